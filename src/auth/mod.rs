@@ -1,0 +1,3 @@
+//! From a token to an identity.
+
+pub mod config;

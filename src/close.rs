@@ -1,0 +1,105 @@
+//! Why a connection ends: one table of wire code, retry advice and metric label.
+
+use std::time::Duration;
+
+macro_rules! reasons {
+    ($($name:ident, $label:literal, $code:expr, $retry:expr, $doc:literal;)*) => {
+        /// Why a connection or session was closed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum CloseReason { $(#[doc = $doc] $name,)* }
+
+        impl CloseReason {
+            /// Every reason, in the order of their discriminants.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The `reason` label of `roomcast_closes_total`, and the `reason` that `/ws` clients are told.
+            pub fn label(self) -> &'static str {
+                match self { $(Self::$name => $label),* }
+            }
+
+            /// The WebSocket close code on `/ws`. `None`: a close frame without a code.
+            /// Engine.IO always closes without a code, but for 1009 (wire sheet A7, A9).
+            pub fn code(self) -> Option<u16> {
+                match self { $(Self::$name => $code),* }
+            }
+
+            /// When a client may come back. `None`: not by itself.
+            pub fn retry(self) -> Option<Duration> {
+                match self { $(Self::$name => $retry),* }
+            }
+        }
+    };
+}
+
+const NOW: Option<Duration> = Some(Duration::ZERO);
+const SOON: Option<Duration> = Some(Duration::from_secs(1));
+const LATER: Option<Duration> = Some(Duration::from_secs(10));
+
+reasons! {
+    TransportClose, "transport_close", None, NOW, "The peer closed its connection, or the network did.";
+    ClientClose, "client_close", Some(1000), None, "The client said that it leaves.";
+    PingTimeout, "ping_timeout", Some(1001), NOW, "No answer to a ping within `ping_timeout`.";
+    ConnectTimeout, "connect_timeout", Some(4401), SOON, "Nothing joined or authenticated within `connect_timeout`.";
+    ParseError, "parse_error", Some(1002), SOON, "Bytes that break the protocol.";
+    InvalidText, "invalid_text", Some(1007), SOON, "A text message that is not UTF-8.";
+    TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
+    Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
+    SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`.";
+    RateLimit, "rate_limit", Some(4429), LATER, "More events than the limit, or a full inbox.";
+    Unauthorized, "unauthorized", Some(4401), None, "No token, or one that was refused.";
+    TokenExpired, "token_expired", Some(4401), NOW, "The token's time was over on a live connection.";
+    Refused, "refused", Some(4403), None, "Not allowed here: origin, user or limit.";
+    Replaced, "replaced", Some(4409), None, "The same session came back on a new connection.";
+    Disconnected, "disconnected", Some(4403), None, "The backend asked for it by `/disconnect`.";
+    Draining, "draining", Some(1001), SOON, "This node is shutting down.";
+    Upgraded, "upgrade_failed", None, NOW, "A WebSocket that was to take over a polling session and did not.";
+    LogReset, "log_reset", Some(1001), SOON, "The log lost accepted entries; clients start anew.";
+}
+
+/// Why an event or a message was not delivered; the `reason` of `roomcast_drops_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DropReason {
+    /// A volatile event met a receiver that was not writable.
+    VolatileNotWritable,
+    /// Queued bytes of a connection that was closed; recoverable while the window holds them.
+    ClosedWithQueue,
+    /// A stream or emitter entry that could not be read.
+    Malformed,
+    /// A client's event without a rule.
+    NoRule,
+}
+
+impl DropReason {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [Self; 4] = [Self::VolatileNotWritable, Self::ClosedWithQueue, Self::Malformed, Self::NoRule];
+
+    /// The metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::VolatileNotWritable => "volatile_not_writable",
+            Self::ClosedWithQueue => "closed_with_queue",
+            Self::Malformed => "malformed",
+            Self::NoRule => "no_rule",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_has_the_codes_of_the_contract() {
+        let code = |reason: CloseReason| reason.code();
+        assert_eq!(code(CloseReason::TokenExpired), Some(4401));
+        assert_eq!(code(CloseReason::Refused), Some(4403));
+        assert_eq!(code(CloseReason::SlowConsumer), Some(4408));
+        assert_eq!(code(CloseReason::Replaced), Some(4409));
+        assert_eq!(code(CloseReason::RateLimit), Some(4429));
+        assert_eq!(code(CloseReason::Draining), Some(1001));
+        let mut labels: Vec<_> = CloseReason::ALL.iter().map(|reason| reason.label()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), CloseReason::ALL.len());
+    }
+}

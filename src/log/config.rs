@@ -1,0 +1,36 @@
+//! `[redis]` and `[recovery]`.
+
+use crate::secret::Secret;
+use std::time::Duration;
+
+/// `[redis]`. Without a URL the log is embedded.
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    /// `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`; holds a password.
+    pub url: Option<Secret>,
+    /// Every key and channel starts with it.
+    pub prefix: String,
+    /// How long an append waits for Redis before it is answered 503.
+    pub timeout: Duration,
+}
+
+impl Default for RedisConfig {
+    fn default() -> Self {
+        Self { url: None, prefix: "roomcast".into(), timeout: Duration::from_secs(2) }
+    }
+}
+
+/// `[recovery]`.
+#[derive(Clone, Debug)]
+pub struct RecoveryConfig {
+    /// How far back a client may resume. Zero: recovery off, no pid, no offsets.
+    pub window: Duration,
+    /// Bytes of events a node keeps for it.
+    pub window_bytes: usize,
+}
+
+impl Default for RecoveryConfig {
+    fn default() -> Self {
+        Self { window: Duration::from_secs(120), window_bytes: 64 << 20 }
+    }
+}

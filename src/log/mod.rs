@@ -1,0 +1,81 @@
+//! The log: accepts drafts, orders them, and hands them out again on its tail. Memory and Redis are twins:
+//! one scenario file (`tests/log_scenario.rs`) runs on both.
+
+pub mod config;
+
+use crate::draft::Draft;
+use crate::event::{Batch, Epoch, Offset, Position};
+use crate::id::Id;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+/// A boxed future that may cross threads: shards append, the control thread runs the log.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// One draft's fate: its offset (`None` for a volatile event), or why it was not accepted.
+pub type Appended = Result<Option<Offset>, AppendError>;
+
+/// The log beside its twins.
+pub trait EventLog: Send + Sync + 'static {
+    /// Appends the drafts in order; one answer each, in order. What is answered `Ok` will come out of every tail.
+    /// May be called from any thread and runtime.
+    fn append(&self, drafts: Vec<Draft>) -> Pending<'_, Vec<Appended>>;
+
+    /// Sends a probe through the log; it comes out of this node's tail in [`Batch::probes`].
+    fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>>;
+
+    /// Runs the log on the control thread: fills the sink with what is kept of the window, then tails, until dropped.
+    /// Reconnects by itself; returns never but by being dropped.
+    fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> Pending<'static, ()>;
+
+    /// How it stands right now.
+    fn status(&self) -> LogStatus;
+}
+
+/// Who takes what the tail brings. Called in log order, from the control thread.
+pub trait Sink: Send + Sync + 'static {
+    /// Called once before any other: the log's life, and the position after which events follow.
+    /// `history` is what of the recovery window existed already, oldest first; it is not delivered to anybody.
+    /// Called again when continuity was lost (the epoch differs): everybody must be told.
+    fn begin(&self, epoch: Epoch, position: Position, history: Batch);
+
+    /// The next events. Completes when the hub has room for more, so a full hub slows the tail.
+    fn deliver(&self, batch: Batch) -> Pending<'_, ()>;
+
+    /// The tail has read up to here and found nothing newer, or delivered all before it: proof of progress.
+    fn caught_up(&self);
+}
+
+/// What health says of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogStatus {
+    /// Appends work and the tail makes progress. `redis` tells which twin.
+    Ready,
+    /// Redis is configured and not reached.
+    Connecting,
+    /// The embedded log: there is no Redis.
+    Embedded,
+}
+
+/// Why a draft was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppendError {
+    /// The log did not answer in time or is not reached; whether the entry was stored is not known.
+    Unavailable(String),
+    /// The hub is behind; publishing faster would only fill memory.
+    Overloaded,
+    /// Redis refused the write: out of memory, read-only replica, missing rights.
+    Refused(String),
+}
+
+impl fmt::Display for AppendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(why) => write!(f, "the log is not reachable: {why}; try again"),
+            Self::Overloaded => f.write_str("this node is behind with delivering; try again in a second"),
+            Self::Refused(why) => write!(f, "Redis refused the event: {why}"),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The registry and its pre-resolved handles; the only user of the prometheus crate.
+
+use crate::close::{CloseReason, DropReason};
+use crate::draft::Source;
+use prometheus::{
+    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
+};
+
+/// How a client speaks: the `protocol` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Socket.IO.
+    SocketIo,
+    /// JSON on `/ws`.
+    Json,
+    /// Server-Sent Events.
+    Sse,
+}
+
+/// How bytes move: the `transport` label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// WebSocket.
+    WebSocket,
+    /// HTTP long-polling.
+    Polling,
+    /// A streamed response.
+    Sse,
+}
+
+const PROTOCOLS: [&str; 3] = ["socketio", "ws", "sse"];
+const TRANSPORTS: [&str; 3] = ["websocket", "polling", "sse"];
+
+/// All of the node's metrics; names and labels as in the contract.
+pub struct Metrics {
+    registry: Registry,
+    connections: IntGaugeVec,
+    /// Live and resumable sessions.
+    pub sessions: IntGauge,
+    /// Rooms with members.
+    pub rooms: IntGauge,
+    handshakes: IntCounterVec,
+    closes: Vec<IntCounter>,
+    events: Vec<IntCounter>,
+    refused: IntCounterVec,
+    deliveries: Vec<IntCounter>,
+    drops: Vec<IntCounter>,
+    recoveries: IntCounterVec,
+    gaps: IntCounterVec,
+    /// From a publish's acceptance to the write on the socket.
+    pub publish_to_write: Histogram,
+    /// Age of the newest event at the moment the tail brought it.
+    pub tail_lag: Gauge,
+    /// 1 while appends and the tail work on Redis.
+    pub redis_up: IntGauge,
+    /// Connections to Redis made again after a loss.
+    pub redis_reconnects: IntCounter,
+    /// Unsent bytes of all connections.
+    pub outbox_bytes: IntGauge,
+    backend_requests: IntCounterVec,
+    /// Time of one backend request.
+    pub backend_seconds: HistogramVec,
+}
+
+impl Metrics {
+    /// Registers everything, so that every series exists before its first event.
+    ///
+    /// # Errors
+    /// Only if a name were registered twice, which a test would show.
+    pub fn new(version: &str) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let make = Maker(&registry);
+        make.gauges("roomcast_build_info", "The running version.", &["version"])?.with_label_values(&[version]).set(1);
+        let closes = make.counters("roomcast_closes_total", "Connections closed, by reason.", &["reason"])?;
+        let events = make.counters("roomcast_events_total", "Events accepted, by source.", &["source"])?;
+        let deliveries =
+            make.counters("roomcast_deliveries_total", "Events handed to a connection's outbox.", &["protocol"])?;
+        let drops = make.counters("roomcast_drops_total", "Events not delivered, by reason.", &["reason"])?;
+        let metrics = Self {
+            connections: make.gauges("roomcast_connections", "Open client connections.", &["transport", "protocol"])?,
+            sessions: make.gauge("roomcast_sessions", "Live and resumable sessions.")?,
+            rooms: make.gauge("roomcast_rooms", "Rooms with members, summed over shards.")?,
+            handshakes: make.counters("roomcast_handshakes_total", "Authentications, by result.", &["result"])?,
+            closes: CloseReason::ALL.iter().map(|r| closes.with_label_values(&[r.label()])).collect(),
+            events: Source::ALL.iter().map(|s| events.with_label_values(&[s.label()])).collect(),
+            refused: make.counters(
+                "roomcast_events_refused_total",
+                "Events refused, by source and reason.",
+                &["source", "reason"],
+            )?,
+            deliveries: PROTOCOLS.iter().map(|p| deliveries.with_label_values(&[p])).collect(),
+            drops: DropReason::ALL.iter().map(|r| drops.with_label_values(&[r.label()])).collect(),
+            recoveries: make.counters("roomcast_recoveries_total", "Resume attempts, by result.", &["result"])?,
+            gaps: make.counters("roomcast_gaps_total", "Times a client was told of a gap.", &["reason"])?,
+            publish_to_write: make.histogram(
+                "roomcast_publish_to_write_seconds",
+                "From a publish's acceptance to the write on the sockets.",
+            )?,
+            tail_lag: make.float("roomcast_tail_lag_seconds", "Age of the newest event when the tail read it.")?,
+            redis_up: make.gauge("roomcast_redis_up", "1 while Redis takes appends and feeds the tail.")?,
+            redis_reconnects: make.counter("roomcast_redis_reconnects_total", "Reconnections to Redis.")?,
+            outbox_bytes: make.gauge("roomcast_outbox_bytes", "Unsent bytes of all connections.")?,
+            backend_requests: make.counters(
+                "roomcast_backend_requests_total",
+                "Requests to the backend.",
+                &["type", "result"],
+            )?,
+            backend_seconds: make.histograms(
+                "roomcast_backend_request_seconds",
+                "Time of a request to the backend.",
+                &["type"],
+            )?,
+            registry,
+        };
+        #[cfg(target_os = "linux")]
+        metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(metrics)
+    }
+
+    /// The gauge of one kind of connection.
+    pub fn connections(&self, transport: Transport, protocol: Protocol) -> IntGauge {
+        self.connections.with_label_values(&[TRANSPORTS[transport as usize], PROTOCOLS[protocol as usize]])
+    }
+
+    /// Counts an authentication: `ok`, or the error's code.
+    pub fn handshake(&self, result: &str) {
+        self.handshakes.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a close.
+    pub fn closed(&self, reason: CloseReason) {
+        self.closes[reason as usize].inc();
+    }
+
+    /// Counts accepted events.
+    pub fn accepted(&self, source: Source, count: u64) {
+        self.events[source as usize].inc_by(count);
+    }
+
+    /// Counts a refused event; `reason` is an error code of ours, never a user's text.
+    pub fn refused(&self, source: Source, reason: &'static str) {
+        self.refused.with_label_values(&[source.label(), reason]).inc();
+    }
+
+    /// Counts deliveries.
+    pub fn delivered(&self, protocol: Protocol, count: u64) {
+        self.deliveries[protocol as usize].inc_by(count);
+    }
+
+    /// Counts drops.
+    pub fn dropped(&self, reason: DropReason, count: u64) {
+        self.drops[reason as usize].inc_by(count);
+    }
+
+    /// Counts a resume attempt.
+    pub fn recovery(&self, result: &'static str) {
+        self.recoveries.with_label_values(&[result]).inc();
+    }
+
+    /// Counts clients told of a gap.
+    pub fn gap(&self, reason: &'static str, count: u64) {
+        self.gaps.with_label_values(&[reason]).inc_by(count);
+    }
+
+    /// Counts a backend request.
+    pub fn backend_request(&self, kind: &'static str, result: &'static str) {
+        self.backend_requests.with_label_values(&[kind, result]).inc();
+    }
+
+    /// The Prometheus text format.
+    ///
+    /// # Errors
+    /// When the registry cannot be encoded.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}
+
+struct Maker<'a>(&'a Registry);
+
+type Made<T> = Result<T, prometheus::Error>;
+
+impl Maker<'_> {
+    fn keep<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> Made<T> {
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+    fn gauge(&self, name: &str, help: &str) -> Made<IntGauge> {
+        self.keep(IntGauge::new(name, help)?)
+    }
+    fn float(&self, name: &str, help: &str) -> Made<Gauge> {
+        self.keep(Gauge::new(name, help)?)
+    }
+    fn counter(&self, name: &str, help: &str) -> Made<IntCounter> {
+        self.keep(IntCounter::new(name, help)?)
+    }
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Made<IntGaugeVec> {
+        self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Made<IntCounterVec> {
+        self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+    fn histogram(&self, name: &str, help: &str) -> Made<Histogram> {
+        self.keep(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets()))?)
+    }
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Made<HistogramVec> {
+        self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets()), labels)?)
+    }
+}
+
+/// Seconds, from 100 µs to 10 s.
+fn buckets() -> Vec<f64> {
+    vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_its_series_from_the_start() {
+        let metrics = Metrics::new("1.2.3").unwrap();
+        metrics.closed(CloseReason::LogReset);
+        metrics.dropped(DropReason::NoRule, 2);
+        let text = metrics.render().unwrap();
+        assert!(text.contains("roomcast_closes_total{reason=\"log_reset\"} 1"), "{text}");
+        assert!(text.contains("roomcast_closes_total{reason=\"slow_consumer\"} 0"));
+        assert!(text.contains("roomcast_drops_total{reason=\"no_rule\"} 2"));
+        assert!(text.contains("roomcast_build_info{version=\"1.2.3\"} 1"));
+        assert!(text.contains("process_resident_memory_bytes"));
+    }
+}

@@ -1,0 +1,69 @@
+//! `[socketio]` and `[limits]`.
+
+use std::time::Duration;
+
+/// `[socketio]`.
+#[derive(Clone, Debug)]
+pub struct SocketIoConfig {
+    /// Request path, with its trailing slash.
+    pub path: String,
+    /// Between a pong and the next ping.
+    pub ping_interval: Duration,
+    /// How long a pong may take.
+    pub ping_timeout: Duration,
+    /// Bytes of one message from a client; announced as `maxPayload`.
+    pub max_payload: usize,
+    /// How long a connection may stay without joining a namespace or authenticating.
+    pub connect_timeout: Duration,
+    /// Whether `polling` is among `transports`.
+    pub polling: bool,
+    /// Whether `websocket` is among `transports`.
+    pub websocket: bool,
+    /// Namespaces that clients may join.
+    pub namespaces: Vec<String>,
+}
+
+impl Default for SocketIoConfig {
+    fn default() -> Self {
+        Self {
+            path: "/socket.io/".into(),
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            max_payload: 1_000_000,
+            connect_timeout: Duration::from_secs(45),
+            polling: true,
+            websocket: true,
+            namespaces: vec!["/".into()],
+        }
+    }
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug)]
+pub struct LimitsConfig {
+    /// Open client connections of this node; over it 503.
+    pub connections: usize,
+    /// Open client connections of one address; 0 is unlimited.
+    pub connections_per_ip: usize,
+    /// Rooms one session may be in.
+    pub rooms_per_session: usize,
+    /// Bytes of a room name.
+    pub room_name_bytes: usize,
+    /// Unsent bytes of one connection; past it it is closed as a slow consumer.
+    pub outbox_bytes: usize,
+    /// Events per second of one session, with a burst of as many.
+    pub events_per_second: u32,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            connections: 1_000_000,
+            connections_per_ip: 0,
+            rooms_per_session: 256,
+            room_name_bytes: 200,
+            outbox_bytes: 1_000_000,
+            events_per_second: 50,
+        }
+    }
+}
