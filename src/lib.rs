@@ -1,14 +1,18 @@
 //! roomcast: a realtime broker that sits beside an existing backend. ARCHITECTURE.md has the map.
 
 pub mod auth;
+pub mod client;
 pub mod close;
 pub mod draft;
 pub mod event;
 pub mod http;
+pub mod hub;
 pub mod id;
+pub mod ingest;
 pub mod log;
 pub mod metrics;
 pub mod rules;
 pub mod secret;
 pub mod session;
 pub mod shutdown;
+pub mod transport;

@@ -1,0 +1,126 @@
+//! Listeners, and one HTTP/1 connection on a shard.
+
+use crate::http::Api;
+use crate::http::routes::{Caller, Door, route};
+use crate::http::upgrade::carry_on;
+use crate::hub::shard::Shard;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::net::TcpStream;
+
+/// A request's head must be here by then, and an idle keep-alive connection is closed after it.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a request's head: a token of 8 KB in the URL and ordinary headers fit.
+const MOST_HEAD: usize = 32 << 10;
+/// Headers of a request.
+const MOST_HEADERS: usize = 64;
+/// Connections that the system may hold for us.
+const BACKLOG: i32 = 4_096;
+/// After an error of accept (out of files, say), so as not to spin on it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound listener.
+pub struct Listener {
+    listener: AsyncFd<StdListener>,
+    door: Door,
+}
+
+impl Listener {
+    /// Binds an address. Must be called inside a runtime.
+    ///
+    /// # Errors
+    /// The system's, such as an address in use.
+    pub fn bind(address: SocketAddr, door: Door) -> io::Result<Self> {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(Self { listener: AsyncFd::new(socket.into())?, door })
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.get_ref().local_addr()
+    }
+
+    /// Accepts until dropped; connections go to the shards in turn.
+    pub async fn accept(self, api: Arc<Api>) {
+        let next = AtomicUsize::new(0);
+        loop {
+            match self.accept_one().await {
+                Ok((stream, peer)) => {
+                    let shards = api.node.shards();
+                    let shard = &shards[next.fetch_add(1, Ordering::Relaxed) % shards.len()];
+                    let (api, door) = (api.clone(), self.door);
+                    shard.run(move |shard| take(shard, api, stream, peer, door));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn accept_one(&self) -> io::Result<(StdStream, SocketAddr)> {
+        loop {
+            let mut guard = self.listener.readable().await?;
+            if let Ok(accepted) = guard.try_io(|listener| listener.get_ref().accept()) {
+                let (stream, peer) = accepted?;
+                stream.set_nonblocking(true)?;
+                stream.set_nodelay(true)?;
+                return Ok((stream, peer));
+            }
+        }
+    }
+}
+
+/// Takes a new connection on its shard.
+fn take(shard: &Rc<Shard>, api: Arc<Api>, stream: StdStream, peer: SocketAddr, door: Door) {
+    match TcpStream::from_std(stream) {
+        Ok(stream) => drop(tokio::task::spawn_local(serve(shard.clone(), api, stream, peer, door))),
+        Err(error) => tracing::warn!(%error, "a connection could not be registered"),
+    }
+}
+
+/// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
+async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, door: Door) {
+    let caller = Rc::new(Caller { door, peer: peer.ip(), slot: Rc::new(RefCell::new(None)) });
+    let service = service_fn(|request: Request<Incoming>| {
+        let (api, shard, caller) = (api.clone(), shard.clone(), caller.clone());
+        async move { Ok::<Response<_>, Infallible>(route(&api, &shard, request, &caller).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MOST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), service);
+    match connection.without_shutdown().await {
+        Ok(parts) => {
+            if let Some(intent) = caller.slot.borrow_mut().take() {
+                carry_on(&shard, intent, parts.io.into_inner(), parts.read_buf);
+            }
+        }
+        // A client that hangs up or speaks no HTTP: hyper has answered what could be answered.
+        Err(error) => tracing::trace!(%error, "an HTTP connection ended"),
+    }
+}
