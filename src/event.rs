@@ -270,6 +270,13 @@ pub struct Batch {
     pub probes: Vec<Id>,
 }
 
+impl Batch {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.probes.is_empty()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,9 +2,11 @@
 //! one scenario file (`tests/log_scenario.rs`) runs on both.
 
 pub mod config;
+pub mod memory;
+pub mod window;
 
 use crate::draft::Draft;
-use crate::event::{Batch, Epoch, Offset, Position};
+use crate::event::{Batch, Epoch, Event, Offset, Position};
 use crate::id::Id;
 use std::fmt;
 use std::future::Future;
@@ -34,18 +36,31 @@ pub trait EventLog: Send + Sync + 'static {
     fn status(&self) -> LogStatus;
 }
 
+/// Where a log's life begins for this node.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// The life that all following positions belong to.
+    pub epoch: Epoch,
+    /// The history has everything after this position; what a client missed before it cannot be proven.
+    pub floor: Position,
+    /// The tail delivers what comes after this position; at or after the last event of the history.
+    pub head: Position,
+    /// What of the recovery window existed already, oldest first; it is not delivered to anybody.
+    pub history: Vec<Arc<Event>>,
+}
+
 /// Who takes what the tail brings. Called in log order, from the control thread.
 pub trait Sink: Send + Sync + 'static {
-    /// Called once before any other: the log's life, and the position after which events follow.
-    /// `history` is what of the recovery window existed already, oldest first; it is not delivered to anybody.
+    /// Called once before any other.
     /// Called again when continuity was lost (the epoch differs): everybody must be told.
-    fn begin(&self, epoch: Epoch, position: Position, history: Batch);
+    fn begin(&self, beginning: Beginning);
 
     /// The next events. Completes when the hub has room for more, so a full hub slows the tail.
     fn deliver(&self, batch: Batch) -> Pending<'_, ()>;
 
-    /// The tail has read up to here and found nothing newer, or delivered all before it: proof of progress.
-    fn caught_up(&self);
+    /// The tail has delivered everything up to here: proof of progress. The position may be past the last event,
+    /// where probes and malformed entries lie.
+    fn caught_up(&self, position: Position);
 }
 
 /// What health says of the log.
