@@ -7,7 +7,6 @@ use super::placeholder::Scope;
 use super::template::RoomTemplate;
 use super::{OnRule, RoomRule, Rules};
 use crate::draft::check_event_name;
-use std::collections::HashMap;
 use std::fmt;
 
 /// What is wrong with a `[[rooms]]` or `[[on]]` table.
@@ -44,7 +43,7 @@ pub(super) fn compile(rooms: &[RoomRuleConfig], on: &[OnRuleConfig]) -> Result<R
     for (index, config) in on.iter().enumerate() {
         let mut table = Table { name: "on", index, mistakes: &mut mistakes };
         let rule = table.on_rule(config);
-        let events = rules.on.entry(config.namespace.as_str().into()).or_insert_with(HashMap::new);
+        let events = rules.on.entry(config.namespace.as_str().into()).or_default();
         if events.insert(config.event.as_str().into(), rule).is_some() {
             let message = format!("\"{}\" in {} has a rule already; put both into one", config.event, config.namespace);
             table.mistake("event", message);

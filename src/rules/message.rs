@@ -109,14 +109,15 @@ impl ArgsTemplate {
         let chunks = || items.iter().flat_map(|item| if let Item::Value(chunks) = item { &chunks[..] } else { &[] });
         let literals: Vec<&str> =
             chunks().filter_map(|chunk| if let Chunk::Literal(json) = chunk { Some(&**json) } else { None }).collect();
-        if literals.len() == items.len() && chunks().count() == items.len() {
-            return match Args::list(&format!("[{}]", literals.join(","))) {
-                Ok(args) => Self::Fixed(args),
-                Err(why) => {
-                    mistakes.push(format!("the arguments cannot be sent: {why}"));
-                    Self::Fixed(Args::none())
-                }
-            };
+        // Whatever stands between them, the literals hold all brackets of the template.
+        if json_depth(&literals.concat()) >= MAX_JSON_DEPTH {
+            mistakes.push(format!("the arguments are nested deeper than {MAX_JSON_DEPTH} levels"));
+        }
+        if literals.len() == items.len()
+            && chunks().count() == items.len()
+            && let Ok(args) = Args::list(&format!("[{}]", literals.join(",")))
+        {
+            return Self::Fixed(args);
         }
         let literal_bytes = literals.iter().map(|json| json.len()).sum();
         Self::Filled { items, literal_bytes }
