@@ -75,19 +75,22 @@ fn key(jwk: &Map<String, Value>, pinned: &[Algorithm]) -> Result<Key, &'static s
     let (id, only) = (text("kid")?, text("alg")?);
     let key = match (text("kty")?, text("crv")?) {
         (Some("RSA"), _) => Key::rsa(id, &bytes("n")?, &bytes("e")?, pinned, only)?,
-        (Some("EC"), Some(curve @ ("P-256" | "P-384" | "P-521"))) => {
-            let (x, y) = (bytes("x")?, bytes("y")?);
-            let width = if curve == "P-256" { 32 } else { if curve == "P-384" { 48 } else { 66 } };
-            if x.len() != width || y.len() != width {
-                return Err("its coordinates are not of its curve's length");
-            }
-            Key::curve(id, &[&[4], &*x, &*y].concat(), pinned, only)?
-        }
+        (Some("EC"), Some("P-256")) => Key::curve(id, &point(&bytes("x")?, &bytes("y")?, 32)?, pinned, only)?,
+        (Some("EC"), Some("P-384")) => Key::curve(id, &point(&bytes("x")?, &bytes("y")?, 48)?, pinned, only)?,
+        (Some("EC"), Some("P-521")) => Key::curve(id, &point(&bytes("x")?, &bytes("y")?, 66)?, pinned, only)?,
         (Some("OKP"), Some("Ed25519")) => Key::ed25519(id, &bytes("x")?, pinned, only)?,
         _ => return Err("its `kty` or `crv` is not supported"),
     };
     match key.algorithms().is_empty() {
         true => Err("auth.algorithms lists nothing that it could verify"),
         false => Ok(key),
+    }
+}
+
+/// The uncompressed point of two coordinates, each of the curve's width in bytes (RFC 7518 section 6.2.1.2).
+fn point(x: &[u8], y: &[u8], width: usize) -> Result<Vec<u8>, &'static str> {
+    match x.len() == width && y.len() == width {
+        true => Ok([&[4], x, y].concat()),
+        false => Err("its coordinates are not of its curve's length"),
     }
 }
