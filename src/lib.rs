@@ -11,6 +11,7 @@ pub mod id;
 pub mod ingest;
 pub mod log;
 pub mod metrics;
+pub mod protocol;
 pub mod rules;
 pub mod secret;
 pub mod session;

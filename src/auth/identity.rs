@@ -39,6 +39,11 @@ impl UserId {
         &self.text
     }
 
+    /// Whether the claim was a JSON number.
+    pub fn is_number(&self) -> bool {
+        self.number
+    }
+
     /// The claim as JSON: a number stays a number, a string is quoted.
     pub fn as_json(&self) -> String {
         match self.number {

@@ -97,6 +97,16 @@ impl Authenticator {
         }))
     }
 
+    /// Tolerance at `exp` and `nbf`, in seconds.
+    pub fn leeway(&self) -> u64 {
+        self.policy.leeway
+    }
+
+    /// Whether clients without a token are let in.
+    pub fn allows_anonymous(&self) -> bool {
+        self.anonymous.is_some()
+    }
+
     /// Every mistake in the settings, for `roomcast check`.
     pub fn mistakes(config: &AuthConfig) -> Vec<SetupError> {
         setup::Setup::new(config).err().unwrap_or_default()

@@ -18,7 +18,7 @@ pub(super) struct Policy {
     issuer: Option<String>,
     audience: Option<String>,
     require: BTreeMap<String, Value>,
-    leeway: u64,
+    pub(super) leeway: u64,
     require_exp: bool,
 }
 

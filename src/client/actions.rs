@@ -48,7 +48,7 @@ impl ActionError {
             Self::Join(error) => error.code(),
             Self::NotInRoom(_) => "not_in_room",
             Self::Draft(error) => error.code(),
-            Self::Append(_) => "unavailable",
+            Self::Append(error) => error.code(),
         }
     }
 }
@@ -188,7 +188,9 @@ pub async fn run_disconnect(shard: &Rc<Shard>, ended: Ended) {
     let namespace = &shard.node.namespaces[usize::from(ended.session.namespace)];
     let Some(rule) = shard.node.rules.disconnect(namespace) else { return };
     let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
-    let done = match plan(shard, &ended.session, rule, &Args::none(), inside) {
+    // As Socket.IO words it: `transport close`, `ping timeout`.
+    let reason = format!("[\"{}\"]", ended.reason.label().replace('_', " "));
+    let done = match plan(shard, &ended.session, rule, &Args::trusted(reason, 1), inside) {
         Ok(plan) => append(shard, plan.drafts).await,
         Err(error) => Err(error),
     };

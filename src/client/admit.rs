@@ -6,7 +6,7 @@ use crate::event::Room;
 use crate::hub::shard::Shard;
 use crate::hub::feed::unix_ms;
 use crate::id::Id;
-use crate::rules::{Caller, TemplateError};
+use crate::rules::{Caller, TemplateError, UserRef};
 use crate::session::Session;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use std::rc::Rc;
@@ -29,7 +29,7 @@ pub fn with_caller<T>(session: &Session, namespace: &str, act: impl FnOnce(&Call
     let id = session.id.to_string();
     let granted = |room: &str| session.identity.grants.allows(room);
     act(&Caller {
-        user: session.identity.user.as_ref().map(Into::into),
+        user: session.identity.user.as_ref().map(|user| UserRef { text: user.as_str(), is_number: user.is_number() }),
         claims: &session.identity.claims,
         session: &id,
         namespace,
@@ -60,7 +60,11 @@ impl Newcomer {
 /// When a value of the token would make an unsafe room name.
 pub fn first_rooms(shard: &Shard, session: &Session) -> Result<Vec<Room>, TemplateError> {
     let namespace = &shard.node.namespaces[usize::from(session.namespace)];
-    let mut rooms = with_caller(session, namespace, |caller| shard.node.rules.auto_rooms(caller))?;
+    let auto = with_caller(session, namespace, |caller| shard.node.rules.auto_rooms(caller))?;
+    for skipped in auto.skipped {
+        tracing::info!(%skipped, session = %session.id, "an automatic room was left out");
+    }
+    let mut rooms = auto.rooms;
     rooms.extend(session.identity.grants.exact().map(Room::from));
     Ok(rooms)
 }
@@ -84,7 +88,7 @@ pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> Sessio
 /// Closes the connection when the token ends. A token that was accepted in its leeway ends with the leeway.
 pub fn watch_expiry(shard: &Rc<Shard>, connection: ConnectionKey, expires: Option<u64>) {
     let Some(expires) = expires else { return };
-    let leeway = if expires.saturating_mul(1000) <= unix_ms() { shard.node.auth.leeway().as_secs() + 1 } else { 0 };
+    let leeway = if expires.saturating_mul(1000) <= unix_ms() { shard.node.auth.leeway() + 1 } else { 0 };
     let at = shard.at_unix(expires.saturating_add(leeway));
     let mut hub = shard.hub.borrow_mut();
     if let Some(connection) = hub.connections.get_mut(connection) {

@@ -3,7 +3,8 @@
 use crate::client::socketio::{default_ack, unruled};
 use crate::client::{actions, admit, is_open, membership, resume};
 use crate::close::CloseReason;
-use crate::event::{Args, Delivery, MAIN_NAMESPACE, Offset, Room};
+use crate::draft::{Draft, Source};
+use crate::event::{Args, Delivery, Event, MAIN_NAMESPACE, Offset, Room};
 use crate::hub::feed::unix_ms;
 use crate::hub::shard::Shard;
 use crate::id::Id;
@@ -61,7 +62,7 @@ pub async fn authenticate(shard: &Rc<Shard>, key: ConnectionKey, token: Option<&
     let refused = match identity {
         Ok(identity) => {
             let newcomer = admit::Newcomer { connection: key, namespace: main_namespace(shard), identity, auth: None };
-            let session = newcomer.session(shard, Id::random(), None);
+            let session = newcomer.session(shard, Id::random_session(), None);
             match admit::first_rooms(shard, &session) {
                 Ok(rooms) => {
                     let session = admit::admit(shard, session, &rooms);
@@ -194,7 +195,9 @@ async fn on_event(
 pub fn say(shard: &Shard, session: SessionKey, message: &Message) {
     let mut hub = shard.hub.borrow_mut();
     let Some((connection, id)) = hub.sessions.get(session).map(|s| (s.connection, s.id)) else { return };
-    let text = json::private_event(&id.to_string(), &message.event, &message.args, hub.position);
+    let room = id.to_string();
+    let draft = Draft::new(&room, &message.event, message.args.clone(), Source::Client);
+    let text = json::event(&Event { offset: hub.position, draft, accepted_us: 0 }, &room);
     hub.push_json(connection, &text);
 }
 

@@ -4,6 +4,7 @@ use crate::client::admit::with_caller;
 use crate::draft::check_room_name;
 use crate::event::Room;
 use crate::hub::shard::Shard;
+use crate::id::Id;
 use crate::rules::Verdict;
 use crate::session::connection::SessionKey;
 use std::fmt;
@@ -55,8 +56,12 @@ pub fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinE
     let mut new = 0;
     for room in rooms {
         check_room_name(room, shard.node.limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
+        if Id::parse(room).is_some_and(|id| id.is_session()) {
+            return Err(JoinError::Forbidden(room.to_string()));
+        }
         let verdict = with_caller(session, namespace, |caller| match shard.node.rules.room(room, caller) {
-            Verdict::Allow(_) | Verdict::Granted => Ok(()),
+            Verdict::Allow(..) | Verdict::Granted(_) => Ok(()),
+            Verdict::Refused(error) => Err(JoinError::BadName(error.to_string())),
             Verdict::Ask(..) | Verdict::Deny | Verdict::NoRule => Err(JoinError::Forbidden(room.to_string())),
         });
         verdict?;

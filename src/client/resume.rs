@@ -6,7 +6,7 @@ use crate::event::{Delivery, Event, Offset, Room};
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::log::window::Gap;
-use crate::protocol::socketio;
+use crate::protocol::socketio_encode as encode;
 use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
@@ -98,6 +98,6 @@ pub fn continue_session(shard: &Rc<Shard>, newcomer: Newcomer, resumed: Resumed,
     for event in missed {
         hub.push(connection, Frame::Event(Rc::new(Arc::new(Delivery::new(event)))));
     }
-    hub.push_packet(connection, socketio::connect(namespace, &parked.id.to_string(), Some(&pid.to_string())));
+    hub.push_packet(connection, encode::connect(namespace, &parked.id.to_string(), Some(&pid.to_string())));
     key
 }

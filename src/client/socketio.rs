@@ -9,7 +9,8 @@ use crate::hub::feed::unix_ms;
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::metrics::Protocol;
-use crate::protocol::socketio::{self, Packet};
+use crate::protocol::socketio::Packet;
+use crate::protocol::socketio_encode as encode;
 use crate::rules::Message;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use serde_json::value::RawValue;
@@ -93,7 +94,7 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
 fn begin_session(shard: &Rc<Shard>, newcomer: admit::Newcomer, namespace: &str) -> Option<SessionKey> {
     let key = newcomer.connection;
     let pid = shard.node.recovery_on().then(|| Id::random_on_shard(shard.index));
-    let session = newcomer.session(shard, Id::random(), pid);
+    let session = newcomer.session(shard, Id::random_session(), pid);
     let rooms = match admit::first_rooms(shard, &session) {
         Ok(rooms) => rooms,
         Err(error) => {
@@ -103,7 +104,7 @@ fn begin_session(shard: &Rc<Shard>, newcomer: admit::Newcomer, namespace: &str) 
     };
     let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
     let session = admit::admit(shard, session, &rooms);
-    shard.hub.borrow_mut().push_packet(key, socketio::connect(namespace, &id, pid.as_deref()));
+    shard.hub.borrow_mut().push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
     tracing::debug!(session = %id, %namespace, rooms = rooms.len(), "connected");
     Some(session)
 }
@@ -133,7 +134,7 @@ async fn authenticate(
 /// Answers a CONNECT with CONNECT_ERROR. The connection stays, and its connect timeout goes on (wire sheet B1).
 fn refuse(shard: &Shard, key: ConnectionKey, namespace: &str, message: &str, code: Option<&str>) {
     let data = code.map(|code| serde_json::json!({ "code": code }).to_string());
-    shard.hub.borrow_mut().push_packet(key, socketio::connect_error(namespace, message, data.as_deref()));
+    shard.hub.borrow_mut().push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
 }
 
 /// The client leaves a namespace; the connection stays (wire sheet B1).
@@ -142,7 +143,7 @@ fn disconnect(shard: &Shard, key: ConnectionKey, namespace: &str) {
     let now = shard.now();
     let mut hub = shard.hub.borrow_mut();
     if let Some(session) = hub.session_in(key, index) {
-        hub.dismiss(session, false, now);
+        hub.dismiss(session, CloseReason::ClientClose, now);
     }
 }
 
@@ -153,7 +154,7 @@ pub fn say(shard: &Shard, session: SessionKey, message: Message) {
     let Some((connection, namespace)) = hub.sessions.get(session).map(|s| (s.connection, s.namespace)) else { return };
     let namespace = &shard.node.namespaces[usize::from(namespace)];
     let offset = shard.node.recovery_on().then(|| hub.position.to_string());
-    match socketio::event(namespace, &message.event, &message.args, offset.as_deref(), None) {
+    match encode::event(namespace, &message.event, &message.args, offset.as_deref(), None) {
         Ok(packet) => hub.push_packet(connection, packet),
         Err(error) => tracing::warn!(%error, event = %message.event, "a reply cannot be written"),
     }
@@ -180,7 +181,7 @@ async fn on_event(
         Ok(args) => args.unwrap_or_else(Args::none),
         Err(failure) => failure.ack.unwrap_or_else(|| default_ack(&failure.error)),
     };
-    match socketio::ack(namespace, ack, &args) {
+    match encode::ack(namespace, ack, &args) {
         Ok(packet) => shard.hub.borrow_mut().push_packet(key, packet),
         Err(error) => tracing::warn!(%error, %event, "an acknowledgement cannot be written"),
     }

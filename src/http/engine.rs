@@ -8,7 +8,7 @@ use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
 use crate::http::{Api, ws};
 use crate::hub::shard::Shard;
 use crate::id::Id;
-use crate::protocol::engineio::{HandshakeError, Query, TransportName};
+use crate::protocol::engineio::{HandshakeError, Query, Transport};
 use crate::session::polling::PollAnswer;
 use crate::transport::polling;
 use bytes::Bytes;
@@ -34,14 +34,14 @@ pub async fn serve(
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let upgrade = is_upgrade(&request);
     let enabled = match query.transport {
-        Some(TransportName::Polling) => shard.node.socketio.polling,
-        Some(TransportName::WebSocket) => shard.node.socketio.websocket,
+        Some(Transport::Polling) => shard.node.socketio.polling,
+        Some(Transport::WebSocket) => shard.node.socketio.websocket,
         None => false,
     };
     if !enabled {
         return refuse(HandshakeError::TransportUnknown);
     }
-    if upgrade != (query.transport == Some(TransportName::WebSocket)) {
+    if upgrade != (query.transport == Some(Transport::WebSocket)) {
         return refuse(HandshakeError::BadRequest);
     }
     match &query.sid {
@@ -80,7 +80,7 @@ fn open(
         Err(full) => return ws::full(full),
     };
     let token = bearer(request.headers()).or(query.token.as_deref()).map(Into::into);
-    if query.transport == Some(TransportName::WebSocket) {
+    if query.transport == Some(Transport::WebSocket) {
         let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
         let first = offered.and_then(|value| value.split(',').next()).map(str::trim);
         let first = first.and_then(|name| name.parse().ok());

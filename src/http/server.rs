@@ -12,13 +12,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener, TcpStream as StdStream};
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::io::unix::AsyncFd;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// A request's head must be here by then, and an idle keep-alive connection is closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,13 +25,13 @@ const MOST_HEAD: usize = 32 << 10;
 /// Headers of a request.
 const MOST_HEADERS: usize = 64;
 /// Connections that the system may hold for us.
-const BACKLOG: i32 = 4_096;
+const BACKLOG: u32 = 4_096;
 /// After an error of accept (out of files, say), so as not to spin on it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A bound listener.
 pub struct Listener {
-    listener: AsyncFd<StdListener>,
+    listener: TcpListener,
     door: Door,
 }
 
@@ -43,13 +41,10 @@ impl Listener {
     /// # Errors
     /// The system's, such as an address in use.
     pub fn bind(address: SocketAddr, door: Door) -> io::Result<Self> {
-        let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(Self { listener: AsyncFd::new(socket.into())?, door })
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self { listener: socket.listen(BACKLOG)?, door })
     }
 
     /// The address it is bound to.
@@ -57,19 +52,17 @@ impl Listener {
     /// # Errors
     /// The system's.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.get_ref().local_addr()
+        self.listener.local_addr()
     }
 
     /// Accepts until dropped; connections go to the shards in turn.
     pub async fn accept(self, api: Arc<Api>) {
-        let next = AtomicUsize::new(0);
-        loop {
+        let shards = api.node.shards();
+        for shard in (0..shards.len()).cycle() {
             match self.accept_one().await {
                 Ok((stream, peer)) => {
-                    let shards = api.node.shards();
-                    let shard = &shards[next.fetch_add(1, Ordering::Relaxed) % shards.len()];
                     let (api, door) = (api.clone(), self.door);
-                    shard.run(move |shard| take(shard, api, stream, peer, door));
+                    shards[shard].run(move |shard| take(shard, api, stream, peer, door));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
@@ -79,16 +72,11 @@ impl Listener {
         }
     }
 
+    /// A connection that no runtime watches yet: its shard will.
     async fn accept_one(&self) -> io::Result<(StdStream, SocketAddr)> {
-        loop {
-            let mut guard = self.listener.readable().await?;
-            if let Ok(accepted) = guard.try_io(|listener| listener.get_ref().accept()) {
-                let (stream, peer) = accepted?;
-                stream.set_nonblocking(true)?;
-                stream.set_nodelay(true)?;
-                return Ok((stream, peer));
-            }
-        }
+        let (stream, peer) = self.listener.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream.into_std()?, peer))
     }
 }
 

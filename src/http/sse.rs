@@ -34,7 +34,10 @@ pub async fn serve(
     if !origin.is_allowed() {
         return ws::foreign();
     }
-    let query = sse::Query::parse(request.uri().query().unwrap_or_default());
+    let query = match sse::Query::parse(request.uri().query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(problem) => return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()),
+    };
     if query.rooms.is_empty() {
         return error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
@@ -54,7 +57,7 @@ pub async fn serve(
     let namespace = crate::client::json::main_namespace(shard);
     let key = shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, Link::Sse, place));
     let newcomer = admit::Newcomer { connection: key, namespace, identity, auth: None };
-    let session = newcomer.session(shard, Id::random(), None);
+    let session = newcomer.session(shard, Id::random_session(), None);
     let session = admit::admit(shard, session, &[]);
     let rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
     if let Err(problem) = membership::check(shard, session, &rooms) {

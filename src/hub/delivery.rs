@@ -57,11 +57,14 @@ impl Hub {
 
     /// The members of a room; a session's own id is a room with that one member, as in Socket.IO.
     fn receivers(&self, namespace: u16, room: &str) -> Vec<SessionKey> {
-        if let Some(room) = self.rooms.find(namespace, room) {
-            return self.rooms.members(room).collect();
+        match self.rooms.find(namespace, room) {
+            Some(room) => self.rooms.members(room).collect(),
+            None => {
+                let own = Id::parse(room).and_then(|id| self.session_by_id(id));
+                let fits = |key: &SessionKey| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace);
+                own.filter(fits).into_iter().collect()
+            }
         }
-        let own = Id::parse(room).and_then(|id| self.session_by_id(id));
-        own.filter(|key| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace)).into_iter().collect()
     }
 
     fn deliver_to(&mut self, session: SessionKey, shared: &Rc<Arc<Delivery>>, room: usize, now: Millis) {

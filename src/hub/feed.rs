@@ -1,11 +1,11 @@
 //! From the log's tail to the window and the shards.
 
-use crate::event::{Batch, Delivery, Epoch, Offset, Position};
+use crate::event::{Batch, Delivery, Offset, Position};
 use crate::hub::node::{Command, Node};
-use crate::log::{Pending, Sink};
+use crate::log::{Beginning, Pending, Sink};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes of events that may wait at a shard before the tail waits too.
 const MOST_BACKLOG: usize = 32 << 20;
@@ -14,28 +14,27 @@ const MOST_BACKLOG: usize = 32 << 20;
 pub struct Feed {
     node: Arc<Node>,
     begun: AtomicBool,
+    started: Instant,
 }
 
 impl Feed {
     /// A feed for this node's shards.
     pub fn new(node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self { node, begun: AtomicBool::new(false) })
+        Arc::new(Self { node, begun: AtomicBool::new(false), started: Instant::now() })
     }
 }
 
 impl Sink for Feed {
-    fn begin(&self, epoch: Epoch, position: Position, history: Batch) {
+    fn begin(&self, beginning: Beginning) {
+        let offset = Offset { epoch: beginning.epoch, position: beginning.head };
         let mut window = self.node.window.write().unwrap_or_else(PoisonError::into_inner);
-        window.begin(epoch, history.events.first().map_or(position, |_| position));
-        for event in history.events {
-            window.push(event, unix_ms());
-        }
+        window.begin(&beginning, self.now());
         drop(window);
         let reset = self.begun.swap(true, Ordering::Relaxed);
         for shard in self.node.shards() {
-            shard.tell(Command::Begin { offset: Offset { epoch, position }, reset });
+            shard.tell(Command::Begin { offset, reset });
         }
-        self.caught_up();
+        self.progress();
     }
 
     fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
@@ -53,20 +52,33 @@ impl Sink for Feed {
                     shard.deliver(events.clone(), bytes, MOST_BACKLOG).await;
                 }
             }
-            self.caught_up();
+            self.progress();
         })
     }
 
-    fn caught_up(&self) {
-        self.node.tail_seen_ms.store(unix_ms(), Ordering::Relaxed);
+    fn caught_up(&self, position: Position) {
+        let mut window = self.node.window.write().unwrap_or_else(PoisonError::into_inner);
+        window.advance(position);
+        window.expire(self.now());
+        drop(window);
+        self.progress();
     }
 }
 
 impl Feed {
+    /// Milliseconds on a clock that does not go back, for the window's ages.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn progress(&self) {
+        self.node.tail_seen_ms.store(unix_ms(), Ordering::Relaxed);
+    }
+
     /// The window has an event before any shard does, so that a resume up to a shard's position finds it.
     fn keep(&self, events: &[Arc<crate::event::Event>]) {
         let mut window = self.node.window.write().unwrap_or_else(PoisonError::into_inner);
-        let now = unix_ms();
+        let now = self.now();
         for event in events {
             window.push(event.clone(), now);
         }

@@ -3,12 +3,20 @@
 use crate::close::CloseReason;
 use crate::hub::table::Hub;
 use crate::metrics::Protocol;
-use crate::protocol::{sse, websocket};
+use crate::protocol::sse;
+use crate::protocol::websocket::{Opcode, push_frame};
 use crate::session::connection::{ConnectionKey, Link};
 use crate::session::outbox::Frame;
 use crate::session::timers::{Due, Heartbeat, Millis};
 use bytes::Bytes;
 use std::time::Duration;
+
+/// A WebSocket ping; browsers answer it by themselves.
+fn ping_frame() -> Bytes {
+    let mut frame = Vec::with_capacity(2);
+    push_frame(&mut frame, Opcode::Ping, b"");
+    frame.into()
+}
 
 /// A duration of the configuration on the shard's clock.
 pub fn millis(duration: Duration) -> Millis {
@@ -48,7 +56,7 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let frame = match (connection.protocol, &connection.link) {
             (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
-            (Protocol::Json, _) => Frame::Raw(websocket::ping_frame()),
+            (Protocol::Json, _) => Frame::Raw(ping_frame()),
             (Protocol::Sse, _) => {
                 // Nothing answers on SSE; the comment finds out dead peers and keeps proxies awake.
                 connection.timers.heartbeat = Heartbeat::PingAt(now + interval);

@@ -13,6 +13,7 @@ use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::session::places::Places;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
@@ -207,12 +208,12 @@ impl ShardHandle {
     pub fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Rc<Shard>) -> T + Send + 'static,
-    ) -> impl Future<Output = Option<T>> + Send + use<T> {
+    ) -> Pin<Box<dyn Future<Output = Option<T>> + Send>> {
         let (reply, answer) = oneshot::channel();
         self.run(move |shard| {
             let _ = reply.send(ask(shard));
         });
-        async move { answer.await.ok() }
+        Box::pin(async move { answer.await.ok() })
     }
 
     /// Hands over events, when no more than `most` bytes wait there already.

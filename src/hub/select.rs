@@ -5,7 +5,7 @@ use crate::event::Room;
 use crate::hub::table::Hub;
 use crate::id::Id;
 use crate::metrics::Protocol;
-use crate::protocol::{json, socketio};
+use crate::protocol::{json, socketio_encode};
 use crate::session::connection::SessionKey;
 use crate::session::timers::Millis;
 
@@ -102,9 +102,9 @@ impl Hub {
         let namespace = self.node.namespaces[usize::from(session.namespace)].clone();
         let Some(protocol) = self.connections.get(connection).map(|connection| connection.protocol) else { return };
         if protocol == Protocol::SocketIo {
-            self.push_packet(connection, socketio::disconnect(&namespace));
+            self.push_packet(connection, socketio_encode::disconnect(&namespace));
         }
-        self.dismiss(key, false, now);
+        self.dismiss(key, CloseReason::Disconnected, now);
         if self.connections.get(connection).is_some_and(|connection| connection.sessions.is_empty()) {
             self.close(connection, CloseReason::Disconnected, now);
         }

@@ -7,7 +7,8 @@ use crate::hub::node::Node;
 use crate::hub::rooms::Rooms;
 use crate::id::Id;
 use crate::metrics::Protocol;
-use crate::protocol::{json, socketio, sse, websocket};
+use crate::protocol::socketio_encode::Encoded;
+use crate::protocol::{json, sse, websocket};
 use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
@@ -60,6 +61,8 @@ pub struct Ended {
     pub session: Box<Session>,
     /// The rooms it was in.
     pub rooms: Vec<Room>,
+    /// Why it ended.
+    pub reason: CloseReason,
 }
 
 impl Hub {
@@ -157,8 +160,8 @@ impl Hub {
         sessions.iter().copied().find(|key| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace))
     }
 
-    /// Ends one session. With `park` it may resume within the window.
-    pub fn dismiss(&mut self, key: SessionKey, park: bool, now: Millis) {
+    /// Ends one session; after a reason that allows it, it may resume within the window.
+    pub fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
         let Some(session) = self.sessions.remove(key) else { return };
         if self.by_id.get(&session.id) == Some(&key) {
             self.by_id.remove(&session.id);
@@ -176,7 +179,7 @@ impl Hub {
             .namespaces
             .get(usize::from(session.namespace))
             .is_some_and(|namespace| self.node.rules.disconnect(namespace).is_some());
-        let park = session.pid.filter(|_| park && self.node.recovery_on());
+        let park = session.pid.filter(|_| recoverable(reason) && self.node.recovery_on());
         let rooms: Vec<Room> =
             if announce || park.is_some() { self.rooms.of(key).cloned().collect() } else { Vec::new() };
         self.rooms.forget(key);
@@ -189,7 +192,7 @@ impl Hub {
         }
         if announce {
             // The receiver ends with the shard; then nobody is left to tell.
-            let _ = self.ended.send(Ended { session, rooms });
+            let _ = self.ended.send(Ended { session, rooms, reason });
         }
     }
 
@@ -203,7 +206,7 @@ impl Hub {
         connection.closing = Some(reason);
         self.node.metrics.closed(reason);
         for session in std::mem::take(&mut connection.sessions) {
-            self.dismiss(session, recoverable(reason), now);
+            self.dismiss(session, reason, now);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.inbox = None;
@@ -266,7 +269,7 @@ impl Hub {
     }
 
     /// Queues a Socket.IO packet for one connection.
-    pub fn push_packet(&mut self, key: ConnectionKey, packet: socketio::Encoded) {
+    pub fn push_packet(&mut self, key: ConnectionKey, packet: Encoded) {
         self.push(key, Frame::Packet(Rc::new(packet)));
     }
 

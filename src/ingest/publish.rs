@@ -2,7 +2,7 @@
 
 use crate::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::event::{Args, MAIN_NAMESPACE, MAX_JSON_DEPTH, Room, json_depth};
-use crate::protocol::socketio::binary_values;
+use crate::protocol::socketio_encode::binary_values;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 

@@ -85,6 +85,17 @@ pub enum AppendError {
     Refused(String),
 }
 
+impl AppendError {
+    /// The `code` of the error body, and the `reason` of `roomcast_events_refused_total`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Overloaded => "overloaded",
+            Self::Refused(_) => "log_refused",
+        }
+    }
+}
+
 impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

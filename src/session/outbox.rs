@@ -1,7 +1,7 @@
 //! What waits to be written to one connection (sans-IO). An idle outbox holds no heap memory.
 
 use crate::event::{Delivery, Event, Format};
-use crate::protocol::socketio::Encoded;
+use crate::protocol::socketio_encode::Encoded;
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -111,7 +111,7 @@ impl Outbox {
 
 /// The frame's bytes in a transport's format. `with_offset` is whether Socket.IO events carry their offset.
 pub fn encode(frame: &Frame, format: Format, with_offset: bool) -> Bytes {
-    use crate::protocol::{json, socketio, sse, websocket};
+    use crate::protocol::{json, socketio_encode as socketio, sse, websocket};
     match (frame, format) {
         (Frame::Event(delivery), _) => delivery
             .bytes(format, |event: &Event| match format {

@@ -152,7 +152,7 @@ fn receive_json(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
     pong(shard, key);
     match json::parse(text) {
         Ok(message) => client::receive(shard, key, Inbound::Json(message), text.len()),
-        Err(error) => json_client::error(shard, key, error.code(), &error.to_string(), error.id()),
+        Err(error) => json_client::error(shard, key, error.code(), &error.to_string(), error.id.as_deref()),
     }
 }
 
