@@ -33,6 +33,8 @@ pub struct Api {
     pub started: Instant,
     /// Whether metrics, publishing and the admin API are on a listener of their own.
     pub admin_apart: bool,
+    /// Counts requests that are being answered.
+    pub traffic: server::Traffic,
     /// Pages that are served besides the API: the demo's.
     pub pages: Vec<Page>,
 }

@@ -7,7 +7,8 @@ use crate::hub::shard::Shard;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::header::{CONNECTION, HeaderValue};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -15,7 +16,9 @@ use std::io;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// A request's head must be here by then, and an idle keep-alive connection is closed after it.
@@ -28,6 +31,38 @@ const MOST_HEADERS: usize = 64;
 const BACKLOG: u32 = 4_096;
 /// After an error of accept (out of files, say), so as not to spin on it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Requests that are being answered; the graceful stop waits for them.
+#[derive(Default)]
+pub struct Traffic {
+    requests: AtomicUsize,
+    idle: Notify,
+}
+
+/// One request; over when dropped.
+struct Busy<'a>(&'a Traffic);
+
+impl Traffic {
+    fn begin(&self) -> Busy<'_> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        Busy(self)
+    }
+
+    /// Until no request is being answered.
+    pub async fn wait_until_idle(&self) {
+        while self.requests.load(Ordering::Relaxed) > 0 {
+            self.idle.notified().await;
+        }
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.idle.notify_one();
+        }
+    }
+}
 
 /// A bound listener.
 pub struct Listener {
@@ -93,7 +128,15 @@ async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketA
     let caller = Rc::new(Caller { door, peer: peer.ip(), slot: Rc::new(RefCell::new(None)) });
     let service = service_fn(|request: Request<Incoming>| {
         let (api, shard, caller) = (api.clone(), shard.clone(), caller.clone());
-        async move { Ok::<Response<_>, Infallible>(route(&api, &shard, request, &caller).await) }
+        async move {
+            let _busy = api.traffic.begin();
+            let mut response = route(&api, &shard, request, &caller).await;
+            if api.node.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // Else a client would keep a connection to a node that is about to go.
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<Response<_>, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -2,6 +2,7 @@
 
 pub mod deadlines;
 pub mod delivery;
+pub mod drain;
 pub mod feed;
 pub mod heartbeat;
 pub mod node;
