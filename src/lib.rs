@@ -8,6 +8,7 @@ pub mod http;
 pub mod id;
 pub mod log;
 pub mod metrics;
+pub mod protocol;
 pub mod rules;
 pub mod secret;
 pub mod session;
