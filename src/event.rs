@@ -39,6 +39,15 @@ impl Position {
         let (ms, seq) = text.split_once('-')?;
         Some(Self { ms: decimal(ms)?, seq: decimal(seq)? })
     }
+
+    /// The place right before this one; the first place has none but itself.
+    pub fn predecessor(self) -> Self {
+        match (self.ms, self.seq) {
+            (ms, 1..) => Self { ms, seq: self.seq - 1 },
+            (1.., 0) => Self { ms: self.ms - 1, seq: u64::MAX },
+            (0, 0) => self,
+        }
+    }
 }
 
 /// `u64::from_str` also takes a leading `+`; a position does not.

@@ -3,14 +3,10 @@
 use crate::draft::Draft;
 use crate::event::{Batch, Epoch, Event, Offset, Position};
 use crate::id::Id;
-use crate::log::{AppendError, Appended, Beginning, EventLog, LogStatus, Pending, Sink};
-use std::collections::{HashMap, VecDeque};
+use crate::log::recent_ids::RecentIds;
+use crate::log::{AppendError, Appended, Beginning, EventLog, LogStatus, Pending, Sink, unix_us};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
-
-/// A repeat of an idempotency id within this time is answered with the first offset (CONTRACT "Publishing").
-pub const ID_LIFETIME: Duration = Duration::from_secs(300);
 
 /// Bounds of a [`MemoryLog`].
 #[derive(Clone, Copy, Debug)]
@@ -39,14 +35,14 @@ struct State {
     last: Position,
     queue: Batch,
     queued_bytes: usize,
-    ids: Ids,
+    ids: RecentIds<Option<Offset>>,
 }
 
 impl MemoryLog {
     /// An empty log; [`EventLog::run`] makes it move.
     pub fn new(limits: MemoryLimits) -> Arc<Self> {
         let last = Position { ms: unix_us() / 1000, seq: 0 };
-        let ids = Ids { limit: limits.id_bytes, ..Ids::default() };
+        let ids = RecentIds::new(limits.id_bytes);
         let state = Mutex::new(State { last, queue: Batch::default(), queued_bytes: 0, ids });
         Arc::new(Self { limits, epoch: Epoch(rand::random()), state, waiting: Notify::new() })
     }
@@ -105,7 +101,7 @@ impl MemoryLog {
 impl State {
     fn append(&mut self, draft: Draft, now_us: u64, epoch: Epoch, queue_bytes: usize) -> Appended {
         if let Some(id) = &draft.id
-            && let Some(first) = self.ids.first(id, now_us)
+            && let Some(first) = self.ids.first(id, now_us / 1000)
         {
             return Ok(first);
         }
@@ -119,7 +115,7 @@ impl State {
         self.queued_bytes += size;
         let answer = (!event.draft.volatile).then_some(event.offset);
         if let Some(id) = &event.draft.id {
-            self.ids.remember(id, answer, now_us);
+            self.ids.remember(id, answer, now_us / 1000);
         }
         self.queue.events.push(Arc::new(event));
         Ok(answer)
@@ -151,7 +147,7 @@ impl EventLog for MemoryLog {
             // What waits already comes out of the tail, so the life begins before it.
             let start = {
                 let state = self.state();
-                state.queue.events.first().map_or(state.last, |first| before(first.offset.position))
+                state.queue.events.first().map_or(state.last, |first| first.offset.position.predecessor())
             };
             sink.begin(Beginning { epoch: self.epoch, floor: start, head: start, history: Vec::new() });
             loop {
@@ -171,55 +167,6 @@ impl EventLog for MemoryLog {
     }
 }
 
-/// The position just before another, or the same where there is none.
-fn before(position: Position) -> Position {
-    match position {
-        Position { ms, seq: 1.. } => Position { ms, seq: position.seq - 1 },
-        Position { ms: 1.., seq: 0 } => Position { ms: position.ms - 1, seq: u64::MAX },
-        zero => zero,
-    }
-}
-
-/// Idempotency ids and their first answers, oldest first.
-#[derive(Default)]
-struct Ids {
-    limit: usize,
-    bytes: usize,
-    answers: HashMap<Arc<str>, Option<Offset>>,
-    order: VecDeque<(u64, Arc<str>)>,
-}
-
-/// What one remembered id costs besides its text.
-const ID_OVERHEAD: usize = 96;
-
-impl Ids {
-    fn first(&mut self, id: &str, now_us: u64) -> Option<Option<Offset>> {
-        while self.order.front().is_some_and(|(until, _)| *until <= now_us) || self.bytes > self.limit {
-            self.forget_oldest();
-        }
-        self.answers.get(id).copied()
-    }
-
-    fn remember(&mut self, id: &str, answer: Option<Offset>, now_us: u64) {
-        let id: Arc<str> = id.into();
-        self.bytes += id.len() + ID_OVERHEAD;
-        self.answers.insert(id.clone(), answer);
-        self.order.push_back((now_us + ID_LIFETIME.as_micros() as u64, id));
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some((_, id)) = self.order.pop_front() {
-            self.bytes -= id.len() + ID_OVERHEAD;
-            self.answers.remove(&id);
-        }
-    }
-}
-
-fn unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,7 +178,7 @@ mod tests {
     }
 
     fn state(last: Position) -> State {
-        let ids = Ids { limit: 10_000, ..Ids::default() };
+        let ids = RecentIds::new(10_000);
         State { last, queue: Batch::default(), queued_bytes: 0, ids }
     }
 
@@ -242,23 +189,6 @@ mod tests {
             state.append(draft(None), now_ms * 1000, Epoch(1), 1 << 20).unwrap().unwrap().position.to_string()
         };
         assert_eq!([append(9), append(9), append(2), append(10)], ["9-0", "9-1", "9-2", "10-0"]);
-    }
-
-    #[test]
-    fn ids_are_forgotten_after_five_minutes_or_when_there_are_too_many() {
-        let mut state = state(Position::default());
-        let mut append = |id: &str, now_s: u64| {
-            state.append(draft(Some(id)), now_s * 1_000_000, Epoch(1), usize::MAX).unwrap().unwrap().position
-        };
-        let first = append("a", 1);
-        assert_eq!(append("a", 300), first);
-        assert_ne!(append("a", 301), first);
-        let first = append("b", 400);
-        for n in 0..1000 {
-            append(&n.to_string(), 400);
-        }
-        assert_ne!(append("b", 400), first);
-        assert!(state.ids.bytes <= 10_000 + 200 && state.ids.answers.len() == state.ids.order.len());
     }
 
     #[test]

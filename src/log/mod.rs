@@ -3,6 +3,8 @@
 
 pub mod config;
 pub mod memory;
+mod recent_ids;
+pub mod redis;
 pub mod window;
 
 use crate::draft::Draft;
@@ -12,6 +14,9 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use recent_ids::ID_LIFETIME;
 
 /// A boxed future that may cross threads: shards append, the control thread runs the log.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -104,4 +109,9 @@ impl fmt::Display for AppendError {
             Self::Refused(why) => write!(f, "Redis refused the event: {why}"),
         }
     }
+}
+
+fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
