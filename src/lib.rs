@@ -1,8 +1,13 @@
 //! roomcast: a realtime broker that sits beside an existing backend. ARCHITECTURE.md has the map.
 
+pub mod app;
 pub mod auth;
+pub mod backend;
 pub mod client;
+
 pub mod close;
+pub mod cluster;
+pub mod config;
 pub mod draft;
 pub mod event;
 pub mod http;

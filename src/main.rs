@@ -1,1 +1,2 @@
+//! Command line, exit code.
 fn main() {}

@@ -3,8 +3,8 @@
 use crate::auth::identity::Identity;
 use crate::close::CloseReason;
 use crate::event::Room;
-use crate::hub::shard::Shard;
 use crate::hub::feed::unix_ms;
+use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::rules::{Caller, TemplateError, UserRef};
 use crate::session::Session;

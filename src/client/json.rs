@@ -200,4 +200,3 @@ pub fn say(shard: &Shard, session: SessionKey, message: &Message) {
     let text = json::event(&Event { offset: hub.position, draft, accepted_us: 0 }, &room);
     hub.push_json(connection, &text);
 }
-

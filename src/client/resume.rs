@@ -73,13 +73,7 @@ fn take_here(shard: &Rc<Shard>, pid: Id) -> Option<Parked> {
 ///
 /// # Errors
 /// When it cannot be proven that the window has them all.
-pub fn missed(
-    shard: &Shard,
-    after: Offset,
-    namespace: u16,
-    rooms: &[Room],
-    own: &Id,
-) -> Result<Vec<Arc<Event>>, Gap> {
+pub fn missed(shard: &Shard, after: Offset, namespace: u16, rooms: &[Room], own: &Id) -> Result<Vec<Arc<Event>>, Gap> {
     let up_to = shard.hub.borrow().position;
     let mut names = rooms.to_vec();
     names.push(own.to_string().into());

@@ -1,7 +1,7 @@
 //! `listen`, `admin_listen`, `[publish]` and `[cors]`.
 
 use crate::secret::Secret;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 /// Where the node listens.
 #[derive(Clone, Debug)]
@@ -10,6 +10,12 @@ pub struct ListenConfig {
     pub listen: SocketAddr,
     /// If set, `/metrics`, `/publish` and the admin API are here instead.
     pub admin_listen: Option<SocketAddr>,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), admin_listen: None }
+    }
 }
 
 /// `[publish]`.

@@ -61,14 +61,7 @@ fn refuse(error: HandshakeError) -> Reply {
 }
 
 /// A handshake.
-fn open(
-    api: &Api,
-    shard: &Rc<Shard>,
-    request: Request<Incoming>,
-    query: &Query,
-    peer: IpAddr,
-    slot: &Slot,
-) -> Reply {
+fn open(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, query: &Query, peer: IpAddr, slot: &Slot) -> Reply {
     if request.method() != Method::GET {
         return refuse(HandshakeError::BadMethod);
     }

@@ -2,8 +2,8 @@
 
 use crate::http::answer::{Reply, error};
 use crate::secret::Secret;
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use hyper::StatusCode;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use subtle::{Choice, ConstantTimeEq as _};
 
 /// The bearer token of an `Authorization` header.

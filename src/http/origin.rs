@@ -1,12 +1,12 @@
 //! Which web pages may talk to us: `[cors]`, enforced on polling, SSE and WebSocket handshakes.
 
 use crate::http::answer::{Reply, empty};
+use hyper::StatusCode;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_HEADERS, HOST, HeaderMap, HeaderValue,
     ORIGIN, VARY,
 };
-use hyper::StatusCode;
 
 /// The allowed origins.
 #[derive(Clone, Debug)]

@@ -1,9 +1,9 @@
 //! `POST /publish`.
 
 use crate::draft::{Draft, DraftError, Source};
+use crate::http::Api;
 use crate::http::answer::{Reply, error, json};
 use crate::http::body::{self, BodyError};
-use crate::http::Api;
 use crate::ingest::publish::{Publication, decode_json, decode_ndjson};
 use crate::log::{AppendError, Appended};
 use hyper::body::Incoming;

@@ -5,9 +5,9 @@ use crate::http::routes::{Caller, Door, route};
 use crate::http::upgrade::carry_on;
 use crate::hub::shard::Shard;
 use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::header::{CONNECTION, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::cell::RefCell;
@@ -18,8 +18,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::Notify;
 
 /// A request's head must be here by then, and an idle keep-alive connection is closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

@@ -24,13 +24,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// One request.
-pub async fn serve(
-    api: &Api,
-    shard: &Rc<Shard>,
-    request: Request<Incoming>,
-    peer: IpAddr,
-    origin: &Origin,
-) -> Reply {
+pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, peer: IpAddr, origin: &Origin) -> Reply {
     if !origin.is_allowed() {
         return ws::foreign();
     }

@@ -3,12 +3,12 @@
 use crate::close::{CloseReason, DropReason};
 use crate::event::{Delivery, Format};
 use crate::hub::table::Hub;
+use crate::id::Id;
 use crate::metrics::Protocol;
 use crate::protocol::{json, websocket};
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::{Frame, encode};
 use crate::session::timers::Millis;
-use crate::id::Id;
 use bytes::Bytes;
 use std::io::ErrorKind;
 use std::rc::Rc;

@@ -68,7 +68,8 @@ impl Hub {
 
     /// Starts the heartbeat and the connect timeout of a new connection.
     pub fn start_timers(&mut self, key: ConnectionKey, now: Millis) {
-        let (interval, connect) = (millis(self.node.socketio.ping_interval), millis(self.node.socketio.connect_timeout));
+        let (interval, connect) =
+            (millis(self.node.socketio.ping_interval), millis(self.node.socketio.connect_timeout));
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.timers.heartbeat = Heartbeat::PingAt(now + interval);
         if !matches!(connection.link, Link::Sse) {

@@ -185,8 +185,13 @@ impl Hub {
         self.rooms.forget(key);
         if let Some(pid) = park {
             let user = session.identity.user.as_ref().map(|user| user.as_str().into());
-            let parked =
-                Parked { id: session.id, namespace: session.namespace, user, rooms: rooms.clone(), start: session.start };
+            let parked = Parked {
+                id: session.id,
+                namespace: session.namespace,
+                user,
+                rooms: rooms.clone(),
+                start: session.start,
+            };
             let until = now + u64::try_from(self.node.recovery.window.as_millis()).unwrap_or(Millis::MAX / 2);
             self.parked.park(pid, parked, until, MOST_PARKED);
         }
@@ -297,7 +302,8 @@ impl Hub {
             match connection.protocol {
                 Protocol::SocketIo => self.close(key, CloseReason::LogReset, now),
                 Protocol::Json => {
-                    let rooms: Vec<Room> = sessions.iter().flat_map(|session| self.rooms.of(*session)).cloned().collect();
+                    let rooms: Vec<Room> =
+                        sessions.iter().flat_map(|session| self.rooms.of(*session)).cloned().collect();
                     rooms.iter().for_each(|room| self.push_json(key, &json::gap(room)));
                 }
                 Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block("log_reset"))),

@@ -12,11 +12,24 @@ pub struct RedisConfig {
     pub prefix: String,
     /// How long an append waits for Redis before it is answered 503.
     pub timeout: Duration,
+    /// The key prefix of Socket.IO's Redis adapters and emitters whose broadcasts are delivered too: `socket.io`.
+    pub emitter_key: Option<String>,
+    /// The stream of Socket.IO's Redis Streams adapters and emitters whose broadcasts are delivered too.
+    pub streams_key: Option<String>,
+    /// Replicas that must have an event before it is acknowledged to its publisher; 0: none.
+    pub min_replicas: u32,
 }
 
 impl Default for RedisConfig {
     fn default() -> Self {
-        Self { url: None, prefix: "roomcast".into(), timeout: Duration::from_secs(2) }
+        Self {
+            url: None,
+            prefix: "roomcast".into(),
+            timeout: Duration::from_secs(2),
+            emitter_key: None,
+            streams_key: None,
+            min_replicas: 0,
+        }
     }
 }
 
@@ -31,6 +44,6 @@ pub struct RecoveryConfig {
 
 impl Default for RecoveryConfig {
     fn default() -> Self {
-        Self { window: Duration::from_secs(120), window_bytes: 64 << 20 }
+        Self { window: Duration::from_secs(120), window_bytes: 64_000_000 }
     }
 }

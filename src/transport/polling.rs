@@ -23,20 +23,13 @@ static GETS: AtomicU64 = AtomicU64::new(1);
 /// The Engine.IO handshake packet.
 pub fn handshake(shard: &Shard, sid: Id, upgrades: &[&str]) -> String {
     let settings = &shard.node.socketio;
-    engineio::handshake(
-        &sid.to_string(),
-        upgrades,
-        settings.ping_interval,
-        settings.ping_timeout,
-        settings.max_payload,
-    )
+    engineio::handshake(&sid.to_string(), upgrades, settings.ping_interval, settings.ping_timeout, settings.max_payload)
 }
 
 /// Opens a polling session on this shard and answers its handshake payload.
 pub fn open(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>) -> String {
     let sid = Id::random_on_shard(shard.index);
-    let mut connection =
-        Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::new(Polling::default())), place);
+    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::new(Polling::default())), place);
     connection.token = token;
     let now = shard.now();
     let mut hub = shard.hub.borrow_mut();

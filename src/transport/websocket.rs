@@ -141,7 +141,13 @@ pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, message: Message<'_>) {
         (Message::Close(..), _) => client::fail(shard, key, CloseReason::TransportClose),
         (Message::Text(text), Some(Protocol::Json)) => receive_json(shard, key, text),
         (Message::Binary(_), Some(Protocol::Json)) => {
-            json_client::error(shard, key, "bad_message", "send JSON in text frames; binary frames mean nothing here", None);
+            json_client::error(
+                shard,
+                key,
+                "bad_message",
+                "send JSON in text frames; binary frames mean nothing here",
+                None,
+            );
         }
         (Message::Text(text), _) => super::packets::receive_text(shard, key, text),
         (Message::Binary(bytes), _) => super::packets::receive_binary(shard, key, bytes),

@@ -1,0 +1,34 @@
+//! `[backend]`.
+
+use crate::secret::Secret;
+use std::time::Duration;
+
+/// What `notify` may name.
+pub const NOTIFICATIONS: [&str; 6] = ["connect", "disconnect", "online", "offline", "occupied", "vacated"];
+
+/// `[backend]`: who is asked and told.
+#[derive(Clone, Debug)]
+pub struct BackendConfig {
+    /// Where requests are posted. Either this or `stream` is set.
+    pub url: Option<String>,
+    /// The Redis stream that they are added to instead.
+    pub stream: Option<String>,
+    /// Signs the requests (`X-Roomcast-Signature`).
+    pub secret: Option<Secret>,
+    /// How long an answer may take.
+    pub timeout: Duration,
+    /// What it is told of, of [`NOTIFICATIONS`].
+    pub notify: Vec<String>,
+}
+
+impl Default for BackendConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            stream: None,
+            secret: None,
+            timeout: Duration::from_secs(5),
+            notify: NOTIFICATIONS.map(str::to_owned).to_vec(),
+        }
+    }
+}

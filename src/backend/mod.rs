@@ -1,0 +1,3 @@
+//! Webhooks and the inbox stream to the backend.
+
+pub mod config;

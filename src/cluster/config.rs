@@ -1,0 +1,18 @@
+//! `[presence]`.
+
+use std::time::Duration;
+
+/// `[presence]`.
+#[derive(Clone, Debug)]
+pub struct PresenceConfig {
+    /// A user is offline this long after the last connection went.
+    pub grace: Duration,
+    /// A dead node's users go offline after this and `grace`.
+    pub lease: Duration,
+}
+
+impl Default for PresenceConfig {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(5), lease: Duration::from_secs(15) }
+    }
+}

@@ -1,0 +1,3 @@
+//! Leases, presence and commands over the cluster.
+
+pub mod config;

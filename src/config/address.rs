@@ -1,0 +1,252 @@
+//! Addresses: listen addresses, origins, and the URLs of Redis, key sets and backends.
+
+use super::kind::{Kind, quoted, shown};
+use super::mistake::Faults;
+use super::node::Node;
+use hyper::Uri;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// `0.0.0.0:8080`, `[::]:8080`, `localhost:8080`, `:8080`.
+pub(super) struct Listen;
+
+impl Kind for Listen {
+    type Value = SocketAddr;
+
+    fn read(&self, node: &Node) -> Result<SocketAddr, Faults> {
+        let text = node.text("an address like \"0.0.0.0:8080\"")?.trim();
+        let full = match text.split_once(':') {
+            Some(("", port)) => format!("0.0.0.0:{port}"),
+            Some(("localhost", port)) => format!("127.0.0.1:{port}"),
+            _ => text.to_owned(),
+        };
+        full.parse().map_err(|_| {
+            node.fault(format!("\"{}\" is not an address; write an IP and a port like \"0.0.0.0:8080\"", shown(text)))
+        })
+    }
+
+    fn write(&self, value: &SocketAddr) -> Option<String> {
+        Some(quoted(&value.to_string()))
+    }
+}
+
+/// Splits `scheme://rest`, the scheme in lower case as RFC 3986 section 3.1 has it.
+fn scheme(text: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = text.split_once("://")?;
+    let good = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+    good.then(|| (scheme.to_ascii_lowercase(), rest))
+}
+
+/// Whether it is `host` or `host:port` with a name, an IPv4 or a bracketed IPv6 address.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, "")) if host.parse::<Ipv6Addr>().is_ok() => (host, None),
+        Some((host, rest)) if host.parse::<Ipv6Addr>().is_ok() && rest.starts_with(':') => (host, Some(&rest[1..])),
+        Some(_) => return false,
+        None => text.split_once(':').map_or((text, None), |(host, port)| (host, Some(port))),
+    };
+    let good = |b: u8| b.is_ascii_alphanumeric() || b"-._:".contains(&b);
+    !host.is_empty() && host.bytes().all(good) && port.is_none_or(|port| matches!(port.parse::<u16>(), Ok(1..)))
+}
+
+/// `*` or `scheme://host[:port]`, written as browsers send it: lower case, without a default port.
+/// A slash at the end is taken off, as `FRONTEND_URL` often has one.
+pub(super) fn origin(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text == "*" {
+        return Ok("*".into());
+    }
+    // An origin with a user may hold a password, so it is not shown.
+    let name = if text.contains('@') { "the value".to_owned() } else { format!("\"{}\"", shown(text)) };
+    let (scheme, rest) = scheme(text).ok_or_else(|| {
+        format!("{name} is not an origin; write \"*\" or scheme://host[:port] like \"https://app.example.com\"")
+    })?;
+    let authority = rest.strip_suffix('/').unwrap_or(rest).to_ascii_lowercase();
+    if authority.contains('*') {
+        return Err(format!("{name} holds a wildcard; write each origin out, or \"*\" alone for all of them"));
+    }
+    if !is_authority(&authority) {
+        return Err(format!("{name} must be scheme://host[:port], without a path, a query or a user"));
+    }
+    let default_port = match scheme.as_str() {
+        "http" => ":80",
+        "https" => ":443",
+        _ => "",
+    };
+    let authority = match default_port {
+        "" => authority.as_str(),
+        port => authority.strip_suffix(port).unwrap_or(&authority),
+    };
+    Ok(format!("{scheme}://{authority}"))
+}
+
+/// An HTTP URL without a user: credentials have no place in a URL that is logged.
+pub(super) fn http_url(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let uri = text.parse::<Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
+    match uri.and_then(|uri| uri.authority().map(|authority| authority.as_str().contains('@'))) {
+        Some(false) => Ok(text.to_owned()),
+        Some(true) => Err("must not hold a user or a password".into()),
+        None => Err("must be a URL that starts with http:// or https://".into()),
+    }
+}
+
+/// A Redis URL. No message shows it: it may hold a password.
+pub(super) fn redis_url(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let (scheme, rest) = scheme(text).ok_or("must be a URL like redis://127.0.0.1:6379/0")?;
+    match scheme.as_str() {
+        "redis" | "rediss" => single_redis(text).map(|()| text.to_owned()),
+        "redis+sentinel" | "redis+cluster" => {
+            let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
+            let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+            let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+            if !hosts.split(',').all(is_authority) {
+                return Err(format!("must name its hosts like {scheme}://h1:26379,h2:26379"));
+            }
+            match scheme == "redis+sentinel" && path.split('/').next().is_none_or(str::is_empty) {
+                true => Err("must name the master: redis+sentinel://h1:26379,h2:26379/mymaster".into()),
+                false => Ok(text.to_owned()),
+            }
+        }
+        _ => Err("must start with redis://, rediss://, redis+sentinel:// or redis+cluster://".into()),
+    }
+}
+
+/// What the client library makes of it, told in words that cannot hold the URL.
+fn single_redis(text: &str) -> Result<(), String> {
+    let wrong = "must be a URL like redis://user:password@127.0.0.1:6379/0 (percent-encode / @ : ? # in the password)";
+    if redis::parse_redis_url(text).is_none() {
+        return Err(wrong.into());
+    }
+    match redis::Client::open(text) {
+        Ok(_) => Ok(()),
+        // What comes before " - " is a fixed text of the library; the details after it may quote the URL.
+        Err(error) => Err(format!("{wrong}: {}", error.to_string().split(" - ").next().unwrap_or("refused"))),
+    }
+}
+
+/// A URL with its password masked; the user's name stays.
+pub(super) fn masked_url(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return "***".into() };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    // A raw `/` in a password ends the authority too early; then the `@` comes after it and all of it is hidden.
+    match (rest[..end].rsplit_once('@'), rest.rsplit_once('@')) {
+        (Some((user, host)), _) => {
+            let user = user.split_once(':').map_or(user, |(user, _)| user);
+            format!("{scheme}://{user}:***@{host}{}", &rest[end..])
+        }
+        (None, Some((_, host))) => format!("{scheme}://***@{host}"),
+        (None, None) => text.to_owned(),
+    }
+}
+
+/// A URL made of the parts that `REDIS_HOST` and its companions give.
+pub(super) fn redis_url_of_parts(host: &str, port: u16, user: &str, password: &str, tls: bool) -> String {
+    let scheme = if tls { "rediss" } else { "redis" };
+    let host = match host.parse::<Ipv6Addr>() {
+        Ok(address) => format!("[{address}]"),
+        Err(_) => host.to_owned(),
+    };
+    match (user, password) {
+        ("", "") => format!("{scheme}://{host}:{port}/0"),
+        ("", password) => format!("{scheme}://:{}@{host}:{port}/0", percent_encoded(password)),
+        (user, password) => {
+            format!("{scheme}://{}:{}@{host}:{port}/0", percent_encoded(user), percent_encoded(password))
+        }
+    }
+}
+
+/// RFC 3986 section 2.1: everything but the unreserved characters.
+fn percent_encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+/// Where a client on the same machine reaches an address that a node listens on.
+pub fn url_of(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("http://{}:{}", Ipv4Addr::LOCALHOST, v4.port()),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("http://[{}]:{}", Ipv6Addr::LOCALHOST, v6.port()),
+        address => format!("http://{address}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_kept_as_browsers_send_them() {
+        for (text, kept) in [
+            ("*", "*"),
+            ("https://App.Example.com/", "https://app.example.com"),
+            ("https://app.example.com:443", "https://app.example.com"),
+            ("http://localhost:5173", "http://localhost:5173"),
+            ("capacitor://localhost", "capacitor://localhost"),
+            ("http://[::1]:80", "http://[::1]"),
+        ] {
+            assert_eq!(origin(text).as_deref(), Ok(kept), "{text}");
+        }
+        for bad in [
+            "",
+            "null",
+            "app.example.com",
+            "https://",
+            "https://a/b",
+            "https://a?b",
+            "https://*.a.com",
+            "https://u:p@a",
+            "https://a:0",
+            "https://a:b",
+            "https://a b",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn redis_urls_are_checked_and_never_shown() {
+        for good in [
+            "redis://127.0.0.1:6379/0",
+            "rediss://user:p%40ss@redis.example.com:6380",
+            "redis+sentinel://h1:26379,h2:26379/mymaster",
+            "redis+cluster://:secret@h1:7000,h2:7001",
+        ] {
+            assert_eq!(redis_url(good).as_deref(), Ok(good));
+        }
+        for bad in [
+            "127.0.0.1:6379",
+            "http://h-secret",
+            "redis://",
+            "redis://h/db-secret",
+            "redis://u:p/secret@h:1",
+            "redis+sentinel://h1:1",
+            "redis+cluster://,secret",
+            "redis://h:port-secret",
+        ] {
+            let message = redis_url(bad).unwrap_err();
+            assert!(!message.contains("secret"), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_masked() {
+        assert_eq!(masked_url("redis://u:p@h:1/0"), "redis://u:***@h:1/0");
+        assert_eq!(masked_url("redis://:p@h"), "redis://:***@h");
+        assert_eq!(masked_url("redis://h:6379/0"), "redis://h:6379/0");
+        assert_eq!(masked_url("redis://u:p/q@h:1/0"), "redis://***@h:1/0");
+        assert_eq!(masked_url("redis+sentinel://u:p@h1:1,h2:2/m"), "redis+sentinel://u:***@h1:1,h2:2/m");
+    }
+
+    #[test]
+    fn parts_make_a_url_that_the_library_reads_back() {
+        let url = redis_url_of_parts("h", 1, "ü:s", "p/@:?#%", false);
+        let client = redis::Client::open(url.as_str()).unwrap();
+        assert_eq!(client.get_connection_info().redis_settings().password(), Some("p/@:?#%"));
+        assert_eq!(redis_url_of_parts("::1", 1, "", "", true), "rediss://[::1]:1/0");
+    }
+}

@@ -1,0 +1,121 @@
+//! What only shows when all keys are seen together.
+
+use super::mistake::Faults;
+use super::{Config, Purpose};
+use crate::rules::config::JoinPolicy;
+use std::net::SocketAddr;
+
+/// Keys that exclude or need each other.
+pub(super) fn contradictions(config: &Config, purpose: Purpose) -> Faults {
+    let mut faults = keys_and_algorithms(config, purpose);
+    if config.listen.admin_listen.is_some_and(|admin| collide(admin, config.listen.listen)) {
+        faults.extend(config.fault("admin_listen", "admin_listen", "is the same address as `listen`; leave it out"));
+    }
+    faults.extend(backend(config));
+    faults
+}
+
+/// Whether both cannot be bound: the same port, and addresses that overlap.
+fn collide(a: SocketAddr, b: SocketAddr) -> bool {
+    a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+/// A key for every algorithm, and an algorithm for every key.
+fn keys_and_algorithms(config: &Config, purpose: Purpose) -> Faults {
+    let auth = &config.auth;
+    let [secret, pem, jwks] = ["auth.secret", "auth.public_key", "auth.jwks_url"];
+    // A key that was given and is wrong has its own mistake; here it counts as given.
+    let has_secret = auth.secret.is_some() || config.is_given(secret);
+    let has_public =
+        auth.public_key.is_some() || auth.jwks_url.is_some() || [pem, jwks].iter().any(|slot| config.is_given(slot));
+    let mut faults = Faults::new();
+    if !has_secret && !has_public {
+        if purpose == Purpose::Serve && !auth.anonymous {
+            let message = "there is no key to check tokens with: set `secret` (JWT_SECRET, ROOMCAST_AUTH__SECRET), \
+                           `secret_file`, `public_key_file` or `jwks_url`; or `anonymous = true` to let everybody in";
+            faults.extend(config.fault("auth", "[auth]", message));
+        }
+        return faults;
+    }
+    let hmac = auth.algorithms.iter().find(|name| name.starts_with("HS"));
+    let signed = auth.algorithms.iter().find(|name| !name.starts_with("HS"));
+    let at = "auth.algorithms";
+    match hmac {
+        Some(name) if !has_secret => {
+            let message =
+                format!("{name} needs `secret`; for a public key or a key set name its own, like [\"RS256\"]");
+            faults.extend(config.fault(at, "[auth] algorithms", message));
+        }
+        None if has_secret && !config.place(secret, "").is_conventional() => {
+            faults.extend(config.fault(
+                secret,
+                "[auth] secret",
+                "no HS algorithm is in `algorithms` that would use it",
+            ));
+        }
+        _ => {}
+    }
+    match signed {
+        Some(name) if !has_public => {
+            faults.extend(config.fault(
+                at,
+                "[auth] algorithms",
+                format!("{name} needs `public_key_file` or `jwks_url`"),
+            ));
+        }
+        None if has_public && has_secret => {
+            let slot = if config.is_given(pem) { pem } else { jwks };
+            faults.extend(config.fault(slot, "[auth]", "no algorithm is in `algorithms` that would use this key"));
+        }
+        _ => {}
+    }
+    if config.is_given(pem) && config.is_given(jwks) {
+        faults.extend(config.fault(jwks, "[auth] jwks_url", "give `public_key_file` or `jwks_url`, not both"));
+    }
+    faults
+}
+
+/// `[backend]` has one way to be reached, and whoever asks it needs it.
+fn backend(config: &Config) -> Faults {
+    let mut faults = Faults::new();
+    match &config.backend {
+        Some(backend) if backend.url.is_some() && backend.stream.is_some() => {
+            faults.extend(config.fault("backend.stream", "[backend]", "give `url` or `stream`, not both"));
+        }
+        Some(backend) if backend.url.is_none() && backend.stream.is_none() && !config.is_given("backend.url") => {
+            faults.extend(config.fault("backend", "[backend]", "needs `url` or `stream`"));
+        }
+        Some(_) => return faults,
+        None => {}
+    }
+    if config.backend.is_none() {
+        let needs = "needs a [backend] that is asked";
+        for (index, _) in config.rooms.iter().enumerate().filter(|(_, rule)| rule.join == JoinPolicy::Ask) {
+            faults.extend(config.fault(&format!("rooms.{index}.join"), "[[rooms]] join", needs));
+        }
+        for (index, _) in config.on.iter().enumerate().filter(|(_, rule)| rule.forward) {
+            faults.extend(config.fault(&format!("on.{index}.forward"), "[[on]] forward", needs));
+        }
+    }
+    faults
+}
+
+/// Allowed, and probably not meant.
+pub(super) fn warnings(config: &Config) -> Faults {
+    let mut faults = Faults::new();
+    for (index, rule) in config.on.iter().enumerate() {
+        if !config.socketio.namespaces.contains(&rule.namespace) {
+            let message = format!("never runs: `socketio.namespaces` does not have \"{}\"", rule.namespace);
+            faults.extend(config.fault(&format!("on.{index}.namespace"), &format!("[[on]] {}", index + 1), message));
+        }
+    }
+    if config.limits.outbox_bytes < config.publish.max_event {
+        let message = "is less than `publish.max_event`: whoever is sent such an event is closed as a slow consumer";
+        faults.extend(config.fault("limits.outbox_bytes", "[limits] outbox_bytes", message));
+    }
+    if config.shutdown.pause + config.shutdown.drain > config.shutdown.timeout {
+        let message = "is shorter than `pause` and `drain` together: sessions are cut before they are told";
+        faults.extend(config.fault("shutdown.timeout", "[shutdown] timeout", message));
+    }
+    faults
+}

@@ -1,0 +1,196 @@
+//! The table of keys. A new key is one line here, one field in its part's `config.rs`, and one line in
+//! `config.example.toml` (a test asks for that).
+
+use super::Config;
+use super::address::{Listen, http_url, masked_url, origin, redis_url};
+use super::file::{InFile, LinesInFile};
+use super::kind::{Choice, Claims, Hidden, Kind, List, Maybe, Size, Span, Switch, Text, count};
+use super::mistake::Faults;
+use super::node::Node;
+use super::rules::{OnRule, RoomRule};
+use super::text;
+use crate::backend::config::NOTIFICATIONS;
+
+/// One key of the configuration.
+pub(super) struct Key {
+    /// The table it is in; empty at the top.
+    pub section: &'static str,
+    /// Its name there.
+    pub name: &'static str,
+    /// Reads and checks a value, and puts it where it belongs.
+    pub read: fn(&mut Config, &Node) -> Result<(), Faults>,
+    /// Its value in TOML, masked where secret; `None` where it is not set.
+    pub show: fn(&Config) -> Option<String>,
+}
+
+impl Key {
+    /// `ROOMCAST_REDIS__URL`.
+    pub fn environment_name(&self) -> String {
+        let name = self.name.to_ascii_uppercase();
+        match self.section {
+            "" => format!("ROOMCAST_{name}"),
+            section => format!("ROOMCAST_{}__{name}", section.to_ascii_uppercase()),
+        }
+    }
+
+    /// The key whose value this gives: `redis.url` for `url` and `url_file`.
+    pub fn slot(&self) -> String {
+        let name = self.name.strip_suffix("_file").unwrap_or(self.name);
+        if self.section.is_empty() { name.to_owned() } else { format!("{}.{name}", self.section) }
+    }
+
+    /// Whether the value is the path of a file that holds the real one.
+    pub fn is_file(&self) -> bool {
+        self.name.ends_with("_file")
+    }
+
+    /// Whether the effective configuration has a line for it; rules have tables instead.
+    pub fn is_shown(&self) -> bool {
+        let rules = self.section.is_empty() && matches!(self.name, "rooms" | "on");
+        !rules && (!self.is_file() || self.name == "public_key_file")
+    }
+}
+
+/// The key of this name.
+pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+const MASK: fn(&str) -> String = |_| "***".into();
+const TOKEN_SECRET: Hidden = Hidden { check: text::token_secret, show: MASK };
+const BEARER_KEY: Hidden = Hidden { check: text::bearer_key, show: MASK };
+const BACKEND_SECRET: Hidden = Hidden { check: text::filled, show: MASK };
+const REDIS_URL: Hidden = Hidden { check: redis_url, show: masked_url };
+const TRANSPORTS: List<Choice> = List { of: Choice(&["polling", "websocket"]), least: 1 };
+
+/// RFC 7518 section 3.1 and RFC 8037.
+const ALGORITHMS: Choice = Choice(&[
+    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+]);
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const MB: u64 = 1_000_000;
+const GB: u64 = 1_000 * MB;
+
+macro_rules! key {
+    // `[backend]` is there only when one of its keys is.
+    ($section:literal, $name:literal, backend.$field:ident, $kind:expr) => {
+        Key {
+            section: $section,
+            name: $name,
+            read: |config, node| {
+                let value = $kind.read(node)?;
+                config.backend.get_or_insert_default().$field = value;
+                Ok(())
+            },
+            show: |config| config.backend.as_ref().and_then(|backend| $kind.write(&backend.$field)),
+        }
+    };
+    ($section:literal, $name:literal, $($field:ident).+, $kind:expr) => {
+        Key {
+            section: $section,
+            name: $name,
+            read: |config, node| {
+                config.$($field).+ = $kind.read(node)?;
+                Ok(())
+            },
+            show: |config| $kind.write(&config.$($field).+),
+        }
+    };
+}
+
+#[rustfmt::skip]
+pub(super) static KEYS: &[Key] = &[
+    key!("", "listen", listen.listen, Listen),
+    key!("", "admin_listen", listen.admin_listen, Maybe(Listen)),
+
+    key!("redis", "url", redis.url, Maybe(REDIS_URL)),
+    key!("redis", "url_file", redis.url, Maybe(InFile(REDIS_URL))),
+    key!("redis", "prefix", redis.prefix, Text(text::key_prefix)),
+    key!("redis", "timeout", redis.timeout, Span(10..=MINUTE)),
+    key!("redis", "emitter_key", redis.emitter_key, Maybe(Text(text::redis_key))),
+    key!("redis", "streams_key", redis.streams_key, Maybe(Text(text::redis_key))),
+    key!("redis", "min_replicas", redis.min_replicas, count(0..=16)),
+
+    key!("auth", "secret", auth.secret, Maybe(TOKEN_SECRET)),
+    key!("auth", "secret_file", auth.secret, Maybe(InFile(TOKEN_SECRET))),
+    Key {
+        section: "auth",
+        name: "public_key_file",
+        read: |config, node| {
+            config.auth.public_key = Maybe(InFile(Text(text::public_key))).read(node)?;
+            Ok(())
+        },
+        show: |config| config.auth.public_key.as_ref().map(|_| "\"(read)\"".into()),
+    },
+    key!("auth", "jwks_url", auth.jwks_url, Maybe(Text(http_url))),
+    key!("auth", "algorithms", auth.algorithms, List { of: ALGORITHMS, least: 1 }),
+    key!("auth", "user_claim", auth.user_claim, Text(text::claim_path)),
+    key!("auth", "issuer", auth.issuer, Maybe(Text(text::filled))),
+    key!("auth", "audience", auth.audience, Maybe(Text(text::filled))),
+    key!("auth", "require", auth.require, Claims),
+    key!("auth", "leeway", auth.leeway, Span(0..=HOUR)),
+    key!("auth", "require_exp", auth.require_exp, Switch),
+    key!("auth", "rooms_claim", auth.rooms_claim, Text(text::claim_path)),
+    key!("auth", "anonymous", auth.anonymous, Switch),
+
+    key!("publish", "keys", publish.keys, List { of: BEARER_KEY, least: 0 }),
+    key!("publish", "keys_file", publish.keys, LinesInFile(BEARER_KEY)),
+    key!("publish", "max_body", publish.max_body, Size(100..=GB)),
+    key!("publish", "max_event", publish.max_event, Size(100..=GB)),
+
+    key!("cors", "origins", cors.origins, List { of: Text(origin), least: 0 }),
+
+    key!("socketio", "path", socketio.path, Text(text::socketio_path)),
+    key!("socketio", "ping_interval", socketio.ping_interval, Span(100..=HOUR)),
+    key!("socketio", "ping_timeout", socketio.ping_timeout, Span(100..=HOUR)),
+    key!("socketio", "max_payload", socketio.max_payload, Size(100..=GB)),
+    key!("socketio", "connect_timeout", socketio.connect_timeout, Span(100..=HOUR)),
+    Key {
+        section: "socketio",
+        name: "transports",
+        read: |config, node| {
+            let names = TRANSPORTS.read(node)?;
+            config.socketio.polling = names.iter().any(|name| name == "polling");
+            config.socketio.websocket = names.iter().any(|name| name == "websocket");
+            Ok(())
+        },
+        show: |config| {
+            let names = [("polling", config.socketio.polling), ("websocket", config.socketio.websocket)];
+            TRANSPORTS.write(&names.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect())
+        },
+    },
+    key!("socketio", "namespaces", socketio.namespaces, List { of: Text(text::namespace), least: 1 }),
+
+    key!("recovery", "window", recovery.window, Span(0..=24 * HOUR)),
+    key!("recovery", "window_bytes", recovery.window_bytes, Size(1_000..=64 * GB)),
+
+    key!("limits", "connections", limits.connections, count(1..=10_000_000)),
+    key!("limits", "connections_per_ip", limits.connections_per_ip, count(0..=10_000_000)),
+    key!("limits", "rooms_per_session", limits.rooms_per_session, count(1..=1_000_000)),
+    key!("limits", "room_name_bytes", limits.room_name_bytes, count(16..=65_535)),
+    key!("limits", "outbox_bytes", limits.outbox_bytes, Size(1_000..=GB)),
+    key!("limits", "events_per_second", limits.events_per_second, count(1..=1_000_000)),
+
+    key!("presence", "grace", presence.grace, Span(0..=HOUR)),
+    key!("presence", "lease", presence.lease, Span(SECOND..=HOUR)),
+
+    key!("log", "level", log.level, Text(text::log_filter)),
+    key!("log", "format", log.format, Choice(&["text", "json"])),
+
+    key!("shutdown", "pause", shutdown.pause, Span(0..=10 * MINUTE)),
+    key!("shutdown", "drain", shutdown.drain, Span(0..=HOUR)),
+    key!("shutdown", "timeout", shutdown.timeout, Span(0..=HOUR)),
+
+    key!("", "rooms", rooms, List { of: RoomRule, least: 0 }),
+    key!("", "on", on, List { of: OnRule, least: 0 }),
+
+    key!("backend", "url", backend.url, Maybe(Text(http_url))),
+    key!("backend", "stream", backend.stream, Maybe(Text(text::redis_key))),
+    key!("backend", "secret", backend.secret, Maybe(BACKEND_SECRET)),
+    key!("backend", "secret_file", backend.secret, Maybe(InFile(BACKEND_SECRET))),
+    key!("backend", "timeout", backend.timeout, Span(10..=5 * MINUTE)),
+    key!("backend", "notify", backend.notify, List { of: Choice(&NOTIFICATIONS), least: 0 }),
+];

@@ -1,0 +1,123 @@
+//! What is wrong with a configuration, and where it was written.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// One thing that is wrong. `Display` gives the line a user sees; no secret is ever in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// `roomcast.toml:12:5 [redis] timeout`, `environment ROOMCAST_REDIS__URL`, `flag --listen`.
+    pub place: String,
+    /// What is wrong there, and what to write instead.
+    pub message: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.place, self.message)
+    }
+}
+
+/// Where a value was written. Ordered as mistakes are listed: the file from its top, the environment, flags.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    /// In the configuration file; `line` and `column` count from 1, `column` in characters.
+    File { line: usize, column: usize, file: Arc<Path> },
+    /// In an environment variable of this name.
+    Environment(String),
+    /// In a flag, with its dashes.
+    Flag(&'static str),
+    /// Nowhere: the mistake is that something is missing.
+    Missing,
+}
+
+/// A place in the configuration: where it was written, and which key that is (`[redis] timeout`, `[[on]] 2 event`).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub origin: Origin,
+    pub path: String,
+}
+
+impl Place {
+    pub fn missing(path: &str) -> Self {
+        Self { origin: Origin::Missing, path: path.to_owned() }
+    }
+
+    pub fn fault(&self, message: impl Into<String>) -> Faults {
+        vec![(self.clone(), message.into())]
+    }
+
+    /// Whether it came by one of the names that other software reads too (`JWT_SECRET`, `PORT`).
+    pub fn is_conventional(&self) -> bool {
+        matches!(&self.origin, Origin::Environment(name) if !name.starts_with("ROOMCAST_"))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.origin {
+            Origin::File { line, column, file } => {
+                write!(f, "{}:{line}:{column}", file.display())?;
+                if self.path.is_empty() { Ok(()) } else { write!(f, " {}", self.path) }
+            }
+            // The path repeats the name, but for what is inside a structured value: `ROOMCAST_ON[0].event`.
+            Origin::Environment(name) => write!(f, "environment {name}{}", self.path),
+            Origin::Flag(name) => write!(f, "flag {name}"),
+            Origin::Missing => f.write_str(&self.path),
+        }
+    }
+}
+
+/// Everything that is wrong with one value.
+pub(super) type Faults = Vec<(Place, String)>;
+
+/// All mistakes of one load, in the order in which they are listed.
+pub(super) fn in_order(mut faults: Faults) -> Vec<Mistake> {
+    faults.sort_by(|a, b| a.0.cmp(&b.0));
+    faults.dedup();
+    faults.into_iter().map(|(place, message)| Mistake { place: place.to_string(), message }).collect()
+}
+
+/// ` (did you mean "x"?)` for the candidate next to `name`, or nothing where none is near.
+pub(super) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    let nearest = candidates.into_iter().map(|candidate| (edit_distance(name, candidate), candidate)).min();
+    match nearest {
+        Some((distance, candidate)) if distance <= (candidate.len() / 3).max(1) => {
+            format!("; did you mean `{candidate}`?")
+        }
+        _ => String::new(),
+    }
+}
+
+/// How many letters must be put in, taken out, exchanged or swapped with their neighbour (optimal string alignment).
+fn edit_distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let exchanged = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = exchanged.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(least);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_near_is_offered_and_the_far_is_not() {
+        assert_eq!(did_you_mean("timout", ["url", "timeout"]), "; did you mean `timeout`?");
+        assert_eq!(did_you_mean("ulr", ["url", "timeout"]), "; did you mean `url`?");
+        assert_eq!(did_you_mean("banana", ["url", "timeout"]), "");
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+    }
+}

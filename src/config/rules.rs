@@ -1,0 +1,227 @@
+//! `[[rooms]]` and `[[on]]`: from tables to the structs of [`crate::rules::config`]. Patterns and placeholders are
+//! compiled, and checked, by [`crate::rules`].
+
+use super::kind::{Kind, List, Switch, Text};
+use super::mistake::{Faults, Place, did_you_mean};
+use super::node::{Entry, Node, Value, collect};
+use super::show::{message_json, on_json, room_json};
+use super::text;
+use crate::draft::{RESERVED_EVENTS, check_event_name};
+use crate::rules::config::{EmitTemplate, JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
+use serde_json::Value as Json;
+
+/// Bytes of an event name, as [`crate::draft`] bounds it by default.
+const EVENT_NAME_BYTES: usize = 200;
+
+/// The keys of one table, taken out one by one; those that nobody took are unknown.
+pub(super) struct Fields {
+    place: Place,
+    entries: Vec<Entry>,
+    taken: Vec<&'static str>,
+    faults: Faults,
+}
+
+impl Fields {
+    fn of(node: &Node, expected: &str) -> Result<Self, Faults> {
+        let entries = node.entries(expected)?;
+        Ok(Self { place: node.place.clone(), entries, taken: Vec::new(), faults: Vec::new() })
+    }
+
+    /// Reads the key where it is given.
+    fn take<K: Kind>(&mut self, key: &'static str, kind: K) -> Option<K::Value> {
+        self.taken.push(key);
+        let at = self.entries.iter().position(|entry| entry.key == key)?;
+        let entry = self.entries.swap_remove(at);
+        kind.read(&entry.node).map_err(|faults| self.faults.extend(faults)).ok()
+    }
+
+    /// Reads a key that must be there.
+    fn need<K: Kind<Value: Default>>(&mut self, key: &'static str, kind: K) -> K::Value {
+        if !self.entries.iter().any(|entry| entry.key == key) {
+            self.faults.extend(self.place.fault(format!("`{key}` is missing")));
+        }
+        self.take(key, kind).unwrap_or_default()
+    }
+
+    fn finish<T>(mut self, value: T) -> Result<T, Faults> {
+        for entry in &self.entries {
+            let hint = did_you_mean(&entry.key, self.taken.iter().copied());
+            self.faults.extend(entry.place.fault(format!("unknown key{hint}")));
+        }
+        if self.faults.is_empty() { Ok(value) } else { Err(self.faults) }
+    }
+}
+
+/// An event name; placeholders are filled later, so that only fixed names are checked.
+fn template_event(name: &str) -> Result<String, String> {
+    match name.contains('{') && !name.is_empty() {
+        true => Ok(name.to_owned()),
+        false => check_event_name(name, EVENT_NAME_BYTES).map(|()| name.to_owned()).map_err(|error| error.to_string()),
+    }
+}
+
+/// What an `[[on]]` rule waits for.
+fn client_event(name: &str) -> Result<String, String> {
+    match name {
+        "disconnect" => Ok(name.to_owned()),
+        "connect" => Err("clients cannot send \"connect\"; the built-in moment is called \"connection\"".into()),
+        _ if RESERVED_EVENTS.contains(&name) => Err(format!("\"{name}\" is reserved by Socket.IO and never arrives")),
+        _ => check_event_name(name, EVENT_NAME_BYTES).map(|()| name.to_owned()).map_err(|error| error.to_string()),
+    }
+}
+
+/// A list of arguments: any JSON values.
+struct Arguments;
+
+impl Kind for Arguments {
+    type Value = Vec<Json>;
+
+    fn read(&self, node: &Node) -> Result<Vec<Json>, Faults> {
+        match &node.value {
+            Value::List(items) => collect(items.iter().map(Node::json)),
+            _ => {
+                Err(node.fault(format!("must be a list of arguments like [{{ ok = true }}], not {}", node.type_name())))
+            }
+        }
+    }
+
+    fn write(&self, value: &Vec<Json>) -> Option<String> {
+        Some(super::show::toml_value(&Json::Array(value.clone())))
+    }
+}
+
+/// `{ event = "…", args = […] }`.
+struct Message;
+
+impl Kind for Message {
+    type Value = MessageTemplate;
+
+    fn read(&self, node: &Node) -> Result<MessageTemplate, Faults> {
+        let mut fields = Fields::of(node, "a table like { event = \"…\", args = [] }")?;
+        let event = fields.need("event", Text(template_event));
+        let args = fields.take("args", Arguments).unwrap_or_default();
+        fields.finish(MessageTemplate { event, args })
+    }
+
+    fn write(&self, value: &MessageTemplate) -> Option<String> {
+        Some(super::show::toml_value(&message_json(value)))
+    }
+}
+
+/// `{ room = "…", event = "…", args = […], volatile = true, include_caller = true }`.
+struct Emit;
+
+impl Kind for Emit {
+    type Value = EmitTemplate;
+
+    fn read(&self, node: &Node) -> Result<EmitTemplate, Faults> {
+        let mut fields = Fields::of(node, "a table like { room = \"…\", event = \"…\", args = [] }")?;
+        let room = fields.need("room", Text(text::filled));
+        let event = fields.need("event", Text(template_event));
+        let args = fields.take("args", Arguments).unwrap_or_default();
+        let volatile = fields.take("volatile", Switch).unwrap_or(false);
+        let include_caller = fields.take("include_caller", Switch).unwrap_or(false);
+        fields.finish(EmitTemplate { room, message: MessageTemplate { event, args }, volatile, include_caller })
+    }
+
+    fn write(&self, _: &EmitTemplate) -> Option<String> {
+        None
+    }
+}
+
+/// `join` and `leave` of an `[[on]]` rule: one room or a list.
+struct OneOrMore;
+
+impl Kind for OneOrMore {
+    type Value = Vec<String>;
+
+    fn read(&self, node: &Node) -> Result<Vec<String>, Faults> {
+        let rooms = Text(text::filled);
+        match &node.value {
+            Value::List(_) => List { of: rooms, least: 1 }.read(node),
+            _ => rooms.read(node).map(|room| vec![room]),
+        }
+    }
+
+    fn write(&self, value: &Vec<String>) -> Option<String> {
+        List { of: Text(text::filled), least: 0 }.write(value)
+    }
+}
+
+/// `join` of a `[[rooms]]` rule.
+struct Policy;
+
+impl Policy {
+    const WORDS: super::kind::Choice = super::kind::Choice(&["auto", "allow", "ask", "deny"]);
+}
+
+impl Kind for Policy {
+    type Value = Option<JoinPolicy>;
+
+    fn read(&self, node: &Node) -> Result<Option<JoinPolicy>, Faults> {
+        Ok(Some(match Self::WORDS.read(node)?.as_str() {
+            "auto" => JoinPolicy::Auto,
+            "allow" => JoinPolicy::Allow,
+            "ask" => JoinPolicy::Ask,
+            _ => JoinPolicy::Deny,
+        }))
+    }
+
+    fn write(&self, _: &Option<JoinPolicy>) -> Option<String> {
+        None
+    }
+}
+
+/// One `[[rooms]]` table.
+pub(super) struct RoomRule;
+
+impl Kind for RoomRule {
+    type Value = RoomRuleConfig;
+
+    fn read(&self, node: &Node) -> Result<RoomRuleConfig, Faults> {
+        let mut fields = Fields::of(node, "a table like { match = \"user:{user}\", join = \"auto\" }")?;
+        let pattern = fields.need("match", Text(text::filled));
+        let join = fields.need("join", Policy).unwrap_or(JoinPolicy::Deny);
+        let presence = fields.take("presence", Switch).unwrap_or(false);
+        let joined = fields.take("joined", Message);
+        let left = fields.take("left", Message);
+        fields.finish(RoomRuleConfig { pattern, join, presence, joined, left })
+    }
+
+    fn write(&self, value: &RoomRuleConfig) -> Option<String> {
+        Some(super::show::toml_value(&room_json(value)))
+    }
+}
+
+/// One `[[on]]` table.
+pub(super) struct OnRule;
+
+impl Kind for OnRule {
+    type Value = OnRuleConfig;
+
+    fn read(&self, node: &Node) -> Result<OnRuleConfig, Faults> {
+        let mut fields = Fields::of(node, "a table like { event = \"typing\", … }")?;
+        let rule = OnRuleConfig {
+            namespace: fields.take("namespace", Text(text::namespace)).unwrap_or_else(|| "/".into()),
+            event: fields.need("event", Text(client_event)),
+            join: fields.take("join", OneOrMore).unwrap_or_default(),
+            leave: fields.take("leave", OneOrMore).unwrap_or_default(),
+            reply: fields.take("reply", Message),
+            emit: fields.take("emit", List { of: Emit, least: 0 }).unwrap_or_default(),
+            ack: fields.take("ack", Arguments),
+            on_error: fields.take("on_error", Message),
+            ack_error: fields.take("ack_error", Arguments),
+            forward: fields.take("forward", Switch).unwrap_or(false),
+        };
+        let moment = matches!(rule.event.as_str(), "connection" | "disconnect");
+        if moment && (rule.ack.is_some() || rule.ack_error.is_some()) {
+            let message = format!("\"{}\" is a moment, not an event: nobody waits for its `ack`", rule.event);
+            fields.faults.extend(fields.place.fault(message));
+        }
+        fields.finish(rule)
+    }
+
+    fn write(&self, value: &OnRuleConfig) -> Option<String> {
+        Some(super::show::toml_value(&on_json(value)))
+    }
+}

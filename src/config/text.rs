@@ -1,0 +1,150 @@
+//! What single strings must look like. Each takes the text as written and gives it as kept, or says what to write.
+
+use super::kind::shown;
+use crate::draft::check_room_name;
+
+/// Anything but nothing; no control characters.
+pub(super) fn filled(text: &str) -> Result<String, String> {
+    match text.trim().is_empty() || text.chars().any(char::is_control) {
+        true => Err("must not be empty and holds no control characters".into()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// The HMAC secret of tokens: 256 bits at least, as RFC 7518 section 3.2 demands for HS256.
+pub(super) fn token_secret(text: &str) -> Result<String, String> {
+    match text.len() >= 32 {
+        true => Ok(text.to_owned()),
+        false => Err("must have at least 32 bytes; make one with `openssl rand -base64 48`".into()),
+    }
+}
+
+/// A bearer key: it must fit into a header.
+pub(super) fn bearer_key(text: &str) -> Result<String, String> {
+    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err("a key must not be empty and holds visible ASCII characters only".into()),
+    }
+}
+
+/// PEM text of a public key.
+pub(super) fn public_key(text: &str) -> Result<String, String> {
+    if text.contains("PRIVATE KEY-----") {
+        return Err("holds a private key; roomcast only checks tokens: give it the public one".into());
+    }
+    match text.contains("-----BEGIN ") && text.contains("-----END ") {
+        true => Ok(text.to_owned()),
+        false => Err("holds no PEM text (\"-----BEGIN PUBLIC KEY-----\" …)".into()),
+    }
+}
+
+/// `sub`, `user.id`.
+pub(super) fn claim_path(text: &str) -> Result<String, String> {
+    match filled(text).is_ok() && text.split('.').all(|part| !part.is_empty()) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("\"{}\" is not the path of a claim like \"sub\" or \"user.id\"", shown(text))),
+    }
+}
+
+/// A prefix of Redis keys, also used in patterns and Cluster hash tags, and therefore free of their characters.
+pub(super) fn key_prefix(text: &str) -> Result<String, String> {
+    let taken = |c: char| c.is_control() || c.is_whitespace() || "*?[]{}\\^".contains(c);
+    match text.is_empty() || text.len() > 100 || text.chars().any(taken) {
+        true => {
+            Err(format!("\"{}\" must have 1 to 100 bytes, without spaces and without * ? [ ] {{ }} \\ ^", shown(text)))
+        }
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// A Socket.IO namespace.
+pub(super) fn namespace(text: &str) -> Result<String, String> {
+    // `,` ends it on the wire and stock clients cut at `?`.
+    let wrong = |c: char| c.is_control() || c.is_whitespace() || c == ',' || c == '?';
+    match text.starts_with('/') && text.len() <= 200 && !text.chars().any(wrong) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "namespace \"{}\" must start with \"/\" and holds no spaces, commas or question marks",
+            shown(text)
+        )),
+    }
+}
+
+/// Paths that have other handlers.
+const TAKEN: [&str; 12] = [
+    "/",
+    "/ws/",
+    "/sse/",
+    "/publish/",
+    "/rooms/",
+    "/users/",
+    "/join/",
+    "/leave/",
+    "/disconnect/",
+    "/health/",
+    "/metrics/",
+    "/socket/",
+];
+
+/// The request path of Socket.IO: the slash at its end is added.
+pub(super) fn socketio_path(text: &str) -> Result<String, String> {
+    if !text.starts_with('/')
+        || text.contains("//")
+        || text.bytes().any(|b| !b.is_ascii_graphic() || b"?#%".contains(&b))
+    {
+        return Err(format!(
+            "\"{}\" must be a path that starts and ends with \"/\", like \"/socket.io/\"",
+            shown(text)
+        ));
+    }
+    let path = if text.ends_with('/') { text.to_owned() } else { format!("{text}/") };
+    match TAKEN.contains(&path.as_str()) {
+        true => Err(format!("\"{path}\" is taken by another endpoint; choose one like \"/socket.io/\"")),
+        false => Ok(path),
+    }
+}
+
+/// A level, or directives as `RUST_LOG` takes them.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    let level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word);
+    let directive = |part: &str| level(part) || part.split_once('=').is_some_and(|(_, word)| level(word));
+    match text.split(',').all(|part| directive(part.trim())) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "\"{}\" must be off, error, warn, info, debug or trace, or a list like \"info,roomcast=debug\"",
+            shown(text)
+        )),
+    }
+}
+
+/// A Redis key or channel that others write to.
+pub(super) fn redis_key(text: &str) -> Result<String, String> {
+    check_room_name(text, 200).map_err(|_| "must have 1 to 200 bytes and no control characters".to_owned())?;
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_keeps_its_rule() {
+        assert_eq!(socketio_path("/realtime").as_deref(), Ok("/realtime/"));
+        for bad in ["", "/", "/ws", "socket.io/", "/a b/", "/a?b", "//"] {
+            assert!(socketio_path(bad).is_err(), "{bad}");
+        }
+        for (prefix, good) in
+            [("roomcast", true), ("app:prod", true), ("", false), ("a*", false), ("{a}", false), ("a b", false)]
+        {
+            assert_eq!(key_prefix(prefix).is_ok(), good, "{prefix}");
+        }
+        for (namespace_text, good) in [("/", true), ("/chat", true), ("chat", false), ("/a,b", false)] {
+            assert_eq!(namespace(namespace_text).is_ok(), good, "{namespace_text}");
+        }
+        for (filter, good) in [("info", true), ("warn,roomcast=debug", true), ("inof", false), ("", false)] {
+            assert_eq!(log_filter(filter).is_ok(), good, "{filter}");
+        }
+        assert!(public_key("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----").is_err());
+        assert!(claim_path("user..id").is_err());
+    }
+}
