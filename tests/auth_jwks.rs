@@ -1,4 +1,5 @@
 //! The JWKS over real HTTP: rotation, and servers that are slow, huge, broken, or send us elsewhere.
+#![allow(clippy::unwrap_used)]
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

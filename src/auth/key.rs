@@ -39,10 +39,10 @@ impl Key {
             return Err("this is a private key; give roomcast the public one (`openssl pkey -in KEY -pubout`)");
         }
         let pem = pem.as_bytes();
-        if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
-            if let Some((n, e)) = rsa_components(&key) {
-                return Self::rsa(None, &n, &e, pinned, None);
-            }
+        if let Ok(key) = DecodingKey::from_rsa_pem(pem)
+            && let Some((n, e)) = rsa_components(&key)
+        {
+            return Self::rsa(None, &n, &e, pinned, None);
         }
         if let Ok(key) = DecodingKey::from_ec_pem(pem) {
             return Self::curve(None, key.try_get_as_bytes().unwrap_or_default(), pinned, None);

@@ -1,4 +1,5 @@
 //! Tokens good and bad, against a whole [`Authenticator`].
+#![allow(clippy::unwrap_used)]
 
 mod asymmetric;
 mod refused;
