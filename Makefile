@@ -23,7 +23,7 @@ test-rust: ## unit and integration tests
 	cargo test --locked
 
 test-e2e: build ## the outside tests alone (node --test in tests/e2e)
-	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-concurrency=3 *.test.mjs
+	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=3 *.test.mjs
 
 tools: ## install what the tests need and the machine misses
 	$(E2E)/install-tools.sh

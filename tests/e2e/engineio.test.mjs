@@ -122,7 +122,7 @@ suite("Engine.IO", () => {
     const polling = await new Polling(one).open();
     assert.equal(polling.opened.maxPayload, 1000);
     await polling.join({ token });
-    const text = (size) => `42["echo","${"x".repeat(size - 12)}"]`;
+    const text = (size) => `42["echo","${"x".repeat(size - 13)}"]`;
     assert.equal(text(1000).length, 1000);
     assert.equal((await polling.post(text(1001))).status, 413);
     const socket = keep(await joinedSocket(one, token));

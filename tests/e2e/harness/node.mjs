@@ -9,8 +9,7 @@ import { DEADLINE, until, within } from "./deadline.mjs";
 import { request } from "./http.mjs";
 import { freePort } from "./port.mjs";
 
-const HERE = import.meta.dirname ?? path.dirname(new URL(import.meta.url).pathname);
-export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(HERE, "../../../target/debug/roomcast"));
+export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(import.meta.dirname, "../../../target/debug/roomcast"));
 
 /** A process whose output is kept. */
 export class Daemon {
