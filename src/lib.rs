@@ -4,7 +4,6 @@ pub mod app;
 pub mod auth;
 pub mod backend;
 pub mod client;
-
 pub mod close;
 pub mod cluster;
 pub mod config;
