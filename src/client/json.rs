@@ -4,7 +4,7 @@ use crate::client::socketio::{default_ack, unruled};
 use crate::client::{actions, admit, is_open, membership, resume};
 use crate::close::CloseReason;
 use crate::draft::{Draft, Source};
-use crate::event::{Args, Delivery, Event, MAIN_NAMESPACE, Offset, Room};
+use crate::event::{Args, Event, MAIN_NAMESPACE, Offset, Room};
 use crate::hub::feed::unix_ms;
 use crate::hub::shard::Shard;
 use crate::id::Id;
@@ -15,7 +15,6 @@ use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
 use serde_json::value::RawValue;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Where `/ws` and SSE sessions live.
 pub fn main_namespace(shard: &Shard) -> u16 {
@@ -152,7 +151,7 @@ fn join(
         hub.push(
             key,
             match first {
-                true => Frame::Event(Rc::new(Arc::new(Delivery::new(event)))),
+                true => Frame::event(event),
                 false => Frame::Raw(crate::protocol::websocket::text_frame(&json::event(&event, &rooms[0]))),
             },
         );

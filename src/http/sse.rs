@@ -2,7 +2,7 @@
 
 use crate::client::{admit, membership, resume};
 use crate::close::CloseReason;
-use crate::event::{Delivery, Offset, Room};
+use crate::event::{Offset, Room};
 use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
 use crate::http::keys::bearer;
@@ -21,7 +21,6 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// One request.
 pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, peer: IpAddr, origin: &Origin) -> Reply {
@@ -99,7 +98,7 @@ fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Ro
     match missed {
         Some(Ok(events)) => {
             for event in events {
-                hub.push(key, Frame::Event(Rc::new(Arc::new(Delivery::new(event)))));
+                hub.push(key, Frame::event(event));
             }
         }
         Some(Err(reason)) => {

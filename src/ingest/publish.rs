@@ -93,10 +93,11 @@ fn is_batch(body: &str) -> bool {
 
 fn decode_event(json: &str, limits: &DraftLimits) -> Result<Draft, DraftError> {
     let mut json = serde_json::Deserializer::from_str(json);
-    let fields: Fields<'_> = serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
-        true => DraftError::Field(format!("`{}`: {}", error.path(), error.inner())),
-        false => DraftError::Json(error.inner().to_string()),
-    })?;
+    let fields: Fields<'_> =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
+            true => DraftError::Field(format!("`{}`: {}", error.path(), error.inner())),
+            false => DraftError::Json(error.inner().to_string()),
+        })?;
     json.end().map_err(|error| DraftError::Json(error.to_string()))?;
     let draft = Draft {
         rooms: rooms(fields.room, fields.rooms)?,
@@ -187,7 +188,9 @@ mod tests {
         let lines = "{\"room\":\"r\",\"event\":\"e\"}\n\n{\"room\"\n";
         let Ok(Publication::Batch(events)) = decode_ndjson(lines, &LIMITS) else { panic!() };
         assert_eq!(events.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
-        assert!(matches!(decode_json(r#"{"events":[]}"#, &LIMITS), Ok(Publication::Batch(events)) if events.is_empty()));
+        assert!(
+            matches!(decode_json(r#"{"events":[]}"#, &LIMITS), Ok(Publication::Batch(events)) if events.is_empty())
+        );
         let many = format!(r#"{{"events":[{}]}}"#, vec![r#"{"room":"r","event":"e"}"#; 1001].join(","));
         assert!(decode_json(&many, &LIMITS).is_err());
     }

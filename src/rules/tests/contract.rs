@@ -176,7 +176,9 @@ fn the_tokens_rooms_are_granted_besides_the_rules() {
     let rules =
         compiled(&[room("chat:<id>", JoinPolicy::Ask), room("x", JoinPolicy::Deny), room("y", JoinPolicy::Allow)], &[]);
     let me = Caller { granted: &|room| room != "chat:2", ..caller("7") };
-    assert!(matches!(rules.room("chat:1", &me), Verdict::Granted(Some((_, captures))) if *captures.0 == [Box::<str>::from("1")]));
+    assert!(
+        matches!(rules.room("chat:1", &me), Verdict::Granted(Some((_, captures))) if *captures.0 == [Box::<str>::from("1")])
+    );
     assert!(matches!(rules.room("chat:2", &me), Verdict::Ask(..)));
     assert!(matches!(rules.room("x", &me), Verdict::Granted(Some(_))));
     assert!(matches!(rules.room("y", &me), Verdict::Allow(..)));
@@ -194,9 +196,8 @@ fn auto_rooms_follow_from_the_token() {
         ],
         &[],
     );
-    let auto = |caller: &Caller<'_>| {
-        rules.auto_rooms(caller).map(|rooms| rooms.join(" ")).map_err(|error| error.to_string())
-    };
+    let auto =
+        |caller: &Caller<'_>| rules.auto_rooms(caller).map(|rooms| rooms.join(" ")).map_err(|error| error.to_string());
     assert_eq!(auto(&anonymous()), Ok("lobby".into()));
     assert_eq!(auto(&numeric("7")), Ok("lobby user:7".into()));
     let me = Caller { claims: r#"{"org":{"id":3}}"#, ..caller("7") };
