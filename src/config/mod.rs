@@ -94,6 +94,15 @@ pub enum Purpose {
     Other,
 }
 
+/// Every key as `section.key`, for tests of what documents them.
+pub fn key_names() -> Vec<String> {
+    let name = |key: &keys::Key| match key.section {
+        "" => key.name.to_owned(),
+        section => format!("{section}.{}", key.name),
+    };
+    keys::KEYS.iter().map(name).collect()
+}
+
 impl Config {
     /// Reads all sources. `Err` holds every mistake: the file's from its top, then the environment's, then flags'.
     pub fn load(flags: &Flags, environment: &Environment, purpose: Purpose) -> Result<Self, Vec<Mistake>> {
