@@ -1,8 +1,197 @@
-//! Placeholder of the composition root in this branch; the real one replaces it on merge.
+//! The composition root: makes the parts from the configuration, binds, runs, and stops them in order.
 
+use crate::auth::Authenticator;
+use crate::client::actions;
 use crate::config::Config;
+use crate::draft::DraftLimits;
+use crate::http::origin::Origins;
+use crate::http::routes::Door;
+use crate::http::server::{Listener, Traffic};
+use crate::http::{Api, Page};
+use crate::hub::feed::Feed;
+use crate::hub::node::{Command, Node, Parts};
+use crate::hub::shard;
+use crate::log::memory::{MemoryLimits, MemoryLog};
+use crate::log::redis::RedisLog;
+use crate::log::{EventLog, Sink};
+use crate::metrics::Metrics;
+use crate::rules::Rules;
+use crate::shutdown;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::task::JoinSet;
 
-/// Runs a node until it is stopped.
-pub fn run(_config: Config, _demo: bool) -> Result<(), String> {
-    Err("not merged yet".into())
+/// Rooms that one event may name in `rooms`, and in `except`.
+const ROOMS_PER_EVENT: usize = 100;
+
+/// What is to be run.
+pub struct Launch {
+    /// The checked configuration.
+    pub config: Config,
+    /// Pages besides the API: the demo's.
+    pub pages: Vec<Page>,
+    /// Take a free port where the configured one is taken: the demo does.
+    pub any_port: bool,
+    /// Called once the node listens, with its address.
+    pub ready: Box<dyn FnOnce(SocketAddr)>,
+}
+
+/// Why a node did not start.
+#[derive(Debug)]
+pub enum AppError {
+    /// The configuration holds something that no part can be made of.
+    Setup(String),
+    /// An address could not be bound.
+    Bind(SocketAddr, std::io::Error),
+    /// The system refused something else.
+    System(&'static str, std::io::Error),
+}
+
+impl fmt::Display for AppError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Setup(why) => f.write_str(why),
+            Self::Bind(address, error) => {
+                write!(f, "cannot listen on {address}: {error}; choose another with --listen or PORT")
+            }
+            Self::System(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AppError {}
+
+/// Runs a node until SIGTERM or SIGINT, and stops it gracefully.
+///
+/// # Errors
+/// When it cannot start.
+pub fn run(launch: Launch) -> Result<(), AppError> {
+    // Sockets are files; the soft limit of many systems is 1,024. What the system does not grant is not needed at once.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| AppError::System("no runtime", error))?;
+    runtime.block_on(serve(launch))
+}
+
+async fn serve(launch: Launch) -> Result<(), AppError> {
+    let Launch { config, pages, any_port, ready } = launch;
+    let public = bind(config.listen.listen, Door::Public, any_port)?;
+    let admin = config.listen.admin_listen.map(|address| bind(address, Door::Admin, false)).transpose()?;
+    let address = public.address().map_err(|error| AppError::System("no address", error))?;
+    let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
+
+    let node = node(&config)?;
+    let threads = start_shards(&node)?;
+    let api = Arc::new(Api {
+        node: node.clone(),
+        publish: config.publish.clone(),
+        origins: Origins::new(&config.cors.origins),
+        started: Instant::now(),
+        admin_apart: admin.is_some(),
+        pages,
+        traffic: Traffic::default(),
+    });
+    let mut running = JoinSet::new();
+    let feed: Arc<dyn Sink> = Feed::new(node.clone());
+    running.spawn(node.log.clone().run(feed));
+    running.spawn(node.auth.clone().run());
+    let mut accepting = JoinSet::new();
+    accepting.spawn(public.accept(api.clone()));
+    if let Some(admin) = admin {
+        running.spawn(admin.accept(api.clone()));
+    }
+    tracing::info!(%address, shards = node.shards().len(), version = env!("CARGO_PKG_VERSION"), "listening");
+    ready(address);
+
+    signals.wait().await;
+    tracing::info!("stopping");
+    shutdown_node(&api, &config.shutdown, accepting).await;
+    // The log's tail stops last, when nobody is left to deliver to.
+    running.shutdown().await;
+    for shard in node.shards() {
+        shard.tell(Command::Stop);
+    }
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("a shard's thread had panicked");
+        }
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Not ready, pause, stop accepting, drain, and wait for the requests that are still being answered (DESIGN 12).
+async fn shutdown_node(api: &Arc<Api>, settings: &shutdown::ShutdownConfig, mut accepting: JoinSet<()>) {
+    let node = &api.node;
+    let stop = async {
+        node.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+        tokio::time::sleep(settings.pause).await;
+        accepting.shutdown().await;
+        crate::hub::drain::drain(node, settings.drain).await;
+        api.traffic.wait_until_idle().await;
+    };
+    if tokio::time::timeout(settings.timeout, stop).await.is_err() {
+        tracing::warn!(open = node.places.taken(), "`shutdown.timeout` is over; what is left is cut");
+    }
+}
+
+fn bind(address: SocketAddr, door: Door, any_port: bool) -> Result<Listener, AppError> {
+    match Listener::bind(address, door) {
+        Err(error) if any_port && error.kind() == std::io::ErrorKind::AddrInUse => {
+            let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            Listener::bind(free, door).map_err(|error| AppError::Bind(free, error))
+        }
+        bound => bound.map_err(|error| AppError::Bind(address, error)),
+    }
+}
+
+fn node(config: &Config) -> Result<Arc<Node>, AppError> {
+    let setup = |error: &dyn fmt::Display| AppError::Setup(error.to_string());
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|error| setup(&error))?);
+    let rules = Rules::compile(&config.rooms, &config.on)
+        .map_err(|mistakes| AppError::Setup(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    let draft_limits = DraftLimits {
+        max_event: config.publish.max_event,
+        room_name_bytes: config.limits.room_name_bytes,
+        rooms: ROOMS_PER_EVENT,
+    };
+    let log: Arc<dyn EventLog> = match config.redis.url {
+        Some(_) => RedisLog::new(&config.redis, &config.recovery, draft_limits, metrics.clone())
+            .map_err(|error| setup(&error))?,
+        None => MemoryLog::new(MemoryLimits::default()),
+    };
+    Ok(Node::new(Parts {
+        socketio: config.socketio.clone(),
+        limits: config.limits.clone(),
+        recovery: config.recovery.clone(),
+        draft_limits,
+        log,
+        auth: Authenticator::new(&config.auth).map_err(|error| setup(&error))?,
+        rules,
+        metrics,
+    }))
+}
+
+/// One shard for each core.
+fn start_shards(node: &Arc<Node>) -> Result<Vec<std::thread::JoinHandle<()>>, AppError> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (handles, ends) = shard::handles(cores.min(usize::from(u8::MAX)));
+    node.set_shards(handles);
+    let mut threads = Vec::new();
+    for (index, end) in (0..=u8::MAX).zip(ends) {
+        let thread = shard::spawn(index, node.clone(), end, |shard, mut ended| {
+            let shard = shard.clone();
+            tokio::task::spawn_local(async move {
+                while let Some(session) = ended.recv().await {
+                    actions::run_disconnect(&shard, session).await;
+                }
+            });
+        });
+        threads.push(thread.map_err(|error| AppError::System("no thread", error))?);
+    }
+    Ok(threads)
 }

@@ -39,6 +39,15 @@ impl Position {
         let (ms, seq) = text.split_once('-')?;
         Some(Self { ms: decimal(ms)?, seq: decimal(seq)? })
     }
+
+    /// The place right before this one; the first place has none but itself.
+    pub fn predecessor(self) -> Self {
+        match (self.ms, self.seq) {
+            (ms, 1..) => Self { ms, seq: self.seq - 1 },
+            (1.., 0) => Self { ms: self.ms - 1, seq: u64::MAX },
+            (0, 0) => self,
+        }
+    }
 }
 
 /// `u64::from_str` also takes a leading `+`; a position does not.
@@ -125,6 +134,14 @@ impl Args {
         let count = u32::try_from(values.len()).map_err(|_| ArgsError::Invalid("too many arguments".into()))?;
         let array = json.trim_matches(JSON_SPACE);
         Ok(Self { binary: mentions_binary(array), array: array.into(), count })
+    }
+
+    /// All arguments from the text of a JSON array that is not parsed again. Only for code that put the text together
+    /// from checked JSON values itself: `array` must be one valid JSON array, without space around it, of `count`
+    /// values, nested at most [`MAX_JSON_DEPTH`] deep.
+    pub fn trusted(array: String, count: u32) -> Self {
+        debug_assert_eq!(Self::list(&array).map(|args| args.count), Ok(count), "not a list of {count}: {array}");
+        Self { binary: mentions_binary(&array), array: array.into(), count }
     }
 
     /// The arguments as the text of a JSON array.
@@ -268,6 +285,13 @@ pub struct Batch {
     pub events: Vec<Arc<Event>>,
     /// Probes that came through ([`crate::log::EventLog::probe`]).
     pub probes: Vec<Id>,
+}
+
+impl Batch {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.probes.is_empty()
+    }
 }
 
 #[cfg(test)]

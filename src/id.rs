@@ -25,6 +25,26 @@ impl Id {
         id
     }
 
+    /// A fresh session id. Its last bytes are a checksum of the others, so that no client can join a room with the
+    /// name of somebody's session, which is how a session is reached alone.
+    pub fn random_session() -> Self {
+        let mut id = Self::random();
+        let sum = id.checksum();
+        id.0[11..].copy_from_slice(&sum);
+        id
+    }
+
+    /// Whether this has the shape of [`Id::random_session`].
+    pub fn is_session(&self) -> bool {
+        self.0[11..] == self.checksum()
+    }
+
+    /// FNV-1a: it need not be secret, only unlikely by chance.
+    fn checksum(&self) -> [u8; 4] {
+        let step = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+        self.0[..11].iter().fold(0x811c_9dc5, step).to_be_bytes()
+    }
+
     /// The shard written by [`Id::random_on_shard`].
     pub fn shard(&self) -> u8 {
         self.0[0]
@@ -66,6 +86,7 @@ mod tests {
         assert_eq!(text.len(), 20);
         assert_eq!(Id::parse(&text), Some(id));
         assert_eq!(id.shard(), 7);
+        assert!(Id::random_session().is_session() && !id.is_session());
         for bad in ["", "__proto__", "iKZ5jtlm1C-unvGtAAA", "iKZ5jtlm1C+unvGtAAAK", "iKZ5jtlm1C-unvGtAAAK1"] {
             assert_eq!(Id::parse(bad), None, "{bad}");
         }

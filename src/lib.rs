@@ -3,17 +3,21 @@
 pub mod app;
 pub mod auth;
 pub mod backend;
-
+pub mod client;
 pub mod close;
 pub mod cluster;
 pub mod config;
 pub mod draft;
 pub mod event;
 pub mod http;
+pub mod hub;
 pub mod id;
+pub mod ingest;
 pub mod log;
 pub mod metrics;
+pub mod protocol;
 pub mod rules;
 pub mod secret;
 pub mod session;
 pub mod shutdown;
+pub mod transport;

@@ -1,3 +1,51 @@
-//! HTTP.
+//! HTTP: listeners, the route table, and what each path does.
 
+pub mod admin;
+pub mod answer;
+pub mod body;
 pub mod config;
+pub mod engine;
+pub mod health;
+pub mod keys;
+pub mod origin;
+pub mod publish;
+pub mod routes;
+pub mod server;
+pub mod sse;
+pub mod upgrade;
+pub mod ws;
+
+use crate::hub::node::Node;
+use config::PublishConfig;
+use origin::Origins;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What the handlers share.
+pub struct Api {
+    /// The node.
+    pub node: Arc<Node>,
+    /// `[publish]`.
+    pub publish: PublishConfig,
+    /// `[cors]`.
+    pub origins: Origins,
+    /// When the process began.
+    pub started: Instant,
+    /// Whether metrics, publishing and the admin API are on a listener of their own.
+    pub admin_apart: bool,
+    /// Counts requests that are being answered.
+    pub traffic: server::Traffic,
+    /// Pages that are served besides the API: the demo's.
+    pub pages: Vec<Page>,
+}
+
+/// A file that is served as it is.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The whole path.
+    pub path: &'static str,
+    /// Its type.
+    pub content_type: &'static str,
+    /// Its bytes.
+    pub body: bytes::Bytes,
+}

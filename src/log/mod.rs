@@ -2,14 +2,21 @@
 //! one scenario file (`tests/log_scenario.rs`) runs on both.
 
 pub mod config;
+pub mod memory;
+mod recent_ids;
+pub mod redis;
+pub mod window;
 
 use crate::draft::Draft;
-use crate::event::{Batch, Epoch, Offset, Position};
+use crate::event::{Batch, Epoch, Event, Offset, Position};
 use crate::id::Id;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use recent_ids::ID_LIFETIME;
 
 /// A boxed future that may cross threads: shards append, the control thread runs the log.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -34,18 +41,31 @@ pub trait EventLog: Send + Sync + 'static {
     fn status(&self) -> LogStatus;
 }
 
+/// Where a log's life begins for this node.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// The life that all following positions belong to.
+    pub epoch: Epoch,
+    /// The history has everything after this position; what a client missed before it cannot be proven.
+    pub floor: Position,
+    /// The tail delivers what comes after this position; at or after the last event of the history.
+    pub head: Position,
+    /// What of the recovery window existed already, oldest first; it is not delivered to anybody.
+    pub history: Vec<Arc<Event>>,
+}
+
 /// Who takes what the tail brings. Called in log order, from the control thread.
 pub trait Sink: Send + Sync + 'static {
-    /// Called once before any other: the log's life, and the position after which events follow.
-    /// `history` is what of the recovery window existed already, oldest first; it is not delivered to anybody.
+    /// Called once before any other.
     /// Called again when continuity was lost (the epoch differs): everybody must be told.
-    fn begin(&self, epoch: Epoch, position: Position, history: Batch);
+    fn begin(&self, beginning: Beginning);
 
     /// The next events. Completes when the hub has room for more, so a full hub slows the tail.
     fn deliver(&self, batch: Batch) -> Pending<'_, ()>;
 
-    /// The tail has read up to here and found nothing newer, or delivered all before it: proof of progress.
-    fn caught_up(&self);
+    /// The tail has delivered everything up to here: proof of progress. The position may be past the last event,
+    /// where probes and malformed entries lie.
+    fn caught_up(&self, position: Position);
 }
 
 /// What health says of the log.
@@ -70,6 +90,17 @@ pub enum AppendError {
     Refused(String),
 }
 
+impl AppendError {
+    /// The `code` of the error body, and the `reason` of `roomcast_events_refused_total`.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::Overloaded => "overloaded",
+            Self::Refused(_) => "log_refused",
+        }
+    }
+}
+
 impl fmt::Display for AppendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -78,4 +109,9 @@ impl fmt::Display for AppendError {
             Self::Refused(why) => write!(f, "Redis refused the event: {why}"),
         }
     }
+}
+
+fn unix_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

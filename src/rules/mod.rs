@@ -1,3 +1,272 @@
 //! What a client may join, and what its events do: `[[rooms]]` and `[[on]]`, compiled at start (sans-IO).
+//!
+//! A name is cut into segments at `:`. Values put into names hold no `:` and no wildcard, and a segment takes one value,
+//! so two different lists of values never make the same name. Messages are filled by appending the raw JSON text of
+//! values to literals; no value becomes a tree or a float on the way.
 
+mod compile;
 pub mod config;
+mod error;
+mod json;
+mod message;
+mod pattern;
+mod placeholder;
+mod template;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use compile::RuleMistake;
+pub use error::{MAX_FILLED_BYTES, TemplateError};
+pub use message::{Emission, Message};
+pub use placeholder::is_forbidden_in_names;
+pub use values::{Call, Caller, Captures, UserRef};
+
+use crate::event::{Args, Room};
+use config::{JoinPolicy, OnRuleConfig, RoomRuleConfig};
+use message::{ArgsTemplate, EmitRule, MessageRule};
+use pattern::{Fit, Pattern, TokenValue};
+use placeholder::{Slot, Source};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use template::RoomTemplate;
+use values::Values;
+
+/// All rules of the configuration.
+#[derive(Debug, Default)]
+pub struct Rules {
+    rooms: Vec<RoomRule>,
+    /// By namespace and event; the two built-in moments are among the events.
+    on: HashMap<Box<str>, HashMap<Box<str>, OnRule>>,
+}
+
+/// What the rules say to a wish to join.
+#[derive(Debug)]
+pub enum Verdict<'r> {
+    /// `join = "auto"` or `"allow"`.
+    Allow(&'r RoomRule, Captures),
+    /// The token's rooms claim allows it besides the rules (which ask, deny or say nothing); with the first rule that
+    /// matches, for its presence.
+    Granted(Option<(&'r RoomRule, Captures)>),
+    /// The backend decides.
+    Ask(&'r RoomRule, Captures),
+    /// `join = "deny"`.
+    Deny,
+    /// No rule matches: refused.
+    NoRule,
+    /// The answer depends on a value of the token that may not stand in a name: refused.
+    Refused(TemplateError),
+}
+
+/// What a session joins at connect by the rules.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct AutoRooms {
+    /// In the order of the rules.
+    pub rooms: Vec<Room>,
+    /// Claims that are there but are null, an object or an array, so that a rule does not apply to this caller. Worth a
+    /// log line. A claim that is missing or empty is not reported.
+    pub skipped: Vec<TemplateError>,
+}
+
+impl Rules {
+    /// Compiles both tables; reports every mistake.
+    pub fn compile(rooms: &[RoomRuleConfig], on: &[OnRuleConfig]) -> Result<Self, Vec<RuleMistake>> {
+        compile::compile(rooms, on)
+    }
+
+    /// The rule for a client's event; `None`: refused. The names of the built-in moments never match.
+    pub fn on(&self, namespace: &str, event: &str) -> Option<&OnRule> {
+        (!matches!(event, "connection" | "disconnect")).then(|| self.rule(namespace, event)).flatten()
+    }
+
+    /// What happens when a client has connected to a namespace.
+    pub fn connection(&self, namespace: &str) -> Option<&OnRule> {
+        self.rule(namespace, "connection")
+    }
+
+    /// What happens when it is gone.
+    pub fn disconnect(&self, namespace: &str) -> Option<&OnRule> {
+        self.rule(namespace, "disconnect")
+    }
+
+    fn rule(&self, namespace: &str, event: &str) -> Option<&OnRule> {
+        self.on.get(namespace)?.get(event)
+    }
+
+    /// Whether the caller may join the room. The first rule that matches decides; the token's own grants are asked where
+    /// it does not allow. The name's length is the caller's to check.
+    pub fn room(&self, room: &str, caller: &Caller<'_>) -> Verdict<'_> {
+        if room.is_empty() || room.chars().any(char::is_control) {
+            return Verdict::NoRule;
+        }
+        let matched = match self.first(room, |slot| token_value(slot, caller)) {
+            Ok(matched) => matched,
+            Err(error) => return Verdict::Refused(error),
+        };
+        match matched {
+            Some((rule, captures)) if matches!(rule.join, JoinPolicy::Auto | JoinPolicy::Allow) => {
+                Verdict::Allow(rule, captures)
+            }
+            matched if (caller.granted)(room) => Verdict::Granted(matched),
+            Some((rule, captures)) if rule.join == JoinPolicy::Ask => Verdict::Ask(rule, captures),
+            Some(_) => Verdict::Deny,
+            None => Verdict::NoRule,
+        }
+    }
+
+    /// The rule for a user's presence in a room, where the user's claims are no longer at hand (a node that died):
+    /// the first rule that matches when `{claims.x}` may be anything. `None`: its users are not counted.
+    pub fn presence(&self, room: &str, user: &str) -> Option<(&RoomRule, Captures)> {
+        let matched = self.first(room, |slot| match slot.source {
+            Source::User => TokenValue::Is(Cow::Borrowed(user)),
+            _ => TokenValue::Any,
+        });
+        matched.ok().flatten().filter(|(rule, _)| rule.presence)
+    }
+
+    fn first<'a>(
+        &self,
+        room: &str,
+        value_of: impl Fn(&Slot) -> TokenValue<'a>,
+    ) -> Result<Option<(&RoomRule, Captures)>, TemplateError> {
+        for rule in &self.rooms {
+            match rule.pattern.fit(room, &value_of) {
+                Fit::No => {}
+                Fit::Yes(captures) => return Ok(Some((rule, captures))),
+                Fit::Refused(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The rooms to join at connect. A rule that needs a value which the caller does not have does not apply to it.
+    /// An error where a value that any `[[rooms]]` pattern uses holds a character that may not stand in a name:
+    /// such a token is refused as a whole.
+    pub fn auto_rooms(&self, caller: &Caller<'_>) -> Result<AutoRooms, TemplateError> {
+        let values = Values::of_caller(caller);
+        let mut auto = AutoRooms::default();
+        for rule in &self.rooms {
+            for slot in rule.pattern.slots() {
+                match values.name(slot) {
+                    Err(error @ TemplateError::Forbidden(..)) => return Err(error),
+                    Err(error @ TemplateError::NotText(_)) if !auto.skipped.contains(&error) => {
+                        auto.skipped.push(error)
+                    }
+                    _ => {}
+                }
+            }
+            if rule.join == JoinPolicy::Auto
+                && let Ok(name) = rule.pattern.name(|slot| values.name(slot))
+            {
+                auto.rooms.push(name.into());
+            }
+        }
+        Ok(auto)
+    }
+}
+
+fn token_value<'a>(slot: &Slot, caller: &'a Caller<'a>) -> TokenValue<'a> {
+    match Values::of_caller(caller).name(slot) {
+        Ok(value) => TokenValue::Is(value),
+        Err(error @ TemplateError::Forbidden(..)) => TokenValue::Refused(error),
+        Err(_) => TokenValue::Absent,
+    }
+}
+
+/// A compiled `[[rooms]]` table.
+#[derive(Debug)]
+pub struct RoomRule {
+    join: JoinPolicy,
+    pattern: Pattern,
+    presence: bool,
+    joined: Option<MessageRule>,
+    left: Option<MessageRule>,
+}
+
+impl RoomRule {
+    /// Whether users are counted over the cluster; `joined` and `left` imply it.
+    pub fn presence(&self) -> bool {
+        self.presence
+    }
+
+    /// For the others, when a user's first connection has joined. `captures` came with this rule.
+    pub fn joined(&self, caller: &Caller<'_>, captures: &Captures) -> Result<Option<Message>, TemplateError> {
+        self.message(&self.joined, caller, captures)
+    }
+
+    /// For the others, when a user's last connection is gone.
+    pub fn left(&self, caller: &Caller<'_>, captures: &Captures) -> Result<Option<Message>, TemplateError> {
+        self.message(&self.left, caller, captures)
+    }
+
+    fn message(
+        &self,
+        message: &Option<MessageRule>,
+        caller: &Caller<'_>,
+        captures: &Captures,
+    ) -> Result<Option<Message>, TemplateError> {
+        let values = Values { captures: &captures.0, ..Values::of_caller(caller) };
+        message.as_ref().map(|message| message.fill(&values)).transpose()
+    }
+}
+
+/// A compiled `[[on]]` table.
+#[derive(Debug)]
+pub struct OnRule {
+    forward: bool,
+    join: Vec<RoomTemplate>,
+    leave: Vec<RoomTemplate>,
+    reply: Option<MessageRule>,
+    emit: Vec<EmitRule>,
+    ack: Option<ArgsTemplate>,
+    on_error: Option<MessageRule>,
+    ack_error: Option<ArgsTemplate>,
+}
+
+impl OnRule {
+    /// Whether the backend is asked, before anything else.
+    pub fn forward(&self) -> bool {
+        self.forward
+    }
+
+    /// Rooms to join.
+    pub fn joins(&self, call: &Call<'_>) -> Result<Vec<Room>, TemplateError> {
+        let values = Values::of_call(call);
+        self.join.iter().map(|room| room.fill(&values)).collect()
+    }
+
+    /// Rooms to leave.
+    pub fn leaves(&self, call: &Call<'_>) -> Result<Vec<Room>, TemplateError> {
+        let values = Values::of_call(call);
+        self.leave.iter().map(|room| room.fill(&values)).collect()
+    }
+
+    /// The event for the caller.
+    pub fn reply(&self, call: &Call<'_>) -> Result<Option<Message>, TemplateError> {
+        self.reply.as_ref().map(|message| message.fill(&Values::of_call(call))).transpose()
+    }
+
+    /// The events for rooms.
+    pub fn emits(&self, call: &Call<'_>) -> Result<Vec<Emission>, TemplateError> {
+        let values = Values::of_call(call);
+        self.emit.iter().map(|emit| emit.fill(&values)).collect()
+    }
+
+    /// The acknowledgement's arguments; `None`: the rule has none.
+    pub fn ack(&self, call: &Call<'_>) -> Result<Option<Args>, TemplateError> {
+        self.ack.as_ref().map(|args| args.fill(&Values::of_call(call))).transpose()
+    }
+
+    /// The event for the caller when something failed; `error` says what, to a person. `None` also where the template
+    /// itself cannot be filled.
+    pub fn on_error(&self, call: &Call<'_>, error: &str) -> Option<Message> {
+        let values = Values { error: Some(error), ..Values::of_call(call) };
+        self.on_error.as_ref().and_then(|message| message.fill(&values).ok())
+    }
+
+    /// The acknowledgement when something failed; `None` also where the template itself cannot be filled.
+    pub fn ack_error(&self, call: &Call<'_>, error: &str) -> Option<Args> {
+        let values = Values { error: Some(error), ..Values::of_call(call) };
+        self.ack_error.as_ref().and_then(|args| args.fill(&values).ok())
+    }
+}

@@ -1,3 +1,37 @@
-//! Sessions.
+//! What a client is on this node: a connection with an outbox and timers, and one session per joined namespace.
 
+pub mod bucket;
 pub mod config;
+pub mod connection;
+pub mod inbox;
+pub mod outbox;
+pub mod parked;
+pub mod places;
+pub mod polling;
+pub mod timers;
+
+use crate::auth::identity::Identity;
+use crate::event::Position;
+use crate::id::Id;
+use connection::ConnectionKey;
+use std::sync::Arc;
+
+/// A client in one namespace. Its id is what the frontend sees as `socket.id`.
+pub struct Session {
+    /// The Socket.IO sid, or the `/ws` session.
+    pub id: Id,
+    /// The secret with which a Socket.IO client resumes; nil where recovery is off or the protocol has none.
+    pub pid: Option<Id>,
+    /// The connection it lives on.
+    pub connection: ConnectionKey,
+    /// Index of its namespace in `socketio.namespaces`.
+    pub namespace: u16,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// The handshake auth without the token, raw JSON; `None` for an empty object.
+    pub auth: Option<Box<str>>,
+    /// The log's position when it began: what it may resume from before it received anything.
+    pub start: Position,
+    /// The number of the last delivery that met it, so that an event to several rooms arrives once.
+    pub mark: u64,
+}

@@ -1,0 +1,48 @@
+# What developers and CI run. `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+E2E := tests/e2e
+# `cargo build` and `cargo test` share the dev profile, so that nothing is compiled twice.
+ROOMCAST_BIN ?= $(CURDIR)/target/debug/roomcast
+FUZZ_SECONDS ?= 60
+DENY_VERSION := 0.20.2
+
+.PHONY: help build test test-rust test-e2e tools lint deny fuzz bench
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+
+build: ## build the binary that the outside tests run
+	cargo build --locked
+
+test: tools build test-rust test-e2e ## everything: cargo test, then the built binary with real clients and a real Redis
+
+test-rust: ## unit and integration tests
+	cargo test --locked
+
+test-e2e: build ## the outside tests alone (node --test in tests/e2e)
+	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=3 *.test.mjs
+
+tools: ## install what the tests need and the machine misses
+	$(E2E)/install-tools.sh
+
+lint: deny ## formatting, clippy, licences and sources of dependencies
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+# Not `cargo deny check` whole: `advisories` fetches a database from a host that CI does not reach.
+# Building the tool takes minutes, so it stays in ~/.cargo/bin; its quality of code does not matter, hence no optimisation.
+deny:
+	@cargo deny --version >/dev/null 2>&1 || \
+	  cargo install cargo-deny --locked --version $(DENY_VERSION) \
+	    --config profile.release.lto=false --config profile.release.opt-level=0 --config profile.release.codegen-units=16
+	cargo deny --locked check licenses bans sources
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
+	@for target in $$(ls fuzz/fuzz_targets | sed -n 's/\.rs$$//p'); do \
+	  echo "== $$target"; cargo fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); done
+
+bench: ## the benchmarks
+	cargo bench --locked

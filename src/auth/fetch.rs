@@ -1,0 +1,89 @@
+//! One GET of the JWKS: bounded in time and size, never redirected, never to any URL but the configured one.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::header::{ACCEPT, CACHE_CONTROL, USER_AGENT};
+use hyper::{HeaderMap, Request, StatusCode, Uri};
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connect, HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use std::error::Error;
+use std::time::Duration;
+
+/// Longest answer, in bytes.
+const MAX_BODY: usize = 256 * 1024;
+
+/// What came.
+pub(super) struct Fetched {
+    pub body: Bytes,
+    /// `Cache-Control: max-age`.
+    pub max_age: Option<Duration>,
+}
+
+/// Gets the set. A client is made for each fetch: they are minutes apart, so a connection kept open or
+/// root certificates kept in memory would only grow old.
+///
+/// # Errors
+/// In words, for a log line.
+pub(super) async fn fetch(url: &Uri, timeout: Duration) -> Result<Fetched, String> {
+    let answer = async {
+        if url.scheme_str() == Some("http") {
+            return get(HttpConnector::new(), url).await;
+        }
+        // The provider is handed over, so nothing depends on a process-wide one being installed.
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
+            .map_err(|error| format!("no root certificates to check the server with: {error}"))?
+            .https_only()
+            .enable_http1()
+            .build();
+        get(connector, url).await
+    };
+    match tokio::time::timeout(timeout, answer).await {
+        Ok(result) => result,
+        Err(_) => Err(format!("no complete answer within {timeout:?}")),
+    }
+}
+
+async fn get<C: Connect + Clone + Send + Sync + 'static>(connector: C, url: &Uri) -> Result<Fetched, String> {
+    let request = Request::get(url.clone())
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("roomcast/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| error.to_string())?;
+    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+    let response = client.request(request).await.map_err(|error| chain(&error))?;
+    match response.status() {
+        StatusCode::OK => {}
+        status if status.is_redirection() => {
+            return Err(format!("answered {status}; redirects are not followed, configure the final URL"));
+        }
+        status => return Err(format!("answered {status}")),
+    }
+    let max_age = max_age(response.headers());
+    let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| {
+        match error.is::<http_body_util::LengthLimitError>() {
+            true => format!("the answer is longer than {MAX_BODY} bytes"),
+            false => chain(&*error),
+        }
+    })?;
+    Ok(Fetched { body: body.to_bytes(), max_age })
+}
+
+fn max_age(headers: &HeaderMap) -> Option<Duration> {
+    let directives = headers.get(CACHE_CONTROL)?.to_str().ok()?;
+    let seconds = directives.split(',').find_map(|one| one.trim().strip_prefix("max-age="))?;
+    seconds.parse().ok().map(Duration::from_secs)
+}
+
+/// An error with its causes: hyper's own text says only "client error (Connect)".
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

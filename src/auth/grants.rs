@@ -1,0 +1,152 @@
+//! Rooms that a token brings along: exact names, and patterns that end in `*`. sans-IO.
+
+use serde_json::Value;
+use std::fmt;
+
+/// Most rooms that one token may list.
+pub const MAX_GRANTS: usize = 256;
+/// Longest name, in bytes; the default of `limits.room_name_bytes`.
+pub const MAX_GRANT_BYTES: usize = 200;
+
+/// What the token's `rooms_claim` lists. One allocation, none where the list is empty: names are
+/// joined by newlines, which no name may hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants(Box<str>);
+
+impl Grants {
+    /// Reads the claim: a list of strings, or one string; missing and null are an empty list.
+    ///
+    /// # Errors
+    /// When one item cannot be a room or a pattern: then the whole token is refused, never a part of its list dropped.
+    pub fn from_claim(claim: Option<&Value>) -> Result<Self, GrantError> {
+        let mut joined = String::new();
+        match claim {
+            None | Some(Value::Null) => {}
+            Some(Value::String(name)) => push(&mut joined, name, 0)?,
+            Some(Value::Array(names)) if names.len() > MAX_GRANTS => return Err(GrantError::TooMany),
+            Some(Value::Array(names)) => {
+                for (index, name) in names.iter().enumerate() {
+                    push(&mut joined, name.as_str().ok_or(GrantError::NotText)?, index)?;
+                }
+            }
+            Some(_) => return Err(GrantError::NotText),
+        }
+        Ok(Self(joined.into()))
+    }
+
+    /// Whether the room is listed, by its name or by a pattern: `a:*` stands for every name that starts with `a:`.
+    pub fn allows(&self, room: &str) -> bool {
+        self.names().any(|name| match name.strip_suffix('*') {
+            Some(prefix) => room.starts_with(prefix),
+            None => name == room,
+        })
+    }
+
+    /// The exact names, which are joined at connect. A name listed twice comes twice.
+    pub fn exact(&self) -> impl Iterator<Item = &str> {
+        self.names().filter(|name| !name.ends_with('*'))
+    }
+
+    /// Whether nothing is listed.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.split('\n').filter(|name| !name.is_empty())
+    }
+}
+
+fn push(joined: &mut String, name: &str, index: usize) -> Result<(), GrantError> {
+    let body = name.strip_suffix('*').unwrap_or(name);
+    if name.is_empty() || name.len() > MAX_GRANT_BYTES {
+        return Err(GrantError::Length { index });
+    }
+    if body.chars().any(|c| c.is_control() || matches!(c, '*' | '<' | '>' | '{' | '}')) {
+        return Err(GrantError::Character { index });
+    }
+    if !joined.is_empty() {
+        joined.push('\n');
+    }
+    joined.push_str(name);
+    Ok(())
+}
+
+/// Why a list of rooms cannot be used. Items count from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GrantError {
+    /// Neither a list of strings nor a string.
+    NotText,
+    /// Over [`MAX_GRANTS`].
+    TooMany,
+    /// Empty, or over [`MAX_GRANT_BYTES`].
+    Length {
+        /// Where in the list.
+        index: usize,
+    },
+    /// A control character, `<`, `>`, `{`, `}`, or a `*` that is not the last character.
+    Character {
+        /// Where in the list.
+        index: usize,
+    },
+}
+
+impl fmt::Display for GrantError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotText => f.write_str("it must be a list of strings or one string"),
+            Self::TooMany => write!(f, "it has more than {MAX_GRANTS} items"),
+            Self::Length { index } => write!(f, "item {index} must have 1 to {MAX_GRANT_BYTES} bytes"),
+            Self::Character { index } => write!(
+                f,
+                "item {index} holds a control character, `<`, `>`, `{{`, `}}`, or a `*` that is not at its end"
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn grants(claim: Value) -> Result<Grants, GrantError> {
+        Grants::from_claim(Some(&claim))
+    }
+
+    #[test]
+    fn exact_names_and_patterns() {
+        let list = grants(json!(["conversation:42", "team:7:*", "héllo"])).unwrap();
+        assert_eq!(list.exact().collect::<Vec<_>>(), ["conversation:42", "héllo"]);
+        for room in ["conversation:42", "team:7:", "team:7:a", "team:7:a:b", "héllo"] {
+            assert!(list.allows(room), "{room}");
+        }
+        for room in ["", "conversation:4", "conversation:421", "team:7", "team:70:a", "conversation:42\nteam:8", "*"] {
+            assert!(!list.allows(room), "{room}");
+        }
+        assert!(grants(json!("*")).unwrap().allows("anything"));
+        assert_eq!(grants(json!("a")).unwrap().exact().collect::<Vec<_>>(), ["a"]);
+    }
+
+    #[test]
+    fn nothing_listed_allows_nothing() {
+        for list in [Grants::from_claim(None).unwrap(), grants(json!(null)).unwrap(), grants(json!([])).unwrap()] {
+            assert!(list.is_empty() && !list.allows("") && !list.allows("a") && list.exact().next().is_none());
+        }
+    }
+
+    #[test]
+    fn bad_lists_are_refused_whole() {
+        for bad in [json!(7), json!({}), json!(true), json!(["a", 1]), json!([["a"]]), json!([null])] {
+            assert_eq!(grants(bad), Err(GrantError::NotText));
+        }
+        for bad in ["a\nb", "a*b", "**", "a:*:b", "<id>", "{user}", "a>", "a}", "a\u{0}", "a\u{7f}", "a\u{85}"] {
+            assert_eq!(grants(json!(["ok", bad])), Err(GrantError::Character { index: 1 }), "{bad:?}");
+        }
+        assert_eq!(grants(json!([""])), Err(GrantError::Length { index: 0 }));
+        assert_eq!(grants(json!(["x".repeat(201)])), Err(GrantError::Length { index: 0 }));
+        assert!(grants(json!(["x".repeat(200)])).is_ok());
+        assert_eq!(grants(json!(vec!["a"; 257])), Err(GrantError::TooMany));
+        assert!(grants(json!(vec!["a"; 256])).is_ok());
+    }
+}

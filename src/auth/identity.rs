@@ -1,0 +1,127 @@
+//! Who a client is: what remains of a token after it was verified. sans-IO.
+
+use super::claims;
+use super::grants::Grants;
+use serde_json::Value;
+
+/// Longest text of a user, in bytes.
+pub const MAX_USER_BYTES: usize = 200;
+
+/// A user as the token names them. The text and whether the claim was a JSON number; `7` and `"7"` are the
+/// same user to rooms and presence ([`UserId::as_str`]) and differ only where JSON is written.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UserId {
+    text: Box<str>,
+    number: bool,
+}
+
+impl UserId {
+    /// Reads the claim: a non-empty string without control characters, or an integer.
+    ///
+    /// # Errors
+    /// The rule that was broken, as the end of "the claim …".
+    pub fn from_claim(claim: Option<&Value>) -> Result<Self, &'static str> {
+        match claim {
+            None => Err("is missing"),
+            Some(Value::Number(number)) if number.is_u64() || number.is_i64() => {
+                Ok(Self { text: number.to_string().into(), number: true })
+            }
+            Some(Value::String(text)) if text.is_empty() => Err("is empty"),
+            Some(Value::String(text)) if text.len() > MAX_USER_BYTES => Err("is longer than 200 bytes"),
+            Some(Value::String(text)) if text.chars().any(char::is_control) => Err("holds a control character"),
+            Some(Value::String(text)) => Ok(Self { text: text.as_str().into(), number: false }),
+            Some(_) => Err("must be a string or an integer"),
+        }
+    }
+
+    /// The text: of room names, presence and the admin API.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the claim was a JSON number.
+    pub fn is_number(&self) -> bool {
+        self.number
+    }
+
+    /// The claim as JSON: a number stays a number, a string is quoted.
+    pub fn as_json(&self) -> String {
+        match self.number {
+            true => self.text.to_string(),
+            false => Value::from(&*self.text).to_string(),
+        }
+    }
+}
+
+/// What a verified token says. Kept by every session, so it holds text and no parsed tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// `None` for an anonymous client only.
+    pub user: Option<UserId>,
+    /// The claims' JSON object as the token has it, without line breaks; `{}` for an anonymous client.
+    pub claims: Box<str>,
+    /// `exp` in Unix seconds, without leeway.
+    pub expires: Option<u64>,
+    /// Rooms that the token brings along.
+    pub grants: Grants,
+}
+
+impl Identity {
+    /// A client without a token.
+    pub fn anonymous() -> Self {
+        Self { user: None, claims: "{}".into(), expires: None, grants: Grants::default() }
+    }
+
+    /// The claim at a path such as `user.id`.
+    pub fn claim(&self, path: &str) -> Option<Value> {
+        claims::find(&self.claims, path)
+    }
+
+    /// Heap and own bytes, roughly: what a cache counts.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.claims.len() + self.user.as_ref().map_or(0, |user| user.text.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_user_is_a_string_or_an_integer() {
+        let user = |claim: Value| UserId::from_claim(Some(&claim));
+        let number = user(json!(7)).unwrap();
+        assert_eq!((number.as_str(), number.as_json()), ("7", "7".to_owned()));
+        let text = user(json!("7")).unwrap();
+        assert_eq!((text.as_str(), text.as_json()), ("7", "\"7\"".to_owned()));
+        assert_eq!(user(json!("a\"b")).unwrap().as_json(), r#""a\"b""#);
+        assert_eq!(user(json!(u64::MAX)).unwrap().as_str(), "18446744073709551615");
+        assert_eq!(user(json!(-3)).unwrap().as_json(), "-3");
+        assert!(user(json!("a:b*<{}>")).is_ok());
+        assert!(user(json!("x".repeat(200))).is_ok());
+        for bad in [
+            json!(""),
+            json!("x".repeat(201)),
+            json!("a\n"),
+            json!("\u{9b}"),
+            json!(1.5),
+            json!(1e30),
+            json!(true),
+            json!(null),
+            json!(["7"]),
+            json!({}),
+        ] {
+            assert!(user(bad.clone()).is_err(), "{bad}");
+        }
+        assert!(UserId::from_claim(None).is_err());
+    }
+
+    #[test]
+    fn an_identity_is_small() {
+        assert!(size_of::<Identity>() <= 80, "{}", size_of::<Identity>());
+        let anonymous = Identity::anonymous();
+        assert_eq!(anonymous.claim("sub"), None);
+        assert!(!anonymous.grants.allows("a"));
+    }
+}

@@ -1,0 +1,107 @@
+//! What verified claims must say, and the identity they make. sans-IO.
+
+use super::claims;
+use super::config::AuthConfig;
+use super::error::AuthError;
+use super::grants::Grants;
+use super::identity::{Identity, UserId};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+/// 2^53: beyond it JSON numbers are not exact, and no clock will get there (RFC 8259 section 6).
+const MAX_SECONDS: u64 = 1 << 53;
+
+/// The part of `[auth]` that looks at claims.
+pub(super) struct Policy {
+    user_claim: String,
+    rooms_claim: String,
+    issuer: Option<String>,
+    audience: Option<String>,
+    require: BTreeMap<String, Value>,
+    pub(super) leeway: u64,
+    require_exp: bool,
+}
+
+impl Policy {
+    pub fn new(config: &AuthConfig) -> Self {
+        Self {
+            user_claim: config.user_claim.clone(),
+            rooms_claim: config.rooms_claim.clone(),
+            issuer: config.issuer.clone(),
+            audience: config.audience.clone(),
+            require: config.require.clone(),
+            leeway: config.leeway.as_secs(),
+            require_exp: config.require_exp,
+        }
+    }
+
+    /// Judges the claims of a token whose signature was verified. `now` in Unix seconds.
+    pub fn identity(&self, text: &str, now: u64) -> Result<Identity, AuthError> {
+        let map = claims::parse(text)
+            .ok_or(AuthError::Malformed("its claims are not a JSON object in which every key comes once"))?;
+        let expires = self.check_times(&map, now)?;
+        self.check_parties(&map)?;
+        for (path, wanted) in &self.require {
+            if claims::lookup(&map, path) != Some(wanted) {
+                return Err(AuthError::Claim(path.clone()));
+            }
+        }
+        let user = UserId::from_claim(claims::lookup(&map, &self.user_claim)).map_err(AuthError::User)?;
+        let rooms = (!self.rooms_claim.is_empty()).then(|| claims::lookup(&map, &self.rooms_claim)).flatten();
+        let grants = Grants::from_claim(rooms).map_err(AuthError::Rooms)?;
+        // Line breaks can only be white space between tokens here (strings hold none raw), and one would
+        // break whoever puts the claims on a line of its own.
+        let claims = text.trim().replace(['\n', '\r'], " ").into();
+        Ok(Identity { user: Some(user), claims, expires, grants })
+    }
+
+    /// Whether `exp` has passed: RFC 7519 section 4.1.4, "on or after" it.
+    pub fn expired(&self, expires: Option<u64>, now: u64) -> bool {
+        expires.is_some_and(|exp| now >= exp.saturating_add(self.leeway))
+    }
+
+    fn check_times(&self, map: &Map<String, Value>, now: u64) -> Result<Option<u64>, AuthError> {
+        let expires = seconds(map, "exp")?;
+        let not_before = seconds(map, "nbf")?;
+        seconds(map, "iat")?;
+        if expires.is_none() && self.require_exp {
+            return Err(AuthError::NoExpiry);
+        }
+        if self.expired(expires, now) {
+            return Err(AuthError::Expired);
+        }
+        if not_before.is_some_and(|nbf| now.saturating_add(self.leeway) < nbf) {
+            return Err(AuthError::NotYetValid);
+        }
+        Ok(expires)
+    }
+
+    fn check_parties(&self, map: &Map<String, Value>) -> Result<(), AuthError> {
+        if let Some(issuer) = &self.issuer
+            && map.get("iss").and_then(Value::as_str) != Some(issuer)
+        {
+            return Err(AuthError::Issuer);
+        }
+        let Some(audience) = &self.audience else { return Ok(()) };
+        // RFC 7519 section 4.1.3: one string or a list of them.
+        let meant = match map.get("aud") {
+            Some(Value::String(one)) => one == audience,
+            Some(Value::Array(list)) => list.iter().any(|one| one.as_str() == Some(audience)),
+            _ => false,
+        };
+        if meant { Ok(()) } else { Err(AuthError::Audience) }
+    }
+}
+
+/// A NumericDate (RFC 7519 section 2), fractions cut off. A string, a negative number or one that is not
+/// exact is refused, not read as "far away" (CVE-2026-25537).
+fn seconds(map: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, AuthError> {
+    let Some(value) = map.get(name) else { return Ok(None) };
+    let seconds = match (value.as_u64(), value.as_f64()) {
+        (Some(whole), _) => whole,
+        // Exact: the range is checked first.
+        (None, Some(float)) if float >= 0.0 && float < MAX_SECONDS as f64 => float.trunc() as u64,
+        _ => return Err(AuthError::Time(name)),
+    };
+    if seconds < MAX_SECONDS { Ok(Some(seconds)) } else { Err(AuthError::Time(name)) }
+}

@@ -1,0 +1,74 @@
+//! Signing, for `roomcast token` and the demo.
+
+use super::MIN_SECRET;
+use super::algorithm::{Algorithm, KeyKind};
+use super::config::AuthConfig;
+use jsonwebtoken::{EncodingKey, Header, encode};
+use serde_json::{Map, Value};
+use std::fmt;
+
+/// Signs the claims with the configured secret and the first HS algorithm of the configuration. `iss` and `aud` are
+/// filled in from the configuration where the claims lack them; everything else (`exp`, the user) is the
+/// caller's ([`insert`](super::claims::insert) puts a claim at a path).
+///
+/// # Errors
+/// Without a usable secret or an HS algorithm.
+pub fn sign(config: &AuthConfig, claims: &Map<String, Value>) -> Result<String, SignError> {
+    let secret = config.secret.as_ref().ok_or(SignError::NoSecret)?;
+    if secret.reveal().len() < MIN_SECRET {
+        return Err(SignError::ShortSecret);
+    }
+    let algorithm = config
+        .algorithms
+        .iter()
+        .filter_map(|name| Algorithm::from_name(name))
+        .find(|algorithm| algorithm.key_kind() == KeyKind::Secret)
+        .and_then(Algorithm::library)
+        .ok_or(SignError::NoAlgorithm)?;
+    let mut claims = claims.clone();
+    for (name, value) in [("iss", &config.issuer), ("aud", &config.audience)] {
+        if let (Some(value), false) = (value, claims.contains_key(name)) {
+            claims.insert(name.to_owned(), Value::from(value.as_str()));
+        }
+    }
+    let key = EncodingKey::from_secret(secret.reveal().as_bytes());
+    encode(&Header::new(algorithm), &claims, &key).map_err(|_| SignError::Failed)
+}
+
+/// Why no token could be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignError {
+    /// There is no `auth.secret`.
+    NoSecret,
+    /// It is under [`MIN_SECRET`] bytes.
+    ShortSecret,
+    /// `auth.algorithms` lists no HS256, HS384 or HS512.
+    NoAlgorithm,
+    /// The library failed.
+    Failed,
+}
+
+impl SignError {
+    /// Stable, for programs.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::NoSecret => "sign_no_secret",
+            Self::ShortSecret => "sign_short_secret",
+            Self::NoAlgorithm => "sign_no_algorithm",
+            Self::Failed => "sign_failed",
+        }
+    }
+}
+
+impl fmt::Display for SignError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSecret => f.write_str("no auth.secret to sign with; tokens for public keys come from their issuer"),
+            Self::ShortSecret => write!(f, "auth.secret is under {MIN_SECRET} bytes"),
+            Self::NoAlgorithm => f.write_str("auth.algorithms lists no HS256, HS384 or HS512 to sign with"),
+            Self::Failed => f.write_str("signing failed"),
+        }
+    }
+}
+
+impl std::error::Error for SignError {}

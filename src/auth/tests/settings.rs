@@ -1,0 +1,53 @@
+//! Mistakes in `[auth]`.
+
+use super::*;
+
+fn mistakes(config: AuthConfig) -> Vec<&'static str> {
+    let mistakes = Authenticator::mistakes(&config);
+    assert_eq!(Authenticator::new(&config).err(), mistakes.first().cloned());
+    for mistake in &mistakes {
+        let text = mistake.to_string();
+        assert!(text.contains(mistake.place()) || mistake.code() == "auth_no_key", "{text}");
+        assert!(!text.contains("short secret"), "{text}");
+    }
+    mistakes.iter().map(SetupError::code).collect()
+}
+
+fn with(algorithms: &[&str], config: AuthConfig) -> AuthConfig {
+    AuthConfig { algorithms: algorithms.iter().map(|name| (*name).to_owned()).collect(), ..config }
+}
+
+#[test]
+fn each_is_found() {
+    let none = AuthConfig::default;
+    let pem = |text: &str| AuthConfig { public_key: Some(text.into()), ..AuthConfig::default() };
+    let url = |text: &str| AuthConfig { jwks_url: Some(text.into()), ..AuthConfig::default() };
+    let secret = |text: &str| AuthConfig { secret: Some(Secret::new(text)), ..AuthConfig::default() };
+    let rsa = pem!("rsa.public");
+    assert_eq!(mistakes(none()), ["auth_no_key"]);
+    assert_eq!(mistakes(AuthConfig { anonymous: true, ..none() }), [""; 0]);
+    assert_eq!(mistakes(hmac_config()), [""; 0]);
+    assert_eq!(mistakes(secret("short secret")), ["auth_short_secret"]);
+    assert_eq!(mistakes(secret(&SECRET[1..])), ["auth_short_secret"]);
+    assert_eq!(mistakes(with(&[], hmac_config())), ["auth_no_algorithms"]);
+    assert_eq!(mistakes(with(&["HS256", "none"], hmac_config())), ["auth_unknown_algorithm"]);
+    assert_eq!(mistakes(with(&["HS256", "RS256"], hmac_config())), ["auth_no_key_for_algorithm"]);
+    assert_eq!(mistakes(with(&["RS256"], hmac_config())), ["auth_no_key_for_algorithm", "auth_unused_key"]);
+    assert_eq!(mistakes(with(&["RS256", "PS512"], pem(rsa))), [""; 0]);
+    assert_eq!(mistakes(pem(rsa)), ["auth_no_key_for_algorithm", "auth_unused_key"]);
+    assert_eq!(mistakes(with(&["ES256"], pem(rsa))), ["auth_no_key_for_algorithm", "auth_unused_key"]);
+    assert_eq!(mistakes(with(&["ES384"], pem(pem!("p256.public")))), ["auth_no_key_for_algorithm", "auth_unused_key"]);
+    assert_eq!(mistakes(with(&["RS256"], pem("nonsense"))), ["auth_public_key"]);
+    assert_eq!(mistakes(with(&["RS256"], pem(pem!("rsa.private")))), ["auth_public_key"]);
+    assert_eq!(mistakes(with(&["RS256"], pem(pem!("rsa1024.public")))), ["auth_public_key"]);
+    assert_eq!(mistakes(with(&["RS256", "ES512", "EdDSA"], url("https://a.example/jwks?x=1"))), [""; 0]);
+    assert_eq!(mistakes(url("https://a.example/jwks")), ["auth_no_key_for_algorithm", "auth_unused_key"]);
+    for bad in ["file:///etc/passwd", "ftp://a/b", "/jwks", "a", "", "https://", "https://u:p@a.example/", "http:/x"] {
+        assert_eq!(mistakes(with(&["RS256"], url(bad))), ["auth_jwks_url"], "{bad}");
+    }
+    assert_eq!(mistakes(AuthConfig { user_claim: String::new(), ..hmac_config() }), ["auth_no_user_claim"]);
+    assert_eq!(
+        mistakes(AuthConfig { user_claim: String::new(), ..with(&["HS256", "x"], secret("short secret")) }),
+        ["auth_unknown_algorithm", "auth_short_secret", "auth_no_user_claim"],
+    );
+}

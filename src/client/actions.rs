@@ -1,0 +1,201 @@
+//! Carrying out an `[[on]]` rule: everything is worked out first, so that a failure leaves nothing half done.
+
+use crate::client::admit::with_caller;
+use crate::client::membership::{self, JoinError};
+use crate::draft::{Draft, DraftError, Source};
+use crate::event::{Args, Namespace, Room};
+use crate::hub::shard::Shard;
+use crate::hub::table::Ended;
+use crate::log::AppendError;
+use crate::rules::{Call, Emission, Message, OnRule, TemplateError};
+use crate::session::Session;
+use crate::session::connection::SessionKey;
+use std::fmt;
+use std::rc::Rc;
+
+/// A failed rule: the error's own words, and the acknowledgement that `ack_error` wants.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: ActionError,
+    /// By `ack_error`.
+    pub ack: Option<Args>,
+}
+
+/// Why a client's event did nothing.
+#[derive(Clone, Debug)]
+pub enum ActionError {
+    /// No rule for it.
+    NoRule(String),
+    /// A placeholder could not be filled.
+    Template(TemplateError),
+    /// A join was refused.
+    Join(JoinError),
+    /// An emit to a room the caller is not in.
+    NotInRoom(Room),
+    /// The filled template makes no valid event.
+    Draft(DraftError),
+    /// The log did not take it.
+    Append(AppendError),
+}
+
+impl ActionError {
+    /// The error code that clients see.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoRule(_) => "no_rule",
+            Self::Template(error) => error.code(),
+            Self::Join(error) => error.code(),
+            Self::NotInRoom(_) => "not_in_room",
+            Self::Draft(error) => error.code(),
+            Self::Append(error) => error.code(),
+        }
+    }
+}
+
+impl fmt::Display for ActionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRule(event) => write!(f, "there is no rule for the event \"{event}\""),
+            Self::Template(error) => error.fmt(f),
+            Self::Join(error) => error.fmt(f),
+            Self::NotInRoom(room) => write!(f, "not in the room \"{room}\""),
+            Self::Draft(error) => error.fmt(f),
+            Self::Append(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What a rule comes to for one call.
+struct Plan {
+    joins: Vec<Room>,
+    leaves: Vec<Room>,
+    reply: Option<Message>,
+    drafts: Vec<Draft>,
+    ack: Option<Args>,
+}
+
+/// Carries out the rule for a client's event: join and leave, reply, emit; answers the rule's acknowledgement.
+/// `reply` writes a message to the caller alone.
+///
+/// # Errors
+/// What the caller is to be told; nothing was done, but for joins and the reply when the log fails afterwards.
+pub async fn run(
+    shard: &Rc<Shard>,
+    key: SessionKey,
+    rule: &OnRule,
+    args: &Args,
+    reply: &dyn Fn(Message),
+) -> Result<Option<Args>, Failure> {
+    match attempt(shard, key, rule, args, reply).await {
+        Ok(ack) => Ok(ack),
+        Err(error) => {
+            shard.node.metrics.refused(Source::Client, error.code());
+            let hub = shard.hub.borrow();
+            let Some(session) = hub.sessions.get(key) else { return Err(Failure { error, ack: None }) };
+            let text = error.to_string();
+            let namespace = &shard.node.namespaces[usize::from(session.namespace)];
+            let (message, ack) = with_caller(session, namespace, |caller| {
+                let call = Call { caller, args };
+                (rule.on_error(&call, &text), rule.ack_error(&call, &text))
+            });
+            drop(hub);
+            message.into_iter().for_each(reply);
+            Err(Failure { error, ack })
+        }
+    }
+}
+
+async fn attempt(
+    shard: &Rc<Shard>,
+    key: SessionKey,
+    rule: &OnRule,
+    args: &Args,
+    reply: &dyn Fn(Message),
+) -> Result<Option<Args>, ActionError> {
+    let plan = {
+        let hub = shard.hub.borrow();
+        let session = hub.sessions.get(key).ok_or(ActionError::Join(JoinError::Gone))?;
+        let inside = |room: &str| hub.rooms.contains(key, session.namespace, room);
+        plan(shard, session, rule, args, inside)?
+    };
+    membership::check(shard, key, &plan.joins).map_err(ActionError::Join)?;
+    membership::join(shard, key, &plan.joins);
+    membership::leave(shard, key, &plan.leaves);
+    plan.reply.into_iter().for_each(reply);
+    append(shard, plan.drafts).await?;
+    Ok(plan.ack)
+}
+
+fn plan(
+    shard: &Shard,
+    session: &Session,
+    rule: &OnRule,
+    args: &Args,
+    inside: impl Fn(&str) -> bool,
+) -> Result<Plan, ActionError> {
+    let namespace = shard.node.namespaces[usize::from(session.namespace)].clone();
+    with_caller(session, &namespace.clone(), |caller| {
+        let call = Call { caller, args };
+        let joins = rule.joins(&call).map_err(ActionError::Template)?;
+        let mut drafts = Vec::new();
+        for emission in rule.emits(&call).map_err(ActionError::Template)? {
+            if !inside(&emission.room) && !joins.contains(&emission.room) {
+                return Err(ActionError::NotInRoom(emission.room));
+            }
+            let draft = draft(emission, &namespace, caller.session);
+            draft.check(&shard.node.draft_limits).map_err(ActionError::Draft)?;
+            drafts.push(draft);
+        }
+        Ok(Plan {
+            joins,
+            leaves: rule.leaves(&call).map_err(ActionError::Template)?,
+            reply: rule.reply(&call).map_err(ActionError::Template)?,
+            drafts,
+            ack: rule.ack(&call).map_err(ActionError::Template)?,
+        })
+    })
+}
+
+fn draft(emission: Emission, namespace: &Namespace, caller: &str) -> Draft {
+    let except = if emission.include_caller { Vec::new() } else { vec![caller.into()] };
+    Draft {
+        namespace: namespace.clone(),
+        rooms: vec![emission.room],
+        except,
+        event: emission.message.event,
+        args: emission.message.args,
+        volatile: emission.volatile,
+        id: None,
+        source: Source::Client,
+    }
+}
+
+async fn append(shard: &Rc<Shard>, drafts: Vec<Draft>) -> Result<(), ActionError> {
+    if drafts.is_empty() {
+        return Ok(());
+    }
+    let count = drafts.len() as u64;
+    for appended in shard.node.log.append(drafts).await {
+        appended.map_err(ActionError::Append)?;
+    }
+    shard.node.metrics.accepted(Source::Client, count);
+    Ok(())
+}
+
+/// Carries out the `disconnect` rule of a session that is gone: only its emits can still mean something.
+pub async fn run_disconnect(shard: &Rc<Shard>, ended: Ended) {
+    let namespace = &shard.node.namespaces[usize::from(ended.session.namespace)];
+    let Some(rule) = shard.node.rules.disconnect(namespace) else { return };
+    let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
+    // As Socket.IO words it: `transport close`, `ping timeout`.
+    let reason = format!("[\"{}\"]", ended.reason.label().replace('_', " "));
+    let done = match plan(shard, &ended.session, rule, &Args::trusted(reason, 1), inside) {
+        Ok(plan) => append(shard, plan.drafts).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = done {
+        shard.node.metrics.refused(Source::Client, error.code());
+        tracing::warn!(%error, %namespace, "the disconnect rule failed");
+    }
+}

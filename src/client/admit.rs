@@ -1,0 +1,104 @@
+//! From an identity to a live session: the rooms it starts in, its expiry, its place in the hub.
+
+use crate::auth::identity::Identity;
+use crate::close::CloseReason;
+use crate::event::Room;
+use crate::hub::feed::unix_ms;
+use crate::hub::shard::Shard;
+use crate::id::Id;
+use crate::rules::{Caller, TemplateError, UserRef};
+use crate::session::Session;
+use crate::session::connection::{ConnectionKey, SessionKey};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A client that was authenticated and has no session yet.
+pub struct Newcomer {
+    /// Its connection.
+    pub connection: ConnectionKey,
+    /// Its namespace.
+    pub namespace: u16,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// The handshake auth without the token, raw JSON.
+    pub auth: Option<Box<str>>,
+}
+
+/// Runs `act` with the rules' view of a session.
+pub fn with_caller<T>(session: &Session, namespace: &str, act: impl FnOnce(&Caller<'_>) -> T) -> T {
+    let id = session.id.to_string();
+    let granted = |room: &str| session.identity.grants.allows(room);
+    act(&Caller {
+        user: session.identity.user.as_ref().map(|user| UserRef { text: user.as_str(), is_number: user.is_number() }),
+        claims: &session.identity.claims,
+        session: &id,
+        namespace,
+        auth: session.auth.as_deref().unwrap_or("{}"),
+        granted: &granted,
+    })
+}
+
+impl Newcomer {
+    /// The session it gets, not in the hub yet.
+    pub fn session(self, shard: &Shard, id: Id, pid: Option<Id>) -> Box<Session> {
+        Box::new(Session {
+            id,
+            pid,
+            connection: self.connection,
+            namespace: self.namespace,
+            identity: self.identity,
+            auth: self.auth,
+            start: shard.hub.borrow().position.position,
+            mark: 0,
+        })
+    }
+}
+
+/// The rooms that a session starts in: those with `join = "auto"`, and the exact names in its token.
+///
+/// # Errors
+/// When a value of the token would make an unsafe room name.
+pub fn first_rooms(shard: &Shard, session: &Session) -> Result<Vec<Room>, TemplateError> {
+    let namespace = &shard.node.namespaces[usize::from(session.namespace)];
+    let auto = with_caller(session, namespace, |caller| shard.node.rules.auto_rooms(caller))?;
+    for skipped in auto.skipped {
+        tracing::info!(%skipped, session = %session.id, "an automatic room was left out");
+    }
+    let mut rooms = auto.rooms;
+    rooms.extend(session.identity.grants.exact().map(Room::from));
+    Ok(rooms)
+}
+
+/// Puts a session with its rooms into the hub.
+pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> SessionKey {
+    let (connection, namespace) = (session.connection, session.namespace);
+    let expires = session.identity.expires;
+    let mut hub = shard.hub.borrow_mut();
+    let key = hub.admit(session);
+    for room in rooms {
+        if hub.rooms.count_of(key) < shard.node.limits.rooms_per_session {
+            hub.rooms.join(key, namespace, room);
+        }
+    }
+    drop(hub);
+    watch_expiry(shard, connection, expires);
+    key
+}
+
+/// Closes the connection when the token ends. A token that was accepted in its leeway ends with the leeway.
+pub fn watch_expiry(shard: &Rc<Shard>, connection: ConnectionKey, expires: Option<u64>) {
+    let Some(expires) = expires else { return };
+    let leeway = if expires.saturating_mul(1000) <= unix_ms() { shard.node.auth.leeway() + 1 } else { 0 };
+    let at = shard.at_unix(expires.saturating_add(leeway));
+    let mut hub = shard.hub.borrow_mut();
+    if let Some(connection) = hub.connections.get_mut(connection) {
+        let timers = &mut connection.timers;
+        timers.expires = if timers.expires == 0 { at } else { timers.expires.min(at) };
+    }
+    hub.reschedule(connection);
+}
+
+/// Ends a connection that could not be authenticated.
+pub fn turn_away(shard: &Shard, key: ConnectionKey) {
+    super::fail(shard, key, CloseReason::Unauthorized);
+}

@@ -1,0 +1,202 @@
+//! `/ws` messages of a client: auth, join, leave, event, ping (CONTRACT, Plain WebSocket messages).
+
+use crate::client::socketio::{default_ack, unruled};
+use crate::client::{actions, admit, is_open, membership, resume};
+use crate::close::CloseReason;
+use crate::draft::{Draft, Source};
+use crate::event::{Args, Delivery, Event, MAIN_NAMESPACE, Offset, Room};
+use crate::hub::feed::unix_ms;
+use crate::hub::shard::Shard;
+use crate::id::Id;
+use crate::metrics::Protocol;
+use crate::protocol::json::{self, ClientMessage};
+use crate::rules::Message;
+use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::session::outbox::Frame;
+use serde_json::value::RawValue;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Where `/ws` and SSE sessions live.
+pub fn main_namespace(shard: &Shard) -> u16 {
+    // Node::new puts it into the list, whether or not Socket.IO clients may join it.
+    shard.node.namespace(MAIN_NAMESPACE).unwrap_or_default()
+}
+
+/// Works on one message.
+pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, message: ClientMessage) {
+    let session = shard.hub.borrow().session_in(key, main_namespace(shard));
+    match (message, session) {
+        (ClientMessage::Ping, _) => shard.hub.borrow_mut().push_json(key, &json::pong()),
+        (ClientMessage::Auth { token }, None) => authenticate(shard, key, Some(&token)).await,
+        (ClientMessage::Auth { token }, Some(session)) => refresh(shard, key, session, &token).await,
+        (_, None) => {
+            error(shard, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
+            admit::turn_away(shard, key);
+        }
+        (ClientMessage::Join { room, since, id }, Some(session)) => {
+            join(shard, key, session, room.into(), since.as_deref(), id.as_deref());
+        }
+        (ClientMessage::Leave { room, id }, Some(session)) => {
+            membership::leave(shard, session, &[room.as_str().into()]);
+            shard.hub.borrow_mut().push_json(key, &json::left(&room, id.as_deref()));
+        }
+        (ClientMessage::Event { event, args, id }, Some(session)) => {
+            on_event(shard, key, session, &event, &args, id.as_deref()).await;
+        }
+    }
+}
+
+/// Tells the client what was wrong with a message.
+pub fn error(shard: &Shard, key: ConnectionKey, code: &str, message: &str, id: Option<&RawValue>) {
+    shard.hub.borrow_mut().push_json(key, &json::error(code, message, id));
+}
+
+/// Lets a client in by its token, or turns it away with 4401.
+pub async fn authenticate(shard: &Rc<Shard>, key: ConnectionKey, token: Option<&str>) {
+    let identity = shard.node.auth.authenticate(token, unix_ms() / 1000).await;
+    shard.node.metrics.handshake(identity.as_ref().map_or_else(|error| error.code(), |_| "ok"));
+    if !is_open(shard, key, Protocol::Json) {
+        return;
+    }
+    let refused = match identity {
+        Ok(identity) => {
+            let newcomer = admit::Newcomer { connection: key, namespace: main_namespace(shard), identity, auth: None };
+            let session = newcomer.session(shard, Id::random_session(), None);
+            match admit::first_rooms(shard, &session) {
+                Ok(rooms) => {
+                    let session = admit::admit(shard, session, &rooms);
+                    return welcome(shard, key, session, &rooms);
+                }
+                Err(refused) => (refused.code().to_owned(), refused.to_string()),
+            }
+        }
+        Err(refused) => (refused.code().to_owned(), refused.to_string()),
+    };
+    error(shard, key, &refused.0, &refused.1, None);
+    admit::turn_away(shard, key);
+}
+
+/// `welcome`, and `joined` for each room the session starts in.
+fn welcome(shard: &Shard, key: ConnectionKey, session: SessionKey, rooms: &[Room]) {
+    let mut hub = shard.hub.borrow_mut();
+    let Some(entry) = hub.sessions.get(session) else { return };
+    let user = entry.identity.user.as_ref().map(|user| user.as_json());
+    let seconds = shard.node.socketio.ping_interval.as_secs();
+    let message = json::welcome(&entry.id.to_string(), user.as_deref(), seconds);
+    let offset = hub.position.to_string();
+    hub.push_json(key, &message);
+    for room in rooms {
+        hub.push_json(key, &json::joined(room, Some(&offset), None, None));
+    }
+}
+
+/// A fresh token on a live connection: the same user goes on, anybody else is refused.
+async fn refresh(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, token: &str) {
+    let identity = shard.node.auth.authenticate(Some(token), unix_ms() / 1000).await;
+    shard.node.metrics.handshake(identity.as_ref().map_or_else(|error| error.code(), |_| "ok"));
+    let identity = match identity {
+        Ok(identity) => identity,
+        Err(refused) => {
+            error(shard, key, refused.code(), &refused.to_string(), None);
+            return admit::turn_away(shard, key);
+        }
+    };
+    let expires = identity.expires;
+    {
+        let mut hub = shard.hub.borrow_mut();
+        let Some(entry) = hub.sessions.get_mut(session) else { return };
+        let name = |user: &Option<_>| user.as_ref().map(|user: &crate::auth::identity::UserId| user.as_json());
+        if name(&entry.identity.user) != name(&identity.user) {
+            drop(hub);
+            error(shard, key, "other_user", "this connection belongs to another user: open a new one", None);
+            return super::fail(shard, key, CloseReason::Refused);
+        }
+        entry.identity = identity;
+        if let Some(connection) = hub.connections.get_mut(key) {
+            connection.timers.expires = 0;
+        }
+    }
+    admit::watch_expiry(shard, key, expires);
+    welcome(shard, key, session, &[]);
+}
+
+fn join(
+    shard: &Rc<Shard>,
+    key: ConnectionKey,
+    session: SessionKey,
+    room: Room,
+    since: Option<&str>,
+    id: Option<&RawValue>,
+) {
+    let rooms = [room];
+    if let Err(refused) = membership::check(shard, session, &rooms) {
+        return error(shard, key, refused.code(), &refused.to_string(), id);
+    }
+    let Some(own) = shard.hub.borrow().sessions.get(session).map(|session| session.id) else { return };
+    let replay = since.map(|since| {
+        let missed = match Offset::parse(since) {
+            Some(after) => resume::missed(shard, after, main_namespace(shard), &rooms, &own).map_err(|gap| gap.code()),
+            None => Err("bad_offset"),
+        };
+        shard.node.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
+        missed.ok()
+    });
+    membership::join(shard, session, &rooms);
+    let mut hub = shard.hub.borrow_mut();
+    // What is replayed comes behind this message, so until then the client's resume point is still its own.
+    let offset = match (&replay, since) {
+        (Some(Some(_)), Some(since)) => since.to_owned(),
+        _ => hub.position.to_string(),
+    };
+    let recovered = replay.as_ref().map(Option::is_some);
+    hub.push_json(key, &json::joined(&rooms[0], Some(&offset), recovered, id));
+    for event in replay.flatten().into_iter().flatten() {
+        let first = event.draft.rooms.first() == Some(&rooms[0]);
+        hub.push(
+            key,
+            match first {
+                true => Frame::Event(Rc::new(Arc::new(Delivery::new(event)))),
+                false => Frame::Raw(crate::protocol::websocket::text_frame(&json::event(&event, &rooms[0]))),
+            },
+        );
+    }
+}
+
+async fn on_event(
+    shard: &Rc<Shard>,
+    key: ConnectionKey,
+    session: SessionKey,
+    event: &str,
+    args: &Args,
+    id: Option<&RawValue>,
+) {
+    let result = match shard.node.rules.on(MAIN_NAMESPACE, event) {
+        Some(rule) => actions::run(shard, session, rule, args, &|message| say(shard, session, &message)).await,
+        None => Err(unruled(shard, event)),
+    };
+    match (result, id) {
+        (Ok(args), Some(id)) => {
+            let message = json::ack(id, &args.unwrap_or_else(Args::none));
+            shard.hub.borrow_mut().push_json(key, &message);
+        }
+        (Err(failure), Some(id)) => {
+            let message = json::ack(id, &failure.ack.unwrap_or_else(|| default_ack(&failure.error)));
+            shard.hub.borrow_mut().push_json(key, &message);
+        }
+        (Err(failure), None) if failure.ack.is_none() => {
+            error(shard, key, failure.error.code(), &failure.error.to_string(), None);
+        }
+        _ => {}
+    }
+}
+
+/// Writes an event to one session alone; its room is the session's own.
+pub fn say(shard: &Shard, session: SessionKey, message: &Message) {
+    let mut hub = shard.hub.borrow_mut();
+    let Some((connection, id)) = hub.sessions.get(session).map(|s| (s.connection, s.id)) else { return };
+    let room = id.to_string();
+    let draft = Draft::new(&room, &message.event, message.args.clone(), Source::Client);
+    let text = json::event(&Event { offset: hub.position, draft, accepted_us: 0 }, &room);
+    hub.push_json(connection, &text);
+}

@@ -1,0 +1,90 @@
+//! Joining and leaving a room on a client's behalf.
+
+use crate::client::admit::with_caller;
+use crate::draft::check_room_name;
+use crate::event::Room;
+use crate::hub::shard::Shard;
+use crate::id::Id;
+use crate::rules::Verdict;
+use crate::session::connection::SessionKey;
+use std::fmt;
+
+/// Why a join was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// Not a name that a room can have.
+    BadName(String),
+    /// No rule lets this session in.
+    Forbidden(String),
+    /// `limits.rooms_per_session` is reached.
+    TooMany(usize),
+    /// The session has ended meanwhile.
+    Gone,
+}
+
+impl JoinError {
+    /// The error code that clients see.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadName(_) => "bad_room",
+            Self::Forbidden(_) => "forbidden",
+            Self::TooMany(_) => "too_many_rooms",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadName(why) => f.write_str(why),
+            Self::Forbidden(room) => write!(f, "not allowed to join \"{room}\""),
+            Self::TooMany(most) => write!(f, "already in {most} rooms, which is the most a session may be in"),
+            Self::Gone => f.write_str("the session has ended"),
+        }
+    }
+}
+
+/// Whether a session may join these rooms by the rules and its token; nothing is joined.
+///
+/// # Errors
+/// The first refusal.
+pub fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let hub = shard.hub.borrow();
+    let session = hub.sessions.get(key).ok_or(JoinError::Gone)?;
+    let namespace = &shard.node.namespaces[usize::from(session.namespace)];
+    let mut new = 0;
+    for room in rooms {
+        check_room_name(room, shard.node.limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
+        if Id::parse(room).is_some_and(|id| id.is_session()) {
+            return Err(JoinError::Forbidden(room.to_string()));
+        }
+        let verdict = with_caller(session, namespace, |caller| match shard.node.rules.room(room, caller) {
+            Verdict::Allow(..) | Verdict::Granted(_) => Ok(()),
+            Verdict::Refused(error) => Err(JoinError::BadName(error.to_string())),
+            Verdict::Ask(..) | Verdict::Deny | Verdict::NoRule => Err(JoinError::Forbidden(room.to_string())),
+        });
+        verdict?;
+        new += usize::from(!hub.rooms.contains(key, session.namespace, room));
+    }
+    let most = shard.node.limits.rooms_per_session;
+    if hub.rooms.count_of(key) + new > most { Err(JoinError::TooMany(most)) } else { Ok(()) }
+}
+
+/// Joins rooms that were checked, or that the backend chose.
+pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room]) {
+    let mut hub = shard.hub.borrow_mut();
+    let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
+    for room in rooms {
+        hub.rooms.join(key, namespace, room);
+    }
+}
+
+/// Leaves rooms.
+pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room]) {
+    let mut hub = shard.hub.borrow_mut();
+    let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
+    for room in rooms {
+        hub.rooms.leave(key, namespace, room);
+    }
+}

@@ -1,0 +1,76 @@
+//! What a client's packets do: authenticate, join, leave, run rules. Protocol words come in, hub changes and
+//! answers go out; bytes are the transports' business.
+
+pub mod actions;
+pub mod admit;
+pub mod json;
+pub mod membership;
+pub mod resume;
+pub mod socketio;
+
+use crate::close::CloseReason;
+use crate::hub::shard::Shard;
+use crate::metrics::Protocol;
+use crate::session::connection::ConnectionKey;
+use crate::session::inbox::{Inbound, Inbox};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Waker};
+
+/// Takes one packet of a connection. Packets are worked on in their order: while one waits (for a key set, for the
+/// log), later ones wait behind it, within bounds.
+pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Inbound, size: usize) {
+    let now = shard.now();
+    {
+        let mut hub = shard.hub.borrow_mut();
+        let Some(connection) = hub.connections.get_mut(key) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        if !connection.bucket.take(now, shard.node.limits.events_per_second) {
+            return hub.close(key, CloseReason::RateLimit, now);
+        }
+        if let Some(inbox) = &mut connection.inbox {
+            if !inbox.push(packet, size, shard.node.socketio.max_payload) {
+                hub.close(key, CloseReason::RateLimit, now);
+            }
+            return;
+        }
+        connection.inbox = Some(Box::default());
+    }
+    let mut work: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work(shard.clone(), key, packet));
+    // Nearly everything is done at the first poll; only what waits costs a task.
+    if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+        tokio::task::spawn_local(work);
+    }
+}
+
+/// Works on a packet, then on those that came meanwhile.
+async fn work(shard: Rc<Shard>, key: ConnectionKey, packet: Inbound) {
+    let mut next = Some(packet);
+    while let Some(packet) = next {
+        match packet {
+            Inbound::SocketIo(packet) => socketio::handle(&shard, key, packet).await,
+            Inbound::Json(message) => json::handle(&shard, key, message).await,
+        }
+        let mut hub = shard.hub.borrow_mut();
+        let Some(connection) = hub.connections.get_mut(key) else { return };
+        next = connection.inbox.as_mut().and_then(|inbox: &mut Box<Inbox>| inbox.pop());
+        if next.is_none() {
+            connection.inbox = None;
+        }
+    }
+}
+
+/// Closes a connection whose bytes broke the protocol.
+pub fn fail(shard: &Shard, key: ConnectionKey, reason: CloseReason) {
+    let now = shard.now();
+    shard.hub.borrow_mut().close(key, reason, now);
+}
+
+/// Whether a connection speaks this protocol, and is still open.
+fn is_open(shard: &Shard, key: ConnectionKey, protocol: Protocol) -> bool {
+    let hub = shard.hub.borrow();
+    hub.connections.get(key).is_some_and(|connection| connection.closing.is_none() && connection.protocol == protocol)
+}

@@ -1,0 +1,201 @@
+//! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (wire sheet B).
+
+use crate::auth::identity::Identity;
+use crate::client::actions::{self, ActionError};
+use crate::client::{admit, fail, is_open, resume};
+use crate::close::{CloseReason, DropReason};
+use crate::event::{Args, Namespace};
+use crate::hub::feed::unix_ms;
+use crate::hub::shard::Shard;
+use crate::id::Id;
+use crate::metrics::Protocol;
+use crate::protocol::socketio::Packet;
+use crate::protocol::socketio_encode as encode;
+use crate::rules::Message;
+use crate::session::connection::{ConnectionKey, SessionKey};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Works on one packet.
+pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet) {
+    match packet {
+        Packet::Connect { namespace, auth } => connect(shard, key, namespace, auth).await,
+        Packet::Disconnect { namespace } => disconnect(shard, key, &namespace),
+        Packet::Event { namespace, ack, event, args } => {
+            match shard.node.namespace(&namespace).and_then(|index| shard.hub.borrow().session_in(key, index)) {
+                Some(session) => on_event(shard, key, session, &namespace, ack.as_deref(), &event, &args).await,
+                // An event for a namespace that was not joined (wire sheet B1).
+                None => fail(shard, key, CloseReason::ParseError),
+            }
+        }
+        // We never ask for an acknowledgement, and the reference ignores unknown ones (wire sheet B1).
+        Packet::Ack { .. } => {}
+    }
+}
+
+/// What a CONNECT's payload says, apart from the application's own keys.
+#[derive(Default)]
+struct Handshake {
+    token: Option<String>,
+    pid: Option<Id>,
+    offset: Option<String>,
+    /// The rest, raw JSON; `None` when nothing is left.
+    rest: Option<Box<str>>,
+}
+
+impl Handshake {
+    fn read(auth: Option<&str>) -> Self {
+        let fields: Option<BTreeMap<String, &RawValue>> = auth.and_then(|text| serde_json::from_str(text).ok());
+        let Some(mut fields) = fields else { return Self::default() };
+        let mut text = |key: &str| fields.remove(key).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+        let (token, pid, offset) = (text("token"), text("pid"), text("offset"));
+        let rest = (!fields.is_empty()).then(|| serde_json::to_string(&fields).ok()).flatten();
+        Self { token, pid: pid.and_then(|pid| Id::parse(&pid)), offset, rest: rest.map(Into::into) }
+    }
+}
+
+async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, auth: Option<Box<str>>) {
+    let Some(index) = shard.node.joinable(&namespace) else {
+        return refuse(shard, key, &namespace, "Invalid namespace", None);
+    };
+    if shard.hub.borrow().session_in(key, index).is_some() {
+        return fail(shard, key, CloseReason::ParseError);
+    }
+    let handshake = Handshake::read(auth.as_deref());
+    drop(auth);
+    let Some(identity) = authenticate(shard, key, &namespace, handshake.token.as_deref()).await else { return };
+    let newcomer = admit::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
+    let resumed = match handshake.pid.filter(|_| shard.node.recovery_on()) {
+        Some(pid) => resume::socketio(shard, &newcomer, pid, handshake.offset.as_deref()).await,
+        None => None,
+    };
+    // Taking over a session from another shard may have taken a moment.
+    if !is_open(shard, key, Protocol::SocketIo) {
+        return;
+    }
+    let session = match resumed {
+        Some(resumed) => resume::continue_session(shard, newcomer, resumed, &namespace),
+        None => match begin_session(shard, newcomer, &namespace) {
+            Some(session) => session,
+            None => return,
+        },
+    };
+    if let Some(rule) = shard.node.rules.connection(&namespace) {
+        let reply = |message| say(shard, session, message);
+        if let Err(failure) = actions::run(shard, session, rule, &Args::none(), &reply).await {
+            tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");
+        }
+    }
+}
+
+/// A new session in its first rooms, and the CONNECT reply.
+fn begin_session(shard: &Rc<Shard>, newcomer: admit::Newcomer, namespace: &str) -> Option<SessionKey> {
+    let key = newcomer.connection;
+    let pid = shard.node.recovery_on().then(|| Id::random_on_shard(shard.index));
+    let session = newcomer.session(shard, Id::random_session(), pid);
+    let rooms = match admit::first_rooms(shard, &session) {
+        Ok(rooms) => rooms,
+        Err(error) => {
+            refuse(shard, key, namespace, &error.to_string(), Some(error.code()));
+            return None;
+        }
+    };
+    let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
+    let session = admit::admit(shard, session, &rooms);
+    shard.hub.borrow_mut().push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
+    tracing::debug!(session = %id, %namespace, rooms = rooms.len(), "connected");
+    Some(session)
+}
+
+/// Checks the token; on a refusal the client has its CONNECT_ERROR, and `None` is answered.
+async fn authenticate(
+    shard: &Rc<Shard>,
+    key: ConnectionKey,
+    namespace: &str,
+    token: Option<&str>,
+) -> Option<Arc<Identity>> {
+    let handshake_token = shard.hub.borrow().connections.get(key)?.token.clone();
+    let token = token.or(handshake_token.as_deref());
+    match shard.node.auth.authenticate(token, unix_ms() / 1000).await {
+        Ok(identity) => {
+            shard.node.metrics.handshake("ok");
+            is_open(shard, key, Protocol::SocketIo).then_some(identity)
+        }
+        Err(error) => {
+            shard.node.metrics.handshake(error.code());
+            refuse(shard, key, namespace, &error.to_string(), Some(error.code()));
+            None
+        }
+    }
+}
+
+/// Answers a CONNECT with CONNECT_ERROR. The connection stays, and its connect timeout goes on (wire sheet B1).
+fn refuse(shard: &Shard, key: ConnectionKey, namespace: &str, message: &str, code: Option<&str>) {
+    let data = code.map(|code| serde_json::json!({ "code": code }).to_string());
+    shard.hub.borrow_mut().push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
+}
+
+/// The client leaves a namespace; the connection stays (wire sheet B1).
+fn disconnect(shard: &Shard, key: ConnectionKey, namespace: &str) {
+    let Some(index) = shard.node.namespace(namespace) else { return };
+    let now = shard.now();
+    let mut hub = shard.hub.borrow_mut();
+    if let Some(session) = hub.session_in(key, index) {
+        hub.dismiss(session, CloseReason::ClientClose, now);
+    }
+}
+
+/// Writes an event to one session alone. It carries the current offset, so that a string as its last argument
+/// cannot poison the client's resume point (wire sheet C2).
+pub fn say(shard: &Shard, session: SessionKey, message: Message) {
+    let mut hub = shard.hub.borrow_mut();
+    let Some((connection, namespace)) = hub.sessions.get(session).map(|s| (s.connection, s.namespace)) else { return };
+    let namespace = &shard.node.namespaces[usize::from(namespace)];
+    let offset = shard.node.recovery_on().then(|| hub.position.to_string());
+    match encode::event(namespace, &message.event, &message.args, offset.as_deref(), None) {
+        Ok(packet) => hub.push_packet(connection, packet),
+        Err(error) => tracing::warn!(%error, event = %message.event, "a reply cannot be written"),
+    }
+}
+
+async fn on_event(
+    shard: &Rc<Shard>,
+    key: ConnectionKey,
+    session: SessionKey,
+    namespace: &str,
+    ack: Option<&str>,
+    event: &str,
+    args: &Args,
+) {
+    let result = match shard.node.rules.on(namespace, event) {
+        Some(rule) => {
+            let reply = |message| say(shard, session, message);
+            actions::run(shard, session, rule, args, &reply).await
+        }
+        None => Err(unruled(shard, event)),
+    };
+    let Some(ack) = ack else { return };
+    let args = match result {
+        Ok(args) => args.unwrap_or_else(Args::none),
+        Err(failure) => failure.ack.unwrap_or_else(|| default_ack(&failure.error)),
+    };
+    match encode::ack(namespace, ack, &args) {
+        Ok(packet) => shard.hub.borrow_mut().push_packet(key, packet),
+        Err(error) => tracing::warn!(%error, %event, "an acknowledgement cannot be written"),
+    }
+}
+
+/// An event without a rule: refused and counted.
+pub fn unruled(shard: &Shard, event: &str) -> actions::Failure {
+    shard.node.metrics.dropped(DropReason::NoRule, 1);
+    let shown: String = event.chars().take(64).collect();
+    actions::Failure { error: ActionError::NoRule(shown), ack: None }
+}
+
+/// `[{"error":{"code","message"}}]`: what an acknowledgement says where no rule says it.
+pub fn default_ack(error: &ActionError) -> Args {
+    let json = serde_json::json!([{ "error": { "code": error.code(), "message": error.to_string() } }]);
+    Args::list(&json.to_string()).unwrap_or_else(|_| Args::none())
+}

@@ -1,0 +1,110 @@
+//! `/join`, `/leave`, `/disconnect`: orders of the backend to sessions of this node.
+
+use crate::draft::check_room_name;
+use crate::event::{MAIN_NAMESPACE, Room};
+use crate::http::Api;
+use crate::http::answer::{Reply, error, json};
+use crate::http::body;
+use crate::hub::select::{Order, Selector};
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+
+/// Bytes of an order's body.
+const MOST_BODY: usize = 256 << 10;
+
+/// Which of the three paths was called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// `/join`.
+    Join,
+    /// `/leave`.
+    Leave,
+    /// `/disconnect`.
+    Disconnect,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    #[serde(default, deserialize_with = "text")]
+    user: Option<String>,
+    session: Option<String>,
+    #[serde(rename = "in")]
+    inside: Option<String>,
+    rooms: Option<Vec<String>>,
+    namespace: Option<String>,
+}
+
+/// A user may be written as the number that the token has.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::String(text) => Ok(Some(text)),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        _ => Err(serde::de::Error::custom("`user` must be a string or a number")),
+    }
+}
+
+/// Carries out an order and answers how many sessions it met. The key was checked before.
+pub async fn order(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
+    let Ok(body) = body::read(request.into_body(), MOST_BODY).await else {
+        return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 256 KiB");
+    };
+    let fields: Fields = match serde_json::from_slice(&body) {
+        Ok(fields) => fields,
+        Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string()),
+    };
+    let (selector, namespace, order) = match read(api, verb, fields) {
+        Ok(read) => read,
+        Err((code, message)) => return error(StatusCode::BAD_REQUEST, code, &message),
+    };
+    let met = api
+        .node
+        .on_every_shard(move |shard| {
+            let now = shard.now();
+            shard.hub.borrow_mut().command(&selector, namespace, &order, now)
+        })
+        .await;
+    json(StatusCode::OK, &json!({ "sessions": met.into_iter().sum::<usize>() }))
+}
+
+type Refusal = (&'static str, String);
+
+fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>, Order), Refusal> {
+    let selector = match (fields.user, fields.session, fields.inside) {
+        (Some(user), None, None) => Selector::User(user),
+        (None, Some(session), None) => Selector::Session(session),
+        (None, None, Some(room)) => Selector::In(room),
+        _ => return Err(("bad_field", "give exactly one of `user`, `session` and `in`".into())),
+    };
+    let namespace = match fields.namespace {
+        Some(name) => {
+            let index = api.node.namespace(&name);
+            Some(index.ok_or_else(|| ("bad_namespace", "`namespace` is not in `socketio.namespaces`".to_owned()))?)
+        }
+        // A session is in one namespace, and a user who is disconnected is so everywhere; a room is per namespace.
+        None if matches!(selector, Selector::Session(_)) => None,
+        None if verb == Verb::Disconnect && matches!(selector, Selector::User(_)) => None,
+        None => api.node.namespace(MAIN_NAMESPACE),
+    };
+    let order = match (verb, fields.rooms) {
+        (Verb::Disconnect, None) => Order::Disconnect,
+        (Verb::Disconnect, Some(_)) => return Err(("bad_field", "`rooms` has no meaning for /disconnect".into())),
+        (Verb::Join, Some(rooms)) => Order::Join(checked(api, rooms)?),
+        (Verb::Leave, Some(rooms)) => Order::Leave(checked(api, rooms)?),
+        (_, None) => return Err(("bad_field", "`rooms` is missing".into())),
+    };
+    Ok((selector, namespace, order))
+}
+
+fn checked(api: &Api, rooms: Vec<String>) -> Result<Vec<Room>, Refusal> {
+    if rooms.is_empty() || rooms.len() > api.node.limits.rooms_per_session {
+        let message = format!("`rooms` takes 1 to {} names", api.node.limits.rooms_per_session);
+        return Err(("bad_field", message));
+    }
+    for room in &rooms {
+        check_room_name(room, api.node.limits.room_name_bytes).map_err(|e| (e.code(), e.to_string()))?;
+    }
+    Ok(rooms.into_iter().map(Room::from).collect())
+}

@@ -1,0 +1,97 @@
+//! Response bodies, and reading request bodies within bounds.
+
+use crate::transport::sse::SseBody;
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+/// A request body must be here by then: a slow loris costs one connection for so long.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What a response carries.
+pub enum Answer {
+    /// Bytes at once.
+    Full(Full<Bytes>),
+    /// A stream of events.
+    Sse(SseBody),
+}
+
+impl Answer {
+    /// Bytes at once.
+    pub fn full(bytes: impl Into<Bytes>) -> Self {
+        Self::Full(Full::new(bytes.into()))
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.get_mut() {
+            Self::Full(full) => Pin::new(full).poll_frame(context),
+            Self::Sse(sse) => Pin::new(sse).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Full(full) => full.is_end_stream(),
+            Self::Sse(sse) => sse.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Full(full) => full.size_hint(),
+            Self::Sse(sse) => sse.size_hint(),
+        }
+    }
+}
+
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// Over the limit.
+    TooBig,
+    /// Not here in time.
+    Slow,
+    /// The client hung up, or sent broken chunks.
+    Broken,
+}
+
+/// Reads a whole body of at most `most` bytes; one over is refused from its length already, where that is announced.
+///
+/// # Errors
+/// See [`BodyError`].
+pub async fn read(body: Incoming, most: usize) -> Result<Bytes, BodyError> {
+    if body.size_hint().lower() > most as u64 {
+        return Err(BodyError::TooBig);
+    }
+    tokio::time::timeout(READ_TIMEOUT, collect(body, most)).await.unwrap_or(Err(BodyError::Slow))
+}
+
+async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, BodyError> {
+    let mut first = None;
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
+        if all.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > most {
+            return Err(BodyError::TooBig);
+        }
+        // Most bodies come in one piece, which needs no copy.
+        match first.take() {
+            None if all.is_empty() => first = Some(data),
+            None => all.extend_from_slice(&data),
+            Some(piece) => {
+                all.extend_from_slice(&piece);
+                all.extend_from_slice(&data);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| all.freeze()))
+}

@@ -1,0 +1,141 @@
+//! `/socket.io/`: Engine.IO requests to sessions (wire sheet A).
+
+use crate::http::answer::{Reply, no_store, typed};
+use crate::http::body::{self, Answer, BodyError};
+use crate::http::keys::bearer;
+use crate::http::origin::Origin;
+use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
+use crate::http::{Api, ws};
+use crate::hub::shard::Shard;
+use crate::id::Id;
+use crate::protocol::engineio::{HandshakeError, Query, Transport};
+use crate::session::polling::PollAnswer;
+use crate::transport::polling;
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
+use hyper::{Method, Request, Response, StatusCode};
+use std::net::IpAddr;
+use std::rc::Rc;
+use tokio::sync::oneshot;
+
+/// One Engine.IO request.
+pub async fn serve(
+    api: &Api,
+    shard: &Rc<Shard>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    slot: &Slot,
+    origin: &Origin,
+) -> Reply {
+    if !origin.is_allowed() {
+        return refuse(HandshakeError::Forbidden);
+    }
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let upgrade = is_upgrade(&request);
+    let enabled = match query.transport {
+        Some(Transport::Polling) => shard.node.socketio.polling,
+        Some(Transport::WebSocket) => shard.node.socketio.websocket,
+        None => false,
+    };
+    if !enabled {
+        return refuse(HandshakeError::TransportUnknown);
+    }
+    if upgrade != (query.transport == Some(Transport::WebSocket)) {
+        return refuse(HandshakeError::BadRequest);
+    }
+    match &query.sid {
+        Some(sid) => match Id::parse(sid) {
+            Some(_) if !query.version_ok => refuse(HandshakeError::BadRequest),
+            Some(sid) if upgrade => probe(shard, request, slot, sid).await,
+            Some(sid) => poll(shard, request, sid).await,
+            None => refuse(HandshakeError::UnknownSid),
+        },
+        None => open(api, shard, request, &query, peer, slot),
+    }
+}
+
+fn refuse(error: HandshakeError) -> Reply {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    typed(status, "application/json", error.body())
+}
+
+/// A handshake.
+fn open(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, query: &Query, peer: IpAddr, slot: &Slot) -> Reply {
+    if request.method() != Method::GET {
+        return refuse(HandshakeError::BadMethod);
+    }
+    if !query.version_ok {
+        return refuse(HandshakeError::UnsupportedVersion);
+    }
+    let place = match api.node.places.take(peer) {
+        Ok(place) => place,
+        Err(full) => return ws::full(full),
+    };
+    let token = bearer(request.headers()).or(query.token.as_deref()).map(Into::into);
+    if query.transport == Some(Transport::WebSocket) {
+        let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+        let first = offered.and_then(|value| value.split(',').next()).map(str::trim);
+        let first = first.and_then(|name| name.parse().ok());
+        return accept(request, slot, Intent::SocketIo(place, token), first);
+    }
+    payload(polling::open(shard, place, token))
+}
+
+/// The WebSocket of a polling session; one that cannot take over is ended after the handshake (wire sheet A8).
+async fn probe(shard: &Rc<Shard>, request: Request<Incoming>, slot: &Slot, sid: Id) -> Reply {
+    let (reply, known) = oneshot::channel();
+    let found = polling::on_owner(shard, sid, move |shard| {
+        // Whoever asked may be gone.
+        let _ = reply.send(shard.hub.borrow().by_sid(sid).is_some());
+    });
+    match found && known.await.unwrap_or(false) {
+        true => accept(request, slot, Intent::Probe(sid), None),
+        false => refuse(HandshakeError::UnknownSid),
+    }
+}
+
+/// A GET or POST of an open session.
+async fn poll(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id) -> Reply {
+    let answer = match *request.method() {
+        Method::GET => polling::get(shard, sid).await,
+        Method::POST => post(shard, request, sid).await,
+        _ => return refuse(HandshakeError::BadRequest),
+    };
+    match answer {
+        PollAnswer::Payload(bytes) => payload(bytes),
+        PollAnswer::Accepted => typed(StatusCode::OK, "text/html", "ok"),
+        PollAnswer::Overlap => plain(StatusCode::BAD_REQUEST),
+        PollAnswer::TooBig => plain(StatusCode::PAYLOAD_TOO_LARGE),
+        PollAnswer::Unknown => refuse(HandshakeError::UnknownSid),
+        PollAnswer::Moved => refuse(HandshakeError::BadRequest),
+    }
+}
+
+async fn post(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id) -> PollAnswer {
+    let post = match polling::begin_post(shard, sid).await {
+        Ok(post) => post,
+        Err(answer) => return answer,
+    };
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|value| value.starts_with("application/octet-stream")) {
+        // Binary bodies were version 3's (wire sheet A6).
+        post.refuse(shard);
+        return PollAnswer::Overlap;
+    }
+    match body::read(request.into_body(), shard.node.socketio.max_payload).await {
+        Ok(bytes) => post.finish(shard, bytes).await,
+        Err(BodyError::TooBig) => PollAnswer::TooBig,
+        Err(BodyError::Slow | BodyError::Broken) => PollAnswer::Overlap,
+    }
+}
+
+fn payload(bytes: impl Into<Bytes>) -> Reply {
+    no_store(typed(StatusCode::OK, "text/plain; charset=UTF-8", bytes))
+}
+
+fn plain(status: StatusCode) -> Reply {
+    let mut response = Response::new(Answer::full(""));
+    *response.status_mut() = status;
+    response
+}

@@ -1,0 +1,112 @@
+//! `/health`, `/health/live`, `/socket/ping`, `/metrics`: what is true, not what is hoped.
+
+use crate::http::Api;
+use crate::http::answer::{Reply, error, json, typed};
+use crate::hub::feed::unix_ms;
+use crate::hub::probe::{Stage, round_trip};
+use crate::log::LogStatus;
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+/// Without progress of the tail for so long, the node is not ready.
+const TAIL_SILENCE_MS: u64 = 5_000;
+/// How long `/socket/ping` waits for its probe.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether this node serves: 200 or 503.
+pub fn health(api: &Api) -> Reply {
+    let log = api.node.log.status();
+    let silent = unix_ms().saturating_sub(api.node.tail_seen_ms.load(Ordering::Relaxed));
+    let tail_ok = log == LogStatus::Embedded || silent < TAIL_SILENCE_MS;
+    let (status, state) = match (api.node.is_draining(), log) {
+        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        (false, LogStatus::Connecting) => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+        (false, _) if !tail_ok => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+        (false, _) => (StatusCode::OK, "ok"),
+    };
+    let redis = match log {
+        LogStatus::Embedded => "disabled",
+        LogStatus::Ready if tail_ok => "ready",
+        LogStatus::Ready | LogStatus::Connecting => "connecting",
+    };
+    let socket = if api.node.is_draining() { "draining" } else { "ready" };
+    let mut body = about(api, state);
+    body["services"] = json!({ "redis": { "status": redis }, "socket": { "status": socket } });
+    json(status, &body)
+}
+
+/// Whether the process runs; never looks at Redis.
+pub fn live(api: &Api) -> Reply {
+    json(StatusCode::OK, &about(api, "ok"))
+}
+
+fn about(api: &Api, status: &str) -> Value {
+    json!({
+        "status": status,
+        "service": "roomcast",
+        "version": env!("CARGO_PKG_VERSION"),
+        "timestamp": humantime::format_rfc3339_millis(SystemTime::now()).to_string(),
+        "uptime_seconds": api.started.elapsed().as_secs(),
+    })
+}
+
+/// Sends a probe through the log, its tail and every shard.
+pub async fn ping(api: &Api) -> Reply {
+    match round_trip(&api.node, PROBE_TIMEOUT).await {
+        Ok(took) => {
+            let rooms: usize = count(api).await.iter().map(|count| count.rooms).sum();
+            let body = json!({
+                "status": "live",
+                "connections": api.node.places.taken(),
+                "rooms": rooms,
+                "round_trip_ms": took.as_secs_f64() * 1e3,
+            });
+            json(StatusCode::OK, &body)
+        }
+        Err(stage) => {
+            let (code, message) = match stage {
+                Stage::Log(why) => ("log", format!("the probe was not appended: {why}")),
+                Stage::Tail => ("tail", "the probe was appended, and the tail did not bring it in time".to_owned()),
+                Stage::Shards(left) => ("shards", format!("{left} shards did not see the probe in time")),
+            };
+            error(StatusCode::SERVICE_UNAVAILABLE, code, &message)
+        }
+    }
+}
+
+/// What one shard holds.
+struct Count {
+    rooms: usize,
+    sessions: usize,
+    outbox_bytes: usize,
+}
+
+async fn count(api: &Api) -> Vec<Count> {
+    api.node
+        .on_every_shard(|shard| {
+            let hub = shard.hub.borrow();
+            Count {
+                rooms: hub.rooms.len(),
+                sessions: hub.sessions.len() + hub.parked.len(),
+                outbox_bytes: hub.connections.values().map(|connection| connection.outbox.bytes()).sum(),
+            }
+        })
+        .await
+}
+
+/// The Prometheus text format.
+pub async fn metrics(api: &Api) -> Reply {
+    let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+    let counts = count(api).await;
+    let sum = |part: fn(&Count) -> usize| gauge(counts.iter().map(part).sum());
+    let metrics = &api.node.metrics;
+    metrics.rooms.set(sum(|count| count.rooms));
+    metrics.sessions.set(sum(|count| count.sessions));
+    metrics.outbox_bytes.set(sum(|count| count.outbox_bytes));
+    match metrics.render() {
+        Ok(text) => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
+        Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, "metrics", &problem.to_string()),
+    }
+}

@@ -1,0 +1,57 @@
+//! Publish keys, compared in constant time.
+
+use crate::http::answer::{Reply, error};
+use crate::secret::Secret;
+use hyper::StatusCode;
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use subtle::{Choice, ConstantTimeEq as _};
+
+/// The bearer token of an `Authorization` header.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whether the request carries one of the keys; every key is compared, whichever matches.
+///
+/// # Errors
+/// The response: 403 where no key is configured, 401 where the key is missing or wrong.
+pub fn check(headers: &HeaderMap, keys: &[Secret]) -> Result<(), Box<Reply>> {
+    if keys.is_empty() {
+        let message = "no publish key is configured: set `publish.keys`";
+        return Err(Box::new(error(StatusCode::FORBIDDEN, "publishing_disabled", message)));
+    }
+    let given = bearer(headers).unwrap_or_default().as_bytes();
+    let none = Choice::from(0);
+    let matched = keys.iter().fold(none, |found, key| found | key.reveal().as_bytes().ct_eq(given));
+    if bool::from(matched) {
+        return Ok(());
+    }
+    let message = "send `Authorization: Bearer <key>` with one of `publish.keys`";
+    let mut response = error(StatusCode::UNAUTHORIZED, "unauthorized", message);
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Err(Box::new(response))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_whole_key_matches() {
+        let keys = [Secret::new("first-key"), Secret::new("second-key")];
+        let status = |value: &str, keys: &[Secret]| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+            check(&headers, keys).map_err(|response| response.status().as_u16())
+        };
+        assert_eq!(status("Bearer second-key", &keys), Ok(()));
+        assert_eq!(status("bearer first-key", &keys), Ok(()));
+        for wrong in ["Bearer second-kez", "Bearer second-ke", "Bearer second-key2", "Bearer ", "Basic first-key"] {
+            assert_eq!(status(wrong, &keys), Err(401), "{wrong}");
+        }
+        assert_eq!(status("Bearer x", &[]), Err(403));
+        assert!(check(&HeaderMap::new(), &keys).is_err());
+    }
+}

@@ -1,0 +1,119 @@
+//! `POST /publish`.
+
+use crate::draft::{Draft, DraftError, Source};
+use crate::http::Api;
+use crate::http::answer::{Reply, error, json};
+use crate::http::body::{self, BodyError};
+use crate::ingest::publish::{Publication, decode_json, decode_ndjson};
+use crate::log::{AppendError, Appended};
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::{Request, StatusCode};
+use serde_json::{Value, json};
+
+/// Takes events and answers when the log has them. The key was checked before.
+pub async fn publish(api: &Api, request: Request<Incoming>) -> Reply {
+    let ndjson = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.trim_start().starts_with("application/x-ndjson"));
+    let body = match body::read(request.into_body(), api.publish.max_body).await {
+        Ok(body) => body,
+        Err(problem) => return unread(api, problem),
+    };
+    let Ok(text) = std::str::from_utf8(&body) else {
+        return refused(api, &DraftError::Json("the body is not UTF-8".into()));
+    };
+    let limits = &api.node.draft_limits;
+    match if ndjson { decode_ndjson(text, limits) } else { decode_json(text, limits) } {
+        Ok(Publication::One(draft)) => one(api, *draft).await,
+        Ok(Publication::Batch(events)) => batch(api, events).await,
+        Err(problem) => refused(api, &problem),
+    }
+}
+
+async fn one(api: &Api, draft: Draft) -> Reply {
+    match api.node.log.append(vec![draft]).await.pop() {
+        Some(Ok(offset)) => {
+            api.node.metrics.accepted(Source::Http, 1);
+            json(StatusCode::OK, &json!({ "offset": offset.map(|offset| offset.to_string()) }))
+        }
+        Some(Err(problem)) => {
+            let code = count_failure(api, &problem);
+            error(StatusCode::SERVICE_UNAVAILABLE, code, &problem.to_string())
+        }
+        None => error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the log did not answer; try again"),
+    }
+}
+
+/// 200 with a result for each event, in order; 503 when the log took none of them.
+async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
+    let mut results: Vec<Option<Value>> = Vec::with_capacity(events.len());
+    let mut drafts = Vec::with_capacity(events.len());
+    for event in events {
+        results.push(match event {
+            Ok(draft) => {
+                drafts.push(draft);
+                None
+            }
+            Err(problem) => {
+                api.node.metrics.refused(Source::Http, problem.code());
+                Some(failure(problem.code(), &problem.to_string()))
+            }
+        });
+    }
+    let asked = drafts.len();
+    let mut appended = if asked == 0 { Vec::new() } else { api.node.log.append(drafts).await }.into_iter();
+    let mut accepted = 0;
+    let results: Vec<Value> = results
+        .into_iter()
+        .map(|result| result.unwrap_or_else(|| result_of(api, appended.next(), &mut accepted)))
+        .collect();
+    api.node.metrics.accepted(Source::Http, accepted);
+    let status = if asked > 0 && accepted == 0 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    json(status, &json!({ "results": results }))
+}
+
+fn result_of(api: &Api, appended: Option<Appended>, accepted: &mut u64) -> Value {
+    match appended {
+        Some(Ok(offset)) => {
+            *accepted += 1;
+            json!({ "offset": offset.map(|offset| offset.to_string()) })
+        }
+        Some(Err(problem)) => failure(count_failure(api, &problem), &problem.to_string()),
+        None => failure("unavailable", "the log did not answer; try again"),
+    }
+}
+
+fn failure(code: &str, message: &str) -> Value {
+    json!({ "error": { "code": code, "message": message } })
+}
+
+fn count_failure(api: &Api, problem: &AppendError) -> &'static str {
+    let code = problem.code();
+    api.node.metrics.refused(Source::Http, code);
+    code
+}
+
+fn refused(api: &Api, problem: &DraftError) -> Reply {
+    api.node.metrics.refused(Source::Http, problem.code());
+    let status = match problem {
+        DraftError::TooBig { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    error(status, problem.code(), &problem.to_string())
+}
+
+fn unread(api: &Api, problem: BodyError) -> Reply {
+    let (status, code, message) = match problem {
+        BodyError::TooBig => {
+            let message = format!("the body is over `publish.max_body` ({} bytes)", api.publish.max_body);
+            (StatusCode::PAYLOAD_TOO_LARGE, "body_too_big", message)
+        }
+        BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body did not arrive in time".to_owned()),
+        BodyError::Broken => (StatusCode::BAD_REQUEST, "bad_body", "the body broke off".to_owned()),
+    };
+    api.node.metrics.refused(Source::Http, code);
+    error(status, code, &message)
+}

@@ -1,0 +1,108 @@
+//! The route table.
+
+use crate::http::answer::{Reply, error, method_not_allowed, typed};
+use crate::http::upgrade::Slot;
+use crate::http::{Api, admin, engine, health, keys, publish, sse, ws};
+use crate::hub::shard::Shard;
+use hyper::body::Incoming;
+use hyper::{Method, Request, StatusCode};
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+
+/// Which listener a connection came in on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// `listen`.
+    Public,
+    /// `admin_listen`.
+    Admin,
+}
+
+/// Where a request came from.
+pub struct Caller {
+    /// The listener.
+    pub door: Door,
+    /// The peer's address.
+    pub peer: IpAddr,
+    /// Where a handler leaves what an upgraded socket becomes.
+    pub slot: Slot,
+}
+
+/// Answers one request.
+pub async fn route(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, caller: &Caller) -> Reply {
+    let path = request.uri().path();
+    let clients = caller.door == Door::Public;
+    let control = caller.door == Door::Admin || !api.admin_apart;
+    let engine_path = clients && is_engine(&shard.node.socketio.path, path);
+    if engine_path || (clients && (path == "/ws" || path == "/sse")) {
+        return for_clients(api, shard, request, caller, engine_path).await;
+    }
+    let get = request.method() == Method::GET || request.method() == Method::HEAD;
+    match path {
+        "/health" | "/health/live" | "/socket/ping" if !get => method_not_allowed("GET"),
+        "/health" => health::health(api),
+        "/health/live" => health::live(api),
+        "/socket/ping" => health::ping(api).await,
+        "/metrics" if control && get => health::metrics(api).await,
+        "/metrics" if control => method_not_allowed("GET"),
+        "/publish" if control => keyed(api, request, |request| Box::pin(publish::publish(api, request))).await,
+        "/join" if control => order(api, admin::Verb::Join, request).await,
+        "/leave" if control => order(api, admin::Verb::Leave, request).await,
+        "/disconnect" if control => order(api, admin::Verb::Disconnect, request).await,
+        path => match api.pages.iter().find(|page| clients && get && page.path == path) {
+            Some(page) => typed(StatusCode::OK, page.content_type, page.body.clone()),
+            None => error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"),
+        },
+    }
+}
+
+/// Socket.IO clients with `addTrailingSlash:false` leave the last slash out (wire sheet A1).
+fn is_engine(engine: &str, path: &str) -> bool {
+    path.starts_with(engine) || engine.strip_suffix('/').is_some_and(|bare| bare == path)
+}
+
+/// Paths for browsers: the origin rules hold, and CORS headers are on every answer.
+async fn for_clients(
+    api: &Api,
+    shard: &Rc<Shard>,
+    request: Request<Incoming>,
+    caller: &Caller,
+    engine_path: bool,
+) -> Reply {
+    let origin = api.origins.judge(request.headers());
+    let preflight = request.method() == Method::OPTIONS
+        && request.headers().contains_key(hyper::header::ACCESS_CONTROL_REQUEST_METHOD);
+    if preflight && origin.is_allowed() {
+        return origin.preflight(request.headers());
+    }
+    let (peer, slot) = (caller.peer, &caller.slot);
+    let mut response = match request.uri().path() {
+        _ if engine_path => engine::serve(api, shard, request, peer, slot, &origin).await,
+        _ if request.method() != Method::GET => method_not_allowed("GET"),
+        "/ws" => ws::serve(api, request, peer, slot, &origin),
+        _ => sse::serve(api, shard, request, peer, &origin).await,
+    };
+    origin.mark(&mut response);
+    response
+}
+
+async fn order(api: &Api, verb: admin::Verb, request: Request<Incoming>) -> Reply {
+    keyed(api, request, |request| Box::pin(admin::order(api, verb, request))).await
+}
+
+/// POST with a publish key; the key is checked before the body is read.
+async fn keyed<'a>(
+    api: &Api,
+    request: Request<Incoming>,
+    act: impl FnOnce(Request<Incoming>) -> Pin<Box<dyn Future<Output = Reply> + 'a>>,
+) -> Reply {
+    if request.method() != Method::POST {
+        return method_not_allowed("POST");
+    }
+    match keys::check(request.headers(), &api.publish.keys) {
+        Ok(()) => act(request).await,
+        Err(refusal) => *refusal,
+    }
+}

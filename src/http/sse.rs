@@ -1,0 +1,111 @@
+//! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
+
+use crate::client::{admit, membership, resume};
+use crate::close::CloseReason;
+use crate::event::{Delivery, Offset, Room};
+use crate::http::answer::{Reply, error, no_store};
+use crate::http::body::Answer;
+use crate::http::keys::bearer;
+use crate::http::origin::Origin;
+use crate::http::{Api, ws};
+use crate::hub::feed::unix_ms;
+use crate::hub::shard::Shard;
+use crate::id::Id;
+use crate::metrics::Protocol;
+use crate::protocol::sse;
+use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
+use crate::session::outbox::Frame;
+use crate::transport::sse::SseBody;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One request.
+pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, peer: IpAddr, origin: &Origin) -> Reply {
+    if !origin.is_allowed() {
+        return ws::foreign();
+    }
+    let query = match sse::Query::parse(request.uri().query().unwrap_or_default()) {
+        Ok(query) => query,
+        Err(problem) => return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()),
+    };
+    if query.rooms.is_empty() {
+        return error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
+    }
+    let token = bearer(request.headers()).or(query.token.as_deref());
+    let identity = match shard.node.auth.authenticate(token, unix_ms() / 1000).await {
+        Ok(identity) => identity,
+        Err(problem) => {
+            shard.node.metrics.handshake(problem.code());
+            return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string());
+        }
+    };
+    shard.node.metrics.handshake("ok");
+    let place = match api.node.places.take(peer) {
+        Ok(place) => place,
+        Err(full) => return ws::full(full),
+    };
+    let namespace = crate::client::json::main_namespace(shard);
+    let key = shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, Link::Sse, place));
+    let newcomer = admit::Newcomer { connection: key, namespace, identity, auth: None };
+    let session = newcomer.session(shard, Id::random_session(), None);
+    let session = admit::admit(shard, session, &[]);
+    let rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
+    if let Err(problem) = membership::check(shard, session, &rooms) {
+        let now = shard.now();
+        let mut hub = shard.hub.borrow_mut();
+        hub.close(key, CloseReason::Refused, now);
+        hub.remove(key, now);
+        return error(StatusCode::FORBIDDEN, problem.code(), &problem.to_string());
+    }
+    begin(shard, key, session, &rooms, last_event_id(request.headers()));
+    stream(shard, key)
+}
+
+fn last_event_id(headers: &HeaderMap) -> Option<&str> {
+    headers.get("last-event-id")?.to_str().ok().filter(|id| !id.is_empty())
+}
+
+/// Replays what was missed, or tells of a gap, then goes live.
+fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Room], since: Option<&str>) {
+    let own = shard.hub.borrow().sessions.get(session).map(|session| (session.id, session.namespace));
+    let Some((own, namespace)) = own else { return };
+    let missed = since.map(|since| match Offset::parse(since) {
+        Some(after) => resume::missed(shard, after, namespace, rooms, &own).map_err(|gap| gap.code()),
+        None => Err("bad_offset"),
+    });
+    if let Some(missed) = &missed {
+        shard.node.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
+    }
+    membership::join(shard, session, rooms);
+    let now = shard.now();
+    let mut hub = shard.hub.borrow_mut();
+    // Something at once, so that the client sees its stream open.
+    hub.push(key, Frame::Raw(sse::comment()));
+    match missed {
+        Some(Ok(events)) => {
+            for event in events {
+                hub.push(key, Frame::Event(Rc::new(Arc::new(Delivery::new(event)))));
+            }
+        }
+        Some(Err(reason)) => {
+            shard.node.metrics.gap(reason, 1);
+            let block = sse::gap_block(reason);
+            hub.push(key, Frame::Raw(block));
+        }
+        None => {}
+    }
+    hub.start_timers(key, now);
+}
+
+fn stream(shard: &Rc<Shard>, key: ConnectionKey) -> Reply {
+    let mut response = Response::new(Answer::Sse(SseBody::new(shard.clone(), key)));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    // Nginx buffers streams unless told not to.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    no_store(response)
+}

@@ -1,0 +1,119 @@
+//! From an HTTP request to a WebSocket: what hyper is told, and what happens once it lets go of the socket.
+
+use crate::client::json as json_client;
+use crate::http::answer::{Reply, error};
+use crate::hub::shard::Shard;
+use crate::id::Id;
+use crate::metrics::Protocol;
+use crate::protocol::websocket::FrameReader;
+use crate::session::connection::{Connection, Link};
+use crate::session::outbox::Frame;
+use crate::session::places::Place;
+use crate::transport::{polling, upgrade as takeover, websocket};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use hyper::{Request, StatusCode};
+use std::cell::RefCell;
+use std::rc::Rc;
+use tokio::net::TcpStream;
+
+/// What an upgraded socket becomes.
+pub enum Intent {
+    /// A new Socket.IO connection, with the handshake's token.
+    SocketIo(Place, Option<Box<str>>),
+    /// A `/ws` connection, with the handshake's token.
+    Json(Place, Option<Box<str>>),
+    /// The WebSocket of a polling session.
+    Probe(Id),
+}
+
+/// Where a handler leaves the intent for the connection's task.
+pub type Slot = Rc<RefCell<Option<Intent>>>;
+
+/// Whether a request asks for a WebSocket.
+pub fn is_upgrade(request: &Request<Incoming>) -> bool {
+    let says = |name, what: &str| {
+        let values = request.headers().get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(what))
+    };
+    says(UPGRADE, "websocket") && says(CONNECTION, "upgrade")
+}
+
+/// Answers 101 and leaves the intent, or 400 where the handshake is not one. `subprotocol` is echoed.
+pub fn accept(mut request: Request<Incoming>, slot: &Slot, intent: Intent, subprotocol: Option<HeaderValue>) -> Reply {
+    match fastwebsockets::upgrade::upgrade(&mut request) {
+        Ok((handshake, _future)) => {
+            *slot.borrow_mut() = Some(intent);
+            let mut response = handshake.map(|_| crate::http::body::Answer::full(""));
+            if let Some(subprotocol) = subprotocol {
+                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+            }
+            response
+        }
+        Err(problem) => {
+            let message = format!("not a WebSocket handshake: {problem}");
+            error(StatusCode::BAD_REQUEST, "bad_handshake", &message)
+        }
+    }
+}
+
+/// Goes on with a socket that hyper has let go of; `early` are the bytes that came behind the handshake.
+pub fn carry_on(shard: &Rc<Shard>, intent: Intent, stream: TcpStream, early: Bytes) {
+    match intent {
+        Intent::SocketIo(place, token) => open_socketio(shard, place, token, stream, &early),
+        Intent::Json(place, token) => open_json(shard, place, token, stream, &early),
+        Intent::Probe(sid) => probe(shard, sid, stream, early),
+    }
+}
+
+fn open_socketio(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
+    let (sid, stream) = (Id::random_on_shard(shard.index), Rc::new(stream));
+    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
+    connection.token = token;
+    let now = shard.now();
+    let mut hub = shard.hub.borrow_mut();
+    let key = hub.open(connection);
+    hub.push(key, Frame::Engine(polling::handshake(shard, sid, &[]).into()));
+    hub.start_timers(key, now);
+    drop(hub);
+    let mut frames = FrameReader::new();
+    websocket::take_early(shard, key, &mut frames, early);
+    websocket::start(shard, key, stream, frames);
+}
+
+fn open_json(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
+    let stream = Rc::new(stream);
+    let connection = Connection::new(Id::random(), Protocol::Json, Link::WebSocket(stream.clone()), place);
+    let now = shard.now();
+    let mut hub = shard.hub.borrow_mut();
+    let key = hub.open(connection);
+    hub.start_timers(key, now);
+    drop(hub);
+    let (early, shard) = (early.to_vec(), shard.clone());
+    tokio::task::spawn_local(async move {
+        // Without a token the client may still send one as its first message.
+        if token.is_some() || shard.node.auth.allows_anonymous() {
+            json_client::authenticate(&shard, key, token.as_deref()).await;
+        }
+        let mut frames = FrameReader::new();
+        websocket::take_early(&shard, key, &mut frames, &early);
+        websocket::start(&shard, key, stream, frames);
+    });
+}
+
+/// Hands the socket to the shard of the session.
+fn probe(shard: &Rc<Shard>, sid: Id, stream: TcpStream, early: Bytes) {
+    if sid.shard() == shard.index {
+        tokio::task::spawn_local(takeover::probe(shard.clone(), sid, stream, early));
+        return;
+    }
+    let (Some(owner), Ok(stream)) = (shard.node.shards().get(usize::from(sid.shard())), stream.into_std()) else {
+        return;
+    };
+    owner.run(move |shard| {
+        if let Ok(stream) = TcpStream::from_std(stream) {
+            tokio::task::spawn_local(takeover::probe(shard.clone(), sid, stream, early));
+        }
+    });
+}

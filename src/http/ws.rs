@@ -1,0 +1,61 @@
+//! `/ws`: the handshake of a plain WebSocket.
+
+use crate::http::Api;
+use crate::http::answer::{Reply, error};
+use crate::http::keys::bearer;
+use crate::http::origin::Origin;
+use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
+use crate::protocol::engineio::Query;
+use crate::session::places::Full;
+use hyper::body::Incoming;
+use hyper::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use hyper::{Request, StatusCode};
+use std::net::IpAddr;
+
+/// The subprotocol that is accepted; a token may ride beside it as `token.<jwt>`.
+const SUBPROTOCOL: &str = "roomcast";
+
+/// One request.
+pub fn serve(api: &Api, request: Request<Incoming>, peer: IpAddr, slot: &Slot, origin: &Origin) -> Reply {
+    if !origin.is_allowed() {
+        return foreign();
+    }
+    if !is_upgrade(&request) {
+        let message = "open this path as a WebSocket";
+        return error(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message);
+    }
+    let place = match api.node.places.take(peer) {
+        Ok(place) => place,
+        Err(full) => return self::full(full),
+    };
+    let offered = subprotocols(request.headers());
+    let in_subprotocol = offered.iter().find_map(|name| name.strip_prefix("token."));
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let token = bearer(request.headers()).or(in_subprotocol).or(query.token.as_deref()).map(Into::into);
+    let subprotocol = offered.contains(&SUBPROTOCOL).then_some(HeaderValue::from_static(SUBPROTOCOL));
+    accept(request, slot, Intent::Json(place, token), subprotocol)
+}
+
+fn subprotocols(headers: &HeaderMap) -> Vec<&str> {
+    let values = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).collect()
+}
+
+/// An origin that is not listed.
+pub fn foreign() -> Reply {
+    error(StatusCode::FORBIDDEN, "origin_not_allowed", "this Origin is not in `cors.origins`")
+}
+
+/// A limit of connections is reached.
+pub fn full(full: Full) -> Reply {
+    match full {
+        Full::Node => {
+            let message = "this node has all the connections that `limits.connections` allows";
+            error(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", message)
+        }
+        Full::Address => {
+            let message = "this address has all the connections that `limits.connections_per_ip` allows";
+            error(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", message)
+        }
+    }
+}

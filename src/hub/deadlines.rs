@@ -1,0 +1,69 @@
+//! The one table of deadlines of a shard (sans-IO): heartbeats, connect timeouts, token expiries, cuts.
+
+use std::collections::BTreeSet;
+
+/// Milliseconds on the shard's own monotonic clock. `0` as a deadline means none.
+pub type Millis = u64;
+
+/// Deadlines by key, at most one each; exact to the millisecond, so that a client which sleeps to the very
+/// ping timeout finds its session gone (wire sheet H).
+#[derive(Debug)]
+pub struct Deadlines<K> {
+    table: BTreeSet<(Millis, K)>,
+}
+
+impl<K: Ord + Copy> Default for Deadlines<K> {
+    fn default() -> Self {
+        Self { table: BTreeSet::new() }
+    }
+}
+
+impl<K: Ord + Copy> Deadlines<K> {
+    /// Moves `key` from its deadline `old` to `new`; either may be 0 for none.
+    pub fn change(&mut self, key: K, old: Millis, new: Millis) {
+        if old == new {
+            return;
+        }
+        if old != 0 {
+            self.table.remove(&(old, key));
+        }
+        if new != 0 {
+            self.table.insert((new, key));
+        }
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Millis> {
+        self.table.first().map(|(at, _)| *at)
+    }
+
+    /// Takes one key whose deadline has come. The caller sets its next deadline from 0.
+    pub fn pop(&mut self, now: Millis) -> Option<K> {
+        let (at, key) = *self.table.first()?;
+        if at > now {
+            return None;
+        }
+        self.table.pop_first();
+        Some(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fires_in_order_and_only_what_is_due() {
+        let mut deadlines = Deadlines::default();
+        deadlines.change('a', 0, 30);
+        deadlines.change('b', 0, 10);
+        deadlines.change('c', 0, 10);
+        deadlines.change('a', 30, 20);
+        deadlines.change('c', 10, 0);
+        assert_eq!(deadlines.next(), Some(10));
+        assert_eq!(deadlines.pop(9), None);
+        assert_eq!(deadlines.pop(25), Some('b'));
+        assert_eq!(deadlines.pop(25), Some('a'));
+        assert_eq!((deadlines.pop(25), deadlines.next()), (None, None));
+    }
+}

@@ -1,0 +1,228 @@
+//! From a batch of events to the outboxes, and from the outboxes to the sockets.
+
+use crate::close::{CloseReason, DropReason};
+use crate::event::{Delivery, Format};
+use crate::hub::table::Hub;
+use crate::id::Id;
+use crate::metrics::Protocol;
+use crate::protocol::{json, websocket};
+use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
+use crate::session::outbox::{Frame, encode};
+use crate::session::timers::Millis;
+use bytes::Bytes;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// Bytes gathered for one write.
+const GATHER: usize = 64 << 10;
+/// Bytes of packets in one polling answer; the rest waits for the next GET.
+const POLL_ANSWER: usize = 1 << 20;
+
+/// What a flush came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flushed {
+    /// The outbox is empty.
+    All,
+    /// The socket takes no more just now.
+    Blocked,
+    /// The socket is broken.
+    Broken,
+}
+
+impl Hub {
+    /// Puts one event into the outboxes of its receivers, each once, and moves the shard's position.
+    pub fn deliver(&mut self, delivery: &Arc<Delivery>, now: Millis) {
+        let event = &delivery.event;
+        if !event.draft.volatile {
+            self.position = event.offset;
+        }
+        let Some(namespace) = self.node.namespace(&event.draft.namespace) else { return };
+        self.mark += 1;
+        let shared = Rc::new(delivery.clone());
+        for room in &event.draft.except {
+            for session in self.receivers(namespace, room) {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.mark = self.mark;
+                }
+            }
+        }
+        for (index, room) in event.draft.rooms.iter().enumerate() {
+            for session in self.receivers(namespace, room) {
+                self.deliver_to(session, &shared, index, now);
+            }
+        }
+    }
+
+    /// The members of a room; a session's own id is a room with that one member, as in Socket.IO.
+    fn receivers(&self, namespace: u16, room: &str) -> Vec<SessionKey> {
+        match self.rooms.find(namespace, room) {
+            Some(room) => self.rooms.members(room).collect(),
+            None => {
+                let own = Id::parse(room).and_then(|id| self.session_by_id(id));
+                let fits = |key: &SessionKey| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace);
+                own.filter(fits).into_iter().collect()
+            }
+        }
+    }
+
+    fn deliver_to(&mut self, session: SessionKey, shared: &Rc<Arc<Delivery>>, room: usize, now: Millis) {
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        if std::mem::replace(&mut session.mark, self.mark) == self.mark {
+            return;
+        }
+        let key = session.connection;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER) {
+            self.node.metrics.dropped(DropReason::VolatileNotWritable, 1);
+            return;
+        }
+        connection.outbox.push(match (connection.protocol, room) {
+            // The shared `/ws` frame names the first room; members of a later one get their own.
+            (Protocol::Json, 1..) => {
+                let event = &shared.event;
+                Frame::Raw(websocket::text_frame(&json::event(event, &event.draft.rooms[room])))
+            }
+            _ => Frame::Event(shared.clone()),
+        });
+        self.delivered[connection.protocol as usize] += 1;
+        let over = connection.outbox.bytes() > self.node.limits.outbox_bytes;
+        self.mark_dirty(key);
+        if over {
+            self.relieve(key, now);
+        }
+    }
+
+    /// An outbox is over its limit: what the socket takes at once does not count against the client.
+    fn relieve(&mut self, key: ConnectionKey, now: Millis) {
+        self.flush(key, now);
+        let most = self.node.limits.outbox_bytes;
+        let Some(connection) = self.connections.get(key) else { return };
+        // One event may be larger than the limit; only what waits behind it counts.
+        if connection.outbox.bytes() > most && connection.outbox.len() > 1 {
+            self.close(key, CloseReason::SlowConsumer, now);
+        }
+    }
+
+    /// Flushes up to `most` listed connections; whether more are listed.
+    pub fn flush_some(&mut self, most: usize, now: Millis) -> bool {
+        for _ in 0..most {
+            let Some(key) = self.dirty.pop_front() else { return false };
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.dirty = false;
+            }
+            self.flush(key, now);
+        }
+        !self.dirty.is_empty()
+    }
+
+    /// Writes what waits on a connection, as far as its transport takes it now.
+    pub fn flush(&mut self, key: ConnectionKey, now: Millis) {
+        let with_offset = self.node.recovery_on();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        match &mut connection.link {
+            Link::Sse => connection.wake(),
+            Link::Polling(polling) if polling.waiting.is_none() || connection.outbox.is_empty() => {}
+            Link::Polling(_) => self.answer_poll(key, with_offset, now),
+            Link::WebSocket(stream) => {
+                let stream = stream.clone();
+                let flushed = write_out(connection, &stream, with_offset, &mut self.scratch);
+                connection.blocked = flushed == Flushed::Blocked;
+                if flushed == Flushed::Broken {
+                    self.close(key, CloseReason::TransportClose, now);
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        connection.outbox.clear();
+                    }
+                }
+                if let Some(connection) = self.connections.get_mut(key)
+                    && (connection.blocked || connection.closing.is_some())
+                {
+                    // The task waits for room in the socket, or for the end.
+                    connection.wake();
+                }
+            }
+        }
+    }
+
+    /// Gives the waiting GET everything that fits one answer.
+    fn answer_poll(&mut self, key: ConnectionKey, with_offset: bool, now: Millis) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let payload = take_payload(connection, with_offset);
+        let ended = connection.closing.is_some() && connection.outbox.is_empty();
+        let Link::Polling(polling) = &mut connection.link else { return };
+        if !polling.answer(payload) || ended {
+            self.remove(key, now);
+        }
+    }
+
+    /// Takes what waits on an SSE response; empty when nothing does.
+    pub fn take_sse(&mut self, key: ConnectionKey) -> Bytes {
+        let Some(connection) = self.connections.get_mut(key) else { return Bytes::new() };
+        let mut out = Vec::new();
+        while out.len() < GATHER
+            && let Some(frame) = connection.outbox.pop()
+        {
+            out.extend_from_slice(&encode(&frame, Format::Sse, true));
+        }
+        out.into()
+    }
+}
+
+/// The waiting packets as one polling payload, joined by the record separator (wire sheet A6).
+fn take_payload(connection: &mut Connection, with_offset: bool) -> Bytes {
+    let mut payload = Vec::new();
+    while let Some(frame) = connection.outbox.pop() {
+        if !payload.is_empty() {
+            payload.push(b'\x1e');
+        }
+        payload.extend_from_slice(&encode(&frame, Format::SocketIoPayload, with_offset));
+        if payload.len() >= POLL_ANSWER {
+            break;
+        }
+    }
+    payload.into()
+}
+
+/// Writes the outbox until it is empty or the socket is full: alone a frame goes out as it is, several are gathered.
+fn write_out(connection: &mut Connection, stream: &TcpStream, with_offset: bool, scratch: &mut Vec<u8>) -> Flushed {
+    let format = connection.format();
+    while !connection.outbox.is_empty() {
+        let wrote = if connection.outbox.len() == 1 {
+            let (mut frames, written) = connection.outbox.waiting();
+            let Some(frame) = frames.next() else { return Flushed::All };
+            match frame {
+                Frame::Raw(bytes) => stream.try_write(&bytes[written..]),
+                frame => stream.try_write(&encode(frame, format, with_offset)[written..]),
+            }
+        } else {
+            gather(connection, format, with_offset, scratch);
+            stream.try_write(scratch)
+        };
+        match wrote {
+            Ok(0) => return Flushed::Broken,
+            Ok(bytes) => connection.outbox.wrote(bytes, |frame| frame_len(frame, format, with_offset)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return Flushed::Broken,
+        }
+    }
+    Flushed::All
+}
+
+fn gather(connection: &Connection, format: Format, with_offset: bool, scratch: &mut Vec<u8>) {
+    scratch.clear();
+    let (frames, mut skip) = connection.outbox.waiting();
+    for frame in frames {
+        let bytes = encode(frame, format, with_offset);
+        scratch.extend_from_slice(&bytes[skip..bytes.len().min(skip + GATHER)]);
+        if bytes.len() > skip + GATHER || scratch.len() >= GATHER {
+            return;
+        }
+        skip = 0;
+    }
+}
+
+fn frame_len(frame: &Frame, format: Format, with_offset: bool) -> usize {
+    encode(frame, format, with_offset).len()
+}

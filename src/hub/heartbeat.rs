@@ -1,0 +1,85 @@
+//! What happens when deadlines come: pings, timeouts, expiries, cuts.
+
+use crate::close::CloseReason;
+use crate::hub::table::Hub;
+use crate::metrics::Protocol;
+use crate::protocol::sse;
+use crate::protocol::websocket::{Opcode, push_frame};
+use crate::session::connection::{ConnectionKey, Link};
+use crate::session::outbox::Frame;
+use crate::session::timers::{Due, Heartbeat, Millis};
+use bytes::Bytes;
+use std::time::Duration;
+
+/// A WebSocket ping; browsers answer it by themselves.
+fn ping_frame() -> Bytes {
+    let mut frame = Vec::with_capacity(2);
+    push_frame(&mut frame, Opcode::Ping, b"");
+    frame.into()
+}
+
+/// A duration of the configuration on the shard's clock.
+pub fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX / 4)
+}
+
+impl Hub {
+    /// Does everything that is due.
+    pub fn fire(&mut self, now: Millis) {
+        while let Some(key) = self.deadlines.pop(now) {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.scheduled = 0;
+            }
+            self.check_deadline(key, now);
+            self.reschedule(key);
+        }
+        self.parked.expire(now);
+    }
+
+    /// Does what is due for one connection; also called when it shows up just before the table would fire.
+    pub fn check_deadline(&mut self, key: ConnectionKey, now: Millis) {
+        let ping_timeout = millis(self.node.socketio.ping_timeout);
+        while let Some(connection) = self.connections.get_mut(key) {
+            let Some(due) = connection.timers.due(now, ping_timeout) else { return };
+            match due {
+                Due::Ping => self.ping(key, now),
+                Due::PingTimeout => self.close(key, CloseReason::PingTimeout, now),
+                Due::ConnectTimeout => self.close(key, CloseReason::ConnectTimeout, now),
+                Due::Expired => self.expire_sessions(key, now),
+                Due::Cut => self.remove(key, now),
+            }
+        }
+    }
+
+    fn ping(&mut self, key: ConnectionKey, now: Millis) {
+        let interval = millis(self.node.socketio.ping_interval);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let frame = match (connection.protocol, &connection.link) {
+            (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
+            (Protocol::Json, _) => Frame::Raw(ping_frame()),
+            (Protocol::Sse, _) => {
+                // Nothing answers on SSE; the comment finds out dead peers and keeps proxies awake.
+                connection.timers.heartbeat = Heartbeat::PingAt(now + interval);
+                Frame::Raw(sse::comment())
+            }
+        };
+        self.push(key, frame);
+    }
+
+    /// Starts the heartbeat and the connect timeout of a new connection.
+    pub fn start_timers(&mut self, key: ConnectionKey, now: Millis) {
+        let (interval, connect) =
+            (millis(self.node.socketio.ping_interval), millis(self.node.socketio.connect_timeout));
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.timers.heartbeat = Heartbeat::PingAt(now + interval);
+        if !matches!(connection.link, Link::Sse) {
+            connection.timers.connect_by = now + connect;
+        }
+        self.reschedule(key);
+    }
+
+    /// A token's time is over: the whole connection closes, and comes back with a fresh one (CONTRACT, Plain WebSocket).
+    fn expire_sessions(&mut self, key: ConnectionKey, now: Millis) {
+        self.close(key, CloseReason::TokenExpired, now);
+    }
+}

@@ -1,0 +1,13 @@
+//! One shard per core: its sessions, its part of every room, and how events reach them.
+
+pub mod deadlines;
+pub mod delivery;
+pub mod drain;
+pub mod feed;
+pub mod heartbeat;
+pub mod node;
+pub mod probe;
+pub mod rooms;
+pub mod select;
+pub mod shard;
+pub mod table;

@@ -1,0 +1,112 @@
+//! What the backend asks of sessions: join, leave, disconnect, by user, session or room.
+
+use crate::close::CloseReason;
+use crate::event::Room;
+use crate::hub::table::Hub;
+use crate::id::Id;
+use crate::metrics::Protocol;
+use crate::protocol::{json, socketio_encode};
+use crate::session::connection::SessionKey;
+use crate::session::timers::Millis;
+
+/// Whom a command is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selector {
+    /// Every session of a user.
+    User(String),
+    /// One session.
+    Session(String),
+    /// Everybody in a room.
+    In(String),
+}
+
+/// What is done to them.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Join these rooms.
+    Join(Vec<Room>),
+    /// Leave these rooms.
+    Leave(Vec<Room>),
+    /// End the session; Socket.IO clients get `41` and do not come back by themselves.
+    Disconnect,
+}
+
+impl Hub {
+    /// Carries out an order on this shard; how many sessions it met. `namespace` `None` means all.
+    pub fn command(&mut self, selector: &Selector, namespace: Option<u16>, order: &Order, now: Millis) -> usize {
+        let chosen = self.select(selector, namespace);
+        for key in &chosen {
+            match order {
+                Order::Join(rooms) => self.join_all(*key, rooms),
+                Order::Leave(rooms) => self.leave_all(*key, rooms),
+                Order::Disconnect => self.disconnect(*key, now),
+            }
+        }
+        chosen.len()
+    }
+
+    fn select(&self, selector: &Selector, namespace: Option<u16>) -> Vec<SessionKey> {
+        let fits = |key: &SessionKey| {
+            let session = self.sessions.get(*key);
+            session.is_some_and(|session| namespace.is_none_or(|namespace| session.namespace == namespace))
+        };
+        match selector {
+            Selector::User(user) => {
+                let of_user = |key: &SessionKey| {
+                    let session = self.sessions.get(*key);
+                    session.and_then(|s| s.identity.user.as_ref()).is_some_and(|own| own.as_str() == user)
+                };
+                self.sessions.keys().filter(of_user).filter(fits).collect()
+            }
+            Selector::Session(id) => {
+                Id::parse(id).and_then(|id| self.session_by_id(id)).into_iter().filter(fits).collect()
+            }
+            Selector::In(room) => {
+                let all = 0..u16::try_from(self.node.namespaces.len()).unwrap_or(u16::MAX);
+                let rooms = all.filter_map(|index| self.rooms.find(index, room));
+                rooms.flat_map(|room| self.rooms.members(room)).filter(fits).collect()
+            }
+        }
+    }
+
+    fn join_all(&mut self, key: SessionKey, rooms: &[Room]) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let (connection, namespace) = (session.connection, session.namespace);
+        for room in rooms {
+            // The backend may exceed what a client may ask for: the limit guards against clients.
+            if self.rooms.join(key, namespace, room) && self.speaks_json(key) {
+                let offset = self.position.to_string();
+                self.push_json(connection, &json::joined(room, Some(&offset), None, None));
+            }
+        }
+    }
+
+    fn leave_all(&mut self, key: SessionKey, rooms: &[Room]) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let (connection, namespace) = (session.connection, session.namespace);
+        for room in rooms {
+            if self.rooms.leave(key, namespace, room) && self.speaks_json(key) {
+                self.push_json(connection, &json::left(room, None));
+            }
+        }
+    }
+
+    fn speaks_json(&self, key: SessionKey) -> bool {
+        let connection = self.sessions.get(key).and_then(|session| self.connections.get(session.connection));
+        connection.is_some_and(|connection| connection.protocol == Protocol::Json)
+    }
+
+    fn disconnect(&mut self, key: SessionKey, now: Millis) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let connection = session.connection;
+        let namespace = self.node.namespaces[usize::from(session.namespace)].clone();
+        let Some(protocol) = self.connections.get(connection).map(|connection| connection.protocol) else { return };
+        if protocol == Protocol::SocketIo {
+            self.push_packet(connection, socketio_encode::disconnect(&namespace));
+        }
+        self.dismiss(key, CloseReason::Disconnected, now);
+        if self.connections.get(connection).is_some_and(|connection| connection.sessions.is_empty()) {
+            self.close(connection, CloseReason::Disconnected, now);
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! A shard: one thread, one current-thread runtime, one hub. Whatever runs here may touch the hub without locks.
+
+use crate::event::{Delivery, Event};
+use crate::hub::node::{Backlog, Command, Node, ShardHandle};
+use crate::hub::table::{Ended, Hub};
+use crate::metrics::Protocol;
+use crate::session::timers::Millis;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::{Notify, mpsc};
+
+/// Connections flushed before reads get their turn: some 4 µs each, so about half a millisecond.
+const FLUSH_SLICE: usize = 128;
+/// Commands taken at once: a bound on how long one round of deliveries may take.
+const MOST_COMMANDS: usize = 256;
+/// Bytes read from a socket at once, into the one buffer that all connections of a shard share.
+const READ_BUFFER: usize = 64 << 10;
+
+/// One shard.
+pub struct Shard {
+    /// Its number; sids carry it.
+    pub index: u8,
+    /// What all shards share.
+    pub node: Arc<Node>,
+    /// Its tables. Borrowed for moments, never across an await.
+    pub hub: RefCell<Hub>,
+    /// Where sockets are read into.
+    pub buffer: RefCell<Box<[u8]>>,
+    started: Instant,
+    rearm: Rc<Notify>,
+}
+
+impl Shard {
+    /// Milliseconds since the shard began, never 0.
+    pub fn now(&self) -> Millis {
+        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX / 4) + 1
+    }
+
+    /// A time of the wall clock (Unix seconds) on the shard's clock.
+    pub fn at_unix(&self, seconds: u64) -> Millis {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = Duration::from_secs(seconds).saturating_sub(unix);
+        self.now().saturating_add(Millis::try_from(left.as_millis()).unwrap_or(Millis::MAX / 4))
+    }
+}
+
+/// Starts a shard's thread; `setup` runs on it first.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn spawn(
+    index: u8,
+    node: Arc<Node>,
+    handle: (mpsc::UnboundedReceiver<Command>, Arc<Backlog>),
+    setup: impl FnOnce(&Rc<Shard>, mpsc::UnboundedReceiver<Ended>) + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, "shard {index} has no runtime"),
+        };
+        let (commands, backlog) = handle;
+        tokio::task::LocalSet::new().block_on(&runtime, async move {
+            let (ended, ended_receiver) = mpsc::unbounded_channel();
+            let rearm = Rc::new(Notify::new());
+            let shard = Rc::new(Shard {
+                index,
+                hub: RefCell::new(Hub::new(node.clone(), rearm.clone(), ended)),
+                node,
+                buffer: RefCell::new(vec![0; READ_BUFFER].into()),
+                started: Instant::now(),
+                rearm,
+            });
+            setup(&shard, ended_receiver);
+            run(&shard, commands, &backlog).await;
+        });
+    })
+}
+
+/// Commands in, deadlines, bytes out: until told to stop.
+async fn run(shard: &Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, backlog: &Backlog) {
+    let mut waiting = Vec::new();
+    loop {
+        let next = {
+            let mut hub = shard.hub.borrow_mut();
+            let next = hub.next_deadline();
+            hub.armed = next.unwrap_or(Millis::MAX);
+            next
+        };
+        let sleep = async {
+            match next {
+                Some(at) => tokio::time::sleep_until((shard.started + Duration::from_millis(at - 1)).into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            count = commands.recv_many(&mut waiting, MOST_COMMANDS) => if count == 0 { return },
+            () = shard.rearm.notified() => {}
+            () = sleep => {}
+        }
+        let mut flushing = Flushing::default();
+        loop {
+            for command in waiting.drain(..) {
+                if !flushing.carry_out(shard, command, backlog) {
+                    return;
+                }
+            }
+            let (now, mut hub) = (shard.now(), shard.hub.borrow_mut());
+            hub.fire(now);
+            let more = hub.flush_some(FLUSH_SLICE, now);
+            drop(hub);
+            if !more {
+                break;
+            }
+            tokio::task::yield_now().await;
+            // Events that came meanwhile join the frames that are still waiting: that is what coalesces under load.
+            while waiting.len() < MOST_COMMANDS
+                && let Ok(command) = commands.try_recv()
+            {
+                waiting.push(command);
+            }
+        }
+        flushing.finish(shard);
+    }
+}
+
+/// The events delivered since the outboxes were last all flushed.
+#[derive(Default)]
+struct Flushing {
+    batches: Vec<Arc<[Arc<Delivery>]>>,
+}
+
+impl Flushing {
+    /// Does one command; `false` for the last.
+    fn carry_out(&mut self, shard: &Rc<Shard>, command: Command, backlog: &Backlog) -> bool {
+        match command {
+            Command::Events(events, bytes) => {
+                let (now, mut hub) = (shard.now(), shard.hub.borrow_mut());
+                for delivery in &*events {
+                    hub.deliver(delivery, now);
+                }
+                drop(hub);
+                backlog.took(bytes);
+                self.batches.push(events);
+            }
+            Command::Probe(id) => shard.node.probes.shard_saw(id),
+            Command::Begin { offset, reset } => shard.hub.borrow_mut().begin(offset, reset, shard.now()),
+            Command::Run(work) => work(shard),
+            Command::Stop => return false,
+        }
+        true
+    }
+
+    /// Every frame of these batches is written, or waits for its client: observe how long that took.
+    fn finish(self, shard: &Shard) {
+        if self.batches.is_empty() {
+            return;
+        }
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+        let since = |event: &Event| unix.saturating_sub(u128::from(event.accepted_us)) as f64 / 1e6;
+        let metrics = &shard.node.metrics;
+        for delivery in self.batches.iter().flat_map(|batch| batch.iter()) {
+            metrics.publish_to_write.observe(since(&delivery.event));
+        }
+        let delivered = std::mem::take(&mut shard.hub.borrow_mut().delivered);
+        for (protocol, count) in [Protocol::SocketIo, Protocol::Json, Protocol::Sse].into_iter().zip(delivered) {
+            metrics.delivered(protocol, count);
+        }
+    }
+}
+
+/// Handles for so many shards, and what their threads are started with.
+pub fn handles(count: usize) -> (Vec<ShardHandle>, Vec<(mpsc::UnboundedReceiver<Command>, Arc<Backlog>)>) {
+    (0..count)
+        .map(|_| {
+            let (handle, commands, backlog) = ShardHandle::new();
+            (handle, (commands, backlog))
+        })
+        .unzip()
+}

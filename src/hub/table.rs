@@ -1,0 +1,363 @@
+//! The shard's tables: connections, sessions, rooms, deadlines, and how one of them ends.
+
+use crate::close::{CloseReason, DropReason};
+use crate::event::{Epoch, Offset, Position, Room};
+use crate::hub::deadlines::Deadlines;
+use crate::hub::node::Node;
+use crate::hub::rooms::Rooms;
+use crate::id::Id;
+use crate::metrics::Protocol;
+use crate::protocol::socketio_encode::Encoded;
+use crate::protocol::{json, sse, websocket};
+use crate::session::Session;
+use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
+use crate::session::outbox::Frame;
+use crate::session::parked::{Parked, ParkedSessions};
+use crate::session::timers::Millis;
+use bytes::Bytes;
+use slotmap::SlotMap;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc};
+
+/// How long a closing connection may take to flush and hang up.
+const CLOSING: Millis = 2_000;
+/// How long a closing polling session waits for the GET that tells its client.
+const CLOSING_POLL: Millis = 10_000;
+/// Sessions that may be parked for a resume, a shard.
+const MOST_PARKED: usize = 200_000;
+
+/// Everything one shard owns.
+pub struct Hub {
+    pub(super) node: Arc<Node>,
+    /// Open connections.
+    pub connections: SlotMap<ConnectionKey, Box<Connection>>,
+    /// Live sessions.
+    pub sessions: SlotMap<SessionKey, Box<Session>>,
+    /// Who is in which room.
+    pub rooms: Rooms<SessionKey>,
+    /// Where the log stands for this shard.
+    pub position: Offset,
+    /// Sessions that may resume.
+    pub parked: ParkedSessions,
+    pub(super) deadlines: Deadlines<ConnectionKey>,
+    pub(super) dirty: VecDeque<ConnectionKey>,
+    pub(super) mark: u64,
+    /// Deliveries since the shard last told the metrics, by protocol.
+    pub(super) delivered: [u64; 3],
+    pub(super) scratch: Vec<u8>,
+    pub(super) rearm: Rc<Notify>,
+    pub(super) armed: Millis,
+    polling: HashMap<Id, ConnectionKey>,
+    by_id: HashMap<Id, SessionKey>,
+    by_pid: HashMap<Id, SessionKey>,
+    ended: mpsc::UnboundedSender<Ended>,
+}
+
+/// A session that is over or lost its connection, for the `disconnect` rule.
+pub struct Ended {
+    /// What it was.
+    pub session: Box<Session>,
+    /// The rooms it was in.
+    pub rooms: Vec<Room>,
+    /// Why it ended.
+    pub reason: CloseReason,
+}
+
+impl Hub {
+    /// Empty tables; `ended` hears of every session that leaves a namespace with a `disconnect` rule.
+    pub fn new(node: Arc<Node>, rearm: Rc<Notify>, ended: mpsc::UnboundedSender<Ended>) -> Self {
+        Self {
+            node,
+            connections: SlotMap::with_key(),
+            sessions: SlotMap::with_key(),
+            rooms: Rooms::default(),
+            position: Offset { epoch: Epoch(0), position: Position::default() },
+            parked: ParkedSessions::default(),
+            deadlines: Deadlines::default(),
+            dirty: VecDeque::new(),
+            mark: 0,
+            delivered: [0; 3],
+            scratch: Vec::new(),
+            rearm,
+            armed: Millis::MAX,
+            polling: HashMap::new(),
+            by_id: HashMap::new(),
+            by_pid: HashMap::new(),
+            ended,
+        }
+    }
+
+    /// Adds a connection; polling ones are found by their sid from then on.
+    pub fn open(&mut self, connection: Box<Connection>) -> ConnectionKey {
+        self.node.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        let (id, polls) = (connection.id, matches!(connection.link, Link::Polling(_)));
+        let key = self.connections.insert(connection);
+        if polls {
+            self.polling.insert(id, key);
+        }
+        self.reschedule(key);
+        key
+    }
+
+    /// The connection that began as polling with this Engine.IO sid.
+    pub fn by_sid(&self, sid: Id) -> Option<ConnectionKey> {
+        self.polling.get(&sid).copied()
+    }
+
+    /// A polling connection's WebSocket takes over.
+    pub fn upgrade(&mut self, key: ConnectionKey, link: Link) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        self.node.metrics.connections(connection.link.transport(), connection.protocol).dec();
+        connection.link = link;
+        self.node.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        self.mark_dirty(key);
+    }
+
+    /// Puts the connection's nearest deadline into the table.
+    pub fn reschedule(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let next = connection.timers.next();
+        self.deadlines.change(key, connection.scheduled, next);
+        connection.scheduled = next;
+        if next != 0 && next < self.armed {
+            self.armed = next;
+            self.rearm.notify_one();
+        }
+    }
+
+    /// The connection of the live session with this pid. Only a resume asks, for a half-open connection.
+    pub fn connection_of_pid(&self, pid: Id) -> Option<ConnectionKey> {
+        self.by_pid.get(&pid).and_then(|key| self.sessions.get(*key)).map(|session| session.connection)
+    }
+
+    /// Adds a session to its connection.
+    pub fn admit(&mut self, session: Box<Session>) -> SessionKey {
+        let (id, pid, connection) = (session.id, session.pid, session.connection);
+        let key = self.sessions.insert(session);
+        self.by_id.insert(id, key);
+        if let Some(pid) = pid {
+            self.by_pid.insert(pid, key);
+        }
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.sessions.reserve_exact(1);
+            connection.sessions.push(key);
+            connection.timers.connect_by = 0;
+        }
+        self.reschedule(connection);
+        key
+    }
+
+    /// The session with this id.
+    pub fn session_by_id(&self, id: Id) -> Option<SessionKey> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The connection's session in a namespace.
+    pub fn session_in(&self, connection: ConnectionKey, namespace: u16) -> Option<SessionKey> {
+        let sessions = &self.connections.get(connection)?.sessions;
+        sessions.iter().copied().find(|key| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace))
+    }
+
+    /// Ends one session; after a reason that allows it, it may resume within the window.
+    pub fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
+        let Some(session) = self.sessions.remove(key) else { return };
+        if self.by_id.get(&session.id) == Some(&key) {
+            self.by_id.remove(&session.id);
+        }
+        if let Some(pid) = session.pid
+            && self.by_pid.get(&pid) == Some(&key)
+        {
+            self.by_pid.remove(&pid);
+        }
+        if let Some(connection) = self.connections.get_mut(session.connection) {
+            connection.sessions.retain(|other| *other != key);
+        }
+        let announce = self
+            .node
+            .namespaces
+            .get(usize::from(session.namespace))
+            .is_some_and(|namespace| self.node.rules.disconnect(namespace).is_some());
+        let park = session.pid.filter(|_| recoverable(reason) && self.node.recovery_on());
+        let rooms: Vec<Room> =
+            if announce || park.is_some() { self.rooms.of(key).cloned().collect() } else { Vec::new() };
+        self.rooms.forget(key);
+        if let Some(pid) = park {
+            let user = session.identity.user.as_ref().map(|user| user.as_str().into());
+            let parked = Parked {
+                id: session.id,
+                namespace: session.namespace,
+                user,
+                rooms: rooms.clone(),
+                start: session.start,
+            };
+            let until = now + u64::try_from(self.node.recovery.window.as_millis()).unwrap_or(Millis::MAX / 2);
+            self.parked.park(pid, parked, until, MOST_PARKED);
+        }
+        if announce {
+            // The receiver ends with the shard; then nobody is left to tell.
+            let _ = self.ended.send(Ended { session, rooms, reason });
+        }
+    }
+
+    /// Begins to end a connection: its sessions leave their rooms at once, the peer is told why, the rest of the
+    /// outbox is flushed, and it is cut when that takes too long.
+    pub fn close(&mut self, key: ConnectionKey, reason: CloseReason, now: Millis) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        connection.closing = Some(reason);
+        self.node.metrics.closed(reason);
+        for session in std::mem::take(&mut connection.sessions) {
+            self.dismiss(session, reason, now);
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.inbox = None;
+        if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) && !connection.outbox.is_mid_frame() {
+            let lost = connection.outbox.clear();
+            self.node.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
+        }
+        let wait = match &mut connection.link {
+            Link::Polling(polling) => {
+                let noop = reason == CloseReason::ClientClose && connection.outbox.is_empty();
+                connection.outbox.push(Frame::Engine(Bytes::from_static(if noop { b"6" } else { b"1" })));
+                match polling.waiting {
+                    Some(_) => CLOSING,
+                    // Nobody waits, and the next request finds no session (wire sheet A5, A6).
+                    None if ended_by_client(reason) => 0,
+                    None => CLOSING_POLL,
+                }
+            }
+            Link::WebSocket(_) => {
+                for frame in farewell(connection.protocol, reason) {
+                    connection.outbox.push(Frame::Raw(frame));
+                }
+                CLOSING
+            }
+            Link::Sse => CLOSING,
+        };
+        connection.timers.closing(now + wait);
+        connection.wake();
+        self.mark_dirty(key);
+        self.reschedule(key);
+    }
+
+    /// Forgets a connection whose transport is gone; its sessions may resume.
+    pub fn remove(&mut self, key: ConnectionKey, now: Millis) {
+        self.close(key, CloseReason::TransportClose, now);
+        let Some(mut connection) = self.connections.remove(key) else { return };
+        self.deadlines.change(key, connection.scheduled, 0);
+        self.node.metrics.connections(connection.link.transport(), connection.protocol).dec();
+        if self.polling.get(&connection.id) == Some(&key) {
+            self.polling.remove(&connection.id);
+        }
+        let lost = connection.outbox.clear();
+        self.node.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
+        connection.wake();
+    }
+
+    /// Queues a frame for one connection.
+    pub fn push(&mut self, key: ConnectionKey, frame: Frame) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        let frame = match (frame, &connection.link) {
+            // Encoded once here rather than at each partial write.
+            (Frame::Packet(packet), Link::WebSocket(_)) => Frame::Raw(packet.frames()),
+            (frame, _) => frame,
+        };
+        connection.outbox.push(frame);
+        self.mark_dirty(key);
+    }
+
+    /// Queues a Socket.IO packet for one connection.
+    pub fn push_packet(&mut self, key: ConnectionKey, packet: Encoded) {
+        self.push(key, Frame::Packet(Rc::new(packet)));
+    }
+
+    /// Queues a `/ws` message for one connection.
+    pub fn push_json(&mut self, key: ConnectionKey, message: &str) {
+        self.push(key, Frame::Raw(websocket::text_frame(message)));
+    }
+
+    /// The nearest deadline of any connection or parked session.
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.deadlines.next().into_iter().chain(self.parked.next()).min()
+    }
+
+    /// The log begins here. After a loss of continuity (`reset`) every client is told, once.
+    pub fn begin(&mut self, offset: Offset, reset: bool, now: Millis) {
+        self.position = offset;
+        if !reset {
+            return;
+        }
+        let mut told = 0;
+        for key in self.connections.keys().collect::<Vec<_>>() {
+            let Some(connection) = self.connections.get(key) else { continue };
+            let sessions = connection.sessions.clone();
+            told += sessions.len() as u64;
+            match connection.protocol {
+                Protocol::SocketIo => self.close(key, CloseReason::LogReset, now),
+                Protocol::Json => {
+                    let rooms: Vec<Room> =
+                        sessions.iter().flat_map(|session| self.rooms.of(*session)).cloned().collect();
+                    rooms.iter().for_each(|room| self.push_json(key, &json::gap(room)));
+                }
+                Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block("log_reset"))),
+            }
+        }
+        self.node.metrics.gap("log_reset", told);
+    }
+
+    /// Lists a connection for the next flush.
+    pub fn mark_dirty(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && !connection.dirty
+            && !connection.blocked
+        {
+            connection.dirty = true;
+            self.dirty.push_back(key);
+            if self.dirty.len() == 1 {
+                self.rearm.notify_one();
+            }
+        }
+    }
+}
+
+/// Whether a session may resume after its connection ended for this reason (wire sheet C3).
+fn recoverable(reason: CloseReason) -> bool {
+    !matches!(
+        reason,
+        CloseReason::ClientClose | CloseReason::Disconnected | CloseReason::Refused | CloseReason::Unauthorized
+    )
+}
+
+/// Whether the client itself brought the end about, so that it expects no word of it.
+fn ended_by_client(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::ClientClose
+            | CloseReason::TransportClose
+            | CloseReason::PingTimeout
+            | CloseReason::ParseError
+            | CloseReason::Overlap
+            | CloseReason::Replaced
+    )
+}
+
+/// What a WebSocket peer is told before the end.
+fn farewell(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
+    if protocol == Protocol::SocketIo {
+        // Engine.IO closes without a code, but for a message over maxPayload (wire sheet A7, A9).
+        let code = (reason == CloseReason::TooBig).then_some(1009);
+        return vec![websocket::close_frame(code, "")];
+    }
+    let retry = reason.retry().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    vec![
+        websocket::text_frame(&json::closing(reason.label(), retry)),
+        websocket::close_frame(reason.code(), reason.label()),
+    ]
+}

@@ -1,0 +1,205 @@
+//! The embedded log: one node, no Redis. What is appended waits in a bounded queue until the tail takes it.
+
+use crate::draft::Draft;
+use crate::event::{Batch, Epoch, Event, Offset, Position};
+use crate::id::Id;
+use crate::log::recent_ids::RecentIds;
+use crate::log::{AppendError, Appended, Beginning, EventLog, LogStatus, Pending, Sink, unix_us};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// Bounds of a [`MemoryLog`].
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryLimits {
+    /// Bytes of events that may wait for the tail; over it appends are answered [`AppendError::Overloaded`].
+    pub queue_bytes: usize,
+    /// Bytes of remembered idempotency ids; over it the oldest are forgotten before their time.
+    pub id_bytes: usize,
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self { queue_bytes: 64 << 20, id_bytes: 64 << 20 }
+    }
+}
+
+/// The embedded twin of the Redis log.
+pub struct MemoryLog {
+    limits: MemoryLimits,
+    epoch: Epoch,
+    state: Mutex<State>,
+    waiting: Notify,
+}
+
+struct State {
+    last: Position,
+    queue: Batch,
+    queued_bytes: usize,
+    ids: RecentIds<Option<Offset>>,
+}
+
+impl MemoryLog {
+    /// An empty log; [`EventLog::run`] makes it move.
+    pub fn new(limits: MemoryLimits) -> Arc<Self> {
+        let last = Position { ms: unix_us() / 1000, seq: 0 };
+        let ids = RecentIds::new(limits.id_bytes);
+        let state = Mutex::new(State { last, queue: Batch::default(), queued_bytes: 0, ids });
+        Arc::new(Self { limits, epoch: Epoch(rand::random()), state, waiting: Notify::new() })
+    }
+
+    /// A thread that panicked cannot have left the state half changed: nothing in the critical sections panics.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append_now(&self, drafts: Vec<Draft>) -> Vec<Appended> {
+        let now_us = unix_us();
+        let mut answers = Vec::with_capacity(drafts.len());
+        let mut drafts = drafts.into_iter();
+        let mut state = self.state();
+        let was_idle = state.queue.is_empty();
+        for draft in drafts.by_ref() {
+            match state.append(draft, now_us, self.epoch, self.limits.queue_bytes) {
+                Ok(offset) => answers.push(Ok(offset)),
+                Err(error) => {
+                    answers.push(Err(error));
+                    break;
+                }
+            }
+        }
+        let wake = was_idle && !state.queue.is_empty();
+        drop(state);
+        // One refused draft refuses the rest of the call, so that nothing overtakes it.
+        answers.extend(drafts.map(|_| Err(AppendError::Overloaded)));
+        if wake {
+            self.waiting.notify_one();
+        }
+        answers
+    }
+
+    fn probe_now(&self, id: Id) {
+        let mut state = self.state();
+        let was_idle = state.queue.is_empty();
+        // Health asks a few at a time; a queue of probes can only be a caller that does not wait.
+        if state.queue.probes.len() < 10_000 {
+            state.queue.probes.push(id);
+        }
+        drop(state);
+        if was_idle {
+            self.waiting.notify_one();
+        }
+    }
+
+    /// Everything waiting, and the position up to which that is everything.
+    fn take(&self) -> (Batch, Position) {
+        let mut state = self.state();
+        state.queued_bytes = 0;
+        (std::mem::take(&mut state.queue), state.last)
+    }
+}
+
+impl State {
+    fn append(&mut self, draft: Draft, now_us: u64, epoch: Epoch, queue_bytes: usize) -> Appended {
+        if let Some(id) = &draft.id
+            && let Some(first) = self.ids.first(id, now_us / 1000)
+        {
+            return Ok(first);
+        }
+        let position = if draft.volatile { self.last } else { self.next_position(now_us / 1000) };
+        let event = Event { offset: Offset { epoch, position }, draft, accepted_us: now_us };
+        let size = event.size();
+        if self.queued_bytes > 0 && self.queued_bytes + size > queue_bytes {
+            return Err(AppendError::Overloaded);
+        }
+        self.last = position;
+        self.queued_bytes += size;
+        let answer = (!event.draft.volatile).then_some(event.offset);
+        if let Some(id) = &event.draft.id {
+            self.ids.remember(id, answer, now_us / 1000);
+        }
+        self.queue.events.push(Arc::new(event));
+        Ok(answer)
+    }
+
+    /// Positions rise also when the clock goes back.
+    fn next_position(&self, now_ms: u64) -> Position {
+        match now_ms > self.last.ms {
+            true => Position { ms: now_ms, seq: 0 },
+            false => Position { ms: self.last.ms, seq: self.last.seq + 1 },
+        }
+    }
+}
+
+impl EventLog for MemoryLog {
+    fn append(&self, drafts: Vec<Draft>) -> Pending<'_, Vec<Appended>> {
+        Box::pin(async move { self.append_now(drafts) })
+    }
+
+    fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>> {
+        Box::pin(async move {
+            self.probe_now(id);
+            Ok(())
+        })
+    }
+
+    fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> Pending<'static, ()> {
+        Box::pin(async move {
+            // What waits already comes out of the tail, so the life begins before it.
+            let start = {
+                let state = self.state();
+                state.queue.events.first().map_or(state.last, |first| first.offset.position.predecessor())
+            };
+            sink.begin(Beginning { epoch: self.epoch, floor: start, head: start, history: Vec::new() });
+            loop {
+                let (batch, position) = self.take();
+                if batch.is_empty() {
+                    self.waiting.notified().await;
+                    continue;
+                }
+                sink.deliver(batch).await;
+                sink.caught_up(position);
+            }
+        })
+    }
+
+    fn status(&self) -> LogStatus {
+        LogStatus::Embedded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::Source;
+    use crate::event::Args;
+
+    fn draft(id: Option<&str>) -> Draft {
+        Draft { id: id.map(str::to_owned), ..Draft::new("r", "e", Args::none(), Source::Http) }
+    }
+
+    fn state(last: Position) -> State {
+        let ids = RecentIds::new(10_000);
+        State { last, queue: Batch::default(), queued_bytes: 0, ids }
+    }
+
+    #[test]
+    fn positions_rise_when_the_clock_goes_back() {
+        let mut state = state(Position { ms: 5, seq: 3 });
+        let mut append = |now_ms: u64| {
+            state.append(draft(None), now_ms * 1000, Epoch(1), 1 << 20).unwrap().unwrap().position.to_string()
+        };
+        assert_eq!([append(9), append(9), append(2), append(10)], ["9-0", "9-1", "9-2", "10-0"]);
+    }
+
+    #[test]
+    fn over_the_bound_the_rest_of_the_call_is_refused_and_ids_are_not_taken() {
+        let log = MemoryLog::new(MemoryLimits { queue_bytes: 400, id_bytes: 1000 });
+        let big = Draft { args: Args::one(&"1".repeat(300)).unwrap(), ..draft(Some("x")) };
+        let answers = log.append_now(vec![draft(None), big.clone(), draft(None)]);
+        assert!(answers[0].is_ok());
+        assert_eq!(answers[1..], [Err(AppendError::Overloaded), Err(AppendError::Overloaded)]);
+        assert_eq!(log.take().0.events.len(), 1);
+        assert!(log.append_now(vec![big]).remove(0).is_ok());
+        assert_eq!(log.take().0.events.len(), 1);
+    }
+}

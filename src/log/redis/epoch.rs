@@ -1,0 +1,188 @@
+//! The life of the log: the key `{prefix}:epoch` names it, and the stream itself shows whether it is still the same.
+
+use super::connection::{Link, LinkError};
+use super::{Keys, text};
+use crate::event::{Epoch, Position};
+use redis::Value;
+
+/// Sets the epoch unless somebody else did since it was read, so that all nodes agree on one. Answers what is there.
+const AGREE: &str = "local is = redis.call('GET', KEYS[1]) or ''
+if is ~= ARGV[1] then return is end
+redis.call('SET', KEYS[1], ARGV[2])
+return ARGV[2]";
+
+/// What [`Life`] holds, without the first and last entry's bodies that `XINFO STREAM` would send.
+const OBSERVE: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then return false end
+local is = {}
+local info = redis.call('XINFO', 'STREAM', KEYS[1])
+for at = 1, #info, 2 do is[info[at]] = info[at + 1] end
+local first = is['first-entry']
+local has = ARGV[1] ~= '' and #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) or -1
+return {is['last-generated-id'], is['length'], is['entries-added'] or -1, first and first[1] or '', has}";
+
+/// What the epoch key and the stream look like at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Observed {
+    /// The epoch key's text; empty where it is missing.
+    pub epoch_text: String,
+    /// The stream, where it exists.
+    pub life: Option<Life>,
+}
+
+/// Where a stream stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Life {
+    /// The newest id ever given.
+    pub last: Position,
+    /// Entries in it.
+    pub length: i64,
+    /// Entries ever added; Redis tells it from 7.0 on.
+    pub added: Option<i64>,
+    /// Its oldest entry.
+    pub first: Option<Position>,
+    /// Whether the entry that was asked for is in it; `None` where none was.
+    pub has_asked: Option<bool>,
+}
+
+impl Life {
+    /// Whether every entry that was ever added is still there.
+    pub fn is_whole(&self) -> bool {
+        self.added == Some(self.length)
+    }
+}
+
+/// What a tail knows of the log's life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The epoch.
+    pub epoch: Epoch,
+    /// Everything up to here was read.
+    pub position: Position,
+    /// The last entry that was read.
+    pub last_read: Option<Position>,
+    /// [`Life::added`] when last looked at.
+    pub added: Option<i64>,
+}
+
+/// Why the log is not the one it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Break {
+    /// The epoch key is missing or another: a flush, an empty restart, or another node saw a loss.
+    EpochChanged,
+    /// The stream is gone, began anew, or lacks what was read from it.
+    EntriesLost,
+}
+
+impl Known {
+    /// Compares with what is there now.
+    pub fn broken_by(&self, now: &Observed) -> Option<Break> {
+        if parse(&now.epoch_text) != Some(self.epoch) {
+            return Some(Break::EpochChanged);
+        }
+        let lost = match &now.life {
+            None => self.position > Position::default(),
+            Some(life) => {
+                let fewer = self.added.zip(life.added).is_some_and(|(then, now)| now < then);
+                life.last < self.position || fewer || self.misses_read_entry(life)
+            }
+        };
+        lost.then_some(Break::EntriesLost)
+    }
+
+    /// The last entry read is not there, though older ones are: not trimmed, but never there (a failover to a replica
+    /// that did not have it). Clocks of masters differ, so newer ids may exist all the same.
+    fn misses_read_entry(&self, life: &Life) -> bool {
+        let older_are_kept = |read: &Position| life.first.is_some_and(|first| first <= *read);
+        life.has_asked == Some(false) && self.last_read.as_ref().is_some_and(older_are_kept)
+    }
+}
+
+/// Looks at the epoch key and the stream. `asked` is the entry whose presence shows in [`Life::has_asked`].
+pub(super) async fn observe(link: &mut Link, keys: &Keys, asked: Option<Position>) -> Result<Observed, LinkError> {
+    let epoch = link.call(redis::cmd("GET").arg(&keys.epoch)).await?;
+    let asked = asked.map(|asked| asked.to_string()).unwrap_or_default();
+    let life = link.call(redis::cmd("EVAL").arg(OBSERVE).arg(1).arg(&keys.events).arg(asked)).await?;
+    Ok(Observed { epoch_text: text(&epoch).unwrap_or_default().to_owned(), life: read_life(&life)? })
+}
+
+fn read_life(value: &Value) -> Result<Option<Life>, LinkError> {
+    let wrong = || LinkError::Unexpected("XINFO STREAM");
+    let [last, length, added, first, has] = match value {
+        Value::Nil => return Ok(None),
+        Value::Array(items) => items.as_array::<5>().ok_or_else(wrong)?,
+        _ => return Err(wrong()),
+    };
+    let (&Value::Int(length), &Value::Int(added), &Value::Int(has)) = (length, added, has) else {
+        return Err(wrong());
+    };
+    Ok(Some(Life {
+        last: text(last).and_then(Position::parse).ok_or_else(wrong)?,
+        length,
+        added: (added >= 0).then_some(added),
+        first: text(first).and_then(Position::parse),
+        has_asked: (has >= 0).then_some(has > 0),
+    }))
+}
+
+/// Agrees with all nodes on the epoch: the one that is there, or a new one in place of `replaced` (empty: of none).
+pub(super) async fn agree(link: &mut Link, keys: &Keys, replaced: &str) -> Result<Epoch, LinkError> {
+    let fresh = format!("{:x}", rand::random::<u32>());
+    let agreed = link.call(redis::cmd("EVAL").arg(AGREE).arg(1).arg(&keys.epoch).arg(replaced).arg(fresh)).await?;
+    text(&agreed).and_then(parse).ok_or(LinkError::Unexpected("the epoch"))
+}
+
+/// The epoch in the key's text, if it is one.
+pub(super) fn parse(text: &str) -> Option<Epoch> {
+    let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+    plain.then(|| u32::from_str_radix(text, 16).ok().map(Epoch)).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Position {
+        Position { ms, seq: 0 }
+    }
+
+    fn known() -> Known {
+        Known { epoch: Epoch(0xab), position: at(10), last_read: Some(at(10)), added: Some(5) }
+    }
+
+    fn observed() -> Observed {
+        let life = Life { last: at(12), length: 7, added: Some(7), first: Some(at(1)), has_asked: Some(true) };
+        Observed { epoch_text: "ab".into(), life: Some(life) }
+    }
+
+    fn with(change: impl FnOnce(&mut Life)) -> Observed {
+        let mut observed = observed();
+        change(observed.life.as_mut().unwrap());
+        observed
+    }
+
+    #[test]
+    fn the_same_log_is_the_same() {
+        assert_eq!(known().broken_by(&observed()), None);
+        assert_eq!(known().broken_by(&with(|life| life.added = None)), None, "before Redis 7");
+        let trimmed = with(|life| (life.first, life.has_asked, life.length) = (Some(at(11)), Some(false), 2));
+        assert_eq!(known().broken_by(&trimmed), None);
+        let nothing_yet = Known { position: Position::default(), last_read: None, added: None, ..known() };
+        assert_eq!(nothing_yet.broken_by(&Observed { life: None, ..observed() }), None);
+    }
+
+    #[test]
+    fn each_loss_is_seen() {
+        for text in ["", "ac", "xyz", "+ab", "100000000ab"] {
+            let now = Observed { epoch_text: text.into(), ..observed() };
+            assert_eq!(known().broken_by(&now), Some(Break::EpochChanged), "{text}");
+        }
+        for now in [
+            Observed { life: None, ..observed() },
+            with(|life| life.last = at(9)),
+            with(|life| life.added = Some(4)),
+            with(|life| life.has_asked = Some(false)),
+        ] {
+            assert_eq!(known().broken_by(&now), Some(Break::EntriesLost), "{now:?}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What a node reads of the recovery window when it starts, newest first so that it never reads more than it keeps.
+
+use super::connection::{Link, LinkError};
+use super::entry::{self, Entry, RawEntry};
+use super::epoch::Life;
+use super::{RedisLog, dead, reply};
+use crate::event::{Epoch, Event, Offset, Position};
+use crate::log::{Beginning, unix_us};
+use std::sync::Arc;
+
+/// Reads the history up to `head`, which is at most the stream's last id.
+pub(super) async fn read(
+    log: &RedisLog,
+    link: &mut Link,
+    epoch: Epoch,
+    head: Position,
+    life: Option<Life>,
+) -> Result<Beginning, LinkError> {
+    let mut history = Vec::new();
+    let mut floor = head;
+    if let Some(life) = life.filter(|_| !log.recovery.window.is_zero()) {
+        let mut collected = Collected::new(log, epoch, head);
+        floor = match collect(log, link, head, &mut collected).await? {
+            Some(floor) => floor,
+            None if life.is_whole() => Position::default(),
+            // Something was trimmed or deleted before the first entry, and nobody knows what.
+            None => life.first.map_or(head, |first| first.predecessor().min(head)),
+        };
+        dead::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
+        history = collected.events;
+        history.reverse();
+    }
+    Ok(Beginning { epoch, floor, head, history })
+}
+
+/// Pages backwards from `head`. Answers the newest entry that was left out; `None` where the stream had no more.
+async fn collect(
+    log: &RedisLog,
+    link: &mut Link,
+    head: Position,
+    collected: &mut Collected<'_>,
+) -> Result<Option<Position>, LinkError> {
+    let mut page = reply::PageSize::default();
+    let mut from = head.to_string();
+    loop {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(&log.keys.events).arg(&from).arg("-").arg("COUNT").arg(page.count());
+        let entries = reply::entries(link.call(&command).await?)?;
+        let Some(last) = entries.last() else { return Ok(None) };
+        from = format!("({}", last.position);
+        page.learn(&entries);
+        for raw in entries {
+            let position = raw.position;
+            if !collected.take(raw) {
+                return Ok(Some(position));
+            }
+        }
+    }
+}
+
+struct Collected<'a> {
+    log: &'a RedisLog,
+    epoch: Epoch,
+    oldest_ms: u64,
+    bytes: usize,
+    /// Newest first.
+    events: Vec<Arc<Event>>,
+    malformed: Vec<dead::Malformed>,
+}
+
+impl<'a> Collected<'a> {
+    fn new(log: &'a RedisLog, epoch: Epoch, head: Position) -> Self {
+        // Trimming goes by the newest id, so a quiet stream holds more than the window by the wall clock.
+        let newest_ms = head.ms.min(unix_us() / 1000);
+        let oldest_ms = newest_ms.saturating_sub(log.recovery.window.as_millis() as u64);
+        Self { log, epoch, oldest_ms, bytes: 0, events: Vec::new(), malformed: Vec::new() }
+    }
+
+    /// False where the entry is too old or too much.
+    fn take(&mut self, raw: RawEntry) -> bool {
+        if raw.position.ms < self.oldest_ms {
+            return false;
+        }
+        match entry::decode(&raw.fields, &self.log.limits) {
+            Ok(Entry::Event(draft, _)) if draft.volatile => {}
+            Ok(Entry::Event(draft, accepted_us)) => {
+                let offset = Offset { epoch: self.epoch, position: raw.position };
+                let accepted_us = accepted_us.unwrap_or(raw.position.ms.saturating_mul(1000));
+                let event = Event { offset, draft, accepted_us };
+                self.bytes += event.size();
+                if self.bytes > self.log.recovery.window_bytes {
+                    return false;
+                }
+                self.events.push(Arc::new(event));
+            }
+            Ok(Entry::Probe(_)) => {}
+            // Many of them would be many copies; the tail buries what comes while it looks.
+            Err(error) if self.malformed.len() < 1000 => self.malformed.push(dead::Malformed::new(raw, error)),
+            Err(_) => {}
+        }
+        true
+    }
+}

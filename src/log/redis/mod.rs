@@ -1,0 +1,225 @@
+//! The log in a Redis stream, `{prefix}:events`. Needs Redis 6.2 (`XADD … MINID`), 7.0 to see every loss.
+//!
+//! One connection appends, one tails, one listens for volatile events (DESIGN 10); all live inside
+//! [`EventLog::run`] on the control thread, and callers on other threads only put commands into a queue.
+
+mod append;
+mod connection;
+mod dead;
+mod entry;
+mod epoch;
+mod history;
+mod reply;
+mod tail;
+mod volatile;
+
+pub use connection::RedisUrlError;
+
+use crate::draft::{Draft, DraftLimits};
+use crate::event::{Epoch, Position};
+use crate::id::Id;
+use crate::log::config::{RecoveryConfig, RedisConfig};
+use crate::log::{AppendError, Appended, EventLog, LogStatus, Pending, Sink};
+use crate::metrics::Metrics;
+use connection::Connector;
+use redis::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// The stream keeps at least this much, so that a tail that lags or reconnects finds what it has not read.
+const LEAST_KEPT: Duration = Duration::from_secs(10);
+/// Kept beyond the window: what is told old by one clock may be young by another.
+const TRIM_SLACK: Duration = Duration::from_secs(30);
+
+/// The Redis twin of the embedded log.
+pub struct RedisLog {
+    connector: Connector,
+    keys: Keys,
+    timeout: Duration,
+    recovery: RecoveryConfig,
+    limits: DraftLimits,
+    metrics: Arc<Metrics>,
+    scripts: append::Scripts,
+    queue: append::Queue,
+    heard: volatile::Heard,
+    /// Known once the tail has begun.
+    epoch: watch::Sender<Option<Epoch>>,
+    /// Milliseconds of the newest id that was seen in the stream; trimming goes by it.
+    newest_ms: AtomicU64,
+    appender: Up,
+    tail: Up,
+}
+
+/// Whether a part has its connection.
+#[derive(Default)]
+struct Up {
+    now: AtomicBool,
+    before: AtomicBool,
+}
+
+/// Keys and channels; all start with the prefix.
+struct Keys {
+    /// The stream.
+    events: String,
+    /// The log's life.
+    epoch: String,
+    /// Copies of malformed entries.
+    dead: String,
+    /// The channel of volatile events.
+    volatile: String,
+    prefix: String,
+}
+
+impl Keys {
+    fn new(prefix: &str) -> Self {
+        let key = |name: &str| format!("{prefix}:{name}");
+        Self {
+            events: key("events"),
+            epoch: key("epoch"),
+            dead: key("dead"),
+            volatile: key("volatile"),
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// The key of an idempotency id, in the stream's slot of a Cluster: what is in the first braces decides, and the
+    /// stream's key without braces counts as a whole.
+    fn id(&self, id: &str) -> String {
+        format!("{}:{{{}}}:id:{id}", self.prefix, self.events)
+    }
+}
+
+impl RedisLog {
+    /// Checks the URL. Connects in [`EventLog::run`], so Redis may be down as yet.
+    ///
+    /// # Errors
+    /// When the URL is missing or not served.
+    pub fn new(
+        config: &RedisConfig,
+        recovery: &RecoveryConfig,
+        limits: DraftLimits,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, RedisUrlError> {
+        let url = config.url.as_ref().ok_or(RedisUrlError::Missing)?;
+        Ok(Arc::new(Self {
+            connector: Connector::new(url.reveal())?,
+            keys: Keys::new(&config.prefix),
+            timeout: config.timeout,
+            recovery: recovery.clone(),
+            limits,
+            metrics,
+            scripts: append::Scripts::default(),
+            queue: append::Queue::default(),
+            heard: volatile::Heard::default(),
+            epoch: watch::Sender::new(None),
+            newest_ms: AtomicU64::new(0),
+            appender: Up::default(),
+            tail: Up::default(),
+        }))
+    }
+
+    fn epoch(&self) -> Option<Epoch> {
+        *self.epoch.borrow()
+    }
+
+    async fn epoch_known(&self) {
+        // The sender is ours, so waiting for it cannot fail.
+        let _ = self.epoch.subscribe().wait_for(Option::is_some).await;
+    }
+
+    fn note_beginning(&self, epoch: Epoch, head: Position) {
+        self.newest_ms.store(head.ms, Ordering::Relaxed);
+        self.epoch.send_replace(Some(epoch));
+    }
+
+    fn note_newest(&self, ms: u64) {
+        self.newest_ms.fetch_max(ms, Ordering::Relaxed);
+    }
+
+    fn note_appender(&self, up: bool) {
+        self.note(&self.appender, up);
+    }
+
+    fn note_tail(&self, up: bool) {
+        self.note(&self.tail, up);
+    }
+
+    fn note(&self, part: &Up, up: bool) {
+        part.now.store(up, Ordering::Relaxed);
+        if up && part.before.swap(true, Ordering::Relaxed) {
+            self.metrics.redis_reconnects.inc();
+        }
+        self.metrics.redis_up.set(i64::from(self.is_up()));
+    }
+
+    fn is_up(&self) -> bool {
+        [&self.appender, &self.tail].iter().all(|part| part.now.load(Ordering::Relaxed))
+    }
+
+    /// Entries with older ids may be trimmed; 0 while that is not known. An id from the future, which anybody may
+    /// add, must not sweep the stream, so this node's clock has a say too.
+    fn trim_before_ms(&self, now_ms: u64) -> u64 {
+        let newest_ms = self.newest_ms.load(Ordering::Relaxed).min(now_ms);
+        let kept = self.recovery.window.max(LEAST_KEPT) + TRIM_SLACK;
+        newest_ms.saturating_sub(kept.as_millis() as u64)
+    }
+}
+
+impl EventLog for RedisLog {
+    fn append(&self, drafts: Vec<Draft>) -> Pending<'_, Vec<Appended>> {
+        Box::pin(append::append(self, drafts))
+    }
+
+    fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>> {
+        Box::pin(append::probe(self, id))
+    }
+
+    fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> Pending<'static, ()> {
+        Box::pin(async move {
+            tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::listen(&self));
+        })
+    }
+
+    fn status(&self) -> LogStatus {
+        match self.is_up() {
+            true => LogStatus::Ready,
+            false => LogStatus::Connecting,
+        }
+    }
+}
+
+/// The text of an answer that is one.
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    #[test]
+    fn trimming_never_cuts_into_the_window() {
+        let recovery = RecoveryConfig { window: Duration::from_secs(120), ..RecoveryConfig::default() };
+        let config = RedisConfig { url: Some(Secret::new("redis://127.0.0.1")), ..RedisConfig::default() };
+        let limits = DraftLimits { max_event: 1, room_name_bytes: 1, rooms: 1 };
+        let metrics = Arc::new(Metrics::new("0").unwrap());
+        let log = RedisLog::new(&config, &recovery, limits, metrics).unwrap();
+        assert_eq!(log.trim_before_ms(u64::MAX), 0, "nothing is known yet");
+        log.note_newest(1_000_000);
+        assert_eq!(log.trim_before_ms(u64::MAX), 850_000);
+        log.note_newest(u64::MAX);
+        assert_eq!(log.trim_before_ms(1_000_000), 850_000, "an id from the future");
+    }
+
+    #[test]
+    fn the_id_key_is_in_the_slot_of_the_stream() {
+        assert_eq!(Keys::new("roomcast").id("x"), "roomcast:{roomcast:events}:id:x");
+    }
+}

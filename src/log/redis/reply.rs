@@ -1,0 +1,123 @@
+//! Stream entries in the answers of `XREAD` and `XREVRANGE`.
+
+use super::connection::LinkError;
+use super::entry::RawEntry;
+use super::text;
+use crate::event::Position;
+use redis::Value;
+
+/// The entries of an `XRANGE` answer.
+pub(super) fn entries(value: Value) -> Result<Vec<RawEntry>, LinkError> {
+    let wrong = LinkError::Unexpected("stream entries");
+    match value {
+        Value::Nil => Ok(Vec::new()),
+        Value::Array(items) => items.into_iter().map(entry).collect::<Option<_>>().ok_or(wrong),
+        _ => Err(wrong),
+    }
+}
+
+/// The entries of an `XREAD` answer for one stream.
+pub(super) fn read_entries(value: Value) -> Result<Vec<RawEntry>, LinkError> {
+    match value {
+        Value::Nil => Ok(Vec::new()),
+        Value::Array(mut streams) if streams.len() == 1 => match streams.pop() {
+            Some(Value::Array(mut stream)) if stream.len() == 2 => entries(stream.pop().unwrap_or_default()),
+            _ => Err(LinkError::Unexpected("XREAD")),
+        },
+        _ => Err(LinkError::Unexpected("XREAD")),
+    }
+}
+
+fn entry(value: Value) -> Option<RawEntry> {
+    let Value::Array(pair) = value else { return None };
+    let [id, fields] = <[Value; 2]>::try_from(pair).ok()?;
+    let position = Position::parse(text(&id)?)?;
+    // An entry deleted while it was read has no fields.
+    let flat = match fields {
+        Value::Array(flat) => flat,
+        Value::Nil => Vec::new(),
+        _ => return None,
+    };
+    let mut fields = Vec::with_capacity(flat.len() / 2);
+    let mut flat = flat.into_iter();
+    while let Some(name) = flat.next() {
+        fields.push((bytes(name)?, bytes(flat.next()?)?));
+    }
+    Some(RawEntry { position, fields })
+}
+
+fn bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+/// How many entries to ask for at once, so that an answer stays near a size whatever the entries weigh.
+#[derive(Debug)]
+pub(super) struct PageSize {
+    count: usize,
+}
+
+/// Bytes that an answer should have at most.
+const PAGE_BYTES: usize = 4 << 20;
+const MOST_ENTRIES: usize = 512;
+
+impl Default for PageSize {
+    fn default() -> Self {
+        Self { count: 32 }
+    }
+}
+
+impl PageSize {
+    /// The COUNT of the next command.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Takes note of an answer's weight.
+    pub fn learn(&mut self, entries: &[RawEntry]) {
+        let bytes: usize = entries.iter().map(RawEntry::bytes).sum();
+        if bytes > PAGE_BYTES {
+            self.count = (entries.len() * PAGE_BYTES / bytes).max(1);
+        } else if entries.len() >= self.count && bytes <= PAGE_BYTES / 2 {
+            self.count = (self.count * 2).min(MOST_ENTRIES);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_shrink_for_heavy_entries_and_grow_again() {
+        let entry = |size: usize| RawEntry { position: Position::default(), fields: vec![(vec![], vec![0; size])] };
+        let mut page = PageSize::default();
+        page.learn(&(0..32).map(|_| entry(5 << 20)).collect::<Vec<_>>());
+        assert_eq!(page.count(), 1);
+        for _ in 0..20 {
+            page.learn(&(0..page.count()).map(|_| entry(100)).collect::<Vec<_>>());
+        }
+        assert_eq!(page.count(), MOST_ENTRIES);
+        page.learn(&[entry(100)]);
+        assert_eq!(page.count(), MOST_ENTRIES);
+    }
+
+    #[test]
+    fn answers_of_other_shapes_are_errors() {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        let good = Value::Array(vec![Value::Array(vec![bulk("5-1"), Value::Array(vec![bulk("a"), bulk("b")])])]);
+        assert_eq!(entries(good).unwrap()[0].position, Position { ms: 5, seq: 1 });
+        for bad in [
+            Value::Int(1),
+            Value::Array(vec![Value::Nil]),
+            Value::Array(vec![Value::Array(vec![bulk("x"), Value::Nil])]),
+            Value::Array(vec![Value::Array(vec![bulk("5-1"), Value::Array(vec![bulk("a")])])]),
+        ] {
+            assert!(entries(bad.clone()).is_err(), "{bad:?}");
+            assert!(read_entries(bad).is_err());
+        }
+        assert!(read_entries(Value::Nil).unwrap().is_empty());
+    }
+}

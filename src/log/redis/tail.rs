@@ -1,0 +1,194 @@
+//! The tail: one dedicated connection that reads the stream as it grows, and the log's life every second.
+
+use super::connection::{Backoff, Link, LinkError};
+use super::entry::{Entry, RawEntry};
+use super::epoch::{self, Break, Known, Observed};
+use super::{RedisLog, dead, entry, history, reply, volatile};
+use crate::draft::{Draft, Source};
+use crate::event::{Batch, Epoch, Event, Offset, Position};
+use crate::log::recent_ids::RecentIds;
+use crate::log::{Beginning, Sink, unix_us};
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long Redis may sit on a read; a read that comes back empty is progress too.
+const BLOCK: Duration = Duration::from_secs(1);
+/// How often the log's life is looked at: a stream that began anew would else be silent for ever.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of remembered ids of entries that others added.
+const ID_BYTES: usize = 16 << 20;
+
+/// Reads until dropped; reconnects by itself and goes on where it was.
+pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
+    let mut tail =
+        Tail { log, sink, known: None, page: reply::PageSize::default(), foreign_ids: RecentIds::new(ID_BYTES) };
+    let mut backoff = Backoff::default();
+    loop {
+        let Err(error) = tail.connected(&mut backoff).await;
+        log.note_tail(false);
+        backoff.report("the tail", &log.connector, &error);
+        backoff.wait().await;
+    }
+}
+
+struct Tail<'a> {
+    log: &'a RedisLog,
+    sink: &'a dyn Sink,
+    /// `None` before the first beginning.
+    known: Option<Known>,
+    page: reply::PageSize,
+    /// Ids of entries that others added; a repeat is skipped, as the append of a repeat is by us.
+    foreign_ids: RecentIds<()>,
+}
+
+impl Tail<'_> {
+    async fn connected(&mut self, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
+        let mut link = Link::open(&self.log.connector, self.log.timeout).await?;
+        // A new connection may lead to another Redis: what was read last must be there too.
+        let last_read = self.known.as_ref().and_then(|known| known.last_read);
+        self.look(&mut link, last_read).await?;
+        backoff.reset();
+        self.log.note_tail(true);
+        let mut looked = Instant::now();
+        loop {
+            self.read(&mut link).await?;
+            if looked.elapsed() >= LOOK_EVERY {
+                self.look(&mut link, None).await?;
+                looked = Instant::now();
+            }
+        }
+    }
+
+    /// Looks whether the log is still the one it was, and begins if not.
+    async fn look(&mut self, link: &mut Link, asked: Option<Position>) -> Result<(), LinkError> {
+        let now = epoch::observe(link, &self.log.keys, asked).await?;
+        let broken = match &mut self.known {
+            None => None,
+            Some(known) => match known.broken_by(&now) {
+                None => {
+                    known.added = now.life.and_then(|life| life.added);
+                    return Ok(());
+                }
+                broken => broken,
+            },
+        };
+        self.begin(link, &now, broken).await
+    }
+
+    async fn begin(&mut self, link: &mut Link, now: &Observed, broken: Option<Break>) -> Result<(), LinkError> {
+        let keys = &self.log.keys;
+        let epoch = match epoch::parse(&now.epoch_text) {
+            Some(epoch) if broken != Some(Break::EntriesLost) => epoch,
+            _ => epoch::agree(link, keys, &now.epoch_text).await?,
+        };
+        let life = epoch::observe(link, keys, None).await?.life;
+        let last = life.map_or(Position::default(), |life| life.last);
+        // What came after the loss and was not read yet is still delivered.
+        let head = self.known.as_ref().map_or(last, |known| known.position.min(last));
+        let beginning = history::read(self.log, link, epoch, head, life).await?;
+        self.note_beginning(&beginning, broken);
+        self.known = Some(Known { epoch, position: head, last_read: None, added: life.and_then(|life| life.added) });
+        self.sink.begin(beginning);
+        Ok(())
+    }
+
+    fn note_beginning(&mut self, beginning: &Beginning, broken: Option<Break>) {
+        let Beginning { epoch, floor, head, history } = beginning;
+        match broken {
+            None => tracing::info!("the log is read from {head}, with {} events of history", history.len()),
+            Some(why) => tracing::warn!(?why, "the log lost entries; epoch {:x} begins at {head}", epoch.0),
+        }
+        tracing::debug!(%floor, %head, "beginning");
+        self.log.note_beginning(*epoch, *head);
+        self.foreign_ids = RecentIds::new(ID_BYTES);
+        for event in history {
+            self.is_repeat(&event.draft, event.offset.position);
+        }
+    }
+
+    async fn read(&mut self, link: &mut Link) -> Result<(), LinkError> {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(self.page.count()).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        command.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
+        let value = {
+            let mut reading = pin!(link.call_blocking(&command, BLOCK));
+            loop {
+                tokio::select! {
+                    biased;
+                    value = &mut reading => break value?,
+                    () = self.log.heard.arrival() => self.hand_on_volatile().await,
+                }
+            }
+        };
+        let entries = reply::read_entries(value)?;
+        self.page.learn(&entries);
+        let malformed = self.hand_on(entries).await;
+        self.hand_on_volatile().await;
+        dead::bury(self.log, link, malformed).await
+    }
+
+    /// Delivers what was read; answers what could not be.
+    async fn hand_on(&mut self, entries: Vec<RawEntry>) -> Vec<dead::Malformed> {
+        let (mut batch, mut malformed) = (Batch::default(), Vec::new());
+        let mut offset = self.offset();
+        let newest = entries.last().map(|entry| entry.position);
+        for raw in entries {
+            let position = raw.position;
+            match entry::decode(&raw.fields, &self.log.limits) {
+                Ok(Entry::Event(draft, _)) if self.is_repeat(&draft, position) => {}
+                Ok(Entry::Event(draft, accepted_us)) => {
+                    let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
+                    // A volatile event carries the place of the entry before it, wherever it came from.
+                    let place = if draft.volatile { offset.position } else { position };
+                    let offset = Offset { position: place, ..offset };
+                    batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
+                }
+                Ok(Entry::Probe(id)) => batch.probes.push(id),
+                Err(error) => malformed.push(dead::Malformed::new(raw, error)),
+            }
+            offset.position = position;
+        }
+        if let Some(newest) = newest {
+            self.log.note_newest(newest.ms);
+            self.log.metrics.tail_lag.set((unix_us() / 1000).saturating_sub(newest.ms) as f64 / 1000.0);
+        }
+        if !batch.is_empty() {
+            self.sink.deliver(batch).await;
+        }
+        if let (Some(newest), Some(known)) = (newest, &mut self.known) {
+            known.position = newest;
+            known.last_read = Some(newest);
+        }
+        self.sink.caught_up(self.offset().position);
+        malformed
+    }
+
+    async fn hand_on_volatile(&self) {
+        let offset = self.offset();
+        let heard = volatile::take(self.log).into_iter();
+        let events: Vec<_> = heard.map(|(draft, accepted_us)| Arc::new(Event { offset, draft, accepted_us })).collect();
+        if !events.is_empty() {
+            self.sink.deliver(Batch { events, ..Batch::default() }).await;
+        }
+    }
+
+    /// Where the tail is; before the first beginning nothing is read.
+    fn offset(&self) -> Offset {
+        let known = self.known.as_ref();
+        let (epoch, position) = known.map_or_else(Default::default, |known| (known.epoch.0, known.position));
+        Offset { epoch: Epoch(epoch), position }
+    }
+
+    /// Whether somebody else added an entry with this idempotency id before; remembers it if not.
+    fn is_repeat(&mut self, draft: &Draft, position: Position) -> bool {
+        let Some(id) = draft.id.as_deref().filter(|_| draft.source == Source::Stream) else { return false };
+        let repeat = self.foreign_ids.first(id, position.ms).is_some();
+        if !repeat {
+            self.foreign_ids.remember(id, (), position.ms);
+        }
+        repeat
+    }
+}

@@ -1,0 +1,198 @@
+//! Volatile events go by Pub/Sub (DESIGN 9): published on `{prefix}:volatile`, heard by every node, never stored.
+
+use super::RedisLog;
+use super::connection::{Backoff, Link, LinkError};
+use super::entry;
+use crate::close::DropReason;
+use crate::draft::{Draft, DraftError, DraftLimits, Source};
+use crate::event::{Args, Namespace, Room};
+use redis::{PushInfo, PushKind, Value};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Bytes of messages that may wait for the tail to take them; what comes over it is dropped, as volatile events may.
+const WAITING_BYTES: usize = 16 << 20;
+/// How often the connection is asked whether it still lives.
+const PING_EVERY: Duration = Duration::from_secs(1);
+
+/// A draft as compact JSON.
+#[derive(Serialize, Deserialize)]
+struct Message<'a> {
+    n: Namespace,
+    r: Vec<Room>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    x: Vec<Room>,
+    e: Arc<str>,
+    #[serde(borrow)]
+    a: &'a RawValue,
+    t: u64,
+    s: std::borrow::Cow<'a, str>,
+}
+
+/// The message of a draft.
+pub(super) fn encode(draft: &Draft, accepted_us: u64) -> String {
+    let message = Message {
+        n: draft.namespace.clone(),
+        r: draft.rooms.clone(),
+        x: draft.except.clone(),
+        e: draft.event.clone(),
+        a: serde_json::from_str(draft.args.as_array()).expect("arguments are JSON text"),
+        t: accepted_us,
+        s: draft.source.label().into(),
+    };
+    serde_json::to_string(&message).expect("strings and raw JSON are always JSON")
+}
+
+/// Reads a message: the draft, and when a node accepted it in Unix microseconds.
+pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<(Draft, u64), DraftError> {
+    let bad = |error: &dyn std::fmt::Display| DraftError::Json(format!("volatile message: {error}"));
+    let message: Message<'_> = serde_json::from_slice(message).map_err(|error| bad(&error))?;
+    let source = entry::source_of(&message.s).ok_or_else(|| DraftError::Field("unknown source".into()))?;
+    let draft = Draft {
+        namespace: message.n,
+        rooms: message.r,
+        except: message.x,
+        event: message.e,
+        args: Args::list(message.a.get()).map_err(|error| bad(&error))?,
+        volatile: true,
+        id: None,
+        source,
+    };
+    entry::check(&draft, limits)?;
+    Ok((draft, message.t))
+}
+
+/// What was heard and waits for the tail.
+#[derive(Default)]
+pub(super) struct Heard {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    messages: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Heard {
+    /// Takes a message; false where there is no room for it.
+    fn push(&self, message: Vec<u8>) -> bool {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.bytes + message.len() > WAITING_BYTES {
+            return false;
+        }
+        waiting.bytes += message.len();
+        waiting.messages.push_back(message);
+        drop(waiting);
+        self.wake.notify_one();
+        true
+    }
+
+    /// Completes when there may be something to take.
+    pub async fn arrival(&self) {
+        self.wake.notified().await;
+    }
+
+    /// All that waits.
+    pub fn take(&self) -> VecDeque<Vec<u8>> {
+        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)).messages
+    }
+}
+
+/// Listens until dropped. What is published while the connection is lost is lost with it.
+pub(super) async fn listen(log: &Arc<RedisLog>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let Err(error) = subscribe(log, &mut backoff).await;
+        backoff.report("the subscription to volatile events", &log.connector, &error);
+        backoff.wait().await;
+    }
+}
+
+async fn subscribe(log: &Arc<RedisLog>, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
+    let on_push = {
+        let log = log.clone();
+        move |push: PushInfo| -> Result<(), Infallible> {
+            hear(&log, push);
+            Ok(())
+        }
+    };
+    let mut link = Link::subscriber(&log.connector, log.timeout, on_push).await?;
+    link.subscribe(&log.keys.volatile).await?;
+    backoff.reset();
+    let ping = redis::cmd("PING");
+    loop {
+        tokio::time::sleep(PING_EVERY).await;
+        link.call(&ping).await?;
+    }
+}
+
+fn hear(log: &RedisLog, push: PushInfo) {
+    if push.kind != PushKind::Message {
+        return;
+    }
+    if let Some(Value::BulkString(message)) = push.data.into_iter().nth(1)
+        && !log.heard.push(message)
+    {
+        log.metrics.dropped(DropReason::VolatileNotWritable, 1);
+    }
+}
+
+/// Reads all that was heard; what cannot be read is counted and dropped.
+pub(super) fn take(log: &RedisLog) -> Vec<(Draft, u64)> {
+    let read = |message: Vec<u8>| match decode(&message, &log.limits) {
+        Ok(read) => Some(read),
+        Err(error) => {
+            tracing::warn!(%error, channel = log.keys.volatile, "a volatile event cannot be read; dropped");
+            log.metrics.dropped(DropReason::Malformed, 1);
+            log.metrics.refused(Source::Stream, error.code());
+            None
+        }
+    };
+    log.heard.take().into_iter().filter_map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: DraftLimits = DraftLimits { max_event: 1000, room_name_bytes: 50, rooms: 3 };
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let mut draft = Draft::new("r\"", "é", Args::list("[1, {\"a\":2.50}]").unwrap(), Source::Client);
+        draft.volatile = true;
+        for _ in 0..2 {
+            let message = encode(&draft, 7);
+            assert_eq!(decode(message.as_bytes(), &LIMITS), Ok((draft.clone(), 7)));
+            draft.except = vec!["x".into()];
+            draft.namespace = "/chat".into();
+        }
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        for bad in ["", "{}", "[]", "{\"n\":\"/\",\"r\":[\"a\"],\"e\":\"disconnect\",\"a\":[],\"t\":1,\"s\":\"http\"}"]
+        {
+            assert!(decode(bad.as_bytes(), &LIMITS).is_err());
+        }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let message = format!("{{\"n\":\"/\",\"r\":[\"a\"],\"e\":\"e\",\"a\":{deep},\"t\":1,\"s\":\"http\"}}");
+        assert!(decode(message.as_bytes(), &LIMITS).is_err());
+    }
+
+    #[test]
+    fn waiting_messages_are_bounded() {
+        let heard = Heard::default();
+        let pushed = (0..100).filter(|_| heard.push(vec![0; 1 << 20])).count();
+        assert_eq!(pushed, 16);
+        assert_eq!(heard.take().len(), 16);
+        assert!(heard.push(vec![0; 1 << 20]));
+    }
+}

@@ -1,0 +1,438 @@
+//! The recent part of the log, kept in memory by every node, from which clients resume (DESIGN 6).
+
+use crate::event::{Epoch, Event, Namespace, Offset, Position, Room};
+use crate::log::Beginning;
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What was published in the last minutes, bounded by age and bytes, with an index by room. Sans-IO.
+#[derive(Debug)]
+pub struct Window {
+    max_age_ms: u64,
+    max_bytes: usize,
+    epoch: Epoch,
+    floor: Position,
+    head: Position,
+    events: VecDeque<Kept>,
+    /// The serial number of the front of `events`; serials count the kept events and never repeat.
+    first_serial: u64,
+    bytes: usize,
+    index: HashMap<Namespace, HashMap<Room, Serials>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    event: Arc<Event>,
+    /// When it was pushed, by the caller's clock.
+    pushed_ms: u64,
+}
+
+/// The kept events of one room, oldest first. Most rooms see one event within a window.
+#[derive(Debug)]
+enum Serials {
+    One(u64),
+    Many(VecDeque<u64>),
+}
+
+/// Why what a client missed cannot be proven.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// The offset is of another life of the log, or of another log.
+    ForeignEpoch,
+    /// Events after the offset are no longer kept.
+    TooOld,
+    /// The offset is ahead of everything this node has read.
+    Future,
+}
+
+impl Gap {
+    /// A metric label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ForeignEpoch => "foreign_epoch",
+            Self::TooOld => "too_old",
+            Self::Future => "future",
+        }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::ForeignEpoch => "the offset belongs to another life of the log",
+            Self::TooOld => "the offset is older than what is kept (`recovery.window`, `recovery.window_bytes`)",
+            Self::Future => "the offset is ahead of the log",
+        })
+    }
+}
+
+impl Window {
+    /// An empty window; with an age or a size of zero it never keeps anything.
+    pub fn new(max_age: Duration, max_bytes: usize) -> Self {
+        Self {
+            max_age_ms: u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX),
+            max_bytes,
+            epoch: Epoch(0),
+            floor: Position::default(),
+            head: Position::default(),
+            events: VecDeque::new(),
+            first_serial: 0,
+            bytes: 0,
+            index: HashMap::new(),
+        }
+    }
+
+    /// Forgets everything and takes over a life of the log with its history.
+    pub fn begin(&mut self, beginning: &Beginning, now_ms: u64) {
+        self.events.clear();
+        self.index.clear();
+        self.bytes = 0;
+        self.epoch = beginning.epoch;
+        self.floor = beginning.floor;
+        self.head = beginning.floor;
+        for event in &beginning.history {
+            self.push(event.clone(), now_ms);
+        }
+        self.advance(beginning.head);
+    }
+
+    /// The newest position known. An offset after it may be real all the same, seen through a node that is ahead.
+    pub fn head(&self) -> Offset {
+        Offset { epoch: self.epoch, position: self.head }
+    }
+
+    /// The oldest position from which a resume can be proven.
+    pub fn floor(&self) -> Offset {
+        Offset { epoch: self.epoch, position: self.floor }
+    }
+
+    /// Bytes of events held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Number of events held.
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether no event is held.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Rooms that the held events name.
+    pub fn rooms(&self) -> usize {
+        self.index.values().map(HashMap::len).sum()
+    }
+
+    /// The log was read up to here, and what was an event there was pushed.
+    pub fn advance(&mut self, position: Position) {
+        self.head = self.head.max(position);
+    }
+
+    /// Takes the next event in log order and lets go of what is too old or too much. Volatile events are not kept.
+    /// `now_ms` is of a clock that does not go back.
+    pub fn push(&mut self, event: Arc<Event>, now_ms: u64) {
+        if !event.draft.volatile {
+            self.advance(event.offset.position);
+            let serial = self.first_serial + self.events.len() as u64;
+            self.note_rooms(&event, serial);
+            self.bytes += event.size();
+            self.events.push_back(Kept { event, pushed_ms: now_ms });
+        }
+        self.expire(now_ms);
+    }
+
+    /// Lets go of what is too old; for times without events.
+    pub fn expire(&mut self, now_ms: u64) {
+        while let Some(oldest) = self.events.front() {
+            let old = now_ms.saturating_sub(oldest.pushed_ms) >= self.max_age_ms;
+            if !old && self.bytes <= self.max_bytes {
+                break;
+            }
+            self.evict();
+        }
+    }
+
+    /// The events in (`after`, `up_to`] for any of the rooms and not for any that the event excepts,
+    /// in log order, each once.
+    ///
+    /// `after` may lie past `up_to` where the client was ahead of the caller; the caller then has to skip what it
+    /// delivers up to `after`.
+    ///
+    /// # Errors
+    /// When it cannot be proven that this is all of them.
+    pub fn replay<R: AsRef<str>>(
+        &self,
+        after: Offset,
+        up_to: Position,
+        namespace: &str,
+        rooms: &[R],
+    ) -> Result<Vec<Arc<Event>>, Gap> {
+        if after.epoch != self.epoch {
+            return Err(Gap::ForeignEpoch);
+        }
+        if after.position > self.head {
+            return Err(Gap::Future);
+        }
+        if after.position < self.floor {
+            return Err(Gap::TooOld);
+        }
+        let Some(index) = self.index.get(namespace) else { return Ok(Vec::new()) };
+        let (from, to) = (self.serial_after(after.position), self.serial_after(up_to));
+        let mut found = Vec::new();
+        for room in rooms {
+            if let Some(serials) = index.get(room.as_ref()) {
+                serials.collect(from, to, &mut found);
+            }
+        }
+        found.sort_unstable();
+        found.dedup();
+        let events = found.into_iter().filter_map(|serial| self.get(serial));
+        Ok(events.filter(|event| !excepted(event, rooms)).cloned().collect())
+    }
+
+    fn get(&self, serial: u64) -> Option<&Arc<Event>> {
+        let at = usize::try_from(serial.checked_sub(self.first_serial)?).ok()?;
+        self.events.get(at).map(|kept| &kept.event)
+    }
+
+    /// The serial number of the first kept event after a position.
+    fn serial_after(&self, position: Position) -> u64 {
+        self.first_serial + self.events.partition_point(|kept| kept.event.offset.position <= position) as u64
+    }
+
+    fn note_rooms(&mut self, event: &Event, serial: u64) {
+        let rooms = self.index.entry(event.draft.namespace.clone()).or_default();
+        for room in &event.draft.rooms {
+            rooms.entry(room.clone()).and_modify(|serials| serials.push(serial)).or_insert(Serials::One(serial));
+        }
+    }
+
+    fn evict(&mut self) {
+        let Some(Kept { event, .. }) = self.events.pop_front() else { return };
+        let serial = self.first_serial;
+        self.first_serial += 1;
+        self.bytes -= event.size();
+        self.floor = event.offset.position;
+        shrink_if_sparse(self.events.len(), self.events.capacity(), |most| self.events.shrink_to(most));
+        let Some(rooms) = self.index.get_mut(&event.draft.namespace) else { return };
+        for room in &event.draft.rooms {
+            if rooms.get_mut(room).is_some_and(|serials| !serials.drop_up_to(serial)) {
+                rooms.remove(room);
+            }
+        }
+        shrink_if_sparse(rooms.len(), rooms.capacity(), |most| rooms.shrink_to(most));
+        if rooms.is_empty() {
+            self.index.remove(&event.draft.namespace);
+        }
+    }
+}
+
+/// Gives memory back after a peak, seldom enough that its cost does not count.
+fn shrink_if_sparse(len: usize, capacity: usize, shrink: impl FnOnce(usize)) {
+    if capacity > 1024 && len < capacity / 8 {
+        shrink(len * 2);
+    }
+}
+
+fn excepted<R: AsRef<str>>(event: &Event, rooms: &[R]) -> bool {
+    event.draft.except.iter().any(|except| rooms.iter().any(|room| room.as_ref() == &**except))
+}
+
+impl Serials {
+    /// The same serial twice, from a draft that names a room twice, is kept once.
+    fn push(&mut self, serial: u64) {
+        match self {
+            Self::One(only) if *only == serial => {}
+            Self::One(only) => *self = Self::Many(VecDeque::from([*only, serial])),
+            Self::Many(serials) if serials.back() == Some(&serial) => {}
+            Self::Many(serials) => serials.push_back(serial),
+        }
+    }
+
+    /// Forgets serials up to and including this one; false when none is left.
+    fn drop_up_to(&mut self, serial: u64) -> bool {
+        match self {
+            Self::One(only) => *only > serial,
+            Self::Many(serials) => {
+                while serials.front().is_some_and(|&first| first <= serial) {
+                    serials.pop_front();
+                }
+                shrink_if_sparse(serials.len(), serials.capacity(), |most| serials.shrink_to(most));
+                !serials.is_empty()
+            }
+        }
+    }
+
+    fn collect(&self, from: u64, to: u64, found: &mut Vec<u64>) {
+        match self {
+            Self::One(only) => found.extend((from..to).contains(only).then_some(*only)),
+            Self::Many(serials) => {
+                let start = serials.partition_point(|&serial| serial < from);
+                found.extend(serials.range(start..).take_while(|&&serial| serial < to));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::{Draft, Source};
+    use crate::event::Args;
+    use proptest::prelude::*;
+
+    const EPOCH: Epoch = Epoch(7);
+
+    fn position(ms: u64) -> Position {
+        Position { ms, seq: 0 }
+    }
+
+    fn offset(ms: u64) -> Offset {
+        Offset { epoch: EPOCH, position: position(ms) }
+    }
+
+    fn event(ms: u64, rooms: &[&str], except: &[&str]) -> Arc<Event> {
+        let mut draft = Draft::new("", &ms.to_string(), Args::none(), Source::Http);
+        draft.rooms = rooms.iter().map(|&room| room.into()).collect();
+        draft.except = except.iter().map(|&room| room.into()).collect();
+        Arc::new(Event { offset: offset(ms), draft, accepted_us: ms * 1000 })
+    }
+
+    fn window(max_age_ms: u64, max_bytes: usize, start: u64) -> Window {
+        let mut window = Window::new(Duration::from_millis(max_age_ms), max_bytes);
+        let start = position(start);
+        window.begin(&Beginning { epoch: EPOCH, floor: start, head: start, history: vec![] }, 0);
+        window
+    }
+
+    fn names(events: Result<Vec<Arc<Event>>, Gap>) -> Vec<u64> {
+        events.expect("no gap").iter().map(|event| event.draft.event.parse().expect("a number")).collect()
+    }
+
+    #[test]
+    fn replays_each_event_of_any_room_once_in_order() {
+        let mut window = window(1000, 1 << 20, 10);
+        for (ms, rooms, except) in [
+            (11, &["a"][..], &[][..]),
+            (12, &["b", "a", "a"], &[]),
+            (13, &["c"], &[]),
+            (14, &["b"], &["me"]),
+            (15, &["b"], &["other"]),
+            (16, &["a"], &[]),
+        ] {
+            window.push(event(ms, rooms, except), 0);
+        }
+        assert_eq!(names(window.replay(offset(10), position(16), "/", &["b", "me", "a"])), [11, 12, 15, 16]);
+        assert_eq!(names(window.replay(offset(11), position(15), "/", &["a", "b"])), [12, 14, 15]);
+        assert_eq!(names(window.replay(offset(16), position(16), "/", &["a"])), [0u64; 0]);
+        assert_eq!(names(window.replay(offset(16), position(12), "/", &["a"])), [0u64; 0]);
+        assert_eq!(names(window.replay(offset(10), position(16), "/chat", &["a"])), [0u64; 0]);
+        assert_eq!(names(window.replay::<&str>(offset(10), position(16), "/", &[])), [0u64; 0]);
+    }
+
+    #[test]
+    fn what_is_too_old_is_decided_exactly() {
+        let mut window = window(1000, 1 << 20, 10);
+        assert_eq!(names(window.replay(offset(10), position(10), "/", &["a"])), [0u64; 0]);
+        assert_eq!(window.replay(offset(9), position(10), "/", &["a"]).unwrap_err(), Gap::TooOld);
+        window.push(event(11, &["a"], &[]), 0);
+        window.push(event(12, &["a"], &[]), 500);
+        window.expire(999);
+        assert_eq!(names(window.replay(offset(10), position(12), "/", &["a"])), [11, 12]);
+        window.expire(1000);
+        assert_eq!(window.replay(offset(10), position(12), "/", &["a"]).unwrap_err(), Gap::TooOld);
+        assert_eq!(names(window.replay(offset(11), position(12), "/", &["a"])), [12]);
+        window.expire(1_000_000);
+        assert!(window.is_empty());
+        assert_eq!(window.replay(offset(11), position(12), "/", &["a"]).unwrap_err(), Gap::TooOld);
+        assert_eq!(names(window.replay(offset(12), position(12), "/", &["a"])), [0u64; 0]);
+    }
+
+    #[test]
+    fn offsets_of_other_lives_and_of_the_future_prove_nothing() {
+        let mut window = window(1000, 1 << 20, 10);
+        window.push(event(11, &["a"], &[]), 0);
+        let foreign = Offset { epoch: Epoch(8), position: position(11) };
+        assert_eq!(window.replay(foreign, position(11), "/", &["a"]).unwrap_err(), Gap::ForeignEpoch);
+        assert_eq!(window.replay(offset(12), position(11), "/", &["a"]).unwrap_err(), Gap::Future);
+        window.advance(position(12));
+        assert_eq!(names(window.replay(offset(12), position(12), "/", &["a"])), [0u64; 0]);
+    }
+
+    #[test]
+    fn volatile_events_are_not_kept() {
+        let mut window = window(1000, 1 << 20, 10);
+        let mut volatile = Draft::new("a", "v", Args::none(), Source::Http);
+        volatile.volatile = true;
+        window.push(Arc::new(Event { offset: offset(10), draft: volatile, accepted_us: 0 }), 0);
+        assert_eq!((window.len(), window.head()), (0, offset(10)));
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_million_rooms_and_bytes_are_bounded() {
+        let mut window = window(1_000_000, 1 << 20, 0);
+        for ms in 1..=1_000_000 {
+            window.push(event(ms, &[&format!("room:{ms}")], &[]), ms);
+            assert!(window.bytes() <= 1 << 20);
+        }
+        assert!(window.rooms() < 10_000, "{}", window.rooms());
+        assert_eq!(window.rooms(), window.len());
+        window.expire(3_000_000);
+        assert_eq!((window.bytes(), window.rooms(), window.index.len()), (0, 0, 0));
+        assert!(window.events.capacity() < 2048, "{}", window.events.capacity());
+    }
+
+    #[test]
+    fn an_event_over_the_whole_size_is_passed_by() {
+        let mut window = window(1000, 100, 10);
+        window.push(event(11, &["a"], &[]), 0);
+        assert_eq!((window.len(), window.floor(), window.head()), (0, offset(11), offset(11)));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_plain_list(
+            published in prop::collection::vec((prop::collection::vec(0u8..6, 1..4), prop::option::of(0u8..6)), 0..60),
+            after in 0u64..70,
+            up_to in 0u64..70,
+            mine in prop::collection::vec(0u8..6, 0..4),
+        ) {
+            let name = |room: &u8| format!("r{room}");
+            let mut window = window(1000, 2000, 0);
+            let mut list = Vec::new();
+            for (ms, (rooms, except)) in (1..).zip(&published) {
+                let rooms: Vec<String> = rooms.iter().map(name).collect();
+                let except: Vec<String> = except.iter().map(name).collect();
+                let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+                let event = event(ms, &rooms, &except.iter().map(String::as_str).collect::<Vec<_>>());
+                list.push(event.clone());
+                window.push(event, 0);
+            }
+            while list.iter().map(|event| event.size()).sum::<usize>() > 2000 {
+                list.remove(0);
+            }
+            let floor = published.len() as u64 - list.len() as u64;
+            let mine: Vec<String> = mine.iter().map(name).collect();
+            let got = window.replay(offset(after), position(up_to), "/", &mine);
+            if after > published.len() as u64 {
+                prop_assert_eq!(got.unwrap_err(), Gap::Future);
+            } else if after < floor {
+                prop_assert_eq!(got.unwrap_err(), Gap::TooOld);
+            } else {
+                let has = |rooms: &[Room]| rooms.iter().any(|room| mine.iter().any(|mine| **mine == **room));
+                let want: Vec<u64> = list
+                    .iter()
+                    .filter(|event| (after + 1..=up_to).contains(&event.offset.position.ms))
+                    .filter(|event| has(&event.draft.rooms) && !has(&event.draft.except))
+                    .map(|event| event.offset.position.ms)
+                    .collect();
+                prop_assert_eq!(names(got), want);
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! Engine.IO v4: packets, polling payloads, the handshake and its errors (wire sheet A).
+
+use super::query;
+use super::raw_json::Quoted;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use std::fmt;
+use std::time::Duration;
+
+/// Stands between the packets of a polling payload.
+pub const SEPARATOR: char = '\x1e';
+
+/// One packet as text (wire sheet A4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Packet<'a> {
+    /// `0`: only servers send it; ignored from a client.
+    Open,
+    /// `1`: closes on polling, is ignored on WebSocket (A9).
+    Close,
+    /// `2`: a v4 client must not send it (A5).
+    Ping,
+    /// `3`: answers our ping.
+    Pong,
+    /// `4`: a Socket.IO packet.
+    Message(&'a str),
+    /// `b`: a binary message as base64.
+    Binary(Vec<u8>),
+    /// `5`: the WebSocket takes over.
+    Upgrade,
+    /// `6`: nothing.
+    Noop,
+    /// `2probe`: the WebSocket asks whether it could take over.
+    PingProbe,
+    /// `3probe`: the answer to it.
+    PongProbe,
+}
+
+/// Why a text is no packet. The connection is closed as a parse error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketError {
+    /// Nothing at all.
+    Empty,
+    /// A type that does not exist.
+    UnknownType,
+    /// A binary packet that is not standard base64.
+    Base64,
+}
+
+impl PacketError {
+    /// A stable name, for logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty_packet",
+            Self::UnknownType => "unknown_packet_type",
+            Self::Base64 => "bad_base64",
+        }
+    }
+}
+
+impl fmt::Display for PacketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "an Engine.IO packet must have a type; this one is empty",
+            Self::UnknownType => "an Engine.IO packet must begin with 0 to 6, or with b",
+            Self::Base64 => "a binary packet must be standard base64 with padding",
+        })
+    }
+}
+
+impl std::error::Error for PacketError {}
+
+/// Reads one text packet: a text frame, or a piece of a payload. Data behind types that carry none is ignored.
+pub fn parse(text: &str) -> Result<Packet<'_>, PacketError> {
+    let Some(kind) = text.bytes().next() else { return Err(PacketError::Empty) };
+    Ok(match kind {
+        b'0' => Packet::Open,
+        b'1' => Packet::Close,
+        b'2' if text == "2probe" => Packet::PingProbe,
+        b'2' => Packet::Ping,
+        b'3' if text == "3probe" => Packet::PongProbe,
+        b'3' => Packet::Pong,
+        b'4' => Packet::Message(&text[1..]),
+        b'5' => Packet::Upgrade,
+        b'6' => Packet::Noop,
+        b'b' => Packet::Binary(STANDARD.decode(&text[1..]).map_err(|_| PacketError::Base64)?),
+        _ => return Err(PacketError::UnknownType),
+    })
+}
+
+/// Reads the packets of a polling POST; ends with the first error.
+pub fn parse_payload(body: &str) -> impl Iterator<Item = Result<Packet<'_>, PacketError>> {
+    let mut failed = false;
+    body.split(SEPARATOR).map_while(move |piece| {
+        if failed {
+            return None;
+        }
+        let packet = parse(piece);
+        failed = packet.is_err();
+        Some(packet)
+    })
+}
+
+/// The open packet with exactly the five keys of wire sheet A2.
+pub fn handshake(
+    sid: &str,
+    upgrades: &[&str],
+    ping_interval: Duration,
+    ping_timeout: Duration,
+    max_payload: usize,
+) -> String {
+    let upgrades: Vec<_> = upgrades.iter().map(|name| Quoted(name).to_string()).collect();
+    format!(
+        r#"0{{"sid":{},"upgrades":[{}],"pingInterval":{},"pingTimeout":{},"maxPayload":{max_payload}}}"#,
+        Quoted(sid),
+        upgrades.join(","),
+        ping_interval.as_millis(),
+        ping_timeout.as_millis(),
+    )
+}
+
+/// Why a request is refused; its discriminant is the code on the wire (wire sheet A10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HandshakeError {
+    /// `transport` is missing, unknown or switched off.
+    TransportUnknown = 0,
+    /// There is no such session.
+    UnknownSid = 1,
+    /// A handshake with another method than GET.
+    BadMethod = 2,
+    /// The request does not fit its session.
+    BadRequest = 3,
+    /// The application refuses.
+    Forbidden = 4,
+    /// `EIO` is not 4.
+    UnsupportedVersion = 5,
+}
+
+impl HandshakeError {
+    /// The code in the body.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The HTTP status on polling; a refused upgrade is always 400.
+    pub fn status(self) -> u16 {
+        if self == Self::Forbidden { 403 } else { 400 }
+    }
+
+    /// The words stock clients know.
+    pub fn message(self) -> &'static str {
+        match self {
+            Self::TransportUnknown => "Transport unknown",
+            Self::UnknownSid => "Session ID unknown",
+            Self::BadMethod => "Bad handshake method",
+            Self::BadRequest => "Bad request",
+            Self::Forbidden => "Forbidden",
+            Self::UnsupportedVersion => "Unsupported protocol version",
+        }
+    }
+
+    /// The JSON body of the polling answer.
+    pub fn body(self) -> String {
+        format!(r#"{{"code":{},"message":"{}"}}"#, self.code(), self.message())
+    }
+}
+
+/// The transports that exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// HTTP long-polling.
+    Polling,
+    /// WebSocket.
+    WebSocket,
+}
+
+/// What the query string of a request says. Of a key given twice the first counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// `EIO=4`.
+    pub version_ok: bool,
+    /// `transport`; `None` where it is missing or unknown.
+    pub transport: Option<Transport>,
+    /// `sid`; `None` where it is missing or empty, which both mean a handshake.
+    pub sid: Option<String>,
+    /// `token`, `None` where it is missing or empty.
+    pub token: Option<String>,
+    /// `b64=1`: binary as text, also on WebSocket.
+    pub b64: bool,
+}
+
+/// A sid has 20 characters; a longer one is cut here and then is nobody's.
+const MAX_SID: usize = 64;
+/// A longer token is cut, and then is refused as invalid.
+pub(super) const MAX_TOKEN: usize = 16 * 1024;
+
+impl Query {
+    /// Reads a query string, without its `?`.
+    pub fn parse(query: &str) -> Self {
+        let (mut version, mut transport, mut sid, mut token, mut b64) = (None, None, None, None, None);
+        for (key, value) in query::pairs(query) {
+            let field = match key.as_ref() {
+                "EIO" => &mut version,
+                "transport" => &mut transport,
+                "sid" => &mut sid,
+                "token" => &mut token,
+                "b64" => &mut b64,
+                _ => continue,
+            };
+            field.get_or_insert(value);
+        }
+        let text = |value: Option<std::borrow::Cow<'_, str>>, most| {
+            value.filter(|value| !value.is_empty()).map(|value| query::bounded(&value, most))
+        };
+        Self {
+            version_ok: version.as_deref() == Some("4"),
+            transport: match transport.as_deref() {
+                Some("polling") => Some(Transport::Polling),
+                Some("websocket") => Some(Transport::WebSocket),
+                _ => None,
+            },
+            sid: text(sid, MAX_SID),
+            token: text(token, MAX_TOKEN),
+            b64: b64.is_some_and(|value| !value.is_empty()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_as_the_sheet_says() {
+        assert_eq!(parse("2"), Ok(Packet::Ping));
+        assert_eq!(parse("2foo"), Ok(Packet::Ping));
+        assert_eq!(parse("2probe"), Ok(Packet::PingProbe));
+        assert_eq!(parse("3probe"), Ok(Packet::PongProbe));
+        assert_eq!(parse("3"), Ok(Packet::Pong));
+        assert_eq!(parse("4"), Ok(Packet::Message("")));
+        assert_eq!(parse("42[\"é\"]"), Ok(Packet::Message("2[\"é\"]")));
+        assert_eq!(parse("bAQIDBA=="), Ok(Packet::Binary(vec![1, 2, 3, 4])));
+        assert_eq!(parse("b"), Ok(Packet::Binary(vec![])));
+        assert_eq!(parse(""), Err(PacketError::Empty));
+        for bad in ["abc", "7", "é", " 4", "\u{0}"] {
+            assert_eq!(parse(bad), Err(PacketError::UnknownType), "{bad}");
+        }
+        for bad in ["b!", "bAQI", "bAQI=\n", "bAQID-_=="] {
+            assert_eq!(parse(bad), Err(PacketError::Base64), "{bad}");
+        }
+    }
+
+    #[test]
+    fn payloads_end_with_the_first_error() {
+        let all: Vec<_> = parse_payload("451-[]\x1ebAQ==\x1e3").collect();
+        assert_eq!(all, [Ok(Packet::Message("51-[]")), Ok(Packet::Binary(vec![1])), Ok(Packet::Pong)]);
+        let all: Vec<_> = parse_payload("3\x1eabc\x1e3").collect();
+        assert_eq!(all, [Ok(Packet::Pong), Err(PacketError::UnknownType)]);
+        assert_eq!(parse_payload("").collect::<Vec<_>>(), [Err(PacketError::Empty)]);
+        assert_eq!(parse_payload("3\x1e").collect::<Vec<_>>(), [Ok(Packet::Pong), Err(PacketError::Empty)]);
+    }
+
+    #[test]
+    fn the_handshake_has_the_five_keys_in_order() {
+        let seconds = Duration::from_secs;
+        assert_eq!(
+            handshake("iUu1JDmGIRFF1NONAAAA", &["websocket"], seconds(25), seconds(20), 1_000_000),
+            r#"0{"sid":"iUu1JDmGIRFF1NONAAAA","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#
+        );
+        assert_eq!(
+            handshake("s", &[], Duration::from_millis(300), Duration::from_millis(200), 1),
+            r#"0{"sid":"s","upgrades":[],"pingInterval":300,"pingTimeout":200,"maxPayload":1}"#
+        );
+    }
+
+    #[test]
+    fn errors_have_the_bodies_of_the_sheet() {
+        assert_eq!(HandshakeError::TransportUnknown.body(), r#"{"code":0,"message":"Transport unknown"}"#);
+        assert_eq!(HandshakeError::UnknownSid.body(), r#"{"code":1,"message":"Session ID unknown"}"#);
+        assert_eq!(HandshakeError::BadMethod.body(), r#"{"code":2,"message":"Bad handshake method"}"#);
+        assert_eq!(HandshakeError::BadRequest.body(), r#"{"code":3,"message":"Bad request"}"#);
+        assert_eq!(HandshakeError::UnsupportedVersion.body(), r#"{"code":5,"message":"Unsupported protocol version"}"#);
+        assert_eq!((HandshakeError::Forbidden.status(), HandshakeError::BadRequest.status()), (403, 400));
+    }
+
+    #[test]
+    fn queries_are_decoded_and_bounded() {
+        let query = Query::parse("k=v%20w&EIO=4&transport=polling&t=r5iaxsb9&token=a%2Eb&token=evil&b64=1");
+        assert_eq!(
+            query,
+            Query {
+                version_ok: true,
+                transport: Some(Transport::Polling),
+                sid: None,
+                token: Some("a.b".into()),
+                b64: true
+            }
+        );
+        for bad in ["", "EIO=3", "EIO=5", "EIO=abc", "EIO=3&EIO=4", "EIO=4%00", "eio=4"] {
+            assert!(!Query::parse(bad).version_ok, "{bad}");
+        }
+        assert_eq!(Query::parse("transport=webtransport").transport, None);
+        assert_eq!(Query::parse("sid=&token=").sid, None);
+        assert_eq!(Query::parse("sid=__proto__").sid.as_deref(), Some("__proto__"));
+        let long = format!("sid={0}&token={0}", "x".repeat(100_000));
+        let long = Query::parse(&long);
+        assert_eq!((long.sid.unwrap().len(), long.token.unwrap().len()), (MAX_SID, MAX_TOKEN));
+    }
+}

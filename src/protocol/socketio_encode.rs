@@ -1,0 +1,328 @@
+//! Socket.IO v5 packets to clients (wire sheet B). Raw JSON goes to the wire as it came; only `{"$binary":"…"}` values
+//! are taken out, as attachments.
+
+use super::engineio::SEPARATOR;
+use super::raw_json::{self, Kind, Quoted, push_string, string_len};
+use super::websocket::{Opcode, header_len, push_frame, push_header};
+use crate::draft::MAX_ATTACHMENTS;
+use crate::event::{Args, Event, MAIN_NAMESPACE, Offset};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use std::fmt;
+use std::io::Write as _;
+
+/// The Engine.IO type of everything here.
+const MESSAGE: u8 = b'4';
+
+/// One packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Its text, without the Engine.IO `4`.
+    pub text: String,
+    /// Its attachments, in the order of their numbers.
+    pub attachments: Vec<Vec<u8>>,
+}
+
+/// Why arguments cannot be sent to Socket.IO clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EncodeError {
+    /// A `{"$binary":"…"}` that is not standard base64 with padding.
+    BadBase64,
+    /// More than [`MAX_ATTACHMENTS`]: stock clients drop the connection.
+    TooManyAttachments,
+    /// Binary values beside an object with `"_placeholder":true`, which clients would take for one of them.
+    Placeholder,
+}
+
+impl EncodeError {
+    /// A stable name, for error bodies and logs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadBase64 => "bad_base64",
+            Self::TooManyAttachments => "too_many_attachments",
+            Self::Placeholder => "placeholder_in_arguments",
+        }
+    }
+}
+
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadBase64 => f.write_str("a {\"$binary\":…} value must be standard base64 with padding"),
+            Self::TooManyAttachments => {
+                write!(f, "an event takes at most {MAX_ATTACHMENTS} binary values; Socket.IO clients drop more")
+            }
+            Self::Placeholder => f.write_str(
+                "arguments with binary values must not hold an object with \"_placeholder\":true; Socket.IO clients \
+                 take it for an attachment",
+            ),
+        }
+    }
+}
+
+impl std::error::Error for EncodeError {}
+
+impl Encoded {
+    fn text(text: String) -> Self {
+        Self { text, attachments: Vec::new() }
+    }
+
+    /// The packet as WebSocket frames: a text frame, and the attachments as binary frames directly behind it.
+    pub fn frames(&self) -> Bytes {
+        let sizes = std::iter::once(1 + self.text.len()).chain(self.attachments.iter().map(Vec::len));
+        let mut out = Vec::with_capacity(sizes.map(|size| header_len(size) + size).sum());
+        push_header(&mut out, Opcode::Text, 1 + self.text.len());
+        out.push(MESSAGE);
+        out.extend_from_slice(self.text.as_bytes());
+        for attachment in &self.attachments {
+            push_frame(&mut out, Opcode::Binary, attachment);
+        }
+        out.into()
+    }
+
+    /// The packet as an Engine.IO polling payload, attachments as base64.
+    pub fn payload(&self) -> Bytes {
+        let attached: usize = self.attachments.iter().map(|bytes| 6 + bytes.len().div_ceil(3) * 4).sum();
+        let mut out = String::with_capacity(1 + self.text.len() + attached);
+        out.push(char::from(MESSAGE));
+        out.push_str(&self.text);
+        for attachment in &self.attachments {
+            out.push(SEPARATOR);
+            out.push('b');
+            STANDARD.encode_string(attachment, &mut out);
+        }
+        out.into()
+    }
+}
+
+/// Confirms that a client joined; `pid` where recovery is on.
+pub fn connect(namespace: &str, sid: &str, pid: Option<&str>) -> Encoded {
+    let sid = Quoted(sid);
+    Encoded::text(match pid {
+        Some(pid) => format!("0{}{{\"sid\":{sid},\"pid\":{}}}", Prefix(namespace), Quoted(pid)),
+        None => format!("0{}{{\"sid\":{sid}}}", Prefix(namespace)),
+    })
+}
+
+/// Refuses to let a client join; `data` is raw JSON.
+pub fn connect_error(namespace: &str, message: &str, data: Option<&str>) -> Encoded {
+    let message = Quoted(message);
+    Encoded::text(match data {
+        Some(data) => format!("4{}{{\"message\":{message},\"data\":{data}}}", Prefix(namespace)),
+        None => format!("4{}{{\"message\":{message}}}", Prefix(namespace)),
+    })
+}
+
+/// Puts a client out of a namespace; it does not come back by itself.
+pub fn disconnect(namespace: &str) -> Encoded {
+    Encoded::text(format!("1{}", Prefix(namespace)))
+}
+
+/// An event. `offset` is appended as one more argument (wire sheet C1); `ack` asks for an acknowledgement.
+pub fn event(
+    namespace: &str,
+    event: &str,
+    args: &Args,
+    offset: Option<&str>,
+    ack: Option<u64>,
+) -> Result<Encoded, EncodeError> {
+    let ack = ack.map(|ack| ack.to_string());
+    let packet = Packet { kind: b'2', namespace, id: ack.as_deref().unwrap_or(""), event: Some(event), offset };
+    packet.encode(args)
+}
+
+/// Acknowledges a client's event by its id.
+pub fn ack(namespace: &str, id: &str, args: &Args) -> Result<Encoded, EncodeError> {
+    Packet { kind: b'3', namespace, id, event: None, offset: None }.encode(args)
+}
+
+/// An event of the log as WebSocket frames, in one allocation where it has no binary values.
+pub fn event_frames(event: &Event, with_offset: bool) -> Bytes {
+    of_log(event, with_offset, Encoded::frames, |packet, inner| {
+        let payload = 1 + packet.len(inner);
+        let mut out = Vec::with_capacity(header_len(payload) + payload);
+        push_header(&mut out, Opcode::Text, payload);
+        out.push(MESSAGE);
+        packet.push(&mut out, inner, 0);
+        out.into()
+    })
+}
+
+/// An event of the log as an Engine.IO polling payload.
+pub fn event_payload(event: &Event, with_offset: bool) -> Bytes {
+    of_log(event, with_offset, Encoded::payload, |packet, inner| {
+        let mut out = Vec::with_capacity(1 + packet.len(inner));
+        out.push(MESSAGE);
+        packet.push(&mut out, inner, 0);
+        out.into()
+    })
+}
+
+/// Arguments that ingest should have refused (see [`binary_values`]) go out as the plain data they are: a packet that
+/// makes every client of a room drop its connection must not leave this node.
+fn of_log(
+    event: &Event,
+    with_offset: bool,
+    encoded: impl FnOnce(&Encoded) -> Bytes,
+    plain: impl FnOnce(&Packet<'_>, &str) -> Bytes,
+) -> Bytes {
+    let mut text = OffsetText::default();
+    let offset = with_offset.then(|| text.write(&event.offset));
+    let draft = &event.draft;
+    let packet = Packet { kind: b'2', namespace: &draft.namespace, id: "", event: Some(&draft.event), offset };
+    match Attached::of(&draft.args) {
+        Ok(Some(attached)) => encoded(&packet.with(attached)),
+        _ => plain(&packet, draft.args.inner()),
+    }
+}
+
+/// How many `{"$binary":"…"}` values the arguments hold. Ingest refuses errors, and more than [`MAX_ATTACHMENTS`].
+pub fn binary_values(args: &Args) -> Result<usize, EncodeError> {
+    if !args.may_hold_binary() {
+        return Ok(0);
+    }
+    let json = args.as_array();
+    let (mut count, mut placeholder) = (0, false);
+    for special in raw_json::specials(json) {
+        match special.kind {
+            Kind::Binary(literal) => {
+                attachment(&json[literal])?;
+                count += 1;
+            }
+            Kind::Placeholder(_) => placeholder = true,
+        }
+    }
+    if placeholder && count > 0 { Err(EncodeError::Placeholder) } else { Ok(count) }
+}
+
+/// The bytes of a base64 string literal.
+fn attachment(literal: &str) -> Result<Vec<u8>, EncodeError> {
+    let base64 = raw_json::unquote(literal).ok_or(EncodeError::BadBase64)?;
+    STANDARD.decode(base64.as_bytes()).map_err(|_| EncodeError::BadBase64)
+}
+
+/// Arguments whose binary values were taken out.
+struct Attached {
+    /// The text between the brackets, with placeholders.
+    inner: String,
+    attachments: Vec<Vec<u8>>,
+}
+
+impl Attached {
+    /// `None`: there is nothing to take out.
+    fn of(args: &Args) -> Result<Option<Self>, EncodeError> {
+        match binary_values(args)? {
+            0 => return Ok(None),
+            1..=MAX_ATTACHMENTS => {}
+            _ => return Err(EncodeError::TooManyAttachments),
+        }
+        let json = args.inner();
+        let (mut inner, mut attachments, mut copied) = (String::with_capacity(json.len()), Vec::new(), 0);
+        for special in raw_json::specials(json) {
+            let Kind::Binary(literal) = special.kind else { continue };
+            inner.push_str(&json[copied..special.span.start]);
+            inner.push_str(&format!("{{\"_placeholder\":true,\"num\":{}}}", attachments.len()));
+            attachments.push(attachment(&json[literal])?);
+            copied = special.span.end;
+        }
+        inner.push_str(&json[copied..]);
+        Ok(Some(Self { inner, attachments }))
+    }
+}
+
+/// `/` is left out on the wire; any other namespace is followed by a comma.
+struct Prefix<'a>(&'a str);
+
+impl fmt::Display for Prefix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 == MAIN_NAMESPACE { Ok(()) } else { write!(f, "{},", self.0) }
+    }
+}
+
+/// An event (with a name) or an acknowledgement.
+struct Packet<'a> {
+    kind: u8,
+    namespace: &'a str,
+    id: &'a str,
+    event: Option<&'a str>,
+    offset: Option<&'a str>,
+}
+
+impl Packet<'_> {
+    fn encode(&self, args: &Args) -> Result<Encoded, EncodeError> {
+        let attached = Attached::of(args)?;
+        Ok(self.with(attached.unwrap_or_else(|| Attached { inner: args.inner().to_owned(), attachments: Vec::new() })))
+    }
+
+    fn with(&self, attached: Attached) -> Encoded {
+        let mut out = Vec::with_capacity(3 + self.len(&attached.inner));
+        self.push(&mut out, &attached.inner, attached.attachments.len());
+        let text = String::from_utf8(out).expect("a packet is put together from strings and ASCII only");
+        Encoded { text, attachments: attached.attachments }
+    }
+
+    /// Bytes that [`Packet::push`] writes without attachments.
+    fn len(&self, inner: &str) -> usize {
+        let namespace = if self.namespace == MAIN_NAMESPACE { 0 } else { self.namespace.len() + 1 };
+        let items = [self.event.map_or(0, string_len), inner.len(), self.offset.map_or(0, |offset| offset.len() + 2)];
+        let commas = items.iter().filter(|len| **len > 0).count().saturating_sub(1);
+        1 + namespace + self.id.len() + 2 + items.iter().sum::<usize>() + commas
+    }
+
+    fn push(&self, out: &mut Vec<u8>, inner: &str, attachments: usize) {
+        if attachments == 0 {
+            out.push(self.kind);
+        } else {
+            // 2 becomes 5 and 3 becomes 6. Writing to a Vec cannot fail.
+            out.push(self.kind + 3);
+            let _ = write!(out, "{attachments}-");
+        }
+        if self.namespace != MAIN_NAMESPACE {
+            out.extend_from_slice(self.namespace.as_bytes());
+            out.push(b',');
+        }
+        out.extend_from_slice(self.id.as_bytes());
+        out.push(b'[');
+        if let Some(event) = self.event {
+            push_string(out, event);
+        }
+        if !inner.is_empty() {
+            comma(out);
+            out.extend_from_slice(inner.as_bytes());
+        }
+        if let Some(offset) = self.offset {
+            comma(out);
+            push_string(out, offset);
+        }
+        out.push(b']');
+    }
+}
+
+fn comma(out: &mut Vec<u8>) {
+    if out.last() != Some(&b'[') {
+        out.push(b',');
+    }
+}
+
+/// An offset's text without an allocation.
+pub(super) struct OffsetText([u8; 64]);
+
+impl Default for OffsetText {
+    fn default() -> Self {
+        Self([0; 64])
+    }
+}
+
+impl OffsetText {
+    /// Writes the offset; its longest form has 50 bytes.
+    pub(super) fn write(&mut self, offset: &Offset) -> &str {
+        let mut free = &mut self.0[..];
+        let _ = write!(free, "{offset}");
+        let len = 64 - free.len();
+        str::from_utf8(&self.0[..len]).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

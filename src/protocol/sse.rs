@@ -1,0 +1,189 @@
+//! Server-Sent Events: blocks of a stream, and the query that opens one.
+
+use super::engineio::MAX_TOKEN;
+use super::query;
+use super::raw_json::Quoted;
+use super::socketio_encode::OffsetText;
+use crate::event::{Event, Offset};
+use bytes::Bytes;
+use std::fmt;
+use std::time::Duration;
+
+/// Most rooms of one stream; `limits.rooms_per_session` may allow fewer.
+pub const MAX_ROOMS: usize = 1000;
+/// Bytes of a room name that are kept; `limits.room_name_bytes` is checked by whoever joins.
+const MAX_ROOM: usize = 1024;
+
+/// An event: its offset as `id`, its name, and the first argument's JSON (all as an array where there is more than one,
+/// `null` where there is none).
+pub fn event_block(event: &Event) -> Bytes {
+    let mut offset = OffsetText::default();
+    let offset = offset.write(&event.offset);
+    let args = &event.draft.args;
+    let data = if args.is_empty() { "null" } else { args.single().unwrap_or(args.as_array()) };
+    // A line more costs "data: " and a newline, less the line end it replaces.
+    let breaks = data.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
+    let size = offset.len() + event.draft.event.len() + data.len() + breaks * 6 + 22;
+    let mut out = String::with_capacity(size);
+    out.push_str("id: ");
+    out.push_str(offset);
+    out.push_str("\nevent: ");
+    out.extend(event.draft.event.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }));
+    out.push('\n');
+    push_data(&mut out, data);
+    out.push('\n');
+    out.into()
+}
+
+/// `data:` for each line: JSON may hold line ends between its tokens, and clients put the lines together again.
+fn push_data(out: &mut String, data: &str) {
+    let mut rest = data;
+    while let Some(end) = rest.find(['\n', '\r']) {
+        push_line(out, &rest[..end]);
+        rest = rest[end..].strip_prefix("\r\n").unwrap_or(&rest[end + 1..]);
+    }
+    push_line(out, rest);
+}
+
+fn push_line(out: &mut String, line: &str) {
+    out.push_str("data: ");
+    out.push_str(line);
+    out.push('\n');
+}
+
+/// Tells that events may be missing: `event: gap` with `{"reason":…}`. It has no `id`.
+pub fn gap_block(reason: &str) -> Bytes {
+    format!("event: gap\ndata: {{\"reason\":{}}}\n\n", Quoted(reason)).into()
+}
+
+/// As [`gap_block`], with an `id`, so that a reconnect resumes from here and not from what was lost.
+pub fn gap_block_at(reason: &str, offset: &Offset) -> Bytes {
+    format!("id: {offset}\nevent: gap\ndata: {{\"reason\":{}}}\n\n", Quoted(reason)).into()
+}
+
+/// Sets the resume point without an event: browsers take an `id` alone over, and dispatch nothing.
+pub fn id_block(offset: &Offset) -> Bytes {
+    format!("id: {offset}\n\n").into()
+}
+
+/// How long a client waits before it reconnects.
+pub fn retry_block(wait: Duration) -> Bytes {
+    format!("retry: {}\n\n", wait.as_millis()).into()
+}
+
+/// A comment, which keeps proxies from closing an idle stream.
+pub fn comment() -> Bytes {
+    Bytes::from_static(b":\n\n")
+}
+
+/// What `GET /sse?…` asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Query {
+    /// Each `room`, in order, once. A name over 1024 bytes is cut, and is then refused for its length.
+    pub rooms: Vec<String>,
+    /// The first `token`; `None` where it is missing or empty.
+    pub token: Option<String>,
+}
+
+/// Why a query is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QueryError {
+    /// More than [`MAX_ROOMS`].
+    TooManyRooms,
+}
+
+impl QueryError {
+    /// The `code` of the error body.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::TooManyRooms => "too_many_rooms",
+        }
+    }
+}
+
+impl fmt::Display for QueryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooManyRooms => write!(f, "one stream takes at most {MAX_ROOMS} different `room` parameters"),
+        }
+    }
+}
+
+impl std::error::Error for QueryError {}
+
+impl Query {
+    /// Reads a query string, without its `?`.
+    pub fn parse(query: &str) -> Result<Self, QueryError> {
+        let (mut rooms, mut token) = (Vec::new(), None);
+        let mut seen = std::collections::HashSet::new();
+        for (key, value) in query::pairs(query) {
+            match key.as_ref() {
+                "room" => {
+                    let room = query::bounded(&value, MAX_ROOM);
+                    if seen.insert(room.clone()) {
+                        rooms.push(room);
+                    }
+                }
+                "token" => drop(token.get_or_insert(value)),
+                _ => {}
+            }
+        }
+        if rooms.len() > MAX_ROOMS {
+            return Err(QueryError::TooManyRooms);
+        }
+        let token = token.filter(|token| !token.is_empty()).map(|token| query::bounded(&token, MAX_TOKEN));
+        Ok(Self { rooms, token })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draft::{Draft, Source};
+    use crate::event::{Args, Epoch, Position};
+
+    fn block(name: &str, args: Args) -> String {
+        let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 } };
+        let event = Event { offset, draft: Draft::new("r", name, args, Source::Http), accepted_us: 0 };
+        String::from_utf8(event_block(&event).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn blocks_hold_offset_name_and_json() {
+        let list = |json| block("e", Args::list(json).unwrap());
+        assert_eq!(block("chat", Args::one("{\"a\":1}").unwrap()), "id: 1-2-3\nevent: chat\ndata: {\"a\":1}\n\n");
+        assert_eq!(list("[1, \"é\"]"), "id: 1-2-3\nevent: e\ndata: [1, \"é\"]\n\n");
+        assert_eq!(list("[]"), "id: 1-2-3\nevent: e\ndata: null\n\n");
+        assert_eq!(list("[ [1,2] ]"), "id: 1-2-3\nevent: e\ndata: [1,2]\n\n");
+    }
+
+    #[test]
+    fn line_ends_in_json_cannot_forge_fields() {
+        let json = "{\r\n\"a\":\n1,\r\"b\":2}";
+        assert_eq!(
+            block("e", Args::one(json).unwrap()),
+            "id: 1-2-3\nevent: e\ndata: {\ndata: \"a\":\ndata: 1,\ndata: \"b\":2}\n\n"
+        );
+        assert_eq!(block("e\ndata: x\r", Args::none()), "id: 1-2-3\nevent: e data: x \ndata: null\n\n");
+    }
+
+    #[test]
+    fn other_blocks() {
+        let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 } };
+        assert_eq!(gap_block("too \"old\""), "event: gap\ndata: {\"reason\":\"too \\\"old\\\"\"}\n\n");
+        assert_eq!(gap_block_at("lost", &offset), "id: 1-2-3\nevent: gap\ndata: {\"reason\":\"lost\"}\n\n");
+        assert_eq!(id_block(&offset), "id: 1-2-3\n\n");
+        assert_eq!(retry_block(Duration::from_secs(1)), "retry: 1000\n\n");
+        assert_eq!(comment(), ":\n\n");
+    }
+
+    #[test]
+    fn queries_name_rooms_and_a_token() {
+        let query = Query::parse("room=user%3A7&token=a.b.c&room=a+b&room=user:7&token=evil&x=1").unwrap();
+        assert_eq!(query, Query { rooms: vec!["user:7".into(), "a b".into()], token: Some("a.b.c".into()) });
+        assert_eq!(Query::parse("token=").unwrap(), Query::default());
+        let many: String = (0..=MAX_ROOMS).map(|n| format!("room={n}&")).collect();
+        assert_eq!(Query::parse(&many), Err(QueryError::TooManyRooms));
+        assert_eq!(Query::parse(&format!("room={}", "x".repeat(1 << 20))).unwrap().rooms[0].len(), MAX_ROOM);
+    }
+}

@@ -1,0 +1,122 @@
+//! One client connection of a shard: whatever the protocol and transport, it has an outbox and timers.
+
+use crate::close::CloseReason;
+use crate::event::Format;
+use crate::id::Id;
+use crate::metrics::{Protocol, Transport};
+use crate::protocol::socketio::Decoder;
+use crate::session::bucket::Bucket;
+use crate::session::inbox::Inbox;
+use crate::session::outbox::Outbox;
+use crate::session::places::Place;
+use crate::session::polling::Polling;
+use crate::session::timers::{Millis, Timers};
+use slotmap::new_key_type;
+use std::rc::Rc;
+use std::task::Waker;
+use tokio::net::TcpStream;
+
+new_key_type! {
+    /// A connection's place in its shard; stale after it ended.
+    pub struct ConnectionKey;
+    /// A session's place in its shard; stale after it ended.
+    pub struct SessionKey;
+}
+
+/// How the outbox of a connection is emptied just now.
+pub enum Link {
+    /// A WebSocket; its task reads, the shard writes.
+    WebSocket(Rc<TcpStream>),
+    /// Long-polling: a GET leases the outbox when there is one.
+    Polling(Box<Polling>),
+    /// A streamed response whose body takes the outbox.
+    Sse,
+}
+
+impl Link {
+    /// The metric label.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::WebSocket(_) => Transport::WebSocket,
+            Self::Polling(_) => Transport::Polling,
+            Self::Sse => Transport::Sse,
+        }
+    }
+}
+
+/// A client connection. Idle ones must stay small: `benches/idle` counts the bytes.
+pub struct Connection {
+    /// The Engine.IO sid; a secret of this client.
+    pub id: Id,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// How bytes move.
+    pub link: Link,
+    /// What waits to be written.
+    pub outbox: Outbox,
+    /// Listed for the next flush.
+    pub dirty: bool,
+    /// The socket took no more; its task waits until it does.
+    pub blocked: bool,
+    /// Why it is ending, once it is.
+    pub closing: Option<CloseReason>,
+    /// Wakes the connection's task.
+    pub waker: Option<Waker>,
+    /// Its deadlines.
+    pub timers: Timers,
+    /// The deadline that stands in the shard's table.
+    pub scheduled: Millis,
+    /// Socket.IO packets with missing attachments.
+    pub decoder: Decoder,
+    /// Packets that wait behind one that is being worked on.
+    pub inbox: Option<Box<Inbox>>,
+    /// The rate limit.
+    pub bucket: Bucket,
+    /// One session per joined namespace.
+    pub sessions: Vec<SessionKey>,
+    /// The token of the handshake (header or query), for clients that send none in band.
+    pub token: Option<Box<str>>,
+    /// Holds this connection's place in the node's count; released when dropped.
+    pub place: Place,
+}
+
+impl Connection {
+    /// An open connection with nothing on it.
+    pub fn new(id: Id, protocol: Protocol, link: Link, place: Place) -> Box<Self> {
+        Box::new(Self {
+            id,
+            protocol,
+            link,
+            outbox: Outbox::default(),
+            dirty: false,
+            blocked: false,
+            closing: None,
+            waker: None,
+            timers: Timers::default(),
+            scheduled: 0,
+            decoder: Decoder::new(),
+            inbox: None,
+            bucket: Bucket::default(),
+            sessions: Vec::new(),
+            token: None,
+            place,
+        })
+    }
+
+    /// The format in which the link takes frames.
+    pub fn format(&self) -> Format {
+        match (&self.link, self.protocol) {
+            (Link::Sse, _) => Format::Sse,
+            (Link::Polling(_), _) => Format::SocketIoPayload,
+            (Link::WebSocket(_), Protocol::Json) => Format::JsonFrame,
+            (Link::WebSocket(_), _) => Format::SocketIoFrames,
+        }
+    }
+
+    /// Wakes the connection's task, if it sleeps.
+    pub fn wake(&mut self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What waits to be written to one connection (sans-IO). An idle outbox holds no heap memory.
+
+use crate::event::{Delivery, Event, Format};
+use crate::protocol::socketio_encode::Encoded;
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One thing to write.
+#[derive(Clone)]
+pub enum Frame {
+    /// An event from the log, shared by all its receivers, encoded when it is written.
+    Event(Rc<Arc<Delivery>>),
+    /// A Socket.IO packet for this connection alone.
+    Packet(Rc<Encoded>),
+    /// An Engine.IO control packet (`2`, `6`, `1`, the handshake), without its framing.
+    Engine(Bytes),
+    /// Bytes that go out as they are: a `/ws` message in its frame, a WebSocket pong or close, an SSE block.
+    Raw(Bytes),
+}
+
+impl Frame {
+    /// Bytes it counts for in the outbox, the same whatever the transport.
+    fn size(&self) -> usize {
+        match self {
+            Self::Event(delivery) => delivery.event.size(),
+            Self::Packet(packet) => packet.text.len() + packet.attachments.iter().map(Vec::len).sum::<usize>(),
+            Self::Engine(bytes) | Self::Raw(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// A queue of frames, counted in bytes.
+#[derive(Default)]
+pub struct Outbox {
+    queue: VecDeque<Frame>,
+    bytes: usize,
+    /// Bytes of the first frame that are written already.
+    written: usize,
+}
+
+impl Outbox {
+    /// Adds a frame at the end.
+    pub fn push(&mut self, frame: Frame) {
+        self.bytes += frame.size();
+        if self.queue.capacity() == 0 {
+            // Most pushes are alone: VecDeque's own first step would be four frames.
+            self.queue.reserve_exact(1);
+        }
+        self.queue.push_back(frame);
+    }
+
+    /// Bytes waiting, near enough for limits.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Whether the first frame is partly on the wire, so that nothing may be put before the rest of it.
+    pub fn is_mid_frame(&self) -> bool {
+        self.written > 0
+    }
+
+    /// The waiting frames in order, and how many bytes of the first are written already.
+    pub fn waiting(&self) -> (impl Iterator<Item = &Frame>, usize) {
+        (self.queue.iter(), self.written)
+    }
+
+    /// Removes the first frame: it is written.
+    pub fn pop(&mut self) -> Option<Frame> {
+        self.written = 0;
+        let frame = self.queue.pop_front()?;
+        self.bytes -= frame.size();
+        if self.queue.is_empty() {
+            // Without this, every connection would keep the queue of its busiest moment.
+            self.queue = VecDeque::new();
+        }
+        Some(frame)
+    }
+
+    /// How many frames wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Notes that so many bytes are written, from the front; `len` gives a frame's length on the wire.
+    pub fn wrote(&mut self, mut bytes: usize, len: impl Fn(&Frame) -> usize) {
+        while let Some(frame) = self.queue.front() {
+            let left = len(frame) - self.written;
+            if bytes < left {
+                self.written += bytes;
+                return;
+            }
+            bytes -= left;
+            self.pop();
+        }
+    }
+
+    /// Forgets everything; how many events were lost with it.
+    pub fn clear(&mut self) -> usize {
+        let events = self.queue.iter().filter(|frame| matches!(frame, Frame::Event(_))).count();
+        *self = Self::default();
+        events
+    }
+}
+
+/// The frame's bytes in a transport's format. `with_offset` is whether Socket.IO events carry their offset.
+pub fn encode(frame: &Frame, format: Format, with_offset: bool) -> Bytes {
+    use crate::protocol::{json, socketio_encode as socketio, sse, websocket};
+    match (frame, format) {
+        (Frame::Event(delivery), _) => delivery
+            .bytes(format, |event: &Event| match format {
+                Format::SocketIoFrames => socketio::event_frames(event, with_offset),
+                Format::SocketIoPayload => socketio::event_payload(event, with_offset),
+                Format::JsonFrame => json::event_frame(event),
+                Format::Sse => sse::event_block(event),
+            })
+            .clone(),
+        (Frame::Packet(packet), Format::SocketIoPayload) => packet.payload(),
+        (Frame::Packet(packet), _) => packet.frames(),
+        (Frame::Engine(bytes), Format::SocketIoFrames) => {
+            let mut frame = Vec::with_capacity(bytes.len() + 10);
+            websocket::push_frame(&mut frame, websocket::Opcode::Text, bytes);
+            frame.into()
+        }
+        (Frame::Engine(bytes) | Frame::Raw(bytes), _) => bytes.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_gives_its_memory_back() {
+        let mut outbox = Outbox::default();
+        outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
+        outbox.push(Frame::Engine(Bytes::from_static(b"2")));
+        assert_eq!(outbox.bytes(), 6);
+        outbox.wrote(2, |_| 5);
+        assert!(outbox.is_mid_frame());
+        outbox.wrote(3, |_| 5);
+        assert!(!outbox.is_mid_frame());
+        assert_eq!(outbox.bytes(), 1);
+        outbox.pop();
+        assert_eq!((outbox.bytes(), outbox.queue.capacity()), (0, 0));
+        outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
+        assert_eq!(outbox.clear(), 0);
+        assert!(outbox.is_empty());
+    }
+}

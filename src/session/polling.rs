@@ -1,0 +1,41 @@
+//! The state of a long-polling link: one GET, one POST, one upgrade at a time (wire sheet A6, A8).
+
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+/// What a GET or POST is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PollAnswer {
+    /// 200 with this payload.
+    Payload(Bytes),
+    /// 200 `ok`, to a POST.
+    Accepted,
+    /// 400 with an empty body: overlapping requests.
+    Overlap,
+    /// 413 with an empty body; the session stays.
+    TooBig,
+    /// 400 code 1: no such session (any more).
+    Unknown,
+    /// 400 code 3: the session has moved to a WebSocket.
+    Moved,
+}
+
+/// A long-polling link.
+#[derive(Default)]
+pub struct Polling {
+    /// The GET that waits for packets, and its number, so that a late abort does not end a later one.
+    pub waiting: Option<(u64, oneshot::Sender<PollAnswer>)>,
+    /// A POST's body is being read.
+    pub posting: bool,
+    /// A WebSocket is probing: GETs are answered at once, so that the client's poll ends (wire sheet A8).
+    pub upgrading: bool,
+    /// A probe was answered: a GET without packets gets a noop.
+    pub probed: bool,
+}
+
+impl Polling {
+    /// Answers the waiting GET, if there is one and its connection still is.
+    pub fn answer(&mut self, payload: Bytes) -> bool {
+        self.waiting.take().is_some_and(|(_, reply)| reply.send(PollAnswer::Payload(payload)).is_ok())
+    }
+}

@@ -1,0 +1,7 @@
+//! How bytes move: WebSocket, long-polling, Server-Sent Events.
+
+pub mod packets;
+pub mod polling;
+pub mod sse;
+pub mod upgrade;
+pub mod websocket;

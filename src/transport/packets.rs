@@ -1,0 +1,61 @@
+//! Engine.IO packets of an open session, whichever transport brought them (wire sheet A4, A5, A9).
+
+use crate::client;
+use crate::close::CloseReason;
+use crate::hub::shard::Shard;
+use crate::protocol::engineio::{self, Packet};
+use crate::protocol::socketio;
+use crate::protocol::socketio::DecodeError;
+use crate::session::connection::{ConnectionKey, Link};
+use crate::session::inbox::Inbound;
+use std::rc::Rc;
+
+/// One text packet from a WebSocket.
+pub fn receive_text(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
+    match engineio::parse(text) {
+        Ok(packet) => receive(shard, key, packet, text.len()),
+        Err(_) => client::fail(shard, key, CloseReason::ParseError),
+    }
+}
+
+/// One binary message: an attachment.
+pub fn receive_binary(shard: &Rc<Shard>, key: ConnectionKey, bytes: &[u8]) {
+    decode(shard, key, bytes.len(), |decoder| decoder.binary(bytes));
+}
+
+/// One packet.
+pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet<'_>, size: usize) {
+    let polls = shard.hub.borrow().connections.get(key).is_some_and(|c| matches!(c.link, Link::Polling(_)));
+    match packet {
+        Packet::Message(text) => decode(shard, key, size, |decoder| decoder.text(text)),
+        Packet::Binary(bytes) => receive_binary(shard, key, &bytes),
+        Packet::Pong => super::websocket::pong(shard, key),
+        // A client of version 4 does not ping (wire sheet A5).
+        Packet::Ping | Packet::PingProbe => client::fail(shard, key, CloseReason::ParseError),
+        Packet::Close if polls => client::fail(shard, key, CloseReason::ClientClose),
+        // Without meaning here, and ignored by the reference (wire sheet A9).
+        Packet::Close | Packet::Open | Packet::Upgrade | Packet::Noop | Packet::PongProbe => {}
+    }
+}
+
+/// Runs the connection's Socket.IO decoder on a packet's text or attachment.
+fn decode(
+    shard: &Rc<Shard>,
+    key: ConnectionKey,
+    size: usize,
+    read: impl FnOnce(&mut socketio::Decoder) -> Result<Option<socketio::Packet>, DecodeError>,
+) {
+    let decoded = {
+        let mut hub = shard.hub.borrow_mut();
+        let Some(connection) = hub.connections.get_mut(key) else { return };
+        read(&mut connection.decoder)
+    };
+    match decoded {
+        Ok(Some(packet)) => client::receive(shard, key, Inbound::SocketIo(packet), size),
+        Ok(None) => {}
+        Err(error) => {
+            tracing::debug!(%error, "a Socket.IO client broke the protocol");
+            client::fail(shard, key, CloseReason::ParseError);
+        }
+    }
+}

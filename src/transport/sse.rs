@@ -1,0 +1,50 @@
+//! Server-Sent Events: a streamed response body that takes the outbox.
+
+use crate::hub::shard::Shard;
+use crate::session::connection::ConnectionKey;
+use bytes::Bytes;
+use hyper::body::{Body, Frame};
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+/// The body of an SSE response; its connection ends with it.
+pub struct SseBody {
+    shard: Rc<Shard>,
+    key: ConnectionKey,
+}
+
+impl SseBody {
+    /// The body for a connection of this shard.
+    pub fn new(shard: Rc<Shard>, key: ConnectionKey) -> Self {
+        Self { shard, key }
+    }
+}
+
+impl Body for SseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let mut hub = self.shard.hub.borrow_mut();
+        let bytes = hub.take_sse(self.key);
+        if !bytes.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        match hub.connections.get_mut(self.key) {
+            Some(connection) if connection.closing.is_none() => {
+                connection.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(None),
+        }
+    }
+}
+
+impl Drop for SseBody {
+    fn drop(&mut self) {
+        let now = self.shard.now();
+        self.shard.hub.borrow_mut().remove(self.key, now);
+    }
+}

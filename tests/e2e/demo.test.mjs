@@ -1,0 +1,71 @@
+// `roomcast demo`: a browser opens the printed page and two panes chat.
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
+import { chromium } from "playwright-core";
+import { until } from "./harness/deadline.mjs";
+import { Daemon } from "./harness/node.mjs";
+import { freePort } from "./harness/port.mjs";
+import { scenario, suite } from "./harness/scenario.mjs";
+
+const run = promisify(execFile);
+const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
+
+async function startDemo(keep) {
+  const port = await freePort();
+  const demo = new Daemon(["demo", "--listen", `127.0.0.1:${port}`]);
+  keep({ close: () => demo.exit ?? demo.signal("SIGKILL") });
+  const printed = (pattern, what) =>
+    until(() => pattern.exec(demo.stdout)?.[0] ?? (demo.exit && Promise.reject(new Error(`it ended: ${demo.output}`))), () => `${what} in: ${demo.output}`);
+  const url = await printed(new RegExp(`http://[^\\s]*:${port}\\S*`), "the URL");
+  const token = await printed(/eyJ[\w-]+\.[\w-]+\.[\w-]+/, "a token");
+  const curl = await printed(/^\s*curl .*\n/m, "a curl line");
+  return { demo, port, url, token, curl };
+}
+
+suite("demo", () => {
+  scenario("two panes chat, the badges tell the truth, the printed curl line publishes", async ({ keep }) => {
+    const { demo, url, curl } = await startDemo(keep);
+    const browser = await chromium.launch({ executablePath: BROWSER, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+    keep({ close: () => browser.close().catch(() => {}) });
+    const page = await browser.newPage();
+    const errors = [];
+    page.on("pageerror", (error) => errors.push(error.message));
+    const elsewhere = [];
+    page.on("request", (asked) => !/^(http|ws|data|blob)[^/]*(\/\/(127\.0\.0\.1|localhost)|:)/.test(asked.url()) && elsewhere.push(asked.url()));
+    await page.goto(url);
+    const pane = (name) => page.locator(`#pane-${name}`);
+    const badge = (name, state) => pane(name).locator(`.badge[data-state=${state}]`).waitFor({ timeout: 10_000 });
+    await Promise.all([badge("a", "live"), badge("b", "live")]);
+
+    const say = async (name, text) => {
+      await pane(name).locator("input.text").fill(text);
+      await pane(name).locator("button.send").click();
+    };
+    const shows = (name, text) => pane(name).locator(".messages", { hasText: text }).waitFor({ timeout: 10_000 });
+    await say("a", "hello from a <b>&amp;");
+    await Promise.all([shows("a", "hello from a <b>&amp;"), shows("b", "hello from a <b>&amp;")]);
+    await say("b", "hello from b");
+    await Promise.all([shows("a", "hello from b"), shows("b", "hello from b")]);
+
+    await pane("a").locator("input.text").pressSequentially("typ");
+    await until(async () => (await pane("b").locator(".typing").textContent())?.trim(), "b sees a typing");
+    assert.ok((await pane("a").locator(".members").textContent()).trim().length > 0);
+
+    const before = await pane("a").locator(".messages").textContent();
+    const { stdout } = await run("sh", ["-c", curl]);
+    assert.match(stdout, /"offset"/);
+    await until(async () => (await pane("a").locator(".messages").textContent()).length > before.length, "the curl line's message");
+    assert.deepEqual(errors, []);
+    assert.deepEqual(elsewhere, [], "nothing is fetched from elsewhere");
+
+    await demo.stop();
+    await Promise.all(["a", "b"].map((name) => pane(name).locator(".badge:not([data-state=live])").waitFor({ timeout: 10_000 })));
+  });
+
+  scenario("SIGINT ends it with code 0", async ({ keep }) => {
+    const { demo } = await startDemo(keep);
+    assert.equal((await demo.stop("SIGINT")).code, 0);
+    demo.assertNoPanic();
+  });
+});

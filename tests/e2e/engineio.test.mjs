@@ -1,0 +1,254 @@
+// Engine.IO 4 by hand: what the wire sheet (shared/socketio-wire.md, A2 to A11) captured from the reference.
+import assert from "node:assert/strict";
+import { until } from "./harness/deadline.mjs";
+import { Polling, SEPARATOR, enginePath, engineSocket, joinedSocket } from "./harness/engine.mjs";
+import { request } from "./harness/http.mjs";
+import { CLOSE, frame } from "./harness/raw.mjs";
+import { published } from "./harness/publish.mjs";
+import { scenario, suite } from "./harness/scenario.mjs";
+import { tokenFor } from "./harness/token.mjs";
+
+const token = tokenFor("7");
+const get = (node, parts, options) => request(node.url + enginePath(parts), options);
+const gone = async (polling) => assert.deepEqual((await polling.get()).json(), { code: 1, message: "Session ID unknown" });
+
+suite("Engine.IO", () => {
+  scenario("A2, A3: handshakes", async ({ node, keep }) => {
+    const one = await node();
+    const answer = await get(one, { t: "r5iaxsb9" });
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers["content-type"], "text/plain; charset=UTF-8");
+    assert.equal(answer.headers["cache-control"], "no-store");
+    const { sid, ...rest } = JSON.parse(answer.text.slice(1));
+    assert.match(sid, /^[\w-]{20}$/);
+    assert.deepEqual(rest, { upgrades: ["websocket"], pingInterval: 25000, pingTimeout: 20000, maxPayload: 1000000 });
+    const socket = keep(await engineSocket(one));
+    const open = JSON.parse((await socket.text((text) => text[0] === "0")).slice(1));
+    assert.deepEqual(open.upgrades, []);
+    assert.doesNotMatch(socket.answer, /sec-websocket-extensions/i);
+    const only = await node({ socketio: { transports: ["polling"] } });
+    assert.deepEqual(JSON.parse((await get(only)).text.slice(1)).upgrades, []);
+  });
+
+  scenario("A10: errors", async ({ node, keep }) => {
+    const one = await node();
+    const unknown = { code: 1, message: "Session ID unknown" };
+    const version = { code: 5, message: "Unsupported protocol version" };
+    const cases = [
+      [{ transport: "nope" }, {}, { code: 0, message: "Transport unknown" }],
+      [{ transport: "webtransport" }, {}, { code: 0, message: "Transport unknown" }],
+      [{ transport: "" }, {}, { code: 0, message: "Transport unknown" }],
+      ...["x", "__proto__", "constructor", "a".repeat(10_000), "AAAAAAAAAAAAAAAAAAAA"].map((sid) => [{ sid }, {}, unknown]),
+      [{}, { method: "POST", body: "40" }, { code: 2, message: "Bad handshake method" }],
+      [{}, { method: "PUT" }, { code: 2, message: "Bad handshake method" }],
+      [{ transport: "websocket" }, {}, { code: 3, message: "Bad request" }],
+      ...["3", "5", "abc", ""].map((EIO) => [{ EIO }, {}, version]),
+    ];
+    for (const [parts, options, error] of cases) {
+      const answer = await get(one, parts, options);
+      const what = JSON.stringify([parts, options]).slice(0, 200);
+      assert.equal(answer.status, 400, what);
+      assert.match(answer.headers["content-type"], /^application\/json/, what);
+      assert.deepEqual(answer.json(), error, what);
+    }
+    assert.deepEqual((await request(`${one.url}/socket.io/?transport=polling`)).json(), version, "a missing EIO counts as 3");
+    const upgrade = async (parts) => keep(await engineSocket(one, parts));
+    for (const parts of [{ sid: "x" }, { EIO: "3" }]) {
+      const socket = await upgrade(parts);
+      if (socket.status === 101) await socket.untilClosed();
+      else assert.equal(socket.status, 400);
+    }
+    const websocketOnly = await node({ socketio: { transports: ["websocket"] } });
+    assert.deepEqual((await get(websocketOnly)).json(), { code: 0, message: "Transport unknown" });
+  });
+
+  scenario("A6: packets in payloads, `ok`, one batch", async ({ node }) => {
+    const one = await node();
+    const polling = await new Polling(one).open();
+    assert.match(await polling.join({ token }), /^40\{"sid":"[\w-]{20}"/);
+    const sent = await polling.post(`420["echo",1]${SEPARATOR}421["echo","é"]`);
+    assert.deepEqual([sent.status, sent.headers["content-type"], sent.text], [200, "text/html", "ok"]);
+    let packets = "";
+    await until(async () => {
+      packets += SEPARATOR + (await polling.get()).text;
+      return packets.includes('430[1]') && packets.includes('431["é"]');
+    }, () => `both acknowledgements: ${packets}`);
+    assert.deepEqual((await polling.post("1")).text, "ok");
+    await gone(polling);
+  });
+
+  scenario("A6: a second GET, a second POST, a dropped GET, garbage: the session is over", async ({ node, raw }) => {
+    const one = await node();
+    const open = async () => {
+      const polling = await new Polling(one).open();
+      await polling.join({ token });
+      return polling;
+    };
+    const twoGets = await open();
+    const first = twoGets.get();
+    const second = await Promise.race([twoGets.get(), first.then(() => undefined)]) ?? {};
+    assert.equal((await first).text, "1");
+    if (second.status) assert.equal(second.status, 400);
+    await gone(twoGets);
+
+    const twoPosts = await open();
+    const half = raw(one);
+    half.write(`POST ${enginePath({ sid: twoPosts.sid })} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 50\r\n\r\n42[`);
+    await until(async () => {
+      const answer = await twoPosts.post('42["echo",1]');
+      return answer.status === 400;
+    }, "the second POST refused");
+    await gone(twoPosts);
+
+    const dropped = await open();
+    const pending = raw(one);
+    pending.write(`GET ${enginePath({ sid: dropped.sid })} HTTP/1.1\r\nHost: x\r\n\r\n`);
+    await until(async () => (await one.metric('roomcast_connections{protocol="socketio",transport="polling"}')) >= 0, "metrics");
+    pending.close();
+    await until(async () => (await dropped.post('42["echo",1]')).status === 400, "the session over after a dropped GET");
+
+    for (const body of ["abc", "", "4abc", "9"]) {
+      const polling = await open();
+      assert.ok([200, 400].includes((await polling.post(body)).status));
+      await until(async () => (await polling.get()).status === 400, `the session over after ${body}`);
+    }
+    const binary = await open();
+    assert.equal((await binary.post("4", { "content-type": "application/octet-stream" })).status, 400);
+    await gone(binary);
+  });
+
+  scenario("A7: too much is 413 on polling and 1009 on WebSocket; exactly the limit is taken", async ({ node, keep }) => {
+    const one = await node({ socketio: { max_payload: "1000B" } });
+    const polling = await new Polling(one).open();
+    assert.equal(polling.opened.maxPayload, 1000);
+    await polling.join({ token });
+    const text = (size) => `42["echo","${"x".repeat(size - 13)}"]`;
+    assert.equal(text(1000).length, 1000);
+    assert.equal((await polling.post(text(1001))).status, 413);
+    const socket = keep(await joinedSocket(one, token));
+    socket.sendText(text(1000));
+    await socket.text((got) => got.startsWith('42["echoed"'));
+    socket.sendText(text(1001));
+    assert.equal(await socket.closeCode(), 1009);
+  });
+
+  scenario("A8: upgrade: probe, noop to the pending GET, then the WebSocket is the transport", async ({ node, keep }) => {
+    const one = await node();
+    const polling = await new Polling(one).open();
+    await polling.join({ token });
+    const pending = polling.get();
+    const socket = keep(await engineSocket(one, { sid: polling.sid }));
+    socket.sendText("2probe");
+    assert.equal(await socket.text(() => true), "3probe");
+    assert.equal((await pending).text, "6");
+    assert.equal((await polling.get()).text, "6", "a GET after the probe too");
+    socket.sendText("5");
+    await published(one, { room: "user:7", event: "news", data: 1 });
+    await socket.text((text) => text.startsWith('42["news",1'));
+    assert.deepEqual((await polling.get()).json(), { code: 3, message: "Bad request" });
+    const twice = keep(await engineSocket(one, { sid: polling.sid }));
+    if (twice.status === 101) await twice.closeCode();
+    socket.sendText('420["echo","unharmed"]');
+    await socket.text((text) => text.startsWith('430["unharmed"'));
+  });
+
+  scenario("A8: an upgrade that is dropped or wrong leaves the polling session alive", async ({ node, keep }) => {
+    const one = await node();
+    const polling = await new Polling(one).open();
+    await polling.join({ token });
+    const dropped = keep(await engineSocket(one, { sid: polling.sid }));
+    dropped.sendText("2probe");
+    await dropped.text((text) => text === "3probe");
+    dropped.close();
+    await until(async () => {
+      const wrong = keep(await engineSocket(one, { sid: polling.sid }));
+      wrong.sendText("4hello");
+      return wrong.closeCode();
+    }, "a wrong first packet closes the WebSocket alone");
+    await published(one, { room: "user:7", event: "still", data: 1 });
+    let got = "";
+    await until(async () => (got += (await polling.get()).text).includes('["still",1'), () => `the event on polling: ${got}`);
+  });
+
+  scenario("A5: ping, pong, timeout on both transports; a client's ping is an error", async ({ node, keep }) => {
+    const one = await node({ socketio: { ping_interval: "300ms", ping_timeout: "200ms" } });
+    const socket = keep(await joinedSocket(one, token));
+    await socket.text((text) => text === "2");
+    socket.sendText("3");
+    await until(() => socket.texts.filter((text) => text === "2").length === 2, "the next ping");
+    assert.equal(await socket.closeCode(), 1005, "no code after a ping timeout");
+    const polling = await new Polling(one).open();
+    assert.equal((await polling.get()).text, "2");
+    assert.equal((await polling.get()).text, "1", "a pending GET is told of the end");
+    await gone(polling);
+    const wrong = keep(await joinedSocket(one, token));
+    wrong.sendText("2");
+    await wrong.closeCode();
+    const metric = 'roomcast_closes_total{reason="ping_timeout"}';
+    await until(async () => (await one.metric(metric)) >= 2, "ping timeouts counted");
+  });
+
+  scenario("A9: `1` over WebSocket is ignored, unknown packets close without a code", async ({ node, keep }) => {
+    const one = await node();
+    const socket = keep(await joinedSocket(one, token));
+    for (const text of ["1", "0", "6"]) socket.sendText(text);
+    socket.sendText('420["echo",1]');
+    await socket.text((text) => text === "430[1]");
+    for (const text of ["", "abc", "4", "4abc", "47[]", "42{}", "42[]", '42["x"', '42["disconnect"]', '40{}', '450-["x"]']) {
+      const other = keep(await joinedSocket(one, token));
+      other.sendText(text);
+      await until(() => other.closed || other.frames.some(({ opcode }) => opcode === CLOSE), `a close after ${JSON.stringify(text)}`);
+    }
+    const binary = keep(await joinedSocket(one, token));
+    binary.write(frame(2, Buffer.of(1)));
+    await binary.closeCode();
+  });
+
+  scenario("connect_timeout ends what never joins a namespace", async ({ node, keep }) => {
+    const one = await node({ socketio: { connect_timeout: "300ms" } });
+    const socket = keep(await engineSocket(one));
+    await socket.closeCode();
+    const polling = await new Polling(one).open();
+    await until(async () => (await polling.get()).status === 400, "the polling session over");
+  });
+
+  scenario("A11: CORS headers, preflights, refused origins on polling, WebSocket, /ws and SSE", async ({ node, keep, raw, ws, sse }) => {
+    const origins = ["https://app.example.com", "http://localhost:3000"];
+    const one = await node({ cors: { origins } });
+    for (const origin of origins) {
+      const answer = await get(one, {}, { headers: { origin } });
+      assert.equal(answer.status, 200);
+      assert.equal(answer.headers["access-control-allow-origin"], origin);
+      assert.equal(answer.headers["access-control-allow-credentials"], "true");
+      assert.match(answer.headers.vary, /origin/i);
+      const wrong = await get(one, { sid: "x" }, { headers: { origin } });
+      assert.equal(wrong.headers["access-control-allow-origin"], origin, "on errors too");
+      const asked = { origin, "access-control-request-method": "POST", "access-control-request-headers": "authorization,x-mine" };
+      const preflight = await get(one, {}, { method: "OPTIONS", headers: asked });
+      assert.equal(preflight.status, 204);
+      assert.match(preflight.headers["access-control-allow-methods"], /GET.*POST/);
+      assert.match(preflight.headers["access-control-allow-headers"], /authorization/i);
+      assert.equal(keep(await engineSocket(one, {}, { Origin: origin })).status, 101);
+    }
+    const same = { origin: one.url, host: `127.0.0.1:${one.port}` };
+    assert.equal((await get(one, {}, { headers: same })).status, 200, "the same origin is always let in");
+    const strangers = ["https://evil.example", "https://app.example.com.evil.io", "https://evilapp.example.com", "http://app.example.com",
+      "https://app.example.com:8443", "null", "https://app.example.com@evil.io", "https://APP.example.com.", "localhost:3000"];
+    for (const origin of strangers) {
+      const answer = await get(one, {}, { headers: { origin } });
+      assert.equal(answer.status, 403, origin);
+      assert.equal(answer.json().code, 4);
+      assert.equal(answer.headers["access-control-allow-origin"], undefined);
+      for (const path of [enginePath({ transport: "websocket" }), `/ws?token=${token}`]) {
+        const socket = raw(one);
+        await socket.upgrade(path, { Origin: origin });
+        assert.ok([400, 403].includes(socket.status), `${origin} on ${path}: ${socket.status}`);
+      }
+      assert.equal((await sse(one, { token, headers: { origin } }).answered()).status, 403, origin);
+    }
+    const open = await node({ cors: { origins: ["*"] } });
+    assert.equal((await get(open, {}, { headers: { origin: "https://any.example" } })).status, 200);
+    assert.equal((await get(open)).headers["access-control-allow-credentials"], undefined);
+    await ws(open, { token, headers: { origin: "https://any.example" } }).welcomed();
+  });
+});

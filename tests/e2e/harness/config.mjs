@@ -1,0 +1,64 @@
+// Configuration as objects -> TOML text.
+
+/** The HS256 secret and the publish key of every node that is not told otherwise. */
+export const SECRET = "an e2e secret of more than thirty-two bytes";
+export const KEY = "e2e-publish-key-0123456789";
+
+const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+const isTables = (value) => Array.isArray(value) && value.length > 0 && value.every(isTable);
+const key = (name) => (/^[A-Za-z0-9_-]+$/.test(name) ? name : JSON.stringify(name));
+
+function inline(value) {
+  if (Array.isArray(value)) return `[${value.map(inline).join(", ")}]`;
+  if (isTable(value)) return `{ ${Object.entries(value).map(([name, item]) => `${key(name)} = ${inline(item)}`).join(", ")} }`;
+  return JSON.stringify(value);
+}
+
+/** TOML of an object: its own values first, then its tables, then `[[…]]` for lists of tables at the top. */
+export function toml(config) {
+  const entries = Object.entries(config).filter(([, value]) => value !== undefined);
+  const lines = entries.filter(([, v]) => !isTable(v) && !isTables(v)).map(([name, v]) => `${key(name)} = ${inline(v)}`);
+  for (const [name, table] of entries.filter(([, v]) => isTable(v))) {
+    lines.push(`[${name}]`);
+    for (const [inner, value] of Object.entries(table)) {
+      if (value !== undefined) lines.push(`${key(inner)} = ${inline(value)}`);
+    }
+  }
+  for (const [name, tables] of entries.filter(([, v]) => isTables(v))) {
+    for (const table of tables) {
+      lines.push(`[[${name}]]`, ...Object.entries(table).map(([inner, value]) => `${key(inner)} = ${inline(value)}`));
+    }
+  }
+  return lines.join("\n") + "\n";
+}
+
+/** Rules that most tests use: own room by itself, `room:…` on request, `join`/`leave`/`echo`/`say` for clients. */
+const RULES = {
+  rooms: [
+    { match: "user:{user}", join: "auto" },
+    { match: "room:<name>", join: "allow" },
+    { match: "closed:*", join: "deny" },
+  ],
+  on: [
+    { event: "join", join: "{0}", ack: [{ ok: true }] },
+    { event: "leave", leave: "{0}", ack: [{ ok: true }] },
+    { event: "echo", reply: { event: "echoed", args: ["{args}"] }, ack: ["{args}"] },
+    { event: "say", emit: [{ room: "{0}", event: "said", args: ["{user}", "{1}"] }], ack: [{ ok: true }] },
+  ],
+};
+
+/** A whole configuration: `overrides` replaces top-level values and merges into tables, one level deep. */
+export function configure(overrides = {}) {
+  const base = {
+    auth: { secret: SECRET },
+    publish: { keys: [KEY] },
+    shutdown: { pause: "0s", drain: "100ms", timeout: "5s" },
+    limits: { events_per_second: 100_000 },
+    ...RULES,
+  };
+  const merged = { ...base, ...overrides };
+  for (const [name, table] of Object.entries(base)) {
+    if (isTable(table) && isTable(overrides[name])) merged[name] = { ...table, ...overrides[name] };
+  }
+  return merged;
+}

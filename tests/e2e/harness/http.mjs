@@ -1,0 +1,27 @@
+// One HTTP request as plain facts, bytes untouched.
+import http from "node:http";
+import { within } from "./deadline.mjs";
+
+/** `{ status, headers, text, json() }` of a request; `body` a string or Buffer. */
+export function request(url, { method = "GET", headers = {}, body } = {}) {
+  const answered = new Promise((resolve, reject) => {
+    const sent = http.request(url, { method, headers, agent: false }, (response) => {
+      const chunks = [];
+      response.on("data", (chunk) => chunks.push(chunk));
+      response.on("error", reject);
+      response.on("end", () => {
+        const text = Buffer.concat(chunks).toString("utf8");
+        resolve({ status: response.statusCode, headers: response.headers, text, json: () => JSON.parse(text) });
+      });
+    });
+    sent.on("error", reject);
+    sent.end(body);
+  });
+  return within(answered, `an answer of ${method} ${url}`);
+}
+
+/** A request whose body is JSON, or raw text if a string is given. */
+export function post(url, body, headers = {}) {
+  const text = typeof body === "string" || Buffer.isBuffer(body) ? body : JSON.stringify(body);
+  return request(url, { method: "POST", body: text, headers: { "content-type": "application/json", ...headers } });
+}

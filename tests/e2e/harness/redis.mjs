@@ -1,0 +1,60 @@
+// A real redis-server on a free port, with a directory of its own.
+import { execFile, spawn } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { promisify } from "node:util";
+import { until, within } from "./deadline.mjs";
+import { freePort } from "./port.mjs";
+
+const run = promisify(execFile);
+
+export class Redis {
+  constructor(port, { durable = false } = {}) {
+    this.port = port;
+    this.url = `redis://127.0.0.1:${port}/0`;
+    this.directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-redis-"));
+    this.durable = durable;
+  }
+
+  /** Starts it (again), with what its directory holds. */
+  async start() {
+    const appendOnly = this.durable ? ["yes", "--appendfsync", "always"] : ["no"];
+    this.process = spawn(
+      "redis-server",
+      ["--port", this.port, "--bind", "127.0.0.1", "--dir", this.directory, "--save", "", "--appendonly", ...appendOnly],
+      { stdio: "ignore" },
+    );
+    this.exited = new Promise((resolve) => this.process.once("close", resolve));
+    await until(() => this.cli("PING").then((said) => said === "PONG", () => false), "redis-server answering PING");
+    return this;
+  }
+
+  /** What redis-cli prints for these arguments. */
+  async cli(...args) {
+    const { stdout } = await run("redis-cli", ["-p", String(this.port), ...args], { maxBuffer: 1 << 26 });
+    return stdout.trimEnd();
+  }
+
+  signal(name) {
+    this.process.kill(name);
+  }
+
+  /** Ends it; `SIGKILL` as a power cut would. */
+  async stop(signal = "SIGTERM") {
+    this.signal("SIGCONT");
+    this.signal(signal);
+    await within(this.exited, `redis-server ending by ${signal}`);
+  }
+
+  async close() {
+    if (this.process && this.process.exitCode === null && this.process.signalCode === null) await this.stop("SIGKILL");
+    fs.rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** A Redis that is not started yet, where `start: false`. */
+export async function startRedis({ start = true, ...options } = {}) {
+  const redis = new Redis(await freePort(), options);
+  return start ? redis.start() : redis;
+}

@@ -1,0 +1,77 @@
+// A test with what it started: all of it ends with the test, and a failure shows what the processes said.
+import { describe, test } from "node:test";
+import { connectEventSource, connectIo, connectSse, connectWs } from "./clients.mjs";
+import { startNode } from "./node.mjs";
+import { startProxy } from "./proxy.mjs";
+import { RawSocket } from "./raw.mjs";
+import { startRedis } from "./redis.mjs";
+
+const TEST_TIMEOUT = 60_000;
+// Tests mostly wait; more at once than this starves a machine of two cores and makes deadlines lie.
+const SIDE_BY_SIDE = 4;
+
+class Scenario {
+  #nodes = [];
+  #clients = [];
+  #servers = [];
+
+  node = async (...args) => {
+    const node = await startNode(...args);
+    this.#nodes.push(node);
+    return node;
+  };
+  redis = async (options) => this.#server(await startRedis(options));
+  proxy = async (target) => this.#server(await startProxy(target));
+  io = (node, options) => this.keep(connectIo(node, options));
+  ws = (node, options) => this.keep(connectWs(node, options));
+  sse = (node, options) => this.keep(connectSse(node, options));
+  eventSource = (node, options) => this.keep(connectEventSource(node, options));
+  raw = (node) => this.keep(new RawSocket(node));
+
+  /** Closes `thing` with the test, before the nodes end. */
+  keep = (thing) => (this.#clients.push(thing), thing);
+  #server = (thing) => (this.#servers.push(thing), thing);
+
+  async end() {
+    for (const client of this.#clients) client.close();
+    try {
+      await Promise.all(this.#nodes.map(endNode));
+    } finally {
+      await Promise.all(this.#servers.map((server) => server.close()));
+    }
+  }
+
+  said = () => this.#nodes.map((node) => `--- roomcast on ${node.port} said ---\n${node.output}`).join("\n");
+}
+
+async function endNode(node) {
+  if (node.exit && !node.stopping) throw new Error(`roomcast ended by itself: ${JSON.stringify(node.exit)}`);
+  await node.stop();
+  node.assertNoPanic();
+}
+
+/** The tests of one file, which run side by side. */
+export const suite = (name, body) => describe(name, { concurrency: SIDE_BY_SIDE }, body);
+
+/** One test with its scenario as argument. */
+export function scenario(name, body, options = {}) {
+  test(name, { timeout: TEST_TIMEOUT, ...options }, async () => {
+    const started = new Scenario();
+    let failure;
+    try {
+      await body(started);
+    } catch (error) {
+      failure = error;
+    }
+    try {
+      await started.end();
+    } catch (error) {
+      failure ??= error;
+    }
+    if (failure) {
+      const said = started.said();
+      if (said) console.error(`\n=== ${name} ===\n${said}`);
+      throw failure;
+    }
+  });
+}

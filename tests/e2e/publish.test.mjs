@@ -1,0 +1,149 @@
+// POST /publish: what it takes, whom it reaches, how it refuses.
+import assert from "node:assert/strict";
+import { KEY } from "./harness/config.mjs";
+import { request } from "./harness/http.mjs";
+import { assertError, publish, published } from "./harness/publish.mjs";
+import { scenario, suite } from "./harness/scenario.mjs";
+import { tokenFor } from "./harness/token.mjs";
+
+const good = { room: "room:a", event: "e", data: 1 };
+
+suite("POST /publish", () => {
+  scenario("rooms, except, args, no arguments: each session once, in order", async ({ node, io, ws }) => {
+    const one = await node();
+    const both = await (await io(one, { token: tokenFor("1") }).connected()).join("room:a", "room:b");
+    const onlyA = await (await ws(one, { token: tokenFor("2") }).welcomed()).join("room:a");
+    const offsets = [
+      await published(one, { rooms: ["room:a", "room:b", "room:none"], event: "both", data: 1 }),
+      await published(one, { rooms: ["room:a"], except: ["room:b"], event: "not b", args: [1, 2] }),
+      await published(one, { rooms: ["room:b"], event: "no args", args: [] }),
+      await published(one, { rooms: ["room:a", "room:b"], event: "end" }),
+    ];
+    assert.equal(new Set(offsets).size, 4);
+    assert.ok(offsets.every((offset) => typeof offset === "string" && offset.length > 0));
+    await both.event("end");
+    await onlyA.event("end");
+    assert.deepEqual(both.events.map(({ name, args }) => [name, args]), [["both", [1]], ["no args", []], ["end", []]]);
+    assert.deepEqual(onlyA.messages.filter((m) => m.type === "event").map((m) => m.event), ["both", "not b", "end"]);
+  });
+
+  scenario("a session's own id and a room that nobody is in", async ({ node, io }) => {
+    const one = await node();
+    const [client, other] = [io(one, { token: tokenFor("1") }), io(one, { token: tokenFor("1") })];
+    await Promise.all([client.connected(), other.connected()]);
+    await published(one, { room: "room:nobody", event: "e", data: 1 });
+    await published(one, { room: client.socket.id, event: "mine", data: 1 });
+    await published(one, { room: "user:1", event: "end", data: 1 });
+    await Promise.all([client.event("end"), other.event("end")]);
+    assert.deepEqual([client.argsOf("mine"), other.argsOf("mine")], [[[1]], []]);
+  });
+
+  scenario("id: a repeat is answered with the first offset and not sent again", async ({ node, io }) => {
+    const one = await node();
+    const client = await io(one, { token: tokenFor("1") }).connected();
+    const event = { room: "user:1", event: "paid", data: 1, id: "order-1" };
+    const offsets = [await published(one, event), await published(one, event), await published(one, { ...event, data: 2 })];
+    assert.equal(new Set(offsets).size, 1);
+    const raced = await Promise.all(Array.from({ length: 20 }, () => published(one, { ...event, event: "raced", id: "order-2" })));
+    assert.equal(new Set(raced).size, 1);
+    const [first, second] = await published(one, { events: [{ ...event, id: "order-3" }, { ...event, id: "order-3" }] });
+    assert.equal(first.offset, second.offset);
+    await published(one, { room: "user:1", event: "end", data: 1 });
+    await client.event("end");
+    assert.deepEqual([client.argsOf("paid").length, client.argsOf("raced").length], [2, 1]);
+  });
+
+  scenario("a batch: results in order, good ones sent, bad ones told", async ({ node, io }) => {
+    const one = await node();
+    const client = await io(one, { token: tokenFor("1") }).connected();
+    const event = (data, more) => ({ room: "user:1", event: "n", data, ...more });
+    const events = [event(1), event(2, { room: "" }), event(3), { event: "no room" }, event(4, { volatile: true }), 5, event(6, { event: "disconnect" })];
+    const results = await published(one, { events });
+    assert.equal(results.length, events.length);
+    for (const at of [0, 2]) assert.equal(typeof results[at].offset, "string");
+    assert.equal(results[4].offset, null);
+    for (const at of [1, 3, 5, 6]) assert.match(results[at].error.code, /^[a-z_]+$/);
+    assert.equal(results[6].error.code, "reserved_event");
+    await published(one, { room: "user:1", event: "end", data: 1 });
+    await client.event("end");
+    const numbers = client.argsOf("n").map(([n]) => n);
+    assert.deepEqual(numbers.filter((n) => n !== 4), [1, 3]);
+    assert.deepEqual(await published(one, { events: [] }), []);
+    assert.equal((await published(one, { events: Array(1000).fill(event(0)) })).length, 1000);
+    assertError(await publish(one, { events: Array(1001).fill(event(0)) }), 400);
+  });
+
+  scenario("NDJSON: a line an event, blank lines and a last one without a newline are fine", async ({ node, io }) => {
+    const one = await node();
+    const client = await io(one, { token: tokenFor("1") }).connected();
+    const lines = ['{"room":"user:1","event":"n","data":1}', "", "{broken", '{"room":"user:1","event":"n","data":2}\r', '{"room":"user:1","event":"end"}'];
+    const results = await published(one, lines.join("\n"), { headers: { "content-type": "application/x-ndjson" } });
+    assert.deepEqual(results.map((result) => (result.error ? "error" : typeof result.offset)), ["string", "error", "string", "string"]);
+    await client.event("end");
+    assert.deepEqual(client.argsOf("n"), [[1], [2]]);
+  });
+
+  scenario("malformed events: 400, a code, a message that names the key", async ({ node }) => {
+    const one = await node();
+    const cases = [
+      ["", null], ["{", "bad_json"], ["[]", null], ["null", null], ["1", null],
+      [{ event: "e", data: 1 }, "no_room"], [{ ...good, room: undefined, rooms: [] }, "no_room"],
+      [{ ...good, rooms: ["room:b"] }, "bad_field"], [{ ...good, room: 7 }, "bad_field"], [{ ...good, room: undefined, rooms: "room:a" }, "bad_field"],
+      [{ room: "room:a", data: 1 }, "bad_field"], [{ ...good, event: 7 }, "bad_field"], [{ ...good, args: [1] }, "bad_field"],
+      [{ ...good, data: undefined, args: {} }, "bad_field"], [{ ...good, except: "room:b" }, "bad_field"], [{ ...good, volatile: "yes" }, "bad_field"],
+      [{ ...good, colour: "red" }, "bad_field"], [{ ...good, room: "" }, "bad_room"], [{ ...good, room: "a\u0000b" }, "bad_room"],
+      [{ ...good, room: "x".repeat(201) }, "bad_room"], [{ ...good, except: [""] }, "bad_room"], [{ ...good, event: "" }, "bad_event_name"],
+      [{ ...good, event: "connect_error" }, "reserved_event"], [{ ...good, namespace: "chat" }, "bad_namespace"], [{ ...good, id: "" }, "bad_id"],
+      [{ ...good, data: undefined, args: Array(11).fill({ $binary: "AA==" }) }, "too_many_attachments"],
+      [{ ...good, data: { $binary: "not base64!" } }, null], ['{"room":"a","room":"b","event":"e","data":1}', null],
+      [Buffer.from('{"room":"a","event":"e","data":"\xff"}', "latin1"), null],
+    ];
+    for (const [body, code] of cases) {
+      const error = assertError(await publish(one, body), 400, code);
+      if (code === "bad_field") assert.match(error.message, /room|event|args|data|except|volatile|colour/, error.message);
+    }
+    await published(one, { ...good, data: undefined, args: Array(10).fill({ $binary: "AA==" }) });
+  });
+
+  scenario("keys: none, wrong, one byte off, in the query, none configured", async ({ node }) => {
+    const one = await node();
+    const off = (key, at) => key.slice(0, at) + (key[at] === "x" ? "y" : "x") + key.slice(at + 1);
+    for (const key of [null, "", "wrong", KEY.slice(0, -1), `${KEY}0`, off(KEY, 0), off(KEY, KEY.length - 1), KEY.toUpperCase()]) {
+      const answer = await publish(one, good, { key });
+      assertError(answer, 401);
+      assert.ok(!answer.text.includes(KEY));
+    }
+    const inQuery = await request(`${one.url}/publish?key=${KEY}&token=${KEY}`, { method: "POST", body: JSON.stringify(good) });
+    assertError(inQuery, 401);
+    assertError(await publish(one, good, { key: null, headers: { authorization: `Basic ${KEY}` } }), 401);
+    assertError(await publish(one, good, { key: null, headers: { authorization: `Bearer ${tokenFor("1")}` } }), 401);
+    const keyless = await node({ publish: { keys: undefined } });
+    for (const key of [null, KEY, ""]) assertError(await publish(keyless, good, { key }), 403);
+  });
+
+  scenario("the key is compared before the body is read", async ({ node, raw }) => {
+    const one = await node();
+    const socket = raw(one);
+    socket.write("POST /publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wrong\r\nContent-Length: 4000000\r\n\r\n");
+    assert.match(await socket.head(), /^HTTP\/1\.1 401/);
+  });
+
+  scenario("two keys for rotation, several methods and paths, sizes", async ({ node }) => {
+    const one = await node({ publish: { keys: [KEY, "second-key-0123456789"], max_body: "4KB", max_event: "1KB" } });
+    for (const key of [KEY, "second-key-0123456789"]) await published(one, good, { key });
+    for (const method of ["GET", "PUT", "DELETE"]) {
+      const answer = await request(`${one.url}/publish`, { method, headers: { authorization: `Bearer ${KEY}` } });
+      assertError(answer, 405);
+      assert.match(answer.headers.allow ?? "", /POST/);
+    }
+    assertError(await request(`${one.url}/no-such-path`), 404);
+    assertError(await publish(one, { ...good, data: "x".repeat(4096) }), 413);
+    assertError(await publish(one, { ...good, data: "x".repeat(1100) }), 413, "event_too_big");
+    await published(one, { ...good, data: "x".repeat(900) });
+    const chunked = { "transfer-encoding": "chunked" };
+    assertError(await publish(one, { ...good, data: "x".repeat(8000) }, { headers: chunked }), 413);
+    const unsupported = await publish(one, "<a/>", { headers: { "content-type": "application/xml" } });
+    assert.ok([400, 415].includes(unsupported.status), unsupported.text);
+    await published(one, JSON.stringify(good), { headers: { "content-type": "application/json; charset=utf-8" } });
+  });
+});

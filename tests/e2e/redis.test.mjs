@@ -1,0 +1,221 @@
+// Nodes on one real Redis: what one publishes all see, and what happens while Redis is away.
+import assert from "node:assert/strict";
+import { until } from "./harness/deadline.mjs";
+import { assertError, publish, published } from "./harness/publish.mjs";
+import { scenario, suite } from "./harness/scenario.mjs";
+import { tokenFor } from "./harness/token.mjs";
+
+const numbers = (client) => client.eventsOf("n").map(({ data }) => data);
+const n = (data, more) => ({ room: "room:a", event: "n", data, ...more });
+const member = async (ws, node, user = "7") => (await ws(node, { token: tokenFor(user) }).welcomed()).join("room:a");
+const redisState = async (node) => {
+  const answer = await node.get("/health");
+  return [answer.status, answer.json().services.redis.status];
+};
+
+suite("Redis", () => {
+  scenario("two nodes: published at one, seen at both, in one order; client events too", async ({ redis, node, io, ws, sse }) => {
+    const { url } = await redis();
+    const [a, b] = await Promise.all([node({ redis: { url } }), node({ redis: { url } })]);
+    const clients = [await member(ws, a), await member(ws, b)];
+    const stream = await sse(b, { token: tokenFor("8"), rooms: ["room:a"] }).answered();
+    const socket = await (await io(b, { token: tokenFor("9") }).connected()).join("room:a");
+    const many = (node, from) => Array.from({ length: 50 }, (_, i) => () => published(node, n(from + i)));
+    const run = async (tasks) => { for (const task of tasks) await task(); };
+    await Promise.all([run(many(a, 1000)), run(many(b, 2000))]);
+    await socket.ask("say", "room:a", "by a client");
+    await published(a, { room: "room:a", event: "v", data: 1, volatile: true });
+    await Promise.all(clients.map((client) => client.event("v")));
+    await published(a, { room: "room:a", event: "end", data: 1 });
+    for (const client of clients) {
+      await client.event("end");
+      assert.deepEqual((await client.event("said")).args, ["9", "by a client"]);
+    }
+    await stream.event("end");
+    await socket.event("end");
+    const [first, second] = clients.map(numbers);
+    assert.equal(first.length, 100);
+    assert.deepEqual(second, first);
+    assert.deepEqual(stream.eventsOf("n").map(({ data }) => Number(data)), first);
+    assert.deepEqual(socket.argsOf("n").map(([number]) => number), first);
+    for (const from of [1000, 2000]) {
+      const own = first.filter((number) => number >= from && number < from + 1000);
+      assert.deepEqual(own, own.toSorted((x, y) => x - y));
+    }
+  });
+
+  scenario("idempotency ids and offsets hold across nodes", async ({ redis, node, ws }) => {
+    const { url } = await redis();
+    const [a, b] = await Promise.all([node({ redis: { url } }), node({ redis: { url } })]);
+    const client = await member(ws, b);
+    const offsets = await Promise.all([a, b, a, b].map((where) => published(where, n(1, { id: "once" }))));
+    assert.equal(new Set(offsets).size, 1, `${offsets}`);
+    await published(a, { room: "room:a", event: "end", data: 1 });
+    await client.event("end");
+    assert.equal((await client.event("n")).offset, offsets[0]);
+    assert.deepEqual(numbers(client), [1]);
+  });
+
+  scenario("XADD by redis-cli is seen at both nodes, with every field", async ({ redis, node, ws, io }) => {
+    const store = await redis();
+    const [a, b] = await Promise.all([node({ redis: { url: store.url } }), node({ redis: { url: store.url } })]);
+    const clients = [await member(ws, a), await member(ws, b)];
+    const own = await io(b, { token: tokenFor("7") }).connected();
+    const xadd = (...fields) => store.cli("XADD", "roomcast:events", "*", ...fields);
+    const data = '{"id": 9007199254740993, "t":"\\u00e9é"}';
+    await xadd("room", "room:a", "event", "new_message", "data", data);
+    await xadd("rooms", '["room:a","user:7"]', "event", "two", "args", '[1,"2"]');
+    await xadd("room", "user:7", "event", "not a", "data", "1", "except", '["room:a"]');
+    await xadd("room", "room:a", "event", "empty");
+    await xadd("room", "room:a", "event", "end", "data", "null");
+    for (const client of clients) {
+      await client.event("end");
+      assert.deepEqual(client.eventsOf("two").map(({ args }) => args), [[1, "2"]]);
+      assert.ok(client.texts.some((text) => text.includes(data)), "byte for byte");
+      assert.equal(client.eventsOf("not a").length, 0);
+      assert.equal(client.eventsOf("empty").length, 1);
+    }
+    assert.deepEqual(await own.event("not a"), [1]);
+  });
+
+  scenario("malformed entries are skipped, counted, logged with their id, and copied to the dead stream", async ({ redis, node, ws }) => {
+    const store = await redis();
+    const one = await node({ redis: { url: store.url } });
+    const client = await member(ws, one);
+    const bad = [
+      ["room", "room:a", "data", "1"], ["event", "n", "data", "1"], ["room", "room:a", "event", "n", "data", "{"],
+      ["room", "room:a", "event", "n", "args", "{}"], ["rooms", "room:a", "event", "n"], ["room", "", "event", "n"],
+      ["room", "room:a", "event", "disconnect"], ["room", "room:a", "event", "n", "colour", "red"], ["x", "y"],
+    ];
+    const ids = [];
+    for (const fields of bad) ids.push(await store.cli("XADD", "roomcast:events", "*", ...fields));
+    const scripted = (event, data) => `return redis.call('XADD', KEYS[1], '*', 'room', 'room:a', 'event', ${event}, 'data', ${data})`;
+    const notText = scripted("'\\255\\254'", "'1'");
+    const tooBig = scripted("'n'", "'\"' .. string.rep('x', 1100000) .. '\"'");
+    for (const script of [notText, tooBig]) ids.push(await store.cli("EVAL", script, "1", "roomcast:events"));
+    await published(one, { room: "room:a", event: "end", data: 1 });
+    await client.event("end");
+    assert.deepEqual(numbers(client), []);
+    await until(async () => Number(await store.cli("XLEN", "roomcast:dead")) === ids.length, "every bad entry in the dead stream");
+    assert.equal(await one.metric('roomcast_drops_total{reason="malformed"}'), ids.length);
+    for (const id of ids) assert.ok(one.output.includes(id), `${id} in the log`);
+    assert.match(await store.cli("XRANGE", "roomcast:dead", "-", "+", "COUNT", "1"), /room:a/);
+  });
+
+  scenario("two prefixes on one Redis never meet", async ({ redis, node, ws }) => {
+    const { url } = await redis();
+    const [a, b] = await Promise.all(["one", "two"].map((prefix) => node({ redis: { url, prefix } })));
+    const [inA, inB] = [await member(ws, a), await member(ws, b)];
+    await published(a, n(1));
+    await published(b, n(2));
+    await Promise.all([inA.event("n"), inB.event("n")]);
+    for (const where of [a, b]) await published(where, { room: "room:a", event: "end", data: 0 });
+    await Promise.all([inA.event("end"), inB.event("end")]);
+    assert.deepEqual([numbers(inA), numbers(inB)], [[1], [2]]);
+  });
+
+  scenario("down at start: lives, says so, answers 503, and recovers by itself", async ({ redis, node, ws }) => {
+    const store = await redis({ start: false });
+    const one = await node({ redis: { url: store.url, timeout: "500ms" } }, { ready: false });
+    assert.equal((await one.get("/health/live")).status, 200);
+    assert.deepEqual(await redisState(one), [503, "connecting"]);
+    assert.equal((await one.get("/socket/ping")).status, 503);
+    assertError(await publish(one, n(1)), 503);
+    assertError(await publish(one, n(1, { volatile: true })), 503);
+    assert.equal(await one.metric("roomcast_redis_up"), 0);
+    await store.start();
+    await until(() => one.answers("/health"), "ready by itself");
+    assert.deepEqual(await redisState(one), [200, "ready"]);
+    const client = await member(ws, one);
+    await published(one, n(2));
+    await client.event("n");
+    assert.deepEqual(numbers(client), [2], "nothing of what was answered 503");
+    assert.equal((await one.get("/socket/ping")).status, 200);
+    assert.equal(await one.metric("roomcast_redis_up"), 1);
+  });
+
+  scenario("hanging in between: 503 in time, /health tells, clients stay, nothing answered 200 is lost", async ({ redis, node, ws }) => {
+    const store = await redis();
+    const one = await node({ redis: { url: store.url, timeout: "500ms" } });
+    const client = await member(ws, one);
+    await published(one, n(1));
+    store.signal("SIGSTOP");
+    const asked = Date.now();
+    assertError(await publish(one, n(2)), 503);
+    assert.ok(Date.now() - asked < 3000, "after redis.timeout, not much later");
+    await until(() => one.answers("/health", 503), "/health telling the truth");
+    assert.equal((await one.get("/health/live")).status, 200);
+    const ping = await one.get("/socket/ping");
+    assert.equal(ping.status, 503);
+    assert.match(ping.text, /log|append|redis|tail/i, "names the stage that failed");
+    store.signal("SIGCONT");
+    await until(() => one.answers("/health"), "ready by itself");
+    await published(one, n(3));
+    await client.message(({ data }) => data === 3);
+    const got = numbers(client);
+    assert.deepEqual(got.filter((number) => number !== 2), [1, 3]);
+    assert.ok(got.filter((number) => number === 2).length <= 1, "at most once");
+    assert.equal(client.end, undefined, "the client never noticed");
+  });
+
+  scenario("killed and started again with its append-only file: nothing answered 200 is lost, order is kept", async ({ redis, node, ws }) => {
+    const store = await redis({ durable: true });
+    const [a, b] = await Promise.all([1, 2].map(() => node({ redis: { url: store.url, timeout: "500ms" } })));
+    const clients = [await member(ws, a), await member(ws, b)];
+    const accepted = [];
+    let running = true;
+    const publisher = (async () => {
+      for (let number = 0; running; number += 1) {
+        const answer = await publish(a, n(number));
+        if (answer.status === 200) accepted.push(number);
+        else assertError(answer, 503);
+      }
+    })();
+    await until(() => accepted.length > 50, "50 accepted");
+    await store.stop("SIGKILL");
+    await until(() => a.answers("/health", 503), "/health telling the truth");
+    await store.start();
+    const before = accepted.length;
+    await until(() => accepted.length > before + 50, "50 accepted after the restart");
+    running = false;
+    await publisher;
+    await until(() => a.answers("/health"), "ready by itself");
+    await published(a, { room: "room:a", event: "end", data: 1 });
+    for (const client of clients) {
+      await client.event("end");
+      const got = numbers(client);
+      assert.deepEqual(got, [...new Set(got)].toSorted((x, y) => x - y), "in order, each once");
+      const lost = accepted.filter((number) => !got.includes(number));
+      assert.deepEqual(lost, [], "answered 200 and lost");
+      assert.equal(client.messages.filter(({ type }) => type === "gap").length, 0, "continuity can be proven");
+    }
+    assert.ok((await a.metric("roomcast_redis_reconnects_total")) > 0);
+  });
+
+  scenario("started again empty: clients are told, and new events arrive", async ({ redis, node, ws, io }) => {
+    const store = await redis();
+    const one = await node({ redis: { url: store.url, timeout: "500ms" } });
+    const plain = await member(ws, one);
+    const socket = await io(one, { token: tokenFor("8") }).connected();
+    for (let number = 0; number < 5; number += 1) await published(one, n(number));
+    await plain.message(({ data }) => data === 4);
+    await store.stop("SIGKILL");
+    await store.start();
+    await until(() => one.answers("/health"), "ready by itself");
+    await until(() => plain.end ?? plain.messages.some(({ type }) => type === "gap" || type === "closing"), "the loss told");
+    const again = await member(ws, one);
+    await until(async () => (await publish(one, n(100))).status === 200, "publishes accepted");
+    await again.event("n");
+    await until(() => socket.socket.connected, "Socket.IO connected (again)");
+    await published(one, { room: "user:8", event: "end", data: 1 });
+    await socket.event("end");
+  });
+
+  scenario("the conventional environment names reach Redis", async ({ redis, node }) => {
+    const store = await redis();
+    for (const env of [{ REDIS_URL: store.url }, { REDIS_HOST: "127.0.0.1", REDIS_PORT: String(store.port) }, { ROOMCAST_REDIS__URL: store.url }]) {
+      const one = await node({}, { env });
+      assert.deepEqual(await redisState(one), [200, "ready"], Object.keys(env)[0]);
+    }
+  });
+});

@@ -1,0 +1,180 @@
+// Stock socket.io-client 4 on every transport.
+import assert from "node:assert/strict";
+import { until } from "./harness/deadline.mjs";
+import { command, published } from "./harness/publish.mjs";
+import { scenario, suite } from "./harness/scenario.mjs";
+import { tokenFor } from "./harness/token.mjs";
+
+const TRANSPORTS = { "WebSocket only": ["websocket"], "polling only": ["polling"], "polling with upgrade": ["polling", "websocket"] };
+
+suite("Socket.IO", () => {
+  for (const [name, transports] of Object.entries(TRANSPORTS)) {
+    scenario(`${name}: connects, joins, receives, is acknowledged, leaves`, async ({ node, io }) => {
+      const one = await node();
+      const client = await io(one, { token: tokenFor("7"), transports }).connected();
+      await client.join("room:a");
+      await published(one, { room: "room:a", event: "news", data: { id: 1 } });
+      await published(one, { room: "user:7", event: "own", args: ["a", 2, null, [true]] });
+      assert.deepEqual(await client.event("news"), [{ id: 1 }]);
+      assert.deepEqual(await client.event("own"), ["a", 2, null, [true]]);
+      assert.deepEqual(await client.ask("echo", 1, { two: "2" }, null), [1, { two: "2" }, null]);
+      assert.deepEqual(await client.event("echoed"), [1, { two: "2" }, null]);
+      assert.deepEqual(await client.ask("leave", "room:a"), [{ ok: true }]);
+      await published(one, { room: "room:a", event: "after leaving", data: 1 });
+      await published(one, { room: "user:7", event: "end", data: 1 });
+      await client.event("end");
+      assert.deepEqual(client.argsOf("after leaving"), []);
+    });
+  }
+
+  scenario("the upgrade loses no event and keeps the order", async ({ node, io }) => {
+    const one = await node();
+    const clients = Array.from({ length: 8 }, () => io(one, { token: tokenFor("7") }));
+    await Promise.all(clients.map((client) => client.connected()));
+    let sent = 0;
+    const upgraded = () => clients.every((client) => client.transport() === "websocket");
+    await until(async () => {
+      await published(one, { room: "user:7", event: "tick", data: sent });
+      sent += 1;
+      return upgraded() && sent >= 100;
+    }, () => `all upgraded: ${clients.map((client) => client.transport())}`);
+    await published(one, { room: "user:7", event: "end", data: null });
+    for (const client of clients) {
+      await client.event("end");
+      assert.deepEqual(client.argsOf("tick").map(([number]) => number), Array.from({ length: sent }, (_, n) => n));
+    }
+  });
+
+  scenario("client events sent during the upgrade arrive once and in order", async ({ node, io }) => {
+    const one = await node();
+    const client = await io(one, { token: tokenFor("7") }).connected();
+    const answers = [];
+    for (let n = 0; n < 200; n += 1) client.socket.emit("echo", n, (back) => answers.push(back));
+    await until(() => answers.length === 200 && client.transport() === "websocket", "200 answers and the upgrade");
+    assert.deepEqual(answers, Array.from({ length: 200 }, (_, n) => n));
+    assert.deepEqual(client.argsOf("echoed").map(([number]) => number), answers);
+  });
+
+  scenario("namespaces are apart, an unknown one is refused, several share a connection", async ({ node, io, keep }) => {
+    const one = await node({
+      socketio: { namespaces: ["/", "/chat"] },
+      on: [
+        { namespace: "/", event: "join", join: "{0}", ack: [{ ok: true }] },
+        { namespace: "/chat", event: "join", join: "{0}", ack: [{ ok: true }] },
+      ],
+    });
+    const main = await io(one, { token: tokenFor("7") }).connected();
+    const chat = await io(one, { token: tokenFor("7"), namespace: "/chat" }).connected();
+    await main.join("room:a");
+    await chat.join("room:a");
+    await published(one, { room: "room:a", event: "in main", data: 1 });
+    await published(one, { room: "room:a", event: "in chat", data: 2, namespace: "/chat" });
+    await published(one, { rooms: ["room:a", "user:7"], event: "end", data: 0 });
+    await published(one, { rooms: ["room:a"], event: "end", data: 0, namespace: "/chat" });
+    await Promise.all([main.event("end"), chat.event("end")]);
+    assert.deepEqual([main.argsOf("in main"), main.argsOf("in chat")], [[[1]], []]);
+    assert.deepEqual([chat.argsOf("in main"), chat.argsOf("in chat")], [[], [[2]]]);
+
+    const unknown = io(one, { token: tokenFor("7"), namespace: "/nope" });
+    assert.equal((await unknown.refused()).message, "Invalid namespace");
+    assert.equal(unknown.socket.active, false, "no automatic reconnection after a refusal");
+
+    const shared = main.socket.io.socket("/chat", { auth: { token: tokenFor("7") } });
+    keep({ close: () => shared.disconnect() });
+    await until(() => shared.connected, "the second namespace of one connection");
+    assert.notEqual(shared.id, main.socket.id);
+  });
+
+  scenario("a refused token is a connect_error with message and data, and no reconnection", async ({ node, io }) => {
+    const one = await node();
+    for (const [name, transports] of Object.entries(TRANSPORTS)) {
+      const client = io(one, { token: "not a token", transports });
+      const error = await client.refused();
+      assert.ok(error.message.length > 5, name);
+      assert.match(error.data?.code ?? "", /^[a-z_]+$/, `${name}: data of the error: ${JSON.stringify(error.data)}`);
+      assert.equal(client.socket.active, false, name);
+    }
+  });
+
+  scenario("an event without a rule is acknowledged with the error, and nobody sees it", async ({ node, io }) => {
+    const one = await node();
+    const client = await io(one, { token: tokenFor("7") }).connected();
+    const [{ error }, ...rest] = await client.ask("no such event", 1);
+    assert.deepEqual(rest, []);
+    assert.deepEqual(Object.keys(error).sort(), ["code", "message"]);
+    assert.match(error.code, /^[a-z_]+$/);
+    assert.match(error.message, /no such event/);
+    const [refused] = await client.ask("join", "closed:1");
+    assert.match(refused.error.message, /closed:1/);
+    assert.equal(client.socket.connected, true, "a refused event is no reason to close");
+  });
+
+  scenario("binary both ways", async ({ node, io }) => {
+    const one = await node();
+    for (const transports of Object.values(TRANSPORTS)) {
+      const client = await io(one, { token: tokenFor("7"), transports }).connected();
+      const bytes = Buffer.from([0, 1, 2, 253, 254, 255]);
+      const other = Buffer.from("b");
+      const [back, deep] = await client.ask("echo", bytes, { deep: [other, "text"] });
+      assert.deepEqual(Buffer.from(back), bytes);
+      assert.deepEqual([Buffer.from(deep.deep[0]), deep.deep[1]], [other, "text"]);
+      const base64 = bytes.toString("base64");
+      await published(one, { room: "user:7", event: "file", args: [{ $binary: base64 }, { a: [{ $binary: "" }] }, "x"] });
+      const [first, second, text] = await client.event("file");
+      assert.deepEqual(Buffer.from(first), bytes);
+      assert.equal(Buffer.from(second.a[0]).length, 0);
+      assert.equal(text, "x");
+      client.close();
+    }
+  });
+
+  scenario("/disconnect: `io server disconnect` and no reconnection", async ({ node, io }) => {
+    const one = await node();
+    const clients = Object.values(TRANSPORTS).map((transports) => io(one, { token: tokenFor("7"), transports }));
+    await Promise.all(clients.map((client) => client.connected()));
+    const answer = await command(one, "/disconnect", { user: "7" });
+    assert.deepEqual([answer.status, answer.json()], [200, { sessions: 3 }]);
+    for (const client of clients) {
+      assert.equal(await client.disconnected(), "io server disconnect");
+      assert.equal(client.socket.active, false);
+      assert.equal(client.connects, 1);
+    }
+  });
+
+  scenario("the token comes from auth.token, the Authorization header, or the query", async ({ node, io }) => {
+    const one = await node();
+    for (const transports of Object.values(TRANSPORTS)) {
+      const token = tokenFor("7");
+      const ways = [{ token }, { extraHeaders: { Authorization: `Bearer ${token}` } }, { query: { token } }];
+      for (const way of ways) {
+        const client = await io(one, { ...way, transports }).connected();
+        await published(one, { room: "user:7", event: "hello", data: 1 });
+        await client.event("hello");
+        client.close();
+      }
+    }
+    const none = io(one);
+    await none.refused();
+    assert.equal(none.socket.connected, false);
+  });
+
+  scenario("a client that loses its connection comes back by itself", async ({ node, proxy, io }) => {
+    const one = await node();
+    const way = await proxy(one);
+    const client = await io(way, { token: tokenFor("7"), transports: ["websocket"] }).connected();
+    way.cut();
+    await client.disconnected();
+    await until(() => client.connects === 2, "the second connect");
+    await published(one, { room: "user:7", event: "again", data: 1 });
+    assert.deepEqual(await client.event("again"), [1]);
+  });
+
+  scenario("client and server volatile events reach a connection that is writable", async ({ node, io }) => {
+    const one = await node();
+    const client = await io(one, { token: tokenFor("7"), transports: ["websocket"] }).connected();
+    assert.equal(await published(one, { room: "user:7", event: "v", data: "text", volatile: true }), null);
+    assert.deepEqual(await client.event("v"), ["text"]);
+    client.socket.volatile.emit("echo", "quick");
+    assert.deepEqual(await client.event("echoed"), ["quick"]);
+  });
+});
