@@ -183,7 +183,6 @@ emit = [{ room = "chat:{0}", event = "user_typing", volatile = true, include_cal
     assert_eq!(rule.ack_error.as_ref().unwrap()[0]["success"], false);
     let emit = &config.on[1].emit[0];
     assert!(emit.volatile && emit.include_caller && config.on[1].namespace == "/");
-    assert_eq!(config.mistake_in_rule("on", 1, "m").place.rsplit('/').next(), Some("roomcast.toml:14:1 [[on]] 2"));
     assert!(config.warnings()[0].to_string().ends_with("never runs: `socketio.namespaces` does not have \"/chat\""));
     // What is in force can be read again, and says the same.
     let again = file(&config.effective_toml()).unwrap();
@@ -280,8 +279,8 @@ roomcast.toml:37:10 [log] format: must be one of "text", "json", not "jsn"; did 
 roomcast.toml:40:8 [[rooms]] 1 join: must be one of "auto", "allow", "ask", "deny", not "alow"; did you mean `allow`?
 roomcast.toml:41:1 [[rooms]] 2: `match` is missing
 roomcast.toml:42:1 [[rooms]] 2 matsch: unknown key; did you mean `match`?
-roomcast.toml:46:9 [[on]] 1 event: clients cannot send "connect"; the built-in moment is called "connection"
-roomcast.toml:47:1 [[on]] 2: "disconnect" is a moment, not an event: nobody waits for its `ack`
+roomcast.toml:46:9 [[on]] 1 event: the moment a client connects is called `connection`
+roomcast.toml:49:7 [[on]] 2 ack: does nothing at `disconnect`: nobody waits for it
 roomcast.toml:52:27 [[on]] 3 reply.arg: unknown key; did you mean `args`?
 roomcast.toml:53:9 [[on]] 3 emit[0]: `room` is missing
 roomcast.toml:53:35 [[on]] 3 emit[0].volatile: must be true or false, not a string
@@ -311,7 +310,7 @@ fn files_give_secrets_and_their_last_newline_is_dropped() {
     directory.write("secret", &format!("{SECRET}\n"));
     directory.write("keys", "hunter2-one\n\nhunter2-two\n");
     let url = directory.write("url", "redis://:hunter2@h\r\n");
-    directory.write("key.pem", "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n");
+    directory.write("key.pem", include_str!("keys/p256.public.pem"));
     let text = "[auth]\nsecret_file = 'secret'\npublic_key_file = 'key.pem'\nalgorithms = ['HS256', 'ES256']\n\
                 [publish]\nkeys_file = 'keys'";
     let config = Flags { config: Some(directory.write("roomcast.toml", text)), ..Flags::default() };
@@ -381,6 +380,37 @@ fn addresses_that_cannot_both_be_bound_are_refused() {
     let mistakes = lines(file("admin_listen = '127.0.0.1:8080'"));
     assert_eq!(mistakes, ["roomcast.toml:1:16 admin_listen: is the same address as `listen`; leave it out"]);
     assert!(file("listen = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'").is_ok());
+}
+
+#[test]
+fn rules_are_compiled_so_that_their_mistakes_have_places() {
+    let mistakes = lines(file(
+        "[[rooms]]\nmatch = 'user:{'\njoin = 'auto'\n[[rooms]]\nmatch = 'a:*'\njoin = 'auto'\n\
+         [[on]]\nevent = 'a'\njoin = 'x:{nobody}'\n",
+    ));
+    let places: Vec<_> = mistakes.iter().map(|line| line.split(": ").next().unwrap()).collect();
+    let expected = [
+        "roomcast.toml:2:9 [[rooms]] 1 match",
+        "roomcast.toml:5:9 [[rooms]] 2 match",
+        "roomcast.toml:9:8 [[on]] 1 join",
+    ];
+    assert_eq!(places, expected, "{mistakes:?}");
+    let mistakes = lines(file("[[on]]\nevent = 'a'\n[[on]]\nevent = 'a'\n"));
+    assert_eq!(mistakes, ["roomcast.toml:4:9 [[on]] 2 event: \"a\" in / has a rule already; put both into one"]);
+}
+
+#[test]
+fn a_public_key_is_read_at_start() {
+    let broken = "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----";
+    let directory = Directory::new();
+    directory.write("key.pem", broken);
+    let text = "[auth]\npublic_key_file = 'key.pem'\nalgorithms = ['RS256']";
+    let config = Some(directory.write("roomcast.toml", text));
+    let mistakes = lines(Config::load(&Flags { config, ..Flags::default() }, &Environment::default(), Purpose::Serve));
+    assert!(
+        mistakes.len() == 1 && mistakes[0].starts_with("roomcast.toml:2:19 [auth] public_key_file: "),
+        "{mistakes:?}"
+    );
 }
 
 #[test]

@@ -176,7 +176,9 @@ fn the_tokens_rooms_are_granted_besides_the_rules() {
     let rules =
         compiled(&[room("chat:<id>", JoinPolicy::Ask), room("x", JoinPolicy::Deny), room("y", JoinPolicy::Allow)], &[]);
     let me = Caller { granted: &|room| room != "chat:2", ..caller("7") };
-    assert!(matches!(rules.room("chat:1", &me), Verdict::Granted(Some((_, captures))) if *captures.0 == [Box::<str>::from("1")]));
+    assert!(
+        matches!(rules.room("chat:1", &me), Verdict::Granted(Some((_, captures))) if *captures.0 == [Box::<str>::from("1")])
+    );
     assert!(matches!(rules.room("chat:2", &me), Verdict::Ask(..)));
     assert!(matches!(rules.room("x", &me), Verdict::Granted(Some(_))));
     assert!(matches!(rules.room("y", &me), Verdict::Allow(..)));

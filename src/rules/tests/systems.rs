@@ -108,7 +108,10 @@ fn direct_messaging_sends_the_bare_id() {
         let event = args(json);
         let call = Call { caller: &me, args: &event };
         assert_eq!(rules.on("/", "join_conversation").unwrap().joins(&call).unwrap(), [crate::event::Room::from(name)]);
-        assert_eq!(rules.on("/", "leave_conversation").unwrap().leaves(&call).unwrap(), [crate::event::Room::from(name)]);
+        assert_eq!(
+            rules.on("/", "leave_conversation").unwrap().leaves(&call).unwrap(),
+            [crate::event::Room::from(name)]
+        );
         assert!(matches!(rules.room(name, &me), Verdict::Ask(..)));
     }
     let event = args("[42]");
