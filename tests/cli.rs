@@ -104,7 +104,11 @@ fn wrong_usage_and_wrong_configuration_are_2() {
         assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
     }
     let ran = directory.run(&["check", "--config", "/no/such.toml"]);
-    assert!(ran.code == 2 && ran.stderr.contains("flag --config: cannot read the file /no/such.toml"), "{}", ran.stderr);
+    assert!(
+        ran.code == 2 && ran.stderr.contains("flag --config: cannot read the file /no/such.toml"),
+        "{}",
+        ran.stderr
+    );
     assert_eq!(directory.run(&["--help"]).code, 0);
     assert_eq!(directory.run(&["--version"]).stdout, format!("roomcast {}\n", env!("CARGO_PKG_VERSION")));
 }
@@ -116,15 +120,15 @@ fn serve_needs_a_key_and_a_free_port() {
     assert!(ran.code == 2 && ran.stderr.contains("JWT_SECRET"), "{}", ran.stderr);
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let ran = Ran::from(
-        directory.command(&["serve", "--listen", &address]).env("JWT_SECRET", SECRET).output().unwrap(),
-    );
+    let ran =
+        Ran::from(directory.command(&["serve", "--listen", &address]).env("JWT_SECRET", SECRET).output().unwrap());
     assert!(ran.code == 1 && ran.stderr.contains(&format!("cannot listen on {address}")), "{}", ran.stderr);
 }
 
 #[test]
 fn check_shows_what_is_in_force_and_masks_secrets() {
-    let text = format!("[auth]\nsecret = '{SECRET}'\n[publish]\nkeys = ['hunter2']\n[socketio]\nping_interval = '7s'\n");
+    let text =
+        format!("[auth]\nsecret = '{SECRET}'\n[publish]\nkeys = ['hunter2']\n[socketio]\nping_interval = '7s'\n");
     let directory = Directory::new(&text);
     let ran = directory.run(&["check"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
@@ -181,7 +185,7 @@ fn a_token_is_what_was_asked_for() {
     let ran = token(&["--user", "7", "--room", "a:*", "--room", "b", "--claim", "plan=pro", "--claim", "org.id=3"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     let identity = claims(&ran.stdout);
-    assert_eq!(identity.user.as_ref().map(ToString::to_string).as_deref(), Some("7"));
+    assert_eq!(identity.user.as_ref().map(|user| user.as_str()), Some("7"));
     let payload = ran.stdout.split('.').nth(1).unwrap().to_owned();
     let json: serde_json::Value = {
         use base64::Engine as _;
