@@ -400,6 +400,18 @@ fn rules_are_compiled_so_that_their_mistakes_have_places() {
 }
 
 #[test]
+fn tables_and_lists_of_tables_are_told_apart() {
+    assert_eq!(
+        lines(file("redis = 'redis://hunter2'\n[rooms]\nmatch = 'a'\n[[socketio]]\npath = '/x'")),
+        [
+            "roomcast.toml:1:1 redis: is a table: write [redis] and its keys below",
+            "roomcast.toml:2:2 [rooms]: is a list of tables: write [[rooms]], with two brackets",
+            "roomcast.toml:4:3 [[socketio]]: is a table: write [socketio] and its keys below",
+        ]
+    );
+}
+
+#[test]
 fn a_public_key_is_read_at_start() {
     let broken = "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----";
     let directory = Directory::new();

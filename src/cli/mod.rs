@@ -22,7 +22,7 @@ use std::process::ExitCode;
 /// Settings come from flags, ROOMCAST_SECTION__KEY in the environment, conventional names (PORT, REDIS_URL, JWT_SECRET,
 /// FRONTEND_URL …) and a TOML file, in this order. config.example.toml shows all of them.
 #[derive(Parser)]
-#[command(name = "roomcast", version, subcommand_negates_reqs = true)]
+#[command(name = "roomcast", version)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -55,8 +55,13 @@ enum Command {
     /// Secrets are masked. Exit code 0 when all is well, else 2.
     Check,
     /// Sign a token with the configured secret
+    ///
+    /// It has `iat`, `exp`, and what the configuration requires (`issuer`, `audience`, `require`), so that a node with
+    /// the same configuration takes it.
     Token(token::Arguments),
     /// Publish one event to a running node
+    ///
+    /// Prints the node's answer, {"offset":"…"}, once the log has the event.
     Publish(publish::Arguments),
     /// Ask a running node whether it is ready (for HEALTHCHECK): exit code 0 or 1
     Health(health::Arguments),

@@ -8,7 +8,6 @@ use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-/// Prints the node's answer, {"offset":"…"}, once the log has the event.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The room; may be given several times

@@ -10,8 +10,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// A hundred years; `exp` must stay a number that every library reads.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// The token has `iat`, `exp`, and what the configuration requires (`issuer`, `audience`, `require`), so that a node
-/// with the same configuration takes it.
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The user, put as a string into the configured claim; `--claim sub=7` makes it a number
