@@ -359,7 +359,9 @@ mod tests {
         assert_eq!(queue.lock().take().len(), 1);
         assert!(call(&queue, 1, 1, past));
         assert!(queue.lock().take().is_empty());
-        assert_eq!((queue.lock().bytes, queue.lock().commands), (0, 0));
+        let left = queue.lock();
+        assert_eq!((left.bytes, left.commands), (0, 0));
+        drop(left);
         assert!(call(&queue, QUEUE_COMMANDS, 0, future));
         assert!(!call(&queue, 1, 0, future));
     }

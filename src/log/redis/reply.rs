@@ -112,12 +112,14 @@ mod tests {
         for bad in [
             Value::Int(1),
             Value::Array(vec![Value::Nil]),
-            Value::Array(vec![Value::Array(vec![bulk("x"), Value::Nil])]),
+            Value::Array(vec![Value::Array(vec![bulk("5-1")])]),
             Value::Array(vec![Value::Array(vec![bulk("5-1"), Value::Array(vec![bulk("a")])])]),
         ] {
             assert!(entries(bad.clone()).is_err(), "{bad:?}");
             assert!(read_entries(bad).is_err());
         }
+        let bad_id = Value::Array(vec![Value::Array(vec![bulk("x"), Value::Nil])]);
+        assert!(entries(bad_id).is_err());
         assert!(read_entries(Value::Nil).unwrap().is_empty());
     }
 }

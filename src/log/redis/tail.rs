@@ -69,7 +69,9 @@ impl Tail<'_> {
             None => None,
             Some(known) => match known.broken_by(&now) {
                 None => {
-                    known.added = now.life.and_then(|life| life.added);
+                    if let Some(life) = &now.life {
+                        known.note(life);
+                    }
                     return Ok(());
                 }
                 broken => broken,
@@ -90,7 +92,7 @@ impl Tail<'_> {
         let head = self.known.as_ref().map_or(last, |known| known.position.min(last));
         let beginning = history::read(self.log, link, epoch, head, life).await?;
         self.note_beginning(&beginning, broken);
-        self.known = Some(Known { epoch, position: head, last_read: None, added: life.and_then(|life| life.added) });
+        self.known = Some(Known::new(epoch, head, life.as_ref()));
         self.sink.begin(beginning);
         Ok(())
     }
@@ -134,7 +136,7 @@ impl Tail<'_> {
     async fn hand_on(&mut self, entries: Vec<RawEntry>) -> Vec<dead::Malformed> {
         let (mut batch, mut malformed) = (Batch::default(), Vec::new());
         let mut offset = self.offset();
-        let newest = entries.last().map(|entry| entry.position);
+        let (count, newest) = (entries.len(), entries.last().map(|entry| entry.position));
         for raw in entries {
             let position = raw.position;
             match entry::decode(&raw.fields, &self.log.limits) {
@@ -159,8 +161,7 @@ impl Tail<'_> {
             self.sink.deliver(batch).await;
         }
         if let (Some(newest), Some(known)) = (newest, &mut self.known) {
-            known.position = newest;
-            known.last_read = Some(newest);
+            known.read(count, newest);
         }
         self.sink.caught_up(self.offset().position);
         malformed
