@@ -139,7 +139,7 @@ fn read_life(value: &Value) -> Result<Option<Life>, LinkError> {
     let wrong = || LinkError::Unexpected("XINFO STREAM");
     let [last, length, added, first, has] = match value {
         Value::Nil => return Ok(None),
-        Value::Array(items) => items.as_array::<5>().ok_or_else(wrong)?,
+        Value::Array(items) => <&[Value; 5]>::try_from(&items[..]).map_err(|_| wrong())?,
         _ => return Err(wrong()),
     };
     let (&Value::Int(length), &Value::Int(added), &Value::Int(has)) = (length, added, has) else {
