@@ -131,6 +131,9 @@ impl Waiting {
 
 /// Queues drafts and waits for their answers, at most `redis.timeout`.
 pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> {
+    if drafts.is_empty() {
+        return Vec::new();
+    }
     let accepted_us = unix_us();
     let commands: Vec<Cmd> = drafts.iter().map(|draft| command(log, draft, accepted_us)).collect();
     let bytes = drafts.iter().map(draft_bytes).sum();

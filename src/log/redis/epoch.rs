@@ -73,6 +73,8 @@ pub(super) enum Break {
     EpochChanged,
     /// The stream is gone, began anew, or lacks what was read from it.
     EntriesLost,
+    /// Entries were trimmed before this tail could read them; only this node missed them.
+    FellBehind,
 }
 
 impl Known {
@@ -109,14 +111,21 @@ impl Known {
         if parse(&now.epoch_text) != Some(self.epoch) {
             return Some(Break::EpochChanged);
         }
-        let lost = match &now.life {
-            None => self.position > Position::default(),
-            Some(life) => {
-                let fewer = life.added.is_some_and(|now| now < self.added);
-                life.last < self.position || fewer || self.misses_read_entry(life)
-            }
+        let Some(life) = &now.life else {
+            return (self.position > Position::default()).then_some(Break::EntriesLost);
         };
-        lost.then_some(Break::EntriesLost)
+        let fewer = life.added.is_some_and(|now| now < self.added);
+        if life.last < self.position || fewer || self.misses_read_entry(life) {
+            return Some(Break::EntriesLost);
+        }
+        self.fell_behind(life).then_some(Break::FellBehind)
+    }
+
+    /// All that is in the stream is unread, and it is less than was added since.
+    fn fell_behind(&self, life: &Life) -> bool {
+        let all_unread = life.first.is_none_or(|first| first > self.position);
+        let unread = life.added.zip(self.counted).map(|(added, counted)| added - counted);
+        all_unread && unread.is_some_and(|unread| unread > life.length)
     }
 
     /// The last entry read is not there, though older ones are: not trimmed, but never there (a failover to a replica
@@ -196,6 +205,8 @@ mod tests {
         assert_eq!(known().broken_by(&with(|life| life.added = None)), None, "before Redis 7");
         let trimmed = with(|life| (life.first, life.has_asked, life.length) = (Some(at(11)), Some(false), 2));
         assert_eq!(known().broken_by(&trimmed), None);
+        let emptied = with(|life| (life.first, life.last, life.length, life.added) = (None, at(10), 0, Some(5)));
+        assert_eq!(known().broken_by(&Observed { life: emptied.life, ..observed() }), None);
         let nothing_yet = Known::new(Epoch(0xab), Position::default(), None);
         assert_eq!(nothing_yet.broken_by(&Observed { life: None, ..observed() }), None);
     }
@@ -230,5 +241,7 @@ mod tests {
         ] {
             assert_eq!(known().broken_by(&now), Some(Break::EntriesLost), "{now:?}");
         }
+        let unread = with(|life| (life.first, life.length) = (Some(at(12)), 1));
+        assert_eq!(known().broken_by(&unread), Some(Break::FellBehind));
     }
 }

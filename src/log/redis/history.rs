@@ -26,6 +26,7 @@ pub(super) async fn read(
             // Something was trimmed or deleted before the first entry, and nobody knows what.
             None => life.first.map_or(head, |first| first.predecessor().min(head)),
         };
+        collected.malformed.reverse();
         dead::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
         history = collected.events;
         history.reverse();

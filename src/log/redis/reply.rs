@@ -61,7 +61,7 @@ pub(super) struct PageSize {
 
 /// Bytes that an answer should have at most.
 const PAGE_BYTES: usize = 4 << 20;
-const MOST_ENTRIES: usize = 512;
+const MOST_ENTRIES: usize = 256;
 
 impl Default for PageSize {
     fn default() -> Self {
