@@ -75,6 +75,13 @@ impl PageSize {
         self.count
     }
 
+    /// An answer that did not come in time may have been too much for a slow line.
+    pub fn note_error(&mut self, error: &LinkError) {
+        if let LinkError::Timeout(_) = error {
+            self.count = (self.count / 4).max(1);
+        }
+    }
+
     /// Takes note of an answer's weight.
     pub fn learn(&mut self, entries: &[RawEntry]) {
         let bytes: usize = entries.iter().map(RawEntry::bytes).sum();
@@ -102,6 +109,9 @@ mod tests {
         assert_eq!(page.count(), MOST_ENTRIES);
         page.learn(&[entry(100)]);
         assert_eq!(page.count(), MOST_ENTRIES);
+        let timeout = LinkError::Timeout(std::time::Duration::ZERO);
+        (0..20).for_each(|_| page.note_error(&timeout));
+        assert_eq!(page.count(), 1);
     }
 
     #[test]

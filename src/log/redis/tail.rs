@@ -98,7 +98,7 @@ impl Tail<'_> {
         if let Some(trimmed) = life.filter(|life| !life.is_whole()).and_then(|life| life.first) {
             head = head.max(trimmed.predecessor());
         }
-        let beginning = history::read(self.log, link, epoch, head, life).await?;
+        let beginning = history::read(self.log, link, epoch, head, life, &mut self.page).await?;
         self.note_beginning(&beginning, broken);
         self.known = Some(Known::new(epoch, head, life.as_ref()));
         self.sink.begin(beginning);
@@ -144,11 +144,12 @@ impl Tail<'_> {
             loop {
                 tokio::select! {
                     biased;
-                    value = &mut reading => break value?,
+                    value = &mut reading => break value,
                     () = self.log.heard.arrival() => self.hand_on_volatile().await,
                 }
             }
         };
+        let value = value.inspect_err(|error| self.page.note_error(error))?;
         let entries = reply::read_entries(value)?;
         self.page.learn(&entries);
         let malformed = self.hand_on(entries).await;
