@@ -31,11 +31,8 @@ const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// Nobody waits for a demo's load balancer.
-const SHUTDOWN: ShutdownConfig = ShutdownConfig {
-    pause: Duration::ZERO,
-    drain: Duration::from_millis(100),
-    timeout: Duration::from_secs(5),
-};
+const SHUTDOWN: ShutdownConfig =
+    ShutdownConfig { pause: Duration::ZERO, drain: Duration::from_millis(100), timeout: Duration::from_secs(5) };
 
 struct Person {
     user: &'static str,
@@ -188,7 +185,8 @@ mod tests {
         assert_eq!(identity.claim("name"), Some(json!("Visitor")));
         let facts = page::facts_of(&demo.pages[0]);
         let people = facts["people"].as_array().unwrap();
-        let names = people.iter().map(|person| auth.verify(person["token"].as_str().unwrap(), now).unwrap().claim("name"));
+        let names =
+            people.iter().map(|person| auth.verify(person["token"].as_str().unwrap(), now).unwrap().claim("name"));
         assert_eq!(names.collect::<Vec<_>>(), [Some(json!("Ada")), Some(json!("Grace"))]);
     }
 

@@ -15,11 +15,7 @@ pub(super) fn rooms() -> Vec<RoomRuleConfig> {
         joined: None,
         left: None,
     };
-    vec![
-        rule("user:{user}", JoinPolicy::Auto),
-        rule(ROOM, JoinPolicy::Auto),
-        rule("room:<name>", JoinPolicy::Allow),
-    ]
+    vec![rule("user:{user}", JoinPolicy::Auto), rule(ROOM, JoinPolicy::Auto), rule("room:<name>", JoinPolicy::Allow)]
 }
 
 /// Messages and typing, and the words by which clients learn of each other.

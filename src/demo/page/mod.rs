@@ -10,7 +10,8 @@ const HOLE: &str = "{{demo}}";
 /// The page, with these facts for its script.
 pub(super) fn pages(facts: &Value) -> Vec<Page> {
     let index = include_str!("index.html").replacen(HOLE, &for_html(facts), 1);
-    let file = |path, content_type, text: &'static str| Page { path, content_type, body: Bytes::from_static(text.as_bytes()) };
+    let file =
+        |path, content_type, text: &'static str| Page { path, content_type, body: Bytes::from_static(text.as_bytes()) };
     vec![
         Page { path: "/", content_type: "text/html; charset=utf-8", body: index.into() },
         file("/demo/page.css", "text/css; charset=utf-8", include_str!("page.css")),
@@ -51,7 +52,9 @@ mod tests {
     fn nothing_is_inline_and_nothing_comes_from_elsewhere() {
         let html = include_str!("index.html");
         assert!(html.contains("default-src 'none'; script-src 'self'; style-src 'self'"));
-        for inline in ["<style", " style=", " onclick=", " onload=", " onerror=", " oninput=", " onsubmit=", "javascript:"] {
+        for inline in
+            ["<style", " style=", " onclick=", " onload=", " onerror=", " oninput=", " onsubmit=", "javascript:"]
+        {
             assert!(!html.contains(inline), "{inline}");
         }
         let own = |text: &str| !text.contains("//cdn") && !text.contains("https://");
