@@ -60,11 +60,7 @@ impl Newcomer {
 /// When a value of the token would make an unsafe room name.
 pub fn first_rooms(shard: &Shard, session: &Session) -> Result<Vec<Room>, TemplateError> {
     let namespace = &shard.node.namespaces[usize::from(session.namespace)];
-    let auto = with_caller(session, namespace, |caller| shard.node.rules.auto_rooms(caller))?;
-    for skipped in auto.skipped {
-        tracing::info!(%skipped, session = %session.id, "an automatic room was left out");
-    }
-    let mut rooms = auto.rooms;
+    let mut rooms = with_caller(session, namespace, |caller| shard.node.rules.auto_rooms(caller))?;
     rooms.extend(session.identity.grants.exact().map(Room::from));
     Ok(rooms)
 }

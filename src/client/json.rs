@@ -4,7 +4,7 @@ use crate::client::socketio::{default_ack, unruled};
 use crate::client::{actions, admit, is_open, membership, resume};
 use crate::close::CloseReason;
 use crate::draft::{Draft, Source};
-use crate::event::{Args, Delivery, Event, MAIN_NAMESPACE, Offset, Room};
+use crate::event::{Args, Event, MAIN_NAMESPACE, Offset, Room};
 use crate::hub::feed::unix_ms;
 use crate::hub::shard::Shard;
 use crate::id::Id;
@@ -15,7 +15,6 @@ use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
 use serde_json::value::RawValue;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// Where `/ws` and SSE sessions live.
 pub fn main_namespace(shard: &Shard) -> u16 {
@@ -66,7 +65,7 @@ pub async fn authenticate(shard: &Rc<Shard>, key: ConnectionKey, token: Option<&
             match admit::first_rooms(shard, &session) {
                 Ok(rooms) => {
                     let session = admit::admit(shard, session, &rooms);
-                    return welcome(shard, key, session, &rooms);
+                    return welcome(shard, key, session);
                 }
                 Err(refused) => (refused.code().to_owned(), refused.to_string()),
             }
@@ -77,18 +76,14 @@ pub async fn authenticate(shard: &Rc<Shard>, key: ConnectionKey, token: Option<&
     admit::turn_away(shard, key);
 }
 
-/// `welcome`, and `joined` for each room the session starts in.
-fn welcome(shard: &Shard, key: ConnectionKey, session: SessionKey, rooms: &[Room]) {
+/// `welcome`; the rooms that a session starts in are not announced, as in Socket.IO.
+fn welcome(shard: &Shard, key: ConnectionKey, session: SessionKey) {
     let mut hub = shard.hub.borrow_mut();
     let Some(entry) = hub.sessions.get(session) else { return };
     let user = entry.identity.user.as_ref().map(|user| user.as_json());
     let seconds = shard.node.socketio.ping_interval.as_secs();
     let message = json::welcome(&entry.id.to_string(), user.as_deref(), seconds);
-    let offset = hub.position.to_string();
     hub.push_json(key, &message);
-    for room in rooms {
-        hub.push_json(key, &json::joined(room, Some(&offset), None, None));
-    }
 }
 
 /// A fresh token on a live connection: the same user goes on, anybody else is refused.
@@ -118,7 +113,7 @@ async fn refresh(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, tok
         }
     }
     admit::watch_expiry(shard, key, expires);
-    welcome(shard, key, session, &[]);
+    welcome(shard, key, session);
 }
 
 fn join(
@@ -156,7 +151,7 @@ fn join(
         hub.push(
             key,
             match first {
-                true => Frame::Event(Rc::new(Arc::new(Delivery::new(event)))),
+                true => Frame::event(event),
                 false => Frame::Raw(crate::protocol::websocket::text_frame(&json::event(&event, &rooms[0]))),
             },
         );

@@ -2,7 +2,7 @@
 
 use crate::client::admit::{self, Newcomer};
 use crate::close::CloseReason;
-use crate::event::{Delivery, Event, Offset, Room};
+use crate::event::{Event, Offset, Room};
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::log::window::Gap;
@@ -90,7 +90,7 @@ pub fn continue_session(shard: &Rc<Shard>, newcomer: Newcomer, resumed: Resumed,
     let key = admit::admit(shard, session, &parked.rooms);
     let mut hub = shard.hub.borrow_mut();
     for event in missed {
-        hub.push(connection, Frame::Event(Rc::new(Arc::new(Delivery::new(event)))));
+        hub.push(connection, Frame::event(event));
     }
     hub.push_packet(connection, encode::connect(namespace, &parked.id.to_string(), Some(&pid.to_string())));
     key

@@ -144,7 +144,7 @@ pub(super) fn parse_file(file: &Arc<Path>, text: &str) -> (Vec<Entry>, Faults) {
         let origin = origin(error.span().map_or(0, |span| span.start));
         (Place { origin, path: String::new() }, format!("not TOML: {}", error.message()))
     });
-    (entries(table.get_ref(), &origin, |key, value| top_path(key, value)), faults.collect())
+    (entries(table.get_ref(), &origin, top_path), faults.collect())
 }
 
 fn top_path(key: &str, value: &DeValue<'_>) -> String {

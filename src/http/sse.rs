@@ -2,7 +2,7 @@
 
 use crate::client::{admit, membership, resume};
 use crate::close::CloseReason;
-use crate::event::{Delivery, Offset, Room};
+use crate::event::{Offset, Room};
 use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
 use crate::http::keys::bearer;
@@ -21,7 +21,6 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// One request.
 pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, peer: IpAddr, origin: &Origin) -> Reply {
@@ -32,9 +31,6 @@ pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, pee
         Ok(query) => query,
         Err(problem) => return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()),
     };
-    if query.rooms.is_empty() {
-        return error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
-    }
     let token = bearer(request.headers()).or(query.token.as_deref());
     let identity = match shard.node.auth.authenticate(token, unix_ms() / 1000).await {
         Ok(identity) => identity,
@@ -52,17 +48,31 @@ pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, pee
     let key = shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, Link::Sse, place));
     let newcomer = admit::Newcomer { connection: key, namespace, identity, auth: None };
     let session = newcomer.session(shard, Id::random_session(), None);
+    let first = match admit::first_rooms(shard, &session) {
+        Ok(rooms) => rooms,
+        // The token itself is refused.
+        Err(problem) => return refuse(shard, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
+    };
     let session = admit::admit(shard, session, &[]);
-    let rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
+    let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
     if let Err(problem) = membership::check(shard, session, &rooms) {
-        let now = shard.now();
-        let mut hub = shard.hub.borrow_mut();
-        hub.close(key, CloseReason::Refused, now);
-        hub.remove(key, now);
-        return error(StatusCode::FORBIDDEN, problem.code(), &problem.to_string());
+        return refuse(shard, key, StatusCode::FORBIDDEN, problem.code(), &problem.to_string());
+    }
+    rooms.extend(first.into_iter().filter(|room| !query.rooms.iter().any(|named| **named == **room)));
+    if rooms.is_empty() {
+        return refuse(shard, key, StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
     begin(shard, key, session, &rooms, last_event_id(request.headers()));
     stream(shard, key)
+}
+
+/// Ends the connection that was to stream.
+fn refuse(shard: &Shard, key: ConnectionKey, status: StatusCode, code: &str, message: &str) -> Reply {
+    let now = shard.now();
+    let mut hub = shard.hub.borrow_mut();
+    hub.close(key, CloseReason::Refused, now);
+    hub.remove(key, now);
+    error(status, code, message)
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<&str> {
@@ -88,7 +98,7 @@ fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Ro
     match missed {
         Some(Ok(events)) => {
             for event in events {
-                hub.push(key, Frame::Event(Rc::new(Arc::new(Delivery::new(event)))));
+                hub.push(key, Frame::event(event));
             }
         }
         Some(Err(reason)) => {

@@ -10,9 +10,11 @@ use crate::session::connection::{Connection, Link};
 use crate::session::outbox::Frame;
 use crate::session::places::Place;
 use crate::transport::{polling, upgrade as takeover, websocket};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use hyper::{Request, StatusCode};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -40,8 +42,17 @@ pub fn is_upgrade(request: &Request<Incoming>) -> bool {
     says(UPGRADE, "websocket") && says(CONNECTION, "upgrade")
 }
 
+/// RFC 6455 section 4.2.1: the library takes any key.
+fn has_key(request: &Request<Incoming>) -> bool {
+    let key = request.headers().get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
+    key.is_some_and(|key| key.len() == 16)
+}
+
 /// Answers 101 and leaves the intent, or 400 where the handshake is not one. `subprotocol` is echoed.
 pub fn accept(mut request: Request<Incoming>, slot: &Slot, intent: Intent, subprotocol: Option<HeaderValue>) -> Reply {
+    if !has_key(&request) {
+        return error(StatusCode::BAD_REQUEST, "bad_handshake", "Sec-WebSocket-Key must be 16 bytes in base64");
+    }
     match fastwebsockets::upgrade::upgrade(&mut request) {
         Ok((handshake, _future)) => {
             *slot.borrow_mut() = Some(intent);

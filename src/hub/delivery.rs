@@ -7,7 +7,7 @@ use crate::id::Id;
 use crate::metrics::Protocol;
 use crate::protocol::{json, websocket};
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
-use crate::session::outbox::{Frame, encode};
+use crate::session::outbox::{Frame, LocalDelivery, encode};
 use crate::session::timers::Millis;
 use bytes::Bytes;
 use std::io::ErrorKind;
@@ -40,7 +40,7 @@ impl Hub {
         }
         let Some(namespace) = self.node.namespace(&event.draft.namespace) else { return };
         self.mark += 1;
-        let shared = Rc::new(delivery.clone());
+        let shared = LocalDelivery::new(delivery.clone());
         for room in &event.draft.except {
             for session in self.receivers(namespace, room) {
                 if let Some(session) = self.sessions.get_mut(session) {
@@ -67,7 +67,7 @@ impl Hub {
         }
     }
 
-    fn deliver_to(&mut self, session: SessionKey, shared: &Rc<Arc<Delivery>>, room: usize, now: Millis) {
+    fn deliver_to(&mut self, session: SessionKey, shared: &Rc<LocalDelivery>, room: usize, now: Millis) {
         let Some(session) = self.sessions.get_mut(session) else { return };
         if std::mem::replace(&mut session.mark, self.mark) == self.mark {
             return;

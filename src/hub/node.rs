@@ -145,6 +145,9 @@ fn namespaces(joinable: &[String]) -> Vec<Namespace> {
     joinable.iter().map(String::as_str).chain(main).map(Namespace::from).collect()
 }
 
+/// Work for a shard's thread.
+pub type Work = Box<dyn FnOnce(&Rc<Shard>) + Send>;
+
 /// What a shard is told.
 pub enum Command {
     /// The next events, in log order, and their size in bytes.
@@ -159,7 +162,7 @@ pub enum Command {
         reset: bool,
     },
     /// Work for the shard's thread.
-    Run(Box<dyn FnOnce(&Rc<Shard>) + Send>),
+    Run(Work),
     /// End the shard's thread.
     Stop,
 }

@@ -38,6 +38,13 @@ impl Shard {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX / 4) + 1
     }
 
+    /// Does what is due and flushes a slice of the outboxes; whether more of them wait.
+    fn work_some(&self) -> bool {
+        let (now, mut hub) = (self.now(), self.hub.borrow_mut());
+        hub.fire(now);
+        hub.flush_some(FLUSH_SLICE, now)
+    }
+
     /// A time of the wall clock (Unix seconds) on the shard's clock.
     pub fn at_unix(&self, seconds: u64) -> Millis {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -46,6 +53,9 @@ impl Shard {
     }
 }
 
+/// What a shard's thread keeps of its handle.
+pub type End = (mpsc::UnboundedReceiver<Command>, Arc<Backlog>);
+
 /// Starts a shard's thread; `setup` runs on it first.
 ///
 /// # Errors
@@ -53,7 +63,7 @@ impl Shard {
 pub fn spawn(
     index: u8,
     node: Arc<Node>,
-    handle: (mpsc::UnboundedReceiver<Command>, Arc<Backlog>),
+    end: End,
     setup: impl FnOnce(&Rc<Shard>, mpsc::UnboundedReceiver<Ended>) + Send + 'static,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
@@ -61,7 +71,7 @@ pub fn spawn(
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!(%error, "shard {index} has no runtime"),
         };
-        let (commands, backlog) = handle;
+        let (commands, backlog) = end;
         tokio::task::LocalSet::new().block_on(&runtime, async move {
             let (ended, ended_receiver) = mpsc::unbounded_channel();
             let rearm = Rc::new(Notify::new());
@@ -108,11 +118,7 @@ async fn run(shard: &Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, 
                     return;
                 }
             }
-            let (now, mut hub) = (shard.now(), shard.hub.borrow_mut());
-            hub.fire(now);
-            let more = hub.flush_some(FLUSH_SLICE, now);
-            drop(hub);
-            if !more {
+            if !shard.work_some() {
                 break;
             }
             tokio::task::yield_now().await;
@@ -173,7 +179,7 @@ impl Flushing {
 }
 
 /// Handles for so many shards, and what their threads are started with.
-pub fn handles(count: usize) -> (Vec<ShardHandle>, Vec<(mpsc::UnboundedReceiver<Command>, Arc<Backlog>)>) {
+pub fn handles(count: usize) -> (Vec<ShardHandle>, Vec<End>) {
     (0..count)
         .map(|_| {
             let (handle, commands, backlog) = ShardHandle::new();

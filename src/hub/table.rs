@@ -23,8 +23,6 @@ use tokio::sync::{Notify, mpsc};
 
 /// How long a closing connection may take to flush and hang up.
 const CLOSING: Millis = 2_000;
-/// How long a closing polling session waits for the GET that tells its client.
-const CLOSING_POLL: Millis = 10_000;
 /// Sessions that may be parked for a resume, a shard.
 const MOST_PARKED: usize = 200_000;
 
@@ -223,12 +221,8 @@ impl Hub {
             Link::Polling(polling) => {
                 let noop = reason == CloseReason::ClientClose && connection.outbox.is_empty();
                 connection.outbox.push(Frame::Engine(Bytes::from_static(if noop { b"6" } else { b"1" })));
-                match polling.waiting {
-                    Some(_) => CLOSING,
-                    // Nobody waits, and the next request finds no session (wire sheet A5, A6).
-                    None if ended_by_client(reason) => 0,
-                    None => CLOSING_POLL,
-                }
+                // Where nobody waits and the client itself did it, the next request finds no session (wire sheet A5, A6).
+                if polling.waiting.is_none() && ended_by_client(reason) { 0 } else { CLOSING }
             }
             Link::WebSocket(_) => {
                 for frame in farewell(connection.protocol, reason) {

@@ -73,8 +73,7 @@ pub fn decode_ndjson(body: &str, limits: &DraftLimits) -> Result<Publication, Dr
 
 fn check_count(count: usize) -> Result<(), DraftError> {
     match count {
-        0 => Err(DraftError::Field("`events` must hold at least one event".into())),
-        1..=MOST_EVENTS => Ok(()),
+        0..=MOST_EVENTS => Ok(()),
         _ => Err(DraftError::Field(format!("{count} events in one request; at most {MOST_EVENTS} are taken"))),
     }
 }
@@ -93,10 +92,13 @@ fn is_batch(body: &str) -> bool {
 }
 
 fn decode_event(json: &str, limits: &DraftLimits) -> Result<Draft, DraftError> {
-    let fields: Fields<'_> = serde_json::from_str(json).map_err(|error| match error.is_data() {
-        true => DraftError::Field(error.to_string()),
-        false => DraftError::Json(error.to_string()),
-    })?;
+    let mut json = serde_json::Deserializer::from_str(json);
+    let fields: Fields<'_> =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
+            true => DraftError::Field(format!("`{}`: {}", error.path(), error.inner())),
+            false => DraftError::Json(error.inner().to_string()),
+        })?;
+    json.end().map_err(|error| DraftError::Json(error.to_string()))?;
     let draft = Draft {
         rooms: rooms(fields.room, fields.rooms)?,
         args: args(fields.data, fields.args)?,
@@ -186,7 +188,9 @@ mod tests {
         let lines = "{\"room\":\"r\",\"event\":\"e\"}\n\n{\"room\"\n";
         let Ok(Publication::Batch(events)) = decode_ndjson(lines, &LIMITS) else { panic!() };
         assert_eq!(events.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
-        assert!(decode_json(r#"{"events":[]}"#, &LIMITS).is_err());
+        assert!(
+            matches!(decode_json(r#"{"events":[]}"#, &LIMITS), Ok(Publication::Batch(events)) if events.is_empty())
+        );
         let many = format!(r#"{{"events":[{}]}}"#, vec![r#"{"room":"r","event":"e"}"#; 1001].join(","));
         assert!(decode_json(&many, &LIMITS).is_err());
     }

@@ -250,6 +250,44 @@ mod tests {
         }
     }
 
+    /// What `tests/vectors/capture.mjs` wrote: the real packages' packets, or null for an error.
+    fn is(packet: &Result<Packet<'_>, PacketError>, theirs: &serde_json::Value) -> bool {
+        let data = theirs["data"].as_str();
+        match packet {
+            Err(_) => theirs.is_null(),
+            Ok(Packet::Open) => theirs["type"] == "open",
+            Ok(Packet::Close) => theirs["type"] == "close",
+            Ok(Packet::Ping) => theirs["type"] == "ping" && data != Some("probe"),
+            Ok(Packet::Pong) => theirs["type"] == "pong" && data != Some("probe"),
+            Ok(Packet::PingProbe) => theirs["type"] == "ping" && data == Some("probe"),
+            Ok(Packet::PongProbe) => theirs["type"] == "pong" && data == Some("probe"),
+            Ok(Packet::Upgrade) => theirs["type"] == "upgrade",
+            Ok(Packet::Noop) => theirs["type"] == "noop",
+            Ok(Packet::Message(text)) => theirs["type"] == "message" && data.unwrap_or_default() == *text,
+            Ok(Packet::Binary(bytes)) => theirs["data"]["$binary"] == STANDARD.encode(bytes),
+        }
+    }
+
+    #[test]
+    fn the_real_parser_decides_the_same() {
+        let vectors: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/vectors/engineio.json")).unwrap();
+        let list = |key: &str| vectors[key].as_array().unwrap().clone();
+        for vector in list("encoded") {
+            assert!(is(&parse(vector["text"].as_str().unwrap()), &vector), "{vector}");
+        }
+        for vector in list("texts") {
+            assert!(is(&parse(vector["text"].as_str().unwrap()), &vector["packet"]), "{vector}");
+        }
+        for vector in list("payloads") {
+            let ours: Vec<_> = parse_payload(vector["body"].as_str().unwrap()).collect();
+            let theirs = vector["packets"].as_array().unwrap();
+            assert_eq!(ours.len(), theirs.len(), "{vector}");
+            assert!(ours.iter().zip(theirs).all(|(ours, theirs)| is(ours, theirs)), "{vector}: {ours:?}");
+        }
+        assert!(list("encoded").len() + list("texts").len() + list("payloads").len() > 25);
+    }
+
     #[test]
     fn payloads_end_with_the_first_error() {
         let all: Vec<_> = parse_payload("451-[]\x1ebAQ==\x1e3").collect();

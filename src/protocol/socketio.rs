@@ -370,13 +370,13 @@ fn event(json: &str) -> Result<(Box<str>, Args), DecodeError> {
     let (name, rest) = inside.split_at_checked(end).ok_or(DecodeError::BadPayload)?;
     let name = event_name(name.trim_end_matches(JSON_SPACE))?;
     let rest = rest.trim_start_matches(JSON_SPACE);
-    let args = match rest.strip_prefix(',') {
-        Some(rest) if rest.trim_start_matches(JSON_SPACE).starts_with(']') => return Err(DecodeError::BadPayload),
-        Some(rest) => Args::list(&format!("[{rest}"))?,
+    let rest = match rest.strip_prefix(',').map(|rest| rest.trim_start_matches(JSON_SPACE)) {
+        Some(rest) if !rest.starts_with(']') => rest,
         // Only the end of the array may follow a name alone; what follows that in turn is for the parser to judge.
-        None if rest.starts_with(']') => Args::list(&format!("[{rest}"))?,
-        None => return Err(DecodeError::BadPayload),
+        None if rest.starts_with(']') => rest,
+        _ => return Err(DecodeError::BadPayload),
     };
+    let args = Args::list(&format!("[{rest}"))?;
     Ok((name, args))
 }
 

@@ -58,16 +58,6 @@ pub enum Verdict<'r> {
     Refused(TemplateError),
 }
 
-/// What a session joins at connect by the rules.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct AutoRooms {
-    /// In the order of the rules.
-    pub rooms: Vec<Room>,
-    /// Claims that are there but are null, an object or an array, so that a rule does not apply to this caller. Worth a
-    /// log line. A claim that is missing or empty is not reported.
-    pub skipped: Vec<TemplateError>,
-}
-
 impl Rules {
     /// Compiles both tables; reports every mistake.
     pub fn compile(rooms: &[RoomRuleConfig], on: &[OnRuleConfig]) -> Result<Self, Vec<RuleMistake>> {
@@ -139,29 +129,28 @@ impl Rules {
         Ok(None)
     }
 
-    /// The rooms to join at connect. A rule that needs a value which the caller does not have does not apply to it.
-    /// An error where a value that any `[[rooms]]` pattern uses holds a character that may not stand in a name:
-    /// such a token is refused as a whole.
-    pub fn auto_rooms(&self, caller: &Caller<'_>) -> Result<AutoRooms, TemplateError> {
+    /// What a session joins at connect, in the order of the rules. A rule whose value is missing (no user, no such claim,
+    /// an empty text) does not apply to this caller.
+    ///
+    /// # Errors
+    /// When a value that any pattern names may not stand in a name, or is null, an object or an array: such a token is
+    /// refused.
+    pub fn auto_rooms(&self, caller: &Caller<'_>) -> Result<Vec<Room>, TemplateError> {
         let values = Values::of_caller(caller);
-        let mut auto = AutoRooms::default();
+        let mut rooms = Vec::new();
         for rule in &self.rooms {
             for slot in rule.pattern.slots() {
-                match values.name(slot) {
-                    Err(error @ TemplateError::Forbidden(..)) => return Err(error),
-                    Err(error @ TemplateError::NotText(_)) if !auto.skipped.contains(&error) => {
-                        auto.skipped.push(error)
-                    }
-                    _ => {}
+                if let Err(error @ (TemplateError::Forbidden(..) | TemplateError::NotText(_))) = values.name(slot) {
+                    return Err(error);
                 }
             }
             if rule.join == JoinPolicy::Auto
                 && let Ok(name) = rule.pattern.name(|slot| values.name(slot))
             {
-                auto.rooms.push(name.into());
+                rooms.push(name.into());
             }
         }
-        Ok(auto)
+        Ok(rooms)
     }
 }
 

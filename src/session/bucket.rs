@@ -3,7 +3,7 @@
 use crate::session::timers::Millis;
 
 /// Seconds of the rate that may come at once: a client that was offline sends what it kept.
-const BURST_SECONDS: u32 = 4;
+const BURST_SECONDS: u32 = 2;
 
 /// Allows `rate` events a second with a burst of [`BURST_SECONDS`] times that.
 #[derive(Clone, Copy, Debug, Default)]
@@ -35,8 +35,8 @@ mod tests {
     #[test]
     fn burst_then_rate() {
         let mut bucket = Bucket::default();
-        assert_eq!((0..1000).filter(|_| bucket.take(5_000_000_000, 50)).count(), 200);
+        assert_eq!((0..1000).filter(|_| bucket.take(5_000_000_000, 50)).count(), 100);
         assert_eq!((0..1000).filter(|_| bucket.take(5_000_000_100, 50)).count(), 5);
-        assert_eq!((0..1000).filter(|_| bucket.take(5_000_100_000, 50)).count(), 200);
+        assert_eq!((0..1000).filter(|_| bucket.take(5_000_100_000, 50)).count(), 100);
     }
 }

@@ -4,14 +4,33 @@ use crate::event::{Delivery, Event, Format};
 use crate::protocol::socketio_encode::Encoded;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
+
+/// An event as one shard holds it: counted without atomics, of which a room of thousands would cost thousands.
+pub struct LocalDelivery(Arc<Delivery>);
+
+impl LocalDelivery {
+    /// For the outboxes of one shard.
+    pub fn new(delivery: Arc<Delivery>) -> Rc<Self> {
+        Rc::new(Self(delivery))
+    }
+}
+
+impl Deref for LocalDelivery {
+    type Target = Delivery;
+
+    fn deref(&self) -> &Delivery {
+        &self.0
+    }
+}
 
 /// One thing to write.
 #[derive(Clone)]
 pub enum Frame {
     /// An event from the log, shared by all its receivers, encoded when it is written.
-    Event(Rc<Arc<Delivery>>),
+    Event(Rc<LocalDelivery>),
     /// A Socket.IO packet for this connection alone.
     Packet(Rc<Encoded>),
     /// An Engine.IO control packet (`2`, `6`, `1`, the handshake), without its framing.
@@ -21,6 +40,11 @@ pub enum Frame {
 }
 
 impl Frame {
+    /// An event for one connection alone, such as one that is replayed.
+    pub fn event(event: Arc<Event>) -> Self {
+        Self::Event(LocalDelivery::new(Arc::new(Delivery::new(event))))
+    }
+
     /// Bytes it counts for in the outbox, the same whatever the transport.
     fn size(&self) -> usize {
         match self {

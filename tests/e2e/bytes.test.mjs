@@ -17,7 +17,7 @@ const MEGABYTE = 1_000_000;
 async function listeners({ ws, sse, keep }, node) {
   const token = tokenFor("7");
   const plain = await ws(node, { token }).welcomed();
-  const stream = await sse(node, { token }).answered();
+  const stream = await sse(node, { token, rooms: ["user:7"] }).answered();
   const socket = keep(await joinedSocket(node, token));
   return {
     plain: (event) => plain.texts.find((text) => text.includes(`"event":${JSON.stringify(event)}`)),
@@ -86,13 +86,13 @@ suite("bytes", () => {
     const node = await started.node({
       rooms: [{ match: "user:{user}", join: "auto" }, { match: "room:<name>", join: "allow" }],
       on: [
-        { event: "join", join: "{0}", ack: [{ ok: true }] },
+        { event: "join", join: "room:{0}", ack: [{ ok: true }] },
         { event: "relay", emit: [{ room: "room:a", event: "relayed", args: ["{0}"], include_caller: true }], ack: ["{0}"] },
       ],
     });
     const sender = started.keep(await joinedSocket(node, tokenFor("7")));
     const other = await (await started.ws(node, { token: tokenFor("8") }).welcomed()).join("room:a");
-    sender.sendText('420["join","room:a"]');
+    sender.sendText('420["join","a"]');
     await sender.text((text) => text.startsWith("430"));
     const payloads = PAYLOADS.filter((payload) => !payload.includes("_placeholder"));
     for (const [n, payload] of payloads.entries()) {

@@ -19,8 +19,8 @@ const LONG = 50_000;
 const rules = {
   rooms: [{ match: "user:{user}", join: "auto" }, { match: "room:<name>", join: "allow" }],
   on: [
-    { event: "join", join: "{0}", ack: [{ ok: true }] },
-    { event: "say", emit: [{ room: "{0}", event: "chat", args: ["{1}"], include_caller: true }], ack: [{ ok: true }] },
+    { event: "join", join: "room:{0}", ack: [{ ok: true }] },
+    { event: "say", emit: [{ room: "room:{0}", event: "chat", args: ["{1}"], include_caller: true }], ack: [{ ok: true }] },
   ],
 };
 
@@ -65,7 +65,7 @@ async function lines(node) {
 async function say(guest, name) {
   for (let n = 0; n < SAID; n += 1) {
     const target = guest.rooms[n % guest.rooms.length];
-    assert.deepEqual(await guest.client.ask("say", target, `${name}/${target}/${n}`), [{ ok: true }]);
+    assert.deepEqual(await guest.client.ask("say", target.slice("room:".length), `${name}/${target}/${n}`), [{ ok: true }]);
   }
 }
 

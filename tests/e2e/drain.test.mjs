@@ -16,7 +16,7 @@ suite("drain", () => {
         [["websocket"], ["polling"], ["polling", "websocket"]].map((transports) => io(way, { token: tokenFor("7"), transports }).connected()),
       );
       const plain = await ws(way, { token: tokenFor("7") }).welcomed();
-      const stream = await sse(way, { token: tokenFor("7") }).answered();
+      const stream = await sse(way, { token: tokenFor("7"), rooms: ["room:a"] }).answered();
       way.target = second;
       first.stopping = true;
       first.signal(signal);

@@ -45,7 +45,7 @@ suite("health and metrics", () => {
     const socket = await io(one, { token: tokenFor("secretuser"), transports: ["websocket"] }).connected();
     const polling = await io(one, { token: tokenFor("secretuser"), transports: ["polling"] }).connected();
     const plain = await (await ws(one, { token: tokenFor("secretuser") }).welcomed()).join("room:secretroom");
-    const stream = await sse(one, { token: tokenFor("secretuser"), rooms: ["room:secretroom"] }).answered();
+    const stream = await sse(one, { token: tokenFor("secretuser"), rooms: ["room:secretroom", "user:secretuser"] }).answered();
     await published(one, { room: "user:secretuser", event: "secretevent", data: 1 });
     await Promise.all([socket, polling, plain, stream].map((client) => client.event("secretevent")));
     await publish(one, { room: "", event: "secretevent" });
@@ -77,7 +77,7 @@ suite("health and metrics", () => {
       await until(() => true, "");
       const plain = ws(one, { token });
       await until(() => plain.end ?? plain.messages[0], "an outcome");
-      await sse(one, { token }).answered();
+      await sse(one, { token, rooms: ["room:a"] }).answered();
       await io(one, { query: { token }, transports: ["websocket"] }).connected().catch(() => {});
       await io(one, { token }).connected().catch(() => {});
       await request(`${one.url}/no/such/path?token=${token}`);

@@ -23,7 +23,7 @@ suite("Redis", () => {
     const many = (node, from) => Array.from({ length: 50 }, (_, i) => () => published(node, n(from + i)));
     const run = async (tasks) => { for (const task of tasks) await task(); };
     await Promise.all([run(many(a, 1000)), run(many(b, 2000))]);
-    await socket.ask("say", "room:a", "by a client");
+    await socket.ask("say", "a", "by a client");
     await published(a, { room: "room:a", event: "v", data: 1, volatile: true });
     await Promise.all(clients.map((client) => client.event("v")));
     await published(a, { room: "room:a", event: "end", data: 1 });
@@ -122,6 +122,7 @@ suite("Redis", () => {
     assert.equal((await one.get("/socket/ping")).status, 503);
     assertError(await publish(one, n(1)), 503);
     assertError(await publish(one, n(1, { volatile: true })), 503);
+    assertError(await publish(one, { events: [n(1), n(1)] }), 503);
     assert.equal(await one.metric("roomcast_redis_up"), 0);
     await store.start();
     await until(() => one.answers("/health"), "ready by itself");
@@ -134,15 +135,18 @@ suite("Redis", () => {
     assert.equal(await one.metric("roomcast_redis_up"), 1);
   });
 
-  scenario("hanging in between: 503 in time, /health tells, clients stay, nothing answered 200 is lost", async ({ redis, node, ws }) => {
+  scenario("hanging in between: 503 in time, /health tells, clients stay, nothing answered 200 is lost", async ({ redis, node, ws, io }) => {
     const store = await redis();
     const one = await node({ redis: { url: store.url, timeout: "500ms" } });
     const client = await member(ws, one);
+    const socket = await (await io(one, { token: tokenFor("8") }).connected()).join("room:a");
     await published(one, n(1));
     store.signal("SIGSTOP");
     const asked = Date.now();
     assertError(await publish(one, n(2)), 503);
     assert.ok(Date.now() - asked < 3000, "after redis.timeout, not much later");
+    const [said] = await socket.ask("say", "a", "lost?");
+    assert.match(said.error?.code ?? "", /^[a-z_]+$/, "a client's event is not acknowledged as sent");
     await until(() => one.answers("/health", 503), "/health telling the truth");
     assert.equal((await one.get("/health/live")).status, 200);
     const ping = await one.get("/socket/ping");
@@ -155,7 +159,7 @@ suite("Redis", () => {
     const got = numbers(client);
     assert.deepEqual(got.filter((number) => number !== 2), [1, 3]);
     assert.ok(got.filter((number) => number === 2).length <= 1, "at most once");
-    assert.equal(client.end, undefined, "the client never noticed");
+    assert.deepEqual([client.end, socket.disconnects], [undefined, []], "the clients never noticed");
   });
 
   scenario("killed and started again with its append-only file: nothing answered 200 is lost, order is kept", async ({ redis, node, ws }) => {

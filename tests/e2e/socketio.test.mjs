@@ -19,7 +19,7 @@ suite("Socket.IO", () => {
       assert.deepEqual(await client.event("own"), ["a", 2, null, [true]]);
       assert.deepEqual(await client.ask("echo", 1, { two: "2" }, null), [1, { two: "2" }, null]);
       assert.deepEqual(await client.event("echoed"), [1, { two: "2" }, null]);
-      assert.deepEqual(await client.ask("leave", "room:a"), [{ ok: true }]);
+      assert.deepEqual(await client.ask("leave", "a"), [{ ok: true }]);
       await published(one, { room: "room:a", event: "after leaving", data: 1 });
       await published(one, { room: "user:7", event: "end", data: 1 });
       await client.event("end");
@@ -59,8 +59,8 @@ suite("Socket.IO", () => {
     const one = await node({
       socketio: { namespaces: ["/", "/chat"] },
       on: [
-        { namespace: "/", event: "join", join: "{0}", ack: [{ ok: true }] },
-        { namespace: "/chat", event: "join", join: "{0}", ack: [{ ok: true }] },
+        { namespace: "/", event: "join", join: "room:{0}", ack: [{ ok: true }] },
+        { namespace: "/chat", event: "join", join: "room:{0}", ack: [{ ok: true }] },
       ],
     });
     const main = await io(one, { token: tokenFor("7") }).connected();
@@ -104,7 +104,7 @@ suite("Socket.IO", () => {
     assert.deepEqual(Object.keys(error).sort(), ["code", "message"]);
     assert.match(error.code, /^[a-z_]+$/);
     assert.match(error.message, /no such event/);
-    const [refused] = await client.ask("join", "closed:1");
+    const [refused] = await client.ask("sneak", 1);
     assert.match(refused.error.message, /closed:1/);
     assert.equal(client.socket.connected, true, "a refused event is no reason to close");
   });
@@ -130,12 +130,13 @@ suite("Socket.IO", () => {
 
   scenario("/disconnect: `io server disconnect` and no reconnection", async ({ node, io }) => {
     const one = await node();
-    const clients = Object.values(TRANSPORTS).map((transports) => io(one, { token: tokenFor("7"), transports }));
+    const transports = Object.entries(TRANSPORTS);
+    const clients = transports.map(([name, list]) => Object.assign(io(one, { token: tokenFor("7"), transports: list }), { name }));
     await Promise.all(clients.map((client) => client.connected()));
     const answer = await command(one, "/disconnect", { user: "7" });
     assert.deepEqual([answer.status, answer.json()], [200, { sessions: 3 }]);
     for (const client of clients) {
-      assert.equal(await client.disconnected(), "io server disconnect");
+      assert.equal(await client.disconnected(), "io server disconnect", client.name);
       assert.equal(client.socket.active, false);
       assert.equal(client.connects, 1);
     }

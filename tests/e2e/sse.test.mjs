@@ -20,7 +20,7 @@ suite("Server-Sent Events", () => {
     assert.equal(client.events[0].lastEventId, offset);
   });
 
-  scenario("headers, the room of the user, no arguments, several lines, volatile", async ({ node, sse }) => {
+  scenario("headers, the automatic room of the user, no arguments, several lines, volatile", async ({ node, sse }) => {
     const one = await node();
     const client = await sse(one, { headers: { authorization: `Bearer ${tokenFor("7")}` }, rooms: ["room:a"] }).answered();
     assert.equal(client.status, 200);
@@ -76,11 +76,18 @@ suite("Server-Sent Events", () => {
     await lost.event("gap");
   });
 
+  scenario("a comment now and then keeps the stream open", async ({ node, sse }) => {
+    const one = await node({ socketio: { ping_interval: "200ms", ping_timeout: "200ms" } });
+    const client = await sse(one, { token: tokenFor("7"), rooms: ["room:a"] }).answered();
+    await until(() => client.body.split("\n").filter((line) => line.startsWith(":")).length >= 4, "four comments");
+    assert.ok(!client.ended, "nobody waits for an answer");
+  });
+
   scenario("an expired token and /disconnect end the response", async ({ node, sse }) => {
     const one = await node({ auth: { leeway: "0s" } });
-    const expiring = await sse(one, { token: tokenFor("7", { exp: Math.floor(Date.now() / 1000) + 2 }) }).answered();
+    const expiring = await sse(one, { token: tokenFor("7", { exp: Math.floor(Date.now() / 1000) + 2 }), rooms: ["room:a"] }).answered();
     assert.equal(expiring.status, 200);
-    const dropped = await sse(one, { token: tokenFor("8") }).answered();
+    const dropped = await sse(one, { token: tokenFor("8"), rooms: ["room:a"] }).answered();
     assert.deepEqual((await command(one, "/disconnect", { user: "8" })).json(), { sessions: 1 });
     await until(() => dropped.ended, "the end after /disconnect");
     await until(() => expiring.ended, "the end after the token's time");

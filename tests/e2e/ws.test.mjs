@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { until } from "./harness/deadline.mjs";
 import { command, published } from "./harness/publish.mjs";
+import { PING } from "./harness/raw.mjs";
 import { scenario, suite } from "./harness/scenario.mjs";
 import { tokenFor } from "./harness/token.mjs";
 
@@ -15,9 +16,8 @@ suite("plain WebSocket", () => {
     assert.equal(heartbeat, 25);
 
     client.send({ type: "join", room: "room:a", id: "j1" });
-    const joined = await client.message("joined");
-    assert.equal(joined.room, "room:a");
-    assert.equal(joined.id, "j1");
+    const joined = await client.message(({ id }) => id === "j1");
+    assert.deepEqual([joined.type, joined.room], ["joined", "room:a"]);
     assert.equal(typeof joined.offset, "string");
 
     const first = await published(one, { room: "room:a", event: "one", data: { n: 1 } });
@@ -80,13 +80,14 @@ suite("plain WebSocket", () => {
     const one = await node();
     const [sender, other] = [ws(one, { token: tokenFor("7") }), ws(one, { token: tokenFor("8") })];
     await Promise.all([sender, other].map(async (client) => (await client.welcomed()).join("room:a")));
-    const answer = await sender.ask({ type: "event", event: "say", args: ["room:a", { text: "hi" }] });
+    const answer = await sender.ask({ type: "event", event: "say", args: ["a", { text: "hi" }] });
     assert.deepEqual([answer.type, answer.data], ["ack", { ok: true }]);
     const said = await other.event("said");
     assert.deepEqual([said.room, said.args], ["room:a", ["7", { text: "hi" }]]);
     assert.deepEqual((await sender.ask({ type: "event", event: "echo", data: [1] })).data, [1]);
     assert.deepEqual((await sender.ask({ type: "event", event: "echo", args: [1, 2] })).args, [1, 2]);
-    assert.equal((await sender.ask({ type: "event", event: "no such event", data: 1 })).type, "error");
+    const refused = await sender.ask({ type: "event", event: "no such event", data: 1 });
+    assert.deepEqual([refused.type, Object.keys(refused.data.error)], ["ack", ["code", "message"]]);
     assert.deepEqual(sender.eventsOf("said"), [], "the caller does not get it unless asked");
   });
 
@@ -134,6 +135,19 @@ suite("plain WebSocket", () => {
     assert.equal(back.eventsOf("missed").length, joined.recovered ? 1 : 0, "recovered is the truth");
     const poison = await back.ask({ type: "join", room: "room:b", since: "poison" });
     assert.deepEqual([poison.type, poison.recovered ?? poison.code !== undefined], [poison.type, poison.type === "error"]);
+  });
+
+  scenario("pings: who answers stays, who does not is closed", async ({ node, ws, raw }) => {
+    const one = await node({ socketio: { ping_interval: "200ms", ping_timeout: "200ms" } });
+    const answers = await ws(one, { token: tokenFor("7") }).welcomed();
+    let pings = 0;
+    answers.socket.on("ping", () => (pings += 1));
+    const silent = raw(one);
+    await silent.upgrade(`/ws?token=${tokenFor("8")}`);
+    await silent.frame(PING);
+    assert.equal(await silent.closeCode(), 1001);
+    await until(() => pings >= 3, "three pings");
+    assert.equal(answers.end, undefined);
   });
 
   scenario("/disconnect closes with 4403", async ({ node, ws }) => {

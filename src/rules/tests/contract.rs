@@ -176,7 +176,9 @@ fn the_tokens_rooms_are_granted_besides_the_rules() {
     let rules =
         compiled(&[room("chat:<id>", JoinPolicy::Ask), room("x", JoinPolicy::Deny), room("y", JoinPolicy::Allow)], &[]);
     let me = Caller { granted: &|room| room != "chat:2", ..caller("7") };
-    assert!(matches!(rules.room("chat:1", &me), Verdict::Granted(Some((_, captures))) if *captures.0 == [Box::<str>::from("1")]));
+    assert!(
+        matches!(rules.room("chat:1", &me), Verdict::Granted(Some((_, captures))) if *captures.0 == [Box::<str>::from("1")])
+    );
     assert!(matches!(rules.room("chat:2", &me), Verdict::Ask(..)));
     assert!(matches!(rules.room("x", &me), Verdict::Granted(Some(_))));
     assert!(matches!(rules.room("y", &me), Verdict::Allow(..)));
@@ -194,16 +196,16 @@ fn auto_rooms_follow_from_the_token() {
         ],
         &[],
     );
-    let auto = |caller: &Caller<'_>| {
-        let auto = rules.auto_rooms(caller).unwrap();
-        let rooms: Vec<String> = auto.rooms.iter().map(|room| room.to_string()).collect();
-        (rooms.join(" "), auto.skipped.len())
-    };
-    assert_eq!(auto(&anonymous()), ("lobby".into(), 0));
-    assert_eq!(auto(&numeric("7")), ("lobby user:7".into(), 0));
-    let me = Caller { claims: r#"{"org":{"id":3},"teams":["a"]}"#, ..caller("7") };
-    assert_eq!(auto(&me), ("lobby user:7 tenant:3:all".into(), 1));
-    assert_eq!(auto(&Caller { claims: r#"{"org":{"id":""},"teams":null}"#, ..me }), ("lobby user:7".into(), 1));
+    let auto =
+        |caller: &Caller<'_>| rules.auto_rooms(caller).map(|rooms| rooms.join(" ")).map_err(|error| error.to_string());
+    assert_eq!(auto(&anonymous()), Ok("lobby".into()));
+    assert_eq!(auto(&numeric("7")), Ok("lobby user:7".into()));
+    let me = Caller { claims: r#"{"org":{"id":3}}"#, ..caller("7") };
+    assert_eq!(auto(&me), Ok("lobby user:7 tenant:3:all".into()));
+    assert_eq!(auto(&Caller { claims: r#"{"org":{"id":""}}"#, ..me }), Ok("lobby user:7".into()));
+    for teams in [r#"{"teams":null}"#, r#"{"teams":["a"]}"#, r#"{"teams":{"a":1}}"#] {
+        assert!(auto(&Caller { claims: teams, ..me }).unwrap_err().contains("teams"), "{teams}");
+    }
 }
 
 #[test]

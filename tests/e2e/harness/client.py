@@ -39,7 +39,7 @@ try:
 except socketio.exceptions.ConnectionError as error:
     tell("refused", str(error))
     sys.exit(3)
-tell("joined", client.call("join", "room:a", timeout=10))
+tell("joined", client.call("join", "a", timeout=10))
 tell("echo", *client.call("echo", (1, "é", {"a": None}), timeout=10))
 tell("binary echo", client.call("echo", b"\x00\xff", timeout=10))
 if not ended.wait(30):

@@ -32,7 +32,8 @@ export function toml(config) {
   return lines.join("\n") + "\n";
 }
 
-/** Rules that most tests use: own room by itself, `room:…` on request, `join`/`leave`/`echo`/`say` for clients. */
+/** Rules that most tests use: own room by itself, `room:…` on request, `join`/`leave`/`echo`/`say` for clients (they name
+ * the room without its `room:`, since a value in a room's name holds no colon), `sneak` into one that is closed. */
 const RULES = {
   rooms: [
     { match: "user:{user}", join: "auto" },
@@ -40,10 +41,11 @@ const RULES = {
     { match: "closed:*", join: "deny" },
   ],
   on: [
-    { event: "join", join: "{0}", ack: [{ ok: true }] },
-    { event: "leave", leave: "{0}", ack: [{ ok: true }] },
+    { event: "join", join: "room:{0}", ack: [{ ok: true }] },
+    { event: "leave", leave: "room:{0}", ack: [{ ok: true }] },
+    { event: "sneak", join: "closed:{0}" },
     { event: "echo", reply: { event: "echoed", args: ["{args}"] }, ack: ["{args}"] },
-    { event: "say", emit: [{ room: "{0}", event: "said", args: ["{user}", "{1}"] }], ack: [{ ok: true }] },
+    { event: "say", emit: [{ room: "room:{0}", event: "said", args: ["{user}", "{1}"] }], ack: [{ ok: true }] },
   ],
 };
 
@@ -52,7 +54,7 @@ export function configure(overrides = {}) {
   const base = {
     auth: { secret: SECRET },
     publish: { keys: [KEY] },
-    shutdown: { pause: "0s", drain: "100ms", timeout: "5s" },
+    shutdown: { pause: "0s", drain: "100ms", timeout: "1s" },
     limits: { events_per_second: 100_000 },
     ...RULES,
   };

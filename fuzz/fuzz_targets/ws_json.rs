@@ -1,0 +1,20 @@
+//! The messages of `/ws`: what is accepted is bounded, and its id and arguments are echoed as valid JSON.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use roomcast::protocol::json::{self, ClientMessage};
+
+fuzz_target!(|text: &str| {
+    match json::parse(text) {
+        Ok(ClientMessage::Event { args, id: Some(id), .. }) => {
+            assert!(id.get().len() <= json::MAX_ID);
+            let answer = json::ack(&id, &args);
+            assert!(answer.contains(id.get()));
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let answer = json::error(error.code(), &error.to_string(), error.id.as_deref());
+            assert!(answer.len() < 2000 && answer.ends_with('}'), "{answer}");
+        }
+    }
+});
