@@ -8,6 +8,7 @@ pub mod client;
 pub mod close;
 pub mod cluster;
 pub mod config;
+pub mod demo;
 pub mod draft;
 pub mod event;
 pub mod http;

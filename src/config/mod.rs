@@ -161,7 +161,8 @@ impl Config {
         }
     }
 
-    fn is_given(&self, slot: &str) -> bool {
+    /// Whether a source says this key (`listen`, `redis.url`), be it the default's value.
+    pub fn is_given(&self, slot: &str) -> bool {
         self.places.contains_key(slot)
     }
 

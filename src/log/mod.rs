@@ -107,7 +107,7 @@ impl fmt::Display for AppendError {
         match self {
             Self::Unavailable(why) => write!(f, "the log is not reachable: {why}; try again"),
             Self::Overloaded => f.write_str("this node is behind with delivering; try again in a second"),
-            Self::Refused(why) => write!(f, "Redis refused the event: {why}"),
+            Self::Refused(why) => write!(f, "the log refused the event: {why}"),
         }
     }
 }
