@@ -100,7 +100,7 @@ mod tests {
             auth: "{}",
             granted: &nothing,
         };
-        let auto = rules.auto_rooms(&caller).unwrap().rooms;
+        let auto = rules.auto_rooms(&caller).unwrap();
         assert_eq!(auto.iter().map(|room| &**room).collect::<Vec<_>>(), ["user:ada", "room:lobby"]);
         assert!(matches!(rules.room("room:other", &caller), Verdict::Allow(..)));
         for refused in ["user:grace", "other", "room:a:b"] {

@@ -8,6 +8,9 @@ use crate::log::{AppendError, Appended, Beginning, EventLog, LogStatus, Pending,
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
+/// Health asks a few at a time; more that wait come from callers that do not.
+const MOST_PROBES: usize = 10_000;
+
 /// Bounds of a [`MemoryLog`].
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryLimits {
@@ -77,17 +80,18 @@ impl MemoryLog {
         answers
     }
 
-    fn probe_now(&self, id: Id) {
+    fn probe_now(&self, id: Id) -> Result<(), AppendError> {
         let mut state = self.state();
         let was_idle = state.queue.is_empty();
-        // Health asks a few at a time; a queue of probes can only be a caller that does not wait.
-        if state.queue.probes.len() < 10_000 {
-            state.queue.probes.push(id);
+        if state.queue.probes.len() >= MOST_PROBES {
+            return Err(AppendError::Overloaded);
         }
+        state.queue.probes.push(id);
         drop(state);
         if was_idle {
             self.waiting.notify_one();
         }
+        Ok(())
     }
 
     /// Everything waiting, and the position up to which that is everything.
@@ -136,10 +140,7 @@ impl EventLog for MemoryLog {
     }
 
     fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>> {
-        Box::pin(async move {
-            self.probe_now(id);
-            Ok(())
-        })
+        Box::pin(async move { self.probe_now(id) })
     }
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> Pending<'static, ()> {

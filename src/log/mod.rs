@@ -57,7 +57,8 @@ pub struct Beginning {
 /// Who takes what the tail brings. Called in log order, from the control thread.
 pub trait Sink: Send + Sync + 'static {
     /// Called once before any other.
-    /// Called again when continuity was lost (the epoch differs): everybody must be told.
+    /// Called again when continuity was lost, and everybody must be told: the epoch differs, or it is the same and
+    /// this node alone missed entries that were trimmed before it could read them.
     fn begin(&self, beginning: Beginning);
 
     /// The next events. Completes when the hub has room for more, so a full hub slows the tail.
