@@ -5,7 +5,7 @@ mod rules;
 
 use crate::auth::config::AuthConfig;
 use crate::auth::sign;
-use crate::config::Config;
+use crate::config::{Config, url_of};
 use crate::http::Page;
 use crate::http::config::{CorsConfig, ListenConfig, PublishConfig};
 use crate::log::config::RedisConfig;
@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::RngCore as _;
 use serde_json::{Map, Value, json};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The user of the printed token, and the two of the page.
@@ -105,35 +105,25 @@ fn facts(config: &Config, people: &[Value]) -> Value {
 impl Demo {
     /// What to print once the node listens on `address`.
     pub fn banner(&self, address: SocketAddr) -> String {
-        let address = SocketAddr::new(reachable(address.ip()), address.port());
-        let body = json!({
-            "room": rules::ROOM,
-            "event": "message",
-            "data": { "name": "your backend", "text": "Hello from the terminal" },
-        });
+        let url = url_of(address);
+        let body = format!(
+            r#"{{"room":"{}","event":"message","data":{{"name":"your backend","text":"Hello from the terminal"}}}}"#,
+            rules::room()
+        );
         let (token, key) = (&self.token, &self.key);
         format!(
             "\
 roomcast demo: a chat of two, without Redis. Ctrl-C ends it, and nothing is kept.
 
-  Open this:                   http://{address}/
+  Open {url}/
 
   Publish as a backend would:
-    curl -sS -w '\\n' -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}' http://{address}/publish
+    curl -sS -w '\\n' -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}' {url}/publish
 
-  Connect a client of your own: io(\"http://{address}\", {{ auth: {{ token }} }}) with this token:
+  Connect a client of your own: io(\"{url}\", {{ auth: {{ token }} }}) with this token:
     {token}
 "
         )
-    }
-}
-
-/// An address that a browser on this machine can open.
-fn reachable(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
     }
 }
 

@@ -3,8 +3,13 @@
 use crate::rules::config::{EmitTemplate, JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
 use serde_json::{Value, json};
 
-/// The room of the page, which everybody is in from the start.
-pub(super) const ROOM: &str = "room:lobby";
+/// What clients call the room of the page, which everybody is in from the start.
+pub(super) const ROOM: &str = "lobby";
+
+/// The same room as a publisher names it.
+pub(super) fn room() -> String {
+    format!("room:{ROOM}")
+}
 
 /// A room of its own for each user, the lobby, and any `room:…` on request. Everything else is refused.
 pub(super) fn rooms() -> Vec<RoomRuleConfig> {
@@ -15,16 +20,16 @@ pub(super) fn rooms() -> Vec<RoomRuleConfig> {
         joined: None,
         left: None,
     };
-    vec![rule("user:{user}", JoinPolicy::Auto), rule(ROOM, JoinPolicy::Auto), rule("room:<name>", JoinPolicy::Allow)]
+    vec![rule("user:{user}", JoinPolicy::Auto), rule(&room(), JoinPolicy::Auto), rule("room:<name>", JoinPolicy::Allow)]
 }
 
 /// Messages and typing, and the words by which clients learn of each other.
 pub(super) fn on() -> Vec<OnRuleConfig> {
     let here = || json!({ "session": "{session}", "user": "{user}", "name": "{claims.name}" });
-    let there = "{0.room}";
+    let there = "room:{0.room}";
     vec![
-        OnRuleConfig { emit: vec![to(ROOM, "joined", here())], ..event("connection") },
-        OnRuleConfig { emit: vec![to(ROOM, "gone", here())], ..event("disconnect") },
+        OnRuleConfig { emit: vec![to(&room(), "joined", here())], ..event("connection") },
+        OnRuleConfig { emit: vec![to(&room(), "gone", here())], ..event("disconnect") },
         answered(OnRuleConfig { join: vec![there.into()], emit: vec![to(there, "joined", here())], ..event("join") }),
         answered(OnRuleConfig { leave: vec![there.into()], emit: vec![to(there, "gone", here())], ..event("leave") }),
         OnRuleConfig { emit: vec![to(there, "here", here())], ..event("here") },
@@ -102,7 +107,7 @@ mod tests {
             assert!(matches!(rules.room(refused, &caller), Verdict::NoRule), "{refused}");
         }
 
-        let args = Args::list(r#"[{"room":"room:lobby","text":"hi <b>"}]"#).unwrap();
+        let args = Args::list(r#"[{"room":"lobby","text":"hi <b>"}]"#).unwrap();
         let call = Call { caller: &caller, args: &args };
         let rule = rules.on("/", "message").unwrap();
         let sent = rule.emits(&call).unwrap();
@@ -111,7 +116,7 @@ mod tests {
         assert_eq!(sent[0].message.args.as_array(), r#"[{"name":"Ada","text":"hi <b>","user":"ada"}]"#);
         assert_eq!(rule.ack(&call).unwrap().unwrap().as_array(), r#"[{"ok":true}]"#);
 
-        let typing = Args::list(r#"[{"room":"room:lobby","typing":true}]"#).unwrap();
+        let typing = Args::list(r#"[{"room":"lobby","typing":true}]"#).unwrap();
         let sent = rules.on("/", "typing").unwrap().emits(&Call { args: &typing, ..call }).unwrap();
         assert!(sent[0].volatile && !sent[0].include_caller);
         assert_eq!(sent[0].message.args.as_array(), r#"[{"name":"Ada","typing":true,"user":"ada"}]"#);
