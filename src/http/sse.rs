@@ -1,8 +1,8 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
 
-use crate::client::{admit, membership, resume};
+use crate::client::{actions, admit, membership, resume};
 use crate::close::CloseReason;
-use crate::event::{Offset, Room};
+use crate::event::{MAIN_NAMESPACE, Offset, Room};
 use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
 use crate::http::keys::bearer;
@@ -63,6 +63,7 @@ pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, pee
         return refuse(shard, key, StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
     begin(shard, key, session, &rooms, last_event_id(request.headers()));
+    actions::run_connection(shard, session, MAIN_NAMESPACE).await;
     stream(shard, key)
 }
 

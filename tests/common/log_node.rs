@@ -118,7 +118,8 @@ impl Node {
     }
 
     pub fn redis_with(url: &str, prefix: &str, recovery: RecoveryConfig, timeout: Duration) -> Self {
-        let config = RedisConfig { url: Some(Secret::new(url)), prefix: prefix.into(), timeout, ..RedisConfig::default() };
+        let config =
+            RedisConfig { url: Some(Secret::new(url)), prefix: prefix.into(), timeout, ..RedisConfig::default() };
         let metrics = Arc::new(Metrics::new("0").unwrap());
         Self::run(RedisLog::new(&config, &recovery, LIMITS, metrics.clone()).unwrap(), metrics)
     }
