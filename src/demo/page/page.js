@@ -4,7 +4,6 @@
 (() => {
   const TYPING_EVERY_MS = 1500;
   const TYPING_SHOWN_MS = 3000;
-  const BADGES = { live: "live", reconnecting: "reconnecting", offline: "offline" };
 
   const demo = JSON.parse(document.getElementById("demo").textContent);
 
@@ -45,9 +44,9 @@
         if (socket.active) return this.show("reconnecting");
         // Refused by the server, so the client does not try again: most likely this page is of an earlier demo.
         this.note(`Refused: ${error.message}. If the demo was started again, reload this page.`);
-        this.show("offline");
+        this.giveUp();
       });
-      socket.io.on("reconnect_failed", () => this.show("offline"));
+      socket.io.on("reconnect_failed", () => this.giveUp());
       socket.on("message", ({ user, name, text }) => this.said(user, name, text));
       socket.on("typing", ({ name, typing }) => this.showTyping(name, typing));
       socket.on("joined", ({ session, name }) => {
@@ -74,6 +73,11 @@
       this.show(this.isOff || !this.socket.active ? "offline" : "reconnecting");
     }
 
+    giveUp() {
+      this.isOff = true;
+      this.show("offline");
+    }
+
     /** Offline and online again. Offline is a lost connection, not a goodbye: the session can be taken up again. */
     flip() {
       this.isOff = !this.isOff;
@@ -88,12 +92,13 @@
         this.socket.disconnect();
         this.show("offline");
       }
-      this.toggle.textContent = this.isOff ? "Go online" : "Go offline";
     }
 
+    /** `live`, `reconnecting` or `offline`. */
     show(state) {
+      this.toggle.textContent = state === "offline" ? "Go online" : "Go offline";
       this.badge.dataset.state = state;
-      this.badge.textContent = BADGES[state];
+      this.badge.textContent = state;
     }
 
     send() {
