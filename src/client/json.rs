@@ -32,6 +32,9 @@ pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, message: ClientMessag
             admit::turn_away(shard, key);
         }
         (ClientMessage::Join { room, since, id }, Some(session)) => {
+            if let Some(after) = since.as_deref().and_then(Offset::parse) {
+                shard.catch_up_with(after).await;
+            }
             join(shard, key, session, room.into(), since.as_deref(), id.as_deref());
         }
         (ClientMessage::Leave { room, id }, Some(session)) => {

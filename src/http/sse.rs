@@ -62,7 +62,11 @@ pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, pee
     if rooms.is_empty() {
         return refuse(shard, key, StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
-    begin(shard, key, session, &rooms, last_event_id(request.headers()));
+    let since = last_event_id(request.headers());
+    if let Some(after) = since.and_then(Offset::parse) {
+        shard.catch_up_with(after).await;
+    }
+    begin(shard, key, session, &rooms, since);
     actions::run_connection(shard, session, MAIN_NAMESPACE).await;
     stream(shard, key)
 }
