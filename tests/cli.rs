@@ -1,5 +1,7 @@
 //! The program as its users run it: exit codes, what goes to stdout, and that secrets stay secret.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;

@@ -1,5 +1,7 @@
 //! The configuration as its users meet it: which source wins, and what they are told when something is wrong.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use roomcast::config::{Config, Environment, Flags, Mistake, Purpose};
 use roomcast::rules::config::JoinPolicy;
 use std::path::{Path, PathBuf};

@@ -108,7 +108,8 @@ fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Ro
         }
         Some(Err(reason)) => {
             shard.node.metrics.gap(reason, 1);
-            let block = sse::gap_block(reason);
+            // With an id, so that a reconnect does not meet the same gap again.
+            let block = sse::gap_block_at(reason, &hub.position);
             hub.push(key, Frame::Raw(block));
         }
         None => {}
