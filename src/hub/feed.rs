@@ -57,6 +57,10 @@ impl Sink for Feed {
         })
     }
 
+    fn has_room(&self) -> bool {
+        self.node.shards().iter().all(|shard| shard.has_room(MOST_BACKLOG))
+    }
+
     fn caught_up(&self, position: Position) {
         let mut window = self.node.window.write().unwrap_or_else(PoisonError::into_inner);
         window.advance(position);

@@ -64,6 +64,9 @@ pub trait Sink: Send + Sync + 'static {
     /// The next events. Completes when the hub has room for more, so a full hub slows the tail.
     fn deliver(&self, batch: Batch) -> Pending<'_, ()>;
 
+    /// Whether [`Sink::deliver`] would complete at once, as long as nobody else delivers.
+    fn has_room(&self) -> bool;
+
     /// The tail has delivered everything up to here: proof of progress. The position may be past the last event,
     /// where probes and malformed entries lie.
     fn caught_up(&self, position: Position);

@@ -83,6 +83,10 @@ impl Sink for Recorder {
         Box::pin(std::future::ready(()))
     }
 
+    fn has_room(&self) -> bool {
+        true
+    }
+
     fn caught_up(&self, _: Position) {
         self.change(|seen| seen.caught_up += 1);
     }
