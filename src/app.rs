@@ -27,6 +27,9 @@ use tokio::task::JoinSet;
 /// Rooms that one event may name in `rooms`, and in `except`.
 const ROOMS_PER_EVENT: usize = 100;
 
+/// Ended sessions whose `disconnect` rules go into one append.
+const ENDED_AT_ONCE: usize = 256;
+
 /// What is to be run.
 pub struct Launch {
     /// The checked configuration.
@@ -101,6 +104,8 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     let feed: Arc<dyn Sink> = Feed::new(node.clone());
     running.spawn(node.log.clone().run(feed));
     running.spawn(node.auth.clone().run());
+    // The embedded log begins here, before anybody can connect.
+    tokio::task::yield_now().await;
     let (stop, stopped) = watch::channel(false);
     public.accept(&api, &stopped);
     // Whoever looks after the node wants to see it drain: this door closes with the shards.
@@ -189,8 +194,9 @@ fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<std::thread::JoinH
         let thread = shard::spawn(index, node.clone(), end, |shard, mut ended| {
             let shard = shard.clone();
             tokio::task::spawn_local(async move {
-                while let Some(session) = ended.recv().await {
-                    actions::run_disconnect(&shard, session).await;
+                let mut waiting = Vec::new();
+                while ended.recv_many(&mut waiting, ENDED_AT_ONCE).await > 0 {
+                    actions::run_disconnects(&shard, std::mem::take(&mut waiting)).await;
                 }
             });
         });

@@ -52,7 +52,6 @@ reasons! {
     Replaced, "replaced", Some(4409), None, "The same session came back on a new connection.";
     Disconnected, "disconnected", Some(4403), None, "The backend asked for it by `/disconnect`.";
     Draining, "draining", Some(1001), SOON, "This node is shutting down.";
-    Upgraded, "upgrade_failed", None, NOW, "A WebSocket that was to take over a polling session and did not.";
     LogReset, "log_reset", Some(1001), SOON, "The log lost accepted entries; clients start anew.";
 }
 

@@ -193,19 +193,30 @@ pub async fn run_connection(shard: &Rc<Shard>, key: SessionKey, namespace: &str)
     }
 }
 
-/// Carries out the `disconnect` rule of a session that is gone: only its emits can still mean something.
-pub async fn run_disconnect(shard: &Rc<Shard>, ended: Ended) {
-    let namespace = &shard.node.namespaces[usize::from(ended.session.namespace)];
-    let Some(rule) = shard.node.rules.disconnect(namespace) else { return };
-    let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
-    // As Socket.IO words it: `transport close`, `ping timeout`.
-    let reason = format!("[\"{}\"]", ended.reason.label().replace('_', " "));
-    let done = match plan(shard, &ended.session, rule, &Args::trusted(reason, 1), inside, Outside::Skip) {
-        Ok(plan) => append(shard, plan.drafts).await,
-        Err(error) => Err(error),
-    };
-    if let Err(error) = done {
-        shard.node.metrics.refused(Source::Client, error.code());
-        tracing::warn!(%error, %namespace, "the disconnect rule failed");
+/// Carries out the `disconnect` rules of sessions that are gone, with one append for all: only their emits can still
+/// mean something.
+pub async fn run_disconnects(shard: &Rc<Shard>, ended: Vec<Ended>) {
+    let count = ended.len();
+    let mut drafts = Vec::new();
+    for ended in ended {
+        let namespace = &shard.node.namespaces[usize::from(ended.session.namespace)];
+        let Some(rule) = shard.node.rules.disconnect(namespace) else { continue };
+        let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
+        // As Socket.IO words it: `transport close`, `ping timeout`.
+        let reason = format!("[\"{}\"]", ended.reason.label().replace('_', " "));
+        match plan(shard, &ended.session, rule, &Args::trusted(reason, 1), inside, Outside::Skip) {
+            Ok(plan) => drafts.extend(plan.drafts),
+            Err(error) => failed_disconnect(shard, &error),
+        }
     }
+    if let Err(error) = append(shard, drafts).await {
+        failed_disconnect(shard, &error);
+    }
+    let mut hub = shard.hub.borrow_mut();
+    hub.farewells = hub.farewells.saturating_sub(count);
+}
+
+fn failed_disconnect(shard: &Shard, error: &ActionError) {
+    shard.node.metrics.refused(Source::Client, error.code());
+    tracing::warn!(%error, "a disconnect rule failed");
 }

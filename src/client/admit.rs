@@ -2,7 +2,7 @@
 
 use crate::auth::identity::Identity;
 use crate::close::CloseReason;
-use crate::event::Room;
+use crate::event::{Position, Room};
 use crate::hub::feed::unix_ms;
 use crate::hub::shard::Shard;
 use crate::id::Id;
@@ -26,14 +26,24 @@ pub struct Newcomer {
 
 /// Runs `act` with the rules' view of a session.
 pub fn with_caller<T>(session: &Session, namespace: &str, act: impl FnOnce(&Caller<'_>) -> T) -> T {
-    let id = session.id.to_string();
-    let granted = |room: &str| session.identity.grants.allows(room);
+    with_identity(&session.identity, session.auth.as_deref(), &session.id.to_string(), namespace, act)
+}
+
+/// Runs `act` with the rules' view of a client that has no session yet.
+pub fn with_identity<T>(
+    identity: &Identity,
+    auth: Option<&str>,
+    session: &str,
+    namespace: &str,
+    act: impl FnOnce(&Caller<'_>) -> T,
+) -> T {
+    let granted = |room: &str| identity.grants.allows(room);
     act(&Caller {
-        user: session.identity.user.as_ref().map(|user| UserRef { text: user.as_str(), is_number: user.is_number() }),
-        claims: &session.identity.claims,
-        session: &id,
+        user: identity.user.as_ref().map(|user| UserRef { text: user.as_str(), is_number: user.is_number() }),
+        claims: &identity.claims,
+        session,
         namespace,
-        auth: session.auth.as_deref().unwrap_or("{}"),
+        auth: auth.unwrap_or("{}"),
         granted: &granted,
     })
 }
@@ -49,6 +59,8 @@ impl Newcomer {
             identity: self.identity,
             auth: self.auth,
             start: shard.hub.borrow().position,
+            expires: 0,
+            last: Position::default(),
             mark: 0,
         })
     }
@@ -67,7 +79,7 @@ pub fn first_rooms(shard: &Shard, session: &Session) -> Result<Vec<Room>, Templa
 
 /// Puts a session with its rooms into the hub.
 pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> SessionKey {
-    let (connection, namespace) = (session.connection, session.namespace);
+    let namespace = session.namespace;
     let expires = session.identity.expires;
     let mut hub = shard.hub.borrow_mut();
     let key = hub.admit(session);
@@ -77,16 +89,19 @@ pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> Sessio
         }
     }
     drop(hub);
-    watch_expiry(shard, connection, expires);
+    watch_expiry(shard, key, expires);
     key
 }
 
 /// Closes the connection when the token ends. A token that was accepted in its leeway ends with the leeway.
-pub fn watch_expiry(shard: &Rc<Shard>, connection: ConnectionKey, expires: Option<u64>) {
+pub fn watch_expiry(shard: &Rc<Shard>, key: SessionKey, expires: Option<u64>) {
     let Some(expires) = expires else { return };
     let leeway = if expires.saturating_mul(1000) <= unix_ms() { shard.node.auth.leeway() + 1 } else { 0 };
     let at = shard.at_unix(expires.saturating_add(leeway));
     let mut hub = shard.hub.borrow_mut();
+    let Some(session) = hub.sessions.get_mut(key) else { return };
+    session.expires = at;
+    let connection = session.connection;
     if let Some(connection) = hub.connections.get_mut(connection) {
         let timers = &mut connection.timers;
         timers.expires = if timers.expires == 0 { at } else { timers.expires.min(at) };

@@ -3,16 +3,18 @@
 use crate::client::socketio::{default_ack, unruled};
 use crate::client::{actions, admit, is_open, membership, resume};
 use crate::close::CloseReason;
-use crate::event::{Args, MAIN_NAMESPACE, Offset, Room};
+use crate::event::{Args, Event, MAIN_NAMESPACE, Offset, Room};
 use crate::hub::feed::unix_ms;
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::metrics::Protocol;
 use crate::protocol::json::{self, ClientMessage};
+use crate::protocol::websocket::text_frame;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
 use serde_json::value::RawValue;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Where `/ws` and SSE sessions live.
 pub fn main_namespace(shard: &Shard) -> u16 {
@@ -26,6 +28,12 @@ pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, message: ClientMessag
     match (message, session) {
         (ClientMessage::Ping, _) => shard.hub.borrow_mut().push_json(key, &json::pong()),
         (ClientMessage::Auth { token }, None) => authenticate(shard, key, Some(&token)).await,
+        (ClientMessage::Auth { token }, Some(session)) if is_anonymous(shard, session) => {
+            // Let in without a token, it now says who it is: another session begins.
+            let now = shard.now();
+            shard.hub.borrow_mut().dismiss(session, CloseReason::ClientClose, now);
+            authenticate(shard, key, Some(&token)).await;
+        }
         (ClientMessage::Auth { token }, Some(session)) => refresh(shard, key, session, &token).await,
         (_, None) => {
             error(shard, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
@@ -45,6 +53,10 @@ pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, message: ClientMessag
             on_event(shard, key, session, &event, &args, id.as_deref()).await;
         }
     }
+}
+
+fn is_anonymous(shard: &Shard, session: SessionKey) -> bool {
+    shard.hub.borrow().sessions.get(session).is_some_and(|session| session.identity.user.is_none())
 }
 
 /// Tells the client what was wrong with a message.
@@ -110,14 +122,16 @@ async fn refresh(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, tok
             return super::fail(shard, key, CloseReason::Refused);
         }
         entry.identity = identity;
+        entry.expires = 0;
         if let Some(connection) = hub.connections.get_mut(key) {
             connection.timers.expires = 0;
         }
     }
-    admit::watch_expiry(shard, key, expires);
+    admit::watch_expiry(shard, session, expires);
     welcome(shard, key, session);
 }
 
+/// Joins a room; with `since`, what the client missed follows the answer.
 fn join(
     shard: &Rc<Shard>,
     key: ConnectionKey,
@@ -130,34 +144,52 @@ fn join(
     if let Err(refused) = membership::check(shard, session, &rooms) {
         return error(shard, key, refused.code(), &refused.to_string(), id);
     }
-    let Some(own) = shard.hub.borrow().sessions.get(session).map(|session| session.id) else { return };
-    let replay = since.map(|since| {
-        let missed = match Offset::parse(since) {
-            Some(after) => resume::missed(shard, after, main_namespace(shard), &rooms, &own).map_err(|gap| gap.code()),
-            None => Err("bad_offset"),
-        };
+    let missed = since.map(|since| {
+        let missed = missed(shard, key, session, &rooms, since);
         shard.node.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
-        missed.ok()
+        missed
     });
     membership::join(shard, session, &rooms);
+    let [room] = &rooms;
     let mut hub = shard.hub.borrow_mut();
     // What is replayed comes behind this message, so until then the client's resume point is still its own.
-    let offset = match (&replay, since) {
-        (Some(Some(_)), Some(since)) => since.to_owned(),
-        _ => hub.position.to_string(),
+    let offset = match (&missed, since) {
+        (Some(Ok(_)), Some(since)) => Some(since.to_owned()),
+        // Before the log began there is no place in it.
+        _ => (hub.position != Offset::default()).then(|| hub.position.to_string()),
     };
-    let recovered = replay.as_ref().map(Option::is_some);
-    hub.push_json(key, &json::joined(&rooms[0], Some(&offset), recovered, id));
-    for event in replay.flatten().into_iter().flatten() {
-        let first = event.draft.rooms.first() == Some(&rooms[0]);
-        hub.push(
-            key,
-            match first {
-                true => Frame::event(event),
-                false => Frame::Raw(crate::protocol::websocket::text_frame(&json::event(&event, &rooms[0]))),
-            },
-        );
+    let recovered = missed.as_ref().map(Result::is_ok);
+    hub.push_json(key, &json::joined(room, offset.as_deref(), recovered, id));
+    let frames = missed.and_then(Result::ok).into_iter().flatten().map(|event| match event.draft.rooms.first() {
+        Some(first) if first == room => Frame::event(event),
+        _ => Frame::Raw(text_frame(&json::event(&event, room))),
+    });
+    hub.replay(key, frames);
+}
+
+/// What a room had after `since`, as far as the client did not get it live.
+fn missed(
+    shard: &Shard,
+    key: ConnectionKey,
+    session: SessionKey,
+    rooms: &[Room; 1],
+    since: &str,
+) -> Result<Vec<Arc<Event>>, &'static str> {
+    let after = Offset::parse(since).ok_or("bad_offset")?;
+    let (own, start, inside) = {
+        let hub = shard.hub.borrow();
+        if hub.is_replaying(key) {
+            return Err("still_replaying");
+        }
+        let own = hub.sessions.get(session).ok_or("gone")?;
+        (own.id, own.start.position, hub.rooms.contains(session, own.namespace, &rooms[0]))
+    };
+    // In its automatic rooms the client is live from its start.
+    let up_to = inside.then_some(start);
+    if up_to.is_some_and(|up_to| after.position >= up_to) {
+        return Ok(Vec::new());
     }
+    resume::missed(shard, after, up_to, main_namespace(shard), rooms, &own).map_err(|gap| gap.code())
 }
 
 async fn on_event(

@@ -21,19 +21,16 @@ use std::task::{Context, Waker};
 
 /// Takes one packet of a connection. Packets are worked on in their order: while one waits (for a key set, for the
 /// log), later ones wait behind it, within bounds.
-pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Inbound, size: usize) {
-    let now = shard.now();
+pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Inbound) {
+    if !take_turn(shard, key) {
+        return;
+    }
     {
+        let now = shard.now();
         let mut hub = shard.hub.borrow_mut();
         let Some(connection) = hub.connections.get_mut(key) else { return };
-        if connection.closing.is_some() {
-            return;
-        }
-        if !connection.bucket.take(now, shard.node.limits.events_per_second) {
-            return hub.close(key, CloseReason::RateLimit, now);
-        }
         if let Some(inbox) = &mut connection.inbox {
-            if !inbox.push(packet, size, shard.node.socketio.max_payload) {
+            if !inbox.push(packet, shard.node.socketio.max_payload) {
                 hub.close(key, CloseReason::RateLimit, now);
             }
             return;
@@ -45,6 +42,20 @@ pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Inbound, size: usi
     if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
         tokio::task::spawn_local(work);
     }
+}
+
+/// Counts a message against the connection's rate; `false` when the connection is closing, for this or another reason.
+pub fn take_turn(shard: &Shard, key: ConnectionKey) -> bool {
+    let now = shard.now();
+    let mut hub = shard.hub.borrow_mut();
+    let Some(connection) = hub.connections.get_mut(key).filter(|connection| connection.closing.is_none()) else {
+        return false;
+    };
+    let allowed = connection.bucket.take(now, shard.node.limits.events_per_second);
+    if !allowed {
+        hub.close(key, CloseReason::RateLimit, now);
+    }
+    allowed
 }
 
 /// Works on a packet, then on those that came meanwhile.

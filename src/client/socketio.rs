@@ -72,7 +72,7 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
     };
     // Taking over a session from another shard may have taken a moment.
     if !is_open(shard, key, Protocol::SocketIo) {
-        return;
+        return resumed.into_iter().for_each(|resumed| resume::put_back(shard, resumed));
     }
     let session = match resumed {
         Some(resumed) => resume::continue_session(shard, newcomer, resumed, &namespace),

@@ -10,6 +10,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use tokio::sync::Notify;
 
 /// Which listener a connection came in on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Caller {
     pub peer: IpAddr,
     /// Where a handler leaves what an upgraded socket becomes.
     pub slot: Slot,
+    /// Ends the connection of a stream that nobody reads.
+    pub cut: Rc<Notify>,
 }
 
 /// Answers one request.
@@ -82,7 +85,7 @@ async fn for_clients(
         _ if engine_path => engine::serve(api, shard, request, peer, slot, &origin).await,
         _ if request.method() != Method::GET => method_not_allowed("GET"),
         "/ws" => ws::serve(api, request, peer, slot, &origin),
-        _ => sse::serve(api, shard, request, peer, &origin).await,
+        _ => sse::serve(api, shard, request, caller, &origin).await,
     };
     origin.mark(&mut response);
     response

@@ -13,11 +13,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::Domain;
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -100,9 +102,13 @@ impl Listener {
             shard.run(move |shard| {
                 let shard = shard.clone();
                 tokio::task::spawn_local(async move {
+                    let listener = match TcpListener::from_std(socket) {
+                        Ok(listener) => listener,
+                        Err(error) => return tracing::error!(%error, "a listener could not be registered"),
+                    };
                     tokio::select! {
-                        () = accept(&shard, &api, socket, door) => {}
-                        _ = stop.wait_for(|stop| *stop) => {}
+                        () = accept(&shard, &api, &listener, door) => {}
+                        _ = stop.wait_for(|stop| *stop) => accept_rest(&shard, &api, &listener, door).await,
                     }
                 });
             });
@@ -123,11 +129,7 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 }
 
 /// Accepts on one shard.
-async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, socket: StdListener, door: Door) {
-    let listener = match TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, "a listener could not be registered"),
-    };
+async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, door: Door) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -141,9 +143,18 @@ async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, socket: StdListener, door: Do
     }
 }
 
+/// What the kernel accepted for a listener before it closes; else those clients would see a reset.
+async fn accept_rest(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, door: Door) {
+    let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
+    while let Poll::Ready(Ok((stream, peer))) = next().await {
+        drop(tokio::task::spawn_local(serve(shard.clone(), api.clone(), stream, peer, door)));
+    }
+}
+
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
 async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, door: Door) {
-    let caller = Rc::new(Caller { door, peer: peer.ip(), slot: Rc::new(RefCell::new(None)) });
+    let caller =
+        Rc::new(Caller { door, peer: peer.ip(), slot: Rc::new(RefCell::new(None)), cut: Rc::new(Notify::new()) });
     let service = service_fn(|request: Request<Incoming>| {
         let (api, shard, caller) = (api.clone(), shard.clone(), caller.clone());
         async move {
@@ -161,9 +172,13 @@ async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketA
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MOST_HEAD)
         .max_headers(MOST_HEADERS)
-        .pipeline_flush(true)
         .serve_connection(TokioIo::new(stream), service);
-    match connection.without_shutdown().await {
+    let ended = tokio::select! {
+        ended = connection.without_shutdown() => ended,
+        // A stream whose reader takes nothing any more: hyper would wait for it for ever.
+        () = caller.cut.notified() => return,
+    };
+    match ended {
         Ok(parts) => {
             if let Some(intent) = caller.slot.borrow_mut().take() {
                 carry_on(&shard, intent, parts.io.into_inner(), parts.read_buf);

@@ -7,6 +7,7 @@ use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
+use crate::http::routes::Caller;
 use crate::http::{Api, ws};
 use crate::hub::feed::unix_ms;
 use crate::hub::shard::Shard;
@@ -19,11 +20,16 @@ use crate::transport::sse::SseBody;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
-use std::net::IpAddr;
 use std::rc::Rc;
 
 /// One request.
-pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, peer: IpAddr, origin: &Origin) -> Reply {
+pub async fn serve(
+    api: &Api,
+    shard: &Rc<Shard>,
+    request: Request<Incoming>,
+    caller: &Caller,
+    origin: &Origin,
+) -> Reply {
     if !origin.is_allowed() {
         return ws::foreign();
     }
@@ -40,12 +46,15 @@ pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, pee
         }
     };
     shard.node.metrics.handshake("ok");
-    let place = match api.node.places.take(peer) {
+    let place = match api.node.places.take(caller.peer) {
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
     let namespace = crate::client::json::main_namespace(shard);
-    let key = shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, Link::Sse, place));
+    let link = Link::Sse(caller.cut.clone());
+    let key = shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, link, place));
+    // From here on the connection ends with its body, also where this future is dropped.
+    let body = SseBody::new(shard.clone(), key);
     let newcomer = admit::Newcomer { connection: key, namespace, identity, auth: None };
     let session = newcomer.session(shard, Id::random_session(), None);
     let first = match admit::first_rooms(shard, &session) {
@@ -68,15 +77,12 @@ pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, pee
     }
     begin(shard, key, session, &rooms, since);
     actions::run_connection(shard, session, MAIN_NAMESPACE).await;
-    stream(shard, key)
+    stream(body)
 }
 
 /// Ends the connection that was to stream.
 fn refuse(shard: &Shard, key: ConnectionKey, status: StatusCode, code: &str, message: &str) -> Reply {
-    let now = shard.now();
-    let mut hub = shard.hub.borrow_mut();
-    hub.close(key, CloseReason::Refused, now);
-    hub.remove(key, now);
+    crate::client::fail(shard, key, CloseReason::Refused);
     error(status, code, message)
 }
 
@@ -89,7 +95,7 @@ fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Ro
     let own = shard.hub.borrow().sessions.get(session).map(|session| (session.id, session.namespace));
     let Some((own, namespace)) = own else { return };
     let missed = since.map(|since| match Offset::parse(since) {
-        Some(after) => resume::missed(shard, after, namespace, rooms, &own).map_err(|gap| gap.code()),
+        Some(after) => resume::missed(shard, after, None, namespace, rooms, &own).map_err(|gap| gap.code()),
         None => Err("bad_offset"),
     });
     if let Some(missed) = &missed {
@@ -98,13 +104,11 @@ fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Ro
     membership::join(shard, session, rooms);
     let now = shard.now();
     let mut hub = shard.hub.borrow_mut();
-    // Something at once, so that the client sees its stream open.
+    // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.
     hub.push(key, Frame::Raw(sse::comment()));
     match missed {
         Some(Ok(events)) => {
-            for event in events {
-                hub.push(key, Frame::event(event));
-            }
+            hub.replay(key, events.into_iter().map(Frame::event));
         }
         Some(Err(reason)) => {
             shard.node.metrics.gap(reason, 1);
@@ -112,13 +116,16 @@ fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Ro
             let block = sse::gap_block_at(reason, &hub.position);
             hub.push(key, Frame::Raw(block));
         }
-        None => {}
+        None => {
+            let block = sse::id_block(&hub.position);
+            hub.push(key, Frame::Raw(block));
+        }
     }
     hub.start_timers(key, now);
 }
 
-fn stream(shard: &Rc<Shard>, key: ConnectionKey) -> Reply {
-    let mut response = Response::new(Answer::Sse(SseBody::new(shard.clone(), key)));
+fn stream(body: SseBody) -> Reply {
+    let mut response = Response::new(Answer::Sse(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     // Nginx buffers streams unless told not to.

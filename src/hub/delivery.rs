@@ -17,6 +17,8 @@ use tokio::net::TcpStream;
 
 /// Bytes gathered for one write.
 const GATHER: usize = 64 << 10;
+/// Bytes written to one connection before the next one's turn: a long replay must not hold up the others.
+const TURN: usize = 1 << 20;
 /// Bytes of packets in one polling answer; the rest waits for the next GET.
 const POLL_ANSWER: usize = 1 << 20;
 
@@ -25,6 +27,8 @@ const POLL_ANSWER: usize = 1 << 20;
 enum Flushed {
     /// The outbox is empty.
     All,
+    /// The socket takes more, and others are waiting for their turn.
+    Some,
     /// The socket takes no more just now.
     Blocked,
     /// The socket is broken.
@@ -35,9 +39,8 @@ impl Hub {
     /// Puts one event into the outboxes of its receivers, each once, and moves the shard's position.
     pub fn deliver(&mut self, delivery: &Arc<Delivery>, now: Millis) {
         let event = &delivery.event;
-        if !event.draft.volatile {
-            self.position = event.offset;
-        }
+        // A volatile event carries the place of whatever came last, be it a probe: no client may be ahead of its shard.
+        self.position = event.offset;
         let Some(namespace) = self.node.namespace(&event.draft.namespace) else { return };
         self.mark += 1;
         let shared = LocalDelivery::new(delivery.clone());
@@ -49,8 +52,10 @@ impl Hub {
             }
         }
         for (index, room) in event.draft.rooms.iter().enumerate() {
+            // The shared `/ws` frame names the first room; members of a later one get its own.
+            let mut json = None;
             for session in self.receivers(namespace, room) {
-                self.deliver_to(session, &shared, index, now);
+                self.deliver_to(session, &shared, (index > 0).then_some((&**room, &mut json)), now);
             }
         }
     }
@@ -67,48 +72,61 @@ impl Hub {
         }
     }
 
-    fn deliver_to(&mut self, session: SessionKey, shared: &Rc<LocalDelivery>, room: usize, now: Millis) {
+    fn deliver_to(
+        &mut self,
+        session: SessionKey,
+        shared: &Rc<LocalDelivery>,
+        later: Option<(&str, &mut Option<Bytes>)>,
+        now: Millis,
+    ) {
         let Some(session) = self.sessions.get_mut(session) else { return };
         if std::mem::replace(&mut session.mark, self.mark) == self.mark {
             return;
         }
         let key = session.connection;
+        if !shared.event.draft.volatile {
+            session.last = shared.event.offset.position;
+        }
         let Some(connection) = self.connections.get_mut(key) else { return };
         if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER) {
             self.node.metrics.dropped(DropReason::VolatileNotWritable, 1);
             return;
         }
-        connection.outbox.push(match (connection.protocol, room) {
-            // The shared `/ws` frame names the first room; members of a later one get their own.
-            (Protocol::Json, 1..) => {
-                let event = &shared.event;
-                Frame::Raw(websocket::text_frame(&json::event(event, &event.draft.rooms[room])))
+        connection.outbox.push(match (connection.protocol, later) {
+            (Protocol::Json, Some((room, json))) => {
+                let frame = json.get_or_insert_with(|| websocket::text_frame(&json::event(&shared.event, room)));
+                Frame::Raw(frame.clone())
             }
             _ => Frame::Event(shared.clone()),
         });
         self.delivered[connection.protocol as usize] += 1;
-        let over = connection.outbox.bytes() > self.node.limits.outbox_bytes;
+        self.pushed += 1;
         self.mark_dirty(key);
-        if over {
-            self.relieve(key, now);
+        self.hold_limit(key, now);
+    }
+
+    /// Sees to it that no more waits than the limit allows; what the socket takes at once does not count.
+    fn hold_limit(&mut self, key: ConnectionKey, now: Millis) {
+        if self.is_over(key) {
+            self.flush(key, now);
         }
     }
 
-    /// An outbox is over its limit: what the socket takes at once does not count against the client.
-    fn relieve(&mut self, key: ConnectionKey, now: Millis) {
-        self.flush(key, now);
+    /// One event may be larger than the limit; only what waits behind it counts.
+    fn is_over(&self, key: ConnectionKey) -> bool {
         let most = self.node.limits.outbox_bytes;
-        let Some(connection) = self.connections.get(key) else { return };
-        // One event may be larger than the limit; only what waits behind it counts.
-        if connection.outbox.bytes() > most && connection.outbox.len() > 1 {
-            self.close(key, CloseReason::SlowConsumer, now);
-        }
+        self.connections.get(key).is_some_and(|connection| {
+            connection.closing.is_none()
+                && connection.outbox.len() > 1
+                && connection.outbox.bytes() > most + connection.replay
+        })
     }
 
     /// Flushes up to `most` listed connections; whether more are listed.
     pub fn flush_some(&mut self, most: usize, now: Millis) -> bool {
         for _ in 0..most {
             let Some(key) = self.dirty.pop_front() else { return false };
+            self.flushed += 1;
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.dirty = false;
             }
@@ -117,18 +135,32 @@ impl Hub {
         !self.dirty.is_empty()
     }
 
-    /// Writes what waits on a connection, as far as its transport takes it now.
+    /// Writes what waits on a connection, as far as its transport takes it now. A connection that then still has more
+    /// waiting than the limit allows is a slow consumer.
     pub fn flush(&mut self, key: ConnectionKey, now: Millis) {
+        self.write(key, now);
+        if self.is_over(key) {
+            self.close(key, CloseReason::SlowConsumer, now);
+        }
+    }
+
+    fn write(&mut self, key: ConnectionKey, now: Millis) {
         let with_offset = self.node.recovery_on();
         let Some(connection) = self.connections.get_mut(key) else { return };
         match &mut connection.link {
-            Link::Sse => connection.wake(),
+            Link::Sse(_) => connection.wake(),
             Link::Polling(polling) if polling.waiting.is_none() || connection.outbox.is_empty() => {}
             Link::Polling(_) => self.answer_poll(key, with_offset, now),
             Link::WebSocket(stream) => {
                 let stream = stream.clone();
                 let flushed = write_out(connection, &stream, with_offset, &mut self.scratch);
                 connection.blocked = flushed == Flushed::Blocked;
+                if flushed == Flushed::All {
+                    connection.replay = 0;
+                }
+                if flushed == Flushed::Some {
+                    self.mark_dirty(key);
+                }
                 if flushed == Flushed::Broken {
                     self.close(key, CloseReason::TransportClose, now);
                     if let Some(connection) = self.connections.get_mut(key) {
@@ -192,7 +224,11 @@ fn take_payload(connection: &mut Connection, with_offset: bool) -> Bytes {
 /// Writes the outbox until it is empty or the socket is full: alone a frame goes out as it is, several are gathered.
 fn write_out(connection: &mut Connection, stream: &TcpStream, with_offset: bool, scratch: &mut Vec<u8>) -> Flushed {
     let format = connection.format();
+    let mut left = TURN;
     while !connection.outbox.is_empty() {
+        if left == 0 {
+            return Flushed::Some;
+        }
         let wrote = if connection.outbox.len() == 1 {
             let (mut frames, written) = connection.outbox.waiting();
             let Some(frame) = frames.next() else { return Flushed::All };
@@ -206,7 +242,10 @@ fn write_out(connection: &mut Connection, stream: &TcpStream, with_offset: bool,
         };
         match wrote {
             Ok(0) => return Flushed::Broken,
-            Ok(bytes) => connection.outbox.wrote(bytes, |frame| frame_len(frame, format, with_offset)),
+            Ok(bytes) => {
+                left = left.saturating_sub(bytes);
+                connection.outbox.wrote(bytes, |frame| frame_len(frame, format, with_offset));
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(_) => return Flushed::Broken,

@@ -11,18 +11,32 @@ use std::time::{Duration, Instant};
 /// Between two batches; also how often the end is looked for.
 const STEP: Duration = Duration::from_millis(20);
 
-/// Closes every connection in random order over `window`, and waits until all are gone.
+/// Closes every connection in random order over `window`, and waits until all are gone and what their `disconnect`
+/// rules say is in the log.
 pub async fn drain(node: &Arc<Node>, window: Duration) {
     for shard in node.shards() {
         shard.run(move |shard| drop(tokio::task::spawn_local(drain_shard(shard.clone(), window))));
     }
+    let begun = Instant::now();
     loop {
-        let open: usize = node.on_every_shard(|shard| shard.hub.borrow().connections.len()).await.into_iter().sum();
-        if open == 0 {
+        let over = begun.elapsed() >= window;
+        let left: usize = node.on_every_shard(move |shard| left(shard, over)).await.into_iter().sum();
+        if left == 0 {
             return;
         }
         tokio::time::sleep(STEP).await;
     }
+}
+
+/// What is still to be done on a shard; once the window is over, latecomers are closed as they are found.
+fn left(shard: &Rc<Shard>, over: bool) -> usize {
+    let now = shard.now();
+    let mut hub = shard.hub.borrow_mut();
+    if over {
+        let open: Vec<_> = hub.connections.keys().collect();
+        open.into_iter().for_each(|key| hub.close(key, CloseReason::Draining, now));
+    }
+    hub.connections.len() + hub.farewells
 }
 
 async fn drain_shard(shard: Rc<Shard>, window: Duration) {
@@ -41,8 +55,4 @@ async fn drain_shard(shard: Rc<Shard>, window: Duration) {
         }
         tokio::time::sleep(STEP).await;
     }
-    // Those that got in while the listener was closing.
-    let late: Vec<_> = shard.hub.borrow().connections.keys().collect();
-    let now = shard.now();
-    late.into_iter().for_each(|key| shard.hub.borrow_mut().close(key, CloseReason::Draining, now));
 }

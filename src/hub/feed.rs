@@ -4,8 +4,8 @@ use crate::draft::Source;
 use crate::event::{Batch, Delivery, Offset, Position};
 use crate::hub::node::{Command, Node};
 use crate::log::{Beginning, Pending, Sink};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Bytes of events that may wait at a shard before the tail waits too.
@@ -14,26 +14,27 @@ const MOST_BACKLOG: usize = 32 << 20;
 /// The sink that the log's tail feeds.
 pub struct Feed {
     node: Arc<Node>,
-    begun: AtomicBool,
     started: Instant,
+    /// The position that the shards have been told.
+    told: Mutex<Offset>,
 }
 
 impl Feed {
     /// A feed for this node's shards.
     pub fn new(node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self { node, begun: AtomicBool::new(false), started: Instant::now() })
+        Arc::new(Self { node, started: Instant::now(), told: Mutex::default() })
     }
 }
 
 impl Sink for Feed {
     fn begin(&self, beginning: Beginning) {
         let offset = Offset { epoch: beginning.epoch, position: beginning.head };
+        *self.told() = offset;
         let mut window = self.node.window.write().unwrap_or_else(PoisonError::into_inner);
         window.begin(&beginning, self.now());
         drop(window);
-        let reset = self.begun.swap(true, Ordering::Relaxed);
         for shard in self.node.shards() {
-            shard.tell(Command::Begin { offset, reset });
+            shard.tell(Command::Begin(offset));
         }
         self.progress();
     }
@@ -47,6 +48,9 @@ impl Sink for Feed {
             }
             if !batch.events.is_empty() {
                 self.keep(&batch.events);
+                if let Some(last) = batch.events.last() {
+                    *self.told() = last.offset;
+                }
                 let bytes = batch.events.iter().map(|event| event.size()).sum();
                 let events: Arc<[_]> = batch.events.into_iter().map(|event| Arc::new(Delivery::new(event))).collect();
                 for shard in self.node.shards() {
@@ -66,11 +70,22 @@ impl Sink for Feed {
         window.advance(position);
         window.expire(self.now());
         drop(window);
+        let mut told = self.told();
+        if position > told.position {
+            // Past what is no event: offsets of clients of other nodes may lie there.
+            told.position = position;
+            self.node.shards().iter().for_each(|shard| shard.tell(Command::Advance(*told)));
+        }
+        drop(told);
         self.progress();
     }
 }
 
 impl Feed {
+    fn told(&self) -> MutexGuard<'_, Offset> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Milliseconds on a clock that does not go back, for the window's ages.
     fn now(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)

@@ -46,7 +46,7 @@ impl Hub {
                 Due::PingTimeout => self.close(key, CloseReason::PingTimeout, now),
                 Due::ConnectTimeout => self.close(key, CloseReason::ConnectTimeout, now),
                 Due::Expired => self.expire_sessions(key, now),
-                Due::Cut => self.remove(key, now),
+                Due::Cut => self.cut(key, now),
             }
         }
     }
@@ -58,9 +58,12 @@ impl Hub {
             (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
             (Protocol::Json, _) => Frame::Raw(ping_frame()),
             (Protocol::Sse, _) => {
-                // Nothing answers on SSE; the comment finds out dead peers and keeps proxies awake.
+                // Nothing answers on SSE; this finds out dead peers, keeps proxies awake, and moves the resume point of a
+                // client whose own rooms are quiet.
                 connection.timers.heartbeat = Heartbeat::PingAt(now + interval);
-                Frame::Raw(sse::comment())
+                let mut alive = sse::comment().to_vec();
+                alive.extend_from_slice(&sse::id_block(&self.position));
+                Frame::Raw(alive.into())
             }
         };
         self.push(key, frame);
@@ -72,14 +75,30 @@ impl Hub {
             (millis(self.node.socketio.ping_interval), millis(self.node.socketio.connect_timeout));
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.timers.heartbeat = Heartbeat::PingAt(now + interval);
-        if !matches!(connection.link, Link::Sse) {
+        if !matches!(connection.link, Link::Sse(_)) {
             connection.timers.connect_by = now + connect;
         }
         self.reschedule(key);
     }
 
     /// A token's time is over: the whole connection closes, and comes back with a fresh one (CONTRACT, Plain WebSocket).
+    /// The session of that token may have ended before; then the next one's time counts.
     fn expire_sessions(&mut self, key: ConnectionKey, now: Millis) {
-        self.close(key, CloseReason::TokenExpired, now);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let sessions = connection.sessions.iter().filter_map(|key| self.sessions.get(*key));
+        let next = sessions.map(|session| session.expires).filter(|at| *at != 0).min().unwrap_or(0);
+        match next {
+            0 => {}
+            at if at > now => connection.timers.expires = at,
+            _ => self.close(key, CloseReason::TokenExpired, now),
+        }
+    }
+
+    /// Cuts a connection that had its time to close.
+    fn cut(&mut self, key: ConnectionKey, now: Millis) {
+        if let Some(Link::Sse(cut)) = self.connections.get(key).map(|connection| &connection.link) {
+            cut.notify_one();
+        }
+        self.remove(key, now);
     }
 }

@@ -154,13 +154,10 @@ pub enum Command {
     Events(Arc<[Arc<Delivery>]>, usize),
     /// A probe of this node.
     Probe(Id),
-    /// The log begins here; `reset` when it is not the first time, and continuity was lost.
-    Begin {
-        /// Its life and the position after which events follow.
-        offset: Offset,
-        /// Whether everybody must be told of a gap.
-        reset: bool,
-    },
+    /// The log begins here, for the first time or anew: its life, and the position after which events follow.
+    Begin(Offset),
+    /// The log has come to here, and there was no event on the way.
+    Advance(Offset),
     /// Work for the shard's thread.
     Run(Work),
     /// End the shard's thread.

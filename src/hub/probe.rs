@@ -1,5 +1,6 @@
 //! `/socket/ping`: a probe that goes through the log, its tail and every shard.
 
+use crate::hub::node::Node;
 use crate::id::Id;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -10,6 +11,7 @@ use tokio::sync::oneshot;
 #[derive(Default)]
 pub struct Probes {
     waiting: Mutex<HashMap<Id, Waiting>>,
+    last: LastAnswer,
 }
 
 struct Waiting {
@@ -55,34 +57,66 @@ impl Probes {
         }
     }
 
-    fn finish(&self, id: Id) -> Option<Waiting> {
-        self.lock().remove(&id)
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Sends a probe and waits for it.
+/// How long an answer is good: whoever asks more often is told the same, at no cost to the log.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// The last answer, and its lock: one probe at a time is on its way.
+type LastAnswer = tokio::sync::Mutex<Option<(Instant, Result<Duration, Stage>)>>;
+
+/// Sends a probe and waits for it; answers how long it took.
 ///
 /// # Errors
 /// The stage that failed within `timeout`.
-pub async fn round_trip(node: &super::node::Node, timeout: Duration) -> Result<Duration, Stage> {
+pub async fn round_trip(node: &Node, timeout: Duration) -> Result<Duration, Stage> {
+    let mut last = node.probes.last.lock().await;
+    if let Some((at, answer)) = &*last
+        && at.elapsed() < FRESH
+    {
+        return answer.clone();
+    }
+    let answer = send(node, timeout).await;
+    *last = Some((Instant::now(), answer.clone()));
+    answer
+}
+
+async fn send(node: &Node, timeout: Duration) -> Result<Duration, Stage> {
     let (id, begun) = (Id::random(), Instant::now());
     let done = node.probes.start(id, node.shards().len());
-    let appended = tokio::time::timeout(timeout, node.log.probe(id)).await;
-    let outcome = match appended {
-        Err(_) => Err(Stage::Log("no answer in time".into())),
-        Ok(Err(error)) => Err(Stage::Log(error.to_string())),
-        Ok(Ok(())) => match tokio::time::timeout(timeout.saturating_sub(begun.elapsed()), done).await {
-            Ok(Ok(())) => Ok(begun.elapsed()),
-            _ => Err(Stage::Tail),
-        },
-    };
-    let waiting = node.probes.finish(id);
-    match (outcome, waiting) {
-        (Err(Stage::Tail), Some(waiting)) if waiting.tail_seen => Err(Stage::Shards(waiting.shards_left)),
-        (outcome, _) => outcome,
+    let entry = Entry { probes: &node.probes, id };
+    match tokio::time::timeout(timeout, node.log.probe(id)).await {
+        Err(_) => return Err(Stage::Log("no answer in time".into())),
+        Ok(Err(error)) => return Err(Stage::Log(error.to_string())),
+        Ok(Ok(())) => {}
+    }
+    match tokio::time::timeout(timeout.saturating_sub(begun.elapsed()), done).await {
+        Ok(Ok(())) => Ok(begun.elapsed()),
+        _ => Err(entry.stage()),
+    }
+}
+
+/// A waiting probe; forgotten when dropped, also where whoever asked hangs up.
+struct Entry<'a> {
+    probes: &'a Probes,
+    id: Id,
+}
+
+impl Entry<'_> {
+    /// Where it has got stuck.
+    fn stage(&self) -> Stage {
+        match self.probes.lock().get(&self.id) {
+            Some(waiting) if waiting.tail_seen => Stage::Shards(waiting.shards_left),
+            _ => Stage::Tail,
+        }
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.probes.lock().remove(&self.id);
     }
 }

@@ -1,11 +1,12 @@
 //! A shard: one thread, one current-thread runtime, one hub. Whatever runs here may touch the hub without locks.
 
-use crate::event::{Delivery, Event, Offset};
+use crate::event::{Delivery, Epoch, Offset};
 use crate::hub::node::{Backlog, Command, Node, ShardHandle};
 use crate::hub::table::{Ended, Hub};
 use crate::metrics::Protocol;
 use crate::session::timers::Millis;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,6 +15,8 @@ use tokio::sync::{Notify, mpsc};
 
 /// Connections flushed before reads get their turn: some 4 µs each, so about half a millisecond.
 const FLUSH_SLICE: usize = 128;
+/// Frames put into outboxes before others get their turn: some 50 ns each.
+const PUSHES_PER_TURN: usize = 8_192;
 /// Commands taken at once: a bound on how long one round of deliveries may take.
 const MOST_COMMANDS: usize = 256;
 /// How far behind another node this one may be: the time between two reads of their tails, generously.
@@ -43,11 +46,15 @@ impl Shard {
         Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX / 4) + 1
     }
 
-    /// Does what is due and flushes a slice of the outboxes; whether more of them wait.
-    fn work_some(&self) -> bool {
+    /// Delivers one event; whether so much was delivered that others should have their turn.
+    fn deliver(&self, delivery: &Arc<Delivery>) -> bool {
         let (now, mut hub) = (self.now(), self.hub.borrow_mut());
-        hub.fire(now);
-        hub.flush_some(FLUSH_SLICE, now)
+        hub.deliver(delivery, now);
+        let long = hub.pushed >= PUSHES_PER_TURN;
+        if long {
+            hub.pushed = 0;
+        }
+        long
     }
 
     /// Waits until the shard has come to a position that a client has already seen, through a node that was ahead;
@@ -57,7 +64,8 @@ impl Shard {
             loop {
                 let advanced = self.advanced.notified();
                 let here = self.hub.borrow().position;
-                if here.epoch != offset.epoch || here.position >= offset.position {
+                let begun = here.epoch != Epoch::default();
+                if begun && (here.epoch != offset.epoch || here.position >= offset.position) {
                     return;
                 }
                 advanced.await;
@@ -119,6 +127,7 @@ pub fn spawn(
 /// Commands in, deadlines, bytes out: until told to stop.
 async fn run(shard: Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, backlog: Arc<Backlog>) {
     let mut waiting = Vec::new();
+    let mut flushing = Flushing::default();
     loop {
         let next = {
             let mut hub = shard.hub.borrow_mut();
@@ -138,14 +147,13 @@ async fn run(shard: Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, b
             () = shard.rearm.notified() => {}
             () = sleep => {}
         }
-        let mut flushing = Flushing::default();
         loop {
             for command in waiting.drain(..) {
-                if !flushing.carry_out(&shard, command, &backlog) {
+                if !flushing.carry_out(&shard, command, &backlog).await {
                     return;
                 }
             }
-            if !shard.work_some() {
+            if !flushing.work_some(&shard) {
                 break;
             }
             tokio::task::yield_now().await;
@@ -156,53 +164,78 @@ async fn run(shard: Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, b
                 waiting.push(command);
             }
         }
-        flushing.finish(&shard);
     }
 }
 
-/// The events delivered since the outboxes were last all flushed.
+/// Delivered events whose receivers are not all flushed yet.
 #[derive(Default)]
 struct Flushing {
-    batches: Vec<Arc<[Arc<Delivery>]>>,
+    /// When each batch is flushed, in the hub's count of flushed connections, and when its events were accepted (Unix
+    /// microseconds).
+    batches: VecDeque<(u64, Vec<u64>)>,
 }
 
 impl Flushing {
     /// Does one command; `false` for the last.
-    fn carry_out(&mut self, shard: &Rc<Shard>, command: Command, backlog: &Backlog) -> bool {
+    async fn carry_out(&mut self, shard: &Rc<Shard>, command: Command, backlog: &Backlog) -> bool {
         match command {
             Command::Events(events, bytes) => {
-                let (now, mut hub) = (shard.now(), shard.hub.borrow_mut());
                 for delivery in &*events {
-                    hub.deliver(delivery, now);
+                    if shard.deliver(delivery) {
+                        // A room of thousands: reads and pings have their turn between two events.
+                        self.work_some(shard);
+                        tokio::task::yield_now().await;
+                    }
                 }
-                drop(hub);
                 shard.advanced.notify_waiters();
                 backlog.took(bytes);
-                self.batches.push(events);
+                self.note(shard, &events);
             }
             Command::Probe(id) => shard.node.probes.shard_saw(id),
-            Command::Begin { offset, reset } => shard.hub.borrow_mut().begin(offset, reset, shard.now()),
+            Command::Begin(offset) => {
+                let now = shard.now();
+                shard.hub.borrow_mut().begin(offset, now);
+                shard.advanced.notify_waiters();
+            }
+            Command::Advance(offset) => {
+                shard.hub.borrow_mut().position = offset;
+                shard.advanced.notify_waiters();
+            }
             Command::Run(work) => work(shard),
             Command::Stop => return false,
         }
         true
     }
 
-    /// Every frame of these batches is written, or waits for its client: observe how long that took.
-    fn finish(self, shard: &Shard) {
-        if self.batches.is_empty() {
-            return;
-        }
-        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-        let since = |event: &Event| unix.saturating_sub(u128::from(event.accepted_us)) as f64 / 1e6;
+    /// Remembers a batch until its receivers, which are listed now, have been flushed.
+    fn note(&mut self, shard: &Shard, events: &[Arc<Delivery>]) {
+        let hub = shard.hub.borrow();
+        let accepted = events.iter().map(|delivery| delivery.event.accepted_us).collect();
+        self.batches.push_back((hub.flushed + hub.dirty.len() as u64, accepted));
+    }
+
+    /// Does what is due and flushes a slice of the outboxes; whether more of them wait.
+    fn work_some(&mut self, shard: &Shard) -> bool {
+        let (now, mut hub) = (shard.now(), shard.hub.borrow_mut());
+        hub.fire(now);
+        let more = hub.flush_some(FLUSH_SLICE, now);
+        let (flushed, delivered) = (hub.flushed, std::mem::take(&mut hub.delivered));
+        drop(hub);
         let metrics = &shard.node.metrics;
-        for delivery in self.batches.iter().flat_map(|batch| batch.iter()) {
-            metrics.publish_to_write.observe(since(&delivery.event));
-        }
-        let delivered = std::mem::take(&mut shard.hub.borrow_mut().delivered);
         for (protocol, count) in [Protocol::SocketIo, Protocol::Json, Protocol::Sse].into_iter().zip(delivered) {
-            metrics.delivered(protocol, count);
+            if count > 0 {
+                metrics.delivered(protocol, count);
+            }
         }
+        while self.batches.front().is_some_and(|(at, _)| *at <= flushed || !more) {
+            let Some((_, accepted)) = self.batches.pop_front() else { break };
+            let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+            for accepted_us in accepted {
+                // Every frame is written, or waits for its client.
+                metrics.publish_to_write.observe(unix_us.saturating_sub(u128::from(accepted_us)) as f64 / 1e6);
+            }
+        }
+        more
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::close::{CloseReason, DropReason};
 use crate::event::{Offset, Room};
 use crate::hub::deadlines::Deadlines;
+use crate::hub::heartbeat::millis;
 use crate::hub::node::Node;
 use crate::hub::rooms::Rooms;
 use crate::id::Id;
@@ -23,8 +24,6 @@ use tokio::sync::{Notify, mpsc};
 
 /// How long a closing connection may take to flush and hang up.
 const CLOSING: Millis = 2_000;
-/// Sessions that may be parked for a resume, a shard.
-const MOST_PARKED: usize = 200_000;
 
 /// Everything one shard owns.
 pub struct Hub {
@@ -41,7 +40,13 @@ pub struct Hub {
     pub parked: ParkedSessions,
     pub(super) deadlines: Deadlines<ConnectionKey>,
     pub(super) dirty: VecDeque<ConnectionKey>,
+    /// Ended sessions whose `disconnect` rule is not carried out yet; the graceful stop waits for them.
+    pub farewells: usize,
     pub(super) mark: u64,
+    /// Frames put into outboxes; tells when a long delivery must let others have their turn.
+    pub(super) pushed: usize,
+    /// Connections taken from `dirty` so far.
+    pub(super) flushed: u64,
     /// Deliveries since the shard last told the metrics, by protocol.
     pub(super) delivered: [u64; 3],
     pub(super) scratch: Vec<u8>,
@@ -75,7 +80,10 @@ impl Hub {
             parked: ParkedSessions::default(),
             deadlines: Deadlines::default(),
             dirty: VecDeque::new(),
+            farewells: 0,
             mark: 0,
+            pushed: 0,
+            flushed: 0,
             delivered: [0; 3],
             scratch: Vec::new(),
             rearm,
@@ -125,9 +133,9 @@ impl Hub {
         }
     }
 
-    /// The connection of the live session with this pid. Only a resume asks, for a half-open connection.
-    pub fn connection_of_pid(&self, pid: Id) -> Option<ConnectionKey> {
-        self.by_pid.get(&pid).and_then(|key| self.sessions.get(*key)).map(|session| session.connection)
+    /// The live session with this pid. Only a resume asks, for a half-open connection.
+    pub fn session_by_pid(&self, pid: Id) -> Option<&Session> {
+        self.by_pid.get(&pid).and_then(|key| self.sessions.get(*key)).map(|session| &**session)
     }
 
     /// Adds a session to its connection.
@@ -182,20 +190,20 @@ impl Hub {
             if announce || park.is_some() { self.rooms.of(key).cloned().collect() } else { Vec::new() };
         self.rooms.forget(key);
         if let Some(pid) = park {
-            let user = session.identity.user.as_ref().map(|user| user.as_str().into());
             let parked = Parked {
                 id: session.id,
                 namespace: session.namespace,
-                user,
+                identity: session.identity.clone(),
                 rooms: rooms.clone(),
                 start: session.start,
+                last: session.last,
+                at: self.position.position,
             };
-            let until = now + u64::try_from(self.node.recovery.window.as_millis()).unwrap_or(Millis::MAX / 2);
-            self.parked.park(pid, parked, until, MOST_PARKED);
+            let until = now + millis(self.node.recovery.window);
+            self.parked.park(pid, parked, until, self.node.recovery.window_bytes);
         }
-        if announce {
-            // The receiver ends with the shard; then nobody is left to tell.
-            let _ = self.ended.send(Ended { session, rooms, reason });
+        if announce && self.ended.send(Ended { session, rooms, reason }).is_ok() {
+            self.farewells += 1;
         }
     }
 
@@ -213,8 +221,9 @@ impl Hub {
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.inbox = None;
-        if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) && !connection.outbox.is_mid_frame() {
-            let lost = connection.outbox.clear();
+        if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) {
+            // What is told next should not have to wait behind what the client did not take.
+            let lost = connection.outbox.keep_started();
             self.node.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
         }
         let wait = match &mut connection.link {
@@ -230,7 +239,12 @@ impl Hub {
                 }
                 CLOSING
             }
-            Link::Sse => CLOSING,
+            Link::Sse(_) => {
+                if let Some(after) = reason.retry() {
+                    connection.outbox.push(Frame::Raw(sse::retry_block(after)));
+                }
+                CLOSING
+            }
         };
         connection.timers.closing(now + wait);
         connection.wake();
@@ -264,7 +278,27 @@ impl Hub {
             (frame, _) => frame,
         };
         connection.outbox.push(frame);
+        if connection.outbox.bytes() > self.node.limits.outbox_bytes + connection.replay {
+            // Also where the socket is full: the flush judges whether this is a slow consumer.
+            connection.blocked = false;
+        }
         self.mark_dirty(key);
+    }
+
+    /// Queues what a client missed: as much as the window holds, whatever the limit for live frames.
+    pub fn replay(&mut self, key: ConnectionKey, frames: impl Iterator<Item = Frame>) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.closing.is_none()) else {
+            return;
+        };
+        let before = connection.outbox.bytes();
+        frames.for_each(|frame| connection.outbox.push(frame));
+        connection.replay += connection.outbox.bytes() - before;
+        self.mark_dirty(key);
+    }
+
+    /// Whether a client still has to take what an earlier replay queued: a second one waits for it.
+    pub fn is_replaying(&self, key: ConnectionKey) -> bool {
+        self.connections.get(key).is_some_and(|connection| connection.replay > self.node.limits.outbox_bytes)
     }
 
     /// Queues a Socket.IO packet for one connection.
@@ -282,12 +316,10 @@ impl Hub {
         self.deadlines.next().into_iter().chain(self.parked.next()).min()
     }
 
-    /// The log begins here. After a loss of continuity (`reset`) every client is told, once.
-    pub fn begin(&mut self, offset: Offset, reset: bool, now: Millis) {
+    /// The log begins here: for the first time, or after continuity was lost. Whoever is here already may have missed
+    /// something, and is told, once.
+    pub fn begin(&mut self, offset: Offset, now: Millis) {
         self.position = offset;
-        if !reset {
-            return;
-        }
         let mut told = 0;
         for key in self.connections.keys().collect::<Vec<_>>() {
             let Some(connection) = self.connections.get(key) else { continue };

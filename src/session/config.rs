@@ -51,7 +51,7 @@ pub struct LimitsConfig {
     pub room_name_bytes: usize,
     /// Unsent bytes of one connection; past it it is closed as a slow consumer.
     pub outbox_bytes: usize,
-    /// Events per second of one session, with a burst of as many.
+    /// Messages per second of one connection that are worked on or answered, with a burst of twice as many.
     pub events_per_second: u32,
 }
 

@@ -15,6 +15,7 @@ use slotmap::new_key_type;
 use std::rc::Rc;
 use std::task::Waker;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 new_key_type! {
     /// A connection's place in its shard; stale after it ended.
@@ -29,8 +30,8 @@ pub enum Link {
     WebSocket(Rc<TcpStream>),
     /// Long-polling: a GET leases the outbox when there is one.
     Polling(Box<Polling>),
-    /// A streamed response whose body takes the outbox.
-    Sse,
+    /// A streamed response whose body takes the outbox; told to cut the connection when nobody reads.
+    Sse(Rc<Notify>),
 }
 
 impl Link {
@@ -39,7 +40,7 @@ impl Link {
         match self {
             Self::WebSocket(_) => Transport::WebSocket,
             Self::Polling(_) => Transport::Polling,
-            Self::Sse => Transport::Sse,
+            Self::Sse(_) => Transport::Sse,
         }
     }
 }
@@ -54,6 +55,8 @@ pub struct Connection {
     pub link: Link,
     /// What waits to be written.
     pub outbox: Outbox,
+    /// Bytes that a replay was allowed to add to it beyond the limit; 0 again once it is empty.
+    pub replay: usize,
     /// Listed for the next flush.
     pub dirty: bool,
     /// The socket took no more; its task waits until it does.
@@ -88,6 +91,7 @@ impl Connection {
             protocol,
             link,
             outbox: Outbox::default(),
+            replay: 0,
             dirty: false,
             blocked: false,
             closing: None,
@@ -106,7 +110,7 @@ impl Connection {
     /// The format in which the link takes frames.
     pub fn format(&self) -> Format {
         match (&self.link, self.protocol) {
-            (Link::Sse, _) => Format::Sse,
+            (Link::Sse(_), _) => Format::Sse,
             (Link::Polling(_), _) => Format::SocketIoPayload,
             (Link::WebSocket(_), Protocol::Json) => Format::JsonFrame,
             (Link::WebSocket(_), _) => Format::SocketIoFrames,

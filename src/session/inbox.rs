@@ -14,28 +14,45 @@ pub enum Inbound {
     Json(json::ClientMessage),
 }
 
+impl Inbound {
+    /// Bytes it holds, near enough for limits.
+    fn size(&self) -> usize {
+        use json::ClientMessage;
+        use socketio::Packet;
+        64 + match self {
+            Self::SocketIo(Packet::Event { args, .. } | Packet::Ack { args, .. })
+            | Self::Json(ClientMessage::Event { args, .. }) => args.len(),
+            Self::SocketIo(Packet::Connect { auth, .. }) => auth.as_ref().map_or(0, |auth| auth.len()),
+            Self::Json(ClientMessage::Auth { token }) => token.len(),
+            Self::Json(ClientMessage::Join { room, .. } | ClientMessage::Leave { room, .. }) => room.len(),
+            Self::SocketIo(Packet::Disconnect { .. }) | Self::Json(ClientMessage::Ping) => 0,
+        }
+    }
+}
+
 /// The queue; exists only while something is in work.
 #[derive(Default)]
 pub struct Inbox {
-    queue: VecDeque<(Inbound, usize)>,
+    queue: VecDeque<Inbound>,
     bytes: usize,
 }
 
 impl Inbox {
-    /// Adds a packet of `size` bytes; `false` when more than `most_bytes` or too many would wait.
-    pub fn push(&mut self, packet: Inbound, size: usize, most_bytes: usize) -> bool {
+    /// Adds a packet; `false` when more than `most_bytes` or too many would wait.
+    pub fn push(&mut self, packet: Inbound, most_bytes: usize) -> bool {
+        let size = packet.size();
         if self.queue.len() >= MOST || (self.bytes > 0 && self.bytes + size > most_bytes) {
             return false;
         }
         self.bytes += size;
-        self.queue.push_back((packet, size));
+        self.queue.push_back(packet);
         true
     }
 
     /// The next one.
     pub fn pop(&mut self) -> Option<Inbound> {
-        let (packet, size) = self.queue.pop_front()?;
-        self.bytes -= size;
+        let packet = self.queue.pop_front()?;
+        self.bytes -= packet.size();
         Some(packet)
     }
 }
@@ -47,10 +64,11 @@ mod tests {
     #[test]
     fn bounded_in_bytes_and_count() {
         let mut inbox = Inbox::default();
-        let ping = || Inbound::Json(json::ClientMessage::Ping);
-        assert!(inbox.push(ping(), 2_000, 1_000), "one packet always fits");
-        assert!(!inbox.push(ping(), 1, 1_000));
+        let auth = |bytes: usize| Inbound::Json(json::ClientMessage::Auth { token: "x".repeat(bytes) });
+        assert!(inbox.push(auth(2_000), 1_000), "one packet always fits");
+        assert!(!inbox.push(auth(1), 1_000));
         assert!(inbox.pop().is_some());
-        assert_eq!((0..2_000).filter(|_| inbox.push(ping(), 0, 1_000)).count(), MOST);
+        assert_eq!(inbox.bytes, 0);
+        assert_eq!((0..2_000).filter(|_| inbox.push(auth(0), 1_000_000)).count(), MOST);
     }
 }

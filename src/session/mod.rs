@@ -11,10 +11,11 @@ pub mod polling;
 pub mod timers;
 
 use crate::auth::identity::Identity;
-use crate::event::Offset;
+use crate::event::{Offset, Position};
 use crate::id::Id;
 use connection::ConnectionKey;
 use std::sync::Arc;
+use timers::Millis;
 
 /// A client in one namespace. Its id is what the frontend sees as `socket.id`.
 pub struct Session {
@@ -32,6 +33,10 @@ pub struct Session {
     pub auth: Option<Box<str>>,
     /// The log's position when it began: what it may resume from before it received anything.
     pub start: Offset,
+    /// When its token ends, on the shard's clock; 0 is never.
+    pub expires: Millis,
+    /// The last stored event that was put into its outbox.
+    pub last: Position,
     /// The number of the last delivery that met it, so that an event to several rooms arrives once.
     pub mark: u64,
 }

@@ -130,6 +130,17 @@ impl Outbox {
         }
     }
 
+    /// Forgets everything behind the frame that is partly written, if one is; how many events were lost.
+    pub fn keep_started(&mut self) -> usize {
+        if !self.is_mid_frame() {
+            return self.clear();
+        }
+        let lost = self.queue.iter().skip(1).filter(|frame| matches!(frame, Frame::Event(_))).count();
+        self.queue.truncate(1);
+        self.bytes = self.queue.iter().map(Frame::size).sum();
+        lost
+    }
+
     /// Forgets everything; how many events were lost with it.
     pub fn clear(&mut self) -> usize {
         let events = self.queue.iter().filter(|frame| matches!(frame, Frame::Event(_))).count();

@@ -1,47 +1,84 @@
 //! Sessions whose connection is gone and that may resume (sans-IO).
 
-use crate::event::{Offset, Room};
+use crate::auth::Identity;
+use crate::event::{Offset, Position, Room};
 use crate::id::Id;
 use crate::session::timers::Millis;
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 
 /// What a resume needs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Parked {
     /// The Socket.IO sid it gets back.
     pub id: Id,
     /// Its namespace's index.
     pub namespace: u16,
     /// Whose it is; a resume by anybody else is a new session.
-    pub user: Option<Box<str>>,
+    pub identity: Arc<Identity>,
     /// Its rooms.
     pub rooms: Vec<Room>,
     /// Where it began: the resume point of a client that received nothing yet.
     pub start: Offset,
+    /// The last stored event that was sent to it.
+    pub last: Position,
+    /// Where the log stood when its connection went: it missed nothing before, if it has the last event.
+    pub at: Position,
 }
 
-/// Parked sessions by pid, each for one window, at most so many.
+impl Parked {
+    /// From where the client continues, given the offset it names: nothing of its own happened between the last event
+    /// it was sent and the moment it went.
+    pub fn resume_from(&self, offset: Option<Offset>) -> Offset {
+        // The stock client may still hold the offset of an older session, or of an older life of the log (wire sheet
+        // C2); then it has received nothing of this one.
+        let named =
+            offset.filter(|offset| offset.epoch == self.start.epoch).map_or(self.start.position, |o| o.position);
+        let position = named.max(self.start.position);
+        Offset {
+            epoch: self.start.epoch,
+            position: if position >= self.last { position.max(self.at) } else { position },
+        }
+    }
+
+    /// Bytes it holds, near enough for limits.
+    fn size(&self) -> usize {
+        160 + self.identity.claims.len() + self.rooms.iter().map(|room| room.len() + 32).sum::<usize>()
+    }
+}
+
+/// Parked sessions by pid, each for one window, at most so many bytes.
 #[derive(Default)]
 pub struct ParkedSessions {
     by_pid: HashMap<Id, (Millis, Parked)>,
     /// In order of their end: every session is parked for the same time.
     ends: VecDeque<(Millis, Id)>,
+    bytes: usize,
 }
 
 impl ParkedSessions {
-    /// Keeps a session until `until`; the oldest goes when more than `most` would be kept.
+    /// Keeps a session until `until`; the oldest go when more than `most` bytes would be kept.
     pub fn park(&mut self, pid: Id, parked: Parked, until: Millis, most: usize) {
-        self.by_pid.insert(pid, (until, parked));
+        self.bytes += parked.size();
+        if let Some((_, old)) = self.by_pid.insert(pid, (until, parked)) {
+            self.bytes -= old.size();
+        }
         self.ends.push_back((until, pid));
-        while self.by_pid.len() > most {
+        // Entries of sessions that were taken count too: a client that comes and goes must not pile them up.
+        while self.bytes + self.ends.len() * 32 > most && !self.ends.is_empty() {
             self.drop_oldest();
         }
     }
 
-    /// Takes a session for a resume.
-    pub fn take(&mut self, pid: Id, now: Millis) -> Option<Parked> {
+    /// Takes a session for a resume, if `fits`.
+    pub fn take(&mut self, pid: Id, now: Millis, fits: impl FnOnce(&Parked) -> bool) -> Option<Parked> {
         self.expire(now);
-        self.by_pid.remove(&pid).map(|(_, parked)| parked)
+        if !fits(&self.by_pid.get(&pid)?.1) {
+            return None;
+        }
+        let (_, parked) = self.by_pid.remove(&pid)?;
+        self.bytes -= parked.size();
+        Some(parked)
     }
 
     /// Forgets those whose time is over.
@@ -55,7 +92,7 @@ impl ParkedSessions {
         let Some((end, pid)) = self.ends.pop_front() else { return };
         // The same pid may have been taken and parked again since.
         if self.by_pid.get(&pid).is_some_and(|(until, _)| *until == end) {
-            self.by_pid.remove(&pid);
+            self.bytes -= self.by_pid.remove(&pid).map_or(0, |(_, parked)| parked.size());
         }
     }
 
@@ -79,31 +116,66 @@ impl ParkedSessions {
 mod tests {
     use super::*;
 
+    use crate::event::Epoch;
+
+    fn at(ms: u64) -> Position {
+        Position { ms, seq: 0 }
+    }
+
     fn parked() -> Parked {
-        Parked { id: Id::random(), namespace: 0, user: None, rooms: Vec::new(), start: Offset::default() }
+        Parked {
+            id: Id::random(),
+            namespace: 0,
+            identity: Arc::new(Identity::anonymous()),
+            rooms: Vec::new(),
+            start: Offset { epoch: Epoch(7), position: at(10) },
+            last: at(20),
+            at: at(50),
+        }
     }
 
     #[test]
     fn kept_for_the_window_and_taken_once() {
         let (mut sessions, pid, other) = (ParkedSessions::default(), Id::random(), Id::random());
-        sessions.park(pid, parked(), 100, 10);
-        sessions.park(other, parked(), 110, 10);
-        assert!(sessions.take(pid, 99).is_some());
-        assert!(sessions.take(pid, 99).is_none());
-        sessions.park(pid, parked(), 120, 10);
+        sessions.park(pid, parked(), 100, 10_000);
+        sessions.park(other, parked(), 110, 10_000);
+        assert!(sessions.take(pid, 99, |_| false).is_none());
+        assert!(sessions.take(pid, 99, |_| true).is_some());
+        assert!(sessions.take(pid, 99, |_| true).is_none());
+        sessions.park(pid, parked(), 120, 10_000);
         sessions.expire(110);
         assert_eq!(sessions.len(), 1);
-        assert!(sessions.take(pid, 119).is_some());
+        assert!(sessions.take(pid, 119, |_| true).is_some());
         sessions.expire(120);
-        assert_eq!((sessions.next(), sessions.is_empty()), (None, true));
+        assert_eq!((sessions.next(), sessions.is_empty(), sessions.bytes), (None, true, 0));
     }
 
     #[test]
-    fn bounded() {
+    fn bounded_in_bytes() {
         let mut sessions = ParkedSessions::default();
-        for n in 0..100 {
-            sessions.park(Id::random(), parked(), 100 + n, 10);
+        for n in 0..1_000 {
+            sessions.park(Id::random(), parked(), 100 + n, 2_000);
         }
-        assert_eq!((sessions.len(), sessions.ends.len()), (10, 10));
+        assert!((5..20).contains(&sessions.len()), "{}", sessions.len());
+        let pid = Id::random();
+        for n in 0..1_000 {
+            sessions.park(pid, parked(), 1_100 + n, 2_000);
+            sessions.take(pid, 0, |_| true);
+        }
+        assert!(sessions.ends.len() < 100, "taken sessions leave nothing behind");
+    }
+
+    #[test]
+    fn a_quiet_client_continues_from_where_it_went() {
+        let parked = parked();
+        let from = |epoch, ms| parked.resume_from(Some(Offset { epoch: Epoch(epoch), position: at(ms) })).position;
+        assert_eq!(from(7, 15), at(15), "it did not get the last event");
+        assert_eq!(from(7, 20), at(50), "it has all that was its own");
+        assert_eq!(from(7, 60), at(60), "it has seen more, by another node");
+        assert_eq!(from(7, 5), at(10), "an offset of a session before");
+        assert_eq!(from(8, 99), at(10), "an offset of another life of the log");
+        assert_eq!(parked.resume_from(None).position, at(10), "it received nothing of what was sent");
+        let quiet = Parked { last: Position::default(), ..parked };
+        assert_eq!(quiet.resume_from(None).position, at(50), "nothing was sent");
     }
 }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 /// One text packet from a WebSocket.
 pub fn receive_text(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
     match engineio::parse(text) {
-        Ok(packet) => receive(shard, key, packet, text.len()),
+        Ok(packet) => receive(shard, key, packet),
         Err(_) => client::fail(shard, key, CloseReason::ParseError),
     }
 }
@@ -21,14 +21,14 @@ pub fn receive_text(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
 /// One binary message: an attachment.
 pub fn receive_binary(shard: &Rc<Shard>, key: ConnectionKey, bytes: &[u8]) {
     let most = shard.node.socketio.max_payload;
-    decode(shard, key, bytes.len(), |decoder| decoder.binary_within(bytes, most));
+    decode(shard, key, |decoder| decoder.binary_within(bytes, most));
 }
 
 /// One packet.
-pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet<'_>, size: usize) {
+pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet<'_>) {
     let polls = shard.hub.borrow().connections.get(key).is_some_and(|c| matches!(c.link, Link::Polling(_)));
     match packet {
-        Packet::Message(text) => decode(shard, key, size, |decoder| decoder.text(text)),
+        Packet::Message(text) => decode(shard, key, |decoder| decoder.text(text)),
         Packet::Binary(bytes) => receive_binary(shard, key, &bytes),
         Packet::Pong => super::websocket::pong(shard, key),
         // A client of version 4 does not ping (wire sheet A5).
@@ -43,7 +43,6 @@ pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet<'_>, size: 
 fn decode(
     shard: &Rc<Shard>,
     key: ConnectionKey,
-    size: usize,
     read: impl FnOnce(&mut socketio::Decoder) -> Result<Option<socketio::Packet>, DecodeError>,
 ) {
     let decoded = {
@@ -52,7 +51,7 @@ fn decode(
         read(&mut connection.decoder)
     };
     match decoded {
-        Ok(Some(packet)) => client::receive(shard, key, Inbound::SocketIo(packet), size),
+        Ok(Some(packet)) => client::receive(shard, key, Inbound::SocketIo(packet)),
         Ok(None) => {}
         Err(error) => {
             tracing::debug!(%error, "a Socket.IO client broke the protocol");

@@ -96,7 +96,6 @@ fn find(shard: &Shard, sid: Id) -> Result<ConnectionKey, PollAnswer> {
     let key = hub.by_sid(sid).ok_or(PollAnswer::Unknown)?;
     // Exact to the millisecond, even when the table has not fired yet (wire sheet H).
     hub.check_deadline(key, now);
-    hub.check_deadline(key, now);
     let connection = hub.connections.get(key).ok_or(PollAnswer::Unknown)?;
     match connection.link {
         Link::Polling(_) => Ok(key),
@@ -211,7 +210,7 @@ fn take_payload(shard: &Rc<Shard>, key: ConnectionKey, body: &[u8]) {
     let Ok(body) = std::str::from_utf8(body) else { return client::fail(shard, key, CloseReason::InvalidText) };
     for packet in engineio::parse_payload(body) {
         match packet {
-            Ok(packet) => super::packets::receive(shard, key, packet, body.len()),
+            Ok(packet) => super::packets::receive(shard, key, packet),
             Err(_) => return client::fail(shard, key, CloseReason::ParseError),
         }
         if shard.hub.borrow().connections.get(key).is_none_or(|connection| connection.closing.is_some()) {

@@ -134,31 +134,33 @@ fn is_closing(shard: &Shard, key: ConnectionKey) -> bool {
 /// One message of an open WebSocket.
 pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, message: Message<'_>) {
     let protocol = shard.hub.borrow().connections.get(key).map(|connection| connection.protocol);
-    match (message, protocol) {
-        (Message::Ping(payload), _) => shard.hub.borrow_mut().push(key, Frame::Raw(pong_frame(payload))),
-        (Message::Pong(_), Some(Protocol::Json)) => pong(shard, key),
-        (Message::Pong(_), _) => {}
-        (Message::Close(..), _) => client::fail(shard, key, CloseReason::TransportClose),
-        (Message::Text(text), Some(Protocol::Json)) => receive_json(shard, key, text),
-        (Message::Binary(_), Some(Protocol::Json)) => {
-            json_client::error(
-                shard,
-                key,
-                "bad_message",
-                "send JSON in text frames; binary frames mean nothing here",
-                None,
-            );
+    let json = protocol == Some(Protocol::Json);
+    match message {
+        Message::Text(text) if json => receive_json(shard, key, text),
+        Message::Text(text) => super::packets::receive_text(shard, key, text),
+        Message::Binary(bytes) if !json => super::packets::receive_binary(shard, key, bytes),
+        // Whatever is answered counts against the rate, or a client could fill its outbox with our words.
+        Message::Binary(_) | Message::Ping(_) if !client::take_turn(shard, key) => {}
+        Message::Binary(_) => {
+            let message = "send JSON in text frames; binary frames mean nothing here";
+            json_client::error(shard, key, "bad_message", message, None);
         }
-        (Message::Text(text), _) => super::packets::receive_text(shard, key, text),
-        (Message::Binary(bytes), _) => super::packets::receive_binary(shard, key, bytes),
+        Message::Ping(payload) => shard.hub.borrow_mut().push(key, Frame::Raw(pong_frame(payload))),
+        Message::Pong(_) if json => pong(shard, key),
+        Message::Pong(_) => {}
+        Message::Close(Some(1000), _) if json => client::fail(shard, key, CloseReason::ClientClose),
+        Message::Close(..) => client::fail(shard, key, CloseReason::TransportClose),
     }
 }
 
 fn receive_json(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
     pong(shard, key);
     match json::parse(text) {
-        Ok(message) => client::receive(shard, key, Inbound::Json(message), text.len()),
-        Err(error) => json_client::error(shard, key, error.code(), &error.to_string(), error.id.as_deref()),
+        Ok(message) => client::receive(shard, key, Inbound::Json(message)),
+        Err(error) if client::take_turn(shard, key) => {
+            json_client::error(shard, key, error.code(), &error.to_string(), error.id.as_deref());
+        }
+        Err(_) => {}
     }
 }
 
