@@ -232,10 +232,7 @@ fn write_out(connection: &mut Connection, stream: &TcpStream, with_offset: bool,
         let wrote = if connection.outbox.len() == 1 {
             let (mut frames, written) = connection.outbox.waiting();
             let Some(frame) = frames.next() else { return Flushed::All };
-            match frame {
-                Frame::Raw(bytes) => stream.try_write(&bytes[written..]),
-                frame => stream.try_write(&encode(frame, format, with_offset)[written..]),
-            }
+            stream.try_write(&encode(frame, format, with_offset)[written..])
         } else {
             gather(connection, format, with_offset, scratch);
             stream.try_write(scratch)

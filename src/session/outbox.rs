@@ -3,6 +3,7 @@
 use crate::event::{Delivery, Event, Format};
 use crate::protocol::socketio_encode::Encoded;
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -150,25 +151,23 @@ impl Outbox {
 }
 
 /// The frame's bytes in a transport's format. `with_offset` is whether Socket.IO events carry their offset.
-pub fn encode(frame: &Frame, format: Format, with_offset: bool) -> Bytes {
+pub fn encode(frame: &Frame, format: Format, with_offset: bool) -> Cow<'_, [u8]> {
     use crate::protocol::{json, socketio_encode as socketio, sse, websocket};
     match (frame, format) {
-        (Frame::Event(delivery), _) => delivery
-            .bytes(format, |event: &Event| match format {
-                Format::SocketIoFrames => socketio::event_frames(event, with_offset),
-                Format::SocketIoPayload => socketio::event_payload(event, with_offset),
-                Format::JsonFrame => json::event_frame(event),
-                Format::Sse => sse::event_block(event),
-            })
-            .clone(),
-        (Frame::Packet(packet), Format::SocketIoPayload) => packet.payload(),
-        (Frame::Packet(packet), _) => packet.frames(),
+        (Frame::Event(delivery), _) => Cow::Borrowed(delivery.bytes(format, |event: &Event| match format {
+            Format::SocketIoFrames => socketio::event_frames(event, with_offset),
+            Format::SocketIoPayload => socketio::event_payload(event, with_offset),
+            Format::JsonFrame => json::event_frame(event),
+            Format::Sse => sse::event_block(event),
+        })),
+        (Frame::Packet(packet), Format::SocketIoPayload) => Cow::Owned(packet.payload().into()),
+        (Frame::Packet(packet), _) => Cow::Owned(packet.frames().into()),
         (Frame::Engine(bytes), Format::SocketIoFrames) => {
             let mut frame = Vec::with_capacity(bytes.len() + 10);
             websocket::push_frame(&mut frame, websocket::Opcode::Text, bytes);
-            frame.into()
+            Cow::Owned(frame)
         }
-        (Frame::Engine(bytes) | Frame::Raw(bytes), _) => bytes.clone(),
+        (Frame::Engine(bytes) | Frame::Raw(bytes), _) => Cow::Borrowed(bytes),
     }
 }
 
