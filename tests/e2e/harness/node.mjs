@@ -78,6 +78,13 @@ export class Node extends Daemon {
     return line ? Number(line.slice(series.length + 1)) : 0;
   }
 
+  /** Open connections of one protocol: `socketio`, `ws` or `sse`. */
+  async connections(protocol) {
+    const { text } = await this.get("/metrics");
+    const series = text.split("\n").filter((line) => line.startsWith("roomcast_connections{") && line.includes(`protocol="${protocol}"`));
+    return series.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+  }
+
   async stop(...how) {
     try {
       return await super.stop(...how);

@@ -34,6 +34,14 @@ class Proxy {
     for (const socket of this.#sockets) socket.destroy();
   }
 
+  /** Makes every connection of now half-open: nothing passes any more, not even its end. New ones work. */
+  freeze() {
+    for (const socket of this.#sockets) {
+      socket.removeAllListeners("close").removeAllListeners("error").on("error", () => {});
+      socket.unpipe().pause();
+    }
+  }
+
   close() {
     this.cut();
     this.server.close();
