@@ -7,6 +7,7 @@ E2E := tests/e2e
 # `cargo build` and `cargo test` share the dev profile, so that nothing is compiled twice.
 ROOMCAST_BIN ?= $(CURDIR)/target/debug/roomcast
 FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query
 DENY_VERSION := 0.20.2
 
 .PHONY: help build test test-rust test-e2e tools lint deny fuzz bench
@@ -40,9 +41,13 @@ deny:
 	    --config profile.release.lto=false --config profile.release.opt-level=0 --config profile.release.codegen-units=16
 	cargo deny --locked check licenses bans sources
 
+# cargo-fuzz asks for nightly features; RUSTC_BOOTSTRAP lets the stable compiler have them.
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each
-	@for target in $$(ls fuzz/fuzz_targets | sed -n 's/\.rs$$//p'); do \
-	  echo "== $$target"; cargo fuzz run "$$target" -- -max_total_time=$(FUZZ_SECONDS); done
+	@cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked
+	for target in $(FUZZ_TARGETS); do \
+	  mkdir -p fuzz/corpus/$$target; \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=4096; done
 
 bench: ## the benchmarks
 	cargo bench --locked

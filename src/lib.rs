@@ -3,10 +3,12 @@
 pub mod app;
 pub mod auth;
 pub mod backend;
+pub mod cli;
 pub mod client;
 pub mod close;
 pub mod cluster;
 pub mod config;
+pub mod demo;
 pub mod draft;
 pub mod event;
 pub mod http;

@@ -28,7 +28,6 @@ fuzz_target!(|script: &[u8]| {
 fn check(packet: Packet) {
     let Packet::Event { namespace, event, args, .. } = packet else { return };
     assert!(json_depth(args.as_array()) <= MAX_JSON_DEPTH + 1);
-    // A namespace with a comma cannot be: it ends there. `/` alone is left out.
     let Ok(encoded) = socketio_encode::event(&namespace, &event, &args, None, None) else { return };
     let payload = encoded.payload();
     let payload = str::from_utf8(&payload).expect("UTF-8");
@@ -39,7 +38,6 @@ fn check(packet: Packet) {
         back = match packet.expect("our own packets are read") {
             engineio::Packet::Message(text) => match decoder.text(text) {
                 Ok(back) => back,
-                // Names that no client may send, but that a number or an empty packet stood for, come as they are.
                 Err(error) => panic!("{payload}: {error}"),
             },
             engineio::Packet::Binary(bytes) => decoder.binary(&bytes).expect("our own attachments are taken"),

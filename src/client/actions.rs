@@ -2,11 +2,13 @@
 
 use crate::client::admit::with_caller;
 use crate::client::membership::{self, JoinError};
+use crate::client::say::say;
 use crate::draft::{Draft, DraftError, Source};
 use crate::event::{Args, Namespace, Room};
 use crate::hub::shard::Shard;
 use crate::hub::table::Ended;
 use crate::log::AppendError;
+use crate::protocol::socketio_encode::check_draft;
 use crate::rules::{Call, Emission, Message, OnRule, TemplateError};
 use crate::session::Session;
 use crate::session::connection::SessionKey;
@@ -76,18 +78,11 @@ struct Plan {
 }
 
 /// Carries out the rule for a client's event: join and leave, reply, emit; answers the rule's acknowledgement.
-/// `reply` writes a message to the caller alone.
 ///
 /// # Errors
 /// What the caller is to be told; nothing was done, but for joins and the reply when the log fails afterwards.
-pub async fn run(
-    shard: &Rc<Shard>,
-    key: SessionKey,
-    rule: &OnRule,
-    args: &Args,
-    reply: &dyn Fn(Message),
-) -> Result<Option<Args>, Failure> {
-    match attempt(shard, key, rule, args, reply).await {
+pub async fn run(shard: &Rc<Shard>, key: SessionKey, rule: &OnRule, args: &Args) -> Result<Option<Args>, Failure> {
+    match attempt(shard, key, rule, args).await {
         Ok(ack) => Ok(ack),
         Err(error) => {
             shard.node.metrics.refused(Source::Client, error.code());
@@ -100,19 +95,13 @@ pub async fn run(
                 (rule.on_error(&call, &text), rule.ack_error(&call, &text))
             });
             drop(hub);
-            message.into_iter().for_each(reply);
+            message.iter().for_each(|message| say(shard, key, message));
             Err(Failure { error, ack })
         }
     }
 }
 
-async fn attempt(
-    shard: &Rc<Shard>,
-    key: SessionKey,
-    rule: &OnRule,
-    args: &Args,
-    reply: &dyn Fn(Message),
-) -> Result<Option<Args>, ActionError> {
+async fn attempt(shard: &Rc<Shard>, key: SessionKey, rule: &OnRule, args: &Args) -> Result<Option<Args>, ActionError> {
     let plan = {
         let hub = shard.hub.borrow();
         let session = hub.sessions.get(key).ok_or(ActionError::Join(JoinError::Gone))?;
@@ -122,7 +111,7 @@ async fn attempt(
     membership::check(shard, key, &plan.joins).map_err(ActionError::Join)?;
     membership::join(shard, key, &plan.joins);
     membership::leave(shard, key, &plan.leaves);
-    plan.reply.into_iter().for_each(reply);
+    plan.reply.iter().for_each(|message| say(shard, key, message));
     append(shard, plan.drafts).await?;
     Ok(plan.ack)
 }
@@ -144,7 +133,7 @@ fn plan(
                 return Err(ActionError::NotInRoom(emission.room));
             }
             let draft = draft(emission, &namespace, caller.session);
-            draft.check(&shard.node.draft_limits).map_err(ActionError::Draft)?;
+            check_draft(&draft, &shard.node.draft_limits).map_err(ActionError::Draft)?;
             drafts.push(draft);
         }
         Ok(Plan {
@@ -181,6 +170,14 @@ async fn append(shard: &Rc<Shard>, drafts: Vec<Draft>) -> Result<(), ActionError
     }
     shard.node.metrics.accepted(Source::Client, count);
     Ok(())
+}
+
+/// Carries out the `connection` rule of a session that has just begun, or was taken up again.
+pub async fn run_connection(shard: &Rc<Shard>, key: SessionKey, namespace: &str) {
+    let Some(rule) = shard.node.rules.connection(namespace) else { return };
+    if let Err(failure) = run(shard, key, rule, &Args::none()).await {
+        tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");
+    }
 }
 
 /// Carries out the `disconnect` rule of a session that is gone: only its emits can still mean something.

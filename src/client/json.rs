@@ -3,14 +3,12 @@
 use crate::client::socketio::{default_ack, unruled};
 use crate::client::{actions, admit, is_open, membership, resume};
 use crate::close::CloseReason;
-use crate::draft::{Draft, Source};
-use crate::event::{Args, Event, MAIN_NAMESPACE, Offset, Room};
+use crate::event::{Args, MAIN_NAMESPACE, Offset, Room};
 use crate::hub::feed::unix_ms;
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::metrics::Protocol;
 use crate::protocol::json::{self, ClientMessage};
-use crate::rules::Message;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
 use serde_json::value::RawValue;
@@ -34,6 +32,9 @@ pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, message: ClientMessag
             admit::turn_away(shard, key);
         }
         (ClientMessage::Join { room, since, id }, Some(session)) => {
+            if let Some(after) = since.as_deref().and_then(Offset::parse) {
+                shard.catch_up_with(after).await;
+            }
             join(shard, key, session, room.into(), since.as_deref(), id.as_deref());
         }
         (ClientMessage::Leave { room, id }, Some(session)) => {
@@ -65,7 +66,8 @@ pub async fn authenticate(shard: &Rc<Shard>, key: ConnectionKey, token: Option<&
             match admit::first_rooms(shard, &session) {
                 Ok(rooms) => {
                     let session = admit::admit(shard, session, &rooms);
-                    return welcome(shard, key, session);
+                    welcome(shard, key, session);
+                    return actions::run_connection(shard, session, MAIN_NAMESPACE).await;
                 }
                 Err(refused) => (refused.code().to_owned(), refused.to_string()),
             }
@@ -167,7 +169,7 @@ async fn on_event(
     id: Option<&RawValue>,
 ) {
     let result = match shard.node.rules.on(MAIN_NAMESPACE, event) {
-        Some(rule) => actions::run(shard, session, rule, args, &|message| say(shard, session, &message)).await,
+        Some(rule) => actions::run(shard, session, rule, args).await,
         None => Err(unruled(shard, event)),
     };
     match (result, id) {
@@ -184,14 +186,4 @@ async fn on_event(
         }
         _ => {}
     }
-}
-
-/// Writes an event to one session alone; its room is the session's own.
-pub fn say(shard: &Shard, session: SessionKey, message: &Message) {
-    let mut hub = shard.hub.borrow_mut();
-    let Some((connection, id)) = hub.sessions.get(session).map(|s| (s.connection, s.id)) else { return };
-    let room = id.to_string();
-    let draft = Draft::new(&room, &message.event, message.args.clone(), Source::Client);
-    let text = json::event(&Event { offset: hub.position, draft, accepted_us: 0 }, &room);
-    hub.push_json(connection, &text);
 }

@@ -6,6 +6,7 @@ pub mod admit;
 pub mod json;
 pub mod membership;
 pub mod resume;
+pub mod say;
 pub mod socketio;
 
 use crate::close::CloseReason;

@@ -23,6 +23,9 @@ pub struct Resumed {
 /// Finds the session of a Socket.IO client's pid and what it missed. `None`: it gets a new session, and knows by it.
 pub async fn socketio(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, offset: Option<&str>) -> Option<Resumed> {
     let found = take(shard, pid).await;
+    if let Some(after) = offset.and_then(Offset::parse) {
+        shard.catch_up_with(after).await;
+    }
     let result = found.ok_or("unknown_session").and_then(|parked| {
         let user = newcomer.identity.user.as_ref().map(|user| user.as_str());
         if parked.namespace != newcomer.namespace || parked.user.as_deref() != user {
@@ -75,6 +78,10 @@ fn take_here(shard: &Rc<Shard>, pid: Id) -> Option<Parked> {
 /// When it cannot be proven that the window has them all.
 pub fn missed(shard: &Shard, after: Offset, namespace: u16, rooms: &[Room], own: &Id) -> Result<Vec<Arc<Event>>, Gap> {
     let up_to = shard.hub.borrow().position;
+    if after.epoch == up_to.epoch && after.position > up_to.position {
+        // What goes live next would come a second time.
+        return Err(Gap::Future);
+    }
     let mut names = rooms.to_vec();
     names.push(own.to_string().into());
     let window = shard.node.window.read().unwrap_or_else(PoisonError::into_inner);

@@ -11,7 +11,6 @@ use crate::id::Id;
 use crate::metrics::Protocol;
 use crate::protocol::socketio::Packet;
 use crate::protocol::socketio_encode as encode;
-use crate::rules::Message;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
@@ -82,12 +81,7 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
             None => return,
         },
     };
-    if let Some(rule) = shard.node.rules.connection(&namespace) {
-        let reply = |message| say(shard, session, message);
-        if let Err(failure) = actions::run(shard, session, rule, &Args::none(), &reply).await {
-            tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");
-        }
-    }
+    actions::run_connection(shard, session, &namespace).await;
 }
 
 /// A new session in its first rooms, and the CONNECT reply.
@@ -147,19 +141,6 @@ fn disconnect(shard: &Shard, key: ConnectionKey, namespace: &str) {
     }
 }
 
-/// Writes an event to one session alone. It carries the current offset, so that a string as its last argument
-/// cannot poison the client's resume point (wire sheet C2).
-pub fn say(shard: &Shard, session: SessionKey, message: Message) {
-    let mut hub = shard.hub.borrow_mut();
-    let Some((connection, namespace)) = hub.sessions.get(session).map(|s| (s.connection, s.namespace)) else { return };
-    let namespace = &shard.node.namespaces[usize::from(namespace)];
-    let offset = shard.node.recovery_on().then(|| hub.position.to_string());
-    match encode::event(namespace, &message.event, &message.args, offset.as_deref(), None) {
-        Ok(packet) => hub.push_packet(connection, packet),
-        Err(error) => tracing::warn!(%error, event = %message.event, "a reply cannot be written"),
-    }
-}
-
 async fn on_event(
     shard: &Rc<Shard>,
     key: ConnectionKey,
@@ -170,10 +151,7 @@ async fn on_event(
     args: &Args,
 ) {
     let result = match shard.node.rules.on(namespace, event) {
-        Some(rule) => {
-            let reply = |message| say(shard, session, message);
-            actions::run(shard, session, rule, args, &reply).await
-        }
+        Some(rule) => actions::run(shard, session, rule, args).await,
         None => Err(unruled(shard, event)),
     };
     let Some(ack) = ack else { return };

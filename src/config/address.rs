@@ -116,6 +116,11 @@ pub(super) fn redis_url(text: &str) -> Result<String, String> {
 /// What the client library makes of it, told in words that cannot hold the URL.
 fn single_redis(text: &str) -> Result<(), String> {
     let wrong = "must be a URL like redis://user:password@127.0.0.1:6379/0 (percent-encode / @ : ? # in the password)";
+    if text.contains('#') {
+        return Err(
+            "must not have a `#`: percent-encode it in the password, and certificates are always checked".into()
+        );
+    }
     if redis::parse_redis_url(text).is_none() {
         return Err(wrong.into());
     }
@@ -227,6 +232,7 @@ mod tests {
             "redis+sentinel://h1:1",
             "redis+cluster://,secret",
             "redis://h:port-secret",
+            "rediss://:secret@h#insecure",
         ] {
             let message = redis_url(bad).unwrap_err();
             assert!(!message.contains("secret"), "{bad}: {message}");

@@ -2,7 +2,9 @@
 
 use super::mistake::Faults;
 use super::{Config, Purpose};
+use crate::auth::{Authenticator, SetupError};
 use crate::rules::config::JoinPolicy;
+use crate::rules::{RuleMistake, Rules};
 use std::net::SocketAddr;
 
 /// Keys that exclude or need each other.
@@ -11,8 +13,32 @@ pub(super) fn contradictions(config: &Config, purpose: Purpose) -> Faults {
     if config.listen.admin_listen.is_some_and(|admin| collide(admin, config.listen.listen)) {
         faults.extend(config.fault("admin_listen", "admin_listen", "is the same address as `listen`; leave it out"));
     }
+    faults.extend(key_material(config));
+    faults.extend(rules_together(config));
     faults.extend(backend(config));
     faults
+}
+
+/// What only whoever uses a key can tell: whether the PEM text holds one that fits the algorithms.
+fn key_material(config: &Config) -> Faults {
+    let fault = |error| match error {
+        SetupError::PublicKey(why) => config.fault("auth.public_key", "[auth] public_key_file", why),
+        SetupError::JwksUrl(why) => config.fault("auth.jwks_url", "[auth] jwks_url", why),
+        // The rest is checked in this part, where the places are known.
+        _ => Faults::new(),
+    };
+    Authenticator::mistakes(&config.auth).into_iter().flat_map(fault).collect()
+}
+
+/// Rules that shadow or repeat each other; each alone was compiled when it was read.
+fn rules_together(config: &Config) -> Faults {
+    let mistakes = Rules::compile(&config.rooms, &config.on).err().unwrap_or_default();
+    let fault = |mistake: RuleMistake| {
+        let slot = format!("{}.{}.{}", mistake.table, mistake.index, mistake.key);
+        let path = format!("[[{}]] {} {}", mistake.table, mistake.index + 1, mistake.key);
+        config.fault(&slot, &path, mistake.message)
+    };
+    mistakes.into_iter().flat_map(fault).collect()
 }
 
 /// Whether both cannot be bound: the same port, and addresses that overlap.
@@ -46,7 +72,7 @@ fn keys_and_algorithms(config: &Config, purpose: Purpose) -> Faults {
                 format!("{name} needs `secret`; for a public key or a key set name its own, like [\"RS256\"]");
             faults.extend(config.fault(at, "[auth] algorithms", message));
         }
-        None if has_secret && !config.place(secret, "").is_conventional() => {
+        None if has_secret => {
             faults.extend(config.fault(
                 secret,
                 "[auth] secret",

@@ -8,7 +8,7 @@ use super::kind::{Choice, Claims, Hidden, Kind, List, Maybe, Size, Span, Switch,
 use super::mistake::Faults;
 use super::node::Node;
 use super::rules::{OnRule, RoomRule};
-use super::text;
+use super::{text, unbuilt};
 use crate::backend::config::NOTIFICATIONS;
 
 /// One key of the configuration.
@@ -47,7 +47,8 @@ impl Key {
     /// Whether the effective configuration has a line for it; rules have tables instead.
     pub fn is_shown(&self) -> bool {
         let rules = self.section.is_empty() && matches!(self.name, "rooms" | "on");
-        !rules && (!self.is_file() || self.name == "public_key_file")
+        let built = !unbuilt::KEYS.contains(&(self.section, self.name));
+        built && !rules && (!self.is_file() || self.name == "public_key_file")
     }
 }
 
@@ -123,7 +124,8 @@ pub(super) static KEYS: &[Key] = &[
             config.auth.public_key = Maybe(InFile(Text(text::public_key))).read(node)?;
             Ok(())
         },
-        show: |config| config.auth.public_key.as_ref().map(|_| "\"(read)\"".into()),
+        // Of the file only the text is kept.
+        show: |config| config.auth.public_key.as_ref().map(|_| "\"…\"".into()),
     },
     key!("auth", "jwks_url", auth.jwks_url, Maybe(Text(http_url))),
     key!("auth", "algorithms", auth.algorithms, List { of: ALGORITHMS, least: 1 }),

@@ -94,6 +94,15 @@ pub enum Purpose {
     Other,
 }
 
+/// Every key as `section.key`, for tests of what documents them.
+pub fn key_names() -> Vec<String> {
+    let name = |key: &keys::Key| match key.section {
+        "" => key.name.to_owned(),
+        section => format!("{section}.{}", key.name),
+    };
+    keys::KEYS.iter().map(name).collect()
+}
+
 impl Config {
     /// Reads all sources. `Err` holds every mistake: the file's from its top, then the environment's, then flags'.
     pub fn load(flags: &Flags, environment: &Environment, purpose: Purpose) -> Result<Self, Vec<Mistake>> {
@@ -101,6 +110,7 @@ impl Config {
         let mut faults = sources.faults;
         let mut config = Self::default();
         faults.extend(sources::apply(sources.candidates, &mut config));
+        config.drop_foreign_secret();
         if sources.whole {
             faults.extend(checks::contradictions(&config, purpose));
             if !config.is_given("redis.url") {
@@ -121,10 +131,13 @@ impl Config {
         in_order(checks::warnings(self))
     }
 
-    /// A mistake in one rule of `rooms` or `on` (counted from 0) that is found only when it is compiled.
-    pub fn mistake_in_rule(&self, table: &str, index: usize, message: impl Into<String>) -> Mistake {
-        let place = self.place(&format!("{table}.{index}"), &format!("[[{table}]] {}", index + 1));
-        Mistake { place: place.to_string(), message: message.into() }
+    /// `JWT_SECRET` is left alone where no algorithm uses it: it may be there for other software.
+    fn drop_foreign_secret(&mut self) {
+        let unused = !self.auth.algorithms.iter().any(|name| name.starts_with("HS"));
+        if unused && self.place("auth.secret", "").is_conventional() {
+            self.auth.secret = None;
+            self.places.remove("auth.secret");
+        }
     }
 
     /// Notes where a value was written; of rules, where each of them and each of their keys was.
@@ -141,13 +154,15 @@ impl Config {
         for (index, rule) in node.items("a list").unwrap_or_default().iter().enumerate() {
             self.places.insert(format!("{slot}.{index}"), rule.place.clone());
             if let Value::Table(entries) = &rule.value {
-                let places = entries.iter().map(|entry| (format!("{slot}.{index}.{}", entry.key), entry.place.clone()));
+                let places =
+                    entries.iter().map(|entry| (format!("{slot}.{index}.{}", entry.key), entry.node.place.clone()));
                 self.places.extend(places);
             }
         }
     }
 
-    fn is_given(&self, slot: &str) -> bool {
+    /// Whether a source says this key (`listen`, `redis.url`), be it the default's value.
+    pub fn is_given(&self, slot: &str) -> bool {
         self.places.contains_key(slot)
     }
 

@@ -1,17 +1,15 @@
-//! `[[rooms]]` and `[[on]]`: from tables to the structs of [`crate::rules::config`]. Patterns and placeholders are
-//! compiled, and checked, by [`crate::rules`].
+//! `[[rooms]]` and `[[on]]`: from tables to the structs of [`crate::rules::config`]. What names, patterns and
+//! placeholders must look like is known to [`crate::rules`], which compiles each rule here to see its mistakes.
 
 use super::kind::{Kind, List, Switch, Text};
 use super::mistake::{Faults, Place, did_you_mean};
 use super::node::{Entry, Node, Value, collect};
 use super::show::{message_json, on_json, room_json};
 use super::text;
-use crate::draft::{RESERVED_EVENTS, check_event_name};
+use crate::rules::Rules;
 use crate::rules::config::{EmitTemplate, JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
 use serde_json::Value as Json;
-
-/// Bytes of an event name, as [`crate::draft`] bounds it by default.
-const EVENT_NAME_BYTES: usize = 200;
+use std::slice;
 
 /// The keys of one table, taken out one by one; those that nobody took are unknown.
 pub(super) struct Fields {
@@ -52,22 +50,17 @@ impl Fields {
     }
 }
 
-/// An event name; placeholders are filled later, so that only fixed names are checked.
-fn template_event(name: &str) -> Result<String, String> {
-    match name.contains('{') && !name.is_empty() {
-        true => Ok(name.to_owned()),
-        false => check_event_name(name, EVENT_NAME_BYTES).map(|()| name.to_owned()).map_err(|error| error.to_string()),
-    }
-}
-
-/// What an `[[on]]` rule waits for.
-fn client_event(name: &str) -> Result<String, String> {
-    match name {
-        "disconnect" => Ok(name.to_owned()),
-        "connect" => Err("clients cannot send \"connect\"; the built-in moment is called \"connection\"".into()),
-        _ if RESERVED_EVENTS.contains(&name) => Err(format!("\"{name}\" is reserved by Socket.IO and never arrives")),
-        _ => check_event_name(name, EVENT_NAME_BYTES).map(|()| name.to_owned()).map_err(|error| error.to_string()),
-    }
+/// The rule, where it compiles; else what is wrong, at the keys of its table.
+fn compiled<T>(
+    rule: T,
+    node: &Node,
+    compile: impl FnOnce(&T) -> Result<Rules, Vec<crate::rules::RuleMistake>>,
+) -> Result<T, Faults> {
+    let Err(mistakes) = compile(&rule) else { return Ok(rule) };
+    let entries = node.entries("a table")?;
+    let place =
+        |key: &str| entries.iter().find(|entry| entry.key == key).map_or(&node.place, |entry| &entry.node.place);
+    Err(mistakes.into_iter().flat_map(|mistake| place(mistake.key).fault(mistake.message)).collect())
 }
 
 /// A list of arguments: any JSON values.
@@ -98,7 +91,7 @@ impl Kind for Message {
 
     fn read(&self, node: &Node) -> Result<MessageTemplate, Faults> {
         let mut fields = Fields::of(node, "a table like { event = \"…\", args = [] }")?;
-        let event = fields.need("event", Text(template_event));
+        let event = fields.need("event", Text(text::filled));
         let args = fields.take("args", Arguments).unwrap_or_default();
         fields.finish(MessageTemplate { event, args })
     }
@@ -117,7 +110,7 @@ impl Kind for Emit {
     fn read(&self, node: &Node) -> Result<EmitTemplate, Faults> {
         let mut fields = Fields::of(node, "a table like { room = \"…\", event = \"…\", args = [] }")?;
         let room = fields.need("room", Text(text::filled));
-        let event = fields.need("event", Text(template_event));
+        let event = fields.need("event", Text(text::filled));
         let args = fields.take("args", Arguments).unwrap_or_default();
         let volatile = fields.take("volatile", Switch).unwrap_or(false);
         let include_caller = fields.take("include_caller", Switch).unwrap_or(false);
@@ -185,7 +178,8 @@ impl Kind for RoomRule {
         let presence = fields.take("presence", Switch).unwrap_or(false);
         let joined = fields.take("joined", Message);
         let left = fields.take("left", Message);
-        fields.finish(RoomRuleConfig { pattern, join, presence, joined, left })
+        let rule = fields.finish(RoomRuleConfig { pattern, join, presence, joined, left })?;
+        compiled(rule, node, |rule| Rules::compile(slice::from_ref(rule), &[]))
     }
 
     fn write(&self, value: &RoomRuleConfig) -> Option<String> {
@@ -203,7 +197,7 @@ impl Kind for OnRule {
         let mut fields = Fields::of(node, "a table like { event = \"typing\", … }")?;
         let rule = OnRuleConfig {
             namespace: fields.take("namespace", Text(text::namespace)).unwrap_or_else(|| "/".into()),
-            event: fields.need("event", Text(client_event)),
+            event: fields.need("event", Text(text::filled)),
             join: fields.take("join", OneOrMore).unwrap_or_default(),
             leave: fields.take("leave", OneOrMore).unwrap_or_default(),
             reply: fields.take("reply", Message),
@@ -213,12 +207,7 @@ impl Kind for OnRule {
             ack_error: fields.take("ack_error", Arguments),
             forward: fields.take("forward", Switch).unwrap_or(false),
         };
-        let moment = matches!(rule.event.as_str(), "connection" | "disconnect");
-        if moment && (rule.ack.is_some() || rule.ack_error.is_some()) {
-            let message = format!("\"{}\" is a moment, not an event: nobody waits for its `ack`", rule.event);
-            fields.faults.extend(fields.place.fault(message));
-        }
-        fields.finish(rule)
+        compiled(fields.finish(rule)?, node, |rule| Rules::compile(&[], slice::from_ref(rule)))
     }
 
     fn write(&self, value: &OnRuleConfig) -> Option<String> {

@@ -96,6 +96,9 @@ fn in_tables(entries: Vec<Entry>, candidates: &mut Vec<Candidate>, faults: &mut 
     let is_section = |name: &str| !name.is_empty() && KEYS.iter().any(|key| key.section == name);
     for entry in entries {
         match (find("", &entry.key), entry.node.value) {
+            (Some(Key { name: name @ ("rooms" | "on"), .. }), Value::Table(_)) => {
+                faults.extend(entry.place.fault(format!("is a list of tables: write [[{name}]], with two brackets")));
+            }
             (Some(key), value) => {
                 let node = Node { place: entry.node.place, value };
                 candidates.push(Candidate::of(Rank::File, key, node));

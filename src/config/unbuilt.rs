@@ -1,31 +1,40 @@
 //! Keys that the contract has and this version cannot do yet. They are read and checked like all others, and then
-//! refused here, so that nothing is silently ignored. Whoever builds a feature deletes its entry.
+//! refused here, so that nothing is silently ignored. Whoever builds a feature deletes its entries.
 
 use super::Config;
 use super::mistake::Faults;
 use crate::rules::config::JoinPolicy;
 
+/// Keys, as `section` and `name`, that have no effect yet. The effective configuration leaves them out.
+pub(super) const KEYS: [(&str, &str); 10] = [
+    // Socket.IO emitters, and replicated appends.
+    ("redis", "emitter_key"),
+    ("redis", "streams_key"),
+    ("redis", "min_replicas"),
+    // Presence.
+    ("presence", "grace"),
+    ("presence", "lease"),
+    // The backend.
+    ("backend", "url"),
+    ("backend", "stream"),
+    ("backend", "secret"),
+    ("backend", "timeout"),
+    ("backend", "notify"),
+];
+
+/// Keys of a `[[rooms]]` table that need presence.
+const ROOM_KEYS: [&str; 3] = ["presence", "joined", "left"];
+
 /// A refusal for each key that is set and has no effect yet.
 pub(super) fn not_built_yet(config: &Config) -> Faults {
-    let mut faults = Faults::new();
-    faults.extend(sentinel_and_cluster(config));
-
-    // Replicated appends, and Socket.IO emitters.
-    for name in ["emitter_key", "streams_key", "min_replicas"] {
-        faults.extend(refuse(config, &format!("redis.{name}"), &format!("[redis] {name}")));
-    }
-    // Presence.
-    for name in ["grace", "lease"] {
-        faults.extend(refuse(config, &format!("presence.{name}"), &format!("[presence] {name}")));
+    let mut faults = sentinel_and_cluster(config);
+    for (section, name) in KEYS {
+        faults.extend(refuse(config, &format!("{section}.{name}"), &format!("[{section}] {name}")));
     }
     for index in 0..config.rooms.len() {
-        for name in ["presence", "joined", "left"] {
+        for name in ROOM_KEYS {
             faults.extend(refuse(config, &format!("rooms.{index}.{name}"), &format!("[[rooms]] {name}")));
         }
-    }
-    // The backend.
-    for name in ["url", "stream", "secret", "timeout", "notify"] {
-        faults.extend(refuse(config, &format!("backend.{name}"), &format!("[backend] {name}")));
     }
     for (index, _) in config.rooms.iter().enumerate().filter(|(_, rule)| rule.join == JoinPolicy::Ask) {
         faults.extend(refuse(config, &format!("rooms.{index}.join"), "[[rooms]] join = \"ask\""));

@@ -1,8 +1,8 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
 
-use crate::client::{admit, membership, resume};
+use crate::client::{actions, admit, membership, resume};
 use crate::close::CloseReason;
-use crate::event::{Offset, Room};
+use crate::event::{MAIN_NAMESPACE, Offset, Room};
 use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
 use crate::http::keys::bearer;
@@ -62,7 +62,12 @@ pub async fn serve(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, pee
     if rooms.is_empty() {
         return refuse(shard, key, StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
-    begin(shard, key, session, &rooms, last_event_id(request.headers()));
+    let since = last_event_id(request.headers());
+    if let Some(after) = since.and_then(Offset::parse) {
+        shard.catch_up_with(after).await;
+    }
+    begin(shard, key, session, &rooms, since);
+    actions::run_connection(shard, session, MAIN_NAMESPACE).await;
     stream(shard, key)
 }
 
@@ -103,7 +108,8 @@ fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Ro
         }
         Some(Err(reason)) => {
             shard.node.metrics.gap(reason, 1);
-            let block = sse::gap_block(reason);
+            // With an id, so that a reconnect does not meet the same gap again.
+            let block = sse::gap_block_at(reason, &hub.position);
             hub.push(key, Frame::Raw(block));
         }
         None => {}

@@ -172,10 +172,15 @@ impl Hub {
 /// The waiting packets as one polling payload, joined by the record separator (wire sheet A6).
 fn take_payload(connection: &mut Connection, with_offset: bool) -> Bytes {
     let mut payload = Vec::new();
-    while let Some(frame) = connection.outbox.pop() {
+    while let Some(frame) = connection.outbox.front() {
         if !payload.is_empty() {
+            if matches!(frame, Frame::Engine(close) if close == "1") {
+                // In one payload with `41` the stock client would see the close first, and reconnect (wire sheet A6).
+                break;
+            }
             payload.push(b'\x1e');
         }
+        let Some(frame) = connection.outbox.pop() else { break };
         payload.extend_from_slice(&encode(&frame, Format::SocketIoPayload, with_offset));
         if payload.len() >= POLL_ANSWER {
             break;

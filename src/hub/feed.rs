@@ -1,5 +1,6 @@
 //! From the log's tail to the window and the shards.
 
+use crate::draft::Source;
 use crate::event::{Batch, Delivery, Offset, Position};
 use crate::hub::node::{Command, Node};
 use crate::log::{Beginning, Pending, Sink};
@@ -56,6 +57,10 @@ impl Sink for Feed {
         })
     }
 
+    fn has_room(&self) -> bool {
+        self.node.shards().iter().all(|shard| shard.has_room(MOST_BACKLOG))
+    }
+
     fn caught_up(&self, position: Position) {
         let mut window = self.node.window.write().unwrap_or_else(PoisonError::into_inner);
         window.advance(position);
@@ -79,6 +84,9 @@ impl Feed {
     fn keep(&self, events: &[Arc<crate::event::Event>]) {
         let mut window = self.node.window.write().unwrap_or_else(PoisonError::into_inner);
         let now = self.now();
+        let foreign = events.iter().filter(|event| event.draft.source == Source::Stream).count();
+        // Those of nodes were counted when they were accepted; every node counts what others added.
+        self.node.metrics.accepted(Source::Stream, foreign as u64);
         for event in events {
             window.push(event.clone(), now);
         }

@@ -219,9 +219,14 @@ impl ShardHandle {
         Box::pin(async move { answer.await.ok() })
     }
 
+    /// Whether no more than `most` bytes of events wait there, or nobody takes them any more.
+    pub fn has_room(&self, most: usize) -> bool {
+        self.backlog.bytes.load(Ordering::Relaxed) <= most || self.commands.is_closed()
+    }
+
     /// Hands over events, when no more than `most` bytes wait there already.
     pub async fn deliver(&self, events: Arc<[Arc<Delivery>]>, bytes: usize, most: usize) {
-        while self.backlog.bytes.load(Ordering::Relaxed) > most && !self.commands.is_closed() {
+        while !self.has_room(most) {
             self.backlog.shrunk.notified().await;
         }
         self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! A shard: one thread, one current-thread runtime, one hub. Whatever runs here may touch the hub without locks.
 
-use crate::event::{Delivery, Event};
+use crate::event::{Delivery, Event, Offset};
 use crate::hub::node::{Backlog, Command, Node, ShardHandle};
 use crate::hub::table::{Ended, Hub};
 use crate::metrics::Protocol;
@@ -15,6 +15,8 @@ use tokio::sync::{Notify, mpsc};
 const FLUSH_SLICE: usize = 128;
 /// Commands taken at once: a bound on how long one round of deliveries may take.
 const MOST_COMMANDS: usize = 256;
+/// How far behind another node this one may be: the time between two reads of their tails, generously.
+const CATCH_UP: Duration = Duration::from_millis(500);
 /// Bytes read from a socket at once, into the one buffer that all connections of a shard share.
 const READ_BUFFER: usize = 64 << 10;
 
@@ -30,6 +32,8 @@ pub struct Shard {
     pub buffer: RefCell<Box<[u8]>>,
     started: Instant,
     rearm: Rc<Notify>,
+    /// Told whenever the shard's position moves.
+    advanced: Notify,
 }
 
 impl Shard {
@@ -43,6 +47,23 @@ impl Shard {
         let (now, mut hub) = (self.now(), self.hub.borrow_mut());
         hub.fire(now);
         hub.flush_some(FLUSH_SLICE, now)
+    }
+
+    /// Waits until the shard has come to a position that a client has already seen, through a node that was ahead;
+    /// for a bounded time. What is live from then on is new to that client.
+    pub async fn catch_up_with(&self, offset: Offset) {
+        let reached = async {
+            loop {
+                let advanced = self.advanced.notified();
+                let here = self.hub.borrow().position;
+                if here.epoch != offset.epoch || here.position >= offset.position {
+                    return;
+                }
+                advanced.await;
+            }
+        };
+        // In vain for an offset from the future: the resume then says so.
+        let _ = tokio::time::timeout(CATCH_UP, reached).await;
     }
 
     /// A time of the wall clock (Unix seconds) on the shard's clock.
@@ -82,6 +103,7 @@ pub fn spawn(
                 buffer: RefCell::new(vec![0; READ_BUFFER].into()),
                 started: Instant::now(),
                 rearm,
+                advanced: Notify::new(),
             });
             setup(&shard, ended_receiver);
             run(&shard, commands, &backlog).await;
@@ -149,6 +171,7 @@ impl Flushing {
                     hub.deliver(delivery, now);
                 }
                 drop(hub);
+                shard.advanced.notify_waiters();
                 backlog.took(bytes);
                 self.batches.push(events);
             }

@@ -300,7 +300,7 @@ impl Hub {
                         sessions.iter().flat_map(|session| self.rooms.of(*session)).cloned().collect();
                     rooms.iter().for_each(|room| self.push_json(key, &json::gap(room)));
                 }
-                Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block("log_reset"))),
+                Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block_at("log_reset", &offset))),
             }
         }
         self.node.metrics.gap("log_reset", told);

@@ -2,7 +2,7 @@
 
 use crate::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::event::{Args, MAIN_NAMESPACE, MAX_JSON_DEPTH, Room, json_depth};
-use crate::protocol::socketio_encode::binary_values;
+use crate::protocol::socketio_encode::check_draft;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -109,11 +109,7 @@ fn decode_event(json: &str, limits: &DraftLimits) -> Result<Draft, DraftError> {
         id: fields.id,
         source: Source::Http,
     };
-    draft.check(limits)?;
-    binary_values(&draft.args).map_err(|error| match error.code() {
-        "too_many_attachments" => DraftError::TooManyAttachments,
-        _ => DraftError::Field(error.to_string()),
-    })?;
+    check_draft(&draft, limits)?;
     Ok(draft)
 }
 

@@ -6,7 +6,14 @@ use crate::id::Id;
 use crate::log::recent_ids::RecentIds;
 use crate::log::{AppendError, Appended, Beginning, EventLog, LogStatus, Pending, Sink, unix_us};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
 use tokio::sync::Notify;
+
+/// Health asks a few at a time; more that wait come from callers that do not.
+const MOST_PROBES: usize = 10_000;
+
+/// Batches that one append hands over before it leaves the tail to [`EventLog::run`]: it has its own work to do.
+const ROUNDS: usize = 4;
 
 /// Bounds of a [`MemoryLog`].
 #[derive(Clone, Copy, Debug)]
@@ -24,10 +31,15 @@ impl Default for MemoryLimits {
 }
 
 /// The embedded twin of the Redis log.
+///
+/// Whoever appends moves the tail too, if nobody else does just then and the hub has room: the wake-up of another
+/// thread costs more than the delivery. Else [`EventLog::run`] moves it.
 pub struct MemoryLog {
     limits: MemoryLimits,
     epoch: Epoch,
     state: Mutex<State>,
+    /// Held while the tail moves; `None` before it began.
+    tail: tokio::sync::Mutex<Option<Arc<dyn Sink>>>,
     waiting: Notify,
 }
 
@@ -44,7 +56,7 @@ impl MemoryLog {
         let last = Position { ms: unix_us() / 1000, seq: 0 };
         let ids = RecentIds::new(limits.id_bytes);
         let state = Mutex::new(State { last, queue: Batch::default(), queued_bytes: 0, ids });
-        Arc::new(Self { limits, epoch: Epoch(rand::random()), state, waiting: Notify::new() })
+        Arc::new(Self { limits, epoch: Epoch(rand::random()), state, tail: tokio::sync::Mutex::new(None), waiting: Notify::new() })
     }
 
     /// A thread that panicked cannot have left the state half changed: nothing in the critical sections panics.
@@ -57,7 +69,6 @@ impl MemoryLog {
         let mut answers = Vec::with_capacity(drafts.len());
         let mut drafts = drafts.into_iter();
         let mut state = self.state();
-        let was_idle = state.queue.is_empty();
         for draft in drafts.by_ref() {
             match state.append(draft, now_us, self.epoch, self.limits.queue_bytes) {
                 Ok(offset) => answers.push(Ok(offset)),
@@ -67,27 +78,44 @@ impl MemoryLog {
                 }
             }
         }
-        let wake = was_idle && !state.queue.is_empty();
         drop(state);
         // One refused draft refuses the rest of the call, so that nothing overtakes it.
         answers.extend(drafts.map(|_| Err(AppendError::Overloaded)));
-        if wake {
-            self.waiting.notify_one();
-        }
+        self.move_tail();
         answers
     }
 
-    fn probe_now(&self, id: Id) {
+    fn probe_now(&self, id: Id) -> Result<(), AppendError> {
         let mut state = self.state();
-        let was_idle = state.queue.is_empty();
-        // Health asks a few at a time; a queue of probes can only be a caller that does not wait.
-        if state.queue.probes.len() < 10_000 {
-            state.queue.probes.push(id);
+        if state.queue.probes.len() >= MOST_PROBES {
+            return Err(AppendError::Overloaded);
         }
+        state.queue.probes.push(id);
         drop(state);
-        if was_idle {
-            self.waiting.notify_one();
+        self.move_tail();
+        Ok(())
+    }
+
+    /// Hands over what waits, here and now where that needs no waiting.
+    fn move_tail(&self) {
+        for _ in 0..ROUNDS {
+            // Whoever holds the tail looks once more after it let go, so nothing is left behind.
+            if self.state().queue.is_empty() {
+                return;
+            }
+            let Ok(tail) = self.tail.try_lock() else { return };
+            let Some(sink) = tail.as_ref().filter(|sink| sink.has_room()) else {
+                return self.waiting.notify_one();
+            };
+            let (batch, position) = self.take();
+            let mut delivery = sink.deliver(batch);
+            if delivery.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+                // has_room has said otherwise, and this thread must not wait.
+                tracing::error!("a delivery was cut short: the hub had promised room");
+            }
+            sink.caught_up(position);
         }
+        self.waiting.notify_one();
     }
 
     /// Everything waiting, and the position up to which that is everything.
@@ -136,10 +164,7 @@ impl EventLog for MemoryLog {
     }
 
     fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>> {
-        Box::pin(async move {
-            self.probe_now(id);
-            Ok(())
-        })
+        Box::pin(async move { self.probe_now(id) })
     }
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> Pending<'static, ()> {
@@ -149,11 +174,16 @@ impl EventLog for MemoryLog {
                 let state = self.state();
                 state.queue.events.first().map_or(state.last, |first| first.offset.position.predecessor())
             };
+            let mut tail = self.tail.lock().await;
             sink.begin(Beginning { epoch: self.epoch, floor: start, head: start, history: Vec::new() });
+            *tail = Some(sink.clone());
             loop {
                 let (batch, position) = self.take();
                 if batch.is_empty() {
+                    drop(tail);
+                    self.move_tail();
                     self.waiting.notified().await;
+                    tail = self.tail.lock().await;
                     continue;
                 }
                 sink.deliver(batch).await;

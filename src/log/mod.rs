@@ -57,11 +57,15 @@ pub struct Beginning {
 /// Who takes what the tail brings. Called in log order, from the control thread.
 pub trait Sink: Send + Sync + 'static {
     /// Called once before any other.
-    /// Called again when continuity was lost (the epoch differs): everybody must be told.
+    /// Called again when continuity was lost, and everybody must be told: the epoch differs, or it is the same and
+    /// this node alone missed entries that were trimmed before it could read them.
     fn begin(&self, beginning: Beginning);
 
     /// The next events. Completes when the hub has room for more, so a full hub slows the tail.
     fn deliver(&self, batch: Batch) -> Pending<'_, ()>;
+
+    /// Whether [`Sink::deliver`] would complete at once, as long as nobody else delivers.
+    fn has_room(&self) -> bool;
 
     /// The tail has delivered everything up to here: proof of progress. The position may be past the last event,
     /// where probes and malformed entries lie.
@@ -106,7 +110,7 @@ impl fmt::Display for AppendError {
         match self {
             Self::Unavailable(why) => write!(f, "the log is not reachable: {why}; try again"),
             Self::Overloaded => f.write_str("this node is behind with delivering; try again in a second"),
-            Self::Refused(why) => write!(f, "Redis refused the event: {why}"),
+            Self::Refused(why) => write!(f, "the log refused the event: {why}"),
         }
     }
 }

@@ -71,6 +71,8 @@ pub enum DecodeError {
     TooManyAttachments,
     /// The namespace is too long.
     NamespaceTooLong,
+    /// A namespace with control characters: none is configured so, and echoed in a polling answer `\x1e` would end it.
+    BadNamespace,
     /// An acknowledgement id that is no number, or too long.
     BadAckId,
     /// The payload is not the JSON that this packet type takes.
@@ -99,6 +101,7 @@ impl DecodeError {
             Self::BadAttachmentCount => "bad_attachment_count",
             Self::TooManyAttachments => "too_many_attachments",
             Self::NamespaceTooLong => "namespace_too_long",
+            Self::BadNamespace => "bad_namespace",
             Self::BadAckId => "bad_ack_id",
             Self::BadPayload => "bad_payload",
             Self::TooDeep => "json_too_deep",
@@ -119,6 +122,7 @@ impl fmt::Display for DecodeError {
             Self::BadAttachmentCount => f.write_str("a binary packet must announce its attachments, as in 51-"),
             Self::TooManyAttachments => write!(f, "a packet takes at most {MAX_ATTACHMENTS} attachments"),
             Self::NamespaceTooLong => write!(f, "a namespace takes at most {MAX_NAMESPACE} bytes"),
+            Self::BadNamespace => f.write_str("a namespace must not hold control characters"),
             Self::BadAckId => write!(f, "an acknowledgement id must be a number of at most {MAX_ID_DIGITS} digits"),
             Self::BadPayload => f.write_str("the payload is not the JSON that this packet type takes"),
             Self::TooDeep => write!(f, "the payload is nested deeper than {MAX_JSON_DEPTH} levels"),
@@ -276,6 +280,9 @@ impl<'a> Head<'a> {
             (namespace, rest) = rest.split_once(',').unwrap_or((rest, ""));
             if namespace.len() > MAX_NAMESPACE {
                 return Err(DecodeError::NamespaceTooLong);
+            }
+            if namespace.contains(char::is_control) {
+                return Err(DecodeError::BadNamespace);
             }
         }
         let payload = rest.trim_start_matches(part_of_id);

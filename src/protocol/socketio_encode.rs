@@ -4,7 +4,7 @@
 use super::engineio::SEPARATOR;
 use super::raw_json::{self, Kind, Quoted, push_string, string_len};
 use super::websocket::{Opcode, header_len, push_frame, push_header};
-use crate::draft::MAX_ATTACHMENTS;
+use crate::draft::{Draft, DraftError, DraftLimits, MAX_ATTACHMENTS};
 use crate::event::{Args, Event, MAIN_NAMESPACE, Offset};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -194,6 +194,20 @@ pub fn binary_values(args: &Args) -> Result<usize, EncodeError> {
         }
     }
     if placeholder && count > 0 { Err(EncodeError::Placeholder) } else { Ok(count) }
+}
+
+/// All bounds of a draft: its own, and that Socket.IO clients can be sent its binary values.
+///
+/// # Errors
+/// The first bound that is broken.
+pub fn check_draft(draft: &Draft, limits: &DraftLimits) -> Result<(), DraftError> {
+    draft.check(limits)?;
+    match binary_values(&draft.args) {
+        Ok(count) if count > MAX_ATTACHMENTS => Err(DraftError::TooManyAttachments),
+        Ok(_) => Ok(()),
+        Err(EncodeError::TooManyAttachments) => Err(DraftError::TooManyAttachments),
+        Err(error) => Err(DraftError::Field(error.to_string())),
+    }
 }
 
 /// The bytes of a base64 string literal.

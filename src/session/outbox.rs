@@ -95,6 +95,11 @@ impl Outbox {
         (self.queue.iter(), self.written)
     }
 
+    /// The first frame.
+    pub fn front(&self) -> Option<&Frame> {
+        self.queue.front()
+    }
+
     /// Removes the first frame: it is written.
     pub fn pop(&mut self) -> Option<Frame> {
         self.written = 0;

@@ -20,7 +20,8 @@ pub fn receive_text(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
 
 /// One binary message: an attachment.
 pub fn receive_binary(shard: &Rc<Shard>, key: ConnectionKey, bytes: &[u8]) {
-    decode(shard, key, bytes.len(), |decoder| decoder.binary(bytes));
+    let most = shard.node.socketio.max_payload;
+    decode(shard, key, bytes.len(), |decoder| decoder.binary_within(bytes, most));
 }
 
 /// One packet.

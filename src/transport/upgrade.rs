@@ -140,13 +140,12 @@ impl Probe {
     }
 }
 
-/// The `5`: from here on the WebSocket is the transport. `false` when the session ended meanwhile.
+/// The `5`: from here on the WebSocket is the transport, if only for the last words of a session that is closing:
+/// the client has left its polling. `false` when the session is gone.
 fn take_over(shard: &Shard, key: ConnectionKey, stream: &Rc<TcpStream>) -> bool {
     let polled = with_polling(shard, key, |polling| polling.answer(Bytes::from_static(b"1")));
-    let mut hub = shard.hub.borrow_mut();
-    if polled.is_none() || hub.connections.get(key).is_none_or(|connection| connection.closing.is_some()) {
-        return false;
+    if polled.is_some() {
+        shard.hub.borrow_mut().upgrade(key, Link::WebSocket(stream.clone()));
     }
-    hub.upgrade(key, Link::WebSocket(stream.clone()));
-    true
+    polled.is_some()
 }

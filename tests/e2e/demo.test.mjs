@@ -56,6 +56,12 @@ suite("demo", () => {
     const { stdout } = await run("sh", ["-c", curl]);
     assert.match(stdout, /"offset"/);
     await until(async () => (await pane("a").locator(".messages").textContent()).length > before.length, "the curl line's message");
+    await pane("a").locator(".toggle").click();
+    await badge("a", "offline");
+    await pane("a").locator(".toggle").click();
+    await badge("a", "live");
+    await say("b", "welcome back");
+    await shows("a", "welcome back");
     assert.deepEqual(errors, []);
     assert.deepEqual(elsewhere, [], "nothing is fetched from elsewhere");
 

@@ -4,7 +4,7 @@ import { until } from "./harness/deadline.mjs";
 import { Polling, SEPARATOR, enginePath, engineSocket, joinedSocket } from "./harness/engine.mjs";
 import { request } from "./harness/http.mjs";
 import { CLOSE, frame } from "./harness/raw.mjs";
-import { published } from "./harness/publish.mjs";
+import { command, published } from "./harness/publish.mjs";
 import { scenario, suite } from "./harness/scenario.mjs";
 import { tokenFor } from "./harness/token.mjs";
 
@@ -201,6 +201,30 @@ suite("Engine.IO", () => {
     const binary = keep(await joinedSocket(one, token));
     binary.write(frame(2, Buffer.of(1)));
     await binary.closeCode();
+  });
+
+  // The stock client hands messages on a tick later, and drops those that came in one payload with a close.
+  scenario("A6: a close comes in a payload of its own, after `41` and after waiting messages", async ({ node }) => {
+    const one = await node();
+    const open = async () => {
+      const polling = await new Polling(one).open();
+      await polling.join({ token });
+      return polling;
+    };
+    for (const pending of [true, false]) {
+      const polling = await open();
+      const early = pending && polling.get();
+      assert.deepEqual((await command(one, "/disconnect", { user: "7" })).json(), { sessions: 1 });
+      assert.equal((await (early || polling.get())).text, "41");
+      const end = await polling.get();
+      assert.ok(end.status === 400 || ["1", `6${SEPARATOR}1`].includes(end.text), end.text);
+    }
+    const waiting = await open();
+    await published(one, { room: "user:7", event: "last", data: 1 });
+    await command(one, "/disconnect", { user: "7" });
+    const packets = (await waiting.get()).text.split(SEPARATOR);
+    assert.match(packets[0], /^42\["last",1/);
+    assert.deepEqual(packets.slice(1), ["41"]);
   });
 
   scenario("connect_timeout ends what never joins a namespace", async ({ node, keep }) => {

@@ -122,7 +122,9 @@ suite("Redis", () => {
     assert.equal((await one.get("/socket/ping")).status, 503);
     assertError(await publish(one, n(1)), 503);
     assertError(await publish(one, n(1, { volatile: true })), 503);
-    assertError(await publish(one, { events: [n(1), n(1)] }), 503);
+    const batch = await publish(one, { events: [n(1), n(1)] });
+    assert.equal(batch.status, 503, batch.text);
+    assert.ok(!batch.text.includes("offset"), "nothing half done");
     assert.equal(await one.metric("roomcast_redis_up"), 0);
     await store.start();
     await until(() => one.answers("/health"), "ready by itself");
@@ -213,6 +215,41 @@ suite("Redis", () => {
     await until(() => socket.socket.connected, "Socket.IO connected (again)");
     await published(one, { room: "user:8", event: "end", data: 1 });
     await socket.event("end");
+  });
+
+  scenario("refusing writes, read-only or out of memory: 503 with the reason, and well again", async ({ redis, node, ws }) => {
+    const store = await redis();
+    const one = await node({ redis: { url: store.url, timeout: "500ms" } });
+    const client = await member(ws, one);
+    const ills = [
+      [["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]],
+      [["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]],
+    ];
+    for (const [number, [fall, heal]] of ills.entries()) {
+      await store.cli(...fall);
+      await until(async () => {
+        const answer = await publish(one, n(-1));
+        if (answer.status !== 200) assertError(answer, 503);
+        return answer.status === 503;
+      }, `503 after ${fall}`);
+      await store.cli(...heal);
+      await until(async () => (await publish(one, n(number))).status === 200, `200 after ${heal}`);
+      await client.message(({ data }) => data === number);
+    }
+  });
+
+  scenario("flushed in between: clients get what comes, or are told of the gap", async ({ redis, node, ws }) => {
+    const store = await redis();
+    const one = await node({ redis: { url: store.url, timeout: "500ms" } });
+    const client = await member(ws, one);
+    await published(one, n(1));
+    await client.event("n");
+    await store.cli("FLUSHALL");
+    await until(async () => (await publish(one, n(2))).status === 200, "publishes accepted");
+    await until(() => client.end ?? client.messages.some(({ type, data }) => data === 2 || type === "gap"), "the event or the gap");
+    const fresh = await member(ws, one);
+    await until(async () => (await publish(one, n(3))).status === 200, "publishes accepted");
+    await fresh.message(({ data }) => data === 3);
   });
 
   scenario("the conventional environment names reach Redis", async ({ redis, node }) => {

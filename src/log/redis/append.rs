@@ -131,6 +131,9 @@ impl Waiting {
 
 /// Queues drafts and waits for their answers, at most `redis.timeout`.
 pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> {
+    if drafts.is_empty() {
+        return Vec::new();
+    }
     let accepted_us = unix_us();
     let commands: Vec<Cmd> = drafts.iter().map(|draft| command(log, draft, accepted_us)).collect();
     let bytes = drafts.iter().map(draft_bytes).sum();
@@ -359,7 +362,9 @@ mod tests {
         assert_eq!(queue.lock().take().len(), 1);
         assert!(call(&queue, 1, 1, past));
         assert!(queue.lock().take().is_empty());
-        assert_eq!((queue.lock().bytes, queue.lock().commands), (0, 0));
+        let left = queue.lock();
+        assert_eq!((left.bytes, left.commands), (0, 0));
+        drop(left);
         assert!(call(&queue, QUEUE_COMMANDS, 0, future));
         assert!(!call(&queue, 1, 0, future));
     }

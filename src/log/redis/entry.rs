@@ -15,9 +15,10 @@
 //!
 //! Unknown and repeated fields are errors: what a publisher misspelled must not be lost in silence.
 
-use crate::draft::{Draft, DraftError, DraftLimits, MAX_ATTACHMENTS, Source};
+use crate::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::event::{Args, ArgsError, MAIN_NAMESPACE, Position, Room};
 use crate::id::Id;
+use crate::protocol::socketio_encode::check_draft;
 use redis::Cmd;
 
 /// An entry as Redis gives it.
@@ -65,17 +66,8 @@ pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Res
         id: fields.id.map(str::to_owned),
         source: fields.source()?,
     };
-    check(&draft, limits)?;
+    check_draft(&draft, limits)?;
     Ok(Entry::Event(draft, accepted_us))
-}
-
-/// All bounds of a draft that came by another way than this node's own publishing.
-pub(super) fn check(draft: &Draft, limits: &DraftLimits) -> Result<(), DraftError> {
-    draft.check(limits)?;
-    if draft.args.may_hold_binary() && binary_values(draft.args.as_array()) > MAX_ATTACHMENTS {
-        return Err(DraftError::TooManyAttachments);
-    }
-    Ok(())
 }
 
 /// Appends the fields of a draft to a command.
@@ -111,19 +103,6 @@ fn json_list(rooms: &[Room]) -> String {
 /// The metric label's source.
 pub(super) fn source_of(label: &str) -> Option<Source> {
     Source::ALL.into_iter().find(|source| source.label() == label)
-}
-
-/// Counts the `{"$binary":"…"}` values in a JSON text. The pattern cannot lie inside a JSON string, whose quotes
-/// would be escaped.
-fn binary_values(json: &str) -> usize {
-    let space = [' ', '\t', '\n', '\r'];
-    let is_value = |at: usize| {
-        let before = json[..at].trim_end_matches(space).ends_with('{');
-        let after = json[at + KEY.len()..].trim_start_matches(space);
-        before && after.strip_prefix(':').is_some_and(|rest| rest.trim_start_matches(space).starts_with('"'))
-    };
-    const KEY: &str = "\"$binary\"";
-    memchr::memmem::find_iter(json.as_bytes(), KEY.as_bytes()).filter(|&at| is_value(at)).count()
 }
 
 /// The known fields, each at most once and in UTF-8.
@@ -335,11 +314,5 @@ mod tests {
         raw[2].0 = vec![0xff; 100];
         assert_eq!(decode(&raw, &LIMITS).unwrap_err().code(), "bad_field");
         assert_eq!(decode(&[], &LIMITS).unwrap_err().code(), "no_room");
-    }
-
-    #[test]
-    fn only_binary_values_count() {
-        let text = r#"[{"$binary":"AA=="},"$binary",{"a":1,"$binary":"x"},"{\"$binary\":\"x\"}",{"$binary":1}]"#;
-        assert_eq!(binary_values(text), 1);
     }
 }

@@ -60,8 +60,10 @@ pub(super) struct Known {
     pub position: Position,
     /// The last entry that was read.
     pub last_read: Option<Position>,
-    /// [`Life::added`] when last looked at.
-    pub added: Option<i64>,
+    /// [`Life::added`] is at least this: it was when last looked at, or so many were read.
+    pub added: i64,
+    /// Entries added up to the position, as far as they were counted.
+    pub counted: Option<i64>,
 }
 
 /// Why the log is not the one it was.
@@ -71,22 +73,59 @@ pub(super) enum Break {
     EpochChanged,
     /// The stream is gone, began anew, or lacks what was read from it.
     EntriesLost,
+    /// Entries were trimmed before this tail could read them; only this node missed them.
+    FellBehind,
 }
 
 impl Known {
+    /// A tail that has read up to `position` of the life it looked at.
+    pub fn new(epoch: Epoch, position: Position, life: Option<&Life>) -> Self {
+        let mut known = Self { epoch, position, last_read: None, added: 0, counted: None };
+        match life {
+            Some(life) => known.note(life),
+            None => known.counted = Some(0),
+        }
+        known
+    }
+
+    /// Takes note of an unbroken life.
+    pub fn note(&mut self, life: &Life) {
+        let Some(added) = life.added else { return };
+        self.added = self.added.max(added);
+        if life.last == self.position {
+            self.counted = Some(added);
+        }
+    }
+
+    /// Takes note of entries read, up to `position`.
+    pub fn read(&mut self, entries: usize, position: Position) {
+        self.position = position;
+        self.last_read = Some(position);
+        // Counted along, so that a stream that began anew within a second of its loss shows, too.
+        self.counted = self.counted.map(|counted| counted + entries as i64);
+        self.added = self.added.max(self.counted.unwrap_or(0));
+    }
+
     /// Compares with what is there now.
     pub fn broken_by(&self, now: &Observed) -> Option<Break> {
         if parse(&now.epoch_text) != Some(self.epoch) {
             return Some(Break::EpochChanged);
         }
-        let lost = match &now.life {
-            None => self.position > Position::default(),
-            Some(life) => {
-                let fewer = self.added.zip(life.added).is_some_and(|(then, now)| now < then);
-                life.last < self.position || fewer || self.misses_read_entry(life)
-            }
+        let Some(life) = &now.life else {
+            return (self.position > Position::default()).then_some(Break::EntriesLost);
         };
-        lost.then_some(Break::EntriesLost)
+        let fewer = life.added.is_some_and(|now| now < self.added);
+        if life.last < self.position || fewer || self.misses_read_entry(life) {
+            return Some(Break::EntriesLost);
+        }
+        self.fell_behind(life).then_some(Break::FellBehind)
+    }
+
+    /// All that is in the stream is unread, and it is less than was added since.
+    fn fell_behind(&self, life: &Life) -> bool {
+        let all_unread = life.first.is_none_or(|first| first > self.position);
+        let unread = life.added.zip(self.counted).map(|(added, counted)| added - counted);
+        all_unread && unread.is_some_and(|unread| unread > life.length)
     }
 
     /// The last entry read is not there, though older ones are: not trimmed, but never there (a failover to a replica
@@ -109,7 +148,7 @@ fn read_life(value: &Value) -> Result<Option<Life>, LinkError> {
     let wrong = || LinkError::Unexpected("XINFO STREAM");
     let [last, length, added, first, has] = match value {
         Value::Nil => return Ok(None),
-        Value::Array(items) => items.as_array::<5>().ok_or_else(wrong)?,
+        Value::Array(items) => <&[Value; 5]>::try_from(&items[..]).map_err(|_| wrong())?,
         _ => return Err(wrong()),
     };
     let (&Value::Int(length), &Value::Int(added), &Value::Int(has)) = (length, added, has) else {
@@ -146,7 +185,7 @@ mod tests {
     }
 
     fn known() -> Known {
-        Known { epoch: Epoch(0xab), position: at(10), last_read: Some(at(10)), added: Some(5) }
+        Known { epoch: Epoch(0xab), position: at(10), last_read: Some(at(10)), added: 5, counted: Some(5) }
     }
 
     fn observed() -> Observed {
@@ -166,8 +205,26 @@ mod tests {
         assert_eq!(known().broken_by(&with(|life| life.added = None)), None, "before Redis 7");
         let trimmed = with(|life| (life.first, life.has_asked, life.length) = (Some(at(11)), Some(false), 2));
         assert_eq!(known().broken_by(&trimmed), None);
-        let nothing_yet = Known { position: Position::default(), last_read: None, added: None, ..known() };
+        let emptied = with(|life| (life.first, life.last, life.length, life.added) = (None, at(10), 0, Some(5)));
+        assert_eq!(known().broken_by(&Observed { life: emptied.life, ..observed() }), None);
+        let nothing_yet = Known::new(Epoch(0xab), Position::default(), None);
         assert_eq!(nothing_yet.broken_by(&Observed { life: None, ..observed() }), None);
+    }
+
+    #[test]
+    fn entries_are_counted_from_where_that_is_possible() {
+        let life = |last, added| Life { last: at(last), added: Some(added), ..observed().life.unwrap() };
+        let mut behind = Known::new(Epoch(0xab), at(8), Some(&life(10, 5)));
+        behind.read(1, at(9));
+        assert_eq!((behind.added, behind.counted), (5, None));
+        behind.read(1, at(10));
+        behind.note(&life(10, 5));
+        behind.read(2, at(12));
+        assert_eq!((behind.added, behind.counted), (7, Some(7)));
+        assert_eq!(behind.broken_by(&with(|life| life.added = Some(6))), Some(Break::EntriesLost));
+        let mut fresh = Known::new(Epoch(0xab), Position::default(), None);
+        fresh.read(3, at(12));
+        assert_eq!(fresh.added, 3);
     }
 
     #[test]
@@ -184,5 +241,7 @@ mod tests {
         ] {
             assert_eq!(known().broken_by(&now), Some(Break::EntriesLost), "{now:?}");
         }
+        let unread = with(|life| (life.first, life.length) = (Some(at(12)), 1));
+        assert_eq!(known().broken_by(&unread), Some(Break::FellBehind));
     }
 }

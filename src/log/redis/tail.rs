@@ -18,13 +18,15 @@ use tokio::time::Instant;
 const BLOCK: Duration = Duration::from_secs(1);
 /// How often the log's life is looked at: a stream that began anew would else be silent for ever.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often old entries are trimmed where only others add some.
+const TRIM_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of remembered ids of entries that others added.
 const ID_BYTES: usize = 16 << 20;
 
 /// Reads until dropped; reconnects by itself and goes on where it was.
 pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
-    let mut tail =
-        Tail { log, sink, known: None, page: reply::PageSize::default(), foreign_ids: RecentIds::new(ID_BYTES) };
+    let page = reply::PageSize::default();
+    let mut tail = Tail { log, sink, known: None, page, foreign_ids: RecentIds::new(ID_BYTES), trimmed: None };
     let mut backoff = Backoff::default();
     loop {
         let Err(error) = tail.connected(&mut backoff).await;
@@ -42,6 +44,7 @@ struct Tail<'a> {
     page: reply::PageSize,
     /// Ids of entries that others added; a repeat is skipped, as the append of a repeat is by us.
     foreign_ids: RecentIds<()>,
+    trimmed: Option<Instant>,
 }
 
 impl Tail<'_> {
@@ -57,6 +60,7 @@ impl Tail<'_> {
             self.read(&mut link).await?;
             if looked.elapsed() >= LOOK_EVERY {
                 self.look(&mut link, None).await?;
+                self.trim(&mut link).await?;
                 looked = Instant::now();
             }
         }
@@ -69,7 +73,9 @@ impl Tail<'_> {
             None => None,
             Some(known) => match known.broken_by(&now) {
                 None => {
-                    known.added = now.life.and_then(|life| life.added);
+                    if let Some(life) = &now.life {
+                        known.note(life);
+                    }
                     return Ok(());
                 }
                 broken => broken,
@@ -87,10 +93,14 @@ impl Tail<'_> {
         let life = epoch::observe(link, keys, None).await?.life;
         let last = life.map_or(Position::default(), |life| life.last);
         // What came after the loss and was not read yet is still delivered.
-        let head = self.known.as_ref().map_or(last, |known| known.position.min(last));
-        let beginning = history::read(self.log, link, epoch, head, life).await?;
+        let mut head = self.known.as_ref().map_or(last, |known| known.position.min(last));
+        // But nothing is claimed of what lies before the first entry, where some were trimmed.
+        if let Some(trimmed) = life.filter(|life| !life.is_whole()).and_then(|life| life.first) {
+            head = head.max(trimmed.predecessor());
+        }
+        let beginning = history::read(self.log, link, epoch, head, life, &mut self.page).await?;
         self.note_beginning(&beginning, broken);
-        self.known = Some(Known { epoch, position: head, last_read: None, added: life.and_then(|life| life.added) });
+        self.known = Some(Known::new(epoch, head, life.as_ref()));
         self.sink.begin(beginning);
         Ok(())
     }
@@ -99,13 +109,29 @@ impl Tail<'_> {
         let Beginning { epoch, floor, head, history } = beginning;
         match broken {
             None => tracing::info!("the log is read from {head}, with {} events of history", history.len()),
-            Some(why) => tracing::warn!(?why, "the log lost entries; epoch {:x} begins at {head}", epoch.0),
+            Some(why) => tracing::warn!(?why, "continuity is lost; epoch {:x} goes on from {head}", epoch.0),
         }
         tracing::debug!(%floor, %head, "beginning");
         self.log.note_beginning(*epoch, *head);
         self.foreign_ids = RecentIds::new(ID_BYTES);
         for event in history {
             self.is_repeat(&event.draft, event.offset.position);
+        }
+    }
+
+    /// Appends trim, but where only others add entries nobody else would.
+    async fn trim(&mut self, link: &mut Link) -> Result<(), LinkError> {
+        if self.trimmed.is_some_and(|last| last.elapsed() < TRIM_EVERY) {
+            return Ok(());
+        }
+        self.trimmed = Some(Instant::now());
+        let oldest_ms = self.log.trim_before_ms(unix_us() / 1000);
+        let mut command = redis::cmd("XTRIM");
+        command.arg(&self.log.keys.events).arg("MINID").arg("~").arg(oldest_ms);
+        match link.call(&command).await {
+            // Where trimming is refused, reading still goes on.
+            Ok(_) | Err(LinkError::Server(_)) => Ok(()),
+            Err(error) => Err(error),
         }
     }
 
@@ -118,11 +144,12 @@ impl Tail<'_> {
             loop {
                 tokio::select! {
                     biased;
-                    value = &mut reading => break value?,
+                    value = &mut reading => break value,
                     () = self.log.heard.arrival() => self.hand_on_volatile().await,
                 }
             }
         };
+        let value = value.inspect_err(|error| self.page.note_error(error))?;
         let entries = reply::read_entries(value)?;
         self.page.learn(&entries);
         let malformed = self.hand_on(entries).await;
@@ -134,7 +161,7 @@ impl Tail<'_> {
     async fn hand_on(&mut self, entries: Vec<RawEntry>) -> Vec<dead::Malformed> {
         let (mut batch, mut malformed) = (Batch::default(), Vec::new());
         let mut offset = self.offset();
-        let newest = entries.last().map(|entry| entry.position);
+        let (count, newest) = (entries.len(), entries.last().map(|entry| entry.position));
         for raw in entries {
             let position = raw.position;
             match entry::decode(&raw.fields, &self.log.limits) {
@@ -159,8 +186,7 @@ impl Tail<'_> {
             self.sink.deliver(batch).await;
         }
         if let (Some(newest), Some(known)) = (newest, &mut self.known) {
-            known.position = newest;
-            known.last_read = Some(newest);
+            known.read(count, newest);
         }
         self.sink.caught_up(self.offset().position);
         malformed

@@ -6,6 +6,7 @@ use super::entry;
 use crate::close::DropReason;
 use crate::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::event::{Args, Namespace, Room};
+use crate::protocol::socketio_encode::check_draft;
 use redis::{PushInfo, PushKind, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -63,7 +64,7 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<(Draft, u64
         id: None,
         source,
     };
-    entry::check(&draft, limits)?;
+    check_draft(&draft, limits)?;
     Ok((draft, message.t))
 }
 

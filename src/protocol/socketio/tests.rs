@@ -165,6 +165,7 @@ fn nesting_and_names_are_bounded() {
     assert_eq!(one(&format!("31{}{}", "[".repeat(200), "]".repeat(200))), Err(DecodeError::TooDeep));
     assert!(one(&format!("0/{},", "n".repeat(MAX_NAMESPACE - 1))).is_ok());
     assert_eq!(one(&format!("0/{},", "n".repeat(MAX_NAMESPACE))), Err(DecodeError::NamespaceTooLong));
+    assert_eq!(one("0/a\x1e4,"), Err(DecodeError::BadNamespace), "it would split the payload that answers it");
     assert_eq!(one(&format!("2[\"x\",{}]", "9".repeat(1_000_000))).map(|packet| packet.is_some()), Ok(true));
 }
 

@@ -1,0 +1,28 @@
+# syntax=docker/dockerfile:1
+# Needs BuildKit (the default of `docker build` since 23.0) for the cache mounts.
+
+ARG RUST_VERSION=1.95
+
+FROM rust:${RUST_VERSION}-slim-bookworm AS build
+# aws-lc-rs and mimalloc compile C with the gcc that the slim image has; neither cmake nor clang is needed, because the
+# bindings for Linux on x86-64 and arm64 come with aws-lc-sys.
+WORKDIR /src
+COPY . .
+# The caches outlive the layer, so a changed source file recompiles this crate and not its dependencies. What is in a
+# cache is not in the image: the binary is copied out of it.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --release --locked --bin roomcast \
+    && cp target/release/roomcast /roomcast
+
+# glibc, libgcc and the CA certificates that rediss:// and jwks_url need; no shell. Debian 12, as above.
+FROM gcr.io/distroless/cc-debian12:nonroot
+COPY --from=build /roomcast /roomcast
+# ./roomcast.toml is read where it exists: mount it here, and `serve`, `check` and `health` all find it.
+WORKDIR /etc/roomcast
+USER 65532:65532
+EXPOSE 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/roomcast", "health"]
+ENTRYPOINT ["/roomcast"]
+CMD ["serve"]

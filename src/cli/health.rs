@@ -1,0 +1,28 @@
+//! `roomcast health`.
+
+use super::http::{Question, ask, base_url};
+use super::{Common, Failure, block_on, say};
+use crate::config::{Purpose, url_of};
+use hyper::StatusCode;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The node [default: where the configuration listens]
+    #[arg(long, value_parser = base_url)]
+    url: Option<String>,
+}
+
+pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
+    let url = match arguments.url {
+        Some(url) => url,
+        None => url_of(common.load(Purpose::Other)?.listen.listen),
+    };
+    match block_on(ask(Question { url: format!("{url}/health"), key: None, body: None }))? {
+        Ok((StatusCode::OK, body)) => {
+            say(body.trim_end());
+            Ok(())
+        }
+        Ok((status, body)) => Err(Failure::at_run_time(format!("not ready ({status}): {}", body.trim_end()))),
+        Err(why) => Err(Failure::at_run_time(why)),
+    }
+}

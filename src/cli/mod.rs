@@ -1,0 +1,150 @@
+//! The command line: one file per subcommand. Exit codes: 0 done, 1 failed at run time, 2 wrong configuration or usage.
+//! Answers go to stdout, everything else to stderr.
+
+mod check;
+mod demo;
+mod health;
+mod http;
+mod publish;
+mod serve;
+mod token;
+
+use crate::config::{Config, Environment, Flags, Mistake, Purpose};
+use clap::{Parser, Subcommand};
+use std::future::Future;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// A realtime broker that sits beside an existing backend: Socket.IO, WebSocket and SSE clients in rooms, fed by HTTP
+/// or Redis.
+///
+/// Settings come from flags, ROOMCAST_SECTION__KEY in the environment, conventional names (PORT, REDIS_URL, JWT_SECRET,
+/// FRONTEND_URL …) and a TOML file, in this order. config.example.toml shows all of them.
+#[derive(Parser)]
+#[command(name = "roomcast", version)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// Without one: serve.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(clap::Args)]
+struct Common {
+    /// The configuration file [default: $ROOMCAST_CONFIG, else ./roomcast.toml where it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen, like 0.0.0.0:8080; for `publish` and `health`, where the node listens
+    #[arg(long, global = true, value_name = "ADDR")]
+    listen: Option<String>,
+    /// Redis, like redis://127.0.0.1:6379/0; other processes can see flags, so give a password in the environment
+    #[arg(long, global = true, value_name = "URL")]
+    redis_url: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node until SIGTERM or SIGINT
+    Serve,
+    /// Try it out: embedded log, a throw-away secret, and a chat page in the browser
+    Demo,
+    /// Report every mistake of the configuration, try Redis and the JWKS URL, and print what is in force
+    ///
+    /// Secrets are masked. Exit code 0 when all is well, else 2.
+    Check,
+    /// Sign a token with the configured secret
+    ///
+    /// It has `iat`, `exp`, and what the configuration requires (`issuer`, `audience`, `require`), so that a node with
+    /// the same configuration takes it.
+    Token(token::Arguments),
+    /// Publish one event to a running node
+    ///
+    /// Prints the node's answer, {"offset":"…"}, once the log has the event.
+    Publish(publish::Arguments),
+    /// Ask a running node whether it is ready (for HEALTHCHECK): exit code 0 or 1
+    Health(health::Arguments),
+}
+
+/// Why a command failed, for stderr, and its exit code.
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    /// Something that worked out differently at run time: code 1.
+    fn at_run_time(message: impl ToString) -> Self {
+        Self { code: 1, message: message.to_string() }
+    }
+
+    /// The configuration is wrong: code 2.
+    fn configuration(message: impl ToString) -> Self {
+        Self { code: 2, message: message.to_string() }
+    }
+
+    fn mistakes(mistakes: &[Mistake]) -> Self {
+        let lines: String = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
+        let count = match mistakes.len() {
+            1 => "a mistake".to_owned(),
+            more => format!("{more} mistakes"),
+        };
+        Self::configuration(format!("the configuration has {count}:{lines}"))
+    }
+}
+
+impl Common {
+    fn load(self, purpose: Purpose) -> Result<Config, Failure> {
+        let flags = Flags { config: self.config, listen: self.listen, redis_url: self.redis_url };
+        Config::load(&flags, &Environment::of_process(), purpose).map_err(|mistakes| Failure::mistakes(&mistakes))
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    // Wrong usage ends here with code 2, `--help` and `--version` with 0.
+    let Arguments { common, command } = Arguments::parse();
+    let result = match command.unwrap_or(Command::Serve) {
+        Command::Serve => serve::run(common),
+        Command::Demo => demo::run(common),
+        Command::Check => check::run(common),
+        Command::Token(arguments) => token::run(common, arguments),
+        Command::Publish(arguments) => publish::run(common, arguments),
+        Command::Health(arguments) => health::run(common, arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            warn(&format!("roomcast: {message}"));
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// A line to stdout. Whoever closed the pipe (`| head`) has seen enough: no error, no panic.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A line to stderr.
+fn warn(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Runs a short command's work on this thread.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.map_err(|error| Failure::at_run_time(format!("no runtime: {error}")))?.block_on(work))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Arguments::command().debug_assert();
+    }
+}

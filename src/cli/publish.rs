@@ -1,0 +1,86 @@
+//! `roomcast publish`.
+
+use super::http::{Question, ask, base_url};
+use super::{Common, Failure, block_on, say};
+use crate::config::{Config, Purpose, url_of};
+use crate::secret::Secret;
+use hyper::StatusCode;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The room; may be given several times
+    #[arg(long, required = true)]
+    room: Vec<String>,
+    /// The event's name
+    #[arg(long)]
+    event: String,
+    /// Its argument, as JSON (a string needs its quotes: '"hi"'); without, it has none
+    #[arg(long, value_name = "JSON", value_parser = json)]
+    data: Option<Box<RawValue>>,
+    /// The namespace of the rooms [default: /]
+    #[arg(long)]
+    namespace: Option<String>,
+    /// The node [default: where the configuration listens, or its admin_listen]
+    #[arg(long, value_parser = base_url)]
+    url: Option<String>,
+    /// The key [default: $ROOMCAST_PUBLISH_KEY, else the first of the configuration's]; other processes can see flags
+    #[arg(long)]
+    key: Option<String>,
+}
+
+/// The text as it is, so that 9007199254740993 stays what it is.
+fn json(text: &str) -> Result<Box<RawValue>, String> {
+    serde_json::from_str(text).map_err(|error| format!("not JSON: {error} (a string needs its quotes: '\"hi\"')"))
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    rooms: &'a [String],
+    event: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    args: Option<[(); 0]>,
+}
+
+pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
+    let body = Body {
+        rooms: &arguments.room,
+        event: &arguments.event,
+        namespace: arguments.namespace.as_deref(),
+        data: arguments.data.as_deref(),
+        args: arguments.data.is_none().then_some([]),
+    };
+    let body = serde_json::to_string(&body).map_err(Failure::at_run_time)?;
+    let environment = std::env::var("ROOMCAST_PUBLISH_KEY").ok().filter(|key| !key.is_empty());
+    let (url, key) = match (arguments.url, arguments.key.or(environment)) {
+        // Nothing of the configuration is needed, so it may be missing or wrong.
+        (Some(url), Some(key)) => (url, Secret::new(key)),
+        (url, key) => {
+            let config = common.load(Purpose::Other)?;
+            (url.unwrap_or_else(|| api_url(&config)), key.map(Secret::new).map_or_else(|| first_key(&config), Ok)?)
+        }
+    };
+    let question = Question { url: format!("{url}/publish"), key: Some(&key), body: Some(body) };
+    match block_on(ask(question))? {
+        Ok((StatusCode::OK, answer)) => {
+            say(answer.trim_end());
+            Ok(())
+        }
+        Ok((status, answer)) => Err(Failure::at_run_time(format!("refused ({status}): {}", answer.trim_end()))),
+        Err(why) => Err(Failure::at_run_time(why)),
+    }
+}
+
+fn api_url(config: &Config) -> String {
+    url_of(config.listen.admin_listen.unwrap_or(config.listen.listen))
+}
+
+fn first_key(config: &Config) -> Result<Secret, Failure> {
+    let missing = "there is no key: set `keys` of [publish] (ROOMCAST_PUBLISH__KEYS), ROOMCAST_PUBLISH_KEY or --key";
+    config.publish.keys.first().cloned().ok_or_else(|| Failure::configuration(missing))
+}

@@ -1,0 +1,22 @@
+//! `roomcast serve`.
+
+use super::{Common, Failure};
+use crate::app::{AppError, Launch};
+use crate::config::{Purpose, logging};
+
+pub(super) fn run(common: Common) -> Result<(), Failure> {
+    let config = common.load(Purpose::Serve)?;
+    logging::init(&config.log);
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    launch(Launch { config, pages: Vec::new(), any_port: false, ready: Box::new(|_| {}) })
+}
+
+/// Runs a node to its end.
+pub(super) fn launch(launch: Launch) -> Result<(), Failure> {
+    crate::app::run(launch).map_err(|error| match error {
+        AppError::Setup(_) => Failure::configuration(error),
+        AppError::Bind(..) | AppError::System(..) => Failure::at_run_time(error),
+    })
+}

@@ -1,0 +1,227 @@
+//! The program as its users run it: exit codes, what goes to stdout, and that secrets stay secret.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef-hunter2";
+const DEADLINE: Duration = Duration::from_secs(20);
+
+/// A directory of this test alone, the working directory of its commands.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(config: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("roomcast-cli-{}", roomcast::id::Id::random()));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("roomcast.toml"), config).unwrap();
+        Self(path)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
+        command.args(arguments).env_clear().current_dir(&self.0).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::from(self.command(arguments).output().unwrap())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+struct Ran {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        Self { code: output.status.code().expect("it ended by itself"), stdout, stderr }
+    }
+}
+
+/// A process that is killed at the end of the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A node on a free port, and its address.
+fn serve(directory: &Directory) -> (Running, String) {
+    let mut command = directory.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let running = Running(child);
+    let (send, receive) = mpsc::channel();
+    std::thread::spawn(move || {
+        // Reads to the end, so that the node never waits for a full pipe.
+        for line in stderr.lines().map_while(Result::ok) {
+            if let Some((_, rest)) = line.split_once("address=") {
+                let _ = send.send(rest.split_whitespace().next().unwrap_or("").to_owned());
+            }
+        }
+    });
+    let address = receive.recv_timeout(DEADLINE).expect("the node says where it listens");
+    (running, address)
+}
+
+fn claims(token: &str) -> roomcast::auth::Identity {
+    let config = roomcast::auth::config::AuthConfig {
+        secret: Some(roomcast::secret::Secret::new(SECRET)),
+        ..Default::default()
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    (*roomcast::auth::Authenticator::new(&config).unwrap().verify(token.trim(), now).unwrap()).clone()
+}
+
+#[test]
+fn wrong_usage_and_wrong_configuration_are_2() {
+    let directory = Directory::new("colour = 'red'\n[auth]\nsecret = 'hunter2'\n[socketio]\nping_intervall = '1s'\n");
+    for arguments in [&["--no-such-flag"][..], &["nonsense"], &["serve", "--listen"], &["token"], &["publish"]] {
+        assert_eq!(directory.run(arguments).code, 2, "{arguments:?}");
+    }
+    for arguments in [&[][..], &["serve"], &["check"], &["demo"], &["health"], &["token", "--user", "7"]] {
+        let ran = directory.run(arguments);
+        assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{arguments:?}: {}", ran.stderr);
+        for place in ["roomcast.toml:1:1 colour", "roomcast.toml:3:10 [auth] secret", "roomcast.toml:5:1 [socketio]"] {
+            assert!(ran.stderr.contains(place), "{arguments:?}: {place} in {}", ran.stderr);
+        }
+        assert!(!ran.stderr.contains("hunter2"), "{}", ran.stderr);
+    }
+    let ran = directory.run(&["check", "--config", "/no/such.toml"]);
+    assert!(
+        ran.code == 2 && ran.stderr.contains("flag --config: cannot read the file /no/such.toml"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(directory.run(&["--help"]).code, 0);
+    assert_eq!(directory.run(&["--version"]).stdout, format!("roomcast {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn serve_needs_a_key_and_a_free_port() {
+    let directory = Directory::new("");
+    let ran = directory.run(&["serve"]);
+    assert!(ran.code == 2 && ran.stderr.contains("JWT_SECRET"), "{}", ran.stderr);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let ran =
+        Ran::from(directory.command(&["serve", "--listen", &address]).env("JWT_SECRET", SECRET).output().unwrap());
+    assert!(ran.code == 1 && ran.stderr.contains(&format!("cannot listen on {address}")), "{}", ran.stderr);
+}
+
+#[test]
+fn check_shows_what_is_in_force_and_masks_secrets() {
+    let text =
+        format!("[auth]\nsecret = '{SECRET}'\n[publish]\nkeys = ['hunter2']\n[socketio]\nping_interval = '7s'\n");
+    let directory = Directory::new(&text);
+    let ran = directory.run(&["check"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert!(ran.stdout.contains("secret = \"***\"") && ran.stdout.contains("keys = [\"***\"]"), "{}", ran.stdout);
+    assert!(ran.stdout.contains("ping_interval = \"7s\"") && !ran.stdout.contains("hunter2"), "{}", ran.stdout);
+    // What is printed is itself a configuration, but for the masks.
+    let again = ran.stdout.replace("\"***\"", &format!("\"{SECRET}\""));
+    assert_eq!(Directory::new(&again).run(&["check"]).stdout, ran.stdout);
+}
+
+#[test]
+fn check_tries_redis_and_the_key_set() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let jwks = format!("[auth]\njwks_url = 'http://127.0.0.1:{port}/jwks'\nalgorithms = ['RS256']\n");
+    let directory = Directory::new(&jwks);
+    let url = format!("redis://app:hunter2@127.0.0.1:{port}/0");
+    let ran = directory.run(&["check", "--redis-url", &url]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains(&format!("redis: 127.0.0.1:{port}: ")), "{}", ran.stderr);
+    assert!(ran.stderr.contains("auth.jwks_url: "), "{}", ran.stderr);
+    let shown = format!("url = \"redis://app:***@127.0.0.1:{port}/0\"");
+    assert!(ran.stdout.contains(&shown) && !(ran.stdout + &ran.stderr).contains("hunter2"));
+}
+
+#[test]
+fn check_finds_redis_when_it_is_there() {
+    let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n"));
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let mut server = Command::new("redis-server");
+    server.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--requirepass", "hunter2"]);
+    server.arg("--dir").arg(&directory.0).stdout(Stdio::null());
+    let _server = Running(server.spawn().expect("redis-server is installed"));
+    let url = format!("redis://:hunter2@127.0.0.1:{port}");
+    let deadline = Instant::now() + DEADLINE;
+    let ran = loop {
+        let ran = directory.run(&["check", "--redis-url", &url]);
+        if ran.code == 0 || Instant::now() > deadline {
+            break ran;
+        }
+    };
+    assert!(ran.stderr.contains(&format!("redis: ready at 127.0.0.1:{port}, version ")), "{}", ran.stderr);
+    let ran = directory.run(&["check", "--redis-url", &format!("redis://:wrong@127.0.0.1:{port}")]);
+    assert_eq!(ran.code, 2, "{}", ran.stderr);
+}
+
+#[test]
+fn a_token_is_what_was_asked_for() {
+    let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n"));
+    let token = |arguments: &[&str]| directory.run(&[&["token"], arguments].concat());
+    let ran = token(&["--user", "7", "--room", "a:*", "--room", "b", "--claim", "plan=pro", "--claim", "org.id=3"]);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    let identity = claims(&ran.stdout);
+    assert_eq!(identity.user.as_ref().map(|user| user.as_str()), Some("7"));
+    let payload = ran.stdout.split('.').nth(1).unwrap().to_owned();
+    let json: serde_json::Value = {
+        use base64::Engine as _;
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).unwrap();
+        serde_json::from_slice(&bytes).unwrap()
+    };
+    assert_eq!(json["rooms"], serde_json::json!(["a:*", "b"]));
+    assert_eq!((&json["sub"], &json["plan"], &json["org"]["id"]), (&"7".into(), &"pro".into(), &3.into()));
+    assert_eq!(json["exp"].as_u64().unwrap() - json["iat"].as_u64().unwrap(), 3600);
+    assert_eq!(token(&["--user", "7", "--ttl", "soon"]).code, 2);
+    let without = Directory::new("").run(&["token", "--user", "7"]);
+    assert!(without.code == 2 && without.stderr.contains("secret"), "{}", without.stderr);
+}
+
+#[test]
+fn publish_and_health_speak_to_a_running_node() {
+    let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n[publish]\nkeys = ['hunter2']\n"));
+    let (node, address) = serve(&directory);
+    let url = format!("http://{address}");
+    let publish = ["publish", "--room", "r", "--event", "e", "--data", "{\"n\":9007199254740993}"];
+    for arguments in [[&publish[..], &["--listen", &address]].concat(), [&publish[..], &["--url", &url]].concat()] {
+        let ran = directory.run(&arguments);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+        assert!(ran.stdout.starts_with("{\"offset\":\""), "{}", ran.stdout);
+    }
+    let refused = directory.run(&[&publish[..], &["--url", &url, "--key", "wrong"]].concat());
+    assert!(refused.code == 1 && refused.stdout.is_empty() && refused.stderr.contains("40"), "{}", refused.stderr);
+    assert_eq!(directory.run(&["publish", "--room", "r", "--event", "e", "--data", "hi", "--url", &url]).code, 2);
+    let mut with_variable = directory.command(&[&publish[..], &["--url", &url, "--config", "/nowhere"]].concat());
+    assert_eq!(Ran::from(with_variable.env("ROOMCAST_PUBLISH_KEY", "hunter2").output().unwrap()).code, 0);
+
+    let ran = directory.run(&["health", "--url", &url]);
+    assert!(ran.code == 0 && ran.stdout.contains("\"status\":\"ok\""), "{}{}", ran.stdout, ran.stderr);
+    drop(node);
+    let ran = directory.run(&["health", "--url", &url]);
+    assert!(ran.code == 1 && ran.stdout.is_empty() && ran.stderr.contains(&url), "{}", ran.stderr);
+}

@@ -1,0 +1,171 @@
+//! A log that runs into a recorder, as a node without sockets.
+
+// Each test file takes what it needs.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use roomcast::draft::{Draft, DraftLimits, Source};
+use roomcast::event::{Args, Batch, Event, Offset, Position};
+use roomcast::id::Id;
+use roomcast::log::config::{RecoveryConfig, RedisConfig};
+use roomcast::log::redis::RedisLog;
+use roomcast::log::{Appended, Beginning, EventLog, LogStatus, Pending, Sink};
+use roomcast::metrics::Metrics;
+use roomcast::secret::Secret;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// For what must come; generous, since tests run beside others.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// `redis.timeout` where it is not the subject.
+pub const LONG: Duration = Duration::from_secs(20);
+/// `redis.timeout` where it is.
+pub const SHORT: Duration = Duration::from_secs(1);
+pub const LIMITS: DraftLimits = DraftLimits { max_event: 2 << 20, room_name_bytes: 200, rooms: 100 };
+
+/// Keeps all that a tail brought.
+#[derive(Default)]
+pub struct Recorder {
+    pub seen: Mutex<Seen>,
+    pub change: Notify,
+}
+
+#[derive(Default)]
+pub struct Seen {
+    pub beginnings: Vec<Beginning>,
+    pub events: Vec<Arc<Event>>,
+    pub probes: Vec<Id>,
+    pub caught_up: usize,
+}
+
+impl Recorder {
+    pub fn change(&self, change: impl FnOnce(&mut Seen)) {
+        change(&mut self.seen.lock().unwrap());
+        self.change.notify_one();
+    }
+
+    /// Waits until what was seen satisfies the condition.
+    pub async fn wait<T>(&self, what: &str, done: impl Fn(&Seen) -> Option<T>) -> T {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            if let Some(done) = done(&self.seen.lock().unwrap()) {
+                return done;
+            }
+            let waited = tokio::time::timeout_at(deadline, self.change.notified()).await;
+            assert!(waited.is_ok(), "still waiting for {what}; events: {:?}", names(&self.seen.lock().unwrap().events));
+        }
+    }
+
+    pub async fn wait_events(&self, count: usize) -> Vec<Arc<Event>> {
+        self.wait(&format!("{count} events"), |seen| (seen.events.len() >= count).then(|| seen.events.clone())).await
+    }
+
+    pub async fn wait_event(&self, name: &str) -> Arc<Event> {
+        self.wait(name, |seen| seen.events.iter().find(|event| &*event.draft.event == name).cloned()).await
+    }
+
+    pub async fn wait_beginning(&self, count: usize) -> Beginning {
+        self.wait("a beginning", |seen| seen.beginnings.get(count - 1).cloned()).await
+    }
+}
+
+impl Sink for Recorder {
+    fn begin(&self, beginning: Beginning) {
+        self.change(|seen| seen.beginnings.push(beginning));
+    }
+
+    fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
+        self.change(|seen| {
+            seen.events.extend(batch.events);
+            seen.probes.extend(batch.probes);
+        });
+        Box::pin(std::future::ready(()))
+    }
+
+    fn has_room(&self) -> bool {
+        true
+    }
+
+    fn caught_up(&self, _: Position) {
+        self.change(|seen| seen.caught_up += 1);
+    }
+}
+
+/// A log that runs into a recorder.
+pub struct Node {
+    pub log: Arc<dyn EventLog>,
+    pub tail: Arc<Recorder>,
+    pub metrics: Arc<Metrics>,
+    pub task: JoinHandle<()>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Node {
+    pub fn run(log: Arc<dyn EventLog>, metrics: Arc<Metrics>) -> Self {
+        let tail = Arc::new(Recorder::default());
+        let task = tokio::spawn(log.clone().run(tail.clone()));
+        Self { log, tail, metrics, task }
+    }
+
+    pub fn redis(url: &str, prefix: &str) -> Self {
+        Self::redis_with(url, prefix, RecoveryConfig::default(), LONG)
+    }
+
+    pub fn impatient(url: &str) -> Self {
+        Self::redis_with(url, "roomcast", RecoveryConfig::default(), SHORT)
+    }
+
+    pub fn redis_with(url: &str, prefix: &str, recovery: RecoveryConfig, timeout: Duration) -> Self {
+        let config =
+            RedisConfig { url: Some(Secret::new(url)), prefix: prefix.into(), timeout, ..RedisConfig::default() };
+        let metrics = Arc::new(Metrics::new("0").unwrap());
+        Self::run(RedisLog::new(&config, &recovery, LIMITS, metrics.clone()).unwrap(), metrics)
+    }
+
+    pub async fn append_one(&self, draft: Draft) -> Appended {
+        self.log.append(vec![draft]).await.remove(0)
+    }
+
+    pub async fn stored(&self, draft: Draft) -> Offset {
+        self.append_one(draft).await.unwrap().expect("not volatile")
+    }
+
+    pub async fn status(&self, wanted: LogStatus) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.log.status() != wanted {
+            assert!(Instant::now() < deadline, "never {wanted:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Appends until it works again.
+    pub async fn append_again(&self, name: &str) -> Offset {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.append_one(draft(name)).await {
+                Ok(offset) => return offset.unwrap(),
+                Err(error) => assert!(Instant::now() < deadline, "{error}"),
+            }
+        }
+    }
+
+    pub fn metric(&self, line: &str) -> bool {
+        self.metrics.render().unwrap().lines().any(|is| is == line)
+    }
+}
+
+/// A plain draft whose event has this name.
+pub fn draft(name: &str) -> Draft {
+    Draft::new("room", name, Args::one("{\"id\":9}").unwrap(), Source::Http)
+}
+
+/// The events' names.
+pub fn names(events: &[Arc<Event>]) -> Vec<String> {
+    events.iter().map(|event| event.draft.event.to_string()).collect()
+}

@@ -1,0 +1,161 @@
+//! A real redis-server on a free port with its own directory; gone when dropped.
+
+// Each test file takes what it needs.
+#![allow(dead_code)]
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// A redis-server that belongs to one test.
+pub struct RedisServer {
+    port: u16,
+    dir: PathBuf,
+    args: Vec<String>,
+    child: Option<Child>,
+}
+
+impl RedisServer {
+    /// Starts a server that keeps nothing on disk.
+    pub fn start() -> Self {
+        Self::with(&["--appendonly", "no"])
+    }
+
+    /// Starts a server with these arguments besides the usual ones.
+    pub fn with(args: &[&str]) -> Self {
+        let mut server = Self::stopped(args);
+        server.resume_from_disk();
+        server
+    }
+
+    /// Takes a port and a directory; nothing listens yet.
+    pub fn stopped(args: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("roomcast-redis-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&dir).expect("a temporary directory");
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Self { port: free_port(), dir, args, child: None }
+    }
+
+    /// More arguments for the next start.
+    pub fn add_args(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(|&arg| arg.to_owned()));
+    }
+
+    /// Starts the process, again where it ran before, and waits until it answers.
+    pub fn resume_from_disk(&mut self) {
+        assert!(self.child.is_none(), "already running");
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let mut child = self.spawn();
+            while child.try_wait().expect("a child can be asked").is_none() {
+                if self.answers() {
+                    self.child = Some(child);
+                    return;
+                }
+                assert!(Instant::now() < deadline, "redis-server does not answer on port {}", self.port);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // Somebody else took the port, or the last one's socket is not free as yet.
+            assert!(Instant::now() < deadline, "redis-server does not start: {}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn spawn(&self) -> Child {
+        let port = self.port.to_string();
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "yes"]);
+        command.arg("--dir").arg(&self.dir).arg("--logfile").arg(self.dir.join("log")).args(&self.args);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("redis-server is installed")
+    }
+
+    /// An answer may also be that a password is needed; LOADING is none.
+    fn answers(&self) -> bool {
+        let Ok(mut connection) = self.client().get_connection_with_timeout(Duration::from_secs(1)) else {
+            return self.log().contains("Ready to accept connections") && !self.open();
+        };
+        redis::cmd("PING").query::<String>(&mut connection).is_ok()
+    }
+
+    /// Whether a connection needs no password.
+    fn open(&self) -> bool {
+        !self.args.iter().any(|arg| arg == "--requirepass")
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// Kills the process, as `kill -9` does; its port and directory stay.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops the process from running (`SIGSTOP`) while its sockets stay open.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it run again.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().expect("running").id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill runs").success());
+    }
+
+    /// `redis://127.0.0.1:port`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Where it listens on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its directory, for files of the test too.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn client(&self) -> redis::Client {
+        redis::Client::open(self.url()).expect("a good URL")
+    }
+
+    /// A plain connection, as a foreign program would have.
+    pub fn connection(&self) -> redis::Connection {
+        self.client().get_connection().expect("redis-server is running")
+    }
+
+    /// Runs a command written as words on a plain connection.
+    pub fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.query(&mut self.connection()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+}
+
+impl Drop for RedisServer {
+    fn drop(&mut self) {
+        self.kill();
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+/// A port that nobody listened on a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}

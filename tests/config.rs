@@ -1,0 +1,488 @@
+//! The configuration as its users meet it: which source wins, and what they are told when something is wrong.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+use roomcast::config::{Config, Environment, Flags, Mistake, Purpose};
+use roomcast::rules::config::JoinPolicy;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef-hunter2";
+
+/// A directory of this test alone, removed at its end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("roomcast-config-{}", roomcast::id::Id::random()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn load(file: &str, environment: &[(&str, &str)], flags: Flags) -> Result<Config, Vec<Mistake>> {
+    let directory = Directory::new();
+    let config = Some(directory.write("roomcast.toml", file));
+    Config::load(&Flags { config, ..flags }, &environment.iter().copied().collect(), Purpose::Other)
+}
+
+fn file(text: &str) -> Result<Config, Vec<Mistake>> {
+    load(text, &[], Flags::default())
+}
+
+fn environment(pairs: &[(&str, &str)]) -> Result<Config, Vec<Mistake>> {
+    load("", pairs, Flags::default())
+}
+
+/// The mistakes as lines, with the directory taken off their places.
+fn lines(result: Result<Config, Vec<Mistake>>) -> Vec<String> {
+    let mistakes = result.expect_err("mistakes");
+    let short = |mistake: &Mistake| match mistake.to_string() {
+        line if line.starts_with('/') => line[line.find("roomcast.toml").unwrap()..].to_owned(),
+        line => line,
+    };
+    mistakes.iter().map(short).collect()
+}
+
+fn redis(config: &Config) -> &str {
+    config.redis.url.as_ref().map_or("", |url| url.reveal())
+}
+
+#[test]
+fn flag_beats_environment_beats_conventional_beats_file_beats_default() {
+    let text = "listen = '127.0.0.1:1'\n[redis]\nurl = 'redis://file'";
+    let conventional = ("REDIS_URL", "redis://conventional");
+    let own = ("ROOMCAST_REDIS__URL", "redis://own");
+    let flags =
+        Flags { redis_url: Some("redis://flag".into()), listen: Some("127.0.0.1:4".into()), ..Flags::default() };
+
+    assert_eq!(redis(&file("").unwrap()), "");
+    assert_eq!(redis(&file(text).unwrap()), "redis://file");
+    assert_eq!(redis(&load(text, &[conventional], Flags::default()).unwrap()), "redis://conventional");
+    assert_eq!(redis(&load(text, &[conventional, own], Flags::default()).unwrap()), "redis://own");
+    assert_eq!(redis(&load(text, &[conventional, own], flags.clone()).unwrap()), "redis://flag");
+
+    let listen =
+        |environment: &[(&str, &str)], flags| load(text, environment, flags).unwrap().listen.listen.to_string();
+    assert_eq!(file("").unwrap().listen.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(listen(&[], Flags::default()), "127.0.0.1:1");
+    assert_eq!(listen(&[("PORT", "2")], Flags::default()), "127.0.0.1:2");
+    assert_eq!(listen(&[("PORT", "2"), ("ROOMCAST_LISTEN", ":3")], Flags::default()), "0.0.0.0:3");
+    assert_eq!(listen(&[("PORT", "2"), ("ROOMCAST_LISTEN", ":3")], flags), "127.0.0.1:4");
+}
+
+#[test]
+fn an_empty_variable_takes_back_what_the_file_says() {
+    let text = format!("[redis]\nurl = 'redis://file'\n[auth]\nsecret = '{SECRET}'\nissuer = 'x'");
+    let config = load(&text, &[("ROOMCAST_REDIS__URL", ""), ("ROOMCAST_AUTH__ISSUER", "")], Flags::default()).unwrap();
+    assert_eq!((redis(&config), config.auth.issuer.as_deref()), ("", None));
+    let config = load(&text, &[("REDIS_URL", ""), ("JWT_SECRET", "")], Flags::default()).unwrap();
+    assert_eq!((redis(&config), config.auth.secret.as_ref().unwrap().reveal()), ("redis://file", SECRET));
+}
+
+#[test]
+fn conventional_names_are_read() {
+    let parts = [
+        ("REDIS_HOST", "r.example.com"),
+        ("REDIS_PORT", "6380"),
+        ("REDIS_USERNAME", "app"),
+        ("REDIS_PASSWORD", "p@ss/w:rd"),
+        ("REDIS_TLS", "true"),
+    ];
+    assert_eq!(redis(&environment(&parts).unwrap()), "rediss://app:p%40ss%2Fw%3Ard@r.example.com:6380/0");
+    assert_eq!(redis(&environment(&parts[..1]).unwrap()), "redis://r.example.com:6379/0");
+    let both = [("REDIS_URL", "redis://a"), ("REDIS_HOST", "b"), ("REDIS_PORT", "not read")];
+    assert_eq!(redis(&environment(&both).unwrap()), "redis://a");
+    let kubernetes =
+        [("REDIS_HOST", "h"), ("REDIS_PORT", "tcp://10.0.0.1:6379"), ("ROOMCAST_PORT", "tcp://10.0.0.1:80")];
+    assert_eq!(redis(&environment(&kubernetes).unwrap()), "redis://h:6379/0");
+
+    let config = environment(&[
+        ("JWT_SECRET", SECRET),
+        ("FRONTEND_URL", "https://a.example.com/, http://localhost:5173"),
+        ("SOCKET_CORS_ORIGIN", "https://b.example.com"),
+    ])
+    .unwrap();
+    assert_eq!(config.auth.secret.unwrap().reveal(), SECRET);
+    assert_eq!(config.cors.origins, ["https://a.example.com", "http://localhost:5173", "https://b.example.com"]);
+
+    assert_eq!(
+        lines(environment(&[("REDIS_PASSWORD", "hunter2")])),
+        ["environment REDIS_PASSWORD: needs REDIS_HOST (or use REDIS_URL); without, there is no Redis"]
+    );
+}
+
+#[test]
+fn every_form_of_a_value_has_its_form_in_the_environment() {
+    let config = environment(&[
+        ("ROOMCAST_PUBLISH__KEYS", "one, two"),
+        ("ROOMCAST_PUBLISH__MAX_BODY", "7MB"),
+        ("ROOMCAST_AUTH__REQUIRE", r#"{"email_verified": true, "level": 3}"#),
+        ("ROOMCAST_AUTH__ANONYMOUS", "yes"),
+        ("ROOMCAST_SOCKETIO__TRANSPORTS", "websocket"),
+        ("ROOMCAST_SOCKETIO__PING_INTERVAL", "1m30s"),
+        ("ROOMCAST_LIMITS__CONNECTIONS", "10"),
+        ("ROOMCAST_CORS__ORIGINS", r#"["https://a.example.com"]"#),
+        ("ROOMCAST_ROOMS", r#"[{"match":"user:{user}","join":"auto"}]"#),
+        ("ROOMCAST_ON", "[{ event = 'typing', emit = [{ room = 'r:{0}', event = 'typing', args = [1, 2.5] }] }]"),
+    ])
+    .unwrap();
+    let keys: Vec<_> = config.publish.keys.iter().map(|key| key.reveal()).collect();
+    assert_eq!((keys, config.publish.max_body), (vec!["one", "two"], 7_000_000));
+    assert_eq!(config.auth.require["level"], 3);
+    assert!(config.auth.anonymous && config.socketio.websocket && !config.socketio.polling);
+    assert_eq!(config.socketio.ping_interval, Duration::from_secs(90));
+    assert_eq!(config.limits.connections, 10);
+    assert_eq!(config.cors.origins, ["https://a.example.com"]);
+    assert_eq!((config.rooms[0].pattern.as_str(), config.rooms[0].join), ("user:{user}", JoinPolicy::Auto));
+    assert_eq!(serde_json::to_string(&config.on[0].emit[0].message.args).unwrap(), "[1,2.5]");
+    assert_eq!(
+        lines(environment(&[("ROOMCAST_ON", r#"[{"event":"a"},{"evnt":"a"}]"#)])),
+        [
+            "environment ROOMCAST_ON[1]: `event` is missing",
+            "environment ROOMCAST_ON[1].evnt: unknown key; did you mean `event`?",
+        ]
+    );
+}
+
+#[test]
+fn rules_are_read_as_the_contract_writes_them() {
+    let config = file(
+        r#"
+[[rooms]]
+match = "user:{user}"
+join = "auto"
+[[on]]
+namespace = "/chat"
+event = "join_chat"
+join = "chat:{0.chatId}"
+leave = ["a", "b"]
+reply = { event = "joined_chat", args = [{ chatId = "{0.chatId}", message = "Joined" }] }
+ack = [{ success = true }]
+on_error = { event = "error", args = [{ message = "{error}" }] }
+ack_error = [{ success = false, error = "{error}" }]
+[[on]]
+event = "typing"
+emit = [{ room = "chat:{0}", event = "user_typing", volatile = true, include_caller = true }]
+"#,
+    )
+    .unwrap();
+    let rule = &config.on[0];
+    assert_eq!((rule.namespace.as_str(), rule.join.len(), rule.leave.len()), ("/chat", 1, 2));
+    assert_eq!(rule.reply.as_ref().unwrap().args[0]["message"], "Joined");
+    assert_eq!(rule.ack_error.as_ref().unwrap()[0]["success"], false);
+    let emit = &config.on[1].emit[0];
+    assert!(emit.volatile && emit.include_caller && config.on[1].namespace == "/");
+    assert!(config.warnings()[0].to_string().ends_with("never runs: `socketio.namespaces` does not have \"/chat\""));
+    // What is in force can be read again, and says the same.
+    let again = file(&config.effective_toml()).unwrap();
+    assert_eq!((&again.on, &again.rooms), (&config.on, &config.rooms));
+}
+
+const AWFUL: &str = r#"listen = "8080"
+secret = "hunter2"
+colour = "blue"
+admin_listen = 9090
+[redis]
+url = "http://user:hunter2@h"
+timout = "5s"
+timeout = 5
+prefix = "a*"
+min_replicas = 1
+[auth]
+secret = "hunter2-too-short"
+algorithms = ["HS256", "HS257"]
+user_claim = ["sub"]
+leeway = "soon"
+require = { n = nan }
+[publish]
+keys = ["ok", 7]
+max_body = "5 apples"
+max_event = "2GB"
+[cors]
+origins = ["https://a.example.com/path", "app.example.com"]
+[socketio]
+path = "socket.io"
+ping_interval = "50ms"
+transports = []
+namespaces = ["chat"]
+[limits]
+connections = 0
+outbox_bytes = -1
+[presence]
+grace = "5s"
+[recvery]
+window = "2m"
+[log]
+level = "inof"
+format = "jsn"
+[[rooms]]
+match = "a"
+join = "alow"
+[[rooms]]
+matsch = "a"
+join = "deny"
+presence = true
+[[on]]
+event = "connect"
+[[on]]
+event = "disconnect"
+ack = []
+[[on]]
+event = "say"
+reply = { event = "said", arg = [] }
+emit = [{ event = "x", volatile = "yes" }]
+forward = true
+"#;
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_place() {
+    let expected = r#"roomcast.toml:1:10 listen: "8080" is not an address; write an IP and a port like "0.0.0.0:8080"
+roomcast.toml:2:1 secret: unknown key; `secret` belongs to [auth]
+roomcast.toml:3:1 colour: unknown key
+roomcast.toml:4:16 admin_listen: must be an address like "0.0.0.0:8080", not a number
+roomcast.toml:6:7 [redis] url: must start with redis://, rediss://, redis+sentinel:// or redis+cluster://
+roomcast.toml:7:1 [redis] timout: unknown key; did you mean `timeout`?
+roomcast.toml:8:11 [redis] timeout: a duration needs its unit: "5s" for seconds
+roomcast.toml:9:10 [redis] prefix: "a*" must have 1 to 100 bytes, without spaces and without * ? [ ] { } \ ^
+roomcast.toml:10:16 [redis] min_replicas: `[redis] min_replicas` is not in this version; leave it out
+roomcast.toml:12:10 [auth] secret: must have at least 32 bytes; make one with `openssl rand -base64 48`
+roomcast.toml:13:24 [auth] algorithms[1]: must be one of "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", not "HS257"; did you mean `HS256`?
+roomcast.toml:14:14 [auth] user_claim: must be a string, not a list
+roomcast.toml:15:10 [auth] leeway: "soon" is not a duration; write it like "25s", "2m", "1h30m" or "500ms"
+roomcast.toml:16:17 [auth] require.n: must be a JSON value, not a number that is not finite
+roomcast.toml:18:15 [publish] keys[1]: must be a string, not a number
+roomcast.toml:19:12 [publish] max_body: must be a size like "5MB", "64KiB" or a number of bytes
+roomcast.toml:20:13 [publish] max_event: must be a size from 100B to 1GB, not 2GB
+roomcast.toml:22:12 [cors] origins[0]: "https://a.example.com/path" must be scheme://host[:port], without a path, a query or a user
+roomcast.toml:22:42 [cors] origins[1]: "app.example.com" is not an origin; write "*" or scheme://host[:port] like "https://app.example.com"
+roomcast.toml:24:8 [socketio] path: "socket.io" must be a path that starts and ends with "/", like "/socket.io/"
+roomcast.toml:25:17 [socketio] ping_interval: must be a duration from 100ms to 1h, not 50ms
+roomcast.toml:26:14 [socketio] transports: must not be empty
+roomcast.toml:27:15 [socketio] namespaces[0]: namespace "chat" must start with "/" and holds no spaces, commas or question marks
+roomcast.toml:29:15 [limits] connections: must be a whole number from 1 to 10000000
+roomcast.toml:30:16 [limits] outbox_bytes: must be a size like "5MB", "64KiB" or a number of bytes
+roomcast.toml:32:9 [presence] grace: `[presence] grace` is not in this version; leave it out
+roomcast.toml:33:2 [recvery]: unknown key; did you mean `recovery`?
+roomcast.toml:36:9 [log] level: "inof" must be off, error, warn, info, debug or trace, or a list like "info,roomcast=debug"
+roomcast.toml:37:10 [log] format: must be one of "text", "json", not "jsn"; did you mean `json`?
+roomcast.toml:40:8 [[rooms]] 1 join: must be one of "auto", "allow", "ask", "deny", not "alow"; did you mean `allow`?
+roomcast.toml:41:1 [[rooms]] 2: `match` is missing
+roomcast.toml:42:1 [[rooms]] 2 matsch: unknown key; did you mean `match`?
+roomcast.toml:46:9 [[on]] 1 event: the moment a client connects is called `connection`
+roomcast.toml:49:7 [[on]] 2 ack: does nothing at `disconnect`: nobody waits for it
+roomcast.toml:52:27 [[on]] 3 reply.arg: unknown key; did you mean `args`?
+roomcast.toml:53:9 [[on]] 3 emit[0]: `room` is missing
+roomcast.toml:53:35 [[on]] 3 emit[0].volatile: must be true or false, not a string
+environment JWT_SECRET: must have at least 32 bytes; make one with `openssl rand -base64 48`
+environment ROOMCAST_REDIS_URL: no key of roomcast has this name; did you mean `ROOMCAST_REDIS__URL`?
+flag --listen: "nowhere" is not an address; write an IP and a port like "0.0.0.0:8080""#;
+    let environment = [("ROOMCAST_REDIS_URL", "hunter2"), ("JWT_SECRET", "hunter2")];
+    let mistakes = lines(load(AWFUL, &environment, Flags { listen: Some("nowhere".into()), ..Flags::default() }));
+    assert_eq!(mistakes.join("\n"), expected);
+    assert!(!mistakes.join("\n").contains("hunter2"), "a secret was printed");
+}
+
+#[test]
+fn what_is_not_toml_is_reported_beside_the_rest() {
+    let text = "listen = \n[redis]\ntimeout = \"x\nprefix = \"a*\"\nprefix = \"b\"\n";
+    let mistakes = lines(file(text));
+    let at = |place: &str| mistakes.iter().any(|line| line.starts_with(place));
+    assert!(at("roomcast.toml:1:"), "{mistakes:?}");
+    assert!(at("roomcast.toml:3:") && at("roomcast.toml:4:10 [redis] prefix: "), "{mistakes:?}");
+    assert!(at("roomcast.toml:5:1: not TOML: duplicate key"), "{mistakes:?}");
+    assert_eq!(mistakes.iter().filter(|line| line.starts_with("roomcast.toml:3:")).count(), 1, "{mistakes:?}");
+}
+
+#[test]
+fn files_give_secrets_and_their_last_newline_is_dropped() {
+    let directory = Directory::new();
+    directory.write("secret", &format!("{SECRET}\n"));
+    directory.write("keys", "hunter2-one\n\nhunter2-two\n");
+    let url = directory.write("url", "redis://:hunter2@h\r\n");
+    directory.write("key.pem", include_str!("keys/p256.public.pem"));
+    let text = "[auth]\nsecret_file = 'secret'\npublic_key_file = 'key.pem'\nalgorithms = ['HS256', 'ES256']\n\
+                [publish]\nkeys_file = 'keys'";
+    let config = Flags { config: Some(directory.write("roomcast.toml", text)), ..Flags::default() };
+    let environment: Environment = [("ROOMCAST_REDIS__URL_FILE", url.to_str().unwrap())].into_iter().collect();
+    let config = Config::load(&config, &environment, Purpose::Serve).unwrap();
+    assert_eq!(config.auth.secret.as_ref().unwrap().reveal(), SECRET);
+    assert_eq!(config.publish.keys.iter().map(|key| key.reveal()).collect::<Vec<_>>(), ["hunter2-one", "hunter2-two"]);
+    assert_eq!(redis(&config), "redis://:hunter2@h");
+    assert!(config.auth.public_key.as_ref().unwrap().starts_with("-----BEGIN"));
+    for text in [config.effective_toml(), format!("{config:?}")] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
+}
+
+#[test]
+fn both_forms_are_a_mistake_but_a_stronger_source_just_wins() {
+    let text = format!("[auth]\nsecret = '{SECRET}'\nsecret_file = '/nowhere'");
+    let mistakes = lines(file(&text));
+    assert_eq!(mistakes.len(), 2, "{mistakes:?}");
+    assert_eq!(mistakes[0][..44], *"roomcast.toml:3:15 [auth] secret_file: `secr");
+    assert!(mistakes[0].ends_with("`secret` and `secret_file` are both given; keep one of them"));
+    assert!(mistakes[1].contains("cannot read the file /nowhere: No such file"));
+    let config = load("[auth]\nsecret_file = '/nowhere'", &[("JWT_SECRET", SECRET)], Flags::default()).unwrap();
+    assert_eq!(config.auth.secret.unwrap().reveal(), SECRET);
+    let overridden = [("JWT_SECRET", "short"), ("ROOMCAST_AUTH__SECRET", SECRET)];
+    assert!(environment(&overridden).is_ok(), "a conventional name may be meant for others");
+}
+
+#[test]
+fn keys_and_algorithms_must_fit() {
+    let jwks = "jwks_url = 'https://a.example.com/jwks'";
+    let secret = format!("secret = '{SECRET}'");
+    for (auth, place) in [
+        (format!("{jwks}\n"), "[auth] algorithms: HS256 needs `secret`"),
+        (format!("{secret}\nalgorithms = ['RS256']"), "roomcast.toml:2:10 [auth] secret: no HS algorithm"),
+        (format!("{secret}\nalgorithms = ['HS256', 'RS256']"), "roomcast.toml:3:14 [auth] algorithms: RS256 needs"),
+        (format!("{secret}\n{jwks}"), "roomcast.toml:3:12 [auth] jwks_url: no algorithm"),
+        (
+            "jwks_url = 'file:///etc/passwd'\nalgorithms = ['RS256']".into(),
+            "roomcast.toml:2:12 [auth] jwks_url: must be",
+        ),
+    ] {
+        let mistakes = lines(file(&format!("[auth]\n{auth}")));
+        assert!(mistakes.iter().any(|line| line.starts_with(place)), "{auth}: {mistakes:?}");
+    }
+    assert!(file(&format!("[auth]\n{secret}\n{jwks}\nalgorithms = ['HS256', 'RS256']")).is_ok());
+    let conventional = [("JWT_SECRET", SECRET)];
+    assert!(load(&format!("[auth]\n{jwks}\nalgorithms = ['RS256']"), &conventional, Flags::default()).is_ok());
+}
+
+#[test]
+fn serving_needs_a_key_or_anonymity() {
+    let serve = |pairs: &[(&str, &str)]| {
+        let flags = Flags { config: Some(Path::new("/dev/null").into()), ..Flags::default() };
+        Config::load(&flags, &pairs.iter().copied().collect(), Purpose::Serve)
+    };
+    let mistakes = lines(serve(&[]));
+    assert!(mistakes.len() == 1 && mistakes[0].contains("JWT_SECRET"), "{mistakes:?}");
+    assert!(serve(&[("JWT_SECRET", SECRET)]).is_ok());
+    assert!(serve(&[("ROOMCAST_AUTH__ANONYMOUS", "true")]).is_ok());
+    // A key that is wrong is one mistake, not two.
+    assert_eq!(lines(serve(&[("JWT_SECRET", "short")])).len(), 1);
+}
+
+#[test]
+fn addresses_that_cannot_both_be_bound_are_refused() {
+    let mistakes = lines(file("admin_listen = '127.0.0.1:8080'"));
+    assert_eq!(mistakes, ["roomcast.toml:1:16 admin_listen: is the same address as `listen`; leave it out"]);
+    assert!(file("listen = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'").is_ok());
+}
+
+#[test]
+fn rules_are_compiled_so_that_their_mistakes_have_places() {
+    let mistakes = lines(file(
+        "[[rooms]]\nmatch = 'user:{'\njoin = 'auto'\n[[rooms]]\nmatch = 'a:*'\njoin = 'auto'\n\
+         [[on]]\nevent = 'a'\njoin = 'x:{nobody}'\n",
+    ));
+    let places: Vec<_> = mistakes.iter().map(|line| line.split(": ").next().unwrap()).collect();
+    let expected = [
+        "roomcast.toml:2:9 [[rooms]] 1 match",
+        "roomcast.toml:5:9 [[rooms]] 2 match",
+        "roomcast.toml:9:8 [[on]] 1 join",
+    ];
+    assert_eq!(places, expected, "{mistakes:?}");
+    let mistakes = lines(file("[[on]]\nevent = 'a'\n[[on]]\nevent = 'a'\n"));
+    assert_eq!(mistakes, ["roomcast.toml:4:9 [[on]] 2 event: \"a\" in / has a rule already; put both into one"]);
+}
+
+#[test]
+fn tables_and_lists_of_tables_are_told_apart() {
+    assert_eq!(
+        lines(file("redis = 'redis://hunter2'\n[rooms]\nmatch = 'a'\n[[socketio]]\npath = '/x'")),
+        [
+            "roomcast.toml:1:1 redis: is a table: write [redis] and its keys below",
+            "roomcast.toml:2:2 [rooms]: is a list of tables: write [[rooms]], with two brackets",
+            "roomcast.toml:4:3 [[socketio]]: is a table: write [socketio] and its keys below",
+        ]
+    );
+}
+
+#[test]
+fn a_public_key_is_read_at_start() {
+    let broken = "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----";
+    let directory = Directory::new();
+    directory.write("key.pem", broken);
+    let text = "[auth]\npublic_key_file = 'key.pem'\nalgorithms = ['RS256']";
+    let config = Some(directory.write("roomcast.toml", text));
+    let mistakes = lines(Config::load(&Flags { config, ..Flags::default() }, &Environment::default(), Purpose::Serve));
+    assert!(
+        mistakes.len() == 1 && mistakes[0].starts_with("roomcast.toml:2:19 [auth] public_key_file: "),
+        "{mistakes:?}"
+    );
+}
+
+#[test]
+fn what_is_not_built_is_refused_and_nothing_is_ignored() {
+    for (text, what) in [
+        ("[redis]\nurl = 'redis+sentinel://h1:1,h2:2/m'", "Redis Sentinel is not in this version"),
+        ("[redis]\nurl = 'redis+cluster://h1:1'", "Redis Cluster is not in this version"),
+        ("[redis]\nemitter_key = 'socket.io'", "`[redis] emitter_key` is not in this version"),
+        ("[redis]\nstreams_key = 'socket.io'", "`[redis] streams_key` is not in this version"),
+        ("[presence]\nlease = '15s'", "`[presence] lease` is not in this version"),
+        ("[backend]\nurl = 'http://h/x'\nsecret = 'hunter2'", "`[backend] secret` is not in this version"),
+        ("[[rooms]]\nmatch = 'a'\njoin = 'ask'", "`[[rooms]] join = \"ask\"` is not in this version"),
+        ("[[rooms]]\nmatch = 'a'\njoin = 'auto'\nleft = { event = 'l' }", "`[[rooms]] left` is not in this version"),
+        ("[[on]]\nevent = 'a'\nforward = true", "`[[on]] forward` is not in this version"),
+    ] {
+        let mistakes = lines(file(text));
+        assert!(mistakes.iter().any(|line| line.contains(what)), "{text}: {mistakes:?}");
+        assert!(mistakes.iter().all(|line| line.starts_with("roomcast.toml:")), "{text}: {mistakes:?}");
+    }
+}
+
+#[test]
+fn a_file_that_was_named_must_exist() {
+    let flags = Flags { config: Some("/nowhere/roomcast.toml".into()), ..Flags::default() };
+    let mistakes = lines(Config::load(&flags, &Environment::default(), Purpose::Other));
+    assert!(mistakes[0].starts_with("flag --config: cannot read the file /nowhere/roomcast.toml: "), "{mistakes:?}");
+    let environment = [("ROOMCAST_CONFIG", "/nowhere/roomcast.toml")].into_iter().collect();
+    let mistakes = lines(Config::load(&Flags::default(), &environment, Purpose::Other));
+    assert!(mistakes[0].starts_with("environment ROOMCAST_CONFIG: cannot read"), "{mistakes:?}");
+    assert!(Config::load(&Flags::default(), &Environment::default(), Purpose::Other).is_ok());
+}
+
+#[test]
+fn the_example_shows_the_defaults_and_its_comments_are_right() {
+    let example = include_str!("../config.example.toml");
+    let config = file(example).expect("the example is right");
+    assert_eq!(config.effective_toml(), Config::default().effective_toml());
+
+    // With every key uncommented it is all of the keys; only what excludes each other or is not built is refused.
+    let uncommented: Vec<_> = example.lines().map(uncomment).collect();
+    for mistake in lines(file(&uncommented.join("\n"))) {
+        let excused = ["both given", "not in this version", "cannot read the file", "not both", "no algorithm is in"];
+        assert!(excused.iter().any(|why| mistake.contains(why)), "{mistake}");
+    }
+    for key in roomcast::config::key_names() {
+        let (section, name) = key.rsplit_once('.').unwrap_or(("", &key));
+        let header = format!("[{section}]");
+        let start = if section.is_empty() { Some(0) } else { uncommented.iter().position(|l| l.starts_with(&header)) };
+        let found = uncommented[start.unwrap_or_else(|| panic!("{header} is missing"))..]
+            .iter()
+            .skip(1)
+            .take_while(|line| section.is_empty() || !line.starts_with('['))
+            .any(|line| line.starts_with(&format!("{name} = ")) || line.starts_with(&format!("[[{name}]]")));
+        assert!(found, "config.example.toml does not show {key}");
+    }
+}
+
+/// `#key = …` without its mark; prose has a space after it.
+fn uncomment(line: &str) -> &str {
+    line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[')).unwrap_or(line)
+}

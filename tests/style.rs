@@ -1,0 +1,93 @@
+//! House rules that no lint knows.
+#![allow(clippy::unwrap_used)]
+
+mod source;
+
+use source::{Keep, Source, rust_files, strip};
+use std::fmt::Write as _;
+
+/// Lines of a file, tests included.
+const MOST_LINES: usize = 600;
+/// A name that says nothing of what is inside.
+const EMPTY_NAMES: &[&str] = &["util", "utils", "helper", "helpers", "manager", "misc", "common_utils"];
+/// A pause is part of waiting when the lines above it loop and watch a deadline; this many are looked at.
+const LOOK_BACK: usize = 14;
+
+#[test]
+fn files_are_short_and_named_for_what_they_do() {
+    let mut wrong = String::new();
+    for file in rust_files("src") {
+        let lines = file.text.lines().count();
+        if lines > MOST_LINES {
+            writeln!(wrong, "{}: {lines} lines, at most {MOST_LINES}", file.path).unwrap();
+        }
+        let names = file.path.trim_end_matches(".rs").split('/');
+        if let Some(name) = names.into_iter().find(|name| EMPTY_NAMES.contains(name)) {
+            writeln!(wrong, "{}: `{name}` says nothing of what is inside", file.path).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// Shared by several test binaries, each of which uses a part: there the compiler's warning means nothing.
+const SHARED_BY_TESTS: &str = "tests/common/";
+
+#[test]
+fn nothing_dead_is_kept() {
+    let mut wrong = String::new();
+    let tests = rust_files("tests").into_iter().filter(|file| !file.path.starts_with(SHARED_BY_TESTS));
+    for file in rust_files("src").into_iter().chain(tests) {
+        for (number, line) in strip(&file.text, Keep::CodeAndStrings).lines().enumerate() {
+            let line = line.split('"').next().unwrap_or_default();
+            if line.contains("allow(") && ["dead_code", "unused"].iter().any(|lint| line.contains(lint)) {
+                writeln!(wrong, "{}:{}: {}", file.path, number + 1, line.trim()).unwrap();
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn tests_all_run_and_wait_for_conditions_rather_than_for_time() {
+    let mut wrong = String::new();
+    for file in rust_files("src").into_iter().chain(rust_files("tests")) {
+        for (line, what) in impatient(&file) {
+            writeln!(wrong, "{}:{line}: {what}", file.path).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+/// Ignored tests, and pauses that are not part of a loop which watches a deadline.
+fn impatient(file: &Source) -> Vec<(usize, &'static str)> {
+    let code = strip(&file.text, Keep::Code);
+    let lines: Vec<_> = code.lines().collect();
+    let is_test_file = file.path.starts_with("tests/") || file.path.contains("/tests");
+    let inline_tests = lines.iter().position(|line| line.contains("#[cfg(test)]"));
+    let Some(first) = (if is_test_file { Some(0) } else { inline_tests }) else { return Vec::new() };
+    let mut wrong = Vec::new();
+    for (at, line) in lines.iter().enumerate().skip(first) {
+        if line.contains("#[ignore") {
+            wrong.push((at + 1, "an ignored test shows nothing"));
+        }
+        let above = &lines[at.saturating_sub(LOOK_BACK)..at];
+        let loops = above.iter().any(|line| ["while ", "loop {", "for "].iter().any(|word| line.contains(word)));
+        let watches = above.iter().any(|line| {
+            let line = line.to_lowercase();
+            line.contains("deadline") || line.contains("elapsed")
+        });
+        if line.contains("sleep(") && !(loops && watches) {
+            wrong.push((at + 1, "wait for the condition, in a loop with a deadline"));
+        }
+    }
+    wrong
+}
+
+#[test]
+fn the_rules_can_be_broken() {
+    let found = |path: &str, text: &str| impatient(&Source { path: path.into(), text: text.into() }).len();
+    assert_eq!(found("tests/a.rs", "#[ignore]\n#[test]\nfn a() { std::thread::sleep(LONG); }"), 2);
+    assert_eq!(found("tests/a.rs", "while !done() {\n assert!(start.elapsed() < DEADLINE);\n sleep(SHORT);\n}"), 0);
+    assert_eq!(found("src/a.rs", "fn pause() { sleep(X) }"), 0);
+    assert_eq!(found("src/a.rs", "fn pause() { sleep(X) }\n#[cfg(test)]\nmod tests { fn a() { sleep(X) } }"), 1);
+}
