@@ -4,6 +4,7 @@
 
 mod common;
 
+use common::bare::Loop;
 use common::http::{Poster, at_rate, event};
 use common::process::{Redis, Server};
 use common::report::{Table, grouped, median, nanos_each};
@@ -16,10 +17,12 @@ const ROOMS: usize = 1_000;
 const EACH_ROOM: usize = SESSIONS / ROOMS;
 const RATE: usize = 2_000;
 const PAYLOAD: usize = 256;
+/// Bytes of a frame on the wire: the payload, its packet, its offset.
+const FRAME: usize = PAYLOAD + 46;
 const MOST: Duration = Duration::from_secs(120);
 
 fn main() {
-    if !common::is_bench() {
+    if common::bare::is_child() || !common::is_bench() {
         return;
     }
     let (repeats, seconds) = (setting("REPEATS", 3), setting("SECONDS", 15));
@@ -37,10 +40,21 @@ fn main() {
             grouped((seconds * RATE * EACH_ROOM) as f64),
         ]);
     }
+    let bare = median((0..repeats).map(|_| bare(seconds * RATE)).collect());
+    table.row(&["bare write(2) loop".into(), format!("{bare:.2}"), "–".into(), "–".into(), "–".into()]);
     table.print(&format!(
         "chat: {SESSIONS} sessions in {ROOMS} rooms, {RATE} publishes/s of {PAYLOAD} B for {seconds} s, median of {repeats}"
     ));
     println!("elsewhere: socketioxide 21, socket.io 37, socket.io with its streams adapter 95 µs/delivery");
+}
+
+/// CPU microseconds of a loop that only writes the frames, at the same rate, to as many sockets.
+fn bare(publishes: usize) -> f64 {
+    let mut writer = Loop::start(SESSIONS, FRAME);
+    let mut swarm = Swarm::new();
+    swarm.connect(writer.address, Protocol::Bare, 100, vec![String::new(); SESSIONS]);
+    writer.write(&mut swarm, ROOMS, EACH_ROOM, RATE);
+    writer.write(&mut swarm, publishes, EACH_ROOM, RATE) / 1e3
 }
 
 /// CPU time: of the server for a delivery, of Redis for a publish.

@@ -4,16 +4,12 @@
 
 mod common;
 
+use common::bare::Loop;
 use common::http::{Poster, at_rate, event};
-use common::process::{Server, cpu};
+use common::process::Server;
 use common::report::{Table, grouped, median, nanos_each};
 use common::swarm::{Protocol, Swarm};
-use common::{json_string, setting, token, websocket};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use common::{json_string, setting, token};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -28,10 +24,7 @@ const WINDOW: usize = 2_000;
 const MOST: Duration = Duration::from_secs(120);
 
 fn main() {
-    if std::env::args().any(|argument| argument == "--write-loop") {
-        return write_loop();
-    }
-    if !common::is_bench() {
+    if common::bare::is_child() || !common::is_bench() {
         return;
     }
     let repeats = setting("REPEATS", 3);
@@ -160,88 +153,17 @@ impl Gate {
 
 /// What a frame costs a loop around `write(2)`.
 fn bare(frame_bytes: usize, idle: usize, saturated: usize) -> Cost {
-    let mut writer = Loop::start();
+    let mut writer = Loop::start(SUBSCRIBERS, frame_bytes);
     let mut swarm = Swarm::new();
     swarm.connect(writer.address, Protocol::Bare, 100, vec![String::new(); SUBSCRIBERS]);
-    writer.write(&mut swarm, frame_bytes, RATE, RATE);
-    let (idle_cost, _) = writer.write(&mut swarm, frame_bytes, idle, RATE);
-    let (saturated_cost, rate) = writer.write(&mut swarm, frame_bytes, saturated, 0);
+    let mut write = |rounds, rate| {
+        let start = Instant::now();
+        let cost = writer.write(&mut swarm, rounds, SUBSCRIBERS, rate);
+        (cost, (rounds * SUBSCRIBERS) as f64 / start.elapsed().as_secs_f64())
+    };
+    write(RATE, RATE);
+    let (idle_cost, _) = write(idle, RATE);
+    let (saturated_cost, rate) = write(saturated, 0);
     swarm.assert_each(RATE + idle + saturated);
     Cost { idle: idle_cost, saturated: saturated_cost, rate, frame_bytes: swarm.frame_bytes }
-}
-
-/// The write loop's process.
-struct Loop {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-    address: SocketAddr,
-}
-
-impl Loop {
-    fn start() -> Self {
-        let program = std::env::current_exe().expect("this program has a file");
-        let mut child = Command::new(program)
-            .arg("--write-loop")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("this program can be started again");
-        let input = child.stdin.take().expect("its input is a pipe");
-        let mut output = BufReader::new(child.stdout.take().expect("its output is a pipe"));
-        let address = line(&mut output).parse().expect("it says its address first");
-        Self { child, input, output, address }
-    }
-
-    /// So many rounds, at a rate or (0) at full speed: CPU nanoseconds a frame, and frames a second.
-    fn write(&mut self, swarm: &mut Swarm, frame_bytes: usize, rounds: usize, rate: usize) -> (f64, f64) {
-        let frames = rounds * SUBSCRIBERS;
-        let (before, start) = (cpu(self.child.id()), Instant::now());
-        writeln!(self.input, "{frame_bytes} {rounds} {rate}").expect("the loop reads");
-        swarm.receive(swarm.received() + frames, MOST, |_, _| {});
-        let elapsed = start.elapsed().as_secs_f64();
-        assert_eq!(line(&mut self.output), "done");
-        (nanos_each(cpu(self.child.id()) - before, frames), frames as f64 / elapsed)
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn line(input: &mut impl BufRead) -> String {
-    let mut text = String::new();
-    input.read_line(&mut text).expect("a pipe can be read");
-    text.trim().to_owned()
-}
-
-/// The child: accepts the subscribers, then does what it is told, one `write(2)` for each frame.
-fn write_loop() {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system has free ports");
-    println!("{}", listener.local_addr().expect("a bound socket has an address"));
-    let accept = |_| {
-        let (stream, _) = listener.accept().expect("the parent connects");
-        stream.set_nodelay(true).expect("a TCP socket");
-        // The standard library sends on sockets with send(2); a file is written with write(2).
-        File::from(OwnedFd::from(stream))
-    };
-    let mut subscribers: Vec<File> = (0..SUBSCRIBERS).map(accept).collect();
-    let mut input = BufReader::new(std::io::stdin());
-    loop {
-        let order = line(&mut input);
-        let mut numbers = order.split(' ').map_while(|number| number.parse::<usize>().ok());
-        let (Some(frame_bytes), Some(rounds), Some(rate)) = (numbers.next(), numbers.next(), numbers.next()) else {
-            return;
-        };
-        let frame = websocket::server_frame(&vec![b'x'; frame_bytes - if frame_bytes < 128 { 2 } else { 4 }]);
-        let mut round = |_| subscribers.iter_mut().for_each(|file| file.write_all(&frame).expect("the parent reads"));
-        match rate {
-            0 => (0..rounds).for_each(&mut round),
-            rate => at_rate(rate, rounds, round),
-        }
-        println!("done");
-    }
 }

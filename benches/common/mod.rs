@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "every bench is a crate of its own and uses a part of this")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its results")]
 
+pub mod bare;
 pub mod http;
 pub mod process;
 pub mod report;
