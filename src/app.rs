@@ -21,6 +21,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Rooms that one event may name in `rooms`, and in `except`.
@@ -79,13 +80,14 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
 
 async fn serve(launch: Launch) -> Result<(), AppError> {
     let Launch { config, pages, any_port, ready } = launch;
-    let public = bind(config.listen.listen, Door::Public, any_port)?;
-    let admin = config.listen.admin_listen.map(|address| bind(address, Door::Admin, false)).transpose()?;
-    let address = public.address().map_err(|error| AppError::System("no address", error))?;
+    let shards = shard::count();
+    let public = bind(config.listen.listen, Door::Public, shards, any_port)?;
+    let admin = config.listen.admin_listen.map(|address| bind(address, Door::Admin, shards, false)).transpose()?;
+    let address = public.address();
     let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
 
     let node = node(&config)?;
-    let threads = start_shards(&node)?;
+    let threads = start_shards(&node, shards)?;
     let api = Arc::new(Api {
         node: node.clone(),
         publish: config.publish.clone(),
@@ -99,17 +101,19 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     let feed: Arc<dyn Sink> = Feed::new(node.clone());
     running.spawn(node.log.clone().run(feed));
     running.spawn(node.auth.clone().run());
-    let mut accepting = JoinSet::new();
-    accepting.spawn(public.accept(api.clone()));
+    let (stop, stopped) = watch::channel(false);
+    public.accept(&api, &stopped);
+    // Whoever looks after the node wants to see it drain: this door closes with the shards.
+    let (_keep, never) = watch::channel(false);
     if let Some(admin) = admin {
-        running.spawn(admin.accept(api.clone()));
+        admin.accept(&api, &never);
     }
     tracing::info!(%address, shards = node.shards().len(), version = env!("CARGO_PKG_VERSION"), "listening");
     ready(address);
 
     signals.wait().await;
     tracing::info!("stopping");
-    shutdown_node(&api, &config.shutdown, accepting).await;
+    shutdown_node(&api, &config.shutdown, &stop).await;
     // The log's tail stops last, when nobody is left to deliver to.
     running.shutdown().await;
     for shard in node.shards() {
@@ -125,25 +129,25 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
 }
 
 /// Not ready, pause, stop accepting, drain, and wait for the requests that are still being answered (DESIGN 12).
-async fn shutdown_node(api: &Arc<Api>, settings: &shutdown::ShutdownConfig, mut accepting: JoinSet<()>) {
+async fn shutdown_node(api: &Arc<Api>, settings: &shutdown::ShutdownConfig, stop: &watch::Sender<bool>) {
     let node = &api.node;
-    let stop = async {
+    let drained = async {
         node.draining.store(true, std::sync::atomic::Ordering::Relaxed);
         tokio::time::sleep(settings.pause).await;
-        accepting.shutdown().await;
+        stop.send_replace(true);
         crate::hub::drain::drain(node, settings.drain).await;
         api.traffic.wait_until_idle().await;
     };
-    if tokio::time::timeout(settings.timeout, stop).await.is_err() {
+    if tokio::time::timeout(settings.timeout, drained).await.is_err() {
         tracing::warn!(open = node.places.taken(), "`shutdown.timeout` is over; what is left is cut");
     }
 }
 
-fn bind(address: SocketAddr, door: Door, any_port: bool) -> Result<Listener, AppError> {
-    match Listener::bind(address, door) {
+fn bind(address: SocketAddr, door: Door, shards: usize, any_port: bool) -> Result<Listener, AppError> {
+    match Listener::bind(address, door, shards) {
         Err(error) if any_port && error.kind() == std::io::ErrorKind::AddrInUse => {
             let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            Listener::bind(free, door).map_err(|error| AppError::Bind(free, error))
+            Listener::bind(free, door, shards).map_err(|error| AppError::Bind(free, error))
         }
         bound => bound.map_err(|error| AppError::Bind(address, error)),
     }
@@ -177,9 +181,8 @@ fn node(config: &Config) -> Result<Arc<Node>, AppError> {
 }
 
 /// One shard for each core.
-fn start_shards(node: &Arc<Node>) -> Result<Vec<std::thread::JoinHandle<()>>, AppError> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (handles, ends) = shard::handles(cores.min(usize::from(u8::MAX)));
+fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<std::thread::JoinHandle<()>>, AppError> {
+    let (handles, ends) = shard::handles(count);
     node.set_shards(handles);
     let mut threads = Vec::new();
     for (index, end) in (0..=u8::MAX).zip(ends) {

@@ -77,6 +77,15 @@ struct Plan {
     ack: Option<Args>,
 }
 
+/// What becomes of an emit to a room that the session is not in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outside {
+    /// The caller asked for it, and is told.
+    Refuse,
+    /// At `disconnect` nobody asked: the rule means the rooms that the session happened to be in.
+    Skip,
+}
+
 /// Carries out the rule for a client's event: join and leave, reply, emit; answers the rule's acknowledgement.
 ///
 /// # Errors
@@ -106,7 +115,7 @@ async fn attempt(shard: &Rc<Shard>, key: SessionKey, rule: &OnRule, args: &Args)
         let hub = shard.hub.borrow();
         let session = hub.sessions.get(key).ok_or(ActionError::Join(JoinError::Gone))?;
         let inside = |room: &str| hub.rooms.contains(key, session.namespace, room);
-        plan(shard, session, rule, args, inside)?
+        plan(shard, session, rule, args, inside, Outside::Refuse)?
     };
     membership::check(shard, key, &plan.joins).map_err(ActionError::Join)?;
     membership::join(shard, key, &plan.joins);
@@ -122,6 +131,7 @@ fn plan(
     rule: &OnRule,
     args: &Args,
     inside: impl Fn(&str) -> bool,
+    outside: Outside,
 ) -> Result<Plan, ActionError> {
     let namespace = shard.node.namespaces[usize::from(session.namespace)].clone();
     with_caller(session, &namespace.clone(), |caller| {
@@ -130,7 +140,10 @@ fn plan(
         let mut drafts = Vec::new();
         for emission in rule.emits(&call).map_err(ActionError::Template)? {
             if !inside(&emission.room) && !joins.contains(&emission.room) {
-                return Err(ActionError::NotInRoom(emission.room));
+                match outside {
+                    Outside::Refuse => return Err(ActionError::NotInRoom(emission.room)),
+                    Outside::Skip => continue,
+                }
             }
             let draft = draft(emission, &namespace, caller.session);
             check_draft(&draft, &shard.node.draft_limits).map_err(ActionError::Draft)?;
@@ -187,7 +200,7 @@ pub async fn run_disconnect(shard: &Rc<Shard>, ended: Ended) {
     let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
     // As Socket.IO words it: `transport close`, `ping timeout`.
     let reason = format!("[\"{}\"]", ended.reason.label().replace('_', " "));
-    let done = match plan(shard, &ended.session, rule, &Args::trusted(reason, 1), inside) {
+    let done = match plan(shard, &ended.session, rule, &Args::trusted(reason, 1), inside, Outside::Skip) {
         Ok(plan) => append(shard, plan.drafts).await,
         Err(error) => Err(error),
     };

@@ -10,16 +10,17 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::Domain;
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdStream};
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Notify;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
 
 /// A request's head must be here by then, and an idle keep-alive connection is closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,7 +29,7 @@ const MOST_HEAD: usize = 32 << 10;
 /// Headers of a request.
 const MOST_HEADERS: usize = 64;
 /// Connections that the system may hold for us.
-const BACKLOG: u32 = 4_096;
+const BACKLOG: i32 = 4_096;
 /// After an error of accept (out of files, say), so as not to spin on it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -64,62 +65,78 @@ impl Drop for Busy<'_> {
     }
 }
 
-/// A bound listener.
+/// A bound address: a socket for each shard, among which the kernel spreads connections, so that none of them needs
+/// another thread's wake-up.
 pub struct Listener {
-    listener: TcpListener,
+    sockets: Vec<StdListener>,
+    address: SocketAddr,
     door: Door,
 }
 
 impl Listener {
-    /// Binds an address. Must be called inside a runtime.
+    /// Binds an address, once for each of `shards`.
     ///
     /// # Errors
     /// The system's, such as an address in use.
-    pub fn bind(address: SocketAddr, door: Door) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        Ok(Self { listener: socket.listen(BACKLOG)?, door })
+    pub fn bind(address: SocketAddr, door: Door, shards: usize) -> io::Result<Self> {
+        // Sockets that share a port would share it with another roomcast too: this one alone finds out.
+        drop(socket(address, false)?);
+        let first = socket(address, true)?;
+        let address = first.local_addr()?;
+        let others = (1..shards).map(|_| socket(address, true));
+        let sockets = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
+        Ok(Self { sockets, address, door })
     }
 
     /// The address it is bound to.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
-    /// Accepts until dropped; connections go to the shards in turn.
-    pub async fn accept(self, api: Arc<Api>) {
-        let shards = api.node.shards();
-        for shard in (0..shards.len()).cycle() {
-            match self.accept_one().await {
-                Ok((stream, peer)) => {
-                    let (api, door) = (api.clone(), self.door);
-                    shards[shard].run(move |shard| take(shard, api, stream, peer, door));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
+    /// Accepts on every shard until `stop` is told, or the shard ends.
+    pub fn accept(self, api: &Arc<Api>, stop: &watch::Receiver<bool>) {
+        for (shard, socket) in api.node.shards().iter().zip(self.sockets) {
+            let (api, mut stop, door) = (api.clone(), stop.clone(), self.door);
+            shard.run(move |shard| {
+                let shard = shard.clone();
+                tokio::task::spawn_local(async move {
+                    tokio::select! {
+                        () = accept(&shard, &api, socket, door) => {}
+                        _ = stop.wait_for(|stop| *stop) => {}
+                    }
+                });
+            });
         }
-    }
-
-    /// A connection that no runtime watches yet: its shard will.
-    async fn accept_one(&self) -> io::Result<(StdStream, SocketAddr)> {
-        let (stream, peer) = self.listener.accept().await?;
-        stream.set_nodelay(true)?;
-        Ok((stream.into_std()?, peer))
     }
 }
 
-/// Takes a new connection on its shard.
-fn take(shard: &Rc<Shard>, api: Arc<Api>, stream: StdStream, peer: SocketAddr, door: Door) {
-    match TcpStream::from_std(stream) {
-        Ok(stream) => drop(tokio::task::spawn_local(serve(shard.clone(), api, stream, peer, door))),
-        Err(error) => tracing::warn!(%error, "a connection could not be registered"),
+fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
+    let socket = socket2::Socket::new(Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts on one shard.
+async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, socket: StdListener, door: Door) {
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, "a listener could not be registered"),
+    };
+    loop {
+        let accepted = listener.accept().await;
+        match accepted.and_then(|(stream, peer)| stream.set_nodelay(true).map(|()| (stream, peer))) {
+            Ok((stream, peer)) => {
+                drop(tokio::task::spawn_local(serve(shard.clone(), api.clone(), stream, peer, door)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc};
 
 /// Connections flushed before reads get their turn: some 4 µs each, so about half a millisecond.
@@ -88,12 +89,13 @@ pub fn spawn(
     setup: impl FnOnce(&Rc<Shard>, mpsc::UnboundedReceiver<Ended>) + Send + 'static,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        // A LocalSet would be woken through the driver, a system call for every readable socket.
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!(%error, "shard {index} has no runtime"),
         };
         let (commands, backlog) = end;
-        tokio::task::LocalSet::new().block_on(&runtime, async move {
+        runtime.block_on(async move {
             let (ended, ended_receiver) = mpsc::unbounded_channel();
             let rearm = Rc::new(Notify::new());
             let shard = Rc::new(Shard {
@@ -106,13 +108,16 @@ pub fn spawn(
                 advanced: Notify::new(),
             });
             setup(&shard, ended_receiver);
-            run(&shard, commands, &backlog).await;
+            // As a task of its own: the future of block_on itself is woken through the driver too.
+            if let Err(error) = tokio::task::spawn_local(run(shard, commands, backlog)).await {
+                tracing::error!(%error, "shard {index} ended");
+            }
         });
     })
 }
 
 /// Commands in, deadlines, bytes out: until told to stop.
-async fn run(shard: &Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, backlog: &Backlog) {
+async fn run(shard: Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, backlog: Arc<Backlog>) {
     let mut waiting = Vec::new();
     loop {
         let next = {
@@ -136,7 +141,7 @@ async fn run(shard: &Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, 
         let mut flushing = Flushing::default();
         loop {
             for command in waiting.drain(..) {
-                if !flushing.carry_out(shard, command, backlog) {
+                if !flushing.carry_out(&shard, command, &backlog) {
                     return;
                 }
             }
@@ -151,7 +156,7 @@ async fn run(shard: &Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, 
                 waiting.push(command);
             }
         }
-        flushing.finish(shard);
+        flushing.finish(&shard);
     }
 }
 
@@ -199,6 +204,11 @@ impl Flushing {
             metrics.delivered(protocol, count);
         }
     }
+}
+
+/// One shard for each core; their numbers fit a byte of a sid.
+pub fn count() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(usize::from(u8::MAX))
 }
 
 /// Handles for so many shards, and what their threads are started with.

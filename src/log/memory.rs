@@ -56,7 +56,13 @@ impl MemoryLog {
         let last = Position { ms: unix_us() / 1000, seq: 0 };
         let ids = RecentIds::new(limits.id_bytes);
         let state = Mutex::new(State { last, queue: Batch::default(), queued_bytes: 0, ids });
-        Arc::new(Self { limits, epoch: Epoch(rand::random()), state, tail: tokio::sync::Mutex::new(None), waiting: Notify::new() })
+        Arc::new(Self {
+            limits,
+            epoch: Epoch(rand::random()),
+            state,
+            tail: tokio::sync::Mutex::new(None),
+            waiting: Notify::new(),
+        })
     }
 
     /// A thread that panicked cannot have left the state half changed: nothing in the critical sections panics.
