@@ -17,7 +17,8 @@ const MOST: Duration = Duration::from_secs(120);
 /// Events of one NDJSON request; the contract allows 1,000.
 const BATCH: usize = 100;
 
-const RULES: &str = "[socketio]\nping_interval = \"1h\"\n[[rooms]]\nmatch = \"all\"\njoin = \"allow\"\n";
+/// One subscriber takes all of it, more than clients are meant to: it must not be closed as a slow one.
+const RULES: &str = "[socketio]\nping_interval = \"1h\"\n[limits]\noutbox_bytes = \"500MB\"\n[[rooms]]\nmatch = \"all\"\njoin = \"allow\"\n";
 
 fn main() {
     if !common::is_bench() {

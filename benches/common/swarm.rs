@@ -217,6 +217,7 @@ impl Swarm {
                 self.count(index, length, payload, each);
             }
             (1, _) => self.control(index, payload),
+            (8, _) => panic!("the server closed client {index} after {} events, as a slow one?", client.events),
             (9, _) => client.write(&client_frame(10, payload)),
             _ => panic!("client {index} got {opcode:#x}: {}", String::from_utf8_lossy(payload)),
         }
