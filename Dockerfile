@@ -22,6 +22,8 @@ COPY --from=build /roomcast /roomcast
 WORKDIR /etc/roomcast
 USER 65532:65532
 EXPOSE 8080
+# Huge pages would round the memory of a small node up to 2 MB steps; see benches/README.md.
+ENV MIMALLOC_ALLOW_THP=0
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=5s --retries=3 CMD ["/roomcast", "health"]
 ENTRYPOINT ["/roomcast"]

@@ -56,11 +56,11 @@ fn decimal(text: &str) -> Option<u64> {
 }
 
 /// Identifies one unbroken life of a log. It changes when entries that were accepted may be gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u32);
 
 /// The opaque resume token that clients and publishers see: epoch and position, `e7k2-1795225216959-0`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Offset {
     /// The life of the log that the position belongs to.
     pub epoch: Epoch,

@@ -48,7 +48,7 @@ impl Newcomer {
             namespace: self.namespace,
             identity: self.identity,
             auth: self.auth,
-            start: shard.hub.borrow().position.position,
+            start: shard.hub.borrow().position,
             mark: 0,
         })
     }

@@ -31,14 +31,14 @@ pub async fn socketio(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, offset: O
         if parked.namespace != newcomer.namespace || parked.user.as_deref() != user {
             return Err("other_user");
         }
-        let position = shard.hub.borrow().position;
         let after = match offset {
             Some(text) => Offset::parse(text).ok_or("bad_offset")?,
             // A client that received nothing yet names no offset: it missed what came since it began.
-            None => Offset { epoch: position.epoch, position: parked.start },
+            None => parked.start,
         };
-        // The stock client may still hold the offset of an older session (wire sheet C2).
-        let after = Offset { position: after.position.max(parked.start), ..after };
+        // The stock client may still hold the offset of an older session of the same log (wire sheet C2).
+        let before = after.epoch == parked.start.epoch && after.position < parked.start.position;
+        let after = if before { parked.start } else { after };
         let missed = missed(shard, after, newcomer.namespace, &parked.rooms, &parked.id).map_err(Gap::code)?;
         Ok(Resumed { pid, parked, missed })
     });

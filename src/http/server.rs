@@ -115,6 +115,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
+    // Inherited by what it accepts: one system call less a connection.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -127,8 +129,7 @@ async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, socket: StdListener, door: Do
         Err(error) => return tracing::error!(%error, "a listener could not be registered"),
     };
     loop {
-        let accepted = listener.accept().await;
-        match accepted.and_then(|(stream, peer)| stream.set_nodelay(true).map(|()| (stream, peer))) {
+        match listener.accept().await {
             Ok((stream, peer)) => {
                 drop(tokio::task::spawn_local(serve(shard.clone(), api.clone(), stream, peer, door)));
             }

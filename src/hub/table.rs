@@ -1,7 +1,7 @@
 //! The shard's tables: connections, sessions, rooms, deadlines, and how one of them ends.
 
 use crate::close::{CloseReason, DropReason};
-use crate::event::{Epoch, Offset, Position, Room};
+use crate::event::{Offset, Room};
 use crate::hub::deadlines::Deadlines;
 use crate::hub::node::Node;
 use crate::hub::rooms::Rooms;
@@ -71,7 +71,7 @@ impl Hub {
             connections: SlotMap::with_key(),
             sessions: SlotMap::with_key(),
             rooms: Rooms::default(),
-            position: Offset { epoch: Epoch(0), position: Position::default() },
+            position: Offset::default(),
             parked: ParkedSessions::default(),
             deadlines: Deadlines::default(),
             dirty: VecDeque::new(),

@@ -11,7 +11,7 @@ pub mod polling;
 pub mod timers;
 
 use crate::auth::identity::Identity;
-use crate::event::Position;
+use crate::event::Offset;
 use crate::id::Id;
 use connection::ConnectionKey;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ pub struct Session {
     /// The handshake auth without the token, raw JSON; `None` for an empty object.
     pub auth: Option<Box<str>>,
     /// The log's position when it began: what it may resume from before it received anything.
-    pub start: Position,
+    pub start: Offset,
     /// The number of the last delivery that met it, so that an event to several rooms arrives once.
     pub mark: u64,
 }

@@ -1,6 +1,6 @@
 //! Sessions whose connection is gone and that may resume (sans-IO).
 
-use crate::event::{Position, Room};
+use crate::event::{Offset, Room};
 use crate::id::Id;
 use crate::session::timers::Millis;
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +17,7 @@ pub struct Parked {
     /// Its rooms.
     pub rooms: Vec<Room>,
     /// Where it began: the resume point of a client that received nothing yet.
-    pub start: Position,
+    pub start: Offset,
 }
 
 /// Parked sessions by pid, each for one window, at most so many.
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     fn parked() -> Parked {
-        Parked { id: Id::random(), namespace: 0, user: None, rooms: Vec::new(), start: Position::default() }
+        Parked { id: Id::random(), namespace: 0, user: None, rooms: Vec::new(), start: Offset::default() }
     }
 
     #[test]
