@@ -1,0 +1,147 @@
+//! Publishes a second over HTTP, on the embedded log and through Redis, and how long an event takes from the publisher
+//! to subscribers of each kind.
+#![allow(clippy::print_stdout, reason = "a bench prints its results")]
+
+mod common;
+
+use common::http::{Poster, at_rate, event};
+use common::process::{Redis, Server};
+use common::report::{Table, grouped, median, nanos_each, percentile};
+use common::swarm::{Protocol, Swarm};
+use common::{json_string, setting, token};
+use std::time::{Duration, Instant};
+
+const CONNECTIONS: usize = 64;
+const PAYLOAD: usize = 128;
+const MOST: Duration = Duration::from_secs(120);
+/// Events of one NDJSON request; the contract allows 1,000.
+const BATCH: usize = 100;
+
+/// One subscriber takes all of it, more than clients are meant to: it must not be closed as a slow one.
+const RULES: &str = "[socketio]\nping_interval = \"1h\"\n[limits]\noutbox_bytes = \"500MB\"\n[[rooms]]\nmatch = \"all\"\njoin = \"allow\"\n";
+
+fn main() {
+    if !common::is_bench() {
+        return;
+    }
+    throughput();
+    latency();
+}
+
+/// How events are posted.
+#[derive(Clone, Copy)]
+enum Way {
+    /// One event a request, so many requests on the way on each connection.
+    Single(usize),
+    Batches,
+}
+
+fn throughput() {
+    let (repeats, events) = (setting("REPEATS", 3), setting("EVENTS", 200_000));
+    let heads = ["log", "requests", "publishes/s (median)", "publishes/s (best)", "server CPU µs/publish"];
+    let mut table = Table::new(&heads);
+    for on_redis in [false, true] {
+        for way in [Way::Single(1), Way::Single(8), Way::Batches] {
+            let runs: Vec<(f64, f64)> = (0..repeats).map(|_| publish(on_redis, way, events)).collect();
+            let rates: Vec<f64> = runs.iter().map(|run| run.0).collect();
+            let best = rates.iter().copied().fold(0.0, f64::max);
+            table.row(&[
+                if on_redis { "Redis" } else { "embedded" }.into(),
+                match way {
+                    Way::Single(depth) => format!("one event, pipelining {depth}"),
+                    Way::Batches => format!("NDJSON of {BATCH}"),
+                },
+                grouped(median(rates)),
+                grouped(best),
+                format!("{:.1}", median(runs.iter().map(|run| run.1).collect())),
+            ]);
+        }
+    }
+    table.print(&format!("publish: {CONNECTIONS} keep-alive connections, {PAYLOAD} B, one subscriber, {repeats} runs"));
+    println!("aims: one event a request at least 60,000/s embedded, 40,000/s on Redis");
+}
+
+/// Publishes a second until the subscriber has everything, and the server's CPU microseconds for each.
+fn publish(on_redis: bool, way: Way, events: usize) -> (f64, f64) {
+    let redis = on_redis.then(Redis::start);
+    let server = Server::start(redis.as_ref(), RULES);
+    let mut swarm = Swarm::new();
+    swarm.connect(server.address, Protocol::SocketIo, 1, vec![token::sign(1, &["all"])]);
+    let mut poster = match way {
+        Way::Single(depth) => Poster::events(server.address, CONNECTIONS, depth),
+        Way::Batches => Poster::batches(server.address, 4),
+    };
+    let body = event("all", &json_string(PAYLOAD));
+    let batch = format!("{body}\n").repeat(BATCH);
+    let (before, start) = (server.cpu(), Instant::now());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            match way {
+                Way::Single(_) => (0..events).for_each(|_| poster.send(body.as_bytes())),
+                Way::Batches => (0..events / BATCH).for_each(|_| poster.send(batch.as_bytes())),
+            }
+            poster.finish();
+        });
+        swarm.receive(events, MOST, |_, _| {});
+    });
+    let (elapsed, used) = (start.elapsed(), server.cpu() - before);
+    swarm.assert_each(events);
+    (events as f64 / elapsed.as_secs_f64(), nanos_each(used, events) / 1e3)
+}
+
+/// The three kinds of subscribers.
+const KINDS: [(&str, Protocol); 3] =
+    [("Socket.IO", Protocol::SocketIo), ("plain /ws", Protocol::Json), ("SSE", Protocol::Sse)];
+
+fn latency() {
+    let (rate, seconds) = (1_000, setting("SECONDS", 10));
+    let mut table = Table::new(&["log", "subscriber", "p50 µs", "p90 µs", "p99 µs", "p99.9 µs", "most µs"]);
+    for on_redis in [false, true] {
+        for ((name, _), mut micros) in KINDS.iter().zip(measure(on_redis, rate, rate * seconds)) {
+            micros.sort_unstable();
+            let log = if on_redis { "Redis" } else { "embedded" };
+            let mut row = vec![log.to_owned(), (*name).to_owned()];
+            row.extend([0.5, 0.9, 0.99, 0.999, 1.0].map(|share| percentile(&micros, share).to_string()));
+            table.row(&row);
+        }
+    }
+    table.print(&format!("publish to receive: one event a request, {rate}/s for {seconds} s"));
+}
+
+/// Microseconds from before the request is written to after the message is read, by kind of subscriber.
+fn measure(on_redis: bool, rate: usize, events: usize) -> Vec<Vec<u64>> {
+    let redis = on_redis.then(Redis::start);
+    let server = Server::start(redis.as_ref(), RULES);
+    let mut swarm = Swarm::new();
+    for (_, protocol) in KINDS {
+        let token = token::sign(1, &["all"]);
+        let token = if protocol == Protocol::Sse { format!("/sse?room=all&token={token}") } else { token };
+        swarm.connect(server.address, protocol, 1, vec![token]);
+    }
+    let start = Instant::now();
+    let mut micros = vec![Vec::with_capacity(events); KINDS.len()];
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut poster = Poster::events(server.address, 8, 1);
+            let padding = json_string(PAYLOAD - 32);
+            at_rate(rate, events, |_| {
+                let now = start.elapsed().as_nanos();
+                poster.send(event("all", &format!("{{\"pad\":{padding},\"sent\":{now}}}")).as_bytes());
+            });
+            poster.finish();
+        });
+        swarm.receive(events * KINDS.len(), MOST, |client, message| {
+            let passed = start.elapsed().as_nanos() as u64 - sent(message);
+            micros[client].push(passed / 1_000);
+        });
+    });
+    swarm.assert_each(events);
+    micros
+}
+
+/// The time that the publisher wrote into the event.
+fn sent(message: &[u8]) -> u64 {
+    let at = memchr::memmem::find(message, b"\"sent\":").expect("every event says when it was sent") + 7;
+    let digits = message[at..].iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+}
