@@ -182,8 +182,10 @@ impl Flushing {
             Command::Events(events, bytes) => {
                 for delivery in &*events {
                     if shard.deliver(delivery) {
-                        // A room of thousands: reads and pings have their turn between two events.
-                        self.work_some(shard);
+                        // A room of thousands: reads and deadlines have their turn between two events. Nothing is flushed
+                        // yet, so that many events to one connection still become one write.
+                        let now = shard.now();
+                        shard.hub.borrow_mut().fire(now);
                         tokio::task::yield_now().await;
                     }
                 }
