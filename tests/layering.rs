@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["log"],
     &["protocol"],
     &["metrics"],
-    &["event", "draft", "close", "id", "secret", "shutdown"],
+    &["event", "draft", "close", "causes", "id", "secret", "shutdown"],
 ];
 
 /// Arrows within a layer.

@@ -1,5 +1,6 @@
 //! One GET of the JWKS: bounded in time and size, never redirected, never to any URL but the configured one.
 
+use crate::causes::with_causes;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::header::{ACCEPT, CACHE_CONTROL, USER_AGENT};
@@ -8,7 +9,6 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use std::error::Error;
 use std::time::Duration;
 
 /// Longest answer, in bytes.
@@ -53,7 +53,7 @@ async fn get<C: Connect + Clone + Send + Sync + 'static>(connector: C, url: &Uri
         .body(Empty::<Bytes>::new())
         .map_err(|error| error.to_string())?;
     let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-    let response = client.request(request).await.map_err(|error| chain(&error))?;
+    let response = client.request(request).await.map_err(|error| with_causes(&error))?;
     match response.status() {
         StatusCode::OK => {}
         status if status.is_redirection() => {
@@ -65,7 +65,7 @@ async fn get<C: Connect + Clone + Send + Sync + 'static>(connector: C, url: &Uri
     let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| {
         match error.is::<http_body_util::LengthLimitError>() {
             true => format!("the answer is longer than {MAX_BODY} bytes"),
-            false => chain(&*error),
+            false => with_causes(&*error),
         }
     })?;
     Ok(Fetched { body: body.to_bytes(), max_age })
@@ -75,15 +75,4 @@ fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let directives = headers.get(CACHE_CONTROL)?.to_str().ok()?;
     let seconds = directives.split(',').find_map(|one| one.trim().strip_prefix("max-age="))?;
     seconds.parse().ok().map(Duration::from_secs)
-}
-
-/// An error with its causes: hyper's own text says only "client error (Connect)".
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -1,5 +1,6 @@
 //! One request to a running node.
 
+use crate::causes::with_causes;
 use crate::secret::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -9,7 +10,6 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use std::error::Error;
 use std::time::Duration;
 
 /// A node that takes longer is not well.
@@ -67,21 +67,10 @@ where
     let body = Full::new(Bytes::from(question.body.unwrap_or_default()));
     let request = request.body(body).map_err(|error| error.to_string())?;
     let client = Client::builder(TokioExecutor::new()).build(connector);
-    let response = client.request(request).await.map_err(|error| chain(&error))?;
+    let response = client.request(request).await.map_err(|error| with_causes(&error))?;
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| chain(&*error))?;
+    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| with_causes(&*error))?;
     Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
-}
-
-/// An error and its causes; hyper's own text alone says little.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// A base URL without the slash at its end. Checked by clap where it is given as a flag.

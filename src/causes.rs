@@ -1,0 +1,14 @@
+//! What an error says, with what it says of its causes.
+
+use std::error::Error;
+
+/// An error and its causes in one line; hyper's own text says only "client error (Connect)".
+pub fn with_causes(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
