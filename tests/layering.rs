@@ -53,6 +53,7 @@ const SANS_IO: &[&str] = &[
     "src/session/inbox.rs",
     "src/session/outbox.rs",
     "src/session/parked.rs",
+    "src/session/recovery.rs",
     "src/session/timers.rs",
 ];
 

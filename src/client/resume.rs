@@ -13,6 +13,7 @@ use crate::rules::Verdict;
 use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
+use crate::session::recovery::Place;
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 
@@ -110,18 +111,9 @@ pub fn missed(
     own: &Id,
 ) -> Result<Vec<Arc<Event>>, Gap> {
     let here = shard.hub.borrow().position;
-    if after.epoch != here.epoch {
-        // Also while the window has begun anew and this shard has not heard of it.
-        return Err(Gap::ForeignEpoch);
-    }
-    if after.position > here.position {
-        // What goes live next would come a second time.
-        return Err(Gap::Future);
-    }
-    let mut names = rooms.to_vec();
-    names.push(own.to_string().into());
+    let namespace = &*shard.node.namespaces[usize::from(namespace)];
     let window = shard.node.window.read().unwrap_or_else(PoisonError::into_inner);
-    window.replay(after, up_to.unwrap_or(here.position), &shard.node.namespaces[usize::from(namespace)], &names)
+    Place { here, namespace, rooms, own }.missed(&window, after, up_to)
 }
 
 /// Puts the session back with its rooms; what it missed is written before the CONNECT reply (wire sheet C1).

@@ -8,6 +8,7 @@ pub mod outbox;
 pub mod parked;
 pub mod places;
 pub mod polling;
+pub mod recovery;
 pub mod timers;
 
 use crate::auth::identity::Identity;
