@@ -6,6 +6,7 @@ pub mod drain;
 pub mod feed;
 pub mod heartbeat;
 pub mod node;
+pub mod orders;
 pub mod probe;
 pub mod rooms;
 pub mod select;
