@@ -5,6 +5,7 @@ pub mod delivery;
 pub mod drain;
 pub mod feed;
 pub mod heartbeat;
+pub mod ledger;
 pub mod node;
 pub mod orders;
 pub mod probe;

@@ -1,6 +1,7 @@
 //! What all shards of this process share.
 
 use crate::auth::Authenticator;
+use crate::cluster::{Cluster, Notice};
 use crate::draft::DraftLimits;
 use crate::event::{Delivery, MAIN_NAMESPACE, Namespace, Offset, Placed};
 use crate::hub::orders::Orders;
@@ -47,6 +48,8 @@ pub struct Node {
     pub window: RwLock<Window>,
     /// Counts client connections.
     pub places: Arc<Places>,
+    /// The other nodes; `None` with the embedded log.
+    pub cluster: Option<Arc<Cluster>>,
     /// Orders on their way.
     pub orders: Orders,
     /// Probes on their way.
@@ -60,6 +63,10 @@ pub struct Node {
 
 /// The settings and parts a node is made of.
 pub struct Parts {
+    /// Its name among the nodes.
+    pub id: NodeId,
+    /// The other nodes.
+    pub cluster: Option<Arc<Cluster>>,
     /// `[socketio]`.
     pub socketio: SocketIoConfig,
     /// `[limits]`.
@@ -82,7 +89,8 @@ impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
-            id: NodeId::random(),
+            id: parts.id,
+            cluster: parts.cluster,
             namespaces: namespaces(&parts.socketio.namespaces),
             window: RwLock::new(Window::new(parts.recovery.kept(), parts.recovery.window_bytes)),
             places: Places::new(parts.limits.connections, parts.limits.connections_per_ip),
@@ -119,15 +127,16 @@ impl Node {
 
     /// The other nodes that are up.
     pub fn peers(&self) -> Vec<NodeId> {
-        Vec::new()
+        self.cluster.as_ref().map(|cluster| cluster.peers()).unwrap_or_default()
     }
 
     /// A shard has carried out an order.
     pub fn order_done(&self, order: &Order, met: usize) {
-        if let Some(sessions) = self.orders.shard_did(order.id, met)
-            && order.from == self.id
-        {
-            self.orders.node_did(order.id, self.id, sessions);
+        let Some(sessions) = self.orders.shard_did(order.id, met) else { return };
+        match &self.cluster {
+            _ if order.from == self.id => self.orders.node_did(order.id, self.id, sessions),
+            Some(cluster) => cluster.tell(order.from, Notice::Met(order.id, sessions)),
+            None => {}
         }
     }
 

@@ -60,7 +60,7 @@ impl Hub {
         let (connection, namespace) = (session.connection, session.namespace);
         for room in rooms {
             // The backend may exceed what a client may ask for: the limit guards against clients.
-            if self.rooms.join(key, namespace, room) && self.speaks_json(key) {
+            if self.enter(key, namespace, room) && self.speaks_json(key) {
                 let offset = self.position.to_string();
                 self.push_json(connection, &json::joined(room, Some(&offset), None, None));
             }
@@ -71,7 +71,7 @@ impl Hub {
         let Some(session) = self.sessions.get(key) else { return };
         let (connection, namespace) = (session.connection, session.namespace);
         for room in rooms {
-            if self.rooms.leave(key, namespace, room) && self.speaks_json(key) {
+            if self.exit(key, namespace, room) && self.speaks_json(key) {
                 self.push_json(connection, &json::left(room, None));
             }
         }

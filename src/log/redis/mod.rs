@@ -4,7 +4,7 @@
 //! [`EventLog::run`] on the control thread, and callers on other threads only put commands into a queue.
 
 mod append;
-mod connection;
+pub(crate) mod connection;
 mod dead;
 mod entry;
 mod epoch;
