@@ -7,7 +7,7 @@ pub mod letter;
 mod records;
 mod roster;
 
-pub use letter::{Answer, Notice, Question};
+pub use letter::{Answer, Moving, MovingSession, Notice, Question};
 pub use records::{Found, Owner, Record};
 
 use crate::id::{Id, NodeId};
