@@ -113,10 +113,9 @@ impl Cluster {
         recovery: &RecoveryConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RedisUrlError> {
-        let url = config.url.as_ref().ok_or(RedisUrlError::Missing)?;
         Ok(Arc::new(Self {
             me,
-            connector: Connector::new(url.reveal())?,
+            connector: Connector::new(config)?,
             keys: Keys::new(&config.prefix),
             timeout: config.timeout,
             record_life: recovery.window + RECORD_SLACK,
