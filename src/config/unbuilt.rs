@@ -6,11 +6,10 @@ use super::mistake::Faults;
 use crate::rules::config::JoinPolicy;
 
 /// Keys, as `section` and `name`, that have no effect yet. The effective configuration leaves them out.
-pub(super) const KEYS: [(&str, &str); 10] = [
-    // Socket.IO emitters, and replicated appends.
+pub(super) const KEYS: [(&str, &str); 9] = [
+    // Socket.IO emitters.
     ("redis", "emitter_key"),
     ("redis", "streams_key"),
-    ("redis", "min_replicas"),
     // Presence.
     ("presence", "grace"),
     ("presence", "lease"),

@@ -27,13 +27,14 @@ impl Load {
         let task = tokio::spawn({
             let (log, answers, stop) = (log.clone(), answers.clone(), stop.clone());
             async move {
+                let mut pace = tokio::time::interval(Duration::from_millis(1));
                 for n in 0.. {
+                    pace.tick().await;
                     let answer = log.append(vec![draft(&n.to_string())]).await.remove(0);
-                    answers.lock().unwrap().push((Instant::now(), answer.map(|offset| offset.unwrap())));
+                    answers.lock().unwrap().push((Instant::now(), answer.map(|accepted| accepted.offset.unwrap())));
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
             }
         });

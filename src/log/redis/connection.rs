@@ -2,9 +2,11 @@
 //!
 //! The `redis` crate's own response timeout (500 ms) would break `XREAD BLOCK` and is off; every call here has its own.
 
+mod backoff;
 mod locate;
 mod url;
 
+pub(crate) use backoff::Backoff;
 pub(crate) use url::RedisUrl;
 pub use url::RedisUrlError;
 
@@ -17,9 +19,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use url::{Address, Place};
 
-/// Reconnections are at most this far apart.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 /// What Sentinels said counts for so long.
 const SENTINELS_ASKED_EVERY: Duration = Duration::from_secs(1);
 
@@ -32,6 +31,7 @@ const DISPLACED: [&str; 8] =
 #[derive(Clone, Debug)]
 pub(crate) struct Connector {
     url: Arc<RedisUrl>,
+    key: Arc<str>,
     slot: u16,
     known: Arc<locate::Known>,
 }
@@ -43,15 +43,18 @@ impl Connector {
     /// When there is no URL or it cannot be used.
     pub fn new(config: &RedisConfig) -> Result<Self, RedisUrlError> {
         let url = RedisUrl::parse(config.url.as_ref().ok_or(RedisUrlError::Missing)?.reveal())?;
-        let slot = locate::slot(&super::Keys::new(&config.prefix).events);
-        Ok(Self { url: Arc::new(url), slot, known: Arc::default() })
+        let key = super::Keys::new(&config.prefix).events;
+        Ok(Self { url: Arc::new(url), slot: locate::slot(&key), key: key.into(), known: Arc::default() })
     }
 
     /// To whoever holds another key; `None` where that is the same server anyway.
     pub fn elsewhere(&self, key: &str) -> Option<Self> {
         let slot = locate::slot(key);
-        let is_cluster = matches!(self.url.place, Place::Cluster { .. });
-        (is_cluster && slot != self.slot).then(|| Self { slot, ..self.clone() })
+        (self.is_cluster() && slot != self.slot).then(|| Self { slot, key: key.into(), ..self.clone() })
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.url.place, Place::Cluster { .. })
     }
 
     /// Who is asked, without credentials.
@@ -154,7 +157,12 @@ impl Link {
         if self.connector.has_left(&self.address, self.timeout) {
             return Err(LinkError::Displaced(format!("Sentinels name another master than {}", self.address)));
         }
-        check_role(&mut self.connection, self.timeout).await
+        check_role(&mut self.connection, self.timeout).await?;
+        if self.connector.is_cluster() {
+            // The slot may have moved, and its former owner be in good health.
+            self.call(redis::cmd("EXISTS").arg(&*self.connector.key)).await?;
+        }
+        Ok(())
     }
 
     /// Sends one command; an error answer is an error.
@@ -266,41 +274,6 @@ impl fmt::Display for LinkError {
             Self::Lost(why) => write!(f, "no connection to Redis: {why}"),
             Self::Unexpected(what) => write!(f, "Redis answered {what} in an unknown form"),
         }
-    }
-}
-
-/// Pauses between attempts to connect: doubling, with jitter so that nodes do not come all at once.
-pub(crate) struct Backoff {
-    next: Duration,
-    reported: String,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { next: FIRST_BACKOFF, reported: String::new() }
-    }
-}
-
-impl Backoff {
-    /// After a success.
-    pub fn reset(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Logs why something is interrupted, once for each reason in a row.
-    pub fn report(&mut self, what: &str, connector: &Connector, error: &LinkError) {
-        let error = error.to_string();
-        if error != self.reported {
-            tracing::warn!(error, redis = connector.address(), "{what} is interrupted; trying again");
-            self.reported = error;
-        }
-    }
-
-    /// Waits before the next attempt.
-    pub async fn wait(&mut self) {
-        let pause = self.next.mul_f64(rand::random_range(0.5..1.0));
-        self.next = (self.next * 2).min(LONGEST_BACKOFF);
-        tokio::time::sleep(pause).await;
     }
 }
 
