@@ -5,6 +5,7 @@ use crate::close::CloseReason;
 use crate::cluster::{Answer, Found, Owner, Question};
 use crate::event::{Event, Offset, Position, Room};
 use crate::hub::heartbeat::millis;
+use crate::hub::ledger;
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::log::window::Gap;
@@ -151,8 +152,8 @@ async fn take_elsewhere(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: 
         };
         match cluster.ask(node, Question::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
             Ok(Answer::Taken(Some(record))) => return read(&record),
-            // It has just moved, or ended.
-            Ok(_) => {}
+            // It has just moved, and its record with it in a moment, or it ended.
+            Ok(_) => tokio::time::sleep(ledger::GATHER * 2).await,
             // It died or hangs: then its record is as good as can be had.
             Err(_) => cluster.suspect(node),
         }
