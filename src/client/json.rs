@@ -189,7 +189,11 @@ fn missed(
     if up_to.is_some_and(|up_to| after.position >= up_to) {
         return Ok(Vec::new());
     }
-    resume::missed(shard, after, up_to, main_namespace(shard), rooms, &own).map_err(|gap| gap.code())
+    let mut missed = resume::missed(shard, after, up_to, main_namespace(shard), rooms, &own).map_err(|gap| gap.code())?;
+    // Who is in an excepted room, which may be another than this one, does not get it, live or later.
+    let (hub, namespace) = (shard.hub.borrow(), main_namespace(shard));
+    missed.retain(|event| !event.draft.except.iter().any(|except| hub.rooms.contains(session, namespace, except)));
+    Ok(missed)
 }
 
 async fn on_event(
