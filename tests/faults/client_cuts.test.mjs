@@ -25,7 +25,7 @@ row("connections cut at random: all recovered, nothing lost", async (stage) => {
   });
   for (const { line } of stage.clients) line.up = true;
   await stage.verdict();
-  stage.assertNothingLost();
+  await stage.assertNothingLost();
 });
 
 row("lines that go dead without a word: all recovered, nothing lost", async (stage) => {
@@ -44,5 +44,5 @@ row("lines that go dead without a word: all recovered, nothing lost", async (sta
     }
   });
   await stage.verdict();
-  stage.assertNothingLost();
+  await stage.assertNothingLost();
 });

@@ -17,5 +17,5 @@ row("a node is killed with -9, clients move to another: all recovered, nothing l
     await stage.join(victim);
   }
   await stage.verdict();
-  stage.assertNothingLost();
+  await stage.assertNothingLost();
 });

@@ -27,7 +27,7 @@ for (const [how, heal] of [
     await until(() => parted.answers("/health"), "well by itself");
     await stage.flowing(100);
     await stage.verdict();
-    stage.assertNothingLost();
+    await stage.assertNothingLost();
     stage.assertNobodyLeft();
   });
 }

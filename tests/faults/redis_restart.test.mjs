@@ -21,7 +21,7 @@ row("Redis restarted, AOF always: nobody disconnected, nothing lost", async (sta
   await stage.publish();
   for (let round = 0; round < 2; round += 1) await restart(stage, redis);
   await stage.verdict();
-  stage.assertNothingLost();
+  await stage.assertNothingLost();
   stage.assertNobodyLeft();
 });
 

@@ -16,6 +16,6 @@ row("Redis stopped, then continued: publishes 503, clients stay, nothing lost", 
   redis.signal("SIGCONT");
   await stage.flowing(100);
   await stage.verdict();
-  stage.assertNothingLost();
+  await stage.assertNothingLost();
   stage.assertNobodyLeft();
 });

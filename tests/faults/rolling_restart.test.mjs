@@ -28,7 +28,7 @@ row("rolling restart of three nodes: all recovered, nothing lost, the reconnecti
     assert.ok(peak <= even * CLUMPS.times + CLUMPS.more, `${peak} connections ended within ${BIN} ms, ${even.toFixed(1)} would be even`);
   }
   await stage.verdict();
-  stage.assertNothingLost();
+  await stage.assertNothingLost();
 });
 
 /** How many connections ended in this time, and how many at most within one bin. */

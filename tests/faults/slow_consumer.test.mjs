@@ -17,6 +17,6 @@ row("slow consumers are closed and recover: nothing lost", async (stage) => {
   for (const { line } of slow) line.resume();
   await stage.flowing();
   await stage.verdict();
-  stage.assertNothingLost();
+  await stage.assertNothingLost();
   assert.ok(slow.every(({ begins }) => begins.length > 1), "all came back");
 });
