@@ -147,6 +147,15 @@ impl Cluster {
         self.roster().live().filter(|node| *node != self.me).collect()
     }
 
+    /// The same, and not as of the last beat but now, where Redis answers.
+    pub async fn peers_now(&self) -> Vec<NodeId> {
+        let (reply, beaten) = oneshot::channel();
+        self.queue.push(Errand::Beat { reply }, 100, self.timeout);
+        // Without Redis what was known last must do.
+        let _ = tokio::time::timeout(self.timeout, beaten).await;
+        self.peers()
+    }
+
     /// Whether another node is up, as far as is known.
     pub fn is_peer(&self, node: NodeId) -> bool {
         node != self.me && self.roster().is_live(node)
