@@ -29,6 +29,9 @@ export function row(name, body) {
       const stage = new Stage(name, tools);
       try {
         await body(stage);
+      } catch (error) {
+        stage.dump();
+        throw error;
       } finally {
         await stage.end();
       }
@@ -136,7 +139,6 @@ export class Stage {
     await until(() => this.#missing(last).length === 0, () => `the last events; missing: ${this.#missing(last).join("; ")}\n${this.#faults([...FAULTS, "told"])}`, SETTLED_WITHIN);
     this.reports = inspectAll(this.ledger, this.clients.map(({ journal }) => journal));
     const fault = faultsOf(this.reports, FAULTS);
-    if (fault) this.#dump();
     assert.equal(fault, "", `\n${fault}\n`);
     this.#say();
     return this;
@@ -173,7 +175,6 @@ export class Stage {
   async assertNothingLost() {
     const told = this.clients.filter(({ tellings }) => tellings.length > 0);
     if (told.length === 0) return;
-    this.#dump();
     const each = told.map(({ name, tellings, state }) => `  ${name}: ${tellings.map(({ how, ms }) => `${how} at ${Math.round(ms)} ms`)}; ${state}`);
     const why = await Promise.all(this.nodes.map(async (node) => `  ${node.port}: ${(await node.get("/metrics")).text.match(/^roomcast_recoveries_total.* [1-9].*$/gm)}`));
     assert.fail(`told that something may be missing:\n${[...each, ...why].join("\n")}\n${faultsOf(this.reports, ["told"])}`);
@@ -190,7 +191,7 @@ export class Stage {
   }
 
   /** All facts, for whoever looks for the cause: FAULT_DUMP=/tmp/facts.json. */
-  #dump() {
+  dump() {
     if (!process.env.FAULT_DUMP) return;
     const journals = this.clients.map(({ journal: { name, facts } }) => ({ name, facts }));
     const text = (_, value) => (typeof value === "bigint" ? String(value) : value);
