@@ -279,8 +279,8 @@ async fn a_lost_log_begins_anew_with_one_epoch_for_all() {
     let losses: [&[&str]; 4] = [
         &["FLUSHALL"],
         &["DEL", "roomcast:events"],
-        &["SET", "roomcast:epoch", "garbage"],
-        &["DEL", "roomcast:epoch", "roomcast:events"],
+        &["SET", "roomcast:{roomcast:events}:epoch", "garbage"],
+        &["DEL", "roomcast:{roomcast:events}:epoch", "roomcast:events"],
     ];
     for (n, loss) in losses.into_iter().enumerate() {
         let before = nodes[0].stored(draft(&format!("before{n}"))).await.position;

@@ -7,7 +7,7 @@ pub mod letter;
 mod records;
 mod roster;
 
-pub use letter::{Answer, Notice, Question};
+pub use letter::{Answer, Moving, MovingSession, Notice, Question};
 pub use records::{Found, Owner, Record};
 
 use crate::id::{Id, NodeId};
@@ -113,10 +113,9 @@ impl Cluster {
         recovery: &RecoveryConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RedisUrlError> {
-        let url = config.url.as_ref().ok_or(RedisUrlError::Missing)?;
         Ok(Arc::new(Self {
             me,
-            connector: Connector::new(url.reveal())?,
+            connector: Connector::new(config)?,
             keys: Keys::new(&config.prefix),
             timeout: config.timeout,
             record_life: recovery.window + RECORD_SLACK,

@@ -29,6 +29,8 @@ pub const LIMITS: DraftLimits = DraftLimits { max_event: 2 << 20, room_name_byte
 pub struct Recorder {
     pub seen: Mutex<Seen>,
     pub change: Notify,
+    /// Whoever holds it lets nothing be delivered.
+    pub gate: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -37,6 +39,8 @@ pub struct Seen {
     pub events: Vec<Arc<Event>>,
     pub probes: Vec<Id>,
     pub caught_up: usize,
+    /// Deliveries that wait for the gate.
+    pub waiting: usize,
 }
 
 impl Recorder {
@@ -76,11 +80,15 @@ impl Sink for Recorder {
     }
 
     fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
-        self.change(|seen| {
-            seen.events.extend(batch.events);
-            seen.probes.extend(batch.probes);
-        });
-        Box::pin(std::future::ready(()))
+        self.change(|seen| seen.waiting += 1);
+        Box::pin(async move {
+            drop(self.gate.lock().await);
+            self.change(|seen| {
+                seen.waiting -= 1;
+                seen.events.extend(batch.events);
+                seen.probes.extend(batch.probes);
+            });
+        })
     }
 
     fn has_room(&self) -> bool {

@@ -1,14 +1,14 @@
 //! Appending: callers on any thread write commands into a bounded queue; one task sends all that waits as one
 //! pipeline at a time, which keeps the order and costs one round trip for many.
 
-use super::connection::{Backoff, Link, LinkError, server_text};
+use super::connection::{Backoff, Link, LinkError, displaced};
 use super::{RedisLog, entry, text, volatile};
 use crate::draft::Draft;
 use crate::event::{Offset, Position};
 use crate::id::Id;
 use crate::log::{AppendError, Appended, ID_LIFETIME, unix_us};
 use crate::order::Order;
-use redis::{Arg, Cmd, Pipeline, Value};
+use redis::{Arg, Cmd, Pipeline, ServerError, Value};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,8 +22,8 @@ const QUEUE_COMMANDS: usize = 200_000;
 /// A pipeline takes no further call once it has this much.
 const PIPELINE_BYTES: usize = 1 << 20;
 const PIPELINE_COMMANDS: usize = 1000;
-/// How often an idle connection is asked whether it still lives.
-const PING_EVERY: Duration = Duration::from_secs(1);
+/// How often the connection is asked whether it still leads to the right place.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// What a command costs besides its drafts' texts.
 const COMMAND_OVERHEAD: usize = 400;
 
@@ -263,6 +263,7 @@ pub(super) async fn run(log: &RedisLog) {
     loop {
         let Err(error) = connected(log, &mut backoff).await;
         log.note_appender(false);
+        log.acknowledged.disconnected();
         backoff.report("appending", &log.connector, &error);
         backoff.wait().await;
     }
@@ -270,15 +271,14 @@ pub(super) async fn run(log: &RedisLog) {
 
 async fn connected(log: &RedisLog, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
     let mut link = Link::open(&log.connector, log.timeout).await?;
-    let ping = redis::cmd("PING");
-    link.call(&ping).await?;
     backoff.reset();
     log.note_appender(true);
     log.epoch_known().await;
     loop {
-        match tokio::time::timeout(PING_EVERY, log.queue.next()).await {
-            Ok(calls) => send(log, &mut link, calls).await?,
-            Err(_) => drop(link.call(&ping).await?),
+        let checked_again = Instant::now() + CHECK_EVERY;
+        link.check().await?;
+        while let Ok(calls) = tokio::time::timeout_at(checked_again, log.queue.next()).await {
+            send(log, &mut link, calls).await?;
         }
     }
 }
@@ -299,27 +299,25 @@ async fn send(log: &RedisLog, link: &mut Link, mut calls: Vec<Call>) -> Result<(
             return Err(error);
         }
     };
+    let displaced = displaced(&answers);
     let mut answers = answers.into_iter().map(|answer| read_answer(log, answer));
     for (call, count) in calls.into_iter().zip(counts) {
         // Nobody may be waiting any more.
         let _ = call.answer.send(answers.by_ref().take(count).collect());
     }
-    Ok(())
+    displaced.map_or(Ok(()), Err)
 }
 
 /// One answer a command; scripts that Redis does not have (any more) are sent again in full.
 async fn exchange(log: &RedisLog, link: &mut Link, pipeline: &Pipeline) -> Result<Vec<Value>, LinkError> {
-    let mut answers = link.pipeline(pipeline).await?;
-    if answers.len() != pipeline.len() {
-        return Err(LinkError::Unexpected("a pipeline"));
-    }
+    let mut answers = link.pipeline_each(pipeline).await?;
     let unknown = |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT");
     if answers.iter().any(unknown) {
         let mut again = Pipeline::new();
         for (command, _) in pipeline.cmd_iter().zip(&answers).filter(|(_, answer)| unknown(answer)) {
             again.add_command(log.scripts.in_full(command));
         }
-        let mut second = link.pipeline(&again).await?.into_iter();
+        let mut second = link.pipeline_each(&again).await?.into_iter();
         for answer in answers.iter_mut().filter(|answer| unknown(answer)) {
             *answer = second.next().ok_or(LinkError::Unexpected("a pipeline"))?;
         }
@@ -331,7 +329,7 @@ async fn exchange(log: &RedisLog, link: &mut Link, pipeline: &Pipeline) -> Resul
 fn read_answer(log: &RedisLog, answer: Value) -> Appended {
     match &answer {
         Value::Int(_) => Ok(None),
-        Value::ServerError(error) => Err(refusal(error.code(), server_text(error))),
+        Value::ServerError(error) => Err(refusal(error)),
         value => match text(value) {
             // The id was first used by a volatile event.
             Some("-") => Ok(None),
@@ -339,17 +337,18 @@ fn read_answer(log: &RedisLog, answer: Value) -> Appended {
                 let position = id.and_then(Position::parse);
                 let position = position.ok_or_else(|| unavailable(&LinkError::Unexpected("XADD")))?;
                 log.note_newest(position.ms);
+                log.acknowledged.note(position);
                 Ok(log.epoch().map(|epoch| Offset { epoch, position }))
             }
         },
     }
 }
 
-/// Error answers of a Redis that is on its way up, or about to hand over, pass by themselves.
-fn refusal(code: &str, text: String) -> AppendError {
-    match code {
-        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => AppendError::Unavailable(text),
-        _ => AppendError::Refused(text),
+/// What another place or another moment would take is not refused.
+fn refusal(error: &ServerError) -> AppendError {
+    match LinkError::from(error.clone()) {
+        LinkError::Server(text) if error.code() != "BUSY" => AppendError::Refused(text),
+        passing => unavailable(&passing),
     }
 }
 
@@ -392,9 +391,15 @@ mod tests {
 
     #[test]
     fn passing_troubles_are_told_from_refusals() {
-        assert!(matches!(refusal("LOADING", String::new()), AppendError::Unavailable(_)));
-        for code in ["OOM", "READONLY", "NOPERM", "WRONGTYPE", "MISCONF", "ERR"] {
-            assert!(matches!(refusal(code, String::new()), AppendError::Refused(_)));
+        let refusal = |code: &str| match redis::parse_redis_value(format!("-{code} text\r\n").as_bytes()).unwrap() {
+            Value::ServerError(error) => refusal(&error),
+            other => panic!("{other:?}"),
+        };
+        for code in ["LOADING", "READONLY", "MOVED", "BUSY"] {
+            assert!(matches!(refusal(code), AppendError::Unavailable(_)), "{code}");
+        }
+        for code in ["OOM", "NOPERM", "WRONGTYPE", "MISCONF", "ERR"] {
+            assert!(matches!(refusal(code), AppendError::Refused(_)), "{code}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The life of the log: the key `{prefix}:epoch` names it, and the stream itself shows whether it is still the same.
+//! The life of the log: a key beside the stream names it, and the stream itself shows whether it is still the same.
 
 use super::connection::{Link, LinkError};
 use super::{Keys, text};
@@ -17,8 +17,10 @@ local is = {}
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
 for at = 1, #info, 2 do is[info[at]] = info[at + 1] end
 local first = is['first-entry']
-local has = ARGV[1] ~= '' and #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) or -1
-return {is['last-generated-id'], is['length'], is['entries-added'] or -1, first and first[1] or '', has}";
+local missing = ''
+for _, id in ipairs(ARGV) do
+if missing == '' and #redis.call('XRANGE', KEYS[1], id, id) == 0 then missing = id end end
+return {is['last-generated-id'], is['length'], is['entries-added'] or -1, first and first[1] or '', missing}";
 
 /// What the epoch key and the stream look like at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,14 +42,21 @@ pub(super) struct Life {
     pub added: Option<i64>,
     /// Its oldest entry.
     pub first: Option<Position>,
-    /// Whether the entry that was asked for is in it; `None` where none was.
-    pub has_asked: Option<bool>,
+    /// The oldest of the entries asked for that is not in it.
+    pub missing: Option<Position>,
 }
 
 impl Life {
     /// Whether every entry that was ever added is still there.
     pub fn is_whole(&self) -> bool {
         self.added == Some(self.length)
+    }
+
+    /// An entry that was read or acknowledged is not there, though it is not trimmed: older ones are there, or it is
+    /// newer than all that ever were. So it never was here (a failover to a replica that did not have it). Clocks of
+    /// masters differ, so newer ids may exist all the same.
+    fn lost_entry(&self) -> bool {
+        self.missing.is_some_and(|id| id > self.last || self.first.is_some_and(|first| first <= id))
     }
 }
 
@@ -115,7 +124,7 @@ impl Known {
             return (self.position > Position::default()).then_some(Break::EntriesLost);
         };
         let fewer = life.added.is_some_and(|now| now < self.added);
-        if life.last < self.position || fewer || self.misses_read_entry(life) {
+        if life.last < self.position || fewer || life.lost_entry() {
             return Some(Break::EntriesLost);
         }
         self.fell_behind(life).then_some(Break::FellBehind)
@@ -127,39 +136,34 @@ impl Known {
         let unread = life.added.zip(self.counted).map(|(added, counted)| added - counted);
         all_unread && unread.is_some_and(|unread| unread > life.length)
     }
-
-    /// The last entry read is not there, though older ones are: not trimmed, but never there (a failover to a replica
-    /// that did not have it). Clocks of masters differ, so newer ids may exist all the same.
-    fn misses_read_entry(&self, life: &Life) -> bool {
-        let older_are_kept = |read: &Position| life.first.is_some_and(|first| first <= *read);
-        life.has_asked == Some(false) && self.last_read.as_ref().is_some_and(older_are_kept)
-    }
 }
 
-/// Looks at the epoch key and the stream. `asked` is the entry whose presence shows in [`Life::has_asked`].
-pub(super) async fn observe(link: &mut Link, keys: &Keys, asked: Option<Position>) -> Result<Observed, LinkError> {
+/// Looks at the epoch key and the stream. `asked` are entries that should be there, the oldest first.
+pub(super) async fn observe(link: &mut Link, keys: &Keys, asked: &[Position]) -> Result<Observed, LinkError> {
     let epoch = link.call(redis::cmd("GET").arg(&keys.epoch)).await?;
-    let asked = asked.map(|asked| asked.to_string()).unwrap_or_default();
-    let life = link.call(redis::cmd("EVAL").arg(OBSERVE).arg(1).arg(&keys.events).arg(asked)).await?;
+    let mut look = redis::cmd("EVAL");
+    look.arg(OBSERVE).arg(1).arg(&keys.events);
+    for asked in asked {
+        look.arg(asked.to_string());
+    }
+    let life = link.call(&look).await?;
     Ok(Observed { epoch_text: text(&epoch).unwrap_or_default().to_owned(), life: read_life(&life)? })
 }
 
 fn read_life(value: &Value) -> Result<Option<Life>, LinkError> {
     let wrong = || LinkError::Unexpected("XINFO STREAM");
-    let [last, length, added, first, has] = match value {
+    let [last, length, added, first, missing] = match value {
         Value::Nil => return Ok(None),
         Value::Array(items) => <&[Value; 5]>::try_from(&items[..]).map_err(|_| wrong())?,
         _ => return Err(wrong()),
     };
-    let (&Value::Int(length), &Value::Int(added), &Value::Int(has)) = (length, added, has) else {
-        return Err(wrong());
-    };
+    let (&Value::Int(length), &Value::Int(added)) = (length, added) else { return Err(wrong()) };
     Ok(Some(Life {
         last: text(last).and_then(Position::parse).ok_or_else(wrong)?,
         length,
         added: (added >= 0).then_some(added),
         first: text(first).and_then(Position::parse),
-        has_asked: (has >= 0).then_some(has > 0),
+        missing: text(missing).and_then(Position::parse),
     }))
 }
 
@@ -189,7 +193,7 @@ mod tests {
     }
 
     fn observed() -> Observed {
-        let life = Life { last: at(12), length: 7, added: Some(7), first: Some(at(1)), has_asked: Some(true) };
+        let life = Life { last: at(12), length: 7, added: Some(7), first: Some(at(1)), missing: None };
         Observed { epoch_text: "ab".into(), life: Some(life) }
     }
 
@@ -203,7 +207,7 @@ mod tests {
     fn the_same_log_is_the_same() {
         assert_eq!(known().broken_by(&observed()), None);
         assert_eq!(known().broken_by(&with(|life| life.added = None)), None, "before Redis 7");
-        let trimmed = with(|life| (life.first, life.has_asked, life.length) = (Some(at(11)), Some(false), 2));
+        let trimmed = with(|life| (life.first, life.missing, life.length) = (Some(at(11)), Some(at(10)), 2));
         assert_eq!(known().broken_by(&trimmed), None);
         let emptied = with(|life| (life.first, life.last, life.length, life.added) = (None, at(10), 0, Some(5)));
         assert_eq!(known().broken_by(&Observed { life: emptied.life, ..observed() }), None);
@@ -237,7 +241,9 @@ mod tests {
             Observed { life: None, ..observed() },
             with(|life| life.last = at(9)),
             with(|life| life.added = Some(4)),
-            with(|life| life.has_asked = Some(false)),
+            with(|life| life.missing = Some(at(10))),
+            with(|life| life.missing = Some(at(11))),
+            with(|life| (life.missing, life.first) = (Some(at(13)), None)),
         ] {
             assert_eq!(known().broken_by(&now), Some(Break::EntriesLost), "{now:?}");
         }
