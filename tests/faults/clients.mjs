@@ -23,6 +23,8 @@ const retryAfter = () => RETRY.least + Math.random() * (RETRY.most - RETRY.least
 class Client {
   #timers = new Set();
   stopped = false;
+  /** Whether it bears any silence. */
+  patient = false;
   /** When its connections began and ended, in milliseconds. */
   begins = [];
   ends = [];
@@ -42,7 +44,7 @@ class Client {
   hear = () => (this.heard = performance.now());
 
   #checkSilence() {
-    if (this.stopped || performance.now() - this.heard < SILENCE) return;
+    if (this.stopped || this.patient || performance.now() - this.heard < SILENCE) return;
     this.hear();
     this.hangUp();
   }
