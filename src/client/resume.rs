@@ -132,7 +132,10 @@ fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
     }
     let mine = hub.parked.get(pid).is_some_and(|parked| hub.owner(parked.namespace, &parked.identity) == *owner);
     let taken = mine.then(|| hub.parked.take(pid, now)).flatten();
-    hub.note_record(pid);
+    // A shard that never had it must not remove the record that another one writes.
+    if taken.is_some() {
+        hub.note_record(pid);
+    }
     taken
 }
 
