@@ -2,7 +2,7 @@
 
 use super::connection::{Link, LinkError};
 use super::entry::{self, Entry, RawEntry};
-use super::epoch::Life;
+use super::life::{self, Life};
 use super::{RedisLog, dead, reply};
 use crate::event::{Epoch, Event, Offset, Position};
 use crate::log::{Beginning, unix_us};
@@ -21,12 +21,8 @@ pub(super) async fn read(
     let mut floor = head;
     if let Some(life) = life.filter(|_| !log.recovery.window.is_zero()) {
         let mut collected = Collected::new(log, epoch, head);
-        floor = match collect(log, link, head, &mut collected, page).await? {
-            Some(floor) => floor,
-            None if life.is_whole() => Position::default(),
-            // Something was trimmed or deleted before the first entry, and nobody knows what.
-            None => life.first.map_or(head, |first| first.predecessor().min(head)),
-        };
+        let left_out = collect(log, link, head, &mut collected, page).await?;
+        floor = life::floor(left_out, &life, head);
         collected.malformed.reverse();
         dead::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
         history = collected.events;

@@ -2,8 +2,8 @@
 
 use super::connection::{Backoff, Link, LinkError};
 use super::entry::{Entry, RawEntry};
-use super::epoch::{self, Break, Known, Observed};
-use super::{RedisLog, dead, entry, history, reply, volatile};
+use super::life::{self, Break, Known, Observed};
+use super::{RedisLog, dead, entry, epoch, history, reply, volatile};
 use crate::draft::{Draft, Source};
 use crate::event::{Batch, Epoch, Event, Offset, Position};
 use crate::log::recent_ids::RecentIds;
@@ -86,18 +86,12 @@ impl Tail<'_> {
 
     async fn begin(&mut self, link: &mut Link, now: &Observed, broken: Option<Break>) -> Result<(), LinkError> {
         let keys = &self.log.keys;
-        let epoch = match epoch::parse(&now.epoch_text) {
+        let epoch = match life::parse(&now.epoch_text) {
             Some(epoch) if broken != Some(Break::EntriesLost) => epoch,
             _ => epoch::agree(link, keys, &now.epoch_text).await?,
         };
         let life = epoch::observe(link, keys, None).await?.life;
-        let last = life.map_or(Position::default(), |life| life.last);
-        // What came after the loss and was not read yet is still delivered.
-        let mut head = self.known.as_ref().map_or(last, |known| known.position.min(last));
-        // But nothing is claimed of what lies before the first entry, where some were trimmed.
-        if let Some(trimmed) = life.filter(|life| !life.is_whole()).and_then(|life| life.first) {
-            head = head.max(trimmed.predecessor());
-        }
+        let head = life::head(self.known.as_ref(), life.as_ref());
         let beginning = history::read(self.log, link, epoch, head, life, &mut self.page).await?;
         self.note_beginning(&beginning, broken);
         self.known = Some(Known::new(epoch, head, life.as_ref()));
