@@ -61,6 +61,7 @@ impl Newcomer {
             start: shard.hub.borrow().position,
             expires: 0,
             last: Position::default(),
+            moves: 0,
             mark: 0,
         })
     }
@@ -85,7 +86,7 @@ pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> Sessio
     let key = hub.admit(session);
     for room in rooms {
         if hub.rooms.count_of(key) < shard.node.limits.rooms_per_session {
-            hub.rooms.join(key, namespace, room);
+            hub.enter(key, namespace, room);
         }
     }
     drop(hub);

@@ -76,7 +76,7 @@ pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room]) {
     let mut hub = shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
     for room in rooms {
-        hub.rooms.join(key, namespace, room);
+        hub.enter(key, namespace, room);
     }
 }
 
@@ -85,6 +85,6 @@ pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room]) {
     let mut hub = shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
     for room in rooms {
-        hub.rooms.leave(key, namespace, room);
+        hub.exit(key, namespace, room);
     }
 }

@@ -79,7 +79,7 @@ pub fn carry_on(shard: &Rc<Shard>, intent: Intent, stream: TcpStream, early: Byt
 }
 
 fn open_socketio(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
-    let (sid, stream) = (Id::random_on_shard(shard.index), Rc::new(stream));
+    let (sid, stream) = (shard.fresh_id(), Rc::new(stream));
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
     connection.token = token;
     let now = shard.now();

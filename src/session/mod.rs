@@ -8,6 +8,7 @@ pub mod outbox;
 pub mod parked;
 pub mod places;
 pub mod polling;
+pub mod record;
 pub mod recovery;
 pub mod timers;
 
@@ -38,6 +39,8 @@ pub struct Session {
     pub expires: Millis,
     /// The last stored event that was put into its outbox.
     pub last: Position,
+    /// How often it was taken up on another connection: of two records of it, the one with more is right.
+    pub moves: u32,
     /// The number of the last delivery that met it, so that an event to several rooms arrives once.
     pub mark: u64,
 }

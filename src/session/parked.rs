@@ -24,6 +24,8 @@ pub struct Parked {
     pub last: Position,
     /// Where the log stood when its connection went: it missed nothing before, if it has the last event.
     pub at: Position,
+    /// How often it was taken up on another connection.
+    pub moves: u32,
 }
 
 impl Parked {
@@ -54,6 +56,8 @@ pub struct ParkedSessions {
     /// In order of their end: every session is parked for the same time.
     ends: VecDeque<(Millis, Id)>,
     bytes: usize,
+    /// Pids of those that were not taken in time.
+    dropped: Vec<Id>,
 }
 
 impl ParkedSessions {
@@ -70,12 +74,9 @@ impl ParkedSessions {
         }
     }
 
-    /// Takes a session for a resume, if `fits`.
-    pub fn take(&mut self, pid: Id, now: Millis, fits: impl FnOnce(&Parked) -> bool) -> Option<Parked> {
+    /// Takes a session for a resume.
+    pub fn take(&mut self, pid: Id, now: Millis) -> Option<Parked> {
         self.expire(now);
-        if !fits(&self.by_pid.get(&pid)?.1) {
-            return None;
-        }
         let (_, parked) = self.by_pid.remove(&pid)?;
         self.bytes -= parked.size();
         Some(parked)
@@ -93,7 +94,18 @@ impl ParkedSessions {
         // The same pid may have been taken and parked again since.
         if self.by_pid.get(&pid).is_some_and(|(until, _)| *until == end) {
             self.bytes -= self.by_pid.remove(&pid).map_or(0, |(_, parked)| parked.size());
+            self.dropped.push(pid);
         }
+    }
+
+    /// Looks at a session.
+    pub fn get(&self, pid: Id) -> Option<&Parked> {
+        self.by_pid.get(&pid).map(|(_, parked)| parked)
+    }
+
+    /// The pids of those that were not taken in time, since the last call.
+    pub fn take_dropped(&mut self) -> Vec<Id> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// When the next one ends.
@@ -131,6 +143,7 @@ mod tests {
             start: Offset { epoch: Epoch(7), position: at(10) },
             last: at(20),
             at: at(50),
+            moves: 0,
         }
     }
 
@@ -139,13 +152,13 @@ mod tests {
         let (mut sessions, pid, other) = (ParkedSessions::default(), Id::random(), Id::random());
         sessions.park(pid, parked(), 100, 10_000);
         sessions.park(other, parked(), 110, 10_000);
-        assert!(sessions.take(pid, 99, |_| false).is_none());
-        assert!(sessions.take(pid, 99, |_| true).is_some());
-        assert!(sessions.take(pid, 99, |_| true).is_none());
+        assert!(sessions.get(pid).is_some());
+        assert!(sessions.take(pid, 99).is_some());
+        assert!(sessions.take(pid, 99).is_none());
         sessions.park(pid, parked(), 120, 10_000);
         sessions.expire(110);
         assert_eq!(sessions.len(), 1);
-        assert!(sessions.take(pid, 119, |_| true).is_some());
+        assert!(sessions.take(pid, 119).is_some());
         sessions.expire(120);
         assert_eq!((sessions.next(), sessions.is_empty(), sessions.bytes), (None, true, 0));
     }
@@ -160,7 +173,7 @@ mod tests {
         let pid = Id::random();
         for n in 0..1_000 {
             sessions.park(pid, parked(), 1_100 + n, 2_000);
-            sessions.take(pid, 0, |_| true);
+            sessions.take(pid, 0);
         }
         assert!(sessions.ends.len() < 100, "taken sessions leave nothing behind");
     }

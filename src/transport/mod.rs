@@ -2,6 +2,7 @@
 
 pub mod packets;
 pub mod polling;
+pub mod remote;
 pub mod sse;
 pub mod upgrade;
 pub mod websocket;

@@ -61,7 +61,7 @@ impl std::error::Error for RedisUrlError {}
 
 /// Knows where Redis is. One Redis server for now; this is the place that will ask Sentinel or a Cluster.
 #[derive(Debug)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     info: ConnectionInfo,
 }
 
@@ -109,7 +109,7 @@ impl Connector {
 }
 
 /// One connection for one job; ends when dropped.
-pub(super) struct Link {
+pub(crate) struct Link {
     connection: MultiplexedConnection,
     timeout: Duration,
 }
@@ -162,7 +162,7 @@ async fn within<T>(timeout: Duration, call: impl Future<Output = Result<T, Redis
 
 /// Why a call on a connection failed.
 #[derive(Debug)]
-pub(super) enum LinkError {
+pub(crate) enum LinkError {
     /// No answer in time.
     Timeout(Duration),
     /// Redis answered with an error.
@@ -202,7 +202,7 @@ impl fmt::Display for LinkError {
 }
 
 /// Pauses between attempts to connect: doubling, with jitter so that nodes do not come all at once.
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     next: Duration,
     reported: String,
 }

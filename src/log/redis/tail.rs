@@ -5,7 +5,7 @@ use super::entry::{Entry, RawEntry};
 use super::life::{self, Break, Known, Observed};
 use super::{RedisLog, dead, entry, epoch, history, reply, volatile};
 use crate::draft::{Draft, Source};
-use crate::event::{Batch, Epoch, Event, Offset, Position};
+use crate::event::{Batch, Epoch, Event, Offset, Placed, Position};
 use crate::log::recent_ids::RecentIds;
 use crate::log::{Beginning, Sink, unix_us};
 use std::convert::Infallible;
@@ -100,7 +100,7 @@ impl Tail<'_> {
     }
 
     fn note_beginning(&mut self, beginning: &Beginning, broken: Option<Break>) {
-        let Beginning { epoch, floor, head, history } = beginning;
+        let Beginning { epoch, floor, head, history, .. } = beginning;
         match broken {
             None => tracing::info!("the log is read from {head}, with {} events of history", history.len()),
             Some(why) => tracing::warn!(?why, "continuity is lost; epoch {:x} goes on from {head}", epoch.0),
@@ -166,6 +166,10 @@ impl Tail<'_> {
                     let place = if draft.volatile { offset.position } else { position };
                     let offset = Offset { position: place, ..offset };
                     batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
+                }
+                Ok(Entry::Order(order)) => {
+                    let offset = Offset { position, ..offset };
+                    batch.orders.push(Placed { after: batch.events.len(), offset, order: Arc::new(order) });
                 }
                 Ok(Entry::Probe(id)) => batch.probes.push(id),
                 Err(error) => malformed.push(dead::Malformed::new(raw, error)),
