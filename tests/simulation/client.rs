@@ -216,7 +216,8 @@ impl World {
                 match recovered {
                     true => self.oracle.recovered(&who, sid),
                     false => {
-                        self.oracle.tell(who.clone(), start, Some(sid));
+                        let settled = self.is_settled(start);
+                        self.oracle.tell(who.clone(), start, Some(sid), settled);
                         let first = |room| self.oracle.change(&who, Some(sid), None, start.position, room, true);
                         rooms.iter().for_each(first);
                     }
@@ -242,13 +243,15 @@ impl World {
 
     fn begin_room(&mut self, client: usize, room: &Room, at: Offset) {
         let who: Who = (client, Some(room.clone()));
-        self.oracle.tell(who.clone(), at, None);
+        let settled = self.is_settled(at);
+        self.oracle.tell(who.clone(), at, None, settled);
         self.oracle.change(&who, None, None, at.position, room, true);
     }
 
     fn begin_stream(&mut self, client: usize, at: Offset) {
         let who: Who = (client, None);
-        self.oracle.tell(who.clone(), at, None);
+        let settled = self.is_settled(at);
+        self.oracle.tell(who.clone(), at, None, settled);
         for room in self.clients[client].rooms.keys() {
             self.oracle.change(&who, None, None, at.position, room, true);
         }

@@ -3,15 +3,24 @@
 use roomcast::draft::Draft;
 use roomcast::event::Position;
 use roomcast::log::redis::life::{Life, Observed};
+use roomcast::order::Order;
+use std::sync::Arc;
 
 /// One entry of the stream.
 #[derive(Clone)]
 pub struct Entry {
     pub position: Position,
-    /// `None` is a probe.
-    pub draft: Option<Draft>,
+    pub body: Body,
     /// A node that died has read it, and with it the only proof that it was there may be gone.
     pub read_by_dead: bool,
+}
+
+/// What an entry says.
+#[derive(Clone)]
+pub enum Body {
+    Event(Draft),
+    Order(Arc<Order>),
+    Probe,
 }
 
 /// The stream and the epoch key.
@@ -31,7 +40,7 @@ impl Log {
     }
 
     /// `XADD *`: ids rise within one life, whatever the clock does.
-    pub fn append(&mut self, clock_ms: u64, draft: Option<Draft>) -> Position {
+    pub fn append(&mut self, clock_ms: u64, body: Body) -> Position {
         let position = match clock_ms > self.last.ms {
             true => Position { ms: clock_ms, seq: 0 },
             false => Position { ms: self.last.ms, seq: self.last.seq + 1 },
@@ -39,7 +48,7 @@ impl Log {
         self.exists = true;
         self.last = position;
         self.added += 1;
-        self.entries.push(Entry { position, draft, read_by_dead: false });
+        self.entries.push(Entry { position, body, read_by_dead: false });
         position
     }
 
@@ -72,7 +81,8 @@ impl Log {
         let kept = self.entries.len().saturating_sub(lost);
         let gone = self.entries.split_off(kept);
         if let Some(first) = gone.first() {
-            self.last = self.entries.last().map_or(first.position.predecessor(), |entry| entry.position);
+            let before = Position { ms: first.position.ms - 1, seq: u64::MAX / 2 };
+            self.last = self.entries.last().map_or(before, |entry| entry.position);
             self.added -= gone.len() as i64;
         }
         gone

@@ -1,16 +1,18 @@
 //! One roomcast process: the parts under test, and around them, as thin as they can be, what `hub` does with sockets.
 
-use crate::log::Log;
+use crate::log::{Body, Log};
 use crate::wire::{Conn, Down, Kind, Wires};
 use rand::Rng;
 use rand::rngs::StdRng;
-use roomcast::auth::Identity;
+use roomcast::auth::identity::{Identity, UserId};
 use roomcast::event::{Delivery, Epoch, Event, Offset, Position, Room};
 use roomcast::hub::rooms::Rooms;
 use roomcast::id::Id;
 use roomcast::log::Beginning;
 use roomcast::log::redis::life::{self, Break, Known};
 use roomcast::log::window::Window;
+use roomcast::order::{Order, Subject};
+use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, LocalDelivery};
 use roomcast::session::parked::{Parked, ParkedSessions};
@@ -20,6 +22,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub const NAMESPACE: u16 = 0;
+/// In the log's units; longer than any window here.
+const KEPT_CHANGES: u64 = 6_000_000;
 
 /// What the run is like; drawn from the seed.
 #[derive(Clone, Debug)]
@@ -38,6 +42,9 @@ pub struct Live {
     pub start: Offset,
     pub last: Position,
     pub mark: u64,
+    pub moves: u32,
+    pub changes: Changes,
+    pub identity: Arc<Identity>,
     /// Answers to joins and leaves that wait until the session's record is written.
     pub unanswered: Vec<Down>,
     pub written_ms: u64,
@@ -46,6 +53,7 @@ pub struct Live {
 pub enum Command {
     Begin(Offset),
     Events(Vec<Arc<Event>>),
+    Order(Position, Arc<Order>),
     Advance(Offset),
 }
 
@@ -82,7 +90,7 @@ impl Node {
             up: true,
             linked: false,
             known: None,
-            window: Window::new(Duration::from_millis(settings.window_ms), settings.window_bytes),
+            window: Window::new(Duration::from_millis(settings.window_ms * 5 / 4), settings.window_bytes),
             shards: vec![Shard::default(), Shard::default()],
             told: Offset::default(),
             unwritten: BTreeSet::new(),
@@ -94,6 +102,13 @@ impl Node {
         let Some(known) = self.known.as_ref().filter(|_| self.up) else { return false };
         let asked = known.last_read;
         matches!(known.broken_by(&log.observe(asked)), Some(Break::EntriesLost))
+    }
+
+    /// Whether it and its shards know of all that the log has lost.
+    pub fn is_settled(&self, log: &Log) -> bool {
+        let broken = |known: &Known| known.broken_by(&log.observe(known.last_read)).is_some();
+        let begins = |shard: &Shard| shard.waiting.iter().any(|command| matches!(command, Command::Begin(_)));
+        !self.known.as_ref().is_some_and(broken) && !self.shards.iter().any(begins)
     }
 
     /// `redis/tail.rs::look`.
@@ -129,19 +144,28 @@ impl Node {
     pub fn read(&mut self, log: &Log, most: usize, now: u64) {
         let Some(known) = &mut self.known else { return };
         let mut position = known.position;
-        let mut events = Vec::new();
         let unread: Vec<_> = log.entries.iter().filter(|entry| entry.position > position).take(most).collect();
-        for entry in &unread {
-            if let Some(draft) = &entry.draft {
-                let offset = Offset { epoch: known.epoch, position: entry.position };
-                events.push(Arc::new(Event { offset, draft: draft.clone(), accepted_us: 0 }));
-            }
-            position = entry.position;
-        }
-        if !unread.is_empty() {
+        let epoch = known.epoch;
+        if let Some(last) = unread.last() {
+            position = last.position;
             known.read(unread.len(), position);
         }
-        self.deliver(events, now);
+        for entry in unread {
+            let offset = Offset { epoch, position: entry.position };
+            match &entry.body {
+                Body::Event(draft) => {
+                    self.deliver(Event { offset, draft: draft.clone(), accepted_us: 0 }, now);
+                }
+                Body::Order(order) => {
+                    self.told = offset;
+                    self.window.push_order(offset.position, order.clone(), now);
+                    for shard in &mut self.shards {
+                        shard.waiting.push_back(Command::Order(offset.position, order.clone()));
+                    }
+                }
+                Body::Probe => {}
+            }
+        }
         self.caught_up(position, now);
     }
 
@@ -149,15 +173,15 @@ impl Node {
     pub fn hear(&mut self, event: &Event, now: u64) {
         let Some(known) = &self.known else { return };
         let offset = Offset { epoch: known.epoch, position: known.position };
-        self.deliver(vec![Arc::new(Event { offset, draft: event.draft.clone(), accepted_us: 0 })], now);
+        self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0 }, now);
     }
 
-    fn deliver(&mut self, events: Vec<Arc<Event>>, now: u64) {
-        let Some(last) = events.last() else { return };
-        self.told = last.offset;
-        events.iter().for_each(|event| self.window.push(event.clone(), now));
+    fn deliver(&mut self, event: Event, now: u64) {
+        self.told = event.offset;
+        let event = Arc::new(event);
+        self.window.push(event.clone(), now);
         for shard in &mut self.shards {
-            shard.waiting.push_back(Command::Events(events.clone()));
+            shard.waiting.push_back(Command::Events(vec![event.clone()]));
         }
     }
 
@@ -174,21 +198,29 @@ impl Node {
 
 /// `redis/history.rs`: newest first, so that never more is read than kept.
 fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Beginning {
-    let (mut events, mut bytes, mut left_out) = (Vec::new(), 0, None);
+    let (mut events, mut orders, mut bytes, mut left_out) = (Vec::new(), Vec::new(), 0, None);
     for entry in log.entries.iter().rev().filter(|entry| entry.position <= head) {
         let old = entry.position.ms < head.ms.saturating_sub(settings.history_ms);
         let offset = Offset { epoch, position: entry.position };
-        let event = entry.draft.clone().map(|draft| Event { offset, draft, accepted_us: 0 });
+        let event = match &entry.body {
+            Body::Event(draft) => Some(Event { offset, draft: draft.clone(), accepted_us: 0 }),
+            _ => None,
+        };
         bytes += event.as_ref().map_or(0, Event::size);
         if old || bytes > settings.window_bytes {
             left_out = Some(entry.position);
             break;
         }
         events.extend(event.map(Arc::new));
+        if let Body::Order(order) = &entry.body {
+            bytes += order.size();
+            orders.push((entry.position, order.clone()));
+        }
     }
+    orders.reverse();
     events.reverse();
     let floor = log.observe(None).life.map_or(head, |life| life::floor(left_out, &life, head));
-    Beginning { epoch, floor, head, history: events }
+    Beginning { epoch, floor, head, history: events, orders }
 }
 
 impl Shard {
@@ -198,6 +230,7 @@ impl Shard {
             None => return false,
             Some(Command::Begin(offset)) => self.begin(offset, wires, settings, now),
             Some(Command::Advance(offset)) => self.position = offset,
+            Some(Command::Order(position, order)) => self.obey(position, &order),
             Some(Command::Events(events)) => {
                 for event in events {
                     self.deliver(&event, wires, settings, now);
@@ -205,6 +238,33 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// `hub/select.rs::carry_out`.
+    fn obey(&mut self, position: Position, order: &Order) {
+        self.position.position = position;
+        for key in self.sessions.keys().collect::<Vec<_>>() {
+            let session = &self.sessions[key];
+            let user = session.identity.user.as_ref().map(UserId::as_str);
+            let subject = Subject { session: &session.id, namespace: "/", user };
+            let before: Vec<_> = self.rooms.of(key).cloned().collect();
+            let mut after = before.clone();
+            order.apply(subject, &mut after);
+            before.iter().filter(|room| !after.contains(room)).for_each(|room| self.change(key, room, false));
+            after.iter().for_each(|room| self.change(key, room, true));
+        }
+    }
+
+    /// `hub/ledger.rs::enter` and `exit`.
+    pub fn change(&mut self, key: SessionKey, room: &Room, join: bool) {
+        let changed = match join {
+            true => self.rooms.join(key, NAMESPACE, room),
+            false => self.rooms.leave(key, NAMESPACE, room),
+        };
+        if changed {
+            let change = Change { after: self.position.position, room: room.clone(), joined: join };
+            self.sessions[key].changes.note(change, KEPT_CHANGES);
+        }
     }
 
     /// `hub/table.rs::begin`.
@@ -285,11 +345,13 @@ impl Shard {
         Parked {
             id: session.id,
             namespace: NAMESPACE,
-            identity: Arc::new(Identity::anonymous()),
+            identity: session.identity.clone(),
             rooms: self.rooms.of(key).cloned().collect(),
+            changes: session.changes.clone(),
             start: session.start,
             last: session.last,
             at: self.position.position,
+            moves: session.moves,
         }
     }
 
@@ -313,12 +375,30 @@ impl Shard {
         {
             self.close(conn, settings, now);
         }
-        self.parked.take(pid, now, |_| true)
+        self.parked.take(pid, now)
     }
 
     /// `client/admit.rs::Newcomer::session`.
-    pub fn newcomer(&self, id: Id, pid: Option<Id>, conn: u64) -> Live {
+    pub fn newcomer(&self, id: Id, pid: Option<Id>, conn: u64, identity: Arc<Identity>) -> Live {
         let (start, last, unanswered) = (self.position, Position::default(), Vec::new());
-        Live { id, pid, conn, start, last, mark: 0, unanswered, written_ms: 0 }
+        Live {
+            id,
+            pid,
+            conn,
+            start,
+            last,
+            mark: 0,
+            moves: 0,
+            changes: Changes::default(),
+            identity,
+            unanswered,
+            written_ms: 0,
+        }
     }
+}
+
+/// The user of a client.
+pub fn identity(client: usize) -> Arc<Identity> {
+    let user = UserId::from_claim(Some(&serde_json::Value::from(format!("c{client}")))).ok();
+    Arc::new(Identity { user, ..Identity::anonymous() })
 }

@@ -36,7 +36,8 @@ struct Change {
 struct Stretch {
     start: Offset,
     session: Option<Id>,
-    losses: u64,
+    /// The losses that were known to all when it began; `None` where not all knew all.
+    losses: Option<u64>,
     changes: Vec<Change>,
     got: BTreeSet<u64>,
     /// Got under the name of another room.
@@ -53,6 +54,8 @@ pub type Who = (usize, Option<Room>);
 #[derive(Default)]
 pub struct Oracle {
     facts: BTreeMap<Position, Fact>,
+    /// What the backend ordered: the client, the room, and whether it joins.
+    orders: BTreeMap<Position, (usize, Room, bool)>,
     losses: u64,
     stretches: BTreeMap<Who, Stretch>,
     /// Rooms that a client ever asked for.
@@ -70,11 +73,16 @@ impl Oracle {
         self.facts.insert(fact.position, fact);
     }
 
+    pub fn ordered(&mut self, client: usize, position: Position, room: Room, joined: bool) {
+        self.orders.insert(position, (client, room, joined));
+    }
+
     /// The log lost these; who missed them cannot be made whole any more. Trimmed entries are not lost.
     pub fn lost(&mut self, positions: impl Iterator<Item = Position>) {
         self.losses += 1;
         for position in positions {
             self.facts.remove(&position);
+            self.orders.remove(&position);
         }
     }
 
@@ -82,12 +90,13 @@ impl Oracle {
     pub fn lost_everything(&mut self) {
         self.losses += 1;
         self.facts.clear();
+        self.orders.clear();
     }
 
     /// The client knows that it starts anew: what it missed before is its own business now.
-    pub fn tell(&mut self, who: Who, start: Offset, session: Option<Id>) {
+    pub fn tell(&mut self, who: Who, start: Offset, session: Option<Id>, settled: bool) {
         self.told += 1;
-        let (losses, only) = (self.losses, who.1.clone());
+        let (losses, only) = (settled.then_some(self.losses), who.1.clone());
         let (got, elsewhere) = (BTreeSet::new(), BTreeSet::new());
         let stretch = Stretch { start, session, losses, changes: Vec::new(), got, elsewhere, newest: None, only };
         self.stretches.insert(who, stretch);
@@ -146,11 +155,12 @@ impl Oracle {
         if stretch.newest.is_some_and(|newest| newest >= fact.position) {
             return self.wrong(who, format!("got event {serial} at {} out of order", fact.position));
         }
-        if self.entitled(who, stretch, fact) == Inside::No {
+        // While a loss is not known to all nodes, the log that a client sees may be either; at the end it is judged.
+        let sure = stretch.losses == Some(self.losses);
+        if sure && self.entitled(who, stretch, fact) == Inside::No {
             return self.wrong(who, format!("got event {serial}, which was not for it"));
         }
-        // While a loss is not known to all nodes, the log that a client sees may be either; at the end it is judged.
-        let missed = (stretch.losses == self.losses).then(|| self.missed(who, stretch, Some(fact.position))).flatten();
+        let missed = sure.then(|| self.missed(who, stretch, Some(fact.position))).flatten();
         if let Some(missed) = missed {
             return self.wrong(who, format!("got event {serial} but never {missed}"));
         }
@@ -209,8 +219,8 @@ impl Oracle {
         };
         let (member, excepted) = match &stretch.only {
             None => (
-                any(&fact.rooms, &|room| stretch.inside(room, at)),
-                any(&fact.except, &|room| stretch.inside(room, at)),
+                any(&fact.rooms, &|room| self.inside(who, stretch, room, at)),
+                any(&fact.except, &|room| self.inside(who, stretch, room, at)),
             ),
             Some(only) if !fact.rooms.contains(only) => (Inside::No, Inside::No),
             Some(only) => {
@@ -221,7 +231,7 @@ impl Oracle {
                     true => Inside::Perhaps,
                     false => Inside::No,
                 };
-                (stretch.inside(only, at), any(&fact.except, &perhaps))
+                (self.inside(who, stretch, only, at), any(&fact.except, &perhaps))
             }
         };
         match (member, excepted) {
@@ -230,14 +240,20 @@ impl Oracle {
             _ => Inside::Perhaps,
         }
     }
-}
 
-impl Stretch {
-    fn inside(&self, room: &Room, at: Position) -> Inside {
-        let changes = self.changes.iter().filter(|change| change.room == *room && change.after < at);
-        changes.fold(Inside::No, |before, change| {
-            let then = if change.joined { Inside::Yes } else { Inside::No };
-            if change.answered || then == before { then } else { Inside::Perhaps }
+    fn inside(&self, who: &Who, stretch: &Stretch, room: &Room, at: Position) -> Inside {
+        let own = stretch.changes.iter().filter(|change| change.room == *room && change.after < at);
+        let own = own.map(|change| (change.after, 1, change.joined, change.answered));
+        let begun = stretch.start.position;
+        let orders = self.orders.range(..at).filter(|(position, (client, named, _))| {
+            **position > begun && *client == who.0 && who.1.is_none() && named == room
+        });
+        let mut all: Vec<_> = own.chain(orders.map(|(position, order)| (*position, 0, order.2, true))).collect();
+        // A shard that stands at an order has carried it out.
+        all.sort_by_key(|(after, own, ..)| (*after, *own));
+        all.into_iter().fold(Inside::No, |before, (_, _, joined, answered)| {
+            let then = if joined { Inside::Yes } else { Inside::No };
+            if answered || then == before { then } else { Inside::Perhaps }
         })
     }
 }

@@ -1,6 +1,6 @@
 //! What `client/` and `http/sse` do with a client's packets, and the store of sessions.
 
-use crate::node::{Live, NAMESPACE};
+use crate::node::{Live, NAMESPACE, identity};
 use crate::oracle::Who;
 use crate::wire::{Down, Kind, Up, Work};
 use crate::world::World;
@@ -10,24 +10,48 @@ use roomcast::event::{Event, Offset, Position, Room};
 use roomcast::id::Id;
 use roomcast::log::window::Gap;
 use roomcast::session::parked::Parked;
-use roomcast::session::recovery::Place;
+use roomcast::session::recovery::{self, Lost, Place};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// `hub/shard.rs::CATCH_UP`.
 const CATCH_UP: u64 = 500;
 
-/// Records of sessions, written behind. The owner is the process that may write it.
-pub type Store = BTreeMap<Id, Record>;
+/// The hash of records of each process that ever was.
+#[derive(Default)]
+pub struct Store {
+    hashes: BTreeMap<u32, BTreeMap<Id, (u32, String)>>,
+    /// Where a pid was made.
+    homes: BTreeMap<Id, u32>,
+}
 
-pub struct Record {
-    owner: u32,
-    parked: Parked,
-    until: u64,
+/// What `cluster/records.rs::FIND` answers.
+enum Found {
+    Nowhere,
+    At(u32),
+    Taken(Parked),
+}
+
+impl Store {
+    /// Of several records that with most moves is right, and the others go.
+    fn find(&mut self, me: u32, pid: Id, is_gone: impl Fn(u32) -> bool) -> Found {
+        let others = self.hashes.iter().filter(|(node, _)| **node != me);
+        let mut all: Vec<_> = others.filter_map(|(node, hash)| Some((hash.get(&pid)?.0, *node))).collect();
+        all.sort_by_key(|(moves, _)| *moves);
+        let Some((_, node)) = all.pop() else { return Found::Nowhere };
+        for (_, older) in all {
+            self.hashes.get_mut(&older).and_then(|hash| hash.remove(&pid));
+        }
+        if !is_gone(node) {
+            return Found::At(node);
+        }
+        let taken = self.hashes.get_mut(&node).and_then(|hash| hash.remove(&pid));
+        taken.and_then(|(_, text)| Parked::from_record(&text, NAMESPACE)).map_or(Found::Nowhere, Found::Taken)
+    }
 }
 
 impl World {
-    fn fresh_id(&mut self) -> Id {
+    pub fn fresh_id(&mut self) -> Id {
         let bytes: [u8; 15] = self.rng.random();
         Id::parse(&base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)).expect("15 bytes are an id")
     }
@@ -67,17 +91,26 @@ impl World {
                     Up::Join { since, .. } => since.clone(),
                     Up::Leave { .. } => None,
                 };
-                let here = self.here(id);
-                let reached = text
-                    .and_then(|text| Offset::parse(&text))
-                    .is_none_or(|offset| here.epoch != offset.epoch || here.position >= offset.position);
+                let offset = text.and_then(|text| Offset::parse(&text));
+                let reached = offset.is_none_or(|offset| self.has_reached(id, offset));
                 if reached || self.now >= until || self.rules.ignore_future {
                     return self.carry_out(id, packet);
                 }
                 self.wait(id, Work::CatchUp { until, packet });
             }
             Work::Take { asked, pid, offset } => self.take(id, asked, pid, offset),
+            Work::Resume { until, reach, after, pid, parked } => {
+                if self.has_reached(id, reach) || self.now >= until || self.rules.ignore_future {
+                    return self.resume(id, after, pid, parked);
+                }
+                self.wait(id, Work::Resume { until, reach, after, pid, parked });
+            }
         }
+    }
+
+    fn has_reached(&self, id: u64, offset: Offset) -> bool {
+        let here = self.here(id);
+        here.epoch != offset.epoch || here.position >= offset.position
     }
 
     fn wait(&mut self, id: u64, work: Work) {
@@ -120,8 +153,9 @@ impl World {
         let conn = self.wires.get_mut(&id).expect("it is served");
         let pid = (conn.kind == Kind::SocketIo).then_some(pid);
         let node = &mut self.nodes[conn.node];
+        self.store.homes.extend(pid.map(|pid| (pid, node.name)));
         let shard = &mut node.shards[conn.shard];
-        let session = shard.newcomer(sid, pid, id);
+        let session = shard.newcomer(sid, pid, id, identity(conn.client));
         let start = session.start;
         conn.session = Some(shard.admit(session, &rooms));
         node.unwritten.extend(pid);
@@ -132,55 +166,89 @@ impl World {
     fn take(&mut self, id: u64, asked: usize, pid: Id, offset: Option<Offset>) {
         let conn = &self.wires[&id];
         let (node, shard) = (conn.node, conn.shard);
-        let mine = self.nodes[node].name;
         let found = match asked {
             0 | 1 => {
-                let shard = &mut self.nodes[node].shards[if asked == 0 { shard } else { 1 - shard }];
-                let found = shard.take(pid, &mut self.wires, &self.settings, self.now);
-                // One that went on elsewhere meanwhile is not what it was here.
-                found.filter(|_| self.store.get(&pid).is_none_or(|record| record.owner == mine))
+                let at = if asked == 0 { shard } else { 1 - shard };
+                self.nodes[node].unwritten.insert(pid);
+                self.nodes[node].shards[at].take(pid, &mut self.wires, &self.settings, self.now)
             }
-            _ => self.take_from_store(pid, mine),
+            _ => self.take_elsewhere(pid, self.nodes[node].name),
         };
         match found {
-            Some(parked) => self.resume(id, pid, parked, offset),
+            Some(parked) => {
+                let after = parked.resume_from(offset);
+                let reach = Offset { position: after.position.max(parked.at), ..after };
+                let until = self.now + CATCH_UP;
+                self.go_on(id, Work::Resume { until, reach, after, pid, parked });
+            }
             None if asked < 2 => self.wait(id, Work::Take { asked: asked + 1, pid, offset }),
             None => self.begin_session(id),
         }
     }
 
-    fn take_from_store(&mut self, pid: Id, mine: u32) -> Option<Parked> {
-        let record = self.store.get_mut(&pid).filter(|record| record.until > self.now)?;
-        let owner = record.owner;
-        let parked = record.parked.clone();
-        record.owner = mine;
-        let lives = self.nodes.iter().position(|node| node.up && node.name == owner && owner != mine);
-        // Now and then a node that lives is taken for dead: then its record is all there is.
-        let taken_for_dead = self.rng.random_range(0..20) == 0;
-        match lives.filter(|_| !taken_for_dead) {
-            None => Some(parked),
-            Some(other) => {
-                let shards = self.nodes[other].shards.iter_mut();
-                let mut shards = shards.map(|shard| shard.take(pid, &mut self.wires, &self.settings, self.now));
-                shards.find_map(|found| found)
+    /// `client/resume.rs::take_elsewhere`. Letters get lost, and a node that lives is then taken for dead.
+    fn take_elsewhere(&mut self, pid: Id, mine: u32) -> Option<Parked> {
+        let mut suspects = Vec::new();
+        for round in 0..4 {
+            let lives = |node: u32| self.nodes.iter().any(|other| other.up && other.name == node);
+            let mut found = self.store.find(mine, pid, |node| suspects.contains(&node) || !lives(node));
+            if let (0, Found::Nowhere, Some(&home)) = (round, &found, self.store.homes.get(&pid))
+                && home != mine
+            {
+                found = Found::At(home);
+            }
+            let node = match found {
+                Found::Nowhere => return None,
+                Found::Taken(parked) => return Some(parked),
+                Found::At(node) => node,
+            };
+            let other = self.nodes.iter().position(|other| other.up && other.name == node);
+            let (asks, answers) = (!self.chance(self.rules.letters_lost), !self.chance(self.rules.letters_lost));
+            let Some(other) = other.filter(|_| asks) else {
+                suspects.push(node);
+                continue;
+            };
+            self.nodes[other].unwritten.insert(pid);
+            let (wires, settings, now) = (&mut self.wires, &self.settings, self.now);
+            let shards = self.nodes[other].shards.iter_mut();
+            let taken = shards.map(|shard| shard.take(pid, wires, settings, now)).find_map(|found| found);
+            match taken {
+                Some(parked) if answers => return Parked::from_record(&parked.to_record(), NAMESPACE),
+                None if answers => {}
+                taken => {
+                    suspects.push(node);
+                    // Parked again where nobody heard of it (`park_again`).
+                    if let Some(parked) = taken.filter(|_| self.rng.random_range(0..2) == 0) {
+                        let until = now + settings.window_ms;
+                        self.nodes[other].shards[0].parked.park(pid, parked, until, settings.window_bytes);
+                    }
+                }
             }
         }
+        None
     }
 
     /// The end of `client/resume.rs::attempt`, then `continue_session`.
-    fn resume(&mut self, id: u64, pid: Id, parked: Parked, offset: Option<Offset>) {
-        let after = parked.resume_from(offset);
-        let missed = self.missed(id, after, None, &parked.rooms, &parked.id);
+    fn resume(&mut self, id: u64, after: Offset, pid: Id, mut parked: Parked) {
         let here = self.here(id);
+        let conn = &self.wires[&id];
+        let window = &self.nodes[conn.node].window;
+        let before = parked.clone();
+        let mut missed = recovery::take_up(&mut parked, window, here, "/", after);
+        if matches!(missed, Err(Lost::Missed(Gap::TooOld))) && self.rules.ignore_floor {
+            parked = before;
+            missed = recovery::take_up(&mut parked, window, here, "/", window.floor());
+        }
         let rooms = &parked.rooms;
-        self.note(|| format!("resume on {id} from {after} (client {offset:?}) at {here} in {rooms:?}: {missed:?}"));
+        self.note(|| format!("resume on {id} from {after} at {here} in {rooms:?}: {}", said(&missed)));
         let Ok(missed) = missed else { return self.begin_session(id) };
         let conn = self.wires.get_mut(&id).expect("it is served");
         let node = &mut self.nodes[conn.node];
         let shard = &mut node.shards[conn.shard];
-        let (start, rooms) = (parked.start, parked.rooms);
-        let last = missed.last().map_or(parked.last, |event| event.offset.position);
-        let session = Live { start, last, ..shard.newcomer(parked.id, Some(pid), id) };
+        let (start, rooms, moves) = (parked.start, parked.rooms, parked.moves + 1);
+        let (last, changes) = (missed.last().map_or(parked.last, |event| event.offset.position), parked.changes);
+        let newcomer = shard.newcomer(parked.id, Some(pid), id, identity(conn.client));
+        let session = Live { start, last, moves, changes, ..newcomer };
         conn.session = Some(shard.admit(session, &rooms));
         node.unwritten.insert(pid);
         conn.replay(missed, None);
@@ -243,7 +311,7 @@ impl World {
         });
         let conn = self.wires.get_mut(&id).expect("it is served");
         let shard = &mut self.nodes[conn.node].shards[conn.shard];
-        let session = shard.newcomer(sid, None, id);
+        let session = shard.newcomer(sid, None, id, identity(conn.client));
         conn.session = Some(shard.admit(session, rooms));
         conn.push_word(Down::Connected { sid, pid: None, start: here, rooms: rooms.to_vec() });
         match missed {
@@ -261,10 +329,7 @@ impl World {
         let conn = self.wires.get_mut(&id).expect("it is served");
         let node = &mut self.nodes[conn.node];
         let shard = &mut node.shards[conn.shard];
-        match join {
-            true => shard.rooms.join(key, NAMESPACE, room),
-            false => shard.rooms.leave(key, NAMESPACE, room),
-        };
+        shard.change(key, room, join);
         if conn.kind == Kind::Json {
             return;
         }
@@ -289,9 +354,9 @@ impl World {
         }
     }
 
-    /// Writes the records of sessions that changed, and those that were not written for a quarter of the window.
+    /// Writes the records of sessions that changed, and those that were not written for a fifth of the window.
     pub fn write_records(&mut self, at: usize) {
-        let (now, quarter) = (self.now, self.settings.window_ms / 4);
+        let (now, quarter) = (self.now, self.settings.window_ms / 5);
         let node = &mut self.nodes[at];
         if !node.up {
             return;
@@ -300,23 +365,24 @@ impl World {
             let old = shard.sessions.values().filter(|session| session.written_ms + quarter <= now);
             node.unwritten.extend(old.filter_map(|session| session.pid));
         }
+        let hash = self.store.hashes.entry(node.name).or_default();
         for pid in std::mem::take(&mut node.unwritten) {
-            let owns = self.store.get(&pid).is_none_or(|record| record.owner == node.name);
+            let mut record = None;
             for shard in &mut node.shards {
-                let Some(&key) = shard.by_pid.get(&pid) else { continue };
-                let Some(conn) = self.wires.get_mut(&shard.sessions[key].conn) else { continue };
-                if !owns {
-                    // It went on elsewhere.
-                    shard.close(conn, &self.settings, now);
-                    shard.parked.take(pid, now, |_| true);
+                let Some(&key) = shard.by_pid.get(&pid) else {
+                    record = record.or(shard.parked.get(pid).cloned());
                     continue;
-                }
-                let parked = shard.parked_now(&shard.sessions[key], key);
+                };
+                record = Some(shard.parked_now(&shard.sessions[key], key));
                 let session = &mut shard.sessions[key];
                 session.written_ms = now;
-                std::mem::take(&mut session.unanswered).into_iter().for_each(|answer| conn.push_word(answer));
-                let until = now + self.settings.window_ms * 2;
-                self.store.insert(pid, Record { owner: node.name, parked, until });
+                if let Some(conn) = self.wires.get_mut(&session.conn) {
+                    std::mem::take(&mut session.unanswered).into_iter().for_each(|answer| conn.push_word(answer));
+                }
+            }
+            match record {
+                Some(parked) => drop(hash.insert(pid, (parked.moves, parked.to_record()))),
+                None => drop(hash.remove(&pid)),
             }
         }
         self.note(|| format!("node {at} writes its records"));
@@ -345,5 +411,12 @@ impl World {
         self.wires.insert(id, conn);
         self.cut_at_client(id);
         self.wires.remove(&id);
+    }
+}
+
+fn said(missed: &Result<Vec<Arc<Event>>, Lost>) -> String {
+    match missed {
+        Ok(events) => events.iter().fold(String::from("recovered"), |all, event| all + " " + &event.draft.event),
+        Err(lost) => lost.code().to_owned(),
     }
 }

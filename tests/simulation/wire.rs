@@ -5,6 +5,7 @@ use roomcast::event::{Event, Offset, Room};
 use roomcast::id::Id;
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, Outbox};
+use roomcast::session::parked::Parked;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -67,6 +68,8 @@ pub enum Work {
     CatchUp { until: u64, packet: Up },
     /// For the other shards, then the store; so many were asked.
     Take { asked: usize, pid: Id, offset: Option<Offset> },
+    /// For this shard to come to where the session was.
+    Resume { until: u64, reach: Offset, after: Offset, pid: Id, parked: Parked },
 }
 
 pub struct Conn {

@@ -1,7 +1,7 @@
 //! Nodes, clients and a log, moved by chance: in each step one of them does one thing.
 
 use crate::client::Client;
-use crate::log::Log;
+use crate::log::{Body, Log};
 use crate::node::{Command, Node, Settings};
 use crate::oracle::{Fact, Oracle};
 use crate::server::Store;
@@ -10,6 +10,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use roomcast::draft::{Draft, Source};
 use roomcast::event::{Args, Event, Offset, Position, Room};
+use roomcast::id::NodeId;
+use roomcast::order::{Act, Order, Selector};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Rules that a run leaves out, to show that the oracle sees it.
@@ -23,11 +25,13 @@ pub struct Rules {
     pub answer_before_record: bool,
     /// A session is parked at the place where the log begins anew.
     pub park_after_begin: bool,
+    /// Of a thousand letters between nodes so many are lost: then a node that lives is taken for dead.
+    pub letters_lost: u32,
     /// What was received before the CONNECT reply waits for the next one, as in the stock client.
     pub stock_buffer: bool,
 }
 
-const LINES: usize = 70;
+const LINES: usize = 400;
 
 pub struct World {
     pub rules: Rules,
@@ -57,7 +61,7 @@ impl World {
         let mut rng = StdRng::seed_from_u64(seed);
         let settings = Settings {
             window_ms: rng.random_range(100..4_000),
-            window_bytes: rng.random_range(1_000..30_000),
+            window_bytes: rng.random_range(1_000..80_000),
             outbox_bytes: rng.random_range(300..4_000),
             history_ms: 0,
         };
@@ -124,7 +128,8 @@ impl World {
 
     fn step(&mut self) {
         match self.rng.random_range(0..1_000) {
-            0..120 => self.publish(),
+            0..110 => self.publish(),
+            110..120 => self.order(),
             120..270 => self.tail(),
             270..430 => self.shard_works(),
             430..560 => self.serve_any(),
@@ -168,14 +173,31 @@ impl World {
             return self.note(|| format!("publish {serial} volatile"));
         }
         let clock = self.clock();
-        let position = self.log.append(clock, Some(draft.clone()));
+        let position = self.log.append(clock, Body::Event(draft.clone()));
         let fact = Fact { serial, position, rooms: draft.rooms, except: draft.except };
         self.note(|| format!("publish {serial} at {position} to {:?} except {:?}", fact.rooms, fact.except));
         self.oracle.published(fact.clone());
         self.facts.insert(serial, fact);
         if self.chance(100) {
-            self.log.append(clock, None);
+            self.log.append(clock, Body::Probe);
         }
+    }
+
+    /// The backend joins or leaves a room for a Socket.IO client.
+    fn order(&mut self) {
+        let client = self.rng.random_range(0..self.clients.len());
+        if self.clients[client].kind != Kind::SocketIo {
+            return;
+        }
+        let (room, joins) = (room(self.rng.random_range(0..5)), self.chance(500));
+        let rooms = vec![room.clone()];
+        let act = if joins { Act::Join(rooms) } else { Act::Leave(rooms) };
+        let (id, from) = (self.fresh_id(), NodeId::parse("00000000").expect("a node"));
+        let order = Order { id, from, selector: Selector::User(format!("c{client}")), namespace: None, act };
+        let clock = self.clock();
+        let position = self.log.append(clock, Body::Order(std::sync::Arc::new(order)));
+        self.note(|| format!("order at {position}: client {client} {} {room}", if joins { "joins" } else { "leaves" }));
+        self.oracle.ordered(client, position, room, joins);
     }
 
     fn clock(&mut self) -> u64 {
@@ -222,6 +244,12 @@ impl World {
             let position = shard.position;
             self.note(|| format!("shard {at}.{index} is at {position}"));
         }
+    }
+
+    /// Whether all nodes know of all that the log has lost.
+    pub fn is_settled(&self, start: Offset) -> bool {
+        let mut nodes = self.nodes.iter().filter(|node| node.up);
+        format!("{:x}", start.epoch.0) == self.log.epoch && nodes.all(|node| node.is_settled(&self.log))
     }
 
     fn flush_any(&mut self) {

@@ -65,7 +65,13 @@ impl Known {
     pub fn new(epoch: Epoch, position: Position, life: Option<&Life>) -> Self {
         let mut known = Self { epoch, position, last_read: None, added: 0, counted: None };
         match life {
-            Some(life) => known.note(life),
+            Some(life) => {
+                known.note(life);
+                // What lies before the position is not claimed, so all that is there counts as added after it.
+                let all_unread = life.first.is_none_or(|first| first > position);
+                let before = life.added.filter(|_| all_unread).map(|added| added - life.length);
+                known.counted = known.counted.or(before);
+            }
             None => known.counted = Some(0),
         }
         known
@@ -104,11 +110,15 @@ impl Known {
         self.fell_behind(life).then_some(Break::FellBehind)
     }
 
-    /// All that is in the stream is unread, and it is less than was added since.
+    /// More was added since than can be unread, so some of it was trimmed before it was read.
     fn fell_behind(&self, life: &Life) -> bool {
-        let all_unread = life.first.is_none_or(|first| first > self.position);
-        let unread = life.added.zip(self.counted).map(|(added, counted)| added - counted);
-        all_unread && unread.is_some_and(|unread| unread > life.length)
+        let caught_up = life.last == self.position;
+        match (life.added, self.counted) {
+            (Some(added), Some(counted)) => added - counted > if caught_up { 0 } else { life.length },
+            // Nothing is left of what was read, and nobody knows how much came after it.
+            (Some(_), None) => !caught_up && life.first.is_none_or(|first| first > self.position),
+            (None, _) => false,
+        }
     }
 
     /// The last entry read is not there, though older ones are: not trimmed, but never there (a failover to a replica
@@ -191,6 +201,22 @@ mod tests {
         behind.read(2, at(12));
         assert_eq!((behind.added, behind.counted), (7, Some(7)));
         assert_eq!(behind.broken_by(&with(|life| life.added = Some(6))), Some(Break::EntriesLost));
+        // Began behind a trim, and trimmed again before it had caught up once.
+        let trimmed = Life { length: 3, first: Some(at(8)), ..life(10, 7) };
+        let mut again = Known::new(Epoch(0xab), at(7), Some(&trimmed));
+        assert_eq!(again.counted, Some(4));
+        let trimmed_again = Life { length: 2, first: Some(at(9)), ..trimmed };
+        let now = |life| Observed { life: Some(life), ..observed() };
+        assert_eq!(again.broken_by(&now(Life { has_asked: None, ..trimmed })), None);
+        assert_eq!(again.broken_by(&now(trimmed_again)), Some(Break::FellBehind));
+        again.read(1, at(10));
+        assert_eq!(
+            again.broken_by(&now(Life { length: 1, ..trimmed_again })),
+            Some(Break::FellBehind),
+            "read on before it looked"
+        );
+        (again.counted, again.position) = (None, at(7));
+        assert_eq!(again.broken_by(&now(trimmed_again)), Some(Break::FellBehind));
         let mut fresh = Known::new(Epoch(0xab), Position::default(), None);
         fresh.read(3, at(12));
         assert_eq!(fresh.added, 3);
