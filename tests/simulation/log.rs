@@ -4,6 +4,7 @@ use roomcast::draft::Draft;
 use roomcast::event::Position;
 use roomcast::log::redis::life::{Life, Observed};
 use roomcast::order::Order;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// One entry of the stream.
@@ -30,21 +31,35 @@ pub struct Log {
     exists: bool,
     last: Position,
     added: i64,
+    /// Every id that was ever given.
+    used: BTreeSet<Position>,
     /// Whether it tells `entries-added`, as Redis does from 7.0 on.
     counts: bool,
 }
 
 impl Log {
     pub fn new(counts: bool) -> Self {
-        Self { epoch: String::new(), entries: Vec::new(), exists: false, last: Position::default(), added: 0, counts }
+        Self {
+            epoch: String::new(),
+            entries: Vec::new(),
+            exists: false,
+            last: Position::default(),
+            added: 0,
+            used: BTreeSet::new(),
+            counts,
+        }
     }
 
     /// `XADD *`: ids rise within one life, whatever the clock does.
     pub fn append(&mut self, clock_ms: u64, body: Body) -> Position {
-        let position = match clock_ms > self.last.ms {
+        let mut position = match clock_ms > self.last.ms {
             true => Position { ms: clock_ms, seq: 0 },
             false => Position { ms: self.last.ms, seq: self.last.seq + 1 },
         };
+        // Two masters do not count the same thousandth of a millisecond alike.
+        while !self.used.insert(position) {
+            position.seq += 1;
+        }
         self.exists = true;
         self.last = position;
         self.added += 1;

@@ -225,6 +225,8 @@ impl World {
         } else if looks {
             node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
         } else {
+            // The tail looks before it hands on what it reads late; here it is always late.
+            node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
             node.read(&self.log, most, self.now);
         }
         let head = self.nodes[at].window.head();

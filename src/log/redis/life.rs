@@ -139,9 +139,9 @@ pub fn parse(text: &str) -> Option<Epoch> {
 pub fn head(known: Option<&Known>, life: Option<&Life>) -> Position {
     let last = life.map_or(Position::default(), |life| life.last);
     let head = known.map_or(last, |known| known.position.min(last));
-    // But nothing is claimed of what lies before the first entry, where some were trimmed.
-    let trimmed = life.filter(|life| !life.is_whole()).and_then(|life| life.first);
-    trimmed.map_or(head, |first| head.max(first.predecessor()))
+    // But nothing is claimed of what lies before the first entry, where some were trimmed; it may be that none is left.
+    let trimmed = life.filter(|life| !life.is_whole());
+    trimmed.map_or(head, |life| head.max(life.first.map_or(life.last, Position::predecessor)))
 }
 
 /// After which position a history that was read backwards from `head` is complete. `left_out` is the newest entry that
@@ -201,6 +201,8 @@ mod tests {
         behind.read(2, at(12));
         assert_eq!((behind.added, behind.counted), (7, Some(7)));
         assert_eq!(behind.broken_by(&with(|life| life.added = Some(6))), Some(Break::EntriesLost));
+        let emptied = Life { first: None, length: 0, ..life(12, 7) };
+        assert_eq!(head(Some(&behind), Some(&emptied)), at(12), "nothing is left to be read");
         // Began behind a trim, and trimmed again before it had caught up once.
         let trimmed = Life { length: 3, first: Some(at(8)), ..life(10, 7) };
         let mut again = Known::new(Epoch(0xab), at(7), Some(&trimmed));

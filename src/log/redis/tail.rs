@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const BLOCK: Duration = Duration::from_secs(1);
 /// How often the log's life is looked at: a stream that began anew would else be silent for ever.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After this long without a read, this process was stopped or cut off: entries may have come and gone.
+const LATE: Duration = Duration::from_secs(3);
 /// How often old entries are trimmed where only others add some.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of remembered ids of entries that others added.
@@ -26,7 +28,8 @@ const ID_BYTES: usize = 16 << 20;
 /// Reads until dropped; reconnects by itself and goes on where it was.
 pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
     let page = reply::PageSize::default();
-    let mut tail = Tail { log, sink, known: None, page, foreign_ids: RecentIds::new(ID_BYTES), trimmed: None };
+    let mut tail =
+        Tail { log, sink, known: None, page, foreign_ids: RecentIds::new(ID_BYTES), trimmed: None, read_at: None };
     let mut backoff = Backoff::default();
     loop {
         let Err(error) = tail.connected(&mut backoff).await;
@@ -45,6 +48,8 @@ struct Tail<'a> {
     /// Ids of entries that others added; a repeat is skipped, as the append of a repeat is by us.
     foreign_ids: RecentIds<()>,
     trimmed: Option<Instant>,
+    /// When the last read was handed on.
+    read_at: Option<Instant>,
 }
 
 impl Tail<'_> {
@@ -131,7 +136,8 @@ impl Tail<'_> {
 
     async fn read(&mut self, link: &mut Link) -> Result<(), LinkError> {
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(self.page.count()).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        let asked_for = self.page.count();
+        command.arg("COUNT").arg(asked_for).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         command.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
         let value = {
             let mut reading = pin!(link.call_blocking(&command, BLOCK));
@@ -145,7 +151,17 @@ impl Tail<'_> {
         };
         let value = value.inspect_err(|error| self.page.note_error(error))?;
         let entries = reply::read_entries(value)?;
+        let behind = entries.len() >= asked_for || self.read_at.is_some_and(|last| last.elapsed() > LATE);
         self.page.learn(&entries);
+        if behind && !entries.is_empty() {
+            // What came before these may have been trimmed meanwhile, and that shows only while they count as unread.
+            let before = self.offset();
+            self.look(link, None).await?;
+            if self.offset() != before {
+                return Ok(());
+            }
+        }
+        self.read_at = Some(Instant::now());
         let malformed = self.hand_on(entries).await;
         self.hand_on_volatile().await;
         dead::bury(self.log, link, malformed).await
