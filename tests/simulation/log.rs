@@ -96,8 +96,7 @@ impl Log {
         let kept = self.entries.len().saturating_sub(lost);
         let gone = self.entries.split_off(kept);
         if let Some(first) = gone.first() {
-            let before = Position { ms: first.position.ms - 1, seq: u64::MAX / 2 };
-            self.last = self.entries.last().map_or(before, |entry| entry.position);
+            self.last = self.used.range(..first.position).next_back().copied().unwrap_or_default();
             self.added -= gone.len() as i64;
         }
         gone

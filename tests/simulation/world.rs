@@ -138,8 +138,8 @@ impl World {
             860..900 => self.write_records_any(),
             900..935 => self.notice_any(),
             935..945 => self.node_fate(),
-            945..955 => self.log_fate(),
-            955..990 => self.now += self.rng.random_range(1..60),
+            945..965 => self.log_fate(),
+            965..990 => self.now += self.rng.random_range(1..60),
             _ => self.now += self.rng.random_range(1..self.settings.window_ms * 2 / 3),
         }
     }
@@ -305,7 +305,7 @@ impl World {
             0..5 => {
                 let read = |node: &Node| node.known.as_ref().map_or(Position::default(), |known| known.position);
                 let slowest = self.nodes.iter().filter(|node| node.up).map(read).min().unwrap_or_default();
-                let from_outside = self.chance(200);
+                let from_outside = self.chance(400);
                 let most =
                     self.log.entries.iter().take_while(|entry| from_outside || entry.position <= slowest).count();
                 let count = self.rng.random_range(0..=most);
