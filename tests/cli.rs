@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "common/redis.rs"]
+mod redis_server;
+
+use redis_server::RedisServer;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -40,6 +44,7 @@ impl Drop for Directory {
     }
 }
 
+#[derive(Debug)]
 struct Ran {
     code: i32,
     stdout: String,
@@ -178,6 +183,28 @@ fn check_finds_redis_when_it_is_there() {
     assert!(ran.stderr.contains(&format!("redis: ready at 127.0.0.1:{port}, version ")), "{}", ran.stderr);
     let ran = directory.run(&["check", "--redis-url", &format!("redis://:wrong@127.0.0.1:{port}")]);
     assert_eq!(ran.code, 2, "{}", ran.stderr);
+}
+
+#[test]
+fn a_replicated_publish_says_so() {
+    let master = RedisServer::start();
+    let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
+    let redis = format!("[redis]\nurl = '{}'\nmin_replicas = 1\ntimeout = '500ms'\n", master.url());
+    let keys = "[publish]\nkeys = ['hunter2']\n";
+    let directory = Directory::new(&format!("{redis}[auth]\nsecret = '{SECRET}'\n{keys}"));
+    let (_node, address) = serve(&directory);
+    let publish = || directory.run(&["publish", "--room", "r", "--event", "e", "--data", "1", "--listen", &address]);
+    let deadline = Instant::now() + DEADLINE;
+    let ran = loop {
+        let ran = publish();
+        if ran.code == 0 || Instant::now() > deadline {
+            break ran;
+        }
+    };
+    assert!(ran.stdout.contains("\"durability\":\"replicated:1\"") && ran.stdout.contains("\"offset\":\""), "{ran:?}");
+    replica.freeze();
+    let ran = publish();
+    assert!(ran.code == 1 && ran.stderr.contains("not_replicated"), "{ran:?}");
 }
 
 #[test]

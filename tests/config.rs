@@ -200,7 +200,7 @@ url = "http://user:hunter2@h"
 timout = "5s"
 timeout = 5
 prefix = "a*"
-min_replicas = 1
+min_replicas = 17
 [auth]
 secret = "hunter2-too-short"
 algorithms = ["HS256", "HS257"]
@@ -257,7 +257,7 @@ roomcast.toml:6:7 [redis] url: must start with redis://, rediss://, redis+sentin
 roomcast.toml:7:1 [redis] timout: unknown key; did you mean `timeout`?
 roomcast.toml:8:11 [redis] timeout: a duration needs its unit: "5s" for seconds
 roomcast.toml:9:10 [redis] prefix: "a*" must have 1 to 100 bytes, without spaces and without * ? [ ] { } \ ^
-roomcast.toml:10:16 [redis] min_replicas: `[redis] min_replicas` is not in this version; leave it out
+roomcast.toml:10:16 [redis] min_replicas: must be a whole number from 0 to 16
 roomcast.toml:12:10 [auth] secret: must have at least 32 bytes; make one with `openssl rand -base64 48`
 roomcast.toml:13:24 [auth] algorithms[1]: must be one of "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA", not "HS257"; did you mean `HS256`?
 roomcast.toml:14:14 [auth] user_claim: must be a string, not a list
@@ -430,8 +430,6 @@ fn a_public_key_is_read_at_start() {
 #[test]
 fn what_is_not_built_is_refused_and_nothing_is_ignored() {
     for (text, what) in [
-        ("[redis]\nurl = 'redis+sentinel://h1:1,h2:2/m'", "Redis Sentinel is not in this version"),
-        ("[redis]\nurl = 'redis+cluster://h1:1'", "Redis Cluster is not in this version"),
         ("[redis]\nemitter_key = 'socket.io'", "`[redis] emitter_key` is not in this version"),
         ("[redis]\nstreams_key = 'socket.io'", "`[redis] streams_key` is not in this version"),
         ("[presence]\nlease = '15s'", "`[presence] lease` is not in this version"),

@@ -11,8 +11,8 @@ use redis_server::RedisServer;
 use roomcast::draft::{Draft, Source};
 use roomcast::event::{Args, Offset};
 use roomcast::id::Id;
-use roomcast::log::EventLog;
 use roomcast::log::memory::{MemoryLimits, MemoryLog};
+use roomcast::log::{Accepted, EventLog};
 use roomcast::metrics::Metrics;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ async fn answers_and_events_are_in_order() {
             }
             offsets
         });
-        let offsets: Vec<Offset> = answers.into_iter().map(|answer| answer.unwrap().unwrap()).collect();
+        let offsets: Vec<Offset> = answers.into_iter().map(|answer| answer.unwrap().offset.unwrap()).collect();
         assert!(offsets.is_sorted_by_key(|offset| offset.position) && others.is_sorted_by_key(|o| o.position));
         let events = node.tail.wait_events(550).await;
         assert!(events.windows(2).all(|pair| pair[0].offset.position < pair[1].offset.position));
@@ -83,13 +83,14 @@ async fn a_repeated_id_is_answered_with_the_first_offset() {
         let with_id = |id: &str, name: &str| Draft { id: Some(id.into()), ..draft(name) };
         let first = node.stored(with_id("x{}", "first")).await;
         let batch = vec![with_id("x{}", "again"), draft("between"), with_id("y", "other"), with_id("y", "other again")];
-        let answers: Vec<Offset> = node.log.append(batch).await.into_iter().map(|a| a.unwrap().unwrap()).collect();
+        let answers: Vec<Offset> =
+            node.log.append(batch).await.into_iter().map(|a| a.unwrap().offset.unwrap()).collect();
         assert_eq!(answers[0], first);
         assert_eq!(answers[2], answers[3]);
         assert!(first.position < answers[1].position && answers[1].position < answers[2].position);
         let volatile = Draft { volatile: true, ..with_id("v", "volatile") };
-        assert_eq!(node.append_one(volatile.clone()).await, Ok(None));
-        assert_eq!(node.append_one(volatile).await, Ok(None));
+        assert_eq!(node.append_one(volatile.clone()).await, Ok(Accepted::volatile()));
+        assert_eq!(node.append_one(volatile).await, Ok(Accepted::volatile()));
         node.tail.wait_event("volatile").await;
         node.stored(draft("last")).await;
         node.tail.wait_event("last").await;
@@ -109,7 +110,7 @@ async fn volatile_events_come_through_with_the_current_offset_and_are_not_stored
         let args = Args::list("[1, \"poison\"]").unwrap();
         let mut volatile = Draft { volatile: true, args, except: vec!["x".into()], ..draft("volatile") };
         volatile.source = Source::Client;
-        assert_eq!(node.append_one(volatile.clone()).await, Ok(None));
+        assert_eq!(node.append_one(volatile.clone()).await, Ok(Accepted::volatile()));
         let event = node.tail.wait_event("volatile").await;
         assert_eq!((event.offset, &event.draft), (stored, &volatile));
         if let World::Redis(server) = &world {
@@ -160,7 +161,7 @@ async fn everything_of_a_draft_arrives_byte_for_byte() {
 #[tokio::test]
 async fn what_waits_is_not_lost_when_nobody_reads_yet() {
     let log = MemoryLog::new(MemoryLimits::default());
-    let early = log.append(vec![draft("early")]).await.remove(0).unwrap().unwrap();
+    let early = log.append(vec![draft("early")]).await.remove(0).unwrap().offset.unwrap();
     let node = Node::run(log, Arc::new(Metrics::new("0").unwrap()));
     let event = node.tail.wait_event("early").await;
     let beginning = node.tail.wait_beginning(1).await;

@@ -3,8 +3,8 @@
 use super::{Common, Failure, block_on, say, warn};
 use crate::auth::Authenticator;
 use crate::config::{Config, Purpose};
-use redis::{AsyncConnectionConfig, Client, InfoDict};
-use std::time::Duration;
+use crate::log::redis::connection::{Connector, Link, LinkError};
+use redis::InfoDict;
 
 pub(super) fn run(common: Common) -> Result<(), Failure> {
     let config = common.load(Purpose::Serve)?;
@@ -31,30 +31,20 @@ type Trial = Option<Result<String, String>>;
 
 /// Connects to Redis as a node would.
 async fn redis(config: &Config) -> Trial {
-    let url = config.redis.url.as_ref()?.reveal();
-    // Without a default provider rustls panics; only the first call counts.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let trial = match tokio::time::timeout(config.redis.timeout, describe_redis(url, config.redis.timeout)).await {
-        Ok(result) => result,
-        Err(_) => Err(format!("no answer within {:?}", config.redis.timeout)),
-    };
-    Some(trial.map_err(|why| format!("redis: {why}")))
+    config.redis.url.as_ref()?;
+    Some(describe_redis(config).await.map_err(|why| format!("redis: {why}")))
 }
 
-async fn describe_redis(url: &str, timeout: Duration) -> Result<String, String> {
-    let settings = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(Some(timeout));
-    let client = Client::open(url).map_err(|error| error.to_string())?;
-    let address = client.get_connection_info().addr().to_string();
-    let at = |error: redis::RedisError| format!("{address}: {error}");
-    let mut connection = client.get_multiplexed_async_connection_with_config(&settings).await.map_err(at)?;
-    let _: String = redis::cmd("PING").query_async(&mut connection).await.map_err(at)?;
+async fn describe_redis(config: &Config) -> Result<String, String> {
+    let connector = Connector::new(&config.redis).map_err(|error| error.to_string())?;
+    let at = |error: LinkError| format!("{}: {error}", connector.address());
+    let mut link = Link::open(&connector, config.redis.timeout).await.map_err(at)?;
     // A user without the right to INFO can still be right.
-    let info: Option<InfoDict> = redis::cmd("INFO").query_async(&mut connection).await.ok();
-    let of = |name: &str| info.as_ref().and_then(|info| info.get::<String>(name));
-    match of("role").as_deref() {
-        Some("slave") => Err(format!("{address}: is a replica, which cannot take events; give its master's address")),
-        _ => Ok(format!("redis: ready at {address}, version {}", of("redis_version").unwrap_or("unknown".into()))),
-    }
+    let info = link.call(redis::cmd("INFO").arg("server")).await.ok();
+    let info = info.and_then(|info| redis::from_redis_value::<InfoDict>(info).ok());
+    let version = info.and_then(|info| info.get::<String>("redis_version"));
+    let of = if link.peer() == connector.address() { String::new() } else { format!(" ({})", connector.address()) };
+    Ok(format!("redis: ready at {}{of}, version {}", link.peer(), version.unwrap_or("unknown".into())))
 }
 
 /// Fetches the key set as a node would.

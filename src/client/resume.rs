@@ -124,9 +124,8 @@ async fn take_elsewhere(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: 
     let cluster = shard.node.cluster.as_ref()?;
     let read = |record: &str| Parked::from_record(record, newcomer.namespace);
     let mut found = cluster.find(owner, pid).await?;
-    // A session younger than its first record is where its pid was made.
-    if found == Found::Nowhere && pid.node() != shard.node.id {
-        found = Found::At(pid.node());
+    if found == Found::Nowhere {
+        return ask_all(shard, pid, owner).await.and_then(|record| read(&record));
     }
     for _ in 0..MOST_MOVES {
         let node = match found {
@@ -142,6 +141,21 @@ async fn take_elsewhere(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: 
             Err(_) => cluster.suspect(node),
         }
         found = cluster.find(owner, pid).await?;
+    }
+    None
+}
+
+/// A session that is younger than its record, or has just moved: some node that is up has it, or none.
+async fn ask_all(shard: &Shard, pid: Id, owner: &Owner) -> Option<String> {
+    let cluster = shard.node.cluster.as_ref()?;
+    let mut peers = cluster.peers_now().await;
+    // First of all where the pid was made.
+    peers.sort_by_key(|node| *node != pid.node());
+    for node in peers {
+        let question = Question::Take(pid, owner.as_str().to_owned());
+        if let Ok(Answer::Taken(Some(record))) = cluster.ask(node, question, PATIENCE).await {
+            return Some(record);
+        }
     }
     None
 }

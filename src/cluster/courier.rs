@@ -40,6 +40,8 @@ pub(super) enum Errand {
     Letter { channel: String, letter: Vec<u8>, reply: oneshot::Sender<Sent> },
     /// Look for a session.
     Find { owner: Owner, pid: Id, reply: oneshot::Sender<Found> },
+    /// Beat now, and see who else does.
+    Beat { reply: oneshot::Sender<()> },
 }
 
 /// Errands that wait.
@@ -178,9 +180,17 @@ async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallibl
 }
 
 async fn beat(cluster: &Cluster, link: &mut Link) -> Result<(), LinkError> {
-    let fresh = format!("{}{}", Id::random(), Id::random());
-    let answer = link.call(&roster::beat(&cluster.keys, cluster.me, cluster.record_life, &fresh)).await?;
-    let beat = roster::read_beat(&answer).ok_or(LinkError::Unexpected("the roster of nodes"))?;
+    let answer = link.call(&new_beat(cluster)).await?;
+    note_beat(cluster, &answer)
+}
+
+fn new_beat(cluster: &Cluster) -> Cmd {
+    let fresh_seal = format!("{}{}", Id::random(), Id::random());
+    roster::beat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal)
+}
+
+fn note_beat(cluster: &Cluster, answer: &Value) -> Result<(), LinkError> {
+    let beat = roster::read_beat(answer).ok_or(LinkError::Unexpected("the roster of nodes"))?;
     let mut seal = lock(&cluster.seal);
     if seal.as_ref().is_none_or(|seal| !seal.is_of(&beat.seal)) {
         *seal = Some(Arc::new(Seal::new(&beat.seal)));
@@ -195,6 +205,7 @@ enum Awaited {
     Write,
     Letter(oneshot::Sender<Sent>),
     Finds(Vec<oneshot::Sender<Found>>),
+    Beats(Vec<oneshot::Sender<()>>),
 }
 
 async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), LinkError> {
@@ -207,7 +218,7 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
     for command in records::keep(&cluster.keys, cluster.me, &changes) {
         add(command, Awaited::Write);
     }
-    let (mut sought, mut replies) = (Vec::new(), Vec::new());
+    let (mut sought, mut replies, mut beats) = (Vec::new(), Vec::new(), Vec::new());
     for errand in errands {
         match errand {
             Errand::Letter { channel, letter, reply } => {
@@ -219,6 +230,7 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
                 sought.push((owner, pid));
                 replies.push(reply);
             }
+            Errand::Beat { reply } => beats.push(reply),
         }
     }
     if !sought.is_empty() {
@@ -226,11 +238,14 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
         let sought = sought.iter().map(|(owner, pid)| (owner, *pid));
         add(records::find(&cluster.keys, cluster.me, roster::LIVE_MS, &suspects, sought), Awaited::Finds(replies));
     }
+    if !beats.is_empty() {
+        add(new_beat(cluster), Awaited::Beats(beats));
+    }
     if leaving {
         add(roster::leave(&cluster.keys, cluster.me), Awaited::Write);
     }
     match link.pipeline(&pipeline).await {
-        Ok(answers) => answers.into_iter().zip(awaited).try_for_each(|(answer, what)| settle(answer, what))?,
+        Ok(answers) => answers.into_iter().zip(awaited).try_for_each(|(answer, what)| settle(cluster, answer, what))?,
         Err(error) => {
             cluster.queue.put_back(changes);
             return Err(error);
@@ -243,7 +258,7 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
     Ok(())
 }
 
-fn settle(answer: Value, what: Awaited) -> Result<(), LinkError> {
+fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkError> {
     // Whoever waits for a reply may have gone; a dropped one tells that there is none.
     match (what, answer.extract_error()?) {
         (Awaited::Letter(reply), Value::Int(listeners)) => {
@@ -253,6 +268,12 @@ fn settle(answer: Value, what: Awaited) -> Result<(), LinkError> {
             let found = records::read_found(answer).ok_or(LinkError::Unexpected("records of sessions"))?;
             for (reply, found) in replies.into_iter().zip(found) {
                 let _ = reply.send(found);
+            }
+        }
+        (Awaited::Beats(replies), answer) => {
+            note_beat(cluster, &answer)?;
+            for reply in replies {
+                let _ = reply.send(());
             }
         }
         _ => {}

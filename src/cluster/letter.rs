@@ -43,6 +43,10 @@ pub enum Question {
     Get(Id),
     /// A long-polling POST and its body; `None` for one that polling does not take.
     Post(Id, Option<String>),
+    /// A WebSocket for this Engine.IO sid has come: may it probe?
+    Probe(Id),
+    /// The WebSocket takes over: hand over the connection.
+    Release(Id),
 }
 
 /// The answers.
@@ -61,6 +65,38 @@ pub enum Answer {
     Unknown,
     /// The session has moved to a WebSocket.
     Moved,
+    /// The connection, if it could be handed over.
+    Released(Option<Box<Moving>>),
+}
+
+/// A polling connection on its way to the node that its WebSocket came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// What waited for the client, as a polling payload.
+    pub payload: String,
+    /// Offset up to which its sessions have had everything.
+    pub position: String,
+    /// The handshake's token.
+    pub token: Option<String>,
+    /// Its sessions.
+    pub sessions: Vec<MovingSession>,
+}
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovingSession {
+    /// With what its client resumes it.
+    pub pid: Option<Id>,
+    /// Its namespace.
+    pub namespace: String,
+    /// What a resume needs.
+    pub record: String,
+    /// The claims, a JSON object.
+    pub claims: String,
+    /// When the token ends, in Unix seconds.
+    pub expires: Option<u64>,
+    /// The handshake auth without the token, a JSON object.
+    pub auth: Option<String>,
 }
 
 /// What needs no answer.
@@ -71,6 +107,10 @@ pub enum Notice {
     Met(Id, usize),
     /// Whoever made this call has gone.
     Hangup(u64),
+    /// The WebSocket of this sid has probed: the waiting GET is to end.
+    Probed(Id),
+    /// It did not take over.
+    ProbeFailed(Id),
 }
 
 /// Why a letter is not read.

@@ -7,7 +7,7 @@ pub mod letter;
 mod records;
 mod roster;
 
-pub use letter::{Answer, Notice, Question};
+pub use letter::{Answer, Moving, MovingSession, Notice, Question};
 pub use records::{Found, Owner, Record};
 
 use crate::id::{Id, NodeId};
@@ -113,10 +113,9 @@ impl Cluster {
         recovery: &RecoveryConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RedisUrlError> {
-        let url = config.url.as_ref().ok_or(RedisUrlError::Missing)?;
         Ok(Arc::new(Self {
             me,
-            connector: Connector::new(url.reveal())?,
+            connector: Connector::new(config)?,
             keys: Keys::new(&config.prefix),
             timeout: config.timeout,
             record_life: recovery.window + RECORD_SLACK,
@@ -145,6 +144,15 @@ impl Cluster {
     /// The other nodes that are up.
     pub fn peers(&self) -> Vec<NodeId> {
         self.roster().live().filter(|node| *node != self.me).collect()
+    }
+
+    /// The same, and not as of the last beat but now, where Redis answers.
+    pub async fn peers_now(&self) -> Vec<NodeId> {
+        let (reply, beaten) = oneshot::channel();
+        self.queue.push(Errand::Beat { reply }, 100, self.timeout);
+        // Without Redis what was known last must do.
+        let _ = tokio::time::timeout(self.timeout, beaten).await;
+        self.peers()
     }
 
     /// Whether another node is up, as far as is known.

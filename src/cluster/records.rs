@@ -49,15 +49,20 @@ pub enum Found {
     Taken(String),
 }
 
-/// KEYS nodes; ARGV own name, milliseconds after which a node counts as gone, prefix of the hashes, names that are
-/// believed gone, then owner and pid of each session that is looked for.
+/// KEYS nodes; ARGV own name, milliseconds after which a node counts as gone, prefix of the hashes, prefix of the
+/// channels, names that are believed gone, then owner and pid of each session that is looked for.
 const FIND: &str = "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local nodes = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+local gone = {}
+for n = 1, #nodes, 2 do
+  gone[nodes[n]] = now - nodes[n + 1] > tonumber(ARGV[2]) or string.find(ARGV[5], nodes[n], 1, true)
+    or redis.call('PUBSUB', 'NUMSUB', ARGV[4] .. nodes[n])[2] == 0
+end
 local answers = {}
-for at = 5, #ARGV, 2 do
+for at = 6, #ARGV, 2 do
   local owner, pid = ARGV[at], ARGV[at + 1]
-  local best, moves, node, seen
+  local best, moves, node
   for n = 1, #nodes, 2 do
     if nodes[n] ~= ARGV[1] then
       local record = redis.call('HGET', ARGV[3] .. nodes[n], pid)
@@ -65,7 +70,7 @@ for at = 5, #ARGV, 2 do
         local count = tonumber(string.match(record, '^%d+', #owner + 1)) or 0
         if not best or count > moves then
           if best then redis.call('HDEL', ARGV[3] .. node, pid) end
-          best, moves, node, seen = record, count, nodes[n], tonumber(nodes[n + 1])
+          best, moves, node = record, count, nodes[n]
         else
           redis.call('HDEL', ARGV[3] .. nodes[n], pid)
         end
@@ -74,7 +79,7 @@ for at = 5, #ARGV, 2 do
   end
   local answer = {0, ''}
   if best then
-    if now - seen > tonumber(ARGV[2]) or string.find(ARGV[4], node, 1, true) then
+    if gone[node] then
       redis.call('HDEL', ARGV[3] .. node, pid)
       answer = {2, string.sub(best, #owner + 1)}
     else
@@ -96,7 +101,7 @@ pub(super) fn find<'a>(
     let mut command = redis::cmd("EVAL");
     let gone: Vec<String> = suspects.iter().map(NodeId::to_string).collect();
     command.arg(FIND).arg(1).arg(&keys.nodes).arg(me.to_string()).arg(live_ms);
-    command.arg(&keys.sessions).arg(gone.join(","));
+    command.arg(&keys.sessions).arg(&keys.channels).arg(gone.join(","));
     for (owner, pid) in sought {
         command.arg(owner.as_str()).arg(pid.to_string());
     }

@@ -12,7 +12,8 @@ pub(super) const BEAT: Duration = Duration::from_secs(1);
 pub(super) const LIVE_MS: u64 = 3_500;
 
 /// KEYS nodes, seal; ARGV own name, a fresh seal, milliseconds after which nothing is kept of a node, prefix of the
-/// hashes of sessions. What is left of nodes that are long gone is removed without making Redis wait for it.
+/// hashes of sessions, milliseconds after which a node counts as gone, prefix of the channels. Up is who beat lately and
+/// listens: the connections of a process that was killed are gone at once. What is left of nodes that are long gone is removed without making Redis wait for it.
 const BEAT_SCRIPT: &str = "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('ZADD', KEYS[1], now, ARGV[1])
@@ -27,7 +28,15 @@ if not seal then
   seal = ARGV[2]
   redis.call('SET', KEYS[2], seal)
 end
-return {seal, tostring(now), redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')}";
+local nodes = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+local live = {}
+for n = 1, #nodes, 2 do
+  if now - nodes[n + 1] <= tonumber(ARGV[5]) then
+    local listeners = redis.call('PUBSUB', 'NUMSUB', ARGV[6] .. nodes[n])
+    if listeners[2] > 0 then live[#live + 1] = nodes[n] end
+  end
+end
+return {seal, live}";
 
 /// The nodes as of the last beat.
 #[derive(Debug, Default)]
@@ -82,6 +91,7 @@ pub(super) fn beat(keys: &Keys, me: NodeId, keep: Duration, fresh_seal: &str) ->
     let mut command = redis::cmd("EVAL");
     command.arg(BEAT_SCRIPT).arg(2).arg(&keys.nodes).arg(&keys.seal);
     command.arg(me.to_string()).arg(fresh_seal).arg(keep.as_millis() as u64).arg(&keys.sessions);
+    command.arg(LIVE_MS).arg(&keys.channels);
     command
 }
 
@@ -101,15 +111,8 @@ pub(super) fn read_beat(value: &Value) -> Option<Beat> {
         _ => None,
     };
     let Value::Array(answer) = value else { return None };
-    let [seal, now, Value::Array(nodes)] = &answer[..] else { return None };
-    let now: f64 = text(now)?.parse().ok()?;
-    let mut live = HashSet::new();
-    for pair in nodes.chunks_exact(2) {
-        let (node, seen) = (NodeId::parse(&text(&pair[0])?), text(&pair[1])?.parse::<f64>().ok()?);
-        if now - seen <= LIVE_MS as f64 {
-            live.extend(node);
-        }
-    }
+    let [seal, Value::Array(live)] = &answer[..] else { return None };
+    let live = live.iter().map(|node| NodeId::parse(&text(node)?)).collect::<Option<_>>()?;
     Some(Beat { seal: text(seal)?, live })
 }
 
@@ -121,9 +124,8 @@ mod tests {
     fn nodes_that_beat_lately_are_up() {
         let (here, late, gone) = (NodeId::random(), NodeId::random(), NodeId::random());
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let nodes = [(here, "10000"), (late, "6600"), (gone, "6000")];
-        let nodes = nodes.iter().flat_map(|(node, seen)| [bulk(&node.to_string()), bulk(seen)]).collect();
-        let beat = read_beat(&Value::Array(vec![bulk("k"), bulk("10000"), Value::Array(nodes)])).unwrap();
+        let live = [here, late].map(|node| bulk(&node.to_string())).to_vec();
+        let beat = read_beat(&Value::Array(vec![bulk("k"), Value::Array(live)])).unwrap();
         assert_eq!(beat, Beat { seal: "k".into(), live: HashSet::from([here, late]) });
         let mut roster = Roster::default();
         roster.update(beat.live.clone());

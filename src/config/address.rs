@@ -3,6 +3,7 @@
 use super::kind::{Kind, quoted, shown};
 use super::mistake::Faults;
 use super::node::Node;
+use crate::log::redis::connection::RedisUrl;
 use hyper::Uri;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -94,45 +95,19 @@ pub(super) fn http_url(text: &str) -> Result<String, String> {
 /// A Redis URL. No message shows it: it may hold a password.
 pub(super) fn redis_url(text: &str) -> Result<String, String> {
     let text = text.trim();
-    let (scheme, rest) = scheme(text).ok_or("must be a URL like redis://127.0.0.1:6379/0")?;
-    match scheme.as_str() {
-        "redis" | "rediss" => single_redis(text).map(|()| text.to_owned()),
-        "redis+sentinel" | "redis+cluster" => {
-            let rest = rest.split_once('?').map_or(rest, |(rest, _)| rest);
-            let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-            let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
-            if !hosts.split(',').all(is_authority) {
-                return Err(format!("must name its hosts like {scheme}://h1:26379,h2:26379"));
-            }
-            match scheme == "redis+sentinel" && path.split('/').next().is_none_or(str::is_empty) {
-                true => Err("must name the master: redis+sentinel://h1:26379,h2:26379/mymaster".into()),
-                false => Ok(text.to_owned()),
-            }
-        }
-        _ => Err("must start with redis://, rediss://, redis+sentinel:// or redis+cluster://".into()),
-    }
+    RedisUrl::parse(text).map(|_| text.to_owned()).map_err(|error| error.problem().to_owned())
 }
 
-/// What the client library makes of it, told in words that cannot hold the URL.
-fn single_redis(text: &str) -> Result<(), String> {
-    let wrong = "must be a URL like redis://user:password@127.0.0.1:6379/0 (percent-encode / @ : ? # in the password)";
-    if text.contains('#') {
-        return Err(
-            "must not have a `#`: percent-encode it in the password, and certificates are always checked".into()
-        );
-    }
-    if redis::parse_redis_url(text).is_none() {
-        return Err(wrong.into());
-    }
-    match redis::Client::open(text) {
-        Ok(_) => Ok(()),
-        // What comes before " - " is a fixed text of the library; the details after it may quote the URL.
-        Err(error) => Err(format!("{wrong}: {}", error.to_string().split(" - ").next().unwrap_or("refused"))),
-    }
-}
-
-/// A URL with its password masked; the user's name stays.
+/// A Redis URL with its passwords masked; the users' names stay.
 pub(super) fn masked_url(text: &str) -> String {
+    const SENTINELS: &str = "sentinel_password=";
+    if let Some((url, query)) = text.rsplit_once('?')
+        && query.contains(SENTINELS)
+    {
+        let mask = |pair: &str| if pair.starts_with(SENTINELS) { format!("{SENTINELS}***") } else { pair.to_owned() };
+        let query: Vec<_> = query.split('&').map(mask).collect();
+        return format!("{}?{}", masked_url(url), query.join("&"));
+    }
     let Some((scheme, rest)) = text.split_once("://") else { return "***".into() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     // A raw `/` in a password ends the authority too early; then the `@` comes after it and all of it is hidden.
@@ -229,7 +204,7 @@ mod tests {
             "redis://",
             "redis://h/db-secret",
             "redis://u:p/secret@h:1",
-            "redis+sentinel://h1:1",
+            "redis+sentinel://secret-h1:1",
             "redis+cluster://,secret",
             "redis://h:port-secret",
             "rediss://:secret@h#insecure",
@@ -246,6 +221,8 @@ mod tests {
         assert_eq!(masked_url("redis://h:6379/0"), "redis://h:6379/0");
         assert_eq!(masked_url("redis://u:p/q@h:1/0"), "redis://***@h:1/0");
         assert_eq!(masked_url("redis+sentinel://u:p@h1:1,h2:2/m"), "redis+sentinel://u:***@h1:1,h2:2/m");
+        let both = masked_url("redis+sentinel://u:p@h/m?sentinel_username=a&sentinel_password=p");
+        assert_eq!(both, "redis+sentinel://u:***@h/m?sentinel_username=a&sentinel_password=***");
     }
 
     #[test]

@@ -6,11 +6,10 @@ use super::mistake::Faults;
 use crate::rules::config::JoinPolicy;
 
 /// Keys, as `section` and `name`, that have no effect yet. The effective configuration leaves them out.
-pub(super) const KEYS: [(&str, &str); 10] = [
-    // Socket.IO emitters, and replicated appends.
+pub(super) const KEYS: [(&str, &str); 9] = [
+    // Socket.IO emitters.
     ("redis", "emitter_key"),
     ("redis", "streams_key"),
-    ("redis", "min_replicas"),
     // Presence.
     ("presence", "grace"),
     ("presence", "lease"),
@@ -27,7 +26,7 @@ const ROOM_KEYS: [&str; 3] = ["presence", "joined", "left"];
 
 /// A refusal for each key that is set and has no effect yet.
 pub(super) fn not_built_yet(config: &Config) -> Faults {
-    let mut faults = sentinel_and_cluster(config);
+    let mut faults = Faults::new();
     for (section, name) in KEYS {
         faults.extend(refuse(config, &format!("{section}.{name}"), &format!("[{section}] {name}")));
     }
@@ -43,18 +42,6 @@ pub(super) fn not_built_yet(config: &Config) -> Faults {
         faults.extend(refuse(config, &format!("on.{index}.forward"), "[[on]] forward"));
     }
     faults
-}
-
-/// Sentinel and Cluster URLs.
-fn sentinel_and_cluster(config: &Config) -> Faults {
-    let url = config.redis.url.as_ref().map(|url| url.reveal().to_ascii_lowercase()).unwrap_or_default();
-    let name = match url.split_once("://") {
-        Some(("redis+sentinel", _)) => "Redis Sentinel",
-        Some(("redis+cluster", _)) => "Redis Cluster",
-        _ => return Faults::new(),
-    };
-    let message = format!("{name} is not in this version; give a redis:// or rediss:// URL");
-    config.fault("redis.url", "[redis] url", message)
 }
 
 fn refuse(config: &Config, slot: &str, what: &str) -> Faults {

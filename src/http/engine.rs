@@ -47,7 +47,7 @@ pub async fn serve(
     match &query.sid {
         Some(sid) => match Id::parse(sid) {
             Some(_) if !query.version_ok => refuse(HandshakeError::BadRequest),
-            Some(sid) if upgrade => probe(shard, request, slot, sid).await,
+            Some(sid) if upgrade => probe(api, shard, request, peer, slot, sid).await,
             Some(sid) => poll(shard, request, sid).await,
             None => refuse(HandshakeError::UnknownSid),
         },
@@ -83,10 +83,10 @@ fn open(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, query: &Query,
 }
 
 /// The WebSocket of a polling session; one that cannot take over is ended after the handshake (wire sheet A8).
-async fn probe(shard: &Rc<Shard>, request: Request<Incoming>, slot: &Slot, sid: Id) -> Reply {
+async fn probe(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, peer: IpAddr, slot: &Slot, sid: Id) -> Reply {
     let (reply, known) = oneshot::channel();
     if remote::is_elsewhere(&shard.node, sid) {
-        return refuse(HandshakeError::UnknownSid);
+        return probe_elsewhere(api, shard, request, peer, slot, sid).await;
     }
     let found = polling::on_owner(shard, sid, move |shard| {
         // Whoever asked may be gone.
@@ -94,6 +94,25 @@ async fn probe(shard: &Rc<Shard>, request: Request<Incoming>, slot: &Slot, sid: 
     });
     match found && known.await.unwrap_or(false) {
         true => accept(request, slot, Intent::Probe(sid), None),
+        false => refuse(HandshakeError::UnknownSid),
+    }
+}
+
+/// The same for a session of another node: with the WebSocket it comes here.
+async fn probe_elsewhere(
+    api: &Api,
+    shard: &Rc<Shard>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    slot: &Slot,
+    sid: Id,
+) -> Reply {
+    let place = match api.node.places.take(peer) {
+        Ok(place) => place,
+        Err(full) => return ws::full(full),
+    };
+    match remote::may_probe(shard, sid).await {
+        true => accept(request, slot, Intent::ProbeElsewhere(sid, place), None),
         false => refuse(HandshakeError::UnknownSid),
     }
 }

@@ -5,7 +5,7 @@ use crate::http::Api;
 use crate::http::answer::{Reply, error, json};
 use crate::http::body::{self, BodyError};
 use crate::ingest::publish::{Publication, decode_json, decode_ndjson};
-use crate::log::{AppendError, Appended};
+use crate::log::{Accepted, AppendError, Appended};
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
@@ -35,9 +35,9 @@ pub async fn publish(api: &Api, request: Request<Incoming>) -> Reply {
 
 async fn one(api: &Api, draft: Draft) -> Reply {
     match api.node.log.append(vec![draft]).await.pop() {
-        Some(Ok(offset)) => {
+        Some(Ok(accepted)) => {
             api.node.metrics.accepted(Source::Http, 1);
-            json(StatusCode::OK, &json!({ "offset": offset.map(|offset| offset.to_string()) }))
+            json(StatusCode::OK, &stored(accepted))
         }
         Some(Err(problem)) => {
             let code = count_failure(api, &problem);
@@ -77,13 +77,22 @@ async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
 
 fn result_of(api: &Api, appended: Option<Appended>, accepted: &mut u64) -> Value {
     match appended {
-        Some(Ok(offset)) => {
+        Some(Ok(is)) => {
             *accepted += 1;
-            json!({ "offset": offset.map(|offset| offset.to_string()) })
+            stored(is)
         }
         Some(Err(problem)) => failure(count_failure(api, &problem), &problem.to_string()),
         None => failure("unavailable", "the log did not answer; try again"),
     }
+}
+
+/// `durability` only where replicas were asked for.
+fn stored(accepted: Accepted) -> Value {
+    let mut body = json!({ "offset": accepted.offset.map(|offset| offset.to_string()) });
+    if let Some(replicas) = accepted.replicas {
+        body["durability"] = format!("replicated:{replicas}").into();
+    }
+    body
 }
 
 fn failure(code: &str, message: &str) -> Value {

@@ -28,6 +28,8 @@ pub enum Intent {
     Json(Place, Option<Box<str>>),
     /// The WebSocket of a polling session.
     Probe(Id),
+    /// The same for a session of another node.
+    ProbeElsewhere(Id, Place),
 }
 
 /// Where a handler leaves the intent for the connection's task.
@@ -75,6 +77,9 @@ pub fn carry_on(shard: &Rc<Shard>, intent: Intent, stream: TcpStream, early: Byt
         Intent::SocketIo(place, token) => open_socketio(shard, place, token, stream, &early),
         Intent::Json(place, token) => open_json(shard, place, token, stream, &early),
         Intent::Probe(sid) => probe(shard, sid, stream, early),
+        Intent::ProbeElsewhere(sid, place) => {
+            drop(tokio::task::spawn_local(takeover::probe_elsewhere(shard.clone(), sid, place, stream, early)));
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod node;
 pub mod orders;
 pub mod probe;
+pub mod release;
 pub mod rooms;
 pub mod select;
 pub mod shard;

@@ -126,8 +126,11 @@ impl Node {
     }
 
     /// The other nodes that are up.
-    pub fn peers(&self) -> Vec<NodeId> {
-        self.cluster.as_ref().map(|cluster| cluster.peers()).unwrap_or_default()
+    pub async fn peers(&self) -> Vec<NodeId> {
+        match &self.cluster {
+            Some(cluster) => cluster.peers_now().await,
+            None => Vec::new(),
+        }
     }
 
     /// A shard has carried out an order.

@@ -81,7 +81,7 @@ pub async fn give(node: &Arc<Node>, selector: Selector, namespace: Option<u16>, 
     let namespace = namespace.map(|index| node.namespaces[usize::from(index)].clone());
     let order = Order { id, from: node.id, selector, namespace, act };
     let (done, all_done) = oneshot::channel();
-    let nodes = node.peers().into_iter().chain([node.id]).collect();
+    let nodes = node.peers().await.into_iter().chain([node.id]).collect();
     lock(&node.orders.waiting).insert(id, Waiting { nodes, met: 0, done: Some(done) });
     let entry = Entry { orders: &node.orders, id };
     node.log.order(Arc::new(order)).await?;

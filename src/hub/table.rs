@@ -175,30 +175,16 @@ impl Hub {
 
     /// Ends one session; after a reason that allows it, it may resume within the window.
     pub fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
-        let Some(session) = self.sessions.remove(key) else { return };
-        if self.by_id.get(&session.id) == Some(&key) {
-            self.by_id.remove(&session.id);
-        }
-        if let Some(pid) = session.pid
-            && self.by_pid.get(&pid) == Some(&key)
-        {
-            self.by_pid.remove(&pid);
-        }
-        if let Some(connection) = self.connections.get_mut(session.connection) {
-            connection.sessions.retain(|other| *other != key);
-        }
+        let Some(session) = self.sessions.get(key) else { return };
         let announce = self
             .node
             .namespaces
             .get(usize::from(session.namespace))
             .is_some_and(|namespace| self.node.rules.disconnect(namespace).is_some());
         let park = session.pid.filter(|_| recoverable(reason) && self.node.recovery_on());
-        let form = park.map(|_| self.park_form(key, &session));
+        let form = park.map(|_| self.park_form(key, session));
         let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };
-        self.rooms.forget(key);
-        if let Some(pid) = session.pid {
-            self.note_record(pid);
-        }
+        let Some(session) = self.take_session(key) else { return };
         if let (Some(pid), Some(form)) = (park, form) {
             let until = now + millis(self.node.recovery.window);
             self.parked.park(pid, form, until, self.node.recovery.window_bytes);
@@ -206,6 +192,25 @@ impl Hub {
         if announce && self.ended.send(Ended { session, rooms, reason }).is_ok() {
             self.farewells += 1;
         }
+    }
+
+    /// Takes a session out of all tables.
+    pub(super) fn take_session(&mut self, key: SessionKey) -> Option<Box<Session>> {
+        let session = self.sessions.remove(key)?;
+        if self.by_id.get(&session.id) == Some(&key) {
+            self.by_id.remove(&session.id);
+        }
+        if let Some(pid) = session.pid {
+            if self.by_pid.get(&pid) == Some(&key) {
+                self.by_pid.remove(&pid);
+            }
+            self.note_record(pid);
+        }
+        if let Some(connection) = self.connections.get_mut(session.connection) {
+            connection.sessions.retain(|other| *other != key);
+        }
+        self.rooms.forget(key);
+        Some(session)
     }
 
     /// Begins to end a connection: its sessions leave their rooms at once, the peer is told why, the rest of the
@@ -256,6 +261,11 @@ impl Hub {
     /// Forgets a connection whose transport is gone; its sessions may resume.
     pub fn remove(&mut self, key: ConnectionKey, now: Millis) {
         self.close(key, CloseReason::TransportClose, now);
+        self.forget(key);
+    }
+
+    /// Takes a connection without sessions out of all tables.
+    pub(super) fn forget(&mut self, key: ConnectionKey) {
         let Some(mut connection) = self.connections.remove(key) else { return };
         self.deadlines.change(key, connection.scheduled, 0);
         self.node.metrics.connections(connection.link.transport(), connection.protocol).dec();

@@ -4,7 +4,7 @@ use crate::draft::Draft;
 use crate::event::{Batch, Epoch, Event, Offset, Placed, Position};
 use crate::id::Id;
 use crate::log::recent_ids::RecentIds;
-use crate::log::{AppendError, Appended, Beginning, EventLog, LogStatus, Pending, Sink, unix_us};
+use crate::log::{Accepted, AppendError, Appended, Beginning, EventLog, LogStatus, Pending, Sink, unix_us};
 use crate::order::Order;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -78,7 +78,7 @@ impl MemoryLog {
         let mut state = self.state();
         for draft in drafts.by_ref() {
             match state.append(draft, now_us, self.epoch, self.limits.queue_bytes) {
-                Ok(offset) => answers.push(Ok(offset)),
+                Ok(offset) => answers.push(Ok(Accepted { offset, replicas: None })),
                 Err(error) => {
                     answers.push(Err(error));
                     break;
@@ -150,7 +150,13 @@ impl MemoryLog {
 }
 
 impl State {
-    fn append(&mut self, draft: Draft, now_us: u64, epoch: Epoch, queue_bytes: usize) -> Appended {
+    fn append(
+        &mut self,
+        draft: Draft,
+        now_us: u64,
+        epoch: Epoch,
+        queue_bytes: usize,
+    ) -> Result<Option<Offset>, AppendError> {
         if let Some(id) = &draft.id
             && let Some(first) = self.ids.first(id, now_us / 1000)
         {

@@ -23,8 +23,24 @@ pub use recent_ids::ID_LIFETIME;
 /// A boxed future that may cross threads: shards append, the control thread runs the log.
 pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// One draft's fate: its offset (`None` for a volatile event), or why it was not accepted.
-pub type Appended = Result<Option<Offset>, AppendError>;
+/// One draft's fate.
+pub type Appended = Result<Accepted, AppendError>;
+
+/// What became of a draft that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Where it is in the log; `None` for a volatile event.
+    pub offset: Option<Offset>,
+    /// Replicas that have it already, where that was asked for (`redis.min_replicas`).
+    pub replicas: Option<u32>,
+}
+
+impl Accepted {
+    /// A volatile event, which is stored nowhere.
+    pub fn volatile() -> Self {
+        Self { offset: None, replicas: None }
+    }
+}
 
 /// The log beside its twins.
 pub trait EventLog: Send + Sync + 'static {
@@ -98,8 +114,15 @@ pub enum AppendError {
     Unavailable(String),
     /// The hub is behind; publishing faster would only fill memory.
     Overloaded,
-    /// Redis refused the write: out of memory, read-only replica, missing rights.
+    /// Redis refused the write: out of memory, missing rights.
     Refused(String),
+    /// It is stored, and may be delivered, but too few replicas had it in time: a failover could lose it.
+    NotReplicated {
+        /// Replicas that have it.
+        have: u32,
+        /// `redis.min_replicas`.
+        wanted: u32,
+    },
 }
 
 impl AppendError {
@@ -109,6 +132,7 @@ impl AppendError {
             Self::Unavailable(_) => "unavailable",
             Self::Overloaded => "overloaded",
             Self::Refused(_) => "log_refused",
+            Self::NotReplicated { .. } => "not_replicated",
         }
     }
 }
@@ -119,6 +143,11 @@ impl fmt::Display for AppendError {
             Self::Unavailable(why) => write!(f, "the log is not reachable: {why}; try again"),
             Self::Overloaded => f.write_str("this node is behind with delivering; try again in a second"),
             Self::Refused(why) => write!(f, "the log refused the event: {why}"),
+            Self::NotReplicated { have, wanted } => write!(
+                f,
+                "the event is stored and may be delivered, but {have} of {wanted} replicas have it \
+                 (`min_replicas`); a retry with the same `id` is safe"
+            ),
         }
     }
 }

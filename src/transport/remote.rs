@@ -2,12 +2,16 @@
 //! does not own it forwards to the node that does, and answers for what it owns.
 
 use crate::client::resume;
-use crate::cluster::{Answer, Inbox, Notice, Owner, Question};
+use crate::cluster::{Answer, AskError, Inbox, Moving, MovingSession, Notice, Owner, Question};
 use crate::hub::node::Node;
+use crate::hub::release::Released;
 use crate::hub::shard::Shard;
 use crate::id::{Id, NodeId};
+use crate::session::Session;
+use crate::session::connection::ConnectionKey;
+use crate::session::parked::Parked;
 use crate::session::polling::PollAnswer;
-use crate::transport::polling;
+use crate::transport::{polling, upgrade};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,6 +21,9 @@ use tokio::sync::oneshot;
 
 /// A forwarded GET is answered at the latest by the next ping; this is for the way.
 const WAY: Duration = Duration::from_secs(5);
+/// How often, and how many times, a connection is looked at that cannot be released as yet.
+const IDLE_LOOK: Duration = Duration::from_millis(10);
+const IDLE_LOOKS: usize = 200;
 
 /// Whether the session of this sid began on another node.
 pub fn is_elsewhere(node: &Node, sid: Id) -> bool {
@@ -33,14 +40,32 @@ pub async fn post(shard: &Shard, sid: Id, body: Option<String>) -> PollAnswer {
     ask(shard, sid, Question::Post(sid, body), WAY).await
 }
 
-async fn ask(shard: &Shard, sid: Id, question: Question, patience: Duration) -> PollAnswer {
-    let Some(cluster) = &shard.node.cluster else { return PollAnswer::Unknown };
-    match cluster.ask(sid.node(), question, patience).await {
+/// Whether a WebSocket may probe for a session of another node, and take it over.
+pub async fn may_probe(shard: &Shard, sid: Id) -> bool {
+    // Without the window nobody could tell what the session misses on its way.
+    shard.node.recovery_on() && question(shard, sid, Question::Probe(sid), WAY).await == Ok(Answer::Accepted)
+}
+
+/// Tells the owner of a session something.
+pub fn tell(shard: &Shard, sid: Id, notice: Notice) {
+    if let Some(cluster) = &shard.node.cluster {
+        cluster.tell(sid.node(), notice);
+    }
+}
+
+/// Asks the owner of a session.
+pub async fn question(shard: &Shard, sid: Id, question: Question, patience: Duration) -> Result<Answer, AskError> {
+    let cluster = shard.node.cluster.as_ref().ok_or(AskError::Offline)?;
+    cluster.ask(sid.node(), question, patience).await
+}
+
+async fn ask(shard: &Shard, sid: Id, asked: Question, patience: Duration) -> PollAnswer {
+    match question(shard, sid, asked, patience).await {
         Ok(Answer::Payload(text)) => PollAnswer::Payload(Bytes::from(text)),
         Ok(Answer::Accepted) => PollAnswer::Accepted,
         Ok(Answer::Overlap) => PollAnswer::Overlap,
         Ok(Answer::Moved) => PollAnswer::Moved,
-        Ok(Answer::Unknown | Answer::Taken(_)) => PollAnswer::Unknown,
+        Ok(Answer::Unknown | Answer::Taken(_) | Answer::Released(_)) => PollAnswer::Unknown,
         Err(problem) => {
             tracing::debug!(%sid, node = %sid.node(), %problem, "a polling request could not be forwarded");
             PollAnswer::Unknown
@@ -68,9 +93,26 @@ impl Answering {
     }
 }
 
+impl Answering {
+    fn on_polling(&self, sid: Id, act: fn(&Shard, ConnectionKey)) {
+        if let Some(shard) = self.node.shards().get(usize::from(sid.shard())) {
+            shard.run(move |shard| {
+                let key = shard.hub.borrow().by_sid(sid);
+                if let Some(key) = key {
+                    act(shard, key);
+                }
+            });
+        }
+    }
+}
+
 impl Inbox for Answering {
     fn asked(&self, from: NodeId, call: u64, question: Question) {
-        let (Question::Take(id, _) | Question::Get(id) | Question::Post(id, _)) = &question;
+        let (Question::Take(id, _)
+        | Question::Get(id)
+        | Question::Post(id, _)
+        | Question::Probe(id)
+        | Question::Release(id)) = &question;
         let shards = self.node.shards();
         // An id that names no shard is nobody's, and any shard can say so.
         let Some(shard) = shards.get(usize::from(id.shard())).or(shards.first()) else { return };
@@ -85,6 +127,11 @@ impl Inbox for Answering {
                         let answer = take_post(&shard, sid, body).await;
                         reply(&shard, from, call, answer).await;
                     }
+                    Question::Probe(sid) => {
+                        let free = upgrade::begin(&shard, sid).is_some();
+                        reply(&shard, from, call, if free { Answer::Accepted } else { Answer::Unknown }).await;
+                    }
+                    Question::Release(sid) => release(&shard, from, call, sid).await,
                 }
             });
         });
@@ -94,6 +141,8 @@ impl Inbox for Answering {
         match notice {
             Notice::Met(order, sessions) => self.node.orders.node_did(order, from, sessions),
             Notice::Hangup(call) => drop(lock(&self.gets).remove(&(from, call))),
+            Notice::Probed(sid) => self.on_polling(sid, upgrade::end_get),
+            Notice::ProbeFailed(sid) => self.on_polling(sid, upgrade::give_up),
         }
     }
 }
@@ -111,6 +160,46 @@ async fn hand_over(shard: &Rc<Shard>, to: NodeId, call: u64, pid: Id, owner: Own
     let heard = reply(shard, to, call, Answer::Taken(taken.as_ref().map(|parked| parked.to_record()))).await;
     if let Some(parked) = taken.filter(|_| !heard) {
         resume::park_again(shard, pid, parked);
+    }
+}
+
+/// Lets go of a connection whose WebSocket came to another node; its sessions stay where nobody hears the answer.
+async fn release(shard: &Rc<Shard>, to: NodeId, call: u64, sid: Id) {
+    // What the client asked for last is answered here first.
+    for _ in 0..IDLE_LOOKS {
+        let busy = {
+            let hub = shard.hub.borrow();
+            hub.by_sid(sid).is_some_and(|key| !hub.is_idle(key))
+        };
+        if !busy {
+            break;
+        }
+        tokio::time::sleep(IDLE_LOOK).await;
+    }
+    let released = shard.hub.borrow_mut().release(sid);
+    let moving = released.as_ref().map(|released| Box::new(moving(shard, released)));
+    let heard = reply(shard, to, call, Answer::Released(moving)).await;
+    for (session, parked) in released.into_iter().flat_map(|released| released.sessions).filter(|_| !heard) {
+        if let Some(pid) = session.pid {
+            resume::park_again(shard, pid, parked);
+        }
+    }
+}
+
+fn moving(shard: &Shard, released: &Released) -> Moving {
+    let session = |(session, parked): &(Box<Session>, Parked)| MovingSession {
+        pid: session.pid,
+        namespace: shard.node.namespaces[usize::from(session.namespace)].to_string(),
+        record: parked.to_record(),
+        claims: session.identity.claims.to_string(),
+        expires: session.identity.expires,
+        auth: session.auth.as_deref().map(str::to_owned),
+    };
+    Moving {
+        payload: released.payload.clone(),
+        position: released.position.to_string(),
+        token: released.token.as_deref().map(str::to_owned),
+        sessions: released.sessions.iter().map(session).collect(),
     }
 }
 

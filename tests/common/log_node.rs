@@ -29,6 +29,8 @@ pub const LIMITS: DraftLimits = DraftLimits { max_event: 2 << 20, room_name_byte
 pub struct Recorder {
     pub seen: Mutex<Seen>,
     pub change: Notify,
+    /// Whoever holds it lets nothing be delivered.
+    pub gate: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -37,6 +39,8 @@ pub struct Seen {
     pub events: Vec<Arc<Event>>,
     pub probes: Vec<Id>,
     pub caught_up: usize,
+    /// Deliveries that wait for the gate.
+    pub waiting: usize,
 }
 
 impl Recorder {
@@ -76,11 +80,23 @@ impl Sink for Recorder {
     }
 
     fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
-        self.change(|seen| {
+        let keep = |seen: &mut Seen, batch: Batch| {
             seen.events.extend(batch.events);
             seen.probes.extend(batch.probes);
-        });
-        Box::pin(std::future::ready(()))
+        };
+        // Where there is room, it has to be done at once.
+        if self.gate.try_lock().is_ok() {
+            self.change(|seen| keep(seen, batch));
+            return Box::pin(std::future::ready(()));
+        }
+        self.change(|seen| seen.waiting += 1);
+        Box::pin(async move {
+            drop(self.gate.lock().await);
+            self.change(|seen| {
+                seen.waiting -= 1;
+                keep(seen, batch);
+            });
+        })
     }
 
     fn has_room(&self) -> bool {
@@ -124,8 +140,12 @@ impl Node {
     pub fn redis_with(url: &str, prefix: &str, recovery: RecoveryConfig, timeout: Duration) -> Self {
         let config =
             RedisConfig { url: Some(Secret::new(url)), prefix: prefix.into(), timeout, ..RedisConfig::default() };
+        Self::configured(&config, &recovery)
+    }
+
+    pub fn configured(config: &RedisConfig, recovery: &RecoveryConfig) -> Self {
         let metrics = Arc::new(Metrics::new("0").unwrap());
-        Self::run(RedisLog::new(&config, &recovery, LIMITS, metrics.clone()).unwrap(), metrics)
+        Self::run(RedisLog::new(config, recovery, LIMITS, metrics.clone()).unwrap(), metrics)
     }
 
     pub async fn append_one(&self, draft: Draft) -> Appended {
@@ -133,7 +153,7 @@ impl Node {
     }
 
     pub async fn stored(&self, draft: Draft) -> Offset {
-        self.append_one(draft).await.unwrap().expect("not volatile")
+        self.append_one(draft).await.unwrap().offset.expect("not volatile")
     }
 
     pub async fn status(&self, wanted: LogStatus) {
@@ -146,10 +166,15 @@ impl Node {
 
     /// Appends until it works again.
     pub async fn append_again(&self, name: &str) -> Offset {
+        self.stored_again(draft(name)).await
+    }
+
+    /// The same with any draft that is not volatile.
+    pub async fn stored_again(&self, draft: Draft) -> Offset {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match self.append_one(draft(name)).await {
-                Ok(offset) => return offset.unwrap(),
+            match self.append_one(draft.clone()).await {
+                Ok(accepted) => return accepted.offset.unwrap(),
                 Err(error) => assert!(Instant::now() < deadline, "{error}"),
             }
         }

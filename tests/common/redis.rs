@@ -40,6 +40,19 @@ impl RedisServer {
         Self { port: free_port(), dir, args, child: None }
     }
 
+    /// Starts a Sentinel with these lines in its configuration, which it rewrites.
+    pub fn sentinel(settings: &str) -> Self {
+        let mut server = Self::stopped(&[]);
+        let settings = format!("port {}\nbind 127.0.0.1\nlogfile {}\n{settings}", server.port, server.path("log"));
+        std::fs::write(server.dir.join("sentinel.conf"), settings).expect("a configuration");
+        server.resume_from_disk();
+        server
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.join(name).to_str().expect("a path of ours").to_owned()
+    }
+
     /// More arguments for the next start.
     pub fn add_args(&mut self, args: &[&str]) {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
@@ -68,8 +81,13 @@ impl RedisServer {
     fn spawn(&self) -> Child {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "yes"]);
-        command.arg("--dir").arg(&self.dir).arg("--logfile").arg(self.dir.join("log")).args(&self.args);
+        let sentinel = self.dir.join("sentinel.conf");
+        if sentinel.exists() {
+            command.arg(sentinel).arg("--sentinel");
+        } else {
+            command.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--enable-debug-command", "yes"]);
+            command.arg("--dir").arg(&self.dir).arg("--logfile").arg(self.path("log")).args(&self.args);
+        }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().expect("redis-server is installed")
     }
@@ -140,11 +158,22 @@ impl RedisServer {
 
     /// Runs a command written as words on a plain connection.
     pub fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+        self.try_run(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+    }
+
+    /// The same where it may fail; answers within a second or so.
+    pub fn try_run<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(*word);
         }
-        command.query(&mut self.connection()).unwrap_or_else(|error| panic!("{words:?}: {error}"))
+        let mut connection = self.client().get_connection_with_timeout(Duration::from_secs(1))?;
+        command.query(&mut connection)
+    }
+
+    /// A section of `INFO`.
+    pub fn info(&self, section: &str) -> String {
+        self.run(&["INFO", section])
     }
 }
 

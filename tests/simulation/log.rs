@@ -74,7 +74,7 @@ impl Log {
             length: self.entries.len() as i64,
             added: self.counts.then_some(self.added),
             first: self.entries.first().map(|entry| entry.position),
-            has_asked: asked.map(has),
+            missing: asked.filter(|asked| !has(*asked)),
         });
         Observed { epoch_text: self.epoch.clone(), life }
     }

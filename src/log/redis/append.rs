@@ -1,134 +1,34 @@
 //! Appending: callers on any thread write commands into a bounded queue; one task sends all that waits as one
-//! pipeline at a time, which keeps the order and costs one round trip for many.
+//! request at a time, which keeps the order and costs one round trip for many.
 
-use super::connection::{Backoff, Link, LinkError, server_text};
+mod batch;
+mod queue;
+
+pub(super) use batch::Script;
+pub(super) use queue::Queue;
+
+use super::connection::{Backoff, Link, LinkError, displaced};
 use super::{RedisLog, entry, text, volatile};
 use crate::draft::Draft;
 use crate::event::{Offset, Position};
 use crate::id::Id;
-use crate::log::{AppendError, Appended, ID_LIFETIME, unix_us};
+use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME, unix_us};
 use crate::order::Order;
-use redis::{Arg, Cmd, Pipeline, Value};
-use std::collections::VecDeque;
+use batch::{Clock, once};
+use queue::Call;
+use redis::{Cmd, Pipeline, ServerError, Value};
 use std::convert::Infallible;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-/// Bytes and commands that may wait; over it appends are answered [`AppendError::Overloaded`].
-const QUEUE_BYTES: usize = 64 << 20;
-const QUEUE_COMMANDS: usize = 200_000;
-/// A pipeline takes no further call once it has this much.
-const PIPELINE_BYTES: usize = 1 << 20;
-const PIPELINE_COMMANDS: usize = 1000;
-/// How often an idle connection is asked whether it still lives.
-const PING_EVERY: Duration = Duration::from_secs(1);
+/// How often the connection is asked whether it still leads to the right place.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// The last part of `redis.timeout` is for the answer: what Redis gets to only then, it leaves.
+const FOR_ANSWER: u32 = 10;
+/// The part of `redis.timeout` that replicas have; requests that wait meanwhile have the rest.
+const FOR_REPLICAS: u32 = 3;
 /// What a command costs besides its drafts' texts.
 const COMMAND_OVERHEAD: usize = 400;
-
-/// Appends once per idempotency id: KEYS stream, id key; ARGV id lifetime in ms, then all after the stream of `XADD`.
-const ADD_ONCE: &str = "local first = redis.call('GET', KEYS[2])
-if first then return first end
-local id = redis.call('XADD', KEYS[1], unpack(ARGV, 2))
-redis.call('SET', KEYS[2], id, 'PX', ARGV[1])
-return id";
-
-/// The same for a volatile event: KEYS id key; ARGV id lifetime in ms, channel, message.
-const PUBLISH_ONCE: &str = "if redis.call('SET', KEYS[1], '-', 'NX', 'PX', ARGV[1]) then
-redis.call('PUBLISH', ARGV[2], ARGV[3]) end
-return 0";
-
-/// The calls that wait to be sent.
-#[derive(Default)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
-    wake: Notify,
-}
-
-#[derive(Default)]
-struct Waiting {
-    calls: VecDeque<Call>,
-    bytes: usize,
-    commands: usize,
-}
-
-/// One call of `append` or `probe`.
-struct Call {
-    commands: Vec<Cmd>,
-    bytes: usize,
-    deadline: Instant,
-    answer: oneshot::Sender<Vec<Appended>>,
-}
-
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts a call in; `None` where there is no room for it.
-    fn push(&self, commands: Vec<Cmd>, bytes: usize, deadline: Instant) -> Option<oneshot::Receiver<Vec<Appended>>> {
-        let (answer, answered) = oneshot::channel();
-        let mut waiting = self.lock();
-        if !waiting.has_room(bytes, commands.len()) {
-            waiting.drop_expired();
-            if !waiting.has_room(bytes, commands.len()) {
-                return None;
-            }
-        }
-        waiting.bytes += bytes;
-        waiting.commands += commands.len();
-        waiting.calls.push_back(Call { commands, bytes, deadline, answer });
-        drop(waiting);
-        self.wake.notify_one();
-        Some(answered)
-    }
-
-    /// The next calls for one pipeline, without those whose time is over: nobody waits for them any more, and
-    /// what was answered "unavailable" must not be stored later.
-    async fn next(&self) -> Vec<Call> {
-        loop {
-            let calls = self.lock().take();
-            if !calls.is_empty() {
-                return calls;
-            }
-            self.wake.notified().await;
-        }
-    }
-}
-
-impl Waiting {
-    fn has_room(&self, bytes: usize, commands: usize) -> bool {
-        self.calls.is_empty() || (self.bytes + bytes <= QUEUE_BYTES && self.commands + commands <= QUEUE_COMMANDS)
-    }
-
-    fn pop(&mut self) -> Option<Call> {
-        let call = self.calls.pop_front()?;
-        self.bytes -= call.bytes;
-        self.commands -= call.commands.len();
-        Some(call)
-    }
-
-    /// All calls have the same timeout, so the oldest expire first.
-    fn drop_expired(&mut self) {
-        let now = Instant::now();
-        while self.calls.front().is_some_and(|call| call.deadline <= now) {
-            self.pop();
-        }
-    }
-
-    fn take(&mut self) -> Vec<Call> {
-        self.drop_expired();
-        let (mut calls, mut bytes, mut commands) = (Vec::new(), 0, 0);
-        while bytes < PIPELINE_BYTES && commands < PIPELINE_COMMANDS {
-            let Some(call) = self.pop() else { break };
-            bytes += call.bytes;
-            commands += call.commands.len();
-            calls.push(call);
-        }
-        calls
-    }
-}
 
 /// Queues drafts and waits for their answers, at most `redis.timeout`.
 pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> {
@@ -184,30 +84,17 @@ fn draft_bytes(draft: &Draft) -> usize {
 }
 
 fn command(log: &RedisLog, draft: &Draft, accepted_us: u64) -> Cmd {
-    let lifetime = ID_LIFETIME.as_millis() as u64;
-    let mut command;
-    match (&draft.id, draft.volatile) {
-        (None, false) => {
-            command = redis::cmd("XADD");
-            command.arg(&log.keys.events);
-        }
-        (Some(id), false) => {
-            command = redis::cmd("EVALSHA");
-            command.arg(&log.scripts.add_once.sha).arg(2).arg(&log.keys.events).arg(log.keys.id(id)).arg(lifetime);
-        }
-        (id, true) => {
-            let message = volatile::encode(draft, accepted_us);
-            let Some(id) = id else {
-                command = redis::cmd("PUBLISH");
-                command.arg(&log.keys.volatile).arg(message);
-                return command;
-            };
-            command = redis::cmd("EVALSHA");
-            command.arg(&log.scripts.publish_once.sha).arg(1).arg(log.keys.id(id));
-            command.arg(lifetime).arg(&log.keys.volatile).arg(message);
-            return command;
-        }
+    let start = |name| match &draft.id {
+        Some(id) => once(&log.keys.id(id), ID_LIFETIME, name),
+        None => redis::cmd(name),
+    };
+    if draft.volatile {
+        let mut command = start("PUBLISH");
+        command.arg(&log.keys.volatile).arg(volatile::encode(draft, accepted_us));
+        return command;
     }
+    let mut command = start("XADD");
+    command.arg(&log.keys.events);
     trim(log, &mut command);
     entry::encode(draft, accepted_us, &mut command);
     command
@@ -222,47 +109,13 @@ fn trim(log: &RedisLog, command: &mut Cmd) {
     command.arg("*");
 }
 
-/// A script and the name under which Redis keeps it.
-pub(super) struct Script {
-    text: &'static str,
-    sha: String,
-}
-
-/// The scripts of appends.
-pub(super) struct Scripts {
-    add_once: Script,
-    publish_once: Script,
-}
-
-impl Default for Scripts {
-    fn default() -> Self {
-        let script = |text| Script { text, sha: redis::Script::new(text).get_hash().to_owned() };
-        Self { add_once: script(ADD_ONCE), publish_once: script(PUBLISH_ONCE) }
-    }
-}
-
-impl Scripts {
-    /// The `EVAL` in place of an `EVALSHA` that Redis does not know.
-    fn in_full(&self, command: &Cmd) -> Cmd {
-        let mut full = redis::cmd("EVAL");
-        for arg in command.args_iter().skip(1) {
-            if let Arg::Simple(bytes) = arg {
-                match [&self.add_once, &self.publish_once].into_iter().find(|script| script.sha.as_bytes() == bytes) {
-                    Some(script) => full.arg(script.text),
-                    None => full.arg(bytes),
-                };
-            }
-        }
-        full
-    }
-}
-
 /// Sends what waits until dropped; reconnects by itself.
 pub(super) async fn run(log: &RedisLog) {
     let mut backoff = Backoff::default();
     loop {
         let Err(error) = connected(log, &mut backoff).await;
         log.note_appender(false);
+        log.acknowledged.disconnected();
         backoff.report("appending", &log.connector, &error);
         backoff.wait().await;
     }
@@ -270,86 +123,107 @@ pub(super) async fn run(log: &RedisLog) {
 
 async fn connected(log: &RedisLog, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
     let mut link = Link::open(&log.connector, log.timeout).await?;
-    let ping = redis::cmd("PING");
-    link.call(&ping).await?;
     backoff.reset();
     log.note_appender(true);
     log.epoch_known().await;
     loop {
-        match tokio::time::timeout(PING_EVERY, log.queue.next()).await {
-            Ok(calls) => send(log, &mut link, calls).await?,
-            Err(_) => drop(link.call(&ping).await?),
+        let checked_again = Instant::now() + CHECK_EVERY;
+        link.check().await?;
+        let mut clock = Clock::read(&mut link).await?;
+        while let Ok(calls) = tokio::time::timeout_at(checked_again, log.queue.next()).await {
+            send(log, &mut link, &mut clock, calls).await?;
         }
     }
 }
 
-/// Sends the calls as one pipeline and answers each.
-async fn send(log: &RedisLog, link: &mut Link, mut calls: Vec<Call>) -> Result<(), LinkError> {
-    let mut pipeline = Pipeline::with_capacity(calls.iter().map(|call| call.commands.len()).sum());
-    let counts: Vec<usize> = calls.iter().map(|call| call.commands.len()).collect();
-    for command in calls.iter_mut().flat_map(|call| call.commands.drain(..)) {
-        pipeline.add_command(command);
-    }
-    let answers = match exchange(log, link, &pipeline).await {
-        Ok(answers) => answers,
+/// Sends the calls as one request and answers each.
+async fn send(log: &RedisLog, link: &mut Link, clock: &mut Clock, calls: Vec<Call>) -> Result<(), LinkError> {
+    let answer = match exchange(log, link, clock, &calls).await {
+        Ok(answer) => answer,
         Err(error) => {
-            for (call, count) in calls.into_iter().zip(counts) {
-                let _ = call.answer.send(vec![Err(unavailable(&error)); count]);
+            for call in calls {
+                let _ = call.answer.send(vec![Err(unavailable(&error)); call.commands.len()]);
             }
             return Err(error);
         }
     };
-    let mut answers = answers.into_iter().map(|answer| read_answer(log, answer));
-    for (call, count) in calls.into_iter().zip(counts) {
+    let displaced = displaced(&answer.entries);
+    let mut answers = answer.entries.into_iter().map(|entry| read_answer(log, entry, answer.replicas));
+    for call in calls {
         // Nobody may be waiting any more.
-        let _ = call.answer.send(answers.by_ref().take(count).collect());
+        let _ = call.answer.send(answers.by_ref().take(call.commands.len()).collect());
     }
-    Ok(())
+    displaced.map_or(Ok(()), Err)
 }
 
-/// One answer a command; scripts that Redis does not have (any more) are sent again in full.
-async fn exchange(log: &RedisLog, link: &mut Link, pipeline: &Pipeline) -> Result<Vec<Value>, LinkError> {
-    let mut answers = link.pipeline(pipeline).await?;
-    if answers.len() != pipeline.len() {
-        return Err(LinkError::Unexpected("a pipeline"));
-    }
-    let unknown = |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT");
-    if answers.iter().any(unknown) {
-        let mut again = Pipeline::new();
-        for (command, _) in pipeline.cmd_iter().zip(&answers).filter(|(_, answer)| unknown(answer)) {
-            again.add_command(log.scripts.in_full(command));
-        }
-        let mut second = link.pipeline(&again).await?.into_iter();
-        for answer in answers.iter_mut().filter(|answer| unknown(answer)) {
-            *answer = second.next().ok_or(LinkError::Unexpected("a pipeline"))?;
-        }
-    }
-    Ok(answers)
+/// What a request brought.
+struct Answer {
+    /// One a command.
+    entries: Vec<Value>,
+    /// Replicas that have all of it; `None` where they are not waited for.
+    replicas: Option<u32>,
 }
 
-/// `XADD` and its script answer with an id, publishing with a number.
-fn read_answer(log: &RedisLog, answer: Value) -> Appended {
+/// Sends the request; in full where Redis does not have the script (any more).
+async fn exchange(log: &RedisLog, link: &mut Link, clock: &mut Clock, calls: &[Call]) -> Result<Answer, LinkError> {
+    let mut answers = Vec::new();
+    for known in [true, false] {
+        let mut pipeline = Pipeline::new();
+        pipeline.add_command(log.script.request(known, &log.keys.events, calls, clock, log.timeout / FOR_ANSWER));
+        if log.min_replicas > 0 {
+            let patience = (log.timeout / FOR_REPLICAS).as_millis().max(1) as u64;
+            pipeline.cmd("WAIT").arg(log.min_replicas).arg(patience);
+        }
+        answers = link.pipeline_each(&pipeline).await?;
+        if !matches!(answers.first(), Some(Value::ServerError(error)) if error.code() == "NOSCRIPT") {
+            break;
+        }
+    }
+    let replicas = (answers.len() > 1).then(|| answers.pop()).flatten().map(|answer| match answer {
+        Value::Int(replicas) => u32::try_from(replicas).unwrap_or(0),
+        _ => 0,
+    });
+    let count = calls.iter().map(|call| call.commands.len()).sum();
+    let entries = match answers.pop() {
+        Some(Value::Array(mut answers)) if answers.len() == count + 1 => {
+            let time = text(&answers[0]).and_then(|time| time.parse().ok());
+            *clock = Clock::at(time.ok_or(LinkError::Unexpected("the time"))?);
+            answers.split_off(1)
+        }
+        Some(refused @ Value::ServerError(_)) => vec![refused; count],
+        _ => return Err(LinkError::Unexpected("a script's answers")),
+    };
+    Ok(Answer { entries, replicas })
+}
+
+/// `XADD` answers with an id, publishing with a number; nothing is the answer to what came too late.
+fn read_answer(log: &RedisLog, answer: Value, replicas: Option<u32>) -> Appended {
     match &answer {
-        Value::Int(_) => Ok(None),
-        Value::ServerError(error) => Err(refusal(error.code(), server_text(error))),
+        Value::Int(_) => Ok(Accepted::volatile()),
+        Value::ServerError(error) => Err(refusal(error)),
+        Value::Nil => Err(unavailable(&LinkError::Timeout(log.timeout))),
         value => match text(value) {
             // The id was first used by a volatile event.
-            Some("-") => Ok(None),
+            Some("-") => Ok(Accepted::volatile()),
             id => {
                 let position = id.and_then(Position::parse);
                 let position = position.ok_or_else(|| unavailable(&LinkError::Unexpected("XADD")))?;
                 log.note_newest(position.ms);
-                Ok(log.epoch().map(|epoch| Offset { epoch, position }))
+                if let Some(have) = replicas.filter(|have| *have < log.min_replicas) {
+                    return Err(AppendError::NotReplicated { have, wanted: log.min_replicas });
+                }
+                log.acknowledged.note(position);
+                Ok(Accepted { offset: log.epoch().map(|epoch| Offset { epoch, position }), replicas })
             }
         },
     }
 }
 
-/// Error answers of a Redis that is on its way up, or about to hand over, pass by themselves.
-fn refusal(code: &str, text: String) -> AppendError {
-    match code {
-        "LOADING" | "MASTERDOWN" | "CLUSTERDOWN" | "TRYAGAIN" | "BUSY" => AppendError::Unavailable(text),
-        _ => AppendError::Refused(text),
+/// What another place or another moment would take is not refused.
+fn refusal(error: &ServerError) -> AppendError {
+    match LinkError::from(error.clone()) {
+        LinkError::Server(text) if !matches!(error.code(), "BUSY" | "NOREPLICAS") => AppendError::Refused(text),
+        passing => unavailable(&passing),
     }
 }
 
@@ -357,44 +231,17 @@ fn refusal(code: &str, text: String) -> AppendError {
 mod tests {
     use super::*;
 
-    fn call(queue: &Queue, commands: usize, bytes: usize, deadline: Instant) -> bool {
-        queue.push(vec![redis::cmd("PING"); commands], bytes, deadline).is_some()
-    }
-
-    #[test]
-    fn the_queue_is_bounded_and_forgets_the_expired() {
-        let queue = Queue::default();
-        let (past, future) = (Instant::now(), Instant::now() + Duration::from_secs(60));
-        assert!(call(&queue, 1, QUEUE_BYTES * 2, past), "one always fits");
-        assert!(call(&queue, 1, QUEUE_BYTES - 1, future), "in place of the expired one");
-        assert!(!call(&queue, 1, 2, future));
-        assert!(call(&queue, 1, 1, future));
-        assert_eq!(queue.lock().take().len(), 1, "a pipeline ends with the call that fills it");
-        assert_eq!(queue.lock().take().len(), 1);
-        assert!(call(&queue, 1, 1, past));
-        assert!(queue.lock().take().is_empty());
-        let left = queue.lock();
-        assert_eq!((left.bytes, left.commands), (0, 0));
-        drop(left);
-        assert!(call(&queue, QUEUE_COMMANDS, 0, future));
-        assert!(!call(&queue, 1, 0, future));
-    }
-
-    #[test]
-    fn unknown_scripts_are_sent_in_full() {
-        let scripts = Scripts::default();
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(&scripts.add_once.sha).arg(2).arg("k");
-        let full = scripts.in_full(&command);
-        assert_eq!(full.args_iter().len(), 4);
-        assert_eq!(full.args_iter().nth(1), Some(Arg::Simple(ADD_ONCE.as_bytes())));
-    }
-
     #[test]
     fn passing_troubles_are_told_from_refusals() {
-        assert!(matches!(refusal("LOADING", String::new()), AppendError::Unavailable(_)));
-        for code in ["OOM", "READONLY", "NOPERM", "WRONGTYPE", "MISCONF", "ERR"] {
-            assert!(matches!(refusal(code, String::new()), AppendError::Refused(_)));
+        let refusal = |code: &str| match redis::parse_redis_value(format!("-{code} text\r\n").as_bytes()).unwrap() {
+            Value::ServerError(error) => refusal(&error),
+            other => panic!("{other:?}"),
+        };
+        for code in ["LOADING", "READONLY", "MOVED", "BUSY", "NOREPLICAS"] {
+            assert!(matches!(refusal(code), AppendError::Unavailable(_)), "{code}");
+        }
+        for code in ["OOM", "NOPERM", "WRONGTYPE", "MISCONF", "ERR"] {
+            assert!(matches!(refusal(code), AppendError::Refused(_)), "{code}");
         }
     }
 }

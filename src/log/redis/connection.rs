@@ -1,124 +1,129 @@
-//! Where Redis is, and connections to it that each serve one job (DESIGN 10).
+//! Connections to whoever holds the data, each for one job (DESIGN 10), and where to find it.
 //!
 //! The `redis` crate's own response timeout (500 ms) would break `XREAD BLOCK` and is off; every call here has its own.
 
+mod backoff;
+mod locate;
+mod url;
+
+pub(crate) use backoff::Backoff;
+pub(crate) use url::RedisUrl;
+pub use url::RedisUrlError;
+
+use super::text;
+use crate::log::config::RedisConfig;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, Pipeline,
-    ProtocolVersion, PushInfo, RedisError, ServerError, Value,
-};
+use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisError, ServerError, Value};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
+use url::{Address, Place};
 
-/// A peer that is gone without a word is noticed after this; calls in flight have shorter timeouts of their own.
-const KEEPALIVE: Duration = Duration::from_secs(10);
-/// Reconnections are at most this far apart.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-const FIRST_BACKOFF: Duration = Duration::from_millis(50);
+/// What Sentinels said counts for so long.
+const SENTINELS_ASKED_EVERY: Duration = Duration::from_secs(1);
 
-/// Why a `redis.url` cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RedisUrlError {
-    /// No URL was given.
-    Missing,
-    /// Not a Redis URL; the parser's own words, which never hold the password.
-    Invalid(String),
-    /// A scheme that is not served.
-    Scheme(String),
-    /// TLS without checking the certificate.
-    Insecure,
-}
+/// Error answers that say: not here, or not now. Another connection, placed anew, may serve.
+const DISPLACED: [&str; 8] =
+    ["MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED"];
 
-impl RedisUrlError {
-    /// A stable name.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Missing => "redis_url_missing",
-            Self::Invalid(_) => "redis_url_invalid",
-            Self::Scheme(_) => "redis_url_scheme",
-            Self::Insecure => "redis_url_insecure",
-        }
-    }
-}
-
-impl fmt::Display for RedisUrlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("`redis.url` is not set"),
-            Self::Invalid(why) => {
-                write!(f, "`redis.url` is not a Redis URL ({why}); write redis://user:password@host:6379/0")
-            }
-            Self::Scheme(scheme) => write!(f, "`redis.url`: scheme \"{scheme}\" is not served; use redis or rediss"),
-            Self::Insecure => f.write_str(
-                "`redis.url`: #insecure is not served; let SSL_CERT_FILE name the CA that signed the server",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for RedisUrlError {}
-
-/// Knows where Redis is. One Redis server for now; this is the place that will ask Sentinel or a Cluster.
-#[derive(Debug)]
+/// Finds the Redis that holds a key, each time anew: the one server, the master that Sentinels name, or the owner of
+/// the key's slot in a Cluster.
+#[derive(Clone, Debug)]
 pub(crate) struct Connector {
-    info: ConnectionInfo,
+    url: Arc<RedisUrl>,
+    key: Arc<str>,
+    slot: u16,
+    known: Arc<locate::Known>,
 }
 
 impl Connector {
-    /// Reads a `redis://` or `rediss://` URL.
-    pub fn new(url: &str) -> Result<Self, RedisUrlError> {
-        let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-        if !matches!(scheme, "redis" | "rediss") {
-            let plain = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-            return Err(match plain && !scheme.is_empty() {
-                true => RedisUrlError::Scheme(scheme.into()),
-                false => RedisUrlError::Invalid("no scheme".into()),
-            });
-        }
-        let invalid = |error: RedisError| RedisUrlError::Invalid(error.to_string());
-        let info = url.into_connection_info().map_err(invalid)?;
-        if let ConnectionAddr::TcpTls { insecure, .. } = info.addr() {
-            if *insecure {
-                return Err(RedisUrlError::Insecure);
-            }
-            // Without a default provider rustls panics; another part of the process may have set one already.
-            let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        }
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
-        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(KEEPALIVE);
-        Ok(Self { info: info.set_tcp_settings(tcp) })
+    /// To whoever holds the stream, and with it all keys that have its tag.
+    ///
+    /// # Errors
+    /// When there is no URL or it cannot be used.
+    pub fn new(config: &RedisConfig) -> Result<Self, RedisUrlError> {
+        let url = RedisUrl::parse(config.url.as_ref().ok_or(RedisUrlError::Missing)?.reveal())?;
+        let key = super::Keys::new(&config.prefix).events;
+        Ok(Self { url: Arc::new(url), slot: locate::slot(&key), key: key.into(), known: Arc::default() })
     }
 
-    /// Host and port, without credentials.
+    /// To whoever holds another key; `None` where that is the same server anyway.
+    pub fn elsewhere(&self, key: &str) -> Option<Self> {
+        let slot = locate::slot(key);
+        (self.is_cluster() && slot != self.slot).then(|| Self { slot, key: key.into(), ..self.clone() })
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.url.place, Place::Cluster { .. })
+    }
+
+    /// Who is asked, without credentials.
     pub fn address(&self) -> String {
-        self.info.addr().to_string()
+        self.url.names()
     }
 
     async fn connect(
         &self,
         protocol: ProtocolVersion,
-        config: AsyncConnectionConfig,
+        config: &AsyncConnectionConfig,
+        timeout: Duration,
+    ) -> Result<(MultiplexedConnection, Address), LinkError> {
+        let mut problem = LinkError::Lost("no address".into());
+        for address in locate::locate(&self.known, &self.url, self.slot, timeout).await? {
+            match self.dial(&address, protocol, config, timeout).await {
+                Ok(connection) => return Ok((connection, address)),
+                Err(error) => problem = error.at(&address),
+            }
+        }
+        Err(problem)
+    }
+
+    async fn dial(
+        &self,
+        address: &Address,
+        protocol: ProtocolVersion,
+        config: &AsyncConnectionConfig,
         timeout: Duration,
     ) -> Result<MultiplexedConnection, LinkError> {
-        let redis = self.info.redis_settings().clone().set_protocol(protocol);
-        let client = Client::open(self.info.clone().set_redis_settings(redis)).map_err(LinkError::from)?;
-        let config = config.set_response_timeout(None).set_connection_timeout(None);
-        within(timeout, client.get_multiplexed_async_connection_with_config(&config)).await
+        let info = self.url.data_at(address);
+        let settings = info.redis_settings().clone().set_protocol(protocol);
+        let client = Client::open(info.set_redis_settings(settings)).map_err(LinkError::from)?;
+        let config = config.clone().set_response_timeout(None).set_connection_timeout(None);
+        let mut connection = within(timeout, client.get_multiplexed_async_connection_with_config(&config)).await?;
+        check_role(&mut connection, timeout).await?;
+        Ok(connection)
+    }
+
+    /// Whether Sentinels name another master than this by now.
+    fn has_left(&self, address: &Address, timeout: Duration) -> bool {
+        matches!(self.url.place, Place::Sentinel { .. })
+            && self.known.named(&self.url, SENTINELS_ASKED_EVERY, timeout).is_some_and(|named| named != *address)
+    }
+}
+
+/// Asks whether it is a master; a user without the right to ask is believed.
+async fn check_role(connection: &mut MultiplexedConnection, timeout: Duration) -> Result<(), LinkError> {
+    let answer = within(timeout, connection.req_packed_command(&redis::cmd("ROLE"))).await?;
+    match answer.extract_error().map_err(LinkError::from) {
+        Ok(Value::Array(role)) if role.first().and_then(text) == Some("master") => Ok(()),
+        Ok(_) => Err(LinkError::Displaced("it is a replica, which takes no events; the master is needed".into())),
+        Err(LinkError::Server(_)) => Ok(()),
+        Err(error) => Err(error),
     }
 }
 
 /// One connection for one job; ends when dropped.
 pub(crate) struct Link {
     connection: MultiplexedConnection,
+    connector: Connector,
+    address: Address,
     timeout: Duration,
 }
 
 impl Link {
-    /// Connects and authenticates within the timeout, which each later call keeps too.
+    /// Finds the place, connects and authenticates, each step within the timeout, which each later call keeps too.
     pub async fn open(connector: &Connector, timeout: Duration) -> Result<Self, LinkError> {
-        let config = AsyncConnectionConfig::new();
-        Ok(Self { connection: connector.connect(ProtocolVersion::RESP2, config, timeout).await?, timeout })
+        Self::connect(connector, ProtocolVersion::RESP2, &AsyncConnectionConfig::new(), timeout).await
     }
 
     /// A connection for subscriptions; RESP3, where messages and answers can share a connection.
@@ -128,7 +133,36 @@ impl Link {
         on_push: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
     ) -> Result<Self, LinkError> {
         let config = AsyncConnectionConfig::new().set_push_sender(on_push);
-        Ok(Self { connection: connector.connect(ProtocolVersion::RESP3, config, timeout).await?, timeout })
+        Self::connect(connector, ProtocolVersion::RESP3, &config, timeout).await
+    }
+
+    async fn connect(
+        connector: &Connector,
+        protocol: ProtocolVersion,
+        config: &AsyncConnectionConfig,
+        timeout: Duration,
+    ) -> Result<Self, LinkError> {
+        let (connection, address) = connector.connect(protocol, config, timeout).await?;
+        Ok(Self { connection, connector: connector.clone(), address, timeout })
+    }
+
+    /// The server at the other end: host and port.
+    pub fn peer(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Asks whether the peer lives and still is the one to talk to. To be called about once a second: nothing else
+    /// shows an idle connection that its master was replaced.
+    pub async fn check(&mut self) -> Result<(), LinkError> {
+        if self.connector.has_left(&self.address, self.timeout) {
+            return Err(LinkError::Displaced(format!("Sentinels name another master than {}", self.address)));
+        }
+        check_role(&mut self.connection, self.timeout).await?;
+        if self.connector.is_cluster() {
+            // The slot may have moved, and its former owner be in good health.
+            self.call(redis::cmd("EXISTS").arg(&*self.connector.key)).await?;
+        }
+        Ok(())
     }
 
     /// Sends one command; an error answer is an error.
@@ -142,15 +176,38 @@ impl Link {
         value.extract_error().map_err(LinkError::from)
     }
 
-    /// Sends several commands at once; one answer each, error answers among them as [`Value::ServerError`].
+    /// Sends several commands at once; one answer each, error answers among them as [`Value::ServerError`]. An answer
+    /// that says "not here" is an error of the whole.
     pub async fn pipeline(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, LinkError> {
-        within(self.timeout, self.connection.req_packed_commands(pipeline, 0, pipeline.len())).await
+        let answers = self.pipeline_each(pipeline).await?;
+        displaced(&answers).map_or(Ok(answers), Err)
+    }
+
+    /// Like [`Link::pipeline`], but leaves it to the caller to ask [`displaced`].
+    pub async fn pipeline_each(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, LinkError> {
+        let answers = within(self.timeout, self.connection.req_packed_commands(pipeline, 0, pipeline.len())).await?;
+        match answers.len() == pipeline.len() {
+            true => Ok(answers),
+            false => Err(LinkError::Unexpected("a pipeline")),
+        }
     }
 
     /// Subscribes to a channel.
     pub async fn subscribe(&mut self, channel: &str) -> Result<(), LinkError> {
         within(self.timeout, self.connection.subscribe(channel)).await
     }
+}
+
+/// The first answer that says "not here" or "not now", inside arrays too: the connection is of no use any more.
+pub(crate) fn displaced(answers: &[Value]) -> Option<LinkError> {
+    answers.iter().find_map(|answer| match answer {
+        Value::ServerError(error) => match LinkError::from(error.clone()) {
+            error @ LinkError::Displaced(_) => Some(error),
+            _ => None,
+        },
+        Value::Array(items) => displaced(items),
+        _ => None,
+    })
 }
 
 async fn within<T>(timeout: Duration, call: impl Future<Output = Result<T, RedisError>>) -> Result<T, LinkError> {
@@ -167,26 +224,44 @@ pub(crate) enum LinkError {
     Timeout(Duration),
     /// Redis answered with an error.
     Server(String),
+    /// The data is not here (any more), or not now: the connection is to be made anew.
+    Displaced(String),
     /// The connection could not be made, or is lost.
     Lost(String),
     /// An answer of another shape than the command has.
     Unexpected(&'static str),
 }
 
+impl LinkError {
+    /// Says of whom it is told.
+    fn at(self, address: &Address) -> Self {
+        match self {
+            Self::Lost(why) => Self::Lost(format!("{address}: {why}")),
+            Self::Displaced(why) => Self::Displaced(format!("{address}: {why}")),
+            other => other,
+        }
+    }
+}
+
 impl From<RedisError> for LinkError {
     fn from(error: RedisError) -> Self {
         match ServerError::try_from(error) {
-            Ok(answer) => Self::Server(server_text(&answer)),
+            Ok(answer) => answer.into(),
             Err(error) => Self::Lost(error.to_string()),
         }
     }
 }
 
-/// An error answer as Redis wrote it.
-pub(super) fn server_text(error: &ServerError) -> String {
-    match error.details() {
-        Some(details) => format!("{} {details}", error.code()),
-        None => error.code().to_owned(),
+impl From<ServerError> for LinkError {
+    fn from(error: ServerError) -> Self {
+        let text = match error.details() {
+            Some(details) => format!("{} {details}", error.code()),
+            None => error.code().to_owned(),
+        };
+        match DISPLACED.contains(&error.code()) {
+            true => Self::Displaced(text),
+            false => Self::Server(text),
+        }
     }
 }
 
@@ -195,69 +270,44 @@ impl fmt::Display for LinkError {
         match self {
             Self::Timeout(after) => write!(f, "Redis did not answer within {after:?}"),
             Self::Server(text) => write!(f, "Redis answered: {text}"),
+            Self::Displaced(why) => write!(f, "the data is not here, or not now: {why}"),
             Self::Lost(why) => write!(f, "no connection to Redis: {why}"),
             Self::Unexpected(what) => write!(f, "Redis answered {what} in an unknown form"),
         }
     }
 }
 
-/// Pauses between attempts to connect: doubling, with jitter so that nodes do not come all at once.
-pub(crate) struct Backoff {
-    next: Duration,
-    reported: String,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self { next: FIRST_BACKOFF, reported: String::new() }
-    }
-}
-
-impl Backoff {
-    /// After a success.
-    pub fn reset(&mut self) {
-        *self = Self::default();
-    }
-
-    /// Logs why something is interrupted, once for each reason in a row.
-    pub fn report(&mut self, what: &str, connector: &Connector, error: &LinkError) {
-        let error = error.to_string();
-        if error != self.reported {
-            tracing::warn!(error, redis = connector.address(), "{what} is interrupted; trying again");
-            self.reported = error;
-        }
-    }
-
-    /// Waits before the next attempt.
-    pub async fn wait(&mut self) {
-        let pause = self.next.mul_f64(rand::random_range(0.5..1.0));
-        self.next = (self.next * 2).min(LONGEST_BACKOFF);
-        tokio::time::sleep(pause).await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
+
+    fn connector(url: &str) -> Connector {
+        let config = RedisConfig { url: Some(Secret::new(url)), ..RedisConfig::default() };
+        Connector::new(&config).unwrap()
+    }
 
     #[test]
-    fn urls_are_checked_without_showing_the_password() {
-        let connector = Connector::new("redis://user:p%40ss@example.com:7000/3").unwrap();
-        assert_eq!(connector.address(), "example.com:7000");
-        assert_eq!(connector.info.redis_settings().password(), Some("p@ss"));
-        assert!(Connector::new("rediss://:secret@example.com").is_ok());
-        for (code, url) in [
-            ("redis_url_scheme", "http://:secret@example.com"),
-            ("redis_url_scheme", "unix:///tmp/x"),
-            ("redis_url_invalid", "secret"),
-            ("redis_url_invalid", "secret@x://y"),
-            ("redis_url_invalid", "redis://:secret@example.com/x"),
-            ("redis_url_invalid", "redis://:secret@example.com:99999"),
-            ("redis_url_insecure", "rediss://:secret@example.com/#insecure"),
-        ] {
-            let error = Connector::new(url).unwrap_err();
-            assert_eq!(error.code(), code, "{url}");
-            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+    fn only_in_a_cluster_other_keys_are_elsewhere() {
+        assert!(connector("redis://h").elsewhere("roomcast:dead").is_none());
+        let cluster = connector("redis+cluster://h");
+        assert!(cluster.elsewhere("roomcast:dead").is_some());
+        assert!(cluster.elsewhere("roomcast:{roomcast:events}:epoch").is_none());
+        assert_eq!(Connector::new(&RedisConfig::default()).unwrap_err(), RedisUrlError::Missing);
+    }
+
+    #[test]
+    fn answers_that_displace_are_found_in_scripts_too() {
+        let error = |text: &str| match redis::parse_redis_value(text.as_bytes()).unwrap() {
+            error @ Value::ServerError(_) => error,
+            other => panic!("{other:?}"),
+        };
+        let refused = error("-OOM command not allowed\r\n");
+        assert!(displaced(&[Value::Okay, Value::Array(vec![refused.clone()])]).is_none());
+        for code in DISPLACED {
+            let answer = error(&format!("-{code} 3999 127.0.0.1:6381\r\n"));
+            let found = displaced(&[Value::Okay, Value::Array(vec![refused.clone(), answer])]);
+            assert!(matches!(found, Some(LinkError::Displaced(text)) if text.starts_with(code)), "{code}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Malformed entries: skipped, counted, logged with their id, and copied to `{prefix}:dead`, once over the cluster.
 
 use super::RedisLog;
-use super::connection::{Link, LinkError};
+use super::connection::{Connector, Link, LinkError};
 use super::entry::RawEntry;
 use crate::close::DropReason;
 use crate::draft::{DraftError, Source};
@@ -48,7 +48,7 @@ pub(super) async fn bury(log: &RedisLog, link: &mut Link, malformed: Vec<Malform
     }
     let mut claims = Pipeline::new();
     for entry in &malformed {
-        let claim = format!("{}:{}", log.keys.dead, entry.raw.position);
+        let claim = log.keys.claim(entry.raw.position);
         let lifetime = (log.recovery.window + CLAIM_SLACK).as_millis() as u64;
         claims.cmd("SET").arg(claim).arg("1").arg("NX").arg("PX").arg(lifetime);
     }
@@ -68,11 +68,25 @@ pub(super) async fn bury(log: &RedisLog, link: &mut Link, malformed: Vec<Malform
             copy.arg(name).arg(value);
         }
     }
-    let refused = link.pipeline(&copies).await?.into_iter().find_map(|answer| answer.extract_error().err());
-    if let Some(error) = refused {
-        tracing::warn!(%error, key = log.keys.dead, "malformed entries could not be copied");
+    match log.connector.elsewhere(&log.keys.dead) {
+        None => note_refusal(log, link.pipeline(&copies).await?),
+        // In a Cluster the copies live with another node, whose troubles do not stop the tail.
+        Some(connector) => match copy_elsewhere(log, &connector, &copies).await {
+            Ok(answers) => note_refusal(log, answers),
+            Err(error) => tracing::warn!(%error, key = log.keys.dead, "malformed entries could not be copied"),
+        },
     }
     Ok(())
+}
+
+async fn copy_elsewhere(log: &RedisLog, connector: &Connector, copies: &Pipeline) -> Result<Vec<Value>, LinkError> {
+    Link::open(connector, log.timeout).await?.pipeline(copies).await
+}
+
+fn note_refusal(log: &RedisLog, answers: Vec<Value>) {
+    if let Some(error) = answers.into_iter().find_map(|answer| answer.extract_error().err()) {
+        tracing::warn!(%error, key = log.keys.dead, "malformed entries could not be copied");
+    }
 }
 
 fn report(log: &RedisLog, malformed: &[&Malformed]) {

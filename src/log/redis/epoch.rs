@@ -18,33 +18,37 @@ local is = {}
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
 for at = 1, #info, 2 do is[info[at]] = info[at + 1] end
 local first = is['first-entry']
-local has = ARGV[1] ~= '' and #redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1]) or -1
-return {is['last-generated-id'], is['length'], is['entries-added'] or -1, first and first[1] or '', has}";
+local missing = ''
+for _, id in ipairs(ARGV) do
+if missing == '' and #redis.call('XRANGE', KEYS[1], id, id) == 0 then missing = id end end
+return {is['last-generated-id'], is['length'], is['entries-added'] or -1, first and first[1] or '', missing}";
 
-/// Looks at the epoch key and the stream. `asked` is the entry whose presence shows in [`Life::has_asked`].
-pub(super) async fn observe(link: &mut Link, keys: &Keys, asked: Option<Position>) -> Result<Observed, LinkError> {
+/// Looks at the epoch key and the stream. `asked` are entries that should be there, the oldest first.
+pub(super) async fn observe(link: &mut Link, keys: &Keys, asked: &[Position]) -> Result<Observed, LinkError> {
     let epoch = link.call(redis::cmd("GET").arg(&keys.epoch)).await?;
-    let asked = asked.map(|asked| asked.to_string()).unwrap_or_default();
-    let life = link.call(redis::cmd("EVAL").arg(OBSERVE).arg(1).arg(&keys.events).arg(asked)).await?;
+    let mut look = redis::cmd("EVAL");
+    look.arg(OBSERVE).arg(1).arg(&keys.events);
+    for asked in asked {
+        look.arg(asked.to_string());
+    }
+    let life = link.call(&look).await?;
     Ok(Observed { epoch_text: text(&epoch).unwrap_or_default().to_owned(), life: read_life(&life)? })
 }
 
 fn read_life(value: &Value) -> Result<Option<Life>, LinkError> {
     let wrong = || LinkError::Unexpected("XINFO STREAM");
-    let [last, length, added, first, has] = match value {
+    let [last, length, added, first, missing] = match value {
         Value::Nil => return Ok(None),
         Value::Array(items) => <&[Value; 5]>::try_from(&items[..]).map_err(|_| wrong())?,
         _ => return Err(wrong()),
     };
-    let (&Value::Int(length), &Value::Int(added), &Value::Int(has)) = (length, added, has) else {
-        return Err(wrong());
-    };
+    let (&Value::Int(length), &Value::Int(added)) = (length, added) else { return Err(wrong()) };
     Ok(Some(Life {
         last: text(last).and_then(Position::parse).ok_or_else(wrong)?,
         length,
         added: (added >= 0).then_some(added),
         first: text(first).and_then(Position::parse),
-        has_asked: (has >= 0).then_some(has > 0),
+        missing: text(missing).and_then(Position::parse),
     }))
 }
 

@@ -1,4 +1,4 @@
-//! The life of the log: the key `{prefix}:epoch` names it, and the stream itself shows whether it is still the same.
+//! The life of the log: a key beside the stream names it, and the stream itself shows whether it is still the same.
 //! Sans-IO: `tests/simulation.rs` runs it against a log that forgets.
 
 use crate::event::{Epoch, Position};
@@ -23,14 +23,21 @@ pub struct Life {
     pub added: Option<i64>,
     /// Its oldest entry.
     pub first: Option<Position>,
-    /// Whether the entry that was asked for is in it; `None` where none was.
-    pub has_asked: Option<bool>,
+    /// The oldest of the entries asked for that is not in it.
+    pub missing: Option<Position>,
 }
 
 impl Life {
     /// Whether every entry that was ever added is still there.
     pub fn is_whole(&self) -> bool {
         self.added == Some(self.length)
+    }
+
+    /// An entry that was read or acknowledged is not there, though it is not trimmed: older ones are there, or it is
+    /// newer than all that ever were. So it never was here (a failover to a replica that did not have it). Clocks of
+    /// masters differ, so newer ids may exist all the same.
+    fn lost_entry(&self) -> bool {
+        self.missing.is_some_and(|id| id > self.last || self.first.is_some_and(|first| first <= id))
     }
 }
 
@@ -104,7 +111,7 @@ impl Known {
             return (self.position > Position::default()).then_some(Break::EntriesLost);
         };
         let fewer = life.added.is_some_and(|now| now < self.added);
-        if life.last < self.position || fewer || self.misses_read_entry(life) {
+        if life.last < self.position || fewer || life.lost_entry() {
             return Some(Break::EntriesLost);
         }
         self.fell_behind(life).then_some(Break::FellBehind)
@@ -119,13 +126,6 @@ impl Known {
             (Some(_), None) => !caught_up && life.first.is_none_or(|first| first > self.position),
             (None, _) => false,
         }
-    }
-
-    /// The last entry read is not there, though older ones are: not trimmed, but never there (a failover to a replica
-    /// that did not have it). Clocks of masters differ, so newer ids may exist all the same.
-    fn misses_read_entry(&self, life: &Life) -> bool {
-        let older_are_kept = |read: &Position| life.first.is_some_and(|first| first <= *read);
-        life.has_asked == Some(false) && self.last_read.as_ref().is_some_and(older_are_kept)
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
     }
 
     fn observed() -> Observed {
-        let life = Life { last: at(12), length: 7, added: Some(7), first: Some(at(1)), has_asked: Some(true) };
+        let life = Life { last: at(12), length: 7, added: Some(7), first: Some(at(1)), missing: None };
         Observed { epoch_text: "ab".into(), life: Some(life) }
     }
 
@@ -182,7 +182,7 @@ mod tests {
     fn the_same_log_is_the_same() {
         assert_eq!(known().broken_by(&observed()), None);
         assert_eq!(known().broken_by(&with(|life| life.added = None)), None, "before Redis 7");
-        let trimmed = with(|life| (life.first, life.has_asked, life.length) = (Some(at(11)), Some(false), 2));
+        let trimmed = with(|life| (life.first, life.missing, life.length) = (Some(at(11)), Some(at(10)), 2));
         assert_eq!(known().broken_by(&trimmed), None);
         let emptied = with(|life| (life.first, life.last, life.length, life.added) = (None, at(10), 0, Some(5)));
         assert_eq!(known().broken_by(&Observed { life: emptied.life, ..observed() }), None);
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(again.counted, Some(4));
         let trimmed_again = Life { length: 2, first: Some(at(9)), ..trimmed };
         let now = |life| Observed { life: Some(life), ..observed() };
-        assert_eq!(again.broken_by(&now(Life { has_asked: None, ..trimmed })), None);
+        assert_eq!(again.broken_by(&now(trimmed)), None);
         assert_eq!(again.broken_by(&now(trimmed_again)), Some(Break::FellBehind));
         again.read(1, at(10));
         assert_eq!(
@@ -234,7 +234,9 @@ mod tests {
             Observed { life: None, ..observed() },
             with(|life| life.last = at(9)),
             with(|life| life.added = Some(4)),
-            with(|life| life.has_asked = Some(false)),
+            with(|life| life.missing = Some(at(10))),
+            with(|life| life.missing = Some(at(11))),
+            with(|life| (life.missing, life.first) = (Some(at(13)), None)),
         ] {
             assert_eq!(known().broken_by(&now), Some(Break::EntriesLost), "{now:?}");
         }

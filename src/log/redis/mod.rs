@@ -25,8 +25,8 @@ use crate::metrics::Metrics;
 use crate::order::Order;
 use connection::Connector;
 use redis::Value;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -35,21 +35,26 @@ const LEAST_KEPT: Duration = Duration::from_secs(10);
 /// Kept beyond the window: what is told old by one clock may be young by another.
 const TRIM_SLACK: Duration = Duration::from_secs(30);
 
+/// Connections whose last acknowledged entry waits to be looked for; the tail looks at least once a second.
+const MOST_UNPROVEN: usize = 16;
+
 /// The Redis twin of the embedded log.
 pub struct RedisLog {
     connector: Connector,
     keys: Keys,
     timeout: Duration,
+    min_replicas: u32,
     recovery: RecoveryConfig,
     limits: DraftLimits,
     metrics: Arc<Metrics>,
-    scripts: append::Scripts,
+    script: append::Script,
     queue: append::Queue,
     heard: volatile::Heard,
     /// Known once the tail has begun.
     epoch: watch::Sender<Option<Epoch>>,
     /// Milliseconds of the newest id that was seen in the stream; trimming goes by it.
     newest_ms: AtomicU64,
+    acknowledged: Acknowledged,
     appender: Up,
     tail: Up,
 }
@@ -61,35 +66,86 @@ struct Up {
     before: AtomicBool,
 }
 
+/// The last entry that publishers were told of. The next master may lack it, though no tail has read it yet.
+#[derive(Default)]
+struct Acknowledged {
+    positions: Mutex<Positions>,
+}
+
+#[derive(Default)]
+struct Positions {
+    /// On the connection there is.
+    now: Option<Position>,
+    /// On connections that are gone, until the tail has seen whether they are in the log. Each may have led to
+    /// another master, so one does not speak for the others.
+    unproven: Vec<Position>,
+}
+
+impl Acknowledged {
+    fn lock(&self) -> MutexGuard<'_, Positions> {
+        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, position: Position) {
+        let mut positions = self.lock();
+        // A repeated idempotency id is answered with an old one.
+        positions.now = positions.now.max(Some(position));
+    }
+
+    /// The connection is gone; the next one may lead elsewhere.
+    fn disconnected(&self) {
+        let mut positions = self.lock();
+        if let Some(last) = positions.now.take().filter(|_| positions.unproven.len() < MOST_UNPROVEN) {
+            positions.unproven.push(last);
+        }
+    }
+
+    fn unproven(&self) -> Vec<Position> {
+        self.lock().unproven.clone()
+    }
+
+    /// The tail has looked for the oldest so many.
+    fn settle(&self, looked_for: usize) {
+        self.lock().unproven.drain(..looked_for);
+    }
+
+    /// The log is not the one it was, and that is told.
+    fn forget(&self) {
+        self.lock().now = None;
+    }
+}
+
 /// Keys and channels; all start with the prefix.
 struct Keys {
     /// The stream.
     events: String,
-    /// The log's life.
+    /// The log's life; in the stream's slot of a Cluster.
     epoch: String,
     /// Copies of malformed entries.
     dead: String,
     /// The channel of volatile events.
     volatile: String,
-    prefix: String,
+    /// What keys in the stream's slot of a Cluster begin with: what is in the first braces decides, and the stream's
+    /// key without braces counts as a whole.
+    beside: String,
 }
 
 impl Keys {
     fn new(prefix: &str) -> Self {
         let key = |name: &str| format!("{prefix}:{name}");
-        Self {
-            events: key("events"),
-            epoch: key("epoch"),
-            dead: key("dead"),
-            volatile: key("volatile"),
-            prefix: prefix.to_owned(),
-        }
+        let events = key("events");
+        let beside = format!("{prefix}:{{{events}}}");
+        Self { epoch: format!("{beside}:epoch"), dead: key("dead"), volatile: key("volatile"), events, beside }
     }
 
-    /// The key of an idempotency id, in the stream's slot of a Cluster: what is in the first braces decides, and the
-    /// stream's key without braces counts as a whole.
+    /// The key of an idempotency id.
     fn id(&self, id: &str) -> String {
-        format!("{}:{{{}}}:id:{id}", self.prefix, self.events)
+        format!("{}:id:{id}", self.beside)
+    }
+
+    /// The key that says which node reports a malformed entry.
+    fn claim(&self, position: Position) -> String {
+        format!("{}:dead:{position}", self.beside)
     }
 }
 
@@ -104,19 +160,20 @@ impl RedisLog {
         limits: DraftLimits,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RedisUrlError> {
-        let url = config.url.as_ref().ok_or(RedisUrlError::Missing)?;
         Ok(Arc::new(Self {
-            connector: Connector::new(url.reveal())?,
+            connector: Connector::new(config)?,
             keys: Keys::new(&config.prefix),
             timeout: config.timeout,
+            min_replicas: config.min_replicas,
             recovery: recovery.clone(),
             limits,
             metrics,
-            scripts: append::Scripts::default(),
+            script: append::Script::default(),
             queue: append::Queue::default(),
             heard: volatile::Heard::default(),
             epoch: watch::Sender::new(None),
             newest_ms: AtomicU64::new(0),
+            acknowledged: Acknowledged::default(),
             appender: Up::default(),
             tail: Up::default(),
         }))

@@ -64,6 +64,7 @@ impl Tail<'_> {
         loop {
             self.read(&mut link).await?;
             if looked.elapsed() >= LOOK_EVERY {
+                link.check().await?;
                 self.look(&mut link, None).await?;
                 self.trim(&mut link).await?;
                 looked = Instant::now();
@@ -71,9 +72,21 @@ impl Tail<'_> {
         }
     }
 
-    /// Looks whether the log is still the one it was, and begins if not.
-    async fn look(&mut self, link: &mut Link, asked: Option<Position>) -> Result<(), LinkError> {
-        let now = epoch::observe(link, &self.log.keys, asked).await?;
+    /// Looks whether the log is still the one it was, with what was read last if asked, and with what publishers were
+    /// told on a connection that is gone. Begins if not.
+    async fn look(&mut self, link: &mut Link, last_read: Option<Position>) -> Result<(), LinkError> {
+        let unproven = self.log.acknowledged.unproven();
+        let mut asked: Vec<Position> = last_read.into_iter().chain(unproven.iter().copied()).collect();
+        asked.sort_unstable();
+        let now = epoch::observe(link, &self.log.keys, &asked).await?;
+        let looked = self.compare(link, now).await;
+        if looked.is_ok() {
+            self.log.acknowledged.settle(unproven.len());
+        }
+        looked
+    }
+
+    async fn compare(&mut self, link: &mut Link, now: Observed) -> Result<(), LinkError> {
         let broken = match &mut self.known {
             None => None,
             Some(known) => match known.broken_by(&now) {
@@ -95,9 +108,12 @@ impl Tail<'_> {
             Some(epoch) if broken != Some(Break::EntriesLost) => epoch,
             _ => epoch::agree(link, keys, &now.epoch_text).await?,
         };
-        let life = epoch::observe(link, keys, None).await?.life;
+        let life = epoch::observe(link, keys, &[]).await?.life;
         let head = life::head(self.known.as_ref(), life.as_ref());
         let beginning = history::read(self.log, link, epoch, head, life, &mut self.page).await?;
+        if broken.is_some() {
+            self.log.acknowledged.forget();
+        }
         self.note_beginning(&beginning, broken);
         self.known = Some(Known::new(epoch, head, life.as_ref()));
         self.sink.begin(beginning);

@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 
 /// Bytes of messages that may wait for the tail to take them; what comes over it is dropped, as volatile events may.
 const WAITING_BYTES: usize = 16 << 20;
-/// How often the connection is asked whether it still lives.
-const PING_EVERY: Duration = Duration::from_secs(1);
+/// How often the connection is asked whether it still leads to the right place.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// A draft as compact JSON.
 #[derive(Serialize, Deserialize)]
@@ -127,10 +127,9 @@ async fn subscribe(log: &Arc<RedisLog>, backoff: &mut Backoff) -> Result<Infalli
     let mut link = Link::subscriber(&log.connector, log.timeout, on_push).await?;
     link.subscribe(&log.keys.volatile).await?;
     backoff.reset();
-    let ping = redis::cmd("PING");
     loop {
-        tokio::time::sleep(PING_EVERY).await;
-        link.call(&ping).await?;
+        tokio::time::sleep(CHECK_EVERY).await;
+        link.check().await?;
     }
 }
 

@@ -1,0 +1,108 @@
+//! A publisher that goes on through faults, and the judgement of what became of its events.
+
+// Each test file takes what it needs.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use crate::log_node::{Node, PATIENCE, draft};
+use roomcast::event::Offset;
+use roomcast::log::{AppendError, EventLog};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+type Answer = Result<Offset, AppendError>;
+
+/// Appends events named `0`, `1`, … one after the other.
+pub struct Load {
+    answers: Arc<Mutex<Vec<(Instant, Answer)>>>,
+    stop: Arc<AtomicBool>,
+    task: JoinHandle<()>,
+}
+
+impl Load {
+    /// Begins.
+    pub fn start(log: &Arc<dyn EventLog>) -> Self {
+        let (answers, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
+        let task = tokio::spawn({
+            let (log, answers, stop) = (log.clone(), answers.clone(), stop.clone());
+            async move {
+                let mut pace = tokio::time::interval(Duration::from_millis(1));
+                for n in 0.. {
+                    pace.tick().await;
+                    let answer = log.append(vec![draft(&n.to_string())]).await.remove(0);
+                    answers.lock().unwrap().push((Instant::now(), answer.map(|accepted| accepted.offset.unwrap())));
+                    if stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            }
+        });
+        Self { answers, stop, task }
+    }
+
+    /// How many were answered so far.
+    pub fn count(&self) -> usize {
+        self.answers.lock().unwrap().len()
+    }
+
+    /// Waits until events are taken again after the first one that was refused since `from`; answers for how long
+    /// none were.
+    pub async fn interrupted(&self, from: usize) -> Duration {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(pause) = self.pause(from) {
+                return pause;
+            }
+            assert!(Instant::now() < deadline, "never taken again: {:?}", self.answers.lock().unwrap().last());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn pause(&self, from: usize) -> Option<Duration> {
+        let answers = self.answers.lock().unwrap();
+        let failed = from + answers[from..].iter().position(|(_, answer)| answer.is_err())?;
+        let again = answers[failed..].iter().find(|(_, answer)| answer.is_ok())?;
+        Some(again.0 - answers[failed.saturating_sub(1)].0)
+    }
+
+    /// Waits until `count` more are answered.
+    pub async fn more(&self, count: usize) {
+        let (deadline, until) = (Instant::now() + PATIENCE, self.count() + count);
+        while self.count() < until {
+            assert!(Instant::now() < deadline, "stuck");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Ends, and judges: what was answered with an offset came out of the tail once and in order, or the tail began
+    /// anew after it with another epoch. Answers how many came, and how many did not though they were answered.
+    pub async fn judge(self, node: &Node) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.task.await.unwrap();
+        let answers = std::mem::take(&mut *self.answers.lock().unwrap());
+        let passing = |answer: &Answer| matches!(answer, Ok(_) | Err(AppendError::Unavailable(_)));
+        let refused = answers.iter().find(|(_, answer)| !passing(answer));
+        assert!(refused.is_none(), "{refused:?}");
+        // A last one shows that everything before it has come.
+        node.append_again("last").await;
+        node.tail.wait_event("last").await;
+        let seen = node.tail.seen.lock().unwrap();
+        let places: Vec<u64> = seen.events.iter().filter_map(|event| event.draft.event.parse().ok()).collect();
+        assert!(places.is_sorted_by(|a, b| a < b), "out of order or twice");
+        let epochs: Vec<_> = seen.beginnings.iter().map(|beginning| beginning.epoch).collect();
+        assert!(epochs.windows(2).all(|pair| pair[0] != pair[1]), "the epoch changes when it begins anew: {epochs:?}");
+        let (mut came, mut lost) = (0, 0);
+        for (n, (_, answer)) in (0..).zip(&answers) {
+            let Ok(offset) = answer else { continue };
+            match places.binary_search(&n) {
+                Ok(_) => came += 1,
+                Err(_) => {
+                    lost += 1;
+                    assert_ne!(Some(&offset.epoch), epochs.last(), "{n} at {offset} is lost without a word");
+                }
+            }
+        }
+        (came, lost)
+    }
+}

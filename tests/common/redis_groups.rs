@@ -1,0 +1,198 @@
+//! Several real redis-servers that belong together: Sentinels with a master and its replicas, and a Cluster.
+
+// Each test file takes what it needs.
+#![allow(dead_code, clippy::unwrap_used)]
+
+use crate::redis_server::{RedisServer, free_port};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Waits until it is so.
+pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !so() {
+        assert!(Instant::now() < deadline, "still waiting: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The same, while the tasks of the test go on.
+pub async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !so() {
+        assert!(Instant::now() < deadline, "still waiting: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The first word of `ROLE`, where it answers.
+fn role(server: &RedisServer) -> Option<String> {
+    let role: redis::Value = server.try_run(&["ROLE"]).ok()?;
+    match role {
+        redis::Value::Array(items) => redis::from_redis_value(items.into_iter().next()?).ok(),
+        _ => None,
+    }
+}
+
+/// A master, two replicas, and three Sentinels who watch them under the name `mymaster`.
+pub struct Watched {
+    pub servers: Vec<RedisServer>,
+    pub sentinels: Vec<RedisServer>,
+}
+
+impl Watched {
+    /// Started and known to each other.
+    pub fn start() -> Self {
+        let master = RedisServer::with(&["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]);
+        let port = master.port().to_string();
+        let replica = || RedisServer::with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
+        let servers = vec![replica(), replica()];
+        let servers: Vec<RedisServer> = std::iter::once(master).chain(servers).collect();
+        wait_until("the replicas are in step", || servers[0].info("replication").matches("state=online").count() == 2);
+        let settings = format!(
+            "sentinel monitor mymaster 127.0.0.1 {port} 2\nsentinel down-after-milliseconds mymaster 1000\n\
+             sentinel failover-timeout mymaster 3000\nsentinel parallel-syncs mymaster 2\n"
+        );
+        let sentinels: Vec<RedisServer> = (0..3).map(|_| RedisServer::sentinel(&settings)).collect();
+        for sentinel in &sentinels {
+            wait_until("the Sentinels know each other", || {
+                let about: Vec<String> = sentinel.run(&["SENTINEL", "MASTER", "mymaster"]);
+                let of = |name: &str| about.iter().position(|is| is == name).map(|at| about[at + 1].clone());
+                of("num-slaves").as_deref() == Some("2") && of("num-other-sentinels").as_deref() == Some("2")
+            });
+        }
+        Self { servers, sentinels }
+    }
+
+    /// What a node is told.
+    pub fn url(&self) -> String {
+        let hosts: Vec<_> = self.sentinels.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
+        format!("redis+sentinel://{}/mymaster", hosts.join(","))
+    }
+
+    /// Which server is the master, waiting for there to be one besides `not`.
+    pub async fn master(&self, not: Option<usize>) -> usize {
+        let mut found = None;
+        let is_master = |at: &usize| Some(*at) != not && role(&self.servers[*at]).as_deref() == Some("master");
+        eventually("there is a master", || {
+            found = (0..self.servers.len()).find(is_master);
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+
+    /// Waits until the first two replicas have that much of a stream.
+    pub async fn wait_for_replicas(&self, stream: &str, length: usize) {
+        eventually("the replicas have it", || {
+            self.servers[1..].iter().all(|server| server.run::<usize>(&["XLEN", stream]) == length)
+        })
+        .await;
+    }
+
+    /// What the master takes from now on does not reach its replicas, though they live: they are shut out.
+    pub fn cut_replicas_off(&self, master: usize) {
+        let master = &self.servers[master];
+        let mut cut = redis::pipe();
+        cut.cmd("CONFIG").arg(&["SET", "requirepass", "nobody knows"]);
+        cut.cmd("CLIENT").arg(&["KILL", "TYPE", "replica"]);
+        cut.exec(&mut master.connection()).unwrap();
+    }
+}
+
+/// Three masters with a replica each.
+pub struct Cluster {
+    pub servers: Vec<RedisServer>,
+}
+
+impl Cluster {
+    /// Started, with all slots given out.
+    pub fn start() -> Self {
+        let server = || {
+            let bus = free_port().to_string();
+            let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
+            RedisServer::with(&[&args[..], &["--repl-diskless-sync-delay", "0"]].concat())
+        };
+        let servers: Vec<RedisServer> = (0..6).map(|_| server()).collect();
+        let cluster = Self { servers };
+        let nodes: Vec<String> = cluster.servers.iter().map(address).collect();
+        let nodes: Vec<&str> = nodes.iter().map(String::as_str).collect();
+        cluster.cli(&[&["--cluster", "create"], &nodes[..], &["--cluster-replicas", "1", "--cluster-yes"]].concat());
+        wait_until("all nodes say that the Cluster is up", || {
+            cluster.servers.iter().all(|server| {
+                let replicas = server.run::<String>(&["CLUSTER", "NODES"]).matches("slave").count();
+                let linked = role(server).as_deref() == Some("master")
+                    || server.info("replication").contains("master_link_status:up");
+                replicas == 3 && linked && server.run::<String>(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+            })
+        });
+        cluster
+    }
+
+    fn cli(&self, args: &[&str]) {
+        let ran = Command::new("redis-cli").args(args).output().expect("redis-cli is installed");
+        assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stdout));
+    }
+
+    /// What a node is told; not all nodes are named.
+    pub fn url(&self) -> String {
+        let hosts: Vec<_> = self.servers[..2].iter().map(address).collect();
+        format!("redis+cluster://{}", hosts.join(","))
+    }
+
+    /// Which server owns a key's slot, in the eyes of `witness`.
+    pub fn owner(&self, key: &str, witness: usize) -> usize {
+        let witness = &self.servers[witness];
+        let slot: u16 = witness.run(&["CLUSTER", "KEYSLOT", key]);
+        let nodes: String = witness.run(&["CLUSTER", "NODES"]);
+        let owns = |line: &&str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let in_range = |range: &&str| {
+                let (from, to) = range.split_once('-').unwrap_or((range, range));
+                from.parse::<u16>().is_ok_and(|from| from <= slot) && to.parse::<u16>().is_ok_and(|to| slot <= to)
+            };
+            words[2].contains("master") && words.iter().skip(8).any(in_range)
+        };
+        let line = nodes.lines().find(owns).unwrap_or_else(|| panic!("nobody owns {slot}: {nodes}"));
+        let at = |server: &RedisServer| line.contains(&format!("{}@", address(server)));
+        self.servers.iter().position(at).unwrap()
+    }
+
+    /// The masters, in the eyes of one of them.
+    pub fn masters(&self) -> Vec<usize> {
+        (0..self.servers.len()).filter(|&at| role(&self.servers[at]).as_deref() == Some("master")).collect()
+    }
+
+    /// The node's name in the Cluster.
+    pub fn id(&self, server: usize) -> String {
+        self.servers[server].run(&["CLUSTER", "MYID"])
+    }
+
+    /// Moves the slot of a key, and all keys in it, as `redis-cli --cluster reshard` does.
+    pub fn migrate(&self, key: &str, to: usize) {
+        let from = self.owner(key, to);
+        let slot = self.servers[to].run::<u16>(&["CLUSTER", "KEYSLOT", key]).to_string();
+        let (from_id, to_id) = (self.id(from), self.id(to));
+        self.servers[to].run::<()>(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from_id]);
+        self.servers[from].run::<()>(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to_id]);
+        let port = self.servers[to].port().to_string();
+        loop {
+            let keys: Vec<String> = self.servers[from].run(&["CLUSTER", "GETKEYSINSLOT", &slot, "100"]);
+            if keys.is_empty() {
+                break;
+            }
+            let head = ["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            self.servers[from].run::<()>(&[&head[..], &keys].concat());
+        }
+        for server in [to, from] {
+            self.servers[server].run::<()>(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]);
+        }
+    }
+}
+
+fn address(server: &RedisServer) -> String {
+    format!("127.0.0.1:{}", server.port())
+}
