@@ -8,6 +8,7 @@ use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::rules::{Caller, TemplateError, UserRef};
 use crate::session::Session;
+use crate::session::changes::Changes;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -62,6 +63,7 @@ impl Newcomer {
             expires: 0,
             last: Position::default(),
             moves: 0,
+            changes: Changes::default(),
             mark: 0,
         })
     }
@@ -86,7 +88,8 @@ pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> Sessio
     let key = hub.admit(session);
     for room in rooms {
         if hub.rooms.count_of(key) < shard.node.limits.rooms_per_session {
-            hub.enter(key, namespace, room);
+            // Not a change: it never was without them.
+            hub.rooms.join(key, namespace, room);
         }
     }
     drop(hub);

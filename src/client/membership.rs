@@ -80,6 +80,16 @@ pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room]) {
     }
 }
 
+/// Joins as many of the rooms as a session may be in.
+pub fn join_within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) {
+    let most = shard.node.limits.rooms_per_session;
+    for room in rooms {
+        if shard.hub.borrow().rooms.count_of(key) < most {
+            join(shard, key, std::slice::from_ref(room));
+        }
+    }
+}
+
 /// Leaves rooms.
 pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room]) {
     let mut hub = shard.hub.borrow_mut();

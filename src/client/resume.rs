@@ -1,6 +1,7 @@
 //! Taking up a session where its connection was lost: authorise, join, replay, go live (DESIGN 6).
 
 use crate::client::admit::{self, Newcomer, with_identity};
+use crate::client::membership;
 use crate::close::CloseReason;
 use crate::cluster::{Answer, Found, Owner, Question};
 use crate::event::{Event, Offset, Position, Room};
@@ -9,13 +10,12 @@ use crate::hub::ledger;
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::log::window::Gap;
-use crate::order::Subject;
 use crate::protocol::socketio_encode as encode;
 use crate::rules::Verdict;
 use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
-use crate::session::recovery::Place;
+use crate::session::recovery::{self, Place};
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -57,36 +57,20 @@ async fn attempt(
     };
     let after = parked.resume_from(offset);
     // Another node may have been ahead of this one.
-    shard.catch_up_with(after).await;
-    obey(shard, &mut parked)?;
+    shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
     retain_allowed(shard, newcomer, &mut parked);
-    match missed(shard, after, None, newcomer.namespace, &parked.rooms, &parked.id) {
+    let here = shard.hub.borrow().position;
+    let namespace = &*shard.node.namespaces[usize::from(newcomer.namespace)];
+    let window = shard.node.window.read().unwrap_or_else(PoisonError::into_inner);
+    match recovery::take_up(&mut parked, &window, here, namespace, after) {
         Ok(missed) => Ok(Resumed { pid, parked, missed }),
-        Err(gap) => Err(gap.code()),
+        Err(lost) => Err(lost.code()),
     }
 }
 
 fn owner(shard: &Shard, newcomer: &Newcomer) -> Owner {
     let user = newcomer.identity.user.as_ref().map(|user| user.as_json());
     Owner::new(&shard.node.namespaces[usize::from(newcomer.namespace)], user.as_deref())
-}
-
-/// Carries out the orders that were given while nobody had the session.
-fn obey(shard: &Shard, parked: &mut Parked) -> Result<(), &'static str> {
-    let user = parked.identity.user.clone();
-    let subject = Subject {
-        session: &parked.id,
-        namespace: &shard.node.namespaces[usize::from(parked.namespace)],
-        user: user.as_ref().map(|user| user.as_str()),
-    };
-    let window = shard.node.window.read().unwrap_or_else(PoisonError::into_inner);
-    let orders = window.orders(Offset { epoch: parked.start.epoch, position: parked.at }).map_err(Gap::code)?;
-    for order in orders {
-        if !order.apply(subject, &mut parked.rooms) {
-            return Err("disconnected");
-        }
-    }
-    Ok(())
 }
 
 /// Rooms that only the old token granted need the new one's word.
@@ -97,7 +81,7 @@ fn retain_allowed(shard: &Shard, newcomer: &Newcomer, parked: &mut Parked) {
     with_identity(&newcomer.identity, auth, &id, namespace, |caller| {
         let allowed =
             |room: &str| matches!(shard.node.rules.room(room, caller), Verdict::Allow(..) | Verdict::Granted(_));
-        parked.rooms.retain(|room| !old.grants.allows(room) || allowed(room));
+        parked.retain_rooms(|room| !old.grants.allows(room) || allowed(room));
     });
 }
 
@@ -206,10 +190,11 @@ pub fn continue_session(shard: &Rc<Shard>, newcomer: Newcomer, resumed: Resumed,
     session.start = parked.start;
     session.moves = parked.moves + 1;
     session.last = missed.last().map_or(parked.last, |event| event.offset.position);
-    let mut rooms = parked.rooms;
     // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
-    rooms.extend(admit::first_rooms(shard, &session).unwrap_or_default());
-    let key = admit::admit(shard, session, &rooms);
+    let fresh = admit::first_rooms(shard, &session).unwrap_or_default();
+    session.changes = parked.changes;
+    let key = admit::admit(shard, session, &parked.rooms);
+    membership::join_within_limit(shard, key, &fresh);
     let mut hub = shard.hub.borrow_mut();
     hub.replay(connection, missed.into_iter().map(Frame::event));
     hub.push_packet(connection, encode::connect(namespace, &parked.id.to_string(), Some(&pid.to_string())));

@@ -4,10 +4,12 @@
 use crate::auth::Identity;
 use crate::cluster::{Owner, Record};
 use crate::event::Room;
+use crate::hub::heartbeat::millis;
 use crate::hub::shard::Shard;
 use crate::hub::table::Hub;
 use crate::id::Id;
 use crate::session::Session;
+use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
 use crate::session::parked::Parked;
 use crate::session::timers::Millis;
@@ -76,18 +78,26 @@ impl Hub {
     pub fn enter(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
         let new = self.rooms.join(key, namespace, room);
         if new {
-            self.note_session(key);
+            self.note_change(key, room, true);
         }
         new
     }
 
     /// Takes a session out of a room; whether it was in it.
-    pub fn exit(&mut self, key: SessionKey, namespace: u16, room: &str) -> bool {
+    pub fn exit(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
         let old = self.rooms.leave(key, namespace, room);
         if old {
-            self.note_session(key);
+            self.note_change(key, room, false);
         }
         old
+    }
+
+    fn note_change(&mut self, key: SessionKey, room: &Room, joined: bool) {
+        let (after, keep) = (self.position.position, millis(self.node.recovery.kept()));
+        if let Some(session) = self.sessions.get_mut(key).filter(|session| session.pid.is_some()) {
+            session.changes.note(Change { after, room: room.clone(), joined }, keep);
+        }
+        self.note_session(key);
     }
 
     fn note_session(&mut self, key: SessionKey) {
@@ -110,6 +120,7 @@ impl Hub {
             namespace: session.namespace,
             identity: session.identity.clone(),
             rooms: self.rooms.of(key).cloned().collect(),
+            changes: session.changes.clone(),
             start: session.start,
             last: session.last,
             at: self.position.position,

@@ -331,7 +331,6 @@ impl Hub {
     /// The log begins here: for the first time, or after continuity was lost. Whoever is here already may have missed
     /// something, and is told, once.
     pub fn begin(&mut self, offset: Offset, now: Millis) {
-        self.position = offset;
         let mut told = 0;
         for key in self.connections.keys().collect::<Vec<_>>() {
             let Some(connection) = self.connections.get(key) else { continue };
@@ -347,6 +346,8 @@ impl Hub {
                 Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block_at("log_reset", &offset))),
             }
         }
+        // Only now: a session that is parked above was sent nothing of what lies between.
+        self.position = offset;
         self.node.metrics.gap("log_reset", told);
     }
 

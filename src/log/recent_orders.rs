@@ -49,9 +49,9 @@ impl RecentOrders {
     }
 
     /// Those after a position; `None` where some of them are no longer kept.
-    pub fn after(&self, position: Position) -> Option<impl Iterator<Item = &Arc<Order>>> {
+    pub fn after(&self, position: Position) -> Option<impl Iterator<Item = (Position, &Arc<Order>)>> {
         let from = self.kept.partition_point(|(_, at, _)| *at <= position);
-        (position >= self.floor).then(|| self.kept.range(from..).map(|(_, _, order)| order))
+        (position >= self.floor).then(|| self.kept.range(from..).map(|(_, at, order)| (*at, order)))
     }
 }
 

@@ -168,7 +168,7 @@ impl Window {
     ///
     /// # Errors
     /// When it cannot be proven that these are all.
-    pub fn orders(&self, after: Offset) -> Result<impl Iterator<Item = &Arc<Order>>, Gap> {
+    pub fn orders(&self, after: Offset) -> Result<impl Iterator<Item = (Position, &Arc<Order>)>, Gap> {
         if after.epoch != self.epoch {
             return Err(Gap::ForeignEpoch);
         }

@@ -1,6 +1,7 @@
 //! What a client is on this node: a connection with an outbox and timers, and one session per joined namespace.
 
 pub mod bucket;
+pub mod changes;
 pub mod config;
 pub mod connection;
 pub mod inbox;
@@ -15,6 +16,7 @@ pub mod timers;
 use crate::auth::identity::Identity;
 use crate::event::{Offset, Position};
 use crate::id::Id;
+use changes::Changes;
 use connection::ConnectionKey;
 use std::sync::Arc;
 use timers::Millis;
@@ -41,6 +43,8 @@ pub struct Session {
     pub last: Position,
     /// How often it was taken up on another connection: of two records of it, the one with more is right.
     pub moves: u32,
+    /// Which rooms it joined and left since it began.
+    pub changes: Changes,
     /// The number of the last delivery that met it, so that an event to several rooms arrives once.
     pub mark: u64,
 }

@@ -3,6 +3,7 @@
 use crate::auth::Identity;
 use crate::event::{Offset, Position, Room};
 use crate::id::Id;
+use crate::session::changes::Changes;
 use crate::session::timers::Millis;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ pub struct Parked {
     pub identity: Arc<Identity>,
     /// Its rooms.
     pub rooms: Vec<Room>,
+    /// How they came about, as far as a resume may reach back.
+    pub changes: Changes,
     /// Where it began: the resume point of a client that received nothing yet.
     pub start: Offset,
     /// The last stored event that was sent to it.
@@ -43,9 +46,18 @@ impl Parked {
         }
     }
 
+    /// Keeps only some of its rooms, also in its past.
+    pub fn retain_rooms(&mut self, keep: impl Fn(&Room) -> bool) {
+        self.rooms.retain(&keep);
+        let kept = self.changes.list().filter(|change| keep(&change.room)).cloned();
+        self.changes = Changes::known(self.changes.floor(), kept.collect::<Vec<_>>());
+    }
+
     /// Bytes it holds, near enough for limits.
     fn size(&self) -> usize {
-        160 + self.identity.claims.len() + self.rooms.iter().map(|room| room.len() + 32).sum::<usize>()
+        160 + self.identity.claims.len()
+            + self.changes.size()
+            + self.rooms.iter().map(|room| room.len() + 32).sum::<usize>()
     }
 }
 
@@ -140,6 +152,7 @@ mod tests {
             namespace: 0,
             identity: Arc::new(Identity::anonymous()),
             rooms: Vec::new(),
+            changes: Changes::default(),
             start: Offset { epoch: Epoch(7), position: at(10) },
             last: at(20),
             at: at(50),

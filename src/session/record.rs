@@ -4,6 +4,7 @@ use crate::auth::grants::Grants;
 use crate::auth::identity::{Identity, UserId};
 use crate::event::{Offset, Position, Room};
 use crate::id::Id;
+use crate::session::changes::{Change, Changes};
 use crate::session::parked::Parked;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -18,6 +19,11 @@ struct Written<'a> {
     #[serde(default, skip_serializing_if = "str::is_empty", borrow)]
     grants: Cow<'a, str>,
     rooms: Vec<Room>,
+    /// Place, room, and whether it was joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<(String, Room, bool)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changes_after: Option<String>,
     start: String,
     last: String,
     at: String,
@@ -29,11 +35,14 @@ impl Parked {
     /// The record. Claims stay behind: the client brings its token along.
     pub fn to_record(&self) -> String {
         let user = self.identity.user.as_ref().map(UserId::as_json);
+        let floor = self.changes.floor();
         let written = Written {
             id: self.id,
             user: user.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or(Value::Null),
             grants: self.identity.grants.as_text().into(),
             rooms: self.rooms.clone(),
+            changes: self.changes.list().map(|c| (c.after.to_string(), c.room.clone(), c.joined)).collect(),
+            changes_after: (floor != Position::default()).then(|| floor.to_string()),
             start: self.start.to_string(),
             last: self.last.to_string(),
             at: self.at.to_string(),
@@ -50,11 +59,18 @@ impl Parked {
             claim => Some(UserId::from_claim(Some(&claim)).ok()?),
         };
         let grants = Grants::from_text(&written.grants);
+        let changes = written
+            .changes
+            .into_iter()
+            .map(|(after, room, joined)| Some(Change { after: Position::parse(&after)?, room, joined }));
+        let changes: Vec<_> = changes.collect::<Option<_>>()?;
+        let floor = written.changes_after.map_or(Some(Position::default()), |text| Position::parse(&text))?;
         Some(Self {
             id: written.id,
             namespace,
             identity: Arc::new(Identity { user, claims: "{}".into(), expires: None, grants }),
             rooms: written.rooms,
+            changes: Changes::known(floor, changes),
             start: Offset::parse(&written.start)?,
             last: Position::parse(&written.last)?,
             at: Position::parse(&written.at)?,
@@ -81,13 +97,14 @@ mod tests {
                 namespace: 3,
                 identity: Arc::new(identity),
                 rooms: vec!["a".into(), "b:\"1".into()],
+                changes: Changes::known(at(1), [Change { after: at(2), room: "a".into(), joined: true }]),
                 start: Offset { epoch: Epoch(7), position: at(1) },
                 last: at(2),
                 at: at(3),
                 moves: 2,
             };
             let read = Parked::from_record(&parked.to_record(), 3).unwrap();
-            assert_eq!(read.identity, parked.identity);
+            assert_eq!((&read.identity, &read.changes), (&parked.identity, &parked.changes));
             assert_eq!((read.id, &read.rooms, read.start), (parked.id, &parked.rooms, parked.start));
             assert_eq!((read.last, read.at, read.moves), (parked.last, parked.at, parked.moves));
         }

@@ -4,7 +4,87 @@
 use crate::event::{Event, Offset, Position, Room};
 use crate::id::Id;
 use crate::log::window::{Gap, Window};
+use crate::order::Subject;
+use crate::session::changes;
+use crate::session::parked::Parked;
 use std::sync::Arc;
+
+/// Why a session cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// What it missed cannot be proven.
+    Missed(Gap),
+    /// Its rooms changed so often that it is not known where it was when the client lost it.
+    Rooms,
+    /// The backend ended it meanwhile.
+    Disconnected,
+}
+
+impl Lost {
+    /// A metric label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missed(gap) => gap.code(),
+            Self::Rooms => "rooms_unknown",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+impl From<Gap> for Lost {
+    fn from(gap: Gap) -> Self {
+        Self::Missed(gap)
+    }
+}
+
+/// What a session missed in (`after`, `here`], each event by the rooms that the session was in just then: those it
+/// joined and left itself, and those that the backend ordered while nobody had the session. Afterwards the session is
+/// as it is `here`.
+///
+/// # Errors
+/// When that cannot be proven.
+pub fn take_up(
+    parked: &mut Parked,
+    window: &Window,
+    here: Offset,
+    namespace: &str,
+    after: Offset,
+) -> Result<Vec<Arc<Event>>, Lost> {
+    if after.epoch != here.epoch {
+        return Err(Gap::ForeignEpoch.into());
+    }
+    if parked.at > here.position {
+        // What it has done is known, but not what it would get from here on with rooms of later.
+        return Err(Gap::Future.into());
+    }
+    let (id, identity) = (parked.id, parked.identity.clone());
+    let mut rooms = parked.changes.rooms_at(after.position, &parked.rooms).ok_or(Lost::Rooms)?;
+    let (mut missed, mut from) = (Vec::new(), after);
+    let mut replay = |rooms: &[Room], up_to: Position| -> Result<(), Lost> {
+        let place = Place { here, namespace, rooms, own: &id };
+        missed.extend(place.missed(window, from, Some(up_to))?);
+        from.position = from.position.max(up_to);
+        Ok(())
+    };
+    for change in parked.changes.after(after.position) {
+        replay(&rooms, change.after)?;
+        changes::set(&mut rooms, &change.room, change.joined);
+    }
+    let user = identity.user.as_ref().map(|user| user.as_str());
+    let subject = Subject { session: &id, namespace, user };
+    let orders = window.orders(Offset { epoch: parked.start.epoch, position: parked.at })?;
+    for (position, order) in orders.take_while(|(position, _)| *position <= here.position) {
+        replay(&rooms, position)?;
+        let before = rooms.clone();
+        if !order.apply(subject, &mut rooms) {
+            return Err(Lost::Disconnected);
+        }
+        parked.changes.note_difference(position, &before, &rooms);
+    }
+    replay(&rooms, here.position)?;
+    parked.rooms = rooms;
+    Ok(missed)
+}
 
 /// Where and for whom something may be missing.
 #[derive(Clone, Copy, Debug)]

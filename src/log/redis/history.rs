@@ -2,8 +2,8 @@
 
 use super::connection::{Link, LinkError};
 use super::entry::{self, Entry, RawEntry};
-use super::epoch::Life;
-use super::{RedisLog, dead, reply};
+use super::life::{self, Life};
+use super::{RedisLog, dead, epoch, reply};
 use crate::event::{Epoch, Event, Offset, Position};
 use crate::log::{Beginning, unix_us};
 use crate::order::Order;
@@ -22,12 +22,10 @@ pub(super) async fn read(
     let mut floor = head;
     if let Some(life) = life.filter(|_| !log.recovery.window.is_zero()) {
         let mut collected = Collected::new(log, epoch, head);
-        floor = match collect(log, link, head, &mut collected, page).await? {
-            Some(floor) => floor,
-            None if life.is_whole() => Position::default(),
-            // Something was trimmed or deleted before the first entry, and nobody knows what.
-            None => life.first.map_or(head, |first| first.predecessor().min(head)),
-        };
+        let left_out = collect(log, link, head, &mut collected, page).await?;
+        // Looked at again only now: what was trimmed while it was read is not claimed.
+        let life = epoch::observe(link, &log.keys, &[]).await?.life.unwrap_or(life);
+        floor = life::floor(left_out, &life, head);
         collected.malformed.reverse();
         dead::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
         history = collected.events;

@@ -9,6 +9,7 @@ mod dead;
 mod entry;
 mod epoch;
 mod history;
+pub mod life;
 mod reply;
 mod tail;
 mod volatile;
