@@ -2,6 +2,7 @@
 
 use crate::auth::Authenticator;
 use crate::client::actions;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::draft::DraftLimits;
 use crate::http::origin::Origins;
@@ -10,13 +11,15 @@ use crate::http::server::{Listener, Traffic};
 use crate::http::{Api, Page};
 use crate::hub::feed::Feed;
 use crate::hub::node::{Command, Node, Parts};
-use crate::hub::shard;
+use crate::hub::{ledger, shard};
+use crate::id::NodeId;
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::RedisLog;
 use crate::log::{EventLog, Sink};
 use crate::metrics::Metrics;
 use crate::rules::Rules;
 use crate::shutdown;
+use crate::transport::remote::Answering;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -104,6 +107,9 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     let feed: Arc<dyn Sink> = Feed::new(node.clone());
     running.spawn(node.log.clone().run(feed));
     running.spawn(node.auth.clone().run());
+    if let Some(cluster) = &node.cluster {
+        running.spawn(cluster.clone().run(Answering::new(node.clone())));
+    }
     // The embedded log begins here, before anybody can connect.
     tokio::task::yield_now().await;
     let (stop, stopped) = watch::channel(false);
@@ -141,6 +147,11 @@ async fn shutdown_node(api: &Arc<Api>, settings: &shutdown::ShutdownConfig, stop
         tokio::time::sleep(settings.pause).await;
         stop.send_replace(true);
         crate::hub::drain::drain(node, settings.drain).await;
+        if let Some(cluster) = &node.cluster {
+            // Clients that come back elsewhere find their sessions.
+            node.on_every_shard(ledger::write_all).await;
+            cluster.leave().await;
+        }
         api.traffic.wait_until_idle().await;
     };
     if tokio::time::timeout(settings.timeout, drained).await.is_err() {
@@ -168,12 +179,21 @@ fn node(config: &Config) -> Result<Arc<Node>, AppError> {
         room_name_bytes: config.limits.room_name_bytes,
         rooms: ROOMS_PER_EVENT,
     };
+    let id = NodeId::random();
+    let cluster = match config.redis.url {
+        Some(_) => {
+            Some(Cluster::new(id, &config.redis, &config.recovery, metrics.clone()).map_err(|error| setup(&error))?)
+        }
+        None => None,
+    };
     let log: Arc<dyn EventLog> = match config.redis.url {
         Some(_) => RedisLog::new(&config.redis, &config.recovery, draft_limits, metrics.clone())
             .map_err(|error| setup(&error))?,
         None => MemoryLog::new(MemoryLimits::default()),
     };
     Ok(Node::new(Parts {
+        id,
+        cluster,
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
         recovery: config.recovery.clone(),
@@ -192,6 +212,7 @@ fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<std::thread::JoinH
     let mut threads = Vec::new();
     for (index, end) in (0..=u8::MAX).zip(ends) {
         let thread = shard::spawn(index, node.clone(), end, |shard, mut ended| {
+            tokio::task::spawn_local(ledger::run(shard.clone()));
             let shard = shard.clone();
             tokio::task::spawn_local(async move {
                 let mut waiting = Vec::new();

@@ -49,6 +49,7 @@ reasons! {
     Unauthorized, "unauthorized", Some(4401), None, "No token, or one that was refused.";
     TokenExpired, "token_expired", Some(4401), NOW, "The token's time was over on a live connection.";
     Refused, "refused", Some(4403), None, "Not allowed here: origin, user or limit.";
+    Moved, "moved", None, NOW, "A polling session that went on with a WebSocket of another node; its client notices nothing.";
     Replaced, "replaced", Some(4409), None, "The same session came back on a new connection.";
     Disconnected, "disconnected", Some(4403), None, "The backend asked for it by `/disconnect`.";
     Draining, "draining", Some(1001), SOON, "This node is shutting down.";
@@ -66,11 +67,14 @@ pub enum DropReason {
     Malformed,
     /// A client's event without a rule.
     NoRule,
+    /// Records of sessions that Redis refused: those clients would not be recovered after this node's death.
+    Record,
 }
 
 impl DropReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 4] = [Self::VolatileNotWritable, Self::ClosedWithQueue, Self::Malformed, Self::NoRule];
+    pub const ALL: [Self; 5] =
+        [Self::VolatileNotWritable, Self::ClosedWithQueue, Self::Malformed, Self::NoRule, Self::Record];
 
     /// The metric label.
     pub fn label(self) -> &'static str {
@@ -79,6 +83,7 @@ impl DropReason {
             Self::ClosedWithQueue => "closed_with_queue",
             Self::Malformed => "malformed",
             Self::NoRule => "no_rule",
+            Self::Record => "record",
         }
     }
 }

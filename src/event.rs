@@ -2,6 +2,7 @@
 
 use crate::draft::Draft;
 use crate::id::Id;
+use crate::order::Order;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::fmt;
@@ -278,11 +279,24 @@ impl Delivery {
     }
 }
 
+/// An order at its place in the log.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// So many events of the batch come before it.
+    pub after: usize,
+    /// Its offset.
+    pub offset: Offset,
+    /// The order.
+    pub order: Arc<Order>,
+}
+
 /// What the log's tail hands to the hub at once, in log order.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// The events.
     pub events: Vec<Arc<Event>>,
+    /// Orders to sessions, each at its place among the events.
+    pub orders: Vec<Placed>,
     /// Probes that came through ([`crate::log::EventLog::probe`]).
     pub probes: Vec<Id>,
 }
@@ -290,7 +304,7 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.probes.is_empty()
+        self.events.is_empty() && self.orders.is_empty() && self.probes.is_empty()
     }
 }
 

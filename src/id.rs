@@ -1,8 +1,11 @@
-//! Random identifiers as Socket.IO clients know them: 20 characters of URL-safe base64 (wire sheet A1).
+//! Random identifiers: those that Socket.IO clients know, 20 characters of URL-safe base64 (wire sheet A1), and nodes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rand::RngCore as _;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// 15 random bytes, written as 20 characters. Engine.IO sids, Socket.IO sids (session ids) and pids
@@ -18,10 +21,12 @@ impl Id {
         Self(bytes)
     }
 
-    /// A fresh identifier whose first byte names a shard, so that any thread can find the owner.
-    pub fn random_on_shard(shard: u8) -> Self {
+    /// A fresh identifier that names a shard and its node, so that whoever meets it can find the owner. 80 bits of it
+    /// are left to chance.
+    pub fn random_at(node: NodeId, shard: u8) -> Self {
         let mut id = Self::random();
         id.0[0] = shard;
+        id.0[1..5].copy_from_slice(&node.0.to_be_bytes());
         id
     }
 
@@ -45,9 +50,15 @@ impl Id {
         self.0[..11].iter().fold(0x811c_9dc5, step).to_be_bytes()
     }
 
-    /// The shard written by [`Id::random_on_shard`].
+    /// The shard written by [`Id::random_at`].
     pub fn shard(&self) -> u8 {
         self.0[0]
+    }
+
+    /// The node written by [`Id::random_at`].
+    pub fn node(&self) -> NodeId {
+        let [_, a, b, c, d, ..] = self.0;
+        NodeId(u32::from_be_bytes([a, b, c, d]))
     }
 
     /// Reads the 20-character form; anything else is `None`.
@@ -75,17 +86,75 @@ impl fmt::Debug for Id {
     }
 }
 
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not an id"))
+    }
+}
+
+/// One roomcast process, from its start to its end. Written as eight hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(u32);
+
+impl NodeId {
+    /// A name for this process.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// Reads the written form; anything else is `None`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.len() == 8 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        plain.then(|| u32::from_str_radix(text, 16).ok().map(Self)).flatten()
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for NodeId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NodeId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| D::Error::custom("not a node"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn written_and_read_back() {
-        let id = Id::random_on_shard(7);
+        let node = NodeId::random();
+        let id = Id::random_at(node, 7);
         let text = id.to_string();
         assert_eq!(text.len(), 20);
         assert_eq!(Id::parse(&text), Some(id));
-        assert_eq!(id.shard(), 7);
+        assert_eq!((id.shard(), id.node()), (7, node));
+        assert_eq!(NodeId::parse(&node.to_string()), Some(node));
+        assert_eq!(serde_json::from_str::<Id>(&serde_json::to_string(&id).unwrap()).unwrap(), id);
         assert!(Id::random_session().is_session() && !id.is_session());
         for bad in ["", "__proto__", "iKZ5jtlm1C-unvGtAAA", "iKZ5jtlm1C+unvGtAAAK", "iKZ5jtlm1C-unvGtAAAK1"] {
             assert_eq!(Id::parse(bad), None, "{bad}");

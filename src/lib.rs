@@ -18,6 +18,7 @@ pub mod id;
 pub mod ingest;
 pub mod log;
 pub mod metrics;
+pub mod order;
 pub mod protocol;
 pub mod rules;
 pub mod secret;

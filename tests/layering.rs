@@ -24,7 +24,7 @@ const LAYERS: &[&[&str]] = &[
     &["log"],
     &["protocol"],
     &["metrics"],
-    &["event", "draft", "close", "causes", "id", "secret", "shutdown"],
+    &["event", "draft", "order", "close", "causes", "id", "secret", "shutdown"],
 ];
 
 /// Arrows within a layer.
@@ -33,6 +33,10 @@ const SIDEWAYS: &[(&str, &str)] = &[
     ("event", "draft"),
     ("draft", "event"),
     ("event", "id"),
+    // A batch has orders at their places among the events, and an order names rooms.
+    ("event", "order"),
+    ("order", "event"),
+    ("order", "id"),
 ];
 
 /// Decides without doing: no runtime and no clock, `now` is an argument. Folders end in a slash.
@@ -46,13 +50,18 @@ const SANS_IO: &[&str] = &[
     "src/hub/deadlines.rs",
     "src/hub/rooms.rs",
     "src/ingest/publish.rs",
+    "src/log/recent_orders.rs",
     "src/log/window.rs",
+    "src/order.rs",
     "src/protocol/",
     "src/rules/",
+    "src/log/redis/life.rs",
     "src/session/bucket.rs",
+    "src/session/changes.rs",
     "src/session/inbox.rs",
     "src/session/outbox.rs",
     "src/session/parked.rs",
+    "src/session/recovery.rs",
     "src/session/timers.rs",
 ];
 

@@ -47,6 +47,16 @@ impl Grants {
         self.names().filter(|name| !name.ends_with('*'))
     }
 
+    /// The written form.
+    pub fn as_text(&self) -> &str {
+        &self.0
+    }
+
+    /// From its written form: what was checked when it was a claim.
+    pub fn from_text(text: &str) -> Self {
+        Self(text.into())
+    }
+
     /// Whether nothing is listed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

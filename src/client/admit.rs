@@ -8,6 +8,7 @@ use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::rules::{Caller, TemplateError, UserRef};
 use crate::session::Session;
+use crate::session::changes::Changes;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ impl Newcomer {
             start: shard.hub.borrow().position,
             expires: 0,
             last: Position::default(),
+            moves: 0,
+            changes: Changes::default(),
             mark: 0,
         })
     }
@@ -85,6 +88,7 @@ pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> Sessio
     let key = hub.admit(session);
     for room in rooms {
         if hub.rooms.count_of(key) < shard.node.limits.rooms_per_session {
+            // Not a change: it never was without them.
             hub.rooms.join(key, namespace, room);
         }
     }

@@ -76,7 +76,17 @@ pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room]) {
     let mut hub = shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
     for room in rooms {
-        hub.rooms.join(key, namespace, room);
+        hub.enter(key, namespace, room);
+    }
+}
+
+/// Joins as many of the rooms as a session may be in.
+pub fn join_within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) {
+    let most = shard.node.limits.rooms_per_session;
+    for room in rooms {
+        if shard.hub.borrow().rooms.count_of(key) < most {
+            join(shard, key, std::slice::from_ref(room));
+        }
     }
 }
 
@@ -85,6 +95,6 @@ pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room]) {
     let mut hub = shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
     for room in rooms {
-        hub.rooms.leave(key, namespace, room);
+        hub.exit(key, namespace, room);
     }
 }

@@ -1,10 +1,12 @@
 //! Taking up a session where its connection was lost: authorise, join, replay, go live (DESIGN 6).
 
-use crate::auth::Identity;
 use crate::client::admit::{self, Newcomer, with_identity};
+use crate::client::membership;
 use crate::close::CloseReason;
+use crate::cluster::{Answer, Found, Owner, Question};
 use crate::event::{Event, Offset, Position, Room};
 use crate::hub::heartbeat::millis;
+use crate::hub::ledger;
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::log::window::Gap;
@@ -13,8 +15,15 @@ use crate::rules::Verdict;
 use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
+use crate::session::recovery::{self, Place};
 use std::rc::Rc;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+/// How long the node that has a session is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a session may be found to have just moved.
+const MOST_MOVES: usize = 3;
 
 /// A parked session that this client may have back, and what it missed.
 pub struct Resumed {
@@ -41,13 +50,27 @@ async fn attempt(
         // Before anything is taken: this may wait, and the client may go meanwhile.
         shard.catch_up_with(offset).await;
     }
-    let mut parked = take(shard, newcomer, pid).await.ok_or("unknown_session")?;
+    let owner = owner(shard, newcomer);
+    let mut parked = match take(shard, pid, &owner).await {
+        Some(parked) => parked,
+        None => take_elsewhere(shard, newcomer, pid, &owner).await.ok_or("unknown_session")?,
+    };
     let after = parked.resume_from(offset);
+    // Another node may have been ahead of this one.
+    shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
     retain_allowed(shard, newcomer, &mut parked);
-    match missed(shard, after, None, newcomer.namespace, &parked.rooms, &parked.id) {
+    let here = shard.hub.borrow().position;
+    let namespace = &*shard.node.namespaces[usize::from(newcomer.namespace)];
+    let window = shard.node.window.read().unwrap_or_else(PoisonError::into_inner);
+    match recovery::take_up(&mut parked, &window, here, namespace, after) {
         Ok(missed) => Ok(Resumed { pid, parked, missed }),
-        Err(gap) => Err(gap.code()),
+        Err(lost) => Err(lost.code()),
     }
+}
+
+fn owner(shard: &Shard, newcomer: &Newcomer) -> Owner {
+    let user = newcomer.identity.user.as_ref().map(|user| user.as_json());
+    Owner::new(&shard.node.namespaces[usize::from(newcomer.namespace)], user.as_deref())
 }
 
 /// Rooms that only the old token granted need the new one's word.
@@ -58,23 +81,22 @@ fn retain_allowed(shard: &Shard, newcomer: &Newcomer, parked: &mut Parked) {
     with_identity(&newcomer.identity, auth, &id, namespace, |caller| {
         let allowed =
             |room: &str| matches!(shard.node.rules.room(room, caller), Verdict::Allow(..) | Verdict::Granted(_));
-        parked.rooms.retain(|room| !old.grants.allows(room) || allowed(room));
+        parked.retain_rooms(|room| !old.grants.allows(room) || allowed(room));
     });
 }
 
-/// The session parked, or still live on a half-open connection, on whichever shard it is.
-async fn take(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id) -> Option<Parked> {
-    let (identity, namespace) = (newcomer.identity.clone(), newcomer.namespace);
-    if let Some(parked) = take_here(shard, pid, &identity, namespace) {
+/// The session parked, or still live on a half-open connection, on whichever shard of this node it is.
+pub async fn take(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
+    if let Some(parked) = take_here(shard, pid, owner) {
         return Some(parked);
     }
-    let owner = usize::from(pid.shard());
+    let home = usize::from(pid.shard());
     let others = shard.node.shards().iter().enumerate();
     let mut order: Vec<_> = others.filter(|(index, _)| *index != usize::from(shard.index)).collect();
-    order.sort_by_key(|(index, _)| *index != owner);
+    order.sort_by_key(|(index, _)| *index != home);
     for (_, other) in order {
-        let identity = identity.clone();
-        let taken = other.ask(move |shard| take_here(shard, pid, &identity, namespace)).await.flatten();
+        let owner = owner.clone();
+        let taken = other.ask(move |shard| take_here(shard, pid, &owner)).await.flatten();
         if taken.is_some() {
             return taken;
         }
@@ -83,18 +105,63 @@ async fn take(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id) -> Option<Parked>
 }
 
 /// Only the same user in the same namespace gets it; for anybody else it stays as it is.
-fn take_here(shard: &Rc<Shard>, pid: Id, identity: &Identity, namespace: u16) -> Option<Parked> {
+fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
     let now = shard.now();
     let mut hub = shard.hub.borrow_mut();
-    let user = |identity: &Identity| identity.user.as_ref().map(|user| user.as_json());
-    if let Some(session) = hub.session_by_pid(pid)
-        && session.namespace == namespace
-        && user(&session.identity) == user(identity)
+    if let Some((_, session)) = hub.session_by_pid(pid)
+        && hub.owner(session.namespace, &session.identity) == *owner
     {
         let connection = session.connection;
         hub.close(connection, CloseReason::Replaced, now);
     }
-    hub.parked.take(pid, now, |parked| parked.namespace == namespace && user(&parked.identity) == user(identity))
+    let mine = hub.parked.get(pid).is_some_and(|parked| hub.owner(parked.namespace, &parked.identity) == *owner);
+    let taken = mine.then(|| hub.parked.take(pid, now)).flatten();
+    // A shard that never had it must not remove the record that another one writes.
+    if taken.is_some() {
+        hub.note_record(pid);
+    }
+    taken
+}
+
+/// The session from another node: handed over by the one that has it, or out of its record where that node is gone.
+async fn take_elsewhere(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: &Owner) -> Option<Parked> {
+    let cluster = shard.node.cluster.as_ref()?;
+    let read = |record: &str| Parked::from_record(record, newcomer.namespace);
+    let mut found = cluster.find(owner, pid).await?;
+    if found == Found::Nowhere {
+        return ask_all(shard, pid, owner).await.and_then(|record| read(&record));
+    }
+    for _ in 0..MOST_MOVES {
+        let node = match found {
+            Found::Nowhere => return None,
+            Found::Taken(record) => return read(&record),
+            Found::At(node) => node,
+        };
+        match cluster.ask(node, Question::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
+            Ok(Answer::Taken(Some(record))) => return read(&record),
+            // It has just moved, and its record with it in a moment, or it ended.
+            Ok(_) => tokio::time::sleep(ledger::GATHER * 2).await,
+            // It died or hangs: then its record is as good as can be had.
+            Err(_) => cluster.suspect(node),
+        }
+        found = cluster.find(owner, pid).await?;
+    }
+    None
+}
+
+/// A session that is younger than its record, or has just moved: some node that is up has it, or none.
+async fn ask_all(shard: &Shard, pid: Id, owner: &Owner) -> Option<String> {
+    let cluster = shard.node.cluster.as_ref()?;
+    let mut peers = cluster.peers_now().await;
+    // First of all where the pid was made.
+    peers.sort_by_key(|node| *node != pid.node());
+    for node in peers {
+        let question = Question::Take(pid, owner.as_str().to_owned());
+        if let Ok(Answer::Taken(Some(record))) = cluster.ask(node, question, PATIENCE).await {
+            return Some(record);
+        }
+    }
+    None
 }
 
 /// The events of these rooms in (`after`, `up_to`], each once, in order; without `up_to`, to the shard's position.
@@ -110,18 +177,9 @@ pub fn missed(
     own: &Id,
 ) -> Result<Vec<Arc<Event>>, Gap> {
     let here = shard.hub.borrow().position;
-    if after.epoch != here.epoch {
-        // Also while the window has begun anew and this shard has not heard of it.
-        return Err(Gap::ForeignEpoch);
-    }
-    if after.position > here.position {
-        // What goes live next would come a second time.
-        return Err(Gap::Future);
-    }
-    let mut names = rooms.to_vec();
-    names.push(own.to_string().into());
+    let namespace = &*shard.node.namespaces[usize::from(namespace)];
     let window = shard.node.window.read().unwrap_or_else(PoisonError::into_inner);
-    window.replay(after, up_to.unwrap_or(here.position), &shard.node.namespaces[usize::from(namespace)], &names)
+    Place { here, namespace, rooms, own }.missed(&window, after, up_to)
 }
 
 /// Puts the session back with its rooms; what it missed is written before the CONNECT reply (wire sheet C1).
@@ -130,11 +188,13 @@ pub fn continue_session(shard: &Rc<Shard>, newcomer: Newcomer, resumed: Resumed,
     let connection = newcomer.connection;
     let mut session = newcomer.session(shard, parked.id, Some(pid));
     session.start = parked.start;
+    session.moves = parked.moves + 1;
     session.last = missed.last().map_or(parked.last, |event| event.offset.position);
-    let mut rooms = parked.rooms;
     // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
-    rooms.extend(admit::first_rooms(shard, &session).unwrap_or_default());
-    let key = admit::admit(shard, session, &rooms);
+    let fresh = admit::first_rooms(shard, &session).unwrap_or_default();
+    session.changes = parked.changes;
+    let key = admit::admit(shard, session, &parked.rooms);
+    membership::join_within_limit(shard, key, &fresh);
     let mut hub = shard.hub.borrow_mut();
     hub.replay(connection, missed.into_iter().map(Frame::event));
     hub.push_packet(connection, encode::connect(namespace, &parked.id.to_string(), Some(&pid.to_string())));
@@ -143,6 +203,13 @@ pub fn continue_session(shard: &Rc<Shard>, newcomer: Newcomer, resumed: Resumed,
 
 /// Parks a session again whose client went while it was being taken up.
 pub fn put_back(shard: &Rc<Shard>, resumed: Resumed) {
+    park_again(shard, resumed.pid, resumed.parked);
+}
+
+/// Parks a session that was taken in vain.
+pub fn park_again(shard: &Rc<Shard>, pid: Id, parked: Parked) {
     let until = shard.now() + millis(shard.node.recovery.window);
-    shard.hub.borrow_mut().parked.park(resumed.pid, resumed.parked, until, shard.node.recovery.window_bytes);
+    let mut hub = shard.hub.borrow_mut();
+    hub.parked.park(pid, parked, until, shard.node.recovery.window_bytes);
+    hub.note_record(pid);
 }

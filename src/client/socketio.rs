@@ -87,7 +87,7 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
 /// A new session in its first rooms, and the CONNECT reply.
 fn begin_session(shard: &Rc<Shard>, newcomer: admit::Newcomer, namespace: &str) -> Option<SessionKey> {
     let key = newcomer.connection;
-    let pid = shard.node.recovery_on().then(|| Id::random_on_shard(shard.index));
+    let pid = shard.node.recovery_on().then(|| shard.fresh_id());
     let session = newcomer.session(shard, Id::random_session(), pid);
     let rooms = match admit::first_rooms(shard, &session) {
         Ok(rooms) => rooms,

@@ -1,3 +1,270 @@
-//! Leases, presence and commands over the cluster.
+//! What nodes know of each other, over Redis alone: who is up, letters between two of them, and records of sessions, so
+//! that a client is taken up on any node, also after its own died.
 
 pub mod config;
+mod courier;
+pub mod letter;
+mod records;
+mod roster;
+
+pub use letter::{Answer, Moving, MovingSession, Notice, Question};
+pub use records::{Found, Owner, Record};
+
+use crate::id::{Id, NodeId};
+use crate::log::config::{RecoveryConfig, RedisConfig};
+use crate::log::redis::RedisUrlError;
+use crate::log::redis::connection::Connector;
+use crate::metrics::Metrics;
+use courier::{Errand, Queue, Sent};
+use letter::{Body, Letter, Seal};
+use roster::Roster;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+/// Records stay this much longer than the window: it begins when the node is found dead.
+const RECORD_SLACK: Duration = Duration::from_secs(10);
+
+/// Receives what other nodes write. Called on the control thread: it hands on and returns.
+pub trait Inbox: Send + Sync + 'static {
+    /// A question; [`Cluster::answer`] answers the call.
+    fn asked(&self, from: NodeId, call: u64, question: Question);
+
+    /// A notice.
+    fn told(&self, from: NodeId, notice: Notice);
+}
+
+/// Why a node did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskError {
+    /// It is gone: nobody listens on its channel.
+    Gone,
+    /// It did not answer in time.
+    Timeout,
+    /// This node has no connection to write on.
+    Offline,
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gone => "the node is gone",
+            Self::Timeout => "the node did not answer in time",
+            Self::Offline => "this node is cut off from the others",
+        })
+    }
+}
+
+/// This node among the others.
+pub struct Cluster {
+    me: NodeId,
+    connector: Connector,
+    keys: Keys,
+    timeout: Duration,
+    /// How long records outlive their node.
+    record_life: Duration,
+    metrics: Arc<Metrics>,
+    queue: Queue,
+    roster: Mutex<Roster>,
+    seal: Mutex<Option<Arc<Seal>>>,
+    /// Calls of this node that wait for an answer.
+    calls: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    numbers: AtomicU64,
+}
+
+/// Keys and channels. The keys are in the slot of the log's stream, so that a script may use them together.
+struct Keys {
+    /// When each node last beat.
+    nodes: String,
+    /// The key with which letters are sealed.
+    seal: String,
+    /// What the names of the hashes of sessions begin with.
+    sessions: String,
+    /// What the names of the nodes' channels begin with.
+    channels: String,
+}
+
+impl Keys {
+    fn new(prefix: &str) -> Self {
+        let key = |name: &str| format!("{prefix}:{{{prefix}:events}}:{name}");
+        Self { nodes: key("nodes"), seal: key("seal"), sessions: key("sessions:"), channels: format!("{prefix}:node:") }
+    }
+
+    fn sessions_of(&self, node: NodeId) -> String {
+        format!("{}{node}", self.sessions)
+    }
+
+    fn channel_of(&self, node: NodeId) -> String {
+        format!("{}{node}", self.channels)
+    }
+}
+
+impl Cluster {
+    /// Connects in [`Cluster::run`].
+    ///
+    /// # Errors
+    /// When the URL is missing or not served.
+    pub fn new(
+        me: NodeId,
+        config: &RedisConfig,
+        recovery: &RecoveryConfig,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, RedisUrlError> {
+        Ok(Arc::new(Self {
+            me,
+            connector: Connector::new(config)?,
+            keys: Keys::new(&config.prefix),
+            timeout: config.timeout,
+            record_life: recovery.window + RECORD_SLACK,
+            metrics,
+            queue: Queue::default(),
+            roster: Mutex::default(),
+            seal: Mutex::default(),
+            calls: Mutex::default(),
+            // Other nodes take no number twice, and this process may be younger than its name.
+            numbers: AtomicU64::new(1),
+        }))
+    }
+
+    /// Beats, reads and writes until dropped; reconnects by itself.
+    pub async fn run(self: Arc<Self>, inbox: Arc<dyn Inbox>) {
+        tokio::join!(courier::listen(&self, inbox), courier::carry(&self));
+    }
+
+    /// The last words of a node that stops: what waits is written, and others need not wait for it.
+    pub async fn leave(&self) {
+        self.queue.leave();
+        // In vain without Redis: then the node counts as gone a little later.
+        let _ = tokio::time::timeout(self.timeout, self.queue.left()).await;
+    }
+
+    /// The other nodes that are up.
+    pub fn peers(&self) -> Vec<NodeId> {
+        self.roster().live().filter(|node| *node != self.me).collect()
+    }
+
+    /// The same, and not as of the last beat but now, where Redis answers.
+    pub async fn peers_now(&self) -> Vec<NodeId> {
+        let (reply, beaten) = oneshot::channel();
+        self.queue.push(Errand::Beat { reply }, 100, self.timeout);
+        // Without Redis what was known last must do.
+        let _ = tokio::time::timeout(self.timeout, beaten).await;
+        self.peers()
+    }
+
+    /// Whether another node is up, as far as is known.
+    pub fn is_peer(&self, node: NodeId) -> bool {
+        node != self.me && self.roster().is_live(node)
+    }
+
+    /// Doubts a node until it is heard of again.
+    pub fn suspect(&self, node: NodeId) {
+        self.roster().suspect(node);
+    }
+
+    /// Writes and removes records of sessions of this node, soon.
+    pub fn keep(&self, changes: Vec<(Id, Option<Record>)>) {
+        self.queue.keep(changes);
+    }
+
+    /// Where the session with this pid is. `None` where Redis does not answer.
+    pub async fn find(&self, owner: &Owner, pid: Id) -> Option<Found> {
+        let (reply, found) = oneshot::channel();
+        let size = owner.as_str().len() + 100;
+        self.queue.push(Errand::Find { owner: owner.clone(), pid, reply }, size, self.timeout);
+        tokio::time::timeout(self.timeout, found).await.ok()?.ok()
+    }
+
+    /// Asks another node and waits for its answer. Dropped before, the node is told that nobody waits any more.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ask(&self, node: NodeId, question: Question, patience: Duration) -> Result<Answer, AskError> {
+        let call = self.number();
+        let (reply, answered) = oneshot::channel();
+        self.calls().insert(call, reply);
+        let mut entry = Call { cluster: self, node, call, asked: false };
+        match self.write(node, Body::Ask(call, question)).await {
+            Sent::Heard => entry.asked = true,
+            Sent::Unheard => return Err(AskError::Gone),
+            Sent::Failed => return Err(AskError::Offline),
+        }
+        match tokio::time::timeout(patience, answered).await {
+            Ok(Ok(answer)) => {
+                entry.asked = false;
+                Ok(answer)
+            }
+            // Cut off meanwhile: an answer would not have been heard.
+            Ok(Err(_)) => Err(AskError::Offline),
+            Err(_) => Err(AskError::Timeout),
+        }
+    }
+
+    /// Answers a call; whether the node that made it is still there to hear it.
+    pub async fn answer(&self, node: NodeId, call: u64, answer: Answer) -> bool {
+        self.write(node, Body::Answer(call, answer)).await == Sent::Heard
+    }
+
+    /// Tells a node something, as far as it is there.
+    pub fn tell(&self, node: NodeId, notice: Notice) {
+        drop(self.post(node, Body::Tell(notice)));
+    }
+
+    async fn write(&self, node: NodeId, body: Body) -> Sent {
+        let Some(sent) = self.post(node, body) else { return Sent::Failed };
+        let sent = tokio::time::timeout(self.timeout, sent).await;
+        let sent = sent.ok().and_then(Result::ok).unwrap_or(Sent::Failed);
+        if sent == Sent::Unheard {
+            self.suspect(node);
+        }
+        sent
+    }
+
+    /// Puts a letter into the queue; `None` before the key is known.
+    fn post(&self, to: NodeId, body: Body) -> Option<oneshot::Receiver<Sent>> {
+        let seal = lock(&self.seal).clone()?;
+        // Numbers rise in the order of the queue.
+        self.queue.push_letter(self.timeout, |reply| {
+            let letter = seal.write(&Letter { from: self.me, to, number: self.number(), body });
+            Errand::Letter { channel: self.keys.channel_of(to), letter, reply }
+        })
+    }
+
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        lock(&self.roster)
+    }
+
+    fn calls(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
+        lock(&self.calls)
+    }
+}
+
+/// A call that waits; forgotten when dropped.
+struct Call<'a> {
+    cluster: &'a Cluster,
+    node: NodeId,
+    call: u64,
+    /// The other node has the question and may still be working on it.
+    asked: bool,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.cluster.calls().remove(&self.call);
+        if self.asked {
+            self.cluster.tell(self.node, Notice::Hangup(self.call));
+        }
+    }
+}
+
+/// A thread that panicked cannot have left anything half changed: nothing in the critical sections panics.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,11 +1,12 @@
-//! `/join`, `/leave`, `/disconnect`: orders of the backend to sessions of this node.
+//! `/join`, `/leave`, `/disconnect`: orders of the backend to sessions, wherever they are.
 
 use crate::draft::check_room_name;
 use crate::event::{MAIN_NAMESPACE, Room};
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json};
 use crate::http::body;
-use crate::hub::select::{Order, Selector};
+use crate::hub::orders::{Met, give};
+use crate::order::{Act, Selector};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Deserializer};
@@ -55,23 +56,23 @@ pub async fn order(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
         Ok(fields) => fields,
         Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string()),
     };
-    let (selector, namespace, order) = match read(api, verb, fields) {
+    let (selector, namespace, act) = match read(api, verb, fields) {
         Ok(read) => read,
         Err((code, message)) => return error(StatusCode::BAD_REQUEST, code, &message),
     };
-    let met = api
-        .node
-        .on_every_shard(move |shard| {
-            let now = shard.now();
-            shard.hub.borrow_mut().command(&selector, namespace, &order, now)
-        })
-        .await;
-    json(StatusCode::OK, &json!({ "sessions": met.into_iter().sum::<usize>() }))
+    match give(&api.node, selector, namespace, act).await {
+        Ok(Met { sessions, nodes_pending: 0 }) => json(StatusCode::OK, &json!({ "sessions": sessions })),
+        // The order is in the log: nodes that are slow carry it out later, and those that died have no sessions.
+        Ok(Met { sessions, nodes_pending }) => {
+            json(StatusCode::OK, &json!({ "sessions": sessions, "nodes_pending": nodes_pending }))
+        }
+        Err(refused) => error(StatusCode::SERVICE_UNAVAILABLE, refused.code(), &refused.to_string()),
+    }
 }
 
 type Refusal = (&'static str, String);
 
-fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>, Order), Refusal> {
+fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>, Act), Refusal> {
     let selector = match (fields.user, fields.session, fields.inside) {
         (Some(user), None, None) => Selector::User(user),
         (None, Some(session), None) => Selector::Session(session),
@@ -88,14 +89,14 @@ fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>,
         None if verb == Verb::Disconnect && matches!(selector, Selector::User(_)) => None,
         None => api.node.namespace(MAIN_NAMESPACE),
     };
-    let order = match (verb, fields.rooms) {
-        (Verb::Disconnect, None) => Order::Disconnect,
+    let act = match (verb, fields.rooms) {
+        (Verb::Disconnect, None) => Act::Disconnect,
         (Verb::Disconnect, Some(_)) => return Err(("bad_field", "`rooms` has no meaning for /disconnect".into())),
-        (Verb::Join, Some(rooms)) => Order::Join(checked(api, rooms)?),
-        (Verb::Leave, Some(rooms)) => Order::Leave(checked(api, rooms)?),
+        (Verb::Join, Some(rooms)) => Act::Join(checked(api, rooms)?),
+        (Verb::Leave, Some(rooms)) => Act::Leave(checked(api, rooms)?),
         (_, None) => return Err(("bad_field", "`rooms` is missing".into())),
     };
-    Ok((selector, namespace, order))
+    Ok((selector, namespace, act))
 }
 
 fn checked(api: &Api, rooms: Vec<String>) -> Result<Vec<Room>, Refusal> {

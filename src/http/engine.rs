@@ -10,7 +10,7 @@ use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::protocol::engineio::{HandshakeError, Query, Transport};
 use crate::session::polling::PollAnswer;
-use crate::transport::polling;
+use crate::transport::{polling, remote};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
@@ -47,7 +47,7 @@ pub async fn serve(
     match &query.sid {
         Some(sid) => match Id::parse(sid) {
             Some(_) if !query.version_ok => refuse(HandshakeError::BadRequest),
-            Some(sid) if upgrade => probe(shard, request, slot, sid).await,
+            Some(sid) if upgrade => probe(api, shard, request, peer, slot, sid).await,
             Some(sid) => poll(shard, request, sid).await,
             None => refuse(HandshakeError::UnknownSid),
         },
@@ -83,8 +83,11 @@ fn open(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, query: &Query,
 }
 
 /// The WebSocket of a polling session; one that cannot take over is ended after the handshake (wire sheet A8).
-async fn probe(shard: &Rc<Shard>, request: Request<Incoming>, slot: &Slot, sid: Id) -> Reply {
+async fn probe(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, peer: IpAddr, slot: &Slot, sid: Id) -> Reply {
     let (reply, known) = oneshot::channel();
+    if remote::is_elsewhere(&shard.node, sid) {
+        return probe_elsewhere(api, shard, request, peer, slot, sid).await;
+    }
     let found = polling::on_owner(shard, sid, move |shard| {
         // Whoever asked may be gone.
         let _ = reply.send(shard.hub.borrow().by_sid(sid).is_some());
@@ -95,9 +98,29 @@ async fn probe(shard: &Rc<Shard>, request: Request<Incoming>, slot: &Slot, sid: 
     }
 }
 
+/// The same for a session of another node: with the WebSocket it comes here.
+async fn probe_elsewhere(
+    api: &Api,
+    shard: &Rc<Shard>,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    slot: &Slot,
+    sid: Id,
+) -> Reply {
+    let place = match api.node.places.take(peer) {
+        Ok(place) => place,
+        Err(full) => return ws::full(full),
+    };
+    match remote::may_probe(shard, sid).await {
+        true => accept(request, slot, Intent::ProbeElsewhere(sid, place), None),
+        false => refuse(HandshakeError::UnknownSid),
+    }
+}
+
 /// A GET or POST of an open session.
 async fn poll(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id) -> Reply {
     let answer = match *request.method() {
+        Method::GET if remote::is_elsewhere(&shard.node, sid) => remote::get(shard, sid).await,
         Method::GET => polling::get(shard, sid).await,
         Method::POST => post(shard, request, sid).await,
         _ => return refuse(HandshakeError::BadRequest),
@@ -113,18 +136,34 @@ async fn poll(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id) -> Reply {
 }
 
 async fn post(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id) -> PollAnswer {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    // Binary bodies were version 3's (wire sheet A6).
+    let binary = content_type.is_some_and(|value| value.starts_with("application/octet-stream"));
+    if remote::is_elsewhere(&shard.node, sid) {
+        return forward_post(shard, request, sid, binary).await;
+    }
     let post = match polling::begin_post(shard, sid).await {
         Ok(post) => post,
         Err(answer) => return answer,
     };
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if content_type.is_some_and(|value| value.starts_with("application/octet-stream")) {
-        // Binary bodies were version 3's (wire sheet A6).
+    if binary {
         post.refuse(shard);
         return PollAnswer::Overlap;
     }
     match body::read(request.into_body(), shard.node.socketio.max_payload).await {
         Ok(bytes) => post.finish(shard, bytes).await,
+        Err(BodyError::TooBig) => PollAnswer::TooBig,
+        Err(BodyError::Slow | BodyError::Broken) => PollAnswer::Overlap,
+    }
+}
+
+/// A POST for a session of another node: its body is read here.
+async fn forward_post(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id, binary: bool) -> PollAnswer {
+    if binary {
+        return remote::post(shard, sid, None).await;
+    }
+    match body::read(request.into_body(), shard.node.socketio.max_payload).await {
+        Ok(bytes) => remote::post(shard, sid, String::from_utf8(bytes.into()).ok()).await,
         Err(BodyError::TooBig) => PollAnswer::TooBig,
         Err(BodyError::Slow | BodyError::Broken) => PollAnswer::Overlap,
     }

@@ -28,6 +28,8 @@ pub enum Intent {
     Json(Place, Option<Box<str>>),
     /// The WebSocket of a polling session.
     Probe(Id),
+    /// The same for a session of another node.
+    ProbeElsewhere(Id, Place),
 }
 
 /// Where a handler leaves the intent for the connection's task.
@@ -75,11 +77,14 @@ pub fn carry_on(shard: &Rc<Shard>, intent: Intent, stream: TcpStream, early: Byt
         Intent::SocketIo(place, token) => open_socketio(shard, place, token, stream, &early),
         Intent::Json(place, token) => open_json(shard, place, token, stream, &early),
         Intent::Probe(sid) => probe(shard, sid, stream, early),
+        Intent::ProbeElsewhere(sid, place) => {
+            drop(tokio::task::spawn_local(takeover::probe_elsewhere(shard.clone(), sid, place, stream, early)));
+        }
     }
 }
 
 fn open_socketio(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
-    let (sid, stream) = (Id::random_on_shard(shard.index), Rc::new(stream));
+    let (sid, stream) = (shard.fresh_id(), Rc::new(stream));
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
     connection.token = token;
     let now = shard.now();

@@ -221,6 +221,19 @@ fn take_payload(connection: &mut Connection, with_offset: bool) -> Bytes {
     payload.into()
 }
 
+/// Everything that waits as one polling payload, whatever its length.
+pub(super) fn take_all(connection: &mut Connection, with_offset: bool) -> String {
+    let mut payload = Vec::new();
+    while !connection.outbox.is_empty() {
+        if !payload.is_empty() {
+            payload.push(b'\x1e');
+        }
+        payload.extend_from_slice(&take_payload(connection, with_offset));
+    }
+    // Packets are text, and what is not is written in base64.
+    String::from_utf8(payload).unwrap_or_default()
+}
+
 /// Writes the outbox until it is empty or the socket is full: alone a frame goes out as it is, several are gathered.
 fn write_out(connection: &mut Connection, stream: &TcpStream, with_offset: bool, scratch: &mut Vec<u8>) -> Flushed {
     let format = connection.format();

@@ -1,7 +1,7 @@
 //! From the log's tail to the window and the shards.
 
 use crate::draft::Source;
-use crate::event::{Batch, Delivery, Offset, Position};
+use crate::event::{Batch, Delivery, Event, Offset, Placed, Position};
 use crate::hub::node::{Command, Node};
 use crate::log::{Beginning, Pending, Sink};
 use std::sync::atomic::Ordering;
@@ -41,22 +41,18 @@ impl Sink for Feed {
 
     fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
         Box::pin(async move {
-            for id in batch.probes {
+            for &id in &batch.probes {
                 if self.node.probes.tail_saw(id) {
                     self.node.shards().iter().for_each(|shard| shard.tell(Command::Probe(id)));
                 }
             }
-            if !batch.events.is_empty() {
-                self.keep(&batch.events);
-                if let Some(last) = batch.events.last() {
-                    *self.told() = last.offset;
-                }
-                let bytes = batch.events.iter().map(|event| event.size()).sum();
-                let events: Arc<[_]> = batch.events.into_iter().map(|event| Arc::new(Delivery::new(event))).collect();
-                for shard in self.node.shards() {
-                    shard.deliver(events.clone(), bytes, MOST_BACKLOG).await;
-                }
+            if !batch.events.is_empty() || !batch.orders.is_empty() {
+                self.keep(&batch);
             }
+            for shard in self.node.shards() {
+                shard.room(MOST_BACKLOG).await;
+            }
+            self.hand_out(batch.events, batch.orders);
             self.progress();
         })
     }
@@ -95,8 +91,35 @@ impl Feed {
         self.node.tail_seen_ms.store(unix_ms(), Ordering::Relaxed);
     }
 
+    /// Tells every shard of the events and, each at its place among them, the orders.
+    fn hand_out(&self, events: Vec<Arc<Event>>, orders: Vec<Placed>) {
+        let (mut events, mut done) = (events.into_iter(), 0);
+        for placed in orders {
+            self.hand_out_events(events.by_ref().take(placed.after.saturating_sub(done)));
+            done = placed.after;
+            self.node.orders.tail_saw(&placed.order, self.node.shards().len());
+            self.node.shards().iter().for_each(|shard| shard.tell(Command::Order(placed.clone())));
+        }
+        self.hand_out_events(events);
+    }
+
+    fn hand_out_events(&self, events: impl Iterator<Item = Arc<Event>>) {
+        let events: Arc<[_]> = events.map(|event| Arc::new(Delivery::new(event))).collect();
+        if events.is_empty() {
+            return;
+        }
+        let bytes = events.iter().map(|delivery| delivery.event.size()).sum();
+        self.node.shards().iter().for_each(|shard| shard.deliver(events.clone(), bytes));
+    }
+
     /// The window has an event before any shard does, so that a resume up to a shard's position finds it.
-    fn keep(&self, events: &[Arc<crate::event::Event>]) {
+    fn keep(&self, batch: &Batch) {
+        let events = &batch.events;
+        let ends = [events.last().map(|event| event.offset), batch.orders.last().map(|placed| placed.offset)];
+        let newest = ends.into_iter().flatten().max_by_key(|offset| offset.position);
+        if let Some(newest) = newest {
+            *self.told() = newest;
+        }
         let mut window = self.node.window.write().unwrap_or_else(PoisonError::into_inner);
         let now = self.now();
         let foreign = events.iter().filter(|event| event.draft.source == Source::Stream).count();
@@ -104,6 +127,9 @@ impl Feed {
         self.node.metrics.accepted(Source::Stream, foreign as u64);
         for event in events {
             window.push(event.clone(), now);
+        }
+        for placed in &batch.orders {
+            window.push_order(placed.offset.position, placed.order.clone(), now);
         }
     }
 }

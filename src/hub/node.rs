@@ -1,15 +1,18 @@
 //! What all shards of this process share.
 
 use crate::auth::Authenticator;
+use crate::cluster::{Cluster, Notice};
 use crate::draft::DraftLimits;
-use crate::event::{Delivery, MAIN_NAMESPACE, Namespace, Offset};
+use crate::event::{Delivery, MAIN_NAMESPACE, Namespace, Offset, Placed};
+use crate::hub::orders::Orders;
 use crate::hub::probe::Probes;
 use crate::hub::shard::Shard;
-use crate::id::Id;
+use crate::id::{Id, NodeId};
 use crate::log::EventLog;
 use crate::log::config::RecoveryConfig;
 use crate::log::window::Window;
 use crate::metrics::Metrics;
+use crate::order::Order;
 use crate::rules::Rules;
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::session::places::Places;
@@ -21,6 +24,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 /// One roomcast process.
 pub struct Node {
+    /// Its name among the nodes.
+    pub id: NodeId,
     /// `[socketio]`.
     pub socketio: SocketIoConfig,
     /// `[limits]`.
@@ -43,6 +48,10 @@ pub struct Node {
     pub window: RwLock<Window>,
     /// Counts client connections.
     pub places: Arc<Places>,
+    /// The other nodes; `None` with the embedded log.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Orders on their way.
+    pub orders: Orders,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
@@ -54,6 +63,10 @@ pub struct Node {
 
 /// The settings and parts a node is made of.
 pub struct Parts {
+    /// Its name among the nodes.
+    pub id: NodeId,
+    /// The other nodes.
+    pub cluster: Option<Arc<Cluster>>,
     /// `[socketio]`.
     pub socketio: SocketIoConfig,
     /// `[limits]`.
@@ -76,8 +89,10 @@ impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
+            id: parts.id,
+            cluster: parts.cluster,
             namespaces: namespaces(&parts.socketio.namespaces),
-            window: RwLock::new(Window::new(parts.recovery.window, parts.recovery.window_bytes)),
+            window: RwLock::new(Window::new(parts.recovery.kept(), parts.recovery.window_bytes)),
             places: Places::new(parts.limits.connections, parts.limits.connections_per_ip),
             socketio: parts.socketio,
             limits: parts.limits,
@@ -87,6 +102,7 @@ impl Node {
             auth: parts.auth,
             rules: parts.rules,
             metrics: parts.metrics,
+            orders: Orders::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),
@@ -107,6 +123,24 @@ impl Node {
     /// The index of a namespace that anybody can be in.
     pub fn namespace(&self, name: &str) -> Option<u16> {
         self.namespaces.iter().position(|known| &**known == name).and_then(|index| u16::try_from(index).ok())
+    }
+
+    /// The other nodes that are up.
+    pub async fn peers(&self) -> Vec<NodeId> {
+        match &self.cluster {
+            Some(cluster) => cluster.peers_now().await,
+            None => Vec::new(),
+        }
+    }
+
+    /// A shard has carried out an order.
+    pub fn order_done(&self, order: &Order, met: usize) {
+        let Some(sessions) = self.orders.shard_did(order.id, met) else { return };
+        match &self.cluster {
+            _ if order.from == self.id => self.orders.node_did(order.id, self.id, sessions),
+            Some(cluster) => cluster.tell(order.from, Notice::Met(order.id, sessions)),
+            None => {}
+        }
     }
 
     /// Whether the graceful stop has begun.
@@ -152,6 +186,8 @@ pub type Work = Box<dyn FnOnce(&Rc<Shard>) + Send>;
 pub enum Command {
     /// The next events, in log order, and their size in bytes.
     Events(Arc<[Arc<Delivery>]>, usize),
+    /// An order to sessions, and its place in the log.
+    Order(Placed),
     /// A probe of this node.
     Probe(Id),
     /// The log begins here, for the first time or anew: its life, and the position after which events follow.
@@ -221,11 +257,15 @@ impl ShardHandle {
         self.backlog.bytes.load(Ordering::Relaxed) <= most || self.commands.is_closed()
     }
 
-    /// Hands over events, when no more than `most` bytes wait there already.
-    pub async fn deliver(&self, events: Arc<[Arc<Delivery>]>, bytes: usize, most: usize) {
+    /// Completes when no more than `most` bytes wait there.
+    pub async fn room(&self, most: usize) {
         while !self.has_room(most) {
             self.backlog.shrunk.notified().await;
         }
+    }
+
+    /// Hands over events; [`ShardHandle::room`] says when.
+    pub fn deliver(&self, events: Arc<[Arc<Delivery>]>, bytes: usize) {
         self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.tell(Command::Events(events, bytes));
     }

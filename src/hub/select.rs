@@ -1,45 +1,31 @@
-//! What the backend asks of sessions: join, leave, disconnect, by user, session or room.
+//! Orders of the backend, carried out on the sessions of a shard.
 
 use crate::close::CloseReason;
-use crate::event::Room;
+use crate::event::{Offset, Room};
 use crate::hub::table::Hub;
 use crate::id::Id;
 use crate::metrics::Protocol;
+use crate::order::{Act, Order, Selector};
 use crate::protocol::{json, socketio_encode};
 use crate::session::connection::SessionKey;
 use crate::session::timers::Millis;
 
-/// Whom a command is for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selector {
-    /// Every session of a user.
-    User(String),
-    /// One session.
-    Session(String),
-    /// Everybody in a room.
-    In(String),
-}
-
-/// What is done to them.
-#[derive(Clone, Debug)]
-pub enum Order {
-    /// Join these rooms.
-    Join(Vec<Room>),
-    /// Leave these rooms.
-    Leave(Vec<Room>),
-    /// End the session; Socket.IO clients get `41` and do not come back by themselves.
-    Disconnect,
-}
-
 impl Hub {
-    /// Carries out an order on this shard; how many sessions it met. `namespace` `None` means all.
-    pub fn command(&mut self, selector: &Selector, namespace: Option<u16>, order: &Order, now: Millis) -> usize {
-        let chosen = self.select(selector, namespace);
+    /// Carries out an order on this shard and moves its position; how many sessions it met.
+    pub fn carry_out(&mut self, order: &Order, offset: Offset, now: Millis) -> usize {
+        self.position = offset;
+        let namespace = order.namespace.as_deref().map(|name| self.node.namespace(name));
+        let chosen = match namespace {
+            // A namespace that only other nodes have.
+            Some(None) => Vec::new(),
+            Some(Some(index)) => self.select(&order.selector, Some(index)),
+            None => self.select(&order.selector, None),
+        };
         for key in &chosen {
-            match order {
-                Order::Join(rooms) => self.join_all(*key, rooms),
-                Order::Leave(rooms) => self.leave_all(*key, rooms),
-                Order::Disconnect => self.disconnect(*key, now),
+            match &order.act {
+                Act::Join(rooms) => self.join_all(*key, rooms),
+                Act::Leave(rooms) => self.leave_all(*key, rooms),
+                Act::Disconnect => self.disconnect(*key, now),
             }
         }
         chosen.len()
@@ -74,7 +60,7 @@ impl Hub {
         let (connection, namespace) = (session.connection, session.namespace);
         for room in rooms {
             // The backend may exceed what a client may ask for: the limit guards against clients.
-            if self.rooms.join(key, namespace, room) && self.speaks_json(key) {
+            if self.enter(key, namespace, room) && self.speaks_json(key) {
                 let offset = self.position.to_string();
                 self.push_json(connection, &json::joined(room, Some(&offset), None, None));
             }
@@ -85,7 +71,7 @@ impl Hub {
         let Some(session) = self.sessions.get(key) else { return };
         let (connection, namespace) = (session.connection, session.namespace);
         for room in rooms {
-            if self.rooms.leave(key, namespace, room) && self.speaks_json(key) {
+            if self.exit(key, namespace, room) && self.speaks_json(key) {
                 self.push_json(connection, &json::left(room, None));
             }
         }

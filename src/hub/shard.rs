@@ -3,6 +3,7 @@
 use crate::event::{Delivery, Epoch, Offset};
 use crate::hub::node::{Backlog, Command, Node, ShardHandle};
 use crate::hub::table::{Ended, Hub};
+use crate::id::Id;
 use crate::metrics::Protocol;
 use crate::session::timers::Millis;
 use std::cell::RefCell;
@@ -73,6 +74,11 @@ impl Shard {
         };
         // In vain for an offset from the future: the resume then says so.
         let _ = tokio::time::timeout(CATCH_UP, reached).await;
+    }
+
+    /// A fresh identifier that leads back to this shard.
+    pub fn fresh_id(&self) -> Id {
+        Id::random_at(self.node.id, self.index)
     }
 
     /// A time of the wall clock (Unix seconds) on the shard's clock.
@@ -192,6 +198,12 @@ impl Flushing {
                 shard.advanced.notify_waiters();
                 backlog.took(bytes);
                 self.note(shard, &events);
+            }
+            Command::Order(placed) => {
+                let now = shard.now();
+                let met = shard.hub.borrow_mut().carry_out(&placed.order, placed.offset, now);
+                shard.advanced.notify_waiters();
+                shard.node.order_done(&placed.order, met);
             }
             Command::Probe(id) => shard.node.probes.shard_saw(id),
             Command::Begin(offset) => {

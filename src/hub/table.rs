@@ -4,6 +4,7 @@ use crate::close::{CloseReason, DropReason};
 use crate::event::{Offset, Room};
 use crate::hub::deadlines::Deadlines;
 use crate::hub::heartbeat::millis;
+use crate::hub::ledger::Ledger;
 use crate::hub::node::Node;
 use crate::hub::rooms::Rooms;
 use crate::id::Id;
@@ -13,7 +14,7 @@ use crate::protocol::{json, sse, websocket};
 use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
-use crate::session::parked::{Parked, ParkedSessions};
+use crate::session::parked::ParkedSessions;
 use crate::session::timers::Millis;
 use bytes::Bytes;
 use slotmap::SlotMap;
@@ -38,6 +39,8 @@ pub struct Hub {
     pub position: Offset,
     /// Sessions that may resume.
     pub parked: ParkedSessions,
+    /// Records of sessions that are to be written, where there are other nodes.
+    pub(super) ledger: Option<Ledger>,
     pub(super) deadlines: Deadlines<ConnectionKey>,
     pub(super) dirty: VecDeque<ConnectionKey>,
     /// Ended sessions whose `disconnect` rule is not carried out yet; the graceful stop waits for them.
@@ -71,7 +74,9 @@ pub struct Ended {
 impl Hub {
     /// Empty tables; `ended` hears of every session that leaves a namespace with a `disconnect` rule.
     pub fn new(node: Arc<Node>, rearm: Rc<Notify>, ended: mpsc::UnboundedSender<Ended>) -> Self {
+        let records = node.cluster.is_some() && node.recovery_on();
         Self {
+            ledger: records.then(|| Ledger::new(millis(node.recovery.window))),
             node,
             connections: SlotMap::with_key(),
             sessions: SlotMap::with_key(),
@@ -134,8 +139,9 @@ impl Hub {
     }
 
     /// The live session with this pid. Only a resume asks, for a half-open connection.
-    pub fn session_by_pid(&self, pid: Id) -> Option<&Session> {
-        self.by_pid.get(&pid).and_then(|key| self.sessions.get(*key)).map(|session| &**session)
+    pub fn session_by_pid(&self, pid: Id) -> Option<(SessionKey, &Session)> {
+        let key = *self.by_pid.get(&pid)?;
+        Some((key, self.sessions.get(key)?))
     }
 
     /// Adds a session to its connection.
@@ -145,6 +151,7 @@ impl Hub {
         self.by_id.insert(id, key);
         if let Some(pid) = pid {
             self.by_pid.insert(pid, key);
+            self.note_record(pid);
         }
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.sessions.reserve_exact(1);
@@ -168,43 +175,42 @@ impl Hub {
 
     /// Ends one session; after a reason that allows it, it may resume within the window.
     pub fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
-        let Some(session) = self.sessions.remove(key) else { return };
-        if self.by_id.get(&session.id) == Some(&key) {
-            self.by_id.remove(&session.id);
-        }
-        if let Some(pid) = session.pid
-            && self.by_pid.get(&pid) == Some(&key)
-        {
-            self.by_pid.remove(&pid);
-        }
-        if let Some(connection) = self.connections.get_mut(session.connection) {
-            connection.sessions.retain(|other| *other != key);
-        }
+        let Some(session) = self.sessions.get(key) else { return };
         let announce = self
             .node
             .namespaces
             .get(usize::from(session.namespace))
             .is_some_and(|namespace| self.node.rules.disconnect(namespace).is_some());
         let park = session.pid.filter(|_| recoverable(reason) && self.node.recovery_on());
-        let rooms: Vec<Room> =
-            if announce || park.is_some() { self.rooms.of(key).cloned().collect() } else { Vec::new() };
-        self.rooms.forget(key);
-        if let Some(pid) = park {
-            let parked = Parked {
-                id: session.id,
-                namespace: session.namespace,
-                identity: session.identity.clone(),
-                rooms: rooms.clone(),
-                start: session.start,
-                last: session.last,
-                at: self.position.position,
-            };
+        let form = park.map(|_| self.park_form(key, session));
+        let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };
+        let Some(session) = self.take_session(key) else { return };
+        if let (Some(pid), Some(form)) = (park, form) {
             let until = now + millis(self.node.recovery.window);
-            self.parked.park(pid, parked, until, self.node.recovery.window_bytes);
+            self.parked.park(pid, form, until, self.node.recovery.window_bytes);
         }
         if announce && self.ended.send(Ended { session, rooms, reason }).is_ok() {
             self.farewells += 1;
         }
+    }
+
+    /// Takes a session out of all tables.
+    pub(super) fn take_session(&mut self, key: SessionKey) -> Option<Box<Session>> {
+        let session = self.sessions.remove(key)?;
+        if self.by_id.get(&session.id) == Some(&key) {
+            self.by_id.remove(&session.id);
+        }
+        if let Some(pid) = session.pid {
+            if self.by_pid.get(&pid) == Some(&key) {
+                self.by_pid.remove(&pid);
+            }
+            self.note_record(pid);
+        }
+        if let Some(connection) = self.connections.get_mut(session.connection) {
+            connection.sessions.retain(|other| *other != key);
+        }
+        self.rooms.forget(key);
+        Some(session)
     }
 
     /// Begins to end a connection: its sessions leave their rooms at once, the peer is told why, the rest of the
@@ -228,7 +234,8 @@ impl Hub {
         }
         let wait = match &mut connection.link {
             Link::Polling(polling) => {
-                let noop = reason == CloseReason::ClientClose && connection.outbox.is_empty();
+                let leaves = matches!(reason, CloseReason::ClientClose | CloseReason::TransportClose);
+                let noop = leaves && connection.outbox.is_empty();
                 connection.outbox.push(Frame::Engine(Bytes::from_static(if noop { b"6" } else { b"1" })));
                 // Where nobody waits and the client itself did it, the next request finds no session (wire sheet A5, A6).
                 if polling.waiting.is_none() && ended_by_client(reason) { 0 } else { CLOSING }
@@ -255,6 +262,11 @@ impl Hub {
     /// Forgets a connection whose transport is gone; its sessions may resume.
     pub fn remove(&mut self, key: ConnectionKey, now: Millis) {
         self.close(key, CloseReason::TransportClose, now);
+        self.forget(key);
+    }
+
+    /// Takes a connection without sessions out of all tables.
+    pub(super) fn forget(&mut self, key: ConnectionKey) {
         let Some(mut connection) = self.connections.remove(key) else { return };
         self.deadlines.change(key, connection.scheduled, 0);
         self.node.metrics.connections(connection.link.transport(), connection.protocol).dec();
@@ -319,7 +331,6 @@ impl Hub {
     /// The log begins here: for the first time, or after continuity was lost. Whoever is here already may have missed
     /// something, and is told, once.
     pub fn begin(&mut self, offset: Offset, now: Millis) {
-        self.position = offset;
         let mut told = 0;
         for key in self.connections.keys().collect::<Vec<_>>() {
             let Some(connection) = self.connections.get(key) else { continue };
@@ -335,6 +346,8 @@ impl Hub {
                 Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block_at("log_reset", &offset))),
             }
         }
+        // Only now: a session that is parked above was sent nothing of what lies between.
+        self.position = offset;
         self.node.metrics.gap("log_reset", told);
     }
 

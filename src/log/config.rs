@@ -42,6 +42,14 @@ pub struct RecoveryConfig {
     pub window_bytes: usize,
 }
 
+impl RecoveryConfig {
+    /// How long events are kept for it: a session that was lost with its node is known as it was up to a fifth of the
+    /// window before.
+    pub fn kept(&self) -> Duration {
+        self.window * 5 / 4
+    }
+}
+
 impl Default for RecoveryConfig {
     fn default() -> Self {
         Self { window: Duration::from_secs(120), window_bytes: 64_000_000 }

@@ -1,10 +1,11 @@
 //! The embedded log: one node, no Redis. What is appended waits in a bounded queue until the tail takes it.
 
 use crate::draft::Draft;
-use crate::event::{Batch, Epoch, Event, Offset, Position};
+use crate::event::{Batch, Epoch, Event, Offset, Placed, Position};
 use crate::id::Id;
 use crate::log::recent_ids::RecentIds;
 use crate::log::{Accepted, AppendError, Appended, Beginning, EventLog, LogStatus, Pending, Sink, unix_us};
+use crate::order::Order;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
 use tokio::sync::Notify;
@@ -91,6 +92,22 @@ impl MemoryLog {
         answers
     }
 
+    fn order_now(&self, order: Arc<Order>) -> Result<(), AppendError> {
+        let mut state = self.state();
+        let size = order.size();
+        if state.queued_bytes > 0 && state.queued_bytes + size > self.limits.queue_bytes {
+            return Err(AppendError::Overloaded);
+        }
+        state.queued_bytes += size;
+        state.last = state.next_position(unix_us() / 1000);
+        let offset = Offset { epoch: self.epoch, position: state.last };
+        let after = state.queue.events.len();
+        state.queue.orders.push(Placed { after, offset, order });
+        drop(state);
+        self.move_tail();
+        Ok(())
+    }
+
     fn probe_now(&self, id: Id) -> Result<(), AppendError> {
         let mut state = self.state();
         if state.queue.probes.len() >= MOST_PROBES {
@@ -175,6 +192,10 @@ impl EventLog for MemoryLog {
         Box::pin(async move { self.append_now(drafts) })
     }
 
+    fn order(&self, order: Arc<Order>) -> Pending<'_, Result<(), AppendError>> {
+        Box::pin(async move { self.order_now(order) })
+    }
+
     fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>> {
         Box::pin(async move { self.probe_now(id) })
     }
@@ -184,10 +205,21 @@ impl EventLog for MemoryLog {
             // What waits already comes out of the tail, so the life begins before it.
             let start = {
                 let state = self.state();
-                state.queue.events.first().map_or(state.last, |first| first.offset.position.predecessor())
+                {
+                    let events = state.queue.events.iter().map(|event| event.offset.position);
+                    let orders = state.queue.orders.iter().map(|placed| placed.offset.position);
+                    let first = events.take(1).chain(orders.take(1)).min();
+                    first.map_or(state.last, Position::predecessor)
+                }
             };
             let mut tail = self.tail.lock().await;
-            sink.begin(Beginning { epoch: self.epoch, floor: start, head: start, history: Vec::new() });
+            sink.begin(Beginning {
+                epoch: self.epoch,
+                floor: start,
+                head: start,
+                history: Vec::new(),
+                orders: Vec::new(),
+            });
             *tail = Some(sink.clone());
             loop {
                 let (batch, position) = self.take();

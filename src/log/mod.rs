@@ -4,12 +4,14 @@
 pub mod config;
 pub mod memory;
 mod recent_ids;
+mod recent_orders;
 pub mod redis;
 pub mod window;
 
 use crate::draft::Draft;
 use crate::event::{Batch, Epoch, Event, Offset, Position};
 use crate::id::Id;
+use crate::order::Order;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -46,6 +48,10 @@ pub trait EventLog: Send + Sync + 'static {
     /// May be called from any thread and runtime.
     fn append(&self, drafts: Vec<Draft>) -> Pending<'_, Vec<Appended>>;
 
+    /// Appends an order to sessions; every node's tail brings it in [`Batch::orders`]. Bounded and ordered like
+    /// [`EventLog::append`].
+    fn order(&self, order: Arc<Order>) -> Pending<'_, Result<(), AppendError>>;
+
     /// Sends a probe through the log; it comes out of this node's tail in [`Batch::probes`].
     fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>>;
 
@@ -68,6 +74,8 @@ pub struct Beginning {
     pub head: Position,
     /// What of the recovery window existed already, oldest first; it is not delivered to anybody.
     pub history: Vec<Arc<Event>>,
+    /// The orders of that time, oldest first.
+    pub orders: Vec<(Position, Arc<Order>)>,
 }
 
 /// Who takes what the tail brings. Called in log order, from the control thread.

@@ -2,10 +2,15 @@
 
 use crate::event::{Epoch, Event, Namespace, Offset, Position, Room};
 use crate::log::Beginning;
+use crate::log::recent_orders::RecentOrders;
+use crate::order::Order;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Bytes of orders are bounded by this share of the bytes of events.
+const ORDERS_SHARE: usize = 16;
 
 /// What was published in the last minutes, bounded by age and bytes, with an index by room. Sans-IO.
 #[derive(Debug)]
@@ -20,6 +25,7 @@ pub struct Window {
     first_serial: u64,
     bytes: usize,
     index: HashMap<Namespace, HashMap<Room, Serials>>,
+    orders: RecentOrders,
 }
 
 #[derive(Debug)]
@@ -71,8 +77,9 @@ impl fmt::Display for Gap {
 impl Window {
     /// An empty window; with an age or a size of zero it never keeps anything.
     pub fn new(max_age: Duration, max_bytes: usize) -> Self {
+        let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
         Self {
-            max_age_ms: u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX),
+            max_age_ms,
             max_bytes,
             epoch: Epoch(0),
             floor: Position::default(),
@@ -81,6 +88,7 @@ impl Window {
             first_serial: 0,
             bytes: 0,
             index: HashMap::new(),
+            orders: RecentOrders::new(max_age_ms, max_bytes / ORDERS_SHARE),
         }
     }
 
@@ -94,6 +102,10 @@ impl Window {
         self.head = beginning.floor;
         for event in &beginning.history {
             self.push(event.clone(), now_ms);
+        }
+        self.orders.begin(beginning.floor);
+        for (position, order) in &beginning.orders {
+            self.orders.push(*position, order.clone(), now_ms);
         }
         self.advance(beginning.head);
     }
@@ -146,8 +158,26 @@ impl Window {
         self.expire(now_ms);
     }
 
+    /// Takes an order that came at this position.
+    pub fn push_order(&mut self, position: Position, order: Arc<Order>, now_ms: u64) {
+        self.advance(position);
+        self.orders.push(position, order, now_ms);
+    }
+
+    /// The orders after `after`, for a session whose rooms are known as of `after`.
+    ///
+    /// # Errors
+    /// When it cannot be proven that these are all.
+    pub fn orders(&self, after: Offset) -> Result<impl Iterator<Item = (Position, &Arc<Order>)>, Gap> {
+        if after.epoch != self.epoch {
+            return Err(Gap::ForeignEpoch);
+        }
+        self.orders.after(after.position).ok_or(Gap::TooOld)
+    }
+
     /// Lets go of what is too old; for times without events.
     pub fn expire(&mut self, now_ms: u64) {
+        self.orders.expire(now_ms);
         while let Some(oldest) = self.events.front() {
             let old = now_ms.saturating_sub(oldest.pushed_ms) >= self.max_age_ms;
             if !old && self.bytes <= self.max_bytes {
@@ -306,7 +336,7 @@ mod tests {
     fn window(max_age_ms: u64, max_bytes: usize, start: u64) -> Window {
         let mut window = Window::new(Duration::from_millis(max_age_ms), max_bytes);
         let start = position(start);
-        window.begin(&Beginning { epoch: EPOCH, floor: start, head: start, history: vec![] }, 0);
+        window.begin(&Beginning { epoch: EPOCH, floor: start, head: start, history: vec![], orders: vec![] }, 0);
         window
     }
 

@@ -161,6 +161,11 @@ struct Pending {
 }
 
 impl Decoder {
+    /// Whether no attachments are missing.
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_none()
+    }
+
     /// Nothing pending.
     pub fn new() -> Self {
         Self::default()

@@ -1,6 +1,7 @@
 //! What a client is on this node: a connection with an outbox and timers, and one session per joined namespace.
 
 pub mod bucket;
+pub mod changes;
 pub mod config;
 pub mod connection;
 pub mod inbox;
@@ -8,11 +9,14 @@ pub mod outbox;
 pub mod parked;
 pub mod places;
 pub mod polling;
+pub mod record;
+pub mod recovery;
 pub mod timers;
 
 use crate::auth::identity::Identity;
 use crate::event::{Offset, Position};
 use crate::id::Id;
+use changes::Changes;
 use connection::ConnectionKey;
 use std::sync::Arc;
 use timers::Millis;
@@ -37,6 +41,10 @@ pub struct Session {
     pub expires: Millis,
     /// The last stored event that was put into its outbox.
     pub last: Position,
+    /// How often it was taken up on another connection: of two records of it, the one with more is right.
+    pub moves: u32,
+    /// Which rooms it joined and left since it began.
+    pub changes: Changes,
     /// The number of the last delivery that met it, so that an event to several rooms arrives once.
     pub mark: u64,
 }

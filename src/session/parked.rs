@@ -3,6 +3,7 @@
 use crate::auth::Identity;
 use crate::event::{Offset, Position, Room};
 use crate::id::Id;
+use crate::session::changes::Changes;
 use crate::session::timers::Millis;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,12 +19,16 @@ pub struct Parked {
     pub identity: Arc<Identity>,
     /// Its rooms.
     pub rooms: Vec<Room>,
+    /// How they came about, as far as a resume may reach back.
+    pub changes: Changes,
     /// Where it began: the resume point of a client that received nothing yet.
     pub start: Offset,
     /// The last stored event that was sent to it.
     pub last: Position,
     /// Where the log stood when its connection went: it missed nothing before, if it has the last event.
     pub at: Position,
+    /// How often it was taken up on another connection.
+    pub moves: u32,
 }
 
 impl Parked {
@@ -41,9 +46,18 @@ impl Parked {
         }
     }
 
+    /// Keeps only some of its rooms, also in its past.
+    pub fn retain_rooms(&mut self, keep: impl Fn(&Room) -> bool) {
+        self.rooms.retain(&keep);
+        let kept = self.changes.list().filter(|change| keep(&change.room)).cloned();
+        self.changes = Changes::known(self.changes.floor(), kept.collect::<Vec<_>>());
+    }
+
     /// Bytes it holds, near enough for limits.
     fn size(&self) -> usize {
-        160 + self.identity.claims.len() + self.rooms.iter().map(|room| room.len() + 32).sum::<usize>()
+        160 + self.identity.claims.len()
+            + self.changes.size()
+            + self.rooms.iter().map(|room| room.len() + 32).sum::<usize>()
     }
 }
 
@@ -54,6 +68,8 @@ pub struct ParkedSessions {
     /// In order of their end: every session is parked for the same time.
     ends: VecDeque<(Millis, Id)>,
     bytes: usize,
+    /// Pids of those that were not taken in time.
+    dropped: Vec<Id>,
 }
 
 impl ParkedSessions {
@@ -70,12 +86,9 @@ impl ParkedSessions {
         }
     }
 
-    /// Takes a session for a resume, if `fits`.
-    pub fn take(&mut self, pid: Id, now: Millis, fits: impl FnOnce(&Parked) -> bool) -> Option<Parked> {
+    /// Takes a session for a resume.
+    pub fn take(&mut self, pid: Id, now: Millis) -> Option<Parked> {
         self.expire(now);
-        if !fits(&self.by_pid.get(&pid)?.1) {
-            return None;
-        }
         let (_, parked) = self.by_pid.remove(&pid)?;
         self.bytes -= parked.size();
         Some(parked)
@@ -93,7 +106,18 @@ impl ParkedSessions {
         // The same pid may have been taken and parked again since.
         if self.by_pid.get(&pid).is_some_and(|(until, _)| *until == end) {
             self.bytes -= self.by_pid.remove(&pid).map_or(0, |(_, parked)| parked.size());
+            self.dropped.push(pid);
         }
+    }
+
+    /// Looks at a session.
+    pub fn get(&self, pid: Id) -> Option<&Parked> {
+        self.by_pid.get(&pid).map(|(_, parked)| parked)
+    }
+
+    /// The pids of those that were not taken in time, since the last call.
+    pub fn take_dropped(&mut self) -> Vec<Id> {
+        std::mem::take(&mut self.dropped)
     }
 
     /// When the next one ends.
@@ -128,9 +152,11 @@ mod tests {
             namespace: 0,
             identity: Arc::new(Identity::anonymous()),
             rooms: Vec::new(),
+            changes: Changes::default(),
             start: Offset { epoch: Epoch(7), position: at(10) },
             last: at(20),
             at: at(50),
+            moves: 0,
         }
     }
 
@@ -139,13 +165,13 @@ mod tests {
         let (mut sessions, pid, other) = (ParkedSessions::default(), Id::random(), Id::random());
         sessions.park(pid, parked(), 100, 10_000);
         sessions.park(other, parked(), 110, 10_000);
-        assert!(sessions.take(pid, 99, |_| false).is_none());
-        assert!(sessions.take(pid, 99, |_| true).is_some());
-        assert!(sessions.take(pid, 99, |_| true).is_none());
+        assert!(sessions.get(pid).is_some());
+        assert!(sessions.take(pid, 99).is_some());
+        assert!(sessions.take(pid, 99).is_none());
         sessions.park(pid, parked(), 120, 10_000);
         sessions.expire(110);
         assert_eq!(sessions.len(), 1);
-        assert!(sessions.take(pid, 119, |_| true).is_some());
+        assert!(sessions.take(pid, 119).is_some());
         sessions.expire(120);
         assert_eq!((sessions.next(), sessions.is_empty(), sessions.bytes), (None, true, 0));
     }
@@ -160,7 +186,7 @@ mod tests {
         let pid = Id::random();
         for n in 0..1_000 {
             sessions.park(pid, parked(), 1_100 + n, 2_000);
-            sessions.take(pid, 0, |_| true);
+            sessions.take(pid, 0);
         }
         assert!(sessions.ends.len() < 100, "taken sessions leave nothing behind");
     }

@@ -28,7 +28,7 @@ pub fn handshake(shard: &Shard, sid: Id, upgrades: &[&str]) -> String {
 
 /// Opens a polling session on this shard and answers its handshake payload.
 pub fn open(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>) -> String {
-    let sid = Id::random_on_shard(shard.index);
+    let sid = shard.fresh_id();
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::default()), place);
     connection.token = token;
     let now = shard.now();

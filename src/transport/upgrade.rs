@@ -1,12 +1,15 @@
 //! A WebSocket takes over a polling session: probe, noop, upgrade (wire sheet A8).
 
+use crate::cluster::Notice;
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::protocol::engineio::{self, Packet};
 use crate::protocol::websocket::{FrameReader, Message, text_frame};
 use crate::session::connection::{ConnectionKey, Link};
+use crate::session::places::Place;
 use crate::session::polling::Polling;
-use crate::transport::websocket;
+use crate::transport::adopt::{self, EarlyMessage, Opened};
+use crate::transport::{remote, websocket};
 use bytes::Bytes;
 use std::io;
 use std::ops::ControlFlow;
@@ -23,23 +26,38 @@ const PROBE_BYTES: usize = 64;
 /// A session that is gone, upgraded or being upgraded stays as it is, and this WebSocket ends.
 pub async fn probe(shard: Rc<Shard>, sid: Id, stream: TcpStream, early: Bytes) {
     let Some(key) = begin(&shard, sid) else { return websocket::dismiss(stream).await };
-    let mut probe =
-        Probe { shard: shard.clone(), key, stream: Rc::new(stream), frames: FrameReader::new(), state: State::Probing };
-    let ended = tokio::time::timeout(UPGRADE_TIMEOUT, probe.run(&early)).await;
-    if probe.state == State::Upgraded {
-        return websocket::start(&shard, key, probe.stream, probe.frames);
-    }
-    tracing::debug!(%sid, timed_out = ended.is_err(), "an upgrade was not completed; the session goes on polling");
-    with_polling(&shard, key, |polling| (polling.upgrading, polling.probed) = (false, false));
-    if let Ok(stream) = Rc::try_unwrap(probe.stream) {
-        websocket::dismiss(stream).await;
+    let probe = Probe::new(&shard, Home::Here(key), stream);
+    if let Some((stream, frames, _)) = probe.finish(sid, &early).await {
+        websocket::start(&shard, key, stream, frames);
     }
 }
 
-fn begin(shard: &Shard, sid: Id) -> Option<ConnectionKey> {
+/// The same for a polling session of another node, which was asked before the handshake: on `5` the session comes here.
+pub async fn probe_elsewhere(shard: Rc<Shard>, sid: Id, place: Place, stream: TcpStream, early: Bytes) {
+    let probe = Probe::new(&shard, Home::There(sid), stream);
+    if let Some((stream, frames, early)) = probe.finish(sid, &early).await {
+        adopt::adopt(&shard, sid, place, Opened { stream, frames, early }).await;
+    }
+}
+
+/// Marks a session of this node as being probed, unless it is already; its place in the tables.
+pub fn begin(shard: &Shard, sid: Id) -> Option<ConnectionKey> {
     let key = shard.hub.borrow().by_sid(sid)?;
     let free = with_polling(shard, key, |polling| !std::mem::replace(&mut polling.upgrading, true));
     free.unwrap_or(false).then_some(key)
+}
+
+/// The WebSocket has probed: the client pauses its polling only after the waiting GET has returned.
+pub fn end_get(shard: &Shard, key: ConnectionKey) {
+    with_polling(shard, key, |polling| {
+        polling.probed = true;
+        polling.answer(Bytes::from_static(b"6"))
+    });
+}
+
+/// The WebSocket did not take over: the session goes on polling.
+pub fn give_up(shard: &Shard, key: ConnectionKey) {
+    with_polling(shard, key, |polling| (polling.upgrading, polling.probed) = (false, false));
 }
 
 fn with_polling<T>(shard: &Shard, key: ConnectionKey, act: impl FnOnce(&mut Polling) -> T) -> Option<T> {
@@ -56,15 +74,46 @@ enum State {
     Upgraded,
 }
 
+/// Where the session is that is probed for.
+#[derive(Clone, Copy, Debug)]
+enum Home {
+    Here(ConnectionKey),
+    There(Id),
+}
+
 struct Probe {
     shard: Rc<Shard>,
-    key: ConnectionKey,
+    home: Home,
     stream: Rc<TcpStream>,
     frames: FrameReader,
     state: State,
+    /// What came behind the `5`, for a session that is not here yet.
+    early: Vec<EarlyMessage>,
 }
 
 impl Probe {
+    fn new(shard: &Rc<Shard>, home: Home, stream: TcpStream) -> Self {
+        let (stream, frames) = (Rc::new(stream), FrameReader::new());
+        Self { shard: shard.clone(), home, stream, frames, state: State::Probing, early: Vec::new() }
+    }
+
+    /// Runs to its end; the WebSocket, if it has become the transport.
+    async fn finish(mut self, sid: Id, early: &[u8]) -> Option<(Rc<TcpStream>, FrameReader, Vec<EarlyMessage>)> {
+        let ended = tokio::time::timeout(UPGRADE_TIMEOUT, self.run(early)).await;
+        if self.state == State::Upgraded {
+            return Some((self.stream, self.frames, self.early));
+        }
+        tracing::debug!(%sid, timed_out = ended.is_err(), "an upgrade was not completed; the session goes on polling");
+        match self.home {
+            Home::Here(key) => give_up(&self.shard, key),
+            Home::There(sid) => remote::tell(&self.shard, sid, Notice::ProbeFailed(sid)),
+        }
+        if let Ok(stream) = Rc::try_unwrap(self.stream) {
+            websocket::dismiss(stream).await;
+        }
+        None
+    }
+
     /// Until upgraded or failed.
     async fn run(&mut self, early: &[u8]) {
         let mut buffer = early.to_vec();
@@ -97,15 +146,18 @@ impl Probe {
 
     async fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         let (mut state, mut answer) = (self.state, false);
-        let (shard, key, stream) = (&self.shard, self.key, &self.stream);
+        let (shard, home, stream, early) = (&self.shard, self.home, &self.stream, &mut self.early);
         let most = shard.node.socketio.max_payload.max(PROBE_BYTES);
         let read = self.frames.read(bytes, most, &mut |message| {
             match (state, message) {
-                (State::Upgraded, message) => websocket::receive(shard, key, message),
+                (State::Upgraded, message) => match home {
+                    Home::Here(key) => websocket::receive(shard, key, message),
+                    Home::There(_) => early.extend(EarlyMessage::of(message)),
+                },
                 (_, Message::Text(text)) if text.len() <= PROBE_BYTES => match engineio::parse(text) {
                     Ok(Packet::PingProbe) => answer = true,
                     // Accepted without a probe too (wire sheet A8).
-                    Ok(Packet::Upgrade) if take_over(shard, key, stream) => state = State::Upgraded,
+                    Ok(Packet::Upgrade) if take_over(shard, home, stream) => state = State::Upgraded,
                     _ => state = State::Failed,
                 },
                 (_, Message::Ping(_) | Message::Pong(_)) => {}
@@ -117,11 +169,10 @@ impl Probe {
         read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         if answer && state == State::Probing {
             self.write(&text_frame("3probe")).await?;
-            with_polling(shard, key, |polling| {
-                polling.probed = true;
-                // The client pauses its polling only after this GET returned.
-                polling.answer(Bytes::from_static(b"6"))
-            });
+            match home {
+                Home::Here(key) => end_get(&self.shard, key),
+                Home::There(sid) => remote::tell(&self.shard, sid, Notice::Probed(sid)),
+            }
         }
         Ok(())
     }
@@ -142,7 +193,9 @@ impl Probe {
 
 /// The `5`: from here on the WebSocket is the transport, if only for the last words of a session that is closing:
 /// the client has left its polling. `false` when the session is gone.
-fn take_over(shard: &Shard, key: ConnectionKey, stream: &Rc<TcpStream>) -> bool {
+fn take_over(shard: &Shard, home: Home, stream: &Rc<TcpStream>) -> bool {
+    // What is on another node is asked for behind this.
+    let Home::Here(key) = home else { return true };
     let polled = with_polling(shard, key, |polling| polling.answer(Bytes::from_static(b"1")));
     if polled.is_some() {
         shard.hub.borrow_mut().upgrade(key, Link::WebSocket(stream.clone()));

@@ -13,6 +13,7 @@ use crate::draft::Draft;
 use crate::event::{Offset, Position};
 use crate::id::Id;
 use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME, unix_us};
+use crate::order::Order;
 use batch::Clock;
 use queue::Call;
 use redis::{Cmd, ServerError, Value};
@@ -49,6 +50,16 @@ pub(super) async fn probe(log: &RedisLog, id: Id) -> Result<(), AppendError> {
     trim(log, &mut command);
     command.arg("probe").arg(id.to_string());
     let answer = submit(log, vec![command], COMMAND_OVERHEAD).await.pop();
+    answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
+}
+
+/// Queues an order and waits for its answer.
+pub(super) async fn order(log: &RedisLog, order: &Order) -> Result<(), AppendError> {
+    let mut command = redis::cmd("XADD");
+    command.arg(&log.keys.events);
+    trim(log, &mut command);
+    command.arg("order").arg(serde_json::to_string(order).expect("names and lists are always JSON"));
+    let answer = submit(log, vec![command], COMMAND_OVERHEAD + order.size()).await.pop();
     answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
 }
 

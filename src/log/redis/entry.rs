@@ -11,13 +11,15 @@
 //! | `id` | idempotency id |
 //! | `t` | ours alone: when a node accepted it, Unix microseconds |
 //! | `src` | ours alone: the source's metric label where it is not `http` |
+//! | `order` | ours alone, and then the only field: an [`Order`] as JSON |
 //! | `probe` | ours alone, and then the only field: an [`Id`] that health waits for |
 //!
 //! Unknown and repeated fields are errors: what a publisher misspelled must not be lost in silence.
 
-use crate::draft::{Draft, DraftError, DraftLimits, Source};
+use crate::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::event::{Args, ArgsError, MAIN_NAMESPACE, Position, Room};
 use crate::id::Id;
+use crate::order::{Act, Order};
 use crate::protocol::socketio_encode::check_draft;
 use redis::Cmd;
 
@@ -42,6 +44,8 @@ impl RawEntry {
 pub(super) enum Entry {
     /// An event, and when a node accepted it (Unix microseconds), if one did.
     Event(Draft, Option<u64>),
+    /// An order to sessions.
+    Order(Order),
     /// A probe of some node.
     Probe(Id),
 }
@@ -53,6 +57,11 @@ pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Res
     {
         let id = std::str::from_utf8(value).ok().and_then(Id::parse);
         return id.map(Entry::Probe).ok_or_else(|| DraftError::Field("`probe` is not an id".into()));
+    }
+    if let [(name, value)] = fields
+        && name == b"order"
+    {
+        return read_order(value, limits).map(Entry::Order);
     }
     let fields = Fields::sort(fields)?;
     let accepted_us = fields.accepted_us()?;
@@ -68,6 +77,15 @@ pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Res
     };
     check_draft(&draft, limits)?;
     Ok(Entry::Event(draft, accepted_us))
+}
+
+fn read_order(value: &[u8], limits: &DraftLimits) -> Result<Order, DraftError> {
+    let order: Order =
+        serde_json::from_slice(value).map_err(|error| DraftError::Json(format!("field `order`: {error}")))?;
+    if let Act::Join(rooms) | Act::Leave(rooms) = &order.act {
+        rooms.iter().try_for_each(|room| check_room_name(room, limits.room_name_bytes))?;
+    }
+    Ok(order)
 }
 
 /// Appends the fields of a draft to a command.

@@ -2,10 +2,11 @@
 
 use super::connection::{Link, LinkError};
 use super::entry::{self, Entry, RawEntry};
-use super::epoch::Life;
-use super::{RedisLog, dead, reply};
+use super::life::{self, Life};
+use super::{RedisLog, dead, epoch, reply};
 use crate::event::{Epoch, Event, Offset, Position};
 use crate::log::{Beginning, unix_us};
+use crate::order::Order;
 use std::sync::Arc;
 
 /// Reads the history up to `head`, which is at most the stream's last id.
@@ -17,22 +18,22 @@ pub(super) async fn read(
     life: Option<Life>,
     page: &mut reply::PageSize,
 ) -> Result<Beginning, LinkError> {
-    let mut history = Vec::new();
+    let (mut history, mut orders) = (Vec::new(), Vec::new());
     let mut floor = head;
     if let Some(life) = life.filter(|_| !log.recovery.window.is_zero()) {
         let mut collected = Collected::new(log, epoch, head);
-        floor = match collect(log, link, head, &mut collected, page).await? {
-            Some(floor) => floor,
-            None if life.is_whole() => Position::default(),
-            // Something was trimmed or deleted before the first entry, and nobody knows what.
-            None => life.first.map_or(head, |first| first.predecessor().min(head)),
-        };
+        let left_out = collect(log, link, head, &mut collected, page).await?;
+        // Looked at again only now: what was trimmed while it was read is not claimed.
+        let life = epoch::observe(link, &log.keys, &[]).await?.life.unwrap_or(life);
+        floor = life::floor(left_out, &life, head);
         collected.malformed.reverse();
         dead::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
         history = collected.events;
         history.reverse();
+        orders = collected.orders;
+        orders.reverse();
     }
-    Ok(Beginning { epoch, floor, head, history })
+    Ok(Beginning { epoch, floor, head, history, orders })
 }
 
 /// Pages backwards from `head`. Answers the newest entry that was left out; `None` where the stream had no more.
@@ -68,6 +69,8 @@ struct Collected<'a> {
     bytes: usize,
     /// Newest first.
     events: Vec<Arc<Event>>,
+    /// Newest first.
+    orders: Vec<(Position, Arc<Order>)>,
     malformed: Vec<dead::Malformed>,
 }
 
@@ -75,8 +78,8 @@ impl<'a> Collected<'a> {
     fn new(log: &'a RedisLog, epoch: Epoch, head: Position) -> Self {
         // Trimming goes by the newest id, so a quiet stream holds more than the window by the wall clock.
         let newest_ms = head.ms.min(unix_us() / 1000);
-        let oldest_ms = newest_ms.saturating_sub(log.recovery.window.as_millis() as u64);
-        Self { log, epoch, oldest_ms, bytes: 0, events: Vec::new(), malformed: Vec::new() }
+        let oldest_ms = newest_ms.saturating_sub(log.recovery.kept().as_millis() as u64);
+        Self { log, epoch, oldest_ms, bytes: 0, events: Vec::new(), orders: Vec::new(), malformed: Vec::new() }
     }
 
     /// False where the entry is too old or too much.
@@ -95,6 +98,10 @@ impl<'a> Collected<'a> {
                     return false;
                 }
                 self.events.push(Arc::new(event));
+            }
+            Ok(Entry::Order(order)) => {
+                self.bytes += order.size();
+                self.orders.push((raw.position, Arc::new(order)));
             }
             Ok(Entry::Probe(_)) => {}
             // Many of them would be many copies; the tail buries what comes while it looks.

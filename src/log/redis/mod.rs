@@ -9,6 +9,7 @@ mod dead;
 mod entry;
 mod epoch;
 mod history;
+pub mod life;
 mod reply;
 mod tail;
 mod volatile;
@@ -21,6 +22,7 @@ use crate::id::Id;
 use crate::log::config::{RecoveryConfig, RedisConfig};
 use crate::log::{AppendError, Appended, EventLog, LogStatus, Pending, Sink};
 use crate::metrics::Metrics;
+use crate::order::Order;
 use connection::Connector;
 use redis::Value;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -220,7 +222,7 @@ impl RedisLog {
     /// add, must not sweep the stream, so this node's clock has a say too.
     fn trim_before_ms(&self, now_ms: u64) -> u64 {
         let newest_ms = self.newest_ms.load(Ordering::Relaxed).min(now_ms);
-        let kept = self.recovery.window.max(LEAST_KEPT) + TRIM_SLACK;
+        let kept = self.recovery.kept().max(LEAST_KEPT) + TRIM_SLACK;
         newest_ms.saturating_sub(kept.as_millis() as u64)
     }
 }
@@ -228,6 +230,10 @@ impl RedisLog {
 impl EventLog for RedisLog {
     fn append(&self, drafts: Vec<Draft>) -> Pending<'_, Vec<Appended>> {
         Box::pin(append::append(self, drafts))
+    }
+
+    fn order(&self, order: Arc<Order>) -> Pending<'_, Result<(), AppendError>> {
+        Box::pin(async move { append::order(self, &order).await })
     }
 
     fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>> {
@@ -271,9 +277,9 @@ mod tests {
         let log = RedisLog::new(&config, &recovery, limits, metrics).unwrap();
         assert_eq!(log.trim_before_ms(u64::MAX), 0, "nothing is known yet");
         log.note_newest(1_000_000);
-        assert_eq!(log.trim_before_ms(u64::MAX), 850_000);
+        assert_eq!(log.trim_before_ms(u64::MAX), 820_000);
         log.note_newest(u64::MAX);
-        assert_eq!(log.trim_before_ms(1_000_000), 850_000, "an id from the future");
+        assert_eq!(log.trim_before_ms(1_000_000), 820_000, "an id from the future");
     }
 
     #[test]

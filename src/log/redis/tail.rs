@@ -2,10 +2,10 @@
 
 use super::connection::{Backoff, Link, LinkError};
 use super::entry::{Entry, RawEntry};
-use super::epoch::{self, Break, Known, Observed};
-use super::{RedisLog, dead, entry, history, reply, volatile};
+use super::life::{self, Break, Known, Observed};
+use super::{RedisLog, dead, entry, epoch, history, reply, volatile};
 use crate::draft::{Draft, Source};
-use crate::event::{Batch, Epoch, Event, Offset, Position};
+use crate::event::{Batch, Epoch, Event, Offset, Placed, Position};
 use crate::log::recent_ids::RecentIds;
 use crate::log::{Beginning, Sink, unix_us};
 use std::convert::Infallible;
@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const BLOCK: Duration = Duration::from_secs(1);
 /// How often the log's life is looked at: a stream that began anew would else be silent for ever.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After this long without a read, this process was stopped or cut off: entries may have come and gone.
+const LATE: Duration = Duration::from_secs(3);
 /// How often old entries are trimmed where only others add some.
 const TRIM_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of remembered ids of entries that others added.
@@ -26,7 +28,8 @@ const ID_BYTES: usize = 16 << 20;
 /// Reads until dropped; reconnects by itself and goes on where it was.
 pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
     let page = reply::PageSize::default();
-    let mut tail = Tail { log, sink, known: None, page, foreign_ids: RecentIds::new(ID_BYTES), trimmed: None };
+    let mut tail =
+        Tail { log, sink, known: None, page, foreign_ids: RecentIds::new(ID_BYTES), trimmed: None, read_at: None };
     let mut backoff = Backoff::default();
     loop {
         let Err(error) = tail.connected(&mut backoff).await;
@@ -45,6 +48,8 @@ struct Tail<'a> {
     /// Ids of entries that others added; a repeat is skipped, as the append of a repeat is by us.
     foreign_ids: RecentIds<()>,
     trimmed: Option<Instant>,
+    /// When the last read was handed on.
+    read_at: Option<Instant>,
 }
 
 impl Tail<'_> {
@@ -99,18 +104,12 @@ impl Tail<'_> {
 
     async fn begin(&mut self, link: &mut Link, now: &Observed, broken: Option<Break>) -> Result<(), LinkError> {
         let keys = &self.log.keys;
-        let epoch = match epoch::parse(&now.epoch_text) {
+        let epoch = match life::parse(&now.epoch_text) {
             Some(epoch) if broken != Some(Break::EntriesLost) => epoch,
             _ => epoch::agree(link, keys, &now.epoch_text).await?,
         };
         let life = epoch::observe(link, keys, &[]).await?.life;
-        let last = life.map_or(Position::default(), |life| life.last);
-        // What came after the loss and was not read yet is still delivered.
-        let mut head = self.known.as_ref().map_or(last, |known| known.position.min(last));
-        // But nothing is claimed of what lies before the first entry, where some were trimmed.
-        if let Some(trimmed) = life.filter(|life| !life.is_whole()).and_then(|life| life.first) {
-            head = head.max(trimmed.predecessor());
-        }
+        let head = life::head(self.known.as_ref(), life.as_ref());
         let beginning = history::read(self.log, link, epoch, head, life, &mut self.page).await?;
         if broken.is_some() {
             self.log.acknowledged.forget();
@@ -122,7 +121,7 @@ impl Tail<'_> {
     }
 
     fn note_beginning(&mut self, beginning: &Beginning, broken: Option<Break>) {
-        let Beginning { epoch, floor, head, history } = beginning;
+        let Beginning { epoch, floor, head, history, .. } = beginning;
         match broken {
             None => tracing::info!("the log is read from {head}, with {} events of history", history.len()),
             Some(why) => tracing::warn!(?why, "continuity is lost; epoch {:x} goes on from {head}", epoch.0),
@@ -153,7 +152,8 @@ impl Tail<'_> {
 
     async fn read(&mut self, link: &mut Link) -> Result<(), LinkError> {
         let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(self.page.count()).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        let asked_for = self.page.count();
+        command.arg("COUNT").arg(asked_for).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         command.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
         let value = {
             let mut reading = pin!(link.call_blocking(&command, BLOCK));
@@ -167,7 +167,17 @@ impl Tail<'_> {
         };
         let value = value.inspect_err(|error| self.page.note_error(error))?;
         let entries = reply::read_entries(value)?;
+        let behind = entries.len() >= asked_for || self.read_at.is_some_and(|last| last.elapsed() > LATE);
         self.page.learn(&entries);
+        if behind && !entries.is_empty() {
+            // What came before these may have been trimmed meanwhile, and that shows only while they count as unread.
+            let before = self.offset();
+            self.look(link, None).await?;
+            if self.offset() != before {
+                return Ok(());
+            }
+        }
+        self.read_at = Some(Instant::now());
         let malformed = self.hand_on(entries).await;
         self.hand_on_volatile().await;
         dead::bury(self.log, link, malformed).await
@@ -188,6 +198,10 @@ impl Tail<'_> {
                     let place = if draft.volatile { offset.position } else { position };
                     let offset = Offset { position: place, ..offset };
                     batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
+                }
+                Ok(Entry::Order(order)) => {
+                    let offset = Offset { position, ..offset };
+                    batch.orders.push(Placed { after: batch.events.len(), offset, order: Arc::new(order) });
                 }
                 Ok(Entry::Probe(id)) => batch.probes.push(id),
                 Err(error) => malformed.push(dead::Malformed::new(raw, error)),

@@ -1,0 +1,379 @@
+//! The node's errands to Redis: one connection carries all that waits as one pipeline at a time, another listens for
+//! letters.
+
+use super::letter::{Body, Seal};
+use super::records::{self, Found, Owner, Record};
+use super::{Cluster, Inbox, lock, roster};
+use crate::close::DropReason;
+use crate::id::{Id, NodeId};
+use crate::log::redis::connection::{Backoff, Link, LinkError};
+use redis::{Cmd, Pipeline, PushInfo, PushKind, Value};
+use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+
+/// Bytes of letters and questions that may wait; over it they fail at once.
+const WAITING_BYTES: usize = 32 << 20;
+/// Changes of records that may wait while Redis is away. Over it those of sessions that ended are forgotten: what is
+/// left of them in Redis goes with this node.
+const MOST_CHANGES: usize = 500_000;
+/// Letters that may wait to be read.
+const UNREAD: usize = 10_000;
+/// A pipeline takes no further errand once it has so many.
+const AT_ONCE: usize = 2_000;
+/// How often the subscription is asked whether it still leads to the right place.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+
+/// What became of a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    /// Somebody listened.
+    Heard,
+    /// Nobody listens on that channel.
+    Unheard,
+    /// It could not be sent.
+    Failed,
+}
+
+/// Something to be done in Redis.
+pub(super) enum Errand {
+    /// Publish a sealed letter.
+    Letter { channel: String, letter: Vec<u8>, reply: oneshot::Sender<Sent> },
+    /// Look for a session.
+    Find { owner: Owner, pid: Id, reply: oneshot::Sender<Found> },
+    /// Beat now, and see who else does.
+    Beat { reply: oneshot::Sender<()> },
+}
+
+/// Errands that wait.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    wake: Notify,
+    left: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    errands: VecDeque<(Instant, usize, Errand)>,
+    bytes: usize,
+    /// The newest change of each record; one for each session of this node at most.
+    changes: HashMap<Id, Option<Record>>,
+    leaving: bool,
+}
+
+/// What one pipeline carries.
+struct Load {
+    errands: Vec<Errand>,
+    changes: Vec<(Id, Option<Record>)>,
+    leaving: bool,
+}
+
+impl Queue {
+    /// Puts an errand in; over the bound it is dropped, and whoever waits for its reply sees that.
+    pub fn push(&self, errand: Errand, bytes: usize, patience: Duration) {
+        lock(&self.waiting).push(errand, bytes, patience);
+        self.wake.notify_one();
+    }
+
+    /// Puts a letter in that is made under the lock: letters are sent in the order of their numbers.
+    pub fn push_letter(
+        &self,
+        patience: Duration,
+        make: impl FnOnce(oneshot::Sender<Sent>) -> Errand,
+    ) -> Option<oneshot::Receiver<Sent>> {
+        let (reply, sent) = oneshot::channel();
+        let mut waiting = lock(&self.waiting);
+        let errand = make(reply);
+        let bytes = if let Errand::Letter { letter, .. } = &errand { letter.len() + 200 } else { 0 };
+        waiting.push(errand, bytes, patience);
+        drop(waiting);
+        self.wake.notify_one();
+        Some(sent)
+    }
+
+    /// Puts changes of records in.
+    pub fn keep(&self, changes: Vec<(Id, Option<Record>)>) {
+        let mut waiting = lock(&self.waiting);
+        waiting.changes.extend(changes);
+        if waiting.changes.len() > MOST_CHANGES {
+            waiting.changes.retain(|_, record| record.is_some());
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// Asks for the last words, behind everything that waits.
+    pub fn leave(&self) {
+        lock(&self.waiting).leaving = true;
+        self.wake.notify_one();
+    }
+
+    /// Completes when they are said.
+    pub async fn left(&self) {
+        self.left.notified().await;
+    }
+
+    fn take(&self) -> Option<Load> {
+        let mut waiting = lock(&self.waiting);
+        let now = Instant::now();
+        let mut errands = Vec::new();
+        while errands.len() < AT_ONCE
+            && let Some((deadline, bytes, errand)) = waiting.errands.pop_front()
+        {
+            waiting.bytes -= bytes;
+            // Nobody waits any more for what is over time; a dropped reply says so.
+            if deadline > now {
+                errands.push(errand);
+            }
+        }
+        let changes: Vec<_> = std::mem::take(&mut waiting.changes).into_iter().collect();
+        let leaving = waiting.leaving && waiting.errands.is_empty();
+        (leaving || !errands.is_empty() || !changes.is_empty()).then_some(Load { errands, changes, leaving })
+    }
+
+    async fn next(&self) -> Load {
+        loop {
+            if let Some(load) = self.take() {
+                return load;
+            }
+            self.wake.notified().await;
+        }
+    }
+
+    /// Changes that were not written; newer ones stay.
+    fn put_back(&self, changes: Vec<(Id, Option<Record>)>) {
+        let mut waiting = lock(&self.waiting);
+        for (pid, record) in changes {
+            waiting.changes.entry(pid).or_insert(record);
+        }
+    }
+}
+
+impl Waiting {
+    fn push(&mut self, errand: Errand, bytes: usize, patience: Duration) {
+        if self.bytes + bytes <= WAITING_BYTES {
+            self.bytes += bytes;
+            self.errands.push_back((Instant::now() + patience, bytes, errand));
+        }
+    }
+}
+
+/// Carries errands and beats, until dropped.
+pub(super) async fn carry(cluster: &Cluster) {
+    let mut backoff = Backoff::default();
+    loop {
+        let Err(error) = connected(cluster, &mut backoff).await;
+        backoff.report("the connection to other nodes", &cluster.connector, &error);
+        backoff.wait().await;
+    }
+}
+
+async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
+    let mut link = Link::open(&cluster.connector, cluster.timeout).await?;
+    beat(cluster, &mut link).await?;
+    backoff.reset();
+    let mut beaten = Instant::now();
+    loop {
+        if beaten.elapsed() >= roster::BEAT {
+            link.check().await?;
+            beat(cluster, &mut link).await?;
+            beaten = Instant::now();
+        }
+        if let Ok(load) = tokio::time::timeout_at(beaten + roster::BEAT, cluster.queue.next()).await {
+            deliver(cluster, &mut link, load).await?;
+        }
+    }
+}
+
+async fn beat(cluster: &Cluster, link: &mut Link) -> Result<(), LinkError> {
+    match link.call(&new_beat(cluster)).await {
+        Ok(answer) => note_beat(cluster, &answer),
+        // What was known last must do.
+        Err(LinkError::Server(error)) => {
+            tracing::warn!(error, "Redis refused this node's beat: others may take it for gone");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn new_beat(cluster: &Cluster) -> Cmd {
+    let fresh_seal = format!("{}{}", Id::random(), Id::random());
+    roster::beat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal)
+}
+
+fn note_beat(cluster: &Cluster, answer: &Value) -> Result<(), LinkError> {
+    let beat = roster::read_beat(answer).ok_or(LinkError::Unexpected("the roster of nodes"))?;
+    let mut seal = lock(&cluster.seal);
+    if seal.as_ref().is_none_or(|seal| !seal.is_of(&beat.seal)) {
+        *seal = Some(Arc::new(Seal::new(&beat.seal)));
+    }
+    drop(seal);
+    cluster.roster().update(beat.live);
+    Ok(())
+}
+
+/// What the answers of a pipeline are for.
+enum Awaited {
+    /// So many records.
+    Write(usize),
+    Letter(oneshot::Sender<Sent>),
+    Finds(Vec<oneshot::Sender<Found>>),
+    Beats(Vec<oneshot::Sender<()>>),
+}
+
+async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), LinkError> {
+    let Load { errands, changes, leaving } = load;
+    let (mut pipeline, mut awaited) = (Pipeline::new(), Vec::new());
+    let mut add = |command: Cmd, what| {
+        pipeline.add_command(command);
+        awaited.push(what);
+    };
+    for (command, count) in records::keep(&cluster.keys, cluster.me, &changes) {
+        add(command, Awaited::Write(count));
+    }
+    let (mut sought, mut replies, mut beats) = (Vec::new(), Vec::new(), Vec::new());
+    for errand in errands {
+        match errand {
+            Errand::Letter { channel, letter, reply } => {
+                let mut publish = redis::cmd("PUBLISH");
+                publish.arg(channel).arg(letter);
+                add(publish, Awaited::Letter(reply));
+            }
+            Errand::Find { owner, pid, reply } => {
+                sought.push((owner, pid));
+                replies.push(reply);
+            }
+            Errand::Beat { reply } => beats.push(reply),
+        }
+    }
+    if !sought.is_empty() {
+        let suspects = cluster.roster().suspects();
+        let sought = sought.iter().map(|(owner, pid)| (owner, *pid));
+        add(records::find(&cluster.keys, cluster.me, roster::LIVE_MS, &suspects, sought), Awaited::Finds(replies));
+    }
+    if !beats.is_empty() {
+        add(new_beat(cluster), Awaited::Beats(beats));
+    }
+    if leaving {
+        add(roster::leave(&cluster.keys, cluster.me), Awaited::Write(0));
+    }
+    match link.pipeline(&pipeline).await {
+        Ok(answers) => answers.into_iter().zip(awaited).try_for_each(|(answer, what)| settle(cluster, answer, what))?,
+        Err(error) => {
+            cluster.queue.put_back(changes);
+            return Err(error);
+        }
+    }
+    if leaving {
+        lock(&cluster.queue.waiting).leaving = false;
+        cluster.queue.left.notify_one();
+    }
+    Ok(())
+}
+
+fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkError> {
+    // Whoever waits for a reply may have gone; a dropped one tells that there is none.
+    let answer = match answer.extract_error() {
+        Ok(answer) => answer,
+        Err(error) => {
+            // Out of memory, say: letters still go. Records are written again before long.
+            let lost = if let Awaited::Write(records) = what { records } else { 0 };
+            cluster.metrics.dropped(DropReason::Record, lost as u64);
+            tracing::warn!(%error, lost, "Redis refused to keep what this node shares with others");
+            return Ok(());
+        }
+    };
+    match (what, answer) {
+        (Awaited::Letter(reply), Value::Int(listeners)) => {
+            let _ = reply.send(if listeners > 0 { Sent::Heard } else { Sent::Unheard });
+        }
+        (Awaited::Finds(replies), answer) => {
+            let found = records::read_found(answer).ok_or(LinkError::Unexpected("records of sessions"))?;
+            for (reply, found) in replies.into_iter().zip(found) {
+                let _ = reply.send(found);
+            }
+        }
+        (Awaited::Beats(replies), answer) => {
+            note_beat(cluster, &answer)?;
+            for reply in replies {
+                let _ = reply.send(());
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Listens for letters to this node, until dropped.
+pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: Arc<dyn Inbox>) {
+    let mut backoff = Backoff::default();
+    loop {
+        let Err(error) = subscribed(cluster, &inbox, &mut backoff).await;
+        // Answers that are on their way will not be heard.
+        cluster.calls().clear();
+        backoff.report("listening to other nodes", &cluster.connector, &error);
+        backoff.wait().await;
+    }
+}
+
+async fn subscribed(
+    cluster: &Arc<Cluster>,
+    inbox: &Arc<dyn Inbox>,
+    backoff: &mut Backoff,
+) -> Result<Infallible, LinkError> {
+    let (letters, mut unread) = mpsc::channel(UNREAD);
+    let on_push = move |push: PushInfo| -> Result<(), Infallible> {
+        if push.kind == PushKind::Message
+            && let Some(Value::BulkString(letter)) = push.data.into_iter().nth(1)
+            // Over the bound: whoever wrote it sees that no answer comes.
+            && letters.try_send(letter).is_err()
+        {
+            tracing::warn!("letters of other nodes come faster than they are read; one is dropped");
+        }
+        Ok(())
+    };
+    let mut link = Link::subscriber(&cluster.connector, cluster.timeout, on_push).await?;
+    link.subscribe(&cluster.keys.channel_of(cluster.me)).await?;
+    backoff.reset();
+    // Numbers of the letters read last: one that is played again is not read again.
+    let mut read = HashMap::new();
+    loop {
+        let checked_again = Instant::now() + CHECK_EVERY;
+        while let Ok(letter) = tokio::time::timeout_at(checked_again, unread.recv()).await {
+            let letter = letter.ok_or_else(|| LinkError::Lost("the subscription ended".into()))?;
+            open(cluster, inbox, &letter, &mut read);
+        }
+        link.check().await?;
+        read.retain(|node, _| cluster.is_peer(*node));
+    }
+}
+
+fn open(cluster: &Cluster, inbox: &Arc<dyn Inbox>, sealed: &[u8], read: &mut HashMap<NodeId, u64>) {
+    let Some(seal) = lock(&cluster.seal).clone() else { return };
+    let letter = match seal.read(sealed, cluster.me) {
+        Ok(letter) => letter,
+        Err(problem) => {
+            cluster.metrics.dropped(DropReason::Malformed, 1);
+            return tracing::warn!(%problem, "a letter on this node's channel is not read");
+        }
+    };
+    let last = read.entry(letter.from).or_insert(0);
+    if letter.number <= *last {
+        return tracing::warn!(from = %letter.from, "a letter came a second time and is not read again");
+    }
+    *last = letter.number;
+    match letter.body {
+        Body::Ask(call, question) => inbox.asked(letter.from, call, question),
+        Body::Tell(notice) => inbox.told(letter.from, notice),
+        Body::Answer(call, answer) => {
+            if let Some(reply) = cluster.calls().remove(&call) {
+                let _ = reply.send(answer);
+            }
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Sessions in Redis: each node has a hash of its own, in which a record stands under the session's pid. It lives as long
+//! as its node, and a recovery window longer; another node takes a record out when the client comes to it.
+
+use super::Keys;
+use crate::id::{Id, NodeId};
+use redis::{Cmd, Value};
+
+/// Whose a session is: nobody else gets it. Written before its record, so that Redis can compare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner(String);
+
+impl Owner {
+    /// Of a user (their claim as JSON; `None` is anonymous) in a namespace.
+    pub fn new(namespace: &str, user: Option<&str>) -> Self {
+        // Neither can hold a line break: names of namespaces are checked, and JSON escapes it.
+        Self(format!("{namespace}\n{}\n", user.unwrap_or("")))
+    }
+
+    /// From its written form.
+    pub fn from_text(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The written form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is kept of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Whose it is.
+    pub owner: Owner,
+    /// How often it was taken over: of two records, that of the node which had it last is right.
+    pub moves: u32,
+    /// What a resume needs; its form is the session's business.
+    pub text: String,
+}
+
+/// Where the record of a session is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// On no node.
+    Nowhere,
+    /// On a node that is up, which knows more than its record.
+    At(NodeId),
+    /// Its node is gone. The record is taken out: no other node gets it.
+    Taken(String),
+}
+
+/// KEYS nodes; ARGV own name, milliseconds after which a node counts as gone, prefix of the hashes, prefix of the
+/// channels, names that are believed gone, then owner and pid of each session that is looked for.
+const FIND: &str = "local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local nodes = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+local gone = {}
+for n = 1, #nodes, 2 do
+  gone[nodes[n]] = now - nodes[n + 1] > tonumber(ARGV[2]) or string.find(ARGV[5], nodes[n], 1, true)
+    or redis.call('PUBSUB', 'NUMSUB', ARGV[4] .. nodes[n])[2] == 0
+end
+local answers = {}
+for at = 6, #ARGV, 2 do
+  local owner, pid = ARGV[at], ARGV[at + 1]
+  local best, moves, node
+  for n = 1, #nodes, 2 do
+    if nodes[n] ~= ARGV[1] then
+      local record = redis.call('HGET', ARGV[3] .. nodes[n], pid)
+      if record and string.sub(record, 1, #owner) == owner then
+        local count = tonumber(string.match(record, '^%d+', #owner + 1)) or 0
+        if not best or count > moves then
+          if best then redis.call('HDEL', ARGV[3] .. node, pid) end
+          best, moves, node = record, count, nodes[n]
+        else
+          redis.call('HDEL', ARGV[3] .. nodes[n], pid)
+        end
+      end
+    end
+  end
+  local answer = {0, ''}
+  if best then
+    if gone[node] then
+      redis.call('HDEL', ARGV[3] .. node, pid)
+      answer = {2, string.sub(best, #owner + 1)}
+    else
+      answer = {1, node}
+    end
+  end
+  answers[#answers + 1] = answer
+end
+return answers";
+
+/// Looks for sessions, all in one go.
+pub(super) fn find<'a>(
+    keys: &Keys,
+    me: NodeId,
+    live_ms: u64,
+    suspects: &[NodeId],
+    sought: impl Iterator<Item = (&'a Owner, Id)>,
+) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    let gone: Vec<String> = suspects.iter().map(NodeId::to_string).collect();
+    command.arg(FIND).arg(1).arg(&keys.nodes).arg(me.to_string()).arg(live_ms);
+    command.arg(&keys.sessions).arg(&keys.channels).arg(gone.join(","));
+    for (owner, pid) in sought {
+        command.arg(owner.as_str()).arg(pid.to_string());
+    }
+    command
+}
+
+/// The answers of [`find`], in order; `None` where they are something else.
+pub(super) fn read_found(value: Value) -> Option<Vec<Found>> {
+    let Value::Array(answers) = value else { return None };
+    answers.into_iter().map(read_one).collect()
+}
+
+fn read_one(value: Value) -> Option<Found> {
+    let Value::Array(answer) = value else { return None };
+    let [Value::Int(kind), Value::BulkString(bytes)] = &answer[..] else { return None };
+    let text = std::str::from_utf8(bytes).ok()?;
+    match kind {
+        0 => Some(Found::Nowhere),
+        1 => NodeId::parse(text).map(Found::At),
+        // The number of moves stands before the record.
+        _ => Some(Found::Taken(text.split_once('\n')?.1.to_owned())),
+    }
+}
+
+/// Commands that write and remove records of this node, and how many each.
+pub(super) fn keep(keys: &Keys, me: NodeId, changes: &[(Id, Option<Record>)]) -> Vec<(Cmd, usize)> {
+    const AT_ONCE: usize = 500;
+    let key = keys.sessions_of(me);
+    let kept: Vec<_> = changes.iter().filter_map(|(pid, record)| Some((pid, record.as_ref()?))).collect();
+    let gone: Vec<_> = changes.iter().filter(|(_, record)| record.is_none()).collect();
+    let mut commands = Vec::new();
+    for some in kept.chunks(AT_ONCE) {
+        let mut command = redis::cmd("HSET");
+        command.arg(&key);
+        for (pid, Record { owner, moves, text }) in some {
+            command.arg(pid.to_string()).arg(format!("{}{moves}\n{text}", owner.as_str()));
+        }
+        commands.push((command, some.len()));
+    }
+    for some in gone.chunks(AT_ONCE) {
+        let mut command = redis::cmd("HDEL");
+        command.arg(&key);
+        for (pid, _) in some {
+            command.arg(pid.to_string());
+        }
+        commands.push((command, some.len()));
+    }
+    commands
+}

@@ -1,0 +1,215 @@
+//! Records of sessions, written behind: what changed is noted here, and written soon, so that another node can take
+//! the session up should this one die.
+
+use crate::auth::Identity;
+use crate::cluster::{Owner, Record};
+use crate::event::Room;
+use crate::hub::heartbeat::millis;
+use crate::hub::shard::Shard;
+use crate::hub::table::Hub;
+use crate::id::Id;
+use crate::session::Session;
+use crate::session::changes::Change;
+use crate::session::connection::SessionKey;
+use crate::session::parked::Parked;
+use crate::session::timers::Millis;
+use std::collections::{HashSet, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Changes are gathered for so long: what a node that dies has not written yet, its clients lose, and are told.
+pub const GATHER: Duration = Duration::from_millis(50);
+/// Bytes of records that a shard writes in a second: a client that joins and leaves all the time must not keep Redis
+/// busy.
+const BYTES_PER_SECOND: f64 = 8e6;
+/// Records written before others get their turn: some 2 µs each.
+const AT_ONCE: usize = 500;
+
+/// Which records are not as their sessions are.
+pub struct Ledger {
+    changed: HashSet<Id>,
+    /// A record tells where the log stood when it was written; it is written again before that is too old to resume
+    /// from. In order of time: all wait equally long.
+    again: VecDeque<(Millis, Id)>,
+    /// Milliseconds after which a record is written again.
+    refresh: Millis,
+    wake: Rc<Notify>,
+}
+
+impl Ledger {
+    /// For a recovery window of so many milliseconds.
+    pub fn new(window: Millis) -> Self {
+        // The window holds a quarter more than itself (`RecoveryConfig::kept`).
+        Self { changed: HashSet::new(), again: VecDeque::new(), refresh: window / 5, wake: Rc::default() }
+    }
+
+    /// The session with this pid is not as it was.
+    pub fn note(&mut self, pid: Id) {
+        if self.changed.is_empty() {
+            self.wake.notify_one();
+        }
+        self.changed.insert(pid);
+    }
+
+    /// When the next record is to be written again.
+    fn next(&self) -> Option<Millis> {
+        self.again.front().map(|(at, _)| *at)
+    }
+
+    /// Some of those to be written now.
+    fn take(&mut self, now: Millis) -> Vec<Id> {
+        while let Some((at, pid)) = self.again.front().copied()
+            && at <= now
+        {
+            self.again.pop_front();
+            self.changed.insert(pid);
+        }
+        let some: Vec<Id> = self.changed.iter().copied().take(AT_ONCE).collect();
+        for pid in &some {
+            self.changed.remove(pid);
+        }
+        some
+    }
+}
+
+impl Hub {
+    /// Lets a session into a room; whether it was not in it.
+    pub fn enter(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
+        let new = self.rooms.join(key, namespace, room);
+        if new {
+            self.note_change(key, room, true);
+        }
+        new
+    }
+
+    /// Takes a session out of a room; whether it was in it.
+    pub fn exit(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
+        let old = self.rooms.leave(key, namespace, room);
+        if old {
+            self.note_change(key, room, false);
+        }
+        old
+    }
+
+    fn note_change(&mut self, key: SessionKey, room: &Room, joined: bool) {
+        let (after, keep) = (self.position.position, millis(self.node.recovery.kept()));
+        if let Some(session) = self.sessions.get_mut(key).filter(|session| session.pid.is_some()) {
+            session.changes.note(Change { after, room: room.clone(), joined }, keep);
+        }
+        self.note_session(key);
+    }
+
+    fn note_session(&mut self, key: SessionKey) {
+        if let (Some(ledger), Some(pid)) = (&mut self.ledger, self.sessions.get(key).and_then(|session| session.pid)) {
+            ledger.note(pid);
+        }
+    }
+
+    /// The session with this pid is not as it was.
+    pub fn note_record(&mut self, pid: Id) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.note(pid);
+        }
+    }
+
+    /// What a resume needs of a live session.
+    pub fn park_form(&self, key: SessionKey, session: &Session) -> Parked {
+        Parked {
+            id: session.id,
+            namespace: session.namespace,
+            identity: session.identity.clone(),
+            rooms: self.rooms.of(key).cloned().collect(),
+            changes: session.changes.clone(),
+            start: session.start,
+            last: session.last,
+            at: self.position.position,
+            moves: session.moves,
+        }
+    }
+
+    /// Some of the records that are to be written or removed now.
+    fn changes(&mut self, now: Millis) -> Vec<(Id, Option<Record>)> {
+        let Some(ledger) = &mut self.ledger else { return Vec::new() };
+        let pids = ledger.take(now);
+        let refresh = ledger.refresh;
+        let changes: Vec<_> = pids.into_iter().map(|pid| (pid, self.record(pid))).collect();
+        if let Some(ledger) = &mut self.ledger {
+            let kept = changes.iter().filter(|(_, record)| record.is_some());
+            ledger.again.extend(kept.map(|(pid, _)| (now + refresh, *pid)));
+        }
+        changes
+    }
+
+    fn record(&self, pid: Id) -> Option<Record> {
+        let live = self.session_by_pid(pid).map(|(key, session)| self.park_form(key, session));
+        let parked = live.as_ref().or_else(|| self.parked.get(pid))?;
+        Some(Record {
+            owner: self.owner(parked.namespace, &parked.identity),
+            moves: parked.moves,
+            text: parked.to_record(),
+        })
+    }
+
+    /// Whose a session is: nobody else may resume it.
+    pub fn owner(&self, namespace: u16, identity: &Identity) -> Owner {
+        let user = identity.user.as_ref().map(|user| user.as_json());
+        Owner::new(&self.node.namespaces[usize::from(namespace)], user.as_deref())
+    }
+}
+
+/// Writes what changes, until the shard ends. Without other nodes there is nothing to do.
+pub async fn run(shard: Rc<Shard>) {
+    let Some(wake) = shard.hub.borrow().ledger.as_ref().map(|ledger| ledger.wake.clone()) else { return };
+    loop {
+        let next = shard.hub.borrow().ledger.as_ref().and_then(Ledger::next);
+        match next {
+            Some(at) => {
+                let left = Duration::from_millis(at.saturating_sub(shard.now()));
+                // Woken or due: both mean that there is something to write.
+                let _ = tokio::time::timeout(left, wake.notified()).await;
+            }
+            None => wake.notified().await,
+        }
+        tokio::time::sleep(GATHER).await;
+        let mut written = 0;
+        while let Some(bytes) = write_some(&shard) {
+            written += bytes;
+            tokio::task::yield_now().await;
+        }
+        tokio::time::sleep(Duration::from_secs_f64(written as f64 / BYTES_PER_SECOND)).await;
+    }
+}
+
+/// Writes everything now; a node that stops does.
+pub fn write_all(shard: &Rc<Shard>) {
+    while write_some(shard).is_some() {}
+}
+
+/// How many bytes; `None` when there is nothing left to write.
+fn write_some(shard: &Rc<Shard>) -> Option<usize> {
+    let now = shard.now();
+    let changes = shard.hub.borrow_mut().changes(now);
+    let cluster = shard.node.cluster.as_ref().filter(|_| !changes.is_empty())?;
+    let bytes = changes.iter().map(|(_, record)| record.as_ref().map_or(0, |record| record.text.len() + 100)).sum();
+    cluster.keep(changes);
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_is_taken_once_and_again_after_its_time() {
+        let (mut ledger, pid) = (Ledger::new(100), Id::random());
+        ledger.note(pid);
+        ledger.note(pid);
+        assert_eq!(ledger.take(0), [pid]);
+        assert!(ledger.take(0).is_empty());
+        ledger.again.push_back((20, pid));
+        assert_eq!(ledger.next(), Some(20));
+        assert!(ledger.take(19).is_empty());
+        assert_eq!(ledger.take(20), [pid]);
+    }
+}

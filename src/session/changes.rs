@@ -1,0 +1,140 @@
+//! Which rooms a session was in where, back to the oldest place that its client may resume from (sans-IO): what it
+//! missed before it joined a room was not for it, and what it missed before it left one was.
+
+use crate::event::{Position, Room};
+use std::collections::VecDeque;
+
+/// At most so many changes are known; a resume from before them cannot be proven.
+const MOST: usize = 64;
+
+/// A room was joined or left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The last place in the log where the session was as before.
+    pub after: Position,
+    /// The room.
+    pub room: Room,
+    /// Joined, or left.
+    pub joined: bool,
+}
+
+/// The changes of a session's rooms since it began, oldest first. Holds no heap memory while there are none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes(Option<Box<Kept>>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Kept {
+    /// Those after this are known.
+    floor: Position,
+    list: VecDeque<Change>,
+}
+
+impl Changes {
+    /// Reads back what [`Self::floor`] and [`Self::list`] gave.
+    pub fn known(floor: Position, list: impl IntoIterator<Item = Change>) -> Self {
+        let list: VecDeque<_> = list.into_iter().collect();
+        Self((floor != Position::default() || !list.is_empty()).then(|| Box::new(Kept { floor, list })))
+    }
+
+    /// The place after which all changes are known.
+    pub fn floor(&self) -> Position {
+        self.0.as_ref().map_or(Position::default(), |kept| kept.floor)
+    }
+
+    /// The changes that are known.
+    pub fn list(&self) -> impl DoubleEndedIterator<Item = &Change> {
+        self.0.iter().flat_map(|kept| &kept.list)
+    }
+
+    /// Takes note of the next change. Those of `keep_ms` before it and older are forgotten: nobody resumes from there.
+    pub fn note(&mut self, change: Change, keep_ms: u64) {
+        let kept = self.0.get_or_insert_default();
+        let oldest_ms = change.after.ms.saturating_sub(keep_ms);
+        kept.list.push_back(change);
+        while let Some(first) = kept.list.front()
+            && (first.after.ms < oldest_ms || kept.list.len() > MOST)
+        {
+            kept.floor = kept.floor.max(first.after);
+            kept.list.pop_front();
+        }
+    }
+
+    /// Takes note of all that an order changed.
+    pub fn note_difference(&mut self, after: Position, before: &[Room], now: &[Room]) {
+        let left = before.iter().filter(|room| !now.contains(room)).map(|room| (room, false));
+        let new = now.iter().filter(|room| !before.contains(room)).map(|room| (room, true));
+        for (room, joined) in left.chain(new) {
+            self.note(Change { after, room: room.clone(), joined }, u64::MAX);
+        }
+    }
+
+    /// The rooms at `position`, when they are `rooms` after all changes; `None` where that is not known any more.
+    pub fn rooms_at(&self, position: Position, rooms: &[Room]) -> Option<Vec<Room>> {
+        let mut rooms = rooms.to_vec();
+        if position < self.floor() {
+            return None;
+        }
+        for change in self.after(position).rev() {
+            set(&mut rooms, &change.room, !change.joined);
+        }
+        Some(rooms)
+    }
+
+    /// What changed for events after `position`.
+    pub fn after(&self, position: Position) -> impl DoubleEndedIterator<Item = &Change> {
+        self.list().filter(move |change| change.after >= position)
+    }
+
+    /// Bytes that it holds, near enough for limits.
+    pub fn size(&self) -> usize {
+        self.list().map(|change| change.room.len() + 64).sum()
+    }
+}
+
+/// Puts a room into a list, or takes it out.
+pub fn set(rooms: &mut Vec<Room>, room: &Room, inside: bool) {
+    if !inside {
+        rooms.retain(|other| other != room);
+    } else if !rooms.contains(room) {
+        rooms.push(room.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Position {
+        Position { ms, seq: 0 }
+    }
+
+    fn note(changes: &mut Changes, ms: u64, room: &str, joined: bool) {
+        changes.note(Change { after: at(ms), room: room.into(), joined }, 100);
+    }
+
+    #[test]
+    fn rooms_are_known_at_each_place() {
+        let mut changes = Changes::default();
+        note(&mut changes, 10, "a", true);
+        note(&mut changes, 20, "b", true);
+        note(&mut changes, 30, "a", false);
+        let rooms = |ms| changes.rooms_at(at(ms), &["b".into()]).unwrap().join(" ");
+        assert_eq!([10, 11, 20, 21, 30, 31].map(rooms), ["", "a", "a", "b a", "b a", "b"]);
+        let read = Changes::known(changes.floor(), changes.list().cloned());
+        assert_eq!(read, changes);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_claimed() {
+        let mut changes = Changes::default();
+        note(&mut changes, 10, "a", true);
+        note(&mut changes, 111, "b", true);
+        assert_eq!((changes.floor(), changes.rooms_at(at(9), &[])), (at(10), None));
+        assert!(changes.rooms_at(at(10), &[]).is_some());
+        for _ in 0..100 {
+            note(&mut changes, 112, "b", false);
+        }
+        assert!(changes.list().count() <= MOST && changes.floor() == at(112));
+        assert_eq!(Changes::known(Position::default(), []), Changes::default());
+    }
+}

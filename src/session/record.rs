@@ -1,0 +1,119 @@
+//! The record of a session that other nodes can read: what [`Parked`] holds, as JSON. Sans-IO.
+
+use crate::auth::grants::Grants;
+use crate::auth::identity::{Identity, UserId};
+use crate::event::{Offset, Position, Room};
+use crate::id::Id;
+use crate::session::changes::{Change, Changes};
+use crate::session::parked::Parked;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+#[derive(Serialize, Deserialize)]
+struct Written<'a> {
+    id: Id,
+    /// The claim: a string or a number; null for an anonymous client.
+    user: Value,
+    #[serde(default, skip_serializing_if = "str::is_empty", borrow)]
+    grants: Cow<'a, str>,
+    rooms: Vec<Room>,
+    /// Place, room, and whether it was joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    changes: Vec<(String, Room, bool)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changes_after: Option<String>,
+    start: String,
+    last: String,
+    at: String,
+    #[serde(default)]
+    moves: u32,
+}
+
+impl Parked {
+    /// The record. Claims stay behind: the client brings its token along.
+    pub fn to_record(&self) -> String {
+        let user = self.identity.user.as_ref().map(UserId::as_json);
+        let floor = self.changes.floor();
+        let written = Written {
+            id: self.id,
+            user: user.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or(Value::Null),
+            grants: self.identity.grants.as_text().into(),
+            rooms: self.rooms.clone(),
+            changes: self.changes.list().map(|c| (c.after.to_string(), c.room.clone(), c.joined)).collect(),
+            changes_after: (floor != Position::default()).then(|| floor.to_string()),
+            start: self.start.to_string(),
+            last: self.last.to_string(),
+            at: self.at.to_string(),
+            moves: self.moves,
+        };
+        serde_json::to_string(&written).expect("names, numbers and texts are always JSON")
+    }
+
+    /// Reads a record of a session in this namespace; `None` where it is none.
+    pub fn from_record(record: &str, namespace: u16) -> Option<Self> {
+        let written: Written<'_> = serde_json::from_str(record).ok()?;
+        let user = match written.user {
+            Value::Null => None,
+            claim => Some(UserId::from_claim(Some(&claim)).ok()?),
+        };
+        let grants = Grants::from_text(&written.grants);
+        let changes = written
+            .changes
+            .into_iter()
+            .map(|(after, room, joined)| Some(Change { after: Position::parse(&after)?, room, joined }));
+        let changes: Vec<_> = changes.collect::<Option<_>>()?;
+        let floor = written.changes_after.map_or(Some(Position::default()), |text| Position::parse(&text))?;
+        Some(Self {
+            id: written.id,
+            namespace,
+            identity: Arc::new(Identity { user, claims: "{}".into(), expires: None, grants }),
+            rooms: written.rooms,
+            changes: Changes::known(floor, changes),
+            start: Offset::parse(&written.start)?,
+            last: Position::parse(&written.last)?,
+            at: Position::parse(&written.at)?,
+            moves: written.moves,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Epoch;
+    use serde_json::json;
+
+    #[test]
+    fn read_back_as_written() {
+        let at = |ms| Position { ms, seq: 1 };
+        for user in [None, Some(json!(7)), Some(json!("7\"é"))] {
+            let user = user.map(|claim| UserId::from_claim(Some(&claim)).unwrap());
+            let grants = Grants::from_claim(Some(&json!(["a", "b:*"]))).unwrap();
+            let identity = Identity { user, claims: "{}".into(), expires: None, grants };
+            let parked = Parked {
+                id: Id::random_session(),
+                namespace: 3,
+                identity: Arc::new(identity),
+                rooms: vec!["a".into(), "b:\"1".into()],
+                changes: Changes::known(at(1), [Change { after: at(2), room: "a".into(), joined: true }]),
+                start: Offset { epoch: Epoch(7), position: at(1) },
+                last: at(2),
+                at: at(3),
+                moves: 2,
+            };
+            let read = Parked::from_record(&parked.to_record(), 3).unwrap();
+            assert_eq!((&read.identity, &read.changes), (&parked.identity, &parked.changes));
+            assert_eq!((read.id, &read.rooms, read.start), (parked.id, &parked.rooms, parked.start));
+            assert_eq!((read.last, read.at, read.moves), (parked.last, parked.at, parked.moves));
+        }
+    }
+
+    #[test]
+    fn garbage_is_no_session() {
+        for bad in ["", "{}", "[]", "{\"id\":\"x\",\"user\":1,\"rooms\":[],\"start\":\"\",\"last\":\"\",\"at\":\"\"}"] {
+            assert!(Parked::from_record(bad, 0).is_none(), "{bad}");
+        }
+    }
+}

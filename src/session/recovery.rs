@@ -1,0 +1,120 @@
+//! What a client that comes back has missed, or why that cannot be proven (DESIGN 6, 7). Sans-IO: the shards carry it
+//! out, and `tests/simulation.rs` runs it through thousands of seeds.
+
+use crate::event::{Event, Offset, Position, Room};
+use crate::id::Id;
+use crate::log::window::{Gap, Window};
+use crate::order::Subject;
+use crate::session::changes;
+use crate::session::parked::Parked;
+use std::sync::Arc;
+
+/// Why a session cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// What it missed cannot be proven.
+    Missed(Gap),
+    /// Its rooms changed so often that it is not known where it was when the client lost it.
+    Rooms,
+    /// The backend ended it meanwhile.
+    Disconnected,
+}
+
+impl Lost {
+    /// A metric label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Missed(gap) => gap.code(),
+            Self::Rooms => "rooms_unknown",
+            Self::Disconnected => "disconnected",
+        }
+    }
+}
+
+impl From<Gap> for Lost {
+    fn from(gap: Gap) -> Self {
+        Self::Missed(gap)
+    }
+}
+
+/// What a session missed in (`after`, `here`], each event by the rooms that the session was in just then: those it
+/// joined and left itself, and those that the backend ordered while nobody had the session. Afterwards the session is
+/// as it is `here`.
+///
+/// # Errors
+/// When that cannot be proven.
+pub fn take_up(
+    parked: &mut Parked,
+    window: &Window,
+    here: Offset,
+    namespace: &str,
+    after: Offset,
+) -> Result<Vec<Arc<Event>>, Lost> {
+    if after.epoch != here.epoch {
+        return Err(Gap::ForeignEpoch.into());
+    }
+    if parked.at > here.position {
+        // What it has done is known, but not what it would get from here on with rooms of later.
+        return Err(Gap::Future.into());
+    }
+    let (id, identity) = (parked.id, parked.identity.clone());
+    let mut rooms = parked.changes.rooms_at(after.position, &parked.rooms).ok_or(Lost::Rooms)?;
+    let (mut missed, mut from) = (Vec::new(), after);
+    let mut replay = |rooms: &[Room], up_to: Position| -> Result<(), Lost> {
+        let place = Place { here, namespace, rooms, own: &id };
+        missed.extend(place.missed(window, from, Some(up_to))?);
+        from.position = from.position.max(up_to);
+        Ok(())
+    };
+    for change in parked.changes.after(after.position) {
+        replay(&rooms, change.after)?;
+        changes::set(&mut rooms, &change.room, change.joined);
+    }
+    let user = identity.user.as_ref().map(|user| user.as_str());
+    let subject = Subject { session: &id, namespace, user };
+    let orders = window.orders(Offset { epoch: parked.start.epoch, position: parked.at })?;
+    for (position, order) in orders.take_while(|(position, _)| *position <= here.position) {
+        replay(&rooms, position)?;
+        let before = rooms.clone();
+        if !order.apply(subject, &mut rooms) {
+            return Err(Lost::Disconnected);
+        }
+        parked.changes.note_difference(position, &before, &rooms);
+    }
+    replay(&rooms, here.position)?;
+    parked.rooms = rooms;
+    Ok(missed)
+}
+
+/// Where and for whom something may be missing.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// What the session has delivered up to: everything later comes to it live.
+    pub here: Offset,
+    /// Its namespace's name.
+    pub namespace: &'a str,
+    /// Its rooms.
+    pub rooms: &'a [Room],
+    /// Its own id: a room with that one member.
+    pub own: &'a Id,
+}
+
+impl Place<'_> {
+    /// The events in (`after`, `up_to`], each once, in order; without `up_to`, to where the session is.
+    ///
+    /// # Errors
+    /// When it cannot be proven that the window has them all.
+    pub fn missed(&self, window: &Window, after: Offset, up_to: Option<Position>) -> Result<Vec<Arc<Event>>, Gap> {
+        if after.epoch != self.here.epoch {
+            // Also while the window has begun anew and this shard has not heard of it.
+            return Err(Gap::ForeignEpoch);
+        }
+        if after.position > self.here.position {
+            // What goes live next would come a second time.
+            return Err(Gap::Future);
+        }
+        let mut names = self.rooms.to_vec();
+        names.push(self.own.to_string().into());
+        window.replay(after, up_to.unwrap_or(self.here.position), self.namespace, &names)
+    }
+}

@@ -1,0 +1,271 @@
+//! Clients as they are in the world: stock Socket.IO (wire sheet C2), `/ws` with `since` for each room, EventSource.
+
+use crate::oracle::{Fact, Who};
+use crate::wire::{Conn, Down, Kind, Up};
+use crate::world::{World, room};
+use rand::Rng;
+use rand::rngs::StdRng;
+use roomcast::event::{Event, Offset, Room};
+use roomcast::id::Id;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+pub struct Client {
+    pub kind: Kind,
+    pub conn: Option<u64>,
+    /// The session that the open connection has.
+    pub session: Option<Id>,
+    pid: Option<Id>,
+    /// Socket.IO: the last trailing string of any event. SSE: the last id.
+    offset: Option<String>,
+    /// Socket.IO: received before the CONNECT reply.
+    buffer: Vec<Arc<Event>>,
+    /// The rooms it wants, for `/ws` with where it goes on.
+    rooms: BTreeMap<Room, Option<String>>,
+    /// `/ws`: rooms whose join is answered on this connection.
+    joined: Vec<Room>,
+}
+
+impl Client {
+    pub fn new(number: usize, rng: &mut StdRng) -> Self {
+        let kind = [Kind::SocketIo, Kind::SocketIo, Kind::Json, Kind::Sse][rng.random_range(0..4)];
+        let mut rooms = BTreeMap::new();
+        if kind == Kind::Sse {
+            rooms.insert(format!("u{number}").into(), None);
+            (0..rng.random_range(1..3)).for_each(|_| drop(rooms.insert(room(rng.random_range(0..5)), None)));
+        }
+        let (conn, session, pid, offset, buffer, joined) = (None, None, None, None, Vec::new(), Vec::new());
+        Self { kind, conn, session, pid, offset, buffer, rooms, joined }
+    }
+
+    fn gone(&mut self, forget_buffer: bool) {
+        (self.conn, self.session) = (None, None);
+        self.joined.clear();
+        if forget_buffer {
+            self.buffer.clear();
+        }
+    }
+}
+
+impl World {
+    /// One client does something, or takes what has come.
+    pub fn client_acts(&mut self) {
+        let client = self.rng.random_range(0..self.clients.len());
+        let Some(conn) = self.clients[client].conn else { return self.connect_if_gone(client) };
+        match self.rng.random_range(0..100) {
+            0..70 => (0..self.rng.random_range(1..6)).for_each(|_| self.receive(conn)),
+            70..80 => self.break_off(client, conn),
+            80..94 => self.join_some(client, conn),
+            _ => self.leave_some(client, conn),
+        }
+    }
+
+    pub fn connect_if_gone(&mut self, client: usize) {
+        if self.clients[client].conn.is_some() {
+            return;
+        }
+        let Some(node) = self.any_up() else { return };
+        // A handshake may be seen twice: the client has given up one of them, and waits for the other.
+        let copies = if self.chance(100) { 2 } else { 1 };
+        let real = self.rng.random_range(0..copies);
+        for copy in 0..copies {
+            let id = self.next_serial();
+            let (shard, size) = (self.rng.random_range(0..2), self.rng.random_range(1..12));
+            let who = &mut self.clients[client];
+            let rooms = who.rooms.keys().cloned().collect();
+            let mut conn = Conn::new(client, who.kind, node, shard, size);
+            conn.up.push_back(Up::Connect { pid: who.pid, offset: who.offset.clone(), rooms });
+            conn.client_open = copy == real;
+            if copy == real {
+                who.conn = Some(id);
+            }
+            self.wires.insert(id, conn);
+            let who = &self.clients[client];
+            let (kind, offset, open) = (who.kind, who.offset.clone(), copy == real);
+            self.note(|| format!("client {client} {kind:?} connects ({id}, {open}) to {node}.{shard} with {offset:?}"));
+        }
+    }
+
+    /// The connection breaks at the client: what was on its way to it is lost, what was on its way to the server comes
+    /// up to some point, perhaps long after.
+    fn break_off(&mut self, client: usize, id: u64) {
+        self.note(|| format!("client {client} loses {id}"));
+        self.cut_at_client(id);
+    }
+
+    pub fn cut_at_client(&mut self, id: u64) {
+        let Some(conn) = self.wires.get_mut(&id) else { return };
+        let arrive = self.rng.random_range(0..=conn.up.len());
+        conn.up.truncate(arrive);
+        conn.client_open = false;
+        let client = &mut self.clients[conn.client];
+        if client.conn == Some(id) {
+            client.gone(!self.rules.stock_buffer);
+        }
+    }
+
+    fn join_some(&mut self, client: usize, id: u64) {
+        let (chosen, since_lost) = (room(self.rng.random_range(0..5)), self.chance(50));
+        let who = &mut self.clients[client];
+        if who.session.is_none() || who.kind == Kind::Sse || who.rooms.contains_key(&chosen) && who.kind == Kind::Json {
+            return;
+        }
+        let _ = since_lost;
+        if who.kind == Kind::Json {
+            who.rooms.insert(chosen.clone(), None);
+        }
+        self.oracle.asks(client, &chosen);
+        self.send(id, Up::Join { room: chosen, since: None });
+    }
+
+    fn leave_some(&mut self, client: usize, id: u64) {
+        let chosen = room(self.rng.random_range(0..5));
+        let who = &mut self.clients[client];
+        if who.session.is_none() || who.kind == Kind::Sse {
+            return;
+        }
+        if who.kind == Kind::Json {
+            who.rooms.remove(&chosen);
+            who.joined.retain(|room| *room != chosen);
+            self.oracle.forget(&(client, Some(chosen.clone())));
+        }
+        self.send(id, Up::Leave { room: chosen });
+    }
+
+    fn send(&mut self, id: u64, packet: Up) {
+        if let Some(conn) = self.wires.get_mut(&id) {
+            conn.up.push_back(packet);
+        }
+    }
+
+    /// The client takes the next thing from its connection.
+    pub fn receive(&mut self, id: u64) {
+        let Some(conn) = self.wires.get_mut(&id) else { return };
+        let Some(word) = conn.down.pop_front() else {
+            if conn.closing && conn.client_open && conn.outbox.is_empty() {
+                self.cut_at_client(id);
+            }
+            return;
+        };
+        let (client, open) = (conn.client, conn.client_open);
+        if !open || self.clients[client].conn != Some(id) {
+            return;
+        }
+        match word {
+            Down::Event(event, room) => self.receive_event(client, &event, &room),
+            Down::Connected { sid, pid, start, rooms } => self.receive_connected(client, id, sid, pid, start, &rooms),
+            Down::Joined { change, room, after, offset, recovered } => {
+                self.note(|| format!("client {client} has joined {room} after {after}, recovered {recovered:?}"));
+                match self.clients[client].kind {
+                    Kind::Json => self.receive_joined(client, &room, after, offset, recovered),
+                    _ => self.oracle.answered(&(client, None), change),
+                }
+            }
+            Down::Left { change } => self.oracle.answered(&(client, None), change),
+            Down::Gap(room, at) => self.receive_gap(client, room, at),
+            Down::Place(at) => {
+                self.clients[client].offset = Some(at.to_string());
+                self.begin_stream(client, at);
+            }
+        }
+    }
+
+    fn receive_event(&mut self, client: usize, event: &Arc<Event>, room: &Room) {
+        let who = &mut self.clients[client];
+        match who.kind {
+            Kind::SocketIo if who.session.is_none() => return who.buffer.push(event.clone()),
+            Kind::SocketIo if who.pid.is_none() => {}
+            Kind::SocketIo | Kind::Sse => who.offset = Some(event.offset.to_string()),
+            Kind::Json if who.joined.contains(room) => {
+                who.rooms.insert(room.clone(), Some(event.offset.to_string()));
+            }
+            Kind::Json => {}
+        }
+        self.note(|| format!("client {client} gets {} at {} in {room}", event.draft.event, event.offset.position));
+        self.judge(client, event, room);
+    }
+
+    fn judge(&mut self, client: usize, event: &Event, room: &Room) {
+        let serial: u64 = event.draft.event.parse().expect("serials are names");
+        let Some(fact) = self.facts.get(&serial) else { return };
+        let fact = Fact::clone(fact);
+        if self.clients[client].kind != Kind::Json {
+            return self.oracle.got(&(client, None), &fact);
+        }
+        self.oracle.got(&(client, Some(room.clone())), &fact);
+        for other in fact.rooms.iter().filter(|other| *other != room) {
+            self.oracle.got_elsewhere(&(client, Some(other.clone())), serial);
+        }
+    }
+
+    fn receive_connected(&mut self, client: usize, id: u64, sid: Id, pid: Option<Id>, start: Offset, rooms: &[Room]) {
+        let who = &mut self.clients[client];
+        who.session = Some(sid);
+        match who.kind {
+            Kind::Sse => {}
+            Kind::Json => {
+                let wanted: Vec<_> = who.rooms.iter().map(|(room, since)| (room.clone(), since.clone())).collect();
+                wanted.into_iter().for_each(|(room, since)| self.send(id, Up::Join { room, since }));
+            }
+            Kind::SocketIo => {
+                let recovered = pid.is_some() && who.pid == pid;
+                who.pid = pid;
+                let buffered = std::mem::take(&mut who.buffer);
+                self.note(|| format!("client {client} is connected, recovered {recovered}"));
+                let who: Who = (client, None);
+                match recovered {
+                    true => self.oracle.recovered(&who, sid),
+                    false => {
+                        let settled = self.is_settled(start);
+                        self.oracle.tell(who.clone(), start, Some(sid), settled);
+                        let first = |room| self.oracle.change(&who, Some(sid), None, start.position, room, true);
+                        rooms.iter().for_each(first);
+                    }
+                }
+                for event in buffered {
+                    self.receive_event(client, &event, &event.draft.rooms[0].clone());
+                }
+            }
+        }
+    }
+
+    fn receive_joined(&mut self, client: usize, room: &Room, after: Offset, offset: String, recovered: Option<bool>) {
+        let who = &mut self.clients[client];
+        if !who.rooms.contains_key(room) {
+            return;
+        }
+        who.rooms.insert(room.clone(), Some(offset));
+        who.joined.push(room.clone());
+        if recovered != Some(true) {
+            self.begin_room(client, room, after);
+        }
+    }
+
+    fn begin_room(&mut self, client: usize, room: &Room, at: Offset) {
+        let who: Who = (client, Some(room.clone()));
+        let settled = self.is_settled(at);
+        self.oracle.tell(who.clone(), at, None, settled);
+        self.oracle.change(&who, None, None, at.position, room, true);
+    }
+
+    fn begin_stream(&mut self, client: usize, at: Offset) {
+        let who: Who = (client, None);
+        let settled = self.is_settled(at);
+        self.oracle.tell(who.clone(), at, None, settled);
+        for room in self.clients[client].rooms.keys() {
+            self.oracle.change(&who, None, None, at.position, room, true);
+        }
+    }
+
+    fn receive_gap(&mut self, client: usize, room: Option<Room>, at: Offset) {
+        self.note(|| format!("client {client} is told of a gap in {room:?} up to {at}"));
+        match room {
+            None => {
+                self.clients[client].offset = Some(at.to_string());
+                self.begin_stream(client, at);
+            }
+            Some(room) if self.clients[client].joined.contains(&room) => self.begin_room(client, &room, at),
+            Some(_) => {}
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A Redis stream that trims, fails over to a replica that lags, is flushed and deleted.
+
+use roomcast::draft::Draft;
+use roomcast::event::Position;
+use roomcast::log::redis::life::{Life, Observed};
+use roomcast::order::Order;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// One entry of the stream.
+#[derive(Clone)]
+pub struct Entry {
+    pub position: Position,
+    pub body: Body,
+    /// A node that died has read it, and with it the only proof that it was there may be gone.
+    pub read_by_dead: bool,
+}
+
+/// What an entry says.
+#[derive(Clone)]
+pub enum Body {
+    Event(Draft),
+    Order(Arc<Order>),
+    Probe,
+}
+
+/// The stream and the epoch key.
+pub struct Log {
+    pub epoch: String,
+    pub entries: Vec<Entry>,
+    exists: bool,
+    last: Position,
+    added: i64,
+    /// Every id that was ever given.
+    used: BTreeSet<Position>,
+    /// Whether it tells `entries-added`, as Redis does from 7.0 on.
+    counts: bool,
+}
+
+impl Log {
+    pub fn new(counts: bool) -> Self {
+        Self {
+            epoch: String::new(),
+            entries: Vec::new(),
+            exists: false,
+            last: Position::default(),
+            added: 0,
+            used: BTreeSet::new(),
+            counts,
+        }
+    }
+
+    /// `XADD *`: ids rise within one life, whatever the clock does.
+    pub fn append(&mut self, clock_ms: u64, body: Body) -> Position {
+        let mut position = match clock_ms > self.last.ms {
+            true => Position { ms: clock_ms, seq: 0 },
+            false => Position { ms: self.last.ms, seq: self.last.seq + 1 },
+        };
+        // Two masters do not count the same thousandth of a millisecond alike.
+        while !self.used.insert(position) {
+            position.seq += 1;
+        }
+        self.exists = true;
+        self.last = position;
+        self.added += 1;
+        self.entries.push(Entry { position, body, read_by_dead: false });
+        position
+    }
+
+    pub fn observe(&self, asked: Option<Position>) -> Observed {
+        let has = |asked: Position| self.entries.iter().any(|entry| entry.position == asked);
+        let life = self.exists.then(|| Life {
+            last: self.last,
+            length: self.entries.len() as i64,
+            added: self.counts.then_some(self.added),
+            first: self.entries.first().map(|entry| entry.position),
+            missing: asked.filter(|asked| !has(*asked)),
+        });
+        Observed { epoch_text: self.epoch.clone(), life }
+    }
+
+    /// Sets the epoch unless somebody else did since it was read.
+    pub fn agree(&mut self, replaced: &str, fresh: u32) -> u32 {
+        if self.epoch == replaced {
+            self.epoch = format!("{fresh:x}");
+        }
+        u32::from_str_radix(&self.epoch, 16).expect("nodes write hexadecimal epochs")
+    }
+
+    pub fn trim(&mut self, count: usize) {
+        self.entries.drain(..count.min(self.entries.len()));
+    }
+
+    /// A replica that lacks the last entries becomes the master.
+    pub fn fail_over(&mut self, lost: usize) -> Vec<Entry> {
+        let kept = self.entries.len().saturating_sub(lost);
+        let gone = self.entries.split_off(kept);
+        if let Some(first) = gone.first() {
+            self.last = self.used.range(..first.position).next_back().copied().unwrap_or_default();
+            self.added -= gone.len() as i64;
+        }
+        gone
+    }
+
+    /// `DEL` of the stream; `FLUSHALL` takes the epoch, too.
+    pub fn delete(&mut self, epoch_too: bool) -> Vec<Entry> {
+        if epoch_too {
+            self.epoch.clear();
+        }
+        (self.exists, self.last, self.added) = (false, Position::default(), 0);
+        std::mem::take(&mut self.entries)
+    }
+}

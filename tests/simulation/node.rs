@@ -1,0 +1,404 @@
+//! One roomcast process: the parts under test, and around them, as thin as they can be, what `hub` does with sockets.
+
+use crate::log::{Body, Log};
+use crate::wire::{Conn, Down, Kind, Wires};
+use rand::Rng;
+use rand::rngs::StdRng;
+use roomcast::auth::identity::{Identity, UserId};
+use roomcast::event::{Delivery, Epoch, Event, Offset, Position, Room};
+use roomcast::hub::rooms::Rooms;
+use roomcast::id::Id;
+use roomcast::log::Beginning;
+use roomcast::log::redis::life::{self, Break, Known};
+use roomcast::log::window::Window;
+use roomcast::order::{Order, Subject};
+use roomcast::session::changes::{Change, Changes};
+use roomcast::session::connection::SessionKey;
+use roomcast::session::outbox::{Frame, LocalDelivery};
+use roomcast::session::parked::{Parked, ParkedSessions};
+use slotmap::SlotMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub const NAMESPACE: u16 = 0;
+/// In the log's units; longer than any window here.
+const KEPT_CHANGES: u64 = 6_000_000;
+
+/// What the run is like; drawn from the seed.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub window_ms: u64,
+    pub window_bytes: usize,
+    pub outbox_bytes: usize,
+    pub history_ms: u64,
+}
+
+/// A live session.
+pub struct Live {
+    pub id: Id,
+    pub pid: Option<Id>,
+    pub conn: u64,
+    pub start: Offset,
+    pub last: Position,
+    pub mark: u64,
+    pub moves: u32,
+    pub changes: Changes,
+    pub identity: Arc<Identity>,
+    /// Answers to joins and leaves that wait until the session's record is written.
+    pub unanswered: Vec<Down>,
+    pub written_ms: u64,
+}
+
+pub enum Command {
+    Begin(Offset),
+    Events(Vec<Arc<Event>>),
+    Order(Position, Arc<Order>),
+    Advance(Offset),
+}
+
+/// One shard's tables.
+#[derive(Default)]
+pub struct Shard {
+    pub waiting: VecDeque<Command>,
+    pub position: Offset,
+    pub rooms: Rooms<SessionKey>,
+    pub sessions: SlotMap<SessionKey, Live>,
+    pub parked: ParkedSessions,
+    pub by_pid: BTreeMap<Id, SessionKey>,
+    mark: u64,
+}
+
+/// One process, from its start to its end.
+pub struct Node {
+    pub name: u32,
+    pub up: bool,
+    pub linked: bool,
+    pub known: Option<Known>,
+    pub window: Window,
+    pub shards: Vec<Shard>,
+    /// The position that the shards have been told.
+    told: Offset,
+    /// Sessions whose records in the store are not as they are.
+    pub unwritten: BTreeSet<Id>,
+}
+
+impl Node {
+    pub fn start(name: u32, settings: &Settings) -> Self {
+        Self {
+            name,
+            up: true,
+            linked: false,
+            known: None,
+            window: Window::new(Duration::from_millis(settings.window_ms * 5 / 4), settings.window_bytes),
+            shards: vec![Shard::default(), Shard::default()],
+            told: Offset::default(),
+            unwritten: BTreeSet::new(),
+        }
+    }
+
+    /// Whether this node has read entries that the log does not have any more and has not told anybody yet.
+    pub fn alone_knows_of_a_loss(&self, log: &Log) -> bool {
+        let Some(known) = self.known.as_ref().filter(|_| self.up) else { return false };
+        let asked = known.last_read;
+        matches!(known.broken_by(&log.observe(asked)), Some(Break::EntriesLost))
+    }
+
+    /// Whether it and its shards know of all that the log has lost.
+    pub fn is_settled(&self, log: &Log) -> bool {
+        let broken = |known: &Known| known.broken_by(&log.observe(known.last_read)).is_some();
+        let begins = |shard: &Shard| shard.waiting.iter().any(|command| matches!(command, Command::Begin(_)));
+        !self.known.as_ref().is_some_and(broken) && !self.shards.iter().any(begins)
+    }
+
+    /// `redis/tail.rs::look`.
+    pub fn look(&mut self, log: &mut Log, asked: Option<Position>, settings: &Settings, now: u64, rng: &mut StdRng) {
+        let seen = log.observe(asked);
+        let broken = match &mut self.known {
+            None => None,
+            Some(known) => match known.broken_by(&seen) {
+                None => {
+                    if let Some(life) = &seen.life {
+                        known.note(life);
+                    }
+                    return;
+                }
+                broken => broken,
+            },
+        };
+        let epoch = match life::parse(&seen.epoch_text) {
+            Some(epoch) if broken != Some(Break::EntriesLost) => epoch,
+            _ => Epoch(log.agree(&seen.epoch_text, rng.random())),
+        };
+        let life = log.observe(None).life;
+        let head = life::head(self.known.as_ref(), life.as_ref());
+        let beginning = history(log, epoch, head, settings);
+        self.known = Some(Known::new(epoch, head, life.as_ref()));
+        let offset = Offset { epoch, position: beginning.head };
+        self.told = offset;
+        self.window.begin(&beginning, now);
+        self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Begin(offset)));
+    }
+
+    /// `redis/tail.rs::hand_on`, then `hub/feed.rs`.
+    pub fn read(&mut self, log: &Log, most: usize, now: u64) {
+        let Some(known) = &mut self.known else { return };
+        let mut position = known.position;
+        let unread: Vec<_> = log.entries.iter().filter(|entry| entry.position > position).take(most).collect();
+        let epoch = known.epoch;
+        if let Some(last) = unread.last() {
+            position = last.position;
+            known.read(unread.len(), position);
+        }
+        for entry in unread {
+            let offset = Offset { epoch, position: entry.position };
+            match &entry.body {
+                Body::Event(draft) => {
+                    self.deliver(Event { offset, draft: draft.clone(), accepted_us: 0 }, now);
+                }
+                Body::Order(order) => {
+                    self.told = offset;
+                    self.window.push_order(offset.position, order.clone(), now);
+                    for shard in &mut self.shards {
+                        shard.waiting.push_back(Command::Order(offset.position, order.clone()));
+                    }
+                }
+                Body::Probe => {}
+            }
+        }
+        self.caught_up(position, now);
+    }
+
+    /// Volatile events come beside the log and carry the place where the tail is.
+    pub fn hear(&mut self, event: &Event, now: u64) {
+        let Some(known) = &self.known else { return };
+        let offset = Offset { epoch: known.epoch, position: known.position };
+        self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0 }, now);
+    }
+
+    fn deliver(&mut self, event: Event, now: u64) {
+        self.told = event.offset;
+        let event = Arc::new(event);
+        self.window.push(event.clone(), now);
+        for shard in &mut self.shards {
+            shard.waiting.push_back(Command::Events(vec![event.clone()]));
+        }
+    }
+
+    fn caught_up(&mut self, position: Position, now: u64) {
+        self.window.advance(position);
+        self.window.expire(now);
+        if position > self.told.position {
+            self.told.position = position;
+            let told = self.told;
+            self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Advance(told)));
+        }
+    }
+}
+
+/// `redis/history.rs`: newest first, so that never more is read than kept.
+fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Beginning {
+    let (mut events, mut orders, mut bytes, mut left_out) = (Vec::new(), Vec::new(), 0, None);
+    for entry in log.entries.iter().rev().filter(|entry| entry.position <= head) {
+        let old = entry.position.ms < head.ms.saturating_sub(settings.history_ms);
+        let offset = Offset { epoch, position: entry.position };
+        let event = match &entry.body {
+            Body::Event(draft) => Some(Event { offset, draft: draft.clone(), accepted_us: 0 }),
+            _ => None,
+        };
+        bytes += event.as_ref().map_or(0, Event::size);
+        if old || bytes > settings.window_bytes {
+            left_out = Some(entry.position);
+            break;
+        }
+        events.extend(event.map(Arc::new));
+        if let Body::Order(order) = &entry.body {
+            bytes += order.size();
+            orders.push((entry.position, order.clone()));
+        }
+    }
+    orders.reverse();
+    events.reverse();
+    let floor = log.observe(None).life.map_or(head, |life| life::floor(left_out, &life, head));
+    Beginning { epoch, floor, head, history: events, orders }
+}
+
+impl Shard {
+    /// `hub/shard.rs::carry_out`.
+    pub fn work(&mut self, wires: &mut Wires, settings: &Settings, now: u64) -> bool {
+        match self.waiting.pop_front() {
+            None => return false,
+            Some(Command::Begin(offset)) => self.begin(offset, wires, settings, now),
+            Some(Command::Advance(offset)) => self.position = offset,
+            Some(Command::Order(position, order)) => self.obey(position, &order),
+            Some(Command::Events(events)) => {
+                for event in events {
+                    self.deliver(&event, wires, settings, now);
+                }
+            }
+        }
+        true
+    }
+
+    /// `hub/select.rs::carry_out`.
+    fn obey(&mut self, position: Position, order: &Order) {
+        self.position.position = position;
+        for key in self.sessions.keys().collect::<Vec<_>>() {
+            let session = &self.sessions[key];
+            let user = session.identity.user.as_ref().map(UserId::as_str);
+            let subject = Subject { session: &session.id, namespace: "/", user };
+            let before: Vec<_> = self.rooms.of(key).cloned().collect();
+            let mut after = before.clone();
+            order.apply(subject, &mut after);
+            before.iter().filter(|room| !after.contains(room)).for_each(|room| self.change(key, room, false));
+            after.iter().for_each(|room| self.change(key, room, true));
+        }
+    }
+
+    /// `hub/ledger.rs::enter` and `exit`.
+    pub fn change(&mut self, key: SessionKey, room: &Room, join: bool) {
+        let changed = match join {
+            true => self.rooms.join(key, NAMESPACE, room),
+            false => self.rooms.leave(key, NAMESPACE, room),
+        };
+        if changed {
+            let change = Change { after: self.position.position, room: room.clone(), joined: join };
+            self.sessions[key].changes.note(change, KEPT_CHANGES);
+        }
+    }
+
+    /// `hub/table.rs::begin`.
+    fn begin(&mut self, offset: Offset, wires: &mut Wires, settings: &Settings, now: u64) {
+        for key in self.sessions.keys().collect::<Vec<_>>() {
+            let Some(conn) = wires.get_mut(&self.sessions[key].conn) else { continue };
+            match conn.kind {
+                Kind::SocketIo => self.close(conn, settings, now),
+                Kind::Json => {
+                    self.rooms.of(key).for_each(|room| conn.push_word(Down::Gap(Some(room.clone()), offset)));
+                }
+                Kind::Sse => conn.push_word(Down::Gap(None, offset)),
+            }
+        }
+        self.position = offset;
+    }
+
+    /// `hub/delivery.rs::deliver`.
+    fn deliver(&mut self, event: &Arc<Event>, wires: &mut Wires, settings: &Settings, now: u64) {
+        self.position = event.offset;
+        self.mark += 1;
+        let members = |rooms: &Rooms<SessionKey>, room: &str| -> Vec<SessionKey> {
+            rooms.find(NAMESPACE, room).map(|room| rooms.members(room).collect()).unwrap_or_default()
+        };
+        for room in &event.draft.except {
+            for key in members(&self.rooms, room) {
+                self.sessions[key].mark = self.mark;
+            }
+        }
+        let shared = LocalDelivery::new(Arc::new(Delivery::new(event.clone())));
+        for room in &event.draft.rooms {
+            for key in members(&self.rooms, room) {
+                let Some(session) = self.sessions.get_mut(key) else { continue };
+                if std::mem::replace(&mut session.mark, self.mark) == self.mark {
+                    continue;
+                }
+                if !event.draft.volatile {
+                    session.last = event.offset.position;
+                }
+                let Some(conn) = wires.get_mut(&session.conn) else { continue };
+                match conn.kind {
+                    Kind::Json => conn.push_word(Down::Event(event.clone(), room.clone())),
+                    _ => conn.outbox.push(Frame::Event(shared.clone())),
+                }
+                if conn.is_over(settings.outbox_bytes) {
+                    conn.flush();
+                    if conn.is_over(settings.outbox_bytes) {
+                        conn.forget_queue();
+                        self.close(conn, settings, now);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A connection ends; what lives on it may resume.
+    pub fn close(&mut self, conn: &mut Conn, settings: &Settings, now: u64) {
+        conn.closing = true;
+        if let Some(key) = conn.session.take() {
+            self.dismiss(key, settings, now);
+        }
+    }
+
+    /// `hub/table.rs::dismiss`.
+    pub fn dismiss(&mut self, key: SessionKey, settings: &Settings, now: u64) {
+        let Some(session) = self.sessions.remove(key) else { return };
+        let parked = self.parked_now(&session, key);
+        self.rooms.forget(key);
+        let Some(pid) = session.pid else { return };
+        if self.by_pid.get(&pid) == Some(&key) {
+            self.by_pid.remove(&pid);
+        }
+        self.parked.park(pid, parked, now + settings.window_ms, settings.window_bytes);
+    }
+
+    /// What a resume of the session would need at this moment.
+    pub fn parked_now(&self, session: &Live, key: SessionKey) -> Parked {
+        Parked {
+            id: session.id,
+            namespace: NAMESPACE,
+            identity: session.identity.clone(),
+            rooms: self.rooms.of(key).cloned().collect(),
+            changes: session.changes.clone(),
+            start: session.start,
+            last: session.last,
+            at: self.position.position,
+            moves: session.moves,
+        }
+    }
+
+    /// `client/admit.rs::admit`.
+    pub fn admit(&mut self, session: Live, rooms: &[Room]) -> SessionKey {
+        let pid = session.pid;
+        let key = self.sessions.insert(session);
+        for room in rooms {
+            self.rooms.join(key, NAMESPACE, room);
+        }
+        if let Some(pid) = pid {
+            self.by_pid.insert(pid, key);
+        }
+        key
+    }
+
+    /// `client/resume.rs::take_here`.
+    pub fn take(&mut self, pid: Id, wires: &mut Wires, settings: &Settings, now: u64) -> Option<Parked> {
+        if let Some(key) = self.by_pid.get(&pid)
+            && let Some(conn) = wires.get_mut(&self.sessions[*key].conn)
+        {
+            self.close(conn, settings, now);
+        }
+        self.parked.take(pid, now)
+    }
+
+    /// `client/admit.rs::Newcomer::session`.
+    pub fn newcomer(&self, id: Id, pid: Option<Id>, conn: u64, identity: Arc<Identity>) -> Live {
+        let (start, last, unanswered) = (self.position, Position::default(), Vec::new());
+        Live {
+            id,
+            pid,
+            conn,
+            start,
+            last,
+            mark: 0,
+            moves: 0,
+            changes: Changes::default(),
+            identity,
+            unanswered,
+            written_ms: 0,
+        }
+    }
+}
+
+/// The user of a client.
+pub fn identity(client: usize) -> Arc<Identity> {
+    let user = UserId::from_claim(Some(&serde_json::Value::from(format!("c{client}")))).ok();
+    Arc::new(Identity { user, ..Identity::anonymous() })
+}

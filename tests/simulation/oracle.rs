@@ -1,0 +1,259 @@
+//! The judge: it knows what was published, which rooms each session was in at each place of the log, and what every
+//! client got and was told. It uses nothing of the code under test.
+
+use roomcast::event::{Offset, Position, Room};
+use roomcast::id::Id;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+/// What was published.
+#[derive(Clone)]
+pub struct Fact {
+    pub serial: u64,
+    pub position: Position,
+    pub rooms: Vec<Room>,
+    pub except: Vec<Room>,
+}
+
+/// Whether a session was in a room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Inside {
+    No,
+    /// The client asked for it and has no answer: both are right.
+    Perhaps,
+    Yes,
+}
+
+struct Change {
+    id: u64,
+    after: Position,
+    room: Room,
+    joined: bool,
+    answered: bool,
+}
+
+/// The time of a client between two moments at which it was told that it may have missed something.
+struct Stretch {
+    start: Offset,
+    session: Option<Id>,
+    /// The losses that were known to all when it began; `None` where not all knew all.
+    losses: Option<u64>,
+    changes: Vec<Change>,
+    got: BTreeSet<u64>,
+    /// Got under the name of another room.
+    elsewhere: BTreeSet<u64>,
+    newest: Option<Position>,
+    /// Only what names this room is judged here (`/ws`, where each room is resumed by itself).
+    only: Option<Room>,
+}
+
+/// Who is judged: a client, and for `/ws` one of its rooms.
+pub type Who = (usize, Option<Room>);
+
+/// The judge.
+#[derive(Default)]
+pub struct Oracle {
+    facts: BTreeMap<Position, Fact>,
+    /// What the backend ordered: the client, the room, and whether it joins.
+    orders: BTreeMap<Position, (usize, Room, bool)>,
+    losses: u64,
+    stretches: BTreeMap<Who, Stretch>,
+    /// Rooms that a client ever asked for.
+    ever: BTreeMap<usize, BTreeSet<Room>>,
+    /// What was wrong first.
+    pub verdict: Option<String>,
+    /// Stored events that were received.
+    pub received: u64,
+    /// How often a client was told.
+    pub told: u64,
+}
+
+impl Oracle {
+    pub fn published(&mut self, fact: Fact) {
+        self.facts.insert(fact.position, fact);
+    }
+
+    pub fn ordered(&mut self, client: usize, position: Position, room: Room, joined: bool) {
+        self.orders.insert(position, (client, room, joined));
+    }
+
+    /// The log lost these; who missed them cannot be made whole any more. Trimmed entries are not lost.
+    pub fn lost(&mut self, positions: impl Iterator<Item = Position>) {
+        self.losses += 1;
+        for position in positions {
+            self.facts.remove(&position);
+            self.orders.remove(&position);
+        }
+    }
+
+    /// The log was deleted: another begins, at the first place.
+    pub fn lost_everything(&mut self) {
+        self.losses += 1;
+        self.facts.clear();
+        self.orders.clear();
+    }
+
+    /// The client knows that it starts anew: what it missed before is its own business now.
+    pub fn tell(&mut self, who: Who, start: Offset, session: Option<Id>, settled: bool) {
+        self.told += 1;
+        let (losses, only) = (settled.then_some(self.losses), who.1.clone());
+        let (got, elsewhere) = (BTreeSet::new(), BTreeSet::new());
+        let stretch = Stretch { start, session, losses, changes: Vec::new(), got, elsewhere, newest: None, only };
+        self.stretches.insert(who, stretch);
+    }
+
+    /// The client says that it goes on where it was.
+    pub fn recovered(&mut self, who: &Who, session: Id) {
+        if self.stretches.get(who).is_none_or(|stretch| stretch.session != Some(session)) {
+            self.wrong(who, "was recovered as somebody else".into());
+        }
+    }
+
+    pub fn asks(&mut self, client: usize, room: &Room) {
+        self.ever.entry(client).or_default().insert(room.clone());
+    }
+
+    /// The client has left: nothing is owed to it.
+    pub fn forget(&mut self, who: &Who) {
+        self.stretches.remove(who);
+    }
+
+    /// The session that the client knows joined or left a room where its shard stood at `after`.
+    pub fn change(
+        &mut self,
+        who: &Who,
+        session: Option<Id>,
+        id: Option<u64>,
+        after: Position,
+        room: &Room,
+        joined: bool,
+    ) {
+        if let Some(stretch) = self.stretches.get_mut(who).filter(|stretch| stretch.session == session) {
+            let answered = id.is_none();
+            stretch.changes.push(Change { id: id.unwrap_or(0), after, room: room.clone(), joined, answered });
+        }
+    }
+
+    /// The client has the answer to its join or leave.
+    pub fn answered(&mut self, who: &Who, id: u64) {
+        if let Some(stretch) = self.stretches.get_mut(who) {
+            stretch.changes.iter_mut().filter(|change| change.id == id).for_each(|change| change.answered = true);
+        }
+    }
+
+    /// The client got an event of the log.
+    pub fn got(&mut self, who: &Who, fact: &Fact) {
+        self.received += 1;
+        let Some(stretch) = self.stretches.get(who) else { return };
+        let serial = fact.serial;
+        if stretch.elsewhere.contains(&serial) {
+            return;
+        }
+        if stretch.got.contains(&serial) {
+            return self.wrong(who, format!("got event {serial} twice"));
+        }
+        if stretch.newest.is_some_and(|newest| newest >= fact.position) {
+            return self.wrong(who, format!("got event {serial} at {} out of order", fact.position));
+        }
+        // While a loss is not known to all nodes, the log that a client sees may be either; at the end it is judged.
+        let sure = stretch.losses == Some(self.losses);
+        if sure && self.entitled(who, stretch, fact) == Inside::No {
+            return self.wrong(who, format!("got event {serial}, which was not for it"));
+        }
+        let missed = sure.then(|| self.missed(who, stretch, Some(fact.position))).flatten();
+        if let Some(missed) = missed {
+            return self.wrong(who, format!("got event {serial} but never {missed}"));
+        }
+        if let Some(stretch) = self.stretches.get_mut(who) {
+            stretch.got.insert(serial);
+            stretch.newest = Some(fact.position);
+        }
+    }
+
+    /// An event that came under the name of another room counts for this one.
+    pub fn got_elsewhere(&mut self, who: &Who, serial: u64) {
+        if let Some(stretch) = self.stretches.get_mut(who) {
+            stretch.elsewhere.insert(serial);
+        }
+    }
+
+    fn missed(&self, who: &Who, stretch: &Stretch, before: Option<Position>) -> Option<u64> {
+        let later = |position: &Position| before.is_some_and(|before| *position >= before);
+        let facts = self.facts.values().filter(|fact| fact.position > stretch.start.position);
+        facts
+            .take_while(|fact| !later(&fact.position))
+            .filter(|fact| !stretch.got.contains(&fact.serial) && !stretch.elsewhere.contains(&fact.serial))
+            .find(|fact| self.entitled(who, stretch, fact) == Inside::Yes)
+            .map(|fact| fact.serial)
+    }
+
+    /// Everything is at rest and everybody has read on.
+    pub fn finish(&mut self, epoch: &str) {
+        let mut wrong = None;
+        for (who, stretch) in &self.stretches {
+            if let Some(missed) = self.missed(who, stretch, None) {
+                wrong = Some((who.clone(), format!("never got event {missed} and was not told")));
+            } else if format!("{:x}", stretch.start.epoch.0) != epoch {
+                wrong = Some((who.clone(), "was not told that the log has another life".into()));
+            }
+        }
+        if let Some((who, what)) = wrong {
+            self.wrong(&who, what);
+        }
+    }
+
+    pub fn wrong(&mut self, who: &Who, what: String) {
+        let mut verdict = format!("client {}", who.0);
+        if let Some(room) = &who.1 {
+            let _ = write!(verdict, " in {room}");
+        }
+        let _ = write!(verdict, " {what}");
+        self.verdict.get_or_insert(verdict);
+    }
+
+    fn entitled(&self, who: &Who, stretch: &Stretch, fact: &Fact) -> Inside {
+        let at = fact.position;
+        let any = |rooms: &[Room], inside: &dyn Fn(&Room) -> Inside| {
+            let states = rooms.iter().map(inside);
+            states.fold(Inside::No, |most, state| if most == Inside::Yes || state == Inside::No { most } else { state })
+        };
+        let (member, excepted) = match &stretch.only {
+            None => (
+                any(&fact.rooms, &|room| self.inside(who, stretch, room, at)),
+                any(&fact.except, &|room| self.inside(who, stretch, room, at)),
+            ),
+            Some(only) if !fact.rooms.contains(only) => (Inside::No, Inside::No),
+            Some(only) => {
+                // Its other rooms are joined one after the other, before or after this replay.
+                let ever = self.ever.get(&who.0);
+                let perhaps = |room: &Room| match ever.is_some_and(|ever| ever.contains(room)) {
+                    true if room == only => Inside::Yes,
+                    true => Inside::Perhaps,
+                    false => Inside::No,
+                };
+                (self.inside(who, stretch, only, at), any(&fact.except, &perhaps))
+            }
+        };
+        match (member, excepted) {
+            (Inside::No, _) | (_, Inside::Yes) => Inside::No,
+            (Inside::Yes, Inside::No) => Inside::Yes,
+            _ => Inside::Perhaps,
+        }
+    }
+
+    fn inside(&self, who: &Who, stretch: &Stretch, room: &Room, at: Position) -> Inside {
+        let own = stretch.changes.iter().filter(|change| change.room == *room && change.after < at);
+        let own = own.map(|change| (change.after, 1, change.joined, change.answered));
+        let begun = stretch.start.position;
+        let orders = self.orders.range(..at).filter(|(position, (client, named, _))| {
+            **position > begun && *client == who.0 && who.1.is_none() && named == room
+        });
+        let mut all: Vec<_> = own.chain(orders.map(|(position, order)| (*position, 0, order.2, true))).collect();
+        // A shard that stands at an order has carried it out.
+        all.sort_by_key(|(after, own, ..)| (*after, *own));
+        all.into_iter().fold(Inside::No, |before, (_, _, joined, answered)| {
+            let then = if joined { Inside::Yes } else { Inside::No };
+            if answered || then == before { then } else { Inside::Perhaps }
+        })
+    }
+}

@@ -1,0 +1,422 @@
+//! What `client/` and `http/sse` do with a client's packets, and the store of sessions.
+
+use crate::node::{Live, NAMESPACE, identity};
+use crate::oracle::Who;
+use crate::wire::{Down, Kind, Up, Work};
+use crate::world::World;
+use base64::Engine as _;
+use rand::Rng;
+use roomcast::event::{Event, Offset, Position, Room};
+use roomcast::id::Id;
+use roomcast::log::window::Gap;
+use roomcast::session::parked::Parked;
+use roomcast::session::recovery::{self, Lost, Place};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// `hub/shard.rs::CATCH_UP`.
+const CATCH_UP: u64 = 500;
+
+/// The hash of records of each process that ever was.
+#[derive(Default)]
+pub struct Store {
+    hashes: BTreeMap<u32, BTreeMap<Id, (u32, String)>>,
+    /// Where a pid was made.
+    homes: BTreeMap<Id, u32>,
+}
+
+/// What `cluster/records.rs::FIND` answers.
+enum Found {
+    Nowhere,
+    At(u32),
+    Taken(Parked),
+}
+
+impl Store {
+    /// Of several records that with most moves is right, and the others go.
+    fn find(&mut self, me: u32, pid: Id, is_gone: impl Fn(u32) -> bool) -> Found {
+        let others = self.hashes.iter().filter(|(node, _)| **node != me);
+        let mut all: Vec<_> = others.filter_map(|(node, hash)| Some((hash.get(&pid)?.0, *node))).collect();
+        all.sort_by_key(|(moves, _)| *moves);
+        let Some((_, node)) = all.pop() else { return Found::Nowhere };
+        for (_, older) in all {
+            self.hashes.get_mut(&older).and_then(|hash| hash.remove(&pid));
+        }
+        if !is_gone(node) {
+            return Found::At(node);
+        }
+        let taken = self.hashes.get_mut(&node).and_then(|hash| hash.remove(&pid));
+        taken.and_then(|(_, text)| Parked::from_record(&text, NAMESPACE)).map_or(Found::Nowhere, Found::Taken)
+    }
+}
+
+impl World {
+    pub fn fresh_id(&mut self) -> Id {
+        let bytes: [u8; 15] = self.rng.random();
+        Id::parse(&base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)).expect("15 bytes are an id")
+    }
+
+    /// The server goes on with a connection's next packet.
+    pub fn serve(&mut self, id: u64) {
+        let Some(conn) = self.wires.get_mut(&id).filter(|conn| !conn.closing) else { return };
+        let (node, shard) = (conn.node, conn.shard);
+        if self.nodes[node].shards[shard].position == Offset::default() {
+            return;
+        }
+        match (conn.work.take(), conn.kind) {
+            (Some(work), _) => self.go_on(id, work),
+            (None, kind) => {
+                let Some(packet) = conn.up.pop_front() else { return };
+                match packet {
+                    Up::Connect { ref offset, .. } if kind != Kind::Json && offset.is_some() => {
+                        self.catch_up(id, packet)
+                    }
+                    Up::Join { since: Some(_), .. } => self.catch_up(id, packet),
+                    packet => self.carry_out(id, packet),
+                }
+            }
+        }
+    }
+
+    fn catch_up(&mut self, id: u64, packet: Up) {
+        let until = self.now + CATCH_UP;
+        self.go_on(id, Work::CatchUp { until, packet });
+    }
+
+    fn go_on(&mut self, id: u64, work: Work) {
+        match work {
+            Work::CatchUp { until, packet } => {
+                let text = match &packet {
+                    Up::Connect { offset, .. } => offset.clone(),
+                    Up::Join { since, .. } => since.clone(),
+                    Up::Leave { .. } => None,
+                };
+                let offset = text.and_then(|text| Offset::parse(&text));
+                let reached = offset.is_none_or(|offset| self.has_reached(id, offset));
+                if reached || self.now >= until || self.rules.ignore_future {
+                    return self.carry_out(id, packet);
+                }
+                self.wait(id, Work::CatchUp { until, packet });
+            }
+            Work::Take { asked, pid, offset } => self.take(id, asked, pid, offset),
+            Work::Resume { until, reach, after, pid, parked } => {
+                if self.has_reached(id, reach) || self.now >= until || self.rules.ignore_future {
+                    return self.resume(id, after, pid, parked);
+                }
+                self.wait(id, Work::Resume { until, reach, after, pid, parked });
+            }
+        }
+    }
+
+    fn has_reached(&self, id: u64, offset: Offset) -> bool {
+        let here = self.here(id);
+        here.epoch != offset.epoch || here.position >= offset.position
+    }
+
+    fn wait(&mut self, id: u64, work: Work) {
+        if let Some(conn) = self.wires.get_mut(&id) {
+            conn.work = Some(work);
+        }
+    }
+
+    fn here(&self, id: u64) -> Offset {
+        let conn = &self.wires[&id];
+        self.nodes[conn.node].shards[conn.shard].position
+    }
+
+    fn carry_out(&mut self, id: u64, packet: Up) {
+        let kind = self.wires[&id].kind;
+        match (packet, kind) {
+            (Up::Connect { pid: Some(pid), offset, .. }, Kind::SocketIo) => {
+                match offset.map(|text| Offset::parse(&text)) {
+                    Some(None) => self.begin_session(id),
+                    offset => self.take(id, 0, pid, offset.flatten()),
+                }
+            }
+            (Up::Connect { .. }, Kind::SocketIo | Kind::Json) => self.begin_session(id),
+            (Up::Connect { offset, rooms, .. }, Kind::Sse) => self.begin_sse(id, offset, &rooms),
+            (Up::Join { room, since }, Kind::Json) => self.join_json(id, &room, since.as_deref()),
+            (Up::Join { room, .. }, _) => self.change_rooms(id, &room, true),
+            (Up::Leave { room }, _) => self.change_rooms(id, &room, false),
+        }
+    }
+
+    fn first_rooms(&self, id: u64) -> Vec<Room> {
+        let conn = &self.wires[&id];
+        if conn.kind == Kind::SocketIo { vec![format!("u{}", conn.client).into()] } else { Vec::new() }
+    }
+
+    /// `client/socketio.rs::begin_session`, `client/json.rs::authenticate`.
+    fn begin_session(&mut self, id: u64) {
+        let (sid, pid) = (self.fresh_id(), self.fresh_id());
+        let rooms = self.first_rooms(id);
+        let conn = self.wires.get_mut(&id).expect("it is served");
+        let pid = (conn.kind == Kind::SocketIo).then_some(pid);
+        let node = &mut self.nodes[conn.node];
+        self.store.homes.extend(pid.map(|pid| (pid, node.name)));
+        let shard = &mut node.shards[conn.shard];
+        let session = shard.newcomer(sid, pid, id, identity(conn.client));
+        let start = session.start;
+        conn.session = Some(shard.admit(session, &rooms));
+        node.unwritten.extend(pid);
+        conn.push_word(Down::Connected { sid, pid, start, rooms });
+    }
+
+    /// `client/resume.rs::take`, one shard at a time, then the store.
+    fn take(&mut self, id: u64, asked: usize, pid: Id, offset: Option<Offset>) {
+        let conn = &self.wires[&id];
+        let (node, shard) = (conn.node, conn.shard);
+        let found = match asked {
+            0 | 1 => {
+                let at = if asked == 0 { shard } else { 1 - shard };
+                self.nodes[node].unwritten.insert(pid);
+                self.nodes[node].shards[at].take(pid, &mut self.wires, &self.settings, self.now)
+            }
+            _ => self.take_elsewhere(pid, self.nodes[node].name),
+        };
+        match found {
+            Some(parked) => {
+                let after = parked.resume_from(offset);
+                let reach = Offset { position: after.position.max(parked.at), ..after };
+                let until = self.now + CATCH_UP;
+                self.go_on(id, Work::Resume { until, reach, after, pid, parked });
+            }
+            None if asked < 2 => self.wait(id, Work::Take { asked: asked + 1, pid, offset }),
+            None => self.begin_session(id),
+        }
+    }
+
+    /// `client/resume.rs::take_elsewhere`. Letters get lost, and a node that lives is then taken for dead.
+    fn take_elsewhere(&mut self, pid: Id, mine: u32) -> Option<Parked> {
+        let mut suspects = Vec::new();
+        for round in 0..4 {
+            let lives = |node: u32| self.nodes.iter().any(|other| other.up && other.name == node);
+            let mut found = self.store.find(mine, pid, |node| suspects.contains(&node) || !lives(node));
+            if let (0, Found::Nowhere, Some(&home)) = (round, &found, self.store.homes.get(&pid))
+                && home != mine
+            {
+                found = Found::At(home);
+            }
+            let node = match found {
+                Found::Nowhere => return None,
+                Found::Taken(parked) => return Some(parked),
+                Found::At(node) => node,
+            };
+            let other = self.nodes.iter().position(|other| other.up && other.name == node);
+            let (asks, answers) = (!self.chance(self.rules.letters_lost), !self.chance(self.rules.letters_lost));
+            let Some(other) = other.filter(|_| asks) else {
+                suspects.push(node);
+                continue;
+            };
+            self.nodes[other].unwritten.insert(pid);
+            let (wires, settings, now) = (&mut self.wires, &self.settings, self.now);
+            let shards = self.nodes[other].shards.iter_mut();
+            let taken = shards.map(|shard| shard.take(pid, wires, settings, now)).find_map(|found| found);
+            match taken {
+                Some(parked) if answers => return Parked::from_record(&parked.to_record(), NAMESPACE),
+                None if answers => {}
+                taken => {
+                    suspects.push(node);
+                    // Parked again where nobody heard of it (`park_again`).
+                    if let Some(parked) = taken.filter(|_| self.rng.random_range(0..2) == 0) {
+                        let until = now + settings.window_ms;
+                        self.nodes[other].shards[0].parked.park(pid, parked, until, settings.window_bytes);
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// The end of `client/resume.rs::attempt`, then `continue_session`.
+    fn resume(&mut self, id: u64, after: Offset, pid: Id, mut parked: Parked) {
+        let here = self.here(id);
+        let conn = &self.wires[&id];
+        let window = &self.nodes[conn.node].window;
+        let before = parked.clone();
+        let mut missed = recovery::take_up(&mut parked, window, here, "/", after);
+        if matches!(missed, Err(Lost::Missed(Gap::TooOld))) && self.rules.ignore_floor {
+            parked = before;
+            missed = recovery::take_up(&mut parked, window, here, "/", window.floor());
+        }
+        let rooms = &parked.rooms;
+        self.note(|| format!("resume on {id} from {after} at {here} in {rooms:?}: {}", said(&missed)));
+        let Ok(missed) = missed else { return self.begin_session(id) };
+        let conn = self.wires.get_mut(&id).expect("it is served");
+        let node = &mut self.nodes[conn.node];
+        let shard = &mut node.shards[conn.shard];
+        let (start, rooms, moves) = (parked.start, parked.rooms, parked.moves + 1);
+        let (last, changes) = (missed.last().map_or(parked.last, |event| event.offset.position), parked.changes);
+        let newcomer = shard.newcomer(parked.id, Some(pid), id, identity(conn.client));
+        let session = Live { start, last, moves, changes, ..newcomer };
+        conn.session = Some(shard.admit(session, &rooms));
+        node.unwritten.insert(pid);
+        conn.replay(missed, None);
+        conn.push_word(Down::Connected { sid: parked.id, pid: Some(pid), start, rooms });
+    }
+
+    fn missed(
+        &self,
+        id: u64,
+        after: Offset,
+        up_to: Option<Position>,
+        rooms: &[Room],
+        own: &Id,
+    ) -> Result<Vec<Arc<Event>>, Gap> {
+        let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
+        let result = Place { here, namespace: "/", rooms, own }.missed(window, after, up_to);
+        match result {
+            Err(Gap::TooOld) if self.rules.ignore_floor => {
+                Place { here, namespace: "/", rooms, own }.missed(window, window.floor(), up_to)
+            }
+            Err(Gap::Future) if self.rules.ignore_future => Ok(Vec::new()),
+            result => result,
+        }
+    }
+
+    /// `client/json.rs::join`.
+    fn join_json(&mut self, id: u64, room: &Room, since: Option<&str>) {
+        let Some(key) = self.wires[&id].session else { return };
+        let here = self.here(id);
+        let conn = &self.wires[&id];
+        let shard = &self.nodes[conn.node].shards[conn.shard];
+        let (own, inside) = (shard.sessions[key].id, shard.rooms.contains(key, NAMESPACE, room));
+        let up_to = inside.then(|| shard.sessions[key].start.position);
+        let missed = since.map(|since| match Offset::parse(since) {
+            _ if conn.is_replaying(self.settings.outbox_bytes) => Err(()),
+            None => Err(()),
+            Some(after) if up_to.is_some_and(|up_to| after.position >= up_to) => Ok(Vec::new()),
+            Some(after) => self.missed(id, after, up_to, std::slice::from_ref(room), &own).map_err(|_| ()),
+        });
+        let recovered = missed.as_ref().map(Result::is_ok);
+        let offset = match (recovered, since) {
+            (Some(true), Some(since)) => since.to_owned(),
+            _ => here.to_string(),
+        };
+        let conn = self.wires.get_mut(&id).expect("it is served");
+        self.nodes[conn.node].shards[conn.shard].rooms.join(key, NAMESPACE, room);
+        conn.push_word(Down::Joined { change: 0, room: room.clone(), after: here, offset, recovered });
+        if let Some(Ok(missed)) = missed {
+            conn.replay(missed, Some(room));
+        }
+    }
+
+    /// `http/sse.rs::begin`.
+    fn begin_sse(&mut self, id: u64, since: Option<String>, rooms: &[Room]) {
+        let sid = self.fresh_id();
+        let here = self.here(id);
+        let missed = since.map(|since| match Offset::parse(&since) {
+            Some(after) => self.missed(id, after, None, rooms, &sid).map_err(|_| ()),
+            None => Err(()),
+        });
+        let conn = self.wires.get_mut(&id).expect("it is served");
+        let shard = &mut self.nodes[conn.node].shards[conn.shard];
+        let session = shard.newcomer(sid, None, id, identity(conn.client));
+        conn.session = Some(shard.admit(session, rooms));
+        conn.push_word(Down::Connected { sid, pid: None, start: here, rooms: rooms.to_vec() });
+        match missed {
+            None => conn.push_word(Down::Place(here)),
+            Some(Err(())) => conn.push_word(Down::Gap(None, here)),
+            Some(Ok(missed)) => conn.replay(missed, None),
+        }
+    }
+
+    /// A rule joins or leaves for the client, or `/ws` leaves.
+    fn change_rooms(&mut self, id: u64, room: &Room, join: bool) {
+        let Some(key) = self.wires[&id].session else { return };
+        let here = self.here(id);
+        let change = self.next_serial();
+        let conn = self.wires.get_mut(&id).expect("it is served");
+        let node = &mut self.nodes[conn.node];
+        let shard = &mut node.shards[conn.shard];
+        shard.change(key, room, join);
+        if conn.kind == Kind::Json {
+            return;
+        }
+        let session = &mut shard.sessions[key];
+        let answer = match join {
+            true => Down::Joined { change, room: room.clone(), after: here, offset: here.to_string(), recovered: None },
+            false => Down::Left { change },
+        };
+        node.unwritten.extend(session.pid);
+        match self.rules.answer_before_record {
+            true => conn.push_word(answer),
+            false => session.unanswered.push(answer),
+        }
+        let (who, sid): (Who, _) = ((conn.client, None), session.id);
+        self.oracle.change(&who, Some(sid), Some(change), here.position, room, join);
+        self.note(|| format!("{sid} {} {room} after {}", if join { "joins" } else { "leaves" }, here.position));
+    }
+
+    pub fn write_records_any(&mut self) {
+        if let Some(node) = self.any_up() {
+            self.write_records(node);
+        }
+    }
+
+    /// Writes the records of sessions that changed, and those that were not written for a fifth of the window.
+    pub fn write_records(&mut self, at: usize) {
+        let (now, quarter) = (self.now, self.settings.window_ms / 5);
+        let node = &mut self.nodes[at];
+        if !node.up {
+            return;
+        }
+        for shard in &node.shards {
+            let old = shard.sessions.values().filter(|session| session.written_ms + quarter <= now);
+            node.unwritten.extend(old.filter_map(|session| session.pid));
+        }
+        let hash = self.store.hashes.entry(node.name).or_default();
+        for pid in std::mem::take(&mut node.unwritten) {
+            let mut record = None;
+            for shard in &mut node.shards {
+                let Some(&key) = shard.by_pid.get(&pid) else {
+                    record = record.or(shard.parked.get(pid).cloned());
+                    continue;
+                };
+                record = Some(shard.parked_now(&shard.sessions[key], key));
+                let session = &mut shard.sessions[key];
+                session.written_ms = now;
+                if let Some(conn) = self.wires.get_mut(&session.conn) {
+                    std::mem::take(&mut session.unanswered).into_iter().for_each(|answer| conn.push_word(answer));
+                }
+            }
+            match record {
+                Some(parked) => drop(hash.insert(pid, (parked.moves, parked.to_record()))),
+                None => drop(hash.remove(&pid)),
+            }
+        }
+        self.note(|| format!("node {at} writes its records"));
+    }
+
+    pub fn notice_any(&mut self) {
+        if let Some(id) = self.any_wire() {
+            self.notice(id);
+        }
+    }
+
+    /// The server sees that a connection is gone, or is done with one that it closed.
+    pub fn notice(&mut self, id: u64) {
+        let Some(mut conn) = self.wires.remove(&id) else { return };
+        let over = conn.closing && conn.outbox.is_empty() && conn.down.is_empty();
+        if conn.client_open && !over || !conn.client_open && !conn.closing && !conn.up.is_empty() {
+            self.wires.insert(id, conn);
+            return;
+        }
+        let shard = &mut self.nodes[conn.node].shards[conn.shard];
+        if let Some(key) = conn.session.take() {
+            let pid = shard.sessions[key].pid;
+            shard.dismiss(key, &self.settings, self.now);
+            self.nodes[conn.node].unwritten.extend(pid);
+        }
+        self.wires.insert(id, conn);
+        self.cut_at_client(id);
+        self.wires.remove(&id);
+    }
+}
+
+fn said(missed: &Result<Vec<Arc<Event>>, Lost>) -> String {
+    match missed {
+        Ok(events) => events.iter().fold(String::from("recovered"), |all, event| all + " " + &event.draft.event),
+        Err(lost) => lost.code().to_owned(),
+    }
+}

@@ -1,0 +1,385 @@
+//! Nodes, clients and a log, moved by chance: in each step one of them does one thing.
+
+use crate::client::Client;
+use crate::log::{Body, Log};
+use crate::node::{Command, Node, Settings};
+use crate::oracle::{Fact, Oracle};
+use crate::server::Store;
+use crate::wire::{Kind, Wires};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use roomcast::draft::{Draft, Source};
+use roomcast::event::{Args, Event, Offset, Position, Room};
+use roomcast::id::NodeId;
+use roomcast::order::{Act, Order, Selector};
+use std::collections::{BTreeMap, VecDeque};
+
+/// Rules that a run leaves out, to show that the oracle sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// A resume from before the window's floor gets what is there.
+    pub ignore_floor: bool,
+    /// A resume does not wait for what the client has seen elsewhere, and does not mind being behind it.
+    pub ignore_future: bool,
+    /// Joins and leaves are answered before the session's record is written.
+    pub answer_before_record: bool,
+    /// A session is parked at the place where the log begins anew.
+    pub park_after_begin: bool,
+    /// Of a thousand letters between nodes so many are lost: then a node that lives is taken for dead.
+    pub letters_lost: u32,
+    /// What was received before the CONNECT reply waits for the next one, as in the stock client.
+    pub stock_buffer: bool,
+}
+
+const LINES: usize = 400;
+
+pub struct World {
+    pub rules: Rules,
+    pub settings: Settings,
+    pub rng: StdRng,
+    pub now: u64,
+    /// How far the log's clock is from ours, in its own units.
+    skew: i64,
+    pub log: Log,
+    pub nodes: Vec<Node>,
+    pub wires: Wires,
+    pub clients: Vec<Client>,
+    pub store: Store,
+    pub oracle: Oracle,
+    /// What each stored event was, by serial; also of those that the log lost.
+    pub facts: BTreeMap<u64, Fact>,
+    pub serial: u64,
+    trace: Option<VecDeque<String>>,
+}
+
+pub fn room(number: usize) -> Room {
+    format!("r{number}").into()
+}
+
+impl World {
+    pub fn new(seed: u64, rules: Rules, traced: bool) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let settings = Settings {
+            window_ms: rng.random_range(100..4_000),
+            window_bytes: rng.random_range(1_000..80_000),
+            outbox_bytes: rng.random_range(300..4_000),
+            history_ms: 0,
+        };
+        // The log counts in finer steps than we do, so that two masters hardly ever give the same id.
+        let settings = Settings { history_ms: settings.window_ms * 1_000, ..settings };
+        let nodes = (0..rng.random_range(1..4)).map(|name| Node::start(name, &settings)).collect();
+        let clients = (0..rng.random_range(2..6)).map(|number| Client::new(number, &mut rng)).collect();
+        Self {
+            rules,
+            settings,
+            rng,
+            now: 1_000,
+            skew: 0,
+            log: Log::new(true),
+            nodes,
+            wires: Wires::new(),
+            clients,
+            store: Store::default(),
+            oracle: Oracle::default(),
+            facts: BTreeMap::new(),
+            serial: 100,
+            trace: traced.then(VecDeque::new),
+        }
+    }
+
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            if trace.len() == LINES {
+                trace.pop_front();
+            }
+            trace.push_back(format!("{:>6} {}", self.now, line()));
+        }
+    }
+
+    pub fn trace(&self) -> String {
+        self.trace.iter().flatten().fold(String::new(), |all, line| all + line + "\n")
+    }
+
+    pub fn chance(&mut self, of_1000: u32) -> bool {
+        self.rng.random_range(0..1_000) < of_1000
+    }
+
+    pub fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    /// The whole run.
+    pub fn run(&mut self, steps: usize) {
+        for _ in 0..steps {
+            self.step();
+            if self.oracle.verdict.is_some() {
+                return;
+            }
+        }
+        self.rest();
+        for number in 0..5 {
+            self.publish_to(vec![room(number)], Vec::new(), false);
+        }
+        self.rest();
+        let epoch = self.log.epoch.clone();
+        self.oracle.finish(&epoch);
+    }
+
+    fn step(&mut self) {
+        match self.rng.random_range(0..1_000) {
+            0..110 => self.publish(),
+            110..120 => self.order(),
+            120..270 => self.tail(),
+            270..430 => self.shard_works(),
+            430..560 => self.serve_any(),
+            560..760 => self.client_acts(),
+            760..860 => self.flush_any(),
+            860..900 => self.write_records_any(),
+            900..935 => self.notice_any(),
+            935..945 => self.node_fate(),
+            945..965 => self.log_fate(),
+            965..990 => self.now += self.rng.random_range(1..60),
+            _ => self.now += self.rng.random_range(1..self.settings.window_ms * 2 / 3),
+        }
+    }
+
+    fn publish(&mut self) {
+        let count = if self.chance(50) { 12 } else { 1 };
+        for _ in 0..count {
+            let pick = |world: &mut Self| match world.chance(200) {
+                true => format!("u{}", world.rng.random_range(0..world.clients.len())).into(),
+                false => room(world.rng.random_range(0..5)),
+            };
+            let mut rooms = vec![pick(self)];
+            if self.chance(250) {
+                rooms.push(pick(self));
+            }
+            let except = if self.chance(150) { vec![pick(self)] } else { Vec::new() };
+            let volatile = self.chance(100);
+            self.publish_to(rooms, except, volatile);
+        }
+    }
+
+    fn publish_to(&mut self, rooms: Vec<Room>, except: Vec<Room>, volatile: bool) {
+        let serial = self.next_serial();
+        let filler = "x".repeat(self.rng.random_range(0..400));
+        let mut draft = Draft::new(&rooms[0], &serial.to_string(), text(&filler), Source::Http);
+        (draft.rooms, draft.except, draft.volatile) = (rooms, except, volatile);
+        if volatile {
+            let event = Event { offset: Offset::default(), draft, accepted_us: 0 };
+            let now = self.now;
+            self.nodes.iter_mut().filter(|node| node.up && node.linked).for_each(|node| node.hear(&event, now));
+            return self.note(|| format!("publish {serial} volatile"));
+        }
+        let clock = self.clock();
+        let position = self.log.append(clock, Body::Event(draft.clone()));
+        let fact = Fact { serial, position, rooms: draft.rooms, except: draft.except };
+        self.note(|| format!("publish {serial} at {position} to {:?} except {:?}", fact.rooms, fact.except));
+        self.oracle.published(fact.clone());
+        self.facts.insert(serial, fact);
+        if self.chance(100) {
+            self.log.append(clock, Body::Probe);
+        }
+    }
+
+    /// The backend joins or leaves a room for a Socket.IO client.
+    fn order(&mut self) {
+        let client = self.rng.random_range(0..self.clients.len());
+        if self.clients[client].kind != Kind::SocketIo {
+            return;
+        }
+        let (room, joins) = (room(self.rng.random_range(0..5)), self.chance(500));
+        let rooms = vec![room.clone()];
+        let act = if joins { Act::Join(rooms) } else { Act::Leave(rooms) };
+        let (id, from) = (self.fresh_id(), NodeId::parse("00000000").expect("a node"));
+        let order = Order { id, from, selector: Selector::User(format!("c{client}")), namespace: None, act };
+        let clock = self.clock();
+        let position = self.log.append(clock, Body::Order(std::sync::Arc::new(order)));
+        self.note(|| format!("order at {position}: client {client} {} {room}", if joins { "joins" } else { "leaves" }));
+        self.oracle.ordered(client, position, room, joins);
+    }
+
+    fn clock(&mut self) -> u64 {
+        let now = i64::try_from(self.now * 1_000).expect("a short time") + self.rng.random_range(0..1_000);
+        u64::try_from((now + self.skew).max(1)).expect("positive")
+    }
+
+    pub fn any_up(&mut self) -> Option<usize> {
+        let up: Vec<_> = (0..self.nodes.len()).filter(|node| self.nodes[*node].up).collect();
+        (!up.is_empty()).then(|| up[self.rng.random_range(0..up.len())])
+    }
+
+    fn tail(&mut self) {
+        let Some(at) = self.any_up() else { return };
+        let (most, looks, waits) = (self.rng.random_range(1..8), self.chance(200), self.chance(300));
+        let node = &mut self.nodes[at];
+        if !node.linked {
+            if waits {
+                return;
+            }
+            // A new connection may lead to another Redis.
+            let asked = node.known.as_ref().and_then(|known| known.last_read);
+            node.look(&mut self.log, asked, &self.settings, self.now, &mut self.rng);
+            node.linked = true;
+        } else if looks {
+            node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
+        } else {
+            // The tail looks before it hands on what it reads late; here it is always late.
+            node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
+            node.read(&self.log, most, self.now);
+        }
+        let head = self.nodes[at].window.head();
+        self.note(|| format!("node {at} {} up to {head}", if looks { "looks" } else { "reads" }));
+    }
+
+    fn shard_works(&mut self) {
+        let Some(at) = self.any_up() else { return };
+        let index = self.rng.random_range(0..2);
+        let shard = &mut self.nodes[at].shards[index];
+        if self.rules.park_after_begin
+            && let Some(Command::Begin(offset)) = shard.waiting.front()
+        {
+            shard.position = *offset;
+        }
+        if shard.work(&mut self.wires, &self.settings, self.now) {
+            let position = shard.position;
+            self.note(|| format!("shard {at}.{index} is at {position}"));
+        }
+    }
+
+    /// Whether all nodes know of all that the log has lost.
+    pub fn is_settled(&self, start: Offset) -> bool {
+        let mut nodes = self.nodes.iter().filter(|node| node.up);
+        format!("{:x}", start.epoch.0) == self.log.epoch && nodes.all(|node| node.is_settled(&self.log))
+    }
+
+    fn flush_any(&mut self) {
+        if let Some(id) = self.any_wire() {
+            self.flush(id);
+        }
+    }
+
+    pub fn flush(&mut self, id: u64) {
+        let Some(conn) = self.wires.get_mut(&id) else { return };
+        conn.flush();
+    }
+
+    pub fn any_wire(&mut self) -> Option<u64> {
+        let at = self.rng.random_range(0..self.wires.len().max(1));
+        self.wires.keys().nth(at).copied()
+    }
+
+    fn serve_any(&mut self) {
+        if let Some(id) = self.any_wire() {
+            self.serve(id);
+        }
+    }
+
+    /// A node dies with all it holds, or another starts in its place.
+    fn node_fate(&mut self) {
+        let at = self.rng.random_range(0..self.nodes.len());
+        if !self.nodes[at].up {
+            let name = u32::try_from(self.next_serial()).expect("few");
+            self.nodes[at] = Node::start(name, &self.settings);
+            return self.note(|| format!("node {at} starts as {name}"));
+        }
+        // A second fault before the first is seen: nobody is left who could know.
+        if self.nodes[at].alone_knows_of_a_loss(&self.log) {
+            return;
+        }
+        self.nodes[at].up = false;
+        let read = self.nodes[at].known.as_ref().map_or(Position::default(), |known| known.position);
+        self.log.entries.iter_mut().filter(|e| e.position <= read).for_each(|entry| entry.read_by_dead = true);
+        self.note(|| format!("node {at} dies"));
+        let gone: Vec<_> = self.wires.iter().filter(|(_, conn)| conn.node == at).map(|(id, _)| *id).collect();
+        for id in gone {
+            self.cut_at_client(id);
+            self.wires.remove(&id);
+        }
+    }
+
+    fn log_fate(&mut self) {
+        let knows = self.nodes.iter().any(|node| node.up && node.linked && node.known.is_some());
+        let lost = match self.rng.random_range(0..10) {
+            0..5 => {
+                let read = |node: &Node| node.known.as_ref().map_or(Position::default(), |known| known.position);
+                let slowest = self.nodes.iter().filter(|node| node.up).map(read).min().unwrap_or_default();
+                let from_outside = self.chance(400);
+                let most =
+                    self.log.entries.iter().take_while(|entry| from_outside || entry.position <= slowest).count();
+                let count = self.rng.random_range(0..=most);
+                if self.log.entries[..count].iter().any(|entry| entry.position > slowest) {
+                    self.oracle.lost(std::iter::empty());
+                }
+                self.log.trim(count);
+                return self.note(|| format!("{count} entries trimmed"));
+            }
+            5..7 => {
+                self.nodes.iter_mut().for_each(|node| node.linked = false);
+                return self.note(|| "the log hangs up".into());
+            }
+            7..9 => {
+                let most = self.log.entries.iter().rev().take_while(|entry| !entry.read_by_dead).count();
+                let count = self.rng.random_range(0..=most.min(4));
+                self.nodes.iter_mut().for_each(|node| node.linked = false);
+                self.skew += self.rng.random_range(-40_000..40_000);
+                self.log.fail_over(count)
+            }
+            _ if knows => {
+                let epoch_too = self.chance(500);
+                self.oracle.lost_everything();
+                self.log.delete(epoch_too)
+            }
+            _ => return,
+        };
+        self.note(|| format!("the log loses {} entries", lost.len()));
+        if !lost.is_empty() {
+            self.oracle.lost(lost.iter().map(|entry| entry.position));
+        }
+    }
+
+    /// No more faults; everything that can still happen does.
+    fn rest(&mut self) {
+        if self.any_up().is_none() {
+            self.nodes[0] = Node::start(9_999, &self.settings);
+        }
+        self.note(|| "to rest".into());
+        for _ in 0..12 {
+            for node in self.nodes.iter_mut().filter(|node| node.up) {
+                for _ in 0..2 {
+                    let asked = node.known.as_ref().and_then(|known| known.last_read).filter(|_| !node.linked);
+                    node.look(&mut self.log, asked, &self.settings, self.now, &mut self.rng);
+                    node.linked = true;
+                    node.read(&self.log, usize::MAX, self.now);
+                }
+                for shard in &mut node.shards {
+                    while shard.work(&mut self.wires, &self.settings, self.now) {}
+                }
+            }
+            for client in 0..self.clients.len() {
+                self.connect_if_gone(client);
+            }
+            for id in self.wires.keys().copied().collect::<Vec<_>>() {
+                for _ in 0..12 {
+                    self.serve(id);
+                }
+                while self.wires.get(&id).is_some_and(|conn| !conn.outbox.is_empty() || !conn.down.is_empty()) {
+                    self.flush(id);
+                    self.receive(id);
+                }
+                self.notice(id);
+            }
+            (0..self.nodes.len()).for_each(|node| self.write_records(node));
+            self.now += 20;
+        }
+        let stuck = (0..self.clients.len()).find(|client| self.clients[*client].session.is_none());
+        if let Some(client) = stuck.filter(|client| self.clients[*client].kind != Kind::Sse) {
+            self.oracle.wrong(&(client, None), "never came to rest".into());
+        }
+    }
+}
+
+fn text(filler: &str) -> Args {
+    Args::one(&format!("\"{filler}\"")).expect("a JSON string")
+}
