@@ -67,11 +67,14 @@ pub enum DropReason {
     Malformed,
     /// A client's event without a rule.
     NoRule,
+    /// Records of sessions that Redis refused: those clients would not be recovered after this node's death.
+    Record,
 }
 
 impl DropReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 4] = [Self::VolatileNotWritable, Self::ClosedWithQueue, Self::Malformed, Self::NoRule];
+    pub const ALL: [Self; 5] =
+        [Self::VolatileNotWritable, Self::ClosedWithQueue, Self::Malformed, Self::NoRule, Self::Record];
 
     /// The metric label.
     pub fn label(self) -> &'static str {
@@ -80,6 +83,7 @@ impl DropReason {
             Self::ClosedWithQueue => "closed_with_queue",
             Self::Malformed => "malformed",
             Self::NoRule => "no_rule",
+            Self::Record => "record",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Redis Sentinel and Redis Cluster with real servers that are killed, cut off and moved: what was accepted is
 //! delivered, or it is told.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and tells how long it took")]
 
 #[path = "common/load.rs"]
 mod load;

@@ -15,6 +15,11 @@ use crate::session::outbox::Frame;
 use serde_json::value::RawValue;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How often it is looked whether a replay is over, and how long at most.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+const REPLAY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where `/ws` and SSE sessions live.
 pub fn main_namespace(shard: &Shard) -> u16 {
@@ -40,6 +45,9 @@ pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, message: ClientMessag
             admit::turn_away(shard, key);
         }
         (ClientMessage::Join { room, since, id }, Some(session)) => {
+            if since.is_some() {
+                earlier_replay(shard, key).await;
+            }
             if let Some(after) = since.as_deref().and_then(Offset::parse) {
                 shard.catch_up_with(after).await;
             }
@@ -131,6 +139,18 @@ async fn refresh(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, tok
     welcome(shard, key, session);
 }
 
+/// Waits until the client has taken what an earlier join replays: what it missed in all of its rooms may be more than
+/// one connection should hold at once.
+async fn earlier_replay(shard: &Rc<Shard>, key: ConnectionKey) {
+    let taken = async {
+        while shard.hub.borrow().is_replaying(key) {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    };
+    // In vain for a client that hardly reads: the join then says that it is not recovered.
+    let _ = tokio::time::timeout(REPLAY_WITHIN, taken).await;
+}
+
 /// Joins a room; with `since`, what the client missed follows the answer.
 fn join(
     shard: &Rc<Shard>,
@@ -189,7 +209,12 @@ fn missed(
     if up_to.is_some_and(|up_to| after.position >= up_to) {
         return Ok(Vec::new());
     }
-    resume::missed(shard, after, up_to, main_namespace(shard), rooms, &own).map_err(|gap| gap.code())
+    let mut missed =
+        resume::missed(shard, after, up_to, main_namespace(shard), rooms, &own).map_err(|gap| gap.code())?;
+    // Who is in an excepted room, which may be another than this one, does not get it, live or later.
+    let (hub, namespace) = (shard.hub.borrow(), main_namespace(shard));
+    missed.retain(|event| !event.draft.except.iter().any(|except| hub.rooms.contains(session, namespace, except)));
+    Ok(missed)
 }
 
 async fn on_event(

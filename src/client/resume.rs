@@ -6,6 +6,7 @@ use crate::close::CloseReason;
 use crate::cluster::{Answer, Found, Owner, Question};
 use crate::event::{Event, Offset, Position, Room};
 use crate::hub::heartbeat::millis;
+use crate::hub::ledger;
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::log::window::Gap;
@@ -115,7 +116,10 @@ fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
     }
     let mine = hub.parked.get(pid).is_some_and(|parked| hub.owner(parked.namespace, &parked.identity) == *owner);
     let taken = mine.then(|| hub.parked.take(pid, now)).flatten();
-    hub.note_record(pid);
+    // A shard that never had it must not remove the record that another one writes.
+    if taken.is_some() {
+        hub.note_record(pid);
+    }
     taken
 }
 
@@ -135,8 +139,8 @@ async fn take_elsewhere(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: 
         };
         match cluster.ask(node, Question::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
             Ok(Answer::Taken(Some(record))) => return read(&record),
-            // It has just moved, or ended.
-            Ok(_) => {}
+            // It has just moved, and its record with it in a moment, or it ended.
+            Ok(_) => tokio::time::sleep(ledger::GATHER * 2).await,
             // It died or hangs: then its record is as good as can be had.
             Err(_) => cluster.suspect(node),
         }

@@ -4,6 +4,7 @@
 use super::letter::{Body, Seal};
 use super::records::{self, Found, Owner, Record};
 use super::{Cluster, Inbox, lock, roster};
+use crate::close::DropReason;
 use crate::id::{Id, NodeId};
 use crate::log::redis::connection::{Backoff, Link, LinkError};
 use redis::{Cmd, Pipeline, PushInfo, PushKind, Value};
@@ -16,12 +17,15 @@ use tokio::time::Instant;
 
 /// Bytes of letters and questions that may wait; over it they fail at once.
 const WAITING_BYTES: usize = 32 << 20;
+/// Changes of records that may wait while Redis is away. Over it those of sessions that ended are forgotten: what is
+/// left of them in Redis goes with this node.
+const MOST_CHANGES: usize = 500_000;
 /// Letters that may wait to be read.
 const UNREAD: usize = 10_000;
 /// A pipeline takes no further errand once it has so many.
 const AT_ONCE: usize = 2_000;
-/// How often the subscription is asked whether it still lives.
-const PING_EVERY: Duration = Duration::from_secs(1);
+/// How often the subscription is asked whether it still leads to the right place.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of a letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +97,12 @@ impl Queue {
 
     /// Puts changes of records in.
     pub fn keep(&self, changes: Vec<(Id, Option<Record>)>) {
-        lock(&self.waiting).changes.extend(changes);
+        let mut waiting = lock(&self.waiting);
+        waiting.changes.extend(changes);
+        if waiting.changes.len() > MOST_CHANGES {
+            waiting.changes.retain(|_, record| record.is_some());
+        }
+        drop(waiting);
         self.wake.notify_one();
     }
 
@@ -170,6 +179,7 @@ async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallibl
     let mut beaten = Instant::now();
     loop {
         if beaten.elapsed() >= roster::BEAT {
+            link.check().await?;
             beat(cluster, &mut link).await?;
             beaten = Instant::now();
         }
@@ -180,8 +190,15 @@ async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallibl
 }
 
 async fn beat(cluster: &Cluster, link: &mut Link) -> Result<(), LinkError> {
-    let answer = link.call(&new_beat(cluster)).await?;
-    note_beat(cluster, &answer)
+    match link.call(&new_beat(cluster)).await {
+        Ok(answer) => note_beat(cluster, &answer),
+        // What was known last must do.
+        Err(LinkError::Server(error)) => {
+            tracing::warn!(error, "Redis refused this node's beat: others may take it for gone");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn new_beat(cluster: &Cluster) -> Cmd {
@@ -202,7 +219,8 @@ fn note_beat(cluster: &Cluster, answer: &Value) -> Result<(), LinkError> {
 
 /// What the answers of a pipeline are for.
 enum Awaited {
-    Write,
+    /// So many records.
+    Write(usize),
     Letter(oneshot::Sender<Sent>),
     Finds(Vec<oneshot::Sender<Found>>),
     Beats(Vec<oneshot::Sender<()>>),
@@ -215,8 +233,8 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
         pipeline.add_command(command);
         awaited.push(what);
     };
-    for command in records::keep(&cluster.keys, cluster.me, &changes) {
-        add(command, Awaited::Write);
+    for (command, count) in records::keep(&cluster.keys, cluster.me, &changes) {
+        add(command, Awaited::Write(count));
     }
     let (mut sought, mut replies, mut beats) = (Vec::new(), Vec::new(), Vec::new());
     for errand in errands {
@@ -242,7 +260,7 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
         add(new_beat(cluster), Awaited::Beats(beats));
     }
     if leaving {
-        add(roster::leave(&cluster.keys, cluster.me), Awaited::Write);
+        add(roster::leave(&cluster.keys, cluster.me), Awaited::Write(0));
     }
     match link.pipeline(&pipeline).await {
         Ok(answers) => answers.into_iter().zip(awaited).try_for_each(|(answer, what)| settle(cluster, answer, what))?,
@@ -260,7 +278,17 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
 
 fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkError> {
     // Whoever waits for a reply may have gone; a dropped one tells that there is none.
-    match (what, answer.extract_error()?) {
+    let answer = match answer.extract_error() {
+        Ok(answer) => answer,
+        Err(error) => {
+            // Out of memory, say: letters still go. Records are written again before long.
+            let lost = if let Awaited::Write(records) = what { records } else { 0 };
+            cluster.metrics.dropped(DropReason::Record, lost as u64);
+            tracing::warn!(%error, lost, "Redis refused to keep what this node shares with others");
+            return Ok(());
+        }
+    };
+    match (what, answer) {
         (Awaited::Letter(reply), Value::Int(listeners)) => {
             let _ = reply.send(if listeners > 0 { Sent::Heard } else { Sent::Unheard });
         }
@@ -312,18 +340,16 @@ async fn subscribed(
     let mut link = Link::subscriber(&cluster.connector, cluster.timeout, on_push).await?;
     link.subscribe(&cluster.keys.channel_of(cluster.me)).await?;
     backoff.reset();
-    let ping = redis::cmd("PING");
     // Numbers of the letters read last: one that is played again is not read again.
     let mut read = HashMap::new();
     loop {
-        match tokio::time::timeout(PING_EVERY, unread.recv()).await {
-            Ok(Some(letter)) => open(cluster, inbox, &letter, &mut read),
-            Ok(None) => return Err(LinkError::Lost("the subscription ended".into())),
-            Err(_) => {
-                link.call(&ping).await?;
-                read.retain(|node, _| cluster.is_peer(*node));
-            }
+        let checked_again = Instant::now() + CHECK_EVERY;
+        while let Ok(letter) = tokio::time::timeout_at(checked_again, unread.recv()).await {
+            let letter = letter.ok_or_else(|| LinkError::Lost("the subscription ended".into()))?;
+            open(cluster, inbox, &letter, &mut read);
         }
+        link.check().await?;
+        read.retain(|node, _| cluster.is_peer(*node));
     }
 }
 
@@ -332,7 +358,7 @@ fn open(cluster: &Cluster, inbox: &Arc<dyn Inbox>, sealed: &[u8], read: &mut Has
     let letter = match seal.read(sealed, cluster.me) {
         Ok(letter) => letter,
         Err(problem) => {
-            cluster.metrics.dropped(crate::close::DropReason::Malformed, 1);
+            cluster.metrics.dropped(DropReason::Malformed, 1);
             return tracing::warn!(%problem, "a letter on this node's channel is not read");
         }
     };

@@ -126,8 +126,8 @@ fn read_one(value: Value) -> Option<Found> {
     }
 }
 
-/// Commands that write and remove records of this node, so many in each.
-pub(super) fn keep(keys: &Keys, me: NodeId, changes: &[(Id, Option<Record>)]) -> Vec<Cmd> {
+/// Commands that write and remove records of this node, and how many each.
+pub(super) fn keep(keys: &Keys, me: NodeId, changes: &[(Id, Option<Record>)]) -> Vec<(Cmd, usize)> {
     const AT_ONCE: usize = 500;
     let key = keys.sessions_of(me);
     let kept: Vec<_> = changes.iter().filter_map(|(pid, record)| Some((pid, record.as_ref()?))).collect();
@@ -139,7 +139,7 @@ pub(super) fn keep(keys: &Keys, me: NodeId, changes: &[(Id, Option<Record>)]) ->
         for (pid, Record { owner, moves, text }) in some {
             command.arg(pid.to_string()).arg(format!("{}{moves}\n{text}", owner.as_str()));
         }
-        commands.push(command);
+        commands.push((command, some.len()));
     }
     for some in gone.chunks(AT_ONCE) {
         let mut command = redis::cmd("HDEL");
@@ -147,7 +147,7 @@ pub(super) fn keep(keys: &Keys, me: NodeId, changes: &[(Id, Option<Record>)]) ->
         for (pid, _) in some {
             command.arg(pid.to_string());
         }
-        commands.push(command);
+        commands.push((command, some.len()));
     }
     commands
 }

@@ -34,6 +34,9 @@ impl Hub {
             self.reschedule(key);
         }
         self.parked.expire(now);
+        for pid in self.parked.take_dropped() {
+            self.note_record(pid);
+        }
     }
 
     /// Does what is due for one connection; also called when it shows up just before the table would fire.

@@ -19,7 +19,10 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Changes are gathered for so long: what a node that dies has not written yet, its clients lose, and are told.
-const GATHER: Duration = Duration::from_millis(50);
+pub const GATHER: Duration = Duration::from_millis(50);
+/// Bytes of records that a shard writes in a second: a client that joins and leaves all the time must not keep Redis
+/// busy.
+const BYTES_PER_SECOND: f64 = 8e6;
 /// Records written before others get their turn: some 2 µs each.
 const AT_ONCE: usize = 500;
 
@@ -127,9 +130,7 @@ impl Hub {
 
     /// Some of the records that are to be written or removed now.
     fn changes(&mut self, now: Millis) -> Vec<(Id, Option<Record>)> {
-        let dropped = self.parked.take_dropped();
         let Some(ledger) = &mut self.ledger else { return Vec::new() };
-        dropped.into_iter().for_each(|pid| ledger.note(pid));
         let pids = ledger.take(now);
         let refresh = ledger.refresh;
         let changes: Vec<_> = pids.into_iter().map(|pid| (pid, self.record(pid))).collect();
@@ -171,26 +172,28 @@ pub async fn run(shard: Rc<Shard>) {
             None => wake.notified().await,
         }
         tokio::time::sleep(GATHER).await;
-        while write_some(&shard) {
+        let mut written = 0;
+        while let Some(bytes) = write_some(&shard) {
+            written += bytes;
             tokio::task::yield_now().await;
         }
+        tokio::time::sleep(Duration::from_secs_f64(written as f64 / BYTES_PER_SECOND)).await;
     }
 }
 
 /// Writes everything now; a node that stops does.
 pub fn write_all(shard: &Rc<Shard>) {
-    while write_some(shard) {}
+    while write_some(shard).is_some() {}
 }
 
-/// Whether there may be more.
-fn write_some(shard: &Rc<Shard>) -> bool {
+/// How many bytes; `None` when there is nothing left to write.
+fn write_some(shard: &Rc<Shard>) -> Option<usize> {
     let now = shard.now();
     let changes = shard.hub.borrow_mut().changes(now);
-    let some = !changes.is_empty();
-    if let Some(cluster) = shard.node.cluster.as_ref().filter(|_| some) {
-        cluster.keep(changes);
-    }
-    some
+    let cluster = shard.node.cluster.as_ref().filter(|_| !changes.is_empty())?;
+    let bytes = changes.iter().map(|(_, record)| record.as_ref().map_or(0, |record| record.text.len() + 100)).sum();
+    cluster.keep(changes);
+    Some(bytes)
 }
 
 #[cfg(test)]

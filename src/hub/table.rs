@@ -234,7 +234,8 @@ impl Hub {
         }
         let wait = match &mut connection.link {
             Link::Polling(polling) => {
-                let noop = reason == CloseReason::ClientClose && connection.outbox.is_empty();
+                let leaves = matches!(reason, CloseReason::ClientClose | CloseReason::TransportClose);
+                let noop = leaves && connection.outbox.is_empty();
                 connection.outbox.push(Frame::Engine(Bytes::from_static(if noop { b"6" } else { b"1" })));
                 // Where nobody waits and the client itself did it, the next request finds no session (wire sheet A5, A6).
                 if polling.waiting.is_none() && ended_by_client(reason) { 0 } else { CLOSING }

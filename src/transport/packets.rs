@@ -33,7 +33,9 @@ pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet<'_>) {
         Packet::Pong => super::websocket::pong(shard, key),
         // A client of version 4 does not ping (wire sheet A5).
         Packet::Ping | Packet::PingProbe => client::fail(shard, key, CloseReason::ParseError),
-        Packet::Close if polls => client::fail(shard, key, CloseReason::ClientClose),
+        // Not the goodbye of an application, which is a DISCONNECT: the stock client also sends this, by a new request,
+        // for a line that went dead, and then resumes (wire sheet A6, C3: "transport close").
+        Packet::Close if polls => client::fail(shard, key, CloseReason::TransportClose),
         // Without meaning here, and ignored by the reference (wire sheet A9).
         Packet::Close | Packet::Open | Packet::Upgrade | Packet::Noop | Packet::PongProbe => {}
     }

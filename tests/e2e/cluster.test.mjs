@@ -1,5 +1,6 @@
 // Sessions over nodes: a client comes back anywhere, polls anywhere, and is reached by orders wherever it is.
 import assert from "node:assert/strict";
+import fs from "node:fs";
 import { until } from "./harness/deadline.mjs";
 import { command, published } from "./harness/publish.mjs";
 import { scenario, suite } from "./harness/scenario.mjs";
@@ -213,6 +214,32 @@ suite("cluster", () => {
     await published(b, { room: "room:b", event: "b", data: 1 });
     await moved.event("b");
     assert.equal(moved.argsOf("a").length, 0);
+  });
+
+  scenario("with the least rights of docs/redis.md everything of this works, and a backend's rights are no node's", async (s) => {
+    const lines = fs.readFileSync(new URL("../../docs/redis.md", import.meta.url), "utf8").split("\n").filter((line) => line.startsWith("ACL SETUSER"));
+    const store = await s.redis();
+    for (const line of lines) await store.cli(...line.replace("PASSWORD", "secret").split(" "));
+    const url = store.url.replace("redis://", "redis://roomcast:secret@");
+    const [a, b] = await Promise.all([s.node({ redis: { url } }), s.node({ redis: { url } })]);
+    const balancer = await s.proxy(a);
+    const client = await s.io(balancer, { token, ...WEBSOCKET }).connected();
+    assert.deepEqual((await command(b, "/join", { user: "7", rooms: ["room:x"] })).json(), { sessions: 1 });
+    await recorded(store, ["room:x"]);
+    balancer.target = b;
+    await a.stop("SIGKILL");
+    await published(b, { room: "room:x", event: "missed", data: 1 });
+    assert.equal(await back(client, 2), true);
+    assert.deepEqual(await client.event("missed"), [1]);
+    await published(b, own("volatile", 1, { volatile: true, id: "v" }));
+    await client.event("volatile");
+    const backend = ["--user", "backend", "--pass", "secret", "--no-auth-warning"];
+    assert.match(await store.cli(...backend, "XADD", "roomcast:events", "*", "room", "room:x", "event", "added"), /^\d+-\d+/);
+    await client.event("added");
+    for (const refused of [["GET", "roomcast:{roomcast:events}:seal"], ["PUBLISH", "roomcast:node:0", "x"], ["XRANGE", "roomcast:events", "-", "+"]]) {
+      assert.match(await store.cli(...backend, ...refused).catch((error) => error.message), /NOPERM/);
+    }
+    assert.doesNotMatch(await store.cli("ACL", "LOG"), /^roomcast$/m);
   });
 
   scenario("a letter that no node sealed is not read, and volatile events reach every node", async (s) => {

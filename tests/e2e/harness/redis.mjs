@@ -10,6 +10,7 @@ import { freePort } from "./port.mjs";
 const run = promisify(execFile);
 
 export class Redis {
+  /** `durable`: with an append-only file, synced `always` (or `true`) or `everysec`. */
   constructor(port, { durable = false } = {}) {
     this.port = port;
     this.url = `redis://127.0.0.1:${port}/0`;
@@ -19,7 +20,8 @@ export class Redis {
 
   /** Starts it (again), with what its directory holds. */
   async start() {
-    const appendOnly = this.durable ? ["yes", "--appendfsync", "always"] : ["no"];
+    const sync = this.durable === "everysec" ? "everysec" : "always";
+    const appendOnly = this.durable ? ["yes", "--appendfsync", sync] : ["no"];
     this.process = spawn(
       "redis-server",
       ["--port", this.port, "--bind", "127.0.0.1", "--dir", this.directory, "--save", "", "--appendonly", ...appendOnly],
