@@ -7,7 +7,8 @@ import { Redis as Server } from "../../e2e/harness/redis.mjs";
 import { Redis } from "./packages.mjs";
 
 const NAME = "mymaster";
-const DOWN_AFTER = 1000;
+/** Milliseconds; a machine that is busy must not look like a dead master. */
+const DOWN_AFTER = 2000;
 /** How replicas log in at their master, so that a master can lock them out. */
 const REPLICA = ["--masteruser", "replica", "--masterauth", "r", "--user", "replica", "on", ">r", "+psync", "+replconf", "+ping"];
 const FAILOVER_WITHIN = 20_000;
@@ -74,6 +75,12 @@ class Group {
       return undefined;
     }, "a replica promoted", FAILOVER_WITHIN);
     return dead;
+  }
+
+  /** How often the Sentinels have failed over. */
+  async failovers() {
+    const facts = (await this.sentinels[0].cli("SENTINEL", "MASTER", NAME)).split("\n");
+    return Number(facts[facts.indexOf("config-epoch") + 1]);
   }
 
   async close() {
