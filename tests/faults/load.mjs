@@ -139,7 +139,7 @@ export class Load {
     for (;;) {
       event.attempts += 1;
       const { status, offset, error, text } = await publisher.attempt(event, id);
-      const label = status ?? "lost";
+      const label = `${name.split("-")[0]} ${status ?? "lost"}`;
       this.statuses.set(label, (this.statuses.get(label) ?? 0) + 1);
       if (status === 200) return this.ledger.accepted(event, offset);
       if (status !== undefined && status !== 503) throw new Error(`${name}: ${status} ${text ?? error}`);

@@ -24,12 +24,14 @@ class Group {
   async start() {
     for (let index = 0; index < 3; index += 1) {
       const follow = index === 0 ? [] : ["--replicaof", "127.0.0.1", String(this.members[0].port)];
-      const member = new Server(await freePort(), { args: [...REPLICA, ...follow, "--repl-ping-replica-period", "1"] });
+      const member = new Server(await freePort(), { args: [...REPLICA, ...follow, "--repl-diskless-sync-delay", "0"] });
       this.members.push(member);
       await member.start();
     }
     this.master = this.members[0];
-    await until(async () => /connected_slaves:2/.test(await this.master.cli("INFO", "replication")), "two replicas");
+    for (const replica of this.members.slice(1)) {
+      await until(async () => /master_link_status:up/.test(await replica.cli("INFO", "replication")), "a replica that follows");
+    }
     for (let index = 0; index < 3; index += 1) this.sentinels.push(await this.#startSentinel());
     await until(async () => (await Promise.all(this.sentinels.map((one) => this.#knows(one)))).every(Boolean), "Sentinels that know each other", FAILOVER_WITHIN);
     return this;
