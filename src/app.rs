@@ -1,7 +1,9 @@
 //! The composition root: makes the parts from the configuration, binds, runs, and stops them in order.
 
 use crate::auth::Authenticator;
+use crate::backend::Backend;
 use crate::client::actions;
+use crate::close::DropReason;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::draft::DraftLimits;
@@ -107,6 +109,10 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     let feed: Arc<dyn Sink> = Feed::new(node.clone());
     running.spawn(node.log.clone().run(feed));
     running.spawn(node.auth.clone().run());
+    if let Some(backend) = node.backend.clone() {
+        let metrics = node.metrics.clone();
+        running.spawn(async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await });
+    }
     if let Some(cluster) = &node.cluster {
         running.spawn(cluster.clone().run(Answering::new(node.clone())));
     }
@@ -179,6 +185,12 @@ fn node(config: &Config) -> Result<Arc<Node>, AppError> {
         room_name_bytes: config.limits.room_name_bytes,
         rooms: ROOMS_PER_EVENT,
     };
+    let backend = match config.backend.as_ref().filter(|backend| backend.url.is_some()) {
+        Some(backend) => {
+            Some(Backend::new(backend, config.publish.max_event, metrics.clone()).map_err(AppError::Setup)?)
+        }
+        None => None,
+    };
     let id = NodeId::random();
     let cluster = match config.redis.url {
         Some(_) => {
@@ -193,6 +205,7 @@ fn node(config: &Config) -> Result<Arc<Node>, AppError> {
     };
     Ok(Node::new(Parts {
         id,
+        backend,
         cluster,
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),

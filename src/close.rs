@@ -67,14 +67,16 @@ pub enum DropReason {
     Malformed,
     /// A client's event without a rule.
     NoRule,
+    /// A notice for the backend that could not be told in time, or over the bound.
+    Notice,
     /// Records of sessions that Redis refused: those clients would not be recovered after this node's death.
     Record,
 }
 
 impl DropReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 5] =
-        [Self::VolatileNotWritable, Self::ClosedWithQueue, Self::Malformed, Self::NoRule, Self::Record];
+    pub const ALL: [Self; 6] =
+        [Self::VolatileNotWritable, Self::ClosedWithQueue, Self::Malformed, Self::NoRule, Self::Notice, Self::Record];
 
     /// The metric label.
     pub fn label(self) -> &'static str {
@@ -83,6 +85,7 @@ impl DropReason {
             Self::ClosedWithQueue => "closed_with_queue",
             Self::Malformed => "malformed",
             Self::NoRule => "no_rule",
+            Self::Notice => "notice",
             Self::Record => "record",
         }
     }

@@ -28,7 +28,8 @@ impl Default for BackendConfig {
             stream: None,
             secret: None,
             timeout: Duration::from_secs(5),
-            notify: NOTIFICATIONS.map(str::to_owned).to_vec(),
+            // Those that come with presence are refused as yet (`config/unbuilt.rs`).
+            notify: NOTIFICATIONS[..2].iter().map(|kind| (*kind).to_owned()).collect(),
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Carrying out an `[[on]]` rule: everything is worked out first, so that a failure leaves nothing half done.
 
+use crate::backend::BackendError;
+use crate::backend::answer::EventAnswer;
 use crate::client::admit::with_caller;
+use crate::client::ask;
 use crate::client::membership::{self, JoinError};
 use crate::client::say::say;
 use crate::draft::{Draft, DraftError, Source};
@@ -39,6 +42,8 @@ pub enum ActionError {
     Draft(DraftError),
     /// The log did not take it.
     Append(AppendError),
+    /// The backend refused it, or gave no answer that could be used.
+    Backend(BackendError),
 }
 
 impl ActionError {
@@ -51,6 +56,7 @@ impl ActionError {
             Self::NotInRoom(_) => "not_in_room",
             Self::Draft(error) => error.code(),
             Self::Append(error) => error.code(),
+            Self::Backend(error) => error.code(),
         }
     }
 }
@@ -64,6 +70,7 @@ impl fmt::Display for ActionError {
             Self::NotInRoom(room) => write!(f, "not in the room \"{room}\""),
             Self::Draft(error) => error.fmt(f),
             Self::Append(error) => error.fmt(f),
+            Self::Backend(error) => error.fmt(f),
         }
     }
 }
@@ -86,12 +93,19 @@ enum Outside {
     Skip,
 }
 
-/// Carries out the rule for a client's event: join and leave, reply, emit; answers the rule's acknowledgement.
+/// Carries out the rule for a client's event: forward, join and leave, reply, emit; answers the acknowledgement, the
+/// backend's or else the rule's.
 ///
 /// # Errors
 /// What the caller is to be told; nothing was done, but for joins and the reply when the log fails afterwards.
-pub async fn run(shard: &Rc<Shard>, key: SessionKey, rule: &OnRule, args: &Args) -> Result<Option<Args>, Failure> {
-    match attempt(shard, key, rule, args).await {
+pub async fn run(
+    shard: &Rc<Shard>,
+    key: SessionKey,
+    rule: &OnRule,
+    event: &str,
+    args: &Args,
+) -> Result<Option<Args>, Failure> {
+    match attempt(shard, key, rule, event, args).await {
         Ok(ack) => Ok(ack),
         Err(error) => {
             shard.node.metrics.refused(Source::Client, error.code());
@@ -110,19 +124,34 @@ pub async fn run(shard: &Rc<Shard>, key: SessionKey, rule: &OnRule, args: &Args)
     }
 }
 
-async fn attempt(shard: &Rc<Shard>, key: SessionKey, rule: &OnRule, args: &Args) -> Result<Option<Args>, ActionError> {
+async fn attempt(
+    shard: &Rc<Shard>,
+    key: SessionKey,
+    rule: &OnRule,
+    event: &str,
+    args: &Args,
+) -> Result<Option<Args>, ActionError> {
     let plan = {
         let hub = shard.hub.borrow();
         let session = hub.sessions.get(key).ok_or(ActionError::Join(JoinError::Gone))?;
         let inside = |room: &str| hub.rooms.contains(key, session.namespace, room);
         plan(shard, session, rule, args, inside, Outside::Refuse)?
     };
-    membership::check(shard, key, &plan.joins).map_err(ActionError::Join)?;
-    membership::join(shard, key, &plan.joins);
-    membership::leave(shard, key, &plan.leaves);
-    plan.reply.iter().for_each(|message| say(shard, key, message));
-    append(shard, plan.drafts).await?;
-    Ok(plan.ack)
+    let answer = match rule.forward() {
+        true => ask::event(shard, key, event, args).await.map_err(ActionError::Backend)?,
+        false => EventAnswer::default(),
+    };
+    membership::allow(shard, key, &plan.joins).await.map_err(ActionError::Join)?;
+    for rooms in [&plan.joins, &answer.join] {
+        membership::join(shard, key, rooms);
+    }
+    for rooms in [&plan.leaves, &answer.leave] {
+        membership::leave(shard, key, rooms);
+    }
+    let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
+    plan.reply.into_iter().chain(replies).for_each(|message| say(shard, key, &message));
+    append(shard, plan.drafts.into_iter().chain(answer.emit).collect()).await?;
+    Ok(answer.ack.or(plan.ack))
 }
 
 fn plan(
@@ -177,18 +206,21 @@ async fn append(shard: &Rc<Shard>, drafts: Vec<Draft>) -> Result<(), ActionError
     if drafts.is_empty() {
         return Ok(());
     }
-    let count = drafts.len() as u64;
+    let backends = drafts.iter().filter(|draft| draft.source == Source::Backend).count() as u64;
+    let all = drafts.len() as u64;
     for appended in shard.node.log.append(drafts).await {
         appended.map_err(ActionError::Append)?;
     }
-    shard.node.metrics.accepted(Source::Client, count);
+    shard.node.metrics.accepted(Source::Client, all - backends);
+    shard.node.metrics.accepted(Source::Backend, backends);
     Ok(())
 }
 
 /// Carries out the `connection` rule of a session that has just begun, or was taken up again.
 pub async fn run_connection(shard: &Rc<Shard>, key: SessionKey, namespace: &str) {
+    ask::connected(shard, key);
     let Some(rule) = shard.node.rules.connection(namespace) else { return };
-    if let Err(failure) = run(shard, key, rule, &Args::none()).await {
+    if let Err(failure) = run(shard, key, rule, "connection", &Args::none()).await {
         tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");
     }
 }
@@ -200,13 +232,18 @@ pub async fn run_disconnects(shard: &Rc<Shard>, ended: Vec<Ended>) {
     let mut drafts = Vec::new();
     for ended in ended {
         let namespace = &shard.node.namespaces[usize::from(ended.session.namespace)];
+        // As Socket.IO words it: `transport close`, `ping timeout`.
+        let reason = ended.reason.label().replace('_', " ");
+        ask::disconnected(shard, &ended.session, &ended.rooms, &reason);
         let Some(rule) = shard.node.rules.disconnect(namespace) else { continue };
         let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
-        // As Socket.IO words it: `transport close`, `ping timeout`.
-        let reason = format!("[\"{}\"]", ended.reason.label().replace('_', " "));
-        match plan(shard, &ended.session, rule, &Args::trusted(reason, 1), inside, Outside::Skip) {
+        let args = Args::trusted(format!("[\"{reason}\"]"), 1);
+        match plan(shard, &ended.session, rule, &args, inside, Outside::Skip) {
             Ok(plan) => drafts.extend(plan.drafts),
             Err(error) => failed_disconnect(shard, &error),
+        }
+        if rule.forward() {
+            forward_disconnect(shard, ended, args);
         }
     }
     if let Err(error) = append(shard, drafts).await {
@@ -214,6 +251,25 @@ pub async fn run_disconnects(shard: &Rc<Shard>, ended: Vec<Ended>) {
     }
     let mut hub = shard.hub.borrow_mut();
     hub.farewells = hub.farewells.saturating_sub(count);
+}
+
+/// The backend hears of a disconnection too, and may answer with events for rooms; nobody waits for it but the stop.
+fn forward_disconnect(shard: &Rc<Shard>, ended: Ended, args: Args) {
+    shard.hub.borrow_mut().farewells += 1;
+    let shard = shard.clone();
+    tokio::task::spawn_local(async move {
+        let about = ask::about(&shard, &ended.session, ended.rooms);
+        let answer = ask::forward(&shard, about, "disconnect", &args).await;
+        let told = match answer.map_err(ActionError::Backend) {
+            Ok(answer) => append(&shard, answer.emit).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            failed_disconnect(&shard, &error);
+        }
+        let mut hub = shard.hub.borrow_mut();
+        hub.farewells = hub.farewells.saturating_sub(1);
+    });
 }
 
 fn failed_disconnect(shard: &Shard, error: &ActionError) {

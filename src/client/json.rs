@@ -51,7 +51,7 @@ pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, message: ClientMessag
             if let Some(after) = since.as_deref().and_then(Offset::parse) {
                 shard.catch_up_with(after).await;
             }
-            join(shard, key, session, room.into(), since.as_deref(), id.as_deref());
+            join(shard, key, session, room.into(), since.as_deref(), id.as_deref()).await;
         }
         (ClientMessage::Leave { room, id }, Some(session)) => {
             membership::leave(shard, session, &[room.as_str().into()]);
@@ -152,7 +152,7 @@ async fn earlier_replay(shard: &Rc<Shard>, key: ConnectionKey) {
 }
 
 /// Joins a room; with `since`, what the client missed follows the answer.
-fn join(
+async fn join(
     shard: &Rc<Shard>,
     key: ConnectionKey,
     session: SessionKey,
@@ -161,7 +161,7 @@ fn join(
     id: Option<&RawValue>,
 ) {
     let rooms = [room];
-    if let Err(refused) = membership::check(shard, session, &rooms) {
+    if let Err(refused) = membership::allow(shard, session, &rooms).await {
         return error(shard, key, refused.code(), &refused.to_string(), id);
     }
     let missed = since.map(|since| {
@@ -226,7 +226,7 @@ async fn on_event(
     id: Option<&RawValue>,
 ) {
     let result = match shard.node.rules.on(MAIN_NAMESPACE, event) {
-        Some(rule) => actions::run(shard, session, rule, args).await,
+        Some(rule) => actions::run(shard, session, rule, event, args).await,
         None => Err(unruled(shard, event)),
     };
     match (result, id) {

@@ -1,6 +1,8 @@
 //! Joining and leaving a room on a client's behalf.
 
+use crate::backend::BackendError;
 use crate::client::admit::with_caller;
+use crate::client::ask;
 use crate::draft::check_room_name;
 use crate::event::Room;
 use crate::hub::shard::Shard;
@@ -20,6 +22,8 @@ pub enum JoinError {
     TooMany(usize),
     /// The session has ended meanwhile.
     Gone,
+    /// The backend refused, or did not say.
+    Backend(BackendError),
 }
 
 impl JoinError {
@@ -30,6 +34,7 @@ impl JoinError {
             Self::Forbidden(_) => "forbidden",
             Self::TooMany(_) => "too_many_rooms",
             Self::Gone => "gone",
+            Self::Backend(error) => error.code(),
         }
     }
 }
@@ -41,34 +46,50 @@ impl fmt::Display for JoinError {
             Self::Forbidden(room) => write!(f, "not allowed to join \"{room}\""),
             Self::TooMany(most) => write!(f, "already in {most} rooms, which is the most a session may be in"),
             Self::Gone => f.write_str("the session has ended"),
+            Self::Backend(error) => error.fmt(f),
         }
     }
 }
 
-/// Whether a session may join these rooms by the rules and its token; nothing is joined.
+/// Whether a session may join these rooms by the rules, its token, and where a rule wants it the backend; nothing is
+/// joined.
 ///
 /// # Errors
 /// The first refusal.
-pub fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+pub async fn allow(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let asked = check(shard, key, rooms)?;
+    for room in &asked {
+        ask::join(shard, key, room).await.map_err(JoinError::Backend)?;
+    }
+    // Others may have been joined while the backend thought about it.
+    if asked.is_empty() { Ok(()) } else { check(shard, key, rooms).map(drop) }
+}
+
+/// The same as far as it is known here; answers the rooms that the backend decides on, but for those it is in already.
+fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
     let hub = shard.hub.borrow();
     let session = hub.sessions.get(key).ok_or(JoinError::Gone)?;
     let namespace = &shard.node.namespaces[usize::from(session.namespace)];
-    let mut new = 0;
+    let (mut new, mut asked) = (0, Vec::new());
     for room in rooms {
         check_room_name(room, shard.node.limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
         if Id::parse(room).is_some_and(|id| id.is_session()) {
             return Err(JoinError::Forbidden(room.to_string()));
         }
         let verdict = with_caller(session, namespace, |caller| match shard.node.rules.room(room, caller) {
-            Verdict::Allow(..) | Verdict::Granted(_) => Ok(()),
+            Verdict::Allow(..) | Verdict::Granted(_) => Ok(false),
+            Verdict::Ask(..) => Ok(true),
             Verdict::Refused(error) => Err(JoinError::BadName(error.to_string())),
-            Verdict::Ask(..) | Verdict::Deny | Verdict::NoRule => Err(JoinError::Forbidden(room.to_string())),
+            Verdict::Deny | Verdict::NoRule => Err(JoinError::Forbidden(room.to_string())),
         });
-        verdict?;
-        new += usize::from(!hub.rooms.contains(key, session.namespace, room));
+        let ask = verdict?;
+        if !hub.rooms.contains(key, session.namespace, room) {
+            new += 1;
+            asked.extend(ask.then(|| room.clone()));
+        }
     }
     let most = shard.node.limits.rooms_per_session;
-    if hub.rooms.count_of(key) + new > most { Err(JoinError::TooMany(most)) } else { Ok(()) }
+    if hub.rooms.count_of(key) + new > most { Err(JoinError::TooMany(most)) } else { Ok(asked) }
 }
 
 /// Joins rooms that were checked, or that the backend chose.

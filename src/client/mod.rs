@@ -3,6 +3,7 @@
 
 pub mod actions;
 pub mod admit;
+pub mod ask;
 pub mod json;
 pub mod membership;
 pub mod resume;

@@ -151,7 +151,7 @@ async fn on_event(
     args: &Args,
 ) {
     let result = match shard.node.rules.on(namespace, event) {
-        Some(rule) => actions::run(shard, session, rule, args).await,
+        Some(rule) => actions::run(shard, session, rule, event, args).await,
         None => Err(unruled(shard, event)),
     };
     let Some(ack) = ack else { return };

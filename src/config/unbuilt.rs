@@ -3,23 +3,21 @@
 
 use super::Config;
 use super::mistake::Faults;
-use crate::rules::config::JoinPolicy;
 
 /// Keys, as `section` and `name`, that have no effect yet. The effective configuration leaves them out.
-pub(super) const KEYS: [(&str, &str); 9] = [
+pub(super) const KEYS: [(&str, &str); 5] = [
     // Socket.IO emitters.
     ("redis", "emitter_key"),
     ("redis", "streams_key"),
     // Presence.
     ("presence", "grace"),
     ("presence", "lease"),
-    // The backend.
-    ("backend", "url"),
+    // The backend's inbox.
     ("backend", "stream"),
-    ("backend", "secret"),
-    ("backend", "timeout"),
-    ("backend", "notify"),
 ];
+
+/// What `backend.notify` may name once there is presence.
+const NOTICES: [&str; 4] = ["online", "offline", "occupied", "vacated"];
 
 /// Keys of a `[[rooms]]` table that need presence.
 const ROOM_KEYS: [&str; 3] = ["presence", "joined", "left"];
@@ -35,11 +33,9 @@ pub(super) fn not_built_yet(config: &Config) -> Faults {
             faults.extend(refuse(config, &format!("rooms.{index}.{name}"), &format!("[[rooms]] {name}")));
         }
     }
-    for (index, _) in config.rooms.iter().enumerate().filter(|(_, rule)| rule.join == JoinPolicy::Ask) {
-        faults.extend(refuse(config, &format!("rooms.{index}.join"), "[[rooms]] join = \"ask\""));
-    }
-    for (index, _) in config.on.iter().enumerate().filter(|(_, rule)| rule.forward) {
-        faults.extend(refuse(config, &format!("on.{index}.forward"), "[[on]] forward"));
+    for kind in config.backend.iter().flat_map(|backend| &backend.notify).filter(|kind| NOTICES.contains(&&***kind)) {
+        let message = format!("\"{kind}\" is not in this version; leave it out");
+        faults.extend(config.fault("backend.notify", "[backend] notify", message));
     }
     faults
 }

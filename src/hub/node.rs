@@ -1,6 +1,7 @@
 //! What all shards of this process share.
 
 use crate::auth::Authenticator;
+use crate::backend::Backend;
 use crate::cluster::{Cluster, Notice};
 use crate::draft::DraftLimits;
 use crate::event::{Delivery, MAIN_NAMESPACE, Namespace, Offset, Placed};
@@ -48,6 +49,8 @@ pub struct Node {
     pub window: RwLock<Window>,
     /// Counts client connections.
     pub places: Arc<Places>,
+    /// Who is asked and told; `None` without `[backend]`.
+    pub backend: Option<Arc<Backend>>,
     /// The other nodes; `None` with the embedded log.
     pub cluster: Option<Arc<Cluster>>,
     /// Orders on their way.
@@ -65,6 +68,8 @@ pub struct Node {
 pub struct Parts {
     /// Its name among the nodes.
     pub id: NodeId,
+    /// Who is asked and told.
+    pub backend: Option<Arc<Backend>>,
     /// The other nodes.
     pub cluster: Option<Arc<Cluster>>,
     /// `[socketio]`.
@@ -90,6 +95,7 @@ impl Node {
     pub fn new(parts: Parts) -> Arc<Self> {
         Arc::new(Self {
             id: parts.id,
+            backend: parts.backend,
             cluster: parts.cluster,
             namespaces: namespaces(&parts.socketio.namespaces),
             window: RwLock::new(Window::new(parts.recovery.kept(), parts.recovery.window_bytes)),

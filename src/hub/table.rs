@@ -180,7 +180,8 @@ impl Hub {
             .node
             .namespaces
             .get(usize::from(session.namespace))
-            .is_some_and(|namespace| self.node.rules.disconnect(namespace).is_some());
+            .is_some_and(|namespace| self.node.rules.disconnect(namespace).is_some())
+            || self.node.backend.as_ref().is_some_and(|backend| backend.wants("disconnect"));
         let park = session.pid.filter(|_| recoverable(reason) && self.node.recovery_on());
         let form = park.map(|_| self.park_form(key, session));
         let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };

@@ -1,0 +1,163 @@
+//! What the backend answers. Sans-IO.
+
+use super::BackendError;
+use crate::draft::DraftLimits;
+use crate::draft::{Draft, Source};
+use crate::event::{Args, Namespace, Room};
+use crate::protocol::socketio_encode::check_draft;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// Things that one answer may ask for, of each kind.
+const MOST: usize = 100;
+
+/// The answer to an event, checked.
+#[derive(Debug, Default)]
+pub struct EventAnswer {
+    /// The acknowledgement's arguments.
+    pub ack: Option<Args>,
+    /// Events for the caller alone: name and arguments.
+    pub reply: Vec<(Arc<str>, Args)>,
+    /// Events for rooms.
+    pub emit: Vec<Draft>,
+    /// Rooms that the session joins, whatever the rules say.
+    pub join: Vec<Room>,
+    /// Rooms that it leaves.
+    pub leave: Vec<Room>,
+}
+
+#[derive(Default, Deserialize)]
+struct RawEvent<'a> {
+    #[serde(borrow)]
+    ack: Option<&'a RawValue>,
+    error: Option<String>,
+    #[serde(borrow, default)]
+    reply: Vec<RawMessage<'a>>,
+    #[serde(borrow, default)]
+    emit: Vec<RawMessage<'a>>,
+    #[serde(default)]
+    join: Vec<Room>,
+    #[serde(default)]
+    leave: Vec<Room>,
+}
+
+#[derive(Deserialize)]
+struct RawMessage<'a> {
+    room: Option<Room>,
+    event: String,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawDecision {
+    allow: bool,
+    error: Option<String>,
+}
+
+fn bad(why: impl std::fmt::Display) -> BackendError {
+    BackendError::BadAnswer(why.to_string())
+}
+
+/// Reads the answer to a `join`.
+///
+/// # Errors
+/// Its refusal, or that it is no decision.
+pub fn read_decision(body: &[u8]) -> Result<(), BackendError> {
+    match serde_json::from_slice(body).map_err(bad)? {
+        RawDecision { allow: true, .. } => Ok(()),
+        RawDecision { error, .. } => {
+            Err(BackendError::Refused(error.unwrap_or_else(|| "not allowed to join this room".into())))
+        }
+    }
+}
+
+/// Reads the answer to an `event`; an empty body asks for nothing.
+///
+/// # Errors
+/// Its error, or that it is not of the contract's form.
+pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> Result<EventAnswer, BackendError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(EventAnswer::default());
+    }
+    let raw: RawEvent<'_> = serde_json::from_slice(body).map_err(bad)?;
+    if let Some(error) = raw.error {
+        return Err(BackendError::Refused(error));
+    }
+    if [raw.reply.len(), raw.emit.len(), raw.join.len(), raw.leave.len()].into_iter().any(|count| count > MOST) {
+        return Err(bad(format!("more than {MOST} items in one list")));
+    }
+    let list = |raw: Option<&RawValue>| raw.map(|raw| Args::list(raw.get())).transpose().map_err(bad);
+    let draft = |room: Room, message: &RawMessage<'_>| -> Result<Draft, BackendError> {
+        let args = list(message.args)?.unwrap_or_else(Args::none);
+        let draft = Draft { namespace: namespace.clone(), ..Draft::new(&room, &message.event, args, Source::Backend) };
+        check_draft(&draft, limits).map_err(bad)?;
+        Ok(draft)
+    };
+    let reply = raw.reply.iter().map(|message| draft("r".into(), message).map(|draft| (draft.event, draft.args)));
+    let emit = raw.emit.iter().map(|message| {
+        let room = message.room.clone().ok_or_else(|| bad("an `emit` without `room`"))?;
+        draft(room, message)
+    });
+    for room in raw.join.iter().chain(&raw.leave) {
+        crate::draft::check_room_name(room, limits.room_name_bytes).map_err(bad)?;
+    }
+    Ok(EventAnswer {
+        ack: list(raw.ack)?,
+        reply: reply.collect::<Result<_, _>>()?,
+        emit: emit.collect::<Result<_, _>>()?,
+        join: raw.join,
+        leave: raw.leave,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: DraftLimits = DraftLimits { max_event: 100, room_name_bytes: 20, rooms: 5 };
+
+    #[test]
+    fn decisions() {
+        assert_eq!(read_decision(b"{\"allow\":true}"), Ok(()));
+        assert_eq!(
+            read_decision(b"{\"allow\":false,\"error\":\"banned\"}"),
+            Err(BackendError::Refused("banned".into()))
+        );
+        for garbage in ["", "{}", "true", "[]", "<html>", "{\"allow\":\"yes\"}", "{\"allow\":1}"] {
+            assert!(matches!(read_decision(garbage.as_bytes()), Err(BackendError::BadAnswer(_))), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn answers_to_events() {
+        let read = |body: &str| read_event(body.as_bytes(), &"/chat".into(), &LIMITS);
+        assert!(read(" ").unwrap().ack.is_none());
+        let whole = read(
+            r#"{"ack":[{"ok":1.50}],"reply":[{"event":"a","args":[1]}],"emit":[{"room":"r:1","event":"b"}],"join":["x"],"leave":["y"]}"#,
+        )
+        .unwrap();
+        assert_eq!(whole.ack.unwrap().as_array(), "[{\"ok\":1.50}]");
+        assert_eq!((&*whole.reply[0].0, whole.reply[0].1.as_array()), ("a", "[1]"));
+        assert_eq!((&*whole.emit[0].rooms[0], &*whole.emit[0].namespace), ("r:1", "/chat"));
+        assert_eq!((&*whole.join[0], &*whole.leave[0]), ("x", "y"));
+        assert_eq!(read("{\"error\":\"no\"}").unwrap_err(), BackendError::Refused("no".into()));
+        for garbage in [
+            "[]",
+            "{",
+            "{\"ack\":1}",
+            "{\"ack\":{}}",
+            "{\"emit\":[{\"event\":\"b\"}]}",
+            "{\"reply\":[{\"event\":\"disconnect\"}]}",
+            "{\"emit\":[{\"room\":\"r\",\"event\":\"b\",\"args\":{}}]}",
+            "{\"join\":[\"\"]}",
+            "{\"join\":[\"far too long for a name\"]}",
+            "{\"join\":\"a\"}",
+        ] {
+            assert!(matches!(read(garbage), Err(BackendError::BadAnswer(_))), "{garbage}");
+        }
+        let many = format!("{{\"join\":[{}\"a\"]}}", "\"a\",".repeat(100));
+        assert!(matches!(read(&many), Err(BackendError::BadAnswer(_))));
+    }
+}

@@ -1,0 +1,69 @@
+//! Why the backend gave no answer that could be used.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What the caller is told; nothing else happens then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackendError {
+    /// No complete answer in time.
+    Timeout(Duration),
+    /// No connection, or it broke.
+    Unreachable(String),
+    /// It has failed so often that it is left alone for a moment.
+    Resting,
+    /// Another status than 200.
+    Status(u16),
+    /// An answer that is not of the contract's form.
+    BadAnswer(String),
+    /// Its own refusal, in its own words.
+    Refused(String),
+}
+
+impl BackendError {
+    /// The error code that clients see.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "backend_timeout",
+            Self::Unreachable(_) | Self::Resting => "backend_unavailable",
+            Self::Status(_) => "backend_error",
+            Self::BadAnswer(_) => "backend_bad_answer",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// The `result` of `roomcast_backend_requests_total`.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Timeout(_) => "timeout",
+            Self::Unreachable(_) => "unreachable",
+            Self::Resting => "resting",
+            Self::Status(_) => "status",
+            Self::BadAnswer(_) => "bad_answer",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    /// Whether it tells of the backend's health rather than of this one request.
+    pub fn is_trouble(&self) -> bool {
+        match self {
+            Self::Timeout(_) | Self::Unreachable(_) => true,
+            Self::Status(status) => *status >= 500,
+            Self::Resting | Self::BadAnswer(_) | Self::Refused(_) => false,
+        }
+    }
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timeout(after) => write!(f, "the backend did not answer within {after:?}"),
+            // Addresses and causes are for the log, not for clients.
+            Self::Unreachable(_) => f.write_str("the backend is not reachable"),
+            Self::Resting => f.write_str("the backend has failed several times in a row; try again in a second"),
+            Self::Status(status) => write!(f, "the backend answered {status}"),
+            Self::BadAnswer(why) => write!(f, "the backend's answer cannot be used: {why}"),
+            Self::Refused(why) => f.write_str(why),
+        }
+    }
+}

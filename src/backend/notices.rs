@@ -1,0 +1,76 @@
+//! What the backend is told and need not answer: in order, again until it has heard, and never in anybody's way.
+
+use super::webhook::Backend;
+use super::{BackendError, call::Call};
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Notices that may wait; over it the oldest are dropped.
+const MOST: usize = 10_000;
+/// A notice is tried so often, over some five minutes.
+const ATTEMPTS: u32 = 14;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Those that wait.
+pub(super) struct Notices {
+    wanted: Vec<String>,
+    waiting: Mutex<VecDeque<(&'static str, String)>>,
+    arrival: Notify,
+}
+
+impl Notices {
+    /// Of the kinds in `backend.notify`.
+    pub fn new(wanted: &[String]) -> Self {
+        Self { wanted: wanted.to_vec(), waiting: Mutex::default(), arrival: Notify::new() }
+    }
+
+    fn pop(&self) -> Option<(&'static str, String)> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+impl Backend {
+    /// Whether the backend wants to hear of this.
+    pub fn wants(&self, kind: &str) -> bool {
+        self.notices.wanted.iter().any(|wanted| wanted == kind)
+    }
+
+    /// Tells the backend, in time; answers how many older notices had to go for it.
+    pub fn notify(&self, call: &Call<'_>) -> usize {
+        let mut waiting = self.notices.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push_back((call.kind, call.body()));
+        let dropped = usize::from(waiting.len() > MOST && waiting.pop_front().is_some());
+        drop(waiting);
+        self.notices.arrival.notify_one();
+        dropped
+    }
+
+    /// Tells what waits, one after the other, until dropped. Answers `given_up` for each that was tried in vain.
+    pub async fn run(&self, given_up: impl Fn(&'static str)) {
+        loop {
+            let Some((kind, body)) = self.notices.pop() else {
+                self.notices.arrival.notified().await;
+                continue;
+            };
+            if self.tell(kind, body).await.is_err() {
+                given_up(kind);
+            }
+        }
+    }
+
+    async fn tell(&self, kind: &'static str, body: String) -> Result<(), BackendError> {
+        let mut pause = FIRST_PAUSE;
+        for _ in 1..ATTEMPTS {
+            match self.post(kind, body.clone(), |_| Ok(())).await {
+                Err(error) if error.is_trouble() || error == BackendError::Resting => {}
+                told => return told,
+            }
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+        self.post(kind, body, |_| Ok(())).await
+    }
+}
