@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, thread};
 use world::{Rules, World};
 
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 3_000;
 const STEPS: usize = 500;
 /// A rule that is left out must be missed within so many seeds.
 const CAUGHT_WITHIN: u64 = 1_000;
@@ -79,7 +79,9 @@ fn every_client_gets_each_event_once_in_order_or_is_told() {
         Some(seed) => seed..seed + 1,
         None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
     };
-    if let Some((_, story)) = first_failure(seeds, Rules::default()) {
+    if let Some((_, story)) =
+        first_failure(seeds, Rules { letters_lost: number("SIM_LETTERS").unwrap_or(0) as u32, ..Rules::default() })
+    {
         panic!("\n{story}");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::token::SECRET;
 use super::until;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -143,6 +144,19 @@ impl Redis {
     /// CPU time of all its threads so far.
     pub fn cpu(&self) -> Duration {
         cpu(self.process.child.id())
+    }
+
+    /// How often each command was called so far, also from scripts (`INFO commandstats`).
+    pub fn commands(&self) -> BTreeMap<String, u64> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("redis-server listens");
+        stream.write_all(b"INFO commandstats\r\nQUIT\r\n").expect("redis-server reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("redis-server answers in ASCII");
+        let line = |line: &str| {
+            let (name, numbers) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), numbers.split(',').next()?.parse().ok()?))
+        };
+        answer.lines().filter_map(line).collect()
     }
 }
 

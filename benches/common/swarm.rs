@@ -31,11 +31,26 @@ enum State {
     Ready,
 }
 
+/// What a Socket.IO client keeps of its session, and sends when it comes back (wire sheet C).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Session {
+    /// Its token.
+    pub token: String,
+    /// What its frontend knows it by.
+    pub sid: String,
+    /// The secret with which it resumes; empty for a client that was never connected.
+    pub pid: String,
+    /// The last argument of the last event.
+    pub offset: String,
+}
+
 struct Client {
     stream: TcpStream,
     protocol: Protocol,
     state: State,
     token: String,
+    /// Only where sessions are kept.
+    session: Option<Box<Session>>,
     /// The start of a frame that is not all here.
     partial: Vec<u8>,
     events: usize,
@@ -49,6 +64,7 @@ pub struct Swarm {
     clients: Vec<Client>,
     ready: usize,
     received: usize,
+    keeps_sessions: bool,
     /// Bytes of the last event on the wire.
     pub frame_bytes: usize,
 }
@@ -63,22 +79,61 @@ impl Swarm {
             clients: Vec::new(),
             ready: 0,
             received: 0,
+            keeps_sessions: false,
             frame_bytes: 0,
         }
     }
 
     /// Connects a client for each token, `at_once` at a time, until all are in their rooms.
     pub fn connect(&mut self, address: SocketAddr, protocol: Protocol, at_once: usize, tokens: Vec<String>) {
+        let sessions = tokens.into_iter().map(|token| Session { token, ..Session::default() }).collect();
+        self.enter(address, protocol, at_once, sessions, &mut |_, _| {});
+    }
+
+    /// Connects Socket.IO clients that keep their sessions; those that had one ask for it back. `each` gets the events
+    /// that come meanwhile.
+    pub fn resume(
+        &mut self,
+        address: SocketAddr,
+        at_once: usize,
+        sessions: Vec<Session>,
+        each: &mut impl FnMut(usize, &[u8]),
+    ) {
+        self.keeps_sessions = true;
+        self.enter(address, Protocol::SocketIo, at_once, sessions, each);
+    }
+
+    /// What the clients know of their sessions.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.clients.iter().map(|client| client.session.as_deref().cloned().unwrap_or_default()).collect()
+    }
+
+    /// Keeps the connections alive for so long.
+    pub fn hold(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.turn(end, &mut |_, _| {});
+        }
+    }
+
+    fn enter(
+        &mut self,
+        address: SocketAddr,
+        protocol: Protocol,
+        at_once: usize,
+        sessions: Vec<Session>,
+        each: &mut impl FnMut(usize, &[u8]),
+    ) {
         let deadline = Instant::now() + Duration::from_secs(120);
-        let mut tokens = tokens.into_iter();
+        let mut sessions = sessions.into_iter();
         loop {
-            for token in tokens.by_ref().take(at_once - (self.clients.len() - self.ready)) {
-                self.open(address, protocol, token);
+            for session in sessions.by_ref().take(at_once - (self.clients.len() - self.ready)) {
+                self.open(address, protocol, session);
             }
             if self.ready == self.clients.len() {
                 return;
             }
-            self.turn(deadline, &mut |_, _| {});
+            self.turn(deadline, each);
             assert!(
                 Instant::now() < deadline,
                 "{} of {} clients got in ({protocol:?})",
@@ -88,12 +143,14 @@ impl Swarm {
         }
     }
 
-    fn open(&mut self, address: SocketAddr, protocol: Protocol, token: String) {
+    fn open(&mut self, address: SocketAddr, protocol: Protocol, session: Session) {
         let mut stream = TcpStream::connect(address).expect("a connection can be begun: is the limit of files high?");
         let (key, interest) = (Token(self.clients.len()), Interest::READABLE | Interest::WRITABLE);
         self.poll.registry().register(&mut stream, key, interest).expect("epoll takes a socket");
         let state = State::Connecting;
-        self.clients.push(Client { stream, protocol, state, token, partial: Vec::new(), events: 0 });
+        let token = session.token.clone();
+        let session = self.keeps_sessions.then(|| Box::new(session));
+        self.clients.push(Client { stream, protocol, state, token, session, partial: Vec::new(), events: 0 });
     }
 
     /// Events received by all clients.
@@ -226,6 +283,9 @@ impl Swarm {
 
     fn count(&mut self, index: usize, length: usize, payload: &[u8], each: &mut impl FnMut(usize, &[u8])) {
         self.clients[index].events += 1;
+        if let Some(session) = &mut self.clients[index].session {
+            session.offset = last_string(payload).to_owned();
+        }
         self.received += 1;
         self.frame_bytes = length;
         each(index, payload);
@@ -242,9 +302,16 @@ impl Swarm {
     fn control(&mut self, index: usize, payload: &[u8]) {
         let client = &mut self.clients[index];
         match payload {
-            [b'0', ..] => client.write(&client_frame(1, format!("40{{\"token\":\"{}\"}}", client.token).as_bytes())),
+            [b'0', ..] => client.write(&client_frame(1, client.handshake().as_bytes())),
             b"2" => client.write(&client_frame(1, b"3")),
-            [b'4', b'0', ..] => self.join(index),
+            [b'4', b'0', answer @ ..] => {
+                if let Some(session) = &mut client.session {
+                    let answer: serde_json::Value = serde_json::from_slice(answer).expect("the answer is JSON");
+                    let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+                    (session.sid, session.pid) = (text("sid"), text("pid"));
+                }
+                self.join(index);
+            }
             // A session is in the rooms of its token before it is welcomed.
             _ if payload.starts_with(b"{\"type\":\"welcome\"") => self.join(index),
             _ => panic!("client {index} was told: {}", String::from_utf8_lossy(payload)),
@@ -252,7 +319,25 @@ impl Swarm {
     }
 }
 
+/// The last argument of an event where that is a string, as its offset is.
+fn last_string(payload: &[u8]) -> &str {
+    let text = std::str::from_utf8(payload).expect("packets are UTF-8");
+    text.strip_suffix("\"]").and_then(|text| text.rsplit_once('"')).map_or("", |(_, last)| last)
+}
+
 impl Client {
+    /// The CONNECT packet.
+    fn handshake(&self) -> String {
+        let mut auth = serde_json::json!({ "token": self.token });
+        if let Some(session) = self.session.as_ref().filter(|session| !session.pid.is_empty()) {
+            auth["pid"] = session.pid.as_str().into();
+            if !session.offset.is_empty() {
+                auth["offset"] = session.offset.as_str().into();
+            }
+        }
+        format!("40{auth}")
+    }
+
     /// Requests and answers of clients are small and fit the socket.
     fn write(&mut self, bytes: &[u8]) {
         let written = self.stream.write(bytes).expect("the server reads");

@@ -21,8 +21,6 @@ const CATCH_UP: u64 = 500;
 #[derive(Default)]
 pub struct Store {
     hashes: BTreeMap<u32, BTreeMap<Id, (u32, String)>>,
-    /// Where a pid was made.
-    homes: BTreeMap<Id, u32>,
 }
 
 /// What `cluster/records.rs::FIND` answers.
@@ -153,7 +151,6 @@ impl World {
         let conn = self.wires.get_mut(&id).expect("it is served");
         let pid = (conn.kind == Kind::SocketIo).then_some(pid);
         let node = &mut self.nodes[conn.node];
-        self.store.homes.extend(pid.map(|pid| (pid, node.name)));
         let shard = &mut node.shards[conn.shard];
         let session = shard.newcomer(sid, pid, id, identity(conn.client));
         let start = session.start;
@@ -186,46 +183,48 @@ impl World {
         }
     }
 
-    /// `client/resume.rs::take_elsewhere`. Letters get lost, and a node that lives is then taken for dead.
+    /// `client/resume.rs::take_elsewhere`: the node that has it hands it over, or its record is taken where it is gone.
     fn take_elsewhere(&mut self, pid: Id, mine: u32) -> Option<Parked> {
         let mut suspects = Vec::new();
         for round in 0..4 {
             let lives = |node: u32| self.nodes.iter().any(|other| other.up && other.name == node);
-            let mut found = self.store.find(mine, pid, |node| suspects.contains(&node) || !lives(node));
-            if let (0, Found::Nowhere, Some(&home)) = (round, &found, self.store.homes.get(&pid))
-                && home != mine
-            {
-                found = Found::At(home);
-            }
+            let found = self.store.find(mine, pid, |node| suspects.contains(&node) || !lives(node));
             let node = match found {
+                // Younger than its record, or just on its way: some node has it, or none.
+                Found::Nowhere if round == 0 => {
+                    let others = self.nodes.iter().filter(|other| other.up && other.name != mine);
+                    let others: Vec<_> = others.map(|other| other.name).collect();
+                    return others.into_iter().find_map(|node| self.ask(node, pid).flatten());
+                }
                 Found::Nowhere => return None,
                 Found::Taken(parked) => return Some(parked),
                 Found::At(node) => node,
             };
-            let other = self.nodes.iter().position(|other| other.up && other.name == node);
-            let (asks, answers) = (!self.chance(self.rules.letters_lost), !self.chance(self.rules.letters_lost));
-            let Some(other) = other.filter(|_| asks) else {
-                suspects.push(node);
-                continue;
-            };
-            self.nodes[other].unwritten.insert(pid);
-            let (wires, settings, now) = (&mut self.wires, &self.settings, self.now);
-            let shards = self.nodes[other].shards.iter_mut();
-            let taken = shards.map(|shard| shard.take(pid, wires, settings, now)).find_map(|found| found);
-            match taken {
-                Some(parked) if answers => return Parked::from_record(&parked.to_record(), NAMESPACE),
-                None if answers => {}
-                taken => {
-                    suspects.push(node);
-                    // Parked again where nobody heard of it (`park_again`).
-                    if let Some(parked) = taken.filter(|_| self.rng.random_range(0..2) == 0) {
-                        let until = now + settings.window_ms;
-                        self.nodes[other].shards[0].parked.park(pid, parked, until, settings.window_bytes);
-                    }
-                }
+            match self.ask(node, pid) {
+                Some(Some(parked)) => return Some(parked),
+                Some(None) => {}
+                None => suspects.push(node),
             }
         }
         None
+    }
+
+    /// Asks a node for a session; `None` where no answer comes: letters get lost, and then a node that lives is taken for
+    /// dead.
+    fn ask(&mut self, node: u32, pid: Id) -> Option<Option<Parked>> {
+        let (asks, answers) = (!self.chance(self.rules.letters_lost), !self.chance(self.rules.letters_lost));
+        let other = self.nodes.iter().position(|other| other.up && other.name == node).filter(|_| asks)?;
+        let (wires, settings, now) = (&mut self.wires, &self.settings, self.now);
+        let node = &mut self.nodes[other];
+        node.unwritten.insert(pid);
+        let taken = node.shards.iter_mut().find_map(|shard| shard.take(pid, wires, settings, now));
+        if !answers && let Some(parked) = taken {
+            // `park_again`, where it is heard that nobody listened.
+            let until = now + settings.window_ms;
+            node.shards[0].parked.park(pid, parked, until, settings.window_bytes);
+            return None;
+        }
+        answers.then(|| taken.and_then(|parked| Parked::from_record(&parked.to_record(), NAMESPACE)))
     }
 
     /// The end of `client/resume.rs::attempt`, then `continue_session`.

@@ -111,10 +111,17 @@ impl Known {
             return (self.position > Position::default()).then_some(Break::EntriesLost);
         };
         let fewer = life.added.is_some_and(|now| now < self.added);
-        if life.last < self.position || fewer || life.lost_entry() {
+        if life.last < self.position || fewer || life.lost_entry() || self.counts_less_than(life) {
             return Some(Break::EntriesLost);
         }
         self.fell_behind(life).then_some(Break::FellBehind)
+    }
+
+    /// All that is there is unread, and more than was added since: some of what was read never was here.
+    fn counts_less_than(&self, life: &Life) -> bool {
+        let all_unread = life.first.is_some_and(|first| first > self.position);
+        let unread = life.added.zip(self.counted).map(|(added, counted)| added - counted);
+        all_unread && unread.is_some_and(|unread| unread < life.length)
     }
 
     /// More was added since than can be unread, so some of it was trimmed before it was read.
@@ -240,6 +247,8 @@ mod tests {
         ] {
             assert_eq!(known().broken_by(&now), Some(Break::EntriesLost), "{now:?}");
         }
+        let all_unread = with(|life| (life.first, life.length, life.added) = (Some(at(11)), 5, Some(9)));
+        assert_eq!(known().broken_by(&all_unread), Some(Break::EntriesLost), "4 were added, 5 are there");
         let unread = with(|life| (life.first, life.length) = (Some(at(12)), 1));
         assert_eq!(known().broken_by(&unread), Some(Break::FellBehind));
     }
