@@ -3,7 +3,7 @@
 use crate::client::admit::{self, Newcomer, with_identity};
 use crate::client::membership;
 use crate::close::CloseReason;
-use crate::cluster::{Answer, Found, Owner, Question};
+use crate::cluster::{Answer, AskError, Found, Owner, Question};
 use crate::event::{Event, Offset, Position, Room};
 use crate::hub::heartbeat::millis;
 use crate::hub::ledger;
@@ -32,11 +32,28 @@ pub struct Resumed {
     missed: Vec<Arc<Event>>,
 }
 
-/// Finds the session of a Socket.IO client's pid and what it missed. `None`: it gets a new session, and knows by it.
-pub async fn socketio(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, offset: Option<&str>) -> Option<Resumed> {
+/// The result where other nodes, one of which may have the session, cannot be reached.
+const UNREACHABLE: &str = "unreachable";
+
+/// What becomes of a client that comes back.
+pub enum Outcome {
+    /// It goes on.
+    Resumed(Resumed),
+    /// It gets a new session, and knows by it.
+    New,
+    /// Nobody can tell as yet: it is to come again.
+    NotNow,
+}
+
+/// Finds the session of a Socket.IO client's pid and what it missed.
+pub async fn socketio(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, offset: Option<&str>) -> Outcome {
     let result = attempt(shard, newcomer, pid, offset).await;
     shard.node.metrics.recovery(result.as_ref().err().unwrap_or(&"recovered"));
-    result.ok()
+    match result {
+        Ok(resumed) => Outcome::Resumed(resumed),
+        Err(UNREACHABLE) => Outcome::NotNow,
+        Err(_) => Outcome::New,
+    }
 }
 
 async fn attempt(
@@ -53,7 +70,7 @@ async fn attempt(
     let owner = owner(shard, newcomer);
     let mut parked = match take(shard, pid, &owner).await {
         Some(parked) => parked,
-        None => take_elsewhere(shard, newcomer, pid, &owner).await.ok_or("unknown_session")?,
+        None => take_elsewhere(shard, newcomer, pid, &owner).await?.ok_or("unknown_session")?,
     };
     let after = parked.resume_from(offset);
     // Another node may have been ahead of this one.
@@ -124,44 +141,52 @@ fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
 }
 
 /// The session from another node: handed over by the one that has it, or out of its record where that node is gone.
-async fn take_elsewhere(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: &Owner) -> Option<Parked> {
-    let cluster = shard.node.cluster.as_ref()?;
+async fn take_elsewhere(
+    shard: &Rc<Shard>,
+    newcomer: &Newcomer,
+    pid: Id,
+    owner: &Owner,
+) -> Result<Option<Parked>, &'static str> {
+    let Some(cluster) = &shard.node.cluster else { return Ok(None) };
     let read = |record: &str| Parked::from_record(record, newcomer.namespace);
-    let mut found = cluster.find(owner, pid).await?;
+    let mut found = cluster.find(owner, pid).await.ok_or(UNREACHABLE)?;
     if found == Found::Nowhere {
-        return ask_all(shard, pid, owner).await.and_then(|record| read(&record));
+        return Ok(ask_all(shard, pid, owner).await?.and_then(|record| read(&record)));
     }
     for _ in 0..MOST_MOVES {
         let node = match found {
-            Found::Nowhere => return None,
-            Found::Taken(record) => return read(&record),
+            Found::Nowhere => return Ok(None),
+            Found::Taken(record) => return Ok(read(&record)),
             Found::At(node) => node,
         };
         match cluster.ask(node, Question::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
-            Ok(Answer::Taken(Some(record))) => return read(&record),
+            Ok(Answer::Taken(Some(record))) => return Ok(read(&record)),
             // It has just moved, and its record with it in a moment, or it ended.
             Ok(_) => tokio::time::sleep(ledger::GATHER * 2).await,
+            Err(AskError::Offline) => return Err(UNREACHABLE),
             // It died or hangs: then its record is as good as can be had.
             Err(_) => cluster.suspect(node),
         }
-        found = cluster.find(owner, pid).await?;
+        found = cluster.find(owner, pid).await.ok_or(UNREACHABLE)?;
     }
-    None
+    Ok(None)
 }
 
 /// A session that is younger than its record, or has just moved: some node that is up has it, or none.
-async fn ask_all(shard: &Shard, pid: Id, owner: &Owner) -> Option<String> {
-    let cluster = shard.node.cluster.as_ref()?;
+async fn ask_all(shard: &Shard, pid: Id, owner: &Owner) -> Result<Option<String>, &'static str> {
+    let Some(cluster) = &shard.node.cluster else { return Ok(None) };
     let mut peers = cluster.peers_now().await;
     // First of all where the pid was made.
     peers.sort_by_key(|node| *node != pid.node());
     for node in peers {
         let question = Question::Take(pid, owner.as_str().to_owned());
-        if let Ok(Answer::Taken(Some(record))) = cluster.ask(node, question, PATIENCE).await {
-            return Some(record);
+        match cluster.ask(node, question, PATIENCE).await {
+            Ok(Answer::Taken(Some(record))) => return Ok(Some(record)),
+            Err(AskError::Offline) => return Err(UNREACHABLE),
+            _ => {}
         }
     }
-    None
+    Ok(None)
 }
 
 /// The events of these rooms in (`after`, `up_to`], each once, in order; without `up_to`, to the shard's position.
