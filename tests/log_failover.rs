@@ -62,7 +62,28 @@ async fn a_sentinel_failover_is_followed() {
     assert!(check(&watched.url()).contains("redis: ready at"));
 }
 
-/// A Sentinel that asks for a password of its own, and servers with another one.
+/// A master that hangs takes what it has not got to with it, and is a replica when it goes on.
+#[tokio::test]
+async fn a_master_that_hangs_is_left() {
+    let _alone = ALONE.lock().await;
+    let watched = Watched::start();
+    let node = Node::impatient(&watched.url());
+    node.status(LogStatus::Ready).await;
+    let load = Load::start(&node.log);
+    node.tail.wait_events(100).await;
+    let before = load.count();
+    watched.servers[0].freeze();
+    let pause = load.interrupted(before).await;
+    assert!(pause < RECOVERY, "{pause:?}");
+    load.more(100).await;
+    watched.servers[0].thaw();
+    eventually("the old master is a replica", || watched.servers[0].info("replication").contains("role:slave")).await;
+    load.more(100).await;
+    let (came, lost) = load.judge(&node).await;
+    println!("hang: none taken for {pause:?}, {came} came, {lost} lost and told");
+}
+
+/// Sentinels and servers with users of their own.
 #[tokio::test]
 async fn a_planned_failover_loses_nothing_and_is_noticed_without_an_error() {
     let _alone = ALONE.lock().await;
@@ -76,7 +97,14 @@ async fn a_planned_failover_loses_nothing_and_is_noticed_without_an_error() {
     for server in &watched.servers {
         server.run::<()>(&["CONFIG", "SET", "requirepass", "data"]);
     }
-    let url = watched.url().replace("sentinel://", "sentinel://:data@");
+    let may = ["-@all", "+sentinel|get-master-addr-by-name"];
+    for sentinel in &watched.sentinels {
+        sentinel.run::<()>(&[&["ACL", "SETUSER", "watcher", "on", ">look"], &may[..]].concat());
+    }
+    let data = watched.url().replace("sentinel://", "sentinel://:data@");
+    let url = format!("{data}?sentinel_username=watcher&sentinel_password=look");
+    let said = check(&url.replace("=look", "=guess"));
+    assert!(said.contains("nobody tells where the data is") && said.contains("authentication failed"), "{said}");
     let node = Node::impatient(&url);
     node.status(LogStatus::Ready).await;
     let load = Load::start(&node.log);

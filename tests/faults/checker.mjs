@@ -192,7 +192,7 @@ class Client {
   }
 
   #isBehind(fact, event, room, begun) {
-    if (fact.kind !== "event" || fact.tick < begun.tick || !fact.at || this.#scope(fact.room) !== this.#scope(room)) return false;
+    if (fact.kind !== "event" || fact.tick < Math.max(begun.tick, event.sent.tick) || !fact.at || this.#scope(fact.room) !== this.#scope(room)) return false;
     const came = this.ledger.events[fact.n];
     return came && !came.volatile && isBefore(event.at, fact.at);
   }

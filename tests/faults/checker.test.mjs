@@ -72,6 +72,14 @@ test("told long after something from behind the hole: not told", () => {
   assert.deepEqual(faults(), { untold: [0] });
 });
 
+test("told soon, though what came long before lies behind it: ids have gone back", () => {
+  const { client, publish, get, faults } = scene();
+  const behind = get(publish({ at: at(60_000) }), at(60_000));
+  publish({ at: at(1) });
+  client.told("epoch").ms = behind.ms + 4000;
+  assert.deepEqual(faults(), { told: [1] });
+});
+
 test("told of nothing that is missing is no fault, but counted", () => {
   const { ledger, client, publish, get } = scene();
   get(publish());

@@ -47,6 +47,12 @@ export class HttpPublisher {
   }
 }
 
+/** Options of ioredis: a command whose fate is not known must not be sent again, that would be another entry. */
+export const ONCE = {
+  maxRetriesPerRequest: 0, enableOfflineQueue: false, autoResendUnfulfilledCommands: false, autoResubscribe: false,
+  commandTimeout: 1000, retryStrategy: () => RETRY_AFTER,
+};
+
 /** Adds to the stream, as a backend without roomcast's HTTP does. */
 export class StreamPublisher {
   constructor(redis, stream = "roomcast:events") {
@@ -55,9 +61,7 @@ export class StreamPublisher {
   }
 
   static to(port) {
-    // A command whose fate is not known must not be sent again by the client: that would be another entry.
-    const once = { maxRetriesPerRequest: 0, enableOfflineQueue: false, autoResendUnfulfilledCommands: false, commandTimeout: 1000 };
-    return new StreamPublisher(new Redis({ port, host: "127.0.0.1", retryStrategy: () => RETRY_AFTER, ...once }));
+    return new StreamPublisher(new Redis({ port, host: "127.0.0.1", ...ONCE }));
   }
 
   /** Waits for its first connection. */
@@ -135,7 +139,7 @@ export class Load {
     for (;;) {
       event.attempts += 1;
       const { status, offset, error, text } = await publisher.attempt(event, id);
-      const label = status ?? "lost";
+      const label = `${name.split("-")[0]} ${status ?? "lost"}`;
       this.statuses.set(label, (this.statuses.get(label) ?? 0) + 1);
       if (status === 200) return this.ledger.accepted(event, offset);
       if (status !== undefined && status !== 503) throw new Error(`${name}: ${status} ${text ?? error}`);

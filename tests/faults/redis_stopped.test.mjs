@@ -12,7 +12,7 @@ row("Redis stopped, then continued: publishes 503, clients stay, nothing lost", 
   redis.signal("SIGSTOP");
   await stage.during(Math.min(10, SECONDS * 0.6));
   for (const node of stage.nodes) await until(() => node.answers("/health", 503), "/health telling the truth");
-  assert.ok(stage.load.statuses.get(503) > 0, "publishes answered 503");
+  assert.ok(stage.load.statuses.get("http 503") > 0, "publishes answered 503");
   redis.signal("SIGCONT");
   await stage.flowing(100);
   await stage.verdict();

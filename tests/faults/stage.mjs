@@ -198,6 +198,11 @@ export class Stage {
     fs.writeFileSync(process.env.FAULT_DUMP, JSON.stringify({ events: this.ledger.events, journals }, text));
   }
 
+  /** Servers that end when the nodes have. */
+  closeLast(server) {
+    this.tools.serve(server);
+  }
+
   async end() {
     await this.load?.stop();
     for (const client of this.clients) client.stop();

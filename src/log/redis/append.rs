@@ -4,7 +4,7 @@
 mod batch;
 mod queue;
 
-pub(super) use batch::Script;
+pub(super) use batch::Requests;
 pub(super) use queue::Queue;
 
 use super::connection::{Backoff, Link, LinkError, displaced};
@@ -14,17 +14,19 @@ use crate::event::{Offset, Position};
 use crate::id::Id;
 use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME, unix_us};
 use crate::order::Order;
-use batch::{Clock, once};
+use batch::Clock;
 use queue::Call;
-use redis::{Cmd, Pipeline, ServerError, Value};
+use redis::{Cmd, ServerError, Value};
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// How often the connection is asked whether it still leads to the right place.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// The last part of `redis.timeout` is for the answer: what Redis gets to only then, it leaves.
-const FOR_ANSWER: u32 = 10;
+/// The parts of `redis.timeout`: what was not sent in the first eight tenths is not sent any more, what Redis gets to
+/// in the last tenth it leaves, and that tenth is for the answer.
+const TENTHS_TO_SEND: u32 = 8;
+const TENTHS_TO_RUN: u32 = 9;
 /// The part of `redis.timeout` that replicas have; requests that wait meanwhile have the rest.
 const FOR_REPLICAS: u32 = 3;
 /// What a command costs besides its drafts' texts.
@@ -63,8 +65,9 @@ pub(super) async fn order(log: &RedisLog, order: &Order) -> Result<(), AppendErr
 
 async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize) -> Vec<Appended> {
     let count = commands.len();
-    let deadline = Instant::now() + log.timeout;
-    let Some(answered) = log.queue.push(commands, bytes, deadline) else {
+    let now = Instant::now();
+    let deadline = now + log.timeout;
+    let Some(answered) = log.queue.push(commands, bytes, now + log.timeout / 10 * TENTHS_TO_SEND) else {
         return vec![Err(AppendError::Overloaded); count];
     };
     match tokio::time::timeout_at(deadline, answered).await {
@@ -85,7 +88,7 @@ fn draft_bytes(draft: &Draft) -> usize {
 
 fn command(log: &RedisLog, draft: &Draft, accepted_us: u64) -> Cmd {
     let start = |name| match &draft.id {
-        Some(id) => once(&log.keys.id(id), ID_LIFETIME, name),
+        Some(id) => log.requests.once(&log.keys, id, ID_LIFETIME, draft.volatile),
         None => redis::cmd(name),
     };
     if draft.volatile {
@@ -94,7 +97,9 @@ fn command(log: &RedisLog, draft: &Draft, accepted_us: u64) -> Cmd {
         return command;
     }
     let mut command = start("XADD");
-    command.arg(&log.keys.events);
+    if draft.id.is_none() {
+        command.arg(&log.keys.events);
+    }
     trim(log, &mut command);
     entry::encode(draft, accepted_us, &mut command);
     command
@@ -123,77 +128,44 @@ pub(super) async fn run(log: &RedisLog) {
 
 async fn connected(log: &RedisLog, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
     let mut link = Link::open(&log.connector, log.timeout).await?;
+    let mut clock = Clock::read(&mut link).await?;
+    log.requests.try_guard(&mut link, &clock, log.timeout).await?;
     backoff.reset();
     log.note_appender(true);
     log.epoch_known().await;
     loop {
         let checked_again = Instant::now() + CHECK_EVERY;
         link.check().await?;
-        let mut clock = Clock::read(&mut link).await?;
+        clock = Clock::read(&mut link).await?;
         while let Ok(calls) = tokio::time::timeout_at(checked_again, log.queue.next()).await {
-            send(log, &mut link, &mut clock, calls).await?;
+            send(log, &mut link, &clock, calls).await?;
         }
     }
 }
 
 /// Sends the calls as one request and answers each.
-async fn send(log: &RedisLog, link: &mut Link, clock: &mut Clock, calls: Vec<Call>) -> Result<(), LinkError> {
-    let answer = match exchange(log, link, clock, &calls).await {
-        Ok(answer) => answer,
+async fn send(log: &RedisLog, link: &mut Link, clock: &Clock, mut calls: Vec<Call>) -> Result<(), LinkError> {
+    let Some(first) = calls.first() else { return Ok(()) };
+    let deadline = first.send_before + log.timeout / 10 * (TENTHS_TO_RUN - TENTHS_TO_SEND);
+    let counts: Vec<usize> = calls.iter().map(|call| call.commands.len()).collect();
+    let commands = calls.iter_mut().flat_map(|call| call.commands.drain(..)).collect();
+    let replicas = (log.min_replicas > 0).then(|| (log.min_replicas, log.timeout / FOR_REPLICAS));
+    let done = match log.requests.run(link, commands, clock.redis_ms(deadline), replicas).await {
+        Ok(done) => done,
         Err(error) => {
-            for call in calls {
-                let _ = call.answer.send(vec![Err(unavailable(&error)); call.commands.len()]);
+            for (call, count) in calls.into_iter().zip(counts) {
+                let _ = call.answer.send(vec![Err(unavailable(&error)); count]);
             }
             return Err(error);
         }
     };
-    let displaced = displaced(&answer.entries);
-    let mut answers = answer.entries.into_iter().map(|entry| read_answer(log, entry, answer.replicas));
-    for call in calls {
+    let displaced = displaced(&done.entries);
+    let mut answers = done.entries.into_iter().map(|entry| read_answer(log, entry, done.replicas));
+    for (call, count) in calls.into_iter().zip(counts) {
         // Nobody may be waiting any more.
-        let _ = call.answer.send(answers.by_ref().take(call.commands.len()).collect());
+        let _ = call.answer.send(answers.by_ref().take(count).collect());
     }
     displaced.map_or(Ok(()), Err)
-}
-
-/// What a request brought.
-struct Answer {
-    /// One a command.
-    entries: Vec<Value>,
-    /// Replicas that have all of it; `None` where they are not waited for.
-    replicas: Option<u32>,
-}
-
-/// Sends the request; in full where Redis does not have the script (any more).
-async fn exchange(log: &RedisLog, link: &mut Link, clock: &mut Clock, calls: &[Call]) -> Result<Answer, LinkError> {
-    let mut answers = Vec::new();
-    for known in [true, false] {
-        let mut pipeline = Pipeline::new();
-        pipeline.add_command(log.script.request(known, &log.keys.events, calls, clock, log.timeout / FOR_ANSWER));
-        if log.min_replicas > 0 {
-            let patience = (log.timeout / FOR_REPLICAS).as_millis().max(1) as u64;
-            pipeline.cmd("WAIT").arg(log.min_replicas).arg(patience);
-        }
-        answers = link.pipeline_each(&pipeline).await?;
-        if !matches!(answers.first(), Some(Value::ServerError(error)) if error.code() == "NOSCRIPT") {
-            break;
-        }
-    }
-    let replicas = (answers.len() > 1).then(|| answers.pop()).flatten().map(|answer| match answer {
-        Value::Int(replicas) => u32::try_from(replicas).unwrap_or(0),
-        _ => 0,
-    });
-    let count = calls.iter().map(|call| call.commands.len()).sum();
-    let entries = match answers.pop() {
-        Some(Value::Array(mut answers)) if answers.len() == count + 1 => {
-            let time = text(&answers[0]).and_then(|time| time.parse().ok());
-            *clock = Clock::at(time.ok_or(LinkError::Unexpected("the time"))?);
-            answers.split_off(1)
-        }
-        Some(refused @ Value::ServerError(_)) => vec![refused; count],
-        _ => return Err(LinkError::Unexpected("a script's answers")),
-    };
-    Ok(Answer { entries, replicas })
 }
 
 /// `XADD` answers with an id, publishing with a number; nothing is the answer to what came too late.
@@ -222,7 +194,9 @@ fn read_answer(log: &RedisLog, answer: Value, replicas: Option<u32>) -> Appended
 /// What another place or another moment would take is not refused.
 fn refusal(error: &ServerError) -> AppendError {
     match LinkError::from(error.clone()) {
-        LinkError::Server(text) if !matches!(error.code(), "BUSY" | "NOREPLICAS") => AppendError::Refused(text),
+        LinkError::Server(text) if !matches!(error.code(), "BUSY" | "NOREPLICAS" | "EXECABORT") => {
+            AppendError::Refused(text)
+        }
         passing => unavailable(&passing),
     }
 }
@@ -237,7 +211,7 @@ mod tests {
             Value::ServerError(error) => refusal(&error),
             other => panic!("{other:?}"),
         };
-        for code in ["LOADING", "READONLY", "MOVED", "BUSY", "NOREPLICAS"] {
+        for code in ["LOADING", "READONLY", "MOVED", "BUSY", "NOREPLICAS", "EXECABORT"] {
             assert!(matches!(refusal(code), AppendError::Unavailable(_)), "{code}");
         }
         for code in ["OOM", "NOPERM", "WRONGTYPE", "MISCONF", "ERR"] {

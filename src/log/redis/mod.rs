@@ -47,7 +47,7 @@ pub struct RedisLog {
     recovery: RecoveryConfig,
     limits: DraftLimits,
     metrics: Arc<Metrics>,
-    script: append::Script,
+    requests: append::Requests,
     queue: append::Queue,
     heard: volatile::Heard,
     /// Known once the tail has begun.
@@ -160,15 +160,16 @@ impl RedisLog {
         limits: DraftLimits,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RedisUrlError> {
+        let keys = Keys::new(&config.prefix);
         Ok(Arc::new(Self {
             connector: Connector::new(config)?,
-            keys: Keys::new(&config.prefix),
             timeout: config.timeout,
             min_replicas: config.min_replicas,
             recovery: recovery.clone(),
             limits,
             metrics,
-            script: append::Script::default(),
+            requests: append::Requests::new(&keys),
+            keys,
             queue: append::Queue::default(),
             heard: volatile::Heard::default(),
             epoch: watch::Sender::new(None),

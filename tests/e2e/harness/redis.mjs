@@ -10,21 +10,22 @@ import { freePort } from "./port.mjs";
 const run = promisify(execFile);
 
 export class Redis {
-  /** `durable`: with an append-only file, synced `always` (or `true`) or `everysec`. */
-  constructor(port, { durable = false } = {}) {
+  /** `durable`: with an append-only file, synced `always` (or `true`) or `everysec`; `args`: further ones of redis-server. */
+  constructor(port, { durable = false, args = [] } = {}) {
     this.port = port;
     this.url = `redis://127.0.0.1:${port}/0`;
     this.directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-redis-"));
     this.durable = durable;
+    this.args = args;
   }
 
-  /** Starts it (again), with what its directory holds. */
-  async start() {
+  /** Starts it (again), with what its directory holds; `args` instead of the usual ones. */
+  async start(args) {
     const sync = this.durable === "everysec" ? "everysec" : "always";
     const appendOnly = this.durable ? ["yes", "--appendfsync", sync] : ["no"];
     this.process = spawn(
       "redis-server",
-      ["--port", this.port, "--bind", "127.0.0.1", "--dir", this.directory, "--save", "", "--appendonly", ...appendOnly],
+      args ?? ["--port", this.port, "--bind", "127.0.0.1", "--dir", this.directory, "--save", "", "--appendonly", ...appendOnly, ...this.args],
       { stdio: "ignore" },
     );
     this.exited = new Promise((resolve) => this.process.once("close", resolve));

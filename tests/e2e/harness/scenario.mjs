@@ -30,6 +30,8 @@ class Scenario {
 
   /** Closes `thing` with the test, before the nodes end. */
   keep = (thing) => (this.#clients.push(thing), thing);
+  /** Closes `thing` with the test, after the nodes end. */
+  serve = (thing) => this.#server(thing);
   #server = (thing) => (this.#servers.push(thing), thing);
 
   async end() {

@@ -149,12 +149,20 @@ export class Line {
 
   /** Reads nothing more from the backend: the client is slow. */
   stall() {
-    for (const { sockets: [client, upstream] } of this.#pairs) upstream?.unpipe(client).pause();
+    for (const pair of this.#pairs) {
+      const [client, upstream] = pair.sockets;
+      upstream?.unpipe(client).pause();
+      pair.stalled = upstream !== undefined;
+    }
   }
 
   /** Reads on. */
   resume() {
-    for (const { sockets: [client, upstream] } of this.#pairs) upstream?.pipe(client);
+    for (const pair of this.#pairs) {
+      const [client, upstream] = pair.sockets;
+      if (pair.stalled) upstream.pipe(client);
+      pair.stalled = false;
+    }
   }
 
   /** Connections open now. */

@@ -31,8 +31,8 @@ struct Waiting {
 pub(super) struct Call {
     pub commands: Vec<Cmd>,
     bytes: usize,
-    /// Then its caller gives up.
-    pub deadline: Instant,
+    /// Later it is not worth sending.
+    pub send_before: Instant,
     pub answer: oneshot::Sender<Vec<Appended>>,
 }
 
@@ -46,7 +46,7 @@ impl Queue {
         &self,
         commands: Vec<Cmd>,
         bytes: usize,
-        deadline: Instant,
+        send_before: Instant,
     ) -> Option<oneshot::Receiver<Vec<Appended>>> {
         let (answer, answered) = oneshot::channel();
         let mut waiting = self.lock();
@@ -58,7 +58,7 @@ impl Queue {
         }
         waiting.bytes += bytes;
         waiting.commands += commands.len();
-        waiting.calls.push_back(Call { commands, bytes, deadline, answer });
+        waiting.calls.push_back(Call { commands, bytes, send_before, answer });
         drop(waiting);
         self.wake.notify_one();
         Some(answered)
@@ -92,7 +92,7 @@ impl Waiting {
     /// All calls have the same timeout, so the oldest expire first.
     fn drop_expired(&mut self) {
         let now = Instant::now();
-        while self.calls.front().is_some_and(|call| call.deadline <= now) {
+        while self.calls.front().is_some_and(|call| call.send_before <= now) {
             self.pop();
         }
     }

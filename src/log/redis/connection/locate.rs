@@ -99,6 +99,7 @@ pub(super) async fn locate(
                     break;
                 }
             }
+            Ok(Ok(Err((address, LinkError::Lost(why))))) => problem = Some(format!("{address}: {why}")),
             Ok(Ok(Err((address, error)))) => problem = Some(format!("{address}: {error}")),
             // Out of time, or the runtime is ending.
             Ok(Err(_)) | Err(_) => {}

@@ -1,0 +1,39 @@
+// A Redis Cluster: the master of the stream's slot dies, and the slot moves.
+import { until } from "../e2e/harness/deadline.mjs";
+import { startCluster } from "./harness/redis_cluster.mjs";
+import { ONCE } from "./load.mjs";
+import { MIXED, row } from "./stage.mjs";
+
+async function setUp(stage) {
+  const group = await startCluster();
+  stage.closeLast(group);
+  await stage.start(2, { url: group.url });
+  await stage.populate(MIXED, { route: stage.sticky });
+  await stage.publish({ streams: [group.client(ONCE), group.client(ONCE)] });
+  return group;
+}
+
+row("Cluster failover of the stream's slot: nothing lost, or told; well by itself", async (stage) => {
+  const group = await setUp(stage);
+  await stage.flowing(100);
+  const slot = await group.slotOf("roomcast:events");
+  const dead = await group.failover(slot);
+  for (const node of stage.nodes) await until(() => node.answers("/health"), "well by itself");
+  await stage.flowing(100);
+  await dead.start();
+  await stage.flowing(50);
+  await stage.verdict();
+});
+
+row("Cluster, the stream's slot moves to another master: nothing lost, nobody told", async (stage) => {
+  const group = await setUp(stage);
+  const slot = await group.slotOf("roomcast:events");
+  for (let round = 0; round < 2; round += 1) {
+    await stage.flowing(60);
+    await group.migrate(slot);
+  }
+  await stage.flowing(100);
+  await stage.verdict();
+  await stage.assertNothingLost();
+  stage.assertNobodyLeft();
+});
