@@ -68,10 +68,7 @@ async fn attempt(
         shard.catch_up_with(offset).await;
     }
     let owner = owner(shard, newcomer);
-    let mut parked = match take(shard, pid, &owner).await {
-        Some(parked) => parked,
-        None => take_elsewhere(shard, newcomer, pid, &owner).await?.ok_or("unknown_session")?,
-    };
+    let mut parked = find(shard, newcomer, pid, &owner).await?.ok_or("unknown_session")?;
     let after = parked.resume_from(offset);
     // Another node may have been ahead of this one.
     shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
@@ -82,6 +79,19 @@ async fn attempt(
     match recovery::take_up(&mut parked, &window, here, namespace, after) {
         Ok(missed) => Ok(Resumed { pid, parked, missed }),
         Err(lost) => Err(lost.code()),
+    }
+}
+
+/// The session, on this node or another.
+async fn find(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: &Owner) -> Result<Option<Parked>, &'static str> {
+    match take(shard, pid, owner).await {
+        Some(Taken { parked, doubted: false }) => Ok(Some(parked)),
+        // This node was away from the others: where one of them had the session since, that copy is right.
+        Some(Taken { parked, doubted: true }) => {
+            let other = take_elsewhere(shard, newcomer, pid, owner).await.ok().flatten();
+            Ok(Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked)))
+        }
+        None => take_elsewhere(shard, newcomer, pid, owner).await,
     }
 }
 
@@ -102,10 +112,18 @@ fn retain_allowed(shard: &Shard, newcomer: &Newcomer, parked: &mut Parked) {
     });
 }
 
+/// A session that this node had.
+pub struct Taken {
+    /// What a resume needs.
+    pub parked: Parked,
+    /// Another node may have taken it up since.
+    doubted: bool,
+}
+
 /// The session parked, or still live on a half-open connection, on whichever shard of this node it is.
-pub async fn take(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
-    if let Some(parked) = take_here(shard, pid, owner) {
-        return Some(parked);
+pub async fn take(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Taken> {
+    if let Some(taken) = take_here(shard, pid, owner) {
+        return Some(taken);
     }
     let home = usize::from(pid.shard());
     let others = shard.node.shards().iter().enumerate();
@@ -122,7 +140,7 @@ pub async fn take(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
 }
 
 /// Only the same user in the same namespace gets it; for anybody else it stays as it is.
-fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
+fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Taken> {
     let now = shard.now();
     let mut hub = shard.hub.borrow_mut();
     if let Some((_, session)) = hub.session_by_pid(pid)
@@ -132,12 +150,10 @@ fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
         hub.close(connection, CloseReason::Replaced, now);
     }
     let mine = hub.parked.get(pid).is_some_and(|parked| hub.owner(parked.namespace, &parked.identity) == *owner);
-    let taken = mine.then(|| hub.parked.take(pid, now)).flatten();
     // A shard that never had it must not remove the record that another one writes.
-    if taken.is_some() {
-        hub.note_record(pid);
-    }
-    taken
+    let parked = mine.then(|| hub.parked.take(pid, now)).flatten()?;
+    hub.note_record(pid);
+    Some(Taken { parked, doubted: hub.doubts(pid) })
 }
 
 /// The session from another node: handed over by the one that has it, or out of its record where that node is gone.
@@ -210,19 +226,32 @@ pub fn missed(
 /// Puts the session back with its rooms; what it missed is written before the CONNECT reply (wire sheet C1).
 pub fn continue_session(shard: &Rc<Shard>, newcomer: Newcomer, resumed: Resumed, namespace: &str) -> SessionKey {
     let Resumed { pid, parked, missed } = resumed;
+    let (connection, id) = (newcomer.connection, parked.id.to_string());
+    let key = go_on(shard, newcomer, Some(pid), parked, missed);
+    // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
+    let fresh = shard.hub.borrow().sessions.get(key).map(|session| admit::first_rooms(shard, session));
+    membership::join_within_limit(shard, key, &fresh.and_then(Result::ok).unwrap_or_default());
+    let mut hub = shard.hub.borrow_mut();
+    hub.push_packet(connection, encode::connect(namespace, &id, Some(&pid.to_string())));
+    key
+}
+
+/// A session as it was, on another connection, and what it missed behind what waits there.
+pub fn go_on(
+    shard: &Rc<Shard>,
+    newcomer: Newcomer,
+    pid: Option<Id>,
+    parked: Parked,
+    missed: Vec<Arc<Event>>,
+) -> SessionKey {
     let connection = newcomer.connection;
-    let mut session = newcomer.session(shard, parked.id, Some(pid));
+    let mut session = newcomer.session(shard, parked.id, pid);
     session.start = parked.start;
     session.moves = parked.moves + 1;
     session.last = missed.last().map_or(parked.last, |event| event.offset.position);
-    // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
-    let fresh = admit::first_rooms(shard, &session).unwrap_or_default();
     session.changes = parked.changes;
     let key = admit::admit(shard, session, &parked.rooms);
-    membership::join_within_limit(shard, key, &fresh);
-    let mut hub = shard.hub.borrow_mut();
-    hub.replay(connection, missed.into_iter().map(Frame::event));
-    hub.push_packet(connection, encode::connect(namespace, &parked.id.to_string(), Some(&pid.to_string())));
+    shard.hub.borrow_mut().replay(connection, missed.into_iter().map(Frame::event));
     key
 }
 
