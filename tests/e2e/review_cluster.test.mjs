@@ -215,4 +215,71 @@ suite("review of sessions over nodes", () => {
     const more = (await written()) - before;
     assert.ok(more <= 5, `${more} writes in six seconds of an idle session`);
   });
+
+  scenario("kill -9 just after a join was acknowledged: the session has the room, or the client is told", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await nodesOn(s, store, 2);
+    const first = await socket(s, a);
+    await published(a, own("first", 1));
+    const offset = offsetOf([await first.text((text) => text.includes('"first"'))], "first");
+    await until(async () => (await records(store)).includes("user:7"), "the record");
+    await first.ask("join", "late");
+    await a.stop("SIGKILL");
+    await published(b, { room: "room:late", event: "late", data: 1 });
+    const again = await socket(s, b, { pid: first.reply.pid, offset });
+    await published(b, own("end", 2));
+    await again.text((text) => text.includes('"end"'));
+    if (again.reply.sid !== first.reply.sid) return; // It was told.
+    assert.deepEqual(named(again.texts, "late"), [1], "recovered, and without what the acknowledged room had");
+  });
+
+  scenario("a few entries in the stream do not stop every node", async (s) => {
+    const store = await s.redis();
+    const [node] = await nodesOn(s, store, 1);
+    await store.cli("ACL", "SETUSER", "backend", "on", ">secret", "resetkeys", "%W~roomcast:events", "resetchannels", "-@all", "+ping", "+xadd");
+    await Promise.all(Array.from({ length: 20 }, () => socket(s, node)));
+    const rooms = (from) => Array.from({ length: 6_000 }, (_, n) => `r${from + n}`);
+    let slowest = 0;
+    let stop = false;
+    const asking = (async () => {
+      while (!stop) {
+        const begun = Date.now();
+        await node.get("/health/live").catch(() => {});
+        slowest = Math.max(slowest, Date.now() - begun);
+      }
+    })();
+    // What `redis-cli` takes as one argument is bounded, so ten such entries in place of one.
+    for (let n = 0; n < 10; n += 1) {
+      const order = { id: "A".repeat(20), from: "00000000", for: { user: "7" }, namespace: "/", do: { join: rooms(n * 6_000) } };
+      await store.cli("--user", "backend", "--pass", "secret", "--no-auth-warning", "XADD", "roomcast:events", "*", "order", JSON.stringify(order));
+    }
+    await until(async () => (await node.metric("roomcast_rooms")) > 0, "rooms");
+    stop = true;
+    await asking;
+    const held = await node.metric("roomcast_rooms");
+    assert.ok(held < 10_000, `${held} rooms made by a backend that may only add; slowest answer ${slowest} ms`);
+  });
+
+  scenario("Redis out of memory: a node that is up is asked for its session, not robbed of an old record", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await nodesOn(s, store, 2);
+    const first = await socket(s, a);
+    await published(a, own("first", 1));
+    const offset = offsetOf([await first.text((text) => text.includes('"first"'))], "first");
+    await until(async () => (await records(store)).includes("user:7"), "the record");
+    await store.cli("CONFIG", "SET", "maxmemory-policy", "noeviction");
+    await store.cli("CONFIG", "SET", "maxmemory", "1000000");
+    await first.ask("join", "late");
+    const score = async () => (await store.cli("ZRANGE", "roomcast:{roomcast:events}:nodes", "0", "-1", "WITHSCORES")).split("\n").filter((_, n) => n % 2).map(Number);
+    const oldest = Math.max(...(await score()));
+    await until(async () => Date.now() - oldest > 4_500, "three beats were refused");
+    first.close();
+    const again = await socket(s, b, { pid: first.reply.pid, offset });
+    await store.cli("CONFIG", "SET", "maxmemory", "0");
+    await published(b, { room: "room:late", event: "late", data: 1 });
+    await published(b, own("end", 2));
+    await again.text((text) => text.includes('"end"'));
+    if (again.reply.sid !== first.reply.sid) return; // It was told.
+    assert.deepEqual(named(again.texts, "late"), [1], "recovered, and without a room that its node knew of");
+  });
 });
