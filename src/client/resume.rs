@@ -30,6 +30,8 @@ pub struct Resumed {
     pid: Id,
     parked: Parked,
     missed: Vec<Arc<Event>>,
+    /// As it was, for the next attempt should the client go before it has heard.
+    before: Parked,
 }
 
 /// The result where other nodes, one of which may have the session, cannot be reached.
@@ -38,7 +40,7 @@ const UNREACHABLE: &str = "unreachable";
 /// What becomes of a client that comes back.
 pub enum Outcome {
     /// It goes on.
-    Resumed(Resumed),
+    Resumed(Box<Resumed>),
     /// It gets a new session, and knows by it.
     New,
     /// Nobody can tell as yet: it is to come again.
@@ -50,7 +52,7 @@ pub async fn socketio(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, offset: O
     let result = attempt(shard, newcomer, pid, offset).await;
     shard.node.metrics.recovery(result.as_ref().err().unwrap_or(&"recovered"));
     match result {
-        Ok(resumed) => Outcome::Resumed(resumed),
+        Ok(resumed) => Outcome::Resumed(Box::new(resumed)),
         Err(UNREACHABLE) => Outcome::NotNow,
         Err(_) => Outcome::New,
     }
@@ -69,6 +71,7 @@ async fn attempt(
     }
     let owner = owner(shard, newcomer);
     let mut parked = find(shard, newcomer, pid, &owner).await?.ok_or("unknown_session")?;
+    let before = parked.clone();
     let after = parked.resume_from(offset);
     // Another node may have been ahead of this one.
     shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
@@ -77,7 +80,7 @@ async fn attempt(
     let namespace = &*shard.node.namespaces[usize::from(newcomer.namespace)];
     let window = shard.node.window.read().unwrap_or_else(PoisonError::into_inner);
     match recovery::take_up(&mut parked, &window, here, namespace, after) {
-        Ok(missed) => Ok(Resumed { pid, parked, missed }),
+        Ok(missed) => Ok(Resumed { pid, parked, missed, before }),
         Err(lost) => Err(lost.code()),
     }
 }
@@ -225,7 +228,7 @@ pub fn missed(
 
 /// Puts the session back with its rooms; what it missed is written before the CONNECT reply (wire sheet C1).
 pub fn continue_session(shard: &Rc<Shard>, newcomer: Newcomer, resumed: Resumed, namespace: &str) -> SessionKey {
-    let Resumed { pid, parked, missed } = resumed;
+    let Resumed { pid, parked, missed, .. } = resumed;
     let (connection, id) = (newcomer.connection, parked.id.to_string());
     let key = go_on(shard, newcomer, Some(pid), parked, missed);
     // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
@@ -257,7 +260,7 @@ pub fn go_on(
 
 /// Parks a session again whose client went while it was being taken up.
 pub fn put_back(shard: &Rc<Shard>, resumed: Resumed) {
-    park_again(shard, resumed.pid, resumed.parked);
+    park_again(shard, resumed.pid, resumed.before);
 }
 
 /// Parks a session that was taken in vain.

@@ -69,7 +69,7 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
     let newcomer = admit::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
     let resumed = match handshake.pid.filter(|_| shard.node.recovery_on()) {
         Some(pid) => match resume::socketio(shard, &newcomer, pid, handshake.offset.as_deref()).await {
-            Outcome::Resumed(resumed) => Some(resumed),
+            Outcome::Resumed(resumed) => Some(*resumed),
             Outcome::New => None,
             // A new session would make it throw away what it could still have; the stock client comes again by itself.
             Outcome::NotNow => return fail(shard, key, CloseReason::Unreachable),

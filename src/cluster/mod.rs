@@ -78,6 +78,9 @@ pub struct Cluster {
     calls: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     numbers: AtomicU64,
     inbox: OnceLock<Arc<dyn Inbox>>,
+    /// The number of each node's letter that was read last: one that is played again is not read again. Only nodes write
+    /// into it, so it is as small as they are few.
+    read: Mutex<HashMap<NodeId, u64>>,
     /// Whether it has beaten before.
     beaten: AtomicBool,
 }
@@ -134,6 +137,7 @@ impl Cluster {
             // Other nodes take no number twice, and this process may be younger than its name.
             numbers: AtomicU64::new(1),
             inbox: OnceLock::new(),
+            read: Mutex::default(),
             beaten: AtomicBool::new(false),
         }))
     }
@@ -181,10 +185,9 @@ impl Cluster {
         self.queue.keep(changes);
     }
 
-    /// Completes when all changes given so far are written; `false` where Redis does not take them within `patience`.
-    pub async fn kept(&self, patience: Duration) -> bool {
-        let (reply, kept) = oneshot::channel();
-        self.queue.push(Errand::Kept { reply }, 100, patience);
+    /// Writes a record and completes when it is written; `false` where Redis does not take it within `patience`.
+    pub async fn keep_now(&self, pid: Id, record: Option<Record>, patience: Duration) -> bool {
+        let kept = self.queue.keep_now(pid, record, patience);
         tokio::time::timeout(patience, kept).await.is_ok_and(|kept| kept.is_ok())
     }
 
@@ -210,10 +213,13 @@ impl Cluster {
         let call = self.number();
         let (reply, answered) = oneshot::channel();
         self.calls().insert(call, reply);
-        let mut entry = Call { cluster: self, node, call, asked: false };
+        let mut entry = Call { cluster: self, node, call, asked: true };
         match self.write(node, Body::Ask(call, question)).await {
-            Sent::Heard => entry.asked = true,
-            Sent::Unheard => return Err(AskError::Gone),
+            Sent::Heard => {}
+            Sent::Unheard => {
+                entry.asked = false;
+                return Err(AskError::Gone);
+            }
             Sent::Failed => return Err(AskError::Offline),
         }
         match tokio::time::timeout(patience, answered).await {

@@ -18,7 +18,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Changes are gathered for so long: what a node that dies has not written yet, its clients lose, and are told.
+/// Changes are gathered for so long. A session that is younger is lost with its node, and its client told; what a
+/// client's own joins and leaves change is written before they are acknowledged ([`settle`]).
 pub const GATHER: Duration = Duration::from_millis(50);
 /// How long a client waits for its record.
 const SETTLED: Duration = Duration::from_millis(500);
@@ -232,8 +233,11 @@ pub async fn settle(shard: &Rc<Shard>, key: SessionKey) {
         ledger.wrote(&changes, now);
         changes
     };
-    cluster.keep(change.into());
-    cluster.kept(SETTLED).await;
+    let [(pid, record)] = change;
+    if !cluster.keep_now(pid, record, SETTLED).await {
+        // It is written as soon as Redis takes it.
+        shard.hub.borrow_mut().note_record(pid);
+    }
 }
 
 /// Writes everything now; a node that stops does.

@@ -95,6 +95,7 @@ async fn dismiss(stream: Rc<TcpStream>) {
 async fn go_on(shard: &Rc<Shard>, key: ConnectionKey, moving: Moving) -> bool {
     let Some(position) = Offset::parse(&moving.position) else { return false };
     shard.catch_up_with(position).await;
+    let mut waited = Vec::new();
     for packet in engineio::parse_payload(&moving.payload).map_while(Result::ok) {
         let frame = match packet {
             Packet::Message(text) => text_frame(&format!("4{text}")),
@@ -102,8 +103,10 @@ async fn go_on(shard: &Rc<Shard>, key: ConnectionKey, moving: Moving) -> bool {
             Packet::Ping => text_frame("2"),
             _ => continue,
         };
-        shard.hub.borrow_mut().push(key, Frame::Raw(frame));
+        waited.push(Frame::Raw(frame));
     }
+    // Not measured by the limit for live frames: it was within that where it waited.
+    shard.hub.borrow_mut().replay(key, waited.into_iter());
     let mut whole = true;
     for session in moving.sessions {
         whole &= take_up(shard, key, position, session);
@@ -124,6 +127,7 @@ fn take_up(shard: &Rc<Shard>, key: ConnectionKey, position: Offset, moving: Movi
         Newcomer { connection: key, namespace, identity: Arc::new(identity), auth: moving.auth.map(Into::into) };
     let here = shard.hub.borrow().position;
     let name = &*shard.node.namespaces[usize::from(namespace)];
+    let before = parked.clone();
     let taken = {
         let window = shard.node.window.read().unwrap_or_else(PoisonError::into_inner);
         recovery::take_up(&mut parked, &window, here, name, position)
@@ -133,6 +137,13 @@ fn take_up(shard: &Rc<Shard>, key: ConnectionKey, position: Offset, moving: Movi
             resume::go_on(shard, newcomer, moving.pid, parked, missed);
             true
         }
-        Err(_) => false,
+        Err(lost) => {
+            // Its client comes back, and is told by the same rules.
+            shard.node.metrics.recovery(lost.code());
+            if let Some(pid) = moving.pid {
+                resume::park_again(shard, pid, before);
+            }
+            false
+        }
     }
 }

@@ -125,12 +125,21 @@ impl Inbox for Answering {
         // An id that names no shard is nobody's, and any shard can say so.
         let Some(shard) = shards.get(usize::from(id.shard())).or(shards.first()) else { return };
         let gets = self.gets.clone();
+        // Here and now: a hang-up may be the next letter.
+        let gone = match &question {
+            Question::Get(_) => {
+                let (hung_up, gone) = oneshot::channel();
+                lock(&gets).insert((from, call), hung_up);
+                Some(gone)
+            }
+            _ => None,
+        };
         shard.run(move |shard| {
             let shard = shard.clone();
             tokio::task::spawn_local(async move {
                 match question {
                     Question::Take(pid, owner) => hand_over(&shard, from, call, pid, Owner::from_text(owner)).await,
-                    Question::Get(sid) => answer_get(&shard, &gets, from, call, sid).await,
+                    Question::Get(sid) => answer_get(&shard, &gets, gone, from, call, sid).await,
                     Question::Post(sid, body) => {
                         let answer = take_post(&shard, sid, body).await;
                         reply(&shard, from, call, answer).await;
@@ -222,13 +231,24 @@ fn moving(shard: &Shard, released: &Released) -> Moving {
     }
 }
 
-async fn answer_get(shard: &Rc<Shard>, gets: &Gets, from: NodeId, call: u64, sid: Id) {
-    let (hung_up, gone) = oneshot::channel();
-    lock(gets).insert((from, call), hung_up);
+async fn answer_get(
+    shard: &Rc<Shard>,
+    gets: &Gets,
+    gone: Option<oneshot::Receiver<()>>,
+    from: NodeId,
+    call: u64,
+    sid: Id,
+) {
+    let gone = async {
+        match gone {
+            Some(gone) => drop(gone.await),
+            None => std::future::pending().await,
+        }
+    };
     let answer = tokio::select! {
         answer = polling::get(shard, sid) => answer,
         // Dropping the GET ends the session, as where the client's own connection breaks.
-        _ = gone => return,
+        () = gone => return,
     };
     lock(gets).remove(&(from, call));
     // Where it is not heard the client's GET fails, and the client comes back for what it missed.
