@@ -5,6 +5,7 @@ use crate::client::membership::{self, JoinError};
 use crate::client::say::say;
 use crate::draft::{Draft, DraftError, Source};
 use crate::event::{Args, Namespace, Room};
+use crate::hub::ledger;
 use crate::hub::shard::Shard;
 use crate::hub::table::Ended;
 use crate::log::AppendError;
@@ -120,6 +121,9 @@ async fn attempt(shard: &Rc<Shard>, key: SessionKey, rule: &OnRule, args: &Args)
     membership::check(shard, key, &plan.joins).map_err(ActionError::Join)?;
     membership::join(shard, key, &plan.joins);
     membership::leave(shard, key, &plan.leaves);
+    if !plan.joins.is_empty() || !plan.leaves.is_empty() {
+        ledger::settle(shard, key).await;
+    }
     plan.reply.iter().for_each(|message| say(shard, key, message));
     append(shard, plan.drafts).await?;
     Ok(plan.ack)

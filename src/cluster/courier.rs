@@ -10,6 +10,7 @@ use crate::log::redis::connection::{Backoff, Link, LinkError};
 use redis::{Cmd, Pipeline, PushInfo, PushKind, Value};
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -46,6 +47,8 @@ pub(super) enum Errand {
     Find { owner: Owner, pid: Id, reply: oneshot::Sender<Found> },
     /// Beat now, and see who else does.
     Beat { reply: oneshot::Sender<()> },
+    /// Say when all changes of records that wait are written.
+    Kept { reply: oneshot::Sender<()> },
 }
 
 /// Errands that wait.
@@ -203,7 +206,8 @@ async fn beat(cluster: &Cluster, link: &mut Link) -> Result<(), LinkError> {
 
 fn new_beat(cluster: &Cluster) -> Cmd {
     let fresh_seal = format!("{}{}", Id::random(), Id::random());
-    roster::beat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal)
+    let again = cluster.beaten.load(Ordering::Relaxed);
+    roster::beat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal, again)
 }
 
 fn note_beat(cluster: &Cluster, answer: &Value) -> Result<(), LinkError> {
@@ -214,6 +218,11 @@ fn note_beat(cluster: &Cluster, answer: &Value) -> Result<(), LinkError> {
     }
     drop(seal);
     cluster.roster().update(beat.live);
+    cluster.beaten.store(true, Ordering::Relaxed);
+    if let (Some(kept), Some(inbox)) = (beat.kept, cluster.inbox.get()) {
+        tracing::warn!("this node was away from the others: some of its sessions may have been taken up there");
+        inbox.returned(kept);
+    }
     Ok(())
 }
 
@@ -224,6 +233,8 @@ enum Awaited {
     Letter(oneshot::Sender<Sent>),
     Finds(Vec<oneshot::Sender<Found>>),
     Beats(Vec<oneshot::Sender<()>>),
+    /// The last of the records is written.
+    Kept(Vec<oneshot::Sender<()>>),
 }
 
 async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), LinkError> {
@@ -236,7 +247,7 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
     for (command, count) in records::keep(&cluster.keys, cluster.me, &changes) {
         add(command, Awaited::Write(count));
     }
-    let (mut sought, mut replies, mut beats) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sought, mut replies, mut beats, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for errand in errands {
         match errand {
             Errand::Letter { channel, letter, reply } => {
@@ -249,12 +260,17 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
                 replies.push(reply);
             }
             Errand::Beat { reply } => beats.push(reply),
+            Errand::Kept { reply } => kept.push(reply),
         }
     }
-    if !sought.is_empty() {
-        let suspects = cluster.roster().suspects();
-        let sought = sought.iter().map(|(owner, pid)| (owner, *pid));
-        add(records::find(&cluster.keys, cluster.me, roster::LIVE_MS, &suspects, sought), Awaited::Finds(replies));
+    let suspects = cluster.roster().suspects();
+    let mut replies = replies.into_iter();
+    for some in sought.chunks(records::MOST_SOUGHT) {
+        let find = records::find(&cluster.keys, cluster.me, &suspects, some.iter().map(|(owner, pid)| (owner, *pid)));
+        add(find, Awaited::Finds(replies.by_ref().take(some.len()).collect()));
+    }
+    if !kept.is_empty() {
+        add(redis::cmd("PING"), Awaited::Kept(kept));
     }
     if !beats.is_empty() {
         add(new_beat(cluster), Awaited::Beats(beats));
@@ -298,6 +314,11 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkErr
                 let _ = reply.send(found);
             }
         }
+        (Awaited::Kept(replies), _) => {
+            for reply in replies {
+                let _ = reply.send(());
+            }
+        }
         (Awaited::Beats(replies), answer) => {
             note_beat(cluster, &answer)?;
             for reply in replies {
@@ -310,10 +331,10 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkErr
 }
 
 /// Listens for letters to this node, until dropped.
-pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: Arc<dyn Inbox>) {
+pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: &Arc<dyn Inbox>) {
     let mut backoff = Backoff::default();
     loop {
-        let Err(error) = subscribed(cluster, &inbox, &mut backoff).await;
+        let Err(error) = subscribed(cluster, inbox, &mut backoff).await;
         // Answers that are on their way will not be heard.
         cluster.calls().clear();
         backoff.report("listening to other nodes", &cluster.connector, &error);

@@ -13,7 +13,7 @@ use crate::session::parked::Parked;
 use crate::session::polling::PollAnswer;
 use crate::transport::{polling, upgrade};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,6 +57,14 @@ pub fn tell(shard: &Shard, sid: Id, notice: Notice) {
 pub async fn question(shard: &Shard, sid: Id, question: Question, patience: Duration) -> Result<Answer, AskError> {
     let cluster = shard.node.cluster.as_ref().ok_or(AskError::Offline)?;
     cluster.ask(sid.node(), question, patience).await
+}
+
+/// Whether the node that a sid names is there: what a client sends is not read, nor sent on, for nothing.
+pub async fn has_owner(node: &Node, sid: Id) -> bool {
+    match &node.cluster {
+        Some(cluster) => cluster.is_there(sid.node()).await,
+        None => false,
+    }
 }
 
 async fn ask(shard: &Shard, sid: Id, asked: Question, patience: Duration) -> PollAnswer {
@@ -128,13 +136,24 @@ impl Inbox for Answering {
                         reply(&shard, from, call, answer).await;
                     }
                     Question::Probe(sid) => {
-                        let free = upgrade::begin(&shard, sid).is_some();
-                        reply(&shard, from, call, if free { Answer::Accepted } else { Answer::Unknown }).await;
+                        let key = upgrade::begin(&shard, sid);
+                        reply(&shard, from, call, key.map_or(Answer::Unknown, |_| Answer::Accepted)).await;
+                        if let Some(key) = key {
+                            upgrade::limit(&shard, key).await;
+                        }
                     }
                     Question::Release(sid) => release(&shard, from, call, sid).await,
                 }
             });
         });
+    }
+
+    fn returned(&self, kept: HashSet<Id>) {
+        let kept = Arc::new(kept);
+        for shard in self.node.shards() {
+            let kept = kept.clone();
+            shard.run(move |shard| shard.hub.borrow_mut().doubt(&kept));
+        }
     }
 
     fn told(&self, from: NodeId, notice: Notice) {
@@ -156,7 +175,7 @@ async fn reply(shard: &Shard, to: NodeId, call: u64, answer: Answer) -> bool {
 
 /// Gives a session away; it stays where nobody hears the answer.
 async fn hand_over(shard: &Rc<Shard>, to: NodeId, call: u64, pid: Id, owner: Owner) {
-    let taken = resume::take(shard, pid, &owner).await;
+    let taken = resume::take(shard, pid, &owner).await.map(|taken| taken.parked);
     let heard = reply(shard, to, call, Answer::Taken(taken.as_ref().map(|parked| parked.to_record()))).await;
     if let Some(parked) = taken.filter(|_| !heard) {
         resume::park_again(shard, pid, parked);
