@@ -7,6 +7,7 @@ use crate::client::{admit, fail, is_open};
 use crate::close::{CloseReason, DropReason};
 use crate::event::{Args, Namespace};
 use crate::hub::feed::unix_ms;
+use crate::hub::ledger;
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::metrics::Protocol;
@@ -81,7 +82,12 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
         return resumed.into_iter().for_each(|resumed| resume::put_back(shard, resumed));
     }
     let session = match resumed {
-        Some(resumed) => resume::continue_session(shard, newcomer, resumed, &namespace),
+        Some(resumed) => {
+            let session = resume::continue_session(shard, newcomer, resumed, &namespace);
+            // Its record was taken out where it was: until it stands here, this node's death would lose it.
+            ledger::settle(shard, session).await;
+            session
+        }
         None => match begin_session(shard, newcomer, &namespace) {
             Some(session) => session,
             None => return,
