@@ -53,6 +53,7 @@ reasons! {
     Replaced, "replaced", Some(4409), None, "The same session came back on a new connection.";
     Disconnected, "disconnected", Some(4403), None, "The backend asked for it by `/disconnect`.";
     Draining, "draining", Some(1001), SOON, "This node is shutting down.";
+    Unreachable, "unreachable", Some(1013), SOON, "Its session may be on another node, and nodes cannot reach each other.";
     LogReset, "log_reset", Some(1001), SOON, "The log lost accepted entries; clients start anew.";
 }
 

@@ -5,6 +5,9 @@ use crate::event::{Namespace, Room};
 use crate::id::{Id, NodeId};
 use serde::{Deserialize, Serialize};
 
+/// Rooms that one order may name.
+pub const MOST_ROOMS: usize = 256;
+
 /// One order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {

@@ -433,10 +433,9 @@ fn what_is_not_built_is_refused_and_nothing_is_ignored() {
         ("[redis]\nemitter_key = 'socket.io'", "`[redis] emitter_key` is not in this version"),
         ("[redis]\nstreams_key = 'socket.io'", "`[redis] streams_key` is not in this version"),
         ("[presence]\nlease = '15s'", "`[presence] lease` is not in this version"),
-        ("[backend]\nurl = 'http://h/x'\nsecret = 'hunter2'", "`[backend] secret` is not in this version"),
-        ("[[rooms]]\nmatch = 'a'\njoin = 'ask'", "`[[rooms]] join = \"ask\"` is not in this version"),
+        ("[backend]\nstream = 'roomcast:inbox'", "`[backend] stream` is not in this version"),
+        ("[backend]\nurl = 'http://h/x'\nnotify = ['online']", "\"online\" is not in this version"),
         ("[[rooms]]\nmatch = 'a'\njoin = 'auto'\nleft = { event = 'l' }", "`[[rooms]] left` is not in this version"),
-        ("[[on]]\nevent = 'a'\nforward = true", "`[[on]] forward` is not in this version"),
     ] {
         let mistakes = lines(file(text));
         assert!(mistakes.iter().any(|line| line.contains(what)), "{text}: {mistakes:?}");

@@ -8,6 +8,7 @@ use crate::client::membership::{self, JoinError};
 use crate::client::say::say;
 use crate::draft::{Draft, DraftError, Source};
 use crate::event::{Args, Namespace, Room};
+use crate::hub::ledger;
 use crate::hub::shard::Shard;
 use crate::hub::table::Ended;
 use crate::log::AppendError;
@@ -142,11 +143,12 @@ async fn attempt(
         false => EventAnswer::default(),
     };
     membership::allow(shard, key, &plan.joins).await.map_err(ActionError::Join)?;
-    for rooms in [&plan.joins, &answer.join] {
-        membership::join(shard, key, rooms);
-    }
-    for rooms in [&plan.leaves, &answer.leave] {
-        membership::leave(shard, key, rooms);
+    let joins = [plan.joins, answer.join].concat();
+    let leaves = [plan.leaves, answer.leave].concat();
+    membership::join(shard, key, &joins);
+    membership::leave(shard, key, &leaves);
+    if !joins.is_empty() || !leaves.is_empty() {
+        ledger::settle(shard, key).await;
     }
     let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
     plan.reply.into_iter().chain(replies).for_each(|message| say(shard, key, &message));

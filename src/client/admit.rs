@@ -69,14 +69,20 @@ impl Newcomer {
     }
 }
 
-/// The rooms that a session starts in: those with `join = "auto"`, and the exact names in its token.
+/// The rooms that a session starts in: those with `join = "auto"`, and the exact names in its token, as many as a
+/// session may be in.
 ///
 /// # Errors
 /// When a value of the token would make an unsafe room name.
 pub fn first_rooms(shard: &Shard, session: &Session) -> Result<Vec<Room>, TemplateError> {
     let namespace = &shard.node.namespaces[usize::from(session.namespace)];
     let mut rooms = with_caller(session, namespace, |caller| shard.node.rules.auto_rooms(caller))?;
-    rooms.extend(session.identity.grants.exact().map(Room::from));
+    for room in session.identity.grants.exact() {
+        if !rooms.iter().any(|known| **known == *room) {
+            rooms.push(room.into());
+        }
+    }
+    rooms.truncate(shard.node.limits.rooms_per_session);
     Ok(rooms)
 }
 
@@ -87,10 +93,8 @@ pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> Sessio
     let mut hub = shard.hub.borrow_mut();
     let key = hub.admit(session);
     for room in rooms {
-        if hub.rooms.count_of(key) < shard.node.limits.rooms_per_session {
-            // Not a change: it never was without them.
-            hub.rooms.join(key, namespace, room);
-        }
+        // Not a change: it never was without them. Nor has the limit a say: the backend may have exceeded it.
+        hub.rooms.join(key, namespace, room);
     }
     drop(hub);
     watch_expiry(shard, key, expires);

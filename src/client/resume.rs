@@ -3,7 +3,7 @@
 use crate::client::admit::{self, Newcomer, with_identity};
 use crate::client::membership;
 use crate::close::CloseReason;
-use crate::cluster::{Answer, Found, Owner, Question};
+use crate::cluster::{Answer, AskError, Found, Owner, Question};
 use crate::event::{Event, Offset, Position, Room};
 use crate::hub::heartbeat::millis;
 use crate::hub::ledger;
@@ -30,13 +30,32 @@ pub struct Resumed {
     pid: Id,
     parked: Parked,
     missed: Vec<Arc<Event>>,
+    /// As it was, for the next attempt should the client go before it has heard.
+    before: Parked,
 }
 
-/// Finds the session of a Socket.IO client's pid and what it missed. `None`: it gets a new session, and knows by it.
-pub async fn socketio(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, offset: Option<&str>) -> Option<Resumed> {
+/// The result where other nodes, one of which may have the session, cannot be reached.
+const UNREACHABLE: &str = "unreachable";
+
+/// What becomes of a client that comes back.
+pub enum Outcome {
+    /// It goes on.
+    Resumed(Box<Resumed>),
+    /// It gets a new session, and knows by it.
+    New,
+    /// Nobody can tell as yet: it is to come again.
+    NotNow,
+}
+
+/// Finds the session of a Socket.IO client's pid and what it missed.
+pub async fn socketio(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, offset: Option<&str>) -> Outcome {
     let result = attempt(shard, newcomer, pid, offset).await;
     shard.node.metrics.recovery(result.as_ref().err().unwrap_or(&"recovered"));
-    result.ok()
+    match result {
+        Ok(resumed) => Outcome::Resumed(Box::new(resumed)),
+        Err(UNREACHABLE) => Outcome::NotNow,
+        Err(_) => Outcome::New,
+    }
 }
 
 async fn attempt(
@@ -51,10 +70,8 @@ async fn attempt(
         shard.catch_up_with(offset).await;
     }
     let owner = owner(shard, newcomer);
-    let mut parked = match take(shard, pid, &owner).await {
-        Some(parked) => parked,
-        None => take_elsewhere(shard, newcomer, pid, &owner).await.ok_or("unknown_session")?,
-    };
+    let mut parked = find(shard, newcomer, pid, &owner).await?.ok_or("unknown_session")?;
+    let before = parked.clone();
     let after = parked.resume_from(offset);
     // Another node may have been ahead of this one.
     shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
@@ -63,8 +80,21 @@ async fn attempt(
     let namespace = &*shard.node.namespaces[usize::from(newcomer.namespace)];
     let window = shard.node.window.read().unwrap_or_else(PoisonError::into_inner);
     match recovery::take_up(&mut parked, &window, here, namespace, after) {
-        Ok(missed) => Ok(Resumed { pid, parked, missed }),
+        Ok(missed) => Ok(Resumed { pid, parked, missed, before }),
         Err(lost) => Err(lost.code()),
+    }
+}
+
+/// The session, on this node or another.
+async fn find(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: &Owner) -> Result<Option<Parked>, &'static str> {
+    match take(shard, pid, owner).await {
+        Some(Taken { parked, doubted: false }) => Ok(Some(parked)),
+        // This node was away from the others: where one of them had the session since, that copy is right.
+        Some(Taken { parked, doubted: true }) => {
+            let other = take_elsewhere(shard, newcomer, pid, owner).await.ok().flatten();
+            Ok(Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked)))
+        }
+        None => take_elsewhere(shard, newcomer, pid, owner).await,
     }
 }
 
@@ -85,10 +115,18 @@ fn retain_allowed(shard: &Shard, newcomer: &Newcomer, parked: &mut Parked) {
     });
 }
 
+/// A session that this node had.
+pub struct Taken {
+    /// What a resume needs.
+    pub parked: Parked,
+    /// Another node may have taken it up since.
+    doubted: bool,
+}
+
 /// The session parked, or still live on a half-open connection, on whichever shard of this node it is.
-pub async fn take(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
-    if let Some(parked) = take_here(shard, pid, owner) {
-        return Some(parked);
+pub async fn take(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Taken> {
+    if let Some(taken) = take_here(shard, pid, owner) {
+        return Some(taken);
     }
     let home = usize::from(pid.shard());
     let others = shard.node.shards().iter().enumerate();
@@ -105,7 +143,7 @@ pub async fn take(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
 }
 
 /// Only the same user in the same namespace gets it; for anybody else it stays as it is.
-fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
+fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Taken> {
     let now = shard.now();
     let mut hub = shard.hub.borrow_mut();
     if let Some((_, session)) = hub.session_by_pid(pid)
@@ -115,53 +153,59 @@ fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Parked> {
         hub.close(connection, CloseReason::Replaced, now);
     }
     let mine = hub.parked.get(pid).is_some_and(|parked| hub.owner(parked.namespace, &parked.identity) == *owner);
-    let taken = mine.then(|| hub.parked.take(pid, now)).flatten();
     // A shard that never had it must not remove the record that another one writes.
-    if taken.is_some() {
-        hub.note_record(pid);
-    }
-    taken
+    let parked = mine.then(|| hub.parked.take(pid, now)).flatten()?;
+    hub.note_record(pid);
+    Some(Taken { parked, doubted: hub.doubts(pid) })
 }
 
 /// The session from another node: handed over by the one that has it, or out of its record where that node is gone.
-async fn take_elsewhere(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: &Owner) -> Option<Parked> {
-    let cluster = shard.node.cluster.as_ref()?;
+async fn take_elsewhere(
+    shard: &Rc<Shard>,
+    newcomer: &Newcomer,
+    pid: Id,
+    owner: &Owner,
+) -> Result<Option<Parked>, &'static str> {
+    let Some(cluster) = &shard.node.cluster else { return Ok(None) };
     let read = |record: &str| Parked::from_record(record, newcomer.namespace);
-    let mut found = cluster.find(owner, pid).await?;
+    let mut found = cluster.find(owner, pid).await.ok_or(UNREACHABLE)?;
     if found == Found::Nowhere {
-        return ask_all(shard, pid, owner).await.and_then(|record| read(&record));
+        return Ok(ask_all(shard, pid, owner).await?.and_then(|record| read(&record)));
     }
     for _ in 0..MOST_MOVES {
         let node = match found {
-            Found::Nowhere => return None,
-            Found::Taken(record) => return read(&record),
+            Found::Nowhere => return Ok(None),
+            Found::Taken(record) => return Ok(read(&record)),
             Found::At(node) => node,
         };
         match cluster.ask(node, Question::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
-            Ok(Answer::Taken(Some(record))) => return read(&record),
+            Ok(Answer::Taken(Some(record))) => return Ok(read(&record)),
             // It has just moved, and its record with it in a moment, or it ended.
             Ok(_) => tokio::time::sleep(ledger::GATHER * 2).await,
+            Err(AskError::Offline) => return Err(UNREACHABLE),
             // It died or hangs: then its record is as good as can be had.
             Err(_) => cluster.suspect(node),
         }
-        found = cluster.find(owner, pid).await?;
+        found = cluster.find(owner, pid).await.ok_or(UNREACHABLE)?;
     }
-    None
+    Ok(None)
 }
 
 /// A session that is younger than its record, or has just moved: some node that is up has it, or none.
-async fn ask_all(shard: &Shard, pid: Id, owner: &Owner) -> Option<String> {
-    let cluster = shard.node.cluster.as_ref()?;
+async fn ask_all(shard: &Shard, pid: Id, owner: &Owner) -> Result<Option<String>, &'static str> {
+    let Some(cluster) = &shard.node.cluster else { return Ok(None) };
     let mut peers = cluster.peers_now().await;
     // First of all where the pid was made.
     peers.sort_by_key(|node| *node != pid.node());
     for node in peers {
         let question = Question::Take(pid, owner.as_str().to_owned());
-        if let Ok(Answer::Taken(Some(record))) = cluster.ask(node, question, PATIENCE).await {
-            return Some(record);
+        match cluster.ask(node, question, PATIENCE).await {
+            Ok(Answer::Taken(Some(record))) => return Ok(Some(record)),
+            Err(AskError::Offline) => return Err(UNREACHABLE),
+            _ => {}
         }
     }
-    None
+    Ok(None)
 }
 
 /// The events of these rooms in (`after`, `up_to`], each once, in order; without `up_to`, to the shard's position.
@@ -184,26 +228,39 @@ pub fn missed(
 
 /// Puts the session back with its rooms; what it missed is written before the CONNECT reply (wire sheet C1).
 pub fn continue_session(shard: &Rc<Shard>, newcomer: Newcomer, resumed: Resumed, namespace: &str) -> SessionKey {
-    let Resumed { pid, parked, missed } = resumed;
+    let Resumed { pid, parked, missed, .. } = resumed;
+    let (connection, id) = (newcomer.connection, parked.id.to_string());
+    let key = go_on(shard, newcomer, Some(pid), parked, missed);
+    // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
+    let fresh = shard.hub.borrow().sessions.get(key).map(|session| admit::first_rooms(shard, session));
+    membership::join_within_limit(shard, key, &fresh.and_then(Result::ok).unwrap_or_default());
+    let mut hub = shard.hub.borrow_mut();
+    hub.push_packet(connection, encode::connect(namespace, &id, Some(&pid.to_string())));
+    key
+}
+
+/// A session as it was, on another connection, and what it missed behind what waits there.
+pub fn go_on(
+    shard: &Rc<Shard>,
+    newcomer: Newcomer,
+    pid: Option<Id>,
+    parked: Parked,
+    missed: Vec<Arc<Event>>,
+) -> SessionKey {
     let connection = newcomer.connection;
-    let mut session = newcomer.session(shard, parked.id, Some(pid));
+    let mut session = newcomer.session(shard, parked.id, pid);
     session.start = parked.start;
     session.moves = parked.moves + 1;
     session.last = missed.last().map_or(parked.last, |event| event.offset.position);
-    // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
-    let fresh = admit::first_rooms(shard, &session).unwrap_or_default();
     session.changes = parked.changes;
     let key = admit::admit(shard, session, &parked.rooms);
-    membership::join_within_limit(shard, key, &fresh);
-    let mut hub = shard.hub.borrow_mut();
-    hub.replay(connection, missed.into_iter().map(Frame::event));
-    hub.push_packet(connection, encode::connect(namespace, &parked.id.to_string(), Some(&pid.to_string())));
+    shard.hub.borrow_mut().replay(connection, missed.into_iter().map(Frame::event));
     key
 }
 
 /// Parks a session again whose client went while it was being taken up.
 pub fn put_back(shard: &Rc<Shard>, resumed: Resumed) {
-    park_again(shard, resumed.pid, resumed.parked);
+    park_again(shard, resumed.pid, resumed.before);
 }
 
 /// Parks a session that was taken in vain.

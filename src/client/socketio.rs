@@ -2,10 +2,12 @@
 
 use crate::auth::identity::Identity;
 use crate::client::actions::{self, ActionError};
-use crate::client::{admit, fail, is_open, resume};
+use crate::client::resume::{self, Outcome};
+use crate::client::{admit, fail, is_open};
 use crate::close::{CloseReason, DropReason};
 use crate::event::{Args, Namespace};
 use crate::hub::feed::unix_ms;
+use crate::hub::ledger;
 use crate::hub::shard::Shard;
 use crate::id::Id;
 use crate::metrics::Protocol;
@@ -67,7 +69,12 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
     let Some(identity) = authenticate(shard, key, &namespace, handshake.token.as_deref()).await else { return };
     let newcomer = admit::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
     let resumed = match handshake.pid.filter(|_| shard.node.recovery_on()) {
-        Some(pid) => resume::socketio(shard, &newcomer, pid, handshake.offset.as_deref()).await,
+        Some(pid) => match resume::socketio(shard, &newcomer, pid, handshake.offset.as_deref()).await {
+            Outcome::Resumed(resumed) => Some(*resumed),
+            Outcome::New => None,
+            // A new session would make it throw away what it could still have; the stock client comes again by itself.
+            Outcome::NotNow => return fail(shard, key, CloseReason::Unreachable),
+        },
         None => None,
     };
     // Taking over a session from another shard may have taken a moment.
@@ -75,7 +82,12 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
         return resumed.into_iter().for_each(|resumed| resume::put_back(shard, resumed));
     }
     let session = match resumed {
-        Some(resumed) => resume::continue_session(shard, newcomer, resumed, &namespace),
+        Some(resumed) => {
+            let session = resume::continue_session(shard, newcomer, resumed, &namespace);
+            // Its record was taken out where it was: until it stands here, this node's death would lose it.
+            ledger::settle(shard, session).await;
+            session
+        }
         None => match begin_session(shard, newcomer, &namespace) {
             Some(session) => session,
             None => return,

@@ -5,11 +5,12 @@ use super::letter::{Body, Seal};
 use super::records::{self, Found, Owner, Record};
 use super::{Cluster, Inbox, lock, roster};
 use crate::close::DropReason;
-use crate::id::{Id, NodeId};
+use crate::id::Id;
 use crate::log::redis::connection::{Backoff, Link, LinkError};
 use redis::{Cmd, Pipeline, PushInfo, PushKind, Value};
 use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -22,6 +23,8 @@ const WAITING_BYTES: usize = 32 << 20;
 const MOST_CHANGES: usize = 500_000;
 /// Letters that may wait to be read.
 const UNREAD: usize = 10_000;
+/// Records in one pipeline.
+const RECORDS_AT_ONCE: usize = 5_000;
 /// A pipeline takes no further errand once it has so many.
 const AT_ONCE: usize = 2_000;
 /// How often the subscription is asked whether it still leads to the right place.
@@ -46,6 +49,8 @@ pub(super) enum Errand {
     Find { owner: Owner, pid: Id, reply: oneshot::Sender<Found> },
     /// Beat now, and see who else does.
     Beat { reply: oneshot::Sender<()> },
+    /// Write this record now, and say when it is.
+    Keep { pid: Id, record: Option<Record>, reply: oneshot::Sender<()> },
 }
 
 /// Errands that wait.
@@ -77,6 +82,18 @@ impl Queue {
     pub fn push(&self, errand: Errand, bytes: usize, patience: Duration) {
         lock(&self.waiting).push(errand, bytes, patience);
         self.wake.notify_one();
+    }
+
+    /// Has a record written before everything that waits, and not an older one after it.
+    pub fn keep_now(&self, pid: Id, record: Option<Record>, patience: Duration) -> oneshot::Receiver<()> {
+        let (reply, kept) = oneshot::channel();
+        let bytes = record.as_ref().map_or(100, |record| record.text.len() + 200);
+        let mut waiting = lock(&self.waiting);
+        waiting.changes.remove(&pid);
+        waiting.push(Errand::Keep { pid, record, reply }, bytes, patience);
+        drop(waiting);
+        self.wake.notify_one();
+        kept
     }
 
     /// Puts a letter in that is made under the lock: letters are sent in the order of their numbers.
@@ -130,8 +147,8 @@ impl Queue {
                 errands.push(errand);
             }
         }
-        let changes: Vec<_> = std::mem::take(&mut waiting.changes).into_iter().collect();
-        let leaving = waiting.leaving && waiting.errands.is_empty();
+        let changes = waiting.take_changes();
+        let leaving = waiting.leaving && waiting.errands.is_empty() && waiting.changes.is_empty();
         (leaving || !errands.is_empty() || !changes.is_empty()).then_some(Load { errands, changes, leaving })
     }
 
@@ -154,6 +171,15 @@ impl Queue {
 }
 
 impl Waiting {
+    /// As many as one pipeline can carry in its time.
+    fn take_changes(&mut self) -> Vec<(Id, Option<Record>)> {
+        if self.changes.len() <= RECORDS_AT_ONCE {
+            return std::mem::take(&mut self.changes).into_iter().collect();
+        }
+        let some: Vec<Id> = self.changes.keys().take(RECORDS_AT_ONCE).copied().collect();
+        some.into_iter().filter_map(|pid| self.changes.remove_entry(&pid)).collect()
+    }
+
     fn push(&mut self, errand: Errand, bytes: usize, patience: Duration) {
         if self.bytes + bytes <= WAITING_BYTES {
             self.bytes += bytes;
@@ -203,7 +229,8 @@ async fn beat(cluster: &Cluster, link: &mut Link) -> Result<(), LinkError> {
 
 fn new_beat(cluster: &Cluster) -> Cmd {
     let fresh_seal = format!("{}{}", Id::random(), Id::random());
-    roster::beat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal)
+    let again = cluster.beaten.load(Ordering::Relaxed);
+    roster::beat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal, again)
 }
 
 fn note_beat(cluster: &Cluster, answer: &Value) -> Result<(), LinkError> {
@@ -214,6 +241,11 @@ fn note_beat(cluster: &Cluster, answer: &Value) -> Result<(), LinkError> {
     }
     drop(seal);
     cluster.roster().update(beat.live);
+    cluster.beaten.store(true, Ordering::Relaxed);
+    if let (Some(kept), Some(inbox)) = (beat.kept, cluster.inbox.get()) {
+        tracing::warn!("this node was away from the others: some of its sessions may have been taken up there");
+        inbox.returned(kept);
+    }
     Ok(())
 }
 
@@ -224,19 +256,18 @@ enum Awaited {
     Letter(oneshot::Sender<Sent>),
     Finds(Vec<oneshot::Sender<Found>>),
     Beats(Vec<oneshot::Sender<()>>),
+    /// These records are written.
+    Kept(Vec<oneshot::Sender<()>>),
 }
 
 async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), LinkError> {
-    let Load { errands, changes, leaving } = load;
+    let Load { errands, mut changes, leaving } = load;
     let (mut pipeline, mut awaited) = (Pipeline::new(), Vec::new());
     let mut add = |command: Cmd, what| {
         pipeline.add_command(command);
         awaited.push(what);
     };
-    for (command, count) in records::keep(&cluster.keys, cluster.me, &changes) {
-        add(command, Awaited::Write(count));
-    }
-    let (mut sought, mut replies, mut beats) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut sought, mut replies, mut beats, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for errand in errands {
         match errand {
             Errand::Letter { channel, letter, reply } => {
@@ -249,12 +280,23 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
                 replies.push(reply);
             }
             Errand::Beat { reply } => beats.push(reply),
+            Errand::Keep { pid, record, reply } => {
+                changes.push((pid, record));
+                kept.push(reply);
+            }
         }
     }
-    if !sought.is_empty() {
-        let suspects = cluster.roster().suspects();
-        let sought = sought.iter().map(|(owner, pid)| (owner, *pid));
-        add(records::find(&cluster.keys, cluster.me, roster::LIVE_MS, &suspects, sought), Awaited::Finds(replies));
+    for (command, count) in records::keep(&cluster.keys, cluster.me, &changes) {
+        add(command, Awaited::Write(count));
+    }
+    let suspects = cluster.roster().suspects();
+    let mut replies = replies.into_iter();
+    for some in sought.chunks(records::MOST_SOUGHT) {
+        let find = records::find(&cluster.keys, cluster.me, &suspects, some.iter().map(|(owner, pid)| (owner, *pid)));
+        add(find, Awaited::Finds(replies.by_ref().take(some.len()).collect()));
+    }
+    if !kept.is_empty() {
+        add(redis::cmd("PING"), Awaited::Kept(kept));
     }
     if !beats.is_empty() {
         add(new_beat(cluster), Awaited::Beats(beats));
@@ -298,6 +340,11 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkErr
                 let _ = reply.send(found);
             }
         }
+        (Awaited::Kept(replies), _) => {
+            for reply in replies {
+                let _ = reply.send(());
+            }
+        }
         (Awaited::Beats(replies), answer) => {
             note_beat(cluster, &answer)?;
             for reply in replies {
@@ -310,10 +357,10 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkErr
 }
 
 /// Listens for letters to this node, until dropped.
-pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: Arc<dyn Inbox>) {
+pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: &Arc<dyn Inbox>) {
     let mut backoff = Backoff::default();
     loop {
-        let Err(error) = subscribed(cluster, &inbox, &mut backoff).await;
+        let Err(error) = subscribed(cluster, inbox, &mut backoff).await;
         // Answers that are on their way will not be heard.
         cluster.calls().clear();
         backoff.report("listening to other nodes", &cluster.connector, &error);
@@ -340,33 +387,30 @@ async fn subscribed(
     let mut link = Link::subscriber(&cluster.connector, cluster.timeout, on_push).await?;
     link.subscribe(&cluster.keys.channel_of(cluster.me)).await?;
     backoff.reset();
-    // Numbers of the letters read last: one that is played again is not read again.
-    let mut read = HashMap::new();
     loop {
         let checked_again = Instant::now() + CHECK_EVERY;
         while let Ok(letter) = tokio::time::timeout_at(checked_again, unread.recv()).await {
             let letter = letter.ok_or_else(|| LinkError::Lost("the subscription ended".into()))?;
-            open(cluster, inbox, &letter, &mut read);
+            open(cluster, inbox, &letter);
         }
         link.check().await?;
-        read.retain(|node, _| cluster.is_peer(*node));
     }
 }
 
-fn open(cluster: &Cluster, inbox: &Arc<dyn Inbox>, sealed: &[u8], read: &mut HashMap<NodeId, u64>) {
+fn open(cluster: &Cluster, inbox: &Arc<dyn Inbox>, sealed: &[u8]) {
     let Some(seal) = lock(&cluster.seal).clone() else { return };
     let letter = match seal.read(sealed, cluster.me) {
         Ok(letter) => letter,
         Err(problem) => {
             cluster.metrics.dropped(DropReason::Malformed, 1);
-            return tracing::warn!(%problem, "a letter on this node's channel is not read");
+            return tracing::debug!(%problem, "a letter on this node's channel is not read");
         }
     };
-    let last = read.entry(letter.from).or_insert(0);
-    if letter.number <= *last {
+    let before = lock(&cluster.read).insert(letter.from, letter.number);
+    if let Some(before) = before.filter(|before| letter.number <= *before) {
+        lock(&cluster.read).insert(letter.from, before);
         return tracing::warn!(from = %letter.from, "a letter came a second time and is not read again");
     }
-    *last = letter.number;
     match letter.body {
         Body::Ask(call, question) => inbox.asked(letter.from, call, question),
         Body::Tell(notice) => inbox.told(letter.from, notice),

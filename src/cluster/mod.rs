@@ -18,10 +18,10 @@ use crate::metrics::Metrics;
 use courier::{Errand, Queue, Sent};
 use letter::{Body, Letter, Seal};
 use roster::Roster;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -35,6 +35,10 @@ pub trait Inbox: Send + Sync + 'static {
 
     /// A notice.
     fn told(&self, from: NodeId, notice: Notice);
+
+    /// This node counted as gone for a while. Of the records it had written these are still there; sessions of the
+    /// others may have been taken up elsewhere.
+    fn returned(&self, kept: HashSet<Id>);
 }
 
 /// Why a node did not answer.
@@ -73,6 +77,12 @@ pub struct Cluster {
     /// Calls of this node that wait for an answer.
     calls: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     numbers: AtomicU64,
+    inbox: OnceLock<Arc<dyn Inbox>>,
+    /// The number of each node's letter that was read last: one that is played again is not read again. Only nodes write
+    /// into it, so it is as small as they are few.
+    read: Mutex<HashMap<NodeId, u64>>,
+    /// Whether it has beaten before.
+    beaten: AtomicBool,
 }
 
 /// Keys and channels. The keys are in the slot of the log's stream, so that a script may use them together.
@@ -126,11 +136,16 @@ impl Cluster {
             calls: Mutex::default(),
             // Other nodes take no number twice, and this process may be younger than its name.
             numbers: AtomicU64::new(1),
+            inbox: OnceLock::new(),
+            read: Mutex::default(),
+            beaten: AtomicBool::new(false),
         }))
     }
 
     /// Beats, reads and writes until dropped; reconnects by itself.
     pub async fn run(self: Arc<Self>, inbox: Arc<dyn Inbox>) {
+        // It runs once.
+        let inbox = self.inbox.get_or_init(|| inbox);
         tokio::join!(courier::listen(&self, inbox), courier::carry(&self));
     }
 
@@ -170,6 +185,18 @@ impl Cluster {
         self.queue.keep(changes);
     }
 
+    /// Writes a record and completes when it is written; `false` where Redis does not take it within `patience`.
+    pub async fn keep_now(&self, pid: Id, record: Option<Record>, patience: Duration) -> bool {
+        let kept = self.queue.keep_now(pid, record, patience);
+        tokio::time::timeout(patience, kept).await.is_ok_and(|kept| kept.is_ok())
+    }
+
+    /// Whether a node that a client's id names is there: what the client sends is not sent on for nothing.
+    pub async fn is_there(&self, node: NodeId) -> bool {
+        // It may be so young that no beat of ours has seen it.
+        self.is_peer(node) || self.write(node, Body::Tell(Notice::Hangup(0))).await == Sent::Heard
+    }
+
     /// Where the session with this pid is. `None` where Redis does not answer.
     pub async fn find(&self, owner: &Owner, pid: Id) -> Option<Found> {
         let (reply, found) = oneshot::channel();
@@ -186,10 +213,13 @@ impl Cluster {
         let call = self.number();
         let (reply, answered) = oneshot::channel();
         self.calls().insert(call, reply);
-        let mut entry = Call { cluster: self, node, call, asked: false };
+        let mut entry = Call { cluster: self, node, call, asked: true };
         match self.write(node, Body::Ask(call, question)).await {
-            Sent::Heard => entry.asked = true,
-            Sent::Unheard => return Err(AskError::Gone),
+            Sent::Heard => {}
+            Sent::Unheard => {
+                entry.asked = false;
+                return Err(AskError::Gone);
+            }
             Sent::Failed => return Err(AskError::Offline),
         }
         match tokio::time::timeout(patience, answered).await {
@@ -217,7 +247,7 @@ impl Cluster {
         let Some(sent) = self.post(node, body) else { return Sent::Failed };
         let sent = tokio::time::timeout(self.timeout, sent).await;
         let sent = sent.ok().and_then(Result::ok).unwrap_or(Sent::Failed);
-        if sent == Sent::Unheard {
+        if sent == Sent::Unheard && self.is_peer(node) {
             self.suspect(node);
         }
         sent

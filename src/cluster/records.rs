@@ -49,58 +49,65 @@ pub enum Found {
     Taken(String),
 }
 
-/// KEYS nodes; ARGV own name, milliseconds after which a node counts as gone, prefix of the hashes, prefix of the
-/// channels, names that are believed gone, then owner and pid of each session that is looked for.
-const FIND: &str = "local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local nodes = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-local gone = {}
-for n = 1, #nodes, 2 do
-  gone[nodes[n]] = now - nodes[n + 1] > tonumber(ARGV[2]) or string.find(ARGV[5], nodes[n], 1, true)
-    or redis.call('PUBSUB', 'NUMSUB', ARGV[4] .. nodes[n])[2] == 0
+/// KEYS nodes; ARGV own name, prefix of the hashes, prefix of the channels, names that are believed gone, then owner and
+/// pid of each session that is looked for. One `HMGET` a node, however many are looked for. Gone is who does not listen;
+/// who only missed its beats is asked first.
+const FIND: &str = "local pids, answers, best, moves, from = {}, {}, {}, {}, {}
+for at = 6, #ARGV, 2 do pids[#pids + 1] = ARGV[at] end
+local taken = {}
+local function take(node, pid)
+  taken[node] = taken[node] or {}
+  table.insert(taken[node], pid)
 end
-local answers = {}
-for at = 6, #ARGV, 2 do
-  local owner, pid = ARGV[at], ARGV[at + 1]
-  local best, moves, node
-  for n = 1, #nodes, 2 do
-    if nodes[n] ~= ARGV[1] then
-      local record = redis.call('HGET', ARGV[3] .. nodes[n], pid)
+for _, node in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+  if node ~= ARGV[1] then
+    local records = redis.call('HMGET', ARGV[2] .. node, unpack(pids))
+    for n, record in ipairs(records) do
+      local owner = ARGV[3 + 2 * n]
       if record and string.sub(record, 1, #owner) == owner then
         local count = tonumber(string.match(record, '^%d+', #owner + 1)) or 0
-        if not best or count > moves then
-          if best then redis.call('HDEL', ARGV[3] .. node, pid) end
-          best, moves, node = record, count, nodes[n]
+        if not best[n] or count > moves[n] then
+          if best[n] then take(from[n], pids[n]) end
+          best[n], moves[n], from[n] = string.sub(record, #owner + 1), count, node
         else
-          redis.call('HDEL', ARGV[3] .. nodes[n], pid)
+          take(node, pids[n])
         end
       end
     end
   end
-  local answer = {0, ''}
-  if best then
+end
+local gone = {}
+for n = 1, #pids do
+  local node, answer = from[n], {0, ''}
+  if node then
+    if gone[node] == nil then
+      gone[node] = string.find(ARGV[4], node, 1, true) ~= nil
+        or redis.call('PUBSUB', 'NUMSUB', ARGV[3] .. node)[2] == 0
+    end
+    answer = {1, node}
     if gone[node] then
-      redis.call('HDEL', ARGV[3] .. node, pid)
-      answer = {2, string.sub(best, #owner + 1)}
-    else
-      answer = {1, node}
+      take(node, pids[n])
+      answer = {2, best[n]}
     end
   end
-  answers[#answers + 1] = answer
+  answers[n] = answer
 end
+for node, some in pairs(taken) do redis.call('HDEL', ARGV[2] .. node, unpack(some)) end
 return answers";
+
+/// Sessions that one script looks for: Lua takes some 8,000 values as arguments.
+pub(super) const MOST_SOUGHT: usize = 1_000;
 
 /// Looks for sessions, all in one go.
 pub(super) fn find<'a>(
     keys: &Keys,
     me: NodeId,
-    live_ms: u64,
     suspects: &[NodeId],
     sought: impl Iterator<Item = (&'a Owner, Id)>,
 ) -> Cmd {
     let mut command = redis::cmd("EVAL");
     let gone: Vec<String> = suspects.iter().map(NodeId::to_string).collect();
-    command.arg(FIND).arg(1).arg(&keys.nodes).arg(me.to_string()).arg(live_ms);
+    command.arg(FIND).arg(1).arg(&keys.nodes).arg(me.to_string());
     command.arg(&keys.sessions).arg(&keys.channels).arg(gone.join(","));
     for (owner, pid) in sought {
         command.arg(owner.as_str()).arg(pid.to_string());

@@ -1,7 +1,7 @@
 //! Who is up: every node writes the time by Redis' clock into one sorted set, once a second.
 
 use super::Keys;
-use crate::id::NodeId;
+use crate::id::{Id, NodeId};
 use redis::{Cmd, Value};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,11 +11,17 @@ pub(super) const BEAT: Duration = Duration::from_secs(1);
 /// A node that has missed three beats counts as gone.
 pub(super) const LIVE_MS: u64 = 3_500;
 
+/// Nodes that are doubted at once; there are never so many.
+const MOST_SUSPECTS: usize = 100;
+
 /// KEYS nodes, seal; ARGV own name, a fresh seal, milliseconds after which nothing is kept of a node, prefix of the
-/// hashes of sessions, milliseconds after which a node counts as gone, prefix of the channels. Up is who beat lately and
-/// listens: the connections of a process that was killed are gone at once. What is left of nodes that are long gone is removed without making Redis wait for it.
+/// hashes of sessions, milliseconds after which a node counts as gone, prefix of the channels, and 1 unless it is this node's
+/// first. Up is who beat lately and
+/// listens: the connections of a process that was killed are gone at once. Who missed its beats is
+/// told which of its records nobody has taken meanwhile. What is left of nodes that are long gone is removed without making Redis wait for it.
 const BEAT_SCRIPT: &str = "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local last = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])) do
@@ -36,7 +42,11 @@ for n = 1, #nodes, 2 do
     if listeners[2] > 0 then live[#live + 1] = nodes[n] end
   end
 end
-return {seal, live}";
+local kept = false
+if ARGV[7] == '1' and (not last or now - last > tonumber(ARGV[5])) then
+  kept = redis.call('HKEYS', ARGV[4] .. ARGV[1])
+end
+return {seal, live, kept}";
 
 /// The nodes as of the last beat.
 #[derive(Debug, Default)]
@@ -53,19 +63,21 @@ pub(super) struct Beat {
     pub seal: String,
     /// Nodes that have beaten lately.
     pub live: HashSet<NodeId>,
+    /// This node had missed its beats: the records that it still has; others may have taken the rest.
+    pub kept: Option<HashSet<Id>>,
 }
 
 impl Roster {
     /// Takes over what a beat brought.
     pub fn update(&mut self, live: HashSet<NodeId>) {
+        // Who hangs is doubted until it beats again.
+        self.suspects.retain(|node| !live.contains(node));
         self.live = live;
-        self.suspects.clear();
     }
 
-    /// Doubts a node until the next beat.
+    /// Doubts a node that has a record or is up, until it beats again.
     pub fn suspect(&mut self, node: NodeId) {
-        // Of others nobody expects anything: an id made up by a client may name any.
-        if self.live.contains(&node) {
+        if self.suspects.len() < MOST_SUSPECTS {
             self.suspects.insert(node);
         }
     }
@@ -87,11 +99,11 @@ impl Roster {
 }
 
 /// A beat. What is left of a node is kept for `keep`.
-pub(super) fn beat(keys: &Keys, me: NodeId, keep: Duration, fresh_seal: &str) -> Cmd {
+pub(super) fn beat(keys: &Keys, me: NodeId, keep: Duration, fresh_seal: &str, again: bool) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(BEAT_SCRIPT).arg(2).arg(&keys.nodes).arg(&keys.seal);
     command.arg(me.to_string()).arg(fresh_seal).arg(keep.as_millis() as u64).arg(&keys.sessions);
-    command.arg(LIVE_MS).arg(&keys.channels);
+    command.arg(LIVE_MS).arg(&keys.channels).arg(u8::from(again));
     command
 }
 
@@ -111,9 +123,13 @@ pub(super) fn read_beat(value: &Value) -> Option<Beat> {
         _ => None,
     };
     let Value::Array(answer) = value else { return None };
-    let [seal, Value::Array(live)] = &answer[..] else { return None };
+    let [seal, Value::Array(live), kept] = &answer[..] else { return None };
     let live = live.iter().map(|node| NodeId::parse(&text(node)?)).collect::<Option<_>>()?;
-    Some(Beat { seal: text(seal)?, live })
+    let kept = match kept {
+        Value::Array(pids) => Some(pids.iter().filter_map(|pid| Id::parse(&text(pid)?)).collect()),
+        _ => None,
+    };
+    Some(Beat { seal: text(seal)?, live, kept })
 }
 
 #[cfg(test)]
@@ -125,8 +141,8 @@ mod tests {
         let (here, late, gone) = (NodeId::random(), NodeId::random(), NodeId::random());
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let live = [here, late].map(|node| bulk(&node.to_string())).to_vec();
-        let beat = read_beat(&Value::Array(vec![bulk("k"), Value::Array(live)])).unwrap();
-        assert_eq!(beat, Beat { seal: "k".into(), live: HashSet::from([here, late]) });
+        let beat = read_beat(&Value::Array(vec![bulk("k"), Value::Array(live), Value::Nil])).unwrap();
+        assert_eq!(beat, Beat { seal: "k".into(), live: HashSet::from([here, late]), kept: None });
         let mut roster = Roster::default();
         roster.update(beat.live.clone());
         assert!(roster.is_live(late) && !roster.is_live(gone));

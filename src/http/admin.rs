@@ -6,7 +6,7 @@ use crate::http::Api;
 use crate::http::answer::{Reply, error, json};
 use crate::http::body;
 use crate::hub::orders::{Met, give};
-use crate::order::{Act, Selector};
+use crate::order::{Act, MOST_ROOMS, Selector};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Deserializer};
@@ -100,8 +100,9 @@ fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>,
 }
 
 fn checked(api: &Api, rooms: Vec<String>) -> Result<Vec<Room>, Refusal> {
-    if rooms.is_empty() || rooms.len() > api.node.limits.rooms_per_session {
-        let message = format!("`rooms` takes 1 to {} names", api.node.limits.rooms_per_session);
+    let most = api.node.limits.rooms_per_session.min(MOST_ROOMS);
+    if rooms.is_empty() || rooms.len() > most {
+        let message = format!("`rooms` takes 1 to {most} names");
         return Err(("bad_field", message));
     }
     for room in &rooms {

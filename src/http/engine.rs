@@ -159,6 +159,9 @@ async fn post(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id) -> PollAns
 
 /// A POST for a session of another node: its body is read here.
 async fn forward_post(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id, binary: bool) -> PollAnswer {
+    if !remote::has_owner(&shard.node, sid).await {
+        return PollAnswer::Unknown;
+    }
     if binary {
         return remote::post(shard, sid, None).await;
     }

@@ -13,13 +13,16 @@ use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
 use crate::session::parked::Parked;
 use crate::session::timers::Millis;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Changes are gathered for so long: what a node that dies has not written yet, its clients lose, and are told.
+/// Changes are gathered for so long. A session that is younger is lost with its node, and its client told; what a
+/// client's own joins and leaves change is written before they are acknowledged ([`settle`]).
 pub const GATHER: Duration = Duration::from_millis(50);
+/// How long a client waits for its record.
+const SETTLED: Duration = Duration::from_millis(500);
 /// Bytes of records that a shard writes in a second: a client that joins and leaves all the time must not keep Redis
 /// busy.
 const BYTES_PER_SECOND: f64 = 8e6;
@@ -32,6 +35,10 @@ pub struct Ledger {
     /// A record tells where the log stood when it was written; it is written again before that is too old to resume
     /// from. In order of time: all wait equally long.
     again: VecDeque<(Millis, Id)>,
+    /// When each record was written last.
+    written: HashMap<Id, Millis>,
+    /// Sessions that another node may have taken up while this one was away.
+    doubted: HashSet<Id>,
     /// Milliseconds after which a record is written again.
     refresh: Millis,
     wake: Rc<Notify>,
@@ -41,7 +48,9 @@ impl Ledger {
     /// For a recovery window of so many milliseconds.
     pub fn new(window: Millis) -> Self {
         // The window holds a quarter more than itself (`RecoveryConfig::kept`).
-        Self { changed: HashSet::new(), again: VecDeque::new(), refresh: window / 5, wake: Rc::default() }
+        let (changed, doubted) = (HashSet::new(), HashSet::new());
+        let (again, written) = (VecDeque::new(), HashMap::new());
+        Self { changed, again, written, doubted, refresh: window / 5, wake: Rc::default() }
     }
 
     /// The session with this pid is not as it was.
@@ -63,7 +72,10 @@ impl Ledger {
             && at <= now
         {
             self.again.pop_front();
-            self.changed.insert(pid);
+            // It may have been written since, for a change.
+            if self.written.get(&pid).is_some_and(|written| written + self.refresh <= now) {
+                self.changed.insert(pid);
+            }
         }
         let some: Vec<Id> = self.changed.iter().copied().take(AT_ONCE).collect();
         for pid in &some {
@@ -71,9 +83,37 @@ impl Ledger {
         }
         some
     }
+
+    /// These records are written, or removed where there is none.
+    fn wrote(&mut self, changes: &[(Id, Option<Record>)], now: Millis) {
+        for (pid, record) in changes {
+            match record {
+                Some(_) => {
+                    self.written.insert(*pid, now);
+                    self.again.push_back((now + self.refresh, *pid));
+                }
+                None => {
+                    self.written.remove(pid);
+                    self.doubted.remove(pid);
+                }
+            }
+        }
+    }
 }
 
 impl Hub {
+    /// This node was away; of its records these are still there.
+    pub fn doubt(&mut self, kept: &HashSet<Id>) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.doubted = ledger.written.keys().filter(|pid| !kept.contains(*pid)).copied().collect();
+        }
+    }
+
+    /// Whether another node may have taken this session up while this one was away.
+    pub fn doubts(&self, pid: Id) -> bool {
+        self.ledger.as_ref().is_some_and(|ledger| ledger.doubted.contains(&pid))
+    }
+
     /// Lets a session into a room; whether it was not in it.
     pub fn enter(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
         let new = self.rooms.join(key, namespace, room);
@@ -132,11 +172,9 @@ impl Hub {
     fn changes(&mut self, now: Millis) -> Vec<(Id, Option<Record>)> {
         let Some(ledger) = &mut self.ledger else { return Vec::new() };
         let pids = ledger.take(now);
-        let refresh = ledger.refresh;
         let changes: Vec<_> = pids.into_iter().map(|pid| (pid, self.record(pid))).collect();
         if let Some(ledger) = &mut self.ledger {
-            let kept = changes.iter().filter(|(_, record)| record.is_some());
-            ledger.again.extend(kept.map(|(pid, _)| (now + refresh, *pid)));
+            ledger.wrote(&changes, now);
         }
         changes
     }
@@ -181,6 +219,27 @@ pub async fn run(shard: Rc<Shard>) {
     }
 }
 
+/// Completes when the record of a session is as the session is now: before a client is told that it has joined or left,
+/// so that what it was told survives this node. Without Redis it is told all the same, a little later.
+pub async fn settle(shard: &Rc<Shard>, key: SessionKey) {
+    let Some(cluster) = shard.node.cluster.clone() else { return };
+    let now = shard.now();
+    let change = {
+        let mut hub = shard.hub.borrow_mut();
+        let Some(pid) = hub.sessions.get(key).and_then(|session| session.pid) else { return };
+        let changes = [(pid, hub.record(pid))];
+        let Some(ledger) = &mut hub.ledger else { return };
+        ledger.changed.remove(&pid);
+        ledger.wrote(&changes, now);
+        changes
+    };
+    let [(pid, record)] = change;
+    if !cluster.keep_now(pid, record, SETTLED).await {
+        // It is written as soon as Redis takes it.
+        shard.hub.borrow_mut().note_record(pid);
+    }
+}
+
 /// Writes everything now; a node that stops does.
 pub fn write_all(shard: &Rc<Shard>) {
     while write_some(shard).is_some() {}
@@ -207,9 +266,13 @@ mod tests {
         ledger.note(pid);
         assert_eq!(ledger.take(0), [pid]);
         assert!(ledger.take(0).is_empty());
-        ledger.again.push_back((20, pid));
+        let record = || Record { owner: Owner::new("/", None), moves: 0, text: String::new() };
+        ledger.wrote(&[(pid, Some(record()))], 0);
+        ledger.wrote(&[(pid, Some(record()))], 5);
         assert_eq!(ledger.next(), Some(20));
-        assert!(ledger.take(19).is_empty());
-        assert_eq!(ledger.take(20), [pid]);
+        assert!(ledger.take(20).is_empty(), "it was written since");
+        assert_eq!(ledger.take(25), [pid]);
+        ledger.wrote(&[(pid, None)], 30);
+        assert!(ledger.take(1_000).is_empty() && ledger.written.is_empty());
     }
 }

@@ -75,7 +75,7 @@ impl Orders {
 /// Gives an order and waits until all nodes have carried it out, or for as long as may be asked of the caller.
 ///
 /// # Errors
-/// When the log does not take it; then nobody carries it out.
+/// When the log does not take it, or its answer is lost; an order that is given twice does no harm.
 pub async fn give(node: &Arc<Node>, selector: Selector, namespace: Option<u16>, act: Act) -> Result<Met, AppendError> {
     let id = Id::random();
     let namespace = namespace.map(|index| node.namespaces[usize::from(index)].clone());

@@ -83,6 +83,7 @@ pub fn take_up(
     }
     replay(&rooms, here.position)?;
     parked.rooms = rooms;
+    parked.at = here.position;
     Ok(missed)
 }
 

@@ -13,7 +13,7 @@ use crate::session::parked::Parked;
 use crate::session::polling::PollAnswer;
 use crate::transport::{polling, upgrade};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -57,6 +57,14 @@ pub fn tell(shard: &Shard, sid: Id, notice: Notice) {
 pub async fn question(shard: &Shard, sid: Id, question: Question, patience: Duration) -> Result<Answer, AskError> {
     let cluster = shard.node.cluster.as_ref().ok_or(AskError::Offline)?;
     cluster.ask(sid.node(), question, patience).await
+}
+
+/// Whether the node that a sid names is there: what a client sends is not read, nor sent on, for nothing.
+pub async fn has_owner(node: &Node, sid: Id) -> bool {
+    match &node.cluster {
+        Some(cluster) => cluster.is_there(sid.node()).await,
+        None => false,
+    }
 }
 
 async fn ask(shard: &Shard, sid: Id, asked: Question, patience: Duration) -> PollAnswer {
@@ -117,24 +125,44 @@ impl Inbox for Answering {
         // An id that names no shard is nobody's, and any shard can say so.
         let Some(shard) = shards.get(usize::from(id.shard())).or(shards.first()) else { return };
         let gets = self.gets.clone();
+        // Here and now: a hang-up may be the next letter.
+        let gone = match &question {
+            Question::Get(_) => {
+                let (hung_up, gone) = oneshot::channel();
+                lock(&gets).insert((from, call), hung_up);
+                Some(gone)
+            }
+            _ => None,
+        };
         shard.run(move |shard| {
             let shard = shard.clone();
             tokio::task::spawn_local(async move {
                 match question {
                     Question::Take(pid, owner) => hand_over(&shard, from, call, pid, Owner::from_text(owner)).await,
-                    Question::Get(sid) => answer_get(&shard, &gets, from, call, sid).await,
+                    Question::Get(sid) => answer_get(&shard, &gets, gone, from, call, sid).await,
                     Question::Post(sid, body) => {
                         let answer = take_post(&shard, sid, body).await;
                         reply(&shard, from, call, answer).await;
                     }
                     Question::Probe(sid) => {
-                        let free = upgrade::begin(&shard, sid).is_some();
-                        reply(&shard, from, call, if free { Answer::Accepted } else { Answer::Unknown }).await;
+                        let key = upgrade::begin(&shard, sid);
+                        reply(&shard, from, call, key.map_or(Answer::Unknown, |_| Answer::Accepted)).await;
+                        if let Some(key) = key {
+                            upgrade::limit(&shard, key).await;
+                        }
                     }
                     Question::Release(sid) => release(&shard, from, call, sid).await,
                 }
             });
         });
+    }
+
+    fn returned(&self, kept: HashSet<Id>) {
+        let kept = Arc::new(kept);
+        for shard in self.node.shards() {
+            let kept = kept.clone();
+            shard.run(move |shard| shard.hub.borrow_mut().doubt(&kept));
+        }
     }
 
     fn told(&self, from: NodeId, notice: Notice) {
@@ -156,7 +184,7 @@ async fn reply(shard: &Shard, to: NodeId, call: u64, answer: Answer) -> bool {
 
 /// Gives a session away; it stays where nobody hears the answer.
 async fn hand_over(shard: &Rc<Shard>, to: NodeId, call: u64, pid: Id, owner: Owner) {
-    let taken = resume::take(shard, pid, &owner).await;
+    let taken = resume::take(shard, pid, &owner).await.map(|taken| taken.parked);
     let heard = reply(shard, to, call, Answer::Taken(taken.as_ref().map(|parked| parked.to_record()))).await;
     if let Some(parked) = taken.filter(|_| !heard) {
         resume::park_again(shard, pid, parked);
@@ -203,13 +231,24 @@ fn moving(shard: &Shard, released: &Released) -> Moving {
     }
 }
 
-async fn answer_get(shard: &Rc<Shard>, gets: &Gets, from: NodeId, call: u64, sid: Id) {
-    let (hung_up, gone) = oneshot::channel();
-    lock(gets).insert((from, call), hung_up);
+async fn answer_get(
+    shard: &Rc<Shard>,
+    gets: &Gets,
+    gone: Option<oneshot::Receiver<()>>,
+    from: NodeId,
+    call: u64,
+    sid: Id,
+) {
+    let gone = async {
+        match gone {
+            Some(gone) => drop(gone.await),
+            None => std::future::pending().await,
+        }
+    };
     let answer = tokio::select! {
         answer = polling::get(shard, sid) => answer,
         // Dropping the GET ends the session, as where the client's own connection breaks.
-        _ = gone => return,
+        () = gone => return,
     };
     lock(gets).remove(&(from, call));
     // Where it is not heard the client's GET fails, and the client comes back for what it missed.

@@ -55,6 +55,12 @@ pub fn end_get(shard: &Shard, key: ConnectionKey) {
     });
 }
 
+/// A WebSocket on another node probes: should that node die, the session goes on polling all the same.
+pub async fn limit(shard: &Shard, key: ConnectionKey) {
+    tokio::time::sleep(UPGRADE_TIMEOUT).await;
+    give_up(shard, key);
+}
+
 /// The WebSocket did not take over: the session goes on polling.
 pub fn give_up(shard: &Shard, key: ConnectionKey) {
     with_polling(shard, key, |polling| (polling.upgrading, polling.probed) = (false, false));

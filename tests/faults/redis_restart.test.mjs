@@ -28,7 +28,7 @@ row("Redis restarted, AOF always: nobody disconnected, nothing lost", async (sta
 row("Redis restarted, AOF everysec: nothing lost, or told", async (stage) => {
   const redis = await stage.tools.redis({ durable: "everysec" });
   await stage.start(2, { redis });
-  await stage.populate(MIXED, { route: stage.sticky });
+  await stage.populate(MIXED);
   await stage.publish();
   await restart(stage, redis);
   await stage.verdict();

@@ -4,11 +4,7 @@ import { until } from "../e2e/harness/deadline.mjs";
 import { SECONDS } from "./harness/random.mjs";
 import { MIXED, row } from "./stage.mjs";
 
-row("Redis stopped, then continued: publishes 503, clients stay, nothing lost", async (stage) => {
-  const redis = await stage.tools.redis();
-  await stage.start(2, { redis });
-  await stage.populate(MIXED, { route: stage.sticky });
-  await stage.publish();
+async function stopAndContinue(stage, redis) {
   redis.signal("SIGSTOP");
   await stage.during(Math.min(10, SECONDS * 0.6));
   for (const node of stage.nodes) await until(() => node.answers("/health", 503), "/health telling the truth");
@@ -17,5 +13,23 @@ row("Redis stopped, then continued: publishes 503, clients stay, nothing lost", 
   await stage.flowing(100);
   await stage.verdict();
   await stage.assertNothingLost();
+}
+
+row("Redis stopped, then continued: publishes 503, clients stay, nothing lost", async (stage) => {
+  const redis = await stage.tools.redis();
+  await stage.start(2, { redis });
+  await stage.populate(MIXED, { route: stage.sticky });
+  await stage.publish();
+  await stopAndContinue(stage, redis);
   stage.assertNobodyLeft();
+});
+
+row("Redis stopped, then continued, polling without stickiness: who stays stays, who comes back is recovered", async (stage) => {
+  const redis = await stage.tools.redis();
+  await stage.start(2, { redis });
+  await stage.populate(MIXED);
+  await stage.publish();
+  await stopAndContinue(stage, redis);
+  // A polling request that comes to the wrong node while nodes cannot talk ends its connection, and no more.
+  stage.assertNobodyLeft(stage.clients.filter(({ name }) => !name.startsWith("polling")));
 });

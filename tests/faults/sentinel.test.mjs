@@ -9,7 +9,7 @@ async function setUp(stage) {
   const group = await startSentinels();
   stage.closeLast(group);
   await stage.start(2, { url: group.url });
-  await stage.populate(MIXED, { route: stage.sticky });
+  await stage.populate(MIXED);
   await stage.publish({ streams: [group.client(ONCE), group.client(ONCE)] });
   return group;
 }

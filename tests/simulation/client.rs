@@ -105,12 +105,11 @@ impl World {
     }
 
     fn join_some(&mut self, client: usize, id: u64) {
-        let (chosen, since_lost) = (room(self.rng.random_range(0..5)), self.chance(50));
+        let chosen = room(self.rng.random_range(0..5));
         let who = &mut self.clients[client];
         if who.session.is_none() || who.kind == Kind::Sse || who.rooms.contains_key(&chosen) && who.kind == Kind::Json {
             return;
         }
-        let _ = since_lost;
         if who.kind == Kind::Json {
             who.rooms.insert(chosen.clone(), None);
         }

@@ -27,11 +27,15 @@ pub struct Rules {
     pub park_after_begin: bool,
     /// Of a thousand letters between nodes so many are lost: then a node that lives is taken for dead.
     pub letters_lost: u32,
+    /// Of a thousand times that records could be written, so many pass.
+    pub records_late: u32,
+    /// The log is always trimmed from outside, of all that it has.
+    pub trimmed_short: bool,
     /// What was received before the CONNECT reply waits for the next one, as in the stock client.
     pub stock_buffer: bool,
 }
 
-const LINES: usize = 400;
+const LINES: usize = 120;
 
 pub struct World {
     pub rules: Rules,
@@ -40,6 +44,8 @@ pub struct World {
     pub now: u64,
     /// How far the log's clock is from ours, in its own units.
     skew: i64,
+    /// What it last showed; another master has another clock.
+    clock: u64,
     pub log: Log,
     pub nodes: Vec<Node>,
     pub wires: Wires,
@@ -75,6 +81,7 @@ impl World {
             rng,
             now: 1_000,
             skew: 0,
+            clock: 0,
             log: Log::new(true),
             nodes,
             wires: Wires::new(),
@@ -135,6 +142,7 @@ impl World {
             430..560 => self.serve_any(),
             560..760 => self.client_acts(),
             760..860 => self.flush_any(),
+            860..900 if self.chance(self.rules.records_late) => {}
             860..900 => self.write_records_any(),
             900..935 => self.notice_any(),
             935..945 => self.node_fate(),
@@ -202,7 +210,9 @@ impl World {
 
     fn clock(&mut self) -> u64 {
         let now = i64::try_from(self.now * 1_000).expect("a short time") + self.rng.random_range(0..1_000);
-        u64::try_from((now + self.skew).max(1)).expect("positive")
+        let clock = u64::try_from((now + self.skew).max(1)).expect("positive");
+        self.clock = self.clock.max(clock);
+        self.clock
     }
 
     pub fn any_up(&mut self) -> Option<usize> {
@@ -301,14 +311,16 @@ impl World {
 
     fn log_fate(&mut self) {
         let knows = self.nodes.iter().any(|node| node.up && node.linked && node.known.is_some());
+        // A loss, and a trim of what could show it before anybody looks, would be a second fault; trims go by the window.
+        let all_know = self.nodes.iter().filter(|node| node.up).all(|node| node.is_settled(&self.log));
         let lost = match self.rng.random_range(0..10) {
-            0..5 => {
+            0..5 if all_know => {
                 let read = |node: &Node| node.known.as_ref().map_or(Position::default(), |known| known.position);
                 let slowest = self.nodes.iter().filter(|node| node.up).map(read).min().unwrap_or_default();
-                let from_outside = self.chance(400);
+                let from_outside = self.chance(400) || self.rules.trimmed_short;
                 let most =
                     self.log.entries.iter().take_while(|entry| from_outside || entry.position <= slowest).count();
-                let count = self.rng.random_range(0..=most);
+                let count = if self.rules.trimmed_short { most } else { self.rng.random_range(0..=most) };
                 if self.log.entries[..count].iter().any(|entry| entry.position > slowest) {
                     self.oracle.lost(std::iter::empty());
                 }
@@ -321,9 +333,10 @@ impl World {
             }
             7..9 => {
                 let most = self.log.entries.iter().rev().take_while(|entry| !entry.read_by_dead).count();
-                let count = self.rng.random_range(0..=most.min(4));
+                let count = self.rng.random_range(0..=if all_know { most.min(4) } else { 0 });
                 self.nodes.iter_mut().for_each(|node| node.linked = false);
                 self.skew += self.rng.random_range(-40_000..40_000);
+                self.clock = 0;
                 self.log.fail_over(count)
             }
             _ if knows => {

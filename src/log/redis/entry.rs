@@ -19,7 +19,7 @@
 use crate::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::event::{Args, ArgsError, MAIN_NAMESPACE, Position, Room};
 use crate::id::Id;
-use crate::order::{Act, Order};
+use crate::order::{Act, MOST_ROOMS, Order};
 use crate::protocol::socketio_encode::check_draft;
 use redis::Cmd;
 
@@ -83,6 +83,9 @@ fn read_order(value: &[u8], limits: &DraftLimits) -> Result<Order, DraftError> {
     let order: Order =
         serde_json::from_slice(value).map_err(|error| DraftError::Json(format!("field `order`: {error}")))?;
     if let Act::Join(rooms) | Act::Leave(rooms) = &order.act {
+        if rooms.len() > MOST_ROOMS {
+            return Err(DraftError::TooManyRooms { most: MOST_ROOMS });
+        }
         rooms.iter().try_for_each(|room| check_room_name(room, limits.room_name_bytes))?;
     }
     Ok(order)

@@ -56,7 +56,7 @@ class Group {
   /** A publisher's connection, which follows the master. */
   client(options) {
     const sentinels = this.sentinels.map(({ port }) => ({ host: "127.0.0.1", port }));
-    return new Redis({ sentinels, name: NAME, sentinelRetryStrategy: () => 100, failoverDetector: true, ...options });
+    return new Redis({ sentinels, name: NAME, sentinelRetryStrategy: () => 100, ...options });
   }
 
   /** Locks the replicas out of the master: what it takes from now on it has alone. */
