@@ -430,8 +430,6 @@ fn a_public_key_is_read_at_start() {
 #[test]
 fn what_is_not_built_is_refused_and_nothing_is_ignored() {
     for (text, what) in [
-        ("[redis]\nemitter_key = 'socket.io'", "`[redis] emitter_key` is not in this version"),
-        ("[redis]\nstreams_key = 'socket.io'", "`[redis] streams_key` is not in this version"),
         ("[presence]\nlease = '15s'", "`[presence] lease` is not in this version"),
         ("[backend]\nurl = 'http://h/x'\nsecret = 'hunter2'", "`[backend] secret` is not in this version"),
         ("[[rooms]]\nmatch = 'a'\njoin = 'ask'", "`[[rooms]] join = \"ask\"` is not in this version"),

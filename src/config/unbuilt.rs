@@ -6,10 +6,7 @@ use super::mistake::Faults;
 use crate::rules::config::JoinPolicy;
 
 /// Keys, as `section` and `name`, that have no effect yet. The effective configuration leaves them out.
-pub(super) const KEYS: [(&str, &str); 9] = [
-    // Socket.IO emitters.
-    ("redis", "emitter_key"),
-    ("redis", "streams_key"),
+pub(super) const KEYS: [(&str, &str); 7] = [
     // Presence.
     ("presence", "grace"),
     ("presence", "lease"),

@@ -42,7 +42,8 @@ pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> R
         (Some(opts), _) => (opts.selector(limits)?, command.rooms),
         (None, Some(sid)) => {
             let room = command.room.map_or(Value::Null, |room| Value::Array(vec![room.into()]));
-            (Selector::Session(sid), room)
+            let sid = names("sid", &Value::Array(vec![sid.into()]), limits)?;
+            (Selector::Among { rooms: sid, except: Vec::new() }, room)
         }
         // Everybody would be a bold guess.
         (None, None) => return Err(DraftError::Field("`opts` is missing".into()).into()),

@@ -49,7 +49,7 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
             Ok(Request::Order(Directive { namespace, selector, act: Act::Leave(vec![room]) }))
         }
         "disconnect" => {
-            let selector = Selector::Session(sid(&message)?);
+            let selector = session(&message, limits)?;
             Ok(Request::Order(Directive { namespace, selector, act: Act::Disconnect }))
         }
         // `callback`: answers between servers.
@@ -63,12 +63,15 @@ fn order(
     act: fn(Room) -> Act,
     limits: &DraftLimits,
 ) -> Result<Request, EmitterError> {
-    let selector = Selector::Session(sid(message)?);
+    let selector = session(message, limits)?;
     Ok(Request::Order(Directive { namespace, selector, act: act(one_room(message, limits)?) }))
 }
 
-fn sid(message: &Message<'_>) -> Result<String, EmitterError> {
-    message.sid.clone().ok_or_else(|| DraftError::Field("`sid` is missing".into()).into())
+/// A session's own id is a room.
+fn session(message: &Message<'_>, limits: &DraftLimits) -> Result<Selector, EmitterError> {
+    let sid = message.sid.as_deref().ok_or_else(|| DraftError::Field("`sid` is missing".into()))?;
+    check_room_name(sid, limits.room_name_bytes)?;
+    Ok(Selector::Among { rooms: vec![sid.into()], except: Vec::new() })
 }
 
 fn one_room(message: &Message<'_>, limits: &DraftLimits) -> Result<Room, EmitterError> {

@@ -187,7 +187,7 @@ fn commands() {
     let end = order("socket.io-request#/", r#"{"type":4,"opts":{"rooms":[42],"except":[]},"close":true}"#);
     assert_eq!((end.selector, end.act), (among(&["42"], &[]), Act::Disconnect));
     let old = order("socket.io-request#/#", r#"{"type":2,"sid":"S","room":"r"}"#);
-    assert_eq!((old.selector, old.act), (Selector::Session("S".into()), Act::Join(vec!["r".into()])));
+    assert_eq!((old.selector, old.act), (among(&["S"], &[]), Act::Join(vec!["r".into()])));
     for foreign in
         [r#"{"uid":"emitter","type":6,"data":["hello"]}"#, r#"{"type":5,"requestId":"a","opts":{}}"#, r#"{"type":0}"#]
     {
@@ -244,7 +244,10 @@ fn python() {
     else {
         panic!()
     };
-    assert_eq!((enter.selector, enter.act), (Selector::Session("S".into()), Act::Join(vec!["r1".into()])));
+    assert_eq!(
+        (enter.selector, enter.act),
+        (Selector::Among { rooms: vec!["S".into()], except: vec![] }, Act::Join(vec!["r1".into()]))
+    );
     let Ok(Request::Order(close)) = other(r#"{"method": "close_room", "room": "r1", "namespace": "/"}"#) else {
         panic!()
     };

@@ -4,7 +4,7 @@
 mod batch;
 mod queue;
 
-pub(super) use batch::Script;
+pub(super) use batch::{Script, only_if};
 pub(super) use queue::Queue;
 
 use super::connection::{Backoff, Link, LinkError, displaced};
@@ -53,15 +53,22 @@ pub(super) async fn probe(log: &RedisLog, id: Id) -> Result<(), AppendError> {
 
 /// Queues an order and waits for its answer.
 pub(super) async fn order(log: &RedisLog, order: &Order) -> Result<(), AppendError> {
-    let mut command = redis::cmd("XADD");
-    command.arg(&log.keys.events);
-    trim(log, &mut command);
-    command.arg("order").arg(serde_json::to_string(order).expect("names and lists are always JSON"));
+    let command = order_from(log, order, redis::cmd);
     let answer = submit(log, vec![command], COMMAND_OVERHEAD + order.size()).await.pop();
     answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
 }
 
-async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize) -> Vec<Appended> {
+/// The command of an order; `start` puts its name behind a condition, or not.
+pub(super) fn order_from(log: &RedisLog, order: &Order, start: impl Fn(&str) -> Cmd) -> Cmd {
+    let mut command = start("XADD");
+    command.arg(&log.keys.events);
+    trim(log, &mut command);
+    command.arg("order").arg(serde_json::to_string(order).expect("names and lists are always JSON"));
+    command
+}
+
+/// Queues commands that cost about so many bytes and waits for their answers.
+pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize) -> Vec<Appended> {
     let count = commands.len();
     let deadline = Instant::now() + log.timeout;
     let Some(answered) = log.queue.push(commands, bytes, deadline) else {
@@ -78,16 +85,21 @@ fn unavailable(error: &LinkError) -> AppendError {
     AppendError::Unavailable(error.to_string())
 }
 
-fn draft_bytes(draft: &Draft) -> usize {
+/// Bytes that a draft's command costs, about.
+pub(super) fn draft_bytes(draft: &Draft) -> usize {
     let rooms: usize = draft.rooms.iter().chain(&draft.except).map(|room| room.len() + 4).sum();
     draft.args.len() + draft.event.len() + rooms + COMMAND_OVERHEAD
 }
 
 fn command(log: &RedisLog, draft: &Draft, accepted_us: u64) -> Cmd {
-    let start = |name| match &draft.id {
+    command_from(log, draft, accepted_us, |name| match &draft.id {
         Some(id) => once(&log.keys.id(id), ID_LIFETIME, name),
         None => redis::cmd(name),
-    };
+    })
+}
+
+/// The command of a draft; `start` puts its name behind a condition, or not.
+pub(super) fn command_from(log: &RedisLog, draft: &Draft, accepted_us: u64, start: impl Fn(&str) -> Cmd) -> Cmd {
     if draft.volatile {
         let mut command = start("PUBLISH");
         command.arg(&log.keys.volatile).arg(volatile::encode(draft, accepted_us));
@@ -205,6 +217,8 @@ fn read_answer(log: &RedisLog, answer: Value, replicas: Option<u32>) -> Appended
         value => match text(value) {
             // The id was first used by a volatile event.
             Some("-") => Ok(Accepted::volatile()),
+            // A note beside what was appended (`held`).
+            Some("OK") => Ok(Accepted::volatile()),
             id => {
                 let position = id.and_then(Position::parse);
                 let position = position.ok_or_else(|| unavailable(&LinkError::Unexpected("XADD")))?;

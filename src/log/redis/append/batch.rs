@@ -11,6 +11,7 @@ use tokio::time::Instant;
 /// Runs commands, each written as its length and its words, and answers the time in µs and one answer each. KEYS: the
 /// stream and the keys of idempotency ids. `UNTIL time`: what follows is not done after that time and answered nil.
 /// `ONCE key lifetime command…`: not done again while the key lives, but answered as the first time.
+/// `IF key value command…`: not done unless the key has that value.
 const RUN: &str = "local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local late = false
@@ -30,6 +31,9 @@ local name = ARGV[from]
 if name == 'UNTIL' then late = now > tonumber(ARGV[to])
 elseif late then answers[#answers + 1] = false
 elseif name == 'ONCE' then answers[#answers + 1] = once(from, to)
+elseif name == 'IF' then
+if redis.pcall('GET', ARGV[from + 1]) == ARGV[from + 2] then answers[#answers + 1] = redis.pcall(unpack(ARGV, from + 3, to))
+else answers[#answers + 1] = redis.error_reply('FENCED another node holds the lease') end
 else answers[#answers + 1] = redis.pcall(unpack(ARGV, from, to)) end
 at = to + 1 end
 return answers";
@@ -79,9 +83,17 @@ pub(super) fn once(key: &str, lifetime: Duration, command: &str) -> Cmd {
     once
 }
 
+/// Has a command done only while a key has this value.
+pub(in crate::log::redis) fn only_if(key: &str, value: &str, command: &str) -> Cmd {
+    let mut only_if = redis::cmd("IF");
+    only_if.arg(key).arg(value).arg(command);
+    only_if
+}
+
+/// The key that a command needs besides the stream.
 fn id_key(command: &Cmd) -> Option<&[u8]> {
     let mut words = words(command);
-    (words.next() == Some(b"ONCE")).then(|| words.next()).flatten()
+    matches!(words.next(), Some(b"ONCE" | b"IF")).then(|| words.next()).flatten()
 }
 
 fn words(command: &Cmd) -> impl Iterator<Item = &[u8]> {
@@ -136,6 +148,7 @@ mod tests {
     #[test]
     fn the_keys_of_ids_are_told_to_a_cluster() {
         assert_eq!(id_key(&once("k", Duration::from_secs(1), "XADD")), Some(&b"k"[..]));
+        assert_eq!(id_key(&only_if("k", "v", "XADD")), Some(&b"k"[..]));
         assert_eq!(id_key(redis::cmd("XADD").arg("k")), None);
     }
 }
