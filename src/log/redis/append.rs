@@ -211,14 +211,13 @@ async fn exchange(log: &RedisLog, link: &mut Link, clock: &mut Clock, calls: &[C
 /// `XADD` answers with an id, publishing with a number; nothing is the answer to what came too late.
 fn read_answer(log: &RedisLog, answer: Value, replicas: Option<u32>) -> Appended {
     match &answer {
-        Value::Int(_) => Ok(Accepted::volatile()),
+        // `OK`: a note beside what was appended (`held`).
+        Value::Int(_) | Value::Okay => Ok(Accepted::volatile()),
         Value::ServerError(error) => Err(refusal(error)),
         Value::Nil => Err(unavailable(&LinkError::Timeout(log.timeout))),
         value => match text(value) {
             // The id was first used by a volatile event.
             Some("-") => Ok(Accepted::volatile()),
-            // A note beside what was appended (`held`).
-            Some("OK") => Ok(Accepted::volatile()),
             id => {
                 let position = id.and_then(Position::parse);
                 let position = position.ok_or_else(|| unavailable(&LinkError::Unexpected("XADD")))?;
