@@ -385,6 +385,17 @@ fn addresses_that_cannot_both_be_bound_are_refused() {
 }
 
 #[test]
+fn emitters_need_a_redis_to_publish_on() {
+    for name in ["emitter_key", "streams_key"] {
+        let mistakes = lines(file(&format!("[redis]\n{name} = 'socket.io'")));
+        let column = name.len() + 4;
+        let expected = format!("roomcast.toml:2:{column} [redis] {name}: needs `redis.url`: emitters publish on Redis");
+        assert_eq!(mistakes, [expected]);
+        assert!(file(&format!("[redis]\nurl = 'redis://h'\n{name} = 'socket.io'")).is_ok());
+    }
+}
+
+#[test]
 fn rules_are_compiled_so_that_their_mistakes_have_places() {
     let mistakes = lines(file(
         "[[rooms]]\nmatch = 'user:{'\njoin = 'auto'\n[[rooms]]\nmatch = 'a:*'\njoin = 'auto'\n\

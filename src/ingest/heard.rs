@@ -102,11 +102,11 @@ impl Heard {
     pub fn hear(&mut self, content: Content, now_ms: u64) -> bool {
         let digest = content.digest();
         self.forget_ahead(now_ms);
-        if !content.is_volatile() {
-            if let Some(copies) = self.ahead.get_mut(&digest).filter(|copies| **copies > 0) {
-                *copies -= 1;
-                return true;
-            }
+        if !content.is_volatile()
+            && let Some(copies) = self.ahead.get_mut(&digest).filter(|copies| **copies > 0)
+        {
+            *copies -= 1;
+            return true;
         }
         let bytes = content.bytes();
         if self.bytes + bytes > MOST_BYTES {

@@ -116,7 +116,7 @@ impl<'a> Reader<'a> {
                 let value = f64::from_be_bytes(self.fixed()?);
                 self.float(value)
             }
-            0xcc..=0xcf | 0xd0..=0xd3 => {
+            0xcc..=0xd3 => {
                 let value = self.integer(marker)?;
                 self.write(format_args!("{value}"))
             }
@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
         let length = match marker {
             0x00..=0x7f => return self.write(format_args!("\"{marker}\"")),
             0xe0..=0xff => return self.write(format_args!("\"{}\"", marker.cast_signed())),
-            0xcc..=0xcf | 0xd0..=0xd3 => {
+            0xcc..=0xd3 => {
                 let value = self.integer(marker)?;
                 return self.write(format_args!("\"{value}\""));
             }

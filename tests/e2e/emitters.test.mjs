@@ -1,6 +1,7 @@
 // What Socket.IO's own emitters and adapters publish on Redis reaches our clients, by the real packages.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import fs from "node:fs";
 import path from "node:path";
 import { Emitter } from "@socket.io/redis-emitter";
 import Redis from "ioredis";
@@ -167,6 +168,49 @@ suite("Socket.IO emitters", () => {
     await until(async () => ![lease, ""].includes(await store.cli("GET", LEASE)), "the lease elsewhere", 2000);
     emitter.emit("after");
     await third.event("after");
+  });
+
+  scenario("subscriptions that break, the copying node's among them: what any node heard arrives once", async (s) => {
+    const [store, a, b] = await nodes(s, 2);
+    const emitter = await emitterOn(s, store);
+    const clients = await Promise.all([a, b].map((node) => s.io(node, { token, ...WEBSOCKET }).connected()));
+    emitter.emit("n", 0);
+    for (const client of clients) await client.event("n");
+    const subscriptions = (await store.cli("CLIENT", "LIST", "TYPE", "pubsub")).split("\n").filter((line) => line.includes(" psub=3 "));
+    let sent = 0;
+    for (const subscription of subscriptions) {
+      await store.cli("CLIENT", "KILL", "ID", /^id=(\d+) /.exec(subscription)[1]);
+      for (let burst = 0; burst < 50; burst += 1) emitter.emit("n", (sent += 1));
+      await emitter.redisClient.ping();
+      // The other one breaks only when this one is back and what it missed has come.
+      await listening(store, 2);
+      for (const client of clients) await until(() => client.argsOf("n").length === sent + 1, () => `${sent + 1} events; ${client.argsOf("n").length}`);
+    }
+    emitter.emit("end");
+    for (const client of clients) await client.event("end");
+    for (const client of clients) {
+      assert.deepEqual(client.argsOf("n").flat(), Array.from({ length: sent + 1 }, (_, at) => at));
+    }
+  });
+
+  scenario("with the least rights of docs/redis.md", async (s) => {
+    const lines = fs.readFileSync(new URL("../../docs/redis.md", import.meta.url), "utf8").split("\n").filter((line) => line.startsWith("ACL SETUSER"));
+    const store = await s.redis();
+    for (const line of lines) await store.cli(...line.replace("PASSWORD", "secret").split(" "));
+    const as = (user) => store.url.replace("redis://", `redis://${user}:secret@`);
+    const node = await s.node({ redis: { url: as("roomcast"), emitter_key: "socket.io", streams_key: "socket.io" } });
+    await listening(store, 1);
+    await until(async () => (await store.cli("EXISTS", `${LEASE}:socket.io`)) === "1", "a position");
+    const emitter = await emitterOn(s, { url: as("emitter") });
+    const client = await s.io(node, { token, ...WEBSOCKET }).connected();
+    emitter.in("user:7").socketsJoin("vip");
+    emitter.to("vip").emit("heard");
+    await client.event("heard");
+    await store.cli("--user", "emitter", "--pass", "secret", "--no-auth-warning", "XADD", "socket.io", "*", "uid", "emitter", "nsp", "/", "type", "3", "data", '{"packet":{"type":2,"data":["read"]},"opts":{"rooms":["vip"]}}');
+    await client.event("read");
+    await node.stop();
+    assert.equal(await store.cli("EXISTS", LEASE), "0", "the lease is given back");
+    assert.doesNotMatch(await store.cli("ACL", "LOG"), /^(roomcast|emitter)$/m);
   });
 
   scenario("a Node server with the Redis adapter broadcasts to our clients, and its own requests stay as fast as without us", async (s) => {
