@@ -129,7 +129,8 @@ fn redis_stays_in_its_rooms() {
         }
         for (number, line) in strip(&file.text, Keep::CodeAndStrings).lines().enumerate() {
             // Its module has to be declared by its parent.
-            let declared = file.path == "src/log/mod.rs" && line == "pub mod redis;";
+            let parent = ["src/log/mod.rs", "src/ingest/mod.rs"].contains(&&*file.path);
+            let declared = parent && line == "pub mod redis;";
             if line.to_lowercase().contains("redis") && !declared {
                 writeln!(wrong, "{}:{}: {}", file.path, number + 1, line.trim()).unwrap();
             }

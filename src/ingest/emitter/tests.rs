@@ -2,6 +2,9 @@
 
 use super::*;
 use crate::ingest::streams;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use proptest::prelude::*;
 use serde_json::json;
 
 const LIMITS: DraftLimits = DraftLimits { max_event: 10_000, room_name_bytes: 200, rooms: 10 };
@@ -294,5 +297,40 @@ fn streams_entries() {
     assert_eq!(streams::decode(&[], &LIMITS).unwrap_err().code(), "bad_field");
 }
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+proptest! {
+    /// Whatever is published: an error, or a draft that is good. (`Args::trusted` checks its JSON in tests.)
+    #[test]
+    fn any_bytes(
+        base in 0usize..4,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..8),
+        cut in any::<prop::sample::Index>(),
+        channel in 0usize..3,
+    ) {
+        let packet = json!({"type": 2, "data": ["hi", {"a": [null, true, "x", 7]}], "nsp": "/"});
+        let opts = json!({"rooms": ["r", 42], "except": ["x"], "flags": {"volatile": true}});
+        let broadcast = json!(["u", packet, opts]);
+        let python = json!({"method": "emit", "event": "e", "data": [[{"_placeholder": true, "num": 0}], "AQ=="], "binary": true, "room": "r"});
+        let command = json!({"type": 2, "opts": opts, "rooms": ["y"]});
+        let mut message = match base {
+            0 => packed(&broadcast),
+            1 => broadcast.to_string().into_bytes(),
+            2 => python.to_string().into_bytes(),
+            _ => command.to_string().into_bytes(),
+        };
+        for (at, byte) in changes {
+            let at = at.index(message.len());
+            message[at] = byte;
+        }
+        if channel > 0 {
+            message.truncate(cut.index(message.len()) + 1);
+        }
+        for channel in ["socket.io#/#", "socket.io", "socket.io-request#/#"] {
+            if let Ok(Request::Event(draft)) = read(channel, &message) {
+                prop_assert_eq!(draft.check(&LIMITS), Ok(()));
+                prop_assert!(Args::list(draft.args.as_array()).is_ok());
+            }
+        }
+        let fields = [(b"type".to_vec(), b"3".to_vec()), (b"data".to_vec(), message)];
+        prop_assert!(!matches!(streams::decode(&fields, &LIMITS), Ok(Request::Order(_))));
+    }
+}
