@@ -15,6 +15,7 @@ use crate::hub::feed::Feed;
 use crate::hub::node::{Command, Node, Parts};
 use crate::hub::{ledger, shard};
 use crate::id::NodeId;
+use crate::ingest::redis::{Emitters, Watch};
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::RedisLog;
 use crate::log::{EventLog, Sink};
@@ -94,7 +95,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     let address = public.address();
     let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
 
-    let node = node(&config)?;
+    let (node, emitters) = node(&config)?;
     let threads = start_shards(&node, shards)?;
     let api = Arc::new(Api {
         node: node.clone(),
@@ -106,7 +107,11 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
         traffic: Traffic::default(),
     });
     let mut running = JoinSet::new();
-    let feed: Arc<dyn Sink> = Feed::new(node.clone());
+    let mut feed: Arc<dyn Sink> = Feed::new(node.clone());
+    if let Some(emitters) = &emitters {
+        feed = Watch::new(emitters.clone(), feed);
+        running.spawn(emitters.clone().run());
+    }
     running.spawn(node.log.clone().run(feed));
     running.spawn(node.auth.clone().run());
     if let Some(backend) = node.backend.clone() {
@@ -130,7 +135,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
 
     signals.wait().await;
     tracing::info!("stopping");
-    shutdown_node(&api, &config.shutdown, &stop).await;
+    shutdown_node(&api, emitters.as_deref(), &config.shutdown, &stop).await;
     // The log's tail stops last, when nobody is left to deliver to.
     running.shutdown().await;
     for shard in node.shards() {
@@ -146,10 +151,18 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
 }
 
 /// Not ready, pause, stop accepting, drain, and wait for the requests that are still being answered (DESIGN 12).
-async fn shutdown_node(api: &Arc<Api>, settings: &shutdown::ShutdownConfig, stop: &watch::Sender<bool>) {
+async fn shutdown_node(
+    api: &Arc<Api>,
+    emitters: Option<&Emitters>,
+    settings: &shutdown::ShutdownConfig,
+    stop: &watch::Sender<bool>,
+) {
     let node = &api.node;
     let drained = async {
         node.draining.store(true, std::sync::atomic::Ordering::Relaxed);
+        if let Some(emitters) = emitters {
+            emitters.leave().await;
+        }
         tokio::time::sleep(settings.pause).await;
         stop.send_replace(true);
         crate::hub::drain::drain(node, settings.drain).await;
@@ -175,7 +188,8 @@ fn bind(address: SocketAddr, door: Door, shards: usize, any_port: bool) -> Resul
     }
 }
 
-fn node(config: &Config) -> Result<Arc<Node>, AppError> {
+/// The node, and the readers of emitters where there are any.
+fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError> {
     let setup = |error: &dyn fmt::Display| AppError::Setup(error.to_string());
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|error| setup(&error))?);
     let rules = Rules::compile(&config.rooms, &config.on)
@@ -198,12 +212,17 @@ fn node(config: &Config) -> Result<Arc<Node>, AppError> {
         }
         None => None,
     };
+    let mut emitters = None;
     let log: Arc<dyn EventLog> = match config.redis.url {
-        Some(_) => RedisLog::new(&config.redis, &config.recovery, draft_limits, metrics.clone())
-            .map_err(|error| setup(&error))?,
+        Some(_) => {
+            let log = RedisLog::new(&config.redis, &config.recovery, draft_limits, metrics.clone())
+                .map_err(|error| setup(&error))?;
+            emitters = Emitters::new(&config.redis, log.clone(), id, draft_limits, metrics.clone());
+            log
+        }
         None => MemoryLog::new(MemoryLimits::default()),
     };
-    Ok(Node::new(Parts {
+    let node = Node::new(Parts {
         id,
         backend,
         cluster,
@@ -215,7 +234,8 @@ fn node(config: &Config) -> Result<Arc<Node>, AppError> {
         auth: Authenticator::new(&config.auth).map_err(|error| setup(&error))?,
         rules,
         metrics,
-    }))
+    });
+    Ok((node, emitters))
 }
 
 /// One shard for each core.

@@ -11,6 +11,11 @@ pub const RESERVED_EVENTS: [&str; 6] =
 /// At most this many binary attachments in one event; stock clients drop the connection at 11 (wire sheet B).
 pub const MAX_ATTACHMENTS: usize = 10;
 
+/// The room that everybody of a namespace is in, by being there: Socket.IO's `io.emit()`. No table holds it, so it costs
+/// idle sessions nothing; its name is empty, which no client, rule or publisher can say ([`check_room_name`]). Only events
+/// of [`Source::Emitter`] may go to it.
+pub const EVERYBODY: &str = "";
+
 /// Where an event came from; the `source` label of the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
@@ -78,6 +83,11 @@ impl Draft {
         }
     }
 
+    /// Whether it goes to the whole namespace.
+    pub fn is_for_everybody(&self) -> bool {
+        self.source == Source::Emitter && matches!(&self.rooms[..], [room] if **room == *EVERYBODY)
+    }
+
     /// Refuses what no client could take: see [`DraftError`] for each bound.
     pub fn check(&self, limits: &DraftLimits) -> Result<(), DraftError> {
         if self.rooms.is_empty() {
@@ -86,7 +96,8 @@ impl Draft {
         if self.rooms.len() > limits.rooms || self.except.len() > limits.rooms {
             return Err(DraftError::TooManyRooms { most: limits.rooms });
         }
-        for room in self.rooms.iter().chain(&self.except) {
+        let named = if self.is_for_everybody() { &[] } else { &self.rooms[..] };
+        for room in named.iter().chain(&self.except) {
             check_room_name(room, limits.room_name_bytes)?;
         }
         if !self.namespace.starts_with('/') || self.namespace.len() > limits.room_name_bytes {
@@ -241,6 +252,10 @@ mod tests {
         assert_eq!(draft("r", "e").check(&limits), Ok(()));
         let code = |draft: Draft| draft.check(&limits).unwrap_err().code();
         assert_eq!(code(draft("", "e")), "bad_room");
+        let everybody = Draft { source: Source::Emitter, ..draft(EVERYBODY, "e") };
+        assert!(everybody.check(&limits).is_ok() && everybody.is_for_everybody());
+        assert_eq!(code(Draft { rooms: vec![EVERYBODY.into(), "r".into()], ..everybody.clone() }), "bad_room");
+        assert_eq!(code(Draft { except: vec![EVERYBODY.into()], ..everybody }), "bad_room");
         assert_eq!(code(draft("r\n", "e")), "bad_room");
         assert_eq!(code(draft("123456789", "e")), "bad_room");
         assert_eq!(code(draft("r", "")), "bad_event_name");

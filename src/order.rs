@@ -36,6 +36,15 @@ pub enum Selector {
     Session(String),
     /// Everybody in a room.
     In(String),
+    /// Everybody in any of these rooms, a session's own id being a room with that one member; no rooms are the whole
+    /// namespace. As Socket.IO emitters select.
+    Among {
+        /// In any of these.
+        rooms: Vec<Room>,
+        /// And in none of these.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        except: Vec<Room>,
+    },
 }
 
 /// What is done to them.
@@ -68,8 +77,11 @@ impl Order {
             Act::Join(rooms) | Act::Leave(rooms) => rooms.iter().map(|room| room.len() + 16).sum(),
             Act::Disconnect => 0,
         };
-        let (Selector::User(name) | Selector::Session(name) | Selector::In(name)) = &self.selector;
-        200 + rooms + name.len()
+        let selector = match &self.selector {
+            Selector::User(name) | Selector::Session(name) | Selector::In(name) => name.len(),
+            Selector::Among { rooms, except } => rooms.iter().chain(except).map(|room| room.len() + 16).sum(),
+        };
+        200 + rooms + selector
     }
 
     /// Carries it out on a session that waits to be resumed: its rooms change, or `false` is answered and it is over.
@@ -79,6 +91,11 @@ impl Order {
                 Selector::User(user) => subject.user == Some(user),
                 Selector::Session(session) => *session == subject.session.to_string(),
                 Selector::In(room) => rooms.iter().any(|inside| **inside == **room),
+                Selector::Among { rooms: of, except } => {
+                    let own = subject.session.to_string();
+                    let inside = |room: &Room| **room == *own || rooms.contains(room);
+                    (of.is_empty() || of.iter().any(inside)) && !except.iter().any(inside)
+                }
             };
         match &self.act {
             _ if !met => {}
@@ -128,6 +145,14 @@ mod tests {
         assert_eq!(rooms.len(), 1);
         assert!(join(Selector::In("a".into())).apply(subject, &mut rooms));
         assert_eq!(rooms, ["a".into(), "b".into()] as [Room; 2]);
+        let among = |of: &[&str], except: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
+            let selector = Selector::Among { rooms: names(of), except: names(except) };
+            !order(selector, Act::Disconnect).apply(subject, &mut rooms.clone())
+        };
+        let own = session.to_string();
+        assert!(among(&[], &[]) && among(&["x", "b"], &["y"]) && among(&[&own], &[]));
+        assert!(!among(&["x"], &[]) && !among(&["a"], &["b"]) && !among(&[], &[&own]));
         let leave = order(Selector::Session(session.to_string()), Act::Leave(vec!["a".into()]));
         assert!(leave.apply(subject, &mut rooms));
         assert_eq!(rooms, ["b".into()] as [Room; 1]);

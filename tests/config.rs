@@ -385,6 +385,17 @@ fn addresses_that_cannot_both_be_bound_are_refused() {
 }
 
 #[test]
+fn emitters_need_a_redis_to_publish_on() {
+    for name in ["emitter_key", "streams_key"] {
+        let mistakes = lines(file(&format!("[redis]\n{name} = 'socket.io'")));
+        let column = name.len() + 4;
+        let expected = format!("roomcast.toml:2:{column} [redis] {name}: needs `redis.url`: emitters publish on Redis");
+        assert_eq!(mistakes, [expected]);
+        assert!(file(&format!("[redis]\nurl = 'redis://h'\n{name} = 'socket.io'")).is_ok());
+    }
+}
+
+#[test]
 fn rules_are_compiled_so_that_their_mistakes_have_places() {
     let mistakes = lines(file(
         "[[rooms]]\nmatch = 'user:{'\njoin = 'auto'\n[[rooms]]\nmatch = 'a:*'\njoin = 'auto'\n\
@@ -430,8 +441,6 @@ fn a_public_key_is_read_at_start() {
 #[test]
 fn what_is_not_built_is_refused_and_nothing_is_ignored() {
     for (text, what) in [
-        ("[redis]\nemitter_key = 'socket.io'", "`[redis] emitter_key` is not in this version"),
-        ("[redis]\nstreams_key = 'socket.io'", "`[redis] streams_key` is not in this version"),
         ("[presence]\nlease = '15s'", "`[presence] lease` is not in this version"),
         ("[backend]\nstream = 'roomcast:inbox'", "`[backend] stream` is not in this version"),
         ("[backend]\nurl = 'http://h/x'\nnotify = ['online']", "\"online\" is not in this version"),

@@ -211,6 +211,8 @@ fn missed(
     }
     let mut missed =
         resume::missed(shard, after, up_to, main_namespace(shard), rooms, &own).map_err(|gap| gap.code())?;
+    // What went to everybody belongs to no room: it would come again with each of them.
+    missed.retain(|event| !event.draft.is_for_everybody());
     // Who is in an excepted room, which may be another than this one, does not get it, live or later.
     let (hub, namespace) = (shard.hub.borrow(), main_namespace(shard));
     missed.retain(|event| !event.draft.except.iter().any(|except| hub.rooms.contains(session, namespace, except)));

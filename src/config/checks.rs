@@ -16,6 +16,7 @@ pub(super) fn contradictions(config: &Config, purpose: Purpose) -> Faults {
     faults.extend(key_material(config));
     faults.extend(rules_together(config));
     faults.extend(backend(config));
+    faults.extend(emitters(config));
     faults
 }
 
@@ -97,6 +98,22 @@ fn keys_and_algorithms(config: &Config, purpose: Purpose) -> Faults {
     }
     if config.is_given(pem) && config.is_given(jwks) {
         faults.extend(config.fault(jwks, "[auth] jwks_url", "give `public_key_file` or `jwks_url`, not both"));
+    }
+    faults
+}
+
+/// Emitters are heard on Redis.
+fn emitters(config: &Config) -> Faults {
+    let mut faults = Faults::new();
+    for name in ["emitter_key", "streams_key"] {
+        let slot = format!("redis.{name}");
+        if config.redis.url.is_none() && !config.is_given("redis.url") && config.is_given(&slot) {
+            faults.extend(config.fault(
+                &slot,
+                &format!("[redis] {name}"),
+                "needs `redis.url`: emitters publish on Redis",
+            ));
+        }
     }
     faults
 }

@@ -5,10 +5,7 @@ use super::Config;
 use super::mistake::Faults;
 
 /// Keys, as `section` and `name`, that have no effect yet. The effective configuration leaves them out.
-pub(super) const KEYS: [(&str, &str); 5] = [
-    // Socket.IO emitters.
-    ("redis", "emitter_key"),
-    ("redis", "streams_key"),
+pub(super) const KEYS: [(&str, &str); 3] = [
     // Presence.
     ("presence", "grace"),
     ("presence", "lease"),

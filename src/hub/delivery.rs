@@ -1,6 +1,7 @@
 //! From a batch of events to the outboxes, and from the outboxes to the sockets.
 
 use crate::close::{CloseReason, DropReason};
+use crate::draft::EVERYBODY;
 use crate::event::{Delivery, Format};
 use crate::hub::table::Hub;
 use crate::id::Id;
@@ -60,8 +61,12 @@ impl Hub {
         }
     }
 
-    /// The members of a room; a session's own id is a room with that one member, as in Socket.IO.
-    fn receivers(&self, namespace: u16, room: &str) -> Vec<SessionKey> {
+    /// The members of a room; a session's own id is a room with that one member, as in Socket.IO, and [`EVERYBODY`] the
+    /// room of all sessions of the namespace.
+    pub(super) fn receivers(&self, namespace: u16, room: &str) -> Vec<SessionKey> {
+        if room == EVERYBODY {
+            return self.sessions.iter().filter(|(_, s)| s.namespace == namespace).map(|(key, _)| key).collect();
+        }
         match self.rooms.find(namespace, room) {
             Some(room) => self.rooms.members(room).collect(),
             None => {

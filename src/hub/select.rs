@@ -1,6 +1,7 @@
 //! Orders of the backend, carried out on the sessions of a shard.
 
 use crate::close::CloseReason;
+use crate::draft::EVERYBODY;
 use crate::event::{Offset, Room};
 use crate::hub::table::Hub;
 use crate::id::Id;
@@ -9,6 +10,7 @@ use crate::order::{Act, Order, Selector};
 use crate::protocol::{json, socketio_encode};
 use crate::session::connection::SessionKey;
 use crate::session::timers::Millis;
+use std::collections::HashSet;
 
 impl Hub {
     /// Carries out an order on this shard and moves its position; how many sessions it met.
@@ -51,6 +53,17 @@ impl Hub {
                 let all = 0..u16::try_from(self.node.namespaces.len()).unwrap_or(u16::MAX);
                 let rooms = all.filter_map(|index| self.rooms.find(index, room));
                 rooms.flat_map(|room| self.rooms.members(room)).filter(fits).collect()
+            }
+            Selector::Among { rooms, except } => {
+                let Some(namespace) = namespace else { return Vec::new() };
+                let members = |rooms: &[Room]| -> HashSet<SessionKey> {
+                    rooms.iter().flat_map(|room| self.receivers(namespace, room)).collect()
+                };
+                let mut among = if rooms.is_empty() { members(&[EVERYBODY.into()]) } else { members(rooms) };
+                for key in members(except) {
+                    among.remove(&key);
+                }
+                among.into_iter().collect()
             }
         }
     }

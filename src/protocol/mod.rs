@@ -5,6 +5,7 @@
 
 pub mod engineio;
 pub mod json;
+pub mod msgpack;
 pub mod query;
 pub mod raw_json;
 pub mod socketio;

@@ -1,6 +1,7 @@
 //! What a client that comes back has missed, or why that cannot be proven (DESIGN 6, 7). Sans-IO: the shards carry it
 //! out, and `tests/simulation.rs` runs it through thousands of seeds.
 
+use crate::draft::EVERYBODY;
 use crate::event::{Event, Offset, Position, Room};
 use crate::id::Id;
 use crate::log::window::{Gap, Window};
@@ -96,7 +97,7 @@ pub struct Place<'a> {
     pub namespace: &'a str,
     /// Its rooms.
     pub rooms: &'a [Room],
-    /// Its own id: a room with that one member.
+    /// Its own id: a room with that one member. It is in [`EVERYBODY`], too.
     pub own: &'a Id,
 }
 
@@ -115,7 +116,7 @@ impl Place<'_> {
             return Err(Gap::Future);
         }
         let mut names = self.rooms.to_vec();
-        names.push(self.own.to_string().into());
+        names.extend([self.own.to_string().into(), EVERYBODY.into()]);
         window.replay(after, up_to.unwrap_or(self.here.position), self.namespace, &names)
     }
 }

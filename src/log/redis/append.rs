@@ -55,15 +55,22 @@ pub(super) async fn probe(log: &RedisLog, id: Id) -> Result<(), AppendError> {
 
 /// Queues an order and waits for its answer.
 pub(super) async fn order(log: &RedisLog, order: &Order) -> Result<(), AppendError> {
-    let mut command = redis::cmd("XADD");
-    command.arg(&log.keys.events);
-    trim(log, &mut command);
-    command.arg("order").arg(serde_json::to_string(order).expect("names and lists are always JSON"));
+    let command = order_from(log, order, redis::cmd);
     let answer = submit(log, vec![command], COMMAND_OVERHEAD + order.size()).await.pop();
     answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
 }
 
-async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize) -> Vec<Appended> {
+/// The command of an order; `start` puts its name behind a condition, or not.
+pub(super) fn order_from(log: &RedisLog, order: &Order, start: impl Fn(&str) -> Cmd) -> Cmd {
+    let mut command = start("XADD");
+    command.arg(&log.keys.events);
+    trim(log, &mut command);
+    command.arg("order").arg(serde_json::to_string(order).expect("names and lists are always JSON"));
+    command
+}
+
+/// Queues commands that cost about so many bytes and waits for their answers.
+pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize) -> Vec<Appended> {
     let count = commands.len();
     let now = Instant::now();
     let deadline = now + log.timeout;
@@ -81,16 +88,21 @@ fn unavailable(error: &LinkError) -> AppendError {
     AppendError::Unavailable(error.to_string())
 }
 
-fn draft_bytes(draft: &Draft) -> usize {
+/// Bytes that a draft's command costs, about.
+pub(super) fn draft_bytes(draft: &Draft) -> usize {
     let rooms: usize = draft.rooms.iter().chain(&draft.except).map(|room| room.len() + 4).sum();
     draft.args.len() + draft.event.len() + rooms + COMMAND_OVERHEAD
 }
 
 fn command(log: &RedisLog, draft: &Draft, accepted_us: u64) -> Cmd {
-    let start = |name| match &draft.id {
+    command_from(log, draft, accepted_us, |name| match &draft.id {
         Some(id) => log.requests.once(&log.keys, id, ID_LIFETIME, draft.volatile),
         None => redis::cmd(name),
-    };
+    })
+}
+
+/// The command of a draft; `start` puts its name behind a condition, or not.
+pub(super) fn command_from(log: &RedisLog, draft: &Draft, accepted_us: u64, start: impl Fn(&str) -> Cmd) -> Cmd {
     if draft.volatile {
         let mut command = start("PUBLISH");
         command.arg(&log.keys.volatile).arg(volatile::encode(draft, accepted_us));
@@ -171,7 +183,8 @@ async fn send(log: &RedisLog, link: &mut Link, clock: &Clock, mut calls: Vec<Cal
 /// `XADD` answers with an id, publishing with a number; nothing is the answer to what came too late.
 fn read_answer(log: &RedisLog, answer: Value, replicas: Option<u32>) -> Appended {
     match &answer {
-        Value::Int(_) => Ok(Accepted::volatile()),
+        // `OK`: a note beside what was appended (`held`).
+        Value::Int(_) | Value::Okay => Ok(Accepted::volatile()),
         Value::ServerError(error) => Err(refusal(error)),
         Value::Nil => Err(unavailable(&LinkError::Timeout(log.timeout))),
         value => match text(value) {

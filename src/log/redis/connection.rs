@@ -192,6 +192,12 @@ impl Link {
         }
     }
 
+    /// Subscribes to the channels that match a pattern. Unlike [`Link::subscribe`] it does not count as a subscriber of
+    /// any of them (`PUBSUB NUMSUB`).
+    pub async fn psubscribe(&mut self, pattern: &str) -> Result<(), LinkError> {
+        within(self.timeout, self.connection.psubscribe(pattern)).await
+    }
+
     /// Subscribes to a channel.
     pub async fn subscribe(&mut self, channel: &str) -> Result<(), LinkError> {
         within(self.timeout, self.connection.subscribe(channel)).await

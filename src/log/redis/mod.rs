@@ -8,6 +8,7 @@ pub(crate) mod connection;
 mod dead;
 mod entry;
 mod epoch;
+pub(crate) mod held;
 mod history;
 pub mod life;
 mod reply;
@@ -141,6 +142,16 @@ impl Keys {
     /// The key of an idempotency id.
     fn id(&self, id: &str) -> String {
         format!("{}:id:{id}", self.beside)
+    }
+
+    /// The lease of the node that copies what emitters publish.
+    fn copying(&self) -> String {
+        format!("{}:emitters", self.beside)
+    }
+
+    /// How far that node has read their stream.
+    fn copied_to(&self, stream: &str) -> String {
+        format!("{}:emitters:{stream}", self.beside)
     }
 
     /// The key that says which node reports a malformed entry.

@@ -23,6 +23,11 @@ const PUBLISH_ONCE: &str = "if redis.call('SET', KEYS[1], '-', 'NX', 'PX', ARGV[
 redis.call('PUBLISH', ARGV[2], ARGV[3]) end
 return 0";
 
+/// Does a command only while a key has a value: KEYS the key; ARGV the value, then the command.
+const ONLY_IF: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+return redis.error_reply('FENCED another node holds the lease') end
+return redis.call(unpack(ARGV, 2))";
+
 /// Commands before those of the calls: the three of the guard, and `MULTI`.
 const BEFORE: usize = 4;
 
@@ -36,6 +41,7 @@ struct Script {
 pub(in crate::log::redis) struct Requests {
     add_once: Script,
     publish_once: Script,
+    only_if: Script,
     /// The key that lives until a deadline; of this process alone.
     guard: String,
 }
@@ -45,7 +51,7 @@ impl Requests {
     pub fn new(keys: &Keys) -> Self {
         let script = |text| Script { text, sha: redis::Script::new(text).get_hash().to_owned() };
         let guard = format!("{}:deadline:{}", keys.beside, Id::random());
-        Self { add_once: script(ADD_ONCE), publish_once: script(PUBLISH_ONCE), guard }
+        Self { add_once: script(ADD_ONCE), publish_once: script(PUBLISH_ONCE), only_if: script(ONLY_IF), guard }
     }
 
     /// Appends, or publishes, once in the life of an idempotency id; to be completed with the rest of the command.
@@ -57,6 +63,13 @@ impl Requests {
         };
         command.arg(lifetime.as_millis() as u64);
         command
+    }
+
+    /// Does a command only while a key has this value; to be completed with the rest of the command.
+    pub fn only_if(&self, key: &str, value: &str, command: &str) -> Cmd {
+        let mut only_if = redis::cmd("EVALSHA");
+        only_if.arg(&self.only_if.sha).arg(1).arg(key).arg(value).arg(command);
+        only_if
     }
 
     /// Runs the commands unless it is later than the deadline, in ms of Redis' clock. Scripts that Redis does not have
@@ -106,7 +119,10 @@ impl Requests {
         let mut full = redis::cmd("EVAL");
         for arg in command.args_iter().skip(1) {
             if let Arg::Simple(bytes) = arg {
-                match [&self.add_once, &self.publish_once].into_iter().find(|script| script.sha.as_bytes() == bytes) {
+                match [&self.add_once, &self.publish_once, &self.only_if]
+                    .into_iter()
+                    .find(|script| script.sha.as_bytes() == bytes)
+                {
                     Some(script) => full.arg(script.text),
                     None => full.arg(bytes),
                 };
