@@ -55,15 +55,14 @@ pub(super) async fn probe(log: &RedisLog, id: Id) -> Result<(), AppendError> {
 
 /// Queues an order and waits for its answer.
 pub(super) async fn order(log: &RedisLog, order: &Order) -> Result<(), AppendError> {
-    let command = order_from(log, order, redis::cmd);
+    let command = order_from(log, order, plain);
     let answer = submit(log, vec![command], COMMAND_OVERHEAD + order.size()).await.pop();
     answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
 }
 
 /// The command of an order; `start` puts its name behind a condition, or not.
-pub(super) fn order_from(log: &RedisLog, order: &Order, start: impl Fn(&str) -> Cmd) -> Cmd {
-    let mut command = start("XADD");
-    command.arg(&log.keys.events);
+pub(super) fn order_from(log: &RedisLog, order: &Order, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
+    let mut command = start("XADD", &log.keys.events);
     trim(log, &mut command);
     command.arg("order").arg(serde_json::to_string(order).expect("names and lists are always JSON"));
     command
@@ -95,23 +94,26 @@ pub(super) fn draft_bytes(draft: &Draft) -> usize {
 }
 
 fn command(log: &RedisLog, draft: &Draft, accepted_us: u64) -> Cmd {
-    command_from(log, draft, accepted_us, |name| match &draft.id {
+    command_from(log, draft, accepted_us, |name, key| match &draft.id {
         Some(id) => log.requests.once(&log.keys, id, ID_LIFETIME, draft.volatile),
-        None => redis::cmd(name),
+        None => plain(name, key),
     })
 }
 
-/// The command of a draft; `start` puts its name behind a condition, or not.
-pub(super) fn command_from(log: &RedisLog, draft: &Draft, accepted_us: u64, start: impl Fn(&str) -> Cmd) -> Cmd {
+fn plain(name: &str, key: &str) -> Cmd {
+    let mut command = redis::cmd(name);
+    command.arg(key);
+    command
+}
+
+/// The command of a draft; `start` writes its name and its key, behind a condition or not.
+pub(super) fn command_from(log: &RedisLog, draft: &Draft, accepted_us: u64, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
     if draft.volatile {
-        let mut command = start("PUBLISH");
-        command.arg(&log.keys.volatile).arg(volatile::encode(draft, accepted_us));
+        let mut command = start("PUBLISH", &log.keys.volatile);
+        command.arg(volatile::encode(draft, accepted_us));
         return command;
     }
-    let mut command = start("XADD");
-    if draft.id.is_none() {
-        command.arg(&log.keys.events);
-    }
+    let mut command = start("XADD", &log.keys.events);
     trim(log, &mut command);
     entry::encode(draft, accepted_us, &mut command);
     command

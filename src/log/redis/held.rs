@@ -86,7 +86,11 @@ impl RedisLog {
         read_to: Option<(&str, Position)>,
     ) -> Vec<Appended> {
         let (lease, accepted_us) = (self.keys.copying(), unix_us());
-        let start = |name: &str| self.requests.only_if(&lease, &claim.0, name);
+        let start = |name: &str, key: &str| {
+            let mut command = self.requests.only_if(&lease, &claim.0, name);
+            command.arg(key);
+            command
+        };
         let mut bytes = 0;
         let mut commands: Vec<_> = entries
             .iter()
@@ -102,8 +106,8 @@ impl RedisLog {
             })
             .collect();
         if let Some((stream, position)) = read_to {
-            let mut note = start("SET");
-            note.arg(self.keys.copied_to(stream)).arg(position.to_string());
+            let mut note = start("SET", &self.keys.copied_to(stream));
+            note.arg(position.to_string());
             note.arg("PX").arg(POSITION_LIFETIME.as_millis() as u64);
             commands.push(note);
         }

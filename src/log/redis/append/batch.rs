@@ -62,6 +62,9 @@ impl Requests {
             false => command.arg(&self.add_once.sha).arg(2).arg(&keys.events).arg(keys.id(id)),
         };
         command.arg(lifetime.as_millis() as u64);
+        if volatile {
+            command.arg(&keys.volatile);
+        }
         command
     }
 
