@@ -48,6 +48,7 @@ const SANS_IO: &[&str] = &[
     "src/backend/breaker.rs",
     "src/backend/call.rs",
     "src/close.rs",
+    "src/cluster/letter.rs",
     "src/draft.rs",
     "src/event.rs",
     "src/hub/deadlines.rs",
@@ -69,6 +70,7 @@ const SANS_IO: &[&str] = &[
     "src/session/inbox.rs",
     "src/session/outbox.rs",
     "src/session/parked.rs",
+    "src/session/record.rs",
     "src/session/recovery.rs",
     "src/session/timers.rs",
 ];
