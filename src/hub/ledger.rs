@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 /// client's own joins and leaves change is written before they are acknowledged ([`settle`]).
 pub const GATHER: Duration = Duration::from_millis(50);
 /// How long a client waits for its record.
-const SETTLED: Duration = Duration::from_millis(500);
+const SETTLED: Duration = Duration::from_millis(1_500);
 /// Bytes of records that a shard writes in a second: a client that joins and leaves all the time must not keep Redis
 /// busy.
 const BYTES_PER_SECOND: f64 = 8e6;
