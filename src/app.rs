@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::client::actions;
 use crate::close::DropReason;
 use crate::cluster::Cluster;
+use crate::cluster::presence::RedisPresence;
 use crate::config::Config;
 use crate::draft::DraftLimits;
 use crate::http::origin::Origins;
@@ -13,13 +14,16 @@ use crate::http::server::{Listener, Traffic};
 use crate::http::{Api, Page};
 use crate::hub::feed::Feed;
 use crate::hub::node::{Command, Node, Parts};
+use crate::hub::presence::{self, Presence};
 use crate::hub::{ledger, shard};
 use crate::id::NodeId;
 use crate::ingest::redis::{Emitters, Watch};
 use crate::log::memory::{MemoryLimits, MemoryLog};
-use crate::log::redis::RedisLog;
+use crate::log::redis::{RedisLog, stream_kept};
 use crate::log::{EventLog, Sink};
 use crate::metrics::Metrics;
+use crate::presence::Store;
+use crate::presence::memory::MemoryStore;
 use crate::rules::Rules;
 use crate::shutdown;
 use crate::transport::remote::Answering;
@@ -118,6 +122,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
         let metrics = node.metrics.clone();
         running.spawn(async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await });
     }
+    running.spawn(presence::run(node.clone()));
     if let Some(cluster) = &node.cluster {
         running.spawn(cluster.clone().run(Answering::new(node.clone())));
     }
@@ -169,6 +174,7 @@ async fn shutdown_node(
         if let Some(cluster) = &node.cluster {
             // Clients that come back elsewhere find their sessions.
             node.on_every_shard(ledger::write_all).await;
+            node.presence.leave().await;
             cluster.leave().await;
         }
         api.traffic.wait_until_idle().await;
@@ -222,10 +228,18 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
         }
         None => MemoryLog::new(MemoryLimits::default()),
     };
+    let store: Arc<dyn Store> = match &cluster {
+        Some(cluster) => {
+            let kept = stream_kept(&config.recovery);
+            RedisPresence::new(cluster.clone(), &config.redis.prefix, &config.presence, kept)
+        }
+        None => MemoryStore::new(log.clone(), config.presence.remember, metrics.clone()),
+    };
     let node = Node::new(Parts {
         id,
         backend,
         cluster,
+        presence: Presence::new(&config.presence, store),
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
         recovery: config.recovery.clone(),

@@ -19,6 +19,7 @@ pub mod ingest;
 pub mod log;
 pub mod metrics;
 pub mod order;
+pub mod presence;
 pub mod protocol;
 pub mod rules;
 pub mod secret;

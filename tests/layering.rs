@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["client"],
     &["hub"],
     &["session", "ingest", "cluster", "backend"],
-    &["auth", "rules"],
+    &["auth", "rules", "presence"],
     // Refuses what no client could be sent (`check_draft`), so that it is above the protocols.
     &["log"],
     &["protocol"],
@@ -62,6 +62,7 @@ const SANS_IO: &[&str] = &[
     "src/log/recent_orders.rs",
     "src/log/window.rs",
     "src/order.rs",
+    "src/presence/table.rs",
     "src/protocol/",
     "src/rules/",
     "src/log/redis/life.rs",

@@ -42,17 +42,43 @@ pub struct Call<'a> {
     /// Why a session ended, of a `disconnect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
-    /// Who it is about.
+    /// Which session it is about.
     #[serde(flatten)]
-    pub about: About<'a>,
+    pub about: Option<About<'a>>,
+    /// The user who is `online` or `offline`: always a text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<&'a str>,
+    /// Where the room is that is `occupied` or `vacated`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<&'a str>,
+    /// When the last connection of an `offline` user went, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_seen: Option<String>,
     /// When it was written, RFC 3339.
     pub time: String,
 }
 
 impl<'a> Call<'a> {
-    /// A request without what only some kinds have.
+    /// A request about a session, without what only some kinds have.
     pub fn new(kind: &'static str, about: About<'a>, time: String) -> Self {
-        Self { kind, id: Id::random(), event: None, args: None, room: None, reason: None, about, time }
+        Self { about: Some(about), ..Self::notice(kind, time) }
+    }
+
+    /// A notice about no session.
+    pub fn notice(kind: &'static str, time: String) -> Self {
+        Self {
+            kind,
+            id: Id::random(),
+            event: None,
+            args: None,
+            room: None,
+            reason: None,
+            about: None,
+            user: None,
+            namespace: None,
+            last_seen: None,
+            time,
+        }
     }
 
     /// Its body.

@@ -28,8 +28,7 @@ impl Default for BackendConfig {
             stream: None,
             secret: None,
             timeout: Duration::from_secs(5),
-            // Those that come with presence are refused as yet (`config/unbuilt.rs`).
-            notify: NOTIFICATIONS[..2].iter().map(|kind| (*kind).to_owned()).collect(),
+            notify: NOTIFICATIONS.iter().map(|kind| (*kind).to_owned()).collect(),
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::backend::BackendError;
 use crate::backend::answer::EventAnswer;
-use crate::client::admit::with_caller;
 use crate::client::ask;
 use crate::client::membership::{self, JoinError};
 use crate::client::say::say;
@@ -15,6 +14,7 @@ use crate::log::AppendError;
 use crate::protocol::socketio_encode::check_draft;
 use crate::rules::{Call, Emission, Message, OnRule, TemplateError};
 use crate::session::Session;
+use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
 use std::fmt;
 use std::rc::Rc;

@@ -6,8 +6,9 @@ use crate::event::{Position, Room};
 use crate::hub::feed::unix_ms;
 use crate::hub::shard::Shard;
 use crate::id::Id;
-use crate::rules::{Caller, TemplateError, UserRef};
+use crate::rules::TemplateError;
 use crate::session::Session;
+use crate::session::caller::with_caller;
 use crate::session::changes::Changes;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use std::rc::Rc;
@@ -23,30 +24,6 @@ pub struct Newcomer {
     pub identity: Arc<Identity>,
     /// The handshake auth without the token, raw JSON.
     pub auth: Option<Box<str>>,
-}
-
-/// Runs `act` with the rules' view of a session.
-pub fn with_caller<T>(session: &Session, namespace: &str, act: impl FnOnce(&Caller<'_>) -> T) -> T {
-    with_identity(&session.identity, session.auth.as_deref(), &session.id.to_string(), namespace, act)
-}
-
-/// Runs `act` with the rules' view of a client that has no session yet.
-pub fn with_identity<T>(
-    identity: &Identity,
-    auth: Option<&str>,
-    session: &str,
-    namespace: &str,
-    act: impl FnOnce(&Caller<'_>) -> T,
-) -> T {
-    let granted = |room: &str| identity.grants.allows(room);
-    act(&Caller {
-        user: identity.user.as_ref().map(|user| UserRef { text: user.as_str(), is_number: user.is_number() }),
-        claims: &identity.claims,
-        session,
-        namespace,
-        auth: auth.unwrap_or("{}"),
-        granted: &granted,
-    })
 }
 
 impl Newcomer {
@@ -94,7 +71,7 @@ pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> Sessio
     let key = hub.admit(session);
     for room in rooms {
         // Not a change: it never was without them. Nor has the limit a say: the backend may have exceeded it.
-        hub.rooms.join(key, namespace, room);
+        hub.seat(key, namespace, room);
     }
     drop(hub);
     watch_expiry(shard, key, expires);

@@ -1,13 +1,13 @@
 //! Joining and leaving a room on a client's behalf.
 
 use crate::backend::BackendError;
-use crate::client::admit::with_caller;
 use crate::client::ask;
 use crate::draft::check_room_name;
 use crate::event::Room;
 use crate::hub::shard::Shard;
 use crate::id::Id;
-use crate::rules::Verdict;
+use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
+use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
 use std::fmt;
 
@@ -20,6 +20,8 @@ pub enum JoinError {
     Forbidden(String),
     /// `limits.rooms_per_session` is reached.
     TooMany(usize),
+    /// `joined` or `left` of the room cannot be filled for this client.
+    Template(TemplateError),
     /// The session has ended meanwhile.
     Gone,
     /// The backend refused, or did not say.
@@ -33,6 +35,7 @@ impl JoinError {
             Self::BadName(_) => "bad_room",
             Self::Forbidden(_) => "forbidden",
             Self::TooMany(_) => "too_many_rooms",
+            Self::Template(error) => error.code(),
             Self::Gone => "gone",
             Self::Backend(error) => error.code(),
         }
@@ -45,6 +48,7 @@ impl fmt::Display for JoinError {
             Self::BadName(why) => f.write_str(why),
             Self::Forbidden(room) => write!(f, "not allowed to join \"{room}\""),
             Self::TooMany(most) => write!(f, "already in {most} rooms, which is the most a session may be in"),
+            Self::Template(error) => error.fmt(f),
             Self::Gone => f.write_str("the session has ended"),
             Self::Backend(error) => error.fmt(f),
         }
@@ -77,8 +81,11 @@ fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, Jo
             return Err(JoinError::Forbidden(room.to_string()));
         }
         let verdict = with_caller(session, namespace, |caller| match shard.node.rules.room(room, caller) {
-            Verdict::Allow(..) | Verdict::Granted(_) => Ok(false),
-            Verdict::Ask(..) => Ok(true),
+            Verdict::Allow(rule, captures) => announceable(rule, &captures, caller).map(|()| false),
+            Verdict::Ask(rule, captures) => announceable(rule, &captures, caller).map(|()| true),
+            Verdict::Granted(matched) => {
+                matched.map_or(Ok(()), |(rule, captures)| announceable(rule, &captures, caller)).map(|()| false)
+            }
             Verdict::Refused(error) => Err(JoinError::BadName(error.to_string())),
             Verdict::Deny | Verdict::NoRule => Err(JoinError::Forbidden(room.to_string())),
         });
@@ -90,6 +97,16 @@ fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, Jo
     }
     let most = shard.node.limits.rooms_per_session;
     if hub.rooms.count_of(key) + new > most { Err(JoinError::TooMany(most)) } else { Ok(asked) }
+}
+
+/// Whether the others can be told: a value that `joined` or `left` misses is the caller's error.
+fn announceable(rule: &RoomRule, captures: &Captures, caller: &Caller<'_>) -> Result<(), JoinError> {
+    // Who has no user is not announced.
+    if caller.user.is_some() {
+        rule.joined(caller, captures).map_err(JoinError::Template)?;
+        rule.left(caller, captures).map_err(JoinError::Template)?;
+    }
+    Ok(())
 }
 
 /// Joins rooms that were checked, or that the backend chose.

@@ -1,6 +1,6 @@
 //! Taking up a session where its connection was lost: authorise, join, replay, go live (DESIGN 6).
 
-use crate::client::admit::{self, Newcomer, with_identity};
+use crate::client::admit::{self, Newcomer};
 use crate::client::membership;
 use crate::close::CloseReason;
 use crate::cluster::{Answer, AskError, Found, Owner, Question};
@@ -12,6 +12,7 @@ use crate::id::Id;
 use crate::log::window::Gap;
 use crate::protocol::socketio_encode as encode;
 use crate::rules::Verdict;
+use crate::session::caller::with_identity;
 use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;

@@ -49,6 +49,8 @@ pub(super) enum Errand {
     Find { owner: Owner, pid: Id, reply: oneshot::Sender<Found> },
     /// Beat now, and see who else does.
     Beat { reply: oneshot::Sender<()> },
+    /// A command of another part of the node, and what Redis answers to it or refuses it with.
+    Call { command: Cmd, reply: oneshot::Sender<Result<Value, String>> },
     /// Write this record now, and say when it is.
     Keep { pid: Id, record: Option<Record>, reply: oneshot::Sender<()> },
 }
@@ -256,6 +258,7 @@ enum Awaited {
     Letter(oneshot::Sender<Sent>),
     Finds(Vec<oneshot::Sender<Found>>),
     Beats(Vec<oneshot::Sender<()>>),
+    Call(oneshot::Sender<Result<Value, String>>),
     /// These records are written.
     Kept(Vec<oneshot::Sender<()>>),
 }
@@ -280,6 +283,7 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
                 replies.push(reply);
             }
             Errand::Beat { reply } => beats.push(reply),
+            Errand::Call { command, reply } => add(command, Awaited::Call(reply)),
             Errand::Keep { pid, record, reply } => {
                 changes.push((pid, record));
                 kept.push(reply);
@@ -320,9 +324,13 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
 
 fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkError> {
     // Whoever waits for a reply may have gone; a dropped one tells that there is none.
-    let answer = match answer.extract_error() {
-        Ok(answer) => answer,
-        Err(error) => {
+    let (answer, what) = match (answer.extract_error(), what) {
+        (answer, Awaited::Call(reply)) => {
+            let _ = reply.send(answer.map_err(|error| error.to_string()));
+            return Ok(());
+        }
+        (Ok(answer), what) => (answer, what),
+        (Err(error), what) => {
             // Out of memory, say: letters still go. Records are written again before long.
             let lost = if let Awaited::Write(records) = what { records } else { 0 };
             cluster.metrics.dropped(DropReason::Record, lost as u64);

@@ -47,6 +47,8 @@ pub enum Question {
     Probe(Id),
     /// The WebSocket takes over: hand over the connection.
     Release(Id),
+    /// Who is in this room, of this namespace?
+    Members(String, String),
 }
 
 /// The answers.
@@ -65,6 +67,8 @@ pub enum Answer {
     Unknown,
     /// The session has moved to a WebSocket.
     Moved,
+    /// So many sessions, and their users, each once.
+    Members(u64, Vec<String>),
     /// The connection, if it could be handed over.
     Released(Option<Box<Moving>>),
 }

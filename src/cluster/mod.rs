@@ -1,9 +1,9 @@
 //! What nodes know of each other, over Redis alone: who is up, letters between two of them, and records of sessions, so
 //! that a client is taken up on any node, also after its own died.
 
-pub mod config;
 mod courier;
 pub mod letter;
+pub mod presence;
 mod records;
 mod roster;
 

@@ -25,9 +25,9 @@ pub use mistake::Mistake;
 
 use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
-use crate::cluster::config::PresenceConfig;
 use crate::http::config::{CorsConfig, ListenConfig, PublishConfig};
 use crate::log::config::{RecoveryConfig, RedisConfig};
+use crate::presence::config::PresenceConfig;
 use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::shutdown::ShutdownConfig;

@@ -5,34 +5,16 @@ use super::Config;
 use super::mistake::Faults;
 
 /// Keys, as `section` and `name`, that have no effect yet. The effective configuration leaves them out.
-pub(super) const KEYS: [(&str, &str); 3] = [
-    // Presence.
-    ("presence", "grace"),
-    ("presence", "lease"),
+pub(super) const KEYS: [(&str, &str); 1] = [
     // The backend's inbox.
     ("backend", "stream"),
 ];
-
-/// What `backend.notify` may name once there is presence.
-const NOTICES: [&str; 4] = ["online", "offline", "occupied", "vacated"];
-
-/// Keys of a `[[rooms]]` table that need presence.
-const ROOM_KEYS: [&str; 3] = ["presence", "joined", "left"];
 
 /// A refusal for each key that is set and has no effect yet.
 pub(super) fn not_built_yet(config: &Config) -> Faults {
     let mut faults = Faults::new();
     for (section, name) in KEYS {
         faults.extend(refuse(config, &format!("{section}.{name}"), &format!("[{section}] {name}")));
-    }
-    for index in 0..config.rooms.len() {
-        for name in ROOM_KEYS {
-            faults.extend(refuse(config, &format!("rooms.{index}.{name}"), &format!("[[rooms]] {name}")));
-        }
-    }
-    for kind in config.backend.iter().flat_map(|backend| &backend.notify).filter(|kind| NOTICES.contains(&&***kind)) {
-        let message = format!("\"{kind}\" is not in this version; leave it out");
-        faults.extend(config.fault("backend.notify", "[backend] notify", message));
     }
     faults
 }

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod health;
 pub mod keys;
 pub mod origin;
+pub mod presence;
 pub mod publish;
 pub mod routes;
 pub mod server;

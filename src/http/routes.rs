@@ -2,7 +2,7 @@
 
 use crate::http::answer::{Reply, error, method_not_allowed, typed};
 use crate::http::upgrade::Slot;
-use crate::http::{Api, admin, engine, health, keys, publish, sse, ws};
+use crate::http::{Api, admin, engine, health, keys, presence, publish, sse, ws};
 use crate::hub::shard::Shard;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -54,6 +54,14 @@ pub async fn route(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, cal
         "/join" if control => order(api, admin::Verb::Join, request).await,
         "/leave" if control => order(api, admin::Verb::Leave, request).await,
         "/disconnect" if control => order(api, admin::Verb::Disconnect, request).await,
+        "/users" if control => keyed(api, request, |request| Box::pin(presence::users(api, request))).await,
+        path if control && (path.starts_with("/rooms/") || path.starts_with("/users/")) => {
+            match keys::check(request.headers(), &api.publish.keys) {
+                _ if !get => method_not_allowed("GET"),
+                Err(refusal) => *refusal,
+                Ok(()) => who(api, path, request.uri().query()).await,
+            }
+        }
         path => match api.pages.iter().find(|page| clients && get && page.path == path) {
             Some(page) => typed(StatusCode::OK, page.content_type, page.body.clone()),
             None => error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"),
@@ -89,6 +97,14 @@ async fn for_clients(
     };
     origin.mark(&mut response);
     response
+}
+
+/// Who is in a room, or whether a user is there.
+async fn who(api: &Api, path: &str, query: Option<&str>) -> Reply {
+    match (path.strip_prefix("/rooms/"), path.strip_prefix("/users/")) {
+        (Some(room), _) => presence::room(api, room, query).await,
+        (None, user) => presence::user(api, user.unwrap_or_default()).await,
+    }
 }
 
 async fn order(api: &Api, verb: admin::Verb, request: Request<Incoming>) -> Reply {

@@ -5,6 +5,7 @@ use crate::auth::Identity;
 use crate::cluster::{Owner, Record};
 use crate::event::Room;
 use crate::hub::heartbeat::millis;
+use crate::hub::presence::Going;
 use crate::hub::shard::Shard;
 use crate::hub::table::Hub;
 use crate::id::Id;
@@ -114,9 +115,18 @@ impl Hub {
         self.ledger.as_ref().is_some_and(|ledger| ledger.doubted.contains(&pid))
     }
 
+    /// Puts a session into a room that it is in from its start; whether it was not in it.
+    pub fn seat(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
+        let new = self.rooms.join(key, namespace, room);
+        if new {
+            self.note_entered(key, room);
+        }
+        new
+    }
+
     /// Lets a session into a room; whether it was not in it.
     pub fn enter(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
-        let new = self.rooms.join(key, namespace, room);
+        let new = self.seat(key, namespace, room);
         if new {
             self.note_change(key, room, true);
         }
@@ -127,6 +137,7 @@ impl Hub {
     pub fn exit(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
         let old = self.rooms.leave(key, namespace, room);
         if old {
+            self.note_gone(key, room, Going::Left);
             self.note_change(key, room, false);
         }
         old

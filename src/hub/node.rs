@@ -6,6 +6,7 @@ use crate::cluster::{Cluster, Notice};
 use crate::draft::DraftLimits;
 use crate::event::{Delivery, MAIN_NAMESPACE, Namespace, Offset, Placed};
 use crate::hub::orders::Orders;
+use crate::hub::presence::Presence;
 use crate::hub::probe::Probes;
 use crate::hub::shard::Shard;
 use crate::id::{Id, NodeId};
@@ -53,6 +54,8 @@ pub struct Node {
     pub backend: Option<Arc<Backend>>,
     /// The other nodes; `None` with the embedded log.
     pub cluster: Option<Arc<Cluster>>,
+    /// Who is there.
+    pub presence: Presence,
     /// Orders on their way.
     pub orders: Orders,
     /// Probes on their way.
@@ -72,6 +75,8 @@ pub struct Parts {
     pub backend: Option<Arc<Backend>>,
     /// The other nodes.
     pub cluster: Option<Arc<Cluster>>,
+    /// Who is there.
+    pub presence: Presence,
     /// `[socketio]`.
     pub socketio: SocketIoConfig,
     /// `[limits]`.
@@ -97,6 +102,7 @@ impl Node {
             id: parts.id,
             backend: parts.backend,
             cluster: parts.cluster,
+            presence: parts.presence,
             namespaces: namespaces(&parts.socketio.namespaces),
             window: RwLock::new(Window::new(parts.recovery.kept(), parts.recovery.window_bytes)),
             places: Places::new(parts.limits.connections, parts.limits.connections_per_ip),

@@ -39,7 +39,7 @@ impl Hub {
         let connection = self.connections.get_mut(key)?;
         let payload = take_all(connection, with_offset);
         let token = connection.token.take();
-        let keys = std::mem::take(&mut connection.sessions);
+        let keys = connection.sessions.clone();
         let mut sessions = Vec::with_capacity(keys.len());
         for session in keys {
             let Some(form) = self.sessions.get(session).map(|live| self.park_form(session, live)) else { continue };

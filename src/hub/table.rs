@@ -6,6 +6,7 @@ use crate::hub::deadlines::Deadlines;
 use crate::hub::heartbeat::millis;
 use crate::hub::ledger::Ledger;
 use crate::hub::node::Node;
+use crate::hub::presence::Going;
 use crate::hub::rooms::Rooms;
 use crate::id::Id;
 use crate::metrics::Protocol;
@@ -147,6 +148,7 @@ impl Hub {
     /// Adds a session to its connection.
     pub fn admit(&mut self, session: Box<Session>) -> SessionKey {
         let (id, pid, connection) = (session.id, session.pid, session.connection);
+        self.note_user(&session, true);
         let key = self.sessions.insert(session);
         self.by_id.insert(id, key);
         if let Some(pid) = pid {
@@ -197,7 +199,11 @@ impl Hub {
 
     /// Takes a session out of all tables.
     pub(super) fn take_session(&mut self, key: SessionKey) -> Option<Box<Session>> {
+        for room in self.rooms.of(key) {
+            self.note_gone(key, room, Going::Lost);
+        }
         let session = self.sessions.remove(key)?;
+        self.note_user(&session, false);
         if self.by_id.get(&session.id) == Some(&key) {
             self.by_id.remove(&session.id);
         }
@@ -223,7 +229,8 @@ impl Hub {
         }
         connection.closing = Some(reason);
         self.node.metrics.closed(reason);
-        for session in std::mem::take(&mut connection.sessions) {
+        // Each knows of those that are left: a user counts once on a connection.
+        for session in connection.sessions.clone() {
             self.dismiss(session, reason, now);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };

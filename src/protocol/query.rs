@@ -14,10 +14,19 @@ pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> 
     })
 }
 
+/// A part of a path, decoded: `+` stays as it is. `None` where it is not UTF-8.
+pub fn path_part(text: &str) -> Option<String> {
+    String::from_utf8(decode_bytes(text, b'+')).ok()
+}
+
 fn decode(text: &str) -> Cow<'_, str> {
     if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         return Cow::Borrowed(text);
     }
+    Cow::Owned(String::from_utf8_lossy(&decode_bytes(text, b' ')).into_owned())
+}
+
+fn decode_bytes(text: &str, plus: u8) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [byte, behind @ ..] = rest {
@@ -27,11 +36,11 @@ fn decode(text: &str) -> Cow<'_, str> {
                 out.push(hex(*high) << 4 | hex(*low));
                 rest = after;
             }
-            (b'+', _) => out.push(b' '),
+            (b'+', _) => out.push(plus),
             _ => out.push(*byte),
         }
     }
-    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+    out
 }
 
 fn hex(digit: u8) -> u8 {
@@ -57,6 +66,8 @@ mod tests {
         );
         assert_eq!(all("bad=%ff"), ["bad=\u{fffd}"]);
         assert_eq!(all(""), [""; 0]);
+        assert_eq!(path_part("a+b%2Fc%3a%").as_deref(), Some("a+b/c:%"));
+        assert_eq!(path_part("%ff"), None);
         assert_eq!(pairs(&"a&".repeat(100_000)).count(), MAX_PAIRS);
         assert_eq!(bounded("aé", 2), "a");
     }

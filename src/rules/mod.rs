@@ -104,14 +104,26 @@ impl Rules {
         }
     }
 
-    /// The rule for a user's presence in a room, where the user's claims are no longer at hand (a node that died):
-    /// the first rule that matches when `{claims.x}` may be anything. `None`: its users are not counted.
-    pub fn presence(&self, room: &str, user: &str) -> Option<(&RoomRule, Captures)> {
-        let matched = self.first(room, |slot| match slot.source {
-            Source::User => TokenValue::Is(Cow::Borrowed(user)),
+    /// The rule for a user's presence in a room: the first one that matches when `{claims.x}` may be anything, so that
+    /// all sessions of a user count alike, whatever their tokens say. `None`: nobody is counted there.
+    pub fn presence(&self, room: &str, user: Option<&str>) -> Option<(&RoomRule, Captures)> {
+        self.present(room, |slot| match (&slot.source, user) {
+            (Source::User, Some(user)) => TokenValue::Is(Cow::Borrowed(user)),
+            (Source::User, None) => TokenValue::Absent,
             _ => TokenValue::Any,
-        });
-        matched.ok().flatten().filter(|(rule, _)| rule.presence)
+        })
+    }
+
+    /// Whether anybody may be counted in this room.
+    pub fn has_presence(&self, room: &str) -> bool {
+        self.present(room, |_| TokenValue::Any).is_some()
+    }
+
+    fn present<'a>(&self, room: &str, value_of: impl Fn(&Slot) -> TokenValue<'a>) -> Option<(&RoomRule, Captures)> {
+        if !self.rooms.iter().any(|rule| rule.presence) {
+            return None;
+        }
+        self.first(room, value_of).ok().flatten().filter(|(rule, _)| rule.presence)
     }
 
     fn first<'a>(

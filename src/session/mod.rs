@@ -1,6 +1,7 @@
 //! What a client is on this node: a connection with an outbox and timers, and one session per joined namespace.
 
 pub mod bucket;
+pub mod caller;
 pub mod changes;
 pub mod config;
 pub mod connection;

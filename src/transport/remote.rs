@@ -3,10 +3,12 @@
 
 use crate::client::resume;
 use crate::cluster::{Answer, AskError, Inbox, Moving, MovingSession, Notice, Owner, Question};
+use crate::hub::members;
 use crate::hub::node::Node;
 use crate::hub::release::Released;
 use crate::hub::shard::Shard;
 use crate::id::{Id, NodeId};
+use crate::presence::RoomStatus;
 use crate::session::Session;
 use crate::session::connection::ConnectionKey;
 use crate::session::parked::Parked;
@@ -73,7 +75,7 @@ async fn ask(shard: &Shard, sid: Id, asked: Question, patience: Duration) -> Pol
         Ok(Answer::Accepted) => PollAnswer::Accepted,
         Ok(Answer::Overlap) => PollAnswer::Overlap,
         Ok(Answer::Moved) => PollAnswer::Moved,
-        Ok(Answer::Unknown | Answer::Taken(_) | Answer::Released(_)) => PollAnswer::Unknown,
+        Ok(Answer::Unknown | Answer::Taken(_) | Answer::Released(_) | Answer::Members(..)) => PollAnswer::Unknown,
         Err(problem) => {
             tracing::debug!(%sid, node = %sid.node(), %problem, "a polling request could not be forwarded");
             PollAnswer::Unknown
@@ -102,6 +104,19 @@ impl Answering {
 }
 
 impl Answering {
+    fn answer_members(&self, from: NodeId, call: u64, namespace: &str, room: String) {
+        let (node, index) = (self.node.clone(), self.node.namespace(namespace));
+        tokio::spawn(async move {
+            let status = match index {
+                Some(index) => members::here(&node, index, &room).await,
+                None => RoomStatus::default(),
+            };
+            if let Some(cluster) = &node.cluster {
+                cluster.answer(from, call, Answer::Members(status.connections, status.users)).await;
+            }
+        });
+    }
+
     fn on_polling(&self, sid: Id, act: fn(&Shard, ConnectionKey)) {
         if let Some(shard) = self.node.shards().get(usize::from(sid.shard())) {
             shard.run(move |shard| {
@@ -116,11 +131,14 @@ impl Answering {
 
 impl Inbox for Answering {
     fn asked(&self, from: NodeId, call: u64, question: Question) {
-        let (Question::Take(id, _)
-        | Question::Get(id)
-        | Question::Post(id, _)
-        | Question::Probe(id)
-        | Question::Release(id)) = &question;
+        let id = match &question {
+            Question::Members(namespace, room) => return self.answer_members(from, call, namespace, room.clone()),
+            Question::Take(id, _)
+            | Question::Get(id)
+            | Question::Post(id, _)
+            | Question::Probe(id)
+            | Question::Release(id) => id,
+        };
         let shards = self.node.shards();
         // An id that names no shard is nobody's, and any shard can say so.
         let Some(shard) = shards.get(usize::from(id.shard())).or(shards.first()) else { return };
@@ -152,6 +170,7 @@ impl Inbox for Answering {
                         }
                     }
                     Question::Release(sid) => release(&shard, from, call, sid).await,
+                    Question::Members(..) => {}
                 }
             });
         });

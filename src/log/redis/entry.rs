@@ -21,7 +21,7 @@ use crate::event::{Args, ArgsError, MAIN_NAMESPACE, Position, Room};
 use crate::id::Id;
 use crate::order::{Act, MOST_ROOMS, Order};
 use crate::protocol::socketio_encode::check_draft;
-use redis::Cmd;
+use redis::{Arg, Cmd};
 
 /// An entry as Redis gives it.
 #[derive(Debug)]
@@ -93,6 +93,22 @@ fn read_order(value: &[u8], limits: &DraftLimits) -> Result<Order, DraftError> {
 
 /// Appends the fields of a draft to a command.
 pub(super) fn encode(draft: &Draft, accepted_us: u64, command: &mut Cmd) {
+    encode_timeless(draft, command);
+    command.arg("t").arg(accepted_us);
+}
+
+/// The fields of a draft but for `t`, which whoever appends it adds: names and values in turn.
+pub(crate) fn entry_fields(draft: &Draft) -> Vec<String> {
+    let mut command = Cmd::new();
+    encode_timeless(draft, &mut command);
+    let text = |arg| match arg {
+        Arg::Simple(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        _ => None,
+    };
+    command.args_iter().filter_map(text).collect()
+}
+
+fn encode_timeless(draft: &Draft, command: &mut Cmd) {
     match &draft.rooms[..] {
         [room] => command.arg("room").arg(&**room),
         rooms => command.arg("rooms").arg(json_list(rooms)),
@@ -111,7 +127,6 @@ pub(super) fn encode(draft: &Draft, accepted_us: u64, command: &mut Cmd) {
     if let Some(id) = &draft.id {
         command.arg("id").arg(id);
     }
-    command.arg("t").arg(accepted_us);
     if draft.source != Source::Http {
         command.arg("src").arg(draft.source.label());
     }
@@ -252,7 +267,7 @@ mod tests {
             .args_iter()
             .skip(1)
             .map(|arg| match arg {
-                redis::Arg::Simple(bytes) => bytes.to_vec(),
+                Arg::Simple(bytes) => bytes.to_vec(),
                 _ => panic!("no cursor"),
             })
             .collect();

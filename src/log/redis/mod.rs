@@ -16,6 +16,7 @@ mod tail;
 mod volatile;
 
 pub use connection::RedisUrlError;
+pub(crate) use entry::entry_fields;
 
 use crate::draft::{Draft, DraftLimits};
 use crate::event::{Epoch, Position};
@@ -38,6 +39,11 @@ const TRIM_SLACK: Duration = Duration::from_secs(30);
 
 /// Connections whose last acknowledged entry waits to be looked for; the tail looks at least once a second.
 const MOST_UNPROVEN: usize = 16;
+
+/// How long the stream keeps its entries.
+pub fn stream_kept(recovery: &RecoveryConfig) -> Duration {
+    recovery.kept().max(LEAST_KEPT) + TRIM_SLACK
+}
 
 /// The Redis twin of the embedded log.
 pub struct RedisLog {
@@ -233,8 +239,7 @@ impl RedisLog {
     /// add, must not sweep the stream, so this node's clock has a say too.
     fn trim_before_ms(&self, now_ms: u64) -> u64 {
         let newest_ms = self.newest_ms.load(Ordering::Relaxed).min(now_ms);
-        let kept = self.recovery.kept().max(LEAST_KEPT) + TRIM_SLACK;
-        newest_ms.saturating_sub(kept.as_millis() as u64)
+        newest_ms.saturating_sub(stream_kept(&self.recovery).as_millis() as u64)
     }
 }
 

@@ -9,10 +9,16 @@ pub struct PresenceConfig {
     pub grace: Duration,
     /// A dead node's users go offline after this and `grace`.
     pub lease: Duration,
+    /// For how long it is known when a user was last seen.
+    pub remember: Duration,
 }
 
 impl Default for PresenceConfig {
     fn default() -> Self {
-        Self { grace: Duration::from_secs(5), lease: Duration::from_secs(15) }
+        Self {
+            grace: Duration::from_secs(5),
+            lease: Duration::from_secs(15),
+            remember: Duration::from_secs(30 * 24 * 60 * 60),
+        }
     }
 }

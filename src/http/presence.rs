@@ -1,0 +1,122 @@
+//! `GET /rooms/{room}`, `GET /users/{id}` and `POST /users`: who is there, over the whole cluster.
+
+use crate::auth::identity::MAX_USER_BYTES;
+use crate::draft::check_room_name;
+use crate::event::MAIN_NAMESPACE;
+use crate::http::Api;
+use crate::http::answer::{Reply, error, json};
+use crate::http::body;
+use crate::hub::members::{self, Members};
+use crate::hub::presence::rfc3339;
+use crate::presence::{StoreError, UserStatus};
+use crate::protocol::query::{self, path_part};
+use hyper::body::Incoming;
+use hyper::{Request, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// Users in one `POST /users`.
+const MOST_USERS: usize = 1_000;
+/// Bytes of its body.
+const MOST_BODY: usize = 512 << 10;
+
+/// The members of the room that the path names.
+pub async fn room(api: &Api, name: &str, query: Option<&str>) -> Reply {
+    let Some(name) = path_part(name) else { return bad_name("the room's name is not percent-encoded UTF-8") };
+    if let Err(problem) = check_room_name(&name, api.node.limits.room_name_bytes) {
+        return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string());
+    }
+    let mut pairs = query::pairs(query.unwrap_or_default());
+    let namespace = pairs.find(|(key, _)| key == "namespace").map_or(MAIN_NAMESPACE.into(), |(_, value)| value);
+    let Some(index) = api.node.namespace(&namespace) else {
+        let message = "`namespace` is not in `socketio.namespaces`";
+        return error(StatusCode::BAD_REQUEST, "bad_namespace", message);
+    };
+    let Members { status, nodes_pending } = match members::of(&api.node, index, &name).await {
+        Ok(members) => members,
+        Err(problem) => return unavailable(&problem),
+    };
+    let mut body = json!({
+        "room": name,
+        "namespace": namespace,
+        "connections": status.connections,
+        "users": status.users,
+    });
+    if nodes_pending > 0 {
+        body["nodes_pending"] = nodes_pending.into();
+    }
+    json(StatusCode::OK, &body)
+}
+
+/// The user that the path names.
+pub async fn user(api: &Api, name: &str) -> Reply {
+    let Some(name) = path_part(name).filter(|name| is_user(name)) else {
+        return bad_name("the user must be 1 to 200 bytes, percent-encoded, without control characters");
+    };
+    match api.node.presence.store.users(std::slice::from_ref(&name)).await {
+        Ok(statuses) => match statuses.first() {
+            Some(status) => json(StatusCode::OK, &user_json(&name, status)),
+            None => error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "there was no answer; try again"),
+        },
+        Err(problem) => unavailable(&problem),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    users: Vec<Value>,
+}
+
+/// Many users, in order.
+pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
+    let Ok(body) = body::read(request.into_body(), MOST_BODY).await else {
+        return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 512 KiB");
+    };
+    let fields: Fields = match serde_json::from_slice(&body) {
+        Ok(fields) => fields,
+        Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string()),
+    };
+    // A user may be written as the number that the token has.
+    let text = |user: Value| match user {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let count = fields.users.len();
+    let users: Vec<String> = fields.users.into_iter().filter_map(text).filter(|user| is_user(user)).collect();
+    if users.len() < count || count > MOST_USERS {
+        let message =
+            format!("`users` takes up to {MOST_USERS} strings or numbers of 1 to 200 bytes without control characters");
+        return error(StatusCode::BAD_REQUEST, "bad_field", &message);
+    }
+    match api.node.presence.store.users(&users).await {
+        Ok(statuses) => {
+            let answers: Vec<Value> =
+                users.iter().zip(&statuses).map(|(user, status)| user_json(user, status)).collect();
+            json(StatusCode::OK, &json!({ "users": answers }))
+        }
+        Err(problem) => unavailable(&problem),
+    }
+}
+
+fn user_json(user: &str, status: &UserStatus) -> Value {
+    json!({
+        "user": user,
+        "online": status.online,
+        "connections": status.connections,
+        "last_seen": status.seen_ms.map(rfc3339),
+    })
+}
+
+fn is_user(user: &str) -> bool {
+    !user.is_empty() && user.len() <= MAX_USER_BYTES && !user.chars().any(char::is_control)
+}
+
+fn bad_name(message: &str) -> Reply {
+    error(StatusCode::BAD_REQUEST, "bad_name", message)
+}
+
+fn unavailable(problem: &StoreError) -> Reply {
+    error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &problem.to_string())
+}

@@ -1,0 +1,302 @@
+//! What comes and goes on this node's shards, and the one task that tells the store of it, and the backend what the store
+//! makes of it.
+
+use crate::backend::Backend;
+use crate::backend::call::Call;
+use crate::close::DropReason;
+use crate::draft::{Draft, Source};
+use crate::event::{Namespace, Room};
+use crate::hub::node::Node;
+use crate::hub::table::Hub;
+use crate::presence::config::PresenceConfig;
+use crate::presence::table::{Millis, Table};
+use crate::presence::{Applied, Change, Fact, Messages, Store, StoreError, Turn, TurnKind};
+use crate::rules::{Captures, Message, RoomRule};
+use crate::session::Session;
+use crate::session::caller::with_caller;
+use crate::session::connection::SessionKey;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+use tokio::sync::Notify;
+
+/// Changes in one step of the store: some 10 µs each there.
+const AT_ONCE: usize = 200;
+/// The store hears that this node lives so often, at least four times in a lease.
+const TICK: Duration = Duration::from_secs(1);
+/// Between two attempts while the store does not answer.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What this node knows of who is there.
+pub struct Presence {
+    /// What all nodes know together.
+    pub store: Arc<dyn Store>,
+    table: Mutex<Table>,
+    started: Instant,
+    tick: Duration,
+    wake: Notify,
+    leaving: AtomicBool,
+    left: Notify,
+}
+
+impl Presence {
+    /// Nobody is there yet.
+    pub fn new(config: &PresenceConfig, store: Arc<dyn Store>) -> Self {
+        let grace = Millis::try_from(config.grace.as_millis()).unwrap_or(Millis::MAX / 4);
+        Self {
+            store,
+            table: Mutex::new(Table::new(grace)),
+            started: Instant::now(),
+            tick: (config.lease / 4).min(TICK),
+            wake: Notify::new(),
+            leaving: AtomicBool::new(false),
+            left: Notify::new(),
+        }
+    }
+
+    fn now(&self) -> Millis {
+        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX / 4)
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, fact: Fact, messages: impl FnOnce() -> Option<Messages>) {
+        if self.table().enter(fact, messages) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn exit(&self, fact: &Fact, lost: bool) {
+        if self.table().exit(fact, self.now(), lost) {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Writes what waits and says that this node stops: its users have the grace to come elsewhere.
+    pub async fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+        self.left.notified().await;
+    }
+}
+
+/// How a session goes out of its rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Going {
+    /// It left, or was made to.
+    Left,
+    /// Its connection went, and it may come back.
+    Lost,
+}
+
+impl Hub {
+    /// A user is there with one connection more, or less: one on which they are in several namespaces counts once.
+    pub(super) fn note_user(&self, session: &Session, came: bool) {
+        let Some(user) = &session.identity.user else { return };
+        let siblings = self.connections.get(session.connection).into_iter().flat_map(|c| &c.sessions);
+        let is_same = |other: &Session| {
+            other.id != session.id && other.identity.user.as_ref().is_some_and(|other| other.as_str() == user.as_str())
+        };
+        if siblings.filter_map(|key| self.sessions.get(*key)).any(|other| is_same(other)) {
+            return;
+        }
+        let fact = Fact::Online(user.as_str().into());
+        match came {
+            true => self.node.presence.enter(fact, || None),
+            false => self.node.presence.exit(&fact, true),
+        }
+    }
+
+    /// A session has come into a room.
+    pub(super) fn note_entered(&self, key: SessionKey, room: &Room) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let Some((fact, rule, captures)) = self.fact(session, room) else { return };
+        let namespace = self.namespace_of(session).clone();
+        self.node.presence.enter(fact, || self.messages(session, &namespace, room, rule, &captures));
+    }
+
+    /// A session has gone out of a room.
+    pub(super) fn note_gone(&self, key: SessionKey, room: &Room, going: Going) {
+        if let Some(session) = self.sessions.get(key)
+            && let Some((fact, ..)) = self.fact(session, room)
+        {
+            self.node.presence.exit(&fact, going == Going::Lost);
+        }
+    }
+
+    fn namespace_of(&self, session: &Session) -> &Namespace {
+        &self.node.namespaces[usize::from(session.namespace)]
+    }
+
+    /// `None` where no presence is kept of the room.
+    fn fact(&self, session: &Session, room: &Room) -> Option<(Fact, &RoomRule, Captures)> {
+        let user = session.identity.user.as_ref().map(|user| user.as_str());
+        let (rule, captures) = self.node.rules.presence(room, user)?;
+        let namespace = self.namespace_of(session).clone();
+        Some((Fact::Inside { namespace, room: room.clone(), user: user.map(Into::into) }, rule, captures))
+    }
+
+    fn messages(
+        &self,
+        session: &Session,
+        namespace: &Namespace,
+        room: &Room,
+        rule: &RoomRule,
+        captures: &Captures,
+    ) -> Option<Messages> {
+        session.identity.user.as_ref()?;
+        let id = session.id.to_string();
+        let [joined, left] =
+            with_caller(session, namespace, |caller| [rule.joined(caller, captures), rule.left(caller, captures)]).map(
+                |filled| {
+                    let message = filled.unwrap_or_else(|error| {
+                        // A join by a rule was refused for it; the backend and a token's own rooms are not asked.
+                        self.node.metrics.refused(Source::Client, error.code());
+                        tracing::warn!(%error, %room, "the others in a room are not told who joined or left");
+                        None
+                    })?;
+                    let draft = draft(message, namespace, room, &id);
+                    draft.check(&self.node.draft_limits).is_ok().then_some(draft)
+                },
+            );
+        (joined.is_some() || left.is_some()).then_some(Messages { joined, left })
+    }
+}
+
+/// For the others in the room.
+fn draft(message: Message, namespace: &Namespace, room: &Room, session: &str) -> Draft {
+    Draft {
+        namespace: namespace.clone(),
+        rooms: vec![room.clone()],
+        except: vec![session.into()],
+        event: message.event,
+        args: message.args,
+        volatile: false,
+        id: None,
+        source: Source::Client,
+    }
+}
+
+/// Writes what changes, until the node stops.
+pub async fn run(node: Arc<Node>) {
+    let presence = &node.presence;
+    let mut writer = Writer { node: &node, number: 0, again: None, told: false };
+    loop {
+        let now = presence.now();
+        let until_next = presence.table().next().map_or(Millis::MAX, |next| next.saturating_sub(now));
+        let wait = presence.tick.min(Duration::from_millis(until_next));
+        // Woken or due: both mean that there is something to write.
+        let _ = tokio::time::timeout(wait, presence.wake.notified()).await;
+        let leaving = presence.leaving.load(Ordering::Relaxed);
+        if let Err(error) = writer.write_all().await {
+            writer.complain(&error);
+            if !leaving {
+                tokio::time::sleep(PAUSE).await;
+            }
+        } else {
+            writer.told = false;
+        }
+        if leaving {
+            if let Err(error) = presence.store.leave().await {
+                tracing::debug!(%error, "the others find out by themselves that this node has gone");
+            }
+            return presence.left.notify_one();
+        }
+    }
+}
+
+/// The steps of this node.
+struct Writer<'a> {
+    node: &'a Node,
+    /// Of the last step.
+    number: u64,
+    /// A step whose answer was lost.
+    again: Option<Vec<Change>>,
+    /// Whether it was said that the store does not answer.
+    told: bool,
+}
+
+impl Writer<'_> {
+    /// Takes steps until nothing is left.
+    async fn write_all(&mut self) -> Result<(), StoreError> {
+        // The first step is taken in any case: it says that this node lives.
+        let mut is_due = true;
+        loop {
+            let presence = &self.node.presence;
+            let changes = match self.again.take() {
+                Some(changes) => changes,
+                None => {
+                    let changes = presence.table().take(presence.now(), AT_ONCE);
+                    if changes.is_empty() && !is_due {
+                        return Ok(());
+                    }
+                    self.number += 1;
+                    changes
+                }
+            };
+            match presence.store.apply(self.number, &changes).await {
+                Ok(Applied::Done { turns, events, more }) => {
+                    presence.table().confirm(&changes);
+                    self.node.metrics.accepted(Source::Client, events);
+                    turns.iter().for_each(|turn| tell(self.node, turn));
+                    is_due = more;
+                }
+                Ok(Applied::Behind) => {
+                    presence.table().put_back(changes);
+                    self.number += 1;
+                    let known = presence.store.reset(self.number).await?;
+                    tracing::warn!(
+                        lost = known.lost,
+                        facts = known.facts.len(),
+                        "presence of this node is written again"
+                    );
+                    presence.table().write_again(known, presence.now());
+                }
+                Err(error) => {
+                    self.again = Some(changes);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn complain(&mut self, error: &StoreError) {
+        if !std::mem::replace(&mut self.told, true) {
+            tracing::warn!(error = error.0, "who is present cannot be written; it is tried again until it can");
+        }
+    }
+}
+
+/// Tells the backend, where it wants to hear of it.
+fn tell(node: &Node, turn: &Turn) {
+    let kind = match turn.kind {
+        TurnKind::Online(_) => "online",
+        TurnKind::Offline(..) => "offline",
+        TurnKind::Occupied(..) => "occupied",
+        TurnKind::Vacated(..) => "vacated",
+    };
+    let Some(backend) = node.backend.as_deref().filter(|backend: &&Backend| backend.wants(kind)) else { return };
+    let mut call = Call::notice(kind, rfc3339(turn.at_ms));
+    match &turn.kind {
+        TurnKind::Online(user) => call.user = Some(user),
+        TurnKind::Offline(user, seen_ms) => {
+            call.user = Some(user);
+            call.last_seen = Some(rfc3339(*seen_ms));
+        }
+        TurnKind::Occupied(namespace, room) | TurnKind::Vacated(namespace, room) => {
+            call.namespace = Some(namespace);
+            call.room = Some(room);
+        }
+    }
+    let dropped = backend.notify(&call);
+    node.metrics.dropped(DropReason::Notice, dropped as u64);
+}
+
+/// Unix milliseconds as text.
+pub fn rfc3339(unix_ms: u64) -> String {
+    // The year 9999 is the last that the format has.
+    let most = 253_402_300_799_999;
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(unix_ms.min(most))).to_string()
+}

@@ -1,0 +1,153 @@
+//! Who is there: users of the whole cluster and of rooms, counted over connections, tabs and nodes.
+//!
+//! Each node keeps a [`table::Table`] of what its own connections make true, and writes what changes to a [`Store`] that
+//! all nodes share. The store alone can tell what a change means to the whole: that a user came online or a room has
+//! got its first member. It says so exactly once, and appends `joined` and `left` in the same step.
+
+pub mod config;
+pub mod memory;
+pub mod table;
+
+use crate::draft::Draft;
+use crate::event::{Namespace, Room};
+use crate::log::Pending;
+use std::fmt;
+use std::sync::Arc;
+use table::Millis;
+
+/// Something that is true as long as a node has a connection for it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Fact {
+    /// A user is connected.
+    Online(Arc<str>),
+    /// Somebody is in a room.
+    Inside {
+        /// The room's namespace.
+        namespace: Namespace,
+        /// The room.
+        room: Room,
+        /// Who; `None` is a client without a user.
+        user: Option<Arc<str>>,
+    },
+}
+
+/// What the others in a room are told of a user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Messages {
+    /// When the first connection of the user joins.
+    pub joined: Option<Draft>,
+    /// When the last one is gone.
+    pub left: Option<Draft>,
+}
+
+/// A fact of this node that is not as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Which.
+    pub fact: Fact,
+    /// Connections now; `None`: it is true no longer.
+    pub count: Option<u32>,
+    /// Whether it counts as news. It does not where the store only has lost what it knew.
+    pub news: bool,
+    /// What the others are told.
+    pub messages: Option<Arc<Messages>>,
+    /// How long ago the last connection went.
+    pub age: Millis,
+}
+
+/// What a change meant to the whole cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// What turned.
+    pub kind: TurnKind,
+    /// When, in Unix milliseconds by the store's clock.
+    pub at_ms: u64,
+}
+
+/// See [`Turn`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TurnKind {
+    /// A user's first connection.
+    Online(String),
+    /// A user's last connection is gone, and when it went, in Unix milliseconds.
+    Offline(String, u64),
+    /// A room's first member.
+    Occupied(Namespace, Room),
+    /// A room's last member is gone.
+    Vacated(Namespace, Room),
+}
+
+/// What became of changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// They are in the store.
+    Done {
+        /// What they meant.
+        turns: Vec<Turn>,
+        /// How many `joined` and `left` events were appended.
+        events: u64,
+        /// Whether users of nodes that died are still to be removed.
+        more: bool,
+    },
+    /// Nothing was done: the store does not know what this node wrote before.
+    Behind,
+}
+
+/// What the store knows of this node after [`Store::reset`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The facts it has.
+    pub facts: Vec<Fact>,
+    /// Whether it has lost something (a flush, a failover to a replica that was behind). Else this node counted as dead,
+    /// and the others were told that its users are gone.
+    pub lost: bool,
+}
+
+/// A user, over the whole cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserStatus {
+    /// Online as far as anybody was told: also within the grace.
+    pub online: bool,
+    /// Connections.
+    pub connections: u64,
+    /// When the last connection of a user who is offline went, in Unix milliseconds.
+    pub seen_ms: Option<u64>,
+}
+
+/// The members of a room, over the whole cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoomStatus {
+    /// Sessions in it.
+    pub connections: u64,
+    /// Users, each once.
+    pub users: Vec<String>,
+}
+
+/// Why the store does not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreError(pub String);
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "who is present is not known just now: {}; try again", self.0)
+    }
+}
+
+/// What all nodes know together. Its twins are [`memory::MemoryStore`], for one node, and the one of the cluster.
+pub trait Store: Send + Sync + 'static {
+    /// Writes changes, in order, and that this node lives. A call that is repeated with the same number because its
+    /// answer was lost is done once. Numbers rise.
+    fn apply<'a>(&'a self, number: u64, changes: &'a [Change]) -> Pending<'a, Result<Applied, StoreError>>;
+
+    /// After [`Applied::Behind`]: from now on this number is the last that was written.
+    fn reset(&self, number: u64) -> Pending<'_, Result<Known, StoreError>>;
+
+    /// This node stops: its users have the grace to come elsewhere.
+    fn leave(&self) -> Pending<'_, Result<(), StoreError>>;
+
+    /// Users, in order.
+    fn users<'a>(&'a self, users: &'a [String]) -> Pending<'a, Result<Vec<UserStatus>, StoreError>>;
+
+    /// A room that presence is kept of.
+    fn room<'a>(&'a self, namespace: &'a str, room: &'a str) -> Pending<'a, Result<RoomStatus, StoreError>>;
+}

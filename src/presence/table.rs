@@ -1,0 +1,288 @@
+//! What this node's connections make true, and what of it the store does not know yet (sans-IO).
+
+use super::{Change, Fact, Known, Messages};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+/// Milliseconds on the node's monotonic clock.
+pub type Millis = u64;
+
+/// After the store has lost what it knew, nothing is taken back for so long: the other nodes write again what they know
+/// first, or a user who is still connected there would count as gone.
+const HOLD: Millis = 4_000;
+
+/// All facts of this node.
+#[derive(Debug)]
+pub struct Table {
+    grace: Millis,
+    facts: HashMap<Fact, State>,
+    /// Facts that may not be as the store has them.
+    changed: HashSet<Fact>,
+    /// Ends of graces, in order: all are equally long.
+    graces: VecDeque<(Millis, Fact)>,
+    /// Facts that the store has of this node, and that are not true.
+    strays: Vec<Fact>,
+    /// Nothing is taken back before.
+    hold: Millis,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    count: u32,
+    /// End of the grace, while there is no connection; 0 is none.
+    until: Millis,
+    /// When the last connection went.
+    gone: Millis,
+    /// The count that the store has.
+    written: Option<u32>,
+    /// Whether the others have been told of it.
+    told: bool,
+    messages: Option<Arc<Messages>>,
+}
+
+impl State {
+    fn is_true(&self) -> bool {
+        self.count > 0 || self.until > 0
+    }
+}
+
+impl Table {
+    /// An empty one; a fact stays true for `grace` after its last connection was lost.
+    pub fn new(grace: Millis) -> Self {
+        Self {
+            grace,
+            facts: HashMap::new(),
+            changed: HashSet::new(),
+            graces: VecDeque::new(),
+            strays: Vec::new(),
+            hold: 0,
+        }
+    }
+
+    /// One connection more; `messages` are made where it is the first. Answers whether there is something to write.
+    pub fn enter(&mut self, fact: Fact, messages: impl FnOnce() -> Option<Messages>) -> bool {
+        let state = self.facts.entry(fact.clone()).or_default();
+        if !state.is_true() {
+            state.messages = messages().map(Arc::new);
+        }
+        state.count += 1;
+        state.until = 0;
+        self.changed.insert(fact)
+    }
+
+    /// One connection less. One that was `lost` may come back within the grace; who left on purpose has left.
+    /// Answers whether there is something to write.
+    pub fn exit(&mut self, fact: &Fact, now: Millis, lost: bool) -> bool {
+        let Some(state) = self.facts.get_mut(fact).filter(|state| state.count > 0) else { return false };
+        state.count -= 1;
+        if state.count == 0 {
+            state.gone = now;
+            if lost && self.grace > 0 {
+                state.until = now + self.grace;
+                self.graces.push_back((state.until, fact.clone()));
+            }
+        }
+        self.changed.insert(fact.clone())
+    }
+
+    /// When there is something to do without anybody's doing.
+    pub fn next(&self) -> Option<Millis> {
+        self.graces.front().map(|(until, _)| *until)
+    }
+
+    /// Up to about `most` changes to be written now.
+    pub fn take(&mut self, now: Millis, most: usize) -> Vec<Change> {
+        self.end_graces(now);
+        let mut changes: Vec<Change> = Vec::new();
+        let mut later = Vec::new();
+        while changes.len() < most
+            && let Some(fact) = self.changed.iter().next().cloned()
+        {
+            self.changed.remove(&fact);
+            let Some(state) = self.facts.get(&fact) else { continue };
+            if !state.is_true() && now < self.hold {
+                later.push(fact);
+                continue;
+            }
+            state.changes(fact, now, &mut changes);
+        }
+        self.changed.extend(later);
+        if now >= self.hold {
+            let some = self.strays.len().min(most.saturating_sub(changes.len()));
+            let gone = |fact| Change { fact, count: None, news: false, messages: None, age: 0 };
+            changes.extend(self.strays.drain(..some).map(gone));
+        }
+        changes
+    }
+
+    fn end_graces(&mut self, now: Millis) {
+        while let Some((until, fact)) = self.graces.pop_front_if(|(until, _)| *until <= now) {
+            // Somebody may have come back, and gone again.
+            if let Some(state) = self.facts.get_mut(&fact).filter(|state| state.until == until) {
+                state.until = 0;
+                self.changed.insert(fact);
+            }
+        }
+    }
+
+    /// These are in the store now.
+    pub fn confirm(&mut self, changes: &[Change]) {
+        for change in changes {
+            let Some(state) = self.facts.get_mut(&change.fact) else { continue };
+            state.written = change.count;
+            state.told = change.count.is_some();
+        }
+        for change in changes {
+            let Some(state) = self.facts.get(&change.fact) else { continue };
+            if !state.is_true() && state.written.is_none() {
+                self.facts.remove(&change.fact);
+                self.changed.remove(&change.fact);
+            } else if !state.is_true() || state.written != Some(state.count) {
+                self.changed.insert(change.fact.clone());
+            }
+        }
+    }
+
+    /// These are not.
+    pub fn put_back(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match self.facts.contains_key(&change.fact) {
+                true => drop(self.changed.insert(change.fact)),
+                false => self.strays.push(change.fact),
+            }
+        }
+    }
+
+    /// The store knows this of the node, and nothing else any more: all is to be written again.
+    pub fn write_again(&mut self, known: Known, now: Millis) {
+        for (fact, state) in &mut self.facts {
+            state.written = None;
+            state.told &= known.lost;
+            self.changed.insert(fact.clone());
+        }
+        self.strays = known.facts.into_iter().filter(|fact| !self.facts.contains_key(fact)).collect();
+        if known.lost {
+            self.hold = now + HOLD;
+        }
+    }
+}
+
+impl State {
+    /// What the store is to be told: one change, or two where something came and went before it heard of it.
+    fn changes(&self, fact: Fact, now: Millis, changes: &mut Vec<Change>) {
+        let age = if self.count == 0 { now.saturating_sub(self.gone) } else { 0 };
+        if self.written.is_none() || (self.is_true() && self.written != Some(self.count)) {
+            let (count, news) = (Some(self.count), !self.told);
+            changes.push(Change { fact: fact.clone(), count, news, messages: self.messages.clone(), age });
+        }
+        if !self.is_true() {
+            changes.push(Change { fact, count: None, news: true, messages: self.messages.clone(), age });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const USER: fn(&str) -> Fact = |name| Fact::Online(name.into());
+
+    /// What would be written, as `name+count` and `name-`; what is no news in brackets.
+    fn written(table: &mut Table, now: Millis) -> String {
+        let changes = table.take(now, 10);
+        let text = |change: &Change| {
+            let Fact::Online(name) = &change.fact else { return "?".to_owned() };
+            let text = change.count.map_or(format!("{name}-"), |count| format!("{name}+{count}"));
+            if change.news { text } else { format!("({text})") }
+        };
+        let mut texts: Vec<String> = changes.iter().map(text).collect();
+        // Those of one fact stay in order.
+        texts.sort_by_key(|text| text.trim_start_matches('(').as_bytes()[0]);
+        table.confirm(&changes);
+        texts.join(" ")
+    }
+
+    #[test]
+    fn a_reload_is_no_absence() {
+        let mut table = Table::new(100);
+        table.enter(USER("a"), || None);
+        table.enter(USER("a"), || None);
+        assert_eq!(written(&mut table, 0), "a+2");
+        table.exit(&USER("a"), 5, true);
+        table.exit(&USER("a"), 10, true);
+        assert_eq!((written(&mut table, 10), table.next()), ("(a+0)".into(), Some(110)));
+        table.enter(USER("a"), || None);
+        assert_eq!(written(&mut table, 50), "(a+1)", "the others know");
+        assert_eq!(written(&mut table, 110), "", "the grace has ended for nobody");
+        table.exit(&USER("a"), 200, true);
+        assert_eq!(written(&mut table, 299), "(a+0)");
+        let changes = table.take(300, 10);
+        assert_eq!((changes.len(), changes[0].count, changes[0].age), (1, None, 100));
+        table.confirm(&changes);
+        assert!(table.facts.is_empty() && table.changed.is_empty() && table.graces.is_empty());
+    }
+
+    #[test]
+    fn who_leaves_on_purpose_has_left() {
+        let mut table = Table::new(100);
+        table.enter(USER("a"), || None);
+        assert_eq!(written(&mut table, 0), "a+1");
+        table.exit(&USER("a"), 1, false);
+        assert_eq!(written(&mut table, 1), "a-");
+        assert!(!table.exit(&USER("a"), 2, false), "nobody is there");
+    }
+
+    #[test]
+    fn what_comes_and_goes_unwritten_is_told_all_the_same() {
+        let mut table = Table::new(100);
+        table.enter(USER("a"), || None);
+        table.exit(&USER("a"), 0, false);
+        assert_eq!(written(&mut table, 0), "a+0 a-");
+        assert!(table.changed.is_empty(), "else nobody is woken by the next change");
+        table.enter(USER("b"), || None);
+        let changes = table.take(0, 10);
+        table.exit(&USER("b"), 0, false);
+        table.confirm(&changes);
+        assert_eq!(written(&mut table, 0), "b-", "it left while it was being written");
+        table.enter(USER("c"), || None);
+        assert_eq!(written(&mut table, 0), "c+1");
+        table.exit(&USER("c"), 0, false);
+        let changes = table.take(0, 10);
+        table.enter(USER("c"), || None);
+        table.confirm(&changes);
+        assert_eq!(written(&mut table, 0), "c+1", "it came back while it was being taken out");
+    }
+
+    #[test]
+    fn failed_changes_are_written_again() {
+        let mut table = Table::new(0);
+        table.enter(USER("a"), || None);
+        let changes = table.take(0, 10);
+        assert_eq!(written(&mut table, 0), "");
+        table.put_back(changes);
+        assert_eq!(written(&mut table, 0), "a+1");
+    }
+
+    #[test]
+    fn a_store_that_lost_its_memory_hears_no_news() {
+        let mut table = Table::new(0);
+        table.enter(USER("a"), || None);
+        table.enter(USER("b"), || None);
+        assert_eq!(written(&mut table, 0), "a+1 b+1");
+        table.enter(USER("c"), || None);
+        table.exit(&USER("b"), 0, true);
+        table.write_again(Known { facts: vec![USER("a"), USER("x")], lost: true }, 1_000);
+        assert_eq!(written(&mut table, 1_000), "(a+1) c+1", "and nothing is taken back as yet");
+        assert_eq!(written(&mut table, 1_000 + HOLD), "(b+0) b- (x-)");
+        assert_eq!(written(&mut table, 1_000 + HOLD), "");
+    }
+
+    #[test]
+    fn a_node_that_counted_as_dead_tells_everything_again() {
+        let mut table = Table::new(0);
+        table.enter(USER("a"), || None);
+        assert_eq!(written(&mut table, 0), "a+1");
+        table.write_again(Known { facts: Vec::new(), lost: false }, 1_000);
+        assert_eq!(written(&mut table, 1_000), "a+1");
+    }
+}
