@@ -11,7 +11,9 @@
 //! | `reply:<node>` | what the last write of the node meant, should its answer be lost |
 //! | `epoch` | changes when Redis has lost everything |
 //!
-//! No name holds a control character, so that line breaks and tabs part them.
+//! No name holds a control character, so that line breaks and tabs part them. Scripts are given the keys that they are known to
+//! touch: while a slot moves to another member of a Redis Cluster, Redis refuses them rather than let them see a part.
+//! (What is left of a dead node is found by its hash, and its keys are not.)
 
 use super::courier::Errand;
 use super::{Cluster, lock};
@@ -118,14 +120,25 @@ impl RedisPresence {
         Arc::new(Self { cluster, config: config.clone(), stream, keys, kept, known: Mutex::default(), apply })
     }
 
-    fn script(&self, text: &str) -> Cmd {
-        self.start("EVAL", text)
+    fn script(&self, text: &str, keys: &[String]) -> Cmd {
+        self.start("EVAL", text, keys)
     }
 
-    fn start(&self, verb: &str, script: &str) -> Cmd {
+    /// Keys are named by what follows the prefix.
+    fn start(&self, verb: &str, script: &str, keys: &[String]) -> Cmd {
         let mut command = redis::cmd(verb);
-        command.arg(script).arg(1).arg(&self.stream).arg(&self.keys);
+        command.arg(script).arg(1 + keys.len()).arg(&self.stream);
+        keys.iter().for_each(|key| {
+            command.arg(format!("{}{key}", self.keys));
+        });
+        command.arg(&self.keys);
         command
+    }
+
+    /// Keys of this node itself.
+    fn own_keys(&self) -> Vec<String> {
+        let me = self.cluster.me;
+        vec!["nodes".into(), "epoch".into(), format!("node:{me}"), format!("reply:{me}")]
     }
 
     async fn call(&self, command: Cmd, bytes: usize) -> Result<Value, StoreError> {
@@ -167,6 +180,14 @@ fn fact_text(fact: &Fact) -> String {
         Fact::Online(user) => format!("u\n{user}"),
         Fact::Inside { namespace, room, user: Some(user) } => format!("r\n{namespace}\n{room}\n={user}"),
         Fact::Inside { namespace, room, user: None } => format!("r\n{namespace}\n{room}\n"),
+    }
+}
+
+/// The key that holds a fact.
+fn place_key(fact: &Fact) -> String {
+    match fact {
+        Fact::Online(user) => format!("user:{user}"),
+        Fact::Inside { namespace, room, .. } => format!("room:{namespace}\n{room}"),
     }
 }
 
@@ -224,12 +245,13 @@ fn unexpected() -> StoreError {
 
 impl RedisPresence {
     async fn apply_now(&self, number: u64, changes: &[Change]) -> Result<Applied, StoreError> {
-        let known = self.start("EVALSHA", &self.apply.sha);
+        let keys = [self.own_keys(), changes.iter().map(|change| place_key(&change.fact)).collect()].concat();
+        let known = self.start("EVALSHA", &self.apply.sha, &keys);
         let (command, bytes) = self.apply_command(known, number, changes);
         let answer = match self.call(command, bytes).await {
             // Once in the life of a Redis.
             Err(StoreError(error)) if error.contains("NoScript") || error.contains("NOSCRIPT") => {
-                let (command, bytes) = self.apply_command(self.script(self.apply.text), number, changes);
+                let (command, bytes) = self.apply_command(self.script(self.apply.text, &keys), number, changes);
                 self.call(command, bytes + self.apply.text.len()).await?
             }
             answer => answer?,
@@ -247,7 +269,7 @@ impl RedisPresence {
     }
 
     async fn reset_now(&self, number: u64) -> Result<Known, StoreError> {
-        let mut command = self.script(RESET);
+        let mut command = self.script(RESET, &self.own_keys());
         command.arg(self.cluster.me.to_string()).arg(number).arg(Id::random().to_string());
         let Value::Array(answer) = self.call(command, 0).await? else { return Err(unexpected()) };
         let [Value::BulkString(epoch), before, Value::Array(facts)] = &answer[..] else { return Err(unexpected()) };
@@ -263,7 +285,7 @@ impl RedisPresence {
     }
 
     async fn leave_now(&self) -> Result<(), StoreError> {
-        let mut command = self.script(LEAVE);
+        let mut command = self.script(LEAVE, &["nodes".to_owned()]);
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let dead = ms(self.config.lease + self.config.grace);
         command.arg(self.cluster.me.to_string()).arg(dead).arg(ms(self.config.grace));
@@ -271,7 +293,8 @@ impl RedisPresence {
     }
 
     async fn users_now(&self, users: &[String]) -> Result<Vec<UserStatus>, StoreError> {
-        let mut command = self.script(USERS);
+        let keys: Vec<String> = users.iter().map(|user| format!("user:{user}")).collect();
+        let mut command = self.script(USERS, &keys);
         command.arg(users);
         let bytes = users.iter().map(|user| user.len() + 20).sum();
         let Value::Array(answer) = self.call(command, bytes).await? else { return Err(unexpected()) };
@@ -287,7 +310,7 @@ impl RedisPresence {
     }
 
     async fn room_now(&self, namespace: &str, room: &str) -> Result<RoomStatus, StoreError> {
-        let mut command = self.script(ROOM);
+        let mut command = self.script(ROOM, &[format!("room:{namespace}\n{room}")]);
         command.arg(namespace).arg(room);
         let Value::Array(answer) = self.call(command, room.len()).await? else { return Err(unexpected()) };
         let [Value::Int(connections), users @ ..] = &answer[..] else { return Err(unexpected()) };
