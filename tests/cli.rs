@@ -181,8 +181,10 @@ fn check_finds_redis_when_it_is_there() {
         }
     };
     assert!(ran.stderr.contains(&format!("redis: ready at 127.0.0.1:{port}, version ")), "{}", ran.stderr);
-    let ran = directory.run(&["check", "--redis-url", &format!("redis://:wrong@127.0.0.1:{port}")]);
-    assert_eq!(ran.code, 2, "{}", ran.stderr);
+    for login in [":wrong@", ""] {
+        let ran = directory.run(&["check", "--redis-url", &format!("redis://{login}127.0.0.1:{port}")]);
+        assert_eq!(ran.code, 2, "{login}: {}", ran.stderr);
+    }
 }
 
 #[test]

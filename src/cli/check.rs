@@ -39,6 +39,8 @@ async fn describe_redis(config: &Config) -> Result<String, String> {
     let connector = Connector::new(&config.redis).map_err(|error| error.to_string())?;
     let at = |error: LinkError| format!("{}: {error}", connector.address());
     let mut link = Link::open(&connector, config.redis.timeout).await.map_err(at)?;
+    // A server that wants a password lets anybody connect, and refuses the first command.
+    link.call(&redis::cmd("PING")).await.map_err(at)?;
     // A user without the right to INFO can still be right.
     let info = link.call(redis::cmd("INFO").arg("server")).await.ok();
     let info = info.and_then(|info| redis::from_redis_value::<InfoDict>(info).ok());
