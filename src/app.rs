@@ -1,7 +1,7 @@
 //! The composition root: makes the parts from the configuration, binds, runs, and stops them in order.
 
 use crate::auth::Authenticator;
-use crate::backend::Backend;
+use crate::backend::{Backend, Inbox, Way, Webhook};
 use crate::client::actions;
 use crate::close::DropReason;
 use crate::cluster::Cluster;
@@ -205,12 +205,7 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
         room_name_bytes: config.limits.room_name_bytes,
         rooms: ROOMS_PER_EVENT,
     };
-    let backend = match config.backend.as_ref().filter(|backend| backend.url.is_some()) {
-        Some(backend) => {
-            Some(Backend::new(backend, config.publish.max_event, metrics.clone()).map_err(AppError::Setup)?)
-        }
-        None => None,
-    };
+    let backend = backend(config, &metrics)?;
     let id = NodeId::random();
     let cluster = match config.redis.url {
         Some(_) => {
@@ -250,6 +245,18 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
         metrics,
     });
     Ok((node, emitters))
+}
+
+/// The backend and the way to it, where there is one.
+fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend>>, AppError> {
+    let Some(settings) = &config.backend else { return Ok(None) };
+    let way = match &settings.stream {
+        Some(stream) => Inbox::new(&config.redis, stream, settings.stream_limit)
+            .map(Way::Inbox)
+            .map_err(|error| AppError::Setup(error.to_string()))?,
+        None => Webhook::new(settings, config.publish.max_event).map(Way::Webhook).map_err(AppError::Setup)?,
+    };
+    Ok(Some(Backend::new(way, settings, metrics.clone())))
 }
 
 /// One shard for each core.

@@ -438,10 +438,30 @@ fn a_public_key_is_read_at_start() {
 }
 
 #[test]
-fn what_is_not_built_is_refused_and_nothing_is_ignored() {
-    let mistakes = lines(file("[backend]\nstream = 'roomcast:inbox'"));
-    assert!(mistakes.iter().any(|line| line.contains("`[backend] stream` is not in this version")), "{mistakes:?}");
-    assert!(mistakes.iter().all(|line| line.starts_with("roomcast.toml:")), "{mistakes:?}");
+fn the_inbox_is_on_redis_and_cannot_answer() {
+    let redis = "[redis]\nurl = 'redis://h'\nstreams_key = 'socket.io'\n";
+    let inbox = |stream: &str| format!("{redis}[backend]\nstream = '{stream}'");
+    let ask = "\n[[rooms]]\nmatch = 'a'\njoin = 'allow'\n[[rooms]]\nmatch = 'b'\njoin = 'ask'";
+    let forward = "\n[[on]]\nevent = 'e'\nforward = true";
+    for (text, mistake) in [
+        ("[backend]\nstream = 'roomcast:inbox'", "roomcast.toml:2:10 [backend] stream: needs `redis.url`"),
+        (&(inbox("i") + ask), "roomcast.toml:11:8 [[rooms]] 2 join: \"ask\" needs `backend.url`"),
+        (
+            &(inbox("i") + "\nurl = 'http://h/'"),
+            "roomcast.toml:5:10 [backend] stream: give `url` or `stream`, not both",
+        ),
+        (&inbox("roomcast:events"), "is a key of roomcast's own"),
+        (&inbox("roomcast:{roomcast:events}:epoch"), "is a key of roomcast's own"),
+        (&inbox("socket.io"), "is `redis.streams_key`"),
+        (&inbox(""), "must have 1 to 200 bytes"),
+        (&(inbox("i") + "\nstream_limit = 0"), "stream_limit"),
+    ] {
+        let mistakes = lines(file(text));
+        assert!(mistakes.len() == 1 && mistakes[0].contains(mistake), "{text}: {mistakes:?}");
+    }
+    let config = file(&(inbox("roomcast:inbox") + "\nsecret = 'unused'" + forward)).unwrap();
+    assert!(config.effective_toml().contains("stream = \"roomcast:inbox\"\nstream_limit = 100000\n"));
+    assert!(config.warnings()[0].to_string().contains("[backend] secret: signs what is posted"));
 }
 
 #[test]
@@ -461,10 +481,10 @@ fn the_example_shows_the_defaults_and_its_comments_are_right() {
     let config = file(example).expect("the example is right");
     assert_eq!(config.effective_toml(), Config::default().effective_toml());
 
-    // With every key uncommented it is all of the keys; only what excludes each other or is not built is refused.
+    // With every key uncommented it is all of the keys; only what excludes each other is refused.
     let uncommented: Vec<_> = example.lines().map(uncomment).collect();
     for mistake in lines(file(&uncommented.join("\n"))) {
-        let excused = ["both given", "not in this version", "cannot read the file", "not both", "no algorithm is in"];
+        let excused = ["both given", "cannot read the file", "not both", "no algorithm is in"];
         assert!(excused.iter().any(|why| mistake.contains(why)), "{mistake}");
     }
     for key in roomcast::config::key_names() {

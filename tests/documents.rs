@@ -1,4 +1,4 @@
-//! What the README tells people to write is right.
+//! What the documents tell people to write is right.
 #![allow(clippy::unwrap_used)]
 
 use roomcast::auth::Authenticator;
@@ -15,16 +15,19 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_configurations_of_the_readme_are_accepted() {
-    let blocks = blocks("README.md", "toml");
-    assert!(!blocks.is_empty());
+fn the_configurations_of_the_documents_are_accepted() {
+    let blocks = ["README.md", "docs/backend.md"].map(|document| {
+        let blocks = blocks(document, "toml");
+        assert!(!blocks.is_empty(), "{document}");
+        blocks
+    });
     let environment: Environment = [
         ("JWT_SECRET", "a secret of at least 32 bytes, for tests"),
         ("ROOMCAST_PUBLISH__KEYS", "a-long-random-publish-key"),
     ]
     .into_iter()
     .collect();
-    for (number, block) in blocks.iter().enumerate() {
+    for (number, block) in blocks.iter().flatten().enumerate() {
         let file = std::env::temp_dir().join(format!("roomcast-readme-{}-{number}.toml", std::process::id()));
         fs::write(&file, block).unwrap();
         let flags = Flags { config: Some(file.clone()), ..Flags::default() };

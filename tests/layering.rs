@@ -84,6 +84,7 @@ const REDIS: &[(&str, &str)] = &[
     ("src/log/config.rs", "[redis]"),
     ("src/ingest/redis", "readers of streams and emitters"),
     ("src/cluster/", "leases and commands between nodes"),
+    ("src/backend/inbox.rs", "the backend's inbox is a stream"),
     ("src/config/", "[redis] and the conventional names"),
     ("src/cli/", "--redis-url, and `check` tries it"),
     ("src/demo/mod.rs", "turns [redis] off"),

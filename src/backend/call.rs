@@ -81,10 +81,22 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Its body.
-    pub fn body(&self) -> String {
-        serde_json::to_string(self).expect("names, texts and raw JSON are always JSON")
+    /// What is sent of it.
+    pub fn request(&self) -> Request {
+        let body = serde_json::to_string(self).expect("names, texts and raw JSON are always JSON");
+        Request { kind: self.kind, id: self.id, body }
     }
+}
+
+/// A call as it is sent, and sent again.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The call's `type`.
+    pub kind: &'static str,
+    /// The call's id: whoever reads it twice knows by it.
+    pub id: Id,
+    /// The call's JSON.
+    pub body: String,
 }
 
 /// The value of `X-Roomcast-Signature`: `t=<unix>,v1=<hex hmac-sha256 of "t.body">`.
@@ -122,7 +134,7 @@ mod tests {
         call.args = Some(args);
         let id = call.id;
         assert_eq!(
-            call.body(),
+            call.request().body,
             format!(
                 "{{\"type\":\"event\",\"id\":\"{id}\",\"event\":\"send\",\"args\":[1, {{\"a\":2.0}}],\"namespace\":\"/chat\",\
                  \"user\":7,\"claims\":{{\"sub\":7,\"n\":1.50}},\"session\":\"s\",\"rooms\":[\"user:7\"],\

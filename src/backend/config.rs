@@ -13,6 +13,8 @@ pub struct BackendConfig {
     pub url: Option<String>,
     /// The Redis stream that they are added to instead.
     pub stream: Option<String>,
+    /// Entries that may wait in the stream; over it requests are refused.
+    pub stream_limit: u64,
     /// Signs the requests (`X-Roomcast-Signature`).
     pub secret: Option<Secret>,
     /// How long an answer may take.
@@ -26,6 +28,7 @@ impl Default for BackendConfig {
         Self {
             url: None,
             stream: None,
+            stream_limit: 100_000,
             secret: None,
             timeout: Duration::from_secs(5),
             notify: NOTIFICATIONS.iter().map(|kind| (*kind).to_owned()).collect(),

@@ -12,6 +12,8 @@ pub enum BackendError {
     Unreachable(String),
     /// It has failed so often that it is left alone for a moment.
     Resting,
+    /// Its inbox has so many entries that nobody has taken.
+    Full(u64),
     /// Another status than 200.
     Status(u16),
     /// An answer that is not of the contract's form.
@@ -26,6 +28,7 @@ impl BackendError {
         match self {
             Self::Timeout(_) => "backend_timeout",
             Self::Unreachable(_) | Self::Resting => "backend_unavailable",
+            Self::Full(_) => "backend_full",
             Self::Status(_) => "backend_error",
             Self::BadAnswer(_) => "backend_bad_answer",
             Self::Refused(_) => "refused",
@@ -38,6 +41,7 @@ impl BackendError {
             Self::Timeout(_) => "timeout",
             Self::Unreachable(_) => "unreachable",
             Self::Resting => "resting",
+            Self::Full(_) => "full",
             Self::Status(_) => "status",
             Self::BadAnswer(_) => "bad_answer",
             Self::Refused(_) => "refused",
@@ -49,8 +53,13 @@ impl BackendError {
         match self {
             Self::Timeout(_) | Self::Unreachable(_) => true,
             Self::Status(status) => *status >= 500,
-            Self::Resting | Self::BadAnswer(_) | Self::Refused(_) => false,
+            Self::Resting | Self::Full(_) | Self::BadAnswer(_) | Self::Refused(_) => false,
         }
+    }
+
+    /// Whether the same request may be taken later.
+    pub fn may_pass(&self) -> bool {
+        self.is_trouble() || matches!(self, Self::Resting | Self::Full(_))
     }
 }
 
@@ -61,6 +70,7 @@ impl fmt::Display for BackendError {
             // Addresses and causes are for the log, not for clients.
             Self::Unreachable(_) => f.write_str("the backend is not reachable"),
             Self::Resting => f.write_str("the backend has failed several times in a row; try again in a second"),
+            Self::Full(most) => write!(f, "the backend is behind: {most} entries wait in its inbox; try again later"),
             Self::Status(status) => write!(f, "the backend answered {status}"),
             Self::BadAnswer(why) => write!(f, "the backend's answer cannot be used: {why}"),
             Self::Refused(why) => f.write_str(why),

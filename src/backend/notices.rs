@@ -1,7 +1,8 @@
 //! What the backend is told and need not answer: in order, again until it has heard, and never in anybody's way.
 
-use super::webhook::Backend;
-use super::{BackendError, call::Call};
+use super::BackendError;
+use super::call::{Call, Request};
+use super::requests::Backend;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,7 +18,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Those that wait.
 pub(super) struct Notices {
     wanted: Vec<String>,
-    waiting: Mutex<VecDeque<(&'static str, String)>>,
+    waiting: Mutex<VecDeque<Request>>,
     arrival: Notify,
 }
 
@@ -27,7 +28,7 @@ impl Notices {
         Self { wanted: wanted.to_vec(), waiting: Mutex::default(), arrival: Notify::new() }
     }
 
-    fn pop(&self) -> Option<(&'static str, String)> {
+    fn pop(&self) -> Option<Request> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 }
@@ -41,7 +42,7 @@ impl Backend {
     /// Tells the backend, in time; answers how many older notices had to go for it.
     pub fn notify(&self, call: &Call<'_>) -> usize {
         let mut waiting = self.notices.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push_back((call.kind, call.body()));
+        waiting.push_back(call.request());
         let dropped = usize::from(waiting.len() > MOST && waiting.pop_front().is_some());
         drop(waiting);
         self.notices.arrival.notify_one();
@@ -49,28 +50,29 @@ impl Backend {
     }
 
     /// Tells what waits, one after the other, until dropped. Answers `given_up` for each that was tried in vain.
-    pub async fn run(&self, given_up: impl Fn(&'static str)) {
+    pub(super) async fn tell_all(&self, given_up: impl Fn(&'static str)) {
         loop {
-            let Some((kind, body)) = self.notices.pop() else {
+            let Some(request) = self.notices.pop() else {
                 self.notices.arrival.notified().await;
                 continue;
             };
-            if self.tell(kind, body).await.is_err() {
+            let kind = request.kind;
+            if self.tell(request).await.is_err() {
                 given_up(kind);
             }
         }
     }
 
-    async fn tell(&self, kind: &'static str, body: String) -> Result<(), BackendError> {
+    async fn tell(&self, request: Request) -> Result<(), BackendError> {
         let mut pause = FIRST_PAUSE;
         for _ in 1..ATTEMPTS {
-            match self.post(kind, body.clone(), |_| Ok(())).await {
-                Err(error) if error.is_trouble() || error == BackendError::Resting => {}
+            match self.send(request.clone(), |_| Ok(())).await {
+                Err(error) if error.may_pass() => {}
                 told => return told,
             }
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        self.post(kind, body, |_| Ok(())).await
+        self.send(request, |_| Ok(())).await
     }
 }

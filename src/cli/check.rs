@@ -2,6 +2,7 @@
 
 use super::{Common, Failure, block_on, say, warn};
 use crate::auth::Authenticator;
+use crate::backend::Inbox;
 use crate::config::{Config, Purpose};
 use crate::log::redis::connection::{Connector, Link, LinkError};
 use redis::InfoDict;
@@ -12,7 +13,7 @@ pub(super) fn run(common: Common) -> Result<(), Failure> {
     for warning in config.warnings() {
         warn(&format!("warning: {warning}"));
     }
-    let results = block_on(async { [redis(&config).await, jwks(&config).await] })?;
+    let results = block_on(async { [redis(&config).await, inbox(&config).await, jwks(&config).await] })?;
     let mut problems = Vec::new();
     for result in results.into_iter().flatten() {
         match result {
@@ -47,6 +48,20 @@ async fn describe_redis(config: &Config) -> Result<String, String> {
     let version = info.and_then(|info| info.get::<String>("redis_version"));
     let of = if link.peer() == connector.address() { String::new() } else { format!(" ({})", connector.address()) };
     Ok(format!("redis: ready at {}{of}, version {}", link.peer(), version.unwrap_or("unknown".into())))
+}
+
+/// Looks into the backend's inbox.
+async fn inbox(config: &Config) -> Trial {
+    let backend = config.backend.as_ref()?;
+    let stream = backend.stream.as_ref()?;
+    let entries = match Inbox::new(&config.redis, stream, backend.stream_limit) {
+        Ok(inbox) => inbox.entries().await,
+        Err(error) => Err(error.to_string()),
+    };
+    Some(match entries {
+        Ok((entries, most)) => Ok(format!("inbox: {stream} holds {entries} of {most} entries")),
+        Err(why) => Err(format!("backend.stream: {why}")),
+    })
 }
 
 /// Fetches the key set as a node would.

@@ -121,24 +121,49 @@ fn emitters(config: &Config) -> Faults {
 /// `[backend]` has one way to be reached, and whoever asks it needs it.
 fn backend(config: &Config) -> Faults {
     let mut faults = Faults::new();
+    let given = |key: &str| config.is_given(&format!("backend.{key}"));
     match &config.backend {
         Some(backend) if backend.url.is_some() && backend.stream.is_some() => {
             faults.extend(config.fault("backend.stream", "[backend]", "give `url` or `stream`, not both"));
         }
-        Some(backend) if backend.url.is_none() && backend.stream.is_none() && !config.is_given("backend.url") => {
-            faults.extend(config.fault("backend", "[backend]", "needs `url` or `stream`"));
+        Some(backend) => {
+            if let Some(stream) = &backend.stream {
+                faults.extend(inbox(config, stream));
+            } else if backend.url.is_none() && !given("url") && !given("stream") {
+                faults.extend(config.fault("backend", "[backend]", "needs `url` or `stream`"));
+            }
         }
-        Some(_) => return faults,
-        None => {}
+        None if given("url") || given("stream") => {}
+        None => {
+            let needs = "needs a [backend] that is asked";
+            faults.extend(asking(config, needs));
+            for (index, _) in config.on.iter().enumerate().filter(|(_, rule)| rule.forward) {
+                faults.extend(config.fault(&format!("on.{index}.forward"), "[[on]] forward", needs));
+            }
+        }
     }
-    if config.backend.is_none() {
-        let needs = "needs a [backend] that is asked";
-        for (index, _) in config.rooms.iter().enumerate().filter(|(_, rule)| rule.join == JoinPolicy::Ask) {
-            faults.extend(config.fault(&format!("rooms.{index}.join"), "[[rooms]] join", needs));
-        }
-        for (index, _) in config.on.iter().enumerate().filter(|(_, rule)| rule.forward) {
-            faults.extend(config.fault(&format!("on.{index}.forward"), "[[on]] forward", needs));
-        }
+    faults
+}
+
+/// A refusal for each rule that leaves the decision to the backend.
+fn asking(config: &Config, why: &str) -> Faults {
+    let rules = config.rooms.iter().enumerate().filter(|(_, rule)| rule.join == JoinPolicy::Ask);
+    rules.flat_map(|(index, _)| config.fault(&format!("rooms.{index}.join"), "[[rooms]] join", why)).collect()
+}
+
+/// The backend's inbox is on Redis, is nobody else's stream, and cannot answer.
+fn inbox(config: &Config, stream: &str) -> Faults {
+    let (slot, path) = ("backend.stream", "[backend] stream");
+    let mut faults = asking(config, "\"ask\" needs `backend.url`: who reads `backend.stream` cannot answer");
+    if config.redis.url.is_none() && !config.is_given("redis.url") {
+        faults.extend(config.fault(slot, path, "needs `redis.url`: the stream is there"));
+    }
+    let own = stream.strip_prefix(&config.redis.prefix).and_then(|rest| rest.strip_prefix(':'));
+    if own.is_some_and(|rest| matches!(rest, "events" | "dead") || rest.starts_with('{')) {
+        faults.extend(config.fault(slot, path, format!("\"{stream}\" is a key of roomcast's own; choose another")));
+    }
+    if config.redis.streams_key.as_deref() == Some(stream) {
+        faults.extend(config.fault(slot, path, "is `redis.streams_key`, which emitters write; choose another"));
     }
     faults
 }
@@ -151,6 +176,17 @@ pub(super) fn warnings(config: &Config) -> Faults {
             let message = format!("never runs: `socketio.namespaces` does not have \"{}\"", rule.namespace);
             faults.extend(config.fault(&format!("on.{index}.namespace"), &format!("[[on]] {}", index + 1), message));
         }
+    }
+    for key in ["secret", "stream_limit"].iter().filter(|key| config.is_given(&format!("backend.{key}"))) {
+        let by_stream = config.backend.as_ref().is_some_and(|backend| backend.stream.is_some());
+        let message = match (*key, by_stream) {
+            ("secret", true) => {
+                "signs what is posted; entries of `stream` are not signed, since only Redis' users write there"
+            }
+            ("stream_limit", false) => "is for `stream`; what is posted has no limit but time",
+            _ => continue,
+        };
+        faults.extend(config.fault(&format!("backend.{key}"), &format!("[backend] {key}"), message));
     }
     if config.limits.outbox_bytes < config.publish.max_event {
         let message = "is less than `publish.max_event`: whoever is sent such an event is closed as a slow consumer";

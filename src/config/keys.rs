@@ -8,7 +8,7 @@ use super::kind::{Choice, Claims, Hidden, Kind, List, Maybe, Size, Span, Switch,
 use super::mistake::Faults;
 use super::node::Node;
 use super::rules::{OnRule, RoomRule};
-use super::{text, unbuilt};
+use super::text;
 use crate::backend::config::NOTIFICATIONS;
 
 /// One key of the configuration.
@@ -47,8 +47,7 @@ impl Key {
     /// Whether the effective configuration has a line for it; rules have tables instead.
     pub fn is_shown(&self) -> bool {
         let rules = self.section.is_empty() && matches!(self.name, "rooms" | "on");
-        let built = !unbuilt::KEYS.contains(&(self.section, self.name));
-        built && !rules && (!self.is_file() || self.name == "public_key_file")
+        !rules && (!self.is_file() || self.name == "public_key_file")
     }
 }
 
@@ -192,6 +191,7 @@ pub(super) static KEYS: &[Key] = &[
 
     key!("backend", "url", backend.url, Maybe(Text(http_url))),
     key!("backend", "stream", backend.stream, Maybe(Text(text::redis_key))),
+    key!("backend", "stream_limit", backend.stream_limit, count(1..=100_000_000)),
     key!("backend", "secret", backend.secret, Maybe(BACKEND_SECRET)),
     key!("backend", "secret_file", backend.secret, Maybe(InFile(BACKEND_SECRET))),
     key!("backend", "timeout", backend.timeout, Span(10..=5 * MINUTE)),

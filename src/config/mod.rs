@@ -2,7 +2,7 @@
 //! mistakes at once, each with its place.
 //!
 //! `sources` finds who says what, `keys` is the table of what can be said, `kind`, `text`, `address` and `rules`
-//! read values, `checks` sees contradictions, and `unbuilt` refuses what this version cannot do yet.
+//! read values, and `checks` sees contradictions.
 
 mod address;
 mod checks;
@@ -17,7 +17,6 @@ mod rules;
 mod show;
 mod sources;
 mod text;
-mod unbuilt;
 
 pub use address::url_of;
 pub use environment::Environment;
@@ -117,7 +116,6 @@ impl Config {
                 faults.extend(environment::redis_parts_without_host(environment));
             }
         }
-        faults.extend(unbuilt::not_built_yet(&config));
         if faults.is_empty() { Ok(config) } else { Err(in_order(faults)) }
     }
 

@@ -7,6 +7,7 @@ mod queue;
 pub(super) use batch::Requests;
 pub(super) use queue::Queue;
 
+use super::clock::Clock;
 use super::connection::{Backoff, Link, LinkError, displaced};
 use super::{RedisLog, entry, text, volatile};
 use crate::draft::Draft;
@@ -14,7 +15,6 @@ use crate::event::{Offset, Position};
 use crate::id::Id;
 use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME, unix_us};
 use crate::order::Order;
-use batch::Clock;
 use queue::Call;
 use redis::{Cmd, ServerError, Value};
 use std::convert::Infallible;

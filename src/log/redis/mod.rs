@@ -4,6 +4,7 @@
 //! [`EventLog::run`] on the control thread, and callers on other threads only put commands into a queue.
 
 mod append;
+pub(crate) mod clock;
 pub(crate) mod connection;
 mod dead;
 mod entry;

@@ -3,6 +3,7 @@ import net from "node:net";
 
 class Proxy {
   #sockets = new Set();
+  #upstreams = new Set();
 
   constructor(target) {
     this.target = target;
@@ -11,6 +12,8 @@ class Proxy {
 
   #serve(client) {
     const upstream = net.connect(this.target.port, "127.0.0.1");
+    this.#upstreams.add(upstream);
+    upstream.on("close", () => this.#upstreams.delete(upstream));
     for (const [socket, peer] of [[client, upstream], [upstream, client]]) {
       this.#sockets.add(socket);
       socket.on("error", () => peer.destroy());
@@ -32,6 +35,11 @@ class Proxy {
   /** Cuts every connection, as a broken network does. */
   cut() {
     for (const socket of this.#sockets) socket.destroy();
+  }
+
+  /** On every connection of now what the target answers is lost; what it is told still arrives. New ones work. */
+  mute() {
+    for (const upstream of this.#upstreams) upstream.unpipe().resume();
   }
 
   /** Makes every connection of now half-open: nothing passes any more, not even its end. New ones work. */

@@ -5,8 +5,9 @@
 //! does not run. That costs Redis less than a script around each event would: 0.5 µs instead of 3.
 
 use crate::id::Id;
+use crate::log::redis::Keys;
+use crate::log::redis::clock::Clock;
 use crate::log::redis::connection::{Link, LinkError};
-use crate::log::redis::{Keys, text};
 use redis::{Arg, Cmd, Pipeline, ServerError, Value};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -180,46 +181,9 @@ fn reason(queued: Value, aborted: &ServerError) -> Value {
     }
 }
 
-/// What Redis' clock shows, never too late: it showed that much when we saw its answer, and a little more.
-pub(super) struct Clock {
-    redis_us: u64,
-    seen: Instant,
-}
-
-impl Clock {
-    /// Asks for the time.
-    pub async fn read(link: &mut Link) -> Result<Self, LinkError> {
-        let wrong = || LinkError::Unexpected("TIME");
-        let time = link.call(&redis::cmd("TIME")).await?;
-        let Value::Array(time) = &time else { return Err(wrong()) };
-        let number = |value: &Value| text(value).and_then(|text| text.parse::<u64>().ok());
-        let [seconds, micros] = &time[..] else { return Err(wrong()) };
-        let (seconds, micros) = (number(seconds).ok_or_else(wrong)?, number(micros).ok_or_else(wrong)?);
-        Ok(Self::at(seconds * 1_000_000 + micros))
-    }
-
-    fn at(redis_us: u64) -> Self {
-        Self { redis_us, seen: Instant::now() }
-    }
-
-    /// What it shows at that moment of ours, in ms.
-    pub fn redis_ms(&self, when: Instant) -> u64 {
-        let after = when.saturating_duration_since(self.seen).as_micros() as u64;
-        let before = self.seen.saturating_duration_since(when).as_micros() as u64;
-        (self.redis_us + after).saturating_sub(before) / 1000
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn moments_are_told_in_the_time_of_redis() {
-        let clock = Clock::at(5_000_000);
-        assert_eq!(clock.redis_ms(clock.seen + Duration::from_millis(3)), 5003);
-        assert_eq!(clock.redis_ms(clock.seen - Duration::from_millis(3)), 4997);
-    }
 
     #[test]
     fn unknown_scripts_are_sent_in_full() {
