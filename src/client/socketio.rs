@@ -3,7 +3,7 @@
 use crate::auth::identity::Identity;
 use crate::client::actions::{self, ActionError};
 use crate::client::resume::{self, Outcome};
-use crate::client::{admit, fail, is_open};
+use crate::client::{admit, fail, is_open, take_turn};
 use crate::close::{CloseReason, DropReason};
 use crate::event::{Args, Namespace};
 use crate::hub::feed::unix_ms;
@@ -13,11 +13,13 @@ use crate::id::Id;
 use crate::metrics::Protocol;
 use crate::protocol::socketio::Packet;
 use crate::protocol::socketio_encode as encode;
+use crate::protocol::socketio_msgpack;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Works on one packet.
 pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet) {
@@ -141,6 +143,19 @@ async fn authenticate(
 fn refuse(shard: &Shard, key: ConnectionKey, namespace: &str, message: &str, code: Option<&str>) {
     let data = code.map(|code| serde_json::json!({ "code": code }).to_string());
     shard.hub.borrow_mut().push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
+}
+
+/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told. The log says it once.
+pub fn refuse_parser(shard: &Shard, key: ConnectionKey, namespace: &str) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !take_turn(shard, key) {
+        return;
+    }
+    shard.node.metrics.handshake(socketio_msgpack::CODE);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        tracing::warn!("a client was refused: {} (said once, counted as handshakes)", socketio_msgpack::REFUSAL);
+    }
+    shard.hub.borrow_mut().push_packet(key, socketio_msgpack::refusal(namespace));
 }
 
 /// The client leaves a namespace; the connection stays (wire sheet B1).

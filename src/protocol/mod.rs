@@ -10,5 +10,6 @@ pub mod query;
 pub mod raw_json;
 pub mod socketio;
 pub mod socketio_encode;
+pub mod socketio_msgpack;
 pub mod sse;
 pub mod websocket;

@@ -18,7 +18,7 @@ const MESSAGE: u8 = b'4';
 /// One packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// Its text, without the Engine.IO `4`.
+    /// Its text, without the Engine.IO `4`. Empty: the packet is all in its attachment.
     pub text: String,
     /// Its attachments, in the order of their numbers.
     pub attachments: Vec<Vec<u8>>,
@@ -68,13 +68,20 @@ impl Encoded {
         Self { text, attachments: Vec::new() }
     }
 
+    /// A packet that is one binary message, for a client whose parser wants it so.
+    pub fn binary(bytes: Vec<u8>) -> Self {
+        Self { text: String::new(), attachments: vec![bytes] }
+    }
+
     /// The packet as WebSocket frames: a text frame, and the attachments as binary frames directly behind it.
     pub fn frames(&self) -> Bytes {
         let sizes = std::iter::once(1 + self.text.len()).chain(self.attachments.iter().map(Vec::len));
         let mut out = Vec::with_capacity(sizes.map(|size| header_len(size) + size).sum());
-        push_header(&mut out, Opcode::Text, 1 + self.text.len());
-        out.push(MESSAGE);
-        out.extend_from_slice(self.text.as_bytes());
+        if !self.text.is_empty() {
+            push_header(&mut out, Opcode::Text, 1 + self.text.len());
+            out.push(MESSAGE);
+            out.extend_from_slice(self.text.as_bytes());
+        }
         for attachment in &self.attachments {
             push_frame(&mut out, Opcode::Binary, attachment);
         }
@@ -85,10 +92,14 @@ impl Encoded {
     pub fn payload(&self) -> Bytes {
         let attached: usize = self.attachments.iter().map(|bytes| 6 + bytes.len().div_ceil(3) * 4).sum();
         let mut out = String::with_capacity(1 + self.text.len() + attached);
-        out.push(char::from(MESSAGE));
-        out.push_str(&self.text);
+        if !self.text.is_empty() {
+            out.push(char::from(MESSAGE));
+            out.push_str(&self.text);
+        }
         for attachment in &self.attachments {
-            out.push(SEPARATOR);
+            if !out.is_empty() {
+                out.push(SEPARATOR);
+            }
             out.push('b');
             STANDARD.encode_string(attachment, &mut out);
         }

@@ -3,9 +3,10 @@
 use crate::client;
 use crate::close::CloseReason;
 use crate::hub::shard::Shard;
+use crate::metrics::Protocol;
 use crate::protocol::engineio::{self, Packet};
-use crate::protocol::socketio;
 use crate::protocol::socketio::DecodeError;
+use crate::protocol::{socketio, socketio_msgpack};
 use crate::session::connection::{ConnectionKey, Link};
 use crate::session::inbox::Inbound;
 use std::rc::Rc;
@@ -18,8 +19,14 @@ pub fn receive_text(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
     }
 }
 
-/// One binary message: an attachment.
+/// One binary message: an attachment, or a packet of a parser that we do not speak.
 pub fn receive_binary(shard: &Rc<Shard>, key: ConnectionKey, bytes: &[u8]) {
+    let is_first = shard.hub.borrow().connections.get(key).is_some_and(|connection| {
+        connection.protocol == Protocol::SocketIo && connection.decoder.is_idle() && connection.sessions.is_empty()
+    });
+    if is_first && let Some(namespace) = socketio_msgpack::connect(bytes) {
+        return client::socketio::refuse_parser(shard, key, &namespace);
+    }
     let most = shard.node.socketio.max_payload;
     decode(shard, key, |decoder| decoder.binary_within(bytes, most));
 }

@@ -1,5 +1,6 @@
 // Stock socket.io-client 4 on every transport.
 import assert from "node:assert/strict";
+import parser from "socket.io-msgpack-parser";
 import { until } from "./harness/deadline.mjs";
 import { command, published } from "./harness/publish.mjs";
 import { scenario, suite } from "./harness/scenario.mjs";
@@ -26,6 +27,43 @@ suite("Socket.IO", () => {
       assert.deepEqual(client.argsOf("after leaving"), []);
     });
   }
+
+  for (const [name, transports] of Object.entries(TRANSPORTS)) {
+    scenario(`socket.io-msgpack-parser, ${name}: refused in its own encoding, in each namespace, once and for all`, async ({ node, io }) => {
+      const one = await node({ socketio: { namespaces: ["/", "/chat"] } });
+      const client = io(one, { token: tokenFor("7"), parser, transports });
+      const chat = io(one, { token: tokenFor("7"), parser, transports, namespace: "/chat" });
+      for (const refused of [client, chat]) {
+        const error = await refused.refused();
+        assert.match(error.message, /socket\.io-msgpack-parser is not supported: leave out the client's `parser` option/);
+        assert.deepEqual(error.data, { code: "unsupported_parser" });
+        await until(() => !refused.socket.active, "it does not come back by itself");
+      }
+      await until(async () => (await one.connections("socketio")) === 0, "both have hung up");
+      assert.equal(client.errors.length + chat.errors.length, 2);
+      assert.equal(await one.metric('roomcast_handshakes_total{result="unsupported_parser"}'), 2);
+      assert.equal(one.output.match(/msgpack-parser is not supported/g).length, 1);
+      await io(one, { token: tokenFor("7"), transports }).connected();
+    });
+  }
+
+  scenario("a binary message out of turn that is no CONNECT of that parser closes the connection, whatever it is", async ({ node, io }) => {
+    const one = await node();
+    const bomb = Buffer.concat([Buffer.from([0x83]), Buffer.alloc(1 << 19, 0x91)]);
+    const event = Buffer.from("82a47479706502a36e7370a12f", "hex");
+    const connect = Buffer.from("82a47479706500a36e7370a12f", "hex");
+    for (const bytes of [Buffer.from([0]), Buffer.from([0x83]), bomb, event]) {
+      const client = io(one, { token: tokenFor("7"), transports: ["websocket"], reconnection: false });
+      let closed;
+      client.socket.io.on("open", () => client.socket.io.engine.write(bytes));
+      client.socket.io.on("close", (reason) => (closed = reason));
+      await until(() => closed, "it is closed");
+    }
+    const joined = await io(one, { token: tokenFor("7"), transports: ["websocket"], reconnection: false }).connected();
+    joined.socket.io.engine.write(connect);
+    assert.equal(await joined.disconnected(), "transport close");
+    assert.equal(await one.metric('roomcast_handshakes_total{result="unsupported_parser"}'), 0);
+  });
 
   scenario("the upgrade loses no event and keeps the order", async ({ node, io }) => {
     const one = await node();
