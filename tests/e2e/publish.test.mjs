@@ -27,6 +27,48 @@ suite("POST /publish", () => {
     assert.deepEqual(onlyA.messages.filter((m) => m.type === "event").map((m) => m.event), ["both", "not b", "end"]);
   });
 
+  scenario("except: a notice to a user only where the conversation is not open, on two nodes and every transport, also after a lost connection", async (s) => {
+    const { url } = await s.redis();
+    const [one, other] = await Promise.all([1, 2].map(() => s.node({ redis: { url } })));
+    const balancer = await s.proxy(other);
+    const transports = { websocket: ["websocket"], polling: ["polling"], upgraded: ["polling", "websocket"] };
+    const devices = await Promise.all([one, balancer].flatMap((node) => Object.values(transports).flatMap((transports) => [true, false].map(async (viewing) => {
+      const client = await s.io(node, { token: tokenFor("7"), transports }).connected();
+      if (viewing) await client.join("room:42");
+      return { node, client, viewing, event: (name) => client.event(name), count: (name) => client.argsOf(name).length };
+    }))));
+    const plain = await (await s.ws(other, { token: tokenFor("7") }).welcomed()).join("room:42");
+    devices.push({ client: plain, viewing: true, event: (name) => plain.event(name), count: (name) => plain.eventsOf(name).length });
+    const stream = await s.sse(one, { token: tokenFor("7"), rooms: ["user:7"] }).answered();
+    devices.push({ client: stream, viewing: false, event: (name) => stream.event(name), count: (name) => stream.eventsOf(name).length });
+    const buyer = await (await s.io(one, { token: tokenFor("8"), transports: ["websocket"] }).connected()).join("room:42");
+
+    const notice = (name, more) => ({ rooms: ["user:7", "user:9", "room:43"], except: ["room:42"], event: name, data: { id: 1 }, ...more });
+    await published(one, notice("from one"));
+    await published(other, notice("from other"));
+    const [batched] = await published(one, { events: [notice("batched", { id: "message-1" }), notice("batched", { id: "message-1" })] });
+    assert.ok(batched.offset);
+    await published(other, { rooms: ["room:42", "user:7"], except: ["user:8"], event: "all but the buyer", data: 1 });
+    await published(other, { rooms: ["user:7", "user:8"], event: "end", data: 1 });
+    await Promise.all([...devices, buyer].map((device) => device.event("end")));
+    for (const { viewing, count } of devices) {
+      assert.deepEqual(["from one", "from other", "batched", "all but the buyer"].map(count), viewing ? [0, 0, 0, 1] : [1, 1, 1, 1]);
+    }
+    assert.deepEqual(buyer.events.map(({ name }) => name), ["end"]);
+
+    const away = devices.filter(({ node }) => node === balancer);
+    const back = devices.find(({ node, viewing }) => node === one && viewing).client;
+    balancer.cut();
+    await back.ask("leave", "42");
+    await published(one, notice("while away"));
+    await published(one, { room: "user:7", event: "last", data: 1 });
+    await Promise.all(devices.map((device) => device.event("last")));
+    for (const { client, viewing, count } of away) {
+      assert.deepEqual([client.socket.recovered, count("while away")], [true, viewing ? 0 : 1]);
+    }
+    assert.equal(back.argsOf("while away").length, 1, "it has left the conversation");
+  });
+
   scenario("a session's own id and a room that nobody is in", async ({ node, io }) => {
     const one = await node();
     const [client, other] = [io(one, { token: tokenFor("1") }), io(one, { token: tokenFor("1") })];
