@@ -1,9 +1,9 @@
 //! What the backend answers. Sans-IO.
 
 use super::BackendError;
-use crate::draft::DraftLimits;
-use crate::draft::{Draft, Source};
+use crate::draft::{Draft, DraftLimits, Source, check_room_name};
 use crate::event::{Args, Namespace, Room};
+use crate::id::Id;
 use crate::protocol::socketio_encode::check_draft;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -101,7 +101,11 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
         draft(room, message)
     });
     for room in raw.join.iter().chain(&raw.leave) {
-        crate::draft::check_room_name(room, limits.room_name_bytes).map_err(bad)?;
+        check_room_name(room, limits.room_name_bytes).map_err(bad)?;
+        // A backend that passes on what a client sent must not let it hear another session.
+        if Id::parse(room).is_some_and(|id| id.is_session()) {
+            return Err(bad("`join` and `leave` take no session's own room"));
+        }
     }
     Ok(EventAnswer {
         ack: list(raw.ack)?,
@@ -156,6 +160,10 @@ mod tests {
             "{\"join\":\"a\"}",
         ] {
             assert!(matches!(read(garbage), Err(BackendError::BadAnswer(_))), "{garbage}");
+        }
+        for list in ["join", "leave"] {
+            let session = format!("{{\"{list}\":[\"{}\"]}}", Id::random_session());
+            assert!(matches!(read(&session), Err(BackendError::BadAnswer(_))), "a session's own room");
         }
         let many = format!("{{\"join\":[{}\"a\"]}}", "\"a\",".repeat(100));
         assert!(matches!(read(&many), Err(BackendError::BadAnswer(_))));

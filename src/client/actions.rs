@@ -142,8 +142,15 @@ async fn attempt(
         true => ask::event(shard, key, event, args).await.map_err(ActionError::Backend)?,
         false => EventAnswer::default(),
     };
+    if rule.forward() && !shard.hub.borrow().sessions.contains_key(key) {
+        // The caller has gone meanwhile. The backend has done its work, and the others are to hear of it.
+        let drafts = if plan.joins.is_empty() { plan.drafts } else { Vec::new() };
+        append(shard, drafts.into_iter().chain(answer.emit).collect()).await?;
+        return Ok(answer.ack.or(plan.ack));
+    }
     membership::allow(shard, key, &plan.joins).await.map_err(ActionError::Join)?;
     let joins = [plan.joins, answer.join].concat();
+    membership::within_limit(shard, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
     membership::join(shard, key, &joins);
     membership::leave(shard, key, &leaves);

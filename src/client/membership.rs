@@ -9,6 +9,7 @@ use crate::id::Id;
 use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
+use std::collections::HashSet;
 use std::fmt;
 
 /// Why a join was refused.
@@ -39,6 +40,11 @@ impl JoinError {
             Self::Gone => "gone",
             Self::Backend(error) => error.code(),
         }
+    }
+
+    /// Whether it is no refusal: the backend did not say, and may later.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Backend(error) if !matches!(error, BackendError::Refused(_)))
     }
 }
 
@@ -107,6 +113,19 @@ fn announceable(rule: &RoomRule, captures: &Captures, caller: &Caller<'_>) -> Re
         rule.left(caller, captures).map_err(JoinError::Template)?;
     }
     Ok(())
+}
+
+/// Whether a session may be in these rooms besides its own. Those that the backend chooses for one event count too:
+/// what the client sent may have chosen them.
+///
+/// # Errors
+/// [`JoinError::TooMany`].
+pub fn within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let hub = shard.hub.borrow();
+    let namespace = hub.sessions.get(key).ok_or(JoinError::Gone)?.namespace;
+    let new: HashSet<&Room> = rooms.iter().filter(|room| !hub.rooms.contains(key, namespace, room)).collect();
+    let most = shard.node.limits.rooms_per_session;
+    if !new.is_empty() && hub.rooms.count_of(key) + new.len() > most { Err(JoinError::TooMany(most)) } else { Ok(()) }
 }
 
 /// Joins rooms that were checked, or that the backend chose.

@@ -65,7 +65,8 @@ pub async fn serve(
     let session = admit::admit(shard, session, &[]);
     let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
     if let Err(problem) = membership::allow(shard, session, &rooms).await {
-        return refuse(shard, key, StatusCode::FORBIDDEN, problem.code(), &problem.to_string());
+        let status = if problem.may_pass() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+        return refuse(shard, key, status, problem.code(), &problem.to_string());
     }
     rooms.extend(first.into_iter().filter(|room| !query.rooms.iter().any(|named| **named == **room)));
     if rooms.is_empty() {

@@ -1,7 +1,12 @@
 // The backend is asked and told by signed webhooks.
 import assert from "node:assert/strict";
-import { startBackend } from "./harness/backend.mjs";
+import crypto from "node:crypto";
+import fs from "node:fs";
+import http from "node:http";
+import express from "express";
+import { SECRET, startBackend } from "./harness/backend.mjs";
 import { until } from "./harness/deadline.mjs";
+import { post } from "./harness/http.mjs";
 import { published } from "./harness/publish.mjs";
 import { scenario, suite } from "./harness/scenario.mjs";
 import { tokenFor } from "./harness/token.mjs";
@@ -15,7 +20,36 @@ const on = [
   { event: "open_chat", join: "chat:{0.id}", ack: [{ ok: true }], on_error: { event: "failed", args: ["{error}"] } },
   { event: "send", forward: true, ack_error: [{ success: false, error: "{error}" }] },
   { event: "bare", forward: true },
+  { event: "typing", emit: [{ room: "user:{user}", event: "user_typing", args: ["{0}"], include_caller: true, volatile: true }], ack: ["relayed"] },
 ];
+/** Answers that no backend should give, by the code that the caller gets. */
+const TROUBLE = {
+  backend_timeout: {
+    "never": () => {},
+    "a byte now and then": (response) => {
+      response.write("{");
+      const drip = setInterval(() => response.write(" "), 50);
+      response.on("close", () => clearInterval(drip));
+    },
+  },
+  backend_unavailable: {
+    "hung up": (response) => response.destroy(),
+    "half an answer": (response) => (response.writeHead(200, { "content-length": "100" }), response.write("{"), response.socket.end()),
+    "not HTTP": (response) => response.socket.end("SSH-2.0-OpenSSH_9.6\r\n\r\n"),
+    "a header of 1 MB": (response) => response.socket.end(`HTTP/1.1 200 OK\r\nX: ${"x".repeat(1 << 20)}\r\n\r\n{}`),
+  },
+  backend_error: { 500: { status: 500, body: "oops" }, 404: { status: 404, body: "" }, 302: { status: 302, body: "" } },
+  backend_bad_answer: {
+    "HTML": { body: "<html>" },
+    "1 MB": { body: `{"allow":true,"ack":["${"x".repeat(1 << 20)}"]}` },
+    "without end": (response) => {
+      const more = () => response.destroyed || (response.write("x".repeat(1 << 16)), setImmediate(more));
+      more();
+    },
+    "deep": { body: `${"[".repeat(100_000)}` },
+    "not UTF-8": (response) => response.end(Buffer.from("7b22616c6c6f77223a747275652c22ff223a317d", "hex")),
+  },
+};
 
 async function stage(s, more = {}, config = {}) {
   const backend = await startBackend();
@@ -115,6 +149,152 @@ suite("backend", () => {
     backend.answer = () => ({ ack: ["well again"] });
     await until(async () => (await client.ask("bare", 1))[0] === "well again", "it is asked again");
     assert.equal(client.disconnects.length, 0);
+  });
+
+  for (const [code, answers] of Object.entries(TROUBLE)) {
+    scenario(`${code}: the caller is told in time, on every kind of join and event, and others notice nothing`, async (s) => {
+      const { backend, node } = await stage(s, { timeout: "400ms" });
+      const [client, other] = await Promise.all(["7", "8"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
+      const plain = await s.ws(node, { token: tokenFor("7") }).welcomed();
+      for (const [name, answer] of Object.entries(answers)) {
+        backend.answer = () => answer;
+        const begun = Date.now();
+        const asked = Promise.all([client.ask("bare", 1), client.ask("open_chat", { id: 1 }), plain.ask({ type: "join", room: "chat:1" })]);
+        assert.deepEqual(await other.ask("typing", name), ["relayed"]);
+        const [[forwarded], [joined], refused] = await asked;
+        // Packets of one client wait for each other: two answers one after the other.
+        assert.ok(Date.now() - begun < 3000, `${name}: ${Date.now() - begun} ms`);
+        assert.deepEqual([forwarded.error.code, joined.error.code, refused.code], [code, code, code], name);
+        assert.equal((await node.get(`/sse?room=chat:9&token=${tokenFor("7")}`)).status, 503, "it is not forbidden");
+        backend.answer = () => ({});
+        // Else the next one would find it left alone.
+        await until(async () => (await client.ask("bare", 0)).length === 0, "well again");
+      }
+      assert.ok((await node.metric(`roomcast_backend_requests_total{result="${{ backend_unavailable: "unreachable", backend_error: "status" }[code] ?? code.slice(8)}",type="event"}`)) >= Object.keys(answers).length);
+      await published(node, { room: "chat:1", event: "secret", data: 1 });
+      await published(node, { rooms: ["user:7", "user:8"], event: "end", data: 1 });
+      for (const { events } of [client, other]) assert.ok((await until(() => events.find(({ name }) => name === "end"), "the end")) && !events.some(({ name }) => name === "secret"));
+      assert.deepEqual(other.argsOf("user_typing").flat(), Object.keys(answers));
+      assert.equal(client.disconnects.length + other.disconnects.length, 0);
+      assert.ok(backend.connections < 100);
+    });
+  }
+
+  scenario("nobody listens: told at once, and asked again when somebody does", async (s) => {
+    const { backend, node } = await stage(s);
+    const port = new URL(backend.url).port;
+    const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    assert.deepEqual(await client.ask("bare", 1), []);
+    backend.close();
+    const begun = Date.now();
+    for (let n = 0; n < 10; n += 1) assert.equal((await client.ask("bare", 1))[0].error.code, "backend_unavailable");
+    assert.ok(Date.now() - begun < 2000, "the 5 seconds of the timeout are not waited for");
+    s.keep(await startBackend(port));
+    await until(async () => (await client.ask("bare", 1)).length === 0, "it is asked again");
+  });
+
+  scenario("answers that name rooms as they please: each is refused whole, and nothing of it happens", async (s) => {
+    const { backend, node } = await stage(s, {}, { limits: { rooms_per_session: 50 } });
+    const [client, other] = await Promise.all(["7", "8"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
+    const many = (count, name) => Array.from({ length: count }, (_, n) => `${name}:${n}`);
+    const good = { ack: ["done"], join: ["good"], emit: [{ room: "user:8", event: "leaked", args: [] }], reply: [{ event: "leaked", args: [] }] };
+    const refused = [
+      { join: [""] }, { join: ["x".repeat(201)] }, { join: ["a\u0000b"] }, { join: [7] }, { join: "good" }, { join: many(10_000, "r") }, { leave: many(101, "r") },
+      { join: [other.socket.id] }, { leave: [client.socket.id] },
+      { emit: [{ room: "x".repeat(201), event: "e", args: [] }] }, { emit: many(10_000, "r").map((room) => ({ room, event: "leaked", args: [] })) },
+      { emit: [{ room: "user:8", event: "connect", args: [] }] }, { emit: [{ room: "", event: "e" }] }, { reply: [{ event: "", args: [] }] },
+    ];
+    for (const bad of refused) {
+      backend.answer = () => ({ ...good, ...bad });
+      assert.equal((await client.ask("bare", 1))[0].error?.code, "backend_bad_answer", JSON.stringify(bad).slice(0, 100));
+    }
+    backend.answer = () => ({ ...good, join: many(50, "r") });
+    assert.equal((await client.ask("bare", 1))[0].error?.code, "too_many_rooms", "one is taken by its own");
+    backend.answer = () => ({ ack: ["done"], join: [...many(49, "r"), "r:0", "user:7"] });
+    assert.deepEqual(await client.ask("bare", 1), ["done"], "who is in counts once");
+    backend.answer = () => ({ ack: ["done"], leave: many(49, "r"), join: [] });
+    assert.deepEqual(await client.ask("bare", 1), ["done"]);
+    backend.answer = () => ({ ack: ["done"], join: ["chat:*", "user:<id>"] });
+    assert.deepEqual(await client.ask("bare", 1), ["done"]);
+    await published(node, { rooms: ["chat:1", "user:8", "good", "r:1"], event: "elsewhere", data: 1 });
+    await published(node, { room: "chat:*", event: "by its name", data: 1 });
+    assert.deepEqual(await client.event("by its name"), [1]);
+    await other.event("elsewhere");
+    assert.deepEqual(client.events.map(({ name }) => name), ["by its name"], "a name is a name, not a pattern");
+    assert.deepEqual(other.events.map(({ name }) => name), ["elsewhere"]);
+  });
+
+  scenario("the caller goes while the backend thinks: what it saved reaches the others", async (s) => {
+    const { backend, node } = await stage(s);
+    let answer;
+    backend.answer = () => (response) => (answer = response);
+    const [client, other] = await Promise.all(["7", "8"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
+    client.socket.emit("send", "saved");
+    await until(() => answer, "the call");
+    client.close();
+    await until(async () => (await node.connections("socketio")) === 1, "it is gone");
+    answer.end(JSON.stringify({ ack: [1], join: ["chat:1"], reply: [{ event: "sent", args: [] }], emit: [{ room: "user:8", event: "new_message", args: ["saved"] }] }));
+    assert.deepEqual(await other.event("new_message"), ["saved"]);
+  });
+
+  scenario("a backend that hangs, with more who wait than may ask at once: typing is relayed as fast as ever", async (s) => {
+    const { backend, node } = await stage(s, { timeout: "2s" });
+    const held = [];
+    backend.answer = ({ args }) => (args[0] === "hold" ? (response) => held.push(response) : {});
+    const clients = await Promise.all(Array.from({ length: 80 }, (_, n) => s.io(node, { token: tokenFor(`${n}`), ...WEBSOCKET }).connected()));
+    const typist = await s.io(node, { token: tokenFor("typist"), ...WEBSOCKET }).connected();
+    const times = async () => {
+      const all = [];
+      for (let n = 0; n < 50; n += 1) {
+        const begun = performance.now();
+        await typist.ask("typing", n);
+        all.push(performance.now() - begun);
+      }
+      return all.sort((a, b) => a - b)[25];
+    };
+    await times();
+    const before = await times();
+    const waiting = clients.map((client) => client.ask("bare", "hold"));
+    await until(() => held.length === 64, "64 are held, the others wait");
+    const during = await times();
+    assert.equal(held.length, 64);
+    const answers = await Promise.all(waiting);
+    assert.ok(answers.every(([{ error }]) => error.code === "backend_timeout"), "also those whose turn never came");
+    assert.ok(during < Math.max(before * 5, 20), `${before.toFixed(1)} ms before, ${during.toFixed(1)} ms during`);
+    assert.deepEqual(typist.argsOf("user_typing").length, 150);
+  });
+
+  scenario("forged: the check of docs/backend.md lets in what roomcast signed, and nothing else", async (s) => {
+    const text = fs.readFileSync(new URL("../../docs/backend.md", import.meta.url), "utf8");
+    const [, snippet] = /\n```js\n(app\.post\(.*?)\n```/s.exec(text);
+    const app = express();
+    const saved = [];
+    const save = ({ args }) => (saved.push(args), { id: saved.length });
+    new Function("app", "express", "crypto", "SECRET", "isMember", "save", snippet)(app, express, crypto, SECRET, (user, room) => user === "7" && room === "chat:1", save);
+    const server = s.keep(http.createServer(app));
+    await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${server.address().port}/roomcast`;
+    const backend = { url, secret: SECRET, notify: [] };
+    const rule = { event: "send_message", forward: true };
+    const node = await s.node({ rooms, on: [...on, rule], backend });
+    const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    assert.deepEqual(await client.ask("open_chat", { id: 1 }), [{ ok: true }]);
+    assert.equal((await client.ask("open_chat", { id: 2 }))[0].error.code, "refused");
+    assert.deepEqual(await client.ask("send_message", "é"), [{ success: true, message: { id: 1 } }]);
+    const impostor = await s.node({ rooms, on: [rule], backend: { ...backend, secret: "another secret" } });
+    const fooled = await s.io(impostor, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    assert.equal((await fooled.ask("send_message", "forged"))[0].error.code, "backend_error");
+
+    const body = JSON.stringify({ type: "event", event: "send_message", args: ["forged"], user: "7" });
+    const now = Math.floor(Date.now() / 1000);
+    const sign = (time, of = body, secret = SECRET) => `t=${time},v1=${crypto.createHmac("sha256", secret).update(`${time}.${of}`).digest("hex")}`;
+    const forged = [undefined, "", "t=1,v1=", `t=${now},v1=${"0".repeat(64)}`, sign(now, body, "another"), sign(now, `${body} `), sign(now - 400), sign(now + 400), `t=NaN,v1=${"0".repeat(64)}`, sign(now).replace(`t=${now}`, `t=${now + 1}`)];
+    for (const signature of forged) {
+      const headers = { "content-type": "application/json", ...(signature !== undefined && { "x-roomcast-signature": signature }) };
+      assert.equal((await post(url, body, headers)).status, 401, signature);
+    }
+    assert.deepEqual(saved, [["é"]]);
+    assert.equal((await post(url, body, { "content-type": "application/json", "x-roomcast-signature": sign(now) })).status, 200);
   });
 
   scenario("who waits for the backend holds up nobody else", async (s) => {

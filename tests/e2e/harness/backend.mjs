@@ -3,7 +3,8 @@ import crypto from "node:crypto";
 import http from "node:http";
 import { until } from "./deadline.mjs";
 
-const SECRET = "a secret of at least 32 bytes, for tests";
+/** What the requests are signed with. */
+export const SECRET = "a secret of at least 32 bytes, for tests";
 
 class Backend {
   calls = [];
