@@ -30,7 +30,7 @@ use crate::transport::remote::Answering;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -39,6 +39,9 @@ const ROOMS_PER_EVENT: usize = 100;
 
 /// Ended sessions whose `disconnect` rules go into one append.
 const ENDED_AT_ONCE: usize = 256;
+
+/// How long a stop waits for the backend to hear of the last disconnections.
+const LAST_NOTICES: Duration = Duration::from_secs(5);
 
 /// What is to be run.
 pub struct Launch {
@@ -178,6 +181,12 @@ async fn shutdown_node(
             cluster.leave().await;
         }
         api.traffic.wait_until_idle().await;
+        if let Some(backend) = &node.backend {
+            let untold = backend.told(LAST_NOTICES).await;
+            if untold > 0 {
+                tracing::warn!(untold, "the backend was not told of everything before the stop");
+            }
+        }
     };
     if tokio::time::timeout(settings.timeout, drained).await.is_err() {
         tracing::warn!(open = node.places.taken(), "`shutdown.timeout` is over; what is left is cut");

