@@ -110,8 +110,9 @@ suite("the backend's inbox", () => {
   });
 
   scenario("the reader of docs/backend.md: each call once, in order, over two nodes and both transports, also what a dead reader had taken", async (s) => {
-    const { store, node: one, entries } = await stage(s, { notify: ["connect", "disconnect"] });
-    const { node: other } = await stage(s, { notify: ["connect", "disconnect"] }, { store });
+    const [notify, presence] = [["connect", "disconnect", "online", "offline"], { grace: "100ms" }];
+    const { store, node: one, entries } = await stage(s, { notify }, { presence });
+    const { node: other } = await stage(s, { notify }, { store, presence });
     const dead = s.keep(new Reader(store.url, "dead", HANGS));
     const client = await s.io(one, { token: tokenFor("7"), ...WEBSOCKET }).connected();
     const session = client.socket.id;
@@ -135,6 +136,8 @@ suite("the backend's inbox", () => {
     client.socket.disconnect();
     const over = await reader.call(({ type }) => type === "disconnect");
     assert.deepEqual([over.session, over.reason], [session, "client close"]);
+    const offline = await reader.call(({ type }) => type === "offline");
+    assert.deepEqual([offline.user, typeof offline.last_seen, offline.session], ["7", "string", undefined]);
     await until(async () => (await entries()).length === 0, "everything done is deleted");
     assert.equal(reader.errors, "");
   });
