@@ -87,6 +87,13 @@ fn every_client_gets_each_event_once_in_order_or_is_told() {
     }
 }
 
+#[test]
+fn also_where_lagging_replicas_take_the_place_of_the_store() {
+    if let Some((_, story)) = first_failure(0..SEEDS / 2, Rules { failovers: 30, ..Rules::default() }) {
+        panic!("\n{story}");
+    }
+}
+
 /// The oracle is worth something: each of these rules is there for a reason, and left out it is missed.
 #[test]
 fn a_rule_that_is_left_out_is_missed() {
@@ -102,6 +109,7 @@ fn a_rule_that_is_left_out_is_missed() {
             "a join is answered once it is in the record",
             Rules { answer_before_record: true, records_late: 900, ..right },
         ),
+        ("records that an old replica has are not taken", Rules { trust_old_records: true, failovers: 30, ..right }),
         ("what came before the CONNECT reply is forgotten with its connection", Rules { stock_buffer: true, ..right }),
     ] {
         let (seed, story) = first_failure(0..CAUGHT_WITHIN, rules).unwrap_or_else(|| panic!("nobody misses: {name}"));

@@ -3,8 +3,10 @@
 use crate::backend::BackendError;
 use crate::backend::answer::EventAnswer;
 use crate::client::ask;
+use crate::client::fail;
 use crate::client::membership::{self, JoinError};
 use crate::client::say::say;
+use crate::close::CloseReason;
 use crate::draft::{Draft, DraftError, Source};
 use crate::event::{Args, Namespace, Room};
 use crate::hub::ledger;
@@ -43,6 +45,8 @@ pub enum ActionError {
     Draft(DraftError),
     /// The log did not take it.
     Append(AppendError),
+    /// Redis did not take the session's record in time; rooms that were to be joined are not.
+    Unsettled,
     /// The backend refused it, or gave no answer that could be used.
     Backend(BackendError),
 }
@@ -57,6 +61,7 @@ impl ActionError {
             Self::NotInRoom(_) => "not_in_room",
             Self::Draft(error) => error.code(),
             Self::Append(error) => error.code(),
+            Self::Unsettled => "unavailable",
             Self::Backend(error) => error.code(),
         }
     }
@@ -71,6 +76,7 @@ impl fmt::Display for ActionError {
             Self::NotInRoom(room) => write!(f, "not in the room \"{room}\""),
             Self::Draft(error) => error.fmt(f),
             Self::Append(error) => error.fmt(f),
+            Self::Unsettled => f.write_str("Redis did not take note of the rooms in time; try again"),
             Self::Backend(error) => error.fmt(f),
         }
     }
@@ -152,10 +158,13 @@ async fn attempt(
     let joins = [plan.joins, answer.join].concat();
     membership::within_limit(shard, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
-    membership::join(shard, key, &joins);
+    let joined = membership::join(shard, key, &joins);
     membership::leave(shard, key, &leaves);
-    if !joins.is_empty() || !leaves.is_empty() {
-        ledger::settle(shard, key).await;
+    if (!joins.is_empty() || !leaves.is_empty()) && !ledger::settle(shard, key).await {
+        // Another node could go on with the session as it was. What was left stays left: to repeat it does no harm, and
+        // what a room had meanwhile could not be had any more.
+        membership::leave(shard, key, &joined);
+        return Err(ActionError::Unsettled);
     }
     let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
     plan.reply.into_iter().chain(replies).for_each(|message| say(shard, key, &message));
@@ -225,12 +234,17 @@ async fn append(shard: &Rc<Shard>, drafts: Vec<Draft>) -> Result<(), ActionError
     Ok(())
 }
 
-/// Carries out the `connection` rule of a session that has just begun, or was taken up again.
+/// Carries out the `connection` rule of a session that has just begun, or was taken up again. Where its rooms may not last
+/// the client is to come again: it did not ask for them, so it would not ask a second time.
 pub async fn run_connection(shard: &Rc<Shard>, key: SessionKey, namespace: &str) {
     ask::connected(shard, key);
     let Some(rule) = shard.node.rules.connection(namespace) else { return };
     if let Err(failure) = run(shard, key, rule, "connection", &Args::none()).await {
         tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");
+        if matches!(failure.error, ActionError::Unsettled) {
+            let connection = shard.hub.borrow().sessions.get(key).map(|session| session.connection);
+            connection.into_iter().for_each(|connection| fail(shard, connection, CloseReason::Unreachable));
+        }
     }
 }
 

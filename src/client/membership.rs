@@ -128,23 +128,23 @@ pub fn within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<()
     if !new.is_empty() && hub.rooms.count_of(key) + new.len() > most { Err(JoinError::TooMany(most)) } else { Ok(()) }
 }
 
-/// Joins rooms that were checked, or that the backend chose.
-pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room]) {
+/// Joins rooms that were checked, or that the backend chose; answers those that it was not in.
+pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Vec<Room> {
     let mut hub = shard.hub.borrow_mut();
-    let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
-    for room in rooms {
-        hub.enter(key, namespace, room);
-    }
+    let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return Vec::new() };
+    rooms.iter().filter(|room| hub.enter(key, namespace, room)).cloned().collect()
 }
 
-/// Joins as many of the rooms as a session may be in.
-pub fn join_within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) {
+/// Joins as many of the rooms as a session may be in; whether it was not in one of them.
+pub fn join_within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> bool {
     let most = shard.node.limits.rooms_per_session;
+    let mut new = false;
     for room in rooms {
         if shard.hub.borrow().rooms.count_of(key) < most {
-            join(shard, key, std::slice::from_ref(room));
+            new |= !join(shard, key, std::slice::from_ref(room)).is_empty();
         }
     }
+    new
 }
 
 /// Leaves rooms.

@@ -90,11 +90,19 @@ async fn attempt(
 async fn find(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: &Owner) -> Result<Option<Parked>, &'static str> {
     match take(shard, pid, owner).await {
         Some(Taken { parked, doubted: false }) => Ok(Some(parked)),
+        // Of another life of the log: nobody can go on with it, wherever it was since.
+        Some(Taken { parked, .. }) if parked.start.epoch != shard.hub.borrow().position.epoch => Ok(Some(parked)),
         // This node was away from the others: where one of them had the session since, that copy is right.
-        Some(Taken { parked, doubted: true }) => {
-            let other = take_elsewhere(shard, newcomer, pid, owner).await.ok().flatten();
-            Ok(Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked)))
-        }
+        Some(Taken { parked, doubted: true }) => match take_elsewhere(shard, newcomer, pid, owner).await {
+            Ok(other) => {
+                shard.hub.borrow_mut().trust(pid);
+                Ok(Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked)))
+            }
+            Err(unreachable) => {
+                park_again(shard, pid, parked);
+                Err(unreachable)
+            }
+        },
         None => take_elsewhere(shard, newcomer, pid, owner).await,
     }
 }
@@ -176,6 +184,7 @@ async fn take_elsewhere(
     for _ in 0..MOST_MOVES {
         let node = match found {
             Found::Nowhere => return Ok(None),
+            Found::Later => return Err(UNREACHABLE),
             Found::Taken(record) => return Ok(read(&record)),
             Found::At(node) => node,
         };
@@ -227,17 +236,23 @@ pub fn missed(
     Place { here, namespace, rooms, own }.missed(&window, after, up_to)
 }
 
-/// Puts the session back with its rooms; what it missed is written before the CONNECT reply (wire sheet C1).
-pub fn continue_session(shard: &Rc<Shard>, newcomer: Newcomer, resumed: Resumed, namespace: &str) -> SessionKey {
+/// Puts the session back with its rooms; what it missed is written before the CONNECT reply (wire sheet C1). Answers
+/// whether it is in rooms now that it was not in before.
+pub fn continue_session(
+    shard: &Rc<Shard>,
+    newcomer: Newcomer,
+    resumed: Resumed,
+    namespace: &str,
+) -> (SessionKey, bool) {
     let Resumed { pid, parked, missed, .. } = resumed;
     let (connection, id) = (newcomer.connection, parked.id.to_string());
     let key = go_on(shard, newcomer, Some(pid), parked, missed);
     // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
     let fresh = shard.hub.borrow().sessions.get(key).map(|session| admit::first_rooms(shard, session));
-    membership::join_within_limit(shard, key, &fresh.and_then(Result::ok).unwrap_or_default());
+    let grown = membership::join_within_limit(shard, key, &fresh.and_then(Result::ok).unwrap_or_default());
     let mut hub = shard.hub.borrow_mut();
     hub.push_packet(connection, encode::connect(namespace, &id, Some(&pid.to_string())));
-    key
+    (key, grown)
 }
 
 /// A session as it was, on another connection, and what it missed behind what waits there.

@@ -85,9 +85,12 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
     }
     let session = match resumed {
         Some(resumed) => {
-            let session = resume::continue_session(shard, newcomer, resumed, &namespace);
-            // Its record was taken out where it was: until it stands here, this node's death would lose it.
-            ledger::settle(shard, session).await;
+            let (session, grown) = resume::continue_session(shard, newcomer, resumed, &namespace);
+            // Its record was taken out where it was: until it stands here, this node's death would lose it, and the client
+            // be told. But where it stands without rooms of now, the client would not be told of those.
+            if !ledger::settle(shard, session).await && grown {
+                return fail(shard, key, CloseReason::Unreachable);
+            }
             session
         }
         None => match begin_session(shard, newcomer, &namespace) {

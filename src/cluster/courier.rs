@@ -2,13 +2,14 @@
 //! letters.
 
 use super::letter::{Body, Seal};
-use super::records::{self, Found, Owner, Record};
-use super::{Cluster, Inbox, lock, roster};
+use super::records::{self, Found, Keep, Owner, Record};
+use super::roster;
+use super::{Cluster, Inbox, lock};
 use crate::close::DropReason;
 use crate::id::Id;
 use crate::log::redis::connection::{Backoff, Link, LinkError};
 use redis::{Cmd, Pipeline, PushInfo, PushKind, Value};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::convert::Infallible;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
@@ -27,6 +28,8 @@ const UNREAD: usize = 10_000;
 const RECORDS_AT_ONCE: usize = 5_000;
 /// A pipeline takes no further errand once it has so many.
 const AT_ONCE: usize = 2_000;
+/// After how long records that could not all be written anew are tried again.
+const REWRITE_AGAIN: Duration = Duration::from_secs(10);
 /// How often the subscription is asked whether it still leads to the right place.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 
@@ -51,8 +54,8 @@ pub(super) enum Errand {
     Beat { reply: oneshot::Sender<()> },
     /// A command of another part of the node, and what Redis answers to it or refuses it with.
     Call { command: Cmd, reply: oneshot::Sender<Result<Value, String>> },
-    /// Write this record now, and say when it is.
-    Keep { pid: Id, record: Option<Record>, reply: oneshot::Sender<()> },
+    /// Write what waits of this record now, and say when it is written.
+    Keep { pid: Id, until: Instant, reply: oneshot::Sender<()> },
 }
 
 /// Errands that wait.
@@ -69,6 +72,8 @@ struct Waiting {
     bytes: usize,
     /// The newest change of each record; one for each session of this node at most.
     changes: HashMap<Id, Option<Record>>,
+    /// All records were given anew, for this round: to be noted in Redis once none waits any more.
+    mark: Option<u64>,
     leaving: bool,
 }
 
@@ -76,6 +81,7 @@ struct Waiting {
 struct Load {
     errands: Vec<Errand>,
     changes: Vec<(Id, Option<Record>)>,
+    mark: Option<u64>,
     leaving: bool,
 }
 
@@ -86,16 +92,32 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// Has a record written before everything that waits, and not an older one after it.
+    /// Has a record written with the errands that wait, and not an older one after it.
     pub fn keep_now(&self, pid: Id, record: Option<Record>, patience: Duration) -> oneshot::Receiver<()> {
         let (reply, kept) = oneshot::channel();
-        let bytes = record.as_ref().map_or(100, |record| record.text.len() + 200);
         let mut waiting = lock(&self.waiting);
-        waiting.changes.remove(&pid);
-        waiting.push(Errand::Keep { pid, record, reply }, bytes, patience);
+        waiting.changes.insert(pid, record);
+        waiting.push(Errand::Keep { pid, until: Instant::now() + patience, reply }, 100, patience);
         drop(waiting);
         self.wake.notify_one();
         kept
+    }
+
+    /// Tries again to write records that somebody waits for.
+    fn keep_again(&self, kept: Vec<(Id, Instant, oneshot::Sender<()>)>) {
+        let (mut waiting, now) = (lock(&self.waiting), Instant::now());
+        for (pid, until, reply) in kept {
+            let left = until.saturating_duration_since(now);
+            waiting.push(Errand::Keep { pid, until, reply }, 100, left);
+        }
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// All records were given anew.
+    pub fn mark(&self, round: u64) {
+        lock(&self.waiting).mark = Some(round);
+        self.wake.notify_one();
     }
 
     /// Puts a letter in that is made under the lock: letters are sent in the order of their numbers.
@@ -149,9 +171,18 @@ impl Queue {
                 errands.push(errand);
             }
         }
-        let changes = waiting.take_changes();
+        let mut changes = Vec::new();
+        for errand in &errands {
+            // What is not there any more was written with an earlier pipeline.
+            if let Errand::Keep { pid, .. } = errand {
+                changes.extend(waiting.changes.remove_entry(pid));
+            }
+        }
+        changes.extend(waiting.take_changes());
+        let mark = if waiting.changes.is_empty() { waiting.mark.take() } else { None };
         let leaving = waiting.leaving && waiting.errands.is_empty() && waiting.changes.is_empty();
-        (leaving || !errands.is_empty() || !changes.is_empty()).then_some(Load { errands, changes, leaving })
+        let any = leaving || mark.is_some() || !errands.is_empty() || !changes.is_empty();
+        any.then_some(Load { errands, changes, mark, leaving })
     }
 
     async fn next(&self) -> Load {
@@ -202,13 +233,14 @@ pub(super) async fn carry(cluster: &Cluster) {
 
 async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
     let mut link = Link::open(&cluster.connector, cluster.timeout).await?;
-    beat(cluster, &mut link).await?;
+    let mut begun = None;
+    beat(cluster, &mut link, &mut begun).await?;
     backoff.reset();
     let mut beaten = Instant::now();
     loop {
         if beaten.elapsed() >= roster::BEAT {
             link.check().await?;
-            beat(cluster, &mut link).await?;
+            beat(cluster, &mut link, &mut begun).await?;
             beaten = Instant::now();
         }
         if let Ok(load) = tokio::time::timeout_at(beaten + roster::BEAT, cluster.queue.next()).await {
@@ -217,25 +249,41 @@ async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallibl
     }
 }
 
-async fn beat(cluster: &Cluster, link: &mut Link) -> Result<(), LinkError> {
-    match link.call(&new_beat(cluster)).await {
-        Ok(answer) => note_beat(cluster, &answer),
+/// Beats. `begun` is when all records were last begun to be written anew over this connection.
+async fn beat(cluster: &Cluster, link: &mut Link, begun: &mut Option<Instant>) -> Result<(), LinkError> {
+    let answer = match link.call(&new_beat(cluster)).await {
+        Ok(answer) => answer,
         // What was known last must do.
         Err(LinkError::Server(error)) => {
             tracing::warn!(error, "Redis refused this node's beat: others may take it for gone");
-            Ok(())
+            return Ok(());
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    if note_beat(cluster, &answer)? || begun.is_some_and(|begun| begun.elapsed() < REWRITE_AGAIN) {
+        return Ok(());
     }
+    // What an old replica has of this node's records is worth nothing, and of what others took of it it may know nothing.
+    *begun = Some(Instant::now());
+    match link.call(&records::forget(&cluster.keys, cluster.me)).await {
+        Ok(_) | Err(LinkError::Server(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let round = cluster.round.fetch_add(1, Ordering::Relaxed) + 1;
+    if let Some(inbox) = cluster.inbox.get() {
+        inbox.returned();
+        inbox.rewrite(round);
+    }
+    Ok(())
 }
 
 fn new_beat(cluster: &Cluster) -> Cmd {
     let fresh_seal = format!("{}{}", Id::random(), Id::random());
-    let again = cluster.beaten.load(Ordering::Relaxed);
-    roster::beat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal, again)
+    roster::beat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal)
 }
 
-fn note_beat(cluster: &Cluster, answer: &Value) -> Result<(), LinkError> {
+/// Takes over what a beat brought; whether this node's records in Redis are its own.
+fn note_beat(cluster: &Cluster, answer: &Value) -> Result<bool, LinkError> {
     let beat = roster::read_beat(answer).ok_or(LinkError::Unexpected("the roster of nodes"))?;
     let mut seal = lock(&cluster.seal);
     if seal.as_ref().is_none_or(|seal| !seal.is_of(&beat.seal)) {
@@ -243,28 +291,32 @@ fn note_beat(cluster: &Cluster, answer: &Value) -> Result<(), LinkError> {
     }
     drop(seal);
     cluster.roster().update(beat.live);
-    cluster.beaten.store(true, Ordering::Relaxed);
-    if let (Some(kept), Some(inbox)) = (beat.kept, cluster.inbox.get()) {
+    let again = cluster.beaten.swap(true, Ordering::Relaxed);
+    if let (true, true, Some(inbox)) = (again, beat.late, cluster.inbox.get()) {
         tracing::warn!("this node was away from the others: some of its sessions may have been taken up there");
-        inbox.returned(kept);
+        inbox.returned();
     }
-    Ok(())
+    Ok(beat.whole)
 }
 
 /// What the answers of a pipeline are for.
 enum Awaited {
-    /// So many records.
-    Write(usize),
+    /// These records are written.
+    Write(Vec<Id>),
+    /// These records are removed.
+    Remove(Vec<Id>),
+    /// All records were written anew.
+    Mark,
+    /// This node has left.
+    Leave,
     Letter(oneshot::Sender<Sent>),
     Finds(Vec<oneshot::Sender<Found>>),
     Beats(Vec<oneshot::Sender<()>>),
     Call(oneshot::Sender<Result<Value, String>>),
-    /// These records are written.
-    Kept(Vec<oneshot::Sender<()>>),
 }
 
 async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), LinkError> {
-    let Load { errands, mut changes, leaving } = load;
+    let Load { errands, changes, mark, leaving } = load;
     let (mut pipeline, mut awaited) = (Pipeline::new(), Vec::new());
     let mut add = |command: Cmd, what| {
         pipeline.add_command(command);
@@ -284,14 +336,14 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
             }
             Errand::Beat { reply } => beats.push(reply),
             Errand::Call { command, reply } => add(command, Awaited::Call(reply)),
-            Errand::Keep { pid, record, reply } => {
-                changes.push((pid, record));
-                kept.push(reply);
-            }
+            Errand::Keep { pid, until, reply } => kept.push((pid, until, reply)),
         }
     }
-    for (command, count) in records::keep(&cluster.keys, cluster.me, &changes) {
-        add(command, Awaited::Write(count));
+    for Keep { command, writes, pids } in records::keep(&cluster.keys, cluster.me, &changes) {
+        add(command, if writes { Awaited::Write(pids) } else { Awaited::Remove(pids) });
+    }
+    if mark == Some(cluster.round.load(Ordering::Relaxed)) {
+        add(records::mark(&cluster.keys, cluster.me, cluster.record_life), Awaited::Mark);
     }
     let suspects = cluster.roster().suspects();
     let mut replies = replies.into_iter();
@@ -299,22 +351,25 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
         let find = records::find(&cluster.keys, cluster.me, &suspects, some.iter().map(|(owner, pid)| (owner, *pid)));
         add(find, Awaited::Finds(replies.by_ref().take(some.len()).collect()));
     }
-    if !kept.is_empty() {
-        add(redis::cmd("PING"), Awaited::Kept(kept));
-    }
     if !beats.is_empty() {
         add(new_beat(cluster), Awaited::Beats(beats));
     }
     if leaving {
-        add(roster::leave(&cluster.keys, cluster.me), Awaited::Write(0));
+        add(roster::leave(&cluster.keys, cluster.me), Awaited::Leave);
     }
-    match link.pipeline(&pipeline).await {
-        Ok(answers) => answers.into_iter().zip(awaited).try_for_each(|(answer, what)| settle(cluster, answer, what))?,
+    let answers = match link.pipeline(&pipeline).await {
+        Ok(answers) => answers,
         Err(error) => {
             cluster.queue.put_back(changes);
+            cluster.queue.keep_again(kept);
             return Err(error);
         }
-    }
+    };
+    let mut refused = Refused::default();
+    let settled =
+        answers.into_iter().zip(awaited).try_for_each(|(answer, what)| settle(cluster, answer, what, &mut refused));
+    refused.answer(&cluster.queue, kept);
+    settled?;
     if leaving {
         lock(&cluster.queue.waiting).leaving = false;
         cluster.queue.left.notify_one();
@@ -322,7 +377,36 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
     Ok(())
 }
 
-fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkError> {
+/// Records that Redis did not take.
+#[derive(Default)]
+struct Refused {
+    /// Older ones may be there.
+    written: HashSet<Id>,
+    /// They are there still.
+    removed: HashSet<Id>,
+}
+
+impl Refused {
+    /// Tells those who wait for records. One that Redis does not take is removed, so that no older one is left of it:
+    /// without a record a client is told.
+    fn answer(self, queue: &Queue, kept: Vec<(Id, Instant, oneshot::Sender<()>)>) {
+        queue.put_back(self.written.iter().map(|pid| (*pid, None)).collect());
+        let mut again = Vec::new();
+        for (pid, until, reply) in kept {
+            if self.written.contains(&pid) {
+                again.push((pid, until, reply));
+            } else if !self.removed.contains(&pid) {
+                // Whoever waits may have gone.
+                let _ = reply.send(());
+            }
+        }
+        if !again.is_empty() || !self.written.is_empty() {
+            queue.keep_again(again);
+        }
+    }
+}
+
+fn settle(cluster: &Cluster, answer: Value, what: Awaited, refused: &mut Refused) -> Result<(), LinkError> {
     // Whoever waits for a reply may have gone; a dropped one tells that there is none.
     let (answer, what) = match (answer.extract_error(), what) {
         (answer, Awaited::Call(reply)) => {
@@ -332,9 +416,14 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkErr
         (Ok(answer), what) => (answer, what),
         (Err(error), what) => {
             // Out of memory, say: letters still go. Records are written again before long.
-            let lost = if let Awaited::Write(records) = what { records } else { 0 };
+            let lost = if let Awaited::Write(records) = &what { records.len() } else { 0 };
             cluster.metrics.dropped(DropReason::Record, lost as u64);
             tracing::warn!(%error, lost, "Redis refused to keep what this node shares with others");
+            match what {
+                Awaited::Write(pids) => refused.written.extend(pids),
+                Awaited::Remove(pids) => refused.removed.extend(pids),
+                _ => {}
+            }
             return Ok(());
         }
     };
@@ -346,11 +435,6 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited) -> Result<(), LinkErr
             let found = records::read_found(answer).ok_or(LinkError::Unexpected("records of sessions"))?;
             for (reply, found) in replies.into_iter().zip(found) {
                 let _ = reply.send(found);
-            }
-        }
-        (Awaited::Kept(replies), _) => {
-            for reply in replies {
-                let _ = reply.send(());
             }
         }
         (Awaited::Beats(replies), answer) => {
@@ -369,6 +453,7 @@ pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: &Arc<dyn Inbox>) {
     let mut backoff = Backoff::default();
     loop {
         let Err(error) = subscribed(cluster, inbox, &mut backoff).await;
+        inbox.reachable(false);
         // Answers that are on their way will not be heard.
         cluster.calls().clear();
         backoff.report("listening to other nodes", &cluster.connector, &error);
@@ -394,6 +479,7 @@ async fn subscribed(
     };
     let mut link = Link::subscriber(&cluster.connector, cluster.timeout, on_push).await?;
     link.subscribe(&cluster.keys.channel_of(cluster.me)).await?;
+    inbox.reachable(true);
     backoff.reset();
     loop {
         let checked_again = Instant::now() + CHECK_EVERY;

@@ -18,7 +18,7 @@ use crate::metrics::Metrics;
 use courier::{Errand, Queue, Sent};
 use letter::{Body, Letter, Seal};
 use roster::Roster;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -36,9 +36,15 @@ pub trait Inbox: Send + Sync + 'static {
     /// A notice.
     fn told(&self, from: NodeId, notice: Notice);
 
-    /// This node counted as gone for a while. Of the records it had written these are still there; sessions of the
-    /// others may have been taken up elsewhere.
-    fn returned(&self, kept: HashSet<Id>);
+    /// Others may have taken this node for gone, and have taken up any of its sessions.
+    fn returned(&self);
+
+    /// Others cannot reach this node from now on, or can again: while they cannot, they take it for gone.
+    fn reachable(&self, reachable: bool);
+
+    /// Redis may hold old records of this node, or none: all are to be written anew. [`Cluster::rewritten`] says when
+    /// they are on their way.
+    fn rewrite(&self, round: u64);
 }
 
 /// Why a node did not answer.
@@ -83,6 +89,8 @@ pub struct Cluster {
     read: Mutex<HashMap<NodeId, u64>>,
     /// Whether it has beaten before.
     beaten: AtomicBool,
+    /// Counts the times that all records had to be written anew.
+    round: AtomicU64,
 }
 
 /// Keys and channels. The keys are in the slot of the log's stream, so that a script may use them together.
@@ -139,6 +147,7 @@ impl Cluster {
             inbox: OnceLock::new(),
             read: Mutex::default(),
             beaten: AtomicBool::new(false),
+            round: AtomicU64::new(0),
         }))
     }
 
@@ -185,7 +194,13 @@ impl Cluster {
         self.queue.keep(changes);
     }
 
-    /// Writes a record and completes when it is written; `false` where Redis does not take it within `patience`.
+    /// All records that [`Inbox::rewrite`] asked for have been given to [`Cluster::keep`].
+    pub fn rewritten(&self, round: u64) {
+        self.queue.mark(round);
+    }
+
+    /// Writes a record and completes when it is written, or one that Redis has no room for is at least removed; `false`
+    /// where neither is done within `patience`.
     pub async fn keep_now(&self, pid: Id, record: Option<Record>, patience: Duration) -> bool {
         let kept = self.queue.keep_now(pid, record, patience);
         tokio::time::timeout(patience, kept).await.is_ok_and(|kept| kept.is_ok())

@@ -1,7 +1,8 @@
 //! Who is up: every node writes the time by Redis' clock into one sorted set, once a second.
 
 use super::Keys;
-use crate::id::{Id, NodeId};
+use super::records::{MARK, life};
+use crate::id::NodeId;
 use redis::{Cmd, Value};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,11 +16,13 @@ pub(super) const LIVE_MS: u64 = 3_500;
 const MOST_SUSPECTS: usize = 100;
 
 /// KEYS nodes, seal; ARGV own name, a fresh seal, milliseconds after which nothing is kept of a node, prefix of the
-/// hashes of sessions, milliseconds after which a node counts as gone, prefix of the channels, and 1 unless it is this node's
-/// first. Up is who beat lately and
-/// listens: the connections of a process that was killed are gone at once. Who missed its beats is
-/// told which of its records nobody has taken meanwhile. What is left of nodes that are long gone is removed without making Redis wait for it.
-const BEAT_SCRIPT: &str = "local time = redis.call('TIME')
+/// hashes of sessions, milliseconds after which a node counts as gone, prefix of the channels, and the field of the mark.
+/// Up is who beat lately and listens: the connections of a process that was killed are gone at once. A node is told whether
+/// it has missed its beats, and whether its records are of this life of Redis. What is left of nodes that are long gone is
+/// removed without making Redis wait for it.
+const BEAT_SCRIPT: &str = concat!(
+    life!(),
+    "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
@@ -42,11 +45,10 @@ for n = 1, #nodes, 2 do
     if listeners[2] > 0 then live[#live + 1] = nodes[n] end
   end
 end
-local kept = false
-if ARGV[7] == '1' and (not last or now - last > tonumber(ARGV[5])) then
-  kept = redis.call('HKEYS', ARGV[4] .. ARGV[1])
-end
-return {seal, live, kept}";
+local late = not last or now - last > tonumber(ARGV[5])
+local mark = redis.call('HMGET', ARGV[4] .. ARGV[1], ARGV[7])[1]
+return {seal, live, late and 1 or 0, mark == life() and 1 or 0}"
+);
 
 /// The nodes as of the last beat.
 #[derive(Debug, Default)]
@@ -63,8 +65,10 @@ pub(super) struct Beat {
     pub seal: String,
     /// Nodes that have beaten lately.
     pub live: HashSet<NodeId>,
-    /// This node had missed its beats: the records that it still has; others may have taken the rest.
-    pub kept: Option<HashSet<Id>>,
+    /// This node had missed its beats, or this is its first.
+    pub late: bool,
+    /// Whether its records are those that it wrote, and not what an old replica had of them.
+    pub whole: bool,
 }
 
 impl Roster {
@@ -99,11 +103,11 @@ impl Roster {
 }
 
 /// A beat. What is left of a node is kept for `keep`.
-pub(super) fn beat(keys: &Keys, me: NodeId, keep: Duration, fresh_seal: &str, again: bool) -> Cmd {
+pub(super) fn beat(keys: &Keys, me: NodeId, keep: Duration, fresh_seal: &str) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(BEAT_SCRIPT).arg(2).arg(&keys.nodes).arg(&keys.seal);
     command.arg(me.to_string()).arg(fresh_seal).arg(keep.as_millis() as u64).arg(&keys.sessions);
-    command.arg(LIVE_MS).arg(&keys.channels).arg(u8::from(again));
+    command.arg(LIVE_MS).arg(&keys.channels).arg(MARK);
     command
 }
 
@@ -123,13 +127,9 @@ pub(super) fn read_beat(value: &Value) -> Option<Beat> {
         _ => None,
     };
     let Value::Array(answer) = value else { return None };
-    let [seal, Value::Array(live), kept] = &answer[..] else { return None };
+    let [seal, Value::Array(live), Value::Int(late), Value::Int(whole)] = &answer[..] else { return None };
     let live = live.iter().map(|node| NodeId::parse(&text(node)?)).collect::<Option<_>>()?;
-    let kept = match kept {
-        Value::Array(pids) => Some(pids.iter().filter_map(|pid| Id::parse(&text(pid)?)).collect()),
-        _ => None,
-    };
-    Some(Beat { seal: text(seal)?, live, kept })
+    Some(Beat { seal: text(seal)?, live, late: *late == 1, whole: *whole == 1 })
 }
 
 #[cfg(test)]
@@ -141,8 +141,8 @@ mod tests {
         let (here, late, gone) = (NodeId::random(), NodeId::random(), NodeId::random());
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let live = [here, late].map(|node| bulk(&node.to_string())).to_vec();
-        let beat = read_beat(&Value::Array(vec![bulk("k"), Value::Array(live), Value::Nil])).unwrap();
-        assert_eq!(beat, Beat { seal: "k".into(), live: HashSet::from([here, late]), kept: None });
+        let beat = read_beat(&Value::Array(vec![bulk("k"), Value::Array(live), Value::Int(0), Value::Int(1)])).unwrap();
+        assert_eq!(beat, Beat { seal: "k".into(), live: HashSet::from([here, late]), late: false, whole: true });
         let mut roster = Roster::default();
         roster.update(beat.live.clone());
         assert!(roster.is_live(late) && !roster.is_live(gone));

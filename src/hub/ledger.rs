@@ -40,6 +40,10 @@ pub struct Ledger {
     written: HashMap<Id, Millis>,
     /// Sessions that another node may have taken up while this one was away.
     doubted: HashSet<Id>,
+    /// Whether others can reach this node and ask it for sessions. Where not, all are doubted.
+    reachable: bool,
+    /// All records are being written anew, for this round.
+    rewriting: Option<u64>,
     /// Milliseconds after which a record is written again.
     refresh: Millis,
     wake: Rc<Notify>,
@@ -51,7 +55,8 @@ impl Ledger {
         // The window holds a quarter more than itself (`RecoveryConfig::kept`).
         let (changed, doubted) = (HashSet::new(), HashSet::new());
         let (again, written) = (VecDeque::new(), HashMap::new());
-        Self { changed, again, written, doubted, refresh: window / 5, wake: Rc::default() }
+        let (reachable, rewriting, wake) = (false, None, Rc::default());
+        Self { changed, again, written, doubted, reachable, rewriting, refresh: window / 5, wake }
     }
 
     /// The session with this pid is not as it was.
@@ -103,16 +108,42 @@ impl Ledger {
 }
 
 impl Hub {
-    /// This node was away; of its records these are still there.
-    pub fn doubt(&mut self, kept: &HashSet<Id>) {
+    /// This node was away: others may have taken up any of its sessions.
+    pub fn doubt(&mut self) {
+        let pids: Vec<Id> = self.pids().collect();
         if let Some(ledger) = &mut self.ledger {
-            ledger.doubted = ledger.written.keys().filter(|pid| !kept.contains(*pid)).copied().collect();
+            ledger.doubted.extend(pids);
+        }
+    }
+
+    /// Others cannot reach this node from now on, or can again.
+    pub fn be_reachable(&mut self, reachable: bool) {
+        self.doubt();
+        if let Some(ledger) = &mut self.ledger {
+            ledger.reachable = reachable;
         }
     }
 
     /// Whether another node may have taken this session up while this one was away.
     pub fn doubts(&self, pid: Id) -> bool {
-        self.ledger.as_ref().is_some_and(|ledger| ledger.doubted.contains(&pid))
+        self.ledger.as_ref().is_some_and(|ledger| !ledger.reachable || ledger.doubted.contains(&pid))
+    }
+
+    /// It is known by now what became of this session elsewhere.
+    pub fn trust(&mut self, pid: Id) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.doubted.remove(&pid);
+        }
+    }
+
+    /// All records are to be written anew; `false` where this shard keeps none.
+    pub fn rewrite(&mut self, round: u64) -> bool {
+        let pids: Vec<Id> = self.pids().collect();
+        let Some(ledger) = &mut self.ledger else { return false };
+        ledger.changed.extend(pids);
+        ledger.rewriting = Some(round);
+        ledger.wake.notify_one();
+        true
     }
 
     /// Puts a session into a room that it is in from its start; whether it was not in it.
@@ -226,29 +257,37 @@ pub async fn run(shard: Rc<Shard>) {
             written += bytes;
             tokio::task::yield_now().await;
         }
+        let rewritten = shard.hub.borrow_mut().ledger.as_mut().and_then(|ledger| ledger.rewriting.take());
+        if let Some(round) = rewritten {
+            shard.node.records_rewritten(round);
+        }
         tokio::time::sleep(Duration::from_secs_f64(written as f64 / BYTES_PER_SECOND)).await;
     }
 }
 
 /// Completes when the record of a session is as the session is now: before a client is told that it has joined or left,
-/// so that what it was told survives this node. Without Redis it is told all the same, a little later.
-pub async fn settle(shard: &Rc<Shard>, key: SessionKey) {
-    let Some(cluster) = shard.node.cluster.clone() else { return };
+/// so that what it was told survives this node. `false` where Redis does not take it in time: another node may then take
+/// the session up as it was before, so the client must not be told.
+#[must_use]
+pub async fn settle(shard: &Rc<Shard>, key: SessionKey) -> bool {
+    let Some(cluster) = shard.node.cluster.clone() else { return true };
     let now = shard.now();
     let change = {
         let mut hub = shard.hub.borrow_mut();
-        let Some(pid) = hub.sessions.get(key).and_then(|session| session.pid) else { return };
+        let Some(pid) = hub.sessions.get(key).and_then(|session| session.pid) else { return true };
         let changes = [(pid, hub.record(pid))];
-        let Some(ledger) = &mut hub.ledger else { return };
+        let Some(ledger) = &mut hub.ledger else { return true };
         ledger.changed.remove(&pid);
         ledger.wrote(&changes, now);
         changes
     };
     let [(pid, record)] = change;
-    if !cluster.keep_now(pid, record, SETTLED).await {
+    let settled = cluster.keep_now(pid, record, SETTLED).await;
+    if !settled {
         // It is written as soon as Redis takes it.
         shard.hub.borrow_mut().note_record(pid);
     }
+    settled
 }
 
 /// Writes everything now; a node that stops does.

@@ -21,7 +21,7 @@ use crate::session::places::Places;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// One roomcast process.
@@ -64,6 +64,8 @@ pub struct Node {
     pub draining: AtomicBool,
     /// Unix milliseconds at which the tail last proved progress.
     pub tail_seen_ms: AtomicU64,
+    /// The round of writing all records anew, and the shards that are not done with it.
+    rewriting: Mutex<(u64, usize)>,
     shards: OnceLock<Vec<ShardHandle>>,
 }
 
@@ -118,6 +120,7 @@ impl Node {
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),
+            rewriting: Mutex::default(),
             shards: OnceLock::new(),
         })
     }
@@ -153,6 +156,35 @@ impl Node {
             Some(cluster) => cluster.tell(order.from, Notice::Met(order.id, sessions)),
             None => {}
         }
+    }
+
+    /// All records of this node are to be written anew.
+    pub fn rewrite_records(&self, round: u64) {
+        *self.rewriting() = (round, self.shards().len());
+        for shard in self.shards() {
+            shard.run(move |shard| {
+                let begun = shard.hub.borrow_mut().rewrite(round);
+                if !begun {
+                    shard.node.records_rewritten(round);
+                }
+            });
+        }
+    }
+
+    /// A shard has given all of its records anew.
+    pub fn records_rewritten(&self, round: u64) {
+        let mut rewriting = self.rewriting();
+        if rewriting.0 != round {
+            return;
+        }
+        rewriting.1 = rewriting.1.saturating_sub(1);
+        if let (0, Some(cluster)) = (rewriting.1, &self.cluster) {
+            cluster.rewritten(round);
+        }
+    }
+
+    fn rewriting(&self) -> MutexGuard<'_, (u64, usize)> {
+        self.rewriting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the graceful stop has begun.

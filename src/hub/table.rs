@@ -145,6 +145,11 @@ impl Hub {
         Some((key, self.sessions.get(key)?))
     }
 
+    /// The pids of all sessions, live and parked.
+    pub(super) fn pids(&self) -> impl Iterator<Item = Id> {
+        self.by_pid.keys().copied().chain(self.parked.pids())
+    }
+
     /// Adds a session to its connection.
     pub fn admit(&mut self, session: Box<Session>) -> SessionKey {
         let (id, pid, connection) = (session.id, session.pid, session.connection);

@@ -50,6 +50,13 @@ impl Changes {
     pub fn note(&mut self, change: Change, keep_ms: u64) {
         let kept = self.0.get_or_insert_default();
         let oldest_ms = change.after.ms.saturating_sub(keep_ms);
+        if let Some(last) = kept.list.back()
+            && (last.after, &last.room, last.joined) == (change.after, &change.room, !change.joined)
+        {
+            // Undone, and nothing came in between.
+            kept.list.pop_back();
+            return;
+        }
         kept.list.push_back(change);
         while let Some(first) = kept.list.front()
             && (first.after.ms < oldest_ms || kept.list.len() > MOST)

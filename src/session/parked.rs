@@ -115,6 +115,11 @@ impl ParkedSessions {
         self.by_pid.get(&pid).map(|(_, parked)| parked)
     }
 
+    /// The pids of all that are kept.
+    pub fn pids(&self) -> impl Iterator<Item = Id> {
+        self.by_pid.keys().copied()
+    }
+
     /// The pids of those that were not taken in time, since the last call.
     pub fn take_dropped(&mut self) -> Vec<Id> {
         std::mem::take(&mut self.dropped)

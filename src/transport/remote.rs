@@ -15,7 +15,7 @@ use crate::session::parked::Parked;
 use crate::session::polling::PollAnswer;
 use crate::transport::{polling, upgrade};
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -176,12 +176,20 @@ impl Inbox for Answering {
         });
     }
 
-    fn returned(&self, kept: HashSet<Id>) {
-        let kept = Arc::new(kept);
+    fn returned(&self) {
         for shard in self.node.shards() {
-            let kept = kept.clone();
-            shard.run(move |shard| shard.hub.borrow_mut().doubt(&kept));
+            shard.run(|shard| shard.hub.borrow_mut().doubt());
         }
+    }
+
+    fn reachable(&self, reachable: bool) {
+        for shard in self.node.shards() {
+            shard.run(move |shard| shard.hub.borrow_mut().be_reachable(reachable));
+        }
+    }
+
+    fn rewrite(&self, round: u64) {
+        self.node.rewrite_records(round);
     }
 
     fn told(&self, from: NodeId, notice: Notice) {

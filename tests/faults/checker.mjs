@@ -191,8 +191,12 @@ class Client {
     return behind !== undefined && told.ms - behind.ms > TELL_WITHIN;
   }
 
+  /**
+   * Only places of one life of the log can be compared, and what was accepted does not tell its life: XADD never, and a
+   * node that has not looked at the new master yet the one before. But it is no older than the last attempt.
+   */
   #isBehind(fact, event, room, begun) {
-    if (fact.kind !== "event" || fact.tick < Math.max(begun.tick, event.sent.tick) || !fact.at || this.#scope(fact.room) !== this.#scope(room)) return false;
+    if (fact.kind !== "event" || fact.tick < Math.max(begun.tick, event.tried.tick) || !fact.at || this.#scope(fact.room) !== this.#scope(room)) return false;
     const came = this.ledger.events[fact.n];
     return came && !came.volatile && isBefore(event.at, fact.at);
   }

@@ -80,6 +80,16 @@ test("told soon, though what came long before lies behind it: ids have gone back
   assert.deepEqual(faults(), { told: [1] });
 });
 
+test("told soon, though it was first tried before an event that only an older life of the log had behind it", () => {
+  const { ledger, client, publish, get, faults } = scene();
+  const retried = publish({ state: "unknown" });
+  const old = get(publish({ at: at(60_000) }), at(60_000));
+  ledger.trying(ledger.events[retried]);
+  ledger.accepted(ledger.events[retried], at(1));
+  client.told("epoch").ms = old.ms + 4000;
+  assert.deepEqual(faults(), { told: [retried] });
+});
+
 test("told of nothing that is missing is no fault, but counted", () => {
   const { ledger, client, publish, get } = scene();
   get(publish());

@@ -21,9 +21,16 @@ export class Ledger {
 
   /** Notes that an event is about to be published. `by` names the publisher, which publishes one after the other. */
   add({ by, rooms, except = [], volatile = false, bytes }) {
-    const event = { n: this.events.length, by, rooms, except, volatile, bytes, attempts: 0, state: "unknown", sent: moment() };
+    const sent = moment();
+    const event = { n: this.events.length, by, rooms, except, volatile, bytes, attempts: 0, state: "unknown", sent, tried: sent };
     this.events.push(event);
     return event;
+  }
+
+  /** Notes that it goes out, perhaps once more. */
+  trying(event) {
+    event.attempts += 1;
+    event.tried = moment();
   }
 
   /** The log has it: 200, or XADD returned. `at` is its offset or stream id; a volatile event has none. */

@@ -137,7 +137,7 @@ export class Load {
   async #publish({ publisher, ids, name }, event) {
     const id = ids && !event.volatile ? `${name}-${event.n}` : undefined;
     for (;;) {
-      event.attempts += 1;
+      this.ledger.trying(event);
       const { status, offset, error, text } = await publisher.attempt(event, id);
       const label = `${name.split("-")[0]} ${status ?? "lost"}`;
       this.statuses.set(label, (this.statuses.get(label) ?? 0) + 1);

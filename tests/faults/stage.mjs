@@ -150,7 +150,7 @@ export class Stage {
     for (const room of ROOMS) {
       const event = this.ledger.add({ by: "last", rooms: [room] });
       await until(async () => {
-        event.attempts += 1;
+        this.ledger.trying(event);
         const { status, offset } = await publisher.attempt(event, `last-${room}`);
         if (status === 200) this.ledger.accepted(event, offset);
         return status === 200;

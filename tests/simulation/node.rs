@@ -81,6 +81,8 @@ pub struct Node {
     told: Offset,
     /// Sessions whose records in the store are not as they are.
     pub unwritten: BTreeSet<Id>,
+    /// Sessions that others may have taken while this node was away.
+    pub doubted: BTreeSet<Id>,
 }
 
 impl Node {
@@ -94,7 +96,19 @@ impl Node {
             shards: vec![Shard::default(), Shard::default()],
             told: Offset::default(),
             unwritten: BTreeSet::new(),
+            doubted: BTreeSet::new(),
         }
+    }
+
+    /// It is connected again; `strange` where the store has not the records that it wrote.
+    pub fn relink(&mut self, strange: bool) {
+        self.linked = true;
+        let pids: Vec<_> =
+            self.shards.iter().flat_map(|shard| shard.by_pid.keys().copied().chain(shard.parked.pids())).collect();
+        if strange {
+            self.unwritten.extend(&pids);
+        }
+        self.doubted.extend(pids);
     }
 
     /// Whether this node has read entries that the log does not have any more and has not told anybody yet.

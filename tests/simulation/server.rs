@@ -17,10 +17,20 @@ use std::sync::Arc;
 /// `hub/shard.rs::CATCH_UP`.
 const CATCH_UP: u64 = 500;
 
-/// The hash of records of each process that ever was.
+/// The records of one process, and the life of the store in which it has written all of them.
+#[derive(Clone, Default)]
+struct Hash {
+    mark: Option<u64>,
+    records: BTreeMap<Id, (u32, String)>,
+}
+
+/// The records of each process that ever was.
 #[derive(Default)]
 pub struct Store {
-    hashes: BTreeMap<u32, BTreeMap<Id, (u32, String)>>,
+    hashes: BTreeMap<u32, Hash>,
+    /// What the next master has of them.
+    replica: BTreeMap<u32, Hash>,
+    life: u64,
 }
 
 /// What `cluster/records.rs::FIND` answers.
@@ -28,22 +38,59 @@ enum Found {
     Nowhere,
     At(u32),
     Taken(Parked),
+    Later,
 }
 
+/// Another node cannot be asked just now: the client is to come again.
+struct Unreachable;
+
 impl Store {
-    /// Of several records that with most moves is right, and the others go.
-    fn find(&mut self, me: u32, pid: Id, is_gone: impl Fn(u32) -> bool) -> Found {
+    /// The replica has caught up.
+    pub fn replicate(&mut self) {
+        self.replica = self.hashes.clone();
+    }
+
+    /// The replica is the master now.
+    pub fn fail_over(&mut self) {
+        self.hashes = self.replica.clone();
+        self.life += 1;
+    }
+
+    /// `cluster/courier.rs::beat`: whether all records of a node are to be written anew.
+    pub fn is_strange(&mut self, node: u32) -> bool {
+        let hash = self.hashes.entry(node).or_default();
+        let strange = hash.mark != Some(self.life);
+        if strange {
+            hash.records.clear();
+        }
+        strange
+    }
+
+    /// Of several records that with most moves is right, and the others go. `has_beaten`: a node that is gone for now
+    /// may be back in a moment.
+    fn find(
+        &mut self,
+        me: u32,
+        pid: Id,
+        is_gone: impl Fn(u32) -> bool,
+        has_beaten: impl Fn(u32) -> bool,
+        trust_all: bool,
+    ) -> Found {
         let others = self.hashes.iter().filter(|(node, _)| **node != me);
-        let mut all: Vec<_> = others.filter_map(|(node, hash)| Some((hash.get(&pid)?.0, *node))).collect();
+        let mut all: Vec<_> = others.filter_map(|(node, hash)| Some((hash.records.get(&pid)?.0, *node))).collect();
         all.sort_by_key(|(moves, _)| *moves);
         let Some((_, node)) = all.pop() else { return Found::Nowhere };
         for (_, older) in all {
-            self.hashes.get_mut(&older).and_then(|hash| hash.remove(&pid));
+            self.hashes.get_mut(&older).and_then(|hash| hash.records.remove(&pid));
         }
         if !is_gone(node) {
             return Found::At(node);
         }
-        let taken = self.hashes.get_mut(&node).and_then(|hash| hash.remove(&pid));
+        let hash = self.hashes.get_mut(&node);
+        let Some(hash) = hash.filter(|hash| trust_all || hash.mark == Some(self.life)) else {
+            return if has_beaten(node) { Found::Later } else { Found::Nowhere };
+        };
+        let taken = hash.records.remove(&pid);
         taken.and_then(|(_, text)| Parked::from_record(&text, NAMESPACE)).map_or(Found::Nowhere, Found::Taken)
     }
 }
@@ -169,7 +216,24 @@ impl World {
                 self.nodes[node].unwritten.insert(pid);
                 self.nodes[node].shards[at].take(pid, &mut self.wires, &self.settings, self.now)
             }
-            _ => self.take_elsewhere(pid, self.nodes[node].name),
+            _ => match self.take_elsewhere(pid, node) {
+                Ok(found) => found,
+                Err(Unreachable) => return self.send_away(id),
+            },
+        };
+        let found = match found {
+            Some(parked) if asked < 2 && self.doubts(id, pid, &parked) => match self.take_elsewhere(pid, node) {
+                Ok(other) => {
+                    self.nodes[node].doubted.remove(&pid);
+                    Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked))
+                }
+                Err(Unreachable) => {
+                    let until = self.now + self.settings.window_ms;
+                    self.nodes[node].shards[shard].parked.park(pid, parked, until, self.settings.window_bytes);
+                    return self.send_away(id);
+                }
+            },
+            found => found,
         };
         match found {
             Some(parked) => {
@@ -183,30 +247,52 @@ impl World {
         }
     }
 
+    /// `hub/ledger.rs::doubts`: another node may have had it since. Of another life of the log that does not matter.
+    fn doubts(&self, id: u64, pid: Id, parked: &Parked) -> bool {
+        let node = &self.nodes[self.wires[&id].node];
+        let doubted = !node.linked || node.doubted.contains(&pid);
+        doubted && parked.start.epoch == self.here(id).epoch
+    }
+
+    /// Closed as unreachable.
+    fn send_away(&mut self, id: u64) {
+        self.note(|| format!("{id} is to come again"));
+        if let Some(conn) = self.wires.get_mut(&id) {
+            conn.closing = true;
+        }
+    }
+
     /// `client/resume.rs::take_elsewhere`: the node that has it hands it over, or its record is taken where it is gone.
-    fn take_elsewhere(&mut self, pid: Id, mine: u32) -> Option<Parked> {
+    fn take_elsewhere(&mut self, pid: Id, me: usize) -> Result<Option<Parked>, Unreachable> {
+        if !self.nodes[me].linked {
+            return Err(Unreachable);
+        }
+        let mine = self.nodes[me].name;
         let mut suspects = Vec::new();
         for round in 0..4 {
             let lives = |node: u32| self.nodes.iter().any(|other| other.up && other.name == node);
-            let found = self.store.find(mine, pid, |node| suspects.contains(&node) || !lives(node));
+            let listens = |node: u32| self.nodes.iter().any(|other| other.up && other.linked && other.name == node);
+            let is_gone = |node| suspects.contains(&node) || !listens(node);
+            let found = self.store.find(mine, pid, is_gone, lives, self.rules.trust_old_records);
             let node = match found {
                 // Younger than its record, or just on its way: some node has it, or none.
                 Found::Nowhere if round == 0 => {
-                    let others = self.nodes.iter().filter(|other| other.up && other.name != mine);
+                    let others = self.nodes.iter().filter(|other| other.up && other.linked && other.name != mine);
                     let others: Vec<_> = others.map(|other| other.name).collect();
-                    return others.into_iter().find_map(|node| self.ask(node, pid).flatten());
+                    return Ok(others.into_iter().find_map(|node| self.ask(node, pid).flatten()));
                 }
-                Found::Nowhere => return None,
-                Found::Taken(parked) => return Some(parked),
+                Found::Nowhere => return Ok(None),
+                Found::Later => return Err(Unreachable),
+                Found::Taken(parked) => return Ok(Some(parked)),
                 Found::At(node) => node,
             };
             match self.ask(node, pid) {
-                Some(Some(parked)) => return Some(parked),
+                Some(Some(parked)) => return Ok(Some(parked)),
                 Some(None) => {}
                 None => suspects.push(node),
             }
         }
-        None
+        Ok(None)
     }
 
     /// Asks a node for a session; `None` where no answer comes: letters get lost, and then a node that lives is taken for
@@ -357,7 +443,7 @@ impl World {
     pub fn write_records(&mut self, at: usize) {
         let (now, quarter) = (self.now, self.settings.window_ms / 5);
         let node = &mut self.nodes[at];
-        if !node.up {
+        if !node.up || !node.linked {
             return;
         }
         for shard in &node.shards {
@@ -380,9 +466,14 @@ impl World {
                 }
             }
             match record {
-                Some(parked) => drop(hash.insert(pid, (parked.moves, parked.to_record()))),
-                None => drop(hash.remove(&pid)),
+                Some(parked) => drop(hash.records.insert(pid, (parked.moves, parked.to_record()))),
+                None => drop(hash.records.remove(&pid)),
             }
+        }
+        // All that there are, where it began anew.
+        hash.mark = Some(self.store.life);
+        if self.chance(if self.rules.failovers > 0 { 150 } else { 500 }) {
+            self.store.replicate();
         }
         self.note(|| format!("node {at} writes its records"));
     }

@@ -29,8 +29,13 @@ pub struct Rules {
     pub letters_lost: u32,
     /// Of a thousand times that records could be written, so many pass.
     pub records_late: u32,
+    /// In so many of a thousand steps every connection to the store breaks, and perhaps a replica that lags takes its place
+    /// or a node dies.
+    pub failovers: u32,
     /// The log is always trimmed from outside, of all that it has.
     pub trimmed_short: bool,
+    /// A record is taken though another master may have had newer ones.
+    pub trust_old_records: bool,
     /// What was received before the CONNECT reply waits for the next one, as in the stock client.
     pub stock_buffer: bool,
 }
@@ -134,6 +139,9 @@ impl World {
     }
 
     fn step(&mut self) {
+        if self.rules.failovers > 0 && self.chance(self.rules.failovers) {
+            self.fail_over_the_store();
+        }
         match self.rng.random_range(0..1_000) {
             0..110 => self.publish(),
             110..120 => self.order(),
@@ -150,6 +158,18 @@ impl World {
             965..990 => self.now += self.rng.random_range(1..60),
             _ => self.now += self.rng.random_range(1..self.settings.window_ms * 2 / 3),
         }
+    }
+
+    /// The log itself loses nothing.
+    fn fail_over_the_store(&mut self) {
+        if self.chance(300) {
+            self.node_fate();
+        }
+        self.nodes.iter_mut().for_each(|node| node.linked = false);
+        if self.chance(500) {
+            self.store.fail_over();
+        }
+        self.note(|| "the store hangs up".into());
     }
 
     fn publish(&mut self) {
@@ -231,7 +251,8 @@ impl World {
             // A new connection may lead to another Redis.
             let asked = node.known.as_ref().and_then(|known| known.last_read);
             node.look(&mut self.log, asked, &self.settings, self.now, &mut self.rng);
-            node.linked = true;
+            let strange = self.store.is_strange(node.name);
+            node.relink(strange);
         } else if looks {
             node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
         } else {
@@ -337,6 +358,7 @@ impl World {
                 self.nodes.iter_mut().for_each(|node| node.linked = false);
                 self.skew += self.rng.random_range(-40_000..40_000);
                 self.clock = 0;
+                self.store.fail_over();
                 self.log.fail_over(count)
             }
             _ if knows => {
@@ -363,7 +385,10 @@ impl World {
                 for _ in 0..2 {
                     let asked = node.known.as_ref().and_then(|known| known.last_read).filter(|_| !node.linked);
                     node.look(&mut self.log, asked, &self.settings, self.now, &mut self.rng);
-                    node.linked = true;
+                    if !node.linked {
+                        let strange = self.store.is_strange(node.name);
+                        node.relink(strange);
+                    }
                     node.read(&self.log, usize::MAX, self.now);
                 }
                 for shard in &mut node.shards {

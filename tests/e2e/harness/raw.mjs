@@ -99,7 +99,10 @@ export class RawSocket {
     return this.frames.filter(({ opcode }) => opcode === TEXT).map(({ payload }) => payload.toString("utf8"));
   }
   text = (matches) =>
-    until(() => this.texts.find(matches), () => `a text frame; got ${this.texts}${this.closed ? ", closed" : ""}`);
+    until(
+      () => this.texts.find(matches) ?? (this.closed && Promise.reject(new Error(`closed; got ${this.texts}`))),
+      () => `a text frame; got ${this.texts}`,
+    );
   frame = (opcode) => until(() => this.frames.find((one) => one.opcode === opcode), () => `a frame of opcode ${opcode}`);
 
   /** Waits for the end; the close code, 1005 for a close frame without one, 1006 without a close frame. */

@@ -72,7 +72,9 @@ class Group {
     await dead.stop("SIGKILL");
     this.master = await until(async () => {
       for (const member of this.members.filter((one) => one !== dead)) {
-        if (/^role:master/m.test(await member.cli("INFO", "replication"))) return member;
+        // Sentinel ends all connections of a server whose role it changes.
+        const said = await member.cli("INFO", "replication").catch(() => "");
+        if (/^role:master/m.test(said)) return member;
       }
       return undefined;
     }, "a replica promoted", FAILOVER_WITHIN);
