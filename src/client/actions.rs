@@ -112,9 +112,14 @@ pub async fn run(
     event: &str,
     args: &Args,
 ) -> Result<Option<Args>, Failure> {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let hub = shard.hub.borrow();
+        hub.sessions.get(key).inspect(|session| tracing::debug!(session = %session.id, ?event, "event in"));
+    }
     match attempt(shard, key, rule, event, args).await {
         Ok(ack) => Ok(ack),
         Err(error) => {
+            trace_refusal(shard, key, event, &error);
             shard.node.metrics.refused(Source::Client, error.code());
             let hub = shard.hub.borrow();
             let Some(session) = hub.sessions.get(key) else { return Err(Failure { error, ack: None }) };
@@ -128,6 +133,16 @@ pub async fn run(
             message.iter().for_each(|message| say(shard, key, message));
             Err(Failure { error, ack })
         }
+    }
+}
+
+/// Says in the log that a client's event did nothing.
+pub fn trace_refusal(shard: &Shard, key: SessionKey, event: &str, error: &ActionError) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let session = shard.hub.borrow().sessions.get(key).map(|session| session.id.to_string());
+        // A name may be as long as a payload.
+        let event: String = event.chars().take(64).collect();
+        tracing::debug!(session = session.unwrap_or_default(), ?event, code = error.code(), %error, "event refused");
     }
 }
 

@@ -1,5 +1,6 @@
 //! From an identity to a live session: the rooms it starts in, its expiry, its place in the hub.
 
+use crate::auth::AuthError;
 use crate::auth::identity::Identity;
 use crate::close::CloseReason;
 use crate::event::{Position, Room};
@@ -68,7 +69,9 @@ pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> Sessio
     let namespace = session.namespace;
     let expires = session.identity.expires;
     let mut hub = shard.hub.borrow_mut();
+    let id = session.id;
     let key = hub.admit(session);
+    tracing::debug!(session = %id, namespace = %shard.node.namespaces[usize::from(namespace)], ?rooms, "connected");
     for room in rooms {
         // Not a change: it never was without them. Nor has the limit a say: the backend may have exceeded it.
         hub.seat(key, namespace, room);
@@ -92,6 +95,17 @@ pub fn watch_expiry(shard: &Rc<Shard>, key: SessionKey, expires: Option<u64>) {
         timers.expires = if timers.expires == 0 { at } else { timers.expires.min(at) };
     }
     hub.reschedule(connection);
+}
+
+/// Counts what came of checking a token, and says it in the log.
+pub fn note_handshake(shard: &Shard, namespace: &str, checked: &Result<Arc<Identity>, AuthError>) {
+    match checked {
+        Ok(_) => shard.node.metrics.handshake("ok"),
+        Err(error) => {
+            shard.node.metrics.handshake(error.code());
+            tracing::debug!(%namespace, code = error.code(), %error, "handshake refused");
+        }
+    }
 }
 
 /// Ends a connection that could not be authenticated.

@@ -69,13 +69,14 @@ fn is_anonymous(shard: &Shard, session: SessionKey) -> bool {
 
 /// Tells the client what was wrong with a message.
 pub fn error(shard: &Shard, key: ConnectionKey, code: &str, message: &str, id: Option<&RawValue>) {
+    tracing::debug!(code, message, "message refused");
     shard.hub.borrow_mut().push_json(key, &json::error(code, message, id));
 }
 
 /// Lets a client in by its token, or turns it away with 4401.
 pub async fn authenticate(shard: &Rc<Shard>, key: ConnectionKey, token: Option<&str>) {
     let identity = shard.node.auth.authenticate(token, unix_ms() / 1000).await;
-    shard.node.metrics.handshake(identity.as_ref().map_or_else(|error| error.code(), |_| "ok"));
+    admit::note_handshake(shard, MAIN_NAMESPACE, &identity);
     if !is_open(shard, key, Protocol::Json) {
         return;
     }
@@ -111,7 +112,7 @@ fn welcome(shard: &Shard, key: ConnectionKey, session: SessionKey) {
 /// A fresh token on a live connection: the same user goes on, anybody else is refused.
 async fn refresh(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, token: &str) {
     let identity = shard.node.auth.authenticate(Some(token), unix_ms() / 1000).await;
-    shard.node.metrics.handshake(identity.as_ref().map_or_else(|error| error.code(), |_| "ok"));
+    admit::note_handshake(shard, MAIN_NAMESPACE, &identity);
     let identity = match identity {
         Ok(identity) => identity,
         Err(refused) => {
@@ -229,7 +230,7 @@ async fn on_event(
 ) {
     let result = match shard.node.rules.on(MAIN_NAMESPACE, event) {
         Some(rule) => actions::run(shard, session, rule, event, args).await,
-        None => Err(unruled(shard, event)),
+        None => Err(unruled(shard, session, event)),
     };
     match (result, id) {
         (Ok(args), Some(id)) => {

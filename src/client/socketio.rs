@@ -116,7 +116,6 @@ fn begin_session(shard: &Rc<Shard>, newcomer: admit::Newcomer, namespace: &str) 
     let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
     let session = admit::admit(shard, session, &rooms);
     shard.hub.borrow_mut().push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
-    tracing::debug!(session = %id, %namespace, rooms = rooms.len(), "connected");
     Some(session)
 }
 
@@ -129,13 +128,11 @@ async fn authenticate(
 ) -> Option<Arc<Identity>> {
     let handshake_token = shard.hub.borrow().connections.get(key)?.token.clone();
     let token = token.or(handshake_token.as_deref());
-    match shard.node.auth.authenticate(token, unix_ms() / 1000).await {
-        Ok(identity) => {
-            shard.node.metrics.handshake("ok");
-            is_open(shard, key, Protocol::SocketIo).then_some(identity)
-        }
+    let checked = shard.node.auth.authenticate(token, unix_ms() / 1000).await;
+    admit::note_handshake(shard, namespace, &checked);
+    match checked {
+        Ok(identity) => is_open(shard, key, Protocol::SocketIo).then_some(identity),
         Err(error) => {
-            shard.node.metrics.handshake(error.code());
             refuse(shard, key, namespace, &error.to_string(), Some(error.code()));
             None
         }
@@ -182,7 +179,7 @@ async fn on_event(
 ) {
     let result = match shard.node.rules.on(namespace, event) {
         Some(rule) => actions::run(shard, session, rule, event, args).await,
-        None => Err(unruled(shard, event)),
+        None => Err(unruled(shard, session, event)),
     };
     let Some(ack) = ack else { return };
     let args = match result {
@@ -196,10 +193,12 @@ async fn on_event(
 }
 
 /// An event without a rule: refused and counted.
-pub fn unruled(shard: &Shard, event: &str) -> actions::Failure {
+pub fn unruled(shard: &Shard, session: SessionKey, event: &str) -> actions::Failure {
     shard.node.metrics.dropped(DropReason::NoRule, 1);
     let shown: String = event.chars().take(64).collect();
-    actions::Failure { error: ActionError::NoRule(shown), ack: None }
+    let error = ActionError::NoRule(shown);
+    actions::trace_refusal(shard, session, event, &error);
+    actions::Failure { error, ack: None }
 }
 
 /// `[{"error":{"code","message"}}]`: what an acknowledgement says where no rule says it.

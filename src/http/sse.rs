@@ -38,14 +38,12 @@ pub async fn serve(
         Err(problem) => return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()),
     };
     let token = bearer(request.headers()).or(query.token.as_deref());
-    let identity = match shard.node.auth.authenticate(token, unix_ms() / 1000).await {
+    let checked = shard.node.auth.authenticate(token, unix_ms() / 1000).await;
+    admit::note_handshake(shard, MAIN_NAMESPACE, &checked);
+    let identity = match checked {
         Ok(identity) => identity,
-        Err(problem) => {
-            shard.node.metrics.handshake(problem.code());
-            return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string());
-        }
+        Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
-    shard.node.metrics.handshake("ok");
     let place = match api.node.places.take(caller.peer) {
         Ok(place) => place,
         Err(full) => return ws::full(full),

@@ -44,6 +44,7 @@ impl Hub {
         self.position = event.offset;
         let Some(namespace) = self.node.namespace(&event.draft.namespace) else { return };
         self.mark += 1;
+        let before = self.pushed;
         let shared = LocalDelivery::new(delivery.clone());
         for room in &event.draft.except {
             for session in self.receivers(namespace, room) {
@@ -59,6 +60,8 @@ impl Hub {
                 self.deliver_to(session, &shared, (index > 0).then_some((&**room, &mut json)), now);
             }
         }
+        let sessions = self.pushed - before;
+        tracing::debug!(event = &*event.draft.event, rooms = ?event.draft.rooms, sessions, "event out");
     }
 
     /// The members of a room; a session's own id is a room with that one member, as in Socket.IO, and [`EVERYBODY`] the

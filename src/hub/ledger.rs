@@ -159,6 +159,7 @@ impl Hub {
     pub fn enter(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
         let new = self.seat(key, namespace, room);
         if new {
+            self.trace(key, room, "joined");
             self.note_change(key, room, true);
         }
         new
@@ -168,10 +169,19 @@ impl Hub {
     pub fn exit(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
         let old = self.rooms.leave(key, namespace, room);
         if old {
+            self.trace(key, room, "left");
             self.note_gone(key, room, Going::Left);
             self.note_change(key, room, false);
         }
         old
+    }
+
+    fn trace(&self, key: SessionKey, room: &Room, what: &'static str) {
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(session) = self.sessions.get(key)
+        {
+            tracing::debug!(session = %session.id, %room, "{what}");
+        }
     }
 
     fn note_change(&mut self, key: SessionKey, room: &Room, joined: bool) {

@@ -193,6 +193,7 @@ impl Hub {
         let form = park.map(|_| self.park_form(key, session));
         let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };
         let Some(session) = self.take_session(key) else { return };
+        tracing::debug!(session = %session.id, reason = reason.label(), "disconnected");
         if let (Some(pid), Some(form)) = (park, form) {
             let until = now + millis(self.node.recovery.window);
             self.parked.park(pid, form, until, self.node.recovery.window_bytes);
