@@ -55,8 +55,8 @@ function cleanEnvironment(extra) {
 }
 
 export class Node extends Daemon {
-  constructor(port, directory, env) {
-    super(["serve", "--config", path.join(directory, "roomcast.toml")], env);
+  constructor(port, directory, file, env) {
+    super(["serve", "--config", file], env);
     this.port = port;
     this.directory = directory;
     this.url = `http://127.0.0.1:${port}`;
@@ -96,13 +96,17 @@ export class Node extends Daemon {
 
 /**
  * Starts a node and waits until it lives and, unless `ready: false`, is ready.
- * `overrides` go into the usual configuration; `port` is for one that comes back to its old place.
+ * `overrides` go into the usual configuration; `port` is for one that comes back to its old place; with `file` that file
+ * is the configuration as it is, and only `env` is added.
  */
-export async function startNode(overrides = {}, { ready = true, env, port } = {}) {
+export async function startNode(overrides = {}, { ready = true, env, port, file } = {}) {
   port ??= await freePort();
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-e2e-"));
-  fs.writeFileSync(path.join(directory, "roomcast.toml"), toml({ listen: `127.0.0.1:${port}`, ...configure(overrides) }));
-  const node = new Node(port, directory, env);
+  if (!file) {
+    file = path.join(directory, "roomcast.toml");
+    fs.writeFileSync(file, toml({ listen: `127.0.0.1:${port}`, ...configure(overrides) }));
+  }
+  const node = new Node(port, directory, file, env);
   try {
     await until(() => node.answers("/health/live"), "/health/live answering 200");
     if (ready) await until(() => node.answers("/health"), "/health answering 200");
