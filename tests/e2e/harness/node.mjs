@@ -54,6 +54,15 @@ function cleanEnvironment(extra) {
   return { PATH, HOME, ...(TMPDIR && { TMPDIR }), RUST_BACKTRACE: "1", ...extra };
 }
 
+/** A command that ends by itself: `{ code, stdout, output }`. */
+export async function roomcast(args, env) {
+  const command = new Daemon(args, env);
+  const { code, error } = await within(command.exited, `the end of roomcast ${args.join(" ")}`).finally(() => command.signal("SIGKILL"));
+  if (error) throw error;
+  command.assertNoPanic();
+  return { code, stdout: command.stdout, output: command.output };
+}
+
 export class Node extends Daemon {
   constructor(port, directory, file, env) {
     super(["serve", "--config", file], env);
