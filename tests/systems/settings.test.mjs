@@ -50,7 +50,7 @@ suite("Settings", () => {
     const host = { REDIS_HOST: "127.0.0.1", REDIS_PORT: `${redis.port}` };
     assert.equal(await serves(s, { ...host, REDIS_USERNAME: "app", REDIS_PASSWORD: password }), "ready");
     assert.equal(await serves(s, { ...host, REDIS_PASSWORD: "nobody knows" }), "ready");
-    for (const wrong of [{ REDIS_PASSWORD: "wrong" }, { REDIS_USERNAME: "app", REDIS_PASSWORD: "nobody knows" }]) {
+    for (const wrong of [{}, { REDIS_PASSWORD: "wrong" }, { REDIS_USERNAME: "app", REDIS_PASSWORD: "nobody knows" }]) {
       const refused = await roomcast(["check", "--config", fileOf("branchbase")], { JWT_SECRET: SECRETS.jwt, ...host, ...wrong });
       assert.equal(refused.code, 2, JSON.stringify(wrong));
       assert.ok(!refused.output.includes("nobody knows"), "no password is shown");

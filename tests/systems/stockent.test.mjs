@@ -156,6 +156,47 @@ suite("StockENT", () => {
     assert.equal((await system.nodes[0].get("/health")).json().services.redis.status, "ready");
   });
 
+  scenario("logs: connections, joins and leaves, events in and out, and errors can be traced by session, without what is in them", async (s) => {
+    const system = await stockent(s, { nodes: 1 });
+    const [node] = system.nodes;
+    const ann = await person(s, system, ANN);
+    const id = ann.socket.id;
+    const page = ann.page();
+    await page.mount();
+    await page.send("a payload nobody may read");
+    await until(() => page.messages.length, "the message");
+    await page.send("");
+    await ann.page(8).mount();
+    await ann.client.ask("nonsense", 1);
+    await page.unmount();
+    ann.socket.disconnect();
+    await watch(s, connect(system.roomcast.url, `${tokenOf(ANN)}x`)).refused();
+    const steps = {
+      connected: [id, /connected/],
+      "joined the room": [id, /join/, "conversation:9"],
+      "event in": [id, "send_message"],
+      "event out": ["message_received", "conversation:9"],
+      "event refused": [id, "send_message", /refused/],
+      "join refused": [id, "conversation:8", /refused/],
+      "event without a rule": [id, "nonsense", /no_rule/],
+      "left the room": [id, /left|leave/, "conversation:9"],
+      disconnected: [id, /disconnect/],
+      "handshake refused": [/refused|unauthorized/, /token|signature|handshake/],
+    };
+    const holds = (line, parts) => parts.every((part) => (part instanceof RegExp ? part.test(line) : line.includes(part)));
+    const missing = () => {
+      const lines = node.output.split("\n");
+      let from = 0;
+      return Object.entries(steps).filter(([, parts]) => {
+        const at = lines.findIndex((line, index) => index >= from && holds(line, parts));
+        if (at >= 0) from = at;
+        return at < 0;
+      }).map(([step]) => step);
+    };
+    await until(() => missing().length === 0, () => `not in the log, or not in this order: ${missing().join(", ")}`, 3000);
+    for (const secret of ["a payload nobody may read", tokenOf(ANN).split(".")[2], KEY, SECRETS.webhook]) assert.ok(!node.output.includes(secret), secret);
+  });
+
   scenario("an order of the API ends a user's connections", async (s) => {
     const system = await stockent(s);
     const [one, two, other] = await people(s, system, [ANN, ANN, BOB]);
