@@ -159,6 +159,7 @@ suite("StockENT", () => {
   scenario("logs: connections, joins and leaves, events in and out, and errors can be traced by session, without what is in them", async (s) => {
     const system = await stockent(s, { nodes: 1 });
     const [node] = system.nodes;
+    await watch(s, connect(system.roomcast.url, `${tokenOf(ANN)}x`)).refused();
     const ann = await person(s, system, ANN);
     const id = ann.socket.id;
     const page = ann.page();
@@ -170,8 +171,8 @@ suite("StockENT", () => {
     await ann.client.ask("nonsense", 1);
     await page.unmount();
     ann.socket.disconnect();
-    await watch(s, connect(system.roomcast.url, `${tokenOf(ANN)}x`)).refused();
     const steps = {
+      "handshake refused": [/refused|unauthorized/, /token|signature|handshake/],
       connected: [id, /connected/],
       "joined the room": [id, /join/, "conversation:9"],
       "event in": [id, "send_message"],
@@ -181,7 +182,6 @@ suite("StockENT", () => {
       "event without a rule": [id, "nonsense", /no_rule/],
       "left the room": [id, /left|leave/, "conversation:9"],
       disconnected: [id, /disconnect/],
-      "handshake refused": [/refused|unauthorized/, /token|signature|handshake/],
     };
     const holds = (line, parts) => parts.every((part) => (part instanceof RegExp ? part.test(line) : line.includes(part)));
     const missing = () => {
