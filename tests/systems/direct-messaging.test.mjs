@@ -1,7 +1,7 @@
 // Direct messaging, row by row: shared/seed-systems.md 2.
 import assert from "node:assert/strict";
 import { until } from "../e2e/harness/deadline.mjs";
-import { published } from "../e2e/harness/publish.mjs";
+import { command, published } from "../e2e/harness/publish.mjs";
 import { scenario, suite } from "../e2e/harness/scenario.mjs";
 import { badTokens } from "../e2e/harness/token.mjs";
 import { startBackend } from "./direct-messaging/backend.mjs";
@@ -135,5 +135,50 @@ suite("Direct messaging", () => {
     await mine.send("end");
     await bob.client.event("conversation_updated");
     assert.deepEqual(bob.client.argsOf("typing_start"), []);
+  });
+
+  for (const [how, options] of Object.entries(TRANSPORTS)) {
+    scenario(`presence: connect → online; last disconnect → offline with a last seen time; the backend learns of both: ${how}`, async (s) => {
+      const system = await messenger(s, { env: { ROOMCAST_PRESENCE__GRACE: "2s" } });
+      const ann = await person(s, system, "ann", options);
+      const told = () => system.backend.calls.filter(({ user, type }) => user === "bob" && ["online", "offline"].includes(type)).map(({ type }) => type);
+      const presence = () => ann.api.get("/api/v1/users/bob/presence");
+      const asked = async () => (await command(system.nodes[0], "/users", { users: ["bob"] }, { key: KEY })).json().users[0];
+      assert.deepEqual(await presence(), { online: false, lastSeen: null });
+      assert.deepEqual(await asked(), { user: "bob", online: false, connections: 0, last_seen: null });
+      const [phone, laptop] = await people(s, system, ["bob", "bob"], { reconnectionDelay: 50, ...options });
+      await until(async () => (await presence()).online, "online");
+      await until(async () => (await asked()).connections === 2, "two connections, over both nodes");
+      phone.socket.disconnect();
+      laptop.socket.io.engine.close();
+      await until(() => laptop.client.connects === 2, "the laptop is back within the grace");
+      await until(async () => (await asked()).connections === 1, "one connection");
+      assert.deepEqual(told(), ["online"], "once, whatever the devices do");
+      const before = Date.now();
+      laptop.socket.disconnect();
+      const { lastSeen } = await until(async () => !(await presence()).online && presence(), "offline");
+      assert.match(lastSeen, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/);
+      assert.ok(Math.abs(Date.parse(lastSeen) - before) < 1500, `${lastSeen} is when the last connection went, not the end of the grace`);
+      assert.deepEqual(await asked(), { user: "bob", online: false, connections: 0, last_seen: lastSeen });
+      await person(s, system, "bob", options);
+      await until(async () => (await presence()).online, "online again");
+      assert.deepEqual(told(), ["online", "offline", "online"]);
+    });
+  }
+
+  scenario("presence: a node that dies takes nobody's online with it for ever", async (s) => {
+    const system = await messenger(s, { env: { ROOMCAST_PRESENCE__GRACE: "300ms", ROOMCAST_PRESENCE__LEASE: "1s" } });
+    const [a, b] = system.nodes;
+    const presence = (user) => system.backend.presence.get(user)?.online;
+    const on = async (node, user) => watch(s, connect(node.url, jwt(user), { reconnection: false })).connected();
+    await on(a, "ann");
+    await on(a, "bob");
+    await on(b, "bob");
+    await until(() => presence("ann") && presence("bob"), "both online");
+    a.stopping = true;
+    await a.stop("SIGKILL");
+    await until(() => presence("ann") === false, "ann offline");
+    assert.equal(presence("bob"), true, "bob is on the other node");
+    assert.equal(system.backend.calls.filter(({ type, user }) => type === "offline" && user === "ann").length, 1, "told once");
   });
 });

@@ -5,6 +5,7 @@ import { until } from "../e2e/harness/deadline.mjs";
 import { enginePath, engineSocket, Polling } from "../e2e/harness/engine.mjs";
 import { request } from "../e2e/harness/http.mjs";
 import { Daemon } from "../e2e/harness/node.mjs";
+import { command } from "../e2e/harness/publish.mjs";
 import { scenario, suite } from "../e2e/harness/scenario.mjs";
 import { startFrontend } from "./harness/browser.mjs";
 import { fileOf, FRONTEND, jwt, KEY, SECRETS, stage, TRANSPORTS, watch } from "./harness/stage.mjs";
@@ -215,6 +216,63 @@ suite("STM", () => {
     const without = new Daemon(["serve", "--config", fileOf("stm")], { FRONTEND_URL: FRONTEND });
     assert.equal((await without.exited).code, 2);
     assert.match(without.output, /JWT_SECRET|auth\.secret|secret/);
+  });
+
+  for (const [how, options] of Object.entries(OPTIONS)) {
+    scenario(`user_joined and user_left { userId, chatId } to the others, once for each user: ${how}`, async (s) => {
+      const system = await stm(s, { env: { ROOMCAST_PRESENCE__GRACE: "300ms" } });
+      const [cust, phone, laptop] = await people(s, system, ["cust", "prov", "prov"], options);
+      await inChat(cust, phone, laptop);
+      assert.deepEqual(await cust.client.event("user_joined"), [{ userId: "prov", chatId: CHAT }]);
+      phone.emit("leave_chat", { chatId: CHAT });
+      await phone.client.event("left_chat");
+      laptop.emit("typing", { chatId: CHAT, isTyping: true });
+      await cust.client.event("user_typing");
+      assert.deepEqual(named(cust, "user_left"), [], "one of two devices");
+      laptop.emit("leave_chat", { chatId: CHAT });
+      assert.deepEqual(await cust.client.event("user_left"), [{ userId: "prov", chatId: CHAT }]);
+      await inChat(laptop);
+      laptop.emit("join_chat", { chatId: CHAT });
+      await until(() => named(cust, "user_joined").length === 2, "in again");
+      laptop.socket.disconnect();
+      await until(() => named(cust, "user_left").length === 2, "a disconnection is a leave, too");
+      assert.deepEqual([named(cust, "user_joined").length, named(cust, "user_left").length], [2, 2]);
+      for (const each of [phone, laptop]) {
+        const own = [...named(each, "user_joined"), ...named(each, "user_left")].filter(({ userId }) => userId === "prov");
+        assert.deepEqual(own, [], "not to oneself");
+      }
+    });
+  }
+
+  scenario("user_joined and user_left come in the order of joined_chat and left_chat, and not to strangers", async (s) => {
+    const system = await stm(s);
+    const [cust, prov, med] = await people(s, system, ["cust", "prov", "med"]);
+    await inChat(prov);
+    for (let turn = 0; turn < 5; turn += 1) {
+      cust.emit("join_chat", { chatId: CHAT });
+      cust.emit("typing", { chatId: CHAT, isTyping: true });
+      cust.emit("leave_chat", { chatId: CHAT });
+    }
+    await until(() => named(prov, "user_left").length === 5, "five times");
+    const seen = prov.client.events.map(({ name }) => name).filter((name) => ["user_joined", "user_left"].includes(name));
+    assert.deepEqual(seen, Array(5).fill(["user_joined", "user_left"]).flat());
+    assert.deepEqual([...named(med, "user_joined"), ...named(med, "user_left")], []);
+  });
+
+  scenario("offline users: the backend learns who of the chat is offline, and notifies them", async (s) => {
+    const system = await stm(s, { env: { ROOMCAST_PRESENCE__GRACE: "300ms" } });
+    const [cust, prov] = await people(s, system, ["cust", "prov"]);
+    await inChat(cust);
+    const notified = () => system.backend.notifications.map(({ user, message }) => `${user} ${message}`);
+    cust.emit("send_message", { chatId: CHAT, message: "one" });
+    await until(() => notified().length === 1, () => `the mediator; failures: ${system.backend.failures}`);
+    assert.deepEqual(notified(), ["med m1"], "the provider is online, if elsewhere");
+    prov.socket.disconnect();
+    await until(async () => !(await command(system.nodes[1], "/users", { users: ["prov"] }, { key: KEY })).json().users[0].online, "offline");
+    cust.emit("send_message", { chatId: CHAT, message: "two" });
+    await until(() => notified().length === 3, "both");
+    assert.deepEqual(notified().slice(1).toSorted(), ["med m2", "prov m2"]);
+    assert.deepEqual(system.backend.failures, []);
   });
 });
 
