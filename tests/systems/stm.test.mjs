@@ -157,7 +157,7 @@ suite("STM", () => {
   });
 
   scenario("idle: connections that stop answering are closed, those that answer stay", async (s) => {
-    const { nodes: [node], roomcast } = await stm(s, { env: { ROOMCAST_SOCKETIO__PING_INTERVAL: "300ms", ROOMCAST_SOCKETIO__PING_TIMEOUT: "300ms" } });
+    const { nodes: [node], roomcast } = await stm(s, { env: { ROOMCAST_SOCKETIO__PING_INTERVAL: "300ms", ROOMCAST_SOCKETIO__PING_TIMEOUT: "3s" } });
     const alive = await person(s, { roomcast }, "cust");
     const silent = s.keep(await engineSocket(node));
     await silent.text((text) => text.startsWith("0"));
