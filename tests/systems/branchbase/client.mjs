@@ -17,6 +17,7 @@ export class Session {
 
 export class Realtime {
   #offline;
+  #trying = false;
 
   /** `onStatus` gets `live`, `reconnecting` or `offline`; `poll` is called every `pollEvery` ms while offline. */
   constructor({ url, onStatus = () => {}, poll = async () => {}, pollEvery = 8000, options = {} }) {
@@ -25,6 +26,7 @@ export class Realtime {
     const auth = (give) => this.session.token().then((token) => give({ token }), () => give({}));
     this.socket = io(url, { autoConnect: false, reconnectionAttempts: 5, auth, ...options });
     this.socket.on("connect", () => this.#become("live"));
+    for (const over of ["connect", "connect_error", "disconnect"]) this.socket.on(over, () => (this.#trying = false));
     // Not active: the server or the user ended it, and nobody tries again.
     this.socket.on("disconnect", () => this.#become(this.socket.active ? "reconnecting" : "offline"));
     this.socket.on("connect_error", () => this.socket.active || this.#become("offline"));
@@ -63,7 +65,9 @@ export class Realtime {
   /** REST answers again, so the socket may too. */
   async #pollOnce() {
     await this.poll();
-    if (!this.socket.connected) this.socket.connect();
+    if (this.#trying || this.status !== "offline" || !this.session) return;
+    this.#trying = true;
+    this.socket.connect();
   }
 
   close() {
