@@ -4,18 +4,8 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { KEY, SECRET } from "./harness/config.mjs";
-import { Daemon } from "./harness/node.mjs";
-import { within } from "./harness/deadline.mjs";
+import { roomcast } from "./harness/node.mjs";
 import { scenario, suite } from "./harness/scenario.mjs";
-
-/** A command that ends by itself: `{ code, stdout, output }`. */
-async function roomcast(args, env) {
-  const command = new Daemon(args, env);
-  const { code, error } = await within(command.exited, `the end of roomcast ${args.join(" ")}`).finally(() => command.signal("SIGKILL"));
-  if (error) throw error;
-  command.assertNoPanic();
-  return { code, stdout: command.stdout, output: command.output };
-}
 
 function file(keep, text) {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-cli-"));

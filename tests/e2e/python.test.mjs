@@ -11,8 +11,8 @@ const PYTHON = path.join(import.meta.dirname, ".venv/bin/python");
 const CLIENT = path.join(import.meta.dirname, "harness/client.py");
 
 /** The client prints one JSON line for all that happens, and ends when it got `end`. */
-function python(node, token, transports) {
-  const child = spawn(PYTHON, [CLIENT, node.url, token, transports.join(",")]);
+function python(node, token, transports, namespace = "/", where = "auth") {
+  const child = spawn(PYTHON, [CLIENT, node.url, token, transports.join(","), namespace, where]);
   const client = { lines: [], errors: "", close: () => child.kill() };
   let rest = "";
   child.stdout.on("data", (chunk) => {
@@ -28,23 +28,63 @@ function python(node, token, transports) {
   return client;
 }
 
+/** The usual rules in a namespace, with what the five systems use besides: a welcome, an error event, an error by ack. */
+const inNamespace = (namespace) => ({
+  socketio: { namespaces: ["/", namespace] },
+  on: [
+    { event: "connection", reply: { event: "welcome", args: [{ userId: "{user}" }] } },
+    { event: "join", join: "room:{0}", ack: [{ ok: true }] },
+    {
+      event: "sneak", join: "closed:{0}", on_error: { event: "refused", args: [{ message: "{error}" }] },
+      ack_error: [{ ok: false, error: "{error}" }],
+    },
+    { event: "echo", ack: ["{args}"] },
+    { event: "say", emit: [{ room: "room:{0}", event: "said", args: ["{user}", "{1}"] }] },
+  ].map((rule) => ({ namespace, ...rule })),
+});
+
+const TRANSPORTS = [["websocket"], ["polling"], ["polling", "websocket"]];
+
 suite("python-socketio", () => {
-  for (const transports of [["websocket"], ["polling"], ["polling", "websocket"]]) {
-    scenario(`${transports.join(" then ")}: connects, joins, is acknowledged, receives text and binary`, async ({ node, keep }) => {
-      const one = await node({ recovery: { window: "0s" } });
-      const client = keep(python(one, tokenFor("7"), transports));
+  for (const [namespace, transports] of ["/", "/chat"].flatMap((name) => TRANSPORTS.map((each) => [name, each]))) {
+    scenario(`${namespace} by ${transports.join(" then ")}: connects, joins, is acknowledged and refused, receives text and binary`, async ({ node, keep, io }) => {
+      const one = await node({ recovery: { window: "0s" }, ...inNamespace(namespace) });
+      const other = await (await io(one, { token: tokenFor("8"), namespace }).connected()).join("room:a");
+      const client = keep(python(one, tokenFor("7"), transports, namespace));
       await client.line("connected");
+      assert.deepEqual(await client.line("welcome"), ["welcome", { userId: "7" }]);
       assert.deepEqual(await client.line("joined"), ["joined", { ok: true }]);
+      const [, { ok, error }] = await client.line("not joined");
+      assert.deepEqual([ok, await client.line("error")], [false, ["error", { message: error }]]);
       assert.deepEqual(await client.line("echo"), ["echo", 1, "é", { a: null }]);
       assert.deepEqual(await client.line("binary echo"), ["binary echo", "00ff"]);
-      await published(one, { room: "room:a", event: "news", args: [{ id: 1 }, "two"] });
-      await published(one, { room: "room:a", event: "file", data: { $binary: "AP8=" } });
+      assert.deepEqual(await other.event("said"), ["7", { hello: 1 }]);
+      await published(one, { room: "room:a", event: "news", args: [{ id: 1 }, "two"], namespace });
+      await published(one, { room: "room:a", event: "file", data: { $binary: "AP8=" }, namespace });
       assert.deepEqual(await client.line("news"), ["news", { id: 1 }, "two"]);
       assert.deepEqual(await client.line("file"), ["file", "00ff"]);
-      await published(one, { room: "room:a", event: "end", data: 1 });
+      await published(one, { room: "room:a", event: "end", data: 1, namespace });
       assert.equal(await client.exit(), 0, client.errors);
     });
   }
+
+  for (const where of ["header", "query"]) {
+    scenario(`the token from the ${where}`, async ({ node, keep }) => {
+      const one = await node({ recovery: { window: "0s" }, ...inNamespace("/") });
+      for (const transports of TRANSPORTS) {
+        const client = keep(python(one, tokenFor("7"), transports, "/", where));
+        assert.deepEqual(await client.line("welcome"), ["welcome", { userId: "7" }]);
+      }
+    });
+  }
+
+  scenario("with recovery on, the offset is one more argument, as a stock Socket.IO server sends it", async ({ node, keep }) => {
+    const one = await node(inNamespace("/"));
+    const client = keep(python(one, tokenFor("7"), ["websocket"]));
+    await client.line("binary echo");
+    const offset = await published(one, { room: "room:a", event: "news", data: { id: 1 } });
+    assert.deepEqual(await client.line("news"), ["news", { id: 1 }, offset]);
+  });
 
   scenario("a bad token makes connect() raise", async ({ node, keep }) => {
     const one = await node();

@@ -16,8 +16,8 @@ class IoClient {
   connects = 0;
   transports = [];
 
-  constructor(url, options) {
-    this.socket = io(url, options);
+  constructor(socket) {
+    this.socket = socket;
     this.socket.on("connect", () => (this.connects += 1));
     this.socket.on("connect_error", (error) => this.errors.push(error));
     this.socket.on("disconnect", (reason) => this.disconnects.push(reason));
@@ -71,16 +71,22 @@ class IoClient {
   argsOf = (name) => this.events.filter((event) => event.name === name).map((event) => event.args);
 
   close() {
+    const { engine } = this.socket.io;
     this.socket.io.reconnection(false);
     this.socket.disconnect();
+    // Within its upgrade it would wait for that, and hold the process up to its ping timeout of 45 s.
+    if (engine?.upgrading) engine.transport.close();
   }
 }
 
 /** socket.io-client; `token` goes into `auth.token`, the rest are the client's own options. */
 export function connectIo(node, { token, namespace = "/", auth = token && { token }, ...options } = {}) {
   const fast = { reconnectionDelay: 50, reconnectionDelayMax: 500 };
-  return new IoClient(node.url + namespace, { forceNew: true, auth, ...fast, ...options });
+  return new IoClient(io(node.url + namespace, { forceNew: true, auth, ...fast, ...options }));
 }
+
+/** Collects what a socket gets that somebody else made. */
+export const watchIo = (socket) => new IoClient(socket);
 
 class WsClient {
   texts = [];

@@ -54,9 +54,18 @@ function cleanEnvironment(extra) {
   return { PATH, HOME, ...(TMPDIR && { TMPDIR }), RUST_BACKTRACE: "1", ...extra };
 }
 
+/** A command that ends by itself: `{ code, stdout, output }`. */
+export async function roomcast(args, env) {
+  const command = new Daemon(args, env);
+  const { code, error } = await within(command.exited, `the end of roomcast ${args.join(" ")}`).finally(() => command.signal("SIGKILL"));
+  if (error) throw error;
+  command.assertNoPanic();
+  return { code, stdout: command.stdout, output: command.output };
+}
+
 export class Node extends Daemon {
-  constructor(port, directory, env) {
-    super(["serve", "--config", path.join(directory, "roomcast.toml")], env);
+  constructor(port, directory, file, env) {
+    super(["serve", "--config", file], env);
     this.port = port;
     this.directory = directory;
     this.url = `http://127.0.0.1:${port}`;
@@ -96,13 +105,17 @@ export class Node extends Daemon {
 
 /**
  * Starts a node and waits until it lives and, unless `ready: false`, is ready.
- * `overrides` go into the usual configuration; `port` is for one that comes back to its old place.
+ * `overrides` go into the usual configuration; `port` is for one that comes back to its old place; with `file` that file
+ * is the configuration as it is, and only `env` is added.
  */
-export async function startNode(overrides = {}, { ready = true, env, port } = {}) {
+export async function startNode(overrides = {}, { ready = true, env, port, file } = {}) {
   port ??= await freePort();
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-e2e-"));
-  fs.writeFileSync(path.join(directory, "roomcast.toml"), toml({ listen: `127.0.0.1:${port}`, ...configure(overrides) }));
-  const node = new Node(port, directory, env);
+  if (!file) {
+    file = path.join(directory, "roomcast.toml");
+    fs.writeFileSync(file, toml({ listen: `127.0.0.1:${port}`, ...configure(overrides) }));
+  }
+  const node = new Node(port, directory, file, env);
   try {
     await until(() => node.answers("/health/live"), "/health/live answering 200");
     if (ready) await until(() => node.answers("/health"), "/health answering 200");
