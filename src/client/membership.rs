@@ -67,6 +67,17 @@ impl fmt::Display for JoinError {
 /// # Errors
 /// The first refusal.
 pub async fn allow(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let allowed = ask_about(shard, key, rooms).await;
+    if let Err(error) = &allowed
+        && tracing::enabled!(tracing::Level::DEBUG)
+    {
+        let session = shard.hub.borrow().sessions.get(key).map(|session| session.id.to_string());
+        tracing::debug!(session = session.unwrap_or_default(), ?rooms, code = error.code(), %error, "join refused");
+    }
+    allowed
+}
+
+async fn ask_about(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
     let asked = check(shard, key, rooms)?;
     for room in &asked {
         ask::join(shard, key, room).await.map_err(JoinError::Backend)?;

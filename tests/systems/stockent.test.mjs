@@ -121,7 +121,7 @@ suite("StockENT", () => {
     bob.socket.io.engine.transport.close();
     await until(async () => (await rooms(system)) === 0, async () => `no room is left, not ${await rooms(system)}`);
     await until(async () => (await total(system.nodes, "roomcast_sessions")) === 0, "nor a session, once its window is over");
-    const left = async () => (await Promise.all((await system.redis.cli("--scan", "--pattern", "roomcast:*:sessions:*")).split("\n").filter(Boolean).map((key) => system.redis.cli("HLEN", key)))).filter((n) => n !== "0");
+    const left = async () => (await Promise.all((await system.redis.cli("--scan", "--pattern", "roomcast:*:sessions:*")).split("\n").filter(Boolean).map((key) => system.redis.cli("HKEYS", key)))).join("\n").split("\n").filter((field) => field && field !== "@");
     await until(async () => (await left()).length === 0, "nor a record in Redis");
   });
 
