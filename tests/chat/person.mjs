@@ -7,12 +7,15 @@ export class Person {
   errors = [];
   /** Of every request that the page made: `GET /api/…`. */
   requests = [];
+  /** Every WebSocket that the page opened. */
+  sockets = [];
 
   constructor(name, page) {
     this.name = name;
     this.page = page;
     page.setDefaultTimeout(10_000);
     page.on("pageerror", (error) => this.errors.push(error.message));
+    page.on("websocket", (socket) => this.sockets.push(socket));
     page.on("request", (asked) => this.requests.push(`${asked.method()} ${new URL(asked.url()).pathname}`));
   }
 

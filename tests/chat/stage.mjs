@@ -63,7 +63,7 @@ export class Chat {
   async #answers(name, url) {
     const part = this[name];
     await until(
-      async () => (part.exit ? Promise.reject(new Error(`${name} ended: ${part.output}`)) : (await request(url).catch(() => undefined))?.status === 200),
+      async () => (part.exit ? Promise.reject(new Error(`${name} ended: ${JSON.stringify(part.exit)} ${part.output}`)) : (await request(url).catch(() => undefined))?.status === 200),
       () => `${name} answering: ${part.output}`,
     );
   }
@@ -100,13 +100,12 @@ export class Chat {
 async function startChat({ proxied = false, ...settings } = {}) {
   const ports = { backend: await freePort(), roomcast: await freePort() };
   const chat = new Chat(ports, proxied ? await startProxy({ port: ports.roomcast }) : undefined, settings);
-  try {
-    await Promise.all([chat.startBackend(), chat.startRoomcast(), chat.startBrowser()]);
-  } catch (error) {
-    await chat.end().catch(() => {});
-    throw error;
-  }
-  return chat;
+  // Settled, all of them: what did start must be ended too.
+  const started = await Promise.allSettled([chat.startBackend(), chat.startRoomcast(), chat.startBrowser()]);
+  const failed = started.find(({ status }) => status === "rejected");
+  if (!failed) return chat;
+  await chat.end().catch(() => {});
+  throw failed.reason;
 }
 
 /** Runs `body(chat)` and ends everything; a failure shows what the parts said. */
