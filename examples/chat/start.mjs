@@ -7,6 +7,10 @@ import { createInterface } from "node:readline";
 const here = import.meta.dirname;
 const { PORT = "3000", ROOMCAST_PORT = "8080", ROOMCAST_BIN } = process.env;
 const page = `http://localhost:${PORT}`;
+// Not keys of roomcast, which refuses a ROOMCAST_… that it does not know; and PORT is the backend's.
+const NOT_ROOMCASTS = Object.fromEntries(
+  ["PORT", "ROOMCAST_BIN", "ROOMCAST_PORT", "ROOMCAST_KEY", "ROOMCAST_WEBHOOK_SECRET"].map((name) => [name, undefined]),
+);
 const READY_WITHIN_MS = 30_000;
 const STOP_WITHIN_MS = 10_000;
 
@@ -29,7 +33,7 @@ run("roomcast", roomcastBinary, ["serve", "--config", path.join(here, "roomcast.
   ROOMCAST_BACKEND__URL: `http://127.0.0.1:${PORT}/roomcast`,
   ROOMCAST_LISTEN: `127.0.0.1:${ROOMCAST_PORT}`,
   ROOMCAST_CORS__ORIGINS: [page, `http://127.0.0.1:${PORT}`, "http://localhost:5173"].join(),
-  PORT: "", // the backend's, not roomcast's
+  ...NOT_ROOMCASTS,
 });
 run("backend", process.execPath, [path.join(here, "backend/server.js")], {
   JWT_SECRET: jwtSecret,

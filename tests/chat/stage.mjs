@@ -22,6 +22,7 @@ export class Chat {
   #secrets = { jwt: secret(), key: secret(), webhook: secret() };
   #directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-chat-"));
   #people = [];
+  #kept = [];
 
   constructor(ports, proxy, settings) {
     this.ports = ports;
@@ -84,7 +85,11 @@ export class Chat {
   /** Somebody who uses the API alone. */
   api = (name) => Api.signIn(this.url, name);
 
+  /** Closes `thing` before everything else ends. */
+  keep = (thing) => (this.#kept.push(thing), thing);
+
   async end() {
+    for (const thing of this.#kept) thing.close();
     await this.browser?.close();
     for (const part of [this.backend, this.roomcast]) if (part && !part.exit) await part.stop();
     this.proxy?.close();
@@ -96,12 +101,15 @@ export class Chat {
   said = () => ["roomcast", "backend"].map((name) => `--- ${name} said ---\n${this[name]?.output ?? ""}`).join("\n");
 }
 
-/** Everything started; `proxied`: the pages reach roomcast through `chat.proxy`, which can be cut. */
-async function startChat({ proxied = false, ...settings } = {}) {
+/**
+ * Everything started. `proxied`: the pages reach roomcast through `chat.proxy`, which can be cut; `browser: false` where
+ * nobody looks; `roomcast`, `backend`: more of their environments.
+ */
+async function startChat({ proxied = false, browser = true, ...settings } = {}) {
   const ports = { backend: await freePort(), roomcast: await freePort() };
   const chat = new Chat(ports, proxied ? await startProxy({ port: ports.roomcast }) : undefined, settings);
   // Settled, all of them: what did start must be ended too.
-  const started = await Promise.allSettled([chat.startBackend(), chat.startRoomcast(), chat.startBrowser()]);
+  const started = await Promise.allSettled([chat.startBackend(), chat.startRoomcast(), browser && chat.startBrowser()]);
   const failed = started.find(({ status }) => status === "rejected");
   if (!failed) return chat;
   await chat.end().catch(() => {});

@@ -1,0 +1,91 @@
+// The backend's side of it: who may join, what it takes for roomcast's word, and that it holds no socket.
+import assert from "node:assert/strict";
+import crypto from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+import { test } from "node:test";
+import { connectIo } from "../e2e/harness/clients.mjs";
+import { until } from "../e2e/harness/deadline.mjs";
+import { post } from "../e2e/harness/http.mjs";
+import { EXAMPLE, withChat } from "./stage.mjs";
+
+const TIMEOUT = 60_000;
+const NO_BROWSER = { browser: false };
+
+const secondsAgo = (seconds) => Math.floor(Date.now() / 1000) - seconds;
+
+function signed(secret, body, time = secondsAgo(0)) {
+  const tag = crypto.createHmac("sha256", secret).update(`${time}.${body}`).digest("hex");
+  return { "X-Roomcast-Signature": `t=${time},v1=${tag}` };
+}
+
+test("the webhook takes roomcast's word only as it is signed, and fresh", { timeout: TIMEOUT }, () =>
+  withChat(async (chat) => {
+    const ann = await chat.api("Ann");
+    const id = await ann.startWith(await chat.api("Bob"));
+    const body = JSON.stringify({ type: "join", id: "1", user: ann.user.id, room: `conversation:${id}`, rooms: [] });
+    const ask = async (headers, text = body) => (await post(`${chat.url}/roomcast`, text, headers)).status;
+    const secret = chat.webhookSecret();
+    const good = signed(secret, body);
+    assert.equal(await ask(good), 200);
+    assert.equal(await ask({}), 401);
+    assert.equal(await ask(good, body.replace(ann.user.id, "somebody else")), 401);
+    assert.equal(await ask(signed("another secret", body)), 401);
+    assert.equal(await ask(signed(secret, body, secondsAgo(600))), 401, "long ago");
+    assert.equal(await ask(signed(secret, body, secondsAgo(-600))), 401, "from the future");
+    assert.equal(await ask({ ...good, "content-type": "text/plain" }), 401, "a body that was not read");
+  }, NO_BROWSER));
+
+test("participants join their conversation, nobody else does", { timeout: TIMEOUT }, () =>
+  withChat(async (chat) => {
+    const [ann, bob, eve] = await Promise.all(["Ann", "Bob", "Eve"].map(chat.api));
+    const id = await ann.startWith(bob);
+    const connect = async ({ token }) => chat.keep(connectIo({ url: ann.realtimeUrl }, { token })).connected();
+    const [first, stranger] = [await connect(bob), await connect(eve)];
+    assert.deepEqual(await first.ask("conversation:join", id), [{ ok: true }]);
+    for (const room of [id, String(id), `0${id}`, `${id}x`, 999, null]) {
+      const [{ error, ok }] = await stranger.ask("conversation:join", room);
+      assert.ok(error.code && !ok, `${room}`);
+    }
+    stranger.socket.emit("typing", { conversationId: id, isTyping: true });
+    const said = await ann.say(id, "for Bob");
+    assert.deepEqual(await first.event("message:new"), [said]);
+    const update = await first.event("conversation:update");
+    assert.deepEqual([update[0].id, update[0].unread, update[0].lastMessage.text], [id, 1, "for Bob"]);
+    await eve.startWith(bob);
+    await stranger.event("conversation:update");
+    assert.deepEqual(stranger.events.map(({ name }) => name), ["conversation:update"]);
+    assert.deepEqual(first.argsOf("typing"), []);
+  }, NO_BROWSER));
+
+test("what was said while roomcast was away is published when it is back; a repeated request is one message", { timeout: TIMEOUT }, () =>
+  withChat(async (chat) => {
+    const [ann, bob] = await Promise.all(["Ann", "Bob"].map(chat.api));
+    const id = await ann.startWith(bob);
+    const client = await chat.keep(connectIo({ url: ann.realtimeUrl }, { token: bob.token })).connected();
+    await client.ask("conversation:join", id);
+    await chat.roomcast.stop();
+    for (const text of ["one", "two", "one"]) await ann.say(id, text);
+    // The backend too may go and come before roomcast does: its outbox is in the database.
+    await chat.backend.stop("SIGKILL");
+    await chat.startBackend();
+    client.socket.on("connect", () => client.socket.emit("conversation:join", id));
+    await chat.startRoomcast();
+    await until(async () => {
+      const { unread } = (await bob.get("/conversations"))[0];
+      return unread === 2 && client.argsOf("conversation:update").some(([update]) => update.unread === 2);
+    }, "both, published");
+    assert.deepEqual((await ann.get(`/conversations/${id}/messages`)).map(({ text }) => text), ["one", "two"]);
+    await ann.say(id, "three");
+    await until(() => client.argsOf("message:new").some(([{ text }]) => text === "three"), "live again");
+    const seen = client.argsOf("message:new").map(([message]) => message.id);
+    assert.deepEqual(seen, [...new Set(seen)], "each once");
+  }, NO_BROWSER));
+
+test("the backend depends on nothing that holds a socket", () => {
+  const { dependencies } = JSON.parse(fs.readFileSync(path.join(EXAMPLE, "backend/package.json"), "utf8"));
+  assert.deepEqual(Object.keys(dependencies), ["express", "jose", "node-sqlite3-wasm"]);
+  const lock = JSON.parse(fs.readFileSync(path.join(EXAMPLE, "package-lock.json"), "utf8"));
+  const licences = new Set(Object.values(lock.packages).map(({ license }) => license).filter(Boolean));
+  for (const licence of licences) assert.match(licence, /^(MIT|ISC|BSD-[23]-Clause|Apache-2\.0)$/);
+});
