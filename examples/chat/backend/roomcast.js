@@ -2,8 +2,9 @@
 import { randomUUID } from "node:crypto";
 
 const BATCH = 200;
-/** Of one event. */
+/** Of one event, and of one question. */
 const MOST_ROOMS = 100;
+const MOST_USERS = 1000;
 const RETRY_MS = 1000;
 const TIMEOUT_MS = 5000;
 
@@ -60,9 +61,11 @@ export class Roomcast {
 
   /** `[{ user, online, last_seen }]` in the order of the ids. */
   async presence(userIds) {
-    if (userIds.length === 0) return [];
-    const { users } = await this.#post("/users", { users: userIds });
-    return users;
+    const known = [];
+    for (let at = 0; at < userIds.length; at += MOST_USERS) {
+      known.push(...(await this.#post("/users", { users: userIds.slice(at, at + MOST_USERS) })).users);
+    }
+    return known;
   }
 
   async #post(path, body) {
