@@ -10,7 +10,6 @@ import { post } from "../e2e/harness/http.mjs";
 import { EXAMPLE, withChat } from "./stage.mjs";
 
 const TIMEOUT = 60_000;
-const NO_BROWSER = { browser: false };
 
 const secondsAgo = (seconds) => Math.floor(Date.now() / 1000) - seconds;
 
@@ -34,7 +33,7 @@ test("the webhook takes roomcast's word only as it is signed, and fresh", { time
     assert.equal(await ask(signed(secret, body, secondsAgo(600))), 401, "long ago");
     assert.equal(await ask(signed(secret, body, secondsAgo(-600))), 401, "from the future");
     assert.equal(await ask({ ...good, "content-type": "text/plain" }), 401, "a body that was not read");
-  }, NO_BROWSER));
+  }));
 
 test("participants join their conversation, nobody else does", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
@@ -56,7 +55,7 @@ test("participants join their conversation, nobody else does", { timeout: TIMEOU
     await stranger.event("conversation:update");
     assert.deepEqual(stranger.events.map(({ name }) => name), ["conversation:update"]);
     assert.deepEqual(first.argsOf("typing"), []);
-  }, NO_BROWSER));
+  }));
 
 test("what was said while roomcast was away is published when it is back; a repeated request is one message", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
@@ -80,7 +79,7 @@ test("what was said while roomcast was away is published when it is back; a repe
     await until(() => client.argsOf("message:new").some(([{ text }]) => text === "three"), "live again");
     const seen = client.argsOf("message:new").map(([message]) => message.id);
     assert.deepEqual(seen, [...new Set(seen)], "each once");
-  }, NO_BROWSER));
+  }));
 
 test("the backend depends on nothing that holds a socket", () => {
   const { dependencies } = JSON.parse(fs.readFileSync(path.join(EXAMPLE, "backend/package.json"), "utf8"));

@@ -4,6 +4,7 @@ import crypto from "node:crypto";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { after } from "node:test";
 import { startBrowser } from "../e2e/harness/browser.mjs";
 import { until } from "../e2e/harness/deadline.mjs";
 import { request } from "../e2e/harness/http.mjs";
@@ -15,6 +16,10 @@ import { Api, Person } from "./person.mjs";
 export const EXAMPLE = path.resolve(import.meta.dirname, "../../examples/chat");
 /** Longer than the page's steps to "offline" and its slowest reconnection. */
 export const PATIENCE = 20_000;
+
+// One for all tests of a file; each has windows of its own.
+let browser;
+after(async () => (await browser)?.close());
 
 const secret = () => crypto.randomBytes(32).toString("base64url");
 
@@ -69,13 +74,10 @@ export class Chat {
     );
   }
 
-  async startBrowser() {
-    this.browser = await startBrowser();
-  }
-
   /** Somebody signed in, in a window of their own. */
   async person(name) {
-    const context = await this.browser.newContext();
+    browser ??= startBrowser();
+    const context = this.keep(await (await browser).newContext());
     const person = new Person(name, await context.newPage());
     this.#people.push(person);
     await person.signIn(this.url);
@@ -89,8 +91,7 @@ export class Chat {
   keep = (thing) => (this.#kept.push(thing), thing);
 
   async end() {
-    for (const thing of this.#kept) thing.close();
-    await this.browser?.close();
+    await Promise.all(this.#kept.map((thing) => thing.close()));
     for (const part of [this.backend, this.roomcast]) if (part && !part.exit) await part.stop();
     this.proxy?.close();
     fs.rmSync(this.#directory, { recursive: true, force: true });
@@ -102,14 +103,14 @@ export class Chat {
 }
 
 /**
- * Everything started. `proxied`: the pages reach roomcast through `chat.proxy`, which can be cut; `browser: false` where
- * nobody looks; `roomcast`, `backend`: more of their environments.
+ * Everything started. `proxied`: the pages reach roomcast through `chat.proxy`, which can be cut; `roomcast`, `backend`:
+ * more of their environments.
  */
-async function startChat({ proxied = false, browser = true, ...settings } = {}) {
+async function startChat({ proxied = false, ...settings } = {}) {
   const ports = { backend: await freePort(), roomcast: await freePort() };
   const chat = new Chat(ports, proxied ? await startProxy({ port: ports.roomcast }) : undefined, settings);
   // Settled, all of them: what did start must be ended too.
-  const started = await Promise.allSettled([chat.startBackend(), chat.startRoomcast(), browser && chat.startBrowser()]);
+  const started = await Promise.allSettled([chat.startBackend(), chat.startRoomcast()]);
   const failed = started.find(({ status }) => status === "rejected");
   if (!failed) return chat;
   await chat.end().catch(() => {});

@@ -1,6 +1,7 @@
 // Parts go away and come back: the badge tells it, and in the end nothing is missing and nothing doubled.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { connectIo } from "../e2e/harness/clients.mjs";
 import { until } from "../e2e/harness/deadline.mjs";
 import { freePort } from "../e2e/harness/port.mjs";
 import { PATIENCE, withChat } from "./stage.mjs";
@@ -141,17 +142,17 @@ test("the line breaks for a moment: roomcast sends what was missed, and the API 
 test("the backend is away while a conversation is opened: it is joined when the backend is back", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
     const ann = await chat.person("Ann");
-    const id = await (await chat.api("Bob")).startWith(await chat.api("Ann"));
+    const bob = await chat.api("Bob");
+    const id = await bob.startWith(await chat.api("Ann"));
+    const { socket } = await chat.keep(connectIo({ url: bob.realtimeUrl }, { token: bob.token })).connected();
+    socket.emit("conversation:join", id);
     await ann.entry(id).waitFor();
     await chat.backend.stop();
     await ann.open(id);
     await chat.startBackend();
-    const bob = await chat.api("Bob");
-    await bob.say(id, "loaded on joining, at the latest");
-    await ann.sees("loaded on joining, at the latest", PATIENCE);
-    await ann.seesUnread(id, 0);
-    const gets = ann.asked(`GET /api/conversations/${id}/messages`);
-    await bob.say(id, "live");
-    await ann.sees("live");
-    assert.equal(ann.asked(`GET /api/conversations/${id}/messages`), gets, "it came by the room");
+    // Typing is seen in the room alone.
+    const typing = ann.page.locator(".typing", { hasText: "Bob is typing…" });
+    await until(() => (socket.emit("typing", { conversationId: id, isTyping: true }), typing.isVisible()), "Ann in the room", PATIENCE);
+    await bob.say(id, "welcome");
+    await ann.sees("welcome");
   }));
