@@ -87,6 +87,13 @@ export class Chat {
   /** Somebody who uses the API alone. */
   api = (name) => Api.signIn(this.url, name);
 
+  /** The number of one series of roomcast's /metrics, 0 where it is missing. */
+  async metric(series) {
+    const { text } = await request(`http://127.0.0.1:${this.ports.roomcast}/metrics`);
+    const line = text.split("\n").find((candidate) => candidate.startsWith(`${series} `));
+    return line ? Number(line.slice(series.length + 1)) : 0;
+  }
+
   /** Closes `thing` before everything else ends. */
   keep = (thing) => (this.#kept.push(thing), thing);
 

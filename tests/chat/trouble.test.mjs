@@ -139,6 +139,27 @@ test("the line breaks for a moment: roomcast sends what was missed, and the API 
     { proxied: true },
   ));
 
+test("the line breaks for a moment, and roomcast cannot send what was missed: the API is asked", { timeout: TIMEOUT }, () =>
+  withChat(
+    async (chat) => {
+      const ann = await chat.person("Ann");
+      const bob = await chat.api("Bob");
+      const id = await bob.startWith(await chat.api("Ann"));
+      await ann.entry(id).waitFor();
+      const there = chat.proxy.target;
+      chat.proxy.target = { port: await freePort() };
+      chat.proxy.cut();
+      await ann.badge("reconnecting");
+      await bob.say(id, "missed");
+      const events = () => chat.metric('roomcast_events_total{source="http"}');
+      await until(async () => (await events()) === 5, "two updates of the start, and the message with its two");
+      chat.proxy.target = there;
+      await ann.badge("live", PATIENCE);
+      await ann.seesUnread(id, 1);
+    },
+    { proxied: true, roomcast: { ROOMCAST_RECOVERY__WINDOW: "0s" } },
+  ));
+
 test("the backend is away while a conversation is opened: it is joined when the backend is back", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
     const ann = await chat.person("Ann");
