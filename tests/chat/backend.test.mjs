@@ -61,19 +61,22 @@ test("what was said while roomcast was away is published once when it is back; a
   withChat(async (chat) => {
     const [ann, bob] = await Promise.all(["Ann", "Bob"].map(chat.api));
     const id = await ann.startWith(bob);
+    const events = () => chat.metric('roomcast_events_total{source="http"}');
+    let published;
+    const are = (count) => until(async () => (published = await events()) === count, () => `${count} events; ${published}`);
+    await are(2);
     await chat.roomcast.stop();
     for (const text of ["one", "two", "one"]) await ann.say(id, text);
     // The backend too may go and come before roomcast does: its outbox is in the database.
     await chat.backend.stop("SIGKILL");
     await chat.startBackend();
     await chat.startRoomcast();
-    // The message, and an update for each participant. Nobody is connected whose coming could remind the backend.
-    const events = () => chat.metric('roomcast_events_total{source="http"}');
-    await until(async () => (await events()) === 6, async () => `6 events; ${await events()}`);
+    // Each message, and an update of it for each participant. Nobody connects, whose coming could remind the backend.
+    await are(6);
     assert.deepEqual((await ann.get(`/conversations/${id}/messages`)).map(({ text }) => text), ["one", "two"]);
     assert.equal((await bob.get("/conversations"))[0].unread, 2);
     await ann.say(id, "three");
-    await until(async () => (await events()) === 9, async () => `9 events; ${await events()}`);
+    await are(9);
   }));
 
 test("the backend depends on nothing that holds a socket", () => {

@@ -62,8 +62,11 @@ export class Person {
     const [count = "0"] = await this.entry(conversationId).locator(".unread").allTextContents();
     return Number(count);
   }
-  seesUnread = (conversationId, count, deadline) =>
-    until(async () => (await this.unread(conversationId)) === count, async () => `${count} unread for ${this.name}`, deadline);
+  async seesUnread(conversationId, count, deadline) {
+    let seen;
+    const isSo = async () => (seen = await this.unread(conversationId)) === count;
+    await until(isSo, () => `${this.name} sees ${seen} unread instead of ${count}`, deadline);
+  }
 
   asked = (what) => this.requests.filter((asked) => asked === what).length;
 }
