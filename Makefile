@@ -6,13 +6,14 @@ SHELL := /bin/bash
 E2E := tests/e2e
 FAULTS := tests/faults
 SYSTEMS := tests/systems
+CHAT := examples/chat
 # `cargo build` and `cargo test` share the dev profile, so that nothing is compiled twice.
 ROOMCAST_BIN ?= $(CURDIR)/target/debug/roomcast
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query
 DENY_VERSION := 0.20.2
 
-.PHONY: help build test test-rust test-e2e test-systems test-faults tools lint deny fuzz bench
+.PHONY: help build test test-rust test-e2e test-systems test-chat test-faults tools lint deny fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -20,7 +21,7 @@ help: ## list the targets
 build: ## build the binary that the outside tests run
 	cargo build --locked
 
-test: tools build test-rust test-e2e test-systems test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
+test: tools build test-rust test-e2e test-systems test-chat test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
 
 test-rust: ## unit and integration tests
 	cargo test --locked
@@ -30,6 +31,11 @@ test-e2e: build ## the outside tests alone (node --test in tests/e2e)
 
 test-systems: build ## the five systems of examples/, each by its own file, frontend and backend
 	cd $(SYSTEMS) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
+
+# One after the other: the latency that a test measures is then the chat's own.
+test-chat: build ## examples/chat in a real browser, two windows and more
+	cd $(CHAT) && npm run --silent build
+	cd tests/chat && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
 
 # One after the other: each row has a machine of two cores to itself, or its deadlines say nothing.
 test-faults: build ## nodes, Redis and connections that fail under load (FAULT_SECONDS, FAULT_SEED)

@@ -27,9 +27,14 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-ven
 
 command -v node >/dev/null || fail "Node 20 or newer is missing"
 [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || fail "Node 20 or newer is needed, here is $(node --version)"
-if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-  npm ci --no-audit --no-fund </dev/null || fail "npm ci failed"
-fi
+for packages in . ../../examples/chat; do
+  # A link leads to another worktree's packages, and npm ci would empty those.
+  if [ -L "$packages/node_modules" ]; then continue; fi
+  installed="$packages/node_modules/.package-lock.json"
+  if [ ! -e "$installed" ] || [ "$packages/package-lock.json" -nt "$installed" ]; then
+    (cd "$packages" && npm ci --no-audit --no-fund </dev/null) || fail "npm ci failed in $packages"
+  fi
+done
 
 if ! cmp -s requirements.txt .venv/requirements.txt; then
   rm -rf .venv

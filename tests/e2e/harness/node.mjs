@@ -11,12 +11,12 @@ import { freePort } from "./port.mjs";
 
 export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(import.meta.dirname, "../../../target/debug/roomcast"));
 
-/** A process whose output is kept. */
+/** A process whose output is kept: roomcast, or another `command`. */
 export class Daemon {
-  constructor(args, env = {}) {
+  constructor(args, env = {}, command = BINARY) {
     this.output = "";
     this.stdout = "";
-    this.process = spawn(BINARY, args, { env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
+    this.process = spawn(command, args, { env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
     this.process.stdout.on("data", (chunk) => (this.output += chunk, this.stdout += chunk));
     this.process.stderr.on("data", (chunk) => (this.output += chunk));
     this.exited = new Promise((resolve) => {

@@ -1,0 +1,55 @@
+// `npm start` is all it takes, and Ctrl-C ends all of it.
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { test } from "node:test";
+import { startBrowser } from "../e2e/harness/browser.mjs";
+import { until } from "../e2e/harness/deadline.mjs";
+import { request } from "../e2e/harness/http.mjs";
+import { BINARY, Daemon } from "../e2e/harness/node.mjs";
+import { freePort } from "../e2e/harness/port.mjs";
+import { EXAMPLE } from "./stage.mjs";
+import { Person } from "./person.mjs";
+
+const BUILT_WITHIN = 60_000;
+
+test("npm start builds the page and runs everything, without a secret given; Ctrl-C ends it", { timeout: 120_000 }, async () => {
+  const [port, roomcastPort] = [await freePort(), await freePort()];
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-chat-"));
+  const environment = {
+    PORT: String(port),
+    ROOMCAST_PORT: String(roomcastPort),
+    ROOMCAST_BIN: BINARY,
+    DATABASE: path.join(directory, "chat.sqlite"),
+  };
+  const all = new Daemon([path.join(EXAMPLE, "start.mjs")], environment, process.execPath);
+  const browser = await startBrowser();
+  try {
+    const [, page] = await until(() => /Chat: +(http\S+)/.exec(all.stdout) ?? (all.exit && Promise.reject(new Error(all.output))), () => all.output, BUILT_WITHIN);
+    const person = async (name) => new Person(name, await (await browser.newContext()).newPage());
+    const [ann, bob] = [await person("Ann"), await person("Bob")];
+    for (const each of [bob, ann]) await each.signIn(page);
+    await bob.open(await ann.startWith("Bob"));
+    await ann.say("hello");
+    await bob.sees("hello");
+
+    assert.deepEqual(await all.stop("SIGINT"), { code: 0, signal: null });
+    for (const left of [port, roomcastPort]) {
+      await assert.rejects(request(`http://127.0.0.1:${left}/health`), /ECONNREFUSED/, `nobody listens on ${left} any more`);
+    }
+    all.assertNoPanic();
+  } finally {
+    await browser.close();
+    if (!all.exit) await all.stop("SIGKILL");
+    fs.rmSync(directory, { recursive: true, force: true });
+  }
+});
+
+test("a part that cannot start ends all, with a reason", { timeout: 60_000 }, async () => {
+  const environment = { PORT: String(await freePort()), ROOMCAST_PORT: String(await freePort()), ROOMCAST_BIN: "/nonexistent/roomcast", DATABASE: "/nonexistent/chat.sqlite" };
+  const all = new Daemon([path.join(EXAMPLE, "start.mjs")], environment, process.execPath);
+  const exit = await until(() => all.exit, () => all.output, BUILT_WITHIN);
+  assert.equal(exit.code, 1);
+  assert.match(all.output, /\[roomcast\] .*ENOENT/);
+});

@@ -1,0 +1,139 @@
+// Two windows: what one does, the other sees.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { until } from "../e2e/harness/deadline.mjs";
+import { withChat } from "./stage.mjs";
+
+const TIMEOUT = 60_000;
+const TYPED = 15;
+const WITHIN_MS = 100;
+
+/** Notes when each text first stands in the list of messages. */
+const WATCH = () => {
+  window.shownAt = {};
+  const look = () => {
+    for (const shown of document.querySelectorAll(".messages .text")) window.shownAt[shown.textContent] ??= performance.timeOrigin + performance.now();
+  };
+  new MutationObserver(look).observe(document.body, { childList: true, subtree: true, characterData: true });
+};
+
+/** Notes when Enter was pressed on each text. */
+const NOTE_ENTERS = () => {
+  window.enteredAt = {};
+  const note = ({ key, target }) => key === "Enter" && (window.enteredAt[target.value] = performance.timeOrigin + performance.now());
+  document.addEventListener("keydown", note, { capture: true });
+};
+
+test("a message is in the other window within 100 ms", { timeout: TIMEOUT }, (t) =>
+  withChat(async (chat) => {
+    const [ann, bob] = [await chat.person("Ann"), await chat.person("Bob")];
+    const id = await ann.startWith("Bob");
+    await bob.open(id);
+    await ann.say("first");
+    await bob.sees("first");
+    await ann.page.evaluate(NOTE_ENTERS);
+    await bob.page.evaluate(WATCH);
+
+    const texts = Array.from({ length: TYPED }, (_, n) => `message ${n}`);
+    for (const text of texts) {
+      await ann.field().pressSequentially(text);
+      await ann.field().press("Enter");
+      await bob.sees(text);
+    }
+    const entered = await ann.page.evaluate(() => window.enteredAt);
+    const shown = await bob.page.evaluate(() => window.shownAt);
+    const took = texts.map((text) => shown[text] - entered[text]).sort((a, b) => a - b);
+    const median = took[TYPED >> 1];
+    t.diagnostic(`Enter to shown in the other window, ms: ${took.map((ms) => ms.toFixed(1)).join(" ")}; median ${median.toFixed(1)}`);
+    assert.ok(median > 0 && median < WITHIN_MS, `median ${median} ms`);
+    assert.deepEqual(await bob.texts(), ["first", ...texts]);
+    await ann.seesStatus(texts.at(-1), "read");
+    assert.deepEqual(await ann.texts(), ["first", ...texts], "the optimistic ones were replaced, not doubled");
+  }));
+
+test("typing shows and goes: by a message, by stopping, and by going away", { timeout: TIMEOUT }, () =>
+  withChat(async (chat) => {
+    const [ann, bob] = [await chat.person("Ann"), await chat.person("Bob")];
+    const id = await ann.startWith("Bob");
+    await bob.open(id);
+    const typing = bob.page.locator(".typing", { hasText: "Ann is typing…" });
+    // The first keys may come before Bob is in the room.
+    await until(async () => (await ann.field().pressSequentially("hello"), typing.isVisible()), "typing");
+    const written = await ann.field().inputValue();
+    await ann.field().press("Enter");
+    await bob.sees(written);
+    await typing.waitFor({ state: "detached" });
+
+    await ann.field().pressSequentially("well");
+    await typing.waitFor();
+    await typing.waitFor({ state: "detached" });
+
+    await ann.field().pressSequentially("…");
+    await typing.waitFor();
+    await ann.page.close();
+    await typing.waitFor({ state: "detached" });
+  }));
+
+test("unread messages are counted, in the title too, until they are read; the sender learns it", { timeout: TIMEOUT }, () =>
+  withChat(async (chat) => {
+    const [ann, bob] = [await chat.person("Ann"), await chat.person("Bob")];
+    const id = await ann.startWith("Bob");
+    for (const text of ["one", "two", "three"]) await ann.say(text);
+    await bob.seesUnread(id, 3);
+    await until(async () => /^\(3\) Bob/.test(await bob.page.title()), "the title");
+    await ann.seesStatus("three", "sent");
+    assert.equal(await ann.unread(id), 0, "one's own messages are not unread");
+
+    await bob.open(id);
+    await bob.seesUnread(id, 0);
+    for (const text of ["one", "two", "three"]) await ann.seesStatus(text, "read");
+    await ann.say("four");
+    await ann.seesStatus("four", "read");
+    assert.equal(await bob.unread(id), 0, "what is on screen is read");
+
+    // Elsewhere on the page, it counts again; and a second window of Bob's agrees.
+    const cleo = await chat.api("Cleo");
+    const other = await chat.api("Bob");
+    await cleo.say(await cleo.startWith(other), "hello Bob");
+    await bob.page.locator(".conversations .title", { hasText: "Cleo" }).click();
+    await ann.say("five");
+    await bob.seesUnread(id, 1);
+    await ann.seesStatus("five", "sent");
+    const { id: messageId } = (await other.get(`/conversations/${id}/messages`)).at(-1);
+    await other.post(`/conversations/${id}/read`, { messageId });
+    await bob.seesUnread(id, 0);
+    await ann.seesStatus("five", "read");
+  }));
+
+test("three in one conversation: read when all have; strangers see nothing of it", { timeout: TIMEOUT }, () =>
+  withChat(async (chat) => {
+    const [cleo, dan] = [await chat.api("Cleo"), await chat.api("Dan")];
+    const [ann, bob] = [await chat.person("Ann"), await chat.person("Bob")];
+    const id = await ann.startWith("Bob", "Cleo");
+    await bob.open(id);
+    await ann.say("all of you");
+    await bob.sees("all of you");
+    await bob.seesUnread(id, 0);
+    await ann.seesStatus("all of you", "sent");
+    const [message] = await cleo.get(`/conversations/${id}/messages`);
+    await cleo.post(`/conversations/${id}/read`, { messageId: message.id });
+    await ann.seesStatus("all of you", "read");
+    assert.deepEqual(await dan.get("/conversations"), []);
+    await assert.rejects(dan.get(`/conversations/${id}/messages`), /404/);
+    await assert.rejects(dan.say(id, "let me in"), /404/);
+  }));
+
+test("a token that expires: the socket comes back with the one that was renewed meanwhile", { timeout: TIMEOUT }, () =>
+  withChat(
+    async (chat) => {
+      const ann = await chat.person("Ann");
+      const bob = await chat.api("Bob");
+      const id = await bob.startWith(await chat.api("Ann"));
+      await ann.open(id);
+      await until(() => ann.sockets.length >= 3, () => `two expiries; sockets: ${ann.sockets.length}`);
+      await ann.badge("live");
+      await (await chat.api("Bob")).say(id, "still there?");
+      await ann.sees("still there?");
+    },
+    { backend: { TOKEN_SECONDS: "3" }, roomcast: { ROOMCAST_AUTH__LEEWAY: "0s" } },
+  ));

@@ -1,0 +1,179 @@
+// Parts go away and come back: the badge tells it, and in the end nothing is missing and nothing doubled.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { connectIo } from "../e2e/harness/clients.mjs";
+import { until } from "../e2e/harness/deadline.mjs";
+import { freePort } from "../e2e/harness/port.mjs";
+import { PATIENCE, withChat } from "./stage.mjs";
+
+const TIMEOUT = 90_000;
+
+/** Until the window shows exactly these messages, in this order. */
+async function shows(person, texts, deadline = PATIENCE) {
+  let seen;
+  const isSo = async () => JSON.stringify((seen = await person.texts())) === JSON.stringify(texts);
+  await until(isSo, () => `${person.name} sees ${JSON.stringify(seen)} instead of ${JSON.stringify(texts)}`, deadline);
+}
+
+/** Lets requests to `path` wait; `pass()` lets them go on. */
+async function hold(page, path) {
+  let pass;
+  const passed = new Promise((resolve) => (pass = resolve));
+  await page.route(path, async (route) => {
+    await passed;
+    await route.continue();
+  });
+  return pass;
+}
+
+test("a message is shown before the server has answered, and is the same one afterwards", { timeout: TIMEOUT }, () =>
+  withChat(async (chat) => {
+    const ann = await chat.person("Ann");
+    const bob = await chat.api("Bob");
+    const id = await bob.startWith(await chat.api("Ann"));
+    await ann.open(id);
+    const pass = await hold(ann.page, "**/messages");
+    await ann.say("not answered yet");
+    await ann.seesStatus("not answered yet", "sending");
+    await bob.say(id, "meanwhile");
+    await ann.sees("meanwhile");
+    await shows(ann, ["meanwhile", "not answered yet"]);
+    pass();
+    await ann.seesStatus("not answered yet", "sent");
+    await shows(ann, ["meanwhile", "not answered yet"]);
+    assert.equal((await bob.get(`/conversations/${id}/messages`)).length, 2);
+  }));
+
+test("the backend is away: sending fails and is tried again, once; a lost answer does not double it", { timeout: TIMEOUT }, () =>
+  withChat(async (chat) => {
+    const [ann, bob] = [await chat.person("Ann"), await chat.person("Bob")];
+    const id = await ann.startWith("Bob");
+    await bob.open(id);
+    await ann.say("before");
+    await bob.sees("before");
+
+    await chat.backend.stop();
+    await ann.say("into the void");
+    await ann.seesStatus("into the void", "failed");
+    await ann.badge("live");
+    await ann.message("into the void").getByRole("button", { name: "Retry" }).click();
+    await ann.seesStatus("into the void", "failed");
+    await chat.startBackend();
+    await ann.message("into the void").getByRole("button", { name: "Retry" }).click();
+    await ann.seesStatus("into the void", "read");
+    await Promise.all([ann, bob].map((person) => shows(person, ["before", "into the void"])));
+
+    // Saved, but the answer never comes: the page thinks that it failed, until the event tells better.
+    await ann.page.route("**/messages", async (route) => {
+      await route.fetch();
+      await route.abort();
+    }, { times: 1 });
+    await ann.say("answer lost");
+    await bob.sees("answer lost");
+    await ann.seesStatus("answer lost", "read");
+    await Promise.all([ann, bob].map((person) => shows(person, ["before", "into the void", "answer lost"])));
+  }));
+
+test("roomcast is away: reconnecting, offline with polling, live again; nothing missing, nothing doubled", { timeout: TIMEOUT }, () =>
+  withChat(async (chat) => {
+    const [ann, bob] = [await chat.person("Ann"), await chat.person("Bob")];
+    const id = await ann.startWith("Bob");
+    await bob.open(id);
+    await ann.say("before");
+    await bob.sees("before");
+    const cleo = await chat.api("Cleo");
+    const other = await cleo.startWith(await chat.api("Ann"));
+    await ann.entry(other).waitFor();
+
+    await chat.roomcast.stop();
+    await Promise.all([ann, bob].map((person) => person.badge("reconnecting")));
+    await ann.say("sent while it is away");
+    await ann.seesStatus("sent while it is away", "sent");
+    await Promise.all([ann, bob].map((person) => person.badge("offline", PATIENCE)));
+    await bob.sees("sent while it is away", PATIENCE);
+    await ann.seesStatus("sent while it is away", "read", PATIENCE);
+    await cleo.say(other, "polled");
+    await ann.seesUnread(other, 1, PATIENCE);
+
+    // The last words before it returns: nobody has polled them, and the outbox publishes them when it can.
+    const api = await chat.api("Bob");
+    await Promise.all([chat.startRoomcast(), api.say(id, "just before it returns")]);
+    await Promise.all([ann, bob].map((person) => person.badge("live", PATIENCE)));
+    const all = ["before", "sent while it is away", "just before it returns"];
+    await Promise.all([ann, bob].map((person) => shows(person, all)));
+    await bob.say("and after");
+    await Promise.all([ann, bob].map((person) => shows(person, [...all, "and after"])));
+    await bob.seesStatus("and after", "read");
+    await ann.seesUnread(other, 1);
+
+    const polls = ann.asked(`GET /api/conversations`);
+    await ann.say("no more polling");
+    await bob.sees("no more polling");
+    assert.equal(ann.asked(`GET /api/conversations`), polls);
+  }));
+
+test("the line breaks for a moment: roomcast sends what was missed, and the API is not asked", { timeout: TIMEOUT }, () =>
+  withChat(
+    async (chat) => {
+      const ann = await chat.person("Ann");
+      const bob = await chat.api("Bob");
+      const id = await bob.startWith(await chat.api("Ann"));
+      await ann.open(id);
+      await bob.say(id, "before");
+      await ann.seesUnread(id, 0);
+      await ann.sees("before");
+      await until(() => ann.asked(`POST /api/conversations/${id}/read`), "read");
+
+      const there = chat.proxy.target;
+      chat.proxy.target = { port: await freePort() };
+      const gets = () => ann.requests.filter((asked) => asked.startsWith("GET /api/")).length;
+      const before = gets();
+      chat.proxy.cut();
+      await ann.badge("reconnecting");
+      for (const text of ["missed one", "missed two"]) await bob.say(id, text);
+      chat.proxy.target = there;
+      await ann.badge("live", PATIENCE);
+      await shows(ann, ["before", "missed one", "missed two"]);
+      assert.equal(gets(), before, "recovered: nothing is fetched");
+    },
+    { proxied: true },
+  ));
+
+test("the line breaks for a moment, and roomcast cannot send what was missed: the API is asked", { timeout: TIMEOUT }, () =>
+  withChat(
+    async (chat) => {
+      const ann = await chat.person("Ann");
+      const bob = await chat.api("Bob");
+      const id = await bob.startWith(await chat.api("Ann"));
+      await ann.entry(id).waitFor();
+      const there = chat.proxy.target;
+      chat.proxy.target = { port: await freePort() };
+      chat.proxy.cut();
+      await ann.badge("reconnecting");
+      await bob.say(id, "missed");
+      const events = () => chat.metric('roomcast_events_total{source="http"}');
+      await until(async () => (await events()) === 5, "two updates of the start, and the message with its two");
+      chat.proxy.target = there;
+      await ann.badge("live", PATIENCE);
+      await ann.seesUnread(id, 1);
+    },
+    { proxied: true, roomcast: { ROOMCAST_RECOVERY__WINDOW: "0s" } },
+  ));
+
+test("the backend is away while a conversation is opened: it is joined when the backend is back", { timeout: TIMEOUT }, () =>
+  withChat(async (chat) => {
+    const ann = await chat.person("Ann");
+    const bob = await chat.api("Bob");
+    const id = await bob.startWith(await chat.api("Ann"));
+    const { socket } = await chat.keep(connectIo({ url: bob.realtimeUrl }, { token: bob.token })).connected();
+    socket.emit("conversation:join", id);
+    await ann.entry(id).waitFor();
+    await chat.backend.stop();
+    await ann.open(id);
+    await chat.startBackend();
+    // Typing is seen in the room alone.
+    const typing = ann.page.locator(".typing", { hasText: "Bob is typing…" });
+    await until(() => (socket.emit("typing", { conversationId: id, isTyping: true }), typing.isVisible()), "Ann in the room", PATIENCE);
+    await bob.say(id, "welcome");
+    await ann.sees("welcome");
+  }));
