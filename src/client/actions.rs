@@ -45,7 +45,7 @@ pub enum ActionError {
     Draft(DraftError),
     /// The log did not take it.
     Append(AppendError),
-    /// Redis did not take the session's record in time; rooms that were to be joined are not.
+    /// The session's record was not written in time; rooms that were to be joined are not.
     Unsettled,
     /// The backend refused it, or gave no answer that could be used.
     Backend(BackendError),
@@ -76,7 +76,7 @@ impl fmt::Display for ActionError {
             Self::NotInRoom(room) => write!(f, "not in the room \"{room}\""),
             Self::Draft(error) => error.fmt(f),
             Self::Append(error) => error.fmt(f),
-            Self::Unsettled => f.write_str("Redis did not take note of the rooms in time; try again"),
+            Self::Unsettled => f.write_str("the rooms of this session could not be put on record in time; try again"),
             Self::Backend(error) => error.fmt(f),
         }
     }
