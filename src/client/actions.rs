@@ -14,7 +14,7 @@ use crate::hub::shard::Shard;
 use crate::hub::table::Ended;
 use crate::log::AppendError;
 use crate::protocol::socketio_encode::check_draft;
-use crate::rules::{Call, Emission, Message, OnRule, TemplateError};
+use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
@@ -127,7 +127,8 @@ pub async fn run(
             let namespace = &shard.node.namespaces[usize::from(session.namespace)];
             let (message, ack) = with_caller(session, namespace, |caller| {
                 let call = Call { caller, args };
-                (rule.on_error(&call, &text), rule.ack_error(&call, &text))
+                let problem = Problem { code: error.code(), message: &text };
+                (rule.on_error(&call, problem), rule.ack_error(&call, problem))
             });
             drop(hub);
             message.iter().for_each(|message| say(shard, key, message));

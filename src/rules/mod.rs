@@ -20,7 +20,7 @@ pub use compile::RuleMistake;
 pub use error::{MAX_FILLED_BYTES, TemplateError};
 pub use message::{Emission, Message};
 pub use placeholder::is_forbidden_in_names;
-pub use values::{Call, Caller, Captures, UserRef};
+pub use values::{Call, Caller, Captures, Problem, UserRef};
 
 use crate::event::{Args, Room};
 use config::{JoinPolicy, OnRuleConfig, RoomRuleConfig};
@@ -258,15 +258,15 @@ impl OnRule {
         self.ack.as_ref().map(|args| args.fill(&Values::of_call(call))).transpose()
     }
 
-    /// The event for the caller when something failed; `error` says what, to a person. `None` also where the template
+    /// The event for the caller when something failed; `None` also where the template
     /// itself cannot be filled.
-    pub fn on_error(&self, call: &Call<'_>, error: &str) -> Option<Message> {
+    pub fn on_error(&self, call: &Call<'_>, error: Problem<'_>) -> Option<Message> {
         let values = Values { error: Some(error), ..Values::of_call(call) };
         self.on_error.as_ref().and_then(|message| message.fill(&values).ok())
     }
 
     /// The acknowledgement when something failed; `None` also where the template itself cannot be filled.
-    pub fn ack_error(&self, call: &Call<'_>, error: &str) -> Option<Args> {
+    pub fn ack_error(&self, call: &Call<'_>, error: Problem<'_>) -> Option<Args> {
         let values = Values { error: Some(error), ..Values::of_call(call) };
         self.ack_error.as_ref().and_then(|args| args.fill(&values).ok())
     }

@@ -21,6 +21,7 @@ pub(super) enum Source {
     Session,
     Namespace,
     Error,
+    ErrorCode,
     /// Which of the pattern's captures.
     Capture(usize),
 }
@@ -116,6 +117,7 @@ impl<'a> Scope<'a> {
             "auth" => Source::Auth(rest.clone()),
             "session" => Source::Session,
             "namespace" => Source::Namespace,
+            "error" if name == "error.code" => Source::ErrorCode,
             "error" => Source::Error,
             _ if index(first).is_some() => {
                 Source::Args([Step::new(first)].into_iter().chain(rest.iter().cloned()).collect())
@@ -125,19 +127,21 @@ impl<'a> Scope<'a> {
                 None => return Err(self.unknown(name)),
             },
         };
-        let takes_path = matches!(source, Source::Claims(_) | Source::Auth(_) | Source::Args(_));
+        let takes_path = matches!(source, Source::Claims(_) | Source::Auth(_) | Source::Args(_) | Source::ErrorCode);
         if !rest.is_empty() && !takes_path {
             return Err(format!("`{{{name}}}`: `{first}` has no parts, write `{{{first}}}`"));
         }
         let known = match source {
             Source::Args(_) | Source::AllArgs => self.args,
             Source::Auth(_) | Source::Session | Source::Namespace => self.connection,
-            Source::Error => self.error,
+            Source::Error | Source::ErrorCode => self.error,
             Source::User | Source::Claims(_) | Source::Capture(_) => true,
         };
         match (known, &source) {
             (true, _) => Ok(source),
-            (false, Source::Error) => Err("`{error}` exists only in `on_error` and `ack_error`".into()),
+            (false, Source::Error | Source::ErrorCode) => {
+                Err("`{error}` exists only in `on_error` and `ack_error`".into())
+            }
             (false, _) => Err(format!("`{{{name}}}` has no value {}", self.place)),
         }
     }
@@ -151,7 +155,7 @@ impl<'a> Scope<'a> {
             known.extend(["{auth}", "{auth.x}", "{session}", "{namespace}"]);
         }
         if self.error {
-            known.push("{error}");
+            known.extend(["{error}", "{error.code}"]);
         }
         let captures: String = self.captures.iter().map(|name| format!(" {{{name}}}")).collect();
         format!("unknown placeholder `{{{name}}}`; known here: {}{captures}", known.join(" "))

@@ -32,6 +32,15 @@ pub struct Caller<'a> {
     pub granted: &'a dyn Fn(&str) -> bool,
 }
 
+/// What went wrong with a client's event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Problem<'a> {
+    /// For programs: `forbidden`, `backend_timeout`.
+    pub code: &'static str,
+    /// For a person.
+    pub message: &'a str,
+}
+
 /// A client's event.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
@@ -50,7 +59,7 @@ pub struct Captures(pub(super) Vec<Box<str>>);
 pub(super) struct Values<'a> {
     pub(super) caller: &'a Caller<'a>,
     pub(super) args: Option<&'a Args>,
-    pub(super) error: Option<&'a str>,
+    pub(super) error: Option<Problem<'a>>,
     pub(super) captures: &'a [Box<str>],
 }
 
@@ -76,7 +85,8 @@ impl<'a> Values<'a> {
             Source::AllArgs => self.args.map(|args| Found::Json(args.as_array())),
             Source::Session => Some(Found::Text(caller.session)),
             Source::Namespace => Some(Found::Text(caller.namespace)),
-            Source::Error => self.error.map(Found::Text),
+            Source::Error => self.error.map(|error| Found::Text(error.message)),
+            Source::ErrorCode => self.error.map(|error| Found::Text(error.code)),
             Source::Capture(at) => self.captures.get(*at).map(|text| Found::Text(text)),
         };
         found.ok_or_else(|| TemplateError::Missing(slot.text.clone()))

@@ -94,20 +94,20 @@ fn literals_and_keys_stay_as_written() {
 fn errors_have_a_template_of_their_own() {
     let rule = OnRuleConfig {
         on_error: Some(message("error", json!([{ "message": "{error}" }]))),
-        ack_error: Some(list(json!([{ "success": false, "error": "in {0.chatId}: {error}" }]))),
+        ack_error: Some(list(json!([{ "code": "{error.code}", "error": "in {0.chatId}: {error}" }]))),
         ..on("/", "e")
     };
     with_rule(rule.clone(), &caller("7"), r#"[{"chatId":4}]"#, |rule, call| {
-        assert_eq!(shown(rule.on_error(call, "no \"entry\"")), r#"error [{"message":"no \"entry\""}]"#);
-        let ack = rule.ack_error(call, "no").unwrap();
-        assert_eq!(ack.as_array(), r#"[{"error":"in 4: no","success":false}]"#);
+        assert_eq!(shown(rule.on_error(call, problem("no \"entry\""))), r#"error [{"message":"no \"entry\""}]"#);
+        let ack = rule.ack_error(call, problem("no")).unwrap();
+        assert_eq!(ack.as_array(), r#"[{"code":"a_code","error":"in 4: no"}]"#);
     });
     with_rule(rule, &caller("7"), "[]", |rule, call| {
-        assert_eq!(rule.ack_error(call, "no"), None, "the template itself cannot be filled");
-        assert!(rule.on_error(call, "no").is_some());
+        assert_eq!(rule.ack_error(call, problem("no")), None, "the template itself cannot be filled");
+        assert!(rule.on_error(call, problem("no")).is_some());
     });
     with_rule(on("/", "e"), &caller("7"), "[]", |rule, call| {
-        assert_eq!((rule.on_error(call, "no"), rule.ack_error(call, "no")), (None, None));
+        assert_eq!((rule.on_error(call, problem("no")), rule.ack_error(call, problem("no"))), (None, None));
     });
 }
 

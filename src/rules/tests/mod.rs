@@ -6,7 +6,7 @@ mod names;
 mod systems;
 
 use super::config::{EmitTemplate, JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
-use super::{Call, Caller, Message, Rules, UserRef};
+use super::{Call, Caller, Message, Problem, Rules, UserRef};
 use crate::event::Args;
 use serde_json::Value;
 
@@ -43,6 +43,10 @@ fn emit(room: &str, event: &str, args: Value) -> EmitTemplate {
 
 fn compiled(rooms: &[RoomRuleConfig], on: &[OnRuleConfig]) -> Rules {
     Rules::compile(rooms, on).unwrap_or_else(|mistakes| panic!("{mistakes:?}"))
+}
+
+fn problem(message: &str) -> Problem<'_> {
+    Problem { code: "a_code", message }
 }
 
 const NO_GRANT: &dyn Fn(&str) -> bool = &|_| false;

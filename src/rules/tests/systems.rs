@@ -66,8 +66,8 @@ fn stm_joins_a_chat() {
     let nothing = args("[]");
     let empty = Call { caller: &me, args: &nothing };
     let error = join.joins(&empty).unwrap_err().to_string();
-    assert_eq!(shown(join.on_error(&empty, &error)), r#"error [{"message":"missing value {0.chatId}"}]"#);
-    let ack = join.ack_error(&empty, &error).unwrap();
+    assert_eq!(shown(join.on_error(&empty, problem(&error))), r#"error [{"message":"missing value {0.chatId}"}]"#);
+    let ack = join.ack_error(&empty, problem(&error)).unwrap();
     assert_eq!(ack.as_array(), r#"[{"error":"missing value {0.chatId}","success":false}]"#);
 }
 
