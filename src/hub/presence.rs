@@ -154,7 +154,7 @@ impl Hub {
                     let message = filled.unwrap_or_else(|error| {
                         // A join by a rule was refused for it; the backend and a token's own rooms are not asked.
                         self.node.metrics.refused(Source::Client, error.code());
-                        tracing::warn!(%error, %room, "the others in a room are not told who joined or left");
+                        tracing::debug!(%error, %room, "the others in a room are not told who joined or left");
                         None
                     })?;
                     let draft = draft(message, namespace, room, &id);
