@@ -117,8 +117,7 @@ suite("BranchBase", () => {
       const text = `n${sent.length}`;
       await system.replicas[0].sendMessageToUser({ user: "bob", params: { userId: "ann" }, body: { text } });
       sent.push(text);
-      await until(() => ann.client.connects === 3 || bob.client.argsOf("message:new").length >= sent.length - 20, "not too many on their way");
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await until(() => bob.client.argsOf("message:new").length === sent.length, "bob's copy, before the next one");
     }
     await until(() => ann.client.argsOf("message:new").length >= sent.length, "all of them");
     assert.deepEqual(ann.client.argsOf("message:new").map(([message]) => message.text), sent, "each once, in order, over two expiries");
@@ -165,7 +164,9 @@ suite("BranchBase", () => {
     const again = await s.node({}, { file: fileOf("branchbase"), port: node.port, env: { ROOMCAST_LISTEN: `127.0.0.1:${node.port}`, ...system.settings } });
     await became(ann, "live");
     const before = polls;
-    assert.deepEqual(ann.states, ["reconnecting", "live", "reconnecting", "offline", "live"]);
+    // A node that has just come up may send a client away once more before it can look for its session.
+    const states = ann.states.filter((state, at) => !(state === "reconnecting" && ann.states[at - 1] === "offline"));
+    assert.deepEqual(states, ["reconnecting", "live", "reconnecting", "offline", "live"]);
     await again.get("/health");
     assert.ok(polls - before <= 1, "a live client does not poll");
   });

@@ -71,11 +71,14 @@ class IoClient {
   argsOf = (name) => this.events.filter((event) => event.name === name).map((event) => event.args);
 
   close() {
-    const { engine } = this.socket.io;
     this.socket.io.reconnection(false);
     this.socket.disconnect();
-    // Within its upgrade it would wait for that, and hold the process up to its ping timeout of 45 s.
-    if (engine?.upgrading) engine.transport.close();
+  }
+
+  /** Ends what is still closing once no server is left: it would hold the process up to its ping timeout of 45 s. */
+  abandon() {
+    const { engine } = this.socket.io;
+    if (engine && engine.readyState !== "closed") engine.transport.onClose();
   }
 }
 

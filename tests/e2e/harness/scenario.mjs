@@ -39,6 +39,7 @@ class Scenario {
     try {
       await Promise.all(this.#nodes.map(endNode));
     } finally {
+      for (const client of this.#clients) client.abandon?.();
       await Promise.all(this.#servers.map((server) => server.close()));
     }
   }

@@ -26,11 +26,10 @@ export class Realtime {
     const auth = (give) => this.session.token().then((token) => give({ token }), () => give({}));
     this.socket = io(url, { autoConnect: false, reconnectionAttempts: 5, auth, ...options });
     this.socket.on("connect", () => this.#become("live"));
-    for (const over of ["connect", "connect_error", "disconnect"]) this.socket.on(over, () => (this.#trying = false));
     // Not active: the server or the user ended it, and nobody tries again.
-    this.socket.on("disconnect", () => this.#become(this.socket.active ? "reconnecting" : "offline"));
-    this.socket.on("connect_error", () => this.socket.active || this.#become("offline"));
-    this.socket.io.on("reconnect_failed", () => this.#become("offline"));
+    this.socket.on("disconnect", () => (this.socket.active ? this.#become("reconnecting") : this.#gaveUp()));
+    this.socket.on("connect_error", () => this.socket.active || this.#gaveUp());
+    this.socket.io.on("reconnect_failed", () => this.#gaveUp());
   }
 
   /** After sign-in, also as somebody else: what is open goes on with the new token. */
@@ -51,6 +50,12 @@ export class Realtime {
     this.#become("offline");
     clearInterval(this.#offline);
     this.#offline = undefined;
+  }
+
+  /** The socket itself does nothing any more: only now may it be told to connect again. */
+  #gaveUp() {
+    this.#trying = false;
+    this.#become("offline");
   }
 
   #become(status) {
