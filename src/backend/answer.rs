@@ -35,7 +35,7 @@ struct RawEvent<'a> {
     #[serde(borrow, default)]
     reply: Vec<RawMessage<'a>>,
     #[serde(borrow, default)]
-    emit: Vec<RawMessage<'a>>,
+    emit: Vec<RawEmit<'a>>,
     #[serde(default)]
     join: Vec<Room>,
     #[serde(default)]
@@ -43,11 +43,31 @@ struct RawEvent<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawMessage<'a> {
-    room: Option<Room>,
     event: String,
     #[serde(borrow)]
     args: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+/// The keys of a publish: what is written there is meant here too, and a key that were ignored might have kept an event
+/// from somebody.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEmit<'a> {
+    room: Option<Room>,
+    rooms: Option<Vec<Room>>,
+    #[serde(default)]
+    except: Vec<Room>,
+    #[serde(default)]
+    volatile: bool,
+    event: String,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -88,18 +108,13 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
     if [raw.reply.len(), raw.emit.len(), raw.join.len(), raw.leave.len()].into_iter().any(|count| count > MOST) {
         return Err(bad(format!("more than {MOST} items in one list")));
     }
-    let list = |raw: Option<&RawValue>| raw.map(|raw| Args::list(raw.get())).transpose().map_err(bad);
-    let draft = |room: Room, message: &RawMessage<'_>| -> Result<Draft, BackendError> {
-        let args = list(message.args)?.unwrap_or_else(Args::none);
-        let draft = Draft { namespace: namespace.clone(), ..Draft::new(&room, &message.event, args, Source::Backend) };
-        check_draft(&draft, limits).map_err(bad)?;
-        Ok(draft)
-    };
-    let reply = raw.reply.iter().map(|message| draft("r".into(), message).map(|draft| (draft.event, draft.args)));
-    let emit = raw.emit.iter().map(|message| {
-        let room = message.room.clone().ok_or_else(|| bad("an `emit` without `room`"))?;
-        draft(room, message)
+    let ack = raw.ack.map(|ack| Args::list(ack.get())).transpose().map_err(bad)?;
+    let checked = |draft: Draft| check_draft(&draft, limits).map(|()| draft).map_err(bad);
+    let reply = raw.reply.iter().map(|message| {
+        let args = read_args(message.args, message.data)?;
+        checked(Draft::new("r", &message.event, args, Source::Backend)).map(|draft| (draft.event, draft.args))
     });
+    let emit = raw.emit.into_iter().map(|emit| checked(read_emit(emit, namespace)?));
     for room in raw.join.iter().chain(&raw.leave) {
         check_room_name(room, limits.room_name_bytes).map_err(bad)?;
         // A backend that passes on what a client sent must not let it hear another session.
@@ -108,11 +123,38 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
         }
     }
     Ok(EventAnswer {
-        ack: list(raw.ack)?,
+        ack,
         reply: reply.collect::<Result<_, _>>()?,
         emit: emit.collect::<Result<_, _>>()?,
         join: raw.join,
         leave: raw.leave,
+    })
+}
+
+fn read_args(args: Option<&RawValue>, data: Option<&RawValue>) -> Result<Args, BackendError> {
+    match (args, data) {
+        (Some(_), Some(_)) => Err(bad("`data` and `args` exclude each other")),
+        (Some(args), None) => Args::list(args.get()).map_err(bad),
+        (None, Some(data)) => Args::one(data.get()).map_err(bad),
+        (None, None) => Ok(Args::none()),
+    }
+}
+
+fn read_emit(emit: RawEmit<'_>, namespace: &Namespace) -> Result<Draft, BackendError> {
+    let rooms = match (emit.room, emit.rooms) {
+        (Some(_), Some(_)) => return Err(bad("`room` and `rooms` exclude each other")),
+        (Some(room), None) => vec![room],
+        (None, rooms) => rooms.ok_or_else(|| bad("an `emit` without `room`"))?,
+    };
+    Ok(Draft {
+        namespace: namespace.clone(),
+        rooms,
+        except: emit.except,
+        event: emit.event.into(),
+        args: read_args(emit.args, emit.data)?,
+        volatile: emit.volatile,
+        id: None,
+        source: Source::Backend,
     })
 }
 
@@ -146,6 +188,10 @@ mod tests {
         assert_eq!((&*whole.reply[0].0, whole.reply[0].1.as_array()), ("a", "[1]"));
         assert_eq!((&*whole.emit[0].rooms[0], &*whole.emit[0].namespace), ("r:1", "/chat"));
         assert_eq!((&*whole.join[0], &*whole.leave[0]), ("x", "y"));
+        let emit = r#"{"rooms":["a","b"],"except":["c"],"volatile":true,"event":"e","data":{"n":1.0}}"#;
+        let emit = read(&format!("{{\"emit\":[{emit}]}}")).unwrap().emit.remove(0);
+        assert_eq!((emit.rooms.len(), emit.except.len(), emit.volatile), (2, 1, true));
+        assert_eq!(emit.args.as_array(), "[{\"n\":1.0}]");
         assert_eq!(read("{\"error\":\"no\"}").unwrap_err(), BackendError::Refused("no".into()));
         for garbage in [
             "[]",
@@ -156,6 +202,9 @@ mod tests {
             "{\"reply\":[{\"event\":\"disconnect\"}]}",
             "{\"emit\":[{\"room\":\"r\",\"event\":\"b\",\"args\":{}}]}",
             "{\"join\":[\"\"]}",
+            "{\"emit\":[{\"room\":\"r\",\"event\":\"b\",\"excpet\":[]}]}",
+            "{\"emit\":[{\"room\":\"r\",\"rooms\":[\"s\"],\"event\":\"b\"}]}",
+            "{\"reply\":[{\"event\":\"b\",\"args\":[],\"data\":1}]}",
             "{\"join\":[\"far too long for a name\"]}",
             "{\"join\":\"a\"}",
         ] {

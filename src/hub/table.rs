@@ -252,7 +252,9 @@ impl Hub {
                 let noop = leaves && connection.outbox.is_empty();
                 connection.outbox.push(Frame::Engine(Bytes::from_static(if noop { b"6" } else { b"1" })));
                 // Where nobody waits and the client itself did it, the next request finds no session (wire sheet A5, A6).
-                if polling.waiting.is_none() && ended_by_client(reason) { 0 } else { CLOSING }
+                // At a stop no further request gets in.
+                let comes_again = !ended_by_client(reason) && reason != CloseReason::Draining;
+                if polling.waiting.is_none() && !comes_again { 0 } else { CLOSING }
             }
             Link::WebSocket(_) => {
                 for frame in farewell(connection.protocol, reason) {

@@ -236,7 +236,8 @@ suite("Socket.IO emitters", () => {
       await listening(store, 1);
       const beside = await measure();
       console.log(`emitters: fetchSockets and serverSideEmit, median ${alone.toFixed(1)} ms alone, ${beside.toFixed(1)} ms beside roomcast`);
-      assert.ok(beside < alone * 3 + 50, `${beside} ms against ${alone} ms`);
+      // Counted as a server, roomcast would make each of them wait for its 5 s.
+      assert.ok(beside < alone * 3 + 1_000, `${beside} ms against ${alone} ms`);
       const client = await (await s.io(node, { token, ...WEBSOCKET }).connected()).join("room:a");
       one.io.emit("all", 1);
       two.io.to("room:a").except("room:b").emit("to a", { two: 2 });

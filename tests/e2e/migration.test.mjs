@@ -7,7 +7,6 @@ import { connectIo } from "./harness/clients.mjs";
 import { startBackend } from "./harness/backend.mjs";
 import { KEY, SECRET } from "./harness/config.mjs";
 import { until } from "./harness/deadline.mjs";
-import { Node } from "./harness/node.mjs";
 import { freePort } from "./harness/port.mjs";
 import { published } from "./harness/publish.mjs";
 import { scenario, suite } from "./harness/scenario.mjs";
@@ -21,13 +20,11 @@ const [beside, relay] = [...guide.matchAll(/```toml\n(.*?)```/gs)].map(([, text]
 async function nodeWith(s, text, environment) {
   const port = await freePort();
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-guide-"));
-  fs.writeFileSync(path.join(directory, "roomcast.toml"), text);
-  const node = new Node(port, directory, {
-    ROOMCAST_LISTEN: `127.0.0.1:${port}`, JWT_SECRET: SECRET, ROOMCAST_PUBLISH__KEYS: KEY, ...environment,
-  });
-  s.serve({ close: () => node.exit || node.stop("SIGKILL") });
-  await until(() => node.answers("/health"), () => `/health; it said ${node.output}`);
-  return node;
+  s.serve({ close: () => fs.rmSync(directory, { recursive: true }) });
+  const file = path.join(directory, "roomcast.toml");
+  fs.writeFileSync(file, text);
+  const env = { ROOMCAST_LISTEN: `127.0.0.1:${port}`, JWT_SECRET: SECRET, ROOMCAST_PUBLISH__KEYS: KEY, ...environment };
+  return s.node({}, { file, port, env });
 }
 
 /** What the team has: rooms joined by handlers, typing relayed by the server. */
