@@ -4,6 +4,7 @@
 mod courier;
 pub mod letter;
 pub mod presence;
+mod queue;
 mod records;
 mod roster;
 
@@ -15,8 +16,8 @@ use crate::log::config::{RecoveryConfig, RedisConfig};
 use crate::log::redis::RedisUrlError;
 use crate::log::redis::connection::Connector;
 use crate::metrics::Metrics;
-use courier::{Errand, Queue, Sent};
 use letter::{Body, Letter, Seal};
+use queue::{Errand, Queue, Sent};
 use roster::Roster;
 use std::collections::HashMap;
 use std::fmt;

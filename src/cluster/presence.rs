@@ -15,7 +15,7 @@
 //! touch: while a slot moves to another member of a Redis Cluster, Redis refuses them rather than let them see a part.
 //! (What is left of a dead node is found by its hash, and its keys are not.)
 
-use super::courier::Errand;
+use super::queue::Errand;
 use super::{Cluster, lock};
 use crate::draft::Draft;
 use crate::event::{Namespace, Room};
