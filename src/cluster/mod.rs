@@ -25,9 +25,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Records stay this much longer than the window: it begins when the node is found dead.
 const RECORD_SLACK: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a node that is waited for is still there; by then a beat has seen one that is young.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Receives what other nodes write. Called on the control thread: it hands on and returns.
 pub trait Inbox: Send + Sync + 'static {
@@ -238,14 +242,22 @@ impl Cluster {
             }
             Sent::Failed => return Err(AskError::Offline),
         }
-        match tokio::time::timeout(patience, answered).await {
-            Ok(Ok(answer)) => {
-                entry.asked = false;
-                Ok(answer)
+        let end = Instant::now() + patience;
+        let mut answered = answered;
+        loop {
+            let look = end.min(Instant::now() + LOOK_EVERY);
+            match tokio::time::timeout_at(look, &mut answered).await {
+                Ok(Ok(answer)) => {
+                    entry.asked = false;
+                    return Ok(answer);
+                }
+                // Cut off meanwhile: an answer would not have been heard.
+                Ok(Err(_)) => return Err(AskError::Offline),
+                Err(_) if Instant::now() >= end => return Err(AskError::Timeout),
+                // It has died since: what would be a long wait, for a GET that is forwarded, is none.
+                Err(_) if !self.roster().is_live(node) => return Err(AskError::Gone),
+                Err(_) => {}
             }
-            // Cut off meanwhile: an answer would not have been heard.
-            Ok(Err(_)) => Err(AskError::Offline),
-            Err(_) => Err(AskError::Timeout),
         }
     }
 

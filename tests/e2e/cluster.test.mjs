@@ -144,6 +144,25 @@ suite("cluster", () => {
     await until(gone, "the session is gone everywhere");
   });
 
+  scenario("polling: the node that has the session is killed while another one waits for it; the client is not kept waiting", async (s) => {
+    const [store, a, b] = await nodes(s, 2);
+    const balancer = await s.proxy(a);
+    const client = await s.io(balancer, { token, transports: ["polling"] }).connected();
+    await client.join("room:a");
+    await recorded(store, ["user:7", "room:a"]);
+    balancer.target = b;
+    // Answers the GET that waits on the first node; those that follow come over the second one.
+    for (const name of ["first", "second"]) {
+      await published(b, own(name, 1));
+      await client.event(name);
+    }
+    assert.deepEqual([client.connects, client.disconnects], [1, []]);
+    await a.stop("SIGKILL");
+    await published(b, { room: "room:a", event: "missed", data: 2 });
+    // Far less than a ping's 25 s.
+    assert.deepEqual(await client.event("missed"), [2]);
+  });
+
   scenario("the upgrade of a polling session comes to another node: it moves there, and nothing is lost", async (s) => {
     const [, a, b, c] = await nodes(s, 3);
     const balancer = await roundRobin(s.proxy, a, b, c);
