@@ -24,6 +24,8 @@ use tokio::sync::Notify;
 const AT_ONCE: usize = 200;
 /// The store hears that this node lives so often, at least four times in a lease.
 const TICK: Duration = Duration::from_secs(1);
+/// Changes are gathered for so long: to wake another thread for each connection would cost more than all the rest of it.
+const GATHER: Duration = Duration::from_millis(3);
 /// Between two attempts while the store does not answer.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -188,7 +190,9 @@ pub async fn run(node: Arc<Node>) {
         let until_next = presence.table().next().map_or(Millis::MAX, |next| next.saturating_sub(now));
         let wait = presence.tick.min(Duration::from_millis(until_next));
         // Woken or due: both mean that there is something to write.
-        let _ = tokio::time::timeout(wait, presence.wake.notified()).await;
+        if tokio::time::timeout(wait, presence.wake.notified()).await.is_ok() {
+            tokio::time::sleep(GATHER).await;
+        }
         let leaving = presence.leaving.load(Ordering::Relaxed);
         if let Err(error) = writer.write_all().await {
             writer.complain(&error);

@@ -156,6 +156,9 @@ impl Store for MemoryStore {
         Box::pin(async move {
             let Outcome { turns, drafts } = outcome;
             let mut events = 0;
+            if drafts.is_empty() {
+                return Ok(Applied::Done { turns, events, more: false });
+            }
             for appended in self.log.append(drafts).await {
                 match appended {
                     Ok(_) => events += 1,

@@ -26,25 +26,35 @@ pub struct Table {
     hold: Millis,
 }
 
+/// One for each user who is connected here: kept small.
 #[derive(Debug, Default)]
 struct State {
-    /// Whether it is among those that changed.
-    queued: bool,
-    count: u32,
-    /// End of the grace, while there is no connection; 0 is none.
-    until: Millis,
+    messages: Option<Arc<Messages>>,
     /// When the last connection went.
     gone: Millis,
-    /// The count that the store has.
-    written: Option<u32>,
+    count: u32,
+    /// The count that the store has, if it is there at all.
+    stored: u32,
+    is_stored: bool,
+    /// Within the grace.
+    in_grace: bool,
+    /// Whether it is among those that changed.
+    queued: bool,
     /// Whether the others have been told of it.
     told: bool,
-    messages: Option<Arc<Messages>>,
 }
 
 impl State {
     fn is_true(&self) -> bool {
-        self.count > 0 || self.until > 0
+        self.count > 0 || self.in_grace
+    }
+
+    fn written(&self) -> Option<u32> {
+        self.is_stored.then_some(self.stored)
+    }
+
+    fn set_written(&mut self, count: Option<u32>) {
+        (self.is_stored, self.stored) = (count.is_some(), count.unwrap_or(0));
     }
 }
 
@@ -68,7 +78,7 @@ impl Table {
             state.messages = messages().map(Arc::new);
         }
         state.count += 1;
-        state.until = 0;
+        state.in_grace = false;
         queue(&mut self.changed, fact, state)
     }
 
@@ -80,8 +90,8 @@ impl Table {
         if state.count == 0 {
             state.gone = now;
             if lost && self.grace > 0 {
-                state.until = now + self.grace;
-                self.graces.push_back((state.until, fact.clone()));
+                state.in_grace = true;
+                self.graces.push_back((now + self.grace, fact.clone()));
             }
         }
         queue(&mut self.changed, fact.clone(), state)
@@ -108,6 +118,10 @@ impl Table {
             }
             state.changes(fact, now, &mut changes);
         }
+        if self.changed.is_empty() {
+            // Grown by a storm.
+            self.changed.shrink_to(most);
+        }
         for fact in later {
             self.changed_again(fact);
         }
@@ -122,8 +136,10 @@ impl Table {
     fn end_graces(&mut self, now: Millis) {
         while let Some((until, fact)) = self.graces.pop_front_if(|(until, _)| *until <= now) {
             // Somebody may have come back, and gone again.
-            if let Some(state) = self.facts.get_mut(&fact).filter(|state| state.until == until) {
-                state.until = 0;
+            let grace = self.grace;
+            let ends = |state: &&mut State| state.in_grace && state.gone + grace == until;
+            if let Some(state) = self.facts.get_mut(&fact).filter(ends) {
+                state.in_grace = false;
                 queue(&mut self.changed, fact, state);
             }
         }
@@ -139,14 +155,14 @@ impl Table {
     pub fn confirm(&mut self, changes: &[Change]) {
         for change in changes {
             let Some(state) = self.facts.get_mut(&change.fact) else { continue };
-            state.written = change.count;
+            state.set_written(change.count);
             state.told = change.count.is_some();
         }
         for change in changes {
             let Some(state) = self.facts.get(&change.fact) else { continue };
-            if !state.is_true() && state.written.is_none() {
+            if !state.is_true() && !state.is_stored {
                 self.facts.remove(&change.fact);
-            } else if !state.is_true() || state.written != Some(state.count) {
+            } else if !state.is_true() || state.written() != Some(state.count) {
                 self.changed_again(change.fact.clone());
             }
         }
@@ -165,7 +181,7 @@ impl Table {
     /// The store knows this of the node, and nothing else any more: all is to be written again.
     pub fn write_again(&mut self, known: Known, now: Millis) {
         for (fact, state) in &mut self.facts {
-            state.written = None;
+            state.set_written(None);
             state.told &= known.lost;
             queue(&mut self.changed, fact.clone(), state);
         }
@@ -189,7 +205,7 @@ impl State {
     /// What the store is to be told: one change, or two where something came and went before it heard of it.
     fn changes(&self, fact: Fact, now: Millis, changes: &mut Vec<Change>) {
         let age = if self.count == 0 { now.saturating_sub(self.gone) } else { 0 };
-        if self.written.is_none() || (self.is_true() && self.written != Some(self.count)) {
+        if !self.is_stored || (self.is_true() && self.written() != Some(self.count)) {
             let (count, news) = (Some(self.count), !self.told);
             changes.push(Change { fact: fact.clone(), count, news, messages: self.messages.clone(), age });
         }
