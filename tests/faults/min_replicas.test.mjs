@@ -1,0 +1,52 @@
+// `redis.min_replicas`: what was answered 200 outlives its master, also where the replicas were cut off before it died.
+import assert from "node:assert/strict";
+import { describe } from "node:test";
+import { until } from "../e2e/harness/deadline.mjs";
+import { publish } from "../e2e/harness/publish.mjs";
+import { scenario } from "../e2e/harness/scenario.mjs";
+import { startSentinels } from "./harness/sentinel.mjs";
+
+/** Publishes one event after the other, over both nodes, until told to stop: each once, and notes what was answered. */
+function load(nodes) {
+  const seen = { accepted: [], refused: new Set(), stop: false };
+  const loop = (async () => {
+    for (let n = 1; !seen.stop; n += 1) {
+      const answer = await publish(nodes[n % nodes.length], { room: "room:a", event: "n", data: n });
+      const body = answer.json();
+      if (answer.status === 200) {
+        assert.match(body.durability, /^replicated:[1-9]/);
+        seen.accepted.push(n);
+      } else {
+        seen.refused.add(body.error.code);
+      }
+    }
+  })();
+  seen.end = () => ((seen.stop = true), loop);
+  return seen;
+}
+
+describe("min_replicas through a failover", () => {
+  scenario("what was answered 200 is on the new master; what only the old one had was answered 503", async (s) => {
+    const group = s.serve(await startSentinels());
+    const settings = { redis: { url: group.url, min_replicas: 1, timeout: "1500ms" } };
+    const nodes = await Promise.all([s.node(settings), s.node(settings)]);
+    const seen = load(nodes);
+    const more = (count) => {
+      const goal = seen.accepted.length + count;
+      return until(() => seen.accepted.length >= goal, () => `${count} more accepted; refused: ${[...seen.refused]}`, 30_000);
+    };
+    try {
+      await more(100);
+      await group.lag();
+      await until(() => seen.refused.has("not_replicated"), () => `a publish without a replica; refused: ${[...seen.refused]}`);
+      await group.failover();
+      await more(100);
+    } finally {
+      await seen.end();
+    }
+    const stored = [...(await group.master.cli("XRANGE", "roomcast:events", "-", "+")).matchAll(/^data\n(\d+)$/gm)].map(([, n]) => Number(n));
+    const lost = seen.accepted.filter((n) => !stored.includes(n));
+    assert.deepEqual(lost, [], "accepted, and not on the new master");
+    assert.equal(new Set(stored).size, stored.length, "none twice");
+  }, { timeout: 90_000 });
+});
