@@ -462,6 +462,9 @@ fn the_inbox_is_on_redis_and_cannot_answer() {
     let config = file(&(inbox("roomcast:inbox") + "\nsecret = 'unused'" + forward)).unwrap();
     assert!(config.effective_toml().contains("stream = \"roomcast:inbox\"\nstream_limit = 100000\n"));
     assert!(config.warnings()[0].to_string().contains("[backend] secret: signs what is posted"));
+    let unsigned = "[backend]\nurl = 'http://h/'";
+    assert!(file(unsigned).unwrap().warnings()[0].to_string().contains("[backend] url: goes without a signature"));
+    assert!(file(&format!("{unsigned}\nsecret = 'a secret that signs what is posted'")).unwrap().warnings().is_empty());
 }
 
 #[test]

@@ -16,11 +16,13 @@ fn blocks(document: &str, language: &str) -> Vec<String> {
 
 #[test]
 fn the_configurations_of_the_documents_are_accepted() {
-    let blocks = ["README.md", "docs/backend.md"].map(|document| {
-        let blocks = blocks(document, "toml");
-        assert!(!blocks.is_empty(), "{document}");
-        blocks
-    });
+    let blocks = ["README.md", "docs/backend.md", "docs/from-socketio.md", "docs/presence.md", "docs/rules.md"].map(
+        |document| {
+            let blocks = blocks(document, "toml");
+            assert!(!blocks.is_empty(), "{document}");
+            blocks
+        },
+    );
     let environment: Environment = [
         ("JWT_SECRET", "a secret of at least 32 bytes, for tests"),
         ("ROOMCAST_PUBLISH__KEYS", "a-long-random-publish-key"),

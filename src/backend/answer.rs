@@ -5,7 +5,7 @@ use crate::draft::{Draft, DraftLimits, Source, check_room_name};
 use crate::event::{Args, Namespace, Room};
 use crate::id::Id;
 use crate::protocol::socketio_encode::check_draft;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
@@ -28,22 +28,28 @@ pub struct EventAnswer {
 }
 
 #[derive(Default, Deserialize)]
+#[serde(expecting = "an object")]
 struct RawEvent<'a> {
     #[serde(borrow)]
     ack: Option<&'a RawValue>,
     error: Option<String>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_null")]
     reply: Vec<RawMessage<'a>>,
-    #[serde(borrow, default)]
+    #[serde(borrow, default, deserialize_with = "or_null")]
     emit: Vec<RawEmit<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     join: Vec<Room>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     leave: Vec<Room>,
 }
 
+/// `null` is a list that was never made: how Go, Java and C# write one.
+fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct RawMessage<'a> {
     event: String,
     #[serde(borrow)]
@@ -55,11 +61,11 @@ struct RawMessage<'a> {
 /// The keys of a publish: what is written there is meant here too, and a key that were ignored might have kept an event
 /// from somebody.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct RawEmit<'a> {
     room: Option<Room>,
     rooms: Option<Vec<Room>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "or_null")]
     except: Vec<Room>,
     #[serde(default)]
     volatile: bool,
@@ -71,6 +77,7 @@ struct RawEmit<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(expecting = "an object")]
 struct RawDecision {
     allow: bool,
     error: Option<String>,
@@ -192,6 +199,11 @@ mod tests {
         let emit = read(&format!("{{\"emit\":[{emit}]}}")).unwrap().emit.remove(0);
         assert_eq!((emit.rooms.len(), emit.except.len(), emit.volatile), (2, 1, true));
         assert_eq!(emit.args.as_array(), "[{\"n\":1.0}]");
+        let nothing = read(r#"{"ack":null,"error":null,"reply":null,"emit":null,"join":null,"leave":null}"#).unwrap();
+        assert!(
+            nothing.ack.is_none() && nothing.reply.is_empty() && nothing.emit.is_empty() && nothing.join.is_empty()
+        );
+        assert_eq!(read("null").unwrap_err(), bad("invalid type: null, expected an object at line 1 column 4"));
         assert_eq!(read("{\"error\":\"no\"}").unwrap_err(), BackendError::Refused("no".into()));
         for garbage in [
             "[]",

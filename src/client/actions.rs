@@ -8,7 +8,7 @@ use crate::client::membership::{self, JoinError};
 use crate::client::say::say;
 use crate::close::CloseReason;
 use crate::draft::{Draft, DraftError, Source};
-use crate::event::{Args, Namespace, Room};
+use crate::event::{Args, Namespace, Offset, Room};
 use crate::hub::ledger;
 use crate::hub::shard::Shard;
 use crate::hub::table::Ended;
@@ -184,7 +184,13 @@ async fn attempt(
     }
     let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
     plan.reply.into_iter().chain(replies).for_each(|message| say(shard, key, &message));
-    append(shard, plan.drafts.into_iter().chain(answer.emit).collect()).await?;
+    let drafts: Vec<Draft> = plan.drafts.into_iter().chain(answer.emit).collect();
+    let heard = drafts.iter().any(|draft| draft.except.is_empty());
+    let last = append(shard, drafts).await?;
+    if heard && let Some(last) = last {
+        // The acknowledgement comes after what the caller gets itself.
+        shard.catch_up_with(last).await;
+    }
     Ok(answer.ack.or(plan.ack))
 }
 
@@ -236,18 +242,20 @@ fn draft(emission: Emission, namespace: &Namespace, caller: &str) -> Draft {
     }
 }
 
-async fn append(shard: &Rc<Shard>, drafts: Vec<Draft>) -> Result<(), ActionError> {
+/// The offset of the last that is stored; `None` where nothing is.
+async fn append(shard: &Rc<Shard>, drafts: Vec<Draft>) -> Result<Option<Offset>, ActionError> {
     if drafts.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let backends = drafts.iter().filter(|draft| draft.source == Source::Backend).count() as u64;
     let all = drafts.len() as u64;
+    let mut last = None;
     for appended in shard.node.log.append(drafts).await {
-        appended.map_err(ActionError::Append)?;
+        last = appended.map_err(ActionError::Append)?.offset.or(last);
     }
     shard.node.metrics.accepted(Source::Client, all - backends);
     shard.node.metrics.accepted(Source::Backend, backends);
-    Ok(())
+    Ok(last)
 }
 
 /// Carries out the `connection` rule of a session that has just begun, or was taken up again. Where its rooms may not last
@@ -300,7 +308,7 @@ fn forward_disconnect(shard: &Rc<Shard>, ended: Ended, args: Args) {
         let about = ask::about(&shard, &ended.session, ended.rooms);
         let answer = ask::forward(&shard, about, "disconnect", &args).await;
         let told = match answer.map_err(ActionError::Backend) {
-            Ok(answer) => append(&shard, answer.emit).await,
+            Ok(answer) => append(&shard, answer.emit).await.map(drop),
             Err(error) => Err(error),
         };
         if let Err(error) = told {

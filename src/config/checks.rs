@@ -188,6 +188,11 @@ pub(super) fn warnings(config: &Config) -> Faults {
         };
         faults.extend(config.fault(&format!("backend.{key}"), &format!("[backend] {key}"), message));
     }
+    if config.backend.as_ref().is_some_and(|backend| backend.url.is_some() && backend.secret.is_none()) {
+        let message =
+            "goes without a signature, since there is no `secret`: anybody who reaches it can pose as roomcast";
+        faults.extend(config.fault("backend.url", "[backend] url", message));
+    }
     if config.limits.outbox_bytes < config.publish.max_event {
         let message = "is less than `publish.max_event`: whoever is sent such an event is closed as a slow consumer";
         faults.extend(config.fault("limits.outbox_bytes", "[limits] outbox_bytes", message));

@@ -27,7 +27,7 @@ pub enum Verb {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields {
     #[serde(default, deserialize_with = "text")]
     user: Option<String>,

@@ -63,7 +63,7 @@ pub async fn user(api: &Api, name: &str) -> Reply {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields {
     users: Vec<Value>,
 }

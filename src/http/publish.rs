@@ -47,7 +47,7 @@ async fn one(api: &Api, draft: Draft) -> Reply {
     }
 }
 
-/// 200 with a result for each event, in order; 503 when the log took none of them.
+/// 200 with a result for each event, in order; 503, also with `error`, when the log took none of them.
 async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
     let mut results: Vec<Option<Value>> = Vec::with_capacity(events.len());
     let mut drafts = Vec::with_capacity(events.len());
@@ -63,16 +63,27 @@ async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
             }
         });
     }
-    let asked = drafts.len();
-    let mut appended = if asked == 0 { Vec::new() } else { api.node.log.append(drafts).await }.into_iter();
+    let mut appended = if drafts.is_empty() { Vec::new() } else { api.node.log.append(drafts).await }.into_iter();
     let mut accepted = 0;
+    let mut first = None;
     let results: Vec<Value> = results
         .into_iter()
-        .map(|result| result.unwrap_or_else(|| result_of(api, appended.next(), &mut accepted)))
+        .map(|result| {
+            result.unwrap_or_else(|| {
+                let result = result_of(api, appended.next(), &mut accepted);
+                first.get_or_insert_with(|| result.clone());
+                result
+            })
+        })
         .collect();
     api.node.metrics.accepted(Source::Http, accepted);
-    let status = if asked > 0 && accepted == 0 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
-    json(status, &json!({ "results": results }))
+    match first {
+        // Why is told at the place where every other refusal tells it.
+        Some(first) if accepted == 0 => {
+            json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": first["error"], "results": results }))
+        }
+        _ => json(StatusCode::OK, &json!({ "results": results })),
+    }
 }
 
 fn result_of(api: &Api, appended: Option<Appended>, accepted: &mut u64) -> Value {

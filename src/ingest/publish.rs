@@ -19,7 +19,7 @@ pub enum Publication {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields<'a> {
     room: Option<String>,
     rooms: Option<Vec<String>>,
@@ -40,7 +40,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object")]
 struct Events<'a> {
     #[serde(borrow)]
     events: Vec<&'a RawValue>,
@@ -95,6 +95,7 @@ fn decode_event(json: &str, limits: &DraftLimits) -> Result<Draft, DraftError> {
     let mut json = serde_json::Deserializer::from_str(json);
     let fields: Fields<'_> =
         serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
+            true if error.path().iter().next().is_none() => DraftError::Field(error.inner().to_string()),
             true => DraftError::Field(format!("`{}`: {}", error.path(), error.inner())),
             false => DraftError::Json(error.inner().to_string()),
         })?;

@@ -118,6 +118,22 @@ suite("backend", () => {
     assert.deepEqual((await backend.call("event", 3)).args, [{ $binary: "AQID" }]);
   });
 
+  for (const log of ["embedded", "Redis"]) {
+    scenario(`what the caller gets, it gets in the order of the contract: join, reply, emit, acknowledgement (${log} log)`, async (s) => {
+      const forward = { event: "in_order", forward: true, join: "own:{user}", reply: { event: "1 reply", args: [] },
+        emit: [{ room: "own:{user}", event: "3 emit", args: [], include_caller: true }] };
+      const redis = log === "Redis" ? { redis: { url: (await s.redis()).url } } : {};
+      const { backend, node } = await stage(s, {}, { rooms: [{ match: "own:<id>", join: "allow" }], on: [forward], ...redis });
+      backend.answer = () => ({ reply: [{ event: "2 reply", args: [] }], emit: [{ room: "own:7", event: "4 emit", args: [] }], ack: [] });
+      const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+      for (let round = 0; round < 20; round += 1) {
+        client.events.length = 0;
+        await client.ask("in_order");
+        assert.deepEqual(client.events.map(({ name }) => name), ["1 reply", "2 reply", "3 emit", "4 emit"]);
+      }
+    });
+  }
+
   scenario("a backend that is slow, down, answers garbage, errors or too much: the caller is told in time, nothing else happens", async (s) => {
     const { backend, node } = await stage(s, { timeout: "400ms" });
     const [client, other] = await Promise.all(["7", "8"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
