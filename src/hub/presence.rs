@@ -212,8 +212,8 @@ struct Writer<'a> {
     node: &'a Node,
     /// Of the last step.
     number: u64,
-    /// A step whose answer was lost.
-    again: Option<Vec<Change>>,
+    /// A step whose answer was lost, and when it was taken.
+    again: Option<(Vec<Change>, Millis)>,
     /// Whether it was said that the store does not answer.
     told: bool,
 }
@@ -225,10 +225,14 @@ impl Writer<'_> {
         let mut is_due = true;
         loop {
             let presence = &self.node.presence;
+            let now = presence.now();
             let changes = match self.again.take() {
-                Some(changes) => changes,
+                Some((mut changes, taken)) => {
+                    changes.iter_mut().for_each(|change| change.age += now - taken);
+                    changes
+                }
                 None => {
-                    let changes = presence.table().take(presence.now(), AT_ONCE);
+                    let changes = presence.table().take(now, AT_ONCE);
                     if changes.is_empty() && !is_due {
                         return Ok(());
                     }
@@ -255,7 +259,7 @@ impl Writer<'_> {
                     presence.table().write_again(known, presence.now());
                 }
                 Err(error) => {
-                    self.again = Some(changes);
+                    self.again = Some((changes, now));
                     return Err(error);
                 }
             }
