@@ -22,6 +22,9 @@ use tokio::sync::Notify;
 
 /// Changes in one step of the store: some 10 µs each there.
 const AT_ONCE: usize = 200;
+/// Notices that wait for the backend while what a dead node has left is removed at full speed; over it, one part a tick:
+/// it may be more than the notices that may wait.
+const MOST_UNTOLD: usize = 1_000;
 /// The store hears that this node lives so often, at least four times in a lease.
 const TICK: Duration = Duration::from_secs(1);
 /// Between two attempts while the store does not answer.
@@ -245,7 +248,8 @@ impl Writer<'_> {
                     presence.table().confirm(&changes);
                     self.node.metrics.accepted(Source::Client, events);
                     turns.iter().for_each(|turn| tell(self.node, turn));
-                    is_due = more;
+                    let behind = self.node.backend.as_ref().is_some_and(|backend| backend.untold() > MOST_UNTOLD);
+                    is_due = more && !behind;
                 }
                 Ok(Applied::Behind) => {
                     presence.table().put_back(changes);

@@ -10,6 +10,9 @@ pub type Millis = u64;
 /// After the store has lost what it knew, nothing is taken back for so long: the other nodes write again what they know
 /// first, or a user who is still connected there would count as gone.
 const HOLD: Millis = 4_000;
+/// Changes that may wait before those that cancel each other are looked for: while the store is away, a client that joins
+/// and leaves rooms of ever new names would fill the memory.
+const MOST_WAITING: usize = 100_000;
 
 /// All facts of this node.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct Table {
     strays: Vec<Fact>,
     /// Nothing is taken back before.
     hold: Millis,
+    /// What has come and gone unwritten is forgotten when more changes wait.
+    most_waiting: usize,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +40,8 @@ struct State {
     until: Millis,
     /// When the last connection went.
     gone: Millis,
+    /// Whether the store may have it though it does not count as written: a step is on its way, or one was lost.
+    in_doubt: bool,
     /// The count that the store has.
     written: Option<u32>,
     /// Whether the others have been told of it.
@@ -45,6 +52,11 @@ struct State {
 impl State {
     fn is_true(&self) -> bool {
         self.count > 0 || self.until > 0
+    }
+
+    /// Whether it came and went, and the store never heard of it.
+    fn has_passed(&self) -> bool {
+        !self.is_true() && !self.in_doubt && !self.told && self.written.is_none()
     }
 }
 
@@ -58,6 +70,7 @@ impl Table {
             graces: VecDeque::new(),
             strays: Vec::new(),
             hold: 0,
+            most_waiting: MOST_WAITING,
         }
     }
 
@@ -84,7 +97,24 @@ impl Table {
                 self.graces.push_back((state.until, fact.clone()));
             }
         }
-        queue(&mut self.changed, fact.clone(), state)
+        let new = queue(&mut self.changed, fact.clone(), state);
+        if self.changed.len() > self.most_waiting {
+            self.forget_passed();
+        }
+        new
+    }
+
+    fn forget_passed(&mut self) {
+        let facts = &mut self.facts;
+        self.changed.retain(|fact| {
+            let passed = facts.get(fact).is_none_or(State::has_passed);
+            if passed {
+                facts.remove(fact);
+            }
+            !passed
+        });
+        // Not again for each change where all of them count.
+        self.most_waiting = MOST_WAITING.max(2 * self.changed.len());
     }
 
     /// When there is something to do without anybody's doing.
@@ -106,7 +136,9 @@ impl Table {
                 later.push(fact);
                 continue;
             }
+            let before = changes.len();
             state.changes(fact, now, &mut changes);
+            state.in_doubt = changes.len() > before;
         }
         for fact in later {
             self.changed_again(fact);
@@ -139,6 +171,7 @@ impl Table {
     pub fn confirm(&mut self, changes: &[Change]) {
         for change in changes {
             let Some(state) = self.facts.get_mut(&change.fact) else { continue };
+            state.in_doubt = false;
             state.written = change.count;
             state.told = change.count.is_some();
         }
@@ -155,9 +188,12 @@ impl Table {
     /// These are not.
     pub fn put_back(&mut self, changes: Vec<Change>) {
         for change in changes {
-            match self.facts.contains_key(&change.fact) {
-                true => self.changed_again(change.fact),
-                false => self.strays.push(change.fact),
+            match self.facts.get_mut(&change.fact) {
+                Some(state) => {
+                    state.in_doubt = false;
+                    self.changed_again(change.fact);
+                }
+                None => self.strays.push(change.fact),
             }
         }
     }
@@ -166,6 +202,7 @@ impl Table {
     pub fn write_again(&mut self, known: Known, now: Millis) {
         for (fact, state) in &mut self.facts {
             state.written = None;
+            state.in_doubt = true;
             state.told &= known.lost;
             queue(&mut self.changed, fact.clone(), state);
         }
@@ -269,6 +306,24 @@ mod tests {
         table.enter(USER("c"), || None);
         table.confirm(&changes);
         assert_eq!(written(&mut table, 0), "c+1", "it came back while it was being taken out");
+    }
+
+    #[test]
+    fn what_came_and_went_while_the_store_is_away_does_not_pile_up() {
+        let mut table = Table::new(0);
+        table.enter(USER("taken"), || None);
+        let taken = table.take(0, 10);
+        table.exit(&USER("taken"), 0, false);
+        table.enter(USER("stays"), || None);
+        for n in 0..3 * MOST_WAITING {
+            let fact = USER(&n.to_string());
+            table.enter(fact.clone(), || None);
+            table.exit(&fact, 0, false);
+        }
+        assert!(table.facts.len() <= MOST_WAITING && table.changed.len() <= MOST_WAITING);
+        table.forget_passed();
+        table.confirm(&taken);
+        assert_eq!(written(&mut table, 0), "taken- stays+1", "what the store may know, and what is true, stay");
     }
 
     #[test]
