@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 const AT_ONCE: usize = 200;
 /// Notices that wait for the backend while what a dead node has left is removed at full speed; over it, one part a tick:
 /// it may be more than the notices that may wait.
-const MOST_UNTOLD: usize = 1_000;
+const MOST_UNTOLD: usize = 5_000;
 /// The store hears that this node lives so often, at least four times in a lease.
 const TICK: Duration = Duration::from_secs(1);
 /// Between two attempts while the store does not answer.
@@ -255,6 +255,10 @@ impl Writer<'_> {
                     presence.table().put_back(changes);
                     self.number += 1;
                     let known = presence.store.reset(self.number).await?;
+                    if !known.lost {
+                        // Who hung up while this node stood still is seen to be gone first.
+                        tokio::time::sleep(PAUSE).await;
+                    }
                     tracing::warn!(
                         lost = known.lost,
                         facts = known.facts.len(),

@@ -204,6 +204,11 @@ impl Table {
             state.written = None;
             state.in_doubt = true;
             state.told &= known.lost;
+            if !known.lost && state.count == 0 {
+                // The others were told that the user is gone, and so it is.
+                state.until = 0;
+                state.written = Some(0);
+            }
             queue(&mut self.changed, fact.clone(), state);
         }
         self.strays = known.facts.into_iter().filter(|fact| !self.facts.contains_key(fact)).collect();
@@ -357,5 +362,20 @@ mod tests {
         assert_eq!(written(&mut table, 0), "a+1");
         table.write_again(Known { facts: Vec::new(), lost: false }, 1_000);
         assert_eq!(written(&mut table, 1_000), "a+1");
+    }
+
+    #[test]
+    fn who_went_while_the_node_counted_as_dead_is_not_told_as_online_again() {
+        let mut table = Table::new(100);
+        table.enter(USER("a"), || None);
+        table.enter(USER("b"), || None);
+        assert_eq!(written(&mut table, 0), "a+1 b+1");
+        table.exit(&USER("a"), 1_000, true);
+        table.exit(&USER("b"), 1_000, true);
+        table.write_again(Known { facts: Vec::new(), lost: false }, 1_000);
+        table.enter(USER("b"), || None);
+        let mut parts: Vec<_> = written(&mut table, 1_000).split(' ').map(str::to_owned).collect();
+        parts.sort();
+        assert_eq!(parts, ["a-", "b+1"]);
     }
 }
