@@ -58,6 +58,11 @@ impl Backend {
         dropped
     }
 
+    /// How many notices wait or are being told.
+    pub fn untold(&self) -> usize {
+        *self.notices.untold.borrow()
+    }
+
     /// Tells what waits, one after the other, until dropped. Answers `given_up` for each that was tried in vain.
     pub(super) async fn tell_all(&self, given_up: impl Fn(&'static str)) {
         loop {

@@ -18,7 +18,8 @@ end
 if written ~= before then return {} end
 -- Since when it writes without a break. While Redis was away, or this node, nobody could tell who lives.
 local at, since = string.match(line or '', '^%S+ (%d+) (%d+)$')
-if not at or now - tonumber(at) > gap then since = ms(now) end
+-- (A clock that went back tells nothing of the time before either.)
+if not at or math.abs(now - at) > gap or tonumber(since) > now then since = ms(now) end
 redis.call('HSET', P .. 'nodes', me, number .. ' ' .. ms(now) .. ' ' .. since)
 
 local nodes = redis.call('HGETALL', P .. 'nodes')
@@ -105,13 +106,19 @@ end
 -- stops waits for nobody.
 local more = '0'
 for n = 1, #nodes, 2 do
-  local node, state, at = nodes[n], string.match(nodes[n + 1], '^(%S+) (%d+)')
+  local node, state, at, left = nodes[n], string.match(nodes[n + 1], '^(%S+) (%d+) (%d+)$')
   at = tonumber(at)
+  if at > now + gap then
+    -- The clock went back: else it would live until that time comes again.
+    at = now
+    redis.call('HSET', P .. 'nodes', node, state .. ' ' .. ms(now) .. ' ' .. left)
+  end
   local is_seen = state == 'left' or now - tonumber(since) >= dead_after
   if node ~= me and is_seen and at < now - dead_after then
     -- Should it come back meanwhile, it is to write everything again.
-    redis.call('HSET', P .. 'nodes', node, (state == 'left' and state or 'reaped') .. ' ' .. ms(at) .. ' 0')
-    for _, fact in ipairs(redis.call('HRANDFIELD', P .. 'node:' .. node, most)) do remove(node, fact, true, at) end
+    redis.call('HSET', P .. 'nodes', node, (state == 'left' and state or 'reaped') .. ' ' .. ms(at) .. ' ' .. left)
+    local seen = state == 'left' and tonumber(left) or at
+    for _, fact in ipairs(redis.call('HRANDFIELD', P .. 'node:' .. node, most)) do remove(node, fact, true, seen) end
     if redis.call('EXISTS', P .. 'node:' .. node) == 1 then
       more = '1'
     else

@@ -3,7 +3,7 @@
 //!
 //! | key (after `{prefix}:{{prefix}:events}:presence:`) | what |
 //! |---|---|
-//! | `nodes` | hash: node → number of its last write (`left`: it stopped; `reaped`: it counted as dead), when that was, and since when it writes without a break (ms) |
+//! | `nodes` | hash: node → number of its last write (`left`: it stopped; `reaped`: it counted as dead; `<number>@<what it was>`: reset, and nothing written since), when that was, and since when it writes without a break, or when it stopped (ms) |
 //! | `node:<node>` | hash: the node's facts, to be removed when it dies |
 //! | `user:<user>` | hash: node → connections |
 //! | `room:<namespace>\n<room>` | hash: `<node>\n=<user>` (or `<node>\n`: no user) → connections, line break, `left` as fields |
@@ -41,20 +41,22 @@ const REPLY_LIFE: Duration = Duration::from_secs(60);
 const APPLY: &str = include_str!("presence.lua");
 
 /// ARGV prefix of the keys, own name, the number to write, a fresh epoch. Answers the epoch, the number that was there, and
-/// the node's facts.
+/// the node's facts. What was there stays known until the next write: the answer may be lost.
 const RESET: &str = "local P = ARGV[1]
 redis.call('SET', P .. 'epoch', ARGV[4], 'NX')
 local line = redis.call('HGET', P .. 'nodes', ARGV[2])
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-redis.call('HSET', P .. 'nodes', ARGV[2], ARGV[3] .. ' ' .. now .. ' ' .. now)
-return {redis.call('GET', P .. 'epoch'), line and string.match(line, '^%S+') or '', redis.call('HKEYS', P .. 'node:' .. ARGV[2])}";
+local state = line and string.match(line, '^%S+') or ''
+local was = string.match(state, '@(.*)$') or state
+redis.call('HSET', P .. 'nodes', ARGV[2], ARGV[3] .. '@' .. was .. ' ' .. now .. ' ' .. now)
+return {redis.call('GET', P .. 'epoch'), was, redis.call('HKEYS', P .. 'node:' .. ARGV[2])}";
 
 /// ARGV prefix of the keys, own name, ms after which a node counts as dead, ms of the grace: it is to be dead after that.
 const LEAVE: &str = "if not redis.call('HGET', ARGV[1] .. 'nodes', ARGV[2]) then return 0 end
 local time = redis.call('TIME')
-local at = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[3] + ARGV[4]
-return redis.call('HSET', ARGV[1] .. 'nodes', ARGV[2], string.format('left %.0f 0', at))";
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+return redis.call('HSET', ARGV[1] .. 'nodes', ARGV[2], string.format('left %.0f %.0f', now - ARGV[3] + ARGV[4], now))";
 
 /// ARGV prefix of the keys, then users. Answers of each: connections (-1: offline) and when they were last seen.
 const USERS: &str = "local answers = {}
@@ -276,11 +278,12 @@ impl RedisPresence {
         let facts = facts.iter().filter_map(|fact| read_fact(text(fact)?)).collect();
         let mut known = lock(&self.known);
         // Whoever counted as dead was taken out of a store that has lost nothing.
-        let lost = match text(before).ok_or_else(unexpected)? {
+        let before = text(before).ok_or_else(unexpected)?;
+        let lost = match before {
             "" => known.epoch.as_ref() != Some(epoch),
             number => !matches!(number, "reaped" | "left"),
         };
-        *known = Progress { number: number.to_string(), epoch: Some(epoch.clone()) };
+        *known = Progress { number: format!("{number}@{before}"), epoch: Some(epoch.clone()) };
         Ok(Known { facts, lost })
     }
 

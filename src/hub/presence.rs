@@ -11,10 +11,11 @@ use crate::hub::table::Hub;
 use crate::presence::config::PresenceConfig;
 use crate::presence::table::{Millis, Table};
 use crate::presence::{Applied, Change, Fact, Messages, Store, StoreError, Turn, TurnKind};
-use crate::rules::{Captures, Message, RoomRule};
+use crate::rules::Message;
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -22,6 +23,9 @@ use tokio::sync::Notify;
 
 /// Changes in one step of the store: some 10 µs each there.
 const AT_ONCE: usize = 200;
+/// Notices that wait for the backend while what a dead node has left is removed at full speed; over it, one part a tick:
+/// it may be more than the notices that may wait.
+const MOST_UNTOLD: usize = 5_000;
 /// The store hears that this node lives so often, at least four times in a lease.
 const TICK: Duration = Duration::from_secs(1);
 /// Changes are gathered for so long: to wake another thread for each connection would cost more than all the rest of it.
@@ -114,15 +118,14 @@ impl Hub {
     /// A session has come into a room.
     pub(super) fn note_entered(&self, key: SessionKey, room: &Room) {
         let Some(session) = self.sessions.get(key) else { return };
-        let Some((fact, rule, captures)) = self.fact(session, room) else { return };
-        let namespace = self.namespace_of(session).clone();
-        self.node.presence.enter(fact, || self.messages(session, &namespace, room, rule, &captures));
+        let Some(fact) = self.fact(session, room) else { return };
+        self.node.presence.enter(fact, || self.messages(session, room));
     }
 
     /// A session has gone out of a room.
     pub(super) fn note_gone(&self, key: SessionKey, room: &Room, going: Going) {
         if let Some(session) = self.sessions.get(key)
-            && let Some((fact, ..)) = self.fact(session, room)
+            && let Some(fact) = self.fact(session, room)
         {
             self.node.presence.exit(&fact, going == Going::Lost);
         }
@@ -133,37 +136,36 @@ impl Hub {
     }
 
     /// `None` where no presence is kept of the room.
-    fn fact(&self, session: &Session, room: &Room) -> Option<(Fact, &RoomRule, Captures)> {
-        let user = session.identity.user.as_ref().map(|user| user.as_str());
-        let (rule, captures) = self.node.rules.presence(room, user)?;
-        let namespace = self.namespace_of(session).clone();
-        Some((Fact::Inside { namespace, room: room.clone(), user: user.map(Into::into) }, rule, captures))
+    fn fact(&self, session: &Session, room: &Room) -> Option<Fact> {
+        // Whoever is in the room counts, also where no rule announces them.
+        if !self.node.rules.has_presence(room) {
+            return None;
+        }
+        let user = session.identity.user.as_ref().map(|user| user.as_str().into());
+        Some(Fact::Inside { namespace: self.namespace_of(session).clone(), room: room.clone(), user })
     }
 
-    fn messages(
-        &self,
-        session: &Session,
-        namespace: &Namespace,
-        room: &Room,
-        rule: &RoomRule,
-        captures: &Captures,
-    ) -> Option<Messages> {
-        session.identity.user.as_ref()?;
+    /// What the rule for this user says to the others.
+    fn messages(&self, session: &Session, room: &Room) -> Option<Messages> {
+        let user = session.identity.user.as_ref()?;
+        let (rule, captures) = self.node.rules.presence(room, Some(user.as_str()))?;
+        let namespace = self.namespace_of(session);
         let id = session.id.to_string();
-        let [joined, left] =
-            with_caller(session, namespace, |caller| [rule.joined(caller, captures), rule.left(caller, captures)]).map(
-                |filled| {
-                    let message = filled.unwrap_or_else(|error| {
-                        // A join by a rule was refused for it; the backend and a token's own rooms are not asked.
-                        self.node.metrics.refused(Source::Client, error.code());
-                        tracing::debug!(%error, %room, "the others in a room are not told who joined or left");
-                        None
-                    })?;
-                    let draft = draft(message, namespace, room, &id);
-                    draft.check(&self.node.draft_limits).is_ok().then_some(draft)
-                },
-            );
+        let filled =
+            with_caller(session, namespace, |caller| [rule.joined(caller, &captures), rule.left(caller, &captures)]);
+        let [joined, left] = filled.map(|filled| {
+            let message = filled.map_err(|error| self.untold(room, error.code(), &error)).ok()??;
+            let draft = draft(message, namespace, room, &id);
+            draft.check(&self.node.draft_limits).map_err(|error| self.untold(room, error.code(), &error)).ok()?;
+            Some(draft)
+        });
         (joined.is_some() || left.is_some()).then_some(Messages { joined, left })
+    }
+
+    /// A join by a rule is refused for it; the backend and a token's own rooms are not asked.
+    fn untold(&self, room: &Room, code: &'static str, error: &dyn fmt::Display) {
+        self.node.metrics.refused(Source::Client, code);
+        tracing::debug!(%error, %room, "the others in a room are not told who joined or left");
     }
 }
 
@@ -216,8 +218,8 @@ struct Writer<'a> {
     node: &'a Node,
     /// Of the last step.
     number: u64,
-    /// A step whose answer was lost.
-    again: Option<Vec<Change>>,
+    /// A step whose answer was lost, and when it was taken.
+    again: Option<(Vec<Change>, Millis)>,
     /// Whether it was said that the store does not answer.
     told: bool,
 }
@@ -229,10 +231,14 @@ impl Writer<'_> {
         let mut is_due = true;
         loop {
             let presence = &self.node.presence;
+            let now = presence.now();
             let changes = match self.again.take() {
-                Some(changes) => changes,
+                Some((mut changes, taken)) => {
+                    changes.iter_mut().for_each(|change| change.age += now - taken);
+                    changes
+                }
                 None => {
-                    let changes = presence.table().take(presence.now(), AT_ONCE);
+                    let changes = presence.table().take(now, AT_ONCE);
                     if changes.is_empty() && !is_due {
                         return Ok(());
                     }
@@ -245,12 +251,17 @@ impl Writer<'_> {
                     presence.table().confirm(&changes);
                     self.node.metrics.accepted(Source::Client, events);
                     turns.iter().for_each(|turn| tell(self.node, turn));
-                    is_due = more;
+                    let behind = self.node.backend.as_ref().is_some_and(|backend| backend.untold() > MOST_UNTOLD);
+                    is_due = more && !behind;
                 }
                 Ok(Applied::Behind) => {
                     presence.table().put_back(changes);
                     self.number += 1;
                     let known = presence.store.reset(self.number).await?;
+                    if !known.lost {
+                        // Who hung up while this node stood still is seen to be gone first.
+                        tokio::time::sleep(PAUSE).await;
+                    }
                     tracing::warn!(
                         lost = known.lost,
                         facts = known.facts.len(),
@@ -259,7 +270,7 @@ impl Writer<'_> {
                     presence.table().write_again(known, presence.now());
                 }
                 Err(error) => {
-                    self.again = Some(changes);
+                    self.again = Some((changes, now));
                     return Err(error);
                 }
             }

@@ -10,6 +10,9 @@ pub type Millis = u64;
 /// After the store has lost what it knew, nothing is taken back for so long: the other nodes write again what they know
 /// first, or a user who is still connected there would count as gone.
 const HOLD: Millis = 4_000;
+/// Changes that may wait before those that cancel each other are looked for: while the store is away, a client that joins
+/// and leaves rooms of ever new names would fill the memory.
+const MOST_WAITING: usize = 100_000;
 
 /// All facts of this node.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct Table {
     strays: Vec<Fact>,
     /// Nothing is taken back before.
     hold: Millis,
+    /// What has come and gone unwritten is forgotten when more changes wait.
+    most_waiting: usize,
 }
 
 /// One for each user who is connected here: kept small.
@@ -36,6 +41,8 @@ struct State {
     /// The count that the store has, if it is there at all.
     stored: u32,
     is_stored: bool,
+    /// Whether the store may have it though it does not count as written: a step is on its way, or one was lost.
+    in_doubt: bool,
     /// Within the grace.
     in_grace: bool,
     /// Whether it is among those that changed.
@@ -56,6 +63,11 @@ impl State {
     fn set_written(&mut self, count: Option<u32>) {
         (self.is_stored, self.stored) = (count.is_some(), count.unwrap_or(0));
     }
+
+    /// Whether it came and went, and the store never heard of it.
+    fn has_passed(&self) -> bool {
+        !self.is_true() && !self.in_doubt && !self.told && !self.is_stored
+    }
 }
 
 impl Table {
@@ -68,6 +80,7 @@ impl Table {
             graces: VecDeque::new(),
             strays: Vec::new(),
             hold: 0,
+            most_waiting: MOST_WAITING,
         }
     }
 
@@ -94,7 +107,24 @@ impl Table {
                 self.graces.push_back((now + self.grace, fact.clone()));
             }
         }
-        queue(&mut self.changed, fact.clone(), state)
+        let new = queue(&mut self.changed, fact.clone(), state);
+        if self.changed.len() > self.most_waiting {
+            self.forget_passed();
+        }
+        new
+    }
+
+    fn forget_passed(&mut self) {
+        let facts = &mut self.facts;
+        self.changed.retain(|fact| {
+            let passed = facts.get(fact).is_none_or(State::has_passed);
+            if passed {
+                facts.remove(fact);
+            }
+            !passed
+        });
+        // Not again for each change where all of them count.
+        self.most_waiting = MOST_WAITING.max(2 * self.changed.len());
     }
 
     /// When there is something to do without anybody's doing.
@@ -116,7 +146,9 @@ impl Table {
                 later.push(fact);
                 continue;
             }
+            let before = changes.len();
             state.changes(fact, now, &mut changes);
+            state.in_doubt = changes.len() > before;
         }
         if self.changed.is_empty() {
             // Grown by a storm.
@@ -155,6 +187,7 @@ impl Table {
     pub fn confirm(&mut self, changes: &[Change]) {
         for change in changes {
             let Some(state) = self.facts.get_mut(&change.fact) else { continue };
+            state.in_doubt = false;
             state.set_written(change.count);
             state.told = change.count.is_some();
         }
@@ -171,9 +204,12 @@ impl Table {
     /// These are not.
     pub fn put_back(&mut self, changes: Vec<Change>) {
         for change in changes {
-            match self.facts.contains_key(&change.fact) {
-                true => self.changed_again(change.fact),
-                false => self.strays.push(change.fact),
+            match self.facts.get_mut(&change.fact) {
+                Some(state) => {
+                    state.in_doubt = false;
+                    self.changed_again(change.fact);
+                }
+                None => self.strays.push(change.fact),
             }
         }
     }
@@ -182,7 +218,13 @@ impl Table {
     pub fn write_again(&mut self, known: Known, now: Millis) {
         for (fact, state) in &mut self.facts {
             state.set_written(None);
+            state.in_doubt = true;
             state.told &= known.lost;
+            if !known.lost && state.count == 0 {
+                // The others were told that the user is gone, and so it is.
+                state.in_grace = false;
+                state.set_written(Some(0));
+            }
             queue(&mut self.changed, fact.clone(), state);
         }
         self.strays = known.facts.into_iter().filter(|fact| !self.facts.contains_key(fact)).collect();
@@ -288,6 +330,24 @@ mod tests {
     }
 
     #[test]
+    fn what_came_and_went_while_the_store_is_away_does_not_pile_up() {
+        let mut table = Table::new(0);
+        table.enter(USER("taken"), || None);
+        let taken = table.take(0, 10);
+        table.exit(&USER("taken"), 0, false);
+        table.enter(USER("stays"), || None);
+        for n in 0..3 * MOST_WAITING {
+            let fact = USER(&n.to_string());
+            table.enter(fact.clone(), || None);
+            table.exit(&fact, 0, false);
+        }
+        assert!(table.facts.len() <= MOST_WAITING && table.changed.len() <= MOST_WAITING);
+        table.forget_passed();
+        table.confirm(&taken);
+        assert_eq!(written(&mut table, 0), "taken- stays+1", "what the store may know, and what is true, stay");
+    }
+
+    #[test]
     fn failed_changes_are_written_again() {
         let mut table = Table::new(0);
         table.enter(USER("a"), || None);
@@ -318,5 +378,20 @@ mod tests {
         assert_eq!(written(&mut table, 0), "a+1");
         table.write_again(Known { facts: Vec::new(), lost: false }, 1_000);
         assert_eq!(written(&mut table, 1_000), "a+1");
+    }
+
+    #[test]
+    fn who_went_while_the_node_counted_as_dead_is_not_told_as_online_again() {
+        let mut table = Table::new(100);
+        table.enter(USER("a"), || None);
+        table.enter(USER("b"), || None);
+        assert_eq!(written(&mut table, 0), "a+1 b+1");
+        table.exit(&USER("a"), 1_000, true);
+        table.exit(&USER("b"), 1_000, true);
+        table.write_again(Known { facts: Vec::new(), lost: false }, 1_000);
+        table.enter(USER("b"), || None);
+        let mut parts: Vec<_> = written(&mut table, 1_000).split(' ').map(str::to_owned).collect();
+        parts.sort();
+        assert_eq!(parts, ["a-", "b+1"]);
     }
 }

@@ -199,6 +199,18 @@ for (const kind of ["embedded", "Redis"]) {
       assertError(await command(node, "/rooms/a", {}), 405);
     });
 
+    scenario("where a rule counts one user of a room, everybody in it is counted", async (s) => {
+      const { node } = await only(s, {
+        rooms: [{ match: "desk:{user}", join: "allow", presence: true }, { match: "desk:<n>", join: "allow" }],
+        on: [{ event: "sit", join: "desk:{0}", ack: [{ ok: true }] }],
+      });
+      for (const name of ["7", "8"]) {
+        const client = await s.io(node, { token: token(name), ...WEBSOCKET }).connected();
+        assert.deepEqual(await client.ask("sit", 7), ok);
+      }
+      await becomes(() => room(node, "desk:7"), "2 7,8");
+    });
+
     scenario("a token without what `joined` says is refused the room", async (s) => {
       const { node } = await only(s);
       const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
