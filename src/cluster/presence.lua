@@ -45,12 +45,12 @@ local function is_inside(room, who)
   return false
 end
 
+-- Both answer whether the fact is new for this node.
 local function online(user, count, news)
   local key = P .. 'user:' .. user
-  local known = redis.call('EXISTS', key) == 1
-  redis.call('HSET', key, me, count)
-  if not known then redis.call('DEL', P .. 'seen:' .. user) end
-  if not known and news then turns[#turns + 1] = 'online\t' .. user end
+  local new = redis.call('HSET', key, me, count) == 1
+  if new and news and redis.call('HLEN', key) == 1 then turns[#turns + 1] = 'online\t' .. user end
+  return new
 end
 
 local function offline(node, user, news, seen)
@@ -64,9 +64,10 @@ end
 local function enter(namespace, name, who, count, news, joined, left)
   local room = P .. 'room:' .. namespace .. '\n' .. name
   local occupied, inside = redis.call('EXISTS', room) == 1, is_inside(room, who)
-  redis.call('HSET', room, me .. '\n' .. who, count .. '\n' .. left)
+  local new = redis.call('HSET', room, me .. '\n' .. who, count .. '\n' .. left) == 1
   if not inside and news then tell(joined) end
   if not occupied and news then turns[#turns + 1] = 'occupied\t' .. namespace .. '\t' .. name end
+  return new
 end
 
 local function exit(node, namespace, name, who, news)
@@ -91,16 +92,28 @@ local function remove(node, fact, news, seen)
   redis.call('HDEL', P .. 'node:' .. node, fact)
 end
 
+local added, list = {}, {}
 for at = FIRST, #ARGV, EACH do
   local fact, count, news = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1'
   if count == '' then
-    remove(me, fact, news, now - ARGV[at + 5])
+    remove(me, fact, news, math.min(now, tonumber(ARGV[at + 5]) or now))
+    added[fact] = nil
   else
     local user, namespace, name, who = parts(fact)
-    if user then online(user, count, news) else enter(namespace, name, who, count, news, ARGV[at + 3], ARGV[at + 4]) end
-    redis.call('HSET', P .. 'node:' .. me, fact, '')
+    local new
+    if user then
+      new = online(user, count, news)
+    else
+      new = enter(namespace, name, who, count, news, ARGV[at + 3], ARGV[at + 4])
+    end
+    if new then added[fact] = true end
   end
 end
+for fact in pairs(added) do
+  list[#list + 1] = fact
+  list[#list + 1] = ''
+end
+if #list > 0 then redis.call('HSET', P .. 'node:' .. me, unpack(list)) end
 
 -- What a dead node has left is removed a part at a time, by whoever has lived for so long itself; one that said that it
 -- stops waits for nobody.

@@ -7,7 +7,7 @@
 //! | `node:<node>` | hash: the node's facts, to be removed when it dies |
 //! | `user:<user>` | hash: node → connections |
 //! | `room:<namespace>\n<room>` | hash: `<node>\n=<user>` (or `<node>\n`: no user) → connections, line break, `left` as fields |
-//! | `seen:<user>` | when a user who is offline was last seen (ms) |
+//! | `seen:<user>` | when a user was last seen (ms); of one who is online it means nothing |
 //! | `reply:<node>` | what the last write of the node meant, should its answer be lost |
 //! | `epoch` | changes when Redis has lost everything |
 //!
@@ -28,6 +28,7 @@ use redis::{Cmd, Value};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// Facts of a dead node that one step removes: some 10 µs each.
 const MOST_REAPED: usize = 200;
@@ -37,7 +38,7 @@ const REPLY_LIFE: Duration = Duration::from_secs(60);
 /// KEYS stream; ARGV prefix of the keys, own name, number of this write and of the one before, a fresh epoch, ms after
 /// which a node counts as dead, ms for which it is known who was seen last, facts removed of a dead node at most, ms that
 /// the stream keeps, ms for which a reply is kept, ms between two writes that are a break; then of each change: fact, count (empty: no longer), 1 if it is news,
-/// fields of `joined`, fields of `left`, ms since the last connection went.
+/// fields of `joined`, fields of `left`, when the last connection went in ms of Redis' clock (empty: now).
 const APPLY: &str = include_str!("presence.lua");
 
 /// ARGV prefix of the keys, own name, the number to write, a fresh epoch. Answers the epoch, the number that was there, and
@@ -111,6 +112,14 @@ struct Progress {
     /// The number of the last write; empty before the first.
     number: String,
     epoch: Option<Vec<u8>>,
+    /// Redis' clock in ms at some moment of ours: a step may wait while Redis is away, and tells when somebody went.
+    clock: Option<(Instant, u64)>,
+}
+
+impl Progress {
+    fn redis_ms(&self) -> Option<u64> {
+        self.clock.map(|(at, ms)| ms.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)))
+    }
 }
 
 impl RedisPresence {
@@ -152,7 +161,8 @@ impl RedisPresence {
         answer.map_err(|_| StoreError("Redis is not reached".into()))?.map_err(StoreError)
     }
 
-    fn apply_command(&self, mut command: Cmd, number: u64, changes: &[Change]) -> (Cmd, usize) {
+    /// `now_ms` is Redis' time when the changes were taken.
+    fn apply_command(&self, mut command: Cmd, number: u64, changes: &[Change], now_ms: Option<u64>) -> (Cmd, usize) {
         let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         command.arg(self.cluster.me.to_string()).arg(number).arg(&lock(&self.known).number);
         command.arg(Id::random().to_string()).arg(ms(self.config.lease + self.config.grace));
@@ -166,7 +176,8 @@ impl RedisPresence {
             let fact = fact_text(&change.fact);
             bytes += fact.len() + joined.len() + left.len() + 100;
             command.arg(fact).arg(change.count.map_or_else(String::new, |count| count.to_string()));
-            command.arg(u8::from(change.news)).arg(joined).arg(left).arg(change.age);
+            command.arg(u8::from(change.news)).arg(joined).arg(left);
+            command.arg(now_ms.map_or_else(String::new, |now| now.saturating_sub(change.age).to_string()));
         }
         (command, bytes)
     }
@@ -206,14 +217,14 @@ fn read_fact(text: &str) -> Option<Fact> {
 }
 
 /// `<events> <1 if more> <now>`, then a line for each turn, its parts with tabs between.
-fn read_reply(text: &str) -> Option<Applied> {
+fn read_reply(text: &str) -> Option<(Applied, u64)> {
     let mut lines = text.lines();
     let mut head = lines.next()?.split(' ');
     let events = head.next()?.parse().ok()?;
     let more = head.next()? == "1";
     let at_ms = head.next()?.parse().ok()?;
     let turns = lines.map(|line| Some(Turn { kind: read_turn(line)?, at_ms })).collect::<Option<_>>()?;
-    Some(Applied::Done { turns, events, more })
+    Some((Applied::Done { turns, events, more }, at_ms))
 }
 
 fn read_turn(line: &str) -> Option<TurnKind> {
@@ -248,12 +259,13 @@ fn unexpected() -> StoreError {
 impl RedisPresence {
     async fn apply_now(&self, number: u64, changes: &[Change]) -> Result<Applied, StoreError> {
         let keys = [self.own_keys(), changes.iter().map(|change| place_key(&change.fact)).collect()].concat();
+        let now_ms = lock(&self.known).redis_ms();
         let known = self.start("EVALSHA", &self.apply.sha, &keys);
-        let (command, bytes) = self.apply_command(known, number, changes);
+        let (command, bytes) = self.apply_command(known, number, changes, now_ms);
         let answer = match self.call(command, bytes).await {
             // Once in the life of a Redis.
             Err(StoreError(error)) if error.contains("NoScript") || error.contains("NOSCRIPT") => {
-                let (command, bytes) = self.apply_command(self.script(self.apply.text, &keys), number, changes);
+                let (command, bytes) = self.apply_command(self.script(self.apply.text, &keys), number, changes, now_ms);
                 self.call(command, bytes + self.apply.text.len()).await?
             }
             answer => answer?,
@@ -261,8 +273,12 @@ impl RedisPresence {
         let Value::Array(answer) = answer else { return Err(unexpected()) };
         match &answer[..] {
             [Value::BulkString(epoch), reply] => {
-                let applied = text(reply).and_then(read_reply).ok_or_else(unexpected)?;
-                *lock(&self.known) = Progress { number: number.to_string(), epoch: Some(epoch.clone()) };
+                let (applied, ms) = text(reply).and_then(read_reply).ok_or_else(unexpected)?;
+                let mut known = lock(&self.known);
+                // The answer may be that of a step whose first answer was lost.
+                let ms = ms.max(known.redis_ms().unwrap_or(0));
+                let clock = Some((Instant::now(), ms));
+                *known = Progress { number: number.to_string(), epoch: Some(epoch.clone()), clock };
                 Ok(applied)
             }
             [] => Ok(Applied::Behind),
@@ -283,7 +299,7 @@ impl RedisPresence {
             "" => known.epoch.as_ref() != Some(epoch),
             number => !matches!(number, "reaped" | "left"),
         };
-        *known = Progress { number: format!("{number}@{before}"), epoch: Some(epoch.clone()) };
+        *known = Progress { number: format!("{number}@{before}"), epoch: Some(epoch.clone()), clock: known.clock };
         Ok(Known { facts, lost })
     }
 
@@ -372,8 +388,8 @@ mod tests {
             TurnKind::Vacated("/c".into(), "x y".into()),
         ];
         let turns = kinds.map(|kind| Turn { kind, at_ms: 1700 }).to_vec();
-        assert_eq!(read, Some(Applied::Done { turns, events: 2, more: true }));
-        assert_eq!(read_reply("0 0 1"), Some(Applied::Done { turns: vec![], events: 0, more: false }));
+        assert_eq!(read, Some((Applied::Done { turns, events: 2, more: true }, 1700)));
+        assert_eq!(read_reply("0 0 1"), Some((Applied::Done { turns: vec![], events: 0, more: false }, 1)));
         assert_eq!(read_reply("0 0 1\nonline"), None);
     }
 }

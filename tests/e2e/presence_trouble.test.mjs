@@ -66,7 +66,7 @@ suite("presence, attacked", () => {
     await store.start();
     const offline = await backend.call("offline");
     const off = new Date(offline.last_seen) - closed;
-    assert.ok(Math.abs(off) < 1500, `last_seen is ${off} ms off`);
+    assert.ok(Math.abs(off) < 500, `last_seen is ${off} ms off`);
   });
 
   scenario("the answer to RESET is lost", async (s) => {
