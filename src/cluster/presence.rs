@@ -22,6 +22,7 @@ use crate::event::{Namespace, Room};
 use crate::id::Id;
 use crate::log::Pending;
 use crate::log::redis::entry_fields;
+use crate::log::redis::script::Script;
 use crate::presence::config::PresenceConfig;
 use crate::presence::{Applied, Change, Fact, Known, RoomStatus, Store, StoreError, Turn, TurnKind, UserStatus};
 use redis::{Cmd, Value};
@@ -88,12 +89,6 @@ end
 answer[1] = sum
 return answer";
 
-/// A script and the name under which Redis keeps it.
-struct Script {
-    text: &'static str,
-    sha: String,
-}
-
 /// The cluster's twin of [`crate::presence::memory::MemoryStore`].
 pub struct RedisPresence {
     cluster: Arc<Cluster>,
@@ -118,7 +113,7 @@ struct Progress {
 
 impl Progress {
     fn redis_ms(&self) -> Option<u64> {
-        self.clock.map(|(at, ms)| ms.saturating_add(u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX)))
+        self.clock.map(|(at, at_ms)| at_ms.saturating_add(ms(at.elapsed())))
     }
 }
 
@@ -127,7 +122,7 @@ impl RedisPresence {
     pub fn new(cluster: Arc<Cluster>, prefix: &str, config: &PresenceConfig, kept: Duration) -> Arc<Self> {
         let stream = format!("{prefix}:events");
         let keys = format!("{prefix}:{{{stream}}}:presence:");
-        let apply = Script { text: APPLY, sha: redis::Script::new(APPLY).get_hash().to_owned() };
+        let apply = Script::new(APPLY);
         Arc::new(Self { cluster, config: config.clone(), stream, keys, kept, known: Mutex::default(), apply })
     }
 
@@ -163,7 +158,6 @@ impl RedisPresence {
 
     /// `now_ms` is Redis' time when the changes were taken.
     fn apply_command(&self, mut command: Cmd, number: u64, changes: &[Change], now_ms: Option<u64>) -> (Cmd, usize) {
-        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         command.arg(self.cluster.me.to_string()).arg(number).arg(&lock(&self.known).number);
         command.arg(Id::random().to_string()).arg(ms(self.config.lease + self.config.grace));
         command.arg(ms(self.config.remember)).arg(MOST_REAPED).arg(ms(self.kept)).arg(ms(REPLY_LIFE));
@@ -252,6 +246,10 @@ fn text(value: &Value) -> Option<&str> {
     }
 }
 
+fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 fn unexpected() -> StoreError {
     StoreError("Redis answered something unexpected".into())
 }
@@ -273,11 +271,10 @@ impl RedisPresence {
         let Value::Array(answer) = answer else { return Err(unexpected()) };
         match &answer[..] {
             [Value::BulkString(epoch), reply] => {
-                let (applied, ms) = text(reply).and_then(read_reply).ok_or_else(unexpected)?;
+                let (applied, at_ms) = text(reply).and_then(read_reply).ok_or_else(unexpected)?;
                 let mut known = lock(&self.known);
                 // The answer may be that of a step whose first answer was lost.
-                let ms = ms.max(known.redis_ms().unwrap_or(0));
-                let clock = Some((Instant::now(), ms));
+                let clock = Some((Instant::now(), at_ms.max(known.redis_ms().unwrap_or(0))));
                 *known = Progress { number: number.to_string(), epoch: Some(epoch.clone()), clock };
                 Ok(applied)
             }
@@ -305,7 +302,6 @@ impl RedisPresence {
 
     async fn leave_now(&self) -> Result<(), StoreError> {
         let mut command = self.script(LEAVE, &["nodes".to_owned()]);
-        let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         let dead = ms(self.config.lease + self.config.grace);
         command.arg(self.cluster.me.to_string()).arg(dead).arg(ms(self.config.grace));
         self.call(command, 0).await.map(drop)

@@ -3,10 +3,10 @@
 use crate::draft::Source;
 use crate::event::{Batch, Delivery, Event, Offset, Placed, Position};
 use crate::hub::node::{Command, Node};
-use crate::log::{Beginning, Pending, Sink};
+use crate::log::{Beginning, Pending, Sink, unix_ms};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 /// Bytes of events that may wait at a shard before the tail waits too.
 const MOST_BACKLOG: usize = 32 << 20;
@@ -132,9 +132,4 @@ impl Feed {
             window.push_order(placed.offset.position, placed.order.clone(), now);
         }
     }
-}
-
-/// Unix milliseconds by this node's clock.
-pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

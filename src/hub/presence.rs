@@ -6,6 +6,7 @@ use crate::backend::call::Call;
 use crate::close::DropReason;
 use crate::draft::{Draft, Source};
 use crate::event::{Namespace, Room};
+use crate::hub::heartbeat::millis;
 use crate::hub::node::Node;
 use crate::hub::table::Hub;
 use crate::presence::config::PresenceConfig;
@@ -48,10 +49,9 @@ pub struct Presence {
 impl Presence {
     /// Nobody is there yet.
     pub fn new(config: &PresenceConfig, store: Arc<dyn Store>) -> Self {
-        let grace = Millis::try_from(config.grace.as_millis()).unwrap_or(Millis::MAX / 4);
         Self {
             store,
-            table: Mutex::new(Table::new(grace)),
+            table: Mutex::new(Table::new(millis(config.grace))),
             started: Instant::now(),
             tick: (config.lease / 4).min(TICK),
             wake: Notify::new(),
@@ -61,7 +61,7 @@ impl Presence {
     }
 
     fn now(&self) -> Millis {
-        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX / 4)
+        millis(self.started.elapsed())
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -148,7 +148,7 @@ impl Hub {
     /// What the rule for this user says to the others.
     fn messages(&self, session: &Session, room: &Room) -> Option<Messages> {
         let user = session.identity.user.as_ref()?;
-        let (rule, captures) = self.node.rules.presence(room, Some(user.as_str()))?;
+        let (rule, captures) = self.node.rules.presence(room, user.as_str())?;
         let namespace = self.namespace_of(session);
         let id = session.id.to_string();
         let filled =

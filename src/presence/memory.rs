@@ -1,15 +1,14 @@
 //! The embedded twin: one node, so that its facts are those of the whole.
 
-use super::table::Millis;
 use super::{Applied, Change, Fact, Known, RoomStatus, Store, StoreError, Turn, TurnKind, UserStatus};
 use crate::draft::{Draft, Source};
 use crate::event::{Namespace, Room};
-use crate::log::{EventLog, Pending};
+use crate::log::{EventLog, Pending, unix_ms};
 use crate::metrics::Metrics;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 /// Users of whom it is known when they were seen last; over it the one who was seen first is forgotten.
 const MOST_SEEN: usize = 100_000;
@@ -139,11 +138,6 @@ impl State {
         }
         status
     }
-}
-
-fn unix_ms() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
 }
 
 impl Store for MemoryStore {

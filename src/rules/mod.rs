@@ -105,16 +105,15 @@ impl Rules {
     }
 
     /// The rule for a user's presence in a room: the first one that matches when `{claims.x}` may be anything, so that
-    /// all sessions of a user count alike, whatever their tokens say. `None`: nobody is counted there.
-    pub fn presence(&self, room: &str, user: Option<&str>) -> Option<(&RoomRule, Captures)> {
-        self.present(room, |slot| match (&slot.source, user) {
-            (Source::User, Some(user)) => TokenValue::Is(Cow::Borrowed(user)),
-            (Source::User, None) => TokenValue::Absent,
+    /// all sessions of a user are announced alike, whatever their tokens say. `None`: they are not.
+    pub fn presence(&self, room: &str, user: &str) -> Option<(&RoomRule, Captures)> {
+        self.present(room, |slot| match slot.source {
+            Source::User => TokenValue::Is(Cow::Borrowed(user)),
             _ => TokenValue::Any,
         })
     }
 
-    /// Whether anybody may be counted in this room.
+    /// Whether those in this room are counted.
     pub fn has_presence(&self, room: &str) -> bool {
         self.present(room, |_| TokenValue::Any).is_some()
     }
@@ -185,11 +184,6 @@ pub struct RoomRule {
 }
 
 impl RoomRule {
-    /// Whether users are counted over the cluster; `joined` and `left` imply it.
-    pub fn presence(&self) -> bool {
-        self.presence
-    }
-
     /// For the others, when a user's first connection has joined. `captures` came with this rule.
     pub fn joined(&self, caller: &Caller<'_>, captures: &Captures) -> Result<Option<Message>, TemplateError> {
         self.message(&self.joined, caller, captures)

@@ -5,10 +5,9 @@ use crate::draft::Source;
 use crate::event::{Batch, Event, Position};
 use crate::ingest::emitter::Directive;
 use crate::ingest::heard::{AHEAD, Content, Digest};
-use crate::log::{Beginning, Pending, Sink};
+use crate::log::{Beginning, Pending, Sink, unix_ms};
 use crate::order::{Order, Selector};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A sink before another.
 pub struct Watch {
@@ -75,8 +74,4 @@ fn of_order(order: &Order) -> Option<Digest> {
     let namespace = namespace.clone()?;
     let copied = matches!(selector, Selector::Among { .. });
     copied.then(|| Content::Order(Directive { namespace, selector: selector.clone(), act: act.clone() }).digest())
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -13,6 +13,7 @@ pub(crate) mod held;
 mod history;
 pub mod life;
 mod reply;
+pub(crate) mod script;
 mod tail;
 mod volatile;
 

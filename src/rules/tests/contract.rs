@@ -220,12 +220,12 @@ fn presence_messages_know_the_captures() {
     let rules = compiled(&[config, room("quiet", JoinPolicy::Allow)], &[]);
     let me = Caller { claims: r#"{"org":"o"}"#, ..numeric("7") };
     let Verdict::Allow(rule, captures) = rules.room("org:o:a-b-x:chat:42", &me) else { panic!() };
-    assert!(rule.presence());
+    assert!(rule.presence);
     let filled = |event: &str| format!(r#"{event} [{{"chatId":"42","t":"a-b","userId":7}}]"#);
     assert_eq!(shown(rule.joined(&me, &captures).unwrap()), filled("user_joined"));
     assert_eq!(shown(rule.left(&me, &captures).unwrap()), filled("user_left"));
-    let (without_claims, captures) = rules.presence("org:o:a-b-x:chat:42", Some("7")).unwrap();
+    let (without_claims, captures) = rules.presence("org:o:a-b-x:chat:42", "7").unwrap();
     assert_eq!(shown(without_claims.left(&numeric("7"), &captures).unwrap()), filled("user_left"));
-    assert!(rules.presence("quiet", Some("7")).is_none());
+    assert!(rules.presence("quiet", "7").is_none());
     assert!(rule.joined(&anonymous(), &captures).is_err());
 }

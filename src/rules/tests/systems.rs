@@ -59,7 +59,7 @@ fn stm_joins_a_chat() {
     assert_eq!(join.ack(&call).unwrap().unwrap().as_array(), r#"[{"success":true}]"#);
     assert!(!join.forward() && join.leaves(&call).unwrap().is_empty() && join.emits(&call).unwrap().is_empty());
     let Verdict::Ask(rule, captures) = rules.room("chat:c1", &me) else { panic!("the backend decides") };
-    assert!(rule.presence());
+    assert!(rule.presence);
     assert_eq!(shown(rule.joined(&me, &captures).unwrap()), r#"user_joined [{"chatId":"c1","userId":7}]"#);
     assert_eq!(shown(rule.left(&me, &captures).unwrap()), r#"user_left [{"chatId":"c1","userId":7}]"#);
 

@@ -8,6 +8,7 @@ use crate::id::Id;
 use crate::log::redis::Keys;
 use crate::log::redis::clock::Clock;
 use crate::log::redis::connection::{Link, LinkError};
+use crate::log::redis::script::Script;
 use redis::{Arg, Cmd, Pipeline, ServerError, Value};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -32,12 +33,6 @@ return redis.call(unpack(ARGV, 2))";
 /// Commands before those of the calls: the three of the guard, and `MULTI`.
 const BEFORE: usize = 4;
 
-/// A script and the name under which Redis keeps it.
-struct Script {
-    text: &'static str,
-    sha: String,
-}
-
 /// What all requests of this process share.
 pub(in crate::log::redis) struct Requests {
     add_once: Script,
@@ -50,9 +45,13 @@ pub(in crate::log::redis) struct Requests {
 impl Requests {
     /// With a guard of their own.
     pub fn new(keys: &Keys) -> Self {
-        let script = |text| Script { text, sha: redis::Script::new(text).get_hash().to_owned() };
         let guard = format!("{}:deadline:{}", keys.beside, Id::random());
-        Self { add_once: script(ADD_ONCE), publish_once: script(PUBLISH_ONCE), only_if: script(ONLY_IF), guard }
+        Self {
+            add_once: Script::new(ADD_ONCE),
+            publish_once: Script::new(PUBLISH_ONCE),
+            only_if: Script::new(ONLY_IF),
+            guard,
+        }
     }
 
     /// Appends, or publishes, once in the life of an idempotency id; to be completed with the rest of the command.
