@@ -2,31 +2,33 @@
 
 use crate::auth::Authenticator;
 use crate::backend::{Backend, Inbox, Way, Webhook};
-use crate::client::actions;
-use crate::close::DropReason;
+use crate::bridge::redis::{Emitters, Watch};
 use crate::cluster::Cluster;
-use crate::cluster::presence::RedisPresence;
 use crate::config::Config;
-use crate::draft::DraftLimits;
+use crate::handlers::rule_runner;
 use crate::http::origin::Origins;
 use crate::http::routes::Door;
 use crate::http::server::{Listener, Traffic};
 use crate::http::{Api, Page};
-use crate::hub::feed::Feed;
-use crate::hub::node::{Command, Node, Parts};
-use crate::hub::presence::{self, Presence};
-use crate::hub::{ledger, shard};
-use crate::id::NodeId;
-use crate::ingest::redis::{Emitters, Watch};
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::{RedisLog, stream_kept};
 use crate::log::{EventLog, Sink};
 use crate::metrics::Metrics;
+use crate::model::close::DropReason;
+use crate::model::draft::DraftLimits;
+use crate::model::id::NodeId;
+use crate::node::context::{Node, Parts};
+use crate::node::dispatcher::Feed;
+use crate::node::presence;
+use crate::node::presence::Presence;
+use crate::peer::forward::Answering;
 use crate::presence::Store;
 use crate::presence::memory::MemoryStore;
+use crate::presence::redis::RedisPresence;
 use crate::rules::Rules;
+use crate::shard::handle::Command;
+use crate::shard::{persist, runner};
 use crate::shutdown;
-use crate::transport::remote::Answering;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -96,7 +98,7 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
 
 async fn serve(launch: Launch) -> Result<(), AppError> {
     let Launch { config, pages, any_port, ready } = launch;
-    let shards = shard::count();
+    let shards = runner::count();
     let public = bind(config.listen.listen, Door::Public, shards, any_port)?;
     let admin = config.listen.admin_listen.map(|address| bind(address, Door::Admin, shards, false)).transpose()?;
     let address = public.address();
@@ -173,10 +175,10 @@ async fn shutdown_node(
         }
         tokio::time::sleep(settings.pause).await;
         stop.send_replace(true);
-        crate::hub::drain::drain(node, settings.drain).await;
+        crate::node::drain::drain(node, settings.drain).await;
         if let Some(cluster) = &node.cluster {
             // Clients that come back elsewhere find their sessions.
-            node.on_every_shard(ledger::write_all).await;
+            node.on_every_shard(persist::write_all).await;
             node.presence.leave().await;
             cluster.leave().await;
         }
@@ -270,17 +272,17 @@ fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend
 
 /// One shard for each core.
 fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<std::thread::JoinHandle<()>>, AppError> {
-    let (handles, ends) = shard::handles(count);
+    let (handles, ends) = runner::handles(count);
     node.set_shards(handles);
     let mut threads = Vec::new();
     for (index, end) in (0..=u8::MAX).zip(ends) {
-        let thread = shard::spawn(index, node.clone(), end, |shard, mut ended| {
-            tokio::task::spawn_local(ledger::run(shard.clone()));
+        let thread = runner::spawn(index, node.clone(), end, |shard, mut ended| {
+            tokio::task::spawn_local(persist::run(shard.clone()));
             let shard = shard.clone();
             tokio::task::spawn_local(async move {
                 let mut waiting = Vec::new();
                 while ended.recv_many(&mut waiting, ENDED_AT_ONCE).await > 0 {
-                    actions::run_disconnects(&shard, std::mem::take(&mut waiting)).await;
+                    rule_runner::run_disconnects(&shard, std::mem::take(&mut waiting)).await;
                 }
             });
         });

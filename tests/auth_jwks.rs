@@ -329,7 +329,7 @@ async fn check_counts_usable_keys_and_names_what_is_wrong() {
         assert!(error.contains(word), "{error}");
     }
     let secret = AuthConfig {
-        secret: Some(roomcast::secret::Secret::new("0123456789abcdef0123456789abcdef")),
+        secret: Some(roomcast::model::secret::Secret::new("0123456789abcdef0123456789abcdef")),
         ..AuthConfig::default()
     };
     let auth = Authenticator::new(&secret).unwrap();

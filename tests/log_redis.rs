@@ -8,11 +8,11 @@ mod redis_server;
 
 use log_node::{LONG, Node, PATIENCE, SHORT, draft, names};
 use redis_server::RedisServer;
-use roomcast::draft::{Draft, Source};
-use roomcast::event::Event;
-use roomcast::id::Id;
 use roomcast::log::config::RecoveryConfig;
 use roomcast::log::{AppendError, LogStatus};
+use roomcast::model::draft::{Draft, Source};
+use roomcast::model::event::Event;
+use roomcast::model::id::Id;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

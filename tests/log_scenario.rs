@@ -8,12 +8,13 @@ mod redis_server;
 
 use log_node::{Node, PATIENCE, draft, names};
 use redis_server::RedisServer;
-use roomcast::draft::{Draft, Source};
-use roomcast::event::{Args, Offset};
-use roomcast::id::Id;
 use roomcast::log::memory::{MemoryLimits, MemoryLog};
 use roomcast::log::{Accepted, EventLog};
 use roomcast::metrics::Metrics;
+use roomcast::model::args::Args;
+use roomcast::model::draft::{Draft, Source};
+use roomcast::model::id::Id;
+use roomcast::model::offset::Offset;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 

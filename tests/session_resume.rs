@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use roomcast::auth::Identity;
-use roomcast::event::{Epoch, Offset, Position};
-use roomcast::id::{Id, NodeId};
 use roomcast::log::Beginning;
 use roomcast::log::window::Window;
-use roomcast::order::{Act, Order, Selector};
+use roomcast::model::command::{Act, Order, Selector};
+use roomcast::model::id::{Id, NodeId};
+use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::session::changes::Changes;
 use roomcast::session::parked::Parked;
 use roomcast::session::recovery::take_up;

@@ -1,13 +1,14 @@
 //! Requests to the backend, whichever way they go: so many at once, each in its time.
 
-use super::breaker::Breaker;
-use super::call::{Call, Request};
-use super::config::BackendConfig;
-use super::notices::Notices;
-use super::{BackendError, Inbox, Webhook};
+use crate::backend::breaker::Breaker;
+use crate::backend::call::{Call, Request};
+use crate::backend::config::BackendConfig;
+use crate::backend::notices::Notices;
+use crate::backend::{BackendError, Inbox, Webhook};
 use crate::metrics::Metrics;
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -109,7 +110,7 @@ impl Backend {
 
     fn breaker<T>(&self, act: impl FnOnce(&mut Breaker, u64) -> T) -> T {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        act(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner), now)
+        act(&mut self.breaker.lock(), now)
     }
 
     async fn exchange(&self, request: Request, deadline: Instant) -> Result<Bytes, BackendError> {

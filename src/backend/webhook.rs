@@ -1,10 +1,10 @@
 //! Requests that are posted, over connections that are kept.
 
-use super::BackendError;
-use super::call::signature;
-use super::config::BackendConfig;
-use crate::causes::with_causes;
-use crate::secret::Secret;
+use crate::backend::BackendError;
+use crate::backend::call::signature;
+use crate::backend::config::BackendConfig;
+use crate::model::error_chain::with_causes;
+use crate::model::secret::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{CONTENT_TYPE, USER_AGENT};
@@ -44,7 +44,7 @@ impl Webhook {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(super::requests::AT_ONCE)
+            .pool_max_idle_per_host(crate::backend::requests::AT_ONCE)
             .build(connector);
         Ok(Self { uri, secret: config.secret.clone(), most, client })
     }

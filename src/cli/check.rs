@@ -1,10 +1,10 @@
 //! `roomcast check`.
 
-use super::{Common, Failure, block_on, say, warn};
 use crate::auth::Authenticator;
 use crate::backend::Inbox;
+use crate::cli::{Common, Failure, block_on, say, warn};
 use crate::config::{Config, Purpose};
-use crate::log::redis::connection::{Connector, Link, LinkError};
+use crate::redis::connection::{Connector, Link, LinkError};
 use redis::InfoDict;
 
 pub(super) fn run(common: Common) -> Result<(), Failure> {

@@ -1,28 +1,30 @@
 //! What nodes know of each other, over Redis alone: who is up, letters between two of them, and records of sessions, so
 //! that a client is taken up on any node, also after its own died.
 
-mod courier;
-pub mod letter;
-pub mod presence;
-mod queue;
-mod records;
-mod roster;
+pub mod envelope;
+pub(crate) mod jobs;
+mod membership;
+mod pipeline;
+mod session_store;
 
-pub use letter::{Answer, Moving, MovingSession, Notice, Question};
-pub use records::{Found, Owner, Record};
+pub use envelope::{Answer, Moving, MovingSession, Notice, Question};
+pub use session_store::{Found, Owner, Record};
 
-use crate::id::{Id, NodeId};
-use crate::log::config::{RecoveryConfig, RedisConfig};
-use crate::log::redis::RedisUrlError;
-use crate::log::redis::connection::Connector;
+use crate::log::config::RecoveryConfig;
 use crate::metrics::Metrics;
-use letter::{Body, Letter, Seal};
-use queue::{Errand, Queue, Sent};
-use roster::Roster;
+use crate::model::id::{Id, NodeId};
+use crate::redis::config::RedisConfig;
+use crate::redis::connection::Connector;
+use crate::redis::url::RedisUrlError;
+use envelope::{Body, Letter, Seal};
+use jobs::{Errand, Queue, Sent};
+use membership::Roster;
+use parking_lot::{Mutex, MutexGuard};
+use redis::{Cmd, Value};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -156,11 +158,28 @@ impl Cluster {
         }))
     }
 
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.me
+    }
+
+    /// Sends a command of `bytes` to Redis with the jobs that wait, and returns what Redis answers.
+    ///
+    /// # Errors
+    /// The reason as text: Redis refused the command, was not reached, or did not answer in time.
+    pub async fn call(&self, command: Cmd, bytes: usize) -> Result<Value, String> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.push(Errand::Call { command, reply }, bytes + 500, self.timeout);
+        let late = |_| "Redis did not answer in time".to_owned();
+        let answer = tokio::time::timeout(self.timeout, answer).await.map_err(late)?;
+        answer.map_err(|_| "Redis is not reached".to_owned())?
+    }
+
     /// Beats, reads and writes until dropped; reconnects by itself.
     pub async fn run(self: Arc<Self>, inbox: Arc<dyn Inbox>) {
         // It runs once.
         let inbox = self.inbox.get_or_init(|| inbox);
-        tokio::join!(courier::listen(&self, inbox), courier::carry(&self));
+        tokio::join!(pipeline::listen(&self, inbox), pipeline::carry(&self));
     }
 
     /// The last words of a node that stops: what waits is written, and others need not wait for it.
@@ -283,7 +302,7 @@ impl Cluster {
 
     /// Puts a letter into the queue; `None` before the key is known.
     fn post(&self, to: NodeId, body: Body) -> Option<oneshot::Receiver<Sent>> {
-        let seal = lock(&self.seal).clone()?;
+        let seal = self.seal.lock().clone()?;
         // Numbers rise in the order of the queue.
         self.queue.push_letter(self.timeout, |reply| {
             let letter = seal.write(&Letter { from: self.me, to, number: self.number(), body });
@@ -296,11 +315,11 @@ impl Cluster {
     }
 
     fn roster(&self) -> MutexGuard<'_, Roster> {
-        lock(&self.roster)
+        self.roster.lock()
     }
 
     fn calls(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
-        lock(&self.calls)
+        self.calls.lock()
     }
 }
 
@@ -320,9 +339,4 @@ impl Drop for Call<'_> {
             self.cluster.tell(self.node, Notice::Hangup(self.call));
         }
     }
-}
-
-/// A thread that panicked cannot have left anything half changed: nothing in the critical sections panics.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,10 @@
 //! The configuration file, and the files that it names for secrets.
 
-use super::environment::Environment;
-use super::kind::{Kind, List};
-use super::mistake::{Faults, Origin, Place};
-use super::node::{Node, Value};
-use super::{Flags, text};
+use crate::config::environment::Environment;
+use crate::config::kind::{Kind, List};
+use crate::config::mistake::{Faults, Origin, Place};
+use crate::config::node::{Node, Value};
+use crate::config::{Flags, text};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

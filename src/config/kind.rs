@@ -1,8 +1,8 @@
 //! Kinds of values: how each is read from a [`Node`], and written for the effective configuration.
 
-use super::mistake::{Faults, did_you_mean};
-use super::node::{Node, Value, collect};
-use crate::secret::Secret;
+use crate::config::mistake::{Faults, did_you_mean};
+use crate::config::node::{Node, Value, collect};
+use crate::model::secret::Secret;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// A kind of value.
 pub(super) trait Kind {
-    /// What it becomes in [`super::Config`].
+    /// What it becomes in [`crate::config::Config`].
     type Value;
     /// Reads and checks it; every fault with its place.
     fn read(&self, node: &Node) -> Result<Self::Value, Faults>;
@@ -287,7 +287,7 @@ impl Kind for Claims {
 
     fn read(&self, node: &Node) -> Result<Self::Value, Faults> {
         let entries = node.entries("a table like { email_verified = true }")?;
-        let claim = |entry: &super::node::Entry| match super::text::claim_path(&entry.key) {
+        let claim = |entry: &crate::config::node::Entry| match crate::config::text::claim_path(&entry.key) {
             Ok(path) => Ok((path, entry.node.json()?)),
             Err(why) => Err(entry.place.fault(why)),
         };
@@ -296,7 +296,7 @@ impl Kind for Claims {
 
     fn write(&self, value: &Self::Value) -> Option<String> {
         let pairs = value.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Some(super::show::toml_value(&Json::Object(pairs)))
+        Some(crate::config::show::toml_value(&Json::Object(pairs)))
     }
 }
 

@@ -1,12 +1,12 @@
 //! `/join`, `/leave`, `/disconnect`: orders of the backend to sessions, wherever they are.
 
-use crate::draft::check_room_name;
-use crate::event::{MAIN_NAMESPACE, Room};
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json};
 use crate::http::body;
-use crate::hub::orders::{Met, give};
-use crate::order::{Act, MOST_ROOMS, Selector};
+use crate::model::command::{Act, MOST_ROOMS, Selector};
+use crate::model::draft::check_room_name;
+use crate::model::names::{MAIN_NAMESPACE, Room};
+use crate::node::command_tracker::{Met, give};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Deserializer};

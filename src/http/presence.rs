@@ -1,15 +1,17 @@
 //! `GET /rooms/{room}`, `GET /users/{id}` and `POST /users`: who is there, over the whole cluster.
 
 use crate::auth::identity::MAX_USER_BYTES;
-use crate::draft::check_room_name;
-use crate::event::MAIN_NAMESPACE;
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json};
 use crate::http::body;
-use crate::hub::members::{self, Members};
-use crate::hub::presence::rfc3339;
+use crate::model::draft::check_room_name;
+use crate::model::names::MAIN_NAMESPACE;
+use crate::node::presence::rfc3339;
+use crate::node::room_query;
+use crate::node::room_query::Members;
 use crate::presence::{StoreError, UserStatus};
-use crate::protocol::query::{self, path_part};
+use crate::protocol::query;
+use crate::protocol::query::path_part;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
@@ -32,7 +34,7 @@ pub async fn room(api: &Api, name: &str, query: Option<&str>) -> Reply {
         let message = "`namespace` is not in `socketio.namespaces`";
         return error(StatusCode::BAD_REQUEST, "bad_namespace", message);
     };
-    let Members { status, nodes_pending } = match members::of(&api.node, index, &name).await {
+    let Members { status, nodes_pending } = match room_query::of(&api.node, index, &name).await {
         Ok(members) => members,
         Err(problem) => return unavailable(&problem),
     };

@@ -3,7 +3,7 @@
 use crate::http::answer::{Reply, error, method_not_allowed, typed};
 use crate::http::upgrade::Slot;
 use crate::http::{Api, admin, engine, health, keys, presence, publish, sse, ws};
-use crate::hub::shard::Shard;
+use crate::shard::runner::Shard;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use std::future::Future;

@@ -3,7 +3,7 @@
 use crate::http::Api;
 use crate::http::routes::{Caller, Door, route};
 use crate::http::upgrade::carry_on;
-use crate::hub::shard::Shard;
+use crate::shard::runner::Shard;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;

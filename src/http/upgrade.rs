@@ -1,14 +1,14 @@
 //! From an HTTP request to a WebSocket: what hyper is told, and what happens once it lets go of the socket.
 
-use crate::client::json as json_client;
+use crate::handlers::plain_ws as json_client;
 use crate::http::answer::{Reply, error};
-use crate::hub::shard::Shard;
-use crate::id::Id;
-use crate::metrics::Protocol;
+use crate::model::id::Id;
+use crate::model::transport::Protocol;
 use crate::protocol::websocket::FrameReader;
 use crate::session::connection::{Connection, Link};
+use crate::session::connection_limiter::Place;
 use crate::session::outbox::Frame;
-use crate::session::places::Place;
+use crate::shard::runner::Shard;
 use crate::transport::{polling, upgrade as takeover, websocket};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -6,7 +6,7 @@ use crate::http::keys::bearer;
 use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
 use crate::protocol::engineio::Query;
-use crate::session::places::Full;
+use crate::session::connection_limiter::Full;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Request, StatusCode};

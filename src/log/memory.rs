@@ -1,12 +1,15 @@
 //! The embedded log: one node, no Redis. What is appended waits in a bounded queue until the tail takes it.
 
-use crate::draft::Draft;
-use crate::event::{Batch, Epoch, Event, Offset, Placed, Position};
-use crate::id::Id;
 use crate::log::recent_ids::RecentIds;
-use crate::log::{Accepted, AppendError, Appended, Beginning, EventLog, LogStatus, Pending, Sink, unix_us};
-use crate::order::Order;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::log::{Accepted, AppendError, Appended, Beginning, EventLog, LogStatus, Pending, Sink};
+use crate::model::clock::unix_us;
+use crate::model::command::Order;
+use crate::model::draft::Draft;
+use crate::model::event::{Batch, Event, Placed};
+use crate::model::id::Id;
+use crate::model::offset::{Epoch, Offset, Position};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use tokio::sync::Notify;
 
@@ -68,7 +71,7 @@ impl MemoryLog {
 
     /// A thread that panicked cannot have left the state half changed: nothing in the critical sections panics.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn append_now(&self, drafts: Vec<Draft>) -> Vec<Appended> {
@@ -244,8 +247,8 @@ impl EventLog for MemoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draft::Source;
-    use crate::event::Args;
+    use crate::model::args::Args;
+    use crate::model::draft::Source;
 
     fn draft(id: Option<&str>) -> Draft {
         Draft { id: id.map(str::to_owned), ..Draft::new("r", "e", Args::none(), Source::Http) }

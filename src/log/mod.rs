@@ -3,20 +3,20 @@
 
 pub mod config;
 pub mod memory;
+mod recent_commands;
 mod recent_ids;
-mod recent_orders;
 pub mod redis;
 pub mod window;
 
-use crate::draft::Draft;
-use crate::event::{Batch, Epoch, Event, Offset, Position};
-use crate::id::Id;
-use crate::order::Order;
+use crate::model::command::Order;
+use crate::model::draft::Draft;
+use crate::model::event::{Batch, Event};
+use crate::model::id::Id;
+use crate::model::offset::{Epoch, Offset, Position};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use recent_ids::ID_LIFETIME;
 
@@ -150,14 +150,4 @@ impl fmt::Display for AppendError {
             ),
         }
     }
-}
-
-/// Unix milliseconds by this node's clock.
-pub fn unix_ms() -> u64 {
-    unix_us() / 1000
-}
-
-fn unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,11 @@
 //! The recent part of the log, kept in memory by every node, from which clients resume (DESIGN 6).
 
-use crate::event::{Epoch, Event, Namespace, Offset, Position, Room};
 use crate::log::Beginning;
-use crate::log::recent_orders::RecentOrders;
-use crate::order::Order;
+use crate::log::recent_commands::RecentOrders;
+use crate::model::command::Order;
+use crate::model::event::Event;
+use crate::model::names::{Namespace, Room};
+use crate::model::offset::{Epoch, Offset, Position};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -312,8 +314,8 @@ impl Serials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draft::{Draft, Source};
-    use crate::event::Args;
+    use crate::model::args::Args;
+    use crate::model::draft::{Draft, Source};
     use proptest::prelude::*;
 
     const EPOCH: Epoch = Epoch(7);

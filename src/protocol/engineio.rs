@@ -1,7 +1,7 @@
 //! Engine.IO v4: packets, polling payloads, the handshake and its errors (wire sheet A).
 
-use super::query;
-use super::raw_json::Quoted;
+use crate::protocol::query;
+use crate::protocol::raw_json::Quoted;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;

@@ -4,7 +4,7 @@
 //! `{"$binary":"<base64>"}`; so do strings that are not UTF-8, since older encoders (PHP, Go, Python) have no other type for
 //! bytes. Nothing is reserved by announced lengths, the depth is bounded, and so is what comes out.
 
-use crate::event::MAX_JSON_DEPTH;
+use crate::model::args::MAX_JSON_DEPTH;
 use crate::protocol::raw_json::Quoted;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,14 +1,14 @@
 //! One client connection of a shard: whatever the protocol and transport, it has an outbox and timers.
 
-use crate::close::CloseReason;
-use crate::event::Format;
-use crate::id::Id;
-use crate::metrics::{Protocol, Transport};
+use crate::model::close::CloseReason;
+use crate::model::event::Format;
+use crate::model::id::Id;
+use crate::model::transport::{Protocol, Transport};
 use crate::protocol::socketio::Decoder;
 use crate::session::bucket::Bucket;
-use crate::session::inbox::Inbox;
+use crate::session::connection_limiter::Place;
 use crate::session::outbox::Outbox;
-use crate::session::places::Place;
+use crate::session::pending_packets::Inbox;
 use crate::session::polling::Polling;
 use crate::session::timers::{Millis, Timers};
 use slotmap::new_key_type;

@@ -1,8 +1,9 @@
 //! Sessions whose connection is gone and that may resume (sans-IO).
 
 use crate::auth::Identity;
-use crate::event::{Offset, Position, Room};
-use crate::id::Id;
+use crate::model::id::Id;
+use crate::model::names::Room;
+use crate::model::offset::{Offset, Position};
 use crate::session::changes::Changes;
 use crate::session::timers::Millis;
 use std::collections::{HashMap, VecDeque};
@@ -145,7 +146,7 @@ impl ParkedSessions {
 mod tests {
     use super::*;
 
-    use crate::event::Epoch;
+    use crate::model::offset::Epoch;
 
     fn at(ms: u64) -> Position {
         Position { ms, seq: 0 }

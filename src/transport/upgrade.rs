@@ -1,15 +1,18 @@
 //! A WebSocket takes over a polling session: probe, noop, upgrade (wire sheet A8).
 
 use crate::cluster::Notice;
-use crate::hub::shard::Shard;
-use crate::id::Id;
-use crate::protocol::engineio::{self, Packet};
+use crate::model::id::Id;
+use crate::peer::adopt;
+use crate::peer::adopt::{EarlyMessage, Opened};
+use crate::peer::forward;
+use crate::protocol::engineio;
+use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, text_frame};
 use crate::session::connection::{ConnectionKey, Link};
-use crate::session::places::Place;
+use crate::session::connection_limiter::Place;
 use crate::session::polling::Polling;
-use crate::transport::adopt::{self, EarlyMessage, Opened};
-use crate::transport::{remote, websocket};
+use crate::shard::runner::Shard;
+use crate::transport::websocket;
 use bytes::Bytes;
 use std::io;
 use std::ops::ControlFlow;
@@ -112,7 +115,7 @@ impl Probe {
         tracing::debug!(%sid, timed_out = ended.is_err(), "an upgrade was not completed; the session goes on polling");
         match self.home {
             Home::Here(key) => give_up(&self.shard, key),
-            Home::There(sid) => remote::tell(&self.shard, sid, Notice::ProbeFailed(sid)),
+            Home::There(sid) => forward::tell(&self.shard, sid, Notice::ProbeFailed(sid)),
         }
         if let Ok(stream) = Rc::try_unwrap(self.stream) {
             websocket::dismiss(stream).await;
@@ -177,7 +180,7 @@ impl Probe {
             self.write(&text_frame("3probe")).await?;
             match home {
                 Home::Here(key) => end_get(&self.shard, key),
-                Home::There(sid) => remote::tell(&self.shard, sid, Notice::Probed(sid)),
+                Home::There(sid) => forward::tell(&self.shard, sid, Notice::Probed(sid)),
             }
         }
         Ok(())

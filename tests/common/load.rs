@@ -4,8 +4,8 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use crate::log_node::{Node, PATIENCE, SHORT, draft};
-use roomcast::event::Offset;
 use roomcast::log::{AppendError, EventLog};
+use roomcast::model::offset::Offset;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -3,14 +3,17 @@
 // Each test file takes what it needs.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use roomcast::draft::{Draft, DraftLimits, Source};
-use roomcast::event::{Args, Batch, Event, Offset, Position};
-use roomcast::id::Id;
-use roomcast::log::config::{RecoveryConfig, RedisConfig};
+use roomcast::log::config::RecoveryConfig;
 use roomcast::log::redis::RedisLog;
 use roomcast::log::{Appended, Beginning, EventLog, LogStatus, Pending, Sink};
 use roomcast::metrics::Metrics;
-use roomcast::secret::Secret;
+use roomcast::model::args::Args;
+use roomcast::model::draft::{Draft, DraftLimits, Source};
+use roomcast::model::event::{Batch, Event};
+use roomcast::model::id::Id;
+use roomcast::model::offset::{Offset, Position};
+use roomcast::model::secret::Secret;
+use roomcast::redis::config::RedisConfig;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;

@@ -1,9 +1,9 @@
 //! A Redis stream that trims, fails over to a replica that lags, is flushed and deleted.
 
-use roomcast::draft::Draft;
-use roomcast::event::Position;
-use roomcast::log::redis::life::{Life, Observed};
-use roomcast::order::Order;
+use roomcast::log::redis::generation::{Life, Observed};
+use roomcast::model::command::Order;
+use roomcast::model::draft::Draft;
+use roomcast::model::offset::Position;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

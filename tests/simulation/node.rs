@@ -5,17 +5,20 @@ use crate::wire::{Conn, Down, Kind, Wires};
 use rand::Rng;
 use rand::rngs::StdRng;
 use roomcast::auth::identity::{Identity, UserId};
-use roomcast::event::{Delivery, Epoch, Event, Offset, Position, Room};
-use roomcast::hub::rooms::Rooms;
-use roomcast::id::Id;
 use roomcast::log::Beginning;
-use roomcast::log::redis::life::{self, Break, Known};
+use roomcast::log::redis::generation;
+use roomcast::log::redis::generation::{Break, Known};
 use roomcast::log::window::Window;
-use roomcast::order::{Order, Subject};
+use roomcast::model::command::{Order, Subject};
+use roomcast::model::event::{Delivery, Event};
+use roomcast::model::id::Id;
+use roomcast::model::names::Room;
+use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, LocalDelivery};
 use roomcast::session::parked::{Parked, ParkedSessions};
+use roomcast::shard::rooms::Rooms;
 use slotmap::SlotMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -140,12 +143,12 @@ impl Node {
                 broken => broken,
             },
         };
-        let epoch = match life::parse(&seen.epoch_text) {
+        let epoch = match generation::parse(&seen.epoch_text) {
             Some(epoch) if broken != Some(Break::EntriesLost) => epoch,
             _ => Epoch(log.agree(&seen.epoch_text, rng.random())),
         };
         let life = log.observe(None).life;
-        let head = life::head(self.known.as_ref(), life.as_ref());
+        let head = generation::head(self.known.as_ref(), life.as_ref());
         let beginning = history(log, epoch, head, settings);
         self.known = Some(Known::new(epoch, head, life.as_ref()));
         let offset = Offset { epoch, position: beginning.head };
@@ -233,7 +236,7 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Begi
     }
     orders.reverse();
     events.reverse();
-    let floor = log.observe(None).life.map_or(head, |life| life::floor(left_out, &life, head));
+    let floor = log.observe(None).life.map_or(head, |life| generation::floor(left_out, &life, head));
     Beginning { epoch, floor, head, history: events, orders }
 }
 

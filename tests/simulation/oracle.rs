@@ -1,8 +1,9 @@
 //! The judge: it knows what was published, which rooms each session was in at each place of the log, and what every
 //! client got and was told. It uses nothing of the code under test.
 
-use roomcast::event::{Offset, Position, Room};
-use roomcast::id::Id;
+use roomcast::model::id::Id;
+use roomcast::model::names::Room;
+use roomcast::model::offset::{Offset, Position};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 

@@ -1,8 +1,10 @@
 //! Connections: what is queued at the server, what is on the wire, and who still holds which end.
 
 use bytes::Bytes;
-use roomcast::event::{Event, Offset, Room};
-use roomcast::id::Id;
+use roomcast::model::event::Event;
+use roomcast::model::id::Id;
+use roomcast::model::names::Room;
+use roomcast::model::offset::Offset;
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, Outbox};
 use roomcast::session::parked::Parked;

@@ -8,10 +8,13 @@ use crate::server::Store;
 use crate::wire::{Kind, Wires};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use roomcast::draft::{Draft, Source};
-use roomcast::event::{Args, Event, Offset, Position, Room};
-use roomcast::id::NodeId;
-use roomcast::order::{Act, Order, Selector};
+use roomcast::model::args::Args;
+use roomcast::model::command::{Act, Order, Selector};
+use roomcast::model::draft::{Draft, Source};
+use roomcast::model::event::Event;
+use roomcast::model::id::NodeId;
+use roomcast::model::names::Room;
+use roomcast::model::offset::{Offset, Position};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Rules that a run leaves out, to show that the oracle sees it.

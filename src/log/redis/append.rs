@@ -1,21 +1,18 @@
 //! Appending: callers on any thread write commands into a bounded queue; one task sends all that waits as one
 //! request at a time, which keeps the order and costs one round trip for many.
 
-mod batch;
-mod queue;
-
-pub(super) use batch::Requests;
-pub(super) use queue::Queue;
-
-use super::clock::Clock;
-use super::connection::{Backoff, Link, LinkError, displaced};
-use super::{RedisLog, entry, text, volatile};
-use crate::draft::Draft;
-use crate::event::{Offset, Position};
-use crate::id::Id;
-use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME, unix_us};
-use crate::order::Order;
-use queue::Call;
+use super::append_queue::Call;
+use crate::log::redis::{RedisLog, entry, volatile};
+use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME};
+use crate::model::clock::unix_us;
+use crate::model::command::Order;
+use crate::model::draft::Draft;
+use crate::model::id::Id;
+use crate::model::offset::{Offset, Position};
+use crate::redis::backoff::Backoff;
+use crate::redis::clock::Clock;
+use crate::redis::connection::{Link, LinkError, displaced};
+use crate::redis::reply::text;
 use redis::{Cmd, ServerError, Value};
 use std::convert::Infallible;
 use std::time::Duration;

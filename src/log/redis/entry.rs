@@ -16,10 +16,12 @@
 //!
 //! Unknown and repeated fields are errors: what a publisher misspelled must not be lost in silence.
 
-use crate::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
-use crate::event::{Args, ArgsError, MAIN_NAMESPACE, Position, Room};
-use crate::id::Id;
-use crate::order::{Act, MOST_ROOMS, Order};
+use crate::model::args::{Args, ArgsError};
+use crate::model::command::{Act, MOST_ROOMS, Order};
+use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
+use crate::model::id::Id;
+use crate::model::names::{MAIN_NAMESPACE, Room};
+use crate::model::offset::Position;
 use crate::protocol::socketio_encode::check_draft;
 use redis::{Arg, Cmd};
 

@@ -1,9 +1,10 @@
 //! Looks at the log's life in Redis, and agrees with other nodes on a new one.
 
-use super::connection::{Link, LinkError};
-use super::life::{Life, Observed, parse};
-use super::{Keys, text};
-use crate::event::{Epoch, Position};
+use crate::log::redis::Keys;
+use crate::log::redis::generation::{Life, Observed, parse};
+use crate::model::offset::{Epoch, Position};
+use crate::redis::connection::{Link, LinkError};
+use crate::redis::reply::text;
 use redis::Value;
 
 /// Sets the epoch unless somebody else did since it was read, so that all nodes agree on one. Answers what is there.

@@ -1,12 +1,16 @@
 //! What a node reads of the recovery window when it starts, newest first so that it never reads more than it keeps.
 
-use super::connection::{Link, LinkError};
-use super::entry::{self, Entry, RawEntry};
-use super::life::{self, Life};
-use super::{RedisLog, dead, epoch, reply};
-use crate::event::{Epoch, Event, Offset, Position};
-use crate::log::{Beginning, unix_us};
-use crate::order::Order;
+use crate::log::Beginning;
+use crate::log::redis::entry;
+use crate::log::redis::entry::{Entry, RawEntry};
+use crate::log::redis::generation;
+use crate::log::redis::generation::Life;
+use crate::log::redis::{RedisLog, dead_letters, epoch, reply};
+use crate::model::clock::unix_us;
+use crate::model::command::Order;
+use crate::model::event::Event;
+use crate::model::offset::{Epoch, Offset, Position};
+use crate::redis::connection::{Link, LinkError};
 use std::sync::Arc;
 
 /// Reads the history up to `head`, which is at most the stream's last id.
@@ -25,9 +29,9 @@ pub(super) async fn read(
         let left_out = collect(log, link, head, &mut collected, page).await?;
         // Looked at again only now: what was trimmed while it was read is not claimed.
         let life = epoch::observe(link, &log.keys, &[]).await?.life.unwrap_or(life);
-        floor = life::floor(left_out, &life, head);
+        floor = generation::floor(left_out, &life, head);
         collected.malformed.reverse();
-        dead::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
+        dead_letters::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
         history = collected.events;
         history.reverse();
         orders = collected.orders;
@@ -71,7 +75,7 @@ struct Collected<'a> {
     events: Vec<Arc<Event>>,
     /// Newest first.
     orders: Vec<(Position, Arc<Order>)>,
-    malformed: Vec<dead::Malformed>,
+    malformed: Vec<dead_letters::Malformed>,
 }
 
 impl<'a> Collected<'a> {
@@ -105,7 +109,7 @@ impl<'a> Collected<'a> {
             }
             Ok(Entry::Probe(_)) => {}
             // Many of them would be many copies; the tail buries what comes while it looks.
-            Err(error) if self.malformed.len() < 1000 => self.malformed.push(dead::Malformed::new(raw, error)),
+            Err(error) if self.malformed.len() < 1000 => self.malformed.push(dead_letters::Malformed::new(raw, error)),
             Err(_) => {}
         }
         true

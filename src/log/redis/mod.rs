@@ -4,33 +4,33 @@
 //! [`EventLog::run`] on the control thread, and callers on other threads only put commands into a queue.
 
 mod append;
-pub(crate) mod clock;
-pub(crate) mod connection;
-mod dead;
+mod append_batch;
+mod append_queue;
+mod dead_letters;
 mod entry;
 mod epoch;
-pub(crate) mod held;
+pub mod generation;
 mod history;
-pub mod life;
+pub(crate) mod leased_append;
 mod reply;
-pub(crate) mod script;
 mod tail;
 mod volatile;
 
-pub use connection::RedisUrlError;
 pub(crate) use entry::entry_fields;
 
-use crate::draft::{Draft, DraftLimits};
-use crate::event::{Epoch, Position};
-use crate::id::Id;
-use crate::log::config::{RecoveryConfig, RedisConfig};
+use crate::log::config::RecoveryConfig;
 use crate::log::{AppendError, Appended, EventLog, LogStatus, Pending, Sink};
 use crate::metrics::Metrics;
-use crate::order::Order;
-use connection::Connector;
-use redis::Value;
+use crate::model::command::Order;
+use crate::model::draft::{Draft, DraftLimits};
+use crate::model::id::Id;
+use crate::model::offset::{Epoch, Position};
+use crate::redis::config::RedisConfig;
+use crate::redis::connection::Connector;
+use crate::redis::url::RedisUrlError;
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -56,8 +56,8 @@ pub struct RedisLog {
     recovery: RecoveryConfig,
     limits: DraftLimits,
     metrics: Arc<Metrics>,
-    requests: append::Requests,
-    queue: append::Queue,
+    requests: append_batch::Requests,
+    queue: append_queue::Queue,
     heard: volatile::Heard,
     /// Known once the tail has begun.
     epoch: watch::Sender<Option<Epoch>>,
@@ -91,36 +91,32 @@ struct Positions {
 }
 
 impl Acknowledged {
-    fn lock(&self) -> MutexGuard<'_, Positions> {
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn note(&self, position: Position) {
-        let mut positions = self.lock();
+        let mut positions = self.positions.lock();
         // A repeated idempotency id is answered with an old one.
         positions.now = positions.now.max(Some(position));
     }
 
     /// The connection is gone; the next one may lead elsewhere.
     fn disconnected(&self) {
-        let mut positions = self.lock();
+        let mut positions = self.positions.lock();
         if let Some(last) = positions.now.take().filter(|_| positions.unproven.len() < MOST_UNPROVEN) {
             positions.unproven.push(last);
         }
     }
 
     fn unproven(&self) -> Vec<Position> {
-        self.lock().unproven.clone()
+        self.positions.lock().unproven.clone()
     }
 
     /// The tail has looked for the oldest so many.
     fn settle(&self, looked_for: usize) {
-        self.lock().unproven.drain(..looked_for);
+        self.positions.lock().unproven.drain(..looked_for);
     }
 
     /// The log is not the one it was, and that is told.
     fn forget(&self) {
-        self.lock().now = None;
+        self.positions.lock().now = None;
     }
 }
 
@@ -187,9 +183,9 @@ impl RedisLog {
             recovery: recovery.clone(),
             limits,
             metrics,
-            requests: append::Requests::new(&keys),
+            requests: append_batch::Requests::new(&keys),
             keys,
-            queue: append::Queue::default(),
+            queue: append_queue::Queue::default(),
             heard: volatile::Heard::default(),
             epoch: watch::Sender::new(None),
             newest_ms: AtomicU64::new(0),
@@ -272,19 +268,10 @@ impl EventLog for RedisLog {
     }
 }
 
-/// The text of an answer that is one.
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::model::secret::Secret;
 
     #[test]
     fn trimming_never_cuts_into_the_window() {

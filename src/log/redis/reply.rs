@@ -1,9 +1,9 @@
 //! Stream entries in the answers of `XREAD` and `XREVRANGE`.
 
-use super::connection::LinkError;
-use super::entry::RawEntry;
-use super::text;
-use crate::event::Position;
+use crate::log::redis::entry::RawEntry;
+use crate::model::offset::Position;
+use crate::redis::connection::LinkError;
+use crate::redis::reply::text;
 use redis::Value;
 
 /// The entries of an `XRANGE` answer.

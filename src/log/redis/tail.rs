@@ -1,13 +1,17 @@
 //! The tail: one dedicated connection that reads the stream as it grows, and the log's life every second.
 
-use super::connection::{Backoff, Link, LinkError};
-use super::entry::{Entry, RawEntry};
-use super::life::{self, Break, Known, Observed};
-use super::{RedisLog, dead, entry, epoch, history, reply, volatile};
-use crate::draft::{Draft, Source};
-use crate::event::{Batch, Epoch, Event, Offset, Placed, Position};
 use crate::log::recent_ids::RecentIds;
-use crate::log::{Beginning, Sink, unix_us};
+use crate::log::redis::entry::{Entry, RawEntry};
+use crate::log::redis::generation;
+use crate::log::redis::generation::{Break, Known, Observed};
+use crate::log::redis::{RedisLog, dead_letters, entry, epoch, history, reply, volatile};
+use crate::log::{Beginning, Sink};
+use crate::model::clock::unix_us;
+use crate::model::draft::{Draft, Source};
+use crate::model::event::{Batch, Event, Placed};
+use crate::model::offset::{Epoch, Offset, Position};
+use crate::redis::backoff::Backoff;
+use crate::redis::connection::{Link, LinkError};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -104,12 +108,12 @@ impl Tail<'_> {
 
     async fn begin(&mut self, link: &mut Link, now: &Observed, broken: Option<Break>) -> Result<(), LinkError> {
         let keys = &self.log.keys;
-        let epoch = match life::parse(&now.epoch_text) {
+        let epoch = match generation::parse(&now.epoch_text) {
             Some(epoch) if broken != Some(Break::EntriesLost) => epoch,
             _ => epoch::agree(link, keys, &now.epoch_text).await?,
         };
         let life = epoch::observe(link, keys, &[]).await?.life;
-        let head = life::head(self.known.as_ref(), life.as_ref());
+        let head = generation::head(self.known.as_ref(), life.as_ref());
         let beginning = history::read(self.log, link, epoch, head, life, &mut self.page).await?;
         if broken.is_some() {
             self.log.acknowledged.forget();
@@ -180,11 +184,11 @@ impl Tail<'_> {
         self.read_at = Some(Instant::now());
         let malformed = self.hand_on(entries).await;
         self.hand_on_volatile().await;
-        dead::bury(self.log, link, malformed).await
+        dead_letters::bury(self.log, link, malformed).await
     }
 
     /// Delivers what was read; answers what could not be.
-    async fn hand_on(&mut self, entries: Vec<RawEntry>) -> Vec<dead::Malformed> {
+    async fn hand_on(&mut self, entries: Vec<RawEntry>) -> Vec<dead_letters::Malformed> {
         let (mut batch, mut malformed) = (Batch::default(), Vec::new());
         let mut offset = self.offset();
         let (count, newest) = (entries.len(), entries.last().map(|entry| entry.position));
@@ -204,7 +208,7 @@ impl Tail<'_> {
                     batch.orders.push(Placed { after: batch.events.len(), offset, order: Arc::new(order) });
                 }
                 Ok(Entry::Probe(id)) => batch.probes.push(id),
-                Err(error) => malformed.push(dead::Malformed::new(raw, error)),
+                Err(error) => malformed.push(dead_letters::Malformed::new(raw, error)),
             }
             offset.position = position;
         }

@@ -1,18 +1,21 @@
 //! Volatile events go by Pub/Sub (DESIGN 9): published on `{prefix}:volatile`, heard by every node, never stored.
 
-use super::RedisLog;
-use super::connection::{Backoff, Link, LinkError};
-use super::entry;
-use crate::close::DropReason;
-use crate::draft::{Draft, DraftError, DraftLimits, Source};
-use crate::event::{Args, Namespace, Room};
+use crate::log::redis::RedisLog;
+use crate::log::redis::entry;
+use crate::model::args::Args;
+use crate::model::close::DropReason;
+use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
+use crate::model::names::{Namespace, Room};
 use crate::protocol::socketio_encode::check_draft;
+use crate::redis::backoff::Backoff;
+use crate::redis::connection::{Link, LinkError};
+use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -84,7 +87,7 @@ struct Waiting {
 impl Heard {
     /// Takes a message; false where there is no room for it.
     fn push(&self, message: Vec<u8>) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         if waiting.bytes + message.len() > WAITING_BYTES {
             return false;
         }
@@ -102,7 +105,7 @@ impl Heard {
 
     /// All that waits.
     pub fn take(&self) -> VecDeque<Vec<u8>> {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)).messages
+        std::mem::take(&mut *self.waiting.lock()).messages
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every rule of RFC 6455 that the reader keeps, and round trips of what a masked client writes in any pieces.
 
 use super::*;
-use crate::close::CloseReason;
+use crate::model::close::CloseReason;
 use proptest::prelude::*;
 use std::ops::ControlFlow;
 
