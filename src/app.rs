@@ -1,13 +1,13 @@
 //! The composition root: makes the parts from the configuration, binds, runs, and stops them in order.
 
 use crate::auth::Authenticator;
-use crate::backend::{Backend, Inbox, Way, Webhook};
+use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
 use crate::bridge::redis::{Emitters, Watch};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::handlers::rule_runner;
 use crate::http::origin::Origins;
-use crate::http::routes::Door;
+use crate::http::routes::ListenerKind;
 use crate::http::server::{Listener, Traffic};
 use crate::http::{Api, Page};
 use crate::log::memory::{MemoryLimits, MemoryLog};
@@ -18,15 +18,15 @@ use crate::model::close::DropReason;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
 use crate::node::context::{Node, Parts};
-use crate::node::dispatcher::Feed;
+use crate::node::dispatcher::Dispatcher;
 use crate::node::presence;
 use crate::node::presence::Presence;
-use crate::peer::forward::Answering;
+use crate::peer::forward::PeerServer;
 use crate::presence::Store;
 use crate::presence::memory::MemoryStore;
 use crate::presence::redis::RedisPresence;
 use crate::rules::Rules;
-use crate::shard::handle::Command;
+use crate::shard::handle::ShardCommand;
 use crate::shard::{persist, runner};
 use crate::shutdown;
 use std::fmt;
@@ -99,8 +99,9 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
 async fn serve(launch: Launch) -> Result<(), AppError> {
     let Launch { config, pages, any_port, ready } = launch;
     let shards = runner::count();
-    let public = bind(config.listen.listen, Door::Public, shards, any_port)?;
-    let admin = config.listen.admin_listen.map(|address| bind(address, Door::Admin, shards, false)).transpose()?;
+    let public = bind(config.listen.listen, ListenerKind::Public, shards, any_port)?;
+    let admin =
+        config.listen.admin_listen.map(|address| bind(address, ListenerKind::Admin, shards, false)).transpose()?;
     let address = public.address();
     let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
 
@@ -116,7 +117,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
         traffic: Traffic::default(),
     });
     let mut running = JoinSet::new();
-    let mut feed: Arc<dyn Sink> = Feed::new(node.clone());
+    let mut feed: Arc<dyn Sink> = Dispatcher::new(node.clone());
     if let Some(emitters) = &emitters {
         feed = Watch::new(emitters.clone(), feed);
         running.spawn(emitters.clone().run());
@@ -129,7 +130,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     }
     running.spawn(presence::run(node.clone()));
     if let Some(cluster) = &node.cluster {
-        running.spawn(cluster.clone().run(Answering::new(node.clone())));
+        running.spawn(cluster.clone().run(PeerServer::new(node.clone())));
     }
     // The embedded log begins here, before anybody can connect.
     tokio::task::yield_now().await;
@@ -149,7 +150,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     // The log's tail stops last, when nobody is left to deliver to.
     running.shutdown().await;
     for shard in node.shards() {
-        shard.tell(Command::Stop);
+        shard.tell(ShardCommand::Stop);
     }
     for thread in threads {
         if thread.join().is_err() {
@@ -195,7 +196,7 @@ async fn shutdown_node(
     }
 }
 
-fn bind(address: SocketAddr, door: Door, shards: usize, any_port: bool) -> Result<Listener, AppError> {
+fn bind(address: SocketAddr, door: ListenerKind, shards: usize, any_port: bool) -> Result<Listener, AppError> {
     match Listener::bind(address, door, shards) {
         Err(error) if any_port && error.kind() == std::io::ErrorKind::AddrInUse => {
             let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -262,10 +263,12 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
 fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend>>, AppError> {
     let Some(settings) = &config.backend else { return Ok(None) };
     let way = match &settings.stream {
-        Some(stream) => Inbox::new(&config.redis, stream, settings.stream_limit)
-            .map(Way::Inbox)
+        Some(stream) => BackendStream::new(&config.redis, stream, settings.stream_limit)
+            .map(BackendTransport::BackendStream)
             .map_err(|error| AppError::Setup(error.to_string()))?,
-        None => Webhook::new(settings, config.publish.max_event).map(Way::Webhook).map_err(AppError::Setup)?,
+        None => {
+            Webhook::new(settings, config.publish.max_event).map(BackendTransport::Webhook).map_err(AppError::Setup)?
+        }
     };
     Ok(Some(Backend::new(way, settings, metrics.clone())))
 }

@@ -11,6 +11,6 @@ mod stream;
 mod webhook;
 
 pub use error::BackendError;
-pub use requests::{Backend, Way};
-pub use stream::Inbox;
+pub use requests::{Backend, BackendTransport};
+pub use stream::BackendStream;
 pub use webhook::Webhook;

@@ -35,11 +35,11 @@ if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
 return redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))";
 
 /// The stream that a backend reads.
-pub struct Inbox {
+pub struct BackendStream {
     connector: Connector,
     stream: String,
     /// Entries that it takes.
-    most: u64,
+    max: u64,
     /// Of each call to Redis.
     timeout: Duration,
     waiting: Mutex<VecDeque<Entry>>,
@@ -64,17 +64,17 @@ impl Entry {
     }
 }
 
-impl Inbox {
+impl BackendStream {
     /// The stream of exactly this name, which takes so many entries. Connects in `run`.
     ///
     /// # Errors
     /// When the URL is missing or not served.
-    pub fn new(redis: &RedisConfig, stream: &str, most: u64) -> Result<Self, RedisUrlError> {
+    pub fn new(redis: &RedisConfig, stream: &str, max: u64) -> Result<Self, RedisUrlError> {
         let log = Connector::new(redis)?;
         Ok(Self {
             connector: log.elsewhere(stream).unwrap_or(log),
             stream: stream.to_owned(),
-            most,
+            max,
             timeout: redis.timeout,
             waiting: Mutex::default(),
             arrival: Notify::new(),
@@ -91,7 +91,7 @@ impl Inbox {
         let told = |error: LinkError| format!("{}: {error}", self.connector.address());
         let mut link = Link::open(&self.connector, self.timeout).await.map_err(told)?;
         match link.call(redis::cmd("XLEN").arg(&self.stream)).await.map_err(told)? {
-            Value::Int(entries) => Ok((u64::try_from(entries).unwrap_or(0), self.most)),
+            Value::Int(entries) => Ok((u64::try_from(entries).unwrap_or(0), self.max)),
             _ => Err(told(LinkError::Unexpected("XLEN"))),
         }
     }
@@ -183,7 +183,7 @@ impl Inbox {
         let mut pipeline = Pipeline::with_capacity(entries.len());
         for entry in &entries {
             let Request { kind, id, body } = &entry.request;
-            pipeline.cmd("EVAL").arg(ADD).arg(1).arg(&self.stream).arg(clock.redis_ms(entry.before)).arg(self.most);
+            pipeline.cmd("EVAL").arg(ADD).arg(1).arg(&self.stream).arg(clock.redis_ms(entry.before)).arg(self.max);
             pipeline.arg("id").arg(id.to_string()).arg("type").arg(kind).arg("body").arg(body);
         }
         let answers = match link.pipeline_each(&pipeline).await {
@@ -212,7 +212,7 @@ impl Inbox {
     fn read(&self, answer: Value) -> Result<Result<(), BackendError>, LinkError> {
         let answer = match answer.extract_error().map_err(LinkError::from) {
             Ok(Value::Nil) => Err(BackendError::Unreachable("the inbox was reached too late".into())),
-            Ok(Value::Int(_)) => Err(BackendError::Full(self.most)),
+            Ok(Value::Int(_)) => Err(BackendError::Full(self.max)),
             Ok(_) => Ok(()),
             Err(LinkError::Server(refused)) => Err(BackendError::Unreachable(refused)),
             Err(error) => return Err(error),
@@ -230,7 +230,7 @@ impl Inbox {
         match full {
             true => tracing::warn!(
                 stream = self.stream,
-                entries = self.most,
+                entries = self.max,
                 "the backend's inbox is full and takes nothing more; whoever reads it must delete what is done (XDEL)"
             ),
             false => tracing::info!(stream = self.stream, "the backend's inbox has room again"),
@@ -244,9 +244,9 @@ mod tests {
     use crate::model::id::Id;
     use crate::model::secret::Secret;
 
-    fn inbox() -> Inbox {
+    fn inbox() -> BackendStream {
         let redis = RedisConfig { url: Some(Secret::new("redis://127.0.0.1")), ..RedisConfig::default() };
-        Inbox::new(&redis, "inbox", 3).unwrap()
+        BackendStream::new(&redis, "inbox", 3).unwrap()
     }
 
     fn entry(number: usize, bytes: usize) -> (Entry, oneshot::Receiver<Result<(), BackendError>>) {

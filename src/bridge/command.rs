@@ -1,7 +1,7 @@
 //! Commands of emitters and Node servers to all servers: JSON on `<key>-request#<nsp>#` (wire sheet D1, D2). Sans-IO.
 
 use crate::bridge::emitter::{Directive, EmitterError, Opts, Request, names, parse, slashed, text};
-use crate::model::command::{Act, Selector};
+use crate::model::command::{Action, Selector};
 use crate::model::draft::{DraftError, DraftLimits};
 use serde::Deserialize;
 use serde_json::Value;
@@ -31,10 +31,10 @@ pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> R
         _ => return Err(DraftError::Json("a command must be a JSON object".into()).into()),
     }
     let command: Command = parse("command", text(message, limits)?)?;
-    let act: fn(_) -> Act = match command.r#type {
-        Some(JOIN) => Act::Join,
-        Some(LEAVE) => Act::Leave,
-        Some(DISCONNECT) => |_| Act::Disconnect,
+    let act: fn(_) -> Action = match command.r#type {
+        Some(JOIN) => Action::Join,
+        Some(LEAVE) => Action::Leave,
+        Some(DISCONNECT) => |_| Action::Disconnect,
         Some(BROADCAST_WITH_ACK) => return Err(EmitterError::Acknowledgements),
         _ => return Ok(Request::Foreign),
     };
@@ -43,12 +43,12 @@ pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> R
         (None, Some(sid)) => {
             let room = command.room.map_or(Value::Null, |room| Value::Array(vec![room.into()]));
             let sid = names("sid", &Value::Array(vec![sid.into()]), limits)?;
-            (Selector::Among { rooms: sid, except: Vec::new() }, room)
+            (Selector::RoomsExcept { rooms: sid, except: Vec::new() }, room)
         }
         // Everybody would be a bold guess.
         (None, None) => return Err(DraftError::Field("`opts` is missing".into()).into()),
     };
     let act = act(names("rooms", &rooms, limits)?);
     let namespace = slashed(if namespace.is_empty() { "/" } else { namespace });
-    Ok(Request::Order(Directive { namespace, selector, act }))
+    Ok(Request::SessionCommand(Directive { namespace, selector, act }))
 }

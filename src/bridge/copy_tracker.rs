@@ -18,9 +18,9 @@ pub const KEPT_MS: u64 = 30_000;
 /// Milliseconds for which a copy waits for its message.
 pub const AHEAD: u64 = 5_000;
 /// Bytes of messages that are kept; over it new ones are not taken.
-const MOST_BYTES: usize = 32 << 20;
+const MAX_BYTES: usize = 32 << 20;
 /// Copies that wait for their messages; over it the oldest are forgotten.
-const MOST_AHEAD: usize = 10_000;
+const MAX_AHEAD: usize = 10_000;
 /// What a message costs besides its text.
 const OVERHEAD: usize = 300;
 
@@ -34,7 +34,7 @@ pub enum Content {
     /// An event.
     Event(Draft),
     /// An order to sessions.
-    Order(Directive),
+    SessionCommand(Directive),
 }
 
 impl Content {
@@ -45,7 +45,7 @@ impl Content {
                 let Draft { namespace, rooms, except, event, args, .. } = draft;
                 hash(&(namespace, rooms, except, event, args.as_array()))
             }
-            Self::Order(Directive { namespace, selector, act }) => hash(&(namespace, selector, act)),
+            Self::SessionCommand(Directive { namespace, selector, act }) => hash(&(namespace, selector, act)),
         }
     }
 
@@ -60,7 +60,7 @@ impl Content {
                 OVERHEAD + names + draft.event.len() + draft.args.len()
             }
             // Bounded by the decoder: a hundred names at most in each of its lists.
-            Self::Order(_) => OVERHEAD * 10,
+            Self::SessionCommand(_) => OVERHEAD * 10,
         }
     }
 }
@@ -75,7 +75,7 @@ fn hash(content: &impl serde::Serialize) -> Digest {
 
 /// The messages, oldest first.
 #[derive(Debug, Default)]
-pub struct Heard {
+pub struct CopyTracker {
     items: VecDeque<Item>,
     /// The number of the front; numbers never repeat.
     first: u64,
@@ -97,7 +97,7 @@ struct Item {
     accepted: bool,
 }
 
-impl Heard {
+impl CopyTracker {
     /// Takes a message; `false` where there is no room for it.
     pub fn hear(&mut self, content: Content, now_ms: u64) -> bool {
         let digest = content.digest();
@@ -109,7 +109,7 @@ impl Heard {
             return true;
         }
         let bytes = content.bytes();
-        if self.bytes + bytes > MOST_BYTES {
+        if self.bytes + bytes > MAX_BYTES {
             return false;
         }
         if !content.is_volatile() {
@@ -138,11 +138,11 @@ impl Heard {
     }
 
     /// The next messages to copy, oldest first, with their numbers: at most so many and about so many bytes.
-    pub fn hand_out(&mut self, most: usize, most_bytes: usize) -> Vec<(u64, Content)> {
+    pub fn hand_out(&mut self, max: usize, most_bytes: usize) -> Vec<(u64, Content)> {
         let (mut out, mut bytes) = (Vec::new(), 0);
         let end = self.first + self.items.len() as u64;
         self.handed_out = self.handed_out.max(self.first);
-        while self.handed_out < end && out.len() < most && bytes < most_bytes {
+        while self.handed_out < end && out.len() < max && bytes < most_bytes {
             let number = self.handed_out;
             self.handed_out += 1;
             let Some(item) = self.item(number) else { break };
@@ -211,7 +211,7 @@ impl Heard {
     }
 
     fn forget_ahead(&mut self, now_ms: u64) {
-        while self.ahead_order.len() > MOST_AHEAD || self.ahead_order.front().is_some_and(|(until, _)| *until <= now_ms)
+        while self.ahead_order.len() > MAX_AHEAD || self.ahead_order.front().is_some_and(|(until, _)| *until <= now_ms)
         {
             let Some((_, digest)) = self.ahead_order.pop_front() else { return };
             if let Some(copies) = self.ahead.get_mut(&digest) {
@@ -240,14 +240,14 @@ mod tests {
     fn names(handed_out: &[(u64, Content)]) -> Vec<Arc<str>> {
         let name = |(_, content): &'_ (u64, Content)| match content {
             Content::Event(draft) => draft.event.clone(),
-            Content::Order(_) => "order".into(),
+            Content::SessionCommand(_) => "order".into(),
         };
         handed_out.iter().map(name).collect()
     }
 
     #[test]
     fn a_successor_has_exactly_what_the_log_lacks() {
-        let mut heard = Heard::default();
+        let mut heard = CopyTracker::default();
         for name in ["tick", "a", "tick", "b", "tick"] {
             assert!(heard.hear(event(name), 0));
         }
@@ -265,24 +265,24 @@ mod tests {
 
     #[test]
     fn a_copy_may_come_before_its_message_but_not_long() {
-        let mut heard = Heard::default();
+        let mut heard = CopyTracker::default();
         heard.saw_copy(event("a").digest(), 0);
         assert!(heard.hear(event("a"), AHEAD - 1));
         assert!(heard.items.is_empty());
         heard.saw_copy(event("a").digest(), 0);
         assert!(heard.hear(event("a"), AHEAD));
         assert_eq!(heard.items.len(), 1);
-        for n in 0..3 * MOST_AHEAD as u64 {
+        for n in 0..3 * MAX_AHEAD as u64 {
             heard.saw_copy(Digest(u128::from(n).to_be_bytes()), 0);
         }
-        assert!(heard.ahead.len() <= MOST_AHEAD);
+        assert!(heard.ahead.len() <= MAX_AHEAD);
         heard.expire(AHEAD);
         assert_eq!((heard.ahead.len(), heard.ahead_order.len()), (0, 0));
     }
 
     #[test]
     fn what_waits_is_bounded_in_time_and_bytes() {
-        let mut heard = Heard::default();
+        let mut heard = CopyTracker::default();
         let big = Content::Event(Draft::new(
             "r",
             "big",
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn volatile_events_are_handed_out_once_and_wait_for_no_copy() {
-        let mut heard = Heard::default();
+        let mut heard = CopyTracker::default();
         let Content::Event(draft) = event("v") else { panic!() };
         assert!(heard.hear(Content::Event(Draft { volatile: true, ..draft }), 0));
         assert_eq!(names(&heard.hand_out(10, 1 << 20)), ["v".into()] as [Arc<str>; 1]);
@@ -318,7 +318,7 @@ mod tests {
             copied in 0usize..60,
             lag in 0usize..60,
         ) {
-            let (mut first, mut second) = (Heard::default(), Heard::default());
+            let (mut first, mut second) = (CopyTracker::default(), CopyTracker::default());
             let mut log = Vec::new();
             for (at, name) in published.iter().enumerate() {
                 let content = event(&name.to_string());

@@ -12,7 +12,7 @@
 
 use crate::bridge::{command, python};
 use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
-use crate::model::command::{Act, Selector};
+use crate::model::command::{Action, Selector};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::names::EVERYBODY;
 use crate::model::names::{MAIN_NAMESPACE, Namespace, Room};
@@ -30,7 +30,7 @@ pub enum Request {
     /// An event.
     Event(Box<Draft>),
     /// `socketsJoin`, `socketsLeave`, `disconnectSockets`.
-    Order(Directive),
+    SessionCommand(Directive),
     /// Something between the Node servers themselves, which is none of our business.
     Foreign,
 }
@@ -43,7 +43,7 @@ pub struct Directive {
     /// For whom.
     pub selector: Selector,
     /// What.
-    pub act: Act,
+    pub act: Action,
 }
 
 /// Why a message is refused.
@@ -132,7 +132,7 @@ pub(super) fn most_json(limits: &DraftLimits) -> usize {
 /// A message as JSON text whose depth is bounded.
 pub(super) fn text<'a>(message: &'a [u8], limits: &DraftLimits) -> Result<&'a str, EmitterError> {
     if message.len() > most_json(limits) {
-        return Err(DraftError::TooBig { bytes: message.len(), most: limits.max_event }.into());
+        return Err(DraftError::TooBig { bytes: message.len(), max: limits.max_event }.into());
     }
     let text = std::str::from_utf8(message).map_err(|_| DraftError::Json("not UTF-8".into()))?;
     match json_depth(text) > MAX_JSON_DEPTH {
@@ -188,7 +188,7 @@ pub(super) struct Opts {
 impl Opts {
     /// Everybody in any of the rooms, or in the namespace, but those in none of the others.
     pub fn selector(&self, limits: &DraftLimits) -> Result<Selector, EmitterError> {
-        Ok(Selector::Among {
+        Ok(Selector::RoomsExcept {
             rooms: names("rooms", &self.rooms, limits)?,
             except: names("except", &self.except, limits)?,
         })
@@ -264,7 +264,7 @@ pub(super) fn names(what: &str, value: &Value, limits: &DraftLimits) -> Result<V
         Value::Null => return Ok(Vec::new()),
         Value::String(text) if text.is_empty() => return Ok(Vec::new()),
         Value::Array(items) if items.len() > limits.rooms => {
-            return Err(DraftError::TooManyRooms { most: limits.rooms }.into());
+            return Err(DraftError::TooManyRooms { max: limits.rooms }.into());
         }
         Value::Array(items) => items,
         _ => return Err(wrong().into()),

@@ -2,7 +2,7 @@
 //! Sans-IO. Pickles, which versions before 5.14 publish, are refused: reading one runs what is in it.
 
 use crate::bridge::emitter::{Directive, EmitterError, Parts, Request, draft, most_json, names, parse, slashed, text};
-use crate::model::command::{Act, Selector};
+use crate::model::command::{Action, Selector};
 use crate::model::draft::{DraftError, DraftLimits, check_room_name};
 use crate::model::names::{Namespace, Room};
 use crate::protocol::raw_json;
@@ -42,16 +42,16 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
     let namespace = slashed(message.namespace.as_deref().unwrap_or("/"));
     match &*message.method {
         "emit" => emit(&message, namespace, limits),
-        "enter_room" => order(&message, namespace, |room| Act::Join(vec![room]), limits),
-        "leave_room" => order(&message, namespace, |room| Act::Leave(vec![room]), limits),
+        "enter_room" => order(&message, namespace, |room| Action::Join(vec![room]), limits),
+        "leave_room" => order(&message, namespace, |room| Action::Leave(vec![room]), limits),
         "close_room" => {
             let room = one_room(&message, limits)?;
-            let selector = Selector::Among { rooms: vec![room.clone()], except: Vec::new() };
-            Ok(Request::Order(Directive { namespace, selector, act: Act::Leave(vec![room]) }))
+            let selector = Selector::RoomsExcept { rooms: vec![room.clone()], except: Vec::new() };
+            Ok(Request::SessionCommand(Directive { namespace, selector, act: Action::Leave(vec![room]) }))
         }
         "disconnect" => {
             let selector = session(&message, limits)?;
-            Ok(Request::Order(Directive { namespace, selector, act: Act::Disconnect }))
+            Ok(Request::SessionCommand(Directive { namespace, selector, act: Action::Disconnect }))
         }
         // `callback`: answers between servers.
         _ => Ok(Request::Foreign),
@@ -61,18 +61,18 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
 fn order(
     message: &Message<'_>,
     namespace: Namespace,
-    act: fn(Room) -> Act,
+    act: fn(Room) -> Action,
     limits: &DraftLimits,
 ) -> Result<Request, EmitterError> {
     let selector = session(message, limits)?;
-    Ok(Request::Order(Directive { namespace, selector, act: act(one_room(message, limits)?) }))
+    Ok(Request::SessionCommand(Directive { namespace, selector, act: act(one_room(message, limits)?) }))
 }
 
 /// A session's own id is a room.
 fn session(message: &Message<'_>, limits: &DraftLimits) -> Result<Selector, EmitterError> {
     let sid = message.sid.as_deref().ok_or_else(|| DraftError::Field("`sid` is missing".into()))?;
     check_room_name(sid, limits.room_name_bytes)?;
-    Ok(Selector::Among { rooms: vec![sid.into()], except: Vec::new() })
+    Ok(Selector::RoomsExcept { rooms: vec![sid.into()], except: Vec::new() })
 }
 
 fn one_room(message: &Message<'_>, limits: &DraftLimits) -> Result<Room, EmitterError> {
@@ -141,7 +141,7 @@ fn with_attachments(data: &str, limits: &DraftLimits) -> Result<String, EmitterE
         done = span.end;
         // Many placeholders may name one attachment.
         if out.len() > most_json(limits) {
-            return Err(DraftError::TooBig { bytes: out.len(), most: limits.max_event }.into());
+            return Err(DraftError::TooBig { bytes: out.len(), max: limits.max_event }.into());
         }
     }
     out.push_str(&data[done..]);

@@ -4,7 +4,7 @@
 use crate::bridge::emitter::{
     Directive, EmitterError, Opts, Packet, Request, event, most_json, names, parse, slashed, text,
 };
-use crate::model::command::Act;
+use crate::model::command::Action;
 use crate::model::draft::{DraftError, DraftLimits};
 use crate::protocol::msgpack;
 use base64::Engine as _;
@@ -48,13 +48,13 @@ pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Req
     let json = match data.first() {
         Some(b'{') => text(data, limits)?,
         _ => {
-            let most = most_json(limits);
-            if data.len() > most {
-                return Err(DraftError::TooBig { bytes: data.len(), most: limits.max_event }.into());
+            let max = most_json(limits);
+            if data.len() > max {
+                return Err(DraftError::TooBig { bytes: data.len(), max: limits.max_event }.into());
             }
             let bytes =
                 STANDARD.decode(data).map_err(|_| DraftError::Field("`data` is neither JSON nor base64".into()))?;
-            unpacked = msgpack::to_json(&bytes, most)?;
+            unpacked = msgpack::to_json(&bytes, max)?;
             &*unpacked
         }
     };
@@ -69,9 +69,9 @@ pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Req
             let packet = data.packet.ok_or_else(|| missing("packet"))?;
             return event(&packet, &opts, Some(namespace), limits);
         }
-        JOIN => Act::Join(rooms()?),
-        LEAVE => Act::Leave(rooms()?),
-        _ => Act::Disconnect,
+        JOIN => Action::Join(rooms()?),
+        LEAVE => Action::Leave(rooms()?),
+        _ => Action::Disconnect,
     };
-    Ok(Request::Order(Directive { namespace: slashed(namespace), selector: opts.selector(limits)?, act }))
+    Ok(Request::SessionCommand(Directive { namespace: slashed(namespace), selector: opts.selector(limits)?, act }))
 }

@@ -10,7 +10,7 @@ const TAG: usize = 64;
 
 /// One message from a node to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Letter {
+pub struct Envelope {
     /// Who wrote it.
     pub from: NodeId,
     /// Whom it is for.
@@ -26,17 +26,20 @@ pub struct Letter {
 #[serde(rename_all = "snake_case")]
 pub enum Body {
     /// Wants an answer, which names the call.
-    Ask(u64, Question),
+    #[serde(rename = "ask")]
+    Request(u64, RpcRequest),
     /// The answer to a call.
-    Answer(u64, Answer),
+    #[serde(rename = "answer")]
+    Response(u64, RpcResponse),
     /// Wants none.
-    Tell(Notice),
+    #[serde(rename = "tell")]
+    OneWay(OneWay),
 }
 
 /// What a node asks of the one that owns a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Question {
+pub enum RpcRequest {
     /// Hand over the session with this pid, live or parked, to this owner of it ([`crate::cluster::Owner`]).
     Take(Id, String),
     /// A long-polling GET for this Engine.IO sid.
@@ -54,7 +57,7 @@ pub enum Question {
 /// The answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Answer {
+pub enum RpcResponse {
     /// The session's record, if it was here.
     Taken(Option<String>),
     /// The payload for a GET.
@@ -106,9 +109,10 @@ pub struct MovingSession {
 /// What needs no answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Notice {
+pub enum OneWay {
     /// An order met so many sessions.
-    Met(Id, usize),
+    #[serde(rename = "met")]
+    Applied(Id, usize),
     /// Whoever made this call has gone.
     Hangup(u64),
     /// The WebSocket of this sid has probed: the waiting GET is to end.
@@ -119,19 +123,21 @@ pub enum Notice {
 
 /// Why a letter is not read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LetterError {
+pub enum EnvelopeError {
     /// It has no seal, or a wrong one.
-    Seal,
+    Signature,
     /// It is no letter.
     Form,
     /// It is for another node.
     Address,
 }
 
-impl fmt::Display for LetterError {
+impl fmt::Display for EnvelopeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Seal => "its seal is missing or wrong: somebody else writes on this channel, or the key has changed",
+            Self::Signature => {
+                "its seal is missing or wrong: somebody else writes on this channel, or the key has changed"
+            }
             Self::Form => "it is not a letter that this version knows",
             Self::Address => "it is addressed to another node",
         })
@@ -139,12 +145,12 @@ impl fmt::Display for LetterError {
 }
 
 /// The key that all nodes of a prefix share.
-pub struct Seal {
+pub struct Signer {
     key: hmac::Key,
     text: String,
 }
 
-impl Seal {
+impl Signer {
     /// From the key's text.
     pub fn new(text: &str) -> Self {
         Self { key: hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()), text: text.to_owned() }
@@ -156,7 +162,7 @@ impl Seal {
     }
 
     /// The sealed form: the HMAC-SHA256 in hexadecimal, then the letter as JSON.
-    pub fn write(&self, letter: &Letter) -> Vec<u8> {
+    pub fn write(&self, letter: &Envelope) -> Vec<u8> {
         let json = serde_json::to_vec(letter).expect("names, numbers and texts are always JSON");
         let mut sealed = Vec::with_capacity(TAG + json.len());
         for byte in hmac::sign(&self.key, &json).as_ref() {
@@ -170,12 +176,12 @@ impl Seal {
     ///
     /// # Errors
     /// When it is not one.
-    pub fn read(&self, sealed: &[u8], me: NodeId) -> Result<Letter, LetterError> {
-        let (tag, json) = sealed.split_at_checked(TAG).ok_or(LetterError::Seal)?;
-        let tag = unhex(tag).ok_or(LetterError::Seal)?;
-        hmac::verify(&self.key, json, &tag).map_err(|_| LetterError::Seal)?;
-        let letter: Letter = serde_json::from_slice(json).map_err(|_| LetterError::Form)?;
-        if letter.to == me { Ok(letter) } else { Err(LetterError::Address) }
+    pub fn read(&self, sealed: &[u8], me: NodeId) -> Result<Envelope, EnvelopeError> {
+        let (tag, json) = sealed.split_at_checked(TAG).ok_or(EnvelopeError::Signature)?;
+        let tag = unhex(tag).ok_or(EnvelopeError::Signature)?;
+        hmac::verify(&self.key, json, &tag).map_err(|_| EnvelopeError::Signature)?;
+        let letter: Envelope = serde_json::from_slice(json).map_err(|_| EnvelopeError::Form)?;
+        if letter.to == me { Ok(letter) } else { Err(EnvelopeError::Address) }
     }
 }
 
@@ -188,30 +194,30 @@ fn unhex(text: &[u8]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn letter() -> Letter {
-        let body = Body::Ask(7, Question::Post(Id::random(), Some("4\u{1e}é\"".into())));
-        Letter { from: NodeId::random(), to: NodeId::random(), number: 3, body }
+    fn letter() -> Envelope {
+        let body = Body::Request(7, RpcRequest::Post(Id::random(), Some("4\u{1e}é\"".into())));
+        Envelope { from: NodeId::random(), to: NodeId::random(), number: 3, body }
     }
 
     #[test]
     fn read_back_as_written() {
-        let (seal, written) = (Seal::new("key"), letter());
-        assert_eq!(seal.read(&seal.write(&written), written.to), Ok(written));
+        let (signer, written) = (Signer::new("key"), letter());
+        assert_eq!(signer.read(&signer.write(&written), written.to), Ok(written));
     }
 
     #[test]
     fn forged_changed_and_misdirected_letters_are_refused() {
-        let (seal, letter) = (Seal::new("key"), letter());
-        let sealed = seal.write(&letter);
-        assert_eq!(Seal::new("other").read(&sealed, letter.to), Err(LetterError::Seal));
-        assert_eq!(seal.read(&sealed, NodeId::random()), Err(LetterError::Address));
+        let (signer, letter) = (Signer::new("key"), letter());
+        let sealed = signer.write(&letter);
+        assert_eq!(Signer::new("other").read(&sealed, letter.to), Err(EnvelopeError::Signature));
+        assert_eq!(signer.read(&sealed, NodeId::random()), Err(EnvelopeError::Address));
         for at in [0, TAG - 1, TAG, sealed.len() - 1] {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert_eq!(seal.read(&changed, letter.to), Err(LetterError::Seal), "byte {at}");
+            assert_eq!(signer.read(&changed, letter.to), Err(EnvelopeError::Signature), "byte {at}");
         }
         for short in [&b""[..], b"{}", &sealed[..TAG - 1], &sealed[..TAG], &sealed[TAG..]] {
-            assert_eq!(seal.read(short, letter.to), Err(LetterError::Seal));
+            assert_eq!(signer.read(short, letter.to), Err(EnvelopeError::Signature));
         }
     }
 }

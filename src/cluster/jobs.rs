@@ -13,7 +13,7 @@ use tokio::time::Instant;
 const WAITING_BYTES: usize = 32 << 20;
 /// Changes of records that may wait while Redis is away. Over it those of sessions that ended are forgotten: what is
 /// left of them in Redis goes with this node.
-const MOST_CHANGES: usize = 500_000;
+const MAX_CHANGES: usize = 500_000;
 /// Records in one pipeline.
 const RECORDS_AT_ONCE: usize = 5_000;
 /// A pipeline takes no further errand once it has so many.
@@ -31,13 +31,13 @@ pub(super) enum Sent {
 }
 
 /// Something to be done in Redis.
-pub(super) enum Errand {
+pub(super) enum Job {
     /// Publish a sealed letter.
-    Letter { channel: String, letter: Vec<u8>, reply: oneshot::Sender<Sent> },
+    Envelope { channel: String, letter: Vec<u8>, reply: oneshot::Sender<Sent> },
     /// Look for a session.
     Find { owner: Owner, pid: Id, reply: oneshot::Sender<Found> },
     /// Beat now, and see who else does.
-    Beat { reply: oneshot::Sender<()> },
+    Heartbeat { reply: oneshot::Sender<()> },
     /// A command of another part of the node, and what Redis answers to it or refuses it with.
     Call { command: Cmd, reply: oneshot::Sender<Result<Value, String>> },
     /// Write what waits of this record now, and say when it is written.
@@ -54,7 +54,7 @@ pub(super) struct Queue {
 
 #[derive(Default)]
 struct Waiting {
-    errands: VecDeque<(Instant, usize, Errand)>,
+    errands: VecDeque<(Instant, usize, Job)>,
     bytes: usize,
     /// The newest change of each record; one for each session of this node at most.
     changes: HashMap<Id, Option<Record>>,
@@ -64,8 +64,8 @@ struct Waiting {
 }
 
 /// What one pipeline carries.
-pub(super) struct Load {
-    pub errands: Vec<Errand>,
+pub(super) struct JobBatch {
+    pub errands: Vec<Job>,
     pub changes: Vec<(Id, Option<Record>)>,
     pub mark: Option<u64>,
     pub leaving: bool,
@@ -73,7 +73,7 @@ pub(super) struct Load {
 
 impl Queue {
     /// Puts an errand in; over the bound it is dropped, and whoever waits for its reply sees that.
-    pub fn push(&self, errand: Errand, bytes: usize, patience: Duration) {
+    pub fn push(&self, errand: Job, bytes: usize, patience: Duration) {
         self.waiting.lock().push(errand, bytes, patience);
         self.wake.notify_one();
     }
@@ -83,7 +83,7 @@ impl Queue {
         let (reply, kept) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         waiting.changes.insert(pid, record);
-        waiting.push(Errand::Keep { pid, until: Instant::now() + patience, reply }, 100, patience);
+        waiting.push(Job::Keep { pid, until: Instant::now() + patience, reply }, 100, patience);
         drop(waiting);
         self.wake.notify_one();
         kept
@@ -94,7 +94,7 @@ impl Queue {
         let (mut waiting, now) = (self.waiting.lock(), Instant::now());
         for (pid, until, reply) in kept {
             let left = until.saturating_duration_since(now);
-            waiting.push(Errand::Keep { pid, until, reply }, 100, left);
+            waiting.push(Job::Keep { pid, until, reply }, 100, left);
         }
         drop(waiting);
         self.wake.notify_one();
@@ -110,12 +110,12 @@ impl Queue {
     pub fn push_letter(
         &self,
         patience: Duration,
-        make: impl FnOnce(oneshot::Sender<Sent>) -> Errand,
+        make: impl FnOnce(oneshot::Sender<Sent>) -> Job,
     ) -> Option<oneshot::Receiver<Sent>> {
         let (reply, sent) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         let errand = make(reply);
-        let bytes = if let Errand::Letter { letter, .. } = &errand { letter.len() + 200 } else { 0 };
+        let bytes = if let Job::Envelope { letter, .. } = &errand { letter.len() + 200 } else { 0 };
         waiting.push(errand, bytes, patience);
         drop(waiting);
         self.wake.notify_one();
@@ -126,7 +126,7 @@ impl Queue {
     pub fn keep(&self, changes: Vec<(Id, Option<Record>)>) {
         let mut waiting = self.waiting.lock();
         waiting.changes.extend(changes);
-        if waiting.changes.len() > MOST_CHANGES {
+        if waiting.changes.len() > MAX_CHANGES {
             waiting.changes.retain(|_, record| record.is_some());
         }
         drop(waiting);
@@ -150,7 +150,7 @@ impl Queue {
         self.left.notified().await;
     }
 
-    fn take(&self) -> Option<Load> {
+    fn take(&self) -> Option<JobBatch> {
         let mut waiting = self.waiting.lock();
         let now = Instant::now();
         let mut errands = Vec::new();
@@ -166,7 +166,7 @@ impl Queue {
         let mut changes = Vec::new();
         for errand in &errands {
             // What is not there any more was written with an earlier pipeline.
-            if let Errand::Keep { pid, .. } = errand {
+            if let Job::Keep { pid, .. } = errand {
                 changes.extend(waiting.changes.remove_entry(pid));
             }
         }
@@ -174,11 +174,11 @@ impl Queue {
         let mark = if waiting.changes.is_empty() { waiting.mark.take() } else { None };
         let leaving = waiting.leaving && waiting.errands.is_empty() && waiting.changes.is_empty();
         let any = leaving || mark.is_some() || !errands.is_empty() || !changes.is_empty();
-        any.then_some(Load { errands, changes, mark, leaving })
+        any.then_some(JobBatch { errands, changes, mark, leaving })
     }
 
     /// What the next pipeline carries.
-    pub async fn next(&self) -> Load {
+    pub async fn next(&self) -> JobBatch {
         loop {
             if let Some(load) = self.take() {
                 return load;
@@ -206,7 +206,7 @@ impl Waiting {
         some.into_iter().filter_map(|pid| self.changes.remove_entry(&pid)).collect()
     }
 
-    fn push(&mut self, errand: Errand, bytes: usize, patience: Duration) {
+    fn push(&mut self, errand: Job, bytes: usize, patience: Duration) {
         if self.bytes + bytes <= WAITING_BYTES {
             self.bytes += bytes;
             self.errands.push_back((Instant::now() + patience, bytes, errand));

@@ -13,7 +13,7 @@ pub(super) const BEAT: Duration = Duration::from_secs(1);
 pub(super) const LIVE_MS: u64 = 3_500;
 
 /// Nodes that are doubted at once; there are never so many.
-const MOST_SUSPECTS: usize = 100;
+const MAX_SUSPECTS: usize = 100;
 
 /// KEYS nodes, seal; ARGV own name, a fresh seal, milliseconds after which nothing is kept of a node, prefix of the
 /// hashes of sessions, milliseconds after which a node counts as gone, prefix of the channels, and the field of the mark.
@@ -52,7 +52,7 @@ return {seal, live, late and 1 or 0, mark == life() and 1 or 0}"
 
 /// The nodes as of the last beat.
 #[derive(Debug, Default)]
-pub(super) struct Roster {
+pub(super) struct Membership {
     live: HashSet<NodeId>,
     /// Did not answer since: their channel had no listener, or a call was in vain.
     suspects: HashSet<NodeId>,
@@ -60,9 +60,9 @@ pub(super) struct Roster {
 
 /// What a beat brings back.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Beat {
+pub(super) struct Heartbeat {
     /// The key of the seal.
-    pub seal: String,
+    pub signer: String,
     /// Nodes that have beaten lately.
     pub live: HashSet<NodeId>,
     /// This node had missed its beats, or this is its first.
@@ -71,7 +71,7 @@ pub(super) struct Beat {
     pub whole: bool,
 }
 
-impl Roster {
+impl Membership {
     /// Takes over what a beat brought.
     pub fn update(&mut self, live: HashSet<NodeId>) {
         // Who hangs is doubted until it beats again.
@@ -81,7 +81,7 @@ impl Roster {
 
     /// Doubts a node that has a record or is up, until it beats again.
     pub fn suspect(&mut self, node: NodeId) {
-        if self.suspects.len() < MOST_SUSPECTS {
+        if self.suspects.len() < MAX_SUSPECTS {
             self.suspects.insert(node);
         }
     }
@@ -103,9 +103,9 @@ impl Roster {
 }
 
 /// A beat. What is left of a node is kept for `keep`.
-pub(super) fn beat(keys: &Keys, me: NodeId, keep: Duration, fresh_seal: &str) -> Cmd {
+pub(super) fn heartbeat(keys: &Keys, me: NodeId, keep: Duration, fresh_seal: &str) -> Cmd {
     let mut command = redis::cmd("EVAL");
-    command.arg(BEAT_SCRIPT).arg(2).arg(&keys.nodes).arg(&keys.seal);
+    command.arg(BEAT_SCRIPT).arg(2).arg(&keys.nodes).arg(&keys.signer);
     command.arg(me.to_string()).arg(fresh_seal).arg(keep.as_millis() as u64).arg(&keys.sessions);
     command.arg(LIVE_MS).arg(&keys.channels).arg(MARK);
     command
@@ -120,16 +120,16 @@ return redis.call('ZADD', KEYS[1], time[1] * 1000 - ARGV[2], ARGV[1])";
     command
 }
 
-/// The answer of [`beat`]; `None` where it is something else.
-pub(super) fn read_beat(value: &Value) -> Option<Beat> {
+/// The answer of [`heartbeat`]; `None` where it is something else.
+pub(super) fn read_beat(value: &Value) -> Option<Heartbeat> {
     let text = |value: &Value| match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().map(str::to_owned),
         _ => None,
     };
     let Value::Array(answer) = value else { return None };
-    let [seal, Value::Array(live), Value::Int(late), Value::Int(whole)] = &answer[..] else { return None };
+    let [signer, Value::Array(live), Value::Int(late), Value::Int(whole)] = &answer[..] else { return None };
     let live = live.iter().map(|node| NodeId::parse(&text(node)?)).collect::<Option<_>>()?;
-    Some(Beat { seal: text(seal)?, live, late: *late == 1, whole: *whole == 1 })
+    Some(Heartbeat { signer: text(signer)?, live, late: *late == 1, whole: *whole == 1 })
 }
 
 #[cfg(test)]
@@ -141,14 +141,21 @@ mod tests {
         let (here, late, gone) = (NodeId::random(), NodeId::random(), NodeId::random());
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let live = [here, late].map(|node| bulk(&node.to_string())).to_vec();
-        let beat = read_beat(&Value::Array(vec![bulk("k"), Value::Array(live), Value::Int(0), Value::Int(1)])).unwrap();
-        assert_eq!(beat, Beat { seal: "k".into(), live: HashSet::from([here, late]), late: false, whole: true });
-        let mut roster = Roster::default();
-        roster.update(beat.live.clone());
-        assert!(roster.is_live(late) && !roster.is_live(gone));
-        roster.suspect(late);
-        assert_eq!((roster.is_live(late), roster.live().count(), roster.suspects()), (false, 1, vec![late]));
-        roster.update(beat.live);
-        assert!(roster.is_live(late), "it has beaten since");
+        let heartbeat =
+            read_beat(&Value::Array(vec![bulk("k"), Value::Array(live), Value::Int(0), Value::Int(1)])).unwrap();
+        assert_eq!(
+            heartbeat,
+            Heartbeat { signer: "k".into(), live: HashSet::from([here, late]), late: false, whole: true }
+        );
+        let mut membership = Membership::default();
+        membership.update(heartbeat.live.clone());
+        assert!(membership.is_live(late) && !membership.is_live(gone));
+        membership.suspect(late);
+        assert_eq!(
+            (membership.is_live(late), membership.live().count(), membership.suspects()),
+            (false, 1, vec![late])
+        );
+        membership.update(heartbeat.live);
+        assert!(membership.is_live(late), "it has beaten since");
     }
 }

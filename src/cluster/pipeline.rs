@@ -1,12 +1,12 @@
 //! The node's errands to Redis: one connection carries all that waits as one pipeline at a time, another listens for
 //! letters.
 
-use crate::cluster::envelope::{Body, Seal};
-use crate::cluster::jobs::{Errand, Load, Queue, Sent};
+use crate::cluster::envelope::{Body, Signer};
+use crate::cluster::jobs::{Job, JobBatch, Queue, Sent};
 use crate::cluster::membership;
 use crate::cluster::session_store;
 use crate::cluster::session_store::{Found, Keep};
-use crate::cluster::{Cluster, Inbox};
+use crate::cluster::{Cluster, RpcHandler};
 use crate::model::close::DropReason;
 use crate::model::id::Id;
 use crate::redis::backoff::Backoff;
@@ -40,13 +40,13 @@ pub(super) async fn carry(cluster: &Cluster) {
 async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
     let mut link = Link::open(&cluster.connector, cluster.timeout).await?;
     let mut begun = None;
-    beat(cluster, &mut link, &mut begun).await?;
+    heartbeat(cluster, &mut link, &mut begun).await?;
     backoff.reset();
     let mut beaten = Instant::now();
     loop {
         if beaten.elapsed() >= membership::BEAT {
             link.check().await?;
-            beat(cluster, &mut link, &mut begun).await?;
+            heartbeat(cluster, &mut link, &mut begun).await?;
             beaten = Instant::now();
         }
         if let Ok(load) = tokio::time::timeout_at(beaten + membership::BEAT, cluster.queue.next()).await {
@@ -56,7 +56,7 @@ async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallibl
 }
 
 /// Beats. `begun` is when all records were last begun to be written anew over this connection.
-async fn beat(cluster: &Cluster, link: &mut Link, begun: &mut Option<Instant>) -> Result<(), LinkError> {
+async fn heartbeat(cluster: &Cluster, link: &mut Link, begun: &mut Option<Instant>) -> Result<(), LinkError> {
     let answer = match link.call(&new_beat(cluster)).await {
         Ok(answer) => answer,
         // What was known last must do.
@@ -85,24 +85,24 @@ async fn beat(cluster: &Cluster, link: &mut Link, begun: &mut Option<Instant>) -
 
 fn new_beat(cluster: &Cluster) -> Cmd {
     let fresh_seal = format!("{}{}", Id::random(), Id::random());
-    membership::beat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal)
+    membership::heartbeat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal)
 }
 
 /// Takes over what a beat brought; whether this node's records in Redis are its own.
 fn note_beat(cluster: &Cluster, answer: &Value) -> Result<bool, LinkError> {
-    let beat = membership::read_beat(answer).ok_or(LinkError::Unexpected("the roster of nodes"))?;
-    let mut seal = cluster.seal.lock();
-    if seal.as_ref().is_none_or(|seal| !seal.is_of(&beat.seal)) {
-        *seal = Some(Arc::new(Seal::new(&beat.seal)));
+    let heartbeat = membership::read_beat(answer).ok_or(LinkError::Unexpected("the roster of nodes"))?;
+    let mut signer = cluster.signer.lock();
+    if signer.as_ref().is_none_or(|signer| !signer.is_of(&heartbeat.signer)) {
+        *signer = Some(Arc::new(Signer::new(&heartbeat.signer)));
     }
-    drop(seal);
-    cluster.roster().update(beat.live);
+    drop(signer);
+    cluster.membership().update(heartbeat.live);
     let again = cluster.beaten.swap(true, Ordering::Relaxed);
-    if let (true, true, Some(inbox)) = (again, beat.late, cluster.inbox.get()) {
+    if let (true, true, Some(inbox)) = (again, heartbeat.late, cluster.inbox.get()) {
         tracing::warn!("this node was away from the others: some of its sessions may have been taken up there");
         inbox.returned();
     }
-    Ok(beat.whole)
+    Ok(heartbeat.whole)
 }
 
 /// What the answers of a pipeline are for.
@@ -115,14 +115,14 @@ enum Awaited {
     Mark,
     /// This node has left.
     Leave,
-    Letter(oneshot::Sender<Sent>),
+    Envelope(oneshot::Sender<Sent>),
     Finds(Vec<oneshot::Sender<Found>>),
     Beats(Vec<oneshot::Sender<()>>),
     Call(oneshot::Sender<Result<Value, String>>),
 }
 
-async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), LinkError> {
-    let Load { errands, changes, mark, leaving } = load;
+async fn deliver(cluster: &Cluster, link: &mut Link, load: JobBatch) -> Result<(), LinkError> {
+    let JobBatch { errands, changes, mark, leaving } = load;
     let (mut pipeline, mut awaited) = (Pipeline::new(), Vec::new());
     let mut add = |command: Cmd, what| {
         pipeline.add_command(command);
@@ -131,18 +131,18 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
     let (mut sought, mut replies, mut beats, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for errand in errands {
         match errand {
-            Errand::Letter { channel, letter, reply } => {
+            Job::Envelope { channel, letter, reply } => {
                 let mut publish = redis::cmd("PUBLISH");
                 publish.arg(channel).arg(letter);
-                add(publish, Awaited::Letter(reply));
+                add(publish, Awaited::Envelope(reply));
             }
-            Errand::Find { owner, pid, reply } => {
+            Job::Find { owner, pid, reply } => {
                 sought.push((owner, pid));
                 replies.push(reply);
             }
-            Errand::Beat { reply } => beats.push(reply),
-            Errand::Call { command, reply } => add(command, Awaited::Call(reply)),
-            Errand::Keep { pid, until, reply } => kept.push((pid, until, reply)),
+            Job::Heartbeat { reply } => beats.push(reply),
+            Job::Call { command, reply } => add(command, Awaited::Call(reply)),
+            Job::Keep { pid, until, reply } => kept.push((pid, until, reply)),
         }
     }
     for Keep { command, writes, pids } in session_store::keep(&cluster.keys, cluster.me, &changes) {
@@ -151,9 +151,9 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: Load) -> Result<(), L
     if mark == Some(cluster.round.load(Ordering::Relaxed)) {
         add(session_store::mark(&cluster.keys, cluster.me, cluster.record_life), Awaited::Mark);
     }
-    let suspects = cluster.roster().suspects();
+    let suspects = cluster.membership().suspects();
     let mut replies = replies.into_iter();
-    for some in sought.chunks(session_store::MOST_SOUGHT) {
+    for some in sought.chunks(session_store::MAX_SOUGHT) {
         let find =
             session_store::find(&cluster.keys, cluster.me, &suspects, some.iter().map(|(owner, pid)| (owner, *pid)));
         add(find, Awaited::Finds(replies.by_ref().take(some.len()).collect()));
@@ -234,7 +234,7 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited, refused: &mut Refused
         }
     };
     match (what, answer) {
-        (Awaited::Letter(reply), Value::Int(listeners)) => {
+        (Awaited::Envelope(reply), Value::Int(listeners)) => {
             let _ = reply.send(if listeners > 0 { Sent::Heard } else { Sent::Unheard });
         }
         (Awaited::Finds(replies), answer) => {
@@ -255,7 +255,7 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited, refused: &mut Refused
 }
 
 /// Listens for letters to this node, until dropped.
-pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: &Arc<dyn Inbox>) {
+pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: &Arc<dyn RpcHandler>) {
     let mut backoff = Backoff::default();
     loop {
         let Err(error) = subscribed(cluster, inbox, &mut backoff).await;
@@ -269,7 +269,7 @@ pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: &Arc<dyn Inbox>) {
 
 async fn subscribed(
     cluster: &Arc<Cluster>,
-    inbox: &Arc<dyn Inbox>,
+    inbox: &Arc<dyn RpcHandler>,
     backoff: &mut Backoff,
 ) -> Result<Infallible, LinkError> {
     let (letters, mut unread) = mpsc::channel(UNREAD);
@@ -297,9 +297,9 @@ async fn subscribed(
     }
 }
 
-fn open(cluster: &Cluster, inbox: &Arc<dyn Inbox>, sealed: &[u8]) {
-    let Some(seal) = cluster.seal.lock().clone() else { return };
-    let letter = match seal.read(sealed, cluster.me) {
+fn open(cluster: &Cluster, inbox: &Arc<dyn RpcHandler>, sealed: &[u8]) {
+    let Some(signer) = cluster.signer.lock().clone() else { return };
+    let letter = match signer.read(sealed, cluster.me) {
         Ok(letter) => letter,
         Err(problem) => {
             cluster.metrics.dropped(DropReason::Malformed, 1);
@@ -312,9 +312,9 @@ fn open(cluster: &Cluster, inbox: &Arc<dyn Inbox>, sealed: &[u8]) {
         return tracing::warn!(from = %letter.from, "a letter came a second time and is not read again");
     }
     match letter.body {
-        Body::Ask(call, question) => inbox.asked(letter.from, call, question),
-        Body::Tell(notice) => inbox.told(letter.from, notice),
-        Body::Answer(call, answer) => {
+        Body::Request(call, question) => inbox.asked(letter.from, call, question),
+        Body::OneWay(notice) => inbox.told(letter.from, notice),
+        Body::Response(call, answer) => {
             if let Some(reply) = cluster.calls().remove(&call) {
                 let _ = reply.send(answer);
             }

@@ -128,7 +128,7 @@ return answers"
 );
 
 /// Sessions that one script looks for: Lua takes some 8,000 values as arguments.
-pub(super) const MOST_SOUGHT: usize = 1_000;
+pub(super) const MAX_SOUGHT: usize = 1_000;
 
 /// Looks for sessions, all in one go.
 pub(super) fn find<'a>(

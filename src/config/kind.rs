@@ -132,8 +132,8 @@ impl Kind for Size {
         match usize::try_from(bytes) {
             Ok(size) if self.0.contains(&bytes) => Ok(size),
             _ => {
-                let (least, most) = (Self::format(*self.0.start()), Self::format(*self.0.end()));
-                Err(node.fault(format!("must be a size from {least} to {most}, not {}", Self::format(bytes))))
+                let (least, max) = (Self::format(*self.0.start()), Self::format(*self.0.end()));
+                Err(node.fault(format!("must be a size from {least} to {max}, not {}", Self::format(bytes))))
             }
         }
     }
@@ -158,12 +158,12 @@ impl Kind for Span {
             let text = shown(text);
             node.fault(format!("\"{text}\" is not a duration; write it like \"25s\", \"2m\", \"1h30m\" or \"500ms\""))
         })?;
-        let (least, most) = (Duration::from_millis(*self.0.start()), Duration::from_millis(*self.0.end()));
-        match (least..=most).contains(&span) {
+        let (least, max) = (Duration::from_millis(*self.0.start()), Duration::from_millis(*self.0.end()));
+        match (least..=max).contains(&span) {
             true => Ok(span),
             false => {
-                let [span, least, most] = [span, least, most].map(humantime::format_duration);
-                Err(node.fault(format!("must be a duration from {least} to {most}, not {span}")))
+                let [span, least, max] = [span, least, max].map(humantime::format_duration);
+                Err(node.fault(format!("must be a duration from {least} to {max}, not {span}")))
             }
         }
     }

@@ -13,7 +13,7 @@ pub mod socketio;
 use crate::model::close::CloseReason;
 use crate::model::transport::Protocol;
 use crate::session::connection::ConnectionKey;
-use crate::session::pending_packets::{Inbound, Inbox};
+use crate::session::pending_packets::{Inbound, PendingPackets};
 use crate::shard::runner::Shard;
 use std::future::Future;
 use std::pin::Pin;
@@ -65,11 +65,11 @@ async fn work(shard: Rc<Shard>, key: ConnectionKey, packet: Inbound) {
     while let Some(packet) = next {
         match packet {
             Inbound::SocketIo(packet) => socketio::handle(&shard, key, packet).await,
-            Inbound::Json(message) => plain_ws::handle(&shard, key, message).await,
+            Inbound::PlainWs(message) => plain_ws::handle(&shard, key, message).await,
         }
         let mut hub = shard.hub.borrow_mut();
         let Some(connection) = hub.connections.get_mut(key) else { return };
-        next = connection.inbox.as_mut().and_then(|inbox: &mut Box<Inbox>| inbox.pop());
+        next = connection.inbox.as_mut().and_then(|inbox: &mut Box<PendingPackets>| inbox.pop());
         if next.is_none() {
             connection.inbox = None;
         }

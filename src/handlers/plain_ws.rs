@@ -81,7 +81,7 @@ pub fn error(shard: &Shard, key: ConnectionKey, code: &str, message: &str, id: O
 pub async fn authenticate(shard: &Rc<Shard>, key: ConnectionKey, token: Option<&str>) {
     let identity = shard.node.auth.authenticate(token, unix_ms() / 1000).await;
     session_start::note_handshake(shard, MAIN_NAMESPACE, &identity);
-    if !is_open(shard, key, Protocol::Json) {
+    if !is_open(shard, key, Protocol::PlainWs) {
         return;
     }
     let refused = match identity {

@@ -1,6 +1,6 @@
 //! Taking up a session where its connection was lost: authorise, join, replay, go live (DESIGN 6).
 
-use crate::cluster::{Answer, AskError, Found, Owner, Question};
+use crate::cluster::{AskError, Found, Owner, RpcRequest, RpcResponse};
 use crate::handlers::room_access;
 use crate::handlers::session_start;
 use crate::handlers::session_start::Newcomer;
@@ -28,7 +28,7 @@ use std::time::Duration;
 /// How long the node that has a session is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often a session may be found to have just moved.
-const MOST_MOVES: usize = 3;
+const MAX_MOVES: usize = 3;
 
 /// A parked session that this client may have back, and what it missed.
 pub struct Resumed {
@@ -93,13 +93,13 @@ async fn attempt(
 /// The session, on this node or another.
 async fn find(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: &Owner) -> Result<Option<Parked>, &'static str> {
     match take(shard, pid, owner).await {
-        Some(Taken { parked, doubted: false }) => Ok(Some(parked)),
+        Some(Taken { parked, stale: false }) => Ok(Some(parked)),
         // Of another life of the log: nobody can go on with it, wherever it was since.
         Some(Taken { parked, .. }) if parked.start.epoch != shard.hub.borrow().position.epoch => Ok(Some(parked)),
         // This node was away from the others: where one of them had the session since, that copy is right.
-        Some(Taken { parked, doubted: true }) => match take_elsewhere(shard, newcomer, pid, owner).await {
+        Some(Taken { parked, stale: true }) => match take_elsewhere(shard, newcomer, pid, owner).await {
             Ok(other) => {
-                shard.hub.borrow_mut().trust(pid);
+                shard.hub.borrow_mut().confirm(pid);
                 Ok(Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked)))
             }
             Err(unreachable) => {
@@ -133,7 +133,7 @@ pub struct Taken {
     /// What a resume needs.
     pub parked: Parked,
     /// Another node may have taken it up since.
-    doubted: bool,
+    stale: bool,
 }
 
 /// The session parked, or still live on a half-open connection, on whichever shard of this node it is.
@@ -169,7 +169,7 @@ fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Taken> {
     // A shard that never had it must not remove the record that another one writes.
     let parked = mine.then(|| hub.parked.take(pid, now)).flatten()?;
     hub.note_record(pid);
-    Some(Taken { parked, doubted: hub.doubts(pid) })
+    Some(Taken { parked, stale: hub.is_stale(pid) })
 }
 
 /// The session from another node: handed over by the one that has it, or out of its record where that node is gone.
@@ -185,15 +185,15 @@ async fn take_elsewhere(
     if found == Found::Nowhere {
         return Ok(ask_all(shard, pid, owner).await?.and_then(|record| read(&record)));
     }
-    for _ in 0..MOST_MOVES {
+    for _ in 0..MAX_MOVES {
         let node = match found {
             Found::Nowhere => return Ok(None),
             Found::Later => return Err(UNREACHABLE),
             Found::Taken(record) => return Ok(read(&record)),
             Found::At(node) => node,
         };
-        match cluster.ask(node, Question::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
-            Ok(Answer::Taken(Some(record))) => return Ok(read(&record)),
+        match cluster.ask(node, RpcRequest::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
+            Ok(RpcResponse::Taken(Some(record))) => return Ok(read(&record)),
             // It has just moved, and its record with it in a moment, or it ended.
             Ok(_) => tokio::time::sleep(persist::GATHER * 2).await,
             Err(AskError::Offline) => return Err(UNREACHABLE),
@@ -212,9 +212,9 @@ async fn ask_all(shard: &Shard, pid: Id, owner: &Owner) -> Result<Option<String>
     // First of all where the pid was made.
     peers.sort_by_key(|node| *node != pid.node());
     for node in peers {
-        let question = Question::Take(pid, owner.as_str().to_owned());
+        let question = RpcRequest::Take(pid, owner.as_str().to_owned());
         match cluster.ask(node, question, PATIENCE).await {
-            Ok(Answer::Taken(Some(record))) => return Ok(Some(record)),
+            Ok(RpcResponse::Taken(Some(record))) => return Ok(Some(record)),
             Err(AskError::Offline) => return Err(UNREACHABLE),
             _ => {}
         }

@@ -53,7 +53,7 @@ impl fmt::Display for JoinError {
         match self {
             Self::BadName(why) => f.write_str(why),
             Self::Forbidden(room) => write!(f, "not allowed to join \"{room}\""),
-            Self::TooMany(most) => write!(f, "already in {most} rooms, which is the most a session may be in"),
+            Self::TooMany(max) => write!(f, "already in {max} rooms, which is the most a session may be in"),
             Self::Template(error) => error.fmt(f),
             Self::Gone => f.write_str("the session has ended"),
             Self::Backend(error) => error.fmt(f),
@@ -112,8 +112,8 @@ fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, Jo
             asked.extend(ask.then(|| room.clone()));
         }
     }
-    let most = shard.node.limits.rooms_per_session;
-    if hub.rooms.count_of(key) + new > most { Err(JoinError::TooMany(most)) } else { Ok(asked) }
+    let max = shard.node.limits.rooms_per_session;
+    if hub.rooms.count_of(key) + new > max { Err(JoinError::TooMany(max)) } else { Ok(asked) }
 }
 
 /// Whether the others can be told: a value that `joined` or `left` misses is the caller's error.
@@ -135,23 +135,23 @@ pub fn within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<()
     let hub = shard.hub.borrow();
     let namespace = hub.sessions.get(key).ok_or(JoinError::Gone)?.namespace;
     let new: HashSet<&Room> = rooms.iter().filter(|room| !hub.rooms.contains(key, namespace, room)).collect();
-    let most = shard.node.limits.rooms_per_session;
-    if !new.is_empty() && hub.rooms.count_of(key) + new.len() > most { Err(JoinError::TooMany(most)) } else { Ok(()) }
+    let max = shard.node.limits.rooms_per_session;
+    if !new.is_empty() && hub.rooms.count_of(key) + new.len() > max { Err(JoinError::TooMany(max)) } else { Ok(()) }
 }
 
 /// Joins rooms that were checked, or that the backend chose; answers those that it was not in.
 pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Vec<Room> {
     let mut hub = shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return Vec::new() };
-    rooms.iter().filter(|room| hub.enter(key, namespace, room)).cloned().collect()
+    rooms.iter().filter(|room| hub.join(key, namespace, room)).cloned().collect()
 }
 
 /// Joins as many of the rooms as a session may be in; whether it was not in one of them.
 pub fn join_within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> bool {
-    let most = shard.node.limits.rooms_per_session;
+    let max = shard.node.limits.rooms_per_session;
     let mut new = false;
     for room in rooms {
-        if shard.hub.borrow().rooms.count_of(key) < most {
+        if shard.hub.borrow().rooms.count_of(key) < max {
             new |= !join(shard, key, std::slice::from_ref(room)).is_empty();
         }
     }
@@ -163,6 +163,6 @@ pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room]) {
     let mut hub = shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
     for room in rooms {
-        hub.exit(key, namespace, room);
+        hub.leave(key, namespace, room);
     }
 }

@@ -179,7 +179,7 @@ async fn attempt(
     let leaves = [plan.leaves, answer.leave].concat();
     let joined = room_access::join(shard, key, &joins);
     room_access::leave(shard, key, &leaves);
-    if (!joins.is_empty() || !leaves.is_empty()) && !persist::settle(shard, key).await {
+    if (!joins.is_empty() || !leaves.is_empty()) && !persist::persist_now(shard, key).await {
         // Another node could go on with the session as it was. What was left stays left: to repeat it does no harm, and
         // what a room had meanwhile could not be had any more.
         room_access::leave(shard, key, &joined);
@@ -300,12 +300,12 @@ pub async fn run_disconnects(shard: &Rc<Shard>, ended: Vec<Ended>) {
         failed_disconnect(shard, &error);
     }
     let mut hub = shard.hub.borrow_mut();
-    hub.farewells = hub.farewells.saturating_sub(count);
+    hub.pending_disconnect_hooks = hub.pending_disconnect_hooks.saturating_sub(count);
 }
 
 /// The backend hears of a disconnection too, and may answer with events for rooms; nobody waits for it but the stop.
 fn forward_disconnect(shard: &Rc<Shard>, ended: Ended, args: Args) {
-    shard.hub.borrow_mut().farewells += 1;
+    shard.hub.borrow_mut().pending_disconnect_hooks += 1;
     let shard = shard.clone();
     tokio::task::spawn_local(async move {
         let about = backend_calls::about(&shard, &ended.session, ended.rooms);
@@ -318,7 +318,7 @@ fn forward_disconnect(shard: &Rc<Shard>, ended: Ended, args: Args) {
             failed_disconnect(&shard, &error);
         }
         let mut hub = shard.hub.borrow_mut();
-        hub.farewells = hub.farewells.saturating_sub(1);
+        hub.pending_disconnect_hooks = hub.pending_disconnect_hooks.saturating_sub(1);
     });
 }
 

@@ -30,7 +30,7 @@ pub fn say(shard: &Shard, session: SessionKey, message: &Message) {
     let draft = Draft::new(&id, &message.event, message.args.clone(), Source::Client);
     let event = Event { offset: hub.position, draft, accepted_us: 0 };
     match protocol {
-        Protocol::Json => hub.push_json(key, &plain_ws::event(&event, &id)),
+        Protocol::PlainWs => hub.push_json(key, &plain_ws::event(&event, &id)),
         _ => hub.push(key, Frame::Raw(sse::event_block(&event))),
     }
 }

@@ -75,7 +75,7 @@ pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> Sessio
     tracing::debug!(session = %id, namespace = %shard.node.namespaces[usize::from(namespace)], ?rooms, "connected");
     for room in rooms {
         // Not a change: it never was without them. Nor has the limit a say: the backend may have exceeded it.
-        hub.seat(key, namespace, room);
+        hub.join_initial(key, namespace, room);
     }
     drop(hub);
     watch_expiry(shard, key, expires);

@@ -91,7 +91,7 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
             let (session, grown) = resume::continue_session(shard, newcomer, resumed, &namespace);
             // Its record was taken out where it was: until it stands here, this node's death would lose it, and the client
             // be told. But where it stands without rooms of now, the client would not be told of those.
-            if !persist::settle(shard, session).await && grown {
+            if !persist::persist_now(shard, session).await && grown {
                 return fail(shard, key, CloseReason::Unreachable);
             }
             session

@@ -18,9 +18,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Users in one `POST /users`.
-const MOST_USERS: usize = 1_000;
+const MAX_USERS: usize = 1_000;
 /// Bytes of its body.
-const MOST_BODY: usize = 512 << 10;
+const MAX_BODY: usize = 512 << 10;
 
 /// The members of the room that the path names.
 pub async fn room(api: &Api, name: &str, query: Option<&str>) -> Reply {
@@ -72,7 +72,7 @@ struct Fields {
 
 /// Many users, in order.
 pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
-    let Ok(body) = body::read(request.into_body(), MOST_BODY).await else {
+    let Ok(body) = body::read(request.into_body(), MAX_BODY).await else {
         return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 512 KiB");
     };
     let fields: Fields = match serde_json::from_slice(&body) {
@@ -87,9 +87,9 @@ pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
     };
     let count = fields.users.len();
     let users: Vec<String> = fields.users.into_iter().filter_map(text).filter(|user| is_user(user)).collect();
-    if users.len() < count || count > MOST_USERS {
+    if users.len() < count || count > MAX_USERS {
         let message =
-            format!("`users` takes up to {MOST_USERS} strings or numbers of 1 to 200 bytes without control characters");
+            format!("`users` takes up to {MAX_USERS} strings or numbers of 1 to 200 bytes without control characters");
         return error(StatusCode::BAD_REQUEST, "bad_field", &message);
     }
     match api.node.presence.store.users(&users).await {

@@ -6,11 +6,11 @@ use crate::model::names::{Namespace, Room};
 use serde::{Deserialize, Serialize};
 
 /// Rooms that one order may name.
-pub const MOST_ROOMS: usize = 256;
+pub const MAX_ROOMS: usize = 256;
 
 /// One order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
+pub struct SessionCommand {
     /// Its own name, under which nodes report how many sessions it met.
     pub id: Id,
     /// The node that wants to hear that.
@@ -23,7 +23,7 @@ pub struct Order {
     pub namespace: Option<Namespace>,
     /// What is done to them.
     #[serde(rename = "do")]
-    pub act: Act,
+    pub act: Action,
 }
 
 /// Whom an order is for.
@@ -38,7 +38,8 @@ pub enum Selector {
     In(String),
     /// Everybody in any of these rooms, a session's own id being a room with that one member; no rooms are the whole
     /// namespace. As Socket.IO emitters select.
-    Among {
+    #[serde(rename = "among")]
+    RoomsExcept {
         /// In any of these.
         rooms: Vec<Room>,
         /// And in none of these.
@@ -50,7 +51,7 @@ pub enum Selector {
 /// What is done to them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Act {
+pub enum Action {
     /// Join these rooms.
     Join(Vec<Room>),
     /// Leave these rooms.
@@ -70,16 +71,16 @@ pub struct Subject<'a> {
     pub user: Option<&'a str>,
 }
 
-impl Order {
+impl SessionCommand {
     /// Bytes that keeping it costs, near enough for limits.
     pub fn size(&self) -> usize {
         let rooms: usize = match &self.act {
-            Act::Join(rooms) | Act::Leave(rooms) => rooms.iter().map(|room| room.len() + 16).sum(),
-            Act::Disconnect => 0,
+            Action::Join(rooms) | Action::Leave(rooms) => rooms.iter().map(|room| room.len() + 16).sum(),
+            Action::Disconnect => 0,
         };
         let selector = match &self.selector {
             Selector::User(name) | Selector::Session(name) | Selector::In(name) => name.len(),
-            Selector::Among { rooms, except } => rooms.iter().chain(except).map(|room| room.len() + 16).sum(),
+            Selector::RoomsExcept { rooms, except } => rooms.iter().chain(except).map(|room| room.len() + 16).sum(),
         };
         200 + rooms + selector
     }
@@ -91,7 +92,7 @@ impl Order {
                 Selector::User(user) => subject.user == Some(user),
                 Selector::Session(session) => *session == subject.session.to_string(),
                 Selector::In(room) => rooms.iter().any(|inside| **inside == **room),
-                Selector::Among { rooms: of, except } => {
+                Selector::RoomsExcept { rooms: of, except } => {
                     let own = subject.session.to_string();
                     let inside = |room: &Room| **room == *own || rooms.contains(room);
                     (of.is_empty() || of.iter().any(inside)) && !except.iter().any(inside)
@@ -99,15 +100,15 @@ impl Order {
             };
         match &self.act {
             _ if !met => {}
-            Act::Join(new) => {
+            Action::Join(new) => {
                 for room in new {
                     if !rooms.contains(room) {
                         rooms.push(room.clone());
                     }
                 }
             }
-            Act::Leave(old) => rooms.retain(|room| !old.contains(room)),
-            Act::Disconnect => return false,
+            Action::Leave(old) => rooms.retain(|room| !old.contains(room)),
+            Action::Disconnect => return false,
         }
         true
     }
@@ -117,16 +118,16 @@ impl Order {
 mod tests {
     use super::*;
 
-    fn order(selector: Selector, act: Act) -> Order {
-        Order { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), act }
+    fn order(selector: Selector, act: Action) -> SessionCommand {
+        SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), act }
     }
 
     #[test]
     fn read_back_as_written() {
-        for act in [Act::Join(vec!["a".into()]), Act::Leave(vec![]), Act::Disconnect] {
+        for act in [Action::Join(vec!["a".into()]), Action::Leave(vec![]), Action::Disconnect] {
             let order = order(Selector::In("r\"".into()), act);
             let text = serde_json::to_string(&order).unwrap();
-            assert_eq!(serde_json::from_str::<Order>(&text).unwrap(), order, "{text}");
+            assert_eq!(serde_json::from_str::<SessionCommand>(&text).unwrap(), order, "{text}");
         }
     }
 
@@ -135,7 +136,7 @@ mod tests {
         let session = Id::random_session();
         let subject = Subject { session: &session, namespace: "/", user: Some("7") };
         let mut rooms: Vec<Room> = vec!["a".into()];
-        let join = |selector| order(selector, Act::Join(vec!["b".into(), "a".into()]));
+        let join = |selector| order(selector, Action::Join(vec!["b".into(), "a".into()]));
         for other in [Selector::User("8".into()), Selector::Session("x".into()), Selector::In("c".into())] {
             assert!(join(other).apply(subject, &mut rooms));
             assert_eq!(rooms.len(), 1);
@@ -147,15 +148,15 @@ mod tests {
         assert_eq!(rooms, ["a".into(), "b".into()] as [Room; 2]);
         let among = |of: &[&str], except: &[&str]| {
             let names = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
-            let selector = Selector::Among { rooms: names(of), except: names(except) };
-            !order(selector, Act::Disconnect).apply(subject, &mut rooms.clone())
+            let selector = Selector::RoomsExcept { rooms: names(of), except: names(except) };
+            !order(selector, Action::Disconnect).apply(subject, &mut rooms.clone())
         };
         let own = session.to_string();
         assert!(among(&[], &[]) && among(&["x", "b"], &["y"]) && among(&[&own], &[]));
         assert!(!among(&["x"], &[]) && !among(&["a"], &["b"]) && !among(&[], &[&own]));
-        let leave = order(Selector::Session(session.to_string()), Act::Leave(vec!["a".into()]));
+        let leave = order(Selector::Session(session.to_string()), Action::Leave(vec!["a".into()]));
         assert!(leave.apply(subject, &mut rooms));
         assert_eq!(rooms, ["b".into()] as [Room; 1]);
-        assert!(!order(Selector::User("7".into()), Act::Disconnect).apply(subject, &mut rooms));
+        assert!(!order(Selector::User("7".into()), Action::Disconnect).apply(subject, &mut rooms));
     }
 }

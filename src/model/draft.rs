@@ -90,7 +90,7 @@ impl Draft {
             return Err(DraftError::NoRoom);
         }
         if self.rooms.len() > limits.rooms || self.except.len() > limits.rooms {
-            return Err(DraftError::TooManyRooms { most: limits.rooms });
+            return Err(DraftError::TooManyRooms { max: limits.rooms });
         }
         let named = if self.is_for_everybody() { &[] } else { &self.rooms[..] };
         for room in named.iter().chain(&self.except) {
@@ -101,30 +101,30 @@ impl Draft {
         }
         check_event_name(&self.event, limits.room_name_bytes)?;
         if self.id.as_ref().is_some_and(|id| id.is_empty() || id.len() > limits.room_name_bytes) {
-            return Err(DraftError::Id { most: limits.room_name_bytes });
+            return Err(DraftError::Id { max: limits.room_name_bytes });
         }
         if self.args.len() > limits.max_event {
-            return Err(DraftError::TooBig { bytes: self.args.len(), most: limits.max_event });
+            return Err(DraftError::TooBig { bytes: self.args.len(), max: limits.max_event });
         }
         Ok(())
     }
 }
 
-/// A room name: 1 to `most` bytes, no control characters.
-pub fn check_room_name(room: &str, most: usize) -> Result<(), DraftError> {
-    match room.is_empty() || room.len() > most || room.chars().any(char::is_control) {
-        true => Err(DraftError::Room { name: shown(room), most }),
+/// A room name: 1 to `max` bytes, no control characters.
+pub fn check_room_name(room: &str, max: usize) -> Result<(), DraftError> {
+    match room.is_empty() || room.len() > max || room.chars().any(char::is_control) {
+        true => Err(DraftError::Room { name: shown(room), max }),
         false => Ok(()),
     }
 }
 
-/// An event name: 1 to `most` bytes, no control characters, none of [`RESERVED_EVENTS`].
-pub fn check_event_name(event: &str, most: usize) -> Result<(), DraftError> {
+/// An event name: 1 to `max` bytes, no control characters, none of [`RESERVED_EVENTS`].
+pub fn check_event_name(event: &str, max: usize) -> Result<(), DraftError> {
     if RESERVED_EVENTS.contains(&event) {
         return Err(DraftError::ReservedEvent(event.to_owned()));
     }
-    match event.is_empty() || event.len() > most || event.chars().any(char::is_control) {
-        true => Err(DraftError::EventName { name: shown(event), most }),
+    match event.is_empty() || event.len() > max || event.chars().any(char::is_control) {
+        true => Err(DraftError::EventName { name: shown(event), max }),
         false => Ok(()),
     }
 }
@@ -153,14 +153,14 @@ pub enum DraftError {
     /// Longer lists than the limit.
     TooManyRooms {
         /// The limit.
-        most: usize,
+        max: usize,
     },
     /// An empty or too long room name, or one with control characters.
     Room {
         /// Its start.
         name: String,
         /// The limit in bytes.
-        most: usize,
+        max: usize,
     },
     /// A namespace that does not start with `/`, or is too long.
     Namespace(String),
@@ -169,21 +169,21 @@ pub enum DraftError {
         /// Its start.
         name: String,
         /// The limit in bytes.
-        most: usize,
+        max: usize,
     },
     /// A name that makes stock clients drop their connection.
     ReservedEvent(String),
     /// An empty or too long idempotency id.
     Id {
         /// The limit in bytes.
-        most: usize,
+        max: usize,
     },
     /// Arguments over the limit.
     TooBig {
         /// Their size.
         bytes: usize,
         /// The limit.
-        most: usize,
+        max: usize,
     },
     /// A key that is missing, of the wrong type, unknown or contradictory; the text says which.
     Field(String),
@@ -216,18 +216,18 @@ impl fmt::Display for DraftError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoRoom => f.write_str("`room` or `rooms` must name at least one room"),
-            Self::TooManyRooms { most } => write!(f, "`rooms` and `except` take at most {most} names each"),
-            Self::Room { name, most } => {
-                write!(f, "room \"{name}\" must have 1 to {most} bytes and no control characters")
+            Self::TooManyRooms { max } => write!(f, "`rooms` and `except` take at most {max} names each"),
+            Self::Room { name, max } => {
+                write!(f, "room \"{name}\" must have 1 to {max} bytes and no control characters")
             }
             Self::Namespace(name) => write!(f, "namespace \"{name}\" must start with \"/\" and not be too long"),
-            Self::EventName { name, most } => {
-                write!(f, "event \"{name}\" must have 1 to {most} bytes and no control characters")
+            Self::EventName { name, max } => {
+                write!(f, "event \"{name}\" must have 1 to {max} bytes and no control characters")
             }
             Self::ReservedEvent(name) => write!(f, "event \"{name}\" is reserved by Socket.IO; choose another name"),
-            Self::Id { most } => write!(f, "`id` must have 1 to {most} bytes"),
-            Self::TooBig { bytes, most } => {
-                write!(f, "the arguments have {bytes} bytes; `publish.max_event` allows {most}")
+            Self::Id { max } => write!(f, "`id` must have 1 to {max} bytes"),
+            Self::TooBig { bytes, max } => {
+                write!(f, "the arguments have {bytes} bytes; `publish.max_event` allows {max}")
             }
             Self::Field(what) | Self::Json(what) => f.write_str(what),
             Self::TooManyAttachments => {

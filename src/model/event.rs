@@ -1,6 +1,6 @@
 //! Events that the log has accepted, on their way to clients.
 
-use crate::model::command::Order;
+use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::offset::Offset;
@@ -62,13 +62,13 @@ impl Delivery {
 
 /// An order at its place in the log.
 #[derive(Clone, Debug)]
-pub struct Placed {
+pub struct PlacedCommand {
     /// So many events of the batch come before it.
     pub after: usize,
     /// Its offset.
     pub offset: Offset,
     /// The order.
-    pub order: Arc<Order>,
+    pub order: Arc<SessionCommand>,
 }
 
 /// What the log's tail hands to the hub at once, in log order.
@@ -77,7 +77,7 @@ pub struct Batch {
     /// The events.
     pub events: Vec<Arc<Event>>,
     /// Orders to sessions, each at its place among the events.
-    pub orders: Vec<Placed>,
+    pub orders: Vec<PlacedCommand>,
     /// Probes that came through ([`crate::log::EventLog::probe`]).
     pub probes: Vec<Id>,
 }

@@ -6,7 +6,7 @@ pub enum Protocol {
     /// Socket.IO.
     SocketIo,
     /// JSON on `/ws`.
-    Json,
+    PlainWs,
     /// Server-Sent Events.
     Sse,
 }

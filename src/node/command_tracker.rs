@@ -1,7 +1,7 @@
 //! How many sessions an order of the backend met, over all shards and nodes.
 
 use crate::log::AppendError;
-use crate::model::command::{Act, Order, Selector};
+use crate::model::command::{Action, Selector, SessionCommand};
 use crate::model::id::{Id, NodeId};
 use crate::node::context::Node;
 use parking_lot::Mutex;
@@ -15,7 +15,7 @@ const WAIT: Duration = Duration::from_secs(2);
 
 /// What is being counted.
 #[derive(Default)]
-pub struct Orders {
+pub struct CommandTracker {
     /// Shards of this node that have not carried out an order yet, and the sessions met so far.
     here: Mutex<HashMap<Id, Tally>>,
     /// Orders that came in on this node and wait for nodes.
@@ -35,16 +35,16 @@ struct Waiting {
 
 /// What an order came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Met {
+pub struct Applied {
     /// Sessions that it was carried out on.
     pub sessions: usize,
     /// Nodes that have not said how many in time.
     pub nodes_pending: usize,
 }
 
-impl Orders {
+impl CommandTracker {
     /// The tail brought an order, and all shards are about to be told.
-    pub fn tail_saw(&self, order: &Order, shards: usize) {
+    pub fn tail_saw(&self, order: &SessionCommand, shards: usize) {
         self.here.lock().insert(order.id, Tally { shards_left: shards, sessions: 0 });
     }
 
@@ -77,10 +77,15 @@ impl Orders {
 ///
 /// # Errors
 /// When the log does not take it, or its answer is lost; an order that is given twice does no harm.
-pub async fn give(node: &Arc<Node>, selector: Selector, namespace: Option<u16>, act: Act) -> Result<Met, AppendError> {
+pub async fn submit(
+    node: &Arc<Node>,
+    selector: Selector,
+    namespace: Option<u16>,
+    act: Action,
+) -> Result<Applied, AppendError> {
     let id = Id::random();
     let namespace = namespace.map(|index| node.namespaces[usize::from(index)].clone());
-    let order = Order { id, from: node.id, selector, namespace, act };
+    let order = SessionCommand { id, from: node.id, selector, namespace, act };
     let (done, all_done) = oneshot::channel();
     let nodes = node.peers().await.into_iter().chain([node.id]).collect();
     node.orders.waiting.lock().insert(id, Waiting { nodes, met: 0, done: Some(done) });
@@ -93,15 +98,15 @@ pub async fn give(node: &Arc<Node>, selector: Selector, namespace: Option<u16>, 
 
 /// An order that is being waited for; forgotten when dropped, also where whoever asked hangs up.
 struct Entry<'a> {
-    orders: &'a Orders,
+    orders: &'a CommandTracker,
     id: Id,
 }
 
 impl Entry<'_> {
-    fn met(&self) -> Met {
+    fn met(&self) -> Applied {
         let waiting = self.orders.waiting.lock();
         let entry = waiting.get(&self.id);
-        entry.map_or(Met { sessions: 0, nodes_pending: 0 }, |entry| Met {
+        entry.map_or(Applied { sessions: 0, nodes_pending: 0 }, |entry| Applied {
             sessions: entry.met,
             nodes_pending: entry.nodes.len(),
         })

@@ -2,21 +2,21 @@
 
 use crate::auth::Authenticator;
 use crate::backend::Backend;
-use crate::cluster::{Cluster, Notice};
+use crate::cluster::{Cluster, OneWay};
 use crate::log::EventLog;
 use crate::log::config::RecoveryConfig;
 use crate::log::window::Window;
 use crate::metrics::Metrics;
-use crate::model::command::Order;
+use crate::model::command::SessionCommand;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
 use crate::model::names::{MAIN_NAMESPACE, Namespace};
-use crate::node::command_tracker::Orders;
+use crate::node::command_tracker::CommandTracker;
 use crate::node::presence::Presence;
 use crate::node::probe::Probes;
 use crate::rules::Rules;
 use crate::session::config::{LimitsConfig, SocketIoConfig};
-use crate::session::connection_limiter::Places;
+use crate::session::connection_limiter::ConnectionLimiter;
 use crate::shard::handle::ShardHandle;
 use crate::shard::runner::Shard;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -49,7 +49,7 @@ pub struct Node {
     /// The recent log.
     pub window: RwLock<Window>,
     /// Counts client connections.
-    pub places: Arc<Places>,
+    pub places: Arc<ConnectionLimiter>,
     /// Who is asked and told; `None` without `[backend]`.
     pub backend: Option<Arc<Backend>>,
     /// The other nodes; `None` with the embedded log.
@@ -57,7 +57,7 @@ pub struct Node {
     /// Who is there.
     pub presence: Presence,
     /// Orders on their way.
-    pub orders: Orders,
+    pub orders: CommandTracker,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
@@ -107,7 +107,7 @@ impl Node {
             presence: parts.presence,
             namespaces: namespaces(&parts.socketio.namespaces),
             window: RwLock::new(Window::new(parts.recovery.kept(), parts.recovery.window_bytes)),
-            places: Places::new(parts.limits.connections, parts.limits.connections_per_ip),
+            places: ConnectionLimiter::new(parts.limits.connections, parts.limits.connections_per_ip),
             socketio: parts.socketio,
             limits: parts.limits,
             recovery: parts.recovery,
@@ -116,7 +116,7 @@ impl Node {
             auth: parts.auth,
             rules: parts.rules,
             metrics: parts.metrics,
-            orders: Orders::default(),
+            orders: CommandTracker::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),
@@ -149,11 +149,11 @@ impl Node {
     }
 
     /// A shard has carried out an order.
-    pub fn order_done(&self, order: &Order, met: usize) {
+    pub fn order_done(&self, order: &SessionCommand, met: usize) {
         let Some(sessions) = self.orders.shard_did(order.id, met) else { return };
         match &self.cluster {
             _ if order.from == self.id => self.orders.node_did(order.id, self.id, sessions),
-            Some(cluster) => cluster.tell(order.from, Notice::Met(order.id, sessions)),
+            Some(cluster) => cluster.tell(order.from, OneWay::Applied(order.id, sessions)),
             None => {}
         }
     }

@@ -1,44 +1,44 @@
 //! From the log's tail to the window and the shards.
 
-use crate::log::{Beginning, Pending, Sink};
+use crate::log::{Pending, Sink, Snapshot};
 use crate::model::clock::unix_ms;
 use crate::model::draft::Source;
-use crate::model::event::{Batch, Delivery, Event, Placed};
+use crate::model::event::{Batch, Delivery, Event, PlacedCommand};
 use crate::model::offset::{Offset, Position};
 use crate::node::context::Node;
-use crate::shard::handle::Command;
+use crate::shard::handle::ShardCommand;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Bytes of events that may wait at a shard before the tail waits too.
-const MOST_BACKLOG: usize = 32 << 20;
+const MAX_BACKLOG: usize = 32 << 20;
 
 /// The sink that the log's tail feeds.
-pub struct Feed {
+pub struct Dispatcher {
     node: Arc<Node>,
     started: Instant,
     /// The position that the shards have been told.
     told: Mutex<Offset>,
 }
 
-impl Feed {
+impl Dispatcher {
     /// A feed for this node's shards.
     pub fn new(node: Arc<Node>) -> Arc<Self> {
         Arc::new(Self { node, started: Instant::now(), told: Mutex::default() })
     }
 }
 
-impl Sink for Feed {
-    fn begin(&self, beginning: Beginning) {
-        let offset = Offset { epoch: beginning.epoch, position: beginning.head };
+impl Sink for Dispatcher {
+    fn reset(&self, snapshot: Snapshot) {
+        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
         *self.told() = offset;
         let mut window = self.node.window.write();
-        window.begin(&beginning, self.now());
+        window.reset(&snapshot, self.now());
         drop(window);
         for shard in self.node.shards() {
-            shard.tell(Command::Begin(offset));
+            shard.tell(ShardCommand::Reset(offset));
         }
         self.progress();
     }
@@ -47,14 +47,14 @@ impl Sink for Feed {
         Box::pin(async move {
             for &id in &batch.probes {
                 if self.node.probes.tail_saw(id) {
-                    self.node.shards().iter().for_each(|shard| shard.tell(Command::Probe(id)));
+                    self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Probe(id)));
                 }
             }
             if !batch.events.is_empty() || !batch.orders.is_empty() {
                 self.keep(&batch);
             }
             for shard in self.node.shards() {
-                shard.room(MOST_BACKLOG).await;
+                shard.room(MAX_BACKLOG).await;
             }
             self.hand_out(batch.events, batch.orders);
             self.progress();
@@ -62,10 +62,10 @@ impl Sink for Feed {
     }
 
     fn has_room(&self) -> bool {
-        self.node.shards().iter().all(|shard| shard.has_room(MOST_BACKLOG))
+        self.node.shards().iter().all(|shard| shard.has_room(MAX_BACKLOG))
     }
 
-    fn caught_up(&self, position: Position) {
+    fn advanced_to(&self, position: Position) {
         let mut window = self.node.window.write();
         window.advance(position);
         window.expire(self.now());
@@ -74,14 +74,14 @@ impl Sink for Feed {
         if position > told.position {
             // Past what is no event: offsets of clients of other nodes may lie there.
             told.position = position;
-            self.node.shards().iter().for_each(|shard| shard.tell(Command::Advance(*told)));
+            self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(*told)));
         }
         drop(told);
         self.progress();
     }
 }
 
-impl Feed {
+impl Dispatcher {
     fn told(&self) -> MutexGuard<'_, Offset> {
         self.told.lock()
     }
@@ -96,13 +96,13 @@ impl Feed {
     }
 
     /// Tells every shard of the events and, each at its place among them, the orders.
-    fn hand_out(&self, events: Vec<Arc<Event>>, orders: Vec<Placed>) {
+    fn hand_out(&self, events: Vec<Arc<Event>>, orders: Vec<PlacedCommand>) {
         let (mut events, mut done) = (events.into_iter(), 0);
         for placed in orders {
             self.hand_out_events(events.by_ref().take(placed.after.saturating_sub(done)));
             done = placed.after;
             self.node.orders.tail_saw(&placed.order, self.node.shards().len());
-            self.node.shards().iter().for_each(|shard| shard.tell(Command::Order(placed.clone())));
+            self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::SessionCommand(placed.clone())));
         }
         self.hand_out_events(events);
     }

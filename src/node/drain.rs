@@ -36,7 +36,7 @@ fn left(shard: &Rc<Shard>, over: bool) -> usize {
         let open: Vec<_> = hub.connections.keys().collect();
         open.into_iter().for_each(|key| hub.close(key, CloseReason::Draining, now));
     }
-    hub.connections.len() + hub.farewells
+    hub.connections.len() + hub.pending_disconnect_hooks
 }
 
 async fn drain_shard(shard: Rc<Shard>, window: Duration) {

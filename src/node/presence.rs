@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 const AT_ONCE: usize = 200;
 /// Notices that wait for the backend while what a dead node has left is removed at full speed; over it, one part a tick:
 /// it may be more than the notices that may wait.
-const MOST_UNTOLD: usize = 5_000;
+const MAX_UNTOLD: usize = 5_000;
 /// The store hears that this node lives so often, at least four times in a lease.
 const TICK: Duration = Duration::from_secs(1);
 /// Changes are gathered for so long: to wake another thread for each connection would cost more than all the rest of it.
@@ -152,7 +152,7 @@ impl Writer<'_> {
                     presence.table().confirm(&changes);
                     self.node.metrics.accepted(Source::Client, events);
                     turns.iter().for_each(|turn| tell(self.node, turn));
-                    let behind = self.node.backend.as_ref().is_some_and(|backend| backend.untold() > MOST_UNTOLD);
+                    let behind = self.node.backend.as_ref().is_some_and(|backend| backend.untold() > MAX_UNTOLD);
                     is_due = more && !behind;
                 }
                 Ok(Applied::Behind) => {
@@ -213,6 +213,6 @@ fn tell(node: &Node, turn: &Turn) {
 /// Unix milliseconds as text.
 pub fn rfc3339(unix_ms: u64) -> String {
     // The year 9999 is the last that the format has.
-    let most = 253_402_300_799_999;
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(unix_ms.min(most))).to_string()
+    let max = 253_402_300_799_999;
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(unix_ms.min(max))).to_string()
 }

@@ -1,6 +1,6 @@
 //! Who is in a room now. Where presence is kept the store knows, also who is within the grace; else all nodes are asked.
 
-use crate::cluster::{Answer, AskError, Question};
+use crate::cluster::{AskError, RpcRequest, RpcResponse};
 use crate::node::context::Node;
 use crate::presence::{RoomStatus, StoreError};
 use std::collections::BTreeSet;
@@ -33,7 +33,7 @@ pub async fn of(node: &Arc<Node>, namespace: u16, room: &str) -> Result<Members,
     }
     let mut asked = JoinSet::new();
     for peer in node.peers().await {
-        let question = Question::Members(name.to_string(), room.to_owned());
+        let question = RpcRequest::Members(name.to_string(), room.to_owned());
         let node = node.clone();
         asked.spawn(async move {
             match &node.cluster {
@@ -47,7 +47,7 @@ pub async fn of(node: &Arc<Node>, namespace: u16, room: &str) -> Result<Members,
     let mut nodes_pending = 0;
     while let Some(answer) = asked.join_next().await {
         match answer {
-            Ok(Ok(Answer::Members(connections, others))) => {
+            Ok(Ok(RpcResponse::Members(connections, others))) => {
                 status.connections += connections;
                 users.extend(others);
             }

@@ -1,7 +1,7 @@
 //! A polling connection of another node goes on here, with the WebSocket that came to this one (wire sheet A8).
 
 use crate::auth::Identity;
-use crate::cluster::{Answer, Moving, MovingSession, Question};
+use crate::cluster::{Moving, MovingSession, RpcRequest, RpcResponse};
 use crate::handlers::resume;
 use crate::handlers::session_start::Newcomer;
 use crate::model::close::CloseReason;
@@ -13,7 +13,7 @@ use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, binary_frame, text_frame};
 use crate::session::connection::{Connection, ConnectionKey, Link};
-use crate::session::connection_limiter::Place;
+use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
@@ -58,10 +58,10 @@ impl EarlyMessage {
 
 /// Asks the owner for the connection and goes on with it. Where that fails the WebSocket ends, and its client comes
 /// back for what it missed.
-pub async fn adopt(shard: &Rc<Shard>, sid: Id, place: Place, opened: Opened) {
+pub async fn adopt(shard: &Rc<Shard>, sid: Id, place: Permit, opened: Opened) {
     let Opened { stream, frames, early } = opened;
-    let moving = match forward::question(shard, sid, Question::Release(sid), PATIENCE).await {
-        Ok(Answer::Released(Some(moving))) => *moving,
+    let moving = match forward::question(shard, sid, RpcRequest::Release(sid), PATIENCE).await {
+        Ok(RpcResponse::Released(Some(moving))) => *moving,
         _ => return dismiss(stream).await,
     };
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);

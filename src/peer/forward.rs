@@ -1,7 +1,7 @@
 //! Sessions across nodes: a polling request may come in anywhere, and a client may come back anywhere. What this node
 //! does not own it forwards to the node that does, and answers for what it owns.
 
-use crate::cluster::{Answer, AskError, Inbox, Moving, MovingSession, Notice, Owner, Question};
+use crate::cluster::{AskError, Moving, MovingSession, OneWay, Owner, RpcHandler, RpcRequest, RpcResponse};
 use crate::handlers::resume;
 use crate::model::id::{Id, NodeId};
 use crate::node::context::Node;
@@ -35,29 +35,34 @@ pub fn is_elsewhere(node: &Node, sid: Id) -> bool {
 
 /// Forwards a GET. When the future is dropped because the client hung up, the owner hears of it.
 pub async fn get(shard: &Shard, sid: Id) -> PollAnswer {
-    ask(shard, sid, Question::Get(sid), shard.node.socketio.ping_interval + WAY).await
+    ask(shard, sid, RpcRequest::Get(sid), shard.node.socketio.ping_interval + WAY).await
 }
 
 /// Forwards a POST's payload; `None` for a body that polling does not take.
 pub async fn post(shard: &Shard, sid: Id, body: Option<String>) -> PollAnswer {
-    ask(shard, sid, Question::Post(sid, body), WAY).await
+    ask(shard, sid, RpcRequest::Post(sid, body), WAY).await
 }
 
 /// Whether a WebSocket may probe for a session of another node, and take it over.
 pub async fn may_probe(shard: &Shard, sid: Id) -> bool {
     // Without the window nobody could tell what the session misses on its way.
-    shard.node.recovery_on() && question(shard, sid, Question::Probe(sid), WAY).await == Ok(Answer::Accepted)
+    shard.node.recovery_on() && question(shard, sid, RpcRequest::Probe(sid), WAY).await == Ok(RpcResponse::Accepted)
 }
 
 /// Tells the owner of a session something.
-pub fn tell(shard: &Shard, sid: Id, notice: Notice) {
+pub fn tell(shard: &Shard, sid: Id, notice: OneWay) {
     if let Some(cluster) = &shard.node.cluster {
         cluster.tell(sid.node(), notice);
     }
 }
 
 /// Asks the owner of a session.
-pub async fn question(shard: &Shard, sid: Id, question: Question, patience: Duration) -> Result<Answer, AskError> {
+pub async fn question(
+    shard: &Shard,
+    sid: Id,
+    question: RpcRequest,
+    patience: Duration,
+) -> Result<RpcResponse, AskError> {
     let cluster = shard.node.cluster.as_ref().ok_or(AskError::Offline)?;
     cluster.ask(sid.node(), question, patience).await
 }
@@ -70,13 +75,15 @@ pub async fn has_owner(node: &Node, sid: Id) -> bool {
     }
 }
 
-async fn ask(shard: &Shard, sid: Id, asked: Question, patience: Duration) -> PollAnswer {
+async fn ask(shard: &Shard, sid: Id, asked: RpcRequest, patience: Duration) -> PollAnswer {
     match question(shard, sid, asked, patience).await {
-        Ok(Answer::Payload(text)) => PollAnswer::Payload(Bytes::from(text)),
-        Ok(Answer::Accepted) => PollAnswer::Accepted,
-        Ok(Answer::Overlap) => PollAnswer::Overlap,
-        Ok(Answer::Moved) => PollAnswer::Moved,
-        Ok(Answer::Unknown | Answer::Taken(_) | Answer::Released(_) | Answer::Members(..)) => PollAnswer::Unknown,
+        Ok(RpcResponse::Payload(text)) => PollAnswer::Payload(Bytes::from(text)),
+        Ok(RpcResponse::Accepted) => PollAnswer::Accepted,
+        Ok(RpcResponse::Overlap) => PollAnswer::Overlap,
+        Ok(RpcResponse::Moved) => PollAnswer::Moved,
+        Ok(RpcResponse::Unknown | RpcResponse::Taken(_) | RpcResponse::Released(_) | RpcResponse::Members(..)) => {
+            PollAnswer::Unknown
+        }
         Err(problem) => {
             tracing::debug!(%sid, node = %sid.node(), %problem, "a polling request could not be forwarded");
             PollAnswer::Unknown
@@ -88,19 +95,19 @@ async fn ask(shard: &Shard, sid: Id, asked: Question, patience: Duration) -> Pol
 type Gets = Arc<Mutex<HashMap<(NodeId, u64), oneshot::Sender<()>>>>;
 
 /// Answers other nodes.
-pub struct Answering {
+pub struct PeerServer {
     node: Arc<Node>,
     gets: Gets,
 }
 
-impl Answering {
+impl PeerServer {
     /// For this node.
     pub fn new(node: Arc<Node>) -> Arc<Self> {
         Arc::new(Self { node, gets: Gets::default() })
     }
 }
 
-impl Answering {
+impl PeerServer {
     fn answer_members(&self, from: NodeId, call: u64, namespace: &str, room: String) {
         let (node, index) = (self.node.clone(), self.node.namespace(namespace));
         tokio::spawn(async move {
@@ -109,7 +116,7 @@ impl Answering {
                 None => RoomStatus::default(),
             };
             if let Some(cluster) = &node.cluster {
-                cluster.answer(from, call, Answer::Members(status.connections, status.users)).await;
+                cluster.answer(from, call, RpcResponse::Members(status.connections, status.users)).await;
             }
         });
     }
@@ -126,15 +133,15 @@ impl Answering {
     }
 }
 
-impl Inbox for Answering {
-    fn asked(&self, from: NodeId, call: u64, question: Question) {
+impl RpcHandler for PeerServer {
+    fn asked(&self, from: NodeId, call: u64, question: RpcRequest) {
         let id = match &question {
-            Question::Members(namespace, room) => return self.answer_members(from, call, namespace, room.clone()),
-            Question::Take(id, _)
-            | Question::Get(id)
-            | Question::Post(id, _)
-            | Question::Probe(id)
-            | Question::Release(id) => id,
+            RpcRequest::Members(namespace, room) => return self.answer_members(from, call, namespace, room.clone()),
+            RpcRequest::Take(id, _)
+            | RpcRequest::Get(id)
+            | RpcRequest::Post(id, _)
+            | RpcRequest::Probe(id)
+            | RpcRequest::Release(id) => id,
         };
         let shards = self.node.shards();
         // An id that names no shard is nobody's, and any shard can say so.
@@ -142,7 +149,7 @@ impl Inbox for Answering {
         let gets = self.gets.clone();
         // Here and now: a hang-up may be the next letter.
         let gone = match &question {
-            Question::Get(_) => {
+            RpcRequest::Get(_) => {
                 let (hung_up, gone) = oneshot::channel();
                 gets.lock().insert((from, call), hung_up);
                 Some(gone)
@@ -153,21 +160,21 @@ impl Inbox for Answering {
             let shard = shard.clone();
             tokio::task::spawn_local(async move {
                 match question {
-                    Question::Take(pid, owner) => hand_over(&shard, from, call, pid, Owner::from_text(owner)).await,
-                    Question::Get(sid) => answer_get(&shard, &gets, gone, from, call, sid).await,
-                    Question::Post(sid, body) => {
+                    RpcRequest::Take(pid, owner) => hand_over(&shard, from, call, pid, Owner::from_text(owner)).await,
+                    RpcRequest::Get(sid) => answer_get(&shard, &gets, gone, from, call, sid).await,
+                    RpcRequest::Post(sid, body) => {
                         let answer = take_post(&shard, sid, body).await;
                         reply(&shard, from, call, answer).await;
                     }
-                    Question::Probe(sid) => {
+                    RpcRequest::Probe(sid) => {
                         let key = upgrade::begin(&shard, sid);
-                        reply(&shard, from, call, key.map_or(Answer::Unknown, |_| Answer::Accepted)).await;
+                        reply(&shard, from, call, key.map_or(RpcResponse::Unknown, |_| RpcResponse::Accepted)).await;
                         if let Some(key) = key {
                             upgrade::limit(&shard, key).await;
                         }
                     }
-                    Question::Release(sid) => release(&shard, from, call, sid).await,
-                    Question::Members(..) => {}
+                    RpcRequest::Release(sid) => release(&shard, from, call, sid).await,
+                    RpcRequest::Members(..) => {}
                 }
             });
         });
@@ -175,7 +182,7 @@ impl Inbox for Answering {
 
     fn returned(&self) {
         for shard in self.node.shards() {
-            shard.run(|shard| shard.hub.borrow_mut().doubt());
+            shard.run(|shard| shard.hub.borrow_mut().mark_stale());
         }
     }
 
@@ -189,17 +196,17 @@ impl Inbox for Answering {
         self.node.rewrite_records(round);
     }
 
-    fn told(&self, from: NodeId, notice: Notice) {
+    fn told(&self, from: NodeId, notice: OneWay) {
         match notice {
-            Notice::Met(order, sessions) => self.node.orders.node_did(order, from, sessions),
-            Notice::Hangup(call) => drop(self.gets.lock().remove(&(from, call))),
-            Notice::Probed(sid) => self.on_polling(sid, upgrade::end_get),
-            Notice::ProbeFailed(sid) => self.on_polling(sid, upgrade::give_up),
+            OneWay::Applied(order, sessions) => self.node.orders.node_did(order, from, sessions),
+            OneWay::Hangup(call) => drop(self.gets.lock().remove(&(from, call))),
+            OneWay::Probed(sid) => self.on_polling(sid, upgrade::end_get),
+            OneWay::ProbeFailed(sid) => self.on_polling(sid, upgrade::give_up),
         }
     }
 }
 
-async fn reply(shard: &Shard, to: NodeId, call: u64, answer: Answer) -> bool {
+async fn reply(shard: &Shard, to: NodeId, call: u64, answer: RpcResponse) -> bool {
     match &shard.node.cluster {
         Some(cluster) => cluster.answer(to, call, answer).await,
         None => false,
@@ -209,7 +216,7 @@ async fn reply(shard: &Shard, to: NodeId, call: u64, answer: Answer) -> bool {
 /// Gives a session away; it stays where nobody hears the answer.
 async fn hand_over(shard: &Rc<Shard>, to: NodeId, call: u64, pid: Id, owner: Owner) {
     let taken = resume::take(shard, pid, &owner).await.map(|taken| taken.parked);
-    let heard = reply(shard, to, call, Answer::Taken(taken.as_ref().map(|parked| parked.to_record()))).await;
+    let heard = reply(shard, to, call, RpcResponse::Taken(taken.as_ref().map(|parked| parked.to_record()))).await;
     if let Some(parked) = taken.filter(|_| !heard) {
         resume::park_again(shard, pid, parked);
     }
@@ -230,7 +237,7 @@ async fn release(shard: &Rc<Shard>, to: NodeId, call: u64, sid: Id) {
     }
     let released = shard.hub.borrow_mut().release(sid);
     let moving = released.as_ref().map(|released| Box::new(moving(shard, released)));
-    let heard = reply(shard, to, call, Answer::Released(moving)).await;
+    let heard = reply(shard, to, call, RpcResponse::Released(moving)).await;
     for (session, parked) in released.into_iter().flat_map(|released| released.sessions).filter(|_| !heard) {
         if let Some(pid) = session.pid {
             resume::park_again(shard, pid, parked);
@@ -279,7 +286,7 @@ async fn answer_get(
     reply(shard, from, call, answer_of(answer)).await;
 }
 
-async fn take_post(shard: &Rc<Shard>, sid: Id, body: Option<String>) -> Answer {
+async fn take_post(shard: &Rc<Shard>, sid: Id, body: Option<String>) -> RpcResponse {
     let post = match polling::begin_post(shard, sid).await {
         Ok(post) => post,
         Err(answer) => return answer_of(answer),
@@ -288,21 +295,21 @@ async fn take_post(shard: &Rc<Shard>, sid: Id, body: Option<String>) -> Answer {
         Some(body) => answer_of(post.finish(shard, body.into()).await),
         None => {
             post.refuse(shard);
-            Answer::Overlap
+            RpcResponse::Overlap
         }
     }
 }
 
-fn answer_of(answer: PollAnswer) -> Answer {
+fn answer_of(answer: PollAnswer) -> RpcResponse {
     match answer {
         PollAnswer::Payload(bytes) => match String::from_utf8(bytes.into()) {
-            Ok(text) => Answer::Payload(text),
+            Ok(text) => RpcResponse::Payload(text),
             // A payload is text by its making.
-            Err(_) => Answer::Unknown,
+            Err(_) => RpcResponse::Unknown,
         },
-        PollAnswer::Accepted => Answer::Accepted,
-        PollAnswer::Overlap | PollAnswer::TooBig => Answer::Overlap,
-        PollAnswer::Unknown => Answer::Unknown,
-        PollAnswer::Moved => Answer::Moved,
+        PollAnswer::Accepted => RpcResponse::Accepted,
+        PollAnswer::Overlap | PollAnswer::TooBig => RpcResponse::Overlap,
+        PollAnswer::Unknown => RpcResponse::Unknown,
+        PollAnswer::Moved => RpcResponse::Moved,
     }
 }

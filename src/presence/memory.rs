@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Users of whom it is known when they were seen last; over it the one who was seen first is forgotten.
-const MOST_SEEN: usize = 100_000;
+const MAX_SEEN: usize = 100_000;
 
 /// Presence in memory.
 pub struct MemoryStore {
@@ -110,7 +110,7 @@ impl State {
         self.count += 1;
         self.seen.insert(user.clone(), seen);
         self.seen_order.insert((seen, self.count), user);
-        while self.seen_order.len() > MOST_SEEN
+        while self.seen_order.len() > MAX_SEEN
             && let Some(((at, _), user)) = self.seen_order.pop_first()
         {
             // They may have been seen again since.

@@ -31,7 +31,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Facts of a dead node that one step removes: some 10 µs each.
-const MOST_REAPED: usize = 200;
+const MAX_REAPED: usize = 200;
 /// How long the answer to a write is kept for its node.
 const REPLY_LIFE: Duration = Duration::from_secs(60);
 
@@ -154,7 +154,7 @@ impl RedisPresence {
     fn apply_command(&self, mut command: Cmd, number: u64, changes: &[Change], now_ms: Option<u64>) -> (Cmd, usize) {
         command.arg(self.cluster.id().to_string()).arg(number).arg(&self.known.lock().number);
         command.arg(Id::random().to_string()).arg(ms(self.config.lease + self.config.grace));
-        command.arg(ms(self.config.remember)).arg(MOST_REAPED).arg(ms(self.kept)).arg(ms(REPLY_LIFE));
+        command.arg(ms(self.config.remember)).arg(MAX_REAPED).arg(ms(self.kept)).arg(ms(REPLY_LIFE));
         command.arg(ms(self.config.lease / 2));
         let mut bytes = 0;
         for change in changes {

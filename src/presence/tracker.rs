@@ -12,7 +12,7 @@ pub type Millis = u64;
 const HOLD: Millis = 4_000;
 /// Changes that may wait before those that cancel each other are looked for: while the store is away, a client that joins
 /// and leaves rooms of ever new names would fill the memory.
-const MOST_WAITING: usize = 100_000;
+const MAX_WAITING: usize = 100_000;
 
 /// All facts of this node.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Table {
             graces: VecDeque::new(),
             strays: Vec::new(),
             hold: 0,
-            most_waiting: MOST_WAITING,
+            most_waiting: MAX_WAITING,
         }
     }
 
@@ -124,7 +124,7 @@ impl Table {
             !passed
         });
         // Not again for each change where all of them count.
-        self.most_waiting = MOST_WAITING.max(2 * self.changed.len());
+        self.most_waiting = MAX_WAITING.max(2 * self.changed.len());
     }
 
     /// When there is something to do without anybody's doing.
@@ -132,12 +132,12 @@ impl Table {
         self.graces.front().map(|(until, _)| *until)
     }
 
-    /// Up to about `most` changes to be written now.
-    pub fn take(&mut self, now: Millis, most: usize) -> Vec<Change> {
+    /// Up to about `max` changes to be written now.
+    pub fn take(&mut self, now: Millis, max: usize) -> Vec<Change> {
         self.end_graces(now);
         let mut changes: Vec<Change> = Vec::new();
         let mut later = Vec::new();
-        while changes.len() < most
+        while changes.len() < max
             && let Some(fact) = self.changed.pop_front()
         {
             let Some(state) = self.facts.get_mut(&fact) else { continue };
@@ -152,13 +152,13 @@ impl Table {
         }
         if self.changed.is_empty() {
             // Grown by a storm.
-            self.changed.shrink_to(most);
+            self.changed.shrink_to(max);
         }
         for fact in later {
             self.changed_again(fact);
         }
         if now >= self.hold {
-            let some = self.strays.len().min(most.saturating_sub(changes.len()));
+            let some = self.strays.len().min(max.saturating_sub(changes.len()));
             let gone = |fact| Change { fact, count: None, news: false, messages: None, age: 0 };
             changes.extend(self.strays.drain(..some).map(gone));
         }
@@ -336,12 +336,12 @@ mod tests {
         let taken = table.take(0, 10);
         table.exit(&USER("taken"), 0, false);
         table.enter(USER("stays"), || None);
-        for n in 0..3 * MOST_WAITING {
+        for n in 0..3 * MAX_WAITING {
             let fact = USER(&n.to_string());
             table.enter(fact.clone(), || None);
             table.exit(&fact, 0, false);
         }
-        assert!(table.facts.len() <= MOST_WAITING && table.changed.len() <= MOST_WAITING);
+        assert!(table.facts.len() <= MAX_WAITING && table.changed.len() <= MAX_WAITING);
         table.forget_passed();
         table.confirm(&taken);
         assert_eq!(written(&mut table, 0), "taken- stays+1", "what the store may know, and what is true, stay");

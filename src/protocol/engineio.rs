@@ -206,8 +206,8 @@ impl Query {
             };
             field.get_or_insert(value);
         }
-        let text = |value: Option<std::borrow::Cow<'_, str>>, most| {
-            value.filter(|value| !value.is_empty()).map(|value| query::bounded(&value, most))
+        let text = |value: Option<std::borrow::Cow<'_, str>>, max| {
+            value.filter(|value| !value.is_empty()).map(|value| query::bounded(&value, max))
         };
         Self {
             version_ok: version.as_deref() == Some("4"),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 /// Events in one request.
-pub const MOST_EVENTS: usize = 1_000;
+pub const MAX_EVENTS: usize = 1_000;
 
 /// One decoded request: each event or what is wrong with it.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub fn decode_json(body: &str, limits: &DraftLimits) -> Result<Publication, Draf
 /// Decodes NDJSON: an event a line, empty lines skipped.
 ///
 /// # Errors
-/// When there are more than [`MOST_EVENTS`].
+/// When there are more than [`MAX_EVENTS`].
 pub fn decode_ndjson(body: &str, limits: &DraftLimits) -> Result<Publication, DraftError> {
     let lines: Vec<_> = body.lines().filter(|line| !line.trim().is_empty()).collect();
     check_count(lines.len())?;
@@ -74,8 +74,8 @@ pub fn decode_ndjson(body: &str, limits: &DraftLimits) -> Result<Publication, Dr
 
 fn check_count(count: usize) -> Result<(), DraftError> {
     match count {
-        0..=MOST_EVENTS => Ok(()),
-        _ => Err(DraftError::Field(format!("{count} events in one request; at most {MOST_EVENTS} are taken"))),
+        0..=MAX_EVENTS => Ok(()),
+        _ => Err(DraftError::Field(format!("{count} events in one request; at most {MAX_EVENTS} are taken"))),
     }
 }
 

@@ -19,7 +19,7 @@ const LONGEST_ASK: Duration = Duration::from_secs(1);
 /// How long the others are waited for once one has answered.
 const GRACE: Duration = Duration::from_millis(250);
 /// Nodes of a Cluster that are asked.
-const MOST_NODES: usize = 32;
+const MAX_NODES: usize = 32;
 /// Slots of a Cluster (Redis Cluster specification, "Key distribution model").
 const SLOTS: u16 = 16384;
 
@@ -75,7 +75,7 @@ pub(super) async fn locate(
         Place::Cluster { seeds } => seeds.clone(),
     };
     for node in &known.state.lock().nodes {
-        if !asked.contains(node) && asked.len() < MOST_NODES {
+        if !asked.contains(node) && asked.len() < MAX_NODES {
             asked.push(node.clone());
         }
     }

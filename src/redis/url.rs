@@ -8,7 +8,7 @@ use std::time::Duration;
 /// A peer that is gone without a word is noticed after this; calls in flight have shorter timeouts of their own.
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// Hosts that a URL may name.
-const MOST_HOSTS: usize = 32;
+const MAX_HOSTS: usize = 32;
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_SENTINEL_PORT: u16 = 26379;
 
@@ -204,9 +204,9 @@ impl<'a> Parts<'a> {
     fn hosts(&self, default_port: u16) -> Result<Vec<Address>, RedisUrlError> {
         let hosts: Vec<Address> =
             self.hosts.split(',').map(|host| address(host, default_port)).collect::<Result<_, _>>()?;
-        match hosts.len() <= MOST_HOSTS {
+        match hosts.len() <= MAX_HOSTS {
             true => Ok(hosts),
-            false => Err(RedisUrlError::Invalid(format!("must not name more than {MOST_HOSTS} hosts"))),
+            false => Err(RedisUrlError::Invalid(format!("must not name more than {MAX_HOSTS} hosts"))),
         }
     }
 }

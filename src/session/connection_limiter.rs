@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The node's count of client connections.
 #[derive(Debug)]
-pub struct Places {
-    most: usize,
+pub struct ConnectionLimiter {
+    max: usize,
     most_per_ip: usize,
     taken: AtomicUsize,
     by_ip: Mutex<HashMap<IpAddr, usize>>,
@@ -17,44 +17,44 @@ pub struct Places {
 
 /// One place; given back when dropped.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
+pub struct Permit {
+    places: Arc<ConnectionLimiter>,
     /// Only where addresses are counted.
     ip: Option<IpAddr>,
 }
 
 /// Which limit was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum LimitError {
     /// `limits.connections`.
     Node,
     /// `limits.connections_per_ip`.
     Address,
 }
 
-impl Places {
+impl ConnectionLimiter {
     /// Limits as in `[limits]`; `most_per_ip` 0 is unlimited.
-    pub fn new(most: usize, most_per_ip: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_per_ip, taken: AtomicUsize::new(0), by_ip: Mutex::default() })
+    pub fn new(max: usize, most_per_ip: usize) -> Arc<Self> {
+        Arc::new(Self { max, most_per_ip, taken: AtomicUsize::new(0), by_ip: Mutex::default() })
     }
 
     /// Takes a place for a client from this address.
     ///
     /// # Errors
     /// Which limit is reached.
-    pub fn take(self: &Arc<Self>, ip: IpAddr) -> Result<Place, Full> {
-        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.most {
+    pub fn take(self: &Arc<Self>, ip: IpAddr) -> Result<Permit, LimitError> {
+        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.max {
             self.taken.fetch_sub(1, Ordering::Relaxed);
-            return Err(Full::Node);
+            return Err(LimitError::Node);
         }
-        let place = Place { places: self.clone(), ip: (self.most_per_ip > 0).then_some(ip) };
+        let place = Permit { places: self.clone(), ip: (self.most_per_ip > 0).then_some(ip) };
         if self.most_per_ip > 0 {
             let mut by_ip = self.by_ip.lock();
             let count = by_ip.entry(ip).or_default();
             *count += 1;
             if *count > self.most_per_ip {
                 drop(by_ip);
-                return Err(Full::Address);
+                return Err(LimitError::Address);
             }
         }
         Ok(place)
@@ -66,7 +66,7 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
         self.places.taken.fetch_sub(1, Ordering::Relaxed);
         let Some(ip) = self.ip else { return };
@@ -86,18 +86,18 @@ mod tests {
 
     #[test]
     fn places_come_back() {
-        let places = Places::new(3, 2);
+        let places = ConnectionLimiter::new(3, 2);
         let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let first = places.take(here).unwrap();
         let _second = places.take(here).unwrap();
-        assert_eq!(places.take(here).unwrap_err(), Full::Address);
+        assert_eq!(places.take(here).unwrap_err(), LimitError::Address);
         let _third = places.take(there).unwrap();
-        assert_eq!(places.take(there).unwrap_err(), Full::Node);
+        assert_eq!(places.take(there).unwrap_err(), LimitError::Node);
         drop(first);
         assert_eq!(places.taken(), 2);
         let _again = places.take(here).unwrap();
         drop((_second, _third, _again));
         assert_eq!(places.taken(), 0);
-        assert!(places.by_ip.lock().unwrap().is_empty());
+        assert!(places.by_ip.lock().is_empty());
     }
 }

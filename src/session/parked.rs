@@ -74,15 +74,15 @@ pub struct ParkedSessions {
 }
 
 impl ParkedSessions {
-    /// Keeps a session until `until`; the oldest go when more than `most` bytes would be kept.
-    pub fn park(&mut self, pid: Id, parked: Parked, until: Millis, most: usize) {
+    /// Keeps a session until `until`; the oldest go when more than `max` bytes would be kept.
+    pub fn park(&mut self, pid: Id, parked: Parked, until: Millis, max: usize) {
         self.bytes += parked.size();
         if let Some((_, old)) = self.by_pid.insert(pid, (until, parked)) {
             self.bytes -= old.size();
         }
         self.ends.push_back((until, pid));
         // Entries of sessions that were taken count too: a client that comes and goes must not pile them up.
-        while self.bytes + self.ends.len() * 32 > most && !self.ends.is_empty() {
+        while self.bytes + self.ends.len() * 32 > max && !self.ends.is_empty() {
             self.drop_oldest();
         }
     }

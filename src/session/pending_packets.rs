@@ -11,7 +11,7 @@ pub enum Inbound {
     /// A Socket.IO packet.
     SocketIo(socketio::Packet),
     /// A `/ws` message.
-    Json(plain_ws::ClientMessage),
+    PlainWs(plain_ws::ClientMessage),
 }
 
 impl Inbound {
@@ -21,23 +21,23 @@ impl Inbound {
         use socketio::Packet;
         64 + match self {
             Self::SocketIo(Packet::Event { args, .. } | Packet::Ack { args, .. })
-            | Self::Json(ClientMessage::Event { args, .. }) => args.len(),
+            | Self::PlainWs(ClientMessage::Event { args, .. }) => args.len(),
             Self::SocketIo(Packet::Connect { auth, .. }) => auth.as_ref().map_or(0, |auth| auth.len()),
-            Self::Json(ClientMessage::Auth { token }) => token.len(),
-            Self::Json(ClientMessage::Join { room, .. } | ClientMessage::Leave { room, .. }) => room.len(),
-            Self::SocketIo(Packet::Disconnect { .. }) | Self::Json(ClientMessage::Ping) => 0,
+            Self::PlainWs(ClientMessage::Auth { token }) => token.len(),
+            Self::PlainWs(ClientMessage::Join { room, .. } | ClientMessage::Leave { room, .. }) => room.len(),
+            Self::SocketIo(Packet::Disconnect { .. }) | Self::PlainWs(ClientMessage::Ping) => 0,
         }
     }
 }
 
 /// The queue; exists only while something is in work.
 #[derive(Default)]
-pub struct Inbox {
+pub struct PendingPackets {
     queue: VecDeque<Inbound>,
     bytes: usize,
 }
 
-impl Inbox {
+impl PendingPackets {
     /// Adds a packet; `false` when more than `most_bytes` or too many would wait.
     pub fn push(&mut self, packet: Inbound, most_bytes: usize) -> bool {
         let size = packet.size();
@@ -63,8 +63,8 @@ mod tests {
 
     #[test]
     fn bounded_in_bytes_and_count() {
-        let mut inbox = Inbox::default();
-        let auth = |bytes: usize| Inbound::Json(plain_ws::ClientMessage::Auth { token: "x".repeat(bytes) });
+        let mut inbox = PendingPackets::default();
+        let auth = |bytes: usize| Inbound::PlainWs(plain_ws::ClientMessage::Auth { token: "x".repeat(bytes) });
         assert!(inbox.push(auth(2_000), 1_000), "one packet always fits");
         assert!(!inbox.push(auth(1), 1_000));
         assert!(inbox.pop().is_some());

@@ -1,7 +1,7 @@
 //! Orders of the backend, carried out on the sessions of a shard.
 
 use crate::model::close::CloseReason;
-use crate::model::command::{Act, Order, Selector};
+use crate::model::command::{Action, Selector, SessionCommand};
 use crate::model::id::Id;
 use crate::model::names::EVERYBODY;
 use crate::model::names::Room;
@@ -15,7 +15,7 @@ use std::collections::HashSet;
 
 impl Hub {
     /// Carries out an order on this shard and moves its position; how many sessions it met.
-    pub fn carry_out(&mut self, order: &Order, offset: Offset, now: Millis) -> usize {
+    pub fn carry_out(&mut self, order: &SessionCommand, offset: Offset, now: Millis) -> usize {
         self.position = offset;
         let namespace = order.namespace.as_deref().map(|name| self.node.namespace(name));
         let chosen = match namespace {
@@ -26,9 +26,9 @@ impl Hub {
         };
         for key in &chosen {
             match &order.act {
-                Act::Join(rooms) => self.join_all(*key, rooms),
-                Act::Leave(rooms) => self.leave_all(*key, rooms),
-                Act::Disconnect => self.disconnect(*key, now),
+                Action::Join(rooms) => self.join_all(*key, rooms),
+                Action::Leave(rooms) => self.leave_all(*key, rooms),
+                Action::Disconnect => self.disconnect(*key, now),
             }
         }
         chosen.len()
@@ -55,7 +55,7 @@ impl Hub {
                 let rooms = all.filter_map(|index| self.rooms.find(index, room));
                 rooms.flat_map(|room| self.rooms.members(room)).filter(fits).collect()
             }
-            Selector::Among { rooms, except } => {
+            Selector::RoomsExcept { rooms, except } => {
                 let Some(namespace) = namespace else { return Vec::new() };
                 let members = |rooms: &[Room]| -> HashSet<SessionKey> {
                     rooms.iter().flat_map(|room| self.receivers(namespace, room)).collect()
@@ -74,7 +74,7 @@ impl Hub {
         let (connection, namespace) = (session.connection, session.namespace);
         for room in rooms {
             // The backend may exceed what a client may ask for: the limit guards against clients.
-            if self.enter(key, namespace, room) && self.speaks_json(key) {
+            if self.join(key, namespace, room) && self.speaks_json(key) {
                 let offset = self.position.to_string();
                 self.push_json(connection, &plain_ws::joined(room, Some(&offset), None, None));
             }
@@ -85,7 +85,7 @@ impl Hub {
         let Some(session) = self.sessions.get(key) else { return };
         let (connection, namespace) = (session.connection, session.namespace);
         for room in rooms {
-            if self.exit(key, namespace, room) && self.speaks_json(key) {
+            if self.leave(key, namespace, room) && self.speaks_json(key) {
                 self.push_json(connection, &plain_ws::left(room, None));
             }
         }
@@ -93,7 +93,7 @@ impl Hub {
 
     fn speaks_json(&self, key: SessionKey) -> bool {
         let connection = self.sessions.get(key).and_then(|session| self.connections.get(session.connection));
-        connection.is_some_and(|connection| connection.protocol == Protocol::Json)
+        connection.is_some_and(|connection| connection.protocol == Protocol::PlainWs)
     }
 
     fn disconnect(&mut self, key: SessionKey, now: Millis) {

@@ -101,7 +101,7 @@ impl Hub {
             return;
         }
         connection.outbox.push(match (connection.protocol, later) {
-            (Protocol::Json, Some((room, json))) => {
+            (Protocol::PlainWs, Some((room, json))) => {
                 let frame = json.get_or_insert_with(|| websocket::text_frame(&plain_ws::event(&shared.event, room)));
                 Frame::Raw(frame.clone())
             }
@@ -122,17 +122,17 @@ impl Hub {
 
     /// One event may be larger than the limit; only what waits behind it counts.
     fn is_over(&self, key: ConnectionKey) -> bool {
-        let most = self.node.limits.outbox_bytes;
+        let max = self.node.limits.outbox_bytes;
         self.connections.get(key).is_some_and(|connection| {
             connection.closing.is_none()
                 && connection.outbox.len() > 1
-                && connection.outbox.bytes() > most + connection.replay
+                && connection.outbox.bytes() > max + connection.replay
         })
     }
 
-    /// Flushes up to `most` listed connections; whether more are listed.
-    pub fn flush_some(&mut self, most: usize, now: Millis) -> bool {
-        for _ in 0..most {
+    /// Flushes up to `max` listed connections; whether more are listed.
+    pub fn flush_some(&mut self, max: usize, now: Millis) -> bool {
+        for _ in 0..max {
             let Some(key) = self.dirty.pop_front() else { return false };
             self.flushed += 1;
             if let Some(connection) = self.connections.get_mut(key) {

@@ -1,6 +1,6 @@
 //! Reaching a shard from any thread.
 
-use crate::model::event::{Delivery, Placed};
+use crate::model::event::{Delivery, PlacedCommand};
 use crate::model::id::Id;
 use crate::model::offset::Offset;
 use crate::shard::runner::Shard;
@@ -14,15 +14,15 @@ use tokio::sync::{Notify, mpsc, oneshot};
 pub type Work = Box<dyn FnOnce(&Rc<Shard>) + Send>;
 
 /// What a shard is told.
-pub enum Command {
+pub enum ShardCommand {
     /// The next events, in log order, and their size in bytes.
     Events(Arc<[Arc<Delivery>]>, usize),
     /// An order to sessions, and its place in the log.
-    Order(Placed),
+    SessionCommand(PlacedCommand),
     /// A probe of this node.
     Probe(Id),
     /// The log begins here, for the first time or anew: its life, and the position after which events follow.
-    Begin(Offset),
+    Reset(Offset),
     /// The log has come to here, and there was no event on the way.
     Advance(Offset),
     /// Work for the shard's thread.
@@ -34,7 +34,7 @@ pub enum Command {
 /// Reaches a shard from any thread.
 #[derive(Clone)]
 pub struct ShardHandle {
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<ShardCommand>,
     backlog: Arc<Backlog>,
 }
 
@@ -55,20 +55,20 @@ impl Backlog {
 
 impl ShardHandle {
     /// A handle and the ends that the shard keeps.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<Command>, Arc<Backlog>) {
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<ShardCommand>, Arc<Backlog>) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let backlog = Arc::new(Backlog::default());
         (Self { commands, backlog: backlog.clone() }, receiver, backlog)
     }
 
     /// Tells the shard; a shard that has stopped hears nothing.
-    pub fn tell(&self, command: Command) {
+    pub fn tell(&self, command: ShardCommand) {
         let _ = self.commands.send(command);
     }
 
     /// Runs work on the shard's thread.
     pub fn run(&self, work: impl FnOnce(&Rc<Shard>) + Send + 'static) {
-        self.tell(Command::Run(Box::new(work)));
+        self.tell(ShardCommand::Run(Box::new(work)));
     }
 
     /// Runs work on the shard's thread and answers what it returns; `None` when the shard has stopped.
@@ -83,14 +83,14 @@ impl ShardHandle {
         Box::pin(async move { answer.await.ok() })
     }
 
-    /// Whether no more than `most` bytes of events wait there, or nobody takes them any more.
-    pub fn has_room(&self, most: usize) -> bool {
-        self.backlog.bytes.load(Ordering::Relaxed) <= most || self.commands.is_closed()
+    /// Whether no more than `max` bytes of events wait there, or nobody takes them any more.
+    pub fn has_room(&self, max: usize) -> bool {
+        self.backlog.bytes.load(Ordering::Relaxed) <= max || self.commands.is_closed()
     }
 
-    /// Completes when no more than `most` bytes wait there.
-    pub async fn room(&self, most: usize) {
-        while !self.has_room(most) {
+    /// Completes when no more than `max` bytes wait there.
+    pub async fn room(&self, max: usize) {
+        while !self.has_room(max) {
             self.backlog.shrunk.notified().await;
         }
     }
@@ -98,6 +98,6 @@ impl ShardHandle {
     /// Hands over events; [`ShardHandle::room`] says when.
     pub fn deliver(&self, events: Arc<[Arc<Delivery>]>, bytes: usize) {
         self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.tell(Command::Events(events, bytes));
+        self.tell(ShardCommand::Events(events, bytes));
     }
 }

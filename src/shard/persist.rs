@@ -10,7 +10,7 @@ use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
 use crate::session::parked::Parked;
 use crate::session::timers::Millis;
-use crate::shard::presence::Going;
+use crate::shard::presence::LeaveReason;
 use crate::shard::runner::Shard;
 use crate::shard::state::Hub;
 use crate::shard::timers::millis;
@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Changes are gathered for so long. A session that is younger is lost with its node, and its client told; what a
-/// client's own joins and leaves change is written before they are acknowledged ([`settle`]).
+/// client's own joins and leaves change is written before they are acknowledged ([`persist_now`]).
 pub const GATHER: Duration = Duration::from_millis(50);
 /// How long a client waits for its record.
 const SETTLED: Duration = Duration::from_millis(1_500);
@@ -31,7 +31,7 @@ const BYTES_PER_SECOND: f64 = 8e6;
 const AT_ONCE: usize = 500;
 
 /// Which records are not as their sessions are.
-pub struct Ledger {
+pub struct SessionPersister {
     changed: HashSet<Id>,
     /// A record tells where the log stood when it was written; it is written again before that is too old to resume
     /// from. In order of time: all wait equally long.
@@ -39,7 +39,7 @@ pub struct Ledger {
     /// When each record was written last.
     written: HashMap<Id, Millis>,
     /// Sessions that another node may have taken up while this one was away.
-    doubted: HashSet<Id>,
+    stale: HashSet<Id>,
     /// Whether others can reach this node and ask it for sessions. Where not, all are doubted.
     reachable: bool,
     /// All records are being written anew, for this round.
@@ -49,14 +49,14 @@ pub struct Ledger {
     wake: Rc<Notify>,
 }
 
-impl Ledger {
+impl SessionPersister {
     /// For a recovery window of so many milliseconds.
     pub fn new(window: Millis) -> Self {
         // The window holds a quarter more than itself (`RecoveryConfig::kept`).
-        let (changed, doubted) = (HashSet::new(), HashSet::new());
+        let (changed, stale) = (HashSet::new(), HashSet::new());
         let (again, written) = (VecDeque::new(), HashMap::new());
         let (reachable, rewriting, wake) = (false, None, Rc::default());
-        Self { changed, again, written, doubted, reachable, rewriting, refresh: window / 5, wake }
+        Self { changed, again, written, stale, reachable, rewriting, refresh: window / 5, wake }
     }
 
     /// The session with this pid is not as it was.
@@ -100,7 +100,7 @@ impl Ledger {
                 }
                 None => {
                     self.written.remove(pid);
-                    self.doubted.remove(pid);
+                    self.stale.remove(pid);
                 }
             }
         }
@@ -109,45 +109,45 @@ impl Ledger {
 
 impl Hub {
     /// This node was away: others may have taken up any of its sessions.
-    pub fn doubt(&mut self) {
+    pub fn mark_stale(&mut self) {
         let pids: Vec<Id> = self.pids().collect();
-        if let Some(ledger) = &mut self.ledger {
-            ledger.doubted.extend(pids);
+        if let Some(persister) = &mut self.persister {
+            persister.stale.extend(pids);
         }
     }
 
     /// Others cannot reach this node from now on, or can again.
     pub fn be_reachable(&mut self, reachable: bool) {
-        self.doubt();
-        if let Some(ledger) = &mut self.ledger {
-            ledger.reachable = reachable;
+        self.mark_stale();
+        if let Some(persister) = &mut self.persister {
+            persister.reachable = reachable;
         }
     }
 
     /// Whether another node may have taken this session up while this one was away.
-    pub fn doubts(&self, pid: Id) -> bool {
-        self.ledger.as_ref().is_some_and(|ledger| !ledger.reachable || ledger.doubted.contains(&pid))
+    pub fn is_stale(&self, pid: Id) -> bool {
+        self.persister.as_ref().is_some_and(|persister| !persister.reachable || persister.stale.contains(&pid))
     }
 
     /// It is known by now what became of this session elsewhere.
-    pub fn trust(&mut self, pid: Id) {
-        if let Some(ledger) = &mut self.ledger {
-            ledger.doubted.remove(&pid);
+    pub fn confirm(&mut self, pid: Id) {
+        if let Some(persister) = &mut self.persister {
+            persister.stale.remove(&pid);
         }
     }
 
     /// All records are to be written anew; `false` where this shard keeps none.
     pub fn rewrite(&mut self, round: u64) -> bool {
         let pids: Vec<Id> = self.pids().collect();
-        let Some(ledger) = &mut self.ledger else { return false };
-        ledger.changed.extend(pids);
-        ledger.rewriting = Some(round);
-        ledger.wake.notify_one();
+        let Some(persister) = &mut self.persister else { return false };
+        persister.changed.extend(pids);
+        persister.rewriting = Some(round);
+        persister.wake.notify_one();
         true
     }
 
     /// Puts a session into a room that it is in from its start; whether it was not in it.
-    pub fn seat(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
+    pub fn join_initial(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
         let new = self.rooms.join(key, namespace, room);
         if new {
             self.note_entered(key, room);
@@ -156,8 +156,8 @@ impl Hub {
     }
 
     /// Lets a session into a room; whether it was not in it.
-    pub fn enter(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
-        let new = self.seat(key, namespace, room);
+    pub fn join(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
+        let new = self.join_initial(key, namespace, room);
         if new {
             self.trace(key, room, "joined");
             self.note_change(key, room, true);
@@ -166,11 +166,11 @@ impl Hub {
     }
 
     /// Takes a session out of a room; whether it was in it.
-    pub fn exit(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
+    pub fn leave(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
         let old = self.rooms.leave(key, namespace, room);
         if old {
             self.trace(key, room, "left");
-            self.note_gone(key, room, Going::Left);
+            self.note_gone(key, room, LeaveReason::Left);
             self.note_change(key, room, false);
         }
         old
@@ -193,15 +193,17 @@ impl Hub {
     }
 
     fn note_session(&mut self, key: SessionKey) {
-        if let (Some(ledger), Some(pid)) = (&mut self.ledger, self.sessions.get(key).and_then(|session| session.pid)) {
-            ledger.note(pid);
+        if let (Some(persister), Some(pid)) =
+            (&mut self.persister, self.sessions.get(key).and_then(|session| session.pid))
+        {
+            persister.note(pid);
         }
     }
 
     /// The session with this pid is not as it was.
     pub fn note_record(&mut self, pid: Id) {
-        if let Some(ledger) = &mut self.ledger {
-            ledger.note(pid);
+        if let Some(persister) = &mut self.persister {
+            persister.note(pid);
         }
     }
 
@@ -222,11 +224,11 @@ impl Hub {
 
     /// Some of the records that are to be written or removed now.
     fn changes(&mut self, now: Millis) -> Vec<(Id, Option<Record>)> {
-        let Some(ledger) = &mut self.ledger else { return Vec::new() };
-        let pids = ledger.take(now);
+        let Some(persister) = &mut self.persister else { return Vec::new() };
+        let pids = persister.take(now);
         let changes: Vec<_> = pids.into_iter().map(|pid| (pid, self.record(pid))).collect();
-        if let Some(ledger) = &mut self.ledger {
-            ledger.wrote(&changes, now);
+        if let Some(persister) = &mut self.persister {
+            persister.wrote(&changes, now);
         }
         changes
     }
@@ -250,9 +252,9 @@ impl Hub {
 
 /// Writes what changes, until the shard ends. Without other nodes there is nothing to do.
 pub async fn run(shard: Rc<Shard>) {
-    let Some(wake) = shard.hub.borrow().ledger.as_ref().map(|ledger| ledger.wake.clone()) else { return };
+    let Some(wake) = shard.hub.borrow().persister.as_ref().map(|persister| persister.wake.clone()) else { return };
     loop {
-        let next = shard.hub.borrow().ledger.as_ref().and_then(Ledger::next);
+        let next = shard.hub.borrow().persister.as_ref().and_then(SessionPersister::next);
         match next {
             Some(at) => {
                 let left = Duration::from_millis(at.saturating_sub(shard.now()));
@@ -267,7 +269,7 @@ pub async fn run(shard: Rc<Shard>) {
             written += bytes;
             tokio::task::yield_now().await;
         }
-        let rewritten = shard.hub.borrow_mut().ledger.as_mut().and_then(|ledger| ledger.rewriting.take());
+        let rewritten = shard.hub.borrow_mut().persister.as_mut().and_then(|persister| persister.rewriting.take());
         if let Some(round) = rewritten {
             shard.node.records_rewritten(round);
         }
@@ -279,16 +281,16 @@ pub async fn run(shard: Rc<Shard>) {
 /// so that what it was told survives this node. `false` where Redis does not take it in time: another node may then take
 /// the session up as it was before, so the client must not be told.
 #[must_use]
-pub async fn settle(shard: &Rc<Shard>, key: SessionKey) -> bool {
+pub async fn persist_now(shard: &Rc<Shard>, key: SessionKey) -> bool {
     let Some(cluster) = shard.node.cluster.clone() else { return true };
     let now = shard.now();
     let change = {
         let mut hub = shard.hub.borrow_mut();
         let Some(pid) = hub.sessions.get(key).and_then(|session| session.pid) else { return true };
         let changes = [(pid, hub.record(pid))];
-        let Some(ledger) = &mut hub.ledger else { return true };
-        ledger.changed.remove(&pid);
-        ledger.wrote(&changes, now);
+        let Some(persister) = &mut hub.persister else { return true };
+        persister.changed.remove(&pid);
+        persister.wrote(&changes, now);
         changes
     };
     let [(pid, record)] = change;
@@ -321,18 +323,18 @@ mod tests {
 
     #[test]
     fn what_changed_is_taken_once_and_again_after_its_time() {
-        let (mut ledger, pid) = (Ledger::new(100), Id::random());
-        ledger.note(pid);
-        ledger.note(pid);
-        assert_eq!(ledger.take(0), [pid]);
-        assert!(ledger.take(0).is_empty());
+        let (mut persister, pid) = (SessionPersister::new(100), Id::random());
+        persister.note(pid);
+        persister.note(pid);
+        assert_eq!(persister.take(0), [pid]);
+        assert!(persister.take(0).is_empty());
         let record = || Record { owner: Owner::new("/", None), moves: 0, text: String::new() };
-        ledger.wrote(&[(pid, Some(record()))], 0);
-        ledger.wrote(&[(pid, Some(record()))], 5);
-        assert_eq!(ledger.next(), Some(20));
-        assert!(ledger.take(20).is_empty(), "it was written since");
-        assert_eq!(ledger.take(25), [pid]);
-        ledger.wrote(&[(pid, None)], 30);
-        assert!(ledger.take(1_000).is_empty() && ledger.written.is_empty());
+        persister.wrote(&[(pid, Some(record()))], 0);
+        persister.wrote(&[(pid, Some(record()))], 5);
+        assert_eq!(persister.next(), Some(20));
+        assert!(persister.take(20).is_empty(), "it was written since");
+        assert_eq!(persister.take(25), [pid]);
+        persister.wrote(&[(pid, None)], 30);
+        assert!(persister.take(1_000).is_empty() && persister.written.is_empty());
     }
 }

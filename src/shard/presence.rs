@@ -12,7 +12,7 @@ use std::fmt;
 
 /// How a session goes out of its rooms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Going {
+pub enum LeaveReason {
     /// It left, or was made to.
     Left,
     /// Its connection went, and it may come back.
@@ -45,11 +45,11 @@ impl Hub {
     }
 
     /// A session has gone out of a room.
-    pub(super) fn note_gone(&self, key: SessionKey, room: &Room, going: Going) {
+    pub(super) fn note_gone(&self, key: SessionKey, room: &Room, going: LeaveReason) {
         if let Some(session) = self.sessions.get(key)
             && let Some(fact) = self.fact(session, room)
         {
-            self.node.presence.exit(&fact, going == Going::Lost);
+            self.node.presence.exit(&fact, going == LeaveReason::Lost);
         }
     }
 

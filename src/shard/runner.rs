@@ -6,7 +6,7 @@ use crate::model::offset::{Epoch, Offset};
 use crate::model::transport::Protocol;
 use crate::node::context::Node;
 use crate::session::timers::Millis;
-use crate::shard::handle::{Backlog, Command, ShardHandle};
+use crate::shard::handle::{Backlog, ShardCommand, ShardHandle};
 use crate::shard::state::{Ended, Hub};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,7 +21,7 @@ const FLUSH_SLICE: usize = 128;
 /// Frames put into outboxes before others get their turn: some 50 ns each.
 const PUSHES_PER_TURN: usize = 8_192;
 /// Commands taken at once: a bound on how long one round of deliveries may take.
-const MOST_COMMANDS: usize = 256;
+const MAX_COMMANDS: usize = 256;
 /// How far behind another node this one may be: the time between two reads of their tails, generously.
 const CATCH_UP: Duration = Duration::from_millis(500);
 /// Bytes read from a socket at once, into the one buffer that all connections of a shard share.
@@ -92,7 +92,7 @@ impl Shard {
 }
 
 /// What a shard's thread keeps of its handle.
-pub type End = (mpsc::UnboundedReceiver<Command>, Arc<Backlog>);
+pub type End = (mpsc::UnboundedReceiver<ShardCommand>, Arc<Backlog>);
 
 /// Starts a shard's thread; `setup` runs on it first.
 ///
@@ -133,7 +133,7 @@ pub fn spawn(
 }
 
 /// Commands in, deadlines, bytes out: until told to stop.
-async fn run(shard: Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, backlog: Arc<Backlog>) {
+async fn run(shard: Rc<Shard>, mut commands: mpsc::UnboundedReceiver<ShardCommand>, backlog: Arc<Backlog>) {
     let mut waiting = Vec::new();
     let mut flushing = Flushing::default();
     loop {
@@ -151,7 +151,7 @@ async fn run(shard: Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, b
         };
         tokio::select! {
             biased;
-            count = commands.recv_many(&mut waiting, MOST_COMMANDS) => if count == 0 { return },
+            count = commands.recv_many(&mut waiting, MAX_COMMANDS) => if count == 0 { return },
             () = shard.rearm.notified() => {}
             () = sleep => {}
         }
@@ -166,7 +166,7 @@ async fn run(shard: Rc<Shard>, mut commands: mpsc::UnboundedReceiver<Command>, b
             }
             tokio::task::yield_now().await;
             // Events that came meanwhile join the frames that are still waiting: that is what coalesces under load.
-            while waiting.len() < MOST_COMMANDS
+            while waiting.len() < MAX_COMMANDS
                 && let Ok(command) = commands.try_recv()
             {
                 waiting.push(command);
@@ -185,9 +185,9 @@ struct Flushing {
 
 impl Flushing {
     /// Does one command; `false` for the last.
-    async fn carry_out(&mut self, shard: &Rc<Shard>, command: Command, backlog: &Backlog) -> bool {
+    async fn carry_out(&mut self, shard: &Rc<Shard>, command: ShardCommand, backlog: &Backlog) -> bool {
         match command {
-            Command::Events(events, bytes) => {
+            ShardCommand::Events(events, bytes) => {
                 for delivery in &*events {
                     if shard.deliver(delivery) {
                         // A room of thousands: reads and deadlines have their turn between two events. Nothing is flushed
@@ -201,24 +201,24 @@ impl Flushing {
                 backlog.took(bytes);
                 self.note(shard, &events);
             }
-            Command::Order(placed) => {
+            ShardCommand::SessionCommand(placed) => {
                 let now = shard.now();
                 let met = shard.hub.borrow_mut().carry_out(&placed.order, placed.offset, now);
                 shard.advanced.notify_waiters();
                 shard.node.order_done(&placed.order, met);
             }
-            Command::Probe(id) => shard.node.probes.shard_saw(id),
-            Command::Begin(offset) => {
+            ShardCommand::Probe(id) => shard.node.probes.shard_saw(id),
+            ShardCommand::Reset(offset) => {
                 let now = shard.now();
-                shard.hub.borrow_mut().begin(offset, now);
+                shard.hub.borrow_mut().reset(offset, now);
                 shard.advanced.notify_waiters();
             }
-            Command::Advance(offset) => {
+            ShardCommand::Advance(offset) => {
                 shard.hub.borrow_mut().position = offset;
                 shard.advanced.notify_waiters();
             }
-            Command::Run(work) => work(shard),
-            Command::Stop => return false,
+            ShardCommand::Run(work) => work(shard),
+            ShardCommand::Stop => return false,
         }
         true
     }
@@ -238,7 +238,7 @@ impl Flushing {
         let (flushed, delivered) = (hub.flushed, std::mem::take(&mut hub.delivered));
         drop(hub);
         let metrics = &shard.node.metrics;
-        for (protocol, count) in [Protocol::SocketIo, Protocol::Json, Protocol::Sse].into_iter().zip(delivered) {
+        for (protocol, count) in [Protocol::SocketIo, Protocol::PlainWs, Protocol::Sse].into_iter().zip(delivered) {
             if count > 0 {
                 metrics.delivered(protocol, count);
             }

@@ -14,8 +14,8 @@ use crate::session::outbox::Frame;
 use crate::session::parked::ParkedSessions;
 use crate::session::timers::Millis;
 use crate::shard::deadlines::Deadlines;
-use crate::shard::persist::Ledger;
-use crate::shard::presence::Going;
+use crate::shard::persist::SessionPersister;
+use crate::shard::presence::LeaveReason;
 use crate::shard::rooms::Rooms;
 use crate::shard::timers::millis;
 use bytes::Bytes;
@@ -42,11 +42,11 @@ pub struct Hub {
     /// Sessions that may resume.
     pub parked: ParkedSessions,
     /// Records of sessions that are to be written, where there are other nodes.
-    pub(super) ledger: Option<Ledger>,
+    pub(super) persister: Option<SessionPersister>,
     pub(super) deadlines: Deadlines<ConnectionKey>,
     pub(super) dirty: VecDeque<ConnectionKey>,
     /// Ended sessions whose `disconnect` rule is not carried out yet; the graceful stop waits for them.
-    pub farewells: usize,
+    pub pending_disconnect_hooks: usize,
     pub(super) mark: u64,
     /// Frames put into outboxes; tells when a long delivery must let others have their turn.
     pub(super) pushed: usize,
@@ -78,7 +78,7 @@ impl Hub {
     pub fn new(node: Arc<Node>, rearm: Rc<Notify>, ended: mpsc::UnboundedSender<Ended>) -> Self {
         let records = node.cluster.is_some() && node.recovery_on();
         Self {
-            ledger: records.then(|| Ledger::new(millis(node.recovery.window))),
+            persister: records.then(|| SessionPersister::new(millis(node.recovery.window))),
             node,
             connections: SlotMap::with_key(),
             sessions: SlotMap::with_key(),
@@ -87,7 +87,7 @@ impl Hub {
             parked: ParkedSessions::default(),
             deadlines: Deadlines::default(),
             dirty: VecDeque::new(),
-            farewells: 0,
+            pending_disconnect_hooks: 0,
             mark: 0,
             pushed: 0,
             flushed: 0,
@@ -200,14 +200,14 @@ impl Hub {
             self.parked.park(pid, form, until, self.node.recovery.window_bytes);
         }
         if announce && self.ended.send(Ended { session, rooms, reason }).is_ok() {
-            self.farewells += 1;
+            self.pending_disconnect_hooks += 1;
         }
     }
 
     /// Takes a session out of all tables.
     pub(super) fn take_session(&mut self, key: SessionKey) -> Option<Box<Session>> {
         for room in self.rooms.of(key) {
-            self.note_gone(key, room, Going::Lost);
+            self.note_gone(key, room, LeaveReason::Lost);
         }
         let session = self.sessions.remove(key)?;
         self.note_user(&session, false);
@@ -347,7 +347,7 @@ impl Hub {
 
     /// The log begins here: for the first time, or after continuity was lost. Whoever is here already may have missed
     /// something, and is told, once.
-    pub fn begin(&mut self, offset: Offset, now: Millis) {
+    pub fn reset(&mut self, offset: Offset, now: Millis) {
         let mut told = 0;
         for key in self.connections.keys().collect::<Vec<_>>() {
             let Some(connection) = self.connections.get(key) else { continue };
@@ -355,7 +355,7 @@ impl Hub {
             told += sessions.len() as u64;
             match connection.protocol {
                 Protocol::SocketIo => self.close(key, CloseReason::LogReset, now),
-                Protocol::Json => {
+                Protocol::PlainWs => {
                     let rooms: Vec<Room> =
                         sessions.iter().flat_map(|session| self.rooms.of(*session)).cloned().collect();
                     rooms.iter().for_each(|room| self.push_json(key, &plain_ws::gap(room)));

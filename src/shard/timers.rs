@@ -59,7 +59,7 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let frame = match (connection.protocol, &connection.link) {
             (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
-            (Protocol::Json, _) => Frame::Raw(ping_frame()),
+            (Protocol::PlainWs, _) => Frame::Raw(ping_frame()),
             (Protocol::Sse, _) => {
                 // Nothing answers on SSE; this finds out dead peers, keeps proxies awake, and moves the resume point of a
                 // client whose own rooms are quiet.

@@ -28,8 +28,8 @@ pub fn receive_binary(shard: &Rc<Shard>, key: ConnectionKey, bytes: &[u8]) {
     if is_first && let Some(namespace) = socketio_msgpack::connect(bytes) {
         return handlers::socketio::refuse_parser(shard, key, &namespace);
     }
-    let most = shard.node.socketio.max_payload;
-    decode(shard, key, |decoder| decoder.binary_within(bytes, most));
+    let max = shard.node.socketio.max_payload;
+    decode(shard, key, |decoder| decoder.binary_within(bytes, max));
 }
 
 /// One packet.

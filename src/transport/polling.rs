@@ -8,7 +8,7 @@ use crate::model::transport::Protocol;
 use crate::node::context::Node;
 use crate::protocol::engineio;
 use crate::session::connection::{Connection, ConnectionKey, Link};
-use crate::session::connection_limiter::Place;
+use crate::session::connection_limiter::Permit;
 use crate::session::polling::{PollAnswer, Polling};
 use crate::shard::runner::Shard;
 use bytes::Bytes;
@@ -27,7 +27,7 @@ pub fn handshake(shard: &Shard, sid: Id, upgrades: &[&str]) -> String {
 }
 
 /// Opens a polling session on this shard and answers its handshake payload.
-pub fn open(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>) -> String {
+pub fn open(shard: &Rc<Shard>, place: Permit, token: Option<Box<str>>) -> String {
     let sid = shard.fresh_id();
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::default()), place);
     connection.token = token;

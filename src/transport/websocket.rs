@@ -135,7 +135,7 @@ fn is_closing(shard: &Shard, key: ConnectionKey) -> bool {
 /// One message of an open WebSocket.
 pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, message: Message<'_>) {
     let protocol = shard.hub.borrow().connections.get(key).map(|connection| connection.protocol);
-    let json = protocol == Some(Protocol::Json);
+    let json = protocol == Some(Protocol::PlainWs);
     match message {
         Message::Text(text) if json => receive_json(shard, key, text),
         Message::Text(text) => crate::transport::packets::receive_text(shard, key, text),
@@ -157,7 +157,7 @@ pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, message: Message<'_>) {
 fn receive_json(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
     pong(shard, key);
     match plain_ws::parse(text) {
-        Ok(message) => handlers::receive(shard, key, Inbound::Json(message)),
+        Ok(message) => handlers::receive(shard, key, Inbound::PlainWs(message)),
         Err(error) if handlers::take_turn(shard, key) => {
             json_client::error(shard, key, error.code(), &error.to_string(), error.id.as_deref());
         }

@@ -5,7 +5,7 @@
 
 use roomcast::log::config::RecoveryConfig;
 use roomcast::log::redis::RedisLog;
-use roomcast::log::{Appended, Beginning, EventLog, LogStatus, Pending, Sink};
+use roomcast::log::{Appended, EventLog, LogStatus, Pending, Sink, Snapshot};
 use roomcast::metrics::Metrics;
 use roomcast::model::args::Args;
 use roomcast::model::draft::{Draft, DraftLimits, Source};
@@ -38,10 +38,10 @@ pub struct Recorder {
 
 #[derive(Default)]
 pub struct Seen {
-    pub beginnings: Vec<Beginning>,
+    pub beginnings: Vec<Snapshot>,
     pub events: Vec<Arc<Event>>,
     pub probes: Vec<Id>,
-    pub caught_up: usize,
+    pub advanced_to: usize,
     /// Deliveries that wait for the gate.
     pub waiting: usize,
 }
@@ -72,14 +72,14 @@ impl Recorder {
         self.wait(name, |seen| seen.events.iter().find(|event| &*event.draft.event == name).cloned()).await
     }
 
-    pub async fn wait_beginning(&self, count: usize) -> Beginning {
-        self.wait("a beginning", |seen| seen.beginnings.get(count - 1).cloned()).await
+    pub async fn wait_beginning(&self, count: usize) -> Snapshot {
+        self.wait("a snapshot", |seen| seen.beginnings.get(count - 1).cloned()).await
     }
 }
 
 impl Sink for Recorder {
-    fn begin(&self, beginning: Beginning) {
-        self.change(|seen| seen.beginnings.push(beginning));
+    fn reset(&self, snapshot: Snapshot) {
+        self.change(|seen| seen.beginnings.push(snapshot));
     }
 
     fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
@@ -106,8 +106,8 @@ impl Sink for Recorder {
         true
     }
 
-    fn caught_up(&self, _: Position) {
-        self.change(|seen| seen.caught_up += 1);
+    fn advanced_to(&self, _: Position) {
+        self.change(|seen| seen.advanced_to += 1);
     }
 }
 

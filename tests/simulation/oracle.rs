@@ -216,7 +216,7 @@ impl Oracle {
         let at = fact.position;
         let any = |rooms: &[Room], inside: &dyn Fn(&Room) -> Inside| {
             let states = rooms.iter().map(inside);
-            states.fold(Inside::No, |most, state| if most == Inside::Yes || state == Inside::No { most } else { state })
+            states.fold(Inside::No, |max, state| if max == Inside::Yes || state == Inside::No { max } else { state })
         };
         let (member, excepted) = match &stretch.only {
             None => (

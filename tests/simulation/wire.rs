@@ -138,13 +138,13 @@ impl Conn {
         self.replay += self.outbox.bytes() - before;
     }
 
-    pub fn is_replaying(&self, most: usize) -> bool {
-        self.replay > most
+    pub fn is_replaying(&self, max: usize) -> bool {
+        self.replay > max
     }
 
     /// `hub/delivery.rs::is_over`.
-    pub fn is_over(&self, most: usize) -> bool {
-        !self.closing && self.outbox.len() > 1 && self.outbox.bytes() > most + self.replay
+    pub fn is_over(&self, max: usize) -> bool {
+        !self.closing && self.outbox.len() > 1 && self.outbox.bytes() > max + self.replay
     }
 
     /// The socket takes what it has room for.

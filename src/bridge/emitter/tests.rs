@@ -26,7 +26,7 @@ fn one(channel: &str, message: &[u8]) -> Draft {
 
 fn order(channel: &str, message: &str) -> Directive {
     match read(channel, message.as_bytes()) {
-        Ok(Request::Order(directive)) => directive,
+        Ok(Request::SessionCommand(directive)) => directive,
         other => panic!("{other:?}"),
     }
 }
@@ -173,24 +173,24 @@ fn garbage_is_refused_and_what_is_between_servers_is_left_alone() {
 
 #[test]
 fn commands() {
-    let among = |rooms: &[&str], except: &[&str]| Selector::Among {
+    let among = |rooms: &[&str], except: &[&str]| Selector::RoomsExcept {
         rooms: rooms.iter().map(|&room| room.into()).collect(),
         except: except.iter().map(|&room| room.into()).collect(),
     };
     let join = order("socket.io-request#/#", r#"{"type":2,"opts":{"rooms":["r1"],"except":["x"]},"rooms":["r2"]}"#);
     assert_eq!(join.selector, among(&["r1"], &["x"]));
-    assert_eq!((&*join.namespace, join.act), ("/", Act::Join(vec!["r2".into()])));
+    assert_eq!((&*join.namespace, join.act), ("/", Action::Join(vec!["r2".into()])));
     let leave = order(
         "socket.io-request#/chat#",
         r#"{"uid":"a","type":3,"opts":{"rooms":["r1","r9"],"except":[]},"rooms":["r2"]}"#,
     );
     assert_eq!((&*leave.namespace, leave.selector), ("/chat", among(&["r1", "r9"], &[])));
-    assert_eq!(leave.act, Act::Leave(vec!["r2".into()]));
+    assert_eq!(leave.act, Action::Leave(vec!["r2".into()]));
     // Without the trailing `#`, as PyPI's socket.io-redis-emitter has it.
     let end = order("socket.io-request#/", r#"{"type":4,"opts":{"rooms":[42],"except":[]},"close":true}"#);
-    assert_eq!((end.selector, end.act), (among(&["42"], &[]), Act::Disconnect));
+    assert_eq!((end.selector, end.act), (among(&["42"], &[]), Action::Disconnect));
     let old = order("socket.io-request#/#", r#"{"type":2,"sid":"S","room":"r"}"#);
-    assert_eq!((old.selector, old.act), (among(&["S"], &[]), Act::Join(vec!["r".into()])));
+    assert_eq!((old.selector, old.act), (among(&["S"], &[]), Action::Join(vec!["r".into()])));
     for foreign in
         [r#"{"uid":"emitter","type":6,"data":["hello"]}"#, r#"{"type":5,"requestId":"a","opts":{}}"#, r#"{"type":0}"#]
     {
@@ -243,18 +243,20 @@ fn python() {
     assert_eq!(code(&bomb), "event_too_big");
 
     let other = |text: &str| decode("socketio", "socketio", text.as_bytes(), &LIMITS);
-    let Ok(Request::Order(enter)) = other(r#"{"method": "enter_room", "sid": "S", "room": "r1", "namespace": "/"}"#)
+    let Ok(Request::SessionCommand(enter)) =
+        other(r#"{"method": "enter_room", "sid": "S", "room": "r1", "namespace": "/"}"#)
     else {
         panic!()
     };
     assert_eq!(
         (enter.selector, enter.act),
-        (Selector::Among { rooms: vec!["S".into()], except: vec![] }, Act::Join(vec!["r1".into()]))
+        (Selector::RoomsExcept { rooms: vec!["S".into()], except: vec![] }, Action::Join(vec!["r1".into()]))
     );
-    let Ok(Request::Order(close)) = other(r#"{"method": "close_room", "room": "r1", "namespace": "/"}"#) else {
+    let Ok(Request::SessionCommand(close)) = other(r#"{"method": "close_room", "room": "r1", "namespace": "/"}"#)
+    else {
         panic!()
     };
-    assert_eq!(close.act, Act::Leave(vec!["r1".into()]));
+    assert_eq!(close.act, Action::Leave(vec!["r1".into()]));
     assert_eq!(other(r#"{"method": "callback", "host_id": "x"}"#), Ok(Request::Foreign));
     let pickle = decode("socketio", "socketio", &bytes("80049500"), &LIMITS).unwrap_err();
     assert_eq!((pickle.code(), pickle.to_string().contains("5.14")), ("pickle", true));
@@ -280,13 +282,15 @@ fn streams_entries() {
     let opts = json!({"rooms": [], "except": []});
     let binary = STANDARD.encode(packed(&json!({"packet": {"type": 2, "data": ["bin"]}, "opts": opts})));
     assert_eq!(&*one("3", &binary).event, "bin");
-    let Ok(Request::Order(join)) = read("4", r#"{"opts":{"rooms":["r"],"except":[],"flags":{}},"rooms":["x"]}"#) else {
+    let Ok(Request::SessionCommand(join)) =
+        read("4", r#"{"opts":{"rooms":["r"],"except":[],"flags":{}},"rooms":["x"]}"#)
+    else {
         panic!()
     };
-    assert_eq!((join.act, &*join.namespace), (Act::Join(vec!["x".into()]), "/admin"));
+    assert_eq!((join.act, &*join.namespace), (Action::Join(vec!["x".into()]), "/admin"));
     assert!(matches!(
         read("6", r#"{"opts":{"rooms":["r"]},"close":true}"#),
-        Ok(Request::Order(Directive { act: Act::Disconnect, .. }))
+        Ok(Request::SessionCommand(Directive { act: Action::Disconnect, .. }))
     ));
     assert_eq!(read("9", r#"{"packet":["hello",1]}"#), Ok(Request::Foreign));
     let code = |kind, data| read(kind, data).unwrap_err().code();
@@ -331,6 +335,6 @@ proptest! {
             }
         }
         let fields = [(b"type".to_vec(), b"3".to_vec()), (b"data".to_vec(), message)];
-        prop_assert!(!matches!(streams::decode(&fields, &LIMITS), Ok(Request::Order(_))));
+        prop_assert!(!matches!(streams::decode(&fields, &LIMITS), Ok(Request::SessionCommand(_))));
     }
 }

@@ -5,7 +5,7 @@ use crate::bridge::emitter::Directive;
 use crate::bridge::redis::Emitters;
 use crate::log::AppendError;
 use crate::log::redis::leased_append::{Claim, Entry};
-use crate::model::command::Order;
+use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
 use std::time::Duration;
 
@@ -66,8 +66,8 @@ async fn copy(emitters: &Emitters, claim: &Claim) -> Result<(), AppendError> {
 pub(super) fn entry(from: NodeId, content: Content) -> Entry {
     match content {
         Content::Event(draft) => Entry::Event(draft),
-        Content::Order(Directive { namespace, selector, act }) => {
-            Entry::Order(Order { id: Id::random(), from, selector, namespace: Some(namespace), act })
+        Content::SessionCommand(Directive { namespace, selector, act }) => {
+            Entry::SessionCommand(SessionCommand { id: Id::random(), from, selector, namespace: Some(namespace), act })
         }
     }
 }

@@ -99,7 +99,7 @@ fn take(emitters: &Emitters, push: PushInfo) {
         // Only the one that copies does that now; nobody does it later.
         Ok(Request::Event(draft)) if draft.volatile && emitters.claim().is_none() => return,
         Ok(Request::Event(draft)) => Content::Event(*draft),
-        Ok(Request::Order(directive)) => Content::Order(directive),
+        Ok(Request::SessionCommand(directive)) => Content::SessionCommand(directive),
         Ok(Request::Foreign) => return,
         Err(error) => return emitters.refuse(&channel, &error),
     };

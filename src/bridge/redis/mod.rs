@@ -14,7 +14,7 @@ mod watch;
 
 pub use watch::Watch;
 
-use crate::bridge::copy_tracker::Heard;
+use crate::bridge::copy_tracker::CopyTracker;
 use crate::bridge::emitter::EmitterError;
 use crate::log::redis::RedisLog;
 use crate::log::redis::leased_append::Claim;
@@ -41,7 +41,7 @@ pub struct Emitters {
     stream: Option<String>,
     limits: DraftLimits,
     metrics: Arc<Metrics>,
-    heard: Mutex<Heard>,
+    heard: Mutex<CopyTracker>,
     arrival: Notify,
     /// The claim that has the lease, while it is this node's.
     held: channel::Sender<Option<Claim>>,
@@ -95,7 +95,7 @@ impl Emitters {
         let _ = tokio::time::timeout(timeout, self.held.subscribe().wait_for(Option::is_none)).await;
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
+    fn heard(&self) -> MutexGuard<'_, CopyTracker> {
         self.heard.lock()
     }
 

@@ -88,7 +88,7 @@ fn read(emitters: &Emitters, stream: &str, id: Position, fields: &[(Vec<u8>, Vec
             draft.id = Some(format!("streams:{id}"));
             Some(Content::Event(*draft))
         }
-        Ok(Request::Order(directive)) => Some(Content::Order(directive)),
+        Ok(Request::SessionCommand(directive)) => Some(Content::SessionCommand(directive)),
         Ok(Request::Foreign) => None,
         Err(error) => {
             emitters.refuse(&format!("{stream} {id}"), &error);

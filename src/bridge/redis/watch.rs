@@ -3,9 +3,9 @@
 use crate::bridge::copy_tracker::{AHEAD, Content, Digest};
 use crate::bridge::emitter::Directive;
 use crate::bridge::redis::Emitters;
-use crate::log::{Beginning, Pending, Sink};
+use crate::log::{Pending, Sink, Snapshot};
 use crate::model::clock::unix_ms;
-use crate::model::command::{Order, Selector};
+use crate::model::command::{Selector, SessionCommand};
 use crate::model::draft::Source;
 use crate::model::event::{Batch, Event};
 use crate::model::offset::Position;
@@ -31,14 +31,14 @@ impl Watch {
 }
 
 impl Sink for Watch {
-    fn begin(&self, beginning: Beginning) {
+    fn reset(&self, snapshot: Snapshot) {
         // A copy that was made between the subscription and now; older ones are of what nobody heard here.
         let since = unix_ms().saturating_sub(AHEAD);
-        let events = beginning.history.iter().filter(|event| event.accepted_us / 1000 >= since);
+        let events = snapshot.history.iter().filter(|event| event.accepted_us / 1000 >= since);
         self.saw(events.filter_map(|event| of_event(event)));
-        let orders = beginning.orders.iter().filter(|(position, _)| position.ms >= since);
+        let orders = snapshot.orders.iter().filter(|(position, _)| position.ms >= since);
         self.saw(orders.filter_map(|(_, order)| of_order(order)));
-        self.next.begin(beginning);
+        self.next.reset(snapshot);
     }
 
     fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
@@ -58,8 +58,8 @@ impl Sink for Watch {
         self.next.has_room()
     }
 
-    fn caught_up(&self, position: Position) {
-        self.next.caught_up(position);
+    fn advanced_to(&self, position: Position) {
+        self.next.advanced_to(position);
     }
 }
 
@@ -71,9 +71,11 @@ fn of_event(event: &Event) -> Option<Digest> {
 }
 
 /// Nobody else selects like this.
-fn of_order(order: &Order) -> Option<Digest> {
-    let Order { selector, namespace, act, .. } = order;
+fn of_order(order: &SessionCommand) -> Option<Digest> {
+    let SessionCommand { selector, namespace, act, .. } = order;
     let namespace = namespace.clone()?;
-    let copied = matches!(selector, Selector::Among { .. });
-    copied.then(|| Content::Order(Directive { namespace, selector: selector.clone(), act: act.clone() }).digest())
+    let copied = matches!(selector, Selector::RoomsExcept { .. });
+    copied.then(|| {
+        Content::SessionCommand(Directive { namespace, selector: selector.clone(), act: act.clone() }).digest()
+    })
 }

@@ -5,7 +5,7 @@ use super::append_queue::Call;
 use crate::log::redis::{RedisLog, entry, volatile};
 use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME};
 use crate::model::clock::unix_us;
-use crate::model::command::Order;
+use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::offset::{Offset, Position};
@@ -51,14 +51,14 @@ pub(super) async fn probe(log: &RedisLog, id: Id) -> Result<(), AppendError> {
 }
 
 /// Queues an order and waits for its answer.
-pub(super) async fn order(log: &RedisLog, order: &Order) -> Result<(), AppendError> {
+pub(super) async fn order(log: &RedisLog, order: &SessionCommand) -> Result<(), AppendError> {
     let command = order_from(log, order, plain);
     let answer = submit(log, vec![command], COMMAND_OVERHEAD + order.size()).await.pop();
     answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
 }
 
 /// The command of an order; `start` puts its name behind a condition, or not.
-pub(super) fn order_from(log: &RedisLog, order: &Order, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
+pub(super) fn order_from(log: &RedisLog, order: &SessionCommand, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
     let mut command = start("XADD", &log.keys.events);
     trim(log, &mut command);
     command.arg("order").arg(serde_json::to_string(order).expect("names and lists are always JSON"));

@@ -123,11 +123,11 @@ mod tests {
         assert!(call(&queue, 1, QUEUE_BYTES - 1, future), "in place of the expired one");
         assert!(!call(&queue, 1, 2, future));
         assert!(call(&queue, 1, 1, future));
-        assert_eq!(queue.lock().take().len(), 1, "a pipeline ends with the call that fills it");
-        assert_eq!(queue.lock().take().len(), 1);
+        assert_eq!(queue.waiting.lock().take().len(), 1, "a pipeline ends with the call that fills it");
+        assert_eq!(queue.waiting.lock().take().len(), 1);
         assert!(call(&queue, 1, 1, past));
-        assert!(queue.lock().take().is_empty());
-        let left = queue.lock();
+        assert!(queue.waiting.lock().take().is_empty());
+        let left = queue.waiting.lock();
         assert_eq!((left.bytes, left.commands), (0, 0));
         drop(left);
         assert!(call(&queue, QUEUE_COMMANDS, 0, future));

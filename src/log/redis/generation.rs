@@ -9,12 +9,12 @@ pub struct Observed {
     /// The epoch key's text; empty where it is missing.
     pub epoch_text: String,
     /// The stream, where it exists.
-    pub life: Option<Life>,
+    pub life: Option<StreamGeneration>,
 }
 
 /// Where a stream stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Life {
+pub struct StreamGeneration {
     /// The newest id ever given.
     pub last: Position,
     /// Entries in it.
@@ -27,7 +27,7 @@ pub struct Life {
     pub missing: Option<Position>,
 }
 
-impl Life {
+impl StreamGeneration {
     /// Whether every entry that was ever added is still there.
     pub fn is_whole(&self) -> bool {
         self.added == Some(self.length)
@@ -50,7 +50,7 @@ pub struct Known {
     pub position: Position,
     /// The last entry that was read.
     pub last_read: Option<Position>,
-    /// [`Life::added`] is at least this: it was when last looked at, or so many were read.
+    /// [`StreamGeneration::added`] is at least this: it was when last looked at, or so many were read.
     pub added: i64,
     /// Entries added up to the position, as far as they were counted.
     pub counted: Option<i64>,
@@ -58,7 +58,7 @@ pub struct Known {
 
 /// Why the log is not the one it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Break {
+pub enum Discontinuity {
     /// The epoch key is missing or another: a flush, an empty restart, or another node saw a loss.
     EpochChanged,
     /// The stream is gone, began anew, or lacks what was read from it.
@@ -69,7 +69,7 @@ pub enum Break {
 
 impl Known {
     /// A tail that has read up to `position` of the life it looked at.
-    pub fn new(epoch: Epoch, position: Position, life: Option<&Life>) -> Self {
+    pub fn new(epoch: Epoch, position: Position, life: Option<&StreamGeneration>) -> Self {
         let mut known = Self { epoch, position, last_read: None, added: 0, counted: None };
         match life {
             Some(life) => {
@@ -85,7 +85,7 @@ impl Known {
     }
 
     /// Takes note of an unbroken life.
-    pub fn note(&mut self, life: &Life) {
+    pub fn note(&mut self, life: &StreamGeneration) {
         let Some(added) = life.added else { return };
         self.added = self.added.max(added);
         if life.last == self.position {
@@ -103,34 +103,34 @@ impl Known {
     }
 
     /// Compares with what is there now.
-    pub fn broken_by(&self, now: &Observed) -> Option<Break> {
+    pub fn broken_by(&self, now: &Observed) -> Option<Discontinuity> {
         if parse(&now.epoch_text) != Some(self.epoch) {
-            return Some(Break::EpochChanged);
+            return Some(Discontinuity::EpochChanged);
         }
         let Some(life) = &now.life else {
-            return (self.position > Position::default()).then_some(Break::EntriesLost);
+            return (self.position > Position::default()).then_some(Discontinuity::EntriesLost);
         };
         let fewer = life.added.is_some_and(|now| now < self.added);
         if life.last < self.position || fewer || life.lost_entry() || self.counts_less_than(life) {
-            return Some(Break::EntriesLost);
+            return Some(Discontinuity::EntriesLost);
         }
-        self.fell_behind(life).then_some(Break::FellBehind)
+        self.fell_behind(life).then_some(Discontinuity::FellBehind)
     }
 
     /// All that is there is unread, and more than was added since: some of what was read never was here.
-    fn counts_less_than(&self, life: &Life) -> bool {
+    fn counts_less_than(&self, life: &StreamGeneration) -> bool {
         let all_unread = life.first.is_some_and(|first| first > self.position);
         let unread = life.added.zip(self.counted).map(|(added, counted)| added - counted);
         all_unread && unread.is_some_and(|unread| unread < life.length)
     }
 
     /// More was added since than can be unread, so some of it was trimmed before it was read.
-    fn fell_behind(&self, life: &Life) -> bool {
-        let caught_up = life.last == self.position;
+    fn fell_behind(&self, life: &StreamGeneration) -> bool {
+        let advanced_to = life.last == self.position;
         match (life.added, self.counted) {
-            (Some(added), Some(counted)) => added - counted > if caught_up { 0 } else { life.length },
+            (Some(added), Some(counted)) => added - counted > if advanced_to { 0 } else { life.length },
             // Nothing is left of what was read, and nobody knows how much came after it.
-            (Some(_), None) => !caught_up && life.first.is_none_or(|first| first > self.position),
+            (Some(_), None) => !advanced_to && life.first.is_none_or(|first| first > self.position),
             (None, _) => false,
         }
     }
@@ -143,7 +143,7 @@ pub fn parse(text: &str) -> Option<Epoch> {
 }
 
 /// From where a tail goes on when a life begins for it: what came after a loss and was not read yet is still delivered.
-pub fn head(known: Option<&Known>, life: Option<&Life>) -> Position {
+pub fn head(known: Option<&Known>, life: Option<&StreamGeneration>) -> Position {
     let last = life.map_or(Position::default(), |life| life.last);
     let head = known.map_or(last, |known| known.position.min(last));
     // But nothing is claimed of what lies before the first entry, where some were trimmed; it may be that none is left.
@@ -153,7 +153,7 @@ pub fn head(known: Option<&Known>, life: Option<&Life>) -> Position {
 
 /// After which position a history that was read backwards from `head` is complete. `left_out` is the newest entry that
 /// it does not have, where the stream had more.
-pub fn floor(left_out: Option<Position>, life: &Life, head: Position) -> Position {
+pub fn floor(left_out: Option<Position>, life: &StreamGeneration, head: Position) -> Position {
     match (left_out, life.first) {
         (Some(left_out), _) => left_out,
         (None, _) if life.is_whole() => Position::default(),
@@ -175,11 +175,11 @@ mod tests {
     }
 
     fn observed() -> Observed {
-        let life = Life { last: at(12), length: 7, added: Some(7), first: Some(at(1)), missing: None };
+        let life = StreamGeneration { last: at(12), length: 7, added: Some(7), first: Some(at(1)), missing: None };
         Observed { epoch_text: "ab".into(), life: Some(life) }
     }
 
-    fn with(change: impl FnOnce(&mut Life)) -> Observed {
+    fn with(change: impl FnOnce(&mut StreamGeneration)) -> Observed {
         let mut observed = observed();
         change(observed.life.as_mut().unwrap());
         observed
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn entries_are_counted_from_where_that_is_possible() {
-        let life = |last, added| Life { last: at(last), added: Some(added), ..observed().life.unwrap() };
+        let life = |last, added| StreamGeneration { last: at(last), added: Some(added), ..observed().life.unwrap() };
         let mut behind = Known::new(Epoch(0xab), at(8), Some(&life(10, 5)));
         behind.read(1, at(9));
         assert_eq!((behind.added, behind.counted), (5, None));
@@ -207,25 +207,25 @@ mod tests {
         behind.note(&life(10, 5));
         behind.read(2, at(12));
         assert_eq!((behind.added, behind.counted), (7, Some(7)));
-        assert_eq!(behind.broken_by(&with(|life| life.added = Some(6))), Some(Break::EntriesLost));
-        let emptied = Life { first: None, length: 0, ..life(12, 7) };
+        assert_eq!(behind.broken_by(&with(|life| life.added = Some(6))), Some(Discontinuity::EntriesLost));
+        let emptied = StreamGeneration { first: None, length: 0, ..life(12, 7) };
         assert_eq!(head(Some(&behind), Some(&emptied)), at(12), "nothing is left to be read");
         // Began behind a trim, and trimmed again before it had caught up once.
-        let trimmed = Life { length: 3, first: Some(at(8)), ..life(10, 7) };
+        let trimmed = StreamGeneration { length: 3, first: Some(at(8)), ..life(10, 7) };
         let mut again = Known::new(Epoch(0xab), at(7), Some(&trimmed));
         assert_eq!(again.counted, Some(4));
-        let trimmed_again = Life { length: 2, first: Some(at(9)), ..trimmed };
+        let trimmed_again = StreamGeneration { length: 2, first: Some(at(9)), ..trimmed };
         let now = |life| Observed { life: Some(life), ..observed() };
         assert_eq!(again.broken_by(&now(trimmed)), None);
-        assert_eq!(again.broken_by(&now(trimmed_again)), Some(Break::FellBehind));
+        assert_eq!(again.broken_by(&now(trimmed_again)), Some(Discontinuity::FellBehind));
         again.read(1, at(10));
         assert_eq!(
-            again.broken_by(&now(Life { length: 1, ..trimmed_again })),
-            Some(Break::FellBehind),
+            again.broken_by(&now(StreamGeneration { length: 1, ..trimmed_again })),
+            Some(Discontinuity::FellBehind),
             "read on before it looked"
         );
         (again.counted, again.position) = (None, at(7));
-        assert_eq!(again.broken_by(&now(trimmed_again)), Some(Break::FellBehind));
+        assert_eq!(again.broken_by(&now(trimmed_again)), Some(Discontinuity::FellBehind));
         let mut fresh = Known::new(Epoch(0xab), Position::default(), None);
         fresh.read(3, at(12));
         assert_eq!(fresh.added, 3);
@@ -235,7 +235,7 @@ mod tests {
     fn each_loss_is_seen() {
         for text in ["", "ac", "xyz", "+ab", "100000000ab"] {
             let now = Observed { epoch_text: text.into(), ..observed() };
-            assert_eq!(known().broken_by(&now), Some(Break::EpochChanged), "{text}");
+            assert_eq!(known().broken_by(&now), Some(Discontinuity::EpochChanged), "{text}");
         }
         for now in [
             Observed { life: None, ..observed() },
@@ -245,11 +245,11 @@ mod tests {
             with(|life| life.missing = Some(at(11))),
             with(|life| (life.missing, life.first) = (Some(at(13)), None)),
         ] {
-            assert_eq!(known().broken_by(&now), Some(Break::EntriesLost), "{now:?}");
+            assert_eq!(known().broken_by(&now), Some(Discontinuity::EntriesLost), "{now:?}");
         }
         let all_unread = with(|life| (life.first, life.length, life.added) = (Some(at(11)), 5, Some(9)));
-        assert_eq!(known().broken_by(&all_unread), Some(Break::EntriesLost), "4 were added, 5 are there");
+        assert_eq!(known().broken_by(&all_unread), Some(Discontinuity::EntriesLost), "4 were added, 5 are there");
         let unread = with(|life| (life.first, life.length) = (Some(at(12)), 1));
-        assert_eq!(known().broken_by(&unread), Some(Break::FellBehind));
+        assert_eq!(known().broken_by(&unread), Some(Discontinuity::FellBehind));
     }
 }

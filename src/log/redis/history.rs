@@ -1,13 +1,13 @@
 //! What a node reads of the recovery window when it starts, newest first so that it never reads more than it keeps.
 
-use crate::log::Beginning;
+use crate::log::Snapshot;
 use crate::log::redis::entry;
 use crate::log::redis::entry::{Entry, RawEntry};
 use crate::log::redis::generation;
-use crate::log::redis::generation::Life;
+use crate::log::redis::generation::StreamGeneration;
 use crate::log::redis::{RedisLog, dead_letters, epoch, reply};
 use crate::model::clock::unix_us;
-use crate::model::command::Order;
+use crate::model::command::SessionCommand;
 use crate::model::event::Event;
 use crate::model::offset::{Epoch, Offset, Position};
 use crate::redis::connection::{Link, LinkError};
@@ -19,9 +19,9 @@ pub(super) async fn read(
     link: &mut Link,
     epoch: Epoch,
     head: Position,
-    life: Option<Life>,
+    life: Option<StreamGeneration>,
     page: &mut reply::PageSize,
-) -> Result<Beginning, LinkError> {
+) -> Result<Snapshot, LinkError> {
     let (mut history, mut orders) = (Vec::new(), Vec::new());
     let mut floor = head;
     if let Some(life) = life.filter(|_| !log.recovery.window.is_zero()) {
@@ -37,7 +37,7 @@ pub(super) async fn read(
         orders = collected.orders;
         orders.reverse();
     }
-    Ok(Beginning { epoch, floor, head, history, orders })
+    Ok(Snapshot { epoch, floor, head, history, orders })
 }
 
 /// Pages backwards from `head`. Answers the newest entry that was left out; `None` where the stream had no more.
@@ -74,7 +74,7 @@ struct Collected<'a> {
     /// Newest first.
     events: Vec<Arc<Event>>,
     /// Newest first.
-    orders: Vec<(Position, Arc<Order>)>,
+    orders: Vec<(Position, Arc<SessionCommand>)>,
     malformed: Vec<dead_letters::Malformed>,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Collected<'a> {
                 }
                 self.events.push(Arc::new(event));
             }
-            Ok(Entry::Order(order)) => {
+            Ok(Entry::SessionCommand(order)) => {
                 self.bytes += order.size();
                 self.orders.push((raw.position, Arc::new(order)));
             }

@@ -5,7 +5,7 @@ use crate::log::Appended;
 use crate::log::redis::append::{command_from, draft_bytes, order_from, submit};
 use crate::log::redis::{RedisLog, reply};
 use crate::model::clock::unix_us;
-use crate::model::command::Order;
+use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::offset::Position;
 use crate::redis::connection::{Connector, Link, LinkError};
@@ -24,7 +24,7 @@ pub(crate) enum Entry {
     /// An event.
     Event(Draft),
     /// An order.
-    Order(Order),
+    SessionCommand(SessionCommand),
 }
 
 /// A claim to the lease: this node, and since when it listens by the clock of Redis.
@@ -101,7 +101,7 @@ impl RedisLog {
                     bytes += draft_bytes(draft);
                     command_from(self, draft, accepted_us, start)
                 }
-                Entry::Order(order) => {
+                Entry::SessionCommand(order) => {
                     bytes += order.size();
                     order_from(self, order, start)
                 }

@@ -21,7 +21,7 @@ pub(crate) use entry::entry_fields;
 use crate::log::config::RecoveryConfig;
 use crate::log::{AppendError, Appended, EventLog, LogStatus, Pending, Sink};
 use crate::metrics::Metrics;
-use crate::model::command::Order;
+use crate::model::command::SessionCommand;
 use crate::model::draft::{Draft, DraftLimits};
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Position};
@@ -40,7 +40,7 @@ const LEAST_KEPT: Duration = Duration::from_secs(10);
 const TRIM_SLACK: Duration = Duration::from_secs(30);
 
 /// Connections whose last acknowledged entry waits to be looked for; the tail looks at least once a second.
-const MOST_UNPROVEN: usize = 16;
+const MAX_UNPROVEN: usize = 16;
 
 /// How long the stream keeps its entries.
 pub fn stream_kept(recovery: &RecoveryConfig) -> Duration {
@@ -58,7 +58,7 @@ pub struct RedisLog {
     metrics: Arc<Metrics>,
     requests: append_batch::Requests,
     queue: append_queue::Queue,
-    heard: volatile::Heard,
+    heard: volatile::PubSubBuffer,
     /// Known once the tail has begun.
     epoch: watch::Sender<Option<Epoch>>,
     /// Milliseconds of the newest id that was seen in the stream; trimming goes by it.
@@ -100,7 +100,7 @@ impl Acknowledged {
     /// The connection is gone; the next one may lead elsewhere.
     fn disconnected(&self) {
         let mut positions = self.positions.lock();
-        if let Some(last) = positions.now.take().filter(|_| positions.unproven.len() < MOST_UNPROVEN) {
+        if let Some(last) = positions.now.take().filter(|_| positions.unproven.len() < MAX_UNPROVEN) {
             positions.unproven.push(last);
         }
     }
@@ -186,7 +186,7 @@ impl RedisLog {
             requests: append_batch::Requests::new(&keys),
             keys,
             queue: append_queue::Queue::default(),
-            heard: volatile::Heard::default(),
+            heard: volatile::PubSubBuffer::default(),
             epoch: watch::Sender::new(None),
             newest_ms: AtomicU64::new(0),
             acknowledged: Acknowledged::default(),
@@ -204,7 +204,7 @@ impl RedisLog {
         let _ = self.epoch.subscribe().wait_for(Option::is_some).await;
     }
 
-    fn note_beginning(&self, epoch: Epoch, head: Position) {
+    fn note_snapshot(&self, epoch: Epoch, head: Position) {
         self.newest_ms.store(head.ms, Ordering::Relaxed);
         self.epoch.send_replace(Some(epoch));
     }
@@ -246,7 +246,7 @@ impl EventLog for RedisLog {
         Box::pin(append::append(self, drafts))
     }
 
-    fn order(&self, order: Arc<Order>) -> Pending<'_, Result<(), AppendError>> {
+    fn order(&self, order: Arc<SessionCommand>) -> Pending<'_, Result<(), AppendError>> {
         Box::pin(async move { append::order(self, &order).await })
     }
 

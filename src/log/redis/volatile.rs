@@ -73,7 +73,7 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<(Draft, u64
 
 /// What was heard and waits for the tail.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct PubSubBuffer {
     waiting: Mutex<Waiting>,
     wake: Notify,
 }
@@ -84,7 +84,7 @@ struct Waiting {
     bytes: usize,
 }
 
-impl Heard {
+impl PubSubBuffer {
     /// Takes a message; false where there is no room for it.
     fn push(&self, message: Vec<u8>) -> bool {
         let mut waiting = self.waiting.lock();
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn waiting_messages_are_bounded() {
-        let heard = Heard::default();
+        let heard = PubSubBuffer::default();
         let pushed = (0..100).filter(|_| heard.push(vec![0; 1 << 20])).count();
         assert_eq!(pushed, 16);
         assert_eq!(heard.take().len(), 16);
