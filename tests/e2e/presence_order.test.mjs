@@ -30,8 +30,8 @@ const on = [
   { event: "join_plain", join: "plain:{0}", ack: ok },
   { event: "typing", emit: [{ room: "chat:{0}", event: "user_typing", args: ["{user}"] }], ack: ok },
   { event: "hello", emit: [{ room: "lobby:{0}", event: "said_hello", args: ["{user}"] }], ack: ok },
-  { event: "ask", forward: true },
 ];
+const forwarded = { event: "ask", forward: true };
 const token = (user, claims) => tokenFor(user, claims);
 const ask = async (node, path) => (await node.get(path, { authorization: `Bearer ${KEY}` })).json();
 const room = async (node, name) => {
@@ -236,8 +236,8 @@ for (const [where, options] of PLACES) {
     });
 
     scenario("a join and a leave that the backend answers with", async (s) => {
-      const { backend, node, asked } = await place(s, options);
-      backend.answer = ({ args: [what] }) => ({ [what.verb]: [`chat:${what.chat}`], ack: ok });
+      const { backend, node, asked } = await place(s, options, { on: [forwarded] });
+      backend.answer = ({ type, args }) => (type === "event" ? { [args[0].verb]: [`chat:${args[0].chat}`], ack: ok } : {});
       const client = await s.io(node, { token: token("7"), ...WEBSOCKET }).connected();
       const answers = [];
       for (let chat = 0; chat < TURNS; chat += 1) {
