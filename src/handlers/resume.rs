@@ -85,17 +85,30 @@ async fn attempt(
     // Another node may have been ahead of this one.
     shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
     retain_allowed(shard, newcomer, &mut parked);
+    let reached = shard.hub.borrow().position;
+    let mut missed = take_up(shard, newcomer, &mut parked, reached, after)?;
     // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
     let mut session = newcomer.clone().session(shard, parked.id, None);
     let fresh = session_start::first_rooms(shard, &session).unwrap_or_default();
     let reserved = session_start::reserve(shard, &mut session, &[&parked.rooms[..], &fresh].concat()).await;
     let here = shard.hub.borrow().position;
+    if here != reached {
+        missed.extend(take_up(shard, newcomer, &mut parked, here, reached)?);
+    }
+    Ok(Resumed { pid, parked, missed, fresh, reserved, before })
+}
+
+/// What the session missed in (`after`, `here`]; it is as it is `here` afterwards.
+fn take_up(
+    shard: &Shard,
+    newcomer: &Newcomer,
+    parked: &mut Parked,
+    here: Offset,
+    after: Offset,
+) -> Result<Vec<Arc<Event>>, &'static str> {
     let namespace = &*shard.node.namespaces[usize::from(newcomer.namespace)];
     let window = shard.node.window.read();
-    match recovery::take_up(&mut parked, &window, here, namespace, after) {
-        Ok(missed) => Ok(Resumed { pid, parked, missed, fresh, reserved, before }),
-        Err(lost) => Err(lost.code()),
-    }
+    recovery::take_up(parked, &window, here, namespace, after).map_err(|lost| lost.code())
 }
 
 /// The session, on this node or another.

@@ -62,7 +62,7 @@ impl fmt::Display for JoinError {
             Self::Forbidden(room) => write!(f, "not allowed to join \"{room}\""),
             Self::TooMany(max) => write!(f, "already in {max} rooms, which is the most a session may be in"),
             Self::Template(error) => error.fmt(f),
-            Self::Uncounted => f.write_str("presence could not be written in time; try again"),
+            Self::Uncounted => f.write_str("presence was not written within 1.5 s; try again"),
             Self::Gone => f.write_str("the session has ended"),
             Self::Backend(error) => error.fmt(f),
         }
