@@ -96,7 +96,8 @@ fn files(dir: &Path, stack: Option<Stack>) -> Vec<File> {
     if stack.is_some() {
         secrets.push(("ROOMCAST_BACKEND__SECRET", random_text()));
     }
-    let mut env = "# Secrets of roomcast and of your backend, written by `roomcast init`. Keep it out of git.\n".to_owned();
+    let mut env =
+        "# Secrets of roomcast and of your backend, written by `roomcast init`. Keep it out of git.\n".to_owned();
     for (name, value) in &secrets {
         env.push_str(&format!("{name}={value}\n"));
     }
