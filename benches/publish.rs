@@ -30,7 +30,7 @@ fn main() {
 
 /// How events are posted.
 #[derive(Clone, Copy)]
-enum Way {
+enum BackendTransport {
     /// One event a request, so many requests on the way on each connection.
     Single(usize),
     Batches,
@@ -41,15 +41,15 @@ fn throughput() {
     let heads = ["log", "requests", "publishes/s (median)", "publishes/s (best)", "server CPU µs/publish"];
     let mut table = Table::new(&heads);
     for on_redis in [false, true] {
-        for way in [Way::Single(1), Way::Single(8), Way::Batches] {
+        for way in [BackendTransport::Single(1), BackendTransport::Single(8), BackendTransport::Batches] {
             let runs: Vec<(f64, f64)> = (0..repeats).map(|_| publish(on_redis, way, events)).collect();
             let rates: Vec<f64> = runs.iter().map(|run| run.0).collect();
             let best = rates.iter().copied().fold(0.0, f64::max);
             table.row(&[
                 if on_redis { "Redis" } else { "embedded" }.into(),
                 match way {
-                    Way::Single(depth) => format!("one event, pipelining {depth}"),
-                    Way::Batches => format!("NDJSON of {BATCH}"),
+                    BackendTransport::Single(depth) => format!("one event, pipelining {depth}"),
+                    BackendTransport::Batches => format!("NDJSON of {BATCH}"),
                 },
                 grouped(median(rates)),
                 grouped(best),
@@ -62,14 +62,14 @@ fn throughput() {
 }
 
 /// Publishes a second until the subscriber has everything, and the server's CPU microseconds for each.
-fn publish(on_redis: bool, way: Way, events: usize) -> (f64, f64) {
+fn publish(on_redis: bool, way: BackendTransport, events: usize) -> (f64, f64) {
     let redis = on_redis.then(Redis::start);
     let server = Server::start(redis.as_ref(), RULES);
     let mut swarm = Swarm::new();
     swarm.connect(server.address, Protocol::SocketIo, 1, vec![token::sign(1, &["all"])]);
     let mut poster = match way {
-        Way::Single(depth) => Poster::events(server.address, CONNECTIONS, depth),
-        Way::Batches => Poster::batches(server.address, 4),
+        BackendTransport::Single(depth) => Poster::events(server.address, CONNECTIONS, depth),
+        BackendTransport::Batches => Poster::batches(server.address, 4),
     };
     let body = event("all", &json_string(PAYLOAD));
     let batch = format!("{body}\n").repeat(BATCH);
@@ -77,8 +77,8 @@ fn publish(on_redis: bool, way: Way, events: usize) -> (f64, f64) {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             match way {
-                Way::Single(_) => (0..events).for_each(|_| poster.send(body.as_bytes())),
-                Way::Batches => (0..events / BATCH).for_each(|_| poster.send(batch.as_bytes())),
+                BackendTransport::Single(_) => (0..events).for_each(|_| poster.send(body.as_bytes())),
+                BackendTransport::Batches => (0..events / BATCH).for_each(|_| poster.send(batch.as_bytes())),
             }
             poster.finish();
         });

@@ -1,32 +1,34 @@
 //! The composition root: makes the parts from the configuration, binds, runs, and stops them in order.
 
 use crate::auth::Authenticator;
-use crate::backend::{Backend, Inbox, Way, Webhook};
-use crate::client::actions;
-use crate::close::DropReason;
+use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
+use crate::bridge::redis::{Emitters, Watch};
 use crate::cluster::Cluster;
-use crate::cluster::presence::RedisPresence;
 use crate::config::Config;
-use crate::draft::DraftLimits;
+use crate::handlers::rule_runner;
 use crate::http::origin::Origins;
-use crate::http::routes::Door;
+use crate::http::routes::ListenerKind;
 use crate::http::server::{Listener, Traffic};
 use crate::http::{Api, Page};
-use crate::hub::feed::Feed;
-use crate::hub::node::{Command, Node, Parts};
-use crate::hub::presence::{self, Presence};
-use crate::hub::{ledger, shard};
-use crate::id::NodeId;
-use crate::ingest::redis::{Emitters, Watch};
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::{RedisLog, stream_kept};
 use crate::log::{EventLog, Sink};
 use crate::metrics::Metrics;
+use crate::model::close::DropReason;
+use crate::model::draft::DraftLimits;
+use crate::model::id::NodeId;
+use crate::node::context::{Node, Parts};
+use crate::node::dispatcher::Dispatcher;
+use crate::node::presence;
+use crate::node::presence::Presence;
+use crate::peer::forward::PeerServer;
 use crate::presence::Store;
 use crate::presence::memory::MemoryStore;
+use crate::presence::redis::RedisPresence;
 use crate::rules::Rules;
+use crate::shard::handle::ShardCommand;
+use crate::shard::{persist, runner};
 use crate::shutdown;
-use crate::transport::remote::Answering;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -96,9 +98,10 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
 
 async fn serve(launch: Launch) -> Result<(), AppError> {
     let Launch { config, pages, any_port, ready } = launch;
-    let shards = shard::count();
-    let public = bind(config.listen.listen, Door::Public, shards, any_port)?;
-    let admin = config.listen.admin_listen.map(|address| bind(address, Door::Admin, shards, false)).transpose()?;
+    let shards = runner::count();
+    let public = bind(config.listen.listen, ListenerKind::Public, shards, any_port)?;
+    let admin =
+        config.listen.admin_listen.map(|address| bind(address, ListenerKind::Admin, shards, false)).transpose()?;
     let address = public.address();
     let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
 
@@ -114,7 +117,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
         traffic: Traffic::default(),
     });
     let mut running = JoinSet::new();
-    let mut feed: Arc<dyn Sink> = Feed::new(node.clone());
+    let mut feed: Arc<dyn Sink> = Dispatcher::new(node.clone());
     if let Some(emitters) = &emitters {
         feed = Watch::new(emitters.clone(), feed);
         running.spawn(emitters.clone().run());
@@ -127,7 +130,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     }
     running.spawn(presence::run(node.clone()));
     if let Some(cluster) = &node.cluster {
-        running.spawn(cluster.clone().run(Answering::new(node.clone())));
+        running.spawn(cluster.clone().run(PeerServer::new(node.clone())));
     }
     // The embedded log begins here, before anybody can connect.
     tokio::task::yield_now().await;
@@ -147,7 +150,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     // The log's tail stops last, when nobody is left to deliver to.
     running.shutdown().await;
     for shard in node.shards() {
-        shard.tell(Command::Stop);
+        shard.tell(ShardCommand::Stop);
     }
     for thread in threads {
         if thread.join().is_err() {
@@ -173,10 +176,10 @@ async fn shutdown_node(
         }
         tokio::time::sleep(settings.pause).await;
         stop.send_replace(true);
-        crate::hub::drain::drain(node, settings.drain).await;
+        crate::node::drain::drain(node, settings.drain).await;
         if let Some(cluster) = &node.cluster {
             // Clients that come back elsewhere find their sessions.
-            node.on_every_shard(ledger::write_all).await;
+            node.on_every_shard(persist::write_all).await;
             node.presence.leave().await;
             cluster.leave().await;
         }
@@ -193,7 +196,7 @@ async fn shutdown_node(
     }
 }
 
-fn bind(address: SocketAddr, door: Door, shards: usize, any_port: bool) -> Result<Listener, AppError> {
+fn bind(address: SocketAddr, door: ListenerKind, shards: usize, any_port: bool) -> Result<Listener, AppError> {
     match Listener::bind(address, door, shards) {
         Err(error) if any_port && error.kind() == std::io::ErrorKind::AddrInUse => {
             let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -260,27 +263,29 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
 fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend>>, AppError> {
     let Some(settings) = &config.backend else { return Ok(None) };
     let way = match &settings.stream {
-        Some(stream) => Inbox::new(&config.redis, stream, settings.stream_limit)
-            .map(Way::Inbox)
+        Some(stream) => BackendStream::new(&config.redis, stream, settings.stream_limit)
+            .map(BackendTransport::BackendStream)
             .map_err(|error| AppError::Setup(error.to_string()))?,
-        None => Webhook::new(settings, config.publish.max_event).map(Way::Webhook).map_err(AppError::Setup)?,
+        None => {
+            Webhook::new(settings, config.publish.max_event).map(BackendTransport::Webhook).map_err(AppError::Setup)?
+        }
     };
     Ok(Some(Backend::new(way, settings, metrics.clone())))
 }
 
 /// One shard for each core.
 fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<std::thread::JoinHandle<()>>, AppError> {
-    let (handles, ends) = shard::handles(count);
+    let (handles, ends) = runner::handles(count);
     node.set_shards(handles);
     let mut threads = Vec::new();
     for (index, end) in (0..=u8::MAX).zip(ends) {
-        let thread = shard::spawn(index, node.clone(), end, |shard, mut ended| {
-            tokio::task::spawn_local(ledger::run(shard.clone()));
+        let thread = runner::spawn(index, node.clone(), end, |shard, mut ended| {
+            tokio::task::spawn_local(persist::run(shard.clone()));
             let shard = shard.clone();
             tokio::task::spawn_local(async move {
                 let mut waiting = Vec::new();
                 while ended.recv_many(&mut waiting, ENDED_AT_ONCE).await > 0 {
-                    actions::run_disconnects(&shard, std::mem::take(&mut waiting)).await;
+                    rule_runner::run_disconnects(&shard, std::mem::take(&mut waiting)).await;
                 }
             });
         });

@@ -1,33 +1,12 @@
 //! The registry and its pre-resolved handles; the only user of the prometheus crate.
 
-use crate::close::{CloseReason, DropReason};
-use crate::draft::Source;
+use crate::model::close::{CloseReason, DropReason};
+use crate::model::draft::Source;
+use crate::model::transport::{Protocol, Transport};
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, TextEncoder,
 };
-
-/// How a client speaks: the `protocol` label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// Socket.IO.
-    SocketIo,
-    /// JSON on `/ws`.
-    Json,
-    /// Server-Sent Events.
-    Sse,
-}
-
-/// How bytes move: the `transport` label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// WebSocket.
-    WebSocket,
-    /// HTTP long-polling.
-    Polling,
-    /// A streamed response.
-    Sse,
-}
 
 const PROTOCOLS: [&str; 3] = ["socketio", "ws", "sse"];
 const TRANSPORTS: [&str; 3] = ["websocket", "polling", "sse"];

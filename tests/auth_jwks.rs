@@ -216,8 +216,8 @@ async fn strangers_cannot_make_us_fetch_often() {
             assert_eq!(result, Err(AuthError::UnknownKey));
         }
     }
-    let most = 2 + start.elapsed().as_millis() / least.as_millis();
-    assert!(server.requests() as u128 <= most, "{} fetches, at most {most}", server.requests());
+    let max = 2 + start.elapsed().as_millis() / least.as_millis();
+    assert!(server.requests() as u128 <= max, "{} fetches, at most {max}", server.requests());
     assert!(server.requests() >= 2);
     // A kid that is a URL or a path is never a reason to fetch, and is not fetched itself.
     let before = server.requests();
@@ -329,7 +329,7 @@ async fn check_counts_usable_keys_and_names_what_is_wrong() {
         assert!(error.contains(word), "{error}");
     }
     let secret = AuthConfig {
-        secret: Some(roomcast::secret::Secret::new("0123456789abcdef0123456789abcdef")),
+        secret: Some(roomcast::model::secret::Secret::new("0123456789abcdef0123456789abcdef")),
         ..AuthConfig::default()
     };
     let auth = Authenticator::new(&secret).unwrap();

@@ -21,7 +21,7 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new(config: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("roomcast-cli-{}", roomcast::id::Id::random()));
+        let path = std::env::temp_dir().join(format!("roomcast-cli-{}", roomcast::model::id::Id::random()));
         std::fs::create_dir_all(&path).unwrap();
         std::fs::write(path.join("roomcast.toml"), config).unwrap();
         Self(path)
@@ -89,7 +89,7 @@ fn serve(directory: &Directory) -> (Running, String) {
 
 fn claims(token: &str) -> roomcast::auth::Identity {
     let config = roomcast::auth::config::AuthConfig {
-        secret: Some(roomcast::secret::Secret::new(SECRET)),
+        secret: Some(roomcast::model::secret::Secret::new(SECRET)),
         ..Default::default()
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();

@@ -14,7 +14,7 @@ struct Directory(PathBuf);
 
 impl Directory {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("roomcast-config-{}", roomcast::id::Id::random()));
+        let path = std::env::temp_dir().join(format!("roomcast-config-{}", roomcast::model::id::Id::random()));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }

@@ -11,10 +11,11 @@ mod redis_server;
 use load::Load;
 use log_node::{Node, PATIENCE, SHORT, draft, names};
 use redis_server::RedisServer;
-use roomcast::draft::Draft;
-use roomcast::log::config::{RecoveryConfig, RedisConfig};
+use roomcast::log::config::RecoveryConfig;
 use roomcast::log::{AppendError, LogStatus};
-use roomcast::secret::Secret;
+use roomcast::model::draft::Draft;
+use roomcast::model::secret::Secret;
+use roomcast::redis::config::RedisConfig;
 use std::time::{Duration, Instant};
 
 async fn ready(url: &str) -> Node {

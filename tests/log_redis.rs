@@ -8,11 +8,11 @@ mod redis_server;
 
 use log_node::{LONG, Node, PATIENCE, SHORT, draft, names};
 use redis_server::RedisServer;
-use roomcast::draft::{Draft, Source};
-use roomcast::event::Event;
-use roomcast::id::Id;
 use roomcast::log::config::RecoveryConfig;
 use roomcast::log::{AppendError, LogStatus};
+use roomcast::model::draft::{Draft, Source};
+use roomcast::model::event::Event;
+use roomcast::model::id::Id;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,10 +79,10 @@ async fn two_nodes_see_the_same_and_a_late_one_its_history() {
     let offsets = |events: &[Arc<Event>]| events.iter().map(|event| event.offset).collect::<Vec<_>>();
     assert_eq!((names(&on_a), offsets(&on_a)), (names(&on_b), offsets(&on_b)));
     let late = Node::redis(&server.url(), "roomcast");
-    let beginning = late.tail.wait_beginning(1).await;
-    assert_eq!(beginning.epoch, begun.epoch);
-    assert_eq!((names(&beginning.history), offsets(&beginning.history)), (names(&on_a), offsets(&on_a)));
-    assert!(beginning.floor <= begun.head && beginning.head >= on_a.last().unwrap().offset.position);
+    let snapshot = late.tail.wait_beginning(1).await;
+    assert_eq!(snapshot.epoch, begun.epoch);
+    assert_eq!((names(&snapshot.history), offsets(&snapshot.history)), (names(&on_a), offsets(&on_a)));
+    assert!(snapshot.floor <= begun.head && snapshot.head >= on_a.last().unwrap().offset.position);
     assert!(late.tail.seen.lock().unwrap().events.is_empty());
     assert!(other.tail.seen.lock().unwrap().events.is_empty(), "two prefixes never meet");
 
@@ -113,9 +113,9 @@ async fn the_stream_is_trimmed_but_not_within_the_window() {
     add(now - 3_600_000);
     add(now - 115_000);
     let node = Node::redis(&server.url(), "roomcast");
-    let beginning = node.tail.wait_beginning(1).await;
-    assert_eq!(beginning.history.len(), 1000);
-    assert_eq!(beginning.floor.to_string(), format!("{}-999", now - 3_600_000));
+    let snapshot = node.tail.wait_beginning(1).await;
+    assert_eq!(snapshot.history.len(), 1000);
+    assert_eq!(snapshot.floor.to_string(), format!("{}-999", now - 3_600_000));
     let deadline = Instant::now() + PATIENCE;
     while server.run::<usize>(&["XLEN", "roomcast:events"]) > 1100 {
         assert!(Instant::now() < deadline, "the tail does not trim");

@@ -8,12 +8,13 @@ mod redis_server;
 
 use log_node::{Node, PATIENCE, draft, names};
 use redis_server::RedisServer;
-use roomcast::draft::{Draft, Source};
-use roomcast::event::{Args, Offset};
-use roomcast::id::Id;
 use roomcast::log::memory::{MemoryLimits, MemoryLog};
 use roomcast::log::{Accepted, EventLog};
 use roomcast::metrics::Metrics;
+use roomcast::model::args::Args;
+use roomcast::model::draft::{Draft, Source};
+use roomcast::model::id::Id;
+use roomcast::model::offset::Offset;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -164,9 +165,9 @@ async fn what_waits_is_not_lost_when_nobody_reads_yet() {
     let early = log.append(vec![draft("early")]).await.remove(0).unwrap().offset.unwrap();
     let node = Node::run(log, Arc::new(Metrics::new("0").unwrap()));
     let event = node.tail.wait_event("early").await;
-    let beginning = node.tail.wait_beginning(1).await;
+    let snapshot = node.tail.wait_beginning(1).await;
     assert_eq!(event.offset, early);
-    assert!(beginning.head < early.position && beginning.epoch == early.epoch);
+    assert!(snapshot.head < early.position && snapshot.epoch == early.epoch);
 }
 
 #[tokio::test]

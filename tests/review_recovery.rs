@@ -2,11 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use roomcast::auth::Identity;
-use roomcast::event::{Epoch, Offset, Position};
-use roomcast::id::{Id, NodeId};
-use roomcast::log::Beginning;
+use roomcast::log::Snapshot;
 use roomcast::log::window::Window;
-use roomcast::order::{Act, Order, Selector};
+use roomcast::model::command::{Action, Selector, SessionCommand};
+use roomcast::model::id::{Id, NodeId};
+use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::session::changes::Changes;
 use roomcast::session::parked::Parked;
 use roomcast::session::recovery::take_up;
@@ -18,13 +18,14 @@ fn orders_are_obeyed_once_also_by_who_is_taken_up_twice() {
     let at = |ms| Position { ms, seq: 0 };
     let offset = |ms| Offset { epoch: Epoch(7), position: at(ms) };
     let mut window = Window::new(Duration::from_secs(100), 1 << 20);
-    window.begin(&Beginning { epoch: Epoch(7), floor: at(1), head: at(1), history: vec![], orders: vec![] }, 0);
+    window.reset(&Snapshot { epoch: Epoch(7), floor: at(1), head: at(1), history: vec![], orders: vec![] }, 0);
     let mut order = |ms, selector, act| {
-        let order = Order { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), act };
+        let order =
+            SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), act };
         window.push_order(at(ms), Arc::new(order), 0);
     };
-    order(20, Selector::In("b".into()), Act::Join(vec!["secret".into()]));
-    order(30, Selector::In("a".into()), Act::Join(vec!["b".into()]));
+    order(20, Selector::In("b".into()), Action::Join(vec!["secret".into()]));
+    order(30, Selector::In("a".into()), Action::Join(vec!["b".into()]));
     let mut parked = Parked {
         id: Id::random_session(),
         namespace: 0,

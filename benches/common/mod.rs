@@ -33,10 +33,10 @@ pub fn pace(at: Instant) {
 }
 
 /// Asks until `condition` holds, every few milliseconds, at most so long.
-pub fn until(what: &str, most: Duration, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + most;
+pub fn until(what: &str, max: Duration, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + max;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited {most:?} in vain for {what}");
+        assert!(Instant::now() < deadline, "waited {max:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

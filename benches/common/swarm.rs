@@ -159,11 +159,11 @@ impl Swarm {
     }
 
     /// Receives until all clients together have `total` events.
-    pub fn receive(&mut self, total: usize, most: Duration, mut each: impl FnMut(usize, &[u8])) {
-        let deadline = Instant::now() + most;
+    pub fn receive(&mut self, total: usize, max: Duration, mut each: impl FnMut(usize, &[u8])) {
+        let deadline = Instant::now() + max;
         while self.received < total {
             self.turn(deadline, &mut each);
-            assert!(Instant::now() < deadline, "{} of {total} events came within {most:?}", self.received);
+            assert!(Instant::now() < deadline, "{} of {total} events came within {max:?}", self.received);
         }
     }
 

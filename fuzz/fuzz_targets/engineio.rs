@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use roomcast::protocol::engineio::{Query, parse_payload};
+use roomcast::protocol::engineio::{parse_payload, Query};
 
 fuzz_target!(|body: &str| {
     let packets: Vec<_> = parse_payload(body).collect();

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use roomcast::protocol::websocket::{FrameError, FrameReader, Message, close_frame, pong_frame};
+use roomcast::protocol::websocket::{close_frame, FrameError, FrameReader, Message, pong_frame};
 use std::ops::ControlFlow;
 
 const MAX: usize = 300;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use roomcast::event::Offset;
+use roomcast::model::offset::Offset;
 
 fuzz_target!(|text: &str| {
     if let Some(offset) = Offset::parse(text) {

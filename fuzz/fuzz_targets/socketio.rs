@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use roomcast::event::{MAX_JSON_DEPTH, json_depth};
+use roomcast::model::args::{json_depth, MAX_JSON_DEPTH};
 use roomcast::protocol::socketio::{Decoder, Packet};
 use roomcast::protocol::{engineio, socketio_encode};
 

@@ -2,18 +2,19 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use roomcast::protocol::json::{self, ClientMessage};
+use roomcast::protocol::plain_ws::ClientMessage;
+use roomcast::protocol::plain_ws;
 
 fuzz_target!(|text: &str| {
-    match json::parse(text) {
+    match plain_ws::parse(text) {
         Ok(ClientMessage::Event { args, id: Some(id), .. }) => {
-            assert!(id.get().len() <= json::MAX_ID);
-            let answer = json::ack(&id, &args);
+            assert!(id.get().len() <= plain_ws::MAX_ID);
+            let answer = plain_ws::ack(&id, &args);
             assert!(answer.contains(id.get()));
         }
         Ok(_) => {}
         Err(error) => {
-            let answer = json::error(error.code(), &error.to_string(), error.id.as_deref());
+            let answer = plain_ws::error(error.code(), &error.to_string(), error.id.as_deref());
             assert!(answer.len() < 2000 && answer.ends_with('}'), "{answer}");
         }
     }

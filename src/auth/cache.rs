@@ -1,6 +1,6 @@
 //! Tokens that were verified before: a reconnect storm must not cost one ECDSA operation each (DESIGN 15). sans-IO.
 
-use super::identity::Identity;
+use crate::auth::identity::Identity;
 use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::HashMap;
 use std::sync::Arc;

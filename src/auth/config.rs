@@ -1,6 +1,6 @@
 //! `[auth]`.
 
-use crate::secret::Secret;
+use crate::model::secret::Secret;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;

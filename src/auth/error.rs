@@ -1,6 +1,6 @@
 //! Why a token was refused, and why a configuration cannot be used. No message ever holds a token or a claim's value.
 
-use super::grants::GrantError;
+use crate::auth::grants::GrantError;
 use std::fmt;
 
 /// Why a token was refused.
@@ -90,7 +90,7 @@ impl std::error::Error for AuthError {}
 pub enum SetupError {
     /// No key at all, and anonymous clients are not let in: nobody could ever connect.
     NoKey,
-    /// The HMAC secret is under [`MIN_SECRET`](super::MIN_SECRET) bytes.
+    /// The HMAC secret is under [`MIN_SECRET`](crate::auth::MIN_SECRET) bytes.
     ShortSecret {
         /// Its length in bytes.
         bytes: usize,
@@ -161,7 +161,7 @@ impl fmt::Display for SetupError {
             Self::ShortSecret { bytes } => write!(
                 f,
                 "auth.secret has {bytes} bytes and could be guessed; it needs at least {} (try `openssl rand -hex 32`)",
-                super::MIN_SECRET
+                crate::auth::MIN_SECRET
             ),
             Self::NoAlgorithms => f.write_str("auth.algorithms is empty; list what your tokens are signed with"),
             Self::UnknownAlgorithm(name) => write!(

@@ -1,6 +1,6 @@
 //! One GET of the JWKS: bounded in time and size, never redirected, never to any URL but the configured one.
 
-use crate::causes::with_causes;
+use crate::model::error_chain::with_causes;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::header::{ACCEPT, CACHE_CONTROL, USER_AGENT};

@@ -1,6 +1,6 @@
 //! A token's text: three base64url parts, and of the header only what may matter. sans-IO.
 
-use super::error::AuthError;
+use crate::auth::error::AuthError;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};

@@ -1,7 +1,7 @@
 //! Who a client is: what remains of a token after it was verified. sans-IO.
 
-use super::claims;
-use super::grants::Grants;
+use crate::auth::claims;
+use crate::auth::grants::Grants;
 use serde_json::Value;
 
 /// Longest text of a user, in bytes.

@@ -1,7 +1,7 @@
 //! A JSON Web Key Set (RFC 7517) and the keys in it that can be used. sans-IO.
 
-use super::algorithm::Algorithm;
-use super::key::Key;
+use crate::auth::algorithm::Algorithm;
+use crate::auth::key::Key;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};

@@ -1,6 +1,6 @@
 //! One verification key: its material, and the algorithms pinned to it.
 
-use super::algorithm::{Algorithm, KeyKind};
+use crate::auth::algorithm::{Algorithm, KeyKind};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, ParsedPublicKey,
     RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,

@@ -1,9 +1,9 @@
 //! All keys at one moment, and which of them a token must have been signed with. sans-IO.
 
-use super::algorithm::{Algorithm, KeyKind};
-use super::error::AuthError;
-use super::header::Header;
-use super::key::Key;
+use crate::auth::algorithm::{Algorithm, KeyKind};
+use crate::auth::error::AuthError;
+use crate::auth::header::Header;
+use crate::auth::key::Key;
 use std::sync::Arc;
 
 /// A snapshot; a JWKS that changed makes a new one with a new generation.

@@ -38,9 +38,10 @@ use config::AuthConfig;
 use header::Parts;
 use hyper::Uri;
 use keyset::KeySet;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use policy::Policy;
 use refresh::Refresher;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -121,7 +122,7 @@ impl Authenticator {
         let algorithm = Algorithm::from_name(&parts.header.alg)
             .filter(|algorithm| self.algorithms.contains(algorithm))
             .ok_or(AuthError::Algorithm)?;
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let keys = self.keys.read().clone();
         // An HMAC costs no more than the cache's digest.
         let hash = (algorithm.key_kind() != KeyKind::Secret).then(|| token_hash(token));
         if let Some(identity) = hash.and_then(|hash| self.cache().get(&hash, keys.generation)) {
@@ -196,7 +197,7 @@ impl Authenticator {
     fn install(&self, jwks: &Jwks, body: &[u8]) -> Result<(), String> {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, body).as_ref());
-        let mut document = jwks.document.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut document = jwks.document.lock();
         if *document == Some(hash) {
             return Ok(());
         }
@@ -205,7 +206,7 @@ impl Authenticator {
             tracing::warn!(url = %jwks.shown(), index, "a key of the JWKS is not used: {why}");
         }
         tracing::info!(url = %jwks.shown(), keys = parsed.keys.len(), "new keys from the JWKS");
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let mut keys = self.keys.write();
         *keys = Arc::new(KeySet {
             generation: keys.generation + 1,
             fetched: Some(parsed.keys.into()),
@@ -216,8 +217,8 @@ impl Authenticator {
         Ok(())
     }
 
-    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock()
     }
 }
 

@@ -1,10 +1,10 @@
 //! What verified claims must say, and the identity they make. sans-IO.
 
-use super::claims;
-use super::config::AuthConfig;
-use super::error::AuthError;
-use super::grants::Grants;
-use super::identity::{Identity, UserId};
+use crate::auth::claims;
+use crate::auth::config::AuthConfig;
+use crate::auth::error::AuthError;
+use crate::auth::grants::Grants;
+use crate::auth::identity::{Identity, UserId};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 

@@ -141,8 +141,8 @@ impl Refresher {
 
     /// A tenth more or less, so that nodes started together do not fetch together.
     fn refresh_after(&self, max_age: Option<Duration>) -> Duration {
-        let (least, most) = self.timing.max_age;
-        max_age.map_or(self.timing.refresh, |age| age.clamp(least, most)).mul_f64(rand::rng().random_range(0.9..1.1))
+        let (least, max) = self.timing.max_age;
+        max_age.map_or(self.timing.refresh, |age| age.clamp(least, max)).mul_f64(rand::rng().random_range(0.9..1.1))
     }
 
     fn backoff(&self, failures: u32) -> Duration {

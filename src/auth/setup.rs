@@ -1,11 +1,11 @@
 //! From `[auth]` to keys: every mistake at once, or the first key set.
 
-use super::MIN_SECRET;
-use super::algorithm::{Algorithm, KeyKind};
-use super::config::AuthConfig;
-use super::error::SetupError;
-use super::key::Key;
-use super::keyset::KeySet;
+use crate::auth::MIN_SECRET;
+use crate::auth::algorithm::{Algorithm, KeyKind};
+use crate::auth::config::AuthConfig;
+use crate::auth::error::SetupError;
+use crate::auth::key::Key;
+use crate::auth::keyset::KeySet;
 use hyper::Uri;
 use std::sync::Arc;
 

@@ -1,15 +1,15 @@
 //! Signing, for `roomcast token` and the demo.
 
-use super::MIN_SECRET;
-use super::algorithm::{Algorithm, KeyKind};
-use super::config::AuthConfig;
+use crate::auth::MIN_SECRET;
+use crate::auth::algorithm::{Algorithm, KeyKind};
+use crate::auth::config::AuthConfig;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 use std::fmt;
 
 /// Signs the claims with the configured secret and the first HS algorithm of the configuration. `iss` and `aud` are
 /// filled in from the configuration where the claims lack them; everything else (`exp`, the user) is the
-/// caller's ([`insert`](super::claims::insert) puts a claim at a path).
+/// caller's ([`insert`](crate::auth::claims::insert) puts a claim at a path).
 ///
 /// # Errors
 /// Without a usable secret or an HS algorithm.

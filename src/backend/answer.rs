@@ -1,9 +1,10 @@
 //! What the backend answers. Sans-IO.
 
-use super::BackendError;
-use crate::draft::{Draft, DraftLimits, Source, check_room_name};
-use crate::event::{Args, Namespace, Room};
-use crate::id::Id;
+use crate::backend::BackendError;
+use crate::model::args::Args;
+use crate::model::draft::{Draft, DraftLimits, Source, check_room_name};
+use crate::model::id::Id;
+use crate::model::names::{Namespace, Room};
 use crate::protocol::socketio_encode::check_draft;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;

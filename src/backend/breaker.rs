@@ -1,7 +1,7 @@
 //! Leaves a backend alone that fails again and again, so that clients get their error at once. Sans-IO.
 
 /// Failures in a row after which it rests.
-const MOST_FAILURES: u32 = 5;
+const MAX_FAILURES: u32 = 5;
 /// How long it is left alone; then one request tries.
 const REST_MS: u64 = 1_000;
 
@@ -16,7 +16,7 @@ pub(super) struct Breaker {
 impl Breaker {
     /// Whether a request may be made now.
     pub fn lets_through(&mut self, now_ms: u64) -> bool {
-        if self.failures < MOST_FAILURES {
+        if self.failures < MAX_FAILURES {
             return true;
         }
         let trial = now_ms >= self.rests_until;
@@ -34,10 +34,10 @@ impl Breaker {
     /// A request failed; whether the backend rests from now on.
     pub fn failed(&mut self, now_ms: u64) -> bool {
         self.failures = self.failures.saturating_add(1);
-        if self.failures >= MOST_FAILURES {
+        if self.failures >= MAX_FAILURES {
             self.rests_until = now_ms + REST_MS;
         }
-        self.failures == MOST_FAILURES
+        self.failures == MAX_FAILURES
     }
 }
 

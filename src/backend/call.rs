@@ -1,7 +1,7 @@
 //! What the backend is sent, and its signature. Sans-IO.
 
-use crate::event::Room;
-use crate::id::Id;
+use crate::model::id::Id;
+use crate::model::names::Room;
 use aws_lc_rs::hmac;
 use serde::Serialize;
 use serde_json::value::RawValue;

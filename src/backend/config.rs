@@ -1,6 +1,6 @@
 //! `[backend]`.
 
-use crate::secret::Secret;
+use crate::model::secret::Secret;
 use std::time::Duration;
 
 /// What `notify` may name.

@@ -71,7 +71,7 @@ impl fmt::Display for BackendError {
             // Addresses and causes are for the log, not for clients.
             Self::Unreachable(_) => f.write_str("the backend is not reachable"),
             Self::Resting => f.write_str("the backend has failed several times in a row; try again in a second"),
-            Self::Full(most) => write!(f, "the backend is behind: {most} entries wait in its inbox; try again later"),
+            Self::Full(max) => write!(f, "the backend is behind: {max} entries wait in its inbox; try again later"),
             Self::Status(status) => write!(f, "the backend answered {status}"),
             Self::BadAnswer(why) => write!(f, "the backend's answer cannot be used: {why}"),
             Self::Refused(why) => f.write_str(why),

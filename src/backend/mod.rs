@@ -5,12 +5,12 @@ mod breaker;
 pub mod call;
 pub mod config;
 mod error;
-mod inbox;
 mod notices;
 mod requests;
+mod stream;
 mod webhook;
 
 pub use error::BackendError;
-pub use inbox::Inbox;
-pub use requests::{Backend, Way};
+pub use requests::{Backend, BackendTransport};
+pub use stream::BackendStream;
 pub use webhook::Webhook;

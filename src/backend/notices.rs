@@ -1,10 +1,10 @@
 //! What the backend is told and need not answer: in order, again until it has heard, and never in anybody's way.
 
-use super::BackendError;
-use super::call::{Call, Request};
-use super::requests::Backend;
+use crate::backend::BackendError;
+use crate::backend::call::{Call, Request};
+use crate::backend::requests::Backend;
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
@@ -36,7 +36,7 @@ impl Notices {
     }
 
     fn pop(&self) -> Option<Request> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+        self.waiting.lock().pop_front()
     }
 }
 
@@ -48,7 +48,7 @@ impl Backend {
 
     /// Tells the backend, in time; answers how many older notices had to go for it.
     pub fn notify(&self, call: &Call<'_>) -> usize {
-        let mut waiting = self.notices.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.notices.waiting.lock();
         waiting.push_back(call.request());
         let dropped = usize::from(waiting.len() > MOST && waiting.pop_front().is_some());
         // Under the lock, so that it is counted before it can be told.

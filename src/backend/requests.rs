@@ -1,13 +1,14 @@
 //! Requests to the backend, whichever way they go: so many at once, each in its time.
 
-use super::breaker::Breaker;
-use super::call::{Call, Request};
-use super::config::BackendConfig;
-use super::notices::Notices;
-use super::{BackendError, Inbox, Webhook};
+use crate::backend::breaker::Breaker;
+use crate::backend::call::{Call, Request};
+use crate::backend::config::BackendConfig;
+use crate::backend::notices::Notices;
+use crate::backend::{BackendError, BackendStream, Webhook};
 use crate::metrics::Metrics;
 use bytes::Bytes;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -16,16 +17,16 @@ use tokio::time::Instant;
 pub(super) const AT_ONCE: usize = 64;
 
 /// How the backend is reached.
-pub enum Way {
+pub enum BackendTransport {
     /// It is posted to, and answers.
     Webhook(Webhook),
     /// It reads a stream, and cannot answer.
-    Inbox(Inbox),
+    BackendStream(BackendStream),
 }
 
 /// The backend, as the shards ask it.
 pub struct Backend {
-    way: Way,
+    way: BackendTransport,
     timeout: Duration,
     places: Semaphore,
     breaker: Mutex<Breaker>,
@@ -36,7 +37,7 @@ pub struct Backend {
 
 impl Backend {
     /// A backend that is reached so.
-    pub fn new(way: Way, config: &BackendConfig, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(way: BackendTransport, config: &BackendConfig, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self {
             way,
             timeout: config.timeout,
@@ -51,7 +52,7 @@ impl Backend {
     /// Does what goes on beside the requests, until dropped. Answers `given_up` for each notice that was told in vain.
     pub async fn run(&self, given_up: impl Fn(&'static str)) {
         let inbox = async {
-            if let Way::Inbox(inbox) = &self.way {
+            if let BackendTransport::BackendStream(inbox) = &self.way {
                 inbox.run().await;
             }
         };
@@ -109,21 +110,23 @@ impl Backend {
 
     fn breaker<T>(&self, act: impl FnOnce(&mut Breaker, u64) -> T) -> T {
         let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        act(&mut self.breaker.lock().unwrap_or_else(PoisonError::into_inner), now)
+        act(&mut self.breaker.lock(), now)
     }
 
     async fn exchange(&self, request: Request, deadline: Instant) -> Result<Bytes, BackendError> {
         let place = self.places.acquire().await;
         let _place = place.map_err(|error| BackendError::Unreachable(error.to_string()))?;
         match &self.way {
-            Way::Webhook(webhook) => webhook.post(request.body).await,
-            Way::Inbox(inbox) => inbox.add(request, deadline).await.map(|()| Bytes::new()),
+            BackendTransport::Webhook(webhook) => webhook.post(request.body).await,
+            BackendTransport::BackendStream(inbox) => inbox.add(request, deadline).await.map(|()| Bytes::new()),
         }
     }
 
     fn too_late(&self) -> BackendError {
         match &self.way {
-            Way::Inbox(inbox) if !inbox.is_up() => BackendError::Unreachable("no connection to the inbox".into()),
+            BackendTransport::BackendStream(inbox) if !inbox.is_up() => {
+                BackendError::Unreachable("no connection to the inbox".into())
+            }
             _ => BackendError::Timeout(self.timeout),
         }
     }

@@ -1,10 +1,10 @@
 //! Requests that are posted, over connections that are kept.
 
-use super::BackendError;
-use super::call::signature;
-use super::config::BackendConfig;
-use crate::causes::with_causes;
-use crate::secret::Secret;
+use crate::backend::BackendError;
+use crate::backend::call::signature;
+use crate::backend::config::BackendConfig;
+use crate::model::error_chain::with_causes;
+use crate::model::secret::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{CONTENT_TYPE, USER_AGENT};
@@ -23,16 +23,16 @@ pub struct Webhook {
     uri: Uri,
     secret: Option<Secret>,
     /// Bytes of an answer.
-    most: usize,
+    max: usize,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
 }
 
 impl Webhook {
-    /// `most` bounds the bytes of an answer.
+    /// `max` bounds the bytes of an answer.
     ///
     /// # Errors
     /// In words, where the URL or the system's certificates cannot be used.
-    pub fn new(config: &BackendConfig, most: usize) -> Result<Self, String> {
+    pub fn new(config: &BackendConfig, max: usize) -> Result<Self, String> {
         let url = config.url.as_deref().ok_or("`backend.url` is not set")?;
         let uri: Uri = url.parse().map_err(|error| format!("`backend.url`: {error}"))?;
         let connector = HttpsConnectorBuilder::new()
@@ -44,9 +44,9 @@ impl Webhook {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(super::requests::AT_ONCE)
+            .pool_max_idle_per_host(crate::backend::requests::AT_ONCE)
             .build(connector);
-        Ok(Self { uri, secret: config.secret.clone(), most, client })
+        Ok(Self { uri, secret: config.secret.clone(), max, client })
     }
 
     /// Posts a body; the answer's.
@@ -67,9 +67,9 @@ impl Webhook {
         if !status.is_success() {
             return Err(BackendError::Status(status.as_u16()));
         }
-        let answer = Limited::new(response.into_body(), self.most).collect().await;
+        let answer = Limited::new(response.into_body(), self.max).collect().await;
         let answer = answer.map_err(|error| match error.is::<http_body_util::LengthLimitError>() {
-            true => BackendError::BadAnswer(format!("it is longer than {} bytes", self.most)),
+            true => BackendError::BadAnswer(format!("it is longer than {} bytes", self.max)),
             false => BackendError::Unreachable(with_causes(&*error)),
         })?;
         Ok(answer.to_bytes())

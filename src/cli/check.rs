@@ -1,10 +1,10 @@
 //! `roomcast check`.
 
-use super::{Common, Failure, block_on, say, warn};
 use crate::auth::Authenticator;
-use crate::backend::Inbox;
+use crate::backend::BackendStream;
+use crate::cli::{Common, Failure, block_on, say, warn};
 use crate::config::{Config, Purpose};
-use crate::log::redis::connection::{Connector, Link, LinkError};
+use crate::redis::connection::{Connector, Link, LinkError};
 use redis::InfoDict;
 
 pub(super) fn run(common: Common) -> Result<(), Failure> {
@@ -54,12 +54,12 @@ async fn describe_redis(config: &Config) -> Result<String, String> {
 async fn inbox(config: &Config) -> Trial {
     let backend = config.backend.as_ref()?;
     let stream = backend.stream.as_ref()?;
-    let entries = match Inbox::new(&config.redis, stream, backend.stream_limit) {
+    let entries = match BackendStream::new(&config.redis, stream, backend.stream_limit) {
         Ok(inbox) => inbox.entries().await,
         Err(error) => Err(error.to_string()),
     };
     Some(match entries {
-        Ok((entries, most)) => Ok(format!("inbox: {stream} holds {entries} of {most} entries")),
+        Ok((entries, max)) => Ok(format!("inbox: {stream} holds {entries} of {max} entries")),
         Err(why) => Err(format!("backend.stream: {why}")),
     })
 }

@@ -1,8 +1,8 @@
 //! `roomcast demo`.
 
-use super::serve::launch;
-use super::{Common, Failure, say};
 use crate::app::Launch;
+use crate::cli::serve::launch;
+use crate::cli::{Common, Failure, say};
 use crate::config::{Purpose, logging};
 use crate::demo;
 

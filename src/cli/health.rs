@@ -1,7 +1,7 @@
 //! `roomcast health`.
 
-use super::http::{Question, ask, base_url};
-use super::{Common, Failure, block_on, say};
+use crate::cli::http::{Question, ask, base_url};
+use crate::cli::{Common, Failure, block_on, say};
 use crate::config::{Purpose, url_of};
 use hyper::StatusCode;
 

@@ -1,7 +1,7 @@
 //! One request to a running node.
 
-use crate::causes::with_causes;
-use crate::secret::Secret;
+use crate::model::error_chain::with_causes;
+use crate::model::secret::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};

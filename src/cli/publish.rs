@@ -1,9 +1,9 @@
 //! `roomcast publish`.
 
-use super::http::{Question, ask, base_url};
-use super::{Common, Failure, block_on, say};
+use crate::cli::http::{Question, ask, base_url};
+use crate::cli::{Common, Failure, block_on, say};
 use crate::config::{Config, Purpose, url_of};
-use crate::secret::Secret;
+use crate::model::secret::Secret;
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -1,7 +1,7 @@
 //! `roomcast serve`.
 
-use super::{Common, Failure};
 use crate::app::{AppError, Launch};
+use crate::cli::{Common, Failure};
 use crate::config::{Purpose, logging};
 
 pub(super) fn run(common: Common) -> Result<(), Failure> {

@@ -1,8 +1,8 @@
 //! `roomcast token`.
 
-use super::{Common, Failure, say};
 use crate::auth::claims::insert;
 use crate::auth::sign;
+use crate::cli::{Common, Failure, say};
 use crate::config::{Config, Purpose};
 use serde_json::{Map, Value};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

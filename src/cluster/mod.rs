@@ -1,28 +1,30 @@
 //! What nodes know of each other, over Redis alone: who is up, letters between two of them, and records of sessions, so
 //! that a client is taken up on any node, also after its own died.
 
-mod courier;
-pub mod letter;
-pub mod presence;
-mod queue;
-mod records;
-mod roster;
+pub mod envelope;
+pub(crate) mod jobs;
+mod membership;
+mod pipeline;
+mod session_store;
 
-pub use letter::{Answer, Moving, MovingSession, Notice, Question};
-pub use records::{Found, Owner, Record};
+pub use envelope::{Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
+pub use session_store::{Found, Owner, Record};
 
-use crate::id::{Id, NodeId};
-use crate::log::config::{RecoveryConfig, RedisConfig};
-use crate::log::redis::RedisUrlError;
-use crate::log::redis::connection::Connector;
+use crate::log::config::RecoveryConfig;
 use crate::metrics::Metrics;
-use letter::{Body, Letter, Seal};
-use queue::{Errand, Queue, Sent};
-use roster::Roster;
+use crate::model::id::{Id, NodeId};
+use crate::redis::config::RedisConfig;
+use crate::redis::connection::Connector;
+use crate::redis::url::RedisUrlError;
+use envelope::{Body, Envelope, Signer};
+use jobs::{Job, Queue, Sent};
+use membership::Membership;
+use parking_lot::{Mutex, MutexGuard};
+use redis::{Cmd, Value};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -34,12 +36,12 @@ const RECORD_SLACK: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Receives what other nodes write. Called on the control thread: it hands on and returns.
-pub trait Inbox: Send + Sync + 'static {
+pub trait RpcHandler: Send + Sync + 'static {
     /// A question; [`Cluster::answer`] answers the call.
-    fn asked(&self, from: NodeId, call: u64, question: Question);
+    fn asked(&self, from: NodeId, call: u64, question: RpcRequest);
 
     /// A notice.
-    fn told(&self, from: NodeId, notice: Notice);
+    fn told(&self, from: NodeId, notice: OneWay);
 
     /// Others may have taken this node for gone, and have taken up any of its sessions.
     fn returned(&self);
@@ -83,12 +85,12 @@ pub struct Cluster {
     record_life: Duration,
     metrics: Arc<Metrics>,
     queue: Queue,
-    roster: Mutex<Roster>,
-    seal: Mutex<Option<Arc<Seal>>>,
+    membership: Mutex<Membership>,
+    signer: Mutex<Option<Arc<Signer>>>,
     /// Calls of this node that wait for an answer.
-    calls: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
+    calls: Mutex<HashMap<u64, oneshot::Sender<RpcResponse>>>,
     numbers: AtomicU64,
-    inbox: OnceLock<Arc<dyn Inbox>>,
+    inbox: OnceLock<Arc<dyn RpcHandler>>,
     /// The number of each node's letter that was read last: one that is played again is not read again. Only nodes write
     /// into it, so it is as small as they are few.
     read: Mutex<HashMap<NodeId, u64>>,
@@ -103,7 +105,7 @@ struct Keys {
     /// When each node last beat.
     nodes: String,
     /// The key with which letters are sealed.
-    seal: String,
+    signer: String,
     /// What the names of the hashes of sessions begin with.
     sessions: String,
     /// What the names of the nodes' channels begin with.
@@ -113,7 +115,12 @@ struct Keys {
 impl Keys {
     fn new(prefix: &str) -> Self {
         let key = |name: &str| format!("{prefix}:{{{prefix}:events}}:{name}");
-        Self { nodes: key("nodes"), seal: key("seal"), sessions: key("sessions:"), channels: format!("{prefix}:node:") }
+        Self {
+            nodes: key("nodes"),
+            signer: key("seal"),
+            sessions: key("sessions:"),
+            channels: format!("{prefix}:node:"),
+        }
     }
 
     fn sessions_of(&self, node: NodeId) -> String {
@@ -144,8 +151,8 @@ impl Cluster {
             record_life: recovery.window + RECORD_SLACK,
             metrics,
             queue: Queue::default(),
-            roster: Mutex::default(),
-            seal: Mutex::default(),
+            membership: Mutex::default(),
+            signer: Mutex::default(),
             calls: Mutex::default(),
             // Other nodes take no number twice, and this process may be younger than its name.
             numbers: AtomicU64::new(1),
@@ -156,11 +163,28 @@ impl Cluster {
         }))
     }
 
+    /// This node.
+    pub fn id(&self) -> NodeId {
+        self.me
+    }
+
+    /// Sends a command of `bytes` to Redis with the jobs that wait, and returns what Redis answers.
+    ///
+    /// # Errors
+    /// The reason as text: Redis refused the command, was not reached, or did not answer in time.
+    pub async fn call(&self, command: Cmd, bytes: usize) -> Result<Value, String> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.push(Job::Call { command, reply }, bytes + 500, self.timeout);
+        let late = |_| "Redis did not answer in time".to_owned();
+        let answer = tokio::time::timeout(self.timeout, answer).await.map_err(late)?;
+        answer.map_err(|_| "Redis is not reached".to_owned())?
+    }
+
     /// Beats, reads and writes until dropped; reconnects by itself.
-    pub async fn run(self: Arc<Self>, inbox: Arc<dyn Inbox>) {
+    pub async fn run(self: Arc<Self>, inbox: Arc<dyn RpcHandler>) {
         // It runs once.
         let inbox = self.inbox.get_or_init(|| inbox);
-        tokio::join!(courier::listen(&self, inbox), courier::carry(&self));
+        tokio::join!(pipeline::listen(&self, inbox), pipeline::carry(&self));
     }
 
     /// The last words of a node that stops: what waits is written, and others need not wait for it.
@@ -172,13 +196,13 @@ impl Cluster {
 
     /// The other nodes that are up.
     pub fn peers(&self) -> Vec<NodeId> {
-        self.roster().live().filter(|node| *node != self.me).collect()
+        self.membership().live().filter(|node| *node != self.me).collect()
     }
 
     /// The same, and not as of the last beat but now, where Redis answers.
     pub async fn peers_now(&self) -> Vec<NodeId> {
         let (reply, beaten) = oneshot::channel();
-        self.queue.push(Errand::Beat { reply }, 100, self.timeout);
+        self.queue.push(Job::Heartbeat { reply }, 100, self.timeout);
         // Without Redis what was known last must do.
         let _ = tokio::time::timeout(self.timeout, beaten).await;
         self.peers()
@@ -186,12 +210,12 @@ impl Cluster {
 
     /// Whether another node is up, as far as is known.
     pub fn is_peer(&self, node: NodeId) -> bool {
-        node != self.me && self.roster().is_live(node)
+        node != self.me && self.membership().is_live(node)
     }
 
     /// Doubts a node until it is heard of again.
     pub fn suspect(&self, node: NodeId) {
-        self.roster().suspect(node);
+        self.membership().suspect(node);
     }
 
     /// Writes and removes records of sessions of this node, soon.
@@ -199,7 +223,7 @@ impl Cluster {
         self.queue.keep(changes);
     }
 
-    /// All records that [`Inbox::rewrite`] asked for have been given to [`Cluster::keep`].
+    /// All records that [`RpcHandler::rewrite`] asked for have been given to [`Cluster::keep`].
     pub fn rewritten(&self, round: u64) {
         self.queue.mark(round);
     }
@@ -214,14 +238,14 @@ impl Cluster {
     /// Whether a node that a client's id names is there: what the client sends is not sent on for nothing.
     pub async fn is_there(&self, node: NodeId) -> bool {
         // It may be so young that no beat of ours has seen it.
-        self.is_peer(node) || self.write(node, Body::Tell(Notice::Hangup(0))).await == Sent::Heard
+        self.is_peer(node) || self.write(node, Body::OneWay(OneWay::Hangup(0))).await == Sent::Heard
     }
 
     /// Where the session with this pid is. `None` where Redis does not answer.
     pub async fn find(&self, owner: &Owner, pid: Id) -> Option<Found> {
         let (reply, found) = oneshot::channel();
         let size = owner.as_str().len() + 100;
-        self.queue.push(Errand::Find { owner: owner.clone(), pid, reply }, size, self.timeout);
+        self.queue.push(Job::Find { owner: owner.clone(), pid, reply }, size, self.timeout);
         tokio::time::timeout(self.timeout, found).await.ok()?.ok()
     }
 
@@ -229,12 +253,12 @@ impl Cluster {
     ///
     /// # Errors
     /// When there is none.
-    pub async fn ask(&self, node: NodeId, question: Question, patience: Duration) -> Result<Answer, AskError> {
+    pub async fn ask(&self, node: NodeId, question: RpcRequest, patience: Duration) -> Result<RpcResponse, AskError> {
         let call = self.number();
         let (reply, answered) = oneshot::channel();
         self.calls().insert(call, reply);
         let mut entry = Call { cluster: self, node, call, asked: true };
-        match self.write(node, Body::Ask(call, question)).await {
+        match self.write(node, Body::Request(call, question)).await {
             Sent::Heard => {}
             Sent::Unheard => {
                 entry.asked = false;
@@ -255,20 +279,20 @@ impl Cluster {
                 Ok(Err(_)) => return Err(AskError::Offline),
                 Err(_) if Instant::now() >= end => return Err(AskError::Timeout),
                 // It has died since: what would be a long wait, for a GET that is forwarded, is none.
-                Err(_) if !self.roster().is_live(node) => return Err(AskError::Gone),
+                Err(_) if !self.membership().is_live(node) => return Err(AskError::Gone),
                 Err(_) => {}
             }
         }
     }
 
     /// Answers a call; whether the node that made it is still there to hear it.
-    pub async fn answer(&self, node: NodeId, call: u64, answer: Answer) -> bool {
-        self.write(node, Body::Answer(call, answer)).await == Sent::Heard
+    pub async fn answer(&self, node: NodeId, call: u64, answer: RpcResponse) -> bool {
+        self.write(node, Body::Response(call, answer)).await == Sent::Heard
     }
 
     /// Tells a node something, as far as it is there.
-    pub fn tell(&self, node: NodeId, notice: Notice) {
-        drop(self.post(node, Body::Tell(notice)));
+    pub fn tell(&self, node: NodeId, notice: OneWay) {
+        drop(self.post(node, Body::OneWay(notice)));
     }
 
     async fn write(&self, node: NodeId, body: Body) -> Sent {
@@ -283,11 +307,11 @@ impl Cluster {
 
     /// Puts a letter into the queue; `None` before the key is known.
     fn post(&self, to: NodeId, body: Body) -> Option<oneshot::Receiver<Sent>> {
-        let seal = lock(&self.seal).clone()?;
+        let signer = self.signer.lock().clone()?;
         // Numbers rise in the order of the queue.
         self.queue.push_letter(self.timeout, |reply| {
-            let letter = seal.write(&Letter { from: self.me, to, number: self.number(), body });
-            Errand::Letter { channel: self.keys.channel_of(to), letter, reply }
+            let letter = signer.write(&Envelope { from: self.me, to, number: self.number(), body });
+            Job::Envelope { channel: self.keys.channel_of(to), letter, reply }
         })
     }
 
@@ -295,12 +319,12 @@ impl Cluster {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn roster(&self) -> MutexGuard<'_, Roster> {
-        lock(&self.roster)
+    fn membership(&self) -> MutexGuard<'_, Membership> {
+        self.membership.lock()
     }
 
-    fn calls(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Answer>>> {
-        lock(&self.calls)
+    fn calls(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<RpcResponse>>> {
+        self.calls.lock()
     }
 }
 
@@ -317,12 +341,7 @@ impl Drop for Call<'_> {
     fn drop(&mut self) {
         self.cluster.calls().remove(&self.call);
         if self.asked {
-            self.cluster.tell(self.node, Notice::Hangup(self.call));
+            self.cluster.tell(self.node, OneWay::Hangup(self.call));
         }
     }
-}
-
-/// A thread that panicked cannot have left anything half changed: nothing in the critical sections panics.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
 //! Addresses: listen addresses, origins, and the URLs of Redis, key sets and backends.
 
-use super::kind::{Kind, quoted, shown};
-use super::mistake::Faults;
-use super::node::Node;
-use crate::log::redis::connection::RedisUrl;
+use crate::config::kind::{Kind, quoted, shown};
+use crate::config::mistake::Faults;
+use crate::config::node::Node;
+use crate::redis::url::RedisUrl;
 use hyper::Uri;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,8 +1,8 @@
 //! What only shows when all keys are seen together.
 
-use super::mistake::Faults;
-use super::{Config, Purpose};
 use crate::auth::{Authenticator, SetupError};
+use crate::config::mistake::Faults;
+use crate::config::{Config, Purpose};
 use crate::rules::config::JoinPolicy;
 use crate::rules::{RuleMistake, Rules};
 use std::net::SocketAddr;

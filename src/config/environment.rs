@@ -1,11 +1,11 @@
 //! Environment variables: `ROOMCAST_*`, and the conventional names that other software reads too.
 
-use super::address::redis_url_of_parts;
-use super::keys::{KEYS, find};
-use super::kind::{Kind, Switch, count};
-use super::mistake::{Faults, Origin, Place, did_you_mean};
-use super::node::{Node, Value, collect};
-use super::sources::{Candidate, Rank};
+use crate::config::address::redis_url_of_parts;
+use crate::config::keys::{KEYS, find};
+use crate::config::kind::{Kind, Switch, count};
+use crate::config::mistake::{Faults, Origin, Place, did_you_mean};
+use crate::config::node::{Node, Value, collect};
+use crate::config::sources::{Candidate, Rank};
 use std::collections::BTreeMap;
 
 /// Environment variables, of the process or of a test.

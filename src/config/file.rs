@@ -1,17 +1,17 @@
 //! The configuration file, and the files that it names for secrets.
 
-use super::environment::Environment;
-use super::kind::{Kind, List};
-use super::mistake::{Faults, Origin, Place};
-use super::node::{Node, Value};
-use super::{Flags, text};
+use crate::config::environment::Environment;
+use crate::config::kind::{Kind, List};
+use crate::config::mistake::{Faults, Origin, Place};
+use crate::config::node::{Node, Value};
+use crate::config::{Flags, text};
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// No configuration, secret or key is longer; a path to `/dev/zero` must not fill the memory.
-const MOST_BYTES: u64 = 1_000_000;
+const MAX_BYTES: u64 = 1_000_000;
 
 /// Where the file is looked for when nobody names one.
 const DEFAULT: &str = "roomcast.toml";
@@ -36,10 +36,10 @@ pub(super) fn configuration(flags: &Flags, environment: &Environment) -> Result<
 fn contents(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let mut text = String::new();
-    let read = File::open(path).and_then(|file| file.take(MOST_BYTES + 1).read_to_string(&mut text));
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_string(&mut text));
     match read {
         Err(error) => Err(format!("cannot read the file {shown}: {error}")),
-        Ok(read) if read as u64 > MOST_BYTES => Err(format!("the file {shown} is longer than {MOST_BYTES} bytes")),
+        Ok(read) if read as u64 > MAX_BYTES => Err(format!("the file {shown} is longer than {MAX_BYTES} bytes")),
         Ok(_) => Ok(text),
     }
 }

@@ -1,15 +1,15 @@
 //! The table of keys. A new key is one line here, one field in its part's `config.rs`, and one line in
 //! `config.example.toml` (a test asks for that).
 
-use super::Config;
-use super::address::{Listen, http_url, masked_url, origin, redis_url};
-use super::file::{InFile, LinesInFile};
-use super::kind::{Choice, Claims, Hidden, Kind, List, Maybe, Size, Span, Switch, Text, count};
-use super::mistake::Faults;
-use super::node::Node;
-use super::rules::{OnRule, RoomRule};
-use super::text;
 use crate::backend::config::NOTIFICATIONS;
+use crate::config::Config;
+use crate::config::address::{Listen, http_url, masked_url, origin, redis_url};
+use crate::config::file::{InFile, LinesInFile};
+use crate::config::kind::{Choice, Claims, Hidden, Kind, List, Maybe, Size, Span, Switch, Text, count};
+use crate::config::mistake::Faults;
+use crate::config::node::Node;
+use crate::config::rules::{OnRule, RoomRule};
+use crate::config::text;
 
 /// One key of the configuration.
 pub(super) struct Key {

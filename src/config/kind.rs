@@ -1,8 +1,8 @@
 //! Kinds of values: how each is read from a [`Node`], and written for the effective configuration.
 
-use super::mistake::{Faults, did_you_mean};
-use super::node::{Node, Value, collect};
-use crate::secret::Secret;
+use crate::config::mistake::{Faults, did_you_mean};
+use crate::config::node::{Node, Value, collect};
+use crate::model::secret::Secret;
 use serde_json::Value as Json;
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// A kind of value.
 pub(super) trait Kind {
-    /// What it becomes in [`super::Config`].
+    /// What it becomes in [`crate::config::Config`].
     type Value;
     /// Reads and checks it; every fault with its place.
     fn read(&self, node: &Node) -> Result<Self::Value, Faults>;
@@ -132,8 +132,8 @@ impl Kind for Size {
         match usize::try_from(bytes) {
             Ok(size) if self.0.contains(&bytes) => Ok(size),
             _ => {
-                let (least, most) = (Self::format(*self.0.start()), Self::format(*self.0.end()));
-                Err(node.fault(format!("must be a size from {least} to {most}, not {}", Self::format(bytes))))
+                let (least, max) = (Self::format(*self.0.start()), Self::format(*self.0.end()));
+                Err(node.fault(format!("must be a size from {least} to {max}, not {}", Self::format(bytes))))
             }
         }
     }
@@ -158,12 +158,12 @@ impl Kind for Span {
             let text = shown(text);
             node.fault(format!("\"{text}\" is not a duration; write it like \"25s\", \"2m\", \"1h30m\" or \"500ms\""))
         })?;
-        let (least, most) = (Duration::from_millis(*self.0.start()), Duration::from_millis(*self.0.end()));
-        match (least..=most).contains(&span) {
+        let (least, max) = (Duration::from_millis(*self.0.start()), Duration::from_millis(*self.0.end()));
+        match (least..=max).contains(&span) {
             true => Ok(span),
             false => {
-                let [span, least, most] = [span, least, most].map(humantime::format_duration);
-                Err(node.fault(format!("must be a duration from {least} to {most}, not {span}")))
+                let [span, least, max] = [span, least, max].map(humantime::format_duration);
+                Err(node.fault(format!("must be a duration from {least} to {max}, not {span}")))
             }
         }
     }
@@ -287,7 +287,7 @@ impl Kind for Claims {
 
     fn read(&self, node: &Node) -> Result<Self::Value, Faults> {
         let entries = node.entries("a table like { email_verified = true }")?;
-        let claim = |entry: &super::node::Entry| match super::text::claim_path(&entry.key) {
+        let claim = |entry: &crate::config::node::Entry| match crate::config::text::claim_path(&entry.key) {
             Ok(path) => Ok((path, entry.node.json()?)),
             Err(why) => Err(entry.place.fault(why)),
         };
@@ -296,7 +296,7 @@ impl Kind for Claims {
 
     fn write(&self, value: &Self::Value) -> Option<String> {
         let pairs = value.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Some(super::show::toml_value(&Json::Object(pairs)))
+        Some(crate::config::show::toml_value(&Json::Object(pairs)))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The raw tree that all sources are turned into, each value with its place.
 
-use super::mistake::{Faults, Origin, Place};
+use crate::config::mistake::{Faults, Origin, Place};
 use serde_json::{Map, Number, Value as Json};
 use std::path::Path;
 use std::sync::Arc;

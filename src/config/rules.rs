@@ -1,11 +1,11 @@
 //! `[[rooms]]` and `[[on]]`: from tables to the structs of [`crate::rules::config`]. What names, patterns and
 //! placeholders must look like is known to [`crate::rules`], which compiles each rule here to see its mistakes.
 
-use super::kind::{Kind, List, Switch, Text};
-use super::mistake::{Faults, Place, did_you_mean};
-use super::node::{Entry, Node, Value, collect};
-use super::show::{message_json, on_json, room_json};
-use super::text;
+use crate::config::kind::{Kind, List, Switch, Text};
+use crate::config::mistake::{Faults, Place, did_you_mean};
+use crate::config::node::{Entry, Node, Value, collect};
+use crate::config::show::{message_json, on_json, room_json};
+use crate::config::text;
 use crate::rules::Rules;
 use crate::rules::config::{EmitTemplate, JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
 use serde_json::Value as Json;
@@ -79,7 +79,7 @@ impl Kind for Arguments {
     }
 
     fn write(&self, value: &Vec<Json>) -> Option<String> {
-        Some(super::show::toml_value(&Json::Array(value.clone())))
+        Some(crate::config::show::toml_value(&Json::Array(value.clone())))
     }
 }
 
@@ -97,7 +97,7 @@ impl Kind for Message {
     }
 
     fn write(&self, value: &MessageTemplate) -> Option<String> {
-        Some(super::show::toml_value(&message_json(value)))
+        Some(crate::config::show::toml_value(&message_json(value)))
     }
 }
 
@@ -145,7 +145,7 @@ impl Kind for OneOrMore {
 struct Policy;
 
 impl Policy {
-    const WORDS: super::kind::Choice = super::kind::Choice(&["auto", "allow", "ask", "deny"]);
+    const WORDS: crate::config::kind::Choice = crate::config::kind::Choice(&["auto", "allow", "ask", "deny"]);
 }
 
 impl Kind for Policy {
@@ -183,7 +183,7 @@ impl Kind for RoomRule {
     }
 
     fn write(&self, value: &RoomRuleConfig) -> Option<String> {
-        Some(super::show::toml_value(&room_json(value)))
+        Some(crate::config::show::toml_value(&room_json(value)))
     }
 }
 
@@ -211,6 +211,6 @@ impl Kind for OnRule {
     }
 
     fn write(&self, value: &OnRuleConfig) -> Option<String> {
-        Some(super::show::toml_value(&on_json(value)))
+        Some(crate::config::show::toml_value(&on_json(value)))
     }
 }

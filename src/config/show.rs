@@ -1,8 +1,8 @@
 //! The effective configuration as TOML text, secrets masked.
 
-use super::Config;
-use super::keys::KEYS;
-use super::kind::quoted;
+use crate::config::Config;
+use crate::config::keys::KEYS;
+use crate::config::kind::quoted;
 use crate::rules::config::{EmitTemplate, JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
 use serde_json::{Map, Value as Json, json};
 

@@ -1,11 +1,11 @@
 //! Which source wins: flag > environment > conventional name > file > default.
 
-use super::environment::{Environment, conventional_names, own_names};
-use super::file;
-use super::keys::{KEYS, Key, find};
-use super::mistake::{Faults, Origin, Place, did_you_mean};
-use super::node::{Entry, Node, Value, parse_file};
-use super::{Config, Flags};
+use crate::config::environment::{Environment, conventional_names, own_names};
+use crate::config::file;
+use crate::config::keys::{KEYS, Key, find};
+use crate::config::mistake::{Faults, Origin, Place, did_you_mean};
+use crate::config::node::{Entry, Node, Value, parse_file};
+use crate::config::{Config, Flags};
 use std::collections::BTreeMap;
 
 /// The sources, weakest first.

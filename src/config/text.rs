@@ -1,7 +1,7 @@
 //! What single strings must look like. Each takes the text as written and gives it as kept, or says what to write.
 
-use super::kind::shown;
-use crate::draft::check_room_name;
+use crate::config::kind::shown;
+use crate::model::draft::check_room_name;
 
 /// Anything but nothing; no control characters.
 pub(super) fn filled(text: &str) -> Result<String, String> {

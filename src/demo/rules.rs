@@ -85,7 +85,7 @@ fn to(room: &str, event: &str, arg: Value) -> EmitTemplate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Args;
+    use crate::model::args::Args;
     use crate::rules::{Call, Caller, Rules, UserRef, Verdict};
 
     #[test]

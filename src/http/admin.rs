@@ -1,19 +1,19 @@
 //! `/join`, `/leave`, `/disconnect`: orders of the backend to sessions, wherever they are.
 
-use crate::draft::check_room_name;
-use crate::event::{MAIN_NAMESPACE, Room};
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json};
 use crate::http::body;
-use crate::hub::orders::{Met, give};
-use crate::order::{Act, MOST_ROOMS, Selector};
+use crate::model::command::{Action, MAX_ROOMS, Selector};
+use crate::model::draft::check_room_name;
+use crate::model::names::{MAIN_NAMESPACE, Room};
+use crate::node::command_tracker::{Applied, submit};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 /// Bytes of an order's body.
-const MOST_BODY: usize = 256 << 10;
+const MAX_BODY: usize = 256 << 10;
 
 /// Which of the three paths was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D:
 
 /// Carries out an order and answers how many sessions it met. The key was checked before.
 pub async fn order(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
-    let Ok(body) = body::read(request.into_body(), MOST_BODY).await else {
+    let Ok(body) = body::read(request.into_body(), MAX_BODY).await else {
         return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 256 KiB");
     };
     let fields: Fields = match serde_json::from_slice(&body) {
@@ -60,10 +60,10 @@ pub async fn order(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
         Ok(read) => read,
         Err((code, message)) => return error(StatusCode::BAD_REQUEST, code, &message),
     };
-    match give(&api.node, selector, namespace, act).await {
-        Ok(Met { sessions, nodes_pending: 0 }) => json(StatusCode::OK, &json!({ "sessions": sessions })),
+    match submit(&api.node, selector, namespace, act).await {
+        Ok(Applied { sessions, nodes_pending: 0 }) => json(StatusCode::OK, &json!({ "sessions": sessions })),
         // The order is in the log: nodes that are slow carry it out later, and those that died have no sessions.
-        Ok(Met { sessions, nodes_pending }) => {
+        Ok(Applied { sessions, nodes_pending }) => {
             json(StatusCode::OK, &json!({ "sessions": sessions, "nodes_pending": nodes_pending }))
         }
         Err(refused) => error(StatusCode::SERVICE_UNAVAILABLE, refused.code(), &refused.to_string()),
@@ -72,7 +72,7 @@ pub async fn order(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
 
 type Refusal = (&'static str, String);
 
-fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>, Act), Refusal> {
+fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>, Action), Refusal> {
     let selector = match (fields.user, fields.session, fields.inside) {
         (Some(user), None, None) => Selector::User(user),
         (None, Some(session), None) => Selector::Session(session),
@@ -90,19 +90,19 @@ fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>,
         None => api.node.namespace(MAIN_NAMESPACE),
     };
     let act = match (verb, fields.rooms) {
-        (Verb::Disconnect, None) => Act::Disconnect,
+        (Verb::Disconnect, None) => Action::Disconnect,
         (Verb::Disconnect, Some(_)) => return Err(("bad_field", "`rooms` has no meaning for /disconnect".into())),
-        (Verb::Join, Some(rooms)) => Act::Join(checked(api, rooms)?),
-        (Verb::Leave, Some(rooms)) => Act::Leave(checked(api, rooms)?),
+        (Verb::Join, Some(rooms)) => Action::Join(checked(api, rooms)?),
+        (Verb::Leave, Some(rooms)) => Action::Leave(checked(api, rooms)?),
         (_, None) => return Err(("bad_field", "`rooms` is missing".into())),
     };
     Ok((selector, namespace, act))
 }
 
 fn checked(api: &Api, rooms: Vec<String>) -> Result<Vec<Room>, Refusal> {
-    let most = api.node.limits.rooms_per_session.min(MOST_ROOMS);
-    if rooms.is_empty() || rooms.len() > most {
-        let message = format!("`rooms` takes 1 to {most} names");
+    let max = api.node.limits.rooms_per_session.min(MAX_ROOMS);
+    if rooms.is_empty() || rooms.len() > max {
+        let message = format!("`rooms` takes 1 to {max} names");
         return Err(("bad_field", message));
     }
     for room in &rooms {

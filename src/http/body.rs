@@ -64,23 +64,23 @@ pub enum BodyError {
     Broken,
 }
 
-/// Reads a whole body of at most `most` bytes; one over is refused from its length already, where that is announced.
+/// Reads a whole body of at most `max` bytes; one over is refused from its length already, where that is announced.
 ///
 /// # Errors
 /// See [`BodyError`].
-pub async fn read(body: Incoming, most: usize) -> Result<Bytes, BodyError> {
-    if body.size_hint().lower() > most as u64 {
+pub async fn read(body: Incoming, max: usize) -> Result<Bytes, BodyError> {
+    if body.size_hint().lower() > max as u64 {
         return Err(BodyError::TooBig);
     }
-    tokio::time::timeout(READ_TIMEOUT, collect(body, most)).await.unwrap_or(Err(BodyError::Slow))
+    tokio::time::timeout(READ_TIMEOUT, collect(body, max)).await.unwrap_or(Err(BodyError::Slow))
 }
 
-async fn collect(mut body: Incoming, most: usize) -> Result<Bytes, BodyError> {
+async fn collect(mut body: Incoming, max: usize) -> Result<Bytes, BodyError> {
     let mut first = None;
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
-        if all.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > most {
+        if all.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > max {
             return Err(BodyError::TooBig);
         }
         // Most bodies come in one piece, which needs no copy.

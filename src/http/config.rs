@@ -1,6 +1,6 @@
 //! `listen`, `admin_listen`, `[publish]` and `[cors]`.
 
-use crate::secret::Secret;
+use crate::model::secret::Secret;
 use std::net::{Ipv4Addr, SocketAddr};
 
 /// Where the node listens.

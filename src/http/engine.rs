@@ -1,16 +1,18 @@
 //! `/socket.io/`: Engine.IO requests to sessions (wire sheet A).
 
 use crate::http::answer::{Reply, no_store, typed};
-use crate::http::body::{self, Answer, BodyError};
+use crate::http::body;
+use crate::http::body::{Answer, BodyError};
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
 use crate::http::{Api, ws};
-use crate::hub::shard::Shard;
-use crate::id::Id;
+use crate::model::id::Id;
+use crate::peer::forward;
 use crate::protocol::engineio::{HandshakeError, Query, Transport};
 use crate::session::polling::PollAnswer;
-use crate::transport::{polling, remote};
+use crate::shard::runner::Shard;
+use crate::transport::polling;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
@@ -85,7 +87,7 @@ fn open(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, query: &Query,
 /// The WebSocket of a polling session; one that cannot take over is ended after the handshake (wire sheet A8).
 async fn probe(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, peer: IpAddr, slot: &Slot, sid: Id) -> Reply {
     let (reply, known) = oneshot::channel();
-    if remote::is_elsewhere(&shard.node, sid) {
+    if forward::is_elsewhere(&shard.node, sid) {
         return probe_elsewhere(api, shard, request, peer, slot, sid).await;
     }
     let found = polling::on_owner(shard, sid, move |shard| {
@@ -111,7 +113,7 @@ async fn probe_elsewhere(
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
-    match remote::may_probe(shard, sid).await {
+    match forward::may_probe(shard, sid).await {
         true => accept(request, slot, Intent::ProbeElsewhere(sid, place), None),
         false => refuse(HandshakeError::UnknownSid),
     }
@@ -120,7 +122,7 @@ async fn probe_elsewhere(
 /// A GET or POST of an open session.
 async fn poll(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id) -> Reply {
     let answer = match *request.method() {
-        Method::GET if remote::is_elsewhere(&shard.node, sid) => remote::get(shard, sid).await,
+        Method::GET if forward::is_elsewhere(&shard.node, sid) => forward::get(shard, sid).await,
         Method::GET => polling::get(shard, sid).await,
         Method::POST => post(shard, request, sid).await,
         _ => return refuse(HandshakeError::BadRequest),
@@ -139,7 +141,7 @@ async fn post(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id) -> PollAns
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     // Binary bodies were version 3's (wire sheet A6).
     let binary = content_type.is_some_and(|value| value.starts_with("application/octet-stream"));
-    if remote::is_elsewhere(&shard.node, sid) {
+    if forward::is_elsewhere(&shard.node, sid) {
         return forward_post(shard, request, sid, binary).await;
     }
     let post = match polling::begin_post(shard, sid).await {
@@ -159,14 +161,14 @@ async fn post(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id) -> PollAns
 
 /// A POST for a session of another node: its body is read here.
 async fn forward_post(shard: &Rc<Shard>, request: Request<Incoming>, sid: Id, binary: bool) -> PollAnswer {
-    if !remote::has_owner(&shard.node, sid).await {
+    if !forward::has_owner(&shard.node, sid).await {
         return PollAnswer::Unknown;
     }
     if binary {
-        return remote::post(shard, sid, None).await;
+        return forward::post(shard, sid, None).await;
     }
     match body::read(request.into_body(), shard.node.socketio.max_payload).await {
-        Ok(bytes) => remote::post(shard, sid, String::from_utf8(bytes.into()).ok()).await,
+        Ok(bytes) => forward::post(shard, sid, String::from_utf8(bytes.into()).ok()).await,
         Err(BodyError::TooBig) => PollAnswer::TooBig,
         Err(BodyError::Slow | BodyError::Broken) => PollAnswer::Overlap,
     }

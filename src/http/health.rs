@@ -2,9 +2,9 @@
 
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json, typed};
-use crate::hub::probe::{Stage, round_trip};
 use crate::log::LogStatus;
-use crate::log::unix_ms;
+use crate::model::clock::unix_ms;
+use crate::node::probe::{Stage, round_trip};
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;

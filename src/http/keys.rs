@@ -1,7 +1,7 @@
 //! Publish keys, compared in constant time.
 
 use crate::http::answer::{Reply, error};
-use crate::secret::Secret;
+use crate::model::secret::Secret;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use subtle::{Choice, ConstantTimeEq as _};

@@ -16,7 +16,7 @@ pub mod sse;
 pub mod upgrade;
 pub mod ws;
 
-use crate::hub::node::Node;
+use crate::node::context::Node;
 use config::PublishConfig;
 use origin::Origins;
 use std::sync::Arc;

@@ -1,24 +1,26 @@
 //! `GET /rooms/{room}`, `GET /users/{id}` and `POST /users`: who is there, over the whole cluster.
 
 use crate::auth::identity::MAX_USER_BYTES;
-use crate::draft::check_room_name;
-use crate::event::MAIN_NAMESPACE;
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json};
 use crate::http::body;
-use crate::hub::members::{self, Members};
-use crate::hub::presence::rfc3339;
+use crate::model::draft::check_room_name;
+use crate::model::names::MAIN_NAMESPACE;
+use crate::node::presence::rfc3339;
+use crate::node::room_query;
+use crate::node::room_query::Members;
 use crate::presence::{StoreError, UserStatus};
-use crate::protocol::query::{self, path_part};
+use crate::protocol::query;
+use crate::protocol::query::path_part;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Users in one `POST /users`.
-const MOST_USERS: usize = 1_000;
+const MAX_USERS: usize = 1_000;
 /// Bytes of its body.
-const MOST_BODY: usize = 512 << 10;
+const MAX_BODY: usize = 512 << 10;
 
 /// The members of the room that the path names.
 pub async fn room(api: &Api, name: &str, query: Option<&str>) -> Reply {
@@ -32,7 +34,7 @@ pub async fn room(api: &Api, name: &str, query: Option<&str>) -> Reply {
         let message = "`namespace` is not in `socketio.namespaces`";
         return error(StatusCode::BAD_REQUEST, "bad_namespace", message);
     };
-    let Members { status, nodes_pending } = match members::of(&api.node, index, &name).await {
+    let Members { status, nodes_pending } = match room_query::of(&api.node, index, &name).await {
         Ok(members) => members,
         Err(problem) => return unavailable(&problem),
     };
@@ -70,7 +72,7 @@ struct Fields {
 
 /// Many users, in order.
 pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
-    let Ok(body) = body::read(request.into_body(), MOST_BODY).await else {
+    let Ok(body) = body::read(request.into_body(), MAX_BODY).await else {
         return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 512 KiB");
     };
     let fields: Fields = match serde_json::from_slice(&body) {
@@ -85,9 +87,9 @@ pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
     };
     let count = fields.users.len();
     let users: Vec<String> = fields.users.into_iter().filter_map(text).filter(|user| is_user(user)).collect();
-    if users.len() < count || count > MOST_USERS {
+    if users.len() < count || count > MAX_USERS {
         let message =
-            format!("`users` takes up to {MOST_USERS} strings or numbers of 1 to 200 bytes without control characters");
+            format!("`users` takes up to {MAX_USERS} strings or numbers of 1 to 200 bytes without control characters");
         return error(StatusCode::BAD_REQUEST, "bad_field", &message);
     }
     match api.node.presence.store.users(&users).await {

@@ -1,11 +1,12 @@
 //! `POST /publish`.
 
-use crate::draft::{Draft, DraftError, Source};
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json};
-use crate::http::body::{self, BodyError};
-use crate::ingest::publish::{Publication, decode_json, decode_ndjson};
+use crate::http::body;
+use crate::http::body::BodyError;
 use crate::log::{Accepted, AppendError, Appended};
+use crate::model::draft::{Draft, DraftError, Source};
+use crate::protocol::publish::{Publication, decode_json, decode_ndjson};
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};

@@ -3,7 +3,7 @@
 use crate::http::answer::{Reply, error, method_not_allowed, typed};
 use crate::http::upgrade::Slot;
 use crate::http::{Api, admin, engine, health, keys, presence, publish, sse, ws};
-use crate::hub::shard::Shard;
+use crate::shard::runner::Shard;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use std::future::Future;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 /// Which listener a connection came in on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum ListenerKind {
     /// `listen`.
     Public,
     /// `admin_listen`.
@@ -24,7 +24,7 @@ pub enum Door {
 /// Where a request came from.
 pub struct Caller {
     /// The listener.
-    pub door: Door,
+    pub door: ListenerKind,
     /// The peer's address.
     pub peer: IpAddr,
     /// Where a handler leaves what an upgraded socket becomes.
@@ -36,8 +36,8 @@ pub struct Caller {
 /// Answers one request.
 pub async fn route(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, caller: &Caller) -> Reply {
     let path = request.uri().path();
-    let clients = caller.door == Door::Public;
-    let control = caller.door == Door::Admin || !api.admin_apart;
+    let clients = caller.door == ListenerKind::Public;
+    let control = caller.door == ListenerKind::Admin || !api.admin_apart;
     let engine_path = clients && is_engine(&shard.node.socketio.path, path);
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, shard, request, caller, engine_path).await;

@@ -1,9 +1,9 @@
 //! Listeners, and one HTTP/1 connection on a shard.
 
 use crate::http::Api;
-use crate::http::routes::{Caller, Door, route};
+use crate::http::routes::{Caller, ListenerKind, route};
 use crate::http::upgrade::carry_on;
-use crate::hub::shard::Shard;
+use crate::shard::runner::Shard;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -27,9 +27,9 @@ use tokio::sync::{Notify, watch};
 /// A request's head must be here by then, and an idle keep-alive connection is closed after it.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head: a token of 8 KB in the URL and ordinary headers fit.
-const MOST_HEAD: usize = 32 << 10;
+const MAX_HEAD: usize = 32 << 10;
 /// Headers of a request.
-const MOST_HEADERS: usize = 64;
+const MAX_HEADERS: usize = 64;
 /// Connections that the system may hold for us.
 const BACKLOG: i32 = 4_096;
 /// After an error of accept (out of files, say), so as not to spin on it.
@@ -72,7 +72,7 @@ impl Drop for Busy<'_> {
 pub struct Listener {
     sockets: Vec<StdListener>,
     address: SocketAddr,
-    door: Door,
+    door: ListenerKind,
 }
 
 impl Listener {
@@ -80,7 +80,7 @@ impl Listener {
     ///
     /// # Errors
     /// The system's, such as an address in use.
-    pub fn bind(address: SocketAddr, door: Door, shards: usize) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, door: ListenerKind, shards: usize) -> io::Result<Self> {
         // Sockets that share a port would share it with another roomcast too: this one alone finds out.
         drop(socket(address, false)?);
         let first = socket(address, true)?;
@@ -129,7 +129,7 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 }
 
 /// Accepts on one shard.
-async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, door: Door) {
+async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -144,7 +144,7 @@ async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, door:
 }
 
 /// What the kernel accepted for a listener before it closes; else those clients would see a reset.
-async fn accept_rest(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, door: Door) {
+async fn accept_rest(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
     let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
     while let Poll::Ready(Ok((stream, peer))) = next().await {
         drop(tokio::task::spawn_local(serve(shard.clone(), api.clone(), stream, peer, door)));
@@ -152,7 +152,7 @@ async fn accept_rest(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, 
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
-async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, door: Door) {
+async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, door: ListenerKind) {
     let caller =
         Rc::new(Caller { door, peer: peer.ip(), slot: Rc::new(RefCell::new(None)), cut: Rc::new(Notify::new()) });
     let service = service_fn(|request: Request<Incoming>| {
@@ -170,8 +170,8 @@ async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketA
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MOST_HEAD)
-        .max_headers(MOST_HEADERS)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = connection.without_shutdown() => ended,

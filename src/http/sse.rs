@@ -1,21 +1,22 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
 
-use crate::client::{actions, admit, membership, resume};
-use crate::close::CloseReason;
-use crate::event::{MAIN_NAMESPACE, Offset, Room};
+use crate::handlers::{resume, room_access, rule_runner, session_start};
 use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
 use crate::http::routes::Caller;
 use crate::http::{Api, ws};
-use crate::hub::shard::Shard;
-use crate::id::Id;
-use crate::log::unix_ms;
-use crate::metrics::Protocol;
+use crate::model::clock::unix_ms;
+use crate::model::close::CloseReason;
+use crate::model::id::Id;
+use crate::model::names::{MAIN_NAMESPACE, Room};
+use crate::model::offset::Offset;
+use crate::model::transport::Protocol;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
+use crate::shard::runner::Shard;
 use crate::transport::sse::SseBody;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -39,7 +40,7 @@ pub async fn serve(
     };
     let token = bearer(request.headers()).or(query.token.as_deref());
     let checked = shard.node.auth.authenticate(token, unix_ms() / 1000).await;
-    admit::note_handshake(shard, MAIN_NAMESPACE, &checked);
+    session_start::note_handshake(shard, MAIN_NAMESPACE, &checked);
     let identity = match checked {
         Ok(identity) => identity,
         Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
@@ -48,21 +49,21 @@ pub async fn serve(
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
-    let namespace = crate::client::json::main_namespace(shard);
+    let namespace = crate::handlers::plain_ws::main_namespace(shard);
     let link = Link::Sse(caller.cut.clone());
     let key = shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, link, place));
     // From here on the connection ends with its body, also where this future is dropped.
     let body = SseBody::new(shard.clone(), key);
-    let newcomer = admit::Newcomer { connection: key, namespace, identity, auth: None };
+    let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };
     let session = newcomer.session(shard, Id::random_session(), None);
-    let first = match admit::first_rooms(shard, &session) {
+    let first = match session_start::first_rooms(shard, &session) {
         Ok(rooms) => rooms,
         // The token itself is refused.
         Err(problem) => return refuse(shard, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
-    let session = admit::admit(shard, session, &[]);
+    let session = session_start::admit(shard, session, &[]);
     let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
-    if let Err(problem) = membership::allow(shard, session, &rooms).await {
+    if let Err(problem) = room_access::allow(shard, session, &rooms).await {
         let status = if problem.may_pass() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
         return refuse(shard, key, status, problem.code(), &problem.to_string());
     }
@@ -75,13 +76,13 @@ pub async fn serve(
         shard.catch_up_with(after).await;
     }
     begin(shard, key, session, &rooms, since);
-    actions::run_connection(shard, session, MAIN_NAMESPACE).await;
+    rule_runner::run_connection(shard, session, MAIN_NAMESPACE).await;
     stream(body)
 }
 
 /// Ends the connection that was to stream.
 fn refuse(shard: &Shard, key: ConnectionKey, status: StatusCode, code: &str, message: &str) -> Reply {
-    crate::client::fail(shard, key, CloseReason::Refused);
+    crate::handlers::fail(shard, key, CloseReason::Refused);
     error(status, code, message)
 }
 
@@ -100,7 +101,7 @@ fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Ro
     if let Some(missed) = &missed {
         shard.node.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
     }
-    membership::join(shard, session, rooms);
+    room_access::join(shard, session, rooms);
     let now = shard.now();
     let mut hub = shard.hub.borrow_mut();
     // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.

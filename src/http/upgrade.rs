@@ -1,14 +1,14 @@
 //! From an HTTP request to a WebSocket: what hyper is told, and what happens once it lets go of the socket.
 
-use crate::client::json as json_client;
+use crate::handlers::plain_ws as json_client;
 use crate::http::answer::{Reply, error};
-use crate::hub::shard::Shard;
-use crate::id::Id;
-use crate::metrics::Protocol;
+use crate::model::id::Id;
+use crate::model::transport::Protocol;
 use crate::protocol::websocket::FrameReader;
 use crate::session::connection::{Connection, Link};
+use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Frame;
-use crate::session::places::Place;
+use crate::shard::runner::Shard;
 use crate::transport::{polling, upgrade as takeover, websocket};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -23,13 +23,13 @@ use tokio::net::TcpStream;
 /// What an upgraded socket becomes.
 pub enum Intent {
     /// A new Socket.IO connection, with the handshake's token.
-    SocketIo(Place, Option<Box<str>>),
+    SocketIo(Permit, Option<Box<str>>),
     /// A `/ws` connection, with the handshake's token.
-    Json(Place, Option<Box<str>>),
+    Json(Permit, Option<Box<str>>),
     /// The WebSocket of a polling session.
     Probe(Id),
     /// The same for a session of another node.
-    ProbeElsewhere(Id, Place),
+    ProbeElsewhere(Id, Permit),
 }
 
 /// Where a handler leaves the intent for the connection's task.
@@ -83,7 +83,7 @@ pub fn carry_on(shard: &Rc<Shard>, intent: Intent, stream: TcpStream, early: Byt
     }
 }
 
-fn open_socketio(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
+fn open_socketio(shard: &Rc<Shard>, place: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
     let (sid, stream) = (shard.fresh_id(), Rc::new(stream));
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
     connection.token = token;
@@ -98,9 +98,9 @@ fn open_socketio(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>, strea
     websocket::start(shard, key, stream, frames);
 }
 
-fn open_json(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
+fn open_json(shard: &Rc<Shard>, place: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
     let stream = Rc::new(stream);
-    let connection = Connection::new(Id::random(), Protocol::Json, Link::WebSocket(stream.clone()), place);
+    let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(stream.clone()), place);
     let now = shard.now();
     let mut hub = shard.hub.borrow_mut();
     let key = hub.open(connection);

@@ -6,7 +6,7 @@ use crate::http::keys::bearer;
 use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
 use crate::protocol::engineio::Query;
-use crate::session::places::Full;
+use crate::session::connection_limiter::LimitError;
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Request, StatusCode};
@@ -47,13 +47,13 @@ pub fn foreign() -> Reply {
 }
 
 /// A limit of connections is reached.
-pub fn full(full: Full) -> Reply {
+pub fn full(full: LimitError) -> Reply {
     match full {
-        Full::Node => {
+        LimitError::Node => {
             let message = "this node has all the connections that `limits.connections` allows";
             error(StatusCode::SERVICE_UNAVAILABLE, "too_many_connections", message)
         }
-        Full::Address => {
+        LimitError::Address => {
             let message = "this address has all the connections that `limits.connections_per_ip` allows";
             error(StatusCode::TOO_MANY_REQUESTS, "too_many_connections", message)
         }

@@ -1,17 +1,20 @@
 //! The embedded log: one node, no Redis. What is appended waits in a bounded queue until the tail takes it.
 
-use crate::draft::Draft;
-use crate::event::{Batch, Epoch, Event, Offset, Placed, Position};
-use crate::id::Id;
 use crate::log::recent_ids::RecentIds;
-use crate::log::{Accepted, AppendError, Appended, Beginning, EventLog, LogStatus, Pending, Sink, unix_us};
-use crate::order::Order;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::log::{Accepted, AppendError, Appended, EventLog, LogStatus, Pending, Sink, Snapshot};
+use crate::model::clock::unix_us;
+use crate::model::command::SessionCommand;
+use crate::model::draft::Draft;
+use crate::model::event::{Batch, Event, PlacedCommand};
+use crate::model::id::Id;
+use crate::model::offset::{Epoch, Offset, Position};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use std::task::{Context, Waker};
 use tokio::sync::Notify;
 
 /// Health asks a few at a time; more that wait come from callers that do not.
-const MOST_PROBES: usize = 10_000;
+const MAX_PROBES: usize = 10_000;
 
 /// Batches that one append hands over before it leaves the tail to [`EventLog::run`]: it has its own work to do.
 const ROUNDS: usize = 4;
@@ -68,7 +71,7 @@ impl MemoryLog {
 
     /// A thread that panicked cannot have left the state half changed: nothing in the critical sections panics.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn append_now(&self, drafts: Vec<Draft>) -> Vec<Appended> {
@@ -92,7 +95,7 @@ impl MemoryLog {
         answers
     }
 
-    fn order_now(&self, order: Arc<Order>) -> Result<(), AppendError> {
+    fn order_now(&self, order: Arc<SessionCommand>) -> Result<(), AppendError> {
         let mut state = self.state();
         let size = order.size();
         if state.queued_bytes > 0 && state.queued_bytes + size > self.limits.queue_bytes {
@@ -102,7 +105,7 @@ impl MemoryLog {
         state.last = state.next_position(unix_us() / 1000);
         let offset = Offset { epoch: self.epoch, position: state.last };
         let after = state.queue.events.len();
-        state.queue.orders.push(Placed { after, offset, order });
+        state.queue.orders.push(PlacedCommand { after, offset, order });
         drop(state);
         self.move_tail();
         Ok(())
@@ -110,7 +113,7 @@ impl MemoryLog {
 
     fn probe_now(&self, id: Id) -> Result<(), AppendError> {
         let mut state = self.state();
-        if state.queue.probes.len() >= MOST_PROBES {
+        if state.queue.probes.len() >= MAX_PROBES {
             return Err(AppendError::Overloaded);
         }
         state.queue.probes.push(id);
@@ -136,7 +139,7 @@ impl MemoryLog {
                 // has_room has said otherwise, and this thread must not wait.
                 tracing::error!("a delivery was cut short: the hub had promised room");
             }
-            sink.caught_up(position);
+            sink.advanced_to(position);
         }
         self.waiting.notify_one();
     }
@@ -192,7 +195,7 @@ impl EventLog for MemoryLog {
         Box::pin(async move { self.append_now(drafts) })
     }
 
-    fn order(&self, order: Arc<Order>) -> Pending<'_, Result<(), AppendError>> {
+    fn order(&self, order: Arc<SessionCommand>) -> Pending<'_, Result<(), AppendError>> {
         Box::pin(async move { self.order_now(order) })
     }
 
@@ -213,7 +216,7 @@ impl EventLog for MemoryLog {
                 }
             };
             let mut tail = self.tail.lock().await;
-            sink.begin(Beginning {
+            sink.reset(Snapshot {
                 epoch: self.epoch,
                 floor: start,
                 head: start,
@@ -231,7 +234,7 @@ impl EventLog for MemoryLog {
                     continue;
                 }
                 sink.deliver(batch).await;
-                sink.caught_up(position);
+                sink.advanced_to(position);
             }
         })
     }
@@ -244,8 +247,8 @@ impl EventLog for MemoryLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draft::Source;
-    use crate::event::Args;
+    use crate::model::args::Args;
+    use crate::model::draft::Source;
 
     fn draft(id: Option<&str>) -> Draft {
         Draft { id: id.map(str::to_owned), ..Draft::new("r", "e", Args::none(), Source::Http) }

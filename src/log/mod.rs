@@ -3,20 +3,20 @@
 
 pub mod config;
 pub mod memory;
+mod recent_commands;
 mod recent_ids;
-mod recent_orders;
 pub mod redis;
 pub mod window;
 
-use crate::draft::Draft;
-use crate::event::{Batch, Epoch, Event, Offset, Position};
-use crate::id::Id;
-use crate::order::Order;
+use crate::model::command::SessionCommand;
+use crate::model::draft::Draft;
+use crate::model::event::{Batch, Event};
+use crate::model::id::Id;
+use crate::model::offset::{Epoch, Offset, Position};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use recent_ids::ID_LIFETIME;
 
@@ -50,7 +50,7 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// Appends an order to sessions; every node's tail brings it in [`Batch::orders`]. Bounded and ordered like
     /// [`EventLog::append`].
-    fn order(&self, order: Arc<Order>) -> Pending<'_, Result<(), AppendError>>;
+    fn order(&self, order: Arc<SessionCommand>) -> Pending<'_, Result<(), AppendError>>;
 
     /// Sends a probe through the log; it comes out of this node's tail in [`Batch::probes`].
     fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>>;
@@ -65,7 +65,7 @@ pub trait EventLog: Send + Sync + 'static {
 
 /// Where a log's life begins for this node.
 #[derive(Clone, Debug)]
-pub struct Beginning {
+pub struct Snapshot {
     /// The life that all following positions belong to.
     pub epoch: Epoch,
     /// The history has everything after this position; what a client missed before it cannot be proven.
@@ -75,7 +75,7 @@ pub struct Beginning {
     /// What of the recovery window existed already, oldest first; it is not delivered to anybody.
     pub history: Vec<Arc<Event>>,
     /// The orders of that time, oldest first.
-    pub orders: Vec<(Position, Arc<Order>)>,
+    pub orders: Vec<(Position, Arc<SessionCommand>)>,
 }
 
 /// Who takes what the tail brings. Called in log order, from the control thread.
@@ -83,7 +83,7 @@ pub trait Sink: Send + Sync + 'static {
     /// Called once before any other.
     /// Called again when continuity was lost, and everybody must be told: the epoch differs, or it is the same and
     /// this node alone missed entries that were trimmed before it could read them.
-    fn begin(&self, beginning: Beginning);
+    fn reset(&self, snapshot: Snapshot);
 
     /// The next events. Completes when the hub has room for more, so a full hub slows the tail.
     fn deliver(&self, batch: Batch) -> Pending<'_, ()>;
@@ -93,7 +93,7 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The tail has delivered everything up to here: proof of progress. The position may be past the last event,
     /// where probes and malformed entries lie.
-    fn caught_up(&self, position: Position);
+    fn advanced_to(&self, position: Position);
 }
 
 /// What health says of the log.
@@ -150,14 +150,4 @@ impl fmt::Display for AppendError {
             ),
         }
     }
-}
-
-/// Unix milliseconds by this node's clock.
-pub fn unix_ms() -> u64 {
-    unix_us() / 1000
-}
-
-fn unix_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,11 @@
 //! The recent part of the log, kept in memory by every node, from which clients resume (DESIGN 6).
 
-use crate::event::{Epoch, Event, Namespace, Offset, Position, Room};
-use crate::log::Beginning;
-use crate::log::recent_orders::RecentOrders;
-use crate::order::Order;
+use crate::log::Snapshot;
+use crate::log::recent_commands::RecentCommands;
+use crate::model::command::SessionCommand;
+use crate::model::event::Event;
+use crate::model::names::{Namespace, Room};
+use crate::model::offset::{Epoch, Offset, Position};
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +27,7 @@ pub struct Window {
     first_serial: u64,
     bytes: usize,
     index: HashMap<Namespace, HashMap<Room, Serials>>,
-    orders: RecentOrders,
+    orders: RecentCommands,
 }
 
 #[derive(Debug)]
@@ -88,26 +90,26 @@ impl Window {
             first_serial: 0,
             bytes: 0,
             index: HashMap::new(),
-            orders: RecentOrders::new(max_age_ms, max_bytes / ORDERS_SHARE),
+            orders: RecentCommands::new(max_age_ms, max_bytes / ORDERS_SHARE),
         }
     }
 
     /// Forgets everything and takes over a life of the log with its history.
-    pub fn begin(&mut self, beginning: &Beginning, now_ms: u64) {
+    pub fn reset(&mut self, snapshot: &Snapshot, now_ms: u64) {
         self.events.clear();
         self.index.clear();
         self.bytes = 0;
-        self.epoch = beginning.epoch;
-        self.floor = beginning.floor;
-        self.head = beginning.floor;
-        for event in &beginning.history {
+        self.epoch = snapshot.epoch;
+        self.floor = snapshot.floor;
+        self.head = snapshot.floor;
+        for event in &snapshot.history {
             self.push(event.clone(), now_ms);
         }
-        self.orders.begin(beginning.floor);
-        for (position, order) in &beginning.orders {
+        self.orders.reset(snapshot.floor);
+        for (position, order) in &snapshot.orders {
             self.orders.push(*position, order.clone(), now_ms);
         }
-        self.advance(beginning.head);
+        self.advance(snapshot.head);
     }
 
     /// The newest position known. An offset after it may be real all the same, seen through a node that is ahead.
@@ -159,7 +161,7 @@ impl Window {
     }
 
     /// Takes an order that came at this position.
-    pub fn push_order(&mut self, position: Position, order: Arc<Order>, now_ms: u64) {
+    pub fn push_order(&mut self, position: Position, order: Arc<SessionCommand>, now_ms: u64) {
         self.advance(position);
         self.orders.push(position, order, now_ms);
     }
@@ -168,7 +170,7 @@ impl Window {
     ///
     /// # Errors
     /// When it cannot be proven that these are all.
-    pub fn orders(&self, after: Offset) -> Result<impl Iterator<Item = (Position, &Arc<Order>)>, Gap> {
+    pub fn orders(&self, after: Offset) -> Result<impl Iterator<Item = (Position, &Arc<SessionCommand>)>, Gap> {
         if after.epoch != self.epoch {
             return Err(Gap::ForeignEpoch);
         }
@@ -248,14 +250,14 @@ impl Window {
         self.first_serial += 1;
         self.bytes -= event.size();
         self.floor = event.offset.position;
-        shrink_if_sparse(self.events.len(), self.events.capacity(), |most| self.events.shrink_to(most));
+        shrink_if_sparse(self.events.len(), self.events.capacity(), |max| self.events.shrink_to(max));
         let Some(rooms) = self.index.get_mut(&event.draft.namespace) else { return };
         for room in &event.draft.rooms {
             if rooms.get_mut(room).is_some_and(|serials| !serials.drop_up_to(serial)) {
                 rooms.remove(room);
             }
         }
-        shrink_if_sparse(rooms.len(), rooms.capacity(), |most| rooms.shrink_to(most));
+        shrink_if_sparse(rooms.len(), rooms.capacity(), |max| rooms.shrink_to(max));
         if rooms.is_empty() {
             self.index.remove(&event.draft.namespace);
         }
@@ -292,7 +294,7 @@ impl Serials {
                 while serials.front().is_some_and(|&first| first <= serial) {
                     serials.pop_front();
                 }
-                shrink_if_sparse(serials.len(), serials.capacity(), |most| serials.shrink_to(most));
+                shrink_if_sparse(serials.len(), serials.capacity(), |max| serials.shrink_to(max));
                 !serials.is_empty()
             }
         }
@@ -312,8 +314,8 @@ impl Serials {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draft::{Draft, Source};
-    use crate::event::Args;
+    use crate::model::args::Args;
+    use crate::model::draft::{Draft, Source};
     use proptest::prelude::*;
 
     const EPOCH: Epoch = Epoch(7);
@@ -336,7 +338,7 @@ mod tests {
     fn window(max_age_ms: u64, max_bytes: usize, start: u64) -> Window {
         let mut window = Window::new(Duration::from_millis(max_age_ms), max_bytes);
         let start = position(start);
-        window.begin(&Beginning { epoch: EPOCH, floor: start, head: start, history: vec![], orders: vec![] }, 0);
+        window.reset(&Snapshot { epoch: EPOCH, floor: start, head: start, history: vec![], orders: vec![] }, 0);
         window
     }
 

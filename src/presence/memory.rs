@@ -1,17 +1,19 @@
 //! The embedded twin: one node, so that its facts are those of the whole.
 
-use super::{Applied, Change, Fact, Known, RoomStatus, Store, StoreError, Turn, TurnKind, UserStatus};
-use crate::draft::{Draft, Source};
-use crate::event::{Namespace, Room};
-use crate::log::{EventLog, Pending, unix_ms};
+use crate::log::{EventLog, Pending};
 use crate::metrics::Metrics;
+use crate::model::clock::unix_ms;
+use crate::model::draft::{Draft, Source};
+use crate::model::names::{Namespace, Room};
+use crate::presence::{Applied, Change, Fact, Known, RoomStatus, Store, StoreError, Turn, TurnKind, UserStatus};
+use parking_lot::{Mutex, MutexGuard};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Users of whom it is known when they were seen last; over it the one who was seen first is forgotten.
-const MOST_SEEN: usize = 100_000;
+const MAX_SEEN: usize = 100_000;
 
 /// Presence in memory.
 pub struct MemoryStore {
@@ -54,7 +56,7 @@ impl MemoryStore {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -108,7 +110,7 @@ impl State {
         self.count += 1;
         self.seen.insert(user.clone(), seen);
         self.seen_order.insert((seen, self.count), user);
-        while self.seen_order.len() > MOST_SEEN
+        while self.seen_order.len() > MAX_SEEN
             && let Some(((at, _), user)) = self.seen_order.pop_first()
         {
             // They may have been seen again since.

@@ -1,19 +1,20 @@
 //! Who is there: users of the whole cluster and of rooms, counted over connections, tabs and nodes.
 //!
-//! Each node keeps a [`table::Table`] of what its own connections make true, and writes what changes to a [`Store`] that
+//! Each node keeps a [`tracker::Table`] of what its own connections make true, and writes what changes to a [`Store`] that
 //! all nodes share. The store alone can tell what a change means to the whole: that a user came online or a room has
 //! got its first member. It says so exactly once, and appends `joined` and `left` in the same step.
 
 pub mod config;
 pub mod memory;
-pub mod table;
+pub mod redis;
+pub mod tracker;
 
-use crate::draft::Draft;
-use crate::event::{Namespace, Room};
 use crate::log::Pending;
+use crate::model::draft::Draft;
+use crate::model::names::{Namespace, Room};
 use std::fmt;
 use std::sync::Arc;
-use table::Millis;
+use tracker::Millis;
 
 /// Something that is true as long as a node has a connection for it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -1,7 +1,7 @@
 //! Engine.IO v4: packets, polling payloads, the handshake and its errors (wire sheet A).
 
-use super::query;
-use super::raw_json::Quoted;
+use crate::protocol::query;
+use crate::protocol::raw_json::Quoted;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt;
@@ -206,8 +206,8 @@ impl Query {
             };
             field.get_or_insert(value);
         }
-        let text = |value: Option<std::borrow::Cow<'_, str>>, most| {
-            value.filter(|value| !value.is_empty()).map(|value| query::bounded(&value, most))
+        let text = |value: Option<std::borrow::Cow<'_, str>>, max| {
+            value.filter(|value| !value.is_empty()).map(|value| query::bounded(&value, max))
         };
         Self {
             version_ok: version.as_deref() == Some("4"),

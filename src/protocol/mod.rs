@@ -4,8 +4,9 @@
 //! `sse` stands alone. Arguments of events pass through as raw JSON text, never as a tree.
 
 pub mod engineio;
-pub mod json;
 pub mod msgpack;
+pub mod plain_ws;
+pub mod publish;
 pub mod query;
 pub mod raw_json;
 pub mod socketio;

@@ -4,14 +4,14 @@
 //! `{"$binary":"<base64>"}`; so do strings that are not UTF-8, since older encoders (PHP, Go, Python) have no other type for
 //! bytes. Nothing is reserved by announced lengths, the depth is bounded, and so is what comes out.
 
-use crate::event::MAX_JSON_DEPTH;
+use crate::model::args::MAX_JSON_DEPTH;
 use crate::protocol::raw_json::Quoted;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::{self, Write as _};
 
 /// Milliseconds that JavaScript's dates reach on either side of 1970.
-const MOST_DATE_MS: i128 = 8_640_000_000_000_000;
+const MAX_DATE_MS: i128 = 8_640_000_000_000_000;
 
 /// Why bytes are not MessagePack, or not such as JSON can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl fmt::Display for MsgpackError {
             Self::Truncated => f.write_str("the MessagePack value ends too early"),
             Self::Trailing => f.write_str("there are bytes behind the MessagePack value"),
             Self::TooDeep => write!(f, "nested deeper than {MAX_JSON_DEPTH} levels"),
-            Self::TooBig(most) => write!(f, "as JSON it has more than {most} bytes"),
+            Self::TooBig(max) => write!(f, "as JSON it has more than {max} bytes"),
             Self::Key => f.write_str("a map's key is neither text nor an integer"),
             Self::Extension(kind) => write!(f, "extension type {kind} is not a date that JSON can show"),
             Self::Reserved => f.write_str("byte 0xc1 is not MessagePack"),
@@ -46,12 +46,12 @@ impl fmt::Display for MsgpackError {
     }
 }
 
-/// Turns exactly one value into JSON text of at most `most` bytes.
+/// Turns exactly one value into JSON text of at most `max` bytes.
 ///
 /// # Errors
 /// See [`MsgpackError`].
-pub fn to_json(bytes: &[u8], most: usize) -> Result<String, MsgpackError> {
-    let mut reader = Reader { left: bytes, out: String::with_capacity(bytes.len().min(most)), most };
+pub fn to_json(bytes: &[u8], max: usize) -> Result<String, MsgpackError> {
+    let mut reader = Reader { left: bytes, out: String::with_capacity(bytes.len().min(max)), max };
     reader.value(0)?;
     if reader.left.is_empty() { Ok(reader.out) } else { Err(MsgpackError::Trailing) }
 }
@@ -59,7 +59,7 @@ pub fn to_json(bytes: &[u8], most: usize) -> Result<String, MsgpackError> {
 struct Reader<'a> {
     left: &'a [u8],
     out: String,
-    most: usize,
+    max: usize,
 }
 
 type Read = Result<(), MsgpackError>;
@@ -85,7 +85,7 @@ impl<'a> Reader<'a> {
     fn write(&mut self, value: fmt::Arguments<'_>) -> Read {
         // Writing to a String cannot fail.
         let _ = self.out.write_fmt(value);
-        if self.out.len() > self.most { Err(MsgpackError::TooBig(self.most)) } else { Ok(()) }
+        if self.out.len() > self.max { Err(MsgpackError::TooBig(self.max)) } else { Ok(()) }
     }
 
     fn value(&mut self, depth: usize) -> Read {
@@ -171,8 +171,8 @@ impl<'a> Reader<'a> {
     }
 
     fn binary(&mut self, bytes: &[u8]) -> Read {
-        if bytes.len() > self.most {
-            return Err(MsgpackError::TooBig(self.most));
+        if bytes.len() > self.max {
+            return Err(MsgpackError::TooBig(self.max));
         }
         self.write(format_args!("{{\"$binary\":\"{}\"}}", STANDARD.encode(bytes)))
     }
@@ -264,7 +264,7 @@ fn timestamp_ms(data: &[u8]) -> Option<i128> {
 
 /// As `Date.prototype.toISOString` writes it; `None` where JavaScript has no such date.
 fn iso_date(unix_ms: i128) -> Option<String> {
-    if unix_ms.abs() > MOST_DATE_MS {
+    if unix_ms.abs() > MAX_DATE_MS {
         return None;
     }
     let (days, ms) = (unix_ms.div_euclid(86_400_000), unix_ms.rem_euclid(86_400_000));

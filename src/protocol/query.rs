@@ -47,9 +47,9 @@ fn hex(digit: u8) -> u8 {
     char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok()).unwrap_or(0)
 }
 
-/// An untrusted value, cut to `most` bytes: whoever compares it finds that it matches nothing.
-pub(super) fn bounded(value: &str, most: usize) -> String {
-    let end = (0..=value.len().min(most)).rev().find(|&at| value.is_char_boundary(at)).unwrap_or(0);
+/// An untrusted value, cut to `max` bytes: whoever compares it finds that it matches nothing.
+pub(super) fn bounded(value: &str, max: usize) -> String {
+    let end = (0..=value.len().min(max)).rev().find(|&at| value.is_char_boundary(at)).unwrap_or(0);
     value[..end].to_owned()
 }
 

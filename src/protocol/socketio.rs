@@ -1,9 +1,11 @@
 //! Socket.IO v5 packets from clients (wire sheet B). What the stock parser accepts is accepted, quirks included, and
 //! what it closes on is an error.
 
-use super::raw_json::{self, Kind};
-use crate::draft::{MAX_ATTACHMENTS, RESERVED_EVENTS};
-use crate::event::{Args, ArgsError, MAIN_NAMESPACE, MAX_JSON_DEPTH, Namespace, json_depth};
+use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, json_depth};
+use crate::model::draft::{MAX_ATTACHMENTS, RESERVED_EVENTS};
+use crate::model::names::{MAIN_NAMESPACE, Namespace};
+use crate::protocol::raw_json;
+use crate::protocol::raw_json::Kind;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;

@@ -1,11 +1,15 @@
 //! Socket.IO v5 packets to clients (wire sheet B). Raw JSON goes to the wire as it came; only `{"$binary":"…"}` values
 //! are taken out, as attachments.
 
-use super::engineio::SEPARATOR;
-use super::raw_json::{self, Kind, Quoted, push_string, string_len};
-use super::websocket::{Opcode, header_len, push_frame, push_header};
-use crate::draft::{Draft, DraftError, DraftLimits, MAX_ATTACHMENTS};
-use crate::event::{Args, Event, MAIN_NAMESPACE, Offset};
+use crate::model::args::Args;
+use crate::model::draft::{Draft, DraftError, DraftLimits, MAX_ATTACHMENTS};
+use crate::model::event::Event;
+use crate::model::names::MAIN_NAMESPACE;
+use crate::model::offset::Offset;
+use crate::protocol::engineio::SEPARATOR;
+use crate::protocol::raw_json;
+use crate::protocol::raw_json::{Kind, Quoted, push_string, string_len};
+use crate::protocol::websocket::{Opcode, header_len, push_frame, push_header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;

@@ -2,9 +2,9 @@
 //! handshake says so. They are not served; their CONNECT is known, and is refused in their own encoding, so that
 //! `connect_error` tells them why instead of a connection that closes again and again.
 
-use super::msgpack;
-use super::socketio::MAX_NAMESPACE;
-use super::socketio_encode::Encoded;
+use crate::protocol::msgpack;
+use crate::protocol::socketio::MAX_NAMESPACE;
+use crate::protocol::socketio_encode::Encoded;
 use serde::Deserialize;
 
 /// What the client is told.

@@ -1,10 +1,11 @@
 //! Server-Sent Events: blocks of a stream, and the query that opens one.
 
-use super::engineio::MAX_TOKEN;
-use super::query;
-use super::raw_json::Quoted;
-use super::socketio_encode::OffsetText;
-use crate::event::{Event, Offset};
+use crate::model::event::Event;
+use crate::model::offset::Offset;
+use crate::protocol::engineio::MAX_TOKEN;
+use crate::protocol::query;
+use crate::protocol::raw_json::Quoted;
+use crate::protocol::socketio_encode::OffsetText;
 use bytes::Bytes;
 use std::fmt;
 use std::time::Duration;
@@ -139,8 +140,9 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::draft::{Draft, Source};
-    use crate::event::{Args, Epoch, Position};
+    use crate::model::args::Args;
+    use crate::model::draft::{Draft, Source};
+    use crate::model::offset::{Epoch, Position};
 
     fn block(name: &str, args: Args) -> String {
         let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 } };

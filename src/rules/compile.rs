@@ -1,12 +1,12 @@
 //! From the tables of the file to rules, with every mistake at once.
 
-use super::config::{JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
-use super::message::{ArgsTemplate, EmitRule, MessageRule};
-use super::pattern::Pattern;
-use super::placeholder::Scope;
-use super::template::RoomTemplate;
-use super::{OnRule, RoomRule, Rules};
-use crate::draft::check_event_name;
+use crate::model::draft::check_event_name;
+use crate::rules::config::{JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
+use crate::rules::message::{ArgsTemplate, EmitRule, MessageRule};
+use crate::rules::pattern::Pattern;
+use crate::rules::placeholder::Scope;
+use crate::rules::template::RoomTemplate;
+use crate::rules::{OnRule, RoomRule, Rules};
 use std::fmt;
 
 /// What is wrong with a `[[rooms]]` or `[[on]]` table.

@@ -1,6 +1,6 @@
 //! Why a template cannot be filled for this caller and this event.
 
-use crate::event::MAX_JSON_DEPTH;
+use crate::model::args::MAX_JSON_DEPTH;
 use std::fmt;
 
 /// A filled template may not grow past this: a client's largest message, named many times by one template.

@@ -1,12 +1,13 @@
 //! Messages with placeholders: pieces of JSON text and values between them, filled by appending to one string.
 
-use super::config::{EmitTemplate, MessageTemplate};
-use super::error::{MAX_FILLED_BYTES, TemplateError};
-use super::json::push_escaped;
-use super::placeholder::{Piece, Scope, Slot, Source};
-use super::template::{EventTemplate, RoomTemplate, refuse_composite};
-use super::values::Values;
-use crate::event::{Args, MAX_JSON_DEPTH, Room, json_depth};
+use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
+use crate::model::names::Room;
+use crate::rules::config::{EmitTemplate, MessageTemplate};
+use crate::rules::error::{MAX_FILLED_BYTES, TemplateError};
+use crate::rules::json::push_escaped;
+use crate::rules::placeholder::{Piece, Scope, Slot, Source};
+use crate::rules::template::{EventTemplate, RoomTemplate, refuse_composite};
+use crate::rules::values::Values;
 use serde_json::Value;
 use std::sync::Arc;
 

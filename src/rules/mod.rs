@@ -22,7 +22,8 @@ pub use message::{Emission, Message};
 pub use placeholder::is_forbidden_in_names;
 pub use values::{Call, Caller, Captures, Problem, UserRef};
 
-use crate::event::{Args, Room};
+use crate::model::args::Args;
+use crate::model::names::Room;
 use config::{JoinPolicy, OnRuleConfig, RoomRuleConfig};
 use message::{ArgsTemplate, EmitRule, MessageRule};
 use pattern::{Fit, Pattern, TokenValue};

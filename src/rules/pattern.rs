@@ -1,8 +1,8 @@
 //! `match` of a `[[rooms]]` rule.
 
-use super::error::TemplateError;
-use super::placeholder::{Piece, Scope, Slot, check_capture_name, is_forbidden_in_names};
-use super::values::Captures;
+use crate::rules::error::TemplateError;
+use crate::rules::placeholder::{Piece, Scope, Slot, check_capture_name, is_forbidden_in_names};
+use crate::rules::values::Captures;
 use std::borrow::Cow;
 
 /// A compiled pattern: a name is cut at every `:`, and each segment holds at most one value, so that no value can

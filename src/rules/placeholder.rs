@@ -1,6 +1,6 @@
 //! `{…}` in the texts of rules: what it may name, and where.
 
-use super::json::{Step, index};
+use crate::rules::json::{Step, index};
 
 /// Whether a value put into a room's name or pattern may not hold this character: the separator, what patterns and
 /// templates give a meaning to, and control characters.

@@ -1,10 +1,10 @@
 //! Names of rooms and events with placeholders.
 
-use super::error::TemplateError;
-use super::placeholder::{Piece, Scope, Slot, is_forbidden_in_names};
-use super::values::Values;
-use crate::draft::check_event_name;
-use crate::event::Room;
+use crate::model::draft::check_event_name;
+use crate::model::names::Room;
+use crate::rules::error::TemplateError;
+use crate::rules::placeholder::{Piece, Scope, Slot, is_forbidden_in_names};
+use crate::rules::values::Values;
 use std::sync::Arc;
 
 /// Bytes of an event's name; drafts keep the tighter bound of `[limits]`.

@@ -1,9 +1,10 @@
 //! Who calls, with what: the values that placeholders stand for.
 
-use super::error::TemplateError;
-use super::json::{self, push_escaped};
-use super::placeholder::{Slot, Source, is_forbidden_in_names};
-use crate::event::Args;
+use crate::model::args::Args;
+use crate::rules::error::TemplateError;
+use crate::rules::json;
+use crate::rules::json::push_escaped;
+use crate::rules::placeholder::{Slot, Source, is_forbidden_in_names};
 use std::borrow::Cow;
 
 /// The user of a token.

@@ -1,7 +1,8 @@
 //! Which rooms a session was in where, back to the oldest place that its client may resume from (sans-IO): what it
 //! missed before it joined a room was not for it, and what it missed before it left one was.
 
-use crate::event::{Position, Room};
+use crate::model::names::Room;
+use crate::model::offset::Position;
 use std::collections::VecDeque;
 
 /// At most so many changes are known; a resume from before them cannot be proven.

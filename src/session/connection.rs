@@ -1,14 +1,14 @@
 //! One client connection of a shard: whatever the protocol and transport, it has an outbox and timers.
 
-use crate::close::CloseReason;
-use crate::event::Format;
-use crate::id::Id;
-use crate::metrics::{Protocol, Transport};
+use crate::model::close::CloseReason;
+use crate::model::event::Format;
+use crate::model::id::Id;
+use crate::model::transport::{Protocol, Transport};
 use crate::protocol::socketio::Decoder;
 use crate::session::bucket::Bucket;
-use crate::session::inbox::Inbox;
+use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Outbox;
-use crate::session::places::Place;
+use crate::session::pending_packets::PendingPackets;
 use crate::session::polling::Polling;
 use crate::session::timers::{Millis, Timers};
 use slotmap::new_key_type;
@@ -72,7 +72,7 @@ pub struct Connection {
     /// Socket.IO packets with missing attachments.
     pub decoder: Decoder,
     /// Packets that wait behind one that is being worked on.
-    pub inbox: Option<Box<Inbox>>,
+    pub inbox: Option<Box<PendingPackets>>,
     /// The rate limit.
     pub bucket: Bucket,
     /// One session per joined namespace.
@@ -80,12 +80,12 @@ pub struct Connection {
     /// The token of the handshake (header or query), for clients that send none in band.
     pub token: Option<Box<str>>,
     /// Holds this connection's place in the node's count; released when dropped.
-    pub place: Place,
+    pub place: Permit,
 }
 
 impl Connection {
     /// An open connection with nothing on it.
-    pub fn new(id: Id, protocol: Protocol, link: Link, place: Place) -> Box<Self> {
+    pub fn new(id: Id, protocol: Protocol, link: Link, place: Permit) -> Box<Self> {
         Box::new(Self {
             id,
             protocol,
@@ -112,7 +112,7 @@ impl Connection {
         match (&self.link, self.protocol) {
             (Link::Sse(_), _) => Format::Sse,
             (Link::Polling(_), _) => Format::SocketIoPayload,
-            (Link::WebSocket(_), Protocol::Json) => Format::JsonFrame,
+            (Link::WebSocket(_), Protocol::PlainWs) => Format::JsonFrame,
             (Link::WebSocket(_), _) => Format::SocketIoFrames,
         }
     }

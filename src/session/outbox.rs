@@ -1,6 +1,6 @@
 //! What waits to be written to one connection (sans-IO). An idle outbox holds no heap memory.
 
-use crate::event::{Delivery, Event, Format};
+use crate::model::event::{Delivery, Event, Format};
 use crate::protocol::socketio_encode::Encoded;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -152,12 +152,12 @@ impl Outbox {
 
 /// The frame's bytes in a transport's format. `with_offset` is whether Socket.IO events carry their offset.
 pub fn encode(frame: &Frame, format: Format, with_offset: bool) -> Cow<'_, [u8]> {
-    use crate::protocol::{json, socketio_encode as socketio, sse, websocket};
+    use crate::protocol::{plain_ws, socketio_encode as socketio, sse, websocket};
     match (frame, format) {
         (Frame::Event(delivery), _) => Cow::Borrowed(delivery.bytes(format, |event: &Event| match format {
             Format::SocketIoFrames => socketio::event_frames(event, with_offset),
             Format::SocketIoPayload => socketio::event_payload(event, with_offset),
-            Format::JsonFrame => json::event_frame(event),
+            Format::JsonFrame => plain_ws::event_frame(event),
             Format::Sse => sse::event_block(event),
         })),
         (Frame::Packet(packet), Format::SocketIoPayload) => Cow::Owned(packet.payload().into()),

@@ -1,8 +1,9 @@
 //! Sessions whose connection is gone and that may resume (sans-IO).
 
 use crate::auth::Identity;
-use crate::event::{Offset, Position, Room};
-use crate::id::Id;
+use crate::model::id::Id;
+use crate::model::names::Room;
+use crate::model::offset::{Offset, Position};
 use crate::session::changes::Changes;
 use crate::session::timers::Millis;
 use std::collections::{HashMap, VecDeque};
@@ -73,15 +74,15 @@ pub struct ParkedSessions {
 }
 
 impl ParkedSessions {
-    /// Keeps a session until `until`; the oldest go when more than `most` bytes would be kept.
-    pub fn park(&mut self, pid: Id, parked: Parked, until: Millis, most: usize) {
+    /// Keeps a session until `until`; the oldest go when more than `max` bytes would be kept.
+    pub fn park(&mut self, pid: Id, parked: Parked, until: Millis, max: usize) {
         self.bytes += parked.size();
         if let Some((_, old)) = self.by_pid.insert(pid, (until, parked)) {
             self.bytes -= old.size();
         }
         self.ends.push_back((until, pid));
         // Entries of sessions that were taken count too: a client that comes and goes must not pile them up.
-        while self.bytes + self.ends.len() * 32 > most && !self.ends.is_empty() {
+        while self.bytes + self.ends.len() * 32 > max && !self.ends.is_empty() {
             self.drop_oldest();
         }
     }
@@ -145,7 +146,7 @@ impl ParkedSessions {
 mod tests {
     use super::*;
 
-    use crate::event::Epoch;
+    use crate::model::offset::Epoch;
 
     fn at(ms: u64) -> Position {
         Position { ms, seq: 0 }

@@ -2,8 +2,9 @@
 
 use crate::auth::grants::Grants;
 use crate::auth::identity::{Identity, UserId};
-use crate::event::{Offset, Position, Room};
-use crate::id::Id;
+use crate::model::id::Id;
+use crate::model::names::Room;
+use crate::model::offset::{Offset, Position};
 use crate::session::changes::{Change, Changes};
 use crate::session::parked::Parked;
 use serde::{Deserialize, Serialize};
@@ -82,7 +83,7 @@ impl Parked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Epoch;
+    use crate::model::offset::Epoch;
     use serde_json::json;
 
     #[test]

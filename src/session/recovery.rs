@@ -1,11 +1,13 @@
 //! What a client that comes back has missed, or why that cannot be proven (DESIGN 6, 7). Sans-IO: the shards carry it
 //! out, and `tests/simulation.rs` runs it through thousands of seeds.
 
-use crate::draft::EVERYBODY;
-use crate::event::{Event, Offset, Position, Room};
-use crate::id::Id;
 use crate::log::window::{Gap, Window};
-use crate::order::Subject;
+use crate::model::command::Subject;
+use crate::model::event::Event;
+use crate::model::id::Id;
+use crate::model::names::EVERYBODY;
+use crate::model::names::Room;
+use crate::model::offset::{Offset, Position};
 use crate::session::changes;
 use crate::session::parked::Parked;
 use std::sync::Arc;

@@ -1,9 +1,7 @@
 //! How bytes move: WebSocket, long-polling, Server-Sent Events.
 
-pub mod adopt;
 pub mod packets;
 pub mod polling;
-pub mod remote;
 pub mod sse;
 pub mod upgrade;
 pub mod websocket;

@@ -1,21 +1,22 @@
 //! Engine.IO packets of an open session, whichever transport brought them (wire sheet A4, A5, A9).
 
-use crate::client;
-use crate::close::CloseReason;
-use crate::hub::shard::Shard;
-use crate::metrics::Protocol;
-use crate::protocol::engineio::{self, Packet};
+use crate::handlers;
+use crate::model::close::CloseReason;
+use crate::model::transport::Protocol;
+use crate::protocol::engineio;
+use crate::protocol::engineio::Packet;
 use crate::protocol::socketio::DecodeError;
 use crate::protocol::{socketio, socketio_msgpack};
 use crate::session::connection::{ConnectionKey, Link};
-use crate::session::inbox::Inbound;
+use crate::session::pending_packets::Inbound;
+use crate::shard::runner::Shard;
 use std::rc::Rc;
 
 /// One text packet from a WebSocket.
 pub fn receive_text(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
     match engineio::parse(text) {
         Ok(packet) => receive(shard, key, packet),
-        Err(_) => client::fail(shard, key, CloseReason::ParseError),
+        Err(_) => handlers::fail(shard, key, CloseReason::ParseError),
     }
 }
 
@@ -25,10 +26,10 @@ pub fn receive_binary(shard: &Rc<Shard>, key: ConnectionKey, bytes: &[u8]) {
         connection.protocol == Protocol::SocketIo && connection.decoder.is_idle() && connection.sessions.is_empty()
     });
     if is_first && let Some(namespace) = socketio_msgpack::connect(bytes) {
-        return client::socketio::refuse_parser(shard, key, &namespace);
+        return handlers::socketio::refuse_parser(shard, key, &namespace);
     }
-    let most = shard.node.socketio.max_payload;
-    decode(shard, key, |decoder| decoder.binary_within(bytes, most));
+    let max = shard.node.socketio.max_payload;
+    decode(shard, key, |decoder| decoder.binary_within(bytes, max));
 }
 
 /// One packet.
@@ -37,12 +38,12 @@ pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet<'_>) {
     match packet {
         Packet::Message(text) => decode(shard, key, |decoder| decoder.text(text)),
         Packet::Binary(bytes) => receive_binary(shard, key, &bytes),
-        Packet::Pong => super::websocket::pong(shard, key),
+        Packet::Pong => crate::transport::websocket::pong(shard, key),
         // A client of version 4 does not ping (wire sheet A5).
-        Packet::Ping | Packet::PingProbe => client::fail(shard, key, CloseReason::ParseError),
+        Packet::Ping | Packet::PingProbe => handlers::fail(shard, key, CloseReason::ParseError),
         // Not the goodbye of an application, which is a DISCONNECT: the stock client also sends this, by a new request,
         // for a line that went dead, and then resumes (wire sheet A6, C3: "transport close").
-        Packet::Close if polls => client::fail(shard, key, CloseReason::TransportClose),
+        Packet::Close if polls => handlers::fail(shard, key, CloseReason::TransportClose),
         // Without meaning here, and ignored by the reference (wire sheet A9).
         Packet::Close | Packet::Open | Packet::Upgrade | Packet::Noop | Packet::PongProbe => {}
     }
@@ -60,11 +61,11 @@ fn decode(
         read(&mut connection.decoder)
     };
     match decoded {
-        Ok(Some(packet)) => client::receive(shard, key, Inbound::SocketIo(packet)),
+        Ok(Some(packet)) => handlers::receive(shard, key, Inbound::SocketIo(packet)),
         Ok(None) => {}
         Err(error) => {
             tracing::debug!(%error, "a Socket.IO client broke the protocol");
-            client::fail(shard, key, CloseReason::ParseError);
+            handlers::fail(shard, key, CloseReason::ParseError);
         }
     }
 }

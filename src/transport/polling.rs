@@ -1,16 +1,16 @@
 //! Long-polling: GET leases the outbox, POST brings packets (wire sheet A2, A6). Requests of a session may come in
 //! on any shard; its own shard answers.
 
-use crate::client;
-use crate::close::CloseReason;
-use crate::hub::node::Node;
-use crate::hub::shard::Shard;
-use crate::id::Id;
-use crate::metrics::Protocol;
+use crate::handlers;
+use crate::model::close::CloseReason;
+use crate::model::id::Id;
+use crate::model::transport::Protocol;
+use crate::node::context::Node;
 use crate::protocol::engineio;
 use crate::session::connection::{Connection, ConnectionKey, Link};
-use crate::session::places::Place;
+use crate::session::connection_limiter::Permit;
 use crate::session::polling::{PollAnswer, Polling};
+use crate::shard::runner::Shard;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ pub fn handshake(shard: &Shard, sid: Id, upgrades: &[&str]) -> String {
 }
 
 /// Opens a polling session on this shard and answers its handshake payload.
-pub fn open(shard: &Rc<Shard>, place: Place, token: Option<Box<str>>) -> String {
+pub fn open(shard: &Rc<Shard>, place: Permit, token: Option<Box<str>>) -> String {
     let sid = shard.fresh_id();
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::default()), place);
     connection.token = token;
@@ -119,7 +119,7 @@ fn begin_get(shard: &Rc<Shard>, sid: Id, number: u64, reply: oneshot::Sender<Pol
     if with_polling(shard, key, |polling| polling.waiting.is_some()) {
         let _ = reply.send(PollAnswer::Overlap);
         with_polling(shard, key, |polling| polling.answer(Bytes::from_static(b"1")));
-        return client::fail(shard, key, CloseReason::Overlap);
+        return handlers::fail(shard, key, CloseReason::Overlap);
     }
     let probed = with_polling(shard, key, |polling| {
         polling.waiting = Some((number, reply));
@@ -144,7 +144,7 @@ pub async fn begin_post(shard: &Rc<Shard>, sid: Id) -> Result<Post, PollAnswer> 
                 return Ok(());
             }
             with_polling(shard, key, |polling| polling.answer(Bytes::from_static(b"1")));
-            client::fail(shard, key, CloseReason::Overlap);
+            handlers::fail(shard, key, CloseReason::Overlap);
             Err(PollAnswer::Overlap)
         }));
     };
@@ -200,18 +200,18 @@ impl Post {
         let sid = self.sid;
         on_owner(shard, sid, move |shard| {
             if let Ok(key) = find(shard, sid) {
-                client::fail(shard, key, CloseReason::ParseError);
+                handlers::fail(shard, key, CloseReason::ParseError);
             }
         });
     }
 }
 
 fn take_payload(shard: &Rc<Shard>, key: ConnectionKey, body: &[u8]) {
-    let Ok(body) = std::str::from_utf8(body) else { return client::fail(shard, key, CloseReason::InvalidText) };
+    let Ok(body) = std::str::from_utf8(body) else { return handlers::fail(shard, key, CloseReason::InvalidText) };
     for packet in engineio::parse_payload(body) {
         match packet {
-            Ok(packet) => super::packets::receive(shard, key, packet),
-            Err(_) => return client::fail(shard, key, CloseReason::ParseError),
+            Ok(packet) => crate::transport::packets::receive(shard, key, packet),
+            Err(_) => return handlers::fail(shard, key, CloseReason::ParseError),
         }
         if shard.hub.borrow().connections.get(key).is_none_or(|connection| connection.closing.is_some()) {
             return;

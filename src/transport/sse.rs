@@ -1,7 +1,7 @@
 //! Server-Sent Events: a streamed response body that takes the outbox.
 
-use crate::hub::shard::Shard;
 use crate::session::connection::ConnectionKey;
+use crate::shard::runner::Shard;
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use std::convert::Infallible;

@@ -1,15 +1,18 @@
 //! A WebSocket takes over a polling session: probe, noop, upgrade (wire sheet A8).
 
-use crate::cluster::Notice;
-use crate::hub::shard::Shard;
-use crate::id::Id;
-use crate::protocol::engineio::{self, Packet};
+use crate::cluster::OneWay;
+use crate::model::id::Id;
+use crate::peer::adopt;
+use crate::peer::adopt::{EarlyMessage, Opened};
+use crate::peer::forward;
+use crate::protocol::engineio;
+use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, text_frame};
 use crate::session::connection::{ConnectionKey, Link};
-use crate::session::places::Place;
+use crate::session::connection_limiter::Permit;
 use crate::session::polling::Polling;
-use crate::transport::adopt::{self, EarlyMessage, Opened};
-use crate::transport::{remote, websocket};
+use crate::shard::runner::Shard;
+use crate::transport::websocket;
 use bytes::Bytes;
 use std::io;
 use std::ops::ControlFlow;
@@ -33,7 +36,7 @@ pub async fn probe(shard: Rc<Shard>, sid: Id, stream: TcpStream, early: Bytes) {
 }
 
 /// The same for a polling session of another node, which was asked before the handshake: on `5` the session comes here.
-pub async fn probe_elsewhere(shard: Rc<Shard>, sid: Id, place: Place, stream: TcpStream, early: Bytes) {
+pub async fn probe_elsewhere(shard: Rc<Shard>, sid: Id, place: Permit, stream: TcpStream, early: Bytes) {
     let probe = Probe::new(&shard, Home::There(sid), stream);
     if let Some((stream, frames, early)) = probe.finish(sid, &early).await {
         adopt::adopt(&shard, sid, place, Opened { stream, frames, early }).await;
@@ -112,7 +115,7 @@ impl Probe {
         tracing::debug!(%sid, timed_out = ended.is_err(), "an upgrade was not completed; the session goes on polling");
         match self.home {
             Home::Here(key) => give_up(&self.shard, key),
-            Home::There(sid) => remote::tell(&self.shard, sid, Notice::ProbeFailed(sid)),
+            Home::There(sid) => forward::tell(&self.shard, sid, OneWay::ProbeFailed(sid)),
         }
         if let Ok(stream) = Rc::try_unwrap(self.stream) {
             websocket::dismiss(stream).await;
@@ -153,8 +156,8 @@ impl Probe {
     async fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         let (mut state, mut answer) = (self.state, false);
         let (shard, home, stream, early) = (&self.shard, self.home, &self.stream, &mut self.early);
-        let most = shard.node.socketio.max_payload.max(PROBE_BYTES);
-        let read = self.frames.read(bytes, most, &mut |message| {
+        let max = shard.node.socketio.max_payload.max(PROBE_BYTES);
+        let read = self.frames.read(bytes, max, &mut |message| {
             match (state, message) {
                 (State::Upgraded, message) => match home {
                     Home::Here(key) => websocket::receive(shard, key, message),
@@ -177,7 +180,7 @@ impl Probe {
             self.write(&text_frame("3probe")).await?;
             match home {
                 Home::Here(key) => end_get(&self.shard, key),
-                Home::There(sid) => remote::tell(&self.shard, sid, Notice::Probed(sid)),
+                Home::There(sid) => forward::tell(&self.shard, sid, OneWay::Probed(sid)),
             }
         }
         Ok(())

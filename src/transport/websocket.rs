@@ -1,15 +1,16 @@
 //! WebSocket: a small task per connection that reads into the shard's shared buffer; the shard writes.
 
-use crate::client::{self, json as json_client};
-use crate::close::CloseReason;
-use crate::hub::heartbeat::millis;
-use crate::hub::shard::Shard;
-use crate::metrics::Protocol;
-use crate::protocol::json;
+use crate::handlers;
+use crate::handlers::plain_ws as json_client;
+use crate::model::close::CloseReason;
+use crate::model::transport::Protocol;
+use crate::protocol::plain_ws;
 use crate::protocol::websocket::{FrameReader, Message, pong_frame};
 use crate::session::connection::ConnectionKey;
-use crate::session::inbox::Inbound;
 use crate::session::outbox::Frame;
+use crate::session::pending_packets::Inbound;
+use crate::shard::runner::Shard;
+use crate::shard::timers::millis;
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -123,7 +124,7 @@ fn take(shard: &Rc<Shard>, key: ConnectionKey, frames: &mut FrameReader, bytes: 
     };
     if let Err(error) = frames.read(bytes, shard.node.socketio.max_payload, &mut each) {
         tracing::debug!(%error, "a WebSocket client broke the protocol");
-        client::fail(shard, key, error.reason());
+        handlers::fail(shard, key, error.reason());
     }
 }
 
@@ -134,13 +135,13 @@ fn is_closing(shard: &Shard, key: ConnectionKey) -> bool {
 /// One message of an open WebSocket.
 pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, message: Message<'_>) {
     let protocol = shard.hub.borrow().connections.get(key).map(|connection| connection.protocol);
-    let json = protocol == Some(Protocol::Json);
+    let json = protocol == Some(Protocol::PlainWs);
     match message {
         Message::Text(text) if json => receive_json(shard, key, text),
-        Message::Text(text) => super::packets::receive_text(shard, key, text),
-        Message::Binary(bytes) if !json => super::packets::receive_binary(shard, key, bytes),
+        Message::Text(text) => crate::transport::packets::receive_text(shard, key, text),
+        Message::Binary(bytes) if !json => crate::transport::packets::receive_binary(shard, key, bytes),
         // Whatever is answered counts against the rate, or a client could fill its outbox with our words.
-        Message::Binary(_) | Message::Ping(_) if !client::take_turn(shard, key) => {}
+        Message::Binary(_) | Message::Ping(_) if !handlers::take_turn(shard, key) => {}
         Message::Binary(_) => {
             let message = "send JSON in text frames; binary frames mean nothing here";
             json_client::error(shard, key, "bad_message", message, None);
@@ -148,16 +149,16 @@ pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, message: Message<'_>) {
         Message::Ping(payload) => shard.hub.borrow_mut().push(key, Frame::Raw(pong_frame(payload))),
         Message::Pong(_) if json => pong(shard, key),
         Message::Pong(_) => {}
-        Message::Close(Some(1000), _) if json => client::fail(shard, key, CloseReason::ClientClose),
-        Message::Close(..) => client::fail(shard, key, CloseReason::TransportClose),
+        Message::Close(Some(1000), _) if json => handlers::fail(shard, key, CloseReason::ClientClose),
+        Message::Close(..) => handlers::fail(shard, key, CloseReason::TransportClose),
     }
 }
 
 fn receive_json(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
     pong(shard, key);
-    match json::parse(text) {
-        Ok(message) => client::receive(shard, key, Inbound::Json(message)),
-        Err(error) if client::take_turn(shard, key) => {
+    match plain_ws::parse(text) {
+        Ok(message) => handlers::receive(shard, key, Inbound::PlainWs(message)),
+        Err(error) if handlers::take_turn(shard, key) => {
             json_client::error(shard, key, error.code(), &error.to_string(), error.id.as_deref());
         }
         Err(_) => {}

@@ -4,8 +4,8 @@
 #![allow(dead_code, clippy::unwrap_used)]
 
 use crate::log_node::{Node, PATIENCE, SHORT, draft};
-use roomcast::event::Offset;
 use roomcast::log::{AppendError, EventLog};
+use roomcast::model::offset::Offset;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -97,7 +97,7 @@ impl Load {
         let seen = node.tail.seen.lock().unwrap();
         let places: Vec<u64> = seen.events.iter().filter_map(|event| event.draft.event.parse().ok()).collect();
         assert!(places.is_sorted_by(|a, b| a < b), "out of order or twice");
-        let epochs: Vec<_> = seen.beginnings.iter().map(|beginning| beginning.epoch).collect();
+        let epochs: Vec<_> = seen.beginnings.iter().map(|snapshot| snapshot.epoch).collect();
         assert!(epochs.windows(2).all(|pair| pair[0] != pair[1]), "the epoch changes when it begins anew: {epochs:?}");
         let came_last = seen.events.iter().find(|event| &*event.draft.event == "last").map(|event| event.offset);
         for lost in lasts.iter().take_while(|offset| Some(**offset) != came_last) {

@@ -3,14 +3,17 @@
 // Each test file takes what it needs.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use roomcast::draft::{Draft, DraftLimits, Source};
-use roomcast::event::{Args, Batch, Event, Offset, Position};
-use roomcast::id::Id;
-use roomcast::log::config::{RecoveryConfig, RedisConfig};
+use roomcast::log::config::RecoveryConfig;
 use roomcast::log::redis::RedisLog;
-use roomcast::log::{Appended, Beginning, EventLog, LogStatus, Pending, Sink};
+use roomcast::log::{Appended, EventLog, LogStatus, Pending, Sink, Snapshot};
 use roomcast::metrics::Metrics;
-use roomcast::secret::Secret;
+use roomcast::model::args::Args;
+use roomcast::model::draft::{Draft, DraftLimits, Source};
+use roomcast::model::event::{Batch, Event};
+use roomcast::model::id::Id;
+use roomcast::model::offset::{Offset, Position};
+use roomcast::model::secret::Secret;
+use roomcast::redis::config::RedisConfig;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -35,10 +38,10 @@ pub struct Recorder {
 
 #[derive(Default)]
 pub struct Seen {
-    pub beginnings: Vec<Beginning>,
+    pub beginnings: Vec<Snapshot>,
     pub events: Vec<Arc<Event>>,
     pub probes: Vec<Id>,
-    pub caught_up: usize,
+    pub advanced_to: usize,
     /// Deliveries that wait for the gate.
     pub waiting: usize,
 }
@@ -69,14 +72,14 @@ impl Recorder {
         self.wait(name, |seen| seen.events.iter().find(|event| &*event.draft.event == name).cloned()).await
     }
 
-    pub async fn wait_beginning(&self, count: usize) -> Beginning {
-        self.wait("a beginning", |seen| seen.beginnings.get(count - 1).cloned()).await
+    pub async fn wait_beginning(&self, count: usize) -> Snapshot {
+        self.wait("a snapshot", |seen| seen.beginnings.get(count - 1).cloned()).await
     }
 }
 
 impl Sink for Recorder {
-    fn begin(&self, beginning: Beginning) {
-        self.change(|seen| seen.beginnings.push(beginning));
+    fn reset(&self, snapshot: Snapshot) {
+        self.change(|seen| seen.beginnings.push(snapshot));
     }
 
     fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
@@ -103,8 +106,8 @@ impl Sink for Recorder {
         true
     }
 
-    fn caught_up(&self, _: Position) {
-        self.change(|seen| seen.caught_up += 1);
+    fn advanced_to(&self, _: Position) {
+        self.change(|seen| seen.advanced_to += 1);
     }
 }
 

@@ -5,8 +5,10 @@ use crate::wire::{Conn, Down, Kind, Up};
 use crate::world::{World, room};
 use rand::Rng;
 use rand::rngs::StdRng;
-use roomcast::event::{Event, Offset, Room};
-use roomcast::id::Id;
+use roomcast::model::event::Event;
+use roomcast::model::id::Id;
+use roomcast::model::names::Room;
+use roomcast::model::offset::Offset;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

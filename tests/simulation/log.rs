@@ -1,9 +1,9 @@
 //! A Redis stream that trims, fails over to a replica that lags, is flushed and deleted.
 
-use roomcast::draft::Draft;
-use roomcast::event::Position;
-use roomcast::log::redis::life::{Life, Observed};
-use roomcast::order::Order;
+use roomcast::log::redis::generation::{Observed, StreamGeneration};
+use roomcast::model::command::SessionCommand;
+use roomcast::model::draft::Draft;
+use roomcast::model::offset::Position;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct Entry {
 #[derive(Clone)]
 pub enum Body {
     Event(Draft),
-    Order(Arc<Order>),
+    SessionCommand(Arc<SessionCommand>),
     Probe,
 }
 
@@ -69,7 +69,7 @@ impl Log {
 
     pub fn observe(&self, asked: Option<Position>) -> Observed {
         let has = |asked: Position| self.entries.iter().any(|entry| entry.position == asked);
-        let life = self.exists.then(|| Life {
+        let life = self.exists.then(|| StreamGeneration {
             last: self.last,
             length: self.entries.len() as i64,
             added: self.counts.then_some(self.added),

@@ -5,17 +5,20 @@ use crate::wire::{Conn, Down, Kind, Wires};
 use rand::Rng;
 use rand::rngs::StdRng;
 use roomcast::auth::identity::{Identity, UserId};
-use roomcast::event::{Delivery, Epoch, Event, Offset, Position, Room};
-use roomcast::hub::rooms::Rooms;
-use roomcast::id::Id;
-use roomcast::log::Beginning;
-use roomcast::log::redis::life::{self, Break, Known};
+use roomcast::log::Snapshot;
+use roomcast::log::redis::generation;
+use roomcast::log::redis::generation::{Discontinuity, Known};
 use roomcast::log::window::Window;
-use roomcast::order::{Order, Subject};
+use roomcast::model::command::{SessionCommand, Subject};
+use roomcast::model::event::{Delivery, Event};
+use roomcast::model::id::Id;
+use roomcast::model::names::Room;
+use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, LocalDelivery};
 use roomcast::session::parked::{Parked, ParkedSessions};
+use roomcast::shard::rooms::Rooms;
 use slotmap::SlotMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -51,9 +54,9 @@ pub struct Live {
 }
 
 pub enum Command {
-    Begin(Offset),
+    Reset(Offset),
     Events(Vec<Arc<Event>>),
-    Order(Position, Arc<Order>),
+    Sessions(Position, Arc<SessionCommand>),
     Advance(Offset),
 }
 
@@ -115,13 +118,13 @@ impl Node {
     pub fn alone_knows_of_a_loss(&self, log: &Log) -> bool {
         let Some(known) = self.known.as_ref().filter(|_| self.up) else { return false };
         let asked = known.last_read;
-        matches!(known.broken_by(&log.observe(asked)), Some(Break::EntriesLost))
+        matches!(known.broken_by(&log.observe(asked)), Some(Discontinuity::EntriesLost))
     }
 
     /// Whether it and its shards know of all that the log has lost.
     pub fn is_settled(&self, log: &Log) -> bool {
         let broken = |known: &Known| known.broken_by(&log.observe(known.last_read)).is_some();
-        let begins = |shard: &Shard| shard.waiting.iter().any(|command| matches!(command, Command::Begin(_)));
+        let begins = |shard: &Shard| shard.waiting.iter().any(|command| matches!(command, Command::Reset(_)));
         !self.known.as_ref().is_some_and(broken) && !self.shards.iter().any(begins)
     }
 
@@ -140,25 +143,25 @@ impl Node {
                 broken => broken,
             },
         };
-        let epoch = match life::parse(&seen.epoch_text) {
-            Some(epoch) if broken != Some(Break::EntriesLost) => epoch,
+        let epoch = match generation::parse(&seen.epoch_text) {
+            Some(epoch) if broken != Some(Discontinuity::EntriesLost) => epoch,
             _ => Epoch(log.agree(&seen.epoch_text, rng.random())),
         };
         let life = log.observe(None).life;
-        let head = life::head(self.known.as_ref(), life.as_ref());
-        let beginning = history(log, epoch, head, settings);
+        let head = generation::head(self.known.as_ref(), life.as_ref());
+        let snapshot = history(log, epoch, head, settings);
         self.known = Some(Known::new(epoch, head, life.as_ref()));
-        let offset = Offset { epoch, position: beginning.head };
+        let offset = Offset { epoch, position: snapshot.head };
         self.told = offset;
-        self.window.begin(&beginning, now);
-        self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Begin(offset)));
+        self.window.reset(&snapshot, now);
+        self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Reset(offset)));
     }
 
     /// `redis/tail.rs::hand_on`, then `hub/feed.rs`.
-    pub fn read(&mut self, log: &Log, most: usize, now: u64) {
+    pub fn read(&mut self, log: &Log, max: usize, now: u64) {
         let Some(known) = &mut self.known else { return };
         let mut position = known.position;
-        let unread: Vec<_> = log.entries.iter().filter(|entry| entry.position > position).take(most).collect();
+        let unread: Vec<_> = log.entries.iter().filter(|entry| entry.position > position).take(max).collect();
         let epoch = known.epoch;
         if let Some(last) = unread.last() {
             position = last.position;
@@ -170,17 +173,17 @@ impl Node {
                 Body::Event(draft) => {
                     self.deliver(Event { offset, draft: draft.clone(), accepted_us: 0 }, now);
                 }
-                Body::Order(order) => {
+                Body::SessionCommand(order) => {
                     self.told = offset;
                     self.window.push_order(offset.position, order.clone(), now);
                     for shard in &mut self.shards {
-                        shard.waiting.push_back(Command::Order(offset.position, order.clone()));
+                        shard.waiting.push_back(Command::Sessions(offset.position, order.clone()));
                     }
                 }
                 Body::Probe => {}
             }
         }
-        self.caught_up(position, now);
+        self.advanced_to(position, now);
     }
 
     /// Volatile events come beside the log and carry the place where the tail is.
@@ -199,7 +202,7 @@ impl Node {
         }
     }
 
-    fn caught_up(&mut self, position: Position, now: u64) {
+    fn advanced_to(&mut self, position: Position, now: u64) {
         self.window.advance(position);
         self.window.expire(now);
         if position > self.told.position {
@@ -211,7 +214,7 @@ impl Node {
 }
 
 /// `redis/history.rs`: newest first, so that never more is read than kept.
-fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Beginning {
+fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snapshot {
     let (mut events, mut orders, mut bytes, mut left_out) = (Vec::new(), Vec::new(), 0, None);
     for entry in log.entries.iter().rev().filter(|entry| entry.position <= head) {
         let old = entry.position.ms < head.ms.saturating_sub(settings.history_ms);
@@ -226,15 +229,15 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Begi
             break;
         }
         events.extend(event.map(Arc::new));
-        if let Body::Order(order) = &entry.body {
+        if let Body::SessionCommand(order) = &entry.body {
             bytes += order.size();
             orders.push((entry.position, order.clone()));
         }
     }
     orders.reverse();
     events.reverse();
-    let floor = log.observe(None).life.map_or(head, |life| life::floor(left_out, &life, head));
-    Beginning { epoch, floor, head, history: events, orders }
+    let floor = log.observe(None).life.map_or(head, |life| generation::floor(left_out, &life, head));
+    Snapshot { epoch, floor, head, history: events, orders }
 }
 
 impl Shard {
@@ -242,9 +245,9 @@ impl Shard {
     pub fn work(&mut self, wires: &mut Wires, settings: &Settings, now: u64) -> bool {
         match self.waiting.pop_front() {
             None => return false,
-            Some(Command::Begin(offset)) => self.begin(offset, wires, settings, now),
+            Some(Command::Reset(offset)) => self.reset(offset, wires, settings, now),
             Some(Command::Advance(offset)) => self.position = offset,
-            Some(Command::Order(position, order)) => self.obey(position, &order),
+            Some(Command::Sessions(position, order)) => self.obey(position, &order),
             Some(Command::Events(events)) => {
                 for event in events {
                     self.deliver(&event, wires, settings, now);
@@ -255,7 +258,7 @@ impl Shard {
     }
 
     /// `hub/select.rs::carry_out`.
-    fn obey(&mut self, position: Position, order: &Order) {
+    fn obey(&mut self, position: Position, order: &SessionCommand) {
         self.position.position = position;
         for key in self.sessions.keys().collect::<Vec<_>>() {
             let session = &self.sessions[key];
@@ -282,7 +285,7 @@ impl Shard {
     }
 
     /// `hub/table.rs::begin`.
-    fn begin(&mut self, offset: Offset, wires: &mut Wires, settings: &Settings, now: u64) {
+    fn reset(&mut self, offset: Offset, wires: &mut Wires, settings: &Settings, now: u64) {
         for key in self.sessions.keys().collect::<Vec<_>>() {
             let Some(conn) = wires.get_mut(&self.sessions[key].conn) else { continue };
             match conn.kind {

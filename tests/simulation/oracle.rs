@@ -1,8 +1,9 @@
 //! The judge: it knows what was published, which rooms each session was in at each place of the log, and what every
 //! client got and was told. It uses nothing of the code under test.
 
-use roomcast::event::{Offset, Position, Room};
-use roomcast::id::Id;
+use roomcast::model::id::Id;
+use roomcast::model::names::Room;
+use roomcast::model::offset::{Offset, Position};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
@@ -215,7 +216,7 @@ impl Oracle {
         let at = fact.position;
         let any = |rooms: &[Room], inside: &dyn Fn(&Room) -> Inside| {
             let states = rooms.iter().map(inside);
-            states.fold(Inside::No, |most, state| if most == Inside::Yes || state == Inside::No { most } else { state })
+            states.fold(Inside::No, |max, state| if max == Inside::Yes || state == Inside::No { max } else { state })
         };
         let (member, excepted) = match &stretch.only {
             None => (

@@ -6,11 +6,14 @@ use crate::wire::{Down, Kind, Up, Work};
 use crate::world::World;
 use base64::Engine as _;
 use rand::Rng;
-use roomcast::event::{Event, Offset, Position, Room};
-use roomcast::id::Id;
 use roomcast::log::window::Gap;
+use roomcast::model::event::Event;
+use roomcast::model::id::Id;
+use roomcast::model::names::Room;
+use roomcast::model::offset::{Offset, Position};
 use roomcast::session::parked::Parked;
-use roomcast::session::recovery::{self, Lost, Place};
+use roomcast::session::recovery;
+use roomcast::session::recovery::{Lost, Place};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -1,8 +1,10 @@
 //! Connections: what is queued at the server, what is on the wire, and who still holds which end.
 
 use bytes::Bytes;
-use roomcast::event::{Event, Offset, Room};
-use roomcast::id::Id;
+use roomcast::model::event::Event;
+use roomcast::model::id::Id;
+use roomcast::model::names::Room;
+use roomcast::model::offset::Offset;
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, Outbox};
 use roomcast::session::parked::Parked;
@@ -136,13 +138,13 @@ impl Conn {
         self.replay += self.outbox.bytes() - before;
     }
 
-    pub fn is_replaying(&self, most: usize) -> bool {
-        self.replay > most
+    pub fn is_replaying(&self, max: usize) -> bool {
+        self.replay > max
     }
 
     /// `hub/delivery.rs::is_over`.
-    pub fn is_over(&self, most: usize) -> bool {
-        !self.closing && self.outbox.len() > 1 && self.outbox.bytes() > most + self.replay
+    pub fn is_over(&self, max: usize) -> bool {
+        !self.closing && self.outbox.len() > 1 && self.outbox.bytes() > max + self.replay
     }
 
     /// The socket takes what it has room for.

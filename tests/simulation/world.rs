@@ -8,10 +8,13 @@ use crate::server::Store;
 use crate::wire::{Kind, Wires};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use roomcast::draft::{Draft, Source};
-use roomcast::event::{Args, Event, Offset, Position, Room};
-use roomcast::id::NodeId;
-use roomcast::order::{Act, Order, Selector};
+use roomcast::model::args::Args;
+use roomcast::model::command::{Action, Selector, SessionCommand};
+use roomcast::model::draft::{Draft, Source};
+use roomcast::model::event::Event;
+use roomcast::model::id::NodeId;
+use roomcast::model::names::Room;
+use roomcast::model::offset::{Offset, Position};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Rules that a run leaves out, to show that the oracle sees it.
@@ -219,11 +222,11 @@ impl World {
         }
         let (room, joins) = (room(self.rng.random_range(0..5)), self.chance(500));
         let rooms = vec![room.clone()];
-        let act = if joins { Act::Join(rooms) } else { Act::Leave(rooms) };
+        let act = if joins { Action::Join(rooms) } else { Action::Leave(rooms) };
         let (id, from) = (self.fresh_id(), NodeId::parse("00000000").expect("a node"));
-        let order = Order { id, from, selector: Selector::User(format!("c{client}")), namespace: None, act };
+        let order = SessionCommand { id, from, selector: Selector::User(format!("c{client}")), namespace: None, act };
         let clock = self.clock();
-        let position = self.log.append(clock, Body::Order(std::sync::Arc::new(order)));
+        let position = self.log.append(clock, Body::SessionCommand(std::sync::Arc::new(order)));
         self.note(|| format!("order at {position}: client {client} {} {room}", if joins { "joins" } else { "leaves" }));
         self.oracle.ordered(client, position, room, joins);
     }
@@ -242,7 +245,7 @@ impl World {
 
     fn tail(&mut self) {
         let Some(at) = self.any_up() else { return };
-        let (most, looks, waits) = (self.rng.random_range(1..8), self.chance(200), self.chance(300));
+        let (max, looks, waits) = (self.rng.random_range(1..8), self.chance(200), self.chance(300));
         let node = &mut self.nodes[at];
         if !node.linked {
             if waits {
@@ -258,7 +261,7 @@ impl World {
         } else {
             // The tail looks before it hands on what it reads late; here it is always late.
             node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
-            node.read(&self.log, most, self.now);
+            node.read(&self.log, max, self.now);
         }
         let head = self.nodes[at].window.head();
         self.note(|| format!("node {at} {} up to {head}", if looks { "looks" } else { "reads" }));
@@ -269,7 +272,7 @@ impl World {
         let index = self.rng.random_range(0..2);
         let shard = &mut self.nodes[at].shards[index];
         if self.rules.park_after_begin
-            && let Some(Command::Begin(offset)) = shard.waiting.front()
+            && let Some(Command::Reset(offset)) = shard.waiting.front()
         {
             shard.position = *offset;
         }
@@ -339,9 +342,8 @@ impl World {
                 let read = |node: &Node| node.known.as_ref().map_or(Position::default(), |known| known.position);
                 let slowest = self.nodes.iter().filter(|node| node.up).map(read).min().unwrap_or_default();
                 let from_outside = self.chance(400) || self.rules.trimmed_short;
-                let most =
-                    self.log.entries.iter().take_while(|entry| from_outside || entry.position <= slowest).count();
-                let count = if self.rules.trimmed_short { most } else { self.rng.random_range(0..=most) };
+                let max = self.log.entries.iter().take_while(|entry| from_outside || entry.position <= slowest).count();
+                let count = if self.rules.trimmed_short { max } else { self.rng.random_range(0..=max) };
                 if self.log.entries[..count].iter().any(|entry| entry.position > slowest) {
                     self.oracle.lost(std::iter::empty());
                 }
@@ -353,8 +355,8 @@ impl World {
                 return self.note(|| "the log hangs up".into());
             }
             7..9 => {
-                let most = self.log.entries.iter().rev().take_while(|entry| !entry.read_by_dead).count();
-                let count = self.rng.random_range(0..=if all_know { most.min(4) } else { 0 });
+                let max = self.log.entries.iter().rev().take_while(|entry| !entry.read_by_dead).count();
+                let count = self.rng.random_range(0..=if all_know { max.min(4) } else { 0 });
                 self.nodes.iter_mut().for_each(|node| node.linked = false);
                 self.skew += self.rng.random_range(-40_000..40_000);
                 self.clock = 0;

@@ -6,7 +6,7 @@ mod refused;
 mod settings;
 
 use super::*;
-use crate::secret::Secret;
+use crate::model::secret::Secret;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair};
 use base64::Engine as _;

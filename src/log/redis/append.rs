@@ -1,21 +1,18 @@
 //! Appending: callers on any thread write commands into a bounded queue; one task sends all that waits as one
 //! request at a time, which keeps the order and costs one round trip for many.
 
-mod batch;
-mod queue;
-
-pub(super) use batch::Requests;
-pub(super) use queue::Queue;
-
-use super::clock::Clock;
-use super::connection::{Backoff, Link, LinkError, displaced};
-use super::{RedisLog, entry, text, volatile};
-use crate::draft::Draft;
-use crate::event::{Offset, Position};
-use crate::id::Id;
-use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME, unix_us};
-use crate::order::Order;
-use queue::Call;
+use super::append_queue::Call;
+use crate::log::redis::{RedisLog, entry, volatile};
+use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME};
+use crate::model::clock::unix_us;
+use crate::model::command::SessionCommand;
+use crate::model::draft::Draft;
+use crate::model::id::Id;
+use crate::model::offset::{Offset, Position};
+use crate::redis::backoff::Backoff;
+use crate::redis::clock::Clock;
+use crate::redis::connection::{Link, LinkError, displaced};
+use crate::redis::reply::text;
 use redis::{Cmd, ServerError, Value};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -54,14 +51,14 @@ pub(super) async fn probe(log: &RedisLog, id: Id) -> Result<(), AppendError> {
 }
 
 /// Queues an order and waits for its answer.
-pub(super) async fn order(log: &RedisLog, order: &Order) -> Result<(), AppendError> {
+pub(super) async fn order(log: &RedisLog, order: &SessionCommand) -> Result<(), AppendError> {
     let command = order_from(log, order, plain);
     let answer = submit(log, vec![command], COMMAND_OVERHEAD + order.size()).await.pop();
     answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
 }
 
 /// The command of an order; `start` puts its name behind a condition, or not.
-pub(super) fn order_from(log: &RedisLog, order: &Order, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
+pub(super) fn order_from(log: &RedisLog, order: &SessionCommand, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
     let mut command = start("XADD", &log.keys.events);
     trim(log, &mut command);
     command.arg("order").arg(serde_json::to_string(order).expect("names and lists are always JSON"));

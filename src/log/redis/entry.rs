@@ -11,15 +11,17 @@
 //! | `id` | idempotency id |
 //! | `t` | ours alone: when a node accepted it, Unix microseconds |
 //! | `src` | ours alone: the source's metric label where it is not `http` |
-//! | `order` | ours alone, and then the only field: an [`Order`] as JSON |
+//! | `order` | ours alone, and then the only field: an [`SessionCommand`] as JSON |
 //! | `probe` | ours alone, and then the only field: an [`Id`] that health waits for |
 //!
 //! Unknown and repeated fields are errors: what a publisher misspelled must not be lost in silence.
 
-use crate::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
-use crate::event::{Args, ArgsError, MAIN_NAMESPACE, Position, Room};
-use crate::id::Id;
-use crate::order::{Act, MOST_ROOMS, Order};
+use crate::model::args::{Args, ArgsError};
+use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
+use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
+use crate::model::id::Id;
+use crate::model::names::{MAIN_NAMESPACE, Room};
+use crate::model::offset::Position;
 use crate::protocol::socketio_encode::check_draft;
 use redis::{Arg, Cmd};
 
@@ -45,7 +47,7 @@ pub(super) enum Entry {
     /// An event, and when a node accepted it (Unix microseconds), if one did.
     Event(Draft, Option<u64>),
     /// An order to sessions.
-    Order(Order),
+    SessionCommand(SessionCommand),
     /// A probe of some node.
     Probe(Id),
 }
@@ -61,7 +63,7 @@ pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Res
     if let [(name, value)] = fields
         && name == b"order"
     {
-        return read_order(value, limits).map(Entry::Order);
+        return read_order(value, limits).map(Entry::SessionCommand);
     }
     let fields = Fields::sort(fields)?;
     let accepted_us = fields.accepted_us()?;
@@ -79,12 +81,12 @@ pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Res
     Ok(Entry::Event(draft, accepted_us))
 }
 
-fn read_order(value: &[u8], limits: &DraftLimits) -> Result<Order, DraftError> {
-    let order: Order =
+fn read_order(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, DraftError> {
+    let order: SessionCommand =
         serde_json::from_slice(value).map_err(|error| DraftError::Json(format!("field `order`: {error}")))?;
-    if let Act::Join(rooms) | Act::Leave(rooms) = &order.act {
-        if rooms.len() > MOST_ROOMS {
-            return Err(DraftError::TooManyRooms { most: MOST_ROOMS });
+    if let Action::Join(rooms) | Action::Leave(rooms) = &order.act {
+        if rooms.len() > MAX_ROOMS {
+            return Err(DraftError::TooManyRooms { max: MAX_ROOMS });
         }
         rooms.iter().try_for_each(|room| check_room_name(room, limits.room_name_bytes))?;
     }
@@ -201,7 +203,7 @@ impl<'a> Fields<'a> {
             (None, None) => return Ok(Args::none()),
         };
         if text.len() > limits.max_event {
-            return Err(DraftError::TooBig { bytes: text.len(), most: limits.max_event });
+            return Err(DraftError::TooBig { bytes: text.len(), max: limits.max_event });
         }
         parsed(text).map_err(|error: ArgsError| DraftError::Json(format!("field `{name}`: {error}")))
     }
@@ -232,7 +234,7 @@ impl<'a> Fields<'a> {
 fn room_list(name: &str, json: &str, limits: &DraftLimits) -> Result<Vec<Room>, DraftError> {
     // A byte of a name has at most six of JSON (`\u0041`); quotes, comma and spaces are generously covered.
     if json.len() > limits.rooms.saturating_mul(limits.room_name_bytes * 6 + 16) {
-        return Err(DraftError::TooManyRooms { most: limits.rooms });
+        return Err(DraftError::TooManyRooms { max: limits.rooms });
     }
     serde_json::from_str(json)
         .map_err(|error| DraftError::Field(format!("`{name}` must be a JSON array of room names: {error}")))

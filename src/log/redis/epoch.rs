@@ -1,9 +1,10 @@
 //! Looks at the log's life in Redis, and agrees with other nodes on a new one.
 
-use super::connection::{Link, LinkError};
-use super::life::{Life, Observed, parse};
-use super::{Keys, text};
-use crate::event::{Epoch, Position};
+use crate::log::redis::Keys;
+use crate::log::redis::generation::{Observed, StreamGeneration, parse};
+use crate::model::offset::{Epoch, Position};
+use crate::redis::connection::{Link, LinkError};
+use crate::redis::reply::text;
 use redis::Value;
 
 /// Sets the epoch unless somebody else did since it was read, so that all nodes agree on one. Answers what is there.
@@ -12,7 +13,7 @@ if is ~= ARGV[1] then return is end
 redis.call('SET', KEYS[1], ARGV[2])
 return ARGV[2]";
 
-/// What [`Life`] holds, without the first and last entry's bodies that `XINFO STREAM` would send.
+/// What [`StreamGeneration`] holds, without the first and last entry's bodies that `XINFO STREAM` would send.
 const OBSERVE: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then return false end
 local is = {}
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
@@ -35,7 +36,7 @@ pub(super) async fn observe(link: &mut Link, keys: &Keys, asked: &[Position]) ->
     Ok(Observed { epoch_text: text(&epoch).unwrap_or_default().to_owned(), life: read_life(&life)? })
 }
 
-fn read_life(value: &Value) -> Result<Option<Life>, LinkError> {
+fn read_life(value: &Value) -> Result<Option<StreamGeneration>, LinkError> {
     let wrong = || LinkError::Unexpected("XINFO STREAM");
     let [last, length, added, first, missing] = match value {
         Value::Nil => return Ok(None),
@@ -43,7 +44,7 @@ fn read_life(value: &Value) -> Result<Option<Life>, LinkError> {
         _ => return Err(wrong()),
     };
     let (&Value::Int(length), &Value::Int(added)) = (length, added) else { return Err(wrong()) };
-    Ok(Some(Life {
+    Ok(Some(StreamGeneration {
         last: text(last).and_then(Position::parse).ok_or_else(wrong)?,
         length,
         added: (added >= 0).then_some(added),

@@ -1,12 +1,16 @@
 //! What a node reads of the recovery window when it starts, newest first so that it never reads more than it keeps.
 
-use super::connection::{Link, LinkError};
-use super::entry::{self, Entry, RawEntry};
-use super::life::{self, Life};
-use super::{RedisLog, dead, epoch, reply};
-use crate::event::{Epoch, Event, Offset, Position};
-use crate::log::{Beginning, unix_us};
-use crate::order::Order;
+use crate::log::Snapshot;
+use crate::log::redis::entry;
+use crate::log::redis::entry::{Entry, RawEntry};
+use crate::log::redis::generation;
+use crate::log::redis::generation::StreamGeneration;
+use crate::log::redis::{RedisLog, dead_letters, epoch, reply};
+use crate::model::clock::unix_us;
+use crate::model::command::SessionCommand;
+use crate::model::event::Event;
+use crate::model::offset::{Epoch, Offset, Position};
+use crate::redis::connection::{Link, LinkError};
 use std::sync::Arc;
 
 /// Reads the history up to `head`, which is at most the stream's last id.
@@ -15,9 +19,9 @@ pub(super) async fn read(
     link: &mut Link,
     epoch: Epoch,
     head: Position,
-    life: Option<Life>,
+    life: Option<StreamGeneration>,
     page: &mut reply::PageSize,
-) -> Result<Beginning, LinkError> {
+) -> Result<Snapshot, LinkError> {
     let (mut history, mut orders) = (Vec::new(), Vec::new());
     let mut floor = head;
     if let Some(life) = life.filter(|_| !log.recovery.window.is_zero()) {
@@ -25,15 +29,15 @@ pub(super) async fn read(
         let left_out = collect(log, link, head, &mut collected, page).await?;
         // Looked at again only now: what was trimmed while it was read is not claimed.
         let life = epoch::observe(link, &log.keys, &[]).await?.life.unwrap_or(life);
-        floor = life::floor(left_out, &life, head);
+        floor = generation::floor(left_out, &life, head);
         collected.malformed.reverse();
-        dead::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
+        dead_letters::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
         history = collected.events;
         history.reverse();
         orders = collected.orders;
         orders.reverse();
     }
-    Ok(Beginning { epoch, floor, head, history, orders })
+    Ok(Snapshot { epoch, floor, head, history, orders })
 }
 
 /// Pages backwards from `head`. Answers the newest entry that was left out; `None` where the stream had no more.
@@ -70,8 +74,8 @@ struct Collected<'a> {
     /// Newest first.
     events: Vec<Arc<Event>>,
     /// Newest first.
-    orders: Vec<(Position, Arc<Order>)>,
-    malformed: Vec<dead::Malformed>,
+    orders: Vec<(Position, Arc<SessionCommand>)>,
+    malformed: Vec<dead_letters::Malformed>,
 }
 
 impl<'a> Collected<'a> {
@@ -99,13 +103,13 @@ impl<'a> Collected<'a> {
                 }
                 self.events.push(Arc::new(event));
             }
-            Ok(Entry::Order(order)) => {
+            Ok(Entry::SessionCommand(order)) => {
                 self.bytes += order.size();
                 self.orders.push((raw.position, Arc::new(order)));
             }
             Ok(Entry::Probe(_)) => {}
             // Many of them would be many copies; the tail buries what comes while it looks.
-            Err(error) if self.malformed.len() < 1000 => self.malformed.push(dead::Malformed::new(raw, error)),
+            Err(error) if self.malformed.len() < 1000 => self.malformed.push(dead_letters::Malformed::new(raw, error)),
             Err(_) => {}
         }
         true

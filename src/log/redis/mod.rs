@@ -4,33 +4,33 @@
 //! [`EventLog::run`] on the control thread, and callers on other threads only put commands into a queue.
 
 mod append;
-pub(crate) mod clock;
-pub(crate) mod connection;
-mod dead;
+mod append_batch;
+mod append_queue;
+mod dead_letters;
 mod entry;
 mod epoch;
-pub(crate) mod held;
+pub mod generation;
 mod history;
-pub mod life;
+pub(crate) mod leased_append;
 mod reply;
-pub(crate) mod script;
 mod tail;
 mod volatile;
 
-pub use connection::RedisUrlError;
 pub(crate) use entry::entry_fields;
 
-use crate::draft::{Draft, DraftLimits};
-use crate::event::{Epoch, Position};
-use crate::id::Id;
-use crate::log::config::{RecoveryConfig, RedisConfig};
+use crate::log::config::RecoveryConfig;
 use crate::log::{AppendError, Appended, EventLog, LogStatus, Pending, Sink};
 use crate::metrics::Metrics;
-use crate::order::Order;
-use connection::Connector;
-use redis::Value;
+use crate::model::command::SessionCommand;
+use crate::model::draft::{Draft, DraftLimits};
+use crate::model::id::Id;
+use crate::model::offset::{Epoch, Position};
+use crate::redis::config::RedisConfig;
+use crate::redis::connection::Connector;
+use crate::redis::url::RedisUrlError;
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -40,7 +40,7 @@ const LEAST_KEPT: Duration = Duration::from_secs(10);
 const TRIM_SLACK: Duration = Duration::from_secs(30);
 
 /// Connections whose last acknowledged entry waits to be looked for; the tail looks at least once a second.
-const MOST_UNPROVEN: usize = 16;
+const MAX_UNPROVEN: usize = 16;
 
 /// How long the stream keeps its entries.
 pub fn stream_kept(recovery: &RecoveryConfig) -> Duration {
@@ -56,9 +56,9 @@ pub struct RedisLog {
     recovery: RecoveryConfig,
     limits: DraftLimits,
     metrics: Arc<Metrics>,
-    requests: append::Requests,
-    queue: append::Queue,
-    heard: volatile::Heard,
+    requests: append_batch::Requests,
+    queue: append_queue::Queue,
+    heard: volatile::PubSubBuffer,
     /// Known once the tail has begun.
     epoch: watch::Sender<Option<Epoch>>,
     /// Milliseconds of the newest id that was seen in the stream; trimming goes by it.
@@ -91,36 +91,32 @@ struct Positions {
 }
 
 impl Acknowledged {
-    fn lock(&self) -> MutexGuard<'_, Positions> {
-        self.positions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn note(&self, position: Position) {
-        let mut positions = self.lock();
+        let mut positions = self.positions.lock();
         // A repeated idempotency id is answered with an old one.
         positions.now = positions.now.max(Some(position));
     }
 
     /// The connection is gone; the next one may lead elsewhere.
     fn disconnected(&self) {
-        let mut positions = self.lock();
-        if let Some(last) = positions.now.take().filter(|_| positions.unproven.len() < MOST_UNPROVEN) {
+        let mut positions = self.positions.lock();
+        if let Some(last) = positions.now.take().filter(|_| positions.unproven.len() < MAX_UNPROVEN) {
             positions.unproven.push(last);
         }
     }
 
     fn unproven(&self) -> Vec<Position> {
-        self.lock().unproven.clone()
+        self.positions.lock().unproven.clone()
     }
 
     /// The tail has looked for the oldest so many.
     fn settle(&self, looked_for: usize) {
-        self.lock().unproven.drain(..looked_for);
+        self.positions.lock().unproven.drain(..looked_for);
     }
 
     /// The log is not the one it was, and that is told.
     fn forget(&self) {
-        self.lock().now = None;
+        self.positions.lock().now = None;
     }
 }
 
@@ -187,10 +183,10 @@ impl RedisLog {
             recovery: recovery.clone(),
             limits,
             metrics,
-            requests: append::Requests::new(&keys),
+            requests: append_batch::Requests::new(&keys),
             keys,
-            queue: append::Queue::default(),
-            heard: volatile::Heard::default(),
+            queue: append_queue::Queue::default(),
+            heard: volatile::PubSubBuffer::default(),
             epoch: watch::Sender::new(None),
             newest_ms: AtomicU64::new(0),
             acknowledged: Acknowledged::default(),
@@ -208,7 +204,7 @@ impl RedisLog {
         let _ = self.epoch.subscribe().wait_for(Option::is_some).await;
     }
 
-    fn note_beginning(&self, epoch: Epoch, head: Position) {
+    fn note_snapshot(&self, epoch: Epoch, head: Position) {
         self.newest_ms.store(head.ms, Ordering::Relaxed);
         self.epoch.send_replace(Some(epoch));
     }
@@ -250,7 +246,7 @@ impl EventLog for RedisLog {
         Box::pin(append::append(self, drafts))
     }
 
-    fn order(&self, order: Arc<Order>) -> Pending<'_, Result<(), AppendError>> {
+    fn order(&self, order: Arc<SessionCommand>) -> Pending<'_, Result<(), AppendError>> {
         Box::pin(async move { append::order(self, &order).await })
     }
 
@@ -272,19 +268,10 @@ impl EventLog for RedisLog {
     }
 }
 
-/// The text of an answer that is one.
-fn text(value: &Value) -> Option<&str> {
-    match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::model::secret::Secret;
 
     #[test]
     fn trimming_never_cuts_into_the_window() {

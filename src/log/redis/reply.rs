@@ -1,9 +1,9 @@
 //! Stream entries in the answers of `XREAD` and `XREVRANGE`.
 
-use super::connection::LinkError;
-use super::entry::RawEntry;
-use super::text;
-use crate::event::Position;
+use crate::log::redis::entry::RawEntry;
+use crate::model::offset::Position;
+use crate::redis::connection::LinkError;
+use crate::redis::reply::text;
 use redis::Value;
 
 /// The entries of an `XRANGE` answer.
@@ -61,7 +61,7 @@ pub(super) struct PageSize {
 
 /// Bytes that an answer should have at most.
 const PAGE_BYTES: usize = 4 << 20;
-const MOST_ENTRIES: usize = 256;
+const MAX_ENTRIES: usize = 256;
 
 impl Default for PageSize {
     fn default() -> Self {
@@ -88,7 +88,7 @@ impl PageSize {
         if bytes > PAGE_BYTES {
             self.count = (entries.len() * PAGE_BYTES / bytes).max(1);
         } else if entries.len() >= self.count && bytes <= PAGE_BYTES / 2 {
-            self.count = (self.count * 2).min(MOST_ENTRIES);
+            self.count = (self.count * 2).min(MAX_ENTRIES);
         }
     }
 }
@@ -106,9 +106,9 @@ mod tests {
         for _ in 0..20 {
             page.learn(&(0..page.count()).map(|_| entry(100)).collect::<Vec<_>>());
         }
-        assert_eq!(page.count(), MOST_ENTRIES);
+        assert_eq!(page.count(), MAX_ENTRIES);
         page.learn(&[entry(100)]);
-        assert_eq!(page.count(), MOST_ENTRIES);
+        assert_eq!(page.count(), MAX_ENTRIES);
         let timeout = LinkError::Timeout(std::time::Duration::ZERO);
         (0..20).for_each(|_| page.note_error(&timeout));
         assert_eq!(page.count(), 1);

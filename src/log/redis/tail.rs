@@ -1,13 +1,17 @@
 //! The tail: one dedicated connection that reads the stream as it grows, and the log's life every second.
 
-use super::connection::{Backoff, Link, LinkError};
-use super::entry::{Entry, RawEntry};
-use super::life::{self, Break, Known, Observed};
-use super::{RedisLog, dead, entry, epoch, history, reply, volatile};
-use crate::draft::{Draft, Source};
-use crate::event::{Batch, Epoch, Event, Offset, Placed, Position};
 use crate::log::recent_ids::RecentIds;
-use crate::log::{Beginning, Sink, unix_us};
+use crate::log::redis::entry::{Entry, RawEntry};
+use crate::log::redis::generation;
+use crate::log::redis::generation::{Discontinuity, Known, Observed};
+use crate::log::redis::{RedisLog, dead_letters, entry, epoch, history, reply, volatile};
+use crate::log::{Sink, Snapshot};
+use crate::model::clock::unix_us;
+use crate::model::draft::{Draft, Source};
+use crate::model::event::{Batch, Event, PlacedCommand};
+use crate::model::offset::{Epoch, Offset, Position};
+use crate::redis::backoff::Backoff;
+use crate::redis::connection::{Link, LinkError};
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -42,7 +46,7 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
 struct Tail<'a> {
     log: &'a RedisLog,
     sink: &'a dyn Sink,
-    /// `None` before the first beginning.
+    /// `None` before the first snapshot.
     known: Option<Known>,
     page: reply::PageSize,
     /// Ids of entries that others added; a repeat is skipped, as the append of a repeat is by us.
@@ -99,35 +103,35 @@ impl Tail<'_> {
                 broken => broken,
             },
         };
-        self.begin(link, &now, broken).await
+        self.reset(link, &now, broken).await
     }
 
-    async fn begin(&mut self, link: &mut Link, now: &Observed, broken: Option<Break>) -> Result<(), LinkError> {
+    async fn reset(&mut self, link: &mut Link, now: &Observed, broken: Option<Discontinuity>) -> Result<(), LinkError> {
         let keys = &self.log.keys;
-        let epoch = match life::parse(&now.epoch_text) {
-            Some(epoch) if broken != Some(Break::EntriesLost) => epoch,
+        let epoch = match generation::parse(&now.epoch_text) {
+            Some(epoch) if broken != Some(Discontinuity::EntriesLost) => epoch,
             _ => epoch::agree(link, keys, &now.epoch_text).await?,
         };
         let life = epoch::observe(link, keys, &[]).await?.life;
-        let head = life::head(self.known.as_ref(), life.as_ref());
-        let beginning = history::read(self.log, link, epoch, head, life, &mut self.page).await?;
+        let head = generation::head(self.known.as_ref(), life.as_ref());
+        let snapshot = history::read(self.log, link, epoch, head, life, &mut self.page).await?;
         if broken.is_some() {
             self.log.acknowledged.forget();
         }
-        self.note_beginning(&beginning, broken);
+        self.note_snapshot(&snapshot, broken);
         self.known = Some(Known::new(epoch, head, life.as_ref()));
-        self.sink.begin(beginning);
+        self.sink.reset(snapshot);
         Ok(())
     }
 
-    fn note_beginning(&mut self, beginning: &Beginning, broken: Option<Break>) {
-        let Beginning { epoch, floor, head, history, .. } = beginning;
+    fn note_snapshot(&mut self, snapshot: &Snapshot, broken: Option<Discontinuity>) {
+        let Snapshot { epoch, floor, head, history, .. } = snapshot;
         match broken {
             None => tracing::info!("the log is read from {head}, with {} events of history", history.len()),
             Some(why) => tracing::warn!(?why, "continuity is lost; epoch {:x} goes on from {head}", epoch.0),
         }
-        tracing::debug!(%floor, %head, "beginning");
-        self.log.note_beginning(*epoch, *head);
+        tracing::debug!(%floor, %head, "snapshot");
+        self.log.note_snapshot(*epoch, *head);
         self.foreign_ids = RecentIds::new(ID_BYTES);
         for event in history {
             self.is_repeat(&event.draft, event.offset.position);
@@ -180,11 +184,11 @@ impl Tail<'_> {
         self.read_at = Some(Instant::now());
         let malformed = self.hand_on(entries).await;
         self.hand_on_volatile().await;
-        dead::bury(self.log, link, malformed).await
+        dead_letters::bury(self.log, link, malformed).await
     }
 
     /// Delivers what was read; answers what could not be.
-    async fn hand_on(&mut self, entries: Vec<RawEntry>) -> Vec<dead::Malformed> {
+    async fn hand_on(&mut self, entries: Vec<RawEntry>) -> Vec<dead_letters::Malformed> {
         let (mut batch, mut malformed) = (Batch::default(), Vec::new());
         let mut offset = self.offset();
         let (count, newest) = (entries.len(), entries.last().map(|entry| entry.position));
@@ -199,12 +203,12 @@ impl Tail<'_> {
                     let offset = Offset { position: place, ..offset };
                     batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
                 }
-                Ok(Entry::Order(order)) => {
+                Ok(Entry::SessionCommand(order)) => {
                     let offset = Offset { position, ..offset };
-                    batch.orders.push(Placed { after: batch.events.len(), offset, order: Arc::new(order) });
+                    batch.orders.push(PlacedCommand { after: batch.events.len(), offset, order: Arc::new(order) });
                 }
                 Ok(Entry::Probe(id)) => batch.probes.push(id),
-                Err(error) => malformed.push(dead::Malformed::new(raw, error)),
+                Err(error) => malformed.push(dead_letters::Malformed::new(raw, error)),
             }
             offset.position = position;
         }
@@ -218,7 +222,7 @@ impl Tail<'_> {
         if let (Some(newest), Some(known)) = (newest, &mut self.known) {
             known.read(count, newest);
         }
-        self.sink.caught_up(self.offset().position);
+        self.sink.advanced_to(self.offset().position);
         malformed
     }
 
@@ -231,7 +235,7 @@ impl Tail<'_> {
         }
     }
 
-    /// Where the tail is; before the first beginning nothing is read.
+    /// Where the tail is; before the first snapshot nothing is read.
     fn offset(&self) -> Offset {
         let known = self.known.as_ref();
         let (epoch, position) = known.map_or_else(Default::default, |known| (known.epoch.0, known.position));

@@ -1,18 +1,21 @@
 //! Volatile events go by Pub/Sub (DESIGN 9): published on `{prefix}:volatile`, heard by every node, never stored.
 
-use super::RedisLog;
-use super::connection::{Backoff, Link, LinkError};
-use super::entry;
-use crate::close::DropReason;
-use crate::draft::{Draft, DraftError, DraftLimits, Source};
-use crate::event::{Args, Namespace, Room};
+use crate::log::redis::RedisLog;
+use crate::log::redis::entry;
+use crate::model::args::Args;
+use crate::model::close::DropReason;
+use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
+use crate::model::names::{Namespace, Room};
 use crate::protocol::socketio_encode::check_draft;
+use crate::redis::backoff::Backoff;
+use crate::redis::connection::{Link, LinkError};
+use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -70,7 +73,7 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<(Draft, u64
 
 /// What was heard and waits for the tail.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct PubSubBuffer {
     waiting: Mutex<Waiting>,
     wake: Notify,
 }
@@ -81,10 +84,10 @@ struct Waiting {
     bytes: usize,
 }
 
-impl Heard {
+impl PubSubBuffer {
     /// Takes a message; false where there is no room for it.
     fn push(&self, message: Vec<u8>) -> bool {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         if waiting.bytes + message.len() > WAITING_BYTES {
             return false;
         }
@@ -102,7 +105,7 @@ impl Heard {
 
     /// All that waits.
     pub fn take(&self) -> VecDeque<Vec<u8>> {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner)).messages
+        std::mem::take(&mut *self.waiting.lock()).messages
     }
 }
 
@@ -189,7 +192,7 @@ mod tests {
 
     #[test]
     fn waiting_messages_are_bounded() {
-        let heard = Heard::default();
+        let heard = PubSubBuffer::default();
         let pushed = (0..100).filter(|_| heard.push(vec![0; 1 << 20])).count();
         assert_eq!(pushed, 16);
         assert_eq!(heard.take().len(), 16);

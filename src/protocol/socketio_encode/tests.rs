@@ -1,8 +1,8 @@
 //! The vectors of the real encoder, the hot path against it, and round trips through our decoder.
 
 use super::*;
-use crate::draft::{Draft, Source};
-use crate::event::{Epoch, Position};
+use crate::model::draft::{Draft, Source};
+use crate::model::offset::{Epoch, Position};
 use crate::protocol::{engineio, socketio};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -215,7 +215,7 @@ proptest! {
         let event = of_namespace(&namespace, &name, list(&format!("[{}]", values.join(","))));
         let offset = event.offset.to_string();
         let offset = with_offset.then_some(offset.as_str());
-        if let Ok(encoded) = super::event(&namespace, &name, &event.draft.args, offset, None) {
+        if let Ok(encoded) = crate::protocol::socketio_encode::event(&namespace, &name, &event.draft.args, offset, None) {
             prop_assert_eq!(event_frames(&event, with_offset), encoded.frames());
             prop_assert_eq!(event_payload(&event, with_offset), encoded.payload());
             let payload = event_payload(&event, with_offset);

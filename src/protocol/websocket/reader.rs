@@ -1,8 +1,8 @@
 //! Reads the frames of a client. Whole frames are handed out from the caller's buffer; only what is incomplete is kept.
 
-use super::writer::MAX_CONTROL;
-use super::{Message, Opcode, unmask};
-use crate::close::CloseReason;
+use crate::model::close::CloseReason;
+use crate::protocol::websocket::writer::MAX_CONTROL;
+use crate::protocol::websocket::{Message, Opcode, unmask};
 use std::fmt;
 use std::ops::ControlFlow;
 

@@ -1,7 +1,7 @@
 //! Every rule of RFC 6455 that the reader keeps, and round trips of what a masked client writes in any pieces.
 
 use super::*;
-use crate::close::CloseReason;
+use crate::model::close::CloseReason;
 use proptest::prelude::*;
 use std::ops::ControlFlow;
 
@@ -173,14 +173,14 @@ fn fragments_and_control_frames_between_them() {
 
 #[test]
 fn a_flood_of_tiny_fragments_ends() {
-    let most = usize::try_from(MAX_FRAGMENTS).unwrap();
+    let max = usize::try_from(MAX_FRAGMENTS).unwrap();
     let flood = |fragments: usize| {
         let continuations = frame(0x00, b"").repeat(fragments - 2);
         [frame(0x02, b""), continuations, frame(0x80, b"")].concat()
     };
-    assert_eq!(read(&flood(most), 10), (vec![Got::Binary(vec![])], Ok(())));
-    assert_eq!(read(&flood(most + 1), 10).1, Err(FrameError::TooManyFragments));
-    let twice = [flood(most), flood(most)].concat();
+    assert_eq!(read(&flood(max), 10), (vec![Got::Binary(vec![])], Ok(())));
+    assert_eq!(read(&flood(max + 1), 10).1, Err(FrameError::TooManyFragments));
+    let twice = [flood(max), flood(max)].concat();
     assert_eq!(read(&twice, 10).0.len(), 2, "the count starts anew with each message");
 }
 

@@ -1,6 +1,6 @@
 //! Frames from the server: never masked, never fragmented.
 
-use super::Opcode;
+use crate::protocol::websocket::Opcode;
 use bytes::Bytes;
 
 const FIN: u8 = 0x80;

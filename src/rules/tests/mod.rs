@@ -5,9 +5,9 @@ mod mistakes;
 mod names;
 mod systems;
 
-use super::config::{EmitTemplate, JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
-use super::{Call, Caller, Message, Problem, Rules, UserRef};
-use crate::event::Args;
+use crate::model::args::Args;
+use crate::rules::config::{EmitTemplate, JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
+use crate::rules::{Call, Caller, Message, Problem, Rules, UserRef};
 use serde_json::Value;
 
 fn room(pattern: &str, join: JoinPolicy) -> RoomRuleConfig {
@@ -79,7 +79,7 @@ fn with_rule<T>(
     rule: OnRuleConfig,
     caller: &Caller<'_>,
     json: &str,
-    f: impl FnOnce(&super::OnRule, &Call<'_>) -> T,
+    f: impl FnOnce(&crate::rules::OnRule, &Call<'_>) -> T,
 ) -> T {
     let rules = compiled(&[], &[rule]);
     f(rules.on("/", "e").unwrap(), &Call { caller, args: &args(json) })

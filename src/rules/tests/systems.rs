@@ -54,7 +54,7 @@ fn stm_joins_a_chat() {
     let event = args(r#"[{"chatId":"c1"}]"#);
     let call = Call { caller: &me, args: &event };
     let join = rules.on("/chat", "join_chat").unwrap();
-    assert_eq!(join.joins(&call).unwrap(), [crate::event::Room::from("chat:c1")]);
+    assert_eq!(join.joins(&call).unwrap(), [crate::model::names::Room::from("chat:c1")]);
     assert_eq!(shown(join.reply(&call).unwrap()), r#"joined_chat [{"chatId":"c1","message":"Joined"}]"#);
     assert_eq!(join.ack(&call).unwrap().unwrap().as_array(), r#"[{"success":true}]"#);
     assert!(!join.forward() && join.leaves(&call).unwrap().is_empty() && join.emits(&call).unwrap().is_empty());
@@ -81,7 +81,7 @@ fn stm_types_leaves_and_sends() {
     assert_eq!((&*emits[0].room, emits[0].volatile, emits[0].include_caller), ("chat:42", true, false));
     assert_eq!(shown(Some(emits[0].message.clone())), r#"user_typing [{"chatId":42,"isTyping":true,"userId":"u-1"}]"#);
     let leave = rules.on("/chat", "leave_chat").unwrap();
-    assert_eq!(leave.leaves(&call).unwrap(), [crate::event::Room::from("chat:42")]);
+    assert_eq!(leave.leaves(&call).unwrap(), [crate::model::names::Room::from("chat:42")]);
     assert_eq!(shown(leave.reply(&call).unwrap()), r#"left_chat [{"chatId":42}]"#);
     assert!(rules.on("/chat", "send_message").unwrap().forward());
     let connected = rules.connection("/chat").unwrap().reply(&call).unwrap();
@@ -103,14 +103,17 @@ fn direct_messaging_sends_the_bare_id() {
         ],
     );
     let me = numeric("7");
-    assert_eq!(rules.auto_rooms(&me).unwrap(), [crate::event::Room::from("user:7")]);
+    assert_eq!(rules.auto_rooms(&me).unwrap(), [crate::model::names::Room::from("user:7")]);
     for (json, name) in [("[42]", "conversation:42"), (r#"["5f-a"]"#, "conversation:5f-a")] {
         let event = args(json);
         let call = Call { caller: &me, args: &event };
-        assert_eq!(rules.on("/", "join_conversation").unwrap().joins(&call).unwrap(), [crate::event::Room::from(name)]);
+        assert_eq!(
+            rules.on("/", "join_conversation").unwrap().joins(&call).unwrap(),
+            [crate::model::names::Room::from(name)]
+        );
         assert_eq!(
             rules.on("/", "leave_conversation").unwrap().leaves(&call).unwrap(),
-            [crate::event::Room::from(name)]
+            [crate::model::names::Room::from(name)]
         );
         assert!(matches!(rules.room(name, &me), Verdict::Ask(..)));
     }
@@ -135,7 +138,7 @@ fn worklamp_keeps_tenants_apart() {
         }],
     );
     let me = Caller { claims: r#"{"sub":"7","tenantId":"t1"}"#, ..caller("7") };
-    assert_eq!(rules.auto_rooms(&me).unwrap(), ["user:7", "tenant:t1"].map(crate::event::Room::from));
+    assert_eq!(rules.auto_rooms(&me).unwrap(), ["user:7", "tenant:t1"].map(crate::model::names::Room::from));
     assert!(matches!(rules.room("tenant:t1:project:p", &me), Verdict::Ask(..)));
     assert!(matches!(rules.room("tenant:t1:channel:c", &me), Verdict::Ask(..)));
     for refused in
@@ -167,7 +170,7 @@ fn branchbase_and_stockent_only_listen_and_view() {
     let view = rules.on("/", "view").unwrap();
     assert_eq!(
         (view.joins(&call).unwrap(), view.leaves(&call).unwrap()),
-        (vec!["conversation:c2".into()], vec![crate::event::Room::from("conversation:c1")])
+        (vec!["conversation:c2".into()], vec![crate::model::names::Room::from("conversation:c1")])
     );
     assert_eq!(view.ack(&call), Ok(None), "an ack template is the rule's choice");
 }

@@ -1,0 +1,54 @@
+//! Commands of emitters and Node servers to all servers: JSON on `<key>-request#<nsp>#` (wire sheet D1, D2). Sans-IO.
+
+use crate::bridge::emitter::{Directive, EmitterError, Opts, Request, names, parse, slashed, text};
+use crate::model::command::{Action, Selector};
+use crate::model::draft::{DraftError, DraftLimits};
+use serde::Deserialize;
+use serde_json::Value;
+
+const JOIN: u32 = 2;
+const LEAVE: u32 = 3;
+const DISCONNECT: u32 = 4;
+const BROADCAST_WITH_ACK: u32 = 7;
+
+#[derive(Deserialize)]
+struct Command {
+    r#type: Option<u32>,
+    opts: Option<Opts>,
+    #[serde(default)]
+    rooms: Value,
+    /// Of adapters before 6.1, instead of `opts` and `rooms`.
+    sid: Option<String>,
+    room: Option<String>,
+}
+
+/// Reads a command; what servers only ask each other is [`Request::Foreign`].
+pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> Result<Request, EmitterError> {
+    match message.first() {
+        Some(b'{') => {}
+        // The one request that is MessagePack.
+        Some(0x80..=0x8f | 0xde | 0xdf) => return Err(EmitterError::Acknowledgements),
+        _ => return Err(DraftError::Json("a command must be a JSON object".into()).into()),
+    }
+    let command: Command = parse("command", text(message, limits)?)?;
+    let act: fn(_) -> Action = match command.r#type {
+        Some(JOIN) => Action::Join,
+        Some(LEAVE) => Action::Leave,
+        Some(DISCONNECT) => |_| Action::Disconnect,
+        Some(BROADCAST_WITH_ACK) => return Err(EmitterError::Acknowledgements),
+        _ => return Ok(Request::Foreign),
+    };
+    let (selector, rooms) = match (command.opts, command.sid) {
+        (Some(opts), _) => (opts.selector(limits)?, command.rooms),
+        (None, Some(sid)) => {
+            let room = command.room.map_or(Value::Null, |room| Value::Array(vec![room.into()]));
+            let sid = names("sid", &Value::Array(vec![sid.into()]), limits)?;
+            (Selector::RoomsExcept { rooms: sid, except: Vec::new() }, room)
+        }
+        // Everybody would be a bold guess.
+        (None, None) => return Err(DraftError::Field("`opts` is missing".into()).into()),
+    };
+    let act = act(names("rooms", &rooms, limits)?);
+    let namespace = slashed(if namespace.is_empty() { "/" } else { namespace });
+    Ok(Request::SessionCommand(Directive { namespace, selector, act }))
+}

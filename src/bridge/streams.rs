@@ -1,0 +1,77 @@
+//! Entries of `@socket.io/redis-streams-adapter` and its emitter (wire sheet D4): fields `uid`, `nsp`, `type`, `data`; data is JSON, or
+//! base64 of MessagePack where it holds bytes. Sans-IO.
+
+use crate::bridge::emitter::{
+    Directive, EmitterError, Opts, Packet, Request, event, most_json, names, parse, slashed, text,
+};
+use crate::model::command::Action;
+use crate::model::draft::{DraftError, DraftLimits};
+use crate::protocol::msgpack;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The cluster adapter's numbers; not those of the classic adapter's requests.
+const BROADCAST: &str = "3";
+const JOIN: &str = "4";
+const LEAVE: &str = "5";
+const DISCONNECT: &str = "6";
+
+#[derive(Deserialize)]
+struct Data<'a> {
+    #[serde(borrow)]
+    packet: Option<Packet<'a>>,
+    #[serde(default)]
+    opts: Option<Opts>,
+    #[serde(default)]
+    rooms: Value,
+    #[serde(rename = "requestId", default)]
+    request_id: Value,
+}
+
+/// Reads the fields of an entry; what servers only tell each other is [`Request::Foreign`].
+///
+/// # Errors
+/// See [`EmitterError`].
+pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Request, EmitterError> {
+    let field = |name: &str| fields.iter().find(|(known, _)| known == name.as_bytes()).map(|(_, value)| &value[..]);
+    let missing = |name: &str| DraftError::Field(format!("field `{name}` is missing or no text"));
+    let word = |name: &str| field(name).and_then(|value| std::str::from_utf8(value).ok()).ok_or_else(|| missing(name));
+    let kind = word("type")?;
+    if ![BROADCAST, JOIN, LEAVE, DISCONNECT].contains(&kind) {
+        return Ok(Request::Foreign);
+    }
+    let namespace = word("nsp").unwrap_or("/");
+    let data = field("data").ok_or_else(|| missing("data"))?;
+    let unpacked;
+    let json = match data.first() {
+        Some(b'{') => text(data, limits)?,
+        _ => {
+            let max = most_json(limits);
+            if data.len() > max {
+                return Err(DraftError::TooBig { bytes: data.len(), max: limits.max_event }.into());
+            }
+            let bytes =
+                STANDARD.decode(data).map_err(|_| DraftError::Field("`data` is neither JSON nor base64".into()))?;
+            unpacked = msgpack::to_json(&bytes, max)?;
+            &*unpacked
+        }
+    };
+    let data: Data<'_> = parse("data", json)?;
+    let opts = data.opts.ok_or_else(|| missing("opts"))?;
+    if !data.request_id.is_null() {
+        return Err(EmitterError::Acknowledgements);
+    }
+    let rooms = || names("rooms", &data.rooms, limits);
+    let act = match kind {
+        BROADCAST => {
+            let packet = data.packet.ok_or_else(|| missing("packet"))?;
+            return event(&packet, &opts, Some(namespace), limits);
+        }
+        JOIN => Action::Join(rooms()?),
+        LEAVE => Action::Leave(rooms()?),
+        _ => Action::Disconnect,
+    };
+    Ok(Request::SessionCommand(Directive { namespace: slashed(namespace), selector: opts.selector(limits)?, act }))
+}

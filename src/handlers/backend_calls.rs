@@ -1,0 +1,108 @@
+//! Asking the backend on a client's behalf, and telling it of one.
+
+use crate::backend::answer;
+use crate::backend::answer::EventAnswer;
+use crate::backend::call::{About, Call};
+use crate::backend::{Backend, BackendError};
+use crate::model::args::Args;
+use crate::model::close::DropReason;
+use crate::model::names::Room;
+use crate::session::Session;
+use crate::session::connection::SessionKey;
+use crate::shard::runner::Shard;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+/// Asks whether a session may join a room.
+///
+/// # Errors
+/// When it may not, or the backend does not say.
+pub async fn join(shard: &Shard, key: SessionKey, room: &str) -> Result<(), BackendError> {
+    let backend = backend(shard)?;
+    let about = about_live(shard, key).ok_or_else(gone)?;
+    let mut call = Call::new("join", about, now());
+    call.room = Some(room);
+    backend.ask(&call, answer::read_decision).await
+}
+
+/// Forwards a client's event.
+///
+/// # Errors
+/// The backend's refusal, or why there is no answer that can be used.
+pub async fn event(shard: &Shard, key: SessionKey, event: &str, args: &Args) -> Result<EventAnswer, BackendError> {
+    let about = about_live(shard, key).ok_or_else(gone)?;
+    forward(shard, about, event, args).await
+}
+
+/// The same, of a session that may be over.
+///
+/// # Errors
+/// As [`event`].
+pub async fn forward(shard: &Shard, about: About<'_>, event: &str, args: &Args) -> Result<EventAnswer, BackendError> {
+    let backend = backend(shard)?;
+    let namespace = about.namespace.into();
+    let mut call = Call::new("event", about, now());
+    call.event = Some(event);
+    call.args = serde_json::from_str(args.as_array()).ok();
+    backend.ask(&call, |body| answer::read_event(body, &namespace, &shard.node.draft_limits)).await
+}
+
+/// Tells the backend that a session has begun, or was taken up again.
+pub fn connected(shard: &Shard, key: SessionKey) {
+    if let Some(backend) = wanting(shard, "connect")
+        && let Some(about) = about_live(shard, key)
+    {
+        tell(shard, backend, &Call::new("connect", about, now()));
+    }
+}
+
+/// Tells the backend that a session has lost its connection, or is over.
+pub fn disconnected(shard: &Shard, session: &Session, rooms: &[Room], reason: &str) {
+    if let Some(backend) = wanting(shard, "disconnect") {
+        let mut call = Call::new("disconnect", about(shard, session, rooms.to_vec()), now());
+        call.reason = Some(reason);
+        tell(shard, backend, &call);
+    }
+}
+
+fn wanting<'a>(shard: &'a Shard, kind: &str) -> Option<&'a Backend> {
+    shard.node.backend.as_deref().filter(|backend| backend.wants(kind))
+}
+
+fn tell(shard: &Shard, backend: &Backend, call: &Call<'_>) {
+    let dropped = backend.notify(call);
+    shard.node.metrics.dropped(DropReason::Notice, dropped as u64);
+}
+
+/// What the backend is told of a session.
+pub fn about<'a>(shard: &'a Shard, session: &Session, rooms: Vec<Room>) -> About<'a> {
+    let raw = |json: String| Cow::Owned(RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned()));
+    let user = session.identity.user.as_ref().map_or_else(|| "null".to_owned(), |user| user.as_json());
+    About {
+        namespace: &shard.node.namespaces[usize::from(session.namespace)],
+        user: raw(user),
+        claims: raw(session.identity.claims.to_string()),
+        session: session.id.to_string(),
+        rooms,
+    }
+}
+
+fn about_live(shard: &Shard, key: SessionKey) -> Option<About<'_>> {
+    let hub = shard.hub.borrow();
+    let session = hub.sessions.get(key)?;
+    Some(about(shard, session, hub.rooms.of(key).cloned().collect()))
+}
+
+fn backend(shard: &Shard) -> Result<&Backend, BackendError> {
+    // The configuration is refused where something is to be asked and nobody is there.
+    shard.node.backend.as_deref().ok_or_else(|| BackendError::Unreachable("there is no [backend] url".into()))
+}
+
+fn gone() -> BackendError {
+    BackendError::Refused("the session has ended".into())
+}
+
+fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}

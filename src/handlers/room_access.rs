@@ -1,0 +1,168 @@
+//! Joining and leaving a room on a client's behalf.
+
+use crate::backend::BackendError;
+use crate::handlers::backend_calls;
+use crate::model::draft::check_room_name;
+use crate::model::id::Id;
+use crate::model::names::Room;
+use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
+use crate::session::caller::with_caller;
+use crate::session::connection::SessionKey;
+use crate::shard::runner::Shard;
+use std::collections::HashSet;
+use std::fmt;
+
+/// Why a join was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JoinError {
+    /// Not a name that a room can have.
+    BadName(String),
+    /// No rule lets this session in.
+    Forbidden(String),
+    /// `limits.rooms_per_session` is reached.
+    TooMany(usize),
+    /// `joined` or `left` of the room cannot be filled for this client.
+    Template(TemplateError),
+    /// The session has ended meanwhile.
+    Gone,
+    /// The backend refused, or did not say.
+    Backend(BackendError),
+}
+
+impl JoinError {
+    /// The error code that clients see.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BadName(_) => "bad_room",
+            Self::Forbidden(_) => "forbidden",
+            Self::TooMany(_) => "too_many_rooms",
+            Self::Template(error) => error.code(),
+            Self::Gone => "gone",
+            Self::Backend(error) => error.code(),
+        }
+    }
+
+    /// Whether it is no refusal: the backend did not say, and may later.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Backend(error) if !matches!(error, BackendError::Refused(_)))
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadName(why) => f.write_str(why),
+            Self::Forbidden(room) => write!(f, "not allowed to join \"{room}\""),
+            Self::TooMany(max) => write!(f, "already in {max} rooms, which is the most a session may be in"),
+            Self::Template(error) => error.fmt(f),
+            Self::Gone => f.write_str("the session has ended"),
+            Self::Backend(error) => error.fmt(f),
+        }
+    }
+}
+
+/// Whether a session may join these rooms by the rules, its token, and where a rule wants it the backend; nothing is
+/// joined.
+///
+/// # Errors
+/// The first refusal.
+pub async fn allow(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let allowed = ask_about(shard, key, rooms).await;
+    if let Err(error) = &allowed
+        && tracing::enabled!(tracing::Level::DEBUG)
+    {
+        let session = shard.hub.borrow().sessions.get(key).map(|session| session.id.to_string());
+        tracing::debug!(session = session.unwrap_or_default(), ?rooms, code = error.code(), %error, "join refused");
+    }
+    allowed
+}
+
+async fn ask_about(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let asked = check(shard, key, rooms)?;
+    for room in &asked {
+        backend_calls::join(shard, key, room).await.map_err(JoinError::Backend)?;
+    }
+    // Others may have been joined while the backend thought about it.
+    if asked.is_empty() { Ok(()) } else { check(shard, key, rooms).map(drop) }
+}
+
+/// The same as far as it is known here; answers the rooms that the backend decides on, but for those it is in already.
+fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
+    let hub = shard.hub.borrow();
+    let session = hub.sessions.get(key).ok_or(JoinError::Gone)?;
+    let namespace = &shard.node.namespaces[usize::from(session.namespace)];
+    let (mut new, mut asked) = (0, Vec::new());
+    for room in rooms {
+        check_room_name(room, shard.node.limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
+        if Id::parse(room).is_some_and(|id| id.is_session()) {
+            return Err(JoinError::Forbidden(room.to_string()));
+        }
+        let verdict = with_caller(session, namespace, |caller| match shard.node.rules.room(room, caller) {
+            Verdict::Allow(rule, captures) => announceable(rule, &captures, caller).map(|()| false),
+            Verdict::Ask(rule, captures) => announceable(rule, &captures, caller).map(|()| true),
+            Verdict::Granted(matched) => {
+                matched.map_or(Ok(()), |(rule, captures)| announceable(rule, &captures, caller)).map(|()| false)
+            }
+            Verdict::Refused(error) => Err(JoinError::BadName(error.to_string())),
+            Verdict::Deny | Verdict::NoRule => Err(JoinError::Forbidden(room.to_string())),
+        });
+        let ask = verdict?;
+        if !hub.rooms.contains(key, session.namespace, room) {
+            new += 1;
+            asked.extend(ask.then(|| room.clone()));
+        }
+    }
+    let max = shard.node.limits.rooms_per_session;
+    if hub.rooms.count_of(key) + new > max { Err(JoinError::TooMany(max)) } else { Ok(asked) }
+}
+
+/// Whether the others can be told: a value that `joined` or `left` misses is the caller's error.
+fn announceable(rule: &RoomRule, captures: &Captures, caller: &Caller<'_>) -> Result<(), JoinError> {
+    // Who has no user is not announced.
+    if caller.user.is_some() {
+        rule.joined(caller, captures).map_err(JoinError::Template)?;
+        rule.left(caller, captures).map_err(JoinError::Template)?;
+    }
+    Ok(())
+}
+
+/// Whether a session may be in these rooms besides its own. Those that the backend chooses for one event count too:
+/// what the client sent may have chosen them.
+///
+/// # Errors
+/// [`JoinError::TooMany`].
+pub fn within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let hub = shard.hub.borrow();
+    let namespace = hub.sessions.get(key).ok_or(JoinError::Gone)?.namespace;
+    let new: HashSet<&Room> = rooms.iter().filter(|room| !hub.rooms.contains(key, namespace, room)).collect();
+    let max = shard.node.limits.rooms_per_session;
+    if !new.is_empty() && hub.rooms.count_of(key) + new.len() > max { Err(JoinError::TooMany(max)) } else { Ok(()) }
+}
+
+/// Joins rooms that were checked, or that the backend chose; answers those that it was not in.
+pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Vec<Room> {
+    let mut hub = shard.hub.borrow_mut();
+    let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return Vec::new() };
+    rooms.iter().filter(|room| hub.join(key, namespace, room)).cloned().collect()
+}
+
+/// Joins as many of the rooms as a session may be in; whether it was not in one of them.
+pub fn join_within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> bool {
+    let max = shard.node.limits.rooms_per_session;
+    let mut new = false;
+    for room in rooms {
+        if shard.hub.borrow().rooms.count_of(key) < max {
+            new |= !join(shard, key, std::slice::from_ref(room)).is_empty();
+        }
+    }
+    new
+}
+
+/// Leaves rooms.
+pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room]) {
+    let mut hub = shard.hub.borrow_mut();
+    let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
+    for room in rooms {
+        hub.leave(key, namespace, room);
+    }
+}

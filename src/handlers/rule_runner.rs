@@ -1,0 +1,328 @@
+//! Carrying out an `[[on]]` rule: everything is worked out first, so that a failure leaves nothing half done.
+
+use crate::backend::BackendError;
+use crate::backend::answer::EventAnswer;
+use crate::handlers::backend_calls;
+use crate::handlers::fail;
+use crate::handlers::room_access;
+use crate::handlers::room_access::JoinError;
+use crate::handlers::send::say;
+use crate::log::AppendError;
+use crate::model::args::Args;
+use crate::model::close::CloseReason;
+use crate::model::draft::{Draft, DraftError, Source};
+use crate::model::names::{Namespace, Room};
+use crate::model::offset::Offset;
+use crate::protocol::socketio_encode::check_draft;
+use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
+use crate::session::Session;
+use crate::session::caller::with_caller;
+use crate::session::connection::SessionKey;
+use crate::shard::persist;
+use crate::shard::runner::Shard;
+use crate::shard::state::Ended;
+use std::fmt;
+use std::rc::Rc;
+
+/// A failed rule: the error's own words, and the acknowledgement that `ack_error` wants.
+#[derive(Debug)]
+pub struct Failure {
+    /// What went wrong.
+    pub error: ActionError,
+    /// By `ack_error`.
+    pub ack: Option<Args>,
+}
+
+/// Why a client's event did nothing.
+#[derive(Clone, Debug)]
+pub enum ActionError {
+    /// No rule for it.
+    NoRule(String),
+    /// A placeholder could not be filled.
+    Template(TemplateError),
+    /// A join was refused.
+    Join(JoinError),
+    /// An emit to a room the caller is not in.
+    NotInRoom(Room),
+    /// The filled template makes no valid event.
+    Draft(DraftError),
+    /// The log did not take it.
+    Append(AppendError),
+    /// The session's record was not written in time; rooms that were to be joined are not.
+    Unsettled,
+    /// The backend refused it, or gave no answer that could be used.
+    Backend(BackendError),
+}
+
+impl ActionError {
+    /// The error code that clients see.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoRule(_) => "no_rule",
+            Self::Template(error) => error.code(),
+            Self::Join(error) => error.code(),
+            Self::NotInRoom(_) => "not_in_room",
+            Self::Draft(error) => error.code(),
+            Self::Append(error) => error.code(),
+            Self::Unsettled => "unavailable",
+            Self::Backend(error) => error.code(),
+        }
+    }
+}
+
+impl fmt::Display for ActionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRule(event) => write!(f, "there is no rule for the event \"{event}\""),
+            Self::Template(error) => error.fmt(f),
+            Self::Join(error) => error.fmt(f),
+            Self::NotInRoom(room) => write!(f, "not in the room \"{room}\""),
+            Self::Draft(error) => error.fmt(f),
+            Self::Append(error) => error.fmt(f),
+            Self::Unsettled => f.write_str("the rooms of this session could not be put on record in time; try again"),
+            Self::Backend(error) => error.fmt(f),
+        }
+    }
+}
+
+/// What a rule comes to for one call.
+struct Plan {
+    joins: Vec<Room>,
+    leaves: Vec<Room>,
+    reply: Option<Message>,
+    drafts: Vec<Draft>,
+    ack: Option<Args>,
+}
+
+/// What becomes of an emit to a room that the session is not in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outside {
+    /// The caller asked for it, and is told.
+    Refuse,
+    /// At `disconnect` nobody asked: the rule means the rooms that the session happened to be in.
+    Skip,
+}
+
+/// Carries out the rule for a client's event: forward, join and leave, reply, emit; answers the acknowledgement, the
+/// backend's or else the rule's.
+///
+/// # Errors
+/// What the caller is to be told; nothing was done, but for joins and the reply when the log fails afterwards.
+pub async fn run(
+    shard: &Rc<Shard>,
+    key: SessionKey,
+    rule: &OnRule,
+    event: &str,
+    args: &Args,
+) -> Result<Option<Args>, Failure> {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let hub = shard.hub.borrow();
+        hub.sessions.get(key).inspect(|session| tracing::debug!(session = %session.id, ?event, "event in"));
+    }
+    match attempt(shard, key, rule, event, args).await {
+        Ok(ack) => Ok(ack),
+        Err(error) => {
+            trace_refusal(shard, key, event, &error);
+            shard.node.metrics.refused(Source::Client, error.code());
+            let hub = shard.hub.borrow();
+            let Some(session) = hub.sessions.get(key) else { return Err(Failure { error, ack: None }) };
+            let text = error.to_string();
+            let namespace = &shard.node.namespaces[usize::from(session.namespace)];
+            let (message, ack) = with_caller(session, namespace, |caller| {
+                let call = Call { caller, args };
+                let problem = Problem { code: error.code(), message: &text };
+                (rule.on_error(&call, problem), rule.ack_error(&call, problem))
+            });
+            drop(hub);
+            message.iter().for_each(|message| say(shard, key, message));
+            Err(Failure { error, ack })
+        }
+    }
+}
+
+/// Says in the log that a client's event did nothing.
+pub fn trace_refusal(shard: &Shard, key: SessionKey, event: &str, error: &ActionError) {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let session = shard.hub.borrow().sessions.get(key).map(|session| session.id.to_string());
+        // A name may be as long as a payload.
+        let event: String = event.chars().take(64).collect();
+        tracing::debug!(session = session.unwrap_or_default(), ?event, code = error.code(), %error, "event refused");
+    }
+}
+
+async fn attempt(
+    shard: &Rc<Shard>,
+    key: SessionKey,
+    rule: &OnRule,
+    event: &str,
+    args: &Args,
+) -> Result<Option<Args>, ActionError> {
+    let plan = {
+        let hub = shard.hub.borrow();
+        let session = hub.sessions.get(key).ok_or(ActionError::Join(JoinError::Gone))?;
+        let inside = |room: &str| hub.rooms.contains(key, session.namespace, room);
+        plan(shard, session, rule, args, inside, Outside::Refuse)?
+    };
+    let answer = match rule.forward() {
+        true => backend_calls::event(shard, key, event, args).await.map_err(ActionError::Backend)?,
+        false => EventAnswer::default(),
+    };
+    if rule.forward() && !shard.hub.borrow().sessions.contains_key(key) {
+        // The caller has gone meanwhile. The backend has done its work, and the others are to hear of it.
+        let drafts = if plan.joins.is_empty() { plan.drafts } else { Vec::new() };
+        append(shard, drafts.into_iter().chain(answer.emit).collect()).await?;
+        return Ok(answer.ack.or(plan.ack));
+    }
+    room_access::allow(shard, key, &plan.joins).await.map_err(ActionError::Join)?;
+    let joins = [plan.joins, answer.join].concat();
+    room_access::within_limit(shard, key, &joins).map_err(ActionError::Join)?;
+    let leaves = [plan.leaves, answer.leave].concat();
+    let joined = room_access::join(shard, key, &joins);
+    room_access::leave(shard, key, &leaves);
+    if (!joins.is_empty() || !leaves.is_empty()) && !persist::persist_now(shard, key).await {
+        // Another node could go on with the session as it was. What was left stays left: to repeat it does no harm, and
+        // what a room had meanwhile could not be had any more.
+        room_access::leave(shard, key, &joined);
+        return Err(ActionError::Unsettled);
+    }
+    let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
+    plan.reply.into_iter().chain(replies).for_each(|message| say(shard, key, &message));
+    let drafts: Vec<Draft> = plan.drafts.into_iter().chain(answer.emit).collect();
+    let heard = drafts.iter().any(|draft| draft.except.is_empty());
+    let last = append(shard, drafts).await?;
+    if heard && let Some(last) = last {
+        // The acknowledgement comes after what the caller gets itself.
+        shard.catch_up_with(last).await;
+    }
+    Ok(answer.ack.or(plan.ack))
+}
+
+fn plan(
+    shard: &Shard,
+    session: &Session,
+    rule: &OnRule,
+    args: &Args,
+    inside: impl Fn(&str) -> bool,
+    outside: Outside,
+) -> Result<Plan, ActionError> {
+    let namespace = shard.node.namespaces[usize::from(session.namespace)].clone();
+    with_caller(session, &namespace.clone(), |caller| {
+        let call = Call { caller, args };
+        let joins = rule.joins(&call).map_err(ActionError::Template)?;
+        let mut drafts = Vec::new();
+        for emission in rule.emits(&call).map_err(ActionError::Template)? {
+            if !inside(&emission.room) && !joins.contains(&emission.room) {
+                match outside {
+                    Outside::Refuse => return Err(ActionError::NotInRoom(emission.room)),
+                    Outside::Skip => continue,
+                }
+            }
+            let draft = draft(emission, &namespace, caller.session);
+            check_draft(&draft, &shard.node.draft_limits).map_err(ActionError::Draft)?;
+            drafts.push(draft);
+        }
+        Ok(Plan {
+            joins,
+            leaves: rule.leaves(&call).map_err(ActionError::Template)?,
+            reply: rule.reply(&call).map_err(ActionError::Template)?,
+            drafts,
+            ack: rule.ack(&call).map_err(ActionError::Template)?,
+        })
+    })
+}
+
+fn draft(emission: Emission, namespace: &Namespace, caller: &str) -> Draft {
+    let except = if emission.include_caller { Vec::new() } else { vec![caller.into()] };
+    Draft {
+        namespace: namespace.clone(),
+        rooms: vec![emission.room],
+        except,
+        event: emission.message.event,
+        args: emission.message.args,
+        volatile: emission.volatile,
+        id: None,
+        source: Source::Client,
+    }
+}
+
+/// The offset of the last that is stored; `None` where nothing is.
+async fn append(shard: &Rc<Shard>, drafts: Vec<Draft>) -> Result<Option<Offset>, ActionError> {
+    if drafts.is_empty() {
+        return Ok(None);
+    }
+    let backends = drafts.iter().filter(|draft| draft.source == Source::Backend).count() as u64;
+    let all = drafts.len() as u64;
+    let mut last = None;
+    for appended in shard.node.log.append(drafts).await {
+        last = appended.map_err(ActionError::Append)?.offset.or(last);
+    }
+    shard.node.metrics.accepted(Source::Client, all - backends);
+    shard.node.metrics.accepted(Source::Backend, backends);
+    Ok(last)
+}
+
+/// Carries out the `connection` rule of a session that has just begun, or was taken up again. Where its rooms may not last
+/// the client is to come again: it did not ask for them, so it would not ask a second time.
+pub async fn run_connection(shard: &Rc<Shard>, key: SessionKey, namespace: &str) {
+    backend_calls::connected(shard, key);
+    let Some(rule) = shard.node.rules.connection(namespace) else { return };
+    if let Err(failure) = run(shard, key, rule, "connection", &Args::none()).await {
+        tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");
+        if matches!(failure.error, ActionError::Unsettled) {
+            let connection = shard.hub.borrow().sessions.get(key).map(|session| session.connection);
+            connection.into_iter().for_each(|connection| fail(shard, connection, CloseReason::Unreachable));
+        }
+    }
+}
+
+/// Carries out the `disconnect` rules of sessions that are gone, with one append for all: only their emits can still
+/// mean something.
+pub async fn run_disconnects(shard: &Rc<Shard>, ended: Vec<Ended>) {
+    let count = ended.len();
+    let mut drafts = Vec::new();
+    for ended in ended {
+        let namespace = &shard.node.namespaces[usize::from(ended.session.namespace)];
+        // As Socket.IO words it: `transport close`, `ping timeout`.
+        let reason = ended.reason.label().replace('_', " ");
+        backend_calls::disconnected(shard, &ended.session, &ended.rooms, &reason);
+        let Some(rule) = shard.node.rules.disconnect(namespace) else { continue };
+        let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
+        let args = Args::trusted(format!("[\"{reason}\"]"), 1);
+        match plan(shard, &ended.session, rule, &args, inside, Outside::Skip) {
+            Ok(plan) => drafts.extend(plan.drafts),
+            Err(error) => failed_disconnect(shard, &error),
+        }
+        if rule.forward() {
+            forward_disconnect(shard, ended, args);
+        }
+    }
+    if let Err(error) = append(shard, drafts).await {
+        failed_disconnect(shard, &error);
+    }
+    let mut hub = shard.hub.borrow_mut();
+    hub.pending_disconnect_hooks = hub.pending_disconnect_hooks.saturating_sub(count);
+}
+
+/// The backend hears of a disconnection too, and may answer with events for rooms; nobody waits for it but the stop.
+fn forward_disconnect(shard: &Rc<Shard>, ended: Ended, args: Args) {
+    shard.hub.borrow_mut().pending_disconnect_hooks += 1;
+    let shard = shard.clone();
+    tokio::task::spawn_local(async move {
+        let about = backend_calls::about(&shard, &ended.session, ended.rooms);
+        let answer = backend_calls::forward(&shard, about, "disconnect", &args).await;
+        let told = match answer.map_err(ActionError::Backend) {
+            Ok(answer) => append(&shard, answer.emit).await.map(drop),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = told {
+            failed_disconnect(&shard, &error);
+        }
+        let mut hub = shard.hub.borrow_mut();
+        hub.pending_disconnect_hooks = hub.pending_disconnect_hooks.saturating_sub(1);
+    });
+}
+
+fn failed_disconnect(shard: &Shard, error: &ActionError) {
+    shard.node.metrics.refused(Source::Client, error.code());
+    tracing::warn!(%error, "a disconnect rule failed");
+}

@@ -1,0 +1,115 @@
+//! From an identity to a live session: the rooms it starts in, its expiry, its place in the hub.
+
+use crate::auth::AuthError;
+use crate::auth::identity::Identity;
+use crate::model::clock::unix_ms;
+use crate::model::close::CloseReason;
+use crate::model::id::Id;
+use crate::model::names::Room;
+use crate::model::offset::Position;
+use crate::rules::TemplateError;
+use crate::session::Session;
+use crate::session::caller::with_caller;
+use crate::session::changes::Changes;
+use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::shard::runner::Shard;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A client that was authenticated and has no session yet.
+pub struct Newcomer {
+    /// Its connection.
+    pub connection: ConnectionKey,
+    /// Its namespace.
+    pub namespace: u16,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// The handshake auth without the token, raw JSON.
+    pub auth: Option<Box<str>>,
+}
+
+impl Newcomer {
+    /// The session it gets, not in the hub yet.
+    pub fn session(self, shard: &Shard, id: Id, pid: Option<Id>) -> Box<Session> {
+        Box::new(Session {
+            id,
+            pid,
+            connection: self.connection,
+            namespace: self.namespace,
+            identity: self.identity,
+            auth: self.auth,
+            start: shard.hub.borrow().position,
+            expires: 0,
+            last: Position::default(),
+            moves: 0,
+            changes: Changes::default(),
+            mark: 0,
+        })
+    }
+}
+
+/// The rooms that a session starts in: those with `join = "auto"`, and the exact names in its token, as many as a
+/// session may be in.
+///
+/// # Errors
+/// When a value of the token would make an unsafe room name.
+pub fn first_rooms(shard: &Shard, session: &Session) -> Result<Vec<Room>, TemplateError> {
+    let namespace = &shard.node.namespaces[usize::from(session.namespace)];
+    let mut rooms = with_caller(session, namespace, |caller| shard.node.rules.auto_rooms(caller))?;
+    for room in session.identity.grants.exact() {
+        if !rooms.iter().any(|known| **known == *room) {
+            rooms.push(room.into());
+        }
+    }
+    rooms.truncate(shard.node.limits.rooms_per_session);
+    Ok(rooms)
+}
+
+/// Puts a session with its rooms into the hub.
+pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> SessionKey {
+    let namespace = session.namespace;
+    let expires = session.identity.expires;
+    let mut hub = shard.hub.borrow_mut();
+    let id = session.id;
+    let key = hub.admit(session);
+    tracing::debug!(session = %id, namespace = %shard.node.namespaces[usize::from(namespace)], ?rooms, "connected");
+    for room in rooms {
+        // Not a change: it never was without them. Nor has the limit a say: the backend may have exceeded it.
+        hub.join_initial(key, namespace, room);
+    }
+    drop(hub);
+    watch_expiry(shard, key, expires);
+    key
+}
+
+/// Closes the connection when the token ends. A token that was accepted in its leeway ends with the leeway.
+pub fn watch_expiry(shard: &Rc<Shard>, key: SessionKey, expires: Option<u64>) {
+    let Some(expires) = expires else { return };
+    let leeway = if expires.saturating_mul(1000) <= unix_ms() { shard.node.auth.leeway() + 1 } else { 0 };
+    let at = shard.at_unix(expires.saturating_add(leeway));
+    let mut hub = shard.hub.borrow_mut();
+    let Some(session) = hub.sessions.get_mut(key) else { return };
+    session.expires = at;
+    let connection = session.connection;
+    if let Some(connection) = hub.connections.get_mut(connection) {
+        let timers = &mut connection.timers;
+        timers.expires = if timers.expires == 0 { at } else { timers.expires.min(at) };
+    }
+    hub.reschedule(connection);
+}
+
+/// Counts what came of checking a token, and says it in the log.
+pub fn note_handshake(shard: &Shard, namespace: &str, checked: &Result<Arc<Identity>, AuthError>) {
+    match checked {
+        Ok(_) => shard.node.metrics.handshake("ok"),
+        Err(error) => {
+            shard.node.metrics.handshake(error.code());
+            tracing::debug!(%namespace, code = error.code(), %error, "handshake refused");
+        }
+    }
+}
+
+/// Ends a connection that could not be authenticated.
+pub fn turn_away(shard: &Shard, key: ConnectionKey) {
+    crate::handlers::fail(shard, key, CloseReason::Unauthorized);
+}

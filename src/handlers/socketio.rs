@@ -1,0 +1,211 @@
+//! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (wire sheet B).
+
+use crate::auth::identity::Identity;
+use crate::handlers::resume;
+use crate::handlers::resume::Outcome;
+use crate::handlers::rule_runner;
+use crate::handlers::rule_runner::ActionError;
+use crate::handlers::{fail, is_open, session_start, take_turn};
+use crate::model::args::Args;
+use crate::model::clock::unix_ms;
+use crate::model::close::{CloseReason, DropReason};
+use crate::model::id::Id;
+use crate::model::names::Namespace;
+use crate::model::transport::Protocol;
+use crate::protocol::socketio::Packet;
+use crate::protocol::socketio_encode as encode;
+use crate::protocol::socketio_msgpack;
+use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::shard::persist;
+use crate::shard::runner::Shard;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Works on one packet.
+pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet) {
+    match packet {
+        Packet::Connect { namespace, auth } => connect(shard, key, namespace, auth).await,
+        Packet::Disconnect { namespace } => disconnect(shard, key, &namespace),
+        Packet::Event { namespace, ack, event, args } => {
+            match shard.node.namespace(&namespace).and_then(|index| shard.hub.borrow().session_in(key, index)) {
+                Some(session) => on_event(shard, key, session, &namespace, ack.as_deref(), &event, &args).await,
+                // An event for a namespace that was not joined (wire sheet B1).
+                None => fail(shard, key, CloseReason::ParseError),
+            }
+        }
+        // We never ask for an acknowledgement, and the reference ignores unknown ones (wire sheet B1).
+        Packet::Ack { .. } => {}
+    }
+}
+
+/// What a CONNECT's payload says, apart from the application's own keys.
+#[derive(Default)]
+struct Handshake {
+    token: Option<String>,
+    pid: Option<Id>,
+    offset: Option<String>,
+    /// The rest, raw JSON; `None` when nothing is left.
+    rest: Option<Box<str>>,
+}
+
+impl Handshake {
+    fn read(auth: Option<&str>) -> Self {
+        let fields: Option<BTreeMap<String, &RawValue>> = auth.and_then(|text| serde_json::from_str(text).ok());
+        let Some(mut fields) = fields else { return Self::default() };
+        let mut text = |key: &str| fields.remove(key).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+        let (token, pid, offset) = (text("token"), text("pid"), text("offset"));
+        let rest = (!fields.is_empty()).then(|| serde_json::to_string(&fields).ok()).flatten();
+        Self { token, pid: pid.and_then(|pid| Id::parse(&pid)), offset, rest: rest.map(Into::into) }
+    }
+}
+
+async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, auth: Option<Box<str>>) {
+    let Some(index) = shard.node.joinable(&namespace) else {
+        return refuse(shard, key, &namespace, "Invalid namespace", None);
+    };
+    if shard.hub.borrow().session_in(key, index).is_some() {
+        return fail(shard, key, CloseReason::ParseError);
+    }
+    let handshake = Handshake::read(auth.as_deref());
+    drop(auth);
+    let Some(identity) = authenticate(shard, key, &namespace, handshake.token.as_deref()).await else { return };
+    let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
+    let resumed = match handshake.pid.filter(|_| shard.node.recovery_on()) {
+        Some(pid) => match resume::socketio(shard, &newcomer, pid, handshake.offset.as_deref()).await {
+            Outcome::Resumed(resumed) => Some(*resumed),
+            Outcome::New => None,
+            // A new session would make it throw away what it could still have; the stock client comes again by itself.
+            Outcome::NotNow => return fail(shard, key, CloseReason::Unreachable),
+        },
+        None => None,
+    };
+    // Taking over a session from another shard may have taken a moment.
+    if !is_open(shard, key, Protocol::SocketIo) {
+        return resumed.into_iter().for_each(|resumed| resume::put_back(shard, resumed));
+    }
+    let session = match resumed {
+        Some(resumed) => {
+            let (session, grown) = resume::continue_session(shard, newcomer, resumed, &namespace);
+            // Its record was taken out where it was: until it stands here, this node's death would lose it, and the client
+            // be told. But where it stands without rooms of now, the client would not be told of those.
+            if !persist::persist_now(shard, session).await && grown {
+                return fail(shard, key, CloseReason::Unreachable);
+            }
+            session
+        }
+        None => match begin_session(shard, newcomer, &namespace) {
+            Some(session) => session,
+            None => return,
+        },
+    };
+    rule_runner::run_connection(shard, session, &namespace).await;
+}
+
+/// A new session in its first rooms, and the CONNECT reply.
+fn begin_session(shard: &Rc<Shard>, newcomer: session_start::Newcomer, namespace: &str) -> Option<SessionKey> {
+    let key = newcomer.connection;
+    let pid = shard.node.recovery_on().then(|| shard.fresh_id());
+    let session = newcomer.session(shard, Id::random_session(), pid);
+    let rooms = match session_start::first_rooms(shard, &session) {
+        Ok(rooms) => rooms,
+        Err(error) => {
+            refuse(shard, key, namespace, &error.to_string(), Some(error.code()));
+            return None;
+        }
+    };
+    let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
+    let session = session_start::admit(shard, session, &rooms);
+    shard.hub.borrow_mut().push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
+    Some(session)
+}
+
+/// Checks the token; on a refusal the client has its CONNECT_ERROR, and `None` is answered.
+async fn authenticate(
+    shard: &Rc<Shard>,
+    key: ConnectionKey,
+    namespace: &str,
+    token: Option<&str>,
+) -> Option<Arc<Identity>> {
+    let handshake_token = shard.hub.borrow().connections.get(key)?.token.clone();
+    let token = token.or(handshake_token.as_deref());
+    let checked = shard.node.auth.authenticate(token, unix_ms() / 1000).await;
+    session_start::note_handshake(shard, namespace, &checked);
+    match checked {
+        Ok(identity) => is_open(shard, key, Protocol::SocketIo).then_some(identity),
+        Err(error) => {
+            refuse(shard, key, namespace, &error.to_string(), Some(error.code()));
+            None
+        }
+    }
+}
+
+/// Answers a CONNECT with CONNECT_ERROR. The connection stays, and its connect timeout goes on (wire sheet B1).
+fn refuse(shard: &Shard, key: ConnectionKey, namespace: &str, message: &str, code: Option<&str>) {
+    let data = code.map(|code| serde_json::json!({ "code": code }).to_string());
+    shard.hub.borrow_mut().push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
+}
+
+/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told. The log says it once.
+pub fn refuse_parser(shard: &Shard, key: ConnectionKey, namespace: &str) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if !take_turn(shard, key) {
+        return;
+    }
+    shard.node.metrics.handshake(socketio_msgpack::CODE);
+    if !SAID.swap(true, Ordering::Relaxed) {
+        tracing::warn!("a client was refused: {} (said once, counted as handshakes)", socketio_msgpack::REFUSAL);
+    }
+    shard.hub.borrow_mut().push_packet(key, socketio_msgpack::refusal(namespace));
+}
+
+/// The client leaves a namespace; the connection stays (wire sheet B1).
+fn disconnect(shard: &Shard, key: ConnectionKey, namespace: &str) {
+    let Some(index) = shard.node.namespace(namespace) else { return };
+    let now = shard.now();
+    let mut hub = shard.hub.borrow_mut();
+    if let Some(session) = hub.session_in(key, index) {
+        hub.dismiss(session, CloseReason::ClientClose, now);
+    }
+}
+
+async fn on_event(
+    shard: &Rc<Shard>,
+    key: ConnectionKey,
+    session: SessionKey,
+    namespace: &str,
+    ack: Option<&str>,
+    event: &str,
+    args: &Args,
+) {
+    let result = match shard.node.rules.on(namespace, event) {
+        Some(rule) => rule_runner::run(shard, session, rule, event, args).await,
+        None => Err(unruled(shard, session, event)),
+    };
+    let Some(ack) = ack else { return };
+    let args = match result {
+        Ok(args) => args.unwrap_or_else(Args::none),
+        Err(failure) => failure.ack.unwrap_or_else(|| default_ack(&failure.error)),
+    };
+    match encode::ack(namespace, ack, &args) {
+        Ok(packet) => shard.hub.borrow_mut().push_packet(key, packet),
+        Err(error) => tracing::warn!(%error, %event, "an acknowledgement cannot be written"),
+    }
+}
+
+/// An event without a rule: refused and counted.
+pub fn unruled(shard: &Shard, session: SessionKey, event: &str) -> rule_runner::Failure {
+    shard.node.metrics.dropped(DropReason::NoRule, 1);
+    let shown: String = event.chars().take(64).collect();
+    let error = ActionError::NoRule(shown);
+    rule_runner::trace_refusal(shard, session, event, &error);
+    rule_runner::Failure { error, ack: None }
+}
+
+/// `[{"error":{"code","message"}}]`: what an acknowledgement says where no rule says it.
+pub fn default_ack(error: &ActionError) -> Args {
+    let json = serde_json::json!([{ "error": { "code": error.code(), "message": error.to_string() } }]);
+    Args::list(&json.to_string()).unwrap_or_else(|_| Args::none())
+}

@@ -1,0 +1,171 @@
+//! Arguments of events, as raw JSON text.
+
+use serde_json::value::RawValue;
+use std::fmt;
+use std::sync::Arc;
+
+/// JSON nested deeper than this is refused wherever it enters: parsers of clients recurse.
+pub const MAX_JSON_DEPTH: usize = 128;
+
+/// The arguments of an event: the raw text of a JSON array, kept byte for byte as the publisher wrote each value.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Args {
+    array: Arc<str>,
+    count: u32,
+    binary: bool,
+}
+
+/// Why a text is not a list of arguments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArgsError {
+    /// Not JSON, or not an array where one is needed; the parser's own words.
+    Invalid(String),
+    /// Nested deeper than [`MAX_JSON_DEPTH`].
+    TooDeep,
+}
+
+impl fmt::Display for ArgsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(why) => f.write_str(why),
+            Self::TooDeep => write!(f, "nested deeper than {MAX_JSON_DEPTH} levels"),
+        }
+    }
+}
+
+impl Args {
+    /// No arguments: `[]`.
+    pub fn none() -> Self {
+        Self { array: "[]".into(), count: 0, binary: false }
+    }
+
+    /// Exactly one argument from its JSON text.
+    pub fn one(json: &str) -> Result<Self, ArgsError> {
+        let value: &RawValue = parse(json)?;
+        let array = format!("[{}]", value.get());
+        Ok(Self { binary: mentions_binary(&array), array: array.into(), count: 1 })
+    }
+
+    /// All arguments from the text of a JSON array.
+    pub fn list(json: &str) -> Result<Self, ArgsError> {
+        let values: Vec<&RawValue> = parse(json)?;
+        let count = u32::try_from(values.len()).map_err(|_| ArgsError::Invalid("too many arguments".into()))?;
+        let array = json.trim_matches(JSON_SPACE);
+        Ok(Self { binary: mentions_binary(array), array: array.into(), count })
+    }
+
+    /// All arguments from the text of a JSON array that is not parsed again. Only for code that put the text together
+    /// from checked JSON values itself: `array` must be one valid JSON array, without space around it, of `count`
+    /// values, nested at most [`MAX_JSON_DEPTH`] deep.
+    pub fn trusted(array: String, count: u32) -> Self {
+        debug_assert_eq!(Self::list(&array).map(|args| args.count), Ok(count), "not a list of {count}: {array}");
+        Self { binary: mentions_binary(&array), array: array.into(), count }
+    }
+
+    /// The arguments as the text of a JSON array.
+    pub fn as_array(&self) -> &str {
+        &self.array
+    }
+
+    /// The text between the brackets.
+    pub fn inner(&self) -> &str {
+        self.array[1..self.array.len() - 1].trim_matches(JSON_SPACE)
+    }
+
+    /// The one argument's text, where there is exactly one.
+    pub fn single(&self) -> Option<&str> {
+        (self.count == 1).then(|| self.inner())
+    }
+
+    /// Number of arguments.
+    pub fn count(&self) -> usize {
+        self.count as usize
+    }
+
+    /// Whether the text may hold `{"$binary":…}` values; encoders look closer only then.
+    pub fn may_hold_binary(&self) -> bool {
+        self.binary
+    }
+
+    /// Bytes of JSON text held.
+    pub fn len(&self) -> usize {
+        self.array.len()
+    }
+
+    /// Whether there are no arguments.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+}
+
+impl fmt::Debug for Args {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_array())
+    }
+}
+
+const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
+fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, ArgsError> {
+    if json_depth(json) > MAX_JSON_DEPTH {
+        return Err(ArgsError::TooDeep);
+    }
+    serde_json::from_str(json).map_err(|e| ArgsError::Invalid(e.to_string()))
+}
+
+fn mentions_binary(array: &str) -> bool {
+    memchr::memmem::find(array.as_bytes(), b"\"$binary\"").is_some()
+}
+
+/// The deepest nesting of arrays and objects in a JSON text, counted without recursion.
+pub fn json_depth(json: &str) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0usize);
+    let mut bytes = json.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => {
+                while let Some(inside) = bytes.next() {
+                    match inside {
+                        b'\\' => drop(bytes.next()),
+                        b'"' => break,
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_keep_their_bytes() {
+        let args = Args::one(" {\"n\":9007199254740993, \"s\":\"\\ud83d\\ude00é\"} ").unwrap();
+        assert_eq!(args.as_array(), "[{\"n\":9007199254740993, \"s\":\"\\ud83d\\ude00é\"}]");
+        assert_eq!(args.count(), 1);
+        let args = Args::list(" [1, [2] ,3.10] ").unwrap();
+        assert_eq!((args.inner(), args.count()), ("1, [2] ,3.10", 3));
+        assert_eq!(Args::list("[]").unwrap().count(), 0);
+        assert!(Args::list("{}").is_err());
+        assert!(Args::one("1 2").is_err());
+        assert!(Args::one("{\"$binary\":\"AA==\"}").unwrap().may_hold_binary());
+    }
+
+    #[test]
+    fn deep_nesting_is_refused_without_recursion() {
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        assert_eq!(Args::one(&deep), Err(ArgsError::TooDeep));
+        assert_eq!(Args::one(&"[".repeat(1 << 20)), Err(ArgsError::TooDeep));
+        assert!(Args::one("\"[[[[\\\"[[[\"").is_ok());
+        assert_eq!(json_depth("{\"a\":[\"]\",{}]}"), 3);
+    }
+}

@@ -1,0 +1,162 @@
+//! Orders of the backend to sessions: join, leave, disconnect. They go through the log like events, so that every node
+//! carries them out at the same place among the events: who joins by an order gets what is published after it.
+
+use crate::model::id::{Id, NodeId};
+use crate::model::names::{Namespace, Room};
+use serde::{Deserialize, Serialize};
+
+/// Rooms that one order may name.
+pub const MAX_ROOMS: usize = 256;
+
+/// One order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionCommand {
+    /// Its own name, under which nodes report how many sessions it met.
+    pub id: Id,
+    /// The node that wants to hear that.
+    pub from: NodeId,
+    /// Whom it is for.
+    #[serde(rename = "for")]
+    pub selector: Selector,
+    /// Their namespace; `None` means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<Namespace>,
+    /// What is done to them.
+    #[serde(rename = "do")]
+    pub act: Action,
+}
+
+/// Whom an order is for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Selector {
+    /// Every session of a user.
+    User(String),
+    /// One session.
+    Session(String),
+    /// Everybody in a room.
+    In(String),
+    /// Everybody in any of these rooms, a session's own id being a room with that one member; no rooms are the whole
+    /// namespace. As Socket.IO emitters select.
+    #[serde(rename = "among")]
+    RoomsExcept {
+        /// In any of these.
+        rooms: Vec<Room>,
+        /// And in none of these.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        except: Vec<Room>,
+    },
+}
+
+/// What is done to them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Join these rooms.
+    Join(Vec<Room>),
+    /// Leave these rooms.
+    Leave(Vec<Room>),
+    /// End the session; Socket.IO clients get `41` and do not come back by themselves.
+    Disconnect,
+}
+
+/// A session as orders see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// Its id.
+    pub session: &'a Id,
+    /// Its namespace's name.
+    pub namespace: &'a str,
+    /// The user's text.
+    pub user: Option<&'a str>,
+}
+
+impl SessionCommand {
+    /// Bytes that keeping it costs, near enough for limits.
+    pub fn size(&self) -> usize {
+        let rooms: usize = match &self.act {
+            Action::Join(rooms) | Action::Leave(rooms) => rooms.iter().map(|room| room.len() + 16).sum(),
+            Action::Disconnect => 0,
+        };
+        let selector = match &self.selector {
+            Selector::User(name) | Selector::Session(name) | Selector::In(name) => name.len(),
+            Selector::RoomsExcept { rooms, except } => rooms.iter().chain(except).map(|room| room.len() + 16).sum(),
+        };
+        200 + rooms + selector
+    }
+
+    /// Carries it out on a session that waits to be resumed: its rooms change, or `false` is answered and it is over.
+    pub fn apply(&self, subject: Subject<'_>, rooms: &mut Vec<Room>) -> bool {
+        let met = self.namespace.as_deref().is_none_or(|namespace| namespace == subject.namespace)
+            && match &self.selector {
+                Selector::User(user) => subject.user == Some(user),
+                Selector::Session(session) => *session == subject.session.to_string(),
+                Selector::In(room) => rooms.iter().any(|inside| **inside == **room),
+                Selector::RoomsExcept { rooms: of, except } => {
+                    let own = subject.session.to_string();
+                    let inside = |room: &Room| **room == *own || rooms.contains(room);
+                    (of.is_empty() || of.iter().any(inside)) && !except.iter().any(inside)
+                }
+            };
+        match &self.act {
+            _ if !met => {}
+            Action::Join(new) => {
+                for room in new {
+                    if !rooms.contains(room) {
+                        rooms.push(room.clone());
+                    }
+                }
+            }
+            Action::Leave(old) => rooms.retain(|room| !old.contains(room)),
+            Action::Disconnect => return false,
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(selector: Selector, act: Action) -> SessionCommand {
+        SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), act }
+    }
+
+    #[test]
+    fn read_back_as_written() {
+        for act in [Action::Join(vec!["a".into()]), Action::Leave(vec![]), Action::Disconnect] {
+            let order = order(Selector::In("r\"".into()), act);
+            let text = serde_json::to_string(&order).unwrap();
+            assert_eq!(serde_json::from_str::<SessionCommand>(&text).unwrap(), order, "{text}");
+        }
+    }
+
+    #[test]
+    fn applied_to_those_it_is_for() {
+        let session = Id::random_session();
+        let subject = Subject { session: &session, namespace: "/", user: Some("7") };
+        let mut rooms: Vec<Room> = vec!["a".into()];
+        let join = |selector| order(selector, Action::Join(vec!["b".into(), "a".into()]));
+        for other in [Selector::User("8".into()), Selector::Session("x".into()), Selector::In("c".into())] {
+            assert!(join(other).apply(subject, &mut rooms));
+            assert_eq!(rooms.len(), 1);
+        }
+        let elsewhere = Subject { namespace: "/chat", ..subject };
+        assert!(join(Selector::User("7".into())).apply(elsewhere, &mut rooms));
+        assert_eq!(rooms.len(), 1);
+        assert!(join(Selector::In("a".into())).apply(subject, &mut rooms));
+        assert_eq!(rooms, ["a".into(), "b".into()] as [Room; 2]);
+        let among = |of: &[&str], except: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(|&name| name.into()).collect();
+            let selector = Selector::RoomsExcept { rooms: names(of), except: names(except) };
+            !order(selector, Action::Disconnect).apply(subject, &mut rooms.clone())
+        };
+        let own = session.to_string();
+        assert!(among(&[], &[]) && among(&["x", "b"], &["y"]) && among(&[&own], &[]));
+        assert!(!among(&["x"], &[]) && !among(&["a"], &["b"]) && !among(&[], &[&own]));
+        let leave = order(Selector::Session(session.to_string()), Action::Leave(vec!["a".into()]));
+        assert!(leave.apply(subject, &mut rooms));
+        assert_eq!(rooms, ["b".into()] as [Room; 1]);
+        assert!(!order(Selector::User("7".into()), Action::Disconnect).apply(subject, &mut rooms));
+    }
+}

@@ -1,0 +1,90 @@
+//! Events that the log has accepted, on their way to clients.
+
+use crate::model::command::SessionCommand;
+use crate::model::draft::Draft;
+use crate::model::id::Id;
+use crate::model::offset::Offset;
+use bytes::Bytes;
+use std::sync::{Arc, OnceLock};
+
+/// An event as the log's tail hands it out.
+#[derive(Debug)]
+pub struct Event {
+    /// Its place in the log; a volatile event carries the place of the last stored one (wire sheet C2).
+    pub offset: Offset,
+    /// What was published.
+    pub draft: Draft,
+    /// When a node accepted it, Unix microseconds; from the log's clock where no node did.
+    pub accepted_us: u64,
+}
+
+impl Event {
+    /// Bytes that holding this event costs, near enough for limits.
+    pub fn size(&self) -> usize {
+        let names: usize = self.draft.rooms.iter().chain(&self.draft.except).map(|room| room.len() + 16).sum();
+        self.draft.args.len() + self.draft.event.len() + names + 160
+    }
+}
+
+/// The wire formats in which an event is written, each encoded at most once per node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Format {
+    /// Socket.IO packet and its attachments as complete WebSocket frames.
+    SocketIoFrames,
+    /// The same packets as an Engine.IO polling payload, joined by `\x1e`.
+    SocketIoPayload,
+    /// The `/ws` JSON message as a complete WebSocket text frame, naming the first of the event's rooms.
+    JsonFrame,
+    /// A Server-Sent Events block.
+    Sse,
+}
+
+/// An event on its way through the shards, with its encoded forms.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The event.
+    pub event: Arc<Event>,
+    encoded: [OnceLock<Bytes>; 4],
+}
+
+impl Delivery {
+    /// Nothing encoded yet.
+    pub fn new(event: Arc<Event>) -> Self {
+        Self { event, encoded: Default::default() }
+    }
+
+    /// The bytes in this format, encoded by the first who asks.
+    pub fn bytes(&self, format: Format, encode: impl FnOnce(&Event) -> Bytes) -> &Bytes {
+        self.encoded[format as usize].get_or_init(|| encode(&self.event))
+    }
+}
+
+/// An order at its place in the log.
+#[derive(Clone, Debug)]
+pub struct PlacedCommand {
+    /// So many events of the batch come before it.
+    pub after: usize,
+    /// Its offset.
+    pub offset: Offset,
+    /// The order.
+    pub order: Arc<SessionCommand>,
+}
+
+/// What the log's tail hands to the hub at once, in log order.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// The events.
+    pub events: Vec<Arc<Event>>,
+    /// Orders to sessions, each at its place among the events.
+    pub orders: Vec<PlacedCommand>,
+    /// Probes that came through ([`crate::log::EventLog::probe`]).
+    pub probes: Vec<Id>,
+}
+
+impl Batch {
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.orders.is_empty() && self.probes.is_empty()
+    }
+}

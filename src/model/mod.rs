@@ -1,0 +1,14 @@
+//! The base words that all modules share: names, positions, arguments, events, commands, reasons.
+
+pub mod args;
+pub mod clock;
+pub mod close;
+pub mod command;
+pub mod draft;
+pub mod error_chain;
+pub mod event;
+pub mod id;
+pub mod names;
+pub mod offset;
+pub mod secret;
+pub mod transport;

@@ -1,0 +1,90 @@
+//! Positions in the log, and the offsets that clients and publishers see.
+
+use std::fmt;
+
+/// A place in the log, in the shape of a Redis stream id: Unix milliseconds and a sequence number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Position {
+    /// Unix milliseconds by the log's clock.
+    pub ms: u64,
+    /// Counts within one millisecond.
+    pub seq: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.ms, self.seq)
+    }
+}
+
+impl Position {
+    /// Reads the form `<ms>-<seq>` of a Redis stream id.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (ms, seq) = text.split_once('-')?;
+        Some(Self { ms: decimal(ms)?, seq: decimal(seq)? })
+    }
+
+    /// The place right before this one; the first place has none but itself.
+    pub fn predecessor(self) -> Self {
+        match (self.ms, self.seq) {
+            (ms, 1..) => Self { ms, seq: self.seq - 1 },
+            (1.., 0) => Self { ms: self.ms - 1, seq: u64::MAX },
+            (0, 0) => self,
+        }
+    }
+}
+
+/// `u64::from_str` also takes a leading `+`; a position does not.
+fn decimal(text: &str) -> Option<u64> {
+    text.starts_with(|c: char| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// Identifies one unbroken life of a log. It changes when entries that were accepted may be gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Epoch(pub u32);
+
+/// The opaque resume token that clients and publishers see: epoch and position, `e7k2-1795225216959-0`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Offset {
+    /// The life of the log that the position belongs to.
+    pub epoch: Epoch,
+    /// The place in it.
+    pub position: Position,
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{}", self.epoch.0, self.position)
+    }
+}
+
+impl Offset {
+    /// Reads what [`Offset`] prints; anything else (garbage, foreign tokens, a megabyte) is `None`.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > 64 {
+            return None;
+        }
+        let (epoch, position) = text.split_once('-')?;
+        if epoch.starts_with('+') {
+            return None;
+        }
+        let epoch = Epoch(u32::from_str_radix(epoch, 16).ok()?);
+        Some(Self { epoch, position: Position::parse(position)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_read_back_and_nothing_else_is() {
+        let offset = Offset { epoch: Epoch(0xbeef), position: Position { ms: 1_795_225_216_959, seq: 3 } };
+        assert_eq!(Offset::parse(&offset.to_string()), Some(offset));
+        for bad in
+            ["", "poison", "1795225216959-0", "beef-1-", "beef--1-2", "+1-1-1", "beef-+1-1", &"9".repeat(1 << 20)]
+        {
+            assert_eq!(Offset::parse(bad), None);
+        }
+    }
+}

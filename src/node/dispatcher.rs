@@ -1,0 +1,139 @@
+//! From the log's tail to the window and the shards.
+
+use crate::log::{Pending, Sink, Snapshot};
+use crate::model::clock::unix_ms;
+use crate::model::draft::Source;
+use crate::model::event::{Batch, Delivery, Event, PlacedCommand};
+use crate::model::offset::{Offset, Position};
+use crate::node::context::Node;
+use crate::shard::handle::ShardCommand;
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+/// Bytes of events that may wait at a shard before the tail waits too.
+const MAX_BACKLOG: usize = 32 << 20;
+
+/// The sink that the log's tail feeds.
+pub struct Dispatcher {
+    node: Arc<Node>,
+    started: Instant,
+    /// The position that the shards have been told.
+    told: Mutex<Offset>,
+}
+
+impl Dispatcher {
+    /// A feed for this node's shards.
+    pub fn new(node: Arc<Node>) -> Arc<Self> {
+        Arc::new(Self { node, started: Instant::now(), told: Mutex::default() })
+    }
+}
+
+impl Sink for Dispatcher {
+    fn reset(&self, snapshot: Snapshot) {
+        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
+        *self.told() = offset;
+        let mut window = self.node.window.write();
+        window.reset(&snapshot, self.now());
+        drop(window);
+        for shard in self.node.shards() {
+            shard.tell(ShardCommand::Reset(offset));
+        }
+        self.progress();
+    }
+
+    fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
+        Box::pin(async move {
+            for &id in &batch.probes {
+                if self.node.probes.tail_saw(id) {
+                    self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Probe(id)));
+                }
+            }
+            if !batch.events.is_empty() || !batch.orders.is_empty() {
+                self.keep(&batch);
+            }
+            for shard in self.node.shards() {
+                shard.room(MAX_BACKLOG).await;
+            }
+            self.hand_out(batch.events, batch.orders);
+            self.progress();
+        })
+    }
+
+    fn has_room(&self) -> bool {
+        self.node.shards().iter().all(|shard| shard.has_room(MAX_BACKLOG))
+    }
+
+    fn advanced_to(&self, position: Position) {
+        let mut window = self.node.window.write();
+        window.advance(position);
+        window.expire(self.now());
+        drop(window);
+        let mut told = self.told();
+        if position > told.position {
+            // Past what is no event: offsets of clients of other nodes may lie there.
+            told.position = position;
+            self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(*told)));
+        }
+        drop(told);
+        self.progress();
+    }
+}
+
+impl Dispatcher {
+    fn told(&self) -> MutexGuard<'_, Offset> {
+        self.told.lock()
+    }
+
+    /// Milliseconds on a clock that does not go back, for the window's ages.
+    fn now(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn progress(&self) {
+        self.node.tail_seen_ms.store(unix_ms(), Ordering::Relaxed);
+    }
+
+    /// Tells every shard of the events and, each at its place among them, the orders.
+    fn hand_out(&self, events: Vec<Arc<Event>>, orders: Vec<PlacedCommand>) {
+        let (mut events, mut done) = (events.into_iter(), 0);
+        for placed in orders {
+            self.hand_out_events(events.by_ref().take(placed.after.saturating_sub(done)));
+            done = placed.after;
+            self.node.orders.tail_saw(&placed.order, self.node.shards().len());
+            self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::SessionCommand(placed.clone())));
+        }
+        self.hand_out_events(events);
+    }
+
+    fn hand_out_events(&self, events: impl Iterator<Item = Arc<Event>>) {
+        let events: Arc<[_]> = events.map(|event| Arc::new(Delivery::new(event))).collect();
+        if events.is_empty() {
+            return;
+        }
+        let bytes = events.iter().map(|delivery| delivery.event.size()).sum();
+        self.node.shards().iter().for_each(|shard| shard.deliver(events.clone(), bytes));
+    }
+
+    /// The window has an event before any shard does, so that a resume up to a shard's position finds it.
+    fn keep(&self, batch: &Batch) {
+        let events = &batch.events;
+        let ends = [events.last().map(|event| event.offset), batch.orders.last().map(|placed| placed.offset)];
+        let newest = ends.into_iter().flatten().max_by_key(|offset| offset.position);
+        if let Some(newest) = newest {
+            *self.told() = newest;
+        }
+        let mut window = self.node.window.write();
+        let now = self.now();
+        let foreign = events.iter().filter(|event| event.draft.source == Source::Stream).count();
+        // Those of nodes were counted when they were accepted; every node counts what others added.
+        self.node.metrics.accepted(Source::Stream, foreign as u64);
+        for event in events {
+            window.push(event.clone(), now);
+        }
+        for placed in &batch.orders {
+            window.push_order(placed.offset.position, placed.order.clone(), now);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Telling all clients to come back elsewhere, spread over the drain window, so that they do not all come at once.
+
+use crate::model::close::CloseReason;
+use crate::node::context::Node;
+use crate::shard::runner::Shard;
+use rand::seq::SliceRandom as _;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Between two batches; also how often the end is looked for.
+const STEP: Duration = Duration::from_millis(20);
+
+/// Closes every connection in random order over `window`, and waits until all are gone and what their `disconnect`
+/// rules say is in the log.
+pub async fn drain(node: &Arc<Node>, window: Duration) {
+    for shard in node.shards() {
+        shard.run(move |shard| drop(tokio::task::spawn_local(drain_shard(shard.clone(), window))));
+    }
+    let begun = Instant::now();
+    loop {
+        let over = begun.elapsed() >= window;
+        let left: usize = node.on_every_shard(move |shard| left(shard, over)).await.into_iter().sum();
+        if left == 0 {
+            return;
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}
+
+/// What is still to be done on a shard; once the window is over, latecomers are closed as they are found.
+fn left(shard: &Rc<Shard>, over: bool) -> usize {
+    let now = shard.now();
+    let mut hub = shard.hub.borrow_mut();
+    if over {
+        let open: Vec<_> = hub.connections.keys().collect();
+        open.into_iter().for_each(|key| hub.close(key, CloseReason::Draining, now));
+    }
+    hub.connections.len() + hub.pending_disconnect_hooks
+}
+
+async fn drain_shard(shard: Rc<Shard>, window: Duration) {
+    let mut keys: Vec<_> = shard.hub.borrow().connections.keys().collect();
+    keys.shuffle(&mut rand::rng());
+    let (begun, all) = (Instant::now(), keys.len());
+    while !keys.is_empty() {
+        let gone = begun.elapsed().as_secs_f64() / window.as_secs_f64().max(f64::MIN_POSITIVE);
+        let due = ((all as f64 * gone.min(1.0)).ceil() as usize).max(1);
+        let now = shard.now();
+        while all - keys.len() < due
+            && let Some(key) = keys.pop()
+        {
+            // Its outbox is flushed first; the close comes behind what was delivered.
+            shard.hub.borrow_mut().close(key, CloseReason::Draining, now);
+        }
+        tokio::time::sleep(STEP).await;
+    }
+}

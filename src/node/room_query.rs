@@ -1,0 +1,86 @@
+//! Who is in a room now. Where presence is kept the store knows, also who is within the grace; else all nodes are asked.
+
+use crate::cluster::{AskError, RpcRequest, RpcResponse};
+use crate::node::context::Node;
+use crate::presence::{RoomStatus, StoreError};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How long another node is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// The members; users in order of their text.
+    pub status: RoomStatus,
+    /// Nodes that did not answer in time.
+    pub nodes_pending: usize,
+}
+
+/// Over the whole cluster.
+///
+/// # Errors
+/// When the store, or the way to the other nodes, is not there.
+pub async fn of(node: &Arc<Node>, namespace: u16, room: &str) -> Result<Members, StoreError> {
+    let name = node.namespaces[usize::from(namespace)].clone();
+    if node.rules.has_presence(room) {
+        let mut status = node.presence.store.room(&name, room).await?;
+        status.users.sort_unstable();
+        return Ok(Members { status, nodes_pending: 0 });
+    }
+    let mut asked = JoinSet::new();
+    for peer in node.peers().await {
+        let question = RpcRequest::Members(name.to_string(), room.to_owned());
+        let node = node.clone();
+        asked.spawn(async move {
+            match &node.cluster {
+                Some(cluster) => cluster.ask(peer, question, PATIENCE).await,
+                None => Err(AskError::Gone),
+            }
+        });
+    }
+    let mut status = here(node, namespace, room).await;
+    let mut users: BTreeSet<String> = std::mem::take(&mut status.users).into_iter().collect();
+    let mut nodes_pending = 0;
+    while let Some(answer) = asked.join_next().await {
+        match answer {
+            Ok(Ok(RpcResponse::Members(connections, others))) => {
+                status.connections += connections;
+                users.extend(others);
+            }
+            Ok(Err(AskError::Gone)) => {}
+            Ok(Err(AskError::Offline)) => return Err(StoreError(AskError::Offline.to_string())),
+            _ => nodes_pending += 1,
+        }
+    }
+    status.users = users.into_iter().collect();
+    Ok(Members { status, nodes_pending })
+}
+
+/// On this node.
+pub async fn here(node: &Node, namespace: u16, room: &str) -> RoomStatus {
+    let room = room.to_owned();
+    let parts = node
+        .on_every_shard(move |shard| {
+            let hub = shard.hub.borrow();
+            let members = hub.rooms.find(namespace, &room).map(|room| hub.rooms.members(room));
+            let mut status = RoomStatus::default();
+            for session in members.into_iter().flatten().filter_map(|key| hub.sessions.get(key)) {
+                status.connections += 1;
+                status.users.extend(session.identity.user.as_ref().map(|user| user.as_str().to_owned()));
+            }
+            status
+        })
+        .await;
+    let mut status = RoomStatus::default();
+    let mut users = BTreeSet::new();
+    for part in parts {
+        status.connections += part.connections;
+        users.extend(part.users);
+    }
+    status.users = users.into_iter().collect();
+    status
+}

@@ -1,0 +1,151 @@
+//! A polling connection of another node goes on here, with the WebSocket that came to this one (wire sheet A8).
+
+use crate::auth::Identity;
+use crate::cluster::{Moving, MovingSession, RpcRequest, RpcResponse};
+use crate::handlers::resume;
+use crate::handlers::session_start::Newcomer;
+use crate::model::close::CloseReason;
+use crate::model::id::Id;
+use crate::model::offset::Offset;
+use crate::model::transport::Protocol;
+use crate::peer::forward;
+use crate::protocol::engineio;
+use crate::protocol::engineio::Packet;
+use crate::protocol::websocket::{FrameReader, Message, binary_frame, text_frame};
+use crate::session::connection::{Connection, ConnectionKey, Link};
+use crate::session::connection_limiter::Permit;
+use crate::session::outbox::Frame;
+use crate::session::parked::Parked;
+use crate::session::recovery;
+use crate::shard::runner::Shard;
+use crate::transport::{packets, websocket};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// How long the other node may take to let go: it finishes first what the client asked for last.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A WebSocket that has taken over.
+pub struct Opened {
+    /// The socket.
+    pub stream: Rc<TcpStream>,
+    /// Its reader.
+    pub frames: FrameReader,
+    /// What the client has sent on it already.
+    pub early: Vec<EarlyMessage>,
+}
+
+/// A message that came before its session.
+pub enum EarlyMessage {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Binary(Vec<u8>),
+}
+
+impl EarlyMessage {
+    /// Pings and closes need no keeping: the client's next read or write shows what they said.
+    pub fn of(message: Message<'_>) -> Option<Self> {
+        match message {
+            Message::Text(text) => Some(Self::Text(text.to_owned())),
+            Message::Binary(bytes) => Some(Self::Binary(bytes.to_vec())),
+            Message::Ping(_) | Message::Pong(_) | Message::Close(..) => None,
+        }
+    }
+}
+
+/// Asks the owner for the connection and goes on with it. Where that fails the WebSocket ends, and its client comes
+/// back for what it missed.
+pub async fn adopt(shard: &Rc<Shard>, sid: Id, place: Permit, opened: Opened) {
+    let Opened { stream, frames, early } = opened;
+    let moving = match forward::question(shard, sid, RpcRequest::Release(sid), PATIENCE).await {
+        Ok(RpcResponse::Released(Some(moving))) => *moving,
+        _ => return dismiss(stream).await,
+    };
+    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
+    connection.token = moving.token.as_deref().map(Into::into);
+    let now = shard.now();
+    let key = {
+        let mut hub = shard.hub.borrow_mut();
+        let key = hub.open(connection);
+        hub.start_timers(key, now);
+        key
+    };
+    if !go_on(shard, key, moving).await {
+        let now = shard.now();
+        shard.hub.borrow_mut().close(key, CloseReason::TransportClose, now);
+    }
+    for message in early {
+        match message {
+            EarlyMessage::Text(text) => packets::receive_text(shard, key, &text),
+            EarlyMessage::Binary(bytes) => packets::receive_binary(shard, key, &bytes),
+        }
+    }
+    websocket::start(shard, key, stream, frames);
+}
+
+async fn dismiss(stream: Rc<TcpStream>) {
+    if let Ok(stream) = Rc::try_unwrap(stream) {
+        websocket::dismiss(stream).await;
+    }
+}
+
+/// What waited is sent first, then what came since, then the sessions are live. `false` where that cannot be proven to
+/// be all.
+async fn go_on(shard: &Rc<Shard>, key: ConnectionKey, moving: Moving) -> bool {
+    let Some(position) = Offset::parse(&moving.position) else { return false };
+    shard.catch_up_with(position).await;
+    let mut waited = Vec::new();
+    for packet in engineio::parse_payload(&moving.payload).map_while(Result::ok) {
+        let frame = match packet {
+            Packet::Message(text) => text_frame(&format!("4{text}")),
+            Packet::Binary(bytes) => binary_frame(&bytes),
+            Packet::Ping => text_frame("2"),
+            _ => continue,
+        };
+        waited.push(Frame::Raw(frame));
+    }
+    // Not measured by the limit for live frames: it was within that where it waited.
+    shard.hub.borrow_mut().replay(key, waited.into_iter());
+    let mut whole = true;
+    for session in moving.sessions {
+        whole &= take_up(shard, key, position, session);
+    }
+    whole
+}
+
+fn take_up(shard: &Rc<Shard>, key: ConnectionKey, position: Offset, moving: MovingSession) -> bool {
+    let Some(namespace) = shard.node.joinable(&moving.namespace) else { return false };
+    let Some(mut parked) = Parked::from_record(&moving.record, namespace) else { return false };
+    let identity = Identity {
+        claims: moving.claims.into(),
+        expires: moving.expires,
+        user: parked.identity.user.clone(),
+        grants: parked.identity.grants.clone(),
+    };
+    let newcomer =
+        Newcomer { connection: key, namespace, identity: Arc::new(identity), auth: moving.auth.map(Into::into) };
+    let here = shard.hub.borrow().position;
+    let name = &*shard.node.namespaces[usize::from(namespace)];
+    let before = parked.clone();
+    let taken = {
+        let window = shard.node.window.read();
+        recovery::take_up(&mut parked, &window, here, name, position)
+    };
+    match taken {
+        Ok(missed) => {
+            resume::go_on(shard, newcomer, moving.pid, parked, missed);
+            true
+        }
+        Err(lost) => {
+            // Its client comes back, and is told by the same rules.
+            shard.node.metrics.recovery(lost.code());
+            if let Some(pid) = moving.pid {
+                resume::park_again(shard, pid, before);
+            }
+            false
+        }
+    }
+}

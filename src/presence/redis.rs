@@ -1,0 +1,385 @@
+//! Presence of all nodes, in Redis. A script carries out each step whole: what it means to the cluster is seen exactly
+//! once, and `joined` and `left` are in the log with it.
+//!
+//! | key (after `{prefix}:{{prefix}:events}:presence:`) | what |
+//! |---|---|
+//! | `nodes` | hash: node → number of its last write (`left`: it stopped; `reaped`: it counted as dead; `<number>@<what it was>`: reset, and nothing written since), when that was, and since when it writes without a break, or when it stopped (ms) |
+//! | `node:<node>` | hash: the node's facts, to be removed when it dies |
+//! | `user:<user>` | hash: node → connections |
+//! | `room:<namespace>\n<room>` | hash: `<node>\n=<user>` (or `<node>\n`: no user) → connections, line break, `left` as fields |
+//! | `seen:<user>` | when a user was last seen (ms); of one who is online it means nothing |
+//! | `reply:<node>` | what the last write of the node meant, should its answer be lost |
+//! | `epoch` | changes when Redis has lost everything |
+//!
+//! No name holds a control character, so that line breaks and tabs part them. Scripts are given the keys that they are known to
+//! touch: while a slot moves to another member of a Redis Cluster, Redis refuses them rather than let them see a part.
+//! (What is left of a dead node is found by its hash, and its keys are not.)
+
+use crate::cluster::Cluster;
+use crate::log::Pending;
+use crate::log::redis::entry_fields;
+use crate::model::draft::Draft;
+use crate::model::id::Id;
+use crate::model::names::{Namespace, Room};
+use crate::presence::config::PresenceConfig;
+use crate::presence::{Applied, Change, Fact, Known, RoomStatus, Store, StoreError, Turn, TurnKind, UserStatus};
+use crate::redis::script::Script;
+use parking_lot::Mutex;
+use redis::{Cmd, Value};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Facts of a dead node that one step removes: some 10 µs each.
+const MAX_REAPED: usize = 200;
+/// How long the answer to a write is kept for its node.
+const REPLY_LIFE: Duration = Duration::from_secs(60);
+
+/// KEYS stream; ARGV prefix of the keys, own name, number of this write and of the one before, a fresh epoch, ms after
+/// which a node counts as dead, ms for which it is known who was seen last, facts removed of a dead node at most, ms that
+/// the stream keeps, ms for which a reply is kept, ms between two writes that are a break; then of each change: fact, count (empty: no longer), 1 if it is news,
+/// fields of `joined`, fields of `left`, when the last connection went in ms of Redis' clock (empty: now).
+const APPLY: &str = include_str!("redis.lua");
+
+/// ARGV prefix of the keys, own name, the number to write, a fresh epoch. Answers the epoch, the number that was there, and
+/// the node's facts. What was there stays known until the next write: the answer may be lost.
+const RESET: &str = "local P = ARGV[1]
+redis.call('SET', P .. 'epoch', ARGV[4], 'NX')
+local line = redis.call('HGET', P .. 'nodes', ARGV[2])
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local state = line and string.match(line, '^%S+') or ''
+local was = string.match(state, '@(.*)$') or state
+redis.call('HSET', P .. 'nodes', ARGV[2], ARGV[3] .. '@' .. was .. ' ' .. now .. ' ' .. now)
+return {redis.call('GET', P .. 'epoch'), was, redis.call('HKEYS', P .. 'node:' .. ARGV[2])}";
+
+/// ARGV prefix of the keys, own name, ms after which a node counts as dead, ms of the grace: it is to be dead after that.
+const LEAVE: &str = "if not redis.call('HGET', ARGV[1] .. 'nodes', ARGV[2]) then return 0 end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+return redis.call('HSET', ARGV[1] .. 'nodes', ARGV[2], string.format('left %.0f %.0f', now - ARGV[3] + ARGV[4], now))";
+
+/// ARGV prefix of the keys, then users. Answers of each: connections (-1: offline) and when they were last seen.
+const USERS: &str = "local answers = {}
+for n = 2, #ARGV do
+  local counts = redis.call('HVALS', ARGV[1] .. 'user:' .. ARGV[n])
+  local sum, seen = 0, false
+  for _, count in ipairs(counts) do sum = sum + count end
+  if #counts == 0 then
+    sum = -1
+    seen = redis.call('GET', ARGV[1] .. 'seen:' .. ARGV[n])
+  end
+  answers[#answers + 1] = sum
+  answers[#answers + 1] = seen or ''
+end
+return answers";
+
+/// ARGV prefix of the keys, namespace and room. Answers connections, then users.
+const ROOM: &str = "local members = redis.call('HGETALL', ARGV[1] .. 'room:' .. ARGV[2] .. '\\n' .. ARGV[3])
+local sum, known, answer = 0, {}, {0}
+for n = 1, #members, 2 do
+  sum = sum + tonumber(string.match(members[n + 1], '^%d+'))
+  local user = string.match(members[n], '\\n=(.*)$')
+  if user and not known[user] then
+    known[user] = true
+    answer[#answer + 1] = user
+  end
+end
+answer[1] = sum
+return answer";
+
+/// The cluster's twin of [`crate::presence::memory::MemoryStore`].
+pub struct RedisPresence {
+    cluster: Arc<Cluster>,
+    config: PresenceConfig,
+    stream: String,
+    keys: String,
+    /// How long the stream keeps its entries.
+    kept: Duration,
+    known: Mutex<Progress>,
+    apply: Script,
+}
+
+/// What the store has of this node, as far as it is known.
+#[derive(Default)]
+struct Progress {
+    /// The number of the last write; empty before the first.
+    number: String,
+    epoch: Option<Vec<u8>>,
+    /// Redis' clock in ms at some moment of ours: a step may wait while Redis is away, and tells when somebody went.
+    clock: Option<(Instant, u64)>,
+}
+
+impl Progress {
+    fn redis_ms(&self) -> Option<u64> {
+        self.clock.map(|(at, at_ms)| at_ms.saturating_add(ms(at.elapsed())))
+    }
+}
+
+impl RedisPresence {
+    /// `prefix` is that of all keys; `kept` is how long the stream keeps its entries.
+    pub fn new(cluster: Arc<Cluster>, prefix: &str, config: &PresenceConfig, kept: Duration) -> Arc<Self> {
+        let stream = format!("{prefix}:events");
+        let keys = format!("{prefix}:{{{stream}}}:presence:");
+        let apply = Script::new(APPLY);
+        Arc::new(Self { cluster, config: config.clone(), stream, keys, kept, known: Mutex::default(), apply })
+    }
+
+    fn script(&self, text: &str, keys: &[String]) -> Cmd {
+        self.start("EVAL", text, keys)
+    }
+
+    /// Keys are named by what follows the prefix.
+    fn start(&self, verb: &str, script: &str, keys: &[String]) -> Cmd {
+        let mut command = redis::cmd(verb);
+        command.arg(script).arg(1 + keys.len()).arg(&self.stream);
+        keys.iter().for_each(|key| {
+            command.arg(format!("{}{key}", self.keys));
+        });
+        command.arg(&self.keys);
+        command
+    }
+
+    /// Keys of this node itself.
+    fn own_keys(&self) -> Vec<String> {
+        let me = self.cluster.id();
+        vec!["nodes".into(), "epoch".into(), format!("node:{me}"), format!("reply:{me}")]
+    }
+
+    async fn call(&self, command: Cmd, bytes: usize) -> Result<Value, StoreError> {
+        self.cluster.call(command, bytes).await.map_err(StoreError)
+    }
+
+    /// `now_ms` is Redis' time when the changes were taken.
+    fn apply_command(&self, mut command: Cmd, number: u64, changes: &[Change], now_ms: Option<u64>) -> (Cmd, usize) {
+        command.arg(self.cluster.id().to_string()).arg(number).arg(&self.known.lock().number);
+        command.arg(Id::random().to_string()).arg(ms(self.config.lease + self.config.grace));
+        command.arg(ms(self.config.remember)).arg(MAX_REAPED).arg(ms(self.kept)).arg(ms(REPLY_LIFE));
+        command.arg(ms(self.config.lease / 2));
+        let mut bytes = 0;
+        for change in changes {
+            let messages = change.messages.as_deref();
+            let [joined, left] = [messages.and_then(|m| m.joined.as_ref()), messages.and_then(|m| m.left.as_ref())]
+                .map(|draft| draft.map_or_else(String::new, fields));
+            let fact = fact_text(&change.fact);
+            bytes += fact.len() + joined.len() + left.len() + 100;
+            command.arg(fact).arg(change.count.map_or_else(String::new, |count| count.to_string()));
+            command.arg(u8::from(change.news)).arg(joined).arg(left);
+            command.arg(now_ms.map_or_else(String::new, |now| now.saturating_sub(change.age).to_string()));
+        }
+        (command, bytes)
+    }
+}
+
+/// A draft as a JSON list of the fields of an entry.
+fn fields(draft: &Draft) -> String {
+    serde_json::to_string(&entry_fields(draft)).expect("texts are always JSON")
+}
+
+fn fact_text(fact: &Fact) -> String {
+    match fact {
+        Fact::Online(user) => format!("u\n{user}"),
+        Fact::Inside { namespace, room, user: Some(user) } => format!("r\n{namespace}\n{room}\n={user}"),
+        Fact::Inside { namespace, room, user: None } => format!("r\n{namespace}\n{room}\n"),
+    }
+}
+
+/// The key that holds a fact.
+fn place_key(fact: &Fact) -> String {
+    match fact {
+        Fact::Online(user) => format!("user:{user}"),
+        Fact::Inside { namespace, room, .. } => format!("room:{namespace}\n{room}"),
+    }
+}
+
+fn read_fact(text: &str) -> Option<Fact> {
+    let mut parts = text.split('\n');
+    match (parts.next()?, parts.next()?, parts.next(), parts.next()) {
+        ("u", user, None, None) => Some(Fact::Online(user.into())),
+        ("r", namespace, Some(room), Some(user)) => {
+            let user = user.strip_prefix('=').map(Into::into);
+            Some(Fact::Inside { namespace: namespace.into(), room: room.into(), user })
+        }
+        _ => None,
+    }
+}
+
+/// `<events> <1 if more> <now>`, then a line for each turn, its parts with tabs between.
+fn read_reply(text: &str) -> Option<(Applied, u64)> {
+    let mut lines = text.lines();
+    let mut head = lines.next()?.split(' ');
+    let events = head.next()?.parse().ok()?;
+    let more = head.next()? == "1";
+    let at_ms = head.next()?.parse().ok()?;
+    let turns = lines.map(|line| Some(Turn { kind: read_turn(line)?, at_ms })).collect::<Option<_>>()?;
+    Some((Applied::Done { turns, events, more }, at_ms))
+}
+
+fn read_turn(line: &str) -> Option<TurnKind> {
+    let parts: Vec<&str> = line.split('\t').collect();
+    let place = |namespace: &str, room: &str| (Namespace::from(namespace), Room::from(room));
+    match parts[..] {
+        ["online", user] => Some(TurnKind::Online(user.to_owned())),
+        ["offline", user, seen] => Some(TurnKind::Offline(user.to_owned(), seen.parse().ok()?)),
+        ["occupied", namespace, room] => {
+            let (namespace, room) = place(namespace, room);
+            Some(TurnKind::Occupied(namespace, room))
+        }
+        ["vacated", namespace, room] => {
+            let (namespace, room) = place(namespace, room);
+            Some(TurnKind::Vacated(namespace, room))
+        }
+        _ => None,
+    }
+}
+
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),
+        _ => None,
+    }
+}
+
+fn ms(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn unexpected() -> StoreError {
+    StoreError("Redis answered something unexpected".into())
+}
+
+impl RedisPresence {
+    async fn apply_now(&self, number: u64, changes: &[Change]) -> Result<Applied, StoreError> {
+        let keys = [self.own_keys(), changes.iter().map(|change| place_key(&change.fact)).collect()].concat();
+        let now_ms = self.known.lock().redis_ms();
+        let known = self.start("EVALSHA", &self.apply.sha, &keys);
+        let (command, bytes) = self.apply_command(known, number, changes, now_ms);
+        let answer = match self.call(command, bytes).await {
+            // Once in the life of a Redis.
+            Err(StoreError(error)) if error.contains("NoScript") || error.contains("NOSCRIPT") => {
+                let (command, bytes) = self.apply_command(self.script(self.apply.text, &keys), number, changes, now_ms);
+                self.call(command, bytes + self.apply.text.len()).await?
+            }
+            answer => answer?,
+        };
+        let Value::Array(answer) = answer else { return Err(unexpected()) };
+        match &answer[..] {
+            [Value::BulkString(epoch), reply] => {
+                let (applied, at_ms) = text(reply).and_then(read_reply).ok_or_else(unexpected)?;
+                let mut known = self.known.lock();
+                // The answer may be that of a step whose first answer was lost.
+                let clock = Some((Instant::now(), at_ms.max(known.redis_ms().unwrap_or(0))));
+                *known = Progress { number: number.to_string(), epoch: Some(epoch.clone()), clock };
+                Ok(applied)
+            }
+            [] => Ok(Applied::Behind),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn reset_now(&self, number: u64) -> Result<Known, StoreError> {
+        let mut command = self.script(RESET, &self.own_keys());
+        command.arg(self.cluster.id().to_string()).arg(number).arg(Id::random().to_string());
+        let Value::Array(answer) = self.call(command, 0).await? else { return Err(unexpected()) };
+        let [Value::BulkString(epoch), before, Value::Array(facts)] = &answer[..] else { return Err(unexpected()) };
+        let facts = facts.iter().filter_map(|fact| read_fact(text(fact)?)).collect();
+        let mut known = self.known.lock();
+        // Whoever counted as dead was taken out of a store that has lost nothing.
+        let before = text(before).ok_or_else(unexpected)?;
+        let lost = match before {
+            "" => known.epoch.as_ref() != Some(epoch),
+            number => !matches!(number, "reaped" | "left"),
+        };
+        *known = Progress { number: format!("{number}@{before}"), epoch: Some(epoch.clone()), clock: known.clock };
+        Ok(Known { facts, lost })
+    }
+
+    async fn leave_now(&self) -> Result<(), StoreError> {
+        let mut command = self.script(LEAVE, &["nodes".to_owned()]);
+        let dead = ms(self.config.lease + self.config.grace);
+        command.arg(self.cluster.id().to_string()).arg(dead).arg(ms(self.config.grace));
+        self.call(command, 0).await.map(drop)
+    }
+
+    async fn users_now(&self, users: &[String]) -> Result<Vec<UserStatus>, StoreError> {
+        let keys: Vec<String> = users.iter().map(|user| format!("user:{user}")).collect();
+        let mut command = self.script(USERS, &keys);
+        command.arg(users);
+        let bytes = users.iter().map(|user| user.len() + 20).sum();
+        let Value::Array(answer) = self.call(command, bytes).await? else { return Err(unexpected()) };
+        let read = |pair: &[Value]| match pair {
+            [Value::Int(count), seen] => Some(UserStatus {
+                online: *count >= 0,
+                connections: u64::try_from(*count).unwrap_or(0),
+                seen_ms: text(seen)?.parse().ok(),
+            }),
+            _ => None,
+        };
+        answer.chunks(2).map(read).collect::<Option<_>>().ok_or_else(unexpected)
+    }
+
+    async fn room_now(&self, namespace: &str, room: &str) -> Result<RoomStatus, StoreError> {
+        let mut command = self.script(ROOM, &[format!("room:{namespace}\n{room}")]);
+        command.arg(namespace).arg(room);
+        let Value::Array(answer) = self.call(command, room.len()).await? else { return Err(unexpected()) };
+        let [Value::Int(connections), users @ ..] = &answer[..] else { return Err(unexpected()) };
+        let users = users.iter().map(|user| Some(text(user)?.to_owned())).collect::<Option<_>>();
+        let connections = u64::try_from(*connections).unwrap_or(0);
+        Ok(RoomStatus { connections, users: users.ok_or_else(unexpected)? })
+    }
+}
+
+impl Store for RedisPresence {
+    fn apply<'a>(&'a self, number: u64, changes: &'a [Change]) -> Pending<'a, Result<Applied, StoreError>> {
+        Box::pin(self.apply_now(number, changes))
+    }
+
+    fn reset(&self, number: u64) -> Pending<'_, Result<Known, StoreError>> {
+        Box::pin(self.reset_now(number))
+    }
+
+    fn leave(&self) -> Pending<'_, Result<(), StoreError>> {
+        Box::pin(self.leave_now())
+    }
+
+    fn users<'a>(&'a self, users: &'a [String]) -> Pending<'a, Result<Vec<UserStatus>, StoreError>> {
+        Box::pin(self.users_now(users))
+    }
+
+    fn room<'a>(&'a self, namespace: &'a str, room: &'a str) -> Pending<'a, Result<RoomStatus, StoreError>> {
+        Box::pin(self.room_now(namespace, room))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_read_as_they_were_written() {
+        let inside = |user: Option<&str>| Fact::Inside {
+            namespace: "/chat".into(),
+            room: "a:b = c".into(),
+            user: user.map(Into::into),
+        };
+        for fact in [Fact::Online("7".into()), Fact::Online("=".into()), inside(None), inside(Some("=x"))] {
+            assert_eq!(read_fact(&fact_text(&fact)), Some(fact));
+        }
+        assert_eq!(read_fact("r\n/"), None);
+    }
+
+    #[test]
+    fn replies_are_read() {
+        let read = read_reply("2 1 1700\nonline\t7\noffline\t8\t1600\noccupied\t/\ta:b\nvacated\t/c\tx y");
+        let kinds = [
+            TurnKind::Online("7".into()),
+            TurnKind::Offline("8".into(), 1600),
+            TurnKind::Occupied("/".into(), "a:b".into()),
+            TurnKind::Vacated("/c".into(), "x y".into()),
+        ];
+        let turns = kinds.map(|kind| Turn { kind, at_ms: 1700 }).to_vec();
+        assert_eq!(read, Some((Applied::Done { turns, events: 2, more: true }, 1700)));
+        assert_eq!(read_reply("0 0 1"), Some((Applied::Done { turns: vec![], events: 0, more: false }, 1)));
+        assert_eq!(read_reply("0 0 1\nonline"), None);
+    }
+}

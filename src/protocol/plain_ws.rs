@@ -1,0 +1,367 @@
+//! The messages of `/ws`: one JSON object in each text frame (CONTRACT, "Plain WebSocket messages").
+
+use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, json_depth};
+use crate::model::event::Event;
+use crate::protocol::raw_json::{Quoted, push_string, string_len, unquote};
+use crate::protocol::socketio_encode::OffsetText;
+use crate::protocol::websocket::{Opcode, header_len, push_header};
+use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::fmt;
+
+/// Bytes of an `id`, quotes included: it is kept and echoed.
+pub const MAX_ID: usize = 256;
+/// No message has more keys.
+const MAX_KEYS: usize = 8;
+
+/// What a client says.
+#[derive(Clone, Debug)]
+pub enum ClientMessage {
+    /// Who it is, or its fresh token.
+    Auth {
+        /// The token.
+        token: String,
+    },
+    /// Joins a room.
+    Join {
+        /// The room.
+        room: String,
+        /// Replay what came after this offset.
+        since: Option<String>,
+        /// To be echoed as it is.
+        id: Option<Box<RawValue>>,
+    },
+    /// Leaves a room.
+    Leave {
+        /// The room.
+        room: String,
+        /// To be echoed as it is.
+        id: Option<Box<RawValue>>,
+    },
+    /// An event, by an `[[on]]` rule.
+    Event {
+        /// Its name.
+        event: String,
+        /// Its arguments: those of `args`, or the one of `data`, or none.
+        args: Args,
+        /// To be echoed as it is; asks for an acknowledgement.
+        id: Option<Box<RawValue>>,
+    },
+    /// Wants a pong.
+    Ping,
+}
+
+/// Why a message is refused: what was wrong, and the id to answer with where it could be read.
+#[derive(Clone, Debug)]
+pub struct JsonError {
+    /// What was wrong.
+    pub kind: JsonErrorKind,
+    /// The message's id.
+    pub id: Option<Box<RawValue>>,
+}
+
+/// What is wrong with a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JsonErrorKind {
+    /// Not a JSON object, or deeper than the limit; the parser's words.
+    BadJson(String),
+    /// `type` is missing or none of those that exist.
+    UnknownType(String),
+    /// A key that this type needs.
+    MissingKey(&'static str),
+    /// A key that this type does not have.
+    UnknownKey(String),
+    /// The same key twice.
+    DuplicateKey(String),
+    /// More keys than any message has.
+    TooManyKeys,
+    /// A key with a value of another type; what it must be.
+    WrongType(&'static str, &'static str),
+    /// `data` and `args` in one event.
+    DataAndArgs,
+}
+
+impl JsonError {
+    /// The `code` of the error message.
+    pub fn code(&self) -> &'static str {
+        match self.kind {
+            JsonErrorKind::BadJson(_) => "bad_json",
+            JsonErrorKind::UnknownType(_) => "unknown_type",
+            JsonErrorKind::MissingKey(_) => "missing_key",
+            JsonErrorKind::UnknownKey(_) => "unknown_key",
+            JsonErrorKind::DuplicateKey(_) => "duplicate_key",
+            JsonErrorKind::TooManyKeys => "too_many_keys",
+            JsonErrorKind::WrongType(..) => "bad_field",
+            JsonErrorKind::DataAndArgs => "data_and_args",
+        }
+    }
+}
+
+impl fmt::Display for JsonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            JsonErrorKind::BadJson(why) => write!(f, "the message must be one JSON object: {why}"),
+            JsonErrorKind::UnknownType(found) => {
+                write!(f, "`type` must be \"auth\", \"join\", \"leave\", \"event\" or \"ping\", not {found}")
+            }
+            JsonErrorKind::MissingKey(key) => write!(f, "`{key}` is missing"),
+            JsonErrorKind::UnknownKey(key) => write!(f, "this type of message has no key `{key}`"),
+            JsonErrorKind::DuplicateKey(key) => write!(f, "`{key}` is given twice"),
+            JsonErrorKind::TooManyKeys => write!(f, "a message has at most {MAX_KEYS} keys"),
+            JsonErrorKind::WrongType(key, wanted) => write!(f, "`{key}` must be {wanted}"),
+            JsonErrorKind::DataAndArgs => f.write_str("give `data` (one argument) or `args` (a list), not both"),
+        }
+    }
+}
+
+impl std::error::Error for JsonError {}
+
+/// Reads a client's message.
+pub fn parse(text: &str) -> Result<ClientMessage, JsonError> {
+    let without_id = |kind| JsonError { kind, id: None };
+    if json_depth(text) > MAX_JSON_DEPTH {
+        let why = format!("nested deeper than {MAX_JSON_DEPTH} levels");
+        return Err(without_id(JsonErrorKind::BadJson(why)));
+    }
+    let mut fields: Fields<'_> =
+        serde_json::from_str(text).map_err(|error| without_id(JsonErrorKind::BadJson(error.to_string())))?;
+    let id = fields.id().map_err(without_id)?;
+    fields.message(id.clone()).map_err(|kind| JsonError { kind, id })
+}
+
+/// The keys of a message and their raw values, in order; those past the limit are only counted.
+struct Fields<'a> {
+    pairs: Vec<(Cow<'a, str>, &'a RawValue)>,
+    count: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object with a \"type\"")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Fields { pairs: Vec::with_capacity(MAX_KEYS), count: 0 };
+                while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                    fields.count += 1;
+                    if fields.count <= MAX_KEYS {
+                        fields.pairs.push((key.0, value));
+                    }
+                }
+                Ok(fields)
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// A key, borrowed where it has no escapes.
+#[derive(serde::Deserialize)]
+struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+type Checked<T> = Result<T, JsonErrorKind>;
+
+impl Fields<'_> {
+    fn take(&mut self, key: &str) -> Option<&str> {
+        let at = self.pairs.iter().position(|(name, _)| name == key)?;
+        Some(self.pairs.swap_remove(at).1.get())
+    }
+
+    fn text(&mut self, key: &'static str) -> Checked<Option<String>> {
+        let Some(raw) = self.take(key) else { return Ok(None) };
+        unquote(raw).map(|text| Some(text.into_owned())).ok_or(JsonErrorKind::WrongType(key, "a string"))
+    }
+
+    fn needed(&mut self, key: &'static str) -> Checked<String> {
+        self.text(key)?.ok_or(JsonErrorKind::MissingKey(key))
+    }
+
+    fn id(&mut self) -> Checked<Option<Box<RawValue>>> {
+        const WANTED: JsonErrorKind = JsonErrorKind::WrongType("id", "a string or a number of at most 256 bytes");
+        let Some(at) = self.pairs.iter().position(|(name, _)| name == "id") else { return Ok(None) };
+        let raw = self.pairs.swap_remove(at).1;
+        match raw.get().as_bytes() {
+            [b'"' | b'-' | b'0'..=b'9', ..] if raw.get().len() <= MAX_ID => Ok(Some(raw.to_owned())),
+            _ => Err(WANTED),
+        }
+    }
+
+    fn message(&mut self, id: Option<Box<RawValue>>) -> Checked<ClientMessage> {
+        if self.count > MAX_KEYS {
+            return Err(JsonErrorKind::TooManyKeys);
+        }
+        let Some(kind) = self.take("type") else { return Err(JsonErrorKind::MissingKey("type")) };
+        let kind = match unquote(kind).as_deref() {
+            Some(kind @ ("auth" | "join" | "leave" | "event" | "ping")) => kind.to_owned(),
+            _ => return Err(JsonErrorKind::UnknownType(shown(kind))),
+        };
+        let has_id = id.is_some();
+        let (message, takes_id) = match kind.as_str() {
+            "auth" => (ClientMessage::Auth { token: self.needed("token")? }, false),
+            "join" => {
+                let (room, since) = (self.needed("room")?, self.since()?);
+                (ClientMessage::Join { room, since, id }, true)
+            }
+            "leave" => (ClientMessage::Leave { room: self.needed("room")?, id }, true),
+            "event" => {
+                let (event, args) = (self.needed("event")?, self.args()?);
+                (ClientMessage::Event { event, args, id }, true)
+            }
+            _ => (ClientMessage::Ping, false),
+        };
+        self.nothing_left(&kind)?;
+        if has_id && !takes_id { Err(JsonErrorKind::UnknownKey("id".into())) } else { Ok(message) }
+    }
+
+    /// An offset that a client does not have yet may be `null`, as `joined` says it.
+    fn since(&mut self) -> Checked<Option<String>> {
+        match self.pairs.iter().position(|(name, value)| name == "since" && value.get() == "null") {
+            Some(at) => {
+                self.pairs.swap_remove(at);
+                Ok(None)
+            }
+            None => self.text("since"),
+        }
+    }
+
+    fn args(&mut self) -> Checked<Args> {
+        let data = self.take("data").map(Args::one);
+        let list = self.take("args").map(Args::list);
+        match (data, list) {
+            (Some(_), Some(_)) => Err(JsonErrorKind::DataAndArgs),
+            (Some(args), None) => args.map_err(|error: ArgsError| JsonErrorKind::BadJson(error.to_string())),
+            (None, Some(args)) => args.map_err(|_| JsonErrorKind::WrongType("args", "an array")),
+            (None, None) => Ok(Args::none()),
+        }
+    }
+
+    /// What is left was taken before, or is not a key of this type.
+    fn nothing_left(&self, kind: &str) -> Checked<()> {
+        let known: &[&str] = match kind {
+            "auth" => &["type", "id", "token"],
+            "join" => &["type", "id", "room", "since"],
+            "leave" => &["type", "id", "room"],
+            "event" => &["type", "id", "event", "data", "args"],
+            _ => &["type", "id"],
+        };
+        match self.pairs.first() {
+            None => Ok(()),
+            Some((key, _)) if known.contains(&key.as_ref()) => Err(JsonErrorKind::DuplicateKey(key.to_string())),
+            Some((key, _)) => Err(JsonErrorKind::UnknownKey(shown(key))),
+        }
+    }
+}
+
+/// The start of an untrusted text, for an error message.
+fn shown(text: &str) -> String {
+    text.chars().take(40).flat_map(char::escape_debug).collect()
+}
+
+/// The first message: the session, the user as raw JSON (`null` for nobody), and how often the server pings.
+pub fn welcome(session: &str, user: Option<&str>, heartbeat_seconds: u64) -> String {
+    let user = user.unwrap_or("null");
+    let session = Quoted(session);
+    format!(r#"{{"type":"welcome","session":{session},"user":{user},"heartbeat_seconds":{heartbeat_seconds}}}"#)
+}
+
+/// A room was joined; `offset` is where the stream of its events begins, `recovered` answers a `since`.
+pub fn joined(room: &str, offset: Option<&str>, recovered: Option<bool>, id: Option<&RawValue>) -> String {
+    let offset = offset.map_or_else(|| "null".to_owned(), |offset| Quoted(offset).to_string());
+    let recovered = recovered.map_or_else(String::new, |recovered| format!(",\"recovered\":{recovered}"));
+    format!(r#"{{"type":"joined","room":{},"offset":{offset}{recovered}{}}}"#, Quoted(room), Id(id))
+}
+
+/// A room was left.
+pub fn left(room: &str, id: Option<&RawValue>) -> String {
+    format!(r#"{{"type":"left","room":{}{}}}"#, Quoted(room), Id(id))
+}
+
+/// Acknowledges an event.
+pub fn ack(id: &RawValue, args: &Args) -> String {
+    let (key, value) = data_or_args(args);
+    format!(r#"{{"type":"ack","id":{},"{key}":{value}}}"#, id.get())
+}
+
+/// Something was refused.
+pub fn error(code: &str, message: &str, id: Option<&RawValue>) -> String {
+    format!(r#"{{"type":"error","code":{},"message":{}{}}}"#, Quoted(code), Quoted(message), Id(id))
+}
+
+/// Events of a room may be missing.
+pub fn gap(room: &str) -> String {
+    format!(r#"{{"type":"gap","room":{}}}"#, Quoted(room))
+}
+
+/// The connection is about to be closed; `retry_after_ms` is `null` where coming back makes no sense.
+pub fn closing(reason: &str, retry_after_ms: Option<u64>) -> String {
+    let retry = retry_after_ms.map_or_else(|| "null".to_owned(), |ms| ms.to_string());
+    format!(r#"{{"type":"closing","reason":{},"retry_after_ms":{retry}}}"#, Quoted(reason))
+}
+
+/// Answers a ping.
+pub fn pong() -> String {
+    r#"{"type":"pong"}"#.to_owned()
+}
+
+/// An event of the log, as one of its rooms got it.
+pub fn event(event: &Event, room: &str) -> String {
+    let mut out = Vec::new();
+    let mut offset = OffsetText::default();
+    push_event(&mut out, event, room, offset.write(&event.offset));
+    String::from_utf8(out).expect("an event is put together from strings and ASCII only")
+}
+
+/// An event of the log as a complete WebSocket text frame, naming the first of its rooms; one allocation.
+pub fn event_frame(event: &Event) -> Bytes {
+    let room = event.draft.rooms.first().map_or("", |room| room);
+    let mut offset = OffsetText::default();
+    let offset = offset.write(&event.offset);
+    let payload = event_len(event, room, offset);
+    let mut out = Vec::with_capacity(header_len(payload) + payload);
+    push_header(&mut out, Opcode::Text, payload);
+    push_event(&mut out, event, room, offset);
+    out.into()
+}
+
+const EVENT: [&str; 5] = ["{\"type\":\"event\",\"room\":", ",\"event\":", ",\"", "\":", ",\"offset\":\""];
+
+fn event_len(event: &Event, room: &str, offset: &str) -> usize {
+    let (key, value) = data_or_args(&event.draft.args);
+    let fixed: usize = EVENT.iter().map(|piece| piece.len()).sum();
+    fixed + string_len(room) + string_len(&event.draft.event) + key.len() + value.len() + offset.len() + 2
+}
+
+fn push_event(out: &mut Vec<u8>, event: &Event, room: &str, offset: &str) {
+    let (key, value) = data_or_args(&event.draft.args);
+    out.extend_from_slice(EVENT[0].as_bytes());
+    push_string(out, room);
+    out.extend_from_slice(EVENT[1].as_bytes());
+    push_string(out, &event.draft.event);
+    for piece in [EVENT[2], key, EVENT[3], value, EVENT[4], offset, "\"}"] {
+        out.extend_from_slice(piece.as_bytes());
+    }
+}
+
+/// `data` where there is exactly one argument, else `args`.
+fn data_or_args(args: &Args) -> (&'static str, &str) {
+    args.single().map_or_else(|| ("args", args.as_array()), |data| ("data", data))
+}
+
+/// The echoed id behind the other keys.
+struct Id<'a>(Option<&'a RawValue>);
+
+impl fmt::Display for Id<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |id| write!(f, ",\"id\":{}", id.get()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

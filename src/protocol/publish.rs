@@ -1,0 +1,195 @@
+//! Bodies of `POST /publish`: one event, a batch, or NDJSON (CONTRACT, Publishing).
+
+use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
+use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
+use crate::model::names::{MAIN_NAMESPACE, Room};
+use crate::protocol::socketio_encode::check_draft;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// Events in one request.
+pub const MAX_EVENTS: usize = 1_000;
+
+/// One decoded request: each event or what is wrong with it.
+#[derive(Debug)]
+pub enum Publication {
+    /// A single event, answered by itself.
+    One(Box<Draft>),
+    /// A batch, answered by `results` in order.
+    Batch(Vec<Result<Draft, DraftError>>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct Fields<'a> {
+    room: Option<String>,
+    rooms: Option<Vec<String>>,
+    event: Option<String>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    args: Option<&'a RawValue>,
+    except: Option<Vec<String>>,
+    namespace: Option<String>,
+    volatile: Option<bool>,
+    id: Option<String>,
+}
+
+/// A key that is there, be it `null`: `"data":null` is one argument.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct Events<'a> {
+    #[serde(borrow)]
+    events: Vec<&'a RawValue>,
+}
+
+/// Decodes a JSON body: one event, or `{"events":[…]}`.
+///
+/// # Errors
+/// When the whole body is unusable; single events of a batch fail by themselves.
+pub fn decode_json(body: &str, limits: &DraftLimits) -> Result<Publication, DraftError> {
+    check_depth(body)?;
+    if !is_batch(body) {
+        return decode_event(body, limits).map(|draft| Publication::One(Box::new(draft)));
+    }
+    let Events { events } = serde_json::from_str(body).map_err(|error| DraftError::Json(error.to_string()))?;
+    check_count(events.len())?;
+    Ok(Publication::Batch(events.into_iter().map(|event| decode_event(event.get(), limits)).collect()))
+}
+
+/// Decodes NDJSON: an event a line, empty lines skipped.
+///
+/// # Errors
+/// When there are more than [`MAX_EVENTS`].
+pub fn decode_ndjson(body: &str, limits: &DraftLimits) -> Result<Publication, DraftError> {
+    let lines: Vec<_> = body.lines().filter(|line| !line.trim().is_empty()).collect();
+    check_count(lines.len())?;
+    let decode = |line: &&str| check_depth(line).and_then(|()| decode_event(line, limits));
+    Ok(Publication::Batch(lines.iter().map(decode).collect()))
+}
+
+fn check_count(count: usize) -> Result<(), DraftError> {
+    match count {
+        0..=MAX_EVENTS => Ok(()),
+        _ => Err(DraftError::Field(format!("{count} events in one request; at most {MAX_EVENTS} are taken"))),
+    }
+}
+
+fn check_depth(json: &str) -> Result<(), DraftError> {
+    match json_depth(json) > MAX_JSON_DEPTH {
+        true => Err(DraftError::Json(format!("nested deeper than {MAX_JSON_DEPTH} levels"))),
+        false => Ok(()),
+    }
+}
+
+/// Whether the object's first key is `events`; an event has no such key, so another order fails as an unknown key.
+fn is_batch(body: &str) -> bool {
+    let inside = body.trim_start().strip_prefix('{').map(str::trim_start);
+    inside.is_some_and(|inside| inside.starts_with("\"events\""))
+}
+
+fn decode_event(json: &str, limits: &DraftLimits) -> Result<Draft, DraftError> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    let fields: Fields<'_> =
+        serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
+            true if error.path().iter().next().is_none() => DraftError::Field(error.inner().to_string()),
+            true => DraftError::Field(format!("`{}`: {}", error.path(), error.inner())),
+            false => DraftError::Json(error.inner().to_string()),
+        })?;
+    json.end().map_err(|error| DraftError::Json(error.to_string()))?;
+    let draft = Draft {
+        rooms: rooms(fields.room, fields.rooms)?,
+        args: args(fields.data, fields.args)?,
+        namespace: fields.namespace.as_deref().unwrap_or(MAIN_NAMESPACE).into(),
+        except: fields.except.unwrap_or_default().into_iter().map(Room::from).collect(),
+        event: fields.event.ok_or_else(|| DraftError::Field("`event` is missing".into()))?.into(),
+        volatile: fields.volatile.unwrap_or(false),
+        id: fields.id,
+        source: Source::Http,
+    };
+    check_draft(&draft, limits)?;
+    Ok(draft)
+}
+
+fn rooms(room: Option<String>, rooms: Option<Vec<String>>) -> Result<Vec<Room>, DraftError> {
+    match (room, rooms) {
+        (Some(_), Some(_)) => Err(DraftError::Field("give `room` or `rooms`, not both".into())),
+        (room, rooms) => Ok(room.into_iter().chain(rooms.into_iter().flatten()).map(Room::from).collect()),
+    }
+}
+
+fn args(data: Option<&RawValue>, args: Option<&RawValue>) -> Result<Args, DraftError> {
+    match (data, args) {
+        (Some(_), Some(_)) => Err(DraftError::Field("give `data` or `args`, not both".into())),
+        (Some(data), None) => Args::one(data.get()).map_err(|error| DraftError::Json(error.to_string())),
+        (None, Some(args)) => Args::list(args.get())
+            .map_err(|error| DraftError::Field(format!("`args` must be a list of arguments: {error}"))),
+        (None, None) => Ok(Args::none()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: DraftLimits = DraftLimits { max_event: 1_000_000, room_name_bytes: 200, rooms: 100 };
+
+    fn one(body: &str) -> Result<Draft, DraftError> {
+        match decode_json(body, &LIMITS)? {
+            Publication::One(draft) => Ok(*draft),
+            Publication::Batch(_) => panic!("not a single event"),
+        }
+    }
+
+    #[test]
+    fn a_single_event() {
+        let draft = one(r#"{"room":"conversation:42","event":"new_message","data":{"id":9007199254740993}}"#).unwrap();
+        assert_eq!((&*draft.rooms[0], &*draft.event), ("conversation:42", "new_message"));
+        assert_eq!(draft.args.as_array(), r#"[{"id":9007199254740993}]"#);
+        assert_eq!(one(r#"{"room":"r","event":"e"}"#).unwrap().args.count(), 0);
+        assert_eq!(one(r#"{"room":"r","event":"e","args":[]}"#).unwrap().args.count(), 0);
+        assert_eq!(one(r#"{"room":"r","event":"e","data":null}"#).unwrap().args.as_array(), "[null]");
+        let draft = one(r#"{"rooms":["a","b"],"event":"e","args":[1, "x"],"except":["c"],"namespace":"/chat","volatile":true,"id":"i"}"#).unwrap();
+        assert_eq!((draft.rooms.len(), draft.except.len(), draft.args.inner()), (2, 1, "1, \"x\""));
+        assert!(draft.volatile && draft.id.as_deref() == Some("i") && &*draft.namespace == "/chat");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let code = |body: &str| one(body).unwrap_err().code();
+        assert_eq!(code("{"), "bad_json");
+        assert_eq!(code("[]"), "bad_field");
+        assert_eq!(code(r#"{"event":"e"}"#), "no_room");
+        assert_eq!(code(r#"{"room":"r"}"#), "bad_field");
+        assert_eq!(code(r#"{"room":7,"event":"e"}"#), "bad_field");
+        assert_eq!(code(r#"{"room":"r","rooms":["r"],"event":"e"}"#), "bad_field");
+        assert_eq!(code(r#"{"room":"r","event":"e","data":1,"args":[1]}"#), "bad_field");
+        assert_eq!(code(r#"{"room":"r","event":"e","args":{}}"#), "bad_field");
+        assert_eq!(code(r#"{"room":"r","event":"e","colour":1}"#), "bad_field");
+        assert_eq!(code(r#"{"room":"r","room":"s","event":"e"}"#), "bad_field");
+        assert_eq!(code(r#"{"room":"r","event":"connect"}"#), "reserved_event");
+        assert_eq!(code(&format!(r#"{{"room":"r","event":"e","data":{}}}"#, "[".repeat(10_000))), "bad_json");
+        let eleven = r#"{"$binary":"AA=="},"#.repeat(11);
+        let body = format!(r#"{{"room":"r","event":"e","args":[{}]}}"#, eleven.trim_end_matches(','));
+        assert_eq!(code(&body), "too_many_attachments");
+    }
+
+    #[test]
+    fn batches_fail_event_by_event() {
+        let body = r#"{"events":[{"room":"r","event":"e"},{"room":"r"},{"room":"r","event":"f"}]}"#;
+        let Ok(Publication::Batch(events)) = decode_json(body, &LIMITS) else { panic!() };
+        assert_eq!(events.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false, true]);
+        let lines = "{\"room\":\"r\",\"event\":\"e\"}\n\n{\"room\"\n";
+        let Ok(Publication::Batch(events)) = decode_ndjson(lines, &LIMITS) else { panic!() };
+        assert_eq!(events.iter().map(Result::is_ok).collect::<Vec<_>>(), [true, false]);
+        assert!(
+            matches!(decode_json(r#"{"events":[]}"#, &LIMITS), Ok(Publication::Batch(events)) if events.is_empty())
+        );
+        let many = format!(r#"{{"events":[{}]}}"#, vec![r#"{"room":"r","event":"e"}"#; 1001].join(","));
+        assert!(decode_json(&many, &LIMITS).is_err());
+    }
+}

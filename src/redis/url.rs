@@ -1,0 +1,342 @@
+//! What a `redis.url` says: one server, Sentinels that name the master, or nodes of a Cluster.
+
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisError};
+use std::fmt;
+use std::time::Duration;
+
+/// A peer that is gone without a word is noticed after this; calls in flight have shorter timeouts of their own.
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// Hosts that a URL may name.
+const MAX_HOSTS: usize = 32;
+const DEFAULT_PORT: u16 = 6379;
+const DEFAULT_SENTINEL_PORT: u16 = 26379;
+
+/// Why a `redis.url` cannot be used. No message shows the URL: it may hold a password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisUrlError {
+    /// No URL was given.
+    Missing,
+    /// Not a Redis URL, and why.
+    Invalid(String),
+    /// A scheme that is not served.
+    Scheme,
+    /// TLS without checking the certificate.
+    Insecure,
+}
+
+impl RedisUrlError {
+    /// A stable name.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing => "redis_url_missing",
+            Self::Invalid(_) => "redis_url_invalid",
+            Self::Scheme => "redis_url_scheme",
+            Self::Insecure => "redis_url_insecure",
+        }
+    }
+
+    /// What is wrong, to be put behind the key's name.
+    pub fn problem(&self) -> &str {
+        match self {
+            Self::Missing => "is not set",
+            Self::Invalid(why) => why,
+            Self::Scheme => "must start with redis://, rediss://, redis+sentinel:// or redis+cluster://",
+            Self::Insecure => {
+                "must not have a `#`: percent-encode it in the password; certificates are always checked, and \
+                 SSL_CERT_FILE names the CA that signed them"
+            }
+        }
+    }
+}
+
+impl fmt::Display for RedisUrlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`redis.url` {}", self.problem())
+    }
+}
+
+impl std::error::Error for RedisUrlError {}
+
+/// Where a server listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Address {
+    pub host: String,
+    pub port: u16,
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Who knows where the data is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// One server.
+    Server(Address),
+    /// Sentinels, and the name of the master they watch.
+    Sentinel { sentinels: Vec<Address>, master: String },
+    /// Some nodes of a Cluster.
+    Cluster { seeds: Vec<Address> },
+}
+
+/// A `redis.url` that was read.
+#[derive(Clone, Debug)]
+pub(crate) struct RedisUrl {
+    pub(super) place: Place,
+    /// User, password and database of the servers that hold data.
+    data: RedisConnectionInfo,
+    /// User and password of Sentinels.
+    sentinel: RedisConnectionInfo,
+    tls: bool,
+}
+
+impl RedisUrl {
+    /// Reads `redis://`, `redis+sentinel://` or `redis+cluster://`, or the same with `rediss` for TLS.
+    pub fn parse(url: &str) -> Result<Self, RedisUrlError> {
+        let (scheme, rest) =
+            url.split_once("://").ok_or_else(|| invalid("must be a URL like redis://127.0.0.1:6379/0"))?;
+        let scheme = scheme.to_ascii_lowercase();
+        let (transport, kind) = scheme.split_once('+').unwrap_or((&scheme, ""));
+        let tls = match transport {
+            "redis" => false,
+            "rediss" => true,
+            _ => return Err(RedisUrlError::Scheme),
+        };
+        if url.contains('#') {
+            return Err(RedisUrlError::Insecure);
+        }
+        let parts = Parts::of(rest);
+        let place = match kind {
+            "" => Place::Server(parts.single_host()?),
+            "sentinel" => {
+                let master = parts.path.split('/').next().filter(|name| !name.is_empty());
+                let master = master
+                    .ok_or_else(|| invalid("must name the master: redis+sentinel://h1:26379,h2:26379/mymaster"))?;
+                Place::Sentinel { sentinels: parts.hosts(DEFAULT_SENTINEL_PORT)?, master: percent_decoded(master)? }
+            }
+            "cluster" => Place::Cluster { seeds: parts.hosts(DEFAULT_PORT)? },
+            _ => return Err(RedisUrlError::Scheme),
+        };
+        let database = match kind {
+            "sentinel" => parts.path.split_once('/').map_or("", |(_, database)| database),
+            _ => parts.path,
+        };
+        if kind == "cluster" && !matches!(database, "" | "0") {
+            return Err(invalid("must not have a database: a Cluster has only 0"));
+        }
+        let data = login(parts.login, database)?;
+        let sentinel = match kind {
+            "sentinel" => login(&sentinel_login(parts.query)?, "")?,
+            _ if parts.query.is_empty() || kind.is_empty() => RedisConnectionInfo::default(),
+            _ => return Err(invalid("must not have a query (`?`)")),
+        };
+        Ok(Self { place, data, sentinel, tls })
+    }
+
+    /// Who is asked first, without credentials.
+    pub fn names(&self) -> String {
+        let list = |hosts: &[Address]| hosts.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
+        match &self.place {
+            Place::Server(address) => address.to_string(),
+            Place::Sentinel { sentinels, master } => format!("{master} of the Sentinels at {}", list(sentinels)),
+            Place::Cluster { seeds } => format!("the Cluster at {}", list(seeds)),
+        }
+    }
+
+    /// How to log in at a server that holds data.
+    pub(super) fn data_at(&self, address: &Address) -> ConnectionInfo {
+        self.at(address, &self.data)
+    }
+
+    /// How to log in at a Sentinel.
+    pub(super) fn sentinel_at(&self, address: &Address) -> ConnectionInfo {
+        self.at(address, &self.sentinel)
+    }
+
+    fn at(&self, address: &Address, settings: &RedisConnectionInfo) -> ConnectionInfo {
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
+        let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(KEEPALIVE);
+        let host = address.host.clone();
+        let plain = (host.clone(), address.port).into_connection_info().expect("a pair is always an address");
+        let plain = plain.set_redis_settings(settings.clone()).set_tcp_settings(tcp);
+        match self.tls {
+            false => plain,
+            true => {
+                // Without a default provider rustls panics; another part of the process may have set one already.
+                let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+                plain.set_addr(ConnectionAddr::TcpTls { host, port: address.port, insecure: false, tls_params: None })
+            }
+        }
+    }
+}
+
+/// What stands behind `scheme://`.
+struct Parts<'a> {
+    /// `user:password@`, or empty.
+    login: &'a str,
+    hosts: &'a str,
+    path: &'a str,
+    query: &'a str,
+}
+
+impl<'a> Parts<'a> {
+    fn of(rest: &'a str) -> Self {
+        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let at = rest.rfind('@').map_or(0, |at| at + 1);
+        let (login, rest) = rest.split_at(at);
+        let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
+        Self { login, hosts, path: path.trim_end_matches('/'), query }
+    }
+
+    fn single_host(&self) -> Result<Address, RedisUrlError> {
+        match self.hosts.contains(',') {
+            true => Err(invalid("must name one host; several are for redis+sentinel:// and redis+cluster://")),
+            false => address(self.hosts, DEFAULT_PORT),
+        }
+    }
+
+    fn hosts(&self, default_port: u16) -> Result<Vec<Address>, RedisUrlError> {
+        let hosts: Vec<Address> =
+            self.hosts.split(',').map(|host| address(host, default_port)).collect::<Result<_, _>>()?;
+        match hosts.len() <= MAX_HOSTS {
+            true => Ok(hosts),
+            false => Err(RedisUrlError::Invalid(format!("must not name more than {MAX_HOSTS} hosts"))),
+        }
+    }
+}
+
+fn invalid(why: &str) -> RedisUrlError {
+    RedisUrlError::Invalid(why.into())
+}
+
+const WRONG: &str =
+    "must be a URL like redis://user:password@127.0.0.1:6379/0 (percent-encode / @ : ? # in the password)";
+
+/// Lets the client library read a URL. What comes before " - " in its errors is a fixed text; the details after it may
+/// quote the URL.
+fn read(url: &str) -> Result<ConnectionInfo, RedisUrlError> {
+    let told = |error: RedisError| {
+        let error = error.to_string();
+        RedisUrlError::Invalid(format!("{WRONG}: {}", error.split(" - ").next().unwrap_or("refused")))
+    };
+    url.into_connection_info().map_err(told)
+}
+
+/// `host`, `host:port`, `[::1]:port`.
+fn address(text: &str, default_port: u16) -> Result<Address, RedisUrlError> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte);
+    if text.is_empty() || !text.bytes().all(good) {
+        return Err(invalid("must name its hosts like redis://h, redis+sentinel://h1:26379,h2:26379/mymaster"));
+    }
+    let has_port = text.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let has_port = has_port && !text.ends_with(']');
+    match read(&format!("redis://{text}"))?.addr() {
+        ConnectionAddr::Tcp(_, 0) => Err(invalid("must not have port 0")),
+        ConnectionAddr::Tcp(host, port) => {
+            Ok(Address { host: host.clone(), port: if has_port { *port } else { default_port } })
+        }
+        _ => Err(invalid(WRONG)),
+    }
+}
+
+/// User and password of `user:password@`, and a database.
+fn login(login: &str, database: &str) -> Result<RedisConnectionInfo, RedisUrlError> {
+    Ok(read(&format!("redis://{login}h/{database}"))?.redis_settings().clone())
+}
+
+fn percent_decoded(text: &str) -> Result<String, RedisUrlError> {
+    let settings = login(&format!(":{text}@"), "")?;
+    settings.password().map(str::to_owned).ok_or_else(|| invalid(WRONG))
+}
+
+/// `sentinel_username` and `sentinel_password` of a query, as `user:password@`.
+fn sentinel_login(query: &str) -> Result<String, RedisUrlError> {
+    let (mut user, mut password) = ("", "");
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("sentinel_username", value)) => user = value,
+            Some(("sentinel_password", value)) => password = value,
+            _ => return Err(invalid("knows only ?sentinel_username= and &sentinel_password= as query")),
+        }
+    }
+    Ok(if password.is_empty() { String::new() } else { format!("{user}:{password}@") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(url: &str) -> ConnectionInfo {
+        let url = RedisUrl::parse(url).unwrap();
+        let Place::Server(address) = &url.place else { panic!("{url:?}") };
+        url.data_at(address)
+    }
+
+    #[test]
+    fn a_server_has_a_user_a_password_and_a_database() {
+        let info = server("redis://user:p%40ss@example.com:7000/3");
+        assert_eq!(info.addr().to_string(), "example.com:7000");
+        let settings = info.redis_settings();
+        assert_eq!((settings.username(), settings.password(), settings.db()), (Some("user"), Some("p@ss"), 3));
+        assert_eq!(server("redis://h").addr().to_string(), "h:6379");
+        assert!(matches!(server("rediss://:x@[::1]").addr(), ConnectionAddr::TcpTls { host, .. } if host == "::1"));
+    }
+
+    #[test]
+    fn sentinels_have_their_own_credentials_or_none() {
+        let url = "redis+sentinel://u:p@h1:1,h2/my%20master/2";
+        let read = RedisUrl::parse(url).unwrap();
+        let Place::Sentinel { sentinels, master } = &read.place else { panic!("{read:?}") };
+        assert_eq!(master, "my master");
+        assert_eq!(sentinels.iter().map(Address::to_string).collect::<Vec<_>>(), ["h1:1", "h2:26379"]);
+        assert_eq!(read.sentinel_at(&sentinels[0]).redis_settings().password(), None);
+        let data = read.data_at(&sentinels[0]);
+        assert_eq!((data.redis_settings().password(), data.redis_settings().db()), (Some("p"), 2));
+        let with = RedisUrl::parse(&format!("{url}?sentinel_username=a&sentinel_password=%26b")).unwrap();
+        let at = with.sentinel_at(&sentinels[0]);
+        assert_eq!((at.redis_settings().username(), at.redis_settings().password()), (Some("a"), Some("&b")));
+    }
+
+    #[test]
+    fn a_cluster_has_seeds() {
+        let read = RedisUrl::parse("rediss+cluster://:p@h1:7000,[::1]:7001,h3").unwrap();
+        let Place::Cluster { seeds } = &read.place else { panic!("{read:?}") };
+        assert_eq!(seeds.iter().map(Address::to_string).collect::<Vec<_>>(), ["h1:7000", "[::1]:7001", "h3:6379"]);
+        assert_eq!(read.names(), "the Cluster at h1:7000,[::1]:7001,h3:6379");
+        assert!(matches!(read.data_at(&seeds[0]).addr(), ConnectionAddr::TcpTls { .. }));
+    }
+
+    #[test]
+    fn mistakes_are_told_without_the_password() {
+        for (code, url) in [
+            ("redis_url_scheme", "http://:secret@example.com"),
+            ("redis_url_scheme", "unix:///tmp/x"),
+            ("redis_url_scheme", "redis+secret://h"),
+            ("redis_url_scheme", "secret@x://y"),
+            ("redis_url_invalid", "secret"),
+            ("redis_url_invalid", "redis://"),
+            ("redis_url_invalid", "redis://h:0"),
+            ("redis_url_invalid", "redis://a,b-secret"),
+            ("redis_url_invalid", "redis://u:p/secret@h:1/x"),
+            ("redis_url_invalid", "redis://:secret@example.com/x"),
+            ("redis_url_invalid", "redis://:secret@example.com:99999"),
+            ("redis_url_invalid", "redis+sentinel://:secret@h1:1,h2:2"),
+            ("redis_url_invalid", "redis+sentinel://:secret@h1:1,,h2:2/m"),
+            ("redis_url_invalid", "redis+sentinel://h1/m?sentinel_secret=secret"),
+            ("redis_url_invalid", "redis+sentinel://h1/m/secret"),
+            ("redis_url_invalid", "redis+cluster://:secret@h1/1"),
+            ("redis_url_invalid", "redis+cluster://h1?secret"),
+            ("redis_url_insecure", "rediss://:secret@example.com/#insecure"),
+        ] {
+            let error = RedisUrl::parse(url).unwrap_err();
+            assert_eq!(error.code(), code, "{url}");
+            assert!(!format!("{error} {error:?}").contains("secret"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Orders of the backend, carried out on the sessions of a shard.
+
+use crate::model::close::CloseReason;
+use crate::model::command::{Action, Selector, SessionCommand};
+use crate::model::id::Id;
+use crate::model::names::EVERYBODY;
+use crate::model::names::Room;
+use crate::model::offset::Offset;
+use crate::model::transport::Protocol;
+use crate::protocol::{plain_ws, socketio_encode};
+use crate::session::connection::SessionKey;
+use crate::session::timers::Millis;
+use crate::shard::state::Hub;
+use std::collections::HashSet;
+
+impl Hub {
+    /// Carries out an order on this shard and moves its position; how many sessions it met.
+    pub fn carry_out(&mut self, order: &SessionCommand, offset: Offset, now: Millis) -> usize {
+        self.position = offset;
+        let namespace = order.namespace.as_deref().map(|name| self.node.namespace(name));
+        let chosen = match namespace {
+            // A namespace that only other nodes have.
+            Some(None) => Vec::new(),
+            Some(Some(index)) => self.select(&order.selector, Some(index)),
+            None => self.select(&order.selector, None),
+        };
+        for key in &chosen {
+            match &order.act {
+                Action::Join(rooms) => self.join_all(*key, rooms),
+                Action::Leave(rooms) => self.leave_all(*key, rooms),
+                Action::Disconnect => self.disconnect(*key, now),
+            }
+        }
+        chosen.len()
+    }
+
+    fn select(&self, selector: &Selector, namespace: Option<u16>) -> Vec<SessionKey> {
+        let fits = |key: &SessionKey| {
+            let session = self.sessions.get(*key);
+            session.is_some_and(|session| namespace.is_none_or(|namespace| session.namespace == namespace))
+        };
+        match selector {
+            Selector::User(user) => {
+                let of_user = |key: &SessionKey| {
+                    let session = self.sessions.get(*key);
+                    session.and_then(|s| s.identity.user.as_ref()).is_some_and(|own| own.as_str() == user)
+                };
+                self.sessions.keys().filter(of_user).filter(fits).collect()
+            }
+            Selector::Session(id) => {
+                Id::parse(id).and_then(|id| self.session_by_id(id)).into_iter().filter(fits).collect()
+            }
+            Selector::In(room) => {
+                let all = 0..u16::try_from(self.node.namespaces.len()).unwrap_or(u16::MAX);
+                let rooms = all.filter_map(|index| self.rooms.find(index, room));
+                rooms.flat_map(|room| self.rooms.members(room)).filter(fits).collect()
+            }
+            Selector::RoomsExcept { rooms, except } => {
+                let Some(namespace) = namespace else { return Vec::new() };
+                let members = |rooms: &[Room]| -> HashSet<SessionKey> {
+                    rooms.iter().flat_map(|room| self.receivers(namespace, room)).collect()
+                };
+                let mut among = if rooms.is_empty() { members(&[EVERYBODY.into()]) } else { members(rooms) };
+                for key in members(except) {
+                    among.remove(&key);
+                }
+                among.into_iter().collect()
+            }
+        }
+    }
+
+    fn join_all(&mut self, key: SessionKey, rooms: &[Room]) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let (connection, namespace) = (session.connection, session.namespace);
+        for room in rooms {
+            // The backend may exceed what a client may ask for: the limit guards against clients.
+            if self.join(key, namespace, room) && self.speaks_json(key) {
+                let offset = self.position.to_string();
+                self.push_json(connection, &plain_ws::joined(room, Some(&offset), None, None));
+            }
+        }
+    }
+
+    fn leave_all(&mut self, key: SessionKey, rooms: &[Room]) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let (connection, namespace) = (session.connection, session.namespace);
+        for room in rooms {
+            if self.leave(key, namespace, room) && self.speaks_json(key) {
+                self.push_json(connection, &plain_ws::left(room, None));
+            }
+        }
+    }
+
+    fn speaks_json(&self, key: SessionKey) -> bool {
+        let connection = self.sessions.get(key).and_then(|session| self.connections.get(session.connection));
+        connection.is_some_and(|connection| connection.protocol == Protocol::PlainWs)
+    }
+
+    fn disconnect(&mut self, key: SessionKey, now: Millis) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let connection = session.connection;
+        let namespace = self.node.namespaces[usize::from(session.namespace)].clone();
+        let Some(protocol) = self.connections.get(connection).map(|connection| connection.protocol) else { return };
+        if protocol == Protocol::SocketIo {
+            self.push_packet(connection, socketio_encode::disconnect(&namespace));
+        }
+        self.dismiss(key, CloseReason::Disconnected, now);
+        if self.connections.get(connection).is_some_and(|connection| connection.sessions.is_empty()) {
+            self.close(connection, CloseReason::Disconnected, now);
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! From a batch of events to the outboxes, and from the outboxes to the sockets.
+
+use crate::model::close::{CloseReason, DropReason};
+use crate::model::event::{Delivery, Format};
+use crate::model::id::Id;
+use crate::model::names::EVERYBODY;
+use crate::model::transport::Protocol;
+use crate::protocol::{plain_ws, websocket};
+use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
+use crate::session::outbox::{Frame, LocalDelivery, encode};
+use crate::session::timers::Millis;
+use crate::shard::state::Hub;
+use bytes::Bytes;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::net::TcpStream;
+
+/// Bytes gathered for one write.
+const GATHER: usize = 64 << 10;
+/// Bytes written to one connection before the next one's turn: a long replay must not hold up the others.
+const TURN: usize = 1 << 20;
+/// Bytes of packets in one polling answer; the rest waits for the next GET.
+const POLL_ANSWER: usize = 1 << 20;
+
+/// What a flush came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flushed {
+    /// The outbox is empty.
+    All,
+    /// The socket takes more, and others are waiting for their turn.
+    Some,
+    /// The socket takes no more just now.
+    Blocked,
+    /// The socket is broken.
+    Broken,
+}
+
+impl Hub {
+    /// Puts one event into the outboxes of its receivers, each once, and moves the shard's position.
+    pub fn deliver(&mut self, delivery: &Arc<Delivery>, now: Millis) {
+        let event = &delivery.event;
+        // A volatile event carries the place of whatever came last, be it a probe: no client may be ahead of its shard.
+        self.position = event.offset;
+        let Some(namespace) = self.node.namespace(&event.draft.namespace) else { return };
+        self.mark += 1;
+        let before = self.pushed;
+        let shared = LocalDelivery::new(delivery.clone());
+        for room in &event.draft.except {
+            for session in self.receivers(namespace, room) {
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.mark = self.mark;
+                }
+            }
+        }
+        for (index, room) in event.draft.rooms.iter().enumerate() {
+            // The shared `/ws` frame names the first room; members of a later one get its own.
+            let mut json = None;
+            for session in self.receivers(namespace, room) {
+                self.deliver_to(session, &shared, (index > 0).then_some((&**room, &mut json)), now);
+            }
+        }
+        let sessions = self.pushed - before;
+        tracing::debug!(event = &*event.draft.event, rooms = ?event.draft.rooms, sessions, "event out");
+    }
+
+    /// The members of a room; a session's own id is a room with that one member, as in Socket.IO, and [`EVERYBODY`] the
+    /// room of all sessions of the namespace.
+    pub(super) fn receivers(&self, namespace: u16, room: &str) -> Vec<SessionKey> {
+        if room == EVERYBODY {
+            return self.sessions.iter().filter(|(_, s)| s.namespace == namespace).map(|(key, _)| key).collect();
+        }
+        match self.rooms.find(namespace, room) {
+            Some(room) => self.rooms.members(room).collect(),
+            None => {
+                let own = Id::parse(room).and_then(|id| self.session_by_id(id));
+                let fits = |key: &SessionKey| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace);
+                own.filter(fits).into_iter().collect()
+            }
+        }
+    }
+
+    fn deliver_to(
+        &mut self,
+        session: SessionKey,
+        shared: &Rc<LocalDelivery>,
+        later: Option<(&str, &mut Option<Bytes>)>,
+        now: Millis,
+    ) {
+        let Some(session) = self.sessions.get_mut(session) else { return };
+        if std::mem::replace(&mut session.mark, self.mark) == self.mark {
+            return;
+        }
+        let key = session.connection;
+        if !shared.event.draft.volatile {
+            session.last = shared.event.offset.position;
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER) {
+            self.node.metrics.dropped(DropReason::VolatileNotWritable, 1);
+            return;
+        }
+        connection.outbox.push(match (connection.protocol, later) {
+            (Protocol::PlainWs, Some((room, json))) => {
+                let frame = json.get_or_insert_with(|| websocket::text_frame(&plain_ws::event(&shared.event, room)));
+                Frame::Raw(frame.clone())
+            }
+            _ => Frame::Event(shared.clone()),
+        });
+        self.delivered[connection.protocol as usize] += 1;
+        self.pushed += 1;
+        self.mark_dirty(key);
+        self.hold_limit(key, now);
+    }
+
+    /// Sees to it that no more waits than the limit allows; what the socket takes at once does not count.
+    fn hold_limit(&mut self, key: ConnectionKey, now: Millis) {
+        if self.is_over(key) {
+            self.flush(key, now);
+        }
+    }
+
+    /// One event may be larger than the limit; only what waits behind it counts.
+    fn is_over(&self, key: ConnectionKey) -> bool {
+        let max = self.node.limits.outbox_bytes;
+        self.connections.get(key).is_some_and(|connection| {
+            connection.closing.is_none()
+                && connection.outbox.len() > 1
+                && connection.outbox.bytes() > max + connection.replay
+        })
+    }
+
+    /// Flushes up to `max` listed connections; whether more are listed.
+    pub fn flush_some(&mut self, max: usize, now: Millis) -> bool {
+        for _ in 0..max {
+            let Some(key) = self.dirty.pop_front() else { return false };
+            self.flushed += 1;
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.dirty = false;
+            }
+            self.flush(key, now);
+        }
+        !self.dirty.is_empty()
+    }
+
+    /// Writes what waits on a connection, as far as its transport takes it now. A connection that then still has more
+    /// waiting than the limit allows is a slow consumer.
+    pub fn flush(&mut self, key: ConnectionKey, now: Millis) {
+        self.write(key, now);
+        if self.is_over(key) {
+            self.close(key, CloseReason::SlowConsumer, now);
+        }
+    }
+
+    fn write(&mut self, key: ConnectionKey, now: Millis) {
+        let with_offset = self.node.recovery_on();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        match &mut connection.link {
+            Link::Sse(_) => connection.wake(),
+            Link::Polling(polling) if polling.waiting.is_none() || connection.outbox.is_empty() => {}
+            Link::Polling(_) => self.answer_poll(key, with_offset, now),
+            Link::WebSocket(stream) => {
+                let stream = stream.clone();
+                let flushed = write_out(connection, &stream, with_offset, &mut self.scratch);
+                connection.blocked = flushed == Flushed::Blocked;
+                if flushed == Flushed::All {
+                    connection.replay = 0;
+                }
+                if flushed == Flushed::Some {
+                    self.mark_dirty(key);
+                }
+                if flushed == Flushed::Broken {
+                    self.close(key, CloseReason::TransportClose, now);
+                    if let Some(connection) = self.connections.get_mut(key) {
+                        connection.outbox.clear();
+                    }
+                }
+                if let Some(connection) = self.connections.get_mut(key)
+                    && (connection.blocked || connection.closing.is_some())
+                {
+                    // The task waits for room in the socket, or for the end.
+                    connection.wake();
+                }
+            }
+        }
+    }
+
+    /// Gives the waiting GET everything that fits one answer.
+    fn answer_poll(&mut self, key: ConnectionKey, with_offset: bool, now: Millis) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let payload = take_payload(connection, with_offset);
+        let ended = connection.closing.is_some() && connection.outbox.is_empty();
+        let Link::Polling(polling) = &mut connection.link else { return };
+        if !polling.answer(payload) || ended {
+            self.remove(key, now);
+        }
+    }
+
+    /// Takes what waits on an SSE response; empty when nothing does.
+    pub fn take_sse(&mut self, key: ConnectionKey) -> Bytes {
+        let Some(connection) = self.connections.get_mut(key) else { return Bytes::new() };
+        let mut out = Vec::new();
+        while out.len() < GATHER
+            && let Some(frame) = connection.outbox.pop()
+        {
+            out.extend_from_slice(&encode(&frame, Format::Sse, true));
+        }
+        out.into()
+    }
+}
+
+/// The waiting packets as one polling payload, joined by the record separator (wire sheet A6).
+fn take_payload(connection: &mut Connection, with_offset: bool) -> Bytes {
+    let mut payload = Vec::new();
+    while let Some(frame) = connection.outbox.front() {
+        if !payload.is_empty() {
+            if matches!(frame, Frame::Engine(close) if close == "1") {
+                // In one payload with `41` the stock client would see the close first, and reconnect (wire sheet A6).
+                break;
+            }
+            payload.push(b'\x1e');
+        }
+        let Some(frame) = connection.outbox.pop() else { break };
+        payload.extend_from_slice(&encode(&frame, Format::SocketIoPayload, with_offset));
+        if payload.len() >= POLL_ANSWER {
+            break;
+        }
+    }
+    payload.into()
+}
+
+/// Everything that waits as one polling payload, whatever its length.
+pub(super) fn take_all(connection: &mut Connection, with_offset: bool) -> String {
+    let mut payload = Vec::new();
+    while !connection.outbox.is_empty() {
+        if !payload.is_empty() {
+            payload.push(b'\x1e');
+        }
+        payload.extend_from_slice(&take_payload(connection, with_offset));
+    }
+    // Packets are text, and what is not is written in base64.
+    String::from_utf8(payload).unwrap_or_default()
+}
+
+/// Writes the outbox until it is empty or the socket is full: alone a frame goes out as it is, several are gathered.
+fn write_out(connection: &mut Connection, stream: &TcpStream, with_offset: bool, scratch: &mut Vec<u8>) -> Flushed {
+    let format = connection.format();
+    let mut left = TURN;
+    while !connection.outbox.is_empty() {
+        if left == 0 {
+            return Flushed::Some;
+        }
+        let wrote = if connection.outbox.len() == 1 {
+            let (mut frames, written) = connection.outbox.waiting();
+            let Some(frame) = frames.next() else { return Flushed::All };
+            stream.try_write(&encode(frame, format, with_offset)[written..])
+        } else {
+            gather(connection, format, with_offset, scratch);
+            stream.try_write(scratch)
+        };
+        match wrote {
+            Ok(0) => return Flushed::Broken,
+            Ok(bytes) => {
+                left = left.saturating_sub(bytes);
+                connection.outbox.wrote(bytes, |frame| frame_len(frame, format, with_offset));
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => return Flushed::Broken,
+        }
+    }
+    Flushed::All
+}
+
+fn gather(connection: &Connection, format: Format, with_offset: bool, scratch: &mut Vec<u8>) {
+    scratch.clear();
+    let (frames, mut skip) = connection.outbox.waiting();
+    for frame in frames {
+        let bytes = encode(frame, format, with_offset);
+        scratch.extend_from_slice(&bytes[skip..bytes.len().min(skip + GATHER)]);
+        if bytes.len() > skip + GATHER || scratch.len() >= GATHER {
+            return;
+        }
+        skip = 0;
+    }
+}
+
+fn frame_len(frame: &Frame, format: Format, with_offset: bool) -> usize {
+    encode(frame, format, with_offset).len()
+}

@@ -1,0 +1,103 @@
+//! Reaching a shard from any thread.
+
+use crate::model::event::{Delivery, PlacedCommand};
+use crate::model::id::Id;
+use crate::model::offset::Offset;
+use crate::shard::runner::Shard;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+/// Work for a shard's thread.
+pub type Work = Box<dyn FnOnce(&Rc<Shard>) + Send>;
+
+/// What a shard is told.
+pub enum ShardCommand {
+    /// The next events, in log order, and their size in bytes.
+    Events(Arc<[Arc<Delivery>]>, usize),
+    /// An order to sessions, and its place in the log.
+    SessionCommand(PlacedCommand),
+    /// A probe of this node.
+    Probe(Id),
+    /// The log begins here, for the first time or anew: its life, and the position after which events follow.
+    Reset(Offset),
+    /// The log has come to here, and there was no event on the way.
+    Advance(Offset),
+    /// Work for the shard's thread.
+    Run(Work),
+    /// End the shard's thread.
+    Stop,
+}
+
+/// Reaches a shard from any thread.
+#[derive(Clone)]
+pub struct ShardHandle {
+    commands: mpsc::UnboundedSender<ShardCommand>,
+    backlog: Arc<Backlog>,
+}
+
+/// Bytes of events that were sent to a shard and are not in outboxes yet.
+#[derive(Default)]
+pub struct Backlog {
+    bytes: AtomicUsize,
+    shrunk: Notify,
+}
+
+impl Backlog {
+    /// The shard has taken so many bytes.
+    pub fn took(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.shrunk.notify_one();
+    }
+}
+
+impl ShardHandle {
+    /// A handle and the ends that the shard keeps.
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<ShardCommand>, Arc<Backlog>) {
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let backlog = Arc::new(Backlog::default());
+        (Self { commands, backlog: backlog.clone() }, receiver, backlog)
+    }
+
+    /// Tells the shard; a shard that has stopped hears nothing.
+    pub fn tell(&self, command: ShardCommand) {
+        let _ = self.commands.send(command);
+    }
+
+    /// Runs work on the shard's thread.
+    pub fn run(&self, work: impl FnOnce(&Rc<Shard>) + Send + 'static) {
+        self.tell(ShardCommand::Run(Box::new(work)));
+    }
+
+    /// Runs work on the shard's thread and answers what it returns; `None` when the shard has stopped.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Rc<Shard>) -> T + Send + 'static,
+    ) -> Pin<Box<dyn Future<Output = Option<T>> + Send>> {
+        let (reply, answer) = oneshot::channel();
+        self.run(move |shard| {
+            let _ = reply.send(ask(shard));
+        });
+        Box::pin(async move { answer.await.ok() })
+    }
+
+    /// Whether no more than `max` bytes of events wait there, or nobody takes them any more.
+    pub fn has_room(&self, max: usize) -> bool {
+        self.backlog.bytes.load(Ordering::Relaxed) <= max || self.commands.is_closed()
+    }
+
+    /// Completes when no more than `max` bytes wait there.
+    pub async fn room(&self, max: usize) {
+        while !self.has_room(max) {
+            self.backlog.shrunk.notified().await;
+        }
+    }
+
+    /// Hands over events; [`ShardHandle::room`] says when.
+    pub fn deliver(&self, events: Arc<[Arc<Delivery>]>, bytes: usize) {
+        self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.tell(ShardCommand::Events(events, bytes));
+    }
+}

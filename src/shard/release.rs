@@ -1,0 +1,52 @@
+//! Giving a polling connection with all its sessions to another node, whose WebSocket it goes on with.
+
+use crate::model::close::CloseReason;
+use crate::model::id::Id;
+use crate::model::offset::Offset;
+use crate::session::Session;
+use crate::session::connection::{ConnectionKey, Link};
+use crate::session::parked::Parked;
+use crate::shard::delivery::take_all;
+use crate::shard::state::Hub;
+
+/// A connection on its way to another node.
+pub struct Released {
+    /// What waited for the client, as one polling payload; empty when nothing did.
+    pub payload: String,
+    /// Its sessions have had everything up to here.
+    pub position: Offset,
+    /// The handshake's token.
+    pub token: Option<Box<str>>,
+    /// Its sessions, and what a resume needs of each.
+    pub sessions: Vec<(Box<Session>, Parked)>,
+}
+
+impl Hub {
+    /// Whether a connection can be given away now: it polls, and nothing of the client is being worked on.
+    pub fn is_idle(&self, key: ConnectionKey) -> bool {
+        self.connections.get(key).is_some_and(|connection| {
+            matches!(connection.link, Link::Polling(_))
+                && connection.closing.is_none()
+                && connection.inbox.is_none()
+                && connection.decoder.is_idle()
+        })
+    }
+
+    /// Takes a connection out of the tables. No rule hears of it: its sessions go on elsewhere.
+    pub fn release(&mut self, sid: Id) -> Option<Released> {
+        let key = self.by_sid(sid).filter(|key| self.is_idle(*key))?;
+        let with_offset = self.node.recovery_on();
+        let connection = self.connections.get_mut(key)?;
+        let payload = take_all(connection, with_offset);
+        let token = connection.token.take();
+        let keys = connection.sessions.clone();
+        let mut sessions = Vec::with_capacity(keys.len());
+        for session in keys {
+            let Some(form) = self.sessions.get(session).map(|live| self.park_form(session, live)) else { continue };
+            sessions.extend(self.take_session(session).map(|session| (session, form)));
+        }
+        self.node.metrics.closed(CloseReason::Moved);
+        self.forget(key);
+        Some(Released { payload, position: self.position, token, sessions })
+    }
+}

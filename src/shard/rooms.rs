@@ -1,0 +1,233 @@
+//! Who is in which room, on one shard (sans-IO): O(1) join and leave, dense members, nothing left behind.
+
+use crate::model::names::Room;
+use hashbrown::HashTable;
+use slotmap::{Key, SecondaryMap, SlotMap, new_key_type};
+use std::hash::{BuildHasher, RandomState};
+
+new_key_type! {
+    /// A room's place in the table; stale after its last member left.
+    pub struct RoomKey;
+}
+
+/// The number of a namespace in the configuration's list.
+pub type NamespaceIndex = u16;
+
+struct Entry<K> {
+    namespace: NamespaceIndex,
+    name: Room,
+    members: Vec<Member<K>>,
+}
+
+/// A member and the place of this room in the member's own list, so that leaving searches nothing.
+struct Member<K> {
+    session: K,
+    back: u32,
+}
+
+/// A room of a session, and the session's place among the room's members.
+struct Membership {
+    room: RoomKey,
+    at: u32,
+}
+
+/// All rooms with members, of all namespaces.
+pub struct Rooms<K: Key> {
+    names: HashTable<RoomKey>,
+    hasher: RandomState,
+    rooms: SlotMap<RoomKey, Entry<K>>,
+    sessions: SecondaryMap<K, Vec<Membership>>,
+}
+
+impl<K: Key> Default for Rooms<K> {
+    fn default() -> Self {
+        Self {
+            names: HashTable::new(),
+            hasher: RandomState::new(),
+            rooms: SlotMap::with_key(),
+            sessions: SecondaryMap::new(),
+        }
+    }
+}
+
+impl<K: Key> Rooms<K> {
+    /// The room's key, if anybody is in it.
+    pub fn find(&self, namespace: NamespaceIndex, name: &str) -> Option<RoomKey> {
+        let hash = self.hasher.hash_one((namespace, name));
+        let found = self.names.find(hash, |key| {
+            let entry = &self.rooms[*key];
+            entry.namespace == namespace && &*entry.name == name
+        });
+        found.copied()
+    }
+
+    /// Adds a session to a room; `false` if it was in already.
+    pub fn join(&mut self, session: K, namespace: NamespaceIndex, name: &Room) -> bool {
+        let room = match self.find(namespace, name) {
+            Some(room) if self.membership(session, room).is_some() => return false,
+            Some(room) => room,
+            None => self.create(namespace, name.clone()),
+        };
+        let Some(list) = self.sessions.entry(session).map(slotmap::secondary::Entry::or_default) else { return false };
+        let members = &mut self.rooms[room].members;
+        list.reserve_exact(usize::from(list.len() == list.capacity()));
+        list.push(Membership { room, at: members.len() as u32 });
+        let back = list.len() as u32 - 1;
+        if members.is_empty() {
+            // Most rooms hold one or a few: Vec's own first step would be four.
+            members.reserve_exact(1);
+        }
+        members.push(Member { session, back });
+        true
+    }
+
+    fn create(&mut self, namespace: NamespaceIndex, name: Room) -> RoomKey {
+        let hash = self.hasher.hash_one((namespace, &*name));
+        let key = self.rooms.insert(Entry { namespace, name, members: Vec::new() });
+        let (rooms, hasher) = (&self.rooms, &self.hasher);
+        self.names.insert_unique(hash, key, |key| {
+            let entry = &rooms[*key];
+            hasher.hash_one((entry.namespace, &*entry.name))
+        });
+        key
+    }
+
+    /// Takes a session out of a room; `false` if it was not in it.
+    pub fn leave(&mut self, session: K, namespace: NamespaceIndex, name: &str) -> bool {
+        let Some(room) = self.find(namespace, name) else { return false };
+        let Some(index) = self.membership(session, room) else { return false };
+        self.remove(session, index);
+        true
+    }
+
+    /// Takes a session out of all its rooms and forgets it.
+    pub fn forget(&mut self, session: K) {
+        while self.sessions.get(session).is_some_and(|list| !list.is_empty()) {
+            let last = self.sessions[session].len() - 1;
+            self.remove(session, last);
+        }
+        self.sessions.remove(session);
+    }
+
+    fn membership(&self, session: K, room: RoomKey) -> Option<usize> {
+        self.sessions.get(session)?.iter().position(|membership| membership.room == room)
+    }
+
+    fn remove(&mut self, session: K, index: usize) {
+        let list = &mut self.sessions[session];
+        let Membership { room, at } = list.swap_remove(index);
+        if let Some(moved) = list.get(index) {
+            self.rooms[moved.room].members[moved.at as usize].back = index as u32;
+        }
+        let entry = &mut self.rooms[room];
+        entry.members.swap_remove(at as usize);
+        if let Some(moved) = entry.members.get(at as usize) {
+            self.sessions[moved.session][moved.back as usize].at = at;
+        }
+        if entry.members.is_empty() {
+            self.destroy(room);
+        } else if entry.members.len() * 4 < entry.members.capacity() {
+            entry.members.shrink_to(entry.members.len() * 2);
+        }
+    }
+
+    fn destroy(&mut self, room: RoomKey) {
+        let Some(entry) = self.rooms.remove(room) else { return };
+        let hash = self.hasher.hash_one((entry.namespace, &*entry.name));
+        if let Ok(occupied) = self.names.find_entry(hash, |key| *key == room) {
+            occupied.remove();
+        }
+        if self.names.len() * 8 < self.names.capacity() {
+            let (rooms, hasher) = (&self.rooms, &self.hasher);
+            self.names.shrink_to(self.names.len() * 2, |key| {
+                let entry = &rooms[*key];
+                hasher.hash_one((entry.namespace, &*entry.name))
+            });
+        }
+    }
+
+    /// The members of a room.
+    pub fn members(&self, room: RoomKey) -> impl ExactSizeIterator<Item = K> + '_ {
+        self.rooms[room].members.iter().map(|member| member.session)
+    }
+
+    /// Whether a session is in a room.
+    pub fn contains(&self, session: K, namespace: NamespaceIndex, name: &str) -> bool {
+        self.find(namespace, name).is_some_and(|room| self.membership(session, room).is_some())
+    }
+
+    /// The rooms of a session.
+    pub fn of(&self, session: K) -> impl Iterator<Item = &Room> + '_ {
+        self.sessions.get(session).into_iter().flatten().map(|membership| &self.rooms[membership.room].name)
+    }
+
+    /// How many rooms a session is in.
+    pub fn count_of(&self, session: K) -> usize {
+        self.sessions.get(session).map_or(0, Vec::len)
+    }
+
+    /// Rooms with members.
+    pub fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Whether nobody is in any room.
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use slotmap::DefaultKey;
+    use std::collections::{BTreeMap, BTreeSet};
+
+    proptest! {
+        /// Against a naive model: sets of names.
+        #[test]
+        fn behaves_like_sets(steps in prop::collection::vec((0usize..6, 0u16..2, 0u8..5, 0u8..3), 1..200)) {
+            let mut keys: SlotMap<DefaultKey, ()> = SlotMap::new();
+            let keys: Vec<_> = (0..6).map(|_| keys.insert(())).collect();
+            let mut rooms = Rooms::default();
+            let mut model: BTreeMap<usize, BTreeSet<(u16, u8)>> = BTreeMap::new();
+            for (who, namespace, room, what) in steps {
+                let name: Room = format!("r{room}").into();
+                let set = model.entry(who).or_default();
+                match what {
+                    0 => prop_assert_eq!(rooms.join(keys[who], namespace, &name), set.insert((namespace, room))),
+                    1 => prop_assert_eq!(rooms.leave(keys[who], namespace, &name), set.remove(&(namespace, room))),
+                    _ => { rooms.forget(keys[who]); set.clear(); }
+                }
+                for namespace in 0..2 {
+                    for room in 0..5 {
+                        let expected: BTreeSet<_> =
+                            (0..6).filter(|who| model.get(who).is_some_and(|set| set.contains(&(namespace, room)))).map(|who| keys[who]).collect();
+                        let found = rooms.find(namespace, &format!("r{room}"));
+                        let actual: BTreeSet<_> = found.map(|key| rooms.members(key).collect()).unwrap_or_default();
+                        prop_assert_eq!(actual, expected);
+                    }
+                }
+                prop_assert_eq!(rooms.len(), model.values().flatten().collect::<BTreeSet<_>>().len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_million_rooms_leave_nothing_behind() {
+        let mut keys: SlotMap<DefaultKey, ()> = SlotMap::new();
+        let session = keys.insert(());
+        let mut rooms = Rooms::default();
+        for n in 0..1_000_000 {
+            let name: Room = format!("room:{n}").into();
+            assert!(rooms.join(session, 0, &name));
+            if n >= 100 {
+                assert!(rooms.leave(session, 0, &format!("room:{}", n - 100)));
+            }
+        }
+        rooms.forget(session);
+        assert!(rooms.is_empty());
+        assert!(rooms.names.capacity() < 1_000 && rooms.rooms.capacity() < 1_000, "tables keep their peak");
+    }
+}

@@ -1,0 +1,107 @@
+//! What happens when deadlines come: pings, timeouts, expiries, cuts.
+
+use crate::model::close::CloseReason;
+use crate::model::transport::Protocol;
+use crate::protocol::sse;
+use crate::protocol::websocket::{Opcode, push_frame};
+use crate::session::connection::{ConnectionKey, Link};
+use crate::session::outbox::Frame;
+use crate::session::timers::{Due, Heartbeat, Millis};
+use crate::shard::state::Hub;
+use bytes::Bytes;
+use std::time::Duration;
+
+/// A WebSocket ping; browsers answer it by themselves.
+fn ping_frame() -> Bytes {
+    let mut frame = Vec::with_capacity(2);
+    push_frame(&mut frame, Opcode::Ping, b"");
+    frame.into()
+}
+
+/// A duration of the configuration on the shard's clock.
+pub fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX / 4)
+}
+
+impl Hub {
+    /// Does everything that is due.
+    pub fn fire(&mut self, now: Millis) {
+        while let Some(key) = self.deadlines.pop(now) {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.scheduled = 0;
+            }
+            self.check_deadline(key, now);
+            self.reschedule(key);
+        }
+        self.parked.expire(now);
+        for pid in self.parked.take_dropped() {
+            self.note_record(pid);
+        }
+    }
+
+    /// Does what is due for one connection; also called when it shows up just before the table would fire.
+    pub fn check_deadline(&mut self, key: ConnectionKey, now: Millis) {
+        let ping_timeout = millis(self.node.socketio.ping_timeout);
+        while let Some(connection) = self.connections.get_mut(key) {
+            let Some(due) = connection.timers.due(now, ping_timeout) else { return };
+            match due {
+                Due::Ping => self.ping(key, now),
+                Due::PingTimeout => self.close(key, CloseReason::PingTimeout, now),
+                Due::ConnectTimeout => self.close(key, CloseReason::ConnectTimeout, now),
+                Due::Expired => self.expire_sessions(key, now),
+                Due::Cut => self.cut(key, now),
+            }
+        }
+    }
+
+    fn ping(&mut self, key: ConnectionKey, now: Millis) {
+        let interval = millis(self.node.socketio.ping_interval);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let frame = match (connection.protocol, &connection.link) {
+            (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
+            (Protocol::PlainWs, _) => Frame::Raw(ping_frame()),
+            (Protocol::Sse, _) => {
+                // Nothing answers on SSE; this finds out dead peers, keeps proxies awake, and moves the resume point of a
+                // client whose own rooms are quiet.
+                connection.timers.heartbeat = Heartbeat::PingAt(now + interval);
+                let mut alive = sse::comment().to_vec();
+                alive.extend_from_slice(&sse::id_block(&self.position));
+                Frame::Raw(alive.into())
+            }
+        };
+        self.push(key, frame);
+    }
+
+    /// Starts the heartbeat and the connect timeout of a new connection.
+    pub fn start_timers(&mut self, key: ConnectionKey, now: Millis) {
+        let (interval, connect) =
+            (millis(self.node.socketio.ping_interval), millis(self.node.socketio.connect_timeout));
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.timers.heartbeat = Heartbeat::PingAt(now + interval);
+        if !matches!(connection.link, Link::Sse(_)) {
+            connection.timers.connect_by = now + connect;
+        }
+        self.reschedule(key);
+    }
+
+    /// A token's time is over: the whole connection closes, and comes back with a fresh one (CONTRACT, Plain WebSocket).
+    /// The session of that token may have ended before; then the next one's time counts.
+    fn expire_sessions(&mut self, key: ConnectionKey, now: Millis) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let sessions = connection.sessions.iter().filter_map(|key| self.sessions.get(*key));
+        let next = sessions.map(|session| session.expires).filter(|at| *at != 0).min().unwrap_or(0);
+        match next {
+            0 => {}
+            at if at > now => connection.timers.expires = at,
+            _ => self.close(key, CloseReason::TokenExpired, now),
+        }
+    }
+
+    /// Cuts a connection that had its time to close.
+    fn cut(&mut self, key: ConnectionKey, now: Millis) {
+        if let Some(Link::Sse(cut)) = self.connections.get(key).map(|connection| &connection.link) {
+            cut.notify_one();
+        }
+        self.remove(key, now);
+    }
+}
