@@ -223,6 +223,20 @@ fn the_files_that_documents_name_are_there() {
     assert!(missing.is_empty(), "files that are not there:\n{}", missing.join("\n"));
 }
 
+#[test]
+fn the_map_has_every_module() {
+    let map = read("ARCHITECTURE.md");
+    let named: BTreeSet<_> = rows(&map, "Modules, top to bottom")
+        .iter()
+        .map(|cells| quoted(&cells[0]).next().unwrap().trim_end_matches('/').to_owned())
+        .collect();
+    let modules = fs::read_dir(root().join("src")).unwrap();
+    let there: BTreeSet<_> = modules.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let there: BTreeSet<_> = there.into_iter().filter(|name| name != "lib.rs").collect();
+    let named: BTreeSet<_> = named.into_iter().filter(|name| name != "src").collect();
+    assert_eq!(named, there);
+}
+
 /// The headings of a document, as the anchors that GitHub makes of them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut code = false;
