@@ -1,9 +1,9 @@
 // /join, /leave and /disconnect: what a backend may do to sessions.
 import assert from "node:assert/strict";
-import { request } from "./harness/http.mjs";
-import { assertError, command, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { request } from "../harness/http.mjs";
+import { assertError, command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 async function sessions(node, path, body) {
   const answer = await command(node, path, body);

@@ -1,11 +1,11 @@
 // Hostile input (shared/attacks.md): a clear end for the offender, counted, and nobody else notices.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { Polling, enginePath, engineSocket, joinedSocket } from "./harness/engine.mjs";
-import { assertError, command, publish, published } from "./harness/publish.mjs";
-import { BINARY, CLOSE, PING, PONG, TEXT, frame } from "./harness/raw.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { Polling, enginePath, engineSocket, joinedSocket } from "../harness/engine.mjs";
+import { assertError, command, publish, published } from "../harness/publish.mjs";
+import { BINARY, CLOSE, PING, PONG, TEXT, frame } from "../harness/raw.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 const ended = (socket, what) =>

@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { until } from "./harness/deadline.mjs";
-import { startJwks } from "./harness/jwks.mjs";
-import { published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { badTokens, keyPair, now, sign, tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { startJwks } from "../harness/jwks.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { badTokens, keyPair, now, sign, tokenFor } from "../harness/token.mjs";
 
 const soon = () => now() + 2;
 

@@ -1,10 +1,10 @@
 // Sessions over nodes: a client comes back anywhere, polls anywhere, and is reached by orders wherever it is.
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { until } from "./harness/deadline.mjs";
-import { command, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 const WEBSOCKET = { transports: ["websocket"] };

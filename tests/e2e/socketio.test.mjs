@@ -1,10 +1,10 @@
 // Stock socket.io-client 4 on every transport.
 import assert from "node:assert/strict";
 import parser from "socket.io-msgpack-parser";
-import { until } from "./harness/deadline.mjs";
-import { command, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const TRANSPORTS = { "WebSocket only": ["websocket"], "polling only": ["polling"], "polling with upgrade": ["polling", "websocket"] };
 

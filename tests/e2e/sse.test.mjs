@@ -1,9 +1,9 @@
 // Server-Sent Events, by the `eventsource` package and by a raw reader.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { command, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 suite("Server-Sent Events", () => {
   scenario("an EventSource gets the events of its rooms, each with its name and offset", async ({ node, eventSource }) => {

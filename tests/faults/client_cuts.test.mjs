@@ -1,5 +1,5 @@
 // Connections of clients that are cut at random, again and again, and lines that go dead without a word.
-import { SECONDS } from "./harness/random.mjs";
+import { SECONDS } from "../harness/random.mjs";
 import { MIXED, row } from "./stage.mjs";
 
 /** Milliseconds that a line stays down. */

@@ -1,8 +1,9 @@
 // The clients that people use, each with a journal of what it saw: stock Socket.IO, /ws that rejoins with `since`, and
 // SSE with Last-Event-ID. All come back by themselves.
 import http from "node:http";
-import { tokenFor } from "../e2e/harness/token.mjs";
-import { io, WebSocket } from "./harness/packages.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { io } from "socket.io-client";
+import WebSocket from "ws";
 import { Journal } from "./ledger.mjs";
 
 /** The name of all events; the first argument is `{ n, volatile }`, `n` the event's number. */

@@ -1,6 +1,6 @@
 // A Redis Cluster: the master of the stream's slot dies, and the slot moves.
-import { until } from "../e2e/harness/deadline.mjs";
-import { startCluster } from "./harness/redis_cluster.mjs";
+import { until } from "../harness/deadline.mjs";
+import { startCluster } from "../harness/redis_cluster.mjs";
 import { ONCE } from "./load.mjs";
 import { MIXED, row } from "./stage.mjs";
 

@@ -1,9 +1,9 @@
 // A steady load of events over HTTP and XADD, each noted in the ledger before it goes out.
 import http from "node:http";
-import { KEY } from "../e2e/harness/config.mjs";
-import { until } from "../e2e/harness/deadline.mjs";
+import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
 import { EVENT } from "./clients.mjs";
-import { Redis } from "./harness/packages.mjs";
+import { Redis } from "ioredis";
 
 const ANSWER_WITHIN = 5000;
 const RETRY_AFTER = 50;

@@ -1,6 +1,6 @@
 // The log is thrown away: everybody is told, once, and what comes after it arrives.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
+import { until } from "../harness/deadline.mjs";
 import { MIXED, row } from "./stage.mjs";
 
 for (const command of [["FLUSHALL"], ["DEL", "roomcast:events"]]) {

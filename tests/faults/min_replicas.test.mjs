@@ -1,10 +1,10 @@
 // `redis.min_replicas`: what was answered 200 outlives its master, also where the replicas were cut off before it died.
 import assert from "node:assert/strict";
 import { describe } from "node:test";
-import { until } from "../e2e/harness/deadline.mjs";
-import { publish } from "../e2e/harness/publish.mjs";
-import { scenario } from "../e2e/harness/scenario.mjs";
-import { startSentinels } from "./harness/sentinel.mjs";
+import { until } from "../harness/deadline.mjs";
+import { publish } from "../harness/publish.mjs";
+import { scenario } from "../harness/scenario.mjs";
+import { startSentinels } from "../harness/sentinel.mjs";
 
 /** Publishes one event after the other, over both nodes, until told to stop: each once, and notes what was answered. */
 function load(nodes) {

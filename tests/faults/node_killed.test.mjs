@@ -1,5 +1,5 @@
 // Nodes that die without a word, one after the other; their clients move to the others through a balancer without stickiness.
-import { SECONDS } from "./harness/random.mjs";
+import { SECONDS } from "../harness/random.mjs";
 import { MIXED, row } from "./stage.mjs";
 
 row("a node is killed with -9, clients move to another: all recovered, nothing lost", async (stage) => {

@@ -1,7 +1,7 @@
 // One node is cut off from Redis, by a line that goes dead.
-import { until } from "../e2e/harness/deadline.mjs";
-import { Line, only } from "./harness/balancer.mjs";
-import { SECONDS } from "./harness/random.mjs";
+import { until } from "../harness/deadline.mjs";
+import { Line, only } from "../harness/balancer.mjs";
+import { SECONDS } from "../harness/random.mjs";
 import { MIXED, row } from "./stage.mjs";
 
 for (const [how, heal] of [

@@ -1,13 +1,13 @@
 // Who is online, while the master of a Sentinel group, or of the stream's slot in a Cluster, dies or moves.
 import assert from "node:assert/strict";
 import { describe } from "node:test";
-import { startBackend } from "../e2e/harness/backend.mjs";
-import { KEY } from "../e2e/harness/config.mjs";
-import { until } from "../e2e/harness/deadline.mjs";
-import { scenario } from "../e2e/harness/scenario.mjs";
-import { tokenFor } from "../e2e/harness/token.mjs";
-import { startCluster } from "./harness/redis_cluster.mjs";
-import { startSentinels } from "./harness/sentinel.mjs";
+import { startBackend } from "../harness/backend.mjs";
+import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
+import { scenario } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { startCluster } from "../harness/redis_cluster.mjs";
+import { startSentinels } from "../harness/sentinel.mjs";
 
 const status = async (node, id) => {
   const answer = await node.get(`/users/${id}`, { authorization: `Bearer ${KEY}` });

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
-import { until } from "../e2e/harness/deadline.mjs";
+import { until } from "../harness/deadline.mjs";
 import { MIXED, row } from "./stage.mjs";
 
 async function restart(stage, redis, meanwhile = () => {}) {

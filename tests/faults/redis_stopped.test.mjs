@@ -1,7 +1,7 @@
 // Redis hangs, and goes on.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
-import { SECONDS } from "./harness/random.mjs";
+import { until } from "../harness/deadline.mjs";
+import { SECONDS } from "../harness/random.mjs";
 import { MIXED, row } from "./stage.mjs";
 
 async function stopAndContinue(stage, redis) {

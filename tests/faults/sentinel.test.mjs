@@ -1,7 +1,7 @@
 // The master of a Sentinel group is killed, and a replica takes its place.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
-import { startSentinels } from "./harness/sentinel.mjs";
+import { until } from "../harness/deadline.mjs";
+import { startSentinels } from "../harness/sentinel.mjs";
 import { ONCE } from "./load.mjs";
 import { MIXED, row } from "./stage.mjs";
 

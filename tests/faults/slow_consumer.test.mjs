@@ -1,7 +1,7 @@
 // Clients that read nothing for a while: each is closed, comes back, and has everything.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
-import { only } from "./harness/balancer.mjs";
+import { until } from "../harness/deadline.mjs";
+import { only } from "../harness/balancer.mjs";
 import { row } from "./stage.mjs";
 
 const BYTES = 50_000;

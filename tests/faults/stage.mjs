@@ -2,12 +2,12 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import { describe } from "node:test";
-import { until } from "../e2e/harness/deadline.mjs";
-import { scenario } from "../e2e/harness/scenario.mjs";
+import { until } from "../harness/deadline.mjs";
+import { scenario } from "../harness/scenario.mjs";
 import { FAULTS, faultsOf, inspectAll } from "./checker.mjs";
 import { IoClient, PING, SseClient, WsClient } from "./clients.mjs";
-import { Balancer, Line, only } from "./harness/balancer.mjs";
-import { chance, SECONDS, SEED } from "./harness/random.mjs";
+import { Balancer, Line, only } from "../harness/balancer.mjs";
+import { chance, SECONDS, SEED } from "../harness/random.mjs";
 import { Ledger } from "./ledger.mjs";
 import { HttpPublisher, Load, StreamPublisher } from "./load.mjs";
 

@@ -1,10 +1,10 @@
 // What a review found: clients that came back and were not recovered, or missed or got something unseen.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { engineSocket } from "./harness/engine.mjs";
-import { published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { engineSocket } from "../harness/engine.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 const WEBSOCKET = { transports: ["websocket"] };

@@ -1,10 +1,10 @@
 // What a review found: limits that a client could get around, and events or connections that were lost.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { published } from "./harness/publish.mjs";
-import { BINARY, PING, TEXT, frame } from "./harness/raw.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { published } from "../harness/publish.mjs";
+import { BINARY, PING, TEXT, frame } from "../harness/raw.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 const event = (name, data, more) => ({ room: "room:a", event: name, data, ...more });

@@ -1,11 +1,11 @@
 // Records of sessions that are not what their nodes know: written to a Redis that another took the place of, refused, or
 // taken while their node lives. A client that was told of a room is in it wherever it comes back, or is told.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { engineSocket } from "./harness/engine.mjs";
-import { published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { engineSocket } from "../harness/engine.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 const SESSIONS = "roomcast:{roomcast:events}:sessions:";

@@ -1,14 +1,14 @@
 // What every system has: a Redis, two nodes with the system's own roomcast.toml behind a balancer without stickiness,
 // and its backend.
 import path from "node:path";
-import { until } from "../../e2e/harness/deadline.mjs";
-import { freePort } from "../../e2e/harness/port.mjs";
-import { startRedis } from "../../e2e/harness/redis.mjs";
-import { tokenFor } from "../../e2e/harness/token.mjs";
-import { startProxy } from "../../e2e/harness/proxy.mjs";
-import { watchIo } from "../../e2e/harness/clients.mjs";
+import { until } from "../harness/deadline.mjs";
+import { freePort } from "../harness/port.mjs";
+import { startRedis } from "../harness/redis.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { startProxy } from "../harness/proxy.mjs";
+import { watchIo } from "../harness/clients.mjs";
 
-export const EXAMPLES = path.resolve(import.meta.dirname, "../../../examples");
+export const EXAMPLES = path.resolve(import.meta.dirname, "../../examples");
 export const SYSTEMS = ["branchbase", "direct-messaging", "worklamp", "stockent", "stm"];
 export const fileOf = (system) => path.join(EXAMPLES, system, "roomcast.toml");
 

@@ -1,7 +1,7 @@
 // A load balancer without stickiness, and the line of one client to it, which a test breaks in all the usual ways.
 import net from "node:net";
 import { Transform } from "node:stream";
-import { request } from "../../e2e/harness/http.mjs";
+import { request } from "./http.mjs";
 
 const CHECK_EVERY = 100;
 

@@ -1,11 +1,11 @@
 // What a review of sessions over nodes found: each test shows one defect from outside.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { Polling, engineSocket, enginePath } from "./harness/engine.mjs";
-import { request } from "./harness/http.mjs";
-import { command, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { Polling, engineSocket, enginePath } from "../harness/engine.mjs";
+import { request } from "../harness/http.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 const SESSIONS = "roomcast:{roomcast:events}:sessions:";
