@@ -98,7 +98,7 @@ pub(crate) struct RedisUrl {
 
 impl RedisUrl {
     /// Reads `redis://`, `redis+sentinel://` or `redis+cluster://`, or the same with `rediss` for TLS.
-    pub fn parse(url: &str) -> Result<Self, RedisUrlError> {
+    pub(crate) fn parse(url: &str) -> Result<Self, RedisUrlError> {
         let (scheme, rest) =
             url.split_once("://").ok_or_else(|| invalid("must be a URL like redis://127.0.0.1:6379/0"))?;
         let scheme = scheme.to_ascii_lowercase();
@@ -140,7 +140,7 @@ impl RedisUrl {
     }
 
     /// Who is asked first, without credentials.
-    pub fn names(&self) -> String {
+    pub(crate) fn names(&self) -> String {
         let list = |hosts: &[Address]| hosts.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
         match &self.place {
             Place::Server(address) => address.to_string(),

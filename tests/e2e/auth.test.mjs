@@ -196,4 +196,16 @@ suite("tokens", () => {
     const plain = await ws(one, { token: tokenFor("8", { tenant: "b" }) }).welcomed();
     for (const room of ["tenant:a", "tenant:*", "user:7", "user:<x>"]) assert.equal((await plain.ask({ type: "join", room })).type, "error");
   });
+
+  scenario("/ws: an anonymous client logs in with its first auth message", async ({ node, ws }) => {
+    const one = await node({ auth: { anonymous: true } });
+    const client = await ws(one).welcomed();
+    assert.equal(client.messages[0].user ?? null, null);
+    client.send({ type: "auth", token: tokenFor("7") });
+    await client.message(({ type, user }) => type === "welcome" && user === "7");
+    await published(one, { room: "user:7", event: "own", data: 1 });
+    await client.event("own");
+    assert.equal(client.eventsOf("own").length, 1);
+    await until(async () => (await one.metric("roomcast_sessions")) === 1, "one session, not two");
+  });
 });

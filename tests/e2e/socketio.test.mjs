@@ -216,4 +216,19 @@ suite("Socket.IO", () => {
     client.socket.volatile.emit("echo", "quick");
     assert.deepEqual(await client.event("echoed"), ["quick"]);
   });
+
+  scenario("polling: 20 emits of 4 KB in one payload are all acknowledged, with Redis as the log", async ({ redis, node, io }) => {
+    const store = await redis();
+    const emit = [{ room: "user:{user}", event: "said", args: ["{0}"] }];
+    const on = [{ event: "say", emit, ack: ["{0}"] }];
+    const one = await node({ redis: { url: store.url }, limits: { events_per_second: 50 }, on });
+    const client = io(one, { token: tokenFor("7"), transports: ["polling"] });
+    const data = (number) => `${number}${"x".repeat(4096)}`;
+    // The client buffers them until it is connected and sends them in one payload.
+    assert.ok(!client.socket.connected);
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, number) => client.ask("say", data(number))));
+    assert.deepEqual(answers.map(([answer]) => answer), Array.from({ length: 20 }, (_, number) => data(number)));
+    assert.deepEqual([client.connects, client.disconnects], [1, []]);
+    assert.equal(Number(await store.cli("XLEN", "roomcast:events")) >= 20, true);
+  });
 });

@@ -210,7 +210,7 @@ suite("BranchBase", () => {
     const people = await Promise.all(["ann", "bob", "eve", "dan"].map((user) => person(s, system, user)));
     const own = async () => (await system.redis.cli("CLIENT", "LIST")).split("\n").length;
     const before = await own();
-    system.roomcast.nodes = [b];
+    system.roomcast.target = b;
     const exit = a.stop();
     for (let n = 0; n < 10; n += 1) await people[0].api.post("/users/bob/messages", { text: `${n}` });
     assert.equal((await exit).code, 0, a.output);
