@@ -58,29 +58,18 @@ pub struct Launch {
 }
 
 /// Why a node did not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The configuration holds something that no part can be made of.
+    #[error("{0}")]
     Setup(String),
     /// An address could not be bound.
-    Bind(SocketAddr, std::io::Error),
+    #[error("cannot listen on {0}; choose another address with --listen or PORT")]
+    Bind(SocketAddr, #[source] std::io::Error),
     /// The system refused something else.
-    System(&'static str, std::io::Error),
+    #[error("{0}")]
+    System(&'static str, #[source] std::io::Error),
 }
-
-impl fmt::Display for AppError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Setup(why) => f.write_str(why),
-            Self::Bind(address, error) => {
-                write!(f, "cannot listen on {address}: {error}; choose another with --listen or PORT")
-            }
-            Self::System(what, error) => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for AppError {}
 
 /// Runs a node until SIGTERM or SIGINT, and stops it gracefully.
 ///

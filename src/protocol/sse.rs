@@ -7,7 +7,6 @@ use crate::protocol::query;
 use crate::protocol::raw_json::Quoted;
 use crate::protocol::socketio_encode::OffsetText;
 use bytes::Bytes;
-use std::fmt;
 use std::time::Duration;
 
 /// Most rooms of one stream; `limits.rooms_per_session` may allow fewer.
@@ -95,9 +94,10 @@ pub struct Query {
 }
 
 /// Why a query is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     /// More than [`MAX_ROOMS`].
+    #[error("one stream takes at most {MAX_ROOMS} different `room` parameters")]
     TooManyRooms,
 }
 
@@ -109,16 +109,6 @@ impl QueryError {
         }
     }
 }
-
-impl fmt::Display for QueryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooManyRooms => write!(f, "one stream takes at most {MAX_ROOMS} different `room` parameters"),
-        }
-    }
-}
-
-impl std::error::Error for QueryError {}
 
 impl Query {
     /// Reads a query string, without its `?`.

@@ -13,7 +13,8 @@ const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_SENTINEL_PORT: u16 = 26379;
 
 /// Why a `redis.url` cannot be used. No message shows the URL: it may hold a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`redis.url` {}", self.problem())]
 pub enum RedisUrlError {
     /// No URL was given.
     Missing,
@@ -49,14 +50,6 @@ impl RedisUrlError {
         }
     }
 }
-
-impl fmt::Display for RedisUrlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`redis.url` {}", self.problem())
-    }
-}
-
-impl std::error::Error for RedisUrlError {}
 
 /// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
