@@ -356,7 +356,7 @@ impl Writer {
 
     fn complain(&mut self, error: &StoreError) {
         if !std::mem::replace(&mut self.complained, true) {
-            tracing::warn!(error = error.0, "presence cannot be written to Redis; it is tried again until it can");
+            tracing::warn!(error = error.0, "presence cannot be written to its store; it is tried again until it can");
         }
     }
 }
