@@ -86,18 +86,19 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
 }
 
 async fn serve(launch: Launch) -> Result<(), AppError> {
+    let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
     let Launch { config, pages, any_port, ready } = launch;
     let shards = runner::count();
     let public = bind(config.listen.listen, ListenerKind::Public, shards, any_port)?;
     let admin =
         config.listen.admin_listen.map(|address| bind(address, ListenerKind::Admin, shards, false)).transpose()?;
     let address = public.address();
-    let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
 
     let (node, emitters) = node(&config)?;
     let threads = start_shards(&node, shards)?;
     let api = Arc::new(Api {
         node: node.clone(),
+        http: config.http.clone(),
         publish: config.publish.clone(),
         origins: Origins::new(&config.cors.origins),
         started: Instant::now(),

@@ -152,8 +152,8 @@ export function connectWs(node, { token, protocols, path = "/ws", ...options } =
   return new WsClient(`${node.socketUrl}${path}${token ? `?${query({ token })}` : ""}`, protocols, options);
 }
 
-const sseUrl = (node, { token, rooms = [] }) =>
-  `${node.url}/sse?${query([...rooms.map((room) => ["room", room]), ...(token ? [["token", token]] : [])])}`;
+const sseUrl = (node, { token, rooms = [], query: more = {} }) =>
+  `${node.url}/sse?${query([...rooms.map((room) => ["room", room]), ...(token ? [["token", token]] : []), ...Object.entries(more)])}`;
 
 /** A response of /sse, line by line: what an EventSource hides (ids, comments, status, raw data). */
 class SseClient {
