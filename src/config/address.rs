@@ -166,7 +166,10 @@ pub(super) fn redis_host(text: &str) -> Result<(), String> {
     if text.contains("://") {
         let shown = text.split_once("://").map_or("", |(scheme, _)| scheme);
         let tls = if shown.ends_with('s') { "; for TLS set REDIS_TLS=true" } else { "" };
-        return Err(format!("is a host, without \"{}://\"{tls}; a whole URL belongs into REDIS_URL", self::shown(shown)));
+        return Err(format!(
+            "is a host, without \"{}://\"{tls}; a whole URL belongs into REDIS_URL",
+            self::shown(shown)
+        ));
     }
     match text.split_once(':') {
         Some((_, port)) if port.parse::<u16>().is_ok() => Err("is a host without a port; set REDIS_PORT".into()),

@@ -13,12 +13,13 @@ use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
+use crate::presence::LeaveReason;
+use crate::presence::writer::Reservation;
 use crate::protocol::socketio_encode::check_draft;
 use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
-use crate::shard::persist;
 use crate::shard::runner::Shard;
 use crate::shard::state::Ended;
 use std::rc::Rc;
@@ -53,7 +54,7 @@ pub enum ActionError {
     /// The log did not take it.
     #[error(transparent)]
     Append(AppendError),
-    /// The session's record was not written in time; rooms that were to be joined are not.
+    /// The session's record, or presence, was not written in time; rooms that were to be joined are not.
     #[error("the rooms of this session could not be put on record in time; try again")]
     Unsettled,
     /// The backend refused it, or gave no answer that could be used.
@@ -155,6 +156,9 @@ async fn attempt(
         let inside = |room: &str| hub.rooms.contains(key, session.namespace, room);
         plan(shard, session, rule, args, inside, Outside::Refuse)?
     };
+    if rule.forward() {
+        announced_first(shard, key).await?;
+    }
     let answer = match rule.forward() {
         true => backend_calls::event(shard, key, event, args).await.map_err(ActionError::Backend)?,
         false => EventAnswer::default(),
@@ -169,13 +173,17 @@ async fn attempt(
     let joins = [plan.joins, answer.join].concat();
     room_access::within_limit(shard, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
-    let joined = room_access::join(shard, key, &joins);
-    room_access::leave(shard, key, &leaves);
-    if (!joins.is_empty() || !leaves.is_empty()) && !persist::persist_now(shard, key).await {
+    let joined = room_access::join(shard, key, &joins, &mut Reservation::default());
+    room_access::leave(shard, key, &leaves, LeaveReason::Left);
+    let changes = !joins.is_empty() || !leaves.is_empty();
+    if changes && !room_access::settled(shard, key, !leaves.is_empty()).await {
         // Another node could go on with the session as it was. What was left stays left: to repeat it does no harm, and
         // what a room had meanwhile could not be had any more.
-        room_access::leave(shard, key, &joined);
+        room_access::leave(shard, key, &joined, LeaveReason::Undone);
         return Err(ActionError::Unsettled);
+    }
+    if !plan.drafts.is_empty() || !answer.emit.is_empty() {
+        announced_first(shard, key).await?;
     }
     let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
     plan.reply.into_iter().chain(replies).for_each(|message| say(shard, key, &message));
@@ -187,6 +195,14 @@ async fn attempt(
         shard.catch_up_with(last).await;
     }
     Ok(answer.ack.or(plan.ack))
+}
+
+/// The others hear of the rooms that the session was put into before they hear anything that it sends.
+async fn announced_first(shard: &Shard, key: SessionKey) -> Result<(), ActionError> {
+    match shard.node.presence.written(room_access::announced(shard, key), false).await {
+        true => Ok(()),
+        false => Err(ActionError::Unsettled),
+    }
 }
 
 fn plan(
