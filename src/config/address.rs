@@ -5,6 +5,7 @@ use crate::config::mistake::Faults;
 use crate::config::node::Node;
 use crate::redis::url::RedisUrl;
 use hyper::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// `0.0.0.0:8080`, `[::]:8080`, `localhost:8080`, `:8080`.
@@ -177,13 +178,11 @@ pub(super) fn redis_host(text: &str) -> Result<(), String> {
     }
 }
 
-/// RFC 3986 section 2.1: everything but the unreserved characters.
-fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
+/// Everything but the unreserved characters of RFC 3986 section 2.3.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn percent_encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }
 
 /// Where a client on the same machine reaches an address that a node listens on.
