@@ -6,6 +6,7 @@ use roomcast::log::Snapshot;
 use roomcast::log::window::Window;
 use roomcast::model::command::{Action, Selector, SessionCommand};
 use roomcast::model::id::{Id, NodeId};
+use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::session::changes::Changes;
 use roomcast::session::parked::Parked;
@@ -28,7 +29,7 @@ fn orders_are_obeyed_once_also_by_who_is_taken_up_twice() {
     order(30, Selector::In("a".into()), Action::Join(vec!["b".into()]));
     let mut parked = Parked {
         id: Id::random_session(),
-        namespace: 0,
+        namespace: NamespaceIndex::default(),
         identity: Arc::new(Identity::anonymous()),
         rooms: vec!["a".into()],
         changes: Changes::default(),

@@ -6,83 +6,21 @@ use crate::backend::call::Call;
 use crate::model::close::DropReason;
 use crate::model::draft::Source;
 use crate::node::context::Node;
-use crate::presence::config::PresenceConfig;
-use crate::presence::tracker::{Millis, Table};
-use crate::presence::{Applied, Change, Fact, Messages, Store, StoreError, Turn, TurnKind};
-use crate::shard::timers::millis;
-use parking_lot::{Mutex, MutexGuard};
+use crate::presence::tracker::Millis;
+use crate::presence::{Applied, Change, StoreError, Turn, TurnKind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, UNIX_EPOCH};
-use tokio::sync::Notify;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Changes in one step of the store: some 10 µs each there.
 const AT_ONCE: usize = 200;
 /// Notices that wait for the backend while what a dead node has left is removed at full speed; over it, one part a tick:
 /// it may be more than the notices that may wait.
 const MAX_UNTOLD: usize = 5_000;
-/// The store hears that this node lives so often, at least four times in a lease.
-const TICK: Duration = Duration::from_secs(1);
 /// Changes are gathered for so long: to wake another thread for each connection would cost more than all the rest of it.
 const GATHER: Duration = Duration::from_millis(3);
 /// Between two attempts while the store does not answer.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// What this node knows of who is there.
-pub struct Presence {
-    /// What all nodes know together.
-    pub store: Arc<dyn Store>,
-    table: Mutex<Table>,
-    started: Instant,
-    tick: Duration,
-    wake: Notify,
-    leaving: AtomicBool,
-    left: Notify,
-}
-
-impl Presence {
-    /// Nobody is there yet.
-    pub fn new(config: &PresenceConfig, store: Arc<dyn Store>) -> Self {
-        Self {
-            store,
-            table: Mutex::new(Table::new(millis(config.grace))),
-            started: Instant::now(),
-            tick: (config.lease / 4).min(TICK),
-            wake: Notify::new(),
-            leaving: AtomicBool::new(false),
-            left: Notify::new(),
-        }
-    }
-
-    fn now(&self) -> Millis {
-        millis(self.started.elapsed())
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock()
-    }
-
-    /// One connection more makes a fact true.
-    pub fn enter(&self, fact: Fact, messages: impl FnOnce() -> Option<Messages>) {
-        if self.table().enter(fact, messages) {
-            self.wake.notify_one();
-        }
-    }
-
-    /// One connection less.
-    pub fn exit(&self, fact: &Fact, lost: bool) {
-        if self.table().exit(fact, self.now(), lost) {
-            self.wake.notify_one();
-        }
-    }
-
-    /// Writes what waits and says that this node stops: its users have the grace to come elsewhere.
-    pub async fn leave(&self) {
-        self.leaving.store(true, Ordering::Relaxed);
-        self.wake.notify_one();
-        self.left.notified().await;
-    }
-}
 
 /// Writes what changes, until the node stops.
 pub async fn run(node: Arc<Node>) {
@@ -150,7 +88,7 @@ impl Writer<'_> {
             match presence.store.apply(self.number, &changes).await {
                 Ok(Applied::Done { turns, events, more }) => {
                     presence.table().confirm(&changes);
-                    self.node.metrics.accepted(Source::Client, events);
+                    self.node.context.metrics.accepted(Source::Client, events);
                     turns.iter().for_each(|turn| tell(self.node, turn));
                     let behind = self.node.backend.as_ref().is_some_and(|backend| backend.untold() > MAX_UNTOLD);
                     is_due = more && !behind;
@@ -207,7 +145,7 @@ fn tell(node: &Node, turn: &Turn) {
         }
     }
     let dropped = backend.notify(&call);
-    node.metrics.dropped(DropReason::Notice, dropped as u64);
+    node.context.metrics.dropped(DropReason::Notice, dropped as u64);
 }
 
 /// Unix milliseconds as text.

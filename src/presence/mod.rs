@@ -8,6 +8,7 @@ pub mod config;
 pub mod memory;
 pub mod redis;
 pub mod tracker;
+pub mod writer;
 
 use crate::log::Pending;
 use crate::model::draft::Draft;
@@ -30,6 +31,15 @@ pub enum Fact {
         /// Who; `None` is a client without a user.
         user: Option<Arc<str>>,
     },
+}
+
+/// How a connection stops to make a fact true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaveReason {
+    /// On purpose: it left, or was made to.
+    Left,
+    /// Its transport is gone; it may come back within the grace.
+    Lost,
 }
 
 /// What the others in a room are told of a user.

@@ -16,6 +16,7 @@ pub mod timers;
 
 use crate::auth::identity::Identity;
 use crate::model::id::Id;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use changes::Changes;
 use connection::ConnectionKey;
@@ -31,7 +32,7 @@ pub struct Session {
     /// The connection it lives on.
     pub connection: ConnectionKey,
     /// Index of its namespace in `socketio.namespaces`.
-    pub namespace: u16,
+    pub namespace: NamespaceIndex,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// The handshake auth without the token, raw JSON; `None` for an empty object.

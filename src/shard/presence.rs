@@ -2,22 +2,13 @@
 
 use crate::model::draft::{Draft, Source};
 use crate::model::names::{Namespace, Room};
-use crate::presence::{Fact, Messages};
+use crate::presence::{Fact, LeaveReason, Messages};
 use crate::rules::Message;
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
 use crate::shard::state::Hub;
 use std::fmt;
-
-/// How a session goes out of its rooms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaveReason {
-    /// It left, or was made to.
-    Left,
-    /// Its connection went, and it may come back.
-    Lost,
-}
 
 impl Hub {
     /// A user is there with one connection more, or less: one on which they are in several namespaces counts once.
@@ -32,8 +23,8 @@ impl Hub {
         }
         let fact = Fact::Online(user.as_str().into());
         match came {
-            true => self.node.presence.enter(fact, || None),
-            false => self.node.presence.exit(&fact, true),
+            true => self.context.presence.enter(fact, || None),
+            false => self.context.presence.exit(&fact, true),
         }
     }
 
@@ -41,7 +32,7 @@ impl Hub {
     pub(super) fn note_entered(&self, key: SessionKey, room: &Room) {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(fact) = self.fact(session, room) else { return };
-        self.node.presence.enter(fact, || self.messages(session, room));
+        self.context.presence.enter(fact, || self.messages(session, room));
     }
 
     /// A session has gone out of a room.
@@ -49,18 +40,18 @@ impl Hub {
         if let Some(session) = self.sessions.get(key)
             && let Some(fact) = self.fact(session, room)
         {
-            self.node.presence.exit(&fact, going == LeaveReason::Lost);
+            self.context.presence.exit(&fact, going == LeaveReason::Lost);
         }
     }
 
     fn namespace_of(&self, session: &Session) -> &Namespace {
-        &self.node.namespaces[usize::from(session.namespace)]
+        self.context.namespaces.name(session.namespace)
     }
 
     /// `None` where no presence is kept of the room.
     fn fact(&self, session: &Session, room: &Room) -> Option<Fact> {
         // Whoever is in the room counts, also where no rule announces them.
-        if !self.node.rules.has_presence(room) {
+        if !self.context.rules.has_presence(room) {
             return None;
         }
         let user = session.identity.user.as_ref().map(|user| user.as_str().into());
@@ -70,7 +61,7 @@ impl Hub {
     /// What the rule for this user says to the others.
     fn messages(&self, session: &Session, room: &Room) -> Option<Messages> {
         let user = session.identity.user.as_ref()?;
-        let (rule, captures) = self.node.rules.presence(room, user.as_str())?;
+        let (rule, captures) = self.context.rules.presence(room, user.as_str())?;
         let namespace = self.namespace_of(session);
         let id = session.id.to_string();
         let filled =
@@ -78,7 +69,7 @@ impl Hub {
         let [joined, left] = filled.map(|filled| {
             let message = filled.map_err(|error| self.untold(room, error.code(), &error)).ok()??;
             let draft = draft(message, namespace, room, &id);
-            draft.check(&self.node.draft_limits).map_err(|error| self.untold(room, error.code(), &error)).ok()?;
+            draft.check(&self.context.draft_limits).map_err(|error| self.untold(room, error.code(), &error)).ok()?;
             Some(draft)
         });
         (joined.is_some() || left.is_some()).then_some(Messages { joined, left })
@@ -86,7 +77,7 @@ impl Hub {
 
     /// A join by a rule is refused for it; the backend and a token's own rooms are not asked.
     fn untold(&self, room: &Room, code: &'static str, error: &dyn fmt::Display) {
-        self.node.metrics.refused(Source::Client, code);
+        self.context.metrics.refused(Source::Client, code);
         tracing::debug!(%error, %room, "the others in a room are not told who joined or left");
     }
 }
