@@ -60,29 +60,18 @@ pub struct Launch {
 }
 
 /// Why a node did not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The configuration holds something that no part can be made of.
+    #[error("{0}")]
     Setup(String),
     /// An address could not be bound.
-    Bind(SocketAddr, std::io::Error),
+    #[error("cannot listen on {0}; choose another address with --listen or PORT")]
+    Bind(SocketAddr, #[source] std::io::Error),
     /// The system refused something else.
-    System(&'static str, std::io::Error),
+    #[error("{0}")]
+    System(&'static str, #[source] std::io::Error),
 }
-
-impl fmt::Display for AppError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Setup(why) => f.write_str(why),
-            Self::Bind(address, error) => {
-                write!(f, "cannot listen on {address}: {error}; choose another with --listen or PORT")
-            }
-            Self::System(what, error) => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for AppError {}
 
 /// Runs a node until SIGTERM or SIGINT, and stops it gracefully.
 ///
@@ -99,18 +88,19 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
 }
 
 async fn serve(launch: Launch) -> Result<(), AppError> {
+    let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
     let Launch { config, pages, any_port, ready } = launch;
     let shards = runner::count();
     let public = bind(config.listen.listen, ListenerKind::Public, shards, any_port)?;
     let admin =
         config.listen.admin_listen.map(|address| bind(address, ListenerKind::Admin, shards, false)).transpose()?;
     let address = public.address();
-    let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
 
     let (node, emitters) = node(&config)?;
     let threads = start_shards(&node, shards)?;
     let api = Arc::new(Api {
         node: node.clone(),
+        http: config.http.clone(),
         publish: config.publish.clone(),
         origins: Origins::new(&config.cors.origins),
         started: Instant::now(),

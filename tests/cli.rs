@@ -254,3 +254,60 @@ fn publish_and_health_speak_to_a_running_node() {
     let ran = directory.run(&["health", "--url", &url]);
     assert!(ran.code == 1 && ran.stdout.is_empty() && ran.stderr.contains(&url), "{}", ran.stderr);
 }
+
+#[test]
+fn init_writes_a_configuration_that_passes_check_and_never_overwrites() {
+    for (shape, helper) in [
+        ("--plain", None),
+        ("--express", Some("roomcast.mjs")),
+        ("--nest", Some("roomcast.ts")),
+        ("--laravel", Some("Roomcast.php")),
+        ("--fastapi", Some("roomcast_backend.py")),
+    ] {
+        let directory = Directory::new("");
+        std::fs::remove_file(directory.0.join("roomcast.toml")).unwrap();
+        let ran = directory.run(&["init", shape]);
+        assert_eq!(ran.code, 0, "{shape}: {ran:?}");
+        let read = |name: &str| std::fs::read_to_string(directory.0.join(name)).unwrap();
+        let secrets = read(".env");
+        assert_eq!(helper.map(|name| read(name).is_empty()), helper.map(|_| false), "{shape}");
+        let variables: Vec<(&str, &str)> =
+            secrets.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_once('=').unwrap()).collect();
+        assert_eq!(variables.len(), if helper.is_some() { 3 } else { 2 }, "{shape}: {secrets}");
+        let check = Ran::from(directory.command(&["check"]).envs(variables.clone()).output().unwrap());
+        assert_eq!(check.code, 0, "{shape}: {check:?}");
+        assert!(!check.stderr.contains("warning"), "{shape}: {}", check.stderr);
+        let token = directory.command(&["token", "--user", "7"]).envs(variables).output().unwrap();
+        assert_eq!(token.status.code(), Some(0), "{shape}");
+
+        let again = directory.run(&["init", shape]);
+        assert_eq!((again.code, read(".env")), (1, secrets), "{shape}: {again:?}");
+        assert!(again.stderr.contains("roomcast.toml") && again.stderr.contains("nothing was written"), "{again:?}");
+    }
+}
+
+#[test]
+fn init_keeps_secrets_private_and_takes_one_shape() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = Directory::new("");
+    assert_eq!(directory.run(&["init", "--dir", "new/app"]).code, 0);
+    let secrets = directory.0.join("new/app/.env");
+    assert_eq!(secrets.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(directory.run(&["init", "--dir", "other"]).code, 0);
+    let text = |path: PathBuf| std::fs::read_to_string(path).unwrap();
+    assert_ne!(text(secrets), text(directory.0.join("other/.env")), "secrets are fresh");
+    assert_eq!(directory.run(&["init", "--express", "--nest", "--dir", "both"]).code, 2);
+    assert!(!directory.0.join("both").exists());
+}
+
+#[test]
+fn completions_and_the_man_page_name_the_commands() {
+    let directory = Directory::new("");
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = directory.run(&["completions", shell]);
+        assert!(ran.code == 0 && ran.stdout.contains("publish"), "{shell}: {}", ran.code);
+    }
+    assert_eq!(directory.run(&["completions", "csh"]).code, 2);
+    let man = directory.run(&["man"]);
+    assert!(man.code == 0 && man.stdout.contains(".TH roomcast") && man.stdout.contains("publish"), "{}", man.code);
+}

@@ -103,6 +103,18 @@ fn conventional_names_are_read() {
     ];
     assert_eq!(redis(&environment(&parts).unwrap()), "rediss://app:p%40ss%2Fw%3Ard@r.example.com:6380/0");
     assert_eq!(redis(&environment(&parts[..1]).unwrap()), "redis://r.example.com:6379/0");
+    let with_database = [&parts[..], &[("REDIS_DB", "3")]].concat();
+    assert_eq!(redis(&environment(&with_database).unwrap()), "rediss://app:p%40ss%2Fw%3Ard@r.example.com:6380/3");
+    let beside_url = |url| redis(&environment(&[("REDIS_URL", url), ("REDIS_DB", "3")]).unwrap()).to_owned();
+    assert_eq!(beside_url("redis://a"), "redis://a/3");
+    assert_eq!(beside_url("redis://a/1"), "redis://a/1", "what the URL names wins");
+    assert_eq!(
+        lines(environment(&[("REDIS_HOST", "tls://h"), ("REDIS_DB", "x")])),
+        [
+            "environment REDIS_DB: must be a whole number from 0 to 1000000",
+            "environment REDIS_HOST: is a host, without \"tls://\"; for TLS set REDIS_TLS=true; a whole URL belongs into REDIS_URL",
+        ]
+    );
     let both = [("REDIS_URL", "redis://a"), ("REDIS_HOST", "b"), ("REDIS_PORT", "not read")];
     assert_eq!(redis(&environment(&both).unwrap()), "redis://a");
     let kubernetes =

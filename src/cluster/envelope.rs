@@ -3,7 +3,6 @@
 use crate::model::id::{Id, NodeId};
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// Bytes of a seal in hexadecimal.
 const TAG: usize = 64;
@@ -122,26 +121,17 @@ pub enum OneWay {
 }
 
 /// Why a letter is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
     /// It has no seal, or a wrong one.
+    #[error("its seal is missing or wrong: somebody else writes on this channel, or the key has changed")]
     Signature,
     /// It is no letter.
+    #[error("it is not a letter that this version knows")]
     Form,
     /// It is for another node.
+    #[error("it is addressed to another node")]
     Address,
-}
-
-impl fmt::Display for EnvelopeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Signature => {
-                "its seal is missing or wrong: somebody else writes on this channel, or the key has changed"
-            }
-            Self::Form => "it is not a letter that this version knows",
-            Self::Address => "it is addressed to another node",
-        })
-    }
 }
 
 /// The key that all nodes of a prefix share.

@@ -25,7 +25,7 @@ pub(super) struct Key {
 
 impl Key {
     /// `ROOMCAST_REDIS__URL`.
-    pub fn environment_name(&self) -> String {
+    pub(super) fn environment_name(&self) -> String {
         let name = self.name.to_ascii_uppercase();
         match self.section {
             "" => format!("ROOMCAST_{name}"),
@@ -34,18 +34,18 @@ impl Key {
     }
 
     /// The key whose value this gives: `redis.url` for `url` and `url_file`.
-    pub fn slot(&self) -> String {
+    pub(super) fn slot(&self) -> String {
         let name = self.name.strip_suffix("_file").unwrap_or(self.name);
         if self.section.is_empty() { name.to_owned() } else { format!("{}.{name}", self.section) }
     }
 
     /// Whether the value is the path of a file that holds the real one.
-    pub fn is_file(&self) -> bool {
+    pub(super) fn is_file(&self) -> bool {
         self.name.ends_with("_file")
     }
 
     /// Whether the effective configuration has a line for it; rules have tables instead.
-    pub fn is_shown(&self) -> bool {
+    pub(super) fn is_shown(&self) -> bool {
         let rules = self.section.is_empty() && matches!(self.name, "rooms" | "on");
         !rules && (!self.is_file() || self.name == "public_key_file")
     }
@@ -113,6 +113,8 @@ pub(super) static KEYS: &[Key] = &[
     key!("redis", "emitter_key", redis.emitter_key, Maybe(Text(text::redis_key))),
     key!("redis", "streams_key", redis.streams_key, Maybe(Text(text::redis_key))),
     key!("redis", "min_replicas", redis.min_replicas, count(0..=16)),
+
+    key!("http", "idle_timeout", http.idle_timeout, Span(SECOND..=24 * HOUR)),
 
     key!("auth", "secret", auth.secret, Maybe(TOKEN_SECRET)),
     key!("auth", "secret_file", auth.secret, Maybe(InFile(TOKEN_SECRET))),

@@ -5,18 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// One thing that is wrong. `Display` gives the line a user sees; no secret is ever in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {message}")]
 pub struct Mistake {
     /// `roomcast.toml:12:5 [redis] timeout`, `environment ROOMCAST_REDIS__URL`, `flag --listen`.
     pub place: String,
     /// What is wrong there, and what to write instead.
     pub message: String,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.message)
-    }
 }
 
 /// Where a value was written. Ordered as mistakes are listed: the file from its top, the environment, flags.
@@ -40,16 +35,16 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub fn missing(path: &str) -> Self {
+    pub(super) fn missing(path: &str) -> Self {
         Self { origin: Origin::Missing, path: path.to_owned() }
     }
 
-    pub fn fault(&self, message: impl Into<String>) -> Faults {
+    pub(super) fn fault(&self, message: impl Into<String>) -> Faults {
         vec![(self.clone(), message.into())]
     }
 
     /// Whether it came by one of the names that other software reads too (`JWT_SECRET`, `PORT`).
-    pub fn is_conventional(&self) -> bool {
+    pub(super) fn is_conventional(&self) -> bool {
         matches!(&self.origin, Origin::Environment(name) if !name.starts_with("ROOMCAST_"))
     }
 }

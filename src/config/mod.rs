@@ -24,7 +24,7 @@ pub use mistake::Mistake;
 
 use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
-use crate::http::config::{CorsConfig, ListenConfig, PublishConfig};
+use crate::http::config::{CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::presence::config::PresenceConfig;
 use crate::redis::config::RedisConfig;
@@ -42,6 +42,8 @@ use std::path::PathBuf;
 pub struct Config {
     /// `listen` and `admin_listen`.
     pub listen: ListenConfig,
+    /// `[http]`.
+    pub http: HttpConfig,
     /// `[redis]`.
     pub redis: RedisConfig,
     /// `[auth]`.

@@ -10,22 +10,27 @@ use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
 use std::collections::HashSet;
-use std::fmt;
 
 /// Why a join was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// Not a name that a room can have.
+    #[error("{0}")]
     BadName(String),
     /// No rule lets this session in.
+    #[error("not allowed to join \"{0}\"")]
     Forbidden(String),
     /// `limits.rooms_per_session` is reached.
+    #[error("already in {0} rooms, which is the most a session may be in")]
     TooMany(usize),
     /// `joined` or `left` of the room cannot be filled for this client.
+    #[error(transparent)]
     Template(TemplateError),
     /// The session has ended meanwhile.
+    #[error("the session has ended")]
     Gone,
     /// The backend refused, or did not say.
+    #[error(transparent)]
     Backend(BackendError),
 }
 
@@ -45,19 +50,6 @@ impl JoinError {
     /// Whether it is no refusal: the backend did not say, and may later.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Backend(error) if !matches!(error, BackendError::Refused(_)))
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadName(why) => f.write_str(why),
-            Self::Forbidden(room) => write!(f, "not allowed to join \"{room}\""),
-            Self::TooMany(max) => write!(f, "already in {max} rooms, which is the most a session may be in"),
-            Self::Template(error) => error.fmt(f),
-            Self::Gone => f.write_str("the session has ended"),
-            Self::Backend(error) => error.fmt(f),
-        }
     }
 }
 

@@ -21,7 +21,6 @@ use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
 use crate::shard::persist;
 use crate::shard::state::Ended;
-use std::fmt;
 use std::rc::Rc;
 
 /// A failed rule: the error's own words, and the acknowledgement that `ack_error` wants.
@@ -34,23 +33,31 @@ pub struct Failure {
 }
 
 /// Why a client's event did nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ActionError {
     /// No rule for it.
+    #[error("there is no rule for the event \"{0}\"")]
     NoRule(String),
     /// A placeholder could not be filled.
+    #[error(transparent)]
     Template(TemplateError),
     /// A join was refused.
+    #[error(transparent)]
     Join(JoinError),
     /// An emit to a room the caller is not in.
+    #[error("not in the room \"{0}\"")]
     NotInRoom(Room),
     /// The filled template makes no valid event.
+    #[error(transparent)]
     Draft(DraftError),
     /// The log did not take it.
+    #[error(transparent)]
     Append(AppendError),
     /// The session's record was not written in time; rooms that were to be joined are not.
+    #[error("the rooms of this session could not be put on record in time; try again")]
     Unsettled,
     /// The backend refused it, or gave no answer that could be used.
+    #[error(transparent)]
     Backend(BackendError),
 }
 
@@ -66,21 +73,6 @@ impl ActionError {
             Self::Append(error) => error.code(),
             Self::Unsettled => "unavailable",
             Self::Backend(error) => error.code(),
-        }
-    }
-}
-
-impl fmt::Display for ActionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRule(event) => write!(f, "there is no rule for the event \"{event}\""),
-            Self::Template(error) => error.fmt(f),
-            Self::Join(error) => error.fmt(f),
-            Self::NotInRoom(room) => write!(f, "not in the room \"{room}\""),
-            Self::Draft(error) => error.fmt(f),
-            Self::Append(error) => error.fmt(f),
-            Self::Unsettled => f.write_str("the rooms of this session could not be put on record in time; try again"),
-            Self::Backend(error) => error.fmt(f),
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::http::origin::Origin;
 use crate::http::routes::Caller;
 use crate::http::{Api, ws};
 use crate::model::clock::unix_ms;
-use crate::model::close::CloseReason;
+use crate::model::close::{CloseReason, jittered};
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
@@ -71,7 +71,7 @@ pub async fn serve(
     if rooms.is_empty() {
         return refuse(local, key, StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
-    let since = last_event_id(request.headers());
+    let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if let Some(after) = since.and_then(Offset::parse) {
         local.shard.catch_up_with(after).await;
     }
@@ -106,6 +106,7 @@ fn begin(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, rooms: 
     let mut hub = local.shard.hub.borrow_mut();
     // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.
     hub.push(key, Frame::Raw(sse::comment()));
+    hub.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
     match missed {
         Some(Ok(events)) => {
             hub.replay(key, events.into_iter().map(Frame::event));

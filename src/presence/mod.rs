@@ -13,7 +13,6 @@ pub mod writer;
 use crate::log::Pending;
 use crate::model::draft::Draft;
 use crate::model::names::{Namespace, Room};
-use std::fmt;
 use std::sync::Arc;
 use tracker::Millis;
 
@@ -135,14 +134,9 @@ pub struct RoomStatus {
 }
 
 /// Why the store does not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("who is present is not known just now: {0}; try again")]
 pub struct StoreError(pub String);
-
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "who is present is not known just now: {}; try again", self.0)
-    }
-}
 
 /// What all nodes know together. Its twins are [`memory::MemoryStore`], for one node, and the one of the cluster.
 pub trait Store: Send + Sync + 'static {

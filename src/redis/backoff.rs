@@ -20,12 +20,12 @@ impl Default for Backoff {
 
 impl Backoff {
     /// After a success.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 
     /// Logs why something is interrupted, once for each reason in a row.
-    pub fn report(&mut self, what: &str, connector: &Connector, error: &LinkError) {
+    pub(crate) fn report(&mut self, what: &str, connector: &Connector, error: &LinkError) {
         let error = error.to_string();
         if error != self.reported {
             tracing::warn!(error, redis = connector.address(), "{what} is interrupted; trying again");
@@ -34,7 +34,7 @@ impl Backoff {
     }
 
     /// Waits before the next attempt.
-    pub async fn wait(&mut self) {
+    pub(crate) async fn wait(&mut self) {
         let pause = self.next.mul_f64(rand::random_range(0.5..1.0));
         self.next = (self.next * 2).min(LONGEST_BACKOFF);
         tokio::time::sleep(pause).await;

@@ -13,7 +13,7 @@ pub(crate) struct Clock {
 
 impl Clock {
     /// Asks for the time.
-    pub async fn read(link: &mut Link) -> Result<Self, LinkError> {
+    pub(crate) async fn read(link: &mut Link) -> Result<Self, LinkError> {
         let wrong = || LinkError::Unexpected("TIME");
         let time = link.call(&redis::cmd("TIME")).await?;
         let Value::Array(time) = &time else { return Err(wrong()) };
@@ -28,7 +28,7 @@ impl Clock {
     }
 
     /// What it shows at that moment of ours, in ms.
-    pub fn redis_ms(&self, when: Instant) -> u64 {
+    pub(crate) fn redis_ms(&self, when: Instant) -> u64 {
         let after = when.saturating_duration_since(self.seen).as_micros() as u64;
         let before = self.seen.saturating_duration_since(when).as_micros() as u64;
         (self.redis_us + after).saturating_sub(before) / 1000

@@ -8,7 +8,6 @@ use crate::redis::reply::text;
 use crate::redis::url::{Address, Place, RedisUrl, RedisUrlError};
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisError, ServerError, Value};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,14 +33,14 @@ impl Connector {
     ///
     /// # Errors
     /// When there is no URL or it cannot be used.
-    pub fn new(config: &RedisConfig) -> Result<Self, RedisUrlError> {
+    pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisUrlError> {
         let url = RedisUrl::parse(config.url.as_ref().ok_or(RedisUrlError::Missing)?.reveal())?;
         let key = config.events_key();
         Ok(Self { url: Arc::new(url), slot: discovery::slot(&key), key: key.into(), known: Arc::default() })
     }
 
     /// To whoever holds another key; `None` where that is the same server anyway.
-    pub fn elsewhere(&self, key: &str) -> Option<Self> {
+    pub(crate) fn elsewhere(&self, key: &str) -> Option<Self> {
         let slot = discovery::slot(key);
         (self.is_cluster() && slot != self.slot).then(|| Self { slot, key: key.into(), ..self.clone() })
     }
@@ -51,7 +50,7 @@ impl Connector {
     }
 
     /// Who is asked, without credentials.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.url.names()
     }
 
@@ -115,12 +114,12 @@ pub(crate) struct Link {
 
 impl Link {
     /// Finds the place, connects and authenticates, each step within the timeout, which each later call keeps too.
-    pub async fn open(connector: &Connector, timeout: Duration) -> Result<Self, LinkError> {
+    pub(crate) async fn open(connector: &Connector, timeout: Duration) -> Result<Self, LinkError> {
         Self::connect(connector, ProtocolVersion::RESP2, &AsyncConnectionConfig::new(), timeout).await
     }
 
     /// A connection for subscriptions; RESP3, where messages and answers can share a connection.
-    pub async fn subscriber<E: 'static>(
+    pub(crate) async fn subscriber<E: 'static>(
         connector: &Connector,
         timeout: Duration,
         on_push: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
@@ -140,13 +139,13 @@ impl Link {
     }
 
     /// The server at the other end: host and port.
-    pub fn peer(&self) -> String {
+    pub(crate) fn peer(&self) -> String {
         self.address.to_string()
     }
 
     /// Asks whether the peer lives and still is the one to talk to. To be called about once a second: nothing else
     /// shows an idle connection that its master was replaced.
-    pub async fn check(&mut self) -> Result<(), LinkError> {
+    pub(crate) async fn check(&mut self) -> Result<(), LinkError> {
         if self.connector.has_left(&self.address, self.timeout) {
             return Err(LinkError::Displaced(format!("Sentinels name another master than {}", self.address)));
         }
@@ -159,25 +158,25 @@ impl Link {
     }
 
     /// Sends one command; an error answer is an error.
-    pub async fn call(&mut self, command: &Cmd) -> Result<Value, LinkError> {
+    pub(crate) async fn call(&mut self, command: &Cmd) -> Result<Value, LinkError> {
         self.call_blocking(command, Duration::ZERO).await
     }
 
     /// Sends a command that Redis may sit on for a while.
-    pub async fn call_blocking(&mut self, command: &Cmd, block: Duration) -> Result<Value, LinkError> {
+    pub(crate) async fn call_blocking(&mut self, command: &Cmd, block: Duration) -> Result<Value, LinkError> {
         let value = within(self.timeout + block, self.connection.req_packed_command(command)).await?;
         value.extract_error().map_err(LinkError::from)
     }
 
     /// Sends several commands at once; one answer each, error answers among them as [`Value::ServerError`]. An answer
     /// that says "not here" is an error of the whole.
-    pub async fn pipeline(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, LinkError> {
+    pub(crate) async fn pipeline(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, LinkError> {
         let answers = self.pipeline_each(pipeline).await?;
         displaced(&answers).map_or(Ok(answers), Err)
     }
 
     /// Like [`Link::pipeline`], but leaves it to the caller to ask [`displaced`].
-    pub async fn pipeline_each(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, LinkError> {
+    pub(crate) async fn pipeline_each(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, LinkError> {
         let answers = within(self.timeout, self.connection.req_packed_commands(pipeline, 0, pipeline.len())).await?;
         match answers.len() == pipeline.len() {
             true => Ok(answers),
@@ -187,12 +186,12 @@ impl Link {
 
     /// Subscribes to the channels that match a pattern. Unlike [`Link::subscribe`] it does not count as a subscriber of
     /// any of them (`PUBSUB NUMSUB`).
-    pub async fn psubscribe(&mut self, pattern: &str) -> Result<(), LinkError> {
+    pub(crate) async fn psubscribe(&mut self, pattern: &str) -> Result<(), LinkError> {
         within(self.timeout, self.connection.psubscribe(pattern)).await
     }
 
     /// Subscribes to a channel.
-    pub async fn subscribe(&mut self, channel: &str) -> Result<(), LinkError> {
+    pub(crate) async fn subscribe(&mut self, channel: &str) -> Result<(), LinkError> {
         within(self.timeout, self.connection.subscribe(channel)).await
     }
 }
@@ -220,17 +219,22 @@ pub(super) async fn within<T>(
 }
 
 /// Why a call on a connection failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     /// No answer in time.
+    #[error("Redis did not answer within {0:?}")]
     Timeout(Duration),
     /// Redis answered with an error.
+    #[error("Redis answered: {0}")]
     Server(String),
     /// The data is not here (any more), or not now: the connection is to be made anew.
+    #[error("the data is not here, or not now: {0}")]
     Displaced(String),
     /// The connection could not be made, or is lost.
+    #[error("no connection to Redis: {0}")]
     Lost(String),
     /// An answer of another shape than the command has.
+    #[error("Redis answered {0} in an unknown form")]
     Unexpected(&'static str),
 }
 
@@ -263,18 +267,6 @@ impl From<ServerError> for LinkError {
         match DISPLACED.contains(&error.code()) {
             true => Self::Displaced(text),
             false => Self::Server(text),
-        }
-    }
-}
-
-impl fmt::Display for LinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout(after) => write!(f, "Redis did not answer within {after:?}"),
-            Self::Server(text) => write!(f, "Redis answered: {text}"),
-            Self::Displaced(why) => write!(f, "the data is not here, or not now: {why}"),
-            Self::Lost(why) => write!(f, "no connection to Redis: {why}"),
-            Self::Unexpected(what) => write!(f, "Redis answered {what} in an unknown form"),
         }
     }
 }

@@ -43,7 +43,7 @@ struct State {
 
 impl Known {
     /// The master that Sentinels named last. Has them asked again, in the background, when that is `stale` ago.
-    pub fn named(self: &Arc<Self>, url: &Arc<RedisUrl>, stale: Duration, timeout: Duration) -> Option<Address> {
+    pub(super) fn named(self: &Arc<Self>, url: &Arc<RedisUrl>, stale: Duration, timeout: Duration) -> Option<Address> {
         let mut state = self.state.lock();
         if state.asked.is_none_or(|asked| asked.elapsed() >= stale) {
             state.asked = Some(Instant::now());

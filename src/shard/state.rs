@@ -1,6 +1,6 @@
 //! The shard's tables: connections, sessions, rooms, deadlines, and how one of them ends.
 
-use crate::model::close::{CloseReason, DropReason};
+use crate::model::close::{CloseReason, DropReason, jittered};
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
@@ -262,7 +262,7 @@ impl Hub {
             }
             Link::Sse(_) => {
                 if let Some(after) = reason.retry() {
-                    connection.outbox.push(Frame::Raw(sse::retry_block(after)));
+                    connection.outbox.push(Frame::Raw(sse::retry_block(jittered(after.max(sse::MIN_RETRY)))));
                 }
                 CLOSING
             }
@@ -408,7 +408,7 @@ fn farewell(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
         let code = (reason == CloseReason::TooBig).then_some(1009);
         return vec![websocket::close_frame(code, "")];
     }
-    let retry = reason.retry().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    let retry = reason.retry().map(|after| u64::try_from(jittered(after).as_millis()).unwrap_or(u64::MAX));
     vec![
         websocket::text_frame(&plain_ws::closing(reason.label(), retry)),
         websocket::close_frame(reason.code(), reason.label()),

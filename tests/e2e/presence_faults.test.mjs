@@ -1,0 +1,118 @@
+// Presence under faults that were found by attacking it.
+import assert from "node:assert/strict";
+import net from "node:net";
+import { startBackend } from "../harness/backend.mjs";
+import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
+import { assertError } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+
+const WEBSOCKET = { transports: ["websocket"] };
+const token = (user, claims = {}) => tokenFor(user, { name: `n${user}`, ...claims });
+const ask = (node, path) => node.get(path, { authorization: `Bearer ${KEY}` });
+const user = async (node, id) => (await ask(node, `/users/${encodeURIComponent(id)}`)).json();
+const notify = ["online", "offline", "occupied", "vacated"];
+async function stage(s, presence, redisOptions) {
+  const backend = s.keep(await startBackend());
+  const store = await s.redis(redisOptions);
+  const settings = (to = store.url) => ({ presence, redis: { url: to }, ...backend.config({ notify }) });
+  return { backend, store, settings };
+}
+const told = (backend) => backend.calls.map((call) => `${call.type} ${call.user ?? call.room}`);
+
+suite("presence in trouble", () => {
+  scenario("last_seen after a graceful stop", async (s) => {
+    const { backend, settings } = await stage(s, { grace: "300ms", lease: "5s" });
+    const [a] = await Promise.all([s.node(settings()), s.node(settings())]);
+    const before = Date.now();
+    await s.io(a, { token: token("3"), ...WEBSOCKET, reconnection: false }).connected();
+    await backend.call("online");
+    await a.stop();
+    const offline = await backend.call("offline");
+    assert.ok(new Date(offline.last_seen) >= before - 50, `last_seen ${new Date(offline.last_seen) - before} ms after the user came`);
+  });
+
+  scenario("last_seen after an outage of Redis", async (s) => {
+    const { backend, store, settings } = await stage(s, { grace: "0s", lease: "10s" }, { durable: true });
+    const a = await s.node(settings());
+    const one = await s.io(a, { token: token("3"), ...WEBSOCKET, reconnection: false }).connected();
+    await backend.call("online");
+    await store.stop("SIGKILL");
+    const closed = Date.now();
+    one.close();
+    // Each is refused after `redis.timeout`.
+    for (let turn = 0; turn < 2; turn += 1) assertError(await ask(a, "/users/3"), 503, "unavailable");
+    await store.start();
+    const offline = await backend.call("offline");
+    const off = new Date(offline.last_seen) - closed;
+    assert.ok(Math.abs(off) < 500, `last_seen is ${off} ms off`);
+  });
+
+  scenario("the answer to RESET is lost", async (s) => {
+    const { backend, store, settings } = await stage(s, { grace: "200ms", lease: "1s" });
+    let cuts = 0, armed = false;
+    const sockets = new Set();
+    const proxy = net.createServer((client) => {
+      const up = net.connect(store.port, "127.0.0.1");
+      sockets.add(client).add(up);
+      let dead = false;
+      client.on("data", (data) => {
+        up.write(data);
+        if (armed && data.includes("'HKEYS'")) {
+          armed = false;
+          cuts += 1;
+          dead = true;
+          setTimeout(() => { client.destroy(); up.destroy(); }, 100);
+        }
+      });
+      up.on("data", (data) => dead || client.write(data));
+      for (const [x, y] of [[client, up], [up, client]]) x.on("error", () => y.destroy()).on("close", () => y.destroy());
+    });
+    await new Promise((resolve) => proxy.listen(0, "127.0.0.1", resolve));
+    s.serve({ close: () => { sockets.forEach((x) => x.destroy()); proxy.close(); } });
+    const [a, b] = await Promise.all([s.node(settings(`redis://127.0.0.1:${proxy.address().port}/0`)), s.node(settings())]);
+    await s.io(a, { token: token("2"), ...WEBSOCKET }).connected();
+    await backend.call("online");
+    a.signal("SIGSTOP");
+    await backend.call("offline").finally(() => { armed = true; a.signal("SIGCONT"); });
+    await until(() => cuts === 1, "the cut");
+    await until(async () => (await user(b, "2").catch(() => ({}))).online, "online by GET");
+    // A node tells one after the other: what it tells of a newcomer comes behind all that it had to tell.
+    await s.io(a, { token: token("9"), ...WEBSOCKET }).connected();
+    await until(() => told(backend).includes("online 9"), () => `online 9; ${told(backend)}`);
+    assert.deepEqual(told(backend), ["online 2", "offline 2", "online 2", "online 9"]);
+  });
+
+  scenario("the clock of Redis went back an hour", async (s) => {
+    const { backend, store, settings } = await stage(s, { grace: "200ms", lease: "1s" });
+    const [a, b] = await Promise.all([s.node(settings()), s.node(settings())]);
+    await s.io(a, { token: token("2"), ...WEBSOCKET, reconnection: false }).connected();
+    await backend.call("online");
+    await a.stop("SIGKILL");
+    const key = (await store.cli("KEYS", "*presence:nodes"));
+    // What Redis has then: times that are in its future.
+    const all = (await store.cli("HGETALL", key)).split("\n");
+    for (let n = 0; n < all.length; n += 2) {
+      const [number, at, since] = all[n + 1].split(" ");
+      const script = "local l=redis.call('HGET',KEYS[1],ARGV[1]); local n=string.match(l,'^%S+'); redis.call('HSET',KEYS[1],ARGV[1],n..' '..ARGV[2]..' '..ARGV[3])";
+      await store.cli("EVAL", script, "1", key, all[n], String(+at + 3600_000), String(+since + 3600_000));
+    }
+    await backend.call("offline");
+  });
+
+  scenario("a user who went while their node hung past its lease is not told as online again", async (s) => {
+    const { backend, settings } = await stage(s, { grace: "300ms", lease: "2s" });
+    const [a, b] = await Promise.all([s.node(settings()), s.node(settings())]);
+    const io = await s.io(a, { token: token("2"), ...WEBSOCKET }).connected();
+    await backend.call("online");
+    a.signal("SIGSTOP");
+    io.close();
+    await backend.call("offline").finally(() => a.signal("SIGCONT"));
+    const after = await s.io(a, { token: token("3"), ...WEBSOCKET }).connected();
+    await until(async () => (await user(b, "3")).online, "the node writes again");
+    after.close();
+    await until(() => backend.of("offline").some((call) => call.user === "3"), "3 offline");
+    assert.deepEqual(told(backend).filter((call) => call.endsWith(" 2")), ["online 2", "offline 2"]);
+  });
+});

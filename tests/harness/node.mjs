@@ -1,0 +1,128 @@
+// One roomcast process: the built binary on a free port with a configuration of its own.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { configure, toml } from "./config.mjs";
+import { DEADLINE, until, within } from "./deadline.mjs";
+import { request } from "./http.mjs";
+import { freePort } from "./port.mjs";
+
+export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(import.meta.dirname, "../../target/debug/roomcast"));
+
+/** A process whose output is kept: roomcast, or another `command`. */
+export class Daemon {
+  constructor(args, env = {}, command = BINARY) {
+    this.output = "";
+    this.stdout = "";
+    this.process = spawn(command, args, { env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
+    this.process.stdout.on("data", (chunk) => (this.output += chunk, this.stdout += chunk));
+    this.process.stderr.on("data", (chunk) => (this.output += chunk));
+    this.exited = new Promise((resolve) => {
+      this.process.once("error", (error) => resolve({ code: null, error }));
+      this.process.once("close", (code, signal) => resolve({ code, signal }));
+    });
+    this.exited.then((exit) => (this.exit = exit));
+  }
+
+  signal(name) {
+    this.process.kill(name);
+  }
+
+  /** SIGTERM (or another), then its exit; what hangs is killed and the test fails. */
+  async stop(signal = "SIGTERM", deadline = DEADLINE) {
+    this.stopping = true;
+    if (!this.exit) this.signal(signal);
+    try {
+      return await within(this.exited, `exit after ${signal}`, deadline);
+    } catch (error) {
+      this.signal("SIGKILL");
+      await this.exited;
+      throw error;
+    }
+  }
+
+  assertNoPanic() {
+    assert.doesNotMatch(this.output, /panicked at/, "the process panicked");
+  }
+}
+
+// The machine's own settings (PORT, JWT_SECRET, REDIS_URL …) must not reach the process.
+function cleanEnvironment(extra) {
+  const { PATH, HOME, TMPDIR } = process.env;
+  return { PATH, HOME, ...(TMPDIR && { TMPDIR }), RUST_BACKTRACE: "1", ...extra };
+}
+
+/** A command that ends by itself: `{ code, stdout, output }`. */
+export async function roomcast(args, env) {
+  const command = new Daemon(args, env);
+  const { code, error } = await within(command.exited, `the end of roomcast ${args.join(" ")}`).finally(() => command.signal("SIGKILL"));
+  if (error) throw error;
+  command.assertNoPanic();
+  return { code, stdout: command.stdout, output: command.output };
+}
+
+export class Node extends Daemon {
+  constructor(port, directory, file, env) {
+    super(["serve", "--config", file], env);
+    this.port = port;
+    this.directory = directory;
+    this.url = `http://127.0.0.1:${port}`;
+    this.socketUrl = `ws://127.0.0.1:${port}`;
+  }
+
+  get = (pathname, headers) => request(this.url + pathname, { headers });
+
+  async answers(pathname, status = 200) {
+    if (this.exit) throw new Error(`roomcast ended: ${JSON.stringify(this.exit)}`);
+    const answer = await this.get(pathname).catch(() => undefined);
+    return answer?.status === status && answer;
+  }
+
+  /** The number of one series of /metrics, 0 where it is missing. */
+  async metric(series) {
+    const { text } = await this.get("/metrics");
+    const line = text.split("\n").find((candidate) => candidate.startsWith(`${series} `));
+    return line ? Number(line.slice(series.length + 1)) : 0;
+  }
+
+  /** Open connections of one protocol: `socketio`, `ws` or `sse`. */
+  async connections(protocol) {
+    const { text } = await this.get("/metrics");
+    const series = text.split("\n").filter((line) => line.startsWith("roomcast_connections{") && line.includes(`protocol="${protocol}"`));
+    return series.reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
+  }
+
+  async stop(...how) {
+    try {
+      return await super.stop(...how);
+    } finally {
+      fs.rmSync(this.directory, { recursive: true, force: true });
+    }
+  }
+}
+
+/**
+ * Starts a node and waits until it lives and, unless `ready: false`, is ready.
+ * `overrides` go into the usual configuration; `port` is for one that comes back to its old place; with `file` that file
+ * is the configuration as it is, and only `env` is added.
+ */
+export async function startNode(overrides = {}, { ready = true, env, port, file } = {}) {
+  port ??= await freePort();
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-e2e-"));
+  if (!file) {
+    file = path.join(directory, "roomcast.toml");
+    fs.writeFileSync(file, toml({ listen: `127.0.0.1:${port}`, ...configure(overrides) }));
+  }
+  const node = new Node(port, directory, file, env);
+  try {
+    await until(() => node.answers("/health/live"), "/health/live answering 200");
+    if (ready) await until(() => node.answers("/health"), "/health answering 200");
+  } catch (error) {
+    await node.stop("SIGKILL").catch(() => {});
+    error.message += `\n--- roomcast said ---\n${node.output}`;
+    throw error;
+  }
+  return node;
+}

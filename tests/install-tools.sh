@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Installs what the outside tests need: Redis, Chromium, Node packages, a Python venv. What is there is left alone;
+# what cannot be installed fails the run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+export DEBIAN_FRONTEND=noninteractive
+
+fail() { echo "install-tools: $*" >&2; exit 1; }
+
+apt_refreshed=
+apt_install() {
+  command -v apt-get >/dev/null || fail "no apt-get here; install by hand: $*"
+  local root=()
+  [ "$(id -u)" = 0 ] || root=(sudo -n)
+  # A fresh machine has no package lists, an old one stale ones.
+  if [ -z "$apt_refreshed" ]; then "${root[@]}" apt-get update -q; apt_refreshed=yes; fi
+  "${root[@]}" apt-get install -y -q --no-install-recommends "$@" </dev/null || fail "apt-get could not install $*"
+}
+
+missing=()
+command -v redis-server >/dev/null || missing+=(redis-server)
+command -v redis-cli >/dev/null || missing+=(redis-tools)
+[ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
+command -v curl >/dev/null || missing+=(curl)
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
+[ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
+
+command -v node >/dev/null || fail "Node 20 or newer is missing"
+[ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || fail "Node 20 or newer is needed, here is $(node --version)"
+for packages in . ../examples/chat; do
+  # A link leads to another worktree's packages, and npm ci would empty those.
+  if [ -L "$packages/node_modules" ]; then continue; fi
+  installed="$packages/node_modules/.package-lock.json"
+  if [ ! -e "$installed" ] || [ "$packages/package-lock.json" -nt "$installed" ]; then
+    (cd "$packages" && npm ci --no-audit --no-fund </dev/null) || fail "npm ci failed in $packages"
+  fi
+done
+
+if ! cmp -s requirements.txt .venv/requirements.txt; then
+  rm -rf .venv
+  python3 -m venv .venv || fail "python3 -m venv failed"
+  .venv/bin/pip install -q --disable-pip-version-check -r requirements.txt </dev/null || fail "pip failed"
+  cp requirements.txt .venv/requirements.txt
+fi
