@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// A request's head must be complete this long after its first byte, and the first head this long after the connection.
-pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// No byte has come.
 const NOTHING: u64 = u64::MAX;
@@ -48,26 +48,26 @@ impl Progress {
 }
 
 /// A socket that notes when bytes arrive.
-pub struct Watched {
+pub(super) struct Watched {
     stream: TcpStream,
     progress: Arc<Progress>,
 }
 
 impl Watched {
     /// The socket itself.
-    pub fn into_inner(self) -> TcpStream {
+    pub(super) fn into_inner(self) -> TcpStream {
         self.stream
     }
 }
 
 /// hyper's timer for one connection.
-pub struct HeadTimer {
+pub(super) struct HeadTimer {
     progress: Arc<Progress>,
     idle: Duration,
 }
 
 /// A socket and its timer; `idle` is the longest pause between two requests.
-pub fn watch(stream: TcpStream, idle: Duration) -> (Watched, HeadTimer) {
+pub(super) fn watch(stream: TcpStream, idle: Duration) -> (Watched, HeadTimer) {
     let progress = Arc::new(Progress::new());
     (Watched { stream, progress: progress.clone() }, HeadTimer { progress, idle })
 }
