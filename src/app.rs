@@ -20,12 +20,12 @@ use crate::model::id::NodeId;
 use crate::model::namespaces::Namespaces;
 use crate::node::context::{LocalNode, Node, Parts};
 use crate::node::dispatcher::Dispatcher;
-use crate::node::presence;
+use crate::node::presence::Notices;
 use crate::peer_server::PeerServer;
 use crate::presence::Store;
 use crate::presence::memory::MemoryStore;
 use crate::presence::redis::RedisPresence;
-use crate::presence::writer::Presence;
+use crate::presence::writer::{self, Presence};
 use crate::rules::Rules;
 use crate::shard::context::ShardContext;
 use crate::shard::handle::ShardCommand;
@@ -120,7 +120,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
         let metrics = node.context.metrics.clone();
         running.spawn(async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await });
     }
-    running.spawn(presence::run(node.clone()));
+    running.spawn(writer::run(node.presence.clone()));
     if let Some(cluster) = &node.cluster {
         running.spawn(cluster.clone().run(PeerServer::new(node.clone())));
     }
@@ -218,22 +218,20 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
         None => None,
     };
     let mut emitters = None;
-    let log: Arc<dyn EventLog> = match config.redis.url {
-        Some(_) => {
+    let (log, store): (Arc<dyn EventLog>, Arc<dyn Store>) = match &cluster {
+        Some(cluster) => {
             let log = RedisLog::new(&config.redis, &config.recovery, draft_limits, metrics.clone())
                 .map_err(|error| setup(&error))?;
             emitters = Emitters::new(&config.redis, log.clone(), id, draft_limits, metrics.clone());
-            log
-        }
-        None => MemoryLog::new(MemoryLimits::default()),
-    };
-    let store: Arc<dyn Store> = match &cluster {
-        Some(cluster) => {
             let kept = stream_kept(&config.recovery);
-            RedisPresence::new(cluster.clone(), &config.redis.prefix, &config.presence, kept)
+            (log, RedisPresence::new(cluster.clone(), &config.redis.prefix, &config.presence, kept))
         }
-        None => MemoryStore::new(log.clone(), config.presence.remember, metrics.clone()),
+        None => {
+            let log = MemoryLog::new(MemoryLimits::default());
+            (log.clone(), MemoryStore::new(log, config.presence.remember, metrics.clone()))
+        }
     };
+    let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
     let context = Arc::new(ShardContext {
         node_id: id,
         socketio: config.socketio.clone(),
@@ -242,8 +240,8 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
         draft_limits,
         namespaces: Namespaces::new(&config.socketio.namespaces),
         rules,
+        presence: Presence::new(&config.presence, store, notices, metrics.clone()),
         metrics,
-        presence: Presence::new(&config.presence, store),
         cluster,
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants("disconnect")),
     });

@@ -5,6 +5,7 @@ use crate::config::mistake::Faults;
 use crate::config::node::Node;
 use crate::redis::url::RedisUrl;
 use hyper::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// `0.0.0.0:8080`, `[::]:8080`, `localhost:8080`, `:8080`.
@@ -166,7 +167,10 @@ pub(super) fn redis_host(text: &str) -> Result<(), String> {
     if text.contains("://") {
         let shown = text.split_once("://").map_or("", |(scheme, _)| scheme);
         let tls = if shown.ends_with('s') { "; for TLS set REDIS_TLS=true" } else { "" };
-        return Err(format!("is a host, without \"{}://\"{tls}; a whole URL belongs into REDIS_URL", self::shown(shown)));
+        return Err(format!(
+            "is a host, without \"{}://\"{tls}; a whole URL belongs into REDIS_URL",
+            self::shown(shown)
+        ));
     }
     match text.split_once(':') {
         Some((_, port)) if port.parse::<u16>().is_ok() => Err("is a host without a port; set REDIS_PORT".into()),
@@ -174,13 +178,11 @@ pub(super) fn redis_host(text: &str) -> Result<(), String> {
     }
 }
 
-/// RFC 3986 section 2.1: everything but the unreserved characters.
-fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
+/// Everything but the unreserved characters of RFC 3986 section 2.3.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn percent_encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }
 
 /// Where a client on the same machine reaches an address that a node listens on.

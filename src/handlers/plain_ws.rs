@@ -1,5 +1,6 @@
 //! `/ws` messages of a client: auth, join, leave, event, ping (CONTRACT, Plain WebSocket messages).
 
+use crate::handlers::room_access::JoinError;
 use crate::handlers::socketio::{default_ack, unruled};
 use crate::handlers::{is_open, resume, room_access, rule_runner, session_start};
 use crate::model::args::Args;
@@ -12,6 +13,7 @@ use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
+use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
 use crate::protocol::websocket::text_frame;
@@ -59,8 +61,7 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
             join(local, key, session, room.into(), since.as_deref(), id.as_deref()).await;
         }
         (ClientMessage::Leave { room, id }, Some(session)) => {
-            room_access::leave(local, session, &[room.as_str().into()]);
-            local.shard.hub.borrow_mut().push_json(key, &plain_ws::left(&room, id.as_deref()));
+            leave(local, key, session, &room, id.as_deref()).await;
         }
         (ClientMessage::Event { event, args, id }, Some(session)) => {
             on_event(local, key, session, &event, &args, id.as_deref()).await;
@@ -89,10 +90,14 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
         Ok(identity) => {
             let newcomer =
                 session_start::Newcomer { connection: key, namespace: main_namespace(local), identity, auth: None };
-            let session = newcomer.session(local, Id::random_session(), None);
+            let mut session = newcomer.session(local, Id::random_session(), None);
             match session_start::first_rooms(local, &session) {
                 Ok(rooms) => {
-                    let session = session_start::admit(local, session, &rooms);
+                    let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
+                    if !is_open(local, key, Protocol::PlainWs) {
+                        return;
+                    }
+                    let session = session_start::admit(local, session, &rooms, &mut reserved);
                     welcome(local, key, session);
                     return rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
                 }
@@ -171,12 +176,19 @@ async fn join(
     if let Err(refused) = room_access::allow(local, session, &rooms).await {
         return error(local, key, refused.code(), &refused.to_string(), id);
     }
+    // Before it is in the room: what is replayed must meet what is live without a gap.
+    let mut reserved = local.shard.hub.borrow().reserve_rooms(session, &rooms);
+    let ticket = reserved.ticket().max(room_access::announced(local, session));
+    if !local.node.presence.written(ticket, false).await {
+        let late = JoinError::Uncounted;
+        return error(local, key, late.code(), &late.to_string(), id);
+    }
     let missed = since.map(|since| {
         let missed = missed(local, key, session, &rooms, since);
         local.context.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
         missed
     });
-    room_access::join(local, session, &rooms);
+    room_access::join(local, session, &rooms, &mut reserved);
     let [room] = &rooms;
     let mut hub = local.shard.hub.borrow_mut();
     // What is replayed comes behind this message, so until then the client's resume point is still its own.
@@ -192,6 +204,16 @@ async fn join(
         _ => Frame::Raw(text_frame(&plain_ws::event(&event, room))),
     });
     hub.replay(key, frames);
+}
+
+/// Leaves a room. Where that is not written in time it has left all the same, and to repeat it does no harm.
+async fn leave(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, room: &str, id: Option<&RawValue>) {
+    room_access::leave(local, session, &[room.into()], LeaveReason::Left);
+    if !local.node.presence.written(room_access::announced(local, session), true).await {
+        let late = JoinError::Uncounted;
+        return error(local, key, late.code(), &late.to_string(), id);
+    }
+    local.shard.hub.borrow_mut().push_json(key, &plain_ws::left(room, id));
 }
 
 /// What a room had after `since`, as far as the client did not get it live.

@@ -6,10 +6,14 @@ use crate::model::draft::check_room_name;
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::node::context::LocalNode;
+use crate::presence::writer::Reservation;
+use crate::presence::{LeaveReason, Ticket};
 use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
+use crate::shard::persist;
 use std::collections::HashSet;
+use std::rc::Rc;
 
 /// Why a join was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +30,9 @@ pub enum JoinError {
     /// `joined` or `left` of the room cannot be filled for this client.
     #[error(transparent)]
     Template(TemplateError),
+    /// The presence store did not take it in time; nothing is joined.
+    #[error("presence was not written within 1.5 s; try again")]
+    Uncounted,
     /// The session has ended meanwhile.
     #[error("the session has ended")]
     Gone,
@@ -42,6 +49,7 @@ impl JoinError {
             Self::Forbidden(_) => "forbidden",
             Self::TooMany(_) => "too_many_rooms",
             Self::Template(error) => error.code(),
+            Self::Uncounted => "unavailable",
             Self::Gone => "gone",
             Self::Backend(error) => error.code(),
         }
@@ -131,30 +139,47 @@ pub fn within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Resul
     if !new.is_empty() && hub.rooms.count_of(key) + new.len() > max { Err(JoinError::TooMany(max)) } else { Ok(()) }
 }
 
-/// Joins rooms that were checked, or that the backend chose; answers those that it was not in.
-pub fn join(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Vec<Room> {
+/// Joins rooms that were checked, or that the backend chose; answers those that it was not in. What is `reserved` is counted
+/// already.
+pub fn join(local: &LocalNode, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> Vec<Room> {
     let mut hub = local.shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return Vec::new() };
-    rooms.iter().filter(|room| hub.join(key, namespace, room)).cloned().collect()
+    rooms.iter().filter(|room| hub.join(key, namespace, room, reserved)).cloned().collect()
 }
 
 /// Joins as many of the rooms as a session may be in; whether it was not in one of them.
-pub fn join_within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> bool {
+pub fn join_within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> bool {
     let max = local.context.limits.rooms_per_session;
     let mut new = false;
     for room in rooms {
         if local.shard.hub.borrow().rooms.count_of(key) < max {
-            new |= !join(local, key, std::slice::from_ref(room)).is_empty();
+            new |= !join(local, key, std::slice::from_ref(room), reserved).is_empty();
         }
     }
     new
 }
 
 /// Leaves rooms.
-pub fn leave(local: &LocalNode, key: SessionKey, rooms: &[Room]) {
+pub fn leave(local: &LocalNode, key: SessionKey, rooms: &[Room], reason: LeaveReason) {
     let mut hub = local.shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
     for room in rooms {
-        hub.leave(key, namespace, room);
+        hub.leave(key, namespace, room, reason);
     }
+}
+
+/// Completes when the session's rooms, as they are now, are on record and in the presence store: before a client is told
+/// that it has joined or left. `false` where one of them is not in time, so that the client must not be told.
+#[must_use]
+pub async fn settled(local: &Rc<LocalNode>, key: SessionKey, is_leave: bool) -> bool {
+    let announced = announced(local, key);
+    // Presence first: its step and the record go to Redis together.
+    let counted = local.node.presence.written(announced, is_leave);
+    let (counted, recorded) = tokio::join!(counted, persist::persist_now(&local.shard, key));
+    counted && recorded
+}
+
+/// The session's newest change of presence that is announced.
+pub fn announced(local: &LocalNode, key: SessionKey) -> Ticket {
+    local.shard.hub.borrow().sessions.get(key).map(|session| session.announced).unwrap_or_default()
 }

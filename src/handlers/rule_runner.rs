@@ -14,12 +14,13 @@ use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
 use crate::node::context::LocalNode;
+use crate::presence::LeaveReason;
+use crate::presence::writer::Reservation;
 use crate::protocol::socketio_encode::check_draft;
 use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
-use crate::shard::persist;
 use crate::shard::state::Ended;
 use std::rc::Rc;
 
@@ -53,7 +54,7 @@ pub enum ActionError {
     /// The log did not take it.
     #[error(transparent)]
     Append(AppendError),
-    /// The session's record was not written in time; rooms that were to be joined are not.
+    /// The session's record, or presence, was not written in time; rooms that were to be joined are not.
     #[error("the rooms of this session could not be put on record in time; try again")]
     Unsettled,
     /// The backend refused it, or gave no answer that could be used.
@@ -155,6 +156,9 @@ async fn attempt(
         let inside = |room: &str| hub.rooms.contains(key, session.namespace, room);
         plan(local, session, rule, args, inside, Outside::Refuse)?
     };
+    if rule.forward() {
+        announced_first(local, key).await?;
+    }
     let answer = match rule.forward() {
         true => backend_calls::event(local, key, event, args).await.map_err(ActionError::Backend)?,
         false => EventAnswer::default(),
@@ -169,13 +173,17 @@ async fn attempt(
     let joins = [plan.joins, answer.join].concat();
     room_access::within_limit(local, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
-    let joined = room_access::join(local, key, &joins);
-    room_access::leave(local, key, &leaves);
-    if (!joins.is_empty() || !leaves.is_empty()) && !persist::persist_now(&local.shard, key).await {
+    let joined = room_access::join(local, key, &joins, &mut Reservation::default());
+    room_access::leave(local, key, &leaves, LeaveReason::Left);
+    let changes = !joins.is_empty() || !leaves.is_empty();
+    if changes && !room_access::settled(local, key, !leaves.is_empty()).await {
         // Another node could go on with the session as it was. What was left stays left: to repeat it does no harm, and
         // what a room had meanwhile could not be had any more.
-        room_access::leave(local, key, &joined);
+        room_access::leave(local, key, &joined, LeaveReason::Undone);
         return Err(ActionError::Unsettled);
+    }
+    if !plan.drafts.is_empty() || !answer.emit.is_empty() {
+        announced_first(local, key).await?;
     }
     let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
     plan.reply.into_iter().chain(replies).for_each(|message| say(local, key, &message));
@@ -187,6 +195,14 @@ async fn attempt(
         local.shard.catch_up_with(last).await;
     }
     Ok(answer.ack.or(plan.ack))
+}
+
+/// The others hear of the rooms that the session was put into before they hear anything that it sends.
+async fn announced_first(local: &LocalNode, key: SessionKey) -> Result<(), ActionError> {
+    match local.node.presence.written(room_access::announced(local, key), false).await {
+        true => Ok(()),
+        false => Err(ActionError::Unsettled),
+    }
 }
 
 fn plan(

@@ -101,7 +101,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
             }
             session
         }
-        None => match begin_session(local, newcomer, &namespace) {
+        None => match begin_session(local, newcomer, &namespace).await {
             Some(session) => session,
             None => return,
         },
@@ -110,10 +110,14 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
 }
 
 /// A new session in its first rooms, and the CONNECT reply.
-fn begin_session(local: &Rc<LocalNode>, newcomer: session_start::Newcomer, namespace: &str) -> Option<SessionKey> {
+async fn begin_session(
+    local: &Rc<LocalNode>,
+    newcomer: session_start::Newcomer,
+    namespace: &str,
+) -> Option<SessionKey> {
     let key = newcomer.connection;
     let pid = local.context.recovery_on().then(|| local.shard.fresh_id());
-    let session = newcomer.session(local, Id::random_session(), pid);
+    let mut session = newcomer.session(local, Id::random_session(), pid);
     let rooms = match session_start::first_rooms(local, &session) {
         Ok(rooms) => rooms,
         Err(error) => {
@@ -122,7 +126,11 @@ fn begin_session(local: &Rc<LocalNode>, newcomer: session_start::Newcomer, names
         }
     };
     let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
-    let session = session_start::admit(local, session, &rooms);
+    let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
+    if !is_open(local, key, Protocol::SocketIo) {
+        return None;
+    }
+    let session = session_start::admit(local, session, &rooms, &mut reserved);
     local.shard.hub.borrow_mut().push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
     Some(session)
 }

@@ -86,7 +86,7 @@ fn open(
         let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
         let first = offered.and_then(|value| value.split(',').next()).map(str::trim);
         let first = first.and_then(|name| name.parse().ok());
-        return accept(request, slot, Intent::SocketIo(place, token), first);
+        return accept(request.headers(), slot, Intent::SocketIo(place, token), first);
     }
     payload(polling::open(local, place, token))
 }
@@ -109,7 +109,7 @@ async fn probe(
         let _ = reply.send(local.shard.hub.borrow().by_sid(sid).is_some());
     });
     match found && known.await.unwrap_or(false) {
-        true => accept(request, slot, Intent::Probe(sid), None),
+        true => accept(request.headers(), slot, Intent::Probe(sid), None),
         false => refuse(HandshakeError::UnknownSid),
     }
 }
@@ -128,7 +128,7 @@ async fn probe_elsewhere(
         Err(full) => return ws::full(full),
     };
     match forward::may_probe(local, sid).await {
-        true => accept(request, slot, Intent::ProbeElsewhere(sid, place), None),
+        true => accept(request.headers(), slot, Intent::ProbeElsewhere(sid, place), None),
         false => refuse(HandshakeError::UnknownSid),
     }
 }

@@ -1,5 +1,6 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
 
+use crate::handlers::room_access::JoinError;
 use crate::handlers::{resume, room_access, rule_runner, session_start};
 use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
@@ -14,6 +15,7 @@ use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
+use crate::presence::writer::Reservation;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
@@ -61,21 +63,34 @@ pub async fn serve(
         // The token itself is refused.
         Err(problem) => return refuse(local, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
-    let session = session_start::admit(local, session, &[]);
+    let mut online = local.shard.hub.borrow().reserve(&session, &[]);
+    let session = session_start::admit(local, session, &[], &mut online);
     let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
     if let Err(problem) = room_access::allow(local, session, &rooms).await {
         let status = if problem.may_pass() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
         return refuse(local, key, status, problem.code(), &problem.to_string());
     }
-    rooms.extend(first.into_iter().filter(|room| !query.rooms.iter().any(|named| **named == **room)));
-    if rooms.is_empty() {
+    let first: Vec<Room> = first.into_iter().filter(|room| !rooms.contains(room)).collect();
+    if rooms.is_empty() && first.is_empty() {
         return refuse(local, key, StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
     let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if let Some(after) = since.and_then(Offset::parse) {
         local.shard.catch_up_with(after).await;
     }
-    begin(local, key, session, &rooms, since);
+    // Before it is in the rooms: what is replayed must meet what is live without a gap.
+    let (mut named, automatic) = {
+        let hub = local.shard.hub.borrow();
+        (hub.reserve_rooms(session, &rooms), hub.reserve_rooms(session, &first))
+    };
+    if !local.node.presence.written(named.ticket(), false).await {
+        let late = JoinError::Uncounted;
+        return refuse(local, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
+    }
+    local.node.presence.written_unless_failing(automatic.ticket().max(online.ticket())).await;
+    named.append(automatic);
+    rooms.extend(first);
+    begin(local, key, session, &rooms, since, &mut named);
     rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
     stream(body)
 }
@@ -91,7 +106,14 @@ fn last_event_id(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Replays what was missed, or tells of a gap, then goes live.
-fn begin(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, rooms: &[Room], since: Option<&str>) {
+fn begin(
+    local: &Rc<LocalNode>,
+    key: ConnectionKey,
+    session: SessionKey,
+    rooms: &[Room],
+    since: Option<&str>,
+    reserved: &mut Reservation,
+) {
     let own = local.shard.hub.borrow().sessions.get(session).map(|session| (session.id, session.namespace));
     let Some((own, namespace)) = own else { return };
     let missed = since.map(|since| match Offset::parse(since) {
@@ -101,7 +123,7 @@ fn begin(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, rooms: 
     if let Some(missed) = &missed {
         local.context.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
     }
-    room_access::join(local, session, rooms);
+    room_access::join(local, session, rooms, reserved);
     let now = local.shard.now();
     let mut hub = local.shard.hub.borrow_mut();
     // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.

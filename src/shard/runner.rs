@@ -1,5 +1,6 @@
 //! A shard: one thread, one current-thread runtime, one hub. Whatever runs here may touch the hub without locks.
 
+use crate::model::command::Action;
 use crate::model::event::Delivery;
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Offset};
@@ -225,9 +226,19 @@ impl Flushing {
             }
             ShardCommand::SessionCommand(placed) => {
                 let now = shard.now();
-                let met = shard.hub.borrow_mut().carry_out(&placed.order, placed.offset, now);
+                let (met, noted) = shard.hub.borrow_mut().carry_out(&placed.order, placed.offset, now);
                 shard.advanced.notify_waiters();
-                shard.observer.command_applied(&placed.order, met);
+                let is_leave = matches!(placed.order.act, Action::Leave(_));
+                if shard.context.presence.is_written(noted) {
+                    shard.observer.command_applied(&placed.order, met);
+                } else {
+                    // Whoever asked may read what became of it as soon as it is answered.
+                    let shard = shard.clone();
+                    tokio::task::spawn_local(async move {
+                        shard.context.presence.written_at_last(noted, is_leave).await;
+                        shard.observer.command_applied(&placed.order, met);
+                    });
+                }
             }
             ShardCommand::Probe(id) => shard.observer.probe_seen(id),
             ShardCommand::Reset(offset) => {

@@ -6,7 +6,8 @@ use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
-use crate::presence::LeaveReason;
+use crate::presence::writer::Reservation;
+use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::socketio_encode::Encoded;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::Session;
@@ -48,6 +49,8 @@ pub struct Hub {
     pub(super) dirty: VecDeque<ConnectionKey>,
     /// Ended sessions whose `disconnect` rule is not carried out yet; the graceful stop waits for them.
     pub pending_disconnect_hooks: usize,
+    /// The newest change of presence on this shard.
+    pub(super) noted: Ticket,
     pub(super) mark: u64,
     /// Frames put into outboxes; tells when a long delivery must let others have their turn.
     pub(super) pushed: usize,
@@ -89,6 +92,7 @@ impl Hub {
             deadlines: Deadlines::default(),
             dirty: VecDeque::new(),
             pending_disconnect_hooks: 0,
+            noted: Ticket::default(),
             mark: 0,
             pushed: 0,
             flushed: 0,
@@ -152,10 +156,10 @@ impl Hub {
         self.by_pid.keys().copied().chain(self.parked.pids())
     }
 
-    /// Adds a session to its connection.
-    pub fn admit(&mut self, session: Box<Session>) -> SessionKey {
+    /// Adds a session to its connection; whether its user is there may be `reserved` already.
+    pub fn admit(&mut self, session: Box<Session>, reserved: &mut Reservation) -> SessionKey {
         let (id, pid, connection) = (session.id, session.pid, session.connection);
-        self.note_user(&session, true);
+        self.note_user_came(&session, reserved);
         let key = self.sessions.insert(session);
         self.by_id.insert(id, key);
         if let Some(pid) = pid {
@@ -203,11 +207,12 @@ impl Hub {
 
     /// Takes a session out of all tables.
     pub(super) fn take_session(&mut self, key: SessionKey) -> Option<Box<Session>> {
-        for room in self.rooms.of(key) {
+        let rooms: Vec<Room> = self.rooms.of(key).cloned().collect();
+        for room in &rooms {
             self.note_gone(key, room, LeaveReason::Lost);
         }
         let session = self.sessions.remove(key)?;
-        self.note_user(&session, false);
+        self.note_user_gone(&session);
         if self.by_id.get(&session.id) == Some(&key) {
             self.by_id.remove(&session.id);
         }

@@ -10,6 +10,7 @@ use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::peer::forward;
+use crate::presence::writer::Reservation;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, binary_frame, text_frame};
@@ -136,7 +137,7 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
     };
     match taken {
         Ok(missed) => {
-            resume::go_on(local, newcomer, moving.pid, parked, missed);
+            resume::go_on(local, newcomer, moving.pid, parked, missed, &mut Reservation::default());
             true
         }
         Err(lost) => {
