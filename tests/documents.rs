@@ -87,27 +87,15 @@ fn the_configurations_of_the_documents_are_accepted() {
     }
 }
 
-/// The sections of `docs/configuration.md` and the tables they are of.
-const SECTIONS: [(&str, &str); 12] = [
-    ("", "Top level"),
-    ("redis", "[redis]"),
-    ("auth", "[auth]"),
-    ("publish", "[publish]"),
-    ("cors", "[cors]"),
-    ("socketio", "[socketio]"),
-    ("recovery", "[recovery]"),
-    ("limits", "[limits]"),
-    ("presence", "[presence]"),
-    ("backend", "[backend]"),
-    ("log", "[log]"),
-    ("shutdown", "[shutdown]"),
-];
-
 #[test]
 fn the_configuration_page_has_every_key_once_with_its_default() {
     let page = read("docs/configuration.md");
     let (mut documented, mut toml) = (Vec::new(), String::new());
-    for (section, heading) in SECTIONS {
+    // `## [redis]` documents the keys of that table.
+    let headings = page.lines().filter_map(|line| line.strip_prefix("## "));
+    let sections = headings.filter(|heading| *heading == "Top level" || heading.starts_with('['));
+    for heading in sections {
+        let section = heading.strip_prefix('[').map_or("", |rest| rest.trim_end_matches(']'));
         if !section.is_empty() {
             toml.push_str(&format!("[{section}]\n"));
         }
@@ -131,6 +119,25 @@ fn the_configuration_page_has_every_key_once_with_its_default() {
     let as_documented = load(&with_backend(&toml), &[], Purpose::Other).unwrap();
     let defaults = load(&with_backend("[backend]\n"), &[], Purpose::Other).unwrap();
     assert_eq!(as_documented.effective_toml(), defaults.effective_toml());
+}
+
+#[test]
+fn the_command_line_page_has_every_command() {
+    let help = std::process::Command::new(env!("CARGO_BIN_EXE_roomcast")).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let known: BTreeSet<_> = commands
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .map(str::to_owned)
+        .collect();
+    let page = read("docs/cli.md");
+    let names = |cells: &Vec<String>| quoted(&cells[0]).next().unwrap().to_owned();
+    let documented: BTreeSet<_> =
+        rows(&page, "Commands").iter().map(names).filter(|name| !name.starts_with("--")).collect();
+    assert_eq!(documented, known);
 }
 
 #[test]
