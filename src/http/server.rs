@@ -5,7 +5,7 @@ use crate::http::caller::{Caller, ListenerKind};
 use crate::http::keep_alive::{HEAD_TIMEOUT, watch};
 use crate::http::routes::route;
 use crate::http::upgrade::carry_on;
-use crate::shard::runner::Shard;
+use crate::node::context::LocalNode;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -64,18 +64,30 @@ impl Listener {
 
     /// Accepts on every shard until `stop` is told, or the shard ends.
     pub fn accept(self, api: &Arc<Api>, stop: &watch::Receiver<bool>) {
+<<<<<<< HEAD
         for (shard, socket) in api.node.shards().iter().zip(self.sockets) {
             let (api, mut stop, kind) = (api.clone(), stop.clone(), self.kind);
             shard.run(move |shard| {
                 let shard = shard.clone();
+=======
+        for (local, socket) in api.node.shards().iter().zip(self.sockets) {
+            let (api, mut stop, door) = (api.clone(), stop.clone(), self.door);
+            local.run(move |local| {
+                let local = local.clone();
+>>>>>>> dev
                 tokio::task::spawn_local(async move {
                     let listener = match TcpListener::from_std(socket) {
                         Ok(listener) => listener,
                         Err(error) => return tracing::error!(%error, "a listener could not be registered"),
                     };
                     tokio::select! {
+<<<<<<< HEAD
                         () = accept(&shard, &api, &listener, kind) => {}
                         _ = stop.wait_for(|stop| *stop) => accept_rest(&shard, &api, &listener, kind).await,
+=======
+                        () = accept(&local, &api, &listener, door) => {}
+                        _ = stop.wait_for(|stop| *stop) => accept_rest(&local, &api, &listener, door).await,
+>>>>>>> dev
                     }
                 });
             });
@@ -96,11 +108,19 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 }
 
 /// Accepts on one shard.
+<<<<<<< HEAD
 async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, kind: ListenerKind) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 drop(tokio::task::spawn_local(serve(shard.clone(), api.clone(), stream, peer, kind)));
+=======
+async fn accept(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, door)));
+>>>>>>> dev
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -111,14 +131,22 @@ async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, kind:
 }
 
 /// What the kernel accepted for a listener before it closes; else those clients would see a reset.
+<<<<<<< HEAD
 async fn accept_rest(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, kind: ListenerKind) {
     let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
     while let Poll::Ready(Ok((stream, peer))) = next().await {
         drop(tokio::task::spawn_local(serve(shard.clone(), api.clone(), stream, peer, kind)));
+=======
+async fn accept_rest(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
+    let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
+    while let Poll::Ready(Ok((stream, peer))) = next().await {
+        drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, door)));
+>>>>>>> dev
     }
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
+<<<<<<< HEAD
 async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, kind: ListenerKind) {
     let caller = Rc::new(Caller {
         listener: kind,
@@ -126,11 +154,16 @@ async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketA
         slot: Rc::new(RefCell::new(None)),
         cut: Rc::new(Notify::new()),
     });
+=======
+async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, door: ListenerKind) {
+    let caller =
+        Rc::new(Caller { door, peer: peer.ip(), slot: Rc::new(RefCell::new(None)), cut: Rc::new(Notify::new()) });
+>>>>>>> dev
     let service = service_fn(|request: Request<Incoming>| {
-        let (api, shard, caller) = (api.clone(), shard.clone(), caller.clone());
+        let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         async move {
             let _busy = api.traffic.begin();
-            let mut response = route(&api, &shard, request, &caller).await;
+            let mut response = route(&api, &local, request, &caller).await;
             if api.node.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 // Else a client would keep a connection to a node that is about to go.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -154,7 +187,7 @@ async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketA
     match ended {
         Ok(parts) => {
             if let Some(intent) = caller.slot.borrow_mut().take() {
-                carry_on(&shard, intent, parts.io.into_inner().into_inner(), parts.read_buf);
+                carry_on(&local, intent, parts.io.into_inner().into_inner(), parts.read_buf);
             }
         }
         // A client that hangs up or speaks no HTTP: hyper has answered what could be answered.

@@ -13,6 +13,7 @@ use roomcast::model::command::{SessionCommand, Subject};
 use roomcast::model::event::{Delivery, Event};
 use roomcast::model::id::Id;
 use roomcast::model::names::Room;
+use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
@@ -24,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) const NAMESPACE: u16 = 0;
+pub(crate) const NAMESPACE: NamespaceIndex = NamespaceIndex::new(0);
 /// In the log's units; longer than any window here.
 const KEPT_CHANGES: u64 = 6_000_000;
 
