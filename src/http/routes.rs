@@ -13,15 +13,9 @@ use std::rc::Rc;
 /// Answers one request.
 pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
     let path = request.uri().path();
-<<<<<<< HEAD
     let clients = caller.listener == ListenerKind::Public;
     let control = caller.listener == ListenerKind::Admin || !api.admin_apart;
-    let engine_path = clients && is_engine(&shard.node.socketio.path, path);
-=======
-    let clients = caller.door == ListenerKind::Public;
-    let control = caller.door == ListenerKind::Admin || !api.admin_apart;
     let engine_path = clients && is_engine(&local.context.socketio.path, path);
->>>>>>> dev
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, local, request, caller, engine_path).await;
     }

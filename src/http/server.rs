@@ -64,30 +64,18 @@ impl Listener {
 
     /// Accepts on every shard until `stop` is told, or the shard ends.
     pub fn accept(self, api: &Arc<Api>, stop: &watch::Receiver<bool>) {
-<<<<<<< HEAD
-        for (shard, socket) in api.node.shards().iter().zip(self.sockets) {
-            let (api, mut stop, kind) = (api.clone(), stop.clone(), self.kind);
-            shard.run(move |shard| {
-                let shard = shard.clone();
-=======
         for (local, socket) in api.node.shards().iter().zip(self.sockets) {
-            let (api, mut stop, door) = (api.clone(), stop.clone(), self.door);
+            let (api, mut stop, kind) = (api.clone(), stop.clone(), self.kind);
             local.run(move |local| {
                 let local = local.clone();
->>>>>>> dev
                 tokio::task::spawn_local(async move {
                     let listener = match TcpListener::from_std(socket) {
                         Ok(listener) => listener,
                         Err(error) => return tracing::error!(%error, "a listener could not be registered"),
                     };
                     tokio::select! {
-<<<<<<< HEAD
-                        () = accept(&shard, &api, &listener, kind) => {}
-                        _ = stop.wait_for(|stop| *stop) => accept_rest(&shard, &api, &listener, kind).await,
-=======
-                        () = accept(&local, &api, &listener, door) => {}
-                        _ = stop.wait_for(|stop| *stop) => accept_rest(&local, &api, &listener, door).await,
->>>>>>> dev
+                        () = accept(&local, &api, &listener, kind) => {}
+                        _ = stop.wait_for(|stop| *stop) => accept_rest(&local, &api, &listener, kind).await,
                     }
                 });
             });
@@ -108,19 +96,11 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 }
 
 /// Accepts on one shard.
-<<<<<<< HEAD
-async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, kind: ListenerKind) {
+async fn accept(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, kind: ListenerKind) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                drop(tokio::task::spawn_local(serve(shard.clone(), api.clone(), stream, peer, kind)));
-=======
-async fn accept(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, door)));
->>>>>>> dev
+                drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, kind)));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -131,34 +111,21 @@ async fn accept(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, d
 }
 
 /// What the kernel accepted for a listener before it closes; else those clients would see a reset.
-<<<<<<< HEAD
-async fn accept_rest(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, kind: ListenerKind) {
+async fn accept_rest(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, kind: ListenerKind) {
     let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
     while let Poll::Ready(Ok((stream, peer))) = next().await {
-        drop(tokio::task::spawn_local(serve(shard.clone(), api.clone(), stream, peer, kind)));
-=======
-async fn accept_rest(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
-    let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
-    while let Poll::Ready(Ok((stream, peer))) = next().await {
-        drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, door)));
->>>>>>> dev
+        drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, kind)));
     }
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
-<<<<<<< HEAD
-async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, kind: ListenerKind) {
+async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, kind: ListenerKind) {
     let caller = Rc::new(Caller {
         listener: kind,
         peer: peer.ip(),
         slot: Rc::new(RefCell::new(None)),
         cut: Rc::new(Notify::new()),
     });
-=======
-async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, door: ListenerKind) {
-    let caller =
-        Rc::new(Caller { door, peer: peer.ip(), slot: Rc::new(RefCell::new(None)), cut: Rc::new(Notify::new()) });
->>>>>>> dev
     let service = service_fn(|request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         async move {
