@@ -1,43 +1,20 @@
 //! The route table.
 
 use crate::http::answer::{Reply, error, method_not_allowed, typed};
-use crate::http::upgrade::Slot;
+use crate::http::caller::{Caller, ListenerKind};
 use crate::http::{Api, admin, engine, health, keys, presence, publish, sse, ws};
 use crate::node::context::LocalNode;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use tokio::sync::Notify;
-
-/// Which listener a connection came in on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerKind {
-    /// `listen`.
-    Public,
-    /// `admin_listen`.
-    Admin,
-}
-
-/// Where a request came from.
-pub struct Caller {
-    /// The listener.
-    pub door: ListenerKind,
-    /// The peer's address.
-    pub peer: IpAddr,
-    /// Where a handler leaves what an upgraded socket becomes.
-    pub slot: Slot,
-    /// Ends the connection of a stream that nobody reads.
-    pub cut: Rc<Notify>,
-}
 
 /// Answers one request.
 pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
     let path = request.uri().path();
-    let clients = caller.door == ListenerKind::Public;
-    let control = caller.door == ListenerKind::Admin || !api.admin_apart;
+    let clients = caller.listener == ListenerKind::Public;
+    let control = caller.listener == ListenerKind::Admin || !api.admin_apart;
     let engine_path = clients && is_engine(&local.context.socketio.path, path);
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, local, request, caller, engine_path).await;
