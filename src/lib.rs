@@ -11,6 +11,7 @@ pub mod demo;
 pub mod handlers;
 pub mod http;
 pub mod log;
+pub mod logging;
 pub mod metrics;
 pub mod model;
 pub mod node;

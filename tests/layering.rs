@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth", "rules"],
     &["log"],
     &["protocol", "redis"],
-    &["metrics", "shutdown"],
+    &["logging", "metrics", "shutdown"],
     &["model"],
 ];
 
@@ -114,7 +114,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "src/http/sse.rs",
     "src/node/command_tracker.rs",
     "src/node/context.rs",
-    "src/node/presence.rs",
     "src/node/probe.rs",
     "src/peer/adopt.rs",
     "src/peer/forward.rs",
@@ -122,7 +121,6 @@ const KNOWN_CIRCLES: &[&str] = &[
     "src/redis/discovery.rs",
     "src/shard/handle.rs",
     "src/shard/persist.rs",
-    "src/shard/presence.rs",
     "src/shard/runner.rs",
     "src/shard/state.rs",
     "src/shard/timers.rs",

@@ -1,4 +1,4 @@
-//! A session that was taken up and put back, because its client went meanwhile, is taken up again.
+//! A session whose resume was abandoned, because its client disconnected meanwhile, is resumed again.
 #![allow(clippy::unwrap_used)]
 
 use roomcast::auth::Identity;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
-fn orders_are_obeyed_once_also_by_who_is_taken_up_twice() {
+fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
     let at = |ms| Position { ms, seq: 0 };
     let offset = |ms| Offset { epoch: Epoch(7), position: at(ms) };
     let mut window = Window::new(Duration::from_secs(100), 1 << 20);

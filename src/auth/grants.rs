@@ -2,7 +2,6 @@
 
 use crate::model::number::number_text;
 use serde_json::Value;
-use std::fmt;
 
 /// Most rooms that one token may list.
 pub const MAX_GRANTS: usize = 256;
@@ -93,39 +92,29 @@ fn push(joined: &mut String, name: &str, index: usize) -> Result<(), GrantError>
 }
 
 /// Why a list of rooms cannot be used. Items count from 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
     /// Neither a list of strings and numbers nor one of them.
+    #[error("it must be a list of room names, or one room name")]
     NotText,
     /// Over [`MAX_GRANTS`].
+    #[error("it has more than {MAX_GRANTS} items")]
     TooMany,
     /// Half of a surrogate pair in a name.
+    #[error("a name holds half of a surrogate pair")]
     Surrogate,
     /// Empty, or over [`MAX_GRANT_BYTES`].
+    #[error("item {index} must have 1 to {MAX_GRANT_BYTES} bytes")]
     Length {
         /// Where in the list.
         index: usize,
     },
     /// A control character, `<`, `>`, `{`, `}`, or a `*` that is not the last character.
+    #[error("item {index} holds a control character, `<`, `>`, `{{`, `}}`, or a `*` that is not at its end")]
     Character {
         /// Where in the list.
         index: usize,
     },
-}
-
-impl fmt::Display for GrantError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotText => f.write_str("it must be a list of room names, or one room name"),
-            Self::Surrogate => f.write_str("a name holds half of a surrogate pair"),
-            Self::TooMany => write!(f, "it has more than {MAX_GRANTS} items"),
-            Self::Length { index } => write!(f, "item {index} must have 1 to {MAX_GRANT_BYTES} bytes"),
-            Self::Character { index } => write!(
-                f,
-                "item {index} holds a control character, `<`, `>`, `{{`, `}}`, or a `*` that is not at its end"
-            ),
-        }
-    }
 }
 
 #[cfg(test)]

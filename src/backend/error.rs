@@ -1,24 +1,30 @@
 //! Why the backend gave no answer that could be used.
 
-use std::fmt;
 use std::time::Duration;
 
 /// What the caller is told; nothing else happens then.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
     /// No complete answer in time.
+    #[error("the backend did not answer within {0:?}")]
     Timeout(Duration),
-    /// No connection, or it broke.
+    /// No connection, or it broke. The address and the cause are for the log, not for clients.
+    #[error("the backend is not reachable")]
     Unreachable(String),
     /// It has failed so often that it is left alone for a moment.
+    #[error("the backend has failed several times in a row; try again in a second")]
     Resting,
     /// Its inbox has so many entries that nobody has taken.
+    #[error("the backend is behind: {0} entries wait in its inbox; try again later")]
     Full(u64),
     /// Another status than 200.
+    #[error("the backend answered {0}")]
     Status(u16),
     /// An answer that is not of the contract's form.
+    #[error("the backend's answer cannot be used: {0}")]
     BadAnswer(String),
     /// Its own refusal, in its own words.
+    #[error("{0}")]
     Refused(String),
 }
 
@@ -61,21 +67,6 @@ impl BackendError {
     /// Whether the same request may be taken later.
     pub fn may_pass(&self) -> bool {
         self.is_trouble() || matches!(self, Self::Resting | Self::Full(_) | Self::Status(500..))
-    }
-}
-
-impl fmt::Display for BackendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout(after) => write!(f, "the backend did not answer within {after:?}"),
-            // Addresses and causes are for the log, not for clients.
-            Self::Unreachable(_) => f.write_str("the backend is not reachable"),
-            Self::Resting => f.write_str("the backend has failed several times in a row; try again in a second"),
-            Self::Full(max) => write!(f, "the backend is behind: {max} entries wait in its inbox; try again later"),
-            Self::Status(status) => write!(f, "the backend answered {status}"),
-            Self::BadAnswer(why) => write!(f, "the backend's answer cannot be used: {why}"),
-            Self::Refused(why) => f.write_str(why),
-        }
     }
 }
 

@@ -25,7 +25,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::fmt;
 
 /// What a message asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,17 +49,28 @@ pub struct Directive {
 }
 
 /// Why a message is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EmitterError {
     /// No event that clients could take, or not even that.
-    Draft(DraftError),
+    #[error(transparent)]
+    Draft(#[from] DraftError),
     /// Not MessagePack that JSON can show.
-    Msgpack(MsgpackError),
+    #[error(transparent)]
+    Msgpack(#[from] MsgpackError),
     /// A Python pickle, which nobody can read without running what is in it.
+    #[error(
+        "it is a Python pickle, which is never read; upgrade the publisher to python-socketio 5.14 or later, which \
+         publishes JSON"
+    )]
     Pickle,
     /// The publisher wants the clients' acknowledgements, which only its own servers can collect.
+    #[error(
+        "broadcasts that ask clients for acknowledgements are not delivered; emit without `timeout` and \
+         callback"
+    )]
     Acknowledgements,
     /// A packet that is no event.
+    #[error("the packet's `type` must be 2 or 5, an event")]
     PacketType,
 }
 
@@ -74,35 +84,6 @@ impl EmitterError {
             Self::Acknowledgements => "ack_unsupported",
             Self::PacketType => "bad_packet_type",
         }
-    }
-}
-
-impl fmt::Display for EmitterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Draft(error) => error.fmt(f),
-            Self::Msgpack(error) => error.fmt(f),
-            Self::Pickle => f.write_str(
-                "it is a Python pickle, which is never read; upgrade the publisher to python-socketio 5.14 or later, which \
-                 publishes JSON",
-            ),
-            Self::Acknowledgements => {
-                f.write_str("broadcasts that ask clients for acknowledgements are not delivered; emit without `timeout` and callback")
-            }
-            Self::PacketType => f.write_str("the packet's `type` must be 2 or 5, an event"),
-        }
-    }
-}
-
-impl From<DraftError> for EmitterError {
-    fn from(error: DraftError) -> Self {
-        Self::Draft(error)
-    }
-}
-
-impl From<MsgpackError> for EmitterError {
-    fn from(error: MsgpackError) -> Self {
-        Self::Msgpack(error)
     }
 }
 

@@ -3,7 +3,6 @@
 use crate::model::id::{Id, NodeId};
 use aws_lc_rs::hmac;
 use serde::{Deserialize, Serialize};
-use std::fmt;
 
 /// Bytes of a seal in hexadecimal.
 const TAG: usize = 64;
@@ -122,26 +121,17 @@ pub enum OneWay {
 }
 
 /// Why a letter is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
     /// It has no seal, or a wrong one.
+    #[error("its seal is missing or wrong: somebody else writes on this channel, or the key has changed")]
     Signature,
     /// It is no letter.
+    #[error("it is not a letter that this version knows")]
     Form,
     /// It is for another node.
+    #[error("it is addressed to another node")]
     Address,
-}
-
-impl fmt::Display for EnvelopeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Signature => {
-                "its seal is missing or wrong: somebody else writes on this channel, or the key has changed"
-            }
-            Self::Form => "it is not a letter that this version knows",
-            Self::Address => "it is addressed to another node",
-        })
-    }
 }
 
 /// The key that all nodes of a prefix share.
@@ -165,9 +155,7 @@ impl Signer {
     pub fn write(&self, letter: &Envelope) -> Vec<u8> {
         let json = serde_json::to_vec(letter).expect("names, numbers and texts are always JSON");
         let mut sealed = Vec::with_capacity(TAG + json.len());
-        for byte in hmac::sign(&self.key, &json).as_ref() {
-            sealed.extend_from_slice(format!("{byte:02x}").as_bytes());
-        }
+        sealed.extend_from_slice(hex::encode(hmac::sign(&self.key, &json)).as_bytes());
         sealed.extend_from_slice(&json);
         sealed
     }
@@ -178,16 +166,11 @@ impl Signer {
     /// When it is not one.
     pub fn read(&self, sealed: &[u8], me: NodeId) -> Result<Envelope, EnvelopeError> {
         let (tag, json) = sealed.split_at_checked(TAG).ok_or(EnvelopeError::Signature)?;
-        let tag = unhex(tag).ok_or(EnvelopeError::Signature)?;
+        let tag = hex::decode(tag).map_err(|_| EnvelopeError::Signature)?;
         hmac::verify(&self.key, json, &tag).map_err(|_| EnvelopeError::Signature)?;
         let letter: Envelope = serde_json::from_slice(json).map_err(|_| EnvelopeError::Form)?;
         if letter.to == me { Ok(letter) } else { Err(EnvelopeError::Address) }
     }
-}
-
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 #[cfg(test)]

@@ -22,7 +22,6 @@ use membership::Membership;
 use parking_lot::{Mutex, MutexGuard};
 use redis::{Cmd, Value};
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -55,24 +54,17 @@ pub trait RpcHandler: Send + Sync + 'static {
 }
 
 /// Why a node did not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AskError {
     /// It is gone: nobody listens on its channel.
+    #[error("the node is gone")]
     Gone,
     /// It did not answer in time.
+    #[error("the node did not answer in time")]
     Timeout,
     /// This node has no connection to write on.
+    #[error("this node is cut off from the others")]
     Offline,
-}
-
-impl fmt::Display for AskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gone => "the node is gone",
-            Self::Timeout => "the node did not answer in time",
-            Self::Offline => "this node is cut off from the others",
-        })
-    }
 }
 
 /// This node among the others.

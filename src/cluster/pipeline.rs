@@ -51,6 +51,8 @@ async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallibl
         }
         if let Ok(load) = tokio::time::timeout_at(beaten + membership::BEAT, cluster.queue.next()).await {
             deliver(cluster, &mut link, load).await?;
+            // Whoever got an answer may have the next job ready: it goes with what waits already.
+            tokio::task::yield_now().await;
         }
     }
 }

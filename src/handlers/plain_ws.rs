@@ -1,5 +1,6 @@
 //! `/ws` messages of a client: auth, join, leave, event, ping (CONTRACT, Plain WebSocket messages).
 
+use crate::handlers::room_access::JoinError;
 use crate::handlers::socketio::{default_ack, unruled};
 use crate::handlers::{is_open, resume, room_access, rule_runner, session_start};
 use crate::model::args::Args;
@@ -10,6 +11,7 @@ use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
+use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
 use crate::protocol::websocket::text_frame;
@@ -58,8 +60,7 @@ pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, message: ClientMessag
             join(shard, key, session, room.into(), since.as_deref(), id.as_deref()).await;
         }
         (ClientMessage::Leave { room, id }, Some(session)) => {
-            room_access::leave(shard, session, &[room.as_str().into()]);
-            shard.hub.borrow_mut().push_json(key, &plain_ws::left(&room, id.as_deref()));
+            leave(shard, key, session, &room, id.as_deref()).await;
         }
         (ClientMessage::Event { event, args, id }, Some(session)) => {
             on_event(shard, key, session, &event, &args, id.as_deref()).await;
@@ -88,10 +89,14 @@ pub async fn authenticate(shard: &Rc<Shard>, key: ConnectionKey, token: Option<&
         Ok(identity) => {
             let newcomer =
                 session_start::Newcomer { connection: key, namespace: main_namespace(shard), identity, auth: None };
-            let session = newcomer.session(shard, Id::random_session(), None);
+            let mut session = newcomer.session(shard, Id::random_session(), None);
             match session_start::first_rooms(shard, &session) {
                 Ok(rooms) => {
-                    let session = session_start::admit(shard, session, &rooms);
+                    let mut reserved = session_start::reserve(shard, &mut session, &rooms).await;
+                    if !is_open(shard, key, Protocol::PlainWs) {
+                        return;
+                    }
+                    let session = session_start::admit(shard, session, &rooms, &mut reserved);
                     welcome(shard, key, session);
                     return rule_runner::run_connection(shard, session, MAIN_NAMESPACE).await;
                 }
@@ -170,12 +175,19 @@ async fn join(
     if let Err(refused) = room_access::allow(shard, session, &rooms).await {
         return error(shard, key, refused.code(), &refused.to_string(), id);
     }
+    // Before it is in the room: what is replayed must meet what is live without a gap.
+    let mut reserved = shard.hub.borrow().reserve_rooms(session, &rooms);
+    let ticket = reserved.ticket().max(room_access::announced(shard, session));
+    if !shard.node.presence.written(ticket, false).await {
+        let late = JoinError::Uncounted;
+        return error(shard, key, late.code(), &late.to_string(), id);
+    }
     let missed = since.map(|since| {
         let missed = missed(shard, key, session, &rooms, since);
         shard.node.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
         missed
     });
-    room_access::join(shard, session, &rooms);
+    room_access::join(shard, session, &rooms, &mut reserved);
     let [room] = &rooms;
     let mut hub = shard.hub.borrow_mut();
     // What is replayed comes behind this message, so until then the client's resume point is still its own.
@@ -191,6 +203,16 @@ async fn join(
         _ => Frame::Raw(text_frame(&plain_ws::event(&event, room))),
     });
     hub.replay(key, frames);
+}
+
+/// Leaves a room. Where that is not written in time it has left all the same, and to repeat it does no harm.
+async fn leave(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, room: &str, id: Option<&RawValue>) {
+    room_access::leave(shard, session, &[room.into()], LeaveReason::Left);
+    if !shard.node.presence.written(room_access::announced(shard, session), true).await {
+        let late = JoinError::Uncounted;
+        return error(shard, key, late.code(), &late.to_string(), id);
+    }
+    shard.hub.borrow_mut().push_json(key, &plain_ws::left(room, id));
 }
 
 /// What a room had after `since`, as far as the client did not get it live.

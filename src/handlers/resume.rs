@@ -10,6 +10,7 @@ use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::offset::{Offset, Position};
+use crate::presence::writer::Reservation;
 use crate::protocol::socketio_encode as encode;
 use crate::rules::Verdict;
 use crate::session::caller::with_identity;
@@ -35,6 +36,9 @@ pub struct Resumed {
     pid: Id,
     parked: Parked,
     missed: Vec<Arc<Event>>,
+    /// Rooms that the present token brings.
+    fresh: Vec<Room>,
+    reserved: Reservation,
     /// As it was, for the next attempt should the client go before it has heard.
     before: Parked,
 }
@@ -81,13 +85,30 @@ async fn attempt(
     // Another node may have been ahead of this one.
     shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
     retain_allowed(shard, newcomer, &mut parked);
+    let reached = shard.hub.borrow().position;
+    let mut missed = take_up(shard, newcomer, &mut parked, reached, after)?;
+    // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
+    let mut session = newcomer.clone().session(shard, parked.id, None);
+    let fresh = session_start::first_rooms(shard, &session).unwrap_or_default();
+    let reserved = session_start::reserve(shard, &mut session, &[&parked.rooms[..], &fresh].concat()).await;
     let here = shard.hub.borrow().position;
+    if here != reached {
+        missed.extend(take_up(shard, newcomer, &mut parked, here, reached)?);
+    }
+    Ok(Resumed { pid, parked, missed, fresh, reserved, before })
+}
+
+/// What the session missed in (`after`, `here`]; it is as it is `here` afterwards.
+fn take_up(
+    shard: &Shard,
+    newcomer: &Newcomer,
+    parked: &mut Parked,
+    here: Offset,
+    after: Offset,
+) -> Result<Vec<Arc<Event>>, &'static str> {
     let namespace = &*shard.node.namespaces[usize::from(newcomer.namespace)];
     let window = shard.node.window.read();
-    match recovery::take_up(&mut parked, &window, here, namespace, after) {
-        Ok(missed) => Ok(Resumed { pid, parked, missed, before }),
-        Err(lost) => Err(lost.code()),
-    }
+    recovery::take_up(parked, &window, here, namespace, after).map_err(|lost| lost.code())
 }
 
 /// The session, on this node or another.
@@ -248,12 +269,10 @@ pub fn continue_session(
     resumed: Resumed,
     namespace: &str,
 ) -> (SessionKey, bool) {
-    let Resumed { pid, parked, missed, .. } = resumed;
+    let Resumed { pid, parked, missed, fresh, mut reserved, .. } = resumed;
     let (connection, id) = (newcomer.connection, parked.id.to_string());
-    let key = go_on(shard, newcomer, Some(pid), parked, missed);
-    // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
-    let fresh = shard.hub.borrow().sessions.get(key).map(|session| session_start::first_rooms(shard, session));
-    let grown = room_access::join_within_limit(shard, key, &fresh.and_then(Result::ok).unwrap_or_default());
+    let key = go_on(shard, newcomer, Some(pid), parked, missed, &mut reserved);
+    let grown = room_access::join_within_limit(shard, key, &fresh, &mut reserved);
     let mut hub = shard.hub.borrow_mut();
     hub.push_packet(connection, encode::connect(namespace, &id, Some(&pid.to_string())));
     (key, grown)
@@ -266,6 +285,7 @@ pub fn go_on(
     pid: Option<Id>,
     parked: Parked,
     missed: Vec<Arc<Event>>,
+    reserved: &mut Reservation,
 ) -> SessionKey {
     let connection = newcomer.connection;
     let mut session = newcomer.session(shard, parked.id, pid);
@@ -273,7 +293,7 @@ pub fn go_on(
     session.moves = parked.moves + 1;
     session.last = missed.last().map_or(parked.last, |event| event.offset.position);
     session.changes = parked.changes;
-    let key = session_start::admit(shard, session, &parked.rooms);
+    let key = session_start::admit(shard, session, &parked.rooms, reserved);
     shard.hub.borrow_mut().replay(connection, missed.into_iter().map(Frame::event));
     key
 }

@@ -5,27 +5,39 @@ use crate::handlers::backend_calls;
 use crate::model::draft::check_room_name;
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::presence::writer::Reservation;
+use crate::presence::{LeaveReason, Ticket};
 use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
+use crate::shard::persist;
 use crate::shard::runner::Shard;
 use std::collections::HashSet;
-use std::fmt;
+use std::rc::Rc;
 
 /// Why a join was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// Not a name that a room can have.
+    #[error("{0}")]
     BadName(String),
     /// No rule lets this session in.
+    #[error("not allowed to join \"{0}\"")]
     Forbidden(String),
     /// `limits.rooms_per_session` is reached.
+    #[error("already in {0} rooms, which is the most a session may be in")]
     TooMany(usize),
     /// `joined` or `left` of the room cannot be filled for this client.
+    #[error(transparent)]
     Template(TemplateError),
+    /// The presence store did not take it in time; nothing is joined.
+    #[error("presence was not written within 1.5 s; try again")]
+    Uncounted,
     /// The session has ended meanwhile.
+    #[error("the session has ended")]
     Gone,
     /// The backend refused, or did not say.
+    #[error(transparent)]
     Backend(BackendError),
 }
 
@@ -37,6 +49,7 @@ impl JoinError {
             Self::Forbidden(_) => "forbidden",
             Self::TooMany(_) => "too_many_rooms",
             Self::Template(error) => error.code(),
+            Self::Uncounted => "unavailable",
             Self::Gone => "gone",
             Self::Backend(error) => error.code(),
         }
@@ -45,19 +58,6 @@ impl JoinError {
     /// Whether it is no refusal: the backend did not say, and may later.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Backend(error) if !matches!(error, BackendError::Refused(_)))
-    }
-}
-
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadName(why) => f.write_str(why),
-            Self::Forbidden(room) => write!(f, "not allowed to join \"{room}\""),
-            Self::TooMany(max) => write!(f, "already in {max} rooms, which is the most a session may be in"),
-            Self::Template(error) => error.fmt(f),
-            Self::Gone => f.write_str("the session has ended"),
-            Self::Backend(error) => error.fmt(f),
-        }
     }
 }
 
@@ -139,30 +139,47 @@ pub fn within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<()
     if !new.is_empty() && hub.rooms.count_of(key) + new.len() > max { Err(JoinError::TooMany(max)) } else { Ok(()) }
 }
 
-/// Joins rooms that were checked, or that the backend chose; answers those that it was not in.
-pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Vec<Room> {
+/// Joins rooms that were checked, or that the backend chose; answers those that it was not in. What is `reserved` is counted
+/// already.
+pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> Vec<Room> {
     let mut hub = shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return Vec::new() };
-    rooms.iter().filter(|room| hub.join(key, namespace, room)).cloned().collect()
+    rooms.iter().filter(|room| hub.join(key, namespace, room, reserved)).cloned().collect()
 }
 
 /// Joins as many of the rooms as a session may be in; whether it was not in one of them.
-pub fn join_within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> bool {
+pub fn join_within_limit(shard: &Shard, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> bool {
     let max = shard.node.limits.rooms_per_session;
     let mut new = false;
     for room in rooms {
         if shard.hub.borrow().rooms.count_of(key) < max {
-            new |= !join(shard, key, std::slice::from_ref(room)).is_empty();
+            new |= !join(shard, key, std::slice::from_ref(room), reserved).is_empty();
         }
     }
     new
 }
 
 /// Leaves rooms.
-pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room]) {
+pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room], reason: LeaveReason) {
     let mut hub = shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
     for room in rooms {
-        hub.leave(key, namespace, room);
+        hub.leave(key, namespace, room, reason);
     }
+}
+
+/// Completes when the session's rooms, as they are now, are on record and in the presence store: before a client is told
+/// that it has joined or left. `false` where one of them is not in time, so that the client must not be told.
+#[must_use]
+pub async fn settled(shard: &Rc<Shard>, key: SessionKey, is_leave: bool) -> bool {
+    let announced = announced(shard, key);
+    // Presence first: its step and the record go to Redis together.
+    let counted = shard.node.presence.written(announced, is_leave);
+    let (counted, recorded) = tokio::join!(counted, persist::persist_now(shard, key));
+    counted && recorded
+}
+
+/// The session's newest change of presence that is announced.
+pub fn announced(shard: &Shard, key: SessionKey) -> Ticket {
+    shard.hub.borrow().sessions.get(key).map(|session| session.announced).unwrap_or_default()
 }

@@ -13,15 +13,15 @@ use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
+use crate::presence::LeaveReason;
+use crate::presence::writer::Reservation;
 use crate::protocol::socketio_encode::check_draft;
 use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
-use crate::shard::persist;
 use crate::shard::runner::Shard;
 use crate::shard::state::Ended;
-use std::fmt;
 use std::rc::Rc;
 
 /// A failed rule: the error's own words, and the acknowledgement that `ack_error` wants.
@@ -34,23 +34,31 @@ pub struct Failure {
 }
 
 /// Why a client's event did nothing.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ActionError {
     /// No rule for it.
+    #[error("there is no rule for the event \"{0}\"")]
     NoRule(String),
     /// A placeholder could not be filled.
+    #[error(transparent)]
     Template(TemplateError),
     /// A join was refused.
+    #[error(transparent)]
     Join(JoinError),
     /// An emit to a room the caller is not in.
+    #[error("not in the room \"{0}\"")]
     NotInRoom(Room),
     /// The filled template makes no valid event.
+    #[error(transparent)]
     Draft(DraftError),
     /// The log did not take it.
+    #[error(transparent)]
     Append(AppendError),
-    /// The session's record was not written in time; rooms that were to be joined are not.
+    /// The session's record, or presence, was not written in time; rooms that were to be joined are not.
+    #[error("the rooms of this session could not be put on record in time; try again")]
     Unsettled,
     /// The backend refused it, or gave no answer that could be used.
+    #[error(transparent)]
     Backend(BackendError),
 }
 
@@ -66,21 +74,6 @@ impl ActionError {
             Self::Append(error) => error.code(),
             Self::Unsettled => "unavailable",
             Self::Backend(error) => error.code(),
-        }
-    }
-}
-
-impl fmt::Display for ActionError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRule(event) => write!(f, "there is no rule for the event \"{event}\""),
-            Self::Template(error) => error.fmt(f),
-            Self::Join(error) => error.fmt(f),
-            Self::NotInRoom(room) => write!(f, "not in the room \"{room}\""),
-            Self::Draft(error) => error.fmt(f),
-            Self::Append(error) => error.fmt(f),
-            Self::Unsettled => f.write_str("the rooms of this session could not be put on record in time; try again"),
-            Self::Backend(error) => error.fmt(f),
         }
     }
 }
@@ -163,6 +156,9 @@ async fn attempt(
         let inside = |room: &str| hub.rooms.contains(key, session.namespace, room);
         plan(shard, session, rule, args, inside, Outside::Refuse)?
     };
+    if rule.forward() {
+        announced_first(shard, key).await?;
+    }
     let answer = match rule.forward() {
         true => backend_calls::event(shard, key, event, args).await.map_err(ActionError::Backend)?,
         false => EventAnswer::default(),
@@ -177,13 +173,17 @@ async fn attempt(
     let joins = [plan.joins, answer.join].concat();
     room_access::within_limit(shard, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
-    let joined = room_access::join(shard, key, &joins);
-    room_access::leave(shard, key, &leaves);
-    if (!joins.is_empty() || !leaves.is_empty()) && !persist::persist_now(shard, key).await {
+    let joined = room_access::join(shard, key, &joins, &mut Reservation::default());
+    room_access::leave(shard, key, &leaves, LeaveReason::Left);
+    let changes = !joins.is_empty() || !leaves.is_empty();
+    if changes && !room_access::settled(shard, key, !leaves.is_empty()).await {
         // Another node could go on with the session as it was. What was left stays left: to repeat it does no harm, and
         // what a room had meanwhile could not be had any more.
-        room_access::leave(shard, key, &joined);
+        room_access::leave(shard, key, &joined, LeaveReason::Undone);
         return Err(ActionError::Unsettled);
+    }
+    if !plan.drafts.is_empty() || !answer.emit.is_empty() {
+        announced_first(shard, key).await?;
     }
     let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
     plan.reply.into_iter().chain(replies).for_each(|message| say(shard, key, &message));
@@ -195,6 +195,14 @@ async fn attempt(
         shard.catch_up_with(last).await;
     }
     Ok(answer.ack.or(plan.ack))
+}
+
+/// The others hear of the rooms that the session was put into before they hear anything that it sends.
+async fn announced_first(shard: &Shard, key: SessionKey) -> Result<(), ActionError> {
+    match shard.node.presence.written(room_access::announced(shard, key), false).await {
+        true => Ok(()),
+        false => Err(ActionError::Unsettled),
+    }
 }
 
 fn plan(

@@ -7,6 +7,8 @@ use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::offset::Position;
+use crate::presence::Ticket;
+use crate::presence::writer::Reservation;
 use crate::rules::TemplateError;
 use crate::session::Session;
 use crate::session::caller::with_caller;
@@ -17,6 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// A client that was authenticated and has no session yet.
+#[derive(Clone)]
 pub struct Newcomer {
     /// Its connection.
     pub connection: ConnectionKey,
@@ -43,6 +46,7 @@ impl Newcomer {
             last: Position::default(),
             moves: 0,
             changes: Changes::default(),
+            announced: Ticket::default(),
             mark: 0,
         })
     }
@@ -65,17 +69,26 @@ pub fn first_rooms(shard: &Shard, session: &Session) -> Result<Vec<Room>, Templa
     Ok(rooms)
 }
 
-/// Puts a session with its rooms into the hub.
-pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> SessionKey {
+/// Counts a session that is about to begin, with its rooms, so that it is in the presence store before it is acknowledged.
+/// A connection is let in also where the store does not answer in time; the store gets it as soon as it does.
+pub async fn reserve(shard: &Shard, session: &mut Session, rooms: &[Room]) -> Reservation {
+    let reserved = shard.hub.borrow().reserve(session, rooms);
+    shard.node.presence.written_unless_failing(reserved.ticket()).await;
+    session.start = shard.hub.borrow().position;
+    reserved
+}
+
+/// Puts a session with its rooms into the hub; what is `reserved` is counted already.
+pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room], reserved: &mut Reservation) -> SessionKey {
     let namespace = session.namespace;
     let expires = session.identity.expires;
     let mut hub = shard.hub.borrow_mut();
     let id = session.id;
-    let key = hub.admit(session);
+    let key = hub.admit(session, reserved);
     tracing::debug!(session = %id, namespace = %shard.node.namespaces[usize::from(namespace)], ?rooms, "connected");
     for room in rooms {
         // Not a change: it never was without them. Nor has the limit a say: the backend may have exceeded it.
-        hub.join_initial(key, namespace, room);
+        hub.join_initial(key, namespace, room, reserved);
     }
     drop(hub);
     watch_expiry(shard, key, expires);

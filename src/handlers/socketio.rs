@@ -100,7 +100,7 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
             }
             session
         }
-        None => match begin_session(shard, newcomer, &namespace) {
+        None => match begin_session(shard, newcomer, &namespace).await {
             Some(session) => session,
             None => return,
         },
@@ -109,10 +109,10 @@ async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, au
 }
 
 /// A new session in its first rooms, and the CONNECT reply.
-fn begin_session(shard: &Rc<Shard>, newcomer: session_start::Newcomer, namespace: &str) -> Option<SessionKey> {
+async fn begin_session(shard: &Rc<Shard>, newcomer: session_start::Newcomer, namespace: &str) -> Option<SessionKey> {
     let key = newcomer.connection;
     let pid = shard.node.recovery_on().then(|| shard.fresh_id());
-    let session = newcomer.session(shard, Id::random_session(), pid);
+    let mut session = newcomer.session(shard, Id::random_session(), pid);
     let rooms = match session_start::first_rooms(shard, &session) {
         Ok(rooms) => rooms,
         Err(error) => {
@@ -121,7 +121,11 @@ fn begin_session(shard: &Rc<Shard>, newcomer: session_start::Newcomer, namespace
         }
     };
     let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
-    let session = session_start::admit(shard, session, &rooms);
+    let mut reserved = session_start::reserve(shard, &mut session, &rooms).await;
+    if !is_open(shard, key, Protocol::SocketIo) {
+        return None;
+    }
+    let session = session_start::admit(shard, session, &rooms, &mut reserved);
     shard.hub.borrow_mut().push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
     Some(session)
 }

@@ -81,7 +81,7 @@ fn open(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, query: &Query,
         let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
         let first = offered.and_then(|value| value.split(',').next()).map(str::trim);
         let first = first.and_then(|name| name.parse().ok());
-        return accept(request, slot, Intent::SocketIo(place, token), first);
+        return accept(request.headers(), slot, Intent::SocketIo(place, token), first);
     }
     payload(polling::open(shard, place, token))
 }
@@ -97,7 +97,7 @@ async fn probe(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, peer: I
         let _ = reply.send(shard.hub.borrow().by_sid(sid).is_some());
     });
     match found && known.await.unwrap_or(false) {
-        true => accept(request, slot, Intent::Probe(sid), None),
+        true => accept(request.headers(), slot, Intent::Probe(sid), None),
         false => refuse(HandshakeError::UnknownSid),
     }
 }
@@ -116,7 +116,7 @@ async fn probe_elsewhere(
         Err(full) => return ws::full(full),
     };
     match forward::may_probe(shard, sid).await {
-        true => accept(request, slot, Intent::ProbeElsewhere(sid, place), None),
+        true => accept(request.headers(), slot, Intent::ProbeElsewhere(sid, place), None),
         false => refuse(HandshakeError::UnknownSid),
     }
 }

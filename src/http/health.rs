@@ -3,6 +3,7 @@
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json, typed};
 use crate::log::LogStatus;
+use crate::logging;
 use crate::model::clock::unix_ms;
 use crate::node::probe::{Stage, round_trip};
 use hyper::StatusCode;
@@ -104,6 +105,7 @@ pub async fn metrics(api: &Api) -> Reply {
     let metrics = &api.node.metrics;
     metrics.rooms.set(sum(|count| count.rooms));
     metrics.sessions.set(sum(|count| count.sessions));
+    metrics.note_log_lines_dropped(logging::lines_dropped());
     metrics.outbox_bytes.set(sum(|count| count.outbox_bytes));
     match metrics.render() {
         Ok(text) => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),

@@ -1,6 +1,7 @@
 //! Listeners, and one HTTP/1 connection on a shard.
 
 use crate::http::Api;
+use crate::http::keep_alive::{HEAD_TIMEOUT, watch};
 use crate::http::routes::{Caller, ListenerKind, route};
 use crate::http::upgrade::carry_on;
 use crate::shard::runner::Shard;
@@ -9,7 +10,7 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::Domain;
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -24,8 +25,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
-/// A request's head must be here by then, and an idle keep-alive connection is closed after it.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head: a token of 8 KB in the URL and ordinary headers fit.
 const MAX_HEAD: usize = 32 << 10;
 /// Headers of a request.
@@ -167,8 +166,10 @@ async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketA
             Ok::<Response<_>, Infallible>(response)
         }
     });
+    let (stream, timer) = watch(stream, api.http.idle_timeout);
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(timer)
+        // The timer decides by itself; hyper must only have one.
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
@@ -181,7 +182,7 @@ async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketA
     match ended {
         Ok(parts) => {
             if let Some(intent) = caller.slot.borrow_mut().take() {
-                carry_on(&shard, intent, parts.io.into_inner(), parts.read_buf);
+                carry_on(&shard, intent, parts.io.into_inner().into_inner(), parts.read_buf);
             }
         }
         // A client that hangs up or speaks no HTTP: hyper has answered what could be answered.

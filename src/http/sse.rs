@@ -1,6 +1,7 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
 
 use crate::auth::bare_token;
+use crate::handlers::room_access::JoinError;
 use crate::handlers::{resume, room_access, rule_runner, session_start};
 use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
@@ -9,11 +10,12 @@ use crate::http::origin::Origin;
 use crate::http::routes::Caller;
 use crate::http::{Api, ws};
 use crate::model::clock::unix_ms;
-use crate::model::close::CloseReason;
+use crate::model::close::{CloseReason, jittered};
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
+use crate::presence::writer::Reservation;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
@@ -63,21 +65,34 @@ pub async fn serve(
         // The token itself is refused.
         Err(problem) => return refuse(shard, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
-    let session = session_start::admit(shard, session, &[]);
+    let mut online = shard.hub.borrow().reserve(&session, &[]);
+    let session = session_start::admit(shard, session, &[], &mut online);
     let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
     if let Err(problem) = room_access::allow(shard, session, &rooms).await {
         let status = if problem.may_pass() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
         return refuse(shard, key, status, problem.code(), &problem.to_string());
     }
-    rooms.extend(first.into_iter().filter(|room| !query.rooms.iter().any(|named| **named == **room)));
-    if rooms.is_empty() {
+    let first: Vec<Room> = first.into_iter().filter(|room| !rooms.contains(room)).collect();
+    if rooms.is_empty() && first.is_empty() {
         return refuse(shard, key, StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
-    let since = last_event_id(request.headers());
+    let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if let Some(after) = since.and_then(Offset::parse) {
         shard.catch_up_with(after).await;
     }
-    begin(shard, key, session, &rooms, since);
+    // Before it is in the rooms: what is replayed must meet what is live without a gap.
+    let (mut named, automatic) = {
+        let hub = shard.hub.borrow();
+        (hub.reserve_rooms(session, &rooms), hub.reserve_rooms(session, &first))
+    };
+    if !shard.node.presence.written(named.ticket(), false).await {
+        let late = JoinError::Uncounted;
+        return refuse(shard, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
+    }
+    shard.node.presence.written_unless_failing(automatic.ticket().max(online.ticket())).await;
+    named.append(automatic);
+    rooms.extend(first);
+    begin(shard, key, session, &rooms, since, &mut named);
     rule_runner::run_connection(shard, session, MAIN_NAMESPACE).await;
     stream(body)
 }
@@ -93,7 +108,14 @@ fn last_event_id(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// Replays what was missed, or tells of a gap, then goes live.
-fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Room], since: Option<&str>) {
+fn begin(
+    shard: &Rc<Shard>,
+    key: ConnectionKey,
+    session: SessionKey,
+    rooms: &[Room],
+    since: Option<&str>,
+    reserved: &mut Reservation,
+) {
     let own = shard.hub.borrow().sessions.get(session).map(|session| (session.id, session.namespace));
     let Some((own, namespace)) = own else { return };
     let missed = since.map(|since| match Offset::parse(since) {
@@ -103,11 +125,12 @@ fn begin(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, rooms: &[Ro
     if let Some(missed) = &missed {
         shard.node.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
     }
-    room_access::join(shard, session, rooms);
+    room_access::join(shard, session, rooms, reserved);
     let now = shard.now();
     let mut hub = shard.hub.borrow_mut();
     // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.
     hub.push(key, Frame::Raw(sse::comment()));
+    hub.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
     match missed {
         Some(Ok(events)) => {
             hub.replay(key, events.into_iter().map(Frame::event));

@@ -2,20 +2,22 @@
 
 use crate::handlers::plain_ws as json_client;
 use crate::http::answer::{Reply, error};
+use crate::http::body::Answer;
 use crate::model::id::Id;
 use crate::model::transport::Protocol;
-use crate::protocol::websocket::FrameReader;
+use crate::protocol::websocket::{FrameReader, accept_key};
 use crate::session::connection::{Connection, Link};
 use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Frame;
 use crate::shard::runner::Shard;
 use crate::transport::{polling, upgrade as takeover, websocket};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use hyper::{Request, StatusCode};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{Request, Response, StatusCode};
 use std::cell::RefCell;
 use std::rc::Rc;
 use tokio::net::TcpStream;
@@ -44,31 +46,27 @@ pub fn is_upgrade(request: &Request<Incoming>) -> bool {
     says(UPGRADE, "websocket") && says(CONNECTION, "upgrade")
 }
 
-/// RFC 6455 section 4.2.1: the library takes any key.
-fn has_key(request: &Request<Incoming>) -> bool {
-    let key = request.headers().get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
-    key.is_some_and(|key| key.len() == 16)
-}
-
-/// Answers 101 and leaves the intent, or 400 where the handshake is not one. `subprotocol` is echoed.
-pub fn accept(mut request: Request<Incoming>, slot: &Slot, intent: Intent, subprotocol: Option<HeaderValue>) -> Reply {
-    if !has_key(&request) {
+/// Answers 101 and leaves the intent in `slot`, or answers 400 if the handshake breaks RFC 6455 section 4.2.1.
+/// `subprotocol` is echoed.
+pub fn accept(headers: &HeaderMap, slot: &Slot, intent: Intent, subprotocol: Option<HeaderValue>) -> Reply {
+    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| accept_key(key.as_bytes()));
+    let Some(key) = key.and_then(|key| HeaderValue::from_str(&key).ok()) else {
         return error(StatusCode::BAD_REQUEST, "bad_handshake", "Sec-WebSocket-Key must be 16 bytes in base64");
+    };
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return error(StatusCode::BAD_REQUEST, "bad_handshake", "Sec-WebSocket-Version must be 13");
     }
-    match fastwebsockets::upgrade::upgrade(&mut request) {
-        Ok((handshake, _future)) => {
-            *slot.borrow_mut() = Some(intent);
-            let mut response = handshake.map(|_| crate::http::body::Answer::full(""));
-            if let Some(subprotocol) = subprotocol {
-                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
-            }
-            response
-        }
-        Err(problem) => {
-            let message = format!("not a WebSocket handshake: {problem}");
-            error(StatusCode::BAD_REQUEST, "bad_handshake", &message)
-        }
+    *slot.borrow_mut() = Some(intent);
+    let mut response = Response::new(Answer::full(""));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
+    response
 }
 
 /// Goes on with a socket that hyper has let go of; `early` are the bytes that came behind the handshake.

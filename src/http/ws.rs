@@ -35,7 +35,7 @@ pub fn serve(api: &Api, request: Request<Incoming>, peer: IpAddr, slot: &Slot, o
     let given = [bearer(request.headers()), in_subprotocol, query.token.as_deref()];
     let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
     let subprotocol = offered.contains(&SUBPROTOCOL).then_some(HeaderValue::from_static(SUBPROTOCOL));
-    accept(request, slot, Intent::Json(place, token), subprotocol)
+    accept(request.headers(), slot, Intent::Json(place, token), subprotocol)
 }
 
 fn subprotocols(headers: &HeaderMap) -> Vec<&str> {

@@ -12,8 +12,8 @@ use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
 use crate::model::names::{MAIN_NAMESPACE, Namespace};
 use crate::node::command_tracker::CommandTracker;
-use crate::node::presence::Presence;
 use crate::node::probe::Probes;
+use crate::presence::writer::Presence;
 use crate::rules::Rules;
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::session::connection_limiter::ConnectionLimiter;
@@ -55,7 +55,7 @@ pub struct Node {
     /// The other nodes; `None` with the embedded log.
     pub cluster: Option<Arc<Cluster>>,
     /// Who is there.
-    pub presence: Presence,
+    pub presence: Arc<Presence>,
     /// Orders on their way.
     pub orders: CommandTracker,
     /// Probes on their way.
@@ -78,7 +78,7 @@ pub struct Parts {
     /// The other nodes.
     pub cluster: Option<Arc<Cluster>>,
     /// Who is there.
-    pub presence: Presence,
+    pub presence: Arc<Presence>,
     /// `[socketio]`.
     pub socketio: SocketIoConfig,
     /// `[limits]`.

@@ -9,6 +9,7 @@ use crate::model::id::Id;
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::peer::forward;
+use crate::presence::writer::Reservation;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, binary_frame, text_frame};
@@ -136,7 +137,7 @@ fn take_up(shard: &Rc<Shard>, key: ConnectionKey, position: Offset, moving: Movi
     };
     match taken {
         Ok(missed) => {
-            resume::go_on(shard, newcomer, moving.pid, parked, missed);
+            resume::go_on(shard, newcomer, moving.pid, parked, missed, &mut Reservation::default());
             true
         }
         Err(lost) => {

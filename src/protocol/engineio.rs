@@ -3,7 +3,6 @@
 use crate::protocol::base64::decode_like_node;
 use crate::protocol::query;
 use crate::protocol::raw_json::Quoted;
-use std::fmt;
 use std::time::Duration;
 
 /// Stands between the packets of a polling payload.
@@ -35,11 +34,13 @@ pub enum Packet<'a> {
 }
 
 /// Why a text is no packet. The connection is closed as a parse error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
     /// Nothing at all.
+    #[error("an Engine.IO packet must have a type; this one is empty")]
     Empty,
     /// A type that does not exist.
+    #[error("an Engine.IO packet must begin with 0 to 6, or with b")]
     UnknownType,
 }
 
@@ -52,17 +53,6 @@ impl PacketError {
         }
     }
 }
-
-impl fmt::Display for PacketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "an Engine.IO packet must have a type; this one is empty",
-            Self::UnknownType => "an Engine.IO packet must begin with 0 to 6, or with b",
-        })
-    }
-}
-
-impl std::error::Error for PacketError {}
 
 /// Reads one text packet: a text frame, or a piece of a payload. Data behind types that carry none is ignored.
 pub fn parse(text: &str) -> Result<Packet<'_>, PacketError> {

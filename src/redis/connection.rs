@@ -8,7 +8,6 @@ use crate::redis::reply::text;
 use crate::redis::url::{Address, Place, RedisUrl, RedisUrlError};
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, Cmd, Pipeline, ProtocolVersion, PushInfo, RedisError, ServerError, Value};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -220,17 +219,22 @@ pub(super) async fn within<T>(
 }
 
 /// Why a call on a connection failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     /// No answer in time.
+    #[error("Redis did not answer within {0:?}")]
     Timeout(Duration),
     /// Redis answered with an error.
+    #[error("Redis answered: {0}")]
     Server(String),
     /// The data is not here (any more), or not now: the connection is to be made anew.
+    #[error("the data is not here, or not now: {0}")]
     Displaced(String),
     /// The connection could not be made, or is lost.
+    #[error("no connection to Redis: {0}")]
     Lost(String),
     /// An answer of another shape than the command has.
+    #[error("Redis answered {0} in an unknown form")]
     Unexpected(&'static str),
 }
 
@@ -263,18 +267,6 @@ impl From<ServerError> for LinkError {
         match DISPLACED.contains(&error.code()) {
             true => Self::Displaced(text),
             false => Self::Server(text),
-        }
-    }
-}
-
-impl fmt::Display for LinkError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout(after) => write!(f, "Redis did not answer within {after:?}"),
-            Self::Server(text) => write!(f, "Redis answered: {text}"),
-            Self::Displaced(why) => write!(f, "the data is not here, or not now: {why}"),
-            Self::Lost(why) => write!(f, "no connection to Redis: {why}"),
-            Self::Unexpected(what) => write!(f, "Redis answered {what} in an unknown form"),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod timers;
 use crate::auth::identity::Identity;
 use crate::model::id::Id;
 use crate::model::offset::{Offset, Position};
+use crate::presence::Ticket;
 use changes::Changes;
 use connection::ConnectionKey;
 use std::sync::Arc;
@@ -46,6 +47,8 @@ pub struct Session {
     pub moves: u32,
     /// Which rooms it joined and left since it began.
     pub changes: Changes,
+    /// Its newest change of presence that is announced: what it sends comes behind that.
+    pub announced: Ticket,
     /// The number of the last delivery that met it, so that an event to several rooms arrives once.
     pub mark: u64,
 }

@@ -7,6 +7,8 @@ use crate::model::names::EVERYBODY;
 use crate::model::names::Room;
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
+use crate::presence::writer::Reservation;
+use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::{plain_ws, socketio_encode};
 use crate::session::connection::SessionKey;
 use crate::session::timers::Millis;
@@ -14,9 +16,10 @@ use crate::shard::state::Hub;
 use std::collections::HashSet;
 
 impl Hub {
-    /// Carries out an order on this shard and moves its position; how many sessions it met.
-    pub fn carry_out(&mut self, order: &SessionCommand, offset: Offset, now: Millis) -> usize {
+    /// Carries out an order on this shard and moves its position; how many sessions it met, and what it changed of presence.
+    pub fn carry_out(&mut self, order: &SessionCommand, offset: Offset, now: Millis) -> (usize, Ticket) {
         self.position = offset;
+        self.noted = Ticket::default();
         let namespace = order.namespace.as_deref().map(|name| self.node.namespace(name));
         let chosen = match namespace {
             // A namespace that only other nodes have.
@@ -31,7 +34,7 @@ impl Hub {
                 Action::Disconnect => self.disconnect(*key, now),
             }
         }
-        chosen.len()
+        (chosen.len(), self.noted)
     }
 
     fn select(&self, selector: &Selector, namespace: Option<u16>) -> Vec<SessionKey> {
@@ -74,7 +77,7 @@ impl Hub {
         let (connection, namespace) = (session.connection, session.namespace);
         for room in rooms {
             // The backend may exceed what a client may ask for: the limit guards against clients.
-            if self.join(key, namespace, room) && self.speaks_json(key) {
+            if self.join(key, namespace, room, &mut Reservation::default()) && self.speaks_json(key) {
                 let offset = self.position.to_string();
                 self.push_json(connection, &plain_ws::joined(room, Some(&offset), None, None));
             }
@@ -85,7 +88,7 @@ impl Hub {
         let Some(session) = self.sessions.get(key) else { return };
         let (connection, namespace) = (session.connection, session.namespace);
         for room in rooms {
-            if self.leave(key, namespace, room) && self.speaks_json(key) {
+            if self.leave(key, namespace, room, LeaveReason::Left) && self.speaks_json(key) {
                 self.push_json(connection, &plain_ws::left(room, None));
             }
         }

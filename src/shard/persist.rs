@@ -5,12 +5,13 @@ use crate::auth::Identity;
 use crate::cluster::{Owner, Record};
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::presence::LeaveReason;
+use crate::presence::writer::{Reservation, WRITTEN_WITHIN};
 use crate::session::Session;
 use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
 use crate::session::parked::Parked;
 use crate::session::timers::Millis;
-use crate::shard::presence::LeaveReason;
 use crate::shard::runner::Shard;
 use crate::shard::state::Hub;
 use crate::shard::timers::millis;
@@ -22,8 +23,6 @@ use tokio::sync::Notify;
 /// Changes are gathered for so long. A session that is younger is lost with its node, and its client told; what a
 /// client's own joins and leaves change is written before they are acknowledged ([`persist_now`]).
 pub const GATHER: Duration = Duration::from_millis(50);
-/// How long a client waits for its record.
-const SETTLED: Duration = Duration::from_millis(1_500);
 /// Bytes of records that a shard writes in a second: a client that joins and leaves all the time must not keep Redis
 /// busy.
 const BYTES_PER_SECOND: f64 = 8e6;
@@ -146,18 +145,19 @@ impl Hub {
         true
     }
 
-    /// Puts a session into a room that it is in from its start; whether it was not in it.
-    pub fn join_initial(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
+    /// Puts a session into a room that it is in from its start; whether it was not in it. Presence may have counted it
+    /// already, by what is `reserved`.
+    pub fn join_initial(&mut self, key: SessionKey, namespace: u16, room: &Room, reserved: &mut Reservation) -> bool {
         let new = self.rooms.join(key, namespace, room);
         if new {
-            self.note_entered(key, room);
+            self.note_entered(key, room, reserved);
         }
         new
     }
 
     /// Lets a session into a room; whether it was not in it.
-    pub fn join(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
-        let new = self.join_initial(key, namespace, room);
+    pub fn join(&mut self, key: SessionKey, namespace: u16, room: &Room, reserved: &mut Reservation) -> bool {
+        let new = self.join_initial(key, namespace, room, reserved);
         if new {
             self.trace(key, room, "joined");
             self.note_change(key, room, true);
@@ -166,11 +166,11 @@ impl Hub {
     }
 
     /// Takes a session out of a room; whether it was in it.
-    pub fn leave(&mut self, key: SessionKey, namespace: u16, room: &Room) -> bool {
+    pub fn leave(&mut self, key: SessionKey, namespace: u16, room: &Room, reason: LeaveReason) -> bool {
         let old = self.rooms.leave(key, namespace, room);
         if old {
             self.trace(key, room, "left");
-            self.note_gone(key, room, LeaveReason::Left);
+            self.note_gone(key, room, reason);
             self.note_change(key, room, false);
         }
         old
@@ -294,7 +294,7 @@ pub async fn persist_now(shard: &Rc<Shard>, key: SessionKey) -> bool {
         changes
     };
     let [(pid, record)] = change;
-    let settled = cluster.keep_now(pid, record, SETTLED).await;
+    let settled = cluster.keep_now(pid, record, WRITTEN_WITHIN).await;
     if !settled {
         // It is written as soon as Redis takes it.
         shard.hub.borrow_mut().note_record(pid);

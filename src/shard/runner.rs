@@ -1,5 +1,6 @@
 //! A shard: one thread, one current-thread runtime, one hub. Whatever runs here may touch the hub without locks.
 
+use crate::model::command::Action;
 use crate::model::event::Delivery;
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Offset};
@@ -203,9 +204,19 @@ impl Flushing {
             }
             ShardCommand::SessionCommand(placed) => {
                 let now = shard.now();
-                let met = shard.hub.borrow_mut().carry_out(&placed.order, placed.offset, now);
+                let (met, noted) = shard.hub.borrow_mut().carry_out(&placed.order, placed.offset, now);
                 shard.advanced.notify_waiters();
-                shard.node.order_done(&placed.order, met);
+                let is_leave = matches!(placed.order.act, Action::Leave(_));
+                if shard.node.presence.is_written(noted) {
+                    shard.node.order_done(&placed.order, met);
+                } else {
+                    // Whoever asked may read what became of it as soon as it is answered.
+                    let node = shard.node.clone();
+                    tokio::task::spawn_local(async move {
+                        node.presence.written_at_last(noted, is_leave).await;
+                        node.order_done(&placed.order, met);
+                    });
+                }
             }
             ShardCommand::Probe(id) => shard.node.probes.shard_saw(id),
             ShardCommand::Reset(offset) => {

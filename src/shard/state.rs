@@ -1,11 +1,13 @@
 //! The shard's tables: connections, sessions, rooms, deadlines, and how one of them ends.
 
-use crate::model::close::{CloseReason, DropReason};
+use crate::model::close::{CloseReason, DropReason, jittered};
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::node::context::Node;
+use crate::presence::writer::Reservation;
+use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::socketio_encode::Encoded;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::Session;
@@ -15,7 +17,6 @@ use crate::session::parked::ParkedSessions;
 use crate::session::timers::Millis;
 use crate::shard::deadlines::Deadlines;
 use crate::shard::persist::SessionPersister;
-use crate::shard::presence::LeaveReason;
 use crate::shard::rooms::Rooms;
 use crate::shard::timers::millis;
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub struct Hub {
     pub(super) dirty: VecDeque<ConnectionKey>,
     /// Ended sessions whose `disconnect` rule is not carried out yet; the graceful stop waits for them.
     pub pending_disconnect_hooks: usize,
+    /// The newest change of presence on this shard.
+    pub(super) noted: Ticket,
     pub(super) mark: u64,
     /// Frames put into outboxes; tells when a long delivery must let others have their turn.
     pub(super) pushed: usize,
@@ -88,6 +91,7 @@ impl Hub {
             deadlines: Deadlines::default(),
             dirty: VecDeque::new(),
             pending_disconnect_hooks: 0,
+            noted: Ticket::default(),
             mark: 0,
             pushed: 0,
             flushed: 0,
@@ -151,10 +155,10 @@ impl Hub {
         self.by_pid.keys().copied().chain(self.parked.pids())
     }
 
-    /// Adds a session to its connection.
-    pub fn admit(&mut self, session: Box<Session>) -> SessionKey {
+    /// Adds a session to its connection; whether its user is there may be `reserved` already.
+    pub fn admit(&mut self, session: Box<Session>, reserved: &mut Reservation) -> SessionKey {
         let (id, pid, connection) = (session.id, session.pid, session.connection);
-        self.note_user(&session, true);
+        self.note_user_came(&session, reserved);
         let key = self.sessions.insert(session);
         self.by_id.insert(id, key);
         if let Some(pid) = pid {
@@ -206,11 +210,12 @@ impl Hub {
 
     /// Takes a session out of all tables.
     pub(super) fn take_session(&mut self, key: SessionKey) -> Option<Box<Session>> {
-        for room in self.rooms.of(key) {
+        let rooms: Vec<Room> = self.rooms.of(key).cloned().collect();
+        for room in &rooms {
             self.note_gone(key, room, LeaveReason::Lost);
         }
         let session = self.sessions.remove(key)?;
-        self.note_user(&session, false);
+        self.note_user_gone(&session);
         if self.by_id.get(&session.id) == Some(&key) {
             self.by_id.remove(&session.id);
         }
@@ -265,7 +270,7 @@ impl Hub {
             }
             Link::Sse(_) => {
                 if let Some(after) = reason.retry() {
-                    connection.outbox.push(Frame::Raw(sse::retry_block(after)));
+                    connection.outbox.push(Frame::Raw(sse::retry_block(jittered(after.max(sse::MIN_RETRY)))));
                 }
                 CLOSING
             }
@@ -411,7 +416,7 @@ fn farewell(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
         let code = (reason == CloseReason::TooBig).then_some(1009);
         return vec![websocket::close_frame(code, "")];
     }
-    let retry = reason.retry().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    let retry = reason.retry().map(|after| u64::try_from(jittered(after).as_millis()).unwrap_or(u64::MAX));
     vec![
         websocket::text_frame(&plain_ws::closing(reason.label(), retry)),
         websocket::close_frame(reason.code(), reason.label()),

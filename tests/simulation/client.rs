@@ -3,7 +3,7 @@
 use crate::oracle::{Fact, Who};
 use crate::wire::{Conn, Down, Kind, Up};
 use crate::world::{World, room};
-use rand::Rng;
+use rand::RngExt as _;
 use rand::rngs::StdRng;
 use roomcast::model::event::Event;
 use roomcast::model::id::Id;

@@ -2,7 +2,7 @@
 
 use crate::log::{Body, Log};
 use crate::wire::{Conn, Down, Kind, Wires};
-use rand::Rng;
+use rand::RngExt as _;
 use rand::rngs::StdRng;
 use roomcast::auth::identity::{Identity, UserId};
 use roomcast::log::Snapshot;

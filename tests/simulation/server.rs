@@ -5,7 +5,7 @@ use crate::oracle::Who;
 use crate::wire::{Down, Kind, Up, Work};
 use crate::world::World;
 use base64::Engine as _;
-use rand::Rng;
+use rand::RngExt as _;
 use roomcast::log::window::Gap;
 use roomcast::model::event::Event;
 use roomcast::model::id::Id;

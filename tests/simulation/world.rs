@@ -7,7 +7,7 @@ use crate::oracle::{Fact, Oracle};
 use crate::server::Store;
 use crate::wire::{Kind, Wires};
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::{RngExt as _, SeedableRng};
 use roomcast::model::args::Args;
 use roomcast::model::command::{Action, Selector, SessionCommand};
 use roomcast::model::draft::{Draft, Source};
