@@ -6,6 +6,7 @@ use roomcast::log::Snapshot;
 use roomcast::log::window::Window;
 use roomcast::model::command::{Action, Selector, SessionCommand};
 use roomcast::model::id::{Id, NodeId};
+use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::session::changes::Changes;
 use roomcast::session::parked::Parked;
@@ -28,7 +29,7 @@ fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
     order(30, Selector::In("a".into()), Action::Join(vec!["b".into()]));
     let mut parked = Parked {
         id: Id::random_session(),
-        namespace: 0,
+        namespace: NamespaceIndex::default(),
         identity: Arc::new(Identity::anonymous()),
         rooms: vec!["a".into()],
         changes: Changes::default(),
