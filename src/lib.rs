@@ -19,6 +19,7 @@ pub mod peer;
 pub mod presence;
 pub mod protocol;
 pub mod redis;
+pub mod refusals;
 pub mod rules;
 pub mod session;
 pub mod shard;

@@ -10,11 +10,13 @@ use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
 use crate::protocol::websocket::text_frame;
+use crate::refusals;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
 use crate::shard::runner::Shard;
@@ -47,6 +49,8 @@ pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, message: ClientMessag
         }
         (ClientMessage::Auth { token }, Some(session)) => refresh(shard, key, session, &token).await,
         (_, None) => {
+            let why = format_args!("its first message is not {{\"type\":\"auth\"}}, and it has no token in the handshake");
+            refusals::note(&shard.node.metrics, Refusal::Token, format_args!("a /ws client"), why);
             error(shard, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
             session_start::turn_away(shard, key);
         }
@@ -137,6 +141,8 @@ async fn refresh(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, tok
         let name = |user: &Option<_>| user.as_ref().map(|user: &crate::auth::identity::UserId| user.as_json());
         if name(&entry.identity.user) != name(&identity.user) {
             drop(hub);
+            let why = format_args!("a fresh token on a live connection is of another user");
+            refusals::note(&shard.node.metrics, Refusal::Token, format_args!("a /ws client"), why);
             error(shard, key, "other_user", "this connection belongs to another user: open a new one", None);
             return crate::handlers::fail(shard, key, CloseReason::Refused);
         }

@@ -11,10 +11,13 @@ use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
 use crate::model::names::Namespace;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::protocol::socketio::Packet;
 use crate::protocol::socketio_encode as encode;
 use crate::protocol::socketio_msgpack;
+use crate::refusals;
+use crate::refusals::shown;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::shard::persist;
 use crate::shard::runner::Shard;
@@ -22,7 +25,6 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Works on one packet.
 pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet) {
@@ -64,6 +66,8 @@ impl Handshake {
 
 async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, auth: Option<Box<str>>) {
     let Some(index) = shard.node.joinable(&namespace) else {
+        let why = format_args!("namespace {} is not in socketio.namespaces", shown(&namespace));
+        refusals::note(&shard.node.metrics, Refusal::Namespace, format_args!("a Socket.IO client"), why);
         return refuse(shard, key, &namespace, "Invalid namespace", None);
     };
     if shard.hub.borrow().session_in(key, index).is_some() {
@@ -152,16 +156,14 @@ fn refuse(shard: &Shard, key: ConnectionKey, namespace: &str, message: &str, cod
     shard.hub.borrow_mut().push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
 }
 
-/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told. The log says it once.
+/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told.
 pub fn refuse_parser(shard: &Shard, key: ConnectionKey, namespace: &str) {
-    static SAID: AtomicBool = AtomicBool::new(false);
     if !take_turn(shard, key) {
         return;
     }
     shard.node.metrics.handshake(socketio_msgpack::CODE);
-    if !SAID.swap(true, Ordering::Relaxed) {
-        tracing::warn!("a client was refused: {} (said once, counted as handshakes)", socketio_msgpack::REFUSAL);
-    }
+    let who = format_args!("a client of namespace {}", shown(namespace));
+    refusals::note(&shard.node.metrics, Refusal::Parser, who, format_args!("{}", socketio_msgpack::REFUSAL));
     shard.hub.borrow_mut().push_packet(key, socketio_msgpack::refusal(namespace));
 }
 
@@ -204,7 +206,7 @@ pub fn unruled(shard: &Shard, session: SessionKey, event: &str) -> rule_runner::
     shard.node.metrics.dropped(DropReason::NoRule, 1);
     let shown: String = event.chars().take(64).collect();
     let error = ActionError::NoRule(shown);
-    rule_runner::trace_refusal(shard, session, event, &error);
+    rule_runner::note_refusal(shard, session, event, &error);
     rule_runner::Failure { error, ack: None }
 }
 

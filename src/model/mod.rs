@@ -10,5 +10,6 @@ pub mod event;
 pub mod id;
 pub mod names;
 pub mod offset;
+pub mod refusal;
 pub mod secret;
 pub mod transport;
