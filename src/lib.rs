@@ -16,6 +16,7 @@ pub mod metrics;
 pub mod model;
 pub mod node;
 pub mod peer;
+pub mod peer_server;
 pub mod presence;
 pub mod protocol;
 pub mod redis;

@@ -244,6 +244,71 @@ fn the_map_has_every_module() {
     assert_eq!(named, there);
 }
 
+/// Comments say `docs/protocol/socketio.md section 2.6`, or `docs/http-api.md, "POST /publish"`.
+#[test]
+fn the_pages_and_sections_that_the_code_cites_are_there() {
+    let mut wrong = Vec::new();
+    for top in ["src", "tests", "benches", "fuzz/fuzz_targets"] {
+        for file in code_files(&root().join(top)) {
+            let text = unwrapped_comments(&fs::read_to_string(&file).unwrap());
+            for at in text.match_indices("docs/").map(|(at, _)| at) {
+                let of_path = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+                let end = text[at..].find(|c| !of_path(c)).map_or(text.len(), |length| at + length);
+                let page = text[at..end].trim_end_matches('.');
+                if !page.ends_with(".md") {
+                    continue;
+                }
+                let cited = &text[at + page.len()..];
+                if !fs::read_to_string(root().join(page)).is_ok_and(|page| has_section(&page, cited)) {
+                    let cited: String = cited.chars().take(30).collect();
+                    wrong.push(format!("{}: {page}{cited}", file.strip_prefix(root()).unwrap().display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "citations that lead nowhere:\n{}", wrong.join("\n"));
+}
+
+fn code_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true if path.ends_with("node_modules") || path.file_name().is_some_and(|name| name == ".venv") => vec![],
+            true => code_files(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|end| ["rs", "mjs", "lua", "py"].iter().any(|code| end == *code)))
+        .filter(|path| !path.ends_with("tests/documents.rs"))
+        .collect()
+}
+
+/// A comment that goes on in the next line, as one line.
+fn unwrapped_comments(text: &str) -> String {
+    let marks = ["//!", "///", "//", " *", "#", "--"];
+    text.lines().fold(String::new(), |mut all, line| {
+        let line = line.trim_start();
+        match marks.iter().find_map(|mark| line.strip_prefix(mark)) {
+            Some(comment) => all.push_str(&format!(" {}", comment.trim())),
+            None => all.push_str(&format!("\n{line}")),
+        }
+        all
+    })
+}
+
+/// Whether a page has what is cited behind its name; most citations are of the whole page.
+fn has_section(page: &str, cited: &str) -> bool {
+    let headings = || page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    if let Some(number) = cited.strip_prefix(" section ") {
+        let number: String = number.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+        let number = number.trim_end_matches('.');
+        return headings().any(|heading| heading.split(' ').next() == Some(number));
+    }
+    match cited.strip_prefix(", \"").and_then(|rest| rest.split('"').next()) {
+        Some(title) => headings().any(|heading| heading == title),
+        None => true,
+    }
+}
+
 /// The headings of a document, as the anchors that GitHub makes of them.
 fn anchors(text: &str) -> BTreeSet<String> {
     let mut code = false;

@@ -1,8 +1,9 @@
 //! Addresses: listen addresses, origins, and the URLs of Redis, key sets and backends.
 
-use crate::config::kind::{Kind, quoted, shown};
+use crate::config::kind::Kind;
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
+use crate::config::toml_text::{quoted, shown};
 use crate::redis::url::RedisUrl;
 use hyper::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};

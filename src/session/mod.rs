@@ -16,6 +16,7 @@ pub mod timers;
 
 use crate::auth::identity::Identity;
 use crate::model::id::Id;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::presence::Ticket;
 use changes::Changes;
@@ -32,7 +33,7 @@ pub struct Session {
     /// The connection it lives on.
     pub connection: ConnectionKey,
     /// Index of its namespace in `socketio.namespaces`.
-    pub namespace: u16,
+    pub namespace: NamespaceIndex,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// The handshake auth without the token, raw JSON; `None` for an empty object.
