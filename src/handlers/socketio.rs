@@ -1,5 +1,6 @@
 //! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (wire sheet B).
 
+use crate::auth::bare_token;
 use crate::auth::identity::Identity;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
@@ -14,6 +15,7 @@ use crate::model::names::Namespace;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
+use crate::protocol::json_text::{Text, unquote};
 use crate::protocol::socketio::Packet;
 use crate::protocol::socketio_encode as encode;
 use crate::protocol::socketio_msgpack;
@@ -22,6 +24,7 @@ use crate::refusals::shown;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::shard::persist;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -60,9 +63,10 @@ struct Handshake {
 
 impl Handshake {
     fn read(auth: Option<&str>) -> Self {
-        let fields: Option<BTreeMap<String, &RawValue>> = auth.and_then(|text| serde_json::from_str(text).ok());
-        let Some(mut fields) = fields else { return Self::default() };
-        let mut text = |key: &str| fields.remove(key).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+        let fields: Option<BTreeMap<Text, &RawValue>> = auth.and_then(|text| serde_json::from_str(text).ok());
+        let fields = fields.unwrap_or_default().into_iter();
+        let mut fields: BTreeMap<String, &RawValue> = fields.map(|(Text(key), value)| (key, value)).collect();
+        let mut text = |key: &str| fields.remove(key).and_then(|raw| unquote(raw.get()).map(Cow::into_owned));
         let (token, pid, offset) = (text("token"), text("pid"), text("offset"));
         let rest = (!fields.is_empty()).then(|| serde_json::to_string(&fields).ok()).flatten();
         Self { token, pid: pid.and_then(|pid| Id::parse(&pid)), offset, rest: rest.map(Into::into) }
@@ -147,7 +151,7 @@ async fn authenticate(
     token: Option<&str>,
 ) -> Option<Arc<Identity>> {
     let handshake_token = local.shard.hub.borrow().connections.get(key)?.token.clone();
-    let token = token.or(handshake_token.as_deref());
+    let token = token.and_then(bare_token).or(handshake_token.as_deref());
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
     session_start::note_handshake(local, namespace, &checked);
     match checked {

@@ -1,5 +1,6 @@
 //! `/socket.io/`: Engine.IO requests to sessions (wire sheet A).
 
+use crate::auth::bare_token;
 use crate::http::answer::{Reply, no_store, refused, typed};
 use crate::http::body;
 use crate::http::body::{Answer, BodyError};
@@ -89,7 +90,8 @@ fn open(
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
-    let token = bearer(request.headers()).or(query.token.as_deref()).map(Into::into);
+    let given = [bearer(request.headers()), query.token.as_deref()];
+    let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
     if query.transport == Some(Transport::WebSocket) {
         let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
         let first = offered.and_then(|value| value.split(',').next()).map(str::trim);

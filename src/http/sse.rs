@@ -1,5 +1,6 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
 
+use crate::auth::bare_token;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::{resume, room_access, rule_runner, session_start};
 use crate::http::answer::{Reply, error, no_store, noted};
@@ -40,7 +41,8 @@ pub async fn serve(
         Ok(query) => query,
         Err(problem) => return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()),
     };
-    let token = bearer(request.headers()).or(query.token.as_deref());
+    let given = [bearer(request.headers()), query.token.as_deref()];
+    let token = given.into_iter().flatten().find_map(bare_token);
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
     session_start::note_handshake(local, MAIN_NAMESPACE, &checked);
     let identity = match checked {

@@ -10,6 +10,7 @@ pub mod event;
 pub mod id;
 pub mod names;
 pub mod namespaces;
+pub mod number;
 pub mod offset;
 pub mod refusal;
 pub mod secret;
