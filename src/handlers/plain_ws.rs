@@ -50,7 +50,8 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
         }
         (ClientMessage::Auth { token }, Some(session)) => refresh(local, key, session, &token).await,
         (_, None) => {
-            let why = format_args!("its first message is not {{\"type\":\"auth\"}}, and it has no token in the handshake");
+            let why =
+                format_args!("its first message is not {{\"type\":\"auth\"}}, and it has no token in the handshake");
             refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
             error(local, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
             session_start::turn_away(local, key);

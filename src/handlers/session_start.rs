@@ -65,7 +65,8 @@ pub fn first_rooms(local: &LocalNode, session: &Session) -> Result<Vec<Room>, Te
     let namespace = local.context.namespaces.name(session.namespace);
     let mut rooms =
         with_caller(session, namespace, |caller| local.context.rules.auto_rooms(caller)).inspect_err(|error| {
-            let why = format_args!("{}: a claim does not fit into a room of [[rooms]] with join = \"auto\"", error.code());
+            let why =
+                format_args!("{}: a claim does not fit into a room of [[rooms]] with join = \"auto\"", error.code());
             refusals::note(&local.context.metrics, Refusal::Token, format_args!("session {}", session.id), why);
         })?;
     for room in session.identity.grants.exact() {

@@ -65,7 +65,9 @@ fn refuse(error: HandshakeError) -> Reply {
         HandshakeError::Forbidden => (Refusal::Origin, "the origin is not in cors.origins"),
         HandshakeError::TransportUnknown => (Refusal::Transport, "the transport is not in socketio.transports"),
         HandshakeError::UnknownSid => (Refusal::Session, "the session is over, or was on a node that is gone"),
-        HandshakeError::UnsupportedVersion => (Refusal::Handshake, "EIO is not 4: the client is older than Socket.IO 3"),
+        HandshakeError::UnsupportedVersion => {
+            (Refusal::Handshake, "EIO is not 4: the client is older than Socket.IO 3")
+        }
         HandshakeError::BadMethod | HandshakeError::BadRequest => (Refusal::Handshake, error.message()),
     };
     refused(typed(status, "application/json", error.body()), reason, why.to_owned())
