@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth", "rules"],
     &["log"],
     &["protocol", "redis"],
+    &["refusals"],
     &["logging", "metrics", "shutdown"],
     &["model"],
 ];
@@ -56,6 +57,7 @@ const SANS_IO: &[&str] = &[
     "src/model/names.rs",
     "src/model/namespaces.rs",
     "src/model/offset.rs",
+    "src/model/refusal.rs",
     "src/model/transport.rs",
     "src/presence/tracker.rs",
     "src/protocol/",

@@ -12,12 +12,15 @@ use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
 use crate::model::names::Namespace;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::json_text::{Text, unquote};
 use crate::protocol::socketio::Packet;
 use crate::protocol::socketio_encode as encode;
 use crate::protocol::socketio_msgpack;
+use crate::refusals;
+use crate::refusals::shown;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::shard::persist;
 use serde_json::value::RawValue;
@@ -25,7 +28,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Works on one packet.
 pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet) {
@@ -73,6 +75,8 @@ impl Handshake {
 
 async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace, auth: Option<Box<str>>) {
     let Some(index) = local.context.namespaces.find_joinable(&namespace) else {
+        let why = format_args!("namespace {} is not in socketio.namespaces", shown(&namespace));
+        refusals::note(&local.context.metrics, Refusal::Namespace, format_args!("a Socket.IO client"), why);
         return refuse(local, key, &namespace, "Invalid namespace", None);
     };
     if local.shard.hub.borrow().session_in(key, index).is_some() {
@@ -165,16 +169,14 @@ fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str,
     local.shard.hub.borrow_mut().push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
 }
 
-/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told. The log says it once.
+/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told.
 pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
-    static SAID: AtomicBool = AtomicBool::new(false);
     if !take_turn(local, key) {
         return;
     }
     local.context.metrics.handshake(socketio_msgpack::CODE);
-    if !SAID.swap(true, Ordering::Relaxed) {
-        tracing::warn!("a client was refused: {} (said once, counted as handshakes)", socketio_msgpack::REFUSAL);
-    }
+    let who = format_args!("a client of namespace {}", shown(namespace));
+    refusals::note(&local.context.metrics, Refusal::Parser, who, format_args!("{}", socketio_msgpack::REFUSAL));
     local.shard.hub.borrow_mut().push_packet(key, socketio_msgpack::refusal(namespace));
 }
 
@@ -217,7 +219,7 @@ pub fn unruled(local: &LocalNode, session: SessionKey, event: &str) -> rule_runn
     local.context.metrics.dropped(DropReason::NoRule, 1);
     let shown: String = event.chars().take(64).collect();
     let error = ActionError::NoRule(shown);
-    rule_runner::trace_refusal(local, session, event, &error);
+    rule_runner::note_refusal(local, session, event, &error);
     rule_runner::Failure { error, ack: None }
 }
 

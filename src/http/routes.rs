@@ -1,9 +1,11 @@
 //! The route table.
 
-use crate::http::answer::{Reply, error, method_not_allowed, typed};
+use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::caller::{Caller, ListenerKind};
 use crate::http::{Api, admin, engine, health, keys, presence, publish, sse, ws};
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
+use crate::refusals::shown;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use std::future::Future;
@@ -65,6 +67,7 @@ async fn for_clients(
     if preflight && origin.is_allowed() {
         return origin.preflight(request.headers());
     }
+    let foreign = (!origin.is_allowed()).then(|| request.headers().get(hyper::header::ORIGIN).cloned()).flatten();
     let (peer, slot) = (caller.peer, &caller.slot);
     let mut response = match request.uri().path() {
         _ if engine_path => engine::serve(api, local, request, peer, slot, &origin).await,
@@ -73,7 +76,13 @@ async fn for_clients(
         _ => sse::serve(api, local, request, caller, &origin).await,
     };
     origin.mark(&mut response);
-    response
+    match foreign {
+        Some(foreign) => {
+            let why = format!("origin {} is not in cors.origins", shown(&String::from_utf8_lossy(foreign.as_bytes())));
+            refused(response, Refusal::Origin, why)
+        }
+        None => response,
+    }
 }
 
 /// Who is in a room, or whether a user is there.

@@ -1,11 +1,15 @@
 //! Listeners, and one HTTP/1 connection on a shard.
 
 use crate::http::Api;
+use crate::http::answer::Refused;
 use crate::http::caller::{Caller, ListenerKind};
 use crate::http::keep_alive::{HEAD_TIMEOUT, watch};
 use crate::http::routes::route;
 use crate::http::upgrade::carry_on;
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
+use crate::refusals;
+use crate::refusals::shown;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -130,7 +134,12 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         async move {
             let _busy = api.traffic.begin();
+            let uri = request.uri().clone();
             let mut response = route(&api, &local, request, &caller).await;
+            if let Some(Refused(reason, why)) = response.extensions_mut().remove() {
+                let who = format_args!("{} {}", caller.peer, shown(uri.path()));
+                refusals::note(&api.node.context.metrics, reason, who, format_args!("{why}"));
+            }
             if api.node.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 // Else a client would keep a connection to a node that is about to go.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -158,6 +167,15 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
             }
         }
         // A client that hangs up or speaks no HTTP: hyper has answered what could be answered.
-        Err(error) => tracing::trace!(%error, "an HTTP connection ended"),
+        Err(error) => {
+            if error.is_parse_too_large() {
+                let why = format_args!("more than {MAX_HEADERS} headers, or more than {MAX_HEAD} bytes of them");
+                refusals::note(&api.node.context.metrics, Refusal::Headers, format_args!("{}", caller.peer), why);
+            } else if error.is_parse() {
+                let why = format_args!("no HTTP/1 request; TLS ends at the proxy in front");
+                refusals::note(&api.node.context.metrics, Refusal::Protocol, format_args!("{}", caller.peer), why);
+            }
+            tracing::trace!(%error, "an HTTP connection ended");
+        }
     }
 }

@@ -12,5 +12,6 @@ pub mod names;
 pub mod namespaces;
 pub mod number;
 pub mod offset;
+pub mod refusal;
 pub mod secret;
 pub mod transport;
