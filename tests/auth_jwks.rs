@@ -136,7 +136,11 @@ fn token(kid: &str, user: &str) -> String {
 }
 
 fn config(url: &str) -> AuthConfig {
-    AuthConfig { jwks_url: Some(url.to_owned()), algorithms: vec!["EdDSA".into()], ..AuthConfig::default() }
+    AuthConfig {
+        jwks_url: Some(url.to_owned()),
+        algorithms: vec![roomcast::auth::Algorithm::EdDSA],
+        ..AuthConfig::default()
+    }
 }
 
 /// Short times, except a `least_interval` that is long enough for a slow machine.
