@@ -3,6 +3,7 @@
 pub mod app;
 pub mod auth;
 pub mod backend;
+pub mod backoff;
 pub mod bridge;
 pub mod cli;
 pub mod cluster;

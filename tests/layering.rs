@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth", "rules"],
     &["log"],
     &["protocol", "redis"],
-    &["metrics", "shutdown"],
+    &["backoff", "https", "metrics", "shutdown"],
     &["model"],
 ];
 

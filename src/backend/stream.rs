@@ -6,10 +6,11 @@
 
 use crate::backend::BackendError;
 use crate::backend::call::Request;
-use crate::redis::backoff::Backoff;
-use crate::redis::clock::Clock;
+use crate::redis::clock::RedisClock;
 use crate::redis::config::RedisConfig;
-use crate::redis::connection::{Connector, Link, LinkError};
+use crate::redis::connection::{Connector, RedisConnection};
+use crate::redis::error::RedisError;
+use crate::redis::reconnect::Reconnect;
 use crate::redis::url::RedisUrlError;
 use parking_lot::{Mutex, MutexGuard};
 use redis::{Pipeline, Value};
@@ -72,7 +73,7 @@ impl BackendStream {
     pub fn new(redis: &RedisConfig, stream: &str, max: u64) -> Result<Self, RedisUrlError> {
         let log = Connector::new(redis)?;
         Ok(Self {
-            connector: log.elsewhere(stream).unwrap_or(log),
+            connector: log.for_key(stream).unwrap_or(log),
             stream: stream.to_owned(),
             max,
             timeout: redis.timeout,
@@ -88,11 +89,11 @@ impl BackendStream {
     /// # Errors
     /// In words, what keeps requests from being added.
     pub async fn entries(&self) -> Result<(u64, u64), String> {
-        let told = |error: LinkError| format!("{}: {error}", self.connector.address());
-        let mut link = Link::open(&self.connector, self.timeout).await.map_err(told)?;
-        match link.call(redis::cmd("XLEN").arg(&self.stream)).await.map_err(told)? {
+        let told = |error: RedisError| format!("{}: {error}", self.connector.describe());
+        let mut connection = RedisConnection::open(&self.connector, self.timeout).await.map_err(told)?;
+        match connection.call(redis::cmd("XLEN").arg(&self.stream)).await.map_err(told)? {
             Value::Int(entries) => Ok((u64::try_from(entries).unwrap_or(0), self.max)),
-            _ => Err(told(LinkError::Unexpected("XLEN"))),
+            _ => Err(told(RedisError::UnexpectedReply("XLEN"))),
         }
     }
 
@@ -125,25 +126,24 @@ impl BackendStream {
 
     /// Adds what waits until dropped; reconnects by itself.
     pub(super) async fn run(&self) {
-        let mut backoff = Backoff::default();
+        let mut reconnect = Reconnect::default();
         loop {
-            let Err(error) = self.connected(&mut backoff).await;
+            let Err(error) = self.connected(&mut reconnect).await;
             self.up.store(false, Ordering::Relaxed);
-            backoff.report("the backend's inbox", &self.connector, &error);
-            backoff.wait().await;
+            reconnect.wait("the backend's inbox", &self.connector, &error).await;
         }
     }
 
-    async fn connected(&self, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
-        let mut link = Link::open(&self.connector, self.timeout).await?;
+    async fn connected(&self, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
+        let mut connection = RedisConnection::open(&self.connector, self.timeout).await?;
         loop {
-            link.check().await?;
-            let clock = Clock::read(&mut link).await?;
-            backoff.reset();
+            connection.check().await?;
+            let clock = RedisClock::read(&mut connection).await?;
+            reconnect.reset();
             self.up.store(true, Ordering::Relaxed);
             let checked_again = Instant::now() + CHECK_EVERY;
             while let Ok(entries) = tokio::time::timeout_at(checked_again, self.next()).await {
-                self.send(&mut link, &clock, entries).await?;
+                self.send(&mut connection, &clock, entries).await?;
             }
         }
     }
@@ -179,14 +179,19 @@ impl BackendStream {
         }
     }
 
-    async fn send(&self, link: &mut Link, clock: &Clock, entries: Vec<Entry>) -> Result<(), LinkError> {
+    async fn send(
+        &self,
+        connection: &mut RedisConnection,
+        clock: &RedisClock,
+        entries: Vec<Entry>,
+    ) -> Result<(), RedisError> {
         let mut pipeline = Pipeline::with_capacity(entries.len());
         for entry in &entries {
             let Request { kind, id, body } = &entry.request;
             pipeline.cmd("EVAL").arg(ADD).arg(1).arg(&self.stream).arg(clock.redis_ms(entry.before)).arg(self.max);
             pipeline.arg("id").arg(id.to_string()).arg("type").arg(kind).arg("body").arg(body);
         }
-        let answers = match link.pipeline_each(&pipeline).await {
+        let answers = match connection.pipeline_raw(&pipeline).await {
             Ok(answers) => answers,
             Err(error) => {
                 self.put_back(entries);
@@ -209,12 +214,12 @@ impl BackendStream {
     }
 
     /// What Redis said of one entry; an error where another connection may take it.
-    fn read(&self, answer: Value) -> Result<Result<(), BackendError>, LinkError> {
-        let answer = match answer.extract_error().map_err(LinkError::from) {
+    fn read(&self, answer: Value) -> Result<Result<(), BackendError>, RedisError> {
+        let answer = match answer.extract_error().map_err(RedisError::from) {
             Ok(Value::Nil) => Err(BackendError::Unreachable("the inbox was reached too late".into())),
             Ok(Value::Int(_)) => Err(BackendError::Full(self.max)),
             Ok(_) => Ok(()),
-            Err(LinkError::Server(refused)) => Err(BackendError::Unreachable(refused)),
+            Err(RedisError::Reply(refused)) => Err(BackendError::Unreachable(refused)),
             Err(error) => return Err(error),
         };
         if let Ok(()) | Err(BackendError::Full(_)) = answer {
@@ -288,7 +293,7 @@ mod tests {
             assert!(matches!(read(refused), Ok(Err(BackendError::Unreachable(_)))), "{refused}");
         }
         for elsewhere in ["-MOVED 1 h:1\r\n", "-READONLY x\r\n", "-LOADING x\r\n"] {
-            assert!(matches!(read(elsewhere), Err(LinkError::Displaced(_))), "{elsewhere}");
+            assert!(matches!(read(elsewhere), Err(RedisError::NotServing(_))), "{elsewhere}");
         }
     }
 }

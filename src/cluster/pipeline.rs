@@ -9,8 +9,9 @@ use crate::cluster::session_store::{Found, Keep};
 use crate::cluster::{Cluster, RpcHandler};
 use crate::model::close::DropReason;
 use crate::model::id::Id;
-use crate::redis::backoff::Backoff;
-use crate::redis::connection::{Link, LinkError};
+use crate::redis::connection::RedisConnection;
+use crate::redis::error::RedisError;
+use crate::redis::reconnect::Reconnect;
 use redis::{Cmd, Pipeline, PushInfo, PushKind, Value};
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -29,38 +30,41 @@ const CHECK_EVERY: Duration = Duration::from_secs(1);
 
 /// Carries errands and beats, until dropped.
 pub(super) async fn carry(cluster: &Cluster) {
-    let mut backoff = Backoff::default();
+    let mut reconnect = Reconnect::default();
     loop {
-        let Err(error) = connected(cluster, &mut backoff).await;
-        backoff.report("the connection to other nodes", &cluster.connector, &error);
-        backoff.wait().await;
+        let Err(error) = connected(cluster, &mut reconnect).await;
+        reconnect.wait("the connection to other nodes", &cluster.connector, &error).await;
     }
 }
 
-async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
-    let mut link = Link::open(&cluster.connector, cluster.timeout).await?;
+async fn connected(cluster: &Cluster, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
+    let mut connection = RedisConnection::open(&cluster.connector, cluster.timeout).await?;
     let mut begun = None;
-    heartbeat(cluster, &mut link, &mut begun).await?;
-    backoff.reset();
+    heartbeat(cluster, &mut connection, &mut begun).await?;
+    reconnect.reset();
     let mut beaten = Instant::now();
     loop {
         if beaten.elapsed() >= membership::BEAT {
-            link.check().await?;
-            heartbeat(cluster, &mut link, &mut begun).await?;
+            connection.check().await?;
+            heartbeat(cluster, &mut connection, &mut begun).await?;
             beaten = Instant::now();
         }
         if let Ok(load) = tokio::time::timeout_at(beaten + membership::BEAT, cluster.queue.next()).await {
-            deliver(cluster, &mut link, load).await?;
+            deliver(cluster, &mut connection, load).await?;
         }
     }
 }
 
 /// Beats. `begun` is when all records were last begun to be written anew over this connection.
-async fn heartbeat(cluster: &Cluster, link: &mut Link, begun: &mut Option<Instant>) -> Result<(), LinkError> {
-    let answer = match link.call(&new_beat(cluster)).await {
+async fn heartbeat(
+    cluster: &Cluster,
+    connection: &mut RedisConnection,
+    begun: &mut Option<Instant>,
+) -> Result<(), RedisError> {
+    let answer = match connection.call(&new_beat(cluster)).await {
         Ok(answer) => answer,
         // What was known last must do.
-        Err(LinkError::Server(error)) => {
+        Err(RedisError::Reply(error)) => {
             tracing::warn!(error, "Redis refused this node's beat: others may take it for gone");
             return Ok(());
         }
@@ -71,8 +75,8 @@ async fn heartbeat(cluster: &Cluster, link: &mut Link, begun: &mut Option<Instan
     }
     // What an old replica has of this node's records is worth nothing, and of what others took of it it may know nothing.
     *begun = Some(Instant::now());
-    match link.call(&session_store::forget(&cluster.keys, cluster.me)).await {
-        Ok(_) | Err(LinkError::Server(_)) => {}
+    match connection.call(&session_store::forget(&cluster.keys, cluster.me)).await {
+        Ok(_) | Err(RedisError::Reply(_)) => {}
         Err(error) => return Err(error),
     }
     let round = cluster.round.fetch_add(1, Ordering::Relaxed) + 1;
@@ -89,8 +93,8 @@ fn new_beat(cluster: &Cluster) -> Cmd {
 }
 
 /// Takes over what a beat brought; whether this node's records in Redis are its own.
-fn note_beat(cluster: &Cluster, answer: &Value) -> Result<bool, LinkError> {
-    let heartbeat = membership::read_beat(answer).ok_or(LinkError::Unexpected("the roster of nodes"))?;
+fn note_beat(cluster: &Cluster, answer: &Value) -> Result<bool, RedisError> {
+    let heartbeat = membership::read_beat(answer).ok_or(RedisError::UnexpectedReply("the roster of nodes"))?;
     let mut signer = cluster.signer.lock();
     if signer.as_ref().is_none_or(|signer| !signer.is_of(&heartbeat.signer)) {
         *signer = Some(Arc::new(Signer::new(&heartbeat.signer)));
@@ -121,7 +125,7 @@ enum Awaited {
     Call(oneshot::Sender<Result<Value, String>>),
 }
 
-async fn deliver(cluster: &Cluster, link: &mut Link, load: JobBatch) -> Result<(), LinkError> {
+async fn deliver(cluster: &Cluster, connection: &mut RedisConnection, load: JobBatch) -> Result<(), RedisError> {
     let JobBatch { errands, changes, mark, leaving } = load;
     let (mut pipeline, mut awaited) = (Pipeline::new(), Vec::new());
     let mut add = |command: Cmd, what| {
@@ -164,7 +168,7 @@ async fn deliver(cluster: &Cluster, link: &mut Link, load: JobBatch) -> Result<(
     if leaving {
         add(membership::leave(&cluster.keys, cluster.me), Awaited::Leave);
     }
-    let answers = match link.pipeline(&pipeline).await {
+    let answers = match connection.pipeline(&pipeline).await {
         Ok(answers) => answers,
         Err(error) => {
             cluster.queue.put_back(changes);
@@ -212,7 +216,7 @@ impl Refused {
     }
 }
 
-fn settle(cluster: &Cluster, answer: Value, what: Awaited, refused: &mut Refused) -> Result<(), LinkError> {
+fn settle(cluster: &Cluster, answer: Value, what: Awaited, refused: &mut Refused) -> Result<(), RedisError> {
     // Whoever waits for a reply may have gone; a dropped one tells that there is none.
     let (answer, what) = match (answer.extract_error(), what) {
         (answer, Awaited::Call(reply)) => {
@@ -238,7 +242,7 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited, refused: &mut Refused
             let _ = reply.send(if listeners > 0 { Sent::Heard } else { Sent::Unheard });
         }
         (Awaited::Finds(replies), answer) => {
-            let found = session_store::read_found(answer).ok_or(LinkError::Unexpected("records of sessions"))?;
+            let found = session_store::read_found(answer).ok_or(RedisError::UnexpectedReply("records of sessions"))?;
             for (reply, found) in replies.into_iter().zip(found) {
                 let _ = reply.send(found);
             }
@@ -256,22 +260,21 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited, refused: &mut Refused
 
 /// Listens for letters to this node, until dropped.
 pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: &Arc<dyn RpcHandler>) {
-    let mut backoff = Backoff::default();
+    let mut reconnect = Reconnect::default();
     loop {
-        let Err(error) = subscribed(cluster, inbox, &mut backoff).await;
+        let Err(error) = subscribed(cluster, inbox, &mut reconnect).await;
         inbox.reachable(false);
         // Answers that are on their way will not be heard.
         cluster.calls().clear();
-        backoff.report("listening to other nodes", &cluster.connector, &error);
-        backoff.wait().await;
+        reconnect.wait("listening to other nodes", &cluster.connector, &error).await;
     }
 }
 
 async fn subscribed(
     cluster: &Arc<Cluster>,
     inbox: &Arc<dyn RpcHandler>,
-    backoff: &mut Backoff,
-) -> Result<Infallible, LinkError> {
+    reconnect: &mut Reconnect,
+) -> Result<Infallible, RedisError> {
     let (letters, mut unread) = mpsc::channel(UNREAD);
     let on_push = move |push: PushInfo| -> Result<(), Infallible> {
         if push.kind == PushKind::Message
@@ -283,17 +286,17 @@ async fn subscribed(
         }
         Ok(())
     };
-    let mut link = Link::subscriber(&cluster.connector, cluster.timeout, on_push).await?;
-    link.subscribe(&cluster.keys.channel_of(cluster.me)).await?;
+    let mut connection = RedisConnection::open_subscriber(&cluster.connector, cluster.timeout, on_push).await?;
+    connection.subscribe(&cluster.keys.channel_of(cluster.me)).await?;
     inbox.reachable(true);
-    backoff.reset();
+    reconnect.reset();
     loop {
         let checked_again = Instant::now() + CHECK_EVERY;
         while let Ok(letter) = tokio::time::timeout_at(checked_again, unread.recv()).await {
-            let letter = letter.ok_or_else(|| LinkError::Lost("the subscription ended".into()))?;
+            let letter = letter.ok_or_else(|| RedisError::Disconnected("the subscription ended".into()))?;
             open(cluster, inbox, &letter);
         }
-        link.check().await?;
+        connection.check().await?;
     }
 }
 

@@ -1,15 +1,14 @@
-//! A Lua script, and the name under which Redis keeps it.
+//! A Lua script, sent by its hash.
 
-/// See [`Script::new`].
+/// A script and the hash under which Redis caches it.
 pub(crate) struct Script {
-    /// What `EVAL` takes.
+    /// For `EVAL`.
     pub text: &'static str,
-    /// What `EVALSHA` takes.
+    /// For `EVALSHA`.
     pub sha: String,
 }
 
 impl Script {
-    /// With its name worked out.
     pub fn new(text: &'static str) -> Self {
         Self { text, sha: redis::Script::new(text).get_hash().to_owned() }
     }
