@@ -42,7 +42,7 @@ test-faults: build ## nodes, Redis and connections that fail under load (FAULT_S
 	cd $(FAULTS) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
 
 tools: ## install what the tests need and the machine misses
-	$(E2E)/install-tools.sh
+	tests/install-tools.sh
 
 lint: deny ## formatting, clippy, licences and sources of dependencies
 	cargo fmt --check

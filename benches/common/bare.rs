@@ -18,7 +18,7 @@ const MOST: Duration = Duration::from_secs(120);
 const CHILD: &str = "--write-loop";
 
 /// The write loop's process.
-pub struct Loop {
+pub(crate) struct Loop {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
@@ -28,7 +28,7 @@ pub struct Loop {
 
 impl Loop {
     /// Starts it for so many subscribers.
-    pub fn start(subscribers: usize, frame_bytes: usize) -> Self {
+    pub(crate) fn start(subscribers: usize, frame_bytes: usize) -> Self {
         let program = std::env::current_exe().expect("this program has a file");
         let mut child = Command::new(program)
             .args([CHILD, &subscribers.to_string(), &frame_bytes.to_string()])
@@ -44,7 +44,7 @@ impl Loop {
 
     /// So many rounds at a rate, or (0) at full speed, each of one frame to each of the next `width` subscribers.
     /// CPU nanoseconds a frame.
-    pub fn write(&mut self, swarm: &mut Swarm, rounds: usize, width: usize, rate: usize) -> f64 {
+    pub(crate) fn write(&mut self, swarm: &mut Swarm, rounds: usize, width: usize, rate: usize) -> f64 {
         let before = cpu(self.child.id());
         writeln!(self.input, "{rounds} {width} {rate}").expect("the loop reads");
         swarm.receive(swarm.received() + rounds * width, MOST, |_, _| {});
@@ -71,7 +71,7 @@ fn numbers<'a>(words: impl Iterator<Item = &'a str>) -> Vec<usize> {
 }
 
 /// Whether this process is the child; then it has done its work.
-pub fn is_child() -> bool {
+pub(crate) fn is_child() -> bool {
     let arguments: Vec<String> = std::env::args().collect();
     let Some(at) = arguments.iter().position(|argument| argument == CHILD) else { return false };
     match numbers(arguments[at + 1..].iter().map(String::as_str))[..] {

@@ -9,7 +9,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Posts to `/publish`; every answer is read and must be 200 without an error in it.
-pub struct Poster {
+pub(crate) struct Poster {
     lanes: VecDeque<Lane>,
     depth: usize,
     content_type: &'static str,
@@ -27,12 +27,12 @@ struct Lane {
 
 impl Poster {
     /// Single events over so many connections, each with `depth` requests on the way at once.
-    pub fn events(address: SocketAddr, connections: usize, depth: usize) -> Self {
+    pub(crate) fn events(address: SocketAddr, connections: usize, depth: usize) -> Self {
         Self::new(address, connections, depth, "application/json")
     }
 
     /// Many events in a request, one a line.
-    pub fn batches(address: SocketAddr, connections: usize) -> Self {
+    pub(crate) fn batches(address: SocketAddr, connections: usize) -> Self {
         Self::new(address, connections, 1, "application/x-ndjson")
     }
 
@@ -42,7 +42,7 @@ impl Poster {
     }
 
     /// Sends a body on the connection that was used longest ago, once that has its answers.
-    pub fn send(&mut self, body: &[u8]) {
+    pub(crate) fn send(&mut self, body: &[u8]) {
         let lane = self.lanes.front_mut().expect("there is a connection");
         lane.queue(body, self.content_type);
         if lane.queued == self.depth {
@@ -53,7 +53,7 @@ impl Poster {
     }
 
     /// Writes what is queued and reads every answer.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         for lane in &mut self.lanes {
             lane.settle();
             lane.write();
@@ -118,7 +118,7 @@ fn answer(input: &[u8]) -> Option<usize> {
 }
 
 /// Calls `publish` with the number of each event at its time, so many a second from now on.
-pub fn at_rate(per_second: usize, count: usize, mut publish: impl FnMut(usize)) {
+pub(crate) fn at_rate(per_second: usize, count: usize, mut publish: impl FnMut(usize)) {
     let start = Instant::now();
     for index in 0..count {
         super::pace(start + Duration::from_nanos(index as u64 * 1_000_000_000 / per_second as u64));
@@ -127,6 +127,6 @@ pub fn at_rate(per_second: usize, count: usize, mut publish: impl FnMut(usize)) 
 }
 
 /// An event as a publisher writes it; `data` is JSON.
-pub fn event(room: &str, data: &str) -> String {
+pub(crate) fn event(room: &str, data: &str) -> String {
     format!("{{\"room\":\"{room}\",\"event\":\"message\",\"data\":{data}}}")
 }

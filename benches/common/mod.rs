@@ -3,18 +3,18 @@
 #![allow(dead_code, reason = "every bench is a crate of its own and uses a part of this")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its results")]
 
-pub mod bare;
-pub mod http;
-pub mod process;
-pub mod report;
-pub mod swarm;
-pub mod token;
-pub mod websocket;
+pub(crate) mod bare;
+pub(crate) mod http;
+pub(crate) mod process;
+pub(crate) mod report;
+pub(crate) mod swarm;
+pub(crate) mod token;
+pub(crate) mod websocket;
 
 use std::time::{Duration, Instant};
 
 /// Whether `cargo bench` started this program; `cargo test --all-targets` starts it too and must not wait minutes.
-pub fn is_bench() -> bool {
+pub(crate) fn is_bench() -> bool {
     let asked = std::env::args().any(|argument| argument == "--bench");
     if !asked {
         println!("not measured: run it by `cargo bench`, or give it `--bench`");
@@ -23,17 +23,17 @@ pub fn is_bench() -> bool {
 }
 
 /// A number from the environment, for shorter or longer runs.
-pub fn setting(name: &str, default: usize) -> usize {
+pub(crate) fn setting(name: &str, default: usize) -> usize {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number")))
 }
 
 /// Sleeps until `at`: to keep a rate, never to wait for something to happen.
-pub fn pace(at: Instant) {
+pub(crate) fn pace(at: Instant) {
     std::thread::sleep(at.saturating_duration_since(Instant::now()));
 }
 
 /// Asks until `condition` holds, every few milliseconds, at most so long.
-pub fn until(what: &str, max: Duration, mut condition: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, max: Duration, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + max;
     while !condition() {
         assert!(Instant::now() < deadline, "waited {max:?} in vain for {what}");
@@ -42,6 +42,6 @@ pub fn until(what: &str, max: Duration, mut condition: impl FnMut() -> bool) {
 }
 
 /// A JSON string of exactly so many bytes with its quotes.
-pub fn json_string(bytes: usize) -> String {
+pub(crate) fn json_string(bytes: usize) -> String {
     format!("\"{}\"", "abcdefghijklmnopqrstuvwxyz".chars().cycle().take(bytes - 2).collect::<String>())
 }

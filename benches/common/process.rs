@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// The publish key of every server here.
-pub const KEY: &str = "a-publish-key-of-the-benches";
+pub(crate) const KEY: &str = "a-publish-key-of-the-benches";
 
 const STARTING: Duration = Duration::from_secs(20);
 
@@ -60,13 +60,13 @@ impl Drop for Process {
 }
 
 /// A port that nobody listened on a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the system has free ports");
     listener.local_addr().expect("a bound socket has an address").port()
 }
 
 /// The server under test.
-pub struct Server {
+pub(crate) struct Server {
     process: Process,
     /// Where it listens.
     pub address: SocketAddr,
@@ -74,7 +74,7 @@ pub struct Server {
 
 impl Server {
     /// Starts it with the settings that all benches share, and these lines of TOML behind them.
-    pub fn start(redis: Option<&Redis>, toml: &str) -> Self {
+    pub(crate) fn start(redis: Option<&Redis>, toml: &str) -> Self {
         let built = PathBuf::from(env!("CARGO_BIN_EXE_roomcast"));
         let program = std::env::var_os("ROOMCAST_BIN").map_or(built, PathBuf::from);
         let program = program.canonicalize().unwrap_or_else(|error| {
@@ -96,12 +96,12 @@ impl Server {
     }
 
     /// Its process.
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.process.child.id()
     }
 
     /// CPU time of all its threads so far.
-    pub fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         cpu(self.pid())
     }
 }
@@ -115,14 +115,14 @@ fn is_ready(address: SocketAddr) -> bool {
 }
 
 /// A redis-server of our own, without persistence.
-pub struct Redis {
+pub(crate) struct Redis {
     process: Process,
     port: u16,
 }
 
 impl Redis {
     /// Starts it.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let port = free_port();
         let text = port.to_string();
         let arguments = ["--port", &text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
@@ -137,17 +137,17 @@ impl Redis {
     }
 
     /// Where it is.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
     /// CPU time of all its threads so far.
-    pub fn cpu(&self) -> Duration {
+    pub(crate) fn cpu(&self) -> Duration {
         cpu(self.process.child.id())
     }
 
     /// How often each command was called so far, also from scripts (`INFO commandstats`).
-    pub fn commands(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn commands(&self) -> BTreeMap<String, u64> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("redis-server listens");
         stream.write_all(b"INFO commandstats\r\nQUIT\r\n").expect("redis-server reads");
         let mut answer = String::new();
@@ -162,7 +162,7 @@ impl Redis {
 
 /// CPU time of all threads of a process so far, to the nanosecond (proc(5), `schedstat`): user, system, and the
 /// network stack's work done on its behalf. Threads that have ended are not in it; ours live as long as their process.
-pub fn cpu(pid: u32) -> Duration {
+pub(crate) fn cpu(pid: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process runs");
     let of_task = |task: fs::DirEntry| {
         let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
@@ -172,7 +172,7 @@ pub fn cpu(pid: u32) -> Duration {
 }
 
 /// Resident bytes of a process (proc(5), `smaps_rollup`): all of them, and those that are its alone.
-pub fn resident(pid: u32) -> (usize, usize) {
+pub(crate) fn resident(pid: u32) -> (usize, usize) {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the process runs");
     let sum = |name: &str| -> usize {
         let lines = text.lines().filter(|line| line.starts_with(name));

@@ -4,23 +4,23 @@ use std::fs;
 use std::time::Duration;
 
 /// A Markdown table that is printed at the end.
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// With these column heads.
-    pub fn new(heads: &[&str]) -> Self {
+    pub(crate) fn new(heads: &[&str]) -> Self {
         Self { rows: vec![heads.iter().map(ToString::to_string).collect()] }
     }
 
     /// Adds a row.
-    pub fn row(&mut self, cells: &[String]) {
+    pub(crate) fn row(&mut self, cells: &[String]) {
         self.rows.push(cells.to_vec());
     }
 
     /// Prints it with its title and the machine.
-    pub fn print(&self, title: &str) {
+    pub(crate) fn print(&self, title: &str) {
         println!("\n### {title}\n\n{}\n", machine());
         for (index, row) in self.rows.iter().enumerate() {
             println!("| {} |", row.join(" | "));
@@ -48,24 +48,24 @@ fn machine() -> String {
 }
 
 /// The middle one.
-pub fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// The value below which this share of the sorted values lies.
-pub fn percentile(sorted: &[u64], share: f64) -> u64 {
+pub(crate) fn percentile(sorted: &[u64], share: f64) -> u64 {
     let index = (sorted.len() as f64 * share).ceil() as usize;
     sorted.get(index.saturating_sub(1)).copied().unwrap_or(0)
 }
 
 /// Nanoseconds of `time` for each of `count`.
-pub fn nanos_each(time: Duration, count: usize) -> f64 {
+pub(crate) fn nanos_each(time: Duration, count: usize) -> f64 {
     time.as_nanos() as f64 / count as f64
 }
 
 /// With thousands separated.
-pub fn grouped(number: f64) -> String {
+pub(crate) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

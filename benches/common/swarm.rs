@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// What a client speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub(crate) enum Protocol {
     /// Socket.IO over WebSocket.
     SocketIo,
     /// `/ws`.
@@ -33,7 +33,7 @@ enum State {
 
 /// What a Socket.IO client keeps of its session, and sends when it comes back (wire sheet C).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Session {
+pub(crate) struct Session {
     /// Its token.
     pub token: String,
     /// What its frontend knows it by.
@@ -57,7 +57,7 @@ struct Client {
 }
 
 /// Clients of one thread.
-pub struct Swarm {
+pub(crate) struct Swarm {
     poll: Poll,
     occurred: Events,
     buffer: Vec<u8>,
@@ -71,7 +71,7 @@ pub struct Swarm {
 
 impl Swarm {
     /// Nobody yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             poll: Poll::new().expect("the system has epoll"),
             occurred: Events::with_capacity(1024),
@@ -85,14 +85,14 @@ impl Swarm {
     }
 
     /// Connects a client for each token, `at_once` at a time, until all are in their rooms.
-    pub fn connect(&mut self, address: SocketAddr, protocol: Protocol, at_once: usize, tokens: Vec<String>) {
+    pub(crate) fn connect(&mut self, address: SocketAddr, protocol: Protocol, at_once: usize, tokens: Vec<String>) {
         let sessions = tokens.into_iter().map(|token| Session { token, ..Session::default() }).collect();
         self.enter(address, protocol, at_once, sessions, &mut |_, _| {});
     }
 
     /// Connects Socket.IO clients that keep their sessions; those that had one ask for it back. `each` gets the events
     /// that come meanwhile.
-    pub fn resume(
+    pub(crate) fn resume(
         &mut self,
         address: SocketAddr,
         at_once: usize,
@@ -104,12 +104,12 @@ impl Swarm {
     }
 
     /// What the clients know of their sessions.
-    pub fn sessions(&self) -> Vec<Session> {
+    pub(crate) fn sessions(&self) -> Vec<Session> {
         self.clients.iter().map(|client| client.session.as_deref().cloned().unwrap_or_default()).collect()
     }
 
     /// Keeps the connections alive for so long.
-    pub fn hold(&mut self, time: Duration) {
+    pub(crate) fn hold(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while Instant::now() < end {
             self.turn(end, &mut |_, _| {});
@@ -154,12 +154,12 @@ impl Swarm {
     }
 
     /// Events received by all clients.
-    pub fn received(&self) -> usize {
+    pub(crate) fn received(&self) -> usize {
         self.received
     }
 
     /// Receives until all clients together have `total` events.
-    pub fn receive(&mut self, total: usize, max: Duration, mut each: impl FnMut(usize, &[u8])) {
+    pub(crate) fn receive(&mut self, total: usize, max: Duration, mut each: impl FnMut(usize, &[u8])) {
         let deadline = Instant::now() + max;
         while self.received < total {
             self.turn(deadline, &mut each);
@@ -168,14 +168,14 @@ impl Swarm {
     }
 
     /// Checks that every client got exactly `count` events.
-    pub fn assert_each(&self, count: usize) {
+    pub(crate) fn assert_each(&self, count: usize) {
         for (index, client) in self.clients.iter().enumerate() {
             assert!(client.events == count, "client {index} got {} events instead of {count}", client.events);
         }
     }
 
     /// Waits for something to read and reads it; `each` gets the client's number and the message.
-    pub fn turn(&mut self, deadline: Instant, each: &mut impl FnMut(usize, &[u8])) {
+    pub(crate) fn turn(&mut self, deadline: Instant, each: &mut impl FnMut(usize, &[u8])) {
         let mut occurred = std::mem::replace(&mut self.occurred, Events::with_capacity(0));
         match self.poll.poll(&mut occurred, Some(deadline.saturating_duration_since(Instant::now()))) {
             Err(error) if error.kind() == ErrorKind::Interrupted => occurred.clear(),

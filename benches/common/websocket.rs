@@ -1,7 +1,7 @@
 //! The client's side of WebSocket, as little of it as the benches need: servers do not mask.
 
 /// Bytes of one frame from the server: its opcode and payload, and how long it is in all; `None` if it is not all here.
-pub fn frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+pub(crate) fn frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let (header, length) = match *bytes {
         [_, length @ 0..126, ..] => (2, usize::from(length)),
         [_, 126, a, b, ..] => (4, usize::from(u16::from_be_bytes([a, b]))),
@@ -14,7 +14,7 @@ pub fn frame(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
 }
 
 /// An unmasked text frame, as a server writes it.
-pub fn server_frame(payload: &[u8]) -> Vec<u8> {
+pub(crate) fn server_frame(payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x81];
     match payload.len() {
         length @ 0..126 => frame.push(length as u8),
@@ -25,7 +25,7 @@ pub fn server_frame(payload: &[u8]) -> Vec<u8> {
 }
 
 /// A client's frame. Its masking key is zero, which is a key like any other and leaves the payload as it is.
-pub fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![0x80 | opcode];
     match payload.len() {
         length @ 0..126 => frame.push(0x80 | length as u8),
@@ -37,7 +37,7 @@ pub fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// The request that opens a WebSocket at a path.
-pub fn handshake(path: &str) -> String {
+pub(crate) fn handshake(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"

@@ -38,7 +38,7 @@ struct Entry {
 
 impl Cache {
     /// The identity, if it was verified by this generation of keys. Its expiry is for the caller to check.
-    pub fn get(&mut self, hash: &TokenHash, keys: u64) -> Option<Arc<Identity>> {
+    pub(super) fn get(&mut self, hash: &TokenHash, keys: u64) -> Option<Arc<Identity>> {
         if let Some(entry) = self.young.get(hash) {
             return (entry.keys == keys).then(|| entry.identity.clone());
         }
@@ -49,7 +49,7 @@ impl Cache {
     }
 
     /// Remembers what this generation of keys verified.
-    pub fn insert(&mut self, hash: TokenHash, keys: u64, identity: Arc<Identity>) {
+    pub(super) fn insert(&mut self, hash: TokenHash, keys: u64, identity: Arc<Identity>) {
         if self.young.len() >= MAX_ENTRIES || self.bytes >= MAX_BYTES {
             self.old = std::mem::take(&mut self.young);
             self.bytes = 0;

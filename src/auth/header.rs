@@ -34,7 +34,7 @@ pub(super) struct Header {
 
 impl<'a> Parts<'a> {
     /// Cuts a token.
-    pub fn read(token: &'a str) -> Result<Self, AuthError> {
+    pub(super) fn read(token: &'a str) -> Result<Self, AuthError> {
         if token.len() > MAX_TOKEN {
             return Err(AuthError::Malformed("it is longer than 8192 bytes"));
         }
@@ -51,7 +51,7 @@ impl<'a> Parts<'a> {
     }
 
     /// The claims' text.
-    pub fn claims(&self) -> Result<String, AuthError> {
+    pub(super) fn claims(&self) -> Result<String, AuthError> {
         let bytes =
             URL_SAFE_NO_PAD.decode(self.payload).map_err(|_| AuthError::Malformed("its claims are not base64url"))?;
         String::from_utf8(bytes).map_err(|_| AuthError::Malformed("its claims are not UTF-8"))

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
 /// Most keys that are read from a set.
-pub const MAX_KEYS: usize = 100;
+pub(super) const MAX_KEYS: usize = 100;
 
 /// The usable keys of a set, and for each of the others its index and why it was passed over.
 pub(super) struct Document {

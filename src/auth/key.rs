@@ -26,7 +26,7 @@ enum Material {
 
 impl Key {
     /// The shared secret.
-    pub fn secret(secret: &[u8], pinned: &[Algorithm]) -> Self {
+    pub(super) fn secret(secret: &[u8], pinned: &[Algorithm]) -> Self {
         Self::new(None, KeyKind::Secret, pinned, None, Material::Library(DecodingKey::from_secret(secret)))
     }
 
@@ -34,7 +34,7 @@ impl Key {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn from_pem(pem: &str, pinned: &[Algorithm]) -> Result<Self, &'static str> {
+    pub(super) fn from_pem(pem: &str, pinned: &[Algorithm]) -> Result<Self, &'static str> {
         if pem.contains("PRIVATE KEY") {
             return Err("this is a private key; give roomcast the public one (`openssl pkey -in KEY -pubout`)");
         }
@@ -54,7 +54,7 @@ impl Key {
     }
 
     /// From RSA modulus and exponent, big-endian.
-    pub fn rsa(
+    pub(super) fn rsa(
         id: Option<&str>,
         n: &[u8],
         e: &[u8],
@@ -73,7 +73,7 @@ impl Key {
     }
 
     /// From an uncompressed point (SEC 1 section 2.3.3); its length tells the curve.
-    pub fn curve(
+    pub(super) fn curve(
         id: Option<&str>,
         point: &[u8],
         pinned: &[Algorithm],
@@ -94,7 +94,7 @@ impl Key {
     }
 
     /// From the 32 bytes of an Ed25519 public key.
-    pub fn ed25519(
+    pub(super) fn ed25519(
         id: Option<&str>,
         bytes: &[u8],
         pinned: &[Algorithm],
@@ -112,27 +112,27 @@ impl Key {
     }
 
     /// Its `kid`.
-    pub fn id(&self) -> Option<&str> {
+    pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }
 
     /// What it is made of.
-    pub fn kind(&self) -> KeyKind {
+    pub(super) fn kind(&self) -> KeyKind {
         self.kind
     }
 
     /// The algorithms that the configuration (and the JWK's `alg`) pins to it.
-    pub fn algorithms(&self) -> &[Algorithm] {
+    pub(super) fn algorithms(&self) -> &[Algorithm] {
         &self.algorithms
     }
 
     /// Whether it may verify this algorithm.
-    pub fn fits(&self, algorithm: Algorithm) -> bool {
+    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
         self.algorithms.contains(&algorithm)
     }
 
     /// Whether the signature (base64url) over the message is this key's.
-    pub fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> bool {
+    pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> bool {
         debug_assert!(self.fits(algorithm));
         match (&self.material, algorithm.library()) {
             // The library refuses a key of another family (jsonwebtoken 11, `JwtVerifier::new`).

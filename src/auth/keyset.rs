@@ -28,7 +28,7 @@ pub(super) struct Choice<'a> {
 
 impl KeySet {
     /// Chooses by the header's algorithm, which must be pinned to the key, and by `kid`.
-    pub fn choose(&self, algorithm: Algorithm, header: &Header) -> Result<Choice<'_>, AuthError> {
+    pub(super) fn choose(&self, algorithm: Algorithm, header: &Header) -> Result<Choice<'_>, AuthError> {
         let sure = |key| Choice { key, otherwise: AuthError::Signature };
         let fitting = |key: &'_ Option<Arc<Key>>| key.as_ref().is_some_and(|key| key.fits(algorithm));
         if algorithm.key_kind() == KeyKind::Secret {

@@ -23,7 +23,7 @@ pub(super) struct Policy {
 }
 
 impl Policy {
-    pub fn new(config: &AuthConfig) -> Self {
+    pub(super) fn new(config: &AuthConfig) -> Self {
         Self {
             user_claim: config.user_claim.clone(),
             rooms_claim: config.rooms_claim.clone(),
@@ -36,7 +36,7 @@ impl Policy {
     }
 
     /// Judges the claims of a token whose signature was verified. `now` in Unix seconds.
-    pub fn identity(&self, text: &str, now: u64) -> Result<Identity, AuthError> {
+    pub(super) fn identity(&self, text: &str, now: u64) -> Result<Identity, AuthError> {
         let map = claims::parse(text)
             .ok_or(AuthError::Malformed("its claims are not a JSON object in which every key comes once"))?;
         let expires = self.check_times(&map, now)?;
@@ -56,7 +56,7 @@ impl Policy {
     }
 
     /// Whether `exp` has passed: RFC 7519 section 4.1.4, "on or after" it.
-    pub fn expired(&self, expires: Option<u64>, now: u64) -> bool {
+    pub(super) fn expired(&self, expires: Option<u64>, now: u64) -> bool {
         expires.is_some_and(|exp| now >= exp.saturating_add(self.leeway))
     }
 

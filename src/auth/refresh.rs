@@ -62,7 +62,7 @@ impl Drop for Waiting<'_> {
 }
 
 impl Refresher {
-    pub fn new(timing: JwksTiming) -> Self {
+    pub(super) fn new(timing: JwksTiming) -> Self {
         Self {
             timing,
             progress: watch::Sender::default(),
@@ -74,7 +74,7 @@ impl Refresher {
 
     /// Asks for a fetch and tries again after it: until `attempt` has an answer, or a fetch that started after the
     /// asking is over, or time is. Wait at most `least_interval + timeout`.
-    pub async fn wait_for<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+    pub(super) async fn wait_for<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
         let deadline = Instant::now() + self.timing.least_interval + self.timing.timeout;
         let mut progress = self.progress.subscribe();
         self.waiting.fetch_add(1, Ordering::SeqCst);
@@ -99,7 +99,7 @@ impl Refresher {
     }
 
     /// Fetches for ever. `fetch` gives the answer's `max-age`, or fails.
-    pub async fn run<F>(&self, mut fetch: impl FnMut() -> F)
+    pub(super) async fn run<F>(&self, mut fetch: impl FnMut() -> F)
     where
         F: Future<Output = Result<Option<Duration>, ()>>,
     {

@@ -21,7 +21,7 @@ impl Setup {
     ///
     /// # Errors
     /// Every mistake.
-    pub fn new(config: &AuthConfig) -> Result<Self, Vec<SetupError>> {
+    pub(super) fn new(config: &AuthConfig) -> Result<Self, Vec<SetupError>> {
         let mut mistakes = Vec::new();
         let algorithms = algorithms(config, &mut mistakes);
         let secret = config.secret.as_ref().and_then(|secret| {

@@ -15,7 +15,7 @@ pub(super) struct Breaker {
 
 impl Breaker {
     /// Whether a request may be made now.
-    pub fn lets_through(&mut self, now_ms: u64) -> bool {
+    pub(super) fn lets_through(&mut self, now_ms: u64) -> bool {
         if self.failures < MAX_FAILURES {
             return true;
         }
@@ -27,12 +27,12 @@ impl Breaker {
     }
 
     /// A request was answered, if only by a refusal.
-    pub fn succeeded(&mut self) {
+    pub(super) fn succeeded(&mut self) {
         self.failures = 0;
     }
 
     /// A request failed; whether the backend rests from now on.
-    pub fn failed(&mut self, now_ms: u64) -> bool {
+    pub(super) fn failed(&mut self, now_ms: u64) -> bool {
         self.failures = self.failures.saturating_add(1);
         if self.failures >= MAX_FAILURES {
             self.rests_until = now_ms + REST_MS;

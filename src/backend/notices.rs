@@ -26,7 +26,7 @@ pub(super) struct Notices {
 
 impl Notices {
     /// Of the kinds in `backend.notify`.
-    pub fn new(wanted: &[String]) -> Self {
+    pub(super) fn new(wanted: &[String]) -> Self {
         Self {
             wanted: wanted.to_vec(),
             waiting: Mutex::default(),

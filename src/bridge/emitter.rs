@@ -187,7 +187,7 @@ pub(super) struct Opts {
 
 impl Opts {
     /// Everybody in any of the rooms, or in the namespace, but those in none of the others.
-    pub fn selector(&self, limits: &DraftLimits) -> Result<Selector, EmitterError> {
+    pub(super) fn selector(&self, limits: &DraftLimits) -> Result<Selector, EmitterError> {
         Ok(Selector::RoomsExcept {
             rooms: names("rooms", &self.rooms, limits)?,
             except: names("except", &self.except, limits)?,

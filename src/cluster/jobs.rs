@@ -73,13 +73,13 @@ pub(super) struct JobBatch {
 
 impl Queue {
     /// Puts an errand in; over the bound it is dropped, and whoever waits for its reply sees that.
-    pub fn push(&self, errand: Job, bytes: usize, patience: Duration) {
+    pub(super) fn push(&self, errand: Job, bytes: usize, patience: Duration) {
         self.waiting.lock().push(errand, bytes, patience);
         self.wake.notify_one();
     }
 
     /// Has a record written with the errands that wait, and not an older one after it.
-    pub fn keep_now(&self, pid: Id, record: Option<Record>, patience: Duration) -> oneshot::Receiver<()> {
+    pub(super) fn keep_now(&self, pid: Id, record: Option<Record>, patience: Duration) -> oneshot::Receiver<()> {
         let (reply, kept) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         waiting.changes.insert(pid, record);
@@ -90,7 +90,7 @@ impl Queue {
     }
 
     /// Tries again to write records that somebody waits for.
-    pub fn keep_again(&self, kept: Vec<(Id, Instant, oneshot::Sender<()>)>) {
+    pub(super) fn keep_again(&self, kept: Vec<(Id, Instant, oneshot::Sender<()>)>) {
         let (mut waiting, now) = (self.waiting.lock(), Instant::now());
         for (pid, until, reply) in kept {
             let left = until.saturating_duration_since(now);
@@ -101,13 +101,13 @@ impl Queue {
     }
 
     /// All records were given anew.
-    pub fn mark(&self, round: u64) {
+    pub(super) fn mark(&self, round: u64) {
         self.waiting.lock().mark = Some(round);
         self.wake.notify_one();
     }
 
     /// Puts a letter in that is made under the lock: letters are sent in the order of their numbers.
-    pub fn push_letter(
+    pub(super) fn push_letter(
         &self,
         patience: Duration,
         make: impl FnOnce(oneshot::Sender<Sent>) -> Job,
@@ -123,7 +123,7 @@ impl Queue {
     }
 
     /// Puts changes of records in.
-    pub fn keep(&self, changes: Vec<(Id, Option<Record>)>) {
+    pub(super) fn keep(&self, changes: Vec<(Id, Option<Record>)>) {
         let mut waiting = self.waiting.lock();
         waiting.changes.extend(changes);
         if waiting.changes.len() > MAX_CHANGES {
@@ -134,19 +134,19 @@ impl Queue {
     }
 
     /// Asks for the last words, behind everything that waits.
-    pub fn leave(&self) {
+    pub(super) fn leave(&self) {
         self.waiting.lock().leaving = true;
         self.wake.notify_one();
     }
 
     /// They are said.
-    pub fn has_left(&self) {
+    pub(super) fn has_left(&self) {
         self.waiting.lock().leaving = false;
         self.left.notify_one();
     }
 
     /// Completes when they are said.
-    pub async fn left(&self) {
+    pub(super) async fn left(&self) {
         self.left.notified().await;
     }
 
@@ -178,7 +178,7 @@ impl Queue {
     }
 
     /// What the next pipeline carries.
-    pub async fn next(&self) -> JobBatch {
+    pub(super) async fn next(&self) -> JobBatch {
         loop {
             if let Some(load) = self.take() {
                 return load;
@@ -188,7 +188,7 @@ impl Queue {
     }
 
     /// Changes that were not written; newer ones stay.
-    pub fn put_back(&self, changes: Vec<(Id, Option<Record>)>) {
+    pub(super) fn put_back(&self, changes: Vec<(Id, Option<Record>)>) {
         let mut waiting = self.waiting.lock();
         for (pid, record) in changes {
             waiting.changes.entry(pid).or_insert(record);

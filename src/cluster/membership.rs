@@ -73,31 +73,31 @@ pub(super) struct Heartbeat {
 
 impl Membership {
     /// Takes over what a beat brought.
-    pub fn update(&mut self, live: HashSet<NodeId>) {
+    pub(super) fn update(&mut self, live: HashSet<NodeId>) {
         // Who hangs is doubted until it beats again.
         self.suspects.retain(|node| !live.contains(node));
         self.live = live;
     }
 
     /// Doubts a node that has a record or is up, until it beats again.
-    pub fn suspect(&mut self, node: NodeId) {
+    pub(super) fn suspect(&mut self, node: NodeId) {
         if self.suspects.len() < MAX_SUSPECTS {
             self.suspects.insert(node);
         }
     }
 
     /// Those that are doubted.
-    pub fn suspects(&self) -> Vec<NodeId> {
+    pub(super) fn suspects(&self) -> Vec<NodeId> {
         self.suspects.iter().copied().collect()
     }
 
     /// Whether a node is up, as far as is known.
-    pub fn is_live(&self, node: NodeId) -> bool {
+    pub(super) fn is_live(&self, node: NodeId) -> bool {
         self.live.contains(&node) && !self.suspects.contains(&node)
     }
 
     /// All nodes that are up.
-    pub fn live(&self) -> impl Iterator<Item = NodeId> {
+    pub(super) fn live(&self) -> impl Iterator<Item = NodeId> {
         self.live.iter().copied().filter(|node| !self.suspects.contains(node))
     }
 }

@@ -25,7 +25,7 @@ pub(super) struct Key {
 
 impl Key {
     /// `ROOMCAST_REDIS__URL`.
-    pub fn environment_name(&self) -> String {
+    pub(super) fn environment_name(&self) -> String {
         let name = self.name.to_ascii_uppercase();
         match self.section {
             "" => format!("ROOMCAST_{name}"),
@@ -34,18 +34,18 @@ impl Key {
     }
 
     /// The key whose value this gives: `redis.url` for `url` and `url_file`.
-    pub fn slot(&self) -> String {
+    pub(super) fn slot(&self) -> String {
         let name = self.name.strip_suffix("_file").unwrap_or(self.name);
         if self.section.is_empty() { name.to_owned() } else { format!("{}.{name}", self.section) }
     }
 
     /// Whether the value is the path of a file that holds the real one.
-    pub fn is_file(&self) -> bool {
+    pub(super) fn is_file(&self) -> bool {
         self.name.ends_with("_file")
     }
 
     /// Whether the effective configuration has a line for it; rules have tables instead.
-    pub fn is_shown(&self) -> bool {
+    pub(super) fn is_shown(&self) -> bool {
         let rules = self.section.is_empty() && matches!(self.name, "rooms" | "on");
         !rules && (!self.is_file() || self.name == "public_key_file")
     }

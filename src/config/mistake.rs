@@ -40,16 +40,16 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub fn missing(path: &str) -> Self {
+    pub(super) fn missing(path: &str) -> Self {
         Self { origin: Origin::Missing, path: path.to_owned() }
     }
 
-    pub fn fault(&self, message: impl Into<String>) -> Faults {
+    pub(super) fn fault(&self, message: impl Into<String>) -> Faults {
         vec![(self.clone(), message.into())]
     }
 
     /// Whether it came by one of the names that other software reads too (`JWT_SECRET`, `PORT`).
-    pub fn is_conventional(&self) -> bool {
+    pub(super) fn is_conventional(&self) -> bool {
         matches!(&self.origin, Origin::Environment(name) if !name.starts_with("ROOMCAST_"))
     }
 }

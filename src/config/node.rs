@@ -38,12 +38,12 @@ pub(super) struct Entry {
 }
 
 impl Node {
-    pub fn fault(&self, message: impl Into<String>) -> Faults {
+    pub(super) fn fault(&self, message: impl Into<String>) -> Faults {
         self.place.fault(message)
     }
 
     /// What a message says that was found, without the value: it may be a secret.
-    pub fn type_name(&self) -> &'static str {
+    pub(super) fn type_name(&self) -> &'static str {
         match &self.value {
             Value::Plain(_) | Value::Text(_) => "a string",
             Value::Number(_) => "a number",
@@ -56,7 +56,7 @@ impl Node {
     }
 
     /// The text of a string; `expected` completes "must be …".
-    pub fn text(&self, expected: &str) -> Result<&str, Faults> {
+    pub(super) fn text(&self, expected: &str) -> Result<&str, Faults> {
         match &self.value {
             Value::Plain(text) | Value::Text(text) => Ok(text),
             _ => Err(self.fault(format!("must be {expected}, not {}", self.type_name()))),
@@ -64,7 +64,7 @@ impl Node {
     }
 
     /// The items of a list. Text from the environment is a comma list, or with brackets JSON or TOML.
-    pub fn items(&self, expected: &str) -> Result<Vec<Node>, Faults> {
+    pub(super) fn items(&self, expected: &str) -> Result<Vec<Self>, Faults> {
         match &self.value {
             Value::List(items) => Ok(items.clone()),
             Value::Plain(text) if text.trim_start().starts_with('[') => self.structured()?.items(expected),
@@ -72,14 +72,14 @@ impl Node {
                 .split(',')
                 .map(str::trim)
                 .filter(|item| !item.is_empty())
-                .map(|item| Node { place: self.place.clone(), value: Value::Plain(item.to_owned()) })
+                .map(|item| Self { place: self.place.clone(), value: Value::Plain(item.to_owned()) })
                 .collect()),
             _ => Err(self.fault(format!("must be {expected}, not {}", self.type_name()))),
         }
     }
 
     /// The entries of a table. Text from the environment is JSON or an inline TOML table.
-    pub fn entries(&self, expected: &str) -> Result<Vec<Entry>, Faults> {
+    pub(super) fn entries(&self, expected: &str) -> Result<Vec<Entry>, Faults> {
         match &self.value {
             Value::Table(entries) => Ok(entries.clone()),
             Value::Plain(text) if text.trim_start().starts_with('{') => self.structured()?.entries(expected),
@@ -88,7 +88,7 @@ impl Node {
     }
 
     /// Any value as JSON, as arguments and claims are kept. Plain text is JSON where it is, else a string.
-    pub fn json(&self) -> Result<Json, Faults> {
+    pub(super) fn json(&self) -> Result<Json, Faults> {
         match &self.value {
             Value::Plain(text) => Ok(serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.clone()))),
             Value::Text(text) => Ok(Json::String(text.clone())),
@@ -96,14 +96,14 @@ impl Node {
             Value::Bool(yes) => Ok(Json::Bool(*yes)),
             Value::Null => Ok(Json::Null),
             Value::Unusable(why) => Err(self.fault(format!("must be a JSON value, not {why}"))),
-            Value::List(items) => collect(items.iter().map(Node::json)).map(Json::Array),
+            Value::List(items) => collect(items.iter().map(Self::json)).map(Json::Array),
             Value::Table(entries) => collect(entries.iter().map(|entry| Ok((entry.key.clone(), entry.node.json()?))))
                 .map(|pairs| Json::Object(pairs.into_iter().collect::<Map<_, _>>())),
         }
     }
 
     /// Plain text that holds a list or table: JSON, else TOML as it would stand after `key =`.
-    fn structured(&self) -> Result<Node, Faults> {
+    fn structured(&self) -> Result<Self, Faults> {
         let Value::Plain(text) = &self.value else { return Ok(self.clone()) };
         if let Ok(json) = serde_json::from_str::<Json>(text) {
             return Ok(from_json(json, self.place.clone()));

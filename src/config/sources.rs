@@ -31,7 +31,7 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    pub fn of(rank: Rank, key: &'static Key, node: Node) -> Self {
+    pub(super) fn of(rank: Rank, key: &'static Key, node: Node) -> Self {
         Self { rank, key, node, read: key.read, prepared: None }
     }
 

@@ -18,26 +18,26 @@ pub(super) struct RecentCommands {
 
 impl RecentCommands {
     /// None yet.
-    pub fn new(max_age_ms: u64, max_bytes: usize) -> Self {
+    pub(super) fn new(max_age_ms: u64, max_bytes: usize) -> Self {
         Self { max_age_ms, max_bytes, floor: Position::default(), kept: VecDeque::new(), bytes: 0 }
     }
 
     /// Forgets all; what came after `floor` follows.
-    pub fn reset(&mut self, floor: Position) {
+    pub(super) fn reset(&mut self, floor: Position) {
         self.kept.clear();
         self.bytes = 0;
         self.floor = floor;
     }
 
     /// Takes the next order in log order.
-    pub fn push(&mut self, position: Position, order: Arc<SessionCommand>, now_ms: u64) {
+    pub(super) fn push(&mut self, position: Position, order: Arc<SessionCommand>, now_ms: u64) {
         self.bytes += order.size();
         self.kept.push_back((now_ms, position, order));
         self.expire(now_ms);
     }
 
     /// Lets go of what is too old or too much.
-    pub fn expire(&mut self, now_ms: u64) {
+    pub(super) fn expire(&mut self, now_ms: u64) {
         while let Some((pushed_ms, position, order)) = self.kept.front() {
             if now_ms.saturating_sub(*pushed_ms) < self.max_age_ms && self.bytes <= self.max_bytes {
                 break;
@@ -49,7 +49,7 @@ impl RecentCommands {
     }
 
     /// Those after a position; `None` where some of them are no longer kept.
-    pub fn after(&self, position: Position) -> Option<impl Iterator<Item = (Position, &Arc<SessionCommand>)>> {
+    pub(super) fn after(&self, position: Position) -> Option<impl Iterator<Item = (Position, &Arc<SessionCommand>)>> {
         let from = self.kept.partition_point(|(_, at, _)| *at <= position);
         (position >= self.floor).then(|| self.kept.range(from..).map(|(_, at, order)| (*at, order)))
     }

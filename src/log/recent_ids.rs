@@ -21,12 +21,12 @@ pub(super) struct RecentIds<T> {
 
 impl<T: Copy> RecentIds<T> {
     /// Over `limit` bytes the oldest are forgotten before their time.
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { limit, bytes: 0, answers: HashMap::new(), order: VecDeque::new() }
     }
 
     /// The first answer to this id, if it is remembered.
-    pub fn first(&mut self, id: &str, now_ms: u64) -> Option<T> {
+    pub(super) fn first(&mut self, id: &str, now_ms: u64) -> Option<T> {
         while self.order.front().is_some_and(|(until, _)| *until <= now_ms) || self.bytes > self.limit {
             self.forget_oldest();
         }
@@ -34,7 +34,7 @@ impl<T: Copy> RecentIds<T> {
     }
 
     /// Remembers an id that [`Self::first`] did not know.
-    pub fn remember(&mut self, id: &str, answer: T, now_ms: u64) {
+    pub(super) fn remember(&mut self, id: &str, answer: T, now_ms: u64) {
         let id: Arc<str> = id.into();
         self.bytes += id.len() + OVERHEAD;
         self.answers.insert(id.clone(), answer);

@@ -15,7 +15,7 @@ pub(crate) struct RedisClock {
 
 impl RedisClock {
     /// Asks Redis for its time.
-    pub async fn read(connection: &mut RedisConnection) -> Result<Self, RedisError> {
+    pub(crate) async fn read(connection: &mut RedisConnection) -> Result<Self, RedisError> {
         let wrong = || RedisError::UnexpectedReply("TIME");
         let time = connection.call(&redis::cmd("TIME")).await?;
         let Value::Array(time) = &time else { return Err(wrong()) };
@@ -30,7 +30,7 @@ impl RedisClock {
     }
 
     /// Redis' Unix milliseconds at a moment of this process.
-    pub fn redis_ms(&self, when: Instant) -> u64 {
+    pub(crate) fn redis_ms(&self, when: Instant) -> u64 {
         let after = when.saturating_duration_since(self.read_at).as_micros() as u64;
         let before = self.read_at.saturating_duration_since(when).as_micros() as u64;
         (self.redis_us + after).saturating_sub(before) / 1000

@@ -31,14 +31,14 @@ impl Connector {
     ///
     /// # Errors
     /// When there is no URL or it cannot be used.
-    pub fn new(config: &RedisConfig) -> Result<Self, RedisUrlError> {
+    pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisUrlError> {
         let url = RedisUrl::parse(config.url.as_ref().ok_or(RedisUrlError::Missing)?.reveal())?;
         let key = config.events_key();
         Ok(Self { url: Arc::new(url), slot: discovery::slot(&key), key: key.into(), discovered: Arc::default() })
     }
 
     /// For another key; `None` where the same server holds it.
-    pub fn for_key(&self, key: &str) -> Option<Self> {
+    pub(crate) fn for_key(&self, key: &str) -> Option<Self> {
         let slot = discovery::slot(key);
         (self.is_cluster() && slot != self.slot).then(|| Self { slot, key: key.into(), ..self.clone() })
     }
@@ -48,7 +48,7 @@ impl Connector {
     }
 
     /// The configured servers, without credentials.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         self.url.describe()
     }
 
@@ -88,12 +88,12 @@ pub(crate) struct RedisConnection {
 
 impl RedisConnection {
     /// Finds the server, connects and authenticates. Each of these steps, and each later call, has this timeout.
-    pub async fn open(connector: &Connector, timeout: Duration) -> Result<Self, RedisError> {
+    pub(crate) async fn open(connector: &Connector, timeout: Duration) -> Result<Self, RedisError> {
         Self::connect(connector, ProtocolVersion::RESP2, &AsyncConnectionConfig::new(), timeout).await
     }
 
     /// A connection for subscriptions. It speaks RESP3, where messages and replies can share a connection.
-    pub async fn open_subscriber<E: 'static>(
+    pub(crate) async fn open_subscriber<E: 'static>(
         connector: &Connector,
         timeout: Duration,
         on_push: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
@@ -113,13 +113,13 @@ impl RedisConnection {
     }
 
     /// Host and port of the server.
-    pub fn server(&self) -> String {
+    pub(crate) fn server(&self) -> String {
         self.address.to_string()
     }
 
     /// Asks whether the server answers and still is the right one. To be called about once a second: nothing else tells
     /// an idle connection that its master was replaced.
-    pub async fn check(&mut self) -> Result<(), RedisError> {
+    pub(crate) async fn check(&mut self) -> Result<(), RedisError> {
         if self.connector.was_replaced(&self.address, self.timeout) {
             return Err(RedisError::NotServing(format!("Sentinels name another master than {}", self.address)));
         }
@@ -132,25 +132,25 @@ impl RedisConnection {
     }
 
     /// Sends one command; an error reply is an error.
-    pub async fn call(&mut self, command: &Cmd) -> Result<Value, RedisError> {
+    pub(crate) async fn call(&mut self, command: &Cmd) -> Result<Value, RedisError> {
         self.call_blocking(command, Duration::ZERO).await
     }
 
     /// Sends a command for which Redis may wait up to `block` before it answers.
-    pub async fn call_blocking(&mut self, command: &Cmd, block: Duration) -> Result<Value, RedisError> {
+    pub(crate) async fn call_blocking(&mut self, command: &Cmd, block: Duration) -> Result<Value, RedisError> {
         let value = with_timeout(self.timeout + block, self.connection.req_packed_command(command)).await?;
         value.extract_error().map_err(RedisError::from)
     }
 
     /// Sends several commands at once. There is one reply for each; error replies are [`Value::ServerError`]s among
     /// them, but one that asks for another connection is an error of the whole.
-    pub async fn pipeline(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
+    pub(crate) async fn pipeline(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
         let replies = self.pipeline_raw(pipeline).await?;
         find_not_serving(&replies).map_or(Ok(replies), Err)
     }
 
     /// Like [`RedisConnection::pipeline`], but leaves [`find_not_serving`] to the caller.
-    pub async fn pipeline_raw(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
+    pub(crate) async fn pipeline_raw(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
         let replies =
             with_timeout(self.timeout, self.connection.req_packed_commands(pipeline, 0, pipeline.len())).await?;
         match replies.len() == pipeline.len() {
@@ -161,11 +161,11 @@ impl RedisConnection {
 
     /// Subscribes to the channels that match a pattern. Unlike [`RedisConnection::subscribe`] this does not count as a
     /// subscriber of any of them (`PUBSUB NUMSUB`).
-    pub async fn psubscribe(&mut self, pattern: &str) -> Result<(), RedisError> {
+    pub(crate) async fn psubscribe(&mut self, pattern: &str) -> Result<(), RedisError> {
         with_timeout(self.timeout, self.connection.psubscribe(pattern)).await
     }
 
-    pub async fn subscribe(&mut self, channel: &str) -> Result<(), RedisError> {
+    pub(crate) async fn subscribe(&mut self, channel: &str) -> Result<(), RedisError> {
         with_timeout(self.timeout, self.connection.subscribe(channel)).await
     }
 }

@@ -23,12 +23,12 @@ impl Default for Reconnect {
 
 impl Reconnect {
     /// The connection works again.
-    pub fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 
     /// Logs why `task` is interrupted, unless the same error was logged last, and waits before the next attempt.
-    pub async fn wait(&mut self, task: &str, connector: &Connector, error: &RedisError) {
+    pub(crate) async fn wait(&mut self, task: &str, connector: &Connector, error: &RedisError) {
         let error = error.to_string();
         if error != self.logged {
             tracing::warn!(error, redis = connector.describe(), "{task} is interrupted; trying again");

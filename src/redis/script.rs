@@ -9,7 +9,7 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    pub fn new(text: &'static str) -> Self {
+    pub(crate) fn new(text: &'static str) -> Self {
         Self { text, sha: redis::Script::new(text).get_hash().to_owned() }
     }
 }

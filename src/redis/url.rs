@@ -14,6 +14,7 @@ const DEFAULT_SENTINEL_PORT: u16 = 26379;
 /// Why a `redis.url` cannot be used. No message shows the URL: it may contain a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RedisUrlError {
+    /// `redis.url` is not set.
     Missing,
     /// Not a Redis URL; the text says why.
     Invalid(String),
@@ -98,7 +99,7 @@ pub(crate) struct RedisUrl {
 
 impl RedisUrl {
     /// Parses `redis://`, `redis+sentinel://` or `redis+cluster://`, or the same with `rediss` for TLS.
-    pub fn parse(url: &str) -> Result<Self, RedisUrlError> {
+    pub(crate) fn parse(url: &str) -> Result<Self, RedisUrlError> {
         let (scheme, rest) =
             url.split_once("://").ok_or_else(|| invalid("must be a URL like redis://127.0.0.1:6379/0"))?;
         let scheme = scheme.to_ascii_lowercase();
@@ -140,7 +141,7 @@ impl RedisUrl {
     }
 
     /// The servers in the URL, without credentials.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         let list = |hosts: &[Address]| hosts.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
         match &self.topology {
             Topology::Server(address) => address.to_string(),

@@ -4,9 +4,9 @@ import crypto from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { connectIo } from "../e2e/harness/clients.mjs";
-import { until } from "../e2e/harness/deadline.mjs";
-import { post } from "../e2e/harness/http.mjs";
+import { connectIo } from "../harness/clients.mjs";
+import { until } from "../harness/deadline.mjs";
+import { post } from "../harness/http.mjs";
 import { EXAMPLE, withChat } from "./stage.mjs";
 
 const TIMEOUT = 60_000;

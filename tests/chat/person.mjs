@@ -1,7 +1,7 @@
 // Somebody who chats: by the page, as a user sees it, or by the API.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
-import { post, request } from "../e2e/harness/http.mjs";
+import { until } from "../harness/deadline.mjs";
+import { post, request } from "../harness/http.mjs";
 
 export class Person {
   errors = [];

@@ -1,8 +1,8 @@
 // The dot and the last seen time: told by roomcast to the backend, and by the backend to those concerned.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { connectIo } from "../e2e/harness/clients.mjs";
-import { until } from "../e2e/harness/deadline.mjs";
+import { connectIo } from "../harness/clients.mjs";
+import { until } from "../harness/deadline.mjs";
 import { PATIENCE, withChat } from "./stage.mjs";
 
 const TIMEOUT = 90_000;

@@ -5,12 +5,12 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { after } from "node:test";
-import { startBrowser } from "../e2e/harness/browser.mjs";
-import { until } from "../e2e/harness/deadline.mjs";
-import { request } from "../e2e/harness/http.mjs";
-import { Daemon } from "../e2e/harness/node.mjs";
-import { freePort } from "../e2e/harness/port.mjs";
-import { startProxy } from "../e2e/harness/proxy.mjs";
+import { startBrowser } from "../harness/browser.mjs";
+import { until } from "../harness/deadline.mjs";
+import { request } from "../harness/http.mjs";
+import { Daemon } from "../harness/node.mjs";
+import { freePort } from "../harness/port.mjs";
+import { startProxy } from "../harness/proxy.mjs";
 import { Api, Person } from "./person.mjs";
 
 export const EXAMPLE = path.resolve(import.meta.dirname, "../../examples/chat");

@@ -4,11 +4,11 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { test } from "node:test";
-import { startBrowser } from "../e2e/harness/browser.mjs";
-import { until } from "../e2e/harness/deadline.mjs";
-import { request } from "../e2e/harness/http.mjs";
-import { BINARY, Daemon } from "../e2e/harness/node.mjs";
-import { freePort } from "../e2e/harness/port.mjs";
+import { startBrowser } from "../harness/browser.mjs";
+import { until } from "../harness/deadline.mjs";
+import { request } from "../harness/http.mjs";
+import { BINARY, Daemon } from "../harness/node.mjs";
+import { freePort } from "../harness/port.mjs";
 import { EXAMPLE } from "./stage.mjs";
 import { Person } from "./person.mjs";
 

@@ -1,7 +1,7 @@
 // Two windows: what one does, the other sees.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { until } from "../e2e/harness/deadline.mjs";
+import { until } from "../harness/deadline.mjs";
 import { withChat } from "./stage.mjs";
 
 const TIMEOUT = 60_000;

@@ -1,9 +1,9 @@
 // Parts go away and come back: the badge tells it, and in the end nothing is missing and nothing doubled.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { connectIo } from "../e2e/harness/clients.mjs";
-import { until } from "../e2e/harness/deadline.mjs";
-import { freePort } from "../e2e/harness/port.mjs";
+import { connectIo } from "../harness/clients.mjs";
+import { until } from "../harness/deadline.mjs";
+import { freePort } from "../harness/port.mjs";
 import { PATIENCE, withChat } from "./stage.mjs";
 
 const TIMEOUT = 90_000;

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 type Answer = Result<Offset, AppendError>;
 
 /// Appends events named `0`, `1`, … one after the other.
-pub struct Load {
+pub(crate) struct Load {
     answers: Arc<Mutex<Vec<(Instant, Answer)>>>,
     stop: Arc<AtomicBool>,
     task: JoinHandle<()>,
@@ -22,7 +22,7 @@ pub struct Load {
 
 impl Load {
     /// Begins.
-    pub fn start(log: &Arc<dyn EventLog>) -> Self {
+    pub(crate) fn start(log: &Arc<dyn EventLog>) -> Self {
         let (answers, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let task = tokio::spawn({
             let (log, answers, stop) = (log.clone(), answers.clone(), stop.clone());
@@ -42,13 +42,13 @@ impl Load {
     }
 
     /// How many were answered so far.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.answers.lock().unwrap().len()
     }
 
     /// Waits until events are taken again after the first one that was refused since `from`; answers for how long
     /// none were.
-    pub async fn interrupted(&self, from: usize) -> Duration {
+    pub(crate) async fn interrupted(&self, from: usize) -> Duration {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(pause) = self.pause(from) {
@@ -67,7 +67,7 @@ impl Load {
     }
 
     /// Waits until `count` more are answered.
-    pub async fn more(&self, count: usize) {
+    pub(crate) async fn more(&self, count: usize) {
         let (deadline, until) = (Instant::now() + PATIENCE, self.count() + count);
         while self.count() < until {
             assert!(Instant::now() < deadline, "stuck");
@@ -77,7 +77,7 @@ impl Load {
 
     /// Ends, and judges: what was answered with an offset came out of the tail once and in order, or the tail began
     /// anew after it with another epoch. Answers how many came, and how many did not though they were answered.
-    pub async fn judge(self, node: &Node) -> (usize, usize) {
+    pub(crate) async fn judge(self, node: &Node) -> (usize, usize) {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap();
         let answers = std::mem::take(&mut *self.answers.lock().unwrap());

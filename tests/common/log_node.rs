@@ -20,16 +20,16 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 /// For what must come; generous, since tests run beside others.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// `redis.timeout` where it is not the subject.
-pub const LONG: Duration = Duration::from_secs(20);
+pub(crate) const LONG: Duration = Duration::from_secs(20);
 /// `redis.timeout` where it is.
-pub const SHORT: Duration = Duration::from_secs(1);
-pub const LIMITS: DraftLimits = DraftLimits { max_event: 2 << 20, room_name_bytes: 200, rooms: 100 };
+pub(crate) const SHORT: Duration = Duration::from_secs(1);
+pub(crate) const LIMITS: DraftLimits = DraftLimits { max_event: 2 << 20, room_name_bytes: 200, rooms: 100 };
 
 /// Keeps all that a tail brought.
 #[derive(Default)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     pub seen: Mutex<Seen>,
     pub change: Notify,
     /// Whoever holds it lets nothing be delivered.
@@ -37,7 +37,7 @@ pub struct Recorder {
 }
 
 #[derive(Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     pub beginnings: Vec<Snapshot>,
     pub events: Vec<Arc<Event>>,
     pub probes: Vec<Id>,
@@ -47,13 +47,13 @@ pub struct Seen {
 }
 
 impl Recorder {
-    pub fn change(&self, change: impl FnOnce(&mut Seen)) {
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Seen)) {
         change(&mut self.seen.lock().unwrap());
         self.change.notify_one();
     }
 
     /// Waits until what was seen satisfies the condition.
-    pub async fn wait<T>(&self, what: &str, done: impl Fn(&Seen) -> Option<T>) -> T {
+    pub(crate) async fn wait<T>(&self, what: &str, done: impl Fn(&Seen) -> Option<T>) -> T {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             if let Some(done) = done(&self.seen.lock().unwrap()) {
@@ -64,15 +64,15 @@ impl Recorder {
         }
     }
 
-    pub async fn wait_events(&self, count: usize) -> Vec<Arc<Event>> {
+    pub(crate) async fn wait_events(&self, count: usize) -> Vec<Arc<Event>> {
         self.wait(&format!("{count} events"), |seen| (seen.events.len() >= count).then(|| seen.events.clone())).await
     }
 
-    pub async fn wait_event(&self, name: &str) -> Arc<Event> {
+    pub(crate) async fn wait_event(&self, name: &str) -> Arc<Event> {
         self.wait(name, |seen| seen.events.iter().find(|event| &*event.draft.event == name).cloned()).await
     }
 
-    pub async fn wait_beginning(&self, count: usize) -> Snapshot {
+    pub(crate) async fn wait_beginning(&self, count: usize) -> Snapshot {
         self.wait("a snapshot", |seen| seen.beginnings.get(count - 1).cloned()).await
     }
 }
@@ -112,7 +112,7 @@ impl Sink for Recorder {
 }
 
 /// A log that runs into a recorder.
-pub struct Node {
+pub(crate) struct Node {
     pub log: Arc<dyn EventLog>,
     pub tail: Arc<Recorder>,
     pub metrics: Arc<Metrics>,
@@ -126,40 +126,40 @@ impl Drop for Node {
 }
 
 impl Node {
-    pub fn run(log: Arc<dyn EventLog>, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn run(log: Arc<dyn EventLog>, metrics: Arc<Metrics>) -> Self {
         let tail = Arc::new(Recorder::default());
         let task = tokio::spawn(log.clone().run(tail.clone()));
         Self { log, tail, metrics, task }
     }
 
-    pub fn redis(url: &str, prefix: &str) -> Self {
+    pub(crate) fn redis(url: &str, prefix: &str) -> Self {
         Self::redis_with(url, prefix, RecoveryConfig::default(), LONG)
     }
 
-    pub fn impatient(url: &str) -> Self {
+    pub(crate) fn impatient(url: &str) -> Self {
         Self::redis_with(url, "roomcast", RecoveryConfig::default(), SHORT)
     }
 
-    pub fn redis_with(url: &str, prefix: &str, recovery: RecoveryConfig, timeout: Duration) -> Self {
+    pub(crate) fn redis_with(url: &str, prefix: &str, recovery: RecoveryConfig, timeout: Duration) -> Self {
         let config =
             RedisConfig { url: Some(Secret::new(url)), prefix: prefix.into(), timeout, ..RedisConfig::default() };
         Self::configured(&config, &recovery)
     }
 
-    pub fn configured(config: &RedisConfig, recovery: &RecoveryConfig) -> Self {
+    pub(crate) fn configured(config: &RedisConfig, recovery: &RecoveryConfig) -> Self {
         let metrics = Arc::new(Metrics::new("0").unwrap());
         Self::run(RedisLog::new(config, recovery, LIMITS, metrics.clone()).unwrap(), metrics)
     }
 
-    pub async fn append_one(&self, draft: Draft) -> Appended {
+    pub(crate) async fn append_one(&self, draft: Draft) -> Appended {
         self.log.append(vec![draft]).await.remove(0)
     }
 
-    pub async fn stored(&self, draft: Draft) -> Offset {
+    pub(crate) async fn stored(&self, draft: Draft) -> Offset {
         self.append_one(draft).await.unwrap().offset.expect("not volatile")
     }
 
-    pub async fn status(&self, wanted: LogStatus) {
+    pub(crate) async fn status(&self, wanted: LogStatus) {
         let deadline = Instant::now() + PATIENCE;
         while self.log.status() != wanted {
             assert!(Instant::now() < deadline, "never {wanted:?}");
@@ -168,12 +168,12 @@ impl Node {
     }
 
     /// Appends until it works again.
-    pub async fn append_again(&self, name: &str) -> Offset {
+    pub(crate) async fn append_again(&self, name: &str) -> Offset {
         self.stored_again(draft(name)).await
     }
 
     /// The same with any draft that is not volatile.
-    pub async fn stored_again(&self, draft: Draft) -> Offset {
+    pub(crate) async fn stored_again(&self, draft: Draft) -> Offset {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.append_one(draft.clone()).await {
@@ -183,17 +183,17 @@ impl Node {
         }
     }
 
-    pub fn metric(&self, line: &str) -> bool {
+    pub(crate) fn metric(&self, line: &str) -> bool {
         self.metrics.render().unwrap().lines().any(|is| is == line)
     }
 }
 
 /// A plain draft whose event has this name.
-pub fn draft(name: &str) -> Draft {
+pub(crate) fn draft(name: &str) -> Draft {
     Draft::new("room", name, Args::one("{\"id\":9}").unwrap(), Source::Http)
 }
 
 /// The events' names.
-pub fn names(events: &[Arc<Event>]) -> Vec<String> {
+pub(crate) fn names(events: &[Arc<Event>]) -> Vec<String> {
     events.iter().map(|event| event.draft.event.to_string()).collect()
 }

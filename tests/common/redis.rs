@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// A redis-server that belongs to one test.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     port: u16,
     dir: PathBuf,
     args: Vec<String>,
@@ -19,19 +19,19 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// Starts a server that keeps nothing on disk.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(&["--appendonly", "no"])
     }
 
     /// Starts a server with these arguments besides the usual ones.
-    pub fn with(args: &[&str]) -> Self {
+    pub(crate) fn with(args: &[&str]) -> Self {
         let mut server = Self::stopped(args);
         server.resume_from_disk();
         server
     }
 
     /// Takes a port and a directory; nothing listens yet.
-    pub fn stopped(args: &[&str]) -> Self {
+    pub(crate) fn stopped(args: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("roomcast-redis-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
@@ -41,7 +41,7 @@ impl RedisServer {
     }
 
     /// Starts a Sentinel with these lines in its configuration, which it rewrites.
-    pub fn sentinel(settings: &str) -> Self {
+    pub(crate) fn sentinel(settings: &str) -> Self {
         let mut server = Self::stopped(&[]);
         let settings = format!("port {}\nbind 127.0.0.1\nlogfile {}\n{settings}", server.port, server.path("log"));
         std::fs::write(server.dir.join("sentinel.conf"), settings).expect("a configuration");
@@ -54,12 +54,12 @@ impl RedisServer {
     }
 
     /// More arguments for the next start.
-    pub fn add_args(&mut self, args: &[&str]) {
+    pub(crate) fn add_args(&mut self, args: &[&str]) {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
     }
 
     /// Starts the process, again where it ran before, and waits until it answers.
-    pub fn resume_from_disk(&mut self) {
+    pub(crate) fn resume_from_disk(&mut self) {
         assert!(self.child.is_none(), "already running");
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -110,7 +110,7 @@ impl RedisServer {
     }
 
     /// Kills the process, as `kill -9` does; its port and directory stay.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
             let _ = child.wait();
@@ -118,12 +118,12 @@ impl RedisServer {
     }
 
     /// Stops the process from running (`SIGSTOP`) while its sockets stay open.
-    pub fn freeze(&self) {
+    pub(crate) fn freeze(&self) {
         self.signal("-STOP");
     }
 
     /// Lets it run again.
-    pub fn thaw(&self) {
+    pub(crate) fn thaw(&self) {
         self.signal("-CONT");
     }
 
@@ -133,17 +133,17 @@ impl RedisServer {
     }
 
     /// `redis://127.0.0.1:port`.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Where it listens on 127.0.0.1.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Its directory, for files of the test too.
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
@@ -152,17 +152,17 @@ impl RedisServer {
     }
 
     /// A plain connection, as a foreign program would have.
-    pub fn connection(&self) -> redis::Connection {
+    pub(crate) fn connection(&self) -> redis::Connection {
         self.client().get_connection().expect("redis-server is running")
     }
 
     /// Runs a command written as words on a plain connection.
-    pub fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
+    pub(crate) fn run<T: redis::FromRedisValue>(&self, words: &[&str]) -> T {
         self.try_run(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
     /// The same where it may fail; answers within a second or so.
-    pub fn try_run<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
+    pub(crate) fn try_run<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(*word);
@@ -172,7 +172,7 @@ impl RedisServer {
     }
 
     /// A section of `INFO`.
-    pub fn info(&self, section: &str) -> String {
+    pub(crate) fn info(&self, section: &str) -> String {
         self.run(&["INFO", section])
     }
 }
@@ -185,6 +185,6 @@ impl Drop for RedisServer {
 }
 
 /// A port that nobody listened on a moment ago.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Waits until it is so.
-pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !so() {
         assert!(Instant::now() < deadline, "still waiting: {what}");
@@ -19,7 +19,7 @@ pub fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
 }
 
 /// The same, while the tasks of the test go on.
-pub async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !so() {
         assert!(Instant::now() < deadline, "still waiting: {what}");
@@ -37,14 +37,14 @@ fn role(server: &RedisServer) -> Option<String> {
 }
 
 /// A master, two replicas, and three Sentinels who watch them under the name `mymaster`.
-pub struct Watched {
+pub(crate) struct Watched {
     pub servers: Vec<RedisServer>,
     pub sentinels: Vec<RedisServer>,
 }
 
 impl Watched {
     /// Started and known to each other.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let master = RedisServer::with(&["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]);
         let port = master.port().to_string();
         let replica = || RedisServer::with(&["--replicaof", "127.0.0.1", &port, "--repl-diskless-sync-delay", "0"]);
@@ -67,13 +67,13 @@ impl Watched {
     }
 
     /// What a node is told.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let hosts: Vec<_> = self.sentinels.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
         format!("redis+sentinel://{}/mymaster", hosts.join(","))
     }
 
     /// Which server is the master, waiting for there to be one besides `not`.
-    pub async fn master(&self, not: Option<usize>) -> usize {
+    pub(crate) async fn master(&self, not: Option<usize>) -> usize {
         let mut found = None;
         let is_master = |at: &usize| Some(*at) != not && role(&self.servers[*at]).as_deref() == Some("master");
         eventually("there is a master", || {
@@ -85,7 +85,7 @@ impl Watched {
     }
 
     /// Waits until the first two replicas have that much of a stream.
-    pub async fn wait_for_replicas(&self, stream: &str, length: usize) {
+    pub(crate) async fn wait_for_replicas(&self, stream: &str, length: usize) {
         eventually("the replicas have it", || {
             self.servers[1..].iter().all(|server| server.run::<usize>(&["XLEN", stream]) == length)
         })
@@ -93,7 +93,7 @@ impl Watched {
     }
 
     /// What the master takes from now on does not reach its replicas, though they live: they are shut out.
-    pub fn cut_replicas_off(&self, master: usize) {
+    pub(crate) fn cut_replicas_off(&self, master: usize) {
         let master = &self.servers[master];
         let mut cut = redis::pipe();
         cut.cmd("CONFIG").arg(&["SET", "requirepass", "nobody knows"]);
@@ -103,13 +103,13 @@ impl Watched {
 }
 
 /// Three masters with a replica each.
-pub struct Cluster {
+pub(crate) struct Cluster {
     pub servers: Vec<RedisServer>,
 }
 
 impl Cluster {
     /// Started, with all slots given out.
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let server = || {
             let bus = free_port().to_string();
             let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-port", &bus];
@@ -137,13 +137,13 @@ impl Cluster {
     }
 
     /// What a node is told; not all nodes are named.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         let hosts: Vec<_> = self.servers[..2].iter().map(address).collect();
         format!("redis+cluster://{}", hosts.join(","))
     }
 
     /// Which server owns a key's slot, in the eyes of `witness`.
-    pub fn owner(&self, key: &str, witness: usize) -> usize {
+    pub(crate) fn owner(&self, key: &str, witness: usize) -> usize {
         let witness = &self.servers[witness];
         let slot: u16 = witness.run(&["CLUSTER", "KEYSLOT", key]);
         let nodes: String = witness.run(&["CLUSTER", "NODES"]);
@@ -161,17 +161,17 @@ impl Cluster {
     }
 
     /// The masters, in the eyes of one of them.
-    pub fn masters(&self) -> Vec<usize> {
+    pub(crate) fn masters(&self) -> Vec<usize> {
         (0..self.servers.len()).filter(|&at| role(&self.servers[at]).as_deref() == Some("master")).collect()
     }
 
     /// The node's name in the Cluster.
-    pub fn id(&self, server: usize) -> String {
+    pub(crate) fn id(&self, server: usize) -> String {
         self.servers[server].run(&["CLUSTER", "MYID"])
     }
 
     /// Moves the slot of a key, and all keys in it, as `redis-cli --cluster reshard` does.
-    pub fn migrate(&self, key: &str, to: usize) {
+    pub(crate) fn migrate(&self, key: &str, to: usize) {
         let from = self.owner(key, to);
         let slot = self.servers[to].run::<u16>(&["CLUSTER", "KEYSLOT", key]).to_string();
         let (from_id, to_id) = (self.id(from), self.id(to));

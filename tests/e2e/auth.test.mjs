@@ -3,11 +3,11 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { until } from "./harness/deadline.mjs";
-import { startJwks } from "./harness/jwks.mjs";
-import { published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { badTokens, keyPair, now, sign, tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { startJwks } from "../harness/jwks.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { badTokens, keyPair, now, sign, tokenFor } from "../harness/token.mjs";
 
 const soon = () => now() + 2;
 
@@ -195,5 +195,17 @@ suite("tokens", () => {
     assert.deepEqual(await client.ask("enter", 42), [{ ok: true }]);
     const plain = await ws(one, { token: tokenFor("8", { tenant: "b" }) }).welcomed();
     for (const room of ["tenant:a", "tenant:*", "user:7", "user:<x>"]) assert.equal((await plain.ask({ type: "join", room })).type, "error");
+  });
+
+  scenario("/ws: an anonymous client logs in with its first auth message", async ({ node, ws }) => {
+    const one = await node({ auth: { anonymous: true } });
+    const client = await ws(one).welcomed();
+    assert.equal(client.messages[0].user ?? null, null);
+    client.send({ type: "auth", token: tokenFor("7") });
+    await client.message(({ type, user }) => type === "welcome" && user === "7");
+    await published(one, { room: "user:7", event: "own", data: 1 });
+    await client.event("own");
+    assert.equal(client.eventsOf("own").length, 1);
+    await until(async () => (await one.metric("roomcast_sessions")) === 1, "one session, not two");
   });
 });

@@ -4,12 +4,12 @@ import crypto from "node:crypto";
 import fs from "node:fs";
 import http from "node:http";
 import express from "express";
-import { SECRET, startBackend } from "./harness/backend.mjs";
-import { until } from "./harness/deadline.mjs";
-import { post } from "./harness/http.mjs";
-import { published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { SECRET, startBackend } from "../harness/backend.mjs";
+import { until } from "../harness/deadline.mjs";
+import { post } from "../harness/http.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const WEBSOCKET = { transports: ["websocket"] };
 const rooms = [

@@ -1,10 +1,10 @@
 // Payload JSON passes byte for byte, up to a megabyte, through every door and on every wire.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { joinedSocket } from "./harness/engine.mjs";
-import { publish, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { joinedSocket } from "../harness/engine.mjs";
+import { publish, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const PAYLOADS = [
   "9007199254740993", "-0", "1.0", "1E+2", "1e-400", "123456789012345678901234567890.5", "null", "true", '""', "[]", "{}",

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { KEY, SECRET } from "./harness/config.mjs";
-import { roomcast } from "./harness/node.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
+import { KEY, SECRET } from "../harness/config.mjs";
+import { roomcast } from "../harness/node.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
 
 function file(keep, text) {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-cli-"));

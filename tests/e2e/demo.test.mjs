@@ -3,10 +3,10 @@ import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { chromium } from "playwright-core";
-import { until } from "./harness/deadline.mjs";
-import { Daemon } from "./harness/node.mjs";
-import { freePort } from "./harness/port.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
+import { until } from "../harness/deadline.mjs";
+import { Daemon } from "../harness/node.mjs";
+import { freePort } from "../harness/port.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
 
 const run = promisify(execFile);
 const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";

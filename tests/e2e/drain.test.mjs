@@ -1,9 +1,9 @@
 // SIGTERM and SIGINT: readiness first, then every client is sent on its way, then exit 0.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { publish, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { publish, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 suite("drain", () => {
   for (const signal of ["SIGTERM", "SIGINT"]) {

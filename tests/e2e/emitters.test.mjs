@@ -5,14 +5,14 @@ import fs from "node:fs";
 import path from "node:path";
 import { Emitter } from "@socket.io/redis-emitter";
 import Redis from "ioredis";
-import { until, within } from "./harness/deadline.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { redisClients, startSocketIo } from "./harness/socketio_server.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until, within } from "../harness/deadline.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { redisClients, startSocketIo } from "../harness/socketio_server.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 const WEBSOCKET = { transports: ["websocket"] };
-const PYTHON = path.join(import.meta.dirname, ".venv/bin/python");
+const PYTHON = path.join(import.meta.dirname, "../.venv/bin/python");
 
 /** Nodes on one Redis that listen to emitters, and one of them copies. */
 async function nodes({ redis, node }, count = 1, more = {}) {
@@ -298,7 +298,7 @@ suite("Socket.IO emitters", () => {
   scenario("python-socketio's write-only manager; its old pickles are refused", async (s) => {
     const [store, node] = await nodes(s, 1, { emitter_key: "socketio" });
     const client = await (await s.io(node, { token, ...WEBSOCKET }).connected()).join("room:a");
-    const python = spawn(PYTHON, [path.join(import.meta.dirname, "harness/emitter.py"), store.url, "socketio"]);
+    const python = spawn(PYTHON, [path.join(import.meta.dirname, "../harness/python_emitter.py"), store.url, "socketio"]);
     let errors = "";
     python.stderr.on("data", (chunk) => (errors += chunk));
     const exited = new Promise((resolve) => python.once("close", resolve));

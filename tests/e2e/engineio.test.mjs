@@ -1,12 +1,12 @@
 // Engine.IO 4 by hand: what the wire sheet (shared/socketio-wire.md, A2 to A11) captured from the reference.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { Polling, SEPARATOR, enginePath, engineSocket, joinedSocket } from "./harness/engine.mjs";
-import { request } from "./harness/http.mjs";
-import { CLOSE, frame } from "./harness/raw.mjs";
-import { command, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { Polling, SEPARATOR, enginePath, engineSocket, joinedSocket } from "../harness/engine.mjs";
+import { request } from "../harness/http.mjs";
+import { CLOSE, frame } from "../harness/raw.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 const get = (node, parts, options) => request(node.url + enginePath(parts), options);

@@ -1,11 +1,11 @@
 // /health, /health/live, /socket/ping, /metrics, and what must never be written anywhere.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { freePort } from "./harness/port.mjs";
-import { assertError, command, publish, published } from "./harness/publish.mjs";
-import { post, request } from "./harness/http.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { now, tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { freePort } from "../harness/port.mjs";
+import { assertError, command, publish, published } from "../harness/publish.mjs";
+import { post, request } from "../harness/http.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { now, tokenFor } from "../harness/token.mjs";
 
 const NAMES = `build_info connections sessions rooms handshakes_total closes_total events_total events_refused_total deliveries_total
   drops_total recoveries_total gaps_total publish_to_write_seconds_bucket tail_lag_seconds redis_up redis_reconnects_total outbox_bytes

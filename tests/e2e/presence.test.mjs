@@ -1,12 +1,12 @@
 // Who is there: users of the cluster and of rooms, told once per user and not per tab, and nobody left behind.
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { startBackend } from "./harness/backend.mjs";
-import { KEY } from "./harness/config.mjs";
-import { until } from "./harness/deadline.mjs";
-import { assertError, command, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { startBackend } from "../harness/backend.mjs";
+import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
+import { assertError, command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const WEBSOCKET = { transports: ["websocket"] };
 const POLLING = { transports: ["polling"] };

@@ -1,10 +1,10 @@
 // POST /publish: what it takes, whom it reaches, how it refuses.
 import assert from "node:assert/strict";
-import { KEY } from "./harness/config.mjs";
-import { request } from "./harness/http.mjs";
-import { assertError, publish, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { KEY } from "../harness/config.mjs";
+import { request } from "../harness/http.mjs";
+import { assertError, publish, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const good = { room: "room:a", event: "e", data: 1 };
 

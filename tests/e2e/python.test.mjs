@@ -2,13 +2,13 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import path from "node:path";
-import { until, within } from "./harness/deadline.mjs";
-import { published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until, within } from "../harness/deadline.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
-const PYTHON = path.join(import.meta.dirname, ".venv/bin/python");
-const CLIENT = path.join(import.meta.dirname, "harness/client.py");
+const PYTHON = path.join(import.meta.dirname, "../.venv/bin/python");
+const CLIENT = path.join(import.meta.dirname, "../harness/python_client.py");
 
 /** The client prints one JSON line for all that happens, and ends when it got `end`. */
 function python(node, token, transports, namespace = "/", where = "auth") {

@@ -1,9 +1,9 @@
 // Nodes on one real Redis: what one publishes all see, and what happens while Redis is away.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { assertError, publish, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { assertError, publish, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const numbers = (client) => client.eventsOf("n").map(({ data }) => data);
 const n = (data, more) => ({ room: "room:a", event: "n", data, ...more });

@@ -1,9 +1,9 @@
 // [[rooms]] and [[on]]: what a client's event does.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const chat = {
   rooms: [

@@ -1,10 +1,10 @@
 // Stock socket.io-client 4 on every transport.
 import assert from "node:assert/strict";
 import parser from "socket.io-msgpack-parser";
-import { until } from "./harness/deadline.mjs";
-import { command, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const TRANSPORTS = { "WebSocket only": ["websocket"], "polling only": ["polling"], "polling with upgrade": ["polling", "websocket"] };
 
@@ -215,5 +215,20 @@ suite("Socket.IO", () => {
     assert.deepEqual(await client.event("v"), ["text"]);
     client.socket.volatile.emit("echo", "quick");
     assert.deepEqual(await client.event("echoed"), ["quick"]);
+  });
+
+  scenario("polling: 20 emits of 4 KB in one payload are all acknowledged, with Redis as the log", async ({ redis, node, io }) => {
+    const store = await redis();
+    const emit = [{ room: "user:{user}", event: "said", args: ["{0}"] }];
+    const on = [{ event: "say", emit, ack: ["{0}"] }];
+    const one = await node({ redis: { url: store.url }, limits: { events_per_second: 50 }, on });
+    const client = io(one, { token: tokenFor("7"), transports: ["polling"] });
+    const data = (number) => `${number}${"x".repeat(4096)}`;
+    // The client buffers them until it is connected and sends them in one payload.
+    assert.ok(!client.socket.connected);
+    const answers = await Promise.all(Array.from({ length: 20 }, (_, number) => client.ask("say", data(number))));
+    assert.deepEqual(answers.map(([answer]) => answer), Array.from({ length: 20 }, (_, number) => data(number)));
+    assert.deepEqual([client.connects, client.disconnects], [1, []]);
+    assert.equal(Number(await store.cli("XLEN", "roomcast:events")) >= 20, true);
   });
 });

@@ -1,9 +1,9 @@
 // Server-Sent Events, by the `eventsource` package and by a raw reader.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { command, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 suite("Server-Sent Events", () => {
   scenario("an EventSource gets the events of its rooms, each with its name and offset", async ({ node, eventSource }) => {
@@ -91,5 +91,21 @@ suite("Server-Sent Events", () => {
     assert.deepEqual((await command(one, "/disconnect", { user: "8" })).json(), { sessions: 1 });
     await until(() => dropped.ended, "the end after /disconnect");
     await until(() => expiring.ended, "the end after the token's time");
+  });
+
+  scenario("a request that the client drops while its connection rule waits for a hanging Redis leaves no connection and no session", async ({ redis, node, sse }) => {
+    const store = await redis();
+    const on = [{ event: "connection", emit: [{ room: "user:{user}", event: "came", args: [1], include_caller: true }] }];
+    const one = await node({ redis: { url: store.url, timeout: "5s" }, on, recovery: { window: "0s" } });
+    store.signal("SIGSTOP");
+    const client = sse(one, { token: tokenFor("7"), rooms: ["room:a"] });
+    await until(async () => (await one.connections("sse")) === 1, "the connection waiting for its rule");
+    assert.equal(client.status, undefined, "no answer while the rule waits for Redis");
+    client.close();
+    await until(() => client.error, "the request dropped");
+    store.signal("SIGCONT");
+    await until(() => one.answers("/health"), "ready again");
+    await until(async () => (await one.connections("sse")) === 0, "no connection left");
+    await until(async () => (await one.metric("roomcast_sessions")) === 0, "no session left");
   });
 });

@@ -1,10 +1,10 @@
 // A plain WebSocket client on /ws.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { command, published } from "./harness/publish.mjs";
-import { PING } from "./harness/raw.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { PING } from "../harness/raw.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 suite("plain WebSocket", () => {
   scenario("welcome, join, event, leave: every field of the contract", async ({ node, ws }) => {

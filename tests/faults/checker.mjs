@@ -1,49 +1,51 @@
-// From what was published and what each client saw to what is wrong. No clock, no network: see checker.test.mjs.
-import { isBefore } from "./ledger.mjs";
+// Compares what was published with what each client saw. No clock, no network: see checker.test.mjs.
+import { isBefore } from "./history.mjs";
 
-/** Milliseconds within which a client must be told of a hole, once it has got something from behind it. */
-const TELL_WITHIN = 3000;
+/** Milliseconds within which a client must be notified of a gap, once it has received something after the gap. */
+const NOTIFY_WITHIN = 3000;
 
-/** The kinds of faults; `lost` and `told` (missing, but the client was told) are not faults everywhere. */
-export const FAULTS = ["untold", "doubled", "reordered", "unentitled", "misplaced", "unknown"];
+/** The kinds of faults. `excused` (missing, but the client was notified) and `missing` are faults in some tests only. */
+export const FAULTS = ["lost", "duplicated", "reordered", "unentitled", "wrongOffset", "unknown"];
 
 /**
  * Reads a client's journal and answers its faults, each kind a list:
- * - `untold`: accepted, entitled, never delivered, and nobody told the client;
- * - `told`: the same, but the client was told; `lost` is both;
- * - `doubled`, `reordered` (against the order of the log), `unentitled` (delivered to somebody who may not have it),
- *   `misplaced` (delivered with another place than the publisher was told, or than another client saw), `unknown`
- *   (nobody published it).
+ * - `lost`: accepted, entitled, never delivered, and the client was not notified;
+ * - `excused`: the same, but the client was notified; `missing` is both;
+ * - `duplicated`;
+ * - `reordered`: against the order of the log;
+ * - `unentitled`: delivered to a client that was in none of its rooms, or in an excepted one;
+ * - `wrongOffset`: delivered with another offset than the publisher, or another client, got;
+ * - `unknown`: nobody published it.
  */
-export function inspect(ledger, journal, places = new Map()) {
-  const client = new Client(ledger, journal, places);
+export function inspect(history, journal, offsets = new Map()) {
+  const client = new Client(history, journal, offsets);
   for (const fact of journal.facts) client[fact.kind](fact);
   client.close();
   const { found } = client;
-  return { name: journal.name, delivered: client.seen.size, tellings: journal.tellings.length, lost: [...found.untold, ...found.told], ...found };
+  return { name: journal.name, delivered: client.seen.size, notices: journal.notices.length, missing: [...found.lost, ...found.excused], ...found };
 }
 
-/** The reports of all clients. Places are compared between them. */
-export function inspectAll(ledger, journals) {
-  const places = new Map();
-  return journals.map((journal) => inspect(ledger, journal, places));
+/** The reports of all clients. Offsets are compared between them. */
+export function inspectAll(history, journals) {
+  const offsets = new Map();
+  return journals.map((journal) => inspect(history, journal, offsets));
 }
 
 class Client {
-  found = { told: [], ...Object.fromEntries(FAULTS.map((kind) => [kind, []])) };
-  /** How often each event came, and when first. */
+  found = { excused: [], ...Object.fromEntries(FAULTS.map((kind) => [kind, []])) };
+  /** Event number -> `{ first }`, the fact of its first delivery. */
   seen = new Map();
-  /** Rooms whose events may come, and those that must: room -> the `in` fact. */
+  /** Rooms whose events may come, and those whose events must come: room -> the `in` fact. */
   possible = new Set();
   certain = new Map();
   /** Spans of time in a room that are over. */
   spans = [];
-  /** The last place in each scope, the epochs behind it, and the last event of each publisher. */
+  /** For each scope the last offset, the epochs before it, and the last event of each publisher. */
   last = new Map();
-  tellings = [];
+  notices = [];
 
-  constructor(ledger, journal, places) {
-    Object.assign(this, { ledger, journal, places });
+  constructor(history, journal, offsets) {
+    Object.assign(this, { history, journal, offsets });
   }
 
   asked({ room }) {
@@ -64,8 +66,8 @@ class Client {
     this.possible.delete(fact.room);
   }
 
-  told(fact) {
-    this.tellings.push(fact);
+  notified(fact) {
+    this.notices.push(fact);
     this.#restart(fact);
   }
 
@@ -73,7 +75,7 @@ class Client {
     this.#restart(fact);
   }
 
-  /** For readers of a journal. */
+  /** Only for people who read a journal. */
   recovered() {}
 
   error(fact) {
@@ -82,7 +84,7 @@ class Client {
 
   #restart(fact) {
     for (const room of fact.rooms ?? [...this.possible]) {
-      this.#end(room, "told", fact);
+      this.#end(room, "notified", fact);
       this.possible.delete(room);
     }
   }
@@ -96,25 +98,25 @@ class Client {
 
   close() {
     for (const [room, begun] of this.certain) this.spans.push({ room, begun, how: "still in" });
-    for (const event of this.ledger.events) this.#expect(event);
+    for (const event of this.history.events) this.#expect(event);
   }
 
   // ---- what came
 
   event(fact) {
-    const event = this.ledger.events[fact.n];
+    const event = this.history.events[fact.n];
     if (!event) return this.#fault("unknown", fact, "nobody published it");
     this.#checkEntitled(event, fact);
-    this.#checkPlace(event, fact);
+    this.#checkOffset(event, fact);
     this.#checkOrder(event, fact);
     const before = this.seen.get(fact.n);
     if (!before) this.seen.set(fact.n, { first: fact });
-    else if (!this.#mayRepeat(event, before.first)) this.#fault("doubled", fact, `first at ${before.first.offset}`);
+    else if (!this.#mayRepeat(event, before.first)) this.#fault("duplicated", fact, `first at ${before.first.offset}`);
   }
 
-  /** A publisher that did not hear of the first attempt tried again, and the log lost the first: the client was told. */
+  /** The publisher got no answer and tried again, and the log lost the first attempt: the client was notified of that. */
   #mayRepeat(event, first) {
-    return event.attempts > 1 && this.tellings.some(({ tick }) => tick > first.tick);
+    return event.attempts > 1 && this.notices.some(({ tick }) => tick > first.tick);
   }
 
   #checkEntitled(event, fact) {
@@ -124,14 +126,14 @@ class Client {
     if (excepted) this.#fault("unentitled", fact, `excepted by ${excepted}`);
   }
 
-  #checkPlace(event, fact) {
-    if (!fact.at) return this.#fault("misplaced", fact, "no offset");
+  #checkOffset(event, fact) {
+    if (!fact.at) return this.#fault("wrongOffset", fact, "no offset");
     if (event.volatile) return;
-    if (event.at && event.attempts === 1 && event.at.id !== fact.at.id) this.#fault("misplaced", fact, `accepted at ${event.at.id}`);
-    const place = `${fact.at.epoch}-${fact.at.id}`;
-    const other = this.places.get(place);
-    if (other !== undefined && other !== event.n) this.#fault("misplaced", fact, `${place} is also event ${other}`);
-    this.places.set(place, event.n);
+    if (event.at && event.attempts === 1 && event.at.id !== fact.at.id) this.#fault("wrongOffset", fact, `accepted at ${event.at.id}`);
+    const offset = `${fact.at.epoch}-${fact.at.id}`;
+    const other = this.offsets.get(offset);
+    if (other !== undefined && other !== event.n) this.#fault("wrongOffset", fact, `${offset} is also event ${other}`);
+    this.offsets.set(offset, event.n);
   }
 
   #scope = (room) => (this.journal.scope === "room" ? room : "");
@@ -148,7 +150,7 @@ class Client {
     } else if (last.at && isBefore(fact.at, last.at)) {
       return this.#fault("reordered", fact, `after ${last.offset}`);
     }
-    // One publisher waits for each answer: the log has its events in the order of their numbers.
+    // A publisher waits for each answer, so the log has its events in the order of their numbers.
     const settled = !event.volatile && event.state === "accepted" && event.attempts === 1;
     if (settled) {
       if (last.by.get(event.by) > event.n) return this.#fault("reordered", fact, `after event ${last.by.get(event.by)} of the same publisher`);
@@ -164,40 +166,40 @@ class Client {
     const spans = this.spans.filter(({ room, begun }) => event.rooms.includes(room) && begun.tick < event.sent.tick);
     if (spans.length === 0 || this.#isExcepted(event)) return;
     const verdicts = spans.map((span) => this.#verdict(event, span));
-    const kind = ["untold", "told"].find((one) => verdicts.includes(one));
+    const kind = ["lost", "excused"].find((one) => verdicts.includes(one));
     if (kind) this.#fault(kind, { n: event.n, offset: event.at?.id }, `rooms ${event.rooms}, by ${event.by}`);
   }
 
-  /** Who is, or may be, in an excepted room need not get it. */
+  /** A client that is, or may be, in an excepted room need not get the event. */
   #isExcepted(event) {
     return this.journal.facts.some(({ kind, room }) => (kind === "asked" || kind === "in") && event.except.includes(room));
   }
 
   #verdict(event, { room, how, ended, last, begun }) {
-    if (how === "still in") return "untold";
+    if (how === "still in") return "lost";
     if (how === "left") {
-      // What the log has after the last event seen may have come to a node after the room was left.
+      // An event after the last one seen may have reached the node after the client had left the room.
       const due = event.sent.tick < ended.tick && last && event.at && isBefore(event.at, last);
-      return due ? "untold" : "not due";
+      return due ? "lost" : "not due";
     }
     if (event.sent.tick > ended.tick) return "not due";
-    return this.#toldTooLate(event, room, begun, ended) ? "untold" : "told";
+    return this.#notifiedTooLate(event, room, begun, ended) ? "lost" : "excused";
   }
 
-  /** Something from behind the hole came, and a long time passed until the client was told. */
-  #toldTooLate(event, room, begun, told) {
+  /** The client received something after the gap, and it took too long until it was notified of the gap. */
+  #notifiedTooLate(event, room, begun, notice) {
     if (!event.at) return false;
-    const behind = this.journal.facts.find((fact) => this.#isBehind(fact, event, room, begun));
-    return behind !== undefined && told.ms - behind.ms > TELL_WITHIN;
+    const after = this.journal.facts.find((fact) => this.#isAfterGap(fact, event, room, begun));
+    return after !== undefined && notice.ms - after.ms > NOTIFY_WITHIN;
   }
 
   /**
-   * Only places of one life of the log can be compared, and what was accepted does not tell its life: XADD never, and a
-   * node that has not looked at the new master yet the one before. But it is no older than the last attempt.
+   * Only offsets of one epoch can be compared, and the answer to a publisher does not name the epoch: XADD never does, and
+   * a node that has not noticed a new master yet names the epoch before. But the epoch is no older than the last attempt.
    */
-  #isBehind(fact, event, room, begun) {
+  #isAfterGap(fact, event, room, begun) {
     if (fact.kind !== "event" || fact.tick < Math.max(begun.tick, event.tried.tick) || !fact.at || this.#scope(fact.room) !== this.#scope(room)) return false;
-    const came = this.ledger.events[fact.n];
+    const came = this.history.events[fact.n];
     return came && !came.volatile && isBefore(event.at, fact.at);
   }
 
@@ -212,6 +214,6 @@ const SHOWN = 4;
 export function faultsOf(reports, kinds) {
   return reports.flatMap((report) => kinds.filter((kind) => report[kind].length > 0).map((kind) => {
     const few = report[kind].slice(0, SHOWN).map(({ n, offset, why, ms }) => `    event ${n} at ${offset}${ms ? `, ${ms} ms` : ""}: ${why}`);
-    return [`  ${report.name}: ${report[kind].length} ${kind} of ${report.delivered} delivered, told ${report.tellings} times`, ...few].join("\n");
+    return [`  ${report.name}: ${report[kind].length} ${kind}, ${report.delivered} delivered, ${report.notices} notices`, ...few].join("\n");
   })).join("\n");
 }

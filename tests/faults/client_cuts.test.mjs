@@ -1,11 +1,11 @@
-// Connections of clients that are cut at random, again and again, and lines that go dead without a word.
-import { SECONDS } from "./harness/random.mjs";
-import { MIXED, row } from "./stage.mjs";
+// Client connections that are cut at random, and connections that go dead silently, again and again.
+import { SECONDS } from "../harness/random.mjs";
+import { MIXED, faultTest } from "./stage.mjs";
 
-/** Milliseconds that a line stays down. */
+/** Milliseconds for which a proxy stays down. */
 const DOWN = [50, Math.min(3000, (SECONDS * 1000) / 3)];
 
-row("connections cut at random: all recovered, nothing lost", async (stage) => {
+faultTest("connections cut at random: every client is recovered, and nothing is lost", async (stage) => {
   const redis = await stage.tools.redis();
   await stage.start(1, { redis });
   await stage.populate(MIXED);
@@ -14,21 +14,21 @@ row("connections cut at random: all recovered, nothing lost", async (stage) => {
   await stage.during(SECONDS, () => {
     for (const [client, at] of due) {
       if (performance.now() < at) continue;
-      const { line } = client;
-      if (line.up) line.cut();
-      line.up = !line.up;
-      const [least, most] = line.up ? [100, 1500] : DOWN;
-      due.set(client, performance.now() + least * (most / least) ** stage.random.next());
+      const { proxy } = client;
+      if (proxy.up) proxy.cut();
+      proxy.up = !proxy.up;
+      const [min, max] = proxy.up ? [100, 1500] : DOWN;
+      due.set(client, performance.now() + min * (max / min) ** stage.random.next());
     }
     const one = stage.random.pick(stage.clients);
     if (stage.random.next() < 0.02) one.churn?.(stage.random.pick(one.rooms));
   });
-  for (const { line } of stage.clients) line.up = true;
+  for (const { proxy } of stage.clients) proxy.up = true;
   await stage.verdict();
   await stage.assertNothingLost();
 });
 
-row("lines that go dead without a word: all recovered, nothing lost", async (stage) => {
+faultTest("connections that go dead silently: every client is recovered, and nothing is lost", async (stage) => {
   const redis = await stage.tools.redis();
   await stage.start(1, { redis });
   await stage.populate(MIXED);
@@ -37,8 +37,8 @@ row("lines that go dead without a word: all recovered, nothing lost", async (sta
   await stage.during(SECONDS, () => {
     for (const [client, at] of due) {
       if (performance.now() < at) continue;
-      client.line.freeze();
-      // Half of them notice soon and come back while the node still believes in the old line; the others by the heartbeat.
+      client.proxy.freeze();
+      // Half of the clients give up soon and return while the node still keeps the old connection; the heartbeat ends the others.
       if (stage.random.next() < 0.5) client.after(stage.random.between(50, 1000), () => client.hangUp());
       due.set(client, performance.now() + stage.random.between(2500, 5000));
     }

@@ -1,38 +1,39 @@
-// The clients that people use, each with a journal of what it saw: stock Socket.IO, /ws that rejoins with `since`, and
-// SSE with Last-Event-ID. All come back by themselves.
+// Clients of every protocol, each with a journal of what it saw: stock Socket.IO, /ws that rejoins with `since`, and SSE
+// with Last-Event-ID. All reconnect by themselves.
 import http from "node:http";
-import { tokenFor } from "../e2e/harness/token.mjs";
-import { io, WebSocket } from "./harness/packages.mjs";
-import { Journal } from "./ledger.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { io } from "socket.io-client";
+import WebSocket from "ws";
+import { Journal } from "./history.mjs";
 
 /** The name of all events; the first argument is `{ n, volatile }`, `n` the event's number. */
 export const EVENT = "n";
-/** What nodes are configured with: a dead line is noticed after the two together. */
+/** The configuration of the nodes: a dead connection is noticed after the sum of the two. */
 export const PING = { ping_interval: "1s", ping_timeout: "1s" };
-/** A client hears a ping every second; a silence of this many milliseconds is a dead line. */
+/** A client receives a ping every second; after this many milliseconds without data its connection is dead. */
 const SILENCE = 2500;
 const LOOK_EVERY = 250;
 const ACK_WITHIN = 2000;
-const RETRY = { least: 20, most: 120 };
+const RETRY = { min: 20, max: 120 };
 
 /** Stands for "no offset yet" where a join is answered. */
 const FRESH = "fresh";
 
-const retryAfter = () => RETRY.least + Math.random() * (RETRY.most - RETRY.least);
+const retryAfter = () => RETRY.min + Math.random() * (RETRY.max - RETRY.min);
 
 class Client {
   #timers = new Set();
   stopped = false;
-  /** Whether it bears any silence. */
+  /** Whether it waits forever for data. */
   patient = false;
-  /** When its connections began and ended, in milliseconds. */
-  begins = [];
-  ends = [];
+  /** When it connected and disconnected, in milliseconds. */
+  connectedAt = [];
+  disconnectedAt = [];
 
-  constructor(name, line, { user, rooms, scope }) {
+  constructor(name, proxy, { user, rooms, scope }) {
     this.journal = new Journal(name, { scope });
-    Object.assign(this, { name, line, user, rooms, own: `user:${user}` });
-    this.heard = performance.now();
+    Object.assign(this, { name, proxy, user, rooms, own: `user:${user}` });
+    this.receivedAt = performance.now();
     this.watch = setInterval(() => this.#checkSilence(), LOOK_EVERY);
   }
 
@@ -41,16 +42,16 @@ class Client {
     this.#timers.add(timer);
   }
 
-  hear = () => (this.heard = performance.now());
+  received = () => (this.receivedAt = performance.now());
 
   #checkSilence() {
-    if (this.stopped || this.patient || performance.now() - this.heard < SILENCE) return;
-    this.hear();
+    if (this.stopped || this.patient || performance.now() - this.receivedAt < SILENCE) return;
+    this.received();
     this.hangUp();
   }
 
   ended() {
-    this.ends.push(performance.now());
+    this.disconnectedAt.push(performance.now());
   }
 
   stop() {
@@ -58,11 +59,11 @@ class Client {
     clearInterval(this.watch);
     for (const timer of this.#timers) clearTimeout(timer);
     this.close();
-    this.line.close();
+    this.proxy.close();
   }
 
-  get tellings() {
-    return this.journal.tellings;
+  get notices() {
+    return this.journal.notices;
   }
 }
 
@@ -71,14 +72,14 @@ export class IoClient extends Client {
   #in = new Set();
   connects = 0;
 
-  constructor(name, line, { transports, asks = false, ...who }) {
-    super(name, line, who);
-    // It has a heartbeat of its own.
+  constructor(name, proxy, { transports, asks = false, ...who }) {
+    super(name, proxy, who);
+    // The stock client has its own heartbeat.
     clearInterval(this.watch);
     this.asks = asks;
     const token = tokenFor(this.user, asks ? {} : { rooms: this.rooms });
-    const reconnect = { reconnectionDelay: RETRY.least, reconnectionDelayMax: RETRY.most, randomizationFactor: 0.5 };
-    this.socket = io(line.url, { forceNew: true, transports, auth: { token }, ...reconnect });
+    const reconnect = { reconnectionDelay: RETRY.min, reconnectionDelayMax: RETRY.max, randomizationFactor: 0.5 };
+    this.socket = io(proxy.url, { forceNew: true, transports, auth: { token }, ...reconnect });
     this.socket.on("connect", () => this.#connected());
     this.socket.on("disconnect", (reason) => this.#disconnected(reason));
     this.socket.on("connect_error", (error) => (this.error = error));
@@ -86,7 +87,7 @@ export class IoClient extends Client {
   }
 
   #connected() {
-    this.begins.push(performance.now());
+    this.connectedAt.push(performance.now());
     this.error = undefined;
     if (this.connects > 0 && this.socket.recovered) this.journal.note("recovered");
     else this.#begin();
@@ -94,7 +95,7 @@ export class IoClient extends Client {
   }
 
   #begin() {
-    if (this.connects > 0) this.journal.told("new session");
+    if (this.connects > 0) this.journal.notified("new session");
     this.#in.clear();
     const granted = this.asks ? [this.own] : [this.own, ...this.rooms];
     for (const room of granted) this.journal.in(room);
@@ -106,18 +107,18 @@ export class IoClient extends Client {
     this.reasons = [...(this.reasons ?? []), reason];
   }
 
-  /** Asks until it is answered: an acknowledgement may be lost with its connection. */
-  #ask(event, room, session = this.tellings.length) {
+  /** Repeats a request until it is acknowledged: an acknowledgement may be lost with its connection. */
+  #ask(event, room, session = this.notices.length) {
     if (this.stopped) return;
     this.journal[event === "join" ? "asked" : "leaving"](room);
     this.#in.delete(room);
     this.socket.timeout(ACK_WITHIN).emit(event, room.slice("room:".length), (error, answer) => {
-      // A new session has asked for itself.
-      if (this.stopped || session !== this.tellings.length) return;
-      if (error || !answer?.ok) return this.after(retryAfter(), () => session === this.tellings.length && this.#ask(event, room, session));
+      // A new session makes its own requests.
+      if (this.stopped || session !== this.notices.length) return;
+      if (error || !answer?.ok) return this.after(retryAfter(), () => session === this.notices.length && this.#ask(event, room, session));
       this.journal[event === "join" ? "in" : "out"](room);
       if (event === "join") this.#in.add(room);
-      else this.after(retryAfter(), () => session === this.tellings.length && this.#ask("join", room, session));
+      else this.after(retryAfter(), () => session === this.notices.length && this.#ask("join", room, session));
     });
   }
 
@@ -130,13 +131,13 @@ export class IoClient extends Client {
     return this.socket.connected && (!this.asks || this.rooms.every((room) => this.#in.has(room)));
   }
 
-  /** The state of its connection, for a message of what went wrong. */
+  /** The state of its connection, for error messages. */
   get state() {
     const { connected, active } = this.socket;
     return `connected ${connected}, active ${active}, ${this.connects} connects, in ${[...this.#in]}, ${this.error?.message ?? ""} ${this.reasons?.slice(-3) ?? ""}`;
   }
 
-  /** Ends the connection without a word to the session. */
+  /** Closes the connection without ending the session. */
   hangUp() {
     this.socket.io.engine.close();
   }
@@ -148,34 +149,34 @@ export class IoClient extends Client {
 }
 
 /**
- * A plain WebSocket that remembers the offset of each room. Two things a careful client of /ws does:
- * - its automatic room is live before it could ask for what it missed there, so it holds what comes early until that is
- *   there, for which it asks by a ping;
- * - an event to several rooms may be replayed in each of them, so it drops an offset that it has seen in another room.
+ * A plain WebSocket that remembers the offset of each room. Two things that a careful client of /ws does:
+ * - Its automatic room is live before it can ask for what it missed there. It keeps early events until a ping is answered,
+ *   which shows that the replay has arrived.
+ * - An event to several rooms may be replayed in each of them. It drops an offset that it has seen in another room.
  */
 export class WsClient extends Client {
   #since = new Map();
   #in = new Set();
   #early = [];
-  #caughtUp = false;
+  #replayed = false;
   #seen = new Map();
 
-  constructor(name, line, who) {
-    super(name, line, { ...who, scope: "room" });
+  constructor(name, proxy, who) {
+    super(name, proxy, { ...who, scope: "room" });
     this.token = tokenFor(this.user);
     this.#connect();
   }
 
   #connect() {
-    this.hear();
-    const socket = new WebSocket(`${this.line.socketUrl}/ws?token=${this.token}`);
+    this.received();
+    const socket = new WebSocket(`${this.proxy.socketUrl}/ws?token=${this.token}`);
     this.socket = socket;
     let retry = retryAfter();
-    socket.on("ping", this.hear);
+    socket.on("ping", this.received);
     socket.on("error", (error) => (this.error = error));
     socket.on("message", (data) => {
       if (socket !== this.socket) return;
-      this.hear();
+      this.received();
       const message = JSON.parse(data.toString("utf8"));
       if (message.type === "closing") retry = message.retry_after_ms ?? retry;
       else this.#take(message);
@@ -192,13 +193,13 @@ export class WsClient extends Client {
   #take(message) {
     const { type, room } = message;
     if (type === "welcome") {
-      this.begins.push(performance.now());
+      this.connectedAt.push(performance.now());
       this.#early = [];
-      this.#caughtUp = false;
+      this.#replayed = false;
       for (const room of [this.own, ...this.rooms]) this.#join(room);
       this.socket.send('{"type":"ping"}');
     } else if (type === "pong") {
-      this.#caughtUp = true;
+      this.#replayed = true;
       for (const early of this.#early) this.#event(early);
     } else if (type === "joined") {
       this.#joined(message);
@@ -207,10 +208,10 @@ export class WsClient extends Client {
       this.journal.out(room);
       this.after(retryAfter(), () => socket === this.socket && socket.readyState === WebSocket.OPEN && this.#join(room));
     } else if (type === "event") {
-      if (room === this.own && !this.#caughtUp && !this.#in.has(room)) this.#early.push(message);
+      if (room === this.own && !this.#replayed && !this.#in.has(room)) this.#early.push(message);
       else this.#event(message);
     } else if (type === "gap") {
-      this.journal.told("gap", [room]);
+      this.journal.notified("gap", [room]);
       this.journal.in(room);
     } else if (type === "error") {
       this.journal.note("error", message);
@@ -221,7 +222,7 @@ export class WsClient extends Client {
   #event({ room, offset, data, args }) {
     this.#since.set(room, offset);
     const { n, volatile } = data ?? args[0];
-    // A volatile event has the place of the event before it.
+    // A volatile event has the offset of the event before it.
     if (!volatile) {
       const elsewhere = this.#seen.get(offset);
       this.#seen.set(offset, room);
@@ -238,13 +239,13 @@ export class WsClient extends Client {
 
   #joined({ room, offset, recovered, id }) {
     if (id === FRESH) this.journal.fresh([room]);
-    else if (!recovered) this.journal.told(recovered === false ? "recovered false" : "recovered missing", [room]);
+    else if (!recovered) this.journal.notified(recovered === false ? "recovered false" : "recovered missing", [room]);
     this.journal.in(room);
     if (offset) this.#since.set(room, offset);
     this.#in.add(room);
   }
 
-  /** Leaves one of its rooms, forgets its place there, and joins it again. */
+  /** Leaves one of its rooms, forgets its offset there, and joins it again. */
   churn(room) {
     if (!this.ready) return;
     this.#in.delete(room);
@@ -258,10 +259,10 @@ export class WsClient extends Client {
   }
 
   get state() {
-    return `readyState ${this.socket.readyState}, ${this.begins.length} connections, in ${[...this.#in]}, last code ${this.code}, ${this.error?.message ?? ""}`;
+    return `readyState ${this.socket.readyState}, ${this.connectedAt.length} connections, in ${[...this.#in]}, last code ${this.code}, ${this.error?.message ?? ""}`;
   }
 
-  /** The line is dead, though nobody said so. */
+  /** Gives up a dead connection that nobody closed. */
   hangUp() {
     this.socket.terminate();
   }
@@ -271,20 +272,20 @@ export class WsClient extends Client {
   }
 }
 
-/** What an EventSource does, and what a browser's does not: it notices a dead line. */
+/** An EventSource that, unlike a browser's, notices a dead connection. */
 export class SseClient extends Client {
   #id;
   #open = false;
 
-  constructor(name, line, who) {
-    super(name, line, who);
+  constructor(name, proxy, who) {
+    super(name, proxy, who);
     const query = new URLSearchParams([...this.rooms.map((room) => ["room", room]), ["token", tokenFor(this.user)]]);
-    this.url = `${line.url}/sse?${query}`;
+    this.url = `${proxy.url}/sse?${query}`;
     this.#connect();
   }
 
   #connect() {
-    this.hear();
+    this.received();
     const headers = { accept: "text/event-stream", ...(this.#id && { "last-event-id": this.#id }) };
     const request = http.get(this.url, { headers, agent: false });
     this.request = request;
@@ -305,7 +306,7 @@ export class SseClient extends Client {
     if (request !== this.request) return;
     this.status = response.statusCode;
     if (response.statusCode !== 200) return response.resume();
-    this.begins.push(performance.now());
+    this.connectedAt.push(performance.now());
     this.#open = true;
     if (!this.#id) this.journal.fresh([this.own, ...this.rooms]);
     for (const room of [this.own, ...this.rooms]) this.journal.in(room);
@@ -315,7 +316,7 @@ export class SseClient extends Client {
     response.on("error", () => {});
     response.on("data", (text) => {
       if (request !== this.request) return;
-      this.hear();
+      this.received();
       const lines = (rest + text).split("\n");
       rest = lines.pop();
       for (const line of lines) block = line === "" ? this.#dispatch(block) : this.#field(block, line);
@@ -332,7 +333,7 @@ export class SseClient extends Client {
     if (id !== undefined) this.#id = id;
     if (data === undefined) return {};
     if (event === "gap") {
-      this.journal.told("gap", [this.own, ...this.rooms]);
+      this.journal.notified("gap", [this.own, ...this.rooms]);
       for (const room of [this.own, ...this.rooms]) this.journal.in(room);
     } else {
       const first = JSON.parse(data);
@@ -346,7 +347,7 @@ export class SseClient extends Client {
   }
 
   get state() {
-    return `open ${this.#open}, ${this.begins.length} connections, last status ${this.status}, ${this.error?.message ?? ""}`;
+    return `open ${this.#open}, ${this.connectedAt.length} connections, last status ${this.status}, ${this.error?.message ?? ""}`;
   }
 
   hangUp() {

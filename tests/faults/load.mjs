@@ -1,18 +1,18 @@
-// A steady load of events over HTTP and XADD, each noted in the ledger before it goes out.
+// A steady load of events over HTTP and XADD, each noted in the history before it is sent.
 import http from "node:http";
-import { KEY } from "../e2e/harness/config.mjs";
-import { until } from "../e2e/harness/deadline.mjs";
+import { Redis } from "ioredis";
+import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
 import { EVENT } from "./clients.mjs";
-import { Redis } from "./harness/packages.mjs";
 
 const ANSWER_WITHIN = 5000;
 const RETRY_AFTER = 50;
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** The body of an event: half of the stored and all of the volatile ones end in a text, which must not be taken for an offset. */
+/** The arguments of an event. Half of the stored and all of the volatile ones end in a text, which must not be taken for an offset. */
 const args = ({ n, volatile, bytes }) => [{ n, volatile, ...(bytes && { filling: "x".repeat(bytes) }) }, ...(volatile || n % 2 ? ["a text at the end"] : [])];
 
-/** Publishes to a node, or through a balancer; anything with a `url` that may change. */
+/** Publishes to a node or a proxy: anything with a `url`, which may change. */
 export class HttpPublisher {
   agent = new http.Agent({ keepAlive: true });
 
@@ -47,13 +47,13 @@ export class HttpPublisher {
   }
 }
 
-/** Options of ioredis: a command whose fate is not known must not be sent again, that would be another entry. */
+/** Options of ioredis: a command without an answer is not sent again, since that might add a second entry. */
 export const ONCE = {
   maxRetriesPerRequest: 0, enableOfflineQueue: false, autoResendUnfulfilledCommands: false, autoResubscribe: false,
   commandTimeout: 1000, retryStrategy: () => RETRY_AFTER,
 };
 
-/** Adds to the stream, as a backend without roomcast's HTTP does. */
+/** Adds to the stream, as a backend does that does not use roomcast's HTTP. */
 export class StreamPublisher {
   constructor(redis, stream = "roomcast:events") {
     Object.assign(this, { redis, stream });
@@ -85,15 +85,15 @@ export class StreamPublisher {
   }
 }
 
-/** Publishers that each send one event after the other, `rate` a second all together. */
+/** Publishers that each send one event at a time, `rate` events a second in total. */
 export class Load {
   #running = false;
   #loops = [];
   #publishers = [];
   statuses = new Map();
 
-  constructor(ledger, { rooms, users, random, rate = 120, bytes }) {
-    Object.assign(this, { ledger, rooms, users, random, rate, bytes });
+  constructor(history, { rooms, users, random, rate = 120, bytes }) {
+    Object.assign(this, { history, rooms, users, random, rate, bytes });
   }
 
   /** `ids`: events have an idempotency id, and are tried again until they are answered 200. */
@@ -119,7 +119,7 @@ export class Load {
     const every = (1000 * this.#publishers.length) / this.rate;
     while (this.#running) {
       const begun = performance.now();
-      await this.#publish(one, this.ledger.add({ by: one.name, bytes: this.bytes, ...this.#audience() }));
+      await this.#publish(one, this.history.add({ by: one.name, bytes: this.bytes, ...this.#audience() }));
       await pause(Math.max(0, every * this.random.between(0.5, 1.5) - (performance.now() - begun)));
     }
   }
@@ -137,13 +137,13 @@ export class Load {
   async #publish({ publisher, ids, name }, event) {
     const id = ids && !event.volatile ? `${name}-${event.n}` : undefined;
     for (;;) {
-      this.ledger.trying(event);
+      this.history.trying(event);
       const { status, offset, error, text } = await publisher.attempt(event, id);
       const label = `${name.split("-")[0]} ${status ?? "lost"}`;
       this.statuses.set(label, (this.statuses.get(label) ?? 0) + 1);
-      if (status === 200) return this.ledger.accepted(event, offset);
+      if (status === 200) return this.history.accepted(event, offset);
       if (status !== undefined && status !== 503) throw new Error(`${name}: ${status} ${text ?? error}`);
-      this.ledger.unknown(event);
+      this.history.unknown(event);
       await pause(RETRY_AFTER);
       if (!id || !this.#running) return;
     }

@@ -1,33 +1,34 @@
-// One node is cut off from Redis, by a line that goes dead.
-import { until } from "../e2e/harness/deadline.mjs";
-import { Line, only } from "./harness/balancer.mjs";
-import { SECONDS } from "./harness/random.mjs";
-import { MIXED, row } from "./stage.mjs";
+// One node is cut off from Redis by a connection that goes dead.
+import { until } from "../harness/deadline.mjs";
+import { only } from "../harness/balancer.mjs";
+import { Proxy } from "../harness/proxy.mjs";
+import { SECONDS } from "../harness/random.mjs";
+import { MIXED, faultTest } from "./stage.mjs";
 
 for (const [how, heal] of [
-  ["the old connections go on", (line) => line.thaw()],
-  ["the old connections are gone", (line) => line.cut()],
+  ["its old connections continue", (proxy) => proxy.thaw()],
+  ["its old connections are gone", (proxy) => proxy.cut()],
 ]) {
-  row(`one node parted from Redis, ${how}: told by /health, others unharmed, well by itself, nothing lost`, async (stage) => {
+  faultTest(`a node cut off from Redis, ${how}: its /health is 503, the other node is unaffected, and nothing is lost`, async (stage) => {
     const redis = await stage.tools.redis();
-    const line = stage.tools.keep(await new Line(only(redis)).open());
+    const proxy = stage.tools.keep(await new Proxy(only(redis)).open());
     await stage.start(1, { redis });
-    const parted = await stage.join(undefined, { url: `redis://127.0.0.1:${line.port}/0` });
+    const cutOff = await stage.join(undefined, { url: `redis://127.0.0.1:${proxy.port}/0` });
     await stage.populate(MIXED, { route: stage.sticky });
     await stage.publish();
-    line.freeze();
-    line.deaf = true;
-    await until(() => parted.answers("/health", 503), "/health telling the truth");
+    proxy.freeze();
+    proxy.silent = true;
+    await until(() => cutOff.answers("/health", 503), "/health answering 503");
     await stage.during(SECONDS * 0.4, async () => {
-      if (!(await stage.nodes[0].answers("/health"))) throw new Error("the other node is not well");
+      if (!(await stage.nodes[0].answers("/health"))) throw new Error("the other node is not ready");
     });
     await stage.flowing();
-    line.deaf = false;
-    heal(line);
-    await until(() => parted.answers("/health"), "well by itself");
+    proxy.silent = false;
+    heal(proxy);
+    await until(() => cutOff.answers("/health"), "the node ready again");
     await stage.flowing(100);
     await stage.verdict();
     await stage.assertNothingLost();
-    stage.assertNobodyLeft();
+    stage.assertNobodyDisconnected();
   });
 }

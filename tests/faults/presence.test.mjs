@@ -1,20 +1,20 @@
-// Who is online, while the master of a Sentinel group, or of the stream's slot in a Cluster, dies or moves.
+// Presence while the master of a Sentinel group, or of the stream's slot in a Cluster, is killed or moves.
 import assert from "node:assert/strict";
 import { describe } from "node:test";
-import { startBackend } from "../e2e/harness/backend.mjs";
-import { KEY } from "../e2e/harness/config.mjs";
-import { until } from "../e2e/harness/deadline.mjs";
-import { scenario } from "../e2e/harness/scenario.mjs";
-import { tokenFor } from "../e2e/harness/token.mjs";
-import { startCluster } from "./harness/redis_cluster.mjs";
-import { startSentinels } from "./harness/sentinel.mjs";
+import { startBackend } from "../harness/backend.mjs";
+import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
+import { scenario } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { startCluster } from "../harness/redis_cluster.mjs";
+import { startSentinels } from "../harness/sentinel.mjs";
 
 const status = async (node, id) => {
   const answer = await node.get(`/users/${id}`, { authorization: `Bearer ${KEY}` });
   return answer.status === 200 ? answer.json() : { status: answer.status };
 };
 
-/** Two nodes, users 1 to 6 on them in turn, one with a connection to each, and a backend that is told. */
+/** Two nodes, users 1 to 6 on them in turn, one of them with a connection to each node, and a backend that is notified. */
 async function populate(s, url) {
   const backend = s.keep(await startBackend());
   const settings = { redis: { url }, presence: { grace: "500ms", lease: "3s" }, ...backend.config({ notify: ["online", "offline"] }) };
@@ -26,7 +26,7 @@ async function populate(s, url) {
   return { backend, nodes, clients };
 }
 
-/** After the fault, who was there is there, who went is gone, who came is there: each told once. */
+/** After the fault, users 1 to 5 are online and user 6 is not, and the backend was notified once of each. */
 async function check({ backend, nodes, clients }) {
   for (const node of nodes) {
     for (const id of ["1", "2", "3", "4", "5"]) {
@@ -37,43 +37,43 @@ async function check({ backend, nodes, clients }) {
   await backend.call("offline");
   clients.at(-1).io.close();
   await until(async () => (await status(nodes[0], "1")).connections === 1, "one connection of user 1");
-  const told = (type) => backend.of(type).map(({ user }) => user).sort();
-  assert.deepEqual([told("online"), told("offline")], [["1", "2", "3", "4", "5", "6"], ["6"]]);
+  const notified = (type) => backend.of(type).map(({ user }) => user).sort();
+  assert.deepEqual([notified("online"), notified("offline")], [["1", "2", "3", "4", "5", "6"], ["6"]]);
 }
 
-const goes = ({ clients }) => clients.find(({ id }) => id === "6").io.close();
+const disconnectUser6 = ({ clients }) => clients.find(({ id }) => id === "6").io.close();
 
-describe("presence over a failover", () => {
-  scenario("the master of a Sentinel group dies", async (s) => {
+describe("presence through a failover", () => {
+  scenario("Sentinel: the master is killed: each user is online or offline as before, and announced once", async (s) => {
     const group = s.keep(await startSentinels());
     const stage = await populate(s, group.url);
     const failover = group.failover();
-    goes(stage);
+    disconnectUser6(stage);
     await failover;
     await check(stage);
   }, { timeout: 90_000 });
 
-  scenario("the master of a Sentinel group dies, and a replica that knew less takes its place", async (s) => {
+  scenario("Sentinel: a lagging replica is promoted: presence is restored, and nothing is announced again", async (s) => {
     const group = s.keep(await startSentinels());
     const stage = await populate(s, group.url);
     await group.lag();
-    goes(stage);
+    disconnectUser6(stage);
     await stage.backend.call("offline");
     const before = stage.backend.calls.length;
     await group.failover();
     for (const node of stage.nodes) {
-      await until(async () => (await status(node, "6")).online === false && (await status(node, "1")).connections === 2, "what the nodes know", 20_000);
+      await until(async () => (await status(node, "6")).online === false && (await status(node, "1")).connections === 2, "presence as the nodes know it", 20_000);
     }
-    assert.deepEqual(stage.backend.calls.slice(before).map(({ type, user }) => `${type} ${user}`), [], "no news");
+    assert.deepEqual(stage.backend.calls.slice(before).map(({ type, user }) => `${type} ${user}`), [], "nothing is announced again");
   }, { timeout: 90_000 });
 
-  scenario("the slot of a Cluster loses its master, and moves", async (s) => {
+  scenario("Redis Cluster: the slot moves and its master is killed: each user is online or offline as before, and announced once", async (s) => {
     const group = s.keep(await startCluster());
     const stage = await populate(s, group.url);
     const slot = await group.slotOf("roomcast:events");
     await group.migrate(slot);
     await group.failover(slot);
-    goes(stage);
+    disconnectUser6(stage);
     await check(stage);
   }, { timeout: 90_000 });
 });

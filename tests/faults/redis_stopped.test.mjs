@@ -1,13 +1,13 @@
-// Redis hangs, and goes on.
+// Redis hangs for seconds and continues.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
-import { SECONDS } from "./harness/random.mjs";
-import { MIXED, row } from "./stage.mjs";
+import { until } from "../harness/deadline.mjs";
+import { SECONDS } from "../harness/random.mjs";
+import { MIXED, faultTest } from "./stage.mjs";
 
 async function stopAndContinue(stage, redis) {
   redis.signal("SIGSTOP");
   await stage.during(Math.min(10, SECONDS * 0.6));
-  for (const node of stage.nodes) await until(() => node.answers("/health", 503), "/health telling the truth");
+  for (const node of stage.nodes) await until(() => node.answers("/health", 503), "/health answering 503");
   assert.ok(stage.load.statuses.get("http 503") > 0, "publishes answered 503");
   redis.signal("SIGCONT");
   await stage.flowing(100);
@@ -15,21 +15,21 @@ async function stopAndContinue(stage, redis) {
   await stage.assertNothingLost();
 }
 
-row("Redis stopped, then continued: publishes 503, clients stay, nothing lost", async (stage) => {
+faultTest("Redis hangs: publishes are answered 503, clients stay connected, and nothing is lost", async (stage) => {
   const redis = await stage.tools.redis();
   await stage.start(2, { redis });
   await stage.populate(MIXED, { route: stage.sticky });
   await stage.publish();
   await stopAndContinue(stage, redis);
-  stage.assertNobodyLeft();
+  stage.assertNobodyDisconnected();
 });
 
-row("Redis stopped, then continued, polling without stickiness: who stays stays, who comes back is recovered", async (stage) => {
+faultTest("Redis hangs, without sticky sessions: only polling clients may be disconnected, and every client that returns is recovered", async (stage) => {
   const redis = await stage.tools.redis();
   await stage.start(2, { redis });
   await stage.populate(MIXED);
   await stage.publish();
   await stopAndContinue(stage, redis);
-  // A polling request that comes to the wrong node while nodes cannot talk ends its connection, and no more.
-  stage.assertNobodyLeft(stage.clients.filter(({ name }) => !name.startsWith("polling")));
+  // A polling request that reaches the wrong node while the nodes cannot talk ends its connection.
+  stage.assertNobodyDisconnected(stage.clients.filter(({ name }) => !name.startsWith("polling")));
 });

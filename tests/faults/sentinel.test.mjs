@@ -1,9 +1,9 @@
-// The master of a Sentinel group is killed, and a replica takes its place.
+// The master of a Sentinel group is killed, and a replica is promoted.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
-import { startSentinels } from "./harness/sentinel.mjs";
+import { until } from "../harness/deadline.mjs";
+import { startSentinels } from "../harness/sentinel.mjs";
 import { ONCE } from "./load.mjs";
-import { MIXED, row } from "./stage.mjs";
+import { MIXED, faultTest } from "./stage.mjs";
 
 async function setUp(stage) {
   const group = await startSentinels();
@@ -15,23 +15,23 @@ async function setUp(stage) {
 }
 
 /**
- * Where a slow machine made the Sentinels fail over once more, the master between had no replica that follows and was
- * alive when it was replaced: what XADD gave it then is gone, and no node can know of it.
+ * On a slow machine the Sentinels may fail over twice. The master in between had no replica and was alive when it was
+ * replaced: what XADD added to it then is gone, and no node can know of it.
  */
 async function verdict(stage, group) {
   const failovers = await group.failovers();
   if (failovers > 1) {
     console.log(`# the Sentinels failed over ${failovers} times`);
-    for (const event of stage.ledger.events.filter(({ by }) => by.startsWith("xadd"))) event.state = "unknown";
+    for (const event of stage.history.events.filter(({ by }) => by.startsWith("xadd"))) event.state = "unknown";
   }
   await stage.verdict();
 }
 
-row("Sentinel failover, master killed: nothing lost, or told; well by itself, also when the old master is back", async (stage) => {
+faultTest("Sentinel: the master is killed and returns later: nothing is lost without notice, and nodes recover by themselves", async (stage) => {
   const group = await setUp(stage);
   await stage.flowing(100);
   const dead = await group.failover();
-  for (const node of stage.nodes) await until(() => node.answers("/health"), "well by itself");
+  for (const node of stage.nodes) await until(() => node.answers("/health"), "every node ready again");
   await stage.flowing(100);
   await dead.start();
   await until(async () => /^role:slave/m.test(await dead.cli("INFO", "replication")), "the old master a replica", 20_000);
@@ -39,16 +39,16 @@ row("Sentinel failover, master killed: nothing lost, or told; well by itself, al
   await verdict(stage, group);
 });
 
-row("Sentinel failover, a lagging replica promoted, ids go back: everybody told", async (stage) => {
+faultTest("Sentinel: a lagging replica with a slow clock is promoted: every client is notified", async (stage) => {
   const group = await setUp(stage);
   await stage.flowing(60);
   await group.lag();
-  // As if the old master's clock were a minute ahead: what the new one gives out are ids that nodes believe to have read.
+  // As if the old master's clock were a minute ahead: the new master assigns ids that the nodes have already read.
   await group.master.cli("XADD", "roomcast:events", `${Date.now() + 60_000}-0`, "room", "room:nobody", "event", "ahead");
   await stage.flowing(60);
   await group.failover();
-  for (const node of stage.nodes) await until(() => node.answers("/health"), "well by itself");
+  for (const node of stage.nodes) await until(() => node.answers("/health"), "every node ready again");
   await stage.flowing(100);
   await verdict(stage, group);
-  assert.deepEqual(stage.clients.filter(({ tellings }) => tellings.length === 0).map(({ name }) => name), [], "not told");
+  assert.deepEqual(stage.clients.filter(({ notices }) => notices.length === 0).map(({ name }) => name), [], "not notified");
 });

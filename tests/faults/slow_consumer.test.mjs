@@ -1,14 +1,14 @@
-// Clients that read nothing for a while: each is closed, comes back, and has everything.
+// Clients that read nothing for a while: each is closed, returns, and has every event.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
-import { only } from "./harness/balancer.mjs";
-import { row } from "./stage.mjs";
+import { until } from "../harness/deadline.mjs";
+import { only } from "../harness/balancer.mjs";
+import { faultTest } from "./stage.mjs";
 
 const BYTES = 50_000;
 
-row("slow consumers are closed and recover: nothing lost", async (stage) => {
+faultTest("clients that do not read are closed as slow_consumer and recovered, and nothing is lost", async (stage) => {
   const redis = await stage.tools.redis();
-  // A heartbeat that waits, so that it is the full outbox that closes them.
+  // A long heartbeat timeout, so that the full outbox closes them.
   const socketio = { ping_interval: "1s", ping_timeout: "60s" };
   await stage.start(2, { redis, limits: { outbox_bytes: "500KB" }, publish: { max_event: "500KB" }, socketio });
   const [fast, slow] = stage.nodes;
@@ -18,13 +18,13 @@ row("slow consumers are closed and recover: nothing lost", async (stage) => {
   const closed = () => slow.metric('roomcast_closes_total{reason="slow_consumer"}');
   for (const client of stalled) {
     client.patient = true;
-    client.line.stall();
+    client.proxy.stall();
   }
   let now;
-  await until(async () => (now = await closed()) >= stalled.length, () => `${stalled.length} slow consumers closed; ${now} are after ${stage.ledger.count("accepted")} events`, 30_000);
-  for (const { line } of stalled) line.resume();
+  await until(async () => (now = await closed()) >= stalled.length, () => `${stalled.length} slow consumers closed; ${now} are after ${stage.history.count("accepted")} events`, 30_000);
+  for (const { proxy } of stalled) proxy.resume();
   await stage.flowing();
   await stage.verdict();
   await stage.assertNothingLost();
-  assert.ok(stalled.every(({ begins }) => begins.length > 1), "all came back");
+  assert.ok(stalled.every(({ connectedAt }) => connectedAt.length > 1), "every slow client returned");
 });

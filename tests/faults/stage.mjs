@@ -1,29 +1,30 @@
-// What every row has: nodes, clients of all kinds through lines that break, a load, and the verdict at the end.
+// What every test here has: nodes, clients of all kinds through proxies that break, a load, and a verdict at the end.
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import { describe } from "node:test";
-import { until } from "../e2e/harness/deadline.mjs";
-import { scenario } from "../e2e/harness/scenario.mjs";
+import { until } from "../harness/deadline.mjs";
+import { scenario } from "../harness/scenario.mjs";
 import { FAULTS, faultsOf, inspectAll } from "./checker.mjs";
 import { IoClient, PING, SseClient, WsClient } from "./clients.mjs";
-import { Balancer, Line, only } from "./harness/balancer.mjs";
-import { chance, SECONDS, SEED } from "./harness/random.mjs";
-import { Ledger } from "./ledger.mjs";
+import { HealthChecked, only } from "../harness/balancer.mjs";
+import { Proxy } from "../harness/proxy.mjs";
+import { chance, SECONDS, SEED } from "../harness/random.mjs";
+import { History } from "./history.mjs";
 import { HttpPublisher, Load, StreamPublisher } from "./load.mjs";
 
 const ROOMS = Array.from({ length: 10 }, (_, index) => `room:r${index}`);
 const ROOMS_OF_ONE = 3;
-/** Everybody is back, and has everything, within this many milliseconds of the last fault. */
+/** Milliseconds after the last fault within which every client is back and has everything. */
 const SETTLED_WITHIN = 20_000;
-const ROW_TIMEOUT = 60_000 + SECONDS * 2000;
+const TEST_TIMEOUT = 60_000 + SECONDS * 2000;
 
-/** How many of each kind a row has. */
+/** How many clients of each kind. */
 export const MIXED = { websocket: 6, polling: 3, upgrade: 4, ws: 6, sse: 4 };
 
 const TRANSPORTS = { websocket: ["websocket"], polling: ["polling"], upgrade: ["polling", "websocket"] };
 
-/** A row of the table: one test with its stage. */
-export function row(name, body) {
+/** One test with its stage. The seed of its random numbers is in its name. */
+export function faultTest(name, body) {
   describe(name, () => {
     scenario(`${name} (FAULT_SEED=${SEED})`, async (tools) => {
       const stage = new Stage(name, tools);
@@ -35,12 +36,12 @@ export function row(name, body) {
       } finally {
         await stage.end();
       }
-    }, { timeout: ROW_TIMEOUT });
+    }, { timeout: TEST_TIMEOUT });
   });
 }
 
 export class Stage {
-  ledger = new Ledger();
+  history = new History();
   clients = [];
   nodes = [];
   #begun = performance.now();
@@ -54,13 +55,13 @@ export class Stage {
     this.redis = redis;
     this.config = { ...(url && { redis: { url, timeout: "500ms" } }), socketio: PING, ...config };
     this.nodes = await Promise.all(Array.from({ length: count }, () => this.tools.node(this.config)));
-    this.balancer = new Balancer(this.nodes);
-    /** A way to the balancer for publishers. */
-    this.balancer.line = this.tools.keep(await new Line(this.balancer).open());
+    this.balancer = new HealthChecked(this.nodes);
+    /** A proxy to the balancer for publishers. */
+    this.balancer.proxy = this.tools.keep(await new Proxy(this.balancer).open());
     return this;
   }
 
-  /** A new node of the same configuration but for `url`, in place of one that is gone where `old` is given. */
+  /** Starts a node with the same configuration but for `url`; `old` is the stopped node that it replaces. */
   async join(old, { url } = {}) {
     const config = url ? { ...this.config, redis: { ...this.config.redis, url } } : this.config;
     const node = await this.tools.node(config, { port: old?.port });
@@ -69,28 +70,28 @@ export class Stage {
     return node;
   }
 
-  /** A route that gives each client one node for good, in turn. */
+  /** A route that assigns each client to one node. */
   sticky = (_, index) => only(this.nodes[index % this.nodes.length]);
 
-  /** Clients of each kind, each over a line of its own, and waits until they are in. `route` answers a line's balancer. */
+  /** Starts clients of each kind, each with its own proxy, and waits until they are in. `route` answers a proxy's balancer. */
   async populate(counts = MIXED, { route = () => this.balancer } = {}) {
     for (const [kind, count] of Object.entries(counts)) {
       for (let index = 0; index < count; index += 1) await this.#addClient(kind, index, route);
     }
-    await this.everybodyReady();
+    await this.allReady();
     return this;
   }
 
   async #addClient(kind, index, route) {
     const serial = this.clients.length;
     const rooms = Array.from({ length: ROOMS_OF_ONE }, (_, step) => ROOMS[(serial * 3 + step * (1 + (serial % 3))) % ROOMS.length]);
-    const line = await new Line(route(kind, index)).open();
+    const proxy = await new Proxy(route(kind, index)).open();
     const who = { user: `u${serial}`, rooms };
     const name = `${kind} ${index}`;
-    if (kind === "crowd") this.clients.push(new WsClient(name, line, { ...who, rooms: [] }));
-    else if (kind === "ws") this.clients.push(new WsClient(name, line, who));
-    else if (kind === "sse") this.clients.push(new SseClient(name, line, who));
-    else this.clients.push(new IoClient(name, line, { ...who, transports: TRANSPORTS[kind], asks: index % 2 === 1 }));
+    if (kind === "crowd") this.clients.push(new WsClient(name, proxy, { ...who, rooms: [] }));
+    else if (kind === "ws") this.clients.push(new WsClient(name, proxy, who));
+    else if (kind === "sse") this.clients.push(new SseClient(name, proxy, who));
+    else this.clients.push(new IoClient(name, proxy, { ...who, transports: TRANSPORTS[kind], asks: index % 2 === 1 }));
   }
 
   of = (...kinds) => this.clients.filter(({ name }) => kinds.includes(name.split(" ")[0]));
@@ -98,9 +99,9 @@ export class Stage {
     return this.clients.filter((client) => client instanceof IoClient);
   }
 
-  everybodyReady = () =>
+  allReady = () =>
     until(() => this.clients.every(({ ready }) => ready), () =>
-      `everybody in; not: ${this.clients.filter(({ ready }) => !ready).map(({ name, state }) => `${name} (${state})`).join("; ")}`, SETTLED_WITHIN);
+      `all clients in; not: ${this.clients.filter(({ ready }) => !ready).map(({ name, state }) => `${name} (${state})`).join("; ")}`, SETTLED_WITHIN);
 
   /**
    * The load: over HTTP to each target, and by XADD to `streams` (a port, or an
@@ -108,7 +109,7 @@ export class Stage {
    */
   async publish({ targets = this.nodes, streams = this.redis ? [this.redis.port, this.redis.port] : [], rate, bytes } = {}) {
     const users = this.clients.filter(({ rooms }) => rooms.length > 0).map(({ user }) => user);
-    this.load = new Load(this.ledger, { rooms: ROOMS, users, random: this.random, rate, bytes });
+    this.load = new Load(this.history, { rooms: ROOMS, users, random: this.random, rate, bytes });
     targets.forEach((target, index) => this.load.add(`http-${index}`, new HttpPublisher(target), { ids: index % 2 === 1 }));
     streams.forEach((stream, index) => {
       const publisher = typeof stream === "number" ? StreamPublisher.to(stream) : new StreamPublisher(stream);
@@ -118,26 +119,26 @@ export class Stage {
     await this.flowing();
   }
 
-  /** Waits until this many more events were accepted. */
+  /** Waits until this many more events have been accepted. */
   async flowing(more = 40) {
-    const goal = this.ledger.count("accepted") + more;
-    await until(() => this.ledger.count("accepted") >= goal, `${more} more events accepted`, SETTLED_WITHIN);
+    const goal = this.history.count("accepted") + more;
+    await until(() => this.history.count("accepted") >= goal, `${more} more events accepted`, SETTLED_WITHIN);
   }
 
-  /** Does something again and again for some seconds. */
+  /** Repeats something for some seconds. */
   async during(seconds, what) {
     const end = performance.now() + seconds * 1000;
     await until(async () => (await what?.(), performance.now() > end), "the end", seconds * 1000 + SETTLED_WITHIN);
   }
 
-  /** Ends the load, waits until everybody is back and has the last event of each of its rooms, and inspects all journals. */
+  /** Ends the load, waits until every client is back and has the last event of each of its rooms, and inspects all journals. */
   async verdict({ through = this.nodes.find(({ exit }) => !exit) } = {}) {
     await this.load.stop();
     for (const node of this.nodes.filter(({ exit }) => !exit)) await until(() => node.answers("/health"), "every node ready", SETTLED_WITHIN);
-    await this.everybodyReady();
+    await this.allReady();
     const last = await this.#publishLast(through);
-    await until(() => this.#missing(last).length === 0, () => `the last events; missing: ${this.#missing(last).join("; ")}\n${this.#faults([...FAULTS, "told"])}`, SETTLED_WITHIN);
-    this.reports = inspectAll(this.ledger, this.clients.map(({ journal }) => journal));
+    await until(() => this.#missing(last).length === 0, () => `the last events; missing: ${this.#missing(last).join("; ")}\n${this.#faults([...FAULTS, "excused"])}`, SETTLED_WITHIN);
+    this.reports = inspectAll(this.history, this.clients.map(({ journal }) => journal));
     const fault = faultsOf(this.reports, FAULTS);
     assert.equal(fault, "", `\n${fault}\n`);
     this.#say();
@@ -148,11 +149,11 @@ export class Stage {
     const publisher = new HttpPublisher(through);
     const last = new Map();
     for (const room of ROOMS) {
-      const event = this.ledger.add({ by: "last", rooms: [room] });
+      const event = this.history.add({ by: "last", rooms: [room] });
       await until(async () => {
-        this.ledger.trying(event);
+        this.history.trying(event);
         const { status, offset } = await publisher.attempt(event, `last-${room}`);
-        if (status === 200) this.ledger.accepted(event, offset);
+        if (status === 200) this.history.accepted(event, offset);
         return status === 200;
       }, `the last event of ${room} accepted`);
       last.set(room, event.n);
@@ -164,41 +165,41 @@ export class Stage {
   #missing = (last) =>
     this.clients.flatMap((client) => client.rooms.filter((room) => !client.journal.has(last.get(room))).map((room) => `${client.name} ${room} (${client.state})`));
 
-  #faults = (kinds) => faultsOf(inspectAll(this.ledger, this.clients.map(({ journal }) => journal)), kinds);
+  #faults = (kinds) => faultsOf(inspectAll(this.history, this.clients.map(({ journal }) => journal)), kinds);
 
-  /** Insists that no connection ended. */
-  assertNobodyLeft(clients = this.clients) {
-    assert.deepEqual(clients.filter(({ ends }) => ends.length > 0).map(({ name, state }) => `${name}: ${state}`), [], "disconnected");
+  /** Fails if a connection ended. */
+  assertNobodyDisconnected(clients = this.clients) {
+    assert.deepEqual(clients.filter(({ disconnectedAt }) => disconnectedAt.length > 0).map(({ name, state }) => `${name}: ${state}`), [], "disconnected");
   }
 
-  /** Insists that nothing is missing, told or not, and that nobody was told anything. */
+  /** Fails if a client was notified of a gap; that nothing is missing without notice is part of the verdict. */
   async assertNothingLost() {
-    const told = this.clients.filter(({ tellings }) => tellings.length > 0);
-    if (told.length === 0) return;
-    const each = told.map(({ name, tellings, state }) => `  ${name}: ${tellings.map(({ how, ms }) => `${how} at ${Math.round(ms)} ms`)}; ${state}`);
+    const notified = this.clients.filter(({ notices }) => notices.length > 0);
+    if (notified.length === 0) return;
+    const each = notified.map(({ name, notices, state }) => `  ${name}: ${notices.map(({ how, ms }) => `${how} at ${Math.round(ms)} ms`)}; ${state}`);
     const why = await Promise.all(this.nodes.map(async (node) => `  ${node.port}: ${(await node.get("/metrics")).text.match(/^roomcast_recoveries_total.* [1-9].*$/gm)}`));
-    assert.fail(`told that something may be missing:\n${[...each, ...why].join("\n")}\n${faultsOf(this.reports, ["told"])}`);
+    assert.fail(`notified that something may be missing:\n${[...each, ...why].join("\n")}\n${faultsOf(this.reports, ["excused"])}`);
   }
 
   #say() {
     const sum = (of) => this.reports.reduce((total, report) => total + of(report), 0);
-    const back = this.clients.reduce((total, { begins }) => total + begins.length - 1, 0);
+    const back = this.clients.reduce((total, { connectedAt }) => total + connectedAt.length - 1, 0);
     const statuses = [...this.load.statuses].map(([status, count]) => `${status}: ${count}`).join(", ");
     console.log(
-      `# ${this.name}: ${this.ledger.events.length} events (${statuses}), ${sum(({ delivered }) => delivered)} deliveries, ${back} reconnections, ` +
-        `${sum(({ tellings }) => tellings)} tellings, ${sum(({ told }) => told.length)} lost and told, ${Math.round((performance.now() - this.#begun) / 100) / 10} s`,
+      `# ${this.name}: ${this.history.events.length} events (${statuses}), ${sum(({ delivered }) => delivered)} deliveries, ${back} reconnections, ` +
+        `${sum(({ notices }) => notices)} notices, ${sum(({ excused }) => excused.length)} missing with notice, ${Math.round((performance.now() - this.#begun) / 100) / 10} s`,
     );
   }
 
-  /** All facts, for whoever looks for the cause: FAULT_DUMP=/tmp/facts.json. */
+  /** Writes all facts to a file, to look for the cause of a failure: FAULT_DUMP=/tmp/facts.json. */
   dump() {
     if (!process.env.FAULT_DUMP) return;
     const journals = this.clients.map(({ journal: { name, facts } }) => ({ name, facts }));
     const text = (_, value) => (typeof value === "bigint" ? String(value) : value);
-    fs.writeFileSync(process.env.FAULT_DUMP, JSON.stringify({ events: this.ledger.events, journals }, text));
+    fs.writeFileSync(process.env.FAULT_DUMP, JSON.stringify({ events: this.history.events, journals }, text));
   }
 
-  /** Servers that end when the nodes have. */
+  /** Closes a server after the nodes. */
   closeLast(server) {
     this.tools.serve(server);
   }

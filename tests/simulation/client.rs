@@ -12,7 +12,7 @@ use roomcast::model::offset::Offset;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub struct Client {
+pub(crate) struct Client {
     pub kind: Kind,
     pub conn: Option<u64>,
     /// The session that the open connection has.
@@ -29,7 +29,7 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(number: usize, rng: &mut StdRng) -> Self {
+    pub(crate) fn new(number: usize, rng: &mut StdRng) -> Self {
         let kind = [Kind::SocketIo, Kind::SocketIo, Kind::Json, Kind::Sse][rng.random_range(0..4)];
         let mut rooms = BTreeMap::new();
         if kind == Kind::Sse {
@@ -51,7 +51,7 @@ impl Client {
 
 impl World {
     /// One client does something, or takes what has come.
-    pub fn client_acts(&mut self) {
+    pub(crate) fn client_acts(&mut self) {
         let client = self.rng.random_range(0..self.clients.len());
         let Some(conn) = self.clients[client].conn else { return self.connect_if_gone(client) };
         match self.rng.random_range(0..100) {
@@ -62,7 +62,7 @@ impl World {
         }
     }
 
-    pub fn connect_if_gone(&mut self, client: usize) {
+    pub(crate) fn connect_if_gone(&mut self, client: usize) {
         if self.clients[client].conn.is_some() {
             return;
         }
@@ -95,7 +95,7 @@ impl World {
         self.cut_at_client(id);
     }
 
-    pub fn cut_at_client(&mut self, id: u64) {
+    pub(crate) fn cut_at_client(&mut self, id: u64) {
         let Some(conn) = self.wires.get_mut(&id) else { return };
         let arrive = self.rng.random_range(0..=conn.up.len());
         conn.up.truncate(arrive);
@@ -140,7 +140,7 @@ impl World {
     }
 
     /// The client takes the next thing from its connection.
-    pub fn receive(&mut self, id: u64) {
+    pub(crate) fn receive(&mut self, id: u64) {
         let Some(conn) = self.wires.get_mut(&id) else { return };
         let Some(word) = conn.down.pop_front() else {
             if conn.closing && conn.client_open && conn.outbox.is_empty() {

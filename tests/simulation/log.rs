@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// One entry of the stream.
 #[derive(Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub position: Position,
     pub body: Body,
     /// A node that died has read it, and with it the only proof that it was there may be gone.
@@ -18,14 +18,14 @@ pub struct Entry {
 
 /// What an entry says.
 #[derive(Clone)]
-pub enum Body {
+pub(crate) enum Body {
     Event(Draft),
     SessionCommand(Arc<SessionCommand>),
     Probe,
 }
 
 /// The stream and the epoch key.
-pub struct Log {
+pub(crate) struct Log {
     pub epoch: String,
     pub entries: Vec<Entry>,
     exists: bool,
@@ -38,7 +38,7 @@ pub struct Log {
 }
 
 impl Log {
-    pub fn new(counts: bool) -> Self {
+    pub(crate) fn new(counts: bool) -> Self {
         Self {
             epoch: String::new(),
             entries: Vec::new(),
@@ -51,7 +51,7 @@ impl Log {
     }
 
     /// `XADD *`: ids rise within one life, whatever the clock does.
-    pub fn append(&mut self, clock_ms: u64, body: Body) -> Position {
+    pub(crate) fn append(&mut self, clock_ms: u64, body: Body) -> Position {
         let mut position = match clock_ms > self.last.ms {
             true => Position { ms: clock_ms, seq: 0 },
             false => Position { ms: self.last.ms, seq: self.last.seq + 1 },
@@ -67,7 +67,7 @@ impl Log {
         position
     }
 
-    pub fn observe(&self, asked: Option<Position>) -> Observed {
+    pub(crate) fn observe(&self, asked: Option<Position>) -> Observed {
         let has = |asked: Position| self.entries.iter().any(|entry| entry.position == asked);
         let life = self.exists.then(|| StreamGeneration {
             last: self.last,
@@ -80,19 +80,19 @@ impl Log {
     }
 
     /// Sets the epoch unless somebody else did since it was read.
-    pub fn agree(&mut self, replaced: &str, fresh: u32) -> u32 {
+    pub(crate) fn agree(&mut self, replaced: &str, fresh: u32) -> u32 {
         if self.epoch == replaced {
             self.epoch = format!("{fresh:x}");
         }
         u32::from_str_radix(&self.epoch, 16).expect("nodes write hexadecimal epochs")
     }
 
-    pub fn trim(&mut self, count: usize) {
+    pub(crate) fn trim(&mut self, count: usize) {
         self.entries.drain(..count.min(self.entries.len()));
     }
 
     /// A replica that lacks the last entries becomes the master.
-    pub fn fail_over(&mut self, lost: usize) -> Vec<Entry> {
+    pub(crate) fn fail_over(&mut self, lost: usize) -> Vec<Entry> {
         let kept = self.entries.len().saturating_sub(lost);
         let gone = self.entries.split_off(kept);
         if let Some(first) = gone.first() {
@@ -103,7 +103,7 @@ impl Log {
     }
 
     /// `DEL` of the stream; `FLUSHALL` takes the epoch, too.
-    pub fn delete(&mut self, epoch_too: bool) -> Vec<Entry> {
+    pub(crate) fn delete(&mut self, epoch_too: bool) -> Vec<Entry> {
         if epoch_too {
             self.epoch.clear();
         }

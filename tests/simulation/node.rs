@@ -24,13 +24,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub const NAMESPACE: u16 = 0;
+pub(crate) const NAMESPACE: u16 = 0;
 /// In the log's units; longer than any window here.
 const KEPT_CHANGES: u64 = 6_000_000;
 
 /// What the run is like; drawn from the seed.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub(crate) struct Settings {
     pub window_ms: u64,
     pub window_bytes: usize,
     pub outbox_bytes: usize,
@@ -38,7 +38,7 @@ pub struct Settings {
 }
 
 /// A live session.
-pub struct Live {
+pub(crate) struct Live {
     pub id: Id,
     pub pid: Option<Id>,
     pub conn: u64,
@@ -53,7 +53,7 @@ pub struct Live {
     pub written_ms: u64,
 }
 
-pub enum Command {
+pub(crate) enum Command {
     Reset(Offset),
     Events(Vec<Arc<Event>>),
     Sessions(Position, Arc<SessionCommand>),
@@ -62,7 +62,7 @@ pub enum Command {
 
 /// One shard's tables.
 #[derive(Default)]
-pub struct Shard {
+pub(crate) struct Shard {
     pub waiting: VecDeque<Command>,
     pub position: Offset,
     pub rooms: Rooms<SessionKey>,
@@ -73,7 +73,7 @@ pub struct Shard {
 }
 
 /// One process, from its start to its end.
-pub struct Node {
+pub(crate) struct Node {
     pub name: u32,
     pub up: bool,
     pub linked: bool,
@@ -89,7 +89,7 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn start(name: u32, settings: &Settings) -> Self {
+    pub(crate) fn start(name: u32, settings: &Settings) -> Self {
         Self {
             name,
             up: true,
@@ -104,7 +104,7 @@ impl Node {
     }
 
     /// It is connected again; `strange` where the store has not the records that it wrote.
-    pub fn relink(&mut self, strange: bool) {
+    pub(crate) fn relink(&mut self, strange: bool) {
         self.linked = true;
         let pids: Vec<_> =
             self.shards.iter().flat_map(|shard| shard.by_pid.keys().copied().chain(shard.parked.pids())).collect();
@@ -115,21 +115,28 @@ impl Node {
     }
 
     /// Whether this node has read entries that the log does not have any more and has not told anybody yet.
-    pub fn alone_knows_of_a_loss(&self, log: &Log) -> bool {
+    pub(crate) fn alone_knows_of_a_loss(&self, log: &Log) -> bool {
         let Some(known) = self.known.as_ref().filter(|_| self.up) else { return false };
         let asked = known.last_read;
         matches!(known.broken_by(&log.observe(asked)), Some(Discontinuity::EntriesLost))
     }
 
     /// Whether it and its shards know of all that the log has lost.
-    pub fn is_settled(&self, log: &Log) -> bool {
+    pub(crate) fn is_settled(&self, log: &Log) -> bool {
         let broken = |known: &Known| known.broken_by(&log.observe(known.last_read)).is_some();
         let begins = |shard: &Shard| shard.waiting.iter().any(|command| matches!(command, Command::Reset(_)));
         !self.known.as_ref().is_some_and(broken) && !self.shards.iter().any(begins)
     }
 
     /// `redis/tail.rs::look`.
-    pub fn look(&mut self, log: &mut Log, asked: Option<Position>, settings: &Settings, now: u64, rng: &mut StdRng) {
+    pub(crate) fn look(
+        &mut self,
+        log: &mut Log,
+        asked: Option<Position>,
+        settings: &Settings,
+        now: u64,
+        rng: &mut StdRng,
+    ) {
         let seen = log.observe(asked);
         let broken = match &mut self.known {
             None => None,
@@ -158,7 +165,7 @@ impl Node {
     }
 
     /// `redis/tail.rs::hand_on`, then `hub/feed.rs`.
-    pub fn read(&mut self, log: &Log, max: usize, now: u64) {
+    pub(crate) fn read(&mut self, log: &Log, max: usize, now: u64) {
         let Some(known) = &mut self.known else { return };
         let mut position = known.position;
         let unread: Vec<_> = log.entries.iter().filter(|entry| entry.position > position).take(max).collect();
@@ -187,7 +194,7 @@ impl Node {
     }
 
     /// Volatile events come beside the log and carry the place where the tail is.
-    pub fn hear(&mut self, event: &Event, now: u64) {
+    pub(crate) fn hear(&mut self, event: &Event, now: u64) {
         let Some(known) = &self.known else { return };
         let offset = Offset { epoch: known.epoch, position: known.position };
         self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0 }, now);
@@ -242,7 +249,7 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snap
 
 impl Shard {
     /// `hub/shard.rs::carry_out`.
-    pub fn work(&mut self, wires: &mut Wires, settings: &Settings, now: u64) -> bool {
+    pub(crate) fn work(&mut self, wires: &mut Wires, settings: &Settings, now: u64) -> bool {
         match self.waiting.pop_front() {
             None => return false,
             Some(Command::Reset(offset)) => self.reset(offset, wires, settings, now),
@@ -273,7 +280,7 @@ impl Shard {
     }
 
     /// `hub/ledger.rs::enter` and `exit`.
-    pub fn change(&mut self, key: SessionKey, room: &Room, join: bool) {
+    pub(crate) fn change(&mut self, key: SessionKey, room: &Room, join: bool) {
         let changed = match join {
             true => self.rooms.join(key, NAMESPACE, room),
             false => self.rooms.leave(key, NAMESPACE, room),
@@ -338,7 +345,7 @@ impl Shard {
     }
 
     /// A connection ends; what lives on it may resume.
-    pub fn close(&mut self, conn: &mut Conn, settings: &Settings, now: u64) {
+    pub(crate) fn close(&mut self, conn: &mut Conn, settings: &Settings, now: u64) {
         conn.closing = true;
         if let Some(key) = conn.session.take() {
             self.dismiss(key, settings, now);
@@ -346,7 +353,7 @@ impl Shard {
     }
 
     /// `hub/table.rs::dismiss`.
-    pub fn dismiss(&mut self, key: SessionKey, settings: &Settings, now: u64) {
+    pub(crate) fn dismiss(&mut self, key: SessionKey, settings: &Settings, now: u64) {
         let Some(session) = self.sessions.remove(key) else { return };
         let parked = self.parked_now(&session, key);
         self.rooms.forget(key);
@@ -358,7 +365,7 @@ impl Shard {
     }
 
     /// What a resume of the session would need at this moment.
-    pub fn parked_now(&self, session: &Live, key: SessionKey) -> Parked {
+    pub(crate) fn parked_now(&self, session: &Live, key: SessionKey) -> Parked {
         Parked {
             id: session.id,
             namespace: NAMESPACE,
@@ -373,7 +380,7 @@ impl Shard {
     }
 
     /// `client/admit.rs::admit`.
-    pub fn admit(&mut self, session: Live, rooms: &[Room]) -> SessionKey {
+    pub(crate) fn admit(&mut self, session: Live, rooms: &[Room]) -> SessionKey {
         let pid = session.pid;
         let key = self.sessions.insert(session);
         for room in rooms {
@@ -386,7 +393,7 @@ impl Shard {
     }
 
     /// `client/resume.rs::take_here`.
-    pub fn take(&mut self, pid: Id, wires: &mut Wires, settings: &Settings, now: u64) -> Option<Parked> {
+    pub(crate) fn take(&mut self, pid: Id, wires: &mut Wires, settings: &Settings, now: u64) -> Option<Parked> {
         if let Some(key) = self.by_pid.get(&pid)
             && let Some(conn) = wires.get_mut(&self.sessions[*key].conn)
         {
@@ -396,7 +403,7 @@ impl Shard {
     }
 
     /// `client/admit.rs::Newcomer::session`.
-    pub fn newcomer(&self, id: Id, pid: Option<Id>, conn: u64, identity: Arc<Identity>) -> Live {
+    pub(crate) fn newcomer(&self, id: Id, pid: Option<Id>, conn: u64, identity: Arc<Identity>) -> Live {
         let (start, last, unanswered) = (self.position, Position::default(), Vec::new());
         Live {
             id,
@@ -415,7 +422,7 @@ impl Shard {
 }
 
 /// The user of a client.
-pub fn identity(client: usize) -> Arc<Identity> {
+pub(crate) fn identity(client: usize) -> Arc<Identity> {
     let user = UserId::from_claim(Some(&serde_json::Value::from(format!("c{client}")))).ok();
     Arc::new(Identity { user, ..Identity::anonymous() })
 }

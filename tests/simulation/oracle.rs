@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 /// What was published.
 #[derive(Clone)]
-pub struct Fact {
+pub(crate) struct Fact {
     pub serial: u64,
     pub position: Position,
     pub rooms: Vec<Room>,
@@ -49,11 +49,11 @@ struct Stretch {
 }
 
 /// Who is judged: a client, and for `/ws` one of its rooms.
-pub type Who = (usize, Option<Room>);
+pub(crate) type Who = (usize, Option<Room>);
 
 /// The judge.
 #[derive(Default)]
-pub struct Oracle {
+pub(crate) struct Oracle {
     facts: BTreeMap<Position, Fact>,
     /// What the backend ordered: the client, the room, and whether it joins.
     orders: BTreeMap<Position, (usize, Room, bool)>,
@@ -70,16 +70,16 @@ pub struct Oracle {
 }
 
 impl Oracle {
-    pub fn published(&mut self, fact: Fact) {
+    pub(crate) fn published(&mut self, fact: Fact) {
         self.facts.insert(fact.position, fact);
     }
 
-    pub fn ordered(&mut self, client: usize, position: Position, room: Room, joined: bool) {
+    pub(crate) fn ordered(&mut self, client: usize, position: Position, room: Room, joined: bool) {
         self.orders.insert(position, (client, room, joined));
     }
 
     /// The log lost these; who missed them cannot be made whole any more. Trimmed entries are not lost.
-    pub fn lost(&mut self, positions: impl Iterator<Item = Position>) {
+    pub(crate) fn lost(&mut self, positions: impl Iterator<Item = Position>) {
         self.losses += 1;
         for position in positions {
             self.facts.remove(&position);
@@ -88,14 +88,14 @@ impl Oracle {
     }
 
     /// The log was deleted: another begins, at the first place.
-    pub fn lost_everything(&mut self) {
+    pub(crate) fn lost_everything(&mut self) {
         self.losses += 1;
         self.facts.clear();
         self.orders.clear();
     }
 
     /// The client knows that it starts anew: what it missed before is its own business now.
-    pub fn tell(&mut self, who: Who, start: Offset, session: Option<Id>, settled: bool) {
+    pub(crate) fn tell(&mut self, who: Who, start: Offset, session: Option<Id>, settled: bool) {
         self.told += 1;
         let (losses, only) = (settled.then_some(self.losses), who.1.clone());
         let (got, elsewhere) = (BTreeSet::new(), BTreeSet::new());
@@ -104,23 +104,23 @@ impl Oracle {
     }
 
     /// The client says that it goes on where it was.
-    pub fn recovered(&mut self, who: &Who, session: Id) {
+    pub(crate) fn recovered(&mut self, who: &Who, session: Id) {
         if self.stretches.get(who).is_none_or(|stretch| stretch.session != Some(session)) {
             self.wrong(who, "was recovered as somebody else".into());
         }
     }
 
-    pub fn asks(&mut self, client: usize, room: &Room) {
+    pub(crate) fn asks(&mut self, client: usize, room: &Room) {
         self.ever.entry(client).or_default().insert(room.clone());
     }
 
     /// The client has left: nothing is owed to it.
-    pub fn forget(&mut self, who: &Who) {
+    pub(crate) fn forget(&mut self, who: &Who) {
         self.stretches.remove(who);
     }
 
     /// The session that the client knows joined or left a room where its shard stood at `after`.
-    pub fn change(
+    pub(crate) fn change(
         &mut self,
         who: &Who,
         session: Option<Id>,
@@ -136,14 +136,14 @@ impl Oracle {
     }
 
     /// The client has the answer to its join or leave.
-    pub fn answered(&mut self, who: &Who, id: u64) {
+    pub(crate) fn answered(&mut self, who: &Who, id: u64) {
         if let Some(stretch) = self.stretches.get_mut(who) {
             stretch.changes.iter_mut().filter(|change| change.id == id).for_each(|change| change.answered = true);
         }
     }
 
     /// The client got an event of the log.
-    pub fn got(&mut self, who: &Who, fact: &Fact) {
+    pub(crate) fn got(&mut self, who: &Who, fact: &Fact) {
         self.received += 1;
         let Some(stretch) = self.stretches.get(who) else { return };
         let serial = fact.serial;
@@ -172,7 +172,7 @@ impl Oracle {
     }
 
     /// An event that came under the name of another room counts for this one.
-    pub fn got_elsewhere(&mut self, who: &Who, serial: u64) {
+    pub(crate) fn got_elsewhere(&mut self, who: &Who, serial: u64) {
         if let Some(stretch) = self.stretches.get_mut(who) {
             stretch.elsewhere.insert(serial);
         }
@@ -189,7 +189,7 @@ impl Oracle {
     }
 
     /// Everything is at rest and everybody has read on.
-    pub fn finish(&mut self, epoch: &str) {
+    pub(crate) fn finish(&mut self, epoch: &str) {
         let mut wrong = None;
         for (who, stretch) in &self.stretches {
             if let Some(missed) = self.missed(who, stretch, None) {
@@ -203,7 +203,7 @@ impl Oracle {
         }
     }
 
-    pub fn wrong(&mut self, who: &Who, what: String) {
+    pub(crate) fn wrong(&mut self, who: &Who, what: String) {
         let mut verdict = format!("client {}", who.0);
         if let Some(room) = &who.1 {
             let _ = write!(verdict, " in {room}");

@@ -29,7 +29,7 @@ struct Hash {
 
 /// The records of each process that ever was.
 #[derive(Default)]
-pub struct Store {
+pub(crate) struct Store {
     hashes: BTreeMap<u32, Hash>,
     /// What the next master has of them.
     replica: BTreeMap<u32, Hash>,
@@ -49,18 +49,18 @@ struct Unreachable;
 
 impl Store {
     /// The replica has caught up.
-    pub fn replicate(&mut self) {
+    pub(crate) fn replicate(&mut self) {
         self.replica = self.hashes.clone();
     }
 
     /// The replica is the master now.
-    pub fn fail_over(&mut self) {
+    pub(crate) fn fail_over(&mut self) {
         self.hashes = self.replica.clone();
         self.life += 1;
     }
 
     /// `cluster/courier.rs::beat`: whether all records of a node are to be written anew.
-    pub fn is_strange(&mut self, node: u32) -> bool {
+    pub(crate) fn is_strange(&mut self, node: u32) -> bool {
         let hash = self.hashes.entry(node).or_default();
         let strange = hash.mark != Some(self.life);
         if strange {
@@ -99,13 +99,13 @@ impl Store {
 }
 
 impl World {
-    pub fn fresh_id(&mut self) -> Id {
+    pub(crate) fn fresh_id(&mut self) -> Id {
         let bytes: [u8; 15] = self.rng.random();
         Id::parse(&base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)).expect("15 bytes are an id")
     }
 
     /// The server goes on with a connection's next packet.
-    pub fn serve(&mut self, id: u64) {
+    pub(crate) fn serve(&mut self, id: u64) {
         let Some(conn) = self.wires.get_mut(&id).filter(|conn| !conn.closing) else { return };
         let (node, shard) = (conn.node, conn.shard);
         if self.nodes[node].shards[shard].position == Offset::default() {
@@ -436,14 +436,14 @@ impl World {
         self.note(|| format!("{sid} {} {room} after {}", if join { "joins" } else { "leaves" }, here.position));
     }
 
-    pub fn write_records_any(&mut self) {
+    pub(crate) fn write_records_any(&mut self) {
         if let Some(node) = self.any_up() {
             self.write_records(node);
         }
     }
 
     /// Writes the records of sessions that changed, and those that were not written for a fifth of the window.
-    pub fn write_records(&mut self, at: usize) {
+    pub(crate) fn write_records(&mut self, at: usize) {
         let (now, quarter) = (self.now, self.settings.window_ms / 5);
         let node = &mut self.nodes[at];
         if !node.up || !node.linked {
@@ -481,14 +481,14 @@ impl World {
         self.note(|| format!("node {at} writes its records"));
     }
 
-    pub fn notice_any(&mut self) {
+    pub(crate) fn notice_any(&mut self) {
         if let Some(id) = self.any_wire() {
             self.notice(id);
         }
     }
 
     /// The server sees that a connection is gone, or is done with one that it closed.
-    pub fn notice(&mut self, id: u64) {
+    pub(crate) fn notice(&mut self, id: u64) {
         let Some(mut conn) = self.wires.remove(&id) else { return };
         let over = conn.closing && conn.outbox.is_empty() && conn.down.is_empty();
         if conn.client_open && !over || !conn.client_open && !conn.closing && !conn.up.is_empty() {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Kind {
+pub(crate) enum Kind {
     SocketIo,
     Json,
     Sse,
@@ -20,7 +20,7 @@ pub enum Kind {
 
 /// From the client.
 #[derive(Clone, Debug)]
-pub enum Up {
+pub(crate) enum Up {
     /// The handshake; a Socket.IO client's pid and offset, or an SSE client's `Last-Event-ID` and rooms.
     Connect {
         pid: Option<Id>,
@@ -39,7 +39,7 @@ pub enum Up {
 
 /// To the client.
 #[derive(Clone)]
-pub enum Down {
+pub(crate) enum Down {
     /// Under the name of a room, which only `/ws` shows.
     Event(Arc<Event>, Room),
     /// The CONNECT reply, or the head of the SSE response.
@@ -65,7 +65,7 @@ pub enum Down {
 }
 
 /// Where the server is with a packet that waits for something.
-pub enum Work {
+pub(crate) enum Work {
     /// For this shard to come to what the client has seen.
     CatchUp { until: u64, packet: Up },
     /// For the other shards, then the store; so many were asked.
@@ -74,7 +74,7 @@ pub enum Work {
     Resume { until: u64, reach: Offset, after: Offset, pid: Id, parked: Parked },
 }
 
-pub struct Conn {
+pub(crate) struct Conn {
     pub client: usize,
     pub kind: Kind,
     pub node: usize,
@@ -93,10 +93,10 @@ pub struct Conn {
     pub closing: bool,
 }
 
-pub type Wires = BTreeMap<u64, Conn>;
+pub(crate) type Wires = BTreeMap<u64, Conn>;
 
 impl Conn {
-    pub fn new(client: usize, kind: Kind, node: usize, shard: usize, room_on_wire: usize) -> Self {
+    pub(crate) fn new(client: usize, kind: Kind, node: usize, shard: usize, room_on_wire: usize) -> Self {
         Self {
             client,
             kind,
@@ -116,7 +116,7 @@ impl Conn {
     }
 
     /// Queues what is for this connection alone.
-    pub fn push_word(&mut self, word: Down) {
+    pub(crate) fn push_word(&mut self, word: Down) {
         if self.closing {
             return;
         }
@@ -127,7 +127,7 @@ impl Conn {
     }
 
     /// `hub/table.rs::replay`.
-    pub fn replay(&mut self, missed: Vec<Arc<Event>>, room: Option<&Room>) {
+    pub(crate) fn replay(&mut self, missed: Vec<Arc<Event>>, room: Option<&Room>) {
         let before = self.outbox.bytes();
         for event in missed {
             match room {
@@ -138,17 +138,17 @@ impl Conn {
         self.replay += self.outbox.bytes() - before;
     }
 
-    pub fn is_replaying(&self, max: usize) -> bool {
+    pub(crate) fn is_replaying(&self, max: usize) -> bool {
         self.replay > max
     }
 
     /// `hub/delivery.rs::is_over`.
-    pub fn is_over(&self, max: usize) -> bool {
+    pub(crate) fn is_over(&self, max: usize) -> bool {
         !self.closing && self.outbox.len() > 1 && self.outbox.bytes() > max + self.replay
     }
 
     /// The socket takes what it has room for.
-    pub fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         while self.down.len() < self.room_on_wire
             && let Some(frame) = self.outbox.pop()
         {
@@ -164,7 +164,7 @@ impl Conn {
     }
 
     /// What a slow consumer did not take is dropped.
-    pub fn forget_queue(&mut self) {
+    pub(crate) fn forget_queue(&mut self) {
         self.outbox.keep_started();
         self.words.clear();
     }

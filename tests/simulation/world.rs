@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// Rules that a run leaves out, to show that the oracle sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rules {
+pub(crate) struct Rules {
     /// A resume from before the window's floor gets what is there.
     pub ignore_floor: bool,
     /// A resume does not wait for what the client has seen elsewhere, and does not mind being behind it.
@@ -45,7 +45,7 @@ pub struct Rules {
 
 const LINES: usize = 120;
 
-pub struct World {
+pub(crate) struct World {
     pub rules: Rules,
     pub settings: Settings,
     pub rng: StdRng,
@@ -66,12 +66,12 @@ pub struct World {
     trace: Option<VecDeque<String>>,
 }
 
-pub fn room(number: usize) -> Room {
+pub(crate) fn room(number: usize) -> Room {
     format!("r{number}").into()
 }
 
 impl World {
-    pub fn new(seed: u64, rules: Rules, traced: bool) -> Self {
+    pub(crate) fn new(seed: u64, rules: Rules, traced: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let settings = Settings {
             window_ms: rng.random_range(100..4_000),
@@ -102,7 +102,7 @@ impl World {
         }
     }
 
-    pub fn note(&mut self, line: impl FnOnce() -> String) {
+    pub(crate) fn note(&mut self, line: impl FnOnce() -> String) {
         if let Some(trace) = &mut self.trace {
             if trace.len() == LINES {
                 trace.pop_front();
@@ -111,21 +111,21 @@ impl World {
         }
     }
 
-    pub fn trace(&self) -> String {
+    pub(crate) fn trace(&self) -> String {
         self.trace.iter().flatten().fold(String::new(), |all, line| all + line + "\n")
     }
 
-    pub fn chance(&mut self, of_1000: u32) -> bool {
+    pub(crate) fn chance(&mut self, of_1000: u32) -> bool {
         self.rng.random_range(0..1_000) < of_1000
     }
 
-    pub fn next_serial(&mut self) -> u64 {
+    pub(crate) fn next_serial(&mut self) -> u64 {
         self.serial += 1;
         self.serial
     }
 
     /// The whole run.
-    pub fn run(&mut self, steps: usize) {
+    pub(crate) fn run(&mut self, steps: usize) {
         for _ in 0..steps {
             self.step();
             if self.oracle.verdict.is_some() {
@@ -238,7 +238,7 @@ impl World {
         self.clock
     }
 
-    pub fn any_up(&mut self) -> Option<usize> {
+    pub(crate) fn any_up(&mut self) -> Option<usize> {
         let up: Vec<_> = (0..self.nodes.len()).filter(|node| self.nodes[*node].up).collect();
         (!up.is_empty()).then(|| up[self.rng.random_range(0..up.len())])
     }
@@ -283,7 +283,7 @@ impl World {
     }
 
     /// Whether all nodes know of all that the log has lost.
-    pub fn is_settled(&self, start: Offset) -> bool {
+    pub(crate) fn is_settled(&self, start: Offset) -> bool {
         let mut nodes = self.nodes.iter().filter(|node| node.up);
         format!("{:x}", start.epoch.0) == self.log.epoch && nodes.all(|node| node.is_settled(&self.log))
     }
@@ -294,12 +294,12 @@ impl World {
         }
     }
 
-    pub fn flush(&mut self, id: u64) {
+    pub(crate) fn flush(&mut self, id: u64) {
         let Some(conn) = self.wires.get_mut(&id) else { return };
         conn.flush();
     }
 
-    pub fn any_wire(&mut self) -> Option<u64> {
+    pub(crate) fn any_wire(&mut self) -> Option<u64> {
         let at = self.rng.random_range(0..self.wires.len().max(1));
         self.wires.keys().nth(at).copied()
     }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// A source file.
-pub struct Source {
+pub(crate) struct Source {
     /// From the repository's root, `src/hub/rooms.rs`.
     pub path: String,
     /// Its text.
@@ -13,7 +13,7 @@ pub struct Source {
 }
 
 /// All `.rs` files below a folder of the repository, by path.
-pub fn rust_files(folder: &str) -> Vec<Source> {
+pub(crate) fn rust_files(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = Vec::new();
     collect(&root.join(folder), &mut paths);
@@ -39,7 +39,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
 
 /// What stays of a source's text.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
+pub(crate) enum Keep {
     /// Code and what strings say; comments are gone.
     CodeAndStrings,
     /// Code alone: strings are empty.
@@ -47,7 +47,7 @@ pub enum Keep {
 }
 
 /// The text without its comments; lines stay where they are.
-pub fn strip(text: &str, keep: Keep) -> String {
+pub(crate) fn strip(text: &str, keep: Keep) -> String {
     let mut stripped = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(c) = rest.chars().next() {
@@ -72,7 +72,7 @@ pub fn strip(text: &str, keep: Keep) -> String {
 }
 
 /// Whether a character can be in an identifier.
-pub fn is_word(c: char) -> bool {
+pub(crate) fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 

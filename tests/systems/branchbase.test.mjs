@@ -1,15 +1,15 @@
 // BranchBase, row by row: shared/seed-systems.md 1.
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { until } from "../e2e/harness/deadline.mjs";
-import { startNode } from "../e2e/harness/node.mjs";
-import { freePort } from "../e2e/harness/port.mjs";
-import { scenario, suite } from "../e2e/harness/scenario.mjs";
+import { until } from "../harness/deadline.mjs";
+import { startNode } from "../harness/node.mjs";
+import { freePort } from "../harness/port.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
 import { database, startReplica } from "./branchbase/backend.mjs";
 import { Realtime, Session } from "./branchbase/client.mjs";
-import { io } from "./harness/packages.mjs";
-import { api } from "./harness/service.mjs";
-import { fileOf, jwt, SECRETS, stage, TRANSPORTS, watch } from "./harness/stage.mjs";
+import { io } from "socket.io-client";
+import { api } from "./service.mjs";
+import { fileOf, jwt, SECRETS, stage, TRANSPORTS, watch } from "./stage.mjs";
 
 const FAST = { reconnectionDelay: 50, reconnectionDelayMax: 200 };
 
@@ -210,7 +210,7 @@ suite("BranchBase", () => {
     const people = await Promise.all(["ann", "bob", "eve", "dan"].map((user) => person(s, system, user)));
     const own = async () => (await system.redis.cli("CLIENT", "LIST")).split("\n").length;
     const before = await own();
-    system.roomcast.nodes = [b];
+    system.roomcast.target = b;
     const exit = a.stop();
     for (let n = 0; n < 10; n += 1) await people[0].api.post("/users/bob/messages", { text: `${n}` });
     assert.equal((await exit).code, 0, a.output);

@@ -1,13 +1,13 @@
 // Direct messaging, row by row: shared/seed-systems.md 2.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
-import { command, published } from "../e2e/harness/publish.mjs";
-import { scenario, suite } from "../e2e/harness/scenario.mjs";
-import { badTokens } from "../e2e/harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { badTokens } from "../harness/token.mjs";
 import { startBackend } from "./direct-messaging/backend.mjs";
 import { connect, Thread } from "./direct-messaging/client.mjs";
-import { api, HttpError } from "./harness/service.mjs";
-import { jwt, KEY, SECRETS, stage, TRANSPORTS, watch } from "./harness/stage.mjs";
+import { api, HttpError } from "./service.mjs";
+import { jwt, KEY, SECRETS, stage, TRANSPORTS, watch } from "./stage.mjs";
 
 const ID = "0197a7e2-52c1-7d10-9d0a-6f0d3f1f9a11";
 

@@ -4,10 +4,10 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
-import { roomcast } from "../e2e/harness/node.mjs";
-import { freePort } from "../e2e/harness/port.mjs";
-import { scenario, suite } from "../e2e/harness/scenario.mjs";
-import { environment, EXAMPLES, fileOf, SECRETS, SYSTEMS } from "./harness/stage.mjs";
+import { roomcast } from "../harness/node.mjs";
+import { freePort } from "../harness/port.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { environment, EXAMPLES, fileOf, SECRETS, SYSTEMS } from "./stage.mjs";
 
 const SOURCE = path.resolve(EXAMPLES, "../src");
 

@@ -1,14 +1,14 @@
 // STM, row by row: shared/seed-systems.md 5.
 import assert from "node:assert/strict";
 import { describe } from "node:test";
-import { until } from "../e2e/harness/deadline.mjs";
-import { enginePath, engineSocket, Polling } from "../e2e/harness/engine.mjs";
-import { request } from "../e2e/harness/http.mjs";
-import { Daemon } from "../e2e/harness/node.mjs";
-import { command } from "../e2e/harness/publish.mjs";
-import { scenario, suite } from "../e2e/harness/scenario.mjs";
-import { startFrontend } from "./harness/browser.mjs";
-import { fileOf, FRONTEND, jwt, KEY, SECRETS, stage, TRANSPORTS, watch } from "./harness/stage.mjs";
+import { until } from "../harness/deadline.mjs";
+import { enginePath, engineSocket, Polling } from "../harness/engine.mjs";
+import { request } from "../harness/http.mjs";
+import { Daemon } from "../harness/node.mjs";
+import { command } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { startFrontend } from "../harness/frontend.mjs";
+import { fileOf, FRONTEND, jwt, KEY, SECRETS, stage, TRANSPORTS, watch } from "./stage.mjs";
 import { startBackend } from "./stm/backend.mjs";
 import { connect } from "./stm/client.mjs";
 

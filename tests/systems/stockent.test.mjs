@@ -1,11 +1,11 @@
 // StockENT, row by row: shared/seed-systems.md 4.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
-import { command, published } from "../e2e/harness/publish.mjs";
-import { scenario, suite } from "../e2e/harness/scenario.mjs";
-import { startFrontend } from "./harness/browser.mjs";
-import { api } from "./harness/service.mjs";
-import { jwt, KEY, SECRETS, stage, total, TRANSPORTS, watch } from "./harness/stage.mjs";
+import { until } from "../harness/deadline.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { startFrontend } from "../harness/frontend.mjs";
+import { api } from "./service.mjs";
+import { jwt, KEY, SECRETS, stage, total, TRANSPORTS, watch } from "./stage.mjs";
 import { startBackend } from "./stockent/backend.mjs";
 import { connect, ConversationPage } from "./stockent/client.mjs";
 

@@ -1,11 +1,11 @@
 // Worklamp, row by row: shared/seed-systems.md 3.
 import assert from "node:assert/strict";
-import { until } from "../e2e/harness/deadline.mjs";
-import { published } from "../e2e/harness/publish.mjs";
-import { scenario, suite } from "../e2e/harness/scenario.mjs";
-import { io } from "./harness/packages.mjs";
-import { api, HttpError } from "./harness/service.mjs";
-import { FRONTEND, hearsEmitters, jwt, KEY, SECRETS, stage, TRANSPORTS, watch } from "./harness/stage.mjs";
+import { until } from "../harness/deadline.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { io } from "socket.io-client";
+import { api, HttpError } from "./service.mjs";
+import { FRONTEND, hearsEmitters, jwt, KEY, SECRETS, stage, TRANSPORTS, watch } from "./stage.mjs";
 import { startBackend } from "./worklamp/backend.mjs";
 import { SocketService } from "./worklamp/client.mjs";
 

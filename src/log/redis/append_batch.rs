@@ -45,7 +45,7 @@ pub(super) struct Requests {
 
 impl Requests {
     /// With a guard of their own.
-    pub fn new(keys: &Keys) -> Self {
+    pub(super) fn new(keys: &Keys) -> Self {
         let guard = format!("{}:deadline:{}", keys.beside, Id::random());
         Self {
             add_once: Script::new(ADD_ONCE),
@@ -56,7 +56,7 @@ impl Requests {
     }
 
     /// Appends, or publishes, once in the life of an idempotency id; to be completed with the rest of the command.
-    pub fn once(&self, keys: &Keys, id: &str, lifetime: Duration, volatile: bool) -> Cmd {
+    pub(super) fn once(&self, keys: &Keys, id: &str, lifetime: Duration, volatile: bool) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
         match volatile {
             true => command.arg(&self.publish_once.sha).arg(1).arg(keys.id(id)),
@@ -70,7 +70,7 @@ impl Requests {
     }
 
     /// Does a command only while a key has this value; to be completed with the rest of the command.
-    pub fn only_if(&self, key: &str, value: &str, command: &str) -> Cmd {
+    pub(super) fn only_if(&self, key: &str, value: &str, command: &str) -> Cmd {
         let mut only_if = redis::cmd("EVALSHA");
         only_if.arg(&self.only_if.sha).arg(1).arg(key).arg(value).arg(command);
         only_if

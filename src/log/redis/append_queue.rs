@@ -38,7 +38,7 @@ pub(super) struct Call {
 
 impl Queue {
     /// Puts a call in; `None` where there is no room for it.
-    pub fn push(
+    pub(super) fn push(
         &self,
         commands: Vec<Cmd>,
         bytes: usize,

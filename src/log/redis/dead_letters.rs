@@ -30,7 +30,7 @@ pub(super) struct Malformed {
 
 impl Malformed {
     /// Keeps no more of it than will be copied.
-    pub fn new(mut raw: RawEntry, error: DraftError) -> Self {
+    pub(super) fn new(mut raw: RawEntry, error: DraftError) -> Self {
         let mut left = ENTRY_BYTES;
         raw.fields.truncate(FIELDS);
         for text in raw.fields.iter_mut().flat_map(|(name, value)| [name, value]) {

@@ -36,7 +36,7 @@ pub(super) struct RawEntry {
 
 impl RawEntry {
     /// Bytes of all names and values.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 }

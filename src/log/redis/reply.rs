@@ -71,19 +71,19 @@ impl Default for PageSize {
 
 impl PageSize {
     /// The COUNT of the next command.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.count
     }
 
     /// An answer that did not come in time may have been too much for a slow line.
-    pub fn note_error(&mut self, error: &RedisError) {
+    pub(super) fn note_error(&mut self, error: &RedisError) {
         if let RedisError::Timeout(_) = error {
             self.count = (self.count / 4).max(1);
         }
     }
 
     /// Takes note of an answer's weight.
-    pub fn learn(&mut self, entries: &[RawEntry]) {
+    pub(super) fn learn(&mut self, entries: &[RawEntry]) {
         let bytes: usize = entries.iter().map(RawEntry::bytes).sum();
         if bytes > PAGE_BYTES {
             self.count = (entries.len() * PAGE_BYTES / bytes).max(1);

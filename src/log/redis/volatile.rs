@@ -100,12 +100,12 @@ impl PubSubBuffer {
     }
 
     /// Completes when there may be something to take.
-    pub async fn arrival(&self) {
+    pub(super) async fn arrival(&self) {
         self.wake.notified().await;
     }
 
     /// All that waits.
-    pub fn take(&self) -> VecDeque<Vec<u8>> {
+    pub(super) fn take(&self) -> VecDeque<Vec<u8>> {
         std::mem::take(&mut *self.waiting.lock()).messages
     }
 }

@@ -1,7 +1,7 @@
 // BranchBase's API: some replicas over one database. They publish by XADD on the Redis they have anyway.
-import { sign } from "../../e2e/harness/token.mjs";
-import { createClient } from "../harness/packages.mjs";
-import { HttpError, Service } from "../harness/service.mjs";
+import { sign } from "../../harness/token.mjs";
+import { createClient } from "redis";
+import { HttpError, Service } from "../service.mjs";
 
 const STREAM = "roomcast:events";
 

@@ -1,5 +1,5 @@
 // BranchBase's realtime module as its frontend has it: one socket for all threads, and a status badge.
-import { io } from "../harness/packages.mjs";
+import { io } from "socket.io-client";
 
 /** Who is signed in: hands out a token that is still good, and refreshes it when it is not. */
 export class Session {

@@ -1,5 +1,5 @@
 // The REST API of the messenger: it saves, then publishes by POST /publish.
-import { HttpError, httpPublisher, Service } from "../harness/service.mjs";
+import { HttpError, httpPublisher, Service } from "../service.mjs";
 
 class Backend extends Service {
   /** conversation id → participants */

@@ -1,5 +1,5 @@
 // A conversation on the screen of the messenger: what it shows, and how it sends.
-import { io } from "../harness/packages.mjs";
+import { io } from "socket.io-client";
 
 export const connect = (url, token, options) => io(url, { forceNew: true, auth: { token }, ...options });
 

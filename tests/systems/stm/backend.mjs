@@ -1,5 +1,5 @@
 // STM's API as far as chat goes: it decides on joins, saves what is sent, and emits by its answers.
-import { httpPublisher, Service } from "../harness/service.mjs";
+import { httpPublisher, Service } from "../service.mjs";
 
 const TYPES = ["text", "image", "document"];
 const ROLES = ["customer", "provider", "mediator"];

@@ -1,5 +1,5 @@
 // StockENT's API: a message comes by HTTP or by a socket event, and takes one and the same way from there.
-import { HttpError, httpPublisher, Service } from "../harness/service.mjs";
+import { HttpError, httpPublisher, Service } from "../service.mjs";
 
 class Backend extends Service {
   /** id → { id, members } */

@@ -1,5 +1,5 @@
 // StockENT's socket as its frontend makes it, and the conversation page that is on screen.
-import { io } from "../harness/packages.mjs";
+import { io } from "socket.io-client";
 
 export const connect = (url, token, options) =>
   io(url, { forceNew: true, withCredentials: true, transports: ["websocket", "polling"], auth: { token }, ...options });

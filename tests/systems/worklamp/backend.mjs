@@ -1,6 +1,7 @@
 // Worklamp's API: controllers write, then emit with the package that they have always had.
-import { createClient, Emitter } from "../harness/packages.mjs";
-import { HttpError, httpPublisher, Service } from "../harness/service.mjs";
+import { Emitter } from "@socket.io/redis-emitter";
+import { createClient } from "redis";
+import { HttpError, httpPublisher, Service } from "../service.mjs";
 
 /** Kind of thing → what its controller emits, in whose room. */
 const EVENTS = {

@@ -1,5 +1,5 @@
 // Worklamp's socket service as its frontend has it: what is on screen is joined, again after every new connection.
-import { io } from "../harness/packages.mjs";
+import { io } from "socket.io-client";
 
 export class SocketService {
   #onScreen = new Map();

@@ -1,9 +1,13 @@
-// /join, /leave and /disconnect: what a backend may do to sessions.
+// POST /join, /leave and /disconnect: what a backend can do to sessions, on one node and on several.
 import assert from "node:assert/strict";
-import { request } from "./harness/http.mjs";
-import { assertError, command, published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { request } from "../harness/http.mjs";
+import { assertError, command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { nodesOn, reconnected, recorded, toUser } from "../harness/sessions.mjs";
+import { tokenFor } from "../harness/token.mjs";
+
+const token = tokenFor("7");
+const WEBSOCKET = { transports: ["websocket"] };
 
 async function sessions(node, path, body) {
   const answer = await command(node, path, body);
@@ -11,7 +15,7 @@ async function sessions(node, path, body) {
   return answer.json().sessions;
 }
 
-/** Publishes to the room, then an end to everybody; how many of the clients got it. */
+/** Publishes to the room, then an end to everybody, and resolves with how many of the clients got the first. */
 async function reached(node, clients, room, namespace) {
   const event = `probe ${Math.random()}`;
   await published(node, { room, event, data: 1, namespace });
@@ -24,8 +28,8 @@ async function reached(node, clients, room, namespace) {
   return count;
 }
 
-suite("admin", () => {
-  scenario("join and leave by user, by session, and by room", async ({ node, io, ws }) => {
+suite("commands", () => {
+  scenario("join and leave apply to a user, a session or a room", async ({ node, io, ws }) => {
     const one = await node();
     const clients = [
       await io(one, { token: tokenFor("1"), transports: ["websocket"] }).connected(),
@@ -49,7 +53,7 @@ suite("admin", () => {
     assert.equal(await sessions(one, "/join", { user: "nobody", rooms: ["team:x"] }), 0);
   });
 
-  scenario("a namespace has its own rooms", async ({ node, io }) => {
+  scenario("a command applies to its namespace only", async ({ node, io }) => {
     const one = await node({
       socketio: { namespaces: ["/", "/chat"] },
       rooms: [{ match: "user:{user}", join: "auto" }],
@@ -62,7 +66,7 @@ suite("admin", () => {
     assert.deepEqual(chat.argsOf("main"), []);
   });
 
-  scenario("disconnect by session and by room", async ({ node, io, ws, sse }) => {
+  scenario("disconnect applies to a session or a room", async ({ node, io, ws, sse }) => {
     const one = await node();
     const byId = await io(one, { token: tokenFor("1") }).connected();
     const inRoom = await (await ws(one, { token: tokenFor("2") }).welcomed()).join("room:a");
@@ -79,7 +83,7 @@ suite("admin", () => {
     assert.equal(await sessions(one, "/disconnect", { user: "2" }), 0);
   });
 
-  scenario("malformed requests and keys", async ({ node }) => {
+  scenario("malformed requests and wrong keys are refused", async ({ node }) => {
     const one = await node();
     const bad = [
       "{", [], {}, { user: "1" }, { rooms: ["a"] }, { user: "1", session: "x", rooms: ["a"] }, { user: "1", rooms: "a" },
@@ -94,5 +98,48 @@ suite("admin", () => {
       for (const key of [null, "wrong"]) assertError(await command(one, path, { user: "1", rooms: ["a"] }, { key }), 401);
       assertError(await request(one.url + path), 405);
     }
+  });
+
+  scenario("a command reaches the sessions of every node before what is published next", async (s) => {
+    const [a, b] = await nodesOn(s, await s.redis(), 2);
+    const clients = await Promise.all([a, b, a, b].map((node) => s.io(node, { token, ...WEBSOCKET }).connected()));
+    for (let n = 1; n <= 20; n += 1) {
+      const answer = await command([a, b][n % 2], "/join", { user: "7", rooms: [`n:${n}`] });
+      assert.deepEqual([answer.status, answer.json()], [200, { sessions: 4 }]);
+      await published([b, a][n % 2], { room: `n:${n}`, event: "n", data: n });
+    }
+    await published(a, toUser("end", 0));
+    for (const client of clients) {
+      await client.event("end");
+      assert.deepEqual(client.argsOf("n"), Array.from({ length: 20 }, (_, n) => [n + 1]));
+    }
+    assert.deepEqual((await command(b, "/leave", { in: "n:1", rooms: ["n:2"] })).json(), { sessions: 4 });
+    assert.deepEqual((await command(b, "/disconnect", { session: clients[0].socket.id })).json(), { sessions: 1 });
+    assert.equal(await clients[0].disconnected(), "io server disconnect");
+    assert.deepEqual((await command(a, "/disconnect", { user: "7" })).json(), { sessions: 3 });
+  });
+
+  scenario("commands apply to sessions that were away: rooms left stay left, a disconnected session is not recovered", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await nodesOn(s, store, 2);
+    const balancer = await s.proxy(a);
+    const slow = { reconnectionDelay: 1500, reconnectionDelayMax: 1500, randomizationFactor: 0 };
+    const [kicked, moved] = await Promise.all(["7", "8"].map((user) => s.io(balancer, { token: tokenFor(user), ...WEBSOCKET, ...slow }).connected()));
+    for (const client of [kicked, moved]) await client.join("room:a");
+    await recorded(store, "user:7", "room:a");
+    await recorded(store, "user:8", "room:a");
+    const id = kicked.socket.id;
+    balancer.target = b;
+    await a.stop("SIGKILL");
+    await command(b, "/leave", { user: "8", rooms: ["room:a"] });
+    await command(b, "/join", { user: "8", rooms: ["room:b"] });
+    await command(b, "/disconnect", { user: "7" });
+    assert.equal(await reconnected(moved, 2), true);
+    assert.equal(await reconnected(kicked, 2), false);
+    assert.notEqual(kicked.socket.id, id);
+    await published(b, { room: "room:a", event: "a", data: 1 });
+    await published(b, { room: "room:b", event: "b", data: 1 });
+    await moved.event("b");
+    assert.equal(moved.argsOf("a").length, 0);
   });
 });

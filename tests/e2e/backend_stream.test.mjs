@@ -5,13 +5,13 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { Redis as Client } from "ioredis";
-import { until } from "./harness/deadline.mjs";
-import { Daemon } from "./harness/node.mjs";
-import { freePort } from "./harness/port.mjs";
-import { published } from "./harness/publish.mjs";
-import { Redis } from "./harness/redis.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { Daemon } from "../harness/node.mjs";
+import { freePort } from "../harness/port.mjs";
+import { published } from "../harness/publish.mjs";
+import { Redis } from "../harness/redis.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const WEBSOCKET = { transports: ["websocket"] };
 const STREAM = "roomcast:inbox";
@@ -57,7 +57,7 @@ class Reader {
   constructor(url, name, handle) {
     const [, text] = /\n```js\n(import \{ Redis \}.*?)\n```/s.exec(fs.readFileSync(path.join(DOCS, "backend.md"), "utf8"));
     this.directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-reader-"));
-    fs.symlinkSync(path.join(import.meta.dirname, "node_modules"), path.join(this.directory, "node_modules"));
+    fs.symlinkSync(path.join(import.meta.dirname, "../node_modules"), path.join(this.directory, "node_modules"));
     fs.writeFileSync(path.join(this.directory, "package.json"), '{"type":"module"}');
     fs.writeFileSync(path.join(this.directory, "handle.js"), handle);
     fs.writeFileSync(path.join(this.directory, "reader.js"), text.replace("60_000", "200").replace("5000", "100"));

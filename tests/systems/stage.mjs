@@ -1,14 +1,15 @@
 // What every system has: a Redis, two nodes with the system's own roomcast.toml behind a balancer without stickiness,
 // and its backend.
 import path from "node:path";
-import { until } from "../../e2e/harness/deadline.mjs";
-import { freePort } from "../../e2e/harness/port.mjs";
-import { startRedis } from "../../e2e/harness/redis.mjs";
-import { tokenFor } from "../../e2e/harness/token.mjs";
-import { startProxy } from "../../e2e/harness/proxy.mjs";
-import { watchIo } from "../../e2e/harness/clients.mjs";
+import { RoundRobin } from "../harness/balancer.mjs";
+import { until } from "../harness/deadline.mjs";
+import { freePort } from "../harness/port.mjs";
+import { startRedis } from "../harness/redis.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { Proxy } from "../harness/proxy.mjs";
+import { watchIo } from "../harness/clients.mjs";
 
-export const EXAMPLES = path.resolve(import.meta.dirname, "../../../examples");
+export const EXAMPLES = path.resolve(import.meta.dirname, "../../examples");
 export const SYSTEMS = ["branchbase", "direct-messaging", "worklamp", "stockent", "stm"];
 export const fileOf = (system) => path.join(EXAMPLES, system, "roomcast.toml");
 
@@ -39,15 +40,6 @@ export const TRANSPORTS = {
 /** A token of the system's REST API. */
 export const jwt = (user, claims) => tokenFor(user, claims, { key: SECRETS.jwt });
 
-/** Where a frontend or backend finds roomcast: a balancer that gives each new connection to the next node. */
-async function startBalancer(nodes) {
-  const balancer = await startProxy(nodes[0]);
-  let turn = 0;
-  balancer.nodes = nodes;
-  balancer.target = { get port() { return balancer.nodes[turn++ % balancer.nodes.length].port; } };
-  return balancer;
-}
-
 /**
  * Starts it all. `start({ redisUrl, roomcastUrl })` answers the backend, or `undefined`; `env` is added to the nodes'
  * environment; `listening(redis)` may wait for more than ready nodes.
@@ -56,14 +48,14 @@ export async function stage(s, system, { start, env = {}, nodes: count = 2 } = {
   const redis = s.serve(await startRedis());
   const ports = [];
   for (let at = 0; at < count; at += 1) ports.push(await freePort());
-  const roomcast = s.keep(await startBalancer(ports.map((port) => ({ port }))));
+  // Frontends and the backend connect here; each new connection goes to the next node.
+  const roomcast = s.keep(await new Proxy(new RoundRobin(ports.map((port) => ({ port })))).open());
   const backend = await start?.({ redisUrl: redis.url, roomcastUrl: roomcast.url });
   if (backend) s.serve(backend);
   const settings = environment({ redisUrl: redis.url, backendUrl: backend?.webhookUrl, ...env });
   const nodes = await Promise.all(
     ports.map((port) => s.node({}, { file: fileOf(system), port, env: { ROOMCAST_LISTEN: `127.0.0.1:${port}`, ...settings } })),
   );
-  roomcast.nodes = nodes;
   return { redis, nodes, roomcast, backend, settings };
 }
 

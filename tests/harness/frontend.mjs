@@ -1,9 +1,10 @@
 // Pages of a real browser, on an origin of their own, that load the stock client by a script tag.
 import fs from "node:fs";
 import http from "node:http";
-import { chromium, CLIENT_BUNDLE } from "./packages.mjs";
+import { startBrowser } from "./browser.mjs";
 
-const EXECUTABLE = process.env.CHROMIUM ?? "/usr/bin/chromium";
+/** The bundle that a page loads with a script tag. */
+const CLIENT_BUNDLE = new URL("./dist/socket.io.min.js", import.meta.resolve("socket.io-client/package.json"));
 const PAGE = '<!doctype html><title>frontend</title><script src="/socket.io.min.js"></script>';
 
 class Frontend {
@@ -36,6 +37,5 @@ export async function startFrontend() {
     response.writeHead(200, { "content-type": type }).end(body);
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const browser = await chromium.launch({ executablePath: EXECUTABLE, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
-  return new Frontend(server, browser);
+  return new Frontend(server, await startBrowser());
 }

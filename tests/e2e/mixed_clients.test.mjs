@@ -1,9 +1,9 @@
 // A chat of 3 rooms and 20 clients on every transport, 5,000 events from every source.
 import assert from "node:assert/strict";
-import { until } from "./harness/deadline.mjs";
-import { published } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { until } from "../harness/deadline.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const ROOMS = ["room:red", "room:green", "room:blue"];
 const KINDS = ["websocket", "polling", "upgrade", "ws", "sse"];

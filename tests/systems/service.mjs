@@ -1,7 +1,7 @@
 // What the five backends have in common: routes with JSON bodies, JWTs of their own, and the webhook of roomcast.
 import crypto from "node:crypto";
 import http from "node:http";
-import { until } from "../../e2e/harness/deadline.mjs";
+import { until } from "../harness/deadline.mjs";
 
 /** A refusal of the REST API. */
 export class HttpError extends Error {

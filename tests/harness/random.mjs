@@ -1,10 +1,10 @@
-// Chance that can be had again: FAULT_SEED, which every run prints.
+// Random numbers that can be repeated: FAULT_SEED, which every run prints.
 
 export const SEED = Number(process.env.FAULT_SEED ?? Math.floor(Math.random() * 1e9));
-/** How long faults go on, at most: short in CI, an hour by FAULT_SECONDS=3600. */
+/** For how many seconds faults are repeated: few in CI, an hour with FAULT_SECONDS=3600. */
 export const SECONDS = Number(process.env.FAULT_SECONDS ?? 8);
 
-/** A source of chance of its own for each name (mulberry32). */
+/** An independent random generator for each name (mulberry32). */
 export function chance(name) {
   let state = [...String(name)].reduce((hash, char) => Math.imul(hash ^ char.codePointAt(0), 16777619), SEED | 0);
   const next = () => {
@@ -15,7 +15,7 @@ export function chance(name) {
   };
   return {
     next,
-    below: (most) => Math.floor(next() * most),
+    below: (max) => Math.floor(next() * max),
     between: (low, high) => low + next() * (high - low),
     pick: (list) => list[Math.floor(next() * list.length)],
   };

@@ -1,10 +1,10 @@
 // A master, two replicas and three Sentinels that watch them.
 import fs from "node:fs";
 import path from "node:path";
-import { until } from "../../e2e/harness/deadline.mjs";
-import { freePort } from "../../e2e/harness/port.mjs";
-import { Redis as Server } from "../../e2e/harness/redis.mjs";
-import { Redis } from "./packages.mjs";
+import { until } from "./deadline.mjs";
+import { freePort } from "./port.mjs";
+import { Redis as Server } from "./redis.mjs";
+import { Redis } from "ioredis";
 
 const NAME = "mymaster";
 /** Milliseconds; a machine that is busy must not look like a dead master. */

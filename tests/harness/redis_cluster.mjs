@@ -1,10 +1,10 @@
 // A Redis Cluster of three masters and three replicas.
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { until } from "../../e2e/harness/deadline.mjs";
-import { freePort } from "../../e2e/harness/port.mjs";
-import { Redis as Server } from "../../e2e/harness/redis.mjs";
-import { Cluster } from "./packages.mjs";
+import { until } from "./deadline.mjs";
+import { freePort } from "./port.mjs";
+import { Redis as Server } from "./redis.mjs";
+import { Cluster } from "ioredis";
 
 const run = promisify(execFile);
 const NODE_TIMEOUT = 1000;

@@ -9,7 +9,7 @@ import { DEADLINE, until, within } from "./deadline.mjs";
 import { request } from "./http.mjs";
 import { freePort } from "./port.mjs";
 
-export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(import.meta.dirname, "../../../target/debug/roomcast"));
+export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(import.meta.dirname, "../../target/debug/roomcast"));
 
 /** A process whose output is kept: roomcast, or another `command`. */
 export class Daemon {

@@ -1,12 +1,12 @@
 // Presence under faults that were found by attacking it.
 import assert from "node:assert/strict";
 import net from "node:net";
-import { startBackend } from "./harness/backend.mjs";
-import { KEY } from "./harness/config.mjs";
-import { until } from "./harness/deadline.mjs";
-import { assertError } from "./harness/publish.mjs";
-import { scenario, suite } from "./harness/scenario.mjs";
-import { tokenFor } from "./harness/token.mjs";
+import { startBackend } from "../harness/backend.mjs";
+import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
+import { assertError } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 const WEBSOCKET = { transports: ["websocket"] };
 const token = (user, claims = {}) => tokenFor(user, { name: `n${user}`, ...claims });

@@ -1,0 +1,128 @@
+// The records of sessions in Redis: a room whose join was acknowledged is in the record, or the client gets a new session.
+import assert from "node:assert/strict";
+import { until } from "../harness/deadline.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { argumentsOf, isNewSession, nodesOn, offsetAfter, rawSession, rawSessionRetried, recorded, recordKeys, records, toUser, untilEnd } from "../harness/sessions.mjs";
+
+/** How many nodes' records this server vouches for: all of them were written in its present replication history. */
+async function confirmed(store) {
+  const [, history] = /master_replid:(\w+)/.exec(await store.cli("INFO", "replication"));
+  const marks = await Promise.all((await recordKeys(store)).map((key) => store.cli("HGET", key, "@")));
+  return marks.filter((mark) => mark === history).length;
+}
+
+/** Two nodes behind a proxy that leads to a Redis, or after `promote()` to its lagging replica. */
+async function failover(s) {
+  const old = await s.redis({ args: ["--repl-diskless-sync-delay", "0"] });
+  const replica = await s.redis({ args: ["--replicaof", "127.0.0.1", String(old.port)] });
+  await until(async () => /master_link_status:up/.test(await replica.cli("INFO", "replication")), "a replica that follows");
+  const proxy = await s.proxy(old);
+  const url = `redis://127.0.0.1:${proxy.port}/0`;
+  const [a, b] = await Promise.all([0, 1].map(() => s.node({ redis: { url, timeout: "500ms" } })));
+  const first = await rawSession(s, a);
+  const offset = await offsetAfter(first, a, "first");
+  await recorded(replica, "user:7");
+  return {
+    a, b, first, old, replica, resume: { pid: first.reply.pid, offset },
+    lag: () => replica.cli("REPLICAOF", "NO", "ONE"),
+    promote: () => {
+      proxy.target = replica;
+      proxy.cut();
+    },
+  };
+}
+
+suite("session records", () => {
+  scenario("a lagging replica is promoted, then the node is killed: the session is recovered in the acknowledged room", async (s) => {
+    const { a, b, first, replica, resume, lag, promote } = await failover(s);
+    await lag();
+    assert.deepEqual(await first.ask("join", "late"), { ok: true });
+    promote();
+    await until(async () => (await confirmed(replica)) === 2, "all records written anew");
+    await a.stop("SIGKILL");
+    const again = await rawSessionRetried(s, b, resume);
+    assert.equal(await isNewSession(again, first, b, "late"), false, "recovered: its node wrote the record anew");
+  });
+
+  scenario("a node is killed with the master, and a lagging replica is promoted: the client gets a new session", async (s) => {
+    const { a, b, first, resume, lag, promote } = await failover(s);
+    await lag();
+    assert.deepEqual(await first.ask("join", "late"), { ok: true });
+    await a.stop("SIGKILL");
+    promote();
+    await until(() => published(b, toUser("up", 0)).then(() => true, () => false), "publishing works again");
+    assert.equal(await isNewSession(await rawSessionRetried(s, b, resume), first, b, "late"), true, "the replica's old record is not used");
+  });
+
+  scenario("a record that Redis refuses: the older record is removed, and the client gets a new session", async (s) => {
+    const store = await s.redis();
+    await store.cli("ACL", "SETUSER", "a", "on", ">secret", "~*", "&*", "+@all");
+    const a = await s.node({ redis: { url: `redis://a:secret@127.0.0.1:${store.port}/0` } });
+    const b = await s.node({ redis: { url: store.url } });
+    const first = await rawSession(s, a);
+    const resume = { pid: first.reply.pid, offset: await offsetAfter(first, a, "first") };
+    await recorded(store, "user:7");
+    await store.cli("ACL", "SETUSER", "a", "-hset");
+    assert.deepEqual(await first.ask("join", "late"), { ok: true });
+    await a.stop("SIGKILL");
+    assert.equal(await isNewSession(await rawSessionRetried(s, b, resume), first, b, "late"), true, "recovered without a record");
+  });
+
+  scenario("kill -9 right after an acknowledged join: the session is recovered in the room, or the client gets a new session", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await nodesOn(s, store, 2);
+    const first = await rawSession(s, a);
+    const offset = await offsetAfter(first, a, "first");
+    await recorded(store, "user:7");
+    await first.ask("join", "late");
+    await a.stop("SIGKILL");
+    await published(b, { room: "room:late", event: "late", data: 1 });
+    const again = await rawSession(s, b, { pid: first.reply.pid, offset });
+    await untilEnd(again, b);
+    if (again.reply.sid !== first.reply.sid) return; // A new session: the client knows.
+    assert.deepEqual(argumentsOf(again.texts, "late"), [1], "recovered, and without what the acknowledged room had");
+  });
+
+  scenario("Redis hangs during a join: the join is refused in time, leaves nothing behind, and succeeds later", async (s) => {
+    const store = await s.redis();
+    const node = await s.node({ redis: { url: store.url, timeout: "500ms" } });
+    const first = await rawSession(s, node);
+    assert.deepEqual(await first.ask("join", "kept"), { ok: true });
+    store.signal("SIGSTOP");
+    const refused = await first.ask("join", "late");
+    assert.equal(refused.error?.code, "unavailable", JSON.stringify(refused));
+    assert.equal((await first.ask("join", "kept")).error?.code, "unavailable", "it is unknown whether the record was written");
+    store.signal("SIGCONT");
+    await until(() => node.answers("/health"), "ready again");
+    await published(node, { room: "room:late", event: "late", data: 1 });
+    await published(node, { room: "room:kept", event: "kept", data: 1 });
+    await untilEnd(first, node);
+    assert.deepEqual([argumentsOf(first.texts, "late"), argumentsOf(first.texts, "kept")], [[], [1]]);
+    assert.deepEqual(await first.ask("join", "late"), { ok: true });
+    await published(node, { room: "room:late", event: "late", data: 2 });
+    await first.text((text) => text.includes('"late"'));
+  });
+
+  scenario("an unchanged session is written again every fifth of the window, however often it changed before", async (s) => {
+    const store = await s.redis();
+    const [node] = await nodesOn(s, store, 1, { recovery: { window: "10s" } });
+    const client = await rawSession(s, node);
+    const written = async () => {
+      const stats = await store.cli("INFO", "commandstats");
+      const calls = (name) => Number(new RegExp(`cmdstat_${name}:calls=(\\d+)`).exec(stats)?.[1] ?? 0);
+      // Presence runs one script a second, which calls HSET once.
+      return calls("hset") - calls("evalsha");
+    };
+    for (let n = 0; n < 15; n += 1) {
+      const before = await written();
+      await client.ask(n % 2 ? "leave" : "join", "a");
+      await until(async () => (await written()) > before, "the record");
+    }
+    const before = await written();
+    const end = Date.now() + 4_500;
+    await until(async () => (await written()) > before && Date.now() > end, "4.5 seconds without a change");
+    const more = (await written()) - before;
+    assert.ok(more <= 4, `${more} writes within 4.5 seconds of an unchanged session`);
+  });
+});
