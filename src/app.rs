@@ -185,7 +185,7 @@ async fn shutdown_node(
         }
         api.traffic.wait_until_idle().await;
         if let Some(backend) = &node.backend {
-            let untold = backend.told(LAST_NOTICES).await;
+            let untold = backend.wait_until_notified(LAST_NOTICES).await;
             if untold > 0 {
                 tracing::warn!(untold, "the backend was not told of everything before the stop");
             }
@@ -264,7 +264,7 @@ fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend
     let Some(settings) = &config.backend else { return Ok(None) };
     let way = match &settings.stream {
         Some(stream) => BackendStream::new(&config.redis, stream, settings.stream_limit)
-            .map(BackendTransport::BackendStream)
+            .map(BackendTransport::Stream)
             .map_err(|error| AppError::Setup(error.to_string()))?,
         None => {
             Webhook::new(settings, config.publish.max_event).map(BackendTransport::Webhook).map_err(AppError::Setup)?

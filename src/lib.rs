@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod handlers;
 pub mod http;
+mod https;
 pub mod log;
 pub mod metrics;
 pub mod model;

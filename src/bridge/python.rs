@@ -1,7 +1,10 @@
-//! What python-socketio's `RedisManager` publishes, write-only or with a server: JSON on one channel (wire sheet D5).
+//! What python-socketio's `RedisManager` publishes, write-only or with a server: JSON on one channel (docs/protocol/emitters.md
+//! section 5).
 //! Sans-IO. Pickles, which versions before 5.14 publish, are refused: reading one runs what is in it.
 
-use crate::bridge::emitter::{Directive, EmitterError, Parts, Request, draft, most_json, names, parse, slashed, text};
+use crate::bridge::request::{
+    Directive, EmitterError, EventParts, Request, event_of, max_json_bytes, parse, room_names, text, with_slash,
+};
 use crate::model::command::{Action, Selector};
 use crate::model::draft::{DraftError, DraftLimits, check_room_name};
 use crate::model::names::{Namespace, Room};
@@ -39,7 +42,7 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
         _ => return Err(DraftError::Json("neither JSON nor a pickle".into()).into()),
     }
     let message: Message<'_> = parse("message", text(message, limits)?)?;
-    let namespace = slashed(message.namespace.as_deref().unwrap_or("/"));
+    let namespace = with_slash(message.namespace.as_deref().unwrap_or("/"));
     match &*message.method {
         "emit" => emit(&message, namespace, limits),
         "enter_room" => order(&message, namespace, |room| Action::Join(vec![room]), limits),
@@ -102,7 +105,7 @@ fn emit(message: &Message<'_>, namespace: Namespace, limits: &DraftLimits) -> Re
     };
     // `None` is no argument.
     let args = if matches!(items[..], [only] if only.get() == "null") { &[] } else { &items[..] };
-    draft(Parts {
+    event_of(EventParts {
         namespace,
         rooms: one_or_many("room", &message.room, limits)?,
         except: one_or_many("skip_sid", &message.skip_sid, limits)?,
@@ -116,8 +119,8 @@ fn emit(message: &Message<'_>, namespace: Namespace, limits: &DraftLimits) -> Re
 /// A name, a list of names, or null for none. An empty name is not everybody: python-socketio's reaches nobody.
 fn one_or_many(what: &str, value: &Value, limits: &DraftLimits) -> Result<Vec<Room>, EmitterError> {
     match value {
-        Value::String(_) => names(what, &Value::Array(vec![value.clone()]), limits),
-        value => names(what, value, limits),
+        Value::String(_) => room_names(what, &Value::Array(vec![value.clone()]), limits),
+        value => room_names(what, value, limits),
     }
 }
 
@@ -140,7 +143,7 @@ fn with_attachments(data: &str, limits: &DraftLimits) -> Result<String, EmitterE
         out.push_str("\"}");
         done = span.end;
         // Many placeholders may name one attachment.
-        if out.len() > most_json(limits) {
+        if out.len() > max_json_bytes(limits) {
             return Err(DraftError::TooBig { bytes: out.len(), max: limits.max_event }.into());
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::backend::answer;
 use crate::backend::answer::EventAnswer;
-use crate::backend::call::{About, Call};
+use crate::backend::request::{BackendRequest, RequestKind, SessionInfo};
 use crate::backend::{Backend, BackendError};
 use crate::model::args::Args;
 use crate::model::close::DropReason;
@@ -21,9 +21,9 @@ use std::time::SystemTime;
 pub async fn join(shard: &Shard, key: SessionKey, room: &str) -> Result<(), BackendError> {
     let backend = backend(shard)?;
     let about = about_live(shard, key).ok_or_else(gone)?;
-    let mut call = Call::new("join", about, now());
+    let mut call = BackendRequest::of_session(RequestKind::Join, about, now());
     call.room = Some(room);
-    backend.ask(&call, answer::read_decision).await
+    backend.call(&call, answer::read_decision).await
 }
 
 /// Forwards a client's event.
@@ -39,47 +39,53 @@ pub async fn event(shard: &Shard, key: SessionKey, event: &str, args: &Args) -> 
 ///
 /// # Errors
 /// As [`event`].
-pub async fn forward(shard: &Shard, about: About<'_>, event: &str, args: &Args) -> Result<EventAnswer, BackendError> {
+pub async fn forward(
+    shard: &Shard,
+    about: SessionInfo<'_>,
+    event: &str,
+    args: &Args,
+) -> Result<EventAnswer, BackendError> {
     let backend = backend(shard)?;
     let namespace = about.namespace.into();
-    let mut call = Call::new("event", about, now());
+    let mut call = BackendRequest::of_session(RequestKind::Event, about, now());
     call.event = Some(event);
     call.args = serde_json::from_str(args.as_array()).ok();
-    backend.ask(&call, |body| answer::read_event(body, &namespace, &shard.node.draft_limits)).await
+    backend.call(&call, |body| answer::read_event(body, &namespace, &shard.node.draft_limits)).await
 }
 
 /// Tells the backend that a session has begun, or was taken up again.
 pub fn connected(shard: &Shard, key: SessionKey) {
-    if let Some(backend) = wanting(shard, "connect")
+    if let Some(backend) = wanting(shard, RequestKind::Connect)
         && let Some(about) = about_live(shard, key)
     {
-        tell(shard, backend, &Call::new("connect", about, now()));
+        tell(shard, backend, &BackendRequest::of_session(RequestKind::Connect, about, now()));
     }
 }
 
 /// Tells the backend that a session has lost its connection, or is over.
 pub fn disconnected(shard: &Shard, session: &Session, rooms: &[Room], reason: &str) {
-    if let Some(backend) = wanting(shard, "disconnect") {
-        let mut call = Call::new("disconnect", about(shard, session, rooms.to_vec()), now());
+    if let Some(backend) = wanting(shard, RequestKind::Disconnect) {
+        let mut call =
+            BackendRequest::of_session(RequestKind::Disconnect, about(shard, session, rooms.to_vec()), now());
         call.reason = Some(reason);
         tell(shard, backend, &call);
     }
 }
 
-fn wanting<'a>(shard: &'a Shard, kind: &str) -> Option<&'a Backend> {
+fn wanting(shard: &Shard, kind: RequestKind) -> Option<&Backend> {
     shard.node.backend.as_deref().filter(|backend| backend.wants(kind))
 }
 
-fn tell(shard: &Shard, backend: &Backend, call: &Call<'_>) {
+fn tell(shard: &Shard, backend: &Backend, call: &BackendRequest<'_>) {
     let dropped = backend.notify(call);
     shard.node.metrics.dropped(DropReason::Notice, dropped as u64);
 }
 
 /// What the backend is told of a session.
-pub fn about<'a>(shard: &'a Shard, session: &Session, rooms: Vec<Room>) -> About<'a> {
+pub fn about<'a>(shard: &'a Shard, session: &Session, rooms: Vec<Room>) -> SessionInfo<'a> {
     let raw = |json: String| Cow::Owned(RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned()));
     let user = session.identity.user.as_ref().map_or_else(|| "null".to_owned(), |user| user.as_json());
-    About {
+    SessionInfo {
         namespace: &shard.node.namespaces[usize::from(session.namespace)],
         user: raw(user),
         claims: raw(session.identity.claims.to_string()),
@@ -88,7 +94,7 @@ pub fn about<'a>(shard: &'a Shard, session: &Session, rooms: Vec<Room>) -> About
     }
 }
 
-fn about_live(shard: &Shard, key: SessionKey) -> Option<About<'_>> {
+fn about_live(shard: &Shard, key: SessionKey) -> Option<SessionInfo<'_>> {
     let hub = shard.hub.borrow();
     let session = hub.sessions.get(key)?;
     Some(about(shard, session, hub.rooms.of(key).cloned().collect()))

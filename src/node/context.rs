@@ -153,7 +153,7 @@ impl Node {
         let Some(sessions) = self.orders.shard_did(order.id, met) else { return };
         match &self.cluster {
             _ if order.from == self.id => self.orders.node_did(order.id, self.id, sessions),
-            Some(cluster) => cluster.tell(order.from, OneWay::Applied(order.id, sessions)),
+            Some(cluster) => cluster.send_one_way(order.from, OneWay::Applied(order.id, sessions)),
             None => {}
         }
     }
@@ -179,7 +179,7 @@ impl Node {
         }
         rewriting.1 = rewriting.1.saturating_sub(1);
         if let (0, Some(cluster)) = (rewriting.1, &self.cluster) {
-            cluster.rewritten(round);
+            cluster.all_records_queued(round);
         }
     }
 

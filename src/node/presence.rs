@@ -2,7 +2,7 @@
 //! makes of it.
 
 use crate::backend::Backend;
-use crate::backend::call::Call;
+use crate::backend::request::{BackendRequest, RequestKind};
 use crate::model::close::DropReason;
 use crate::model::draft::Source;
 use crate::node::context::Node;
@@ -152,7 +152,8 @@ impl Writer<'_> {
                     presence.table().confirm(&changes);
                     self.node.metrics.accepted(Source::Client, events);
                     turns.iter().for_each(|turn| tell(self.node, turn));
-                    let behind = self.node.backend.as_ref().is_some_and(|backend| backend.untold() > MAX_UNTOLD);
+                    let behind =
+                        self.node.backend.as_ref().is_some_and(|backend| backend.pending_notices() > MAX_UNTOLD);
                     is_due = more && !behind;
                 }
                 Ok(Applied::Behind) => {
@@ -188,13 +189,13 @@ impl Writer<'_> {
 /// Tells the backend, where it wants to hear of it.
 fn tell(node: &Node, turn: &Turn) {
     let kind = match turn.kind {
-        TurnKind::Online(_) => "online",
-        TurnKind::Offline(..) => "offline",
-        TurnKind::Occupied(..) => "occupied",
-        TurnKind::Vacated(..) => "vacated",
+        TurnKind::Online(_) => RequestKind::Online,
+        TurnKind::Offline(..) => RequestKind::Offline,
+        TurnKind::Occupied(..) => RequestKind::Occupied,
+        TurnKind::Vacated(..) => RequestKind::Vacated,
     };
     let Some(backend) = node.backend.as_deref().filter(|backend: &&Backend| backend.wants(kind)) else { return };
-    let mut call = Call::notice(kind, rfc3339(turn.at_ms));
+    let mut call = BackendRequest::new(kind, rfc3339(turn.at_ms));
     match &turn.kind {
         TurnKind::Online(user) => call.user = Some(user),
         TurnKind::Offline(user, seen_ms) => {

@@ -1,7 +1,7 @@
 //! Sessions across nodes: a polling request may come in anywhere, and a client may come back anywhere. What this node
 //! does not own it forwards to the node that does, and answers for what it owns.
 
-use crate::cluster::{AskError, Moving, MovingSession, OneWay, Owner, RpcHandler, RpcRequest, RpcResponse};
+use crate::cluster::{Moving, MovingSession, OneWay, Owner, RpcError, RpcHandler, RpcRequest, RpcResponse};
 use crate::handlers::resume;
 use crate::model::id::{Id, NodeId};
 use crate::node::context::Node;
@@ -52,7 +52,7 @@ pub async fn may_probe(shard: &Shard, sid: Id) -> bool {
 /// Tells the owner of a session something.
 pub fn tell(shard: &Shard, sid: Id, notice: OneWay) {
     if let Some(cluster) = &shard.node.cluster {
-        cluster.tell(sid.node(), notice);
+        cluster.send_one_way(sid.node(), notice);
     }
 }
 
@@ -62,15 +62,15 @@ pub async fn question(
     sid: Id,
     question: RpcRequest,
     patience: Duration,
-) -> Result<RpcResponse, AskError> {
-    let cluster = shard.node.cluster.as_ref().ok_or(AskError::Offline)?;
-    cluster.ask(sid.node(), question, patience).await
+) -> Result<RpcResponse, RpcError> {
+    let cluster = shard.node.cluster.as_ref().ok_or(RpcError::Offline)?;
+    cluster.request(sid.node(), question, patience).await
 }
 
 /// Whether the node that a sid names is there: what a client sends is not read, nor sent on, for nothing.
 pub async fn has_owner(node: &Node, sid: Id) -> bool {
     match &node.cluster {
-        Some(cluster) => cluster.is_there(sid.node()).await,
+        Some(cluster) => cluster.is_reachable(sid.node()).await,
         None => false,
     }
 }
@@ -81,9 +81,13 @@ async fn ask(shard: &Shard, sid: Id, asked: RpcRequest, patience: Duration) -> P
         Ok(RpcResponse::Accepted) => PollAnswer::Accepted,
         Ok(RpcResponse::Overlap) => PollAnswer::Overlap,
         Ok(RpcResponse::Moved) => PollAnswer::Moved,
-        Ok(RpcResponse::Unknown | RpcResponse::Taken(_) | RpcResponse::Released(_) | RpcResponse::Members(..)) => {
-            PollAnswer::Unknown
-        }
+        Ok(
+            RpcResponse::Unknown
+            | RpcResponse::Taken(_)
+            | RpcResponse::Released(_)
+            | RpcResponse::Members(..)
+            | RpcResponse::Unsupported,
+        ) => PollAnswer::Unknown,
         Err(problem) => {
             tracing::debug!(%sid, node = %sid.node(), %problem, "a polling request could not be forwarded");
             PollAnswer::Unknown
@@ -116,7 +120,7 @@ impl PeerServer {
                 None => RoomStatus::default(),
             };
             if let Some(cluster) = &node.cluster {
-                cluster.answer(from, call, RpcResponse::Members(status.connections, status.users)).await;
+                cluster.respond(from, call, RpcResponse::Members(status.connections, status.users)).await;
             }
         });
     }
@@ -134,7 +138,7 @@ impl PeerServer {
 }
 
 impl RpcHandler for PeerServer {
-    fn asked(&self, from: NodeId, call: u64, question: RpcRequest) {
+    fn on_request(&self, from: NodeId, call: u64, question: RpcRequest) {
         let id = match &question {
             RpcRequest::Members(namespace, room) => return self.answer_members(from, call, namespace, room.clone()),
             RpcRequest::Take(id, _)
@@ -180,23 +184,23 @@ impl RpcHandler for PeerServer {
         });
     }
 
-    fn returned(&self) {
+    fn on_rejoined(&self) {
         for shard in self.node.shards() {
             shard.run(|shard| shard.hub.borrow_mut().mark_stale());
         }
     }
 
-    fn reachable(&self, reachable: bool) {
+    fn on_reachable(&self, reachable: bool) {
         for shard in self.node.shards() {
             shard.run(move |shard| shard.hub.borrow_mut().be_reachable(reachable));
         }
     }
 
-    fn rewrite(&self, round: u64) {
+    fn on_rewrite_records(&self, round: u64) {
         self.node.rewrite_records(round);
     }
 
-    fn told(&self, from: NodeId, notice: OneWay) {
+    fn on_one_way(&self, from: NodeId, notice: OneWay) {
         match notice {
             OneWay::Applied(order, sessions) => self.node.orders.node_did(order, from, sessions),
             OneWay::Hangup(call) => drop(self.gets.lock().remove(&(from, call))),
@@ -208,7 +212,7 @@ impl RpcHandler for PeerServer {
 
 async fn reply(shard: &Shard, to: NodeId, call: u64, answer: RpcResponse) -> bool {
     match &shard.node.cluster {
-        Some(cluster) => cluster.answer(to, call, answer).await,
+        Some(cluster) => cluster.respond(to, call, answer).await,
         None => false,
     }
 }

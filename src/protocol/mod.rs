@@ -4,6 +4,7 @@
 //! `sse` stands alone. Arguments of events pass through as raw JSON text, never as a tree.
 
 pub mod engineio;
+pub(crate) mod event_fields;
 pub mod msgpack;
 pub mod plain_ws;
 pub mod publish;

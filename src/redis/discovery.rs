@@ -45,7 +45,12 @@ struct State {
 
 impl Discovered {
     /// The master that Sentinels named last. When that is `max_age` old, they are asked again in the background.
-    pub(super) fn master(self: &Arc<Self>, url: &Arc<RedisUrl>, max_age: Duration, timeout: Duration) -> Option<Address> {
+    pub(super) fn master(
+        self: &Arc<Self>,
+        url: &Arc<RedisUrl>,
+        max_age: Duration,
+        timeout: Duration,
+    ) -> Option<Address> {
         let mut state = self.state.lock();
         if state.asked_at.is_none_or(|asked_at| asked_at.elapsed() >= max_age) {
             state.asked_at = Some(Instant::now());

@@ -1,5 +1,6 @@
 //! The shard's tables: connections, sessions, rooms, deadlines, and how one of them ends.
 
+use crate::backend::request::RequestKind;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
 use crate::model::names::Room;
@@ -189,7 +190,7 @@ impl Hub {
             .namespaces
             .get(usize::from(session.namespace))
             .is_some_and(|namespace| self.node.rules.disconnect(namespace).is_some())
-            || self.node.backend.as_ref().is_some_and(|backend| backend.wants("disconnect"));
+            || self.node.backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect));
         let park = session.pid.filter(|_| recoverable(reason) && self.node.recovery_on());
         let form = park.map(|_| self.park_form(key, session));
         let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };

@@ -2,8 +2,8 @@
 
 use crate::bridge::copy_tracker::Content;
 use crate::bridge::emitter;
-use crate::bridge::emitter::Request;
 use crate::bridge::redis::Emitters;
+use crate::bridge::request::Request;
 use crate::model::draft::Source;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;

@@ -2,9 +2,9 @@
 //! Redis with each append, all or nothing, so that a successor goes on exactly there.
 
 use crate::bridge::copy_tracker::Content;
-use crate::bridge::emitter::Request;
 use crate::bridge::redis::Emitters;
 use crate::bridge::redis::copy::entry;
+use crate::bridge::request::Request;
 use crate::bridge::streams;
 use crate::log::redis::leased_append::{Claim, end_of_stream, read_stream};
 use crate::model::offset::Position;
