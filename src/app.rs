@@ -1,6 +1,7 @@
 //! The composition root: makes the parts from the configuration, binds, runs, and stops them in order.
 
 use crate::auth::Authenticator;
+use crate::backend::request::RequestKind;
 use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
 use crate::bridge::redis::{Emitters, Watch};
 use crate::cluster::Cluster;
@@ -17,15 +18,17 @@ use crate::metrics::Metrics;
 use crate::model::close::DropReason;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
-use crate::node::context::{Node, Parts};
+use crate::model::namespaces::Namespaces;
+use crate::node::context::{LocalNode, Node, Parts};
 use crate::node::dispatcher::Dispatcher;
-use crate::node::presence;
-use crate::node::presence::Presence;
-use crate::peer::forward::PeerServer;
+use crate::node::presence::Notices;
+use crate::peer_server::PeerServer;
 use crate::presence::Store;
 use crate::presence::memory::MemoryStore;
 use crate::presence::redis::RedisPresence;
+use crate::presence::writer::{self, Presence};
 use crate::rules::Rules;
+use crate::shard::context::ShardContext;
 use crate::shard::handle::ShardCommand;
 use crate::shard::{persist, runner};
 use crate::shutdown;
@@ -58,29 +61,18 @@ pub struct Launch {
 }
 
 /// Why a node did not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The configuration holds something that no part can be made of.
+    #[error("{0}")]
     Setup(String),
     /// An address could not be bound.
-    Bind(SocketAddr, std::io::Error),
+    #[error("cannot listen on {0}; choose another address with --listen or PORT")]
+    Bind(SocketAddr, #[source] std::io::Error),
     /// The system refused something else.
-    System(&'static str, std::io::Error),
+    #[error("{0}")]
+    System(&'static str, #[source] std::io::Error),
 }
-
-impl fmt::Display for AppError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Setup(why) => f.write_str(why),
-            Self::Bind(address, error) => {
-                write!(f, "cannot listen on {address}: {error}; choose another with --listen or PORT")
-            }
-            Self::System(what, error) => write!(f, "{what}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for AppError {}
 
 /// Runs a node until SIGTERM or SIGINT, and stops it gracefully.
 ///
@@ -97,18 +89,19 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
 }
 
 async fn serve(launch: Launch) -> Result<(), AppError> {
+    let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
     let Launch { config, pages, any_port, ready } = launch;
     let shards = runner::count();
     let public = bind(config.listen.listen, ListenerKind::Public, shards, any_port)?;
     let admin =
         config.listen.admin_listen.map(|address| bind(address, ListenerKind::Admin, shards, false)).transpose()?;
     let address = public.address();
-    let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
 
     let (node, emitters) = node(&config)?;
     let threads = start_shards(&node, shards)?;
     let api = Arc::new(Api {
         node: node.clone(),
+        http: config.http.clone(),
         publish: config.publish.clone(),
         origins: Origins::new(&config.cors.origins),
         started: Instant::now(),
@@ -125,10 +118,10 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     running.spawn(node.log.clone().run(feed));
     running.spawn(node.auth.clone().run());
     if let Some(backend) = node.backend.clone() {
-        let metrics = node.metrics.clone();
+        let metrics = node.context.metrics.clone();
         running.spawn(async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await });
     }
-    running.spawn(presence::run(node.clone()));
+    running.spawn(writer::run(node.presence.clone()));
     if let Some(cluster) = &node.cluster {
         running.spawn(cluster.clone().run(PeerServer::new(node.clone())));
     }
@@ -179,7 +172,7 @@ async fn shutdown_node(
         crate::node::drain::drain(node, settings.drain).await;
         if let Some(cluster) = &node.cluster {
             // Clients that come back elsewhere find their sessions.
-            node.on_every_shard(persist::write_all).await;
+            node.on_every_shard(|local| persist::write_all(&local.shard)).await;
             node.presence.leave().await;
             cluster.leave().await;
         }
@@ -226,36 +219,35 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
         None => None,
     };
     let mut emitters = None;
-    let log: Arc<dyn EventLog> = match config.redis.url {
-        Some(_) => {
+    let (log, store): (Arc<dyn EventLog>, Arc<dyn Store>) = match &cluster {
+        Some(cluster) => {
             let log = RedisLog::new(&config.redis, &config.recovery, draft_limits, metrics.clone())
                 .map_err(|error| setup(&error))?;
             emitters = Emitters::new(&config.redis, log.clone(), id, draft_limits, metrics.clone());
-            log
-        }
-        None => MemoryLog::new(MemoryLimits::default()),
-    };
-    let store: Arc<dyn Store> = match &cluster {
-        Some(cluster) => {
             let kept = stream_kept(&config.recovery);
-            RedisPresence::new(cluster.clone(), &config.redis.prefix, &config.presence, kept)
+            (log, RedisPresence::new(cluster.clone(), &config.redis.prefix, &config.presence, kept))
         }
-        None => MemoryStore::new(log.clone(), config.presence.remember, metrics.clone()),
+        None => {
+            let log = MemoryLog::new(MemoryLimits::default());
+            (log.clone(), MemoryStore::new(log, config.presence.remember, metrics.clone()))
+        }
     };
-    let node = Node::new(Parts {
-        id,
-        backend,
-        cluster,
-        presence: Presence::new(&config.presence, store),
+    let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
+    let context = Arc::new(ShardContext {
+        node_id: id,
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
         recovery: config.recovery.clone(),
         draft_limits,
-        log,
-        auth: Authenticator::new(&config.auth).map_err(|error| setup(&error))?,
+        namespaces: Namespaces::new(&config.socketio.namespaces),
         rules,
+        presence: Presence::new(&config.presence, store, notices, metrics.clone()),
         metrics,
+        cluster,
+        notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
+    let auth = Authenticator::new(&config.auth).map_err(|error| setup(&error))?;
+    let node = Node::new(Parts { context, backend, log, auth });
     Ok((node, emitters))
 }
 
@@ -279,15 +271,18 @@ fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<std::thread::JoinH
     node.set_shards(handles);
     let mut threads = Vec::new();
     for (index, end) in (0..=u8::MAX).zip(ends) {
-        let thread = runner::spawn(index, node.clone(), end, |shard, mut ended| {
+        let (context, observer, node) = (node.context.clone(), node.clone(), node.clone());
+        let thread = runner::spawn(index, context, observer, end, move |shard, mut ended| {
             tokio::task::spawn_local(persist::run(shard.clone()));
-            let shard = shard.clone();
+            let local = LocalNode::new(node, shard.clone());
+            let disconnects = local.clone();
             tokio::task::spawn_local(async move {
                 let mut waiting = Vec::new();
                 while ended.recv_many(&mut waiting, ENDED_AT_ONCE).await > 0 {
-                    rule_runner::run_disconnects(&shard, std::mem::take(&mut waiting)).await;
+                    rule_runner::run_disconnects(&disconnects, std::mem::take(&mut waiting)).await;
                 }
             });
+            local
         });
         threads.push(thread.map_err(|error| AppError::System("no thread", error))?);
     }

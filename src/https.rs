@@ -9,7 +9,6 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use std::fmt;
 use std::time::Duration;
 
 const AGENT: &str = concat!("roomcast/", env!("CARGO_PKG_VERSION"));
@@ -35,30 +34,21 @@ pub(crate) struct HttpClient {
 }
 
 /// Why there is no response.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum HttpError {
     /// No root certificates to check the server with.
+    #[error("no root certificates to check the server with: {0}")]
     Roots(String),
     /// The request could not be sent, or the response broke off.
+    #[error("{0}")]
     Broken(String),
+    #[error("the response is longer than {max} bytes")]
     TooLong {
         status: StatusCode,
         /// Bytes that a body may have.
         max: usize,
     },
 }
-
-impl fmt::Display for HttpError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Roots(reason) => write!(f, "no root certificates to check the server with: {reason}"),
-            Self::Broken(reason) => f.write_str(reason),
-            Self::TooLong { max, .. } => write!(f, "the response is longer than {max} bytes"),
-        }
-    }
-}
-
-impl std::error::Error for HttpError {}
 
 impl HttpClient {
     /// A client for requests to `uri`. Reads the root certificates from disk if they are needed, which blocks.

@@ -37,6 +37,7 @@ pub struct Metrics {
     pub redis_reconnects: IntCounter,
     /// Unsent bytes of all connections.
     pub outbox_bytes: IntGauge,
+    log_lines_dropped: IntCounter,
     backend_requests: IntCounterVec,
     /// Time of one backend request.
     pub backend_seconds: HistogramVec,
@@ -80,6 +81,8 @@ impl Metrics {
             redis_up: make.gauge("roomcast_redis_up", "1 while Redis takes appends and feeds the tail.")?,
             redis_reconnects: make.counter("roomcast_redis_reconnects_total", "Reconnections to Redis.")?,
             outbox_bytes: make.gauge("roomcast_outbox_bytes", "Unsent bytes of all connections.")?,
+            log_lines_dropped: make
+                .counter("roomcast_log_lines_dropped_total", "Log lines that stderr did not take.")?,
             backend_requests: make.counters(
                 "roomcast_backend_requests_total",
                 "Requests to the backend.",
@@ -140,6 +143,11 @@ impl Metrics {
     /// Counts clients told of a gap.
     pub fn gap(&self, reason: &'static str, count: u64) {
         self.gaps.with_label_values(&[reason]).inc_by(count);
+    }
+
+    /// Takes over how many log lines were dropped since the start.
+    pub fn note_log_lines_dropped(&self, total: u64) {
+        self.log_lines_dropped.inc_by(total.saturating_sub(self.log_lines_dropped.get()));
     }
 
     /// Counts a backend request.

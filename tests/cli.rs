@@ -1,4 +1,4 @@
-//! The program as its users run it: exit codes, what goes to stdout, and that secrets stay secret.
+//! The command line: exit codes, standard output, and that secrets are never printed.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const SECRET: &str = "0123456789abcdef0123456789abcdef-hunter2";
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A directory of this test alone, the working directory of its commands.
+/// A directory for one test: the working directory of its commands.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -76,7 +76,7 @@ fn serve(directory: &Directory) -> (Running, String) {
     let running = Running(child);
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
-        // Reads to the end, so that the node never waits for a full pipe.
+        // Reads to the end, so that the pipe never fills up.
         for line in stderr.lines().map_while(Result::ok) {
             if let Some((_, rest)) = line.split_once("address=") {
                 let _ = send.send(rest.split_whitespace().next().unwrap_or("").to_owned());
@@ -97,7 +97,7 @@ fn claims(token: &str) -> roomcast::auth::Identity {
 }
 
 #[test]
-fn wrong_usage_and_wrong_configuration_are_2() {
+fn wrong_usage_and_wrong_configuration_exit_with_2() {
     let directory = Directory::new("colour = 'red'\n[auth]\nsecret = 'hunter2'\n[socketio]\nping_intervall = '1s'\n");
     for arguments in [&["--no-such-flag"][..], &["nonsense"], &["serve", "--listen"], &["token"], &["publish"]] {
         assert_eq!(directory.run(arguments).code, 2, "{arguments:?}");
@@ -133,7 +133,7 @@ fn serve_needs_a_key_and_a_free_port() {
 }
 
 #[test]
-fn check_shows_what_is_in_force_and_masks_secrets() {
+fn check_prints_the_effective_configuration_with_masked_secrets() {
     let text =
         format!("[auth]\nsecret = '{SECRET}'\n[publish]\nkeys = ['hunter2']\n[socketio]\nping_interval = '7s'\n");
     let directory = Directory::new(&text);
@@ -141,13 +141,13 @@ fn check_shows_what_is_in_force_and_masks_secrets() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert!(ran.stdout.contains("secret = \"***\"") && ran.stdout.contains("keys = [\"***\"]"), "{}", ran.stdout);
     assert!(ran.stdout.contains("ping_interval = \"7s\"") && !ran.stdout.contains("hunter2"), "{}", ran.stdout);
-    // What is printed is itself a configuration, but for the masks.
+    // The output is itself a valid configuration, except for the masks.
     let again = ran.stdout.replace("\"***\"", &format!("\"{SECRET}\""));
     assert_eq!(Directory::new(&again).run(&["check"]).stdout, ran.stdout);
 }
 
 #[test]
-fn check_tries_redis_and_the_key_set() {
+fn check_reports_an_unreachable_redis_and_key_set() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
@@ -163,7 +163,7 @@ fn check_tries_redis_and_the_key_set() {
 }
 
 #[test]
-fn check_finds_redis_when_it_is_there() {
+fn check_reports_a_reachable_redis_and_a_wrong_password() {
     let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n"));
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port().to_string();
@@ -188,7 +188,7 @@ fn check_finds_redis_when_it_is_there() {
 }
 
 #[test]
-fn a_replicated_publish_says_so() {
+fn publish_reports_replication() {
     let master = RedisServer::start();
     let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
     let redis = format!("[redis]\nurl = '{}'\nmin_replicas = 1\ntimeout = '500ms'\n", master.url());
@@ -210,7 +210,7 @@ fn a_replicated_publish_says_so() {
 }
 
 #[test]
-fn a_token_is_what_was_asked_for() {
+fn token_has_the_requested_claims() {
     let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n"));
     let token = |arguments: &[&str]| directory.run(&[&["token"], arguments].concat());
     let ran = token(&["--user", "7", "--room", "a:*", "--room", "b", "--claim", "plan=pro", "--claim", "org.id=3"]);
@@ -232,7 +232,7 @@ fn a_token_is_what_was_asked_for() {
 }
 
 #[test]
-fn publish_and_health_speak_to_a_running_node() {
+fn publish_and_health_use_a_running_node() {
     let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n[publish]\nkeys = ['hunter2']\n"));
     let (node, address) = serve(&directory);
     let url = format!("http://{address}");
@@ -253,4 +253,61 @@ fn publish_and_health_speak_to_a_running_node() {
     drop(node);
     let ran = directory.run(&["health", "--url", &url]);
     assert!(ran.code == 1 && ran.stdout.is_empty() && ran.stderr.contains(&url), "{}", ran.stderr);
+}
+
+#[test]
+fn init_writes_a_configuration_that_passes_check_and_never_overwrites() {
+    for (shape, helper) in [
+        ("--plain", None),
+        ("--express", Some("roomcast.mjs")),
+        ("--nest", Some("roomcast.ts")),
+        ("--laravel", Some("Roomcast.php")),
+        ("--fastapi", Some("roomcast_backend.py")),
+    ] {
+        let directory = Directory::new("");
+        std::fs::remove_file(directory.0.join("roomcast.toml")).unwrap();
+        let ran = directory.run(&["init", shape]);
+        assert_eq!(ran.code, 0, "{shape}: {ran:?}");
+        let read = |name: &str| std::fs::read_to_string(directory.0.join(name)).unwrap();
+        let secrets = read(".env");
+        assert_eq!(helper.map(|name| read(name).is_empty()), helper.map(|_| false), "{shape}");
+        let variables: Vec<(&str, &str)> =
+            secrets.lines().filter(|line| !line.starts_with('#')).map(|line| line.split_once('=').unwrap()).collect();
+        assert_eq!(variables.len(), if helper.is_some() { 3 } else { 2 }, "{shape}: {secrets}");
+        let check = Ran::from(directory.command(&["check"]).envs(variables.clone()).output().unwrap());
+        assert_eq!(check.code, 0, "{shape}: {check:?}");
+        assert!(!check.stderr.contains("warning"), "{shape}: {}", check.stderr);
+        let token = directory.command(&["token", "--user", "7"]).envs(variables).output().unwrap();
+        assert_eq!(token.status.code(), Some(0), "{shape}");
+
+        let again = directory.run(&["init", shape]);
+        assert_eq!((again.code, read(".env")), (1, secrets), "{shape}: {again:?}");
+        assert!(again.stderr.contains("roomcast.toml") && again.stderr.contains("nothing was written"), "{again:?}");
+    }
+}
+
+#[test]
+fn init_makes_secrets_private_and_accepts_one_framework() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let directory = Directory::new("");
+    assert_eq!(directory.run(&["init", "--dir", "new/app"]).code, 0);
+    let secrets = directory.0.join("new/app/.env");
+    assert_eq!(secrets.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(directory.run(&["init", "--dir", "other"]).code, 0);
+    let text = |path: PathBuf| std::fs::read_to_string(path).unwrap();
+    assert_ne!(text(secrets), text(directory.0.join("other/.env")), "secrets are fresh");
+    assert_eq!(directory.run(&["init", "--express", "--nest", "--dir", "both"]).code, 2);
+    assert!(!directory.0.join("both").exists());
+}
+
+#[test]
+fn completions_and_the_man_page_name_the_commands() {
+    let directory = Directory::new("");
+    for shell in ["bash", "zsh", "fish"] {
+        let ran = directory.run(&["completions", shell]);
+        assert!(ran.code == 0 && ran.stdout.contains("publish"), "{shell}: {}", ran.code);
+    }
+    assert_eq!(directory.run(&["completions", "csh"]).code, 2);
+    let man = directory.run(&["man"]);
+    assert!(man.code == 0 && man.stdout.contains(".TH roomcast") && man.stdout.contains("publish"), "{}", man.code);
 }

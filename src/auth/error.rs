@@ -1,41 +1,56 @@
 //! Why a token was refused, and why a configuration cannot be used. No message ever holds a token or a claim's value.
 
+use crate::auth::MIN_SECRET;
 use crate::auth::grants::GrantError;
-use std::fmt;
 
 /// Why a token was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// There is none, and anonymous clients are not let in.
+    #[error("a token is needed to connect")]
     Missing,
     /// Not three base64url parts of JSON within the size limit; says which rule was broken.
+    #[error("the token is malformed: {0}")]
     Malformed(&'static str),
     /// Signed with an algorithm that is not configured, or that does not fit the key.
+    #[error("the token is signed with an algorithm that is not accepted here")]
     Algorithm,
     /// No key of this id is known (yet), and none can be asked for more.
+    #[error("the token is signed with a key that is not known here")]
     UnknownKey,
     /// The token names no key, and several would fit.
+    #[error("the token names no key (`kid`), and several would fit")]
     AmbiguousKey,
     /// The signature is not the key's.
+    #[error("the token's signature is wrong")]
     Signature,
     /// Its `exp` has passed.
+    #[error("the token has expired")]
     Expired,
     /// It has no `exp`, and `require_exp` is on.
+    #[error("the token has no `exp`, and one is required")]
     NoExpiry,
     /// Its `nbf` has not come.
+    #[error("the token is not valid yet (`nbf`)")]
     NotYetValid,
     /// This time claim is not a number of seconds.
+    #[error("the token's `{0}` must be a number of seconds since 1970, below 2^53")]
     Time(&'static str),
     /// Its `iss` is not the configured one.
+    #[error("the token's issuer (`iss`) is not the one expected")]
     Issuer,
     /// Its `aud` does not hold the configured one.
+    #[error("the token is meant for another audience (`aud`)")]
     Audience,
     /// The requirement of `auth.require` at this path is not met.
+    #[error("the token's claim `{0}` does not have the required value")]
     Claim(String),
     /// `user_claim` is missing or cannot name a user.
+    #[error("the token names no user: the claim {0}")]
     User(&'static str),
     /// `rooms_claim` cannot be used.
-    Rooms(GrantError),
+    #[error("the token's list of rooms cannot be used: {0}")]
+    Rooms(#[source] GrantError),
 }
 
 impl AuthError {
@@ -61,45 +76,35 @@ impl AuthError {
     }
 }
 
-impl fmt::Display for AuthError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing => f.write_str("a token is needed to connect"),
-            Self::Malformed(rule) => write!(f, "the token is malformed: {rule}"),
-            Self::Algorithm => f.write_str("the token is signed with an algorithm that is not accepted here"),
-            Self::UnknownKey => f.write_str("the token is signed with a key that is not known here"),
-            Self::AmbiguousKey => f.write_str("the token names no key (`kid`), and several would fit"),
-            Self::Signature => f.write_str("the token's signature is wrong"),
-            Self::Expired => f.write_str("the token has expired"),
-            Self::NoExpiry => f.write_str("the token has no `exp`, and one is required"),
-            Self::NotYetValid => f.write_str("the token is not valid yet (`nbf`)"),
-            Self::Time(claim) => write!(f, "the token's `{claim}` must be a number of seconds since 1970, below 2^53"),
-            Self::Issuer => f.write_str("the token's issuer (`iss`) is not the one expected"),
-            Self::Audience => f.write_str("the token is meant for another audience (`aud`)"),
-            Self::Claim(path) => write!(f, "the token's claim `{path}` does not have the required value"),
-            Self::User(rule) => write!(f, "the token names no user: the claim {rule}"),
-            Self::Rooms(error) => write!(f, "the token's list of rooms cannot be used: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for AuthError {}
-
 /// A mistake in `[auth]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
     /// No key at all, and anonymous clients are not let in: nobody could ever connect.
+    #[error(
+        "no key to verify tokens with, so nobody could connect: set auth.secret, auth.public_key_file or \
+         auth.jwks_url, or auth.anonymous = true"
+    )]
     NoKey,
-    /// The HMAC secret is under [`MIN_SECRET`](crate::auth::MIN_SECRET) bytes.
+    /// The HMAC secret is under [`MIN_SECRET`] bytes.
+    #[error(
+        "auth.secret has {bytes} bytes and could be guessed; it needs at least {MIN_SECRET} (try \
+         `openssl rand -hex 32`)"
+    )]
     ShortSecret {
         /// Its length in bytes.
         bytes: usize,
     },
     /// `algorithms` is empty although a key is configured.
+    #[error("auth.algorithms is empty; list what your tokens are signed with")]
     NoAlgorithms,
     /// A name that is no algorithm known here.
+    #[error(
+        "auth.algorithms: {0:?} is not known; use HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, \
+         PS512, ES256, ES384, ES512 or EdDSA"
+    )]
     UnknownAlgorithm(String),
     /// An algorithm is listed that no configured key can verify.
+    #[error("auth.algorithms lists {algorithm}, for which there is no key: it needs {needs}")]
     NoKeyFor {
         /// The algorithm.
         algorithm: &'static str,
@@ -107,6 +112,7 @@ pub enum SetupError {
         needs: &'static str,
     },
     /// A key is configured that no listed algorithm uses.
+    #[error("{key} is set, but auth.algorithms lists nothing that uses it (add for example {suggestion})")]
     UnusedKey {
         /// The setting.
         key: &'static str,
@@ -114,10 +120,13 @@ pub enum SetupError {
         suggestion: &'static str,
     },
     /// The public key cannot be read or is too weak.
+    #[error("auth.public_key_file: {0}")]
     PublicKey(&'static str),
     /// The URL cannot be used.
+    #[error("auth.jwks_url: {0}")]
     JwksUrl(&'static str),
     /// `user_claim` is empty.
+    #[error("auth.user_claim is empty; name the claim that identifies the user")]
     NoUserClaim,
 }
 
@@ -150,36 +159,3 @@ impl SetupError {
         }
     }
 }
-
-impl fmt::Display for SetupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoKey => f.write_str(
-                "no key to verify tokens with, so nobody could connect: set auth.secret, auth.public_key_file or \
-                 auth.jwks_url, or auth.anonymous = true",
-            ),
-            Self::ShortSecret { bytes } => write!(
-                f,
-                "auth.secret has {bytes} bytes and could be guessed; it needs at least {} (try `openssl rand -hex 32`)",
-                crate::auth::MIN_SECRET
-            ),
-            Self::NoAlgorithms => f.write_str("auth.algorithms is empty; list what your tokens are signed with"),
-            Self::UnknownAlgorithm(name) => write!(
-                f,
-                "auth.algorithms: {name:?} is not known; use HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, \
-                 PS512, ES256, ES384, ES512 or EdDSA"
-            ),
-            Self::NoKeyFor { algorithm, needs } => {
-                write!(f, "auth.algorithms lists {algorithm}, for which there is no key: it needs {needs}")
-            }
-            Self::UnusedKey { key, suggestion } => {
-                write!(f, "{key} is set, but auth.algorithms lists nothing that uses it (add for example {suggestion})")
-            }
-            Self::PublicKey(why) => write!(f, "auth.public_key_file: {why}"),
-            Self::JwksUrl(why) => write!(f, "auth.jwks_url: {why}"),
-            Self::NoUserClaim => f.write_str("auth.user_claim is empty; name the claim that identifies the user"),
-        }
-    }
-}
-
-impl std::error::Error for SetupError {}

@@ -1,7 +1,6 @@
 //! Rooms that a token brings along: exact names, and patterns that end in `*`. sans-IO.
 
 use serde_json::Value;
-use std::fmt;
 
 /// Most rooms that one token may list.
 pub const MAX_GRANTS: usize = 256;
@@ -83,36 +82,26 @@ fn push(joined: &mut String, name: &str, index: usize) -> Result<(), GrantError>
 }
 
 /// Why a list of rooms cannot be used. Items count from 0.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
     /// Neither a list of strings nor a string.
+    #[error("it must be a list of strings or one string")]
     NotText,
     /// Over [`MAX_GRANTS`].
+    #[error("it has more than {MAX_GRANTS} items")]
     TooMany,
     /// Empty, or over [`MAX_GRANT_BYTES`].
+    #[error("item {index} must have 1 to {MAX_GRANT_BYTES} bytes")]
     Length {
         /// Where in the list.
         index: usize,
     },
     /// A control character, `<`, `>`, `{`, `}`, or a `*` that is not the last character.
+    #[error("item {index} holds a control character, `<`, `>`, `{{`, `}}`, or a `*` that is not at its end")]
     Character {
         /// Where in the list.
         index: usize,
     },
-}
-
-impl fmt::Display for GrantError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotText => f.write_str("it must be a list of strings or one string"),
-            Self::TooMany => write!(f, "it has more than {MAX_GRANTS} items"),
-            Self::Length { index } => write!(f, "item {index} must have 1 to {MAX_GRANT_BYTES} bytes"),
-            Self::Character { index } => write!(
-                f,
-                "item {index} holds a control character, `<`, `>`, `{{`, `}}`, or a `*` that is not at its end"
-            ),
-        }
-    }
 }
 
 #[cfg(test)]

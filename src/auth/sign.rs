@@ -5,7 +5,6 @@ use crate::auth::algorithm::{Algorithm, KeyKind};
 use crate::auth::config::AuthConfig;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Map, Value};
-use std::fmt;
 
 /// Signs the claims with the configured secret and the first HS algorithm of the configuration. `iss` and `aud` are
 /// filled in from the configuration where the claims lack them; everything else (`exp`, the user) is the
@@ -32,43 +31,34 @@ pub fn sign(config: &AuthConfig, claims: &Map<String, Value>) -> Result<String, 
         }
     }
     let key = EncodingKey::from_secret(secret.reveal().as_bytes());
-    encode(&Header::new(algorithm), &claims, &key).map_err(|_| SignError::Failed)
+    encode(&Header::new(algorithm), &claims, &key).map_err(SignError::Failed)
 }
 
 /// Why no token could be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
     /// There is no `auth.secret`.
+    #[error("no auth.secret to sign with; tokens for public keys come from their issuer")]
     NoSecret,
     /// It is under [`MIN_SECRET`] bytes.
+    #[error("auth.secret is under {MIN_SECRET} bytes")]
     ShortSecret,
     /// `auth.algorithms` lists no HS256, HS384 or HS512.
+    #[error("auth.algorithms lists no HS256, HS384 or HS512 to sign with")]
     NoAlgorithm,
     /// The library failed.
-    Failed,
+    #[error("signing failed")]
+    Failed(#[source] jsonwebtoken::errors::Error),
 }
 
 impl SignError {
     /// Stable, for programs.
-    pub fn code(self) -> &'static str {
+    pub fn code(&self) -> &'static str {
         match self {
             Self::NoSecret => "sign_no_secret",
             Self::ShortSecret => "sign_short_secret",
             Self::NoAlgorithm => "sign_no_algorithm",
-            Self::Failed => "sign_failed",
+            Self::Failed(_) => "sign_failed",
         }
     }
 }
-
-impl fmt::Display for SignError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoSecret => f.write_str("no auth.secret to sign with; tokens for public keys come from their issuer"),
-            Self::ShortSecret => write!(f, "auth.secret is under {MIN_SECRET} bytes"),
-            Self::NoAlgorithm => f.write_str("auth.algorithms lists no HS256, HS384 or HS512 to sign with"),
-            Self::Failed => f.write_str("signing failed"),
-        }
-    }
-}
-
-impl std::error::Error for SignError {}

@@ -1,24 +1,30 @@
 //! Why the backend gave no usable answer.
 
-use std::fmt;
 use std::time::Duration;
 
 /// Why the backend gave no usable answer. The caller gets this error and nothing else happens.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
     /// No complete answer within this time.
+    #[error("the backend did not answer within {0:?}")]
     Timeout(Duration),
-    /// There is no connection, or it broke.
+    /// There is no connection, or it broke. Address and cause are for the log, not for clients.
+    #[error("the backend is not reachable")]
     Unreachable(String),
     /// The circuit breaker is open after several failures in a row.
+    #[error("the backend failed several times in a row; try again in a second")]
     CircuitOpen,
     /// `backend.stream` holds this many entries, which is `backend.stream_limit`.
+    #[error("the backend is behind: {0} entries wait in `backend.stream`; try again later")]
     StreamFull(u64),
     /// A status other than 2xx.
+    #[error("the backend answered {0}")]
     Status(u16),
     /// An answer in another form than documented (docs/backend.md, "Requests and answers").
+    #[error("the backend's answer cannot be used: {0}")]
     BadAnswer(String),
     /// The backend refused; the text is its own.
+    #[error("{0}")]
     Refused(String),
 }
 
@@ -61,23 +67,6 @@ impl BackendError {
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
         self.counts_as_failure() || matches!(self, Self::CircuitOpen | Self::StreamFull(_) | Self::Status(500..))
-    }
-}
-
-impl fmt::Display for BackendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout(after) => write!(f, "the backend did not answer within {after:?}"),
-            // Clients do not get addresses and causes; the log does.
-            Self::Unreachable(_) => f.write_str("the backend is not reachable"),
-            Self::CircuitOpen => f.write_str("the backend failed several times in a row; try again in a second"),
-            Self::StreamFull(max) => {
-                write!(f, "the backend is behind: {max} entries wait in `backend.stream`; try again later")
-            }
-            Self::Status(status) => write!(f, "the backend answered {status}"),
-            Self::BadAnswer(why) => write!(f, "the backend's answer cannot be used: {why}"),
-            Self::Refused(why) => f.write_str(why),
-        }
     }
 }
 

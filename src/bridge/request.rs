@@ -13,7 +13,6 @@ use crate::protocol::socketio_encode::check_draft;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::fmt;
 
 /// What a message asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,17 +37,25 @@ pub struct Directive {
 }
 
 /// Why a message is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EmitterError {
     /// The event breaks a limit, or the message is not even an event.
-    Draft(DraftError),
+    #[error(transparent)]
+    Draft(#[from] DraftError),
     /// Not MessagePack, or nothing that JSON can express.
-    Msgpack(MsgpackError),
+    #[error(transparent)]
+    Msgpack(#[from] MsgpackError),
     /// A Python pickle. Reading one would run the code in it.
+    #[error(
+        "the message is a Python pickle, which is never read; upgrade the publisher to python-socketio 5.14 or later, \
+         which publishes JSON"
+    )]
     Pickle,
     /// The publisher wants the clients' acknowledgements, which only its own servers can collect.
+    #[error("broadcasts that ask clients for acknowledgements are not delivered; emit without `timeout` and callback")]
     Acknowledgements,
     /// A packet that is not an event.
+    #[error("the packet's `type` must be 2 or 5, an event")]
     PacketType,
 }
 
@@ -62,35 +69,6 @@ impl EmitterError {
             Self::Acknowledgements => "ack_unsupported",
             Self::PacketType => "bad_packet_type",
         }
-    }
-}
-
-impl fmt::Display for EmitterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Draft(error) => error.fmt(f),
-            Self::Msgpack(error) => error.fmt(f),
-            Self::Pickle => f.write_str(
-                "the message is a Python pickle, which is never read; upgrade the publisher to python-socketio 5.14 or later, \
-                 which publishes JSON",
-            ),
-            Self::Acknowledgements => {
-                f.write_str("broadcasts that ask clients for acknowledgements are not delivered; emit without `timeout` and callback")
-            }
-            Self::PacketType => f.write_str("the packet's `type` must be 2 or 5, an event"),
-        }
-    }
-}
-
-impl From<DraftError> for EmitterError {
-    fn from(error: DraftError) -> Self {
-        Self::Draft(error)
-    }
-}
-
-impl From<MsgpackError> for EmitterError {
-    fn from(error: MsgpackError) -> Self {
-        Self::Msgpack(error)
     }
 }
 

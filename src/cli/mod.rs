@@ -5,8 +5,10 @@ mod check;
 mod demo;
 mod health;
 mod http;
+mod init;
 mod publish;
 mod serve;
+mod shell;
 mod token;
 
 use crate::config::{Config, Environment, Flags, Mistake, Purpose};
@@ -63,6 +65,14 @@ enum Command {
     ///
     /// Prints the node's answer, {"offset":"…"}, once the log has the event.
     Publish(publish::Arguments),
+    /// Write a commented roomcast.toml and a .env with fresh secrets; never overwrites
+    ///
+    /// With the name of a stack it also writes that stack's helper: publishing, and answering what roomcast asks.
+    Init(init::Arguments),
+    /// Print the completions of a shell: bash, elvish, fish, powershell or zsh
+    Completions(shell::Arguments),
+    /// Print the man page
+    Man,
     /// Ask a running node whether it is ready (for HEALTHCHECK): exit code 0 or 1
     Health(health::Arguments),
 }
@@ -111,8 +121,12 @@ pub fn main() -> ExitCode {
         Command::Check => check::run(common),
         Command::Token(arguments) => token::run(common, arguments),
         Command::Publish(arguments) => publish::run(common, arguments),
+        Command::Init(arguments) => init::run(&arguments),
+        Command::Completions(arguments) => shell::completions(&arguments),
+        Command::Man => shell::man(),
         Command::Health(arguments) => health::run(common, arguments),
     };
+    crate::logging::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {

@@ -2,7 +2,9 @@
 
 use crate::app::{AppError, Launch};
 use crate::cli::{Common, Failure};
-use crate::config::{Purpose, logging};
+use crate::config::Purpose;
+use crate::logging;
+use crate::model::error_chain::with_causes;
 
 pub(super) fn run(common: Common) -> Result<(), Failure> {
     let config = common.load(Purpose::Serve)?;
@@ -17,6 +19,6 @@ pub(super) fn run(common: Common) -> Result<(), Failure> {
 pub(super) fn launch(launch: Launch) -> Result<(), Failure> {
     crate::app::run(launch).map_err(|error| match error {
         AppError::Setup(_) => Failure::configuration(error),
-        AppError::Bind(..) | AppError::System(..) => Failure::at_run_time(error),
+        AppError::Bind(..) | AppError::System(..) => Failure::at_run_time(with_causes(&error)),
     })
 }

@@ -76,6 +76,8 @@ async fn connected(
         let next_heartbeat = last_heartbeat + membership::HEARTBEAT_INTERVAL;
         if let Ok(batch) = tokio::time::timeout_at(next_heartbeat, shared.queue.next()).await {
             send_batch(shared, handler, &mut connection, batch).await?;
+            // A caller that got its reply may have its next job ready, which then goes with what waits already.
+            tokio::task::yield_now().await;
         }
     }
 }

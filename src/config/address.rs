@@ -5,6 +5,7 @@ use crate::config::mistake::Faults;
 use crate::config::node::Node;
 use crate::redis::url::RedisUrl;
 use hyper::Uri;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// `0.0.0.0:8080`, `[::]:8080`, `localhost:8080`, `:8080`.
@@ -122,28 +123,66 @@ pub(super) fn masked_url(text: &str) -> String {
 }
 
 /// A URL made of the parts that `REDIS_HOST` and its companions give.
-pub(super) fn redis_url_of_parts(host: &str, port: u16, user: &str, password: &str, tls: bool) -> String {
+pub(super) fn redis_url_of_parts(
+    host: &str,
+    port: u16,
+    user: &str,
+    password: &str,
+    tls: bool,
+    database: u32,
+) -> String {
     let scheme = if tls { "rediss" } else { "redis" };
     let host = match host.parse::<Ipv6Addr>() {
         Ok(address) => format!("[{address}]"),
         Err(_) => host.to_owned(),
     };
     match (user, password) {
-        ("", "") => format!("{scheme}://{host}:{port}/0"),
-        ("", password) => format!("{scheme}://:{}@{host}:{port}/0", percent_encoded(password)),
+        ("", "") => format!("{scheme}://{host}:{port}/{database}"),
+        ("", password) => format!("{scheme}://:{}@{host}:{port}/{database}", percent_encoded(password)),
         (user, password) => {
-            format!("{scheme}://{}:{}@{host}:{port}/0", percent_encoded(user), percent_encoded(password))
+            format!("{scheme}://{}:{}@{host}:{port}/{database}", percent_encoded(user), percent_encoded(password))
         }
     }
 }
 
-/// RFC 3986 section 2.1: everything but the unreserved characters.
-fn percent_encoded(text: &str) -> String {
-    let encode = |byte: u8| match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
+/// A Redis URL that names no database, with one (`REDIS_DB` beside `REDIS_URL`). What is not a URL stays as it is: reading
+/// it says what is wrong.
+pub(super) fn with_redis_database(url: &str, database: u32) -> String {
+    let (address, query) = url.split_once('?').map_or((url, ""), |(address, query)| (address, query));
+    let Some((scheme, rest)) = address.split_once("://") else { return url.to_owned() };
+    // A raw `/` in a password comes before the `@`.
+    let hosts = rest.rfind('@').map_or(0, |at| at + 1);
+    let path: Vec<_> = rest[hosts..].split('/').skip(1).filter(|part| !part.is_empty()).collect();
+    let named = usize::from(scheme.to_ascii_lowercase().ends_with("+sentinel"));
+    if path.len() != named {
+        return url.to_owned();
+    }
+    let query = if query.is_empty() { String::new() } else { format!("?{query}") };
+    format!("{}/{database}{query}", address.trim_end_matches('/'))
+}
+
+/// `REDIS_HOST`: a name or an address, and nothing else.
+pub(super) fn redis_host(text: &str) -> Result<(), String> {
+    let text = text.trim();
+    if text.contains("://") {
+        let shown = text.split_once("://").map_or("", |(scheme, _)| scheme);
+        let tls = if shown.ends_with('s') { "; for TLS set REDIS_TLS=true" } else { "" };
+        return Err(format!(
+            "is a host, without \"{}://\"{tls}; a whole URL belongs into REDIS_URL",
+            self::shown(shown)
+        ));
+    }
+    match text.split_once(':') {
+        Some((_, port)) if port.parse::<u16>().is_ok() => Err("is a host without a port; set REDIS_PORT".into()),
+        _ => Ok(()),
+    }
+}
+
+/// Everything but the unreserved characters of RFC 3986 section 2.3.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn percent_encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }
 
 /// Where a client on the same machine reaches an address that a node listens on.
@@ -227,9 +266,35 @@ mod tests {
 
     #[test]
     fn parts_make_a_url_that_the_library_reads_back() {
-        let url = redis_url_of_parts("h", 1, "ü:s", "p/@:?#%", false);
+        let url = redis_url_of_parts("h", 1, "ü:s", "p/@:?#%", false, 0);
         let client = redis::Client::open(url.as_str()).unwrap();
         assert_eq!(client.get_connection_info().redis_settings().password(), Some("p/@:?#%"));
-        assert_eq!(redis_url_of_parts("::1", 1, "", "", true), "rediss://[::1]:1/0");
+        assert_eq!(redis_url_of_parts("::1", 1, "", "", true, 3), "rediss://[::1]:1/3");
+    }
+
+    #[test]
+    fn a_database_is_added_where_none_is_named() {
+        for (url, expected) in [
+            ("redis://h:1", "redis://h:1/3"),
+            ("redis://h:1/", "redis://h:1/3"),
+            ("redis://h:1/0", "redis://h:1/0"),
+            ("rediss://u:p%2F@h", "rediss://u:p%2F@h/3"),
+            ("redis+sentinel://h1,h2/m", "redis+sentinel://h1,h2/m/3"),
+            ("redis+sentinel://h1/m?sentinel_password=x", "redis+sentinel://h1/m/3?sentinel_password=x"),
+            ("redis+sentinel://h1/m/2", "redis+sentinel://h1/m/2"),
+            ("no url", "no url"),
+        ] {
+            assert_eq!(with_redis_database(url, 3), expected);
+        }
+    }
+
+    #[test]
+    fn a_host_is_not_a_url() {
+        for good in ["h", "redis.example.com", "10.0.0.1", "::1", "fe80::1"] {
+            assert_eq!(redis_host(good), Ok(()), "{good}");
+        }
+        assert!(redis_host("tls://h").unwrap_err().contains("REDIS_TLS=true"));
+        assert!(redis_host("redis://h:6379").unwrap_err().contains("REDIS_URL"));
+        assert!(redis_host("h:6379").unwrap_err().contains("REDIS_PORT"));
     }
 }

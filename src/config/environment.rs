@@ -1,6 +1,6 @@
 //! Environment variables: `ROOMCAST_*`, and the conventional names that other software reads too.
 
-use crate::config::address::redis_url_of_parts;
+use crate::config::address::{redis_host, redis_url_of_parts, with_redis_database};
 use crate::config::keys::{KEYS, find};
 use crate::config::kind::{Kind, Switch, count};
 use crate::config::mistake::{Faults, Origin, Place, did_you_mean};
@@ -93,7 +93,10 @@ pub(super) fn conventional_names(environment: &Environment) -> Vec<Candidate> {
     candidates.extend(environment.node("JWT_SECRET").and_then(|node| candidate(("auth", "secret"), node)));
     candidates.extend(origins(environment).and_then(|node| candidate(("cors", "origins"), node)));
     match (environment.node("REDIS_URL"), environment.node("REDIS_HOST")) {
-        (Some(url), _) => candidates.extend(candidate(("redis", "url"), url)),
+        (Some(url), _) => candidates.extend(candidate(("redis", "url"), url).map(|mut candidate| {
+            candidate.prepared = redis_url_and_database(environment, &candidate.node);
+            candidate
+        })),
         (None, Some(host)) => candidates.extend(candidate(("redis", "url"), host).map(|mut candidate| {
             candidate.prepared = Some(redis_parts(environment, &candidate.node));
             candidate
@@ -113,6 +116,19 @@ fn origins(environment: &Environment) -> Option<Node> {
     Some(Node { value: Value::List(items.collect()), place })
 }
 
+/// `REDIS_URL` with the database of `REDIS_DB`, where it names none itself.
+fn redis_url_and_database(environment: &Environment, url: &Node) -> Option<Result<Node, Faults>> {
+    environment.node("REDIS_DB")?;
+    let Value::Plain(text) = &url.value else { return None };
+    let value = |database| Value::Plain(with_redis_database(text.trim(), database));
+    Some(redis_database(environment).map(|database| Node { place: url.place.clone(), value: value(database) }))
+}
+
+/// `REDIS_DB`, or 0.
+fn redis_database(environment: &Environment) -> Result<u32, Faults> {
+    environment.node("REDIS_DB").map_or(Ok(0), |node| count(0..=1_000_000).read(&node))
+}
+
 /// The URL that `REDIS_HOST` and its companions make.
 fn redis_parts(environment: &Environment, host: &Node) -> Result<Node, Faults> {
     let part =
@@ -126,21 +142,26 @@ fn redis_parts(environment: &Environment, host: &Node) -> Result<Node, Faults> {
         _ => count(1..=65_535).read(&node),
     });
     let tls = environment.node("REDIS_TLS").map_or(Ok(false), |node| Switch.read(&node));
-    let texts =
-        collect([host.text("a host").map(str::to_owned), part("REDIS_USERNAME"), part("REDIS_PASSWORD")].into_iter());
-    match (port, tls, texts) {
-        (Ok(port), Ok(tls), Ok(texts)) => {
-            let url = redis_url_of_parts(texts[0].trim(), port, &texts[1], &texts[2], tls);
+    let database = redis_database(environment);
+    let name =
+        host.text("a host").and_then(|text| redis_host(text).map(|()| text.to_owned()).map_err(|why| host.fault(why)));
+    let texts = collect([name, part("REDIS_USERNAME"), part("REDIS_PASSWORD")].into_iter());
+    match (port, tls, database, texts) {
+        (Ok(port), Ok(tls), Ok(database), Ok(texts)) => {
+            let url = redis_url_of_parts(texts[0].trim(), port, &texts[1], &texts[2], tls, database);
             Ok(Node { place: host.place.clone(), value: Value::Text(url) })
         }
-        (port, tls, texts) => Err([port.err(), tls.err(), texts.err()].into_iter().flatten().flatten().collect()),
+        (port, tls, database, texts) => {
+            let faults = [port.err(), tls.err(), database.err(), texts.err()];
+            Err(faults.into_iter().flatten().flatten().collect())
+        }
     }
 }
 
 /// `REDIS_PASSWORD` and the like without anything that says where Redis is: surely a mistake, and one that would
 /// start a node with its embedded log. (`REDIS_PORT` alone may come from Kubernetes, and says nothing.)
 pub(super) fn redis_parts_without_host(environment: &Environment) -> Faults {
-    let parts = ["REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_TLS"];
+    let parts = ["REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_TLS", "REDIS_DB"];
     let nodes = parts.iter().filter_map(|name| environment.node(name));
     nodes.flat_map(|node| node.fault("needs REDIS_HOST (or use REDIS_URL); without, there is no Redis")).collect()
 }

@@ -114,6 +114,8 @@ pub(super) static KEYS: &[Key] = &[
     key!("redis", "streams_key", redis.streams_key, Maybe(Text(text::redis_key))),
     key!("redis", "min_replicas", redis.min_replicas, count(0..=16)),
 
+    key!("http", "idle_timeout", http.idle_timeout, Span(SECOND..=24 * HOUR)),
+
     key!("auth", "secret", auth.secret, Maybe(TOKEN_SECRET)),
     key!("auth", "secret_file", auth.secret, Maybe(InFile(TOKEN_SECRET))),
     Key {

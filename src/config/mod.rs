@@ -10,7 +10,6 @@ mod environment;
 mod file;
 mod keys;
 mod kind;
-pub mod logging;
 mod mistake;
 mod node;
 mod rules;
@@ -24,14 +23,14 @@ pub use mistake::Mistake;
 
 use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
-use crate::http::config::{CorsConfig, ListenConfig, PublishConfig};
+use crate::http::config::{CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
+use crate::logging::LoggingConfig;
 use crate::presence::config::PresenceConfig;
 use crate::redis::config::RedisConfig;
 use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::shutdown::ShutdownConfig;
-use logging::LoggingConfig;
 use mistake::{Faults, Place, in_order};
 use node::{Node, Value};
 use std::collections::BTreeMap;
@@ -42,6 +41,8 @@ use std::path::PathBuf;
 pub struct Config {
     /// `listen` and `admin_listen`.
     pub listen: ListenConfig,
+    /// `[http]`.
+    pub http: HttpConfig,
     /// `[redis]`.
     pub redis: RedisConfig,
     /// `[auth]`.

@@ -7,9 +7,9 @@ use crate::backend::{Backend, BackendError};
 use crate::model::args::Args;
 use crate::model::close::DropReason;
 use crate::model::names::Room;
+use crate::node::context::LocalNode;
 use crate::session::Session;
 use crate::session::connection::SessionKey;
-use crate::shard::runner::Shard;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -18,9 +18,9 @@ use std::time::SystemTime;
 ///
 /// # Errors
 /// When it may not, or the backend does not say.
-pub async fn join(shard: &Shard, key: SessionKey, room: &str) -> Result<(), BackendError> {
-    let backend = backend(shard)?;
-    let about = about_live(shard, key).ok_or_else(gone)?;
+pub async fn join(local: &LocalNode, key: SessionKey, room: &str) -> Result<(), BackendError> {
+    let backend = backend(local)?;
+    let about = about_live(local, key).ok_or_else(gone)?;
     let mut call = BackendRequest::of_session(RequestKind::Join, about, now());
     call.room = Some(room);
     backend.call(&call, answer::read_decision).await
@@ -30,9 +30,9 @@ pub async fn join(shard: &Shard, key: SessionKey, room: &str) -> Result<(), Back
 ///
 /// # Errors
 /// The backend's refusal, or why there is no answer that can be used.
-pub async fn event(shard: &Shard, key: SessionKey, event: &str, args: &Args) -> Result<EventAnswer, BackendError> {
-    let about = about_live(shard, key).ok_or_else(gone)?;
-    forward(shard, about, event, args).await
+pub async fn event(local: &LocalNode, key: SessionKey, event: &str, args: &Args) -> Result<EventAnswer, BackendError> {
+    let about = about_live(local, key).ok_or_else(gone)?;
+    forward(local, about, event, args).await
 }
 
 /// The same, of a session that may be over.
@@ -40,53 +40,53 @@ pub async fn event(shard: &Shard, key: SessionKey, event: &str, args: &Args) -> 
 /// # Errors
 /// As [`event`].
 pub async fn forward(
-    shard: &Shard,
+    local: &LocalNode,
     about: SessionInfo<'_>,
     event: &str,
     args: &Args,
 ) -> Result<EventAnswer, BackendError> {
-    let backend = backend(shard)?;
+    let backend = backend(local)?;
     let namespace = about.namespace.into();
     let mut call = BackendRequest::of_session(RequestKind::Event, about, now());
     call.event = Some(event);
     call.args = serde_json::from_str(args.as_array()).ok();
-    backend.call(&call, |body| answer::read_event(body, &namespace, &shard.node.draft_limits)).await
+    backend.call(&call, |body| answer::read_event(body, &namespace, &local.context.draft_limits)).await
 }
 
 /// Tells the backend that a session has begun, or was taken up again.
-pub fn connected(shard: &Shard, key: SessionKey) {
-    if let Some(backend) = wanting(shard, RequestKind::Connect)
-        && let Some(about) = about_live(shard, key)
+pub fn connected(local: &LocalNode, key: SessionKey) {
+    if let Some(backend) = wanting(local, RequestKind::Connect)
+        && let Some(about) = about_live(local, key)
     {
-        tell(shard, backend, &BackendRequest::of_session(RequestKind::Connect, about, now()));
+        tell(local, backend, &BackendRequest::of_session(RequestKind::Connect, about, now()));
     }
 }
 
 /// Tells the backend that a session has lost its connection, or is over.
-pub fn disconnected(shard: &Shard, session: &Session, rooms: &[Room], reason: &str) {
-    if let Some(backend) = wanting(shard, RequestKind::Disconnect) {
+pub fn disconnected(local: &LocalNode, session: &Session, rooms: &[Room], reason: &str) {
+    if let Some(backend) = wanting(local, RequestKind::Disconnect) {
         let mut call =
-            BackendRequest::of_session(RequestKind::Disconnect, about(shard, session, rooms.to_vec()), now());
+            BackendRequest::of_session(RequestKind::Disconnect, about(local, session, rooms.to_vec()), now());
         call.reason = Some(reason);
-        tell(shard, backend, &call);
+        tell(local, backend, &call);
     }
 }
 
-fn wanting(shard: &Shard, kind: RequestKind) -> Option<&Backend> {
-    shard.node.backend.as_deref().filter(|backend| backend.wants(kind))
+fn wanting(local: &LocalNode, kind: RequestKind) -> Option<&Backend> {
+    local.node.backend.as_deref().filter(|backend| backend.wants(kind))
 }
 
-fn tell(shard: &Shard, backend: &Backend, call: &BackendRequest<'_>) {
+fn tell(local: &LocalNode, backend: &Backend, call: &BackendRequest<'_>) {
     let dropped = backend.notify(call);
-    shard.node.metrics.dropped(DropReason::Notice, dropped as u64);
+    local.context.metrics.dropped(DropReason::Notice, dropped as u64);
 }
 
 /// What the backend is told of a session.
-pub fn about<'a>(shard: &'a Shard, session: &Session, rooms: Vec<Room>) -> SessionInfo<'a> {
+pub fn about<'a>(local: &'a LocalNode, session: &Session, rooms: Vec<Room>) -> SessionInfo<'a> {
     let raw = |json: String| Cow::Owned(RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned()));
     let user = session.identity.user.as_ref().map_or_else(|| "null".to_owned(), |user| user.as_json());
     SessionInfo {
-        namespace: &shard.node.namespaces[usize::from(session.namespace)],
+        namespace: local.context.namespaces.name(session.namespace),
         user: raw(user),
         claims: raw(session.identity.claims.to_string()),
         session: session.id.to_string(),
@@ -94,15 +94,15 @@ pub fn about<'a>(shard: &'a Shard, session: &Session, rooms: Vec<Room>) -> Sessi
     }
 }
 
-fn about_live(shard: &Shard, key: SessionKey) -> Option<SessionInfo<'_>> {
-    let hub = shard.hub.borrow();
+fn about_live(local: &LocalNode, key: SessionKey) -> Option<SessionInfo<'_>> {
+    let hub = local.shard.hub.borrow();
     let session = hub.sessions.get(key)?;
-    Some(about(shard, session, hub.rooms.of(key).cloned().collect()))
+    Some(about(local, session, hub.rooms.of(key).cloned().collect()))
 }
 
-fn backend(shard: &Shard) -> Result<&Backend, BackendError> {
+fn backend(local: &LocalNode) -> Result<&Backend, BackendError> {
     // The configuration is refused where something is to be asked and nobody is there.
-    shard.node.backend.as_deref().ok_or_else(|| BackendError::Unreachable("there is no [backend] url".into()))
+    local.node.backend.as_deref().ok_or_else(|| BackendError::Unreachable("there is no [backend] url".into()))
 }
 
 fn gone() -> BackendError {

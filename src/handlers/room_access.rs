@@ -5,27 +5,39 @@ use crate::handlers::backend_calls;
 use crate::model::draft::check_room_name;
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::node::context::LocalNode;
+use crate::presence::writer::Reservation;
+use crate::presence::{LeaveReason, Ticket};
 use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
-use crate::shard::runner::Shard;
+use crate::shard::persist;
 use std::collections::HashSet;
-use std::fmt;
+use std::rc::Rc;
 
 /// Why a join was refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// Not a name that a room can have.
+    #[error("{0}")]
     BadName(String),
     /// No rule lets this session in.
+    #[error("not allowed to join \"{0}\"")]
     Forbidden(String),
     /// `limits.rooms_per_session` is reached.
+    #[error("already in {0} rooms, which is the most a session may be in")]
     TooMany(usize),
     /// `joined` or `left` of the room cannot be filled for this client.
+    #[error(transparent)]
     Template(TemplateError),
+    /// The presence store did not take it in time; nothing is joined.
+    #[error("presence was not written within 1.5 s; try again")]
+    Uncounted,
     /// The session has ended meanwhile.
+    #[error("the session has ended")]
     Gone,
     /// The backend refused, or did not say.
+    #[error(transparent)]
     Backend(BackendError),
 }
 
@@ -37,6 +49,7 @@ impl JoinError {
             Self::Forbidden(_) => "forbidden",
             Self::TooMany(_) => "too_many_rooms",
             Self::Template(error) => error.code(),
+            Self::Uncounted => "unavailable",
             Self::Gone => "gone",
             Self::Backend(error) => error.code(),
         }
@@ -48,56 +61,43 @@ impl JoinError {
     }
 }
 
-impl fmt::Display for JoinError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadName(why) => f.write_str(why),
-            Self::Forbidden(room) => write!(f, "not allowed to join \"{room}\""),
-            Self::TooMany(max) => write!(f, "already in {max} rooms, which is the most a session may be in"),
-            Self::Template(error) => error.fmt(f),
-            Self::Gone => f.write_str("the session has ended"),
-            Self::Backend(error) => error.fmt(f),
-        }
-    }
-}
-
 /// Whether a session may join these rooms by the rules, its token, and where a rule wants it the backend; nothing is
 /// joined.
 ///
 /// # Errors
 /// The first refusal.
-pub async fn allow(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    let allowed = ask_about(shard, key, rooms).await;
+pub async fn allow(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let allowed = ask_about(local, key, rooms).await;
     if let Err(error) = &allowed
         && tracing::enabled!(tracing::Level::DEBUG)
     {
-        let session = shard.hub.borrow().sessions.get(key).map(|session| session.id.to_string());
+        let session = local.shard.hub.borrow().sessions.get(key).map(|session| session.id.to_string());
         tracing::debug!(session = session.unwrap_or_default(), ?rooms, code = error.code(), %error, "join refused");
     }
     allowed
 }
 
-async fn ask_about(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    let asked = check(shard, key, rooms)?;
+async fn ask_about(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let asked = check(local, key, rooms)?;
     for room in &asked {
-        backend_calls::join(shard, key, room).await.map_err(JoinError::Backend)?;
+        backend_calls::join(local, key, room).await.map_err(JoinError::Backend)?;
     }
     // Others may have been joined while the backend thought about it.
-    if asked.is_empty() { Ok(()) } else { check(shard, key, rooms).map(drop) }
+    if asked.is_empty() { Ok(()) } else { check(local, key, rooms).map(drop) }
 }
 
 /// The same as far as it is known here; answers the rooms that the backend decides on, but for those it is in already.
-fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
-    let hub = shard.hub.borrow();
+fn check(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
+    let hub = local.shard.hub.borrow();
     let session = hub.sessions.get(key).ok_or(JoinError::Gone)?;
-    let namespace = &shard.node.namespaces[usize::from(session.namespace)];
+    let namespace = local.context.namespaces.name(session.namespace);
     let (mut new, mut asked) = (0, Vec::new());
     for room in rooms {
-        check_room_name(room, shard.node.limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
+        check_room_name(room, local.context.limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
         if Id::parse(room).is_some_and(|id| id.is_session()) {
             return Err(JoinError::Forbidden(room.to_string()));
         }
-        let verdict = with_caller(session, namespace, |caller| match shard.node.rules.room(room, caller) {
+        let verdict = with_caller(session, namespace, |caller| match local.context.rules.room(room, caller) {
             Verdict::Allow(rule, captures) => announceable(rule, &captures, caller).map(|()| false),
             Verdict::Ask(rule, captures) => announceable(rule, &captures, caller).map(|()| true),
             Verdict::Granted(matched) => {
@@ -112,7 +112,7 @@ fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, Jo
             asked.extend(ask.then(|| room.clone()));
         }
     }
-    let max = shard.node.limits.rooms_per_session;
+    let max = local.context.limits.rooms_per_session;
     if hub.rooms.count_of(key) + new > max { Err(JoinError::TooMany(max)) } else { Ok(asked) }
 }
 
@@ -131,38 +131,55 @@ fn announceable(rule: &RoomRule, captures: &Captures, caller: &Caller<'_>) -> Re
 ///
 /// # Errors
 /// [`JoinError::TooMany`].
-pub fn within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    let hub = shard.hub.borrow();
+pub fn within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let hub = local.shard.hub.borrow();
     let namespace = hub.sessions.get(key).ok_or(JoinError::Gone)?.namespace;
     let new: HashSet<&Room> = rooms.iter().filter(|room| !hub.rooms.contains(key, namespace, room)).collect();
-    let max = shard.node.limits.rooms_per_session;
+    let max = local.context.limits.rooms_per_session;
     if !new.is_empty() && hub.rooms.count_of(key) + new.len() > max { Err(JoinError::TooMany(max)) } else { Ok(()) }
 }
 
-/// Joins rooms that were checked, or that the backend chose; answers those that it was not in.
-pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Vec<Room> {
-    let mut hub = shard.hub.borrow_mut();
+/// Joins rooms that were checked, or that the backend chose; answers those that it was not in. What is `reserved` is counted
+/// already.
+pub fn join(local: &LocalNode, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> Vec<Room> {
+    let mut hub = local.shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return Vec::new() };
-    rooms.iter().filter(|room| hub.join(key, namespace, room)).cloned().collect()
+    rooms.iter().filter(|room| hub.join(key, namespace, room, reserved)).cloned().collect()
 }
 
 /// Joins as many of the rooms as a session may be in; whether it was not in one of them.
-pub fn join_within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> bool {
-    let max = shard.node.limits.rooms_per_session;
+pub fn join_within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> bool {
+    let max = local.context.limits.rooms_per_session;
     let mut new = false;
     for room in rooms {
-        if shard.hub.borrow().rooms.count_of(key) < max {
-            new |= !join(shard, key, std::slice::from_ref(room)).is_empty();
+        if local.shard.hub.borrow().rooms.count_of(key) < max {
+            new |= !join(local, key, std::slice::from_ref(room), reserved).is_empty();
         }
     }
     new
 }
 
 /// Leaves rooms.
-pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room]) {
-    let mut hub = shard.hub.borrow_mut();
+pub fn leave(local: &LocalNode, key: SessionKey, rooms: &[Room], reason: LeaveReason) {
+    let mut hub = local.shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
     for room in rooms {
-        hub.leave(key, namespace, room);
+        hub.leave(key, namespace, room, reason);
     }
+}
+
+/// Completes when the session's rooms, as they are now, are on record and in the presence store: before a client is told
+/// that it has joined or left. `false` where one of them is not in time, so that the client must not be told.
+#[must_use]
+pub async fn settled(local: &Rc<LocalNode>, key: SessionKey, is_leave: bool) -> bool {
+    let announced = announced(local, key);
+    // Presence first: its step and the record go to Redis together.
+    let counted = local.node.presence.written(announced, is_leave);
+    let (counted, recorded) = tokio::join!(counted, persist::persist_now(&local.shard, key));
+    counted && recorded
+}
+
+/// The session's newest change of presence that is announced.
+pub fn announced(local: &LocalNode, key: SessionKey) -> Ticket {
+    local.shard.hub.borrow().sessions.get(key).map(|session| session.announced).unwrap_or_default()
 }

@@ -6,22 +6,26 @@ use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Position;
+use crate::node::context::LocalNode;
+use crate::presence::Ticket;
+use crate::presence::writer::Reservation;
 use crate::rules::TemplateError;
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::changes::Changes;
 use crate::session::connection::{ConnectionKey, SessionKey};
-use crate::shard::runner::Shard;
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// A client that was authenticated and has no session yet.
+#[derive(Clone)]
 pub struct Newcomer {
     /// Its connection.
     pub connection: ConnectionKey,
     /// Its namespace.
-    pub namespace: u16,
+    pub namespace: NamespaceIndex,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// The handshake auth without the token, raw JSON.
@@ -30,7 +34,7 @@ pub struct Newcomer {
 
 impl Newcomer {
     /// The session it gets, not in the hub yet.
-    pub fn session(self, shard: &Shard, id: Id, pid: Option<Id>) -> Box<Session> {
+    pub fn session(self, local: &LocalNode, id: Id, pid: Option<Id>) -> Box<Session> {
         Box::new(Session {
             id,
             pid,
@@ -38,11 +42,12 @@ impl Newcomer {
             namespace: self.namespace,
             identity: self.identity,
             auth: self.auth,
-            start: shard.hub.borrow().position,
+            start: local.shard.hub.borrow().position,
             expires: 0,
             last: Position::default(),
             moves: 0,
             changes: Changes::default(),
+            announced: Ticket::default(),
             mark: 0,
         })
     }
@@ -53,41 +58,50 @@ impl Newcomer {
 ///
 /// # Errors
 /// When a value of the token would make an unsafe room name.
-pub fn first_rooms(shard: &Shard, session: &Session) -> Result<Vec<Room>, TemplateError> {
-    let namespace = &shard.node.namespaces[usize::from(session.namespace)];
-    let mut rooms = with_caller(session, namespace, |caller| shard.node.rules.auto_rooms(caller))?;
+pub fn first_rooms(local: &LocalNode, session: &Session) -> Result<Vec<Room>, TemplateError> {
+    let namespace = local.context.namespaces.name(session.namespace);
+    let mut rooms = with_caller(session, namespace, |caller| local.context.rules.auto_rooms(caller))?;
     for room in session.identity.grants.exact() {
         if !rooms.iter().any(|known| **known == *room) {
             rooms.push(room.into());
         }
     }
-    rooms.truncate(shard.node.limits.rooms_per_session);
+    rooms.truncate(local.context.limits.rooms_per_session);
     Ok(rooms)
 }
 
-/// Puts a session with its rooms into the hub.
-pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room]) -> SessionKey {
+/// Counts a session that is about to begin, with its rooms, so that it is in the presence store before it is acknowledged.
+/// A connection is let in also where the store does not answer in time; the store gets it as soon as it does.
+pub async fn reserve(local: &LocalNode, session: &mut Session, rooms: &[Room]) -> Reservation {
+    let reserved = local.shard.hub.borrow().reserve(session, rooms);
+    local.node.presence.written_unless_failing(reserved.ticket()).await;
+    session.start = local.shard.hub.borrow().position;
+    reserved
+}
+
+/// Puts a session with its rooms into the hub; what is `reserved` is counted already.
+pub fn admit(local: &Rc<LocalNode>, session: Box<Session>, rooms: &[Room], reserved: &mut Reservation) -> SessionKey {
     let namespace = session.namespace;
     let expires = session.identity.expires;
-    let mut hub = shard.hub.borrow_mut();
+    let mut hub = local.shard.hub.borrow_mut();
     let id = session.id;
-    let key = hub.admit(session);
-    tracing::debug!(session = %id, namespace = %shard.node.namespaces[usize::from(namespace)], ?rooms, "connected");
+    let key = hub.admit(session, reserved);
+    tracing::debug!(session = %id, namespace = %local.context.namespaces.name(namespace), ?rooms, "connected");
     for room in rooms {
         // Not a change: it never was without them. Nor has the limit a say: the backend may have exceeded it.
-        hub.join_initial(key, namespace, room);
+        hub.join_initial(key, namespace, room, reserved);
     }
     drop(hub);
-    watch_expiry(shard, key, expires);
+    watch_expiry(local, key, expires);
     key
 }
 
 /// Closes the connection when the token ends. A token that was accepted in its leeway ends with the leeway.
-pub fn watch_expiry(shard: &Rc<Shard>, key: SessionKey, expires: Option<u64>) {
+pub fn watch_expiry(local: &Rc<LocalNode>, key: SessionKey, expires: Option<u64>) {
     let Some(expires) = expires else { return };
-    let leeway = if expires.saturating_mul(1000) <= unix_ms() { shard.node.auth.leeway() + 1 } else { 0 };
-    let at = shard.at_unix(expires.saturating_add(leeway));
-    let mut hub = shard.hub.borrow_mut();
+    let leeway = if expires.saturating_mul(1000) <= unix_ms() { local.node.auth.leeway() + 1 } else { 0 };
+    let at = local.shard.at_unix(expires.saturating_add(leeway));
+    let mut hub = local.shard.hub.borrow_mut();
     let Some(session) = hub.sessions.get_mut(key) else { return };
     session.expires = at;
     let connection = session.connection;
@@ -99,17 +113,17 @@ pub fn watch_expiry(shard: &Rc<Shard>, key: SessionKey, expires: Option<u64>) {
 }
 
 /// Counts what came of checking a token, and says it in the log.
-pub fn note_handshake(shard: &Shard, namespace: &str, checked: &Result<Arc<Identity>, AuthError>) {
+pub fn note_handshake(local: &LocalNode, namespace: &str, checked: &Result<Arc<Identity>, AuthError>) {
     match checked {
-        Ok(_) => shard.node.metrics.handshake("ok"),
+        Ok(_) => local.context.metrics.handshake("ok"),
         Err(error) => {
-            shard.node.metrics.handshake(error.code());
+            local.context.metrics.handshake(error.code());
             tracing::debug!(%namespace, code = error.code(), %error, "handshake refused");
         }
     }
 }
 
 /// Ends a connection that could not be authenticated.
-pub fn turn_away(shard: &Shard, key: ConnectionKey) {
-    crate::handlers::fail(shard, key, CloseReason::Unauthorized);
+pub fn turn_away(local: &LocalNode, key: ConnectionKey) {
+    crate::handlers::fail(local, key, CloseReason::Unauthorized);
 }

@@ -6,7 +6,9 @@ use crate::http::body;
 use crate::model::command::{Action, MAX_ROOMS, Selector};
 use crate::model::draft::check_room_name;
 use crate::model::names::{MAIN_NAMESPACE, Room};
-use crate::node::command_tracker::{Applied, submit};
+use crate::model::namespaces::NamespaceIndex;
+use crate::node::command_tracker::Applied;
+use crate::node::commands::submit;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::{Deserialize, Deserializer};
@@ -72,7 +74,7 @@ pub async fn order(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
 
 type Refusal = (&'static str, String);
 
-fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>, Action), Refusal> {
+fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<NamespaceIndex>, Action), Refusal> {
     let selector = match (fields.user, fields.session, fields.inside) {
         (Some(user), None, None) => Selector::User(user),
         (None, Some(session), None) => Selector::Session(session),
@@ -81,13 +83,13 @@ fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>,
     };
     let namespace = match fields.namespace {
         Some(name) => {
-            let index = api.node.namespace(&name);
+            let index = api.node.context.namespaces.find(&name);
             Some(index.ok_or_else(|| ("bad_namespace", "`namespace` is not in `socketio.namespaces`".to_owned()))?)
         }
         // A session is in one namespace, and a user who is disconnected is so everywhere; a room is per namespace.
         None if matches!(selector, Selector::Session(_)) => None,
         None if verb == Verb::Disconnect && matches!(selector, Selector::User(_)) => None,
-        None => api.node.namespace(MAIN_NAMESPACE),
+        None => api.node.context.namespaces.find(MAIN_NAMESPACE),
     };
     let act = match (verb, fields.rooms) {
         (Verb::Disconnect, None) => Action::Disconnect,
@@ -100,13 +102,13 @@ fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<u16>,
 }
 
 fn checked(api: &Api, rooms: Vec<String>) -> Result<Vec<Room>, Refusal> {
-    let max = api.node.limits.rooms_per_session.min(MAX_ROOMS);
+    let max = api.node.context.limits.rooms_per_session.min(MAX_ROOMS);
     if rooms.is_empty() || rooms.len() > max {
         let message = format!("`rooms` takes 1 to {max} names");
         return Err(("bad_field", message));
     }
     for room in &rooms {
-        check_room_name(room, api.node.limits.room_name_bytes).map_err(|e| (e.code(), e.to_string()))?;
+        check_room_name(room, api.node.context.limits.room_name_bytes).map_err(|e| (e.code(), e.to_string()))?;
     }
     Ok(rooms.into_iter().map(Room::from).collect())
 }

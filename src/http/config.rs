@@ -2,6 +2,7 @@
 
 use crate::model::secret::Secret;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 /// Where the node listens.
 #[derive(Clone, Debug)]
@@ -15,6 +16,20 @@ pub struct ListenConfig {
 impl Default for ListenConfig {
     fn default() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), admin_listen: None }
+    }
+}
+
+/// `[http]`.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// How long a kept-alive connection may wait for its next request. Longer than the proxy in front keeps it: whoever
+    /// closes first must be the proxy, or a request meets a closed connection.
+    pub idle_timeout: Duration,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self { idle_timeout: Duration::from_secs(75) }
     }
 }
 

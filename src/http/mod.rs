@@ -6,6 +6,7 @@ pub mod body;
 pub mod config;
 pub mod engine;
 pub mod health;
+mod keep_alive;
 pub mod keys;
 pub mod origin;
 pub mod presence;
@@ -17,7 +18,7 @@ pub mod upgrade;
 pub mod ws;
 
 use crate::node::context::Node;
-use config::PublishConfig;
+use config::{HttpConfig, PublishConfig};
 use origin::Origins;
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,6 +27,8 @@ use std::time::Instant;
 pub struct Api {
     /// The node.
     pub node: Arc<Node>,
+    /// `[http]`.
+    pub http: HttpConfig,
     /// `[publish]`.
     pub publish: PublishConfig,
     /// `[cors]`.

@@ -11,7 +11,7 @@ use crate::node::room_query;
 use crate::node::room_query::Members;
 use crate::presence::{StoreError, UserStatus};
 use crate::protocol::query;
-use crate::protocol::query::path_part;
+use crate::protocol::query::path_segment;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
@@ -24,13 +24,13 @@ const MAX_BODY: usize = 512 << 10;
 
 /// The members of the room that the path names.
 pub async fn room(api: &Api, name: &str, query: Option<&str>) -> Reply {
-    let Some(name) = path_part(name) else { return bad_name("the room's name is not percent-encoded UTF-8") };
-    if let Err(problem) = check_room_name(&name, api.node.limits.room_name_bytes) {
+    let Some(name) = path_segment(name) else { return bad_name("the room's name is not percent-encoded UTF-8") };
+    if let Err(problem) = check_room_name(&name, api.node.context.limits.room_name_bytes) {
         return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string());
     }
     let mut pairs = query::pairs(query.unwrap_or_default());
     let namespace = pairs.find(|(key, _)| key == "namespace").map_or(MAIN_NAMESPACE.into(), |(_, value)| value);
-    let Some(index) = api.node.namespace(&namespace) else {
+    let Some(index) = api.node.context.namespaces.find(&namespace) else {
         let message = "`namespace` is not in `socketio.namespaces`";
         return error(StatusCode::BAD_REQUEST, "bad_namespace", message);
     };
@@ -52,7 +52,7 @@ pub async fn room(api: &Api, name: &str, query: Option<&str>) -> Reply {
 
 /// The user that the path names.
 pub async fn user(api: &Api, name: &str) -> Reply {
-    let Some(name) = path_part(name).filter(|name| is_user(name)) else {
+    let Some(name) = path_segment(name).filter(|name| is_user(name)) else {
         return bad_name("the user must be 1 to 200 bytes, percent-encoded, without control characters");
     };
     match api.node.presence.store.users(std::slice::from_ref(&name)).await {

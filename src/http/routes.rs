@@ -3,7 +3,7 @@
 use crate::http::answer::{Reply, error, method_not_allowed, typed};
 use crate::http::upgrade::Slot;
 use crate::http::{Api, admin, engine, health, keys, presence, publish, sse, ws};
-use crate::shard::runner::Shard;
+use crate::node::context::LocalNode;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use std::future::Future;
@@ -34,13 +34,13 @@ pub struct Caller {
 }
 
 /// Answers one request.
-pub async fn route(api: &Api, shard: &Rc<Shard>, request: Request<Incoming>, caller: &Caller) -> Reply {
+pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
     let path = request.uri().path();
     let clients = caller.door == ListenerKind::Public;
     let control = caller.door == ListenerKind::Admin || !api.admin_apart;
-    let engine_path = clients && is_engine(&shard.node.socketio.path, path);
+    let engine_path = clients && is_engine(&local.context.socketio.path, path);
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
-        return for_clients(api, shard, request, caller, engine_path).await;
+        return for_clients(api, local, request, caller, engine_path).await;
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     match path {
@@ -77,7 +77,7 @@ fn is_engine(engine: &str, path: &str) -> bool {
 /// Paths for browsers: the origin rules hold, and CORS headers are on every answer.
 async fn for_clients(
     api: &Api,
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     request: Request<Incoming>,
     caller: &Caller,
     engine_path: bool,
@@ -90,10 +90,10 @@ async fn for_clients(
     }
     let (peer, slot) = (caller.peer, &caller.slot);
     let mut response = match request.uri().path() {
-        _ if engine_path => engine::serve(api, shard, request, peer, slot, &origin).await,
+        _ if engine_path => engine::serve(api, local, request, peer, slot, &origin).await,
         _ if request.method() != Method::GET => method_not_allowed("GET"),
         "/ws" => ws::serve(api, request, peer, slot, &origin),
-        _ => sse::serve(api, shard, request, caller, &origin).await,
+        _ => sse::serve(api, local, request, caller, &origin).await,
     };
     origin.mark(&mut response);
     response

@@ -1,15 +1,16 @@
 //! Listeners, and one HTTP/1 connection on a shard.
 
 use crate::http::Api;
+use crate::http::keep_alive::{HEAD_TIMEOUT, watch};
 use crate::http::routes::{Caller, ListenerKind, route};
 use crate::http::upgrade::carry_on;
-use crate::shard::runner::Shard;
+use crate::node::context::LocalNode;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use socket2::Domain;
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -24,8 +25,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
-/// A request's head must be here by then, and an idle keep-alive connection is closed after it.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a request's head: a token of 8 KB in the URL and ordinary headers fit.
 const MAX_HEAD: usize = 32 << 10;
 /// Headers of a request.
@@ -97,18 +96,18 @@ impl Listener {
 
     /// Accepts on every shard until `stop` is told, or the shard ends.
     pub fn accept(self, api: &Arc<Api>, stop: &watch::Receiver<bool>) {
-        for (shard, socket) in api.node.shards().iter().zip(self.sockets) {
+        for (local, socket) in api.node.shards().iter().zip(self.sockets) {
             let (api, mut stop, door) = (api.clone(), stop.clone(), self.door);
-            shard.run(move |shard| {
-                let shard = shard.clone();
+            local.run(move |local| {
+                let local = local.clone();
                 tokio::task::spawn_local(async move {
                     let listener = match TcpListener::from_std(socket) {
                         Ok(listener) => listener,
                         Err(error) => return tracing::error!(%error, "a listener could not be registered"),
                     };
                     tokio::select! {
-                        () = accept(&shard, &api, &listener, door) => {}
-                        _ = stop.wait_for(|stop| *stop) => accept_rest(&shard, &api, &listener, door).await,
+                        () = accept(&local, &api, &listener, door) => {}
+                        _ = stop.wait_for(|stop| *stop) => accept_rest(&local, &api, &listener, door).await,
                     }
                 });
             });
@@ -129,11 +128,11 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 }
 
 /// Accepts on one shard.
-async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
+async fn accept(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                drop(tokio::task::spawn_local(serve(shard.clone(), api.clone(), stream, peer, door)));
+                drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, door)));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -144,22 +143,22 @@ async fn accept(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, door:
 }
 
 /// What the kernel accepted for a listener before it closes; else those clients would see a reset.
-async fn accept_rest(shard: &Rc<Shard>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
+async fn accept_rest(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
     let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
     while let Poll::Ready(Ok((stream, peer))) = next().await {
-        drop(tokio::task::spawn_local(serve(shard.clone(), api.clone(), stream, peer, door)));
+        drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, door)));
     }
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
-async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, door: ListenerKind) {
+async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, door: ListenerKind) {
     let caller =
         Rc::new(Caller { door, peer: peer.ip(), slot: Rc::new(RefCell::new(None)), cut: Rc::new(Notify::new()) });
     let service = service_fn(|request: Request<Incoming>| {
-        let (api, shard, caller) = (api.clone(), shard.clone(), caller.clone());
+        let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         async move {
             let _busy = api.traffic.begin();
-            let mut response = route(&api, &shard, request, &caller).await;
+            let mut response = route(&api, &local, request, &caller).await;
             if api.node.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 // Else a client would keep a connection to a node that is about to go.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -167,8 +166,10 @@ async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketA
             Ok::<Response<_>, Infallible>(response)
         }
     });
+    let (stream, timer) = watch(stream, api.http.idle_timeout);
     let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
+        .timer(timer)
+        // The timer decides by itself; hyper must only have one.
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS)
@@ -181,7 +182,7 @@ async fn serve(shard: Rc<Shard>, api: Arc<Api>, stream: TcpStream, peer: SocketA
     match ended {
         Ok(parts) => {
             if let Some(intent) = caller.slot.borrow_mut().take() {
-                carry_on(&shard, intent, parts.io.into_inner(), parts.read_buf);
+                carry_on(&local, intent, parts.io.into_inner().into_inner(), parts.read_buf);
             }
         }
         // A client that hangs up or speaks no HTTP: hyper has answered what could be answered.

@@ -33,7 +33,7 @@ pub fn serve(api: &Api, request: Request<Incoming>, peer: IpAddr, slot: &Slot, o
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let token = bearer(request.headers()).or(in_subprotocol).or(query.token.as_deref()).map(Into::into);
     let subprotocol = offered.contains(&SUBPROTOCOL).then_some(HeaderValue::from_static(SUBPROTOCOL));
-    accept(request, slot, Intent::Json(place, token), subprotocol)
+    accept(request.headers(), slot, Intent::Json(place, token), subprotocol)
 }
 
 fn subprotocols(headers: &HeaderMap) -> Vec<&str> {

@@ -74,7 +74,8 @@ impl MemoryLog {
         self.state.lock()
     }
 
-    fn append_now(&self, drafts: Vec<Draft>) -> Vec<Appended> {
+    /// [`EventLog::append`], which needs no waiting here.
+    pub fn append_now(&self, drafts: Vec<Draft>) -> Vec<Appended> {
         let now_us = unix_us();
         let mut answers = Vec::with_capacity(drafts.len());
         let mut drafts = drafts.into_iter();

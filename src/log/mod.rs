@@ -13,7 +13,6 @@ use crate::model::draft::Draft;
 use crate::model::event::{Batch, Event};
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Offset, Position};
-use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -108,15 +107,22 @@ pub enum LogStatus {
 }
 
 /// Why a draft was not accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
     /// The log did not answer in time or is not reached; whether the entry was stored is not known.
+    #[error("the log is not reachable: {0}; try again")]
     Unavailable(String),
     /// The hub is behind; publishing faster would only fill memory.
+    #[error("this node is behind with delivering; try again in a second")]
     Overloaded,
     /// Redis refused the write: out of memory, missing rights.
+    #[error("the log refused the event: {0}")]
     Refused(String),
     /// It is stored, and may be delivered, but too few replicas had it in time: a failover could lose it.
+    #[error(
+        "the event is stored and may be delivered, but {have} of {wanted} replicas have it \
+         (`min_replicas`); a retry with the same `id` is safe"
+    )]
     NotReplicated {
         /// Replicas that have it.
         have: u32,
@@ -133,21 +139,6 @@ impl AppendError {
             Self::Overloaded => "overloaded",
             Self::Refused(_) => "log_refused",
             Self::NotReplicated { .. } => "not_replicated",
-        }
-    }
-}
-
-impl fmt::Display for AppendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unavailable(why) => write!(f, "the log is not reachable: {why}; try again"),
-            Self::Overloaded => f.write_str("this node is behind with delivering; try again in a second"),
-            Self::Refused(why) => write!(f, "the log refused the event: {why}"),
-            Self::NotReplicated { have, wanted } => write!(
-                f,
-                "the event is stored and may be delivered, but {have} of {wanted} replicas have it \
-                 (`min_replicas`); a retry with the same `id` is safe"
-            ),
         }
     }
 }

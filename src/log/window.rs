@@ -7,7 +7,6 @@ use crate::model::event::Event;
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::{Epoch, Offset, Position};
 use std::collections::{HashMap, VecDeque};
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,13 +44,16 @@ enum Serials {
 }
 
 /// Why what a client missed cannot be proven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Gap {
     /// The offset is of another life of the log, or of another log.
+    #[error("the offset belongs to another life of the log")]
     ForeignEpoch,
     /// Events after the offset are no longer kept.
+    #[error("the offset is older than what is kept (`recovery.window`, `recovery.window_bytes`)")]
     TooOld,
     /// The offset is ahead of everything this node has read.
+    #[error("the offset is ahead of the log")]
     Future,
 }
 
@@ -63,16 +65,6 @@ impl Gap {
             Self::TooOld => "too_old",
             Self::Future => "future",
         }
-    }
-}
-
-impl fmt::Display for Gap {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::ForeignEpoch => "the offset belongs to another life of the log",
-            Self::TooOld => "the offset is older than what is kept (`recovery.window`, `recovery.window_bytes`)",
-            Self::Future => "the offset is ahead of the log",
-        })
     }
 }
 

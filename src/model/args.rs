@@ -16,21 +16,14 @@ pub struct Args {
 }
 
 /// Why a text is not a list of arguments.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
     /// Not JSON, or not an array where one is needed; the parser's own words.
+    #[error("{0}")]
     Invalid(String),
     /// Nested deeper than [`MAX_JSON_DEPTH`].
+    #[error("nested deeper than {MAX_JSON_DEPTH} levels")]
     TooDeep,
-}
-
-impl fmt::Display for ArgsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Invalid(why) => f.write_str(why),
-            Self::TooDeep => write!(f, "nested deeper than {MAX_JSON_DEPTH} levels"),
-        }
-    }
 }
 
 impl Args {

@@ -57,6 +57,11 @@ reasons! {
     LogReset, "log_reset", Some(1001), SOON, "The log lost accepted entries; clients start anew.";
 }
 
+/// Up to twice as long: clients that lose their connections together do not come back together.
+pub fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::random_range(1.0..2.0))
+}
+
 /// Why an event or a message was not delivered; the `reason` of `roomcast_drops_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {

@@ -2,7 +2,6 @@
 
 use crate::model::args::Args;
 use crate::model::names::{EVERYBODY, MAIN_NAMESPACE, Namespace, Room};
-use std::fmt;
 use std::sync::Arc;
 
 /// Event names that stock Socket.IO clients treat as a protocol violation (wire sheet B1, B2).
@@ -146,16 +145,19 @@ pub struct DraftLimits {
 }
 
 /// What is wrong with a draft.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DraftError {
     /// Neither `room` nor `rooms`, or an empty list.
+    #[error("`room` or `rooms` must name at least one room")]
     NoRoom,
     /// Longer lists than the limit.
+    #[error("`rooms` and `except` take at most {max} names each")]
     TooManyRooms {
         /// The limit.
         max: usize,
     },
     /// An empty or too long room name, or one with control characters.
+    #[error("room \"{name}\" must have 1 to {max} bytes and no control characters")]
     Room {
         /// Its start.
         name: String,
@@ -163,8 +165,10 @@ pub enum DraftError {
         max: usize,
     },
     /// A namespace that does not start with `/`, or is too long.
+    #[error("namespace \"{0}\" must start with \"/\" and not be too long")]
     Namespace(String),
     /// An empty or too long event name, or one with control characters.
+    #[error("event \"{name}\" must have 1 to {max} bytes and no control characters")]
     EventName {
         /// Its start.
         name: String,
@@ -172,13 +176,16 @@ pub enum DraftError {
         max: usize,
     },
     /// A name that makes stock clients drop their connection.
+    #[error("event \"{0}\" is reserved by Socket.IO; choose another name")]
     ReservedEvent(String),
     /// An empty or too long idempotency id.
+    #[error("`id` must have 1 to {max} bytes")]
     Id {
         /// The limit in bytes.
         max: usize,
     },
     /// Arguments over the limit.
+    #[error("the arguments have {bytes} bytes; `publish.max_event` allows {max}")]
     TooBig {
         /// Their size.
         bytes: usize,
@@ -186,10 +193,13 @@ pub enum DraftError {
         max: usize,
     },
     /// A key that is missing, of the wrong type, unknown or contradictory; the text says which.
+    #[error("{0}")]
     Field(String),
     /// Not JSON, or too deep.
+    #[error("{0}")]
     Json(String),
     /// More binary attachments than stock clients take.
+    #[error("an event takes at most {MAX_ATTACHMENTS} binary values; Socket.IO clients drop more")]
     TooManyAttachments,
 }
 
@@ -208,31 +218,6 @@ impl DraftError {
             Self::Field(_) => "bad_field",
             Self::Json(_) => "bad_json",
             Self::TooManyAttachments => "too_many_attachments",
-        }
-    }
-}
-
-impl fmt::Display for DraftError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoRoom => f.write_str("`room` or `rooms` must name at least one room"),
-            Self::TooManyRooms { max } => write!(f, "`rooms` and `except` take at most {max} names each"),
-            Self::Room { name, max } => {
-                write!(f, "room \"{name}\" must have 1 to {max} bytes and no control characters")
-            }
-            Self::Namespace(name) => write!(f, "namespace \"{name}\" must start with \"/\" and not be too long"),
-            Self::EventName { name, max } => {
-                write!(f, "event \"{name}\" must have 1 to {max} bytes and no control characters")
-            }
-            Self::ReservedEvent(name) => write!(f, "event \"{name}\" is reserved by Socket.IO; choose another name"),
-            Self::Id { max } => write!(f, "`id` must have 1 to {max} bytes"),
-            Self::TooBig { bytes, max } => {
-                write!(f, "the arguments have {bytes} bytes; `publish.max_event` allows {max}")
-            }
-            Self::Field(what) | Self::Json(what) => f.write_str(what),
-            Self::TooManyAttachments => {
-                write!(f, "an event takes at most {MAX_ATTACHMENTS} binary values; Socket.IO clients drop more")
-            }
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod error_chain;
 pub mod event;
 pub mod id;
 pub mod names;
+pub mod namespaces;
 pub mod offset;
 pub mod secret;
 pub mod transport;

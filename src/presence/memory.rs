@@ -1,11 +1,14 @@
 //! The embedded twin: one node, so that its facts are those of the whole.
 
-use crate::log::{EventLog, Pending};
+use crate::log::Pending;
+use crate::log::memory::MemoryLog;
 use crate::metrics::Metrics;
 use crate::model::clock::unix_ms;
 use crate::model::draft::{Draft, Source};
 use crate::model::names::{Namespace, Room};
-use crate::presence::{Applied, Change, Fact, Known, RoomStatus, Store, StoreError, Turn, TurnKind, UserStatus};
+use crate::presence::{
+    Applied, Change, Fact, ImmediateStore, Known, RoomStatus, Store, StoreError, Turn, TurnKind, UserStatus,
+};
 use parking_lot::{Mutex, MutexGuard};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -17,7 +20,7 @@ const MAX_SEEN: usize = 100_000;
 
 /// Presence in memory.
 pub struct MemoryStore {
-    log: Arc<dyn EventLog>,
+    log: Arc<MemoryLog>,
     remember: Duration,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
@@ -51,7 +54,7 @@ impl Outcome {
 
 impl MemoryStore {
     /// Appends to this log what rooms are told.
-    pub fn new(log: Arc<dyn EventLog>, remember: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(log: Arc<MemoryLog>, remember: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { log, remember, metrics, state: Mutex::default() })
     }
 
@@ -142,20 +145,17 @@ impl State {
     }
 }
 
-impl Store for MemoryStore {
-    fn apply<'a>(&'a self, _: u64, changes: &'a [Change]) -> Pending<'a, Result<Applied, StoreError>> {
+impl ImmediateStore for MemoryStore {
+    fn apply_now(&self, changes: &[Change]) -> Applied {
         let mut outcome = Outcome::default();
         let now_ms = unix_ms();
         let mut state = self.state();
         changes.iter().for_each(|change| state.apply(change, now_ms, &mut outcome));
         drop(state);
-        Box::pin(async move {
-            let Outcome { turns, drafts } = outcome;
-            let mut events = 0;
-            if drafts.is_empty() {
-                return Ok(Applied::Done { turns, events, more: false });
-            }
-            for appended in self.log.append(drafts).await {
+        let Outcome { turns, drafts } = outcome;
+        let mut events = 0;
+        if !drafts.is_empty() {
+            for appended in self.log.append_now(drafts) {
                 match appended {
                     Ok(_) => events += 1,
                     Err(error) => {
@@ -164,8 +164,18 @@ impl Store for MemoryStore {
                     }
                 }
             }
-            Ok(Applied::Done { turns, events, more: false })
-        })
+        }
+        Applied::Done { turns, events, more: false }
+    }
+}
+
+impl Store for MemoryStore {
+    fn apply<'a>(&'a self, _: u64, changes: &'a [Change]) -> Pending<'a, Result<Applied, StoreError>> {
+        Box::pin(std::future::ready(Ok(self.apply_now(changes))))
+    }
+
+    fn immediate(&self) -> Option<&dyn ImmediateStore> {
+        Some(self)
     }
 
     fn reset(&self, _: u64) -> Pending<'_, Result<Known, StoreError>> {

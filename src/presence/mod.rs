@@ -8,11 +8,11 @@ pub mod config;
 pub mod memory;
 pub mod redis;
 pub mod tracker;
+pub mod writer;
 
 use crate::log::Pending;
 use crate::model::draft::Draft;
 use crate::model::names::{Namespace, Room};
-use std::fmt;
 use std::sync::Arc;
 use tracker::Millis;
 
@@ -40,6 +40,22 @@ pub struct Messages {
     /// When the last one is gone.
     pub left: Option<Draft>,
 }
+
+/// How a connection stops to make a fact true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaveReason {
+    /// On purpose: it left, or was made to.
+    Left,
+    /// Its transport is gone; it may come back within the grace.
+    Lost,
+    /// Its coming was refused afterwards. Where the store does not know of it yet, nobody ever hears of it.
+    Undone,
+}
+
+/// Names a change of this node, in the order of changes. It is in the store once every change up to it is; the default is
+/// always there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
 
 /// A fact of this node that is not as the store has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,13 +141,14 @@ pub struct RoomStatus {
 }
 
 /// Why the store does not answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("who is present is not known just now: {0}; try again")]
 pub struct StoreError(pub String);
 
-impl fmt::Display for StoreError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "who is present is not known just now: {}; try again", self.0)
-    }
+/// A [`Store`] in this process.
+pub trait ImmediateStore {
+    /// Writes changes, in order; answers [`Applied::Done`].
+    fn apply_now(&self, changes: &[Change]) -> Applied;
 }
 
 /// What all nodes know together. Its twins are [`memory::MemoryStore`], for one node, and the one of the cluster.
@@ -139,6 +156,11 @@ pub trait Store: Send + Sync + 'static {
     /// Writes changes, in order, and that this node lives. A call that is repeated with the same number because its
     /// answer was lost is done once. Numbers rise.
     fn apply<'a>(&'a self, number: u64, changes: &'a [Change]) -> Pending<'a, Result<Applied, StoreError>>;
+
+    /// The store itself where it takes changes without waiting.
+    fn immediate(&self) -> Option<&dyn ImmediateStore> {
+        None
+    }
 
     /// After [`Applied::Behind`]: from now on this number is the last that was written.
     fn reset(&self, number: u64) -> Pending<'_, Result<Known, StoreError>>;

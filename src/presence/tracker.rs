@@ -1,6 +1,6 @@
 //! What this node's connections make true, and what of it the store does not know yet (sans-IO).
 
-use crate::presence::{Change, Fact, Known, Messages};
+use crate::presence::{Change, Fact, Known, LeaveReason, Messages, Ticket};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -19,8 +19,13 @@ const MAX_WAITING: usize = 100_000;
 pub struct Table {
     grace: Millis,
     facts: HashMap<Fact, State>,
-    /// Facts that may not be as the store has them, in the order in which they changed.
-    changed: VecDeque<Fact>,
+    changed: Changed,
+    /// Every change up to this ticket was taken to be written.
+    taken: Ticket,
+    /// Every change up to this ticket is in the store.
+    written: Ticket,
+    /// While everything is written again, no ticket counts as written before this one is taken.
+    rewriting: Ticket,
     /// Ends of graces, in order: all are equally long.
     graces: VecDeque<(Millis, Fact)>,
     /// Facts that the store has of this node, and that are not true.
@@ -28,7 +33,7 @@ pub struct Table {
     /// Nothing is taken back before.
     hold: Millis,
     /// What has come and gone unwritten is forgotten when more changes wait.
-    most_waiting: usize,
+    max_waiting: usize,
 }
 
 /// One for each user who is connected here: kept small.
@@ -45,10 +50,36 @@ struct State {
     in_doubt: bool,
     /// Within the grace.
     in_grace: bool,
-    /// Whether it is among those that changed.
-    queued: bool,
+    /// Whether the present connection came within the grace.
+    came_back: bool,
+    /// Whether it ended since it was last taken to be written.
+    ended: bool,
+    /// How often it ended and began again since it was last taken: each time is announced.
+    absences: u16,
     /// Whether the others have been told of it.
     told: bool,
+    /// Its place among those that changed; the default where it is not among them.
+    queued: Ticket,
+}
+
+/// Facts that may not be as the store has them, in the order of their tickets.
+#[derive(Debug, Default)]
+struct Changed {
+    facts: VecDeque<(Ticket, Fact)>,
+    /// The newest ticket.
+    last: Ticket,
+}
+
+impl Changed {
+    /// A fact that changes again before it is taken keeps its place.
+    fn push(&mut self, fact: &Fact, state: &mut State) -> Ticket {
+        if state.queued == Ticket::default() {
+            self.last.0 += 1;
+            state.queued = self.last;
+            self.facts.push_back((self.last, fact.clone()));
+        }
+        state.queued
+    }
 }
 
 impl State {
@@ -76,47 +107,77 @@ impl Table {
         Self {
             grace,
             facts: HashMap::new(),
-            changed: VecDeque::new(),
+            changed: Changed::default(),
+            taken: Ticket::default(),
+            written: Ticket::default(),
+            rewriting: Ticket::default(),
             graces: VecDeque::new(),
             strays: Vec::new(),
             hold: 0,
-            most_waiting: MAX_WAITING,
+            max_waiting: MAX_WAITING,
         }
     }
 
-    /// One connection more; `messages` are made where it is the first. Answers whether there is something to write.
-    pub fn enter(&mut self, fact: Fact, messages: impl FnOnce() -> Option<Messages>) -> bool {
+    /// One connection more; `messages` are made where it is the first.
+    pub fn enter(&mut self, fact: Fact, messages: impl FnOnce() -> Option<Messages>) -> Ticket {
         let state = self.facts.entry(fact.clone()).or_default();
         if !state.is_true() {
             state.messages = messages().map(Arc::new);
         }
+        if state.count == 0 {
+            state.came_back = state.in_grace;
+        }
+        if std::mem::take(&mut state.ended) {
+            state.absences = state.absences.saturating_add(1);
+        }
         state.count += 1;
         state.in_grace = false;
-        queue(&mut self.changed, fact, state)
+        self.changed.push(&fact, state)
     }
 
-    /// One connection less. One that was `lost` may come back within the grace; who left on purpose has left.
-    /// Answers whether there is something to write.
-    pub fn exit(&mut self, fact: &Fact, now: Millis, lost: bool) -> bool {
-        let Some(state) = self.facts.get_mut(fact).filter(|state| state.count > 0) else { return false };
+    /// One connection less.
+    pub fn exit(&mut self, fact: &Fact, now: Millis, reason: LeaveReason) -> Ticket {
+        let Some(state) = self.facts.get_mut(fact).filter(|state| state.count > 0) else { return Ticket::default() };
         state.count -= 1;
-        if state.count == 0 {
+        if state.count == 0 && reason == LeaveReason::Undone {
+            state.undo(now, self.grace);
+            if state.has_passed() {
+                self.facts.remove(fact);
+                return Ticket::default();
+            }
+        } else if state.count == 0 {
             state.gone = now;
-            if lost && self.grace > 0 {
-                state.in_grace = true;
+            state.in_grace = reason == LeaveReason::Lost && self.grace > 0;
+            state.ended = !state.in_grace;
+            if state.in_grace {
                 self.graces.push_back((now + self.grace, fact.clone()));
             }
         }
-        let new = queue(&mut self.changed, fact.clone(), state);
-        if self.changed.len() > self.most_waiting {
+        let ticket = self.changed.push(fact, state);
+        if self.changed.facts.len() > self.max_waiting {
             self.forget_passed();
         }
-        new
+        ticket
+    }
+
+    /// Whether the store has every change up to this ticket.
+    pub fn is_written(&self, ticket: Ticket) -> bool {
+        ticket <= self.written
+    }
+
+    /// The newest ticket of which that holds.
+    pub fn written(&self) -> Ticket {
+        self.written
+    }
+
+    /// Whether the store has lost what it knew so recently that nothing is taken back yet.
+    pub fn is_holding(&self, now: Millis) -> bool {
+        now < self.hold
     }
 
     fn forget_passed(&mut self) {
         let facts = &mut self.facts;
-        self.changed.retain(|fact| {
+        self.changed.facts.retain(|(_, fact)| {
             let passed = facts.get(fact).is_none_or(State::has_passed);
             if passed {
                 facts.remove(fact);
@@ -124,7 +185,7 @@ impl Table {
             !passed
         });
         // Not again for each change where all of them count.
-        self.most_waiting = MAX_WAITING.max(2 * self.changed.len());
+        self.max_waiting = MAX_WAITING.max(2 * self.changed.facts.len());
     }
 
     /// When there is something to do without anybody's doing.
@@ -138,10 +199,12 @@ impl Table {
         let mut changes: Vec<Change> = Vec::new();
         let mut later = Vec::new();
         while changes.len() < max
-            && let Some(fact) = self.changed.pop_front()
+            && let Some((ticket, fact)) = self.changed.facts.pop_front()
         {
-            let Some(state) = self.facts.get_mut(&fact) else { continue };
-            state.queued = false;
+            self.taken = ticket;
+            // One that was forgotten and has come again has another place by now.
+            let Some(state) = self.facts.get_mut(&fact).filter(|state| state.queued == ticket) else { continue };
+            state.queued = Ticket::default();
             if !state.is_true() && now < self.hold {
                 later.push(fact);
                 continue;
@@ -150,9 +213,10 @@ impl Table {
             state.changes(fact, now, &mut changes);
             state.in_doubt = changes.len() > before;
         }
-        if self.changed.is_empty() {
+        if self.changed.facts.is_empty() {
+            self.taken = self.changed.last;
             // Grown by a storm.
-            self.changed.shrink_to(max);
+            self.changed.facts.shrink_to(max);
         }
         for fact in later {
             self.changed_again(fact);
@@ -172,18 +236,19 @@ impl Table {
             let ends = |state: &&mut State| state.in_grace && state.gone + grace == until;
             if let Some(state) = self.facts.get_mut(&fact).filter(ends) {
                 state.in_grace = false;
-                queue(&mut self.changed, fact, state);
+                state.ended = true;
+                self.changed.push(&fact, state);
             }
         }
     }
 
     fn changed_again(&mut self, fact: Fact) {
         if let Some(state) = self.facts.get_mut(&fact) {
-            queue(&mut self.changed, fact, state);
+            self.changed.push(&fact, state);
         }
     }
 
-    /// These are in the store now.
+    /// What was last taken is in the store now: these changes.
     pub fn confirm(&mut self, changes: &[Change]) {
         for change in changes {
             let Some(state) = self.facts.get_mut(&change.fact) else { continue };
@@ -198,6 +263,9 @@ impl Table {
             } else if !state.is_true() || state.written() != Some(state.count) {
                 self.changed_again(change.fact.clone());
             }
+        }
+        if self.taken >= self.rewriting {
+            self.written = self.taken;
         }
     }
 
@@ -225,8 +293,9 @@ impl Table {
                 state.in_grace = false;
                 state.set_written(Some(0));
             }
-            queue(&mut self.changed, fact.clone(), state);
+            self.changed.push(fact, state);
         }
+        self.rewriting = self.changed.last;
         self.strays = known.facts.into_iter().filter(|fact| !self.facts.contains_key(fact)).collect();
         if known.lost {
             self.hold = now + HOLD;
@@ -234,32 +303,44 @@ impl Table {
     }
 }
 
-/// Notes that a fact has changed; whether that is new.
-fn queue(changed: &mut VecDeque<Fact>, fact: Fact, state: &mut State) -> bool {
-    let new = !std::mem::replace(&mut state.queued, true);
-    if new {
-        changed.push_back(fact);
-    }
-    new
-}
-
 impl State {
-    /// What the store is to be told: one change, or two where something came and went before it heard of it.
-    fn changes(&self, fact: Fact, now: Millis, changes: &mut Vec<Change>) {
+    /// The last connection's coming is to be as if it had not been.
+    fn undo(&mut self, now: Millis, grace: Millis) {
+        if self.absences > 0 {
+            self.absences -= 1;
+            self.ended = true;
+        } else if self.came_back && now < self.gone + grace {
+            self.in_grace = true;
+        } else if !self.has_passed() {
+            // The others may have been told, or are about to be.
+            self.gone = now;
+            self.ended = true;
+        }
+    }
+
+    /// What the store is to be told: one change, or more where something came and went before it heard of it.
+    fn changes(&mut self, fact: Fact, now: Millis, changes: &mut Vec<Change>) {
         let age = if self.count == 0 { now.saturating_sub(self.gone) } else { 0 };
-        if !self.is_stored || (self.is_true() && self.written() != Some(self.count)) {
-            let (count, news) = (Some(self.count), !self.told);
-            changes.push(Change { fact: fact.clone(), count, news, messages: self.messages.clone(), age });
+        let change = |count, news| Change { fact: fact.clone(), count, news, messages: self.messages.clone(), age };
+        if !self.is_stored || (self.absences == 0 && self.is_true() && self.written() != Some(self.count)) {
+            changes.push(change(Some(self.count), !self.told));
+        }
+        for _ in 0..self.absences {
+            changes.push(change(None, true));
+            changes.push(change(Some(self.count), true));
         }
         if !self.is_true() {
-            changes.push(Change { fact, count: None, news: true, messages: self.messages.clone(), age });
+            changes.push(change(None, true));
         }
+        self.absences = 0;
+        self.ended = false;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use LeaveReason::{Left, Lost, Undone};
 
     const USER: fn(&str) -> Fact = |name| Fact::Online(name.into());
 
@@ -282,18 +363,18 @@ mod tests {
         table.enter(USER("a"), || None);
         table.enter(USER("a"), || None);
         assert_eq!(written(&mut table, 0), "a+2");
-        table.exit(&USER("a"), 5, true);
-        table.exit(&USER("a"), 10, true);
+        table.exit(&USER("a"), 5, Lost);
+        table.exit(&USER("a"), 10, Lost);
         assert_eq!((written(&mut table, 10), table.next()), ("(a+0)".into(), Some(110)));
         table.enter(USER("a"), || None);
         assert_eq!(written(&mut table, 50), "(a+1)", "the others know");
         assert_eq!(written(&mut table, 110), "", "the grace has ended for nobody");
-        table.exit(&USER("a"), 200, true);
+        table.exit(&USER("a"), 200, Lost);
         assert_eq!(written(&mut table, 299), "(a+0)");
         let changes = table.take(300, 10);
         assert_eq!((changes.len(), changes[0].count, changes[0].age), (1, None, 100));
         table.confirm(&changes);
-        assert!(table.facts.is_empty() && table.changed.is_empty() && table.graces.is_empty());
+        assert!(table.facts.is_empty() && table.changed.facts.is_empty() && table.graces.is_empty());
     }
 
     #[test]
@@ -301,28 +382,28 @@ mod tests {
         let mut table = Table::new(100);
         table.enter(USER("a"), || None);
         assert_eq!(written(&mut table, 0), "a+1");
-        table.exit(&USER("a"), 1, false);
+        table.exit(&USER("a"), 1, Left);
         assert_eq!(written(&mut table, 1), "a-");
-        assert!(!table.exit(&USER("a"), 2, false), "nobody is there");
+        assert_eq!(table.exit(&USER("a"), 2, Left), Ticket::default(), "nobody is there");
     }
 
     #[test]
     fn what_comes_and_goes_unwritten_is_told_all_the_same() {
         let mut table = Table::new(100);
         table.enter(USER("a"), || None);
-        table.exit(&USER("a"), 0, false);
+        table.exit(&USER("a"), 0, Left);
         assert_eq!(written(&mut table, 0), "a+0 a-");
-        assert!(table.enter(USER("a"), || None), "else nobody is woken by the next change");
-        table.exit(&USER("a"), 0, false);
+        table.enter(USER("a"), || None);
+        table.exit(&USER("a"), 0, Left);
         assert_eq!(written(&mut table, 0), "a+0 a-");
         table.enter(USER("b"), || None);
         let changes = table.take(0, 10);
-        table.exit(&USER("b"), 0, false);
+        table.exit(&USER("b"), 0, Left);
         table.confirm(&changes);
         assert_eq!(written(&mut table, 0), "b-", "it left while it was being written");
         table.enter(USER("c"), || None);
         assert_eq!(written(&mut table, 0), "c+1");
-        table.exit(&USER("c"), 0, false);
+        table.exit(&USER("c"), 0, Left);
         let changes = table.take(0, 10);
         table.enter(USER("c"), || None);
         table.confirm(&changes);
@@ -334,14 +415,14 @@ mod tests {
         let mut table = Table::new(0);
         table.enter(USER("taken"), || None);
         let taken = table.take(0, 10);
-        table.exit(&USER("taken"), 0, false);
+        table.exit(&USER("taken"), 0, Left);
         table.enter(USER("stays"), || None);
         for n in 0..3 * MAX_WAITING {
             let fact = USER(&n.to_string());
             table.enter(fact.clone(), || None);
-            table.exit(&fact, 0, false);
+            table.exit(&fact, 0, Left);
         }
-        assert!(table.facts.len() <= MAX_WAITING && table.changed.len() <= MAX_WAITING);
+        assert!(table.facts.len() <= MAX_WAITING && table.changed.facts.len() <= MAX_WAITING);
         table.forget_passed();
         table.confirm(&taken);
         assert_eq!(written(&mut table, 0), "taken- stays+1", "what the store may know, and what is true, stay");
@@ -364,7 +445,7 @@ mod tests {
         table.enter(USER("b"), || None);
         assert_eq!(written(&mut table, 0), "a+1 b+1");
         table.enter(USER("c"), || None);
-        table.exit(&USER("b"), 0, true);
+        table.exit(&USER("b"), 0, Lost);
         table.write_again(Known { facts: vec![USER("a"), USER("x")], lost: true }, 1_000);
         assert_eq!(written(&mut table, 1_000), "c+1 (a+1)", "and nothing is taken back as yet");
         assert_eq!(written(&mut table, 1_000 + HOLD), "(b+0) b- (x-)");
@@ -386,12 +467,100 @@ mod tests {
         table.enter(USER("a"), || None);
         table.enter(USER("b"), || None);
         assert_eq!(written(&mut table, 0), "a+1 b+1");
-        table.exit(&USER("a"), 1_000, true);
-        table.exit(&USER("b"), 1_000, true);
+        table.exit(&USER("a"), 1_000, Lost);
+        table.exit(&USER("b"), 1_000, Lost);
         table.write_again(Known { facts: Vec::new(), lost: false }, 1_000);
         table.enter(USER("b"), || None);
         let mut parts: Vec<_> = written(&mut table, 1_000).split(' ').map(str::to_owned).collect();
         parts.sort();
         assert_eq!(parts, ["a-", "b+1"]);
+    }
+
+    /// Takes and confirms, and answers which of these tickets are written.
+    fn settle(table: &mut Table, now: Millis, max: usize, tickets: &[Ticket]) -> Vec<bool> {
+        let changes = table.take(now, max);
+        table.confirm(&changes);
+        tickets.iter().map(|ticket| table.is_written(*ticket)).collect()
+    }
+
+    #[test]
+    fn a_ticket_is_written_when_its_change_and_all_before_it_are() {
+        let mut table = Table::new(100);
+        assert!(table.is_written(Ticket::default()));
+        let [a, b, again] = ["a", "b", "a"].map(|name| table.enter(USER(name), || None));
+        assert_eq!(a, again, "one change");
+        let taken = table.take(0, 1);
+        assert!(!table.is_written(a), "on its way");
+        let later = table.enter(USER("a"), || None);
+        table.confirm(&taken);
+        assert_eq!([a, b, later].map(|ticket| table.is_written(ticket)), [true, false, false]);
+        assert_eq!(settle(&mut table, 0, 1, &[b, later]), [true, false]);
+        assert_eq!(settle(&mut table, 0, 1, &[b, later]), [true, true]);
+        let left = table.exit(&USER("a"), 0, Lost);
+        table.enter(USER("a"), || None);
+        assert_eq!(settle(&mut table, 0, 1, &[left]), [true], "it came to nothing");
+    }
+
+    #[test]
+    fn while_all_is_written_again_no_ticket_is_written_before_it() {
+        let mut table = Table::new(100);
+        table.enter(USER("a"), || None);
+        settle(&mut table, 0, 10, &[]);
+        let late = table.enter(USER("late"), || None);
+        let taken = table.take(0, 10);
+        let behind = table.enter(USER("behind"), || None);
+        table.put_back(taken);
+        table.write_again(Known { facts: Vec::new(), lost: true }, 0);
+        assert_eq!(settle(&mut table, 0, 1, &[late, behind]), [false, false]);
+        assert_eq!(settle(&mut table, 0, 1, &[late, behind]), [false, false]);
+        assert_eq!(settle(&mut table, 0, 1, &[late, behind]), [true, true]);
+        assert!(table.is_holding(HOLD - 1) && !table.is_holding(HOLD));
+    }
+
+    #[test]
+    fn leaving_and_coming_again_is_no_staying() {
+        let mut table = Table::new(100);
+        table.enter(USER("a"), || None);
+        assert_eq!(written(&mut table, 0), "a+1");
+        table.exit(&USER("a"), 0, Left);
+        table.enter(USER("a"), || None);
+        assert_eq!(written(&mut table, 0), "a- a+1");
+        for _ in 0..2 {
+            table.exit(&USER("a"), 0, Left);
+            table.enter(USER("a"), || None);
+        }
+        table.exit(&USER("a"), 0, Left);
+        assert_eq!(written(&mut table, 0), "a- a+0 a- a+0 a-");
+        assert!(table.facts.is_empty());
+        table.enter(USER("b"), || None);
+        table.exit(&USER("b"), 0, Left);
+        table.enter(USER("b"), || None);
+        assert_eq!(written(&mut table, 0), "b+1 b- b+1", "joined, left, joined, before the store heard of it");
+    }
+
+    #[test]
+    fn what_was_refused_is_as_if_it_had_not_been() {
+        let mut table = Table::new(100);
+        table.enter(USER("a"), || None);
+        table.exit(&USER("a"), 0, Undone);
+        assert_eq!(written(&mut table, 0), "", "the store never heard of it");
+        table.enter(USER("b"), || None);
+        let taken = table.take(0, 10);
+        table.exit(&USER("b"), 0, Undone);
+        table.confirm(&taken);
+        assert_eq!(written(&mut table, 0), "b-", "it was on its way");
+        table.enter(USER("c"), || None);
+        table.exit(&USER("c"), 0, Lost);
+        assert_eq!(written(&mut table, 0), "c+0");
+        table.enter(USER("c"), || None);
+        table.exit(&USER("c"), 50, Undone);
+        assert_eq!((written(&mut table, 99), &*written(&mut table, 100)), (String::new(), "c-"), "still in its grace");
+        table.enter(USER("d"), || None);
+        assert_eq!(written(&mut table, 100), "d+1");
+        table.exit(&USER("d"), 100, Left);
+        table.enter(USER("d"), || None);
+        table.exit(&USER("d"), 100, Undone);
+        assert_eq!(written(&mut table, 100), "d-", "it had left before");
+        assert!(table.facts.is_empty());
     }
 }

@@ -4,7 +4,6 @@ use crate::protocol::query;
 use crate::protocol::raw_json::Quoted;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::fmt;
 use std::time::Duration;
 
 /// Stands between the packets of a polling payload.
@@ -36,13 +35,16 @@ pub enum Packet<'a> {
 }
 
 /// Why a text is no packet. The connection is closed as a parse error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
     /// Nothing at all.
+    #[error("an Engine.IO packet must have a type; this one is empty")]
     Empty,
     /// A type that does not exist.
+    #[error("an Engine.IO packet must begin with 0 to 6, or with b")]
     UnknownType,
     /// A binary packet that is not standard base64.
+    #[error("a binary packet must be standard base64 with padding")]
     Base64,
 }
 
@@ -56,18 +58,6 @@ impl PacketError {
         }
     }
 }
-
-impl fmt::Display for PacketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "an Engine.IO packet must have a type; this one is empty",
-            Self::UnknownType => "an Engine.IO packet must begin with 0 to 6, or with b",
-            Self::Base64 => "a binary packet must be standard base64 with padding",
-        })
-    }
-}
-
-impl std::error::Error for PacketError {}
 
 /// Reads one text packet: a text frame, or a piece of a payload. Data behind types that carry none is ignored.
 pub fn parse(text: &str) -> Result<Packet<'_>, PacketError> {

@@ -14,36 +14,29 @@ use std::fmt::{self, Write as _};
 const MAX_DATE_MS: i128 = 8_640_000_000_000_000;
 
 /// Why bytes are not MessagePack, or not such as JSON can show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MsgpackError {
     /// They end in the middle of a value.
+    #[error("the MessagePack value ends too early")]
     Truncated,
     /// There is something behind the value.
+    #[error("there are bytes behind the MessagePack value")]
     Trailing,
     /// Nested deeper than [`MAX_JSON_DEPTH`].
+    #[error("nested deeper than {MAX_JSON_DEPTH} levels")]
     TooDeep,
     /// The JSON text would have more than so many bytes.
+    #[error("as JSON it has more than {0} bytes")]
     TooBig(usize),
     /// A key of a map that is neither text nor an integer.
+    #[error("a map's key is neither text nor an integer")]
     Key,
     /// An extension type that is not a date, or a date out of range.
+    #[error("extension type {0} is not a date that JSON can show")]
     Extension(i8),
     /// The one byte that means nothing.
+    #[error("byte 0xc1 is not MessagePack")]
     Reserved,
-}
-
-impl fmt::Display for MsgpackError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated => f.write_str("the MessagePack value ends too early"),
-            Self::Trailing => f.write_str("there are bytes behind the MessagePack value"),
-            Self::TooDeep => write!(f, "nested deeper than {MAX_JSON_DEPTH} levels"),
-            Self::TooBig(max) => write!(f, "as JSON it has more than {max} bytes"),
-            Self::Key => f.write_str("a map's key is neither text nor an integer"),
-            Self::Extension(kind) => write!(f, "extension type {kind} is not a date that JSON can show"),
-            Self::Reserved => f.write_str("byte 0xc1 is not MessagePack"),
-        }
-    }
 }
 
 /// Turns exactly one value into JSON text of at most `max` bytes.
@@ -290,9 +283,7 @@ mod tests {
     use super::*;
 
     fn json(hex: &str) -> Result<String, MsgpackError> {
-        let bytes: Vec<u8> =
-            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
-        to_json(&bytes, 1000)
+        to_json(&hex::decode(hex).unwrap(), 1000)
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub enum ClientMessage {
 }
 
 /// Why a message is refused: what was wrong, and the id to answer with where it could be read.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{kind}")]
 pub struct JsonError {
     /// What was wrong.
     pub kind: JsonErrorKind,
@@ -63,23 +64,31 @@ pub struct JsonError {
 }
 
 /// What is wrong with a message.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonErrorKind {
     /// Not a JSON object, or deeper than the limit; the parser's words.
+    #[error("the message must be one JSON object: {0}")]
     BadJson(String),
     /// `type` is missing or none of those that exist.
+    #[error("`type` must be \"auth\", \"join\", \"leave\", \"event\" or \"ping\", not {0}")]
     UnknownType(String),
     /// A key that this type needs.
+    #[error("`{0}` is missing")]
     MissingKey(&'static str),
     /// A key that this type does not have.
+    #[error("this type of message has no key `{0}`")]
     UnknownKey(String),
     /// The same key twice.
+    #[error("`{0}` is given twice")]
     DuplicateKey(String),
     /// More keys than any message has.
+    #[error("a message has at most {MAX_KEYS} keys")]
     TooManyKeys,
     /// A key with a value of another type; what it must be.
+    #[error("`{0}` must be {1}")]
     WrongType(&'static str, &'static str),
     /// `data` and `args` in one event.
+    #[error("give `data` (one argument) or `args` (a list), not both")]
     DataAndArgs,
 }
 
@@ -98,25 +107,6 @@ impl JsonError {
         }
     }
 }
-
-impl fmt::Display for JsonError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
-            JsonErrorKind::BadJson(why) => write!(f, "the message must be one JSON object: {why}"),
-            JsonErrorKind::UnknownType(found) => {
-                write!(f, "`type` must be \"auth\", \"join\", \"leave\", \"event\" or \"ping\", not {found}")
-            }
-            JsonErrorKind::MissingKey(key) => write!(f, "`{key}` is missing"),
-            JsonErrorKind::UnknownKey(key) => write!(f, "this type of message has no key `{key}`"),
-            JsonErrorKind::DuplicateKey(key) => write!(f, "`{key}` is given twice"),
-            JsonErrorKind::TooManyKeys => write!(f, "a message has at most {MAX_KEYS} keys"),
-            JsonErrorKind::WrongType(key, wanted) => write!(f, "`{key}` must be {wanted}"),
-            JsonErrorKind::DataAndArgs => f.write_str("give `data` (one argument) or `args` (a list), not both"),
-        }
-    }
-}
-
-impl std::error::Error for JsonError {}
 
 /// Reads a client's message.
 pub fn parse(text: &str) -> Result<ClientMessage, JsonError> {

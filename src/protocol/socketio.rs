@@ -9,7 +9,6 @@ use crate::protocol::raw_json::Kind;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
-use std::fmt;
 
 /// Bytes of a namespace in a packet; a longer one cannot be configured.
 pub const MAX_NAMESPACE: usize = 256;
@@ -63,35 +62,49 @@ impl Packet {
 }
 
 /// Why input is refused; the connection is closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// No packet type that a client may send.
+    #[error("the packet type must be 0 to 3, 5 or 6")]
     UnknownType,
     /// The number of attachments is missing, not a number, or zero.
+    #[error("a binary packet must announce its attachments, as in 51-")]
     BadAttachmentCount,
     /// More attachments than a packet may have.
+    #[error("a packet takes at most {MAX_ATTACHMENTS} attachments")]
     TooManyAttachments,
     /// The namespace is too long.
+    #[error("a namespace takes at most {MAX_NAMESPACE} bytes")]
     NamespaceTooLong,
     /// A namespace with control characters: none is configured so, and echoed in a polling answer `\x1e` would end it.
+    #[error("a namespace must not hold control characters")]
     BadNamespace,
     /// An acknowledgement id that is no number, or too long.
+    #[error("an acknowledgement id must be a number of at most {MAX_ID_DIGITS} digits")]
     BadAckId,
     /// The payload is not the JSON that this packet type takes.
+    #[error("the payload is not the JSON that this packet type takes")]
     BadPayload,
     /// JSON nested deeper than [`MAX_JSON_DEPTH`].
+    #[error("the payload is nested deeper than {MAX_JSON_DEPTH} levels")]
     TooDeep,
     /// An event name that clients and servers use themselves.
+    #[error("the event name is reserved by Socket.IO")]
     ReservedEvent,
     /// An event name that is not Unicode.
+    #[error("the event name is not valid Unicode")]
     BadEventName,
     /// A placeholder without an attachment, or two for one.
+    #[error("a placeholder must name an attachment of its own")]
     BadPlaceholder,
     /// Attachments that are larger in sum than the limit.
+    #[error("the attachments of one packet are over the limit")]
     TooBig,
     /// An attachment that no packet waits for.
+    #[error("a binary message came without a packet that announced it")]
     UnexpectedBinary,
     /// A packet before the attachments of the one before it were complete.
+    #[error("a packet came before the attachments of the one before it")]
     UnexpectedText,
 }
 
@@ -116,29 +129,6 @@ impl DecodeError {
         }
     }
 }
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::UnknownType => f.write_str("the packet type must be 0 to 3, 5 or 6"),
-            Self::BadAttachmentCount => f.write_str("a binary packet must announce its attachments, as in 51-"),
-            Self::TooManyAttachments => write!(f, "a packet takes at most {MAX_ATTACHMENTS} attachments"),
-            Self::NamespaceTooLong => write!(f, "a namespace takes at most {MAX_NAMESPACE} bytes"),
-            Self::BadNamespace => f.write_str("a namespace must not hold control characters"),
-            Self::BadAckId => write!(f, "an acknowledgement id must be a number of at most {MAX_ID_DIGITS} digits"),
-            Self::BadPayload => f.write_str("the payload is not the JSON that this packet type takes"),
-            Self::TooDeep => write!(f, "the payload is nested deeper than {MAX_JSON_DEPTH} levels"),
-            Self::ReservedEvent => f.write_str("the event name is reserved by Socket.IO"),
-            Self::BadEventName => f.write_str("the event name is not valid Unicode"),
-            Self::BadPlaceholder => f.write_str("a placeholder must name an attachment of its own"),
-            Self::TooBig => f.write_str("the attachments of one packet are over the limit"),
-            Self::UnexpectedBinary => f.write_str("a binary message came without a packet that announced it"),
-            Self::UnexpectedText => f.write_str("a packet came before the attachments of the one before it"),
-        }
-    }
-}
-
-impl std::error::Error for DecodeError {}
 
 impl From<ArgsError> for DecodeError {
     fn from(error: ArgsError) -> Self {

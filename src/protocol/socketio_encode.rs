@@ -29,13 +29,19 @@ pub struct Encoded {
 }
 
 /// Why arguments cannot be sent to Socket.IO clients.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
     /// A `{"$binary":"…"}` that is not standard base64 with padding.
+    #[error("a {{\"$binary\":…}} value must be standard base64 with padding")]
     BadBase64,
     /// More than [`MAX_ATTACHMENTS`]: stock clients drop the connection.
+    #[error("an event takes at most {MAX_ATTACHMENTS} binary values; Socket.IO clients drop more")]
     TooManyAttachments,
     /// Binary values beside an object with `"_placeholder":true`, which clients would take for one of them.
+    #[error(
+        "arguments with binary values must not hold an object with \"_placeholder\":true; Socket.IO clients \
+         take it for an attachment"
+    )]
     Placeholder,
 }
 
@@ -49,23 +55,6 @@ impl EncodeError {
         }
     }
 }
-
-impl fmt::Display for EncodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadBase64 => f.write_str("a {\"$binary\":…} value must be standard base64 with padding"),
-            Self::TooManyAttachments => {
-                write!(f, "an event takes at most {MAX_ATTACHMENTS} binary values; Socket.IO clients drop more")
-            }
-            Self::Placeholder => f.write_str(
-                "arguments with binary values must not hold an object with \"_placeholder\":true; Socket.IO clients \
-                 take it for an attachment",
-            ),
-        }
-    }
-}
-
-impl std::error::Error for EncodeError {}
 
 impl Encoded {
     fn text(text: String) -> Self {

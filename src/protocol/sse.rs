@@ -7,13 +7,14 @@ use crate::protocol::query;
 use crate::protocol::raw_json::Quoted;
 use crate::protocol::socketio_encode::OffsetText;
 use bytes::Bytes;
-use std::fmt;
 use std::time::Duration;
 
 /// Most rooms of one stream; `limits.rooms_per_session` may allow fewer.
 pub const MAX_ROOMS: usize = 1000;
 /// Bytes of a room name that are kept; `limits.room_name_bytes` is checked by whoever joins.
 const MAX_ROOM: usize = 1024;
+/// Bytes of an offset that are kept; a longer text is no offset.
+const MAX_OFFSET: usize = 1024;
 
 /// An event: its offset as `id`, its name, and the first argument's JSON (all as an array where there is more than one,
 /// `null` where there is none).
@@ -67,9 +68,13 @@ pub fn id_block(offset: &Offset) -> Bytes {
     format!("id: {offset}\n\n").into()
 }
 
-/// How long a client waits before it reconnects.
+/// Shortest wait before a reconnect. A client keeps what it was told last for all later reconnects, so a shorter one would
+/// have it try in a tight loop for as long as it is refused.
+pub const MIN_RETRY: Duration = Duration::from_secs(1);
+
+/// How long a client waits before it reconnects, now and from now on; at least [`MIN_RETRY`].
 pub fn retry_block(wait: Duration) -> Bytes {
-    format!("retry: {}\n\n", wait.as_millis()).into()
+    format!("retry: {}\n\n", wait.max(MIN_RETRY).as_millis()).into()
 }
 
 /// A comment, which keeps proxies from closing an idle stream.
@@ -84,12 +89,15 @@ pub struct Query {
     pub rooms: Vec<String>,
     /// The first `token`; `None` where it is missing or empty.
     pub token: Option<String>,
+    /// What polyfills that cannot set `Last-Event-ID` write instead: `lastEventId`, `Last-Event-ID`, `last_event_id`.
+    pub last_event_id: Option<String>,
 }
 
 /// Why a query is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QueryError {
     /// More than [`MAX_ROOMS`].
+    #[error("one stream takes at most {MAX_ROOMS} different `room` parameters")]
     TooManyRooms,
 }
 
@@ -102,20 +110,10 @@ impl QueryError {
     }
 }
 
-impl fmt::Display for QueryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooManyRooms => write!(f, "one stream takes at most {MAX_ROOMS} different `room` parameters"),
-        }
-    }
-}
-
-impl std::error::Error for QueryError {}
-
 impl Query {
     /// Reads a query string, without its `?`.
     pub fn parse(query: &str) -> Result<Self, QueryError> {
-        let (mut rooms, mut token) = (Vec::new(), None);
+        let (mut rooms, mut token, mut last_event_id) = (Vec::new(), None, None);
         let mut seen = std::collections::HashSet::new();
         for (key, value) in query::pairs(query) {
             match key.as_ref() {
@@ -126,6 +124,8 @@ impl Query {
                     }
                 }
                 "token" => drop(token.get_or_insert(value)),
+                // A polyfill adds its own behind what the page wrote, so the last one is the newest.
+                key if is_last_event_id(key) => last_event_id = Some(query::bounded(&value, MAX_OFFSET)),
                 _ => {}
             }
         }
@@ -133,8 +133,15 @@ impl Query {
             return Err(QueryError::TooManyRooms);
         }
         let token = token.filter(|token| !token.is_empty()).map(|token| query::bounded(&token, MAX_TOKEN));
-        Ok(Self { rooms, token })
+        let last_event_id = last_event_id.filter(|id| !id.is_empty());
+        Ok(Self { rooms, token, last_event_id })
     }
+}
+
+/// `lastEventId`, `Last-Event-ID`, `last_event_id`, and `evs_last_event_id` of old polyfills.
+fn is_last_event_id(key: &str) -> bool {
+    let letters = key.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase());
+    letters.clone().eq(*b"lasteventid") || letters.eq(*b"evslasteventid")
 }
 
 #[cfg(test)]
@@ -175,14 +182,28 @@ mod tests {
         assert_eq!(gap_block("too \"old\""), "event: gap\ndata: {\"reason\":\"too \\\"old\\\"\"}\n\n");
         assert_eq!(gap_block_at("lost", &offset), "id: 1-2-3\nevent: gap\ndata: {\"reason\":\"lost\"}\n\n");
         assert_eq!(id_block(&offset), "id: 1-2-3\n\n");
-        assert_eq!(retry_block(Duration::from_secs(1)), "retry: 1000\n\n");
+        assert_eq!(retry_block(Duration::from_millis(1_500)), "retry: 1500\n\n");
+        assert_eq!(retry_block(Duration::ZERO), "retry: 1000\n\n");
         assert_eq!(comment(), ":\n\n");
+    }
+
+    #[test]
+    fn polyfills_write_the_last_event_id_into_the_query() {
+        let last = |query: &str| Query::parse(query).unwrap().last_event_id;
+        for key in ["lastEventId", "Last-Event-ID", "last_event_id", "last-event-id", "evs_last_event_id"] {
+            assert_eq!(last(&format!("room=a&{key}=1-2-3")).as_deref(), Some("1-2-3"), "{key}");
+        }
+        assert_eq!(last("lastEventId=1-2-3&lastEventId=1-2-4").as_deref(), Some("1-2-4"));
+        for none in ["room=a", "lastEventId=", "eventId=1-2-3"] {
+            assert_eq!(last(none), None, "{none}");
+        }
     }
 
     #[test]
     fn queries_name_rooms_and_a_token() {
         let query = Query::parse("room=user%3A7&token=a.b.c&room=a+b&room=user:7&token=evil&x=1").unwrap();
-        assert_eq!(query, Query { rooms: vec!["user:7".into(), "a b".into()], token: Some("a.b.c".into()) });
+        let rooms = vec!["user:7".into(), "a b".into()];
+        assert_eq!(query, Query { rooms, token: Some("a.b.c".into()), last_event_id: None });
         assert_eq!(Query::parse("token=").unwrap(), Query::default());
         let many: String = (0..=MAX_ROOMS).map(|n| format!("room={n}&")).collect();
         assert_eq!(Query::parse(&many), Err(QueryError::TooManyRooms));

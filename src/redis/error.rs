@@ -2,7 +2,6 @@
 
 use crate::redis::url::Address;
 use redis::ServerError;
-use std::fmt;
 use std::time::Duration;
 
 /// Error replies that mean "not here" or "not now". Another connection, to a server found anew, may succeed.
@@ -10,16 +9,21 @@ const NOT_SERVING: [&str; 8] =
     ["MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED"];
 
 /// Why a call to Redis failed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum RedisError {
+    #[error("Redis did not answer within {0:?}")]
     Timeout(Duration),
     /// An error reply that another connection would get too.
+    #[error("Redis answered: {0}")]
     Reply(String),
     /// The server does not serve this key, or not now: connect again.
+    #[error("this Redis server does not serve the data now: {0}")]
     NotServing(String),
     /// The connection could not be made, or broke.
+    #[error("no connection to Redis: {0}")]
     Disconnected(String),
     /// A reply to this command that has another shape than documented.
+    #[error("Redis answered {0} in an unknown form")]
     UnexpectedReply(&'static str),
 }
 
@@ -52,18 +56,6 @@ impl From<ServerError> for RedisError {
         match NOT_SERVING.contains(&error.code()) {
             true => Self::NotServing(text),
             false => Self::Reply(text),
-        }
-    }
-}
-
-impl fmt::Display for RedisError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Timeout(timeout) => write!(f, "Redis did not answer within {timeout:?}"),
-            Self::Reply(text) => write!(f, "Redis answered: {text}"),
-            Self::NotServing(reason) => write!(f, "this Redis server does not serve the data now: {reason}"),
-            Self::Disconnected(reason) => write!(f, "no connection to Redis: {reason}"),
-            Self::UnexpectedReply(command) => write!(f, "Redis answered {command} in an unknown form"),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A Lua script, sent by its hash.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
 /// A script and the hash under which Redis caches it.
 pub(crate) struct Script {
     /// For `EVAL`.
@@ -10,6 +12,6 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new(text: &'static str) -> Self {
-        Self { text, sha: redis::Script::new(text).get_hash().to_owned() }
+        Self { text, sha: hex::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes())) }
     }
 }

@@ -1,7 +1,9 @@
 //! `redis.url`: one server, Sentinels that name the master, or nodes of a Cluster.
 
+use percent_encoding::percent_decode_str;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisError};
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -12,7 +14,8 @@ const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_SENTINEL_PORT: u16 = 26379;
 
 /// Why a `redis.url` cannot be used. No message shows the URL: it may contain a password.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`redis.url` {}", self.problem())]
 pub enum RedisUrlError {
     /// `redis.url` is not set.
     Missing,
@@ -48,14 +51,6 @@ impl RedisUrlError {
         }
     }
 }
-
-impl fmt::Display for RedisUrlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`redis.url` {}", self.problem())
-    }
-}
-
-impl std::error::Error for RedisUrlError {}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Address {
@@ -107,12 +102,14 @@ impl RedisUrl {
         let tls = match transport {
             "redis" => false,
             "rediss" => true,
+            "tls" | "ssl" | "redis-tls" => return Err(invalid("must start with rediss:// for TLS")),
             _ => return Err(RedisUrlError::Scheme),
         };
         if url.contains('#') {
             return Err(RedisUrlError::Insecure);
         }
         let parts = Parts::of(rest);
+        parts.check_host_is_no_url()?;
         let topology = match kind {
             "" => Topology::Server(parts.single_host()?),
             "sentinel" => {
@@ -134,8 +131,10 @@ impl RedisUrl {
         let data = login(parts.login, database)?;
         let sentinel = match kind {
             "sentinel" => login(&sentinel_login(parts.query)?, "")?,
-            _ if parts.query.is_empty() || kind.is_empty() => RedisConnectionInfo::default(),
-            _ => return Err(invalid("must not have a query (`?`)")),
+            _ => match parts.query.split('&').find(|pair| !pair.is_empty()) {
+                Some(pair) => return Err(misplaced(pair)),
+                None => RedisConnectionInfo::default(),
+            },
         };
         Ok(Self { topology, data, sentinel, tls })
     }
@@ -195,6 +194,14 @@ impl<'a> Parts<'a> {
         Self { login, hosts, path: path.trim_end_matches('/'), query }
     }
 
+    /// `redis://tls://h`: what `REDIS_HOST=tls://h` or a copied URL makes.
+    fn check_host_is_no_url(&self) -> Result<(), RedisUrlError> {
+        match self.hosts.ends_with(':') && self.path.starts_with('/') {
+            true => Err(invalid("has a second scheme where its host should be; for TLS write rediss://host:6379")),
+            false => Ok(()),
+        }
+    }
+
     fn single_host(&self) -> Result<Address, RedisUrlError> {
         match self.hosts.contains(',') {
             true => Err(invalid("must name one host; several are for redis+sentinel:// and redis+cluster://")),
@@ -251,8 +258,31 @@ fn login(login: &str, database: &str) -> Result<RedisConnectionInfo, RedisUrlErr
 }
 
 fn percent_decoded(text: &str) -> Result<String, RedisUrlError> {
-    let settings = login(&format!(":{text}@"), "")?;
-    settings.password().map(str::to_owned).ok_or_else(|| invalid(NOT_A_URL))
+    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| invalid(NOT_A_URL))
+}
+
+/// What to write instead of a parameter of the query (`db=3`). One that is not known is not shown: it may be the rest of a
+/// password with a raw `?`.
+fn misplaced(pair: &str) -> RedisUrlError {
+    let name = pair.split_once('=').map_or(pair, |(name, _)| name).to_ascii_lowercase();
+    invalid(match name.as_str() {
+        "db" | "database" => "must not have ?db=: write the database behind the host, as in redis://host:6379/3",
+        "tls" | "ssl" => "must not have ?tls= or ?ssl=: start it with rediss:// for TLS",
+        "user" | "username" | "password" | "pass" | "auth" => {
+            "must not have a user or password as query: write them before the host, as in redis://user:password@host"
+        }
+        "master" | "mastername" | "master_name" | "sentinelmasterid" | "service_name" => {
+            "must not name the master as query: write it behind the hosts, as in redis+sentinel://h1:26379/mymaster"
+        }
+        "family" => "must not have ?family=: IPv4 and IPv6 are both tried; take it out",
+        "ssl_cert_reqs" | "insecure" | "skipverify" | "rejectunauthorized" => {
+            "must not turn the check of certificates off; SSL_CERT_FILE names the CA that signed them"
+        }
+        _ => {
+            "has a query parameter (`?…`) that is not known; only redis+sentinel:// takes some, ?sentinel_username= and \
+             &sentinel_password= (percent-encode a `?` in the password as %3F)"
+        }
+    })
 }
 
 /// `sentinel_username` and `sentinel_password` of a query, as `user:password@`.
@@ -262,7 +292,7 @@ fn sentinel_login(query: &str) -> Result<String, RedisUrlError> {
         match pair.split_once('=') {
             Some(("sentinel_username", value)) => user = value,
             Some(("sentinel_password", value)) => password = value,
-            _ => return Err(invalid("must not have a query other than ?sentinel_username=…&sentinel_password=…")),
+            _ => return Err(misplaced(pair)),
         }
     }
     Ok(if password.is_empty() { String::new() } else { format!("{user}:{password}@") })
@@ -310,6 +340,33 @@ mod tests {
         assert_eq!(seeds.iter().map(Address::to_string).collect::<Vec<_>>(), ["h1:7000", "[::1]:7001", "h3:6379"]);
         assert_eq!(read.describe(), "the Cluster at h1:7000,[::1]:7001,h3:6379");
         assert!(matches!(read.data_server(&seeds[0]).addr(), ConnectionAddr::TcpTls { .. }));
+    }
+
+    #[test]
+    fn a_query_is_never_ignored_and_the_right_place_is_named() {
+        for (url, hint) in [
+            ("redis://h?db=3", "redis://host:6379/3"),
+            ("redis://h:1/0?database=3", "redis://host:6379/3"),
+            ("rediss://h?DB=3", "redis://host:6379/3"),
+            ("redis://h?tls=true", "rediss://"),
+            ("redis://h?ssl=true", "rediss://"),
+            ("redis://h?password=secret", "user:password@host"),
+            ("redis://h?username=secret", "user:password@host"),
+            ("redis+cluster://h?password=secret", "user:password@host"),
+            ("redis+sentinel://h/m?db=3", "redis://host:6379/3"),
+            ("redis+sentinel://h?master=m", "must name the master"),
+            ("redis://h?ssl_cert_reqs=none", "SSL_CERT_FILE"),
+            ("redis://h?family=0", "take it out"),
+            ("redis://h?secret=1", "not known"),
+            ("redis://h?&secret", "not known"),
+            ("redis://tls://h:6379", "rediss://host:6379"),
+            ("redis://tls://h:6379/0", "rediss://host:6379"),
+            ("tls://h:6379", "rediss://"),
+        ] {
+            let problem = RedisUrl::parse(url).unwrap_err().problem().to_owned();
+            assert!(problem.contains(hint) && !problem.contains("secret"), "{url}: {problem}");
+        }
+        assert!(RedisUrl::parse("redis://h?").is_ok() && RedisUrl::parse("redis://h/3?&").is_ok());
     }
 
     #[test]

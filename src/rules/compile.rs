@@ -7,10 +7,10 @@ use crate::rules::pattern::Pattern;
 use crate::rules::placeholder::Scope;
 use crate::rules::template::RoomTemplate;
 use crate::rules::{OnRule, RoomRule, Rules};
-use std::fmt;
 
 /// What is wrong with a `[[rooms]]` or `[[on]]` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("[[{table}]] number {}, `{key}`: {message}", index + 1)]
 pub struct RuleMistake {
     /// `rooms` or `on`.
     pub table: &'static str,
@@ -21,14 +21,6 @@ pub struct RuleMistake {
     /// What is wrong and what to do.
     pub message: String,
 }
-
-impl fmt::Display for RuleMistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[[{}]] number {}, `{}`: {}", self.table, self.index + 1, self.key, self.message)
-    }
-}
-
-impl std::error::Error for RuleMistake {}
 
 pub(super) fn compile(rooms: &[RoomRuleConfig], on: &[OnRuleConfig]) -> Result<Rules, Vec<RuleMistake>> {
     let mut mistakes = Vec::new();

@@ -16,7 +16,9 @@ pub mod timers;
 
 use crate::auth::identity::Identity;
 use crate::model::id::Id;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
+use crate::presence::Ticket;
 use changes::Changes;
 use connection::ConnectionKey;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ pub struct Session {
     /// The connection it lives on.
     pub connection: ConnectionKey,
     /// Index of its namespace in `socketio.namespaces`.
-    pub namespace: u16,
+    pub namespace: NamespaceIndex,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// The handshake auth without the token, raw JSON; `None` for an empty object.
@@ -46,6 +48,8 @@ pub struct Session {
     pub moves: u32,
     /// Which rooms it joined and left since it began.
     pub changes: Changes,
+    /// Its newest change of presence that is announced: what it sends comes behind that.
+    pub announced: Ticket,
     /// The number of the last delivery that met it, so that an event to several rooms arrives once.
     pub mark: u64,
 }

@@ -5,8 +5,11 @@ use crate::model::command::{Action, Selector, SessionCommand};
 use crate::model::id::Id;
 use crate::model::names::EVERYBODY;
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
+use crate::presence::writer::Reservation;
+use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::{plain_ws, socketio_encode};
 use crate::session::connection::SessionKey;
 use crate::session::timers::Millis;
@@ -14,10 +17,11 @@ use crate::shard::state::Hub;
 use std::collections::HashSet;
 
 impl Hub {
-    /// Carries out an order on this shard and moves its position; how many sessions it met.
-    pub fn carry_out(&mut self, order: &SessionCommand, offset: Offset, now: Millis) -> usize {
+    /// Carries out an order on this shard and moves its position; how many sessions it met, and what it changed of presence.
+    pub fn carry_out(&mut self, order: &SessionCommand, offset: Offset, now: Millis) -> (usize, Ticket) {
         self.position = offset;
-        let namespace = order.namespace.as_deref().map(|name| self.node.namespace(name));
+        self.noted = Ticket::default();
+        let namespace = order.namespace.as_deref().map(|name| self.context.namespaces.find(name));
         let chosen = match namespace {
             // A namespace that only other nodes have.
             Some(None) => Vec::new(),
@@ -31,10 +35,10 @@ impl Hub {
                 Action::Disconnect => self.disconnect(*key, now),
             }
         }
-        chosen.len()
+        (chosen.len(), self.noted)
     }
 
-    fn select(&self, selector: &Selector, namespace: Option<u16>) -> Vec<SessionKey> {
+    fn select(&self, selector: &Selector, namespace: Option<NamespaceIndex>) -> Vec<SessionKey> {
         let fits = |key: &SessionKey| {
             let session = self.sessions.get(*key);
             session.is_some_and(|session| namespace.is_none_or(|namespace| session.namespace == namespace))
@@ -51,8 +55,7 @@ impl Hub {
                 Id::parse(id).and_then(|id| self.session_by_id(id)).into_iter().filter(fits).collect()
             }
             Selector::In(room) => {
-                let all = 0..u16::try_from(self.node.namespaces.len()).unwrap_or(u16::MAX);
-                let rooms = all.filter_map(|index| self.rooms.find(index, room));
+                let rooms = self.context.namespaces.indexes().filter_map(|index| self.rooms.find(index, room));
                 rooms.flat_map(|room| self.rooms.members(room)).filter(fits).collect()
             }
             Selector::RoomsExcept { rooms, except } => {
@@ -74,7 +77,7 @@ impl Hub {
         let (connection, namespace) = (session.connection, session.namespace);
         for room in rooms {
             // The backend may exceed what a client may ask for: the limit guards against clients.
-            if self.join(key, namespace, room) && self.speaks_json(key) {
+            if self.join(key, namespace, room, &mut Reservation::default()) && self.speaks_json(key) {
                 let offset = self.position.to_string();
                 self.push_json(connection, &plain_ws::joined(room, Some(&offset), None, None));
             }
@@ -85,7 +88,7 @@ impl Hub {
         let Some(session) = self.sessions.get(key) else { return };
         let (connection, namespace) = (session.connection, session.namespace);
         for room in rooms {
-            if self.leave(key, namespace, room) && self.speaks_json(key) {
+            if self.leave(key, namespace, room, LeaveReason::Left) && self.speaks_json(key) {
                 self.push_json(connection, &plain_ws::left(room, None));
             }
         }
@@ -99,7 +102,7 @@ impl Hub {
     fn disconnect(&mut self, key: SessionKey, now: Millis) {
         let Some(session) = self.sessions.get(key) else { return };
         let connection = session.connection;
-        let namespace = self.node.namespaces[usize::from(session.namespace)].clone();
+        let namespace = self.context.namespaces.name(session.namespace).clone();
         let Some(protocol) = self.connections.get(connection).map(|connection| connection.protocol) else { return };
         if protocol == Protocol::SocketIo {
             self.push_packet(connection, socketio_encode::disconnect(&namespace));

@@ -2,7 +2,8 @@
 
 use crate::model::draft::{Draft, Source};
 use crate::model::names::{Namespace, Room};
-use crate::presence::{Fact, Messages};
+use crate::presence::writer::Reservation;
+use crate::presence::{Fact, LeaveReason, Messages, Ticket};
 use crate::rules::Message;
 use crate::session::Session;
 use crate::session::caller::with_caller;
@@ -10,57 +11,95 @@ use crate::session::connection::SessionKey;
 use crate::shard::state::Hub;
 use std::fmt;
 
-/// How a session goes out of its rooms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeaveReason {
-    /// It left, or was made to.
-    Left,
-    /// Its connection went, and it may come back.
-    Lost,
-}
-
 impl Hub {
-    /// A user is there with one connection more, or less: one on which they are in several namespaces counts once.
-    pub(super) fn note_user(&self, session: &Session, came: bool) {
-        let Some(user) = &session.identity.user else { return };
+    /// A user is there with one connection more, which may be counted already.
+    pub(super) fn note_user_came(&mut self, session: &Session, reserved: &mut Reservation) {
+        let Some(fact) = self.online(session) else { return };
+        let ticket = reserved.take(&fact).unwrap_or_else(|| self.context.presence.enter(fact, || None));
+        self.noted = self.noted.max(ticket);
+    }
+
+    /// A user is there with one connection less.
+    pub(super) fn note_user_gone(&mut self, session: &Session) {
+        let Some(fact) = self.online(session) else { return };
+        let ticket = self.context.presence.exit(&fact, LeaveReason::Lost);
+        self.noted = self.noted.max(ticket);
+    }
+
+    /// A session has come into a room, where it may be counted already.
+    pub(super) fn note_entered(&mut self, key: SessionKey, room: &Room, reserved: &mut Reservation) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let Some(fact) = self.fact(session, room) else { return };
+        let ticket =
+            reserved.take(&fact).unwrap_or_else(|| self.context.presence.enter(fact, || self.messages(session, room)));
+        self.note_announced(key, ticket);
+    }
+
+    /// A session has gone out of a room.
+    pub(super) fn note_gone(&mut self, key: SessionKey, room: &Room, reason: LeaveReason) {
+        if let Some(session) = self.sessions.get(key)
+            && let Some(fact) = self.fact(session, room)
+        {
+            let ticket = self.context.presence.exit(&fact, reason);
+            self.note_announced(key, ticket);
+        }
+    }
+
+    fn note_announced(&mut self, key: SessionKey, ticket: Ticket) {
+        self.noted = self.noted.max(ticket);
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.announced = session.announced.max(ticket);
+        }
+    }
+
+    /// Counts a session that is not in the hub yet, with its rooms.
+    pub fn reserve(&self, session: &Session, rooms: &[Room]) -> Reservation {
+        let mut reserved = Reservation::new(&self.context.presence);
+        if let Some(fact) = self.online(session) {
+            reserved.enter(fact, || None);
+        }
+        self.reserve_each(session, rooms.iter(), &mut reserved);
+        reserved
+    }
+
+    /// Counts a session in rooms that it is about to join.
+    pub fn reserve_rooms(&self, key: SessionKey, rooms: &[Room]) -> Reservation {
+        let mut reserved = Reservation::new(&self.context.presence);
+        if let Some(session) = self.sessions.get(key) {
+            let new = rooms.iter().filter(|room| !self.rooms.contains(key, session.namespace, room));
+            self.reserve_each(session, new, &mut reserved);
+        }
+        reserved
+    }
+
+    fn reserve_each<'a>(&self, session: &Session, rooms: impl Iterator<Item = &'a Room>, reserved: &mut Reservation) {
+        for room in rooms {
+            if let Some(fact) = self.fact(session, room) {
+                reserved.enter(fact, || self.messages(session, room));
+            }
+        }
+    }
+
+    /// That a session's user is connected. A connection on which they are in several namespaces counts once: `None` where
+    /// another session of it says so.
+    fn online(&self, session: &Session) -> Option<Fact> {
+        let user = session.identity.user.as_ref()?;
         let siblings = self.connections.get(session.connection).into_iter().flat_map(|c| &c.sessions);
         let is_same = |other: &Session| {
             other.id != session.id && other.identity.user.as_ref().is_some_and(|other| other.as_str() == user.as_str())
         };
-        if siblings.filter_map(|key| self.sessions.get(*key)).any(|other| is_same(other)) {
-            return;
-        }
-        let fact = Fact::Online(user.as_str().into());
-        match came {
-            true => self.node.presence.enter(fact, || None),
-            false => self.node.presence.exit(&fact, true),
-        }
-    }
-
-    /// A session has come into a room.
-    pub(super) fn note_entered(&self, key: SessionKey, room: &Room) {
-        let Some(session) = self.sessions.get(key) else { return };
-        let Some(fact) = self.fact(session, room) else { return };
-        self.node.presence.enter(fact, || self.messages(session, room));
-    }
-
-    /// A session has gone out of a room.
-    pub(super) fn note_gone(&self, key: SessionKey, room: &Room, going: LeaveReason) {
-        if let Some(session) = self.sessions.get(key)
-            && let Some(fact) = self.fact(session, room)
-        {
-            self.node.presence.exit(&fact, going == LeaveReason::Lost);
-        }
+        let counted = siblings.filter_map(|key| self.sessions.get(*key)).any(|other| is_same(other));
+        (!counted).then(|| Fact::Online(user.as_str().into()))
     }
 
     fn namespace_of(&self, session: &Session) -> &Namespace {
-        &self.node.namespaces[usize::from(session.namespace)]
+        self.context.namespaces.name(session.namespace)
     }
 
     /// `None` where no presence is kept of the room.
     fn fact(&self, session: &Session, room: &Room) -> Option<Fact> {
         // Whoever is in the room counts, also where no rule announces them.
-        if !self.node.rules.has_presence(room) {
+        if !self.context.rules.has_presence(room) {
             return None;
         }
         let user = session.identity.user.as_ref().map(|user| user.as_str().into());
@@ -70,7 +109,7 @@ impl Hub {
     /// What the rule for this user says to the others.
     fn messages(&self, session: &Session, room: &Room) -> Option<Messages> {
         let user = session.identity.user.as_ref()?;
-        let (rule, captures) = self.node.rules.presence(room, user.as_str())?;
+        let (rule, captures) = self.context.rules.presence(room, user.as_str())?;
         let namespace = self.namespace_of(session);
         let id = session.id.to_string();
         let filled =
@@ -78,7 +117,7 @@ impl Hub {
         let [joined, left] = filled.map(|filled| {
             let message = filled.map_err(|error| self.untold(room, error.code(), &error)).ok()??;
             let draft = draft(message, namespace, room, &id);
-            draft.check(&self.node.draft_limits).map_err(|error| self.untold(room, error.code(), &error)).ok()?;
+            draft.check(&self.context.draft_limits).map_err(|error| self.untold(room, error.code(), &error)).ok()?;
             Some(draft)
         });
         (joined.is_some() || left.is_some()).then_some(Messages { joined, left })
@@ -86,7 +125,7 @@ impl Hub {
 
     /// A join by a rule is refused for it; the backend and a token's own rooms are not asked.
     fn untold(&self, room: &Room, code: &'static str, error: &dyn fmt::Display) {
-        self.node.metrics.refused(Source::Client, code);
+        self.context.metrics.refused(Source::Client, code);
         tracing::debug!(%error, %room, "the others in a room are not told who joined or left");
     }
 }

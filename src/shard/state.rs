@@ -1,12 +1,13 @@
 //! The shard's tables: connections, sessions, rooms, deadlines, and how one of them ends.
 
-use crate::backend::request::RequestKind;
-use crate::model::close::{CloseReason, DropReason};
+use crate::model::close::{CloseReason, DropReason, jittered};
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
-use crate::node::context::Node;
+use crate::presence::writer::Reservation;
+use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::socketio_encode::Encoded;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::Session;
@@ -14,11 +15,11 @@ use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::parked::ParkedSessions;
 use crate::session::timers::Millis;
+use crate::session::timers::millis;
+use crate::shard::context::ShardContext;
 use crate::shard::deadlines::Deadlines;
-use crate::shard::persist::SessionPersister;
-use crate::shard::presence::LeaveReason;
 use crate::shard::rooms::Rooms;
-use crate::shard::timers::millis;
+use crate::shard::session_persister::SessionPersister;
 use bytes::Bytes;
 use slotmap::SlotMap;
 use std::collections::{HashMap, VecDeque};
@@ -31,7 +32,7 @@ const CLOSING: Millis = 2_000;
 
 /// Everything one shard owns.
 pub struct Hub {
-    pub(super) node: Arc<Node>,
+    pub(super) context: Arc<ShardContext>,
     /// Open connections.
     pub connections: SlotMap<ConnectionKey, Box<Connection>>,
     /// Live sessions.
@@ -48,6 +49,8 @@ pub struct Hub {
     pub(super) dirty: VecDeque<ConnectionKey>,
     /// Ended sessions whose `disconnect` rule is not carried out yet; the graceful stop waits for them.
     pub pending_disconnect_hooks: usize,
+    /// The newest change of presence on this shard.
+    pub(super) noted: Ticket,
     pub(super) mark: u64,
     /// Frames put into outboxes; tells when a long delivery must let others have their turn.
     pub(super) pushed: usize,
@@ -76,11 +79,11 @@ pub struct Ended {
 
 impl Hub {
     /// Empty tables; `ended` hears of every session that leaves a namespace with a `disconnect` rule.
-    pub fn new(node: Arc<Node>, rearm: Rc<Notify>, ended: mpsc::UnboundedSender<Ended>) -> Self {
-        let records = node.cluster.is_some() && node.recovery_on();
+    pub fn new(context: Arc<ShardContext>, rearm: Rc<Notify>, ended: mpsc::UnboundedSender<Ended>) -> Self {
+        let records = context.cluster.is_some() && context.recovery_on();
         Self {
-            persister: records.then(|| SessionPersister::new(millis(node.recovery.window))),
-            node,
+            persister: records.then(|| SessionPersister::new(millis(context.recovery.window))),
+            context,
             connections: SlotMap::with_key(),
             sessions: SlotMap::with_key(),
             rooms: Rooms::default(),
@@ -89,6 +92,7 @@ impl Hub {
             deadlines: Deadlines::default(),
             dirty: VecDeque::new(),
             pending_disconnect_hooks: 0,
+            noted: Ticket::default(),
             mark: 0,
             pushed: 0,
             flushed: 0,
@@ -105,7 +109,7 @@ impl Hub {
 
     /// Adds a connection; polling ones are found by their sid from then on.
     pub fn open(&mut self, connection: Box<Connection>) -> ConnectionKey {
-        self.node.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
         let (id, polls) = (connection.id, matches!(connection.link, Link::Polling(_)));
         let key = self.connections.insert(connection);
         if polls {
@@ -123,9 +127,9 @@ impl Hub {
     /// A polling connection's WebSocket takes over.
     pub fn upgrade(&mut self, key: ConnectionKey, link: Link) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        self.node.metrics.connections(connection.link.transport(), connection.protocol).dec();
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
         connection.link = link;
-        self.node.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
         self.mark_dirty(key);
     }
 
@@ -152,10 +156,10 @@ impl Hub {
         self.by_pid.keys().copied().chain(self.parked.pids())
     }
 
-    /// Adds a session to its connection.
-    pub fn admit(&mut self, session: Box<Session>) -> SessionKey {
+    /// Adds a session to its connection; whether its user is there may be `reserved` already.
+    pub fn admit(&mut self, session: Box<Session>, reserved: &mut Reservation) -> SessionKey {
         let (id, pid, connection) = (session.id, session.pid, session.connection);
-        self.note_user(&session, true);
+        self.note_user_came(&session, reserved);
         let key = self.sessions.insert(session);
         self.by_id.insert(id, key);
         if let Some(pid) = pid {
@@ -177,7 +181,7 @@ impl Hub {
     }
 
     /// The connection's session in a namespace.
-    pub fn session_in(&self, connection: ConnectionKey, namespace: u16) -> Option<SessionKey> {
+    pub fn session_in(&self, connection: ConnectionKey, namespace: NamespaceIndex) -> Option<SessionKey> {
         let sessions = &self.connections.get(connection)?.sessions;
         sessions.iter().copied().find(|key| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace))
     }
@@ -185,20 +189,16 @@ impl Hub {
     /// Ends one session; after a reason that allows it, it may resume within the window.
     pub fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
         let Some(session) = self.sessions.get(key) else { return };
-        let announce = self
-            .node
-            .namespaces
-            .get(usize::from(session.namespace))
-            .is_some_and(|namespace| self.node.rules.disconnect(namespace).is_some())
-            || self.node.backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect));
-        let park = session.pid.filter(|_| recoverable(reason) && self.node.recovery_on());
+        let namespace = self.context.namespaces.name(session.namespace);
+        let announce = self.context.notify_disconnects || self.context.rules.disconnect(namespace).is_some();
+        let park = session.pid.filter(|_| recoverable(reason) && self.context.recovery_on());
         let form = park.map(|_| self.park_form(key, session));
         let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };
         let Some(session) = self.take_session(key) else { return };
         tracing::debug!(session = %session.id, reason = reason.label(), "disconnected");
         if let (Some(pid), Some(form)) = (park, form) {
-            let until = now + millis(self.node.recovery.window);
-            self.parked.park(pid, form, until, self.node.recovery.window_bytes);
+            let until = now + millis(self.context.recovery.window);
+            self.parked.park(pid, form, until, self.context.recovery.window_bytes);
         }
         if announce && self.ended.send(Ended { session, rooms, reason }).is_ok() {
             self.pending_disconnect_hooks += 1;
@@ -207,11 +207,12 @@ impl Hub {
 
     /// Takes a session out of all tables.
     pub(super) fn take_session(&mut self, key: SessionKey) -> Option<Box<Session>> {
-        for room in self.rooms.of(key) {
+        let rooms: Vec<Room> = self.rooms.of(key).cloned().collect();
+        for room in &rooms {
             self.note_gone(key, room, LeaveReason::Lost);
         }
         let session = self.sessions.remove(key)?;
-        self.note_user(&session, false);
+        self.note_user_gone(&session);
         if self.by_id.get(&session.id) == Some(&key) {
             self.by_id.remove(&session.id);
         }
@@ -236,7 +237,7 @@ impl Hub {
             return;
         }
         connection.closing = Some(reason);
-        self.node.metrics.closed(reason);
+        self.context.metrics.closed(reason);
         // Each knows of those that are left: a user counts once on a connection.
         for session in connection.sessions.clone() {
             self.dismiss(session, reason, now);
@@ -246,7 +247,7 @@ impl Hub {
         if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) {
             // What is told next should not have to wait behind what the client did not take.
             let lost = connection.outbox.keep_started();
-            self.node.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
+            self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
         }
         let wait = match &mut connection.link {
             Link::Polling(polling) => {
@@ -266,7 +267,7 @@ impl Hub {
             }
             Link::Sse(_) => {
                 if let Some(after) = reason.retry() {
-                    connection.outbox.push(Frame::Raw(sse::retry_block(after)));
+                    connection.outbox.push(Frame::Raw(sse::retry_block(jittered(after.max(sse::MIN_RETRY)))));
                 }
                 CLOSING
             }
@@ -287,12 +288,12 @@ impl Hub {
     pub(super) fn forget(&mut self, key: ConnectionKey) {
         let Some(mut connection) = self.connections.remove(key) else { return };
         self.deadlines.change(key, connection.scheduled, 0);
-        self.node.metrics.connections(connection.link.transport(), connection.protocol).dec();
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
         if self.polling.get(&connection.id) == Some(&key) {
             self.polling.remove(&connection.id);
         }
         let lost = connection.outbox.clear();
-        self.node.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
+        self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
         connection.wake();
     }
 
@@ -308,7 +309,7 @@ impl Hub {
             (frame, _) => frame,
         };
         connection.outbox.push(frame);
-        if connection.outbox.bytes() > self.node.limits.outbox_bytes + connection.replay {
+        if connection.outbox.bytes() > self.context.limits.outbox_bytes + connection.replay {
             // Also where the socket is full: the flush judges whether this is a slow consumer.
             connection.blocked = false;
         }
@@ -328,7 +329,7 @@ impl Hub {
 
     /// Whether a client still has to take what an earlier replay queued: a second one waits for it.
     pub fn is_replaying(&self, key: ConnectionKey) -> bool {
-        self.connections.get(key).is_some_and(|connection| connection.replay > self.node.limits.outbox_bytes)
+        self.connections.get(key).is_some_and(|connection| connection.replay > self.context.limits.outbox_bytes)
     }
 
     /// Queues a Socket.IO packet for one connection.
@@ -366,7 +367,7 @@ impl Hub {
         }
         // Only now: a session that is parked above was sent nothing of what lies between.
         self.position = offset;
-        self.node.metrics.gap("log_reset", told);
+        self.context.metrics.gap("log_reset", told);
     }
 
     /// Lists a connection for the next flush.
@@ -412,7 +413,7 @@ fn farewell(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
         let code = (reason == CloseReason::TooBig).then_some(1009);
         return vec![websocket::close_frame(code, "")];
     }
-    let retry = reason.retry().map(|after| u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
+    let retry = reason.retry().map(|after| u64::try_from(jittered(after).as_millis()).unwrap_or(u64::MAX));
     vec![
         websocket::text_frame(&plain_ws::closing(reason.label(), retry)),
         websocket::close_frame(reason.code(), reason.label()),

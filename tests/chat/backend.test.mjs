@@ -1,4 +1,4 @@
-// The backend's side of it: who may join, what it takes for roomcast's word, and that it holds no socket.
+// The backend of examples/chat: who may join, which webhooks it accepts, and its dependencies.
 import assert from "node:assert/strict";
 import crypto from "node:crypto";
 import fs from "node:fs";
@@ -18,7 +18,7 @@ function signed(secret, body, time = secondsAgo(0)) {
   return { "X-Roomcast-Signature": `t=${time},v1=${tag}` };
 }
 
-test("the webhook takes roomcast's word only as it is signed, and fresh", { timeout: TIMEOUT }, () =>
+test("the webhook accepts only calls with a valid and fresh signature", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
     const ann = await chat.api("Ann");
     const id = await ann.startWith(await chat.api("Bob"));
@@ -30,12 +30,12 @@ test("the webhook takes roomcast's word only as it is signed, and fresh", { time
     assert.equal(await ask({}), 401);
     assert.equal(await ask(good, body.replace(ann.user.id, "somebody else")), 401);
     assert.equal(await ask(signed("another secret", body)), 401);
-    assert.equal(await ask(signed(secret, body, secondsAgo(600))), 401, "long ago");
-    assert.equal(await ask(signed(secret, body, secondsAgo(-600))), 401, "from the future");
-    assert.equal(await ask({ ...good, "content-type": "text/plain" }), 401, "a body that was not read");
+    assert.equal(await ask(signed(secret, body, secondsAgo(600))), 401, "signed too long ago");
+    assert.equal(await ask(signed(secret, body, secondsAgo(-600))), 401, "signed in the future");
+    assert.equal(await ask({ ...good, "content-type": "text/plain" }), 401, "a body that is not parsed");
   }));
 
-test("participants join their conversation, nobody else does", { timeout: TIMEOUT }, () =>
+test("only participants can join a conversation", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
     const [ann, bob, eve] = await Promise.all(["Ann", "Bob", "Eve"].map(chat.api));
     const id = await ann.startWith(bob);
@@ -57,7 +57,7 @@ test("participants join their conversation, nobody else does", { timeout: TIMEOU
     assert.deepEqual(first.argsOf("typing"), []);
   }));
 
-test("what was said while roomcast was away is published once when it is back; a repeated request is one message", { timeout: TIMEOUT }, () =>
+test("messages sent while roomcast is down are published once when it is back, and a repeated request is one message", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
     const [ann, bob] = await Promise.all(["Ann", "Bob"].map(chat.api));
     const id = await ann.startWith(bob);
@@ -67,11 +67,11 @@ test("what was said while roomcast was away is published once when it is back; a
     await are(2);
     await chat.roomcast.stop();
     for (const text of ["one", "two", "one"]) await ann.say(id, text);
-    // The backend too may go and come before roomcast does: its outbox is in the database.
+    // The backend may restart before roomcast is back: its outbox is in the database.
     await chat.backend.stop("SIGKILL");
     await chat.startBackend();
     await chat.startRoomcast();
-    // Each message, and an update of it for each participant. Nobody connects, whose coming could remind the backend.
+    // Each message and an update for each participant. No client connects, so no webhook wakes the backend.
     await are(6);
     assert.deepEqual((await ann.get(`/conversations/${id}/messages`)).map(({ text }) => text), ["one", "two"]);
     assert.equal((await bob.get("/conversations"))[0].unread, 2);
@@ -79,7 +79,7 @@ test("what was said while roomcast was away is published once when it is back; a
     await are(9);
   }));
 
-test("the backend depends on nothing that holds a socket", () => {
+test("the backend depends on no socket library", () => {
   const { dependencies } = JSON.parse(fs.readFileSync(path.join(EXAMPLE, "backend/package.json"), "utf8"));
   assert.deepEqual(Object.keys(dependencies), ["express", "jose", "node-sqlite3-wasm"]);
   const lock = JSON.parse(fs.readFileSync(path.join(EXAMPLE, "package-lock.json"), "utf8"));

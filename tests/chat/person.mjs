@@ -1,13 +1,13 @@
-// Somebody who chats: by the page, as a user sees it, or by the API.
+// A person who chats: `Person` uses the page, `Api` the API.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { post, request } from "../harness/http.mjs";
 
 export class Person {
   errors = [];
-  /** Of every request that the page made: `GET /api/…`. */
+  /** Every request of the page: `GET /api/…`. */
   requests = [];
-  /** Every WebSocket that the page opened. */
+  /** Every WebSocket of the page. */
   sockets = [];
 
   constructor(name, page) {
@@ -28,7 +28,7 @@ export class Person {
 
   badge = (state, timeout) => this.page.locator(`.badge[data-state=${state}]`).waitFor({ timeout });
 
-  /** Starts (or finds) the conversation with these people. */
+  /** Starts or finds the conversation with these people, and resolves with its id. */
   async startWith(...names) {
     await this.page.getByRole("button", { name: "New conversation" }).click();
     for (const name of names) await this.page.getByLabel(name).check();
@@ -53,11 +53,11 @@ export class Person {
 
   message = (text) => this.page.locator(".messages li", { has: this.page.locator(`.text:text-is(${JSON.stringify(text)})`) });
   sees = (text, timeout) => this.message(text).waitFor({ timeout });
-  /** Until this user's own message is so: "sending", "failed", "sent" or "read". */
+  /** Waits until this user's own message has this status: "sending", "failed", "sent" or "read". */
   seesStatus = (text, status, timeout) => this.page.locator(`.messages li[data-status=${status}]`, { has: this.page.locator(`.text:text-is(${JSON.stringify(text)})`) }).waitFor({ timeout });
   texts = () => this.page.locator(".messages .text").allTextContents();
 
-  /** The number beside a conversation; 0 where there is none. */
+  /** The unread count of a conversation; 0 where none is shown. */
   async unread(conversationId) {
     const [count = "0"] = await this.entry(conversationId).locator(".unread").allTextContents();
     return Number(count);

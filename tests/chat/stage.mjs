@@ -1,4 +1,4 @@
-// examples/chat as a visitor runs it: the built page, its backend, roomcast with its file, and people in real browsers.
+// examples/chat as a whole: the built page, its backend, roomcast with its file, and people in real browsers.
 import assert from "node:assert/strict";
 import crypto from "node:crypto";
 import fs from "node:fs";
@@ -8,16 +8,17 @@ import { after } from "node:test";
 import { startBrowser } from "../harness/browser.mjs";
 import { until } from "../harness/deadline.mjs";
 import { request } from "../harness/http.mjs";
-import { Daemon } from "../harness/node.mjs";
+import { Daemon, metricOf } from "../harness/node.mjs";
 import { freePort } from "../harness/port.mjs";
 import { startProxy } from "../harness/proxy.mjs";
+import { runAndEnd } from "../harness/scenario.mjs";
 import { Api, Person } from "./person.mjs";
 
 export const EXAMPLE = path.resolve(import.meta.dirname, "../../examples/chat");
-/** Longer than the page's steps to "offline" and its slowest reconnection. */
-export const PATIENCE = 20_000;
+/** Milliseconds for slow steps: longer than the page takes to go offline, and than its slowest reconnection. */
+export const SLOW = 20_000;
 
-// One for all tests of a file; each has windows of its own.
+// One browser for all tests of a file; each test opens its own windows.
 let browser;
 after(async () => (await browser)?.close());
 
@@ -74,7 +75,7 @@ export class Chat {
     );
   }
 
-  /** Somebody signed in, in a window of their own. */
+  /** A signed-in person in a new window. */
   async person(name) {
     browser ??= startBrowser();
     const context = this.keep(await (await browser).newContext());
@@ -84,15 +85,10 @@ export class Chat {
     return person;
   }
 
-  /** Somebody who uses the API alone. */
+  /** A person who uses only the API. */
   api = (name) => Api.signIn(this.url, name);
 
-  /** The number of one series of roomcast's /metrics, 0 where it is missing. */
-  async metric(series) {
-    const { text } = await request(`http://127.0.0.1:${this.ports.roomcast}/metrics`);
-    const line = text.split("\n").find((candidate) => candidate.startsWith(`${series} `));
-    return line ? Number(line.slice(series.length + 1)) : 0;
-  }
+  metric = (series) => metricOf(`http://127.0.0.1:${this.ports.roomcast}`, series);
 
   /** Closes `thing` before everything else ends. */
   keep = (thing) => (this.#kept.push(thing), thing);
@@ -106,17 +102,17 @@ export class Chat {
     for (const { name, errors } of this.#people) assert.deepEqual(errors, [], `errors on the page of ${name}`);
   }
 
-  said = () => ["roomcast", "backend"].map((name) => `--- ${name} said ---\n${this[name]?.output ?? ""}`).join("\n");
+  output = () => ["roomcast", "backend"].map((name) => `--- output of ${name} ---\n${this[name]?.output ?? ""}`).join("\n");
 }
 
 /**
- * Everything started. `proxied`: the pages reach roomcast through `chat.proxy`, which can be cut; `roomcast`, `backend`:
- * more of their environments.
+ * Starts everything. With `proxied` the pages reach roomcast through `chat.proxy`, which can be cut; `roomcast` and
+ * `backend` are added to their environments.
  */
 async function startChat({ proxied = false, ...settings } = {}) {
   const ports = { backend: await freePort(), roomcast: await freePort() };
   const chat = new Chat(ports, proxied ? await startProxy({ port: ports.roomcast }) : undefined, settings);
-  // Settled, all of them: what did start must be ended too.
+  // All settled, so that the parts that did start are ended.
   const started = await Promise.allSettled([chat.startBackend(), chat.startRoomcast()]);
   const failed = started.find(({ status }) => status === "rejected");
   if (!failed) return chat;
@@ -124,17 +120,7 @@ async function startChat({ proxied = false, ...settings } = {}) {
   throw failed.reason;
 }
 
-/** Runs `body(chat)` and ends everything; a failure shows what the parts said. */
+/** Runs `body(chat)` and ends everything; a failure prints the output of the parts. */
 export async function withChat(body, settings) {
-  const chat = await startChat(settings);
-  let failure;
-  try {
-    await body(chat);
-  } catch (error) {
-    failure = error;
-  }
-  await chat.end().catch((error) => (failure ??= error));
-  if (!failure) return;
-  console.error(chat.said());
-  throw failure;
+  await runAndEnd(await startChat(settings), body, "chat");
 }

@@ -1,4 +1,4 @@
-// `npm start` is all it takes, and Ctrl-C ends all of it.
+// `npm start` runs the whole example, and Ctrl-C ends it.
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
@@ -14,7 +14,7 @@ import { Person } from "./person.mjs";
 
 const BUILT_WITHIN = 60_000;
 
-test("npm start builds the page and runs everything, without a secret given; Ctrl-C ends it", { timeout: 120_000 }, async () => {
+test("npm start builds the page and runs every part without configured secrets, and Ctrl-C ends all of them", { timeout: 120_000 }, async () => {
   const [port, roomcastPort] = [await freePort(), await freePort()];
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-chat-"));
   const environment = {
@@ -36,7 +36,7 @@ test("npm start builds the page and runs everything, without a secret given; Ctr
 
     assert.deepEqual(await all.stop("SIGINT"), { code: 0, signal: null });
     for (const left of [port, roomcastPort]) {
-      await assert.rejects(request(`http://127.0.0.1:${left}/health`), /ECONNREFUSED/, `nobody listens on ${left} any more`);
+      await assert.rejects(request(`http://127.0.0.1:${left}/health`), /ECONNREFUSED/, `port ${left} is closed`);
     }
     all.assertNoPanic();
   } finally {
@@ -46,7 +46,7 @@ test("npm start builds the page and runs everything, without a secret given; Ctr
   }
 });
 
-test("a part that cannot start ends all, with a reason", { timeout: 60_000 }, async () => {
+test("a part that cannot start ends all parts, with a reason", { timeout: 60_000 }, async () => {
   const environment = { PORT: String(await freePort()), ROOMCAST_PORT: String(await freePort()), ROOMCAST_BIN: "/nonexistent/roomcast", DATABASE: "/nonexistent/chat.sqlite" };
   const all = new Daemon([path.join(EXAMPLE, "start.mjs")], environment, process.execPath);
   const exit = await until(() => all.exit, () => all.output, BUILT_WITHIN);

@@ -1,21 +1,21 @@
-// Parts go away and come back: the badge tells it, and in the end nothing is missing and nothing doubled.
+// Parts fail and return: the badge shows it, and in the end no message is missing or doubled.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { connectIo } from "../harness/clients.mjs";
 import { until } from "../harness/deadline.mjs";
 import { freePort } from "../harness/port.mjs";
-import { PATIENCE, withChat } from "./stage.mjs";
+import { SLOW, withChat } from "./stage.mjs";
 
 const TIMEOUT = 90_000;
 
-/** Until the window shows exactly these messages, in this order. */
-async function shows(person, texts, deadline = PATIENCE) {
+/** Waits until the window shows exactly these messages, in this order. */
+async function shows(person, texts, deadline = SLOW) {
   let seen;
   const isSo = async () => JSON.stringify((seen = await person.texts())) === JSON.stringify(texts);
   await until(isSo, () => `${person.name} sees ${JSON.stringify(seen)} instead of ${JSON.stringify(texts)}`, deadline);
 }
 
-/** Lets requests to `path` wait; `pass()` lets them go on. */
+/** Delays requests to `path` until `pass()` is called. */
 async function hold(page, path) {
   let pass;
   const passed = new Promise((resolve) => (pass = resolve));
@@ -26,7 +26,7 @@ async function hold(page, path) {
   return pass;
 }
 
-test("a message is shown before the server has answered, and is the same one afterwards", { timeout: TIMEOUT }, () =>
+test("a message is shown before the server answers, and once afterwards", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
     const ann = await chat.person("Ann");
     const bob = await chat.api("Bob");
@@ -44,7 +44,7 @@ test("a message is shown before the server has answered, and is the same one aft
     assert.equal((await bob.get(`/conversations/${id}/messages`)).length, 2);
   }));
 
-test("the backend is away: sending fails and is tried again, once; a lost answer does not double it", { timeout: TIMEOUT }, () =>
+test("the backend is down: a message fails and is sent once by a retry, and a lost answer does not double it", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
     const [ann, bob] = [await chat.person("Ann"), await chat.person("Bob")];
     const id = await ann.startWith("Bob");
@@ -63,7 +63,7 @@ test("the backend is away: sending fails and is tried again, once; a lost answer
     await ann.seesStatus("into the void", "read");
     await Promise.all([ann, bob].map((person) => shows(person, ["before", "into the void"])));
 
-    // Saved, but the answer never comes: the page thinks that it failed, until the event tells better.
+    // Saved, but the answer is lost: the page shows a failure until the event arrives.
     await ann.page.route("**/messages", async (route) => {
       await route.fetch();
       await route.abort();
@@ -74,7 +74,7 @@ test("the backend is away: sending fails and is tried again, once; a lost answer
     await Promise.all([ann, bob].map((person) => shows(person, ["before", "into the void", "answer lost"])));
   }));
 
-test("roomcast is away: reconnecting, offline with polling, live again; nothing missing, nothing doubled", { timeout: TIMEOUT }, () =>
+test("roomcast is down: reconnecting, offline with polling, live again, and no message is missing or doubled", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
     const [ann, bob] = [await chat.person("Ann"), await chat.person("Bob")];
     const id = await ann.startWith("Bob");
@@ -89,16 +89,16 @@ test("roomcast is away: reconnecting, offline with polling, live again; nothing 
     await Promise.all([ann, bob].map((person) => person.badge("reconnecting")));
     await ann.say("sent while it is away");
     await ann.seesStatus("sent while it is away", "sent");
-    await Promise.all([ann, bob].map((person) => person.badge("offline", PATIENCE)));
-    await bob.sees("sent while it is away", PATIENCE);
-    await ann.seesStatus("sent while it is away", "read", PATIENCE);
+    await Promise.all([ann, bob].map((person) => person.badge("offline", SLOW)));
+    await bob.sees("sent while it is away", SLOW);
+    await ann.seesStatus("sent while it is away", "read", SLOW);
     await cleo.say(other, "polled");
-    await ann.seesUnread(other, 1, PATIENCE);
+    await ann.seesUnread(other, 1, SLOW);
 
-    // The last words before it returns: nobody has polled them, and the outbox publishes them when it can.
+    // Sent just before roomcast returns: no poll has fetched it, and the outbox publishes it.
     const api = await chat.api("Bob");
     await Promise.all([chat.startRoomcast(), api.say(id, "just before it returns")]);
-    await Promise.all([ann, bob].map((person) => person.badge("live", PATIENCE)));
+    await Promise.all([ann, bob].map((person) => person.badge("live", SLOW)));
     const all = ["before", "sent while it is away", "just before it returns"];
     await Promise.all([ann, bob].map((person) => shows(person, all)));
     await bob.say("and after");
@@ -112,7 +112,7 @@ test("roomcast is away: reconnecting, offline with polling, live again; nothing 
     assert.equal(ann.asked(`GET /api/conversations`), polls);
   }));
 
-test("the line breaks for a moment: roomcast sends what was missed, and the API is not asked", { timeout: TIMEOUT }, () =>
+test("a short break of the connection: roomcast replays the missed messages, and the page does not call the API", { timeout: TIMEOUT }, () =>
   withChat(
     async (chat) => {
       const ann = await chat.person("Ann");
@@ -132,14 +132,14 @@ test("the line breaks for a moment: roomcast sends what was missed, and the API 
       await ann.badge("reconnecting");
       for (const text of ["missed one", "missed two"]) await bob.say(id, text);
       chat.proxy.target = there;
-      await ann.badge("live", PATIENCE);
+      await ann.badge("live", SLOW);
       await shows(ann, ["before", "missed one", "missed two"]);
-      assert.equal(gets(), before, "recovered: nothing is fetched");
+      assert.equal(gets(), before, "nothing fetched after a recovery");
     },
     { proxied: true },
   ));
 
-test("the line breaks for a moment, and roomcast cannot send what was missed: the API is asked", { timeout: TIMEOUT }, () =>
+test("a short break of the connection without recovery: the page fetches the missed messages from the API", { timeout: TIMEOUT }, () =>
   withChat(
     async (chat) => {
       const ann = await chat.person("Ann");
@@ -152,15 +152,15 @@ test("the line breaks for a moment, and roomcast cannot send what was missed: th
       await ann.badge("reconnecting");
       await bob.say(id, "missed");
       const events = () => chat.metric('roomcast_events_total{source="http"}');
-      await until(async () => (await events()) === 5, "two updates of the start, and the message with its two");
+      await until(async () => (await events()) === 5, "five events: two updates of the start, the message and its two updates");
       chat.proxy.target = there;
-      await ann.badge("live", PATIENCE);
+      await ann.badge("live", SLOW);
       await ann.seesUnread(id, 1);
     },
     { proxied: true, roomcast: { ROOMCAST_RECOVERY__WINDOW: "0s" } },
   ));
 
-test("the backend is away while a conversation is opened: it is joined when the backend is back", { timeout: TIMEOUT }, () =>
+test("a conversation that is opened while the backend is down is joined when the backend is back", { timeout: TIMEOUT }, () =>
   withChat(async (chat) => {
     const ann = await chat.person("Ann");
     const bob = await chat.api("Bob");
@@ -171,9 +171,9 @@ test("the backend is away while a conversation is opened: it is joined when the 
     await chat.backend.stop();
     await ann.open(id);
     await chat.startBackend();
-    // Typing is seen in the room alone.
+    // Only clients in the room get typing events.
     const typing = ann.page.locator(".typing", { hasText: "Bob is typing…" });
-    await until(() => (socket.emit("typing", { conversationId: id, isTyping: true }), typing.isVisible()), "Ann in the room", PATIENCE);
+    await until(() => (socket.emit("typing", { conversationId: id, isTyping: true }), typing.isVisible()), "Ann in the room", SLOW);
     await bob.say(id, "welcome");
     await ann.sees("welcome");
   }));

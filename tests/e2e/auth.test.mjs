@@ -1,4 +1,4 @@
-// Tokens: what is refused on every face, and what happens when their time is over.
+// Tokens: which are refused, on every endpoint, and what happens when they expire.
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
@@ -9,7 +9,8 @@ import { published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { badTokens, keyPair, now, sign, tokenFor } from "../harness/token.mjs";
 
-const soon = () => now() + 2;
+/** Long enough to connect on a busy machine. */
+const soon = () => now() + 4;
 
 function pemFile(keep, pem) {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-key-"));
@@ -19,20 +20,20 @@ function pemFile(keep, pem) {
   return file;
 }
 
-/** Whether a token is let in on /ws. */
+/** Whether /ws accepts a token. */
 async function admitted({ ws }, node, token) {
   const client = ws(node, { token });
-  const outcome = await until(() => client.end ?? client.messages[0], "welcome or the end");
+  const outcome = await until(() => client.end ?? client.messages[0], "a welcome or a close");
   client.close();
   return outcome.type === "welcome";
 }
 
 suite("tokens", () => {
-  scenario("bad tokens of every kind are refused on every face, and appear nowhere", async ({ node, io, ws, sse }) => {
+  scenario("bad tokens of every kind are refused on every endpoint and never logged", async ({ node, io, ws, sse }) => {
     const one = await node({ log: { level: "debug" } });
     const tokens = Object.entries(badTokens());
     assert.ok(tokens.length >= 10);
-    const faces = {
+    const endpoints = {
       "Socket.IO by WebSocket": async (token) => assert.ok((await io(one, { token, transports: ["websocket"] }).refused()).message),
       "Socket.IO by polling": async (token) => assert.ok((await io(one, { token, transports: ["polling"] }).refused()).message),
       "/ws": async (token) => assert.equal((await ws(one, { token }).ended()).code, 4401),
@@ -44,25 +45,25 @@ suite("tokens", () => {
       },
       "/sse": async (token) => {
         const client = await sse(one, { token, rooms: ["room:a"] }).answered();
-        await until(() => client.ended, "the end of the answer");
+        await until(() => client.ended, "the answer to end");
         assert.equal(client.status, 401, client.body);
         assert.ok(!client.body.includes(token));
       },
     };
     for (const [kind, token] of tokens) {
-      for (const [face, refuse] of Object.entries(faces)) {
+      for (const [endpoint, refuse] of Object.entries(endpoints)) {
         await refuse(token).catch((error) => {
-          throw new Error(`a token ${kind} on ${face}: ${error.message}`);
+          throw new Error(`a token ${kind} on ${endpoint}: ${error.message}`);
         });
       }
     }
     for (const [kind, token] of tokens.filter(([, text]) => text.length > 40)) {
       assert.ok(!one.output.includes(token), `the token ${kind} is in the log`);
     }
-    assert.ok(await admitted({ ws }, one, tokenFor("7")), "a good one is let in after all that");
+    assert.ok(await admitted({ ws }, one, tokenFor("7")), "a good token is still accepted");
   });
 
-  scenario("time over on live connections: transport close and back with a fresh token, 4401", async ({ node, io, ws }) => {
+  scenario("a token that expires closes its connection: Socket.IO returns with a fresh token, /ws is closed with 4401", async ({ node, io, ws }) => {
     const one = await node({ auth: { leeway: "0s" } });
     let given = 0;
     const auth = (answer) => answer({ token: tokenFor("7", { exp: given++ === 0 ? soon() : now() + 600 }) });
@@ -72,14 +73,14 @@ suite("tokens", () => {
       const plain = await ws(one, { token: tokenFor("7", { exp: soon() }) }).welcomed();
       assert.match(await client.disconnected(), /^transport (close|error)$/);
       assert.equal((await plain.ended()).code, 4401);
-      await until(() => client.connects === 2 && client.socket.connected, "back with the fresh token");
+      await until(() => client.connects === 2 && client.socket.connected, "connected with the fresh token");
       await published(one, { room: "user:7", event: "hello", data: 1 });
       await client.event("hello");
       client.close();
     }
   });
 
-  scenario("a refresh on /ws keeps the connection; one for another user is refused", async ({ node, ws }) => {
+  scenario("/ws: a refreshed token keeps the connection, and a token of another user is refused", async ({ node, ws }) => {
     const one = await node({ auth: { leeway: "0s" } });
     const token = tokenFor("7", { exp: soon() });
     const [refreshed, left, other] = [ws(one, { token }), ws(one, { token }), ws(one, { token: tokenFor("7") })];
@@ -99,7 +100,7 @@ suite("tokens", () => {
   });
 
   for (const alg of ["RS256", "ES256"]) {
-    scenario(`${alg} by public_key_file, and never HS256 over that key`, async (started) => {
+    scenario(`${alg} with public_key_file, and never HS256 with that key`, async (started) => {
       const pair = keyPair(alg);
       const file = pemFile(started.keep, pair.publicKey);
       const one = await started.node({ auth: { secret: undefined, public_key_file: file, algorithms: [alg] } });
@@ -111,7 +112,7 @@ suite("tokens", () => {
     });
   }
 
-  scenario("JWKS: keys by kid, rotation, and an endpoint that fails later", async (started) => {
+  scenario("JWKS: keys are found by kid, rotated, and kept while the endpoint fails", async (started) => {
     const jwks = started.keep(await startJwks());
     const [old, fresh, stranger] = [keyPair("RS256"), keyPair("ES256"), keyPair("RS256")];
     jwks.keys = [old.jwk("old")];
@@ -122,17 +123,17 @@ suite("tokens", () => {
     assert.ok(await admitted(started, one, oldToken));
     assert.ok(!(await admitted(started, one, sign(claims, { alg: "RS256", key: stranger.privateKey, header: { kid: "old" } }))));
     jwks.keys = [old.jwk("old"), fresh.jwk("fresh")];
-    await until(() => admitted(started, one, freshToken), "the new key taken up");
+    await until(() => admitted(started, one, freshToken), "the new key accepted");
     for (const broken of ["{", '{"keys":7}', "x".repeat(1_000_000)]) {
       jwks.body = broken;
       assert.ok(!(await admitted(started, one, sign(claims, { alg: "RS256", key: stranger.privateKey, header: { kid: "unknown" } }))));
-      assert.ok(await admitted(started, one, sign({ ...claims, jti: broken.slice(0, 3) }, { alg: "RS256", key: old.privateKey, header: { kid: "old" } })), "the old keys stay");
+      assert.ok(await admitted(started, one, sign({ ...claims, jti: broken.slice(0, 3) }, { alg: "RS256", key: old.privateKey, header: { kid: "old" } })), "the old keys are kept");
     }
     assert.ok(jwks.requests.every(({ url }) => url === "/jwks.json"), "claims never reach the URL");
-    assert.ok(jwks.requests.length < 20, `unknown kids do not become a flood: ${jwks.requests.length}`);
+    assert.ok(jwks.requests.length < 20, `unknown kids cause few requests: ${jwks.requests.length}`);
   });
 
-  scenario("issuer, audience, require, nested and numeric users, the rooms claim", async (started) => {
+  scenario("issuer, audience, require, nested and numeric users, and the rooms claim are checked", async (started) => {
     const one = await started.node({
       auth: { issuer: "https://id.example", audience: "chat", user_claim: "user.id", require: { email_verified: true } },
     });
@@ -152,13 +153,13 @@ suite("tokens", () => {
     assert.ok(await admitted(started, one, sign(good)));
   });
 
-  scenario("anonymous = true lets clients in without a token, never with a bad one", async ({ node, io, ws, sse }) => {
+  scenario("anonymous = true accepts clients without a token, and none with a bad token", async ({ node, io, ws, sse }) => {
     const one = await node({ auth: { anonymous: true } });
     const client = await io(one).connected();
     const plain = await ws(one).message("welcome").catch(() => undefined);
     if (plain) assert.equal(plain.user, null);
     await client.join("room:a");
-    assert.equal((await sse(one, { rooms: ["user:7"] }).answered()).status, 403, "nobody's room");
+    assert.equal((await sse(one, { rooms: ["user:7"] }).answered()).status, 403, "a room of no user");
     const stream = await sse(one, { rooms: ["room:a"] }).answered();
     assert.equal(stream.status, 200);
     await published(one, { room: "room:a", event: "hello", data: 1 });
@@ -167,7 +168,7 @@ suite("tokens", () => {
     assert.equal((await sse(one, { token: "not a token", rooms: ["room:a"] }).answered()).status, 401);
   });
 
-  scenario("names built from user values never collide", async ({ node, io, ws }) => {
+  scenario("user values in room names cannot name another room", async ({ node, io, ws }) => {
     const one = await node({
       rooms: [{ match: "tenant:{claims.tenant}", join: "auto" }, { match: "user:{user}", join: "auto" }, { match: "room:<name>", join: "allow" }],
       on: [{ event: "enter", join: "room:{0}", ack: [{ ok: true }] }],
@@ -175,7 +176,7 @@ suite("tokens", () => {
     for (const tenant of ["a:b", "*", "<x>", "{user}", "a\nb", "\u0000"]) {
       const client = io(one, { token: tokenFor("7", { tenant }) });
       const outcome = await until(() => client.errors[0] ?? client.socket.connected, "an outcome");
-      assert.notEqual(outcome, true, `tenant ${JSON.stringify(tenant)} was let in`);
+      assert.notEqual(outcome, true, `tenant ${JSON.stringify(tenant)} was accepted`);
       client.close();
     }
     for (const tenant of [["a"], { a: 1 }, null, undefined]) {
@@ -185,7 +186,7 @@ suite("tokens", () => {
       for (const name of ["a", '["a"]', "[object Object]", "null", ""]) await published(one, { room: `tenant:${name}`, event: "leaked", data: 1 });
       await published(one, { room: "user:9", event: "end", data: 1 });
       await nameless.event("end");
-      assert.deepEqual(nameless.argsOf("leaked"), [], "a room named by something that is no name");
+      assert.deepEqual(nameless.argsOf("leaked"), [], "a room named by a value that is not a name");
     }
     const client = await io(one, { token: tokenFor("7", { tenant: "a" }) }).connected();
     for (const name of ["a:b", "*", "<x>", "{user}", "a\nb", "\u0000", [1], { a: 1 }, null]) {

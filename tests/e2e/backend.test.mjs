@@ -1,4 +1,4 @@
-// The backend is asked and told by signed webhooks.
+// backend.url: roomcast calls the backend with signed webhooks.
 import assert from "node:assert/strict";
 import crypto from "node:crypto";
 import fs from "node:fs";
@@ -7,6 +7,7 @@ import express from "express";
 import { SECRET, startBackend } from "../harness/backend.mjs";
 import { until } from "../harness/deadline.mjs";
 import { post } from "../harness/http.mjs";
+import { freePort } from "../harness/port.mjs";
 import { published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
@@ -22,7 +23,7 @@ const on = [
   { event: "bare", forward: true },
   { event: "typing", emit: [{ room: "user:{user}", event: "user_typing", args: ["{0}"], include_caller: true, volatile: true }], ack: ["relayed"] },
 ];
-/** Answers that no backend should give, by the code that the caller gets. */
+/** Bad answers of a backend, by the error code that the caller gets. */
 const TROUBLE = {
   backend_timeout: {
     "never": () => {},
@@ -55,14 +56,15 @@ const TROUBLE = {
 };
 
 async function stage(s, more = {}, config = {}) {
-  const backend = await startBackend();
+  // From freePort, so that a test can start a backend on the same port again.
+  const backend = await startBackend(await freePort());
   s.keep(backend);
   const node = await s.node({ rooms, on, ...backend.config(more), ...config });
   return { backend, node };
 }
 
 suite("backend", () => {
-  scenario("join = ask: the backend decides, on Socket.IO, /ws and SSE", async (s) => {
+  scenario("join = \"ask\": the backend decides, on Socket.IO, /ws and SSE", async (s) => {
     const { backend, node } = await stage(s);
     backend.answer = ({ user, room }) => (user === "7" && room === "chat:1" ? { allow: true } : { allow: false, error: "not a member" });
     const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
@@ -72,7 +74,7 @@ suite("backend", () => {
     assert.deepEqual([call.rooms, call.claims.sub], [["user:7"], "7"]);
     assert.ok(Math.abs(new Date(call.time) - Date.now()) < 60_000 && call.id.length > 10);
     assert.deepEqual(await client.ask("open_chat", { id: 1 }), [{ ok: true }]);
-    assert.equal(backend.of("join").length, 1, "who is in already is not asked about");
+    assert.equal(backend.of("join").length, 1, "no call for a room that the session is in");
     assert.deepEqual(await client.ask("open_chat", { id: 2 }), [{ error: { code: "refused", message: "not a member" } }]);
     assert.deepEqual(await client.event("failed"), ["not a member"]);
     const plain = await s.ws(node, { token: tokenFor("7") }).welcomed();
@@ -89,7 +91,7 @@ suite("backend", () => {
     await stream.event("n");
   });
 
-  scenario("forward: acknowledgement, reply, emit, join and leave, as the backend says, numbers byte for byte", async (s) => {
+  scenario("forward: the backend's answer acknowledges, replies, emits, joins and leaves, with numbers byte for byte", async (s) => {
     const { backend, node } = await stage(s);
     backend.answer = ({ event, args }) => event === "send" && {
       ack: [{ success: true, message: args[0] }],
@@ -110,7 +112,7 @@ suite("backend", () => {
     await published(node, { room: "chat:1", event: "end", data: 1 });
     await one.event("end");
     assert.equal(one.argsOf("left").length, 0);
-    assert.equal(backend.connections <= 4, true, `connections are kept: ${backend.connections}`);
+    assert.equal(backend.connections <= 4, true, `connections are reused: ${backend.connections}`);
     assert.ok((await node.metric('roomcast_backend_requests_total{result="ok",type="event"}')) === 2);
     assert.ok((await node.metric('roomcast_events_total{source="backend"}')) === 2);
     const bytes = new Uint8Array([1, 2, 3]);
@@ -119,7 +121,7 @@ suite("backend", () => {
   });
 
   for (const log of ["embedded", "Redis"]) {
-    scenario(`what the caller gets, it gets in the order of the contract: join, reply, emit, acknowledgement (${log} log)`, async (s) => {
+    scenario(`the caller gets reply, emit and acknowledgement in this order (${log} log)`, async (s) => {
       const forward = { event: "in_order", forward: true, join: "own:{user}", reply: { event: "1 reply", args: [] },
         emit: [{ room: "own:{user}", event: "3 emit", args: [], include_caller: true }] };
       const redis = log === "Redis" ? { redis: { url: (await s.redis()).url } } : {};
@@ -134,7 +136,7 @@ suite("backend", () => {
     });
   }
 
-  scenario("a backend that is slow, down, answers garbage, errors or too much: the caller is told in time, nothing else happens", async (s) => {
+  scenario("a bad answer, an error or a timeout of the backend is an error for the caller alone, in time, and pauses calls to it", async (s) => {
     const { backend, node } = await stage(s, { timeout: "400ms" });
     const [client, other] = await Promise.all(["7", "8"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
     const fails = async (answer, code, text) => {
@@ -147,7 +149,7 @@ suite("backend", () => {
     await fails({ error: "closed for today" }, "refused", /^closed for today$/);
     for (const body of ["", " "]) {
       backend.answer = () => ({ body });
-      assert.deepEqual(await client.ask("bare", 1), [], "nothing is asked for");
+      assert.deepEqual(await client.ask("bare", 1), [], "an empty answer does nothing");
     }
     for (const body of ["<html>", "[]", '{"ack":{}}', '{"emit":[{"event":"x"}]}', '{"reply":[{"event":"disconnect"}]}', '{"join":[""]}', `{"ack":["${"x".repeat(1 << 20)}"]}`]) {
       await fails({ body }, "backend_bad_answer", /cannot be used/);
@@ -160,21 +162,21 @@ suite("backend", () => {
     assert.ok(Date.now() - begun < 3000);
     backend.answer = ({ args }) => (args[0] === "bug" ? { status: 500, body: "" } : {});
     for (let n = 0; n < 10; n += 1) assert.equal((await client.ask("bare", "bug"))[0].error.code, "backend_error");
-    assert.deepEqual(await other.ask("bare", 1), [], "one client's bug is not everybody's");
+    assert.deepEqual(await other.ask("bare", 1), [], "errors of one client do not affect another");
     backend.answer = () => ({ status: 503, body: "" });
-    await until(async () => (await client.ask("bare", 1))[0].error.code === "backend_unavailable", "it is left alone");
+    await until(async () => (await client.ask("bare", 1))[0].error.code === "backend_unavailable", "calls are paused");
     const asked = backend.calls.length;
     assert.deepEqual((await client.ask("bare", 1))[0].error.code, "backend_unavailable");
-    assert.equal(backend.calls.length, asked, "nobody asks it");
+    assert.equal(backend.calls.length, asked, "no call while calls are paused");
     await published(node, { rooms: ["user:7", "user:8"], event: "n", data: 1 });
     await Promise.all([client, other].map((one) => one.event("n")));
-    backend.answer = () => ({ ack: ["well again"] });
-    await until(async () => (await client.ask("bare", 1))[0] === "well again", "it is asked again");
+    backend.answer = () => ({ ack: ["works again"] });
+    await until(async () => (await client.ask("bare", 1))[0] === "works again", "calls resume");
     assert.equal(client.disconnects.length, 0);
   });
 
   for (const [code, answers] of Object.entries(TROUBLE)) {
-    scenario(`${code}: the caller is told in time, on every kind of join and event, and others notice nothing`, async (s) => {
+    scenario(`${code}: every kind of join and event gets the error in time, and other clients notice nothing`, async (s) => {
       const { backend, node } = await stage(s, { timeout: code === "backend_timeout" ? "400ms" : "3s" });
       const [client, other] = await Promise.all(["7", "8"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
       const plain = await s.ws(node, { token: tokenFor("7") }).welcomed();
@@ -184,13 +186,13 @@ suite("backend", () => {
         const asked = Promise.all([client.ask("bare", 1), client.ask("open_chat", { id: 1 }), plain.ask({ type: "join", room: "chat:1" })]);
         assert.deepEqual(await other.ask("typing", name), ["relayed"]);
         const [[forwarded], [joined], refused] = await asked;
-        // Packets of one client wait for each other: two answers one after the other.
+        // The packets of one client are handled one after the other.
         assert.ok(Date.now() - begun < 3000, `${name}: ${Date.now() - begun} ms`);
         assert.deepEqual([forwarded.error.code, joined.error.code, refused.code], [code, code, code], name);
-        assert.equal((await node.get(`/sse?room=chat:9&token=${tokenFor("7")}`)).status, 503, "it is not forbidden");
+        assert.equal((await node.get(`/sse?room=chat:9&token=${tokenFor("7")}`)).status, 503, "unavailable, not forbidden");
         backend.answer = () => ({});
-        // Else the next one would find it left alone.
-        await until(async () => (await client.ask("bare", 0)).length === 0, "well again");
+        // Otherwise calls would be paused in the next round.
+        await until(async () => (await client.ask("bare", 0)).length === 0, "works again");
       }
       assert.ok((await node.metric(`roomcast_backend_requests_total{result="${{ backend_unavailable: "unreachable", backend_error: "status" }[code] ?? code.slice(8)}",type="event"}`)) >= Object.keys(answers).length);
       await published(node, { room: "chat:1", event: "secret", data: 1 });
@@ -202,7 +204,7 @@ suite("backend", () => {
     });
   }
 
-  scenario("nobody listens: told at once, and asked again when somebody does", async (s) => {
+  scenario("a backend that is down is an error at once, and it is called again when it is up", async (s) => {
     const { backend, node } = await stage(s);
     const port = new URL(backend.url).port;
     const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
@@ -210,12 +212,12 @@ suite("backend", () => {
     backend.close();
     const begun = Date.now();
     for (let n = 0; n < 10; n += 1) assert.equal((await client.ask("bare", 1))[0].error.code, "backend_unavailable");
-    assert.ok(Date.now() - begun < 2000, "the 5 seconds of the timeout are not waited for");
+    assert.ok(Date.now() - begun < 2000, "long before backend.timeout, which is 5 s");
     s.keep(await startBackend(port));
-    await until(async () => (await client.ask("bare", 1)).length === 0, "it is asked again");
+    await until(async () => (await client.ask("bare", 1)).length === 0, "calls resume");
   });
 
-  scenario("answers that name rooms as they please: each is refused whole, and nothing of it happens", async (s) => {
+  scenario("an answer with invalid rooms or events is refused as a whole", async (s) => {
     const { backend, node } = await stage(s, {}, { limits: { rooms_per_session: 50 } });
     const [client, other] = await Promise.all(["7", "8"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
     const many = (count, name) => Array.from({ length: count }, (_, n) => `${name}:${n}`);
@@ -231,22 +233,22 @@ suite("backend", () => {
       assert.equal((await client.ask("bare", 1))[0].error?.code, "backend_bad_answer", JSON.stringify(bad).slice(0, 100));
     }
     backend.answer = () => ({ ...good, join: many(50, "r") });
-    assert.equal((await client.ask("bare", 1))[0].error?.code, "too_many_rooms", "one is taken by its own");
+    assert.equal((await client.ask("bare", 1))[0].error?.code, "too_many_rooms", "one room is its own");
     backend.answer = () => ({ ack: ["done"], join: [...many(49, "r"), "r:0", "user:7"] });
-    assert.deepEqual(await client.ask("bare", 1), ["done"], "who is in counts once");
+    assert.deepEqual(await client.ask("bare", 1), ["done"], "a room that the session is in counts once");
     backend.answer = () => ({ ack: ["done"], leave: many(49, "r"), join: [] });
     assert.deepEqual(await client.ask("bare", 1), ["done"]);
     backend.answer = () => ({ ack: ["done"], join: ["chat:*", "user:<id>"] });
     assert.deepEqual(await client.ask("bare", 1), ["done"]);
     await published(node, { rooms: ["chat:1", "user:8", "good", "r:1"], event: "elsewhere", data: 1 });
-    await published(node, { room: "chat:*", event: "by its name", data: 1 });
-    assert.deepEqual(await client.event("by its name"), [1]);
+    await published(node, { room: "chat:*", event: "literal", data: 1 });
+    assert.deepEqual(await client.event("literal"), [1]);
     await other.event("elsewhere");
-    assert.deepEqual(client.events.map(({ name }) => name), ["by its name"], "a name is a name, not a pattern");
+    assert.deepEqual(client.events.map(({ name }) => name), ["literal"], "a room name is not a pattern");
     assert.deepEqual(other.events.map(({ name }) => name), ["elsewhere"]);
   });
 
-  scenario("the caller goes while the backend thinks: what it saved reaches the others", async (s) => {
+  scenario("the caller disconnects before the backend answers: the emits of the answer still reach the others", async (s) => {
     const { backend, node } = await stage(s);
     let answer;
     backend.answer = () => (response) => (answer = response);
@@ -254,13 +256,13 @@ suite("backend", () => {
     client.socket.emit("send", "saved");
     await until(() => answer, "the call");
     client.close();
-    await until(async () => (await node.connections("socketio")) === 1, "it is gone");
+    await until(async () => (await node.connections("socketio")) === 1, "the caller disconnected");
     answer.end(JSON.stringify({ ack: [1], join: ["chat:1"], reply: [{ event: "sent", args: [] }], emit: [{ room: "user:8", event: "new_message", args: ["saved"] }] }));
     assert.deepEqual(await other.event("new_message"), ["saved"]);
   });
 
-  scenario("a backend that hangs, with more who wait than may ask at once: typing is relayed as fast as ever", async (s) => {
-    const { backend, node } = await stage(s, { timeout: "2s" });
+  scenario("a hanging backend, with more calls than may run at once, does not slow down events that need no backend", async (s) => {
+    const { backend, node } = await stage(s, { timeout: "6s" });
     const held = [];
     backend.answer = ({ args }) => (args[0] === "hold" ? (response) => held.push(response) : {});
     const clients = await Promise.all(Array.from({ length: 80 }, (_, n) => s.io(node, { token: tokenFor(`${n}`), ...WEBSOCKET }).connected()));
@@ -277,16 +279,16 @@ suite("backend", () => {
     await times();
     const before = await times();
     const waiting = clients.map((client) => client.ask("bare", "hold"));
-    await until(() => held.length === 64, "64 are held, the others wait");
+    await until(() => held.length === 64, "64 calls held, the others queued");
     const during = await times();
     assert.equal(held.length, 64);
     const answers = await Promise.all(waiting);
-    assert.ok(answers.every(([{ error }]) => error.code === "backend_timeout"), "also those whose turn never came");
+    assert.ok(answers.every(([{ error }]) => error.code === "backend_timeout"), "the queued calls too");
     assert.ok(during < Math.max(before * 5, 100), `${before.toFixed(1)} ms before, ${during.toFixed(1)} ms during`);
     assert.deepEqual(typist.argsOf("user_typing").length, 150);
   });
 
-  scenario("forged: the check of docs/backend.md lets in what roomcast signed, and nothing else", async (s) => {
+  scenario("the signature check of docs/backend.md accepts what roomcast signed, and nothing else", async (s) => {
     const text = fs.readFileSync(new URL("../../docs/backend.md", import.meta.url), "utf8");
     const [, snippet] = /\n```js\n(app\.post\(.*?)\n```/s.exec(text);
     const app = express();
@@ -319,13 +321,13 @@ suite("backend", () => {
     assert.equal((await post(url, body, { "content-type": "application/json", "x-roomcast-signature": sign(now) })).status, 200);
   });
 
-  scenario("who waits for the backend holds up nobody else", async (s) => {
+  scenario("a client that waits for the backend does not delay other clients", async (s) => {
     const { backend, node } = await stage(s);
     const held = [];
     backend.answer = ({ args }) => (args[0] === "hold" ? (response) => held.push(response) : { ack: ["at once"] });
     const clients = await Promise.all(Array.from({ length: 20 }, (_, n) => s.io(node, { token: tokenFor(`${n}`), ...WEBSOCKET }).connected()));
     const waiting = clients.slice(0, 10).map((client) => client.ask("bare", "hold"));
-    await until(() => held.length === 10, "ten are held");
+    await until(() => held.length === 10, "ten calls held");
     for (const client of clients.slice(10)) assert.deepEqual(await client.ask("bare", "go"), ["at once"]);
     await published(node, { rooms: clients.map((_, n) => `user:${n}`), event: "n", data: 1 });
     await Promise.all(clients.map((client) => client.event("n")));
@@ -333,7 +335,7 @@ suite("backend", () => {
     assert.deepEqual(await Promise.all(waiting), Array(10).fill(["late"]));
   });
 
-  scenario("notify: connect and disconnect come in order, again until heard, and block nobody", async (s) => {
+  scenario("notify: connect and disconnect arrive in order, are retried until answered, and delay no client", async (s) => {
     const { backend, node } = await stage(s, { notify: ["connect", "disconnect"] });
     let down = true;
     backend.answer = () => (down ? { status: 503, body: "" } : {});
@@ -344,12 +346,12 @@ suite("backend", () => {
     down = false;
     const over = await backend.call("disconnect");
     const connects = backend.of("connect");
-    assert.equal(new Set(connects.map((call) => call.id)).size, 1, "a repeat has the same id");
+    assert.equal(new Set(connects.map((call) => call.id)).size, 1, "a retry has the same id");
     assert.deepEqual([over.session, over.user, over.reason, over.signed], [id, "7", "client close", true]);
     assert.ok(backend.calls.indexOf(over) > backend.calls.indexOf(connects.at(-1)));
   });
 
-  scenario("a node that stops has told of every disconnection", async (s) => {
+  scenario("a node that stops sends the notices of all its disconnections first", async (s) => {
     const { backend, node } = await stage(s, { notify: ["disconnect"] }, { shutdown: { timeout: "10s" } });
     backend.answer = () => (response) => setTimeout(() => response.end(), 20);
     const clients = await Promise.all(Array.from({ length: 30 }, (_, n) => s.io(node, { token: tokenFor(`${n}`), ...WEBSOCKET, reconnection: false }).connected()));
@@ -361,9 +363,9 @@ suite("backend", () => {
     assert.match(other.output, /not told of everything before the stop.*untold=1|untold=1.*not told/);
   });
 
-  scenario("forward at connection and disconnect", async (s) => {
-    const moments = [{ event: "connection", forward: true }, { event: "disconnect", forward: true }];
-    const { backend, node } = await stage(s, {}, { on: moments });
+  scenario("forward works for the connection and disconnect events", async (s) => {
+    const events = [{ event: "connection", forward: true }, { event: "disconnect", forward: true }];
+    const { backend, node } = await stage(s, {}, { on: events });
     backend.answer = ({ event, args }) => (event === "connection"
       ? { join: ["lobby"], reply: [{ event: "hello", args: [] }] }
       : { emit: [{ room: "lobby", event: "gone", args }] });

@@ -1,4 +1,4 @@
-// The backend reads a Redis stream instead of being called: backend.stream.
+// backend.stream: the backend reads its calls from a Redis stream.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import fs from "node:fs";
@@ -23,7 +23,7 @@ const on = [
   { event: "typing", emit: [{ room: "user:{user}", event: "user_typing", args: [1], include_caller: true, volatile: true }], ack: ["relayed"] },
 ];
 
-/** A Redis, a node whose backend reads its stream, and a look at what is in it. */
+/** A Redis, a node with backend.stream, and `entries()`, which reads the stream. */
 async function stage(s, backend = {}, { store, url, ...config } = {}) {
   store ??= await s.redis();
   const redis = { url: url ?? store.url, timeout: "500ms" };
@@ -49,7 +49,7 @@ async function withClient(store, act) {
   }
 }
 
-/** The reader of docs/backend.md as a process; `handle.js` prints what it is given, or hangs. */
+/** The reader of docs/backend.md as a process; `handle` is the source of its handle.js. */
 class Reader {
   calls = [];
   errors = "";
@@ -78,11 +78,12 @@ class Reader {
     fs.rmSync(this.directory, { recursive: true, force: true });
   }
 }
+/** Handlers that print each call; the second one then hangs. */
 const PRINTS = "export const handle = (call) => console.log(JSON.stringify(call));";
 const HANGS = `${PRINTS.replace("console.log(JSON.stringify(call))", "new Promise(() => console.log(JSON.stringify(call)))")}`;
 
-suite("the backend's inbox", () => {
-  scenario("forward: in the stream, then acknowledged by the rule's ack or []; join and reply as the rule says", async (s) => {
+suite("backend.stream", () => {
+  scenario("forward: the call is in the stream before the rule's ack (or []) is sent; join and reply are the rule's", async (s) => {
     const { store, node, entries } = await stage(s);
     const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
     assert.deepEqual(await client.ask("send", { id: 1, n: 1.5, big: 1e21 }), [{ queued: true }]);
@@ -109,7 +110,7 @@ suite("the backend's inbox", () => {
     await until(() => node.output.includes("WRONGTYPE"), "the reason in the log");
   });
 
-  scenario("the reader of docs/backend.md: each call once, in order, over two nodes and both transports, also what a dead reader had taken", async (s) => {
+  scenario("the reader of docs/backend.md gets each call once and in order, from two nodes, also what a dead reader had claimed", async (s) => {
     const [notify, presence] = [["connect", "disconnect", "online", "offline"], { grace: "100ms" }];
     const { store, node: one, entries } = await stage(s, { notify }, { presence });
     const { node: other } = await stage(s, { notify }, { store, presence });
@@ -138,11 +139,11 @@ suite("the backend's inbox", () => {
     assert.deepEqual([over.session, over.reason], [session, "client close"]);
     const offline = await reader.call(({ type }) => type === "offline");
     assert.deepEqual([offline.user, typeof offline.last_seen, offline.session], ["7", "string", undefined]);
-    await until(async () => (await entries()).length === 0, "everything done is deleted");
+    await until(async () => (await entries()).length === 0, "handled entries are deleted");
     assert.equal(reader.errors, "");
   });
 
-  scenario("Redis stopped: callers are told in time, nothing of it is added later, a notice comes once it is back", async (s) => {
+  scenario("Redis hangs: callers get an error in time, their calls are not added later, and a notice is added when Redis is back", async (s) => {
     const { store, node, entries } = await stage(s, { notify: ["disconnect"] });
     const [client, other, leaving] = await Promise.all(["7", "8", "9"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
     assert.deepEqual(await client.ask("bare", "before"), []);
@@ -154,12 +155,12 @@ suite("the backend's inbox", () => {
       const sent = Date.now();
       const [{ error }] = await other.ask("unknown", 1);
       assert.equal(error.code, "no_rule");
-      assert.ok(Date.now() - sent < 700, "others notice nothing");
+      assert.ok(Date.now() - sent < 700, "other events are not delayed");
     }
     const [{ error }] = await asked;
     assert.match(error.code, /^backend_(timeout|unavailable)$/);
     assert.ok(Date.now() - begun < 4000, `${Date.now() - begun} ms`);
-    await until(async () => (await client.ask("bare", "during"))[0]?.error.message.includes("several times in a row"), "it is left alone");
+    await until(async () => (await client.ask("bare", "during"))[0]?.error.message.includes("several times in a row"), "calls are paused");
     store.signal("SIGCONT");
     await until(async () => (await client.ask("bare", "after")).length === 0, "added again");
     await until(async () => (await entries()).some(({ type }) => type === "disconnect"), "the notice");
@@ -169,7 +170,7 @@ suite("the backend's inbox", () => {
     assert.equal(client.disconnects.length + other.disconnects.length, 0);
   });
 
-  scenario("Redis killed and started again: what was acknowledged is there, and a short absence is waited out", async (s) => {
+  scenario("Redis killed and restarted: acknowledged calls are in the stream, and a short outage delays a call without an error", async (s) => {
     const store = await s.redis({ durable: true });
     const { node, entries } = await stage(s, { notify: ["disconnect"], timeout: "8s" }, { store });
     const [client, leaving] = await Promise.all(["7", "8"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
@@ -185,18 +186,18 @@ suite("the backend's inbox", () => {
     assert.equal(found.filter(({ type }) => type === "disconnect").length, 1);
   });
 
-  scenario("an answer that was lost: added again under the same id, and acknowledged", async (s) => {
+  scenario("a lost answer of Redis: the call is added again with the same id and acknowledged", async (s) => {
     const store = await s.redis();
     const proxy = await s.proxy(store);
     const { node, entries } = await stage(s, { timeout: "8s" }, { store, url: `redis://127.0.0.1:${proxy.port}/0` });
     const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
     assert.deepEqual(await client.ask("bare", 1), []);
-    // The node checks its connection once a second; what it asks for then must not be what times out first.
+    // The node checks its connection once a second; a lost answer to that check must not be the first to time out.
     await until(async () => {
       proxy.mute();
       assert.deepEqual(await client.ask("bare", 2), []);
       return (await entries()).length !== new Set((await entries()).map(({ id }) => id)).size;
-    }, "an entry that is there twice");
+    }, "a call that was added twice");
     const found = await entries();
     const twice = found.filter(({ id }, at) => found.findIndex((entry) => entry.id === id) !== at);
     for (const { entry, ...repeat } of twice) {
@@ -206,7 +207,7 @@ suite("the backend's inbox", () => {
     }
   });
 
-  scenario("a full stream: refused, counted and said, nothing is trimmed; notices wait; room again when somebody deletes", async (s) => {
+  scenario("a full stream: calls are refused, counted and logged, nothing is trimmed, and notices wait until entries are deleted", async (s) => {
     const { store, node, entries } = await stage(s, { stream_limit: 3, notify: ["disconnect"] });
     const [client, leaving] = await Promise.all(["7", "8"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
     for (const n of [1, 2, 3]) assert.deepEqual(await client.ask("bare", n), []);
@@ -217,7 +218,7 @@ suite("the backend's inbox", () => {
     }
     leaving.socket.disconnect();
     assert.deepEqual(await client.ask("typing"), ["relayed"]);
-    await until(async () => (await node.metric('roomcast_backend_requests_total{result="full",type="disconnect"}')) > 0, "the notice was tried");
+    await until(async () => (await node.metric('roomcast_backend_requests_total{result="full",type="disconnect"}')) > 0, "an attempt to add the notice");
     assert.equal(await node.metric('roomcast_backend_requests_total{result="full",type="event"}'), 7);
     assert.equal(node.output.match(/inbox is full/g).length, 1);
     const found = await entries();
@@ -228,7 +229,7 @@ suite("the backend's inbox", () => {
     assert.match(node.output, /has room again/);
   });
 
-  scenario("in a Redis Cluster the stream is where its slot is", async (s) => {
+  scenario("in a Redis Cluster the stream may be on another master than the log", async (s) => {
     const servers = [];
     for (const range of [["0", "8191"], ["8192", "16383"]]) {
       const server = s.serve(new Redis(await freePort(), { args: ["--cluster-enabled", "yes", "--cluster-port", String(await freePort())] }));
@@ -242,7 +243,7 @@ suite("the backend's inbox", () => {
     const slot = async (key) => Number(await one.cli("CLUSTER", "KEYSLOT", key));
     const lower = (await slot("roomcast:events")) < 8192;
     const stream = (await slot(STREAM)) < 8192 === lower ? "inbox:3" : STREAM;
-    assert.notEqual((await slot(stream)) < 8192, lower, "not where the log is");
+    assert.notEqual((await slot(stream)) < 8192, lower, "on another master than the log");
     const redis = { url: `redis+cluster://127.0.0.1:${one.port},127.0.0.1:${other.port}` };
     const node = await s.node({ redis, rooms, on, backend: { stream, notify: [], timeout: "5s" } });
     const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
@@ -250,7 +251,7 @@ suite("the backend's inbox", () => {
     assert.equal(await (lower ? other : one).cli("XLEN", stream), "1");
   });
 
-  scenario("with the least rights of docs/redis.md", async (s) => {
+  scenario("the rights of docs/redis.md are sufficient", async (s) => {
     const lines = fs.readFileSync(path.join(DOCS, "redis.md"), "utf8").split("\n").filter((line) => line.startsWith("ACL SETUSER"));
     const store = await s.redis();
     for (const line of lines) await store.cli(...line.replace("PASSWORD", "secret").split(" "));
@@ -260,7 +261,7 @@ suite("the backend's inbox", () => {
     const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
     assert.deepEqual(await client.ask("bare", 1), []);
     await reader.call(({ args }) => args[0] === 1);
-    await until(async () => (await store.cli("XLEN", STREAM)) === "0", "it is deleted");
+    await until(async () => (await store.cli("XLEN", STREAM)) === "0", "the entry deleted");
     assert.doesNotMatch(await store.cli("ACL", "LOG"), /^(roomcast)$/m);
     assert.equal(reader.errors, "");
   });

@@ -1,4 +1,4 @@
-// Payload JSON passes byte for byte, up to a megabyte, through every door and on every wire.
+// Payloads are passed on byte for byte, up to a megabyte, from every source and on every protocol.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { joinedSocket } from "../harness/engine.mjs";
@@ -13,7 +13,7 @@ const PAYLOADS = [
 ];
 const MEGABYTE = 1_000_000;
 
-/** Everybody who listens to user 7: how each wire shows an event's data. */
+/** A client of each protocol in the room of user 7: how it shows the data of an event. */
 async function listeners({ ws, sse, keep }, node) {
   const token = tokenFor("7");
   const plain = await ws(node, { token }).welcomed();
@@ -37,9 +37,9 @@ async function assertBytes(wires, event, payload) {
   assert.match(rest.slice(payload.length), /^(,"[^"]+")?\]$/, "at most an offset follows");
 }
 
-suite("bytes", () => {
+suite("payload bytes", () => {
   for (const log of ["the embedded log", "Redis"]) {
-    scenario(`every payload as it was written, through ${log}`, async (started) => {
+    scenario(`payloads arrive as they were written, through ${log}`, async (started) => {
       const redis = log === "Redis" ? { url: (await started.redis()).url } : undefined;
       const node = await started.node({ redis });
       const wires = await listeners(started, node);
@@ -59,7 +59,7 @@ suite("bytes", () => {
       }
     });
 
-    scenario(`one megabyte to everybody with default limits, through ${log}`, async (started) => {
+    scenario(`a payload of one megabyte arrives with default limits, through ${log}`, async (started) => {
       const redis = log === "Redis" ? { url: (await started.redis()).url } : undefined;
       const node = await started.node({ redis });
       const wires = await listeners(started, node);
@@ -73,7 +73,7 @@ suite("bytes", () => {
     });
   }
 
-  scenario("lone surrogates: refused or passed on, never changed", async (started) => {
+  scenario("lone surrogates are refused or passed on, never changed", async (started) => {
     const node = await started.node();
     const wires = await listeners(started, node);
     const payload = '"\\ud800"';
@@ -82,7 +82,7 @@ suite("bytes", () => {
     else assert.equal(answer.status, 400);
   });
 
-  scenario("what a client sends reaches the others unchanged, a megabyte too", async (started) => {
+  scenario("a client's payload reaches the others unchanged, also a megabyte", async (started) => {
     const node = await started.node({
       rooms: [{ match: "user:{user}", join: "auto" }, { match: "room:<name>", join: "allow" }],
       on: [
@@ -107,7 +107,7 @@ suite("bytes", () => {
     await until(() => other.eventsOf("relayed").at(-1).data === big, "the megabyte");
   });
 
-  scenario("no arguments at all", async (started) => {
+  scenario("events without arguments arrive without arguments", async (started) => {
     const node = await started.node({ recovery: { window: "0s" } });
     const wires = await listeners(started, node);
     await published(node, { room: "user:7", event: "nothing" });

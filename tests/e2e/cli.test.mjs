@@ -15,7 +15,7 @@ function file(keep, text) {
 }
 
 suite("command line", () => {
-  scenario("token, publish and health against a running node", async ({ node, ws }) => {
+  scenario("token, publish and health work with a running node", async ({ node, ws }) => {
     const one = await node();
     const config = ["--config", path.join(one.directory, "roomcast.toml")];
     const made = await roomcast(["token", "--user", "7", "--room", "team:blue", "--claim", "plan=pro", "--ttl", "1h", ...config]);
@@ -35,7 +35,7 @@ suite("command line", () => {
     assert.equal((await roomcast(["health", ...elsewhere])).code, 1);
   });
 
-  scenario("check: every mistake at once, with its place; secrets masked; exit 0 or 2", async ({ keep }) => {
+  scenario("check: reports every mistake with its place, masks secrets, and exits with 0 or 2", async ({ keep }) => {
     const good = file(keep, `[auth]\nsecret = "${SECRET}"\n[publish]\nkeys = ["${KEY}"]\n`);
     const fine = await roomcast(["check", "--config", good]);
     assert.equal(fine.code, 0, fine.output);
@@ -45,13 +45,13 @@ suite("command line", () => {
       const refused = await roomcast([command, "--config", bad]);
       assert.equal(refused.code, 2, `${command}: ${refused.output}`);
       for (const place of ["colour", "listen", "secret", "leeway", "ping_intervall", "join"]) assert.ok(refused.output.includes(place), `${place}: ${refused.output}`);
-      assert.ok(!refused.output.includes('"short"'), "not even a bad secret is shown");
+      assert.ok(!refused.output.includes('"short"'), "a bad secret is masked too");
     }
     assert.equal((await roomcast(["serve", "--config", "/no/such/file.toml"])).code, 2);
     assert.equal((await roomcast(["serve", "--no-such-flag"])).code, 2);
   });
 
-  scenario("flag over environment over file; the conventional names; a taken port is exit 1", async ({ node, ws, keep }) => {
+  scenario("flags override the environment, which overrides the file; a taken port is exit code 1", async ({ node, ws, keep }) => {
     const taken = await node();
     const config = file(keep, `listen = "127.0.0.1:1"\n[auth]\nsecret = "a file secret of more than thirty-two bytes"\n[publish]\nkeys = ["${KEY}"]\n`);
     const env = { JWT_SECRET: SECRET, ROOMCAST_SOCKETIO__PING_INTERVAL: "7s" };

@@ -1,32 +1,31 @@
-// `roomcast demo`: a browser opens the printed page and two panes chat.
+// `roomcast demo`: a browser opens the printed page, and its two panes chat.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { chromium } from "playwright-core";
+import { startBrowser } from "../harness/browser.mjs";
 import { until } from "../harness/deadline.mjs";
 import { Daemon } from "../harness/node.mjs";
 import { freePort } from "../harness/port.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 
 const run = promisify(execFile);
-const BROWSER = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 async function startDemo(keep) {
   const port = await freePort();
   const demo = new Daemon(["demo", "--listen", `127.0.0.1:${port}`]);
   keep({ close: () => demo.exit ?? demo.signal("SIGKILL") });
   const printed = (pattern, what) =>
-    until(() => pattern.exec(demo.stdout)?.[0] ?? (demo.exit && Promise.reject(new Error(`it ended: ${demo.output}`))), () => `${what} in: ${demo.output}`);
+    until(() => pattern.exec(demo.stdout)?.[0] ?? (demo.exit && Promise.reject(new Error(`the demo ended: ${demo.output}`))), () => `${what} in: ${demo.output}`);
   const url = await printed(new RegExp(`http://[^\\s]*:${port}\\S*`), "the URL");
   const token = await printed(/eyJ[\w-]+\.[\w-]+\.[\w-]+/, "a token");
-  const curl = await printed(/^\s*curl .*\n/m, "a curl line");
+  const curl = await printed(/^\s*curl .*\n/m, "a curl command");
   return { demo, port, url, token, curl };
 }
 
 suite("demo", () => {
-  scenario("two panes chat, the badges tell the truth, the printed curl line publishes", async ({ keep }) => {
+  scenario("the two panes chat, their badges follow the connection, and the printed curl command publishes", async ({ keep }) => {
     const { demo, url, curl } = await startDemo(keep);
-    const browser = await chromium.launch({ executablePath: BROWSER, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+    const browser = await startBrowser();
     keep({ close: () => browser.close().catch(() => {}) });
     const page = await browser.newPage();
     const errors = [];
@@ -55,7 +54,7 @@ suite("demo", () => {
     const before = await pane("a").locator(".messages").textContent();
     const { stdout } = await run("sh", ["-c", curl]);
     assert.match(stdout, /"offset"/);
-    await until(async () => (await pane("a").locator(".messages").textContent()).length > before.length, "the curl line's message");
+    await until(async () => (await pane("a").locator(".messages").textContent()).length > before.length, "the message of the curl command");
     await pane("a").locator(".toggle").click();
     await badge("a", "offline");
     await pane("a").locator(".toggle").click();
@@ -63,13 +62,13 @@ suite("demo", () => {
     await say("b", "welcome back");
     await shows("a", "welcome back");
     assert.deepEqual(errors, []);
-    assert.deepEqual(elsewhere, [], "nothing is fetched from elsewhere");
+    assert.deepEqual(elsewhere, [], "no request to another host");
 
     await demo.stop();
     await Promise.all(["a", "b"].map((name) => pane(name).locator(".badge:not([data-state=live])").waitFor({ timeout: 10_000 })));
   });
 
-  scenario("SIGINT ends it with code 0", async ({ keep }) => {
+  scenario("SIGINT ends the demo with exit code 0", async ({ keep }) => {
     const { demo } = await startDemo(keep);
     assert.equal((await demo.stop("SIGINT")).code, 0);
     demo.assertNoPanic();

@@ -1,4 +1,4 @@
-// SIGTERM and SIGINT: readiness first, then every client is sent on its way, then exit 0.
+// SIGTERM and SIGINT: /health turns 503, then every client is closed to reconnect elsewhere, then the node exits with 0.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { publish, published } from "../harness/publish.mjs";
@@ -7,22 +7,22 @@ import { tokenFor } from "../harness/token.mjs";
 
 suite("drain", () => {
   for (const signal of ["SIGTERM", "SIGINT"]) {
-    scenario(`${signal}: /health says draining, clients come back to a second node, exit code 0`, async ({ redis, node, proxy, io, ws, sse }) => {
+    scenario(`${signal}: /health answers draining, clients reconnect to a second node, and the exit code is 0`, async ({ redis, node, proxy, io, ws, sse }) => {
       const { url } = await redis();
-      const shutdown = { pause: "500ms", drain: "300ms", timeout: "5s" };
+      const shutdown = { pause: "1500ms", drain: "300ms", timeout: "5s" };
       const [first, second] = await Promise.all([1, 2].map(() => node({ redis: { url }, shutdown })));
-      const way = await proxy(first);
+      const balancer = await proxy(first);
       const clients = await Promise.all(
-        [["websocket"], ["polling"], ["polling", "websocket"]].map((transports) => io(way, { token: tokenFor("7"), transports }).connected()),
+        [["websocket"], ["polling"], ["polling", "websocket"]].map((transports) => io(balancer, { token: tokenFor("7"), transports }).connected()),
       );
-      const plain = await ws(way, { token: tokenFor("7") }).welcomed();
-      const stream = await sse(way, { token: tokenFor("7"), rooms: ["room:a"] }).answered();
-      way.target = second;
+      const plain = await ws(balancer, { token: tokenFor("7") }).welcomed();
+      const stream = await sse(balancer, { token: tokenFor("7"), rooms: ["room:a"] }).answered();
+      balancer.target = second;
       first.stopping = true;
       first.signal(signal);
       const draining = await until(() => first.answers("/health", 503), "503 while draining");
       assert.deepEqual([draining.json().status, draining.json().services.socket.status], ["draining", "draining"]);
-      assert.equal((await first.get("/health/live")).status, 200, "still alive");
+      assert.equal((await first.get("/health/live")).status, 200, "still live");
       for (const client of clients) assert.match(await client.disconnected(), /^transport (close|error)$/, "never io server disconnect");
       assert.equal((await plain.ended()).code, 1001);
       const closing = plain.messages.find(({ type }) => type === "closing");
@@ -31,13 +31,13 @@ suite("drain", () => {
       const exit = await first.stop(signal);
       assert.deepEqual([exit.code, exit.signal], [0, null]);
       first.assertNoPanic();
-      await until(() => clients.every((client) => client.connects === 2 && client.socket.connected), "all back");
+      await until(() => clients.every((client) => client.connects === 2 && client.socket.connected), "every client connected again");
       await published(second, { room: "user:7", event: "welcome back", data: 1 });
       await Promise.all(clients.map((client) => client.event("welcome back")));
     });
   }
 
-  scenario("what was answered 200 before the end was delivered; late ones are told, not lost", async ({ node, ws }) => {
+  scenario("an event answered 200 before the node closes its clients is delivered; later publishes are answered 503", async ({ node, ws }) => {
     const one = await node({ shutdown: { pause: "300ms", drain: "200ms", timeout: "5s" } });
     const client = await ws(one, { token: tokenFor("7") }).welcomed();
     const accepted = [];
@@ -49,7 +49,7 @@ suite("drain", () => {
         else assert.ok(answer.status === 200 || answer.status === 503, answer.text);
       }
     })();
-    await until(() => accepted.length > 20, "20 accepted");
+    await until(() => accepted.length > 20, "20 events accepted");
     one.stopping = true;
     one.signal("SIGTERM");
     await publisher;
@@ -58,7 +58,7 @@ suite("drain", () => {
     assert.deepEqual(got.slice(0, accepted.length - 1), accepted.slice(0, -1));
   });
 
-  scenario("a second signal, or a client that reads nothing, does not hold the exit", async ({ node, ws }) => {
+  scenario("a client that reads nothing does not delay the exit beyond shutdown.timeout", async ({ node, ws }) => {
     const one = await node({ shutdown: { pause: "0s", drain: "300ms", timeout: "2s" } });
     const stuck = await ws(one, { token: tokenFor("7") }).welcomed();
     stuck.socket.pause();
@@ -68,11 +68,11 @@ suite("drain", () => {
     assert.ok(Date.now() - asked < 4000, "within shutdown.timeout");
   });
 
-  scenario("a node that is stopped while Redis is away exits too", async ({ redis, node }) => {
+  scenario("a node that is stopped while Redis hangs exits with 0", async ({ redis, node }) => {
     const store = await redis();
     const one = await node({ redis: { url: store.url, timeout: "300ms" } });
     store.signal("SIGSTOP");
-    await until(() => one.answers("/health", 503), "/health telling the truth");
+    await until(() => one.answers("/health", 503), "/health answering 503");
     assert.equal((await one.stop()).code, 0);
   });
 });

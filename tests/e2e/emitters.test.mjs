@@ -1,4 +1,4 @@
-// What Socket.IO's own emitters and adapters publish on Redis reaches our clients, by the real packages.
+// What Socket.IO's emitters and adapters publish on Redis reaches clients: by the real packages.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import fs from "node:fs";
@@ -14,7 +14,7 @@ const token = tokenFor("7");
 const WEBSOCKET = { transports: ["websocket"] };
 const PYTHON = path.join(import.meta.dirname, "../.venv/bin/python");
 
-/** Nodes on one Redis that listen to emitters, and one of them copies. */
+/** Nodes on one Redis that subscribe to emitters; one of them holds the lease to copy events into the log. */
 async function nodes({ redis, node }, count = 1, more = {}) {
   const store = await redis();
   const settings = { url: store.url, emitter_key: "socket.io", ...more };
@@ -26,11 +26,11 @@ async function nodes({ redis, node }, count = 1, more = {}) {
 const LEASE = "roomcast:{roomcast:events}:emitters";
 
 async function listening(store, count) {
-  await until(async () => (await store.cli("CLIENT", "LIST", "TYPE", "pubsub")).split(" psub=3 ").length > count, `${count} nodes listening`);
+  await until(async () => (await store.cli("CLIENT", "LIST", "TYPE", "pubsub")).split(" psub=3 ").length > count, `${count} nodes subscribed`);
   await until(async () => (await store.cli("EXISTS", LEASE)) === "1", "a node with the lease");
 }
 
-/** A redis-emitter on node-redis; its connection ends with the test. */
+/** A redis-emitter on node-redis; its connection is closed with the test. */
 async function emitterOn(s, store) {
   const [client] = await redisClients(store.url, 1);
   s.keep({ close: () => client.destroy() });
@@ -38,7 +38,7 @@ async function emitterOn(s, store) {
 }
 
 suite("Socket.IO emitters", () => {
-  scenario("@socket.io/redis-emitter: rooms, except, everybody, namespaces, binary, dates, volatile, numbers", async (s) => {
+  scenario("@socket.io/redis-emitter: rooms, except, broadcasts, namespaces, binary, dates, volatile events and numbers arrive", async (s) => {
     const [store, node] = await nodes(s);
     const emitter = await emitterOn(s, store);
     const a = await (await s.io(node, { token, ...WEBSOCKET }).connected()).join("room:a");
@@ -74,7 +74,7 @@ suite("Socket.IO emitters", () => {
     await until(async () => (await node.metric('roomcast_events_total{source="emitter"}')) === 10, "ten counted");
   });
 
-  scenario("socketsJoin, socketsLeave, disconnectSockets, in the order of the events; ioredis as client", async (s) => {
+  scenario("socketsJoin, socketsLeave and disconnectSockets are carried out in order with the events, also with ioredis", async (s) => {
     const [store, ...two] = await nodes(s, 2);
     const client = new Redis(store.url);
     s.keep({ close: () => client.disconnect() });
@@ -97,7 +97,7 @@ suite("Socket.IO emitters", () => {
     assert.deepEqual(b.events.map((event) => event.name), ["both", "b alone", "b again"]);
   });
 
-  scenario("a stock client recovers what emitters published while it was away, in order with the rest", async (s) => {
+  scenario("a client that was away recovers what emitters published, in order", async (s) => {
     const [store, node] = await nodes(s);
     const emitter = await emitterOn(s, store);
     const proxy = await s.proxy(node);
@@ -109,7 +109,7 @@ suite("Socket.IO emitters", () => {
     proxy.cut();
     await client.disconnected();
     for (let n = 1; n <= 20; n += 1) (n % 2 ? emitter.to("room:a") : emitter).emit("missed", n);
-    await until(() => witness.argsOf("missed").length === 20, "twenty in the log");
+    await until(() => witness.argsOf("missed").length === 20, "twenty events in the log");
     client.socket.io.reconnection(true);
     client.socket.connect();
     await until(() => client.connects === 2, "back");
@@ -119,7 +119,7 @@ suite("Socket.IO emitters", () => {
     assert.deepEqual(client.argsOf("missed").flat(), Array.from({ length: 20 }, (_, at) => at + 1));
   });
 
-  scenario("kill -9 of the node that copies, under a stream of emits, repeated ones among them: each arrives once", async (s) => {
+  scenario("kill -9 of the node that copies: each of 6,000 events arrives once, also events with equal content", async (s) => {
     const [store, a, b] = await nodes(s, 2);
     const copying = async (node) => (await node.metric('roomcast_events_total{source="emitter"}')) > 0;
     const emitter = await emitterOn(s, store);
@@ -127,7 +127,7 @@ suite("Socket.IO emitters", () => {
     emitter.emit("n", 0);
     for (const client of clients) await client.event("n");
     const [holder, other, client] = (await copying(a)) ? [a, b, clients[1]] : [b, a, clients[0]];
-    assert.equal(await copying(other), false, "one copies");
+    assert.equal(await copying(other), false, "one node copies");
     let [sent, killed] = [0, undefined];
     while (sent < 3000) {
       for (let burst = 0; burst < 10; burst += 1) {
@@ -135,7 +135,7 @@ suite("Socket.IO emitters", () => {
         emitter.emit("n", sent);
         emitter.emit("tick");
       }
-      // Redis has published them, and no node waits for the socket of the emitter.
+      // Once this is answered, Redis has published the events before it.
       await emitter.redisClient.ping();
       if (sent === 1000) killed = Date.now(), holder.stop("SIGKILL");
     }
@@ -146,7 +146,7 @@ suite("Socket.IO emitters", () => {
     assert.equal(client.argsOf("tick").length, sent);
   });
 
-  scenario("a node that stops orderly hands over at once; one that hangs is fenced", async (s) => {
+  scenario("the node that copies: if it hangs, another takes over and its late writes are refused; if it stops, it hands over at once", async (s) => {
     const [store, a, b] = await nodes(s, 2);
     const emitter = await emitterOn(s, store);
     const clients = await Promise.all([a, b].map((node) => s.io(node, { token, ...WEBSOCKET }).connected()));
@@ -165,12 +165,12 @@ suite("Socket.IO emitters", () => {
     assert.deepEqual(other.argsOf("n").flat(), Array.from({ length: 101 }, (_, at) => at));
     const lease = await store.cli("GET", LEASE);
     await [a, b][1 - holder].stop();
-    await until(async () => ![lease, ""].includes(await store.cli("GET", LEASE)), "the lease elsewhere", 2000);
+    await until(async () => ![lease, ""].includes(await store.cli("GET", LEASE)), "another node with the lease", 2000);
     emitter.emit("after");
     await third.event("after");
   });
 
-  scenario("subscriptions that break, the copying node's among them: what any node heard arrives once", async (s) => {
+  scenario("subscriptions that break one after the other: an event that any node received arrives once", async (s) => {
     const [store, a, b] = await nodes(s, 2);
     const emitter = await emitterOn(s, store);
     const clients = await Promise.all([a, b].map((node) => s.io(node, { token, ...WEBSOCKET }).connected()));
@@ -182,7 +182,7 @@ suite("Socket.IO emitters", () => {
       await store.cli("CLIENT", "KILL", "ID", /^id=(\d+) /.exec(subscription)[1]);
       for (let burst = 0; burst < 50; burst += 1) emitter.emit("n", (sent += 1));
       await emitter.redisClient.ping();
-      // The other one breaks only when this one is back and what it missed has come.
+      // The next subscription breaks only when this one is back and the missed events have arrived.
       await listening(store, 2);
       for (const client of clients) await until(() => client.argsOf("n").length === sent + 1, () => `${sent + 1} events; ${client.argsOf("n").length}`);
     }
@@ -193,14 +193,14 @@ suite("Socket.IO emitters", () => {
     }
   });
 
-  scenario("with the least rights of docs/redis.md", async (s) => {
+  scenario("the rights of docs/redis.md are sufficient", async (s) => {
     const lines = fs.readFileSync(new URL("../../docs/redis.md", import.meta.url), "utf8").split("\n").filter((line) => line.startsWith("ACL SETUSER"));
     const store = await s.redis();
     for (const line of lines) await store.cli(...line.replace("PASSWORD", "secret").split(" "));
     const as = (user) => store.url.replace("redis://", `redis://${user}:secret@`);
     const node = await s.node({ redis: { url: as("roomcast"), emitter_key: "socket.io", streams_key: "socket.io" } });
     await listening(store, 1);
-    await until(async () => (await store.cli("EXISTS", `${LEASE}:socket.io`)) === "1", "a position");
+    await until(async () => (await store.cli("EXISTS", `${LEASE}:socket.io`)) === "1", "a stored stream position");
     const emitter = await emitterOn(s, { url: as("emitter") });
     const client = await s.io(node, { token, ...WEBSOCKET }).connected();
     emitter.in("user:7").socketsJoin("vip");
@@ -209,11 +209,11 @@ suite("Socket.IO emitters", () => {
     await store.cli("--user", "emitter", "--pass", "secret", "--no-auth-warning", "XADD", "socket.io", "*", "uid", "emitter", "nsp", "/", "type", "3", "data", '{"packet":{"type":2,"data":["read"]},"opts":{"rooms":["vip"]}}');
     await client.event("read");
     await node.stop();
-    assert.equal(await store.cli("EXISTS", LEASE), "0", "the lease is given back");
+    assert.equal(await store.cli("EXISTS", LEASE), "0", "the lease is released");
     assert.doesNotMatch(await store.cli("ACL", "LOG"), /^(roomcast|emitter)$/m);
   });
 
-  scenario("a Node server with the Redis adapter broadcasts to our clients, and its own requests stay as fast as without us", async (s) => {
+  scenario("a Socket.IO server with the Redis adapter broadcasts to roomcast's clients, and its own requests are not slowed down", async (s) => {
     const store = await s.redis();
     const servers = await Promise.all([1, 2].map(() => startSocketIo(store.url)));
     const [one, two] = servers;
@@ -236,7 +236,7 @@ suite("Socket.IO emitters", () => {
       await listening(store, 1);
       const beside = await measure();
       console.log(`emitters: fetchSockets and serverSideEmit, median ${alone.toFixed(1)} ms alone, ${beside.toFixed(1)} ms beside roomcast`);
-      // Counted as a server, roomcast would make each of them wait for its 5 s.
+      // If the adapter counted roomcast as a server, each request would wait for its timeout of 5 s.
       assert.ok(beside < alone * 3 + 1_000, `${beside} ms against ${alone} ms`);
       const client = await (await s.io(node, { token, ...WEBSOCKET }).connected()).join("room:a");
       one.io.emit("all", 1);
@@ -250,20 +250,20 @@ suite("Socket.IO emitters", () => {
       await client.event("vip");
       await guest.event("all");
       const answers = await within(one.io.timeout(3000).emitWithAck("asked").catch((error) => error), "a broadcast with acknowledgements");
-      assert.ok(answers, "it ends in its own time");
+      assert.ok(answers, "it ends within its own timeout");
       await until(async () => (await node.metric('roomcast_events_refused_total{reason="ack_unsupported",source="emitter"}')) === 1, "the refusal is counted");
     } finally {
       for (const server of servers) await server.close();
     }
   });
 
-  scenario("streams: a Node server with the streams adapter, and entries as its emitter writes them; a takeover repeats nothing", async (s) => {
+  scenario("a Socket.IO server with the streams adapter, and entries of its emitter: each arrives once, also through kill -9 of the reading node", async (s) => {
     const [store, a, b] = await nodes(s, 2, { emitter_key: undefined, streams_key: "socket.io" });
     const server = await startSocketIo(store.url, "streams");
     try {
       const clients = await Promise.all([a, b].map((node) => s.io(node, { token, ...WEBSOCKET }).connected()));
       for (const client of clients) await client.join("room:a");
-      await until(async () => (await store.cli("EXISTS", `${LEASE}:socket.io`)) === "1", "a position");
+      await until(async () => (await store.cli("EXISTS", `${LEASE}:socket.io`)) === "1", "a stored stream position");
       server.io.emit("all", 1, { a: null });
       server.io.to("room:a").emit("bytes", Buffer.from("00ff", "hex"), new Date(0));
       server.io.in("room:a").socketsJoin("vip");
@@ -295,7 +295,7 @@ suite("Socket.IO emitters", () => {
     }
   });
 
-  scenario("python-socketio's write-only manager; its old pickles are refused", async (s) => {
+  scenario("python-socketio's write-only manager: its events arrive, and pickles of its old versions are refused", async (s) => {
     const [store, node] = await nodes(s, 1, { emitter_key: "socketio" });
     const client = await (await s.io(node, { token, ...WEBSOCKET }).connected()).join("room:a");
     const python = spawn(PYTHON, [path.join(import.meta.dirname, "../harness/python_emitter.py"), store.url, "socketio"]);
@@ -316,11 +316,11 @@ suite("Socket.IO emitters", () => {
     const [raw] = await redisClients(store.url, 1);
     s.keep({ close: () => raw.destroy() });
     await raw.publish("socketio", Buffer.from("80049500", "hex"));
-    await until(async () => (await node.metric('roomcast_events_refused_total{reason="pickle",source="emitter"}')) === 1, "the pickle is counted");
+    await until(async () => (await node.metric('roomcast_events_refused_total{reason="pickle",source="emitter"}')) === 1, "the pickle counted");
     await until(() => node.output.includes("never read"), "the reason in the log");
   });
 
-  scenario("hostile messages are counted and nothing else happens", async (s) => {
+  scenario("hostile messages are counted and dropped", async (s) => {
     const [store, node] = await nodes(s);
     const emitter = await emitterOn(s, store);
     const client = await s.io(node, { token, ...WEBSOCKET }).connected();

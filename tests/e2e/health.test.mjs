@@ -1,4 +1,4 @@
-// /health, /health/live, /socket/ping, /metrics, and what must never be written anywhere.
+// /health, /health/live, /socket/ping and /metrics, and what must never be logged.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { freePort } from "../harness/port.mjs";
@@ -10,11 +10,11 @@ import { now, tokenFor } from "../harness/token.mjs";
 const NAMES = `build_info connections sessions rooms handshakes_total closes_total events_total events_refused_total deliveries_total
   drops_total recoveries_total gaps_total publish_to_write_seconds_bucket tail_lag_seconds redis_up redis_reconnects_total outbox_bytes
   backend_requests_total backend_request_seconds`.split(/\s+/);
-// These have a series only once something happened.
+// These have no series until something has happened.
 const LATER = new Set(["events_refused_total", "recoveries_total", "gaps_total", "backend_requests_total", "backend_request_seconds"]);
 
 suite("health and metrics", () => {
-  scenario("/health without Redis: every field", async ({ node }) => {
+  scenario("/health has every field of its reference, without Redis", async ({ node }) => {
     const one = await node();
     const answer = await one.get("/health");
     const { timestamp, uptime_seconds: uptime, version, ...rest } = answer.json();
@@ -31,7 +31,7 @@ suite("health and metrics", () => {
     }
   });
 
-  scenario("/socket/ping has gone through the log and counts", async ({ node, io, ws }) => {
+  scenario("/socket/ping answers with its round trip and counts", async ({ node, io, ws }) => {
     const one = await node();
     await io(one, { token: tokenFor("7"), transports: ["websocket"] }).connected();
     await (await ws(one, { token: tokenFor("8") }).welcomed()).join("room:a");
@@ -40,7 +40,7 @@ suite("health and metrics", () => {
     assert.ok(trip >= 0 && trip < 5000);
   });
 
-  scenario("/metrics: the names of the contract, true counts, no room, user or session in a label", async ({ node, io, ws, sse }) => {
+  scenario("/metrics has every name of its reference, right counts, and no room, user or session in a label", async ({ node, io, ws, sse }) => {
     const one = await node();
     const socket = await io(one, { token: tokenFor("secretuser"), transports: ["websocket"] }).connected();
     const polling = await io(one, { token: tokenFor("secretuser"), transports: ["polling"] }).connected();
@@ -66,15 +66,14 @@ suite("health and metrics", () => {
     assert.equal(new Set(series).size, series.length, "each series once");
     for (const client of [socket, polling, plain, stream]) client.close();
     const open = async () => [...(await one.get("/metrics")).text.matchAll(/^roomcast_connections\{[^}]*\} (\d+)/gm)].map(([, value]) => value);
-    await until(async () => (await open()).every((value) => value === "0"), "all connections counted down");
+    await until(async () => (await open()).every((value) => value === "0"), "every connection counted as closed");
   });
 
-  scenario("a token in a query, a key or a payload is never in the log, at any level", async ({ node, io, ws, sse }) => {
+  scenario("tokens, keys and payloads are never logged, at any level", async ({ node, io, ws, sse }) => {
     const one = await node({ log: { level: "trace", format: "json" } });
     const tokens = [tokenFor("7", { n: 1 }), tokenFor("7", { n: 2, exp: now() - 100 }), `${tokenFor("7", { n: 3 })}x`];
     await io(one, { query: { token: tokens[0] } }).connected();
     for (const token of tokens) {
-      await until(() => true, "");
       const plain = ws(one, { token });
       await until(() => plain.end ?? plain.messages[0], "an outcome");
       await sse(one, { token, rooms: ["room:a"] }).answered();
@@ -82,16 +81,16 @@ suite("health and metrics", () => {
       await io(one, { token }).connected().catch(() => {});
       await request(`${one.url}/no/such/path?token=${token}`);
     }
-    await published(one, { room: "user:7", event: "e", data: "a payload nobody may read" });
+    await published(one, { room: "user:7", event: "e", data: "a payload that must not be logged" });
     await command(one, "/publish", {}, { key: "a-wrong-key-that-is-secret" });
     assert.ok(one.output.length > 0);
-    for (const secret of [...tokens, ...tokens.map((token) => token.split(".")[2]), "e2e-publish-key", "a-wrong-key-that-is-secret", "a payload nobody may read"]) {
+    for (const secret of [...tokens, ...tokens.map((token) => token.split(".")[2]), "e2e-publish-key", "a-wrong-key-that-is-secret", "a payload that must not be logged"]) {
       assert.ok(!one.output.includes(secret), `${secret.slice(0, 30)}… is in the log`);
     }
     for (const line of one.output.trim().split("\n")) assert.doesNotThrow(() => JSON.parse(line), `a line of JSON: ${line}`);
   });
 
-  scenario("admin_listen moves /metrics, /publish and the admin API", async ({ node, io }) => {
+  scenario("admin_listen moves /metrics, /publish and the commands to its own address", async ({ node, io }) => {
     const admin = await freePort();
     const one = await node({ admin_listen: `127.0.0.1:${admin}` });
     const client = await io(one, { token: tokenFor("7") }).connected();

@@ -1,4 +1,4 @@
-// docs/from-socketio.md, step by step: its own configuration, beside a real Socket.IO server with the Redis adapter.
+// The steps of docs/from-socketio.md with their configuration, beside a real Socket.IO server with the Redis adapter.
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
@@ -16,7 +16,7 @@ import { tokenFor } from "../harness/token.mjs";
 const guide = fs.readFileSync(new URL("../../docs/from-socketio.md", import.meta.url), "utf8");
 const [beside, relay] = [...guide.matchAll(/```toml\n(.*?)```/gs)].map(([, text]) => text);
 
-/** A node with this text as its file; where things are comes from the environment, which wins. */
+/** A node with this text as its configuration file; addresses come from the environment, which overrides the file. */
 async function nodeWith(s, text, environment) {
   const port = await freePort();
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-guide-"));
@@ -27,7 +27,7 @@ async function nodeWith(s, text, environment) {
   return s.node({}, { file, port, env });
 }
 
-/** What the team has: rooms joined by handlers, typing relayed by the server. */
+/** The server that a team has: handlers join rooms, and the server relays typing. */
 async function oldApi(store, isMember) {
   const server = await startSocketIo(store.url);
   server.io.on("connection", (socket) => {
@@ -52,7 +52,7 @@ async function steps(s, store, old, isMember) {
   };
   const environment = { REDIS_URL: store.url, ROOMCAST_BACKEND__URL: backend.url, ROOMCAST_BACKEND__NOTIFY: "" };
   const node = await nodeWith(s, beside, { ...environment, ROOMCAST_LOG__LEVEL: "info" });
-  await until(async () => Number(await store.cli("PUBSUB", "NUMPAT")) >= 2, "both listening");
+  await until(async () => Number(await store.cli("PUBSUB", "NUMPAT")) >= 2, "both subscribed");
 
   const before = (user) => s.io({ url: old.url }, { auth: { user } }).connected();
   const after = (user) => s.keep(connectIo(node, { path: "/rt/", token: tokenFor(user) })).connected();
@@ -89,7 +89,7 @@ async function steps(s, store, old, isMember) {
 }
 
 suite("docs/from-socketio.md", () => {
-  scenario("side by side on one Redis: what the server emits reaches both, what clients relay too; then without it", async (s) => {
+  scenario("a Socket.IO server and roomcast on one Redis serve each other's clients; then roomcast serves them alone", async (s) => {
     const isMember = (user, room) => room === "conversation:42" && user !== "9";
     const store = await s.redis();
     const old = await oldApi(store, isMember);

@@ -1,4 +1,4 @@
-// POST /publish: what it takes, whom it reaches, how it refuses.
+// POST /publish: which events it accepts, which clients they reach, and how it refuses others.
 import assert from "node:assert/strict";
 import { KEY } from "../harness/config.mjs";
 import { request } from "../harness/http.mjs";
@@ -9,7 +9,7 @@ import { tokenFor } from "../harness/token.mjs";
 const good = { room: "room:a", event: "e", data: 1 };
 
 suite("POST /publish", () => {
-  scenario("rooms, except, args, no arguments: each session once, in order", async ({ node, io, ws }) => {
+  scenario("an event reaches each session of its rooms once and in order, but not those in excepted rooms", async ({ node, io, ws }) => {
     const one = await node();
     const both = await (await io(one, { token: tokenFor("1") }).connected()).join("room:a", "room:b");
     const onlyA = await (await ws(one, { token: tokenFor("2") }).welcomed()).join("room:a");
@@ -27,7 +27,7 @@ suite("POST /publish", () => {
     assert.deepEqual(onlyA.messages.filter((m) => m.type === "event").map((m) => m.event), ["both", "not b", "end"]);
   });
 
-  scenario("except: a notice to a user only where the conversation is not open, on two nodes and every transport, also after a lost connection", async (s) => {
+  scenario("except: a notice reaches a user only on devices where the conversation is not open, on two nodes and every transport, also after a reconnection", async (s) => {
     const { url } = await s.redis();
     const [one, other] = await Promise.all([1, 2].map(() => s.node({ redis: { url } })));
     const balancer = await s.proxy(other);
@@ -64,14 +64,14 @@ suite("POST /publish", () => {
     await published(one, { room: "user:7", event: "last", data: 1 });
     await Promise.all(devices.map((device) => device.event("last")));
     for (const { client, viewing, count } of away) {
-      // A polling client that was between two requests has noticed nothing.
+      // A polling client between two requests does not notice the cut.
       assert.deepEqual([client.socket.recovered, count("while away")], [client.connects > 1, viewing ? 0 : 1]);
     }
     assert.ok(away.some(({ client }) => client.connects > 1));
-    assert.equal(back.argsOf("while away").length, 1, "it has left the conversation");
+    assert.equal(back.argsOf("while away").length, 1, "this device has left the conversation");
   });
 
-  scenario("a session's own id and a room that nobody is in", async ({ node, io }) => {
+  scenario("a session's id is a room of its own, and a room without sessions accepts events", async ({ node, io }) => {
     const one = await node();
     const [client, other] = [io(one, { token: tokenFor("1") }), io(one, { token: tokenFor("1") })];
     await Promise.all([client.connected(), other.connected()]);
@@ -82,7 +82,7 @@ suite("POST /publish", () => {
     assert.deepEqual([client.argsOf("mine"), other.argsOf("mine")], [[[1]], []]);
   });
 
-  scenario("id: a repeat is answered with the first offset and not sent again", async ({ node, io }) => {
+  scenario("a repeated id is answered with the first offset and delivered once", async ({ node, io }) => {
     const one = await node();
     const client = await io(one, { token: tokenFor("1") }).connected();
     const event = { room: "user:1", event: "paid", data: 1, id: "order-1" };
@@ -97,7 +97,7 @@ suite("POST /publish", () => {
     assert.deepEqual([client.argsOf("paid").length, client.argsOf("raced").length], [2, 1]);
   });
 
-  scenario("a batch: results in order, good ones sent, bad ones told", async ({ node, io }) => {
+  scenario("a batch: valid events are delivered, invalid ones get an error, and the results are in order", async ({ node, io }) => {
     const one = await node();
     const client = await io(one, { token: tokenFor("1") }).connected();
     const event = (data, more) => ({ room: "user:1", event: "n", data, ...more });
@@ -117,7 +117,7 @@ suite("POST /publish", () => {
     assertError(await publish(one, { events: Array(1001).fill(event(0)) }), 400);
   });
 
-  scenario("NDJSON: a line an event, blank lines and a last one without a newline are fine", async ({ node, io }) => {
+  scenario("NDJSON: each line is an event; blank lines and a missing last newline are accepted", async ({ node, io }) => {
     const one = await node();
     const client = await io(one, { token: tokenFor("1") }).connected();
     const lines = ['{"room":"user:1","event":"n","data":1}', "", "{broken", '{"room":"user:1","event":"n","data":2}\r', '{"room":"user:1","event":"end"}'];
@@ -127,7 +127,7 @@ suite("POST /publish", () => {
     assert.deepEqual(client.argsOf("n"), [[1], [2]]);
   });
 
-  scenario("malformed events: 400, a code, a message that says where", async ({ node }) => {
+  scenario("a malformed event gets 400, a code and a message that names the field", async ({ node }) => {
     const one = await node();
     const cases = [
       ["", null], ["{", "bad_json"], ["[]", null], ["null", null], ["1", null],
@@ -151,7 +151,7 @@ suite("POST /publish", () => {
     await published(one, { ...good, data: undefined, args: Array(10).fill({ $binary: "AA==" }) });
   });
 
-  scenario("keys: none, wrong, one byte off, in the query, none configured", async ({ node }) => {
+  scenario("a missing or wrong key, or a key in the query, gets 401; without configured keys 403", async ({ node }) => {
     const one = await node();
     const off = (key, at) => key.slice(0, at) + (key[at] === "x" ? "y" : "x") + key.slice(at + 1);
     for (const key of [null, "", "wrong", KEY.slice(0, -1), `${KEY}0`, off(KEY, 0), off(KEY, KEY.length - 1), KEY.toUpperCase()]) {
@@ -167,14 +167,14 @@ suite("POST /publish", () => {
     for (const key of [null, KEY, ""]) assertError(await publish(keyless, good, { key }), 403);
   });
 
-  scenario("the key is compared before the body is read", async ({ node, raw }) => {
+  scenario("a wrong key is refused before the body is read", async ({ node, raw }) => {
     const one = await node();
     const socket = raw(one);
     socket.write("POST /publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer wrong\r\nContent-Length: 4000000\r\n\r\n");
     assert.match(await socket.head(), /^HTTP\/1\.1 401/);
   });
 
-  scenario("two keys for rotation, several methods and paths, sizes", async ({ node }) => {
+  scenario("two keys are valid at once; wrong methods, paths, content types and sizes are refused", async ({ node }) => {
     const one = await node({ publish: { keys: [KEY, "second-key-0123456789"], max_body: "4KB", max_event: "1KB" } });
     for (const key of [KEY, "second-key-0123456789"]) await published(one, good, { key });
     for (const method of ["GET", "PUT", "DELETE"]) {

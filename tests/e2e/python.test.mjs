@@ -1,4 +1,4 @@
-// python-socketio, the other client that people use.
+// python-socketio, the Python client.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import path from "node:path";
@@ -10,7 +10,7 @@ import { tokenFor } from "../harness/token.mjs";
 const PYTHON = path.join(import.meta.dirname, "../.venv/bin/python");
 const CLIENT = path.join(import.meta.dirname, "../harness/python_client.py");
 
-/** The client prints one JSON line for all that happens, and ends when it got `end`. */
+/** Starts the client: it prints one JSON line for everything that happens, and exits when it gets `end`. */
 function python(node, token, transports, namespace = "/", where = "auth") {
   const child = spawn(PYTHON, [CLIENT, node.url, token, transports.join(","), namespace, where]);
   const client = { lines: [], errors: "", close: () => child.kill() };
@@ -28,7 +28,7 @@ function python(node, token, transports, namespace = "/", where = "auth") {
   return client;
 }
 
-/** The usual rules in a namespace, with what the five systems use besides: a welcome, an error event, an error by ack. */
+/** The usual rules in a namespace, and what the five systems use too: a welcome, an error event, an error acknowledgement. */
 const inNamespace = (namespace) => ({
   socketio: { namespaces: ["/", namespace] },
   on: [
@@ -47,7 +47,7 @@ const TRANSPORTS = [["websocket"], ["polling"], ["polling", "websocket"]];
 
 suite("python-socketio", () => {
   for (const [namespace, transports] of ["/", "/chat"].flatMap((name) => TRANSPORTS.map((each) => [name, each]))) {
-    scenario(`${namespace} by ${transports.join(" then ")}: connects, joins, is acknowledged and refused, receives text and binary`, async ({ node, keep, io }) => {
+    scenario(`${namespace} by ${transports.join(" then ")}: the client connects, joins, gets acknowledgements and refusals, and receives text and binary`, async ({ node, keep, io }) => {
       const one = await node({ recovery: { window: "0s" }, ...inNamespace(namespace) });
       const other = await (await io(one, { token: tokenFor("8"), namespace }).connected()).join("room:a");
       const client = keep(python(one, tokenFor("7"), transports, namespace));
@@ -69,7 +69,7 @@ suite("python-socketio", () => {
   }
 
   for (const where of ["header", "query"]) {
-    scenario(`the token from the ${where}`, async ({ node, keep }) => {
+    scenario(`the token is accepted in the ${where}`, async ({ node, keep }) => {
       const one = await node({ recovery: { window: "0s" }, ...inNamespace("/") });
       for (const transports of TRANSPORTS) {
         const client = keep(python(one, tokenFor("7"), transports, "/", where));
@@ -78,7 +78,7 @@ suite("python-socketio", () => {
     });
   }
 
-  scenario("with recovery on, the offset is one more argument, as a stock Socket.IO server sends it", async ({ node, keep }) => {
+  scenario("with recovery, each event has its offset as last argument, as the reference server sends it", async ({ node, keep }) => {
     const one = await node(inNamespace("/"));
     const client = keep(python(one, tokenFor("7"), ["websocket"]));
     await client.line("binary echo");

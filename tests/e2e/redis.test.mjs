@@ -1,4 +1,4 @@
-// Nodes on one real Redis: what one publishes all see, and what happens while Redis is away.
+// Nodes on one Redis: each delivers what any of them publishes; and what happens while Redis is down.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { assertError, publish, published } from "../harness/publish.mjs";
@@ -14,7 +14,7 @@ const redisState = async (node) => {
 };
 
 suite("Redis", () => {
-  scenario("two nodes: published at one, seen at both, in one order; client events too", async ({ redis, node, io, ws, sse }) => {
+  scenario("events published at either node reach clients of both, in one order, and so do client events", async ({ redis, node, io, ws, sse }) => {
     const { url } = await redis();
     const [a, b] = await Promise.all([node({ redis: { url } }), node({ redis: { url } })]);
     const clients = [await member(ws, a), await member(ws, b)];
@@ -44,7 +44,7 @@ suite("Redis", () => {
     }
   });
 
-  scenario("idempotency ids and offsets hold across nodes", async ({ redis, node, ws }) => {
+  scenario("a repeated id is published once, also through another node", async ({ redis, node, ws }) => {
     const { url } = await redis();
     const [a, b] = await Promise.all([node({ redis: { url } }), node({ redis: { url } })]);
     const client = await member(ws, b);
@@ -56,7 +56,7 @@ suite("Redis", () => {
     assert.deepEqual(numbers(client), [1]);
   });
 
-  scenario("XADD by redis-cli is seen at both nodes, with every field", async ({ redis, node, ws, io }) => {
+  scenario("an event added with XADD reaches both nodes, with every field", async ({ redis, node, ws, io }) => {
     const store = await redis();
     const [a, b] = await Promise.all([node({ redis: { url: store.url } }), node({ redis: { url: store.url } })]);
     const clients = [await member(ws, a), await member(ws, b)];
@@ -78,7 +78,7 @@ suite("Redis", () => {
     assert.deepEqual(await own.event("not a"), [1]);
   });
 
-  scenario("malformed entries are skipped, counted, logged with their id, and copied to the dead stream", async ({ redis, node, ws }) => {
+  scenario("malformed entries are skipped, counted, logged with their id, and copied to the dead-letter stream", async ({ redis, node, ws }) => {
     const store = await redis();
     const one = await node({ redis: { url: store.url } });
     const client = await member(ws, one);
@@ -96,13 +96,13 @@ suite("Redis", () => {
     await published(one, { room: "room:a", event: "end", data: 1 });
     await client.event("end");
     assert.deepEqual(numbers(client), []);
-    await until(async () => Number(await store.cli("XLEN", "roomcast:dead")) === ids.length, "every bad entry in the dead stream");
+    await until(async () => Number(await store.cli("XLEN", "roomcast:dead")) === ids.length, "every malformed entry in the dead-letter stream");
     assert.equal(await one.metric('roomcast_drops_total{reason="malformed"}'), ids.length);
     for (const id of ids) assert.ok(one.output.includes(id), `${id} in the log`);
     assert.match(await store.cli("XRANGE", "roomcast:dead", "-", "+", "COUNT", "1"), /room:a/);
   });
 
-  scenario("two prefixes on one Redis never meet", async ({ redis, node, ws }) => {
+  scenario("two prefixes on one Redis are separate", async ({ redis, node, ws }) => {
     const { url } = await redis();
     const [a, b] = await Promise.all(["one", "two"].map((prefix) => node({ redis: { url, prefix } })));
     const [inA, inB] = [await member(ws, a), await member(ws, b)];
@@ -114,7 +114,7 @@ suite("Redis", () => {
     assert.deepEqual([numbers(inA), numbers(inB)], [[1], [2]]);
   });
 
-  scenario("down at start: lives, says so, answers 503, and recovers by itself", async ({ redis, node, ws }) => {
+  scenario("Redis down at start: the node is live, answers 503, and recovers by itself", async ({ redis, node, ws }) => {
     const store = await redis({ start: false });
     const one = await node({ redis: { url: store.url, timeout: "500ms" } }, { ready: false });
     assert.equal((await one.get("/health/live")).status, 200);
@@ -124,7 +124,7 @@ suite("Redis", () => {
     assertError(await publish(one, n(1, { volatile: true })), 503);
     const batch = await publish(one, { events: [n(1), n(1)] });
     assertError(batch, 503);
-    assert.ok(!batch.text.includes("offset"), "nothing half done");
+    assert.ok(!batch.text.includes("offset"), "nothing accepted in part");
     assert.equal(await one.metric("roomcast_redis_up"), 0);
     await store.start();
     await until(() => one.answers("/health"), "ready by itself");
@@ -132,12 +132,12 @@ suite("Redis", () => {
     const client = await member(ws, one);
     await published(one, n(2));
     await client.event("n");
-    assert.deepEqual(numbers(client), [2], "nothing of what was answered 503");
+    assert.deepEqual(numbers(client), [2], "nothing that was answered 503");
     assert.equal((await one.get("/socket/ping")).status, 200);
     assert.equal(await one.metric("roomcast_redis_up"), 1);
   });
 
-  scenario("hanging in between: 503 in time, /health tells, clients stay, nothing answered 200 is lost", async ({ redis, node, ws, io }) => {
+  scenario("Redis hangs: publishes and /health are answered 503 in time, clients stay connected, and nothing answered 200 is lost", async ({ redis, node, ws, io }) => {
     const store = await redis();
     const one = await node({ redis: { url: store.url, timeout: "500ms" } });
     const client = await member(ws, one);
@@ -149,11 +149,11 @@ suite("Redis", () => {
     assert.ok(Date.now() - asked < 3000, "after redis.timeout, not much later");
     const [said] = await socket.ask("say", "a", "lost?");
     assert.match(said.error?.code ?? "", /^[a-z_]+$/, "a client's event is not acknowledged as sent");
-    await until(() => one.answers("/health", 503), "/health telling the truth");
+    await until(() => one.answers("/health", 503), "/health answering 503");
     assert.equal((await one.get("/health/live")).status, 200);
     const ping = await one.get("/socket/ping");
     assert.equal(ping.status, 503);
-    assert.match(ping.text, /log|append|redis|tail/i, "names the stage that failed");
+    assert.match(ping.text, /log|append|redis|tail/i, "the failed stage is named");
     store.signal("SIGCONT");
     await until(() => one.answers("/health"), "ready by itself");
     await published(one, n(3));
@@ -161,10 +161,10 @@ suite("Redis", () => {
     const got = numbers(client);
     assert.deepEqual(got.filter((number) => number !== 2), [1, 3]);
     assert.ok(got.filter((number) => number === 2).length <= 1, "at most once");
-    assert.deepEqual([client.end, socket.disconnects], [undefined, []], "the clients never noticed");
+    assert.deepEqual([client.end, socket.disconnects], [undefined, []], "no client was disconnected");
   });
 
-  scenario("killed and started again with its append-only file: nothing answered 200 is lost, order is kept", async ({ redis, node, ws }) => {
+  scenario("Redis killed and restarted with its append-only file: nothing answered 200 is lost, and the order is kept", async ({ redis, node, ws }) => {
     const store = await redis({ durable: true });
     const [a, b] = await Promise.all([1, 2].map(() => node({ redis: { url: store.url, timeout: "500ms" } })));
     const clients = [await member(ws, a), await member(ws, b)];
@@ -177,12 +177,12 @@ suite("Redis", () => {
         else assertError(answer, 503);
       }
     })();
-    await until(() => accepted.length > 50, "50 accepted");
+    await until(() => accepted.length > 50, "50 events accepted");
     await store.stop("SIGKILL");
-    await until(() => a.answers("/health", 503), "/health telling the truth");
+    await until(() => a.answers("/health", 503), "/health answering 503");
     await store.start();
     const before = accepted.length;
-    await until(() => accepted.length > before + 50, "50 accepted after the restart");
+    await until(() => accepted.length > before + 50, "50 events accepted after the restart");
     running = false;
     await publisher;
     await until(() => a.answers("/health"), "ready by itself");
@@ -198,7 +198,7 @@ suite("Redis", () => {
     assert.ok((await a.metric("roomcast_redis_reconnects_total")) > 0);
   });
 
-  scenario("started again empty: clients are told, and new events arrive", async ({ redis, node, ws, io }) => {
+  scenario("Redis restarted empty: clients are notified, and new events arrive", async ({ redis, node, ws, io }) => {
     const store = await redis();
     const one = await node({ redis: { url: store.url, timeout: "500ms" } });
     const plain = await member(ws, one);
@@ -208,7 +208,7 @@ suite("Redis", () => {
     await store.stop("SIGKILL");
     await store.start();
     await until(() => one.answers("/health"), "ready by itself");
-    await until(() => plain.end ?? plain.messages.some(({ type }) => type === "gap" || type === "closing"), "the loss told");
+    await until(() => plain.end ?? plain.messages.some(({ type }) => type === "gap" || type === "closing"), "a gap message or a close");
     const again = await member(ws, one);
     await until(async () => (await publish(one, n(100))).status === 200, "publishes accepted");
     await again.event("n");
@@ -217,15 +217,15 @@ suite("Redis", () => {
     await socket.event("end");
   });
 
-  scenario("refusing writes, read-only or out of memory: 503 with the reason, and well again", async ({ redis, node, ws }) => {
+  scenario("Redis refuses writes: publishes are answered 503, and accepted again when it accepts writes", async ({ redis, node, ws }) => {
     const store = await redis();
     const one = await node({ redis: { url: store.url, timeout: "500ms" } });
     const client = await member(ws, one);
-    const ills = [
+    const faults = [
       [["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]],
       [["REPLICAOF", "127.0.0.1", "1"], ["REPLICAOF", "NO", "ONE"]],
     ];
-    for (const [number, [fall, heal]] of ills.entries()) {
+    for (const [number, [fall, heal]] of faults.entries()) {
       await store.cli(...fall);
       await until(async () => {
         const answer = await publish(one, n(-1));
@@ -238,7 +238,7 @@ suite("Redis", () => {
     }
   });
 
-  scenario("flushed in between: clients get what comes, or are told of the gap", async ({ redis, node, ws }) => {
+  scenario("FLUSHALL: clients get new events or a gap message", async ({ redis, node, ws }) => {
     const store = await redis();
     const one = await node({ redis: { url: store.url, timeout: "500ms" } });
     const client = await member(ws, one);
@@ -252,7 +252,7 @@ suite("Redis", () => {
     await fresh.message(({ data }) => data === 3);
   });
 
-  scenario("the conventional environment names reach Redis", async ({ redis, node }) => {
+  scenario("REDIS_URL, REDIS_HOST and ROOMCAST_REDIS__URL configure Redis", async ({ redis, node }) => {
     const store = await redis();
     for (const env of [{ REDIS_URL: store.url }, { REDIS_HOST: "127.0.0.1", REDIS_PORT: String(store.port) }, { ROOMCAST_REDIS__URL: store.url }]) {
       const one = await node({}, { env });

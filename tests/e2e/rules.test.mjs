@@ -1,4 +1,4 @@
-// [[rooms]] and [[on]]: what a client's event does.
+// [[rooms]] and [[on]]: what an event of a client does.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { published } from "../harness/publish.mjs";
@@ -36,7 +36,7 @@ const chat = {
 const tokenOf = (user, tenant = 5) => tokenFor(user, { tenant: { id: tenant } });
 
 suite("rules", () => {
-  scenario("auto rooms by user and by nested claim; connection replies", async ({ node, io }) => {
+  scenario("automatic rooms by user and nested claim are joined, and the connection rule replies", async ({ node, io }) => {
     const one = await node(chat);
     const client = await io(one, { token: tokenOf("7") }).connected();
     assert.deepEqual(await client.event("connected"), [{ message: "Welcome 7", userId: "7" }]);
@@ -45,7 +45,7 @@ suite("rules", () => {
     await Promise.all([client.event("own"), client.event("tenant")]);
   });
 
-  scenario("join with reply and ack; refused with on_error and ack_error; leave", async ({ node, io }) => {
+  scenario("a join replies and acknowledges; a refused join uses on_error and ack_error; a leave ends the events", async ({ node, io }) => {
     const one = await node(chat);
     const client = await io(one, { token: tokenOf("7") }).connected();
     assert.deepEqual(await client.ask("join_chat", { chatId: 42 }), [{ success: true }]);
@@ -69,7 +69,7 @@ suite("rules", () => {
     assert.deepEqual(client.argsOf("out"), []);
   });
 
-  scenario("patterns: first match wins, <name> is one segment, * the rest, no match is refused", async ({ node, ws }) => {
+  scenario("patterns: the first match decides, <name> is one segment, * is the rest, and a room without a match is refused", async ({ node, ws }) => {
     const one = await node(chat);
     const client = await ws(one, { token: tokenOf("7") }).welcomed();
     const allowed = ["chat:1", "chat:é", "files:", "files:a:b/c", "user:7", "tenant:5"];
@@ -78,7 +78,7 @@ suite("rules", () => {
     for (const room of refused) assert.equal((await client.ask({ type: "join", room })).type, "error", room);
   });
 
-  scenario("emit: the others only, or everybody; only into rooms that the caller is in", async ({ node, io }) => {
+  scenario("emit reaches the others, or also the caller with include_caller, and only rooms that the caller is in", async ({ node, io }) => {
     const one = await node(chat);
     const [a, b] = await Promise.all(["7", "8"].map((user) => io(one, { token: tokenOf(user), transports: ["websocket"] }).connected()));
     for (const client of [a, b]) await client.ask("join_chat", { chatId: 1 });
@@ -94,7 +94,7 @@ suite("rules", () => {
     assert.deepEqual(b.argsOf("shouted").filter(([, said]) => said === "let me in"), []);
   });
 
-  scenario("placeholders keep JSON types; auth comes without the token", async ({ node, io }) => {
+  scenario("placeholders keep JSON types, and {auth} omits the token", async ({ node, io }) => {
     const one = await node(chat);
     const token = tokenFor(7, { tenant: { id: 5, tags: ["x"] } });
     const client = await io(one, { auth: { token, device: "phone", n: [1] } }).connected();
@@ -105,12 +105,12 @@ suite("rules", () => {
     assert.deepEqual(await client.event("connected"), [{ message: "Welcome 7", userId: 7 }]);
   });
 
-  scenario("disconnect: the others learn it, however the client went", async ({ node, io }) => {
+  scenario("the disconnect rule runs for every kind of disconnection", async ({ node, io }) => {
     const one = await node(chat);
     const stays = await io(one, { token: tokenOf("1") }).connected();
     await stays.ask("join_chat", { chatId: 1 });
-    const goings = [(socket) => socket.disconnect(), (socket) => socket.io.engine.transport.close(), (socket) => socket.io.engine.close()];
-    for (const [n, go] of goings.entries()) {
+    const ways = [(socket) => socket.disconnect(), (socket) => socket.io.engine.transport.close(), (socket) => socket.io.engine.close()];
+    for (const [n, go] of ways.entries()) {
       const leaver = await io(one, { token: tokenOf(`leaver${n}`), transports: ["websocket"], reconnection: false }).connected();
       await leaver.ask("join_chat", { chatId: 1 });
       go(leaver.socket);
@@ -119,7 +119,7 @@ suite("rules", () => {
     assert.equal(stays.argsOf("gone").length, 3);
   });
 
-  scenario("/ws uses the same rules in the main namespace; numeric tokens join their own room", async ({ node, ws }) => {
+  scenario("/ws uses the rules of the main namespace, and a user with a numeric id joins its own room", async ({ node, ws }) => {
     const one = await node(chat);
     const client = await ws(one, { token: tokenFor(7, { tenant: { id: 5 } }) }).welcomed();
     assert.deepEqual((await client.event("connected")).data, { message: "Welcome 7", userId: 7 });

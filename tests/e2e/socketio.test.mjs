@@ -1,4 +1,4 @@
-// Stock socket.io-client 4 on every transport.
+// The stock socket.io-client 4 on every transport.
 import assert from "node:assert/strict";
 import parser from "socket.io-msgpack-parser";
 import { until } from "../harness/deadline.mjs";
@@ -10,7 +10,7 @@ const TRANSPORTS = { "WebSocket only": ["websocket"], "polling only": ["polling"
 
 suite("Socket.IO", () => {
   for (const [name, transports] of Object.entries(TRANSPORTS)) {
-    scenario(`${name}: connects, joins, receives, is acknowledged, leaves`, async ({ node, io }) => {
+    scenario(`${name}: a client connects, joins, receives events, gets acknowledgements and leaves`, async ({ node, io }) => {
       const one = await node();
       const client = await io(one, { token: tokenFor("7"), transports }).connected();
       await client.join("room:a");
@@ -29,7 +29,7 @@ suite("Socket.IO", () => {
   }
 
   for (const [name, transports] of Object.entries(TRANSPORTS)) {
-    scenario(`socket.io-msgpack-parser, ${name}: refused in its own encoding, in each namespace, once and for all`, async ({ node, io }) => {
+    scenario(`socket.io-msgpack-parser, ${name}: refused in its own encoding, in each namespace, without reconnection`, async ({ node, io }) => {
       const one = await node({ socketio: { namespaces: ["/", "/chat"] } });
       const client = io(one, { token: tokenFor("7"), parser, transports });
       const chat = io(one, { token: tokenFor("7"), parser, transports, namespace: "/chat" });
@@ -37,9 +37,9 @@ suite("Socket.IO", () => {
         const error = await refused.refused();
         assert.match(error.message, /socket\.io-msgpack-parser is not supported: leave out the client's `parser` option/);
         assert.deepEqual(error.data, { code: "unsupported_parser" });
-        await until(() => !refused.socket.active, "it does not come back by itself");
+        await until(() => !refused.socket.active, "no reconnection");
       }
-      await until(async () => (await one.connections("socketio")) === 0, "both have hung up");
+      await until(async () => (await one.connections("socketio")) === 0, "both disconnected");
       assert.equal(client.errors.length + chat.errors.length, 2);
       assert.equal(await one.metric('roomcast_handshakes_total{result="unsupported_parser"}'), 2);
       assert.equal(one.output.match(/msgpack-parser is not supported/g).length, 1);
@@ -47,7 +47,7 @@ suite("Socket.IO", () => {
     });
   }
 
-  scenario("a binary message out of turn that is no CONNECT of that parser closes the connection, whatever it is", async ({ node, io }) => {
+  scenario("an unexpected binary message that is not a CONNECT of socket.io-msgpack-parser closes the connection", async ({ node, io }) => {
     const one = await node();
     const bomb = Buffer.concat([Buffer.from([0x83]), Buffer.alloc(1 << 19, 0x91)]);
     const event = Buffer.from("82a47479706502a36e7370a12f", "hex");
@@ -57,7 +57,7 @@ suite("Socket.IO", () => {
       let closed;
       client.socket.io.on("open", () => client.socket.io.engine.write(bytes));
       client.socket.io.on("close", (reason) => (closed = reason));
-      await until(() => closed, "it is closed");
+      await until(() => closed, "a close");
     }
     const joined = await io(one, { token: tokenFor("7"), transports: ["websocket"], reconnection: false }).connected();
     joined.socket.io.engine.write(connect);
@@ -65,7 +65,7 @@ suite("Socket.IO", () => {
     assert.equal(await one.metric('roomcast_handshakes_total{result="unsupported_parser"}'), 0);
   });
 
-  scenario("the upgrade loses no event and keeps the order", async ({ node, io }) => {
+  scenario("an upgrade loses no event and keeps the order", async ({ node, io }) => {
     const one = await node();
     const clients = Array.from({ length: 8 }, () => io(one, { token: tokenFor("7") }));
     await Promise.all(clients.map((client) => client.connected()));
@@ -83,7 +83,7 @@ suite("Socket.IO", () => {
     }
   });
 
-  scenario("client events sent during the upgrade arrive once and in order", async ({ node, io }) => {
+  scenario("events that a client sends during its upgrade arrive once and in order", async ({ node, io }) => {
     const one = await node();
     const client = await io(one, { token: tokenFor("7") }).connected();
     const answers = [];
@@ -93,7 +93,7 @@ suite("Socket.IO", () => {
     assert.deepEqual(client.argsOf("echoed").map(([number]) => number), answers);
   });
 
-  scenario("namespaces are apart, an unknown one is refused, several share a connection", async ({ node, io, keep }) => {
+  scenario("namespaces have their own rooms, an unknown namespace is refused, and one connection can use several", async ({ node, io, keep }) => {
     const one = await node({
       socketio: { namespaces: ["/", "/chat"] },
       on: [
@@ -123,7 +123,7 @@ suite("Socket.IO", () => {
     assert.notEqual(shared.id, main.socket.id);
   });
 
-  scenario("a refused token is a connect_error with message and data, and no reconnection", async ({ node, io }) => {
+  scenario("a refused token causes connect_error with a message and data, and no reconnection", async ({ node, io }) => {
     const one = await node();
     for (const [name, transports] of Object.entries(TRANSPORTS)) {
       const client = io(one, { token: "not a token", transports });
@@ -134,7 +134,7 @@ suite("Socket.IO", () => {
     }
   });
 
-  scenario("an event without a rule is acknowledged with the error, and nobody sees it", async ({ node, io }) => {
+  scenario("an event without a rule is acknowledged with an error", async ({ node, io }) => {
     const one = await node();
     const client = await io(one, { token: tokenFor("7") }).connected();
     const [{ error }, ...rest] = await client.ask("no such event", 1);
@@ -144,10 +144,10 @@ suite("Socket.IO", () => {
     assert.match(error.message, /no such event/);
     const [refused] = await client.ask("sneak", 1);
     assert.match(refused.error.message, /closed:1/);
-    assert.equal(client.socket.connected, true, "a refused event is no reason to close");
+    assert.equal(client.socket.connected, true, "still connected after a refused event");
   });
 
-  scenario("binary both ways", async ({ node, io }) => {
+  scenario("binary arguments arrive in both directions", async ({ node, io }) => {
     const one = await node();
     for (const transports of Object.values(TRANSPORTS)) {
       const client = await io(one, { token: tokenFor("7"), transports }).connected();
@@ -166,7 +166,7 @@ suite("Socket.IO", () => {
     }
   });
 
-  scenario("/disconnect: `io server disconnect` and no reconnection", async ({ node, io }) => {
+  scenario("/disconnect causes `io server disconnect` and no reconnection", async ({ node, io }) => {
     const one = await node();
     const transports = Object.entries(TRANSPORTS);
     const clients = transports.map(([name, list]) => Object.assign(io(one, { token: tokenFor("7"), transports: list }), { name }));
@@ -180,13 +180,13 @@ suite("Socket.IO", () => {
     }
   });
 
-  scenario("the token comes from auth.token, the Authorization header, or the query", async ({ node, io }) => {
+  scenario("the token is accepted in auth.token, the Authorization header and the query", async ({ node, io }) => {
     const one = await node();
     for (const transports of Object.values(TRANSPORTS)) {
       const token = tokenFor("7");
-      const ways = [{ token }, { extraHeaders: { Authorization: `Bearer ${token}` } }, { query: { token } }];
-      for (const way of ways) {
-        const client = await io(one, { ...way, transports }).connected();
+      const places = [{ token }, { extraHeaders: { Authorization: `Bearer ${token}` } }, { query: { token } }];
+      for (const place of places) {
+        const client = await io(one, { ...place, transports }).connected();
         await published(one, { room: "user:7", event: "hello", data: 1 });
         await client.event("hello");
         client.close();
@@ -197,18 +197,18 @@ suite("Socket.IO", () => {
     assert.equal(none.socket.connected, false);
   });
 
-  scenario("a client that loses its connection comes back by itself", async ({ node, proxy, io }) => {
+  scenario("a client that loses its connection reconnects by itself", async ({ node, proxy, io }) => {
     const one = await node();
-    const way = await proxy(one);
-    const client = await io(way, { token: tokenFor("7"), transports: ["websocket"] }).connected();
-    way.cut();
+    const balancer = await proxy(one);
+    const client = await io(balancer, { token: tokenFor("7"), transports: ["websocket"] }).connected();
+    balancer.cut();
     await client.disconnected();
     await until(() => client.connects === 2, "the second connect");
     await published(one, { room: "user:7", event: "again", data: 1 });
     assert.deepEqual(await client.event("again"), [1]);
   });
 
-  scenario("client and server volatile events reach a connection that is writable", async ({ node, io }) => {
+  scenario("volatile events of client and server arrive on a writable connection", async ({ node, io }) => {
     const one = await node();
     const client = await io(one, { token: tokenFor("7"), transports: ["websocket"] }).connected();
     assert.equal(await published(one, { room: "user:7", event: "v", data: "text", volatile: true }), null);

@@ -1,4 +1,4 @@
-// Server-Sent Events, by the `eventsource` package and by a raw reader.
+// Server-Sent Events, with the `eventsource` package and a raw reader.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { command, published } from "../harness/publish.mjs";
@@ -20,7 +20,7 @@ suite("Server-Sent Events", () => {
     assert.equal(client.events[0].lastEventId, offset);
   });
 
-  scenario("headers, the automatic room of the user, no arguments, several lines, volatile", async ({ node, sse }) => {
+  scenario("the answer's headers are right, and automatic rooms, events without arguments, several lines and volatile events work", async ({ node, sse }) => {
     const one = await node();
     const client = await sse(one, { headers: { authorization: `Bearer ${tokenFor("7")}` }, rooms: ["room:a"] }).answered();
     assert.equal(client.status, 200);
@@ -36,7 +36,7 @@ suite("Server-Sent Events", () => {
     await client.event("empty");
   });
 
-  scenario("401 without a good token, 403 for a refused room, 400 for a malformed one: nothing streamed", async ({ node, sse }) => {
+  scenario("a bad token gets 401, a refused room 403 and a malformed room 400, without a stream", async ({ node, sse }) => {
     const one = await node();
     const token = tokenFor("7");
     const cases = [
@@ -50,7 +50,7 @@ suite("Server-Sent Events", () => {
     for (const [where, statuses] of cases) {
       const client = await sse(one, where).answered();
       assert.ok(statuses.includes(client.status), `${JSON.stringify(where)}: ${client.status}`);
-      await until(() => client.ended, "the end of a refusal");
+      await until(() => client.ended, "the refusal to end");
       const { error } = JSON.parse(client.body);
       assert.match(error.code, /^[a-z_]+$/);
       assert.ok(error.message && !error.message.includes(token));
@@ -59,7 +59,7 @@ suite("Server-Sent Events", () => {
     assert.equal(answer.status, 405);
   });
 
-  scenario("Last-Event-ID: what was missed, or a gap event", async ({ node, sse }) => {
+  scenario("Last-Event-ID replays missed events, or the client gets a gap event", async ({ node, sse }) => {
     const one = await node();
     const token = tokenFor("7");
     const first = await sse(one, { token, rooms: ["room:a"] }).answered();
@@ -76,21 +76,21 @@ suite("Server-Sent Events", () => {
     await lost.event("gap");
   });
 
-  scenario("a comment now and then keeps the stream open", async ({ node, sse }) => {
+  scenario("regular comments keep the stream open", async ({ node, sse }) => {
     const one = await node({ socketio: { ping_interval: "200ms", ping_timeout: "200ms" } });
     const client = await sse(one, { token: tokenFor("7"), rooms: ["room:a"] }).answered();
     await until(() => client.body.split("\n").filter((line) => line.startsWith(":")).length >= 4, "four comments");
-    assert.ok(!client.ended, "nobody waits for an answer");
+    assert.ok(!client.ended, "no answer is expected");
   });
 
-  scenario("an expired token and /disconnect end the response", async ({ node, sse }) => {
+  scenario("an expired token and /disconnect end the stream", async ({ node, sse }) => {
     const one = await node({ auth: { leeway: "0s" } });
-    const expiring = await sse(one, { token: tokenFor("7", { exp: Math.floor(Date.now() / 1000) + 2 }), rooms: ["room:a"] }).answered();
+    const expiring = await sse(one, { token: tokenFor("7", { exp: Math.floor(Date.now() / 1000) + 4 }), rooms: ["room:a"] }).answered();
     assert.equal(expiring.status, 200);
     const dropped = await sse(one, { token: tokenFor("8"), rooms: ["room:a"] }).answered();
     assert.deepEqual((await command(one, "/disconnect", { user: "8" })).json(), { sessions: 1 });
-    await until(() => dropped.ended, "the end after /disconnect");
-    await until(() => expiring.ended, "the end after the token's time");
+    await until(() => dropped.ended, "the stream to end after /disconnect");
+    await until(() => expiring.ended, "the stream to end when the token expires");
   });
 
   scenario("a request that the client drops while its connection rule waits for a hanging Redis leaves no connection and no session", async ({ redis, node, sse }) => {

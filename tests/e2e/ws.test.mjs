@@ -1,4 +1,4 @@
-// A plain WebSocket client on /ws.
+// /ws: the plain WebSocket protocol.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { command, published } from "../harness/publish.mjs";
@@ -7,7 +7,7 @@ import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 suite("plain WebSocket", () => {
-  scenario("welcome, join, event, leave: every field of the contract", async ({ node, ws }) => {
+  scenario("welcome, joined, event and left have every field of the protocol", async ({ node, ws }) => {
     const one = await node();
     const client = ws(one, { token: tokenFor("7") });
     const { type, session, user, heartbeat_seconds: heartbeat, ...rest } = await client.message("welcome");
@@ -33,7 +33,7 @@ suite("plain WebSocket", () => {
     assert.deepEqual(client.eventsOf("after"), []);
   });
 
-  scenario("the token: query, header, subprotocol, first message", async ({ node, ws }) => {
+  scenario("the token is accepted in the query, header, subprotocol and first message", async ({ node, ws }) => {
     const one = await node();
     const token = tokenFor("7");
     const byProtocol = ws(one, { protocols: ["roomcast", `token.${token}`] });
@@ -41,12 +41,12 @@ suite("plain WebSocket", () => {
     const clients = [ws(one, { token }), ws(one, { headers: { authorization: `Bearer ${token}` } }), byProtocol, byMessage];
     byMessage.socket.on("open", () => byMessage.send({ type: "auth", token }));
     await Promise.all(clients.map((client) => client.welcomed()));
-    assert.equal(byProtocol.socket.protocol, "roomcast", "never echo the token");
+    assert.equal(byProtocol.socket.protocol, "roomcast", "without the token");
     await published(one, { room: "user:7", event: "hello", data: 1 });
     await Promise.all(clients.map((client) => client.event("hello")));
   });
 
-  scenario("no token in time, and messages before the token: 4401", async ({ node, ws }) => {
+  scenario("a missing, late or bad token closes with 4401", async ({ node, ws }) => {
     const one = await node({ socketio: { connect_timeout: "300ms" } });
     const silent = ws(one);
     const hasty = ws(one);
@@ -59,7 +59,7 @@ suite("plain WebSocket", () => {
     }
   });
 
-  scenario("a refused room is an error with the id, and the connection stays", async ({ node, ws }) => {
+  scenario("a refused room is an error with the request's id, and the connection stays open", async ({ node, ws }) => {
     const one = await node();
     const client = await ws(one, { token: tokenFor("7") }).welcomed();
     for (const room of ["closed:1", "unruled", "user:8", "", "x".repeat(201), "room:a\nb", "room:", "room:a:b"]) {
@@ -69,14 +69,14 @@ suite("plain WebSocket", () => {
       assert.ok(answer.message);
     }
     await client.join("room:a", "user:7");
-    assert.equal((await client.ask({ type: "join", room: "room:a" })).type, "joined", "joining twice is fine");
+    assert.equal((await client.ask({ type: "join", room: "room:a" })).type, "joined", "a second join of the same room succeeds");
     await published(one, { room: "room:a", event: "once", data: 0 });
     await published(one, { room: "user:7", event: "end", data: 0 });
     await client.event("end");
     assert.equal(client.eventsOf("once").length, 1);
   });
 
-  scenario("client events by [[on]]: ack with data or args, error with the id, to the others only", async ({ node, ws }) => {
+  scenario("an event runs its [[on]] rule: acknowledged with data or args, refused with the request's id, emitted to the others", async ({ node, ws }) => {
     const one = await node();
     const [sender, other] = [ws(one, { token: tokenFor("7") }), ws(one, { token: tokenFor("8") })];
     await Promise.all([sender, other].map(async (client) => (await client.welcomed()).join("room:a")));
@@ -88,10 +88,10 @@ suite("plain WebSocket", () => {
     assert.deepEqual((await sender.ask({ type: "event", event: "echo", args: [1, 2] })).args, [1, 2]);
     const refused = await sender.ask({ type: "event", event: "no such event", data: 1 });
     assert.deepEqual([refused.type, Object.keys(refused.data.error)], ["ack", ["code", "message"]]);
-    assert.deepEqual(sender.eventsOf("said"), [], "the caller does not get it unless asked");
+    assert.deepEqual(sender.eventsOf("said"), [], "not to the caller without include_caller");
   });
 
-  scenario("malformed messages: an error or a close, each with its reason; ping is answered", async ({ node, ws }) => {
+  scenario("a malformed message gets an error or a close with a reason; ping is answered", async ({ node, ws }) => {
     const one = await node();
     const bad = ["{", "[]", "null", "1", '"x"', "{}", '{"type":1}', '{"type":"nope"}', '{"type":"join"}', '{"type":"join","room":7}',
       '{"type":"event"}', '{"type":"event","event":"echo","data":1,"args":[2]}', '{"type":"event","event":"echo","args":{}}'];
@@ -110,7 +110,7 @@ suite("plain WebSocket", () => {
     assert.deepEqual(await client.message("pong"), { type: "pong" });
   });
 
-  scenario("binary values arrive as $binary, volatile ones too", async ({ node, ws }) => {
+  scenario("binary values arrive as $binary, and volatile events arrive", async ({ node, ws }) => {
     const one = await node();
     const client = await ws(one, { token: tokenFor("7") }).welcomed();
     await published(one, { room: "user:7", event: "file", data: { $binary: "AP8=" } });
@@ -119,7 +119,7 @@ suite("plain WebSocket", () => {
     await client.event("v");
   });
 
-  scenario("since: a join from before is told that it is not recovered, or gets what it missed", async ({ node, ws }) => {
+  scenario("a join with `since` replays missed events, or answers recovered: false", async ({ node, ws }) => {
     const one = await node();
     const client = await (await ws(one, { token: tokenFor("7") }).welcomed()).join("room:a");
     const since = await published(one, { room: "room:a", event: "seen", data: 0 });
@@ -132,13 +132,13 @@ suite("plain WebSocket", () => {
     assert.equal(typeof joined.recovered, "boolean");
     await published(one, { room: "room:a", event: "end", data: 2 });
     await back.event("end");
-    assert.equal(back.eventsOf("missed").length, joined.recovered ? 1 : 0, "recovered is the truth");
+    assert.equal(back.eventsOf("missed").length, joined.recovered ? 1 : 0, "`recovered` matches what was replayed");
     const poison = await back.ask({ type: "join", room: "room:b", since: "poison" });
     assert.deepEqual([poison.type, poison.recovered ?? poison.code !== undefined], [poison.type, poison.type === "error"]);
   });
 
-  scenario("pings: who answers stays, who does not is closed", async ({ node, ws, raw }) => {
-    const one = await node({ socketio: { ping_interval: "200ms", ping_timeout: "200ms" } });
+  scenario("a client that answers pings stays connected, and one that does not is closed", async ({ node, ws, raw }) => {
+    const one = await node({ socketio: { ping_interval: "200ms", ping_timeout: "1500ms" } });
     const answers = await ws(one, { token: tokenFor("7") }).welcomed();
     let pings = 0;
     answers.socket.on("ping", () => (pings += 1));

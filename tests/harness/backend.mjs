@@ -1,15 +1,15 @@
-// A small real backend: what roomcast posts to it, checked as a careful backend would, and answered by the test.
+// A small backend: it records the webhooks of roomcast, checks their signatures, and answers as the test says.
 import crypto from "node:crypto";
 import http from "node:http";
 import { until } from "./deadline.mjs";
 
-/** What the requests are signed with. */
+/** The secret that the requests are signed with. */
 export const SECRET = "a secret of at least 32 bytes, for tests";
 
 class Backend {
   calls = [];
   connections = 0;
-  /** Answers a call: an object is 200 JSON; `{ status, body }` with a string body is that; a function takes the response. */
+  /** Answers a call: an object is sent as JSON with 200, `{ status, body }` as it is, and a function gets the response. */
   answer = () => ({});
 
   constructor() {
@@ -32,12 +32,12 @@ class Backend {
   get url() {
     return `http://127.0.0.1:${this.server.address().port}/roomcast`;
   }
-  /** For the configuration of a node. */
+  /** The `backend` table of a node's configuration. */
   config = (more) => ({ backend: { url: this.url, secret: SECRET, notify: [], ...more } });
   of = (type) => this.calls.filter((call) => call.type === type);
   call = (type, count = 1) => until(() => this.of(type)[count - 1], () => `call ${count} of type ${type}; got ${this.calls.map((call) => call.type)}`);
 
-  /** Nobody listens any more, and who is connected is cut. */
+  /** Stops listening and breaks all connections. */
   close() {
     this.server.closeAllConnections();
     this.server.close();
@@ -50,6 +50,7 @@ function isSigned(header, body) {
   return crypto.createHmac("sha256", SECRET).update(`${time}.${body}`).digest("hex") === tag;
 }
 
+/** `port` 0 is any; a test that starts it again on the same port passes one of `freePort`. */
 export async function startBackend(port = 0) {
   const backend = new Backend();
   await new Promise((resolve) => backend.server.listen(port, "127.0.0.1", resolve));

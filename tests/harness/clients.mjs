@@ -1,4 +1,4 @@
-// The clients that people use, each collecting what it gets.
+// The usual clients of each protocol; each records what it receives.
 import assert from "node:assert/strict";
 import http from "node:http";
 import { EventSource } from "eventsource";
@@ -24,13 +24,13 @@ class IoClient {
     this.socket.onAny((name, ...args) => this.events.push(this.#withoutOffset(name, args)));
   }
 
-  // With recovery on, the server appends an offset to every event; the stock client takes it so too (wire sheet C2).
+  // With recovery, the server appends an offset to every event, which the stock client recognizes in the same way.
   #withoutOffset(name, args) {
     const resumable = this.socket._pid !== undefined && typeof args.at(-1) === "string";
     return resumable ? { name, args: args.slice(0, -1), offset: args.at(-1) } : { name, args };
   }
 
-  /** Resolves with this once connected; fails at once with the reason of a refusal. */
+  /** Resolves with this once connected; fails at once if it is refused. */
   async connected() {
     await until(() => {
       const refusal = this.errors[0];
@@ -52,7 +52,7 @@ class IoClient {
     return within(answered, `the acknowledgement of ${event}`);
   }
 
-  /** Joins rooms by the usual rule, which takes the part after `room:`. */
+  /** Joins rooms with the usual rule, which expects the part after `room:`. */
   async join(...rooms) {
     for (const room of rooms) assert.deepEqual(await this.ask("join", room.slice("room:".length)), [{ ok: true }], `join ${room}`);
     return this;
@@ -75,7 +75,7 @@ class IoClient {
     this.socket.disconnect();
   }
 
-  /** Ends what is still closing once no server is left: it would hold the process up to its ping timeout of 45 s. */
+  /** Ends a connection that is still closing when no server is left, or it would keep the process alive for up to 45 s. */
   abandon() {
     const { engine } = this.socket.io;
     if (engine && engine.readyState !== "closed") engine.transport.onClose();
@@ -88,7 +88,7 @@ export function connectIo(node, { token, namespace = "/", auth = token && { toke
   return new IoClient(io(node.url + namespace, { forceNew: true, auth, ...fast, ...options }));
 }
 
-/** Collects what a socket gets that somebody else made. */
+/** Records what an existing socket receives. */
 export const watchIo = (socket) => new IoClient(socket);
 
 class WsClient {
@@ -114,7 +114,7 @@ class WsClient {
     this.socket.send(typeof message === "string" ? message : JSON.stringify(message));
   }
 
-  /** The first message of this type, or that the predicate takes. */
+  /** The first message of this type, or that the predicate matches. */
   message(wanted) {
     const matches = typeof wanted === "string" ? (message) => message.type === wanted : wanted;
     return until(
@@ -125,11 +125,11 @@ class WsClient {
 
   welcomed = async () => (await this.message("welcome"), this);
   /** `{ code, reason }` of a close, or `{ status }` of a refused handshake. */
-  ended = () => until(() => this.end, () => `the end; got ${shown(this.messages)}`);
+  ended = () => until(() => this.end, () => `a close; got ${shown(this.messages)}`);
   eventsOf = (name) => this.messages.filter((message) => message.type === "event" && message.event === name);
   event = (name) => this.message((message) => message.type === "event" && message.event === name);
 
-  /** Sends with an id and resolves with the message that carries it back. */
+  /** Sends with an id and resolves with the message that has the same id. */
   async ask(message) {
     const id = `ask-${(this.asked = (this.asked ?? 0) + 1)}`;
     if (this.socket.readyState === WebSocket.CONNECTING) await this.welcomed();
@@ -147,15 +147,15 @@ class WsClient {
   }
 }
 
-/** A plain WebSocket on /ws; `token` in the query unless `protocols` or `headers` carry it. */
+/** A plain WebSocket on /ws; `token` is sent in the query. */
 export function connectWs(node, { token, protocols, path = "/ws", ...options } = {}) {
   return new WsClient(`${node.socketUrl}${path}${token ? `?${query({ token })}` : ""}`, protocols, options);
 }
 
-const sseUrl = (node, { token, rooms = [] }) =>
-  `${node.url}/sse?${query([...rooms.map((room) => ["room", room]), ...(token ? [["token", token]] : [])])}`;
+const sseUrl = (node, { token, rooms = [], query: more = {} }) =>
+  `${node.url}/sse?${query([...rooms.map((room) => ["room", room]), ...(token ? [["token", token]] : []), ...Object.entries(more)])}`;
 
-/** A response of /sse, line by line: what an EventSource hides (ids, comments, status, raw data). */
+/** A raw reader of /sse, which shows what an EventSource hides: ids, comments, status, raw data. */
 class SseClient {
   events = [];
   #open = {};
@@ -192,7 +192,7 @@ class SseClient {
     }
   }
 
-  /** Resolves once the answer's head is here. */
+  /** Resolves with this once the answer's head has arrived. */
   answered = async () => (await until(() => this.status, () => `an answer; ${this.error ?? ""}`), this);
   event = (name) =>
     until(() => this.events.find((event) => event.name === name), () => `SSE ${name}; got ${shown(this.events)}`);

@@ -1,6 +1,6 @@
-// Configuration as objects -> TOML text.
+// The configuration of nodes: from objects to TOML.
 
-/** The HS256 secret and the publish key of every node that is not told otherwise. */
+/** The default HS256 secret and publish key of a node. */
 export const SECRET = "an e2e secret of more than thirty-two bytes";
 export const KEY = "e2e-publish-key-0123456789";
 
@@ -14,7 +14,7 @@ function inline(value) {
   return JSON.stringify(value);
 }
 
-/** TOML of an object: its own values first, then its tables, then `[[…]]` for lists of tables at the top. */
+/** TOML of an object: plain values first, then tables, then `[[…]]` for lists of tables. */
 export function toml(config) {
   const entries = Object.entries(config).filter(([, value]) => value !== undefined);
   const lines = entries.filter(([, v]) => !isTable(v) && !isTables(v)).map(([name, v]) => `${key(name)} = ${inline(v)}`);
@@ -32,8 +32,10 @@ export function toml(config) {
   return lines.join("\n") + "\n";
 }
 
-/** Rules that most tests use: own room by itself, `room:…` on request, `join`/`leave`/`echo`/`say` for clients (they name
- * the room without its `room:`, since a value in a room's name holds no colon), `sneak` into one that is closed. */
+/**
+ * The rules of most tests. Users are in their own room and may join `room:…`. The events `join`, `leave` and `say` name a
+ * room without `room:`, since a value in a room name cannot contain a colon. `sneak` tries to join a denied room.
+ */
 const RULES = {
   rooms: [
     { match: "user:{user}", join: "auto" },
@@ -49,7 +51,7 @@ const RULES = {
   ],
 };
 
-/** A whole configuration: `overrides` replaces top-level values and merges into tables, one level deep. */
+/** A whole configuration: `overrides` replaces top-level values and is merged into tables, one level deep. */
 export function configure(overrides = {}) {
   const base = {
     auth: { secret: SECRET },

@@ -1,12 +1,12 @@
-// Waiting for a condition, never for a time.
+// Waiting for a condition with a deadline, never for a fixed time.
 
-/** Milliseconds that anything here may take. */
+/** The default deadline, in milliseconds. */
 export const DEADLINE = 10_000;
-const LOOK_AGAIN = 5;
+const POLL_EVERY = 5;
 
-const pause = () => new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN));
+const pause = () => new Promise((resolve) => setTimeout(resolve, POLL_EVERY));
 
-/** The first truthy value of `condition` (may be async); fails with `what` at the deadline. */
+/** The first truthy value of `condition`, which may be async; fails with `what` at the deadline. */
 export async function until(condition, what, deadline = DEADLINE) {
   const end = Date.now() + deadline;
   for (;;) {

@@ -1,11 +1,11 @@
-// Engine.IO by hand: the bytes that the stock clients send, and those that they never would.
+// Engine.IO by hand: packets that the stock clients send, and packets that they never would.
 import { request } from "./http.mjs";
 import { RawSocket } from "./raw.mjs";
 
 export const SEPARATOR = "\x1e";
 export const enginePath = (parts = {}) => `/socket.io/?${new URLSearchParams({ EIO: "4", transport: "polling", ...parts })}`;
 
-/** A polling session by single requests. */
+/** A polling session, request by request. */
 export class Polling {
   constructor(node, headers = {}) {
     this.node = node;
@@ -39,7 +39,7 @@ export class Polling {
   }
 }
 
-/** A WebSocket by raw frames on the Engine.IO path, after the handshake. */
+/** A raw WebSocket on the Engine.IO path, after its HTTP handshake. */
 export async function engineSocket(node, parts = {}, headers = {}) {
   const socket = new RawSocket(node);
   await socket.upgrade(enginePath({ transport: "websocket", ...parts }), headers);

@@ -1,4 +1,4 @@
-// Pages of a real browser, on an origin of their own, that load the stock client by a script tag.
+// Pages of a real browser, on their own origin, that load the stock client with a script tag.
 import fs from "node:fs";
 import http from "node:http";
 import { startBrowser } from "./browser.mjs";

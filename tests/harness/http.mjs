@@ -1,4 +1,4 @@
-// One HTTP request as plain facts, bytes untouched.
+// One HTTP request and its answer.
 import http from "node:http";
 import { within } from "./deadline.mjs";
 

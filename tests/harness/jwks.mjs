@@ -1,7 +1,7 @@
-// A JSON Web Key Set over HTTP whose answer a test may change.
+// A JSON Web Key Set over HTTP; the test may change the answer.
 import http from "node:http";
 
-/** `keys` is what is served, or `body` as raw text; `requests` is what was asked. */
+/** It serves `keys`, or `body` as raw text, and records `requests`. */
 export async function startJwks() {
   const jwks = { keys: [], body: undefined, requests: [] };
   const server = http.createServer((request, response) => {

@@ -1,4 +1,4 @@
-// One roomcast process: the built binary on a free port with a configuration of its own.
+// One roomcast process: the built binary on a free port with its own configuration.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import fs from "node:fs";
@@ -11,14 +11,15 @@ import { freePort } from "./port.mjs";
 
 export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(import.meta.dirname, "../../target/debug/roomcast"));
 
-/** A process whose output is kept: roomcast, or another `command`. */
+/** A process whose output is recorded: roomcast, or another `command`. */
 export class Daemon {
-  constructor(args, env = {}, command = BINARY) {
+  /** `stderr`: a file descriptor that it gets instead of a pipe that is read. */
+  constructor(args, env = {}, command = BINARY, { stderr = "pipe" } = {}) {
     this.output = "";
     this.stdout = "";
-    this.process = spawn(command, args, { env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
+    this.process = spawn(command, args, { env: cleanEnvironment(env), stdio: ["ignore", "pipe", stderr] });
     this.process.stdout.on("data", (chunk) => (this.output += chunk, this.stdout += chunk));
-    this.process.stderr.on("data", (chunk) => (this.output += chunk));
+    this.process.stderr?.on("data", (chunk) => (this.output += chunk));
     this.exited = new Promise((resolve) => {
       this.process.once("error", (error) => resolve({ code: null, error }));
       this.process.once("close", (code, signal) => resolve({ code, signal }));
@@ -30,7 +31,7 @@ export class Daemon {
     this.process.kill(name);
   }
 
-  /** SIGTERM (or another), then its exit; what hangs is killed and the test fails. */
+  /** Sends SIGTERM (or another signal) and waits for the exit; a process that hangs is killed, and the test fails. */
   async stop(signal = "SIGTERM", deadline = DEADLINE) {
     this.stopping = true;
     if (!this.exit) this.signal(signal);
@@ -48,13 +49,13 @@ export class Daemon {
   }
 }
 
-// The machine's own settings (PORT, JWT_SECRET, REDIS_URL …) must not reach the process.
+// The environment of the machine (PORT, JWT_SECRET, REDIS_URL …) must not reach the process.
 function cleanEnvironment(extra) {
   const { PATH, HOME, TMPDIR } = process.env;
   return { PATH, HOME, ...(TMPDIR && { TMPDIR }), RUST_BACKTRACE: "1", ...extra };
 }
 
-/** A command that ends by itself: `{ code, stdout, output }`. */
+/** Runs a command that exits by itself: `{ code, stdout, output }`. */
 export async function roomcast(args, env) {
   const command = new Daemon(args, env);
   const { code, error } = await within(command.exited, `the end of roomcast ${args.join(" ")}`).finally(() => command.signal("SIGKILL"));
@@ -63,9 +64,16 @@ export async function roomcast(args, env) {
   return { code, stdout: command.stdout, output: command.output };
 }
 
+/** The value of one series of /metrics, 0 where it is missing. */
+export async function metricOf(url, series) {
+  const { text } = await request(`${url}/metrics`);
+  const line = text.split("\n").find((candidate) => candidate.startsWith(`${series} `));
+  return line ? Number(line.slice(series.length + 1)) : 0;
+}
+
 export class Node extends Daemon {
-  constructor(port, directory, file, env) {
-    super(["serve", "--config", file], env);
+  constructor(port, directory, file, env, outputs) {
+    super(["serve", "--config", file], env, BINARY, outputs);
     this.port = port;
     this.directory = directory;
     this.url = `http://127.0.0.1:${port}`;
@@ -80,12 +88,7 @@ export class Node extends Daemon {
     return answer?.status === status && answer;
   }
 
-  /** The number of one series of /metrics, 0 where it is missing. */
-  async metric(series) {
-    const { text } = await this.get("/metrics");
-    const line = text.split("\n").find((candidate) => candidate.startsWith(`${series} `));
-    return line ? Number(line.slice(series.length + 1)) : 0;
-  }
+  metric = (series) => metricOf(this.url, series);
 
   /** Open connections of one protocol: `socketio`, `ws` or `sse`. */
   async connections(protocol) {
@@ -104,24 +107,24 @@ export class Node extends Daemon {
 }
 
 /**
- * Starts a node and waits until it lives and, unless `ready: false`, is ready.
- * `overrides` go into the usual configuration; `port` is for one that comes back to its old place; with `file` that file
- * is the configuration as it is, and only `env` is added.
+ * Starts a node and waits until it is live and, unless `ready: false`, ready. `overrides` are merged into the usual
+ * configuration, `port` is the port of a node that is started again, and with `file` that file is the configuration;
+ * `stderr` is a file descriptor instead of a pipe.
  */
-export async function startNode(overrides = {}, { ready = true, env, port, file } = {}) {
+export async function startNode(overrides = {}, { ready = true, env, port, file, stderr } = {}) {
   port ??= await freePort();
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-e2e-"));
   if (!file) {
     file = path.join(directory, "roomcast.toml");
     fs.writeFileSync(file, toml({ listen: `127.0.0.1:${port}`, ...configure(overrides) }));
   }
-  const node = new Node(port, directory, file, env);
+  const node = new Node(port, directory, file, env, { stderr });
   try {
     await until(() => node.answers("/health/live"), "/health/live answering 200");
     if (ready) await until(() => node.answers("/health"), "/health answering 200");
   } catch (error) {
     await node.stop("SIGKILL").catch(() => {});
-    error.message += `\n--- roomcast said ---\n${node.output}`;
+    error.message += `\n--- output of roomcast ---\n${node.output}`;
     throw error;
   }
   return node;

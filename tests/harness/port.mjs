@@ -4,12 +4,12 @@ import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 
-// Below the kernel's ephemeral range (32768 and up), because tests stop a server and start it again on its port: an
-// outgoing connection of another test must not have taken it meanwhile, nor a client connect to itself.
+// Below the kernel's ephemeral range (32768 and up), because tests stop a server and start it again on its port: no
+// outgoing connection of another test may take the port meanwhile, and no client may connect to itself.
 const LOWEST = 12_000;
 const HIGHEST = 32_000;
 
-// Between this look and the server's own bind another test's process might take the port: each names those it has got.
+// Another test process could take a port between the check and the server's bind, so each process records its ports.
 const TAKEN = path.join(os.tmpdir(), "roomcast-test-ports");
 fs.mkdirSync(TAKEN, { recursive: true });
 
@@ -21,7 +21,7 @@ function bindable(port) {
   });
 }
 
-function lives(pid) {
+function isRunning(pid) {
   try {
     return process.kill(pid, 0);
   } catch (error) {
@@ -29,8 +29,8 @@ function lives(pid) {
   }
 }
 
-/** Whether the port is this process' own for as long as it runs. */
-function take(port) {
+/** Reserves the port for as long as this process runs; `false` if another process has it. */
+function reserve(port) {
   const file = path.join(TAKEN, String(port));
   try {
     fs.writeFileSync(file, String(process.pid), { flag: "wx" });
@@ -38,20 +38,20 @@ function take(port) {
   } catch (error) {
     if (error.code !== "EEXIST") throw error;
   }
-  // What a process that has ended left there is nobody's; the port goes to whoever asks next.
+  // A file of a process that has ended is removed, so that the next caller gets the port.
   try {
     const owner = Number(fs.readFileSync(file, "utf8"));
-    if (owner > 0 && !lives(owner)) fs.rmSync(file, { force: true });
+    if (owner > 0 && !isRunning(owner)) fs.rmSync(file, { force: true });
   } catch (error) {
     if (error.code !== "ENOENT") throw error;
   }
   return false;
 }
 
-/** A port that is nobody else's. */
+/** A port that no other test uses. */
 export async function freePort() {
   for (;;) {
     const port = LOWEST + Math.floor(Math.random() * (HIGHEST - LOWEST));
-    if (take(port) && (await bindable(port))) return port;
+    if (reserve(port) && (await bindable(port))) return port;
   }
 }

@@ -1,4 +1,4 @@
-// POST /publish and the admin requests, with the key.
+// POST /publish and the commands, with the key.
 import assert from "node:assert/strict";
 import { KEY } from "./config.mjs";
 import { post } from "./http.mjs";
@@ -13,7 +13,7 @@ export function command(node, path, body, { key = KEY, headers = {} } = {}) {
 /** The answer of a publish. */
 export const publish = (node, body, options) => command(node, "/publish", body, options);
 
-/** Publishes and insists on 200; the offset, or the results of a batch. */
+/** Publishes, expects 200, and resolves with the offset or the results of a batch. */
 export async function published(node, body, options) {
   const answer = await publish(node, body, options);
   assert.equal(answer.status, 200, answer.text);
@@ -21,7 +21,7 @@ export async function published(node, body, options) {
   return results ?? offset;
 }
 
-/** Insists on an error of the contract's shape with this status and, where given, this code. */
+/** Expects an error in roomcast's format with this status and, where given, this code. */
 export function assertError(answer, status, code) {
   assert.equal(answer.status, status, `${answer.status} ${answer.text}`);
   const { error } = answer.json();

@@ -1,4 +1,4 @@
-"""python-socketio's write-only manager: emits what a backend would, one JSON line of arguments each from stdin."""
+"""python-socketio's write-only manager: emits one event for each JSON line of arguments on stdin."""
 import json
 import sys
 

@@ -1,4 +1,4 @@
-// A TCP connection by bytes, and WebSocket frames written and read by hand.
+// A raw TCP connection, and WebSocket frames written and read by hand.
 import crypto from "node:crypto";
 import net from "node:net";
 import { until } from "./deadline.mjs";
@@ -48,13 +48,13 @@ export class RawSocket {
     this.socket.write(bytes);
   }
 
-  /** All that came until the peer closed. */
+  /** Everything received until the peer closed. */
   async untilClosed() {
     await until(() => this.closed, () => `the peer closing; got ${this.received.subarray(0, 500)}`);
     return this.received.toString("latin1");
   }
 
-  /** The head of the HTTP answer, once it is whole. */
+  /** The head of the HTTP answer, once it is complete. */
   async head() {
     const end = await until(() => {
       const at = this.received.indexOf("\r\n\r\n");
@@ -105,7 +105,7 @@ export class RawSocket {
     );
   frame = (opcode) => until(() => this.frames.find((one) => one.opcode === opcode), () => `a frame of opcode ${opcode}`);
 
-  /** Waits for the end; the close code, 1005 for a close frame without one, 1006 without a close frame. */
+  /** Waits for the close and resolves with its code: 1005 for a close frame without a code, 1006 without a close frame. */
   async closeCode() {
     await until(() => this.closed || this.frames.some(({ opcode }) => opcode === CLOSE), "a close");
     const close = this.frames.find(({ opcode }) => opcode === CLOSE);

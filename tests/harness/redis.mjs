@@ -1,4 +1,4 @@
-// A real redis-server on a free port, with a directory of its own.
+// A real redis-server on a free port, with its own directory.
 import { execFile, spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -10,7 +10,7 @@ import { freePort } from "./port.mjs";
 const run = promisify(execFile);
 
 export class Redis {
-  /** `durable`: with an append-only file, synced `always` (or `true`) or `everysec`; `args`: further ones of redis-server. */
+  /** `durable`: with an append-only file, synced `always` (or `true`) or `everysec`; `args`: more arguments of redis-server. */
   constructor(port, { durable = false, args = [] } = {}) {
     this.port = port;
     this.url = `redis://127.0.0.1:${port}/0`;
@@ -19,18 +19,18 @@ export class Redis {
     this.args = args;
   }
 
-  /** Starts it (again), with what its directory holds; `args` instead of the usual ones. */
+  /** Starts it (again) on the contents of its directory, with `args` instead of the usual arguments. */
   async start(args) {
     const sync = this.durable === "everysec" ? "everysec" : "always";
     const appendOnly = this.durable ? ["yes", "--appendfsync", sync] : ["no"];
     const all = args ?? ["--port", this.port, "--bind", "127.0.0.1", "--dir", this.directory, "--save", "", "--appendonly", ...appendOnly, ...this.args];
     this.#spawn(all);
     await until(async () => {
-      // Somebody else took the port since it was looked for, and may answer on it.
+      // If it exited, another process has the port and may answer on it.
       if (this.process.exitCode !== null) this.#spawn(all);
       const said = await this.cli("INFO", "server").catch(() => "");
       return Number(/process_id:(\d+)/.exec(said)?.[1]) === this.process.pid;
-    }, `redis-server of our own on port ${this.port}`);
+    }, `the started redis-server on port ${this.port}`);
     return this;
   }
 
@@ -39,7 +39,7 @@ export class Redis {
     this.exited = new Promise((resolve) => this.process.once("close", resolve));
   }
 
-  /** What redis-cli prints for these arguments. */
+  /** Runs redis-cli and resolves with its output. */
   async cli(...args) {
     const { stdout } = await run("redis-cli", ["-p", String(this.port), ...args], { maxBuffer: 1 << 26 });
     return stdout.trimEnd();
@@ -49,7 +49,7 @@ export class Redis {
     this.process.kill(name);
   }
 
-  /** Ends it; `SIGKILL` as a power cut would. */
+  /** Stops it; `SIGKILL` as a crash would. */
   async stop(signal = "SIGTERM") {
     this.signal("SIGCONT");
     this.signal(signal);
@@ -62,7 +62,7 @@ export class Redis {
   }
 }
 
-/** A Redis that is not started yet, where `start: false`. */
+/** A started Redis; with `start: false` the test starts it. */
 export async function startRedis({ start = true, ...options } = {}) {
   const redis = new Redis(await freePort(), options);
   return start ? redis.start() : redis;

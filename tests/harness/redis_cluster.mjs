@@ -26,7 +26,7 @@ class Group {
     await Promise.all(this.members.map((member) => member.start()));
     const addresses = this.members.map(({ port }) => `127.0.0.1:${port}`);
     await run("redis-cli", ["--cluster", "create", ...addresses, "--cluster-replicas", "1", "--cluster-yes"]);
-    await until(() => this.#isWhole(), "a whole cluster", SETTLED_WITHIN);
+    await until(() => this.#isWhole(), "a complete cluster", SETTLED_WITHIN);
     return this;
   }
 
@@ -42,11 +42,11 @@ class Group {
   /** A publisher's connection. */
   client(options) {
     const nodes = this.members.map(({ port }) => ({ host: "127.0.0.1", port }));
-    // Sent again after a lost connection, an event could be added twice; after MOVED and ASK it was not added.
+    // A retry after a lost connection could add an event twice; after MOVED and ASK it was not added.
     return new Cluster(nodes, { redisOptions: options, retryDelayOnFailover: 0, retryDelayOnClusterDown: 0, slotsRefreshInterval: 500, clusterRetryStrategy: () => 100 });
   }
 
-  /** The nodes as one of the members that is up sees them: `{ id, member, role, slots, master }`. */
+  /** The cluster as a running member sees it: `{ id, member, flags, master, link, slots }`. */
   async view() {
     const up = this.members.find(({ process }) => process.exitCode === null && process.signalCode === null);
     const lines = (await up.cli("CLUSTER", "NODES")).split("\n").filter(Boolean);
@@ -69,7 +69,7 @@ class Group {
     return view.find(({ flags, slots }) => flags.includes("master") && !flags.includes("fail") && slots.filter((range) => !range.startsWith("[")).some(covers));
   }
 
-  /** Kills the master of a slot and waits until its replica has taken the slot; answers the dead one. */
+  /** Kills the master of a slot and waits until its replica has the slot; resolves with the killed one. */
   async failover(slot) {
     const { id, member } = await this.ownerOf(slot);
     await member.stop("SIGKILL");
@@ -77,11 +77,11 @@ class Group {
     await until(async () => {
       const owner = await this.ownerOf(slot).catch(() => undefined);
       return owner && owner.id !== id && /^role:master/m.test(await owner.member.cli("INFO", "replication"));
-    }, "the replica in its master's place", SETTLED_WITHIN);
+    }, "the replica promoted", SETTLED_WITHIN);
     return member;
   }
 
-  /** Moves a slot with its keys to another master, as `redis-cli --cluster reshard` does. */
+  /** Moves a slot and its keys to another master, as `redis-cli --cluster reshard` does. */
   async migrate(slot) {
     const from = await this.ownerOf(slot);
     const to = (await this.view()).find(({ flags, id }) => flags.includes("master") && !flags.includes("fail") && id !== from.id);
@@ -103,7 +103,7 @@ class Group {
   }
 }
 
-/** Starts all six and waits until every replica follows. */
+/** Starts all six and waits until every replica is in sync. */
 export async function startCluster() {
   const group = new Group();
   try {

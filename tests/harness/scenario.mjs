@@ -1,4 +1,4 @@
-// A test with what it started: all of it ends with the test, and a failure shows what the processes said.
+// A test with everything that it starts: all of it ends with the test, and a failure prints the output of the nodes.
 import { describe, test } from "node:test";
 import { connectEventSource, connectIo, connectSse, connectWs } from "./clients.mjs";
 import { startNode } from "./node.mjs";
@@ -7,7 +7,7 @@ import { RawSocket } from "./raw.mjs";
 import { startRedis } from "./redis.mjs";
 
 const TEST_TIMEOUT = 60_000;
-// Tests mostly wait; more at once than this starves a machine of two cores and makes deadlines lie.
+// Tests mostly wait, but with more than this at once a machine of two cores misses their deadlines.
 const SIDE_BY_SIDE = 4;
 
 class Scenario {
@@ -44,7 +44,7 @@ class Scenario {
     }
   }
 
-  said = () => this.#nodes.map((node) => `--- roomcast on ${node.port} said ---\n${node.output}`).join("\n");
+  output = () => this.#nodes.map((node) => `--- output of roomcast on ${node.port} ---\n${node.output}`).join("\n");
 }
 
 async function endNode(node) {
@@ -53,28 +53,27 @@ async function endNode(node) {
   node.assertNoPanic();
 }
 
+/**
+ * Runs `body(started)` and ends what was started, whatever happens. A failure prints `started.output()`.
+ */
+export async function runAndEnd(started, body, name) {
+  let failure;
+  try {
+    await body(started);
+  } catch (error) {
+    failure = error;
+  }
+  await started.end().catch((error) => (failure ??= error));
+  if (!failure) return;
+  const output = started.output();
+  if (output) console.error(`\n=== ${name} ===\n${output}`);
+  throw failure;
+}
+
 /** The tests of one file, which run side by side. */
 export const suite = (name, body) => describe(name, { concurrency: SIDE_BY_SIDE }, body);
 
 /** One test with its scenario as argument. */
 export function scenario(name, body, options = {}) {
-  test(name, { timeout: TEST_TIMEOUT, ...options }, async () => {
-    const started = new Scenario();
-    let failure;
-    try {
-      await body(started);
-    } catch (error) {
-      failure = error;
-    }
-    try {
-      await started.end();
-    } catch (error) {
-      failure ??= error;
-    }
-    if (failure) {
-      const said = started.said();
-      if (said) console.error(`\n=== ${name} ===\n${said}`);
-      throw failure;
-    }
-  });
+  test(name, { timeout: TEST_TIMEOUT, ...options }, () => runAndEnd(new Scenario(), body, name));
 }

@@ -1,4 +1,4 @@
-// A master, two replicas and three Sentinels that watch them.
+// A master, two replicas, and three Sentinels that monitor them.
 import fs from "node:fs";
 import path from "node:path";
 import { until } from "./deadline.mjs";
@@ -7,9 +7,9 @@ import { Redis as Server } from "./redis.mjs";
 import { Redis } from "ioredis";
 
 const NAME = "mymaster";
-/** Milliseconds; a machine that is busy must not look like a dead master. */
+/** Milliseconds; the master on a busy machine must not count as down. */
 const DOWN_AFTER = 2000;
-/** How replicas log in at their master, so that a master can lock them out. */
+/** How replicas log in to their master, so that a master can lock them out. */
 const REPLICA = ["--masteruser", "replica", "--masterauth", "r", "--user", "replica", "on", ">r", "+psync", "+replconf", "+ping"];
 const FAILOVER_WITHIN = 20_000;
 
@@ -30,7 +30,7 @@ class Group {
     }
     this.master = this.members[0];
     for (const replica of this.members.slice(1)) {
-      await until(async () => /master_link_status:up/.test(await replica.cli("INFO", "replication")), "a replica that follows");
+      await until(async () => /master_link_status:up/.test(await replica.cli("INFO", "replication")), "a replica in sync");
     }
     for (let index = 0; index < 3; index += 1) this.sentinels.push(await this.#startSentinel());
     await until(async () => (await Promise.all(this.sentinels.map((one) => this.#knows(one)))).every(Boolean), "Sentinels that know each other", FAILOVER_WITHIN);
@@ -53,26 +53,26 @@ class Group {
     return /status=ok,address=[^,]+,slaves=2,sentinels=3/.test(text);
   }
 
-  /** A publisher's connection, which follows the master. */
+  /** A publisher's connection to the current master. */
   client(options) {
     const sentinels = this.sentinels.map(({ port }) => ({ host: "127.0.0.1", port }));
     return new Redis({ sentinels, name: NAME, sentinelRetryStrategy: () => 100, ...options });
   }
 
-  /** Locks the replicas out of the master: what it takes from now on it has alone. */
+  /** Locks the replicas out of the master: they miss everything that it accepts from now on. */
   async lag() {
     await this.master.cli("ACL", "SETUSER", "replica", "off");
     await this.master.cli("CLIENT", "KILL", "TYPE", "replica");
     await until(async () => /connected_slaves:0/.test(await this.master.cli("INFO", "replication")), "replicas cut off");
   }
 
-  /** Kills the master and waits until the Sentinels have promoted another; answers the dead one. */
+  /** Kills the master and waits until the Sentinels have promoted a replica; resolves with the killed one. */
   async failover() {
     const dead = this.master;
     await dead.stop("SIGKILL");
     this.master = await until(async () => {
       for (const member of this.members.filter((one) => one !== dead)) {
-        // Sentinel ends all connections of a server whose role it changes.
+        // Sentinel closes all connections of a server whose role it changes.
         const said = await member.cli("INFO", "replication").catch(() => "");
         if (/^role:master/m.test(said)) return member;
       }
@@ -81,7 +81,7 @@ class Group {
     return dead;
   }
 
-  /** How often the Sentinels have failed over. */
+  /** How many times the Sentinels have failed over. */
   async failovers() {
     const facts = (await this.sentinels[0].cli("SENTINEL", "MASTER", NAME)).split("\n");
     return Number(facts[facts.indexOf("config-epoch") + 1]);

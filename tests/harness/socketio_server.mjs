@@ -1,4 +1,4 @@
-// A real Socket.IO server of Node with a Redis adapter, as teams have it before they come.
+// A Socket.IO server in Node with a Redis adapter, as teams have it before they migrate.
 import { createServer } from "node:http";
 import { createAdapter } from "@socket.io/redis-adapter";
 import { createAdapter as createStreamsAdapter } from "@socket.io/redis-streams-adapter";
@@ -21,7 +21,7 @@ export async function startSocketIo(redisUrl, adapter = "classic") {
   await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
   const close = async () => {
     await new Promise((resolve) => io.close(resolve));
-    // The streams adapter's connection sits in a blocking read.
+    // The connection of the streams adapter is in a blocking read.
     for (const client of clients) await (adapter === "classic" ? client.close() : client.destroy());
   };
   return { io, url: `http://127.0.0.1:${http.address().port}`, close };

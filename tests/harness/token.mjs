@@ -1,4 +1,4 @@
-// JSON Web Tokens by node:crypto alone, so that hostile ones can be written too.
+// JSON Web Tokens with node:crypto alone, so that a test can also write invalid ones.
 import crypto from "node:crypto";
 import { SECRET } from "./config.mjs";
 
@@ -16,7 +16,7 @@ export function signature(alg, input, key) {
   return crypto.sign(digest, Buffer.from(input), { key, dsaEncoding }).toString("base64url");
 }
 
-/** A token of these parts; `payload` may be raw JSON text, for numbers that JavaScript does not have. */
+/** A token; `payload` may be raw JSON text, for numbers that JavaScript cannot represent. */
 export function sign(payload, { alg = "HS256", key = SECRET, header = {} } = {}) {
   const input = `${base64url({ alg, typ: "JWT", ...header })}.${base64url(payload)}`;
   return `${input}.${signature(alg, input, key)}`;
@@ -24,7 +24,7 @@ export function sign(payload, { alg = "HS256", key = SECRET, header = {} } = {})
 
 export const now = () => Math.floor(Date.now() / 1000);
 
-/** A good token for a user, valid for an hour, with these claims besides. */
+/** A valid token for a user with more claims; it expires in an hour. */
 export function tokenFor(user, claims = {}, options = {}) {
   return sign({ sub: user, exp: now() + 3600, ...claims }, options);
 }

@@ -1,4 +1,4 @@
-// Direct messaging, row by row: shared/seed-systems.md 2.
+// Direct messaging: each requirement of its README, with its own roomcast.toml, backend and frontend options.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { command, published } from "../harness/publish.mjs";
@@ -29,19 +29,19 @@ const people = (s, system, users, options) => Promise.all(users.map((user) => pe
 
 suite("Direct messaging", () => {
   for (const [how, options] of Object.entries(TRANSPORTS)) {
-    scenario(`auth: the REST API's own JWT at the handshake: ${how}`, async (s) => {
+    scenario(`auth: the REST API's JWT is accepted at the handshake, and bad tokens are refused: ${how}`, async (s) => {
       const system = await messenger(s);
       await person(s, system, "ann", options);
       const bad = badTokens();
       for (const token of [bad["of another secret"], bad["alg none"], jwt("ann", { exp: 1 }), undefined, "garbage"]) {
         const client = watch(s, connect(system.roomcast.url, token, options));
         const error = await client.refused();
-        assert.ok(error.message.length > 3, "says why");
+        assert.ok(error.message.length > 3, "with a reason");
         assert.deepEqual([client.connects, client.socket.active], [0, false]);
       }
     });
 
-    scenario(`new_message to the conversation, conversation_updated to each participant: ${how}`, async (s) => {
+    scenario(`new_message reaches the open conversation, and conversation_updated each device of the participants: ${how}`, async (s) => {
       const system = await messenger(s);
       const [ann, bob, eve] = await people(s, system, ["ann", "bob", "eve"], options);
       const annsPhone = await person(s, system, "ann", options);
@@ -54,11 +54,11 @@ suite("Direct messaging", () => {
       await published(system.nodes[0], { rooms: ["user:eve", "user:ann"], event: "end", data: 1 }, { key: KEY });
       await Promise.all([eve, annsPhone].map((each) => each.client.event("end")));
       assert.deepEqual(eve.client.events.map(({ name }) => name), ["end"], "a stranger gets nothing");
-      assert.deepEqual(annsPhone.client.argsOf("new_message"), [], "a device that has not opened it neither");
+      assert.deepEqual(annsPhone.client.argsOf("new_message"), [], "nor does a device that has not opened the conversation");
     });
   }
 
-  scenario("rooms: user:{userId} is joined automatically, on all devices", async (s) => {
+  scenario("rooms: user:{userId} is joined automatically on all devices", async (s) => {
     const system = await messenger(s);
     const devices = await people(s, system, ["ann", "ann", "bob"]);
     await published(system.nodes[0], { room: "user:ann", event: "own", data: 1 }, { key: KEY });
@@ -67,7 +67,7 @@ suite("Direct messaging", () => {
     for (const each of devices) assert.equal(each.client.events.length, 1);
   });
 
-  scenario("join_conversation with the bare id, text or number, and without an acknowledgement; refused for strangers", async (s) => {
+  scenario("join_conversation accepts an id as text or number, with or without an acknowledgement, and refuses strangers", async (s) => {
     const system = await messenger(s);
     const [ann, eve] = await people(s, system, ["ann", "eve"]);
     assert.deepEqual(await ann.client.ask("join_conversation", 42), [{ ok: true }]);
@@ -81,7 +81,7 @@ suite("Direct messaging", () => {
     }
   });
 
-  scenario("the matching leave", async (s) => {
+  scenario("leave_conversation ends the events of the conversation", async (s) => {
     const system = await messenger(s);
     const [ann, bob] = await people(s, system, ["ann", "bob"]);
     for (const each of [ann, bob]) await each.client.ask("join_conversation", ID);
@@ -92,18 +92,18 @@ suite("Direct messaging", () => {
     assert.deepEqual(bob.client.argsOf("new_message"), []);
   });
 
-  scenario("flow: REST saves, then both events; the optimistic message is shown once, and replaced on success", async (s) => {
+  scenario("a message sent by REST replaces the optimistic one and is shown once", async (s) => {
     const system = await messenger(s);
     const [ann, bob] = await people(s, system, ["ann", "bob"]);
     const [mine, theirs] = [ann.thread(), bob.thread()];
     await mine.open();
     await theirs.open();
     const sending = mine.send("hello");
-    assert.deepEqual(mine.messages.map(({ text, pending }) => [text, pending]), [["hello", true]], "at once");
+    assert.deepEqual(mine.messages.map(({ text, pending }) => [text, pending]), [["hello", true]], "shown at once");
     await sending;
-    await until(() => theirs.messages.length === 1 && ann.client.argsOf("new_message").length === 1, "at both");
+    await until(() => theirs.messages.length === 1 && ann.client.argsOf("new_message").length === 1, "shown to both");
     assert.deepEqual(mine.messages, theirs.messages);
-    assert.deepEqual(mine.messages, system.backend.messages, "replaced by what was saved");
+    assert.deepEqual(mine.messages, system.backend.messages, "replaced by the saved message");
     for (let n = 0; n < 10; n += 1) mine.send(`n${n}`), theirs.send(`m${n}`);
     await until(() => [mine, theirs].every(({ messages }) => messages.length === 21 && messages.every(({ id }) => id)), "all replaced");
     await mine.send("");
@@ -111,21 +111,21 @@ suite("Direct messaging", () => {
     await assert.rejects(api(system.backend.url, jwt("eve")).post(`/api/v1/conversations/${ID}/messages`, { text: "x" }), HttpError);
     await mine.send("end");
     await until(() => theirs.messages.at(-1).text === "end", "the end");
-    assert.equal(theirs.messages.length, 22, "what failed was not published");
+    assert.equal(theirs.messages.length, 22, "the failed message was not published");
   });
 
-  scenario("wanted next: a read receipt on open, typing_start and typing_stop to the others", async (s) => {
+  scenario("a read receipt is sent on open, and typing_start and typing_stop reach the others", async (s) => {
     const system = await messenger(s);
     const [ann, bob] = await people(s, system, ["ann", "bob"]);
     const [mine, theirs] = [ann.thread(), bob.thread()];
     await mine.open();
     await theirs.open();
     await until(() => mine.readBy.has("bob"), "bob has read");
-    assert.match(system.backend.read.get(`${ID} bob`), /^\d{4}-/, "and it is saved");
+    assert.match(system.backend.read.get(`${ID} bob`), /^\d{4}-/, "saved too");
     bob.socket.emit("typing_start", ID);
-    await until(() => mine.typing.has("bob"), "bob types");
+    await until(() => mine.typing.has("bob"), "bob typing");
     bob.socket.emit("typing_stop", ID);
-    await until(() => !mine.typing.has("bob"), "and stops");
+    await until(() => !mine.typing.has("bob"), "bob no longer typing");
     assert.equal(theirs.typing.size, 0, "not to himself");
     const eve = await person(s, system, "eve");
     const refused = await eve.client.ask("typing_start", ID);
@@ -138,10 +138,10 @@ suite("Direct messaging", () => {
   });
 
   for (const [how, options] of Object.entries(TRANSPORTS)) {
-    scenario(`presence: connect → online; last disconnect → offline with a last seen time; the backend learns of both: ${how}`, async (s) => {
+    scenario(`presence: online at the first connection, offline with a last seen time after the last one, and the backend is notified of both: ${how}`, async (s) => {
       const system = await messenger(s, { env: { ROOMCAST_PRESENCE__GRACE: "2s" } });
       const ann = await person(s, system, "ann", options);
-      const told = () => system.backend.calls.filter(({ user, type }) => user === "bob" && ["online", "offline"].includes(type)).map(({ type }) => type);
+      const notified = () => system.backend.calls.filter(({ user, type }) => user === "bob" && ["online", "offline"].includes(type)).map(({ type }) => type);
       const presence = () => ann.api.get("/api/v1/users/bob/presence");
       const asked = async () => (await command(system.nodes[0], "/users", { users: ["bob"] }, { key: KEY })).json().users[0];
       assert.deepEqual(await presence(), { online: false, lastSeen: null });
@@ -151,23 +151,23 @@ suite("Direct messaging", () => {
       await until(async () => (await asked()).connections === 2, "two connections, over both nodes");
       phone.socket.disconnect();
       laptop.socket.io.engine.close();
-      await until(() => laptop.client.connects === 2, "the laptop is back within the grace");
+      await until(() => laptop.client.connects === 2, "the laptop connected again within the grace period");
       await until(async () => (await asked()).connections === 1, "one connection");
-      assert.deepEqual(told(), ["online"], "once, whatever the devices do");
+      assert.deepEqual(notified(), ["online"], "once, whatever the devices do");
       const before = Date.now();
       laptop.socket.disconnect();
       const { lastSeen } = await until(async () => !(await presence()).online && presence(), "offline");
       assert.match(lastSeen, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$/);
-      assert.ok(Math.abs(Date.parse(lastSeen) - before) < 1500, `${lastSeen} is when the last connection went, not the end of the grace`);
+      assert.ok(Math.abs(Date.parse(lastSeen) - before) < 1500, `${lastSeen} is when the last connection closed, not the end of the grace period`);
       assert.deepEqual(await asked(), { user: "bob", online: false, connections: 0, last_seen: lastSeen });
       await person(s, system, "bob", options);
       await until(async () => (await presence()).online, "online again");
-      assert.deepEqual(told(), ["online", "offline", "online"]);
+      assert.deepEqual(notified(), ["online", "offline", "online"]);
     });
   }
 
-  scenario("presence: a node that dies takes nobody's online with it for ever", async (s) => {
-    const system = await messenger(s, { env: { ROOMCAST_PRESENCE__GRACE: "300ms", ROOMCAST_PRESENCE__LEASE: "1s" } });
+  scenario("presence: users whose node is killed go offline, and are announced once", async (s) => {
+    const system = await messenger(s, { env: { ROOMCAST_PRESENCE__GRACE: "300ms", ROOMCAST_PRESENCE__LEASE: "3s" } });
     const [a, b] = system.nodes;
     const presence = (user) => system.backend.presence.get(user)?.online;
     const on = async (node, user) => watch(s, connect(node.url, jwt(user), { reconnection: false })).connected();
@@ -179,6 +179,6 @@ suite("Direct messaging", () => {
     await a.stop("SIGKILL");
     await until(() => presence("ann") === false, "ann offline");
     assert.equal(presence("bob"), true, "bob is on the other node");
-    assert.equal(system.backend.calls.filter(({ type, user }) => type === "offline" && user === "ann").length, 1, "told once");
+    assert.equal(system.backend.calls.filter(({ type, user }) => type === "offline" && user === "ann").length, 1, "announced once");
   });
 });

@@ -1,4 +1,4 @@
-// What the five backends have in common: routes with JSON bodies, JWTs of their own, and the webhook of roomcast.
+// What the five backends share: routes with JSON bodies, their own JWTs, and the webhook for roomcast.
 import crypto from "node:crypto";
 import http from "node:http";
 import { until } from "../harness/deadline.mjs";
@@ -13,7 +13,7 @@ export class HttpError extends Error {
 
 export class Service {
   #routes = [];
-  /** What roomcast asked and told, in order. */
+  /** The calls of roomcast, in order. */
   calls = [];
 
   /** `secrets`: `{ jwt, webhook }`; `userOf` finds the user in a token's claims. */
@@ -48,7 +48,7 @@ export class Service {
 
   async #answer(request, body) {
     const { pathname } = new URL(request.url, "http://backend");
-    if (request.method === "POST" && pathname === "/roomcast") return this.#told(request, body);
+    if (request.method === "POST" && pathname === "/roomcast") return this.#call(request, body);
     for (const { method, path, names, handler, open } of this.#routes) {
       const found = method === request.method && path.exec(pathname);
       if (!found) continue;
@@ -60,17 +60,17 @@ export class Service {
     throw new HttpError(404, `no route for ${request.method} ${pathname}`);
   }
 
-  async #told(request, body) {
+  async #call(request, body) {
     if (!isSigned(this.secrets.webhook, request.headers["x-roomcast-signature"], body)) throw new HttpError(401, "not signed");
     const call = JSON.parse(body);
     this.calls.push(call);
     return { status: 200, json: (await this.handlers?.[call.type]?.(call)) ?? {} };
   }
 
-  /** The claims of a token of ours. */
+  /** The claims of a token of this service. */
   #claims(request) {
     const [head, body, tag] = (/^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1] ?? "").split(".");
-    if (!tag || hmac(this.secrets.jwt, `${head}.${body}`).toString("base64url") !== tag) throw new HttpError(401, "no token of ours");
+    if (!tag || hmac(this.secrets.jwt, `${head}.${body}`).toString("base64url") !== tag) throw new HttpError(401, "not a token of this service");
     const claims = JSON.parse(Buffer.from(body, "base64url"));
     if (claims.exp * 1000 < Date.now()) throw new HttpError(401, "the token has expired");
     return claims;
@@ -88,9 +88,9 @@ export class Service {
     return this;
   }
 
-  /** The first call that roomcast made and that the predicate takes. */
-  told = (matches, what) =>
-    until(() => this.calls.find(matches), () => `${what}; told: ${JSON.stringify(this.calls).slice(0, 2000)}`);
+  /** The first call of roomcast that the predicate matches. */
+  call = (matches, what) =>
+    until(() => this.calls.find(matches), () => `${what}; got: ${JSON.stringify(this.calls).slice(0, 2000)}`);
 
   close() {
     this.server.closeAllConnections();
@@ -107,7 +107,7 @@ function isSigned(secret, header = "", body) {
   return crypto.timingSafeEqual(Buffer.from(tag, "hex"), hmac(secret, `${time}.${body}`));
 }
 
-/** A frontend's way to its REST API: `api(url, token).post("/path", body)`. */
+/** A client of the REST API: `api(url, token).post("/path", body)`. */
 export function api(url, token) {
   const call = async (method, path, body) => {
     const headers = { "content-type": "application/json", ...(token && { authorization: `Bearer ${token}` }) };
@@ -123,7 +123,7 @@ export function api(url, token) {
   };
 }
 
-/** Publishes by `POST /publish`, as a backend without any roomcast package would. */
+/** Publishes with `POST /publish`. */
 export function httpPublisher(roomcastUrl, key) {
   const post = async (path, body) => {
     const headers = { "content-type": "application/json", authorization: `Bearer ${key}` };

@@ -1,4 +1,4 @@
-// What the five systems' deployments set, and that theirs is nowhere but in their files.
+// The settings of the five systems' deployments, and that nothing specific to them is in src/.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
@@ -11,7 +11,7 @@ import { environment, EXAMPLES, fileOf, SECRETS, SYSTEMS } from "./stage.mjs";
 
 const SOURCE = path.resolve(EXAMPLES, "../src");
 
-/** `roomcast check` and a node with BranchBase's file and these settings; answers what /health says of Redis. */
+/** Runs `roomcast check` and a node with BranchBase's file and these settings; resolves with the status of Redis in /health. */
 async function serves(s, env) {
   const checked = await roomcast(["check", "--config", fileOf("branchbase")], { JWT_SECRET: SECRETS.jwt, ...env });
   assert.equal(checked.code, 0, checked.output);
@@ -37,12 +37,12 @@ function certificates(keep) {
 }
 
 suite("Settings", () => {
-  scenario("BranchBase: one REDIS_URL", async (s) => {
+  scenario("BranchBase: REDIS_URL is used", async (s) => {
     const redis = await s.redis();
     assert.equal(await serves(s, { REDIS_URL: redis.url }), "ready");
   });
 
-  scenario("BranchBase: REDIS_HOST, REDIS_PORT, REDIS_USERNAME, REDIS_PASSWORD", async (s) => {
+  scenario("BranchBase: REDIS_HOST, REDIS_PORT, REDIS_USERNAME and REDIS_PASSWORD are used", async (s) => {
     const redis = await s.redis();
     const password = "p@ss:w/ör#d%41 ";
     await redis.cli("ACL", "SETUSER", "app", "on", `>${password}`, "~*", "&*", "+@all");
@@ -57,7 +57,7 @@ suite("Settings", () => {
     }
   });
 
-  scenario("BranchBase: REDIS_TLS", async (s) => {
+  scenario("BranchBase: REDIS_TLS connects by TLS and checks the certificate", async (s) => {
     const { ca, certificate, key } = certificates(s.keep);
     const tlsPort = await freePort();
     await s.redis({ args: ["--tls-port", `${tlsPort}`, "--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", ca, "--tls-auth-clients", "no"] });
@@ -69,7 +69,7 @@ suite("Settings", () => {
 
   const examples = fs.readdirSync(EXAMPLES).filter((name) => fs.existsSync(fileOf(name)));
   for (const system of examples) {
-    scenario(`examples/${system}/roomcast.toml passes \`roomcast check\` with its environment, and holds no secret`, async (s) => {
+    scenario(`examples/${system}/roomcast.toml passes \`roomcast check\` with its environment, and contains no secret`, async (s) => {
       const redis = await s.redis();
       const env = environment({ redisUrl: redis.url, backendUrl: system === "branchbase" ? undefined : "http://127.0.0.1:3000/roomcast" });
       const checked = await roomcast(["check", "--config", fileOf(system)], env);
@@ -81,12 +81,12 @@ suite("Settings", () => {
     });
   }
 
-  scenario("the five systems' events, rooms and payloads are nowhere in src/", async () => {
-    const { words, rooms } = theirs();
+  scenario("no event, room or payload of the five systems is named in src/", async () => {
+    const { words, rooms } = namesOfSystems();
     assert.ok(words.size > 40 && rooms.size >= 5, `${words.size} words, ${rooms.size} rooms`);
     const found = [];
     for (const file of await sources()) {
-      // The demo is a chat of its own, whose rooms may be called as theirs.
+      // The demo is a chat too, and its rooms may have the same names.
       const prefixes = file.startsWith(path.join(SOURCE, "demo")) ? [] : rooms;
       for (const [, text] of code(file).matchAll(/"((?:[^"\\\n]|\\.)*)"/g)) {
         if (words.has(text)) found.push(`${path.relative(SOURCE, file)}: the word "${text}"`);
@@ -97,11 +97,11 @@ suite("Settings", () => {
   });
 });
 
-/** Words of the protocols and of the configuration, which are theirs as much as ours. */
+/** Words of the protocols and of the configuration, which may be in src/. */
 const COMMON = new Set(["connection", "disconnect", "connected", "error", "message", "user", "id", "name", "typing", "success", "ok", "status"]);
 
-/** Their words: the names of events and of payloads' members in the files, and what the backends publish. */
-function theirs() {
+/** The names of the systems' events and payload members, from their files and backends, and the prefixes of their rooms. */
+function namesOfSystems() {
   const words = new Set();
   const rooms = new Set();
   for (const system of SYSTEMS) {

@@ -1,5 +1,5 @@
-// What every system has: a Redis, two nodes with the system's own roomcast.toml behind a balancer without stickiness,
-// and its backend.
+// What every system has: a Redis, its backend, and two nodes with its own roomcast.toml behind a balancer without sticky
+// sessions.
 import path from "node:path";
 import { RoundRobin } from "../harness/balancer.mjs";
 import { until } from "../harness/deadline.mjs";
@@ -17,20 +17,20 @@ export const SECRETS = { jwt: "the JWT secret of a REST API, 32 bytes or more", 
 export const KEY = "a-publish-key-0123456789-0123456789";
 export const FRONTEND = "https://app.example.com";
 
-/** What the deployment sets; the rest is in the system's file. */
+/** The environment that the deployment sets; the rest is in the system's file. */
 export const environment = ({ redisUrl, backendUrl, ...more } = {}) => ({
   JWT_SECRET: SECRETS.jwt,
   FRONTEND_URL: FRONTEND,
   ROOMCAST_PUBLISH__KEYS: KEY,
   ...(redisUrl && { REDIS_URL: redisUrl }),
   ...(backendUrl && { ROOMCAST_BACKEND__URL: backendUrl, ROOMCAST_BACKEND__SECRET: SECRETS.webhook }),
-  // So that tests do not wait for load balancers.
+  // Tests need not wait for load balancers.
   ROOMCAST_SHUTDOWN__PAUSE: "0s",
   ROOMCAST_SHUTDOWN__DRAIN: "100ms",
   ...more,
 });
 
-/** How a frontend may connect. `as given` is the client's own default: polling, then the upgrade. */
+/** How a frontend may connect. The last one is the client's default. */
 export const TRANSPORTS = {
   websocket: { transports: ["websocket"] },
   polling: { transports: ["polling"] },
@@ -41,8 +41,8 @@ export const TRANSPORTS = {
 export const jwt = (user, claims) => tokenFor(user, claims, { key: SECRETS.jwt });
 
 /**
- * Starts it all. `start({ redisUrl, roomcastUrl })` answers the backend, or `undefined`; `env` is added to the nodes'
- * environment; `listening(redis)` may wait for more than ready nodes.
+ * Starts all of it. `start({ redisUrl, roomcastUrl })` resolves with the backend, or `undefined`; `env` is added to the
+ * nodes' environment.
  */
 export async function stage(s, system, { start, env = {}, nodes: count = 2 } = {}) {
   const redis = s.serve(await startRedis());
@@ -59,7 +59,7 @@ export async function stage(s, system, { start, env = {}, nodes: count = 2 } = {
   return { redis, nodes, roomcast, backend, settings };
 }
 
-/** A frontend's socket, with what it gets; closed with the test. */
+/** Records what a frontend's socket receives; closed with the test. */
 export function watch(s, socket) {
   return s.keep(watchIo(socket));
 }
@@ -67,14 +67,14 @@ export function watch(s, socket) {
 /** Each name and its arguments, without the offsets that recovery adds. */
 export const received = (client) => client.events.map(({ name, args }) => [name, ...args]);
 
-/** Sum over all nodes of a series of /metrics. */
+/** The sum of a series of /metrics over all nodes. */
 export async function total(nodes, series) {
   const values = await Promise.all(nodes.map((node) => node.metric(series)));
   return values.reduce((sum, value) => sum + value, 0);
 }
 
-/** Waits until the nodes hear Socket.IO emitters and one of them copies. */
-export async function hearsEmitters(redis, nodes) {
-  await until(async () => (await redis.cli("CLIENT", "LIST", "TYPE", "pubsub")).split(" psub=3 ").length > nodes.length, "the nodes listening");
-  await until(async () => (await redis.cli("EXISTS", "roomcast:{roomcast:events}:emitters")) === "1", "a node that copies");
+/** Waits until the nodes are subscribed to Socket.IO emitters and one of them holds the lease to copy. */
+export async function emittersSubscribed(redis, nodes) {
+  await until(async () => (await redis.cli("CLIENT", "LIST", "TYPE", "pubsub")).split(" psub=3 ").length > nodes.length, "every node subscribed");
+  await until(async () => (await redis.cli("EXISTS", "roomcast:{roomcast:events}:emitters")) === "1", "a node with the lease");
 }

@@ -1,4 +1,4 @@
-// STM, row by row: shared/seed-systems.md 5.
+// STM: each requirement of its README, with its own roomcast.toml, backend and frontend options.
 import assert from "node:assert/strict";
 import { describe } from "node:test";
 import { until } from "../harness/deadline.mjs";
@@ -14,7 +14,7 @@ import { connect } from "./stm/client.mjs";
 
 const CHAT = "5f0c2a8e-31c5-4b7b-9f6e-0f4c3c1d2e3f";
 const OPTIONS = { "as the frontend has it": {}, ...TRANSPORTS };
-/** "the message is seen in the other browser within 100 ms" */
+/** Milliseconds within which a message must be seen in the other browser. */
 const SEEN_WITHIN_MS = 100;
 
 async function stm(s, more) {
@@ -43,7 +43,7 @@ const errors = (each) => named(each, "error").map(({ message }) => message);
 
 suite("STM", () => {
   for (const [how, options] of Object.entries(OPTIONS)) {
-    scenario(`namespace /chat, auth: { token }, transports; on connect: connected { message, userId }: ${how}`, async (s) => {
+    scenario(`namespace /chat accepts auth: { token } and sends connected { message, userId }: ${how}`, async (s) => {
       const system = await stm(s);
       const { client, socket } = await person(s, system, "cust", options);
       assert.equal(socket.nsp, "/chat");
@@ -53,7 +53,7 @@ suite("STM", () => {
       assert.equal(refused.connects, 0);
     });
 
-    scenario(`join_chat: customer, provider or mediator; joined_chat { chatId, message } to the caller: ${how}`, async (s) => {
+    scenario(`join_chat: the customer, provider and mediator get joined_chat { chatId, message }, and others are refused: ${how}`, async (s) => {
       const system = await stm(s);
       const all = await people(s, system, ["cust", "prov", "med", "stranger"], options);
       const stranger = all.pop();
@@ -64,7 +64,7 @@ suite("STM", () => {
       assert.deepEqual(named(stranger, "joined_chat"), []);
     });
 
-    scenario(`send_message: checked, saved, and new_message reaches the room: ${how}`, async (s) => {
+    scenario(`send_message: the message is checked and saved, and new_message reaches the room: ${how}`, async (s) => {
       const system = await stm(s);
       const [cust, prov, med] = await people(s, system, ["cust", "prov", "med"], options);
       await inChat(cust, prov);
@@ -78,10 +78,10 @@ suite("STM", () => {
       for (const type of ["image", "document"]) prov.emit("send_message", { chatId: CHAT, message: `a ${type}`, message_type: type });
       await until(() => named(cust, "new_message").length === 3, "three");
       assert.deepEqual(named(cust, "new_message").map((each) => [each.sender_type, each.message_type]), [["customer", "text"], ["provider", "image"], ["provider", "document"]]);
-      assert.deepEqual(named(med, "new_message"), [], "who has not joined gets none");
+      assert.deepEqual(named(med, "new_message"), [], "not to a user who has not joined");
     });
 
-    scenario(`leave_chat: left_chat { chatId } to the caller, who gets no more: ${how}`, async (s) => {
+    scenario(`leave_chat: the caller gets left_chat { chatId } and no more messages: ${how}`, async (s) => {
       const system = await stm(s);
       const [cust, prov] = await people(s, system, ["cust", "prov"], options);
       await inChat(cust, prov);
@@ -94,7 +94,7 @@ suite("STM", () => {
       assert.deepEqual(named(prov, "new_message"), []);
     });
 
-    scenario(`typing: user_typing { userId, isTyping, chatId } to the others; mark_read: messages_read { userId, chatId } to the room: ${how}`, async (s) => {
+    scenario(`typing sends user_typing { userId, isTyping, chatId } to the others, and mark_read sends messages_read { userId, chatId } to the room: ${how}`, async (s) => {
       const system = await stm(s);
       const [cust, prov, med] = await people(s, system, ["cust", "prov", "med"], options);
       await inChat(cust, prov);
@@ -110,7 +110,7 @@ suite("STM", () => {
     });
   }
 
-  scenario("refusal or failure: error { message } to the caller alone", async (s) => {
+  scenario("a refusal or failure sends error { message } to the caller alone", async (s) => {
     const system = await stm(s);
     const [cust, prov, stranger] = await people(s, system, ["cust", "prov", "stranger"]);
     await inChat(cust, prov);
@@ -125,7 +125,7 @@ suite("STM", () => {
       assert.ok(errors(stranger).at(-1).length > 5);
     }
     cust.emit("send_message", { chatId: CHAT, message: "x", message_type: "video" });
-    await until(() => /message_type must be one of/.test(errors(cust)[0]), "the backend's own words");
+    await until(() => /message_type must be one of/.test(errors(cust)[0]), "the backend's message");
     system.backend.close();
     cust.emit("send_message", { chatId: CHAT, message: "is anybody there?" });
     await until(() => errors(cust).length === 2, "the failure");
@@ -134,7 +134,7 @@ suite("STM", () => {
     assert.equal(system.backend.messages.length, 0);
   });
 
-  scenario("GET /health: status \"ok\", timestamp (RFC 3339), service", async (s) => {
+  scenario("GET /health has status \"ok\", an RFC 3339 timestamp and service", async (s) => {
     const { nodes: [node] } = await stm(s);
     const answer = await node.get("/health");
     const { status, timestamp, service } = answer.json();
@@ -143,7 +143,7 @@ suite("STM", () => {
     assert.ok(Math.abs(Date.parse(timestamp) - Date.now()) < 10_000);
   });
 
-  scenario("origin: only the configured frontend origins are let in", async (s) => {
+  scenario("only the configured frontend origins are accepted", async (s) => {
     const system = await stm(s, { env: { FRONTEND_URL: `${FRONTEND},https://admin.example.com` } });
     for (const options of Object.values(OPTIONS)) {
       const from = (origin) => watch(s, connect(system.roomcast.url, jwt("cust"), { ...options, extraHeaders: { origin }, reconnection: false }));
@@ -156,7 +156,7 @@ suite("STM", () => {
     }
   });
 
-  scenario("idle: connections that stop answering are closed, those that answer stay", async (s) => {
+  scenario("connections that stop answering are closed, and those that answer stay open", async (s) => {
     const { nodes: [node], roomcast } = await stm(s, { env: { ROOMCAST_SOCKETIO__PING_INTERVAL: "300ms", ROOMCAST_SOCKETIO__PING_TIMEOUT: "3s" } });
     const alive = await person(s, { roomcast }, "cust");
     const silent = s.keep(await engineSocket(node));
@@ -166,13 +166,13 @@ suite("STM", () => {
     await silent.text((text) => text === "2");
     await silent.closeCode();
     const polling = await new Polling(node).open();
-    await until(async () => (await request(node.url + enginePath({ sid: polling.sid }))).status === 400, "the poller is forgotten");
+    await until(async () => (await request(node.url + enginePath({ sid: polling.sid }))).status === 400, "the polling session forgotten");
     assert.deepEqual(alive.client.disconnects, []);
     const written = JSON.parse((await request(`${(await stm(s)).nodes[0].url}${enginePath()}`)).text.slice(1));
-    assert.deepEqual([written.pingInterval, written.pingTimeout], [25_000, 20_000], "in the file itself");
+    assert.deepEqual([written.pingInterval, written.pingTimeout], [25_000, 20_000], "as in the file");
   });
 
-  scenario("client timeout of 10 s: a server that hangs is given up, and tried again", async (s) => {
+  scenario("client: a server that hangs is given up after 10 s and tried again", async (s) => {
     const { nodes: [node] } = await stm(s, { nodes: 1 });
     node.signal("SIGSTOP");
     const begun = Date.now();
@@ -186,29 +186,29 @@ suite("STM", () => {
     assert.deepEqual(await client.event("connected"), [{ message: "Connected to chat", userId: "cust" }]);
   });
 
-  scenario("client: 5 reconnection attempts, then it gives up; within them it is back", async (s) => {
+  scenario("client: reconnects within 5 attempts, and gives up after them", async (s) => {
     const system = await stm(s, { nodes: 1 });
     const [node] = system.nodes;
-    const line = await s.proxy(node);
-    const { client, socket } = await person(s, { roomcast: line }, "cust");
+    const proxy = await s.proxy(node);
+    const { client, socket } = await person(s, { roomcast: proxy }, "cust");
     const attempts = [];
     socket.io.on("reconnect_attempt", (attempt) => attempts.push(attempt));
     let failed = false;
     socket.io.on("reconnect_failed", () => (failed = true));
-    line.target = { port: 1 };
-    line.cut();
+    proxy.target = { port: 1 };
+    proxy.cut();
     await until(() => attempts.length === 3, "three attempts");
-    line.target = node;
-    await until(() => client.connects === 2, "back");
+    proxy.target = node;
+    await until(() => client.connects === 2, "connected again");
     assert.equal(failed, false);
     attempts.length = 0;
-    line.target = { port: 1 };
-    line.cut();
-    await until(() => failed, "it gives up");
+    proxy.target = { port: 1 };
+    proxy.cut();
+    await until(() => failed, "reconnect_failed");
     assert.deepEqual(attempts, [1, 2, 3, 4, 5]);
   });
 
-  scenario("JWT_SECRET, FRONTEND_URL: read from the environment, and the first is needed", async (s) => {
+  scenario("JWT_SECRET and FRONTEND_URL are read from the environment, and the first is required", async (s) => {
     const system = await stm(s);
     const other = watch(s, connect(system.roomcast.url, jwt("cust").replace(/\.[^.]+$/, ".AAAA")));
     await other.refused();
@@ -219,7 +219,7 @@ suite("STM", () => {
   });
 
   for (const [how, options] of Object.entries(OPTIONS)) {
-    scenario(`user_joined and user_left { userId, chatId } to the others, once for each user: ${how}`, async (s) => {
+    scenario(`user_joined and user_left { userId, chatId } reach the others once for each user: ${how}`, async (s) => {
       const system = await stm(s, { env: { ROOMCAST_PRESENCE__GRACE: "300ms" } });
       const [cust, phone, laptop] = await people(s, system, ["cust", "prov", "prov"], options);
       await inChat(cust, phone, laptop);
@@ -235,16 +235,16 @@ suite("STM", () => {
       laptop.emit("join_chat", { chatId: CHAT });
       await until(() => named(cust, "user_joined").length === 2, "in again");
       laptop.socket.disconnect();
-      await until(() => named(cust, "user_left").length === 2, "a disconnection is a leave, too");
+      await until(() => named(cust, "user_left").length === 2, "user_left after a disconnection");
       assert.deepEqual([named(cust, "user_joined").length, named(cust, "user_left").length], [2, 2]);
       for (const each of [phone, laptop]) {
         const own = [...named(each, "user_joined"), ...named(each, "user_left")].filter(({ userId }) => userId === "prov");
-        assert.deepEqual(own, [], "not to oneself");
+        assert.deepEqual(own, [], "not to the user itself");
       }
     });
   }
 
-  scenario("user_joined and user_left come in the order of joined_chat and left_chat, and not to strangers", async (s) => {
+  scenario("user_joined and user_left arrive in the order of the joins and leaves, and not to strangers", async (s) => {
     const system = await stm(s);
     const [cust, prov, med] = await people(s, system, ["cust", "prov", "med"]);
     await inChat(prov);
@@ -253,20 +253,20 @@ suite("STM", () => {
       cust.emit("typing", { chatId: CHAT, isTyping: true });
       cust.emit("leave_chat", { chatId: CHAT });
     }
-    await until(() => named(prov, "user_left").length === 5, "five times");
+    await until(() => named(prov, "user_left").length === 5, "five times user_left");
     const seen = prov.client.events.map(({ name }) => name).filter((name) => ["user_joined", "user_left"].includes(name));
     assert.deepEqual(seen, Array(5).fill(["user_joined", "user_left"]).flat());
     assert.deepEqual([...named(med, "user_joined"), ...named(med, "user_left")], []);
   });
 
-  scenario("offline users: the backend learns who of the chat is offline, and notifies them", async (s) => {
+  scenario("the backend learns which users of the chat are offline and notifies them", async (s) => {
     const system = await stm(s, { env: { ROOMCAST_PRESENCE__GRACE: "300ms" } });
     const [cust, prov] = await people(s, system, ["cust", "prov"]);
     await inChat(cust);
     const notified = () => system.backend.notifications.map(({ user, message }) => `${user} ${message}`);
     cust.emit("send_message", { chatId: CHAT, message: "one" });
     await until(() => notified().length === 1, () => `the mediator; failures: ${system.backend.failures}`);
-    assert.deepEqual(notified(), ["med m1"], "the provider is online, if elsewhere");
+    assert.deepEqual(notified(), ["med m1"], "the provider is online, though not in the chat");
     prov.socket.disconnect();
     await until(async () => !(await command(system.nodes[1], "/users", { users: ["prov"] }, { key: KEY })).json().users[0].online, "offline");
     cust.emit("send_message", { chatId: CHAT, message: "two" });
@@ -276,7 +276,7 @@ suite("STM", () => {
   });
 });
 
-/** Two browsers' pages in one chat: `round()` sends 20 messages from one and answers how long each took to be seen in the other. */
+/** Two browser pages in one chat. `round()` sends 20 messages from one, and resolves with the sorted times until the other showed them. */
 async function twoBrowsers(s, transports) {
   const frontend = s.keep(await startFrontend());
   const system = await stm(s, { env: { FRONTEND_URL: frontend.origin } });
@@ -311,10 +311,10 @@ async function twoBrowsers(s, transports) {
   };
 }
 
-// After the others and one by one, and up to three times: it is roomcast that is timed, not what else the machine does.
+// After the other tests, one by one, and up to three times, since other load on the machine must not count.
 describe("STM, speed", () => {
   for (const [how, transports] of Object.entries({ "websocket first": ["websocket", "polling"], "polling alone": ["polling"] })) {
-    scenario(`the message is seen in the other browser within ${SEEN_WITHIN_MS} ms: ${how}`, async (s) => {
+    scenario(`a message is seen in the other browser within ${SEEN_WITHIN_MS} ms: ${how}`, async (s) => {
       const round = await twoBrowsers(s, transports);
       const medians = [];
       do {

@@ -1,4 +1,4 @@
-// StockENT, row by row: shared/seed-systems.md 4.
+// StockENT: each requirement of its README, with its own roomcast.toml, backend and frontend options.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { command, published } from "../harness/publish.mjs";
@@ -10,7 +10,7 @@ import { startBackend } from "./stockent/backend.mjs";
 import { connect, ConversationPage } from "./stockent/client.mjs";
 
 const FRONTEND = "https://stockent.example.com";
-/** Their own options, and each transport alone. */
+/** The frontend's own options, and each transport alone. */
 const OPTIONS = { "as the frontend has it": {}, ...TRANSPORTS };
 const [ANN, BOB, EVE] = [1, 2, 3];
 const tokenOf = (id) => jwt(undefined, { id });
@@ -32,7 +32,7 @@ const rooms = ({ nodes }) => total(nodes, "roomcast_rooms");
 
 suite("StockENT", () => {
   for (const [how, options] of Object.entries(OPTIONS)) {
-    scenario(`message_received to the conversation; new_message_notification only where the other user is not viewing it: ${how}`, async (s) => {
+    scenario(`message_received reaches the conversation, and new_message_notification only devices that do not view it: ${how}`, async (s) => {
       const system = await stockent(s);
       const [ann, bobViews, bobElsewhere, eve] = await people(s, system, [ANN, BOB, BOB, EVE], options);
       assert.deepEqual([await ann.page().mount(), await bobViews.page().mount()], [{ success: true }, { success: true }]);
@@ -46,7 +46,7 @@ suite("StockENT", () => {
       ]);
     });
 
-    scenario(`two ways to send, HTTP and a socket event: the same write, the same events: ${how}`, async (s) => {
+    scenario(`a message sent by HTTP or by a socket event is saved and published in the same way: ${how}`, async (s) => {
       const system = await stockent(s);
       const [ann, bobViews, bobElsewhere] = await people(s, system, [ANN, BOB, BOB], options);
       const page = ann.page();
@@ -56,7 +56,7 @@ suite("StockENT", () => {
       const { success, message: bySocket } = await page.send("the same");
       assert.equal(success, true);
       assert.deepEqual(system.backend.messages, [byHttp, bySocket]);
-      assert.deepEqual({ ...bySocket, id: byHttp.id }, byHttp, "the same but for the id");
+      assert.deepEqual({ ...bySocket, id: byHttp.id }, byHttp, "equal except for the id");
       for (const { client } of [ann, bobViews]) {
         await until(() => client.argsOf("message_received").length === 2, "both");
         assert.deepEqual(client.argsOf("message_received"), [[byHttp], [bySocket]]);
@@ -68,7 +68,7 @@ suite("StockENT", () => {
     });
   }
 
-  scenario("user:{id} is joined by itself; a stranger is refused a conversation and cannot send to it", async (s) => {
+  scenario("user:{id} is joined automatically, and a stranger can neither join a conversation nor send to it", async (s) => {
     const system = await stockent(s);
     const [eve, ann] = await people(s, system, [EVE, ANN]);
     assert.deepEqual(await eve.page().mount(), { success: false, error: "You are not part of this conversation" });
@@ -79,7 +79,7 @@ suite("StockENT", () => {
     assert.deepEqual(system.backend.messages, []);
   });
 
-  scenario("conversation_created, message_deleted, conversation_deleted", async (s) => {
+  scenario("conversation_created, message_deleted and conversation_deleted reach the participants once", async (s) => {
     const system = await stockent(s);
     const [ann, bob, eve] = await people(s, system, [ANN, BOB, EVE]);
     const created = await ann.api.post("/conversations", { with: EVE });
@@ -99,12 +99,12 @@ suite("StockENT", () => {
     await published(system.nodes[0], { rooms: ["user:1", "user:2", "user:3"], event: "end", data: 1 }, { key: KEY });
     for (const each of [ann, bob, eve]) {
       await each.client.event("end");
-      assert.deepEqual(each.client.argsOf("nobody"), [], "the room was emptied");
+      assert.deepEqual(each.client.argsOf("nobody"), [], "the room is empty");
       assert.equal(each.client.argsOf("conversation_deleted").length, each === eve ? 0 : 1, "once, though in two of the rooms");
     }
   });
 
-  scenario("rooms: joined on view, left on navigation, nothing left behind on disconnect", async (s) => {
+  scenario("rooms: joined on view, left on navigation, and nothing is left behind after a disconnection", async (s) => {
     const system = await stockent(s, { env: { ROOMCAST_RECOVERY__WINDOW: "1s" } });
     assert.equal(await rooms(system), 0);
     const ann = await person(s, system, ANN);
@@ -119,13 +119,13 @@ suite("StockENT", () => {
     ann.socket.disconnect();
     bob.socket.io.reconnection(false);
     bob.socket.io.engine.transport.close();
-    await until(async () => (await rooms(system)) === 0, async () => `no room is left, not ${await rooms(system)}`);
-    await until(async () => (await total(system.nodes, "roomcast_sessions")) === 0, "nor a session, once its window is over");
+    await until(async () => (await rooms(system)) === 0, async () => `no room left, now ${await rooms(system)}`);
+    await until(async () => (await total(system.nodes, "roomcast_sessions")) === 0, "no session left after the window");
     const left = async () => (await Promise.all((await system.redis.cli("--scan", "--pattern", "roomcast:*:sessions:*")).split("\n").filter(Boolean).map((key) => system.redis.cli("HKEYS", key)))).join("\n").split("\n").filter((field) => field && field !== "@");
-    await until(async () => (await left()).length === 0, "nor a record in Redis");
+    await until(async () => (await left()).length === 0, "no record left in Redis");
   });
 
-  scenario("client options in a browser: withCredentials across origins; SOCKET_CORS_ORIGIN is let in, others are not", async (s) => {
+  scenario("a browser connects withCredentials from SOCKET_CORS_ORIGIN, and is refused from other origins", async (s) => {
     const frontend = s.keep(await startFrontend());
     const system = await stockent(s, { env: { SOCKET_CORS_ORIGIN: `${FRONTEND},${frontend.origin}` } });
     const tried = (page, transports) => page.evaluate(async ({ url, token, transports }) => {
@@ -147,7 +147,7 @@ suite("StockENT", () => {
     }
   });
 
-  scenario("settings: SOCKET_CORS_ORIGIN, JWT_SECRET, REDIS_URL", async (s) => {
+  scenario("settings: SOCKET_CORS_ORIGIN, JWT_SECRET and REDIS_URL are used", async (s) => {
     const system = await stockent(s);
     const from = (origin, token) => watch(s, connect(system.roomcast.url, token, { extraHeaders: { origin }, reconnection: false }));
     await from(FRONTEND, tokenOf(ANN)).connected();
@@ -156,7 +156,7 @@ suite("StockENT", () => {
     assert.equal((await system.nodes[0].get("/health")).json().services.redis.status, "ready");
   });
 
-  scenario("logs: connections, joins and leaves, events in and out, and errors can be traced by session, without what is in them", async (s) => {
+  scenario("logs: connections, joins, leaves, events and errors can be traced by session, without payloads", async (s) => {
     const system = await stockent(s, { nodes: 1 });
     const [node] = system.nodes;
     await watch(s, connect(system.roomcast.url, `${tokenOf(ANN)}x`)).refused();
@@ -164,7 +164,7 @@ suite("StockENT", () => {
     const id = ann.socket.id;
     const page = ann.page();
     await page.mount();
-    await page.send("a payload nobody may read");
+    await page.send("a payload that must not be logged");
     await until(() => page.messages.length, "the message");
     await page.send("");
     await ann.page(8).mount();
@@ -193,11 +193,11 @@ suite("StockENT", () => {
         return at < 0;
       }).map(([step]) => step);
     };
-    await until(() => missing().length === 0, () => `not in the log, or not in this order: ${missing().join(", ")}`, 3000);
-    for (const secret of ["a payload nobody may read", tokenOf(ANN).split(".")[2], KEY, SECRETS.webhook]) assert.ok(!node.output.includes(secret), secret);
+    await until(() => missing().length === 0, () => `not in the log, or not in this order: ${missing().join(", ")}`);
+    for (const secret of ["a payload that must not be logged", tokenOf(ANN).split(".")[2], KEY, SECRETS.webhook]) assert.ok(!node.output.includes(secret), secret);
   });
 
-  scenario("an order of the API ends a user's connections", async (s) => {
+  scenario("POST /disconnect of the API ends a user's connections", async (s) => {
     const system = await stockent(s);
     const [one, two, other] = await people(s, system, [ANN, ANN, BOB]);
     assert.deepEqual((await command(system.nodes[0], "/disconnect", { user: "1" }, { key: KEY })).json(), { sessions: 2 });

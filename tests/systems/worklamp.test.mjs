@@ -1,11 +1,11 @@
-// Worklamp, row by row: shared/seed-systems.md 3.
+// Worklamp: each requirement of its README, with its own roomcast.toml, backend and frontend options.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { io } from "socket.io-client";
 import { api, HttpError } from "./service.mjs";
-import { FRONTEND, hearsEmitters, jwt, KEY, SECRETS, stage, TRANSPORTS, watch } from "./stage.mjs";
+import { FRONTEND, emittersSubscribed, jwt, KEY, SECRETS, stage, TRANSPORTS, watch } from "./stage.mjs";
 import { startBackend } from "./worklamp/backend.mjs";
 import { SocketService } from "./worklamp/client.mjs";
 
@@ -15,7 +15,7 @@ const claimsOf = (user, more) => ({ email_verified: true, tenantId: "t1", name: 
 async function worklamp(s, more) {
   const start = ({ redisUrl, roomcastUrl }) => startBackend({ secrets: SECRETS, redisUrl, roomcastUrl, key: KEY });
   const system = await stage(s, "worklamp", { start, ...more });
-  await hearsEmitters(system.redis, system.nodes);
+  await emittersSubscribed(system.redis, system.nodes);
   const everybody = ["ann", "bob", "eve", "guest"];
   for (const place of ["t1 project:p1", "t1 project:p2", "t1 channel:c1"]) system.backend.members.set(place, everybody);
   system.backend.members.set("t1 channel:c2", ["ann"]).set("t2 project:p9", ["zoe"]).set("t2 project:p1", ["zoe"]);
@@ -31,10 +31,10 @@ async function person(s, { roomcast, backend }, user, { claims, via = roomcast, 
 
 const people = (s, system, users, options) => Promise.all(users.map((user) => person(s, system, user, options)));
 
-/** The names of all events but those of who comes and goes. */
+/** The names of all events except user:status. */
 const eventsOf = (client) => client.events.map(({ name }) => name).filter((name) => name !== "user:status");
 
-/** What somebody saw of somebody's status. */
+/** The statuses of `user` that a client received. */
 const statuses = ({ client }, user) => client.argsOf("user:status").map(([each]) => each).filter((each) => each.userId === user).map(({ status }) => status);
 
 suite("Worklamp", () => {
@@ -43,7 +43,7 @@ suite("Worklamp", () => {
     "the Authorization header": (token) => ({ extraHeaders: { authorization: `Bearer ${token}` } }),
     "a query parameter": (token) => ({ query: { token } }),
   })) {
-    scenario(`auth: JWT from ${where}; the user must have a verified email; websocket and polling`, async (s) => {
+    scenario(`auth: a JWT in ${where} is accepted if its email is verified, by WebSocket and polling`, async (s) => {
       const system = await worklamp(s);
       for (const options of Object.values(TRANSPORTS)) {
         const connect = (claims) => watch(s, io(system.roomcast.url, { forceNew: true, ...options, ...give(jwt("ann", claimsOf("ann", claims))) }));
@@ -57,16 +57,16 @@ suite("Worklamp", () => {
     });
   }
 
-  scenario("auth: the user's claims are at hand for authorization", async (s) => {
+  scenario("auth: the backend gets the user's claims to authorize a join", async (s) => {
     const system = await worklamp(s);
     const guest = await person(s, system, "guest", { claims: { role: "guest", plan: { seats: 3 } } });
     await guest.service.show("project", "p1");
     await assert.rejects(guest.service.show("channel", "c1"), /guests see no channels/);
-    const { claims } = await system.backend.told(({ type }) => type === "join", "the question");
+    const { claims } = await system.backend.call(({ type }) => type === "join", "the call");
     assert.deepEqual([claims.role, claims.tenantId, claims.plan, claims.name], ["guest", "t1", { seats: 3 }, "guest é"]);
   });
 
-  scenario("rooms: user:{userId} and tenant:{tenantId} are joined automatically; no other tenant's", async (s) => {
+  scenario("rooms: user:{userId} and tenant:{tenantId} are joined automatically, and no other tenant's room", async (s) => {
     const system = await worklamp(s);
     const ann = await person(s, system, "ann");
     const zoe = await person(s, system, "zoe", { claims: { tenantId: "t2" } });
@@ -79,7 +79,7 @@ suite("Worklamp", () => {
   });
 
   for (const [how, options] of Object.entries(TRANSPORTS)) {
-    scenario(`rooms: projects and channels are joined and left on request after a permission check; a refusal reaches the callback: ${how}`, async (s) => {
+    scenario(`rooms: projects and channels are joined after a permission check and left on request, and a refusal reaches the callback: ${how}`, async (s) => {
       const system = await worklamp(s);
       const [ann, bob] = await people(s, system, ["ann", "bob"], options);
       for (const each of [ann, bob]) {
@@ -105,7 +105,7 @@ suite("Worklamp", () => {
   }
 
   for (const [how, options] of Object.entries(TRANSPORTS)) {
-    scenario(`server → client, published by REST controllers over several instances: ${how}`, async (s) => {
+    scenario(`events of the REST controllers reach clients on every node, each once and in order: ${how}`, async (s) => {
       const system = await worklamp(s);
       const readers = await Promise.all(system.nodes.map((via) => person(s, system, "ann", { via, ...options })));
       const outsider = await person(s, system, "bob", options);
@@ -139,21 +139,21 @@ suite("Worklamp", () => {
     });
   }
 
-  scenario("typing indicators per channel, seen by the others in the channel", async (s) => {
+  scenario("typing indicators reach the others in the channel", async (s) => {
     const system = await worklamp(s);
     const [ann, bob, eve] = await people(s, system, ["ann", "bob", "eve"]);
     for (const each of [ann, bob]) await each.service.show("channel", "c1");
     ann.service.typing(true);
     assert.deepEqual(await bob.client.event("user:typing"), [{ channelId: "c1", userId: "ann", name: "ann é", isTyping: true }]);
     ann.service.typing(false);
-    await until(() => bob.client.argsOf("user:typing").at(-1)[0].isTyping === false, "it ends");
+    await until(() => bob.client.argsOf("user:typing").at(-1)[0].isTyping === false, "the end of typing");
     assert.equal((await eve.client.ask("typing:start", "c1"))[0].success, false, "not in the channel");
     system.backend.io.to("tenant:t1").emit("end");
     await Promise.all([ann, bob, eve].map((each) => each.client.event("end")));
     assert.deepEqual([ann, bob, eve].map((each) => each.client.argsOf("user:typing").length), [0, 2, 0]);
   });
 
-  scenario("status: what a user sets is broadcast to those concerned, the tenant", async (s) => {
+  scenario("status: what a user sets reaches the tenant", async (s) => {
     const system = await worklamp(s);
     const [ann, bob] = await people(s, system, ["ann", "bob"]);
     const zoe = await person(s, system, "zoe", { claims: { tenantId: "t2" } });
@@ -164,7 +164,7 @@ suite("Worklamp", () => {
     assert.deepEqual(statuses(zoe, "ann"), []);
   });
 
-  scenario("client: exponential backoff of at most 30 s", async (s) => {
+  scenario("client: reconnects with exponential backoff of at most 30 s", async (s) => {
     const system = await worklamp(s);
     const { service } = await person(s, system, "ann", { reconnectionDelay: 1000 });
     const delays = service.delays(20);
@@ -172,30 +172,30 @@ suite("Worklamp", () => {
     assert.ok(delays.slice(10).every((delay) => delay >= 15_000) && delays[0] <= 1500, `it grows: ${delays}`);
   });
 
-  scenario("client: heartbeat every 25 s", async (s) => {
+  scenario("client: the heartbeat interval is 25 s", async (s) => {
     const { roomcast } = await worklamp(s);
     const answer = await fetch(`${roomcast.url}/socket.io/?EIO=4&transport=polling`);
     const { pingInterval, pingTimeout } = JSON.parse((await answer.text()).slice(1));
     assert.deepEqual([pingInterval, pingTimeout], [25_000, 20_000]);
   });
 
-  scenario("client: reconnects; rooms on screen are as before, recovered and not", async (s) => {
+  scenario("client: after a reconnection the rooms on screen are joined, with and without recovery", async (s) => {
     const system = await worklamp(s, { env: { ROOMCAST_RECOVERY__WINDOW: "3s" } });
-    const line = await s.proxy(system.roomcast);
-    // A cut between two polls would not be noticed.
-    const ann = await person(s, system, "ann", { via: line, transports: ["websocket"] });
+    const proxy = await s.proxy(system.roomcast);
+    // By WebSocket, since a cut between two polls would not be noticed.
+    const ann = await person(s, system, "ann", { via: proxy, transports: ["websocket"] });
     await ann.service.show("project", "p1");
     await ann.service.show("channel", "c1");
     const bob = await person(s, system, "bob");
     await bob.api.post("/projects/p1/tasks", { title: "before" });
     await ann.client.event("task:created");
-    line.cut();
+    proxy.cut();
     await bob.api.post("/projects/p1/tasks", { title: "missed" });
-    await until(() => ann.client.argsOf("task:created").length === 2, "the missed one");
+    await until(() => ann.client.argsOf("task:created").length === 2, "the missed task");
     assert.equal(ann.socket.recovered, true);
     ann.socket.io.reconnection(false);
-    line.cut();
-    await until(async () => (await Promise.all(system.nodes.map((node) => node.metric("roomcast_sessions")))).reduce((a, b) => a + b) === 1, "the window is over");
+    proxy.cut();
+    await until(async () => (await Promise.all(system.nodes.map((node) => node.metric("roomcast_sessions")))).reduce((a, b) => a + b) === 1, "the session forgotten after the window");
     ann.socket.io.reconnection(true);
     ann.socket.connect();
     await until(() => ann.client.connects === 3, "a new session");
@@ -208,23 +208,23 @@ suite("Worklamp", () => {
   });
 
   for (const [how, window] of [["recovered", "2m"], ["as a new session", "0s"]]) {
-    scenario(`client: what it sent while offline is sent on reconnect, in order: ${how}`, async (s) => {
+    scenario(`client: what was sent while offline is sent after the reconnection, in order: ${how}`, async (s) => {
       const system = await worklamp(s, { env: { ROOMCAST_RECOVERY__WINDOW: window } });
-      const line = await s.proxy(system.roomcast);
-      const ann = await person(s, system, "ann", { via: line });
+      const proxy = await s.proxy(system.roomcast);
+      const ann = await person(s, system, "ann", { via: proxy });
       const bob = await person(s, system, "bob");
-      line.target = { port: 1 };
-      line.cut();
+      proxy.target = { port: 1 };
+      proxy.cut();
       await ann.client.disconnected();
       for (const status of ["one", "two", "three"]) ann.service.setStatus(status);
-      line.target = system.roomcast;
+      proxy.target = system.roomcast;
       await until(() => statuses(bob, "ann").includes("three"), "all three");
       assert.deepEqual(statuses(bob, "ann").filter((status) => !["online", "offline"].includes(status)), ["one", "two", "three"]);
       assert.equal(Boolean(ann.socket.recovered), window !== "0s");
     });
   }
 
-  scenario("settings: REDIS_URL, and FRONTEND_URL as the allowed origin", async (s) => {
+  scenario("settings: REDIS_URL and FRONTEND_URL are used, and other origins are refused", async (s) => {
     const system = await worklamp(s);
     const from = (origin, options) => watch(s, io(system.roomcast.url, { forceNew: true, auth: { token: jwt("ann", claimsOf("ann")) }, extraHeaders: { origin }, reconnection: false, ...options }));
     for (const options of Object.values(TRANSPORTS)) {
@@ -237,7 +237,7 @@ suite("Worklamp", () => {
     await published(system.nodes[0], { room: "user:ann", event: "e", data: 1 }, { key: KEY });
   });
 
-  scenario("counts: the number of users in a room, over devices and nodes", async (s) => {
+  scenario("counts: GET /rooms counts the users of a room over devices and nodes", async (s) => {
     const system = await worklamp(s);
     const [ann, annsPhone, bob] = await Promise.all([...system.nodes, system.nodes[0]].map((via, at) => person(s, system, ["ann", "ann", "bob"][at], { via })));
     const viewers = async () => {
@@ -256,7 +256,7 @@ suite("Worklamp", () => {
     await until(async () => (await viewers())[0] === 0, "nobody");
   });
 
-  scenario("status: online and offline are broadcast to the tenant, once for each user", async (s) => {
+  scenario("status: online and offline reach the tenant once for each user", async (s) => {
     const system = await worklamp(s, { env: { ROOMCAST_PRESENCE__GRACE: "300ms" } });
     const ann = await person(s, system, "ann");
     const zoe = await person(s, system, "zoe", { claims: { tenantId: "t2" } });

@@ -16,7 +16,7 @@ use serde_json::json;
 const LIMITS: DraftLimits = DraftLimits { max_event: 10_000, room_name_bytes: 200, rooms: 10 };
 
 fn bytes(hex: &str) -> Vec<u8> {
-    (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
+    hex::decode(hex).unwrap()
 }
 
 fn read(channel: &str, message: &[u8]) -> Result<Request, EmitterError> {

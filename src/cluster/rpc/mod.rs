@@ -9,7 +9,6 @@ pub mod signer;
 
 use crate::model::id::NodeId;
 use message::{OneWay, RpcRequest};
-use std::fmt;
 
 /// Receives what other nodes send. Called on the control thread: it must hand work on and return.
 pub trait RpcHandler: Send + Sync + 'static {
@@ -31,27 +30,18 @@ pub trait RpcHandler: Send + Sync + 'static {
 }
 
 /// Why there is no response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RpcError {
     /// The node is dead: nobody subscribes to its channel.
+    #[error("the node is gone")]
     Gone,
     /// No response in time.
+    #[error("the node did not answer in time")]
     Timeout,
     /// This node has no connection to Redis.
+    #[error("this node has no connection to the other nodes")]
     Offline,
     /// The node is of an older release that does not know this request.
+    #[error("the node is of an older release that does not know this request")]
     Unsupported,
 }
-
-impl fmt::Display for RpcError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gone => "the node is gone",
-            Self::Timeout => "the node did not answer in time",
-            Self::Offline => "this node has no connection to the other nodes",
-            Self::Unsupported => "the node is of an older release that does not know this request",
-        })
-    }
-}
-
-impl std::error::Error for RpcError {}

@@ -3,35 +3,23 @@
 use crate::cluster::rpc::message::Envelope;
 use crate::model::id::NodeId;
 use aws_lc_rs::hmac;
-use std::fmt;
 
 /// Bytes of a signature in hexadecimal.
 const SIGNATURE_BYTES: usize = 64;
 
 /// Why a message is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
     /// The signature is missing or wrong.
+    #[error("its signature is missing or wrong: somebody else publishes on this channel, or the key has changed")]
     Signature,
     /// Not the JSON of an envelope.
+    #[error("it is not in a form that this release knows")]
     Form,
     /// It is for another node.
+    #[error("it is addressed to another node")]
     Receiver,
 }
-
-impl fmt::Display for EnvelopeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Signature => {
-                "its signature is missing or wrong: somebody else publishes on this channel, or the key has changed"
-            }
-            Self::Form => "it is not in a form that this release knows",
-            Self::Receiver => "it is addressed to another node",
-        })
-    }
-}
-
-impl std::error::Error for EnvelopeError {}
 
 /// Signs and verifies with the key that all nodes of a prefix share.
 pub struct Signer {
@@ -54,9 +42,7 @@ impl Signer {
     pub fn sign(&self, envelope: &Envelope) -> Vec<u8> {
         let json = serde_json::to_vec(envelope).expect("names, numbers and texts are always JSON");
         let mut signed = Vec::with_capacity(SIGNATURE_BYTES + json.len());
-        for byte in hmac::sign(&self.key, &json).as_ref() {
-            signed.extend_from_slice(format!("{byte:02x}").as_bytes());
-        }
+        signed.extend_from_slice(hex::encode(hmac::sign(&self.key, &json)).as_bytes());
         signed.extend_from_slice(&json);
         signed
     }
@@ -67,16 +53,11 @@ impl Signer {
     /// See [`EnvelopeError`].
     pub fn verify(&self, signed: &[u8], me: NodeId) -> Result<Envelope, EnvelopeError> {
         let (signature, json) = signed.split_at_checked(SIGNATURE_BYTES).ok_or(EnvelopeError::Signature)?;
-        let signature = from_hex(signature).ok_or(EnvelopeError::Signature)?;
+        let signature = hex::decode(signature).map_err(|_| EnvelopeError::Signature)?;
         hmac::verify(&self.key, json, &signature).map_err(|_| EnvelopeError::Signature)?;
         let envelope = Envelope::from_json(json).ok_or(EnvelopeError::Form)?;
         if envelope.to == me { Ok(envelope) } else { Err(EnvelopeError::Receiver) }
     }
-}
-
-fn from_hex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use crate::model::close::CloseReason;
 use crate::protocol::websocket::writer::MAX_CONTROL;
 use crate::protocol::websocket::{Message, Opcode, unmask};
-use std::fmt;
 use std::ops::ControlFlow;
 
 /// At most this many frames in one message: each costs us more than the sender (attacks 7, CVE-2026-48779).
@@ -13,35 +12,49 @@ pub const MAX_FRAGMENTS: u32 = 1024;
 const MAX_HEADER: usize = 14;
 
 /// What breaks RFC 6455 or our bounds. The connection ends with [`FrameError::reason`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The message is longer than the limit.
+    #[error("the message is over the limit")]
     TooBig,
     /// A client frame without a mask (section 5.1).
+    #[error("client frames must be masked")]
     Unmasked,
     /// RSV1-3 set though no extension was agreed on (section 5.2).
+    #[error("reserved bits are set, but no extension was agreed on")]
     ReservedBits,
     /// An opcode that is not defined (section 5.2).
+    #[error("the opcode is not defined")]
     ReservedOpcode,
     /// A control frame without FIN (section 5.5).
+    #[error("a control frame must not be fragmented")]
     FragmentedControl,
     /// A control frame over 125 bytes (section 5.5).
+    #[error("a control frame takes at most 125 bytes")]
     LongControl,
     /// A length that a shorter form could say (section 5.2).
+    #[error("the payload length must be written in its shortest form")]
     LongLength,
     /// A 64-bit length with its top bit set (section 5.2).
+    #[error("the top bit of a 64-bit length must be 0")]
     NegativeLength,
     /// A continuation with nothing to continue (section 5.4).
+    #[error("a continuation frame without a message to continue")]
     UnexpectedContinuation,
     /// A new message inside a fragmented one (section 5.4).
+    #[error("a new message began before the last fragment of the one before")]
     InterruptedMessage,
     /// More than [`MAX_FRAGMENTS`] frames in one message.
+    #[error("too many fragments in one message")]
     TooManyFragments,
     /// Text, or the reason of a close, that is not UTF-8 (section 8.1).
+    #[error("the text is not valid UTF-8")]
     InvalidUtf8,
     /// A close payload of one byte (section 5.5.1).
+    #[error("a close payload must be empty or begin with a two-byte code")]
     BadClosePayload,
     /// A close code that must not be sent (section 7.4).
+    #[error("the close code must not be sent")]
     BadCloseCode,
 }
 
@@ -75,29 +88,6 @@ impl FrameError {
         }
     }
 }
-
-impl fmt::Display for FrameError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TooBig => "the message is over the limit",
-            Self::Unmasked => "client frames must be masked",
-            Self::ReservedBits => "reserved bits are set, but no extension was agreed on",
-            Self::ReservedOpcode => "the opcode is not defined",
-            Self::FragmentedControl => "a control frame must not be fragmented",
-            Self::LongControl => "a control frame takes at most 125 bytes",
-            Self::LongLength => "the payload length must be written in its shortest form",
-            Self::NegativeLength => "the top bit of a 64-bit length must be 0",
-            Self::UnexpectedContinuation => "a continuation frame without a message to continue",
-            Self::InterruptedMessage => "a new message began before the last fragment of the one before",
-            Self::TooManyFragments => "too many fragments in one message",
-            Self::InvalidUtf8 => "the text is not valid UTF-8",
-            Self::BadClosePayload => "a close payload must be empty or begin with a two-byte code",
-            Self::BadCloseCode => "the close code must not be sent",
-        })
-    }
-}
-
-impl std::error::Error for FrameError {}
 
 /// The caller's `on`: takes each message, and says whether to go on.
 type Handler<'h> = &'h mut dyn FnMut(Message<'_>) -> ControlFlow<()>;

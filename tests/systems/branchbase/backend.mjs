@@ -1,11 +1,11 @@
-// BranchBase's API: some replicas over one database. They publish by XADD on the Redis they have anyway.
+// BranchBase's API: several replicas over one database. They publish with XADD on their own Redis.
 import { sign } from "../../harness/token.mjs";
 import { createClient } from "redis";
 import { HttpError, Service } from "../service.mjs";
 
 const STREAM = "roomcast:events";
 
-/** What all replicas share. */
+/** The database that all replicas share. */
 export const database = () => ({ messages: [], unread: new Map(), refreshes: 0 });
 
 class Replica extends Service {

@@ -1,7 +1,7 @@
-// BranchBase's realtime module as its frontend has it: one socket for all threads, and a status badge.
+// The realtime module of BranchBase's frontend: one socket for all threads, and a status badge.
 import { io } from "socket.io-client";
 
-/** Who is signed in: hands out a token that is still good, and refreshes it when it is not. */
+/** A signed-in user: `token()` resolves with a valid token, which it refreshes when needed. */
 export class Session {
   constructor(api, tokens) {
     Object.assign(this, { api, tokens });
@@ -26,13 +26,13 @@ export class Realtime {
     const auth = (give) => this.session.token().then((token) => give({ token }), () => give({}));
     this.socket = io(url, { autoConnect: false, reconnectionAttempts: 5, auth, ...options });
     this.socket.on("connect", () => this.#become("live"));
-    // Not active: the server or the user ended it, and nobody tries again.
+    // Not active: the server or the user closed the socket, and the client does not reconnect.
     this.socket.on("disconnect", () => (this.socket.active ? this.#become("reconnecting") : this.#gaveUp()));
     this.socket.on("connect_error", () => this.socket.active || this.#gaveUp());
     this.socket.io.on("reconnect_failed", () => this.#gaveUp());
   }
 
-  /** After sign-in, also as somebody else: what is open goes on with the new token. */
+  /** After a sign-in, also as another user: an open socket reconnects with the new token. */
   signedIn(session) {
     this.session = session;
     if (this.socket.active || this.#offline) this.socket.disconnect().connect();
@@ -52,7 +52,7 @@ export class Realtime {
     this.#offline = undefined;
   }
 
-  /** The socket itself does nothing any more: only now may it be told to connect again. */
+  /** Only when the socket no longer reconnects by itself may it be connected again. */
   #gaveUp() {
     this.#trying = false;
     this.#become("offline");
@@ -67,7 +67,7 @@ export class Realtime {
     this.onStatus(status);
   }
 
-  /** REST answers again, so the socket may too. */
+  /** REST answers again, so the socket may connect again. */
   async #pollOnce() {
     await this.poll();
     if (this.#trying || this.status !== "offline" || !this.session) return;

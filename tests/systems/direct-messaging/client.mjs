@@ -1,4 +1,4 @@
-// A conversation on the screen of the messenger: what it shows, and how it sends.
+// An open conversation of the messenger: what it shows, and how it sends.
 import { io } from "socket.io-client";
 
 export const connect = (url, token, options) => io(url, { forceNew: true, auth: { token }, ...options });
@@ -31,7 +31,7 @@ export class Thread {
     return this.socket.timeout(5000).emitWithAck("leave_conversation", this.id);
   }
 
-  /** Shows the message at once; the answer, or the event if that is faster, replaces it. */
+  /** Shows the message at once; the answer or the event, whichever comes first, replaces it. */
   async send(text) {
     const clientId = crypto.randomUUID();
     this.messages.push({ clientId, text, pending: true });

@@ -1,4 +1,4 @@
-// STM's API as far as chat goes: it decides on joins, saves what is sent, and emits by its answers.
+// The chat part of STM's API: it decides on joins, saves messages, and emits with its answers.
 import { httpPublisher, Service } from "../service.mjs";
 
 const TYPES = ["text", "image", "document"];
@@ -9,7 +9,7 @@ class Backend extends Service {
   chats = new Map();
   messages = [];
   reads = [];
-  /** What offline users find when they come back. */
+  /** The notifications of offline users. */
   notifications = [];
   failures = [];
 
@@ -30,12 +30,12 @@ class Backend extends Service {
     if (!message || !TYPES.includes(type)) return { error: `message_type must be one of ${TYPES.join(", ")}, and message not empty` };
     const saved = { id: `m${this.messages.length + 1}`, chatId, sender_type: role, sender_id: user, message, message_type: type, created_at: new Date().toISOString() };
     this.messages.push(saved);
-    // The message is on its way whether or not this works.
+    // The message is published whether or not this succeeds.
     this.notifyOffline(user, saved).catch((error) => this.failures.push(error.message));
     return { emit: [{ room: `chat:${chatId}`, event: "new_message", args: [saved] }] };
   }
 
-  /** Nobody of the chat misses a message because of being away. */
+  /** Notifies the users of the chat that are offline. */
   async notifyOffline(sender, { chatId, id }) {
     const others = ROLES.map((role) => this.chats.get(chatId)[role]).filter((user) => user && user !== sender);
     const { users } = await this.roomcast.post("/users", { users: others });

@@ -1,4 +1,4 @@
-// STM's chat socket as its frontend makes it.
+// The chat socket of STM's frontend.
 import { io } from "socket.io-client";
 
 export const connect = (url, token, options) =>

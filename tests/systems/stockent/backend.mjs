@@ -1,4 +1,4 @@
-// StockENT's API: a message comes by HTTP or by a socket event, and takes one and the same way from there.
+// StockENT's API: a message sent by HTTP or by a socket event is saved and published in the same way.
 import { HttpError, httpPublisher, Service } from "../service.mjs";
 
 class Backend extends Service {
@@ -49,7 +49,7 @@ class Backend extends Service {
     const room = `conversation:${id}`;
     await this.roomcast.publish(
       { room, event: "message_received", data: message },
-      // Where the other user is looking at the conversation, the message itself is enough.
+      // No notification where the other user is viewing the conversation.
       { rooms: members.filter((member) => member !== user).map((member) => `user:${member}`), except: [room], event: "new_message_notification", data: { conversationId: id, preview: text } },
     );
     return message;

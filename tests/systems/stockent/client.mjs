@@ -1,4 +1,4 @@
-// StockENT's socket as its frontend makes it, and the conversation page that is on screen.
+// The socket of StockENT's frontend, and its conversation page.
 import { io } from "socket.io-client";
 
 export const connect = (url, token, options) =>

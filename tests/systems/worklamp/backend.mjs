@@ -1,9 +1,9 @@
-// Worklamp's API: controllers write, then emit with the package that they have always had.
+// Worklamp's API: controllers write, then emit with @socket.io/redis-emitter.
 import { Emitter } from "@socket.io/redis-emitter";
 import { createClient } from "redis";
 import { HttpError, httpPublisher, Service } from "../service.mjs";
 
-/** Kind of thing → what its controller emits, in whose room. */
+/** Kind of entity → the events that its controller emits, and their room. */
 const EVENTS = {
   tasks: { room: "project", created: "task:created", updated: "task:updated", deleted: "task:deleted" },
   bugs: { room: "project", created: "bug:created", updated: "bug:updated" },
@@ -12,7 +12,7 @@ const EVENTS = {
 };
 
 class Backend extends Service {
-  /** `project:1` → who may see it */
+  /** `project:1` → its members */
   members = new Map();
   things = new Map();
   nextId = 1;
@@ -33,7 +33,7 @@ class Backend extends Service {
       this.io.to(`user:${params.userId}`).emit("notification:new", { title: body.title });
     });
     this.route("GET", "/:room/:where/viewers", ({ claims, params }) => this.viewers(claims, params));
-    // The claims are at hand: guests see no channels, whoever else is in them.
+    // Authorized by claims: guests see no channels.
     this.webhook({
       join: ({ user, claims, room }) => {
         const [, tenant, kind, id] = room.split(":");
@@ -57,7 +57,7 @@ class Backend extends Service {
     return thing;
   }
 
-  /** How many users look at it now. */
+  /** How many users view it. */
   async viewers({ tenantId }, { room, where }) {
     const { users } = await this.roomcast.get(`/rooms/${encodeURIComponent(`tenant:${tenantId}:${room.slice(0, -1)}:${where}`)}`);
     return { count: users.length, users };

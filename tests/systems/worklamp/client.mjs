@@ -1,4 +1,4 @@
-// Worklamp's socket service as its frontend has it: what is on screen is joined, again after every new connection.
+// The socket service of Worklamp's frontend: the rooms on screen are joined again after every connection.
 import { io } from "socket.io-client";
 
 export class SocketService {
@@ -14,12 +14,12 @@ export class SocketService {
       ...options,
     });
     this.socket.on("connect", () => {
-      // What was recovered is still in its rooms.
+      // A recovered session is still in its rooms.
       if (!this.socket.recovered) for (const [kind, id] of this.#onScreen) this.socket.emit(`join:${kind}`, id, () => {});
     });
   }
 
-  /** Shows a project or a channel instead of the one before; resolves with the server's word. */
+  /** Shows a project or a channel instead of the one before; resolves when the server has accepted. */
   async show(kind, id) {
     await this.hide(kind);
     const answer = await this.socket.timeout(5000).emitWithAck(`join:${kind}`, id);
@@ -37,12 +37,12 @@ export class SocketService {
     this.socket.emit(isTyping ? "typing:start" : "typing:stop", this.#onScreen.get("channel"));
   }
 
-  /** Also while offline: the client keeps it and sends it when it is back. */
+  /** Also while offline: the client sends it after the reconnection. */
   setStatus(status) {
     this.socket.emit("status:set", status);
   }
 
-  /** Milliseconds until its next attempts. */
+  /** The delays of the next reconnection attempts, in milliseconds. */
   delays(count) {
     const { backoff } = this.socket.io;
     const delays = Array.from({ length: count }, () => backoff.duration());

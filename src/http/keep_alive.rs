@@ -1,0 +1,213 @@
+//! How long a connection may wait between requests, and how long a request's head may take, as two different limits.
+//!
+//! hyper has one timer for both: it starts when a connection waits for a head. [`HeadTimer`] is that timer. It looks
+//! at what [`Watched`] has read since: nothing yet means idle, anything means that a head has begun.
+
+use hyper::rt::{Sleep, Timer};
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A request's head must be complete this long after its first byte, and the first head this long after the connection.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// No byte has come.
+const NOTHING: u64 = u64::MAX;
+
+/// What a connection has read while it waits for a head.
+struct Progress {
+    opened: Instant,
+    /// Milliseconds from `opened` to the first byte, or [`NOTHING`].
+    first_byte: AtomicU64,
+    /// Whether a head was waited for before.
+    is_kept: AtomicBool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { opened: Instant::now(), first_byte: AtomicU64::new(NOTHING), is_kept: AtomicBool::new(false) }
+    }
+
+    fn note_byte(&self) {
+        if self.first_byte.load(Ordering::Relaxed) == NOTHING {
+            let elapsed = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(NOTHING - 1);
+            self.first_byte.store(elapsed, Ordering::Relaxed);
+        }
+    }
+
+    fn head_began(&self) -> Option<Instant> {
+        let first = self.first_byte.load(Ordering::Relaxed);
+        (first != NOTHING).then(|| self.opened + Duration::from_millis(first))
+    }
+}
+
+/// A socket that notes when bytes arrive.
+pub(super) struct Watched {
+    stream: TcpStream,
+    progress: Arc<Progress>,
+}
+
+impl Watched {
+    /// The socket itself.
+    pub(super) fn into_inner(self) -> TcpStream {
+        self.stream
+    }
+}
+
+/// hyper's timer for one connection.
+pub(super) struct HeadTimer {
+    progress: Arc<Progress>,
+    idle: Duration,
+}
+
+/// A socket and its timer; `idle` is the longest pause between two requests.
+pub(super) fn watch(stream: TcpStream, idle: Duration) -> (Watched, HeadTimer) {
+    let progress = Arc::new(Progress::new());
+    (Watched { stream, progress: progress.clone() }, HeadTimer { progress, idle })
+}
+
+impl Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Sleep>> {
+        self.sleep_until(Instant::now() + duration)
+    }
+
+    /// hyper asks once for each head that it waits for.
+    fn sleep_until(&self, _deadline: Instant) -> Pin<Box<dyn Sleep>> {
+        let since = Instant::now();
+        // Whoever connects wants something; only before a later head the connection is idle.
+        let is_kept = self.progress.is_kept.swap(true, Ordering::Relaxed);
+        let idle = if is_kept { self.idle } else { HEAD_TIMEOUT };
+        self.progress.first_byte.store(NOTHING, Ordering::Relaxed);
+        let wait = HeadWait { progress: self.progress.clone(), since, idle };
+        let at = wait.look_again(since).unwrap_or(since);
+        Box::pin(HeadSleep { wait, timer: Box::pin(tokio::time::sleep_until(at.into())) })
+    }
+}
+
+/// When to give a connection up that waits for a head.
+struct HeadWait {
+    progress: Arc<Progress>,
+    since: Instant,
+    idle: Duration,
+}
+
+impl HeadWait {
+    /// When to look again; `None` once the time is over.
+    fn look_again(&self, now: Instant) -> Option<Instant> {
+        let deadline = match self.progress.head_began() {
+            Some(began) => began + HEAD_TIMEOUT,
+            None => self.since + self.idle,
+        };
+        // A head that begins meanwhile has its own, perhaps earlier deadline.
+        (now < deadline).then(|| deadline.min(now + HEAD_TIMEOUT))
+    }
+}
+
+struct HeadSleep {
+    wait: HeadWait,
+    timer: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Future for HeadSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        while self.timer.as_mut().poll(context).is_ready() {
+            match self.wait.look_again(Instant::now()) {
+                Some(at) => self.timer.as_mut().reset(at.into()),
+                None => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Sleep for HeadSleep {}
+
+impl AsyncRead for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            self.progress.note_byte();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(idle: Duration, first_byte: Option<Duration>) -> HeadWait {
+        let progress = Arc::new(Progress::new());
+        let first_byte = first_byte.map_or(NOTHING, |after| u64::try_from(after.as_millis()).unwrap());
+        progress.first_byte.store(first_byte, Ordering::Relaxed);
+        HeadWait { since: progress.opened, progress, idle }
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn an_idle_connection_has_the_idle_timeout() {
+        for idle in [SECOND, 75 * SECOND] {
+            let wait = waiting(idle, None);
+            assert!(wait.look_again(wait.since + idle - SECOND / 10).is_some(), "{idle:?}");
+            assert_eq!(wait.look_again(wait.since + idle), None, "{idle:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_began_has_the_head_timeout_whenever_it_began() {
+        for began in [Duration::ZERO, SECOND, 74 * SECOND] {
+            let wait = waiting(75 * SECOND, Some(began));
+            let deadline = wait.since + began + HEAD_TIMEOUT;
+            assert_eq!(wait.look_again(deadline - SECOND), Some(deadline), "{began:?}");
+            assert_eq!(wait.look_again(deadline), None, "{began:?}");
+        }
+    }
+
+    #[test]
+    fn it_is_looked_at_often_enough_for_a_head_that_begins_meanwhile() {
+        let wait = waiting(75 * SECOND, None);
+        assert_eq!(wait.look_again(wait.since), Some(wait.since + HEAD_TIMEOUT));
+        assert_eq!(wait.look_again(wait.since + HEAD_TIMEOUT), Some(wait.since + 2 * HEAD_TIMEOUT));
+        assert_eq!(wait.look_again(wait.since + 2 * HEAD_TIMEOUT), Some(wait.since + 75 * SECOND));
+    }
+}
