@@ -174,7 +174,7 @@ impl Backend {
     fn timed_out(&self) -> BackendError {
         match &self.transport {
             BackendTransport::Stream(stream) if !stream.is_connected() => {
-                BackendError::Unreachable("no connection to the Redis that holds `backend.stream`".into())
+                BackendError::Unreachable("no connection to `backend.stream`".into())
             }
             _ => BackendError::Timeout(self.timeout),
         }
