@@ -22,6 +22,7 @@ pub mod peer_server;
 pub mod presence;
 pub mod protocol;
 pub mod redis;
+pub mod refusals;
 pub mod rules;
 pub mod session;
 pub mod shard;

@@ -206,28 +206,62 @@ fn is_code(text: &str) -> bool {
     word && text.contains('_') && !text.starts_with("roomcast_") && !text.ends_with('_')
 }
 
-/// `tests/e2e/resume.test.mjs`, `src/model/`, `benches/idle.rs`; in `docs/guarantees.md` also `faults/partition`.
+/// `tests/e2e/resume.test.mjs`, `src/model/`, `benches/idle.rs`.
 #[test]
 fn the_files_that_documents_name_are_there() {
     let mut missing = Vec::new();
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
-        let guarantees = document.ends_with("docs/guarantees.md");
         for name in text.lines().flat_map(quoted) {
             let path =
                 ["src/", "tests/", "benches/", "docs/", "fuzz/", "examples/"].iter().any(|top| name.starts_with(top));
-            let test = guarantees && ["e2e/", "faults/"].iter().any(|folder| name.starts_with(folder));
-            let found = match (path, test) {
-                (_, true) => root().join("tests").join(format!("{name}.test.mjs")).exists(),
-                (true, _) => name.contains(['*', '{', '<', ' ']) || root().join(name).exists(),
-                _ => true,
-            };
-            if !found {
+            if path && !name.contains(['*', '{', '<', ' ']) && !root().join(name).exists() {
                 missing.push(format!("{}: {name}", document.strip_prefix(root()).unwrap().display()));
             }
         }
     }
     assert!(missing.is_empty(), "files that are not there:\n{}", missing.join("\n"));
+}
+
+/// Every test file: `config` is `tests/config.rs`, `e2e/ws` is `tests/e2e/ws.test.mjs`.
+fn test_files() -> BTreeSet<String> {
+    let tests = root().join("tests");
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(&tests).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        if let Some(name) = name.strip_suffix(".rs") {
+            found.insert(name.to_owned());
+        }
+        for file in entry.read_dir().into_iter().flatten().map(|file| file.unwrap().file_name()) {
+            if let Some(file) = file.to_string_lossy().strip_suffix(".test.mjs") {
+                found.insert(format!("{name}/{file}"));
+            }
+        }
+    }
+    found
+}
+
+/// The tests that the last cells of a table name.
+fn named_tests(page: &str, heading: &str) -> BTreeSet<String> {
+    let page = read(page);
+    let section = page.split("\n## ").find(|section| section.lines().next() == Some(heading));
+    let section = section.unwrap_or_else(|| panic!("there is no section `{heading}`"));
+    let last = section.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|')?.rsplit('|').next());
+    last.flat_map(quoted).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_index_of_tests_has_every_test_file() {
+    assert_eq!(named_tests("tests/README.md", "Which test shows what"), test_files());
+}
+
+#[test]
+fn the_tests_of_the_guarantees_are_there() {
+    let files = test_files();
+    let named = named_tests("docs/guarantees.md", "What is promised, when, and which test shows it");
+    assert!(named.len() > 10, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|name| !files.contains(*name) && *name != "faults").collect();
+    assert!(missing.is_empty(), "tests that are not there: {missing:?}");
 }
 
 #[test]

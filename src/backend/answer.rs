@@ -6,6 +6,7 @@ use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_nam
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
 use crate::protocol::event_fields::EventFields;
+use crate::protocol::json_text::{Name, Text};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -34,20 +35,20 @@ pub struct EventAnswer {
 struct RawEvent<'a> {
     #[serde(borrow)]
     ack: Option<&'a RawValue>,
-    error: Option<String>,
+    error: Option<Text>,
     #[serde(borrow)]
     reply: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     emit: Option<Vec<&'a RawValue>>,
-    join: Option<Vec<Room>>,
-    leave: Option<Vec<Room>>,
+    join: Option<Vec<Name>>,
+    leave: Option<Vec<Name>>,
 }
 
 #[derive(Deserialize)]
 #[serde(expecting = "an object")]
 struct RawDecision {
     allow: bool,
-    error: Option<String>,
+    error: Option<Text>,
 }
 
 fn bad(reason: impl std::fmt::Display) -> BackendError {
@@ -55,8 +56,8 @@ fn bad(reason: impl std::fmt::Display) -> BackendError {
 }
 
 /// The backend's own words, where there are any: typed languages write an empty text for none.
-fn error_text(error: Option<String>) -> Option<String> {
-    error.filter(|text| !text.is_empty())
+fn error_text(error: Option<Text>) -> Option<String> {
+    error.map(|Text(error)| error).filter(|error| !error.is_empty())
 }
 
 /// Reads the answer to a `join`.
@@ -89,7 +90,8 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
         return Err(BackendError::Refused(error));
     }
     let (reply, emit) = (raw.reply.unwrap_or_default(), raw.emit.unwrap_or_default());
-    let (join, leave) = (raw.join.unwrap_or_default(), raw.leave.unwrap_or_default());
+    let rooms = |names: Option<Vec<Name>>| -> Vec<Room> { names.into_iter().flatten().map(Room::from).collect() };
+    let (join, leave) = (rooms(raw.join), rooms(raw.leave));
     if [reply.len(), emit.len(), join.len(), leave.len()].into_iter().any(|count| count > MAX_ITEMS) {
         return Err(bad(format!("more than {MAX_ITEMS} items in one list")));
     }
@@ -177,9 +179,12 @@ mod tests {
         );
         assert_eq!(read("null").unwrap_err(), bad("invalid type: null, expected an object at line 1 column 4"));
         assert_eq!(read("{\"error\":\"no\"}").unwrap_err(), BackendError::Refused("no".into()));
-        assert!(read(r#"{"error":"","emit":[{"room":"r","event":"e","data":null,"args":null}]}"#).is_ok());
         let error = read(r#"{"emit":[{"room":"r","event":"e"},{"room":"r"}]}"#).unwrap_err().to_string();
         assert!(error.ends_with("emit[1]: `event` is missing"), "{error}");
+        let zeroed = r#"{"room":"","rooms":["a"],"except":null,"volatile":null,"event":"e","data":1,"args":null}"#;
+        let zeroed = read(&format!("{{\"error\":\"\",\"emit\":[{zeroed}],\"join\":[42.0,7]}}")).unwrap();
+        assert_eq!((&*zeroed.emit[0].rooms[0], zeroed.emit[0].args.as_array()), ("a", "[1]"));
+        assert_eq!((&*zeroed.join[0], &*zeroed.join[1]), ("42", "7"));
         for garbage in [
             "[]",
             "{",

@@ -1,9 +1,10 @@
 //! Commands of emitters and Node servers to all servers: JSON on `<key>-request#<nsp>#` (docs/protocol/emitters.md sections 1
 //! and 2). Sans-IO.
 
-use crate::bridge::request::{Directive, EmitterError, Opts, Request, parse, room_names, text, with_slash};
+use crate::bridge::request::{Directive, EmitterError, Opts, Request, parse, room_names, text, value, with_slash};
 use crate::model::command::{Action, Selector};
 use crate::model::draft::{DraftError, DraftLimits};
+use crate::protocol::json_text::{Name, Text};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -16,11 +17,11 @@ const BROADCAST_WITH_ACK: u32 = 7;
 struct Command {
     r#type: Option<u32>,
     opts: Option<Opts>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "value")]
     rooms: Value,
     /// Adapters before 6.1 have this and `room` instead of `opts` and `rooms`.
-    sid: Option<String>,
-    room: Option<String>,
+    sid: Option<Text>,
+    room: Option<Name>,
 }
 
 /// Reads a command; requests between servers are [`Request::Foreign`].
@@ -42,8 +43,8 @@ pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> R
     let (selector, rooms) = match (command.opts, command.sid) {
         (Some(opts), _) => (opts.selector(limits)?, command.rooms),
         (None, Some(sid)) => {
-            let room = command.room.map_or(Value::Null, |room| Value::Array(vec![room.into()]));
-            let sid = room_names("sid", &Value::Array(vec![sid.into()]), limits)?;
+            let room = command.room.map_or(Value::Null, |room| Value::Array(vec![room.0.into()]));
+            let sid = room_names("sid", &Value::Array(vec![sid.0.into()]), limits)?;
             (Selector::RoomsExcept { rooms: sid, except: Vec::new() }, room)
         }
         // Without a selector everybody would be affected.

@@ -1,18 +1,22 @@
 //! What publishers ask for, and the pieces that all of their formats share. Sans-IO.
 //!
 //! Taken as the stock receiver and old emitters have it (docs/protocol/emitters.md section 6): `rooms`, `except` and
-//! `flags` may be missing, null, an empty string or an empty list; no `nsp` is `/`; packet type 5 is 2; numbers are room
-//! names. Since rooms have text names here, `42` and `"42"` are the same room. No rooms are everybody in the namespace.
+//! `flags` may be missing, null, an empty string or an empty list; no `nsp` is `/`; packet type 5 is 2; numbers are names of
+//! rooms and events. Since names are text here, `42`, `42.0` and `"42"` are the same. No rooms are everybody in the
+//! namespace.
 
 use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
 use crate::model::command::{Action, Selector};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::names::{EVERYBODY, MAIN_NAMESPACE, Namespace, Room};
+use crate::model::number::number_text;
+use crate::protocol::json_text;
 use crate::protocol::msgpack::MsgpackError;
 use crate::protocol::socketio_encode::check_draft;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// What a message asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,9 +111,17 @@ pub(super) struct Packet<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Opts {
+    #[serde(deserialize_with = "value")]
     pub rooms: Value,
+    #[serde(deserialize_with = "value")]
     pub except: Value,
+    #[serde(deserialize_with = "value")]
     pub flags: Value,
+}
+
+/// A value as a tree. Serde's own decoder refuses half of a surrogate pair.
+pub(super) fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    json_text::value(<&RawValue>::deserialize(deserializer)?.get()).map_err(serde::de::Error::custom)
 }
 
 impl Opts {
@@ -143,11 +155,17 @@ pub(super) fn packet_event(
         namespace: with_slash(packet.nsp.as_deref().or(namespace).unwrap_or(MAIN_NAMESPACE)),
         rooms: room_names("rooms", &opts.rooms, limits)?,
         except: room_names("except", &opts.except, limits)?,
-        event: parse("event name", event.get())?,
+        event: event_name(event)?,
         args,
         volatile: opts.flags.get("volatile") == Some(&Value::Bool(true)),
         limits,
     })
+}
+
+/// The event's name: a string, or a number.
+pub(super) fn event_name(event: &RawValue) -> Result<String, EmitterError> {
+    let name = json_text::text(event.get()).map(Cow::into_owned);
+    name.ok_or_else(|| DraftError::Field("the event's name must be a string or a number".into()).into())
 }
 
 /// The parts of an event.
@@ -184,7 +202,8 @@ pub(super) fn with_slash(namespace: &str) -> Namespace {
     if namespace.starts_with('/') { namespace.into() } else { format!("/{namespace}").into() }
 }
 
-/// A list of room names. Publishers write an empty one in several ways.
+/// A list of room names. Publishers write an empty one in several ways. A number alone is a list of one, since it can be
+/// nothing else. A text alone is refused: the stock receiver takes it for a list of characters.
 pub(super) fn room_names(what: &str, value: &Value, limits: &DraftLimits) -> Result<Vec<Room>, EmitterError> {
     let wrong = || DraftError::Field(format!("`{what}` must be a list of room names"));
     let items = match value {
@@ -193,13 +212,14 @@ pub(super) fn room_names(what: &str, value: &Value, limits: &DraftLimits) -> Res
         Value::Array(items) if items.len() > limits.rooms => {
             return Err(DraftError::TooManyRooms { max: limits.rooms }.into());
         }
-        Value::Array(items) => items,
+        Value::Array(items) => &items[..],
+        Value::Number(_) => std::slice::from_ref(value),
         _ => return Err(wrong().into()),
     };
     let name = |item: &Value| -> Result<Room, EmitterError> {
         let name: Room = match item {
             Value::String(name) => name.as_str().into(),
-            Value::Number(number) if !number.is_f64() => number.to_string().into(),
+            Value::Number(number) => number_text(&number.to_string()).into(),
             _ => return Err(wrong().into()),
         };
         check_room_name(&name, limits.room_name_bytes)?;

@@ -11,12 +11,14 @@ use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
 use crate::protocol::websocket::text_frame;
+use crate::refusals;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
 use serde_json::value::RawValue;
@@ -48,6 +50,9 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
         }
         (ClientMessage::Auth { token }, Some(session)) => refresh(local, key, session, &token).await,
         (_, None) => {
+            let why =
+                format_args!("its first message is not {{\"type\":\"auth\"}}, and it has no token in the handshake");
+            refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
             error(local, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
             session_start::turn_away(local, key);
         }
@@ -138,6 +143,8 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
         let name = |user: &Option<_>| user.as_ref().map(|user: &crate::auth::identity::UserId| user.as_json());
         if name(&entry.identity.user) != name(&identity.user) {
             drop(hub);
+            let why = format_args!("a fresh token on a live connection is of another user");
+            refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
             error(local, key, "other_user", "this connection belongs to another user: open a new one", None);
             return crate::handlers::fail(local, key, CloseReason::Refused);
         }

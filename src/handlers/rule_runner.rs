@@ -13,10 +13,13 @@ use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
 use crate::presence::writer::Reservation;
 use crate::protocol::socketio_encode::check_draft;
+use crate::refusals;
+use crate::refusals::shown;
 use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
 use crate::session::Session;
 use crate::session::caller::with_caller;
@@ -115,7 +118,7 @@ pub async fn run(
     match attempt(local, key, rule, event, args).await {
         Ok(ack) => Ok(ack),
         Err(error) => {
-            trace_refusal(local, key, event, &error);
+            note_refusal(local, key, event, &error);
             local.context.metrics.refused(Source::Client, error.code());
             let hub = local.shard.hub.borrow();
             let Some(session) = hub.sessions.get(key) else { return Err(Failure { error, ack: None }) };
@@ -133,13 +136,36 @@ pub async fn run(
     }
 }
 
-/// Says in the log that a client's event did nothing.
-pub fn trace_refusal(local: &LocalNode, key: SessionKey, event: &str, error: &ActionError) {
-    if tracing::enabled!(tracing::Level::DEBUG) {
-        let session = local.shard.hub.borrow().sessions.get(key).map(|session| session.id.to_string());
-        // A name may be as long as a payload.
-        let event: String = event.chars().take(64).collect();
-        tracing::debug!(session = session.unwrap_or_default(), ?event, code = error.code(), %error, "event refused");
+/// Notes a client's event that was refused, rather than one that failed or whose join was noted as refused.
+pub fn note_refusal(local: &LocalNode, key: SessionKey, event: &str, error: &ActionError) {
+    let hub = local.shard.hub.borrow();
+    let session = hub.sessions.get(key);
+    let namespace = session.map_or("", |session| local.context.namespaces.name(session.namespace));
+    let who = session.map(|session| session.name()).unwrap_or_default();
+    // A name may be as long as a payload.
+    let event = shown(event);
+    let note = |reason, why: std::fmt::Arguments<'_>| {
+        refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
+    };
+    match error {
+        ActionError::NoRule(_) => {
+            note(Refusal::Event, format_args!("no [[on]] rule has event \"{event}\" in namespace \"{namespace}\""));
+        }
+        ActionError::NotInRoom(room) => {
+            let why = format_args!("event \"{event}\" emits to room {}, which it is not in", shown(room));
+            note(Refusal::Event, why);
+        }
+        ActionError::Draft(DraftError::TooBig { .. }) => {
+            note(Refusal::Size, format_args!("event \"{event}\" is over publish.max_event"));
+        }
+        ActionError::Template(_) | ActionError::Draft(_) => {
+            let why = format_args!("event \"{event}\": {}; its arguments do not fit its [[on]] rule", error.code());
+            note(Refusal::Event, why);
+        }
+        ActionError::Backend(BackendError::Refused(_)) => {
+            note(Refusal::Backend, format_args!("the backend refuses event \"{event}\""));
+        }
+        ActionError::Join(_) | ActionError::Append(_) | ActionError::Unsettled | ActionError::Backend(_) => {}
     }
 }
 

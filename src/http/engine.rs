@@ -1,6 +1,7 @@
 //! `/socket.io/`: Engine.IO requests to sessions (wire sheet A).
 
-use crate::http::answer::{Reply, no_store, typed};
+use crate::auth::bare_token;
+use crate::http::answer::{Reply, no_store, refused, typed};
 use crate::http::body;
 use crate::http::body::{Answer, BodyError};
 use crate::http::keys::bearer;
@@ -8,6 +9,7 @@ use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
 use crate::http::{Api, ws};
 use crate::model::id::Id;
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::peer::forward;
 use crate::protocol::engineio::{HandshakeError, Query, Transport};
@@ -59,7 +61,16 @@ pub async fn serve(
 
 fn refuse(error: HandshakeError) -> Reply {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    typed(status, "application/json", error.body())
+    let (reason, why) = match error {
+        HandshakeError::Forbidden => (Refusal::Origin, "the origin is not in cors.origins"),
+        HandshakeError::TransportUnknown => (Refusal::Transport, "the transport is not in socketio.transports"),
+        HandshakeError::UnknownSid => (Refusal::Session, "the session is over, or was on a node that is gone"),
+        HandshakeError::UnsupportedVersion => {
+            (Refusal::Handshake, "EIO is not 4: the client is older than Socket.IO 3")
+        }
+        HandshakeError::BadMethod | HandshakeError::BadRequest => (Refusal::Handshake, error.message()),
+    };
+    refused(typed(status, "application/json", error.body()), reason, why.to_owned())
 }
 
 /// A handshake.
@@ -81,7 +92,8 @@ fn open(
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
-    let token = bearer(request.headers()).or(query.token.as_deref()).map(Into::into);
+    let given = [bearer(request.headers()), query.token.as_deref()];
+    let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
     if query.transport == Some(Transport::WebSocket) {
         let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
         let first = offered.and_then(|value| value.split(',').next()).map(str::trim);
@@ -145,7 +157,10 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Rep
         PollAnswer::Payload(bytes) => payload(bytes),
         PollAnswer::Accepted => typed(StatusCode::OK, "text/html", "ok"),
         PollAnswer::Overlap => plain(StatusCode::BAD_REQUEST),
-        PollAnswer::TooBig => plain(StatusCode::PAYLOAD_TOO_LARGE),
+        PollAnswer::TooBig => {
+            let why = "the body is over socketio.max_payload".to_owned();
+            refused(plain(StatusCode::PAYLOAD_TOO_LARGE), Refusal::Size, why)
+        }
         PollAnswer::Unknown => refuse(HandshakeError::UnknownSid),
         PollAnswer::Moved => refuse(HandshakeError::BadRequest),
     }

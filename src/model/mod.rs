@@ -10,6 +10,8 @@ pub mod event;
 pub mod id;
 pub mod names;
 pub mod namespaces;
+pub mod number;
 pub mod offset;
+pub mod refusal;
 pub mod secret;
 pub mod transport;

@@ -101,13 +101,33 @@ mod tests {
     }
 
     #[test]
+    fn zero_values_of_typed_languages_mean_absent() {
+        let draft = one(
+            r#"{"room":"","rooms":["a"],"event":"e","data":{"n":1},"args":null,"except":null,"namespace":"","volatile":null,"id":""}"#,
+        )
+        .unwrap();
+        assert_eq!((&*draft.rooms[0], draft.args.as_array(), &*draft.namespace), ("a", "[{\"n\":1}]", "/"));
+        assert_eq!((draft.id, draft.except.len(), draft.volatile), (None, 0, false));
+        let draft = one(r#"{"room":"a","rooms":[],"event":"e","data":null,"args":[1,2]}"#).unwrap();
+        assert_eq!((draft.rooms.len(), draft.args.count()), (1, 2));
+        assert_eq!(one(r#"{"room":"a","event":"e","args":null}"#).unwrap().args.count(), 0);
+    }
+
+    #[test]
+    fn names_are_read_as_javascript_reads_them() {
+        let draft = one(r#"{"rooms":[42.0,"a"],"except":[4.2e1],"event":"half \ud83d","data":"\ud83d"}"#).unwrap();
+        assert_eq!((&*draft.rooms[0], &*draft.except[0], &*draft.event), ("42", "42", "half \u{fffd}"));
+        assert_eq!(draft.args.as_array(), r#"["\ud83d"]"#);
+    }
+
+    #[test]
     fn each_mistake_has_its_code() {
         let code = |body: &str| one(body).unwrap_err().code();
         assert_eq!(code("{"), "bad_json");
         assert_eq!(code("[]"), "bad_field");
         assert_eq!(code(r#"{"event":"e"}"#), "no_room");
         assert_eq!(code(r#"{"room":"r"}"#), "bad_field");
-        assert_eq!(code(r#"{"room":7,"event":"e"}"#), "bad_field");
+        assert_eq!(code(r#"{"room":true,"event":"e"}"#), "bad_field");
         assert_eq!(code(r#"{"room":"r","rooms":["r"],"event":"e"}"#), "bad_field");
         assert_eq!(code(r#"{"room":"r","event":"e","data":1,"args":[1]}"#), "bad_field");
         assert_eq!(code(r#"{"room":"r","event":"e","args":{}}"#), "bad_field");

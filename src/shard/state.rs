@@ -5,11 +5,13 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::presence::writer::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::socketio_encode::Encoded;
 use crate::protocol::{plain_ws, sse, websocket};
+use crate::refusals;
 use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
@@ -237,6 +239,9 @@ impl Hub {
             return;
         }
         connection.closing = Some(reason);
+        let (protocol, first) = (connection.protocol, connection.sessions.first().copied());
+        self.note_refusal(reason, protocol, first);
+        let Some(connection) = self.connections.get_mut(key) else { return };
         self.context.metrics.closed(reason);
         // Each knows of those that are left: a user counts once on a connection.
         for session in connection.sessions.clone() {
@@ -276,6 +281,21 @@ impl Hub {
         connection.wake();
         self.mark_dirty(key);
         self.reschedule(key);
+    }
+
+    /// Notes a close that is a refusal of what the client sends.
+    fn note_refusal(&self, reason: CloseReason, protocol: Protocol, session: Option<SessionKey>) {
+        let (refusal, why) = match reason {
+            CloseReason::RateLimit => (Refusal::Rate, "more messages than limits.events_per_second allows"),
+            CloseReason::TooBig => (Refusal::Size, "a message over socketio.max_payload"),
+            CloseReason::InvalidText => (Refusal::Protocol, "a text message that is not UTF-8"),
+            CloseReason::ParseError => (Refusal::Protocol, "bytes that break the protocol"),
+            CloseReason::Overlap => (Refusal::Protocol, "two long-polling requests of one kind at once"),
+            _ => return,
+        };
+        let who = session.and_then(|key| self.sessions.get(key)).map(|session| session.name());
+        let who = who.unwrap_or_else(|| format!("a client without a session ({protocol:?})"));
+        refusals::note(&self.context.metrics, refusal, format_args!("{who}"), format_args!("{why}; it is closed"));
     }
 
     /// Forgets a connection whose transport is gone; its sessions may resume.
