@@ -247,7 +247,7 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
         cluster,
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
-    let auth = Authenticator::new(&config.auth).map_err(|error| setup(&error))?;
+    let auth = Authenticator::new(&config.auth).map_err(|error| AppError::Setup(format!("[auth]: {error}")))?;
     let node = Node::new(Parts { context, backend, log, auth });
     Ok((node, emitters))
 }

@@ -74,7 +74,7 @@ async fn jwks(config: &Config) -> Trial {
     config.auth.jwks_url.as_ref()?;
     let authenticator = match Authenticator::new(&config.auth) {
         Ok(authenticator) => authenticator,
-        Err(error) => return Some(Err(error.to_string())),
+        Err(error) => return Some(Err(format!("[auth]: {error}"))),
     };
     Some(match authenticator.check_jwks().await {
         Ok(0) => Err("auth.jwks_url: has no key that `auth.algorithms` can use".into()),

@@ -117,7 +117,8 @@ suite("backend.stream", () => {
     const dead = s.keep(new Reader(store.url, "dead", HANGS));
     const client = await s.io(one, { token: tokenFor("7"), ...WEBSOCKET }).connected();
     const session = client.socket.id;
-    await dead.call(({ type }) => type === "connect");
+    // It hangs with the first call, which may be any of this client's.
+    await dead.call(() => true);
     dead.close();
     const reader = s.keep(new Reader(store.url, "alive", PRINTS));
     await reader.call(({ type, session: of }) => type === "connect" && of === session);
