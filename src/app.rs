@@ -227,7 +227,7 @@ async fn drain(
         }
         api.traffic.wait_until_idle().await;
         if let Some(backend) = &node.backend {
-            let unsent = backend.told(LAST_NOTICES).await;
+            let unsent = backend.wait_until_notified(LAST_NOTICES).await;
             if unsent > 0 {
                 tracing::warn!(unsent, "the backend did not take all notices before the stop");
             }

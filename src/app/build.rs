@@ -2,6 +2,7 @@
 
 use crate::app::AppError;
 use crate::auth::Authenticator;
+use crate::backend::request::RequestKind;
 use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
 use crate::bridge::redis::Emitters;
 use crate::cluster::Cluster;
@@ -71,7 +72,7 @@ pub(super) fn build(config: &Config) -> Result<Built, AppError> {
         presence: Presence::new(&config.presence, presence, notices, metrics.clone()),
         metrics,
         cluster,
-        notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants("disconnect")),
+        notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
     Ok(Built { node: Node::new(Parts { context, backend, log, auth }), emitters })
@@ -100,9 +101,9 @@ fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
 fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend>>, AppError> {
     let Some(settings) = &config.backend else { return Ok(None) };
     let transport = match &settings.stream {
-        Some(stream) => BackendTransport::BackendStream(
-            BackendStream::new(&config.redis, stream, settings.stream_limit).map_err(setup)?,
-        ),
+        Some(stream) => {
+            BackendTransport::Stream(BackendStream::new(&config.redis, stream, settings.stream_limit).map_err(setup)?)
+        }
         None => BackendTransport::Webhook(Webhook::new(settings, config.publish.max_event).map_err(setup)?),
     };
     Ok(Some(Backend::new(transport, settings, metrics.clone())))
