@@ -6,7 +6,7 @@ use crate::model::draft::{Draft, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
 use crate::protocol::json_text::{Name, Text};
-use crate::protocol::socketio_encode::check_draft;
+use crate::protocol::socketio_encode::{check_args, check_draft};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -123,6 +123,7 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
         return Err(bad(format!("more than {MOST} items in one list")));
     }
     let ack = raw.ack.map(|ack| Args::list(ack.get())).transpose().map_err(bad)?;
+    ack.as_ref().map(check_args).transpose().map_err(bad)?;
     let checked = |draft: Draft| check_draft(&draft, limits).map(|()| draft).map_err(bad);
     let reply = raw.reply.iter().map(|message| {
         let args = read_args(message.args, message.data)?;
@@ -217,6 +218,8 @@ mod tests {
             "{",
             "{\"ack\":1}",
             "{\"ack\":{}}",
+            "{\"ack\":[{\"$binary\":\"?\"}]}",
+            "{\"reply\":[{\"event\":\"b\",\"data\":{\"$binary\":\"?\"}}]}",
             "{\"emit\":[{\"event\":\"b\"}]}",
             "{\"reply\":[{\"event\":\"disconnect\"}]}",
             "{\"emit\":[{\"room\":\"r\",\"event\":\"b\",\"args\":{}}]}",
