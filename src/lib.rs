@@ -10,6 +10,7 @@ pub mod config;
 pub mod demo;
 pub mod handlers;
 pub mod http;
+pub mod http_client;
 pub mod log;
 pub mod logging;
 pub mod metrics;

@@ -27,7 +27,7 @@ const LAYERS: &[&[&str]] = &[
     &["auth", "rules"],
     &["log"],
     &["protocol", "redis"],
-    &["refusals"],
+    &["http_client", "refusals"],
     &["logging", "metrics", "shutdown"],
     &["model"],
 ];

@@ -8,8 +8,10 @@ use std::time::Duration;
 /// `[auth]`: where keys come from and what a token must say.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
-    /// HMAC secret, at least 32 bytes.
+    /// HMAC secret, at least 32 bytes. `roomcast token` signs with it.
     pub secret: Option<Secret>,
+    /// Further secrets that are accepted while one replaces another (`secrets` but for the first).
+    pub other_secrets: Vec<Secret>,
     /// PEM text of a public key (`public_key_file` was read by the configuration).
     pub public_key: Option<String>,
     /// Where a JSON Web Key Set is fetched.
@@ -18,10 +20,10 @@ pub struct AuthConfig {
     pub algorithms: Vec<String>,
     /// Path of the claim that names the user: `sub`, `user.id`.
     pub user_claim: String,
-    /// Required `iss`.
-    pub issuer: Option<String>,
-    /// Required `aud`.
-    pub audience: Option<String>,
+    /// `iss` must be one of these; empty: it is not checked.
+    pub issuer: Vec<String>,
+    /// `aud` must be or contain one of these; empty: it is not checked.
+    pub audience: Vec<String>,
     /// Claims (paths) that must have these values.
     pub require: BTreeMap<String, Value>,
     /// Tolerance for clocks at `exp` and `nbf`.
@@ -34,16 +36,25 @@ pub struct AuthConfig {
     pub anonymous: bool,
 }
 
+impl AuthConfig {
+    /// Takes these secrets instead of those it has. The first signs, all are accepted.
+    pub fn set_secrets(&mut self, mut secrets: impl Iterator<Item = Secret>) {
+        self.secret = secrets.next();
+        self.other_secrets = secrets.collect();
+    }
+}
+
 impl Default for AuthConfig {
     fn default() -> Self {
         Self {
             secret: None,
+            other_secrets: Vec::new(),
             public_key: None,
             jwks_url: None,
             algorithms: vec!["HS256".into()],
             user_claim: "sub".into(),
-            issuer: None,
-            audience: None,
+            issuer: Vec::new(),
+            audience: Vec::new(),
             require: BTreeMap::new(),
             leeway: Duration::from_secs(5),
             require_exp: true,

@@ -1,13 +1,12 @@
 //! One GET of the JWKS: bounded in time and size, never redirected, never to any URL but the configured one.
 
+use crate::http_client::{Connector, connector};
 use crate::model::error_chain::with_causes;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::header::{ACCEPT, CACHE_CONTROL, USER_AGENT};
 use hyper::{HeaderMap, Request, StatusCode, Uri};
-use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connect, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use std::time::Duration;
 
@@ -28,16 +27,8 @@ pub(super) struct Fetched {
 /// In words, for a log line.
 pub(super) async fn fetch(url: &Uri, timeout: Duration) -> Result<Fetched, String> {
     let answer = async {
-        if url.scheme_str() == Some("http") {
-            return get(HttpConnector::new(), url).await;
-        }
-        // The provider is handed over, so nothing depends on a process-wide one being installed.
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
-            .map_err(|error| format!("no root certificates to check the server with: {error}"))?
-            .https_only()
-            .enable_http1()
-            .build();
+        let connector = connector(url)
+            .map_err(|error| format!("no root certificates to check the server with: {error}"))?;
         get(connector, url).await
     };
     match tokio::time::timeout(timeout, answer).await {
@@ -46,7 +37,7 @@ pub(super) async fn fetch(url: &Uri, timeout: Duration) -> Result<Fetched, Strin
     }
 }
 
-async fn get<C: Connect + Clone + Send + Sync + 'static>(connector: C, url: &Uri) -> Result<Fetched, String> {
+async fn get(connector: Connector, url: &Uri) -> Result<Fetched, String> {
     let request = Request::get(url.clone())
         .header(ACCEPT, "application/json")
         .header(USER_AGENT, concat!("roomcast/", env!("CARGO_PKG_VERSION")))

@@ -24,14 +24,19 @@ impl Setup {
     pub(super) fn new(config: &AuthConfig) -> Result<Self, Vec<SetupError>> {
         let mut mistakes = Vec::new();
         let algorithms = algorithms(config, &mut mistakes);
-        let secret = config.secret.as_ref().and_then(|secret| {
-            let bytes = secret.reveal().as_bytes();
-            if bytes.len() < MIN_SECRET {
-                mistakes.push(SetupError::ShortSecret { bytes: bytes.len() });
-                return None;
-            }
-            Some(Arc::new(Key::secret(bytes, &algorithms)))
-        });
+        let secrets: Vec<Key> = config
+            .secret
+            .iter()
+            .chain(&config.other_secrets)
+            .filter_map(|secret| {
+                let bytes = secret.reveal().as_bytes();
+                if bytes.len() < MIN_SECRET {
+                    mistakes.push(SetupError::ShortSecret { bytes: bytes.len() });
+                    return None;
+                }
+                Some(Key::secret(bytes, &algorithms))
+            })
+            .collect();
         let mut keep = |result: Result<Key, &'static str>| match result {
             Ok(key) => Some(Arc::new(key)),
             Err(why) => {
@@ -55,7 +60,7 @@ impl Setup {
             return Err(mistakes);
         }
         let fetched = jwks_url.is_some().then(|| Arc::from([]));
-        Ok(Self { algorithms, keys: KeySet { generation: 0, secret, public, fetched }, jwks_url })
+        Ok(Self { algorithms, keys: KeySet { generation: 0, secrets: secrets.into(), public, fetched }, jwks_url })
     }
 }
 

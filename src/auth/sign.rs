@@ -7,7 +7,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 
 /// Signs the claims with the configured secret and the first HS algorithm of the configuration. `iss` and `aud` are
-/// filled in from the configuration where the claims lack them; everything else (`exp`, the user) is the
+/// filled in from the configuration (the first of a list) where the claims lack them; everything else (`exp`, the user) is the
 /// caller's ([`insert`](crate::auth::claims::insert) puts a claim at a path).
 ///
 /// # Errors
@@ -26,7 +26,7 @@ pub fn sign(config: &AuthConfig, claims: &Map<String, Value>) -> Result<String, 
         .ok_or(SignError::NoAlgorithm)?;
     let mut claims = claims.clone();
     for (name, value) in [("iss", &config.issuer), ("aud", &config.audience)] {
-        if let (Some(value), false) = (value, claims.contains_key(name)) {
+        if let (Some(value), false) = (value.first(), claims.contains_key(name)) {
             claims.insert(name.to_owned(), Value::from(value.as_str()));
         }
     }
