@@ -22,9 +22,9 @@ use crate::node::dispatcher::Dispatcher;
 use crate::node::presence::Notices;
 use crate::peer::forward::PeerServer;
 use crate::presence::Store;
+use crate::presence::local::{self, Presence};
 use crate::presence::memory::MemoryStore;
 use crate::presence::redis::RedisPresence;
-use crate::presence::writer::{self, Presence};
 use crate::rules::Rules;
 use crate::shard::handle::ShardCommand;
 use crate::shard::{persist, runner};
@@ -118,7 +118,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
         let metrics = node.metrics.clone();
         running.spawn(async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await });
     }
-    running.spawn(writer::run(node.presence.clone()));
+    running.spawn(local::run(node.presence.clone()));
     if let Some(cluster) = &node.cluster {
         running.spawn(cluster.clone().run(PeerServer::new(node.clone())));
     }

@@ -48,12 +48,11 @@ pub async fn forward(shard: &Shard, about: About<'_>, event: &str, args: &Args) 
     backend.ask(&call, |body| answer::read_event(body, &namespace, &shard.node.draft_limits)).await
 }
 
-/// Tells the backend that a session has begun, or was taken up again.
-pub fn connected(shard: &Shard, key: SessionKey) {
-    if let Some(backend) = wanting(shard, "connect")
-        && let Some(about) = about_live(shard, key)
-    {
-        tell(shard, backend, &Call::new("connect", about, now()));
+/// Tells the backend that a session begins, or is taken up again: before presence is written, so that the backend hears of
+/// the session first.
+pub fn connected(shard: &Shard, session: &Session, rooms: &[Room]) {
+    if let Some(backend) = wanting(shard, "connect") {
+        tell(shard, backend, &Call::new("connect", about(shard, session, rooms.to_vec()), now()));
     }
 }
 

@@ -94,7 +94,7 @@ pub async fn authenticate(shard: &Rc<Shard>, key: ConnectionKey, token: Option<&
                 Ok(rooms) => {
                     let mut reserved = session_start::reserve(shard, &mut session, &rooms).await;
                     if !is_open(shard, key, Protocol::PlainWs) {
-                        return;
+                        return session_start::abandon(shard, &session, &rooms);
                     }
                     let session = session_start::admit(shard, session, &rooms, &mut reserved);
                     welcome(shard, key, session);

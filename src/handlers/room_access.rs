@@ -5,7 +5,7 @@ use crate::handlers::backend_calls;
 use crate::model::draft::check_room_name;
 use crate::model::id::Id;
 use crate::model::names::Room;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;

@@ -14,7 +14,7 @@ use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
 use crate::presence::LeaveReason;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode::check_draft;
 use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
 use crate::session::Session;
@@ -272,7 +272,6 @@ async fn append(shard: &Rc<Shard>, drafts: Vec<Draft>) -> Result<Option<Offset>,
 /// Carries out the `connection` rule of a session that has just begun, or was taken up again. Where its rooms may not last
 /// the client is to come again: it did not ask for them, so it would not ask a second time.
 pub async fn run_connection(shard: &Rc<Shard>, key: SessionKey, namespace: &str) {
-    backend_calls::connected(shard, key);
     let Some(rule) = shard.node.rules.connection(namespace) else { return };
     if let Err(failure) = run(shard, key, rule, "connection", &Args::none()).await {
         tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");

@@ -2,13 +2,14 @@
 
 use crate::auth::AuthError;
 use crate::auth::identity::Identity;
+use crate::handlers::backend_calls;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::offset::Position;
 use crate::presence::Ticket;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::rules::TemplateError;
 use crate::session::Session;
 use crate::session::caller::with_caller;
@@ -70,12 +71,19 @@ pub fn first_rooms(shard: &Shard, session: &Session) -> Result<Vec<Room>, Templa
 }
 
 /// Counts a session that is about to begin, with its rooms, so that it is in the presence store before it is acknowledged.
-/// A connection is let in also where the store does not answer in time; the store gets it as soon as it does.
+/// A connection is let in also where the store does not answer in time; the store gets it as soon as it does. One that
+/// breaks off meanwhile is to be [`abandon`]ed.
 pub async fn reserve(shard: &Shard, session: &mut Session, rooms: &[Room]) -> Reservation {
+    backend_calls::connected(shard, session, rooms);
     let reserved = shard.hub.borrow().reserve(session, rooms);
     shard.node.presence.written_unless_failing(reserved.ticket()).await;
     session.start = shard.hub.borrow().position;
     reserved
+}
+
+/// Tells the backend that a session which was about to begin does not.
+pub fn abandon(shard: &Shard, session: &Session, rooms: &[Room]) {
+    backend_calls::disconnected(shard, session, rooms, "transport close");
 }
 
 /// Puts a session with its rooms into the hub; what is `reserved` is counted already.

@@ -119,6 +119,7 @@ async fn begin_session(shard: &Rc<Shard>, newcomer: session_start::Newcomer, nam
     let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
     let mut reserved = session_start::reserve(shard, &mut session, &rooms).await;
     if !is_open(shard, key, Protocol::SocketIo) {
+        session_start::abandon(shard, &session, &rooms);
         return None;
     }
     let session = session_start::admit(shard, session, &rooms, &mut reserved);

@@ -1,7 +1,7 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
 
 use crate::handlers::room_access::JoinError;
-use crate::handlers::{resume, room_access, rule_runner, session_start};
+use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
 use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
 use crate::http::keys::bearer;
@@ -14,7 +14,8 @@ use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
-use crate::presence::writer::Reservation;
+use crate::presence::Ticket;
+use crate::presence::local::Reservation;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
@@ -78,21 +79,41 @@ pub async fn serve(
     if let Some(after) = since.and_then(Offset::parse) {
         shard.catch_up_with(after).await;
     }
-    // Before it is in the rooms: what is replayed must meet what is live without a gap.
-    let (mut named, automatic) = {
-        let hub = shard.hub.borrow();
-        (hub.reserve_rooms(session, &rooms), hub.reserve_rooms(session, &first))
+    let mut reserved = match reserve(shard, session, &rooms, &first, online.ticket()).await {
+        Ok(reserved) => reserved,
+        Err(late) => {
+            return refuse(shard, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
+        }
     };
-    if !shard.node.presence.written(named.ticket(), false).await {
-        let late = JoinError::Uncounted;
-        return refuse(shard, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
-    }
-    shard.node.presence.written_unless_failing(automatic.ticket().max(online.ticket())).await;
-    named.append(automatic);
     rooms.extend(first);
-    begin(shard, key, session, &rooms, since, &mut named);
+    begin(shard, key, session, &rooms, since, &mut reserved);
     rule_runner::run_connection(shard, session, MAIN_NAMESPACE).await;
     stream(body)
+}
+
+/// Counts the session in its rooms before it is in them: what is replayed must meet what is live without a gap. It is
+/// refused the rooms that it named where that is not written in time.
+async fn reserve(
+    shard: &Shard,
+    session: SessionKey,
+    named: &[Room],
+    automatic: &[Room],
+    online: Ticket,
+) -> Result<Reservation, JoinError> {
+    let (mut reserved, others) = {
+        let hub = shard.hub.borrow();
+        if let Some(session) = hub.sessions.get(session) {
+            backend_calls::connected(shard, session, &[named, automatic].concat());
+        }
+        (hub.reserve_rooms(session, named), hub.reserve_rooms(session, automatic))
+    };
+    let presence = &shard.node.presence;
+    if !presence.written(reserved.ticket(), false).await {
+        return Err(JoinError::Uncounted);
+    }
+    presence.written_unless_failing(others.ticket().max(online)).await;
+    reserved.append(others);
+    Ok(reserved)
 }
 
 /// Ends the connection that was to stream.

@@ -13,7 +13,7 @@ use crate::model::id::NodeId;
 use crate::model::names::{MAIN_NAMESPACE, Namespace};
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probe::Probes;
-use crate::presence::writer::Presence;
+use crate::presence::local::Presence;
 use crate::rules::Rules;
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::session::connection_limiter::ConnectionLimiter;

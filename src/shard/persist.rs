@@ -6,7 +6,7 @@ use crate::cluster::{Owner, Record};
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::presence::LeaveReason;
-use crate::presence::writer::{Reservation, WRITTEN_WITHIN};
+use crate::presence::local::{Reservation, WRITTEN_WITHIN};
 use crate::session::Session;
 use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
