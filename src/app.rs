@@ -6,9 +6,10 @@ use crate::bridge::redis::{Emitters, Watch};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::handlers::rule_runner;
+use crate::http::caller::ListenerKind;
 use crate::http::origin::Origins;
-use crate::http::routes::ListenerKind;
-use crate::http::server::{Listener, Traffic};
+use crate::http::server::Listener;
+use crate::http::traffic::Traffic;
 use crate::http::{Api, Page};
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::{RedisLog, stream_kept};
@@ -17,15 +18,17 @@ use crate::metrics::Metrics;
 use crate::model::close::DropReason;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
-use crate::node::context::{Node, Parts};
+use crate::model::namespaces::Namespaces;
+use crate::node::context::{LocalNode, Node, Parts};
 use crate::node::dispatcher::Dispatcher;
 use crate::node::presence::Notices;
-use crate::peer::forward::PeerServer;
+use crate::peer_server::PeerServer;
 use crate::presence::Store;
 use crate::presence::local::{self, Presence};
 use crate::presence::memory::MemoryStore;
 use crate::presence::redis::RedisPresence;
 use crate::rules::Rules;
+use crate::shard::context::ShardContext;
 use crate::shard::handle::ShardCommand;
 use crate::shard::{persist, runner};
 use crate::shutdown;
@@ -115,7 +118,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     running.spawn(node.log.clone().run(feed));
     running.spawn(node.auth.clone().run());
     if let Some(backend) = node.backend.clone() {
-        let metrics = node.metrics.clone();
+        let metrics = node.context.metrics.clone();
         running.spawn(async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await });
     }
     running.spawn(local::run(node.presence.clone()));
@@ -169,7 +172,7 @@ async fn shutdown_node(
         crate::node::drain::drain(node, settings.drain).await;
         if let Some(cluster) = &node.cluster {
             // Clients that come back elsewhere find their sessions.
-            node.on_every_shard(persist::write_all).await;
+            node.on_every_shard(|local| persist::write_all(&local.shard)).await;
             node.presence.leave().await;
             cluster.leave().await;
         }
@@ -230,20 +233,21 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
         }
     };
     let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
-    let node = Node::new(Parts {
-        id,
-        backend,
-        cluster,
-        presence: Presence::new(&config.presence, store, notices, metrics.clone()),
+    let context = Arc::new(ShardContext {
+        node_id: id,
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
         recovery: config.recovery.clone(),
         draft_limits,
-        log,
-        auth: Authenticator::new(&config.auth).map_err(|error| setup(&error))?,
+        namespaces: Namespaces::new(&config.socketio.namespaces),
         rules,
+        presence: Presence::new(&config.presence, store, notices, metrics.clone()),
         metrics,
+        cluster,
+        notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants("disconnect")),
     });
+    let auth = Authenticator::new(&config.auth).map_err(|error| setup(&error))?;
+    let node = Node::new(Parts { context, backend, log, auth });
     Ok((node, emitters))
 }
 
@@ -267,15 +271,18 @@ fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<std::thread::JoinH
     node.set_shards(handles);
     let mut threads = Vec::new();
     for (index, end) in (0..=u8::MAX).zip(ends) {
-        let thread = runner::spawn(index, node.clone(), end, |shard, mut ended| {
+        let (context, observer, node) = (node.context.clone(), node.clone(), node.clone());
+        let thread = runner::spawn(index, context, observer, end, move |shard, mut ended| {
             tokio::task::spawn_local(persist::run(shard.clone()));
-            let shard = shard.clone();
+            let local = LocalNode::new(node, shard.clone());
+            let disconnects = local.clone();
             tokio::task::spawn_local(async move {
                 let mut waiting = Vec::new();
                 while ended.recv_many(&mut waiting, ENDED_AT_ONCE).await > 0 {
-                    rule_runner::run_disconnects(&shard, std::mem::take(&mut waiting)).await;
+                    rule_runner::run_disconnects(&disconnects, std::mem::take(&mut waiting)).await;
                 }
             });
+            local
         });
         threads.push(thread.map_err(|error| AppError::System("no thread", error))?);
     }

@@ -2,6 +2,7 @@
 
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::draft::Source;
+use crate::model::refusal::Refusal;
 use crate::model::transport::{Protocol, Transport};
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -20,6 +21,7 @@ pub struct Metrics {
     /// Rooms with members.
     pub rooms: IntGauge,
     handshakes: IntCounterVec,
+    refusals: Vec<IntCounter>,
     closes: Vec<IntCounter>,
     events: Vec<IntCounter>,
     refused: IntCounterVec,
@@ -37,6 +39,7 @@ pub struct Metrics {
     pub redis_reconnects: IntCounter,
     /// Unsent bytes of all connections.
     pub outbox_bytes: IntGauge,
+    log_lines_dropped: IntCounter,
     backend_requests: IntCounterVec,
     /// Time of one backend request.
     pub backend_seconds: HistogramVec,
@@ -56,7 +59,9 @@ impl Metrics {
         let deliveries =
             make.counters("roomcast_deliveries_total", "Events handed to a connection's outbox.", &["protocol"])?;
         let drops = make.counters("roomcast_drops_total", "Events not delivered, by reason.", &["reason"])?;
+        let refusals = make.counters("roomcast_refusals_total", "Refusals of all kinds, by reason.", &["reason"])?;
         let metrics = Self {
+            refusals: Refusal::ALL.iter().map(|r| refusals.with_label_values(&[r.label()])).collect(),
             connections: make.gauges("roomcast_connections", "Open client connections.", &["transport", "protocol"])?,
             sessions: make.gauge("roomcast_sessions", "Live and resumable sessions.")?,
             rooms: make.gauge("roomcast_rooms", "Rooms with members, summed over shards.")?,
@@ -80,6 +85,8 @@ impl Metrics {
             redis_up: make.gauge("roomcast_redis_up", "1 while Redis takes appends and feeds the tail.")?,
             redis_reconnects: make.counter("roomcast_redis_reconnects_total", "Reconnections to Redis.")?,
             outbox_bytes: make.gauge("roomcast_outbox_bytes", "Unsent bytes of all connections.")?,
+            log_lines_dropped: make
+                .counter("roomcast_log_lines_dropped_total", "Log lines that stderr did not take.")?,
             backend_requests: make.counters(
                 "roomcast_backend_requests_total",
                 "Requests to the backend.",
@@ -105,6 +112,11 @@ impl Metrics {
     /// Counts an authentication: `ok`, or the error's code.
     pub fn handshake(&self, result: &str) {
         self.handshakes.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a refusal; [`crate::refusals::note`] also writes it into the log.
+    pub fn refusal(&self, reason: Refusal) {
+        self.refusals[reason as usize].inc();
     }
 
     /// Counts a close.
@@ -140,6 +152,11 @@ impl Metrics {
     /// Counts clients told of a gap.
     pub fn gap(&self, reason: &'static str, count: u64) {
         self.gaps.with_label_values(&[reason]).inc_by(count);
+    }
+
+    /// Takes over how many log lines were dropped since the start.
+    pub fn note_log_lines_dropped(&self, total: u64) {
+        self.log_lines_dropped.inc_by(total.saturating_sub(self.log_lines_dropped.get()));
     }
 
     /// Counts a backend request.

@@ -1,4 +1,4 @@
-//! The JWKS over real HTTP: rotation, and servers that are slow, huge, broken, or send us elsewhere.
+//! The JWKS over real HTTP: rotation, and servers that are slow, broken, redirect, or send too much.
 #![allow(clippy::unwrap_used)]
 
 use base64::Engine as _;
@@ -24,19 +24,19 @@ use tokio::task::JoinSet;
 const NOW: u64 = 1_800_000_000;
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// What the server answers next.
+/// The next answer of the server.
 #[derive(Clone)]
 enum Answer {
     Body(String),
     Status(u16),
     Redirect(String),
-    /// The head and half of a body, and then nothing.
+    /// The head and half of the body.
     Stall,
-    /// Not even a head.
+    /// Nothing.
     Silence,
 }
 
-/// A text that ends, or never.
+/// A text that ends, or one that never ends.
 struct Text {
     text: Option<String>,
     ends: bool,
@@ -107,7 +107,7 @@ impl Server {
         self.requests.load(Ordering::SeqCst)
     }
 
-    /// Waits until the server has been asked this often.
+    /// Waits until the server has received this many requests.
     async fn asked(&self, times: usize) {
         let start = Instant::now();
         while self.requests() < times {
@@ -139,7 +139,7 @@ fn config(url: &str) -> AuthConfig {
     AuthConfig { jwks_url: Some(url.to_owned()), algorithms: vec!["EdDSA".into()], ..AuthConfig::default() }
 }
 
-/// Short times, but a `least_interval` that a slow machine cannot fake.
+/// Short times, except a `least_interval` that is long enough for a slow machine.
 fn timing(least_interval: Duration) -> JwksTiming {
     JwksTiming { least_interval, timeout: Duration::from_millis(500), ..JwksTiming::default() }
 }
@@ -166,12 +166,12 @@ async fn the_first_client_waits_for_the_first_fetch() {
 }
 
 #[tokio::test]
-async fn a_new_key_costs_one_refetch_however_many_wait() {
+async fn a_new_key_causes_one_fetch_for_all_waiting_clients() {
     let server = Server::start(set(&["a"])).await;
     let auth = running(&server.url, timing(Duration::from_millis(300)));
     auth.authenticate(Some(&token("a", "7")), NOW).await.unwrap();
     server.set(set(&["a", "b"]));
-    // From threads with runtimes of their own, as shards are.
+    // From threads with their own runtimes, as shards are.
     let threads: Vec<_> = (0..4)
         .map(|thread| {
             let auth = auth.clone();
@@ -200,7 +200,7 @@ async fn a_new_key_costs_one_refetch_however_many_wait() {
 }
 
 #[tokio::test]
-async fn strangers_cannot_make_us_fetch_often() {
+async fn tokens_with_unknown_keys_cannot_cause_frequent_fetches() {
     let least = Duration::from_millis(400);
     let server = Server::start(set(&["a"])).await;
     let auth = running(&server.url, timing(least));
@@ -219,7 +219,7 @@ async fn strangers_cannot_make_us_fetch_often() {
     let max = 2 + start.elapsed().as_millis() / least.as_millis();
     assert!(server.requests() as u128 <= max, "{} fetches, at most {max}", server.requests());
     assert!(server.requests() >= 2);
-    // A kid that is a URL or a path is never a reason to fetch, and is not fetched itself.
+    // A kid that is a URL or a path causes no fetch, and is not fetched itself.
     let before = server.requests();
     for kid in [server.url.as_str(), "http://127.0.0.1:1/", "../jwks"] {
         let result = auth.authenticate(Some(&token(kid, "evil")), NOW).await;
@@ -230,7 +230,7 @@ async fn strangers_cannot_make_us_fetch_often() {
 }
 
 #[tokio::test]
-async fn a_client_that_gave_up_is_no_reason_to_fetch() {
+async fn a_client_that_disconnected_causes_no_fetch() {
     let least = Duration::from_millis(300);
     let server = Server::start(set(&["a"])).await;
     let auth = running(&server.url, timing(least));
@@ -238,12 +238,12 @@ async fn a_client_that_gave_up_is_no_reason_to_fetch() {
     let patience = auth.clone();
     let gone = tokio::time::timeout(MOMENT, async move { patience.authenticate(Some(&token("x", "7")), NOW).await });
     assert!(gone.await.is_err());
-    // Silence is what is to be shown: two intervals of it.
+    // Two intervals show that nothing is fetched.
     assert!(tokio::time::timeout(least * 2, server.asked(2)).await.is_err());
 }
 
 #[tokio::test]
-async fn whatever_the_server_does_the_old_keys_stay() {
+async fn the_old_keys_stay_valid_while_the_server_fails() {
     let elsewhere = Server::start(set(&["evil"])).await;
     let server = Server::start(set(&["a"])).await;
     let auth = running(&server.url, timing(MOMENT));
@@ -272,14 +272,14 @@ async fn whatever_the_server_does_the_old_keys_stay() {
         assert!(auth.authenticate(Some(&token("a", "8")), NOW).await.is_ok(), "{name}: the old key stays");
     }
     assert_eq!(elsewhere.requests(), 0, "redirects are not followed");
-    // And it recovers by itself.
+    // It recovers by itself.
     server.set(set(&["b"]));
     auth.authenticate(Some(&token("b", "7")), NOW).await.unwrap();
     assert_eq!(auth.verify(&token("a", "8"), NOW), Err(AuthError::UnknownKey), "a withdrawn key, its tokens cached");
 }
 
 #[tokio::test]
-async fn failures_are_tried_again_with_backoff_and_success_is_refreshed() {
+async fn failed_fetches_are_retried_with_backoff_and_keys_are_refreshed() {
     let server = Server::start(Answer::Status(503)).await;
     let timing =
         JwksTiming { refresh: Duration::from_millis(100), most_backoff: Duration::from_millis(200), ..timing(MOMENT) };
@@ -289,7 +289,7 @@ async fn failures_are_tried_again_with_backoff_and_success_is_refreshed() {
     auth.authenticate(Some(&token("a", "7")), NOW).await.unwrap();
     let after = server.requests();
     server.asked(after + 2).await;
-    // Rotation is also seen without anybody asking.
+    // A rotation is noticed without a client.
     server.set(set(&["b"]));
     let start = Instant::now();
     while auth.verify(&token("b", "7"), NOW).is_err() {
@@ -299,19 +299,19 @@ async fn failures_are_tried_again_with_backoff_and_success_is_refreshed() {
 }
 
 #[tokio::test]
-async fn nobody_listening_and_nobody_fetching() {
+async fn a_missing_server_and_a_missing_task_are_errors_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/jwks", listener.local_addr().unwrap());
     drop(listener);
     let auth = Authenticator::with_jwks_timing(&config(&url), timing(MOMENT)).unwrap();
     let error = auth.check_jwks().await.unwrap_err();
     assert!(error.contains("refused"), "{error}");
-    // `run` was never started: bounded all the same.
+    // `run` was never started: the wait is bounded all the same.
     assert_eq!(auth.authenticate(Some(&token("a", "7")), NOW).await, Err(AuthError::UnknownKey));
 }
 
 #[tokio::test]
-async fn check_counts_usable_keys_and_names_what_is_wrong() {
+async fn check_counts_usable_keys_and_reports_errors() {
     let server = Server::start(set(&["a", "b"])).await;
     let auth = Authenticator::with_jwks_timing(&config(&server.url), timing(MOMENT)).unwrap();
     assert_eq!(auth.check_jwks().await, Ok(2));

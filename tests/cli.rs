@@ -1,4 +1,4 @@
-//! The program as its users run it: exit codes, what goes to stdout, and that secrets stay secret.
+//! The command line: exit codes, standard output, and that secrets are never printed.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 const SECRET: &str = "0123456789abcdef0123456789abcdef-hunter2";
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A directory of this test alone, the working directory of its commands.
+/// A directory for one test: the working directory of its commands.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -76,7 +76,7 @@ fn serve(directory: &Directory) -> (Running, String) {
     let running = Running(child);
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
-        // Reads to the end, so that the node never waits for a full pipe.
+        // Reads to the end, so that the pipe never fills up.
         for line in stderr.lines().map_while(Result::ok) {
             if let Some((_, rest)) = line.split_once("address=") {
                 let _ = send.send(rest.split_whitespace().next().unwrap_or("").to_owned());
@@ -97,7 +97,7 @@ fn claims(token: &str) -> roomcast::auth::Identity {
 }
 
 #[test]
-fn wrong_usage_and_wrong_configuration_are_2() {
+fn wrong_usage_and_wrong_configuration_exit_with_2() {
     let directory = Directory::new("colour = 'red'\n[auth]\nsecret = 'hunter2'\n[socketio]\nping_intervall = '1s'\n");
     for arguments in [&["--no-such-flag"][..], &["nonsense"], &["serve", "--listen"], &["token"], &["publish"]] {
         assert_eq!(directory.run(arguments).code, 2, "{arguments:?}");
@@ -133,7 +133,7 @@ fn serve_needs_a_key_and_a_free_port() {
 }
 
 #[test]
-fn check_shows_what_is_in_force_and_masks_secrets() {
+fn check_prints_the_effective_configuration_with_masked_secrets() {
     let text =
         format!("[auth]\nsecret = '{SECRET}'\n[publish]\nkeys = ['hunter2']\n[socketio]\nping_interval = '7s'\n");
     let directory = Directory::new(&text);
@@ -141,13 +141,13 @@ fn check_shows_what_is_in_force_and_masks_secrets() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
     assert!(ran.stdout.contains("secret = \"***\"") && ran.stdout.contains("keys = [\"***\"]"), "{}", ran.stdout);
     assert!(ran.stdout.contains("ping_interval = \"7s\"") && !ran.stdout.contains("hunter2"), "{}", ran.stdout);
-    // What is printed is itself a configuration, but for the masks.
+    // The output is itself a valid configuration, except for the masks.
     let again = ran.stdout.replace("\"***\"", &format!("\"{SECRET}\""));
     assert_eq!(Directory::new(&again).run(&["check"]).stdout, ran.stdout);
 }
 
 #[test]
-fn check_tries_redis_and_the_key_set() {
+fn check_reports_an_unreachable_redis_and_key_set() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port();
     drop(free);
@@ -163,7 +163,7 @@ fn check_tries_redis_and_the_key_set() {
 }
 
 #[test]
-fn check_finds_redis_when_it_is_there() {
+fn check_reports_a_reachable_redis_and_a_wrong_password() {
     let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n"));
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = free.local_addr().unwrap().port().to_string();
@@ -188,7 +188,7 @@ fn check_finds_redis_when_it_is_there() {
 }
 
 #[test]
-fn a_replicated_publish_says_so() {
+fn publish_reports_replication() {
     let master = RedisServer::start();
     let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
     let redis = format!("[redis]\nurl = '{}'\nmin_replicas = 1\ntimeout = '500ms'\n", master.url());
@@ -210,7 +210,7 @@ fn a_replicated_publish_says_so() {
 }
 
 #[test]
-fn a_token_is_what_was_asked_for() {
+fn token_has_the_requested_claims() {
     let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n"));
     let token = |arguments: &[&str]| directory.run(&[&["token"], arguments].concat());
     let ran = token(&["--user", "7", "--room", "a:*", "--room", "b", "--claim", "plan=pro", "--claim", "org.id=3"]);
@@ -232,7 +232,7 @@ fn a_token_is_what_was_asked_for() {
 }
 
 #[test]
-fn publish_and_health_speak_to_a_running_node() {
+fn publish_and_health_use_a_running_node() {
     let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n[publish]\nkeys = ['hunter2']\n"));
     let (node, address) = serve(&directory);
     let url = format!("http://{address}");
@@ -287,7 +287,7 @@ fn init_writes_a_configuration_that_passes_check_and_never_overwrites() {
 }
 
 #[test]
-fn init_keeps_secrets_private_and_takes_one_shape() {
+fn init_makes_secrets_private_and_accepts_one_framework() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = Directory::new("");
     assert_eq!(directory.run(&["init", "--dir", "new/app"]).code, 0);

@@ -1,4 +1,4 @@
-//! The configuration as its users meet it: which source wins, and what they are told when something is wrong.
+//! The configuration: which source wins, and which mistakes are reported.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef-hunter2";
 
-/// A directory of this test alone, removed at its end.
+/// A directory for one test, removed at its end.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -46,7 +46,7 @@ fn environment(pairs: &[(&str, &str)]) -> Result<Config, Vec<Mistake>> {
     load("", pairs, Flags::default())
 }
 
-/// The mistakes as lines, with the directory taken off their places.
+/// The mistakes as lines, without the test's directory.
 fn lines(result: Result<Config, Vec<Mistake>>) -> Vec<String> {
     let mistakes = result.expect_err("mistakes");
     let short = |mistake: &Mistake| match mistake.to_string() {
@@ -84,7 +84,7 @@ fn flag_beats_environment_beats_conventional_beats_file_beats_default() {
 }
 
 #[test]
-fn an_empty_variable_takes_back_what_the_file_says() {
+fn an_empty_variable_unsets_the_key_of_the_file() {
     let text = format!("[redis]\nurl = 'redis://file'\n[auth]\nsecret = '{SECRET}'\nissuer = 'x'");
     let config = load(&text, &[("ROOMCAST_REDIS__URL", ""), ("ROOMCAST_AUTH__ISSUER", "")], Flags::default()).unwrap();
     assert_eq!((redis(&config), config.auth.issuer.as_deref()), ("", None));
@@ -137,7 +137,7 @@ fn conventional_names_are_read() {
 }
 
 #[test]
-fn every_form_of_a_value_has_its_form_in_the_environment() {
+fn every_kind_of_value_can_be_set_by_a_variable() {
     let config = environment(&[
         ("ROOMCAST_PUBLISH__KEYS", "one, two"),
         ("ROOMCAST_PUBLISH__MAX_BODY", "7MB"),
@@ -170,7 +170,7 @@ fn every_form_of_a_value_has_its_form_in_the_environment() {
 }
 
 #[test]
-fn rules_are_read_as_the_contract_writes_them() {
+fn rules_are_read_in_every_documented_form() {
     let config = file(
         r#"
 [[rooms]]
@@ -198,7 +198,7 @@ emit = [{ room = "chat:{0}", event = "user_typing", volatile = true, include_cal
     let emit = &config.on[1].emit[0];
     assert!(emit.volatile && emit.include_caller && config.on[1].namespace == "/");
     assert!(config.warnings()[0].to_string().ends_with("never runs: `socketio.namespaces` does not have \"/chat\""));
-    // What is in force can be read again, and says the same.
+    // The printed configuration can be read again and is the same.
     let again = file(&config.effective_toml()).unwrap();
     assert_eq!((&again.on, &again.rooms), (&config.on, &config.rooms));
 }
@@ -307,7 +307,7 @@ flag --listen: "nowhere" is not an address; write an IP and a port like "0.0.0.0
 }
 
 #[test]
-fn what_is_not_toml_is_reported_beside_the_rest() {
+fn invalid_toml_is_reported_with_the_other_mistakes() {
     let text = "listen = \n[redis]\ntimeout = \"x\nprefix = \"a*\"\nprefix = \"b\"\n";
     let mistakes = lines(file(text));
     let at = |place: &str| mistakes.iter().any(|line| line.starts_with(place));
@@ -318,7 +318,7 @@ fn what_is_not_toml_is_reported_beside_the_rest() {
 }
 
 #[test]
-fn files_give_secrets_and_their_last_newline_is_dropped() {
+fn secrets_are_read_from_files_without_the_last_newline() {
     let directory = Directory::new();
     directory.write("secret", &format!("{SECRET}\n"));
     directory.write("keys", "hunter2-one\n\nhunter2-two\n");
@@ -339,7 +339,7 @@ fn files_give_secrets_and_their_last_newline_is_dropped() {
 }
 
 #[test]
-fn both_forms_are_a_mistake_but_a_stronger_source_just_wins() {
+fn a_value_and_its_file_are_a_mistake_but_a_stronger_source_wins() {
     let text = format!("[auth]\nsecret = '{SECRET}'\nsecret_file = '/nowhere'");
     let mistakes = lines(file(&text));
     assert_eq!(mistakes.len(), 2, "{mistakes:?}");
@@ -353,7 +353,7 @@ fn both_forms_are_a_mistake_but_a_stronger_source_just_wins() {
 }
 
 #[test]
-fn keys_and_algorithms_must_fit() {
+fn keys_and_algorithms_must_match() {
     let jwks = "jwks_url = 'https://a.example.com/jwks'";
     let secret = format!("secret = '{SECRET}'");
     for (auth, place) in [
@@ -375,7 +375,7 @@ fn keys_and_algorithms_must_fit() {
 }
 
 #[test]
-fn serving_needs_a_key_or_anonymity() {
+fn serve_requires_a_key_or_anonymous() {
     let serve = |pairs: &[(&str, &str)]| {
         let flags = Flags { config: Some(Path::new("/dev/null").into()), ..Flags::default() };
         Config::load(&flags, &pairs.iter().copied().collect(), Purpose::Serve)
@@ -384,7 +384,7 @@ fn serving_needs_a_key_or_anonymity() {
     assert!(mistakes.len() == 1 && mistakes[0].contains("JWT_SECRET"), "{mistakes:?}");
     assert!(serve(&[("JWT_SECRET", SECRET)]).is_ok());
     assert!(serve(&[("ROOMCAST_AUTH__ANONYMOUS", "true")]).is_ok());
-    // A key that is wrong is one mistake, not two.
+    // A wrong key is one mistake, not two.
     assert_eq!(lines(serve(&[("JWT_SECRET", "short")])).len(), 1);
 }
 
@@ -396,7 +396,7 @@ fn addresses_that_cannot_both_be_bound_are_refused() {
 }
 
 #[test]
-fn emitters_need_a_redis_to_publish_on() {
+fn emitter_keys_require_redis() {
     for name in ["emitter_key", "streams_key"] {
         let mistakes = lines(file(&format!("[redis]\n{name} = 'socket.io'")));
         let column = name.len() + 4;
@@ -407,7 +407,7 @@ fn emitters_need_a_redis_to_publish_on() {
 }
 
 #[test]
-fn rules_are_compiled_so_that_their_mistakes_have_places() {
+fn mistakes_in_rules_are_reported_with_their_place() {
     let mistakes = lines(file(
         "[[rooms]]\nmatch = 'user:{'\njoin = 'auto'\n[[rooms]]\nmatch = 'a:*'\njoin = 'auto'\n\
          [[on]]\nevent = 'a'\njoin = 'x:{nobody}'\n",
@@ -424,7 +424,7 @@ fn rules_are_compiled_so_that_their_mistakes_have_places() {
 }
 
 #[test]
-fn tables_and_lists_of_tables_are_told_apart() {
+fn tables_and_lists_of_tables_are_distinguished() {
     assert_eq!(
         lines(file("redis = 'redis://hunter2'\n[rooms]\nmatch = 'a'\n[[socketio]]\npath = '/x'")),
         [
@@ -450,7 +450,7 @@ fn a_public_key_is_read_at_start() {
 }
 
 #[test]
-fn the_inbox_is_on_redis_and_cannot_answer() {
+fn a_backend_stream_requires_redis_and_cannot_answer_calls() {
     let redis = "[redis]\nurl = 'redis://h'\nstreams_key = 'socket.io'\n";
     let inbox = |stream: &str| format!("{redis}[backend]\nstream = '{stream}'");
     let ask = "\n[[rooms]]\nmatch = 'a'\njoin = 'allow'\n[[rooms]]\nmatch = 'b'\njoin = 'ask'";
@@ -480,7 +480,7 @@ fn the_inbox_is_on_redis_and_cannot_answer() {
 }
 
 #[test]
-fn a_file_that_was_named_must_exist() {
+fn a_named_file_must_exist() {
     let flags = Flags { config: Some("/nowhere/roomcast.toml".into()), ..Flags::default() };
     let mistakes = lines(Config::load(&flags, &Environment::default(), Purpose::Other));
     assert!(mistakes[0].starts_with("flag --config: cannot read the file /nowhere/roomcast.toml: "), "{mistakes:?}");
@@ -496,7 +496,7 @@ fn the_example_shows_the_defaults_and_its_comments_are_right() {
     let config = file(example).expect("the example is right");
     assert_eq!(config.effective_toml(), Config::default().effective_toml());
 
-    // With every key uncommented it is all of the keys; only what excludes each other is refused.
+    // With every key uncommented, only keys that exclude each other are refused.
     let uncommented: Vec<_> = example.lines().map(uncomment).collect();
     for mistake in lines(file(&uncommented.join("\n"))) {
         let excused = ["both given", "cannot read the file", "not both", "no algorithm is in"];
@@ -515,7 +515,7 @@ fn the_example_shows_the_defaults_and_its_comments_are_right() {
     }
 }
 
-/// `#key = …` without its mark; prose has a space after it.
+/// `#key = …` without the `#`; prose has a space after it.
 fn uncomment(line: &str) -> &str {
     line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[')).unwrap_or(line)
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the outside tests need: Redis, Chromium, Node packages, a Python venv. What is there is left alone;
-# what cannot be installed fails the run.
+# Installs what the JavaScript tests need: Redis, nginx, Chromium, Node packages, a Python venv. What is already
+# installed is left alone; what cannot be installed fails the run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export DEBIAN_FRONTEND=noninteractive
@@ -21,6 +21,7 @@ missing=()
 command -v redis-server >/dev/null || missing+=(redis-server)
 command -v redis-cli >/dev/null || missing+=(redis-tools)
 [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
+command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx)
 command -v curl >/dev/null || missing+=(curl)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"

@@ -15,7 +15,7 @@ const LAYERS: &[&[&str]] = &[
     &["app"],
     // Assembles the config structs that each module owns, so it is above them all, and nobody below knows it.
     &["config"],
-    &["http"],
+    &["http", "peer_server"],
     &["transport"],
     &["peer"],
     &["handlers"],
@@ -27,7 +27,8 @@ const LAYERS: &[&[&str]] = &[
     &["auth", "rules"],
     &["log"],
     &["protocol", "redis"],
-    &["metrics", "shutdown"],
+    &["refusals"],
+    &["logging", "metrics", "shutdown"],
     &["model"],
 ];
 
@@ -54,7 +55,9 @@ const SANS_IO: &[&str] = &[
     "src/model/draft.rs",
     "src/model/event.rs",
     "src/model/names.rs",
+    "src/model/namespaces.rs",
     "src/model/offset.rs",
+    "src/model/refusal.rs",
     "src/model/transport.rs",
     "src/presence/tracker.rs",
     "src/protocol/",
@@ -90,7 +93,7 @@ const REDIS: &[(&str, &str)] = &[
 ];
 
 /// Upward arrows that are still there. The list only shrinks.
-const KNOWN_UPWARD: &[(&str, &str)] = &[("peer", "transport"), ("shard", "node")];
+const KNOWN_UPWARD: &[(&str, &str)] = &[];
 
 /// Files that are still in a circle of imports. The list only shrinks.
 const KNOWN_CIRCLES: &[&str] = &[
@@ -101,32 +104,8 @@ const KNOWN_CIRCLES: &[&str] = &[
     "src/bridge/python.rs",
     "src/cluster/membership.rs",
     "src/cluster/session_store.rs",
-    "src/config/address.rs",
-    "src/config/environment.rs",
-    "src/config/file.rs",
-    "src/config/keys.rs",
-    "src/config/kind.rs",
-    "src/config/rules.rs",
-    "src/config/show.rs",
-    "src/config/sources.rs",
-    "src/config/text.rs",
-    "src/http/routes.rs",
-    "src/http/sse.rs",
-    "src/node/command_tracker.rs",
-    "src/node/context.rs",
-    "src/node/probe.rs",
-    "src/peer/adopt.rs",
-    "src/peer/forward.rs",
     "src/redis/connection.rs",
     "src/redis/discovery.rs",
-    "src/shard/handle.rs",
-    "src/shard/persist.rs",
-    "src/shard/runner.rs",
-    "src/shard/state.rs",
-    "src/shard/timers.rs",
-    "src/transport/packets.rs",
-    "src/transport/upgrade.rs",
-    "src/transport/websocket.rs",
 ];
 
 #[test]

@@ -1,5 +1,5 @@
-//! Redis Sentinel and Redis Cluster with real servers that are killed, cut off and moved: what was accepted is
-//! delivered, or it is told.
+//! Redis Sentinel and Redis Cluster with real servers that are killed, cut off and moved: every accepted event is
+//! delivered, or the tail reports a discontinuity.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic, and tells how long it took")]
 
 #[path = "common/load.rs"]
@@ -42,7 +42,7 @@ async fn a_sentinel_failover_is_followed() {
     let said = check(&watched.url());
     let first = format!("redis: ready at 127.0.0.1:{} (mymaster of the Sentinels at ", watched.servers[0].port());
     assert!(said.contains(&first), "{said}");
-    let node = Node::impatient(&watched.url());
+    let node = Node::with_short_timeout(&watched.url());
     node.status(LogStatus::Ready).await;
     let load = Load::start(&node.log);
     node.tail.wait_events(100).await;
@@ -57,17 +57,17 @@ async fn a_sentinel_failover_is_followed() {
     watched.servers[0].resume_from_disk();
     eventually("the old master is a replica", || watched.servers[0].info("replication").contains("role:slave")).await;
     load.more(100).await;
-    let (came, lost) = load.judge(&node).await;
+    let (came, lost) = load.check(&node).await;
     println!("failover: none taken for {pause:?}, {came} came, {lost} lost and told");
     assert!(check(&watched.url()).contains("redis: ready at"));
 }
 
 /// A master that hangs takes what it has not got to with it, and is a replica when it goes on.
 #[tokio::test]
-async fn a_master_that_hangs_is_left() {
+async fn a_hanging_master_is_replaced() {
     let _alone = ALONE.lock().await;
     let watched = Watched::start();
-    let node = Node::impatient(&watched.url());
+    let node = Node::with_short_timeout(&watched.url());
     node.status(LogStatus::Ready).await;
     let load = Load::start(&node.log);
     node.tail.wait_events(100).await;
@@ -79,13 +79,13 @@ async fn a_master_that_hangs_is_left() {
     watched.servers[0].thaw();
     eventually("the old master is a replica", || watched.servers[0].info("replication").contains("role:slave")).await;
     load.more(100).await;
-    let (came, lost) = load.judge(&node).await;
+    let (came, lost) = load.check(&node).await;
     println!("hang: none taken for {pause:?}, {came} came, {lost} lost and told");
 }
 
 /// Sentinels and servers with users of their own.
 #[tokio::test]
-async fn a_planned_failover_loses_nothing_and_is_noticed_without_an_error() {
+async fn a_planned_failover_loses_nothing() {
     let _alone = ALONE.lock().await;
     let watched = Watched::start();
     for server in &watched.servers {
@@ -105,7 +105,7 @@ async fn a_planned_failover_loses_nothing_and_is_noticed_without_an_error() {
     let url = format!("{data}?sentinel_username=watcher&sentinel_password=look");
     let said = check(&url.replace("=look", "=guess"));
     assert!(said.contains("nobody tells where the data is") && said.contains("authentication failed"), "{said}");
-    let node = Node::impatient(&url);
+    let node = Node::with_short_timeout(&url);
     node.status(LogStatus::Ready).await;
     let load = Load::start(&node.log);
     node.tail.wait_events(100).await;
@@ -116,9 +116,9 @@ async fn a_planned_failover_loses_nothing_and_is_noticed_without_an_error() {
     let moved = |node: &Node| !node.metric("roomcast_redis_reconnects_total 0");
     eventually("the node reconnects", || moved(&node)).await;
     load.more(200).await;
-    let (came, lost) = load.judge(&node).await;
+    let (came, lost) = load.check(&node).await;
     println!("planned failover: {came} came, {lost} lost and told");
-    let wrong = Node::impatient(&watched.url());
+    let wrong = Node::with_short_timeout(&watched.url());
     assert!(wrong.append_one(draft("x")).await.is_err(), "without the password");
 }
 
@@ -126,9 +126,9 @@ async fn a_planned_failover_loses_nothing_and_is_noticed_without_an_error() {
 async fn promote_a_lagging_replica(ahead: Option<u64>) {
     let _alone = ALONE.lock().await;
     let mut watched = Watched::start();
-    let node = Node::impatient(&watched.url());
+    let node = Node::with_short_timeout(&watched.url());
     node.status(LogStatus::Ready).await;
-    let begun = node.tail.wait_beginning(1).await;
+    let begun = node.tail.wait_reset(1).await;
     let kept = node.stored(draft("kept")).await;
     node.tail.wait_event("kept").await;
     watched.wait_for_replicas("roomcast:events", 1).await;
@@ -142,34 +142,34 @@ async fn promote_a_lagging_replica(ahead: Option<u64>) {
     let new = watched.master(Some(0)).await;
     // Newer ids may exist on the new master before the node has come back to it.
     watched.servers[new].run::<String>(&["XADD", "roomcast:events", "*", "room", "r", "event", "newer"]);
-    let again = node.tail.wait_beginning(2).await;
+    let again = node.tail.wait_reset(2).await;
     assert_ne!(again.epoch, begun.epoch, "told");
     node.append_again("after").await;
     assert_eq!(node.tail.wait_event("after").await.offset.epoch, again.epoch);
     let seen = node.tail.seen.lock().unwrap();
-    assert_eq!(seen.beginnings.len(), 2, "told once");
+    assert_eq!(seen.resets.len(), 2, "told once");
     let came = names(&again.history).into_iter().chain(names(&seen.events)).filter(|name| name == "newer").count();
     assert_eq!(came, 1, "{:?} {:?}", names(&again.history), names(&seen.events));
 }
 
 #[tokio::test]
-async fn a_lagging_replica_as_the_new_master_is_told() {
+async fn the_promotion_of_a_lagging_replica_is_a_discontinuity() {
     promote_a_lagging_replica(None).await;
 }
 
 #[tokio::test]
-async fn a_lagging_replica_with_a_clock_behind_is_told() {
+async fn the_promotion_of_a_lagging_replica_with_a_slow_clock_is_a_discontinuity() {
     promote_a_lagging_replica(Some(3_600_000)).await;
 }
 
 /// The tail has not read what was acknowledged, so only the publishers' side knows that it is gone.
 #[tokio::test]
-async fn what_was_acknowledged_and_not_read_is_missed_too() {
+async fn a_lost_event_that_was_acknowledged_and_not_read_is_a_discontinuity() {
     let _alone = ALONE.lock().await;
     let mut watched = Watched::start();
-    let node = Node::impatient(&watched.url());
+    let node = Node::with_short_timeout(&watched.url());
     node.status(LogStatus::Ready).await;
-    let begun = node.tail.wait_beginning(1).await;
+    let begun = node.tail.wait_reset(1).await;
     node.stored(draft("kept")).await;
     node.tail.wait_event("kept").await;
     let full = node.tail.gate.lock().await;
@@ -183,7 +183,7 @@ async fn what_was_acknowledged_and_not_read_is_missed_too() {
     node.status(LogStatus::Connecting).await;
     watched.servers[new].run::<String>(&["XADD", "roomcast:events", "*", "room", "r", "event", "newer"]);
     drop(full);
-    let again = node.tail.wait_beginning(2).await;
+    let again = node.tail.wait_reset(2).await;
     assert_ne!(again.epoch, begun.epoch, "told");
 }
 
@@ -193,7 +193,7 @@ async fn a_cluster_is_followed_through_failover_and_migration() {
     let _alone = ALONE.lock().await;
     let mut cluster = Arc::new(Cluster::start());
     assert!(check(&cluster.url()).contains("(the Cluster at "));
-    let nodes = [Node::impatient(&cluster.url()), Node::impatient(&cluster.url())];
+    let nodes = [Node::with_short_timeout(&cluster.url()), Node::with_short_timeout(&cluster.url())];
     for node in &nodes {
         node.status(LogStatus::Ready).await;
     }
@@ -212,7 +212,7 @@ async fn a_cluster_is_followed_through_failover_and_migration() {
     load.more(100).await;
     for node in &nodes {
         node.status(LogStatus::Ready).await;
-        assert_eq!(node.tail.seen.lock().unwrap().beginnings.len(), 1, "a migration loses nothing");
+        assert_eq!(node.tail.seen.lock().unwrap().resets.len(), 1, "a migration loses nothing");
     }
 
     // Malformed entries, volatile events and repeated ids take their ways over several nodes.
@@ -233,6 +233,6 @@ async fn a_cluster_is_followed_through_failover_and_migration() {
     assert!(pause < RECOVERY, "{pause:?}");
     load.more(100).await;
     node.status(LogStatus::Ready).await;
-    let (came, lost) = load.judge(node).await;
+    let (came, lost) = load.check(node).await;
     println!("failover: none taken for {pause:?}, {came} came, {lost} lost and told");
 }

@@ -1,4 +1,4 @@
-//! What happens to a Redis in its life: full, evicted, demoted, hung, crashed, trimmed; and replicas that lag.
+//! A Redis that is full, evicts, is demoted, hangs, crashes or trims, and replicas that lag.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/load.rs"]
@@ -9,7 +9,7 @@ mod log_node;
 mod redis_server;
 
 use load::Load;
-use log_node::{Node, PATIENCE, SHORT, draft, names};
+use log_node::{DEADLINE, Node, SHORT, draft, names};
 use redis_server::RedisServer;
 use roomcast::log::config::RecoveryConfig;
 use roomcast::log::{AppendError, LogStatus};
@@ -19,13 +19,13 @@ use roomcast::redis::config::RedisConfig;
 use std::time::{Duration, Instant};
 
 async fn ready(url: &str) -> Node {
-    let node = Node::impatient(url);
+    let node = Node::with_short_timeout(url);
     node.status(LogStatus::Ready).await;
     node
 }
 
 #[tokio::test]
-async fn a_full_redis_refuses_and_goes_on_when_there_is_room() {
+async fn a_full_redis_refuses_appends_until_there_is_room() {
     let server = RedisServer::start();
     let node = ready(&server.url()).await;
     node.stored(draft("before")).await;
@@ -33,9 +33,9 @@ async fn a_full_redis_refuses_and_goes_on_when_there_is_room() {
     let answers = node.log.append(vec![draft("full"), draft("full")]).await;
     let full = |error: &AppendError| matches!(error, AppendError::Refused(why) if why.contains("OOM"));
     assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(full)), "{answers:?}");
-    // Reading needs no memory: the tail finds its way back while Redis is full.
+    // Reading needs no memory: the tail reconnects while Redis is full.
     server.run::<()>(&["CLIENT", "KILL", "TYPE", "normal"]);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     while node.metric("roomcast_redis_reconnects_total 0") {
         assert!(Instant::now() < deadline, "never back");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -45,25 +45,25 @@ async fn a_full_redis_refuses_and_goes_on_when_there_is_room() {
     node.append_again("after").await;
     node.tail.wait_event("after").await;
     assert_eq!(names(&node.tail.seen.lock().unwrap().events), ["before", "after"]);
-    assert_eq!(node.tail.seen.lock().unwrap().beginnings.len(), 1);
+    assert_eq!(node.tail.seen.lock().unwrap().resets.len(), 1);
 }
 
 #[tokio::test]
-async fn an_evicted_log_is_told() {
+async fn an_evicted_log_is_a_discontinuity() {
     let server = RedisServer::start();
     let node = ready(&server.url()).await;
-    let begun = node.tail.wait_beginning(1).await;
+    let begun = node.tail.wait_reset(1).await;
     node.stored(draft("before")).await;
     node.tail.wait_event("before").await;
     server.run::<()>(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]);
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "1"]);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     while server.run::<usize>(&["DBSIZE"]) > 0 {
         assert!(Instant::now() < deadline, "nothing is evicted");
         let _ = server.try_run::<()>(&["SET", "x", "y"]);
     }
     server.run::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
-    let again = node.tail.wait_beginning(2).await;
+    let again = node.tail.wait_reset(2).await;
     assert_ne!(again.epoch, begun.epoch);
     node.append_again("after").await;
     assert_eq!(node.tail.wait_event("after").await.offset.epoch, again.epoch);
@@ -73,7 +73,7 @@ async fn an_evicted_log_is_told() {
 async fn a_replica_is_not_used_until_it_is_a_master() {
     let master = RedisServer::start();
     let server = RedisServer::with(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
-    let node = Node::impatient(&server.url());
+    let node = Node::with_short_timeout(&server.url());
     let answer = node.append_one(draft("early")).await;
     assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
     assert_eq!(node.log.status(), LogStatus::Connecting);
@@ -81,8 +81,8 @@ async fn a_replica_is_not_used_until_it_is_a_master() {
     node.append_again("promoted").await;
     node.tail.wait_event("promoted").await;
     node.status(LogStatus::Ready).await;
-    // Demoted while in use; its link to a dead port keeps its data.
-    let begun = node.tail.wait_beginning(1).await;
+    // Demoted while in use; it keeps its data, since its master is a closed port.
+    let begun = node.tail.wait_reset(1).await;
     let nobody = redis_server::free_port().to_string();
     server.run::<()>(&["REPLICAOF", "127.0.0.1", &nobody]);
     let answer = node.append_one(draft("demoted")).await;
@@ -94,7 +94,7 @@ async fn a_replica_is_not_used_until_it_is_a_master() {
 }
 
 #[tokio::test]
-async fn what_timed_out_is_not_stored_later() {
+async fn an_append_that_timed_out_is_not_stored_later() {
     let server = RedisServer::start();
     let node = ready(&server.url()).await;
     node.stored(draft("before")).await;
@@ -102,7 +102,7 @@ async fn what_timed_out_is_not_stored_later() {
     let volatile = Draft { volatile: true, ..draft("volatile") };
     server.freeze();
     let drafts = vec![draft("late"), with_id("late with an id"), volatile];
-    // Sent at once: it lies in the socket of the frozen server, and the second in the queue behind it.
+    // The first is sent at once and waits in the socket of the frozen server; the second waits in the queue.
     let (first, second) = tokio::join!(node.log.append(drafts), node.append_one(draft("late too")));
     for answer in first.iter().chain([&second]) {
         assert!(matches!(answer, Err(AppendError::Unavailable(_))), "{answer:?}");
@@ -113,7 +113,7 @@ async fn what_timed_out_is_not_stored_later() {
     node.tail.wait_event("late with an id").await;
     assert_eq!(names(&node.tail.seen.lock().unwrap().events), ["before", "after", "late with an id"]);
     assert_eq!(server.run::<usize>(&["XLEN", "roomcast:events"]), 3);
-    // A stop that ends in time only delays.
+    // A pause shorter than the timeout only delays.
     node.status(LogStatus::Ready).await;
     server.freeze();
     let waiting = node.log.append(vec![draft("delayed")]);
@@ -126,7 +126,7 @@ async fn what_timed_out_is_not_stored_later() {
 }
 
 #[tokio::test]
-async fn a_crash_with_fsync_every_second_loses_nothing_or_is_told() {
+async fn a_crash_with_appendfsync_everysec_loses_nothing_without_a_discontinuity() {
     let mut server = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
     let node = ready(&server.url()).await;
     let load = Load::start(&node.log);
@@ -138,11 +138,11 @@ async fn a_crash_with_fsync_every_second_loses_nothing_or_is_told() {
         load.interrupted(before).await;
     }
     load.more(100).await;
-    load.judge(&node).await;
+    load.check(&node).await;
 }
 
 #[tokio::test]
-async fn ids_from_the_future_and_trimming_of_what_was_read_change_nothing() {
+async fn ids_from_the_future_and_trimming_of_read_entries_change_nothing() {
     let server = RedisServer::start();
     let node = ready(&server.url()).await;
     let first = node.stored(draft("first")).await;
@@ -161,11 +161,11 @@ async fn ids_from_the_future_and_trimming_of_what_was_read_change_nothing() {
     node.tail.wait_event("emptied").await;
     let seen = node.tail.seen.lock().unwrap();
     assert_eq!(names(&seen.events), ["first", "future", "next", "after", "emptied"]);
-    assert_eq!(seen.beginnings.len(), 1, "nobody missed anything");
+    assert_eq!(seen.resets.len(), 1, "nobody missed anything");
 }
 
 #[tokio::test]
-async fn replicas_are_waited_for() {
+async fn an_append_waits_for_min_replicas() {
     let master = RedisServer::start();
     let replica = RedisServer::with(&["--replicaof", "127.0.0.1", &master.port().to_string()]);
     let url = Some(Secret::new(master.url()));
@@ -174,7 +174,7 @@ async fn replicas_are_waited_for() {
     node.status(LogStatus::Ready).await;
     let with_id = |name: &str| Draft { id: Some(name.into()), ..draft(name) };
     let replicated = |name: &'static str| {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         let node = &node;
         async move {
             loop {
@@ -185,7 +185,7 @@ async fn replicas_are_waited_for() {
             }
         }
     };
-    // The replica has to come first.
+    // The replica must be in sync first.
     assert_eq!(replicated("replicated").await.replicas, Some(1));
     let volatile = Draft { volatile: true, ..draft("volatile") };
     assert_eq!(node.append_one(volatile).await.unwrap().replicas, None);

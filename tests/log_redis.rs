@@ -1,4 +1,4 @@
-//! What Redis can do to the log: foreign entries, outages, refusals, losses, TLS.
+//! The log on Redis: entries of others, outages, refusals, losses, TLS.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/log_node.rs"]
@@ -6,7 +6,7 @@ mod log_node;
 #[path = "common/redis.rs"]
 mod redis_server;
 
-use log_node::{LONG, Node, PATIENCE, SHORT, draft, names};
+use log_node::{DEADLINE, LONG, Node, SHORT, draft, names};
 use redis_server::RedisServer;
 use roomcast::log::config::RecoveryConfig;
 use roomcast::log::{AppendError, LogStatus};
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[tokio::test]
-async fn what_others_add_is_delivered_and_mistakes_go_to_the_dead_once() {
+async fn entries_of_others_are_delivered_and_malformed_ones_become_dead_letters_once() {
     let server = RedisServer::start();
     let nodes = [Node::redis(&server.url(), "roomcast"), Node::redis(&server.url(), "roomcast")];
     for node in &nodes {
@@ -42,7 +42,7 @@ async fn what_others_add_is_delivered_and_mistakes_go_to_the_dead_once() {
         assert_eq!(events[0].draft.source, Source::Stream);
         assert_eq!(events[0].accepted_us, events[0].offset.position.ms * 1000);
         assert_eq!((events[2].draft.args.inner(), &*events[2].draft.namespace), ("1, 2", "/chat"));
-        // Burying follows delivering; the next event is read only after it.
+        // Dead letters are written after the delivery, and before the next event is read.
         let after = format!("after{n}");
         add(&["room", "r", "event", &after]);
         node.tail.wait_event(&after).await;
@@ -57,20 +57,20 @@ async fn what_others_add_is_delivered_and_mistakes_go_to_the_dead_once() {
     let counted =
         |node: &Node| (0..=4).find(|n| node.metric(&format!("roomcast_drops_total{{reason=\"malformed\"}} {n}")));
     assert_eq!(counted(&nodes[0]).unwrap() + counted(&nodes[1]).unwrap(), 4);
-    Node::redis(&server.url(), "roomcast").tail.wait_beginning(1).await;
+    Node::redis(&server.url(), "roomcast").tail.wait_reset(1).await;
     assert_eq!(server.run::<usize>(&["XLEN", "roomcast:dead"]), 4, "a node that reads them again adds none");
 }
 
 #[tokio::test]
-async fn two_nodes_see_the_same_and_a_late_one_its_history() {
+async fn two_nodes_read_the_same_events_and_a_late_node_reads_the_history() {
     let server = RedisServer::start();
     let (a, b) = (Node::redis(&server.url(), "roomcast"), Node::redis(&server.url(), "roomcast"));
     let other = Node::redis(&server.url(), "other");
     for node in [&a, &b, &other] {
         node.status(LogStatus::Ready).await;
     }
-    let begun = a.tail.wait_beginning(1).await;
-    assert_eq!(begun.epoch, b.tail.wait_beginning(1).await.epoch);
+    let begun = a.tail.wait_reset(1).await;
+    assert_eq!(begun.epoch, b.tail.wait_reset(1).await.epoch);
     let batch = |first: char| (0..300).map(|n| draft(&format!("{first}{n}"))).collect();
     let (of_a, of_b) = tokio::join!(a.log.append(batch('a')), b.log.append(batch('b')));
     assert!(of_a.iter().chain(&of_b).all(Result::is_ok));
@@ -79,7 +79,7 @@ async fn two_nodes_see_the_same_and_a_late_one_its_history() {
     let offsets = |events: &[Arc<Event>]| events.iter().map(|event| event.offset).collect::<Vec<_>>();
     assert_eq!((names(&on_a), offsets(&on_a)), (names(&on_b), offsets(&on_b)));
     let late = Node::redis(&server.url(), "roomcast");
-    let snapshot = late.tail.wait_beginning(1).await;
+    let snapshot = late.tail.wait_reset(1).await;
     assert_eq!(snapshot.epoch, begun.epoch);
     assert_eq!((names(&snapshot.history), offsets(&snapshot.history)), (names(&on_a), offsets(&on_a)));
     assert!(snapshot.floor <= begun.head && snapshot.head >= on_a.last().unwrap().offset.position);
@@ -88,12 +88,12 @@ async fn two_nodes_see_the_same_and_a_late_one_its_history() {
 
     let size = on_a[0].size();
     let small = RecoveryConfig { window_bytes: size * 10, ..RecoveryConfig::default() };
-    let small = Node::redis_with(&server.url(), "roomcast", small, LONG).tail.wait_beginning(1).await;
+    let small = Node::redis_with(&server.url(), "roomcast", small, LONG).tail.wait_reset(1).await;
     let kept = small.history.len();
     assert!((5..=10).contains(&kept), "{kept}");
     assert_eq!(small.floor, on_a[600 - kept - 1].offset.position, "the newest that is not kept");
     let off = RecoveryConfig { window: Duration::ZERO, ..RecoveryConfig::default() };
-    let off = Node::redis_with(&server.url(), "roomcast", off, LONG).tail.wait_beginning(1).await;
+    let off = Node::redis_with(&server.url(), "roomcast", off, LONG).tail.wait_reset(1).await;
     assert_eq!((off.history.len(), off.floor), (0, off.head));
 }
 
@@ -113,10 +113,10 @@ async fn the_stream_is_trimmed_but_not_within_the_window() {
     add(now - 3_600_000);
     add(now - 115_000);
     let node = Node::redis(&server.url(), "roomcast");
-    let snapshot = node.tail.wait_beginning(1).await;
+    let snapshot = node.tail.wait_reset(1).await;
     assert_eq!(snapshot.history.len(), 1000);
     assert_eq!(snapshot.floor.to_string(), format!("{}-999", now - 3_600_000));
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     while server.run::<usize>(&["XLEN", "roomcast:events"]) > 1100 {
         assert!(Instant::now() < deadline, "the tail does not trim");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -127,14 +127,14 @@ async fn the_stream_is_trimmed_but_not_within_the_window() {
     }
     let left: usize = server.run(&["XLEN", "roomcast:events"]);
     assert!((2020..2120).contains(&left), "{left}");
-    let again = Node::redis(&server.url(), "roomcast").tail.wait_beginning(1).await;
+    let again = Node::redis(&server.url(), "roomcast").tail.wait_reset(1).await;
     assert_eq!(again.history.len(), 2020);
 }
 
 #[tokio::test]
-async fn redis_may_come_later() {
+async fn redis_may_start_after_the_node() {
     let mut server = RedisServer::stopped(&[]);
-    let node = Node::impatient(&server.url());
+    let node = Node::with_short_timeout(&server.url());
     assert_eq!(node.log.status(), LogStatus::Connecting);
     let started = Instant::now();
     let answers = node.log.append(vec![draft("too early"), draft("too early")]).await;
@@ -150,9 +150,9 @@ async fn redis_may_come_later() {
 }
 
 #[tokio::test]
-async fn nothing_answered_ok_is_lost_over_a_crash() {
+async fn no_accepted_event_is_lost_in_a_crash() {
     let mut server = RedisServer::with(&["--appendonly", "yes", "--appendfsync", "always"]);
-    let node = Node::impatient(&server.url());
+    let node = Node::with_short_timeout(&server.url());
     node.status(LogStatus::Ready).await;
     let appender = tokio::spawn({
         let log = node.log.clone();
@@ -160,7 +160,7 @@ async fn nothing_answered_ok_is_lost_over_a_crash() {
             let mut kept = Vec::new();
             let mut n = 0;
             let mut failed = false;
-            // Through the crash and a while after it.
+            // Until some time after the crash.
             while !failed || kept.len() < 400 {
                 let answers = log.append((n..n + 5).map(|n| draft(&n.to_string())).collect()).await;
                 for (n, answer) in (n..).zip(answers) {
@@ -187,15 +187,15 @@ async fn nothing_answered_ok_is_lost_over_a_crash() {
         assert_eq!(came.len(), 1, "{name}");
         assert_eq!(came[0].offset, *offset);
     }
-    assert_eq!(seen.beginnings.len(), 1, "nothing was lost, so nothing begins anew");
+    assert_eq!(seen.resets.len(), 1, "nothing was lost, so there is no reset");
     drop(seen);
     assert!(!node.metric("roomcast_redis_reconnects_total 0"));
 }
 
 #[tokio::test]
-async fn a_redis_that_hangs_is_answered_for_within_the_timeout() {
+async fn appends_to_a_hanging_redis_fail_within_the_timeout() {
     let server = RedisServer::start();
-    let node = Node::impatient(&server.url());
+    let node = Node::with_short_timeout(&server.url());
     node.status(LogStatus::Ready).await;
     node.stored(draft("before")).await;
     server.freeze();
@@ -212,11 +212,11 @@ async fn a_redis_that_hangs_is_answered_for_within_the_timeout() {
     node.status(LogStatus::Ready).await;
     let during = names(&node.tail.seen.lock().unwrap().events).iter().filter(|name| *name == "during").count();
     assert_eq!(during, 0, "what was answered with an error is not stored later");
-    assert_eq!(node.tail.seen.lock().unwrap().beginnings.len(), 1);
+    assert_eq!(node.tail.seen.lock().unwrap().resets.len(), 1);
 }
 
 #[tokio::test]
-async fn the_users_of_the_documentation_suffice() {
+async fn the_documented_rights_are_sufficient() {
     let server = RedisServer::start();
     let document = include_str!("../docs/redis.md");
     for line in document.lines().filter(|line| line.starts_with("ACL SETUSER")) {
@@ -241,20 +241,20 @@ async fn the_users_of_the_documentation_suffice() {
     node.tail.wait_event("volatile").await;
     let mut emitter = redis::Client::open(url("emitter:p%40ss")).unwrap().get_connection().unwrap();
     redis::cmd("PUBLISH").arg(&["socket.io#/#room#", "x"]).query::<()>(&mut emitter).unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     let mut owner = redis::Client::open(url(":other")).unwrap().get_connection().unwrap();
     while redis::cmd("XLEN").arg("roomcast:dead").query::<usize>(&mut owner).unwrap() == 0 {
         assert!(Instant::now() < deadline, "the malformed entry is not copied");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    // Trimming and everything else that is done now and then is let in, too.
+    // Trimming and everything else that happens only now and then is permitted too.
     let denied: Vec<redis::Value> = redis::cmd("ACL").arg("LOG").query(&mut owner).unwrap();
     assert!(format!("{denied:?}").contains("\"backend\""), "what is denied shows here: {denied:?}");
     assert!(!format!("{denied:?}").contains("\"roomcast\""), "{denied:?}");
     let by_password = Node::redis(&url(":other"), "roomcast");
     by_password.status(LogStatus::Ready).await;
     let elsewhere = Node::redis_with(&url("roomcast:p%40ss"), "elsewhere", RecoveryConfig::default(), SHORT);
-    let refused = Node::impatient(&url("roomcast:wrong"));
+    let refused = Node::with_short_timeout(&url("roomcast:wrong"));
     for node in [&elsewhere, &refused] {
         assert!(matches!(node.append_one(draft("x")).await, Err(AppendError::Unavailable(_))));
         assert_eq!(node.log.status(), LogStatus::Connecting);
@@ -262,7 +262,7 @@ async fn the_users_of_the_documentation_suffice() {
 }
 
 #[tokio::test]
-async fn error_answers_are_told_one_by_one() {
+async fn each_command_of_a_pipeline_gets_its_own_error() {
     let server = RedisServer::start();
     let node = Node::redis(&server.url(), "roomcast");
     node.status(LogStatus::Ready).await;
@@ -291,13 +291,13 @@ async fn error_answers_are_told_one_by_one() {
 }
 
 #[tokio::test]
-async fn a_lost_log_begins_anew_with_one_epoch_for_all() {
+async fn a_lost_log_gets_one_new_epoch_on_all_nodes() {
     let server = RedisServer::start();
     let nodes = [Node::redis(&server.url(), "roomcast"), Node::redis(&server.url(), "roomcast")];
     for node in &nodes {
         node.status(LogStatus::Ready).await;
     }
-    let mut epochs = vec![nodes[0].tail.wait_beginning(1).await.epoch];
+    let mut epochs = vec![nodes[0].tail.wait_reset(1).await.epoch];
     let losses: [&[&str]; 4] = [
         &["FLUSHALL"],
         &["DEL", "roomcast:events"],
@@ -310,11 +310,11 @@ async fn a_lost_log_begins_anew_with_one_epoch_for_all() {
             node.tail.wait_event(&format!("before{n}")).await;
         }
         server.run::<()>(loss);
-        // In the same millisecond a stream that began anew would give the same id again, which counts as history.
+        // In the same millisecond a new stream would assign the same id again, which counts as history.
         while server.run::<(u64, u64)>(&["TIME"]).1 / 1000 == before.ms % 1000 {}
         nodes[1].append_again(&format!("meanwhile{n}")).await;
-        let begun = nodes[0].tail.wait_beginning(n + 2).await;
-        assert_eq!(begun.epoch, nodes[1].tail.wait_beginning(n + 2).await.epoch, "{loss:?}");
+        let begun = nodes[0].tail.wait_reset(n + 2).await;
+        assert_eq!(begun.epoch, nodes[1].tail.wait_reset(n + 2).await.epoch, "{loss:?}");
         assert!(!epochs.contains(&begun.epoch), "{loss:?}");
         epochs.push(begun.epoch);
         let after = nodes[1].stored(draft(&format!("after{n}"))).await;
@@ -326,41 +326,41 @@ async fn a_lost_log_begins_anew_with_one_epoch_for_all() {
         }
     }
     for node in &nodes {
-        assert_eq!(node.tail.seen.lock().unwrap().beginnings.len(), 5, "nobody begins twice");
+        assert_eq!(node.tail.seen.lock().unwrap().resets.len(), 5, "one reset for each loss");
     }
 }
 
 #[tokio::test]
-async fn a_redis_that_comes_back_empty_or_short_is_noticed() {
+async fn a_redis_that_returns_with_less_data_is_a_discontinuity() {
     let mut server = RedisServer::start();
-    let node = Node::impatient(&server.url());
+    let node = Node::with_short_timeout(&server.url());
     node.status(LogStatus::Ready).await;
-    let first = node.tail.wait_beginning(1).await;
+    let first = node.tail.wait_reset(1).await;
     node.stored(draft("one")).await;
     node.tail.wait_event("one").await;
     server.kill();
     server.resume_from_disk();
-    let second = node.tail.wait_beginning(2).await;
+    let second = node.tail.wait_reset(2).await;
     assert_ne!(second.epoch, first.epoch);
     for name in ["two", "three"] {
         node.append_again(name).await;
     }
     let last = node.tail.wait_event("three").await.offset.position.to_string();
 
-    // As after a failover to a replica that lacks the last entry but has taken a newer one.
+    // As after a failover to a replica that lacks the last entry but accepted a newer one.
     let mut failover = redis::pipe();
     failover.atomic().cmd("XADD").arg(&["roomcast:events", "*", "room", "r", "event", "four"]);
     failover.cmd("XDEL").arg(&["roomcast:events", &last]);
     failover.cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]);
     failover.exec(&mut server.connection()).unwrap();
-    let third = node.tail.wait_beginning(3).await;
+    let third = node.tail.wait_reset(3).await;
     assert_ne!(third.epoch, second.epoch);
     assert_eq!(names(&third.history), ["two"]);
     assert_eq!(node.tail.wait_event("four").await.offset.epoch, third.epoch);
 }
 
 #[tokio::test]
-async fn a_node_that_missed_trimmed_entries_says_so() {
+async fn entries_trimmed_before_a_node_read_them_are_a_discontinuity() {
     let server = RedisServer::start();
     let nodes = [Node::redis(&server.url(), "roomcast"), Node::redis(&server.url(), "roomcast")];
     for node in &nodes {
@@ -380,7 +380,7 @@ async fn a_node_that_missed_trimmed_entries_says_so() {
     missed.cmd("XTRIM").arg(&["roomcast:events", "MAXLEN", "1"]);
     missed.exec(&mut server.connection()).unwrap();
     for node in &nodes {
-        let (first, again) = (node.tail.wait_beginning(1).await, node.tail.wait_beginning(2).await);
+        let (first, again) = (node.tail.wait_reset(1).await, node.tail.wait_reset(2).await);
         assert_eq!(first.epoch, again.epoch, "the log itself lost nothing");
         let event = node.tail.wait_event("c").await;
         assert_eq!(again.head, event.offset.position.predecessor());
@@ -389,7 +389,7 @@ async fn a_node_that_missed_trimmed_entries_says_so() {
     }
 }
 
-/// Certificates come from SSL_CERT_FILE, which a process cannot set for itself; so this runs itself again.
+/// Certificates come from SSL_CERT_FILE, which a process cannot set for itself, so the test runs its own binary again.
 #[tokio::test]
 async fn tls_is_served_and_certificates_are_checked() {
     if let Ok(url) = std::env::var("ROOMCAST_TEST_TLS_URL") {
@@ -414,7 +414,7 @@ async fn tls_is_served_and_certificates_are_checked() {
     server.add_args(&["--tls-auth-clients", "no", "--tls-ca-cert-file", &certificate]);
     server.resume_from_disk();
     let url = format!("rediss://localhost:{port}");
-    let distrusting = Node::impatient(&url);
+    let distrusting = Node::with_short_timeout(&url);
     assert!(matches!(distrusting.append_one(draft("x")).await, Err(AppendError::Unavailable(_))));
     assert_eq!(server.run::<usize>(&["XLEN", "roomcast:events"]), 0);
     let trusting = tokio::task::spawn_blocking(move || {

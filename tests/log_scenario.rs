@@ -1,4 +1,4 @@
-//! What both logs promise, shown on both.
+//! What every log must do, tested on the embedded log and on Redis.
 #![allow(clippy::unwrap_used)]
 
 #[path = "common/log_node.rs"]
@@ -6,7 +6,7 @@ mod log_node;
 #[path = "common/redis.rs"]
 mod redis_server;
 
-use log_node::{Node, PATIENCE, draft, names};
+use log_node::{DEADLINE, Node, draft, names};
 use redis_server::RedisServer;
 use roomcast::log::memory::{MemoryLimits, MemoryLog};
 use roomcast::log::{Accepted, EventLog};
@@ -18,7 +18,7 @@ use roomcast::model::offset::Offset;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Either twin.
+/// One of the two logs.
 enum World {
     Memory,
     Redis(RedisServer),
@@ -37,9 +37,9 @@ impl World {
             }
             Self::Redis(server) => Node::redis(&server.url(), "roomcast"),
         };
-        node.tail.wait_beginning(1).await;
+        node.tail.wait_reset(1).await;
         if let Self::Redis(server) = self {
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + DEADLINE;
             while server.run::<(String, usize)>(&["PUBSUB", "NUMSUB", "roomcast:volatile"]).1 == 0 {
                 assert!(Instant::now() < deadline, "nobody listens to volatile events");
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -103,7 +103,7 @@ async fn a_repeated_id_is_answered_with_the_first_offset() {
 }
 
 #[tokio::test]
-async fn volatile_events_come_through_with_the_current_offset_and_are_not_stored() {
+async fn volatile_events_arrive_with_the_current_offset_and_are_not_stored() {
     for world in World::both() {
         let node = world.node().await;
         let stored = node.stored(draft("stored")).await;
@@ -116,7 +116,7 @@ async fn volatile_events_come_through_with_the_current_offset_and_are_not_stored
         assert_eq!((event.offset, &event.draft), (stored, &volatile));
         if let World::Redis(server) = &world {
             assert_eq!(server.run::<usize>(&["XLEN", "roomcast:events"]), 1);
-            let history = world.node().await.tail.wait_beginning(1).await.history;
+            let history = world.node().await.tail.wait_reset(1).await.history;
             assert_eq!(names(&history), ["stored"]);
         }
     }
@@ -160,12 +160,12 @@ async fn everything_of_a_draft_arrives_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn what_waits_is_not_lost_when_nobody_reads_yet() {
+async fn events_are_kept_until_the_tail_is_read() {
     let log = MemoryLog::new(MemoryLimits::default());
     let early = log.append(vec![draft("early")]).await.remove(0).unwrap().offset.unwrap();
     let node = Node::run(log, Arc::new(Metrics::new("0").unwrap()));
     let event = node.tail.wait_event("early").await;
-    let snapshot = node.tail.wait_beginning(1).await;
+    let snapshot = node.tail.wait_reset(1).await;
     assert_eq!(event.offset, early);
     assert!(snapshot.head < early.position && snapshot.epoch == early.epoch);
 }

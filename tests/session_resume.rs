@@ -1,4 +1,4 @@
-//! A session that was taken up and put back, because its client went meanwhile, is taken up again.
+//! A session whose resume was abandoned, because its client disconnected meanwhile, is resumed again.
 #![allow(clippy::unwrap_used)]
 
 use roomcast::auth::Identity;
@@ -6,6 +6,7 @@ use roomcast::log::Snapshot;
 use roomcast::log::window::Window;
 use roomcast::model::command::{Action, Selector, SessionCommand};
 use roomcast::model::id::{Id, NodeId};
+use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::session::changes::Changes;
 use roomcast::session::parked::Parked;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
-fn orders_are_obeyed_once_also_by_who_is_taken_up_twice() {
+fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
     let at = |ms| Position { ms, seq: 0 };
     let offset = |ms| Offset { epoch: Epoch(7), position: at(ms) };
     let mut window = Window::new(Duration::from_secs(100), 1 << 20);
@@ -28,7 +29,7 @@ fn orders_are_obeyed_once_also_by_who_is_taken_up_twice() {
     order(30, Selector::In("a".into()), Action::Join(vec!["b".into()]));
     let mut parked = Parked {
         id: Id::random_session(),
-        namespace: 0,
+        namespace: NamespaceIndex::default(),
         identity: Arc::new(Identity::anonymous()),
         rooms: vec!["a".into()],
         changes: Changes::default(),

@@ -54,6 +54,26 @@ pub enum AuthError {
 }
 
 impl AuthError {
+    /// What to look at, as the rest of a line in the log.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Missing => "; the client sends none (auth.token, the header, ?token=), and auth.anonymous is off",
+            Self::Malformed(_) => "",
+            Self::Algorithm => "; see auth.algorithms",
+            Self::UnknownKey | Self::AmbiguousKey => "; see auth.jwks_url",
+            Self::Signature => "; auth.secret (or the public key) is not what signed it",
+            Self::Expired => "; the client must fetch a new one before it connects",
+            Self::NoExpiry => "; see auth.require_exp",
+            Self::NotYetValid => "; do the clocks agree? see auth.leeway",
+            Self::Time(_) => "",
+            Self::Issuer => "; see auth.issuer",
+            Self::Audience => "; see auth.audience",
+            Self::Claim(_) => "; see auth.require",
+            Self::User(_) => "; see auth.user_claim",
+            Self::Rooms(_) => "; see auth.rooms_claim",
+        }
+    }
+
     /// Stable, for clients and metrics.
     pub fn code(&self) -> &'static str {
         match self {

@@ -1,6 +1,6 @@
 //! When the JWKS is fetched: at start, at intervals, and when a token names a key that is not known yet.
 
-use rand::Rng as _;
+use rand::RngExt as _;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;

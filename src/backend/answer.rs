@@ -5,6 +5,7 @@ use crate::model::args::Args;
 use crate::model::draft::{Draft, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
+use crate::protocol::json_text::{Name, Text};
 use crate::protocol::socketio_encode::check_draft;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -33,15 +34,15 @@ pub struct EventAnswer {
 struct RawEvent<'a> {
     #[serde(borrow)]
     ack: Option<&'a RawValue>,
-    error: Option<String>,
+    error: Option<Text>,
     #[serde(borrow, default, deserialize_with = "or_null")]
     reply: Vec<RawMessage<'a>>,
     #[serde(borrow, default, deserialize_with = "or_null")]
     emit: Vec<RawEmit<'a>>,
     #[serde(default, deserialize_with = "or_null")]
-    join: Vec<Room>,
+    join: Vec<Name>,
     #[serde(default, deserialize_with = "or_null")]
-    leave: Vec<Room>,
+    leave: Vec<Name>,
 }
 
 /// `null` is a list that was never made: how Go, Java and C# write one.
@@ -52,7 +53,7 @@ fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> R
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct RawMessage<'a> {
-    event: String,
+    event: Text,
     #[serde(borrow)]
     args: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -64,13 +65,12 @@ struct RawMessage<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct RawEmit<'a> {
-    room: Option<Room>,
-    rooms: Option<Vec<Room>>,
+    room: Option<Name>,
+    rooms: Option<Vec<Name>>,
     #[serde(default, deserialize_with = "or_null")]
-    except: Vec<Room>,
-    #[serde(default)]
-    volatile: bool,
-    event: String,
+    except: Vec<Name>,
+    volatile: Option<bool>,
+    event: Text,
     #[serde(borrow)]
     args: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -81,7 +81,12 @@ struct RawEmit<'a> {
 #[serde(expecting = "an object")]
 struct RawDecision {
     allow: bool,
-    error: Option<String>,
+    error: Option<Text>,
+}
+
+/// An error that says something: typed languages write an empty one for none.
+fn said(error: Option<Text>) -> Option<String> {
+    error.map(|Text(error)| error).filter(|error| !error.is_empty())
 }
 
 fn bad(why: impl std::fmt::Display) -> BackendError {
@@ -96,7 +101,8 @@ pub fn read_decision(body: &[u8]) -> Result<(), BackendError> {
     match serde_json::from_slice(body).map_err(bad)? {
         RawDecision { allow: true, .. } => Ok(()),
         RawDecision { error, .. } => {
-            Err(BackendError::Refused(error.unwrap_or_else(|| "not allowed to join this room".into())))
+            let error = said(error).unwrap_or_else(|| "not allowed to join this room".into());
+            Err(BackendError::Refused(error))
         }
     }
 }
@@ -110,7 +116,7 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
         return Ok(EventAnswer::default());
     }
     let raw: RawEvent<'_> = serde_json::from_slice(body).map_err(bad)?;
-    if let Some(error) = raw.error {
+    if let Some(error) = said(raw.error) {
         return Err(BackendError::Refused(error));
     }
     if [raw.reply.len(), raw.emit.len(), raw.join.len(), raw.leave.len()].into_iter().any(|count| count > MOST) {
@@ -120,23 +126,19 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
     let checked = |draft: Draft| check_draft(&draft, limits).map(|()| draft).map_err(bad);
     let reply = raw.reply.iter().map(|message| {
         let args = read_args(message.args, message.data)?;
-        checked(Draft::new("r", &message.event, args, Source::Backend)).map(|draft| (draft.event, draft.args))
+        checked(Draft::new("r", &message.event.0, args, Source::Backend)).map(|draft| (draft.event, draft.args))
     });
     let emit = raw.emit.into_iter().map(|emit| checked(read_emit(emit, namespace)?));
-    for room in raw.join.iter().chain(&raw.leave) {
+    let rooms = |names: Vec<Name>| names.into_iter().map(Room::from).collect::<Vec<_>>();
+    let (join, leave) = (rooms(raw.join), rooms(raw.leave));
+    for room in join.iter().chain(&leave) {
         check_room_name(room, limits.room_name_bytes).map_err(bad)?;
         // A backend that passes on what a client sent must not let it hear another session.
         if Id::parse(room).is_some_and(|id| id.is_session()) {
             return Err(bad("`join` and `leave` take no session's own room"));
         }
     }
-    Ok(EventAnswer {
-        ack,
-        reply: reply.collect::<Result<_, _>>()?,
-        emit: emit.collect::<Result<_, _>>()?,
-        join: raw.join,
-        leave: raw.leave,
-    })
+    Ok(EventAnswer { ack, reply: reply.collect::<Result<_, _>>()?, emit: emit.collect::<Result<_, _>>()?, join, leave })
 }
 
 fn read_args(args: Option<&RawValue>, data: Option<&RawValue>) -> Result<Args, BackendError> {
@@ -149,18 +151,18 @@ fn read_args(args: Option<&RawValue>, data: Option<&RawValue>) -> Result<Args, B
 }
 
 fn read_emit(emit: RawEmit<'_>, namespace: &Namespace) -> Result<Draft, BackendError> {
-    let rooms = match (emit.room, emit.rooms) {
+    let rooms = match (emit.room.filter(|room| !room.0.is_empty()), emit.rooms.filter(|rooms| !rooms.is_empty())) {
         (Some(_), Some(_)) => return Err(bad("`room` and `rooms` exclude each other")),
         (Some(room), None) => vec![room],
         (None, rooms) => rooms.ok_or_else(|| bad("an `emit` without `room`"))?,
     };
     Ok(Draft {
         namespace: namespace.clone(),
-        rooms,
-        except: emit.except,
-        event: emit.event.into(),
+        rooms: rooms.into_iter().map(Room::from).collect(),
+        except: emit.except.into_iter().map(Room::from).collect(),
+        event: emit.event.0.into(),
         args: read_args(emit.args, emit.data)?,
-        volatile: emit.volatile,
+        volatile: emit.volatile.unwrap_or(false),
         id: None,
         source: Source::Backend,
     })
@@ -206,6 +208,10 @@ mod tests {
         );
         assert_eq!(read("null").unwrap_err(), bad("invalid type: null, expected an object at line 1 column 4"));
         assert_eq!(read("{\"error\":\"no\"}").unwrap_err(), BackendError::Refused("no".into()));
+        let zeroed = r#"{"room":"","rooms":["a"],"except":null,"volatile":null,"event":"e","data":1,"args":null}"#;
+        let zeroed = read(&format!("{{\"error\":\"\",\"emit\":[{zeroed}],\"join\":[42.0,7]}}")).unwrap();
+        assert_eq!((&*zeroed.emit[0].rooms[0], zeroed.emit[0].args.as_array()), ("a", "[1]"));
+        assert_eq!((&*zeroed.join[0], &*zeroed.join[1]), ("42", "7"));
         for garbage in [
             "[]",
             "{",

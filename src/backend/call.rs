@@ -106,9 +106,7 @@ pub fn signature(secret: &str, unix: u64, body: &str) -> String {
     context.update(unix.to_string().as_bytes());
     context.update(b".");
     context.update(body.as_bytes());
-    let tag = context.sign();
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("t={unix},v1={hex}")
+    format!("t={unix},v1={}", hex::encode(context.sign()))
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Commands of emitters and Node servers to all servers: JSON on `<key>-request#<nsp>#` (wire sheet D1, D2). Sans-IO.
 
-use crate::bridge::emitter::{Directive, EmitterError, Opts, Request, names, parse, slashed, text};
+use crate::bridge::emitter::{Directive, EmitterError, Opts, Request, names, parse, slashed, text, value};
 use crate::model::command::{Action, Selector};
 use crate::model::draft::{DraftError, DraftLimits};
+use crate::protocol::json_text::{Name, Text};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -15,11 +16,11 @@ const BROADCAST_WITH_ACK: u32 = 7;
 struct Command {
     r#type: Option<u32>,
     opts: Option<Opts>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "value")]
     rooms: Value,
     /// Of adapters before 6.1, instead of `opts` and `rooms`.
-    sid: Option<String>,
-    room: Option<String>,
+    sid: Option<Text>,
+    room: Option<Name>,
 }
 
 /// Reads a command; what servers only ask each other is [`Request::Foreign`].
@@ -41,8 +42,8 @@ pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> R
     let (selector, rooms) = match (command.opts, command.sid) {
         (Some(opts), _) => (opts.selector(limits)?, command.rooms),
         (None, Some(sid)) => {
-            let room = command.room.map_or(Value::Null, |room| Value::Array(vec![room.into()]));
-            let sid = names("sid", &Value::Array(vec![sid.into()]), limits)?;
+            let room = command.room.map_or(Value::Null, |room| Value::Array(vec![room.0.into()]));
+            let sid = names("sid", &Value::Array(vec![sid.0.into()]), limits)?;
             (Selector::RoomsExcept { rooms: sid, except: Vec::new() }, room)
         }
         // Everybody would be a bold guess.

@@ -7,8 +7,8 @@
 //! | `<key>` | python-socketio ([`crate::bridge::python`]) |
 //!
 //! Taken as the stock receiver and old emitters have it: `rooms`, `except` and `flags` may be missing, null, an empty
-//! string or an empty list; no `nsp` is `/`; packet type 5 is 2; numbers are room names, and since rooms have text names here,
-//! `42` and `"42"` are the same room. No rooms are everybody in the namespace.
+//! string or an empty list; no `nsp` is `/`; packet type 5 is 2; numbers are names of rooms and events, and since names are
+//! text here, `42`, `42.0` and `"42"` are the same. No rooms are everybody in the namespace.
 
 use crate::bridge::{command, python};
 use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
@@ -16,12 +16,15 @@ use crate::model::command::{Action, Selector};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::names::EVERYBODY;
 use crate::model::names::{MAIN_NAMESPACE, Namespace, Room};
+use crate::model::number::number_text;
+use crate::protocol::json_text;
 use crate::protocol::msgpack;
 use crate::protocol::msgpack::MsgpackError;
 use crate::protocol::socketio_encode::check_draft;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// What a message asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,9 +164,17 @@ pub(super) struct Packet<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Opts {
+    #[serde(deserialize_with = "value")]
     pub rooms: Value,
+    #[serde(deserialize_with = "value")]
     pub except: Value,
+    #[serde(deserialize_with = "value")]
     pub flags: Value,
+}
+
+/// A value as a tree. Serde's own refuses half of a surrogate pair.
+pub(super) fn value<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
+    json_text::value(<&RawValue>::deserialize(deserializer)?.get()).map_err(serde::de::Error::custom)
 }
 
 impl Opts {
@@ -197,11 +208,17 @@ pub(super) fn event(
         namespace: slashed(packet.nsp.as_deref().or(namespace).unwrap_or(MAIN_NAMESPACE)),
         rooms: names("rooms", &opts.rooms, limits)?,
         except: names("except", &opts.except, limits)?,
-        event: parse("event name", event.get())?,
+        event: event_name(event)?,
         args,
         volatile: opts.flags.get("volatile") == Some(&Value::Bool(true)),
         limits,
     })
+}
+
+/// The event's name: a string, or a number.
+pub(super) fn event_name(event: &RawValue) -> Result<String, EmitterError> {
+    let name = json_text::text(event.get()).map(Cow::into_owned);
+    name.ok_or_else(|| DraftError::Field("the event's name must be a string or a number".into()).into())
 }
 
 /// What a draft is made of.
@@ -238,7 +255,8 @@ pub(super) fn slashed(namespace: &str) -> Namespace {
     if namespace.starts_with('/') { namespace.into() } else { format!("/{namespace}").into() }
 }
 
-/// A list of room names, in all the ways in which publishers write an empty one.
+/// A list of room names, in all the ways in which publishers write an empty one. A number alone is a list of one, since it
+/// can be nothing else; a text alone is refused, as the stock receiver takes it for a list of characters.
 pub(super) fn names(what: &str, value: &Value, limits: &DraftLimits) -> Result<Vec<Room>, EmitterError> {
     let wrong = || DraftError::Field(format!("`{what}` must be a list of room names"));
     let items = match value {
@@ -247,13 +265,14 @@ pub(super) fn names(what: &str, value: &Value, limits: &DraftLimits) -> Result<V
         Value::Array(items) if items.len() > limits.rooms => {
             return Err(DraftError::TooManyRooms { max: limits.rooms }.into());
         }
-        Value::Array(items) => items,
+        Value::Array(items) => &items[..],
+        Value::Number(_) => std::slice::from_ref(value),
         _ => return Err(wrong().into()),
     };
     let name = |item: &Value| -> Result<Room, EmitterError> {
         let name: Room = match item {
             Value::String(name) => name.as_str().into(),
-            Value::Number(number) if !number.is_f64() => number.to_string().into(),
+            Value::Number(number) => number_text(&number.to_string()).into(),
             _ => return Err(wrong().into()),
         };
         check_room_name(&name, limits.room_name_bytes)?;

@@ -2,13 +2,11 @@
 //! base64 of MessagePack where it holds bytes. Sans-IO.
 
 use crate::bridge::emitter::{
-    Directive, EmitterError, Opts, Packet, Request, event, most_json, names, parse, slashed, text,
+    Directive, EmitterError, Opts, Packet, Request, event, most_json, names, parse, slashed, text, value,
 };
 use crate::model::command::Action;
 use crate::model::draft::{DraftError, DraftLimits};
-use crate::protocol::msgpack;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use crate::protocol::{base64, msgpack};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -24,7 +22,7 @@ struct Data<'a> {
     packet: Option<Packet<'a>>,
     #[serde(default)]
     opts: Option<Opts>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "value")]
     rooms: Value,
     #[serde(rename = "requestId", default)]
     request_id: Value,
@@ -52,8 +50,8 @@ pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Req
             if data.len() > max {
                 return Err(DraftError::TooBig { bytes: data.len(), max: limits.max_event }.into());
             }
-            let bytes =
-                STANDARD.decode(data).map_err(|_| DraftError::Field("`data` is neither JSON nor base64".into()))?;
+            let bytes = std::str::from_utf8(data).ok().and_then(base64::decode);
+            let bytes = bytes.ok_or_else(|| DraftError::Field("`data` is neither JSON nor base64".into()))?;
             unpacked = msgpack::to_json(&bytes, max)?;
             &*unpacked
         }

@@ -3,8 +3,9 @@
 use crate::app::Launch;
 use crate::cli::serve::launch;
 use crate::cli::{Common, Failure, say};
-use crate::config::{Purpose, logging};
+use crate::config::Purpose;
 use crate::demo;
+use crate::logging;
 
 pub(super) fn run(common: Common) -> Result<(), Failure> {
     let config = common.load(Purpose::Other)?;

@@ -126,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Man => shell::man(),
         Command::Health(arguments) => health::run(common, arguments),
     };
+    crate::logging::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {

@@ -2,7 +2,8 @@
 
 use crate::app::{AppError, Launch};
 use crate::cli::{Common, Failure};
-use crate::config::{Purpose, logging};
+use crate::config::Purpose;
+use crate::logging;
 use crate::model::error_chain::with_causes;
 
 pub(super) fn run(common: Common) -> Result<(), Failure> {

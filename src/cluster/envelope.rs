@@ -155,9 +155,7 @@ impl Signer {
     pub fn write(&self, letter: &Envelope) -> Vec<u8> {
         let json = serde_json::to_vec(letter).expect("names, numbers and texts are always JSON");
         let mut sealed = Vec::with_capacity(TAG + json.len());
-        for byte in hmac::sign(&self.key, &json).as_ref() {
-            sealed.extend_from_slice(format!("{byte:02x}").as_bytes());
-        }
+        sealed.extend_from_slice(hex::encode(hmac::sign(&self.key, &json)).as_bytes());
         sealed.extend_from_slice(&json);
         sealed
     }
@@ -168,16 +166,11 @@ impl Signer {
     /// When it is not one.
     pub fn read(&self, sealed: &[u8], me: NodeId) -> Result<Envelope, EnvelopeError> {
         let (tag, json) = sealed.split_at_checked(TAG).ok_or(EnvelopeError::Signature)?;
-        let tag = unhex(tag).ok_or(EnvelopeError::Signature)?;
+        let tag = hex::decode(tag).map_err(|_| EnvelopeError::Signature)?;
         hmac::verify(&self.key, json, &tag).map_err(|_| EnvelopeError::Signature)?;
         let letter: Envelope = serde_json::from_slice(json).map_err(|_| EnvelopeError::Form)?;
         if letter.to == me { Ok(letter) } else { Err(EnvelopeError::Address) }
     }
-}
-
-fn unhex(text: &[u8]) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    text.chunks_exact(2).map(|pair| Some(digit(pair[0])? << 4 | digit(pair[1])?)).collect()
 }
 
 #[cfg(test)]

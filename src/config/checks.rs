@@ -2,7 +2,7 @@
 
 use crate::auth::{Authenticator, SetupError};
 use crate::config::mistake::Faults;
-use crate::config::{Config, Purpose};
+use crate::config::settings::{Config, Purpose};
 use crate::rules::config::JoinPolicy;
 use crate::rules::{RuleMistake, Rules};
 use std::net::SocketAddr;

@@ -2,13 +2,14 @@
 //! `config.example.toml` (a test asks for that).
 
 use crate::backend::config::NOTIFICATIONS;
-use crate::config::Config;
 use crate::config::address::{Listen, http_url, masked_url, origin, redis_url};
+use crate::config::claims::Claims;
 use crate::config::file::{InFile, LinesInFile};
-use crate::config::kind::{Choice, Claims, Hidden, Kind, List, Maybe, Size, Span, Switch, Text, count};
+use crate::config::kind::{Choice, Hidden, Kind, List, Maybe, Size, Span, Switch, Text, count};
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
 use crate::config::rules::{OnRule, RoomRule};
+use crate::config::settings::Config;
 use crate::config::text;
 
 /// One key of the configuration.

@@ -76,32 +76,13 @@ pub(super) fn in_order(mut faults: Faults) -> Vec<Mistake> {
 
 /// ` (did you mean "x"?)` for the candidate next to `name`, or nothing where none is near.
 pub(super) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
-    let nearest = candidates.into_iter().map(|candidate| (edit_distance(name, candidate), candidate)).min();
+    let nearest = candidates.into_iter().map(|candidate| (strsim::osa_distance(name, candidate), candidate)).min();
     match nearest {
         Some((distance, candidate)) if distance <= (candidate.len() / 3).max(1) => {
             format!("; did you mean `{candidate}`?")
         }
         _ => String::new(),
     }
-}
-
-/// How many letters must be put in, taken out, exchanged or swapped with their neighbour (optimal string alignment).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(64).collect(), b.chars().take(64).collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let exchanged = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut least = exchanged.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                least = least.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(least);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -113,6 +94,5 @@ mod tests {
         assert_eq!(did_you_mean("timout", ["url", "timeout"]), "; did you mean `timeout`?");
         assert_eq!(did_you_mean("ulr", ["url", "timeout"]), "; did you mean `url`?");
         assert_eq!(did_you_mean("banana", ["url", "timeout"]), "");
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
     }
 }

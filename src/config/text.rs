@@ -1,6 +1,6 @@
 //! What single strings must look like. Each takes the text as written and gives it as kept, or says what to write.
 
-use crate::config::kind::shown;
+use crate::config::toml_text::shown;
 use crate::model::draft::check_room_name;
 
 /// Anything but nothing; no control characters.

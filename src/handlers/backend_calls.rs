@@ -7,9 +7,9 @@ use crate::backend::{Backend, BackendError};
 use crate::model::args::Args;
 use crate::model::close::DropReason;
 use crate::model::names::Room;
+use crate::node::context::LocalNode;
 use crate::session::Session;
 use crate::session::connection::SessionKey;
-use crate::shard::runner::Shard;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::time::SystemTime;
@@ -18,9 +18,9 @@ use std::time::SystemTime;
 ///
 /// # Errors
 /// When it may not, or the backend does not say.
-pub async fn join(shard: &Shard, key: SessionKey, room: &str) -> Result<(), BackendError> {
-    let backend = backend(shard)?;
-    let about = about_live(shard, key).ok_or_else(gone)?;
+pub async fn join(local: &LocalNode, key: SessionKey, room: &str) -> Result<(), BackendError> {
+    let backend = backend(local)?;
+    let about = about_live(local, key).ok_or_else(gone)?;
     let mut call = Call::new("join", about, now());
     call.room = Some(room);
     backend.ask(&call, answer::read_decision).await
@@ -30,56 +30,61 @@ pub async fn join(shard: &Shard, key: SessionKey, room: &str) -> Result<(), Back
 ///
 /// # Errors
 /// The backend's refusal, or why there is no answer that can be used.
-pub async fn event(shard: &Shard, key: SessionKey, event: &str, args: &Args) -> Result<EventAnswer, BackendError> {
-    let about = about_live(shard, key).ok_or_else(gone)?;
-    forward(shard, about, event, args).await
+pub async fn event(local: &LocalNode, key: SessionKey, event: &str, args: &Args) -> Result<EventAnswer, BackendError> {
+    let about = about_live(local, key).ok_or_else(gone)?;
+    forward(local, about, event, args).await
 }
 
 /// The same, of a session that may be over.
 ///
 /// # Errors
 /// As [`event`].
-pub async fn forward(shard: &Shard, about: About<'_>, event: &str, args: &Args) -> Result<EventAnswer, BackendError> {
-    let backend = backend(shard)?;
+pub async fn forward(
+    local: &LocalNode,
+    about: About<'_>,
+    event: &str,
+    args: &Args,
+) -> Result<EventAnswer, BackendError> {
+    let backend = backend(local)?;
     let namespace = about.namespace.into();
     let mut call = Call::new("event", about, now());
     call.event = Some(event);
     call.args = serde_json::from_str(args.as_array()).ok();
-    backend.ask(&call, |body| answer::read_event(body, &namespace, &shard.node.draft_limits)).await
+    backend.ask(&call, |body| answer::read_event(body, &namespace, &local.context.draft_limits)).await
 }
 
 /// Tells the backend that a session begins, or is taken up again: before presence is written, so that the backend hears of
 /// the session first.
-pub fn connected(shard: &Shard, session: &Session, rooms: &[Room]) {
-    if let Some(backend) = wanting(shard, "connect") {
-        tell(shard, backend, &Call::new("connect", about(shard, session, rooms.to_vec()), now()));
+pub fn connected(local: &LocalNode, session: &Session, rooms: &[Room]) {
+    if let Some(backend) = wanting(local, "connect") {
+        tell(local, backend, &Call::new("connect", about(local, session, rooms.to_vec()), now()));
     }
 }
 
 /// Tells the backend that a session has lost its connection, or is over.
-pub fn disconnected(shard: &Shard, session: &Session, rooms: &[Room], reason: &str) {
-    if let Some(backend) = wanting(shard, "disconnect") {
-        let mut call = Call::new("disconnect", about(shard, session, rooms.to_vec()), now());
+pub fn disconnected(local: &LocalNode, session: &Session, rooms: &[Room], reason: &str) {
+    if let Some(backend) = wanting(local, "disconnect") {
+        let mut call = Call::new("disconnect", about(local, session, rooms.to_vec()), now());
         call.reason = Some(reason);
-        tell(shard, backend, &call);
+        tell(local, backend, &call);
     }
 }
 
-fn wanting<'a>(shard: &'a Shard, kind: &str) -> Option<&'a Backend> {
-    shard.node.backend.as_deref().filter(|backend| backend.wants(kind))
+fn wanting<'a>(local: &'a LocalNode, kind: &str) -> Option<&'a Backend> {
+    local.node.backend.as_deref().filter(|backend| backend.wants(kind))
 }
 
-fn tell(shard: &Shard, backend: &Backend, call: &Call<'_>) {
+fn tell(local: &LocalNode, backend: &Backend, call: &Call<'_>) {
     let dropped = backend.notify(call);
-    shard.node.metrics.dropped(DropReason::Notice, dropped as u64);
+    local.context.metrics.dropped(DropReason::Notice, dropped as u64);
 }
 
 /// What the backend is told of a session.
-pub fn about<'a>(shard: &'a Shard, session: &Session, rooms: Vec<Room>) -> About<'a> {
+pub fn about<'a>(local: &'a LocalNode, session: &Session, rooms: Vec<Room>) -> About<'a> {
     let raw = |json: String| Cow::Owned(RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned()));
     let user = session.identity.user.as_ref().map_or_else(|| "null".to_owned(), |user| user.as_json());
     About {
-        namespace: &shard.node.namespaces[usize::from(session.namespace)],
+        namespace: local.context.namespaces.name(session.namespace),
         user: raw(user),
         claims: raw(session.identity.claims.to_string()),
         session: session.id.to_string(),
@@ -87,15 +92,15 @@ pub fn about<'a>(shard: &'a Shard, session: &Session, rooms: Vec<Room>) -> About
     }
 }
 
-fn about_live(shard: &Shard, key: SessionKey) -> Option<About<'_>> {
-    let hub = shard.hub.borrow();
+fn about_live(local: &LocalNode, key: SessionKey) -> Option<About<'_>> {
+    let hub = local.shard.hub.borrow();
     let session = hub.sessions.get(key)?;
-    Some(about(shard, session, hub.rooms.of(key).cloned().collect()))
+    Some(about(local, session, hub.rooms.of(key).cloned().collect()))
 }
 
-fn backend(shard: &Shard) -> Result<&Backend, BackendError> {
+fn backend(local: &LocalNode) -> Result<&Backend, BackendError> {
     // The configuration is refused where something is to be asked and nobody is there.
-    shard.node.backend.as_deref().ok_or_else(|| BackendError::Unreachable("there is no [backend] url".into()))
+    local.node.backend.as_deref().ok_or_else(|| BackendError::Unreachable("there is no [backend] url".into()))
 }
 
 fn gone() -> BackendError {

@@ -9,15 +9,18 @@ use crate::model::close::CloseReason;
 use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
+use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
 use crate::protocol::websocket::text_frame;
+use crate::refusals;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
-use crate::shard::runner::Shard;
 use serde_json::value::RawValue;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -28,117 +31,122 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const REPLAY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where `/ws` and SSE sessions live.
-pub fn main_namespace(shard: &Shard) -> u16 {
+pub fn main_namespace(local: &LocalNode) -> NamespaceIndex {
     // Node::new puts it into the list, whether or not Socket.IO clients may join it.
-    shard.node.namespace(MAIN_NAMESPACE).unwrap_or_default()
+    local.context.namespaces.find(MAIN_NAMESPACE).unwrap_or_default()
 }
 
 /// Works on one message.
-pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, message: ClientMessage) {
-    let session = shard.hub.borrow().session_in(key, main_namespace(shard));
+pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMessage) {
+    let session = local.shard.hub.borrow().session_in(key, main_namespace(local));
     match (message, session) {
-        (ClientMessage::Ping, _) => shard.hub.borrow_mut().push_json(key, &plain_ws::pong()),
-        (ClientMessage::Auth { token }, None) => authenticate(shard, key, Some(&token)).await,
-        (ClientMessage::Auth { token }, Some(session)) if is_anonymous(shard, session) => {
+        (ClientMessage::Ping, _) => local.shard.hub.borrow_mut().push_json(key, &plain_ws::pong()),
+        (ClientMessage::Auth { token }, None) => authenticate(local, key, Some(&token)).await,
+        (ClientMessage::Auth { token }, Some(session)) if is_anonymous(local, session) => {
             // Let in without a token, it now says who it is: another session begins.
-            let now = shard.now();
-            shard.hub.borrow_mut().dismiss(session, CloseReason::ClientClose, now);
-            authenticate(shard, key, Some(&token)).await;
+            let now = local.shard.now();
+            local.shard.hub.borrow_mut().dismiss(session, CloseReason::ClientClose, now);
+            authenticate(local, key, Some(&token)).await;
         }
-        (ClientMessage::Auth { token }, Some(session)) => refresh(shard, key, session, &token).await,
+        (ClientMessage::Auth { token }, Some(session)) => refresh(local, key, session, &token).await,
         (_, None) => {
-            error(shard, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
-            session_start::turn_away(shard, key);
+            let why =
+                format_args!("its first message is not {{\"type\":\"auth\"}}, and it has no token in the handshake");
+            refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
+            error(local, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
+            session_start::turn_away(local, key);
         }
         (ClientMessage::Join { room, since, id }, Some(session)) => {
             if since.is_some() {
-                earlier_replay(shard, key).await;
+                earlier_replay(local, key).await;
             }
             if let Some(after) = since.as_deref().and_then(Offset::parse) {
-                shard.catch_up_with(after).await;
+                local.shard.catch_up_with(after).await;
             }
-            join(shard, key, session, room.into(), since.as_deref(), id.as_deref()).await;
+            join(local, key, session, room.into(), since.as_deref(), id.as_deref()).await;
         }
         (ClientMessage::Leave { room, id }, Some(session)) => {
-            leave(shard, key, session, &room, id.as_deref()).await;
+            leave(local, key, session, &room, id.as_deref()).await;
         }
         (ClientMessage::Event { event, args, id }, Some(session)) => {
-            on_event(shard, key, session, &event, &args, id.as_deref()).await;
+            on_event(local, key, session, &event, &args, id.as_deref()).await;
         }
     }
 }
 
-fn is_anonymous(shard: &Shard, session: SessionKey) -> bool {
-    shard.hub.borrow().sessions.get(session).is_some_and(|session| session.identity.user.is_none())
+fn is_anonymous(local: &LocalNode, session: SessionKey) -> bool {
+    local.shard.hub.borrow().sessions.get(session).is_some_and(|session| session.identity.user.is_none())
 }
 
 /// Tells the client what was wrong with a message.
-pub fn error(shard: &Shard, key: ConnectionKey, code: &str, message: &str, id: Option<&RawValue>) {
+pub fn error(local: &LocalNode, key: ConnectionKey, code: &str, message: &str, id: Option<&RawValue>) {
     tracing::debug!(code, message, "message refused");
-    shard.hub.borrow_mut().push_json(key, &plain_ws::error(code, message, id));
+    local.shard.hub.borrow_mut().push_json(key, &plain_ws::error(code, message, id));
 }
 
 /// Lets a client in by its token, or turns it away with 4401.
-pub async fn authenticate(shard: &Rc<Shard>, key: ConnectionKey, token: Option<&str>) {
-    let identity = shard.node.auth.authenticate(token, unix_ms() / 1000).await;
-    session_start::note_handshake(shard, MAIN_NAMESPACE, &identity);
-    if !is_open(shard, key, Protocol::PlainWs) {
+pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Option<&str>) {
+    let identity = local.node.auth.authenticate(token, unix_ms() / 1000).await;
+    session_start::note_handshake(local, MAIN_NAMESPACE, &identity);
+    if !is_open(local, key, Protocol::PlainWs) {
         return;
     }
     let refused = match identity {
         Ok(identity) => {
             let newcomer =
-                session_start::Newcomer { connection: key, namespace: main_namespace(shard), identity, auth: None };
-            let mut session = newcomer.session(shard, Id::random_session(), None);
-            match session_start::first_rooms(shard, &session) {
+                session_start::Newcomer { connection: key, namespace: main_namespace(local), identity, auth: None };
+            let mut session = newcomer.session(local, Id::random_session(), None);
+            match session_start::first_rooms(local, &session) {
                 Ok(rooms) => {
-                    let mut reserved = session_start::reserve(shard, &mut session, &rooms).await;
-                    if !is_open(shard, key, Protocol::PlainWs) {
-                        return session_start::abandon(shard, &session, &rooms);
+                    let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
+                    if !is_open(local, key, Protocol::PlainWs) {
+                        return session_start::abandon(local, &session, &rooms);
                     }
-                    let session = session_start::admit(shard, session, &rooms, &mut reserved);
-                    welcome(shard, key, session);
-                    return rule_runner::run_connection(shard, session, MAIN_NAMESPACE).await;
+                    let session = session_start::admit(local, session, &rooms, &mut reserved);
+                    welcome(local, key, session);
+                    return rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
                 }
                 Err(refused) => (refused.code().to_owned(), refused.to_string()),
             }
         }
         Err(refused) => (refused.code().to_owned(), refused.to_string()),
     };
-    error(shard, key, &refused.0, &refused.1, None);
-    session_start::turn_away(shard, key);
+    error(local, key, &refused.0, &refused.1, None);
+    session_start::turn_away(local, key);
 }
 
 /// `welcome`; the rooms that a session starts in are not announced, as in Socket.IO.
-fn welcome(shard: &Shard, key: ConnectionKey, session: SessionKey) {
-    let mut hub = shard.hub.borrow_mut();
+fn welcome(local: &LocalNode, key: ConnectionKey, session: SessionKey) {
+    let mut hub = local.shard.hub.borrow_mut();
     let Some(entry) = hub.sessions.get(session) else { return };
     let user = entry.identity.user.as_ref().map(|user| user.as_json());
-    let seconds = shard.node.socketio.ping_interval.as_secs();
+    let seconds = local.context.socketio.ping_interval.as_secs();
     let message = plain_ws::welcome(&entry.id.to_string(), user.as_deref(), seconds);
     hub.push_json(key, &message);
 }
 
 /// A fresh token on a live connection: the same user goes on, anybody else is refused.
-async fn refresh(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, token: &str) {
-    let identity = shard.node.auth.authenticate(Some(token), unix_ms() / 1000).await;
-    session_start::note_handshake(shard, MAIN_NAMESPACE, &identity);
+async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, token: &str) {
+    let identity = local.node.auth.authenticate(Some(token), unix_ms() / 1000).await;
+    session_start::note_handshake(local, MAIN_NAMESPACE, &identity);
     let identity = match identity {
         Ok(identity) => identity,
         Err(refused) => {
-            error(shard, key, refused.code(), &refused.to_string(), None);
-            return session_start::turn_away(shard, key);
+            error(local, key, refused.code(), &refused.to_string(), None);
+            return session_start::turn_away(local, key);
         }
     };
     let expires = identity.expires;
     {
-        let mut hub = shard.hub.borrow_mut();
+        let mut hub = local.shard.hub.borrow_mut();
         let Some(entry) = hub.sessions.get_mut(session) else { return };
         let name = |user: &Option<_>| user.as_ref().map(|user: &crate::auth::identity::UserId| user.as_json());
         if name(&entry.identity.user) != name(&identity.user) {
             drop(hub);
-            error(shard, key, "other_user", "this connection belongs to another user: open a new one", None);
-            return crate::handlers::fail(shard, key, CloseReason::Refused);
+            let why = format_args!("a fresh token on a live connection is of another user");
+            refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
+            error(local, key, "other_user", "this connection belongs to another user: open a new one", None);
+            return crate::handlers::fail(local, key, CloseReason::Refused);
         }
         entry.identity = identity;
         entry.expires = 0;
@@ -146,15 +154,15 @@ async fn refresh(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, tok
             connection.timers.expires = 0;
         }
     }
-    session_start::watch_expiry(shard, session, expires);
-    welcome(shard, key, session);
+    session_start::watch_expiry(local, session, expires);
+    welcome(local, key, session);
 }
 
 /// Waits until the client has taken what an earlier join replays: what it missed in all of its rooms may be more than
 /// one connection should hold at once.
-async fn earlier_replay(shard: &Rc<Shard>, key: ConnectionKey) {
+async fn earlier_replay(local: &Rc<LocalNode>, key: ConnectionKey) {
     let taken = async {
-        while shard.hub.borrow().is_replaying(key) {
+        while local.shard.hub.borrow().is_replaying(key) {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
@@ -164,7 +172,7 @@ async fn earlier_replay(shard: &Rc<Shard>, key: ConnectionKey) {
 
 /// Joins a room; with `since`, what the client missed follows the answer.
 async fn join(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     key: ConnectionKey,
     session: SessionKey,
     room: Room,
@@ -172,24 +180,24 @@ async fn join(
     id: Option<&RawValue>,
 ) {
     let rooms = [room];
-    if let Err(refused) = room_access::allow(shard, session, &rooms).await {
-        return error(shard, key, refused.code(), &refused.to_string(), id);
+    if let Err(refused) = room_access::allow(local, session, &rooms).await {
+        return error(local, key, refused.code(), &refused.to_string(), id);
     }
     // Before it is in the room: what is replayed must meet what is live without a gap.
-    let mut reserved = shard.hub.borrow().reserve_rooms(session, &rooms);
-    let ticket = reserved.ticket().max(room_access::announced(shard, session));
-    if !shard.node.presence.written(ticket, false).await {
+    let mut reserved = local.shard.hub.borrow().reserve_rooms(session, &rooms);
+    let ticket = reserved.ticket().max(room_access::announced(local, session));
+    if !local.node.presence.written(ticket, false).await {
         let late = JoinError::Uncounted;
-        return error(shard, key, late.code(), &late.to_string(), id);
+        return error(local, key, late.code(), &late.to_string(), id);
     }
     let missed = since.map(|since| {
-        let missed = missed(shard, key, session, &rooms, since);
-        shard.node.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
+        let missed = missed(local, key, session, &rooms, since);
+        local.context.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
         missed
     });
-    room_access::join(shard, session, &rooms, &mut reserved);
+    room_access::join(local, session, &rooms, &mut reserved);
     let [room] = &rooms;
-    let mut hub = shard.hub.borrow_mut();
+    let mut hub = local.shard.hub.borrow_mut();
     // What is replayed comes behind this message, so until then the client's resume point is still its own.
     let offset = match (&missed, since) {
         (Some(Ok(_)), Some(since)) => Some(since.to_owned()),
@@ -206,18 +214,18 @@ async fn join(
 }
 
 /// Leaves a room. Where that is not written in time it has left all the same, and to repeat it does no harm.
-async fn leave(shard: &Rc<Shard>, key: ConnectionKey, session: SessionKey, room: &str, id: Option<&RawValue>) {
-    room_access::leave(shard, session, &[room.into()], LeaveReason::Left);
-    if !shard.node.presence.written(room_access::announced(shard, session), true).await {
+async fn leave(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, room: &str, id: Option<&RawValue>) {
+    room_access::leave(local, session, &[room.into()], LeaveReason::Left);
+    if !local.node.presence.written(room_access::announced(local, session), true).await {
         let late = JoinError::Uncounted;
-        return error(shard, key, late.code(), &late.to_string(), id);
+        return error(local, key, late.code(), &late.to_string(), id);
     }
-    shard.hub.borrow_mut().push_json(key, &plain_ws::left(room, id));
+    local.shard.hub.borrow_mut().push_json(key, &plain_ws::left(room, id));
 }
 
 /// What a room had after `since`, as far as the client did not get it live.
 fn missed(
-    shard: &Shard,
+    local: &LocalNode,
     key: ConnectionKey,
     session: SessionKey,
     rooms: &[Room; 1],
@@ -225,7 +233,7 @@ fn missed(
 ) -> Result<Vec<Arc<Event>>, &'static str> {
     let after = Offset::parse(since).ok_or("bad_offset")?;
     let (own, start, inside) = {
-        let hub = shard.hub.borrow();
+        let hub = local.shard.hub.borrow();
         if hub.is_replaying(key) {
             return Err("still_replaying");
         }
@@ -238,38 +246,38 @@ fn missed(
         return Ok(Vec::new());
     }
     let mut missed =
-        resume::missed(shard, after, up_to, main_namespace(shard), rooms, &own).map_err(|gap| gap.code())?;
+        resume::missed(local, after, up_to, main_namespace(local), rooms, &own).map_err(|gap| gap.code())?;
     // What went to everybody belongs to no room: it would come again with each of them.
     missed.retain(|event| !event.draft.is_for_everybody());
     // Who is in an excepted room, which may be another than this one, does not get it, live or later.
-    let (hub, namespace) = (shard.hub.borrow(), main_namespace(shard));
+    let (hub, namespace) = (local.shard.hub.borrow(), main_namespace(local));
     missed.retain(|event| !event.draft.except.iter().any(|except| hub.rooms.contains(session, namespace, except)));
     Ok(missed)
 }
 
 async fn on_event(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     key: ConnectionKey,
     session: SessionKey,
     event: &str,
     args: &Args,
     id: Option<&RawValue>,
 ) {
-    let result = match shard.node.rules.on(MAIN_NAMESPACE, event) {
-        Some(rule) => rule_runner::run(shard, session, rule, event, args).await,
-        None => Err(unruled(shard, session, event)),
+    let result = match local.context.rules.on(MAIN_NAMESPACE, event) {
+        Some(rule) => rule_runner::run(local, session, rule, event, args).await,
+        None => Err(unruled(local, session, event)),
     };
     match (result, id) {
         (Ok(args), Some(id)) => {
             let message = plain_ws::ack(id, &args.unwrap_or_else(Args::none));
-            shard.hub.borrow_mut().push_json(key, &message);
+            local.shard.hub.borrow_mut().push_json(key, &message);
         }
         (Err(failure), Some(id)) => {
             let message = plain_ws::ack(id, &failure.ack.unwrap_or_else(|| default_ack(&failure.error)));
-            shard.hub.borrow_mut().push_json(key, &message);
+            local.shard.hub.borrow_mut().push_json(key, &message);
         }
         (Err(failure), None) if failure.ack.is_none() => {
-            error(shard, key, failure.error.code(), &failure.error.to_string(), None);
+            error(local, key, failure.error.code(), &failure.error.to_string(), None);
         }
         _ => {}
     }

@@ -9,7 +9,9 @@ use crate::model::close::CloseReason;
 use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
+use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode as encode;
 use crate::rules::Verdict;
@@ -20,9 +22,8 @@ use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
 use crate::session::recovery::Place;
+use crate::session::timers::millis;
 use crate::shard::persist;
-use crate::shard::runner::Shard;
-use crate::shard::timers::millis;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,9 +61,9 @@ pub enum Outcome {
 }
 
 /// Finds the session of a Socket.IO client's pid and what it missed.
-pub async fn socketio(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, offset: Option<&str>) -> Outcome {
-    let result = attempt(shard, newcomer, pid, offset).await;
-    shard.node.metrics.recovery(result.as_ref().err().unwrap_or(&"recovered"));
+pub async fn socketio(local: &Rc<LocalNode>, newcomer: &Newcomer, pid: Id, offset: Option<&str>) -> Outcome {
+    let result = attempt(local, newcomer, pid, offset).await;
+    local.context.metrics.recovery(result.as_ref().err().unwrap_or(&"recovered"));
     match result {
         Ok(resumed) => Outcome::Resumed(Box::new(resumed)),
         Err(UNREACHABLE) => Outcome::NotNow,
@@ -71,7 +72,7 @@ pub async fn socketio(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, offset: O
 }
 
 async fn attempt(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     newcomer: &Newcomer,
     pid: Id,
     offset: Option<&str>,
@@ -79,79 +80,84 @@ async fn attempt(
     let offset = offset.map(|text| Offset::parse(text).ok_or("bad_offset")).transpose()?;
     if let Some(offset) = offset {
         // Before anything is taken: this may wait, and the client may go meanwhile.
-        shard.catch_up_with(offset).await;
+        local.shard.catch_up_with(offset).await;
     }
-    let owner = owner(shard, newcomer);
-    let mut parked = find(shard, newcomer, pid, &owner).await?.ok_or("unknown_session")?;
+    let owner = owner(local, newcomer);
+    let mut parked = find(local, newcomer, pid, &owner).await?.ok_or("unknown_session")?;
     let before = parked.clone();
     let after = parked.resume_from(offset);
     // Another node may have been ahead of this one.
-    shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
-    retain_allowed(shard, newcomer, &mut parked);
-    let reached = shard.hub.borrow().position;
-    let mut missed = take_up(shard, newcomer, &mut parked, reached, after)?;
+    local.shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
+    retain_allowed(local, newcomer, &mut parked);
+    let reached = local.shard.hub.borrow().position;
+    let mut missed = take_up(local, newcomer, &mut parked, reached, after)?;
     // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
-    let mut session = newcomer.clone().session(shard, parked.id, None);
-    let mut fresh = session_start::first_rooms(shard, &session).unwrap_or_default();
+    let mut session = newcomer.clone().session(local, parked.id, None);
+    let mut fresh = session_start::first_rooms(local, &session).unwrap_or_default();
     fresh.retain(|room| !parked.rooms.contains(room));
-    fresh.truncate(shard.node.limits.rooms_per_session.saturating_sub(parked.rooms.len()));
+    fresh.truncate(local.context.limits.rooms_per_session.saturating_sub(parked.rooms.len()));
     let rooms = [&parked.rooms[..], &fresh].concat();
-    let reserved = session_start::reserve(shard, &mut session, &rooms).await;
-    let here = shard.hub.borrow().position;
+    let reserved = session_start::reserve(local, &mut session, &rooms).await;
+    let here = local.shard.hub.borrow().position;
     if here != reached {
-        let since = take_up(shard, newcomer, &mut parked, here, reached);
-        missed.extend(since.inspect_err(|_| session_start::abandon(shard, &session, &rooms))?);
+        let since = take_up(local, newcomer, &mut parked, here, reached);
+        missed.extend(since.inspect_err(|_| session_start::abandon(local, &session, &rooms))?);
     }
     Ok(Resumed { pid, parked, missed, fresh, session, reserved, before })
 }
 
 /// What the session missed in (`after`, `here`]; it is as it is `here` afterwards.
 fn take_up(
-    shard: &Shard,
+    local: &LocalNode,
     newcomer: &Newcomer,
     parked: &mut Parked,
     here: Offset,
     after: Offset,
 ) -> Result<Vec<Arc<Event>>, &'static str> {
-    let namespace = &*shard.node.namespaces[usize::from(newcomer.namespace)];
-    let window = shard.node.window.read();
+    let namespace = &**local.context.namespaces.name(newcomer.namespace);
+    let window = local.node.window.read();
     recovery::take_up(parked, &window, here, namespace, after).map_err(|lost| lost.code())
 }
 
 /// The session, on this node or another.
-async fn find(shard: &Rc<Shard>, newcomer: &Newcomer, pid: Id, owner: &Owner) -> Result<Option<Parked>, &'static str> {
-    match take(shard, pid, owner).await {
+async fn find(
+    local: &Rc<LocalNode>,
+    newcomer: &Newcomer,
+    pid: Id,
+    owner: &Owner,
+) -> Result<Option<Parked>, &'static str> {
+    match take(local, pid, owner).await {
         Some(Taken { parked, stale: false }) => Ok(Some(parked)),
         // Of another life of the log: nobody can go on with it, wherever it was since.
-        Some(Taken { parked, .. }) if parked.start.epoch != shard.hub.borrow().position.epoch => Ok(Some(parked)),
+        Some(Taken { parked, .. }) if parked.start.epoch != local.shard.hub.borrow().position.epoch => Ok(Some(parked)),
         // This node was away from the others: where one of them had the session since, that copy is right.
-        Some(Taken { parked, stale: true }) => match take_elsewhere(shard, newcomer, pid, owner).await {
+        Some(Taken { parked, stale: true }) => match take_elsewhere(local, newcomer, pid, owner).await {
             Ok(other) => {
-                shard.hub.borrow_mut().confirm(pid);
+                local.shard.hub.borrow_mut().confirm(pid);
                 Ok(Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked)))
             }
             Err(unreachable) => {
-                park_again(shard, pid, parked);
+                park_again(local, pid, parked);
                 Err(unreachable)
             }
         },
-        None => take_elsewhere(shard, newcomer, pid, owner).await,
+        None => take_elsewhere(local, newcomer, pid, owner).await,
     }
 }
 
-fn owner(shard: &Shard, newcomer: &Newcomer) -> Owner {
+fn owner(local: &LocalNode, newcomer: &Newcomer) -> Owner {
     let user = newcomer.identity.user.as_ref().map(|user| user.as_json());
-    Owner::new(&shard.node.namespaces[usize::from(newcomer.namespace)], user.as_deref())
+    Owner::new(local.context.namespaces.name(newcomer.namespace), user.as_deref())
 }
 
 /// Rooms that only the old token granted need the new one's word.
-fn retain_allowed(shard: &Shard, newcomer: &Newcomer, parked: &mut Parked) {
-    let namespace = &shard.node.namespaces[usize::from(newcomer.namespace)];
+fn retain_allowed(local: &LocalNode, newcomer: &Newcomer, parked: &mut Parked) {
+    let namespace = local.context.namespaces.name(newcomer.namespace);
     let (old, id) = (parked.identity.clone(), parked.id.to_string());
     let auth = newcomer.auth.as_deref();
     with_identity(&newcomer.identity, auth, &id, namespace, |caller| {
         let allowed =
-            |room: &str| matches!(shard.node.rules.room(room, caller), Verdict::Allow(..) | Verdict::Granted(_));
+            |room: &str| matches!(local.context.rules.room(room, caller), Verdict::Allow(..) | Verdict::Granted(_));
         parked.retain_rooms(|room| !old.grants.allows(room) || allowed(room));
     });
 }
@@ -165,17 +171,17 @@ pub struct Taken {
 }
 
 /// The session parked, or still live on a half-open connection, on whichever shard of this node it is.
-pub async fn take(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Taken> {
-    if let Some(taken) = take_here(shard, pid, owner) {
+pub async fn take(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken> {
+    if let Some(taken) = take_here(local, pid, owner) {
         return Some(taken);
     }
     let home = usize::from(pid.shard());
-    let others = shard.node.shards().iter().enumerate();
-    let mut order: Vec<_> = others.filter(|(index, _)| *index != usize::from(shard.index)).collect();
+    let others = local.node.shards().iter().enumerate();
+    let mut order: Vec<_> = others.filter(|(index, _)| *index != usize::from(local.shard.index)).collect();
     order.sort_by_key(|(index, _)| *index != home);
     for (_, other) in order {
         let owner = owner.clone();
-        let taken = other.ask(move |shard| take_here(shard, pid, &owner)).await.flatten();
+        let taken = other.ask(move |local| take_here(local, pid, &owner)).await.flatten();
         if taken.is_some() {
             return taken;
         }
@@ -184,9 +190,9 @@ pub async fn take(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Taken> {
 }
 
 /// Only the same user in the same namespace gets it; for anybody else it stays as it is.
-fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Taken> {
-    let now = shard.now();
-    let mut hub = shard.hub.borrow_mut();
+fn take_here(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken> {
+    let now = local.shard.now();
+    let mut hub = local.shard.hub.borrow_mut();
     if let Some((_, session)) = hub.session_by_pid(pid)
         && hub.owner(session.namespace, &session.identity) == *owner
     {
@@ -202,16 +208,16 @@ fn take_here(shard: &Rc<Shard>, pid: Id, owner: &Owner) -> Option<Taken> {
 
 /// The session from another node: handed over by the one that has it, or out of its record where that node is gone.
 async fn take_elsewhere(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     newcomer: &Newcomer,
     pid: Id,
     owner: &Owner,
 ) -> Result<Option<Parked>, &'static str> {
-    let Some(cluster) = &shard.node.cluster else { return Ok(None) };
+    let Some(cluster) = &local.node.cluster else { return Ok(None) };
     let read = |record: &str| Parked::from_record(record, newcomer.namespace);
     let mut found = cluster.find(owner, pid).await.ok_or(UNREACHABLE)?;
     if found == Found::Nowhere {
-        return Ok(ask_all(shard, pid, owner).await?.and_then(|record| read(&record)));
+        return Ok(ask_all(local, pid, owner).await?.and_then(|record| read(&record)));
     }
     for _ in 0..MAX_MOVES {
         let node = match found {
@@ -234,8 +240,8 @@ async fn take_elsewhere(
 }
 
 /// A session that is younger than its record, or has just moved: some node that is up has it, or none.
-async fn ask_all(shard: &Shard, pid: Id, owner: &Owner) -> Result<Option<String>, &'static str> {
-    let Some(cluster) = &shard.node.cluster else { return Ok(None) };
+async fn ask_all(local: &LocalNode, pid: Id, owner: &Owner) -> Result<Option<String>, &'static str> {
+    let Some(cluster) = &local.node.cluster else { return Ok(None) };
     let mut peers = cluster.peers_now().await;
     // First of all where the pid was made.
     peers.sort_by_key(|node| *node != pid.node());
@@ -255,39 +261,39 @@ async fn ask_all(shard: &Shard, pid: Id, owner: &Owner) -> Result<Option<String>
 /// # Errors
 /// When it cannot be proven that the window has them all.
 pub fn missed(
-    shard: &Shard,
+    local: &LocalNode,
     after: Offset,
     up_to: Option<Position>,
-    namespace: u16,
+    namespace: NamespaceIndex,
     rooms: &[Room],
     own: &Id,
 ) -> Result<Vec<Arc<Event>>, Gap> {
-    let here = shard.hub.borrow().position;
-    let namespace = &*shard.node.namespaces[usize::from(namespace)];
-    let window = shard.node.window.read();
+    let here = local.shard.hub.borrow().position;
+    let namespace = &**local.context.namespaces.name(namespace);
+    let window = local.node.window.read();
     Place { here, namespace, rooms, own }.missed(&window, after, up_to)
 }
 
 /// Puts the session back with its rooms; what it missed is written before the CONNECT reply (wire sheet C1). Answers
 /// whether it is in rooms now that it was not in before.
 pub fn continue_session(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     newcomer: Newcomer,
     resumed: Resumed,
     namespace: &str,
 ) -> (SessionKey, bool) {
     let Resumed { pid, parked, missed, fresh, mut reserved, .. } = resumed;
     let (connection, id) = (newcomer.connection, parked.id.to_string());
-    let key = go_on(shard, newcomer, Some(pid), parked, missed, &mut reserved);
-    let grown = room_access::join_within_limit(shard, key, &fresh, &mut reserved);
-    let mut hub = shard.hub.borrow_mut();
+    let key = go_on(local, newcomer, Some(pid), parked, missed, &mut reserved);
+    let grown = room_access::join_within_limit(local, key, &fresh, &mut reserved);
+    let mut hub = local.shard.hub.borrow_mut();
     hub.push_packet(connection, encode::connect(namespace, &id, Some(&pid.to_string())));
     (key, grown)
 }
 
 /// A session as it was, on another connection, and what it missed behind what waits there.
 pub fn go_on(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     newcomer: Newcomer,
     pid: Option<Id>,
     parked: Parked,
@@ -295,26 +301,26 @@ pub fn go_on(
     reserved: &mut Reservation,
 ) -> SessionKey {
     let connection = newcomer.connection;
-    let mut session = newcomer.session(shard, parked.id, pid);
+    let mut session = newcomer.session(local, parked.id, pid);
     session.start = parked.start;
     session.moves = parked.moves + 1;
     session.last = missed.last().map_or(parked.last, |event| event.offset.position);
     session.changes = parked.changes;
-    let key = session_start::admit(shard, session, &parked.rooms, reserved);
-    shard.hub.borrow_mut().replay(connection, missed.into_iter().map(Frame::event));
+    let key = session_start::admit(local, session, &parked.rooms, reserved);
+    local.shard.hub.borrow_mut().replay(connection, missed.into_iter().map(Frame::event));
     key
 }
 
 /// Parks a session again whose client went while it was being taken up.
-pub fn put_back(shard: &Rc<Shard>, resumed: Resumed) {
-    session_start::abandon(shard, &resumed.session, &resumed.parked.rooms);
-    park_again(shard, resumed.pid, resumed.before);
+pub fn put_back(local: &Rc<LocalNode>, resumed: Resumed) {
+    session_start::abandon(local, &resumed.session, &resumed.parked.rooms);
+    park_again(local, resumed.pid, resumed.before);
 }
 
 /// Parks a session that was taken in vain.
-pub fn park_again(shard: &Rc<Shard>, pid: Id, parked: Parked) {
-    let until = shard.now() + millis(shard.node.recovery.window);
-    let mut hub = shard.hub.borrow_mut();
-    hub.parked.park(pid, parked, until, shard.node.recovery.window_bytes);
+pub fn park_again(local: &Rc<LocalNode>, pid: Id, parked: Parked) {
+    let until = local.shard.now() + millis(local.context.recovery.window);
+    let mut hub = local.shard.hub.borrow_mut();
+    hub.parked.park(pid, parked, until, local.context.recovery.window_bytes);
     hub.note_record(pid);
 }

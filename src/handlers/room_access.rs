@@ -5,13 +5,16 @@ use crate::handlers::backend_calls;
 use crate::model::draft::check_room_name;
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::refusal::Refusal;
+use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
+use crate::refusals;
+use crate::refusals::shown;
 use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
 use crate::shard::persist;
-use crate::shard::runner::Shard;
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -66,38 +69,56 @@ impl JoinError {
 ///
 /// # Errors
 /// The first refusal.
-pub async fn allow(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    let allowed = ask_about(shard, key, rooms).await;
-    if let Err(error) = &allowed
-        && tracing::enabled!(tracing::Level::DEBUG)
-    {
-        let session = shard.hub.borrow().sessions.get(key).map(|session| session.id.to_string());
-        tracing::debug!(session = session.unwrap_or_default(), ?rooms, code = error.code(), %error, "join refused");
-    }
-    allowed
+pub async fn allow(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    ask_about(local, key, rooms).await.inspect_err(|error| note_refusal(local, key, error))
 }
 
-async fn ask_about(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    let asked = check(shard, key, rooms)?;
+/// Notes a join that was refused, rather than one that failed.
+fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
+    let room_rules = "see [[rooms]], or the claim auth.rooms_claim of the token";
+    let note = |reason, why: std::fmt::Arguments<'_>| {
+        let hub = local.shard.hub.borrow();
+        let who = hub.sessions.get(key).map(|session| session.name()).unwrap_or_default();
+        refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
+    };
+    match error {
+        JoinError::Forbidden(room) => {
+            note(Refusal::Room, format_args!("no rule lets it into room {}; {room_rules}", shown(room)));
+        }
+        JoinError::TooMany(max) => {
+            note(Refusal::Room, format_args!("it is in {max} rooms already; limits.rooms_per_session allows no more"));
+        }
+        JoinError::BadName(_) | JoinError::Template(_) => {
+            note(Refusal::Room, format_args!("{}: the room's name, or `joined` or `left` of its rule", error.code()));
+        }
+        JoinError::Backend(BackendError::Refused(_)) => {
+            note(Refusal::Backend, format_args!("the backend does not let it into a room with join = \"ask\""));
+        }
+        JoinError::Backend(_) | JoinError::Uncounted | JoinError::Gone => {}
+    }
+}
+
+async fn ask_about(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let asked = check(local, key, rooms)?;
     for room in &asked {
-        backend_calls::join(shard, key, room).await.map_err(JoinError::Backend)?;
+        backend_calls::join(local, key, room).await.map_err(JoinError::Backend)?;
     }
     // Others may have been joined while the backend thought about it.
-    if asked.is_empty() { Ok(()) } else { check(shard, key, rooms).map(drop) }
+    if asked.is_empty() { Ok(()) } else { check(local, key, rooms).map(drop) }
 }
 
 /// The same as far as it is known here; answers the rooms that the backend decides on, but for those it is in already.
-fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
-    let hub = shard.hub.borrow();
+fn check(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
+    let hub = local.shard.hub.borrow();
     let session = hub.sessions.get(key).ok_or(JoinError::Gone)?;
-    let namespace = &shard.node.namespaces[usize::from(session.namespace)];
+    let namespace = local.context.namespaces.name(session.namespace);
     let (mut new, mut asked) = (0, Vec::new());
     for room in rooms {
-        check_room_name(room, shard.node.limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
+        check_room_name(room, local.context.limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
         if Id::parse(room).is_some_and(|id| id.is_session()) {
             return Err(JoinError::Forbidden(room.to_string()));
         }
-        let verdict = with_caller(session, namespace, |caller| match shard.node.rules.room(room, caller) {
+        let verdict = with_caller(session, namespace, |caller| match local.context.rules.room(room, caller) {
             Verdict::Allow(rule, captures) => announceable(rule, &captures, caller).map(|()| false),
             Verdict::Ask(rule, captures) => announceable(rule, &captures, caller).map(|()| true),
             Verdict::Granted(matched) => {
@@ -112,7 +133,7 @@ fn check(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, Jo
             asked.extend(ask.then(|| room.clone()));
         }
     }
-    let max = shard.node.limits.rooms_per_session;
+    let max = local.context.limits.rooms_per_session;
     if hub.rooms.count_of(key) + new > max { Err(JoinError::TooMany(max)) } else { Ok(asked) }
 }
 
@@ -131,37 +152,44 @@ fn announceable(rule: &RoomRule, captures: &Captures, caller: &Caller<'_>) -> Re
 ///
 /// # Errors
 /// [`JoinError::TooMany`].
-pub fn within_limit(shard: &Shard, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    let hub = shard.hub.borrow();
+pub fn within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let hub = local.shard.hub.borrow();
     let namespace = hub.sessions.get(key).ok_or(JoinError::Gone)?.namespace;
     let new: HashSet<&Room> = rooms.iter().filter(|room| !hub.rooms.contains(key, namespace, room)).collect();
-    let max = shard.node.limits.rooms_per_session;
-    if !new.is_empty() && hub.rooms.count_of(key) + new.len() > max { Err(JoinError::TooMany(max)) } else { Ok(()) }
+    let max = local.context.limits.rooms_per_session;
+    let is_over = !new.is_empty() && hub.rooms.count_of(key) + new.len() > max;
+    drop(hub);
+    if !is_over {
+        return Ok(());
+    }
+    let refused = JoinError::TooMany(max);
+    note_refusal(local, key, &refused);
+    Err(refused)
 }
 
 /// Joins rooms that were checked, or that the backend chose; answers those that it was not in. What is `reserved` is counted
 /// already.
-pub fn join(shard: &Shard, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> Vec<Room> {
-    let mut hub = shard.hub.borrow_mut();
+pub fn join(local: &LocalNode, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> Vec<Room> {
+    let mut hub = local.shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return Vec::new() };
     rooms.iter().filter(|room| hub.join(key, namespace, room, reserved)).cloned().collect()
 }
 
 /// Joins as many of the rooms as a session may be in; whether it was not in one of them.
-pub fn join_within_limit(shard: &Shard, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> bool {
-    let max = shard.node.limits.rooms_per_session;
+pub fn join_within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> bool {
+    let max = local.context.limits.rooms_per_session;
     let mut new = false;
     for room in rooms {
-        if shard.hub.borrow().rooms.count_of(key) < max {
-            new |= !join(shard, key, std::slice::from_ref(room), reserved).is_empty();
+        if local.shard.hub.borrow().rooms.count_of(key) < max {
+            new |= !join(local, key, std::slice::from_ref(room), reserved).is_empty();
         }
     }
     new
 }
 
 /// Leaves rooms.
-pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room], reason: LeaveReason) {
-    let mut hub = shard.hub.borrow_mut();
+pub fn leave(local: &LocalNode, key: SessionKey, rooms: &[Room], reason: LeaveReason) {
+    let mut hub = local.shard.hub.borrow_mut();
     let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
     for room in rooms {
         hub.leave(key, namespace, room, reason);
@@ -171,15 +199,15 @@ pub fn leave(shard: &Shard, key: SessionKey, rooms: &[Room], reason: LeaveReason
 /// Completes when the session's rooms, as they are now, are on record and in the presence store: before a client is told
 /// that it has joined or left. `false` where one of them is not in time, so that the client must not be told.
 #[must_use]
-pub async fn settled(shard: &Rc<Shard>, key: SessionKey, is_leave: bool) -> bool {
-    let announced = announced(shard, key);
+pub async fn settled(local: &Rc<LocalNode>, key: SessionKey, is_leave: bool) -> bool {
+    let announced = announced(local, key);
     // Presence first: its step and the record go to Redis together.
-    let counted = shard.node.presence.written(announced, is_leave);
-    let (counted, recorded) = tokio::join!(counted, persist::persist_now(shard, key));
+    let counted = local.node.presence.written(announced, is_leave);
+    let (counted, recorded) = tokio::join!(counted, persist::persist_now(&local.shard, key));
     counted && recorded
 }
 
 /// The session's newest change of presence that is announced.
-pub fn announced(shard: &Shard, key: SessionKey) -> Ticket {
-    shard.hub.borrow().sessions.get(key).map(|session| session.announced).unwrap_or_default()
+pub fn announced(local: &LocalNode, key: SessionKey) -> Ticket {
+    local.shard.hub.borrow().sessions.get(key).map(|session| session.announced).unwrap_or_default()
 }

@@ -13,14 +13,17 @@ use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
+use crate::model::refusal::Refusal;
+use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode::check_draft;
+use crate::refusals;
+use crate::refusals::shown;
 use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
-use crate::shard::runner::Shard;
 use crate::shard::state::Ended;
 use std::rc::Rc;
 
@@ -102,118 +105,141 @@ enum Outside {
 /// # Errors
 /// What the caller is to be told; nothing was done, but for joins and the reply when the log fails afterwards.
 pub async fn run(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     key: SessionKey,
     rule: &OnRule,
     event: &str,
     args: &Args,
 ) -> Result<Option<Args>, Failure> {
     if tracing::enabled!(tracing::Level::DEBUG) {
-        let hub = shard.hub.borrow();
+        let hub = local.shard.hub.borrow();
         hub.sessions.get(key).inspect(|session| tracing::debug!(session = %session.id, ?event, "event in"));
     }
-    match attempt(shard, key, rule, event, args).await {
+    match attempt(local, key, rule, event, args).await {
         Ok(ack) => Ok(ack),
         Err(error) => {
-            trace_refusal(shard, key, event, &error);
-            shard.node.metrics.refused(Source::Client, error.code());
-            let hub = shard.hub.borrow();
+            note_refusal(local, key, event, &error);
+            local.context.metrics.refused(Source::Client, error.code());
+            let hub = local.shard.hub.borrow();
             let Some(session) = hub.sessions.get(key) else { return Err(Failure { error, ack: None }) };
             let text = error.to_string();
-            let namespace = &shard.node.namespaces[usize::from(session.namespace)];
+            let namespace = local.context.namespaces.name(session.namespace);
             let (message, ack) = with_caller(session, namespace, |caller| {
                 let call = Call { caller, args };
                 let problem = Problem { code: error.code(), message: &text };
                 (rule.on_error(&call, problem), rule.ack_error(&call, problem))
             });
             drop(hub);
-            message.iter().for_each(|message| say(shard, key, message));
+            message.iter().for_each(|message| say(local, key, message));
             Err(Failure { error, ack })
         }
     }
 }
 
-/// Says in the log that a client's event did nothing.
-pub fn trace_refusal(shard: &Shard, key: SessionKey, event: &str, error: &ActionError) {
-    if tracing::enabled!(tracing::Level::DEBUG) {
-        let session = shard.hub.borrow().sessions.get(key).map(|session| session.id.to_string());
-        // A name may be as long as a payload.
-        let event: String = event.chars().take(64).collect();
-        tracing::debug!(session = session.unwrap_or_default(), ?event, code = error.code(), %error, "event refused");
+/// Notes a client's event that was refused, rather than one that failed or whose join was noted as refused.
+pub fn note_refusal(local: &LocalNode, key: SessionKey, event: &str, error: &ActionError) {
+    let hub = local.shard.hub.borrow();
+    let session = hub.sessions.get(key);
+    let namespace = session.map_or("", |session| local.context.namespaces.name(session.namespace));
+    let who = session.map(|session| session.name()).unwrap_or_default();
+    // A name may be as long as a payload.
+    let event = shown(event);
+    let note = |reason, why: std::fmt::Arguments<'_>| {
+        refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
+    };
+    match error {
+        ActionError::NoRule(_) => {
+            note(Refusal::Event, format_args!("no [[on]] rule has event \"{event}\" in namespace \"{namespace}\""));
+        }
+        ActionError::NotInRoom(room) => {
+            let why = format_args!("event \"{event}\" emits to room {}, which it is not in", shown(room));
+            note(Refusal::Event, why);
+        }
+        ActionError::Draft(DraftError::TooBig { .. }) => {
+            note(Refusal::Size, format_args!("event \"{event}\" is over publish.max_event"));
+        }
+        ActionError::Template(_) | ActionError::Draft(_) => {
+            let why = format_args!("event \"{event}\": {}; its arguments do not fit its [[on]] rule", error.code());
+            note(Refusal::Event, why);
+        }
+        ActionError::Backend(BackendError::Refused(_)) => {
+            note(Refusal::Backend, format_args!("the backend refuses event \"{event}\""));
+        }
+        ActionError::Join(_) | ActionError::Append(_) | ActionError::Unsettled | ActionError::Backend(_) => {}
     }
 }
 
 async fn attempt(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     key: SessionKey,
     rule: &OnRule,
     event: &str,
     args: &Args,
 ) -> Result<Option<Args>, ActionError> {
     let plan = {
-        let hub = shard.hub.borrow();
+        let hub = local.shard.hub.borrow();
         let session = hub.sessions.get(key).ok_or(ActionError::Join(JoinError::Gone))?;
         let inside = |room: &str| hub.rooms.contains(key, session.namespace, room);
-        plan(shard, session, rule, args, inside, Outside::Refuse)?
+        plan(local, session, rule, args, inside, Outside::Refuse)?
     };
     if rule.forward() {
-        announced_first(shard, key).await?;
+        announced_first(local, key).await?;
     }
     let answer = match rule.forward() {
-        true => backend_calls::event(shard, key, event, args).await.map_err(ActionError::Backend)?,
+        true => backend_calls::event(local, key, event, args).await.map_err(ActionError::Backend)?,
         false => EventAnswer::default(),
     };
-    if rule.forward() && !shard.hub.borrow().sessions.contains_key(key) {
+    if rule.forward() && !local.shard.hub.borrow().sessions.contains_key(key) {
         // The caller has gone meanwhile. The backend has done its work, and the others are to hear of it.
         let drafts = if plan.joins.is_empty() { plan.drafts } else { Vec::new() };
-        append(shard, drafts.into_iter().chain(answer.emit).collect()).await?;
+        append(local, drafts.into_iter().chain(answer.emit).collect()).await?;
         return Ok(answer.ack.or(plan.ack));
     }
-    room_access::allow(shard, key, &plan.joins).await.map_err(ActionError::Join)?;
+    room_access::allow(local, key, &plan.joins).await.map_err(ActionError::Join)?;
     let joins = [plan.joins, answer.join].concat();
-    room_access::within_limit(shard, key, &joins).map_err(ActionError::Join)?;
+    room_access::within_limit(local, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
-    let joined = room_access::join(shard, key, &joins, &mut Reservation::default());
-    room_access::leave(shard, key, &leaves, LeaveReason::Left);
+    let joined = room_access::join(local, key, &joins, &mut Reservation::default());
+    room_access::leave(local, key, &leaves, LeaveReason::Left);
     let changes = !joins.is_empty() || !leaves.is_empty();
-    if changes && !room_access::settled(shard, key, !leaves.is_empty()).await {
+    if changes && !room_access::settled(local, key, !leaves.is_empty()).await {
         // Another node could go on with the session as it was. What was left stays left: to repeat it does no harm, and
         // what a room had meanwhile could not be had any more.
-        room_access::leave(shard, key, &joined, LeaveReason::Undone);
+        room_access::leave(local, key, &joined, LeaveReason::Undone);
         return Err(ActionError::Unsettled);
     }
     if !plan.drafts.is_empty() || !answer.emit.is_empty() {
-        announced_first(shard, key).await?;
+        announced_first(local, key).await?;
     }
     let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
-    plan.reply.into_iter().chain(replies).for_each(|message| say(shard, key, &message));
+    plan.reply.into_iter().chain(replies).for_each(|message| say(local, key, &message));
     let drafts: Vec<Draft> = plan.drafts.into_iter().chain(answer.emit).collect();
     let heard = drafts.iter().any(|draft| draft.except.is_empty());
-    let last = append(shard, drafts).await?;
+    let last = append(local, drafts).await?;
     if heard && let Some(last) = last {
         // The acknowledgement comes after what the caller gets itself.
-        shard.catch_up_with(last).await;
+        local.shard.catch_up_with(last).await;
     }
     Ok(answer.ack.or(plan.ack))
 }
 
 /// The others hear of the rooms that the session was put into before they hear anything that it sends.
-async fn announced_first(shard: &Shard, key: SessionKey) -> Result<(), ActionError> {
-    match shard.node.presence.written(room_access::announced(shard, key), false).await {
+async fn announced_first(local: &LocalNode, key: SessionKey) -> Result<(), ActionError> {
+    match local.node.presence.written(room_access::announced(local, key), false).await {
         true => Ok(()),
         false => Err(ActionError::Unsettled),
     }
 }
 
 fn plan(
-    shard: &Shard,
+    local: &LocalNode,
     session: &Session,
     rule: &OnRule,
     args: &Args,
     inside: impl Fn(&str) -> bool,
     outside: Outside,
 ) -> Result<Plan, ActionError> {
-    let namespace = shard.node.namespaces[usize::from(session.namespace)].clone();
+    let namespace = local.context.namespaces.name(session.namespace).clone();
     with_caller(session, &namespace.clone(), |caller| {
         let call = Call { caller, args };
         let joins = rule.joins(&call).map_err(ActionError::Template)?;
@@ -226,7 +252,7 @@ fn plan(
                 }
             }
             let draft = draft(emission, &namespace, caller.session);
-            check_draft(&draft, &shard.node.draft_limits).map_err(ActionError::Draft)?;
+            check_draft(&draft, &local.context.draft_limits).map_err(ActionError::Draft)?;
             drafts.push(draft);
         }
         Ok(Plan {
@@ -254,82 +280,82 @@ fn draft(emission: Emission, namespace: &Namespace, caller: &str) -> Draft {
 }
 
 /// The offset of the last that is stored; `None` where nothing is.
-async fn append(shard: &Rc<Shard>, drafts: Vec<Draft>) -> Result<Option<Offset>, ActionError> {
+async fn append(local: &Rc<LocalNode>, drafts: Vec<Draft>) -> Result<Option<Offset>, ActionError> {
     if drafts.is_empty() {
         return Ok(None);
     }
     let backends = drafts.iter().filter(|draft| draft.source == Source::Backend).count() as u64;
     let all = drafts.len() as u64;
     let mut last = None;
-    for appended in shard.node.log.append(drafts).await {
+    for appended in local.node.log.append(drafts).await {
         last = appended.map_err(ActionError::Append)?.offset.or(last);
     }
-    shard.node.metrics.accepted(Source::Client, all - backends);
-    shard.node.metrics.accepted(Source::Backend, backends);
+    local.context.metrics.accepted(Source::Client, all - backends);
+    local.context.metrics.accepted(Source::Backend, backends);
     Ok(last)
 }
 
 /// Carries out the `connection` rule of a session that has just begun, or was taken up again. Where its rooms may not last
 /// the client is to come again: it did not ask for them, so it would not ask a second time.
-pub async fn run_connection(shard: &Rc<Shard>, key: SessionKey, namespace: &str) {
-    let Some(rule) = shard.node.rules.connection(namespace) else { return };
-    if let Err(failure) = run(shard, key, rule, "connection", &Args::none()).await {
+pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &str) {
+    let Some(rule) = local.context.rules.connection(namespace) else { return };
+    if let Err(failure) = run(local, key, rule, "connection", &Args::none()).await {
         tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");
         if matches!(failure.error, ActionError::Unsettled) {
-            let connection = shard.hub.borrow().sessions.get(key).map(|session| session.connection);
-            connection.into_iter().for_each(|connection| fail(shard, connection, CloseReason::Unreachable));
+            let connection = local.shard.hub.borrow().sessions.get(key).map(|session| session.connection);
+            connection.into_iter().for_each(|connection| fail(local, connection, CloseReason::Unreachable));
         }
     }
 }
 
 /// Carries out the `disconnect` rules of sessions that are gone, with one append for all: only their emits can still
 /// mean something.
-pub async fn run_disconnects(shard: &Rc<Shard>, ended: Vec<Ended>) {
+pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
     let count = ended.len();
     let mut drafts = Vec::new();
     for ended in ended {
-        let namespace = &shard.node.namespaces[usize::from(ended.session.namespace)];
+        let namespace = local.context.namespaces.name(ended.session.namespace);
         // As Socket.IO words it: `transport close`, `ping timeout`.
         let reason = ended.reason.label().replace('_', " ");
-        backend_calls::disconnected(shard, &ended.session, &ended.rooms, &reason);
-        let Some(rule) = shard.node.rules.disconnect(namespace) else { continue };
+        backend_calls::disconnected(local, &ended.session, &ended.rooms, &reason);
+        let Some(rule) = local.context.rules.disconnect(namespace) else { continue };
         let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
         let args = Args::trusted(format!("[\"{reason}\"]"), 1);
-        match plan(shard, &ended.session, rule, &args, inside, Outside::Skip) {
+        match plan(local, &ended.session, rule, &args, inside, Outside::Skip) {
             Ok(plan) => drafts.extend(plan.drafts),
-            Err(error) => failed_disconnect(shard, &error),
+            Err(error) => failed_disconnect(local, &error),
         }
         if rule.forward() {
-            forward_disconnect(shard, ended, args);
+            forward_disconnect(local, ended, args);
         }
     }
-    if let Err(error) = append(shard, drafts).await {
-        failed_disconnect(shard, &error);
+    if let Err(error) = append(local, drafts).await {
+        failed_disconnect(local, &error);
     }
-    let mut hub = shard.hub.borrow_mut();
+    let mut hub = local.shard.hub.borrow_mut();
     hub.pending_disconnect_hooks = hub.pending_disconnect_hooks.saturating_sub(count);
 }
 
 /// The backend hears of a disconnection too, and may answer with events for rooms; nobody waits for it but the stop.
-fn forward_disconnect(shard: &Rc<Shard>, ended: Ended, args: Args) {
-    shard.hub.borrow_mut().pending_disconnect_hooks += 1;
-    let shard = shard.clone();
+fn forward_disconnect(local: &Rc<LocalNode>, ended: Ended, args: Args) {
+    local.shard.hub.borrow_mut().pending_disconnect_hooks += 1;
+    let local = local.clone();
     tokio::task::spawn_local(async move {
-        let about = backend_calls::about(&shard, &ended.session, ended.rooms);
-        let answer = backend_calls::forward(&shard, about, "disconnect", &args).await;
+        let about = backend_calls::about(&local, &ended.session, ended.rooms);
+        let answer = backend_calls::forward(&local, about, "disconnect", &args).await;
         let told = match answer.map_err(ActionError::Backend) {
-            Ok(answer) => append(&shard, answer.emit).await.map(drop),
+            Ok(answer) => append(&local, answer.emit).await.map(drop),
             Err(error) => Err(error),
         };
         if let Err(error) = told {
-            failed_disconnect(&shard, &error);
+            failed_disconnect(&local, &error);
         }
-        let mut hub = shard.hub.borrow_mut();
+        let mut hub = local.shard.hub.borrow_mut();
         hub.pending_disconnect_hooks = hub.pending_disconnect_hooks.saturating_sub(1);
     });
 }
 
-fn failed_disconnect(shard: &Shard, error: &ActionError) {
-    shard.node.metrics.refused(Source::Client, error.code());
+fn failed_disconnect(local: &LocalNode, error: &ActionError) {
+    local.context.metrics.refused(Source::Client, error.code());
     tracing::warn!(%error, "a disconnect rule failed");
 }

@@ -7,15 +7,19 @@ use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Position;
+use crate::model::refusal::Refusal;
+use crate::node::context::LocalNode;
 use crate::presence::Ticket;
 use crate::presence::local::Reservation;
+use crate::refusals;
+use crate::refusals::shown;
 use crate::rules::TemplateError;
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::changes::Changes;
 use crate::session::connection::{ConnectionKey, SessionKey};
-use crate::shard::runner::Shard;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,7 +29,7 @@ pub struct Newcomer {
     /// Its connection.
     pub connection: ConnectionKey,
     /// Its namespace.
-    pub namespace: u16,
+    pub namespace: NamespaceIndex,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// The handshake auth without the token, raw JSON.
@@ -34,7 +38,7 @@ pub struct Newcomer {
 
 impl Newcomer {
     /// The session it gets, not in the hub yet.
-    pub fn session(self, shard: &Shard, id: Id, pid: Option<Id>) -> Box<Session> {
+    pub fn session(self, local: &LocalNode, id: Id, pid: Option<Id>) -> Box<Session> {
         Box::new(Session {
             id,
             pid,
@@ -42,7 +46,7 @@ impl Newcomer {
             namespace: self.namespace,
             identity: self.identity,
             auth: self.auth,
-            start: shard.hub.borrow().position,
+            start: local.shard.hub.borrow().position,
             expires: 0,
             last: Position::default(),
             moves: 0,
@@ -58,57 +62,62 @@ impl Newcomer {
 ///
 /// # Errors
 /// When a value of the token would make an unsafe room name.
-pub fn first_rooms(shard: &Shard, session: &Session) -> Result<Vec<Room>, TemplateError> {
-    let namespace = &shard.node.namespaces[usize::from(session.namespace)];
-    let mut rooms = with_caller(session, namespace, |caller| shard.node.rules.auto_rooms(caller))?;
+pub fn first_rooms(local: &LocalNode, session: &Session) -> Result<Vec<Room>, TemplateError> {
+    let namespace = local.context.namespaces.name(session.namespace);
+    let mut rooms =
+        with_caller(session, namespace, |caller| local.context.rules.auto_rooms(caller)).inspect_err(|error| {
+            let why =
+                format_args!("{}: a claim does not fit into a room of [[rooms]] with join = \"auto\"", error.code());
+            refusals::note(&local.context.metrics, Refusal::Token, format_args!("session {}", session.id), why);
+        })?;
     for room in session.identity.grants.exact() {
         if !rooms.iter().any(|known| **known == *room) {
             rooms.push(room.into());
         }
     }
-    rooms.truncate(shard.node.limits.rooms_per_session);
+    rooms.truncate(local.context.limits.rooms_per_session);
     Ok(rooms)
 }
 
 /// Counts a session that is about to begin, with its rooms, so that it is in the presence store before it is acknowledged.
 /// A connection is let in also where the store does not answer in time; the store gets it as soon as it does. One that
 /// breaks off meanwhile is to be [`abandon`]ed.
-pub async fn reserve(shard: &Shard, session: &mut Session, rooms: &[Room]) -> Reservation {
-    backend_calls::connected(shard, session, rooms);
-    let reserved = shard.hub.borrow().reserve(session, rooms);
-    shard.node.presence.written_unless_failing(reserved.ticket()).await;
-    session.start = shard.hub.borrow().position;
+pub async fn reserve(local: &LocalNode, session: &mut Session, rooms: &[Room]) -> Reservation {
+    backend_calls::connected(local, session, rooms);
+    let reserved = local.shard.hub.borrow().reserve(session, rooms);
+    local.node.presence.written_unless_failing(reserved.ticket()).await;
+    session.start = local.shard.hub.borrow().position;
     reserved
 }
 
 /// Tells the backend that a session which was about to begin does not.
-pub fn abandon(shard: &Shard, session: &Session, rooms: &[Room]) {
-    backend_calls::disconnected(shard, session, rooms, "transport close");
+pub fn abandon(local: &LocalNode, session: &Session, rooms: &[Room]) {
+    backend_calls::disconnected(local, session, rooms, "transport close");
 }
 
 /// Puts a session with its rooms into the hub; what is `reserved` is counted already.
-pub fn admit(shard: &Rc<Shard>, session: Box<Session>, rooms: &[Room], reserved: &mut Reservation) -> SessionKey {
+pub fn admit(local: &Rc<LocalNode>, session: Box<Session>, rooms: &[Room], reserved: &mut Reservation) -> SessionKey {
     let namespace = session.namespace;
     let expires = session.identity.expires;
-    let mut hub = shard.hub.borrow_mut();
+    let mut hub = local.shard.hub.borrow_mut();
     let id = session.id;
     let key = hub.admit(session, reserved);
-    tracing::debug!(session = %id, namespace = %shard.node.namespaces[usize::from(namespace)], ?rooms, "connected");
+    tracing::debug!(session = %id, namespace = %local.context.namespaces.name(namespace), ?rooms, "connected");
     for room in rooms {
         // Not a change: it never was without them. Nor has the limit a say: the backend may have exceeded it.
         hub.join_initial(key, namespace, room, reserved);
     }
     drop(hub);
-    watch_expiry(shard, key, expires);
+    watch_expiry(local, key, expires);
     key
 }
 
 /// Closes the connection when the token ends. A token that was accepted in its leeway ends with the leeway.
-pub fn watch_expiry(shard: &Rc<Shard>, key: SessionKey, expires: Option<u64>) {
+pub fn watch_expiry(local: &Rc<LocalNode>, key: SessionKey, expires: Option<u64>) {
     let Some(expires) = expires else { return };
-    let leeway = if expires.saturating_mul(1000) <= unix_ms() { shard.node.auth.leeway() + 1 } else { 0 };
-    let at = shard.at_unix(expires.saturating_add(leeway));
-    let mut hub = shard.hub.borrow_mut();
+    let leeway = if expires.saturating_mul(1000) <= unix_ms() { local.node.auth.leeway() + 1 } else { 0 };
+    let at = local.shard.at_unix(expires.saturating_add(leeway));
+    let mut hub = local.shard.hub.borrow_mut();
     let Some(session) = hub.sessions.get_mut(key) else { return };
     session.expires = at;
     let connection = session.connection;
@@ -119,18 +128,19 @@ pub fn watch_expiry(shard: &Rc<Shard>, key: SessionKey, expires: Option<u64>) {
     hub.reschedule(connection);
 }
 
-/// Counts what came of checking a token, and says it in the log.
-pub fn note_handshake(shard: &Shard, namespace: &str, checked: &Result<Arc<Identity>, AuthError>) {
+/// Counts what came of checking a token, and notes a refusal.
+pub fn note_handshake(local: &LocalNode, namespace: &str, checked: &Result<Arc<Identity>, AuthError>) {
     match checked {
-        Ok(_) => shard.node.metrics.handshake("ok"),
+        Ok(_) => local.context.metrics.handshake("ok"),
         Err(error) => {
-            shard.node.metrics.handshake(error.code());
-            tracing::debug!(%namespace, code = error.code(), %error, "handshake refused");
+            local.context.metrics.handshake(error.code());
+            let who = format_args!("a client of namespace {}", shown(namespace));
+            refusals::note(&local.context.metrics, Refusal::Token, who, format_args!("{error}{}", error.advice()));
         }
     }
 }
 
 /// Ends a connection that could not be authenticated.
-pub fn turn_away(shard: &Shard, key: ConnectionKey) {
-    crate::handlers::fail(shard, key, CloseReason::Unauthorized);
+pub fn turn_away(local: &LocalNode, key: ConnectionKey) {
+    crate::handlers::fail(local, key, CloseReason::Unauthorized);
 }

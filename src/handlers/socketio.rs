@@ -1,5 +1,6 @@
 //! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (wire sheet B).
 
+use crate::auth::bare_token;
 use crate::auth::identity::Identity;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
@@ -11,29 +12,38 @@ use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
 use crate::model::names::Namespace;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
+use crate::node::context::LocalNode;
+use crate::protocol::json_text::{Text, unquote};
 use crate::protocol::socketio::Packet;
 use crate::protocol::socketio_encode as encode;
 use crate::protocol::socketio_msgpack;
+use crate::refusals;
+use crate::refusals::shown;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::shard::persist;
-use crate::shard::runner::Shard;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Works on one packet.
-pub async fn handle(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet) {
+pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet) {
     match packet {
-        Packet::Connect { namespace, auth } => connect(shard, key, namespace, auth).await,
-        Packet::Disconnect { namespace } => disconnect(shard, key, &namespace),
+        Packet::Connect { namespace, auth } => connect(local, key, namespace, auth).await,
+        Packet::Disconnect { namespace } => disconnect(local, key, &namespace),
         Packet::Event { namespace, ack, event, args } => {
-            match shard.node.namespace(&namespace).and_then(|index| shard.hub.borrow().session_in(key, index)) {
-                Some(session) => on_event(shard, key, session, &namespace, ack.as_deref(), &event, &args).await,
+            match local
+                .context
+                .namespaces
+                .find(&namespace)
+                .and_then(|index| local.shard.hub.borrow().session_in(key, index))
+            {
+                Some(session) => on_event(local, key, session, &namespace, ack.as_deref(), &event, &args).await,
                 // An event for a namespace that was not joined (wire sheet B1).
-                None => fail(shard, key, CloseReason::ParseError),
+                None => fail(local, key, CloseReason::ParseError),
             }
         }
         // We never ask for an acknowledgement, and the reference ignores unknown ones (wire sheet B1).
@@ -53,131 +63,136 @@ struct Handshake {
 
 impl Handshake {
     fn read(auth: Option<&str>) -> Self {
-        let fields: Option<BTreeMap<String, &RawValue>> = auth.and_then(|text| serde_json::from_str(text).ok());
-        let Some(mut fields) = fields else { return Self::default() };
-        let mut text = |key: &str| fields.remove(key).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+        let fields: Option<BTreeMap<Text, &RawValue>> = auth.and_then(|text| serde_json::from_str(text).ok());
+        let fields = fields.unwrap_or_default().into_iter();
+        let mut fields: BTreeMap<String, &RawValue> = fields.map(|(Text(key), value)| (key, value)).collect();
+        let mut text = |key: &str| fields.remove(key).and_then(|raw| unquote(raw.get()).map(Cow::into_owned));
         let (token, pid, offset) = (text("token"), text("pid"), text("offset"));
         let rest = (!fields.is_empty()).then(|| serde_json::to_string(&fields).ok()).flatten();
         Self { token, pid: pid.and_then(|pid| Id::parse(&pid)), offset, rest: rest.map(Into::into) }
     }
 }
 
-async fn connect(shard: &Rc<Shard>, key: ConnectionKey, namespace: Namespace, auth: Option<Box<str>>) {
-    let Some(index) = shard.node.joinable(&namespace) else {
-        return refuse(shard, key, &namespace, "Invalid namespace", None);
+async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace, auth: Option<Box<str>>) {
+    let Some(index) = local.context.namespaces.find_joinable(&namespace) else {
+        let why = format_args!("namespace {} is not in socketio.namespaces", shown(&namespace));
+        refusals::note(&local.context.metrics, Refusal::Namespace, format_args!("a Socket.IO client"), why);
+        return refuse(local, key, &namespace, "Invalid namespace", None);
     };
-    if shard.hub.borrow().session_in(key, index).is_some() {
-        return fail(shard, key, CloseReason::ParseError);
+    if local.shard.hub.borrow().session_in(key, index).is_some() {
+        return fail(local, key, CloseReason::ParseError);
     }
     let handshake = Handshake::read(auth.as_deref());
     drop(auth);
-    let Some(identity) = authenticate(shard, key, &namespace, handshake.token.as_deref()).await else { return };
+    let Some(identity) = authenticate(local, key, &namespace, handshake.token.as_deref()).await else { return };
     let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
-    let resumed = match handshake.pid.filter(|_| shard.node.recovery_on()) {
-        Some(pid) => match resume::socketio(shard, &newcomer, pid, handshake.offset.as_deref()).await {
+    let resumed = match handshake.pid.filter(|_| local.context.recovery_on()) {
+        Some(pid) => match resume::socketio(local, &newcomer, pid, handshake.offset.as_deref()).await {
             Outcome::Resumed(resumed) => Some(*resumed),
             Outcome::New => None,
             // A new session would make it throw away what it could still have; the stock client comes again by itself.
-            Outcome::NotNow => return fail(shard, key, CloseReason::Unreachable),
+            Outcome::NotNow => return fail(local, key, CloseReason::Unreachable),
         },
         None => None,
     };
     // Taking over a session from another shard may have taken a moment.
-    if !is_open(shard, key, Protocol::SocketIo) {
-        return resumed.into_iter().for_each(|resumed| resume::put_back(shard, resumed));
+    if !is_open(local, key, Protocol::SocketIo) {
+        return resumed.into_iter().for_each(|resumed| resume::put_back(local, resumed));
     }
     let session = match resumed {
         Some(resumed) => {
-            let (session, grown) = resume::continue_session(shard, newcomer, resumed, &namespace);
+            let (session, grown) = resume::continue_session(local, newcomer, resumed, &namespace);
             // Its record was taken out where it was: until it stands here, this node's death would lose it, and the client
             // be told. But where it stands without rooms of now, the client would not be told of those.
-            if !persist::persist_now(shard, session).await && grown {
-                return fail(shard, key, CloseReason::Unreachable);
+            if !persist::persist_now(&local.shard, session).await && grown {
+                return fail(local, key, CloseReason::Unreachable);
             }
             session
         }
-        None => match begin_session(shard, newcomer, &namespace).await {
+        None => match begin_session(local, newcomer, &namespace).await {
             Some(session) => session,
             None => return,
         },
     };
-    rule_runner::run_connection(shard, session, &namespace).await;
+    rule_runner::run_connection(local, session, &namespace).await;
 }
 
 /// A new session in its first rooms, and the CONNECT reply.
-async fn begin_session(shard: &Rc<Shard>, newcomer: session_start::Newcomer, namespace: &str) -> Option<SessionKey> {
+async fn begin_session(
+    local: &Rc<LocalNode>,
+    newcomer: session_start::Newcomer,
+    namespace: &str,
+) -> Option<SessionKey> {
     let key = newcomer.connection;
-    let pid = shard.node.recovery_on().then(|| shard.fresh_id());
-    let mut session = newcomer.session(shard, Id::random_session(), pid);
-    let rooms = match session_start::first_rooms(shard, &session) {
+    let pid = local.context.recovery_on().then(|| local.shard.fresh_id());
+    let mut session = newcomer.session(local, Id::random_session(), pid);
+    let rooms = match session_start::first_rooms(local, &session) {
         Ok(rooms) => rooms,
         Err(error) => {
-            refuse(shard, key, namespace, &error.to_string(), Some(error.code()));
+            refuse(local, key, namespace, &error.to_string(), Some(error.code()));
             return None;
         }
     };
     let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
-    let mut reserved = session_start::reserve(shard, &mut session, &rooms).await;
-    if !is_open(shard, key, Protocol::SocketIo) {
-        session_start::abandon(shard, &session, &rooms);
+    let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
+    if !is_open(local, key, Protocol::SocketIo) {
+        session_start::abandon(local, &session, &rooms);
         return None;
     }
-    let session = session_start::admit(shard, session, &rooms, &mut reserved);
-    shard.hub.borrow_mut().push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
+    let session = session_start::admit(local, session, &rooms, &mut reserved);
+    local.shard.hub.borrow_mut().push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
     Some(session)
 }
 
 /// Checks the token; on a refusal the client has its CONNECT_ERROR, and `None` is answered.
 async fn authenticate(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     key: ConnectionKey,
     namespace: &str,
     token: Option<&str>,
 ) -> Option<Arc<Identity>> {
-    let handshake_token = shard.hub.borrow().connections.get(key)?.token.clone();
-    let token = token.or(handshake_token.as_deref());
-    let checked = shard.node.auth.authenticate(token, unix_ms() / 1000).await;
-    session_start::note_handshake(shard, namespace, &checked);
+    let handshake_token = local.shard.hub.borrow().connections.get(key)?.token.clone();
+    let token = token.and_then(bare_token).or(handshake_token.as_deref());
+    let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
+    session_start::note_handshake(local, namespace, &checked);
     match checked {
-        Ok(identity) => is_open(shard, key, Protocol::SocketIo).then_some(identity),
+        Ok(identity) => is_open(local, key, Protocol::SocketIo).then_some(identity),
         Err(error) => {
-            refuse(shard, key, namespace, &error.to_string(), Some(error.code()));
+            refuse(local, key, namespace, &error.to_string(), Some(error.code()));
             None
         }
     }
 }
 
 /// Answers a CONNECT with CONNECT_ERROR. The connection stays, and its connect timeout goes on (wire sheet B1).
-fn refuse(shard: &Shard, key: ConnectionKey, namespace: &str, message: &str, code: Option<&str>) {
+fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str, code: Option<&str>) {
     let data = code.map(|code| serde_json::json!({ "code": code }).to_string());
-    shard.hub.borrow_mut().push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
+    local.shard.hub.borrow_mut().push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
 }
 
-/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told. The log says it once.
-pub fn refuse_parser(shard: &Shard, key: ConnectionKey, namespace: &str) {
-    static SAID: AtomicBool = AtomicBool::new(false);
-    if !take_turn(shard, key) {
+/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told.
+pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
+    if !take_turn(local, key) {
         return;
     }
-    shard.node.metrics.handshake(socketio_msgpack::CODE);
-    if !SAID.swap(true, Ordering::Relaxed) {
-        tracing::warn!("a client was refused: {} (said once, counted as handshakes)", socketio_msgpack::REFUSAL);
-    }
-    shard.hub.borrow_mut().push_packet(key, socketio_msgpack::refusal(namespace));
+    local.context.metrics.handshake(socketio_msgpack::CODE);
+    let who = format_args!("a client of namespace {}", shown(namespace));
+    refusals::note(&local.context.metrics, Refusal::Parser, who, format_args!("{}", socketio_msgpack::REFUSAL));
+    local.shard.hub.borrow_mut().push_packet(key, socketio_msgpack::refusal(namespace));
 }
 
 /// The client leaves a namespace; the connection stays (wire sheet B1).
-fn disconnect(shard: &Shard, key: ConnectionKey, namespace: &str) {
-    let Some(index) = shard.node.namespace(namespace) else { return };
-    let now = shard.now();
-    let mut hub = shard.hub.borrow_mut();
+fn disconnect(local: &LocalNode, key: ConnectionKey, namespace: &str) {
+    let Some(index) = local.context.namespaces.find(namespace) else { return };
+    let now = local.shard.now();
+    let mut hub = local.shard.hub.borrow_mut();
     if let Some(session) = hub.session_in(key, index) {
         hub.dismiss(session, CloseReason::ClientClose, now);
     }
 }
 
 async fn on_event(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     key: ConnectionKey,
     session: SessionKey,
     namespace: &str,
@@ -185,9 +200,9 @@ async fn on_event(
     event: &str,
     args: &Args,
 ) {
-    let result = match shard.node.rules.on(namespace, event) {
-        Some(rule) => rule_runner::run(shard, session, rule, event, args).await,
-        None => Err(unruled(shard, session, event)),
+    let result = match local.context.rules.on(namespace, event) {
+        Some(rule) => rule_runner::run(local, session, rule, event, args).await,
+        None => Err(unruled(local, session, event)),
     };
     let Some(ack) = ack else { return };
     let args = match result {
@@ -195,17 +210,17 @@ async fn on_event(
         Err(failure) => failure.ack.unwrap_or_else(|| default_ack(&failure.error)),
     };
     match encode::ack(namespace, ack, &args) {
-        Ok(packet) => shard.hub.borrow_mut().push_packet(key, packet),
+        Ok(packet) => local.shard.hub.borrow_mut().push_packet(key, packet),
         Err(error) => tracing::warn!(%error, %event, "an acknowledgement cannot be written"),
     }
 }
 
 /// An event without a rule: refused and counted.
-pub fn unruled(shard: &Shard, session: SessionKey, event: &str) -> rule_runner::Failure {
-    shard.node.metrics.dropped(DropReason::NoRule, 1);
+pub fn unruled(local: &LocalNode, session: SessionKey, event: &str) -> rule_runner::Failure {
+    local.context.metrics.dropped(DropReason::NoRule, 1);
     let shown: String = event.chars().take(64).collect();
     let error = ActionError::NoRule(shown);
-    rule_runner::trace_refusal(shard, session, event, &error);
+    rule_runner::note_refusal(local, session, event, &error);
     rule_runner::Failure { error, ack: None }
 }
 

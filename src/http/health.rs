@@ -3,8 +3,10 @@
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json, typed};
 use crate::log::LogStatus;
+use crate::logging;
 use crate::model::clock::unix_ms;
-use crate::node::probe::{Stage, round_trip};
+use crate::node::probe::round_trip;
+use crate::node::probes::Stage;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
@@ -85,8 +87,8 @@ struct Count {
 
 async fn count(api: &Api) -> Vec<Count> {
     api.node
-        .on_every_shard(|shard| {
-            let hub = shard.hub.borrow();
+        .on_every_shard(|local| {
+            let hub = local.shard.hub.borrow();
             Count {
                 rooms: hub.rooms.len(),
                 sessions: hub.sessions.len() + hub.parked.len(),
@@ -101,9 +103,10 @@ pub async fn metrics(api: &Api) -> Reply {
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     let counts = count(api).await;
     let sum = |part: fn(&Count) -> usize| gauge(counts.iter().map(part).sum());
-    let metrics = &api.node.metrics;
+    let metrics = &api.node.context.metrics;
     metrics.rooms.set(sum(|count| count.rooms));
     metrics.sessions.set(sum(|count| count.sessions));
+    metrics.note_log_lines_dropped(logging::lines_dropped());
     metrics.outbox_bytes.set(sum(|count| count.outbox_bytes));
     match metrics.render() {
         Ok(text) => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),

@@ -10,8 +10,9 @@ use crate::node::presence::rfc3339;
 use crate::node::room_query;
 use crate::node::room_query::Members;
 use crate::presence::{StoreError, UserStatus};
+use crate::protocol::json_text::Name;
 use crate::protocol::query;
-use crate::protocol::query::path_part;
+use crate::protocol::query::path_segment;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
 use serde::Deserialize;
@@ -24,13 +25,13 @@ const MAX_BODY: usize = 512 << 10;
 
 /// The members of the room that the path names.
 pub async fn room(api: &Api, name: &str, query: Option<&str>) -> Reply {
-    let Some(name) = path_part(name) else { return bad_name("the room's name is not percent-encoded UTF-8") };
-    if let Err(problem) = check_room_name(&name, api.node.limits.room_name_bytes) {
+    let Some(name) = path_segment(name) else { return bad_name("the room's name is not percent-encoded UTF-8") };
+    if let Err(problem) = check_room_name(&name, api.node.context.limits.room_name_bytes) {
         return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string());
     }
     let mut pairs = query::pairs(query.unwrap_or_default());
     let namespace = pairs.find(|(key, _)| key == "namespace").map_or(MAIN_NAMESPACE.into(), |(_, value)| value);
-    let Some(index) = api.node.namespace(&namespace) else {
+    let Some(index) = api.node.context.namespaces.find(&namespace) else {
         let message = "`namespace` is not in `socketio.namespaces`";
         return error(StatusCode::BAD_REQUEST, "bad_namespace", message);
     };
@@ -52,7 +53,7 @@ pub async fn room(api: &Api, name: &str, query: Option<&str>) -> Reply {
 
 /// The user that the path names.
 pub async fn user(api: &Api, name: &str) -> Reply {
-    let Some(name) = path_part(name).filter(|name| is_user(name)) else {
+    let Some(name) = path_segment(name).filter(|name| is_user(name)) else {
         return bad_name("the user must be 1 to 200 bytes, percent-encoded, without control characters");
     };
     match api.node.presence.store.users(std::slice::from_ref(&name)).await {
@@ -67,7 +68,8 @@ pub async fn user(api: &Api, name: &str) -> Reply {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields {
-    users: Vec<Value>,
+    /// A user may be written as the number that the token has.
+    users: Vec<Name>,
 }
 
 /// Many users, in order.
@@ -79,14 +81,8 @@ pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(fields) => fields,
         Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string()),
     };
-    // A user may be written as the number that the token has.
-    let text = |user: Value| match user {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
     let count = fields.users.len();
-    let users: Vec<String> = fields.users.into_iter().filter_map(text).filter(|user| is_user(user)).collect();
+    let users: Vec<String> = fields.users.into_iter().map(|Name(user)| user).filter(|user| is_user(user)).collect();
     if users.len() < count || count > MAX_USERS {
         let message =
             format!("`users` takes up to {MAX_USERS} strings or numbers of 1 to 200 bytes without control characters");

@@ -6,7 +6,9 @@ use crate::http::body;
 use crate::http::body::BodyError;
 use crate::log::{Accepted, AppendError, Appended};
 use crate::model::draft::{Draft, DraftError, Source};
+use crate::model::refusal::Refusal;
 use crate::protocol::publish::{Publication, decode_json, decode_ndjson};
+use crate::refusals;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
@@ -26,7 +28,7 @@ pub async fn publish(api: &Api, request: Request<Incoming>) -> Reply {
     let Ok(text) = std::str::from_utf8(&body) else {
         return refused(api, &DraftError::Json("the body is not UTF-8".into()));
     };
-    let limits = &api.node.draft_limits;
+    let limits = &api.node.context.draft_limits;
     match if ndjson { decode_ndjson(text, limits) } else { decode_json(text, limits) } {
         Ok(Publication::One(draft)) => one(api, *draft).await,
         Ok(Publication::Batch(events)) => batch(api, events).await,
@@ -37,7 +39,7 @@ pub async fn publish(api: &Api, request: Request<Incoming>) -> Reply {
 async fn one(api: &Api, draft: Draft) -> Reply {
     match api.node.log.append(vec![draft]).await.pop() {
         Some(Ok(accepted)) => {
-            api.node.metrics.accepted(Source::Http, 1);
+            api.node.context.metrics.accepted(Source::Http, 1);
             json(StatusCode::OK, &stored(accepted))
         }
         Some(Err(problem)) => {
@@ -59,7 +61,9 @@ async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
                 None
             }
             Err(problem) => {
-                api.node.metrics.refused(Source::Http, problem.code());
+                api.node.context.metrics.refused(Source::Http, problem.code());
+                let why = format_args!("an event of a batch: {}; the answer says what is wrong", problem.code());
+                refusals::note(&api.node.context.metrics, Refusal::Request, format_args!("/publish"), why);
                 Some(failure(problem.code(), &problem.to_string()))
             }
         });
@@ -77,7 +81,7 @@ async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
             })
         })
         .collect();
-    api.node.metrics.accepted(Source::Http, accepted);
+    api.node.context.metrics.accepted(Source::Http, accepted);
     match first {
         // Why is told at the place where every other refusal tells it.
         Some(first) if accepted == 0 => {
@@ -113,12 +117,12 @@ fn failure(code: &str, message: &str) -> Value {
 
 fn count_failure(api: &Api, problem: &AppendError) -> &'static str {
     let code = problem.code();
-    api.node.metrics.refused(Source::Http, code);
+    api.node.context.metrics.refused(Source::Http, code);
     code
 }
 
 fn refused(api: &Api, problem: &DraftError) -> Reply {
-    api.node.metrics.refused(Source::Http, problem.code());
+    api.node.context.metrics.refused(Source::Http, problem.code());
     let status = match problem {
         DraftError::TooBig { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         _ => StatusCode::BAD_REQUEST,
@@ -135,6 +139,6 @@ fn unread(api: &Api, problem: BodyError) -> Reply {
         BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body did not arrive in time".to_owned()),
         BodyError::Broken => (StatusCode::BAD_REQUEST, "bad_body", "the body broke off".to_owned()),
     };
-    api.node.metrics.refused(Source::Http, code);
+    api.node.context.metrics.refused(Source::Http, code);
     error(status, code, &message)
 }

@@ -1,12 +1,13 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
 
+use crate::auth::bare_token;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
-use crate::http::answer::{Reply, error, no_store};
+use crate::http::answer::{Reply, error, no_store, noted};
 use crate::http::body::Answer;
+use crate::http::caller::Caller;
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
-use crate::http::routes::Caller;
 use crate::http::{Api, ws};
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, jittered};
@@ -14,12 +15,12 @@ use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
+use crate::node::context::LocalNode;
 use crate::presence::Ticket;
 use crate::presence::local::Reservation;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
-use crate::shard::runner::Shard;
 use crate::transport::sse::SseBody;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -29,7 +30,7 @@ use std::rc::Rc;
 /// One request.
 pub async fn serve(
     api: &Api,
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     request: Request<Incoming>,
     caller: &Caller,
     origin: &Origin,
@@ -41,9 +42,10 @@ pub async fn serve(
         Ok(query) => query,
         Err(problem) => return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()),
     };
-    let token = bearer(request.headers()).or(query.token.as_deref());
-    let checked = shard.node.auth.authenticate(token, unix_ms() / 1000).await;
-    session_start::note_handshake(shard, MAIN_NAMESPACE, &checked);
+    let given = [bearer(request.headers()), query.token.as_deref()];
+    let token = given.into_iter().flatten().find_map(bare_token);
+    let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
+    session_start::note_handshake(local, MAIN_NAMESPACE, &checked);
     let identity = match checked {
         Ok(identity) => identity,
         Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
@@ -52,62 +54,63 @@ pub async fn serve(
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
-    let namespace = crate::handlers::plain_ws::main_namespace(shard);
+    let namespace = crate::handlers::plain_ws::main_namespace(local);
     let link = Link::Sse(caller.cut.clone());
-    let key = shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, link, place));
+    let key = local.shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, link, place));
     // From here on the connection ends with its body, also where this future is dropped.
-    let body = SseBody::new(shard.clone(), key);
+    let body = SseBody::new(local.clone(), key);
     let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };
-    let session = newcomer.session(shard, Id::random_session(), None);
-    let first = match session_start::first_rooms(shard, &session) {
+    let session = newcomer.session(local, Id::random_session(), None);
+    let first = match session_start::first_rooms(local, &session) {
         Ok(rooms) => rooms,
         // The token itself is refused.
-        Err(problem) => return refuse(shard, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
+        Err(problem) => return refuse(local, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
-    let mut online = shard.hub.borrow().reserve(&session, &[]);
-    let session = session_start::admit(shard, session, &[], &mut online);
+    let mut online = local.shard.hub.borrow().reserve(&session, &[]);
+    let session = session_start::admit(local, session, &[], &mut online);
     let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
-    if let Err(problem) = room_access::allow(shard, session, &rooms).await {
+    if let Err(problem) = room_access::allow(local, session, &rooms).await {
         let status = if problem.may_pass() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
-        return refuse(shard, key, status, problem.code(), &problem.to_string());
+        return refuse(local, key, status, problem.code(), &problem.to_string());
     }
     let first: Vec<Room> = first.into_iter().filter(|room| !rooms.contains(room)).collect();
     if rooms.is_empty() && first.is_empty() {
-        return refuse(shard, key, StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
+        crate::handlers::fail(local, key, CloseReason::Refused);
+        return error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
     let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if let Some(after) = since.and_then(Offset::parse) {
-        shard.catch_up_with(after).await;
+        local.shard.catch_up_with(after).await;
     }
-    let mut reserved = match reserve(shard, session, &rooms, &first, online.ticket()).await {
+    let mut reserved = match reserve(local, session, &rooms, &first, online.ticket()).await {
         Ok(reserved) => reserved,
         Err(late) => {
-            return refuse(shard, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
+            return refuse(local, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
         }
     };
     rooms.extend(first);
-    begin(shard, key, session, &rooms, since, &mut reserved);
-    rule_runner::run_connection(shard, session, MAIN_NAMESPACE).await;
+    begin(local, key, session, &rooms, since, &mut reserved);
+    rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
     stream(body)
 }
 
 /// Counts the session in its rooms before it is in them: what is replayed must meet what is live without a gap. It is
 /// refused the rooms that it named where that is not written in time.
 async fn reserve(
-    shard: &Shard,
+    local: &LocalNode,
     session: SessionKey,
     named: &[Room],
     automatic: &[Room],
     online: Ticket,
 ) -> Result<Reservation, JoinError> {
     let (mut reserved, others) = {
-        let hub = shard.hub.borrow();
+        let hub = local.shard.hub.borrow();
         if let Some(session) = hub.sessions.get(session) {
-            backend_calls::connected(shard, session, &[named, automatic].concat());
+            backend_calls::connected(local, session, &[named, automatic].concat());
         }
         (hub.reserve_rooms(session, named), hub.reserve_rooms(session, automatic))
     };
-    let presence = &shard.node.presence;
+    let presence = &local.node.presence;
     if !presence.written(reserved.ticket(), false).await {
         return Err(JoinError::Uncounted);
     }
@@ -116,10 +119,10 @@ async fn reserve(
     Ok(reserved)
 }
 
-/// Ends the connection that was to stream.
-fn refuse(shard: &Shard, key: ConnectionKey, status: StatusCode, code: &str, message: &str) -> Reply {
-    crate::handlers::fail(shard, key, CloseReason::Refused);
-    error(status, code, message)
+/// Ends the connection that was to stream. Why was noted where it was decided.
+fn refuse(local: &LocalNode, key: ConnectionKey, status: StatusCode, code: &str, message: &str) -> Reply {
+    crate::handlers::fail(local, key, CloseReason::Refused);
+    noted(error(status, code, message))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<&str> {
@@ -128,25 +131,25 @@ fn last_event_id(headers: &HeaderMap) -> Option<&str> {
 
 /// Replays what was missed, or tells of a gap, then goes live.
 fn begin(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     key: ConnectionKey,
     session: SessionKey,
     rooms: &[Room],
     since: Option<&str>,
     reserved: &mut Reservation,
 ) {
-    let own = shard.hub.borrow().sessions.get(session).map(|session| (session.id, session.namespace));
+    let own = local.shard.hub.borrow().sessions.get(session).map(|session| (session.id, session.namespace));
     let Some((own, namespace)) = own else { return };
     let missed = since.map(|since| match Offset::parse(since) {
-        Some(after) => resume::missed(shard, after, None, namespace, rooms, &own).map_err(|gap| gap.code()),
+        Some(after) => resume::missed(local, after, None, namespace, rooms, &own).map_err(|gap| gap.code()),
         None => Err("bad_offset"),
     });
     if let Some(missed) = &missed {
-        shard.node.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
+        local.context.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
     }
-    room_access::join(shard, session, rooms, reserved);
-    let now = shard.now();
-    let mut hub = shard.hub.borrow_mut();
+    room_access::join(local, session, rooms, reserved);
+    let now = local.shard.now();
+    let mut hub = local.shard.hub.borrow_mut();
     // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.
     hub.push(key, Frame::Raw(sse::comment()));
     hub.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
@@ -155,7 +158,7 @@ fn begin(
             hub.replay(key, events.into_iter().map(Frame::event));
         }
         Some(Err(reason)) => {
-            shard.node.metrics.gap(reason, 1);
+            local.context.metrics.gap(reason, 1);
             // With an id, so that a reconnect does not meet the same gap again.
             let block = sse::gap_block_at(reason, &hub.position);
             hub.push(key, Frame::Raw(block));

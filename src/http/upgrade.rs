@@ -2,20 +2,22 @@
 
 use crate::handlers::plain_ws as json_client;
 use crate::http::answer::{Reply, error};
+use crate::http::body::Answer;
 use crate::model::id::Id;
 use crate::model::transport::Protocol;
-use crate::protocol::websocket::FrameReader;
+use crate::node::context::LocalNode;
+use crate::protocol::websocket::{FrameReader, accept_key};
 use crate::session::connection::{Connection, Link};
 use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Frame;
-use crate::shard::runner::Shard;
 use crate::transport::{polling, upgrade as takeover, websocket};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
-use hyper::{Request, StatusCode};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use hyper::{Request, Response, StatusCode};
 use std::cell::RefCell;
 use std::rc::Rc;
 use tokio::net::TcpStream;
@@ -44,92 +46,88 @@ pub fn is_upgrade(request: &Request<Incoming>) -> bool {
     says(UPGRADE, "websocket") && says(CONNECTION, "upgrade")
 }
 
-/// RFC 6455 section 4.2.1: the library takes any key.
-fn has_key(request: &Request<Incoming>) -> bool {
-    let key = request.headers().get(SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
-    key.is_some_and(|key| key.len() == 16)
-}
-
-/// Answers 101 and leaves the intent, or 400 where the handshake is not one. `subprotocol` is echoed.
-pub fn accept(mut request: Request<Incoming>, slot: &Slot, intent: Intent, subprotocol: Option<HeaderValue>) -> Reply {
-    if !has_key(&request) {
+/// Answers 101 and leaves the intent in `slot`, or answers 400 if the handshake breaks RFC 6455 section 4.2.1.
+/// `subprotocol` is echoed.
+pub fn accept(headers: &HeaderMap, slot: &Slot, intent: Intent, subprotocol: Option<HeaderValue>) -> Reply {
+    let key = headers.get(SEC_WEBSOCKET_KEY).and_then(|key| accept_key(key.as_bytes()));
+    let Some(key) = key.and_then(|key| HeaderValue::from_str(&key).ok()) else {
         return error(StatusCode::BAD_REQUEST, "bad_handshake", "Sec-WebSocket-Key must be 16 bytes in base64");
+    };
+    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        return error(StatusCode::BAD_REQUEST, "bad_handshake", "Sec-WebSocket-Version must be 13");
     }
-    match fastwebsockets::upgrade::upgrade(&mut request) {
-        Ok((handshake, _future)) => {
-            *slot.borrow_mut() = Some(intent);
-            let mut response = handshake.map(|_| crate::http::body::Answer::full(""));
-            if let Some(subprotocol) = subprotocol {
-                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
-            }
-            response
-        }
-        Err(problem) => {
-            let message = format!("not a WebSocket handshake: {problem}");
-            error(StatusCode::BAD_REQUEST, "bad_handshake", &message)
-        }
+    *slot.borrow_mut() = Some(intent);
+    let mut response = Response::new(Answer::full(""));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
+    response
 }
 
 /// Goes on with a socket that hyper has let go of; `early` are the bytes that came behind the handshake.
-pub fn carry_on(shard: &Rc<Shard>, intent: Intent, stream: TcpStream, early: Bytes) {
+pub fn carry_on(local: &Rc<LocalNode>, intent: Intent, stream: TcpStream, early: Bytes) {
     match intent {
-        Intent::SocketIo(place, token) => open_socketio(shard, place, token, stream, &early),
-        Intent::Json(place, token) => open_json(shard, place, token, stream, &early),
-        Intent::Probe(sid) => probe(shard, sid, stream, early),
+        Intent::SocketIo(place, token) => open_socketio(local, place, token, stream, &early),
+        Intent::Json(place, token) => open_json(local, place, token, stream, &early),
+        Intent::Probe(sid) => probe(local, sid, stream, early),
         Intent::ProbeElsewhere(sid, place) => {
-            drop(tokio::task::spawn_local(takeover::probe_elsewhere(shard.clone(), sid, place, stream, early)));
+            drop(tokio::task::spawn_local(takeover::probe_elsewhere(local.clone(), sid, place, stream, early)));
         }
     }
 }
 
-fn open_socketio(shard: &Rc<Shard>, place: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
-    let (sid, stream) = (shard.fresh_id(), Rc::new(stream));
+fn open_socketio(local: &Rc<LocalNode>, place: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
+    let (sid, stream) = (local.shard.fresh_id(), Rc::new(stream));
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
     connection.token = token;
-    let now = shard.now();
-    let mut hub = shard.hub.borrow_mut();
+    let now = local.shard.now();
+    let mut hub = local.shard.hub.borrow_mut();
     let key = hub.open(connection);
-    hub.push(key, Frame::Engine(polling::handshake(shard, sid, &[]).into()));
+    hub.push(key, Frame::Engine(polling::handshake(local, sid, &[]).into()));
     hub.start_timers(key, now);
     drop(hub);
     let mut frames = FrameReader::new();
-    websocket::take_early(shard, key, &mut frames, early);
-    websocket::start(shard, key, stream, frames);
+    websocket::take_early(local, key, &mut frames, early);
+    websocket::start(local, key, stream, frames);
 }
 
-fn open_json(shard: &Rc<Shard>, place: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
+fn open_json(local: &Rc<LocalNode>, place: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
     let stream = Rc::new(stream);
     let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(stream.clone()), place);
-    let now = shard.now();
-    let mut hub = shard.hub.borrow_mut();
+    let now = local.shard.now();
+    let mut hub = local.shard.hub.borrow_mut();
     let key = hub.open(connection);
     hub.start_timers(key, now);
     drop(hub);
-    let (early, shard) = (early.to_vec(), shard.clone());
+    let (early, local) = (early.to_vec(), local.clone());
     tokio::task::spawn_local(async move {
         // Without a token the client may still send one as its first message.
-        if token.is_some() || shard.node.auth.allows_anonymous() {
-            json_client::authenticate(&shard, key, token.as_deref()).await;
+        if token.is_some() || local.node.auth.allows_anonymous() {
+            json_client::authenticate(&local, key, token.as_deref()).await;
         }
         let mut frames = FrameReader::new();
-        websocket::take_early(&shard, key, &mut frames, &early);
-        websocket::start(&shard, key, stream, frames);
+        websocket::take_early(&local, key, &mut frames, &early);
+        websocket::start(&local, key, stream, frames);
     });
 }
 
 /// Hands the socket to the shard of the session.
-fn probe(shard: &Rc<Shard>, sid: Id, stream: TcpStream, early: Bytes) {
-    if sid.shard() == shard.index {
-        tokio::task::spawn_local(takeover::probe(shard.clone(), sid, stream, early));
+fn probe(local: &Rc<LocalNode>, sid: Id, stream: TcpStream, early: Bytes) {
+    if sid.shard() == local.shard.index {
+        tokio::task::spawn_local(takeover::probe(local.clone(), sid, stream, early));
         return;
     }
-    let (Some(owner), Ok(stream)) = (shard.node.shards().get(usize::from(sid.shard())), stream.into_std()) else {
+    let (Some(owner), Ok(stream)) = (local.node.shards().get(usize::from(sid.shard())), stream.into_std()) else {
         return;
     };
-    owner.run(move |shard| {
+    owner.run(move |local| {
         if let Ok(stream) = TcpStream::from_std(stream) {
-            tokio::task::spawn_local(takeover::probe(shard.clone(), sid, stream, early));
+            tokio::task::spawn_local(takeover::probe(local.clone(), sid, stream, early));
         }
     });
 }

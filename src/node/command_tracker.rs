@@ -1,19 +1,12 @@
 //! How many sessions an order of the backend met, over all shards and nodes.
 
-use crate::log::AppendError;
-use crate::model::command::{Action, Selector, SessionCommand};
+use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
-use crate::node::context::Node;
 use parking_lot::Mutex;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::oneshot;
 
-/// How long nodes are waited for. The order itself is in the log, so that those that are slower carry it out too.
-const WAIT: Duration = Duration::from_secs(2);
-
-/// What is being counted.
+/// Counts the sessions that commands are carried out on.
 #[derive(Default)]
 pub struct CommandTracker {
     /// Shards of this node that have not carried out an order yet, and the sessions met so far.
@@ -73,38 +66,25 @@ impl CommandTracker {
     }
 }
 
-/// Gives an order and waits until all nodes have carried it out, or for as long as may be asked of the caller.
-///
-/// # Errors
-/// When the log does not take it, or its answer is lost; an order that is given twice does no harm.
-pub async fn submit(
-    node: &Arc<Node>,
-    selector: Selector,
-    namespace: Option<u16>,
-    act: Action,
-) -> Result<Applied, AppendError> {
-    let id = Id::random();
-    let namespace = namespace.map(|index| node.namespaces[usize::from(index)].clone());
-    let order = SessionCommand { id, from: node.id, selector, namespace, act };
-    let (done, all_done) = oneshot::channel();
-    let nodes = node.peers().await.into_iter().chain([node.id]).collect();
-    node.orders.waiting.lock().insert(id, Waiting { nodes, met: 0, done: Some(done) });
-    let entry = Entry { orders: &node.orders, id };
-    node.log.order(Arc::new(order)).await?;
-    // In vain where a node has died or hangs.
-    let _ = tokio::time::timeout(WAIT, all_done).await;
-    Ok(entry.met())
+impl CommandTracker {
+    /// Starts to wait for these nodes. The receiver completes once all of them have carried the command out.
+    pub fn wait_for(&self, id: Id, nodes: HashSet<NodeId>) -> (Pending<'_>, oneshot::Receiver<()>) {
+        let (done, all_done) = oneshot::channel();
+        self.waiting.lock().insert(id, Waiting { nodes, met: 0, done: Some(done) });
+        (Pending { tracker: self, id }, all_done)
+    }
 }
 
-/// An order that is being waited for; forgotten when dropped, also where whoever asked hangs up.
-struct Entry<'a> {
-    orders: &'a CommandTracker,
+/// A command that somebody waits for. It is forgotten when dropped, also when whoever asked hangs up.
+pub struct Pending<'a> {
+    tracker: &'a CommandTracker,
     id: Id,
 }
 
-impl Entry<'_> {
-    fn met(&self) -> Applied {
-        let waiting = self.orders.waiting.lock();
+impl Pending<'_> {
+    /// What the nodes have reported so far.
+    pub fn applied(&self) -> Applied {
+        let waiting = self.tracker.waiting.lock();
         let entry = waiting.get(&self.id);
         entry.map_or(Applied { sessions: 0, nodes_pending: 0 }, |entry| Applied {
             sessions: entry.met,
@@ -113,8 +93,8 @@ impl Entry<'_> {
     }
 }
 
-impl Drop for Entry<'_> {
+impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.orders.waiting.lock().remove(&self.id);
+        self.tracker.waiting.lock().remove(&self.id);
     }
 }

@@ -1,22 +1,17 @@
-//! What all shards of this process share.
+//! One roomcast process, and its shards as seen from their threads.
 
 use crate::auth::Authenticator;
 use crate::backend::Backend;
-use crate::cluster::{Cluster, OneWay};
+use crate::cluster::{Cluster, OneWay, RpcResponse};
 use crate::log::EventLog;
-use crate::log::config::RecoveryConfig;
 use crate::log::window::Window;
-use crate::metrics::Metrics;
 use crate::model::command::SessionCommand;
-use crate::model::draft::DraftLimits;
-use crate::model::id::NodeId;
-use crate::model::names::{MAIN_NAMESPACE, Namespace};
+use crate::model::id::{Id, NodeId};
 use crate::node::command_tracker::CommandTracker;
-use crate::node::probe::Probes;
+use crate::node::probes::Probes;
 use crate::presence::local::Presence;
-use crate::rules::Rules;
-use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::session::connection_limiter::ConnectionLimiter;
+use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::handle::ShardHandle;
 use crate::shard::runner::Shard;
 use parking_lot::{Mutex, MutexGuard, RwLock};
@@ -28,33 +23,21 @@ use std::sync::{Arc, OnceLock};
 pub struct Node {
     /// Its name among the nodes.
     pub id: NodeId,
-    /// `[socketio]`.
-    pub socketio: SocketIoConfig,
-    /// `[limits]`.
-    pub limits: LimitsConfig,
-    /// `[recovery]`.
-    pub recovery: RecoveryConfig,
-    /// Bounds of drafts.
-    pub draft_limits: DraftLimits,
-    /// The namespaces that clients can be in; sessions hold an index into it.
-    pub namespaces: Vec<Namespace>,
+    /// What it shares with its shards: settings, rules, namespaces, metrics.
+    pub context: Arc<ShardContext>,
     /// The log.
     pub log: Arc<dyn EventLog>,
     /// Tokens to identities.
     pub auth: Arc<Authenticator>,
-    /// `[[rooms]]` and `[[on]]`.
-    pub rules: Rules,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
     /// The recent log.
     pub window: RwLock<Window>,
     /// Counts client connections.
     pub places: Arc<ConnectionLimiter>,
-    /// Who is asked and told; `None` without `[backend]`.
+    /// The application's backend; `None` without `[backend]`.
     pub backend: Option<Arc<Backend>>,
     /// The other nodes; `None` with the embedded log.
     pub cluster: Option<Arc<Cluster>>,
-    /// Who is there.
+    /// Which users are online, and who is in which room.
     pub presence: Arc<Presence>,
     /// Orders on their way.
     pub orders: CommandTracker,
@@ -66,56 +49,54 @@ pub struct Node {
     pub tail_seen_ms: AtomicU64,
     /// The round of writing all records anew, and the shards that are not done with it.
     rewriting: Mutex<(u64, usize)>,
-    shards: OnceLock<Vec<ShardHandle>>,
+    shards: OnceLock<Vec<ShardHandle<LocalNode>>>,
 }
 
-/// The settings and parts a node is made of.
+/// A node on the thread of one of its shards: what the work of that shard's clients gets.
+pub struct LocalNode {
+    /// The whole process.
+    pub node: Arc<Node>,
+    /// This thread's shard.
+    pub shard: Rc<Shard>,
+    /// What all shards share.
+    pub context: Arc<ShardContext>,
+}
+
+impl LocalNode {
+    /// A node beside one of its shards.
+    pub fn new(node: Arc<Node>, shard: Rc<Shard>) -> Rc<Self> {
+        let context = node.context.clone();
+        Rc::new(Self { node, shard, context })
+    }
+}
+
+/// The parts a node is made of.
 pub struct Parts {
-    /// Its name among the nodes.
-    pub id: NodeId,
-    /// Who is asked and told.
+    /// What it shares with its shards.
+    pub context: Arc<ShardContext>,
+    /// The application's backend.
     pub backend: Option<Arc<Backend>>,
-    /// The other nodes.
-    pub cluster: Option<Arc<Cluster>>,
-    /// Who is there.
-    pub presence: Arc<Presence>,
-    /// `[socketio]`.
-    pub socketio: SocketIoConfig,
-    /// `[limits]`.
-    pub limits: LimitsConfig,
-    /// `[recovery]`.
-    pub recovery: RecoveryConfig,
-    /// Bounds of drafts.
-    pub draft_limits: DraftLimits,
     /// The log.
     pub log: Arc<dyn EventLog>,
     /// Tokens to identities.
     pub auth: Arc<Authenticator>,
-    /// `[[rooms]]` and `[[on]]`.
-    pub rules: Rules,
-    /// Counters.
-    pub metrics: Arc<Metrics>,
 }
 
 impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { context, backend, log, auth } = parts;
+        let (recovery, limits) = (&context.recovery, &context.limits);
         Arc::new(Self {
-            id: parts.id,
-            backend: parts.backend,
-            cluster: parts.cluster,
-            presence: parts.presence,
-            namespaces: namespaces(&parts.socketio.namespaces),
-            window: RwLock::new(Window::new(parts.recovery.kept(), parts.recovery.window_bytes)),
-            places: ConnectionLimiter::new(parts.limits.connections, parts.limits.connections_per_ip),
-            socketio: parts.socketio,
-            limits: parts.limits,
-            recovery: parts.recovery,
-            draft_limits: parts.draft_limits,
-            log: parts.log,
-            auth: parts.auth,
-            rules: parts.rules,
-            metrics: parts.metrics,
+            id: context.node_id,
+            window: RwLock::new(Window::new(recovery.kept(), recovery.window_bytes)),
+            places: ConnectionLimiter::new(limits.connections, limits.connections_per_ip),
+            cluster: context.cluster.clone(),
+            presence: context.presence.clone(),
+            context,
+            log,
+            auth,
+            backend,
             orders: CommandTracker::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
@@ -123,21 +104,6 @@ impl Node {
             rewriting: Mutex::default(),
             shards: OnceLock::new(),
         })
-    }
-
-    /// Whether Socket.IO clients get a pid and offsets.
-    pub fn recovery_on(&self) -> bool {
-        !self.recovery.window.is_zero()
-    }
-
-    /// The index of a namespace that Socket.IO clients may join.
-    pub fn joinable(&self, name: &str) -> Option<u16> {
-        self.namespace(name).filter(|index| usize::from(*index) < self.socketio.namespaces.len())
-    }
-
-    /// The index of a namespace that anybody can be in.
-    pub fn namespace(&self, name: &str) -> Option<u16> {
-        self.namespaces.iter().position(|known| &**known == name).and_then(|index| u16::try_from(index).ok())
     }
 
     /// The other nodes that are up.
@@ -148,13 +114,11 @@ impl Node {
         }
     }
 
-    /// A shard has carried out an order.
-    pub fn order_done(&self, order: &SessionCommand, met: usize) {
-        let Some(sessions) = self.orders.shard_did(order.id, met) else { return };
+    /// Answers a request of another node; `false` where nobody hears it.
+    pub async fn answer_peer(&self, to: NodeId, call: u64, answer: RpcResponse) -> bool {
         match &self.cluster {
-            _ if order.from == self.id => self.orders.node_did(order.id, self.id, sessions),
-            Some(cluster) => cluster.tell(order.from, OneWay::Applied(order.id, sessions)),
-            None => {}
+            Some(cluster) => cluster.answer(to, call, answer).await,
+            None => false,
         }
     }
 
@@ -162,24 +126,12 @@ impl Node {
     pub fn rewrite_records(&self, round: u64) {
         *self.rewriting() = (round, self.shards().len());
         for shard in self.shards() {
-            shard.run(move |shard| {
-                let begun = shard.hub.borrow_mut().rewrite(round);
+            shard.run(move |local| {
+                let begun = local.shard.hub.borrow_mut().rewrite(round);
                 if !begun {
-                    shard.node.records_rewritten(round);
+                    local.node.records_rewritten(round);
                 }
             });
-        }
-    }
-
-    /// A shard has given all of its records anew.
-    pub fn records_rewritten(&self, round: u64) {
-        let mut rewriting = self.rewriting();
-        if rewriting.0 != round {
-            return;
-        }
-        rewriting.1 = rewriting.1.saturating_sub(1);
-        if let (0, Some(cluster)) = (rewriting.1, &self.cluster) {
-            cluster.rewritten(round);
         }
     }
 
@@ -193,20 +145,20 @@ impl Node {
     }
 
     /// Names the shards, once, before anything is accepted.
-    pub fn set_shards(&self, shards: Vec<ShardHandle>) {
+    pub fn set_shards(&self, shards: Vec<ShardHandle<LocalNode>>) {
         // A second call would be a bug of the composition root and changes nothing.
         let _ = self.shards.set(shards);
     }
 
     /// All shards.
-    pub fn shards(&self) -> &[ShardHandle] {
+    pub fn shards(&self) -> &[ShardHandle<LocalNode>] {
         self.shards.get().map_or(&[], Vec::as_slice)
     }
 
     /// Runs `ask` on every shard and returns the answers of those that still run.
     pub async fn on_every_shard<T: Send + 'static>(
         &self,
-        ask: impl Fn(&Rc<Shard>) -> T + Send + Clone + 'static,
+        ask: impl Fn(&Rc<LocalNode>) -> T + Send + Clone + 'static,
     ) -> Vec<T> {
         let asked: Vec<_> = self.shards().iter().map(|shard| shard.ask(ask.clone())).collect();
         let mut answers = Vec::with_capacity(asked.len());
@@ -217,8 +169,28 @@ impl Node {
     }
 }
 
-/// Those that Socket.IO clients may join, then the main one where that is not among them: `/ws` and SSE live there.
-fn namespaces(joinable: &[String]) -> Vec<Namespace> {
-    let main = (!joinable.iter().any(|name| name == MAIN_NAMESPACE)).then_some(MAIN_NAMESPACE);
-    joinable.iter().map(String::as_str).chain(main).map(Namespace::from).collect()
+impl ShardObserver for Node {
+    fn command_applied(&self, command: &SessionCommand, sessions: usize) {
+        let Some(sessions) = self.orders.shard_did(command.id, sessions) else { return };
+        match &self.cluster {
+            _ if command.from == self.id => self.orders.node_did(command.id, self.id, sessions),
+            Some(cluster) => cluster.tell(command.from, OneWay::Applied(command.id, sessions)),
+            None => {}
+        }
+    }
+
+    fn probe_seen(&self, id: Id) {
+        self.probes.shard_saw(id);
+    }
+
+    fn records_rewritten(&self, round: u64) {
+        let mut rewriting = self.rewriting();
+        if rewriting.0 != round {
+            return;
+        }
+        rewriting.1 = rewriting.1.saturating_sub(1);
+        if let (0, Some(cluster)) = (rewriting.1, &self.cluster) {
+            cluster.rewritten(round);
+        }
+    }
 }

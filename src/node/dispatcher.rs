@@ -128,7 +128,7 @@ impl Dispatcher {
         let now = self.now();
         let foreign = events.iter().filter(|event| event.draft.source == Source::Stream).count();
         // Those of nodes were counted when they were accepted; every node counts what others added.
-        self.node.metrics.accepted(Source::Stream, foreign as u64);
+        self.node.context.metrics.accepted(Source::Stream, foreign as u64);
         for event in events {
             window.push(event.clone(), now);
         }

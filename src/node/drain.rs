@@ -15,12 +15,12 @@ const STEP: Duration = Duration::from_millis(20);
 /// rules say is in the log.
 pub async fn drain(node: &Arc<Node>, window: Duration) {
     for shard in node.shards() {
-        shard.run(move |shard| drop(tokio::task::spawn_local(drain_shard(shard.clone(), window))));
+        shard.run(move |local| drop(tokio::task::spawn_local(drain_shard(local.shard.clone(), window))));
     }
     let begun = Instant::now();
     loop {
         let over = begun.elapsed() >= window;
-        let left: usize = node.on_every_shard(move |shard| left(shard, over)).await.into_iter().sum();
+        let left: usize = node.on_every_shard(move |local| left(&local.shard, over)).await.into_iter().sum();
         if left == 0 {
             return;
         }

@@ -1,9 +1,11 @@
 //! One roomcast process: what its shards share, and what goes to all of them.
 
 pub mod command_tracker;
+pub mod commands;
 pub mod context;
 pub mod dispatcher;
 pub mod drain;
 pub mod presence;
 pub mod probe;
+pub mod probes;
 pub mod room_query;

@@ -1,6 +1,7 @@
 //! Who is in a room now. Where presence is kept the store knows, also who is within the grace; else all nodes are asked.
 
 use crate::cluster::{AskError, RpcRequest, RpcResponse};
+use crate::model::namespaces::NamespaceIndex;
 use crate::node::context::Node;
 use crate::presence::{RoomStatus, StoreError};
 use std::collections::BTreeSet;
@@ -24,9 +25,9 @@ pub struct Members {
 ///
 /// # Errors
 /// When the store, or the way to the other nodes, is not there.
-pub async fn of(node: &Arc<Node>, namespace: u16, room: &str) -> Result<Members, StoreError> {
-    let name = node.namespaces[usize::from(namespace)].clone();
-    if node.rules.has_presence(room) {
+pub async fn of(node: &Arc<Node>, namespace: NamespaceIndex, room: &str) -> Result<Members, StoreError> {
+    let name = node.context.namespaces.name(namespace).clone();
+    if node.context.rules.has_presence(room) {
         let mut status = node.presence.store.room(&name, room).await?;
         status.users.sort_unstable();
         return Ok(Members { status, nodes_pending: 0 });
@@ -61,11 +62,11 @@ pub async fn of(node: &Arc<Node>, namespace: u16, room: &str) -> Result<Members,
 }
 
 /// On this node.
-pub async fn here(node: &Node, namespace: u16, room: &str) -> RoomStatus {
+pub async fn here(node: &Node, namespace: NamespaceIndex, room: &str) -> RoomStatus {
     let room = room.to_owned();
     let parts = node
-        .on_every_shard(move |shard| {
-            let hub = shard.hub.borrow();
+        .on_every_shard(move |local| {
+            let hub = local.shard.hub.borrow();
             let members = hub.rooms.find(namespace, &room).map(|room| hub.rooms.members(room));
             let mut status = RoomStatus::default();
             for session in members.into_iter().flatten().filter_map(|key| hub.sessions.get(key)) {

@@ -1,4 +1,3 @@
-//! Between nodes: what this node does not own it forwards, and what it owns it serves to others.
+//! Asking the node that owns a session. `peer_server` is the other end.
 
-pub mod adopt;
 pub mod forward;

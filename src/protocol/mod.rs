@@ -3,7 +3,9 @@
 //! `websocket` frames carry either `engineio` packets, which carry `socketio` packets, or the `json` messages of `/ws`;
 //! `sse` stands alone. Arguments of events pass through as raw JSON text, never as a tree.
 
+pub mod base64;
 pub mod engineio;
+pub mod json_text;
 pub mod msgpack;
 pub mod plain_ws;
 pub mod publish;

@@ -283,9 +283,7 @@ mod tests {
     use super::*;
 
     fn json(hex: &str) -> Result<String, MsgpackError> {
-        let bytes: Vec<u8> =
-            (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect();
-        to_json(&bytes, 1000)
+        to_json(&hex::decode(hex).unwrap(), 1000)
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::model::names::{MAIN_NAMESPACE, Room};
+use crate::protocol::json_text::{Name, Text};
 use crate::protocol::socketio_encode::check_draft;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -22,17 +23,17 @@ pub enum Publication {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields<'a> {
-    room: Option<String>,
-    rooms: Option<Vec<String>>,
-    event: Option<String>,
+    room: Option<Name>,
+    rooms: Option<Vec<Name>>,
+    event: Option<Text>,
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     args: Option<&'a RawValue>,
-    except: Option<Vec<String>>,
-    namespace: Option<String>,
+    except: Option<Vec<Name>>,
+    namespace: Option<Text>,
     volatile: Option<bool>,
-    id: Option<String>,
+    id: Option<Text>,
 }
 
 /// A key that is there, be it `null`: `"data":null` is one argument.
@@ -104,25 +105,34 @@ fn decode_event(json: &str, limits: &DraftLimits) -> Result<Draft, DraftError> {
     let draft = Draft {
         rooms: rooms(fields.room, fields.rooms)?,
         args: args(fields.data, fields.args)?,
-        namespace: fields.namespace.as_deref().unwrap_or(MAIN_NAMESPACE).into(),
+        namespace: filled(fields.namespace).as_deref().unwrap_or(MAIN_NAMESPACE).into(),
         except: fields.except.unwrap_or_default().into_iter().map(Room::from).collect(),
-        event: fields.event.ok_or_else(|| DraftError::Field("`event` is missing".into()))?.into(),
+        event: fields.event.ok_or_else(|| DraftError::Field("`event` is missing".into()))?.0.into(),
         volatile: fields.volatile.unwrap_or(false),
-        id: fields.id,
+        id: filled(fields.id),
         source: Source::Http,
     };
     check_draft(&draft, limits)?;
     Ok(draft)
 }
 
-fn rooms(room: Option<String>, rooms: Option<Vec<String>>) -> Result<Vec<Room>, DraftError> {
-    match (room, rooms) {
+/// Typed languages write an empty text for none.
+fn filled(text: Option<Text>) -> Option<String> {
+    text.map(|Text(text)| text).filter(|text| !text.is_empty())
+}
+
+fn rooms(room: Option<Name>, rooms: Option<Vec<Name>>) -> Result<Vec<Room>, DraftError> {
+    let rooms = rooms.filter(|rooms| !rooms.is_empty());
+    match (room.filter(|room| rooms.is_none() || !room.0.is_empty()), rooms) {
         (Some(_), Some(_)) => Err(DraftError::Field("give `room` or `rooms`, not both".into())),
         (room, rooms) => Ok(room.into_iter().chain(rooms.into_iter().flatten()).map(Room::from).collect()),
     }
 }
 
+/// Beside the other, `null` means that a typed language had no value. `"data":null` alone is one argument.
 fn args(data: Option<&RawValue>, args: Option<&RawValue>) -> Result<Args, DraftError> {
+    let args = args.filter(|args| args.get() != "null");
+    let data = data.filter(|data| args.is_none() || data.get() != "null");
     match (data, args) {
         (Some(_), Some(_)) => Err(DraftError::Field("give `data` or `args`, not both".into())),
         (Some(data), None) => Args::one(data.get()).map_err(|error| DraftError::Json(error.to_string())),
@@ -159,13 +169,33 @@ mod tests {
     }
 
     #[test]
+    fn zero_values_of_typed_languages_mean_absent() {
+        let draft = one(
+            r#"{"room":"","rooms":["a"],"event":"e","data":{"n":1},"args":null,"except":null,"namespace":"","volatile":null,"id":""}"#,
+        )
+        .unwrap();
+        assert_eq!((&*draft.rooms[0], draft.args.as_array(), &*draft.namespace), ("a", "[{\"n\":1}]", "/"));
+        assert_eq!((draft.id, draft.except.len(), draft.volatile), (None, 0, false));
+        let draft = one(r#"{"room":"a","rooms":[],"event":"e","data":null,"args":[1,2]}"#).unwrap();
+        assert_eq!((draft.rooms.len(), draft.args.count()), (1, 2));
+        assert_eq!(one(r#"{"room":"a","event":"e","args":null}"#).unwrap().args.count(), 0);
+    }
+
+    #[test]
+    fn names_are_read_as_javascript_reads_them() {
+        let draft = one(r#"{"rooms":[42.0,"a"],"except":[4.2e1],"event":"half \ud83d","data":"\ud83d"}"#).unwrap();
+        assert_eq!((&*draft.rooms[0], &*draft.except[0], &*draft.event), ("42", "42", "half \u{fffd}"));
+        assert_eq!(draft.args.as_array(), r#"["\ud83d"]"#);
+    }
+
+    #[test]
     fn what_is_wrong_is_said() {
         let code = |body: &str| one(body).unwrap_err().code();
         assert_eq!(code("{"), "bad_json");
         assert_eq!(code("[]"), "bad_field");
         assert_eq!(code(r#"{"event":"e"}"#), "no_room");
         assert_eq!(code(r#"{"room":"r"}"#), "bad_field");
-        assert_eq!(code(r#"{"room":7,"event":"e"}"#), "bad_field");
+        assert_eq!(code(r#"{"room":true,"event":"e"}"#), "bad_field");
         assert_eq!(code(r#"{"room":"r","rooms":["r"],"event":"e"}"#), "bad_field");
         assert_eq!(code(r#"{"room":"r","event":"e","data":1,"args":[1]}"#), "bad_field");
         assert_eq!(code(r#"{"room":"r","event":"e","args":{}}"#), "bad_field");

@@ -1,50 +1,20 @@
 //! Query strings: `key=value` pairs, percent-decoded as forms are.
 
+use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 
-/// Pairs past this many are not looked at.
+/// Later pairs are ignored: no endpoint takes as many.
 const MAX_PAIRS: usize = 1024;
 
-/// The pairs of a query string (without its `?`), in order, decoded: `+` is a space, a broken `%` stays as it is, and
-/// what is not UTF-8 becomes U+FFFD. A key without `=` has an empty value.
+/// The pairs of a query string (without its `?`), in order and decoded: `+` is a space, an invalid `%` sequence stays
+/// as it is, and invalid UTF-8 becomes U+FFFD. A key without `=` has an empty value. At most [`MAX_PAIRS`].
 pub fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query.split('&').filter(|pair| !pair.is_empty()).take(MAX_PAIRS).map(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (decode(key), decode(value))
-    })
+    form_urlencoded::parse(query.as_bytes()).take(MAX_PAIRS)
 }
 
-/// A part of a path, decoded: `+` stays as it is. `None` where it is not UTF-8.
-pub fn path_part(text: &str) -> Option<String> {
-    String::from_utf8(decode_bytes(text, b'+')).ok()
-}
-
-fn decode(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-        return Cow::Borrowed(text);
-    }
-    Cow::Owned(String::from_utf8_lossy(&decode_bytes(text, b' ')).into_owned())
-}
-
-fn decode_bytes(text: &str, plus: u8) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [byte, behind @ ..] = rest {
-        rest = behind;
-        match (byte, behind) {
-            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                out.push(hex(*high) << 4 | hex(*low));
-                rest = after;
-            }
-            (b'+', _) => out.push(plus),
-            _ => out.push(*byte),
-        }
-    }
-    out
-}
-
-fn hex(digit: u8) -> u8 {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok()).unwrap_or(0)
+/// A segment of a path, decoded: `+` stays as it is. `None` if it is not UTF-8.
+pub fn path_segment(text: &str) -> Option<String> {
+    percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
 /// An untrusted value, cut to `max` bytes: whoever compares it finds that it matches nothing.
@@ -66,8 +36,8 @@ mod tests {
         );
         assert_eq!(all("bad=%ff"), ["bad=\u{fffd}"]);
         assert_eq!(all(""), [""; 0]);
-        assert_eq!(path_part("a+b%2Fc%3a%").as_deref(), Some("a+b/c:%"));
-        assert_eq!(path_part("%ff"), None);
+        assert_eq!(path_segment("a+b%2Fc%3a%").as_deref(), Some("a+b/c:%"));
+        assert_eq!(path_segment("%ff"), None);
         assert_eq!(pairs(&"a&".repeat(100_000)).count(), MAX_PAIRS);
         assert_eq!(bounded("aé", 2), "a");
     }

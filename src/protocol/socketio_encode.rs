@@ -6,12 +6,14 @@ use crate::model::draft::{Draft, DraftError, DraftLimits, MAX_ATTACHMENTS};
 use crate::model::event::Event;
 use crate::model::names::MAIN_NAMESPACE;
 use crate::model::offset::Offset;
+use crate::protocol::base64;
 use crate::protocol::engineio::SEPARATOR;
+use crate::protocol::json_text::unquote;
 use crate::protocol::raw_json;
 use crate::protocol::raw_json::{Kind, Quoted, push_string, string_len};
 use crate::protocol::websocket::{Opcode, header_len, push_frame, push_header};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use ::base64::Engine as _;
+use ::base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use std::fmt;
 use std::io::Write as _;
@@ -31,8 +33,8 @@ pub struct Encoded {
 /// Why arguments cannot be sent to Socket.IO clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// A `{"$binary":"…"}` that is not standard base64 with padding.
-    #[error("a {{\"$binary\":…}} value must be standard base64 with padding")]
+    /// A `{"$binary":"…"}` that is not base64.
+    #[error("a {{\"$binary\":…}} value must be base64")]
     BadBase64,
     /// More than [`MAX_ATTACHMENTS`]: stock clients drop the connection.
     #[error("an event takes at most {MAX_ATTACHMENTS} binary values; Socket.IO clients drop more")]
@@ -216,8 +218,8 @@ pub fn check_draft(draft: &Draft, limits: &DraftLimits) -> Result<(), DraftError
 
 /// The bytes of a base64 string literal.
 fn attachment(literal: &str) -> Result<Vec<u8>, EncodeError> {
-    let base64 = raw_json::unquote(literal).ok_or(EncodeError::BadBase64)?;
-    STANDARD.decode(base64.as_bytes()).map_err(|_| EncodeError::BadBase64)
+    let text = unquote(literal).ok_or(EncodeError::BadBase64)?;
+    base64::decode(&text).ok_or(EncodeError::BadBase64)
 }
 
 /// Arguments whose binary values were taken out.

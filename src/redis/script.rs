@@ -1,5 +1,7 @@
 //! A Lua script, and the name under which Redis keeps it.
 
+use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
+
 /// See [`Script::new`].
 pub(crate) struct Script {
     /// What `EVAL` takes.
@@ -11,6 +13,6 @@ pub(crate) struct Script {
 impl Script {
     /// With its name worked out.
     pub(crate) fn new(text: &'static str) -> Self {
-        Self { text, sha: redis::Script::new(text).get_hash().to_owned() }
+        Self { text, sha: hex::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes())) }
     }
 }

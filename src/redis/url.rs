@@ -1,7 +1,9 @@
 //! What a `redis.url` says: one server, Sentinels that name the master, or nodes of a Cluster.
 
+use percent_encoding::percent_decode_str;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo as _, RedisConnectionInfo, RedisError};
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -256,8 +258,7 @@ fn login(login: &str, database: &str) -> Result<RedisConnectionInfo, RedisUrlErr
 }
 
 fn percent_decoded(text: &str) -> Result<String, RedisUrlError> {
-    let settings = login(&format!(":{text}@"), "")?;
-    settings.password().map(str::to_owned).ok_or_else(|| invalid(WRONG))
+    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| invalid(WRONG))
 }
 
 /// What to write instead of a parameter of the query (`db=3`). One that is not known is not shown: it may be the rest of a

@@ -16,6 +16,7 @@ pub mod timers;
 
 use crate::auth::identity::Identity;
 use crate::model::id::Id;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::presence::Ticket;
 use changes::Changes;
@@ -32,7 +33,7 @@ pub struct Session {
     /// The connection it lives on.
     pub connection: ConnectionKey,
     /// Index of its namespace in `socketio.namespaces`.
-    pub namespace: u16,
+    pub namespace: NamespaceIndex,
     /// Who it is.
     pub identity: Arc<Identity>,
     /// The handshake auth without the token, raw JSON; `None` for an empty object.
@@ -51,4 +52,14 @@ pub struct Session {
     pub announced: Ticket,
     /// The number of the last delivery that met it, so that an event to several rooms arrives once.
     pub mark: u64,
+}
+
+impl Session {
+    /// Who it is, for the log.
+    pub fn name(&self) -> String {
+        match &self.identity.user {
+            Some(user) => format!("user {}, session {}", user.as_str(), self.id),
+            None => format!("session {}", self.id),
+        }
+    }
 }

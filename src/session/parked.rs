@@ -3,6 +3,7 @@
 use crate::auth::Identity;
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::session::changes::Changes;
 use crate::session::timers::Millis;
@@ -15,7 +16,7 @@ pub struct Parked {
     /// The Socket.IO sid it gets back.
     pub id: Id,
     /// Its namespace's index.
-    pub namespace: u16,
+    pub namespace: NamespaceIndex,
     /// Whose it is; a resume by anybody else is a new session.
     pub identity: Arc<Identity>,
     /// Its rooms.
@@ -155,7 +156,7 @@ mod tests {
     fn parked() -> Parked {
         Parked {
             id: Id::random(),
-            namespace: 0,
+            namespace: NamespaceIndex::default(),
             identity: Arc::new(Identity::anonymous()),
             rooms: Vec::new(),
             changes: Changes::default(),

@@ -4,6 +4,7 @@ use crate::auth::grants::Grants;
 use crate::auth::identity::{Identity, UserId};
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::session::changes::{Change, Changes};
 use crate::session::parked::Parked;
@@ -53,7 +54,7 @@ impl Parked {
     }
 
     /// Reads a record of a session in this namespace; `None` where it is none.
-    pub fn from_record(record: &str, namespace: u16) -> Option<Self> {
+    pub fn from_record(record: &str, namespace: NamespaceIndex) -> Option<Self> {
         let written: Written<'_> = serde_json::from_str(record).ok()?;
         let user = match written.user {
             Value::Null => None,
@@ -95,7 +96,7 @@ mod tests {
             let identity = Identity { user, claims: "{}".into(), expires: None, grants };
             let parked = Parked {
                 id: Id::random_session(),
-                namespace: 3,
+                namespace: NamespaceIndex::new(3),
                 identity: Arc::new(identity),
                 rooms: vec!["a".into(), "b:\"1".into()],
                 changes: Changes::known(at(1), [Change { after: at(2), room: "a".into(), joined: true }]),
@@ -104,7 +105,7 @@ mod tests {
                 at: at(3),
                 moves: 2,
             };
-            let read = Parked::from_record(&parked.to_record(), 3).unwrap();
+            let read = Parked::from_record(&parked.to_record(), parked.namespace).unwrap();
             assert_eq!((&read.identity, &read.changes), (&parked.identity, &parked.changes));
             assert_eq!((read.id, &read.rooms, read.start), (parked.id, &parked.rooms, parked.start));
             assert_eq!((read.last, read.at, read.moves), (parked.last, parked.at, parked.moves));
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn garbage_is_no_session() {
         for bad in ["", "{}", "[]", "{\"id\":\"x\",\"user\":1,\"rooms\":[],\"start\":\"\",\"last\":\"\",\"at\":\"\"}"] {
-            assert!(Parked::from_record(bad, 0).is_none(), "{bad}");
+            assert!(Parked::from_record(bad, NamespaceIndex::default()).is_none(), "{bad}");
         }
     }
 }

@@ -1,7 +1,14 @@
 //! The deadlines of one connection (sans-IO); the shard's table holds only the nearest.
 
+use std::time::Duration;
+
 /// Milliseconds on the shard's monotonic clock; 0 is "none".
 pub type Millis = u64;
+
+/// A duration of the configuration on the shard's clock.
+pub fn millis(duration: Duration) -> Millis {
+    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX / 4)
+}
 
 /// Where the heartbeat stands. Engine.IO 4: the server pings, the client answers (wire sheet A5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

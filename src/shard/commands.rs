@@ -5,6 +5,7 @@ use crate::model::command::{Action, Selector, SessionCommand};
 use crate::model::id::Id;
 use crate::model::names::EVERYBODY;
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::presence::local::Reservation;
@@ -20,7 +21,7 @@ impl Hub {
     pub fn carry_out(&mut self, order: &SessionCommand, offset: Offset, now: Millis) -> (usize, Ticket) {
         self.position = offset;
         self.noted = Ticket::default();
-        let namespace = order.namespace.as_deref().map(|name| self.node.namespace(name));
+        let namespace = order.namespace.as_deref().map(|name| self.context.namespaces.find(name));
         let chosen = match namespace {
             // A namespace that only other nodes have.
             Some(None) => Vec::new(),
@@ -37,7 +38,7 @@ impl Hub {
         (chosen.len(), self.noted)
     }
 
-    fn select(&self, selector: &Selector, namespace: Option<u16>) -> Vec<SessionKey> {
+    fn select(&self, selector: &Selector, namespace: Option<NamespaceIndex>) -> Vec<SessionKey> {
         let fits = |key: &SessionKey| {
             let session = self.sessions.get(*key);
             session.is_some_and(|session| namespace.is_none_or(|namespace| session.namespace == namespace))
@@ -54,8 +55,7 @@ impl Hub {
                 Id::parse(id).and_then(|id| self.session_by_id(id)).into_iter().filter(fits).collect()
             }
             Selector::In(room) => {
-                let all = 0..u16::try_from(self.node.namespaces.len()).unwrap_or(u16::MAX);
-                let rooms = all.filter_map(|index| self.rooms.find(index, room));
+                let rooms = self.context.namespaces.indexes().filter_map(|index| self.rooms.find(index, room));
                 rooms.flat_map(|room| self.rooms.members(room)).filter(fits).collect()
             }
             Selector::RoomsExcept { rooms, except } => {
@@ -102,7 +102,7 @@ impl Hub {
     fn disconnect(&mut self, key: SessionKey, now: Millis) {
         let Some(session) = self.sessions.get(key) else { return };
         let connection = session.connection;
-        let namespace = self.node.namespaces[usize::from(session.namespace)].clone();
+        let namespace = self.context.namespaces.name(session.namespace).clone();
         let Some(protocol) = self.connections.get(connection).map(|connection| connection.protocol) else { return };
         if protocol == Protocol::SocketIo {
             self.push_packet(connection, socketio_encode::disconnect(&namespace));

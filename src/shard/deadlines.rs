@@ -1,9 +1,7 @@
 //! The one table of deadlines of a shard (sans-IO): heartbeats, connect timeouts, token expiries, cuts.
 
+use crate::session::timers::Millis;
 use std::collections::BTreeSet;
-
-/// Milliseconds on the shard's own monotonic clock. `0` as a deadline means none.
-pub type Millis = u64;
 
 /// Deadlines by key, at most one each; exact to the millisecond, so that a client which sleeps to the very
 /// ping timeout finds its session gone (wire sheet H).

@@ -4,6 +4,7 @@ use crate::model::close::{CloseReason, DropReason};
 use crate::model::event::{Delivery, Format};
 use crate::model::id::Id;
 use crate::model::names::EVERYBODY;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, websocket};
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
@@ -42,7 +43,7 @@ impl Hub {
         let event = &delivery.event;
         // A volatile event carries the place of whatever came last, be it a probe: no client may be ahead of its shard.
         self.position = event.offset;
-        let Some(namespace) = self.node.namespace(&event.draft.namespace) else { return };
+        let Some(namespace) = self.context.namespaces.find(&event.draft.namespace) else { return };
         self.mark += 1;
         let before = self.pushed;
         let shared = LocalDelivery::new(delivery.clone());
@@ -66,7 +67,7 @@ impl Hub {
 
     /// The members of a room; a session's own id is a room with that one member, as in Socket.IO, and [`EVERYBODY`] the
     /// room of all sessions of the namespace.
-    pub(super) fn receivers(&self, namespace: u16, room: &str) -> Vec<SessionKey> {
+    pub(super) fn receivers(&self, namespace: NamespaceIndex, room: &str) -> Vec<SessionKey> {
         if room == EVERYBODY {
             return self.sessions.iter().filter(|(_, s)| s.namespace == namespace).map(|(key, _)| key).collect();
         }
@@ -97,7 +98,7 @@ impl Hub {
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
         if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER) {
-            self.node.metrics.dropped(DropReason::VolatileNotWritable, 1);
+            self.context.metrics.dropped(DropReason::VolatileNotWritable, 1);
             return;
         }
         connection.outbox.push(match (connection.protocol, later) {
@@ -122,7 +123,7 @@ impl Hub {
 
     /// One event may be larger than the limit; only what waits behind it counts.
     fn is_over(&self, key: ConnectionKey) -> bool {
-        let max = self.node.limits.outbox_bytes;
+        let max = self.context.limits.outbox_bytes;
         self.connections.get(key).is_some_and(|connection| {
             connection.closing.is_none()
                 && connection.outbox.len() > 1
@@ -153,7 +154,7 @@ impl Hub {
     }
 
     fn write(&mut self, key: ConnectionKey, now: Millis) {
-        let with_offset = self.node.recovery_on();
+        let with_offset = self.context.recovery_on();
         let Some(connection) = self.connections.get_mut(key) else { return };
         match &mut connection.link {
             Link::Sse(_) => connection.wake(),

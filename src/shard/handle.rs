@@ -3,18 +3,17 @@
 use crate::model::event::{Delivery, PlacedCommand};
 use crate::model::id::Id;
 use crate::model::offset::Offset;
-use crate::shard::runner::Shard;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::{Notify, mpsc, oneshot};
 
-/// Work for a shard's thread.
-pub type Work = Box<dyn FnOnce(&Rc<Shard>) + Send>;
+/// Work for a shard's thread. It gets what the node keeps beside the shard there.
+pub type Work<L> = Box<dyn FnOnce(&Rc<L>) + Send>;
 
 /// What a shard is told.
-pub enum ShardCommand {
+pub enum ShardCommand<L> {
     /// The next events, in log order, and their size in bytes.
     Events(Arc<[Arc<Delivery>]>, usize),
     /// An order to sessions, and its place in the log.
@@ -26,16 +25,21 @@ pub enum ShardCommand {
     /// The log has come to here, and there was no event on the way.
     Advance(Offset),
     /// Work for the shard's thread.
-    Run(Work),
+    Run(Work<L>),
     /// End the shard's thread.
     Stop,
 }
 
-/// Reaches a shard from any thread.
-#[derive(Clone)]
-pub struct ShardHandle {
-    commands: mpsc::UnboundedSender<ShardCommand>,
+/// Reaches a shard from any thread. `L` is what the node keeps beside each shard, on the shard's thread.
+pub struct ShardHandle<L> {
+    commands: mpsc::UnboundedSender<ShardCommand<L>>,
     backlog: Arc<Backlog>,
+}
+
+impl<L> Clone for ShardHandle<L> {
+    fn clone(&self) -> Self {
+        Self { commands: self.commands.clone(), backlog: self.backlog.clone() }
+    }
 }
 
 /// Bytes of events that were sent to a shard and are not in outboxes yet.
@@ -53,32 +57,32 @@ impl Backlog {
     }
 }
 
-impl ShardHandle {
+impl<L: 'static> ShardHandle<L> {
     /// A handle and the ends that the shard keeps.
-    pub fn new() -> (Self, mpsc::UnboundedReceiver<ShardCommand>, Arc<Backlog>) {
+    pub fn new() -> (Self, mpsc::UnboundedReceiver<ShardCommand<L>>, Arc<Backlog>) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let backlog = Arc::new(Backlog::default());
         (Self { commands, backlog: backlog.clone() }, receiver, backlog)
     }
 
     /// Tells the shard; a shard that has stopped hears nothing.
-    pub fn tell(&self, command: ShardCommand) {
+    pub fn tell(&self, command: ShardCommand<L>) {
         let _ = self.commands.send(command);
     }
 
     /// Runs work on the shard's thread.
-    pub fn run(&self, work: impl FnOnce(&Rc<Shard>) + Send + 'static) {
+    pub fn run(&self, work: impl FnOnce(&Rc<L>) + Send + 'static) {
         self.tell(ShardCommand::Run(Box::new(work)));
     }
 
     /// Runs work on the shard's thread and answers what it returns; `None` when the shard has stopped.
     pub fn ask<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&Rc<Shard>) -> T + Send + 'static,
+        ask: impl FnOnce(&Rc<L>) -> T + Send + 'static,
     ) -> Pin<Box<dyn Future<Output = Option<T>> + Send>> {
         let (reply, answer) = oneshot::channel();
-        self.run(move |shard| {
-            let _ = reply.send(ask(shard));
+        self.run(move |local| {
+            let _ = reply.send(ask(local));
         });
         Box::pin(async move { answer.await.ok() })
     }

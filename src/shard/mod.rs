@@ -1,6 +1,7 @@
 //! One shard per core: its sessions, its part of every room, and how events reach them.
 
 pub mod commands;
+pub mod context;
 pub mod deadlines;
 pub mod delivery;
 pub mod handle;
@@ -9,5 +10,6 @@ pub mod presence;
 pub mod release;
 pub mod rooms;
 pub mod runner;
+pub mod session_persister;
 pub mod state;
 pub mod timers;

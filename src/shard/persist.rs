@@ -5,6 +5,7 @@ use crate::auth::Identity;
 use crate::cluster::{Owner, Record};
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use crate::presence::LeaveReason;
 use crate::presence::local::{Reservation, WRITTEN_WITHIN};
 use crate::session::Session;
@@ -12,13 +13,12 @@ use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
 use crate::session::parked::Parked;
 use crate::session::timers::Millis;
+use crate::session::timers::millis;
 use crate::shard::runner::Shard;
+use crate::shard::session_persister::SessionPersister;
 use crate::shard::state::Hub;
-use crate::shard::timers::millis;
-use std::collections::{HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::Notify;
 
 /// Changes are gathered for so long. A session that is younger is lost with its node, and its client told; what a
 /// client's own joins and leaves change is written before they are acknowledged ([`persist_now`]).
@@ -26,85 +26,6 @@ pub const GATHER: Duration = Duration::from_millis(50);
 /// Bytes of records that a shard writes in a second: a client that joins and leaves all the time must not keep Redis
 /// busy.
 const BYTES_PER_SECOND: f64 = 8e6;
-/// Records written before others get their turn: some 2 µs each.
-const AT_ONCE: usize = 500;
-
-/// Which records are not as their sessions are.
-pub struct SessionPersister {
-    changed: HashSet<Id>,
-    /// A record tells where the log stood when it was written; it is written again before that is too old to resume
-    /// from. In order of time: all wait equally long.
-    again: VecDeque<(Millis, Id)>,
-    /// When each record was written last.
-    written: HashMap<Id, Millis>,
-    /// Sessions that another node may have taken up while this one was away.
-    stale: HashSet<Id>,
-    /// Whether others can reach this node and ask it for sessions. Where not, all are doubted.
-    reachable: bool,
-    /// All records are being written anew, for this round.
-    rewriting: Option<u64>,
-    /// Milliseconds after which a record is written again.
-    refresh: Millis,
-    wake: Rc<Notify>,
-}
-
-impl SessionPersister {
-    /// For a recovery window of so many milliseconds.
-    pub fn new(window: Millis) -> Self {
-        // The window holds a quarter more than itself (`RecoveryConfig::kept`).
-        let (changed, stale) = (HashSet::new(), HashSet::new());
-        let (again, written) = (VecDeque::new(), HashMap::new());
-        let (reachable, rewriting, wake) = (false, None, Rc::default());
-        Self { changed, again, written, stale, reachable, rewriting, refresh: window / 5, wake }
-    }
-
-    /// The session with this pid is not as it was.
-    pub fn note(&mut self, pid: Id) {
-        if self.changed.is_empty() {
-            self.wake.notify_one();
-        }
-        self.changed.insert(pid);
-    }
-
-    /// When the next record is to be written again.
-    fn next(&self) -> Option<Millis> {
-        self.again.front().map(|(at, _)| *at)
-    }
-
-    /// Some of those to be written now.
-    fn take(&mut self, now: Millis) -> Vec<Id> {
-        while let Some((at, pid)) = self.again.front().copied()
-            && at <= now
-        {
-            self.again.pop_front();
-            // It may have been written since, for a change.
-            if self.written.get(&pid).is_some_and(|written| written + self.refresh <= now) {
-                self.changed.insert(pid);
-            }
-        }
-        let some: Vec<Id> = self.changed.iter().copied().take(AT_ONCE).collect();
-        for pid in &some {
-            self.changed.remove(pid);
-        }
-        some
-    }
-
-    /// These records are written, or removed where there is none.
-    fn wrote(&mut self, changes: &[(Id, Option<Record>)], now: Millis) {
-        for (pid, record) in changes {
-            match record {
-                Some(_) => {
-                    self.written.insert(*pid, now);
-                    self.again.push_back((now + self.refresh, *pid));
-                }
-                None => {
-                    self.written.remove(pid);
-                    self.stale.remove(pid);
-                }
-            }
-        }
-    }
-}
 
 impl Hub {
     /// This node was away: others may have taken up any of its sessions.
@@ -147,7 +68,13 @@ impl Hub {
 
     /// Puts a session into a room that it is in from its start; whether it was not in it. Presence may have counted it
     /// already, by what is `reserved`.
-    pub fn join_initial(&mut self, key: SessionKey, namespace: u16, room: &Room, reserved: &mut Reservation) -> bool {
+    pub fn join_initial(
+        &mut self,
+        key: SessionKey,
+        namespace: NamespaceIndex,
+        room: &Room,
+        reserved: &mut Reservation,
+    ) -> bool {
         let new = self.rooms.join(key, namespace, room);
         if new {
             self.note_entered(key, room, reserved);
@@ -156,7 +83,13 @@ impl Hub {
     }
 
     /// Lets a session into a room; whether it was not in it.
-    pub fn join(&mut self, key: SessionKey, namespace: u16, room: &Room, reserved: &mut Reservation) -> bool {
+    pub fn join(
+        &mut self,
+        key: SessionKey,
+        namespace: NamespaceIndex,
+        room: &Room,
+        reserved: &mut Reservation,
+    ) -> bool {
         let new = self.join_initial(key, namespace, room, reserved);
         if new {
             self.trace(key, room, "joined");
@@ -166,7 +99,7 @@ impl Hub {
     }
 
     /// Takes a session out of a room; whether it was in it.
-    pub fn leave(&mut self, key: SessionKey, namespace: u16, room: &Room, reason: LeaveReason) -> bool {
+    pub fn leave(&mut self, key: SessionKey, namespace: NamespaceIndex, room: &Room, reason: LeaveReason) -> bool {
         let old = self.rooms.leave(key, namespace, room);
         if old {
             self.trace(key, room, "left");
@@ -185,7 +118,7 @@ impl Hub {
     }
 
     fn note_change(&mut self, key: SessionKey, room: &Room, joined: bool) {
-        let (after, keep) = (self.position.position, millis(self.node.recovery.kept()));
+        let (after, keep) = (self.position.position, millis(self.context.recovery.kept()));
         if let Some(session) = self.sessions.get_mut(key).filter(|session| session.pid.is_some()) {
             session.changes.note(Change { after, room: room.clone(), joined }, keep);
         }
@@ -244,9 +177,9 @@ impl Hub {
     }
 
     /// Whose a session is: nobody else may resume it.
-    pub fn owner(&self, namespace: u16, identity: &Identity) -> Owner {
+    pub fn owner(&self, namespace: NamespaceIndex, identity: &Identity) -> Owner {
         let user = identity.user.as_ref().map(|user| user.as_json());
-        Owner::new(&self.node.namespaces[usize::from(namespace)], user.as_deref())
+        Owner::new(self.context.namespaces.name(namespace), user.as_deref())
     }
 }
 
@@ -271,7 +204,7 @@ pub async fn run(shard: Rc<Shard>) {
         }
         let rewritten = shard.hub.borrow_mut().persister.as_mut().and_then(|persister| persister.rewriting.take());
         if let Some(round) = rewritten {
-            shard.node.records_rewritten(round);
+            shard.observer.records_rewritten(round);
         }
         tokio::time::sleep(Duration::from_secs_f64(written as f64 / BYTES_PER_SECOND)).await;
     }
@@ -282,7 +215,7 @@ pub async fn run(shard: Rc<Shard>) {
 /// the session up as it was before, so the client must not be told.
 #[must_use]
 pub async fn persist_now(shard: &Rc<Shard>, key: SessionKey) -> bool {
-    let Some(cluster) = shard.node.cluster.clone() else { return true };
+    let Some(cluster) = shard.context.cluster.clone() else { return true };
     let now = shard.now();
     let change = {
         let mut hub = shard.hub.borrow_mut();
@@ -311,30 +244,8 @@ pub fn write_all(shard: &Rc<Shard>) {
 fn write_some(shard: &Rc<Shard>) -> Option<usize> {
     let now = shard.now();
     let changes = shard.hub.borrow_mut().changes(now);
-    let cluster = shard.node.cluster.as_ref().filter(|_| !changes.is_empty())?;
+    let cluster = shard.context.cluster.as_ref().filter(|_| !changes.is_empty())?;
     let bytes = changes.iter().map(|(_, record)| record.as_ref().map_or(0, |record| record.text.len() + 100)).sum();
     cluster.keep(changes);
     Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_changed_is_taken_once_and_again_after_its_time() {
-        let (mut persister, pid) = (SessionPersister::new(100), Id::random());
-        persister.note(pid);
-        persister.note(pid);
-        assert_eq!(persister.take(0), [pid]);
-        assert!(persister.take(0).is_empty());
-        let record = || Record { owner: Owner::new("/", None), moves: 0, text: String::new() };
-        persister.wrote(&[(pid, Some(record()))], 0);
-        persister.wrote(&[(pid, Some(record()))], 5);
-        assert_eq!(persister.next(), Some(20));
-        assert!(persister.take(20).is_empty(), "it was written since");
-        assert_eq!(persister.take(25), [pid]);
-        persister.wrote(&[(pid, None)], 30);
-        assert!(persister.take(1_000).is_empty() && persister.written.is_empty());
-    }
 }

@@ -15,14 +15,14 @@ impl Hub {
     /// A user is there with one connection more, which may be counted already.
     pub(super) fn note_user_came(&mut self, session: &Session, reserved: &mut Reservation) {
         let Some(fact) = self.online(session) else { return };
-        let ticket = reserved.take(&fact).unwrap_or_else(|| self.node.presence.enter(fact, || None));
+        let ticket = reserved.take(&fact).unwrap_or_else(|| self.context.presence.enter(fact, || None));
         self.noted = self.noted.max(ticket);
     }
 
     /// A user is there with one connection less.
     pub(super) fn note_user_gone(&mut self, session: &Session) {
         let Some(fact) = self.online(session) else { return };
-        let ticket = self.node.presence.exit(&fact, LeaveReason::Lost);
+        let ticket = self.context.presence.exit(&fact, LeaveReason::Lost);
         self.noted = self.noted.max(ticket);
     }
 
@@ -31,7 +31,7 @@ impl Hub {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(fact) = self.fact(session, room) else { return };
         let ticket =
-            reserved.take(&fact).unwrap_or_else(|| self.node.presence.enter(fact, || self.messages(session, room)));
+            reserved.take(&fact).unwrap_or_else(|| self.context.presence.enter(fact, || self.messages(session, room)));
         self.note_announced(key, ticket);
     }
 
@@ -40,7 +40,7 @@ impl Hub {
         if let Some(session) = self.sessions.get(key)
             && let Some(fact) = self.fact(session, room)
         {
-            let ticket = self.node.presence.exit(&fact, reason);
+            let ticket = self.context.presence.exit(&fact, reason);
             self.note_announced(key, ticket);
         }
     }
@@ -54,7 +54,7 @@ impl Hub {
 
     /// Counts a session that is not in the hub yet, with its rooms.
     pub fn reserve(&self, session: &Session, rooms: &[Room]) -> Reservation {
-        let mut reserved = Reservation::new(&self.node.presence);
+        let mut reserved = Reservation::new(&self.context.presence);
         if let Some(fact) = self.online(session) {
             reserved.enter(fact, || None);
         }
@@ -64,7 +64,7 @@ impl Hub {
 
     /// Counts a session in rooms that it is about to join.
     pub fn reserve_rooms(&self, key: SessionKey, rooms: &[Room]) -> Reservation {
-        let mut reserved = Reservation::new(&self.node.presence);
+        let mut reserved = Reservation::new(&self.context.presence);
         if let Some(session) = self.sessions.get(key) {
             let new = rooms.iter().filter(|room| !self.rooms.contains(key, session.namespace, room));
             self.reserve_each(session, new, &mut reserved);
@@ -93,13 +93,13 @@ impl Hub {
     }
 
     fn namespace_of(&self, session: &Session) -> &Namespace {
-        &self.node.namespaces[usize::from(session.namespace)]
+        self.context.namespaces.name(session.namespace)
     }
 
     /// `None` where no presence is kept of the room.
     fn fact(&self, session: &Session, room: &Room) -> Option<Fact> {
         // Whoever is in the room counts, also where no rule announces them.
-        if !self.node.rules.has_presence(room) {
+        if !self.context.rules.has_presence(room) {
             return None;
         }
         let user = session.identity.user.as_ref().map(|user| user.as_str().into());
@@ -109,7 +109,7 @@ impl Hub {
     /// What the rule for this user says to the others.
     fn messages(&self, session: &Session, room: &Room) -> Option<Messages> {
         let user = session.identity.user.as_ref()?;
-        let (rule, captures) = self.node.rules.presence(room, user.as_str())?;
+        let (rule, captures) = self.context.rules.presence(room, user.as_str())?;
         let namespace = self.namespace_of(session);
         let id = session.id.to_string();
         let filled =
@@ -117,7 +117,7 @@ impl Hub {
         let [joined, left] = filled.map(|filled| {
             let message = filled.map_err(|error| self.untold(room, error.code(), &error)).ok()??;
             let draft = draft(message, namespace, room, &id);
-            draft.check(&self.node.draft_limits).map_err(|error| self.untold(room, error.code(), &error)).ok()?;
+            draft.check(&self.context.draft_limits).map_err(|error| self.untold(room, error.code(), &error)).ok()?;
             Some(draft)
         });
         (joined.is_some() || left.is_some()).then_some(Messages { joined, left })
@@ -125,7 +125,7 @@ impl Hub {
 
     /// A join by a rule is refused for it; the backend and a token's own rooms are not asked.
     fn untold(&self, room: &Room, code: &'static str, error: &dyn fmt::Display) {
-        self.node.metrics.refused(Source::Client, code);
+        self.context.metrics.refused(Source::Client, code);
         tracing::debug!(%error, %room, "the others in a room are not told who joined or left");
     }
 }

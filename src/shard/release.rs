@@ -35,7 +35,7 @@ impl Hub {
     /// Takes a connection out of the tables. No rule hears of it: its sessions go on elsewhere.
     pub fn release(&mut self, sid: Id) -> Option<Released> {
         let key = self.by_sid(sid).filter(|key| self.is_idle(*key))?;
-        let with_offset = self.node.recovery_on();
+        let with_offset = self.context.recovery_on();
         let connection = self.connections.get_mut(key)?;
         let payload = take_all(connection, with_offset);
         let token = connection.token.take();
@@ -45,7 +45,7 @@ impl Hub {
             let Some(form) = self.sessions.get(session).map(|live| self.park_form(session, live)) else { continue };
             sessions.extend(self.take_session(session).map(|session| (session, form)));
         }
-        self.node.metrics.closed(CloseReason::Moved);
+        self.context.metrics.closed(CloseReason::Moved);
         self.forget(key);
         Some(Released { payload, position: self.position, token, sessions })
     }

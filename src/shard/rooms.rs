@@ -1,6 +1,7 @@
 //! Who is in which room, on one shard (sans-IO): O(1) join and leave, dense members, nothing left behind.
 
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use hashbrown::HashTable;
 use slotmap::{Key, SecondaryMap, SlotMap, new_key_type};
 use std::hash::{BuildHasher, RandomState};
@@ -9,9 +10,6 @@ new_key_type! {
     /// A room's place in the table; stale after its last member left.
     pub struct RoomKey;
 }
-
-/// The number of a namespace in the configuration's list.
-pub type NamespaceIndex = u16;
 
 struct Entry<K> {
     namespace: NamespaceIndex,
@@ -187,11 +185,11 @@ mod tests {
     proptest! {
         /// Against a naive model: sets of names.
         #[test]
-        fn behaves_like_sets(steps in prop::collection::vec((0usize..6, 0u16..2, 0u8..5, 0u8..3), 1..200)) {
+        fn behaves_like_sets(steps in prop::collection::vec((0usize..6, (0u16..2).prop_map(NamespaceIndex::new), 0u8..5, 0u8..3), 1..200)) {
             let mut keys: SlotMap<DefaultKey, ()> = SlotMap::new();
             let keys: Vec<_> = (0..6).map(|_| keys.insert(())).collect();
             let mut rooms = Rooms::default();
-            let mut model: BTreeMap<usize, BTreeSet<(u16, u8)>> = BTreeMap::new();
+            let mut model: BTreeMap<usize, BTreeSet<(NamespaceIndex, u8)>> = BTreeMap::new();
             for (who, namespace, room, what) in steps {
                 let name: Room = format!("r{room}").into();
                 let set = model.entry(who).or_default();
@@ -200,7 +198,7 @@ mod tests {
                     1 => prop_assert_eq!(rooms.leave(keys[who], namespace, &name), set.remove(&(namespace, room))),
                     _ => { rooms.forget(keys[who]); set.clear(); }
                 }
-                for namespace in 0..2 {
+                for namespace in [0, 1].map(NamespaceIndex::new) {
                     for room in 0..5 {
                         let expected: BTreeSet<_> =
                             (0..6).filter(|who| model.get(who).is_some_and(|set| set.contains(&(namespace, room)))).map(|who| keys[who]).collect();
@@ -221,9 +219,9 @@ mod tests {
         let mut rooms = Rooms::default();
         for n in 0..1_000_000 {
             let name: Room = format!("room:{n}").into();
-            assert!(rooms.join(session, 0, &name));
+            assert!(rooms.join(session, NamespaceIndex::default(), &name));
             if n >= 100 {
-                assert!(rooms.leave(session, 0, &format!("room:{}", n - 100)));
+                assert!(rooms.leave(session, NamespaceIndex::default(), &format!("room:{}", n - 100)));
             }
         }
         rooms.forget(session);

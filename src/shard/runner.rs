@@ -5,8 +5,9 @@ use crate::model::event::Delivery;
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Offset};
 use crate::model::transport::Protocol;
-use crate::node::context::Node;
+use crate::session::connection::ConnectionKey;
 use crate::session::timers::Millis;
+use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::handle::{Backlog, ShardCommand, ShardHandle};
 use crate::shard::state::{Ended, Hub};
 use std::cell::RefCell;
@@ -32,8 +33,10 @@ const READ_BUFFER: usize = 64 << 10;
 pub struct Shard {
     /// Its number; sids carry it.
     pub index: u8,
-    /// What all shards share.
-    pub node: Arc<Node>,
+    /// What all shards of the node share.
+    pub context: Arc<ShardContext>,
+    /// Hears what the shard reports.
+    pub(super) observer: Arc<dyn ShardObserver>,
     /// Its tables. Borrowed for moments, never across an await.
     pub hub: RefCell<Hub>,
     /// Where sockets are read into.
@@ -79,9 +82,15 @@ impl Shard {
         let _ = tokio::time::timeout(CATCH_UP, reached).await;
     }
 
+    /// The client of this connection has shown that it lives.
+    pub fn pong(&self, key: ConnectionKey) {
+        let now = self.now();
+        self.hub.borrow_mut().pong(key, now);
+    }
+
     /// A fresh identifier that leads back to this shard.
     pub fn fresh_id(&self) -> Id {
-        Id::random_at(self.node.id, self.index)
+        Id::random_at(self.context.node_id, self.index)
     }
 
     /// A time of the wall clock (Unix seconds) on the shard's clock.
@@ -93,17 +102,18 @@ impl Shard {
 }
 
 /// What a shard's thread keeps of its handle.
-pub type End = (mpsc::UnboundedReceiver<ShardCommand>, Arc<Backlog>);
+pub type End<L> = (mpsc::UnboundedReceiver<ShardCommand<L>>, Arc<Backlog>);
 
-/// Starts a shard's thread; `setup` runs on it first.
+/// Starts a shard's thread. `setup` runs on it first and makes what work for the shard gets.
 ///
 /// # Errors
 /// When the system gives no thread.
-pub fn spawn(
+pub fn spawn<L: 'static>(
     index: u8,
-    node: Arc<Node>,
-    end: End,
-    setup: impl FnOnce(&Rc<Shard>, mpsc::UnboundedReceiver<Ended>) + Send + 'static,
+    context: Arc<ShardContext>,
+    observer: Arc<dyn ShardObserver>,
+    end: End<L>,
+    setup: impl FnOnce(&Rc<Shard>, mpsc::UnboundedReceiver<Ended>) -> Rc<L> + Send + 'static,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
         // A LocalSet would be woken through the driver, a system call for every readable socket.
@@ -117,16 +127,17 @@ pub fn spawn(
             let rearm = Rc::new(Notify::new());
             let shard = Rc::new(Shard {
                 index,
-                hub: RefCell::new(Hub::new(node.clone(), rearm.clone(), ended)),
-                node,
+                hub: RefCell::new(Hub::new(context.clone(), rearm.clone(), ended)),
+                context,
+                observer,
                 buffer: RefCell::new(vec![0; READ_BUFFER].into()),
                 started: Instant::now(),
                 rearm,
                 advanced: Notify::new(),
             });
-            setup(&shard, ended_receiver);
+            let local = setup(&shard, ended_receiver);
             // As a task of its own: the future of block_on itself is woken through the driver too.
-            if let Err(error) = tokio::task::spawn_local(run(shard, commands, backlog)).await {
+            if let Err(error) = tokio::task::spawn_local(run(shard, local, commands, backlog)).await {
                 tracing::error!(%error, "shard {index} ended");
             }
         });
@@ -134,7 +145,12 @@ pub fn spawn(
 }
 
 /// Commands in, deadlines, bytes out: until told to stop.
-async fn run(shard: Rc<Shard>, mut commands: mpsc::UnboundedReceiver<ShardCommand>, backlog: Arc<Backlog>) {
+async fn run<L: 'static>(
+    shard: Rc<Shard>,
+    local: Rc<L>,
+    mut commands: mpsc::UnboundedReceiver<ShardCommand<L>>,
+    backlog: Arc<Backlog>,
+) {
     let mut waiting = Vec::new();
     let mut flushing = Flushing::default();
     loop {
@@ -158,7 +174,7 @@ async fn run(shard: Rc<Shard>, mut commands: mpsc::UnboundedReceiver<ShardComman
         }
         loop {
             for command in waiting.drain(..) {
-                if !flushing.carry_out(&shard, command, &backlog).await {
+                if !flushing.carry_out(&shard, &local, command, &backlog).await {
                     return;
                 }
             }
@@ -186,7 +202,13 @@ struct Flushing {
 
 impl Flushing {
     /// Does one command; `false` for the last.
-    async fn carry_out(&mut self, shard: &Rc<Shard>, command: ShardCommand, backlog: &Backlog) -> bool {
+    async fn carry_out<L>(
+        &mut self,
+        shard: &Rc<Shard>,
+        local: &Rc<L>,
+        command: ShardCommand<L>,
+        backlog: &Backlog,
+    ) -> bool {
         match command {
             ShardCommand::Events(events, bytes) => {
                 for delivery in &*events {
@@ -207,18 +229,18 @@ impl Flushing {
                 let (met, noted) = shard.hub.borrow_mut().carry_out(&placed.order, placed.offset, now);
                 shard.advanced.notify_waiters();
                 let is_leave = matches!(placed.order.act, Action::Leave(_));
-                if shard.node.presence.is_written(noted) {
-                    shard.node.order_done(&placed.order, met);
+                if shard.context.presence.is_written(noted) {
+                    shard.observer.command_applied(&placed.order, met);
                 } else {
                     // Whoever asked may read what became of it as soon as it is answered.
-                    let node = shard.node.clone();
+                    let shard = shard.clone();
                     tokio::task::spawn_local(async move {
-                        node.presence.written_at_last(noted, is_leave).await;
-                        node.order_done(&placed.order, met);
+                        shard.context.presence.written_at_last(noted, is_leave).await;
+                        shard.observer.command_applied(&placed.order, met);
                     });
                 }
             }
-            ShardCommand::Probe(id) => shard.node.probes.shard_saw(id),
+            ShardCommand::Probe(id) => shard.observer.probe_seen(id),
             ShardCommand::Reset(offset) => {
                 let now = shard.now();
                 shard.hub.borrow_mut().reset(offset, now);
@@ -228,7 +250,7 @@ impl Flushing {
                 shard.hub.borrow_mut().position = offset;
                 shard.advanced.notify_waiters();
             }
-            ShardCommand::Run(work) => work(shard),
+            ShardCommand::Run(work) => work(local),
             ShardCommand::Stop => return false,
         }
         true
@@ -248,7 +270,7 @@ impl Flushing {
         let more = hub.flush_some(FLUSH_SLICE, now);
         let (flushed, delivered) = (hub.flushed, std::mem::take(&mut hub.delivered));
         drop(hub);
-        let metrics = &shard.node.metrics;
+        let metrics = &shard.context.metrics;
         for (protocol, count) in [Protocol::SocketIo, Protocol::PlainWs, Protocol::Sse].into_iter().zip(delivered) {
             if count > 0 {
                 metrics.delivered(protocol, count);
@@ -272,7 +294,7 @@ pub fn count() -> usize {
 }
 
 /// Handles for so many shards, and what their threads are started with.
-pub fn handles(count: usize) -> (Vec<ShardHandle>, Vec<End>) {
+pub fn handles<L: 'static>(count: usize) -> (Vec<ShardHandle<L>>, Vec<End<L>>) {
     (0..count)
         .map(|_| {
             let (handle, commands, backlog) = ShardHandle::new();

@@ -3,22 +3,25 @@
 use crate::model::close::{CloseReason, DropReason, jittered};
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
-use crate::node::context::Node;
 use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::socketio_encode::Encoded;
 use crate::protocol::{plain_ws, sse, websocket};
+use crate::refusals;
 use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::parked::ParkedSessions;
 use crate::session::timers::Millis;
+use crate::session::timers::millis;
+use crate::shard::context::ShardContext;
 use crate::shard::deadlines::Deadlines;
-use crate::shard::persist::SessionPersister;
 use crate::shard::rooms::Rooms;
-use crate::shard::timers::millis;
+use crate::shard::session_persister::SessionPersister;
 use bytes::Bytes;
 use slotmap::SlotMap;
 use std::collections::{HashMap, VecDeque};
@@ -31,7 +34,7 @@ const CLOSING: Millis = 2_000;
 
 /// Everything one shard owns.
 pub struct Hub {
-    pub(super) node: Arc<Node>,
+    pub(super) context: Arc<ShardContext>,
     /// Open connections.
     pub connections: SlotMap<ConnectionKey, Box<Connection>>,
     /// Live sessions.
@@ -78,11 +81,11 @@ pub struct Ended {
 
 impl Hub {
     /// Empty tables; `ended` hears of every session that leaves a namespace with a `disconnect` rule.
-    pub fn new(node: Arc<Node>, rearm: Rc<Notify>, ended: mpsc::UnboundedSender<Ended>) -> Self {
-        let records = node.cluster.is_some() && node.recovery_on();
+    pub fn new(context: Arc<ShardContext>, rearm: Rc<Notify>, ended: mpsc::UnboundedSender<Ended>) -> Self {
+        let records = context.cluster.is_some() && context.recovery_on();
         Self {
-            persister: records.then(|| SessionPersister::new(millis(node.recovery.window))),
-            node,
+            persister: records.then(|| SessionPersister::new(millis(context.recovery.window))),
+            context,
             connections: SlotMap::with_key(),
             sessions: SlotMap::with_key(),
             rooms: Rooms::default(),
@@ -108,7 +111,7 @@ impl Hub {
 
     /// Adds a connection; polling ones are found by their sid from then on.
     pub fn open(&mut self, connection: Box<Connection>) -> ConnectionKey {
-        self.node.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
         let (id, polls) = (connection.id, matches!(connection.link, Link::Polling(_)));
         let key = self.connections.insert(connection);
         if polls {
@@ -126,9 +129,9 @@ impl Hub {
     /// A polling connection's WebSocket takes over.
     pub fn upgrade(&mut self, key: ConnectionKey, link: Link) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        self.node.metrics.connections(connection.link.transport(), connection.protocol).dec();
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
         connection.link = link;
-        self.node.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
         self.mark_dirty(key);
     }
 
@@ -180,7 +183,7 @@ impl Hub {
     }
 
     /// The connection's session in a namespace.
-    pub fn session_in(&self, connection: ConnectionKey, namespace: u16) -> Option<SessionKey> {
+    pub fn session_in(&self, connection: ConnectionKey, namespace: NamespaceIndex) -> Option<SessionKey> {
         let sessions = &self.connections.get(connection)?.sessions;
         sessions.iter().copied().find(|key| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace))
     }
@@ -188,20 +191,16 @@ impl Hub {
     /// Ends one session; after a reason that allows it, it may resume within the window.
     pub fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
         let Some(session) = self.sessions.get(key) else { return };
-        let announce = self
-            .node
-            .namespaces
-            .get(usize::from(session.namespace))
-            .is_some_and(|namespace| self.node.rules.disconnect(namespace).is_some())
-            || self.node.backend.as_ref().is_some_and(|backend| backend.wants("disconnect"));
-        let park = session.pid.filter(|_| recoverable(reason) && self.node.recovery_on());
+        let namespace = self.context.namespaces.name(session.namespace);
+        let announce = self.context.notify_disconnects || self.context.rules.disconnect(namespace).is_some();
+        let park = session.pid.filter(|_| recoverable(reason) && self.context.recovery_on());
         let form = park.map(|_| self.park_form(key, session));
         let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };
         let Some(session) = self.take_session(key) else { return };
         tracing::debug!(session = %session.id, reason = reason.label(), "disconnected");
         if let (Some(pid), Some(form)) = (park, form) {
-            let until = now + millis(self.node.recovery.window);
-            self.parked.park(pid, form, until, self.node.recovery.window_bytes);
+            let until = now + millis(self.context.recovery.window);
+            self.parked.park(pid, form, until, self.context.recovery.window_bytes);
         }
         if announce && self.ended.send(Ended { session, rooms, reason }).is_ok() {
             self.pending_disconnect_hooks += 1;
@@ -240,7 +239,10 @@ impl Hub {
             return;
         }
         connection.closing = Some(reason);
-        self.node.metrics.closed(reason);
+        let (protocol, first) = (connection.protocol, connection.sessions.first().copied());
+        self.note_refusal(reason, protocol, first);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        self.context.metrics.closed(reason);
         // Each knows of those that are left: a user counts once on a connection.
         for session in connection.sessions.clone() {
             self.dismiss(session, reason, now);
@@ -250,7 +252,7 @@ impl Hub {
         if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) {
             // What is told next should not have to wait behind what the client did not take.
             let lost = connection.outbox.keep_started();
-            self.node.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
+            self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
         }
         let wait = match &mut connection.link {
             Link::Polling(polling) => {
@@ -281,6 +283,21 @@ impl Hub {
         self.reschedule(key);
     }
 
+    /// Notes a close that is a refusal of what the client sends.
+    fn note_refusal(&self, reason: CloseReason, protocol: Protocol, session: Option<SessionKey>) {
+        let (refusal, why) = match reason {
+            CloseReason::RateLimit => (Refusal::Rate, "more messages than limits.events_per_second allows"),
+            CloseReason::TooBig => (Refusal::Size, "a message over socketio.max_payload"),
+            CloseReason::InvalidText => (Refusal::Protocol, "a text message that is not UTF-8"),
+            CloseReason::ParseError => (Refusal::Protocol, "bytes that break the protocol"),
+            CloseReason::Overlap => (Refusal::Protocol, "two long-polling requests of one kind at once"),
+            _ => return,
+        };
+        let who = session.and_then(|key| self.sessions.get(key)).map(|session| session.name());
+        let who = who.unwrap_or_else(|| format!("a client without a session ({protocol:?})"));
+        refusals::note(&self.context.metrics, refusal, format_args!("{who}"), format_args!("{why}; it is closed"));
+    }
+
     /// Forgets a connection whose transport is gone; its sessions may resume.
     pub fn remove(&mut self, key: ConnectionKey, now: Millis) {
         self.close(key, CloseReason::TransportClose, now);
@@ -291,12 +308,12 @@ impl Hub {
     pub(super) fn forget(&mut self, key: ConnectionKey) {
         let Some(mut connection) = self.connections.remove(key) else { return };
         self.deadlines.change(key, connection.scheduled, 0);
-        self.node.metrics.connections(connection.link.transport(), connection.protocol).dec();
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
         if self.polling.get(&connection.id) == Some(&key) {
             self.polling.remove(&connection.id);
         }
         let lost = connection.outbox.clear();
-        self.node.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
+        self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
         connection.wake();
     }
 
@@ -312,7 +329,7 @@ impl Hub {
             (frame, _) => frame,
         };
         connection.outbox.push(frame);
-        if connection.outbox.bytes() > self.node.limits.outbox_bytes + connection.replay {
+        if connection.outbox.bytes() > self.context.limits.outbox_bytes + connection.replay {
             // Also where the socket is full: the flush judges whether this is a slow consumer.
             connection.blocked = false;
         }
@@ -332,7 +349,7 @@ impl Hub {
 
     /// Whether a client still has to take what an earlier replay queued: a second one waits for it.
     pub fn is_replaying(&self, key: ConnectionKey) -> bool {
-        self.connections.get(key).is_some_and(|connection| connection.replay > self.node.limits.outbox_bytes)
+        self.connections.get(key).is_some_and(|connection| connection.replay > self.context.limits.outbox_bytes)
     }
 
     /// Queues a Socket.IO packet for one connection.
@@ -370,7 +387,7 @@ impl Hub {
         }
         // Only now: a session that is parked above was sent nothing of what lies between.
         self.position = offset;
-        self.node.metrics.gap("log_reset", told);
+        self.context.metrics.gap("log_reset", told);
     }
 
     /// Lists a connection for the next flush.

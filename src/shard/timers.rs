@@ -6,21 +6,15 @@ use crate::protocol::sse;
 use crate::protocol::websocket::{Opcode, push_frame};
 use crate::session::connection::{ConnectionKey, Link};
 use crate::session::outbox::Frame;
-use crate::session::timers::{Due, Heartbeat, Millis};
+use crate::session::timers::{Due, Heartbeat, Millis, millis};
 use crate::shard::state::Hub;
 use bytes::Bytes;
-use std::time::Duration;
 
 /// A WebSocket ping; browsers answer it by themselves.
 fn ping_frame() -> Bytes {
     let mut frame = Vec::with_capacity(2);
     push_frame(&mut frame, Opcode::Ping, b"");
     frame.into()
-}
-
-/// A duration of the configuration on the shard's clock.
-pub fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX / 4)
 }
 
 impl Hub {
@@ -41,7 +35,7 @@ impl Hub {
 
     /// Does what is due for one connection; also called when it shows up just before the table would fire.
     pub fn check_deadline(&mut self, key: ConnectionKey, now: Millis) {
-        let ping_timeout = millis(self.node.socketio.ping_timeout);
+        let ping_timeout = millis(self.context.socketio.ping_timeout);
         while let Some(connection) = self.connections.get_mut(key) {
             let Some(due) = connection.timers.due(now, ping_timeout) else { return };
             match due {
@@ -55,7 +49,7 @@ impl Hub {
     }
 
     fn ping(&mut self, key: ConnectionKey, now: Millis) {
-        let interval = millis(self.node.socketio.ping_interval);
+        let interval = millis(self.context.socketio.ping_interval);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let frame = match (connection.protocol, &connection.link) {
             (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
@@ -75,11 +69,20 @@ impl Hub {
     /// Starts the heartbeat and the connect timeout of a new connection.
     pub fn start_timers(&mut self, key: ConnectionKey, now: Millis) {
         let (interval, connect) =
-            (millis(self.node.socketio.ping_interval), millis(self.node.socketio.connect_timeout));
+            (millis(self.context.socketio.ping_interval), millis(self.context.socketio.connect_timeout));
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.timers.heartbeat = Heartbeat::PingAt(now + interval);
         if !matches!(connection.link, Link::Sse(_)) {
             connection.timers.connect_by = now + connect;
+        }
+        self.reschedule(key);
+    }
+
+    /// Anything from the client shows that it lives.
+    pub fn pong(&mut self, key: ConnectionKey, now: Millis) {
+        let interval = millis(self.context.socketio.ping_interval);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.timers.pong(now, interval);
         }
         self.reschedule(key);
     }

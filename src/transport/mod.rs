@@ -1,5 +1,6 @@
 //! How bytes move: WebSocket, long-polling, Server-Sent Events.
 
+pub mod adopt;
 pub mod packets;
 pub mod polling;
 pub mod sse;

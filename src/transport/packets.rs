@@ -3,47 +3,47 @@
 use crate::handlers;
 use crate::model::close::CloseReason;
 use crate::model::transport::Protocol;
+use crate::node::context::LocalNode;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::socketio::DecodeError;
 use crate::protocol::{socketio, socketio_msgpack};
 use crate::session::connection::{ConnectionKey, Link};
 use crate::session::pending_packets::Inbound;
-use crate::shard::runner::Shard;
 use std::rc::Rc;
 
 /// One text packet from a WebSocket.
-pub fn receive_text(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
+pub fn receive_text(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
     match engineio::parse(text) {
-        Ok(packet) => receive(shard, key, packet),
-        Err(_) => handlers::fail(shard, key, CloseReason::ParseError),
+        Ok(packet) => receive(local, key, packet),
+        Err(_) => handlers::fail(local, key, CloseReason::ParseError),
     }
 }
 
 /// One binary message: an attachment, or a packet of a parser that we do not speak.
-pub fn receive_binary(shard: &Rc<Shard>, key: ConnectionKey, bytes: &[u8]) {
-    let is_first = shard.hub.borrow().connections.get(key).is_some_and(|connection| {
+pub fn receive_binary(local: &Rc<LocalNode>, key: ConnectionKey, bytes: &[u8]) {
+    let is_first = local.shard.hub.borrow().connections.get(key).is_some_and(|connection| {
         connection.protocol == Protocol::SocketIo && connection.decoder.is_idle() && connection.sessions.is_empty()
     });
     if is_first && let Some(namespace) = socketio_msgpack::connect(bytes) {
-        return handlers::socketio::refuse_parser(shard, key, &namespace);
+        return handlers::socketio::refuse_parser(local, key, &namespace);
     }
-    let max = shard.node.socketio.max_payload;
-    decode(shard, key, |decoder| decoder.binary_within(bytes, max));
+    let max = local.context.socketio.max_payload;
+    decode(local, key, |decoder| decoder.binary_within(bytes, max));
 }
 
 /// One packet.
-pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet<'_>) {
-    let polls = shard.hub.borrow().connections.get(key).is_some_and(|c| matches!(c.link, Link::Polling(_)));
+pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet<'_>) {
+    let polls = local.shard.hub.borrow().connections.get(key).is_some_and(|c| matches!(c.link, Link::Polling(_)));
     match packet {
-        Packet::Message(text) => decode(shard, key, |decoder| decoder.text(text)),
-        Packet::Binary(bytes) => receive_binary(shard, key, &bytes),
-        Packet::Pong => crate::transport::websocket::pong(shard, key),
+        Packet::Message(text) => decode(local, key, |decoder| decoder.text(text)),
+        Packet::Binary(bytes) => receive_binary(local, key, &bytes),
+        Packet::Pong => local.shard.pong(key),
         // A client of version 4 does not ping (wire sheet A5).
-        Packet::Ping | Packet::PingProbe => handlers::fail(shard, key, CloseReason::ParseError),
+        Packet::Ping | Packet::PingProbe => handlers::fail(local, key, CloseReason::ParseError),
         // Not the goodbye of an application, which is a DISCONNECT: the stock client also sends this, by a new request,
         // for a line that went dead, and then resumes (wire sheet A6, C3: "transport close").
-        Packet::Close if polls => handlers::fail(shard, key, CloseReason::TransportClose),
+        Packet::Close if polls => handlers::fail(local, key, CloseReason::TransportClose),
         // Without meaning here, and ignored by the reference (wire sheet A9).
         Packet::Close | Packet::Open | Packet::Upgrade | Packet::Noop | Packet::PongProbe => {}
     }
@@ -51,21 +51,21 @@ pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, packet: Packet<'_>) {
 
 /// Runs the connection's Socket.IO decoder on a packet's text or attachment.
 fn decode(
-    shard: &Rc<Shard>,
+    local: &Rc<LocalNode>,
     key: ConnectionKey,
     read: impl FnOnce(&mut socketio::Decoder) -> Result<Option<socketio::Packet>, DecodeError>,
 ) {
     let decoded = {
-        let mut hub = shard.hub.borrow_mut();
+        let mut hub = local.shard.hub.borrow_mut();
         let Some(connection) = hub.connections.get_mut(key) else { return };
         read(&mut connection.decoder)
     };
     match decoded {
-        Ok(Some(packet)) => handlers::receive(shard, key, Inbound::SocketIo(packet)),
+        Ok(Some(packet)) => handlers::receive(local, key, Inbound::SocketIo(packet)),
         Ok(None) => {}
         Err(error) => {
             tracing::debug!(%error, "a Socket.IO client broke the protocol");
-            handlers::fail(shard, key, CloseReason::ParseError);
+            handlers::fail(local, key, CloseReason::ParseError);
         }
     }
 }

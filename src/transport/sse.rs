@@ -1,7 +1,7 @@
 //! Server-Sent Events: a streamed response body that takes the outbox.
 
+use crate::node::context::LocalNode;
 use crate::session::connection::ConnectionKey;
-use crate::shard::runner::Shard;
 use bytes::Bytes;
 use hyper::body::{Body, Frame};
 use std::convert::Infallible;
@@ -11,14 +11,14 @@ use std::task::{Context, Poll};
 
 /// The body of an SSE response; its connection ends with it.
 pub struct SseBody {
-    shard: Rc<Shard>,
+    local: Rc<LocalNode>,
     key: ConnectionKey,
 }
 
 impl SseBody {
     /// The body for a connection of this shard.
-    pub fn new(shard: Rc<Shard>, key: ConnectionKey) -> Self {
-        Self { shard, key }
+    pub fn new(local: Rc<LocalNode>, key: ConnectionKey) -> Self {
+        Self { local, key }
     }
 }
 
@@ -27,7 +27,7 @@ impl Body for SseBody {
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let mut hub = self.shard.hub.borrow_mut();
+        let mut hub = self.local.shard.hub.borrow_mut();
         let bytes = hub.take_sse(self.key);
         if !bytes.is_empty() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
@@ -44,7 +44,7 @@ impl Body for SseBody {
 
 impl Drop for SseBody {
     fn drop(&mut self) {
-        let now = self.shard.now();
-        self.shard.hub.borrow_mut().remove(self.key, now);
+        let now = self.local.shard.now();
+        self.local.shard.hub.borrow_mut().remove(self.key, now);
     }
 }

@@ -2,8 +2,7 @@
 
 use crate::cluster::OneWay;
 use crate::model::id::Id;
-use crate::peer::adopt;
-use crate::peer::adopt::{EarlyMessage, Opened};
+use crate::node::context::LocalNode;
 use crate::peer::forward;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
@@ -11,7 +10,8 @@ use crate::protocol::websocket::{FrameReader, Message, text_frame};
 use crate::session::connection::{ConnectionKey, Link};
 use crate::session::connection_limiter::Permit;
 use crate::session::polling::Polling;
-use crate::shard::runner::Shard;
+use crate::transport::adopt;
+use crate::transport::adopt::{EarlyMessage, Opened};
 use crate::transport::websocket;
 use bytes::Bytes;
 use std::io;
@@ -27,50 +27,50 @@ const PROBE_BYTES: usize = 64;
 
 /// Lets a WebSocket probe a polling session of this shard; on `5` it becomes the session's transport.
 /// A session that is gone, upgraded or being upgraded stays as it is, and this WebSocket ends.
-pub async fn probe(shard: Rc<Shard>, sid: Id, stream: TcpStream, early: Bytes) {
-    let Some(key) = begin(&shard, sid) else { return websocket::dismiss(stream).await };
-    let probe = Probe::new(&shard, Home::Here(key), stream);
+pub async fn probe(local: Rc<LocalNode>, sid: Id, stream: TcpStream, early: Bytes) {
+    let Some(key) = begin(&local, sid) else { return websocket::dismiss(stream).await };
+    let probe = Probe::new(&local, Home::Here(key), stream);
     if let Some((stream, frames, _)) = probe.finish(sid, &early).await {
-        websocket::start(&shard, key, stream, frames);
+        websocket::start(&local, key, stream, frames);
     }
 }
 
 /// The same for a polling session of another node, which was asked before the handshake: on `5` the session comes here.
-pub async fn probe_elsewhere(shard: Rc<Shard>, sid: Id, place: Permit, stream: TcpStream, early: Bytes) {
-    let probe = Probe::new(&shard, Home::There(sid), stream);
+pub async fn probe_elsewhere(local: Rc<LocalNode>, sid: Id, place: Permit, stream: TcpStream, early: Bytes) {
+    let probe = Probe::new(&local, Home::There(sid), stream);
     if let Some((stream, frames, early)) = probe.finish(sid, &early).await {
-        adopt::adopt(&shard, sid, place, Opened { stream, frames, early }).await;
+        adopt::adopt(&local, sid, place, Opened { stream, frames, early }).await;
     }
 }
 
 /// Marks a session of this node as being probed, unless it is already; its place in the tables.
-pub fn begin(shard: &Shard, sid: Id) -> Option<ConnectionKey> {
-    let key = shard.hub.borrow().by_sid(sid)?;
-    let free = with_polling(shard, key, |polling| !std::mem::replace(&mut polling.upgrading, true));
+pub fn begin(local: &LocalNode, sid: Id) -> Option<ConnectionKey> {
+    let key = local.shard.hub.borrow().by_sid(sid)?;
+    let free = with_polling(local, key, |polling| !std::mem::replace(&mut polling.upgrading, true));
     free.unwrap_or(false).then_some(key)
 }
 
 /// The WebSocket has probed: the client pauses its polling only after the waiting GET has returned.
-pub fn end_get(shard: &Shard, key: ConnectionKey) {
-    with_polling(shard, key, |polling| {
+pub fn end_get(local: &LocalNode, key: ConnectionKey) {
+    with_polling(local, key, |polling| {
         polling.probed = true;
         polling.answer(Bytes::from_static(b"6"))
     });
 }
 
 /// A WebSocket on another node probes: should that node die, the session goes on polling all the same.
-pub async fn limit(shard: &Shard, key: ConnectionKey) {
+pub async fn limit(local: &LocalNode, key: ConnectionKey) {
     tokio::time::sleep(UPGRADE_TIMEOUT).await;
-    give_up(shard, key);
+    give_up(local, key);
 }
 
 /// The WebSocket did not take over: the session goes on polling.
-pub fn give_up(shard: &Shard, key: ConnectionKey) {
-    with_polling(shard, key, |polling| (polling.upgrading, polling.probed) = (false, false));
+pub fn give_up(local: &LocalNode, key: ConnectionKey) {
+    with_polling(local, key, |polling| (polling.upgrading, polling.probed) = (false, false));
 }
 
-fn with_polling<T>(shard: &Shard, key: ConnectionKey, act: impl FnOnce(&mut Polling) -> T) -> Option<T> {
-    match shard.hub.borrow_mut().connections.get_mut(key).map(|connection| &mut connection.link) {
+fn with_polling<T>(local: &LocalNode, key: ConnectionKey, act: impl FnOnce(&mut Polling) -> T) -> Option<T> {
+    match local.shard.hub.borrow_mut().connections.get_mut(key).map(|connection| &mut connection.link) {
         Some(Link::Polling(polling)) => Some(act(polling)),
         _ => None,
     }
@@ -91,7 +91,7 @@ enum Home {
 }
 
 struct Probe {
-    shard: Rc<Shard>,
+    local: Rc<LocalNode>,
     home: Home,
     stream: Rc<TcpStream>,
     frames: FrameReader,
@@ -101,9 +101,9 @@ struct Probe {
 }
 
 impl Probe {
-    fn new(shard: &Rc<Shard>, home: Home, stream: TcpStream) -> Self {
+    fn new(local: &Rc<LocalNode>, home: Home, stream: TcpStream) -> Self {
         let (stream, frames) = (Rc::new(stream), FrameReader::new());
-        Self { shard: shard.clone(), home, stream, frames, state: State::Probing, early: Vec::new() }
+        Self { local: local.clone(), home, stream, frames, state: State::Probing, early: Vec::new() }
     }
 
     /// Runs to its end; the WebSocket, if it has become the transport.
@@ -114,8 +114,8 @@ impl Probe {
         }
         tracing::debug!(%sid, timed_out = ended.is_err(), "an upgrade was not completed; the session goes on polling");
         match self.home {
-            Home::Here(key) => give_up(&self.shard, key),
-            Home::There(sid) => forward::tell(&self.shard, sid, OneWay::ProbeFailed(sid)),
+            Home::Here(key) => give_up(&self.local, key),
+            Home::There(sid) => forward::tell(&self.local, sid, OneWay::ProbeFailed(sid)),
         }
         if let Ok(stream) = Rc::try_unwrap(self.stream) {
             websocket::dismiss(stream).await;
@@ -155,18 +155,18 @@ impl Probe {
 
     async fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         let (mut state, mut answer) = (self.state, false);
-        let (shard, home, stream, early) = (&self.shard, self.home, &self.stream, &mut self.early);
-        let max = shard.node.socketio.max_payload.max(PROBE_BYTES);
+        let (local, home, stream, early) = (&self.local, self.home, &self.stream, &mut self.early);
+        let max = local.context.socketio.max_payload.max(PROBE_BYTES);
         let read = self.frames.read(bytes, max, &mut |message| {
             match (state, message) {
                 (State::Upgraded, message) => match home {
-                    Home::Here(key) => websocket::receive(shard, key, message),
+                    Home::Here(key) => websocket::receive(local, key, message),
                     Home::There(_) => early.extend(EarlyMessage::of(message)),
                 },
                 (_, Message::Text(text)) if text.len() <= PROBE_BYTES => match engineio::parse(text) {
                     Ok(Packet::PingProbe) => answer = true,
                     // Accepted without a probe too (wire sheet A8).
-                    Ok(Packet::Upgrade) if take_over(shard, home, stream) => state = State::Upgraded,
+                    Ok(Packet::Upgrade) if take_over(local, home, stream) => state = State::Upgraded,
                     _ => state = State::Failed,
                 },
                 (_, Message::Ping(_) | Message::Pong(_)) => {}
@@ -179,8 +179,8 @@ impl Probe {
         if answer && state == State::Probing {
             self.write(&text_frame("3probe")).await?;
             match home {
-                Home::Here(key) => end_get(&self.shard, key),
-                Home::There(sid) => forward::tell(&self.shard, sid, OneWay::Probed(sid)),
+                Home::Here(key) => end_get(&self.local, key),
+                Home::There(sid) => forward::tell(&self.local, sid, OneWay::Probed(sid)),
             }
         }
         Ok(())
@@ -202,12 +202,12 @@ impl Probe {
 
 /// The `5`: from here on the WebSocket is the transport, if only for the last words of a session that is closing:
 /// the client has left its polling. `false` when the session is gone.
-fn take_over(shard: &Shard, home: Home, stream: &Rc<TcpStream>) -> bool {
+fn take_over(local: &LocalNode, home: Home, stream: &Rc<TcpStream>) -> bool {
     // What is on another node is asked for behind this.
     let Home::Here(key) = home else { return true };
-    let polled = with_polling(shard, key, |polling| polling.answer(Bytes::from_static(b"1")));
+    let polled = with_polling(local, key, |polling| polling.answer(Bytes::from_static(b"1")));
     if polled.is_some() {
-        shard.hub.borrow_mut().upgrade(key, Link::WebSocket(stream.clone()));
+        local.shard.hub.borrow_mut().upgrade(key, Link::WebSocket(stream.clone()));
     }
     polled.is_some()
 }

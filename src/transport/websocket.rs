@@ -3,14 +3,15 @@
 use crate::handlers;
 use crate::handlers::plain_ws as json_client;
 use crate::model::close::CloseReason;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
+use crate::node::context::LocalNode;
 use crate::protocol::plain_ws;
 use crate::protocol::websocket::{FrameReader, Message, pong_frame};
+use crate::refusals;
 use crate::session::connection::ConnectionKey;
 use crate::session::outbox::Frame;
 use crate::session::pending_packets::Inbound;
-use crate::shard::runner::Shard;
-use crate::shard::timers::millis;
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
@@ -24,7 +25,7 @@ const READS_PER_TURN: usize = 4;
 
 /// A connection's reading side.
 pub struct Reader {
-    shard: Rc<Shard>,
+    local: Rc<LocalNode>,
     key: ConnectionKey,
     stream: Rc<TcpStream>,
     frames: FrameReader,
@@ -33,19 +34,19 @@ pub struct Reader {
 }
 
 /// Starts the task of a connection.
-pub fn start(shard: &Rc<Shard>, key: ConnectionKey, stream: Rc<TcpStream>, frames: FrameReader) {
-    let mut reader = Reader { shard: shard.clone(), key, stream, frames, finished: false };
+pub fn start(local: &Rc<LocalNode>, key: ConnectionKey, stream: Rc<TcpStream>, frames: FrameReader) {
+    let mut reader = Reader { local: local.clone(), key, stream, frames, finished: false };
     tokio::task::spawn_local(async move {
         poll_fn(|context| reader.turn(context)).await;
-        let now = reader.shard.now();
-        reader.shard.hub.borrow_mut().remove(reader.key, now);
+        let now = reader.local.shard.now();
+        reader.local.shard.hub.borrow_mut().remove(reader.key, now);
     });
 }
 
 /// Feeds bytes that came behind the handshake.
-pub fn take_early(shard: &Rc<Shard>, key: ConnectionKey, frames: &mut FrameReader, early: &[u8]) {
+pub fn take_early(local: &Rc<LocalNode>, key: ConnectionKey, frames: &mut FrameReader, early: &[u8]) {
     if !early.is_empty() {
-        take(shard, key, frames, &mut early.to_vec());
+        take(local, key, frames, &mut early.to_vec());
     }
 }
 
@@ -53,7 +54,7 @@ impl Reader {
     /// One turn: read what is there, write where the socket was full, notice the end.
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         {
-            let mut hub = self.shard.hub.borrow_mut();
+            let mut hub = self.local.shard.hub.borrow_mut();
             let Some(connection) = hub.connections.get_mut(self.key) else { return Poll::Ready(()) };
             if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
                 connection.waker = Some(context.waker().clone());
@@ -73,13 +74,13 @@ impl Reader {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => {}
             }
-            let shard = self.shard.clone();
-            let mut buffer = shard.buffer.borrow_mut();
+            let local = self.local.clone();
+            let mut buffer = local.shard.buffer.borrow_mut();
             match self.stream.try_read(&mut buffer) {
                 Ok(0) => return Poll::Ready(()),
                 // What a closing client still sends is thrown away until it hangs up.
-                Ok(_) if is_closing(&shard, self.key) => {}
-                Ok(count) => take(&shard, self.key, &mut self.frames, &mut buffer[..count]),
+                Ok(_) if is_closing(&local, self.key) => {}
+                Ok(count) => take(&local, self.key, &mut self.frames, &mut buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Poll::Ready(()),
@@ -93,8 +94,8 @@ impl Reader {
     /// Flushes where the socket has room again, and shuts it down once a closing connection is flushed.
     fn write(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            let shard = self.shard.clone();
-            let mut hub = shard.hub.borrow_mut();
+            let local = self.local.clone();
+            let mut hub = local.shard.hub.borrow_mut();
             let Some(connection) = hub.connections.get_mut(self.key) else { return Poll::Ready(()) };
             if connection.closing.is_some() && connection.outbox.is_empty() && !self.finished {
                 // Half-closed, so that the peer reads the close frame; it hangs up, or is cut at its deadline.
@@ -109,7 +110,7 @@ impl Reader {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => {
                     connection.blocked = false;
-                    hub.flush(self.key, shard.now());
+                    hub.flush(self.key, local.shard.now());
                 }
             }
         }
@@ -117,62 +118,54 @@ impl Reader {
 }
 
 /// Feeds bytes to the frame reader.
-fn take(shard: &Rc<Shard>, key: ConnectionKey, frames: &mut FrameReader, bytes: &mut [u8]) {
+fn take(local: &Rc<LocalNode>, key: ConnectionKey, frames: &mut FrameReader, bytes: &mut [u8]) {
     let mut each = |message: Message<'_>| {
-        receive(shard, key, message);
-        if is_closing(shard, key) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        receive(local, key, message);
+        if is_closing(local, key) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    if let Err(error) = frames.read(bytes, shard.node.socketio.max_payload, &mut each) {
+    if let Err(error) = frames.read(bytes, local.context.socketio.max_payload, &mut each) {
         tracing::debug!(%error, "a WebSocket client broke the protocol");
-        handlers::fail(shard, key, error.reason());
+        handlers::fail(local, key, error.reason());
     }
 }
 
-fn is_closing(shard: &Shard, key: ConnectionKey) -> bool {
-    shard.hub.borrow().connections.get(key).is_none_or(|connection| connection.closing.is_some())
+fn is_closing(local: &LocalNode, key: ConnectionKey) -> bool {
+    local.shard.hub.borrow().connections.get(key).is_none_or(|connection| connection.closing.is_some())
 }
 
 /// One message of an open WebSocket.
-pub fn receive(shard: &Rc<Shard>, key: ConnectionKey, message: Message<'_>) {
-    let protocol = shard.hub.borrow().connections.get(key).map(|connection| connection.protocol);
+pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, message: Message<'_>) {
+    let protocol = local.shard.hub.borrow().connections.get(key).map(|connection| connection.protocol);
     let json = protocol == Some(Protocol::PlainWs);
     match message {
-        Message::Text(text) if json => receive_json(shard, key, text),
-        Message::Text(text) => crate::transport::packets::receive_text(shard, key, text),
-        Message::Binary(bytes) if !json => crate::transport::packets::receive_binary(shard, key, bytes),
+        Message::Text(text) if json => receive_json(local, key, text),
+        Message::Text(text) => crate::transport::packets::receive_text(local, key, text),
+        Message::Binary(bytes) if !json => crate::transport::packets::receive_binary(local, key, bytes),
         // Whatever is answered counts against the rate, or a client could fill its outbox with our words.
-        Message::Binary(_) | Message::Ping(_) if !handlers::take_turn(shard, key) => {}
+        Message::Binary(_) | Message::Ping(_) if !handlers::take_turn(local, key) => {}
         Message::Binary(_) => {
             let message = "send JSON in text frames; binary frames mean nothing here";
-            json_client::error(shard, key, "bad_message", message, None);
+            json_client::error(local, key, "bad_message", message, None);
         }
-        Message::Ping(payload) => shard.hub.borrow_mut().push(key, Frame::Raw(pong_frame(payload))),
-        Message::Pong(_) if json => pong(shard, key),
+        Message::Ping(payload) => local.shard.hub.borrow_mut().push(key, Frame::Raw(pong_frame(payload))),
+        Message::Pong(_) if json => local.shard.pong(key),
         Message::Pong(_) => {}
-        Message::Close(Some(1000), _) if json => handlers::fail(shard, key, CloseReason::ClientClose),
-        Message::Close(..) => handlers::fail(shard, key, CloseReason::TransportClose),
+        Message::Close(Some(1000), _) if json => handlers::fail(local, key, CloseReason::ClientClose),
+        Message::Close(..) => handlers::fail(local, key, CloseReason::TransportClose),
     }
 }
 
-fn receive_json(shard: &Rc<Shard>, key: ConnectionKey, text: &str) {
-    pong(shard, key);
+fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
+    local.shard.pong(key);
     match plain_ws::parse(text) {
-        Ok(message) => handlers::receive(shard, key, Inbound::PlainWs(message)),
-        Err(error) if handlers::take_turn(shard, key) => {
-            json_client::error(shard, key, error.code(), &error.to_string(), error.id.as_deref());
+        Ok(message) => handlers::receive(local, key, Inbound::PlainWs(message)),
+        Err(error) if handlers::take_turn(local, key) => {
+            let why = format_args!("a message that cannot be read: {}", error.code());
+            refusals::note(&local.context.metrics, Refusal::Protocol, format_args!("a /ws client"), why);
+            json_client::error(local, key, error.code(), &error.to_string(), error.id.as_deref());
         }
         Err(_) => {}
     }
-}
-
-/// Anything from the client shows that it lives.
-pub fn pong(shard: &Shard, key: ConnectionKey) {
-    let (now, interval) = (shard.now(), millis(shard.node.socketio.ping_interval));
-    let mut hub = shard.hub.borrow_mut();
-    if let Some(connection) = hub.connections.get_mut(key) {
-        connection.timers.pong(now, interval);
-    }
-    hub.reschedule(key);
 }
 
 /// Writes a last frame on a WebSocket that never became a connection, and hangs up.

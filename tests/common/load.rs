@@ -1,9 +1,9 @@
-//! A publisher that goes on through faults, and the judgement of what became of its events.
+//! A publisher that continues through faults, and a check of which of its events arrived.
 
-// Each test file takes what it needs.
+// Each test binary uses a part.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use crate::log_node::{Node, PATIENCE, SHORT, draft};
+use crate::log_node::{DEADLINE, Node, SHORT, draft};
 use roomcast::log::{AppendError, EventLog};
 use roomcast::model::offset::Offset;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Begins.
+    /// Starts publishing.
     pub(crate) fn start(log: &Arc<dyn EventLog>) -> Self {
         let (answers, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let task = tokio::spawn({
@@ -41,20 +41,19 @@ impl Load {
         Self { answers, stop, task }
     }
 
-    /// How many were answered so far.
+    /// The number of answers so far.
     pub(crate) fn count(&self) -> usize {
         self.answers.lock().unwrap().len()
     }
 
-    /// Waits until events are taken again after the first one that was refused since `from`; answers for how long
-    /// none were.
+    /// Waits until appends succeed again after the first failure since `from`; returns for how long they failed.
     pub(crate) async fn interrupted(&self, from: usize) -> Duration {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         loop {
             if let Some(pause) = self.pause(from) {
                 return pause;
             }
-            assert!(Instant::now() < deadline, "never taken again: {:?}", self.answers.lock().unwrap().last());
+            assert!(Instant::now() < deadline, "never accepted again: {:?}", self.answers.lock().unwrap().last());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -66,51 +65,51 @@ impl Load {
         Some(again.0 - answers[failed.saturating_sub(1)].0)
     }
 
-    /// Waits until `count` more are answered.
+    /// Waits for `count` more answers.
     pub(crate) async fn more(&self, count: usize) {
-        let (deadline, until) = (Instant::now() + PATIENCE, self.count() + count);
+        let (deadline, until) = (Instant::now() + DEADLINE, self.count() + count);
         while self.count() < until {
             assert!(Instant::now() < deadline, "stuck");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Ends, and judges: what was answered with an offset came out of the tail once and in order, or the tail began
-    /// anew after it with another epoch. Answers how many came, and how many did not though they were answered.
-    pub(crate) async fn judge(self, node: &Node) -> (usize, usize) {
+    /// Stops and checks that every accepted event came out of the tail once and in order, or that the tail was reset
+    /// with another epoch after it. Returns how many accepted events arrived, and how many did not.
+    pub(crate) async fn check(self, node: &Node) -> (usize, usize) {
         self.stop.store(true, Ordering::Relaxed);
         self.task.await.unwrap();
         let answers = std::mem::take(&mut *self.answers.lock().unwrap());
         let passing = |answer: &Answer| matches!(answer, Ok(_) | Err(AppendError::Unavailable(_)));
         let refused = answers.iter().find(|(_, answer)| !passing(answer));
         assert!(refused.is_none(), "{refused:?}");
-        // A last one shows that everything before it has come. It may be lost itself, where a master took it that had
-        // been replaced already: then that is told too, and the next one comes.
-        let (deadline, mut lasts) = (Instant::now() + PATIENCE, Vec::new());
+        // A last event shows that everything before it has arrived. It may be lost itself, if a master accepted it that
+        // was already replaced: then the tail is reset, and the next one arrives.
+        let (deadline, mut lasts) = (Instant::now() + DEADLINE, Vec::new());
         loop {
-            assert!(Instant::now() < deadline, "no last one comes");
+            assert!(Instant::now() < deadline, "no last event arrives");
             lasts.push(node.append_again("last").await);
             if tokio::time::timeout(SHORT * 3, node.tail.wait_event("last")).await.is_ok() {
                 break;
             }
         }
         let seen = node.tail.seen.lock().unwrap();
-        let places: Vec<u64> = seen.events.iter().filter_map(|event| event.draft.event.parse().ok()).collect();
-        assert!(places.is_sorted_by(|a, b| a < b), "out of order or twice");
-        let epochs: Vec<_> = seen.beginnings.iter().map(|snapshot| snapshot.epoch).collect();
-        assert!(epochs.windows(2).all(|pair| pair[0] != pair[1]), "the epoch changes when it begins anew: {epochs:?}");
+        let numbers: Vec<u64> = seen.events.iter().filter_map(|event| event.draft.event.parse().ok()).collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "out of order or duplicated");
+        let epochs: Vec<_> = seen.resets.iter().map(|snapshot| snapshot.epoch).collect();
+        assert!(epochs.windows(2).all(|pair| pair[0] != pair[1]), "the epoch changes with every reset: {epochs:?}");
         let came_last = seen.events.iter().find(|event| &*event.draft.event == "last").map(|event| event.offset);
         for lost in lasts.iter().take_while(|offset| Some(**offset) != came_last) {
-            assert_ne!(Some(&lost.epoch), epochs.last(), "the last at {lost} is lost without a word");
+            assert_ne!(Some(&lost.epoch), epochs.last(), "the last at {lost} is lost without a reset");
         }
         let (mut came, mut lost) = (0, 0);
         for (n, (_, answer)) in (0..).zip(&answers) {
             let Ok(offset) = answer else { continue };
-            match places.binary_search(&n) {
+            match numbers.binary_search(&n) {
                 Ok(_) => came += 1,
                 Err(_) => {
                     lost += 1;
-                    assert_ne!(Some(&offset.epoch), epochs.last(), "{n} at {offset} is lost without a word");
+                    assert_ne!(Some(&offset.epoch), epochs.last(), "{n} at {offset} is lost without a reset");
                 }
             }
         }

@@ -1,6 +1,6 @@
-//! A log that runs into a recorder, as a node without sockets.
+//! A log that delivers to a recorder, like a node without connections.
 
-// Each test file takes what it needs.
+// Each test binary uses a part.
 #![allow(dead_code, clippy::unwrap_used)]
 
 use roomcast::log::config::RecoveryConfig;
@@ -19,26 +19,26 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// For what must come; generous, since tests run beside others.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// `redis.timeout` where it is not the subject.
+/// How long a test waits for a condition; generous, since tests run side by side.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+/// `redis.timeout` where a test is not about it.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
-/// `redis.timeout` where it is.
+/// `redis.timeout` where a test is about it.
 pub(crate) const SHORT: Duration = Duration::from_secs(1);
 pub(crate) const LIMITS: DraftLimits = DraftLimits { max_event: 2 << 20, room_name_bytes: 200, rooms: 100 };
 
-/// Keeps all that a tail brought.
+/// Records everything that a tail delivers.
 #[derive(Default)]
 pub(crate) struct Recorder {
     pub seen: Mutex<Seen>,
     pub change: Notify,
-    /// Whoever holds it lets nothing be delivered.
+    /// While it is locked, nothing is delivered.
     pub gate: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
 pub(crate) struct Seen {
-    pub beginnings: Vec<Snapshot>,
+    pub resets: Vec<Snapshot>,
     pub events: Vec<Arc<Event>>,
     pub probes: Vec<Id>,
     pub advanced_to: usize,
@@ -52,9 +52,9 @@ impl Recorder {
         self.change.notify_one();
     }
 
-    /// Waits until what was seen satisfies the condition.
+    /// Waits until the recorded state satisfies the condition.
     pub(crate) async fn wait<T>(&self, what: &str, done: impl Fn(&Seen) -> Option<T>) -> T {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + DEADLINE;
         loop {
             if let Some(done) = done(&self.seen.lock().unwrap()) {
                 return done;
@@ -72,14 +72,14 @@ impl Recorder {
         self.wait(name, |seen| seen.events.iter().find(|event| &*event.draft.event == name).cloned()).await
     }
 
-    pub(crate) async fn wait_beginning(&self, count: usize) -> Snapshot {
-        self.wait("a snapshot", |seen| seen.beginnings.get(count - 1).cloned()).await
+    pub(crate) async fn wait_reset(&self, count: usize) -> Snapshot {
+        self.wait("a snapshot", |seen| seen.resets.get(count - 1).cloned()).await
     }
 }
 
 impl Sink for Recorder {
     fn reset(&self, snapshot: Snapshot) {
-        self.change(|seen| seen.beginnings.push(snapshot));
+        self.change(|seen| seen.resets.push(snapshot));
     }
 
     fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
@@ -87,7 +87,7 @@ impl Sink for Recorder {
             seen.events.extend(batch.events);
             seen.probes.extend(batch.probes);
         };
-        // Where there is room, it has to be done at once.
+        // While there is room, delivery completes at once.
         if self.gate.try_lock().is_ok() {
             self.change(|seen| keep(seen, batch));
             return Box::pin(std::future::ready(()));
@@ -111,7 +111,7 @@ impl Sink for Recorder {
     }
 }
 
-/// A log that runs into a recorder.
+/// A log and its recorder.
 pub(crate) struct Node {
     pub log: Arc<dyn EventLog>,
     pub tail: Arc<Recorder>,
@@ -136,7 +136,7 @@ impl Node {
         Self::redis_with(url, prefix, RecoveryConfig::default(), LONG)
     }
 
-    pub(crate) fn impatient(url: &str) -> Self {
+    pub(crate) fn with_short_timeout(url: &str) -> Self {
         Self::redis_with(url, "roomcast", RecoveryConfig::default(), SHORT)
     }
 
@@ -160,21 +160,21 @@ impl Node {
     }
 
     pub(crate) async fn status(&self, wanted: LogStatus) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         while self.log.status() != wanted {
             assert!(Instant::now() < deadline, "never {wanted:?}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
-    /// Appends until it works again.
+    /// Appends until it succeeds.
     pub(crate) async fn append_again(&self, name: &str) -> Offset {
         self.stored_again(draft(name)).await
     }
 
     /// The same with any draft that is not volatile.
     pub(crate) async fn stored_again(&self, draft: Draft) -> Offset {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         loop {
             match self.append_one(draft.clone()).await {
                 Ok(accepted) => return accepted.offset.unwrap(),

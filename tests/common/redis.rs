@@ -1,4 +1,4 @@
-//! A real redis-server on a free port with its own directory; gone when dropped.
+//! A real redis-server on a free port with its own directory, killed when dropped.
 
 // Each test file takes what it needs.
 #![allow(dead_code)]
@@ -23,14 +23,14 @@ impl RedisServer {
         Self::with(&["--appendonly", "no"])
     }
 
-    /// Starts a server with these arguments besides the usual ones.
+    /// Starts a server with more arguments.
     pub(crate) fn with(args: &[&str]) -> Self {
         let mut server = Self::stopped(args);
         server.resume_from_disk();
         server
     }
 
-    /// Takes a port and a directory; nothing listens yet.
+    /// Reserves a port and a directory without starting the server.
     pub(crate) fn stopped(args: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("roomcast-redis-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -40,7 +40,7 @@ impl RedisServer {
         Self { port: free_port(), dir, args, child: None }
     }
 
-    /// Starts a Sentinel with these lines in its configuration, which it rewrites.
+    /// Starts a Sentinel with these lines in its configuration file, which it rewrites.
     pub(crate) fn sentinel(settings: &str) -> Self {
         let mut server = Self::stopped(&[]);
         let settings = format!("port {}\nbind 127.0.0.1\nlogfile {}\n{settings}", server.port, server.path("log"));
@@ -58,7 +58,7 @@ impl RedisServer {
         self.args.extend(args.iter().map(|&arg| arg.to_owned()));
     }
 
-    /// Starts the process, again where it ran before, and waits until it answers.
+    /// Starts the process, or starts it again, and waits until it answers.
     pub(crate) fn resume_from_disk(&mut self) {
         assert!(self.child.is_none(), "already running");
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -72,7 +72,7 @@ impl RedisServer {
                 assert!(Instant::now() < deadline, "redis-server does not answer on port {}", self.port);
                 std::thread::sleep(Duration::from_millis(5));
             }
-            // Somebody else took the port, or the last one's socket is not free as yet.
+            // Another process has the port, or the previous server's socket is not closed yet.
             assert!(Instant::now() < deadline, "redis-server does not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -92,7 +92,7 @@ impl RedisServer {
         command.spawn().expect("redis-server is installed")
     }
 
-    /// An answer may also be that a password is needed; LOADING is none.
+    /// An error that asks for a password counts as an answer; LOADING does not.
     fn answers(&self) -> bool {
         let Ok(mut connection) = self.client().get_connection_with_timeout(Duration::from_secs(1)) else {
             return self.log().contains("Ready to accept connections") && !self.open();
@@ -117,12 +117,12 @@ impl RedisServer {
         }
     }
 
-    /// Stops the process from running (`SIGSTOP`) while its sockets stay open.
+    /// Suspends the process (`SIGSTOP`); its sockets stay open.
     pub(crate) fn freeze(&self) {
         self.signal("-STOP");
     }
 
-    /// Lets it run again.
+    /// Resumes the process.
     pub(crate) fn thaw(&self) {
         self.signal("-CONT");
     }
@@ -137,7 +137,7 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    /// Where it listens on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
@@ -151,7 +151,7 @@ impl RedisServer {
         redis::Client::open(self.url()).expect("a good URL")
     }
 
-    /// A plain connection, as a foreign program would have.
+    /// A plain connection, like another program's.
     pub(crate) fn connection(&self) -> redis::Connection {
         self.client().get_connection().expect("redis-server is running")
     }
@@ -161,7 +161,7 @@ impl RedisServer {
         self.try_run(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    /// The same where it may fail; answers within a second or so.
+    /// The same for a command that may fail, within about a second.
     pub(crate) fn try_run<T: redis::FromRedisValue>(&self, words: &[&str]) -> redis::RedisResult<T> {
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
@@ -184,7 +184,7 @@ impl Drop for RedisServer {
     }
 }
 
-/// A port that nobody listened on a moment ago.
+/// A port that was free a moment ago.
 pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }

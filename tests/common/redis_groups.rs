@@ -1,4 +1,4 @@
-//! Several real redis-servers that belong together: Sentinels with a master and its replicas, and a Cluster.
+//! Groups of real redis-servers: Sentinels with a master and its replicas, and a Cluster.
 
 // Each test file takes what it needs.
 #![allow(dead_code, clippy::unwrap_used)]
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !so() {
@@ -18,7 +18,7 @@ pub(crate) fn wait_until(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// The same, while the tasks of the test go on.
+/// The same without blocking the tasks of the test.
 pub(crate) async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !so() {
@@ -27,7 +27,7 @@ pub(crate) async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     }
 }
 
-/// The first word of `ROLE`, where it answers.
+/// The first word of `ROLE`, if the server answers.
 fn role(server: &RedisServer) -> Option<String> {
     let role: redis::Value = server.try_run(&["ROLE"]).ok()?;
     match role {
@@ -36,14 +36,14 @@ fn role(server: &RedisServer) -> Option<String> {
     }
 }
 
-/// A master, two replicas, and three Sentinels who watch them under the name `mymaster`.
+/// A master, two replicas, and three Sentinels that monitor them under the name `mymaster`.
 pub(crate) struct Watched {
     pub servers: Vec<RedisServer>,
     pub sentinels: Vec<RedisServer>,
 }
 
 impl Watched {
-    /// Started and known to each other.
+    /// Starts all of them and waits until they know each other.
     pub(crate) fn start() -> Self {
         let master = RedisServer::with(&["--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]);
         let port = master.port().to_string();
@@ -66,13 +66,13 @@ impl Watched {
         Self { servers, sentinels }
     }
 
-    /// What a node is told.
+    /// The URL for a node.
     pub(crate) fn url(&self) -> String {
         let hosts: Vec<_> = self.sentinels.iter().map(|server| format!("127.0.0.1:{}", server.port())).collect();
         format!("redis+sentinel://{}/mymaster", hosts.join(","))
     }
 
-    /// Which server is the master, waiting for there to be one besides `not`.
+    /// Waits for a master other than `not`.
     pub(crate) async fn master(&self, not: Option<usize>) -> usize {
         let mut found = None;
         let is_master = |at: &usize| Some(*at) != not && role(&self.servers[*at]).as_deref() == Some("master");
@@ -84,7 +84,7 @@ impl Watched {
         found.unwrap()
     }
 
-    /// Waits until the first two replicas have that much of a stream.
+    /// Waits until the first two servers have this many entries of a stream.
     pub(crate) async fn wait_for_replicas(&self, stream: &str, length: usize) {
         eventually("the replicas have it", || {
             self.servers[1..].iter().all(|server| server.run::<usize>(&["XLEN", stream]) == length)
@@ -92,7 +92,7 @@ impl Watched {
         .await;
     }
 
-    /// What the master takes from now on does not reach its replicas, though they live: they are shut out.
+    /// Locks the replicas out of the master: they miss everything that it accepts from now on.
     pub(crate) fn cut_replicas_off(&self, master: usize) {
         let master = &self.servers[master];
         let mut cut = redis::pipe();
@@ -108,7 +108,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Started, with all slots given out.
+    /// Starts all of them and assigns all slots.
     pub(crate) fn start() -> Self {
         let server = || {
             let bus = free_port().to_string();
@@ -136,13 +136,13 @@ impl Cluster {
         assert!(ran.status.success(), "{args:?}: {}", String::from_utf8_lossy(&ran.stdout));
     }
 
-    /// What a node is told; not all nodes are named.
+    /// The URL for a node; it names only some of the servers.
     pub(crate) fn url(&self) -> String {
         let hosts: Vec<_> = self.servers[..2].iter().map(address).collect();
         format!("redis+cluster://{}", hosts.join(","))
     }
 
-    /// Which server owns a key's slot, in the eyes of `witness`.
+    /// The server that owns a key's slot, as `witness` sees it.
     pub(crate) fn owner(&self, key: &str, witness: usize) -> usize {
         let witness = &self.servers[witness];
         let slot: u16 = witness.run(&["CLUSTER", "KEYSLOT", key]);
@@ -160,12 +160,12 @@ impl Cluster {
         self.servers.iter().position(at).unwrap()
     }
 
-    /// The masters, in the eyes of one of them.
+    /// The masters, as one of them sees it.
     pub(crate) fn masters(&self) -> Vec<usize> {
         (0..self.servers.len()).filter(|&at| role(&self.servers[at]).as_deref() == Some("master")).collect()
     }
 
-    /// The node's name in the Cluster.
+    /// The server's id in the Cluster.
     pub(crate) fn id(&self, server: usize) -> String {
         self.servers[server].run(&["CLUSTER", "MYID"])
     }

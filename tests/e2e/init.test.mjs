@@ -1,4 +1,4 @@
-// What `roomcast init --express` writes works as it is: the configuration, the secrets and the helper.
+// The files that `roomcast init --express` writes work unchanged: the configuration, the secrets and the helper.
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";

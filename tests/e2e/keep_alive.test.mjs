@@ -1,4 +1,4 @@
-// Kept-alive connections: how long they may be idle, on both listeners and behind nginx.
+// Keep-alive connections: how long they may be idle, on both listeners and behind nginx.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { startNginx } from "../harness/nginx.mjs";
@@ -9,7 +9,7 @@ import { tokenFor } from "../harness/token.mjs";
 
 const REQUEST = "GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/** Sends a request and answers how long the connection stays open after the answer, in ms. */
+/** Sends a request and resolves with how long the connection stays open after the answer, in ms. */
 async function idleTime(connection) {
   connection.write(REQUEST);
   await connection.head();
@@ -18,8 +18,8 @@ async function idleTime(connection) {
   return Date.now() - answered;
 }
 
-suite("Kept-alive connections", () => {
-  scenario("http.idle_timeout closes an idle connection, on both listeners", async ({ node, raw }) => {
+suite("keep-alive connections", () => {
+  scenario("http.idle_timeout closes an idle connection on both listeners", async ({ node, raw }) => {
     const admin = await freePort();
     const one = await node({ admin_listen: `127.0.0.1:${admin}`, http: { idle_timeout: "2s" } });
     for (const port of [one.port, admin]) {
@@ -28,7 +28,7 @@ suite("Kept-alive connections", () => {
     }
   });
 
-  scenario("a head that has begun is not idle: it may take longer than the idle timeout", async ({ node, raw }) => {
+  scenario("a connection with a partial request head is not idle", async ({ node, raw }) => {
     const one = await node({ http: { idle_timeout: "1s" } });
     const [slow, idle] = [raw(one), raw(one)];
     for (const connection of [slow, idle]) {
@@ -43,7 +43,7 @@ suite("Kept-alive connections", () => {
     assert.match(await slow.head(), /^HTTP\/1\.1 200 /);
   });
 
-  scenario("nginx, which keeps connections for a shorter time, never meets a closed one", async ({ node, ws, serve }) => {
+  scenario("nginx, which keeps connections for a shorter time, never uses one that the node has closed", async ({ node, ws, serve }) => {
     const one = await node({ http: { idle_timeout: "3s" } });
     const nginx = serve(await startNginx(one, { keepalive: "1s" }));
     const watcher = await ws(one, { token: tokenFor("7") }).welcomed();

@@ -1,4 +1,4 @@
-// Signals: which end a node, and which only leave a line.
+// Signals: which ones stop a node, and which ones are only logged.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
@@ -6,7 +6,7 @@ import { tokenFor } from "../harness/token.mjs";
 
 suite("Signals", () => {
   for (const signal of ["SIGHUP", "SIGUSR1", "SIGUSR2"]) {
-    scenario(`${signal} is survived and leaves a line in the log`, async ({ node, ws }) => {
+    scenario(`${signal} does not stop a node and is logged`, async ({ node, ws }) => {
       const one = await node();
       const client = await ws(one, { token: tokenFor("7") }).welcomed();
       for (const count of [1, 2]) {
@@ -20,7 +20,7 @@ suite("Signals", () => {
   }
 
   for (const signal of ["SIGTERM", "SIGINT"]) {
-    scenario(`${signal} stops the node with exit code 0, also while SIGHUP comes`, async ({ node }) => {
+    scenario(`${signal} stops the node with exit code 0, also if SIGHUP arrives meanwhile`, async ({ node }) => {
       const one = await node();
       one.signal("SIGHUP");
       const stopped = one.stop(signal);

@@ -1,4 +1,4 @@
-// How EventSource and its polyfills come back: where they say what they had last, and how soon they try again.
+// How EventSource and its polyfills reconnect: where they name their last event, and how long they wait.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { published } from "../harness/publish.mjs";
@@ -8,13 +8,13 @@ import { now, tokenFor } from "../harness/token.mjs";
 const token = tokenFor("7");
 const retries = (client) => [...client.body.matchAll(/^retry: (.*)$/gm)].map(([, wait]) => Number(wait));
 
-/** A stream of room:a that continues after `id`, said by `query` or `headers`. */
+/** A stream of room:a that resumes after the id in `query` or `headers`. */
 const continued = (sse, node, { query = {}, headers }) =>
   sse({ url: node.url }, { rooms: ["room:a"], token, query, headers });
 
 suite("Resuming server-sent events", () => {
   for (const name of ["lastEventId", "Last-Event-ID", "last_event_id", "last-event-id", "evs_last_event_id"]) {
-    scenario(`?${name}= resumes like the header`, async ({ node, sse }) => {
+    scenario(`?${name}= resumes like the Last-Event-ID header`, async ({ node, sse }) => {
       const one = await node();
       const id = await published(one, { room: "room:a", event: "seen", data: 0 });
       await published(one, { room: "room:a", event: "missed", data: 1 });
@@ -24,7 +24,7 @@ suite("Resuming server-sent events", () => {
     });
   }
 
-  scenario("the header wins, an empty one counts as none, and an unusable query tells of a gap", async ({ node, sse }) => {
+  scenario("the header overrides the query, an empty header is ignored, and an invalid query causes a gap event", async ({ node, sse }) => {
     const one = await node();
     const first = await published(one, { room: "room:a", event: "one", data: 1 });
     const second = await published(one, { room: "room:a", event: "two", data: 2 });
@@ -38,11 +38,11 @@ suite("Resuming server-sent events", () => {
     await (await continued(sse, one, { query: { lastEventId: "poison" } }).answered()).event("gap");
   });
 
-  scenario("retry is never below a second and differs between clients: at the start, at expiry and at a stop", async ({ node, sse }) => {
+  scenario("retry is at least a second and differs between clients: at the start, at expiry and at a stop", async ({ node, sse }) => {
     const one = await node({ auth: { leeway: "0s" } });
     const many = await Promise.all(Array.from({ length: 12 }, () => sse(one, { token, rooms: ["room:a"] }).answered()));
-    const expiring = await sse(one, { token: tokenFor("8", { exp: now() + 2 }), rooms: ["room:a"] }).answered();
-    await until(() => expiring.ended, "the end after the token's time");
+    const expiring = await sse(one, { token: tokenFor("8", { exp: now() + 4 }), rooms: ["room:a"] }).answered();
+    await until(() => expiring.ended, "the stream to end when the token expires");
     await until(() => many.every((client) => retries(client).length === 1), "the first retry of each");
     await one.stop();
     await until(() => many.every((client) => client.ended), "the end of all");
@@ -52,9 +52,9 @@ suite("Resuming server-sent events", () => {
     for (const which of [0, 1]) assert.ok(new Set(all.map((waits) => waits[which])).size > 3, JSON.stringify(all));
   });
 
-  scenario("a refused client of a stopped stream waits between its attempts", async ({ node, sse, eventSource }) => {
+  scenario("an EventSource that is refused after expiry waits between its attempts", async ({ node, sse, eventSource }) => {
     const one = await node({ auth: { leeway: "0s" } });
-    const client = await eventSource(one, { token: tokenFor("7", { exp: now() + 2 }), rooms: ["room:a"], names: [] }).opened();
+    const client = await eventSource(one, { token: tokenFor("7", { exp: now() + 4 }), rooms: ["room:a"], names: [] }).opened();
     await until(() => client.errors.length > 0, "the end of the stream");
     const raw = await sse(one, { token: tokenFor("7", { exp: now() - 60 }), rooms: ["room:a"] }).answered();
     assert.equal(raw.status, 401);

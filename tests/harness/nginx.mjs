@@ -1,4 +1,4 @@
-// nginx in front of a node, with kept-alive connections to it as docs/deploy.md has them.
+// nginx in front of a node, with keep-alive connections to it as in docs/deploy.md.
 import { spawn } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
@@ -51,12 +51,12 @@ class Nginx {
   }
 }
 
-/** nginx before a node; `keepalive` is how long it keeps an idle connection to the node. */
+/** nginx in front of a node; `keepalive` is how long it keeps an idle connection to the node. */
 export async function startNginx(node, { keepalive = "60s" } = {}) {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-nginx-"));
   const port = await freePort();
   fs.writeFileSync(path.join(directory, "nginx.conf"), configuration({ directory, port, target: node.port, keepalive }));
   const nginx = new Nginx(port, directory);
-  await until(async () => (await request(`${nginx.url}/health/live`).catch(() => undefined))?.status === 200, "nginx passing requests on");
+  await until(async () => (await request(`${nginx.url}/health/live`).catch(() => undefined))?.status === 200, "nginx forwarding requests");
   return nginx;
 }

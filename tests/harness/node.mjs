@@ -13,12 +13,13 @@ export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(import.
 
 /** A process whose output is recorded: roomcast, or another `command`. */
 export class Daemon {
-  constructor(args, env = {}, command = BINARY) {
+  /** `stderr`: a file descriptor that it gets instead of a pipe that is read. */
+  constructor(args, env = {}, command = BINARY, { stderr = "pipe" } = {}) {
     this.output = "";
     this.stdout = "";
-    this.process = spawn(command, args, { env: cleanEnvironment(env), stdio: ["ignore", "pipe", "pipe"] });
+    this.process = spawn(command, args, { env: cleanEnvironment(env), stdio: ["ignore", "pipe", stderr] });
     this.process.stdout.on("data", (chunk) => (this.output += chunk, this.stdout += chunk));
-    this.process.stderr.on("data", (chunk) => (this.output += chunk));
+    this.process.stderr?.on("data", (chunk) => (this.output += chunk));
     this.exited = new Promise((resolve) => {
       this.process.once("error", (error) => resolve({ code: null, error }));
       this.process.once("close", (code, signal) => resolve({ code, signal }));
@@ -71,8 +72,8 @@ export async function metricOf(url, series) {
 }
 
 export class Node extends Daemon {
-  constructor(port, directory, file, env) {
-    super(["serve", "--config", file], env);
+  constructor(port, directory, file, env, outputs) {
+    super(["serve", "--config", file], env, BINARY, outputs);
     this.port = port;
     this.directory = directory;
     this.url = `http://127.0.0.1:${port}`;
@@ -107,16 +108,17 @@ export class Node extends Daemon {
 
 /**
  * Starts a node and waits until it is live and, unless `ready: false`, ready. `overrides` are merged into the usual
- * configuration, `port` is the port of a node that is started again, and with `file` that file is the configuration.
+ * configuration, `port` is the port of a node that is started again, and with `file` that file is the configuration;
+ * `stderr` is a file descriptor instead of a pipe.
  */
-export async function startNode(overrides = {}, { ready = true, env, port, file } = {}) {
+export async function startNode(overrides = {}, { ready = true, env, port, file, stderr } = {}) {
   port ??= await freePort();
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-e2e-"));
   if (!file) {
     file = path.join(directory, "roomcast.toml");
     fs.writeFileSync(file, toml({ listen: `127.0.0.1:${port}`, ...configure(overrides) }));
   }
-  const node = new Node(port, directory, file, env);
+  const node = new Node(port, directory, file, env, { stderr });
   try {
     await until(() => node.answers("/health/live"), "/health/live answering 200");
     if (ready) await until(() => node.answers("/health"), "/health answering 200");

@@ -1,4 +1,4 @@
-//! The repository's own files, as the tests of its house rules read them.
+//! The repository's own files, as the tests of the source rules read them.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
@@ -37,12 +37,12 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     }
 }
 
-/// What stays of a source's text.
+/// Which parts of a source file are kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
-    /// Code and what strings say; comments are gone.
+    /// Code and strings, without comments.
     CodeAndStrings,
-    /// Code alone: strings are empty.
+    /// Code alone; strings are empty.
     Code,
 }
 
@@ -113,7 +113,7 @@ fn raw_string(text: &str) -> usize {
     text[inside..].find(&end).map_or(text.len(), |at| inside + at + end.len())
 }
 
-/// A character literal whole, so that `'"'` opens no string; of a lifetime, the tick.
+/// The length of a character literal, so that `'"'` opens no string; 1 for the tick of a lifetime.
 fn character(text: &str) -> usize {
     let mut chars = text.char_indices().skip(1);
     match (chars.next(), chars.next()) {

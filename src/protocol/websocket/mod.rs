@@ -1,10 +1,12 @@
 //! WebSocket frames (RFC 6455), the server's side: strict reading of masked frames, writing of unmasked ones.
 
+mod handshake;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+pub use handshake::accept_key;
 pub use reader::{FrameError, FrameReader, MAX_FRAGMENTS};
 pub use writer::{binary_frame, close_frame, header_len, pong_frame, push_frame, push_header, text_frame};
 

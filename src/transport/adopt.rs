@@ -8,6 +8,7 @@ use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
+use crate::node::context::LocalNode;
 use crate::peer::forward;
 use crate::presence::local::Reservation;
 use crate::protocol::engineio;
@@ -18,7 +19,6 @@ use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
-use crate::shard::runner::Shard;
 use crate::transport::{packets, websocket};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,32 +59,32 @@ impl EarlyMessage {
 
 /// Asks the owner for the connection and goes on with it. Where that fails the WebSocket ends, and its client comes
 /// back for what it missed.
-pub async fn adopt(shard: &Rc<Shard>, sid: Id, place: Permit, opened: Opened) {
+pub async fn adopt(local: &Rc<LocalNode>, sid: Id, place: Permit, opened: Opened) {
     let Opened { stream, frames, early } = opened;
-    let moving = match forward::question(shard, sid, RpcRequest::Release(sid), PATIENCE).await {
+    let moving = match forward::question(local, sid, RpcRequest::Release(sid), PATIENCE).await {
         Ok(RpcResponse::Released(Some(moving))) => *moving,
         _ => return dismiss(stream).await,
     };
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
     connection.token = moving.token.as_deref().map(Into::into);
-    let now = shard.now();
+    let now = local.shard.now();
     let key = {
-        let mut hub = shard.hub.borrow_mut();
+        let mut hub = local.shard.hub.borrow_mut();
         let key = hub.open(connection);
         hub.start_timers(key, now);
         key
     };
-    if !go_on(shard, key, moving).await {
-        let now = shard.now();
-        shard.hub.borrow_mut().close(key, CloseReason::TransportClose, now);
+    if !go_on(local, key, moving).await {
+        let now = local.shard.now();
+        local.shard.hub.borrow_mut().close(key, CloseReason::TransportClose, now);
     }
     for message in early {
         match message {
-            EarlyMessage::Text(text) => packets::receive_text(shard, key, &text),
-            EarlyMessage::Binary(bytes) => packets::receive_binary(shard, key, &bytes),
+            EarlyMessage::Text(text) => packets::receive_text(local, key, &text),
+            EarlyMessage::Binary(bytes) => packets::receive_binary(local, key, &bytes),
         }
     }
-    websocket::start(shard, key, stream, frames);
+    websocket::start(local, key, stream, frames);
 }
 
 async fn dismiss(stream: Rc<TcpStream>) {
@@ -95,9 +95,9 @@ async fn dismiss(stream: Rc<TcpStream>) {
 
 /// What waited is sent first, then what came since, then the sessions are live. `false` where that cannot be proven to
 /// be all.
-async fn go_on(shard: &Rc<Shard>, key: ConnectionKey, moving: Moving) -> bool {
+async fn go_on(local: &Rc<LocalNode>, key: ConnectionKey, moving: Moving) -> bool {
     let Some(position) = Offset::parse(&moving.position) else { return false };
-    shard.catch_up_with(position).await;
+    local.shard.catch_up_with(position).await;
     let mut waited = Vec::new();
     for packet in engineio::parse_payload(&moving.payload).map_while(Result::ok) {
         let frame = match packet {
@@ -109,16 +109,16 @@ async fn go_on(shard: &Rc<Shard>, key: ConnectionKey, moving: Moving) -> bool {
         waited.push(Frame::Raw(frame));
     }
     // Not measured by the limit for live frames: it was within that where it waited.
-    shard.hub.borrow_mut().replay(key, waited.into_iter());
+    local.shard.hub.borrow_mut().replay(key, waited.into_iter());
     let mut whole = true;
     for session in moving.sessions {
-        whole &= take_up(shard, key, position, session);
+        whole &= take_up(local, key, position, session);
     }
     whole
 }
 
-fn take_up(shard: &Rc<Shard>, key: ConnectionKey, position: Offset, moving: MovingSession) -> bool {
-    let Some(namespace) = shard.node.joinable(&moving.namespace) else { return false };
+fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: MovingSession) -> bool {
+    let Some(namespace) = local.context.namespaces.find_joinable(&moving.namespace) else { return false };
     let Some(mut parked) = Parked::from_record(&moving.record, namespace) else { return false };
     let identity = Identity {
         claims: moving.claims.into(),
@@ -128,23 +128,23 @@ fn take_up(shard: &Rc<Shard>, key: ConnectionKey, position: Offset, moving: Movi
     };
     let newcomer =
         Newcomer { connection: key, namespace, identity: Arc::new(identity), auth: moving.auth.map(Into::into) };
-    let here = shard.hub.borrow().position;
-    let name = &*shard.node.namespaces[usize::from(namespace)];
+    let here = local.shard.hub.borrow().position;
+    let name = &**local.context.namespaces.name(namespace);
     let before = parked.clone();
     let taken = {
-        let window = shard.node.window.read();
+        let window = local.node.window.read();
         recovery::take_up(&mut parked, &window, here, name, position)
     };
     match taken {
         Ok(missed) => {
-            resume::go_on(shard, newcomer, moving.pid, parked, missed, &mut Reservation::default());
+            resume::go_on(local, newcomer, moving.pid, parked, missed, &mut Reservation::default());
             true
         }
         Err(lost) => {
             // Its client comes back, and is told by the same rules.
-            shard.node.metrics.recovery(lost.code());
+            local.context.metrics.recovery(lost.code());
             if let Some(pid) = moving.pid {
-                resume::park_again(shard, pid, before);
+                resume::park_again(local, pid, before);
             }
             false
         }

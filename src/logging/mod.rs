@@ -1,0 +1,83 @@
+//! `[log]`: what this process says about itself, on stderr (stdout is for what a command was asked for).
+//!
+//! Logging is best effort. Lines go into a bounded queue and a thread of their own writes them, so that a full disk, a
+//! closed pipe or a pipe that nobody reads costs log lines and nothing else.
+
+mod queue;
+mod writer;
+
+use queue::Queue;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tracing_subscriber::EnvFilter;
+
+/// How long the last lines have to get out when the process ends.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// `[log]`.
+#[derive(Clone, Debug)]
+pub struct LoggingConfig {
+    /// `info`, or directives as in `RUST_LOG`, which wins.
+    pub level: String,
+    /// `text` or `json`.
+    pub format: String,
+}
+
+impl Default for LoggingConfig {
+    fn default() -> Self {
+        Self { level: "info".into(), format: "text".into() }
+    }
+}
+
+static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+
+/// Starts logging. Called once; a second call changes nothing. A `RUST_LOG` that cannot be read falls back to `level`.
+pub fn init(config: &LoggingConfig) {
+    let queue = Arc::new(Queue::default());
+    // Without a thread or a descriptor nothing could be written anyway: the process goes on without a log.
+    if writer::start(queue.clone()).is_err() || QUEUE.set(queue.clone()).is_err() {
+        return;
+    }
+    let from_environment = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+    let filter = from_environment
+        .and_then(|text| EnvFilter::try_new(text).ok())
+        .unwrap_or_else(|| EnvFilter::new(&config.level));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Lines(queue.clone()));
+    let _already_started = match config.format.as_str() {
+        "json" => builder.json().flatten_event(true).try_init(),
+        _ => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+    };
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // What led to it comes before it.
+        flush();
+        default_hook(panic);
+    }));
+}
+
+/// Waits until all lines are written, but not for long: whoever reads them may never do so.
+pub fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.wait_until_written(LAST_LINES);
+    }
+}
+
+/// How many lines could not be written since the start.
+pub fn lines_dropped() -> u64 {
+    QUEUE.get().map_or(0, |queue| queue.dropped())
+}
+
+/// Takes what `tracing` formats: one call for each line.
+struct Lines(Arc<Queue>);
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

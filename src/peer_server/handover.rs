@@ -1,0 +1,65 @@
+//! Sessions and polling connections that go on at another node.
+
+use crate::cluster::{Moving, MovingSession, Owner, RpcResponse};
+use crate::handlers::resume;
+use crate::model::id::{Id, NodeId};
+use crate::node::context::LocalNode;
+use crate::session::Session;
+use crate::session::parked::Parked;
+use crate::shard::release::Released;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How often, and how many times, a connection is looked at that cannot be released yet.
+const IDLE_LOOK: Duration = Duration::from_millis(10);
+const IDLE_LOOKS: usize = 200;
+
+/// Gives a session away; it stays where nobody hears the answer.
+pub(super) async fn hand_over(local: &Rc<LocalNode>, to: NodeId, call: u64, pid: Id, owner: Owner) {
+    let taken = resume::take(local, pid, &owner).await.map(|taken| taken.parked);
+    let heard =
+        local.node.answer_peer(to, call, RpcResponse::Taken(taken.as_ref().map(|parked| parked.to_record()))).await;
+    if let Some(parked) = taken.filter(|_| !heard) {
+        resume::park_again(local, pid, parked);
+    }
+}
+
+/// Lets go of a connection whose WebSocket came to another node; its sessions stay where nobody hears the answer.
+pub(super) async fn release(local: &Rc<LocalNode>, to: NodeId, call: u64, sid: Id) {
+    // What the client asked for last is answered here first.
+    for _ in 0..IDLE_LOOKS {
+        let busy = {
+            let hub = local.shard.hub.borrow();
+            hub.by_sid(sid).is_some_and(|key| !hub.is_idle(key))
+        };
+        if !busy {
+            break;
+        }
+        tokio::time::sleep(IDLE_LOOK).await;
+    }
+    let released = local.shard.hub.borrow_mut().release(sid);
+    let moving = released.as_ref().map(|released| Box::new(moving(local, released)));
+    let heard = local.node.answer_peer(to, call, RpcResponse::Released(moving)).await;
+    for (session, parked) in released.into_iter().flat_map(|released| released.sessions).filter(|_| !heard) {
+        if let Some(pid) = session.pid {
+            resume::park_again(local, pid, parked);
+        }
+    }
+}
+
+fn moving(local: &LocalNode, released: &Released) -> Moving {
+    let session = |(session, parked): &(Box<Session>, Parked)| MovingSession {
+        pid: session.pid,
+        namespace: local.context.namespaces.name(session.namespace).to_string(),
+        record: parked.to_record(),
+        claims: session.identity.claims.to_string(),
+        expires: session.identity.expires,
+        auth: session.auth.as_deref().map(str::to_owned),
+    };
+    Moving {
+        payload: released.payload.clone(),
+        position: released.position.to_string(),
+        token: released.token.as_deref().map(str::to_owned),
+        sessions: released.sessions.iter().map(session).collect(),
+    }
+}

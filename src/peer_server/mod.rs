@@ -1,0 +1,133 @@
+//! What this node does for the other nodes: it answers for the sessions that it owns, and lets them go.
+
+mod handover;
+mod polling;
+
+use crate::cluster::{OneWay, Owner, RpcHandler, RpcRequest, RpcResponse};
+use crate::model::id::{Id, NodeId};
+use crate::node::context::{LocalNode, Node};
+use crate::node::room_query;
+use crate::presence::RoomStatus;
+use crate::session::connection::ConnectionKey;
+use crate::shard::handle::ShardHandle;
+use crate::transport::upgrade;
+use polling::PendingGets;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// Answers other nodes.
+pub struct PeerServer {
+    node: Arc<Node>,
+    gets: PendingGets,
+}
+
+impl PeerServer {
+    /// For this node.
+    pub fn new(node: Arc<Node>) -> Arc<Self> {
+        Arc::new(Self { node, gets: PendingGets::default() })
+    }
+
+    fn answer_members(&self, from: NodeId, call: u64, namespace: &str, room: String) {
+        let (node, index) = (self.node.clone(), self.node.context.namespaces.find(namespace));
+        tokio::spawn(async move {
+            let status = match index {
+                Some(index) => room_query::here(&node, index, &room).await,
+                None => RoomStatus::default(),
+            };
+            node.answer_peer(from, call, RpcResponse::Members(status.connections, status.users)).await;
+        });
+    }
+
+    /// The shard that owns an id. An id that names no shard is nobody's, and any shard can say so.
+    fn owner(&self, id: Id) -> Option<&ShardHandle<LocalNode>> {
+        let shards = self.node.shards();
+        shards.get(usize::from(id.shard())).or(shards.first())
+    }
+
+    fn on_polling(&self, sid: Id, act: fn(&LocalNode, ConnectionKey)) {
+        if let Some(owner) = self.node.shards().get(usize::from(sid.shard())) {
+            owner.run(move |local| {
+                let key = local.shard.hub.borrow().by_sid(sid);
+                if let Some(key) = key {
+                    act(local, key);
+                }
+            });
+        }
+    }
+}
+
+impl RpcHandler for PeerServer {
+    fn asked(&self, from: NodeId, call: u64, question: RpcRequest) {
+        let id = match &question {
+            RpcRequest::Members(namespace, room) => return self.answer_members(from, call, namespace, room.clone()),
+            RpcRequest::Take(id, _)
+            | RpcRequest::Get(id)
+            | RpcRequest::Post(id, _)
+            | RpcRequest::Probe(id)
+            | RpcRequest::Release(id) => *id,
+        };
+        let Some(owner) = self.owner(id) else { return };
+        let gets = self.gets.clone();
+        if let RpcRequest::Get(sid) = question {
+            // Noted before anything waits: the hang-up may be the next message.
+            let hung_up = gets.insert(from, call);
+            return owner.run(move |local| {
+                let local = local.clone();
+                tokio::task::spawn_local(async move {
+                    polling::answer_get(&local, &gets, hung_up, (from, call), sid).await;
+                });
+            });
+        }
+        owner.run(move |local| {
+            let local = local.clone();
+            tokio::task::spawn_local(async move { answer(&local, from, call, question).await });
+        });
+    }
+
+    fn returned(&self) {
+        for shard in self.node.shards() {
+            shard.run(|local| local.shard.hub.borrow_mut().mark_stale());
+        }
+    }
+
+    fn reachable(&self, reachable: bool) {
+        for shard in self.node.shards() {
+            shard.run(move |local| local.shard.hub.borrow_mut().be_reachable(reachable));
+        }
+    }
+
+    fn rewrite(&self, round: u64) {
+        self.node.rewrite_records(round);
+    }
+
+    fn told(&self, from: NodeId, notice: OneWay) {
+        match notice {
+            OneWay::Applied(order, sessions) => self.node.orders.node_did(order, from, sessions),
+            OneWay::Hangup(call) => self.gets.remove(from, call),
+            OneWay::Probed(sid) => self.on_polling(sid, upgrade::end_get),
+            OneWay::ProbeFailed(sid) => self.on_polling(sid, upgrade::give_up),
+        }
+    }
+}
+
+/// Answers a request on the shard that owns the session.
+async fn answer(local: &Rc<LocalNode>, from: NodeId, call: u64, request: RpcRequest) {
+    match request {
+        RpcRequest::Take(pid, owner) => handover::hand_over(local, from, call, pid, Owner::from_text(owner)).await,
+        RpcRequest::Post(sid, body) => {
+            let answer = polling::take_post(local, sid, body).await;
+            local.node.answer_peer(from, call, answer).await;
+        }
+        RpcRequest::Probe(sid) => {
+            let key = upgrade::begin(local, sid);
+            let answer = key.map_or(RpcResponse::Unknown, |_| RpcResponse::Accepted);
+            local.node.answer_peer(from, call, answer).await;
+            if let Some(key) = key {
+                upgrade::limit(local, key).await;
+            }
+        }
+        RpcRequest::Release(sid) => handover::release(local, from, call, sid).await,
+        // Answered by `asked`.
+        RpcRequest::Get(_) | RpcRequest::Members(..) => {}
+    }
+}

@@ -1,0 +1,58 @@
+//! What a shard knows of the node that it is part of.
+
+use crate::cluster::Cluster;
+use crate::log::config::RecoveryConfig;
+use crate::metrics::Metrics;
+use crate::model::command::SessionCommand;
+use crate::model::draft::DraftLimits;
+use crate::model::id::{Id, NodeId};
+use crate::model::namespaces::Namespaces;
+use crate::presence::local::Presence;
+use crate::rules::Rules;
+use crate::session::config::{LimitsConfig, SocketIoConfig};
+use std::sync::Arc;
+
+/// The settings and parts that all shards of a node share.
+pub struct ShardContext {
+    /// The node's name; ids that a shard makes carry it.
+    pub node_id: NodeId,
+    /// `[socketio]`.
+    pub socketio: SocketIoConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+    /// `[recovery]`.
+    pub recovery: RecoveryConfig,
+    /// Bounds of drafts.
+    pub draft_limits: DraftLimits,
+    /// The namespaces that clients can be in.
+    pub namespaces: Namespaces,
+    /// `[[rooms]]` and `[[on]]`.
+    pub rules: Rules,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Which users are online, and who is in which room.
+    pub presence: Arc<Presence>,
+    /// Where records of sessions are written for other nodes; `None` with the embedded log.
+    pub cluster: Option<Arc<Cluster>>,
+    /// Whether the backend wants to hear of every session that ends.
+    pub notify_disconnects: bool,
+}
+
+impl ShardContext {
+    /// Whether Socket.IO clients get a pid and offsets.
+    pub fn recovery_on(&self) -> bool {
+        !self.recovery.window.is_zero()
+    }
+}
+
+/// What a shard reports to its node. Called on the shard's thread, so it must not block.
+pub trait ShardObserver: Send + Sync + 'static {
+    /// The shard has carried out a command on so many of its sessions.
+    fn command_applied(&self, command: &SessionCommand, sessions: usize);
+
+    /// A probe of `/socket/ping` has come to the shard.
+    fn probe_seen(&self, id: Id);
+
+    /// The shard has written all of its records again, as [`crate::cluster::RpcHandler::rewrite`] asked in this round.
+    fn records_rewritten(&self, round: u64);
+}
