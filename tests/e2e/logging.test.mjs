@@ -30,7 +30,7 @@ async function makeLines(one, ws, lines) {
   }, `${lines} dropped lines`, 30_000);
 }
 
-/** A pipe with a name; `reader` reads nothing until it is told to. */
+/** A named pipe; `reader` reads nothing until the test starts it. */
 function pipe(directory) {
   const name = path.join(directory, "stderr");
   assert.equal(spawnSync("mkfifo", [name]).status, 0);
