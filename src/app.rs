@@ -1,6 +1,7 @@
 //! The composition root: makes the parts from the configuration, binds, runs, and stops them in order.
 
 use crate::auth::Authenticator;
+use crate::backend::request::RequestKind;
 use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
 use crate::bridge::redis::{Emitters, Watch};
 use crate::cluster::Cluster;
@@ -178,7 +179,7 @@ async fn shutdown_node(
         }
         api.traffic.wait_until_idle().await;
         if let Some(backend) = &node.backend {
-            let untold = backend.told(LAST_NOTICES).await;
+            let untold = backend.wait_until_notified(LAST_NOTICES).await;
             if untold > 0 {
                 tracing::warn!(untold, "the backend was not told of everything before the stop");
             }
@@ -244,7 +245,7 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
         presence: Presence::new(&config.presence, store, notices, metrics.clone()),
         metrics,
         cluster,
-        notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants("disconnect")),
+        notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| AppError::Setup(format!("[auth]: {error}")))?;
     let node = Node::new(Parts { context, backend, log, auth });
@@ -256,7 +257,7 @@ fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend
     let Some(settings) = &config.backend else { return Ok(None) };
     let way = match &settings.stream {
         Some(stream) => BackendStream::new(&config.redis, stream, settings.stream_limit)
-            .map(BackendTransport::BackendStream)
+            .map(BackendTransport::Stream)
             .map_err(|error| AppError::Setup(error.to_string()))?,
         None => {
             Webhook::new(settings, config.publish.max_event).map(BackendTransport::Webhook).map_err(AppError::Setup)?
