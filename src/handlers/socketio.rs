@@ -209,7 +209,12 @@ async fn on_event(
         Ok(args) => args.unwrap_or_else(Args::none),
         Err(failure) => failure.ack.unwrap_or_else(|| default_ack(&failure.error)),
     };
-    match encode::ack(namespace, ack, &args) {
+    let packet = encode::ack(namespace, ack, &args).or_else(|problem| {
+        // What an `ack_error` makes of the arguments, say: the client waits for an answer all the same.
+        tracing::warn!(error = %problem, %event, "an acknowledgement cannot be written; the client gets the error instead");
+        encode::ack(namespace, ack, &default_ack(&ActionError::Unwritable(problem)))
+    });
+    match packet {
         Ok(packet) => local.shard.hub.borrow_mut().push_packet(key, packet),
         Err(error) => tracing::warn!(%error, %event, "an acknowledgement cannot be written"),
     }
