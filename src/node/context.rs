@@ -9,7 +9,7 @@ use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
-use crate::presence::writer::Presence;
+use crate::presence::local::Presence;
 use crate::session::connection_limiter::ConnectionLimiter;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::handle::ShardHandle;
@@ -117,7 +117,7 @@ impl Node {
     /// Answers a request of another node; `false` where nobody hears it.
     pub async fn answer_peer(&self, to: NodeId, call: u64, answer: RpcResponse) -> bool {
         match &self.cluster {
-            Some(cluster) => cluster.answer(to, call, answer).await,
+            Some(cluster) => cluster.respond(to, call, answer).await,
             None => false,
         }
     }
@@ -174,7 +174,7 @@ impl ShardObserver for Node {
         let Some(sessions) = self.orders.shard_did(command.id, sessions) else { return };
         match &self.cluster {
             _ if command.from == self.id => self.orders.node_did(command.id, self.id, sessions),
-            Some(cluster) => cluster.tell(command.from, OneWay::Applied(command.id, sessions)),
+            Some(cluster) => cluster.send_one_way(command.from, OneWay::Applied(command.id, sessions)),
             None => {}
         }
     }
@@ -190,7 +190,7 @@ impl ShardObserver for Node {
         }
         rewriting.1 = rewriting.1.saturating_sub(1);
         if let (0, Some(cluster)) = (rewriting.1, &self.cluster) {
-            cluster.rewritten(round);
+            cluster.all_records_queued(round);
         }
     }
 }

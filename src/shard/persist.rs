@@ -7,7 +7,7 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::presence::LeaveReason;
-use crate::presence::writer::{Reservation, WRITTEN_WITHIN};
+use crate::presence::local::{Reservation, WRITTEN_WITHIN};
 use crate::session::Session;
 use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
@@ -56,10 +56,11 @@ impl Hub {
         }
     }
 
-    /// All records are to be written anew; `false` where this shard keeps none.
+    /// All records are to be written anew; `false` where this shard has none. A node that has just started need not
+    /// wait: until all shards are done, its records are not used should it die.
     pub fn rewrite(&mut self, round: u64) -> bool {
         let pids: Vec<Id> = self.pids().collect();
-        let Some(persister) = &mut self.persister else { return false };
+        let Some(persister) = self.persister.as_mut().filter(|_| !pids.is_empty()) else { return false };
         persister.changed.extend(pids);
         persister.rewriting = Some(round);
         persister.wake.notify_one();
@@ -227,7 +228,7 @@ pub async fn persist_now(shard: &Rc<Shard>, key: SessionKey) -> bool {
         changes
     };
     let [(pid, record)] = change;
-    let settled = cluster.keep_now(pid, record, WRITTEN_WITHIN).await;
+    let settled = cluster.write_record(pid, record, WRITTEN_WITHIN).await;
     if !settled {
         // It is written as soon as Redis takes it.
         shard.hub.borrow_mut().note_record(pid);
@@ -246,6 +247,6 @@ fn write_some(shard: &Rc<Shard>) -> Option<usize> {
     let changes = shard.hub.borrow_mut().changes(now);
     let cluster = shard.context.cluster.as_ref().filter(|_| !changes.is_empty())?;
     let bytes = changes.iter().map(|(_, record)| record.as_ref().map_or(0, |record| record.text.len() + 100)).sum();
-    cluster.keep(changes);
+    cluster.write_records(changes);
     Some(bytes)
 }

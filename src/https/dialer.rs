@@ -1,5 +1,5 @@
-//! Connections to other services, for webhooks and key sets: TLS by the system's root certificates (or `SSL_CERT_FILE`),
-//! through the proxy of `HTTPS_PROXY` where the URL is `https://` and `NO_PROXY` does not exempt its host.
+//! TCP connections for the HTTP client: straight to the host, or through the proxy of `HTTPS_PROXY` where the URL is
+//! `https://` and `NO_PROXY` does not exempt its host.
 
 use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -20,22 +20,11 @@ use std::task::{Context, Poll};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
-/// Makes the connections of one client.
-pub type Connector = HttpsConnector<Dialer>;
-
 type BoxError = Box<dyn Error + Send + Sync>;
 type Tcp = TokioIo<TcpStream>;
 
-/// A connector for this URL.
-///
-/// # Errors
-/// When a certificate would have to be checked and the system has no root certificates.
-pub fn connector(url: &Uri) -> io::Result<Connector> {
-    Ok(with_roots(url.scheme_str() == Some("https"))?.https_or_http().enable_http1().wrap_connector(Dialer::new()?))
-}
-
 /// TLS settings; the root certificates are only read where they are needed.
-fn with_roots(is_needed: bool) -> io::Result<HttpsConnectorBuilder<WantsSchemes>> {
+pub(super) fn with_roots(is_needed: bool) -> io::Result<HttpsConnectorBuilder<WantsSchemes>> {
     // The provider is handed over, so nothing depends on a process-wide one being installed.
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     if is_needed {
@@ -47,7 +36,7 @@ fn with_roots(is_needed: bool) -> io::Result<HttpsConnectorBuilder<WantsSchemes>
 }
 
 /// Whether the captured connection had carried a request before this one. Asked once for each request.
-pub fn is_kept_alive(captured: &CaptureConnection) -> bool {
+pub(super) fn is_kept_alive(captured: &CaptureConnection) -> bool {
     let mut extensions = hyper::http::Extensions::new();
     if let Some(connected) = captured.connection_metadata().as_ref() {
         connected.get_extras(&mut extensions);
@@ -61,7 +50,7 @@ struct Used(Arc<AtomicBool>);
 
 /// Opens TCP connections, to the host itself or through its proxy.
 #[derive(Clone)]
-pub struct Dialer {
+pub(super) struct Dialer {
     direct: HttpConnector,
     /// To the proxy, which may want TLS itself.
     to_proxy: HttpsConnector<HttpConnector>,
@@ -69,7 +58,7 @@ pub struct Dialer {
 }
 
 impl Dialer {
-    fn new() -> io::Result<Self> {
+    pub(super) fn new() -> io::Result<Self> {
         let mut direct = HttpConnector::new();
         // TLS comes on top.
         direct.enforce_http(false);
@@ -116,7 +105,7 @@ impl Service<Uri> for Dialer {
 }
 
 /// A connection that knows whether it was used.
-pub struct Dialed {
+pub(super) struct Dialed {
     stream: MaybeHttpsStream<Tcp>,
     used: Used,
 }
