@@ -503,7 +503,10 @@ fn secrets_issuers_and_audiences_may_be_lists() {
     assert!(shown.contains("secrets = [\"***\", \"***\"]\n") && shown.contains("# secret is not set\n"), "{shown}");
 
     let config = file(&format!("[auth]\nsecret = '{SECRET}'\nissuer = 'https://a'\naudience = ['x', 'y']")).unwrap();
-    assert_eq!((config.auth.issuer, config.auth.audience), (vec!["https://a".to_owned()], vec!["x".to_owned(), "y".into()]));
+    assert_eq!(
+        (config.auth.issuer, config.auth.audience),
+        (vec!["https://a".to_owned()], vec!["x".to_owned(), "y".into()])
+    );
     let config = environment(&[("ROOMCAST_AUTH__ISSUER", "https://a, https://b")]).unwrap();
     assert_eq!(config.auth.issuer, ["https://a", "https://b"]);
     assert!(config.effective_toml().contains("issuer = [\"https://a\", \"https://b\"]\n"));

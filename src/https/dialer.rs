@@ -98,7 +98,8 @@ impl Service<Uri> for Dialer {
             tunnel = tunnel.with_auth(login.clone());
         }
         Box::pin(async move {
-            let stream = tunnel.call(destination).await.map_err(|error| format!("the proxy of HTTPS_PROXY: {error}"))?;
+            let stream =
+                tunnel.call(destination).await.map_err(|error| format!("the proxy of HTTPS_PROXY: {error}"))?;
             Ok(Dialed::new(stream))
         })
     }

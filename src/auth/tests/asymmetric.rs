@@ -204,13 +204,18 @@ fn a_token_without_a_kid_may_be_of_any_key_that_fits() {
     let unnamed = with_jwks(&["RS256"], json!([other_rsa(json!({})), jwk(KeyKind::Rsa, json!({}))])).unwrap();
     assert_eq!((of(&unnamed, None), of(&unnamed, Some("x"))), ("ok", "ok"));
     // A key for encryption, or of another algorithm, is not tried.
-    let unfit = json!([jwk(KeyKind::Rsa, json!({"use": "enc"})), jwk(KeyKind::Rsa, json!({"alg": "RS512"})), other_rsa(json!({}))]);
+    let unfit = json!([
+        jwk(KeyKind::Rsa, json!({"use": "enc"})),
+        jwk(KeyKind::Rsa, json!({"alg": "RS512"})),
+        other_rsa(json!({}))
+    ]);
     assert_eq!(of(&with_jwks(&["RS256"], unfit).unwrap(), None), "token_unknown_key");
 }
 
 #[test]
 fn null_members_are_as_absent() {
-    let null = json!({"kid": null, "alg": null, "use": null, "key_ops": null, "d": null, "k": null, "x5c": null, "crv": null});
+    let null =
+        json!({"kid": null, "alg": null, "use": null, "key_ops": null, "d": null, "k": null, "x5c": null, "crv": null});
     let auth = with_jwks(&["RS256"], json!([jwk(KeyKind::Rsa, null)])).unwrap();
     assert_eq!(code(auth.verify(&asymmetric(Algorithm::RS256, None, &claims()), NOW)), "ok");
     let missing = with_jwks(&["RS256"], json!([jwk(KeyKind::Rsa, json!({"n": null}))]));
