@@ -118,19 +118,28 @@ pub(super) static KEYS: &[Key] = &[
     Key {
         section: "auth",
         name: "secret",
-        read: |config, node| Ok(config.auth.set_secrets(Maybe(TOKEN_SECRET).read(node)?.into_iter())),
+        read: |config, node| {
+            config.auth.set_secrets(Maybe(TOKEN_SECRET).read(node)?.into_iter());
+            Ok(())
+        },
         show: |config| Maybe(TOKEN_SECRET).write(&config.auth.secret).filter(|_| config.auth.other_secrets.is_empty()),
     },
     Key {
         section: "auth",
         name: "secret_file",
-        read: |config, node| Ok(config.auth.set_secrets(Maybe(InFile(TOKEN_SECRET)).read(node)?.into_iter())),
+        read: |config, node| {
+            config.auth.set_secrets(Maybe(InFile(TOKEN_SECRET)).read(node)?.into_iter());
+            Ok(())
+        },
         show: |_| None,
     },
     Key {
         section: "auth",
         name: "secrets",
-        read: |config, node| Ok(config.auth.set_secrets(TOKEN_SECRETS.read(node)?.into_iter())),
+        read: |config, node| {
+            config.auth.set_secrets(TOKEN_SECRETS.read(node)?.into_iter());
+            Ok(())
+        },
         show: |config| {
             let all = config.auth.secret.iter().chain(&config.auth.other_secrets).cloned().collect();
             (!config.auth.other_secrets.is_empty()).then(|| TOKEN_SECRETS.write(&all)).flatten()
@@ -139,7 +148,10 @@ pub(super) static KEYS: &[Key] = &[
     Key {
         section: "auth",
         name: "secrets_file",
-        read: |config, node| Ok(config.auth.set_secrets(LinesInFile(TOKEN_SECRET).read(node)?.into_iter())),
+        read: |config, node| {
+            config.auth.set_secrets(LinesInFile(TOKEN_SECRET).read(node)?.into_iter());
+            Ok(())
+        },
         show: |_| None,
     },
     Key {

@@ -32,9 +32,9 @@ impl Pool {
 /// HTTP/1.1 over TCP or TLS. Certificates are always checked, with the system's roots or `SSL_CERT_FILE`. `HTTPS_PROXY`
 /// and `NO_PROXY` count for `https://`. Redirects are not followed.
 pub(crate) struct HttpClient {
-    client: Client<HttpsConnector<Dialer>, Full<Bytes>>,
+    client: Box<Client<HttpsConnector<Dialer>, Full<Bytes>>>,
     /// Opens a connection for each request.
-    fresh: Client<HttpsConnector<Dialer>, Full<Bytes>>,
+    fresh: Box<Client<HttpsConnector<Dialer>, Full<Bytes>>>,
     /// Bytes of a response body.
     max_body: usize,
 }
@@ -74,7 +74,7 @@ impl HttpClient {
             .pool_max_idle_per_host(pool.max_idle)
             .build(connector.clone());
         let fresh = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-        Ok(Self { client, fresh, max_body })
+        Ok(Self { client: Box::new(client), fresh: Box::new(fresh), max_body })
     }
 
     /// Like [`HttpClient::new`], on a thread where reading files may block.
