@@ -51,9 +51,9 @@ pub async fn serve(
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
-    let namespace = crate::handlers::plain_ws::main_namespace(local);
+    let namespace = local.context.namespaces.main();
     let link = Link::Sse(caller.cut.clone());
-    let key = local.shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, link, place));
+    let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, place));
     // From here on the connection ends with its body, also where this future is dropped.
     let body = SseBody::new(local.clone(), key);
     let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };
@@ -63,7 +63,7 @@ pub async fn serve(
         // The token itself is refused.
         Err(problem) => return refuse(local, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
-    let mut online = local.shard.hub.borrow().reserve(&session, &[]);
+    let mut online = local.shard.reserve(&session, &[]);
     let session = session_start::admit(local, session, &[], &mut online);
     let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
     if let Err(problem) = room_access::allow(local, session, &rooms).await {
@@ -79,10 +79,8 @@ pub async fn serve(
         local.shard.catch_up_with(after).await;
     }
     // Before it is in the rooms: what is replayed must meet what is live without a gap.
-    let (mut named, automatic) = {
-        let hub = local.shard.hub.borrow();
-        (hub.reserve_rooms(session, &rooms), hub.reserve_rooms(session, &first))
-    };
+    let (mut named, automatic) =
+        { (local.shard.reserve_rooms(session, &rooms), local.shard.reserve_rooms(session, &first)) };
     if !local.node.presence.written(named.ticket(), false).await {
         let late = JoinError::Uncounted;
         return refuse(local, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
@@ -114,7 +112,7 @@ fn begin(
     since: Option<&str>,
     reserved: &mut Reservation,
 ) {
-    let own = local.shard.hub.borrow().sessions.get(session).map(|session| (session.id, session.namespace));
+    let own = local.shard.with_session(session, |session| (session.id, session.namespace));
     let Some((own, namespace)) = own else { return };
     let missed = since.map(|since| match Offset::parse(since) {
         Some(after) => resume::missed(local, after, None, namespace, rooms, &own).map_err(|gap| gap.code()),
@@ -123,28 +121,27 @@ fn begin(
     if let Some(missed) = &missed {
         local.context.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
     }
-    room_access::join(local, session, rooms, reserved);
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
+    local.shard.join(session, rooms, reserved);
+    let here = local.shard.position();
     // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.
-    hub.push(key, Frame::Raw(sse::comment()));
-    hub.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
+    local.shard.push(key, Frame::Raw(sse::comment()));
+    local.shard.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
     match missed {
         Some(Ok(events)) => {
-            hub.replay(key, events.into_iter().map(Frame::event));
+            local.shard.replay(key, events.into_iter().map(Frame::event));
         }
         Some(Err(reason)) => {
             local.context.metrics.gap(reason, 1);
             // With an id, so that a reconnect does not meet the same gap again.
-            let block = sse::gap_block_at(reason, &hub.position);
-            hub.push(key, Frame::Raw(block));
+            let block = sse::gap_block_at(reason, &here);
+            local.shard.push(key, Frame::Raw(block));
         }
         None => {
-            let block = sse::id_block(&hub.position);
-            hub.push(key, Frame::Raw(block));
+            let block = sse::id_block(&here);
+            local.shard.push(key, Frame::Raw(block));
         }
     }
-    hub.start_timers(key, now);
+    local.shard.start_timers(key);
 }
 
 fn stream(body: SseBody) -> Reply {
