@@ -2,6 +2,7 @@
 
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::draft::Source;
+use crate::model::refusal::Refusal;
 use crate::model::transport::{Protocol, Transport};
 use prometheus::{
     Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
@@ -20,6 +21,7 @@ pub struct Metrics {
     /// Rooms with members.
     pub rooms: IntGauge,
     handshakes: IntCounterVec,
+    refusals: Vec<IntCounter>,
     closes: Vec<IntCounter>,
     events: Vec<IntCounter>,
     refused: IntCounterVec,
@@ -57,7 +59,9 @@ impl Metrics {
         let deliveries =
             make.counters("roomcast_deliveries_total", "Events handed to a connection's outbox.", &["protocol"])?;
         let drops = make.counters("roomcast_drops_total", "Events not delivered, by reason.", &["reason"])?;
+        let refusals = make.counters("roomcast_refusals_total", "Refusals of all kinds, by reason.", &["reason"])?;
         let metrics = Self {
+            refusals: Refusal::ALL.iter().map(|r| refusals.with_label_values(&[r.label()])).collect(),
             connections: make.gauges("roomcast_connections", "Open client connections.", &["transport", "protocol"])?,
             sessions: make.gauge("roomcast_sessions", "Live and resumable sessions.")?,
             rooms: make.gauge("roomcast_rooms", "Rooms with members, summed over shards.")?,
@@ -108,6 +112,11 @@ impl Metrics {
     /// Counts an authentication: `ok`, or the error's code.
     pub fn handshake(&self, result: &str) {
         self.handshakes.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a refusal; [`crate::refusals::note`] also writes it into the log.
+    pub fn refusal(&self, reason: Refusal) {
+        self.refusals[reason as usize].inc();
     }
 
     /// Counts a close.

@@ -206,28 +206,62 @@ fn is_code(text: &str) -> bool {
     word && text.contains('_') && !text.starts_with("roomcast_") && !text.ends_with('_')
 }
 
-/// `tests/e2e/resume.test.mjs`, `src/model/`, `benches/idle.rs`; in `docs/guarantees.md` also `faults/partition`.
+/// `tests/e2e/resume.test.mjs`, `src/model/`, `benches/idle.rs`.
 #[test]
 fn the_files_that_documents_name_are_there() {
     let mut missing = Vec::new();
     for document in documents() {
         let text = fs::read_to_string(&document).unwrap();
-        let guarantees = document.ends_with("docs/guarantees.md");
         for name in text.lines().flat_map(quoted) {
             let path =
                 ["src/", "tests/", "benches/", "docs/", "fuzz/", "examples/"].iter().any(|top| name.starts_with(top));
-            let test = guarantees && ["e2e/", "faults/"].iter().any(|folder| name.starts_with(folder));
-            let found = match (path, test) {
-                (_, true) => root().join("tests").join(format!("{name}.test.mjs")).exists(),
-                (true, _) => name.contains(['*', '{', '<', ' ']) || root().join(name).exists(),
-                _ => true,
-            };
-            if !found {
+            if path && !name.contains(['*', '{', '<', ' ']) && !root().join(name).exists() {
                 missing.push(format!("{}: {name}", document.strip_prefix(root()).unwrap().display()));
             }
         }
     }
     assert!(missing.is_empty(), "files that are not there:\n{}", missing.join("\n"));
+}
+
+/// Every test file: `config` is `tests/config.rs`, `e2e/ws` is `tests/e2e/ws.test.mjs`.
+fn test_files() -> BTreeSet<String> {
+    let tests = root().join("tests");
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(&tests).unwrap().map(|entry| entry.unwrap().path()) {
+        let name = entry.file_name().unwrap().to_string_lossy().into_owned();
+        if let Some(name) = name.strip_suffix(".rs") {
+            found.insert(name.to_owned());
+        }
+        for file in entry.read_dir().into_iter().flatten().map(|file| file.unwrap().file_name()) {
+            if let Some(file) = file.to_string_lossy().strip_suffix(".test.mjs") {
+                found.insert(format!("{name}/{file}"));
+            }
+        }
+    }
+    found
+}
+
+/// The tests that the last cells of a table name.
+fn named_tests(page: &str, heading: &str) -> BTreeSet<String> {
+    let page = read(page);
+    let section = page.split("\n## ").find(|section| section.lines().next() == Some(heading));
+    let section = section.unwrap_or_else(|| panic!("there is no section `{heading}`"));
+    let last = section.lines().filter_map(|line| line.strip_prefix('|')?.strip_suffix('|')?.rsplit('|').next());
+    last.flat_map(quoted).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_index_of_tests_has_every_test_file() {
+    assert_eq!(named_tests("tests/README.md", "Which test shows what"), test_files());
+}
+
+#[test]
+fn the_tests_of_the_guarantees_are_there() {
+    let files = test_files();
+    let named = named_tests("docs/guarantees.md", "What is promised, when, and which test shows it");
+    assert!(named.len() > 10, "{named:?}");
+    let missing: Vec<_> = named.iter().filter(|name| !files.contains(*name) && *name != "faults").collect();
+    assert!(missing.is_empty(), "tests that are not there: {missing:?}");
 }
 
 #[test]
@@ -242,6 +276,71 @@ fn the_map_has_every_module() {
     let there: BTreeSet<_> = there.into_iter().filter(|name| name != "lib.rs").collect();
     let named: BTreeSet<_> = named.into_iter().filter(|name| name != "src").collect();
     assert_eq!(named, there);
+}
+
+/// Comments say `docs/protocol/socketio.md section 2.6`, or `docs/http-api.md, "POST /publish"`.
+#[test]
+fn the_pages_and_sections_that_the_code_cites_are_there() {
+    let mut wrong = Vec::new();
+    for top in ["src", "tests", "benches", "fuzz/fuzz_targets"] {
+        for file in code_files(&root().join(top)) {
+            let text = unwrapped_comments(&fs::read_to_string(&file).unwrap());
+            for at in text.match_indices("docs/").map(|(at, _)| at) {
+                let of_path = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+                let end = text[at..].find(|c| !of_path(c)).map_or(text.len(), |length| at + length);
+                let page = text[at..end].trim_end_matches('.');
+                if !page.ends_with(".md") {
+                    continue;
+                }
+                let cited = &text[at + page.len()..];
+                if !fs::read_to_string(root().join(page)).is_ok_and(|page| has_section(&page, cited)) {
+                    let cited: String = cited.chars().take(30).collect();
+                    wrong.push(format!("{}: {page}{cited}", file.strip_prefix(root()).unwrap().display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "citations that lead nowhere:\n{}", wrong.join("\n"));
+}
+
+fn code_files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .flat_map(|path| match path.is_dir() {
+            true if path.ends_with("node_modules") || path.file_name().is_some_and(|name| name == ".venv") => vec![],
+            true => code_files(&path),
+            false => vec![path],
+        })
+        .filter(|path| path.extension().is_some_and(|end| ["rs", "mjs", "lua", "py"].iter().any(|code| end == *code)))
+        .filter(|path| !path.ends_with("tests/documents.rs"))
+        .collect()
+}
+
+/// A comment that goes on in the next line, as one line.
+fn unwrapped_comments(text: &str) -> String {
+    let marks = ["//!", "///", "//", " *", "#", "--"];
+    text.lines().fold(String::new(), |mut all, line| {
+        let line = line.trim_start();
+        match marks.iter().find_map(|mark| line.strip_prefix(mark)) {
+            Some(comment) => all.push_str(&format!(" {}", comment.trim())),
+            None => all.push_str(&format!("\n{line}")),
+        }
+        all
+    })
+}
+
+/// Whether a page has what is cited behind its name; most citations are of the whole page.
+fn has_section(page: &str, cited: &str) -> bool {
+    let headings = || page.lines().filter(|line| line.starts_with('#')).map(|line| line.trim_start_matches('#').trim());
+    if let Some(number) = cited.strip_prefix(" section ") {
+        let number: String = number.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+        let number = number.trim_end_matches('.');
+        return headings().any(|heading| heading.split(' ').next() == Some(number));
+    }
+    match cited.strip_prefix(", \"").and_then(|rest| rest.split('"').next()) {
+        Some(title) => headings().any(|heading| heading == title),
+        None => true,
+    }
 }
 
 /// The headings of a document, as the anchors that GitHub makes of them.

@@ -1,9 +1,9 @@
-//! The sans-IO parts that recovery stands on, run by chance on a virtual clock: nodes that lag, die and start, a log
-//! that trims, fails over and forgets, clients whose connections break. One invariant: every client gets each event it
-//! is entitled to once, in order, or is told.
+//! The sans-IO parts of recovery, run at random on a virtual clock: nodes that lag, die and start, a log that is trimmed,
+//! fails over and loses entries, clients whose connections break. One invariant: every client gets each event that it is
+//! entitled to once and in order, or is notified of a gap.
 //!
-//! `SIM_SEEDS=100000` runs more, `SIM_SEED=7` runs one and shows what came before its failure. `SIM_LETTERS=100` loses
-//! so many of a thousand letters between nodes.
+//! `SIM_SEEDS=100000` runs more seeds, `SIM_SEED=7` runs one and prints the steps before its failure.
+//! `SIM_MESSAGES_LOST=100` loses 100 of 1000 messages between nodes.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 #[path = "simulation/client.rs"]
@@ -30,14 +30,14 @@ use world::{Rules, World};
 
 const SEEDS: u64 = 2_000;
 const STEPS: usize = 500;
-/// A rule that is left out must be missed within so many seeds.
+/// The oracle must notice a broken rule within this many seeds.
 const CAUGHT_WITHIN: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
-/// How the seed breaks the invariant, if it does.
+/// The violation of the invariant with this seed, if any.
 fn failure(seed: u64, rules: Rules) -> Option<String> {
     let run = |traced| {
         let mut world = World::new(seed, rules, traced);
@@ -50,7 +50,7 @@ fn failure(seed: u64, rules: Rules) -> Option<String> {
     Some(format!("{}{verdict}\nSIM_SEED={seed} cargo test --test simulation every", again.trace()))
 }
 
-/// The first seed that breaks the invariant; every core takes some of them.
+/// The first seed that violates the invariant, with all cores.
 fn first_failure(seeds: Range<u64>, rules: Rules) -> Option<(u64, String)> {
     let (next, best) = (AtomicU64::new(seeds.start), AtomicU64::new(u64::MAX));
     let found = Mutex::new(BTreeMap::new());
@@ -75,44 +75,46 @@ fn first_failure(seeds: Range<u64>, rules: Rules) -> Option<(u64, String)> {
 }
 
 #[test]
-fn every_client_gets_each_event_once_in_order_or_is_told() {
+fn every_client_gets_each_event_once_in_order_or_is_notified_of_a_gap() {
     let seeds = match number("SIM_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SIM_SEEDS").unwrap_or(SEEDS),
     };
-    if let Some((_, story)) =
-        first_failure(seeds, Rules { letters_lost: number("SIM_LETTERS").unwrap_or(0) as u32, ..Rules::default() })
-    {
+    if let Some((_, story)) = first_failure(
+        seeds,
+        Rules { messages_lost: number("SIM_MESSAGES_LOST").unwrap_or(0) as u32, ..Rules::default() },
+    ) {
         panic!("\n{story}");
     }
 }
 
 #[test]
-fn also_where_lagging_replicas_take_the_place_of_the_store() {
+fn the_invariant_holds_when_lagging_replicas_of_the_store_are_promoted() {
     if let Some((_, story)) = first_failure(0..SEEDS / 2, Rules { failovers: 30, ..Rules::default() }) {
         panic!("\n{story}");
     }
 }
 
-/// The oracle is worth something: each of these rules is there for a reason, and left out it is missed.
+/// The oracle notices each of these broken rules, so each is there for a reason.
 #[test]
-fn a_rule_that_is_left_out_is_missed() {
+fn the_oracle_notices_every_broken_rule() {
     let right = Rules::default();
     for (name, rules) in [
         ("the window's floor", Rules { ignore_floor: true, ..right }),
         ("an offset ahead of the node", Rules { ignore_future: true, ..right }),
         (
-            "where a session stood when the log began anew",
-            Rules { park_after_begin: true, trimmed_short: true, ..right },
+            "the position of a session when the log starts anew",
+            Rules { park_after_reset: true, trimmed_short: true, ..right },
         ),
         (
-            "a join is answered once it is in the record",
+            "a join is answered when its record is written",
             Rules { answer_before_record: true, records_late: 900, ..right },
         ),
-        ("records that an old replica has are not taken", Rules { trust_old_records: true, failovers: 30, ..right }),
-        ("what came before the CONNECT reply is forgotten with its connection", Rules { stock_buffer: true, ..right }),
+        ("records of an old replica are not used", Rules { trust_old_records: true, failovers: 30, ..right }),
+        ("packets before the CONNECT reply are dropped with their connection", Rules { stock_buffer: true, ..right }),
     ] {
-        let (seed, story) = first_failure(0..CAUGHT_WITHIN, rules).unwrap_or_else(|| panic!("nobody misses: {name}"));
+        let (seed, story) =
+            first_failure(0..CAUGHT_WITHIN, rules).unwrap_or_else(|| panic!("the oracle does not notice: {name}"));
         println!("{name}: seed {seed}, {}", story.lines().rev().nth(1).unwrap_or_default());
     }
 }

@@ -1,5 +1,6 @@
 //! Rooms that a token brings along: exact names, and patterns that end in `*`. sans-IO.
 
+use crate::model::number::number_text;
 use serde_json::Value;
 
 /// Most rooms that one token may list.
@@ -13,7 +14,8 @@ pub const MAX_GRANT_BYTES: usize = 200;
 pub struct Grants(Box<str>);
 
 impl Grants {
-    /// Reads the claim: a list of strings, or one string; missing and null are an empty list.
+    /// Reads the claim: a list of names, or one name; missing and null are an empty list. A name is a string, or a number as
+    /// JavaScript writes it.
     ///
     /// # Errors
     /// When one item cannot be a room or a pattern: then the whole token is refused, never a part of its list dropped.
@@ -21,11 +23,11 @@ impl Grants {
         let mut joined = String::new();
         match claim {
             None | Some(Value::Null) => {}
-            Some(Value::String(name)) => push(&mut joined, name, 0)?,
+            Some(claim @ (Value::String(_) | Value::Number(_))) => push_value(&mut joined, claim, 0)?,
             Some(Value::Array(names)) if names.len() > MAX_GRANTS => return Err(GrantError::TooMany),
             Some(Value::Array(names)) => {
                 for (index, name) in names.iter().enumerate() {
-                    push(&mut joined, name.as_str().ok_or(GrantError::NotText)?, index)?;
+                    push_value(&mut joined, name, index)?;
                 }
             }
             Some(_) => return Err(GrantError::NotText),
@@ -66,6 +68,14 @@ impl Grants {
     }
 }
 
+fn push_value(joined: &mut String, name: &Value, index: usize) -> Result<(), GrantError> {
+    match name {
+        Value::String(name) => push(joined, name, index),
+        Value::Number(number) => push(joined, &number_text(&number.to_string()), index),
+        _ => Err(GrantError::NotText),
+    }
+}
+
 fn push(joined: &mut String, name: &str, index: usize) -> Result<(), GrantError> {
     let body = name.strip_suffix('*').unwrap_or(name);
     if name.is_empty() || name.len() > MAX_GRANT_BYTES {
@@ -84,12 +94,15 @@ fn push(joined: &mut String, name: &str, index: usize) -> Result<(), GrantError>
 /// Why a list of rooms cannot be used. Items count from 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
-    /// Neither a list of strings nor a string.
-    #[error("it must be a list of strings or one string")]
+    /// Neither a list of strings and numbers nor one of them.
+    #[error("it must be a list of room names, or one room name")]
     NotText,
     /// Over [`MAX_GRANTS`].
     #[error("it has more than {MAX_GRANTS} items")]
     TooMany,
+    /// Half of a surrogate pair in a name.
+    #[error("a name holds half of a surrogate pair")]
+    Surrogate,
     /// Empty, or over [`MAX_GRANT_BYTES`].
     #[error("item {index} must have 1 to {MAX_GRANT_BYTES} bytes")]
     Length {
@@ -125,6 +138,8 @@ mod tests {
         }
         assert!(grants(json!("*")).unwrap().allows("anything"));
         assert_eq!(grants(json!("a")).unwrap().exact().collect::<Vec<_>>(), ["a"]);
+        assert_eq!(grants(json!([7, 42.0])).unwrap().exact().collect::<Vec<_>>(), ["7", "42"]);
+        assert_eq!(grants(json!(42.0)).unwrap().exact().collect::<Vec<_>>(), ["42"]);
     }
 
     #[test]
@@ -136,7 +151,7 @@ mod tests {
 
     #[test]
     fn bad_lists_are_refused_whole() {
-        for bad in [json!(7), json!({}), json!(true), json!(["a", 1]), json!([["a"]]), json!([null])] {
+        for bad in [json!({}), json!(true), json!(["a", true]), json!([["a"]]), json!([null])] {
             assert_eq!(grants(bad), Err(GrantError::NotText));
         }
         for bad in ["a\nb", "a*b", "**", "a:*:b", "<id>", "{user}", "a>", "a}", "a\u{0}", "a\u{7f}", "a\u{85}"] {

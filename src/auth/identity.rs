@@ -2,6 +2,8 @@
 
 use crate::auth::claims;
 use crate::auth::grants::Grants;
+use crate::model::number::number_text;
+use crate::protocol::json_text::without_lone_surrogates;
 use serde_json::Value;
 
 /// Longest text of a user, in bytes.
@@ -16,21 +18,20 @@ pub struct UserId {
 }
 
 impl UserId {
-    /// Reads the claim: a non-empty string without control characters, or an integer.
+    /// Reads the claim: a non-empty string without control characters, or a number, which is written as JavaScript writes
+    /// it: `42.0` is the user `42`.
     ///
     /// # Errors
     /// The rule that was broken, as the end of "the claim …".
     pub fn from_claim(claim: Option<&Value>) -> Result<Self, &'static str> {
         match claim {
             None => Err("is missing"),
-            Some(Value::Number(number)) if number.is_u64() || number.is_i64() => {
-                Ok(Self { text: number.to_string().into(), number: true })
-            }
+            Some(Value::Number(number)) => Ok(Self { text: number_text(&number.to_string()).into(), number: true }),
             Some(Value::String(text)) if text.is_empty() => Err("is empty"),
             Some(Value::String(text)) if text.len() > MAX_USER_BYTES => Err("is longer than 200 bytes"),
             Some(Value::String(text)) if text.chars().any(char::is_control) => Err("holds a control character"),
             Some(Value::String(text)) => Ok(Self { text: text.as_str().into(), number: false }),
-            Some(_) => Err("must be a string or an integer"),
+            Some(_) => Err("must be a string or a number"),
         }
     }
 
@@ -74,7 +75,7 @@ impl Identity {
 
     /// The claim at a path such as `user.id`.
     pub fn claim(&self, path: &str) -> Option<Value> {
-        claims::find(&self.claims, path)
+        claims::find(&without_lone_surrogates(&self.claims), path)
     }
 
     /// Heap and own bytes, roughly: what a cache counts.
@@ -89,7 +90,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_user_is_a_string_or_an_integer() {
+    fn a_user_is_a_string_or_a_number() {
         let user = |claim: Value| UserId::from_claim(Some(&claim));
         let number = user(json!(7)).unwrap();
         assert_eq!((number.as_str(), number.as_json()), ("7", "7".to_owned()));
@@ -98,6 +99,10 @@ mod tests {
         assert_eq!(user(json!("a\"b")).unwrap().as_json(), r#""a\"b""#);
         assert_eq!(user(json!(u64::MAX)).unwrap().as_str(), "18446744073709551615");
         assert_eq!(user(json!(-3)).unwrap().as_json(), "-3");
+        for (claim, text) in [(json!(42.0), "42"), (json!(-0.0), "0"), (json!(1.5), "1.5"), (json!(1e30), "1e+30")] {
+            let number = user(claim).unwrap();
+            assert_eq!((number.as_str(), number.as_json()), (text, text.to_owned()));
+        }
         assert!(user(json!("a:b*<{}>")).is_ok());
         assert!(user(json!("x".repeat(200))).is_ok());
         for bad in [
@@ -105,8 +110,6 @@ mod tests {
             json!("x".repeat(201)),
             json!("a\n"),
             json!("\u{9b}"),
-            json!(1.5),
-            json!(1e30),
             json!(true),
             json!(null),
             json!(["7"]),

@@ -108,7 +108,12 @@ impl Authenticator {
         self.anonymous.is_some()
     }
 
-    /// Every mistake in the settings, for `roomcast check`.
+    /// Whether keys come from a JWKS, so that [`Authenticator::run`] has something to do.
+    pub fn has_key_set(&self) -> bool {
+        self.jwks.is_some()
+    }
+
+    /// Every mistake in the settings.
     pub fn mistakes(config: &AuthConfig) -> Vec<SetupError> {
         setup::Setup::new(config).err().unwrap_or_default()
     }
@@ -149,7 +154,7 @@ impl Authenticator {
     /// # Errors
     /// Why not.
     pub async fn authenticate(&self, token: Option<&str>, now: u64) -> Result<Arc<Identity>, AuthError> {
-        let Some(token) = token.filter(|token| !token.is_empty()) else {
+        let Some(token) = token.and_then(bare_token) else {
             return self.anonymous.clone().ok_or(AuthError::Missing);
         };
         match (self.verify(token, now), &self.jwks) {
@@ -220,6 +225,18 @@ impl Authenticator {
     fn cache(&self) -> MutexGuard<'_, Cache> {
         self.cache.lock()
     }
+}
+
+/// The token of a text that a client gave as one: without the `Bearer ` that people copy along. `None` where nothing is left, so
+/// that the next place is looked at.
+pub fn bare_token(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let token = match text.split_once(char::is_whitespace) {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim_start(),
+        _ if text.eq_ignore_ascii_case("bearer") => "",
+        _ => text,
+    };
+    (!token.is_empty()).then_some(token)
 }
 
 impl Jwks {

@@ -3,9 +3,11 @@
 use crate::auth::claims;
 use crate::auth::config::AuthConfig;
 use crate::auth::error::AuthError;
-use crate::auth::grants::Grants;
+use crate::auth::grants::{GrantError, Grants};
 use crate::auth::identity::{Identity, UserId};
+use crate::protocol::json_text::without_lone_surrogates;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 /// 2^53: beyond it JSON numbers are not exact, and no clock will get there (RFC 8259 section 6).
@@ -37,7 +39,8 @@ impl Policy {
 
     /// Judges the claims of a token whose signature was verified. `now` in Unix seconds.
     pub(super) fn identity(&self, text: &str, now: u64) -> Result<Identity, AuthError> {
-        let map = claims::parse(text)
+        let readable = without_lone_surrogates(text);
+        let map = claims::parse(&readable)
             .ok_or(AuthError::Malformed("its claims are not a JSON object in which every key comes once"))?;
         let expires = self.check_times(&map, now)?;
         self.check_parties(&map)?;
@@ -49,6 +52,15 @@ impl Policy {
         let user = UserId::from_claim(claims::lookup(&map, &self.user_claim)).map_err(AuthError::User)?;
         let rooms = (!self.rooms_claim.is_empty()).then(|| claims::lookup(&map, &self.rooms_claim)).flatten();
         let grants = Grants::from_claim(rooms).map_err(AuthError::Rooms)?;
+        // Elsewhere U+FFFD may stand for half of a surrogate pair. Two users, or two rooms, must not become one by it.
+        if matches!(readable, Cow::Owned(_)) {
+            if user.as_str().contains(char::REPLACEMENT_CHARACTER) {
+                return Err(AuthError::User("holds half of a surrogate pair"));
+            }
+            if grants.as_text().contains(char::REPLACEMENT_CHARACTER) {
+                return Err(AuthError::Rooms(GrantError::Surrogate));
+            }
+        }
         // Line breaks can only be white space between tokens here (strings hold none raw), and one would
         // break whoever puts the claims on a line of its own.
         let claims = text.trim().replace(['\n', '\r'], " ").into();

@@ -1,33 +1,41 @@
-//! What python-socketio's `RedisManager` publishes, write-only or with a server: JSON on one channel (wire sheet D5).
+//! What python-socketio's `RedisManager` publishes, write-only or with a server: JSON on one channel (docs/protocol/emitters.md
+//! section 5).
 //! Sans-IO. Pickles, which versions before 5.14 publish, are refused: reading one runs what is in it.
 
-use crate::bridge::emitter::{Directive, EmitterError, Parts, Request, draft, most_json, names, parse, slashed, text};
+use crate::bridge::request::{
+    Directive, EmitterError, EventParts, Request, event_name, event_of, max_json_bytes, parse, room_names, text, value,
+    with_slash,
+};
 use crate::model::command::{Action, Selector};
 use crate::model::draft::{DraftError, DraftLimits, check_room_name};
 use crate::model::names::{Namespace, Room};
+use crate::protocol::base64;
+use crate::protocol::json_text::Text;
 use crate::protocol::raw_json;
 use crate::protocol::raw_json::{Kind, Special};
+use ::base64::Engine as _;
+use ::base64::engine::general_purpose::STANDARD;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 
 #[derive(Deserialize)]
 struct Message<'a> {
     method: String,
-    event: Option<String>,
+    #[serde(borrow)]
+    event: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     binary: Option<bool>,
     namespace: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "value")]
     room: Value,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "value")]
     skip_sid: Value,
     #[serde(default)]
     callback: Value,
-    sid: Option<String>,
+    sid: Option<Text>,
 }
 
 /// Reads a message.
@@ -39,15 +47,15 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
         _ => return Err(DraftError::Json("neither JSON nor a pickle".into()).into()),
     }
     let message: Message<'_> = parse("message", text(message, limits)?)?;
-    let namespace = slashed(message.namespace.as_deref().unwrap_or("/"));
+    let namespace = with_slash(message.namespace.as_deref().unwrap_or("/"));
     match &*message.method {
         "emit" => emit(&message, namespace, limits),
-        "enter_room" => order(&message, namespace, |room| Action::Join(vec![room]), limits),
-        "leave_room" => order(&message, namespace, |room| Action::Leave(vec![room]), limits),
+        "enter_room" => order(&message, namespace, Action::Join, limits),
+        "leave_room" => order(&message, namespace, Action::Leave, limits),
         "close_room" => {
-            let room = one_room(&message, limits)?;
-            let selector = Selector::RoomsExcept { rooms: vec![room.clone()], except: Vec::new() };
-            Ok(Request::SessionCommand(Directive { namespace, selector, act: Action::Leave(vec![room]) }))
+            let rooms = some_rooms(&message, limits)?;
+            let selector = Selector::RoomsExcept { rooms: rooms.clone(), except: Vec::new() };
+            Ok(Request::SessionCommand(Directive { namespace, selector, act: Action::Leave(rooms) }))
         }
         "disconnect" => {
             let selector = session(&message, limits)?;
@@ -61,31 +69,30 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
 fn order(
     message: &Message<'_>,
     namespace: Namespace,
-    act: fn(Room) -> Action,
+    act: fn(Vec<Room>) -> Action,
     limits: &DraftLimits,
 ) -> Result<Request, EmitterError> {
     let selector = session(message, limits)?;
-    Ok(Request::SessionCommand(Directive { namespace, selector, act: act(one_room(message, limits)?) }))
+    Ok(Request::SessionCommand(Directive { namespace, selector, act: act(some_rooms(message, limits)?) }))
 }
 
 /// A session's own id is a room.
 fn session(message: &Message<'_>, limits: &DraftLimits) -> Result<Selector, EmitterError> {
-    let sid = message.sid.as_deref().ok_or_else(|| DraftError::Field("`sid` is missing".into()))?;
+    let Text(sid) = message.sid.as_ref().ok_or_else(|| DraftError::Field("`sid` is missing".into()))?;
     check_room_name(sid, limits.room_name_bytes)?;
-    Ok(Selector::RoomsExcept { rooms: vec![sid.into()], except: Vec::new() })
+    Ok(Selector::RoomsExcept { rooms: vec![sid.as_str().into()], except: Vec::new() })
 }
 
-fn one_room(message: &Message<'_>, limits: &DraftLimits) -> Result<Room, EmitterError> {
-    let room = message.room.as_str().ok_or_else(|| DraftError::Field("`room` must be a name".into()))?;
-    check_room_name(room, limits.room_name_bytes)?;
-    Ok(room.into())
+fn some_rooms(message: &Message<'_>, limits: &DraftLimits) -> Result<Vec<Room>, EmitterError> {
+    let rooms = one_or_many("room", &message.room, limits)?;
+    if rooms.is_empty() { Err(DraftError::Field("`room` must be a name".into()).into()) } else { Ok(rooms) }
 }
 
 fn emit(message: &Message<'_>, namespace: Namespace, limits: &DraftLimits) -> Result<Request, EmitterError> {
     if !message.callback.is_null() {
         return Err(EmitterError::Acknowledgements);
     }
-    let missing = || DraftError::Field("`event` is missing".into());
+    let event = message.event.ok_or_else(|| DraftError::Field("`event` is missing".into()))?;
     let data = message.data.map_or("null", RawValue::get);
     let filled;
     let data = match message.binary {
@@ -102,22 +109,22 @@ fn emit(message: &Message<'_>, namespace: Namespace, limits: &DraftLimits) -> Re
     };
     // `None` is no argument.
     let args = if matches!(items[..], [only] if only.get() == "null") { &[] } else { &items[..] };
-    draft(Parts {
+    event_of(EventParts {
         namespace,
         rooms: one_or_many("room", &message.room, limits)?,
         except: one_or_many("skip_sid", &message.skip_sid, limits)?,
-        event: message.event.clone().ok_or_else(missing)?,
+        event: event_name(event)?,
         args,
         volatile: false,
         limits,
     })
 }
 
-/// A name, a list of names, or null for none. An empty name is not everybody: python-socketio's reaches nobody.
+/// A name, a list of room_names, or null for none. An empty name is not everybody: python-socketio's reaches nobody.
 fn one_or_many(what: &str, value: &Value, limits: &DraftLimits) -> Result<Vec<Room>, EmitterError> {
     match value {
-        Value::String(_) => names(what, &Value::Array(vec![value.clone()]), limits),
-        value => names(what, value, limits),
+        Value::String(_) | Value::Number(_) => room_names(what, &Value::Array(vec![value.clone()]), limits),
+        value => room_names(what, value, limits),
     }
 }
 
@@ -127,7 +134,7 @@ fn with_attachments(data: &str, limits: &DraftLimits) -> Result<String, EmitterE
     let Some((data, attachments)) = parts.split_first() else {
         return Err(DraftError::Field("`data` is empty".into()).into());
     };
-    let attachments: Vec<Quoted<'_>> =
+    let attachments: Vec<Quoted> =
         attachments.iter().map(|part| parse("attachment", part.get())).collect::<Result<_, _>>()?;
     let (data, mut out, mut done) = (data.get(), String::new(), 0);
     for Special { span, kind } in raw_json::specials(data) {
@@ -140,7 +147,7 @@ fn with_attachments(data: &str, limits: &DraftLimits) -> Result<String, EmitterE
         out.push_str("\"}");
         done = span.end;
         // Many placeholders may name one attachment.
-        if out.len() > most_json(limits) {
+        if out.len() > max_json_bytes(limits) {
             return Err(DraftError::TooBig { bytes: out.len(), max: limits.max_event }.into());
         }
     }
@@ -148,15 +155,13 @@ fn with_attachments(data: &str, limits: &DraftLimits) -> Result<String, EmitterE
     Ok(out)
 }
 
-/// Base64 as it stands between the quotes.
-struct Quoted<'a>(Cow<'a, str>);
+/// Base64 as it may stand between quotes: standard, and without line breaks.
+struct Quoted(String);
 
-impl<'de> Deserialize<'de> for Quoted<'de> {
+impl<'de> Deserialize<'de> for Quoted {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = <Cow<'de, str>>::deserialize(deserializer)?;
-        match text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)) {
-            true => Ok(Self(text)),
-            false => Err(D::Error::custom("not base64")),
-        }
+        let Text(text) = Text::deserialize(deserializer)?;
+        let bytes = base64::decode(&text).ok_or_else(|| D::Error::custom("not base64"))?;
+        Ok(Self(STANDARD.encode(bytes)))
     }
 }

@@ -1,14 +1,13 @@
-//! Entries of `@socket.io/redis-streams-adapter` and its emitter (wire sheet D4): fields `uid`, `nsp`, `type`, `data`; data is JSON, or
+//! Entries of `@socket.io/redis-streams-adapter` and its emitter (docs/protocol/emitters.md section 4): fields `uid`, `nsp`, `type`, `data`; data is JSON, or
 //! base64 of MessagePack where it holds bytes. Sans-IO.
 
-use crate::bridge::emitter::{
-    Directive, EmitterError, Opts, Packet, Request, event, most_json, names, parse, slashed, text,
+use crate::bridge::request::{
+    Directive, EmitterError, Opts, Packet, Request, max_json_bytes, packet_event, parse, room_names, text, value,
+    with_slash,
 };
 use crate::model::command::Action;
 use crate::model::draft::{DraftError, DraftLimits};
-use crate::protocol::msgpack;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use crate::protocol::{base64, msgpack};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -24,13 +23,13 @@ struct Data<'a> {
     packet: Option<Packet<'a>>,
     #[serde(default)]
     opts: Option<Opts>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "value")]
     rooms: Value,
     #[serde(rename = "requestId", default)]
     request_id: Value,
 }
 
-/// Reads the fields of an entry; what servers only tell each other is [`Request::Foreign`].
+/// Reads the fields of an entry; messages between servers are [`Request::Foreign`].
 ///
 /// # Errors
 /// See [`EmitterError`].
@@ -48,12 +47,12 @@ pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Req
     let json = match data.first() {
         Some(b'{') => text(data, limits)?,
         _ => {
-            let max = most_json(limits);
+            let max = max_json_bytes(limits);
             if data.len() > max {
                 return Err(DraftError::TooBig { bytes: data.len(), max: limits.max_event }.into());
             }
-            let bytes =
-                STANDARD.decode(data).map_err(|_| DraftError::Field("`data` is neither JSON nor base64".into()))?;
+            let bytes = std::str::from_utf8(data).ok().and_then(base64::decode);
+            let bytes = bytes.ok_or_else(|| DraftError::Field("`data` is neither JSON nor base64".into()))?;
             unpacked = msgpack::to_json(&bytes, max)?;
             &*unpacked
         }
@@ -63,15 +62,15 @@ pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Req
     if !data.request_id.is_null() {
         return Err(EmitterError::Acknowledgements);
     }
-    let rooms = || names("rooms", &data.rooms, limits);
+    let rooms = || room_names("rooms", &data.rooms, limits);
     let act = match kind {
         BROADCAST => {
             let packet = data.packet.ok_or_else(|| missing("packet"))?;
-            return event(&packet, &opts, Some(namespace), limits);
+            return packet_event(&packet, &opts, Some(namespace), limits);
         }
         JOIN => Action::Join(rooms()?),
         LEAVE => Action::Leave(rooms()?),
         _ => Action::Disconnect,
     };
-    Ok(Request::SessionCommand(Directive { namespace: slashed(namespace), selector: opts.selector(limits)?, act }))
+    Ok(Request::SessionCommand(Directive { namespace: with_slash(namespace), selector: opts.selector(limits)?, act }))
 }

@@ -1,10 +1,11 @@
 //! Addresses: listen addresses, origins, and the URLs of Redis, key sets and backends.
 
-use crate::config::kind::{Kind, quoted, shown};
+use crate::config::kind::Kind;
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
+use crate::config::toml_text::{quoted, shown};
+use crate::model::http_url;
 use crate::redis::url::RedisUrl;
-use hyper::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -51,12 +52,13 @@ fn is_authority(text: &str) -> bool {
     !host.is_empty() && host.bytes().all(good) && port.is_none_or(|port| matches!(port.parse::<u16>(), Ok(1..)))
 }
 
-/// `*` or `scheme://host[:port]`, written as browsers send it: lower case, without a default port.
-/// A slash at the end is taken off, as `FRONTEND_URL` often has one.
+/// `*`, `null`, `file://`, `scheme://host[:port]` or `scheme://*.domain[:port]`, written as browsers send it: lower case,
+/// without a default port. A slash at the end is taken off, as `FRONTEND_URL` often has one.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let text = text.trim();
-    if text == "*" {
-        return Ok("*".into());
+    // Pages of Electron and Cordova, and of sandboxed frames, have an origin without a host.
+    if matches!(text, "*" | "null" | "file://") {
+        return Ok(text.into());
     }
     // An origin with a user may hold a password, so it is not shown.
     let name = if text.contains('@') { "the value".to_owned() } else { format!("\"{}\"", shown(text)) };
@@ -64,10 +66,17 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
         format!("{name} is not an origin; write \"*\" or scheme://host[:port] like \"https://app.example.com\"")
     })?;
     let authority = rest.strip_suffix('/').unwrap_or(rest).to_ascii_lowercase();
-    if authority.contains('*') {
-        return Err(format!("{name} holds a wildcard; write each origin out, or \"*\" alone for all of them"));
+    let domain = authority.strip_prefix("*.");
+    if domain.unwrap_or(&authority).contains('*') {
+        return Err(format!(
+            "{name} has a wildcard that does not stand for whole labels; write \"https://*.example.com\""
+        ));
     }
-    if !is_authority(&authority) {
+    // `*.com` would let in pages of anybody.
+    if domain.is_some_and(|domain| !domain.contains('.')) {
+        return Err(format!("{name} has a wildcard for a whole top-level domain; write \"https://*.example.com\""));
+    }
+    if !is_authority(domain.unwrap_or(&authority)) {
         return Err(format!("{name} must be scheme://host[:port], without a path, a query or a user"));
     }
     let default_port = match scheme.as_str() {
@@ -82,15 +91,9 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{authority}"))
 }
 
-/// An HTTP URL without a user: credentials have no place in a URL that is logged.
+/// An HTTP URL, as written.
 pub(super) fn http_url(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    let uri = text.parse::<Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
-    match uri.and_then(|uri| uri.authority().map(|authority| authority.as_str().contains('@'))) {
-        Some(false) => Ok(text.to_owned()),
-        Some(true) => Err("must not hold a user or a password".into()),
-        None => Err("must be a URL that starts with http:// or https://".into()),
-    }
+    http_url::parse(text).map(|_| text.trim().to_owned()).map_err(str::to_owned)
 }
 
 /// A Redis URL. No message shows it: it may hold a password.
@@ -207,17 +210,24 @@ mod tests {
             ("http://localhost:5173", "http://localhost:5173"),
             ("capacitor://localhost", "capacitor://localhost"),
             ("http://[::1]:80", "http://[::1]"),
+            ("null", "null"),
+            ("file://", "file://"),
+            ("https://*.Example.com:443", "https://*.example.com"),
         ] {
             assert_eq!(origin(text).as_deref(), Ok(kept), "{text}");
         }
         for bad in [
             "",
-            "null",
             "app.example.com",
             "https://",
             "https://a/b",
             "https://a?b",
-            "https://*.a.com",
+            "https://*.com",
+            "https://a.*.com",
+            "https://*a.com",
+            "https://*.*.a.com",
+            "https://*",
+            "file:///",
             "https://u:p@a",
             "https://a:0",
             "https://a:b",

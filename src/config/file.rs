@@ -1,10 +1,11 @@
 //! The configuration file, and the files that it names for secrets.
 
 use crate::config::environment::Environment;
+use crate::config::flags::Flags;
 use crate::config::kind::{Kind, List};
 use crate::config::mistake::{Faults, Origin, Place};
 use crate::config::node::{Node, Value};
-use crate::config::{Flags, text};
+use crate::config::text;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};

@@ -2,9 +2,8 @@
 
 use crate::config::mistake::{Faults, did_you_mean};
 use crate::config::node::{Node, Value, collect};
+use crate::config::toml_text::{quoted, shown};
 use crate::model::secret::Secret;
-use serde_json::Value as Json;
-use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -17,16 +16,6 @@ pub(super) trait Kind {
     fn read(&self, node: &Node) -> Result<Self::Value, Faults>;
     /// As it is written in TOML, secrets masked; `None` where it is not set.
     fn write(&self, value: &Self::Value) -> Option<String>;
-}
-
-/// The start of a value for a message; never used for secrets.
-pub(super) fn shown(text: &str) -> String {
-    text.chars().take(40).flat_map(char::escape_debug).collect()
-}
-
-/// A TOML basic string. JSON's escapes are TOML's, but for the DEL that TOML wants escaped.
-pub(super) fn quoted(text: &str) -> String {
-    Json::from(text).to_string().replace('\u{7f}', "\\u007F")
 }
 
 /// `true` or `false`; from the environment also `1`, `0`, `yes`, `no`, `on`, `off`.
@@ -276,27 +265,6 @@ impl<K: Kind> Kind for List<K> {
     fn write(&self, value: &Self::Value) -> Option<String> {
         let items: Vec<_> = value.iter().filter_map(|item| self.of.write(item)).collect();
         Some(format!("[{}]", items.join(", ")))
-    }
-}
-
-/// A table of claims and the values that they must have.
-pub(super) struct Claims;
-
-impl Kind for Claims {
-    type Value = BTreeMap<String, Json>;
-
-    fn read(&self, node: &Node) -> Result<Self::Value, Faults> {
-        let entries = node.entries("a table like { email_verified = true }")?;
-        let claim = |entry: &crate::config::node::Entry| match crate::config::text::claim_path(&entry.key) {
-            Ok(path) => Ok((path, entry.node.json()?)),
-            Err(why) => Err(entry.place.fault(why)),
-        };
-        Ok(collect(entries.iter().map(claim))?.into_iter().collect())
-    }
-
-    fn write(&self, value: &Self::Value) -> Option<String> {
-        let pairs = value.iter().map(|(key, value)| (key.clone(), value.clone())).collect();
-        Some(crate::config::show::toml_value(&Json::Object(pairs)))
     }
 }
 

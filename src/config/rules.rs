@@ -1,14 +1,14 @@
 //! `[[rooms]]` and `[[on]]`: from tables to the structs of [`crate::rules::config`]. What names, patterns and
 //! placeholders must look like is known to [`crate::rules`], which compiles each rule here to see its mistakes.
 
-use crate::config::kind::{Kind, List, Switch, Text};
+use crate::config::kind::{Choice, Kind, List, Switch, Text};
 use crate::config::mistake::{Faults, Place, did_you_mean};
 use crate::config::node::{Entry, Node, Value, collect};
-use crate::config::show::{message_json, on_json, room_json};
 use crate::config::text;
-use crate::rules::Rules;
+use crate::config::toml_text::toml_value;
 use crate::rules::config::{EmitTemplate, JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
-use serde_json::Value as Json;
+use crate::rules::{RuleMistake, Rules};
+use serde_json::{Map, Value as Json, json};
 use std::slice;
 
 /// The keys of one table, taken out one by one; those that nobody took are unknown.
@@ -51,11 +51,7 @@ impl Fields {
 }
 
 /// The rule, where it compiles; else what is wrong, at the keys of its table.
-fn compiled<T>(
-    rule: T,
-    node: &Node,
-    compile: impl FnOnce(&T) -> Result<Rules, Vec<crate::rules::RuleMistake>>,
-) -> Result<T, Faults> {
+fn compiled<T>(rule: T, node: &Node, compile: impl FnOnce(&T) -> Result<Rules, Vec<RuleMistake>>) -> Result<T, Faults> {
     let Err(mistakes) = compile(&rule) else { return Ok(rule) };
     let entries = node.entries("a table")?;
     let place =
@@ -79,7 +75,7 @@ impl Kind for Arguments {
     }
 
     fn write(&self, value: &Vec<Json>) -> Option<String> {
-        Some(crate::config::show::toml_value(&Json::Array(value.clone())))
+        Some(toml_value(&Json::Array(value.clone())))
     }
 }
 
@@ -97,7 +93,7 @@ impl Kind for Message {
     }
 
     fn write(&self, value: &MessageTemplate) -> Option<String> {
-        Some(crate::config::show::toml_value(&message_json(value)))
+        Some(toml_value(&message_json(value)))
     }
 }
 
@@ -145,7 +141,7 @@ impl Kind for OneOrMore {
 struct Policy;
 
 impl Policy {
-    const WORDS: crate::config::kind::Choice = crate::config::kind::Choice(&["auto", "allow", "ask", "deny"]);
+    const WORDS: Choice = Choice(&["auto", "allow", "ask", "deny"]);
 }
 
 impl Kind for Policy {
@@ -183,7 +179,7 @@ impl Kind for RoomRule {
     }
 
     fn write(&self, value: &RoomRuleConfig) -> Option<String> {
-        Some(crate::config::show::toml_value(&room_json(value)))
+        Some(toml_value(&room_json(value)))
     }
 }
 
@@ -211,6 +207,63 @@ impl Kind for OnRule {
     }
 
     fn write(&self, value: &OnRuleConfig) -> Option<String> {
-        Some(crate::config::show::toml_value(&on_json(value)))
+        Some(toml_value(&on_json(value)))
     }
+}
+
+fn message_json(message: &MessageTemplate) -> Json {
+    json!({ "event": message.event, "args": message.args })
+}
+
+fn emit_json(emit: &EmitTemplate) -> Json {
+    json!({
+        "room": emit.room,
+        "event": emit.message.event,
+        "args": emit.message.args,
+        "volatile": emit.volatile,
+        "include_caller": emit.include_caller,
+    })
+}
+
+pub(super) fn room_json(rule: &RoomRuleConfig) -> Json {
+    let join = match rule.join {
+        JoinPolicy::Auto => "auto",
+        JoinPolicy::Allow => "allow",
+        JoinPolicy::Ask => "ask",
+        JoinPolicy::Deny => "deny",
+    };
+    let mut pairs = Map::new();
+    pairs.insert("match".into(), rule.pattern.clone().into());
+    pairs.insert("join".into(), join.into());
+    if rule.presence {
+        pairs.insert("presence".into(), true.into());
+    }
+    for (key, message) in [("joined", &rule.joined), ("left", &rule.left)] {
+        pairs.extend(message.iter().map(|message| (key.to_owned(), message_json(message))));
+    }
+    Json::Object(pairs)
+}
+
+pub(super) fn on_json(rule: &OnRuleConfig) -> Json {
+    let mut pairs = Map::new();
+    pairs.insert("namespace".into(), rule.namespace.clone().into());
+    pairs.insert("event".into(), rule.event.clone().into());
+    for (key, rooms) in [("join", &rule.join), ("leave", &rule.leave)] {
+        if !rooms.is_empty() {
+            pairs.insert(key.into(), rooms.clone().into());
+        }
+    }
+    for (key, message) in [("reply", &rule.reply), ("on_error", &rule.on_error)] {
+        pairs.extend(message.iter().map(|message| (key.to_owned(), message_json(message))));
+    }
+    if !rule.emit.is_empty() {
+        pairs.insert("emit".into(), rule.emit.iter().map(emit_json).collect());
+    }
+    for (key, args) in [("ack", &rule.ack), ("ack_error", &rule.ack_error)] {
+        pairs.extend(args.iter().map(|args| (key.to_owned(), args.clone().into())));
+    }
+    if rule.forward {
+        pairs.insert("forward".into(), true.into());
+    }
+    Json::Object(pairs)
 }

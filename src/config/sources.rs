@@ -1,62 +1,31 @@
 //! Which source wins: flag > environment > conventional name > file > default.
 
-use crate::config::environment::{Environment, conventional_names, own_names};
+use crate::config::candidate::{Candidate, Rank};
+use crate::config::environment::Environment;
 use crate::config::file;
+use crate::config::flags::Flags;
 use crate::config::keys::{KEYS, Key, find};
 use crate::config::mistake::{Faults, Origin, Place, did_you_mean};
 use crate::config::node::{Entry, Node, Value, parse_file};
-use crate::config::{Config, Flags};
+use crate::config::settings::Config;
+use crate::config::variables::{conventional_names, own_names};
 use std::collections::BTreeMap;
-
-/// The sources, weakest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Rank {
-    File,
-    /// `PORT`, `JWT_SECRET` and the like.
-    Conventional,
-    /// `ROOMCAST_*`.
-    Environment,
-    Flag,
-}
-
-/// A value that a source has for a key.
-pub(super) struct Candidate {
-    pub rank: Rank,
-    pub key: &'static Key,
-    pub node: Node,
-    /// What reads it; not always the key's own (`PORT` changes a part of `listen`).
-    pub read: fn(&mut Config, &Node) -> Result<(), Faults>,
-    /// What is read instead of `node` where it had to be put together first.
-    pub prepared: Option<Result<Node, Faults>>,
-}
-
-impl Candidate {
-    pub(super) fn of(rank: Rank, key: &'static Key, node: Node) -> Self {
-        Self { rank, key, node, read: key.read, prepared: None }
-    }
-
-    /// Whether it may be left unread when a stronger source overrides it: the file may not be there, and a
-    /// conventional name may be meant for other software. Whatever else is written must be right.
-    fn may_stay_unread(&self) -> bool {
-        self.key.is_file() || self.rank == Rank::Conventional
-    }
-}
 
 /// All values that the sources have, and what is wrong with the sources themselves.
 pub(super) struct Sources {
     pub candidates: Vec<Candidate>,
     pub faults: Faults,
-    /// Whether the whole file was TOML. If not, keys may be missing only because their lines could not be read.
-    pub whole: bool,
+    /// If not, keys may be missing only because their lines could not be read, and checks across keys make no sense.
+    pub file_is_toml: bool,
 }
 
 pub(super) fn read(flags: &Flags, environment: &Environment) -> Sources {
-    let mut sources = Sources { candidates: Vec::new(), faults: Vec::new(), whole: true };
+    let mut sources = Sources { candidates: Vec::new(), faults: Vec::new(), file_is_toml: true };
     match file::configuration(flags, environment) {
         Ok(None) => {}
         Ok(Some((path, text))) => {
             let (entries, faults) = parse_file(&path, &text);
-            sources.whole = faults.is_empty();
+            sources.file_is_toml = faults.is_empty();
             // What stands on a line that is not TOML was guessed by the parser.
             let broken: Vec<_> = faults.iter().map(|(place, _)| line(place)).collect();
             sources.faults.extend(faults);
@@ -66,7 +35,7 @@ pub(super) fn read(flags: &Flags, environment: &Environment) -> Sources {
             sources.faults.extend(found.into_iter().filter(|(place, _)| !broken.contains(&line(place))));
         }
         Err(faults) => {
-            sources.whole = false;
+            sources.file_is_toml = false;
             sources.faults.extend(faults);
         }
     }

@@ -10,12 +10,14 @@ use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
 use crate::protocol::websocket::text_frame;
+use crate::refusals;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
 use serde_json::value::RawValue;
@@ -40,6 +42,9 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
         }
         (ClientMessage::Auth { token }, Some(session)) => refresh(local, key, session, &token).await,
         (_, None) => {
+            let why =
+                format_args!("its first message is not {{\"type\":\"auth\"}}, and it has no token in the handshake");
+            refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
             error(local, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
             session_start::turn_away(local, key);
         }
@@ -129,6 +134,8 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
     };
     let expires = identity.expires;
     if !local.shard.renew(session, identity) {
+        let why = format_args!("a fresh token on a live connection is of another user");
+        refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
         error(local, key, "other_user", "this connection belongs to another user: open a new one", None);
         return crate::handlers::fail(local, key, CloseReason::Refused);
     }

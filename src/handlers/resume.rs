@@ -1,6 +1,6 @@
 //! Taking up a session where its connection was lost: authorise, join, replay, go live (DESIGN 6).
 
-use crate::cluster::{AskError, Found, Owner, RpcRequest, RpcResponse};
+use crate::cluster::{Found, Owner, RpcError, RpcRequest, RpcResponse};
 use crate::handlers::room_access;
 use crate::handlers::session_start;
 use crate::handlers::session_start::Newcomer;
@@ -189,15 +189,15 @@ async fn take_elsewhere(
     for _ in 0..MAX_MOVES {
         let node = match found {
             Found::Nowhere => return Ok(None),
-            Found::Later => return Err(UNREACHABLE),
+            Found::RetryLater => return Err(UNREACHABLE),
             Found::Taken(record) => return Ok(read(&record)),
-            Found::At(node) => node,
+            Found::OnNode(node) => node,
         };
-        match cluster.ask(node, RpcRequest::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
+        match cluster.request(node, RpcRequest::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
             Ok(RpcResponse::Taken(Some(record))) => return Ok(read(&record)),
             // It has just moved, and its record with it in a moment, or it ended.
             Ok(_) => tokio::time::sleep(persist::GATHER * 2).await,
-            Err(AskError::Offline) => return Err(UNREACHABLE),
+            Err(RpcError::Offline) => return Err(UNREACHABLE),
             // It died or hangs: then its record is as good as can be had.
             Err(_) => cluster.suspect(node),
         }
@@ -214,9 +214,9 @@ async fn ask_all(local: &LocalNode, pid: Id, owner: &Owner) -> Result<Option<Str
     peers.sort_by_key(|node| *node != pid.node());
     for node in peers {
         let question = RpcRequest::Take(pid, owner.as_str().to_owned());
-        match cluster.ask(node, question, PATIENCE).await {
+        match cluster.request(node, question, PATIENCE).await {
             Ok(RpcResponse::Taken(Some(record))) => return Ok(Some(record)),
-            Err(AskError::Offline) => return Err(UNREACHABLE),
+            Err(RpcError::Offline) => return Err(UNREACHABLE),
             _ => {}
         }
     }

@@ -5,8 +5,11 @@ use crate::handlers::backend_calls;
 use crate::model::draft::check_room_name;
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::writer::Reservation;
+use crate::refusals;
+use crate::refusals::shown;
 use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
@@ -67,14 +70,31 @@ impl JoinError {
 /// # Errors
 /// The first refusal.
 pub async fn allow(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    let allowed = ask_about(local, key, rooms).await;
-    if let Err(error) = &allowed
-        && tracing::enabled!(tracing::Level::DEBUG)
-    {
-        let session = local.shard.with_session(key, |session| session.id.to_string());
-        tracing::debug!(session = session.unwrap_or_default(), ?rooms, code = error.code(), %error, "join refused");
+    ask_about(local, key, rooms).await.inspect_err(|error| note_refusal(local, key, error))
+}
+
+/// Notes a join that was refused, rather than one that failed.
+fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
+    let room_rules = "see [[rooms]], or the claim auth.rooms_claim of the token";
+    let note = |reason, why: std::fmt::Arguments<'_>| {
+        let who = local.shard.with_session(key, |session| session.name()).unwrap_or_default();
+        refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
+    };
+    match error {
+        JoinError::Forbidden(room) => {
+            note(Refusal::Room, format_args!("no rule lets it into room {}; {room_rules}", shown(room)));
+        }
+        JoinError::TooMany(max) => {
+            note(Refusal::Room, format_args!("it is in {max} rooms already; limits.rooms_per_session allows no more"));
+        }
+        JoinError::BadName(_) | JoinError::Template(_) => {
+            note(Refusal::Room, format_args!("{}: the room's name, or `joined` or `left` of its rule", error.code()));
+        }
+        JoinError::Backend(BackendError::Refused(_)) => {
+            note(Refusal::Backend, format_args!("the backend does not let it into a room with join = \"ask\""));
+        }
+        JoinError::Backend(_) | JoinError::Uncounted | JoinError::Gone => {}
     }
-    allowed
 }
 
 async fn ask_about(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
@@ -142,7 +162,12 @@ pub fn within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Resul
         let new: HashSet<&Room> = rooms.iter().filter(|room| !session.is_in(room)).collect();
         !new.is_empty() && session.room_count() + new.len() > max
     });
-    if is_over.ok_or(JoinError::Gone)? { Err(JoinError::TooMany(max)) } else { Ok(()) }
+    if !is_over.ok_or(JoinError::Gone)? {
+        return Ok(());
+    }
+    let refused = JoinError::TooMany(max);
+    note_refusal(local, key, &refused);
+    Err(refused)
 }
 
 /// Joins as many of the rooms as a session may be in; whether it was not in one of them.

@@ -13,10 +13,13 @@ use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
 use crate::presence::writer::Reservation;
-use crate::protocol::socketio_encode::check_draft;
+use crate::protocol::socketio_encode::{EncodeError, check_args, check_draft};
+use crate::refusals;
+use crate::refusals::shown;
 use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
 use crate::session::Session;
 use crate::session::caller::with_caller;
@@ -51,6 +54,9 @@ pub enum ActionError {
     /// The filled template makes no valid event.
     #[error(transparent)]
     Draft(DraftError),
+    /// An acknowledgement or a reply that Socket.IO clients cannot be sent.
+    #[error(transparent)]
+    Unwritable(EncodeError),
     /// The log did not take it.
     #[error(transparent)]
     Append(AppendError),
@@ -71,6 +77,7 @@ impl ActionError {
             Self::Join(error) => error.code(),
             Self::NotInRoom(_) => "not_in_room",
             Self::Draft(error) => error.code(),
+            Self::Unwritable(error) => error.code(),
             Self::Append(error) => error.code(),
             Self::Unsettled => "unavailable",
             Self::Backend(error) => error.code(),
@@ -114,7 +121,7 @@ pub async fn run(
     match attempt(local, key, rule, event, args).await {
         Ok(ack) => Ok(ack),
         Err(error) => {
-            trace_refusal(local, key, event, &error);
+            note_refusal(local, key, event, &error);
             local.context.metrics.refused(Source::Client, error.code());
             let text = error.to_string();
             let told = local.shard.with_session(key, |session| {
@@ -131,13 +138,35 @@ pub async fn run(
     }
 }
 
-/// Says in the log that a client's event did nothing.
-pub fn trace_refusal(local: &LocalNode, key: SessionKey, event: &str, error: &ActionError) {
-    if tracing::enabled!(tracing::Level::DEBUG) {
-        let session = local.shard.with_session(key, |session| session.id.to_string());
-        // A name may be as long as a payload.
-        let event: String = event.chars().take(64).collect();
-        tracing::debug!(session = session.unwrap_or_default(), ?event, code = error.code(), %error, "event refused");
+/// Notes a client's event that was refused, rather than one that failed or whose join was noted as refused.
+pub fn note_refusal(local: &LocalNode, key: SessionKey, event: &str, error: &ActionError) {
+    let known = local.shard.with_session(key, |session| (session.name(), session.namespace));
+    let namespace = known.as_ref().map_or("", |(_, namespace)| local.context.namespaces.name(*namespace));
+    let who = known.as_ref().map_or("", |(name, _)| name);
+    // A name may be as long as a payload.
+    let event = shown(event);
+    let note = |reason, why: std::fmt::Arguments<'_>| {
+        refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
+    };
+    match error {
+        ActionError::NoRule(_) => {
+            note(Refusal::Event, format_args!("no [[on]] rule has event \"{event}\" in namespace \"{namespace}\""));
+        }
+        ActionError::NotInRoom(room) => {
+            let why = format_args!("event \"{event}\" emits to room {}, which it is not in", shown(room));
+            note(Refusal::Event, why);
+        }
+        ActionError::Draft(DraftError::TooBig { .. }) => {
+            note(Refusal::Size, format_args!("event \"{event}\" is over publish.max_event"));
+        }
+        ActionError::Template(_) | ActionError::Draft(_) | ActionError::Unwritable(_) => {
+            let why = format_args!("event \"{event}\": {}; its arguments do not fit its [[on]] rule", error.code());
+            note(Refusal::Event, why);
+        }
+        ActionError::Backend(BackendError::Refused(_)) => {
+            note(Refusal::Backend, format_args!("the backend refuses event \"{event}\""));
+        }
+        ActionError::Join(_) | ActionError::Append(_) | ActionError::Unsettled | ActionError::Backend(_) => {}
     }
 }
 
@@ -225,13 +254,12 @@ fn plan(
             check_draft(&draft, &local.context.draft_limits).map_err(ActionError::Draft)?;
             drafts.push(draft);
         }
-        Ok(Plan {
-            joins,
-            leaves: rule.leaves(&call).map_err(ActionError::Template)?,
-            reply: rule.reply(&call).map_err(ActionError::Template)?,
-            drafts,
-            ack: rule.ack(&call).map_err(ActionError::Template)?,
-        })
+        let reply = rule.reply(&call).map_err(ActionError::Template)?;
+        let ack = rule.ack(&call).map_err(ActionError::Template)?;
+        for args in reply.iter().map(|reply| &reply.args).chain(&ack) {
+            check_args(args).map_err(ActionError::Unwritable)?;
+        }
+        Ok(Plan { joins, leaves: rule.leaves(&call).map_err(ActionError::Template)?, reply, drafts, ack })
     })
 }
 

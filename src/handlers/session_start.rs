@@ -8,9 +8,12 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Position;
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::Ticket;
 use crate::presence::writer::Reservation;
+use crate::refusals;
+use crate::refusals::shown;
 use crate::rules::TemplateError;
 use crate::session::Session;
 use crate::session::caller::with_caller;
@@ -60,7 +63,12 @@ impl Newcomer {
 /// When a value of the token would make an unsafe room name.
 pub fn first_rooms(local: &LocalNode, session: &Session) -> Result<Vec<Room>, TemplateError> {
     let namespace = local.context.namespaces.name(session.namespace);
-    let mut rooms = with_caller(session, namespace, |caller| local.context.rules.auto_rooms(caller))?;
+    let mut rooms =
+        with_caller(session, namespace, |caller| local.context.rules.auto_rooms(caller)).inspect_err(|error| {
+            let why =
+                format_args!("{}: a claim does not fit into a room of [[rooms]] with join = \"auto\"", error.code());
+            refusals::note(&local.context.metrics, Refusal::Token, format_args!("session {}", session.id), why);
+        })?;
     for room in session.identity.grants.exact() {
         if !rooms.iter().any(|known| **known == *room) {
             rooms.push(room.into());
@@ -97,13 +105,14 @@ pub fn watch_expiry(local: &Rc<LocalNode>, key: SessionKey, expires: Option<u64>
     local.shard.expire_at_unix(key, expires.saturating_add(leeway));
 }
 
-/// Counts what came of checking a token, and says it in the log.
+/// Counts what came of checking a token, and notes a refusal.
 pub fn note_handshake(local: &LocalNode, namespace: &str, checked: &Result<Arc<Identity>, AuthError>) {
     match checked {
         Ok(_) => local.context.metrics.handshake("ok"),
         Err(error) => {
             local.context.metrics.handshake(error.code());
-            tracing::debug!(%namespace, code = error.code(), %error, "handshake refused");
+            let who = format_args!("a client of namespace {}", shown(namespace));
+            refusals::note(&local.context.metrics, Refusal::Token, who, format_args!("{error}{}", error.advice()));
         }
     }
 }

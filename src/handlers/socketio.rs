@@ -1,5 +1,6 @@
 //! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (wire sheet B).
 
+use crate::auth::bare_token;
 use crate::auth::identity::Identity;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
@@ -11,18 +12,22 @@ use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
 use crate::model::names::Namespace;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
+use crate::protocol::json_text::{Text, unquote};
 use crate::protocol::socketio::Packet;
 use crate::protocol::socketio_encode as encode;
 use crate::protocol::socketio_msgpack;
+use crate::refusals;
+use crate::refusals::shown;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::shard::persist;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Works on one packet.
 pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet) {
@@ -53,9 +58,10 @@ struct Handshake {
 
 impl Handshake {
     fn read(auth: Option<&str>) -> Self {
-        let fields: Option<BTreeMap<String, &RawValue>> = auth.and_then(|text| serde_json::from_str(text).ok());
-        let Some(mut fields) = fields else { return Self::default() };
-        let mut text = |key: &str| fields.remove(key).and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+        let fields: Option<BTreeMap<Text, &RawValue>> = auth.and_then(|text| serde_json::from_str(text).ok());
+        let fields = fields.unwrap_or_default().into_iter();
+        let mut fields: BTreeMap<String, &RawValue> = fields.map(|(Text(key), value)| (key, value)).collect();
+        let mut text = |key: &str| fields.remove(key).and_then(|raw| unquote(raw.get()).map(Cow::into_owned));
         let (token, pid, offset) = (text("token"), text("pid"), text("offset"));
         let rest = (!fields.is_empty()).then(|| serde_json::to_string(&fields).ok()).flatten();
         Self { token, pid: pid.and_then(|pid| Id::parse(&pid)), offset, rest: rest.map(Into::into) }
@@ -64,6 +70,8 @@ impl Handshake {
 
 async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace, auth: Option<Box<str>>) {
     let Some(index) = local.context.namespaces.find_joinable(&namespace) else {
+        let why = format_args!("namespace {} is not in socketio.namespaces", shown(&namespace));
+        refusals::note(&local.context.metrics, Refusal::Namespace, format_args!("a Socket.IO client"), why);
         return refuse(local, key, &namespace, "Invalid namespace", None);
     };
     if local.shard.session_in(key, index).is_some() {
@@ -138,7 +146,7 @@ async fn authenticate(
     token: Option<&str>,
 ) -> Option<Arc<Identity>> {
     let handshake_token = local.shard.handshake_token(key);
-    let token = token.or(handshake_token.as_deref());
+    let token = token.and_then(bare_token).or(handshake_token.as_deref());
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
     session_start::note_handshake(local, namespace, &checked);
     match checked {
@@ -156,16 +164,14 @@ fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str,
     local.shard.push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
 }
 
-/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told. The log says it once.
+/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told.
 pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
-    static SAID: AtomicBool = AtomicBool::new(false);
     if !local.shard.take_turn(key) {
         return;
     }
     local.context.metrics.handshake(socketio_msgpack::CODE);
-    if !SAID.swap(true, Ordering::Relaxed) {
-        tracing::warn!("a client was refused: {} (said once, counted as handshakes)", socketio_msgpack::REFUSAL);
-    }
+    let who = format_args!("a client of namespace {}", shown(namespace));
+    refusals::note(&local.context.metrics, Refusal::Parser, who, format_args!("{}", socketio_msgpack::REFUSAL));
     local.shard.push_packet(key, socketio_msgpack::refusal(namespace));
 }
 
@@ -195,7 +201,12 @@ async fn on_event(
         Ok(args) => args.unwrap_or_else(Args::none),
         Err(failure) => failure.ack.unwrap_or_else(|| default_ack(&failure.error)),
     };
-    match encode::ack(namespace, ack, &args) {
+    let packet = encode::ack(namespace, ack, &args).or_else(|problem| {
+        // What an `ack_error` makes of the arguments, say: the client waits for an answer all the same.
+        tracing::warn!(error = %problem, %event, "an acknowledgement cannot be written; the client gets the error instead");
+        encode::ack(namespace, ack, &default_ack(&ActionError::Unwritable(problem)))
+    });
+    match packet {
         Ok(packet) => local.shard.push_packet(key, packet),
         Err(error) => tracing::warn!(%error, %event, "an acknowledgement cannot be written"),
     }
@@ -206,7 +217,7 @@ pub fn unruled(local: &LocalNode, session: SessionKey, event: &str) -> rule_runn
     local.context.metrics.dropped(DropReason::NoRule, 1);
     let shown: String = event.chars().take(64).collect();
     let error = ActionError::NoRule(shown);
-    rule_runner::trace_refusal(local, session, event, &error);
+    rule_runner::note_refusal(local, session, event, &error);
     rule_runner::Failure { error, ack: None }
 }
 

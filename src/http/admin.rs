@@ -9,10 +9,11 @@ use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::namespaces::NamespaceIndex;
 use crate::node::command_tracker::Applied;
 use crate::node::commands::submit;
+use crate::protocol::json_text::{Name, Text};
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 
 /// Bytes of an order's body.
 const MAX_BODY: usize = 256 << 10;
@@ -31,21 +32,26 @@ pub enum Verb {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields {
-    #[serde(default, deserialize_with = "text")]
-    user: Option<String>,
-    session: Option<String>,
+    /// A user may be written as the number that the token has.
+    user: Option<Name>,
+    session: Option<Text>,
     #[serde(rename = "in")]
-    inside: Option<String>,
-    rooms: Option<Vec<String>>,
-    namespace: Option<String>,
+    inside: Option<Name>,
+    room: Option<Name>,
+    rooms: Option<Vec<Name>>,
+    namespace: Option<Text>,
 }
 
-/// A user may be written as the number that the token has.
-fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::String(text) => Ok(Some(text)),
-        Value::Number(number) => Ok(Some(number.to_string())),
-        _ => Err(serde::de::Error::custom("`user` must be a string or a number")),
+impl Fields {
+    /// Typed languages write every field: what is empty was not given.
+    fn without_zero_values(mut self) -> Self {
+        self.user.take_if(|user| user.0.is_empty());
+        self.session.take_if(|session| session.0.is_empty());
+        self.inside.take_if(|room| room.0.is_empty());
+        self.room.take_if(|room| room.0.is_empty());
+        self.rooms.take_if(|rooms| rooms.is_empty());
+        self.namespace.take_if(|namespace| namespace.0.is_empty());
+        self
     }
 }
 
@@ -55,7 +61,7 @@ pub async fn order(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
         return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 256 KiB");
     };
     let fields: Fields = match serde_json::from_slice(&body) {
-        Ok(fields) => fields,
+        Ok(fields) => Fields::without_zero_values(fields),
         Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string()),
     };
     let (selector, namespace, act) = match read(api, verb, fields) {
@@ -76,13 +82,13 @@ type Refusal = (&'static str, String);
 
 fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<NamespaceIndex>, Action), Refusal> {
     let selector = match (fields.user, fields.session, fields.inside) {
-        (Some(user), None, None) => Selector::User(user),
-        (None, Some(session), None) => Selector::Session(session),
-        (None, None, Some(room)) => Selector::In(room),
+        (Some(Name(user)), None, None) => Selector::User(user),
+        (None, Some(Text(session)), None) => Selector::Session(session),
+        (None, None, Some(Name(room))) => Selector::In(room),
         _ => return Err(("bad_field", "give exactly one of `user`, `session` and `in`".into())),
     };
     let namespace = match fields.namespace {
-        Some(name) => {
+        Some(Text(name)) => {
             let index = api.node.context.namespaces.find(&name);
             Some(index.ok_or_else(|| ("bad_namespace", "`namespace` is not in `socketio.namespaces`".to_owned()))?)
         }
@@ -91,23 +97,30 @@ fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<Names
         None if verb == Verb::Disconnect && matches!(selector, Selector::User(_)) => None,
         None => api.node.context.namespaces.find(MAIN_NAMESPACE),
     };
-    let act = match (verb, fields.rooms) {
+    let rooms = match (fields.room, fields.rooms) {
+        (Some(_), Some(_)) => return Err(("bad_field", "give `room` or `rooms`, not both".into())),
+        (Some(room), None) => Some(vec![room]),
+        (None, rooms) => rooms,
+    };
+    let act = match (verb, rooms) {
         (Verb::Disconnect, None) => Action::Disconnect,
-        (Verb::Disconnect, Some(_)) => return Err(("bad_field", "`rooms` has no meaning for /disconnect".into())),
+        (Verb::Disconnect, Some(_)) => {
+            return Err(("bad_field", "`room` and `rooms` have no meaning for /disconnect".into()));
+        }
         (Verb::Join, Some(rooms)) => Action::Join(checked(api, rooms)?),
         (Verb::Leave, Some(rooms)) => Action::Leave(checked(api, rooms)?),
-        (_, None) => return Err(("bad_field", "`rooms` is missing".into())),
+        (_, None) => return Err(("bad_field", "`room` or `rooms` is missing".into())),
     };
     Ok((selector, namespace, act))
 }
 
-fn checked(api: &Api, rooms: Vec<String>) -> Result<Vec<Room>, Refusal> {
+fn checked(api: &Api, rooms: Vec<Name>) -> Result<Vec<Room>, Refusal> {
     let max = api.node.context.limits.rooms_per_session.min(MAX_ROOMS);
     if rooms.is_empty() || rooms.len() > max {
         let message = format!("`rooms` takes 1 to {max} names");
         return Err(("bad_field", message));
     }
-    for room in &rooms {
+    for Name(room) in &rooms {
         check_room_name(room, api.node.context.limits.room_name_bytes).map_err(|e| (e.code(), e.to_string()))?;
     }
     Ok(rooms.into_iter().map(Room::from).collect())

@@ -1,6 +1,7 @@
 //! Responses: JSON, errors, and the few plain ones.
 
 use crate::http::body::Answer;
+use crate::model::refusal::Refusal;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -21,9 +22,47 @@ pub fn json(status: StatusCode, body: &Value) -> Reply {
     typed(status, "application/json", body.to_string())
 }
 
-/// `{"error":{"code","message"}}`.
+/// `{"error":{"code","message"}}`. What is refused, rather than failed, is marked as [`Refused`].
 pub fn error(status: StatusCode, code: &str, message: &str) -> Reply {
-    json(status, &json!({ "error": { "code": code, "message": message } }))
+    let reply = json(status, &json!({ "error": { "code": code, "message": message } }));
+    match refusal(status, code) {
+        // Its message may quote what the body says, which has no place in the log.
+        Some(Refusal::Request) => refused(reply, Refusal::Request, format!("{code}; the answer says what is wrong")),
+        Some(reason) => refused(reply, reason, message.to_owned()),
+        None => reply,
+    }
+}
+
+/// Marks a response as a refusal, which the connection counts and logs.
+#[derive(Clone, Debug)]
+pub struct Refused(pub Refusal, pub String);
+
+/// A response that refuses, and why in words for the log.
+pub fn refused(mut response: Reply, reason: Refusal, why: String) -> Reply {
+    response.extensions_mut().insert(Refused(reason, why));
+    response
+}
+
+/// A refusal that was counted and logged where it was decided.
+pub fn noted(mut response: Reply) -> Reply {
+    response.extensions_mut().remove::<Refused>();
+    response
+}
+
+/// What an error answer refuses; `None` for a failure of our own, and for tokens, which are noted where they are checked.
+fn refusal(status: StatusCode, code: &str) -> Option<Refusal> {
+    Some(match code {
+        "origin_not_allowed" => Refusal::Origin,
+        "publishing_disabled" | "unauthorized" => Refusal::PublishKey,
+        "too_many_connections" => Refusal::Connections,
+        "bad_handshake" | "upgrade_required" => Refusal::Handshake,
+        "not_found" | "method_not_allowed" => Refusal::Path,
+        code if code.starts_with("token_") => return None,
+        _ if status == StatusCode::PAYLOAD_TOO_LARGE => Refusal::Size,
+        _ if status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Refusal::Headers,
+        _ if status.is_client_error() => Refusal::Request,
+        _ => return None,
+    })
 }
 
 /// A status and nothing else.

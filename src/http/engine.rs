@@ -1,6 +1,7 @@
 //! `/socket.io/`: Engine.IO requests to sessions (wire sheet A).
 
-use crate::http::answer::{Reply, no_store, typed};
+use crate::auth::bare_token;
+use crate::http::answer::{Reply, no_store, refused, typed};
 use crate::http::body;
 use crate::http::body::{Answer, BodyError};
 use crate::http::keys::bearer;
@@ -8,14 +9,16 @@ use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
 use crate::http::{Api, ws};
 use crate::model::id::Id;
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::peer::forward;
 use crate::protocol::engineio::{HandshakeError, Query, Transport};
 use crate::session::polling::PollAnswer;
+use crate::transport::handshake::WebSocketHandshake;
 use crate::transport::polling;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{CONTENT_TYPE, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Method, Request, Response, StatusCode};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -49,7 +52,11 @@ pub async fn serve(
     match &query.sid {
         Some(sid) => match Id::parse(sid) {
             Some(_) if !query.version_ok => refuse(HandshakeError::BadRequest),
-            Some(sid) if upgrade => probe(api, local, request, peer, slot, sid).await,
+            Some(_) if upgrade && request.method() != Method::GET => refuse(HandshakeError::BadMethod),
+            Some(sid) if upgrade => {
+                let handshake = handshake(request.headers(), &query);
+                probe(api, local, request.headers(), peer, slot, sid, handshake).await
+            }
             Some(sid) => poll(local, request, sid).await,
             None => refuse(HandshakeError::UnknownSid),
         },
@@ -59,7 +66,16 @@ pub async fn serve(
 
 fn refuse(error: HandshakeError) -> Reply {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    typed(status, "application/json", error.body())
+    let (reason, why) = match error {
+        HandshakeError::Forbidden => (Refusal::Origin, "the origin is not in cors.origins"),
+        HandshakeError::TransportUnknown => (Refusal::Transport, "the transport is not in socketio.transports"),
+        HandshakeError::UnknownSid => (Refusal::Session, "the session is over, or was on a node that is gone"),
+        HandshakeError::UnsupportedVersion => {
+            (Refusal::Handshake, "EIO is not 4: the client is older than Socket.IO 3")
+        }
+        HandshakeError::BadMethod | HandshakeError::BadRequest => (Refusal::Handshake, error.message()),
+    };
+    refused(typed(status, "application/json", error.body()), reason, why.to_owned())
 }
 
 /// A handshake.
@@ -81,35 +97,47 @@ fn open(
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
-    let token = bearer(request.headers()).or(query.token.as_deref()).map(Into::into);
+    let handshake = handshake(request.headers(), query);
     if query.transport == Some(Transport::WebSocket) {
-        let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
-        let first = offered.and_then(|value| value.split(',').next()).map(str::trim);
-        let first = first.and_then(|name| name.parse().ok());
-        return accept(request.headers(), slot, Intent::SocketIo(place, token), first);
+        return accept_engine(request.headers(), slot, Intent::SocketIo(place, handshake));
     }
-    payload(polling::open(local, place, token))
+    payload(polling::open(local, place, handshake.token))
+}
+
+fn handshake(headers: &HeaderMap, query: &Query) -> WebSocketHandshake {
+    let given = [bearer(headers), query.token.as_deref()];
+    let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
+    WebSocketHandshake { token, base64: query.base64 }
+}
+
+/// A WebSocket, new or of a polling session. The first subprotocol that is offered is chosen, as in the reference: a client
+/// that offered some takes a handshake without one for a failure.
+fn accept_engine(headers: &HeaderMap, slot: &Slot, intent: Intent) -> Reply {
+    let offered = headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+    let first = offered.and_then(|value| value.split(',').next()).map(str::trim);
+    accept(headers, slot, intent, first.and_then(|name| name.parse().ok()))
 }
 
 /// The WebSocket of a polling session; one that cannot take over is ended after the handshake (wire sheet A8).
 async fn probe(
     api: &Api,
     local: &Rc<LocalNode>,
-    request: Request<Incoming>,
+    headers: &HeaderMap,
     peer: IpAddr,
     slot: &Slot,
     sid: Id,
+    handshake: WebSocketHandshake,
 ) -> Reply {
     let (reply, known) = oneshot::channel();
     if forward::is_elsewhere(&local.node, sid) {
-        return probe_elsewhere(api, local, request, peer, slot, sid).await;
+        return probe_elsewhere(api, local, headers, peer, slot, sid, handshake).await;
     }
     let found = polling::on_owner(local, sid, move |local| {
         // Whoever asked may be gone.
         let _ = reply.send(local.shard.by_sid(sid).is_some());
     });
     match found && known.await.unwrap_or(false) {
-        true => accept(request.headers(), slot, Intent::Probe(sid), None),
+        true => accept_engine(headers, slot, Intent::Probe(sid, handshake)),
         false => refuse(HandshakeError::UnknownSid),
     }
 }
@@ -118,17 +146,18 @@ async fn probe(
 async fn probe_elsewhere(
     api: &Api,
     local: &Rc<LocalNode>,
-    request: Request<Incoming>,
+    headers: &HeaderMap,
     peer: IpAddr,
     slot: &Slot,
     sid: Id,
+    handshake: WebSocketHandshake,
 ) -> Reply {
     let place = match api.node.places.take(peer) {
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
     match forward::may_probe(local, sid).await {
-        true => accept(request.headers(), slot, Intent::ProbeElsewhere(sid, place), None),
+        true => accept_engine(headers, slot, Intent::ProbeElsewhere(sid, place, handshake)),
         false => refuse(HandshakeError::UnknownSid),
     }
 }
@@ -145,7 +174,10 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Rep
         PollAnswer::Payload(bytes) => payload(bytes),
         PollAnswer::Accepted => typed(StatusCode::OK, "text/html", "ok"),
         PollAnswer::Overlap => plain(StatusCode::BAD_REQUEST),
-        PollAnswer::TooBig => plain(StatusCode::PAYLOAD_TOO_LARGE),
+        PollAnswer::TooBig => {
+            let why = "the body is over socketio.max_payload".to_owned();
+            refused(plain(StatusCode::PAYLOAD_TOO_LARGE), Refusal::Size, why)
+        }
         PollAnswer::Unknown => refuse(HandshakeError::UnknownSid),
         PollAnswer::Moved => refuse(HandshakeError::BadRequest),
     }

@@ -6,11 +6,11 @@ use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use subtle::{Choice, ConstantTimeEq as _};
 
-/// The bearer token of an `Authorization` header.
+/// The bearer token of an `Authorization` header; an empty one is none.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
 /// Whether the request carries one of the keys; every key is compared, whichever matches.

@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod answer;
 pub mod body;
+pub mod caller;
 pub mod config;
 pub mod engine;
 pub mod health;
@@ -14,6 +15,7 @@ pub mod publish;
 pub mod routes;
 pub mod server;
 pub mod sse;
+pub mod traffic;
 pub mod upgrade;
 pub mod ws;
 
@@ -22,6 +24,7 @@ use config::{HttpConfig, PublishConfig};
 use origin::Origins;
 use std::sync::Arc;
 use std::time::Instant;
+use traffic::Traffic;
 
 /// What the handlers share.
 pub struct Api {
@@ -38,7 +41,7 @@ pub struct Api {
     /// Whether metrics, publishing and the admin API are on a listener of their own.
     pub admin_apart: bool,
     /// Counts requests that are being answered.
-    pub traffic: server::Traffic,
+    pub traffic: Traffic,
     /// Pages that are served besides the API: the demo's.
     pub pages: Vec<Page>,
 }

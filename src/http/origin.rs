@@ -12,6 +12,8 @@ use hyper::header::{
 #[derive(Clone, Debug)]
 pub struct Origins {
     listed: Vec<String>,
+    /// Scheme and what behind the `*`, with its dot and port, of `https://*.example.com`.
+    wildcards: Vec<(String, String)>,
     any: bool,
 }
 
@@ -33,33 +35,72 @@ pub enum Origin {
 impl Origins {
     /// From `cors.origins`.
     pub fn new(origins: &[String]) -> Self {
-        let listed = origins.iter().filter(|origin| *origin != "*").map(|origin| normal(origin)).collect();
-        Self { listed, any: origins.iter().any(|origin| origin == "*") }
+        let (mut listed, mut wildcards) = (Vec::new(), Vec::new());
+        for origin in origins.iter().filter(|origin| *origin != "*").map(|origin| normal(origin)) {
+            match origin.split_once("://*") {
+                Some((scheme, behind)) => wildcards.push((scheme.to_owned(), behind.to_owned())),
+                None => listed.push(origin),
+            }
+        }
+        Self { listed, wildcards, any: origins.iter().any(|origin| origin == "*") }
     }
 
     /// Judges a request.
     pub fn judge(&self, headers: &HeaderMap) -> Origin {
         let Some(value) = headers.get(ORIGIN) else { return Origin::Absent };
         let Ok(origin) = value.to_str() else { return Origin::Foreign };
-        let same = headers
-            .get(HOST)
-            .and_then(|host| host.to_str().ok())
-            .zip(origin.split_once("://"))
-            .is_some_and(|(host, (_, authority))| host.eq_ignore_ascii_case(authority));
-        match same {
+        let origin = normal(origin);
+        match is_same(headers, &origin) {
             true => Origin::Same,
-            false if self.listed.contains(&normal(origin)) => Origin::Listed(value.clone()),
+            false if self.lists(&origin) => Origin::Listed(value.clone()),
             false if self.any => Origin::Any,
             false => Origin::Foreign,
         }
     }
+
+    fn lists(&self, origin: &str) -> bool {
+        let fits = |scheme: &str, behind: &str| {
+            let authority = origin.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+            let labels = authority.and_then(|authority| authority.strip_suffix(behind));
+            // What browsers may send as labels; not the start of another host, a user or a port.
+            labels.is_some_and(|labels| {
+                let word = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+                !labels.is_empty() && !labels.starts_with('.') && labels.bytes().all(word)
+            })
+        };
+        self.listed.iter().any(|listed| listed == origin)
+            || self.wildcards.iter().any(|(scheme, behind)| fits(scheme, behind))
+    }
+}
+
+/// Whether the page came from the host that it asks now. Proxies end TLS, so only the page knows the scheme, and its
+/// default port is as none in `Host` too.
+fn is_same(headers: &HeaderMap, origin: &str) -> bool {
+    let Some((scheme, authority)) = origin.split_once("://") else { return false };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    host.is_some_and(|host| {
+        !authority.is_empty() && authority == without_default_port(scheme, &host.to_ascii_lowercase())
+    })
 }
 
 /// Scheme and host compare without case; a default port is as none.
 fn normal(origin: &str) -> String {
-    let origin = origin.trim_end_matches('/').to_ascii_lowercase();
-    let port = if origin.starts_with("https:") { ":443" } else { ":80" };
-    origin.strip_suffix(port).map(str::to_owned).unwrap_or(origin)
+    let origin = origin.to_ascii_lowercase();
+    match origin.split_once("://") {
+        Some((_, "")) | None => origin,
+        Some((scheme, authority)) => {
+            format!("{scheme}://{}", without_default_port(scheme, authority.trim_end_matches('/')))
+        }
+    }
+}
+
+fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
+    let port = match scheme {
+        "https" | "wss" => ":443",
+        "http" | "ws" => ":80",
+        _ => return authority,
+    };
+    authority.strip_suffix(port).unwrap_or(authority)
 }
 
 impl Origin {
@@ -114,6 +155,65 @@ mod tests {
     }
 
     #[test]
+    fn a_default_port_is_as_none_on_either_side() {
+        let judge = |host: &'static str, origin: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, HeaderValue::from_static(host));
+            headers.insert(ORIGIN, HeaderValue::from_static(origin));
+            Origins::new(&[]).judge(&headers)
+        };
+        for (host, origin) in [
+            ("app.test:443", "https://app.test"),
+            ("app.test", "https://app.test:443"),
+            ("App.test:80", "http://app.test"),
+            ("app.test", "http://app.test:80"),
+            ("app.test:443", "https://app.test:443"),
+            ("[::1]:443", "https://[::1]"),
+        ] {
+            assert_eq!(judge(host, origin), Origin::Same, "{host} {origin}");
+        }
+        for (host, origin) in [
+            ("app.test:80", "https://app.test"),
+            ("app.test:443", "http://app.test"),
+            ("app.test:8443", "https://app.test"),
+            ("app.test", "https://app.test:8443"),
+            ("app.test:443", "capacitor://app.test"),
+        ] {
+            assert_eq!(judge(host, origin), Origin::Foreign, "{host} {origin}");
+        }
+    }
+
+    #[test]
+    fn subdomains_devices_and_files_can_be_listed() {
+        let listed = ["https://*.example.com", "http://*.dev.test:5173", "null", "file://"];
+        for origin in
+            ["https://a.example.com", "https://A.b.Example.com:443", "http://x.dev.test:5173", "null", "file://"]
+        {
+            assert!(matches!(judge(&listed, origin), Origin::Listed(_)), "{origin}");
+        }
+        for foreign in [
+            "https://example.com",
+            "http://a.example.com",
+            "https://a.example.com:8443",
+            "https://evilexample.com",
+            "https://.example.com",
+            "https://evil.io/.example.com",
+            "https://evil.io?.example.com",
+            "https://evil.io#.example.com",
+            "https://evil.io:1.example.com",
+            "https://evil.io@a.example.com",
+            "https://a.example.com.evil.io",
+            "http://x.dev.test",
+            "file:///etc",
+            "NULL.example.com",
+        ] {
+            assert_eq!(judge(&listed, foreign), Origin::Foreign, "{foreign}");
+        }
+        assert_eq!(judge(&["https://app.example.com"], "null"), Origin::Foreign);
+        assert_eq!(judge(&[], "file://"), Origin::Foreign);
+    }
+
+    #[test]
     fn only_whole_origins_match() {
         let listed = ["https://app.example.com"];
         assert!(matches!(judge(&listed, "https://app.example.com"), Origin::Listed(_)));
@@ -129,6 +229,7 @@ mod tests {
             assert_eq!(judge(&listed, foreign), Origin::Foreign, "{foreign}");
         }
         assert_eq!(judge(&[], "http://chat.example.com:8080"), Origin::Same);
+        assert_eq!(judge(&[], "http://chat.example.com"), Origin::Foreign);
         assert_eq!(judge(&["*"], "null"), Origin::Any);
         assert_eq!(Origins::new(&[]).judge(&HeaderMap::new()), Origin::Absent);
     }

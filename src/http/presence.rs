@@ -10,6 +10,7 @@ use crate::node::presence::rfc3339;
 use crate::node::room_query;
 use crate::node::room_query::Members;
 use crate::presence::{StoreError, UserStatus};
+use crate::protocol::json_text::Name;
 use crate::protocol::query;
 use crate::protocol::query::path_segment;
 use hyper::body::Incoming;
@@ -67,7 +68,8 @@ pub async fn user(api: &Api, name: &str) -> Reply {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields {
-    users: Vec<Value>,
+    /// A user may be written as the number that the token has.
+    users: Vec<Name>,
 }
 
 /// Many users, in order.
@@ -79,14 +81,8 @@ pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(fields) => fields,
         Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string()),
     };
-    // A user may be written as the number that the token has.
-    let text = |user: Value| match user {
-        Value::String(text) => Some(text),
-        Value::Number(number) => Some(number.to_string()),
-        _ => None,
-    };
     let count = fields.users.len();
-    let users: Vec<String> = fields.users.into_iter().filter_map(text).filter(|user| is_user(user)).collect();
+    let users: Vec<String> = fields.users.into_iter().map(|Name(user)| user).filter(|user| is_user(user)).collect();
     if users.len() < count || count > MAX_USERS {
         let message =
             format!("`users` takes up to {MAX_USERS} strings or numbers of 1 to 200 bytes without control characters");

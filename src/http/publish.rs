@@ -6,7 +6,9 @@ use crate::http::body;
 use crate::http::body::BodyError;
 use crate::log::{Accepted, AppendError, Appended};
 use crate::model::draft::{Draft, DraftError, Source};
+use crate::model::refusal::Refusal;
 use crate::protocol::publish::{Publication, decode_json, decode_ndjson};
+use crate::refusals;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
@@ -60,6 +62,8 @@ async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
             }
             Err(problem) => {
                 api.node.context.metrics.refused(Source::Http, problem.code());
+                let why = format_args!("an event of a batch: {}; the answer says what is wrong", problem.code());
+                refusals::note(&api.node.context.metrics, Refusal::Request, format_args!("/publish"), why);
                 Some(failure(problem.code(), &problem.to_string()))
             }
         });

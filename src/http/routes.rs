@@ -1,43 +1,22 @@
 //! The route table.
 
-use crate::http::answer::{Reply, error, method_not_allowed, typed};
-use crate::http::upgrade::Slot;
+use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
+use crate::http::caller::{Caller, ListenerKind};
 use crate::http::{Api, admin, engine, health, keys, presence, publish, sse, ws};
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
+use crate::refusals::shown;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use std::future::Future;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use tokio::sync::Notify;
-
-/// Which listener a connection came in on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ListenerKind {
-    /// `listen`.
-    Public,
-    /// `admin_listen`.
-    Admin,
-}
-
-/// Where a request came from.
-pub struct Caller {
-    /// The listener.
-    pub door: ListenerKind,
-    /// The peer's address.
-    pub peer: IpAddr,
-    /// Where a handler leaves what an upgraded socket becomes.
-    pub slot: Slot,
-    /// Ends the connection of a stream that nobody reads.
-    pub cut: Rc<Notify>,
-}
 
 /// Answers one request.
 pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
     let path = request.uri().path();
-    let clients = caller.door == ListenerKind::Public;
-    let control = caller.door == ListenerKind::Admin || !api.admin_apart;
+    let clients = caller.listener == ListenerKind::Public;
+    let control = caller.listener == ListenerKind::Admin || !api.admin_apart;
     let engine_path = clients && is_engine(&local.context.socketio.path, path);
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, local, request, caller, engine_path).await;
@@ -88,6 +67,7 @@ async fn for_clients(
     if preflight && origin.is_allowed() {
         return origin.preflight(request.headers());
     }
+    let foreign = (!origin.is_allowed()).then(|| request.headers().get(hyper::header::ORIGIN).cloned()).flatten();
     let (peer, slot) = (caller.peer, &caller.slot);
     let mut response = match request.uri().path() {
         _ if engine_path => engine::serve(api, local, request, peer, slot, &origin).await,
@@ -96,7 +76,13 @@ async fn for_clients(
         _ => sse::serve(api, local, request, caller, &origin).await,
     };
     origin.mark(&mut response);
-    response
+    match foreign {
+        Some(foreign) => {
+            let why = format!("origin {} is not in cors.origins", shown(&String::from_utf8_lossy(foreign.as_bytes())));
+            refused(response, Refusal::Origin, why)
+        }
+        None => response,
+    }
 }
 
 /// Who is in a room, or whether a user is there.

@@ -1,10 +1,15 @@
 //! Listeners, and one HTTP/1 connection on a shard.
 
 use crate::http::Api;
+use crate::http::answer::Refused;
+use crate::http::caller::{Caller, ListenerKind};
 use crate::http::keep_alive::{HEAD_TIMEOUT, watch};
-use crate::http::routes::{Caller, ListenerKind, route};
+use crate::http::routes::route;
 use crate::http::upgrade::carry_on;
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
+use crate::refusals;
+use crate::refusals::shown;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -19,7 +24,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -34,44 +38,12 @@ const BACKLOG: i32 = 4_096;
 /// After an error of accept (out of files, say), so as not to spin on it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Requests that are being answered; the graceful stop waits for them.
-#[derive(Default)]
-pub struct Traffic {
-    requests: AtomicUsize,
-    idle: Notify,
-}
-
-/// One request; over when dropped.
-struct Busy<'a>(&'a Traffic);
-
-impl Traffic {
-    fn begin(&self) -> Busy<'_> {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        Busy(self)
-    }
-
-    /// Until no request is being answered.
-    pub async fn wait_until_idle(&self) {
-        while self.requests.load(Ordering::Relaxed) > 0 {
-            self.idle.notified().await;
-        }
-    }
-}
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        if self.0.requests.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.idle.notify_one();
-        }
-    }
-}
-
 /// A bound address: a socket for each shard, among which the kernel spreads connections, so that none of them needs
 /// another thread's wake-up.
 pub struct Listener {
     sockets: Vec<StdListener>,
     address: SocketAddr,
-    door: ListenerKind,
+    kind: ListenerKind,
 }
 
 impl Listener {
@@ -79,14 +51,14 @@ impl Listener {
     ///
     /// # Errors
     /// The system's, such as an address in use.
-    pub fn bind(address: SocketAddr, door: ListenerKind, shards: usize) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, kind: ListenerKind, shards: usize) -> io::Result<Self> {
         // Sockets that share a port would share it with another roomcast too: this one alone finds out.
         drop(socket(address, false)?);
         let first = socket(address, true)?;
         let address = first.local_addr()?;
         let others = (1..shards).map(|_| socket(address, true));
         let sockets = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
-        Ok(Self { sockets, address, door })
+        Ok(Self { sockets, address, kind })
     }
 
     /// The address it is bound to.
@@ -97,7 +69,7 @@ impl Listener {
     /// Accepts on every shard until `stop` is told, or the shard ends.
     pub fn accept(self, api: &Arc<Api>, stop: &watch::Receiver<bool>) {
         for (local, socket) in api.node.shards().iter().zip(self.sockets) {
-            let (api, mut stop, door) = (api.clone(), stop.clone(), self.door);
+            let (api, mut stop, kind) = (api.clone(), stop.clone(), self.kind);
             local.run(move |local| {
                 let local = local.clone();
                 tokio::task::spawn_local(async move {
@@ -106,8 +78,8 @@ impl Listener {
                         Err(error) => return tracing::error!(%error, "a listener could not be registered"),
                     };
                     tokio::select! {
-                        () = accept(&local, &api, &listener, door) => {}
-                        _ = stop.wait_for(|stop| *stop) => accept_rest(&local, &api, &listener, door).await,
+                        () = accept(&local, &api, &listener, kind) => {}
+                        _ = stop.wait_for(|stop| *stop) => accept_rest(&local, &api, &listener, kind).await,
                     }
                 });
             });
@@ -128,11 +100,11 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 }
 
 /// Accepts on one shard.
-async fn accept(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
+async fn accept(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, kind: ListenerKind) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, door)));
+                drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, kind)));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -143,22 +115,31 @@ async fn accept(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, d
 }
 
 /// What the kernel accepted for a listener before it closes; else those clients would see a reset.
-async fn accept_rest(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, door: ListenerKind) {
+async fn accept_rest(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, kind: ListenerKind) {
     let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
     while let Poll::Ready(Ok((stream, peer))) = next().await {
-        drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, door)));
+        drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, kind)));
     }
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
-async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, door: ListenerKind) {
-    let caller =
-        Rc::new(Caller { door, peer: peer.ip(), slot: Rc::new(RefCell::new(None)), cut: Rc::new(Notify::new()) });
+async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, kind: ListenerKind) {
+    let caller = Rc::new(Caller {
+        listener: kind,
+        peer: peer.ip(),
+        slot: Rc::new(RefCell::new(None)),
+        cut: Rc::new(Notify::new()),
+    });
     let service = service_fn(|request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         async move {
             let _busy = api.traffic.begin();
+            let uri = request.uri().clone();
             let mut response = route(&api, &local, request, &caller).await;
+            if let Some(Refused(reason, why)) = response.extensions_mut().remove() {
+                let who = format_args!("{} {}", caller.peer, shown(uri.path()));
+                refusals::note(&api.node.context.metrics, reason, who, format_args!("{why}"));
+            }
             if api.node.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 // Else a client would keep a connection to a node that is about to go.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -186,6 +167,15 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
             }
         }
         // A client that hangs up or speaks no HTTP: hyper has answered what could be answered.
-        Err(error) => tracing::trace!(%error, "an HTTP connection ended"),
+        Err(error) => {
+            if error.is_parse_too_large() {
+                let why = format_args!("more than {MAX_HEADERS} headers, or more than {MAX_HEAD} bytes of them");
+                refusals::note(&api.node.context.metrics, Refusal::Headers, format_args!("{}", caller.peer), why);
+            } else if error.is_parse() {
+                let why = format_args!("no HTTP/1 request; TLS ends at the proxy in front");
+                refusals::note(&api.node.context.metrics, Refusal::Protocol, format_args!("{}", caller.peer), why);
+            }
+            tracing::trace!(%error, "an HTTP connection ended");
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
 
+use crate::auth::bare_token;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::{resume, room_access, rule_runner, session_start};
-use crate::http::answer::{Reply, error, no_store};
+use crate::http::answer::{Reply, error, no_store, noted};
 use crate::http::body::Answer;
+use crate::http::caller::Caller;
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
-use crate::http::routes::Caller;
 use crate::http::{Api, ws};
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, jittered};
@@ -40,7 +41,8 @@ pub async fn serve(
         Ok(query) => query,
         Err(problem) => return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()),
     };
-    let token = bearer(request.headers()).or(query.token.as_deref());
+    let given = [bearer(request.headers()), query.token.as_deref()];
+    let token = given.into_iter().flatten().find_map(bare_token);
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
     session_start::note_handshake(local, MAIN_NAMESPACE, &checked);
     let identity = match checked {
@@ -72,7 +74,8 @@ pub async fn serve(
     }
     let first: Vec<Room> = first.into_iter().filter(|room| !rooms.contains(room)).collect();
     if rooms.is_empty() && first.is_empty() {
-        return refuse(local, key, StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
+        crate::handlers::fail(local, key, CloseReason::Refused);
+        return error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
     let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if let Some(after) = since.and_then(Offset::parse) {
@@ -93,10 +96,10 @@ pub async fn serve(
     stream(body)
 }
 
-/// Ends the connection that was to stream.
+/// Ends the connection that was to stream. Why was noted where it was decided.
 fn refuse(local: &LocalNode, key: ConnectionKey, status: StatusCode, code: &str, message: &str) -> Reply {
     crate::handlers::fail(local, key, CloseReason::Refused);
-    error(status, code, message)
+    noted(error(status, code, message))
 }
 
 fn last_event_id(headers: &HeaderMap) -> Option<&str> {

@@ -1,5 +1,6 @@
 //! `/ws`: the handshake of a plain WebSocket.
 
+use crate::auth::bare_token;
 use crate::http::Api;
 use crate::http::answer::{Reply, error};
 use crate::http::keys::bearer;
@@ -31,7 +32,8 @@ pub fn serve(api: &Api, request: Request<Incoming>, peer: IpAddr, slot: &Slot, o
     let offered = subprotocols(request.headers());
     let in_subprotocol = offered.iter().find_map(|name| name.strip_prefix("token."));
     let query = Query::parse(request.uri().query().unwrap_or_default());
-    let token = bearer(request.headers()).or(in_subprotocol).or(query.token.as_deref()).map(Into::into);
+    let given = [bearer(request.headers()), in_subprotocol, query.token.as_deref()];
+    let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
     let subprotocol = offered.contains(&SUBPROTOCOL).then_some(HeaderValue::from_static(SUBPROTOCOL));
     accept(request.headers(), slot, Intent::Json(place, token), subprotocol)
 }

@@ -98,7 +98,11 @@ impl Draft {
         if !self.namespace.starts_with('/') || self.namespace.len() > limits.room_name_bytes {
             return Err(DraftError::Namespace(shown(&self.namespace)));
         }
-        check_event_name(&self.event, limits.room_name_bytes)?;
+        match self.source {
+            // Emitters may leave the name empty: Socket.IO's own servers deliver such an event.
+            Source::Emitter if self.event.is_empty() => {}
+            _ => check_event_name(&self.event, limits.room_name_bytes)?,
+        }
         if self.id.as_ref().is_some_and(|id| id.is_empty() || id.len() > limits.room_name_bytes) {
             return Err(DraftError::Id { max: limits.room_name_bytes });
         }
@@ -240,6 +244,7 @@ mod tests {
         assert_eq!(code(draft("r\n", "e")), "bad_room");
         assert_eq!(code(draft("123456789", "e")), "bad_room");
         assert_eq!(code(draft("r", "")), "bad_event_name");
+        assert_eq!(Draft { source: Source::Emitter, ..draft("r", "") }.check(&limits), Ok(()));
         assert_eq!(code(draft("r", "disconnect")), "reserved_event");
         assert_eq!(code(Draft { rooms: vec![], ..draft("r", "e") }), "no_room");
         assert_eq!(code(Draft { rooms: vec!["r".into(); 3], ..draft("r", "e") }), "too_many_rooms");

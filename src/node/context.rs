@@ -117,7 +117,7 @@ impl Node {
     /// Answers a request of another node; `false` where nobody hears it.
     pub async fn answer_peer(&self, to: NodeId, call: u64, answer: RpcResponse) -> bool {
         match &self.cluster {
-            Some(cluster) => cluster.answer(to, call, answer).await,
+            Some(cluster) => cluster.respond(to, call, answer).await,
             None => false,
         }
     }
@@ -169,7 +169,7 @@ impl ShardObserver for Node {
         let Some(sessions) = self.orders.shard_did(command.id, sessions) else { return };
         match &self.cluster {
             _ if command.from == self.id => self.orders.node_did(command.id, self.id, sessions),
-            Some(cluster) => cluster.tell(command.from, OneWay::Applied(command.id, sessions)),
+            Some(cluster) => cluster.send_one_way(command.from, OneWay::Applied(command.id, sessions)),
             None => {}
         }
     }
@@ -185,7 +185,7 @@ impl ShardObserver for Node {
         }
         rewriting.1 = rewriting.1.saturating_sub(1);
         if let (0, Some(cluster)) = (rewriting.1, &self.cluster) {
-            cluster.rewritten(round);
+            cluster.all_records_queued(round);
         }
     }
 }

@@ -1,9 +1,8 @@
 //! Engine.IO v4: packets, polling payloads, the handshake and its errors (wire sheet A).
 
+use crate::protocol::base64::decode_like_node;
 use crate::protocol::query;
 use crate::protocol::raw_json::Quoted;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use std::time::Duration;
 
 /// Stands between the packets of a polling payload.
@@ -43,9 +42,6 @@ pub enum PacketError {
     /// A type that does not exist.
     #[error("an Engine.IO packet must begin with 0 to 6, or with b")]
     UnknownType,
-    /// A binary packet that is not standard base64.
-    #[error("a binary packet must be standard base64 with padding")]
-    Base64,
 }
 
 impl PacketError {
@@ -54,7 +50,6 @@ impl PacketError {
         match self {
             Self::Empty => "empty_packet",
             Self::UnknownType => "unknown_packet_type",
-            Self::Base64 => "bad_base64",
         }
     }
 }
@@ -72,7 +67,7 @@ pub fn parse(text: &str) -> Result<Packet<'_>, PacketError> {
         b'4' => Packet::Message(&text[1..]),
         b'5' => Packet::Upgrade,
         b'6' => Packet::Noop,
-        b'b' => Packet::Binary(STANDARD.decode(&text[1..]).map_err(|_| PacketError::Base64)?),
+        b'b' => Packet::Binary(decode_like_node(&text[1..])),
         _ => return Err(PacketError::UnknownType),
     })
 }
@@ -175,6 +170,8 @@ pub struct Query {
     pub sid: Option<String>,
     /// `token`, `None` where it is missing or empty.
     pub token: Option<String>,
+    /// `b64` with any value: the client takes no binary frames.
+    pub base64: bool,
 }
 
 /// A sid has 20 characters; a longer one is cut here and then is nobody's.
@@ -185,13 +182,14 @@ pub(super) const MAX_TOKEN: usize = 16 * 1024;
 impl Query {
     /// Reads a query string, without its `?`.
     pub fn parse(query: &str) -> Self {
-        let (mut version, mut transport, mut sid, mut token) = (None, None, None, None);
+        let (mut version, mut transport, mut sid, mut token, mut base64) = (None, None, None, None, None);
         for (key, value) in query::pairs(query) {
             let field = match key.as_ref() {
                 "EIO" => &mut version,
                 "transport" => &mut transport,
                 "sid" => &mut sid,
                 "token" => &mut token,
+                "b64" => &mut base64,
                 _ => continue,
             };
             field.get_or_insert(value);
@@ -208,6 +206,7 @@ impl Query {
             },
             sid: text(sid, MAX_SID),
             token: text(token, MAX_TOKEN),
+            base64: base64.is_some_and(|value| !value.is_empty()),
         }
     }
 }
@@ -215,6 +214,8 @@ impl Query {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
 
     #[test]
     fn packets_as_the_sheet_says() {
@@ -231,8 +232,9 @@ mod tests {
         for bad in ["abc", "7", "é", " 4", "\u{0}"] {
             assert_eq!(parse(bad), Err(PacketError::UnknownType), "{bad}");
         }
-        for bad in ["b!", "bAQI", "bAQI=\n", "bAQID-_=="] {
-            assert_eq!(parse(bad), Err(PacketError::Base64), "{bad}");
+        for (text, bytes) in [("bAQI=\n", &[1, 2][..]), ("bAQI", &[1, 2]), ("b-_-_", &[0xfb, 0xff, 0xbf]), ("b!", &[])]
+        {
+            assert_eq!(parse(text), Ok(Packet::Binary(bytes.to_vec())), "{text:?}");
         }
     }
 
@@ -312,7 +314,13 @@ mod tests {
         let query = Query::parse("k=v%20w&EIO=4&transport=polling&t=r5iaxsb9&token=a%2Eb&token=evil&b64=1");
         assert_eq!(
             query,
-            Query { version_ok: true, transport: Some(Transport::Polling), sid: None, token: Some("a.b".into()) }
+            Query {
+                version_ok: true,
+                transport: Some(Transport::Polling),
+                sid: None,
+                token: Some("a.b".into()),
+                base64: true
+            }
         );
         for bad in ["", "EIO=3", "EIO=5", "EIO=abc", "EIO=3&EIO=4", "EIO=4%00", "eio=4"] {
             assert!(!Query::parse(bad).version_ok, "{bad}");

@@ -2,7 +2,8 @@
 
 use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, json_depth};
 use crate::model::event::Event;
-use crate::protocol::raw_json::{Quoted, push_string, string_len, unquote};
+use crate::protocol::json_text::{name, unquote};
+use crate::protocol::raw_json::{Quoted, push_string, string_len};
 use crate::protocol::socketio_encode::OffsetText;
 use crate::protocol::websocket::{Opcode, header_len, push_header};
 use bytes::Bytes;
@@ -139,10 +140,10 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Fields { pairs: Vec::with_capacity(MAX_KEYS), count: 0 };
-                while let Some((key, value)) = map.next_entry::<Key<'de>, &'de RawValue>()? {
+                while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
                     fields.count += 1;
                     if fields.count <= MAX_KEYS {
-                        fields.pairs.push((key.0, value));
+                        fields.pairs.push((unquote(key.get()).unwrap_or_default(), value));
                     }
                 }
                 Ok(fields)
@@ -151,10 +152,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
         deserializer.deserialize_map(Collect)
     }
 }
-
-/// A key, borrowed where it has no escapes.
-#[derive(serde::Deserialize)]
-struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 type Checked<T> = Result<T, JsonErrorKind>;
 
@@ -173,11 +170,32 @@ impl Fields<'_> {
         self.text(key)?.ok_or(JsonErrorKind::MissingKey(key))
     }
 
+    /// A room: its name, or a number as JavaScript writes it.
+    fn room(&mut self) -> Checked<String> {
+        let raw = self.take("room").ok_or(JsonErrorKind::MissingKey("room"))?;
+        name(raw).map(Cow::into_owned).ok_or(JsonErrorKind::WrongType("room", "a string"))
+    }
+
+    /// Typed languages write every key they know, with `null` or an empty text for none. An empty `room`, `event` or `token`
+    /// of a message that needs one is an error all the same; and `"data":null` is an argument where there are no others.
+    fn drop_zero_values(&mut self, kind: &str) {
+        let has_args = self.pairs.iter().any(|(key, value)| key == "args" && value.get() != "null");
+        self.pairs.retain(|(key, value)| {
+            let is_value = match value.get() {
+                "null" => key == "data" && kind == "event" && !has_args,
+                "\"\"" => known_keys(kind).contains(&&**key) && key != "since",
+                _ => true,
+            };
+            is_value || !KEYS.contains(&&**key)
+        });
+    }
+
     fn id(&mut self) -> Checked<Option<Box<RawValue>>> {
         const WANTED: JsonErrorKind = JsonErrorKind::WrongType("id", "a string or a number of at most 256 bytes");
         let Some(at) = self.pairs.iter().position(|(name, _)| name == "id") else { return Ok(None) };
         let raw = self.pairs.swap_remove(at).1;
         match raw.get().as_bytes() {
+            b"null" => Ok(None),
             [b'"' | b'-' | b'0'..=b'9', ..] if raw.get().len() <= MAX_ID => Ok(Some(raw.to_owned())),
             _ => Err(WANTED),
         }
@@ -192,14 +210,15 @@ impl Fields<'_> {
             Some(kind @ ("auth" | "join" | "leave" | "event" | "ping")) => kind.to_owned(),
             _ => return Err(JsonErrorKind::UnknownType(shown(kind))),
         };
+        self.drop_zero_values(&kind);
         let has_id = id.is_some();
         let (message, takes_id) = match kind.as_str() {
             "auth" => (ClientMessage::Auth { token: self.needed("token")? }, false),
             "join" => {
-                let (room, since) = (self.needed("room")?, self.since()?);
+                let (room, since) = (self.room()?, self.text("since")?);
                 (ClientMessage::Join { room, since, id }, true)
             }
-            "leave" => (ClientMessage::Leave { room: self.needed("room")?, id }, true),
+            "leave" => (ClientMessage::Leave { room: self.room()?, id }, true),
             "event" => {
                 let (event, args) = (self.needed("event")?, self.args()?);
                 (ClientMessage::Event { event, args, id }, true)
@@ -208,17 +227,6 @@ impl Fields<'_> {
         };
         self.nothing_left(&kind)?;
         if has_id && !takes_id { Err(JsonErrorKind::UnknownKey("id".into())) } else { Ok(message) }
-    }
-
-    /// An offset that a client does not have yet may be `null`, as `joined` says it.
-    fn since(&mut self) -> Checked<Option<String>> {
-        match self.pairs.iter().position(|(name, value)| name == "since" && value.get() == "null") {
-            Some(at) => {
-                self.pairs.swap_remove(at);
-                Ok(None)
-            }
-            None => self.text("since"),
-        }
     }
 
     fn args(&mut self) -> Checked<Args> {
@@ -234,18 +242,26 @@ impl Fields<'_> {
 
     /// What is left was taken before, or is not a key of this type.
     fn nothing_left(&self, kind: &str) -> Checked<()> {
-        let known: &[&str] = match kind {
-            "auth" => &["type", "id", "token"],
-            "join" => &["type", "id", "room", "since"],
-            "leave" => &["type", "id", "room"],
-            "event" => &["type", "id", "event", "data", "args"],
-            _ => &["type", "id"],
-        };
+        let known = known_keys(kind);
         match self.pairs.first() {
             None => Ok(()),
             Some((key, _)) if known.contains(&key.as_ref()) => Err(JsonErrorKind::DuplicateKey(key.to_string())),
             Some((key, _)) => Err(JsonErrorKind::UnknownKey(shown(key))),
         }
+    }
+}
+
+/// Every key of every type.
+const KEYS: [&str; 8] = ["type", "id", "token", "room", "since", "event", "data", "args"];
+
+/// The keys of a type.
+fn known_keys(kind: &str) -> &'static [&'static str] {
+    match kind {
+        "auth" => &["type", "id", "token"],
+        "join" => &["type", "id", "room", "since"],
+        "leave" => &["type", "id", "room"],
+        "event" => &["type", "id", "event", "data", "args"],
+        _ => &["type", "id"],
     }
 }
 

@@ -1,43 +1,21 @@
-//! Bodies of `POST /publish`: one event, a batch, or NDJSON (CONTRACT, Publishing).
+//! Bodies of `POST /publish`: one event, a batch, or NDJSON (docs/http-api.md, "POST /publish"). Sans-IO.
 
-use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
+use crate::model::args::{MAX_JSON_DEPTH, json_depth};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
-use crate::model::names::{MAIN_NAMESPACE, Room};
-use crate::protocol::socketio_encode::check_draft;
-use serde::{Deserialize, Deserializer};
+use crate::protocol::event_fields::EventFields;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Events in one request.
 pub const MAX_EVENTS: usize = 1_000;
 
-/// One decoded request: each event or what is wrong with it.
+/// A decoded request. Each event of a batch may have an error of its own.
 #[derive(Debug)]
 pub enum Publication {
-    /// A single event, answered by itself.
+    /// A single event, which has its own answer.
     One(Box<Draft>),
     /// A batch, answered by `results` in order.
     Batch(Vec<Result<Draft, DraftError>>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-struct Fields<'a> {
-    room: Option<String>,
-    rooms: Option<Vec<String>>,
-    event: Option<String>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    args: Option<&'a RawValue>,
-    except: Option<Vec<String>>,
-    namespace: Option<String>,
-    volatile: Option<bool>,
-    id: Option<String>,
-}
-
-/// A key that is there, be it `null`: `"data":null` is one argument.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -50,7 +28,7 @@ struct Events<'a> {
 /// Decodes a JSON body: one event, or `{"events":[…]}`.
 ///
 /// # Errors
-/// When the whole body is unusable; single events of a batch fail by themselves.
+/// When the whole body is unusable. An error of one event of a batch is in its place in the batch.
 pub fn decode_json(body: &str, limits: &DraftLimits) -> Result<Publication, DraftError> {
     check_depth(body)?;
     if !is_batch(body) {
@@ -61,7 +39,7 @@ pub fn decode_json(body: &str, limits: &DraftLimits) -> Result<Publication, Draf
     Ok(Publication::Batch(events.into_iter().map(|event| decode_event(event.get(), limits)).collect()))
 }
 
-/// Decodes NDJSON: an event a line, empty lines skipped.
+/// Decodes NDJSON: one event a line. Empty lines are skipped.
 ///
 /// # Errors
 /// When there are more than [`MAX_EVENTS`].
@@ -75,7 +53,7 @@ pub fn decode_ndjson(body: &str, limits: &DraftLimits) -> Result<Publication, Dr
 fn check_count(count: usize) -> Result<(), DraftError> {
     match count {
         0..=MAX_EVENTS => Ok(()),
-        _ => Err(DraftError::Field(format!("{count} events in one request; at most {MAX_EVENTS} are taken"))),
+        _ => Err(DraftError::Field(format!("{count} events in one request; at most {MAX_EVENTS} are allowed"))),
     }
 }
 
@@ -86,50 +64,14 @@ fn check_depth(json: &str) -> Result<(), DraftError> {
     }
 }
 
-/// Whether the object's first key is `events`; an event has no such key, so another order fails as an unknown key.
+/// Whether the object's first key is `events`. In another place that key is refused as unknown, since no event has it.
 fn is_batch(body: &str) -> bool {
     let inside = body.trim_start().strip_prefix('{').map(str::trim_start);
     inside.is_some_and(|inside| inside.starts_with("\"events\""))
 }
 
 fn decode_event(json: &str, limits: &DraftLimits) -> Result<Draft, DraftError> {
-    let mut json = serde_json::Deserializer::from_str(json);
-    let fields: Fields<'_> =
-        serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
-            true if error.path().iter().next().is_none() => DraftError::Field(error.inner().to_string()),
-            true => DraftError::Field(format!("`{}`: {}", error.path(), error.inner())),
-            false => DraftError::Json(error.inner().to_string()),
-        })?;
-    json.end().map_err(|error| DraftError::Json(error.to_string()))?;
-    let draft = Draft {
-        rooms: rooms(fields.room, fields.rooms)?,
-        args: args(fields.data, fields.args)?,
-        namespace: fields.namespace.as_deref().unwrap_or(MAIN_NAMESPACE).into(),
-        except: fields.except.unwrap_or_default().into_iter().map(Room::from).collect(),
-        event: fields.event.ok_or_else(|| DraftError::Field("`event` is missing".into()))?.into(),
-        volatile: fields.volatile.unwrap_or(false),
-        id: fields.id,
-        source: Source::Http,
-    };
-    check_draft(&draft, limits)?;
-    Ok(draft)
-}
-
-fn rooms(room: Option<String>, rooms: Option<Vec<String>>) -> Result<Vec<Room>, DraftError> {
-    match (room, rooms) {
-        (Some(_), Some(_)) => Err(DraftError::Field("give `room` or `rooms`, not both".into())),
-        (room, rooms) => Ok(room.into_iter().chain(rooms.into_iter().flatten()).map(Room::from).collect()),
-    }
-}
-
-fn args(data: Option<&RawValue>, args: Option<&RawValue>) -> Result<Args, DraftError> {
-    match (data, args) {
-        (Some(_), Some(_)) => Err(DraftError::Field("give `data` or `args`, not both".into())),
-        (Some(data), None) => Args::one(data.get()).map_err(|error| DraftError::Json(error.to_string())),
-        (None, Some(args)) => Args::list(args.get())
-            .map_err(|error| DraftError::Field(format!("`args` must be a list of arguments: {error}"))),
-        (None, None) => Ok(Args::none()),
-    }
+    EventFields::from_json(json)?.into_draft(Source::Http, limits)
 }
 
 #[cfg(test)]
@@ -159,13 +101,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn zero_values_of_typed_languages_mean_absent() {
+        let draft = one(
+            r#"{"room":"","rooms":["a"],"event":"e","data":{"n":1},"args":null,"except":null,"namespace":"","volatile":null,"id":""}"#,
+        )
+        .unwrap();
+        assert_eq!((&*draft.rooms[0], draft.args.as_array(), &*draft.namespace), ("a", "[{\"n\":1}]", "/"));
+        assert_eq!((draft.id, draft.except.len(), draft.volatile), (None, 0, false));
+        let draft = one(r#"{"room":"a","rooms":[],"event":"e","data":null,"args":[1,2]}"#).unwrap();
+        assert_eq!((draft.rooms.len(), draft.args.count()), (1, 2));
+        assert_eq!(one(r#"{"room":"a","event":"e","args":null}"#).unwrap().args.count(), 0);
+    }
+
+    #[test]
+    fn names_are_read_as_javascript_reads_them() {
+        let draft = one(r#"{"rooms":[42.0,"a"],"except":[4.2e1],"event":"half \ud83d","data":"\ud83d"}"#).unwrap();
+        assert_eq!((&*draft.rooms[0], &*draft.except[0], &*draft.event), ("42", "42", "half \u{fffd}"));
+        assert_eq!(draft.args.as_array(), r#"["\ud83d"]"#);
+    }
+
+    #[test]
+    fn each_mistake_has_its_code() {
         let code = |body: &str| one(body).unwrap_err().code();
         assert_eq!(code("{"), "bad_json");
         assert_eq!(code("[]"), "bad_field");
         assert_eq!(code(r#"{"event":"e"}"#), "no_room");
         assert_eq!(code(r#"{"room":"r"}"#), "bad_field");
-        assert_eq!(code(r#"{"room":7,"event":"e"}"#), "bad_field");
+        assert_eq!(code(r#"{"room":true,"event":"e"}"#), "bad_field");
         assert_eq!(code(r#"{"room":"r","rooms":["r"],"event":"e"}"#), "bad_field");
         assert_eq!(code(r#"{"room":"r","event":"e","data":1,"args":[1]}"#), "bad_field");
         assert_eq!(code(r#"{"room":"r","event":"e","args":{}}"#), "bad_field");

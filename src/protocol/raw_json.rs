@@ -1,6 +1,6 @@
 //! Work on raw JSON text: strings written without a tree, and the two objects with a meaning found without one.
 
-use std::borrow::Cow;
+use crate::protocol::json_text::unquote;
 use std::fmt;
 use std::ops::Range;
 
@@ -53,15 +53,6 @@ impl fmt::Display for Quoted<'_> {
         let mut out = Vec::with_capacity(string_len(self.0));
         push_string(&mut out, self.0);
         f.write_str(str::from_utf8(&out).map_err(|_| fmt::Error)?)
-    }
-}
-
-/// What a JSON string literal (with its quotes) says; `None` if it holds a lone surrogate or is no literal.
-pub fn unquote(literal: &str) -> Option<Cow<'_, str>> {
-    let inside = literal.strip_prefix('"')?.strip_suffix('"')?;
-    match memchr::memchr(b'\\', inside.as_bytes()) {
-        None => Some(Cow::Borrowed(inside)),
-        Some(_) => serde_json::from_str(literal).ok().map(Cow::Owned),
     }
 }
 

@@ -4,6 +4,8 @@
 use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, json_depth};
 use crate::model::draft::{MAX_ATTACHMENTS, RESERVED_EVENTS};
 use crate::model::names::{MAIN_NAMESPACE, Namespace};
+use crate::model::number::number_text;
+use crate::protocol::json_text::unquote;
 use crate::protocol::raw_json;
 use crate::protocol::raw_json::Kind;
 use base64::Engine as _;
@@ -14,8 +16,14 @@ use serde_json::value::RawValue;
 pub const MAX_NAMESPACE: usize = 256;
 /// Digits of an acknowledgement id: beyond them JavaScript writes an exponent, which no parser reads back.
 const MAX_ID_DIGITS: usize = 21;
-/// Bytes that [`Decoder::binary`] holds of one packet's attachments.
+/// Bytes that a decoder holds of one packet's attachments, where messages are not larger.
 pub const MAX_HELD: usize = 16 << 20;
+
+/// Bytes of all attachments of one packet, where each message may have `max_payload`. Ten messages of the default limit fit;
+/// where messages may be huge, two of them.
+pub fn max_attached(max_payload: usize) -> usize {
+    MAX_HELD.max(max_payload.saturating_mul(2))
+}
 
 /// A packet from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +46,7 @@ pub enum Packet {
         namespace: Namespace,
         /// The id to acknowledge it with, as JavaScript would echo it.
         ack: Option<Box<str>>,
-        /// The name; the number's text where a number stands for it; empty for a packet without payload.
+        /// The name; where a number stands for it, its text as JavaScript writes it; empty for a packet without payload.
         event: Box<str>,
         /// The arguments; attachments stand as `{"$binary":"<base64>"}`.
         args: Args,
@@ -91,9 +99,6 @@ pub enum DecodeError {
     /// An event name that clients and servers use themselves.
     #[error("the event name is reserved by Socket.IO")]
     ReservedEvent,
-    /// An event name that is not Unicode.
-    #[error("the event name is not valid Unicode")]
-    BadEventName,
     /// A placeholder without an attachment, or two for one.
     #[error("a placeholder must name an attachment of its own")]
     BadPlaceholder,
@@ -121,7 +126,6 @@ impl DecodeError {
             Self::BadPayload => "bad_payload",
             Self::TooDeep => "json_too_deep",
             Self::ReservedEvent => "reserved_event",
-            Self::BadEventName => "bad_event_name",
             Self::BadPlaceholder => "bad_placeholder",
             Self::TooBig => "attachments_too_big",
             Self::UnexpectedBinary => "unexpected_binary",
@@ -387,9 +391,9 @@ fn event(json: &str) -> Result<(Box<str>, Args), DecodeError> {
 fn event_name(literal: &str) -> Result<Box<str>, DecodeError> {
     let value: &RawValue = serde_json::from_str(literal).map_err(|_| DecodeError::BadPayload)?;
     if !literal.starts_with('"') {
-        return Ok(value.get().into());
+        return Ok(number_text(value.get()).into());
     }
-    let name = raw_json::unquote(literal).ok_or(DecodeError::BadEventName)?;
+    let name = unquote(literal).ok_or(DecodeError::BadPayload)?;
     if RESERVED_EVENTS.contains(&name.as_ref()) {
         return Err(DecodeError::ReservedEvent);
     }

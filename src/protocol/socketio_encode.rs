@@ -6,12 +6,14 @@ use crate::model::draft::{Draft, DraftError, DraftLimits, MAX_ATTACHMENTS};
 use crate::model::event::Event;
 use crate::model::names::MAIN_NAMESPACE;
 use crate::model::offset::Offset;
+use crate::protocol::base64;
 use crate::protocol::engineio::SEPARATOR;
+use crate::protocol::json_text::unquote;
 use crate::protocol::raw_json;
 use crate::protocol::raw_json::{Kind, Quoted, push_string, string_len};
 use crate::protocol::websocket::{Opcode, header_len, push_frame, push_header};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use ::base64::Engine as _;
+use ::base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use std::fmt;
 use std::io::Write as _;
@@ -31,8 +33,8 @@ pub struct Encoded {
 /// Why arguments cannot be sent to Socket.IO clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EncodeError {
-    /// A `{"$binary":"…"}` that is not standard base64 with padding.
-    #[error("a {{\"$binary\":…}} value must be standard base64 with padding")]
+    /// A `{"$binary":"…"}` that is not base64.
+    #[error("a {{\"$binary\":…}} value must be base64")]
     BadBase64,
     /// More than [`MAX_ATTACHMENTS`]: stock clients drop the connection.
     #[error("an event takes at most {MAX_ATTACHMENTS} binary values; Socket.IO clients drop more")]
@@ -77,6 +79,20 @@ impl Encoded {
         }
         for attachment in &self.attachments {
             push_frame(&mut out, Opcode::Binary, attachment);
+        }
+        out.into()
+    }
+
+    /// The packet as WebSocket text frames, for a client that takes no binary ones: attachments are `b` and base64.
+    pub fn text_frames(&self) -> Bytes {
+        let mut out = Vec::new();
+        if !self.text.is_empty() {
+            push_header(&mut out, Opcode::Text, 1 + self.text.len());
+            out.push(MESSAGE);
+            out.extend_from_slice(self.text.as_bytes());
+        }
+        for attachment in &self.attachments {
+            push_frame(&mut out, Opcode::Text, format!("b{}", STANDARD.encode(attachment)).as_bytes());
         }
         out.into()
     }
@@ -143,14 +159,21 @@ pub fn ack(namespace: &str, id: &str, args: &Args) -> Result<Encoded, EncodeErro
 
 /// An event of the log as WebSocket frames, in one allocation where it has no binary values.
 pub fn event_frames(event: &Event, with_offset: bool) -> Bytes {
-    of_log(event, with_offset, Encoded::frames, |packet, inner| {
-        let payload = 1 + packet.len(inner);
-        let mut out = Vec::with_capacity(header_len(payload) + payload);
-        push_header(&mut out, Opcode::Text, payload);
-        out.push(MESSAGE);
-        packet.push(&mut out, inner, 0);
-        out.into()
-    })
+    of_log(event, with_offset, Encoded::frames, text_frame)
+}
+
+/// The same for a client that takes no binary frames.
+pub fn event_text_frames(event: &Event, with_offset: bool) -> Bytes {
+    of_log(event, with_offset, Encoded::text_frames, text_frame)
+}
+
+fn text_frame(packet: &Packet<'_>, inner: &str) -> Bytes {
+    let payload = 1 + packet.len(inner);
+    let mut out = Vec::with_capacity(header_len(payload) + payload);
+    push_header(&mut out, Opcode::Text, payload);
+    out.push(MESSAGE);
+    packet.push(&mut out, inner, 0);
+    out.into()
 }
 
 /// An event of the log as an Engine.IO polling payload.
@@ -200,15 +223,22 @@ pub fn binary_values(args: &Args) -> Result<usize, EncodeError> {
     if placeholder && count > 0 { Err(EncodeError::Placeholder) } else { Ok(count) }
 }
 
+/// Whether Socket.IO clients can be sent these arguments.
+///
+/// # Errors
+/// What is wrong with their binary values.
+pub fn check_args(args: &Args) -> Result<(), EncodeError> {
+    if binary_values(args)? > MAX_ATTACHMENTS { Err(EncodeError::TooManyAttachments) } else { Ok(()) }
+}
+
 /// All bounds of a draft: its own, and that Socket.IO clients can be sent its binary values.
 ///
 /// # Errors
 /// The first bound that is broken.
 pub fn check_draft(draft: &Draft, limits: &DraftLimits) -> Result<(), DraftError> {
     draft.check(limits)?;
-    match binary_values(&draft.args) {
-        Ok(count) if count > MAX_ATTACHMENTS => Err(DraftError::TooManyAttachments),
-        Ok(_) => Ok(()),
+    match check_args(&draft.args) {
+        Ok(()) => Ok(()),
         Err(EncodeError::TooManyAttachments) => Err(DraftError::TooManyAttachments),
         Err(error) => Err(DraftError::Field(error.to_string())),
     }
@@ -216,8 +246,8 @@ pub fn check_draft(draft: &Draft, limits: &DraftLimits) -> Result<(), DraftError
 
 /// The bytes of a base64 string literal.
 fn attachment(literal: &str) -> Result<Vec<u8>, EncodeError> {
-    let base64 = raw_json::unquote(literal).ok_or(EncodeError::BadBase64)?;
-    STANDARD.decode(base64.as_bytes()).map_err(|_| EncodeError::BadBase64)
+    let text = unquote(literal).ok_or(EncodeError::BadBase64)?;
+    base64::decode(&text).ok_or(EncodeError::BadBase64)
 }
 
 /// Arguments whose binary values were taken out.

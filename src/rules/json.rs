@@ -1,5 +1,6 @@
 //! Values picked out of raw JSON text by path: no tree, and every byte of a value as it was written.
 
+use crate::protocol::json_text;
 use serde::Deserializer;
 use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -50,7 +51,7 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 
     /// Of equal keys the last one counts, as in `JSON.parse`: the backend must not see another value than the rules.
-    /// Keys are read raw because a lone surrogate in one of them is no reason to miss the others.
+    /// Keys are read raw because serde refuses half of a surrogate pair.
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
@@ -74,18 +75,13 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 }
 
-/// A string's text, a number or a boolean as written; `None` for null, objects, arrays and lone surrogates.
+/// A string's text, a number as JavaScript writes it, or a boolean; `None` for null, objects and arrays.
 pub(super) fn text(json: &str) -> Option<Cow<'_, str>> {
     match json.as_bytes().first()? {
-        b'"' => serde_json::from_str::<Text<'_>>(json).ok().map(|text| text.0),
-        b'n' | b'{' | b'[' => None,
-        _ => Some(Cow::Borrowed(json)),
+        b't' | b'f' => Some(Cow::Borrowed(json)),
+        _ => json_text::text(json),
     }
 }
-
-/// `Cow` alone is never borrowed by serde.
-#[derive(serde::Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Appends text as the inside of a JSON string (RFC 8259 section 7).
 pub(super) fn push_escaped(out: &mut String, text: &str) {
@@ -136,9 +132,14 @@ mod tests {
     fn text_is_decoded_and_only_of_scalars() {
         assert_eq!(text(r#""a\u003ab""#).as_deref(), Some("a:b"));
         assert!(matches!(text("\"plain\""), Some(Cow::Borrowed("plain"))));
-        assert_eq!(text("1e400").as_deref(), Some("1e400"));
+        for (number, written) in
+            [("42.0", "42"), ("-0", "0"), ("1e400", "Infinity"), ("9007199254740993", "9007199254740993")]
+        {
+            assert_eq!(text(number).as_deref(), Some(written));
+        }
+        assert_eq!(text(r#""a\ud800""#).as_deref(), Some("a\u{fffd}"));
         assert_eq!(text("true").as_deref(), Some("true"));
-        for none in ["null", "{}", "[1]", r#""\ud800""#, ""] {
+        for none in ["null", "{}", "[1]", ""] {
             assert_eq!(text(none), None, "{none}");
         }
     }

@@ -1,6 +1,8 @@
 //! Who calls, with what: the values that placeholders stand for.
 
 use crate::model::args::Args;
+use crate::model::number::number_text;
+use crate::protocol::json_text::without_lone_surrogates;
 use crate::rules::error::TemplateError;
 use crate::rules::json;
 use crate::rules::json::push_escaped;
@@ -10,7 +12,7 @@ use std::borrow::Cow;
 /// The user of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UserRef<'a> {
-    /// As text; a number as it was written in the token.
+    /// As text; a number as JavaScript writes it.
     pub text: &'a str,
     /// Whether the claim is a JSON number (`text` is one then): `"{user}"` alone becomes a number.
     pub is_number: bool,
@@ -103,6 +105,11 @@ impl<'a> Values<'a> {
 
     /// A value as a part of a room's name.
     pub(super) fn name(&self, slot: &Slot) -> Result<Cow<'a, str>, TemplateError> {
+        if let Found::Json(json) = self.find(slot)?
+            && matches!(without_lone_surrogates(json), Cow::Owned(_))
+        {
+            return Err(TemplateError::NotText(slot.text.clone()));
+        }
         let text = self.text(slot)?;
         match text.chars().find(|c| is_forbidden_in_names(*c)) {
             Some(c) => Err(TemplateError::Forbidden(slot.text.clone(), c)),
@@ -138,13 +145,15 @@ impl Found<'_> {
         }
     }
 
-    /// Appends it inside a JSON string; `false` where it has no text. A string's own escapes fit as they are.
+    /// Appends it inside a JSON string; `false` where it has no text. A string's own escapes fit as they are, and a number
+    /// is written as JavaScript writes it.
     pub(super) fn push_inside(self, out: &mut String) -> bool {
         match self {
             Self::Text(text) => push_escaped(out, text),
             Self::Json(json) => match json.as_bytes().first() {
                 Some(b'"') => out.push_str(&json[1..json.len() - 1]),
                 Some(b'n' | b'{' | b'[') | None => return false,
+                Some(b'-' | b'0'..=b'9') => out.push_str(&number_text(json)),
                 Some(_) => out.push_str(json),
             },
         }

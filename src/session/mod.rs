@@ -53,3 +53,13 @@ pub struct Session {
     /// The number of the last delivery that met it, so that an event to several rooms arrives once.
     pub mark: u64,
 }
+
+impl Session {
+    /// Who it is, for the log.
+    pub fn name(&self) -> String {
+        match &self.identity.user {
+            Some(user) => format!("user {}, session {}", user.as_str(), self.id),
+            None => format!("session {}", self.id),
+        }
+    }
+}

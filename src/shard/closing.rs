@@ -1,9 +1,11 @@
 //! How a connection ends.
 
 use crate::model::close::{CloseReason, DropReason, jittered};
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, sse, websocket};
-use crate::session::connection::{ConnectionKey, Link};
+use crate::refusals;
+use crate::session::connection::{ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::timers::Millis;
 use crate::shard::hub::Hub;
@@ -21,6 +23,9 @@ impl Hub {
             return;
         }
         connection.closing = Some(reason);
+        let (protocol, first) = (connection.protocol, connection.sessions.first().copied());
+        self.note_refusal(reason, protocol, first);
+        let Some(connection) = self.connections.get_mut(key) else { return };
         self.context.metrics.closed(reason);
         // Each knows of those that are left: a user counts once on a connection.
         for session in connection.sessions.clone() {
@@ -60,6 +65,21 @@ impl Hub {
         connection.wake();
         self.flusher.list(key, connection);
         self.connections.reschedule(key);
+    }
+
+    /// Notes a close that is a refusal of what the client sends.
+    fn note_refusal(&self, reason: CloseReason, protocol: Protocol, session: Option<SessionKey>) {
+        let (refusal, why) = match reason {
+            CloseReason::RateLimit => (Refusal::Rate, "more messages than limits.events_per_second allows"),
+            CloseReason::TooBig => (Refusal::Size, "a message over socketio.max_payload"),
+            CloseReason::InvalidText => (Refusal::Protocol, "a text message that is not UTF-8"),
+            CloseReason::ParseError => (Refusal::Protocol, "bytes that break the protocol"),
+            CloseReason::Overlap => (Refusal::Protocol, "two long-polling requests of one kind at once"),
+            _ => return,
+        };
+        let who = session.and_then(|key| self.sessions.get(key)).map(|session| session.name());
+        let who = who.unwrap_or_else(|| format!("a client without a session ({protocol:?})"));
+        refusals::note(&self.context.metrics, refusal, format_args!("{who}"), format_args!("{why}; it is closed"));
     }
 
     /// Forgets a connection whose transport is gone; its sessions may resume.

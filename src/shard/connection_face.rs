@@ -78,6 +78,11 @@ impl Shard {
         self.read(key, silent).unwrap_or(false)
     }
 
+    /// Whether a connection has joined a namespace.
+    pub fn has_sessions(&self, key: ConnectionKey) -> bool {
+        self.read(key, |connection| !connection.sessions.is_empty()).unwrap_or(false)
+    }
+
     /// The token of the handshake.
     pub fn handshake_token(&self, key: ConnectionKey) -> Option<Box<str>> {
         self.read(key, |connection| connection.token.clone()).flatten()
@@ -166,9 +171,13 @@ impl Shard {
         }
     }
 
-    /// A polling connection's WebSocket takes over.
-    pub fn upgrade(&self, key: ConnectionKey, stream: Rc<TcpStream>) {
-        self.hub.borrow_mut().upgrade(key, Link::WebSocket(stream));
+    /// A polling connection's WebSocket takes over, once `prepare` has noted what its handshake said.
+    pub fn upgrade(&self, key: ConnectionKey, stream: Rc<TcpStream>, prepare: impl FnOnce(&mut Connection)) {
+        let mut hub = self.hub.borrow_mut();
+        if let Some(connection) = hub.connections.get_mut(key) {
+            prepare(connection);
+        }
+        hub.upgrade(key, Link::WebSocket(stream));
     }
 
     /// Whether the client's last words are still being worked on, so that its connection cannot be released.

@@ -150,7 +150,7 @@ pub async fn persist_now(shard: &Rc<Shard>, key: SessionKey) -> bool {
         changes
     };
     let [(pid, record)] = change;
-    let settled = cluster.keep_now(pid, record, WRITTEN_WITHIN).await;
+    let settled = cluster.write_record(pid, record, WRITTEN_WITHIN).await;
     if !settled {
         // It is written as soon as Redis takes it.
         shard.hub.borrow_mut().note_record(pid);
@@ -169,6 +169,6 @@ fn write_some(shard: &Rc<Shard>) -> Option<usize> {
     let changes = shard.hub.borrow_mut().changes(now);
     let cluster = shard.context.cluster.as_ref().filter(|_| !changes.is_empty())?;
     let bytes = changes.iter().map(|(_, record)| record.as_ref().map_or(0, |record| record.text.len() + 100)).sum();
-    cluster.keep(changes);
+    cluster.write_records(changes);
     Some(bytes)
 }

@@ -5,7 +5,7 @@ use crate::model::close::CloseReason;
 use crate::node::context::LocalNode;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
-use crate::protocol::socketio::DecodeError;
+use crate::protocol::socketio::{DecodeError, max_attached};
 use crate::protocol::{socketio, socketio_msgpack};
 use crate::session::connection::ConnectionKey;
 use crate::session::pending_packets::Inbound;
@@ -26,7 +26,10 @@ pub fn receive_binary(local: &Rc<LocalNode>, key: ConnectionKey, bytes: &[u8]) {
     {
         return handlers::socketio::refuse_parser(local, key, &namespace);
     }
-    let max = local.context.socketio.max_payload;
+    // Each message keeps `max_payload` by itself. Who has no session has no use for more than one message's worth.
+    let max_payload = local.context.socketio.max_payload;
+    let known = local.shard.has_sessions(key);
+    let max = if known { max_attached(max_payload) } else { max_payload };
     decode(local, key, |decoder| decoder.binary_within(bytes, max));
 }
 

@@ -3,10 +3,12 @@
 use crate::handlers;
 use crate::handlers::plain_ws as json_client;
 use crate::model::close::CloseReason;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::plain_ws;
 use crate::protocol::websocket::{FrameReader, Message, pong_frame};
+use crate::refusals;
 use crate::session::connection::ConnectionKey;
 use crate::session::outbox::Frame;
 use crate::session::pending_packets::Inbound;
@@ -126,6 +128,8 @@ fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
     match plain_ws::parse(text) {
         Ok(message) => handlers::receive(local, key, Inbound::PlainWs(message)),
         Err(error) if local.shard.take_turn(key) => {
+            let why = format_args!("a message that cannot be read: {}", error.code());
+            refusals::note(&local.context.metrics, Refusal::Protocol, format_args!("a /ws client"), why);
             json_client::error(local, key, error.code(), &error.to_string(), error.id.as_deref());
         }
         Err(_) => {}

@@ -6,6 +6,7 @@ import path from "node:path";
 import { Emitter } from "@socket.io/redis-emitter";
 import Redis from "ioredis";
 import { until, within } from "../harness/deadline.mjs";
+import { command } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { redisClients, startSocketIo } from "../harness/socketio_server.mjs";
 import { tokenFor } from "../harness/token.mjs";
@@ -55,8 +56,11 @@ suite("Socket.IO emitters", () => {
     emitter.of("chat").emit("chat", 5);
     emitter.to("user:7").emit("own", 6);
     emitter.to(b.socket.id).emit("by id", 7);
+    emitter.to("room:a").emit("", 8);
+    emitter.to("room:a").emit(42, 9);
     emitter.emit("end");
     for (const client of [a, b]) await client.event("end");
+    assert.deepEqual([await a.event(""), await a.event("42")], [[8], [9]], "an empty name, and a number as one");
     assert.deepEqual(await a.event("all"), [1, "é", { a: [null, true, 1.5] }]);
     assert.deepEqual(await a.event("to a"), ["1970-01-01T00:00:00.000Z", null, {}]);
     assert.deepEqual([a.argsOf("to both"), b.argsOf("to both")], [[[2]], [[2]]]);
@@ -70,8 +74,8 @@ suite("Socket.IO emitters", () => {
     assert.deepEqual([chat.argsOf("all"), a.argsOf("chat")], [[], []]);
     assert.deepEqual((await ws.event("all")).args, [1, "é", { a: [null, true, 1.5] }]);
     const order = a.events.map((event) => event.name).filter((name) => name !== "volatile");
-    assert.deepEqual(order, ["all", "to a", "to both", "not b", "bytes", "own", "end"]);
-    await until(async () => (await node.metric('roomcast_events_total{source="emitter"}')) === 10, "ten counted");
+    assert.deepEqual(order, ["all", "to a", "to both", "not b", "bytes", "own", "", "42", "end"]);
+    await until(async () => (await node.metric('roomcast_events_total{source="emitter"}')) === 12, "twelve counted");
   });
 
   scenario("socketsJoin, socketsLeave and disconnectSockets are carried out in order with the events, also with ioredis", async (s) => {
@@ -298,12 +302,13 @@ suite("Socket.IO emitters", () => {
   scenario("python-socketio's write-only manager: its events arrive, and pickles of its old versions are refused", async (s) => {
     const [store, node] = await nodes(s, 1, { emitter_key: "socketio" });
     const client = await (await s.io(node, { token, ...WEBSOCKET }).connected()).join("room:a");
+    assert.deepEqual((await command(node, "/join", { user: "7", room: "42" })).json(), { sessions: 1 });
     const python = spawn(PYTHON, [path.join(import.meta.dirname, "../harness/python_emitter.py"), store.url, "socketio"]);
     let errors = "";
     python.stderr.on("data", (chunk) => (errors += chunk));
     const exited = new Promise((resolve) => python.once("close", resolve));
     s.keep({ close: () => python.kill() });
-    const lines = [["all", { a: 1 }, {}], ["to a", [1, 2], { room: "room:a" }], ["tuple", "tuple", { to: ["room:a", "room:b"] }], ["bytes", "bytes", {}], ["none", null, {}], ["skipped", 1, { skip_sid: client.socket.id }], ["end", 1, {}]];
+    const lines = [["all", { a: 1 }, {}], ["to a", [1, 2], { room: "room:a" }], ["tuple", "tuple", { to: ["room:a", "room:b"] }], ["bytes", "bytes", {}], ["none", null, {}], ["skipped", 1, { skip_sid: client.socket.id }], ["to 42", 1, { room: 42 }], ["to several", 2, { room: ["x", 42.0] }], ["end", 1, {}]];
     python.stdin.end(lines.map((line) => `${JSON.stringify(line)}\n`).join(""));
     assert.equal(await within(exited, () => `python: ${errors}`), 0, errors);
     await client.event("end");
@@ -313,6 +318,7 @@ suite("Socket.IO emitters", () => {
     assert.equal(Buffer.from((await client.event("bytes"))[0]).toString("hex"), "00ff");
     assert.deepEqual(await client.event("none"), []);
     assert.equal(client.argsOf("skipped").length, 0);
+    assert.deepEqual([await client.event("to 42"), await client.event("to several")], [[1], [2]], "a number names a room as its text does");
     const [raw] = await redisClients(store.url, 1);
     s.keep({ close: () => raw.destroy() });
     await raw.publish("socketio", Buffer.from("80049500", "hex"));

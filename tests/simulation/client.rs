@@ -1,4 +1,4 @@
-//! Clients as they are in the world: stock Socket.IO (wire sheet C2), `/ws` with `since` for each room, EventSource.
+//! Clients as they exist: the stock Socket.IO client, `/ws` with `since` for each room, EventSource.
 
 use crate::oracle::{Fact, Who};
 use crate::wire::{Conn, Down, Kind, Up};
@@ -15,22 +15,22 @@ use std::sync::Arc;
 pub(crate) struct Client {
     pub kind: Kind,
     pub conn: Option<u64>,
-    /// The session that the open connection has.
+    /// The session of the open connection.
     pub session: Option<Id>,
     pid: Option<Id>,
-    /// Socket.IO: the last trailing string of any event. SSE: the last id.
+    /// Socket.IO: the last trailing string of any event. SSE: the last event id.
     offset: Option<String>,
     /// Socket.IO: received before the CONNECT reply.
     buffer: Vec<Arc<Event>>,
-    /// The rooms it wants, for `/ws` with where it goes on.
+    /// The rooms that it wants; for `/ws` with the offset to resume from.
     rooms: BTreeMap<Room, Option<String>>,
-    /// `/ws`: rooms whose join is answered on this connection.
+    /// `/ws`: rooms whose join was answered on this connection.
     joined: Vec<Room>,
 }
 
 impl Client {
     pub(crate) fn new(number: usize, rng: &mut StdRng) -> Self {
-        let kind = [Kind::SocketIo, Kind::SocketIo, Kind::Json, Kind::Sse][rng.random_range(0..4)];
+        let kind = [Kind::SocketIo, Kind::SocketIo, Kind::PlainWs, Kind::Sse][rng.random_range(0..4)];
         let mut rooms = BTreeMap::new();
         if kind == Kind::Sse {
             rooms.insert(format!("u{number}").into(), None);
@@ -50,7 +50,7 @@ impl Client {
 }
 
 impl World {
-    /// One client does something, or takes what has come.
+    /// One client does something, or receives something.
     pub(crate) fn client_acts(&mut self) {
         let client = self.rng.random_range(0..self.clients.len());
         let Some(conn) = self.clients[client].conn else { return self.connect_if_gone(client) };
@@ -67,7 +67,7 @@ impl World {
             return;
         }
         let Some(node) = self.any_up() else { return };
-        // A handshake may be seen twice: the client has given up one of them, and waits for the other.
+        // The server may see two handshakes: the client has given up one of them and waits for the other.
         let copies = if self.chance(100) { 2 } else { 1 };
         let real = self.rng.random_range(0..copies);
         for copy in 0..copies {
@@ -88,8 +88,8 @@ impl World {
         }
     }
 
-    /// The connection breaks at the client: what was on its way to it is lost, what was on its way to the server comes
-    /// up to some point, perhaps long after.
+    /// The connection breaks at the client: what was on the way to it is lost, and some of what was on the way to the
+    /// server arrives, perhaps much later.
     fn break_off(&mut self, client: usize, id: u64) {
         self.note(|| format!("client {client} loses {id}"));
         self.cut_at_client(id);
@@ -109,10 +109,13 @@ impl World {
     fn join_some(&mut self, client: usize, id: u64) {
         let chosen = room(self.rng.random_range(0..5));
         let who = &mut self.clients[client];
-        if who.session.is_none() || who.kind == Kind::Sse || who.rooms.contains_key(&chosen) && who.kind == Kind::Json {
+        if who.session.is_none()
+            || who.kind == Kind::Sse
+            || who.rooms.contains_key(&chosen) && who.kind == Kind::PlainWs
+        {
             return;
         }
-        if who.kind == Kind::Json {
+        if who.kind == Kind::PlainWs {
             who.rooms.insert(chosen.clone(), None);
         }
         self.oracle.asks(client, &chosen);
@@ -125,7 +128,7 @@ impl World {
         if who.session.is_none() || who.kind == Kind::Sse {
             return;
         }
-        if who.kind == Kind::Json {
+        if who.kind == Kind::PlainWs {
             who.rooms.remove(&chosen);
             who.joined.retain(|room| *room != chosen);
             self.oracle.forget(&(client, Some(chosen.clone())));
@@ -139,10 +142,10 @@ impl World {
         }
     }
 
-    /// The client takes the next thing from its connection.
+    /// The client receives the next packet of its connection.
     pub(crate) fn receive(&mut self, id: u64) {
         let Some(conn) = self.wires.get_mut(&id) else { return };
-        let Some(word) = conn.down.pop_front() else {
+        let Some(packet) = conn.down.pop_front() else {
             if conn.closing && conn.client_open && conn.outbox.is_empty() {
                 self.cut_at_client(id);
             }
@@ -152,19 +155,19 @@ impl World {
         if !open || self.clients[client].conn != Some(id) {
             return;
         }
-        match word {
+        match packet {
             Down::Event(event, room) => self.receive_event(client, &event, &room),
             Down::Connected { sid, pid, start, rooms } => self.receive_connected(client, id, sid, pid, start, &rooms),
             Down::Joined { change, room, after, offset, recovered } => {
                 self.note(|| format!("client {client} has joined {room} after {after}, recovered {recovered:?}"));
                 match self.clients[client].kind {
-                    Kind::Json => self.receive_joined(client, &room, after, offset, recovered),
+                    Kind::PlainWs => self.receive_joined(client, &room, after, offset, recovered),
                     _ => self.oracle.answered(&(client, None), change),
                 }
             }
             Down::Left { change } => self.oracle.answered(&(client, None), change),
             Down::Gap(room, at) => self.receive_gap(client, room, at),
-            Down::Place(at) => {
+            Down::Position(at) => {
                 self.clients[client].offset = Some(at.to_string());
                 self.begin_stream(client, at);
             }
@@ -177,20 +180,20 @@ impl World {
             Kind::SocketIo if who.session.is_none() => return who.buffer.push(event.clone()),
             Kind::SocketIo if who.pid.is_none() => {}
             Kind::SocketIo | Kind::Sse => who.offset = Some(event.offset.to_string()),
-            Kind::Json if who.joined.contains(room) => {
+            Kind::PlainWs if who.joined.contains(room) => {
                 who.rooms.insert(room.clone(), Some(event.offset.to_string()));
             }
-            Kind::Json => {}
+            Kind::PlainWs => {}
         }
         self.note(|| format!("client {client} gets {} at {} in {room}", event.draft.event, event.offset.position));
-        self.judge(client, event, room);
+        self.check(client, event, room);
     }
 
-    fn judge(&mut self, client: usize, event: &Event, room: &Room) {
+    fn check(&mut self, client: usize, event: &Event, room: &Room) {
         let serial: u64 = event.draft.event.parse().expect("serials are names");
         let Some(fact) = self.facts.get(&serial) else { return };
         let fact = Fact::clone(fact);
-        if self.clients[client].kind != Kind::Json {
+        if self.clients[client].kind != Kind::PlainWs {
             return self.oracle.got(&(client, None), &fact);
         }
         self.oracle.got(&(client, Some(room.clone())), &fact);
@@ -204,7 +207,7 @@ impl World {
         who.session = Some(sid);
         match who.kind {
             Kind::Sse => {}
-            Kind::Json => {
+            Kind::PlainWs => {
                 let wanted: Vec<_> = who.rooms.iter().map(|(room, since)| (room.clone(), since.clone())).collect();
                 wanted.into_iter().for_each(|(room, since)| self.send(id, Up::Join { room, since }));
             }
@@ -218,7 +221,7 @@ impl World {
                     true => self.oracle.recovered(&who, sid),
                     false => {
                         let settled = self.is_settled(start);
-                        self.oracle.tell(who.clone(), start, Some(sid), settled);
+                        self.oracle.notified(who.clone(), start, Some(sid), settled);
                         let first = |room| self.oracle.change(&who, Some(sid), None, start.position, room, true);
                         rooms.iter().for_each(first);
                     }
@@ -245,21 +248,21 @@ impl World {
     fn begin_room(&mut self, client: usize, room: &Room, at: Offset) {
         let who: Who = (client, Some(room.clone()));
         let settled = self.is_settled(at);
-        self.oracle.tell(who.clone(), at, None, settled);
+        self.oracle.notified(who.clone(), at, None, settled);
         self.oracle.change(&who, None, None, at.position, room, true);
     }
 
     fn begin_stream(&mut self, client: usize, at: Offset) {
         let who: Who = (client, None);
         let settled = self.is_settled(at);
-        self.oracle.tell(who.clone(), at, None, settled);
+        self.oracle.notified(who.clone(), at, None, settled);
         for room in self.clients[client].rooms.keys() {
             self.oracle.change(&who, None, None, at.position, room, true);
         }
     }
 
     fn receive_gap(&mut self, client: usize, room: Option<Room>, at: Offset) {
-        self.note(|| format!("client {client} is told of a gap in {room:?} up to {at}"));
+        self.note(|| format!("client {client} is notified of a gap in {room:?} up to {at}"));
         match room {
             None => {
                 self.clients[client].offset = Some(at.to_string());

@@ -1,4 +1,4 @@
-//! A Redis stream that trims, fails over to a replica that lags, is flushed and deleted.
+//! A Redis stream that is trimmed, flushed and deleted, and fails over to a lagging replica.
 
 use roomcast::log::redis::generation::{Observed, StreamGeneration};
 use roomcast::model::command::SessionCommand;
@@ -12,11 +12,11 @@ use std::sync::Arc;
 pub(crate) struct Entry {
     pub position: Position,
     pub body: Body,
-    /// A node that died has read it, and with it the only proof that it was there may be gone.
+    /// A node that died has read it; the only proof that it existed may be gone with the node.
     pub read_by_dead: bool,
 }
 
-/// What an entry says.
+/// The content of an entry.
 #[derive(Clone)]
 pub(crate) enum Body {
     Event(Draft),
@@ -31,9 +31,9 @@ pub(crate) struct Log {
     exists: bool,
     last: Position,
     added: i64,
-    /// Every id that was ever given.
+    /// Every id that was ever assigned.
     used: BTreeSet<Position>,
-    /// Whether it tells `entries-added`, as Redis does from 7.0 on.
+    /// Whether it reports `entries-added`, as Redis does since 7.0.
     counts: bool,
 }
 
@@ -50,13 +50,13 @@ impl Log {
         }
     }
 
-    /// `XADD *`: ids rise within one life, whatever the clock does.
+    /// `XADD *`: ids rise within one generation, whatever the clock does.
     pub(crate) fn append(&mut self, clock_ms: u64, body: Body) -> Position {
         let mut position = match clock_ms > self.last.ms {
             true => Position { ms: clock_ms, seq: 0 },
             false => Position { ms: self.last.ms, seq: self.last.seq + 1 },
         };
-        // Two masters do not count the same thousandth of a millisecond alike.
+        // Two masters do not assign the same id at the same time.
         while !self.used.insert(position) {
             position.seq += 1;
         }
@@ -79,7 +79,7 @@ impl Log {
         Observed { epoch_text: self.epoch.clone(), life }
     }
 
-    /// Sets the epoch unless somebody else did since it was read.
+    /// Sets the epoch unless another node has set it since it was read.
     pub(crate) fn agree(&mut self, replaced: &str, fresh: u32) -> u32 {
         if self.epoch == replaced {
             self.epoch = format!("{fresh:x}");
@@ -102,7 +102,7 @@ impl Log {
         gone
     }
 
-    /// `DEL` of the stream; `FLUSHALL` takes the epoch, too.
+    /// `DEL` of the stream; `FLUSHALL` also deletes the epoch.
     pub(crate) fn delete(&mut self, epoch_too: bool) -> Vec<Entry> {
         if epoch_too {
             self.epoch.clear();

@@ -1,4 +1,4 @@
-//! One roomcast process: the parts under test, and around them, as thin as they can be, what `hub` does with sockets.
+//! One roomcast process: the parts under test, and a minimal model of the shard around them.
 
 use crate::log::{Body, Log};
 use crate::wire::{Conn, Down, Kind, Wires};
@@ -29,7 +29,7 @@ pub(crate) const NAMESPACE: NamespaceIndex = NamespaceIndex::new(0);
 /// In the log's units; longer than any window here.
 const KEPT_CHANGES: u64 = 6_000_000;
 
-/// What the run is like; drawn from the seed.
+/// The settings of a run, drawn from the seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub window_ms: u64,
@@ -49,7 +49,7 @@ pub(crate) struct Live {
     pub moves: u32,
     pub changes: Changes,
     pub identity: Arc<Identity>,
-    /// Answers to joins and leaves that wait until the session's record is written.
+    /// Answers to joins and leaves, sent when the session's record is written.
     pub unanswered: Vec<Down>,
     pub written_ms: u64,
 }
@@ -81,12 +81,12 @@ pub(crate) struct Node {
     pub known: Option<Known>,
     pub window: Window,
     pub shards: Vec<Shard>,
-    /// The position that the shards have been told.
-    told: Offset,
-    /// Sessions whose records in the store are not as they are.
+    /// The offset that was announced to the shards.
+    announced: Offset,
+    /// Sessions whose records in the store are out of date.
     pub unwritten: BTreeSet<Id>,
-    /// Sessions that others may have taken while this node was away.
-    pub doubted: BTreeSet<Id>,
+    /// Sessions that other nodes may have taken while this node was disconnected.
+    pub stale: BTreeSet<Id>,
 }
 
 impl Node {
@@ -98,38 +98,38 @@ impl Node {
             known: None,
             window: Window::new(Duration::from_millis(settings.window_ms * 5 / 4), settings.window_bytes),
             shards: vec![Shard::default(), Shard::default()],
-            told: Offset::default(),
+            announced: Offset::default(),
             unwritten: BTreeSet::new(),
-            doubted: BTreeSet::new(),
+            stale: BTreeSet::new(),
         }
     }
 
-    /// It is connected again; `strange` where the store has not the records that it wrote.
-    pub(crate) fn relink(&mut self, strange: bool) {
+    /// The node is connected again; `records_lost`: the store may not have the records that it wrote.
+    pub(crate) fn relink(&mut self, records_lost: bool) {
         self.linked = true;
         let pids: Vec<_> =
             self.shards.iter().flat_map(|shard| shard.by_pid.keys().copied().chain(shard.parked.pids())).collect();
-        if strange {
+        if records_lost {
             self.unwritten.extend(&pids);
         }
-        self.doubted.extend(pids);
+        self.stale.extend(pids);
     }
 
-    /// Whether this node has read entries that the log does not have any more and has not told anybody yet.
+    /// Whether this node has read entries that the log has lost, and has not noticed that yet.
     pub(crate) fn alone_knows_of_a_loss(&self, log: &Log) -> bool {
         let Some(known) = self.known.as_ref().filter(|_| self.up) else { return false };
         let asked = known.last_read;
         matches!(known.broken_by(&log.observe(asked)), Some(Discontinuity::EntriesLost))
     }
 
-    /// Whether it and its shards know of all that the log has lost.
+    /// Whether the node and its shards know of every loss of the log.
     pub(crate) fn is_settled(&self, log: &Log) -> bool {
         let broken = |known: &Known| known.broken_by(&log.observe(known.last_read)).is_some();
         let begins = |shard: &Shard| shard.waiting.iter().any(|command| matches!(command, Command::Reset(_)));
         !self.known.as_ref().is_some_and(broken) && !self.shards.iter().any(begins)
     }
 
-    /// `redis/tail.rs::look`.
+    /// As the tail checks the stream after it connects.
     pub(crate) fn look(
         &mut self,
         log: &mut Log,
@@ -160,12 +160,12 @@ impl Node {
         let snapshot = history(log, epoch, head, settings);
         self.known = Some(Known::new(epoch, head, life.as_ref()));
         let offset = Offset { epoch, position: snapshot.head };
-        self.told = offset;
+        self.announced = offset;
         self.window.reset(&snapshot, now);
         self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Reset(offset)));
     }
 
-    /// `redis/tail.rs::hand_on`, then `hub/feed.rs`.
+    /// As the tail reads entries and passes them to the shards.
     pub(crate) fn read(&mut self, log: &Log, max: usize, now: u64) {
         let Some(known) = &mut self.known else { return };
         let mut position = known.position;
@@ -182,7 +182,7 @@ impl Node {
                     self.deliver(Event { offset, draft: draft.clone(), accepted_us: 0 }, now);
                 }
                 Body::SessionCommand(order) => {
-                    self.told = offset;
+                    self.announced = offset;
                     self.window.push_order(offset.position, order.clone(), now);
                     for shard in &mut self.shards {
                         shard.waiting.push_back(Command::Sessions(offset.position, order.clone()));
@@ -194,15 +194,15 @@ impl Node {
         self.advanced_to(position, now);
     }
 
-    /// Volatile events come beside the log and carry the place where the tail is.
-    pub(crate) fn hear(&mut self, event: &Event, now: u64) {
+    /// Volatile events bypass the log and carry the offset of the tail.
+    pub(crate) fn receive_volatile(&mut self, event: &Event, now: u64) {
         let Some(known) = &self.known else { return };
         let offset = Offset { epoch: known.epoch, position: known.position };
         self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0 }, now);
     }
 
     fn deliver(&mut self, event: Event, now: u64) {
-        self.told = event.offset;
+        self.announced = event.offset;
         let event = Arc::new(event);
         self.window.push(event.clone(), now);
         for shard in &mut self.shards {
@@ -213,15 +213,15 @@ impl Node {
     fn advanced_to(&mut self, position: Position, now: u64) {
         self.window.advance(position);
         self.window.expire(now);
-        if position > self.told.position {
-            self.told.position = position;
-            let told = self.told;
-            self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Advance(told)));
+        if position > self.announced.position {
+            self.announced.position = position;
+            let announced = self.announced;
+            self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Advance(announced)));
         }
     }
 }
 
-/// `redis/history.rs`: newest first, so that never more is read than kept.
+/// As the history is read: newest first, so that never more is read than kept.
 fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snapshot {
     let (mut events, mut orders, mut bytes, mut left_out) = (Vec::new(), Vec::new(), 0, None);
     for entry in log.entries.iter().rev().filter(|entry| entry.position <= head) {
@@ -249,13 +249,13 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snap
 }
 
 impl Shard {
-    /// `hub/shard.rs::carry_out`.
+    /// As the shard carries out a command.
     pub(crate) fn work(&mut self, wires: &mut Wires, settings: &Settings, now: u64) -> bool {
         match self.waiting.pop_front() {
             None => return false,
             Some(Command::Reset(offset)) => self.reset(offset, wires, settings, now),
             Some(Command::Advance(offset)) => self.position = offset,
-            Some(Command::Sessions(position, order)) => self.obey(position, &order),
+            Some(Command::Sessions(position, order)) => self.apply(position, &order),
             Some(Command::Events(events)) => {
                 for event in events {
                     self.deliver(&event, wires, settings, now);
@@ -265,8 +265,8 @@ impl Shard {
         true
     }
 
-    /// `hub/select.rs::carry_out`.
-    fn obey(&mut self, position: Position, order: &SessionCommand) {
+    /// As the shard applies a session command.
+    fn apply(&mut self, position: Position, order: &SessionCommand) {
         self.position.position = position;
         for key in self.sessions.keys().collect::<Vec<_>>() {
             let session = &self.sessions[key];
@@ -280,7 +280,7 @@ impl Shard {
         }
     }
 
-    /// `hub/ledger.rs::enter` and `exit`.
+    /// As a session joins or leaves a room.
     pub(crate) fn change(&mut self, key: SessionKey, room: &Room, join: bool) {
         let changed = match join {
             true => self.rooms.join(key, NAMESPACE, room),
@@ -292,22 +292,22 @@ impl Shard {
         }
     }
 
-    /// `hub/table.rs::begin`.
+    /// As the shard starts anew after a discontinuity.
     fn reset(&mut self, offset: Offset, wires: &mut Wires, settings: &Settings, now: u64) {
         for key in self.sessions.keys().collect::<Vec<_>>() {
             let Some(conn) = wires.get_mut(&self.sessions[key].conn) else { continue };
             match conn.kind {
                 Kind::SocketIo => self.close(conn, settings, now),
-                Kind::Json => {
-                    self.rooms.of(key).for_each(|room| conn.push_word(Down::Gap(Some(room.clone()), offset)));
+                Kind::PlainWs => {
+                    self.rooms.of(key).for_each(|room| conn.push_own(Down::Gap(Some(room.clone()), offset)));
                 }
-                Kind::Sse => conn.push_word(Down::Gap(None, offset)),
+                Kind::Sse => conn.push_own(Down::Gap(None, offset)),
             }
         }
         self.position = offset;
     }
 
-    /// `hub/delivery.rs::deliver`.
+    /// As the shard delivers an event.
     fn deliver(&mut self, event: &Arc<Event>, wires: &mut Wires, settings: &Settings, now: u64) {
         self.position = event.offset;
         self.mark += 1;
@@ -331,7 +331,7 @@ impl Shard {
                 }
                 let Some(conn) = wires.get_mut(&session.conn) else { continue };
                 match conn.kind {
-                    Kind::Json => conn.push_word(Down::Event(event.clone(), room.clone())),
+                    Kind::PlainWs => conn.push_own(Down::Event(event.clone(), room.clone())),
                     _ => conn.outbox.push(Frame::Event(shared.clone())),
                 }
                 if conn.is_over(settings.outbox_bytes) {
@@ -345,7 +345,7 @@ impl Shard {
         }
     }
 
-    /// A connection ends; what lives on it may resume.
+    /// A connection ends; its session may be resumed.
     pub(crate) fn close(&mut self, conn: &mut Conn, settings: &Settings, now: u64) {
         conn.closing = true;
         if let Some(key) = conn.session.take() {
@@ -353,7 +353,7 @@ impl Shard {
         }
     }
 
-    /// `hub/table.rs::dismiss`.
+    /// As the shard ends a session.
     pub(crate) fn dismiss(&mut self, key: SessionKey, settings: &Settings, now: u64) {
         let Some(session) = self.sessions.remove(key) else { return };
         let parked = self.parked_now(&session, key);
@@ -365,7 +365,7 @@ impl Shard {
         self.parked.park(pid, parked, now + settings.window_ms, settings.window_bytes);
     }
 
-    /// What a resume of the session would need at this moment.
+    /// What a resume of the session would need now.
     pub(crate) fn parked_now(&self, session: &Live, key: SessionKey) -> Parked {
         Parked {
             id: session.id,
@@ -380,7 +380,7 @@ impl Shard {
         }
     }
 
-    /// `client/admit.rs::admit`.
+    /// As a session starts.
     pub(crate) fn admit(&mut self, session: Live, rooms: &[Room]) -> SessionKey {
         let pid = session.pid;
         let key = self.sessions.insert(session);
@@ -393,7 +393,7 @@ impl Shard {
         key
     }
 
-    /// `client/resume.rs::take_here`.
+    /// As a resume finds the session on its own node.
     pub(crate) fn take(&mut self, pid: Id, wires: &mut Wires, settings: &Settings, now: u64) -> Option<Parked> {
         if let Some(key) = self.by_pid.get(&pid)
             && let Some(conn) = wires.get_mut(&self.sessions[*key].conn)
@@ -403,7 +403,7 @@ impl Shard {
         self.parked.take(pid, now)
     }
 
-    /// `client/admit.rs::Newcomer::session`.
+    /// As a new session is made.
     pub(crate) fn newcomer(&self, id: Id, pid: Option<Id>, conn: u64, identity: Arc<Identity>) -> Live {
         let (start, last, unanswered) = (self.position, Position::default(), Vec::new());
         Live {

@@ -1,5 +1,5 @@
-//! The judge: it knows what was published, which rooms each session was in at each place of the log, and what every
-//! client got and was told. It uses nothing of the code under test.
+//! The oracle: it knows what was published, which rooms each session was in at each position of the log, and what every
+//! client received. It uses no code under test except its types.
 
 use roomcast::model::id::Id;
 use roomcast::model::names::Room;
@@ -7,7 +7,7 @@ use roomcast::model::offset::{Offset, Position};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-/// What was published.
+/// A published event.
 #[derive(Clone)]
 pub(crate) struct Fact {
     pub serial: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Fact {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Inside {
     No,
-    /// The client asked for it and has no answer: both are right.
+    /// The client asked for it and has no answer: both are correct.
     Perhaps,
     Yes,
 }
@@ -33,40 +33,39 @@ struct Change {
     answered: bool,
 }
 
-/// The time of a client between two moments at which it was told that it may have missed something.
+/// The time of a client between two notices that it may have missed something.
 struct Stretch {
     start: Offset,
     session: Option<Id>,
-    /// The losses that were known to all when it began; `None` where not all knew all.
+    /// The losses that every node knew when it began; `None` if some node did not know all of them.
     losses: Option<u64>,
     changes: Vec<Change>,
     got: BTreeSet<u64>,
-    /// Got under the name of another room.
+    /// Received under the name of another room.
     elsewhere: BTreeSet<u64>,
     newest: Option<Position>,
-    /// Only what names this room is judged here (`/ws`, where each room is resumed by itself).
+    /// Only events of this room are checked (`/ws`, which resumes each room by itself).
     only: Option<Room>,
 }
 
-/// Who is judged: a client, and for `/ws` one of its rooms.
+/// A client, and for `/ws` one of its rooms.
 pub(crate) type Who = (usize, Option<Room>);
 
-/// The judge.
 #[derive(Default)]
 pub(crate) struct Oracle {
     facts: BTreeMap<Position, Fact>,
-    /// What the backend ordered: the client, the room, and whether it joins.
-    orders: BTreeMap<Position, (usize, Room, bool)>,
+    /// The commands of the backend: the client, the room, and whether it joins.
+    commands: BTreeMap<Position, (usize, Room, bool)>,
     losses: u64,
     stretches: BTreeMap<Who, Stretch>,
-    /// Rooms that a client ever asked for.
+    /// Every room that a client has asked for.
     ever: BTreeMap<usize, BTreeSet<Room>>,
-    /// What was wrong first.
+    /// The first violation.
     pub verdict: Option<String>,
-    /// Stored events that were received.
+    /// How many stored events were received.
     pub received: u64,
-    /// How often a client was told.
-    pub told: u64,
+    /// How often a client was notified.
+    pub notices: u64,
 }
 
 impl Oracle {
@@ -74,39 +73,39 @@ impl Oracle {
         self.facts.insert(fact.position, fact);
     }
 
-    pub(crate) fn ordered(&mut self, client: usize, position: Position, room: Room, joined: bool) {
-        self.orders.insert(position, (client, room, joined));
+    pub(crate) fn commanded(&mut self, client: usize, position: Position, room: Room, joined: bool) {
+        self.commands.insert(position, (client, room, joined));
     }
 
-    /// The log lost these; who missed them cannot be made whole any more. Trimmed entries are not lost.
+    /// The log lost these events, so clients that missed them cannot get them any more. Trimmed entries are not lost.
     pub(crate) fn lost(&mut self, positions: impl Iterator<Item = Position>) {
         self.losses += 1;
         for position in positions {
             self.facts.remove(&position);
-            self.orders.remove(&position);
+            self.commands.remove(&position);
         }
     }
 
-    /// The log was deleted: another begins, at the first place.
+    /// The log was deleted: a new one begins at the first position.
     pub(crate) fn lost_everything(&mut self) {
         self.losses += 1;
         self.facts.clear();
-        self.orders.clear();
+        self.commands.clear();
     }
 
-    /// The client knows that it starts anew: what it missed before is its own business now.
-    pub(crate) fn tell(&mut self, who: Who, start: Offset, session: Option<Id>, settled: bool) {
-        self.told += 1;
+    /// The client knows that it starts anew: what it missed before is excused.
+    pub(crate) fn notified(&mut self, who: Who, start: Offset, session: Option<Id>, settled: bool) {
+        self.notices += 1;
         let (losses, only) = (settled.then_some(self.losses), who.1.clone());
         let (got, elsewhere) = (BTreeSet::new(), BTreeSet::new());
         let stretch = Stretch { start, session, losses, changes: Vec::new(), got, elsewhere, newest: None, only };
         self.stretches.insert(who, stretch);
     }
 
-    /// The client says that it goes on where it was.
+    /// The client says that its session continues.
     pub(crate) fn recovered(&mut self, who: &Who, session: Id) {
         if self.stretches.get(who).is_none_or(|stretch| stretch.session != Some(session)) {
-            self.wrong(who, "was recovered as somebody else".into());
+            self.wrong(who, "was recovered as another session".into());
         }
     }
 
@@ -114,12 +113,12 @@ impl Oracle {
         self.ever.entry(client).or_default().insert(room.clone());
     }
 
-    /// The client has left: nothing is owed to it.
+    /// The client has left: nothing is due.
     pub(crate) fn forget(&mut self, who: &Who) {
         self.stretches.remove(who);
     }
 
-    /// The session that the client knows joined or left a room where its shard stood at `after`.
+    /// The client's session joined or left a room while its shard was at `after`.
     pub(crate) fn change(
         &mut self,
         who: &Who,
@@ -135,14 +134,14 @@ impl Oracle {
         }
     }
 
-    /// The client has the answer to its join or leave.
+    /// The client received the answer to its join or leave.
     pub(crate) fn answered(&mut self, who: &Who, id: u64) {
         if let Some(stretch) = self.stretches.get_mut(who) {
             stretch.changes.iter_mut().filter(|change| change.id == id).for_each(|change| change.answered = true);
         }
     }
 
-    /// The client got an event of the log.
+    /// The client received a stored event.
     pub(crate) fn got(&mut self, who: &Who, fact: &Fact) {
         self.received += 1;
         let Some(stretch) = self.stretches.get(who) else { return };
@@ -156,7 +155,7 @@ impl Oracle {
         if stretch.newest.is_some_and(|newest| newest >= fact.position) {
             return self.wrong(who, format!("got event {serial} at {} out of order", fact.position));
         }
-        // While a loss is not known to all nodes, the log that a client sees may be either; at the end it is judged.
+        // Until every node knows of a loss, a client may see the log before or after it; `finish` checks again.
         let sure = stretch.losses == Some(self.losses);
         if sure && self.entitled(who, stretch, fact) == Inside::No {
             return self.wrong(who, format!("got event {serial}, which was not for it"));
@@ -171,7 +170,7 @@ impl Oracle {
         }
     }
 
-    /// An event that came under the name of another room counts for this one.
+    /// An event that was received under the name of another room counts for this one.
     pub(crate) fn got_elsewhere(&mut self, who: &Who, serial: u64) {
         if let Some(stretch) = self.stretches.get_mut(who) {
             stretch.elsewhere.insert(serial);
@@ -188,14 +187,14 @@ impl Oracle {
             .map(|fact| fact.serial)
     }
 
-    /// Everything is at rest and everybody has read on.
+    /// The run is over, and every client has read everything.
     pub(crate) fn finish(&mut self, epoch: &str) {
         let mut wrong = None;
         for (who, stretch) in &self.stretches {
             if let Some(missed) = self.missed(who, stretch, None) {
-                wrong = Some((who.clone(), format!("never got event {missed} and was not told")));
+                wrong = Some((who.clone(), format!("never got event {missed} and was not notified")));
             } else if format!("{:x}", stretch.start.epoch.0) != epoch {
-                wrong = Some((who.clone(), "was not told that the log has another life".into()));
+                wrong = Some((who.clone(), "was not notified of the new epoch of the log".into()));
             }
         }
         if let Some((who, what)) = wrong {
@@ -225,7 +224,7 @@ impl Oracle {
             ),
             Some(only) if !fact.rooms.contains(only) => (Inside::No, Inside::No),
             Some(only) => {
-                // Its other rooms are joined one after the other, before or after this replay.
+                // The client joins its other rooms one after the other, before or after this replay.
                 let ever = self.ever.get(&who.0);
                 let perhaps = |room: &Room| match ever.is_some_and(|ever| ever.contains(room)) {
                     true if room == only => Inside::Yes,
@@ -246,11 +245,11 @@ impl Oracle {
         let own = stretch.changes.iter().filter(|change| change.room == *room && change.after < at);
         let own = own.map(|change| (change.after, 1, change.joined, change.answered));
         let begun = stretch.start.position;
-        let orders = self.orders.range(..at).filter(|(position, (client, named, _))| {
+        let commands = self.commands.range(..at).filter(|(position, (client, named, _))| {
             **position > begun && *client == who.0 && who.1.is_none() && named == room
         });
-        let mut all: Vec<_> = own.chain(orders.map(|(position, order)| (*position, 0, order.2, true))).collect();
-        // A shard that stands at an order has carried it out.
+        let mut all: Vec<_> = own.chain(commands.map(|(position, command)| (*position, 0, command.2, true))).collect();
+        // A shard at the position of a command has carried it out.
         all.sort_by_key(|(after, own, ..)| (*after, *own));
         all.into_iter().fold(Inside::No, |before, (_, _, joined, answered)| {
             let then = if joined { Inside::Yes } else { Inside::No };

@@ -1,4 +1,4 @@
-//! What `client/` and `http/sse` do with a client's packets, and the store of sessions.
+//! What a server does with the packets of its clients, and the store of session records.
 
 use crate::node::{Live, NAMESPACE, identity};
 use crate::oracle::Who;
@@ -17,26 +17,26 @@ use roomcast::session::recovery::{Lost, Place};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// `hub/shard.rs::CATCH_UP`.
+/// How long a packet waits for its shard to catch up.
 const CATCH_UP: u64 = 500;
 
-/// The records of one process, and the life of the store in which it has written all of them.
+/// The records of one process, and the generation of the store in which it wrote all of them.
 #[derive(Clone, Default)]
 struct Hash {
     mark: Option<u64>,
     records: BTreeMap<Id, (u32, String)>,
 }
 
-/// The records of each process that ever was.
+/// The records of every process.
 #[derive(Default)]
 pub(crate) struct Store {
     hashes: BTreeMap<u32, Hash>,
-    /// What the next master has of them.
+    /// The records on the replica.
     replica: BTreeMap<u32, Hash>,
     life: u64,
 }
 
-/// What `cluster/records.rs::FIND` answers.
+/// The answer of the store to a search for a record.
 enum Found {
     Nowhere,
     At(u32),
@@ -44,33 +44,33 @@ enum Found {
     Later,
 }
 
-/// Another node cannot be asked just now: the client is to come again.
+/// Another node cannot be asked now: the client must connect again.
 struct Unreachable;
 
 impl Store {
-    /// The replica has caught up.
+    /// The replica is in sync.
     pub(crate) fn replicate(&mut self) {
         self.replica = self.hashes.clone();
     }
 
-    /// The replica is the master now.
+    /// The replica is promoted.
     pub(crate) fn fail_over(&mut self) {
         self.hashes = self.replica.clone();
         self.life += 1;
     }
 
-    /// `cluster/courier.rs::beat`: whether all records of a node are to be written anew.
-    pub(crate) fn is_strange(&mut self, node: u32) -> bool {
+    /// As in the heartbeat: whether all records of a node must be written anew.
+    pub(crate) fn lost_records_of(&mut self, node: u32) -> bool {
         let hash = self.hashes.entry(node).or_default();
-        let strange = hash.mark != Some(self.life);
-        if strange {
+        let lost = hash.mark != Some(self.life);
+        if lost {
             hash.records.clear();
         }
-        strange
+        lost
     }
 
-    /// Of several records that with most moves is right, and the others go. `has_beaten`: a node that is gone for now
-    /// may be back in a moment.
+    /// Of several records the one with the most moves is current, and the others are removed. `has_beaten`: a node that
+    /// missed its heartbeat may return soon.
     fn find(
         &mut self,
         me: u32,
@@ -104,7 +104,7 @@ impl World {
         Id::parse(&base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)).expect("15 bytes are an id")
     }
 
-    /// The server goes on with a connection's next packet.
+    /// The server handles the next packet of a connection.
     pub(crate) fn serve(&mut self, id: u64) {
         let Some(conn) = self.wires.get_mut(&id).filter(|conn| !conn.closing) else { return };
         let (node, shard) = (conn.node, conn.shard);
@@ -112,11 +112,11 @@ impl World {
             return;
         }
         match (conn.work.take(), conn.kind) {
-            (Some(work), _) => self.go_on(id, work),
+            (Some(work), _) => self.proceed(id, work),
             (None, kind) => {
                 let Some(packet) = conn.up.pop_front() else { return };
                 match packet {
-                    Up::Connect { ref offset, .. } if kind != Kind::Json && offset.is_some() => {
+                    Up::Connect { ref offset, .. } if kind != Kind::PlainWs && offset.is_some() => {
                         self.catch_up(id, packet)
                     }
                     Up::Join { since: Some(_), .. } => self.catch_up(id, packet),
@@ -128,10 +128,10 @@ impl World {
 
     fn catch_up(&mut self, id: u64, packet: Up) {
         let until = self.now + CATCH_UP;
-        self.go_on(id, Work::CatchUp { until, packet });
+        self.proceed(id, Work::CatchUp { until, packet });
     }
 
-    fn go_on(&mut self, id: u64, work: Work) {
+    fn proceed(&mut self, id: u64, work: Work) {
         match work {
             Work::CatchUp { until, packet } => {
                 let text = match &packet {
@@ -181,9 +181,9 @@ impl World {
                     offset => self.take(id, 0, pid, offset.flatten()),
                 }
             }
-            (Up::Connect { .. }, Kind::SocketIo | Kind::Json) => self.begin_session(id),
+            (Up::Connect { .. }, Kind::SocketIo | Kind::PlainWs) => self.begin_session(id),
             (Up::Connect { offset, rooms, .. }, Kind::Sse) => self.begin_sse(id, offset, &rooms),
-            (Up::Join { room, since }, Kind::Json) => self.join_json(id, &room, since.as_deref()),
+            (Up::Join { room, since }, Kind::PlainWs) => self.join_json(id, &room, since.as_deref()),
             (Up::Join { room, .. }, _) => self.change_rooms(id, &room, true),
             (Up::Leave { room }, _) => self.change_rooms(id, &room, false),
         }
@@ -194,7 +194,7 @@ impl World {
         if conn.kind == Kind::SocketIo { vec![format!("u{}", conn.client).into()] } else { Vec::new() }
     }
 
-    /// `client/socketio.rs::begin_session`, `client/json.rs::authenticate`.
+    /// As a session begins or is resumed.
     fn begin_session(&mut self, id: u64) {
         let (sid, pid) = (self.fresh_id(), self.fresh_id());
         let rooms = self.first_rooms(id);
@@ -206,10 +206,10 @@ impl World {
         let start = session.start;
         conn.session = Some(shard.admit(session, &rooms));
         node.unwritten.extend(pid);
-        conn.push_word(Down::Connected { sid, pid, start, rooms });
+        conn.push_own(Down::Connected { sid, pid, start, rooms });
     }
 
-    /// `client/resume.rs::take`, one shard at a time, then the store.
+    /// As a resume searches for its session: one shard at a time, then the store.
     fn take(&mut self, id: u64, asked: usize, pid: Id, offset: Option<Offset>) {
         let conn = &self.wires[&id];
         let (node, shard) = (conn.node, conn.shard);
@@ -225,9 +225,9 @@ impl World {
             },
         };
         let found = match found {
-            Some(parked) if asked < 2 && self.doubts(id, pid, &parked) => match self.take_elsewhere(pid, node) {
+            Some(parked) if asked < 2 && self.is_stale(id, pid, &parked) => match self.take_elsewhere(pid, node) {
                 Ok(other) => {
-                    self.nodes[node].doubted.remove(&pid);
+                    self.nodes[node].stale.remove(&pid);
                     Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked))
                 }
                 Err(Unreachable) => {
@@ -243,18 +243,18 @@ impl World {
                 let after = parked.resume_from(offset);
                 let reach = Offset { position: after.position.max(parked.at), ..after };
                 let until = self.now + CATCH_UP;
-                self.go_on(id, Work::Resume { until, reach, after, pid, parked });
+                self.proceed(id, Work::Resume { until, reach, after, pid, parked });
             }
             None if asked < 2 => self.wait(id, Work::Take { asked: asked + 1, pid, offset }),
             None => self.begin_session(id),
         }
     }
 
-    /// `hub/ledger.rs::doubts`: another node may have had it since. Of another life of the log that does not matter.
-    fn doubts(&self, id: u64, pid: Id, parked: &Parked) -> bool {
+    /// Whether another node may have had the session since. After a discontinuity of the log that does not matter.
+    fn is_stale(&self, id: u64, pid: Id, parked: &Parked) -> bool {
         let node = &self.nodes[self.wires[&id].node];
-        let doubted = !node.linked || node.doubted.contains(&pid);
-        doubted && parked.start.epoch == self.here(id).epoch
+        let stale = !node.linked || node.stale.contains(&pid);
+        stale && parked.start.epoch == self.here(id).epoch
     }
 
     /// Closed as unreachable.
@@ -265,7 +265,7 @@ impl World {
         }
     }
 
-    /// `client/resume.rs::take_elsewhere`: the node that has it hands it over, or its record is taken where it is gone.
+    /// As a resume takes a session from another node: the node hands it over, or its record is used if the node is gone.
     fn take_elsewhere(&mut self, pid: Id, me: usize) -> Result<Option<Parked>, Unreachable> {
         if !self.nodes[me].linked {
             return Err(Unreachable);
@@ -278,7 +278,7 @@ impl World {
             let is_gone = |node| suspects.contains(&node) || !listens(node);
             let found = self.store.find(mine, pid, is_gone, lives, self.rules.trust_old_records);
             let node = match found {
-                // Younger than its record, or just on its way: some node has it, or none.
+                // Newer than its record, or being handed over: some node has the session, or none.
                 Found::Nowhere if round == 0 => {
                     let others = self.nodes.iter().filter(|other| other.up && other.linked && other.name != mine);
                     let others: Vec<_> = others.map(|other| other.name).collect();
@@ -298,17 +298,16 @@ impl World {
         Ok(None)
     }
 
-    /// Asks a node for a session; `None` where no answer comes: letters get lost, and then a node that lives is taken for
-    /// dead.
+    /// Asks a node for a session; `None` without an answer: messages may be lost, and a live node may count as dead.
     fn ask(&mut self, node: u32, pid: Id) -> Option<Option<Parked>> {
-        let (asks, answers) = (!self.chance(self.rules.letters_lost), !self.chance(self.rules.letters_lost));
+        let (asks, answers) = (!self.chance(self.rules.messages_lost), !self.chance(self.rules.messages_lost));
         let other = self.nodes.iter().position(|other| other.up && other.name == node).filter(|_| asks)?;
         let (wires, settings, now) = (&mut self.wires, &self.settings, self.now);
         let node = &mut self.nodes[other];
         node.unwritten.insert(pid);
         let taken = node.shards.iter_mut().find_map(|shard| shard.take(pid, wires, settings, now));
         if !answers && let Some(parked) = taken {
-            // `park_again`, where it is heard that nobody listened.
+            // The node parks the session again when its answer was lost.
             let until = now + settings.window_ms;
             node.shards[0].parked.park(pid, parked, until, settings.window_bytes);
             return None;
@@ -316,7 +315,7 @@ impl World {
         answers.then(|| taken.and_then(|parked| Parked::from_record(&parked.to_record(), NAMESPACE)))
     }
 
-    /// The end of `client/resume.rs::attempt`, then `continue_session`.
+    /// As a resume is completed and the session continues.
     fn resume(&mut self, id: u64, after: Offset, pid: Id, mut parked: Parked) {
         let here = self.here(id);
         let conn = &self.wires[&id];
@@ -328,7 +327,7 @@ impl World {
             missed = recovery::take_up(&mut parked, window, here, "/", window.floor());
         }
         let rooms = &parked.rooms;
-        self.note(|| format!("resume on {id} from {after} at {here} in {rooms:?}: {}", said(&missed)));
+        self.note(|| format!("resume on {id} from {after} at {here} in {rooms:?}: {}", describe(&missed)));
         let Ok(missed) = missed else { return self.begin_session(id) };
         let conn = self.wires.get_mut(&id).expect("it is served");
         let node = &mut self.nodes[conn.node];
@@ -340,7 +339,7 @@ impl World {
         conn.session = Some(shard.admit(session, &rooms));
         node.unwritten.insert(pid);
         conn.replay(missed, None);
-        conn.push_word(Down::Connected { sid: parked.id, pid: Some(pid), start, rooms });
+        conn.push_own(Down::Connected { sid: parked.id, pid: Some(pid), start, rooms });
     }
 
     fn missed(
@@ -362,7 +361,7 @@ impl World {
         }
     }
 
-    /// `client/json.rs::join`.
+    /// As `/ws` joins a room.
     fn join_json(&mut self, id: u64, room: &Room, since: Option<&str>) {
         let Some(key) = self.wires[&id].session else { return };
         let here = self.here(id);
@@ -383,13 +382,13 @@ impl World {
         };
         let conn = self.wires.get_mut(&id).expect("it is served");
         self.nodes[conn.node].shards[conn.shard].rooms.join(key, NAMESPACE, room);
-        conn.push_word(Down::Joined { change: 0, room: room.clone(), after: here, offset, recovered });
+        conn.push_own(Down::Joined { change: 0, room: room.clone(), after: here, offset, recovered });
         if let Some(Ok(missed)) = missed {
             conn.replay(missed, Some(room));
         }
     }
 
-    /// `http/sse.rs::begin`.
+    /// As an SSE stream begins.
     fn begin_sse(&mut self, id: u64, since: Option<String>, rooms: &[Room]) {
         let sid = self.fresh_id();
         let here = self.here(id);
@@ -401,15 +400,15 @@ impl World {
         let shard = &mut self.nodes[conn.node].shards[conn.shard];
         let session = shard.newcomer(sid, None, id, identity(conn.client));
         conn.session = Some(shard.admit(session, rooms));
-        conn.push_word(Down::Connected { sid, pid: None, start: here, rooms: rooms.to_vec() });
+        conn.push_own(Down::Connected { sid, pid: None, start: here, rooms: rooms.to_vec() });
         match missed {
-            None => conn.push_word(Down::Place(here)),
-            Some(Err(())) => conn.push_word(Down::Gap(None, here)),
+            None => conn.push_own(Down::Position(here)),
+            Some(Err(())) => conn.push_own(Down::Gap(None, here)),
             Some(Ok(missed)) => conn.replay(missed, None),
         }
     }
 
-    /// A rule joins or leaves for the client, or `/ws` leaves.
+    /// A rule joins or leaves a room, or `/ws` leaves one.
     fn change_rooms(&mut self, id: u64, room: &Room, join: bool) {
         let Some(key) = self.wires[&id].session else { return };
         let here = self.here(id);
@@ -418,7 +417,7 @@ impl World {
         let node = &mut self.nodes[conn.node];
         let shard = &mut node.shards[conn.shard];
         shard.change(key, room, join);
-        if conn.kind == Kind::Json {
+        if conn.kind == Kind::PlainWs {
             return;
         }
         let session = &mut shard.sessions[key];
@@ -428,7 +427,7 @@ impl World {
         };
         node.unwritten.extend(session.pid);
         match self.rules.answer_before_record {
-            true => conn.push_word(answer),
+            true => conn.push_own(answer),
             false => session.unanswered.push(answer),
         }
         let (who, sid): (Who, _) = ((conn.client, None), session.id);
@@ -442,7 +441,7 @@ impl World {
         }
     }
 
-    /// Writes the records of sessions that changed, and those that were not written for a fifth of the window.
+    /// Writes the records of sessions that changed, or were not written for a fifth of the window.
     pub(crate) fn write_records(&mut self, at: usize) {
         let (now, quarter) = (self.now, self.settings.window_ms / 5);
         let node = &mut self.nodes[at];
@@ -465,7 +464,7 @@ impl World {
                 let session = &mut shard.sessions[key];
                 session.written_ms = now;
                 if let Some(conn) = self.wires.get_mut(&session.conn) {
-                    std::mem::take(&mut session.unanswered).into_iter().for_each(|answer| conn.push_word(answer));
+                    std::mem::take(&mut session.unanswered).into_iter().for_each(|answer| conn.push_own(answer));
                 }
             }
             match record {
@@ -473,7 +472,7 @@ impl World {
                 None => drop(hash.records.remove(&pid)),
             }
         }
-        // All that there are, where it began anew.
+        // Every session after a reset.
         hash.mark = Some(self.store.life);
         if self.chance(if self.rules.failovers > 0 { 150 } else { 500 }) {
             self.store.replicate();
@@ -487,7 +486,7 @@ impl World {
         }
     }
 
-    /// The server sees that a connection is gone, or is done with one that it closed.
+    /// The server notices that a connection is gone, or finishes one that it closed.
     pub(crate) fn notice(&mut self, id: u64) {
         let Some(mut conn) = self.wires.remove(&id) else { return };
         let over = conn.closing && conn.outbox.is_empty() && conn.down.is_empty();
@@ -507,7 +506,7 @@ impl World {
     }
 }
 
-fn said(missed: &Result<Vec<Arc<Event>>, Lost>) -> String {
+fn describe(missed: &Result<Vec<Arc<Event>>, Lost>) -> String {
     match missed {
         Ok(events) => events.iter().fold(String::from("recovered"), |all, event| all + " " + &event.draft.event),
         Err(lost) => lost.code().to_owned(),

@@ -1,4 +1,4 @@
-//! Connections: what is queued at the server, what is on the wire, and who still holds which end.
+//! Connections: what is queued at the server, what is on the wire, and which ends are still open.
 
 use bytes::Bytes;
 use roomcast::model::event::Event;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Kind {
     SocketIo,
-    Json,
+    PlainWs,
     Sse,
 }
 
@@ -40,7 +40,7 @@ pub(crate) enum Up {
 /// To the client.
 #[derive(Clone)]
 pub(crate) enum Down {
-    /// Under the name of a room, which only `/ws` shows.
+    /// With the name of a room, which only `/ws` sends.
     Event(Arc<Event>, Room),
     /// The CONNECT reply, or the head of the SSE response.
     Connected {
@@ -60,17 +60,17 @@ pub(crate) enum Down {
         change: u64,
     },
     Gap(Option<Room>, Offset),
-    /// An SSE block that only names the place.
-    Place(Offset),
+    /// An SSE block with only an id.
+    Position(Offset),
 }
 
-/// Where the server is with a packet that waits for something.
+/// What a packet waits for at the server.
 pub(crate) enum Work {
-    /// For this shard to come to what the client has seen.
+    /// For this shard to reach the offset that the client has seen.
     CatchUp { until: u64, packet: Up },
-    /// For the other shards, then the store; so many were asked.
+    /// For the other shards, then the store; `asked` counts them.
     Take { asked: usize, pid: Id, offset: Option<Offset> },
-    /// For this shard to come to where the session was.
+    /// For this shard to reach the offset of the session.
     Resume { until: u64, reach: Offset, after: Offset, pid: Id, parked: Parked },
 }
 
@@ -81,7 +81,7 @@ pub(crate) struct Conn {
     pub shard: usize,
     pub session: Option<SessionKey>,
     pub outbox: Outbox,
-    words: VecDeque<Down>,
+    raw: VecDeque<Down>,
     replay: usize,
     pub room_on_wire: usize,
     pub work: Option<Work>,
@@ -89,7 +89,7 @@ pub(crate) struct Conn {
     pub down: VecDeque<Down>,
     /// Whether the client still listens.
     pub client_open: bool,
-    /// The server ends it once the queue is written.
+    /// The server closes it once the queue is written.
     pub closing: bool,
 }
 
@@ -104,7 +104,7 @@ impl Conn {
             shard,
             session: None,
             outbox: Outbox::default(),
-            words: VecDeque::new(),
+            raw: VecDeque::new(),
             replay: 0,
             room_on_wire,
             work: None,
@@ -115,23 +115,23 @@ impl Conn {
         }
     }
 
-    /// Queues what is for this connection alone.
-    pub(crate) fn push_word(&mut self, word: Down) {
+    /// Queues a packet for this connection alone.
+    pub(crate) fn push_own(&mut self, packet: Down) {
         if self.closing {
             return;
         }
-        // Its size is what counts in the outbox; the word itself stays beside it.
-        let size = if let Down::Event(event, _) = &word { event.size() } else { 60 };
-        self.words.push_back(word);
+        // Only its size counts in the outbox; the packet itself is kept beside it.
+        let size = if let Down::Event(event, _) = &packet { event.size() } else { 60 };
+        self.raw.push_back(packet);
         self.outbox.push(Frame::Raw(Bytes::from(vec![0; size])));
     }
 
-    /// `hub/table.rs::replay`.
+    /// As the shard replays missed events.
     pub(crate) fn replay(&mut self, missed: Vec<Arc<Event>>, room: Option<&Room>) {
         let before = self.outbox.bytes();
         for event in missed {
             match room {
-                Some(room) => self.push_word(Down::Event(event, room.clone())),
+                Some(room) => self.push_own(Down::Event(event, room.clone())),
                 None => self.outbox.push(Frame::event(event)),
             }
         }
@@ -142,30 +142,30 @@ impl Conn {
         self.replay > max
     }
 
-    /// `hub/delivery.rs::is_over`.
+    /// Whether the outbox is over its limit.
     pub(crate) fn is_over(&self, max: usize) -> bool {
         !self.closing && self.outbox.len() > 1 && self.outbox.bytes() > max + self.replay
     }
 
-    /// The socket takes what it has room for.
+    /// The socket takes as much as it has room for.
     pub(crate) fn flush(&mut self) {
         while self.down.len() < self.room_on_wire
             && let Some(frame) = self.outbox.pop()
         {
-            let word = match frame {
+            let packet = match frame {
                 Frame::Event(delivery) => Down::Event(delivery.event.clone(), delivery.event.draft.rooms[0].clone()),
-                _ => self.words.pop_front().expect("a word beside each raw frame"),
+                _ => self.raw.pop_front().expect("a packet for each raw frame"),
             };
-            self.down.push_back(word);
+            self.down.push_back(packet);
         }
         if self.outbox.is_empty() {
             self.replay = 0;
         }
     }
 
-    /// What a slow consumer did not take is dropped.
+    /// Drops what a slow consumer did not take.
     pub(crate) fn forget_queue(&mut self) {
         self.outbox.keep_started();
-        self.words.clear();
+        self.raw.clear();
     }
 }

@@ -1,4 +1,4 @@
-//! Nodes, clients and a log, moved by chance: in each step one of them does one thing.
+//! Nodes, clients and a log, driven at random: in each step one of them does one thing.
 
 use crate::client::Client;
 use crate::log::{Body, Log};
@@ -17,29 +17,29 @@ use roomcast::model::names::Room;
 use roomcast::model::offset::{Offset, Position};
 use std::collections::{BTreeMap, VecDeque};
 
-/// Rules that a run leaves out, to show that the oracle sees it.
+/// Rules that a run breaks, to show that the oracle notices.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Rules {
-    /// A resume from before the window's floor gets what is there.
+    /// A resume from before the window's floor gets what is left.
     pub ignore_floor: bool,
-    /// A resume does not wait for what the client has seen elsewhere, and does not mind being behind it.
+    /// A resume does not wait until the node has reached the offset that the client has seen.
     pub ignore_future: bool,
     /// Joins and leaves are answered before the session's record is written.
     pub answer_before_record: bool,
-    /// A session is parked at the place where the log begins anew.
-    pub park_after_begin: bool,
-    /// Of a thousand letters between nodes so many are lost: then a node that lives is taken for dead.
-    pub letters_lost: u32,
-    /// Of a thousand times that records could be written, so many pass.
+    /// A session is parked at the position where the log starts anew.
+    pub park_after_reset: bool,
+    /// How many of 1000 messages between nodes are lost; a live node may then count as dead.
+    pub messages_lost: u32,
+    /// How many of 1000 opportunities to write records are not used.
     pub records_late: u32,
-    /// In so many of a thousand steps every connection to the store breaks, and perhaps a replica that lags takes its place
-    /// or a node dies.
+    /// In how many of 1000 steps every connection to the store breaks; perhaps a lagging replica is promoted or a node
+    /// dies.
     pub failovers: u32,
-    /// The log is always trimmed from outside, of all that it has.
+    /// Another program always trims the whole log.
     pub trimmed_short: bool,
-    /// A record is taken though another master may have had newer ones.
+    /// A record is used although another master may have had a newer one.
     pub trust_old_records: bool,
-    /// What was received before the CONNECT reply waits for the next one, as in the stock client.
+    /// Packets received before the CONNECT reply are kept for the next one, as in the stock client.
     pub stock_buffer: bool,
 }
 
@@ -50,9 +50,9 @@ pub(crate) struct World {
     pub settings: Settings,
     pub rng: StdRng,
     pub now: u64,
-    /// How far the log's clock is from ours, in its own units.
+    /// The difference between the log's clock and ours, in the log's units.
     skew: i64,
-    /// What it last showed; another master has another clock.
+    /// Its last time; another master has another clock.
     clock: u64,
     pub log: Log,
     pub nodes: Vec<Node>,
@@ -60,7 +60,7 @@ pub(crate) struct World {
     pub clients: Vec<Client>,
     pub store: Store,
     pub oracle: Oracle,
-    /// What each stored event was, by serial; also of those that the log lost.
+    /// Every stored event by its serial, also those that the log lost.
     pub facts: BTreeMap<u64, Fact>,
     pub serial: u64,
     trace: Option<VecDeque<String>>,
@@ -79,7 +79,7 @@ impl World {
             outbox_bytes: rng.random_range(300..4_000),
             history_ms: 0,
         };
-        // The log counts in finer steps than we do, so that two masters hardly ever give the same id.
+        // The log counts in finer steps, so that two masters hardly ever assign the same id.
         let settings = Settings { history_ms: settings.window_ms * 1_000, ..settings };
         let nodes = (0..rng.random_range(1..4)).map(|name| Node::start(name, &settings)).collect();
         let clients = (0..rng.random_range(2..6)).map(|number| Client::new(number, &mut rng)).collect();
@@ -147,7 +147,7 @@ impl World {
         }
         match self.rng.random_range(0..1_000) {
             0..110 => self.publish(),
-            110..120 => self.order(),
+            110..120 => self.command(),
             120..270 => self.tail(),
             270..430 => self.shard_works(),
             430..560 => self.serve_any(),
@@ -200,7 +200,10 @@ impl World {
         if volatile {
             let event = Event { offset: Offset::default(), draft, accepted_us: 0 };
             let now = self.now;
-            self.nodes.iter_mut().filter(|node| node.up && node.linked).for_each(|node| node.hear(&event, now));
+            self.nodes
+                .iter_mut()
+                .filter(|node| node.up && node.linked)
+                .for_each(|node| node.receive_volatile(&event, now));
             return self.note(|| format!("publish {serial} volatile"));
         }
         let clock = self.clock();
@@ -215,7 +218,7 @@ impl World {
     }
 
     /// The backend joins or leaves a room for a Socket.IO client.
-    fn order(&mut self) {
+    fn command(&mut self) {
         let client = self.rng.random_range(0..self.clients.len());
         if self.clients[client].kind != Kind::SocketIo {
             return;
@@ -224,11 +227,13 @@ impl World {
         let rooms = vec![room.clone()];
         let act = if joins { Action::Join(rooms) } else { Action::Leave(rooms) };
         let (id, from) = (self.fresh_id(), NodeId::parse("00000000").expect("a node"));
-        let order = SessionCommand { id, from, selector: Selector::User(format!("c{client}")), namespace: None, act };
+        let command = SessionCommand { id, from, selector: Selector::User(format!("c{client}")), namespace: None, act };
         let clock = self.clock();
-        let position = self.log.append(clock, Body::SessionCommand(std::sync::Arc::new(order)));
-        self.note(|| format!("order at {position}: client {client} {} {room}", if joins { "joins" } else { "leaves" }));
-        self.oracle.ordered(client, position, room, joins);
+        let position = self.log.append(clock, Body::SessionCommand(std::sync::Arc::new(command)));
+        self.note(|| {
+            format!("command at {position}: client {client} {} {room}", if joins { "joins" } else { "leaves" })
+        });
+        self.oracle.commanded(client, position, room, joins);
     }
 
     fn clock(&mut self) -> u64 {
@@ -254,12 +259,12 @@ impl World {
             // A new connection may lead to another Redis.
             let asked = node.known.as_ref().and_then(|known| known.last_read);
             node.look(&mut self.log, asked, &self.settings, self.now, &mut self.rng);
-            let strange = self.store.is_strange(node.name);
-            node.relink(strange);
+            let records_lost = self.store.lost_records_of(node.name);
+            node.relink(records_lost);
         } else if looks {
             node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
         } else {
-            // The tail looks before it hands on what it reads late; here it is always late.
+            // The tail checks the stream before it passes on entries that it reads late; here they are always late.
             node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
             node.read(&self.log, max, self.now);
         }
@@ -271,7 +276,7 @@ impl World {
         let Some(at) = self.any_up() else { return };
         let index = self.rng.random_range(0..2);
         let shard = &mut self.nodes[at].shards[index];
-        if self.rules.park_after_begin
+        if self.rules.park_after_reset
             && let Some(Command::Reset(offset)) = shard.waiting.front()
         {
             shard.position = *offset;
@@ -282,7 +287,7 @@ impl World {
         }
     }
 
-    /// Whether all nodes know of all that the log has lost.
+    /// Whether all nodes know of every loss of the log.
     pub(crate) fn is_settled(&self, start: Offset) -> bool {
         let mut nodes = self.nodes.iter().filter(|node| node.up);
         format!("{:x}", start.epoch.0) == self.log.epoch && nodes.all(|node| node.is_settled(&self.log))
@@ -310,7 +315,7 @@ impl World {
         }
     }
 
-    /// A node dies with all it holds, or another starts in its place.
+    /// A node dies with all its state, or another starts in its place.
     fn node_fate(&mut self) {
         let at = self.rng.random_range(0..self.nodes.len());
         if !self.nodes[at].up {
@@ -318,7 +323,7 @@ impl World {
             self.nodes[at] = Node::start(name, &self.settings);
             return self.note(|| format!("node {at} starts as {name}"));
         }
-        // A second fault before the first is seen: nobody is left who could know.
+        // A second fault before the first is noticed: no node is left that could know of it.
         if self.nodes[at].alone_knows_of_a_loss(&self.log) {
             return;
         }
@@ -335,7 +340,7 @@ impl World {
 
     fn log_fate(&mut self) {
         let knows = self.nodes.iter().any(|node| node.up && node.linked && node.known.is_some());
-        // A loss, and a trim of what could show it before anybody looks, would be a second fault; trims go by the window.
+        // A trim of the entries that could show a loss, before a node looks, would be a second fault; trims keep the window.
         let all_know = self.nodes.iter().filter(|node| node.up).all(|node| node.is_settled(&self.log));
         let lost = match self.rng.random_range(0..10) {
             0..5 if all_know => {
@@ -376,7 +381,7 @@ impl World {
         }
     }
 
-    /// No more faults; everything that can still happen does.
+    /// No more faults; everything that is under way is completed.
     fn rest(&mut self) {
         if self.any_up().is_none() {
             self.nodes[0] = Node::start(9_999, &self.settings);
@@ -388,8 +393,8 @@ impl World {
                     let asked = node.known.as_ref().and_then(|known| known.last_read).filter(|_| !node.linked);
                     node.look(&mut self.log, asked, &self.settings, self.now, &mut self.rng);
                     if !node.linked {
-                        let strange = self.store.is_strange(node.name);
-                        node.relink(strange);
+                        let records_lost = self.store.lost_records_of(node.name);
+                        node.relink(records_lost);
                     }
                     node.read(&self.log, usize::MAX, self.now);
                 }

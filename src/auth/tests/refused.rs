@@ -86,7 +86,7 @@ fn algorithms_are_pinned() {
     for (name, library) in [("HS384", jsonwebtoken::Algorithm::HS384), ("HS512", jsonwebtoken::Algorithm::HS512)] {
         let token = signed(&format!(r#"{{"alg":"{name}"}}"#), &claims, &other, library);
         assert_eq!(code(auth.verify(&token, NOW)), "token_algorithm");
-        let pinned = AuthConfig { algorithms: vec![name.into()], ..hmac_config() };
+        let pinned = AuthConfig { algorithms: vec![Algorithm::from_name(name).unwrap()], ..hmac_config() };
         assert_eq!(code(authenticator(&pinned).verify(&token, NOW)), "ok");
     }
 }
@@ -186,12 +186,23 @@ fn issuer_audience_and_requirements() {
 fn users_and_rooms() {
     let auth = authenticator(&hmac_config());
     let of = |claims: Value| code(auth.verify(&token(claims), NOW));
-    for bad in [json!(null), json!(""), json!(true), json!(7.5), json!({}), json!(["7"]), json!("a\nb")] {
+    for bad in [json!(null), json!(""), json!(true), json!({}), json!(["7"]), json!("a\nb")] {
         assert_eq!(of(json!({"sub": bad})), "token_user", "{bad}");
     }
-    for bad in [json!(7), json!(["a\nb"]), json!(["a*b"]), json!([""]), json!(["{x}"]), json!([7]), json!({"a": 1})] {
+    for bad in
+        [json!(true), json!(["a\nb"]), json!(["a*b"]), json!([""]), json!(["{x}"]), json!([true]), json!({"a": 1})]
+    {
         assert_eq!(of(json!({"rooms": bad})), "token_rooms", "{bad}");
     }
+    let numbers = auth.verify(&token(json!({"sub": 42.0, "rooms": [7, 42.0]})), NOW).unwrap();
+    assert_eq!(numbers.user.as_ref().unwrap().as_str(), "42");
+    assert_eq!(numbers.grants.exact().collect::<Vec<_>>(), ["7", "42"]);
+    // Half of a surrogate pair is what remains of a name that was cut within an emoji.
+    let cut = |claims: &str| auth.verify(&raw(r#"{"alg":"HS256"}"#, claims), NOW);
+    let claims = r#"{"sub":"7","name":"x\ud83d","\ud83d":1,"exp":2000000000}"#;
+    assert_eq!(cut(claims).unwrap().claim("name"), Some(json!("x\u{fffd}")));
+    assert_eq!(code(cut(r#"{"sub":"7\ud83d","exp":2000000000}"#)), "token_user");
+    assert_eq!(code(cut(r#"{"sub":"7","rooms":["a\ud83d"],"exp":2000000000}"#)), "token_rooms");
     let nested =
         authenticator(&AuthConfig { user_claim: "user.id".into(), rooms_claim: "user.rooms".into(), ..hmac_config() });
     let identity = nested.verify(&token(json!({"user": {"id": 9, "rooms": "a"}, "rooms": 7})), NOW).unwrap();
@@ -237,20 +248,20 @@ fn messages_hold_no_token_and_no_claim() {
 #[test]
 fn what_is_signed_here_is_accepted_here() {
     let config = AuthConfig {
-        algorithms: vec!["RS256".into(), "HS384".into()],
+        algorithms: vec![Algorithm::RS256, Algorithm::HS384],
         issuer: Some("me".into()),
         audience: Some("you".into()),
         ..hmac_config()
     };
     let claims = json!({"sub": 7, "exp": NOW + 1}).as_object().unwrap().clone();
     let token = sign(&config, &claims).unwrap();
-    let verifying = AuthConfig { algorithms: vec!["HS384".into()], ..config.clone() };
+    let verifying = AuthConfig { algorithms: vec![Algorithm::HS384], ..config.clone() };
     assert_eq!(authenticator(&verifying).verify(&token, NOW).unwrap().claim("iss"), Some(json!("me")));
     let no_secret = AuthConfig { secret: None, ..config.clone() };
     assert_eq!(sign(&no_secret, &claims), Err(SignError::NoSecret));
     let short = AuthConfig { secret: Some(Secret::new("short")), ..config.clone() };
     assert_eq!(sign(&short, &claims), Err(SignError::ShortSecret));
-    let no_algorithm = AuthConfig { algorithms: vec!["RS256".into()], ..config };
+    let no_algorithm = AuthConfig { algorithms: vec![Algorithm::RS256], ..config };
     assert_eq!(sign(&no_algorithm, &claims), Err(SignError::NoAlgorithm));
 }
 

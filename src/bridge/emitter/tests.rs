@@ -1,10 +1,16 @@
-//! The wire sheet's bytes (D1, D2, D4, D5, D6), read as it says.
+//! The bytes of docs/protocol/emitters.md, read as it says.
 
 use super::*;
+use crate::bridge::request::Directive;
 use crate::bridge::streams;
+use crate::model::args::Args;
+use crate::model::command::{Action, Selector};
+use crate::model::draft::Draft;
+use crate::model::names::EVERYBODY;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
+use serde_json::Value;
 use serde_json::json;
 
 const LIMITS: DraftLimits = DraftLimits { max_event: 10_000, room_name_bytes: 200, rooms: 10 };
@@ -130,6 +136,14 @@ fn acceptance_is_that_of_the_stock_receiver() {
         assert!(draft.is_for_everybody(), "options decide, not the channel");
     }
     assert!(one("socket.io#/#", &message(hi(), json!({}))).is_for_everybody());
+    for (name, text) in [(json!(7), "7"), (json!(42.0), "42"), (json!(""), "")] {
+        let message = json!(["a", {"type": 2, "data": [name]}, {}]).to_string();
+        assert_eq!(&*one("socket.io#/#", message.as_bytes()).event, text);
+    }
+    let numbers = one("socket.io#/#", br#"["a",{"type":2,"data":["hi"]},{"rooms":[42.0],"except":7}]"#);
+    assert_eq!((numbers.rooms, numbers.except), (vec!["42".into()], vec!["7".into()]));
+    let half = br#"["a",{"type":2,"data":["x\ud83d","\ud83d"]},{"rooms":[],"flags":{"a":"\ud83d"}}]"#;
+    assert_eq!(shown(&one("socket.io#/#", half)), ("/", vec![""], "x\u{fffd}", r#"["\ud83d"]"#));
     let opts = json!({"rooms": [42, "a#b", "a"], "except": ["c", 7], "flags": {"volatile": true, "local": true, "compress": false}});
     let draft = one("socket.io#/#", &message(json!({"type": 5, "data": ["hi"], "nsp": "admin", "id": 7}), opts));
     assert_eq!(shown(&draft), ("/admin", vec!["42", "a#b", "a"], "hi", "[]"));
@@ -141,7 +155,7 @@ fn acceptance_is_that_of_the_stock_receiver() {
     assert_eq!(refused(json!({"type": 2}), json!({})), "bad_field");
     assert_eq!(refused(json!({"type": 2, "data": []}), json!({})), "bad_field");
     assert_eq!(refused(json!({"type": 2, "data": "hi"}), json!({})), "bad_json");
-    assert_eq!(refused(json!({"type": 2, "data": [7]}), json!({})), "bad_json");
+    assert_eq!(refused(json!({"type": 2, "data": [null]}), json!({})), "bad_field");
     assert_eq!(refused(json!({"type": 2, "data": ["disconnect"]}), json!({})), "reserved_event");
     assert_eq!(refused(hi(), json!({"rooms": "r1"})), "bad_field");
     assert_eq!(refused(hi(), json!({"rooms": [""]})), "bad_room");
@@ -233,6 +247,13 @@ fn python() {
         panic!()
     };
     assert_eq!((shown(&draft).1, &*draft.except[0]), (vec!["a", "b"], "S"));
+    for (room, rooms) in [("42", vec!["42"]), ("42.0", vec!["42"]), (r#"[1, "a", 2.5]"#, vec!["1", "a", "2.5"])] {
+        let Ok(Request::Event(draft)) = emit(&format!(r#""data": [], "binary": false, "room": {room}, "skip_sid": 7"#))
+        else {
+            panic!()
+        };
+        assert_eq!((shown(&draft).1, &*draft.except[0]), (rooms, "7"));
+    }
     let code = |more: &str| emit(more).unwrap_err().code();
     assert_eq!(code(r#""data": [], "binary": false, "room": """#), "bad_room");
     assert_eq!(code(r#""data": [], "binary": false, "callback": ["r", "/", 1]"#), "ack_unsupported");
@@ -257,6 +278,18 @@ fn python() {
         panic!()
     };
     assert_eq!(close.act, Action::Leave(vec!["r1".into()]));
+    for (method, act) in [
+        ("enter_room", Action::Join(vec!["42".into()])),
+        ("leave_room", Action::Leave(vec!["42".into()])),
+        ("close_room", Action::Leave(vec!["42".into()])),
+    ] {
+        for room in ["42", "[42.0]"] {
+            let text = format!(r#"{{"method": "{method}", "sid": "S", "room": {room}, "namespace": "/"}}"#);
+            let Ok(Request::SessionCommand(directive)) = other(&text) else { panic!("{text}") };
+            assert_eq!(directive.act, act);
+        }
+    }
+    assert_eq!(other(r#"{"method": "close_room", "room": null}"#).unwrap_err().code(), "bad_field");
     assert_eq!(other(r#"{"method": "callback", "host_id": "x"}"#), Ok(Request::Foreign));
     let pickle = decode("socketio", "socketio", &bytes("80049500"), &LIMITS).unwrap_err();
     assert_eq!((pickle.code(), pickle.to_string().contains("5.14")), ("pickle", true));

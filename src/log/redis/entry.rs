@@ -14,7 +14,8 @@
 //! | `order` | ours alone, and then the only field: an [`SessionCommand`] as JSON |
 //! | `probe` | ours alone, and then the only field: an [`Id`] that health waits for |
 //!
-//! Unknown and repeated fields are errors: what a publisher misspelled must not be lost in silence.
+//! Unknown and repeated fields are errors: what a publisher misspelled must not be lost in silence. An empty value means that
+//! the field is absent, but for `room` and `event`: typed languages write every field.
 
 use crate::model::args::{Args, ArgsError};
 use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
@@ -22,6 +23,7 @@ use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_nam
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Position;
+use crate::protocol::json_text::Name;
 use crate::protocol::socketio_encode::check_draft;
 use redis::{Arg, Cmd};
 
@@ -179,6 +181,9 @@ impl<'a> Fields<'a> {
             };
             let value = std::str::from_utf8(value)
                 .map_err(|_| DraftError::Field(format!("field `{}` is not UTF-8", shown(name))))?;
+            if value.is_empty() && !matches!(&name[..], b"room" | b"event") {
+                continue;
+            }
             if slot.replace(value).is_some() {
                 return Err(DraftError::Field(format!("field `{}` is there twice", shown(name))));
             }
@@ -188,9 +193,11 @@ impl<'a> Fields<'a> {
 
     fn rooms(&self, limits: &DraftLimits) -> Result<Vec<Room>, DraftError> {
         match (self.room, self.rooms) {
-            (Some(_), Some(_)) => Err(DraftError::Field("`room` and `rooms` exclude each other".into())),
+            (Some(room), Some(_)) if !room.is_empty() => {
+                Err(DraftError::Field("`room` and `rooms` exclude each other".into()))
+            }
+            (_, Some(rooms)) => room_list("rooms", rooms, limits),
             (Some(room), None) => Ok(vec![room.into()]),
-            (None, Some(rooms)) => room_list("rooms", rooms, limits),
             (None, None) => Err(DraftError::NoRoom),
         }
     }
@@ -236,8 +243,9 @@ fn room_list(name: &str, json: &str, limits: &DraftLimits) -> Result<Vec<Room>, 
     if json.len() > limits.rooms.saturating_mul(limits.room_name_bytes * 6 + 16) {
         return Err(DraftError::TooManyRooms { max: limits.rooms });
     }
-    serde_json::from_str(json)
-        .map_err(|error| DraftError::Field(format!("`{name}` must be a JSON array of room names: {error}")))
+    let names: Vec<Name> = serde_json::from_str(json)
+        .map_err(|error| DraftError::Field(format!("`{name}` must be a JSON array of room names: {error}")))?;
+    Ok(names.into_iter().map(Room::from).collect())
 }
 
 /// The start of an untrusted name, for an error message.
@@ -325,17 +333,16 @@ mod tests {
             ("bad_field", &[("room", "r")]),
             ("bad_field", &[("room", "r"), ("event", "e"), ("dat", "1")]),
             ("bad_field", &[("room", "r"), ("event", "e"), ("event", "e")]),
-            ("bad_field", &[("room", "r"), ("rooms", "[]"), ("event", "e")]),
+            ("bad_field", &[("room", "r"), ("rooms", "[\"s\"]"), ("event", "e")]),
             ("bad_field", &[("room", "r"), ("event", "e"), ("data", "1"), ("args", "[]")]),
             ("bad_field", &[("rooms", "a,b"), ("event", "e")]),
-            ("bad_field", &[("rooms", "[1]"), ("event", "e")]),
+            ("bad_field", &[("rooms", "[true]"), ("event", "e")]),
             ("bad_field", &[("room", "r"), ("event", "e"), ("volatile", "yes")]),
             ("bad_field", &[("room", "r"), ("event", "e"), ("t", "-1")]),
             ("bad_field", &[("room", "r"), ("event", "e"), ("src", "mars")]),
             ("bad_field", &[("probe", "x")]),
             ("bad_field", &[("probe", "x"), ("room", "r")]),
             ("bad_json", &[("room", "r"), ("event", "e"), ("data", "{oops")]),
-            ("bad_json", &[("room", "r"), ("event", "e"), ("data", "")]),
             ("bad_json", &[("room", "r"), ("event", "e"), ("args", "1")]),
             ("reserved_event", &[("room", "r"), ("event", "disconnect")]),
             ("bad_room", &[("room", ""), ("event", "e")]),
@@ -346,6 +353,19 @@ mod tests {
             let error = decode(&fields(pairs), &LIMITS).expect_err(code);
             assert_eq!(error.code(), code, "{error}");
         }
+        let zeroed = [
+            ("room", ""),
+            ("rooms", "[42.0]"),
+            ("event", "e"),
+            ("data", "1"),
+            ("args", ""),
+            ("except", ""),
+            ("id", ""),
+        ];
+        let Ok(Entry::Event(draft, _)) = decode(&fields(&zeroed), &LIMITS) else {
+            panic!("typed languages write all fields")
+        };
+        assert_eq!((&*draft.rooms[0], draft.args.as_array(), draft.id), ("42", "[1]", None));
         let mut raw = fields(&[("room", "r"), ("event", "e")]);
         raw.push((b"data".to_vec(), vec![b'"', 0xff, b'"']));
         assert_eq!(decode(&raw, &LIMITS).unwrap_err().to_string(), "field `data` is not UTF-8");

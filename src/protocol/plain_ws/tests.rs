@@ -38,6 +38,42 @@ fn each_message_of_the_contract_is_read() {
 }
 
 #[test]
+fn rooms_are_named_as_javascript_names_them() {
+    for (json, name) in [("4", "4"), ("42.0", "42"), (r#""4.0""#, "4.0")] {
+        for kind in ["join", "leave"] {
+            match parse(&format!(r#"{{"type":"{kind}","room":{json}}}"#)).unwrap() {
+                ClientMessage::Join { room, .. } | ClientMessage::Leave { room, .. } => assert_eq!(room, name),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn zero_values_of_typed_languages_mean_absent() {
+    let rest = r#""token":"","since":"","room":"","args":null,"id":null"#;
+    let ClientMessage::Event { args, id, .. } =
+        parse(&format!(r#"{{"type":"event","event":"e","data":{{"n":1}},{rest}}}"#)).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!((args.as_array(), id.is_none()), (r#"[{"n":1}]"#, true));
+    let ClientMessage::Event { args, .. } = parse(r#"{"type":"event","event":"e","data":null,"args":[1,2]}"#).unwrap()
+    else {
+        panic!()
+    };
+    assert_eq!(args.count(), 2);
+    let ClientMessage::Join { since, .. } =
+        parse(r#"{"type":"join","room":"r","event":"","data":null,"args":null,"token":null,"since":""}"#).unwrap()
+    else {
+        panic!()
+    };
+    assert!(since.is_none());
+    assert_eq!(refused(r#"{"type":"join","room":"r","data":1}"#).0, "unknown_key");
+    assert_eq!(refused(r#"{"type":"join","room":"r","colour":null}"#).0, "unknown_key");
+}
+
+#[test]
 fn arguments_are_kept_as_text() {
     let args = |json: &str| match parse(&format!(r#"{{"type":"event","event":"e"{json}}}"#)).unwrap() {
         ClientMessage::Event { args, .. } => args.as_array().to_owned(),
@@ -60,13 +96,14 @@ fn refusals_say_what_was_wrong_and_echo_the_id() {
     assert_eq!(refused(r#"{"type":"join","room":"r","rooms":[],"id":7}"#), ("unknown_key", seven.clone()));
     assert_eq!(refused(r#"{"type":"join","room":"r","room":"s","id":7}"#), ("duplicate_key", seven.clone()));
     assert_eq!(refused(r#"{"type":"ping","id":7}"#), ("unknown_key", seven.clone()));
-    assert_eq!(refused(r#"{"type":"join","room":4,"id":7}"#), ("bad_field", seven.clone()));
+    assert_eq!(refused(r#"{"type":"join","room":[],"id":7}"#), ("bad_field", seven.clone()));
     assert_eq!(refused(r#"{"type":"join","room":"\ud800","id":7}"#), ("bad_field", seven.clone()));
+    assert_eq!(refused(r#"{"type":"join","room":null,"id":7}"#), ("missing_key", seven.clone()));
     assert_eq!(refused(r#"{"type":"join","room":"r","since":4,"id":7}"#), ("bad_field", seven.clone()));
     assert_eq!(refused(r#"{"type":"event","event":"e","args":{},"id":7}"#), ("bad_field", seven.clone()));
     let many = r#"{"id":7,"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"type":"ping"}"#;
     assert_eq!(refused(many), ("too_many_keys", seven));
-    for id in ["null", "true", "[]", "{}", &format!("\"{}\"", "x".repeat(255))] {
+    for id in ["true", "[]", "{}", &format!("\"{}\"", "x".repeat(255))] {
         assert_eq!(refused(&format!(r#"{{"type":"leave","room":"r","id":{id}}}"#)), ("bad_field", None), "{id}");
     }
 }

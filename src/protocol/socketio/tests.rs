@@ -101,7 +101,15 @@ fn reserved_names_are_refused() {
         let escaped = format!("\\u00{:02x}{}", name.as_bytes()[0], &name[1..]);
         assert_eq!(one(&format!("2[\"{escaped}\"]")), Err(DecodeError::ReservedEvent));
     }
-    assert_eq!(one("2[\"\\ud800\"]"), Err(DecodeError::BadEventName));
+}
+
+#[test]
+fn names_are_read_as_javascript_reads_them() {
+    for (json, name) in
+        [(r#""\ud800""#, "\u{fffd}"), (r#""a\udfffb""#, "a\u{fffd}b"), ("42.0", "42"), ("4.2e1", "42"), ("-0", "0")]
+    {
+        assert_eq!(event_of(&format!("2[{json},1]")).0, name);
+    }
 }
 
 #[test]

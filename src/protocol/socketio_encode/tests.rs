@@ -128,7 +128,7 @@ fn binary_values_become_attachments_and_nothing_else_does() {
 
 #[test]
 fn what_ingest_must_refuse() {
-    for bad in ["!", "AQ", "AQ=", "A", "AQ==\\n", "-_-_", "AR==", "é", "\\ud800"] {
+    for bad in ["!", "A", "AQIDB", "A=QI", "AQ===", "é", "\\ud800"] {
         assert_eq!(binary_values(&list(&format!("[{{\"$binary\":\"{bad}\"}}]"))), Err(EncodeError::BadBase64), "{bad}");
     }
     let many = |count: usize| list(&format!("[{}]", vec!["{\"$binary\":\"\"}"; count].join(",")));

@@ -21,7 +21,7 @@ fn a_whole_placeholder_keeps_the_type_and_the_bytes() {
 fn within_a_longer_string_it_is_text() {
     let event = r#"[{"n":1.50,"b":false,"s":"a\"b\u0041","z":null,"l":[1],"o":{}}]"#;
     let ack = acked(json!(["{0.n}/{0.b}", "<{0.s}>", "user {user}"]), &numeric("7"), event);
-    assert_eq!(ack.unwrap(), r#"["1.50/false","<a\"b\u0041>","user 7"]"#);
+    assert_eq!(ack.unwrap(), r#"["1.5/false","<a\"b\u0041>","user 7"]"#);
     for composite in ["z", "l", "o"] {
         let error = acked(json!([format!("x{{0.{composite}}}")]), &caller("7"), event).unwrap_err();
         assert!(error.starts_with(&format!("{{0.{composite}}} must be a string")), "{error}");

@@ -1,0 +1,110 @@
+//! The checked configuration, and where each of its values was written.
+
+use crate::auth::config::AuthConfig;
+use crate::backend::config::BackendConfig;
+use crate::config::mistake::{Faults, Place};
+use crate::config::node::{Node, Value};
+use crate::http::config::{CorsConfig, HttpConfig, ListenConfig, PublishConfig};
+use crate::log::config::RecoveryConfig;
+use crate::logging::LoggingConfig;
+use crate::presence::config::PresenceConfig;
+use crate::redis::config::RedisConfig;
+use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
+use crate::session::config::{LimitsConfig, SocketIoConfig};
+use crate::shutdown::ShutdownConfig;
+use std::collections::BTreeMap;
+
+/// What a node is told, checked. `Debug` shows no secrets.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// `listen` and `admin_listen`.
+    pub listen: ListenConfig,
+    /// `[http]`.
+    pub http: HttpConfig,
+    /// `[redis]`.
+    pub redis: RedisConfig,
+    /// `[auth]`.
+    pub auth: AuthConfig,
+    /// `[publish]`.
+    pub publish: PublishConfig,
+    /// `[cors]`.
+    pub cors: CorsConfig,
+    /// `[socketio]`.
+    pub socketio: SocketIoConfig,
+    /// `[recovery]`.
+    pub recovery: RecoveryConfig,
+    /// `[limits]`.
+    pub limits: LimitsConfig,
+    /// `[presence]`.
+    pub presence: PresenceConfig,
+    /// `[log]`.
+    pub log: LoggingConfig,
+    /// `[shutdown]`.
+    pub shutdown: ShutdownConfig,
+    /// `[[rooms]]`, in order.
+    pub rooms: Vec<RoomRuleConfig>,
+    /// `[[on]]`, in order.
+    pub on: Vec<OnRuleConfig>,
+    /// `[backend]`, where one of its keys is given.
+    pub backend: Option<BackendConfig>,
+    places: Places,
+}
+
+/// Where each key that is not at its default was written: `redis.url`, `rooms.0`, `rooms.0.join`.
+type Places = BTreeMap<String, Place>;
+
+/// What the configuration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A node in earnest: without a key for tokens (and without `anonymous`) it would refuse everybody.
+    Serve,
+    /// Anything else: `demo` makes its own secret, and clients of a running node need none.
+    Other,
+}
+
+impl Config {
+    /// `JWT_SECRET` is left alone where no algorithm uses it: it may be there for other software.
+    pub(super) fn drop_foreign_secret(&mut self) {
+        let unused = !self.auth.algorithms.iter().any(|algorithm| algorithm.is_symmetric());
+        if unused && self.place("auth.secret", "").is_conventional() {
+            self.auth.secret = None;
+            self.places.remove("auth.secret");
+        }
+    }
+
+    /// Notes where a value was written; of rules, where each of them and each of their keys was.
+    pub(super) fn remember(&mut self, slot: &str, node: &Node) {
+        // An empty variable takes back what a weaker source gave.
+        if matches!(&node.value, Value::Plain(text) if text.trim().is_empty()) {
+            self.places.remove(slot);
+            return;
+        }
+        self.places.insert(slot.to_owned(), node.place.clone());
+        if !matches!(slot, "rooms" | "on") {
+            return;
+        }
+        for (index, rule) in node.items("a list").unwrap_or_default().iter().enumerate() {
+            self.places.insert(format!("{slot}.{index}"), rule.place.clone());
+            if let Value::Table(entries) = &rule.value {
+                let places =
+                    entries.iter().map(|entry| (format!("{slot}.{index}.{}", entry.key), entry.node.place.clone()));
+                self.places.extend(places);
+            }
+        }
+    }
+
+    /// Whether a source says this key (`listen`, `redis.url`), be it the default's value.
+    pub fn is_given(&self, slot: &str) -> bool {
+        self.places.contains_key(slot)
+    }
+
+    /// Where this key was written, or the path alone where it was not.
+    pub(super) fn place(&self, slot: &str, path: &str) -> Place {
+        self.places.get(slot).cloned().unwrap_or_else(|| Place::missing(path))
+    }
+
+    /// A fault at a key.
+    pub(super) fn fault(&self, slot: &str, path: &str, message: impl Into<String>) -> Faults {
+        self.place(slot, path).fault(message)
+    }
+}

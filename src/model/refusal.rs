@@ -1,0 +1,40 @@
+//! What is refused, by the setting or the rule that refuses it.
+
+macro_rules! refusals {
+    ($($name:ident, $label:literal, $doc:literal;)*) => {
+        /// The reason of a refusal.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Refusal { $(#[doc = $doc] $name,)* }
+
+        impl Refusal {
+            /// Every reason, in the order of their discriminants.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The `reason` label of `roomcast_refusals_total`, also in the log.
+            pub fn label(self) -> &'static str {
+                match self { $(Self::$name => $label),* }
+            }
+        }
+    };
+}
+
+refusals! {
+    Origin, "origin", "A web page whose origin is not in `cors.origins`.";
+    Token, "token", "A client's token, or none.";
+    PublishKey, "publish_key", "A key that is not in `publish.keys`, or none.";
+    Connections, "connections", "`limits.connections` or `limits.connections_per_ip` is reached.";
+    Namespace, "namespace", "A namespace that is not in `socketio.namespaces`.";
+    Transport, "transport", "A transport that is not in `socketio.transports`.";
+    Handshake, "handshake", "A handshake that is not one, or of another protocol version.";
+    Parser, "parser", "A Socket.IO parser that is not spoken here.";
+    Session, "session", "A request for a session that is not there (any more).";
+    Room, "room", "A room that no rule lets the client into.";
+    Event, "event", "A client's event that no rule takes, or that its rule cannot carry out.";
+    Backend, "backend", "A join or an event that the backend refuses.";
+    Rate, "rate", "More events than `limits.events_per_second`.";
+    Size, "size", "A body, a message or an event over its limit.";
+    Headers, "headers", "A request with more or longer headers than are read.";
+    Protocol, "protocol", "Bytes or messages that break the protocol.";
+    Request, "request", "A request with a field or a body that cannot be used.";
+    Path, "path", "A path or a method that is not served here.";
+}

@@ -1,0 +1,145 @@
+// Every refusal leaves a trace: a counter by reason, there from the start, and a line that says what to change.
+import assert from "node:assert/strict";
+import { startBackend } from "../harness/backend.mjs";
+import { until } from "../harness/deadline.mjs";
+import { post, request } from "../harness/http.mjs";
+import { publish } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { sign, tokenFor } from "../harness/token.mjs";
+
+const REASONS = [
+  "origin", "token", "publish_key", "connections", "namespace", "transport", "handshake", "parser", "session", "room",
+  "event", "backend", "rate", "size", "headers", "protocol", "request", "path",
+];
+const count = (node, reason) => node.metric(`roomcast_refusals_total{reason="${reason}"}`);
+const plain = (text) => text.replaceAll(/\x1b\[[0-9;]*m/g, "");
+const origin = "https://evil.example";
+
+/** The reason has been counted `times` times, and a line of it says these things. */
+async function traced(node, reason, times, ...says) {
+  await until(async () => (await count(node, reason)) === times, async () => `${times} of ${reason}; got ${await count(node, reason)}`);
+  const lines = () => plain(node.output).split("\n").filter((line) => line.includes("refused: ") && line.includes(`reason="${reason}"`));
+  await until(() => lines().some((line) => says.every((part) => line.includes(part))), () => `a line with ${says}; got ${lines().join("\n")}`);
+}
+
+suite("Refusals", () => {
+  scenario("all reasons are there from the start, at 0", async ({ node }) => {
+    const { text } = await (await node()).get("/metrics");
+    for (const reason of REASONS) assert.ok(text.includes(`roomcast_refusals_total{reason="${reason}"} 0\n`), reason);
+  });
+
+  scenario("a foreign origin, on every transport", async ({ node, ws, sse }) => {
+    const one = await node({ cors: { origins: ["https://app.example.com"] } });
+    const token = tokenFor("7");
+    assert.equal((await one.get("/socket.io/?EIO=4&transport=polling", { origin })).status, 403);
+    await ws(one, { token, origin }).ended();
+    await ws(one, { path: "/socket.io/?EIO=4&transport=websocket", origin }).ended();
+    await sse(one, { token, rooms: ["room:a"], headers: { origin } }).answered();
+    await traced(one, "origin", 4, `origin ${origin} is not in cors.origins`, "127.0.0.1 /ws");
+  });
+
+  scenario("a wrong publish key, a missing one, and none configured", async ({ node }) => {
+    const one = await node();
+    await publish(one, { room: "user:7", event: "e" }, { key: "a-wrong-key" });
+    await publish(one, { room: "user:7", event: "e" }, { key: null });
+    await one.get("/rooms/room:a", { authorization: "Bearer a-wrong-key" });
+    await traced(one, "publish_key", 3, "publish.keys", "/publish");
+    const closed = await node({ publish: { keys: [] } });
+    await publish(closed, { room: "user:7", event: "e" });
+    await traced(closed, "publish_key", 1, "no publish key is configured: set `publish.keys`");
+  });
+
+  scenario("a token, on every transport, with the setting to look at", async ({ node, io, ws, sse }) => {
+    const one = await node();
+    const token = sign({ sub: "7", exp: 4_000_000_000 }, { key: "another secret of at least thirty-two bytes" });
+    await io(one, { token }).refused();
+    await ws(one, { token }).ended();
+    await sse(one, { token, rooms: ["room:a"] }).answered();
+    await traced(one, "token", 3, "the token's signature is wrong", "auth.secret");
+    await io(one, {}).refused();
+    await traced(one, "token", 4, "a token is needed", "auth.anonymous");
+  });
+
+  scenario("a room, an event without a rule, a namespace, by whom", async ({ node, io, ws, sse }) => {
+    const one = await node();
+    const client = await io(one, { token: tokenFor("7") }).connected();
+    await client.ask("sneak", "x");
+    await (await ws(one, { token: tokenFor("8") }).welcomed()).ask({ type: "join", room: "user:7" });
+    await sse(one, { token: tokenFor("9"), rooms: ["closed:1"] }).answered();
+    await traced(one, "room", 3, "user 8", "room user:7", "[[rooms]]");
+    await client.ask("nonsense");
+    await client.ask("say", "elsewhere", "x");
+    await traced(one, "event", 2, "user 7", 'no [[on]] rule has event "nonsense" in namespace "/"');
+    await io(one, { token: tokenFor("7"), namespace: "/admin" }).refused();
+    await traced(one, "namespace", 1, "/admin is not in socketio.namespaces");
+  });
+
+  scenario("a rate, sizes, headers, broken bytes", async ({ node, ws, raw }) => {
+    const one = await node({ limits: { events_per_second: 5 }, publish: { max_body: "1kB" }, socketio: { max_payload: "1kB" } });
+    const fast = await ws(one, { token: tokenFor("7") }).welcomed();
+    for (let number = 0; number < 200; number += 1) fast.send({ type: "ping" });
+    await until(async () => (await count(one, "rate")) > 0, "a refusal by rate");
+    await until(() => /refused: .*limits\.events_per_second/.test(plain(one.output)), "a line that names the limit");
+    const large = await ws(one, { token: tokenFor("7") }).welcomed();
+    large.send({ type: "event", event: "e", data: "x".repeat(2_000) });
+    await large.ended();
+    await traced(one, "size", 1, "socketio.max_payload", "user 7");
+    const small = raw(one);
+    small.write("POST /publish HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer e2e-publish-key-0123456789\r\nContent-Length: 2000\r\n\r\n");
+    await small.head();
+    await traced(one, "size", 2, "publish.max_body", "/publish");
+    const headers = raw(one);
+    headers.write(`GET / HTTP/1.1\r\nHost: x\r\n${"a: b\r\n".repeat(500)}\r\n`);
+    await headers.untilClosed();
+    await traced(one, "headers", 1, "headers");
+    const broken = raw(one);
+    await broken.upgrade("/socket.io/?EIO=4&transport=websocket");
+    broken.sendText("x");
+    await broken.closeCode();
+    await traced(one, "protocol", 1, "break the protocol");
+  });
+
+  scenario("handshakes, transports, sessions, paths, requests, connections", async ({ node, sse }) => {
+    const one = await node({ socketio: { transports: ["websocket"] }, limits: { connections_per_ip: 1 } });
+    await one.get("/socket.io/?EIO=4&transport=polling");
+    await traced(one, "transport", 1, "socketio.transports");
+    await one.get("/ws");
+    await traced(one, "handshake", 1, "WebSocket");
+    await request(`${one.url}/nowhere?token=${tokenFor("7")}`);
+    await traced(one, "path", 1, "/nowhere");
+    await publish(one, "{");
+    await publish(one, { events: [{ event: "without a room" }] });
+    await traced(one, "request", 2, "/publish", "bad_json");
+    await sse(one, { token: tokenFor("7"), rooms: ["room:a"] }).answered();
+    await sse(one, { token: tokenFor("7"), rooms: ["room:a"] }).answered();
+    await traced(one, "connections", 1, "limits.connections_per_ip");
+    const polling = await node();
+    await post(`${polling.url}/socket.io/?EIO=4&transport=polling&sid=nonsense`, "2");
+    await traced(polling, "session", 1, "session");
+    await polling.get("/socket.io/?EIO=3&transport=polling");
+    await traced(polling, "handshake", 1, "EIO");
+  });
+
+  scenario("what the backend refuses, without its words", async ({ node, io, serve }) => {
+    const backend = serve(await startBackend());
+    backend.answer = ({ type }) => (type === "join" ? { allow: false, error: "a payload nobody may read" } : { error: "a payload nobody may read" });
+    const rules = {
+      rooms: [{ match: "user:{user}", join: "auto" }, { match: "room:<name>", join: "ask" }],
+      on: [{ event: "join", join: "room:{0}" }, { event: "send", forward: true }],
+    };
+    const one = await node({ ...backend.config(), ...rules });
+    const client = await io(one, { token: tokenFor("7") }).connected();
+    await client.ask("join", "a");
+    await client.ask("send", "a payload nobody may read");
+    await traced(one, "backend", 2, "the backend refuses event", "user 7");
+    assert.ok(!one.output.includes("nobody may read"));
+  });
+
+  scenario("a loop of refusals fills counters, not the log", async ({ node }) => {
+    const one = await node();
+    for (let number = 0; number < 60; number += 1) await publish(one, {}, { key: "wrong" });
+    assert.equal(await count(one, "publish_key"), 60);
+    const lines = plain(one.output).split("\n").filter((line) => line.includes('reason="publish_key"'));
+    assert.ok(lines.length >= 1 && lines.length <= 20, `${lines.length} lines`);
+  });
+});
