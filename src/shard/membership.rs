@@ -2,7 +2,7 @@
 
 use crate::model::names::Room;
 use crate::presence::LeaveReason;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
 use crate::session::timers::millis;

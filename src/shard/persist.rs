@@ -5,7 +5,7 @@ use crate::auth::Identity;
 use crate::cluster::{Owner, Record};
 use crate::model::id::Id;
 use crate::model::namespaces::NamespaceIndex;
-use crate::presence::writer::WRITTEN_WITHIN;
+use crate::presence::local::WRITTEN_WITHIN;
 use crate::session::Session;
 use crate::session::connection::SessionKey;
 use crate::session::parked::Parked;
@@ -40,10 +40,11 @@ impl Hub {
         }
     }
 
-    /// All records are to be written again; `false` where this shard keeps none.
+    /// All records are to be written again; `false` where this shard has none. A node that has just started need not wait:
+    /// until all shards are done, its records are not used should it die.
     pub(super) fn rewrite(&mut self, round: u64) -> bool {
         let pids: Vec<Id> = self.pids().collect();
-        let Some(persister) = &mut self.persister else { return false };
+        let Some(persister) = self.persister.as_mut().filter(|_| !pids.is_empty()) else { return false };
         persister.rewrite(pids, round);
         true
     }

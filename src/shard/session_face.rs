@@ -4,7 +4,7 @@ use crate::auth::Identity;
 use crate::model::close::CloseReason;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::session::Session;
 use crate::session::connection::{ConnectionKey, SessionKey};
