@@ -53,11 +53,11 @@ pub async fn forward(
     backend.call(&call, |body| answer::read_event(body, &namespace, &local.context.draft_limits)).await
 }
 
-/// Tells the backend that a session has begun, or was taken up again.
-pub fn connected(local: &LocalNode, key: SessionKey) {
-    if let Some(backend) = wanting(local, RequestKind::Connect)
-        && let Some(about) = about_live(local, key)
-    {
+/// Tells the backend that a session begins, or is taken up again: before presence is written, so that the backend hears of
+/// the session first.
+pub fn connected(local: &LocalNode, session: &Session, rooms: &[Room]) {
+    if let Some(backend) = wanting(local, RequestKind::Connect) {
+        let about = about(local, session, rooms.to_vec());
         tell(local, backend, &BackendRequest::of_session(RequestKind::Connect, about, now()));
     }
 }
@@ -95,9 +95,7 @@ pub fn about<'a>(local: &'a LocalNode, session: &Session, rooms: Vec<Room>) -> S
 }
 
 fn about_live(local: &LocalNode, key: SessionKey) -> Option<SessionInfo<'_>> {
-    let hub = local.shard.hub.borrow();
-    let session = hub.sessions.get(key)?;
-    Some(about(local, session, hub.rooms.of(key).cloned().collect()))
+    local.shard.with_session(key, |session| about(local, session, session.rooms().cloned().collect()))
 }
 
 fn backend(local: &LocalNode) -> Result<&Backend, BackendError> {
