@@ -25,7 +25,8 @@ const SESSIONS: usize = 1_000;
 const EVENTS: u64 = 10_000;
 const ROOMS: u64 = 100;
 const MAIN: NamespaceIndex = NamespaceIndex::new(0);
-const MESSAGE: &str = r#"{"id":12345,"text":"See you at the usual place at eight, and bring the others.","from":{"id":7}}"#;
+const MESSAGE: &str =
+    r#"{"id":12345,"text":"See you at the usual place at eight, and bring the others.","from":{"id":7}}"#;
 
 fn position(ms: u64) -> Position {
     Position { ms, seq: 0 }
@@ -66,7 +67,8 @@ fn rooms(criterion: &mut Criterion) {
     });
     group.throughput(Throughput::Elements(SESSIONS as u64));
     group.bench_function("find a room and visit its 1,000 members", |bencher| {
-        bencher.iter(|| full.find(MAIN, &room).map(|room| full.members(room).filter(|key| *key == sessions[0]).count()));
+        bencher
+            .iter(|| full.find(MAIN, &room).map(|room| full.members(room).filter(|key| *key == sessions[0]).count()));
     });
     group.finish();
 }
