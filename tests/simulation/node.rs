@@ -245,7 +245,7 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snap
     orders.reverse();
     events.reverse();
     let floor = log.observe(None).life.map_or(head, |life| generation::floor(left_out, &life, head));
-    Snapshot { epoch, floor, head, history: events, orders }
+    Snapshot { epoch, floor, head, history: events, commands: orders }
 }
 
 impl Shard {
