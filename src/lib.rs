@@ -3,6 +3,7 @@
 pub mod app;
 pub mod auth;
 pub mod backend;
+pub mod backoff;
 pub mod bridge;
 pub mod cli;
 pub mod cluster;
@@ -10,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod handlers;
 pub mod http;
+mod https;
 pub mod log;
 pub mod logging;
 pub mod metrics;

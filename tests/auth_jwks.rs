@@ -136,7 +136,11 @@ fn token(kid: &str, user: &str) -> String {
 }
 
 fn config(url: &str) -> AuthConfig {
-    AuthConfig { jwks_url: Some(url.to_owned()), algorithms: vec!["EdDSA".into()], ..AuthConfig::default() }
+    AuthConfig {
+        jwks_url: Some(url.to_owned()),
+        algorithms: vec![roomcast::auth::Algorithm::EdDSA],
+        ..AuthConfig::default()
+    }
 }
 
 /// Short times, except a `least_interval` that is long enough for a slow machine.
@@ -235,8 +239,8 @@ async fn a_client_that_disconnected_causes_no_fetch() {
     let server = Server::start(set(&["a"])).await;
     let auth = running(&server.url, timing(least));
     auth.authenticate(Some(&token("a", "7")), NOW).await.unwrap();
-    let patience = auth.clone();
-    let gone = tokio::time::timeout(MOMENT, async move { patience.authenticate(Some(&token("x", "7")), NOW).await });
+    let short_lived = auth.clone();
+    let gone = tokio::time::timeout(MOMENT, async move { short_lived.authenticate(Some(&token("x", "7")), NOW).await });
     assert!(gone.await.is_err());
     // Two intervals show that nothing is fetched.
     assert!(tokio::time::timeout(least * 2, server.asked(2)).await.is_err());

@@ -61,7 +61,7 @@ fn redis(config: &Config) -> &str {
 }
 
 #[test]
-fn flag_beats_environment_beats_conventional_beats_file_beats_default() {
+fn a_flag_overrides_the_environment_which_overrides_the_file() {
     let text = "listen = '127.0.0.1:1'\n[redis]\nurl = 'redis://file'";
     let conventional = ("REDIS_URL", "redis://conventional");
     let own = ("ROOMCAST_REDIS__URL", "redis://own");

@@ -1,4 +1,4 @@
-//! House rules that no lint knows.
+//! Source rules that no lint checks.
 #![allow(clippy::unwrap_used)]
 
 mod source;
@@ -6,11 +6,11 @@ mod source;
 use source::{Keep, Source, rust_files, strip};
 use std::fmt::Write as _;
 
-/// Lines of a file, tests included.
+/// Lines of a file, its tests included.
 const MAX_LINES: usize = 600;
-/// A name that says nothing of what is inside.
+/// File names that do not say what is inside.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "helper", "helpers", "manager", "misc", "common_utils"];
-/// A pause is part of waiting when the lines above it loop and watch a deadline; this many are looked at.
+/// A pause is part of a wait if this many lines above it contain a loop and a deadline.
 const LOOK_BACK: usize = 14;
 
 #[test]
@@ -23,17 +23,17 @@ fn files_are_short_and_named_for_what_they_do() {
         }
         let names = file.path.trim_end_matches(".rs").split('/');
         if let Some(name) = names.into_iter().find(|name| EMPTY_NAMES.contains(name)) {
-            writeln!(wrong, "{}: `{name}` says nothing of what is inside", file.path).unwrap();
+            writeln!(wrong, "{}: `{name}` does not say what is inside", file.path).unwrap();
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
-/// Shared by several test binaries, each of which uses a part: there the compiler's warning means nothing.
+/// Shared by several test binaries that each use a part, so the compiler's warning means nothing there.
 const SHARED_BY_TESTS: &str = "tests/common/";
 
 #[test]
-fn nothing_dead_is_kept() {
+fn dead_code_is_not_allowed() {
     let mut wrong = String::new();
     let tests = rust_files("tests").into_iter().filter(|file| !file.path.starts_with(SHARED_BY_TESTS));
     for file in rust_files("src").into_iter().chain(tests) {
@@ -48,18 +48,18 @@ fn nothing_dead_is_kept() {
 }
 
 #[test]
-fn tests_all_run_and_wait_for_conditions_rather_than_for_time() {
+fn tests_are_not_ignored_and_wait_for_conditions() {
     let mut wrong = String::new();
     for file in rust_files("src").into_iter().chain(rust_files("tests")) {
-        for (line, what) in impatient(&file) {
+        for (line, what) in bad_waits(&file) {
             writeln!(wrong, "{}:{line}: {what}", file.path).unwrap();
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
 }
 
-/// Ignored tests, and pauses that are not part of a loop which watches a deadline.
-fn impatient(file: &Source) -> Vec<(usize, &'static str)> {
+/// Ignored tests, and pauses that are not part of a loop with a deadline.
+fn bad_waits(file: &Source) -> Vec<(usize, &'static str)> {
     let code = strip(&file.text, Keep::Code);
     let lines: Vec<_> = code.lines().collect();
     let is_test_file = file.path.starts_with("tests/") || file.path.contains("/tests");
@@ -84,8 +84,8 @@ fn impatient(file: &Source) -> Vec<(usize, &'static str)> {
 }
 
 #[test]
-fn the_rules_can_be_broken() {
-    let found = |path: &str, text: &str| impatient(&Source { path: path.into(), text: text.into() }).len();
+fn broken_rules_are_found() {
+    let found = |path: &str, text: &str| bad_waits(&Source { path: path.into(), text: text.into() }).len();
     assert_eq!(found("tests/a.rs", "#[ignore]\n#[test]\nfn a() { std::thread::sleep(LONG); }"), 2);
     assert_eq!(found("tests/a.rs", "while !done() {\n assert!(start.elapsed() < DEADLINE);\n sleep(SHORT);\n}"), 0);
     assert_eq!(found("src/a.rs", "fn pause() { sleep(X) }"), 0);

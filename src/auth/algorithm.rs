@@ -1,6 +1,7 @@
-//! Signature algorithms by their names in RFC 7518 and RFC 8037, and what kind of key each needs.
+//! Signature algorithms by their names in RFC 7518 and RFC 8037, and the kind of key that each needs.
 
 use jsonwebtoken::Algorithm as Library;
+use std::fmt;
 
 /// A JWS algorithm that can be configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Algorithm {
     EdDSA,
 }
 
-/// What a key is made of; each algorithm works with one kind only.
+/// The kind of a key. Each algorithm works with exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
     /// A shared secret.
@@ -36,6 +37,12 @@ pub enum KeyKind {
     P521,
     /// EdDSA on Curve25519.
     Ed25519,
+}
+
+impl fmt::Display for Algorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl Algorithm {
@@ -56,23 +63,20 @@ impl Algorithm {
         Self::EdDSA,
     ];
 
+    /// The names of [`Algorithm::ALL`], in order.
+    pub const NAMES: [&str; 13] = [
+        "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512",
+        "EdDSA",
+    ];
+
     /// The name in a token's header and in the configuration; case matters.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::HS256 => "HS256",
-            Self::HS384 => "HS384",
-            Self::HS512 => "HS512",
-            Self::RS256 => "RS256",
-            Self::RS384 => "RS384",
-            Self::RS512 => "RS512",
-            Self::PS256 => "PS256",
-            Self::PS384 => "PS384",
-            Self::PS512 => "PS512",
-            Self::ES256 => "ES256",
-            Self::ES384 => "ES384",
-            Self::ES512 => "ES512",
-            Self::EdDSA => "EdDSA",
-        }
+        Self::NAMES[self as usize]
+    }
+
+    /// Whether it signs with a shared secret.
+    pub fn is_symmetric(self) -> bool {
+        self.key_kind() == KeyKind::Secret
     }
 
     /// Reads a name. `none` is not one.
@@ -92,7 +96,7 @@ impl Algorithm {
         }
     }
 
-    /// The name that jsonwebtoken has for it; it has none for ES512.
+    /// The same in jsonwebtoken, which does not have ES512.
     pub(super) fn library(self) -> Option<Library> {
         Some(match self {
             Self::HS256 => Library::HS256,
@@ -113,15 +117,15 @@ impl Algorithm {
 }
 
 impl KeyKind {
-    /// A name to suggest in an error message.
-    pub(super) fn suggestion(self) -> &'static str {
+    /// An algorithm to suggest in a message.
+    pub(super) fn suggestion(self) -> Algorithm {
         match self {
-            Self::Secret => "HS256",
-            Self::Rsa => "RS256",
-            Self::P256 => "ES256",
-            Self::P384 => "ES384",
-            Self::P521 => "ES512",
-            Self::Ed25519 => "EdDSA",
+            Self::Secret => Algorithm::HS256,
+            Self::Rsa => Algorithm::RS256,
+            Self::P256 => Algorithm::ES256,
+            Self::P384 => Algorithm::ES384,
+            Self::P521 => Algorithm::ES512,
+            Self::Ed25519 => Algorithm::EdDSA,
         }
     }
 }

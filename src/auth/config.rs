@@ -1,5 +1,6 @@
 //! `[auth]`.
 
+use crate::auth::algorithm::Algorithm;
 use crate::model::secret::Secret;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -8,27 +9,27 @@ use std::time::Duration;
 /// `[auth]`: where keys come from and what a token must say.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
-    /// HMAC secret, at least 32 bytes.
+    /// HMAC secret of at least [`MIN_SECRET`](crate::auth::MIN_SECRET) bytes.
     pub secret: Option<Secret>,
-    /// PEM text of a public key (`public_key_file` was read by the configuration).
+    /// PEM text of a public key: the contents of `public_key_file`.
     pub public_key: Option<String>,
-    /// Where a JSON Web Key Set is fetched.
+    /// URL of a JSON Web Key Set.
     pub jwks_url: Option<String>,
-    /// Names as in RFC 7518, `HS256` and so on; `EdDSA`.
-    pub algorithms: Vec<String>,
-    /// Path of the claim that names the user: `sub`, `user.id`.
+    /// What tokens may be signed with.
+    pub algorithms: Vec<Algorithm>,
+    /// Path of the claim that identifies the user: `sub`, `user.id`.
     pub user_claim: String,
-    /// Required `iss`.
+    /// The `iss` that tokens must have.
     pub issuer: Option<String>,
-    /// Required `aud`.
+    /// The `aud` that tokens must have or list.
     pub audience: Option<String>,
     /// Claims (paths) that must have these values.
     pub require: BTreeMap<String, Value>,
-    /// Tolerance for clocks at `exp` and `nbf`.
+    /// Tolerance for clock differences at `exp` and `nbf`.
     pub leeway: Duration,
     /// Whether a token without `exp` is refused.
     pub require_exp: bool,
-    /// Path of the claim that lists rooms this token may join besides the rules.
+    /// Path of the claim that lists rooms the token may join whatever the rules say; empty: none does.
     pub rooms_claim: String,
     /// Whether clients without a token are let in, with no user and no claims.
     pub anonymous: bool,
@@ -40,7 +41,7 @@ impl Default for AuthConfig {
             secret: None,
             public_key: None,
             jwks_url: None,
-            algorithms: vec!["HS256".into()],
+            algorithms: vec![Algorithm::HS256],
             user_claim: "sub".into(),
             issuer: None,
             audience: None,

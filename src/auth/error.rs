@@ -1,27 +1,28 @@
-//! Why a token was refused, and why a configuration cannot be used. No message ever holds a token or a claim's value.
+//! Why a token is refused, and why `[auth]` cannot be used. No message contains a token or the value of a claim.
 
 use crate::auth::MIN_SECRET;
+use crate::auth::algorithm::Algorithm;
 use crate::auth::grants::GrantError;
 
 /// Why a token was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
-    /// There is none, and anonymous clients are not let in.
+    /// There is none, and anonymous clients are refused.
     #[error("a token is needed to connect")]
     Missing,
-    /// Not three base64url parts of JSON within the size limit; says which rule was broken.
+    /// Not three base64url parts of JSON within the size limit; the text says which rule it breaks.
     #[error("the token is malformed: {0}")]
     Malformed(&'static str),
     /// Signed with an algorithm that is not configured, or that does not fit the key.
     #[error("the token is signed with an algorithm that is not accepted here")]
     Algorithm,
-    /// No key of this id is known (yet), and none can be asked for more.
+    /// No known key has this id.
     #[error("the token is signed with a key that is not known here")]
     UnknownKey,
     /// The token names no key, and several would fit.
     #[error("the token names no key (`kid`), and several would fit")]
     AmbiguousKey,
-    /// The signature is not the key's.
+    /// The signature was not made with the key.
     #[error("the token's signature is wrong")]
     Signature,
     /// Its `exp` has passed.
@@ -30,16 +31,16 @@ pub enum AuthError {
     /// It has no `exp`, and `require_exp` is on.
     #[error("the token has no `exp`, and one is required")]
     NoExpiry,
-    /// Its `nbf` has not come.
+    /// Its `nbf` is in the future.
     #[error("the token is not valid yet (`nbf`)")]
     NotYetValid,
     /// This time claim is not a number of seconds.
     #[error("the token's `{0}` must be a number of seconds since 1970, below 2^53")]
     Time(&'static str),
-    /// Its `iss` is not the configured one.
+    /// Its `iss` is not `auth.issuer`.
     #[error("the token's issuer (`iss`) is not the one expected")]
     Issuer,
-    /// Its `aud` does not hold the configured one.
+    /// Its `aud` does not contain `auth.audience`.
     #[error("the token is meant for another audience (`aud`)")]
     Audience,
     /// The requirement of `auth.require` at this path is not met.
@@ -96,86 +97,81 @@ impl AuthError {
     }
 }
 
-/// A mistake in `[auth]`.
+/// A mistake in `[auth]`. The text completes the setting's name: "[auth] secret: must have …".
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
-    /// No key at all, and anonymous clients are not let in: nobody could ever connect.
+    /// No key, and anonymous clients are refused: nobody could connect.
     #[error(
-        "no key to verify tokens with, so nobody could connect: set auth.secret, auth.public_key_file or \
-         auth.jwks_url, or auth.anonymous = true"
+        "there is no key to check tokens with: set `secret` (JWT_SECRET, ROOMCAST_AUTH__SECRET), `secret_file`, \
+         `public_key_file` or `jwks_url`; or `anonymous = true` to let everybody in"
     )]
     NoKey,
-    /// The HMAC secret is under [`MIN_SECRET`] bytes.
-    #[error(
-        "auth.secret has {bytes} bytes and could be guessed; it needs at least {MIN_SECRET} (try \
-         `openssl rand -hex 32`)"
-    )]
-    ShortSecret {
-        /// Its length in bytes.
-        bytes: usize,
-    },
+    /// The HMAC secret is shorter than [`MIN_SECRET`] bytes. The text does not say how long it is.
+    #[error("must have at least {MIN_SECRET} bytes; make one with `openssl rand -base64 48`")]
+    ShortSecret,
     /// `algorithms` is empty although a key is configured.
-    #[error("auth.algorithms is empty; list what your tokens are signed with")]
+    #[error("must not be empty: list what your tokens are signed with")]
     NoAlgorithms,
-    /// A name that is no algorithm known here.
-    #[error(
-        "auth.algorithms: {0:?} is not known; use HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, \
-         PS512, ES256, ES384, ES512 or EdDSA"
-    )]
-    UnknownAlgorithm(String),
     /// An algorithm is listed that no configured key can verify.
-    #[error("auth.algorithms lists {algorithm}, for which there is no key: it needs {needs}")]
+    #[error("{algorithm} needs {needs}")]
     NoKeyFor {
         /// The algorithm.
-        algorithm: &'static str,
-        /// The settings that would give it a key.
+        algorithm: Algorithm,
+        /// What would give it a key.
         needs: &'static str,
     },
-    /// A key is configured that no listed algorithm uses.
-    #[error("{key} is set, but auth.algorithms lists nothing that uses it (add for example {suggestion})")]
+    /// `secret` is set, and `algorithms` lists none that uses it.
+    #[error("no HS algorithm is in `algorithms` that would use it")]
+    UnusedSecret,
+    /// A public key or a key set is configured, and `algorithms` lists none that uses it.
+    #[error("no algorithm is in `algorithms` that would use this key; {suggestion} would")]
     UnusedKey {
-        /// The setting.
+        /// `public_key_file` or `jwks_url`.
         key: &'static str,
-        /// Names that would use it.
-        suggestion: &'static str,
+        /// An algorithm that would use it.
+        suggestion: Algorithm,
     },
     /// The public key cannot be read or is too weak.
-    #[error("auth.public_key_file: {0}")]
+    #[error("{0}")]
     PublicKey(&'static str),
     /// The URL cannot be used.
-    #[error("auth.jwks_url: {0}")]
+    #[error("{0}")]
     JwksUrl(&'static str),
     /// `user_claim` is empty.
-    #[error("auth.user_claim is empty; name the claim that identifies the user")]
+    #[error("must not be empty: name the claim that identifies the user")]
     NoUserClaim,
 }
 
 impl SetupError {
-    /// Stable, for programs.
+    /// A stable name.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoKey => "auth_no_key",
-            Self::ShortSecret { .. } => "auth_short_secret",
+            Self::ShortSecret => "auth_short_secret",
             Self::NoAlgorithms => "auth_no_algorithms",
-            Self::UnknownAlgorithm(_) => "auth_unknown_algorithm",
             Self::NoKeyFor { .. } => "auth_no_key_for_algorithm",
-            Self::UnusedKey { .. } => "auth_unused_key",
+            Self::UnusedSecret | Self::UnusedKey { .. } => "auth_unused_key",
             Self::PublicKey(_) => "auth_public_key",
             Self::JwksUrl(_) => "auth_jwks_url",
             Self::NoUserClaim => "auth_no_user_claim",
         }
     }
 
-    /// The setting where the mistake is.
-    pub fn place(&self) -> &'static str {
-        match self {
-            Self::NoKey => "auth",
-            Self::ShortSecret { .. } => "auth.secret",
-            Self::NoAlgorithms | Self::UnknownAlgorithm(_) | Self::NoKeyFor { .. } => "auth.algorithms",
+    /// The key of `[auth]` that the mistake is in; `None`: the whole table.
+    pub fn key(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::NoKey => return None,
+            Self::ShortSecret | Self::UnusedSecret => "secret",
+            Self::NoAlgorithms | Self::NoKeyFor { .. } => "algorithms",
             Self::UnusedKey { key, .. } => key,
-            Self::PublicKey(_) => "auth.public_key_file",
-            Self::JwksUrl(_) => "auth.jwks_url",
-            Self::NoUserClaim => "auth.user_claim",
-        }
+            Self::PublicKey(_) => "public_key_file",
+            Self::JwksUrl(_) => "jwks_url",
+            Self::NoUserClaim => "user_claim",
+        })
+    }
+
+    /// Whether it compares keys and algorithms, and so means nothing while one of them could not be read.
+    pub fn compares_settings(&self) -> bool {
+        matches!(self, Self::NoKey | Self::NoKeyFor { .. } | Self::UnusedSecret | Self::UnusedKey { .. })
     }
 }

@@ -1,59 +1,38 @@
 //! One GET of the JWKS: bounded in time and size, never redirected, never to any URL but the configured one.
 
-use crate::model::error_chain::with_causes;
+use crate::https::{HttpClient, Pool};
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper::header::{ACCEPT, CACHE_CONTROL, USER_AGENT};
+use http_body_util::Full;
+use hyper::header::{ACCEPT, CACHE_CONTROL};
 use hyper::{HeaderMap, Request, StatusCode, Uri};
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::{Connect, HttpConnector};
-use hyper_util::rt::TokioExecutor;
 use std::time::Duration;
 
-/// Longest answer, in bytes.
+/// Bytes of a key set.
 const MAX_BODY: usize = 256 * 1024;
 
-/// What came.
 pub(super) struct Fetched {
     pub body: Bytes,
     /// `Cache-Control: max-age`.
     pub max_age: Option<Duration>,
 }
 
-/// Gets the set. A client is made for each fetch: they are minutes apart, so a connection kept open or
-/// root certificates kept in memory would only grow old.
+/// Gets the key set. Each fetch makes its own client: fetches are minutes apart, and root certificates kept in memory
+/// would grow old.
 ///
 /// # Errors
-/// In words, for a log line.
+/// A text for a log line.
 pub(super) async fn fetch(url: &Uri, timeout: Duration) -> Result<Fetched, String> {
-    let answer = async {
-        if url.scheme_str() == Some("http") {
-            return get(HttpConnector::new(), url).await;
-        }
-        // The provider is handed over, so nothing depends on a process-wide one being installed.
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())
-            .map_err(|error| format!("no root certificates to check the server with: {error}"))?
-            .https_only()
-            .enable_http1()
-            .build();
-        get(connector, url).await
-    };
-    match tokio::time::timeout(timeout, answer).await {
+    match tokio::time::timeout(timeout, get(url)).await {
         Ok(result) => result,
         Err(_) => Err(format!("no complete answer within {timeout:?}")),
     }
 }
 
-async fn get<C: Connect + Clone + Send + Sync + 'static>(connector: C, url: &Uri) -> Result<Fetched, String> {
-    let request = Request::get(url.clone())
-        .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("roomcast/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
-    let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
-    let response = client.request(request).await.map_err(|error| with_causes(&error))?;
+async fn get(url: &Uri) -> Result<Fetched, String> {
+    let client = HttpClient::load(url.clone(), Pool::NONE, MAX_BODY).await.map_err(|error| error.to_string())?;
+    let request = Request::get(url.clone()).header(ACCEPT, "application/json");
+    let request = request.body(Full::default()).map_err(|error| error.to_string())?;
+    let response = client.send(request).await.map_err(|error| error.to_string())?;
     match response.status() {
         StatusCode::OK => {}
         status if status.is_redirection() => {
@@ -62,13 +41,7 @@ async fn get<C: Connect + Clone + Send + Sync + 'static>(connector: C, url: &Uri
         status => return Err(format!("answered {status}")),
     }
     let max_age = max_age(response.headers());
-    let body = Limited::new(response.into_body(), MAX_BODY).collect().await.map_err(|error| {
-        match error.is::<http_body_util::LengthLimitError>() {
-            true => format!("the answer is longer than {MAX_BODY} bytes"),
-            false => with_causes(&*error),
-        }
-    })?;
-    Ok(Fetched { body: body.to_bytes(), max_age })
+    Ok(Fetched { body: response.into_body(), max_age })
 }
 
 fn max_age(headers: &HeaderMap) -> Option<Duration> {

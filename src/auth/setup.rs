@@ -1,4 +1,4 @@
-//! From `[auth]` to keys: every mistake at once, or the first key set.
+//! From `[auth]` to keys, or the list of all mistakes.
 
 use crate::auth::MIN_SECRET;
 use crate::auth::algorithm::{Algorithm, KeyKind};
@@ -6,6 +6,7 @@ use crate::auth::config::AuthConfig;
 use crate::auth::error::SetupError;
 use crate::auth::key::Key;
 use crate::auth::keyset::KeySet;
+use crate::model::http_url;
 use hyper::Uri;
 use std::sync::Arc;
 
@@ -17,17 +18,15 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    /// Reads the settings.
-    ///
     /// # Errors
-    /// Every mistake.
+    /// All mistakes.
     pub(super) fn new(config: &AuthConfig) -> Result<Self, Vec<SetupError>> {
         let mut mistakes = Vec::new();
-        let algorithms = algorithms(config, &mut mistakes);
+        let algorithms = config.algorithms.clone();
         let secret = config.secret.as_ref().and_then(|secret| {
             let bytes = secret.reveal().as_bytes();
             if bytes.len() < MIN_SECRET {
-                mistakes.push(SetupError::ShortSecret { bytes: bytes.len() });
+                mistakes.push(SetupError::ShortSecret);
                 return None;
             }
             Some(Arc::new(Key::secret(bytes, &algorithms)))
@@ -40,7 +39,7 @@ impl Setup {
             }
         };
         let public = config.public_key.as_ref().and_then(|pem| keep(Key::from_pem(pem, &algorithms)));
-        let jwks_url = config.jwks_url.as_ref().and_then(|url| match parse_url(url) {
+        let jwks_url = config.jwks_url.as_ref().and_then(|url| match http_url::parse(url) {
             Ok(url) => Some(url),
             Err(why) => {
                 mistakes.push(SetupError::JwksUrl(why));
@@ -59,18 +58,7 @@ impl Setup {
     }
 }
 
-fn algorithms(config: &AuthConfig, mistakes: &mut Vec<SetupError>) -> Vec<Algorithm> {
-    let mut known = Vec::new();
-    for name in &config.algorithms {
-        match Algorithm::from_name(name) {
-            Some(algorithm) => known.push(algorithm),
-            None => mistakes.push(SetupError::UnknownAlgorithm(name.chars().take(40).collect())),
-        }
-    }
-    known
-}
-
-/// Every algorithm needs a key and every key an algorithm, or somebody believes in a protection that is not there.
+/// Every algorithm needs a key and every key an algorithm; otherwise the operator relies on a check that never runs.
 fn check_fit(config: &AuthConfig, algorithms: &[Algorithm], public: Option<&Key>, mistakes: &mut Vec<SetupError>) {
     let (secret, pem, url) = (config.secret.is_some(), config.public_key.is_some(), config.jwks_url.is_some());
     if !(secret || pem || url) {
@@ -85,37 +73,29 @@ fn check_fit(config: &AuthConfig, algorithms: &[Algorithm], public: Option<&Key>
     }
     for algorithm in algorithms {
         let needs = match algorithm.key_kind() {
-            KeyKind::Secret if !secret => "auth.secret",
+            KeyKind::Secret if !secret => {
+                "`secret`; with a public key or a key set, list its algorithms instead, like [\"RS256\"]"
+            }
             KeyKind::Secret => continue,
             _ if url => continue,
             kind => match (pem, public) {
-                (false, _) => "auth.public_key_file or auth.jwks_url",
-                (true, Some(key)) if key.kind() != kind => "a key of that kind in auth.public_key_file",
-                // A key that cannot be read was reported as that.
+                (false, _) => "`public_key_file` or `jwks_url`",
+                (true, Some(key)) if key.kind() != kind => "a key of its kind in `public_key_file`",
+                // A key that cannot be read is a mistake of its own.
                 (true, _) => continue,
             },
         };
-        mistakes.push(SetupError::NoKeyFor { algorithm: algorithm.name(), needs });
+        mistakes.push(SetupError::NoKeyFor { algorithm: *algorithm, needs });
+    }
+    let symmetric = algorithms.iter().filter(|algorithm| algorithm.is_symmetric()).count();
+    if secret && symmetric == 0 {
+        mistakes.push(SetupError::UnusedSecret);
     }
     let mut unused = |key, suggestion| mistakes.push(SetupError::UnusedKey { key, suggestion });
-    if secret && !algorithms.iter().any(|a| a.key_kind() == KeyKind::Secret) {
-        unused("auth.secret", "HS256");
-    }
     if let Some(key) = public.filter(|key| key.algorithms().is_empty()) {
-        unused("auth.public_key_file", key.kind().suggestion());
+        unused("public_key_file", key.kind().suggestion());
     }
-    if url && algorithms.iter().all(|a| a.key_kind() == KeyKind::Secret) {
-        unused("auth.jwks_url", "RS256");
-    }
-}
-
-fn parse_url(text: &str) -> Result<Uri, &'static str> {
-    let url: Uri = text.parse().map_err(|_| "not a URL")?;
-    match (url.scheme_str(), url.authority()) {
-        (Some("https" | "http"), Some(authority)) if authority.as_str().contains('@') => {
-            Err("a user or password in the URL is not supported")
-        }
-        (Some("https" | "http"), Some(_)) => Ok(url),
-        _ => Err("must start with https:// or http://"),
+    if url && symmetric == algorithms.len() {
+        unused("jwks_url", Algorithm::RS256);
     }
 }

@@ -1,14 +1,14 @@
 //! Signing, for `roomcast token` and the demo.
 
 use crate::auth::MIN_SECRET;
-use crate::auth::algorithm::{Algorithm, KeyKind};
+use crate::auth::algorithm::Algorithm;
 use crate::auth::config::AuthConfig;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 
-/// Signs the claims with the configured secret and the first HS algorithm of the configuration. `iss` and `aud` are
-/// filled in from the configuration where the claims lack them; everything else (`exp`, the user) is the
-/// caller's ([`insert`](crate::auth::claims::insert) puts a claim at a path).
+/// Signs claims with the configured secret and the first HS algorithm of the configuration. Adds `iss` and `aud` from
+/// the configuration if the claims lack them. The caller sets everything else, such as `exp` and the user
+/// ([`insert`](crate::auth::claims::insert) puts a claim at a path).
 ///
 /// # Errors
 /// Without a usable secret or an HS algorithm.
@@ -20,8 +20,8 @@ pub fn sign(config: &AuthConfig, claims: &Map<String, Value>) -> Result<String, 
     let algorithm = config
         .algorithms
         .iter()
-        .filter_map(|name| Algorithm::from_name(name))
-        .find(|algorithm| algorithm.key_kind() == KeyKind::Secret)
+        .copied()
+        .find(|algorithm| algorithm.is_symmetric())
         .and_then(Algorithm::library)
         .ok_or(SignError::NoAlgorithm)?;
     let mut claims = claims.clone();
@@ -38,13 +38,13 @@ pub fn sign(config: &AuthConfig, claims: &Map<String, Value>) -> Result<String, 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
     /// There is no `auth.secret`.
-    #[error("no auth.secret to sign with; tokens for public keys come from their issuer")]
+    #[error("there is no auth.secret to sign with; tokens for a public key come from whoever has the private key")]
     NoSecret,
     /// It is under [`MIN_SECRET`] bytes.
-    #[error("auth.secret is under {MIN_SECRET} bytes")]
+    #[error("auth.secret must have at least {MIN_SECRET} bytes")]
     ShortSecret,
     /// `auth.algorithms` lists no HS256, HS384 or HS512.
-    #[error("auth.algorithms lists no HS256, HS384 or HS512 to sign with")]
+    #[error("auth.algorithms must list HS256, HS384 or HS512 to sign with")]
     NoAlgorithm,
     /// The library failed.
     #[error("signing failed")]
@@ -52,7 +52,7 @@ pub enum SignError {
 }
 
 impl SignError {
-    /// Stable, for programs.
+    /// A stable name.
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoSecret => "sign_no_secret",

@@ -1,18 +1,19 @@
-//! What the backend answers. Sans-IO.
+//! Answers of the backend (docs/backend.md, "Requests and answers"). Sans-IO.
 
 use crate::backend::BackendError;
-use crate::model::args::Args;
-use crate::model::draft::{Draft, DraftLimits, Source, check_room_name};
+use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
+use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
+use crate::protocol::event_fields::EventFields;
 use crate::protocol::json_text::{Name, Text};
-use crate::protocol::socketio_encode::check_draft;
-use serde::{Deserialize, Deserializer};
+use crate::protocol::socketio_encode::check_args;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-/// Things that one answer may ask for, of each kind.
-const MOST: usize = 100;
+/// Items in each list of one answer.
+const MAX_ITEMS: usize = 100;
 
 /// The answer to an event, checked.
 #[derive(Debug, Default)]
@@ -29,52 +30,19 @@ pub struct EventAnswer {
     pub leave: Vec<Room>,
 }
 
+/// A list may be `null`: Go, Java and C# write an empty list like that.
 #[derive(Default, Deserialize)]
 #[serde(expecting = "an object")]
 struct RawEvent<'a> {
     #[serde(borrow)]
     ack: Option<&'a RawValue>,
     error: Option<Text>,
-    #[serde(borrow, default, deserialize_with = "or_null")]
-    reply: Vec<RawMessage<'a>>,
-    #[serde(borrow, default, deserialize_with = "or_null")]
-    emit: Vec<RawEmit<'a>>,
-    #[serde(default, deserialize_with = "or_null")]
-    join: Vec<Name>,
-    #[serde(default, deserialize_with = "or_null")]
-    leave: Vec<Name>,
-}
-
-/// `null` is a list that was never made: how Go, Java and C# write one.
-fn or_null<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-struct RawMessage<'a> {
-    event: Text,
     #[serde(borrow)]
-    args: Option<&'a RawValue>,
+    reply: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
-    data: Option<&'a RawValue>,
-}
-
-/// The keys of a publish: what is written there is meant here too, and a key that were ignored might have kept an event
-/// from somebody.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-struct RawEmit<'a> {
-    room: Option<Name>,
-    rooms: Option<Vec<Name>>,
-    #[serde(default, deserialize_with = "or_null")]
-    except: Vec<Name>,
-    volatile: Option<bool>,
-    event: Text,
-    #[serde(borrow)]
-    args: Option<&'a RawValue>,
-    #[serde(borrow)]
-    data: Option<&'a RawValue>,
+    emit: Option<Vec<&'a RawValue>>,
+    join: Option<Vec<Name>>,
+    leave: Option<Vec<Name>>,
 }
 
 #[derive(Deserialize)]
@@ -84,88 +52,94 @@ struct RawDecision {
     error: Option<Text>,
 }
 
-/// An error that says something: typed languages write an empty one for none.
-fn said(error: Option<Text>) -> Option<String> {
-    error.map(|Text(error)| error).filter(|error| !error.is_empty())
+fn bad(reason: impl std::fmt::Display) -> BackendError {
+    BackendError::BadAnswer(reason.to_string())
 }
 
-fn bad(why: impl std::fmt::Display) -> BackendError {
-    BackendError::BadAnswer(why.to_string())
+/// The backend's own words, where there are any: typed languages write an empty text for none.
+fn error_text(error: Option<Text>) -> Option<String> {
+    error.map(|Text(error)| error).filter(|error| !error.is_empty())
 }
 
 /// Reads the answer to a `join`.
 ///
 /// # Errors
-/// Its refusal, or that it is no decision.
+/// The refusal, or what is wrong with the answer.
 pub fn read_decision(body: &[u8]) -> Result<(), BackendError> {
     match serde_json::from_slice(body).map_err(bad)? {
         RawDecision { allow: true, .. } => Ok(()),
         RawDecision { error, .. } => {
-            let error = said(error).unwrap_or_else(|| "not allowed to join this room".into());
-            Err(BackendError::Refused(error))
+            Err(BackendError::Refused(error_text(error).unwrap_or_else(|| "not allowed to join this room".into())))
         }
     }
 }
 
-/// Reads the answer to an `event`; an empty body asks for nothing.
+/// Reads the answer to an `event`. An empty body asks for nothing.
 ///
 /// # Errors
-/// Its error, or that it is not of the contract's form.
+/// The answer's `error`, or what is wrong with the answer.
 pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> Result<EventAnswer, BackendError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(EventAnswer::default());
     }
-    let raw: RawEvent<'_> = serde_json::from_slice(body).map_err(bad)?;
-    if let Some(error) = said(raw.error) {
+    let body = std::str::from_utf8(body).map_err(bad)?;
+    if json_depth(body) > MAX_JSON_DEPTH {
+        return Err(bad(format!("nested deeper than {MAX_JSON_DEPTH} levels")));
+    }
+    let raw: RawEvent<'_> = serde_json::from_str(body).map_err(bad)?;
+    if let Some(error) = error_text(raw.error) {
         return Err(BackendError::Refused(error));
     }
-    if [raw.reply.len(), raw.emit.len(), raw.join.len(), raw.leave.len()].into_iter().any(|count| count > MOST) {
-        return Err(bad(format!("more than {MOST} items in one list")));
-    }
-    let ack = raw.ack.map(|ack| Args::list(ack.get())).transpose().map_err(bad)?;
-    let checked = |draft: Draft| check_draft(&draft, limits).map(|()| draft).map_err(bad);
-    let reply = raw.reply.iter().map(|message| {
-        let args = read_args(message.args, message.data)?;
-        checked(Draft::new("r", &message.event.0, args, Source::Backend)).map(|draft| (draft.event, draft.args))
-    });
-    let emit = raw.emit.into_iter().map(|emit| checked(read_emit(emit, namespace)?));
-    let rooms = |names: Vec<Name>| names.into_iter().map(Room::from).collect::<Vec<_>>();
+    let (reply, emit) = (raw.reply.unwrap_or_default(), raw.emit.unwrap_or_default());
+    let rooms = |names: Option<Vec<Name>>| -> Vec<Room> { names.into_iter().flatten().map(Room::from).collect() };
     let (join, leave) = (rooms(raw.join), rooms(raw.leave));
+    if [reply.len(), emit.len(), join.len(), leave.len()].into_iter().any(|count| count > MAX_ITEMS) {
+        return Err(bad(format!("more than {MAX_ITEMS} items in one list")));
+    }
     for room in join.iter().chain(&leave) {
         check_room_name(room, limits.room_name_bytes).map_err(bad)?;
-        // A backend that passes on what a client sent must not let it hear another session.
+        // A backend that passes on what a client sent must not let it listen to another session.
         if Id::parse(room).is_some_and(|id| id.is_session()) {
-            return Err(bad("`join` and `leave` take no session's own room"));
+            return Err(bad("`join` and `leave` must not name a session's own room"));
         }
     }
-    Ok(EventAnswer { ack, reply: reply.collect::<Result<_, _>>()?, emit: emit.collect::<Result<_, _>>()?, join, leave })
-}
-
-fn read_args(args: Option<&RawValue>, data: Option<&RawValue>) -> Result<Args, BackendError> {
-    match (args, data) {
-        (Some(_), Some(_)) => Err(bad("`data` and `args` exclude each other")),
-        (Some(args), None) => Args::list(args.get()).map_err(bad),
-        (None, Some(data)) => Args::one(data.get()).map_err(bad),
-        (None, None) => Ok(Args::none()),
-    }
-}
-
-fn read_emit(emit: RawEmit<'_>, namespace: &Namespace) -> Result<Draft, BackendError> {
-    let rooms = match (emit.room.filter(|room| !room.0.is_empty()), emit.rooms.filter(|rooms| !rooms.is_empty())) {
-        (Some(_), Some(_)) => return Err(bad("`room` and `rooms` exclude each other")),
-        (Some(room), None) => vec![room],
-        (None, rooms) => rooms.ok_or_else(|| bad("an `emit` without `room`"))?,
-    };
-    Ok(Draft {
-        namespace: namespace.clone(),
-        rooms: rooms.into_iter().map(Room::from).collect(),
-        except: emit.except.into_iter().map(Room::from).collect(),
-        event: emit.event.0.into(),
-        args: read_args(emit.args, emit.data)?,
-        volatile: emit.volatile.unwrap_or(false),
-        id: None,
-        source: Source::Backend,
+    let ack = raw.ack.map(|ack| Args::list(ack.get())).transpose().map_err(|error| bad(format!("`ack`: {error}")))?;
+    ack.as_ref().map(check_args).transpose().map_err(|error| bad(format!("`ack`: {error}")))?;
+    Ok(EventAnswer {
+        ack,
+        reply: read_items("reply", &reply, |fields| read_reply(fields, limits))?,
+        emit: read_items("emit", &emit, |fields| read_emit(fields, namespace, limits))?,
+        join,
+        leave,
     })
+}
+
+fn read_items<T>(
+    list: &str,
+    items: &[&RawValue],
+    read: impl Fn(EventFields<'_>) -> Result<T, DraftError>,
+) -> Result<Vec<T>, BackendError> {
+    let read_one = |(index, item): (usize, &&RawValue)| {
+        let fields = EventFields::from_json(item.get()).map(|fields| EventFields {
+            // A field that was never set, not an argument.
+            data: fields.data.filter(|data| *data != "null"),
+            ..fields
+        });
+        fields.and_then(&read).map_err(|error| bad(format!("{list}[{index}]: {error}")))
+    };
+    items.iter().enumerate().map(read_one).collect()
+}
+
+fn read_reply(fields: EventFields<'_>, limits: &DraftLimits) -> Result<(Arc<str>, Args), DraftError> {
+    fields.check_keys(&[])?;
+    // It goes to the caller alone; the room only completes the draft.
+    let draft = EventFields { room: Some("r".into()), ..fields }.into_draft(Source::Backend, limits)?;
+    Ok((draft.event, draft.args))
+}
+
+fn read_emit(fields: EventFields<'_>, namespace: &Namespace, limits: &DraftLimits) -> Result<Draft, DraftError> {
+    fields.check_keys(&["room", "rooms", "except", "volatile"])?;
+    EventFields { namespace: Some(namespace.clone()), ..fields }.into_draft(Source::Backend, limits)
 }
 
 #[cfg(test)]
@@ -208,6 +182,8 @@ mod tests {
         );
         assert_eq!(read("null").unwrap_err(), bad("invalid type: null, expected an object at line 1 column 4"));
         assert_eq!(read("{\"error\":\"no\"}").unwrap_err(), BackendError::Refused("no".into()));
+        let error = read(r#"{"emit":[{"room":"r","event":"e"},{"room":"r"}]}"#).unwrap_err().to_string();
+        assert!(error.ends_with("emit[1]: `event` is missing"), "{error}");
         let zeroed = r#"{"room":"","rooms":["a"],"except":null,"volatile":null,"event":"e","data":1,"args":null}"#;
         let zeroed = read(&format!("{{\"error\":\"\",\"emit\":[{zeroed}],\"join\":[42.0,7]}}")).unwrap();
         assert_eq!((&*zeroed.emit[0].rooms[0], zeroed.emit[0].args.as_array()), ("a", "[1]"));
@@ -217,11 +193,15 @@ mod tests {
             "{",
             "{\"ack\":1}",
             "{\"ack\":{}}",
+            "{\"ack\":[{\"$binary\":\"?\"}]}",
+            "{\"reply\":[{\"event\":\"b\",\"data\":{\"$binary\":\"?\"}}]}",
             "{\"emit\":[{\"event\":\"b\"}]}",
             "{\"reply\":[{\"event\":\"disconnect\"}]}",
             "{\"emit\":[{\"room\":\"r\",\"event\":\"b\",\"args\":{}}]}",
             "{\"join\":[\"\"]}",
             "{\"emit\":[{\"room\":\"r\",\"event\":\"b\",\"excpet\":[]}]}",
+            "{\"emit\":[{\"room\":\"r\",\"event\":\"b\",\"namespace\":\"/\"}]}",
+            "{\"reply\":[{\"room\":\"r\",\"event\":\"b\"}]}",
             "{\"emit\":[{\"room\":\"r\",\"rooms\":[\"s\"],\"event\":\"b\"}]}",
             "{\"reply\":[{\"event\":\"b\",\"args\":[],\"data\":1}]}",
             "{\"join\":[\"far too long for a name\"]}",

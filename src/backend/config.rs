@@ -3,23 +3,23 @@
 use crate::model::secret::Secret;
 use std::time::Duration;
 
-/// What `notify` may name.
+/// Kinds that `notify` may name.
 pub const NOTIFICATIONS: [&str; 6] = ["connect", "disconnect", "online", "offline", "occupied", "vacated"];
 
-/// `[backend]`: who is asked and told.
+/// `[backend]`.
 #[derive(Clone, Debug)]
 pub struct BackendConfig {
-    /// Where requests are posted. Either this or `stream` is set.
+    /// Where requests are posted. Exactly one of this and `stream` is set.
     pub url: Option<String>,
-    /// The Redis stream that they are added to instead.
+    /// The Redis stream to which they are added instead.
     pub stream: Option<String>,
-    /// Entries that may wait in the stream; over it requests are refused.
+    /// Entries that the stream may hold; above it requests are refused.
     pub stream_limit: u64,
     /// Signs the requests (`X-Roomcast-Signature`).
     pub secret: Option<Secret>,
     /// How long an answer may take.
     pub timeout: Duration,
-    /// What it is told of, of [`NOTIFICATIONS`].
+    /// Kinds of notices that the backend gets, of [`NOTIFICATIONS`].
     pub notify: Vec<String>,
 }
 

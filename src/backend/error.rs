@@ -1,40 +1,40 @@
-//! Why the backend gave no answer that could be used.
+//! Why the backend gave no usable answer.
 
 use std::time::Duration;
 
-/// What the caller is told; nothing else happens then.
+/// Why the backend gave no usable answer. The caller gets this error and nothing else happens.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
-    /// No complete answer in time.
+    /// No complete answer within this time.
     #[error("the backend did not answer within {0:?}")]
     Timeout(Duration),
-    /// No connection, or it broke. The address and the cause are for the log, not for clients.
+    /// There is no connection, or it broke. Address and cause are for the log, not for clients.
     #[error("the backend is not reachable")]
     Unreachable(String),
-    /// It has failed so often that it is left alone for a moment.
-    #[error("the backend has failed several times in a row; try again in a second")]
-    Resting,
-    /// Its inbox has so many entries that nobody has taken.
-    #[error("the backend is behind: {0} entries wait in its inbox; try again later")]
-    Full(u64),
-    /// Another status than 200.
+    /// The circuit breaker is open after several failures in a row.
+    #[error("the backend failed several times in a row; try again in a second")]
+    CircuitOpen,
+    /// `backend.stream` holds this many entries, which is `backend.stream_limit`.
+    #[error("the backend is behind: {0} entries wait in `backend.stream`; try again later")]
+    StreamFull(u64),
+    /// A status other than 2xx.
     #[error("the backend answered {0}")]
     Status(u16),
-    /// An answer that is not of the contract's form.
+    /// An answer in another form than documented (docs/backend.md, "Requests and answers").
     #[error("the backend's answer cannot be used: {0}")]
     BadAnswer(String),
-    /// Its own refusal, in its own words.
+    /// The backend refused; the text is its own.
     #[error("{0}")]
     Refused(String),
 }
 
 impl BackendError {
-    /// The error code that clients see.
+    /// The `code` of the error that clients get.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Timeout(_) => "backend_timeout",
-            Self::Unreachable(_) | Self::Resting => "backend_unavailable",
-            Self::Full(_) => "backend_full",
+            Self::Unreachable(_) | Self::CircuitOpen => "backend_unavailable",
+            Self::StreamFull(_) => "backend_full",
             Self::Status(_) => "backend_error",
             Self::BadAnswer(_) => "backend_bad_answer",
             Self::Refused(_) => "refused",
@@ -46,27 +46,27 @@ impl BackendError {
         match self {
             Self::Timeout(_) => "timeout",
             Self::Unreachable(_) => "unreachable",
-            Self::Resting => "resting",
-            Self::Full(_) => "full",
+            Self::CircuitOpen => "resting",
+            Self::StreamFull(_) => "full",
             Self::Status(_) => "status",
             Self::BadAnswer(_) => "bad_answer",
             Self::Refused(_) => "refused",
         }
     }
 
-    /// Whether it tells of the backend's health rather than of this one request. A plain 500 does not: one client that
-    /// finds a bug must not have the backend left alone by all.
-    pub fn is_trouble(&self) -> bool {
+    /// Whether it counts for the circuit breaker, because it says something about the backend's health. A plain 500 does
+    /// not: one client that triggers a bug must not cut off all others.
+    pub fn counts_as_failure(&self) -> bool {
         match self {
             Self::Timeout(_) | Self::Unreachable(_) => true,
             Self::Status(status) => matches!(status, 502..=504),
-            Self::Resting | Self::Full(_) | Self::BadAnswer(_) | Self::Refused(_) => false,
+            Self::CircuitOpen | Self::StreamFull(_) | Self::BadAnswer(_) | Self::Refused(_) => false,
         }
     }
 
-    /// Whether the same request may be taken later.
-    pub fn may_pass(&self) -> bool {
-        self.is_trouble() || matches!(self, Self::Resting | Self::Full(_) | Self::Status(500..))
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        self.counts_as_failure() || matches!(self, Self::CircuitOpen | Self::StreamFull(_) | Self::Status(500..))
     }
 }
 
@@ -75,8 +75,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_tried_again_and_what_rests() {
-        let judged = |error: BackendError| (error.is_trouble(), error.may_pass());
+    fn errors_are_classified_for_retries_and_the_circuit_breaker() {
+        let judged = |error: BackendError| (error.counts_as_failure(), error.is_retryable());
         for status in [502, 503, 504] {
             assert_eq!(judged(BackendError::Status(status)), (true, true), "{status}");
         }
@@ -84,7 +84,7 @@ mod tests {
         assert_eq!(judged(BackendError::Status(404)), (false, false));
         assert_eq!(judged(BackendError::Timeout(Duration::ZERO)), (true, true));
         assert_eq!(judged(BackendError::Unreachable(String::new())), (true, true));
-        for passing in [BackendError::Resting, BackendError::Full(1)] {
+        for passing in [BackendError::CircuitOpen, BackendError::StreamFull(1)] {
             assert_eq!(judged(passing), (false, true));
         }
         for its_own in [BackendError::BadAnswer(String::new()), BackendError::Refused(String::new())] {

@@ -1,101 +1,76 @@
-//! What the backend is told and need not answer: in order, again until it has heard, and never in anybody's way.
+//! Notices to the backend: sent one at a time, in order, and retried for about five minutes. They never block a client.
 
-use crate::backend::BackendError;
-use crate::backend::call::{Call, Request};
-use crate::backend::requests::Backend;
+use crate::backend::request::{EncodedRequest, RequestKind};
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
 
-/// Notices that may wait; over it the oldest are dropped.
-const MOST: usize = 10_000;
-/// A notice is tried so often, over some five minutes.
-const ATTEMPTS: u32 = 14;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Notices that may wait. Above it the oldest is dropped and counted for each new one.
+const MAX_WAITING: usize = 10_000;
 
-/// Those that wait.
+/// The queue of notices.
 pub(super) struct Notices {
+    /// `backend.notify`.
     wanted: Vec<String>,
-    waiting: Mutex<VecDeque<Request>>,
+    waiting: Mutex<VecDeque<EncodedRequest>>,
     arrival: Notify,
-    /// How many wait or are being told.
-    untold: watch::Sender<usize>,
+    /// How many wait or are being sent.
+    pending: watch::Sender<usize>,
 }
 
 impl Notices {
-    /// Of the kinds in `backend.notify`.
     pub(super) fn new(wanted: &[String]) -> Self {
         Self {
             wanted: wanted.to_vec(),
             waiting: Mutex::default(),
             arrival: Notify::new(),
-            untold: watch::Sender::new(0),
+            pending: watch::Sender::new(0),
         }
     }
 
-    fn pop(&self) -> Option<Request> {
-        self.waiting.lock().pop_front()
-    }
-}
-
-impl Backend {
-    /// Whether the backend wants to hear of this.
-    pub fn wants(&self, kind: &str) -> bool {
-        self.notices.wanted.iter().any(|wanted| wanted == kind)
+    pub(super) fn wants(&self, kind: RequestKind) -> bool {
+        self.wanted.iter().any(|wanted| wanted == kind.label())
     }
 
-    /// Tells the backend, in time; answers how many older notices had to go for it.
-    pub fn notify(&self, call: &Call<'_>) -> usize {
-        let mut waiting = self.notices.waiting.lock();
-        waiting.push_back(call.request());
-        let dropped = usize::from(waiting.len() > MOST && waiting.pop_front().is_some());
-        // Under the lock, so that it is counted before it can be told.
-        self.notices.untold.send_modify(|untold| *untold += 1 - dropped);
+    /// Queues a notice; returns how many older ones were dropped for it.
+    pub(super) fn push(&self, notice: EncodedRequest) -> usize {
+        let mut waiting = self.waiting.lock();
+        waiting.push_back(notice);
+        let dropped = usize::from(waiting.len() > MAX_WAITING && waiting.pop_front().is_some());
+        // Under the lock, so that it is counted before it can be sent.
+        self.pending.send_modify(|pending| *pending += 1 - dropped);
         drop(waiting);
-        self.notices.arrival.notify_one();
+        self.arrival.notify_one();
         dropped
     }
 
-    /// How many notices wait or are being told.
-    pub fn untold(&self) -> usize {
-        *self.notices.untold.borrow()
+    /// How many notices wait or are being sent.
+    pub(super) fn pending(&self) -> usize {
+        *self.pending.borrow()
     }
 
-    /// Tells what waits, one after the other, until dropped. Answers `given_up` for each that was tried in vain.
-    pub(super) async fn tell_all(&self, given_up: impl Fn(&'static str)) {
+    /// Waits until all are sent, at most for `timeout`; returns how many are not.
+    pub(super) async fn wait_until_sent(&self, timeout: Duration) -> usize {
+        let mut pending = self.pending.subscribe();
+        // The sender lives as long as `self`, so only the timeout can end this early.
+        let _ = tokio::time::timeout(timeout, pending.wait_for(|pending| *pending == 0)).await;
+        self.pending()
+    }
+
+    /// The next notice, oldest first. [`Notices::done`] follows.
+    pub(super) async fn next(&self) -> EncodedRequest {
         loop {
-            let Some(request) = self.notices.pop() else {
-                self.notices.arrival.notified().await;
-                continue;
-            };
-            let kind = request.kind;
-            if self.tell(request).await.is_err() {
-                given_up(kind);
+            let next = self.waiting.lock().pop_front();
+            match next {
+                Some(notice) => return notice,
+                None => self.arrival.notified().await,
             }
-            self.notices.untold.send_modify(|untold| *untold -= 1);
         }
     }
 
-    /// Waits until everything is told, or for so long; answers how much is not.
-    pub async fn told(&self, patience: Duration) -> usize {
-        let mut untold = self.notices.untold.subscribe();
-        // The sender is ours, so only time can end this early.
-        let _ = tokio::time::timeout(patience, untold.wait_for(|untold| *untold == 0)).await;
-        *self.notices.untold.borrow()
-    }
-
-    async fn tell(&self, request: Request) -> Result<(), BackendError> {
-        let mut pause = FIRST_PAUSE;
-        for _ in 1..ATTEMPTS {
-            match self.send(request.clone(), |_| Ok(())).await {
-                Err(error) if error.may_pass() => {}
-                told => return told,
-            }
-            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
-        self.send(request, |_| Ok(())).await
+    /// The notice that [`Notices::next`] returned last was sent, or given up.
+    pub(super) fn done(&self) {
+        self.pending.send_modify(|pending| *pending -= 1);
     }
 }

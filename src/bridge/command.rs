@@ -1,6 +1,7 @@
-//! Commands of emitters and Node servers to all servers: JSON on `<key>-request#<nsp>#` (wire sheet D1, D2). Sans-IO.
+//! Commands of emitters and Node servers to all servers: JSON on `<key>-request#<nsp>#` (docs/protocol/emitters.md sections 1
+//! and 2). Sans-IO.
 
-use crate::bridge::emitter::{Directive, EmitterError, Opts, Request, names, parse, slashed, text, value};
+use crate::bridge::request::{Directive, EmitterError, Opts, Request, parse, room_names, text, value, with_slash};
 use crate::model::command::{Action, Selector};
 use crate::model::draft::{DraftError, DraftLimits};
 use crate::protocol::json_text::{Name, Text};
@@ -18,16 +19,16 @@ struct Command {
     opts: Option<Opts>,
     #[serde(default, deserialize_with = "value")]
     rooms: Value,
-    /// Of adapters before 6.1, instead of `opts` and `rooms`.
+    /// Adapters before 6.1 have this and `room` instead of `opts` and `rooms`.
     sid: Option<Text>,
     room: Option<Name>,
 }
 
-/// Reads a command; what servers only ask each other is [`Request::Foreign`].
+/// Reads a command; requests between servers are [`Request::Foreign`].
 pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> Result<Request, EmitterError> {
     match message.first() {
         Some(b'{') => {}
-        // The one request that is MessagePack.
+        // Only this request is MessagePack.
         Some(0x80..=0x8f | 0xde | 0xdf) => return Err(EmitterError::Acknowledgements),
         _ => return Err(DraftError::Json("a command must be a JSON object".into()).into()),
     }
@@ -43,13 +44,13 @@ pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> R
         (Some(opts), _) => (opts.selector(limits)?, command.rooms),
         (None, Some(sid)) => {
             let room = command.room.map_or(Value::Null, |room| Value::Array(vec![room.0.into()]));
-            let sid = names("sid", &Value::Array(vec![sid.0.into()]), limits)?;
+            let sid = room_names("sid", &Value::Array(vec![sid.0.into()]), limits)?;
             (Selector::RoomsExcept { rooms: sid, except: Vec::new() }, room)
         }
-        // Everybody would be a bold guess.
+        // Without a selector everybody would be affected.
         (None, None) => return Err(DraftError::Field("`opts` is missing".into()).into()),
     };
-    let act = act(names("rooms", &rooms, limits)?);
-    let namespace = slashed(if namespace.is_empty() { "/" } else { namespace });
+    let act = act(room_names("rooms", &rooms, limits)?);
+    let namespace = with_slash(if namespace.is_empty() { "/" } else { namespace });
     Ok(Request::SessionCommand(Directive { namespace, selector, act }))
 }

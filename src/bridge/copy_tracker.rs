@@ -8,7 +8,7 @@
 //! What can go wrong: a message that this node did not hear has its copy wait in vain; if an identical message comes within
 //! [`AHEAD`], that one is taken for it, and is lost where the copying node dies before it has copied it.
 
-use crate::bridge::emitter::Directive;
+use crate::bridge::request::Directive;
 use crate::model::draft::Draft;
 use aws_lc_rs::digest;
 use std::collections::{HashMap, VecDeque};

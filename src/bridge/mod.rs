@@ -8,4 +8,5 @@ pub mod copy_tracker;
 pub mod emitter;
 mod python;
 pub mod redis;
+pub mod request;
 pub mod streams;

@@ -1,8 +1,10 @@
-//! What python-socketio's `RedisManager` publishes, write-only or with a server: JSON on one channel (wire sheet D5).
+//! What python-socketio's `RedisManager` publishes, write-only or with a server: JSON on one channel (docs/protocol/emitters.md
+//! section 5).
 //! Sans-IO. Pickles, which versions before 5.14 publish, are refused: reading one runs what is in it.
 
-use crate::bridge::emitter::{
-    Directive, EmitterError, Parts, Request, draft, event_name, most_json, names, parse, slashed, text, value,
+use crate::bridge::request::{
+    Directive, EmitterError, EventParts, Request, event_name, event_of, max_json_bytes, parse, room_names, text, value,
+    with_slash,
 };
 use crate::model::command::{Action, Selector};
 use crate::model::draft::{DraftError, DraftLimits, check_room_name};
@@ -45,7 +47,7 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
         _ => return Err(DraftError::Json("neither JSON nor a pickle".into()).into()),
     }
     let message: Message<'_> = parse("message", text(message, limits)?)?;
-    let namespace = slashed(message.namespace.as_deref().unwrap_or("/"));
+    let namespace = with_slash(message.namespace.as_deref().unwrap_or("/"));
     match &*message.method {
         "emit" => emit(&message, namespace, limits),
         "enter_room" => order(&message, namespace, Action::Join, limits),
@@ -107,7 +109,7 @@ fn emit(message: &Message<'_>, namespace: Namespace, limits: &DraftLimits) -> Re
     };
     // `None` is no argument.
     let args = if matches!(items[..], [only] if only.get() == "null") { &[] } else { &items[..] };
-    draft(Parts {
+    event_of(EventParts {
         namespace,
         rooms: one_or_many("room", &message.room, limits)?,
         except: one_or_many("skip_sid", &message.skip_sid, limits)?,
@@ -118,11 +120,11 @@ fn emit(message: &Message<'_>, namespace: Namespace, limits: &DraftLimits) -> Re
     })
 }
 
-/// A name, a list of names, or null for none. An empty name is not everybody: python-socketio's reaches nobody.
+/// A name, a list of room_names, or null for none. An empty name is not everybody: python-socketio's reaches nobody.
 fn one_or_many(what: &str, value: &Value, limits: &DraftLimits) -> Result<Vec<Room>, EmitterError> {
     match value {
-        Value::String(_) | Value::Number(_) => names(what, &Value::Array(vec![value.clone()]), limits),
-        value => names(what, value, limits),
+        Value::String(_) | Value::Number(_) => room_names(what, &Value::Array(vec![value.clone()]), limits),
+        value => room_names(what, value, limits),
     }
 }
 
@@ -145,7 +147,7 @@ fn with_attachments(data: &str, limits: &DraftLimits) -> Result<String, EmitterE
         out.push_str("\"}");
         done = span.end;
         // Many placeholders may name one attachment.
-        if out.len() > most_json(limits) {
+        if out.len() > max_json_bytes(limits) {
             return Err(DraftError::TooBig { bytes: out.len(), max: limits.max_event }.into());
         }
     }

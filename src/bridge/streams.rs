@@ -1,8 +1,9 @@
-//! Entries of `@socket.io/redis-streams-adapter` and its emitter (wire sheet D4): fields `uid`, `nsp`, `type`, `data`; data is JSON, or
+//! Entries of `@socket.io/redis-streams-adapter` and its emitter (docs/protocol/emitters.md section 4): fields `uid`, `nsp`, `type`, `data`; data is JSON, or
 //! base64 of MessagePack where it holds bytes. Sans-IO.
 
-use crate::bridge::emitter::{
-    Directive, EmitterError, Opts, Packet, Request, event, most_json, names, parse, slashed, text, value,
+use crate::bridge::request::{
+    Directive, EmitterError, Opts, Packet, Request, max_json_bytes, packet_event, parse, room_names, text, value,
+    with_slash,
 };
 use crate::model::command::Action;
 use crate::model::draft::{DraftError, DraftLimits};
@@ -28,7 +29,7 @@ struct Data<'a> {
     request_id: Value,
 }
 
-/// Reads the fields of an entry; what servers only tell each other is [`Request::Foreign`].
+/// Reads the fields of an entry; messages between servers are [`Request::Foreign`].
 ///
 /// # Errors
 /// See [`EmitterError`].
@@ -46,7 +47,7 @@ pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Req
     let json = match data.first() {
         Some(b'{') => text(data, limits)?,
         _ => {
-            let max = most_json(limits);
+            let max = max_json_bytes(limits);
             if data.len() > max {
                 return Err(DraftError::TooBig { bytes: data.len(), max: limits.max_event }.into());
             }
@@ -61,15 +62,15 @@ pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Req
     if !data.request_id.is_null() {
         return Err(EmitterError::Acknowledgements);
     }
-    let rooms = || names("rooms", &data.rooms, limits);
+    let rooms = || room_names("rooms", &data.rooms, limits);
     let act = match kind {
         BROADCAST => {
             let packet = data.packet.ok_or_else(|| missing("packet"))?;
-            return event(&packet, &opts, Some(namespace), limits);
+            return packet_event(&packet, &opts, Some(namespace), limits);
         }
         JOIN => Action::Join(rooms()?),
         LEAVE => Action::Leave(rooms()?),
         _ => Action::Disconnect,
     };
-    Ok(Request::SessionCommand(Directive { namespace: slashed(namespace), selector: opts.selector(limits)?, act }))
+    Ok(Request::SessionCommand(Directive { namespace: with_slash(namespace), selector: opts.selector(limits)?, act }))
 }

@@ -4,7 +4,8 @@ use crate::auth::Authenticator;
 use crate::backend::BackendStream;
 use crate::cli::{Common, Failure, block_on, say, warn};
 use crate::config::{Config, Purpose};
-use crate::redis::connection::{Connector, Link, LinkError};
+use crate::redis::connection::{Connector, RedisConnection};
+use crate::redis::error::RedisError;
 use redis::InfoDict;
 
 pub(super) fn run(common: Common) -> Result<(), Failure> {
@@ -38,16 +39,20 @@ async fn redis(config: &Config) -> Trial {
 
 async fn describe_redis(config: &Config) -> Result<String, String> {
     let connector = Connector::new(&config.redis).map_err(|error| error.to_string())?;
-    let at = |error: LinkError| format!("{}: {error}", connector.address());
-    let mut link = Link::open(&connector, config.redis.timeout).await.map_err(at)?;
+    let at = |error: RedisError| format!("{}: {error}", connector.describe());
+    let mut connection = RedisConnection::open(&connector, config.redis.timeout).await.map_err(at)?;
     // A server that wants a password lets anybody connect, and refuses the first command.
-    link.call(&redis::cmd("PING")).await.map_err(at)?;
+    connection.call(&redis::cmd("PING")).await.map_err(at)?;
     // A user without the right to INFO can still be right.
-    let info = link.call(redis::cmd("INFO").arg("server")).await.ok();
+    let info = connection.call(redis::cmd("INFO").arg("server")).await.ok();
     let info = info.and_then(|info| redis::from_redis_value::<InfoDict>(info).ok());
     let version = info.and_then(|info| info.get::<String>("redis_version"));
-    let of = if link.peer() == connector.address() { String::new() } else { format!(" ({})", connector.address()) };
-    Ok(format!("redis: ready at {}{of}, version {}", link.peer(), version.unwrap_or("unknown".into())))
+    let of = if connection.server() == connector.describe() {
+        String::new()
+    } else {
+        format!(" ({})", connector.describe())
+    };
+    Ok(format!("redis: ready at {}{of}, version {}", connection.server(), version.unwrap_or("unknown".into())))
 }
 
 /// Looks into the backend's inbox.
@@ -69,7 +74,7 @@ async fn jwks(config: &Config) -> Trial {
     config.auth.jwks_url.as_ref()?;
     let authenticator = match Authenticator::new(&config.auth) {
         Ok(authenticator) => authenticator,
-        Err(error) => return Some(Err(error.to_string())),
+        Err(error) => return Some(Err(format!("[auth]: {error}"))),
     };
     Some(match authenticator.check_jwks().await {
         Ok(0) => Err("auth.jwks_url: has no key that `auth.algorithms` can use".into()),

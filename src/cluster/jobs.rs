@@ -1,215 +1,300 @@
-//! What the node wants of Redis, until the courier carries it: errands with their time, and changes of records.
+//! What waits for the connection to Redis: jobs with their deadlines, and changes of session records.
 
 use crate::cluster::session_store::{Found, Owner, Record};
 use crate::model::id::Id;
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-/// Bytes of letters and questions that may wait; over it they fail at once.
-const WAITING_BYTES: usize = 32 << 20;
-/// Changes of records that may wait while Redis is away. Over it those of sessions that ended are forgotten: what is
-/// left of them in Redis goes with this node.
-const MAX_CHANGES: usize = 500_000;
-/// Records in one pipeline.
-const RECORDS_AT_ONCE: usize = 5_000;
-/// A pipeline takes no further errand once it has so many.
-const AT_ONCE: usize = 2_000;
+/// Bytes of jobs that may wait. Above it a job is dropped, and its caller gets an error at once.
+const MAX_JOB_BYTES: usize = 32 << 20;
+/// Records in one batch.
+const RECORDS_PER_BATCH: usize = 5_000;
+/// A batch takes no further job once it has so many.
+const JOBS_PER_BATCH: usize = 2_000;
 
-/// What became of a letter.
+/// Removals of records that may wait while Redis is away, some 10 MB. Sessions come and go for as long as that takes, while
+/// records that wait to be written are at most one for each session of this node. Above it the removals are dropped; once
+/// Redis is back all records of this node are removed and those of its sessions written again.
+const MAX_REMOVALS: usize = 200_000;
+
+/// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// Somebody listened.
-    Heard,
-    /// Nobody listens on that channel.
-    Unheard,
+    /// Redis passed it to a subscriber.
+    Received,
+    /// Nobody subscribes to that channel.
+    NoSubscriber,
     /// It could not be sent.
     Failed,
 }
 
-/// Something to be done in Redis.
+/// Something to be done in Redis. A caller whose job is dropped sees its reply channel close.
 pub(super) enum Job {
-    /// Publish a sealed letter.
-    Envelope { channel: String, letter: Vec<u8>, reply: oneshot::Sender<Sent> },
+    /// Publish a signed message.
+    Publish { channel: String, message: Vec<u8>, reply: oneshot::Sender<Sent> },
     /// Look for a session.
     Find { owner: Owner, pid: Id, reply: oneshot::Sender<Found> },
-    /// Beat now, and see who else does.
+    /// Send a heartbeat now and read who else is live.
     Heartbeat { reply: oneshot::Sender<()> },
-    /// A command of another part of the node, and what Redis answers to it or refuses it with.
-    Call { command: Cmd, reply: oneshot::Sender<Result<Value, String>> },
-    /// Write what waits of this record now, and say when it is written.
-    Keep { pid: Id, until: Instant, reply: oneshot::Sender<()> },
+    /// A command of another module. The reply is Redis' own, or its error text.
+    Command { command: Cmd, reply: oneshot::Sender<Result<Value, String>> },
+    /// Reply when the waiting change of this record is written.
+    WriteRecord(PendingWrite),
 }
 
-/// Errands that wait.
+/// A caller that waits for a record to be written.
+pub(super) struct PendingWrite {
+    pub pid: Id,
+    pub deadline: Instant,
+    pub reply: oneshot::Sender<()>,
+}
+
+/// A record's new content; `None` removes it.
+pub(super) type RecordChange = (Id, Option<Record>);
+
 #[derive(Default)]
 pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
+    state: Mutex<State>,
     wake: Notify,
     left: Notify,
 }
 
 #[derive(Default)]
-struct Waiting {
-    errands: VecDeque<(Instant, usize, Job)>,
+struct State {
+    jobs: VecDeque<QueuedJob>,
     bytes: usize,
-    /// The newest change of each record; one for each session of this node at most.
-    changes: HashMap<Id, Option<Record>>,
-    /// All records were given anew, for this round: to be noted in Redis once none waits any more.
-    mark: Option<u64>,
+    /// The newest content of each record that is to be written; no pid is in both of these.
+    records: HashMap<Id, Record>,
+    removals: HashSet<Id>,
+    /// Removals were dropped because there were too many.
+    overflowed: bool,
+    /// All records were queued again for this round: Redis is to be told once no change waits any more.
+    finished_round: Option<u64>,
     leaving: bool,
+}
+
+struct QueuedJob {
+    deadline: Instant,
+    bytes: usize,
+    job: Job,
 }
 
 /// What one pipeline carries.
 pub(super) struct JobBatch {
-    pub errands: Vec<Job>,
-    pub changes: Vec<(Id, Option<Record>)>,
-    pub mark: Option<u64>,
+    pub jobs: Vec<Job>,
+    pub changes: Vec<RecordChange>,
+    pub finished_round: Option<u64>,
     pub leaving: bool,
 }
 
 impl Queue {
-    /// Puts an errand in; over the bound it is dropped, and whoever waits for its reply sees that.
-    pub(super) fn push(&self, errand: Job, bytes: usize, patience: Duration) {
-        self.waiting.lock().push(errand, bytes, patience);
+    /// Queues a job that is worth doing for `timeout`.
+    pub(super) fn push(&self, job: Job, bytes: usize, timeout: Duration) {
+        self.state.lock().push(job, bytes, Instant::now() + timeout);
         self.wake.notify_one();
     }
 
-    /// Has a record written with the errands that wait, and not an older one after it.
-    pub(super) fn keep_now(&self, pid: Id, record: Option<Record>, patience: Duration) -> oneshot::Receiver<()> {
-        let (reply, kept) = oneshot::channel();
-        let mut waiting = self.waiting.lock();
-        waiting.changes.insert(pid, record);
-        waiting.push(Job::Keep { pid, until: Instant::now() + patience, reply }, 100, patience);
-        drop(waiting);
-        self.wake.notify_one();
-        kept
-    }
-
-    /// Tries again to write records that somebody waits for.
-    pub(super) fn keep_again(&self, kept: Vec<(Id, Instant, oneshot::Sender<()>)>) {
-        let (mut waiting, now) = (self.waiting.lock(), Instant::now());
-        for (pid, until, reply) in kept {
-            let left = until.saturating_duration_since(now);
-            waiting.push(Job::Keep { pid, until, reply }, 100, left);
-        }
-        drop(waiting);
-        self.wake.notify_one();
-    }
-
-    /// All records were given anew.
-    pub(super) fn mark(&self, round: u64) {
-        self.waiting.lock().mark = Some(round);
-        self.wake.notify_one();
-    }
-
-    /// Puts a letter in that is made under the lock: letters are sent in the order of their numbers.
-    pub(super) fn push_letter(
+    /// Queues a message. `sign` runs under the lock, so that messages are sent in the order of their numbers.
+    pub(super) fn push_message(
         &self,
-        patience: Duration,
-        make: impl FnOnce(oneshot::Sender<Sent>) -> Job,
-    ) -> Option<oneshot::Receiver<Sent>> {
+        channel: String,
+        timeout: Duration,
+        sign: impl FnOnce() -> Vec<u8>,
+    ) -> oneshot::Receiver<Sent> {
         let (reply, sent) = oneshot::channel();
-        let mut waiting = self.waiting.lock();
-        let errand = make(reply);
-        let bytes = if let Job::Envelope { letter, .. } = &errand { letter.len() + 200 } else { 0 };
-        waiting.push(errand, bytes, patience);
-        drop(waiting);
+        let mut state = self.state.lock();
+        let message = sign();
+        let bytes = message.len() + 200;
+        state.push(Job::Publish { channel, message, reply }, bytes, Instant::now() + timeout);
+        drop(state);
         self.wake.notify_one();
-        Some(sent)
+        sent
     }
 
-    /// Puts changes of records in.
-    pub(super) fn keep(&self, changes: Vec<(Id, Option<Record>)>) {
-        let mut waiting = self.waiting.lock();
-        waiting.changes.extend(changes);
-        if waiting.changes.len() > MAX_CHANGES {
-            waiting.changes.retain(|_, record| record.is_some());
+    /// Queues changes of records.
+    pub(super) fn push_changes(&self, changes: Vec<RecordChange>) {
+        let mut state = self.state.lock();
+        for (pid, record) in changes {
+            state.change(pid, record);
         }
-        drop(waiting);
+        drop(state);
         self.wake.notify_one();
     }
 
-    /// Asks for the last words, behind everything that waits.
+    /// Queues the change of a record; the receiver completes when it is written.
+    pub(super) fn write_record(&self, pid: Id, record: Option<Record>, timeout: Duration) -> oneshot::Receiver<()> {
+        let (reply, written) = oneshot::channel();
+        let deadline = Instant::now() + timeout;
+        let mut state = self.state.lock();
+        state.change(pid, record);
+        state.push(Job::WriteRecord(PendingWrite { pid, deadline, reply }), 100, deadline);
+        drop(state);
+        self.wake.notify_one();
+        written
+    }
+
+    /// Queues again what a broken connection did not write. Newer changes win.
+    pub(super) fn put_back(&self, changes: Vec<RecordChange>, writes: Vec<PendingWrite>) {
+        let mut state = self.state.lock();
+        for (pid, record) in changes {
+            if !state.records.contains_key(&pid) && !state.removals.contains(&pid) {
+                state.change(pid, record);
+            }
+        }
+        for write in writes {
+            let deadline = write.deadline;
+            state.push(Job::WriteRecord(write), 100, deadline);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// All records were queued again.
+    pub(super) fn finish_round(&self, round: u64) {
+        self.state.lock().finished_round = Some(round);
+        self.wake.notify_one();
+    }
+
+    /// Whether removals were dropped since this was asked last.
+    pub(super) fn take_overflow(&self) -> bool {
+        std::mem::take(&mut self.state.lock().overflowed)
+    }
+
+    /// Asks for the farewell, after everything that waits.
     pub(super) fn leave(&self) {
-        self.waiting.lock().leaving = true;
+        self.state.lock().leaving = true;
         self.wake.notify_one();
     }
 
-    /// They are said.
+    /// The farewell was sent.
     pub(super) fn has_left(&self) {
-        self.waiting.lock().leaving = false;
+        self.state.lock().leaving = false;
         self.left.notify_one();
     }
 
-    /// Completes when they are said.
+    /// Completes when the farewell was sent.
     pub(super) async fn left(&self) {
         self.left.notified().await;
     }
 
-    fn take(&self) -> Option<JobBatch> {
-        let mut waiting = self.waiting.lock();
-        let now = Instant::now();
-        let mut errands = Vec::new();
-        while errands.len() < AT_ONCE
-            && let Some((deadline, bytes, errand)) = waiting.errands.pop_front()
-        {
-            waiting.bytes -= bytes;
-            // Nobody waits any more for what is over time; a dropped reply says so.
-            if deadline > now {
-                errands.push(errand);
-            }
-        }
-        let mut changes = Vec::new();
-        for errand in &errands {
-            // What is not there any more was written with an earlier pipeline.
-            if let Job::Keep { pid, .. } = errand {
-                changes.extend(waiting.changes.remove_entry(pid));
-            }
-        }
-        changes.extend(waiting.take_changes());
-        let mark = if waiting.changes.is_empty() { waiting.mark.take() } else { None };
-        let leaving = waiting.leaving && waiting.errands.is_empty() && waiting.changes.is_empty();
-        let any = leaving || mark.is_some() || !errands.is_empty() || !changes.is_empty();
-        any.then_some(JobBatch { errands, changes, mark, leaving })
-    }
-
-    /// What the next pipeline carries.
+    /// The next batch, when there is one.
     pub(super) async fn next(&self) -> JobBatch {
         loop {
-            if let Some(load) = self.take() {
-                return load;
+            let batch = self.state.lock().take();
+            if let Some(batch) = batch {
+                return batch;
             }
             self.wake.notified().await;
         }
     }
+}
 
-    /// Changes that were not written; newer ones stay.
-    pub(super) fn put_back(&self, changes: Vec<(Id, Option<Record>)>) {
-        let mut waiting = self.waiting.lock();
-        for (pid, record) in changes {
-            waiting.changes.entry(pid).or_insert(record);
+impl State {
+    fn push(&mut self, job: Job, bytes: usize, deadline: Instant) {
+        if self.bytes + bytes <= MAX_JOB_BYTES {
+            self.bytes += bytes;
+            self.jobs.push_back(QueuedJob { deadline, bytes, job });
         }
+    }
+
+    fn change(&mut self, pid: Id, record: Option<Record>) {
+        match record {
+            Some(record) => {
+                self.removals.remove(&pid);
+                self.records.insert(pid, record);
+            }
+            None => {
+                self.records.remove(&pid);
+                self.removals.insert(pid);
+            }
+        }
+        if self.removals.len() > MAX_REMOVALS {
+            let dropped = std::mem::take(&mut self.removals).len();
+            self.overflowed = true;
+            tracing::warn!(dropped, "Redis is away for long; all session records are written again when it is back");
+        }
+    }
+
+    fn has_changes(&self) -> bool {
+        !self.records.is_empty() || !self.removals.is_empty()
+    }
+
+    fn take_change(&mut self, pid: Id) -> Option<RecordChange> {
+        match self.records.remove(&pid) {
+            Some(record) => Some((pid, Some(record))),
+            None => self.removals.remove(&pid).then_some((pid, None)),
+        }
+    }
+
+    fn take(&mut self) -> Option<JobBatch> {
+        let now = Instant::now();
+        let mut jobs = Vec::new();
+        while jobs.len() < JOBS_PER_BATCH
+            && let Some(queued) = self.jobs.pop_front()
+        {
+            self.bytes -= queued.bytes;
+            // A dropped job tells its caller that it is too late.
+            if queued.deadline > now {
+                jobs.push(queued.job);
+            }
+        }
+        let mut changes = Vec::new();
+        for job in &jobs {
+            // A change that is not there any more was written with an earlier batch.
+            if let Job::WriteRecord(write) = job {
+                changes.extend(self.take_change(write.pid));
+            }
+        }
+        changes.extend(self.take_changes());
+        let finished_round = if self.has_changes() { None } else { self.finished_round.take() };
+        let leaving = self.leaving && self.jobs.is_empty() && !self.has_changes();
+        let has_work = leaving || finished_round.is_some() || !jobs.is_empty() || !changes.is_empty();
+        has_work.then_some(JobBatch { jobs, changes, finished_round, leaving })
+    }
+
+    fn take_changes(&mut self) -> Vec<RecordChange> {
+        let pids: Vec<Id> = self.records.keys().chain(&self.removals).take(RECORDS_PER_BATCH).copied().collect();
+        pids.into_iter().filter_map(|pid| self.take_change(pid)).collect()
     }
 }
 
-impl Waiting {
-    /// As many as one pipeline can carry in its time.
-    fn take_changes(&mut self) -> Vec<(Id, Option<Record>)> {
-        if self.changes.len() <= RECORDS_AT_ONCE {
-            return std::mem::take(&mut self.changes).into_iter().collect();
-        }
-        let some: Vec<Id> = self.changes.keys().take(RECORDS_AT_ONCE).copied().collect();
-        some.into_iter().filter_map(|pid| self.changes.remove_entry(&pid)).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_removals_are_dropped_and_records_stay() {
+        let queue = Queue::default();
+        let record = Record { owner: Owner::new("/", None), moves: 0, text: String::new() };
+        let kept = Id::random();
+        queue.push_changes(vec![(kept, Some(record.clone()))]);
+        queue.push_changes((0..MAX_REMOVALS).map(|_| (Id::random(), None)).collect());
+        assert!(!queue.take_overflow());
+        queue.push_changes(vec![(Id::random(), None)]);
+        assert!(queue.take_overflow() && !queue.take_overflow());
+        assert_eq!(queue.state.lock().take().unwrap().changes, [(kept, Some(record))]);
     }
 
-    fn push(&mut self, errand: Job, bytes: usize, patience: Duration) {
-        if self.bytes + bytes <= WAITING_BYTES {
-            self.bytes += bytes;
-            self.errands.push_back((Instant::now() + patience, bytes, errand));
-        }
+    #[test]
+    fn jobs_over_the_bound_fail_at_once() {
+        let queue = Queue::default();
+        let send = || queue.push_message("c".into(), Duration::from_secs(60), || vec![0; MAX_JOB_BYTES / 2]);
+        let (mut first, mut second) = (send(), send());
+        assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        assert_eq!(second.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
+
+    #[test]
+    fn newer_changes_win_over_those_put_back() {
+        let (queue, pid) = (Queue::default(), Id::random());
+        let record = Record { owner: Owner::new("/", None), moves: 1, text: String::new() };
+        queue.push_changes(vec![(pid, Some(record.clone()))]);
+        queue.put_back(vec![(pid, None)], Vec::new());
+        let batch = queue.state.lock().take().unwrap();
+        assert_eq!(batch.changes, [(pid, Some(record))]);
     }
 }

@@ -1,27 +1,26 @@
-//! Who is up: every node writes the time by Redis' clock into one sorted set, once a second.
+//! Which nodes are up: every node writes the time by Redis' clock into one sorted set, once a second.
 
-use crate::cluster::Keys;
-use crate::cluster::session_store::{MARK, life};
+use crate::cluster::keys::{DEAD_AFTER_MS, GENERATION_FIELD, Keys, replication_id};
 use crate::model::id::NodeId;
+use crate::redis::reply::text;
 use redis::{Cmd, Value};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-/// Between two beats.
-pub(super) const BEAT: Duration = Duration::from_secs(1);
-/// A node that has missed three beats counts as gone.
-pub(super) const LIVE_MS: u64 = 3_500;
+/// Between two heartbeats.
+pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Nodes that are doubted at once; there are never so many.
+/// Suspected nodes are passed to a script; there are never so many at once. Above it the oldest suspicion is dropped.
 const MAX_SUSPECTS: usize = 100;
 
-/// KEYS nodes, seal; ARGV own name, a fresh seal, milliseconds after which nothing is kept of a node, prefix of the
-/// hashes of sessions, milliseconds after which a node counts as gone, prefix of the channels, and the field of the mark.
-/// Up is who beat lately and listens: the connections of a process that was killed are gone at once. A node is told whether
-/// it has missed its beats, and whether its records are of this life of Redis. What is left of nodes that are long gone is
-/// removed without making Redis wait for it.
-const BEAT_SCRIPT: &str = concat!(
-    life!(),
+/// KEYS: nodes, signing key. ARGV: own id, a fresh signing key, ms for which a dead node's data is kept, prefix of the
+/// session hashes, ms after which a node counts as dead, prefix of the channels, field of the replication id.
+///
+/// A node is live if its last heartbeat is recent and it subscribes to its channel: the connections of a killed process
+/// close at once. Returns the signing key, the live nodes, whether this node had missed its heartbeats, and whether its
+/// records were written to this master. Data of nodes that died long ago is unlinked, which does not block Redis.
+const HEARTBEAT: &str = concat!(
+    replication_id!(),
     "local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = redis.call('ZSCORE', KEYS[1], ARGV[1])
@@ -32,10 +31,10 @@ for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3]
   redis.call('ZREM', KEYS[1], node)
 end
 redis.call('PEXPIRE', ARGV[4] .. ARGV[1], ARGV[3])
-local seal = redis.call('GET', KEYS[2])
-if not seal then
-  seal = ARGV[2]
-  redis.call('SET', KEYS[2], seal)
+local key = redis.call('GET', KEYS[2])
+if not key then
+  key = ARGV[2]
+  redis.call('SET', KEYS[2], key)
 end
 local nodes = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 local live = {}
@@ -46,116 +45,151 @@ for n = 1, #nodes, 2 do
   end
 end
 local late = not last or now - last > tonumber(ARGV[5])
-local mark = redis.call('HMGET', ARGV[4] .. ARGV[1], ARGV[7])[1]
-return {seal, live, late and 1 or 0, mark == life() and 1 or 0}"
+local written_to = redis.call('HMGET', ARGV[4] .. ARGV[1], ARGV[7])[1]
+return {key, live, late and 1 or 0, written_to == replication_id() and 1 or 0}"
 );
 
-/// The nodes as of the last beat.
-#[derive(Debug, Default)]
+/// KEYS: nodes. ARGV: own id, ms by which the heartbeat is dated back.
+const LEAVE: &str = "local time = redis.call('TIME')
+return redis.call('ZADD', KEYS[1], time[1] * 1000 - ARGV[2], ARGV[1])";
+
+/// The nodes as of the last heartbeat. Sans-IO.
+#[derive(Debug)]
 pub(super) struct Membership {
     live: HashSet<NodeId>,
-    /// Did not answer since: their channel had no listener, or a call was in vain.
-    suspects: HashSet<NodeId>,
+    /// Nodes that did not respond since, and when that was noticed.
+    suspects: HashMap<NodeId, u64>,
+    /// After this a dead node's data is gone from Redis, and with it the reason to suspect it.
+    forget_after_ms: u64,
 }
 
-/// What a beat brings back.
+/// What a heartbeat returns.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Heartbeat {
-    /// The key of the seal.
-    pub signer: String,
-    /// Nodes that have beaten lately.
+    pub signing_key: String,
     pub live: HashSet<NodeId>,
-    /// This node had missed its beats, or this is its first.
-    pub late: bool,
-    /// Whether its records are those that it wrote, and not what an old replica had of them.
-    pub whole: bool,
+    /// This node had missed its heartbeats, or this is its first.
+    pub was_late: bool,
+    /// Whether this node wrote all of its records to this master. If not, Redis may have what an old replica had of them.
+    pub records_are_current: bool,
 }
 
 impl Membership {
-    /// Takes over what a beat brought.
-    pub(super) fn update(&mut self, live: HashSet<NodeId>) {
-        // Who hangs is doubted until it beats again.
-        self.suspects.retain(|node| !live.contains(node));
+    /// `record_lifetime`: how long Redis keeps a dead node's data.
+    pub(super) fn new(record_lifetime: Duration) -> Self {
+        let forget_after_ms = u64::try_from(record_lifetime.as_millis()).unwrap_or(u64::MAX);
+        Self { live: HashSet::new(), suspects: HashMap::new(), forget_after_ms }
+    }
+
+    /// Takes over the result of a heartbeat.
+    pub(super) fn update(&mut self, live: HashSet<NodeId>, now_ms: u64) {
+        // A node that hangs stays suspected until it sends a heartbeat again, or nothing is left of it.
+        let forget_after_ms = self.forget_after_ms;
+        self.suspects.retain(|node, since| !live.contains(node) && now_ms.saturating_sub(*since) < forget_after_ms);
         self.live = live;
     }
 
-    /// Doubts a node that has a record or is up, until it beats again.
-    pub(super) fn suspect(&mut self, node: NodeId) {
-        if self.suspects.len() < MAX_SUSPECTS {
-            self.suspects.insert(node);
+    /// Counts a node as dead until its next heartbeat: it did not respond.
+    pub(super) fn suspect(&mut self, node: NodeId, now_ms: u64) {
+        self.suspects.insert(node, now_ms);
+        if self.suspects.len() > MAX_SUSPECTS
+            && let Some(oldest) = self.suspects.iter().min_by_key(|(_, since)| **since).map(|(node, _)| *node)
+        {
+            self.suspects.remove(&oldest);
         }
     }
 
-    /// Those that are doubted.
     pub(super) fn suspects(&self) -> Vec<NodeId> {
-        self.suspects.iter().copied().collect()
+        self.suspects.keys().copied().collect()
     }
 
-    /// Whether a node is up, as far as is known.
+    /// Whether a node is live, as far as is known.
     pub(super) fn is_live(&self, node: NodeId) -> bool {
-        self.live.contains(&node) && !self.suspects.contains(&node)
+        self.live.contains(&node) && !self.suspects.contains_key(&node)
     }
 
-    /// All nodes that are up.
     pub(super) fn live(&self) -> impl Iterator<Item = NodeId> {
-        self.live.iter().copied().filter(|node| !self.suspects.contains(node))
+        self.live.iter().copied().filter(|node| !self.suspects.contains_key(node))
     }
 }
 
-/// A beat. What is left of a node is kept for `keep`.
-pub(super) fn heartbeat(keys: &Keys, me: NodeId, keep: Duration, fresh_seal: &str) -> Cmd {
+/// Sends a heartbeat. A dead node's data is kept for `record_lifetime`.
+pub(super) fn heartbeat(keys: &Keys, me: NodeId, record_lifetime: Duration, fresh_key: &str) -> Cmd {
     let mut command = redis::cmd("EVAL");
-    command.arg(BEAT_SCRIPT).arg(2).arg(&keys.nodes).arg(&keys.signer);
-    command.arg(me.to_string()).arg(fresh_seal).arg(keep.as_millis() as u64).arg(&keys.sessions);
-    command.arg(LIVE_MS).arg(&keys.channels).arg(MARK);
+    command.arg(HEARTBEAT).arg(2).arg(&keys.nodes).arg(&keys.signing_key);
+    command.arg(me.to_string()).arg(fresh_key).arg(record_lifetime.as_millis() as u64).arg(&keys.sessions);
+    command.arg(DEAD_AFTER_MS).arg(&keys.channels).arg(GENERATION_FIELD);
     command
 }
 
-/// A node's last words: it counts as gone at once, and its records stay for those who come for them.
+/// Says that this node stops: it counts as dead at once, and its records stay for the nodes its clients move to.
 pub(super) fn leave(keys: &Keys, me: NodeId) -> Cmd {
-    const LEAVE: &str = "local time = redis.call('TIME')
-return redis.call('ZADD', KEYS[1], time[1] * 1000 - ARGV[2], ARGV[1])";
     let mut command = redis::cmd("EVAL");
-    command.arg(LEAVE).arg(1).arg(&keys.nodes).arg(me.to_string()).arg(LIVE_MS + 1000);
+    command.arg(LEAVE).arg(1).arg(&keys.nodes).arg(me.to_string()).arg(DEAD_AFTER_MS + 1000);
     command
 }
 
-/// The answer of [`heartbeat`]; `None` where it is something else.
-pub(super) fn read_beat(value: &Value) -> Option<Heartbeat> {
-    let text = |value: &Value| match value {
-        Value::BulkString(bytes) => std::str::from_utf8(bytes).ok().map(str::to_owned),
-        _ => None,
-    };
-    let Value::Array(answer) = value else { return None };
-    let [signer, Value::Array(live), Value::Int(late), Value::Int(whole)] = &answer[..] else { return None };
-    let live = live.iter().map(|node| NodeId::parse(&text(node)?)).collect::<Option<_>>()?;
-    Some(Heartbeat { signer: text(signer)?, live, late: *late == 1, whole: *whole == 1 })
+/// The reply to [`heartbeat`]; `None` where it has another form.
+pub(super) fn read_heartbeat(reply: &Value) -> Option<Heartbeat> {
+    let Value::Array(reply) = reply else { return None };
+    let [key, Value::Array(live), Value::Int(late), Value::Int(current)] = &reply[..] else { return None };
+    let live = live.iter().map(|node| NodeId::parse(text(node)?)).collect::<Option<_>>()?;
+    Some(Heartbeat {
+        signing_key: text(key)?.to_owned(),
+        live,
+        was_late: *late == 1,
+        records_are_current: *current == 1,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const LIFETIME: Duration = Duration::from_secs(130);
+
     #[test]
-    fn nodes_that_beat_lately_are_up() {
-        let (here, late, gone) = (NodeId::random(), NodeId::random(), NodeId::random());
+    fn a_heartbeats_reply_is_read() {
+        let nodes = [NodeId::random(), NodeId::random()];
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
-        let live = [here, late].map(|node| bulk(&node.to_string())).to_vec();
-        let heartbeat =
-            read_beat(&Value::Array(vec![bulk("k"), Value::Array(live), Value::Int(0), Value::Int(1)])).unwrap();
-        assert_eq!(
-            heartbeat,
-            Heartbeat { signer: "k".into(), live: HashSet::from([here, late]), late: false, whole: true }
-        );
-        let mut membership = Membership::default();
-        membership.update(heartbeat.live.clone());
-        assert!(membership.is_live(late) && !membership.is_live(gone));
-        membership.suspect(late);
-        assert_eq!(
-            (membership.is_live(late), membership.live().count(), membership.suspects()),
-            (false, 1, vec![late])
-        );
-        membership.update(heartbeat.live);
-        assert!(membership.is_live(late), "it has beaten since");
+        let live = nodes.map(|node| bulk(&node.to_string())).to_vec();
+        let reply = Value::Array(vec![bulk("k"), Value::Array(live), Value::Int(0), Value::Int(1)]);
+        let expected = Heartbeat {
+            signing_key: "k".into(),
+            live: HashSet::from(nodes),
+            was_late: false,
+            records_are_current: true,
+        };
+        assert_eq!(read_heartbeat(&reply), Some(expected));
+        assert_eq!(read_heartbeat(&Value::Array(vec![bulk("k")])), None);
+    }
+
+    #[test]
+    fn a_suspected_node_is_dead_until_its_next_heartbeat() {
+        let (node, other) = (NodeId::random(), NodeId::random());
+        let mut membership = Membership::new(LIFETIME);
+        membership.update(HashSet::from([node]), 0);
+        assert!(membership.is_live(node) && !membership.is_live(other));
+        membership.suspect(node, 1);
+        assert!(!membership.is_live(node));
+        assert_eq!((membership.live().count(), membership.suspects()), (0, vec![node]));
+        membership.update(HashSet::from([node]), 2);
+        assert!(membership.is_live(node) && membership.suspects().is_empty());
+    }
+
+    #[test]
+    fn suspects_are_forgotten_when_nothing_is_left_of_them_and_new_ones_always_count() {
+        let mut membership = Membership::new(LIFETIME);
+        for since in 0..MAX_SUSPECTS as u64 {
+            membership.suspect(NodeId::random(), since);
+        }
+        let newest = NodeId::random();
+        membership.suspect(newest, 1_000);
+        assert_eq!(membership.suspects().len(), MAX_SUSPECTS);
+        assert!(membership.suspects().contains(&newest), "the oldest made room");
+        membership.update(HashSet::new(), 130_999);
+        assert_eq!(membership.suspects(), [newest]);
+        membership.update(HashSet::new(), 131_000);
+        assert!(membership.suspects().is_empty());
     }
 }

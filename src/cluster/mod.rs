@@ -1,339 +1,251 @@
-//! What nodes know of each other, over Redis alone: who is up, letters between two of them, and records of sessions, so
-//! that a client is taken up on any node, also after its own died.
+//! The other nodes, over Redis alone: which are live, requests between two of them, and records of sessions, so that a
+//! client can resume on any node, also after its own died.
+//!
+//! `membership` knows the live nodes, `rpc` has the messages, `session_store` the records. `jobs` is the queue of what waits
+//! for Redis, `pipeline` sends it, `subscription` receives messages.
+//!
+//! ```ignore
+//! let cluster = Cluster::new(id, &config.redis, &config.recovery, metrics)?;
+//! tokio::spawn(cluster.clone().run(handler));
+//! let response = cluster.request(node, RpcRequest::Get(sid), timeout).await?;
+//! cluster.leave().await; // before the process ends
+//! ```
 
-pub mod envelope;
-pub(crate) mod jobs;
+mod jobs;
+mod keys;
 mod membership;
 mod pipeline;
+pub mod rpc;
 mod session_store;
+mod subscription;
 
-pub use envelope::{Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
+pub use rpc::message::{Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
+pub use rpc::{RpcError, RpcHandler};
 pub use session_store::{Found, Owner, Record};
 
 use crate::log::config::RecoveryConfig;
 use crate::metrics::Metrics;
+use crate::model::clock::unix_ms;
 use crate::model::id::{Id, NodeId};
 use crate::redis::config::RedisConfig;
 use crate::redis::connection::Connector;
 use crate::redis::url::RedisUrlError;
-use envelope::{Body, Envelope, Signer};
 use jobs::{Job, Queue, Sent};
+use keys::Keys;
 use membership::Membership;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
+use pipeline::Shared;
 use redis::{Cmd, Value};
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use rpc::calls::Calls;
+use rpc::message::Body;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Records stay this much longer than the window: it begins when the node is found dead.
+/// Records are kept this much longer than the window, which begins when the node is found dead.
 const RECORD_SLACK: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether a node that is waited for is still there; by then a beat has seen one that is young.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-
-/// Receives what other nodes write. Called on the control thread: it hands on and returns.
-pub trait RpcHandler: Send + Sync + 'static {
-    /// A question; [`Cluster::answer`] answers the call.
-    fn asked(&self, from: NodeId, call: u64, question: RpcRequest);
-
-    /// A notice.
-    fn told(&self, from: NodeId, notice: OneWay);
-
-    /// Others may have taken this node for gone, and have taken up any of its sessions.
-    fn returned(&self);
-
-    /// Others cannot reach this node from now on, or can again: while they cannot, they take it for gone.
-    fn reachable(&self, reachable: bool);
-
-    /// Redis may hold old records of this node, or none: all are to be written anew. [`Cluster::rewritten`] says when
-    /// they are on their way.
-    fn rewrite(&self, round: u64);
-}
-
-/// Why a node did not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AskError {
-    /// It is gone: nobody listens on its channel.
-    #[error("the node is gone")]
-    Gone,
-    /// It did not answer in time.
-    #[error("the node did not answer in time")]
-    Timeout,
-    /// This node has no connection to write on.
-    #[error("this node is cut off from the others")]
-    Offline,
-}
+/// How often a caller looks whether the node it waits for is still live. A heartbeat has seen a new node by then.
+const LIVENESS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// This node among the others.
 pub struct Cluster {
-    me: NodeId,
-    connector: Connector,
-    keys: Keys,
-    timeout: Duration,
-    /// How long records outlive their node.
-    record_life: Duration,
-    metrics: Arc<Metrics>,
-    queue: Queue,
-    membership: Mutex<Membership>,
-    signer: Mutex<Option<Arc<Signer>>>,
-    /// Calls of this node that wait for an answer.
-    calls: Mutex<HashMap<u64, oneshot::Sender<RpcResponse>>>,
-    numbers: AtomicU64,
-    inbox: OnceLock<Arc<dyn RpcHandler>>,
-    /// The number of each node's letter that was read last: one that is played again is not read again. Only nodes write
-    /// into it, so it is as small as they are few.
-    read: Mutex<HashMap<NodeId, u64>>,
-    /// Whether it has beaten before.
-    beaten: AtomicBool,
-    /// Counts the times that all records had to be written anew.
-    round: AtomicU64,
-}
-
-/// Keys and channels. The keys are in the slot of the log's stream, so that a script may use them together.
-struct Keys {
-    /// When each node last beat.
-    nodes: String,
-    /// The key with which letters are sealed.
-    signer: String,
-    /// What the names of the hashes of sessions begin with.
-    sessions: String,
-    /// What the names of the nodes' channels begin with.
-    channels: String,
-}
-
-impl Keys {
-    fn new(prefix: &str) -> Self {
-        let key = |name: &str| format!("{prefix}:{{{prefix}:events}}:{name}");
-        Self {
-            nodes: key("nodes"),
-            signer: key("seal"),
-            sessions: key("sessions:"),
-            channels: format!("{prefix}:node:"),
-        }
-    }
-
-    fn sessions_of(&self, node: NodeId) -> String {
-        format!("{}{node}", self.sessions)
-    }
-
-    fn channel_of(&self, node: NodeId) -> String {
-        format!("{}{node}", self.channels)
-    }
+    shared: Shared,
 }
 
 impl Cluster {
     /// Connects in [`Cluster::run`].
     ///
     /// # Errors
-    /// When the URL is missing or not served.
+    /// When the URL is missing or cannot be used.
     pub fn new(
         me: NodeId,
         config: &RedisConfig,
         recovery: &RecoveryConfig,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RedisUrlError> {
-        Ok(Arc::new(Self {
+        let record_lifetime = recovery.window + RECORD_SLACK;
+        let shared = Shared {
             me,
             connector: Connector::new(config)?,
             keys: Keys::new(&config.prefix),
             timeout: config.timeout,
-            record_life: recovery.window + RECORD_SLACK,
+            record_lifetime,
             metrics,
             queue: Queue::default(),
-            membership: Mutex::default(),
-            signer: Mutex::default(),
-            calls: Mutex::default(),
-            // Other nodes take no number twice, and this process may be younger than its name.
-            numbers: AtomicU64::new(1),
-            inbox: OnceLock::new(),
-            read: Mutex::default(),
-            beaten: AtomicBool::new(false),
-            round: AtomicU64::new(0),
-        }))
+            membership: Mutex::new(Membership::new(record_lifetime)),
+            calls: Calls::new(me),
+            has_joined: AtomicBool::new(false),
+            rewrite_round: AtomicU64::new(0),
+        };
+        Ok(Arc::new(Self { shared }))
     }
 
     /// This node.
     pub fn id(&self) -> NodeId {
-        self.me
+        self.shared.me
     }
 
-    /// Sends a command of `bytes` to Redis with the jobs that wait, and returns what Redis answers.
+    /// Sends heartbeats, reads and writes, until dropped. Reconnects by itself.
+    pub async fn run(self: Arc<Self>, handler: Arc<dyn RpcHandler>) {
+        let respond = |to, call, response| drop(self.send(to, Body::Response(call, response)));
+        tokio::join!(subscription::run(&self.shared, &*handler, &respond), pipeline::run(&self.shared, &*handler));
+    }
+
+    /// Writes what waits and says that this node stops, so that others need not wait for its heartbeats to end.
+    pub async fn leave(&self) {
+        self.shared.queue.leave();
+        // Without Redis this fails, and the node counts as dead a little later.
+        let _ = tokio::time::timeout(self.shared.timeout, self.shared.queue.left()).await;
+    }
+
+    /// Sends a command of `bytes` to Redis with what waits, and returns the reply.
     ///
     /// # Errors
-    /// The reason as text: Redis refused the command, was not reached, or did not answer in time.
+    /// A text: Redis refused the command, was not reached, or did not answer in time.
     pub async fn call(&self, command: Cmd, bytes: usize) -> Result<Value, String> {
-        let (reply, answer) = oneshot::channel();
-        self.queue.push(Job::Call { command, reply }, bytes + 500, self.timeout);
-        let late = |_| "Redis did not answer in time".to_owned();
-        let answer = tokio::time::timeout(self.timeout, answer).await.map_err(late)?;
-        answer.map_err(|_| "Redis is not reached".to_owned())?
+        let (reply, received) = oneshot::channel();
+        self.shared.queue.push(Job::Command { command, reply }, bytes + 500, self.shared.timeout);
+        let late = |_| format!("Redis did not answer within {:?}", self.shared.timeout);
+        let reply = tokio::time::timeout(self.shared.timeout, received).await.map_err(late)?;
+        reply.map_err(|_| "Redis is not reachable".to_owned())?
     }
 
-    /// Beats, reads and writes until dropped; reconnects by itself.
-    pub async fn run(self: Arc<Self>, inbox: Arc<dyn RpcHandler>) {
-        // It runs once.
-        let inbox = self.inbox.get_or_init(|| inbox);
-        tokio::join!(pipeline::listen(&self, inbox), pipeline::carry(&self));
-    }
-
-    /// The last words of a node that stops: what waits is written, and others need not wait for it.
-    pub async fn leave(&self) {
-        self.queue.leave();
-        // In vain without Redis: then the node counts as gone a little later.
-        let _ = tokio::time::timeout(self.timeout, self.queue.left()).await;
-    }
-
-    /// The other nodes that are up.
+    /// The other live nodes, as of the last heartbeat.
     pub fn peers(&self) -> Vec<NodeId> {
-        self.membership().live().filter(|node| *node != self.me).collect()
+        self.shared.membership.lock().live().filter(|node| *node != self.shared.me).collect()
     }
 
-    /// The same, and not as of the last beat but now, where Redis answers.
+    /// The other live nodes as of now, or as of the last heartbeat where Redis does not answer.
     pub async fn peers_now(&self) -> Vec<NodeId> {
-        let (reply, beaten) = oneshot::channel();
-        self.queue.push(Job::Heartbeat { reply }, 100, self.timeout);
-        // Without Redis what was known last must do.
-        let _ = tokio::time::timeout(self.timeout, beaten).await;
+        let (reply, done) = oneshot::channel();
+        self.shared.queue.push(Job::Heartbeat { reply }, 100, self.shared.timeout);
+        let _ = tokio::time::timeout(self.shared.timeout, done).await;
         self.peers()
     }
 
-    /// Whether another node is up, as far as is known.
+    /// Whether another node is live, as of the last heartbeat.
     pub fn is_peer(&self, node: NodeId) -> bool {
-        node != self.me && self.membership().is_live(node)
+        node != self.shared.me && self.shared.membership.lock().is_live(node)
     }
 
-    /// Doubts a node until it is heard of again.
+    /// Counts a node as dead until its next heartbeat: it did not respond.
     pub fn suspect(&self, node: NodeId) {
-        self.membership().suspect(node);
+        self.shared.membership.lock().suspect(node, unix_ms());
     }
 
-    /// Writes and removes records of sessions of this node, soon.
-    pub fn keep(&self, changes: Vec<(Id, Option<Record>)>) {
-        self.queue.keep(changes);
+    /// Whether a node that a client named can be reached. Asks Redis about nodes that no heartbeat has seen yet.
+    pub async fn is_reachable(&self, node: NodeId) -> bool {
+        self.is_peer(node) || self.send_and_wait(node, Body::OneWay(OneWay::Hangup(0))).await == Sent::Received
     }
 
-    /// All records that [`RpcHandler::rewrite`] asked for have been given to [`Cluster::keep`].
-    pub fn rewritten(&self, round: u64) {
-        self.queue.mark(round);
+    /// Queues changes of this node's session records; `None` removes one.
+    pub fn write_records(&self, changes: Vec<(Id, Option<Record>)>) {
+        self.shared.queue.push_changes(changes);
     }
 
-    /// Writes a record and completes when it is written, or one that Redis has no room for is at least removed; `false`
-    /// where neither is done within `patience`.
-    pub async fn keep_now(&self, pid: Id, record: Option<Record>, patience: Duration) -> bool {
-        let kept = self.queue.keep_now(pid, record, patience);
-        tokio::time::timeout(patience, kept).await.is_ok_and(|kept| kept.is_ok())
+    /// Writes a record and waits until it is written, or until one that Redis refuses is removed. `false` where neither
+    /// happens within `timeout`.
+    pub async fn write_record(&self, pid: Id, record: Option<Record>, timeout: Duration) -> bool {
+        let written = self.shared.queue.write_record(pid, record, timeout);
+        tokio::time::timeout(timeout, written).await.is_ok_and(|written| written.is_ok())
     }
 
-    /// Whether a node that a client's id names is there: what the client sends is not sent on for nothing.
-    pub async fn is_there(&self, node: NodeId) -> bool {
-        // It may be so young that no beat of ours has seen it.
-        self.is_peer(node) || self.write(node, Body::OneWay(OneWay::Hangup(0))).await == Sent::Heard
+    /// All records that [`RpcHandler::on_rewrite_records`] asked for were given to [`Cluster::write_records`].
+    pub fn all_records_queued(&self, round: u64) {
+        self.shared.queue.finish_round(round);
     }
 
-    /// Where the session with this pid is. `None` where Redis does not answer.
+    /// Looks for the session with this pid; `None` where Redis does not answer.
     pub async fn find(&self, owner: &Owner, pid: Id) -> Option<Found> {
         let (reply, found) = oneshot::channel();
-        let size = owner.as_str().len() + 100;
-        self.queue.push(Job::Find { owner: owner.clone(), pid, reply }, size, self.timeout);
-        tokio::time::timeout(self.timeout, found).await.ok()?.ok()
+        let bytes = owner.as_str().len() + 100;
+        self.shared.queue.push(Job::Find { owner: owner.clone(), pid, reply }, bytes, self.shared.timeout);
+        tokio::time::timeout(self.shared.timeout, found).await.ok()?.ok()
     }
 
-    /// Asks another node and waits for its answer. Dropped before, the node is told that nobody waits any more.
+    /// Sends a request and waits for the response. If the caller drops this before, the other node learns that nobody
+    /// waits any more.
     ///
     /// # Errors
-    /// When there is none.
-    pub async fn ask(&self, node: NodeId, question: RpcRequest, patience: Duration) -> Result<RpcResponse, AskError> {
-        let call = self.number();
-        let (reply, answered) = oneshot::channel();
-        self.calls().insert(call, reply);
-        let mut entry = Call { cluster: self, node, call, asked: true };
-        match self.write(node, Body::Request(call, question)).await {
-            Sent::Heard => {}
-            Sent::Unheard => {
-                entry.asked = false;
-                return Err(AskError::Gone);
+    /// When there is no response.
+    pub async fn request(&self, node: NodeId, request: RpcRequest, timeout: Duration) -> Result<RpcResponse, RpcError> {
+        let (call, mut response) = self.shared.calls.begin();
+        let mut pending = PendingCall { cluster: self, node, call, is_received: true };
+        match self.send_and_wait(node, Body::Request(call, request)).await {
+            Sent::Received => {}
+            Sent::NoSubscriber => {
+                pending.is_received = false;
+                return Err(RpcError::Gone);
             }
-            Sent::Failed => return Err(AskError::Offline),
+            Sent::Failed => return Err(RpcError::Offline),
         }
-        let end = Instant::now() + patience;
-        let mut answered = answered;
+        let deadline = Instant::now() + timeout;
         loop {
-            let look = end.min(Instant::now() + LOOK_EVERY);
-            match tokio::time::timeout_at(look, &mut answered).await {
-                Ok(Ok(answer)) => {
-                    entry.asked = false;
-                    return Ok(answer);
+            let next_look = deadline.min(Instant::now() + LIVENESS_INTERVAL);
+            match tokio::time::timeout_at(next_look, &mut response).await {
+                Ok(Ok(response)) => {
+                    pending.is_received = false;
+                    return match response {
+                        RpcResponse::Unsupported => Err(RpcError::Unsupported),
+                        response => Ok(response),
+                    };
                 }
-                // Cut off meanwhile: an answer would not have been heard.
-                Ok(Err(_)) => return Err(AskError::Offline),
-                Err(_) if Instant::now() >= end => return Err(AskError::Timeout),
-                // It has died since: what would be a long wait, for a GET that is forwarded, is none.
-                Err(_) if !self.membership().is_live(node) => return Err(AskError::Gone),
+                // The subscription broke: the response would not have arrived.
+                Ok(Err(_)) => return Err(RpcError::Offline),
+                Err(_) if Instant::now() >= deadline => return Err(RpcError::Timeout),
+                // It died since; a forwarded GET would wait long in vain.
+                Err(_) if !self.shared.membership.lock().is_live(node) => return Err(RpcError::Gone),
                 Err(_) => {}
             }
         }
     }
 
-    /// Answers a call; whether the node that made it is still there to hear it.
-    pub async fn answer(&self, node: NodeId, call: u64, answer: RpcResponse) -> bool {
-        self.write(node, Body::Response(call, answer)).await == Sent::Heard
+    /// Responds to a call; whether the node that made it received the response.
+    pub async fn respond(&self, node: NodeId, call: u64, response: RpcResponse) -> bool {
+        self.send_and_wait(node, Body::Response(call, response)).await == Sent::Received
     }
 
-    /// Tells a node something, as far as it is there.
-    pub fn tell(&self, node: NodeId, notice: OneWay) {
-        drop(self.post(node, Body::OneWay(notice)));
+    /// Sends a message that wants no response, if the node is there.
+    pub fn send_one_way(&self, node: NodeId, message: OneWay) {
+        drop(self.send(node, Body::OneWay(message)));
     }
 
-    async fn write(&self, node: NodeId, body: Body) -> Sent {
-        let Some(sent) = self.post(node, body) else { return Sent::Failed };
-        let sent = tokio::time::timeout(self.timeout, sent).await;
+    async fn send_and_wait(&self, node: NodeId, body: Body) -> Sent {
+        let Some(sent) = self.send(node, body) else { return Sent::Failed };
+        let sent = tokio::time::timeout(self.shared.timeout, sent).await;
         let sent = sent.ok().and_then(Result::ok).unwrap_or(Sent::Failed);
-        if sent == Sent::Unheard && self.is_peer(node) {
+        if sent == Sent::NoSubscriber && self.is_peer(node) {
             self.suspect(node);
         }
         sent
     }
 
-    /// Puts a letter into the queue; `None` before the key is known.
-    fn post(&self, to: NodeId, body: Body) -> Option<oneshot::Receiver<Sent>> {
-        let signer = self.signer.lock().clone()?;
-        // Numbers rise in the order of the queue.
-        self.queue.push_letter(self.timeout, |reply| {
-            let letter = signer.write(&Envelope { from: self.me, to, number: self.number(), body });
-            Job::Envelope { channel: self.keys.channel_of(to), letter, reply }
-        })
-    }
-
-    fn number(&self) -> u64 {
-        self.numbers.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn membership(&self) -> MutexGuard<'_, Membership> {
-        self.membership.lock()
-    }
-
-    fn calls(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<RpcResponse>>> {
-        self.calls.lock()
+    /// Queues a message; `None` before the signing key is known.
+    fn send(&self, to: NodeId, body: Body) -> Option<oneshot::Receiver<Sent>> {
+        let signer = self.shared.calls.signer()?;
+        let channel = self.shared.keys.channel_of(to);
+        let sign = || self.shared.calls.sign(&signer, to, body);
+        Some(self.shared.queue.push_message(channel, self.shared.timeout, sign))
     }
 }
 
 /// A call that waits; forgotten when dropped.
-struct Call<'a> {
+struct PendingCall<'a> {
     cluster: &'a Cluster,
     node: NodeId,
     call: u64,
-    /// The other node has the question and may still be working on it.
-    asked: bool,
+    /// The other node has the request and may still be working on it.
+    is_received: bool,
 }
 
-impl Drop for Call<'_> {
+impl Drop for PendingCall<'_> {
     fn drop(&mut self) {
-        self.cluster.calls().remove(&self.call);
-        if self.asked {
-            self.cluster.tell(self.node, OneWay::Hangup(self.call));
+        self.cluster.shared.calls.forget(self.call);
+        if self.is_received {
+            self.cluster.send_one_way(self.node, OneWay::Hangup(self.call));
         }
     }
 }

@@ -1,254 +1,303 @@
-//! The node's errands to Redis: one connection carries all that waits as one pipeline at a time, another listens for
-//! letters.
+//! This node's connection to the cluster's data in Redis: sends heartbeats, and everything that waits as one pipeline at
+//! a time.
 
-use crate::cluster::envelope::{Body, Signer};
-use crate::cluster::jobs::{Job, JobBatch, Queue, Sent};
+use crate::cluster::jobs::{Job, JobBatch, PendingWrite, Queue, Sent};
+use crate::cluster::keys::Keys;
 use crate::cluster::membership;
+use crate::cluster::membership::Membership;
+use crate::cluster::rpc::RpcHandler;
+use crate::cluster::rpc::calls::Calls;
 use crate::cluster::session_store;
-use crate::cluster::session_store::{Found, Keep};
-use crate::cluster::{Cluster, RpcHandler};
+use crate::cluster::session_store::{Found, Owner, RecordCommand};
+use crate::metrics::Metrics;
+use crate::model::clock::unix_ms;
 use crate::model::close::DropReason;
-use crate::model::id::Id;
-use crate::redis::backoff::Backoff;
-use crate::redis::connection::{Link, LinkError};
-use redis::{Cmd, Pipeline, PushInfo, PushKind, Value};
+use crate::model::id::{Id, NodeId};
+use crate::redis::connection::{Connector, RedisConnection};
+use crate::redis::error::RedisError;
+use crate::redis::reconnect::Reconnect;
+use parking_lot::Mutex;
+use redis::{Cmd, Pipeline, Value};
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Letters that may wait to be read.
-const UNREAD: usize = 10_000;
-/// After how long records that could not all be written anew are tried again.
-const REWRITE_AGAIN: Duration = Duration::from_secs(10);
-/// How often the subscription is asked whether it still leads to the right place.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Records that could not all be written again are tried again after this.
+const REWRITE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Carries errands and beats, until dropped.
-pub(super) async fn carry(cluster: &Cluster) {
-    let mut backoff = Backoff::default();
+/// What this node shares with others through Redis. [`run`] carries it there.
+pub(super) struct Shared {
+    pub me: NodeId,
+    pub connector: Connector,
+    pub keys: Keys,
+    /// `redis.timeout`.
+    pub timeout: Duration,
+    /// How long records outlive their node.
+    pub record_lifetime: Duration,
+    pub metrics: Arc<Metrics>,
+    pub queue: Queue,
+    pub membership: Mutex<Membership>,
+    pub calls: Calls,
+    /// Whether this process has sent a heartbeat before.
+    pub has_joined: AtomicBool,
+    /// Counts the times that all records had to be written again.
+    pub rewrite_round: AtomicU64,
+}
+
+/// Sends heartbeats and batches, until dropped. Reconnects by itself.
+pub(super) async fn run(shared: &Shared, handler: &dyn RpcHandler) {
+    let mut reconnect = Reconnect::default();
     loop {
-        let Err(error) = connected(cluster, &mut backoff).await;
-        backoff.report("the connection to other nodes", &cluster.connector, &error);
-        backoff.wait().await;
+        let Err(error) = connected(shared, handler, &mut reconnect).await;
+        reconnect.wait("sending to other nodes", &shared.connector, &error).await;
     }
 }
 
-async fn connected(cluster: &Cluster, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
-    let mut link = Link::open(&cluster.connector, cluster.timeout).await?;
-    let mut begun = None;
-    heartbeat(cluster, &mut link, &mut begun).await?;
-    backoff.reset();
-    let mut beaten = Instant::now();
+async fn connected(
+    shared: &Shared,
+    handler: &dyn RpcHandler,
+    reconnect: &mut Reconnect,
+) -> Result<Infallible, RedisError> {
+    let mut connection = RedisConnection::open(&shared.connector, shared.timeout).await?;
+    let mut last_rewrite = None;
+    heartbeat(shared, handler, &mut connection, &mut last_rewrite).await?;
+    reconnect.reset();
+    let mut last_heartbeat = Instant::now();
     loop {
-        if beaten.elapsed() >= membership::BEAT {
-            link.check().await?;
-            heartbeat(cluster, &mut link, &mut begun).await?;
-            beaten = Instant::now();
+        if last_heartbeat.elapsed() >= membership::HEARTBEAT_INTERVAL {
+            connection.check().await?;
+            heartbeat(shared, handler, &mut connection, &mut last_rewrite).await?;
+            last_heartbeat = Instant::now();
         }
-        if let Ok(load) = tokio::time::timeout_at(beaten + membership::BEAT, cluster.queue.next()).await {
-            deliver(cluster, &mut link, load).await?;
-            // Whoever got an answer may have the next job ready: it goes with what waits already.
+        let next_heartbeat = last_heartbeat + membership::HEARTBEAT_INTERVAL;
+        if let Ok(batch) = tokio::time::timeout_at(next_heartbeat, shared.queue.next()).await {
+            send_batch(shared, handler, &mut connection, batch).await?;
+            // A caller that got its reply may have its next job ready, which then goes with what waits already.
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// Beats. `begun` is when all records were last begun to be written anew over this connection.
-async fn heartbeat(cluster: &Cluster, link: &mut Link, begun: &mut Option<Instant>) -> Result<(), LinkError> {
-    let answer = match link.call(&new_beat(cluster)).await {
-        Ok(answer) => answer,
-        // What was known last must do.
-        Err(LinkError::Server(error)) => {
-            tracing::warn!(error, "Redis refused this node's beat: others may take it for gone");
+/// Sends a heartbeat, and has all records written again where Redis may not have them. `last_rewrite` is when that last
+/// began on this connection.
+async fn heartbeat(
+    shared: &Shared,
+    handler: &dyn RpcHandler,
+    connection: &mut RedisConnection,
+    last_rewrite: &mut Option<Instant>,
+) -> Result<(), RedisError> {
+    let reply = match connection.call(&heartbeat_command(shared)).await {
+        Ok(reply) => reply,
+        // The last known membership stays.
+        Err(RedisError::Reply(error)) => {
+            tracing::warn!(error, "Redis refused this node's heartbeat: others may count it as dead");
             return Ok(());
         }
         Err(error) => return Err(error),
     };
-    if note_beat(cluster, &answer)? || begun.is_some_and(|begun| begun.elapsed() < REWRITE_AGAIN) {
+    let records_are_current = apply_heartbeat(shared, handler, &reply)?;
+    if last_rewrite.is_some_and(|began| began.elapsed() < REWRITE_INTERVAL) {
         return Ok(());
     }
-    // What an old replica has of this node's records is worth nothing, and of what others took of it it may know nothing.
-    *begun = Some(Instant::now());
-    match link.call(&session_store::forget(&cluster.keys, cluster.me)).await {
-        Ok(_) | Err(LinkError::Server(_)) => {}
+    let overflowed = shared.queue.take_overflow();
+    if records_are_current && !overflowed {
+        return Ok(());
+    }
+    // Redis may have old records of this node, and may not know that others took some of its sessions over.
+    *last_rewrite = Some(Instant::now());
+    match connection.call(&session_store::remove_all(&shared.keys, shared.me)).await {
+        Ok(_) | Err(RedisError::Reply(_)) => {}
         Err(error) => return Err(error),
     }
-    let round = cluster.round.fetch_add(1, Ordering::Relaxed) + 1;
-    if let Some(inbox) = cluster.inbox.get() {
-        inbox.returned();
-        inbox.rewrite(round);
-    }
+    let round = shared.rewrite_round.fetch_add(1, Ordering::Relaxed) + 1;
+    handler.on_rejoined();
+    handler.on_rewrite_records(round);
     Ok(())
 }
 
-fn new_beat(cluster: &Cluster) -> Cmd {
-    let fresh_seal = format!("{}{}", Id::random(), Id::random());
-    membership::heartbeat(&cluster.keys, cluster.me, cluster.record_life, &fresh_seal)
+fn heartbeat_command(shared: &Shared) -> Cmd {
+    let fresh_key = format!("{}{}", Id::random(), Id::random());
+    membership::heartbeat(&shared.keys, shared.me, shared.record_lifetime, &fresh_key)
 }
 
-/// Takes over what a beat brought; whether this node's records in Redis are its own.
-fn note_beat(cluster: &Cluster, answer: &Value) -> Result<bool, LinkError> {
-    let heartbeat = membership::read_beat(answer).ok_or(LinkError::Unexpected("the roster of nodes"))?;
-    let mut signer = cluster.signer.lock();
-    if signer.as_ref().is_none_or(|signer| !signer.is_of(&heartbeat.signer)) {
-        *signer = Some(Arc::new(Signer::new(&heartbeat.signer)));
+/// Takes over what a heartbeat returned; whether this node's records in Redis are current.
+fn apply_heartbeat(shared: &Shared, handler: &dyn RpcHandler, reply: &Value) -> Result<bool, RedisError> {
+    let heartbeat = membership::read_heartbeat(reply).ok_or(RedisError::UnexpectedReply("a heartbeat"))?;
+    shared.calls.set_key(&heartbeat.signing_key);
+    shared.membership.lock().update(heartbeat.live, unix_ms());
+    let had_joined = shared.has_joined.swap(true, Ordering::Relaxed);
+    if had_joined && heartbeat.was_late {
+        tracing::warn!("this node missed its heartbeats: other nodes may have taken over some of its sessions");
+        handler.on_rejoined();
     }
-    drop(signer);
-    cluster.membership().update(heartbeat.live);
-    let again = cluster.beaten.swap(true, Ordering::Relaxed);
-    if let (true, true, Some(inbox)) = (again, heartbeat.late, cluster.inbox.get()) {
-        tracing::warn!("this node was away from the others: some of its sessions may have been taken up there");
-        inbox.returned();
+    Ok(heartbeat.records_are_current)
+}
+
+/// What a reply of a pipeline is for.
+enum ReplyTo {
+    RecordsWritten(Vec<Id>),
+    RecordsRemoved(Vec<Id>),
+    MarkedCurrent,
+    Left,
+    Publish(oneshot::Sender<Sent>),
+    Find(Vec<oneshot::Sender<Found>>),
+    Heartbeat(Vec<oneshot::Sender<()>>),
+    Command(oneshot::Sender<Result<Value, String>>),
+}
+
+/// The commands of a batch, and what their replies are for.
+#[derive(Default)]
+struct Commands {
+    pipeline: Pipeline,
+    replies: Vec<ReplyTo>,
+    writes: Vec<PendingWrite>,
+}
+
+impl Commands {
+    fn add(&mut self, command: Cmd, reply: ReplyTo) {
+        self.pipeline.add_command(command);
+        self.replies.push(reply);
     }
-    Ok(heartbeat.whole)
-}
 
-/// What the answers of a pipeline are for.
-enum Awaited {
-    /// These records are written.
-    Write(Vec<Id>),
-    /// These records are removed.
-    Remove(Vec<Id>),
-    /// All records were written anew.
-    Mark,
-    /// This node has left.
-    Leave,
-    Envelope(oneshot::Sender<Sent>),
-    Finds(Vec<oneshot::Sender<Found>>),
-    Beats(Vec<oneshot::Sender<()>>),
-    Call(oneshot::Sender<Result<Value, String>>),
-}
+    fn of(shared: &Shared, jobs: Vec<Job>, changes: &[(Id, Option<session_store::Record>)]) -> Self {
+        let mut commands = Self::default();
+        let (mut finds, mut heartbeats) = (Vec::new(), Vec::new());
+        for job in jobs {
+            match job {
+                Job::Publish { channel, message, reply } => {
+                    let mut publish = redis::cmd("PUBLISH");
+                    publish.arg(channel).arg(message);
+                    commands.add(publish, ReplyTo::Publish(reply));
+                }
+                Job::Find { owner, pid, reply } => finds.push((owner, pid, reply)),
+                Job::Heartbeat { reply } => heartbeats.push(reply),
+                Job::Command { command, reply } => commands.add(command, ReplyTo::Command(reply)),
+                Job::WriteRecord(write) => commands.writes.push(write),
+            }
+        }
+        for RecordCommand { command, writes, pids } in session_store::write(&shared.keys, shared.me, changes) {
+            commands.add(command, if writes { ReplyTo::RecordsWritten(pids) } else { ReplyTo::RecordsRemoved(pids) });
+        }
+        commands.add_finds(shared, finds);
+        if !heartbeats.is_empty() {
+            commands.add(heartbeat_command(shared), ReplyTo::Heartbeat(heartbeats));
+        }
+        commands
+    }
 
-async fn deliver(cluster: &Cluster, link: &mut Link, load: JobBatch) -> Result<(), LinkError> {
-    let JobBatch { errands, changes, mark, leaving } = load;
-    let (mut pipeline, mut awaited) = (Pipeline::new(), Vec::new());
-    let mut add = |command: Cmd, what| {
-        pipeline.add_command(command);
-        awaited.push(what);
-    };
-    let (mut sought, mut replies, mut beats, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for errand in errands {
-        match errand {
-            Job::Envelope { channel, letter, reply } => {
-                let mut publish = redis::cmd("PUBLISH");
-                publish.arg(channel).arg(letter);
-                add(publish, Awaited::Envelope(reply));
-            }
-            Job::Find { owner, pid, reply } => {
-                sought.push((owner, pid));
-                replies.push(reply);
-            }
-            Job::Heartbeat { reply } => beats.push(reply),
-            Job::Call { command, reply } => add(command, Awaited::Call(reply)),
-            Job::Keep { pid, until, reply } => kept.push((pid, until, reply)),
+    /// One script looks for many sessions.
+    fn add_finds(&mut self, shared: &Shared, mut finds: Vec<(Owner, Id, oneshot::Sender<Found>)>) {
+        let suspects = shared.membership.lock().suspects();
+        while !finds.is_empty() {
+            let rest = finds.split_off(finds.len().min(session_store::MAX_FIND));
+            let sessions = finds.iter().map(|(owner, pid, _)| (owner, *pid));
+            let find = session_store::find(&shared.keys, shared.me, &suspects, sessions);
+            self.add(find, ReplyTo::Find(finds.into_iter().map(|(_, _, reply)| reply).collect()));
+            finds = rest;
         }
     }
-    for Keep { command, writes, pids } in session_store::keep(&cluster.keys, cluster.me, &changes) {
-        add(command, if writes { Awaited::Write(pids) } else { Awaited::Remove(pids) });
-    }
-    if mark == Some(cluster.round.load(Ordering::Relaxed)) {
-        add(session_store::mark(&cluster.keys, cluster.me, cluster.record_life), Awaited::Mark);
-    }
-    let suspects = cluster.membership().suspects();
-    let mut replies = replies.into_iter();
-    for some in sought.chunks(session_store::MAX_SOUGHT) {
-        let find =
-            session_store::find(&cluster.keys, cluster.me, &suspects, some.iter().map(|(owner, pid)| (owner, *pid)));
-        add(find, Awaited::Finds(replies.by_ref().take(some.len()).collect()));
-    }
-    if !beats.is_empty() {
-        add(new_beat(cluster), Awaited::Beats(beats));
+}
+
+async fn send_batch(
+    shared: &Shared,
+    handler: &dyn RpcHandler,
+    connection: &mut RedisConnection,
+    batch: JobBatch,
+) -> Result<(), RedisError> {
+    let JobBatch { jobs, changes, finished_round, leaving } = batch;
+    let mut commands = Commands::of(shared, jobs, &changes);
+    if finished_round == Some(shared.rewrite_round.load(Ordering::Relaxed)) {
+        let mark = session_store::mark_current(&shared.keys, shared.me, shared.record_lifetime);
+        commands.add(mark, ReplyTo::MarkedCurrent);
     }
     if leaving {
-        add(membership::leave(&cluster.keys, cluster.me), Awaited::Leave);
+        commands.add(membership::leave(&shared.keys, shared.me), ReplyTo::Left);
     }
-    let answers = match link.pipeline(&pipeline).await {
-        Ok(answers) => answers,
+    let replies = match connection.pipeline(&commands.pipeline).await {
+        Ok(replies) => replies,
         Err(error) => {
-            cluster.queue.put_back(changes);
-            cluster.queue.keep_again(kept);
+            shared.queue.put_back(changes, commands.writes);
             return Err(error);
         }
     };
-    let mut refused = Refused::default();
-    let settled =
-        answers.into_iter().zip(awaited).try_for_each(|(answer, what)| settle(cluster, answer, what, &mut refused));
-    refused.answer(&cluster.queue, kept);
-    settled?;
+    let mut refused = RefusedRecords::default();
+    let read = replies
+        .into_iter()
+        .zip(commands.replies)
+        .try_for_each(|(reply, reply_to)| read_reply(shared, handler, reply, reply_to, &mut refused));
+    refused.answer(&shared.queue, commands.writes);
+    read?;
     if leaving {
-        cluster.queue.has_left();
+        shared.queue.has_left();
     }
     Ok(())
 }
 
-/// Records that Redis did not take.
+/// Records that Redis refused to write or to remove.
 #[derive(Default)]
-struct Refused {
+struct RefusedRecords {
     /// Older ones may be there.
-    written: HashSet<Id>,
-    /// They are there still.
-    removed: HashSet<Id>,
+    not_written: HashSet<Id>,
+    not_removed: HashSet<Id>,
 }
 
-impl Refused {
-    /// Tells those who wait for records. One that Redis does not take is removed, so that no older one is left of it:
-    /// without a record a client is told.
-    fn answer(self, queue: &Queue, kept: Vec<(Id, Instant, oneshot::Sender<()>)>) {
-        queue.put_back(self.written.iter().map(|pid| (*pid, None)).collect());
+impl RefusedRecords {
+    /// Answers those who wait for records. A record that Redis refuses is removed, so that no older one is left of it:
+    /// without a record, a client gets `recovered: false`.
+    fn answer(self, queue: &Queue, writes: Vec<PendingWrite>) {
         let mut again = Vec::new();
-        for (pid, until, reply) in kept {
-            if self.written.contains(&pid) {
-                again.push((pid, until, reply));
-            } else if !self.removed.contains(&pid) {
-                // Whoever waits may have gone.
-                let _ = reply.send(());
+        for write in writes {
+            if self.not_written.contains(&write.pid) {
+                again.push(write);
+            } else if !self.not_removed.contains(&write.pid) {
+                // The caller may be gone.
+                let _ = write.reply.send(());
             }
         }
-        if !again.is_empty() || !self.written.is_empty() {
-            queue.keep_again(again);
+        if !again.is_empty() || !self.not_written.is_empty() {
+            queue.put_back(self.not_written.iter().map(|pid| (*pid, None)).collect(), again);
         }
     }
 }
 
-fn settle(cluster: &Cluster, answer: Value, what: Awaited, refused: &mut Refused) -> Result<(), LinkError> {
-    // Whoever waits for a reply may have gone; a dropped one tells that there is none.
-    let (answer, what) = match (answer.extract_error(), what) {
-        (answer, Awaited::Call(reply)) => {
-            let _ = reply.send(answer.map_err(|error| error.to_string()));
+fn read_reply(
+    shared: &Shared,
+    handler: &dyn RpcHandler,
+    reply: Value,
+    reply_to: ReplyTo,
+    refused: &mut RefusedRecords,
+) -> Result<(), RedisError> {
+    let reply = reply.extract_error();
+    // A caller may be gone; one whose reply is dropped here sees that there is none.
+    let reply = match (reply, reply_to) {
+        (reply, ReplyTo::Command(caller)) => {
+            let _ = caller.send(reply.map_err(|error| error.to_string()));
             return Ok(());
         }
-        (Ok(answer), what) => (answer, what),
-        (Err(error), what) => {
-            // Out of memory, say: letters still go. Records are written again before long.
-            let lost = if let Awaited::Write(records) = &what { records.len() } else { 0 };
-            cluster.metrics.dropped(DropReason::Record, lost as u64);
-            tracing::warn!(%error, lost, "Redis refused to keep what this node shares with others");
-            match what {
-                Awaited::Write(pids) => refused.written.extend(pids),
-                Awaited::Remove(pids) => refused.removed.extend(pids),
-                _ => {}
-            }
+        (Ok(reply), reply_to) => (reply, reply_to),
+        (Err(error), reply_to) => {
+            note_refusal(shared, &error, reply_to, refused);
             return Ok(());
         }
     };
-    match (what, answer) {
-        (Awaited::Envelope(reply), Value::Int(listeners)) => {
-            let _ = reply.send(if listeners > 0 { Sent::Heard } else { Sent::Unheard });
+    match reply {
+        (Value::Int(subscribers), ReplyTo::Publish(caller)) => {
+            let _ = caller.send(if subscribers > 0 { Sent::Received } else { Sent::NoSubscriber });
         }
-        (Awaited::Finds(replies), answer) => {
-            let found = session_store::read_found(answer).ok_or(LinkError::Unexpected("records of sessions"))?;
-            for (reply, found) in replies.into_iter().zip(found) {
-                let _ = reply.send(found);
+        (reply, ReplyTo::Find(callers)) => {
+            let found = session_store::read_found(reply).ok_or(RedisError::UnexpectedReply("a search for sessions"))?;
+            for (caller, found) in callers.into_iter().zip(found) {
+                let _ = caller.send(found);
             }
         }
-        (Awaited::Beats(replies), answer) => {
-            note_beat(cluster, &answer)?;
-            for reply in replies {
-                let _ = reply.send(());
+        (reply, ReplyTo::Heartbeat(callers)) => {
+            apply_heartbeat(shared, handler, &reply)?;
+            for caller in callers {
+                let _ = caller.send(());
             }
         }
         _ => {}
@@ -256,70 +305,14 @@ fn settle(cluster: &Cluster, answer: Value, what: Awaited, refused: &mut Refused
     Ok(())
 }
 
-/// Listens for letters to this node, until dropped.
-pub(super) async fn listen(cluster: &Arc<Cluster>, inbox: &Arc<dyn RpcHandler>) {
-    let mut backoff = Backoff::default();
-    loop {
-        let Err(error) = subscribed(cluster, inbox, &mut backoff).await;
-        inbox.reachable(false);
-        // Answers that are on their way will not be heard.
-        cluster.calls().clear();
-        backoff.report("listening to other nodes", &cluster.connector, &error);
-        backoff.wait().await;
-    }
-}
-
-async fn subscribed(
-    cluster: &Arc<Cluster>,
-    inbox: &Arc<dyn RpcHandler>,
-    backoff: &mut Backoff,
-) -> Result<Infallible, LinkError> {
-    let (letters, mut unread) = mpsc::channel(UNREAD);
-    let on_push = move |push: PushInfo| -> Result<(), Infallible> {
-        if push.kind == PushKind::Message
-            && let Some(Value::BulkString(letter)) = push.data.into_iter().nth(1)
-            // Over the bound: whoever wrote it sees that no answer comes.
-            && letters.try_send(letter).is_err()
-        {
-            tracing::warn!("letters of other nodes come faster than they are read; one is dropped");
-        }
-        Ok(())
-    };
-    let mut link = Link::subscriber(&cluster.connector, cluster.timeout, on_push).await?;
-    link.subscribe(&cluster.keys.channel_of(cluster.me)).await?;
-    inbox.reachable(true);
-    backoff.reset();
-    loop {
-        let checked_again = Instant::now() + CHECK_EVERY;
-        while let Ok(letter) = tokio::time::timeout_at(checked_again, unread.recv()).await {
-            let letter = letter.ok_or_else(|| LinkError::Lost("the subscription ended".into()))?;
-            open(cluster, inbox, &letter);
-        }
-        link.check().await?;
-    }
-}
-
-fn open(cluster: &Cluster, inbox: &Arc<dyn RpcHandler>, sealed: &[u8]) {
-    let Some(signer) = cluster.signer.lock().clone() else { return };
-    let letter = match signer.read(sealed, cluster.me) {
-        Ok(letter) => letter,
-        Err(problem) => {
-            cluster.metrics.dropped(DropReason::Malformed, 1);
-            return tracing::debug!(%problem, "a letter on this node's channel is not read");
-        }
-    };
-    let before = cluster.read.lock().insert(letter.from, letter.number);
-    if let Some(before) = before.filter(|before| letter.number <= *before) {
-        cluster.read.lock().insert(letter.from, before);
-        return tracing::warn!(from = %letter.from, "a letter came a second time and is not read again");
-    }
-    match letter.body {
-        Body::Request(call, question) => inbox.asked(letter.from, call, question),
-        Body::OneWay(notice) => inbox.told(letter.from, notice),
-        Body::Response(call, answer) => {
-            if let Some(reply) = cluster.calls().remove(&call) {
-                let _ = reply.send(answer);
-            }
-        }
+/// Redis is out of memory, for example. Messages still pass, and records are tried again before long.
+fn note_refusal(shared: &Shared, error: &redis::RedisError, reply_to: ReplyTo, refused: &mut RefusedRecords) {
+    let lost = if let ReplyTo::RecordsWritten(pids) = &reply_to { pids.len() } else { 0 };
+    shared.metrics.dropped(DropReason::Record, lost as u64);
+    tracing::warn!(%error, records = lost, "Redis refused a write of this node");
+    match reply_to {
+        ReplyTo::RecordsWritten(pids) => refused.not_written.extend(pids),
+        ReplyTo::RecordsRemoved(pids) => refused.not_removed.extend(pids),
+        _ => {}
     }
 }

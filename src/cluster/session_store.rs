@@ -1,24 +1,23 @@
-//! Sessions in Redis: each node has a hash of its own, in which a record stands under the session's pid. It lives as long
-//! as its node, and a recovery window longer; another node takes a record out when the client comes to it.
+//! Records of sessions in Redis: each node has a hash, with the record of each session under its pid. The hash is kept a
+//! recovery window longer than its node lives. Another node takes a record out when the session's client comes to it.
 
-use crate::cluster::Keys;
-use crate::cluster::membership::LIVE_MS;
+use crate::cluster::keys::{DEAD_AFTER_MS, GENERATION_FIELD, Keys, replication_id};
 use crate::model::id::{Id, NodeId};
 use redis::{Cmd, Value};
 use std::time::Duration;
 
-/// Whose a session is: nobody else gets it. Written before its record, so that Redis can compare.
+/// Whose a session is: nobody else can resume it. It is written before the record, so that scripts can compare it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner(String);
 
 impl Owner {
-    /// Of a user (their claim as JSON; `None` is anonymous) in a namespace.
+    /// A user (the claim as JSON; `None` is anonymous) in a namespace.
     pub fn new(namespace: &str, user: Option<&str>) -> Self {
-        // Neither can hold a line break: names of namespaces are checked, and JSON escapes it.
+        // Neither can contain a line break: namespaces are checked, and JSON escapes it.
         Self(format!("{namespace}\n{}\n", user.unwrap_or("")))
     }
 
-    /// From its written form.
+    /// From the written form.
     pub fn from_text(text: String) -> Self {
         Self(text)
     }
@@ -29,14 +28,14 @@ impl Owner {
     }
 }
 
-/// What is kept of a session.
+/// What is stored of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// Whose it is.
     pub owner: Owner,
-    /// How often it was taken over: of two records, that of the node which had it last is right.
+    /// How often it was taken over: of two records, the one with more moves is right.
     pub moves: u32,
-    /// What a resume needs; its form is the session's business.
+    /// What a resume needs; the session has its form.
     pub text: String,
 }
 
@@ -45,37 +44,22 @@ pub struct Record {
 pub enum Found {
     /// On no node.
     Nowhere,
-    /// On a node that is up, which knows more than its record.
-    At(NodeId),
-    /// Its node is gone. The record is taken out: no other node gets it.
+    /// On a live node, which knows more than its record says.
+    OnNode(NodeId),
+    /// Its node is dead. This is the record; no other node can get it any more.
     Taken(String),
-    /// Its node beat a moment ago and has not yet come to this Redis, whose copy of the record may be an old one.
-    Later,
+    /// Its node sent a heartbeat a moment ago and has not written to this master yet, which may have an old record.
+    RetryLater,
 }
 
-/// Lua: the life of this Redis as a master. A failover, a restart and a loss of its data each begin another one, and
-/// replicas do not have it. Where that may not be asked it is always the same.
-macro_rules! life {
-    () => {
-        "local function life()
-  local info = redis.pcall('INFO', 'replication')
-  return type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or '-'
-end
-"
-    };
-}
-pub(super) use life;
-
-/// The field of a node's hash that names the life in which it has written all of its records. In another one they may
-/// be as an old replica had them.
-pub(super) const MARK: &str = "@";
-
-/// KEYS nodes; ARGV own name, prefix of the hashes, prefix of the channels, names that are believed gone, milliseconds
-/// after which a node counts as gone, then owner and pid of each session that is looked for. One `HMGET` a node, however
-/// many are looked for. Gone is who does not listen; who only missed its beats is asked first. A record out of another
-/// life of this Redis is never taken: its node writes it anew, or it is lost.
+/// KEYS: nodes. ARGV: own id, prefix of the hashes, prefix of the channels, suspected nodes, ms after which a node counts
+/// as dead, then owner and pid of each session.
+///
+/// One `HMGET` per node, however many sessions are looked for. Only a node that does not subscribe to its channel is dead
+/// here; one that only missed its heartbeats is asked first. A record that was written to another master is never taken:
+/// its node writes it again, or it is lost.
 const FIND: &str = concat!(
-    life!(),
+    replication_id!(),
     "local pids, answers, best, moves, from = {'@'}, {}, {}, {}, {}
 for at = 7, #ARGV, 2 do pids[#pids + 1] = ARGV[at] end
 local taken, marks, beats = {}, {}, {}
@@ -104,7 +88,7 @@ for at = 1, #nodes, 2 do
   end
 end
 local gone = {}
-local now, time = life(), redis.call('TIME')
+local now, time = replication_id(), redis.call('TIME')
 local clock = time[1] * 1000 + math.floor(time[2] / 1000)
 for n = 2, #pids do
   local node, answer = from[n], {0, ''}
@@ -127,27 +111,27 @@ for node, some in pairs(taken) do redis.call('HDEL', ARGV[2] .. node, unpack(som
 return answers"
 );
 
-/// Sessions that one script looks for: Lua takes some 8,000 values as arguments.
-pub(super) const MAX_SOUGHT: usize = 1_000;
+/// Sessions that one script looks for: Lua takes about 8,000 arguments.
+pub(super) const MAX_FIND: usize = 1_000;
 
-/// Looks for sessions, all in one go.
+/// Looks for sessions, with one script.
 pub(super) fn find<'a>(
     keys: &Keys,
     me: NodeId,
     suspects: &[NodeId],
-    sought: impl Iterator<Item = (&'a Owner, Id)>,
+    sessions: impl Iterator<Item = (&'a Owner, Id)>,
 ) -> Cmd {
     let mut command = redis::cmd("EVAL");
-    let gone: Vec<String> = suspects.iter().map(NodeId::to_string).collect();
+    let suspects: Vec<String> = suspects.iter().map(NodeId::to_string).collect();
     command.arg(FIND).arg(1).arg(&keys.nodes).arg(me.to_string());
-    command.arg(&keys.sessions).arg(&keys.channels).arg(gone.join(",")).arg(LIVE_MS);
-    for (owner, pid) in sought {
+    command.arg(&keys.sessions).arg(&keys.channels).arg(suspects.join(",")).arg(DEAD_AFTER_MS);
+    for (owner, pid) in sessions {
         command.arg(owner.as_str()).arg(pid.to_string());
     }
     command
 }
 
-/// The answers of [`find`], in order; `None` where they are something else.
+/// The replies of [`find`], in order; `None` where they have another form.
 pub(super) fn read_found(value: Value) -> Option<Vec<Found>> {
     let Value::Array(answers) = value else { return None };
     answers.into_iter().map(read_one).collect()
@@ -159,64 +143,62 @@ fn read_one(value: Value) -> Option<Found> {
     let text = std::str::from_utf8(bytes).ok()?;
     match kind {
         0 => Some(Found::Nowhere),
-        1 => NodeId::parse(text).map(Found::At),
-        3 => Some(Found::Later),
+        1 => NodeId::parse(text).map(Found::OnNode),
+        3 => Some(Found::RetryLater),
         // The number of moves stands before the record.
         _ => Some(Found::Taken(text.split_once('\n')?.1.to_owned())),
     }
 }
 
 /// A command that writes or removes records of this node.
-pub(super) struct Keep {
-    /// It.
+pub(super) struct RecordCommand {
     pub command: Cmd,
-    /// Whether it writes them.
+    /// Whether it writes them; else it removes them.
     pub writes: bool,
-    /// Of these sessions.
     pub pids: Vec<Id>,
 }
 
-/// Forgets all records of this node; they are about to be written anew.
-pub(super) fn forget(keys: &Keys, me: NodeId) -> Cmd {
+/// Removes all records of this node, before they are written again.
+pub(super) fn remove_all(keys: &Keys, me: NodeId) -> Cmd {
     let mut command = redis::cmd("UNLINK");
     command.arg(keys.sessions_of(me));
     command
 }
 
-/// Says that all records of this node were written in the present life of this Redis. They live for `keep`.
-pub(super) fn mark(keys: &Keys, me: NodeId, keep: Duration) -> Cmd {
+/// Notes that all records of this node were written to this master. They are kept for `lifetime`.
+pub(super) fn mark_current(keys: &Keys, me: NodeId, lifetime: Duration) -> Cmd {
     const SET_MARK: &str = concat!(
-        life!(),
-        "redis.call('HSET', KEYS[1], ARGV[1], life())
+        replication_id!(),
+        "redis.call('HSET', KEYS[1], ARGV[1], replication_id())
 return redis.call('PEXPIRE', KEYS[1], ARGV[2])"
     );
     let mut command = redis::cmd("EVAL");
-    command.arg(SET_MARK).arg(1).arg(keys.sessions_of(me)).arg(MARK).arg(keep.as_millis() as u64);
+    command.arg(SET_MARK).arg(1).arg(keys.sessions_of(me)).arg(GENERATION_FIELD).arg(lifetime.as_millis() as u64);
     command
 }
 
-/// Commands that write and remove records of this node.
-pub(super) fn keep(keys: &Keys, me: NodeId, changes: &[(Id, Option<Record>)]) -> Vec<Keep> {
-    const AT_ONCE: usize = 500;
+/// The commands that write and remove records of this node.
+pub(super) fn write(keys: &Keys, me: NodeId, changes: &[(Id, Option<Record>)]) -> Vec<RecordCommand> {
+    const RECORDS_PER_COMMAND: usize = 500;
     let key = keys.sessions_of(me);
-    let kept: Vec<_> = changes.iter().filter_map(|(pid, record)| Some((pid, record.as_ref()?))).collect();
-    let gone: Vec<_> = changes.iter().filter(|(_, record)| record.is_none()).collect();
+    let written: Vec<_> = changes.iter().filter_map(|(pid, record)| Some((pid, record.as_ref()?))).collect();
+    let removed: Vec<_> = changes.iter().filter(|(_, record)| record.is_none()).collect();
     let mut commands = Vec::new();
-    for some in kept.chunks(AT_ONCE) {
+    for chunk in written.chunks(RECORDS_PER_COMMAND) {
         let mut command = redis::cmd("HSET");
         command.arg(&key);
-        for (pid, Record { owner, moves, text }) in some {
+        for (pid, Record { owner, moves, text }) in chunk {
             command.arg(pid.to_string()).arg(format!("{}{moves}\n{text}", owner.as_str()));
         }
-        commands.push(Keep { command, writes: true, pids: some.iter().map(|(pid, _)| **pid).collect() });
+        commands.push(RecordCommand { command, writes: true, pids: chunk.iter().map(|(pid, _)| **pid).collect() });
     }
-    for some in gone.chunks(AT_ONCE) {
+    for chunk in removed.chunks(RECORDS_PER_COMMAND) {
         let mut command = redis::cmd("HDEL");
         command.arg(&key);
-        for (pid, _) in some {
+        for (pid, _) in chunk {
             command.arg(pid.to_string());
         }
-        commands.push(Keep { command, writes: false, pids: some.iter().map(|(pid, _)| *pid).collect() });
+        commands.push(RecordCommand { command, writes: false, pids: chunk.iter().map(|(pid, _)| *pid).collect() });
     }
     commands
 }

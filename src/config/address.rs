@@ -4,8 +4,8 @@ use crate::config::kind::Kind;
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
 use crate::config::toml_text::{quoted, shown};
+use crate::model::http_url;
 use crate::redis::url::RedisUrl;
-use hyper::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -91,15 +91,9 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{authority}"))
 }
 
-/// An HTTP URL without a user: credentials have no place in a URL that is logged.
+/// An HTTP URL, as written.
 pub(super) fn http_url(text: &str) -> Result<String, String> {
-    let text = text.trim();
-    let uri = text.parse::<Uri>().ok().filter(|uri| matches!(uri.scheme_str(), Some("http" | "https")));
-    match uri.and_then(|uri| uri.authority().map(|authority| authority.as_str().contains('@'))) {
-        Some(false) => Ok(text.to_owned()),
-        Some(true) => Err("must not hold a user or a password".into()),
-        None => Err("must be a URL that starts with http:// or https://".into()),
-    }
+    http_url::parse(text).map(|_| text.trim().to_owned()).map_err(str::to_owned)
 }
 
 /// A Redis URL. No message shows it: it may hold a password.

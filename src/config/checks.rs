@@ -9,26 +9,40 @@ use std::net::SocketAddr;
 
 /// Keys that exclude or need each other.
 pub(super) fn contradictions(config: &Config, purpose: Purpose) -> Faults {
-    let mut faults = keys_and_algorithms(config, purpose);
+    let mut faults = auth(config, purpose);
     if config.listen.admin_listen.is_some_and(|admin| collide(admin, config.listen.listen)) {
         faults.extend(config.fault("admin_listen", "admin_listen", "is the same address as `listen`; leave it out"));
     }
-    faults.extend(key_material(config));
     faults.extend(rules_together(config));
     faults.extend(backend(config));
     faults.extend(emitters(config));
     faults
 }
 
-/// What only whoever uses a key can tell: whether the PEM text holds one that fits the algorithms.
-fn key_material(config: &Config) -> Faults {
-    let fault = |error| match error {
-        SetupError::PublicKey(why) => config.fault("auth.public_key", "[auth] public_key_file", why),
-        SetupError::JwksUrl(why) => config.fault("auth.jwks_url", "[auth] jwks_url", why),
-        // The rest is checked in this part, where the places are known.
-        _ => Faults::new(),
-    };
-    Authenticator::mistakes(&config.auth).into_iter().flat_map(fault).collect()
+/// What `auth` says about its own settings, at the places where they were written.
+fn auth(config: &Config, purpose: Purpose) -> Faults {
+    let auth = &config.auth;
+    // A key that could not be read has a mistake of its own, and comparing the others makes no sense without it.
+    let unread = (auth.secret.is_none() && config.is_given("auth.secret"))
+        || (auth.public_key.is_none() && config.is_given("auth.public_key"))
+        || (auth.jwks_url.is_none() && config.is_given("auth.jwks_url"));
+    let mut faults = Faults::new();
+    for mistake in Authenticator::mistakes(auth) {
+        let needs_no_key = purpose == Purpose::Other && mistake == SetupError::NoKey;
+        if needs_no_key || (unread && mistake.compares_settings()) {
+            continue;
+        }
+        let (slot, path) = match mistake.key() {
+            Some(key) => (format!("auth.{}", key.trim_end_matches("_file")), format!("[auth] {key}")),
+            None => ("auth".to_owned(), "[auth]".to_owned()),
+        };
+        faults.extend(config.fault(&slot, &path, mistake.to_string()));
+    }
+    if config.is_given("auth.public_key") && config.is_given("auth.jwks_url") {
+        let message = "give `public_key_file` or `jwks_url`, not both";
+        faults.extend(config.fault("auth.jwks_url", "[auth] jwks_url", message));
+    }
+    faults
 }
 
 /// Rules that shadow or repeat each other; each alone was compiled when it was read.
@@ -45,61 +59,6 @@ fn rules_together(config: &Config) -> Faults {
 /// Whether both cannot be bound: the same port, and addresses that overlap.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
-}
-
-/// A key for every algorithm, and an algorithm for every key.
-fn keys_and_algorithms(config: &Config, purpose: Purpose) -> Faults {
-    let auth = &config.auth;
-    let [secret, pem, jwks] = ["auth.secret", "auth.public_key", "auth.jwks_url"];
-    // A key that was given and is wrong has its own mistake; here it counts as given.
-    let has_secret = auth.secret.is_some() || config.is_given(secret);
-    let has_public =
-        auth.public_key.is_some() || auth.jwks_url.is_some() || [pem, jwks].iter().any(|slot| config.is_given(slot));
-    let mut faults = Faults::new();
-    if !has_secret && !has_public {
-        if purpose == Purpose::Serve && !auth.anonymous {
-            let message = "there is no key to check tokens with: set `secret` (JWT_SECRET, ROOMCAST_AUTH__SECRET), \
-                           `secret_file`, `public_key_file` or `jwks_url`; or `anonymous = true` to let everybody in";
-            faults.extend(config.fault("auth", "[auth]", message));
-        }
-        return faults;
-    }
-    let hmac = auth.algorithms.iter().find(|name| name.starts_with("HS"));
-    let signed = auth.algorithms.iter().find(|name| !name.starts_with("HS"));
-    let at = "auth.algorithms";
-    match hmac {
-        Some(name) if !has_secret => {
-            let message =
-                format!("{name} needs `secret`; for a public key or a key set name its own, like [\"RS256\"]");
-            faults.extend(config.fault(at, "[auth] algorithms", message));
-        }
-        None if has_secret => {
-            faults.extend(config.fault(
-                secret,
-                "[auth] secret",
-                "no HS algorithm is in `algorithms` that would use it",
-            ));
-        }
-        _ => {}
-    }
-    match signed {
-        Some(name) if !has_public => {
-            faults.extend(config.fault(
-                at,
-                "[auth] algorithms",
-                format!("{name} needs `public_key_file` or `jwks_url`"),
-            ));
-        }
-        None if has_public && has_secret => {
-            let slot = if config.is_given(pem) { pem } else { jwks };
-            faults.extend(config.fault(slot, "[auth]", "no algorithm is in `algorithms` that would use this key"));
-        }
-        _ => {}
-    }
-    if config.is_given(pem) && config.is_given(jwks) {
-        faults.extend(config.fault(jwks, "[auth] jwks_url", "give `public_key_file` or `jwks_url`, not both"));
-    }
-    faults
 }
 
 /// Emitters are heard on Redis.

@@ -3,6 +3,7 @@
 
 use crate::backend::config::NOTIFICATIONS;
 use crate::config::address::{Listen, http_url, masked_url, origin, redis_url};
+use crate::config::algorithm::AlgorithmName;
 use crate::config::claims::Claims;
 use crate::config::file::{InFile, LinesInFile};
 use crate::config::kind::{Choice, Hidden, Kind, List, Maybe, Size, Span, Switch, Text, count};
@@ -64,11 +65,6 @@ const BACKEND_SECRET: Hidden = Hidden { check: text::filled, show: MASK };
 const REDIS_URL: Hidden = Hidden { check: redis_url, show: masked_url };
 const TRANSPORTS: List<Choice> = List { of: Choice(&["polling", "websocket"]), least: 1 };
 
-/// RFC 7518 section 3.1 and RFC 8037.
-const ALGORITHMS: Choice = Choice(&[
-    "HS256", "HS384", "HS512", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
-]);
-
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
@@ -123,14 +119,14 @@ pub(super) static KEYS: &[Key] = &[
         section: "auth",
         name: "public_key_file",
         read: |config, node| {
-            config.auth.public_key = Maybe(InFile(Text(text::public_key))).read(node)?;
+            config.auth.public_key = Maybe(InFile(Text(text::pem))).read(node)?;
             Ok(())
         },
         // Of the file only the text is kept.
         show: |config| config.auth.public_key.as_ref().map(|_| "\"…\"".into()),
     },
     key!("auth", "jwks_url", auth.jwks_url, Maybe(Text(http_url))),
-    key!("auth", "algorithms", auth.algorithms, List { of: ALGORITHMS, least: 1 }),
+    key!("auth", "algorithms", auth.algorithms, List { of: AlgorithmName, least: 1 }),
     key!("auth", "user_claim", auth.user_claim, Text(text::claim_path)),
     key!("auth", "issuer", auth.issuer, Maybe(Text(text::filled))),
     key!("auth", "audience", auth.audience, Maybe(Text(text::filled))),

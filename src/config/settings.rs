@@ -65,7 +65,7 @@ pub enum Purpose {
 impl Config {
     /// `JWT_SECRET` is left alone where no algorithm uses it: it may be there for other software.
     pub(super) fn drop_foreign_secret(&mut self) {
-        let unused = !self.auth.algorithms.iter().any(|name| name.starts_with("HS"));
+        let unused = !self.auth.algorithms.iter().any(|algorithm| algorithm.is_symmetric());
         if unused && self.place("auth.secret", "").is_conventional() {
             self.auth.secret = None;
             self.places.remove("auth.secret");

@@ -2,7 +2,7 @@
 
 use crate::backend::answer;
 use crate::backend::answer::EventAnswer;
-use crate::backend::call::{About, Call};
+use crate::backend::request::{BackendRequest, RequestKind, SessionInfo};
 use crate::backend::{Backend, BackendError};
 use crate::model::args::Args;
 use crate::model::close::DropReason;
@@ -21,9 +21,9 @@ use std::time::SystemTime;
 pub async fn join(local: &LocalNode, key: SessionKey, room: &str) -> Result<(), BackendError> {
     let backend = backend(local)?;
     let about = about_live(local, key).ok_or_else(gone)?;
-    let mut call = Call::new("join", about, now());
+    let mut call = BackendRequest::of_session(RequestKind::Join, about, now());
     call.room = Some(room);
-    backend.ask(&call, answer::read_decision).await
+    backend.call(&call, answer::read_decision).await
 }
 
 /// Forwards a client's event.
@@ -41,50 +41,51 @@ pub async fn event(local: &LocalNode, key: SessionKey, event: &str, args: &Args)
 /// As [`event`].
 pub async fn forward(
     local: &LocalNode,
-    about: About<'_>,
+    about: SessionInfo<'_>,
     event: &str,
     args: &Args,
 ) -> Result<EventAnswer, BackendError> {
     let backend = backend(local)?;
     let namespace = about.namespace.into();
-    let mut call = Call::new("event", about, now());
+    let mut call = BackendRequest::of_session(RequestKind::Event, about, now());
     call.event = Some(event);
     call.args = serde_json::from_str(args.as_array()).ok();
-    backend.ask(&call, |body| answer::read_event(body, &namespace, &local.context.draft_limits)).await
+    backend.call(&call, |body| answer::read_event(body, &namespace, &local.context.draft_limits)).await
 }
 
-/// Tells the backend that a session has begun, or was taken up again.
-pub fn connected(local: &LocalNode, key: SessionKey) {
-    if let Some(backend) = wanting(local, "connect")
-        && let Some(about) = about_live(local, key)
-    {
-        tell(local, backend, &Call::new("connect", about, now()));
+/// Tells the backend that a session begins, or is taken up again: before presence is written, so that the backend hears of
+/// the session first.
+pub fn connected(local: &LocalNode, session: &Session, rooms: &[Room]) {
+    if let Some(backend) = wanting(local, RequestKind::Connect) {
+        let about = about(local, session, rooms.to_vec());
+        tell(local, backend, &BackendRequest::of_session(RequestKind::Connect, about, now()));
     }
 }
 
 /// Tells the backend that a session has lost its connection, or is over.
 pub fn disconnected(local: &LocalNode, session: &Session, rooms: &[Room], reason: &str) {
-    if let Some(backend) = wanting(local, "disconnect") {
-        let mut call = Call::new("disconnect", about(local, session, rooms.to_vec()), now());
+    if let Some(backend) = wanting(local, RequestKind::Disconnect) {
+        let mut call =
+            BackendRequest::of_session(RequestKind::Disconnect, about(local, session, rooms.to_vec()), now());
         call.reason = Some(reason);
         tell(local, backend, &call);
     }
 }
 
-fn wanting<'a>(local: &'a LocalNode, kind: &str) -> Option<&'a Backend> {
+fn wanting(local: &LocalNode, kind: RequestKind) -> Option<&Backend> {
     local.node.backend.as_deref().filter(|backend| backend.wants(kind))
 }
 
-fn tell(local: &LocalNode, backend: &Backend, call: &Call<'_>) {
+fn tell(local: &LocalNode, backend: &Backend, call: &BackendRequest<'_>) {
     let dropped = backend.notify(call);
     local.context.metrics.dropped(DropReason::Notice, dropped as u64);
 }
 
 /// What the backend is told of a session.
-pub fn about<'a>(local: &'a LocalNode, session: &Session, rooms: Vec<Room>) -> About<'a> {
+pub fn about<'a>(local: &'a LocalNode, session: &Session, rooms: Vec<Room>) -> SessionInfo<'a> {
     let raw = |json: String| Cow::Owned(RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned()));
     let user = session.identity.user.as_ref().map_or_else(|| "null".to_owned(), |user| user.as_json());
-    About {
+    SessionInfo {
         namespace: local.context.namespaces.name(session.namespace),
         user: raw(user),
         claims: raw(session.identity.claims.to_string()),
@@ -93,10 +94,8 @@ pub fn about<'a>(local: &'a LocalNode, session: &Session, rooms: Vec<Room>) -> A
     }
 }
 
-fn about_live(local: &LocalNode, key: SessionKey) -> Option<About<'_>> {
-    let hub = local.shard.hub.borrow();
-    let session = hub.sessions.get(key)?;
-    Some(about(local, session, hub.rooms.of(key).cloned().collect()))
+fn about_live(local: &LocalNode, key: SessionKey) -> Option<SessionInfo<'_>> {
+    local.shard.with_session(key, |session| about(local, session, session.rooms().cloned().collect()))
 }
 
 fn backend(local: &LocalNode) -> Result<&Backend, BackendError> {

@@ -1,28 +1,28 @@
 //! Taking up a session where its connection was lost: authorise, join, replay, go live (DESIGN 6).
 
-use crate::cluster::{AskError, Found, Owner, RpcRequest, RpcResponse};
+use crate::cluster::{Found, Owner, RpcError, RpcRequest, RpcResponse};
 use crate::handlers::room_access;
 use crate::handlers::session_start;
 use crate::handlers::session_start::Newcomer;
 use crate::log::window::Gap;
-use crate::model::close::CloseReason;
 use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::node::context::LocalNode;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode as encode;
 use crate::rules::Verdict;
+use crate::session::Session;
 use crate::session::caller::with_identity;
 use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
 use crate::session::recovery::Place;
-use crate::session::timers::millis;
 use crate::shard::persist;
+use crate::shard::release::Taken;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +39,8 @@ pub struct Resumed {
     missed: Vec<Arc<Event>>,
     /// Rooms that the present token brings.
     fresh: Vec<Room>,
+    /// As the backend was told of it.
+    session: Box<Session>,
     reserved: Reservation,
     /// As it was, for the next attempt should the client go before it has heard.
     before: Parked,
@@ -86,17 +88,21 @@ async fn attempt(
     // Another node may have been ahead of this one.
     local.shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
     retain_allowed(local, newcomer, &mut parked);
-    let reached = local.shard.hub.borrow().position;
+    let reached = local.shard.position();
     let mut missed = take_up(local, newcomer, &mut parked, reached, after)?;
     // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
     let mut session = newcomer.clone().session(local, parked.id, None);
-    let fresh = session_start::first_rooms(local, &session).unwrap_or_default();
-    let reserved = session_start::reserve(local, &mut session, &[&parked.rooms[..], &fresh].concat()).await;
-    let here = local.shard.hub.borrow().position;
+    let mut fresh = session_start::first_rooms(local, &session).unwrap_or_default();
+    fresh.retain(|room| !parked.rooms.contains(room));
+    fresh.truncate(local.context.limits.rooms_per_session.saturating_sub(parked.rooms.len()));
+    let rooms = [&parked.rooms[..], &fresh].concat();
+    let reserved = session_start::reserve(local, &mut session, &rooms).await;
+    let here = local.shard.position();
     if here != reached {
-        missed.extend(take_up(local, newcomer, &mut parked, here, reached)?);
+        let since = take_up(local, newcomer, &mut parked, here, reached);
+        missed.extend(since.inspect_err(|_| session_start::abandon(local, &session, &rooms))?);
     }
-    Ok(Resumed { pid, parked, missed, fresh, reserved, before })
+    Ok(Resumed { pid, parked, missed, fresh, session, reserved, before })
 }
 
 /// What the session missed in (`after`, `here`]; it is as it is `here` afterwards.
@@ -122,15 +128,15 @@ async fn find(
     match take(local, pid, owner).await {
         Some(Taken { parked, stale: false }) => Ok(Some(parked)),
         // Of another life of the log: nobody can go on with it, wherever it was since.
-        Some(Taken { parked, .. }) if parked.start.epoch != local.shard.hub.borrow().position.epoch => Ok(Some(parked)),
+        Some(Taken { parked, .. }) if parked.start.epoch != local.shard.position().epoch => Ok(Some(parked)),
         // This node was away from the others: where one of them had the session since, that copy is right.
         Some(Taken { parked, stale: true }) => match take_elsewhere(local, newcomer, pid, owner).await {
             Ok(other) => {
-                local.shard.hub.borrow_mut().confirm(pid);
+                local.shard.confirm(pid);
                 Ok(Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked)))
             }
             Err(unreachable) => {
-                park_again(local, pid, parked);
+                local.shard.park(pid, parked);
                 Err(unreachable)
             }
         },
@@ -155,17 +161,9 @@ fn retain_allowed(local: &LocalNode, newcomer: &Newcomer, parked: &mut Parked) {
     });
 }
 
-/// A session that this node had.
-pub struct Taken {
-    /// What a resume needs.
-    pub parked: Parked,
-    /// Another node may have taken it up since.
-    stale: bool,
-}
-
 /// The session parked, or still live on a half-open connection, on whichever shard of this node it is.
 pub async fn take(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken> {
-    if let Some(taken) = take_here(local, pid, owner) {
+    if let Some(taken) = local.shard.take_session(pid, owner) {
         return Some(taken);
     }
     let home = usize::from(pid.shard());
@@ -174,29 +172,12 @@ pub async fn take(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken
     order.sort_by_key(|(index, _)| *index != home);
     for (_, other) in order {
         let owner = owner.clone();
-        let taken = other.ask(move |local| take_here(local, pid, &owner)).await.flatten();
+        let taken = other.ask(move |local| local.shard.take_session(pid, &owner)).await.flatten();
         if taken.is_some() {
             return taken;
         }
     }
     None
-}
-
-/// Only the same user in the same namespace gets it; for anybody else it stays as it is.
-fn take_here(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken> {
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
-    if let Some((_, session)) = hub.session_by_pid(pid)
-        && hub.owner(session.namespace, &session.identity) == *owner
-    {
-        let connection = session.connection;
-        hub.close(connection, CloseReason::Replaced, now);
-    }
-    let mine = hub.parked.get(pid).is_some_and(|parked| hub.owner(parked.namespace, &parked.identity) == *owner);
-    // A shard that never had it must not remove the record that another one writes.
-    let parked = mine.then(|| hub.parked.take(pid, now)).flatten()?;
-    hub.note_record(pid);
-    Some(Taken { parked, stale: hub.is_stale(pid) })
 }
 
 /// The session from another node: handed over by the one that has it, or out of its record where that node is gone.
@@ -215,15 +196,15 @@ async fn take_elsewhere(
     for _ in 0..MAX_MOVES {
         let node = match found {
             Found::Nowhere => return Ok(None),
-            Found::Later => return Err(UNREACHABLE),
+            Found::RetryLater => return Err(UNREACHABLE),
             Found::Taken(record) => return Ok(read(&record)),
-            Found::At(node) => node,
+            Found::OnNode(node) => node,
         };
-        match cluster.ask(node, RpcRequest::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
+        match cluster.request(node, RpcRequest::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
             Ok(RpcResponse::Taken(Some(record))) => return Ok(read(&record)),
             // It has just moved, and its record with it in a moment, or it ended.
             Ok(_) => tokio::time::sleep(persist::GATHER * 2).await,
-            Err(AskError::Offline) => return Err(UNREACHABLE),
+            Err(RpcError::Offline) => return Err(UNREACHABLE),
             // It died or hangs: then its record is as good as can be had.
             Err(_) => cluster.suspect(node),
         }
@@ -240,9 +221,9 @@ async fn ask_all(local: &LocalNode, pid: Id, owner: &Owner) -> Result<Option<Str
     peers.sort_by_key(|node| *node != pid.node());
     for node in peers {
         let question = RpcRequest::Take(pid, owner.as_str().to_owned());
-        match cluster.ask(node, question, PATIENCE).await {
+        match cluster.request(node, question, PATIENCE).await {
             Ok(RpcResponse::Taken(Some(record))) => return Ok(Some(record)),
-            Err(AskError::Offline) => return Err(UNREACHABLE),
+            Err(RpcError::Offline) => return Err(UNREACHABLE),
             _ => {}
         }
     }
@@ -261,7 +242,7 @@ pub fn missed(
     rooms: &[Room],
     own: &Id,
 ) -> Result<Vec<Arc<Event>>, Gap> {
-    let here = local.shard.hub.borrow().position;
+    let here = local.shard.position();
     let namespace = &**local.context.namespaces.name(namespace);
     let window = local.node.window.read();
     Place { here, namespace, rooms, own }.missed(&window, after, up_to)
@@ -279,8 +260,7 @@ pub fn continue_session(
     let (connection, id) = (newcomer.connection, parked.id.to_string());
     let key = go_on(local, newcomer, Some(pid), parked, missed, &mut reserved);
     let grown = room_access::join_within_limit(local, key, &fresh, &mut reserved);
-    let mut hub = local.shard.hub.borrow_mut();
-    hub.push_packet(connection, encode::connect(namespace, &id, Some(&pid.to_string())));
+    local.shard.push_packet(connection, encode::connect(namespace, &id, Some(&pid.to_string())));
     (key, grown)
 }
 
@@ -300,19 +280,12 @@ pub fn go_on(
     session.last = missed.last().map_or(parked.last, |event| event.offset.position);
     session.changes = parked.changes;
     let key = session_start::admit(local, session, &parked.rooms, reserved);
-    local.shard.hub.borrow_mut().replay(connection, missed.into_iter().map(Frame::event));
+    local.shard.replay(connection, missed.into_iter().map(Frame::event));
     key
 }
 
 /// Parks a session again whose client went while it was being taken up.
 pub fn put_back(local: &Rc<LocalNode>, resumed: Resumed) {
-    park_again(local, resumed.pid, resumed.before);
-}
-
-/// Parks a session that was taken in vain.
-pub fn park_again(local: &Rc<LocalNode>, pid: Id, parked: Parked) {
-    let until = local.shard.now() + millis(local.context.recovery.window);
-    let mut hub = local.shard.hub.borrow_mut();
-    hub.parked.park(pid, parked, until, local.context.recovery.window_bytes);
-    hub.note_record(pid);
+    session_start::abandon(local, &resumed.session, &resumed.parked.rooms);
+    local.shard.park(resumed.pid, resumed.before);
 }

@@ -2,7 +2,7 @@
 
 use crate::auth::bare_token;
 use crate::handlers::room_access::JoinError;
-use crate::handlers::{resume, room_access, rule_runner, session_start};
+use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
 use crate::http::answer::{Reply, error, no_store, noted};
 use crate::http::body::Answer;
 use crate::http::caller::Caller;
@@ -16,7 +16,8 @@ use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
-use crate::presence::writer::Reservation;
+use crate::presence::Ticket;
+use crate::presence::local::Reservation;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
@@ -53,9 +54,9 @@ pub async fn serve(
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
-    let namespace = crate::handlers::plain_ws::main_namespace(local);
+    let namespace = local.context.namespaces.main();
     let link = Link::Sse(caller.cut.clone());
-    let key = local.shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, link, place));
+    let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, place));
     // From here on the connection ends with its body, also where this future is dropped.
     let body = SseBody::new(local.clone(), key);
     let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };
@@ -65,7 +66,7 @@ pub async fn serve(
         // The token itself is refused.
         Err(problem) => return refuse(local, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
-    let mut online = local.shard.hub.borrow().reserve(&session, &[]);
+    let mut online = local.shard.reserve(&session, &[]);
     let session = session_start::admit(local, session, &[], &mut online);
     let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
     if let Err(problem) = room_access::allow(local, session, &rooms).await {
@@ -81,21 +82,39 @@ pub async fn serve(
     if let Some(after) = since.and_then(Offset::parse) {
         local.shard.catch_up_with(after).await;
     }
-    // Before it is in the rooms: what is replayed must meet what is live without a gap.
-    let (mut named, automatic) = {
-        let hub = local.shard.hub.borrow();
-        (hub.reserve_rooms(session, &rooms), hub.reserve_rooms(session, &first))
+    let mut reserved = match reserve(local, session, &rooms, &first, online.ticket()).await {
+        Ok(reserved) => reserved,
+        Err(late) => {
+            return refuse(local, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
+        }
     };
-    if !local.node.presence.written(named.ticket(), false).await {
-        let late = JoinError::Uncounted;
-        return refuse(local, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
-    }
-    local.node.presence.written_unless_failing(automatic.ticket().max(online.ticket())).await;
-    named.append(automatic);
     rooms.extend(first);
-    begin(local, key, session, &rooms, since, &mut named);
+    begin(local, key, session, &rooms, since, &mut reserved);
     rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
     stream(body)
+}
+
+/// Counts the session in its rooms before it is in them: what is replayed must meet what is live without a gap. It is
+/// refused the rooms that it named where that is not written in time.
+async fn reserve(
+    local: &LocalNode,
+    session: SessionKey,
+    named: &[Room],
+    automatic: &[Room],
+    online: Ticket,
+) -> Result<Reservation, JoinError> {
+    local.shard.with_session(session, |session| {
+        backend_calls::connected(local, session, &[named, automatic].concat());
+    });
+    let (mut reserved, others) =
+        (local.shard.reserve_rooms(session, named), local.shard.reserve_rooms(session, automatic));
+    let presence = &local.node.presence;
+    if !presence.written(reserved.ticket(), false).await {
+        return Err(JoinError::Uncounted);
+    }
+    presence.written_unless_failing(others.ticket().max(online)).await;
+    reserved.append(others);
+    Ok(reserved)
 }
 
 /// Ends the connection that was to stream. Why was noted where it was decided.
@@ -117,7 +136,7 @@ fn begin(
     since: Option<&str>,
     reserved: &mut Reservation,
 ) {
-    let own = local.shard.hub.borrow().sessions.get(session).map(|session| (session.id, session.namespace));
+    let own = local.shard.with_session(session, |session| (session.id, session.namespace));
     let Some((own, namespace)) = own else { return };
     let missed = since.map(|since| match Offset::parse(since) {
         Some(after) => resume::missed(local, after, None, namespace, rooms, &own).map_err(|gap| gap.code()),
@@ -126,28 +145,27 @@ fn begin(
     if let Some(missed) = &missed {
         local.context.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
     }
-    room_access::join(local, session, rooms, reserved);
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
+    local.shard.join(session, rooms, reserved);
+    let here = local.shard.position();
     // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.
-    hub.push(key, Frame::Raw(sse::comment()));
-    hub.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
+    local.shard.push(key, Frame::Raw(sse::comment()));
+    local.shard.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
     match missed {
         Some(Ok(events)) => {
-            hub.replay(key, events.into_iter().map(Frame::event));
+            local.shard.replay(key, events.into_iter().map(Frame::event));
         }
         Some(Err(reason)) => {
             local.context.metrics.gap(reason, 1);
             // With an id, so that a reconnect does not meet the same gap again.
-            let block = sse::gap_block_at(reason, &hub.position);
-            hub.push(key, Frame::Raw(block));
+            let block = sse::gap_block_at(reason, &here);
+            local.shard.push(key, Frame::Raw(block));
         }
         None => {
-            let block = sse::id_block(&hub.position);
-            hub.push(key, Frame::Raw(block));
+            let block = sse::id_block(&here);
+            local.shard.push(key, Frame::Raw(block));
         }
     }
-    hub.start_timers(key, now);
+    local.shard.start_timers(key);
 }
 
 fn stream(body: SseBody) -> Reply {

@@ -7,6 +7,7 @@ pub mod command;
 pub mod draft;
 pub mod error_chain;
 pub mod event;
+pub mod http_url;
 pub mod id;
 pub mod names;
 pub mod namespaces;

@@ -9,11 +9,11 @@ use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
-use crate::presence::writer::Presence;
+use crate::presence::local::Presence;
 use crate::session::connection_limiter::ConnectionLimiter;
 use crate::shard::context::{ShardContext, ShardObserver};
+use crate::shard::face::Shard;
 use crate::shard::handle::ShardHandle;
-use crate::shard::runner::Shard;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -117,7 +117,7 @@ impl Node {
     /// Answers a request of another node; `false` where nobody hears it.
     pub async fn answer_peer(&self, to: NodeId, call: u64, answer: RpcResponse) -> bool {
         match &self.cluster {
-            Some(cluster) => cluster.answer(to, call, answer).await,
+            Some(cluster) => cluster.respond(to, call, answer).await,
             None => false,
         }
     }
@@ -126,12 +126,7 @@ impl Node {
     pub fn rewrite_records(&self, round: u64) {
         *self.rewriting() = (round, self.shards().len());
         for shard in self.shards() {
-            shard.run(move |local| {
-                let begun = local.shard.hub.borrow_mut().rewrite(round);
-                if !begun {
-                    local.node.records_rewritten(round);
-                }
-            });
+            shard.run(move |local| local.shard.rewrite_records(round));
         }
     }
 
@@ -174,7 +169,7 @@ impl ShardObserver for Node {
         let Some(sessions) = self.orders.shard_did(command.id, sessions) else { return };
         match &self.cluster {
             _ if command.from == self.id => self.orders.node_did(command.id, self.id, sessions),
-            Some(cluster) => cluster.tell(command.from, OneWay::Applied(command.id, sessions)),
+            Some(cluster) => cluster.send_one_way(command.from, OneWay::Applied(command.id, sessions)),
             None => {}
         }
     }
@@ -190,7 +185,7 @@ impl ShardObserver for Node {
         }
         rewriting.1 = rewriting.1.saturating_sub(1);
         if let (0, Some(cluster)) = (rewriting.1, &self.cluster) {
-            cluster.rewritten(round);
+            cluster.all_records_queued(round);
         }
     }
 }

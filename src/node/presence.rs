@@ -1,7 +1,7 @@
 //! What the backend hears of users and rooms.
 
 use crate::backend::Backend;
-use crate::backend::call::Call;
+use crate::backend::request::{BackendRequest, RequestKind};
 use crate::metrics::Metrics;
 use crate::model::close::DropReason;
 use crate::presence::writer::Listener;
@@ -29,13 +29,13 @@ impl Notices {
 impl Listener for Notices {
     fn turned(&self, turn: &Turn) {
         let kind = match turn.kind {
-            TurnKind::Online(_) => "online",
-            TurnKind::Offline(..) => "offline",
-            TurnKind::Occupied(..) => "occupied",
-            TurnKind::Vacated(..) => "vacated",
+            TurnKind::Online(_) => RequestKind::Online,
+            TurnKind::Offline(..) => RequestKind::Offline,
+            TurnKind::Occupied(..) => RequestKind::Occupied,
+            TurnKind::Vacated(..) => RequestKind::Vacated,
         };
         let Some(backend) = self.backend.as_deref().filter(|backend| backend.wants(kind)) else { return };
-        let mut call = Call::notice(kind, rfc3339(turn.at_ms));
+        let mut call = BackendRequest::new(kind, rfc3339(turn.at_ms));
         match &turn.kind {
             TurnKind::Online(user) => call.user = Some(user),
             TurnKind::Offline(user, seen_ms) => {
@@ -52,7 +52,7 @@ impl Listener for Notices {
     }
 
     fn is_behind(&self) -> bool {
-        self.backend.as_ref().is_some_and(|backend| backend.untold() > MAX_UNTOLD)
+        self.backend.as_ref().is_some_and(|backend| backend.pending_notices() > MAX_UNTOLD)
     }
 }
 

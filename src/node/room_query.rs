@@ -1,6 +1,6 @@
 //! Who is in a room now. Where presence is kept the store knows, also who is within the grace; else all nodes are asked.
 
-use crate::cluster::{AskError, RpcRequest, RpcResponse};
+use crate::cluster::{RpcError, RpcRequest, RpcResponse};
 use crate::model::namespaces::NamespaceIndex;
 use crate::node::context::Node;
 use crate::presence::{RoomStatus, StoreError};
@@ -38,8 +38,8 @@ pub async fn of(node: &Arc<Node>, namespace: NamespaceIndex, room: &str) -> Resu
         let node = node.clone();
         asked.spawn(async move {
             match &node.cluster {
-                Some(cluster) => cluster.ask(peer, question, PATIENCE).await,
-                None => Err(AskError::Gone),
+                Some(cluster) => cluster.request(peer, question, PATIENCE).await,
+                None => Err(RpcError::Gone),
             }
         });
     }
@@ -52,8 +52,8 @@ pub async fn of(node: &Arc<Node>, namespace: NamespaceIndex, room: &str) -> Resu
                 status.connections += connections;
                 users.extend(others);
             }
-            Ok(Err(AskError::Gone)) => {}
-            Ok(Err(AskError::Offline)) => return Err(StoreError(AskError::Offline.to_string())),
+            Ok(Err(RpcError::Gone)) => {}
+            Ok(Err(RpcError::Offline)) => return Err(StoreError(RpcError::Offline.to_string())),
             _ => nodes_pending += 1,
         }
     }
@@ -64,18 +64,7 @@ pub async fn of(node: &Arc<Node>, namespace: NamespaceIndex, room: &str) -> Resu
 /// On this node.
 pub async fn here(node: &Node, namespace: NamespaceIndex, room: &str) -> RoomStatus {
     let room = room.to_owned();
-    let parts = node
-        .on_every_shard(move |local| {
-            let hub = local.shard.hub.borrow();
-            let members = hub.rooms.find(namespace, &room).map(|room| hub.rooms.members(room));
-            let mut status = RoomStatus::default();
-            for session in members.into_iter().flatten().filter_map(|key| hub.sessions.get(key)) {
-                status.connections += 1;
-                status.users.extend(session.identity.user.as_ref().map(|user| user.as_str().to_owned()));
-            }
-            status
-        })
-        .await;
+    let parts = node.on_every_shard(move |local| local.shard.room_status(namespace, &room)).await;
     let mut status = RoomStatus::default();
     let mut users = BTreeSet::new();
     for part in parts {

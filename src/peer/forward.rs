@@ -1,6 +1,6 @@
 //! Requests for sessions of other nodes, forwarded to the node that owns them.
 
-use crate::cluster::{AskError, OneWay, RpcRequest, RpcResponse};
+use crate::cluster::{OneWay, RpcError, RpcRequest, RpcResponse};
 use crate::model::id::Id;
 use crate::node::context::{LocalNode, Node};
 use crate::session::polling::PollAnswer;
@@ -34,7 +34,7 @@ pub async fn may_probe(local: &LocalNode, sid: Id) -> bool {
 /// Tells the owner of a session something.
 pub fn tell(local: &LocalNode, sid: Id, notice: OneWay) {
     if let Some(cluster) = &local.node.cluster {
-        cluster.tell(sid.node(), notice);
+        cluster.send_one_way(sid.node(), notice);
     }
 }
 
@@ -44,15 +44,15 @@ pub async fn question(
     sid: Id,
     question: RpcRequest,
     patience: Duration,
-) -> Result<RpcResponse, AskError> {
-    let cluster = local.node.cluster.as_ref().ok_or(AskError::Offline)?;
-    cluster.ask(sid.node(), question, patience).await
+) -> Result<RpcResponse, RpcError> {
+    let cluster = local.node.cluster.as_ref().ok_or(RpcError::Offline)?;
+    cluster.request(sid.node(), question, patience).await
 }
 
 /// Whether the node that a sid names is there: what a client sends is not read, nor sent on, for nothing.
 pub async fn has_owner(node: &Node, sid: Id) -> bool {
     match &node.cluster {
-        Some(cluster) => cluster.is_there(sid.node()).await,
+        Some(cluster) => cluster.is_reachable(sid.node()).await,
         None => false,
     }
 }
@@ -63,9 +63,13 @@ async fn ask(local: &LocalNode, sid: Id, asked: RpcRequest, patience: Duration) 
         Ok(RpcResponse::Accepted) => PollAnswer::Accepted,
         Ok(RpcResponse::Overlap) => PollAnswer::Overlap,
         Ok(RpcResponse::Moved) => PollAnswer::Moved,
-        Ok(RpcResponse::Unknown | RpcResponse::Taken(_) | RpcResponse::Released(_) | RpcResponse::Members(..)) => {
-            PollAnswer::Unknown
-        }
+        Ok(
+            RpcResponse::Unknown
+            | RpcResponse::Taken(_)
+            | RpcResponse::Released(_)
+            | RpcResponse::Members(..)
+            | RpcResponse::Unsupported,
+        ) => PollAnswer::Unknown,
         Err(problem) => {
             tracing::debug!(%sid, node = %sid.node(), %problem, "a polling request could not be forwarded");
             PollAnswer::Unknown

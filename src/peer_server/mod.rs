@@ -47,7 +47,7 @@ impl PeerServer {
     fn on_polling(&self, sid: Id, act: fn(&LocalNode, ConnectionKey)) {
         if let Some(owner) = self.node.shards().get(usize::from(sid.shard())) {
             owner.run(move |local| {
-                let key = local.shard.hub.borrow().by_sid(sid);
+                let key = local.shard.by_sid(sid);
                 if let Some(key) = key {
                     act(local, key);
                 }
@@ -57,7 +57,7 @@ impl PeerServer {
 }
 
 impl RpcHandler for PeerServer {
-    fn asked(&self, from: NodeId, call: u64, question: RpcRequest) {
+    fn on_request(&self, from: NodeId, call: u64, question: RpcRequest) {
         let id = match &question {
             RpcRequest::Members(namespace, room) => return self.answer_members(from, call, namespace, room.clone()),
             RpcRequest::Take(id, _)
@@ -84,23 +84,23 @@ impl RpcHandler for PeerServer {
         });
     }
 
-    fn returned(&self) {
+    fn on_rejoined(&self) {
         for shard in self.node.shards() {
-            shard.run(|local| local.shard.hub.borrow_mut().mark_stale());
+            shard.run(|local| local.shard.mark_stale());
         }
     }
 
-    fn reachable(&self, reachable: bool) {
+    fn on_reachable(&self, reachable: bool) {
         for shard in self.node.shards() {
-            shard.run(move |local| local.shard.hub.borrow_mut().be_reachable(reachable));
+            shard.run(move |local| local.shard.be_reachable(reachable));
         }
     }
 
-    fn rewrite(&self, round: u64) {
+    fn on_rewrite_records(&self, round: u64) {
         self.node.rewrite_records(round);
     }
 
-    fn told(&self, from: NodeId, notice: OneWay) {
+    fn on_one_way(&self, from: NodeId, notice: OneWay) {
         match notice {
             OneWay::Applied(order, sessions) => self.node.orders.node_did(order, from, sessions),
             OneWay::Hangup(call) => self.gets.remove(from, call),

@@ -5,6 +5,7 @@
 
 pub mod base64;
 pub mod engineio;
+pub(crate) mod event_fields;
 pub mod json_text;
 pub mod msgpack;
 pub mod plain_ws;

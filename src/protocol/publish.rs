@@ -1,44 +1,21 @@
-//! Bodies of `POST /publish`: one event, a batch, or NDJSON (CONTRACT, Publishing).
+//! Bodies of `POST /publish`: one event, a batch, or NDJSON (docs/http-api.md, "POST /publish"). Sans-IO.
 
-use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
+use crate::model::args::{MAX_JSON_DEPTH, json_depth};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
-use crate::model::names::{MAIN_NAMESPACE, Room};
-use crate::protocol::json_text::{Name, Text};
-use crate::protocol::socketio_encode::check_draft;
-use serde::{Deserialize, Deserializer};
+use crate::protocol::event_fields::EventFields;
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Events in one request.
 pub const MAX_EVENTS: usize = 1_000;
 
-/// One decoded request: each event or what is wrong with it.
+/// A decoded request. Each event of a batch may have an error of its own.
 #[derive(Debug)]
 pub enum Publication {
-    /// A single event, answered by itself.
+    /// A single event, which has its own answer.
     One(Box<Draft>),
     /// A batch, answered by `results` in order.
     Batch(Vec<Result<Draft, DraftError>>),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-struct Fields<'a> {
-    room: Option<Name>,
-    rooms: Option<Vec<Name>>,
-    event: Option<Text>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    data: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    args: Option<&'a RawValue>,
-    except: Option<Vec<Name>>,
-    namespace: Option<Text>,
-    volatile: Option<bool>,
-    id: Option<Text>,
-}
-
-/// A key that is there, be it `null`: `"data":null` is one argument.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -51,7 +28,7 @@ struct Events<'a> {
 /// Decodes a JSON body: one event, or `{"events":[…]}`.
 ///
 /// # Errors
-/// When the whole body is unusable; single events of a batch fail by themselves.
+/// When the whole body is unusable. An error of one event of a batch is in its place in the batch.
 pub fn decode_json(body: &str, limits: &DraftLimits) -> Result<Publication, DraftError> {
     check_depth(body)?;
     if !is_batch(body) {
@@ -62,7 +39,7 @@ pub fn decode_json(body: &str, limits: &DraftLimits) -> Result<Publication, Draf
     Ok(Publication::Batch(events.into_iter().map(|event| decode_event(event.get(), limits)).collect()))
 }
 
-/// Decodes NDJSON: an event a line, empty lines skipped.
+/// Decodes NDJSON: one event a line. Empty lines are skipped.
 ///
 /// # Errors
 /// When there are more than [`MAX_EVENTS`].
@@ -76,7 +53,7 @@ pub fn decode_ndjson(body: &str, limits: &DraftLimits) -> Result<Publication, Dr
 fn check_count(count: usize) -> Result<(), DraftError> {
     match count {
         0..=MAX_EVENTS => Ok(()),
-        _ => Err(DraftError::Field(format!("{count} events in one request; at most {MAX_EVENTS} are taken"))),
+        _ => Err(DraftError::Field(format!("{count} events in one request; at most {MAX_EVENTS} are allowed"))),
     }
 }
 
@@ -87,59 +64,14 @@ fn check_depth(json: &str) -> Result<(), DraftError> {
     }
 }
 
-/// Whether the object's first key is `events`; an event has no such key, so another order fails as an unknown key.
+/// Whether the object's first key is `events`. In another place that key is refused as unknown, since no event has it.
 fn is_batch(body: &str) -> bool {
     let inside = body.trim_start().strip_prefix('{').map(str::trim_start);
     inside.is_some_and(|inside| inside.starts_with("\"events\""))
 }
 
 fn decode_event(json: &str, limits: &DraftLimits) -> Result<Draft, DraftError> {
-    let mut json = serde_json::Deserializer::from_str(json);
-    let fields: Fields<'_> =
-        serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
-            true if error.path().iter().next().is_none() => DraftError::Field(error.inner().to_string()),
-            true => DraftError::Field(format!("`{}`: {}", error.path(), error.inner())),
-            false => DraftError::Json(error.inner().to_string()),
-        })?;
-    json.end().map_err(|error| DraftError::Json(error.to_string()))?;
-    let draft = Draft {
-        rooms: rooms(fields.room, fields.rooms)?,
-        args: args(fields.data, fields.args)?,
-        namespace: filled(fields.namespace).as_deref().unwrap_or(MAIN_NAMESPACE).into(),
-        except: fields.except.unwrap_or_default().into_iter().map(Room::from).collect(),
-        event: fields.event.ok_or_else(|| DraftError::Field("`event` is missing".into()))?.0.into(),
-        volatile: fields.volatile.unwrap_or(false),
-        id: filled(fields.id),
-        source: Source::Http,
-    };
-    check_draft(&draft, limits)?;
-    Ok(draft)
-}
-
-/// Typed languages write an empty text for none.
-fn filled(text: Option<Text>) -> Option<String> {
-    text.map(|Text(text)| text).filter(|text| !text.is_empty())
-}
-
-fn rooms(room: Option<Name>, rooms: Option<Vec<Name>>) -> Result<Vec<Room>, DraftError> {
-    let rooms = rooms.filter(|rooms| !rooms.is_empty());
-    match (room.filter(|room| rooms.is_none() || !room.0.is_empty()), rooms) {
-        (Some(_), Some(_)) => Err(DraftError::Field("give `room` or `rooms`, not both".into())),
-        (room, rooms) => Ok(room.into_iter().chain(rooms.into_iter().flatten()).map(Room::from).collect()),
-    }
-}
-
-/// Beside the other, `null` means that a typed language had no value. `"data":null` alone is one argument.
-fn args(data: Option<&RawValue>, args: Option<&RawValue>) -> Result<Args, DraftError> {
-    let args = args.filter(|args| args.get() != "null");
-    let data = data.filter(|data| args.is_none() || data.get() != "null");
-    match (data, args) {
-        (Some(_), Some(_)) => Err(DraftError::Field("give `data` or `args`, not both".into())),
-        (Some(data), None) => Args::one(data.get()).map_err(|error| DraftError::Json(error.to_string())),
-        (None, Some(args)) => Args::list(args.get())
-            .map_err(|error| DraftError::Field(format!("`args` must be a list of arguments: {error}"))),
-        (None, None) => Ok(Args::none()),
-    }
+    EventFields::from_json(json)?.into_draft(Source::Http, limits)
 }
 
 #[cfg(test)]
@@ -189,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn each_mistake_has_its_code() {
         let code = |body: &str| one(body).unwrap_err().code();
         assert_eq!(code("{"), "bad_json");
         assert_eq!(code("[]"), "bad_field");

@@ -6,22 +6,22 @@ use std::time::Duration;
 /// `[redis]`. Without a URL the log is embedded.
 #[derive(Clone, Debug)]
 pub struct RedisConfig {
-    /// `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`; holds a password.
+    /// `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`; may contain a password.
     pub url: Option<Secret>,
     /// Every key and channel starts with it.
     pub prefix: String,
-    /// How long an append waits for Redis before it is answered 503.
+    /// How long an append waits for Redis before it is answered 503, and the timeout of every other call.
     pub timeout: Duration,
-    /// The key prefix of Socket.IO's Redis adapters and emitters whose broadcasts are delivered too: `socket.io`.
+    /// Key prefix of Socket.IO's Redis adapters and emitters whose broadcasts are delivered too, such as `socket.io`.
     pub emitter_key: Option<String>,
     /// The stream of Socket.IO's Redis Streams adapters and emitters whose broadcasts are delivered too.
     pub streams_key: Option<String>,
-    /// Replicas that must have an event before it is acknowledged to its publisher; 0: none.
+    /// Replicas that must have an event before its publisher gets the acknowledgement; 0 waits for none.
     pub min_replicas: u32,
 }
 
 impl RedisConfig {
-    /// The key of the log's stream. What shares its slot of a Cluster has it as its hash tag.
+    /// The key of the log's stream; it is the hash tag of the keys that must share its slot in a Cluster.
     pub fn events_key(&self) -> String {
         format!("{}:events", self.prefix)
     }

@@ -1,234 +1,254 @@
-//! Who holds the data right now: Sentinels know the master, the nodes of a Cluster know who owns a slot.
+//! Which server holds the data now: Sentinels know the master, the nodes of a Cluster know who owns a slot.
 //!
-//! All are asked at once and most votes win, so that one that was cut off from the others and has not heard of a
-//! failover does not lead us astray.
+//! All of them are asked at once and the majority wins: one that is cut off from the others may not have heard of a
+//! failover.
 
-use crate::redis::connection::{LinkError, within};
-use crate::redis::url::{Address, Place, RedisUrl};
+use crate::redis::dial::dial;
+use crate::redis::error::{RedisError, with_timeout};
+use crate::redis::reply::text;
+use crate::redis::url::{Address, RedisUrl, Topology};
 use parking_lot::Mutex;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionInfo, Value};
+use redis::{AsyncConnectionConfig, Cmd, Value};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-/// One that does not answer within this has no vote.
-const LONGEST_ASK: Duration = Duration::from_secs(1);
-/// How long the others are waited for once one has answered.
+/// A server that does not answer within this has no vote.
+const MAX_VOTE_TIME: Duration = Duration::from_secs(1);
+/// How long the others are waited for after the first vote.
 const GRACE: Duration = Duration::from_millis(250);
 /// Nodes of a Cluster that are asked.
 const MAX_NODES: usize = 32;
 /// Slots of a Cluster (Redis Cluster specification, "Key distribution model").
 const SLOTS: u16 = 16384;
 
-/// What was learned of a place.
+/// What was learned about the servers behind one URL.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct Discovered {
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Nodes of the Cluster besides the seeds.
+    /// Nodes of the Cluster besides those of the URL.
     nodes: Vec<Address>,
     /// The master that Sentinels named last.
-    named: Option<Address>,
-    /// When they were asked last, or are being asked.
-    asked: Option<Instant>,
+    master: Option<Address>,
+    /// When the last round of questions began.
+    asked_at: Option<Instant>,
     /// Connections to Sentinels, which are asked again and again.
-    lines: HashMap<Address, MultiplexedConnection>,
+    sentinels: HashMap<Address, MultiplexedConnection>,
 }
 
-impl Known {
-    /// The master that Sentinels named last. Has them asked again, in the background, when that is `stale` ago.
-    pub(super) fn named(self: &Arc<Self>, url: &Arc<RedisUrl>, stale: Duration, timeout: Duration) -> Option<Address> {
+impl Discovered {
+    /// The master that Sentinels named last. When that is `max_age` old, they are asked again in the background.
+    pub(super) fn master(
+        self: &Arc<Self>,
+        url: &Arc<RedisUrl>,
+        max_age: Duration,
+        timeout: Duration,
+    ) -> Option<Address> {
         let mut state = self.state.lock();
-        if state.asked.is_none_or(|asked| asked.elapsed() >= stale) {
-            state.asked = Some(Instant::now());
-            let (known, url) = (self.clone(), url.clone());
-            // Whoever cannot be asked has not named anybody else.
-            tokio::spawn(async move { locate(&known, &url, 0, timeout).await.map(drop) });
+        if state.asked_at.is_none_or(|asked_at| asked_at.elapsed() >= max_age) {
+            state.asked_at = Some(Instant::now());
+            let (discovered, url) = (self.clone(), url.clone());
+            // On failure the last answer stays.
+            tokio::spawn(async move { locate(&discovered, &url, 0, timeout).await.map(drop) });
         }
-        state.named.clone()
+        state.master.clone()
     }
 }
 
-/// What somebody who was asked said.
-struct Ballot {
-    vote: Address,
-    /// Others who could be asked.
+/// What one server answered.
+struct Vote {
+    holder: Address,
+    /// Other servers that could be asked.
     nodes: Vec<Address>,
 }
 
-/// Those who may hold the data of a slot, the likeliest first.
+/// The servers that may hold the data of a slot, the likeliest first.
 pub(super) async fn locate(
-    known: &Arc<Known>,
+    discovered: &Arc<Discovered>,
     url: &Arc<RedisUrl>,
     slot: u16,
     timeout: Duration,
-) -> Result<Vec<Address>, LinkError> {
-    let mut asked = match &url.place {
-        Place::Server(address) => return Ok(vec![address.clone()]),
-        Place::Sentinel { sentinels, .. } => sentinels.clone(),
-        Place::Cluster { seeds } => seeds.clone(),
+) -> Result<Vec<Address>, RedisError> {
+    let mut voters = match &url.topology {
+        Topology::Server(address) => return Ok(vec![address.clone()]),
+        Topology::Sentinel { sentinels, .. } => sentinels.clone(),
+        Topology::Cluster { seeds } => seeds.clone(),
     };
-    for node in &known.state.lock().nodes {
-        if !asked.contains(node) && asked.len() < MAX_NODES {
-            asked.push(node.clone());
+    for node in &discovered.state.lock().nodes {
+        if !voters.contains(node) && voters.len() < MAX_NODES {
+            voters.push(node.clone());
         }
     }
-    let count = asked.len();
+    let count = voters.len();
     let mut asking = JoinSet::new();
-    for address in asked {
-        let (known, url) = (known.clone(), url.clone());
-        let ask = async move { ask(&known, &url, &address, slot).await.map_err(|error| (address, error)) };
-        asking.spawn(async move { tokio::time::timeout(timeout.min(LONGEST_ASK), ask).await });
+    for address in voters {
+        let (discovered, url) = (discovered.clone(), url.clone());
+        let vote = async move { vote(&discovered, &url, &address, slot).await.map_err(|error| (address, error)) };
+        asking.spawn(async move { tokio::time::timeout(timeout.min(MAX_VOTE_TIME), vote).await });
     }
-    let mut count_of_votes = Votes::default();
-    let (mut until, mut problem) = (Instant::now() + timeout, None);
-    while let Ok(Some(answer)) = timeout_at(until, asking.join_next()).await {
+    let mut tally = Tally::default();
+    let (mut deadline, mut last_error) = (Instant::now() + timeout, None);
+    while let Ok(Some(answer)) = timeout_at(deadline, asking.join_next()).await {
         match answer {
-            Ok(Ok(Ok(ballot))) => {
-                until = until.min(Instant::now() + GRACE);
-                if count_of_votes.add(ballot) * 2 > count {
+            Ok(Ok(Ok(vote))) => {
+                deadline = deadline.min(Instant::now() + GRACE);
+                if tally.add(vote) * 2 > count {
                     break;
                 }
             }
-            Ok(Ok(Err((address, LinkError::Lost(why))))) => problem = Some(format!("{address}: {why}")),
-            Ok(Ok(Err((address, error)))) => problem = Some(format!("{address}: {error}")),
-            // Out of time, or the runtime is ending.
+            Ok(Ok(Err((address, RedisError::Disconnected(reason))))) => {
+                last_error = Some(format!("{address}: {reason}"));
+            }
+            Ok(Ok(Err((address, error)))) => last_error = Some(format!("{address}: {error}")),
+            // It timed out, or the runtime is ending.
             Ok(Err(_)) | Err(_) => {}
         }
     }
-    if count_of_votes.votes.is_empty() {
-        let problem = problem.unwrap_or_else(|| format!("no answer within {timeout:?}"));
-        return Err(LinkError::Lost(format!("nobody tells where the data is; {problem}")));
+    if tally.votes.is_empty() {
+        let last_error = last_error.unwrap_or_else(|| format!("no answer within {timeout:?}"));
+        return Err(RedisError::Disconnected(format!("{}; {last_error}", nobody_answered(&url.topology, slot))));
     }
-    Ok(count_of_votes.learned(known))
+    Ok(tally.record(discovered))
+}
+
+/// What was asked for in vain, and of whom.
+fn nobody_answered(topology: &Topology, slot: u16) -> String {
+    let list = |hosts: &[Address]| hosts.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
+    match topology {
+        Topology::Server(address) => format!("{address} did not answer"),
+        Topology::Sentinel { sentinels, master } => {
+            format!("no Sentinel named a master for \"{master}\" (asked {})", list(sentinels))
+        }
+        Topology::Cluster { seeds } => {
+            format!(
+                "no node of the Cluster named the owner of slot {slot} (asked {} and the nodes they named)",
+                list(seeds)
+            )
+        }
+    }
 }
 
 #[derive(Default)]
-struct Votes {
+struct Tally {
     votes: Vec<(Address, usize)>,
     nodes: Vec<Address>,
 }
 
-impl Votes {
-    /// Counts one; answers how many are for the same.
-    fn add(&mut self, ballot: Ballot) -> usize {
-        for node in ballot.nodes {
+impl Tally {
+    /// Counts a vote; returns how many votes its holder has now.
+    fn add(&mut self, vote: Vote) -> usize {
+        for node in vote.nodes {
             if !self.nodes.contains(&node) {
                 self.nodes.push(node);
             }
         }
-        let at = self.votes.iter().position(|(address, _)| *address == ballot.vote);
-        let at = at.unwrap_or_else(|| {
-            self.votes.push((ballot.vote, 0));
+        let index = self.votes.iter().position(|(address, _)| *address == vote.holder);
+        let index = index.unwrap_or_else(|| {
+            self.votes.push((vote.holder, 0));
             self.votes.len() - 1
         });
-        self.votes[at].1 += 1;
-        self.votes[at].1
+        self.votes[index].1 += 1;
+        self.votes[index].1
     }
 
-    /// Keeps what was learned; the addresses, most votes first.
-    fn learned(mut self, known: &Known) -> Vec<Address> {
-        // Stable: between equals the first answer counts.
+    /// Remembers the result; returns the addresses, most votes first.
+    fn record(mut self, discovered: &Discovered) -> Vec<Address> {
+        // The sort is stable: of two with as many votes, the first answer wins.
         self.votes.sort_by_key(|(_, votes)| std::cmp::Reverse(*votes));
         let addresses: Vec<Address> = self.votes.into_iter().map(|(address, _)| address).collect();
-        let mut state = known.state.lock();
-        state.named = addresses.first().cloned();
+        let mut state = discovered.state.lock();
+        state.master = addresses.first().cloned();
         state.nodes = self.nodes;
         addresses
     }
 }
 
-async fn ask(known: &Known, url: &RedisUrl, address: &Address, slot: u16) -> Result<Ballot, LinkError> {
-    match &url.place {
-        Place::Sentinel { master, .. } => {
-            let line = known.state.lock().lines.get(address).cloned();
-            let mut line = match line {
-                Some(line) => line,
-                None => dial(url.sentinel_at(address)).await?,
+async fn vote(discovered: &Discovered, url: &RedisUrl, address: &Address, slot: u16) -> Result<Vote, RedisError> {
+    match &url.topology {
+        Topology::Sentinel { master, .. } => {
+            let known = discovered.state.lock().sentinels.remove(address);
+            let mut sentinel = match known {
+                Some(connection) => connection,
+                None => dial(url.sentinel(address), &AsyncConnectionConfig::new(), MAX_VOTE_TIME).await?,
             };
-            known.state.lock().lines.remove(address);
-            let named = ask_sentinel(&mut line, master).await?;
-            known.state.lock().lines.insert(address.clone(), line);
-            let vote = named.ok_or_else(|| LinkError::Lost(format!("knows no master \"{master}\"")))?;
-            Ok(Ballot { vote, nodes: Vec::new() })
+            let holder = ask_sentinel(&mut sentinel, master).await?;
+            discovered.state.lock().sentinels.insert(address.clone(), sentinel);
+            let holder = holder.ok_or_else(|| RedisError::Disconnected(format!("knows no master \"{master}\"")))?;
+            Ok(Vote { holder, nodes: Vec::new() })
         }
         _ => {
-            let mut node = dial(url.data_at(address)).await?;
-            let slots = exchange(&mut node, redis::cmd("CLUSTER").arg("SLOTS")).await?;
-            let (vote, nodes) = read_slots(&slots, slot, address)?;
-            let vote = vote.ok_or_else(|| LinkError::Lost(format!("slot {slot} has no owner")))?;
-            Ok(Ballot { vote, nodes })
+            let mut node = dial(url.data_server(address), &AsyncConnectionConfig::new(), MAX_VOTE_TIME).await?;
+            let slots = call(&mut node, redis::cmd("CLUSTER").arg("SLOTS")).await?;
+            let (owner, nodes) = read_slots(&slots, slot, address)?;
+            let holder = owner.ok_or_else(|| RedisError::Disconnected(format!("slot {slot} has no owner")))?;
+            Ok(Vote { holder, nodes })
         }
     }
 }
 
-async fn dial(info: ConnectionInfo) -> Result<MultiplexedConnection, LinkError> {
-    let config = AsyncConnectionConfig::new().set_response_timeout(None).set_connection_timeout(None);
-    let client = Client::open(info).map_err(LinkError::from)?;
-    within(LONGEST_ASK, client.get_multiplexed_async_connection_with_config(&config)).await
+async fn call(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, RedisError> {
+    let reply = with_timeout(MAX_VOTE_TIME, connection.req_packed_command(command)).await?;
+    reply.extract_error().map_err(RedisError::from)
 }
 
-async fn exchange(connection: &mut MultiplexedConnection, command: &Cmd) -> Result<Value, LinkError> {
-    let answer = within(LONGEST_ASK, connection.req_packed_command(command)).await?;
-    answer.extract_error().map_err(LinkError::from)
-}
-
-async fn ask_sentinel(line: &mut MultiplexedConnection, master: &str) -> Result<Option<Address>, LinkError> {
-    let mut question = redis::cmd("SENTINEL");
-    question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    match exchange(line, &question).await? {
+async fn ask_sentinel(sentinel: &mut MultiplexedConnection, master: &str) -> Result<Option<Address>, RedisError> {
+    let mut command = redis::cmd("SENTINEL");
+    command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+    match call(sentinel, &command).await? {
         Value::Nil => Ok(None),
         Value::Array(pair) => match &pair[..] {
-            [host, port] => Ok(address_of(host, port, "")),
-            _ => Err(LinkError::Unexpected("SENTINEL")),
+            [host, port] => Ok(read_address(host, port, "")),
+            _ => Err(RedisError::UnexpectedReply("SENTINEL")),
         },
-        _ => Err(LinkError::Unexpected("SENTINEL")),
+        _ => Err(RedisError::UnexpectedReply("SENTINEL")),
     }
 }
 
-/// Reads `CLUSTER SLOTS`: the owner of the slot, and all nodes. A node that does not know its own name leaves it out.
-fn read_slots(slots: &Value, slot: u16, asked: &Address) -> Result<(Option<Address>, Vec<Address>), LinkError> {
-    let wrong = || LinkError::Unexpected("CLUSTER SLOTS");
+/// Reads `CLUSTER SLOTS`: the owner of the slot, and all nodes. A node that does not know its own name leaves it out;
+/// it is `asked` then.
+fn read_slots(slots: &Value, slot: u16, asked: &Address) -> Result<(Option<Address>, Vec<Address>), RedisError> {
+    let wrong = || RedisError::UnexpectedReply("CLUSTER SLOTS");
     let Value::Array(ranges) = slots else { return Err(wrong()) };
     let (mut owner, mut nodes) = (None, Vec::new());
     for range in ranges {
         let Value::Array(range) = range else { return Err(wrong()) };
-        let [Value::Int(from), Value::Int(to), holders @ ..] = &range[..] else { return Err(wrong()) };
-        let mut held: Vec<Address> = Vec::new();
+        let [Value::Int(first), Value::Int(last), holders @ ..] = &range[..] else { return Err(wrong()) };
+        let mut addresses: Vec<Address> = Vec::new();
         for holder in holders {
             let Value::Array(holder) = holder else { return Err(wrong()) };
             let [host, port, ..] = &holder[..] else { return Err(wrong()) };
-            held.extend(address_of(host, port, &asked.host));
+            addresses.extend(read_address(host, port, &asked.host));
         }
         // The master comes first.
-        if (*from..=*to).contains(&i64::from(slot)) {
-            owner = held.first().cloned();
+        if (*first..=*last).contains(&i64::from(slot)) {
+            owner = addresses.first().cloned();
         }
-        nodes.extend(held);
+        nodes.extend(addresses);
     }
     Ok((owner, nodes))
 }
 
-fn address_of(host: &Value, port: &Value, unnamed: &str) -> Option<Address> {
-    let host = match crate::redis::reply::text(host) {
-        None | Some("" | "?") => unnamed,
+fn read_address(host: &Value, port: &Value, default_host: &str) -> Option<Address> {
+    let host = match text(host) {
+        None | Some("" | "?") => default_host,
         Some(host) => host,
     };
     let port = match port {
         Value::Int(port) => u16::try_from(*port).ok(),
-        port => crate::redis::reply::text(port)?.parse().ok(),
+        port => text(port)?.parse().ok(),
     };
     (!host.is_empty()).then_some(())?;
     Some(Address { host: host.to_owned(), port: port.filter(|port| *port > 0)? })
 }
 
-/// The slot of a key: CRC16 of what is in its first braces, or of all of it where they hold nothing (Redis Cluster
+/// The slot of a key: CRC16 of what is in its first braces, or of all of it where they are empty (Redis Cluster
 /// specification, "Hash tags").
 pub(super) fn slot(key: &str) -> u16 {
     let tag = key.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
@@ -263,14 +283,14 @@ mod tests {
     }
 
     #[test]
-    fn most_votes_win_and_the_first_between_equals() {
-        let (known, mut votes) = (Known::default(), Votes::default());
+    fn the_majority_wins_and_the_first_of_equals() {
+        let (discovered, mut tally) = (Discovered::default(), Tally::default());
         for port in [3, 1, 2, 1] {
-            votes.add(Ballot { vote: at(port), nodes: vec![at(port)] });
+            tally.add(Vote { holder: at(port), nodes: vec![at(port)] });
         }
-        assert_eq!(votes.learned(&known), [at(1), at(3), at(2)]);
-        assert_eq!(known.state.lock().named, Some(at(1)));
-        assert_eq!(known.state.lock().nodes, [at(3), at(1), at(2)]);
+        assert_eq!(tally.record(&discovered), [at(1), at(3), at(2)]);
+        assert_eq!(discovered.state.lock().master, Some(at(1)));
+        assert_eq!(discovered.state.lock().nodes, [at(3), at(1), at(2)]);
     }
 
     #[test]

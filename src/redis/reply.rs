@@ -1,8 +1,8 @@
-//! Reading answers of Redis.
+//! Reading replies of Redis.
 
 use redis::Value;
 
-/// The text of an answer that is one.
+/// The text of a string reply; `None` for any other kind.
 pub(crate) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::BulkString(bytes) => std::str::from_utf8(bytes).ok(),

@@ -1,17 +1,16 @@
-//! A Lua script, and the name under which Redis keeps it.
+//! A Lua script, sent by its hash.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 
-/// See [`Script::new`].
+/// A script and the hash under which Redis caches it.
 pub(crate) struct Script {
-    /// What `EVAL` takes.
+    /// For `EVAL`.
     pub text: &'static str,
-    /// What `EVALSHA` takes.
+    /// For `EVALSHA`.
     pub sha: String,
 }
 
 impl Script {
-    /// With its name worked out.
     pub(crate) fn new(text: &'static str) -> Self {
         Self { text, sha: hex::encode(digest(&SHA1_FOR_LEGACY_USE_ONLY, text.as_bytes())) }
     }

@@ -1,4 +1,4 @@
-//! What a `redis.url` says: one server, Sentinels that name the master, or nodes of a Cluster.
+//! `redis.url`: one server, Sentinels that name the master, or nodes of a Cluster.
 
 use percent_encoding::percent_decode_str;
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
@@ -7,29 +7,28 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-/// A peer that is gone without a word is noticed after this; calls in flight have shorter timeouts of their own.
+/// A server that disappears without closing its connections is noticed after this. Calls have shorter timeouts.
 const KEEPALIVE: Duration = Duration::from_secs(10);
-/// Hosts that a URL may name.
 const MAX_HOSTS: usize = 32;
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_SENTINEL_PORT: u16 = 26379;
 
-/// Why a `redis.url` cannot be used. No message shows the URL: it may hold a password.
+/// Why a `redis.url` cannot be used. No message shows the URL: it may contain a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`redis.url` {}", self.problem())]
 pub enum RedisUrlError {
-    /// No URL was given.
+    /// `redis.url` is not set.
     Missing,
-    /// Not a Redis URL, and why.
+    /// Not a Redis URL; the text says why.
     Invalid(String),
-    /// A scheme that is not served.
+    /// An unknown scheme.
     Scheme,
-    /// TLS without checking the certificate.
+    /// The URL asks for TLS without certificate checks.
     Insecure,
 }
 
 impl RedisUrlError {
-    /// A stable name.
+    /// A stable name for tests and tools.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Missing => "redis_url_missing",
@@ -39,11 +38,11 @@ impl RedisUrlError {
         }
     }
 
-    /// What is wrong, to be put behind the key's name.
+    /// What is wrong, to be written after the key's name.
     pub fn problem(&self) -> &str {
         match self {
             Self::Missing => "is not set",
-            Self::Invalid(why) => why,
+            Self::Invalid(reason) => reason,
             Self::Scheme => "must start with redis://, rediss://, redis+sentinel:// or redis+cluster://",
             Self::Insecure => {
                 "must not have a `#`: percent-encode it in the password; certificates are always checked, and \
@@ -53,7 +52,6 @@ impl RedisUrlError {
     }
 }
 
-/// Where a server listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Address {
     pub host: String,
@@ -69,30 +67,33 @@ impl fmt::Display for Address {
     }
 }
 
-/// Who knows where the data is.
+/// Who knows which server holds the data.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// One server.
+pub(super) enum Topology {
     Server(Address),
-    /// Sentinels, and the name of the master they watch.
-    Sentinel { sentinels: Vec<Address>, master: String },
-    /// Some nodes of a Cluster.
-    Cluster { seeds: Vec<Address> },
+    Sentinel {
+        sentinels: Vec<Address>,
+        master: String,
+    },
+    /// Any nodes of a Cluster; they name the others.
+    Cluster {
+        seeds: Vec<Address>,
+    },
 }
 
-/// A `redis.url` that was read.
+/// A parsed `redis.url`.
 #[derive(Clone, Debug)]
 pub(crate) struct RedisUrl {
-    pub(super) place: Place,
-    /// User, password and database of the servers that hold data.
+    pub(super) topology: Topology,
+    /// Login and database at the servers that hold data.
     data: RedisConnectionInfo,
-    /// User and password of Sentinels.
+    /// Login at the Sentinels.
     sentinel: RedisConnectionInfo,
     tls: bool,
 }
 
 impl RedisUrl {
-    /// Reads `redis://`, `redis+sentinel://` or `redis+cluster://`, or the same with `rediss` for TLS.
+    /// Parses `redis://`, `redis+sentinel://` or `redis+cluster://`, or the same with `rediss` for TLS.
     pub(crate) fn parse(url: &str) -> Result<Self, RedisUrlError> {
         let (scheme, rest) =
             url.split_once("://").ok_or_else(|| invalid("must be a URL like redis://127.0.0.1:6379/0"))?;
@@ -109,15 +110,15 @@ impl RedisUrl {
         }
         let parts = Parts::of(rest);
         parts.check_host_is_no_url()?;
-        let place = match kind {
-            "" => Place::Server(parts.single_host()?),
+        let topology = match kind {
+            "" => Topology::Server(parts.single_host()?),
             "sentinel" => {
                 let master = parts.path.split('/').next().filter(|name| !name.is_empty());
                 let master = master
                     .ok_or_else(|| invalid("must name the master: redis+sentinel://h1:26379,h2:26379/mymaster"))?;
-                Place::Sentinel { sentinels: parts.hosts(DEFAULT_SENTINEL_PORT)?, master: percent_decoded(master)? }
+                Topology::Sentinel { sentinels: parts.hosts(DEFAULT_SENTINEL_PORT)?, master: percent_decoded(master)? }
             }
-            "cluster" => Place::Cluster { seeds: parts.hosts(DEFAULT_PORT)? },
+            "cluster" => Topology::Cluster { seeds: parts.hosts(DEFAULT_PORT)? },
             _ => return Err(RedisUrlError::Scheme),
         };
         let database = match kind {
@@ -135,30 +136,30 @@ impl RedisUrl {
                 None => RedisConnectionInfo::default(),
             },
         };
-        Ok(Self { place, data, sentinel, tls })
+        Ok(Self { topology, data, sentinel, tls })
     }
 
-    /// Who is asked first, without credentials.
-    pub(crate) fn names(&self) -> String {
+    /// The servers in the URL, without credentials.
+    pub(crate) fn describe(&self) -> String {
         let list = |hosts: &[Address]| hosts.iter().map(Address::to_string).collect::<Vec<_>>().join(",");
-        match &self.place {
-            Place::Server(address) => address.to_string(),
-            Place::Sentinel { sentinels, master } => format!("{master} of the Sentinels at {}", list(sentinels)),
-            Place::Cluster { seeds } => format!("the Cluster at {}", list(seeds)),
+        match &self.topology {
+            Topology::Server(address) => address.to_string(),
+            Topology::Sentinel { sentinels, master } => format!("{master} of the Sentinels at {}", list(sentinels)),
+            Topology::Cluster { seeds } => format!("the Cluster at {}", list(seeds)),
         }
     }
 
-    /// How to log in at a server that holds data.
-    pub(super) fn data_at(&self, address: &Address) -> ConnectionInfo {
-        self.at(address, &self.data)
+    /// How to connect to a server that holds data.
+    pub(super) fn data_server(&self, address: &Address) -> ConnectionInfo {
+        self.connection_info(address, &self.data)
     }
 
-    /// How to log in at a Sentinel.
-    pub(super) fn sentinel_at(&self, address: &Address) -> ConnectionInfo {
-        self.at(address, &self.sentinel)
+    /// How to connect to a Sentinel.
+    pub(super) fn sentinel(&self, address: &Address) -> ConnectionInfo {
+        self.connection_info(address, &self.sentinel)
     }
 
-    fn at(&self, address: &Address, settings: &RedisConnectionInfo) -> ConnectionInfo {
+    fn connection_info(&self, address: &Address, settings: &RedisConnectionInfo) -> ConnectionInfo {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 2);
         let tcp = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive).set_user_timeout(KEEPALIVE);
         let host = address.host.clone();
@@ -175,7 +176,7 @@ impl RedisUrl {
     }
 }
 
-/// What stands behind `scheme://`.
+/// The parts after `scheme://`.
 struct Parts<'a> {
     /// `user:password@`, or empty.
     login: &'a str,
@@ -218,21 +219,20 @@ impl<'a> Parts<'a> {
     }
 }
 
-fn invalid(why: &str) -> RedisUrlError {
-    RedisUrlError::Invalid(why.into())
+fn invalid(reason: &str) -> RedisUrlError {
+    RedisUrlError::Invalid(reason.into())
 }
 
-const WRONG: &str =
+const NOT_A_URL: &str =
     "must be a URL like redis://user:password@127.0.0.1:6379/0 (percent-encode / @ : ? # in the password)";
 
-/// Lets the client library read a URL. What comes before " - " in its errors is a fixed text; the details after it may
-/// quote the URL.
-fn read(url: &str) -> Result<ConnectionInfo, RedisUrlError> {
-    let told = |error: RedisError| {
+/// Lets the client library parse a URL. The part of its errors before " - " is a fixed text; the rest may quote the URL.
+fn parse_with_client(url: &str) -> Result<ConnectionInfo, RedisUrlError> {
+    let without_url = |error: RedisError| {
         let error = error.to_string();
-        RedisUrlError::Invalid(format!("{WRONG}: {}", error.split(" - ").next().unwrap_or("refused")))
+        RedisUrlError::Invalid(format!("{NOT_A_URL}: {}", error.split(" - ").next().unwrap_or("refused")))
     };
-    url.into_connection_info().map_err(told)
+    url.into_connection_info().map_err(without_url)
 }
 
 /// `host`, `host:port`, `[::1]:port`.
@@ -243,22 +243,22 @@ fn address(text: &str, default_port: u16) -> Result<Address, RedisUrlError> {
     }
     let has_port = text.rsplit_once(':').is_some_and(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let has_port = has_port && !text.ends_with(']');
-    match read(&format!("redis://{text}"))?.addr() {
+    match parse_with_client(&format!("redis://{text}"))?.addr() {
         ConnectionAddr::Tcp(_, 0) => Err(invalid("must not have port 0")),
         ConnectionAddr::Tcp(host, port) => {
             Ok(Address { host: host.clone(), port: if has_port { *port } else { default_port } })
         }
-        _ => Err(invalid(WRONG)),
+        _ => Err(invalid(NOT_A_URL)),
     }
 }
 
-/// User and password of `user:password@`, and a database.
+/// Settings for `user:password@` and a database.
 fn login(login: &str, database: &str) -> Result<RedisConnectionInfo, RedisUrlError> {
-    Ok(read(&format!("redis://{login}h/{database}"))?.redis_settings().clone())
+    Ok(parse_with_client(&format!("redis://{login}h/{database}"))?.redis_settings().clone())
 }
 
 fn percent_decoded(text: &str) -> Result<String, RedisUrlError> {
-    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| invalid(WRONG))
+    percent_decode_str(text).decode_utf8().map(Cow::into_owned).map_err(|_| invalid(NOT_A_URL))
 }
 
 /// What to write instead of a parameter of the query (`db=3`). One that is not known is not shown: it may be the rest of a
@@ -304,8 +304,8 @@ mod tests {
 
     fn server(url: &str) -> ConnectionInfo {
         let url = RedisUrl::parse(url).unwrap();
-        let Place::Server(address) = &url.place else { panic!("{url:?}") };
-        url.data_at(address)
+        let Topology::Server(address) = &url.topology else { panic!("{url:?}") };
+        url.data_server(address)
     }
 
     #[test]
@@ -322,24 +322,24 @@ mod tests {
     fn sentinels_have_their_own_credentials_or_none() {
         let url = "redis+sentinel://u:p@h1:1,h2/my%20master/2";
         let read = RedisUrl::parse(url).unwrap();
-        let Place::Sentinel { sentinels, master } = &read.place else { panic!("{read:?}") };
+        let Topology::Sentinel { sentinels, master } = &read.topology else { panic!("{read:?}") };
         assert_eq!(master, "my master");
         assert_eq!(sentinels.iter().map(Address::to_string).collect::<Vec<_>>(), ["h1:1", "h2:26379"]);
-        assert_eq!(read.sentinel_at(&sentinels[0]).redis_settings().password(), None);
-        let data = read.data_at(&sentinels[0]);
+        assert_eq!(read.sentinel(&sentinels[0]).redis_settings().password(), None);
+        let data = read.data_server(&sentinels[0]);
         assert_eq!((data.redis_settings().password(), data.redis_settings().db()), (Some("p"), 2));
         let with = RedisUrl::parse(&format!("{url}?sentinel_username=a&sentinel_password=%26b")).unwrap();
-        let at = with.sentinel_at(&sentinels[0]);
+        let at = with.sentinel(&sentinels[0]);
         assert_eq!((at.redis_settings().username(), at.redis_settings().password()), (Some("a"), Some("&b")));
     }
 
     #[test]
     fn a_cluster_has_seeds() {
         let read = RedisUrl::parse("rediss+cluster://:p@h1:7000,[::1]:7001,h3").unwrap();
-        let Place::Cluster { seeds } = &read.place else { panic!("{read:?}") };
+        let Topology::Cluster { seeds } = &read.topology else { panic!("{read:?}") };
         assert_eq!(seeds.iter().map(Address::to_string).collect::<Vec<_>>(), ["h1:7000", "[::1]:7001", "h3:6379"]);
-        assert_eq!(read.names(), "the Cluster at h1:7000,[::1]:7001,h3:6379");
-        assert!(matches!(read.data_at(&seeds[0]).addr(), ConnectionAddr::TcpTls { .. }));
+        assert_eq!(read.describe(), "the Cluster at h1:7000,[::1]:7001,h3:6379");
+        assert!(matches!(read.data_server(&seeds[0]).addr(), ConnectionAddr::TcpTls { .. }));
     }
 
     #[test]
@@ -370,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_without_the_password() {
+    fn errors_do_not_show_the_password() {
         for (code, url) in [
             ("redis_url_scheme", "http://:secret@example.com"),
             ("redis_url_scheme", "unix:///tmp/x"),

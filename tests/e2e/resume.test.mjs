@@ -1,4 +1,4 @@
-// A client that returns to its node: it is recovered, gets each event once, or is told that something may be missing.
+// A client that returns to its node: it is recovered, gets each event once, or is notified of a gap.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { engineSocket } from "../harness/engine.mjs";

@@ -15,7 +15,7 @@ fn public(kind: KeyKind) -> &'static str {
 }
 
 fn pinned(pem: &str, algorithm: Algorithm) -> AuthConfig {
-    AuthConfig { public_key: Some(pem.into()), algorithms: vec![algorithm.name().into()], ..AuthConfig::default() }
+    AuthConfig { public_key: Some(pem.into()), algorithms: vec![algorithm], ..AuthConfig::default() }
 }
 
 fn public_algorithms() -> impl Iterator<Item = Algorithm> {
@@ -46,7 +46,7 @@ fn hmac_over_the_public_key_is_refused() {
     // CVE-2023-48223: the attacker knows the public key and uses its text as an HMAC secret.
     let pem = public(KeyKind::Rsa);
     let both = AuthConfig { secret: Some(Secret::new(SECRET)), ..pinned(pem, Algorithm::RS256) };
-    let both = AuthConfig { algorithms: vec!["RS256".into(), "HS256".into()], ..both };
+    let both = AuthConfig { algorithms: vec![Algorithm::RS256, Algorithm::HS256], ..both };
     for bytes in [pem.as_bytes().to_vec(), pem.trim().as_bytes().to_vec(), der(pem), der(pem)[24..].to_vec()] {
         let key = EncodingKey::from_secret(&bytes);
         let token = signed(r#"{"alg":"HS256"}"#, &claims().to_string(), &key, jsonwebtoken::Algorithm::HS256);
@@ -105,7 +105,7 @@ fn jwk(kind: KeyKind, extra: Value) -> Value {
 fn with_jwks(algorithms: &[&str], keys: Value) -> Result<Arc<Authenticator>, String> {
     let auth = authenticator(&AuthConfig {
         jwks_url: Some("https://127.0.0.1:1/jwks".into()),
-        algorithms: algorithms.iter().map(|name| (*name).to_owned()).collect(),
+        algorithms: algorithms.iter().map(|name| Algorithm::from_name(name).unwrap()).collect(),
         ..AuthConfig::default()
     });
     auth.install(auth.jwks.as_ref().unwrap(), json!({"keys": keys}).to_string().as_bytes())?;
@@ -186,7 +186,7 @@ fn several_keys_need_a_kid() {
 fn a_public_key_beside_a_jwks() {
     let auth = authenticator(&AuthConfig {
         jwks_url: Some("https://127.0.0.1:1/jwks".into()),
-        algorithms: vec!["RS256".into()],
+        algorithms: vec![Algorithm::RS256],
         public_key: Some(pem!("rsa.public").into()),
         ..AuthConfig::default()
     });

@@ -1,4 +1,4 @@
-//! Tokens good and bad, against a whole [`Authenticator`].
+//! Valid and invalid tokens, against a whole [`Authenticator`].
 #![allow(clippy::unwrap_used)]
 
 mod asymmetric;
@@ -36,7 +36,7 @@ fn part(text: &str) -> String {
     URL_SAFE_NO_PAD.encode(text)
 }
 
-/// A token with any header and claims, as text, rightly signed with HS256 and [`SECRET`].
+/// A token with any header and claims, as text, correctly signed with HS256 and [`SECRET`].
 fn raw(header: &str, claims: &str) -> String {
     signed(header, claims, &EncodingKey::from_secret(SECRET.as_bytes()), jsonwebtoken::Algorithm::HS256)
 }
@@ -47,7 +47,7 @@ fn signed(header: &str, claims: &str, key: &EncodingKey, algorithm: jsonwebtoken
     format!("{message}.{signature}")
 }
 
-/// A token with these claims besides `sub` and `exp`; null takes one away.
+/// A token with these claims besides `sub` and `exp`; null removes one.
 fn token(extra: Value) -> String {
     let mut claims = json!({"sub": "7", "exp": NOW + 60});
     for (name, value) in extra.as_object().unwrap() {

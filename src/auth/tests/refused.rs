@@ -86,7 +86,7 @@ fn algorithms_are_pinned() {
     for (name, library) in [("HS384", jsonwebtoken::Algorithm::HS384), ("HS512", jsonwebtoken::Algorithm::HS512)] {
         let token = signed(&format!(r#"{{"alg":"{name}"}}"#), &claims, &other, library);
         assert_eq!(code(auth.verify(&token, NOW)), "token_algorithm");
-        let pinned = AuthConfig { algorithms: vec![name.into()], ..hmac_config() };
+        let pinned = AuthConfig { algorithms: vec![Algorithm::from_name(name).unwrap()], ..hmac_config() };
         assert_eq!(code(authenticator(&pinned).verify(&token, NOW)), "ok");
     }
 }
@@ -248,20 +248,20 @@ fn messages_hold_no_token_and_no_claim() {
 #[test]
 fn what_is_signed_here_is_accepted_here() {
     let config = AuthConfig {
-        algorithms: vec!["RS256".into(), "HS384".into()],
+        algorithms: vec![Algorithm::RS256, Algorithm::HS384],
         issuer: Some("me".into()),
         audience: Some("you".into()),
         ..hmac_config()
     };
     let claims = json!({"sub": 7, "exp": NOW + 1}).as_object().unwrap().clone();
     let token = sign(&config, &claims).unwrap();
-    let verifying = AuthConfig { algorithms: vec!["HS384".into()], ..config.clone() };
+    let verifying = AuthConfig { algorithms: vec![Algorithm::HS384], ..config.clone() };
     assert_eq!(authenticator(&verifying).verify(&token, NOW).unwrap().claim("iss"), Some(json!("me")));
     let no_secret = AuthConfig { secret: None, ..config.clone() };
     assert_eq!(sign(&no_secret, &claims), Err(SignError::NoSecret));
     let short = AuthConfig { secret: Some(Secret::new("short")), ..config.clone() };
     assert_eq!(sign(&short, &claims), Err(SignError::ShortSecret));
-    let no_algorithm = AuthConfig { algorithms: vec!["RS256".into()], ..config };
+    let no_algorithm = AuthConfig { algorithms: vec![Algorithm::RS256], ..config };
     assert_eq!(sign(&no_algorithm, &claims), Err(SignError::NoAlgorithm));
 }
 

@@ -7,14 +7,14 @@ fn mistakes(config: AuthConfig) -> Vec<&'static str> {
     assert_eq!(Authenticator::new(&config).err(), mistakes.first().cloned());
     for mistake in &mistakes {
         let text = mistake.to_string();
-        assert!(text.contains(mistake.place()) || mistake.code() == "auth_no_key", "{text}");
+        assert_eq!(mistake.key().is_none(), mistake.code() == "auth_no_key", "{text}");
         assert!(!text.contains("short secret"), "{text}");
     }
     mistakes.iter().map(SetupError::code).collect()
 }
 
 fn with(algorithms: &[&str], config: AuthConfig) -> AuthConfig {
-    AuthConfig { algorithms: algorithms.iter().map(|name| (*name).to_owned()).collect(), ..config }
+    AuthConfig { algorithms: algorithms.iter().map(|name| Algorithm::from_name(name).unwrap()).collect(), ..config }
 }
 
 #[test]
@@ -30,7 +30,6 @@ fn each_is_found() {
     assert_eq!(mistakes(secret("short secret")), ["auth_short_secret"]);
     assert_eq!(mistakes(secret(&SECRET[1..])), ["auth_short_secret"]);
     assert_eq!(mistakes(with(&[], hmac_config())), ["auth_no_algorithms"]);
-    assert_eq!(mistakes(with(&["HS256", "none"], hmac_config())), ["auth_unknown_algorithm"]);
     assert_eq!(mistakes(with(&["HS256", "RS256"], hmac_config())), ["auth_no_key_for_algorithm"]);
     assert_eq!(mistakes(with(&["RS256"], hmac_config())), ["auth_no_key_for_algorithm", "auth_unused_key"]);
     assert_eq!(mistakes(with(&["RS256", "PS512"], pem(rsa))), [""; 0]);
@@ -47,7 +46,7 @@ fn each_is_found() {
     }
     assert_eq!(mistakes(AuthConfig { user_claim: String::new(), ..hmac_config() }), ["auth_no_user_claim"]);
     assert_eq!(
-        mistakes(AuthConfig { user_claim: String::new(), ..with(&["HS256", "x"], secret("short secret")) }),
-        ["auth_unknown_algorithm", "auth_short_secret", "auth_no_user_claim"],
+        mistakes(AuthConfig { user_claim: String::new(), ..secret("short secret") }),
+        ["auth_short_secret", "auth_no_user_claim"],
     );
 }

@@ -1,10 +1,16 @@
-//! The wire sheet's bytes (D1, D2, D4, D5, D6), read as it says.
+//! The bytes of docs/protocol/emitters.md, read as it says.
 
 use super::*;
+use crate::bridge::request::Directive;
 use crate::bridge::streams;
+use crate::model::args::Args;
+use crate::model::command::{Action, Selector};
+use crate::model::draft::Draft;
+use crate::model::names::EVERYBODY;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use proptest::prelude::*;
+use serde_json::Value;
 use serde_json::json;
 
 const LIMITS: DraftLimits = DraftLimits { max_event: 10_000, room_name_bytes: 200, rooms: 10 };

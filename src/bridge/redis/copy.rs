@@ -1,8 +1,8 @@
 //! Copies what was heard, while this node has the lease.
 
 use crate::bridge::copy_tracker::Content;
-use crate::bridge::emitter::Directive;
 use crate::bridge::redis::Emitters;
+use crate::bridge::request::Directive;
 use crate::log::AppendError;
 use crate::log::redis::leased_append::{Claim, Entry};
 use crate::model::command::SessionCommand;

@@ -2,11 +2,12 @@
 
 use crate::bridge::copy_tracker::Content;
 use crate::bridge::emitter;
-use crate::bridge::emitter::Request;
 use crate::bridge::redis::Emitters;
+use crate::bridge::request::Request;
 use crate::model::draft::Source;
-use crate::redis::backoff::Backoff;
-use crate::redis::connection::{Link, LinkError};
+use crate::redis::connection::RedisConnection;
+use crate::redis::error::RedisError;
+use crate::redis::reconnect::Reconnect;
 use redis::{PushInfo, PushKind, Value};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -20,16 +21,15 @@ const UNCOPIED: Duration = Duration::from_millis(1500);
 
 /// Listens until dropped; reconnects by itself.
 pub(super) async fn run(emitters: &Arc<Emitters>) {
-    let mut backoff = Backoff::default();
+    let mut reconnect = Reconnect::default();
     loop {
-        let Err(error) = listen(emitters, &mut backoff).await;
+        let Err(error) = listen(emitters, &mut reconnect).await;
         emitters.held.send_replace(None);
-        backoff.report("listening to emitters", emitters.log.redis().0, &error);
-        backoff.wait().await;
+        reconnect.wait("listening to emitters", emitters.log.redis().0, &error).await;
     }
 }
 
-async fn listen(emitters: &Arc<Emitters>, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
+async fn listen(emitters: &Arc<Emitters>, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
     let on_push = {
         let emitters = emitters.clone();
         move |push: PushInfo| -> Result<(), Infallible> {
@@ -38,15 +38,15 @@ async fn listen(emitters: &Arc<Emitters>, backoff: &mut Backoff) -> Result<Infal
         }
     };
     let (connector, timeout) = emitters.log.redis();
-    let mut link = Link::subscriber(connector, timeout, on_push).await?;
+    let mut connection = RedisConnection::open_subscriber(connector, timeout, on_push).await?;
     if let Some(key) = &emitters.key {
         let key = escape(key);
         for pattern in [key.clone(), format!("{key}#*"), format!("{key}-request#*")] {
-            link.psubscribe(&pattern).await?;
+            connection.psubscribe(&pattern).await?;
         }
     }
-    let claim = emitters.log.new_claim(&mut link).await?;
-    backoff.reset();
+    let claim = emitters.log.new_claim(&mut connection).await?;
+    reconnect.reset();
     let mut leaving = emitters.leaving.subscribe();
     let mut turn = tokio::time::interval(RENEW_EVERY);
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -54,17 +54,17 @@ async fn listen(emitters: &Arc<Emitters>, backoff: &mut Backoff) -> Result<Infal
         tokio::select! {
             _ = turn.tick() => {}
             () = async { drop(leaving.wait_for(|leaving| *leaving).await) } => {
-                emitters.log.resign(&mut link, &claim).await?;
+                emitters.log.resign(&mut connection, &claim).await?;
                 emitters.held.send_replace(None);
                 return std::future::pending().await;
             }
         }
-        link.check().await?;
+        connection.check().await?;
         let lost = emitters.heard().expire(emitters.now_ms());
         if lost > 0 && emitters.claim().is_some() {
             tracing::error!(lost, "events of emitters could not be copied into the log in time; they are lost");
         }
-        let held = emitters.log.claim(&mut link, &claim, uncopied(emitters)).await?;
+        let held = emitters.log.claim(&mut connection, &claim, uncopied(emitters)).await?;
         emitters.held.send_if_modified(|now| {
             let changed = now.is_some() != held;
             *now = held.then(|| claim.clone());

@@ -15,7 +15,7 @@ mod watch;
 pub use watch::Watch;
 
 use crate::bridge::copy_tracker::CopyTracker;
-use crate::bridge::emitter::EmitterError;
+use crate::bridge::request::EmitterError;
 use crate::log::redis::RedisLog;
 use crate::log::redis::leased_append::Claim;
 use crate::log::{AppendError, Appended, EventLog as _};

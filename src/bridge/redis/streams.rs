@@ -2,14 +2,15 @@
 //! Redis with each append, all or nothing, so that a successor goes on exactly there.
 
 use crate::bridge::copy_tracker::Content;
-use crate::bridge::emitter::Request;
 use crate::bridge::redis::Emitters;
 use crate::bridge::redis::copy::entry;
+use crate::bridge::request::Request;
 use crate::bridge::streams;
 use crate::log::redis::leased_append::{Claim, end_of_stream, read_stream};
 use crate::model::offset::Position;
-use crate::redis::backoff::Backoff;
-use crate::redis::connection::{Link, LinkError};
+use crate::redis::connection::RedisConnection;
+use crate::redis::error::RedisError;
+use crate::redis::reconnect::Reconnect;
 use std::time::Duration;
 
 /// Entries in one read.
@@ -21,30 +22,29 @@ const BLOCK: Duration = Duration::from_millis(500);
 pub(super) async fn run(emitters: &Emitters) {
     let Some(stream) = emitters.stream.as_deref() else { return };
     let mut held = emitters.held.subscribe();
-    let mut backoff = Backoff::default();
+    let mut reconnect = Reconnect::default();
     loop {
         let claim = held.wait_for(Option::is_some).await.ok().and_then(|held| held.clone());
         let Some(claim) = claim else { return };
-        if let Err(error) = copy(emitters, stream, &claim, &mut backoff).await {
-            backoff.report("reading the stream of emitters", emitters.log.redis().0, &error);
-            backoff.wait().await;
+        if let Err(error) = copy(emitters, stream, &claim, &mut reconnect).await {
+            reconnect.wait("reading the stream of emitters", emitters.log.redis().0, &error).await;
         }
     }
 }
 
 /// Copies while the claim has the lease.
-async fn copy(emitters: &Emitters, stream: &str, claim: &Claim, backoff: &mut Backoff) -> Result<(), LinkError> {
+async fn copy(emitters: &Emitters, stream: &str, claim: &Claim, reconnect: &mut Reconnect) -> Result<(), RedisError> {
     let (connector, timeout) = emitters.log.redis();
-    let elsewhere = connector.elsewhere(stream);
-    let mut link = Link::open(elsewhere.as_ref().unwrap_or(connector), timeout).await?;
-    let mut at = start(emitters, stream, &mut link).await?;
+    let elsewhere = connector.for_key(stream);
+    let mut connection = RedisConnection::open(elsewhere.as_ref().unwrap_or(connector), timeout).await?;
+    let mut at = start(emitters, stream, &mut connection).await?;
     note(emitters, claim, stream, at).await?;
-    backoff.reset();
+    reconnect.reset();
     while emitters.claim().is_some() {
-        let entries = read_stream(&mut link, stream, at, AT_ONCE, BLOCK).await?;
+        let entries = read_stream(&mut connection, stream, at, AT_ONCE, BLOCK).await?;
         let Some((last, _)) = entries.last() else {
-            link.check().await?;
-            let end = end_of_stream(&mut link, stream).await?;
+            connection.check().await?;
+            let end = end_of_stream(&mut connection, stream).await?;
             if end < at {
                 tracing::warn!(stream, "the stream of emitters was emptied; it is read from its new end");
                 at = end;
@@ -58,25 +58,25 @@ async fn copy(emitters: &Emitters, stream: &str, claim: &Claim, backoff: &mut Ba
         let mut answers = emitters.log.append_held(claim, &copies, Some((stream, at))).await;
         let noted = answers.pop().is_some_and(|answer| answer.is_ok());
         if !emitters.count(&answers) || !noted {
-            return Err(LinkError::Lost("the log did not take the entries".into()));
+            return Err(RedisError::Disconnected("the log did not take the entries".into()));
         }
     }
     Ok(())
 }
 
 /// Where to go on: where a node was in the last minutes, or at the end.
-async fn start(emitters: &Emitters, stream: &str, link: &mut Link) -> Result<Position, LinkError> {
+async fn start(emitters: &Emitters, stream: &str, connection: &mut RedisConnection) -> Result<Position, RedisError> {
     let (connector, timeout) = emitters.log.redis();
-    let mut home = Link::open(connector, timeout).await?;
+    let mut home = RedisConnection::open(connector, timeout).await?;
     match emitters.log.read_to(&mut home, stream).await? {
         Some(position) => Ok(position),
-        None => end_of_stream(link, stream).await,
+        None => end_of_stream(connection, stream).await,
     }
 }
 
-async fn note(emitters: &Emitters, claim: &Claim, stream: &str, at: Position) -> Result<(), LinkError> {
+async fn note(emitters: &Emitters, claim: &Claim, stream: &str, at: Position) -> Result<(), RedisError> {
     match emitters.log.append_held(claim, &[], Some((stream, at))).await.pop() {
-        Some(Err(error)) => Err(LinkError::Lost(error.to_string())),
+        Some(Err(error)) => Err(RedisError::Disconnected(error.to_string())),
         _ => Ok(()),
     }
 }

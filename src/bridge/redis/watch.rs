@@ -1,8 +1,8 @@
 //! Sees the copies come out of the log, on their way to the hub.
 
 use crate::bridge::copy_tracker::{AHEAD, Content, Digest};
-use crate::bridge::emitter::Directive;
 use crate::bridge::redis::Emitters;
+use crate::bridge::request::Directive;
 use crate::log::{Pending, Sink, Snapshot};
 use crate::model::clock::unix_ms;
 use crate::model::command::{Selector, SessionCommand};

@@ -9,9 +9,10 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::offset::{Offset, Position};
-use crate::redis::backoff::Backoff;
-use crate::redis::clock::Clock;
-use crate::redis::connection::{Link, LinkError, displaced};
+use crate::redis::clock::RedisClock;
+use crate::redis::connection::{RedisConnection, find_not_serving};
+use crate::redis::error::RedisError;
+use crate::redis::reconnect::Reconnect;
 use crate::redis::reply::text;
 use redis::{Cmd, ServerError, Value};
 use std::convert::Infallible;
@@ -76,11 +77,11 @@ pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize) -> 
     match tokio::time::timeout_at(deadline, answered).await {
         Ok(Ok(answers)) => answers,
         // Dropped unanswered: its time was over before it could be sent.
-        Ok(Err(_)) | Err(_) => vec![Err(unavailable(&LinkError::Timeout(log.timeout))); count],
+        Ok(Err(_)) | Err(_) => vec![Err(unavailable(&RedisError::Timeout(log.timeout))); count],
     }
 }
 
-fn unavailable(error: &LinkError) -> AppendError {
+fn unavailable(error: &RedisError) -> AppendError {
     AppendError::Unavailable(error.to_string())
 }
 
@@ -127,41 +128,45 @@ fn trim(log: &RedisLog, command: &mut Cmd) {
 
 /// Sends what waits until dropped; reconnects by itself.
 pub(super) async fn run(log: &RedisLog) {
-    let mut backoff = Backoff::default();
+    let mut reconnect = Reconnect::default();
     loop {
-        let Err(error) = connected(log, &mut backoff).await;
+        let Err(error) = connected(log, &mut reconnect).await;
         log.note_appender(false);
         log.acknowledged.disconnected();
-        backoff.report("appending", &log.connector, &error);
-        backoff.wait().await;
+        reconnect.wait("appending", &log.connector, &error).await;
     }
 }
 
-async fn connected(log: &RedisLog, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
-    let mut link = Link::open(&log.connector, log.timeout).await?;
-    let mut clock = Clock::read(&mut link).await?;
-    log.requests.try_guard(&mut link, &clock, log.timeout).await?;
-    backoff.reset();
+async fn connected(log: &RedisLog, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
+    let mut connection = RedisConnection::open(&log.connector, log.timeout).await?;
+    let mut clock = RedisClock::read(&mut connection).await?;
+    log.requests.try_guard(&mut connection, &clock, log.timeout).await?;
+    reconnect.reset();
     log.note_appender(true);
     log.epoch_known().await;
     loop {
         let checked_again = Instant::now() + CHECK_EVERY;
-        link.check().await?;
-        clock = Clock::read(&mut link).await?;
+        connection.check().await?;
+        clock = RedisClock::read(&mut connection).await?;
         while let Ok(calls) = tokio::time::timeout_at(checked_again, log.queue.next()).await {
-            send(log, &mut link, &clock, calls).await?;
+            send(log, &mut connection, &clock, calls).await?;
         }
     }
 }
 
 /// Sends the calls as one request and answers each.
-async fn send(log: &RedisLog, link: &mut Link, clock: &Clock, mut calls: Vec<Call>) -> Result<(), LinkError> {
+async fn send(
+    log: &RedisLog,
+    connection: &mut RedisConnection,
+    clock: &RedisClock,
+    mut calls: Vec<Call>,
+) -> Result<(), RedisError> {
     let Some(first) = calls.first() else { return Ok(()) };
     let deadline = first.send_before + log.timeout / 10 * (TENTHS_TO_RUN - TENTHS_TO_SEND);
     let counts: Vec<usize> = calls.iter().map(|call| call.commands.len()).collect();
     let commands = calls.iter_mut().flat_map(|call| call.commands.drain(..)).collect();
     let replicas = (log.min_replicas > 0).then(|| (log.min_replicas, log.timeout / FOR_REPLICAS));
-    let done = match log.requests.run(link, commands, clock.redis_ms(deadline), replicas).await {
+    let done = match log.requests.run(connection, commands, clock.redis_ms(deadline), replicas).await {
         Ok(done) => done,
         Err(error) => {
             for (call, count) in calls.into_iter().zip(counts) {
@@ -170,7 +175,7 @@ async fn send(log: &RedisLog, link: &mut Link, clock: &Clock, mut calls: Vec<Cal
             return Err(error);
         }
     };
-    let displaced = displaced(&done.entries);
+    let displaced = find_not_serving(&done.entries);
     let mut answers = done.entries.into_iter().map(|entry| read_answer(log, entry, done.replicas));
     for (call, count) in calls.into_iter().zip(counts) {
         // Nobody may be waiting any more.
@@ -185,13 +190,13 @@ fn read_answer(log: &RedisLog, answer: Value, replicas: Option<u32>) -> Appended
         // `OK`: a note beside what was appended (`held`).
         Value::Int(_) | Value::Okay => Ok(Accepted::volatile()),
         Value::ServerError(error) => Err(refusal(error)),
-        Value::Nil => Err(unavailable(&LinkError::Timeout(log.timeout))),
+        Value::Nil => Err(unavailable(&RedisError::Timeout(log.timeout))),
         value => match text(value) {
             // The id was first used by a volatile event.
             Some("-") => Ok(Accepted::volatile()),
             id => {
                 let position = id.and_then(Position::parse);
-                let position = position.ok_or_else(|| unavailable(&LinkError::Unexpected("XADD")))?;
+                let position = position.ok_or_else(|| unavailable(&RedisError::UnexpectedReply("XADD")))?;
                 log.note_newest(position.ms);
                 if let Some(have) = replicas.filter(|have| *have < log.min_replicas) {
                     return Err(AppendError::NotReplicated { have, wanted: log.min_replicas });
@@ -205,8 +210,8 @@ fn read_answer(log: &RedisLog, answer: Value, replicas: Option<u32>) -> Appended
 
 /// What another place or another moment would take is not refused.
 fn refusal(error: &ServerError) -> AppendError {
-    match LinkError::from(error.clone()) {
-        LinkError::Server(text) if !matches!(error.code(), "BUSY" | "NOREPLICAS" | "EXECABORT") => {
+    match RedisError::from(error.clone()) {
+        RedisError::Reply(text) if !matches!(error.code(), "BUSY" | "NOREPLICAS" | "EXECABORT") => {
             AppendError::Refused(text)
         }
         passing => unavailable(&passing),

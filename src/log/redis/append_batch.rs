@@ -6,8 +6,9 @@
 
 use crate::log::redis::Keys;
 use crate::model::id::Id;
-use crate::redis::clock::Clock;
-use crate::redis::connection::{Link, LinkError};
+use crate::redis::clock::RedisClock;
+use crate::redis::connection::RedisConnection;
+use crate::redis::error::RedisError;
 use crate::redis::script::Script;
 use redis::{Arg, Cmd, Pipeline, ServerError, Value};
 use std::time::Duration;
@@ -79,22 +80,22 @@ impl Requests {
     /// (any more) are sent again in full.
     pub(super) async fn run(
         &self,
-        link: &mut Link,
+        connection: &mut RedisConnection,
         commands: Vec<Cmd>,
         deadline_ms: u64,
         replicas: Option<(u32, Duration)>,
-    ) -> Result<Done, LinkError> {
+    ) -> Result<Done, RedisError> {
         let pipeline = self.guarded(commands, deadline_ms, replicas);
-        let mut done = exchange(link, &pipeline, replicas.is_some()).await?;
+        let mut done = exchange(connection, &pipeline, replicas.is_some()).await?;
         let unknown = |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT");
         if done.entries.iter().any(unknown) {
             let commands = pipeline.cmd_iter().skip(BEFORE).zip(&done.entries);
             let again = commands.filter(|(_, answer)| unknown(answer)).map(|(command, _)| self.in_full(command));
             let pipeline = self.guarded(again.collect(), deadline_ms, replicas);
-            let second = exchange(link, &pipeline, replicas.is_some()).await?;
+            let second = exchange(connection, &pipeline, replicas.is_some()).await?;
             let mut answers = second.entries.into_iter();
             for answer in done.entries.iter_mut().filter(|answer| unknown(answer)) {
-                *answer = answers.next().ok_or(LinkError::Unexpected("a transaction"))?;
+                *answer = answers.next().ok_or(RedisError::UnexpectedReply("a transaction"))?;
             }
             done.replicas = second.replicas;
         }
@@ -135,14 +136,19 @@ impl Requests {
     }
 
     /// Makes sure that nothing would be done without its guard: the user may lack the rights for it.
-    pub(super) async fn try_guard(&self, link: &mut Link, clock: &Clock, timeout: Duration) -> Result<(), LinkError> {
+    pub(super) async fn try_guard(
+        &self,
+        connection: &mut RedisConnection,
+        clock: &RedisClock,
+        timeout: Duration,
+    ) -> Result<(), RedisError> {
         let deadline_ms = clock.redis_ms(Instant::now() + timeout);
         let pipeline = self.guarded(vec![redis::cmd("PING")], deadline_ms, None);
         let denied = |answer: &Value| match answer {
-            Value::ServerError(error) if error.code() == "NOPERM" => Some(LinkError::from(error.clone())),
+            Value::ServerError(error) if error.code() == "NOPERM" => Some(RedisError::from(error.clone())),
             _ => None,
         };
-        let answers = link.pipeline(&pipeline).await?;
+        let answers = connection.pipeline(&pipeline).await?;
         answers.iter().find_map(denied).map_or(Ok(()), Err)
     }
 }
@@ -155,8 +161,8 @@ pub(super) struct Done {
     pub replicas: Option<u32>,
 }
 
-async fn exchange(link: &mut Link, pipeline: &Pipeline, waits: bool) -> Result<Done, LinkError> {
-    let mut answers = link.pipeline_each(pipeline).await?;
+async fn exchange(connection: &mut RedisConnection, pipeline: &Pipeline, waits: bool) -> Result<Done, RedisError> {
+    let mut answers = connection.pipeline_raw(pipeline).await?;
     let replicas = waits.then(|| answers.pop()).flatten().map(|answer| match answer {
         Value::Int(replicas) => u32::try_from(replicas).unwrap_or(0),
         _ => 0,
@@ -167,7 +173,7 @@ async fn exchange(link: &mut Link, pipeline: &Pipeline, waits: bool) -> Result<D
         Some(Value::Array(entries)) if entries.len() == queued.len() => entries,
         Some(Value::Nil) => vec![Value::Nil; queued.len()],
         Some(Value::ServerError(aborted)) => queued.into_iter().map(|answer| reason(answer, &aborted)).collect(),
-        _ => return Err(LinkError::Unexpected("EXEC")),
+        _ => return Err(RedisError::UnexpectedReply("EXEC")),
     };
     Ok(Done { entries, replicas })
 }

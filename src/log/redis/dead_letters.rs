@@ -4,7 +4,8 @@ use crate::log::redis::RedisLog;
 use crate::log::redis::entry::RawEntry;
 use crate::model::close::DropReason;
 use crate::model::draft::{DraftError, Source};
-use crate::redis::connection::{Connector, Link, LinkError};
+use crate::redis::connection::{Connector, RedisConnection};
+use crate::redis::error::RedisError;
 use redis::{Pipeline, Value};
 use std::time::Duration;
 
@@ -42,7 +43,11 @@ impl Malformed {
 }
 
 /// Counts, logs and copies. Error answers of Redis are only logged: the tail goes on.
-pub(super) async fn bury(log: &RedisLog, link: &mut Link, malformed: Vec<Malformed>) -> Result<(), LinkError> {
+pub(super) async fn bury(
+    log: &RedisLog,
+    connection: &mut RedisConnection,
+    malformed: Vec<Malformed>,
+) -> Result<(), RedisError> {
     if malformed.is_empty() {
         return Ok(());
     }
@@ -52,7 +57,7 @@ pub(super) async fn bury(log: &RedisLog, link: &mut Link, malformed: Vec<Malform
         let lifetime = (log.recovery.window + CLAIM_SLACK).as_millis() as u64;
         claims.cmd("SET").arg(claim).arg("1").arg("NX").arg("PX").arg(lifetime);
     }
-    let claimed = link.pipeline(&claims).await?;
+    let claimed = connection.pipeline(&claims).await?;
     // Where Redis refuses the claim, each node counts for itself.
     let mine = malformed.iter().zip(claimed).filter(|(_, answer)| !matches!(answer, Value::Nil));
     let mine: Vec<&Malformed> = mine.map(|(entry, _)| entry).collect();
@@ -68,8 +73,8 @@ pub(super) async fn bury(log: &RedisLog, link: &mut Link, malformed: Vec<Malform
             copy.arg(name).arg(value);
         }
     }
-    match log.connector.elsewhere(&log.keys.dead) {
-        None => note_refusal(log, link.pipeline(&copies).await?),
+    match log.connector.for_key(&log.keys.dead) {
+        None => note_refusal(log, connection.pipeline(&copies).await?),
         // In a Cluster the copies live with another node, whose troubles do not stop the tail.
         Some(connector) => match copy_elsewhere(log, &connector, &copies).await {
             Ok(answers) => note_refusal(log, answers),
@@ -79,8 +84,8 @@ pub(super) async fn bury(log: &RedisLog, link: &mut Link, malformed: Vec<Malform
     Ok(())
 }
 
-async fn copy_elsewhere(log: &RedisLog, connector: &Connector, copies: &Pipeline) -> Result<Vec<Value>, LinkError> {
-    Link::open(connector, log.timeout).await?.pipeline(copies).await
+async fn copy_elsewhere(log: &RedisLog, connector: &Connector, copies: &Pipeline) -> Result<Vec<Value>, RedisError> {
+    RedisConnection::open(connector, log.timeout).await?.pipeline(copies).await
 }
 
 fn note_refusal(log: &RedisLog, answers: Vec<Value>) {

@@ -3,7 +3,8 @@
 use crate::log::redis::Keys;
 use crate::log::redis::generation::{Observed, StreamGeneration, parse};
 use crate::model::offset::{Epoch, Position};
-use crate::redis::connection::{Link, LinkError};
+use crate::redis::connection::RedisConnection;
+use crate::redis::error::RedisError;
 use crate::redis::reply::text;
 use redis::Value;
 
@@ -25,19 +26,23 @@ if missing == '' and #redis.call('XRANGE', KEYS[1], id, id) == 0 then missing = 
 return {is['last-generated-id'], is['length'], is['entries-added'] or -1, first and first[1] or '', missing}";
 
 /// Looks at the epoch key and the stream. `asked` are entries that should be there, the oldest first.
-pub(super) async fn observe(link: &mut Link, keys: &Keys, asked: &[Position]) -> Result<Observed, LinkError> {
-    let epoch = link.call(redis::cmd("GET").arg(&keys.epoch)).await?;
+pub(super) async fn observe(
+    connection: &mut RedisConnection,
+    keys: &Keys,
+    asked: &[Position],
+) -> Result<Observed, RedisError> {
+    let epoch = connection.call(redis::cmd("GET").arg(&keys.epoch)).await?;
     let mut look = redis::cmd("EVAL");
     look.arg(OBSERVE).arg(1).arg(&keys.events);
     for asked in asked {
         look.arg(asked.to_string());
     }
-    let life = link.call(&look).await?;
+    let life = connection.call(&look).await?;
     Ok(Observed { epoch_text: text(&epoch).unwrap_or_default().to_owned(), life: read_life(&life)? })
 }
 
-fn read_life(value: &Value) -> Result<Option<StreamGeneration>, LinkError> {
-    let wrong = || LinkError::Unexpected("XINFO STREAM");
+fn read_life(value: &Value) -> Result<Option<StreamGeneration>, RedisError> {
+    let wrong = || RedisError::UnexpectedReply("XINFO STREAM");
     let [last, length, added, first, missing] = match value {
         Value::Nil => return Ok(None),
         Value::Array(items) => <&[Value; 5]>::try_from(&items[..]).map_err(|_| wrong())?,
@@ -54,8 +59,9 @@ fn read_life(value: &Value) -> Result<Option<StreamGeneration>, LinkError> {
 }
 
 /// Agrees with all nodes on the epoch: the one that is there, or a new one in place of `replaced` (empty: of none).
-pub(super) async fn agree(link: &mut Link, keys: &Keys, replaced: &str) -> Result<Epoch, LinkError> {
+pub(super) async fn agree(connection: &mut RedisConnection, keys: &Keys, replaced: &str) -> Result<Epoch, RedisError> {
     let fresh = format!("{:x}", rand::random::<u32>());
-    let agreed = link.call(redis::cmd("EVAL").arg(AGREE).arg(1).arg(&keys.epoch).arg(replaced).arg(fresh)).await?;
-    text(&agreed).and_then(parse).ok_or(LinkError::Unexpected("the epoch"))
+    let agreed =
+        connection.call(redis::cmd("EVAL").arg(AGREE).arg(1).arg(&keys.epoch).arg(replaced).arg(fresh)).await?;
+    text(&agreed).and_then(parse).ok_or(RedisError::UnexpectedReply("the epoch"))
 }

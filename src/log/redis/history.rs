@@ -10,28 +10,29 @@ use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
 use crate::model::event::Event;
 use crate::model::offset::{Epoch, Offset, Position};
-use crate::redis::connection::{Link, LinkError};
+use crate::redis::connection::RedisConnection;
+use crate::redis::error::RedisError;
 use std::sync::Arc;
 
 /// Reads the history up to `head`, which is at most the stream's last id.
 pub(super) async fn read(
     log: &RedisLog,
-    link: &mut Link,
+    connection: &mut RedisConnection,
     epoch: Epoch,
     head: Position,
     life: Option<StreamGeneration>,
     page: &mut reply::PageSize,
-) -> Result<Snapshot, LinkError> {
+) -> Result<Snapshot, RedisError> {
     let (mut history, mut orders) = (Vec::new(), Vec::new());
     let mut floor = head;
     if let Some(life) = life.filter(|_| !log.recovery.window.is_zero()) {
         let mut collected = Collected::new(log, epoch, head);
-        let left_out = collect(log, link, head, &mut collected, page).await?;
+        let left_out = collect(log, connection, head, &mut collected, page).await?;
         // Looked at again only now: what was trimmed while it was read is not claimed.
-        let life = epoch::observe(link, &log.keys, &[]).await?.life.unwrap_or(life);
+        let life = epoch::observe(connection, &log.keys, &[]).await?.life.unwrap_or(life);
         floor = generation::floor(left_out, &life, head);
         collected.malformed.reverse();
-        dead_letters::bury(log, link, std::mem::take(&mut collected.malformed)).await?;
+        dead_letters::bury(log, connection, std::mem::take(&mut collected.malformed)).await?;
         history = collected.events;
         history.reverse();
         orders = collected.orders;
@@ -43,16 +44,16 @@ pub(super) async fn read(
 /// Pages backwards from `head`. Answers the newest entry that was left out; `None` where the stream had no more.
 async fn collect(
     log: &RedisLog,
-    link: &mut Link,
+    connection: &mut RedisConnection,
     head: Position,
     collected: &mut Collected<'_>,
     page: &mut reply::PageSize,
-) -> Result<Option<Position>, LinkError> {
+) -> Result<Option<Position>, RedisError> {
     let mut from = head.to_string();
     loop {
         let mut command = redis::cmd("XREVRANGE");
         command.arg(&log.keys.events).arg(&from).arg("-").arg("COUNT").arg(page.count());
-        let answer = link.call(&command).await.inspect_err(|error| page.note_error(error))?;
+        let answer = connection.call(&command).await.inspect_err(|error| page.note_error(error))?;
         let entries = reply::entries(answer)?;
         let Some(last) = entries.last() else { return Ok(None) };
         from = format!("({}", last.position);

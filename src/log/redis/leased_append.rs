@@ -8,7 +8,8 @@ use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::offset::Position;
-use crate::redis::connection::{Connector, Link, LinkError};
+use crate::redis::connection::{Connector, RedisConnection};
+use crate::redis::error::RedisError;
 use crate::redis::reply::text;
 use redis::Value;
 use std::time::Duration;
@@ -52,9 +53,9 @@ impl RedisLog {
     }
 
     /// A claim of a node that listens from now on.
-    pub(crate) async fn new_claim(&self, link: &mut Link) -> Result<Claim, LinkError> {
-        let wrong = || LinkError::Unexpected("TIME");
-        let Value::Array(time) = link.call(&redis::cmd("TIME")).await? else { return Err(wrong()) };
+    pub(crate) async fn new_claim(&self, connection: &mut RedisConnection) -> Result<Claim, RedisError> {
+        let wrong = || RedisError::UnexpectedReply("TIME");
+        let Value::Array(time) = connection.call(&redis::cmd("TIME")).await? else { return Err(wrong()) };
         let number = |value: Option<&Value>| value.and_then(text).and_then(|text| text.parse::<u64>().ok());
         let (Some(seconds), Some(micros)) = (number(time.first()), number(time.get(1))) else { return Err(wrong()) };
         Ok(Claim(format!("{:016x}:{}", rand::random::<u64>(), seconds * 1000 + micros / 1000)))
@@ -64,19 +65,19 @@ impl RedisLog {
     /// copies.
     pub(crate) async fn claim(
         &self,
-        link: &mut Link,
+        connection: &mut RedisConnection,
         claim: &Claim,
         uncopied: Option<Duration>,
-    ) -> Result<bool, LinkError> {
+    ) -> Result<bool, RedisError> {
         let mut command = redis::cmd("EVAL");
         command.arg(CLAIM).arg(1).arg(self.keys.copying()).arg(&claim.0).arg(LIFETIME.as_millis() as u64);
         command.arg(uncopied.map_or(0, |uncopied| uncopied.as_millis() as u64));
-        Ok(link.call(&command).await? == Value::Int(1))
+        Ok(connection.call(&command).await? == Value::Int(1))
     }
 
     /// Gives the lease back.
-    pub(crate) async fn resign(&self, link: &mut Link, claim: &Claim) -> Result<(), LinkError> {
-        link.call(redis::cmd("EVAL").arg(RESIGN).arg(1).arg(self.keys.copying()).arg(&claim.0)).await.map(drop)
+    pub(crate) async fn resign(&self, connection: &mut RedisConnection, claim: &Claim) -> Result<(), RedisError> {
+        connection.call(redis::cmd("EVAL").arg(RESIGN).arg(1).arg(self.keys.copying()).arg(&claim.0)).await.map(drop)
     }
 
     /// Appends in order while the claim has the lease, one answer each. `read_to`: that a stream was read up to here is
@@ -117,8 +118,12 @@ impl RedisLog {
     }
 
     /// How far a stream was read, if that is known.
-    pub(crate) async fn read_to(&self, link: &mut Link, stream: &str) -> Result<Option<Position>, LinkError> {
-        let value = link.call(redis::cmd("GET").arg(self.keys.copied_to(stream))).await?;
+    pub(crate) async fn read_to(
+        &self,
+        connection: &mut RedisConnection,
+        stream: &str,
+    ) -> Result<Option<Position>, RedisError> {
+        let value = connection.call(redis::cmd("GET").arg(self.keys.copied_to(stream))).await?;
         Ok(text(&value).and_then(Position::parse))
     }
 }
@@ -128,23 +133,23 @@ pub(crate) type Foreign = (Position, Vec<(Vec<u8>, Vec<u8>)>);
 
 /// Waits for entries of a stream after a position, at most `block`; at most `count` of them.
 pub(crate) async fn read_stream(
-    link: &mut Link,
+    connection: &mut RedisConnection,
     stream: &str,
     after: Position,
     count: usize,
     block: Duration,
-) -> Result<Vec<Foreign>, LinkError> {
+) -> Result<Vec<Foreign>, RedisError> {
     let mut command = redis::cmd("XREAD");
     command.arg("COUNT").arg(count).arg("BLOCK").arg(block.as_millis() as u64);
     command.arg("STREAMS").arg(stream).arg(after.to_string());
-    let entries = reply::read_entries(link.call_blocking(&command, block).await?)?;
+    let entries = reply::read_entries(connection.call_blocking(&command, block).await?)?;
     Ok(entries.into_iter().map(|entry| (entry.position, entry.fields)).collect())
 }
 
 /// The id of a stream's last entry; zero where there is none.
-pub(crate) async fn end_of_stream(link: &mut Link, stream: &str) -> Result<Position, LinkError> {
+pub(crate) async fn end_of_stream(connection: &mut RedisConnection, stream: &str) -> Result<Position, RedisError> {
     let mut command = redis::cmd("XREVRANGE");
     command.arg(stream).arg("+").arg("-").arg("COUNT").arg(1);
-    let last = reply::entries(link.call(&command).await?)?;
+    let last = reply::entries(connection.call(&command).await?)?;
     Ok(last.first().map(|entry| entry.position).unwrap_or_default())
 }

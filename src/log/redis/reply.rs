@@ -2,13 +2,13 @@
 
 use crate::log::redis::entry::RawEntry;
 use crate::model::offset::Position;
-use crate::redis::connection::LinkError;
+use crate::redis::error::RedisError;
 use crate::redis::reply::text;
 use redis::Value;
 
 /// The entries of an `XRANGE` answer.
-pub(super) fn entries(value: Value) -> Result<Vec<RawEntry>, LinkError> {
-    let wrong = LinkError::Unexpected("stream entries");
+pub(super) fn entries(value: Value) -> Result<Vec<RawEntry>, RedisError> {
+    let wrong = RedisError::UnexpectedReply("stream entries");
     match value {
         Value::Nil => Ok(Vec::new()),
         Value::Array(items) => items.into_iter().map(entry).collect::<Option<_>>().ok_or(wrong),
@@ -17,14 +17,14 @@ pub(super) fn entries(value: Value) -> Result<Vec<RawEntry>, LinkError> {
 }
 
 /// The entries of an `XREAD` answer for one stream.
-pub(super) fn read_entries(value: Value) -> Result<Vec<RawEntry>, LinkError> {
+pub(super) fn read_entries(value: Value) -> Result<Vec<RawEntry>, RedisError> {
     match value {
         Value::Nil => Ok(Vec::new()),
         Value::Array(mut streams) if streams.len() == 1 => match streams.pop() {
             Some(Value::Array(mut stream)) if stream.len() == 2 => entries(stream.pop().unwrap_or_default()),
-            _ => Err(LinkError::Unexpected("XREAD")),
+            _ => Err(RedisError::UnexpectedReply("XREAD")),
         },
-        _ => Err(LinkError::Unexpected("XREAD")),
+        _ => Err(RedisError::UnexpectedReply("XREAD")),
     }
 }
 
@@ -76,8 +76,8 @@ impl PageSize {
     }
 
     /// An answer that did not come in time may have been too much for a slow line.
-    pub(super) fn note_error(&mut self, error: &LinkError) {
-        if let LinkError::Timeout(_) = error {
+    pub(super) fn note_error(&mut self, error: &RedisError) {
+        if let RedisError::Timeout(_) = error {
             self.count = (self.count / 4).max(1);
         }
     }
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(page.count(), MAX_ENTRIES);
         page.learn(&[entry(100)]);
         assert_eq!(page.count(), MAX_ENTRIES);
-        let timeout = LinkError::Timeout(std::time::Duration::ZERO);
+        let timeout = RedisError::Timeout(std::time::Duration::ZERO);
         (0..20).for_each(|_| page.note_error(&timeout));
         assert_eq!(page.count(), 1);
     }

@@ -10,8 +10,9 @@ use crate::model::clock::unix_us;
 use crate::model::draft::{Draft, Source};
 use crate::model::event::{Batch, Event, PlacedCommand};
 use crate::model::offset::{Epoch, Offset, Position};
-use crate::redis::backoff::Backoff;
-use crate::redis::connection::{Link, LinkError};
+use crate::redis::connection::RedisConnection;
+use crate::redis::error::RedisError;
+use crate::redis::reconnect::Reconnect;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -34,12 +35,11 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
     let page = reply::PageSize::default();
     let mut tail =
         Tail { log, sink, known: None, page, foreign_ids: RecentIds::new(ID_BYTES), trimmed: None, read_at: None };
-    let mut backoff = Backoff::default();
+    let mut reconnect = Reconnect::default();
     loop {
-        let Err(error) = tail.connected(&mut backoff).await;
+        let Err(error) = tail.connected(&mut reconnect).await;
         log.note_tail(false);
-        backoff.report("the tail", &log.connector, &error);
-        backoff.wait().await;
+        reconnect.wait("the tail", &log.connector, &error).await;
     }
 }
 
@@ -57,20 +57,20 @@ struct Tail<'a> {
 }
 
 impl Tail<'_> {
-    async fn connected(&mut self, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
-        let mut link = Link::open(&self.log.connector, self.log.timeout).await?;
+    async fn connected(&mut self, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
+        let mut connection = RedisConnection::open(&self.log.connector, self.log.timeout).await?;
         // A new connection may lead to another Redis: what was read last must be there too.
         let last_read = self.known.as_ref().and_then(|known| known.last_read);
-        self.look(&mut link, last_read).await?;
-        backoff.reset();
+        self.look(&mut connection, last_read).await?;
+        reconnect.reset();
         self.log.note_tail(true);
         let mut looked = Instant::now();
         loop {
-            self.read(&mut link).await?;
+            self.read(&mut connection).await?;
             if looked.elapsed() >= LOOK_EVERY {
-                link.check().await?;
-                self.look(&mut link, None).await?;
-                self.trim(&mut link).await?;
+                connection.check().await?;
+                self.look(&mut connection, None).await?;
+                self.trim(&mut connection).await?;
                 looked = Instant::now();
             }
         }
@@ -78,19 +78,19 @@ impl Tail<'_> {
 
     /// Looks whether the log is still the one it was, with what was read last if asked, and with what publishers were
     /// told on a connection that is gone. Begins if not.
-    async fn look(&mut self, link: &mut Link, last_read: Option<Position>) -> Result<(), LinkError> {
+    async fn look(&mut self, connection: &mut RedisConnection, last_read: Option<Position>) -> Result<(), RedisError> {
         let unproven = self.log.acknowledged.unproven();
         let mut asked: Vec<Position> = last_read.into_iter().chain(unproven.iter().copied()).collect();
         asked.sort_unstable();
-        let now = epoch::observe(link, &self.log.keys, &asked).await?;
-        let looked = self.compare(link, now).await;
+        let now = epoch::observe(connection, &self.log.keys, &asked).await?;
+        let looked = self.compare(connection, now).await;
         if looked.is_ok() {
             self.log.acknowledged.settle(unproven.len());
         }
         looked
     }
 
-    async fn compare(&mut self, link: &mut Link, now: Observed) -> Result<(), LinkError> {
+    async fn compare(&mut self, connection: &mut RedisConnection, now: Observed) -> Result<(), RedisError> {
         let broken = match &mut self.known {
             None => None,
             Some(known) => match known.broken_by(&now) {
@@ -103,18 +103,23 @@ impl Tail<'_> {
                 broken => broken,
             },
         };
-        self.reset(link, &now, broken).await
+        self.reset(connection, &now, broken).await
     }
 
-    async fn reset(&mut self, link: &mut Link, now: &Observed, broken: Option<Discontinuity>) -> Result<(), LinkError> {
+    async fn reset(
+        &mut self,
+        connection: &mut RedisConnection,
+        now: &Observed,
+        broken: Option<Discontinuity>,
+    ) -> Result<(), RedisError> {
         let keys = &self.log.keys;
         let epoch = match generation::parse(&now.epoch_text) {
             Some(epoch) if broken != Some(Discontinuity::EntriesLost) => epoch,
-            _ => epoch::agree(link, keys, &now.epoch_text).await?,
+            _ => epoch::agree(connection, keys, &now.epoch_text).await?,
         };
-        let life = epoch::observe(link, keys, &[]).await?.life;
+        let life = epoch::observe(connection, keys, &[]).await?.life;
         let head = generation::head(self.known.as_ref(), life.as_ref());
-        let snapshot = history::read(self.log, link, epoch, head, life, &mut self.page).await?;
+        let snapshot = history::read(self.log, connection, epoch, head, life, &mut self.page).await?;
         if broken.is_some() {
             self.log.acknowledged.forget();
         }
@@ -139,7 +144,7 @@ impl Tail<'_> {
     }
 
     /// Appends trim, but where only others add entries nobody else would.
-    async fn trim(&mut self, link: &mut Link) -> Result<(), LinkError> {
+    async fn trim(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
         if self.trimmed.is_some_and(|last| last.elapsed() < TRIM_EVERY) {
             return Ok(());
         }
@@ -147,20 +152,20 @@ impl Tail<'_> {
         let oldest_ms = self.log.trim_before_ms(unix_us() / 1000);
         let mut command = redis::cmd("XTRIM");
         command.arg(&self.log.keys.events).arg("MINID").arg("~").arg(oldest_ms);
-        match link.call(&command).await {
+        match connection.call(&command).await {
             // Where trimming is refused, reading still goes on.
-            Ok(_) | Err(LinkError::Server(_)) => Ok(()),
+            Ok(_) | Err(RedisError::Reply(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
-    async fn read(&mut self, link: &mut Link) -> Result<(), LinkError> {
+    async fn read(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
         let mut command = redis::cmd("XREAD");
         let asked_for = self.page.count();
         command.arg("COUNT").arg(asked_for).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         command.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
         let value = {
-            let mut reading = pin!(link.call_blocking(&command, BLOCK));
+            let mut reading = pin!(connection.call_blocking(&command, BLOCK));
             loop {
                 tokio::select! {
                     biased;
@@ -176,7 +181,7 @@ impl Tail<'_> {
         if behind && !entries.is_empty() {
             // What came before these may have been trimmed meanwhile, and that shows only while they count as unread.
             let before = self.offset();
-            self.look(link, None).await?;
+            self.look(connection, None).await?;
             if self.offset() != before {
                 return Ok(());
             }
@@ -184,7 +189,7 @@ impl Tail<'_> {
         self.read_at = Some(Instant::now());
         let malformed = self.hand_on(entries).await;
         self.hand_on_volatile().await;
-        dead_letters::bury(self.log, link, malformed).await
+        dead_letters::bury(self.log, connection, malformed).await
     }
 
     /// Delivers what was read; answers what could not be.

@@ -7,8 +7,9 @@ use crate::model::close::DropReason;
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::model::names::{Namespace, Room};
 use crate::protocol::socketio_encode::check_draft;
-use crate::redis::backoff::Backoff;
-use crate::redis::connection::{Link, LinkError};
+use crate::redis::connection::RedisConnection;
+use crate::redis::error::RedisError;
+use crate::redis::reconnect::Reconnect;
 use parking_lot::Mutex;
 use redis::{PushInfo, PushKind, Value};
 use serde::{Deserialize, Serialize};
@@ -111,15 +112,14 @@ impl PubSubBuffer {
 
 /// Listens until dropped. What is published while the connection is lost is lost with it.
 pub(super) async fn listen(log: &Arc<RedisLog>) {
-    let mut backoff = Backoff::default();
+    let mut reconnect = Reconnect::default();
     loop {
-        let Err(error) = subscribe(log, &mut backoff).await;
-        backoff.report("the subscription to volatile events", &log.connector, &error);
-        backoff.wait().await;
+        let Err(error) = subscribe(log, &mut reconnect).await;
+        reconnect.wait("the subscription to volatile events", &log.connector, &error).await;
     }
 }
 
-async fn subscribe(log: &Arc<RedisLog>, backoff: &mut Backoff) -> Result<Infallible, LinkError> {
+async fn subscribe(log: &Arc<RedisLog>, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
     let on_push = {
         let log = log.clone();
         move |push: PushInfo| -> Result<(), Infallible> {
@@ -127,12 +127,12 @@ async fn subscribe(log: &Arc<RedisLog>, backoff: &mut Backoff) -> Result<Infalli
             Ok(())
         }
     };
-    let mut link = Link::subscriber(&log.connector, log.timeout, on_push).await?;
-    link.subscribe(&log.keys.volatile).await?;
-    backoff.reset();
+    let mut connection = RedisConnection::open_subscriber(&log.connector, log.timeout, on_push).await?;
+    connection.subscribe(&log.keys.volatile).await?;
+    reconnect.reset();
     loop {
         tokio::time::sleep(CHECK_EVERY).await;
-        link.check().await?;
+        connection.check().await?;
     }
 }
 

@@ -3,13 +3,56 @@
 use crate::model::id::Id;
 use crate::model::names::Room;
 use aws_lc_rs::hmac;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// Who it is about.
+/// The `type` of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestKind {
+    /// A client's event, to be answered.
+    Event,
+    /// A join that the backend decides about.
+    Join,
+    /// A session has begun, or was resumed.
+    Connect,
+    /// A session has lost its connection, or has ended.
+    Disconnect,
+    /// A user's first connection in the cluster.
+    Online,
+    /// A user's last connection in the cluster has ended.
+    Offline,
+    /// A room's first member in the cluster.
+    Occupied,
+    /// A room's last member in the cluster has left.
+    Vacated,
+}
+
+impl RequestKind {
+    /// The word in `type`, in `backend.notify` and in the metrics' label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Join => "join",
+            Self::Connect => "connect",
+            Self::Disconnect => "disconnect",
+            Self::Online => "online",
+            Self::Offline => "offline",
+            Self::Occupied => "occupied",
+            Self::Vacated => "vacated",
+        }
+    }
+}
+
+impl Serialize for RequestKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.label())
+    }
+}
+
+/// The session that a request is about.
 #[derive(Clone, Debug, Serialize)]
-pub struct About<'a> {
+pub struct SessionInfo<'a> {
     /// The namespace's name.
     pub namespace: &'a str,
     /// The user's claim, or null.
@@ -22,50 +65,50 @@ pub struct About<'a> {
     pub rooms: Vec<Room>,
 }
 
-/// One request.
+/// One request. The fields that its kind does not have are left out.
 #[derive(Clone, Debug, Serialize)]
-pub struct Call<'a> {
-    /// `event`, `join`, or what is notified.
+pub struct BackendRequest<'a> {
+    /// What it is.
     #[serde(rename = "type")]
-    pub kind: &'static str,
-    /// Its own name; a repeat of the same request has the same.
+    pub kind: RequestKind,
+    /// A repeat of the same request has the same id.
     pub id: Id,
-    /// The event's name.
+    /// The name of a client's event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<&'a str>,
-    /// The event's arguments.
+    /// The arguments of a client's event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub args: Option<&'a RawValue>,
-    /// The room of a `join`.
+    /// The room of a join, or that is occupied or vacated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub room: Option<&'a str>,
-    /// Why a session ended, of a `disconnect`.
+    /// Why a session ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
-    /// Which session it is about.
+    /// The session it is about.
     #[serde(flatten)]
-    pub about: Option<About<'a>>,
-    /// The user who is `online` or `offline`: always a text.
+    pub session: Option<SessionInfo<'a>>,
+    /// The user who is online or offline; text even where the claim is a number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<&'a str>,
-    /// Where the room is that is `occupied` or `vacated`.
+    /// The namespace of a room that is occupied or vacated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<&'a str>,
-    /// When the last connection of an `offline` user went, RFC 3339.
+    /// When the last connection of an offline user ended, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_seen: Option<String>,
-    /// When it was written, RFC 3339.
+    /// When the request was made, RFC 3339.
     pub time: String,
 }
 
-impl<'a> Call<'a> {
-    /// A request about a session, without what only some kinds have.
-    pub fn new(kind: &'static str, about: About<'a>, time: String) -> Self {
-        Self { about: Some(about), ..Self::notice(kind, time) }
+impl<'a> BackendRequest<'a> {
+    /// A request about a session.
+    pub fn of_session(kind: RequestKind, session: SessionInfo<'a>, time: String) -> Self {
+        Self { session: Some(session), ..Self::new(kind, time) }
     }
 
-    /// A notice about no session.
-    pub fn notice(kind: &'static str, time: String) -> Self {
+    /// A request with a fresh id and without the fields that only some kinds have.
+    pub fn new(kind: RequestKind, time: String) -> Self {
         Self {
             kind,
             id: Id::random(),
@@ -73,7 +116,7 @@ impl<'a> Call<'a> {
             args: None,
             room: None,
             reason: None,
-            about: None,
+            session: None,
             user: None,
             namespace: None,
             last_seen: None,
@@ -81,21 +124,21 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// What is sent of it.
-    pub fn request(&self) -> Request {
+    /// The form in which it is sent.
+    pub fn encode(&self) -> EncodedRequest {
         let body = serde_json::to_string(self).expect("names, texts and raw JSON are always JSON");
-        Request { kind: self.kind, id: self.id, body }
+        EncodedRequest { kind: self.kind, id: self.id, body }
     }
 }
 
-/// A call as it is sent, and sent again.
+/// A request as it is sent, and sent again.
 #[derive(Clone, Debug)]
-pub struct Request {
-    /// The call's `type`.
-    pub kind: &'static str,
-    /// The call's id: whoever reads it twice knows by it.
+pub struct EncodedRequest {
+    /// What it is.
+    pub kind: RequestKind,
+    /// The request's id, by which a receiver recognizes a repeat.
     pub id: Id,
-    /// The call's JSON.
+    /// The request's JSON.
     pub body: String,
 }
 
@@ -118,21 +161,21 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_as_the_contract_has_them() {
-        let about = About {
+    fn bodies_are_as_documented() {
+        let session = SessionInfo {
             namespace: "/chat",
             user: raw("7"),
             claims: raw("{\"sub\":7,\"n\":1.50}"),
             session: "s".into(),
             rooms: vec!["user:7".into()],
         };
-        let mut call = Call::new("event", about, "2026-01-01T00:00:00Z".into());
-        call.event = Some("send");
+        let mut request = BackendRequest::of_session(RequestKind::Event, session, "2026-01-01T00:00:00Z".into());
+        request.event = Some("send");
         let args: &RawValue = serde_json::from_str("[1, {\"a\":2.0}]").unwrap();
-        call.args = Some(args);
-        let id = call.id;
+        request.args = Some(args);
+        let id = request.id;
         assert_eq!(
-            call.request().body,
+            request.encode().body,
             format!(
                 "{{\"type\":\"event\",\"id\":\"{id}\",\"event\":\"send\",\"args\":[1, {{\"a\":2.0}}],\"namespace\":\"/chat\",\
                  \"user\":7,\"claims\":{{\"sub\":7,\"n\":1.50}},\"session\":\"s\",\"rooms\":[\"user:7\"],\

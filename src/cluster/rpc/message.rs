@@ -1,0 +1,220 @@
+//! What nodes send each other, as JSON. Sans-IO.
+//!
+//! Nodes of two releases run side by side during a rolling upgrade:
+//! - Unknown fields are ignored.
+//! - An unknown kind of request is answered with [`RpcResponse::Unsupported`]; an unknown one-way message is ignored.
+//! - The arguments of a kind never change. New arguments are a new kind, and its sender falls back where it is unsupported.
+
+use crate::model::id::{Id, NodeId};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// One message from a node to another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Envelope {
+    /// The sender.
+    pub from: NodeId,
+    /// The receiver.
+    pub to: NodeId,
+    /// Rises with each message of the sender, so that a replayed message is recognized.
+    pub number: u64,
+    /// The message.
+    pub body: Body,
+}
+
+/// The kinds of messages. The number is the sender's name for the call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Body {
+    /// Wants a response.
+    #[serde(rename = "ask")]
+    Request(u64, RpcRequest),
+    /// The response to a request.
+    #[serde(rename = "answer")]
+    Response(u64, RpcResponse),
+    /// Wants no response.
+    #[serde(rename = "tell")]
+    OneWay(OneWay),
+    /// A request of a newer release, to be answered [`RpcResponse::Unsupported`]. It is only received.
+    #[serde(skip)]
+    UnknownRequest(u64),
+    /// A one-way message of a newer release, to be ignored. It is only received.
+    #[serde(skip)]
+    UnknownOneWay,
+}
+
+/// What a node asks of another, mostly of the one that owns a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RpcRequest {
+    /// Hand over the session with this pid, live or parked, to this owner ([`crate::cluster::Owner`]).
+    Take(Id, String),
+    /// A long-polling GET for this Engine.IO sid.
+    Get(Id),
+    /// A long-polling POST and its body; `None` for a body that polling does not accept.
+    Post(Id, Option<String>),
+    /// A WebSocket for this Engine.IO sid has arrived: may it probe?
+    Probe(Id),
+    /// The WebSocket takes over: hand over the connection.
+    Release(Id),
+    /// Who is in this room of this namespace?
+    Members(String, String),
+}
+
+/// The responses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RpcResponse {
+    /// The session's record, if it was here.
+    Taken(Option<String>),
+    /// The payload for a GET.
+    Payload(String),
+    /// The request was accepted.
+    Accepted,
+    /// Overlapping requests; the session is closed.
+    Overlap,
+    /// No such session.
+    Unknown,
+    /// The session has moved to a WebSocket.
+    Moved,
+    /// The number of sessions, and their users, each once.
+    Members(u64, Vec<String>),
+    /// The connection, if it could be handed over.
+    Released(Option<Box<Moving>>),
+    /// The node does not know this kind of request: it is of an older release. Also what a response of a newer release is
+    /// read as.
+    Unsupported,
+}
+
+/// A polling connection on its way to the node at which its WebSocket arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// What waited for the client, as a polling payload.
+    pub payload: String,
+    /// The offset up to which its sessions have received everything.
+    pub position: String,
+    /// The handshake's token.
+    pub token: Option<String>,
+    /// Its sessions.
+    pub sessions: Vec<MovingSession>,
+}
+
+/// One session of such a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovingSession {
+    /// The id with which its client resumes it.
+    pub pid: Option<Id>,
+    /// Its namespace.
+    pub namespace: String,
+    /// What a resume needs.
+    pub record: String,
+    /// The claims, a JSON object.
+    pub claims: String,
+    /// When the token expires, in Unix seconds.
+    pub expires: Option<u64>,
+    /// The handshake auth without the token, a JSON object.
+    pub auth: Option<String>,
+}
+
+/// What needs no response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OneWay {
+    /// A command was applied to this many sessions.
+    #[serde(rename = "met")]
+    Applied(Id, usize),
+    /// The caller of this request no longer waits.
+    Hangup(u64),
+    /// The WebSocket of this sid has probed: the waiting GET is to end.
+    Probed(Id),
+    /// The WebSocket did not take over.
+    ProbeFailed(Id),
+}
+
+/// An [`Envelope`] whose body may be of a newer release.
+#[derive(Deserialize)]
+struct ReceivedEnvelope<'a> {
+    from: NodeId,
+    to: NodeId,
+    number: u64,
+    #[serde(borrow)]
+    body: ReceivedBody<'a>,
+}
+
+#[derive(Deserialize)]
+enum ReceivedBody<'a> {
+    #[serde(rename = "ask")]
+    Request(u64, #[serde(borrow)] &'a RawValue),
+    #[serde(rename = "answer")]
+    Response(u64, #[serde(borrow)] &'a RawValue),
+    #[serde(rename = "tell")]
+    OneWay(#[serde(borrow)] &'a RawValue),
+}
+
+impl Envelope {
+    /// Reads the JSON form; `None` where it is not one.
+    pub fn from_json(json: &[u8]) -> Option<Self> {
+        let ReceivedEnvelope { from, to, number, body } = serde_json::from_slice(json).ok()?;
+        let body = match body {
+            ReceivedBody::Request(call, raw) => match serde_json::from_str(raw.get()) {
+                Ok(request) => Body::Request(call, request),
+                Err(_) => Body::UnknownRequest(call),
+            },
+            ReceivedBody::Response(call, raw) => {
+                Body::Response(call, serde_json::from_str(raw.get()).unwrap_or(RpcResponse::Unsupported))
+            }
+            ReceivedBody::OneWay(raw) => match serde_json::from_str(raw.get()) {
+                Ok(message) => Body::OneWay(message),
+                Err(_) => Body::UnknownOneWay,
+            },
+        };
+        Some(Self { from, to, number, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Any body with unknown fields around it.
+    fn received(body: &str) -> Body {
+        let (from, to) = (NodeId::random(), NodeId::random());
+        let json = format!(r#"{{"v":2,"from":"{from}","to":"{to}","number":7,"body":{body},"trace":{{"a":[1]}}}}"#);
+        Envelope::from_json(json.as_bytes()).unwrap().body
+    }
+
+    #[test]
+    fn what_a_newer_release_sends_is_recognized() {
+        let id = Id::random();
+        assert_eq!(received(&format!(r#"{{"ask":[3,{{"get":"{id}"}}]}}"#)), Body::Request(3, RpcRequest::Get(id)));
+        for unknown in [r#"{"copy":["x"]}"#, r#""status""#, r#"{"get":["x",1]}"#, "7"] {
+            assert_eq!(received(&format!(r#"{{"ask":[3,{unknown}]}}"#)), Body::UnknownRequest(3), "{unknown}");
+            assert_eq!(
+                received(&format!(r#"{{"answer":[3,{unknown}]}}"#)),
+                Body::Response(3, RpcResponse::Unsupported)
+            );
+            assert_eq!(received(&format!(r#"{{"tell":{unknown}}}"#)), Body::UnknownOneWay);
+        }
+        let moving = r#"{"answer":[3,{"released":{"payload":"","position":"","token":null,"sessions":[],"since":1}}]}"#;
+        assert!(matches!(received(moving), Body::Response(3, RpcResponse::Released(Some(_)))));
+    }
+
+    #[test]
+    fn garbage_is_no_message() {
+        for bad in ["", "{}", "[]", r#"{"from":"x","to":"y","number":1,"body":{"tell":{}}}"#] {
+            assert!(Envelope::from_json(bad.as_bytes()).is_none(), "{bad}");
+        }
+    }
+
+    /// The bytes of earlier releases, which must not change.
+    #[test]
+    fn bytes_on_the_wire() {
+        let id = Id::random();
+        let text = |body: Body| serde_json::to_string(&body).unwrap();
+        assert_eq!(
+            text(Body::Request(1, RpcRequest::Take(id, "o".into()))),
+            format!(r#"{{"ask":[1,{{"take":["{id}","o"]}}]}}"#)
+        );
+        assert_eq!(text(Body::Response(1, RpcResponse::Accepted)), r#"{"answer":[1,"accepted"]}"#);
+        assert_eq!(text(Body::OneWay(OneWay::Applied(id, 2))), format!(r#"{{"tell":{{"met":["{id}",2]}}}}"#));
+    }
+}

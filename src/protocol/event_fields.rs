@@ -1,0 +1,186 @@
+//! The keys that describe an event wherever it is published: bodies of `POST /publish`, stream entries and answers of the
+//! backend. One decoder, so that the same mistake gets the same message everywhere. Sans-IO.
+
+use crate::model::args::{Args, ArgsError};
+use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
+use crate::model::names::{MAIN_NAMESPACE, Namespace, Room};
+use crate::protocol::json_text::{Name, Text};
+use crate::protocol::socketio_encode::check_draft;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+/// The keys and their values, as far as they are there. Typed languages write every key, so an empty text or list, and
+/// `null`, mean that the key is absent; only `"data":null` alone is an argument.
+#[derive(Default)]
+pub(crate) struct EventFields<'a> {
+    pub room: Option<Room>,
+    pub rooms: Option<Vec<Room>>,
+    pub except: Option<Vec<Room>>,
+    pub event: Option<Arc<str>>,
+    /// One argument as JSON text.
+    pub data: Option<&'a str>,
+    /// All arguments as the text of a JSON array.
+    pub args: Option<&'a str>,
+    pub namespace: Option<Namespace>,
+    pub volatile: Option<bool>,
+    pub id: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct JsonFields<'a> {
+    room: Option<Name>,
+    rooms: Option<Vec<Name>>,
+    except: Option<Vec<Name>>,
+    event: Option<Text>,
+    #[serde(borrow, default, deserialize_with = "even_null")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    args: Option<&'a RawValue>,
+    namespace: Option<Text>,
+    volatile: Option<bool>,
+    id: Option<Text>,
+}
+
+/// `"data":null` is one argument, which is null.
+fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl<'a> EventFields<'a> {
+    /// Reads a JSON object. An unknown key is an error: ignored, it might have kept the event from somebody. The text's
+    /// depth must be checked already.
+    ///
+    /// # Errors
+    /// [`DraftError::Json`] where it is no JSON, else [`DraftError::Field`] with the key's path.
+    pub(crate) fn from_json(json: &'a str) -> Result<Self, DraftError> {
+        let mut json = serde_json::Deserializer::from_str(json);
+        let fields: JsonFields<'_> =
+            serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
+                true if error.path().iter().next().is_none() => DraftError::Field(error.inner().to_string()),
+                true => DraftError::Field(format!("`{}`: {}", error.path(), error.inner())),
+                false => DraftError::Json(error.inner().to_string()),
+            })?;
+        json.end().map_err(|error| DraftError::Json(error.to_string()))?;
+        Ok(Self {
+            room: fields.room.map(Room::from),
+            rooms: fields.rooms.map(room_names),
+            except: fields.except.map(room_names),
+            event: fields.event.map(|Text(event)| event.into()),
+            data: fields.data.map(RawValue::get),
+            args: fields.args.map(RawValue::get),
+            namespace: fields.namespace.map(|Text(namespace)| namespace.into()),
+            volatile: fields.volatile,
+            id: fields.id.map(|Text(id)| id),
+        })
+    }
+
+    /// Refuses keys that have no meaning in this place.
+    ///
+    /// # Errors
+    /// The first key that is there and not `allowed`.
+    pub(crate) fn check_keys(&self, allowed: &[&str]) -> Result<(), DraftError> {
+        let present = [
+            ("room", self.room.is_some()),
+            ("rooms", self.rooms.is_some()),
+            ("except", self.except.is_some()),
+            ("namespace", self.namespace.is_some()),
+            ("volatile", self.volatile.is_some()),
+            ("id", self.id.is_some()),
+        ];
+        match present.into_iter().find(|(key, is_present)| *is_present && !allowed.contains(key)) {
+            Some((key, _)) => Err(DraftError::Field(format!("unknown field `{key}`"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The draft that the keys describe, checked against the limits.
+    ///
+    /// # Errors
+    /// What is missing, contradictory or over a limit.
+    pub(crate) fn into_draft(self, source: Source, limits: &DraftLimits) -> Result<Draft, DraftError> {
+        let rooms = self.rooms.filter(|rooms| !rooms.is_empty());
+        let room = self.room.filter(|room| rooms.is_none() || !room.is_empty());
+        let rooms = match (room, rooms) {
+            (Some(_), Some(_)) => return Err(not_both("room", "rooms")),
+            (Some(room), None) => vec![room],
+            // No rooms at all are refused by `check_draft`.
+            (None, rooms) => rooms.unwrap_or_default(),
+        };
+        let draft = Draft {
+            namespace: self.namespace.filter(|name| !name.is_empty()).unwrap_or_else(|| MAIN_NAMESPACE.into()),
+            rooms,
+            except: self.except.unwrap_or_default(),
+            event: self.event.ok_or_else(|| DraftError::Field("`event` is missing".into()))?,
+            args: arguments(self.data, self.args)?,
+            volatile: self.volatile.unwrap_or(false),
+            id: self.id.filter(|id| !id.is_empty()),
+            source,
+        };
+        check_draft(&draft, limits)?;
+        Ok(draft)
+    }
+}
+
+/// The arguments in `data` or `args`; neither means none.
+fn arguments(data: Option<&str>, args: Option<&str>) -> Result<Args, DraftError> {
+    match (data, args.filter(|args| *args != "null")) {
+        (None | Some("null"), Some(args)) => list_of_arguments(args),
+        (Some(_), Some(_)) => Err(not_both("data", "args")),
+        (Some(data), None) => Args::one(data).map_err(|error| DraftError::Json(format!("`data`: {error}"))),
+        (None, None) => Ok(Args::none()),
+    }
+}
+
+fn list_of_arguments(args: &str) -> Result<Args, DraftError> {
+    Args::list(args).map_err(|error: ArgsError| match args.trim_start().starts_with('[') {
+        true => DraftError::Json(format!("`args`: {error}")),
+        false => DraftError::Field("`args` must be a list of arguments".into()),
+    })
+}
+
+fn room_names(names: Vec<Name>) -> Vec<Room> {
+    names.into_iter().map(Room::from).collect()
+}
+
+fn not_both(one: &str, other: &str) -> DraftError {
+    DraftError::Field(format!("give `{one}` or `{other}`, not both"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: DraftLimits = DraftLimits { max_event: 1_000, room_name_bytes: 200, rooms: 100 };
+
+    fn draft(json: &str) -> Result<Draft, DraftError> {
+        EventFields::from_json(json)?.into_draft(Source::Http, &LIMITS)
+    }
+
+    #[test]
+    fn null_means_absent_except_as_the_one_argument() {
+        let args = |json: &str| draft(json).map(|draft| draft.args.as_array().to_owned());
+        assert_eq!(args(r#"{"room":"r","event":"e","data":null}"#).unwrap(), "[null]");
+        assert_eq!(args(r#"{"room":"r","event":"e","data":null,"args":[1]}"#).unwrap(), "[1]");
+        assert_eq!(args(r#"{"room":"r","event":"e","data":1,"args":null}"#).unwrap(), "[1]");
+        let nulls = r#"{"room":"r","rooms":null,"except":null,"event":"e","namespace":null,"volatile":null,"id":null}"#;
+        assert_eq!(draft(nulls).unwrap(), Draft::new("r", "e", Args::none(), Source::Http));
+    }
+
+    #[test]
+    fn messages_name_the_key() {
+        for (message, json) in [
+            ("give `room` or `rooms`, not both", r#"{"room":"r","rooms":["s"],"event":"e"}"#),
+            ("give `data` or `args`, not both", r#"{"room":"r","event":"e","data":1,"args":[2]}"#),
+            ("`args` must be a list of arguments", r#"{"room":"r","event":"e","args":{}}"#),
+            ("`event` is missing", r#"{"room":"r"}"#),
+            ("give `room` or `rooms`, not both", r#"{"room":"r","rooms":[7],"event":"e"}"#),
+        ] {
+            assert_eq!(draft(json).unwrap_err().to_string(), message);
+        }
+        assert_eq!(draft(r#"{"room":"r","event":"e","colour":1}"#).unwrap_err().code(), "bad_field");
+        let fields = EventFields::from_json(r#"{"event":"e","id":"x"}"#).unwrap();
+        assert_eq!(fields.check_keys(&["room"]).unwrap_err().to_string(), "unknown field `id`");
+    }
+}
