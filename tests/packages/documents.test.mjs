@@ -65,7 +65,7 @@ suite("documents", () => {
       };
 
       await say("while it is down");
-      const node = await scene.node({ rooms: [{ match: `${room}:<id>`, join: "allow" }], on: [] }, { port });
+      const node = await scene.node({ rooms: [{ match: `${room}:<id>`, join: "allow" }], on: [] }, { port, env: { ROOMCAST_URL: process.env.ROOMCAST_URL } });
       const published = (count) => until(async () => (await node.metric('roomcast_events_total{source="http"}')) === count, `${file}: ${count} events`);
       await published(1);
       const client = await scene.sse(node, { token: tokenFor("7"), rooms: [`${room}:42`] }).answered();
