@@ -2,11 +2,12 @@
 
 use crate::auth::bare_token;
 use crate::auth::identity::Identity;
+use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
 use crate::handlers::rule_runner;
 use crate::handlers::rule_runner::ActionError;
-use crate::handlers::{fail, is_open, session_start, take_turn};
+use crate::handlers::{fail, is_open, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
