@@ -20,7 +20,7 @@ use crate::model::close::DropReason;
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
 use crate::peer_server::PeerServer;
-use crate::presence::writer;
+use crate::presence::local;
 use crate::shard::handle::ShardCommand;
 use crate::shard::{persist, runner};
 use crate::shutdown::{ShutdownConfig, Signals};
@@ -195,7 +195,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<Emitters>>) -> JoinSet<&'
         let task = async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await };
         spawn("the backend's notices", Box::pin(task));
     }
-    spawn("the presence writer", Box::pin(writer::run(node.context.presence.clone())));
+    spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));
     if let Some(cluster) = &node.context.cluster {
         spawn("the cluster", Box::pin(cluster.clone().run(PeerServer::new(node.clone()))));
     }

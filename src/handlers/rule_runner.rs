@@ -16,7 +16,7 @@ use crate::model::offset::Offset;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode::{EncodeError, check_args, check_draft};
 use crate::refusals;
 use crate::refusals::shown;
@@ -301,7 +301,6 @@ async fn append(local: &Rc<LocalNode>, drafts: Vec<Draft>) -> Result<Option<Offs
 /// Carries out the `connection` rule of a session that has just begun, or was taken up again. Where its rooms may not last
 /// the client is to come again: it did not ask for them, so it would not ask a second time.
 pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &str) {
-    backend_calls::connected(local, key);
     let Some(rule) = local.context.rules.connection(namespace) else { return };
     if let Err(failure) = run(local, key, rule, "connection", &Args::none()).await {
         tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");

@@ -137,6 +137,7 @@ async fn begin_session(
     let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
     let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
     if !is_open(local, key, Protocol::SocketIo) {
+        session_start::abandon(local, &session, &rooms);
         return None;
     }
     let session = session_start::admit(local, session, &rooms, &mut reserved);

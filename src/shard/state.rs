@@ -7,7 +7,7 @@ use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::socketio_encode::Encoded;
 use crate::protocol::{plain_ws, sse, websocket};

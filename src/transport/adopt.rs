@@ -10,7 +10,7 @@ use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::peer::forward;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, binary_frame, text_frame};
