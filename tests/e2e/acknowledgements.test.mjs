@@ -1,4 +1,4 @@
-// Who asked for an acknowledgement gets one, also where the right one cannot be written.
+// A client that asked for an acknowledgement gets one, also where the intended one cannot be sent.
 import assert from "node:assert/strict";
 import { startBackend } from "../harness/backend.mjs";
 import { Polling, SEPARATOR } from "../harness/engine.mjs";
@@ -6,7 +6,7 @@ import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
-/** Arguments that no Socket.IO packet can carry, and the error that says so. */
+/** Arguments that no Socket.IO packet can carry, and the error for them. */
 const UNWRITABLE = [
   ["bad_base64", [{ $binary: "?" }]],
   ["too_many_attachments", Array.from({ length: 11 }, () => ({ $binary: "AQ==" }))],
@@ -18,8 +18,8 @@ const RULES = [
   { event: "sorry", join: "closed:x", ack_error: ["{args}"] },
 ];
 
-suite("Acknowledgements that cannot be written", () => {
-  scenario("by a rule: `ack`, `reply` and `ack_error`, on both transports", async ({ node, io }) => {
+suite("acknowledgements that cannot be sent", () => {
+  scenario("an `ack`, `reply` or `ack_error` of a rule that cannot be sent is acknowledged with an error, on both transports", async ({ node, io }) => {
     const one = await node({ on: RULES });
     for (const transports of [["websocket"], ["polling"]]) {
       const client = await io(one, { token, transports }).connected();
@@ -35,7 +35,7 @@ suite("Acknowledgements that cannot be written", () => {
     }
   });
 
-  scenario("by the backend", async (s) => {
+  scenario("an acknowledgement of the backend that cannot be sent becomes an error", async (s) => {
     const backend = s.serve(await startBackend());
     const one = await s.node({ ...backend.config(), on: [{ event: "ask", forward: true }] });
     const client = await s.io(one, { token, transports: ["websocket"] }).connected();
@@ -50,7 +50,7 @@ suite("Acknowledgements that cannot be written", () => {
     assert.deepEqual(client.events, []);
   });
 
-  scenario("in one payload with others", async ({ node }) => {
+  scenario("other packets in the same payload are sent", async ({ node }) => {
     const one = await node({ on: RULES });
     const polling = await new Polling(one).open();
     await polling.join({ token });

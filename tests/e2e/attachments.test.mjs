@@ -1,4 +1,4 @@
-// Attachments: each message keeps `socketio.max_payload`, as in the reference, and one packet's have a bound of their own.
+// Attachments: each message is limited by `socketio.max_payload`, as in the reference, and all of one packet by their own limit.
 import assert from "node:assert/strict";
 import { startBackend } from "../harness/backend.mjs";
 import { joinedSocket } from "../harness/engine.mjs";
@@ -10,8 +10,8 @@ const token = tokenFor("7");
 const WEBSOCKET = { transports: ["websocket"] };
 const bytes = (size) => Buffer.alloc(size, 7);
 
-suite("Attachments", () => {
-  scenario("three of 400 KB and ten of 900 KB reach the backend; the answer comes back", async (s) => {
+suite("attachments", () => {
+  scenario("three attachments of 400 KB and ten of 900 KB reach the backend, and the answer returns", async (s) => {
     const backend = s.serve(await startBackend());
     const one = await s.node({ ...backend.config(), on: [{ event: "upload", forward: true }] });
     backend.answer = (call) => ({ ack: [call.args.map((arg) => Buffer.from(arg.$binary, "base64").length)] });
@@ -25,7 +25,7 @@ suite("Attachments", () => {
     assert.deepEqual(await client.ask("upload", ...ten), [ten.map(() => 900_000)]);
   });
 
-  scenario("one over the limit of a message: 1009, as ever", async ({ node, io }) => {
+  scenario("an attachment over max_payload closes the connection with 1009", async ({ node, io }) => {
     const one = await node({ socketio: { max_payload: "100KB" } });
     const client = await io(one, { token, ...WEBSOCKET }).connected();
     client.socket.emit("echo", bytes(100_001));
@@ -33,7 +33,7 @@ suite("Attachments", () => {
     assert.equal(await one.metric('roomcast_closes_total{reason="too_big"}'), 1);
   });
 
-  scenario("over the bound of one packet: closed", async ({ node, keep }) => {
+  scenario("attachments over the limit of one packet close the connection", async ({ node, keep }) => {
     const one = await node({ socketio: { max_payload: "10MB" } });
     const socket = keep(await joinedSocket(one, token));
     socket.sendText(`453-0["echo",${[0, 1, 2].map((num) => `{"_placeholder":true,"num":${num}}`)}]`);

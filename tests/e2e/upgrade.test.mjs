@@ -1,4 +1,4 @@
-// What a WebSocket's handshake may say counts for one that takes over from polling as for a new one, also on another node.
+// The handshake of a WebSocket that takes over a polling session has the same effect as that of a new one, also on another node.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { Polling, engineSocket, enginePath } from "../harness/engine.mjs";
@@ -10,13 +10,13 @@ import { tokenFor } from "../harness/token.mjs";
 const token = tokenFor("7");
 const ECHO = '451-["echo",{"_placeholder":true,"num":0}]';
 
-/** Two nodes on one Redis: the session's own, and another for its WebSocket. */
+/** Two nodes on one Redis: the first has the session, the second gets its WebSocket. */
 async function two(s) {
   const store = await s.redis();
   return Promise.all([s.node({ redis: { url: store.url } }), s.node({ redis: { url: store.url } })]);
 }
 
-/** A polling session, and its WebSocket on `there` after the probe. */
+/** A polling session, and its WebSocket on `there`, after the probe. */
 async function probed(s, here, there, { query = {}, headers = {}, join = true } = {}) {
   const polling = await new Polling(here).open();
   if (join) await polling.join({ token });
@@ -30,7 +30,7 @@ async function probed(s, here, there, { query = {}, headers = {}, join = true } 
   return socket;
 }
 
-/** An attachment there and back: it must come as base64 in a text frame. */
+/** Echoes an attachment, which must return as base64 in a text frame. */
 async function echoesBase64(socket, node) {
   socket.sendText(ECHO);
   socket.sendText("bAQI=");
@@ -40,15 +40,15 @@ async function echoesBase64(socket, node) {
   assert.ok(!socket.frames.some(({ opcode }) => opcode === BINARY));
 }
 
-suite("The WebSocket that takes over", () => {
-  scenario("`protocols`: the stock client upgrades", async ({ node, io }) => {
+suite("the WebSocket that takes over", () => {
+  scenario("`protocols` of the stock client are accepted", async ({ node, io }) => {
     const one = await node();
     const client = await io(one, { token, protocols: ["my-protocol", "other"] }).connected();
     await until(() => client.transport() === "websocket", () => `the upgrade; ${client.transport()}`);
     assert.deepEqual(await client.ask("echo", 1), [1]);
   });
 
-  scenario("`protocols` on another node", async (s) => {
+  scenario("`protocols` are accepted on another node", async (s) => {
     const [here, there] = await two(s);
     for (const offered of ["my-protocol", "my-protocol, other"]) {
       const socket = await probed(s, here, there, { headers: { "Sec-WebSocket-Protocol": offered } });
@@ -59,7 +59,7 @@ suite("The WebSocket that takes over", () => {
     assert.doesNotMatch(none.answer, /sec-websocket-protocol/i);
   });
 
-  scenario("`b64=1`: attachments go as base64 in text frames, in both directions", async (s) => {
+  scenario("with `b64=1`, attachments are base64 in text frames, in both directions", async (s) => {
     const [here, there] = await two(s);
     const fresh = s.keep(await engineSocket(here, { b64: "1" }));
     fresh.sendText(`40${JSON.stringify({ token })}`);
@@ -77,7 +77,7 @@ suite("The WebSocket that takes over", () => {
     assert.deepEqual([...(await binary.frame(BINARY)).payload], [1, 2], "without it they are binary frames");
   });
 
-  scenario("`forceBase64` of the stock client", async ({ node, io }) => {
+  scenario("with `forceBase64` of the stock client, attachments are base64", async ({ node, io }) => {
     const one = await node();
     for (const transports of [["websocket"], ["polling", "websocket"], ["polling"]]) {
       const client = await io(one, { token, transports, forceBase64: true }).connected();
@@ -87,7 +87,7 @@ suite("The WebSocket that takes over", () => {
     }
   });
 
-  scenario("`Authorization` of the WebSocket's request counts where there was none before", async (s) => {
+  scenario("`Authorization` of the WebSocket request is used if there was none before", async (s) => {
     const [here, there] = await two(s);
     for (const node of [here, there]) {
       const headers = { Authorization: `Bearer ${token}` };
@@ -97,7 +97,7 @@ suite("The WebSocket that takes over", () => {
     }
   });
 
-  scenario("what refuses a new WebSocket refuses this one; the session goes on polling", async (s) => {
+  scenario("a WebSocket is refused for the same reasons as a new one, and the session continues polling", async (s) => {
     const [here, there] = await two(s);
     const polling = await new Polling(here).open();
     await polling.join({ token });
