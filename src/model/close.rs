@@ -75,14 +75,23 @@ pub enum DropReason {
     NoRule,
     /// A notice for the backend that could not be told in time, or over the bound.
     Notice,
+    /// The end of a session, of which neither its `disconnect` rule nor the backend heard: too many waited.
+    Disconnect,
     /// Records of sessions that Redis refused: those clients would not be recovered after this node's death.
     Record,
 }
 
 impl DropReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 6] =
-        [Self::VolatileNotWritable, Self::ClosedWithQueue, Self::Malformed, Self::NoRule, Self::Notice, Self::Record];
+    pub const ALL: [Self; 7] = [
+        Self::VolatileNotWritable,
+        Self::ClosedWithQueue,
+        Self::Malformed,
+        Self::NoRule,
+        Self::Notice,
+        Self::Disconnect,
+        Self::Record,
+    ];
 
     /// The metric label.
     pub fn label(self) -> &'static str {
@@ -92,6 +101,7 @@ impl DropReason {
             Self::Malformed => "malformed",
             Self::NoRule => "no_rule",
             Self::Notice => "notice",
+            Self::Disconnect => "disconnect",
             Self::Record => "record",
         }
     }
