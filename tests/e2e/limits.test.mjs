@@ -62,18 +62,19 @@ suite("limits", () => {
     });
   }
 
-  scenario("more events than events_per_second are refused or close the connection with 4429, and the other clients notice nothing", async (s) => {
+  scenario("a client that sends far more events than events_per_second and does not stop is closed, and the other clients notice nothing", async (s) => {
     const one = await s.node({ limits: { events_per_second: 50 } });
     const unharmed = await bystander(s, one);
     const plain = await s.ws(one, { token }).welcomed();
     for (let n = 0; n < 10_000; n += 1) plain.send({ type: "event", event: "echo", data: n, id: n });
     assert.equal((await plain.ended()).code, 4429);
-    assert.ok(plain.messages.filter(({ type }) => type === "ack").length <= 200);
+    const done = plain.messages.filter(({ type, data }) => type === "ack" && !data?.error);
+    assert.ok(done.length <= 600, `${done.length} events were carried out`);
     const client = await s.io(one, { token, transports: ["websocket"], reconnection: false }).connected();
     let answers = 0;
-    for (let n = 0; n < 2000; n += 1) client.socket.emit("echo", n, () => (answers += 1));
+    for (let n = 0; n < 10_000; n += 1) client.socket.emit("echo", n, (answer) => (answers += answer?.error ? 0 : 1));
     await client.disconnected();
-    assert.ok(answers <= 200, `${answers} answers`);
+    assert.ok(answers <= 600, `${answers} events were carried out`);
     assert.ok((await one.metric('roomcast_closes_total{reason="rate_limit"}')) >= 2);
     await unharmed();
   });
