@@ -76,7 +76,7 @@ fn rooms(criterion: &mut Criterion) {
 fn empty_window() -> Window {
     let mut window = Window::new(Duration::from_secs(120), 64 << 20);
     let start = position(0);
-    let snapshot = Snapshot { epoch: Epoch(7), floor: start, head: start, history: Vec::new(), orders: Vec::new() };
+    let snapshot = Snapshot { epoch: Epoch(7), floor: start, head: start, history: Vec::new(), commands: Vec::new() };
     window.reset(&snapshot, 0);
     window
 }

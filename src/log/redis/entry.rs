@@ -97,7 +97,7 @@ pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result
 fn read_order(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, DraftError> {
     let order: SessionCommand =
         serde_json::from_slice(value).map_err(|error| DraftError::Json(format!("field `order`: {error}")))?;
-    if let Action::Join(rooms) | Action::Leave(rooms) = &order.act {
+    if let Action::Join(rooms) | Action::Leave(rooms) = &order.action {
         if rooms.len() > MAX_ROOMS {
             return Err(DraftError::TooManyRooms { max: MAX_ROOMS });
         }
