@@ -3,7 +3,7 @@
 use crate::auth::Authenticator;
 use crate::backend::request::RequestKind;
 use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
-use crate::bridge::redis::{Emitters, Watch};
+use crate::bridge::redis::{CopyObserver, EmitterBridge};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::handlers::rule_runner;
@@ -113,7 +113,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     let mut running = JoinSet::new();
     let mut feed: Arc<dyn Sink> = Dispatcher::new(node.clone());
     if let Some(emitters) = &emitters {
-        feed = Watch::new(emitters.clone(), feed);
+        feed = CopyObserver::new(emitters.clone(), feed);
         running.spawn(emitters.clone().run());
     }
     running.spawn(node.log.clone().run(feed));
@@ -158,7 +158,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
 /// Not ready, pause, stop accepting, drain, and wait for the requests that are still being answered (DESIGN 12).
 async fn shutdown_node(
     api: &Arc<Api>,
-    emitters: Option<&Emitters>,
+    emitters: Option<&EmitterBridge>,
     settings: &shutdown::ShutdownConfig,
     stop: &watch::Sender<bool>,
 ) {
@@ -201,7 +201,7 @@ fn bind(address: SocketAddr, door: ListenerKind, shards: usize, any_port: bool) 
 }
 
 /// The node, and the readers of emitters where there are any.
-fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError> {
+fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<EmitterBridge>>), AppError> {
     let setup = |error: &dyn fmt::Display| AppError::Setup(error.to_string());
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|error| setup(&error))?);
     let rules = Rules::compile(&config.rooms, &config.on)
@@ -224,7 +224,7 @@ fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<Emitters>>), AppError>
         Some(cluster) => {
             let log = RedisLog::new(&config.redis, &config.recovery, draft_limits, metrics.clone())
                 .map_err(|error| setup(&error))?;
-            emitters = Emitters::new(&config.redis, log.clone(), id, draft_limits, metrics.clone());
+            emitters = EmitterBridge::new(&config.redis, log.clone(), id, draft_limits, metrics.clone());
             let kept = stream_kept(&config.recovery);
             (log, RedisPresence::new(cluster.clone(), &config.redis.prefix, &config.presence, kept))
         }

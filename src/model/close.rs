@@ -77,12 +77,21 @@ pub enum DropReason {
     Notice,
     /// Records of sessions that Redis refused: those clients would not be recovered after this node's death.
     Record,
+    /// A stream entry of a newer release, which this one does not know.
+    Unsupported,
 }
 
 impl DropReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 6] =
-        [Self::VolatileNotWritable, Self::ClosedWithQueue, Self::Malformed, Self::NoRule, Self::Notice, Self::Record];
+    pub const ALL: [Self; 7] = [
+        Self::VolatileNotWritable,
+        Self::ClosedWithQueue,
+        Self::Malformed,
+        Self::NoRule,
+        Self::Notice,
+        Self::Record,
+        Self::Unsupported,
+    ];
 
     /// The metric label.
     pub fn label(self) -> &'static str {
@@ -93,6 +102,7 @@ impl DropReason {
             Self::NoRule => "no_rule",
             Self::Notice => "notice",
             Self::Record => "record",
+            Self::Unsupported => "unsupported",
         }
     }
 }

@@ -60,15 +60,15 @@ impl Delivery {
     }
 }
 
-/// An order at its place in the log.
+/// A session command at its place in the log.
 #[derive(Clone, Debug)]
 pub struct PlacedCommand {
-    /// So many events of the batch come before it.
+    /// The number of events of the batch before it.
     pub after: usize,
-    /// Its offset.
+    /// Its position in the log.
     pub offset: Offset,
-    /// The order.
-    pub order: Arc<SessionCommand>,
+    /// The command.
+    pub command: Arc<SessionCommand>,
 }
 
 /// What the log's tail hands to the hub at once, in log order.
@@ -76,15 +76,24 @@ pub struct PlacedCommand {
 pub struct Batch {
     /// The events.
     pub events: Vec<Arc<Event>>,
-    /// Orders to sessions, each at its place among the events.
-    pub orders: Vec<PlacedCommand>,
+    /// Commands to sessions, each at its place among the events.
+    pub commands: Vec<PlacedCommand>,
     /// Probes that came through ([`crate::log::EventLog::probe`]).
     pub probes: Vec<Id>,
 }
 
 impl Batch {
+    /// Puts a later batch after this one.
+    pub fn append(&mut self, later: Self) {
+        let before = self.events.len();
+        self.events.extend(later.events);
+        self.commands
+            .extend(later.commands.into_iter().map(|placed| PlacedCommand { after: placed.after + before, ..placed }));
+        self.probes.extend(later.probes);
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.orders.is_empty() && self.probes.is_empty()
+        self.events.is_empty() && self.commands.is_empty() && self.probes.is_empty()
     }
 }

@@ -20,14 +20,14 @@ pub async fn submit(
     node: &Arc<Node>,
     selector: Selector,
     namespace: Option<NamespaceIndex>,
-    act: Action,
+    action: Action,
 ) -> Result<Applied, AppendError> {
     let id = Id::random();
     let namespace = namespace.map(|index| node.context.namespaces.name(index).clone());
-    let command = SessionCommand { id, from: node.id, selector, namespace, act };
+    let command = SessionCommand { id, from: node.id, selector, namespace, action };
     let nodes = node.peers().await.into_iter().chain([node.id]).collect();
     let (pending, all_done) = node.orders.wait_for(id, nodes);
-    node.log.order(Arc::new(command)).await?;
+    node.log.append_command(Arc::new(command)).await?;
     // It runs out where a node has died or hangs.
     let _ = tokio::time::timeout(WAIT, all_done).await;
     Ok(pending.applied())

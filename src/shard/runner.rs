@@ -226,17 +226,17 @@ impl Flushing {
             }
             ShardCommand::SessionCommand(placed) => {
                 let now = shard.now();
-                let (met, noted) = shard.hub.borrow_mut().carry_out(&placed.order, placed.offset, now);
+                let (met, noted) = shard.hub.borrow_mut().carry_out(&placed.command, placed.offset, now);
                 shard.advanced.notify_waiters();
-                let is_leave = matches!(placed.order.act, Action::Leave(_));
+                let is_leave = matches!(placed.command.action, Action::Leave(_));
                 if shard.context.presence.is_written(noted) {
-                    shard.observer.command_applied(&placed.order, met);
+                    shard.observer.command_applied(&placed.command, met);
                 } else {
                     // Whoever asked may read what became of it as soon as it is answered.
                     let shard = shard.clone();
                     tokio::task::spawn_local(async move {
                         shard.context.presence.written_at_last(noted, is_leave).await;
-                        shard.observer.command_applied(&placed.order, met);
+                        shard.observer.command_applied(&placed.command, met);
                     });
                 }
             }
