@@ -1,104 +1,96 @@
-//! The composition root: makes the parts from the configuration, binds, runs, and stops them in order.
+//! The composition root: builds the parts from the configuration, starts them, and stops them in order.
+//!
+//! Threads: one per shard, and this one, which runs the control tasks (the log's tail, writers to Redis, the key set,
+//! notices to the backend). A control task that ends before the node is asked to stop ends the node, with its name as
+//! the reason: a node without it would look healthy and lose events.
 
-use crate::auth::Authenticator;
-use crate::backend::request::RequestKind;
-use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
+mod build;
+
 use crate::bridge::redis::{CopyObserver, EmitterBridge};
-use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
+use crate::http::config::ListenConfig;
 use crate::http::origin::Origins;
 use crate::http::server::Listener;
 use crate::http::traffic::Traffic;
 use crate::http::{Api, Page};
-use crate::log::memory::{MemoryLimits, MemoryLog};
-use crate::log::redis::{RedisLog, stream_kept};
-use crate::log::{EventLog, Sink};
-use crate::metrics::Metrics;
+use crate::log::Sink;
 use crate::model::close::DropReason;
-use crate::model::draft::DraftLimits;
-use crate::model::id::NodeId;
-use crate::model::namespaces::Namespaces;
-use crate::node::context::{LocalNode, Node, Parts};
+use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
-use crate::node::presence::Notices;
 use crate::peer_server::PeerServer;
-use crate::presence::Store;
-use crate::presence::memory::MemoryStore;
-use crate::presence::redis::RedisPresence;
-use crate::presence::writer::{self, Presence};
-use crate::rules::Rules;
-use crate::shard::context::ShardContext;
+use crate::presence::local;
 use crate::shard::handle::ShardCommand;
 use crate::shard::{persist, runner};
-use crate::shutdown;
-use std::fmt;
+use crate::shutdown::{ShutdownConfig, Signals};
+use build::Built;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Rooms that one event may name in `rooms`, and in `except`.
-const ROOMS_PER_EVENT: usize = 100;
+/// Sessions whose `disconnect` rules share one append to the log.
+const DISCONNECTS_AT_ONCE: usize = 256;
 
-/// Ended sessions whose `disconnect` rules go into one append.
-const ENDED_AT_ONCE: usize = 256;
-
-/// How long a stop waits for the backend to hear of the last disconnections.
+/// How long a stop waits for the backend to take the last notices.
 const LAST_NOTICES: Duration = Duration::from_secs(5);
 
-/// What is to be run.
+/// What [`run`] runs.
 pub struct Launch {
     /// The checked configuration.
     pub config: Config,
-    /// Pages besides the API: the demo's.
+    /// Pages besides the API, such as the demo's.
     pub pages: Vec<Page>,
-    /// Take a free port where the configured one is taken: the demo does.
+    /// Whether to listen on a free port if the configured one is in use.
     pub any_port: bool,
-    /// Called once the node listens, with its address.
+    /// Called with the address once the node listens.
     pub ready: Box<dyn FnOnce(SocketAddr)>,
 }
 
-/// Why a node did not start.
+/// Why a node did not start, or ended before it was asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The configuration holds something that no part can be made of.
+    /// A part cannot be built from the configuration.
     #[error("{0}")]
     Setup(String),
-    /// An address could not be bound.
+    /// An address cannot be bound.
     #[error("cannot listen on {0}; choose another address with --listen or PORT")]
-    Bind(SocketAddr, #[source] std::io::Error),
-    /// The system refused something else.
-    #[error("{0}")]
-    System(&'static str, #[source] std::io::Error),
+    Bind(SocketAddr, #[source] io::Error),
+    /// The operating system refused something else.
+    #[error("the operating system refused {0}")]
+    System(&'static str, #[source] io::Error),
+    /// A control task ended.
+    #[error("{0} ended unexpectedly; the node stopped, since it cannot work without")]
+    TaskEnded(&'static str),
 }
 
 /// Runs a node until SIGTERM or SIGINT, and stops it gracefully.
 ///
 /// # Errors
-/// When it cannot start.
+/// When it cannot start, or one of its control tasks ends.
 pub fn run(launch: Launch) -> Result<(), AppError> {
-    // Sockets are files; the soft limit of many systems is 1,024. What the system does not grant is not needed at once.
+    // Each connection is an open file, and many systems allow 1,024 by default. If the limit cannot be raised, the node
+    // works until it is reached.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| AppError::System("no runtime", error))?;
+        .map_err(|error| AppError::System("a runtime", error))?;
     runtime.block_on(serve(launch))
 }
 
 async fn serve(launch: Launch) -> Result<(), AppError> {
-    let signals = shutdown::Signals::listen().map_err(|error| AppError::System("no signals", error))?;
+    let signals = Signals::listen().map_err(|error| AppError::System("signal handlers", error))?;
     let Launch { config, pages, any_port, ready } = launch;
     let shards = runner::count();
-    let public = bind(config.listen.listen, ListenerKind::Public, shards, any_port)?;
-    let admin =
-        config.listen.admin_listen.map(|address| bind(address, ListenerKind::Admin, shards, false)).transpose()?;
-    let address = public.address();
-
-    let (node, emitters) = node(&config)?;
+    let listeners = Listeners::bind(&config.listen, shards, any_port)?;
+    let address = listeners.public.address();
+    let Built { node, emitters } = build::build(&config)?;
     let threads = start_shards(&node, shards)?;
     let api = Arc::new(Api {
         node: node.clone(),
@@ -106,168 +98,58 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
         publish: config.publish.clone(),
         origins: Origins::new(&config.cors.origins),
         started: Instant::now(),
-        admin_apart: admin.is_some(),
+        admin_apart: listeners.admin.is_some(),
         pages,
         traffic: Traffic::default(),
     });
-    let mut running = JoinSet::new();
-    let mut feed: Arc<dyn Sink> = Dispatcher::new(node.clone());
-    if let Some(emitters) = &emitters {
-        feed = CopyObserver::new(emitters.clone(), feed);
-        running.spawn(emitters.clone().run());
-    }
-    running.spawn(node.log.clone().run(feed));
-    running.spawn(node.auth.clone().run());
-    if let Some(backend) = node.backend.clone() {
-        let metrics = node.context.metrics.clone();
-        running.spawn(async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await });
-    }
-    running.spawn(writer::run(node.presence.clone()));
-    if let Some(cluster) = &node.cluster {
-        running.spawn(cluster.clone().run(PeerServer::new(node.clone())));
-    }
-    // The embedded log begins here, before anybody can connect.
+    let mut tasks = start_tasks(&node, emitters.as_ref());
+    // Lets the embedded log open before anybody can connect.
     tokio::task::yield_now().await;
-    let (stop, stopped) = watch::channel(false);
-    public.accept(&api, &stopped);
-    // Whoever looks after the node wants to see it drain: this door closes with the shards.
-    let (_keep, never) = watch::channel(false);
-    if let Some(admin) = admin {
-        admin.accept(&api, &never);
+    let (stop_accepting, accepting) = watch::channel(false);
+    listeners.public.accept(&api, &accepting);
+    // The admin listener stays open during the stop, so that operators can watch the node drain.
+    let (_keep_open, admin_accepting) = watch::channel(false);
+    if let Some(admin) = listeners.admin {
+        admin.accept(&api, &admin_accepting);
     }
     tracing::info!(%address, shards = node.shards().len(), version = env!("CARGO_PKG_VERSION"), "listening");
     ready(address);
 
-    signals.wait().await;
+    let ended = tokio::select! {
+        () = signals.wait() => None,
+        ended = tasks.join_next() => Some(ended.and_then(Result::ok).unwrap_or("a control task")),
+    };
     tracing::info!("stopping");
-    shutdown_node(&api, emitters.as_deref(), &config.shutdown, &stop).await;
-    // The log's tail stops last, when nobody is left to deliver to.
-    running.shutdown().await;
-    for shard in node.shards() {
-        shard.tell(ShardCommand::Stop);
-    }
-    for thread in threads {
-        if thread.join().is_err() {
-            tracing::error!("a shard's thread had panicked");
-        }
-    }
+    drain(&api, emitters.as_deref(), &config.shutdown, &stop_accepting).await;
+    // After the drain, because clients are still served during it.
+    tasks.shutdown().await;
+    stop_shards(&node, threads);
     tracing::info!("stopped");
-    Ok(())
+    ended.map_or(Ok(()), |task| Err(AppError::TaskEnded(task)))
 }
 
-/// Not ready, pause, stop accepting, drain, and wait for the requests that are still being answered (DESIGN 12).
-async fn shutdown_node(
-    api: &Arc<Api>,
-    emitters: Option<&EmitterBridge>,
-    settings: &shutdown::ShutdownConfig,
-    stop: &watch::Sender<bool>,
-) {
-    let node = &api.node;
-    let drained = async {
-        node.draining.store(true, std::sync::atomic::Ordering::Relaxed);
-        if let Some(emitters) = emitters {
-            emitters.leave().await;
-        }
-        tokio::time::sleep(settings.pause).await;
-        stop.send_replace(true);
-        crate::node::drain::drain(node, settings.drain).await;
-        if let Some(cluster) = &node.cluster {
-            // Clients that come back elsewhere find their sessions.
-            node.on_every_shard(|local| persist::write_all(&local.shard)).await;
-            node.presence.leave().await;
-            cluster.leave().await;
-        }
-        api.traffic.wait_until_idle().await;
-        if let Some(backend) = &node.backend {
-            let untold = backend.wait_until_notified(LAST_NOTICES).await;
-            if untold > 0 {
-                tracing::warn!(untold, "the backend was not told of everything before the stop");
+struct Listeners {
+    public: Listener,
+    admin: Option<Listener>,
+}
+
+impl Listeners {
+    fn bind(config: &ListenConfig, shards: usize, any_port: bool) -> Result<Self, AppError> {
+        let bind =
+            |address, kind| Listener::bind(address, kind, shards).map_err(|error| AppError::Bind(address, error));
+        let public = match bind(config.listen, ListenerKind::Public) {
+            Err(AppError::Bind(_, error)) if any_port && error.kind() == io::ErrorKind::AddrInUse => {
+                bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ListenerKind::Public)?
             }
-        }
-    };
-    if tokio::time::timeout(settings.timeout, drained).await.is_err() {
-        tracing::warn!(open = node.places.taken(), "`shutdown.timeout` is over; what is left is cut");
+            bound => bound?,
+        };
+        let admin = config.admin_listen.map(|address| bind(address, ListenerKind::Admin)).transpose()?;
+        Ok(Self { public, admin })
     }
 }
 
-fn bind(address: SocketAddr, door: ListenerKind, shards: usize, any_port: bool) -> Result<Listener, AppError> {
-    match Listener::bind(address, door, shards) {
-        Err(error) if any_port && error.kind() == std::io::ErrorKind::AddrInUse => {
-            let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-            Listener::bind(free, door, shards).map_err(|error| AppError::Bind(free, error))
-        }
-        bound => bound.map_err(|error| AppError::Bind(address, error)),
-    }
-}
-
-/// The node, and the readers of emitters where there are any.
-fn node(config: &Config) -> Result<(Arc<Node>, Option<Arc<EmitterBridge>>), AppError> {
-    let setup = |error: &dyn fmt::Display| AppError::Setup(error.to_string());
-    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|error| setup(&error))?);
-    let rules = Rules::compile(&config.rooms, &config.on)
-        .map_err(|mistakes| AppError::Setup(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
-    let draft_limits = DraftLimits {
-        max_event: config.publish.max_event,
-        room_name_bytes: config.limits.room_name_bytes,
-        rooms: ROOMS_PER_EVENT,
-    };
-    let backend = backend(config, &metrics)?;
-    let id = NodeId::random();
-    let cluster = match config.redis.url {
-        Some(_) => {
-            Some(Cluster::new(id, &config.redis, &config.recovery, metrics.clone()).map_err(|error| setup(&error))?)
-        }
-        None => None,
-    };
-    let mut emitters = None;
-    let (log, store): (Arc<dyn EventLog>, Arc<dyn Store>) = match &cluster {
-        Some(cluster) => {
-            let log = RedisLog::new(&config.redis, &config.recovery, draft_limits, metrics.clone())
-                .map_err(|error| setup(&error))?;
-            emitters = EmitterBridge::new(&config.redis, log.clone(), id, draft_limits, metrics.clone());
-            let kept = stream_kept(&config.recovery);
-            (log, RedisPresence::new(cluster.clone(), &config.redis.prefix, &config.presence, kept))
-        }
-        None => {
-            let log = MemoryLog::new(MemoryLimits::default());
-            (log.clone(), MemoryStore::new(log, config.presence.remember, metrics.clone()))
-        }
-    };
-    let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
-    let context = Arc::new(ShardContext {
-        node_id: id,
-        socketio: config.socketio.clone(),
-        limits: config.limits.clone(),
-        recovery: config.recovery.clone(),
-        draft_limits,
-        namespaces: Namespaces::new(&config.socketio.namespaces),
-        rules,
-        presence: Presence::new(&config.presence, store, notices, metrics.clone()),
-        metrics,
-        cluster,
-        notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
-    });
-    let auth = Authenticator::new(&config.auth).map_err(|error| AppError::Setup(format!("[auth]: {error}")))?;
-    let node = Node::new(Parts { context, backend, log, auth });
-    Ok((node, emitters))
-}
-
-/// The backend and the way to it, where there is one.
-fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend>>, AppError> {
-    let Some(settings) = &config.backend else { return Ok(None) };
-    let way = match &settings.stream {
-        Some(stream) => BackendStream::new(&config.redis, stream, settings.stream_limit)
-            .map(BackendTransport::Stream)
-            .map_err(|error| AppError::Setup(error.to_string()))?,
-        None => {
-            Webhook::new(settings, config.publish.max_event).map(BackendTransport::Webhook).map_err(AppError::Setup)?
-        }
-    };
-    Ok(Some(Backend::new(way, settings, metrics.clone())))
-}
-
-/// One shard for each core.
-fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<std::thread::JoinHandle<()>>, AppError> {
+/// Starts one shard per core, each on its own thread.
+fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<JoinHandle<()>>, AppError> {
     let (handles, ends) = runner::handles(count);
     node.set_shards(handles);
     let mut threads = Vec::new();
@@ -278,14 +160,91 @@ fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<std::thread::JoinH
             let local = LocalNode::new(node, shard.clone());
             let disconnects = local.clone();
             tokio::task::spawn_local(async move {
-                let mut waiting = Vec::new();
-                while ended.recv_many(&mut waiting, ENDED_AT_ONCE).await > 0 {
-                    rule_runner::run_disconnects(&disconnects, std::mem::take(&mut waiting)).await;
+                let mut batch = Vec::new();
+                while ended.recv_many(&mut batch, DISCONNECTS_AT_ONCE).await > 0 {
+                    rule_runner::run_disconnects(&disconnects, std::mem::take(&mut batch)).await;
                 }
             });
             local
         });
-        threads.push(thread.map_err(|error| AppError::System("no thread", error))?);
+        threads.push(thread.map_err(|error| AppError::System("a thread", error))?);
     }
     Ok(threads)
+}
+
+/// Starts the control tasks on this thread. None of them ends by itself; one that does gives its name.
+fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinSet<&'static str> {
+    let mut tasks = JoinSet::new();
+    let mut spawn = |name, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
+        tasks.spawn(async move {
+            task.await;
+            name
+        });
+    };
+    let mut sink: Arc<dyn Sink> = Dispatcher::new(node.clone());
+    if let Some(emitters) = emitters {
+        sink = CopyObserver::new(emitters.clone(), sink);
+        spawn("the reader of Socket.IO emitters", Box::pin(emitters.clone().run()));
+    }
+    spawn("the log", Box::pin(node.log.clone().run(sink)));
+    if node.auth.has_key_set() {
+        spawn("the refresh of the key set", Box::pin(node.auth.clone().run()));
+    }
+    if let Some(backend) = node.backend.clone() {
+        let metrics = node.context.metrics.clone();
+        let task = async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await };
+        spawn("the backend's notices", Box::pin(task));
+    }
+    spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));
+    if let Some(cluster) = &node.context.cluster {
+        spawn("the cluster", Box::pin(cluster.clone().run(PeerServer::new(node.clone()))));
+    }
+    tasks
+}
+
+/// Reports "not ready", pauses, stops accepting, drains, and waits for the requests that are still being answered
+/// (docs/deploy.md, "Stopping and starting a node"). Takes `shutdown.timeout` at most.
+async fn drain(
+    api: &Arc<Api>,
+    emitters: Option<&EmitterBridge>,
+    settings: &ShutdownConfig,
+    stop_accepting: &watch::Sender<bool>,
+) {
+    let node = &api.node;
+    let drained = async {
+        node.draining.store(true, Ordering::Relaxed);
+        if let Some(emitters) = emitters {
+            emitters.leave().await;
+        }
+        tokio::time::sleep(settings.pause).await;
+        stop_accepting.send_replace(true);
+        crate::node::drain::drain(node, settings.drain).await;
+        if let Some(cluster) = &node.context.cluster {
+            // Clients that reconnect to another node find their sessions in Redis.
+            node.on_every_shard(|local| persist::write_all(&local.shard)).await;
+            node.context.presence.leave().await;
+            cluster.leave().await;
+        }
+        api.traffic.wait_until_idle().await;
+        if let Some(backend) = &node.backend {
+            let unsent = backend.wait_until_notified(LAST_NOTICES).await;
+            if unsent > 0 {
+                tracing::warn!(unsent, "the backend did not take all notices before the stop");
+            }
+        }
+    };
+    if tokio::time::timeout(settings.timeout, drained).await.is_err() {
+        tracing::warn!(open = node.places.taken(), "`shutdown.timeout` has passed; the remaining connections are cut");
+    }
+}
+
+fn stop_shards(node: &Node, threads: Vec<JoinHandle<()>>) {
+    for shard in node.shards() {
+        shard.tell(ShardCommand::Stop);
+    }
+    for thread in threads {
+        if thread.join().is_err() {
+            tracing::error!("the thread of a shard panicked");
+        }
+    }
 }

@@ -1,17 +1,17 @@
-//! Graceful stop: its settings, and the signals that ask for it. `app` has the order of its phases.
+//! The graceful stop: its settings, and the signals that ask for it. `app` has its steps.
 
 use std::io;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// `[shutdown]`: not ready, pause, stop accepting, drain, flush, exit (DESIGN 12).
+/// `[shutdown]`.
 #[derive(Clone, Debug)]
 pub struct ShutdownConfig {
-    /// Between "not ready" on `/health` and the first close, for load balancers to notice.
+    /// From "not ready" on `/health` to the first close, so that load balancers notice.
     pub pause: Duration,
-    /// The window over which sessions are told, in random batches.
+    /// The time over which the closing of sessions is spread.
     pub drain: Duration,
-    /// After this long in all, whatever is left is cut.
+    /// The whole stop takes this long at most; then the remaining connections are cut.
     pub timeout: Duration,
 }
 
@@ -21,8 +21,8 @@ impl Default for ShutdownConfig {
     }
 }
 
-/// The signals that a node answers: SIGTERM and SIGINT stop it. SIGHUP, SIGUSR1 and SIGUSR2, whose default is to end
-/// the process at once, only leave a line in the log.
+/// The signals that a node handles: SIGTERM and SIGINT stop it. SIGHUP, SIGUSR1 and SIGUSR2 would end the process by
+/// default; here they are logged and ignored.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -32,10 +32,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on, so that a signal during the start is not lost.
+    /// Registers the handlers. Do it first, so that a signal during the start is not lost.
     ///
     /// # Errors
-    /// The system's.
+    /// The operating system's.
     pub fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -46,7 +46,7 @@ impl Signals {
         })
     }
 
-    /// Until the first SIGTERM or SIGINT.
+    /// Waits for the first SIGTERM or SIGINT.
     pub async fn wait(mut self) {
         loop {
             let ignored = tokio::select! {

@@ -91,7 +91,7 @@ const REDIS: &[(&str, &str)] = &[
     ("src/config/", "[redis] and the conventional names"),
     ("src/cli/", "--redis-url, and `check` tries it"),
     ("src/demo/mod.rs", "turns [redis] off"),
-    ("src/app.rs", "chooses the log"),
+    ("src/app", "chooses the log"),
     ("src/metrics.rs", "roomcast_redis_*"),
     ("src/http/health.rs", "services.redis"),
 ];

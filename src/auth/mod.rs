@@ -108,7 +108,12 @@ impl Authenticator {
         self.anonymous.is_some()
     }
 
-    /// Every mistake in the settings, for `roomcast check`.
+    /// Whether keys come from a JWKS, so that [`Authenticator::run`] has something to do.
+    pub fn has_key_set(&self) -> bool {
+        self.jwks.is_some()
+    }
+
+    /// Every mistake in the settings.
     pub fn mistakes(config: &AuthConfig) -> Vec<SetupError> {
         setup::Setup::new(config).err().unwrap_or_default()
     }

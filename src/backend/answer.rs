@@ -7,6 +7,7 @@ use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
 use crate::protocol::event_fields::EventFields;
 use crate::protocol::json_text::{Name, Text};
+use crate::protocol::socketio_encode::check_args;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -102,8 +103,10 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
             return Err(bad("`join` and `leave` must not name a session's own room"));
         }
     }
+    let ack = raw.ack.map(|ack| Args::list(ack.get())).transpose().map_err(|error| bad(format!("`ack`: {error}")))?;
+    ack.as_ref().map(check_args).transpose().map_err(|error| bad(format!("`ack`: {error}")))?;
     Ok(EventAnswer {
-        ack: raw.ack.map(|ack| Args::list(ack.get())).transpose().map_err(|error| bad(format!("`ack`: {error}")))?,
+        ack,
         reply: read_items("reply", &reply, |fields| read_reply(fields, limits))?,
         emit: read_items("emit", &emit, |fields| read_emit(fields, namespace, limits))?,
         join,
@@ -190,6 +193,8 @@ mod tests {
             "{",
             "{\"ack\":1}",
             "{\"ack\":{}}",
+            "{\"ack\":[{\"$binary\":\"?\"}]}",
+            "{\"reply\":[{\"event\":\"b\",\"data\":{\"$binary\":\"?\"}}]}",
             "{\"emit\":[{\"event\":\"b\"}]}",
             "{\"reply\":[{\"event\":\"disconnect\"}]}",
             "{\"emit\":[{\"room\":\"r\",\"event\":\"b\",\"args\":{}}]}",

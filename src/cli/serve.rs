@@ -19,6 +19,6 @@ pub(super) fn run(common: Common) -> Result<(), Failure> {
 pub(super) fn launch(launch: Launch) -> Result<(), Failure> {
     crate::app::run(launch).map_err(|error| match error {
         AppError::Setup(_) => Failure::configuration(error),
-        AppError::Bind(..) | AppError::System(..) => Failure::at_run_time(with_causes(&error)),
+        AppError::Bind(..) | AppError::System(..) | AppError::TaskEnded(_) => Failure::at_run_time(with_causes(&error)),
     })
 }

@@ -53,11 +53,11 @@ pub async fn forward(
     backend.call(&call, |body| answer::read_event(body, &namespace, &local.context.draft_limits)).await
 }
 
-/// Tells the backend that a session has begun, or was taken up again.
-pub fn connected(local: &LocalNode, key: SessionKey) {
-    if let Some(backend) = wanting(local, RequestKind::Connect)
-        && let Some(about) = about_live(local, key)
-    {
+/// Tells the backend that a session begins, or is taken up again: before presence is written, so that the backend hears of
+/// the session first.
+pub fn connected(local: &LocalNode, session: &Session, rooms: &[Room]) {
+    if let Some(backend) = wanting(local, RequestKind::Connect) {
+        let about = about(local, session, rooms.to_vec());
         tell(local, backend, &BackendRequest::of_session(RequestKind::Connect, about, now()));
     }
 }

@@ -100,7 +100,7 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
                 Ok(rooms) => {
                     let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
                     if !is_open(local, key, Protocol::PlainWs) {
-                        return;
+                        return session_start::abandon(local, &session, &rooms);
                     }
                     let session = session_start::admit(local, session, &rooms, &mut reserved);
                     welcome(local, key, session);

@@ -12,9 +12,10 @@ use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::node::context::LocalNode;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode as encode;
 use crate::rules::Verdict;
+use crate::session::Session;
 use crate::session::caller::with_identity;
 use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
@@ -39,6 +40,8 @@ pub struct Resumed {
     missed: Vec<Arc<Event>>,
     /// Rooms that the present token brings.
     fresh: Vec<Room>,
+    /// As the backend was told of it.
+    session: Box<Session>,
     reserved: Reservation,
     /// As it was, for the next attempt should the client go before it has heard.
     before: Parked,
@@ -90,13 +93,17 @@ async fn attempt(
     let mut missed = take_up(local, newcomer, &mut parked, reached, after)?;
     // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
     let mut session = newcomer.clone().session(local, parked.id, None);
-    let fresh = session_start::first_rooms(local, &session).unwrap_or_default();
-    let reserved = session_start::reserve(local, &mut session, &[&parked.rooms[..], &fresh].concat()).await;
+    let mut fresh = session_start::first_rooms(local, &session).unwrap_or_default();
+    fresh.retain(|room| !parked.rooms.contains(room));
+    fresh.truncate(local.context.limits.rooms_per_session.saturating_sub(parked.rooms.len()));
+    let rooms = [&parked.rooms[..], &fresh].concat();
+    let reserved = session_start::reserve(local, &mut session, &rooms).await;
     let here = local.shard.hub.borrow().position;
     if here != reached {
-        missed.extend(take_up(local, newcomer, &mut parked, here, reached)?);
+        let since = take_up(local, newcomer, &mut parked, here, reached);
+        missed.extend(since.inspect_err(|_| session_start::abandon(local, &session, &rooms))?);
     }
-    Ok(Resumed { pid, parked, missed, fresh, reserved, before })
+    Ok(Resumed { pid, parked, missed, fresh, session, reserved, before })
 }
 
 /// What the session missed in (`after`, `here`]; it is as it is `here` afterwards.
@@ -306,6 +313,7 @@ pub fn go_on(
 
 /// Parks a session again whose client went while it was being taken up.
 pub fn put_back(local: &Rc<LocalNode>, resumed: Resumed) {
+    session_start::abandon(local, &resumed.session, &resumed.parked.rooms);
     park_again(local, resumed.pid, resumed.before);
 }
 

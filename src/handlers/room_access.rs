@@ -7,7 +7,7 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::refusals;
 use crate::refusals::shown;

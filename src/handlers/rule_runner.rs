@@ -16,8 +16,8 @@ use crate::model::offset::Offset;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
-use crate::presence::writer::Reservation;
-use crate::protocol::socketio_encode::check_draft;
+use crate::presence::local::Reservation;
+use crate::protocol::socketio_encode::{EncodeError, check_args, check_draft};
 use crate::refusals;
 use crate::refusals::shown;
 use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
@@ -54,6 +54,9 @@ pub enum ActionError {
     /// The filled template makes no valid event.
     #[error(transparent)]
     Draft(DraftError),
+    /// An acknowledgement or a reply that Socket.IO clients cannot be sent.
+    #[error(transparent)]
+    Unwritable(EncodeError),
     /// The log did not take it.
     #[error(transparent)]
     Append(AppendError),
@@ -74,6 +77,7 @@ impl ActionError {
             Self::Join(error) => error.code(),
             Self::NotInRoom(_) => "not_in_room",
             Self::Draft(error) => error.code(),
+            Self::Unwritable(error) => error.code(),
             Self::Append(error) => error.code(),
             Self::Unsettled => "unavailable",
             Self::Backend(error) => error.code(),
@@ -158,7 +162,7 @@ pub fn note_refusal(local: &LocalNode, key: SessionKey, event: &str, error: &Act
         ActionError::Draft(DraftError::TooBig { .. }) => {
             note(Refusal::Size, format_args!("event \"{event}\" is over publish.max_event"));
         }
-        ActionError::Template(_) | ActionError::Draft(_) => {
+        ActionError::Template(_) | ActionError::Draft(_) | ActionError::Unwritable(_) => {
             let why = format_args!("event \"{event}\": {}; its arguments do not fit its [[on]] rule", error.code());
             note(Refusal::Event, why);
         }
@@ -255,13 +259,12 @@ fn plan(
             check_draft(&draft, &local.context.draft_limits).map_err(ActionError::Draft)?;
             drafts.push(draft);
         }
-        Ok(Plan {
-            joins,
-            leaves: rule.leaves(&call).map_err(ActionError::Template)?,
-            reply: rule.reply(&call).map_err(ActionError::Template)?,
-            drafts,
-            ack: rule.ack(&call).map_err(ActionError::Template)?,
-        })
+        let reply = rule.reply(&call).map_err(ActionError::Template)?;
+        let ack = rule.ack(&call).map_err(ActionError::Template)?;
+        for args in reply.iter().map(|reply| &reply.args).chain(&ack) {
+            check_args(args).map_err(ActionError::Unwritable)?;
+        }
+        Ok(Plan { joins, leaves: rule.leaves(&call).map_err(ActionError::Template)?, reply, drafts, ack })
     })
 }
 
@@ -298,7 +301,6 @@ async fn append(local: &Rc<LocalNode>, drafts: Vec<Draft>) -> Result<Option<Offs
 /// Carries out the `connection` rule of a session that has just begun, or was taken up again. Where its rooms may not last
 /// the client is to come again: it did not ask for them, so it would not ask a second time.
 pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &str) {
-    backend_calls::connected(local, key);
     let Some(rule) = local.context.rules.connection(namespace) else { return };
     if let Err(failure) = run(local, key, rule, "connection", &Args::none()).await {
         tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");

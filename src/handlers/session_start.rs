@@ -2,6 +2,7 @@
 
 use crate::auth::AuthError;
 use crate::auth::identity::Identity;
+use crate::handlers::backend_calls;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
@@ -11,7 +12,7 @@ use crate::model::offset::Position;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::Ticket;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::refusals;
 use crate::refusals::shown;
 use crate::rules::TemplateError;
@@ -79,12 +80,19 @@ pub fn first_rooms(local: &LocalNode, session: &Session) -> Result<Vec<Room>, Te
 }
 
 /// Counts a session that is about to begin, with its rooms, so that it is in the presence store before it is acknowledged.
-/// A connection is let in also where the store does not answer in time; the store gets it as soon as it does.
+/// A connection is let in also where the store does not answer in time; the store gets it as soon as it does. One that
+/// breaks off meanwhile is to be [`abandon`]ed.
 pub async fn reserve(local: &LocalNode, session: &mut Session, rooms: &[Room]) -> Reservation {
+    backend_calls::connected(local, session, rooms);
     let reserved = local.shard.hub.borrow().reserve(session, rooms);
     local.node.presence.written_unless_failing(reserved.ticket()).await;
     session.start = local.shard.hub.borrow().position;
     reserved
+}
+
+/// Tells the backend that a session which was about to begin does not.
+pub fn abandon(local: &LocalNode, session: &Session, rooms: &[Room]) {
+    backend_calls::disconnected(local, session, rooms, "transport close");
 }
 
 /// Puts a session with its rooms into the hub; what is `reserved` is counted already.

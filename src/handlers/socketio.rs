@@ -136,6 +136,7 @@ async fn begin_session(
     let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
     let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
     if !is_open(local, key, Protocol::SocketIo) {
+        session_start::abandon(local, &session, &rooms);
         return None;
     }
     let session = session_start::admit(local, session, &rooms, &mut reserved);
@@ -208,7 +209,12 @@ async fn on_event(
         Ok(args) => args.unwrap_or_else(Args::none),
         Err(failure) => failure.ack.unwrap_or_else(|| default_ack(&failure.error)),
     };
-    match encode::ack(namespace, ack, &args) {
+    let packet = encode::ack(namespace, ack, &args).or_else(|problem| {
+        // What an `ack_error` makes of the arguments, say: the client waits for an answer all the same.
+        tracing::warn!(error = %problem, %event, "an acknowledgement cannot be written; the client gets the error instead");
+        encode::ack(namespace, ack, &default_ack(&ActionError::Unwritable(problem)))
+    });
+    match packet {
         Ok(packet) => local.shard.hub.borrow_mut().push_packet(key, packet),
         Err(error) => tracing::warn!(%error, %event, "an acknowledgement cannot be written"),
     }

@@ -14,10 +14,11 @@ use crate::node::context::LocalNode;
 use crate::peer::forward;
 use crate::protocol::engineio::{HandshakeError, Query, Transport};
 use crate::session::polling::PollAnswer;
+use crate::transport::handshake::WebSocketHandshake;
 use crate::transport::polling;
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, SEC_WEBSOCKET_PROTOCOL};
+use hyper::header::{CONTENT_TYPE, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Method, Request, Response, StatusCode};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -51,7 +52,11 @@ pub async fn serve(
     match &query.sid {
         Some(sid) => match Id::parse(sid) {
             Some(_) if !query.version_ok => refuse(HandshakeError::BadRequest),
-            Some(sid) if upgrade => probe(api, local, request, peer, slot, sid).await,
+            Some(_) if upgrade && request.method() != Method::GET => refuse(HandshakeError::BadMethod),
+            Some(sid) if upgrade => {
+                let handshake = handshake(request.headers(), &query);
+                probe(api, local, request.headers(), peer, slot, sid, handshake).await
+            }
             Some(sid) => poll(local, request, sid).await,
             None => refuse(HandshakeError::UnknownSid),
         },
@@ -92,36 +97,47 @@ fn open(
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
-    let given = [bearer(request.headers()), query.token.as_deref()];
-    let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
+    let handshake = handshake(request.headers(), query);
     if query.transport == Some(Transport::WebSocket) {
-        let offered = request.headers().get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
-        let first = offered.and_then(|value| value.split(',').next()).map(str::trim);
-        let first = first.and_then(|name| name.parse().ok());
-        return accept(request.headers(), slot, Intent::SocketIo(place, token), first);
+        return accept_engine(request.headers(), slot, Intent::SocketIo(place, handshake));
     }
-    payload(polling::open(local, place, token))
+    payload(polling::open(local, place, handshake.token))
+}
+
+fn handshake(headers: &HeaderMap, query: &Query) -> WebSocketHandshake {
+    let given = [bearer(headers), query.token.as_deref()];
+    let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
+    WebSocketHandshake { token, base64: query.base64 }
+}
+
+/// A WebSocket, new or of a polling session. The first subprotocol that is offered is chosen, as in the reference: a client
+/// that offered some takes a handshake without one for a failure.
+fn accept_engine(headers: &HeaderMap, slot: &Slot, intent: Intent) -> Reply {
+    let offered = headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+    let first = offered.and_then(|value| value.split(',').next()).map(str::trim);
+    accept(headers, slot, intent, first.and_then(|name| name.parse().ok()))
 }
 
 /// The WebSocket of a polling session; one that cannot take over is ended after the handshake (wire sheet A8).
 async fn probe(
     api: &Api,
     local: &Rc<LocalNode>,
-    request: Request<Incoming>,
+    headers: &HeaderMap,
     peer: IpAddr,
     slot: &Slot,
     sid: Id,
+    handshake: WebSocketHandshake,
 ) -> Reply {
     let (reply, known) = oneshot::channel();
     if forward::is_elsewhere(&local.node, sid) {
-        return probe_elsewhere(api, local, request, peer, slot, sid).await;
+        return probe_elsewhere(api, local, headers, peer, slot, sid, handshake).await;
     }
     let found = polling::on_owner(local, sid, move |local| {
         // Whoever asked may be gone.
         let _ = reply.send(local.shard.hub.borrow().by_sid(sid).is_some());
     });
     match found && known.await.unwrap_or(false) {
-        true => accept(request.headers(), slot, Intent::Probe(sid), None),
+        true => accept_engine(headers, slot, Intent::Probe(sid, handshake)),
         false => refuse(HandshakeError::UnknownSid),
     }
 }
@@ -130,17 +146,18 @@ async fn probe(
 async fn probe_elsewhere(
     api: &Api,
     local: &Rc<LocalNode>,
-    request: Request<Incoming>,
+    headers: &HeaderMap,
     peer: IpAddr,
     slot: &Slot,
     sid: Id,
+    handshake: WebSocketHandshake,
 ) -> Reply {
     let place = match api.node.places.take(peer) {
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
     match forward::may_probe(local, sid).await {
-        true => accept(request.headers(), slot, Intent::ProbeElsewhere(sid, place), None),
+        true => accept_engine(headers, slot, Intent::ProbeElsewhere(sid, place, handshake)),
         false => refuse(HandshakeError::UnknownSid),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::auth::bare_token;
 use crate::handlers::room_access::JoinError;
-use crate::handlers::{resume, room_access, rule_runner, session_start};
+use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
 use crate::http::answer::{Reply, error, no_store, noted};
 use crate::http::body::Answer;
 use crate::http::caller::Caller;
@@ -16,7 +16,8 @@ use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
-use crate::presence::writer::Reservation;
+use crate::presence::Ticket;
+use crate::presence::local::Reservation;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
@@ -81,21 +82,41 @@ pub async fn serve(
     if let Some(after) = since.and_then(Offset::parse) {
         local.shard.catch_up_with(after).await;
     }
-    // Before it is in the rooms: what is replayed must meet what is live without a gap.
-    let (mut named, automatic) = {
-        let hub = local.shard.hub.borrow();
-        (hub.reserve_rooms(session, &rooms), hub.reserve_rooms(session, &first))
+    let mut reserved = match reserve(local, session, &rooms, &first, online.ticket()).await {
+        Ok(reserved) => reserved,
+        Err(late) => {
+            return refuse(local, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
+        }
     };
-    if !local.node.presence.written(named.ticket(), false).await {
-        let late = JoinError::Uncounted;
-        return refuse(local, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
-    }
-    local.node.presence.written_unless_failing(automatic.ticket().max(online.ticket())).await;
-    named.append(automatic);
     rooms.extend(first);
-    begin(local, key, session, &rooms, since, &mut named);
+    begin(local, key, session, &rooms, since, &mut reserved);
     rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
     stream(body)
+}
+
+/// Counts the session in its rooms before it is in them: what is replayed must meet what is live without a gap. It is
+/// refused the rooms that it named where that is not written in time.
+async fn reserve(
+    local: &LocalNode,
+    session: SessionKey,
+    named: &[Room],
+    automatic: &[Room],
+    online: Ticket,
+) -> Result<Reservation, JoinError> {
+    let (mut reserved, others) = {
+        let hub = local.shard.hub.borrow();
+        if let Some(session) = hub.sessions.get(session) {
+            backend_calls::connected(local, session, &[named, automatic].concat());
+        }
+        (hub.reserve_rooms(session, named), hub.reserve_rooms(session, automatic))
+    };
+    let presence = &local.node.presence;
+    if !presence.written(reserved.ticket(), false).await {
+        return Err(JoinError::Uncounted);
+    }
+    presence.written_unless_failing(others.ticket().max(online)).await;
+    reserved.append(others);
+    Ok(reserved)
 }
 
 /// Ends the connection that was to stream. Why was noted where it was decided.

@@ -10,6 +10,7 @@ use crate::protocol::websocket::{FrameReader, accept_key};
 use crate::session::connection::{Connection, Link};
 use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Frame;
+use crate::transport::handshake::WebSocketHandshake;
 use crate::transport::{polling, upgrade as takeover, websocket};
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -24,14 +25,14 @@ use tokio::net::TcpStream;
 
 /// What an upgraded socket becomes.
 pub enum Intent {
-    /// A new Socket.IO connection, with the handshake's token.
-    SocketIo(Permit, Option<Box<str>>),
+    /// A new Socket.IO connection.
+    SocketIo(Permit, WebSocketHandshake),
     /// A `/ws` connection, with the handshake's token.
     Json(Permit, Option<Box<str>>),
     /// The WebSocket of a polling session.
-    Probe(Id),
+    Probe(Id, WebSocketHandshake),
     /// The same for a session of another node.
-    ProbeElsewhere(Id, Permit),
+    ProbeElsewhere(Id, Permit, WebSocketHandshake),
 }
 
 /// Where a handler leaves the intent for the connection's task.
@@ -72,19 +73,20 @@ pub fn accept(headers: &HeaderMap, slot: &Slot, intent: Intent, subprotocol: Opt
 /// Goes on with a socket that hyper has let go of; `early` are the bytes that came behind the handshake.
 pub fn carry_on(local: &Rc<LocalNode>, intent: Intent, stream: TcpStream, early: Bytes) {
     match intent {
-        Intent::SocketIo(place, token) => open_socketio(local, place, token, stream, &early),
+        Intent::SocketIo(place, handshake) => open_socketio(local, place, handshake, stream, &early),
         Intent::Json(place, token) => open_json(local, place, token, stream, &early),
-        Intent::Probe(sid) => probe(local, sid, stream, early),
-        Intent::ProbeElsewhere(sid, place) => {
-            drop(tokio::task::spawn_local(takeover::probe_elsewhere(local.clone(), sid, place, stream, early)));
+        Intent::Probe(sid, handshake) => probe(local, sid, handshake, stream, early),
+        Intent::ProbeElsewhere(sid, place, handshake) => {
+            let probe = takeover::probe_elsewhere(local.clone(), sid, place, handshake, stream, early);
+            drop(tokio::task::spawn_local(probe));
         }
     }
 }
 
-fn open_socketio(local: &Rc<LocalNode>, place: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
+fn open_socketio(local: &Rc<LocalNode>, place: Permit, handshake: WebSocketHandshake, stream: TcpStream, early: &[u8]) {
     let (sid, stream) = (local.shard.fresh_id(), Rc::new(stream));
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
-    connection.token = token;
+    handshake.apply(&mut connection);
     let now = local.shard.now();
     let mut hub = local.shard.hub.borrow_mut();
     let key = hub.open(connection);
@@ -117,9 +119,9 @@ fn open_json(local: &Rc<LocalNode>, place: Permit, token: Option<Box<str>>, stre
 }
 
 /// Hands the socket to the shard of the session.
-fn probe(local: &Rc<LocalNode>, sid: Id, stream: TcpStream, early: Bytes) {
+fn probe(local: &Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, stream: TcpStream, early: Bytes) {
     if sid.shard() == local.shard.index {
-        tokio::task::spawn_local(takeover::probe(local.clone(), sid, stream, early));
+        tokio::task::spawn_local(takeover::probe(local.clone(), sid, handshake, stream, early));
         return;
     }
     let (Some(owner), Ok(stream)) = (local.node.shards().get(usize::from(sid.shard())), stream.into_std()) else {
@@ -127,7 +129,7 @@ fn probe(local: &Rc<LocalNode>, sid: Id, stream: TcpStream, early: Bytes) {
     };
     owner.run(move |local| {
         if let Ok(stream) = TcpStream::from_std(stream) {
-            tokio::task::spawn_local(takeover::probe(local.clone(), sid, stream, early));
+            tokio::task::spawn_local(takeover::probe(local.clone(), sid, handshake, stream, early));
         }
     });
 }

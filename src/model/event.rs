@@ -32,6 +32,8 @@ impl Event {
 pub enum Format {
     /// Socket.IO packet and its attachments as complete WebSocket frames.
     SocketIoFrames,
+    /// The same for a client that cannot take binary frames (`b64=1`): attachments are text frames of base64.
+    SocketIoTextFrames,
     /// The same packets as an Engine.IO polling payload, joined by `\x1e`.
     SocketIoPayload,
     /// The `/ws` JSON message as a complete WebSocket text frame, naming the first of the event's rooms.
@@ -45,7 +47,7 @@ pub enum Format {
 pub struct Delivery {
     /// The event.
     pub event: Arc<Event>,
-    encoded: [OnceLock<Bytes>; 4],
+    encoded: [OnceLock<Bytes>; 5],
 }
 
 impl Delivery {

@@ -9,7 +9,7 @@ use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
-use crate::presence::writer::Presence;
+use crate::presence::local::Presence;
 use crate::session::connection_limiter::ConnectionLimiter;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::handle::ShardHandle;

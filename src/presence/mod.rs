@@ -4,7 +4,9 @@
 //! all nodes share. The store alone can tell what a change means to the whole: that a user came online or a room has
 //! got its first member. It says so exactly once, and appends `joined` and `left` in the same step.
 
+mod changes;
 pub mod config;
+pub mod local;
 pub mod memory;
 pub mod redis;
 pub mod tracker;

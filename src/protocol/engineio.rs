@@ -170,6 +170,8 @@ pub struct Query {
     pub sid: Option<String>,
     /// `token`, `None` where it is missing or empty.
     pub token: Option<String>,
+    /// `b64` with any value: the client takes no binary frames.
+    pub base64: bool,
 }
 
 /// A sid has 20 characters; a longer one is cut here and then is nobody's.
@@ -180,13 +182,14 @@ pub(super) const MAX_TOKEN: usize = 16 * 1024;
 impl Query {
     /// Reads a query string, without its `?`.
     pub fn parse(query: &str) -> Self {
-        let (mut version, mut transport, mut sid, mut token) = (None, None, None, None);
+        let (mut version, mut transport, mut sid, mut token, mut base64) = (None, None, None, None, None);
         for (key, value) in query::pairs(query) {
             let field = match key.as_ref() {
                 "EIO" => &mut version,
                 "transport" => &mut transport,
                 "sid" => &mut sid,
                 "token" => &mut token,
+                "b64" => &mut base64,
                 _ => continue,
             };
             field.get_or_insert(value);
@@ -203,6 +206,7 @@ impl Query {
             },
             sid: text(sid, MAX_SID),
             token: text(token, MAX_TOKEN),
+            base64: base64.is_some_and(|value| !value.is_empty()),
         }
     }
 }
@@ -310,7 +314,13 @@ mod tests {
         let query = Query::parse("k=v%20w&EIO=4&transport=polling&t=r5iaxsb9&token=a%2Eb&token=evil&b64=1");
         assert_eq!(
             query,
-            Query { version_ok: true, transport: Some(Transport::Polling), sid: None, token: Some("a.b".into()) }
+            Query {
+                version_ok: true,
+                transport: Some(Transport::Polling),
+                sid: None,
+                token: Some("a.b".into()),
+                base64: true
+            }
         );
         for bad in ["", "EIO=3", "EIO=5", "EIO=abc", "EIO=3&EIO=4", "EIO=4%00", "eio=4"] {
             assert!(!Query::parse(bad).version_ok, "{bad}");

@@ -16,9 +16,14 @@ use serde_json::value::RawValue;
 pub const MAX_NAMESPACE: usize = 256;
 /// Digits of an acknowledgement id: beyond them JavaScript writes an exponent, which no parser reads back.
 const MAX_ID_DIGITS: usize = 21;
-/// Bytes that a decoder holds of one packet's attachments, unless one message may be larger. Each attachment is a message
-/// of its own and keeps `max_payload`; ten of the default limit fit in here.
+/// Bytes that a decoder holds of one packet's attachments, where messages are not larger.
 pub const MAX_HELD: usize = 16 << 20;
+
+/// Bytes of all attachments of one packet, where each message may have `max_payload`. Ten messages of the default limit fit;
+/// where messages may be huge, two of them.
+pub fn max_attached(max_payload: usize) -> usize {
+    MAX_HELD.max(max_payload.saturating_mul(2))
+}
 
 /// A packet from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -83,6 +83,20 @@ impl Encoded {
         out.into()
     }
 
+    /// The packet as WebSocket text frames, for a client that takes no binary ones: attachments are `b` and base64.
+    pub fn text_frames(&self) -> Bytes {
+        let mut out = Vec::new();
+        if !self.text.is_empty() {
+            push_header(&mut out, Opcode::Text, 1 + self.text.len());
+            out.push(MESSAGE);
+            out.extend_from_slice(self.text.as_bytes());
+        }
+        for attachment in &self.attachments {
+            push_frame(&mut out, Opcode::Text, format!("b{}", STANDARD.encode(attachment)).as_bytes());
+        }
+        out.into()
+    }
+
     /// The packet as an Engine.IO polling payload, attachments as base64.
     pub fn payload(&self) -> Bytes {
         let attached: usize = self.attachments.iter().map(|bytes| 6 + bytes.len().div_ceil(3) * 4).sum();
@@ -145,14 +159,21 @@ pub fn ack(namespace: &str, id: &str, args: &Args) -> Result<Encoded, EncodeErro
 
 /// An event of the log as WebSocket frames, in one allocation where it has no binary values.
 pub fn event_frames(event: &Event, with_offset: bool) -> Bytes {
-    of_log(event, with_offset, Encoded::frames, |packet, inner| {
-        let payload = 1 + packet.len(inner);
-        let mut out = Vec::with_capacity(header_len(payload) + payload);
-        push_header(&mut out, Opcode::Text, payload);
-        out.push(MESSAGE);
-        packet.push(&mut out, inner, 0);
-        out.into()
-    })
+    of_log(event, with_offset, Encoded::frames, text_frame)
+}
+
+/// The same for a client that takes no binary frames.
+pub fn event_text_frames(event: &Event, with_offset: bool) -> Bytes {
+    of_log(event, with_offset, Encoded::text_frames, text_frame)
+}
+
+fn text_frame(packet: &Packet<'_>, inner: &str) -> Bytes {
+    let payload = 1 + packet.len(inner);
+    let mut out = Vec::with_capacity(header_len(payload) + payload);
+    push_header(&mut out, Opcode::Text, payload);
+    out.push(MESSAGE);
+    packet.push(&mut out, inner, 0);
+    out.into()
 }
 
 /// An event of the log as an Engine.IO polling payload.
@@ -202,15 +223,22 @@ pub fn binary_values(args: &Args) -> Result<usize, EncodeError> {
     if placeholder && count > 0 { Err(EncodeError::Placeholder) } else { Ok(count) }
 }
 
+/// Whether Socket.IO clients can be sent these arguments.
+///
+/// # Errors
+/// What is wrong with their binary values.
+pub fn check_args(args: &Args) -> Result<(), EncodeError> {
+    if binary_values(args)? > MAX_ATTACHMENTS { Err(EncodeError::TooManyAttachments) } else { Ok(()) }
+}
+
 /// All bounds of a draft: its own, and that Socket.IO clients can be sent its binary values.
 ///
 /// # Errors
 /// The first bound that is broken.
 pub fn check_draft(draft: &Draft, limits: &DraftLimits) -> Result<(), DraftError> {
     draft.check(limits)?;
-    match binary_values(&draft.args) {
-        Ok(count) if count > MAX_ATTACHMENTS => Err(DraftError::TooManyAttachments),
-        Ok(_) => Ok(()),
+    match check_args(&draft.args) {
+        Ok(()) => Ok(()),
         Err(EncodeError::TooManyAttachments) => Err(DraftError::TooManyAttachments),
         Err(error) => Err(DraftError::Field(error.to_string())),
     }

@@ -79,6 +79,8 @@ pub struct Connection {
     pub sessions: Vec<SessionKey>,
     /// The token of the handshake (header or query), for clients that send none in band.
     pub token: Option<Box<str>>,
+    /// The WebSocket takes no binary frames (`b64=1` in its URL).
+    pub base64: bool,
     /// Holds this connection's place in the node's count; released when dropped.
     pub place: Permit,
 }
@@ -103,6 +105,7 @@ impl Connection {
             bucket: Bucket::default(),
             sessions: Vec::new(),
             token: None,
+            base64: false,
             place,
         })
     }
@@ -113,6 +116,7 @@ impl Connection {
             (Link::Sse(_), _) => Format::Sse,
             (Link::Polling(_), _) => Format::SocketIoPayload,
             (Link::WebSocket(_), Protocol::PlainWs) => Format::JsonFrame,
+            (Link::WebSocket(_), _) if self.base64 => Format::SocketIoTextFrames,
             (Link::WebSocket(_), _) => Format::SocketIoFrames,
         }
     }

@@ -156,13 +156,15 @@ pub fn encode(frame: &Frame, format: Format, with_offset: bool) -> Cow<'_, [u8]>
     match (frame, format) {
         (Frame::Event(delivery), _) => Cow::Borrowed(delivery.bytes(format, |event: &Event| match format {
             Format::SocketIoFrames => socketio::event_frames(event, with_offset),
+            Format::SocketIoTextFrames => socketio::event_text_frames(event, with_offset),
             Format::SocketIoPayload => socketio::event_payload(event, with_offset),
             Format::JsonFrame => plain_ws::event_frame(event),
             Format::Sse => sse::event_block(event),
         })),
         (Frame::Packet(packet), Format::SocketIoPayload) => Cow::Owned(packet.payload().into()),
+        (Frame::Packet(packet), Format::SocketIoTextFrames) => Cow::Owned(packet.text_frames().into()),
         (Frame::Packet(packet), _) => Cow::Owned(packet.frames().into()),
-        (Frame::Engine(bytes), Format::SocketIoFrames) => {
+        (Frame::Engine(bytes), Format::SocketIoFrames | Format::SocketIoTextFrames) => {
             let mut frame = Vec::with_capacity(bytes.len() + 10);
             websocket::push_frame(&mut frame, websocket::Opcode::Text, bytes);
             Cow::Owned(frame)

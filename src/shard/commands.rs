@@ -8,7 +8,7 @@ use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::{plain_ws, socketio_encode};
 use crate::session::connection::SessionKey;

@@ -7,7 +7,7 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::DraftLimits;
 use crate::model::id::{Id, NodeId};
 use crate::model::namespaces::Namespaces;
-use crate::presence::writer::Presence;
+use crate::presence::local::Presence;
 use crate::rules::Rules;
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use std::sync::Arc;

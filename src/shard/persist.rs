@@ -7,7 +7,7 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::presence::LeaveReason;
-use crate::presence::writer::{Reservation, WRITTEN_WITHIN};
+use crate::presence::local::{Reservation, WRITTEN_WITHIN};
 use crate::session::Session;
 use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
@@ -56,10 +56,11 @@ impl Hub {
         }
     }
 
-    /// All records are to be written anew; `false` where this shard keeps none.
+    /// All records are to be written anew; `false` where this shard has none. A node that has just started need not
+    /// wait: until all shards are done, its records are not used should it die.
     pub fn rewrite(&mut self, round: u64) -> bool {
         let pids: Vec<Id> = self.pids().collect();
-        let Some(persister) = &mut self.persister else { return false };
+        let Some(persister) = self.persister.as_mut().filter(|_| !pids.is_empty()) else { return false };
         persister.changed.extend(pids);
         persister.rewriting = Some(round);
         persister.wake.notify_one();

@@ -2,7 +2,7 @@
 
 use crate::model::draft::{Draft, Source};
 use crate::model::names::{Namespace, Room};
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::presence::{Fact, LeaveReason, Messages, Ticket};
 use crate::rules::Message;
 use crate::session::Session;

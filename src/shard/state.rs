@@ -7,7 +7,7 @@ use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::socketio_encode::Encoded;
 use crate::protocol::{plain_ws, sse, websocket};
@@ -325,6 +325,7 @@ impl Hub {
         }
         let frame = match (frame, &connection.link) {
             // Encoded once here rather than at each partial write.
+            (Frame::Packet(packet), Link::WebSocket(_)) if connection.base64 => Frame::Raw(packet.text_frames()),
             (Frame::Packet(packet), Link::WebSocket(_)) => Frame::Raw(packet.frames()),
             (frame, _) => frame,
         };

@@ -10,7 +10,7 @@ use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::peer::forward;
-use crate::presence::writer::Reservation;
+use crate::presence::local::Reservation;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, binary_frame, text_frame};
@@ -19,7 +19,10 @@ use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
+use crate::transport::handshake::WebSocketHandshake;
 use crate::transport::{packets, websocket};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A WebSocket that has taken over.
 pub struct Opened {
+    /// What its request said.
+    pub handshake: WebSocketHandshake,
     /// The socket.
     pub stream: Rc<TcpStream>,
     /// Its reader.
@@ -60,13 +65,15 @@ impl EarlyMessage {
 /// Asks the owner for the connection and goes on with it. Where that fails the WebSocket ends, and its client comes
 /// back for what it missed.
 pub async fn adopt(local: &Rc<LocalNode>, sid: Id, place: Permit, opened: Opened) {
-    let Opened { stream, frames, early } = opened;
+    let Opened { handshake, stream, frames, early } = opened;
     let moving = match forward::question(local, sid, RpcRequest::Release(sid), PATIENCE).await {
         Ok(RpcResponse::Released(Some(moving))) => *moving,
         _ => return dismiss(stream).await,
     };
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
     connection.token = moving.token.as_deref().map(Into::into);
+    handshake.apply(&mut connection);
+    let base64 = connection.base64;
     let now = local.shard.now();
     let key = {
         let mut hub = local.shard.hub.borrow_mut();
@@ -74,7 +81,7 @@ pub async fn adopt(local: &Rc<LocalNode>, sid: Id, place: Permit, opened: Opened
         hub.start_timers(key, now);
         key
     };
-    if !go_on(local, key, moving).await {
+    if !go_on(local, key, moving, base64).await {
         let now = local.shard.now();
         local.shard.hub.borrow_mut().close(key, CloseReason::TransportClose, now);
     }
@@ -95,13 +102,14 @@ async fn dismiss(stream: Rc<TcpStream>) {
 
 /// What waited is sent first, then what came since, then the sessions are live. `false` where that cannot be proven to
 /// be all.
-async fn go_on(local: &Rc<LocalNode>, key: ConnectionKey, moving: Moving) -> bool {
+async fn go_on(local: &Rc<LocalNode>, key: ConnectionKey, moving: Moving, base64: bool) -> bool {
     let Some(position) = Offset::parse(&moving.position) else { return false };
     local.shard.catch_up_with(position).await;
     let mut waited = Vec::new();
     for packet in engineio::parse_payload(&moving.payload).map_while(Result::ok) {
         let frame = match packet {
             Packet::Message(text) => text_frame(&format!("4{text}")),
+            Packet::Binary(bytes) if base64 => text_frame(&format!("b{}", STANDARD.encode(bytes))),
             Packet::Binary(bytes) => binary_frame(&bytes),
             Packet::Ping => text_frame("2"),
             _ => continue,

@@ -6,7 +6,7 @@ use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
-use crate::protocol::socketio::DecodeError;
+use crate::protocol::socketio::{DecodeError, max_attached};
 use crate::protocol::{socketio, socketio_msgpack};
 use crate::session::connection::{ConnectionKey, Link};
 use crate::session::pending_packets::Inbound;
@@ -28,7 +28,10 @@ pub fn receive_binary(local: &Rc<LocalNode>, key: ConnectionKey, bytes: &[u8]) {
     if is_first && let Some(namespace) = socketio_msgpack::connect(bytes) {
         return handlers::socketio::refuse_parser(local, key, &namespace);
     }
-    let max = local.context.socketio.max_payload;
+    // Each message keeps `max_payload` by itself. Who has no session has no use for more than one message's worth.
+    let max_payload = local.context.socketio.max_payload;
+    let known = local.shard.hub.borrow().connections.get(key).is_some_and(|connection| !connection.sessions.is_empty());
+    let max = if known { max_attached(max_payload) } else { max_payload };
     decode(local, key, |decoder| decoder.binary_within(bytes, max));
 }
 

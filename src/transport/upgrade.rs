@@ -12,6 +12,7 @@ use crate::session::connection_limiter::Permit;
 use crate::session::polling::Polling;
 use crate::transport::adopt;
 use crate::transport::adopt::{EarlyMessage, Opened};
+use crate::transport::handshake::WebSocketHandshake;
 use crate::transport::websocket;
 use bytes::Bytes;
 use std::io;
@@ -27,19 +28,26 @@ const PROBE_BYTES: usize = 64;
 
 /// Lets a WebSocket probe a polling session of this shard; on `5` it becomes the session's transport.
 /// A session that is gone, upgraded or being upgraded stays as it is, and this WebSocket ends.
-pub async fn probe(local: Rc<LocalNode>, sid: Id, stream: TcpStream, early: Bytes) {
+pub async fn probe(local: Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, stream: TcpStream, early: Bytes) {
     let Some(key) = begin(&local, sid) else { return websocket::dismiss(stream).await };
-    let probe = Probe::new(&local, Home::Here(key), stream);
-    if let Some((stream, frames, _)) = probe.finish(sid, &early).await {
+    let probe = Probe::new(&local, Home::Here(key), handshake, stream);
+    if let Some(Opened { stream, frames, .. }) = probe.finish(sid, &early).await {
         websocket::start(&local, key, stream, frames);
     }
 }
 
 /// The same for a polling session of another node, which was asked before the handshake: on `5` the session comes here.
-pub async fn probe_elsewhere(local: Rc<LocalNode>, sid: Id, place: Permit, stream: TcpStream, early: Bytes) {
-    let probe = Probe::new(&local, Home::There(sid), stream);
-    if let Some((stream, frames, early)) = probe.finish(sid, &early).await {
-        adopt::adopt(&local, sid, place, Opened { stream, frames, early }).await;
+pub async fn probe_elsewhere(
+    local: Rc<LocalNode>,
+    sid: Id,
+    place: Permit,
+    handshake: WebSocketHandshake,
+    stream: TcpStream,
+    early: Bytes,
+) {
+    let probe = Probe::new(&local, Home::There(sid), handshake, stream);
+    if let Some(opened) = probe.finish(sid, &early).await {
+        adopt::adopt(&local, sid, place, opened).await;
     }
 }
 
@@ -93,6 +101,7 @@ enum Home {
 struct Probe {
     local: Rc<LocalNode>,
     home: Home,
+    handshake: WebSocketHandshake,
     stream: Rc<TcpStream>,
     frames: FrameReader,
     state: State,
@@ -101,16 +110,17 @@ struct Probe {
 }
 
 impl Probe {
-    fn new(local: &Rc<LocalNode>, home: Home, stream: TcpStream) -> Self {
+    fn new(local: &Rc<LocalNode>, home: Home, handshake: WebSocketHandshake, stream: TcpStream) -> Self {
         let (stream, frames) = (Rc::new(stream), FrameReader::new());
-        Self { local: local.clone(), home, stream, frames, state: State::Probing, early: Vec::new() }
+        Self { local: local.clone(), home, handshake, stream, frames, state: State::Probing, early: Vec::new() }
     }
 
     /// Runs to its end; the WebSocket, if it has become the transport.
-    async fn finish(mut self, sid: Id, early: &[u8]) -> Option<(Rc<TcpStream>, FrameReader, Vec<EarlyMessage>)> {
+    async fn finish(mut self, sid: Id, early: &[u8]) -> Option<Opened> {
         let ended = tokio::time::timeout(UPGRADE_TIMEOUT, self.run(early)).await;
         if self.state == State::Upgraded {
-            return Some((self.stream, self.frames, self.early));
+            let Self { handshake, stream, frames, early, .. } = self;
+            return Some(Opened { handshake, stream, frames, early });
         }
         tracing::debug!(%sid, timed_out = ended.is_err(), "an upgrade was not completed; the session goes on polling");
         match self.home {
@@ -156,6 +166,7 @@ impl Probe {
     async fn take(&mut self, bytes: &mut [u8]) -> io::Result<()> {
         let (mut state, mut answer) = (self.state, false);
         let (local, home, stream, early) = (&self.local, self.home, &self.stream, &mut self.early);
+        let handshake = &mut self.handshake;
         let max = local.context.socketio.max_payload.max(PROBE_BYTES);
         let read = self.frames.read(bytes, max, &mut |message| {
             match (state, message) {
@@ -166,7 +177,7 @@ impl Probe {
                 (_, Message::Text(text)) if text.len() <= PROBE_BYTES => match engineio::parse(text) {
                     Ok(Packet::PingProbe) => answer = true,
                     // Accepted without a probe too (wire sheet A8).
-                    Ok(Packet::Upgrade) if take_over(local, home, stream) => state = State::Upgraded,
+                    Ok(Packet::Upgrade) if take_over(local, home, handshake, stream) => state = State::Upgraded,
                     _ => state = State::Failed,
                 },
                 (_, Message::Ping(_) | Message::Pong(_)) => {}
@@ -202,12 +213,14 @@ impl Probe {
 
 /// The `5`: from here on the WebSocket is the transport, if only for the last words of a session that is closing:
 /// the client has left its polling. `false` when the session is gone.
-fn take_over(local: &LocalNode, home: Home, stream: &Rc<TcpStream>) -> bool {
+fn take_over(local: &LocalNode, home: Home, handshake: &mut WebSocketHandshake, stream: &Rc<TcpStream>) -> bool {
     // What is on another node is asked for behind this.
     let Home::Here(key) = home else { return true };
     let polled = with_polling(local, key, |polling| polling.answer(Bytes::from_static(b"1")));
     if polled.is_some() {
-        local.shard.hub.borrow_mut().upgrade(key, Link::WebSocket(stream.clone()));
+        let mut hub = local.shard.hub.borrow_mut();
+        hub.connections.get_mut(key).into_iter().for_each(|connection| std::mem::take(handshake).apply(connection));
+        hub.upgrade(key, Link::WebSocket(stream.clone()));
     }
     polled.is_some()
 }

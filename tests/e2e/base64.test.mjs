@@ -1,4 +1,4 @@
-// Base64 is read as Node reads it: line breaks, the URL-safe alphabet, missing padding.
+// Base64 is decoded as in Node: with line breaks, the URL-safe alphabet, and missing padding.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { Polling, SEPARATOR, engineSocket } from "../harness/engine.mjs";
@@ -8,11 +8,11 @@ import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 const HEADER = '451-["echo",{"_placeholder":true,"num":0}]';
-/** What encoders write for a client's bytes, and the standard text of what Node reads in it. */
+/** The output of several encoders, and the standard form of the bytes that Node decodes from it. */
 const WRITTEN = [["AQI=\n", "AQI="], ["AQ\r\nI=\r\n", "AQI="], ["AQI", "AQI="], ["-_-_", "+/+/"], ["", ""]];
 
-suite("Base64", () => {
-  scenario("of a client's attachment over polling, as the Java client writes it", async ({ node }) => {
+suite("base64", () => {
+  scenario("an attachment over polling, as the Java client encodes it", async ({ node }) => {
     const one = await node();
     const polling = await new Polling(one).open();
     await polling.join({ token });
@@ -24,7 +24,7 @@ suite("Base64", () => {
     }
   });
 
-  scenario("of a client's attachment in a text frame of a WebSocket", async ({ node, keep }) => {
+  scenario("an attachment in a text frame of a WebSocket", async ({ node, keep }) => {
     const one = await node();
     const socket = keep(await engineSocket(one));
     socket.sendText(`40${JSON.stringify({ token })}`);
@@ -38,7 +38,7 @@ suite("Base64", () => {
     }
   });
 
-  scenario("of a publisher's binary value", async ({ node, io }) => {
+  scenario("a binary value in a publish", async ({ node, io }) => {
     const one = await node();
     const client = await io(one, { token }).connected();
     for (const [written, read] of WRITTEN) {

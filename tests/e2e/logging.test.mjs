@@ -1,4 +1,4 @@
-// Logging is best effort: a stderr that is full, closed or not read costs log lines and nothing else.
+// Logging is best effort: if stderr is full, closed or not read, log lines are dropped and nothing else happens.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import fs from "node:fs";
@@ -10,17 +10,17 @@ import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 const DROPPED = "roomcast_log_lines_dropped_total";
-// Some 300 lines a request, so that pipes and queues fill quickly.
+// About 300 lines a request, so that pipes and queues fill quickly.
 const chatty = { log: { level: "trace" } };
 
-/** A node whose stderr is this descriptor, which is closed here. */
+/** A node with this descriptor as stderr, which this process then closes. */
 async function nodeOn(node, descriptor, settings) {
   const started = await node(settings, { stderr: descriptor });
   fs.closeSync(descriptor);
   return started;
 }
 
-/** Clients come, publish and go until so many log lines were dropped. */
+/** Connects clients and publishes until this many log lines were dropped. */
 async function makeLines(one, ws, lines) {
   await until(async () => {
     const client = await ws(one, { token: tokenFor("7") }).welcomed();
@@ -44,14 +44,14 @@ const temporary = (keep) => {
   return directory;
 };
 
-suite("Logging", () => {
-  scenario("a full disk costs log lines, which are counted; the node serves on", async ({ node, ws }) => {
+suite("logging", () => {
+  scenario("on a full disk, log lines are dropped and counted, and the node works on", async ({ node, ws }) => {
     const one = await nodeOn(node, fs.openSync("/dev/full", "w"), chatty);
     await makeLines(one, ws, 10);
     assert.equal((await one.get("/health")).status, 200);
   });
 
-  scenario("a reader that closes its end, as `2>&1 | head -1` does, costs log lines", async ({ node, ws, serve }) => {
+  scenario("when the reader of stderr closes its end, as `2>&1 | head -1` does, log lines are dropped, and the node works on", async ({ node, ws, serve }) => {
     const { reader, writer } = pipe(temporary(serve));
     const one = await nodeOn(node, writer, chatty);
     fs.closeSync(reader);
@@ -59,7 +59,7 @@ suite("Logging", () => {
     assert.equal((await one.get("/health")).status, 200);
   });
 
-  scenario("a pipe that nobody reads does not hang the node, whose stop is not held up either; once read, the loss is announced", async ({ node, ws, serve }) => {
+  scenario("a pipe that nobody reads delays neither the node nor its stop; once it is read, the log says how many lines were dropped", async ({ node, ws, serve }) => {
     const { reader, writer } = pipe(temporary(serve));
     serve({ close: () => fs.closeSync(reader) });
     const one = await nodeOn(node, writer, chatty);
@@ -82,7 +82,7 @@ suite("Logging", () => {
     assert.ok(Date.now() - begun < 5_000);
   });
 
-  scenario("commands whose output nobody reads end without a panic", async ({ serve }) => {
+  scenario("commands whose output is not read exit without a panic", async ({ serve }) => {
     const directory = temporary(serve);
     const file = path.join(directory, "roomcast.toml");
     fs.writeFileSync(file, '[auth]\nsecret = "a secret of at least thirty-two bytes"\n');

@@ -27,8 +27,8 @@ async function statuses(s, node, headers) {
 const LET_IN = [200, 200, 101, 101];
 const REFUSED = [403, 403, 403, 403];
 
-suite("Origins", () => {
-  scenario("the same origin, whoever writes the default port", async (s) => {
+suite("origins", () => {
+  scenario("the same origin is accepted, with or without the default port", async (s) => {
     const node = await s.node();
     for (const [host, origin] of [
       ["app.test:443", "https://app.test"],
@@ -48,7 +48,7 @@ suite("Origins", () => {
     }
   });
 
-  scenario("subdomains, sandboxed pages and files, where they are listed", async (s) => {
+  scenario("listed subdomains, sandboxed pages and files are accepted", async (s) => {
     const node = await s.node({ cors: { origins: ["https://*.example.com", "null", "file://"] } });
     for (const origin of ["https://a.example.com", "https://a.b.example.com:443", "null", "file://"]) {
       assert.deepEqual(await statuses(s, node, { origin }), LET_IN, origin);
@@ -60,7 +60,7 @@ suite("Origins", () => {
     }
   });
 
-  scenario("a list in the environment", async (s) => {
+  scenario("cors.origins can be a list in the environment", async (s) => {
     const node = await s.node({}, { env: { ROOMCAST_CORS__ORIGINS: "https://*.example.com, null" } });
     assert.deepEqual(await statuses(s, node, { origin: "https://a.example.com" }), LET_IN);
     assert.deepEqual(await statuses(s, node, { origin: "null" }), LET_IN);

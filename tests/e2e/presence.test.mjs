@@ -28,7 +28,7 @@ const on = ["chat", "seat", "plain"].flatMap((kind) => [
 ]);
 const ok = [{ ok: true }];
 const token = (user, claims = {}) => tokenFor(user, { name: `n${user}`, ...claims });
-const config = (more = {}) => ({ rooms, on, presence: { grace: "300ms", lease: "2s" }, ...more });
+const config = (more = {}) => ({ rooms, on, presence: { grace: "300ms", lease: "10s" }, ...more });
 
 const ask = (node, path) => node.get(path, { authorization: `Bearer ${KEY}` });
 const room = async (node, name) => {

@@ -43,7 +43,7 @@ const user = async (node, id) => {
   return `${online ? "online" : "offline"} ${connections}`;
 };
 const names = (client) => (client.events ?? client.messages.filter(({ type }) => type === "event")).map((event) => event.name ?? event.event);
-const told = (client) => names(client).filter((name) => /^user_/.test(name));
+const announcements = (client) => names(client).filter((name) => /^user_/.test(name));
 
 /** `nodes`: clients are on the first, and the last is asked. */
 const PLACES = [
@@ -56,7 +56,7 @@ async function place(s, { redis, count }, more = {}) {
   const backend = s.keep(await startBackend());
   const store = redis && (await s.redis());
   const settings = {
-    rooms, on, presence: { grace: "300ms", lease: "2s" },
+    rooms, on, presence: { grace: "300ms", lease: "10s" },
     ...(store && { redis: { url: store.url } }),
     ...backend.config({ notify: ["online", "offline", "occupied", "vacated"] }),
     ...more,
@@ -65,7 +65,7 @@ async function place(s, { redis, count }, more = {}) {
   return { backend, store, nodes, node: nodes[0], asked: nodes.at(-1) };
 }
 
-/** A client of each kind, with one word for what all of them do. */
+/** A client of each kind, with the same functions. */
 const KINDS = {
   "Socket.IO, WebSocket": async (s, node, options) => ioMember(await atOnce(s.io(node, { ...WEBSOCKET, ...options }))),
   "Socket.IO, polling": async (s, node, options) => ioMember(await atOnce(s.io(node, { ...POLLING, ...options }))),
@@ -128,7 +128,7 @@ const wsMember = (client) => ({
 for (const [where, options] of PLACES) {
   suite(`presence and acknowledgements: ${where}`, () => {
     for (const [kind, connect] of Object.entries(KINDS)) {
-      scenario(`GET /rooms/{room} right after a join and a leave: ${kind}`, async (s) => {
+      scenario(`GET /rooms/{room} right after an acknowledged join and leave shows it: ${kind}`, async (s) => {
         const { node, asked } = await place(s, options);
         const member = await connect(s, node, { token: token("7") });
         const answers = [];
@@ -141,7 +141,7 @@ for (const [where, options] of PLACES) {
         assert.deepEqual(answers, Array(TURNS).fill(["1 7", "0 "]).flat());
       });
 
-      scenario(`GET /users/{id} right after connecting: ${kind}`, async (s) => {
+      scenario(`GET /users/{id} right after connecting shows the user online: ${kind}`, async (s) => {
         const { node, asked } = await place(s, options);
         const answers = [];
         for (let turn = 0; turn < TURNS; turn += 1) {
@@ -152,15 +152,15 @@ for (const [where, options] of PLACES) {
         assert.deepEqual(answers, Array(TURNS / 2).fill(["online 1", "online 2"]).flat());
       });
 
-      scenario(`join, event and leave without waiting: joined, the event, left, every time: ${kind}`, async (s) => {
+      scenario(`a join, an event and a leave without waiting are announced in this order, every time: ${kind}`, async (s) => {
         const { node, asked } = await place(s, options);
         const watcher = await s.io(asked, { token: token("1"), ...WEBSOCKET }).connected();
         assert.deepEqual(await watcher.ask("join_chat", 1), ok);
         const member = await connect(s, node, { token: token("7") });
         for (let turn = 0; turn < TURNS; turn += 1) member.flurry(1);
         const wanted = Array(TURNS).fill(["user_joined", "user_typing", "user_left"]).flat();
-        await until(() => told(watcher).length >= wanted.length, () => `all told; got ${told(watcher)}`);
-        assert.deepEqual(told(watcher), wanted);
+        await until(() => announcements(watcher).length >= wanted.length, () => `all announced; got ${announcements(watcher)}`);
+        assert.deepEqual(announcements(watcher), wanted);
       });
 
       scenario(`automatic rooms are counted and announced before the connection is acknowledged: ${kind}`, async (s) => {
@@ -176,7 +176,7 @@ for (const [where, options] of PLACES) {
       });
     }
 
-    scenario("GET /rooms/{room} and /users/{id} right after the head of an SSE answer", async (s) => {
+    scenario("GET /rooms/{room} and /users/{id} right after the head of an SSE answer show the client", async (s) => {
       const { node, asked } = await place(s, options);
       const answers = [];
       for (let turn = 0; turn < TURNS; turn += 1) {
@@ -186,8 +186,9 @@ for (const [where, options] of PLACES) {
       assert.deepEqual(answers, Array.from({ length: TURNS }, (_, turn) => [`1 ${turn}`, "online 1"]).flat());
     });
 
-    scenario("GET right after POST /join, /leave and /disconnect was answered", async (s) => {
-      const { node, asked } = await place(s, options);
+    scenario("GET /rooms/{room} and /users/{id} right after an answered POST /join, /leave and /disconnect show its effect", async (s) => {
+      // A user stays in the room for the grace period after the disconnection.
+      const { node, asked } = await place(s, options, { presence: { grace: "20s", lease: "30s" } });
       const [clients, answers] = [[], []];
       for (let turn = 0; turn < TURNS; turn += 1) {
         const id = String(turn);
@@ -203,7 +204,7 @@ for (const [where, options] of PLACES) {
       assert.deepEqual(answers, clients.flatMap((_, turn) => [`1 ${turn}`, "0 ", `1 ${turn}`, "online 0", `0 ${turn}`]));
     });
 
-    scenario("POST /join and /leave, the next as soon as one is answered: each is announced", async (s) => {
+    scenario("POST /join and /leave in quick succession are all announced", async (s) => {
       const { node, asked } = await place(s, options);
       const watcher = await s.io(node, { token: token("1"), ...WEBSOCKET }).connected();
       await watcher.ask("join_chat", 1);
@@ -212,12 +213,12 @@ for (const [where, options] of PLACES) {
         for (const verb of ["/join", "/leave"]) assert.equal((await command(asked, verb, { user: "7", rooms: ["chat:1"] })).status, 200);
       }
       const wanted = Array(TURNS).fill(["user_joined", "user_left"]).flat();
-      await until(() => told(watcher).length >= wanted.length, () => `all told; got ${told(watcher)}`);
-      assert.deepEqual(told(watcher), wanted);
+      await until(() => announcements(watcher).length >= wanted.length, () => `all announced; got ${announcements(watcher)}`);
+      assert.deepEqual(announcements(watcher), wanted);
       assert.equal(client.messages.filter(({ type }) => type === "joined").length, TURNS);
     });
 
-    scenario("what a client sends as soon as POST /join has put it into a room comes behind its joined", async (s) => {
+    scenario("an event that a client sends right after POST /join comes after its joined", async (s) => {
       const { node, asked } = await place(s, options);
       const watcher = await s.io(asked, { token: token("1"), ...WEBSOCKET }).connected();
       await watcher.ask("join_chat", 1);
@@ -231,11 +232,11 @@ for (const [where, options] of PLACES) {
         await command(asked, "/leave", { user: "7", rooms: ["chat:1"] });
       }
       const wanted = Array(TURNS).fill(["user_joined", "user_typing", "user_left"]).flat();
-      await until(() => told(watcher).length >= wanted.length, () => `all told; got ${told(watcher)}`);
-      assert.deepEqual(told(watcher), wanted);
+      await until(() => announcements(watcher).length >= wanted.length, () => `all announced; got ${announcements(watcher)}`);
+      assert.deepEqual(announcements(watcher), wanted);
     });
 
-    scenario("a join and a leave that the backend answers with", async (s) => {
+    scenario("a join and a leave in the backend's answer are announced", async (s) => {
       const { backend, node, asked } = await place(s, options, { on: [forwarded] });
       backend.answer = ({ type, args }) => (type === "event" ? { [args[0].verb]: [`chat:${args[0].chat}`], ack: ok } : {});
       const client = await s.io(node, { token: token("7"), ...WEBSOCKET }).connected();
@@ -249,7 +250,7 @@ for (const [where, options] of PLACES) {
       assert.deepEqual(answers, Array(TURNS).fill(["1 7", "0 "]).flat());
     });
 
-    scenario("a join of the connection rule is counted and announced before what the rule says", async (s) => {
+    scenario("a join by the connection rule is counted and announced before the rule's emits", async (s) => {
       const greeting = { event: "connection", join: "chat:{user}", reply: { event: "greeted", args: [] }, emit: [{ room: "chat:{user}", event: "user_typing", args: [] }] };
       const { node, asked } = await place(s, options, { on: [...on, greeting] });
       const watcher = await s.io(asked, { token: token("1"), ...WEBSOCKET }).connected();
@@ -262,17 +263,17 @@ for (const [where, options] of PLACES) {
       }
       assert.deepEqual(answers, Array.from({ length: TURNS - 2 }, (_, n) => `2 1,${n + 2}`));
       const wanted = Array(TURNS - 2).fill(["user_joined", "user_typing"]).flat();
-      await until(() => told(watcher).length >= wanted.length, () => `all told; got ${told(watcher)}`);
-      assert.deepEqual(told(watcher), wanted);
+      await until(() => announcements(watcher).length >= wanted.length, () => `all announced; got ${announcements(watcher)}`);
+      assert.deepEqual(announcements(watcher), wanted);
     });
   });
 }
 
 suite("presence and acknowledgements: nodes and outages", () => {
   scenario("kill -9 right after an acknowledged join: the room is vacated and the user goes offline", async (s) => {
-    const { backend, nodes: [a, b], store } = await place(s, { redis: true, count: 2 }, { presence: { grace: "200ms", lease: "1s" } });
+    const { backend, nodes: [a, b], store } = await place(s, { redis: true, count: 2 }, { presence: { grace: "200ms", lease: "2s" } });
     for (let turn = 0; turn < 5; turn += 1) {
-      const extra = turn === 0 ? a : await s.node({ rooms, on, presence: { grace: "200ms", lease: "1s" }, redis: { url: store.url } });
+      const extra = turn === 0 ? a : await s.node({ rooms, on, presence: { grace: "200ms", lease: "2s" }, redis: { url: store.url } });
       const client = await s.io(extra, { token: token(`u${turn}`), ...WEBSOCKET, reconnection: false }).connected();
       assert.deepEqual(await client.ask("join_chat", turn), ok);
       await extra.stop("SIGKILL");
@@ -284,7 +285,7 @@ suite("presence and acknowledgements: nodes and outages", () => {
     }
   });
 
-  scenario("a session that is taken up on another node is counted there before the client hears of it", async (s) => {
+  scenario("a session that is resumed on another node is counted there before the client is connected", async (s) => {
     const { nodes: [a, b] } = await place(s, { redis: true, count: 2 }, { presence: { grace: "5s", lease: "10s" } });
     const door = await s.proxy(a);
     const client = await s.io(door, { token: token("7"), ...WEBSOCKET }).connected();
@@ -301,7 +302,7 @@ suite("presence and acknowledgements: nodes and outages", () => {
     }
   });
 
-  scenario("Redis hangs: joins are refused, leaves say so, connections are let in, and all is counted when it is back", async (s) => {
+  scenario("Redis hangs: joins are refused, leaves report it, connections are accepted, and all is counted when it is back", async (s) => {
     const { store, node } = await place(s, { redis: true, count: 1 }, {});
     const watcher = await s.io(node, { token: token("1"), ...WEBSOCKET }).connected();
     await watcher.ask("join_chat", 1);
@@ -329,16 +330,16 @@ suite("presence and acknowledgements: nodes and outages", () => {
     for (const n of newcomers.keys()) await becomes(() => user(node, `new${n}`), "online 1");
     for (const [name, inside] of [["chat:1", "1 1"], ["chat:2", "0 "], ["chat:3", "0 "]]) await becomes(() => room(node, name), inside);
     // One that was on its way when Redis hung may have come to be; then it was taken back.
-    const balance = () => told(watcher).filter((name) => name === "user_joined").length - told(watcher).filter((name) => name === "user_left").length;
-    assert.equal(balance(), 0, `${told(watcher)}`);
+    const balance = () => announcements(watcher).filter((name) => name === "user_joined").length - announcements(watcher).filter((name) => name === "user_left").length;
+    assert.equal(balance(), 0, `${announcements(watcher)}`);
     await member.join(1);
     await plain.join(1);
     assert.equal(await room(node, "chat:1"), "3 1,7,8");
-    await until(() => balance() === 2, () => `two announced; got ${told(watcher)}`);
+    await until(() => balance() === 2, () => `two announced; got ${announcements(watcher)}`);
     assert.ok(newcomers.every(({ client }) => !client.end && (client.connects ?? 1) === 1));
   });
 
-  scenario("a join is refused where Redis answers and does not take it, and does not stay refused", async (s) => {
+  scenario("a join is refused while Redis refuses writes, and accepted afterwards", async (s) => {
     const store = await s.redis();
     await store.cli("ACL", "SETUSER", "a", "on", ">secret", "~*", "&*", "+@all");
     const node = await s.node({ rooms, on, redis: { url: `redis://a:secret@127.0.0.1:${store.port}/0` } });

@@ -22,8 +22,9 @@ function python(node, token, transports, namespace = "/", where = "auth") {
   });
   child.stderr.on("data", (chunk) => (client.errors += chunk));
   const exited = new Promise((resolve) => child.once("close", resolve));
+  // Python may take long to start.
   client.line = (name) =>
-    until(() => client.lines.find((line) => line[0] === name), () => `${name} in ${JSON.stringify(client.lines)} ${client.errors}`);
+    until(() => client.lines.find((line) => line[0] === name), () => `${name} in ${JSON.stringify(client.lines)} ${client.errors}`, 30_000);
   client.exit = () => within(exited, "the python client's end");
   return client;
 }

@@ -1,4 +1,4 @@
-// Every refusal leaves a trace: a counter by reason, there from the start, and a line that says what to change.
+// Every refusal is counted by reason and logged with what to change.
 import assert from "node:assert/strict";
 import { startBackend } from "../harness/backend.mjs";
 import { until } from "../harness/deadline.mjs";
@@ -15,20 +15,20 @@ const count = (node, reason) => node.metric(`roomcast_refusals_total{reason="${r
 const plain = (text) => text.replaceAll(/\x1b\[[0-9;]*m/g, "");
 const origin = "https://evil.example";
 
-/** The reason has been counted `times` times, and a line of it says these things. */
+/** Waits until the reason was counted `times` times and a log line contains these texts. */
 async function traced(node, reason, times, ...says) {
   await until(async () => (await count(node, reason)) === times, async () => `${times} of ${reason}; got ${await count(node, reason)}`);
   const lines = () => plain(node.output).split("\n").filter((line) => line.includes("refused: ") && line.includes(`reason="${reason}"`));
   await until(() => lines().some((line) => says.every((part) => line.includes(part))), () => `a line with ${says}; got ${lines().join("\n")}`);
 }
 
-suite("Refusals", () => {
-  scenario("all reasons are there from the start, at 0", async ({ node }) => {
+suite("refusals", () => {
+  scenario("the counter of every reason exists from the start", async ({ node }) => {
     const { text } = await (await node()).get("/metrics");
     for (const reason of REASONS) assert.ok(text.includes(`roomcast_refusals_total{reason="${reason}"} 0\n`), reason);
   });
 
-  scenario("a foreign origin, on every transport", async ({ node, ws, sse }) => {
+  scenario("another origin is counted and logged on every transport", async ({ node, ws, sse }) => {
     const one = await node({ cors: { origins: ["https://app.example.com"] } });
     const token = tokenFor("7");
     assert.equal((await one.get("/socket.io/?EIO=4&transport=polling", { origin })).status, 403);
@@ -38,7 +38,7 @@ suite("Refusals", () => {
     await traced(one, "origin", 4, `origin ${origin} is not in cors.origins`, "127.0.0.1 /ws");
   });
 
-  scenario("a wrong publish key, a missing one, and none configured", async ({ node }) => {
+  scenario("a wrong or missing publish key, and no configured key, are counted and logged", async ({ node }) => {
     const one = await node();
     await publish(one, { room: "user:7", event: "e" }, { key: "a-wrong-key" });
     await publish(one, { room: "user:7", event: "e" }, { key: null });
@@ -49,7 +49,7 @@ suite("Refusals", () => {
     await traced(closed, "publish_key", 1, "no publish key is configured: set `publish.keys`");
   });
 
-  scenario("a token, on every transport, with the setting to look at", async ({ node, io, ws, sse }) => {
+  scenario("a bad token is counted on every transport and logged with the setting to check", async ({ node, io, ws, sse }) => {
     const one = await node();
     const token = sign({ sub: "7", exp: 4_000_000_000 }, { key: "another secret of at least thirty-two bytes" });
     await io(one, { token }).refused();
@@ -60,7 +60,7 @@ suite("Refusals", () => {
     await traced(one, "token", 4, "a token is needed", "auth.anonymous");
   });
 
-  scenario("a room, an event without a rule, a namespace, by whom", async ({ node, io, ws, sse }) => {
+  scenario("a refused room, an event without a rule and an unknown namespace are logged with their client", async ({ node, io, ws, sse }) => {
     const one = await node();
     const client = await io(one, { token: tokenFor("7") }).connected();
     await client.ask("sneak", "x");
@@ -74,7 +74,7 @@ suite("Refusals", () => {
     await traced(one, "namespace", 1, "/admin is not in socketio.namespaces");
   });
 
-  scenario("a rate, sizes, headers, broken bytes", async ({ node, ws, raw }) => {
+  scenario("exceeded rates, sizes and headers, and malformed bytes, are counted and logged", async ({ node, ws, raw }) => {
     const one = await node({ limits: { events_per_second: 5 }, publish: { max_body: "1kB" }, socketio: { max_payload: "1kB" } });
     const fast = await ws(one, { token: tokenFor("7") }).welcomed();
     for (let number = 0; number < 200; number += 1) fast.send({ type: "ping" });
@@ -99,7 +99,7 @@ suite("Refusals", () => {
     await traced(one, "protocol", 1, "break the protocol");
   });
 
-  scenario("handshakes, transports, sessions, paths, requests, connections", async ({ node, sse }) => {
+  scenario("refused handshakes, transports, sessions, paths, requests and connections are counted and logged", async ({ node, sse }) => {
     const one = await node({ socketio: { transports: ["websocket"] }, limits: { connections_per_ip: 1 } });
     await one.get("/socket.io/?EIO=4&transport=polling");
     await traced(one, "transport", 1, "socketio.transports");
@@ -120,7 +120,7 @@ suite("Refusals", () => {
     await traced(polling, "handshake", 1, "EIO");
   });
 
-  scenario("what the backend refuses, without its words", async ({ node, io, serve }) => {
+  scenario("a refusal of the backend is logged without the backend's message", async ({ node, io, serve }) => {
     const backend = serve(await startBackend());
     backend.answer = ({ type }) => (type === "join" ? { allow: false, error: "a payload nobody may read" } : { error: "a payload nobody may read" });
     const rules = {
@@ -135,7 +135,7 @@ suite("Refusals", () => {
     assert.ok(!one.output.includes("nobody may read"));
   });
 
-  scenario("a loop of refusals fills counters, not the log", async ({ node }) => {
+  scenario("repeated refusals are counted, but not all logged", async ({ node }) => {
     const one = await node();
     for (let number = 0; number < 60; number += 1) await publish(one, {}, { key: "wrong" });
     assert.equal(await count(one, "publish_key"), 60);

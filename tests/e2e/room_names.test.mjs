@@ -1,4 +1,4 @@
-// Numbers in names of rooms, users and events are written as JavaScript writes them, whatever language wrote them.
+// Numbers in names of rooms, users and events are formatted as in JavaScript, whatever language sent them.
 import assert from "node:assert/strict";
 import Redis from "ioredis";
 import { startBackend } from "../harness/backend.mjs";
@@ -11,8 +11,8 @@ const token = tokenFor("7");
 const WEBSOCKET = { transports: ["websocket"] };
 const SPELLINGS = ["42", "42.0", "4.2e1", "420e-1"];
 
-suite("Numbers in names", () => {
-  scenario("of rooms, in a client's arguments: doubles of Java, Python and Dart", async ({ node, keep }) => {
+suite("numbers in names", () => {
+  scenario("rooms from a client's arguments: doubles of Java, Python and Dart", async ({ node, keep }) => {
     const one = await node();
     for (const [spelling, name] of [...SPELLINGS.map((spelling) => [spelling, "42"]), ["-0", "0"], ["-0.0", "0"], ["1.50", "1.5"], ["1e21", "1e+21"]]) {
       const socket = keep(await joinedSocket(one, token));
@@ -23,7 +23,7 @@ suite("Numbers in names", () => {
     }
   });
 
-  scenario("of rooms: ids of 64 bits stay apart, where JavaScript would round them to one", async ({ node, keep }) => {
+  scenario("rooms with ids of 64 bits are distinct, though JavaScript would round them to one", async ({ node, keep }) => {
     const one = await node();
     const socket = keep(await joinedSocket(one, token));
     socket.sendText('420["join",9007199254740993]');
@@ -34,7 +34,7 @@ suite("Numbers in names", () => {
     assert.ok(!socket.texts.some((text) => text.includes("other")));
   });
 
-  scenario("of users and in claims", async ({ node, ws }) => {
+  scenario("users and claims", async ({ node, ws }) => {
     const rooms = [{ match: "user:{user}", join: "auto" }, { match: "org:{claims.org}", join: "auto" }];
     const one = await node({ rooms });
     for (const spelling of SPELLINGS) {
@@ -50,7 +50,7 @@ suite("Numbers in names", () => {
     }
   });
 
-  scenario("inside a longer text, and of an event", async ({ node, keep }) => {
+  scenario("numbers inside a longer text, and names of events", async ({ node, keep }) => {
     const one = await node({ on: [{ event: "42", ack: ["n {0}"] }, { event: "tell", reply: { event: "e{0}", args: ["{0}"] } }] });
     const socket = keep(await joinedSocket(one, token));
     socket.sendText('427[42.0,4.2e1]');
@@ -59,7 +59,7 @@ suite("Numbers in names", () => {
     assert.match(await socket.text((text) => text.startsWith('42["e42"')), /^42\["e42",42\.0,/, "as a whole argument it keeps its bytes");
   });
 
-  scenario("in requests of the backend, its answers and the stream", async (s) => {
+  scenario("publishes and commands of the backend, its answers, and stream entries", async (s) => {
     const backend = s.serve(await startBackend());
     const store = await s.redis();
     const on = [{ event: "ask", forward: true }];

@@ -4,7 +4,7 @@ import { until } from "../harness/deadline.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
-suite("Signals", () => {
+suite("signals", () => {
   for (const signal of ["SIGHUP", "SIGUSR1", "SIGUSR2"]) {
     scenario(`${signal} does not stop a node and is logged`, async ({ node, ws }) => {
       const one = await node();

@@ -12,7 +12,7 @@ const retries = (client) => [...client.body.matchAll(/^retry: (.*)$/gm)].map(([,
 const continued = (sse, node, { query = {}, headers }) =>
   sse({ url: node.url }, { rooms: ["room:a"], token, query, headers });
 
-suite("Resuming server-sent events", () => {
+suite("resuming Server-Sent Events", () => {
   for (const name of ["lastEventId", "Last-Event-ID", "last_event_id", "last-event-id", "evs_last_event_id"]) {
     scenario(`?${name}= resumes like the Last-Event-ID header`, async ({ node, sse }) => {
       const one = await node();

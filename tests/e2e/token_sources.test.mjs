@@ -1,4 +1,4 @@
-// Where a token may stand: an empty one is none, and the next place is looked at; a copied "Bearer " does no harm.
+// Where a token may be sent: an empty one counts as missing, and a "Bearer " before the token is ignored.
 import assert from "node:assert/strict";
 import { Polling } from "../harness/engine.mjs";
 import { request } from "../harness/http.mjs";
@@ -8,8 +8,8 @@ import { tokenFor } from "../harness/token.mjs";
 const token = tokenFor("7");
 const BOTH = [["websocket"], ["polling"]];
 
-suite("Sources of the token", () => {
-  scenario("Socket.IO: an empty `auth.token` leaves the header's or the query's", async ({ node, io }) => {
+suite("sources of the token", () => {
+  scenario("Socket.IO: with an empty `auth.token`, the token of the header or the query is used", async ({ node, io }) => {
     const one = await node();
     for (const transports of BOTH) {
       for (const empty of ["", "  ", "Bearer ", null, undefined, 7]) {
@@ -21,7 +21,7 @@ suite("Sources of the token", () => {
     assert.equal((await io(one, { auth: { token: "" } }).refused()).data.code, "token_missing");
   });
 
-  scenario("Socket.IO: `Bearer ` before it is taken off", async ({ node, io }) => {
+  scenario("Socket.IO: `Bearer ` before the token is ignored", async ({ node, io }) => {
     const one = await node();
     for (const transports of BOTH) {
       for (const written of [`Bearer ${token}`, `bearer  ${token}`, ` ${token} `]) {
@@ -32,7 +32,7 @@ suite("Sources of the token", () => {
     assert.equal((await io(one, { auth: { token: `Basic ${token}` } }).refused()).data.code, "token_malformed");
   });
 
-  scenario("/ws and /sse: the same", async ({ node, ws, sse }) => {
+  scenario("/ws and /sse: an empty token counts as missing, and `Bearer ` is ignored", async ({ node, ws, sse }) => {
     const one = await node();
     const bearer = encodeURIComponent(`Bearer ${token}`);
     await ws(one, { path: `/ws?token=${bearer}` }).welcomed();

@@ -1,4 +1,4 @@
-// Half of a surrogate pair in a JSON string, as a text that was cut within an emoji has it: read as JSON.parse reads it.
+// Half of a surrogate pair in a JSON string, as in a text that was cut within an emoji: read as JSON.parse reads it.
 import assert from "node:assert/strict";
 import { startBackend } from "../harness/backend.mjs";
 import { Polling, SEPARATOR, joinedSocket } from "../harness/engine.mjs";
@@ -8,8 +8,8 @@ import { now, sign, tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 
-suite("Half of a surrogate pair", () => {
-  scenario("in a client's event: the name, an argument, a key; the connection stays", async ({ node, keep }) => {
+suite("half of a surrogate pair", () => {
+  scenario("in the name, an argument or a key of a client's event: accepted, and the connection stays open", async ({ node, keep }) => {
     const one = await node({ on: [{ event: "echo", ack: ["{args}"] }, { event: "x\ufffd", ack: ["lossy"] }] });
     const socket = keep(await joinedSocket(one, token));
     socket.sendText('420["x\\ud83d"]');
@@ -24,7 +24,7 @@ suite("Half of a surrogate pair", () => {
     assert.equal(packets[1], "431[1]");
   });
 
-  scenario("in a room's name: refused, since two names must not become one; the connection stays", async ({ node, keep, ws }) => {
+  scenario("in a room name: refused, since two names must not become one, and the connection stays open", async ({ node, keep, ws }) => {
     const one = await node();
     const socket = keep(await joinedSocket(one, token));
     socket.sendText('420["join","\\ud83d"]');
@@ -38,7 +38,7 @@ suite("Half of a surrogate pair", () => {
     assert.equal((await plain.message((message) => message.id === 3)).data, "\ud83d");
   });
 
-  scenario("in what is published, answered by the backend, and in claims", async (s) => {
+  scenario("in publishes, answers of the backend and claims: accepted", async (s) => {
     const backend = s.serve(await startBackend());
     const one = await s.node({ ...backend.config(), on: [{ event: "ask", forward: true }] });
     const claims = `{"sub":"7","name":"x\\ud83d","exp":${now() + 600}}`;

@@ -1,4 +1,4 @@
-// Typed languages write every field: `null` and an empty text mean that there is nothing.
+// Typed languages send every field: `null`, an empty text and an empty list count as missing.
 import assert from "node:assert/strict";
 import Redis from "ioredis";
 import { startBackend } from "../harness/backend.mjs";
@@ -8,8 +8,8 @@ import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 
-suite("Zero values of typed languages", () => {
-  scenario("in /publish", async ({ node, ws }) => {
+suite("zero values of typed languages", () => {
+  scenario("in POST /publish count as missing", async ({ node, ws }) => {
     const one = await node();
     const client = await ws(one, { token }).welcomed();
     const zero = { room: "", rooms: ["user:7"], args: null, except: null, namespace: "", volatile: null, id: "" };
@@ -22,7 +22,7 @@ suite("Zero values of typed languages", () => {
     assertError(await command(one, "/publish", { room: "user:7", event: "e", data: 1, args: [1] }), 400, "bad_field");
   });
 
-  scenario("in stream entries", async ({ node, redis, ws }) => {
+  scenario("in stream entries count as missing", async ({ node, redis, ws }) => {
     const store = await redis();
     const one = await node({ redis: { url: store.url } });
     const client = await ws(one, { token }).welcomed();
@@ -33,7 +33,7 @@ suite("Zero values of typed languages", () => {
     assert.deepEqual((await client.event("e")).data, { n: 1 });
   });
 
-  scenario("in the backend's answers", async (s) => {
+  scenario("in answers of the backend count as missing", async (s) => {
     const backend = s.serve(await startBackend());
     const rooms = [{ match: "user:{user}", join: "auto" }, { match: "room:<name>", join: "ask" }];
     const one = await s.node({ ...backend.config(), rooms, on: [{ event: "ask", forward: true }] });
@@ -51,7 +51,7 @@ suite("Zero values of typed languages", () => {
     assert.deepEqual([refused.type, refused.message], ["error", "not allowed to join this room"]);
   });
 
-  scenario("in messages of /ws", async ({ node, ws }) => {
+  scenario("in messages of /ws count as missing", async ({ node, ws }) => {
     const one = await node();
     const client = await ws(one, { token }).welcomed();
     const zero = { token: "", room: "", since: "", event: "", data: null, args: null, id: null };
@@ -65,7 +65,7 @@ suite("Zero values of typed languages", () => {
     await client.message("left");
   });
 
-  scenario("in /join, /leave and /disconnect; `room` is one of `rooms`", async ({ node, ws }) => {
+  scenario("in /join, /leave and /disconnect count as missing; `room` may replace `rooms`", async ({ node, ws }) => {
     const one = await node();
     const client = await ws(one, { token }).welcomed();
     const zero = { user: null, session: "", in: "", room: "", rooms: null, namespace: "" };

@@ -178,8 +178,8 @@ suite("StockENT", () => {
       "event in": [id, "send_message"],
       "event out": ["message_received", "conversation:9"],
       "event refused": [id, "send_message", /refused/],
-      "join refused": [id, "conversation:8", /refused/],
-      "event without a rule": [id, "nonsense", /no_rule/],
+      "join refused": [id, /refused/, /join/],
+      "event without a rule": [id, "nonsense", /refused/],
       "left the room": [id, /left|leave/, "conversation:9"],
       disconnected: [id, /disconnect/],
     };

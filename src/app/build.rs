@@ -1,0 +1,110 @@
+//! From the configuration to the parts of a node. Nothing runs yet, and nothing connects.
+
+use crate::app::AppError;
+use crate::auth::Authenticator;
+use crate::backend::request::RequestKind;
+use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
+use crate::bridge::redis::EmitterBridge;
+use crate::cluster::Cluster;
+use crate::config::Config;
+use crate::log::EventLog;
+use crate::log::memory::{MemoryLimits, MemoryLog};
+use crate::log::redis::{RedisLog, stream_kept};
+use crate::metrics::Metrics;
+use crate::model::draft::DraftLimits;
+use crate::model::id::NodeId;
+use crate::model::namespaces::Namespaces;
+use crate::node::context::{Node, Parts};
+use crate::node::presence::Notices;
+use crate::presence::Store;
+use crate::presence::local::Presence;
+use crate::presence::memory::MemoryStore;
+use crate::presence::redis::RedisPresence;
+use crate::rules::Rules;
+use crate::shard::context::ShardContext;
+use std::sync::Arc;
+
+/// Rooms that one event may name in `rooms`, and in `except`.
+const ROOMS_PER_EVENT: usize = 100;
+
+pub(super) struct Built {
+    pub node: Arc<Node>,
+    /// Reads what Socket.IO emitters publish, if the configuration names their keys.
+    pub emitters: Option<Arc<EmitterBridge>>,
+}
+
+/// The log, and what comes with it: in Redis or in memory.
+struct Storage {
+    log: Arc<dyn EventLog>,
+    presence: Arc<dyn Store>,
+    cluster: Option<Arc<Cluster>>,
+    emitters: Option<Arc<EmitterBridge>>,
+}
+
+fn setup(error: impl ToString) -> AppError {
+    AppError::Setup(error.to_string())
+}
+
+pub(super) fn build(config: &Config) -> Result<Built, AppError> {
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(setup)?);
+    let rules = Rules::compile(&config.rooms, &config.on)
+        .map_err(|mistakes| setup(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
+    let draft_limits = DraftLimits {
+        max_event: config.publish.max_event,
+        room_name_bytes: config.limits.room_name_bytes,
+        rooms: ROOMS_PER_EVENT,
+    };
+    let backend = backend(config, &metrics)?;
+    let node_id = NodeId::random();
+    let Storage { log, presence, cluster, emitters } = match config.redis.url {
+        Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics)?,
+        None => storage_in_memory(config, &metrics),
+    };
+    let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
+    let context = Arc::new(ShardContext {
+        node_id,
+        socketio: config.socketio.clone(),
+        limits: config.limits.clone(),
+        recovery: config.recovery.clone(),
+        draft_limits,
+        namespaces: Namespaces::new(&config.socketio.namespaces),
+        rules,
+        presence: Presence::new(&config.presence, presence, notices, metrics.clone()),
+        metrics,
+        cluster,
+        notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
+    });
+    let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
+    Ok(Built { node: Node::new(Parts { context, backend, log, auth }), emitters })
+}
+
+fn storage_in_redis(
+    config: &Config,
+    node_id: NodeId,
+    limits: DraftLimits,
+    metrics: &Arc<Metrics>,
+) -> Result<Storage, AppError> {
+    let cluster = Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone()).map_err(setup)?;
+    let log = RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone()).map_err(setup)?;
+    let emitters = EmitterBridge::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
+    let kept = stream_kept(&config.recovery);
+    let presence = RedisPresence::new(cluster.clone(), &config.redis.prefix, &config.presence, kept);
+    Ok(Storage { log, presence, cluster: Some(cluster), emitters })
+}
+
+fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
+    let log = MemoryLog::new(MemoryLimits::default());
+    let presence = MemoryStore::new(log.clone(), config.presence.remember, metrics.clone());
+    Storage { log, presence, cluster: None, emitters: None }
+}
+
+fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend>>, AppError> {
+    let Some(settings) = &config.backend else { return Ok(None) };
+    let transport = match &settings.stream {
+        Some(stream) => {
+            BackendTransport::Stream(BackendStream::new(&config.redis, stream, settings.stream_limit).map_err(setup)?)
+        }
+        None => BackendTransport::Webhook(Webhook::new(settings, config.publish.max_event).map_err(setup)?),
+    };
+    Ok(Some(Backend::new(transport, settings, metrics.clone())))
+}

@@ -1,0 +1,321 @@
+//! This node's part in presence: what its connections make true, and the one task that brings it into the store.
+//!
+//! A change gets a [`Ticket`] at once, on whichever thread it happens. [`Presence::written`] completes when the store has
+//! it, and what was announced with it is in the log: whoever is to be answered waits for that. Changes that come while a
+//! step is on its way go with the next one, so that a storm costs few steps. Changes that nobody waits for are gathered
+//! for a moment. [`run`] writes until [`Presence::leave`]; a store in this process is written on the thread that waits.
+
+use crate::metrics::Metrics;
+use crate::presence::changes::{Changes, Waiting};
+use crate::presence::config::PresenceConfig;
+use crate::presence::writer::{Listener, Writer};
+use crate::presence::{Fact, LeaveReason, Messages, Store, Ticket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+/// How long a client waits until the store has what it is to be told. It waits for its session's record no longer.
+pub const WRITTEN_WITHIN: Duration = Duration::from_millis(1_500);
+/// The store hears that this node lives so often, at least four times in a lease.
+const TICK: Duration = Duration::from_secs(1);
+/// Changes that nobody waits for are gathered for so long: each step has a cost of its own.
+const GATHER: Duration = Duration::from_millis(3);
+/// Between two attempts while the store does not answer.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What this node knows of who is there.
+pub struct Presence {
+    /// What all nodes know together.
+    pub store: Arc<dyn Store>,
+    changes: Changes,
+    /// Held while a step is on its way.
+    writer: tokio::sync::Mutex<Writer>,
+    tick: Duration,
+    /// Somebody waits.
+    now: Notify,
+    /// Something has changed.
+    soon: Notify,
+    /// Whether `soon` was said since the last step.
+    gathering: AtomicBool,
+    /// Whether the last step failed.
+    failing: AtomicBool,
+    leaving: AtomicBool,
+    left: Notify,
+}
+
+impl Presence {
+    /// Nobody is there yet.
+    pub fn new(
+        config: &PresenceConfig,
+        store: Arc<dyn Store>,
+        listener: Box<dyn Listener>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            changes: Changes::new(config.grace),
+            writer: tokio::sync::Mutex::new(Writer::new(listener, metrics)),
+            tick: (config.lease / 4).min(TICK),
+            now: Notify::new(),
+            soon: Notify::new(),
+            gathering: AtomicBool::new(false),
+            failing: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
+            left: Notify::new(),
+        })
+    }
+
+    /// One connection more makes a fact true.
+    pub fn enter(&self, fact: Fact, messages: impl FnOnce() -> Option<Messages>) -> Ticket {
+        let ticket = self.changes.enter(fact, messages);
+        self.write_soon();
+        ticket
+    }
+
+    /// One connection less.
+    pub fn exit(&self, fact: &Fact, reason: LeaveReason) -> Ticket {
+        let ticket = self.changes.exit(fact, reason);
+        self.write_soon();
+        ticket
+    }
+
+    fn write_soon(&self) {
+        // To wake another thread for each change would cost more than the change.
+        if !self.gathering.swap(true, Ordering::Relaxed) {
+            self.soon.notify_one();
+        }
+    }
+
+    /// Whether the store has every change up to this ticket.
+    pub fn is_written(&self, ticket: Ticket) -> bool {
+        self.changes.is_written(ticket)
+    }
+
+    /// Completes when the store has every change up to this ticket; `false` where it does not take them within
+    /// [`WRITTEN_WITHIN`]. With `is_leave` also where it has just lost what it knew: nothing is taken back then for a
+    /// while.
+    #[must_use]
+    pub async fn written(&self, ticket: Ticket, is_leave: bool) -> bool {
+        if self.is_written(ticket) {
+            return true;
+        }
+        let Some(waiting) = self.wait_for(ticket, is_leave) else { return true };
+        tokio::time::timeout(WRITTEN_WITHIN, waiting).await.unwrap_or(false)
+    }
+
+    /// The same, of a connection, which is let in also where the store does not answer: it waits only where an answer can
+    /// be hoped for.
+    pub async fn written_unless_failing(&self, ticket: Ticket) {
+        if !self.failing.load(Ordering::Relaxed) {
+            let _ = self.written(ticket, false).await;
+        }
+    }
+
+    /// Completes when the store has every change up to this ticket, however long that takes.
+    pub async fn written_at_last(&self, ticket: Ticket, is_leave: bool) {
+        while !self.is_written(ticket)
+            && let Some(waiting) = self.wait_for(ticket, is_leave)
+        {
+            if waiting.await {
+                return;
+            }
+            // Nothing is taken back as yet.
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// `None` where the store has it already.
+    fn wait_for(&self, ticket: Ticket, is_leave: bool) -> Option<Waiting<'_>> {
+        // The wake-up of another thread costs more than the step.
+        if let Some(store) = self.store.immediate()
+            && let Ok(mut writer) = self.writer.try_lock()
+        {
+            writer.write_here(&self.changes, store);
+        }
+        let waiting = self.changes.wait_for(ticket, is_leave)?;
+        self.now.notify_one();
+        Some(waiting)
+    }
+
+    /// Writes what waits and says that this node stops: its users have the grace to come elsewhere.
+    pub async fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+        self.now.notify_one();
+        self.left.notified().await;
+    }
+}
+
+/// Writes what changes, until the node stops.
+pub async fn run(presence: Arc<Presence>) {
+    let mut due = Instant::now() + presence.tick;
+    loop {
+        let wait = due.saturating_duration_since(Instant::now()).min(presence.changes.next());
+        tokio::select! {
+            () = presence.now.notified() => {}
+            () = presence.soon.notified() => {
+                // Over, or cut short by somebody who waits.
+                let _ = tokio::time::timeout(GATHER, presence.now.notified()).await;
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+        presence.gathering.store(false, Ordering::Relaxed);
+        let leaving = presence.leaving.load(Ordering::Relaxed);
+        let mut writer = presence.writer.lock().await;
+        let written = writer.write_all(&presence.changes, &*presence.store, due <= Instant::now()).await;
+        presence.failing.store(written.is_err(), Ordering::Relaxed);
+        match written {
+            Ok(true) => due = Instant::now() + presence.tick,
+            Ok(false) => {}
+            Err(error) => {
+                writer.complain(&error);
+                if !leaving {
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        drop(writer);
+        if leaving {
+            if let Err(error) = presence.store.leave().await {
+                tracing::debug!(%error, "the others find out by themselves that this node has gone");
+            }
+            return presence.left.notify_one();
+        }
+    }
+}
+
+/// Facts that are counted for a session before it is there, so that it can be acknowledged as soon as it is. What the
+/// session does not take over is taken back when this is dropped.
+#[derive(Default)]
+pub struct Reservation {
+    presence: Option<Arc<Presence>>,
+    facts: Vec<Fact>,
+    ticket: Ticket,
+}
+
+impl Reservation {
+    /// Counts nothing yet.
+    pub fn new(presence: &Arc<Presence>) -> Self {
+        Self { presence: Some(presence.clone()), facts: Vec::new(), ticket: Ticket::default() }
+    }
+
+    /// Counts one connection for a fact.
+    pub fn enter(&mut self, fact: Fact, messages: impl FnOnce() -> Option<Messages>) {
+        let Some(presence) = &self.presence else { return };
+        // Whoever reserves waits, and wakes the writer by it.
+        let ticket = presence.changes.enter(fact.clone(), messages);
+        self.ticket = self.ticket.max(ticket);
+        self.facts.push(fact);
+    }
+
+    /// Hands a fact over: it is counted for the session already, under this ticket.
+    pub fn take(&mut self, fact: &Fact) -> Option<Ticket> {
+        let at = self.facts.iter().position(|reserved| reserved == fact)?;
+        self.facts.swap_remove(at);
+        Some(self.ticket)
+    }
+
+    /// What is to be written.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
+    /// Takes over what another one has reserved.
+    pub fn append(&mut self, mut other: Self) {
+        self.facts.append(&mut other.facts);
+        self.ticket = self.ticket.max(other.ticket);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(presence) = &self.presence {
+            for fact in &self.facts {
+                presence.exit(fact, LeaveReason::Undone);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::memory::{MemoryLimits, MemoryLog};
+    use crate::presence::memory::MemoryStore;
+    use crate::presence::{Turn, TurnKind};
+    use parking_lot::Mutex;
+
+    /// Keeps what it hears.
+    #[derive(Clone, Default)]
+    struct Heard(Arc<Mutex<Vec<String>>>);
+
+    impl Listener for Heard {
+        fn turned(&self, turn: &Turn) {
+            let text = match &turn.kind {
+                TurnKind::Online(user) => format!("{user}+"),
+                TurnKind::Offline(user, _) => format!("{user}-"),
+                TurnKind::Occupied(_, room) => format!("{room}+"),
+                TurnKind::Vacated(_, room) => format!("{room}-"),
+            };
+            self.0.lock().push(text);
+        }
+
+        fn is_behind(&self) -> bool {
+            false
+        }
+    }
+
+    fn embedded() -> (Arc<Presence>, Heard) {
+        let metrics = Arc::new(Metrics::new("test").unwrap());
+        let (config, heard) = (PresenceConfig::default(), Heard::default());
+        let store = MemoryStore::new(MemoryLog::new(MemoryLimits::default()), config.remember, metrics.clone());
+        (Presence::new(&config, store, Box::new(heard.clone()), metrics), heard)
+    }
+
+    fn user(name: &str) -> Fact {
+        Fact::Online(name.into())
+    }
+
+    async fn is_online(presence: &Presence, name: &str) -> bool {
+        presence.store.users(&[name.to_owned()]).await.unwrap()[0].online
+    }
+
+    #[tokio::test]
+    async fn what_is_waited_for_is_written_on_the_waiting_thread() {
+        let (presence, heard) = embedded();
+        let ticket = presence.enter(user("a"), || None);
+        assert!(!presence.is_written(ticket) && !is_online(&presence, "a").await);
+        assert!(presence.written(ticket, false).await, "and nobody runs the writer");
+        assert!(is_online(&presence, "a").await);
+        let gone = presence.exit(&user("a"), LeaveReason::Left);
+        presence.written_at_last(gone, true).await;
+        assert_eq!(*heard.0.lock(), ["a+", "a-"]);
+    }
+
+    #[tokio::test]
+    async fn a_reservation_that_nobody_takes_is_as_if_it_had_not_been() {
+        let (presence, heard) = embedded();
+        let mut reserved = Reservation::new(&presence);
+        reserved.enter(user("a"), || None);
+        drop(reserved);
+        let mut reserved = Reservation::new(&presence);
+        reserved.enter(user("b"), || None);
+        assert!(presence.written(reserved.ticket(), false).await);
+        assert!(reserved.take(&user("b")).is_some_and(|ticket| presence.is_written(ticket)));
+        assert_eq!(reserved.take(&user("b")), None);
+        drop(reserved);
+        assert!(!is_online(&presence, "a").await && is_online(&presence, "b").await);
+        assert_eq!(*heard.0.lock(), ["b+"]);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_store_that_is_busy_gives_up_in_time() {
+        let (presence, _) = embedded();
+        let writing = presence.writer.lock().await;
+        let ticket = presence.enter(user("a"), || None);
+        assert!(!presence.written(ticket, false).await);
+        assert!(!presence.changes.is_waited_for());
+        drop(writing);
+        assert!(presence.written(ticket, false).await);
+    }
+}

@@ -1,0 +1,23 @@
+//! What the request of an Engine.IO WebSocket says, be it a new connection or one that takes over from polling.
+
+use crate::session::connection::Connection;
+
+/// What the request of a WebSocket says besides its headers for the protocol itself.
+#[derive(Default)]
+pub struct WebSocketHandshake {
+    /// The token in its header or query.
+    pub token: Option<Box<str>>,
+    /// `b64=1`: the client takes no binary frames.
+    pub base64: bool,
+}
+
+impl WebSocketHandshake {
+    /// Keeps it on the connection. A token that the connection has from its first request stays, as the reference keeps the
+    /// handshake of the first request.
+    pub fn apply(self, connection: &mut Connection) {
+        if connection.token.is_none() {
+            connection.token = self.token;
+        }
+        connection.base64 = self.base64;
+    }
+}
