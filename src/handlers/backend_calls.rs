@@ -95,9 +95,7 @@ pub fn about<'a>(local: &'a LocalNode, session: &Session, rooms: Vec<Room>) -> S
 }
 
 fn about_live(local: &LocalNode, key: SessionKey) -> Option<SessionInfo<'_>> {
-    let hub = local.shard.hub.borrow();
-    let session = hub.sessions.get(key)?;
-    Some(about(local, session, hub.rooms.of(key).cloned().collect()))
+    local.shard.with_session(key, |session| about(local, session, session.rooms().cloned().collect()))
 }
 
 fn backend(local: &LocalNode) -> Result<&Backend, BackendError> {

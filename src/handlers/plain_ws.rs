@@ -9,7 +9,6 @@ use crate::model::close::CloseReason;
 use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
-use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
@@ -30,22 +29,15 @@ use std::time::Duration;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const REPLAY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Where `/ws` and SSE sessions live.
-pub fn main_namespace(local: &LocalNode) -> NamespaceIndex {
-    // Node::new puts it into the list, whether or not Socket.IO clients may join it.
-    local.context.namespaces.find(MAIN_NAMESPACE).unwrap_or_default()
-}
-
 /// Works on one message.
 pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMessage) {
-    let session = local.shard.hub.borrow().session_in(key, main_namespace(local));
+    let session = local.shard.session_in(key, local.context.namespaces.main());
     match (message, session) {
-        (ClientMessage::Ping, _) => local.shard.hub.borrow_mut().push_json(key, &plain_ws::pong()),
+        (ClientMessage::Ping, _) => local.shard.push_json(key, &plain_ws::pong()),
         (ClientMessage::Auth { token }, None) => authenticate(local, key, Some(&token)).await,
         (ClientMessage::Auth { token }, Some(session)) if is_anonymous(local, session) => {
             // Let in without a token, it now says who it is: another session begins.
-            let now = local.shard.now();
-            local.shard.hub.borrow_mut().dismiss(session, CloseReason::ClientClose, now);
+            local.shard.dismiss(session, CloseReason::ClientClose);
             authenticate(local, key, Some(&token)).await;
         }
         (ClientMessage::Auth { token }, Some(session)) => refresh(local, key, session, &token).await,
@@ -75,13 +67,13 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
 }
 
 fn is_anonymous(local: &LocalNode, session: SessionKey) -> bool {
-    local.shard.hub.borrow().sessions.get(session).is_some_and(|session| session.identity.user.is_none())
+    local.shard.with_session(session, |session| session.identity.user.is_none()).unwrap_or(false)
 }
 
 /// Tells the client what was wrong with a message.
 pub fn error(local: &LocalNode, key: ConnectionKey, code: &str, message: &str, id: Option<&RawValue>) {
     tracing::debug!(code, message, "message refused");
-    local.shard.hub.borrow_mut().push_json(key, &plain_ws::error(code, message, id));
+    local.shard.push_json(key, &plain_ws::error(code, message, id));
 }
 
 /// Lets a client in by its token, or turns it away with 4401.
@@ -93,8 +85,12 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
     }
     let refused = match identity {
         Ok(identity) => {
-            let newcomer =
-                session_start::Newcomer { connection: key, namespace: main_namespace(local), identity, auth: None };
+            let newcomer = session_start::Newcomer {
+                connection: key,
+                namespace: local.context.namespaces.main(),
+                identity,
+                auth: None,
+            };
             let mut session = newcomer.session(local, Id::random_session(), None);
             match session_start::first_rooms(local, &session) {
                 Ok(rooms) => {
@@ -117,12 +113,12 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
 
 /// `welcome`; the rooms that a session starts in are not announced, as in Socket.IO.
 fn welcome(local: &LocalNode, key: ConnectionKey, session: SessionKey) {
-    let mut hub = local.shard.hub.borrow_mut();
-    let Some(entry) = hub.sessions.get(session) else { return };
-    let user = entry.identity.user.as_ref().map(|user| user.as_json());
     let seconds = local.context.socketio.ping_interval.as_secs();
-    let message = plain_ws::welcome(&entry.id.to_string(), user.as_deref(), seconds);
-    hub.push_json(key, &message);
+    let message = local.shard.with_session(session, |session| {
+        let user = session.identity.user.as_ref().map(|user| user.as_json());
+        plain_ws::welcome(&session.id.to_string(), user.as_deref(), seconds)
+    });
+    message.iter().for_each(|message| local.shard.push_json(key, message));
 }
 
 /// A fresh token on a live connection: the same user goes on, anybody else is refused.
@@ -137,22 +133,11 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
         }
     };
     let expires = identity.expires;
-    {
-        let mut hub = local.shard.hub.borrow_mut();
-        let Some(entry) = hub.sessions.get_mut(session) else { return };
-        let name = |user: &Option<_>| user.as_ref().map(|user: &crate::auth::identity::UserId| user.as_json());
-        if name(&entry.identity.user) != name(&identity.user) {
-            drop(hub);
-            let why = format_args!("a fresh token on a live connection is of another user");
-            refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
-            error(local, key, "other_user", "this connection belongs to another user: open a new one", None);
-            return crate::handlers::fail(local, key, CloseReason::Refused);
-        }
-        entry.identity = identity;
-        entry.expires = 0;
-        if let Some(connection) = hub.connections.get_mut(key) {
-            connection.timers.expires = 0;
-        }
+    if !local.shard.renew(session, identity) {
+        let why = format_args!("a fresh token on a live connection is of another user");
+        refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
+        error(local, key, "other_user", "this connection belongs to another user: open a new one", None);
+        return crate::handlers::fail(local, key, CloseReason::Refused);
     }
     session_start::watch_expiry(local, session, expires);
     welcome(local, key, session);
@@ -162,7 +147,7 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
 /// one connection should hold at once.
 async fn earlier_replay(local: &Rc<LocalNode>, key: ConnectionKey) {
     let taken = async {
-        while local.shard.hub.borrow().is_replaying(key) {
+        while local.shard.is_replaying(key) {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
@@ -184,8 +169,8 @@ async fn join(
         return error(local, key, refused.code(), &refused.to_string(), id);
     }
     // Before it is in the room: what is replayed must meet what is live without a gap.
-    let mut reserved = local.shard.hub.borrow().reserve_rooms(session, &rooms);
-    let ticket = reserved.ticket().max(room_access::announced(local, session));
+    let mut reserved = local.shard.reserve_rooms(session, &rooms);
+    let ticket = reserved.ticket().max(local.shard.announced(session));
     if !local.node.presence.written(ticket, false).await {
         let late = JoinError::Uncounted;
         return error(local, key, late.code(), &late.to_string(), id);
@@ -195,32 +180,32 @@ async fn join(
         local.context.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
         missed
     });
-    room_access::join(local, session, &rooms, &mut reserved);
+    local.shard.join(session, &rooms, &mut reserved);
     let [room] = &rooms;
-    let mut hub = local.shard.hub.borrow_mut();
+    let here = local.shard.position();
     // What is replayed comes behind this message, so until then the client's resume point is still its own.
     let offset = match (&missed, since) {
         (Some(Ok(_)), Some(since)) => Some(since.to_owned()),
         // Before the log began there is no place in it.
-        _ => (hub.position != Offset::default()).then(|| hub.position.to_string()),
+        _ => (here != Offset::default()).then(|| here.to_string()),
     };
     let recovered = missed.as_ref().map(Result::is_ok);
-    hub.push_json(key, &plain_ws::joined(room, offset.as_deref(), recovered, id));
+    local.shard.push_json(key, &plain_ws::joined(room, offset.as_deref(), recovered, id));
     let frames = missed.and_then(Result::ok).into_iter().flatten().map(|event| match event.draft.rooms.first() {
         Some(first) if first == room => Frame::event(event),
         _ => Frame::Raw(text_frame(&plain_ws::event(&event, room))),
     });
-    hub.replay(key, frames);
+    local.shard.replay(key, frames);
 }
 
 /// Leaves a room. Where that is not written in time it has left all the same, and to repeat it does no harm.
 async fn leave(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, room: &str, id: Option<&RawValue>) {
-    room_access::leave(local, session, &[room.into()], LeaveReason::Left);
-    if !local.node.presence.written(room_access::announced(local, session), true).await {
+    local.shard.leave(session, &[room.into()], LeaveReason::Left);
+    if !local.node.presence.written(local.shard.announced(session), true).await {
         let late = JoinError::Uncounted;
         return error(local, key, late.code(), &late.to_string(), id);
     }
-    local.shard.hub.borrow_mut().push_json(key, &plain_ws::left(room, id));
+    local.shard.push_json(key, &plain_ws::left(room, id));
 }
 
 /// What a room had after `since`, as far as the client did not get it live.
@@ -232,26 +217,24 @@ fn missed(
     since: &str,
 ) -> Result<Vec<Arc<Event>>, &'static str> {
     let after = Offset::parse(since).ok_or("bad_offset")?;
-    let (own, start, inside) = {
-        let hub = local.shard.hub.borrow();
-        if hub.is_replaying(key) {
-            return Err("still_replaying");
-        }
-        let own = hub.sessions.get(session).ok_or("gone")?;
-        (own.id, own.start.position, hub.rooms.contains(session, own.namespace, &rooms[0]))
-    };
+    if local.shard.is_replaying(key) {
+        return Err("still_replaying");
+    }
+    let own = local.shard.with_session(session, |own| (own.id, own.start.position, own.is_in(&rooms[0])));
+    let (own, start, inside) = own.ok_or("gone")?;
     // In its automatic rooms the client is live from its start.
     let up_to = inside.then_some(start);
     if up_to.is_some_and(|up_to| after.position >= up_to) {
         return Ok(Vec::new());
     }
     let mut missed =
-        resume::missed(local, after, up_to, main_namespace(local), rooms, &own).map_err(|gap| gap.code())?;
+        resume::missed(local, after, up_to, local.context.namespaces.main(), rooms, &own).map_err(|gap| gap.code())?;
     // What went to everybody belongs to no room: it would come again with each of them.
     missed.retain(|event| !event.draft.is_for_everybody());
     // Who is in an excepted room, which may be another than this one, does not get it, live or later.
-    let (hub, namespace) = (local.shard.hub.borrow(), main_namespace(local));
-    missed.retain(|event| !event.draft.except.iter().any(|except| hub.rooms.contains(session, namespace, except)));
+    local.shard.with_session(session, |session| {
+        missed.retain(|event| !event.draft.except.iter().any(|except| session.is_in(except)));
+    });
     Ok(missed)
 }
 
@@ -270,11 +253,11 @@ async fn on_event(
     match (result, id) {
         (Ok(args), Some(id)) => {
             let message = plain_ws::ack(id, &args.unwrap_or_else(Args::none));
-            local.shard.hub.borrow_mut().push_json(key, &message);
+            local.shard.push_json(key, &message);
         }
         (Err(failure), Some(id)) => {
             let message = plain_ws::ack(id, &failure.ack.unwrap_or_else(|| default_ack(&failure.error)));
-            local.shard.hub.borrow_mut().push_json(key, &message);
+            local.shard.push_json(key, &message);
         }
         (Err(failure), None) if failure.ack.is_none() => {
             error(local, key, failure.error.code(), &failure.error.to_string(), None);

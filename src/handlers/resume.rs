@@ -5,7 +5,6 @@ use crate::handlers::room_access;
 use crate::handlers::session_start;
 use crate::handlers::session_start::Newcomer;
 use crate::log::window::Gap;
-use crate::model::close::CloseReason;
 use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::Room;
@@ -22,8 +21,8 @@ use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
 use crate::session::recovery::Place;
-use crate::session::timers::millis;
 use crate::shard::persist;
+use crate::shard::release::Taken;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,7 +88,7 @@ async fn attempt(
     // Another node may have been ahead of this one.
     local.shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
     retain_allowed(local, newcomer, &mut parked);
-    let reached = local.shard.hub.borrow().position;
+    let reached = local.shard.position();
     let mut missed = take_up(local, newcomer, &mut parked, reached, after)?;
     // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
     let mut session = newcomer.clone().session(local, parked.id, None);
@@ -98,7 +97,7 @@ async fn attempt(
     fresh.truncate(local.context.limits.rooms_per_session.saturating_sub(parked.rooms.len()));
     let rooms = [&parked.rooms[..], &fresh].concat();
     let reserved = session_start::reserve(local, &mut session, &rooms).await;
-    let here = local.shard.hub.borrow().position;
+    let here = local.shard.position();
     if here != reached {
         let since = take_up(local, newcomer, &mut parked, here, reached);
         missed.extend(since.inspect_err(|_| session_start::abandon(local, &session, &rooms))?);
@@ -129,15 +128,15 @@ async fn find(
     match take(local, pid, owner).await {
         Some(Taken { parked, stale: false }) => Ok(Some(parked)),
         // Of another life of the log: nobody can go on with it, wherever it was since.
-        Some(Taken { parked, .. }) if parked.start.epoch != local.shard.hub.borrow().position.epoch => Ok(Some(parked)),
+        Some(Taken { parked, .. }) if parked.start.epoch != local.shard.position().epoch => Ok(Some(parked)),
         // This node was away from the others: where one of them had the session since, that copy is right.
         Some(Taken { parked, stale: true }) => match take_elsewhere(local, newcomer, pid, owner).await {
             Ok(other) => {
-                local.shard.hub.borrow_mut().confirm(pid);
+                local.shard.confirm(pid);
                 Ok(Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked)))
             }
             Err(unreachable) => {
-                park_again(local, pid, parked);
+                local.shard.park(pid, parked);
                 Err(unreachable)
             }
         },
@@ -162,17 +161,9 @@ fn retain_allowed(local: &LocalNode, newcomer: &Newcomer, parked: &mut Parked) {
     });
 }
 
-/// A session that this node had.
-pub struct Taken {
-    /// What a resume needs.
-    pub parked: Parked,
-    /// Another node may have taken it up since.
-    stale: bool,
-}
-
 /// The session parked, or still live on a half-open connection, on whichever shard of this node it is.
 pub async fn take(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken> {
-    if let Some(taken) = take_here(local, pid, owner) {
+    if let Some(taken) = local.shard.take_session(pid, owner) {
         return Some(taken);
     }
     let home = usize::from(pid.shard());
@@ -181,29 +172,12 @@ pub async fn take(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken
     order.sort_by_key(|(index, _)| *index != home);
     for (_, other) in order {
         let owner = owner.clone();
-        let taken = other.ask(move |local| take_here(local, pid, &owner)).await.flatten();
+        let taken = other.ask(move |local| local.shard.take_session(pid, &owner)).await.flatten();
         if taken.is_some() {
             return taken;
         }
     }
     None
-}
-
-/// Only the same user in the same namespace gets it; for anybody else it stays as it is.
-fn take_here(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken> {
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
-    if let Some((_, session)) = hub.session_by_pid(pid)
-        && hub.owner(session.namespace, &session.identity) == *owner
-    {
-        let connection = session.connection;
-        hub.close(connection, CloseReason::Replaced, now);
-    }
-    let mine = hub.parked.get(pid).is_some_and(|parked| hub.owner(parked.namespace, &parked.identity) == *owner);
-    // A shard that never had it must not remove the record that another one writes.
-    let parked = mine.then(|| hub.parked.take(pid, now)).flatten()?;
-    hub.note_record(pid);
-    Some(Taken { parked, stale: hub.is_stale(pid) })
 }
 
 /// The session from another node: handed over by the one that has it, or out of its record where that node is gone.
@@ -268,7 +242,7 @@ pub fn missed(
     rooms: &[Room],
     own: &Id,
 ) -> Result<Vec<Arc<Event>>, Gap> {
-    let here = local.shard.hub.borrow().position;
+    let here = local.shard.position();
     let namespace = &**local.context.namespaces.name(namespace);
     let window = local.node.window.read();
     Place { here, namespace, rooms, own }.missed(&window, after, up_to)
@@ -286,8 +260,7 @@ pub fn continue_session(
     let (connection, id) = (newcomer.connection, parked.id.to_string());
     let key = go_on(local, newcomer, Some(pid), parked, missed, &mut reserved);
     let grown = room_access::join_within_limit(local, key, &fresh, &mut reserved);
-    let mut hub = local.shard.hub.borrow_mut();
-    hub.push_packet(connection, encode::connect(namespace, &id, Some(&pid.to_string())));
+    local.shard.push_packet(connection, encode::connect(namespace, &id, Some(&pid.to_string())));
     (key, grown)
 }
 
@@ -307,20 +280,12 @@ pub fn go_on(
     session.last = missed.last().map_or(parked.last, |event| event.offset.position);
     session.changes = parked.changes;
     let key = session_start::admit(local, session, &parked.rooms, reserved);
-    local.shard.hub.borrow_mut().replay(connection, missed.into_iter().map(Frame::event));
+    local.shard.replay(connection, missed.into_iter().map(Frame::event));
     key
 }
 
 /// Parks a session again whose client went while it was being taken up.
 pub fn put_back(local: &Rc<LocalNode>, resumed: Resumed) {
     session_start::abandon(local, &resumed.session, &resumed.parked.rooms);
-    park_again(local, resumed.pid, resumed.before);
-}
-
-/// Parks a session that was taken in vain.
-pub fn park_again(local: &Rc<LocalNode>, pid: Id, parked: Parked) {
-    let until = local.shard.now() + millis(local.context.recovery.window);
-    let mut hub = local.shard.hub.borrow_mut();
-    hub.parked.park(pid, parked, until, local.context.recovery.window_bytes);
-    hub.note_record(pid);
+    local.shard.park(resumed.pid, resumed.before);
 }

@@ -8,13 +8,13 @@ use crate::model::names::Room;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
-use crate::presence::{LeaveReason, Ticket};
 use crate::refusals;
 use crate::refusals::shown;
 use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
 use crate::shard::persist;
+use crate::shard::session_face::SessionView;
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -77,8 +77,7 @@ pub async fn allow(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result
 fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
     let room_rules = "see [[rooms]], or the claim auth.rooms_claim of the token";
     let note = |reason, why: std::fmt::Arguments<'_>| {
-        let hub = local.shard.hub.borrow();
-        let who = hub.sessions.get(key).map(|session| session.name()).unwrap_or_default();
+        let who = local.shard.with_session(key, |session| session.name()).unwrap_or_default();
         refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
     };
     match error {
@@ -109,32 +108,37 @@ async fn ask_about(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result
 
 /// The same as far as it is known here; answers the rooms that the backend decides on, but for those it is in already.
 fn check(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
-    let hub = local.shard.hub.borrow();
-    let session = hub.sessions.get(key).ok_or(JoinError::Gone)?;
-    let namespace = local.context.namespaces.name(session.namespace);
+    local.shard.with_session(key, |session| check_session(local, session, rooms)).unwrap_or(Err(JoinError::Gone))
+}
+
+fn check_session(local: &LocalNode, session: &SessionView<'_>, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
+    let (limits, namespace) = (&local.context.limits, local.context.namespaces.name(session.namespace));
     let (mut new, mut asked) = (0, Vec::new());
     for room in rooms {
-        check_room_name(room, local.context.limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
+        check_room_name(room, limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
         if Id::parse(room).is_some_and(|id| id.is_session()) {
             return Err(JoinError::Forbidden(room.to_string()));
         }
-        let verdict = with_caller(session, namespace, |caller| match local.context.rules.room(room, caller) {
-            Verdict::Allow(rule, captures) => announceable(rule, &captures, caller).map(|()| false),
-            Verdict::Ask(rule, captures) => announceable(rule, &captures, caller).map(|()| true),
-            Verdict::Granted(matched) => {
-                matched.map_or(Ok(()), |(rule, captures)| announceable(rule, &captures, caller)).map(|()| false)
-            }
-            Verdict::Refused(error) => Err(JoinError::BadName(error.to_string())),
-            Verdict::Deny | Verdict::NoRule => Err(JoinError::Forbidden(room.to_string())),
-        });
-        let ask = verdict?;
-        if !hub.rooms.contains(key, session.namespace, room) {
+        let ask = with_caller(session, namespace, |caller| asks_backend(local, room, caller))?;
+        if !session.is_in(room) {
             new += 1;
             asked.extend(ask.then(|| room.clone()));
         }
     }
-    let max = local.context.limits.rooms_per_session;
-    if hub.rooms.count_of(key) + new > max { Err(JoinError::TooMany(max)) } else { Ok(asked) }
+    let max = limits.rooms_per_session;
+    if session.room_count() + new > max { Err(JoinError::TooMany(max)) } else { Ok(asked) }
+}
+
+/// Whether the rules leave it to the backend to let this caller into a room.
+fn asks_backend(local: &LocalNode, room: &str, caller: &Caller<'_>) -> Result<bool, JoinError> {
+    match local.context.rules.room(room, caller) {
+        Verdict::Allow(rule, captures) => announceable(rule, &captures, caller).map(|()| false),
+        Verdict::Ask(rule, captures) => announceable(rule, &captures, caller).map(|()| true),
+        Verdict::Granted(None) => Ok(false),
+        Verdict::Granted(Some((rule, captures))) => announceable(rule, &captures, caller).map(|()| false),
+        Verdict::Refused(error) => Err(JoinError::BadName(error.to_string())),
+        Verdict::Deny | Verdict::NoRule => Err(JoinError::Forbidden(room.to_owned())),
+    }
 }
 
 /// Whether the others can be told: a value that `joined` or `left` misses is the caller's error.
@@ -153,13 +157,12 @@ fn announceable(rule: &RoomRule, captures: &Captures, caller: &Caller<'_>) -> Re
 /// # Errors
 /// [`JoinError::TooMany`].
 pub fn within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    let hub = local.shard.hub.borrow();
-    let namespace = hub.sessions.get(key).ok_or(JoinError::Gone)?.namespace;
-    let new: HashSet<&Room> = rooms.iter().filter(|room| !hub.rooms.contains(key, namespace, room)).collect();
     let max = local.context.limits.rooms_per_session;
-    let is_over = !new.is_empty() && hub.rooms.count_of(key) + new.len() > max;
-    drop(hub);
-    if !is_over {
+    let is_over = local.shard.with_session(key, |session| {
+        let new: HashSet<&Room> = rooms.iter().filter(|room| !session.is_in(room)).collect();
+        !new.is_empty() && session.room_count() + new.len() > max
+    });
+    if !is_over.ok_or(JoinError::Gone)? {
         return Ok(());
     }
     let refused = JoinError::TooMany(max);
@@ -167,47 +170,25 @@ pub fn within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Resul
     Err(refused)
 }
 
-/// Joins rooms that were checked, or that the backend chose; answers those that it was not in. What is `reserved` is counted
-/// already.
-pub fn join(local: &LocalNode, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> Vec<Room> {
-    let mut hub = local.shard.hub.borrow_mut();
-    let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return Vec::new() };
-    rooms.iter().filter(|room| hub.join(key, namespace, room, reserved)).cloned().collect()
-}
-
 /// Joins as many of the rooms as a session may be in; whether it was not in one of them.
 pub fn join_within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> bool {
     let max = local.context.limits.rooms_per_session;
     let mut new = false;
     for room in rooms {
-        if local.shard.hub.borrow().rooms.count_of(key) < max {
-            new |= !join(local, key, std::slice::from_ref(room), reserved).is_empty();
+        if local.shard.with_session(key, |session| session.room_count() < max).unwrap_or(false) {
+            new |= !local.shard.join(key, std::slice::from_ref(room), reserved).is_empty();
         }
     }
     new
-}
-
-/// Leaves rooms.
-pub fn leave(local: &LocalNode, key: SessionKey, rooms: &[Room], reason: LeaveReason) {
-    let mut hub = local.shard.hub.borrow_mut();
-    let Some(namespace) = hub.sessions.get(key).map(|session| session.namespace) else { return };
-    for room in rooms {
-        hub.leave(key, namespace, room, reason);
-    }
 }
 
 /// Completes when the session's rooms, as they are now, are on record and in the presence store: before a client is told
 /// that it has joined or left. `false` where one of them is not in time, so that the client must not be told.
 #[must_use]
 pub async fn settled(local: &Rc<LocalNode>, key: SessionKey, is_leave: bool) -> bool {
-    let announced = announced(local, key);
+    let announced = local.shard.announced(key);
     // Presence first: its step and the record go to Redis together.
     let counted = local.node.presence.written(announced, is_leave);
     let (counted, recorded) = tokio::join!(counted, persist::persist_now(&local.shard, key));
     counted && recorded
-}
-
-/// The session's newest change of presence that is announced.
-pub fn announced(local: &LocalNode, key: SessionKey) -> Ticket {
-    local.shard.hub.borrow().sessions.get(key).map(|session| session.announced).unwrap_or_default()
 }

@@ -6,7 +6,7 @@ use crate::handlers::backend_calls;
 use crate::handlers::fail;
 use crate::handlers::room_access;
 use crate::handlers::room_access::JoinError;
-use crate::handlers::send::say;
+use crate::handlers::send::send_to_session;
 use crate::log::AppendError;
 use crate::model::args::Args;
 use crate::model::close::CloseReason;
@@ -24,7 +24,7 @@ use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
-use crate::shard::state::Ended;
+use crate::shard::ended::Ended;
 use std::rc::Rc;
 
 /// A failed rule: the error's own words, and the acknowledgement that `ack_error` wants.
@@ -116,25 +116,23 @@ pub async fn run(
     args: &Args,
 ) -> Result<Option<Args>, Failure> {
     if tracing::enabled!(tracing::Level::DEBUG) {
-        let hub = local.shard.hub.borrow();
-        hub.sessions.get(key).inspect(|session| tracing::debug!(session = %session.id, ?event, "event in"));
+        local.shard.with_session(key, |session| tracing::debug!(session = %session.id, ?event, "event in"));
     }
     match attempt(local, key, rule, event, args).await {
         Ok(ack) => Ok(ack),
         Err(error) => {
             note_refusal(local, key, event, &error);
             local.context.metrics.refused(Source::Client, error.code());
-            let hub = local.shard.hub.borrow();
-            let Some(session) = hub.sessions.get(key) else { return Err(Failure { error, ack: None }) };
             let text = error.to_string();
-            let namespace = local.context.namespaces.name(session.namespace);
-            let (message, ack) = with_caller(session, namespace, |caller| {
-                let call = Call { caller, args };
-                let problem = Problem { code: error.code(), message: &text };
-                (rule.on_error(&call, problem), rule.ack_error(&call, problem))
+            let told = local.shard.with_session(key, |session| {
+                with_caller(session, local.context.namespaces.name(session.namespace), |caller| {
+                    let call = Call { caller, args };
+                    let problem = Problem { code: error.code(), message: &text };
+                    (rule.on_error(&call, problem), rule.ack_error(&call, problem))
+                })
             });
-            drop(hub);
-            message.iter().for_each(|message| say(local, key, message));
+            let (message, ack) = told.unwrap_or_default();
+            message.iter().for_each(|message| send_to_session(local, key, message));
             Err(Failure { error, ack })
         }
     }
@@ -142,10 +140,9 @@ pub async fn run(
 
 /// Notes a client's event that was refused, rather than one that failed or whose join was noted as refused.
 pub fn note_refusal(local: &LocalNode, key: SessionKey, event: &str, error: &ActionError) {
-    let hub = local.shard.hub.borrow();
-    let session = hub.sessions.get(key);
-    let namespace = session.map_or("", |session| local.context.namespaces.name(session.namespace));
-    let who = session.map(|session| session.name()).unwrap_or_default();
+    let known = local.shard.with_session(key, |session| (session.name(), session.namespace));
+    let namespace = known.as_ref().map_or("", |(_, namespace)| local.context.namespaces.name(*namespace));
+    let who = known.as_ref().map_or("", |(name, _)| name);
     // A name may be as long as a payload.
     let event = shown(event);
     let note = |reason, why: std::fmt::Arguments<'_>| {
@@ -180,12 +177,10 @@ async fn attempt(
     event: &str,
     args: &Args,
 ) -> Result<Option<Args>, ActionError> {
-    let plan = {
-        let hub = local.shard.hub.borrow();
-        let session = hub.sessions.get(key).ok_or(ActionError::Join(JoinError::Gone))?;
-        let inside = |room: &str| hub.rooms.contains(key, session.namespace, room);
-        plan(local, session, rule, args, inside, Outside::Refuse)?
-    };
+    let plan = local
+        .shard
+        .with_session(key, |session| plan(local, session, rule, args, |room| session.is_in(room), Outside::Refuse));
+    let plan = plan.ok_or(ActionError::Join(JoinError::Gone))??;
     if rule.forward() {
         announced_first(local, key).await?;
     }
@@ -193,7 +188,7 @@ async fn attempt(
         true => backend_calls::event(local, key, event, args).await.map_err(ActionError::Backend)?,
         false => EventAnswer::default(),
     };
-    if rule.forward() && !local.shard.hub.borrow().sessions.contains_key(key) {
+    if rule.forward() && !local.shard.has_session(key) {
         // The caller has gone meanwhile. The backend has done its work, and the others are to hear of it.
         let drafts = if plan.joins.is_empty() { plan.drafts } else { Vec::new() };
         append(local, drafts.into_iter().chain(answer.emit).collect()).await?;
@@ -203,20 +198,20 @@ async fn attempt(
     let joins = [plan.joins, answer.join].concat();
     room_access::within_limit(local, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
-    let joined = room_access::join(local, key, &joins, &mut Reservation::default());
-    room_access::leave(local, key, &leaves, LeaveReason::Left);
+    let joined = local.shard.join(key, &joins, &mut Reservation::default());
+    local.shard.leave(key, &leaves, LeaveReason::Left);
     let changes = !joins.is_empty() || !leaves.is_empty();
     if changes && !room_access::settled(local, key, !leaves.is_empty()).await {
         // Another node could go on with the session as it was. What was left stays left: to repeat it does no harm, and
         // what a room had meanwhile could not be had any more.
-        room_access::leave(local, key, &joined, LeaveReason::Undone);
+        local.shard.leave(key, &joined, LeaveReason::Undone);
         return Err(ActionError::Unsettled);
     }
     if !plan.drafts.is_empty() || !answer.emit.is_empty() {
         announced_first(local, key).await?;
     }
     let replies = answer.reply.into_iter().map(|(event, args)| Message { event, args });
-    plan.reply.into_iter().chain(replies).for_each(|message| say(local, key, &message));
+    plan.reply.into_iter().chain(replies).for_each(|message| send_to_session(local, key, &message));
     let drafts: Vec<Draft> = plan.drafts.into_iter().chain(answer.emit).collect();
     let heard = drafts.iter().any(|draft| draft.except.is_empty());
     let last = append(local, drafts).await?;
@@ -229,7 +224,7 @@ async fn attempt(
 
 /// The others hear of the rooms that the session was put into before they hear anything that it sends.
 async fn announced_first(local: &LocalNode, key: SessionKey) -> Result<(), ActionError> {
-    match local.node.presence.written(room_access::announced(local, key), false).await {
+    match local.node.presence.written(local.shard.announced(key), false).await {
         true => Ok(()),
         false => Err(ActionError::Unsettled),
     }
@@ -305,8 +300,11 @@ pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &
     if let Err(failure) = run(local, key, rule, "connection", &Args::none()).await {
         tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");
         if matches!(failure.error, ActionError::Unsettled) {
-            let connection = local.shard.hub.borrow().sessions.get(key).map(|session| session.connection);
-            connection.into_iter().for_each(|connection| fail(local, connection, CloseReason::Unreachable));
+            local
+                .shard
+                .connection_of(key)
+                .into_iter()
+                .for_each(|connection| fail(local, connection, CloseReason::Unreachable));
         }
     }
 }
@@ -335,13 +333,12 @@ pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
     if let Err(error) = append(local, drafts).await {
         failed_disconnect(local, &error);
     }
-    let mut hub = local.shard.hub.borrow_mut();
-    hub.pending_disconnect_hooks = hub.pending_disconnect_hooks.saturating_sub(count);
+    local.shard.finish_disconnect_work(count);
 }
 
 /// The backend hears of a disconnection too, and may answer with events for rooms; nobody waits for it but the stop.
 fn forward_disconnect(local: &Rc<LocalNode>, ended: Ended, args: Args) {
-    local.shard.hub.borrow_mut().pending_disconnect_hooks += 1;
+    local.shard.begin_disconnect_work();
     let local = local.clone();
     tokio::task::spawn_local(async move {
         let about = backend_calls::about(&local, &ended.session, ended.rooms);
@@ -353,8 +350,7 @@ fn forward_disconnect(local: &Rc<LocalNode>, ended: Ended, args: Args) {
         if let Err(error) = told {
             failed_disconnect(&local, &error);
         }
-        let mut hub = local.shard.hub.borrow_mut();
-        hub.pending_disconnect_hooks = hub.pending_disconnect_hooks.saturating_sub(1);
+        local.shard.finish_disconnect_work(1);
     });
 }
 

@@ -1,4 +1,4 @@
-//! From an identity to a live session: the rooms it starts in, its expiry, its place in the hub.
+//! From an identity to a live session: the rooms it starts in, its expiry, its place on the shard.
 
 use crate::auth::AuthError;
 use crate::auth::identity::Identity;
@@ -37,7 +37,7 @@ pub struct Newcomer {
 }
 
 impl Newcomer {
-    /// The session it gets, not in the hub yet.
+    /// The session it gets, not on the shard yet.
     pub fn session(self, local: &LocalNode, id: Id, pid: Option<Id>) -> Box<Session> {
         Box::new(Session {
             id,
@@ -46,7 +46,7 @@ impl Newcomer {
             namespace: self.namespace,
             identity: self.identity,
             auth: self.auth,
-            start: local.shard.hub.borrow().position,
+            start: local.shard.position(),
             expires: 0,
             last: Position::default(),
             moves: 0,
@@ -84,9 +84,9 @@ pub fn first_rooms(local: &LocalNode, session: &Session) -> Result<Vec<Room>, Te
 /// breaks off meanwhile is to be [`abandon`]ed.
 pub async fn reserve(local: &LocalNode, session: &mut Session, rooms: &[Room]) -> Reservation {
     backend_calls::connected(local, session, rooms);
-    let reserved = local.shard.hub.borrow().reserve(session, rooms);
+    let reserved = local.shard.reserve(session, rooms);
     local.node.presence.written_unless_failing(reserved.ticket()).await;
-    session.start = local.shard.hub.borrow().position;
+    session.start = local.shard.position();
     reserved
 }
 
@@ -95,19 +95,13 @@ pub fn abandon(local: &LocalNode, session: &Session, rooms: &[Room]) {
     backend_calls::disconnected(local, session, rooms, "transport close");
 }
 
-/// Puts a session with its rooms into the hub; what is `reserved` is counted already.
+/// Puts a session with its rooms onto the shard; what is `reserved` is counted already.
 pub fn admit(local: &Rc<LocalNode>, session: Box<Session>, rooms: &[Room], reserved: &mut Reservation) -> SessionKey {
     let namespace = session.namespace;
     let expires = session.identity.expires;
-    let mut hub = local.shard.hub.borrow_mut();
     let id = session.id;
-    let key = hub.admit(session, reserved);
+    let key = local.shard.admit(session, rooms, reserved);
     tracing::debug!(session = %id, namespace = %local.context.namespaces.name(namespace), ?rooms, "connected");
-    for room in rooms {
-        // Not a change: it never was without them. Nor has the limit a say: the backend may have exceeded it.
-        hub.join_initial(key, namespace, room, reserved);
-    }
-    drop(hub);
     watch_expiry(local, key, expires);
     key
 }
@@ -116,16 +110,7 @@ pub fn admit(local: &Rc<LocalNode>, session: Box<Session>, rooms: &[Room], reser
 pub fn watch_expiry(local: &Rc<LocalNode>, key: SessionKey, expires: Option<u64>) {
     let Some(expires) = expires else { return };
     let leeway = if expires.saturating_mul(1000) <= unix_ms() { local.node.auth.leeway() + 1 } else { 0 };
-    let at = local.shard.at_unix(expires.saturating_add(leeway));
-    let mut hub = local.shard.hub.borrow_mut();
-    let Some(session) = hub.sessions.get_mut(key) else { return };
-    session.expires = at;
-    let connection = session.connection;
-    if let Some(connection) = hub.connections.get_mut(connection) {
-        let timers = &mut connection.timers;
-        timers.expires = if timers.expires == 0 { at } else { timers.expires.min(at) };
-    }
-    hub.reschedule(connection);
+    local.shard.expire_at_unix(key, expires.saturating_add(leeway));
 }
 
 /// Counts what came of checking a token, and notes a refusal.

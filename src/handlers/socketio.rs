@@ -6,7 +6,7 @@ use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
 use crate::handlers::rule_runner;
 use crate::handlers::rule_runner::ActionError;
-use crate::handlers::{fail, is_open, session_start, take_turn};
+use crate::handlers::{fail, is_open, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
@@ -35,12 +35,7 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet) {
         Packet::Connect { namespace, auth } => connect(local, key, namespace, auth).await,
         Packet::Disconnect { namespace } => disconnect(local, key, &namespace),
         Packet::Event { namespace, ack, event, args } => {
-            match local
-                .context
-                .namespaces
-                .find(&namespace)
-                .and_then(|index| local.shard.hub.borrow().session_in(key, index))
-            {
+            match local.context.namespaces.find(&namespace).and_then(|index| local.shard.session_in(key, index)) {
                 Some(session) => on_event(local, key, session, &namespace, ack.as_deref(), &event, &args).await,
                 // An event for a namespace that was not joined (wire sheet B1).
                 None => fail(local, key, CloseReason::ParseError),
@@ -79,7 +74,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
         refusals::note(&local.context.metrics, Refusal::Namespace, format_args!("a Socket.IO client"), why);
         return refuse(local, key, &namespace, "Invalid namespace", None);
     };
-    if local.shard.hub.borrow().session_in(key, index).is_some() {
+    if local.shard.session_in(key, index).is_some() {
         return fail(local, key, CloseReason::ParseError);
     }
     let handshake = Handshake::read(auth.as_deref());
@@ -140,7 +135,7 @@ async fn begin_session(
         return None;
     }
     let session = session_start::admit(local, session, &rooms, &mut reserved);
-    local.shard.hub.borrow_mut().push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
+    local.shard.push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
     Some(session)
 }
 
@@ -151,7 +146,7 @@ async fn authenticate(
     namespace: &str,
     token: Option<&str>,
 ) -> Option<Arc<Identity>> {
-    let handshake_token = local.shard.hub.borrow().connections.get(key)?.token.clone();
+    let handshake_token = local.shard.handshake_token(key);
     let token = token.and_then(bare_token).or(handshake_token.as_deref());
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
     session_start::note_handshake(local, namespace, &checked);
@@ -167,27 +162,25 @@ async fn authenticate(
 /// Answers a CONNECT with CONNECT_ERROR. The connection stays, and its connect timeout goes on (wire sheet B1).
 fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str, code: Option<&str>) {
     let data = code.map(|code| serde_json::json!({ "code": code }).to_string());
-    local.shard.hub.borrow_mut().push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
+    local.shard.push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
 }
 
 /// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told.
 pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
-    if !take_turn(local, key) {
+    if !local.shard.take_turn(key) {
         return;
     }
     local.context.metrics.handshake(socketio_msgpack::CODE);
     let who = format_args!("a client of namespace {}", shown(namespace));
     refusals::note(&local.context.metrics, Refusal::Parser, who, format_args!("{}", socketio_msgpack::REFUSAL));
-    local.shard.hub.borrow_mut().push_packet(key, socketio_msgpack::refusal(namespace));
+    local.shard.push_packet(key, socketio_msgpack::refusal(namespace));
 }
 
 /// The client leaves a namespace; the connection stays (wire sheet B1).
 fn disconnect(local: &LocalNode, key: ConnectionKey, namespace: &str) {
     let Some(index) = local.context.namespaces.find(namespace) else { return };
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
-    if let Some(session) = hub.session_in(key, index) {
-        hub.dismiss(session, CloseReason::ClientClose, now);
+    if let Some(session) = local.shard.session_in(key, index) {
+        local.shard.dismiss(session, CloseReason::ClientClose);
     }
 }
 
@@ -215,7 +208,7 @@ async fn on_event(
         encode::ack(namespace, ack, &default_ack(&ActionError::Unwritable(problem)))
     });
     match packet {
-        Ok(packet) => local.shard.hub.borrow_mut().push_packet(key, packet),
+        Ok(packet) => local.shard.push_packet(key, packet),
         Err(error) => tracing::warn!(%error, %event, "an acknowledgement cannot be written"),
     }
 }

@@ -134,7 +134,7 @@ async fn probe(
     }
     let found = polling::on_owner(local, sid, move |local| {
         // Whoever asked may be gone.
-        let _ = reply.send(local.shard.hub.borrow().by_sid(sid).is_some());
+        let _ = reply.send(local.shard.by_sid(sid).is_some());
     });
     match found && known.await.unwrap_or(false) {
         true => accept_engine(headers, slot, Intent::Probe(sid, handshake)),

@@ -7,6 +7,7 @@ use crate::logging;
 use crate::model::clock::unix_ms;
 use crate::node::probe::round_trip;
 use crate::node::probes::Stage;
+use crate::shard::face::ShardCounts;
 use hyper::StatusCode;
 use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
@@ -78,31 +79,15 @@ pub async fn ping(api: &Api) -> Reply {
     }
 }
 
-/// What one shard holds.
-struct Count {
-    rooms: usize,
-    sessions: usize,
-    outbox_bytes: usize,
-}
-
-async fn count(api: &Api) -> Vec<Count> {
-    api.node
-        .on_every_shard(|local| {
-            let hub = local.shard.hub.borrow();
-            Count {
-                rooms: hub.rooms.len(),
-                sessions: hub.sessions.len() + hub.parked.len(),
-                outbox_bytes: hub.connections.values().map(|connection| connection.outbox.bytes()).sum(),
-            }
-        })
-        .await
+async fn count(api: &Api) -> Vec<ShardCounts> {
+    api.node.on_every_shard(|local| local.shard.counts()).await
 }
 
 /// The Prometheus text format.
 pub async fn metrics(api: &Api) -> Reply {
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     let counts = count(api).await;
-    let sum = |part: fn(&Count) -> usize| gauge(counts.iter().map(part).sum());
+    let sum = |part: fn(&ShardCounts) -> usize| gauge(counts.iter().map(part).sum());
     let metrics = &api.node.context.metrics;
     metrics.rooms.set(sum(|count| count.rooms));
     metrics.sessions.set(sum(|count| count.sessions));

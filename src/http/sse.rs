@@ -54,9 +54,9 @@ pub async fn serve(
         Ok(place) => place,
         Err(full) => return ws::full(full),
     };
-    let namespace = crate::handlers::plain_ws::main_namespace(local);
+    let namespace = local.context.namespaces.main();
     let link = Link::Sse(caller.cut.clone());
-    let key = local.shard.hub.borrow_mut().open(Connection::new(Id::random(), Protocol::Sse, link, place));
+    let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, place));
     // From here on the connection ends with its body, also where this future is dropped.
     let body = SseBody::new(local.clone(), key);
     let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };
@@ -66,7 +66,7 @@ pub async fn serve(
         // The token itself is refused.
         Err(problem) => return refuse(local, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
-    let mut online = local.shard.hub.borrow().reserve(&session, &[]);
+    let mut online = local.shard.reserve(&session, &[]);
     let session = session_start::admit(local, session, &[], &mut online);
     let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
     if let Err(problem) = room_access::allow(local, session, &rooms).await {
@@ -103,13 +103,11 @@ async fn reserve(
     automatic: &[Room],
     online: Ticket,
 ) -> Result<Reservation, JoinError> {
-    let (mut reserved, others) = {
-        let hub = local.shard.hub.borrow();
-        if let Some(session) = hub.sessions.get(session) {
-            backend_calls::connected(local, session, &[named, automatic].concat());
-        }
-        (hub.reserve_rooms(session, named), hub.reserve_rooms(session, automatic))
-    };
+    local.shard.with_session(session, |session| {
+        backend_calls::connected(local, session, &[named, automatic].concat());
+    });
+    let (mut reserved, others) =
+        (local.shard.reserve_rooms(session, named), local.shard.reserve_rooms(session, automatic));
     let presence = &local.node.presence;
     if !presence.written(reserved.ticket(), false).await {
         return Err(JoinError::Uncounted);
@@ -138,7 +136,7 @@ fn begin(
     since: Option<&str>,
     reserved: &mut Reservation,
 ) {
-    let own = local.shard.hub.borrow().sessions.get(session).map(|session| (session.id, session.namespace));
+    let own = local.shard.with_session(session, |session| (session.id, session.namespace));
     let Some((own, namespace)) = own else { return };
     let missed = since.map(|since| match Offset::parse(since) {
         Some(after) => resume::missed(local, after, None, namespace, rooms, &own).map_err(|gap| gap.code()),
@@ -147,28 +145,27 @@ fn begin(
     if let Some(missed) = &missed {
         local.context.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
     }
-    room_access::join(local, session, rooms, reserved);
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
+    local.shard.join(session, rooms, reserved);
+    let here = local.shard.position();
     // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.
-    hub.push(key, Frame::Raw(sse::comment()));
-    hub.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
+    local.shard.push(key, Frame::Raw(sse::comment()));
+    local.shard.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
     match missed {
         Some(Ok(events)) => {
-            hub.replay(key, events.into_iter().map(Frame::event));
+            local.shard.replay(key, events.into_iter().map(Frame::event));
         }
         Some(Err(reason)) => {
             local.context.metrics.gap(reason, 1);
             // With an id, so that a reconnect does not meet the same gap again.
-            let block = sse::gap_block_at(reason, &hub.position);
-            hub.push(key, Frame::Raw(block));
+            let block = sse::gap_block_at(reason, &here);
+            local.shard.push(key, Frame::Raw(block));
         }
         None => {
-            let block = sse::id_block(&hub.position);
-            hub.push(key, Frame::Raw(block));
+            let block = sse::id_block(&here);
+            local.shard.push(key, Frame::Raw(block));
         }
     }
-    hub.start_timers(key, now);
+    local.shard.start_timers(key);
 }
 
 fn stream(body: SseBody) -> Reply {

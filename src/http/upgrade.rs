@@ -87,12 +87,9 @@ fn open_socketio(local: &Rc<LocalNode>, place: Permit, handshake: WebSocketHands
     let (sid, stream) = (local.shard.fresh_id(), Rc::new(stream));
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
     handshake.apply(&mut connection);
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
-    let key = hub.open(connection);
-    hub.push(key, Frame::Engine(polling::handshake(local, sid, &[]).into()));
-    hub.start_timers(key, now);
-    drop(hub);
+    let key = local.shard.open(connection);
+    local.shard.push(key, Frame::Engine(polling::handshake(local, sid, &[]).into()));
+    local.shard.start_timers(key);
     let mut frames = FrameReader::new();
     websocket::take_early(local, key, &mut frames, early);
     websocket::start(local, key, stream, frames);
@@ -101,11 +98,8 @@ fn open_socketio(local: &Rc<LocalNode>, place: Permit, handshake: WebSocketHands
 fn open_json(local: &Rc<LocalNode>, place: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
     let stream = Rc::new(stream);
     let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(stream.clone()), place);
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
-    let key = hub.open(connection);
-    hub.start_timers(key, now);
-    drop(hub);
+    let key = local.shard.open(connection);
+    local.shard.start_timers(key);
     let (early, local) = (early.to_vec(), local.clone());
     tokio::task::spawn_local(async move {
         // Without a token the client may still send one as its first message.

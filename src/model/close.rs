@@ -75,6 +75,8 @@ pub enum DropReason {
     NoRule,
     /// A notice for the backend that could not be told in time, or over the bound.
     Notice,
+    /// The end of a session, of which neither its `disconnect` rule nor the backend heard: too many waited.
+    Disconnect,
     /// Records of sessions that Redis refused: those clients would not be recovered after this node's death.
     Record,
     /// A stream entry of a newer release, which this one does not know.
@@ -83,12 +85,13 @@ pub enum DropReason {
 
 impl DropReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
         Self::NoRule,
         Self::Notice,
+        Self::Disconnect,
         Self::Record,
         Self::Unsupported,
     ];
@@ -101,6 +104,7 @@ impl DropReason {
             Self::Malformed => "malformed",
             Self::NoRule => "no_rule",
             Self::Notice => "notice",
+            Self::Disconnect => "disconnect",
             Self::Record => "record",
             Self::Unsupported => "unsupported",
         }

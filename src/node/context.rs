@@ -12,8 +12,8 @@ use crate::node::probes::Probes;
 use crate::presence::local::Presence;
 use crate::session::connection_limiter::ConnectionLimiter;
 use crate::shard::context::{ShardContext, ShardObserver};
+use crate::shard::face::Shard;
 use crate::shard::handle::ShardHandle;
-use crate::shard::runner::Shard;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -126,12 +126,7 @@ impl Node {
     pub fn rewrite_records(&self, round: u64) {
         *self.rewriting() = (round, self.shards().len());
         for shard in self.shards() {
-            shard.run(move |local| {
-                let begun = local.shard.hub.borrow_mut().rewrite(round);
-                if !begun {
-                    local.node.records_rewritten(round);
-                }
-            });
+            shard.run(move |local| local.shard.rewrite_records(round));
         }
     }
 

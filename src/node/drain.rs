@@ -2,7 +2,7 @@
 
 use crate::model::close::CloseReason;
 use crate::node::context::Node;
-use crate::shard::runner::Shard;
+use crate::shard::face::Shard;
 use rand::seq::SliceRandom as _;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -30,28 +30,24 @@ pub async fn drain(node: &Arc<Node>, window: Duration) {
 
 /// What is still to be done on a shard; once the window is over, latecomers are closed as they are found.
 fn left(shard: &Rc<Shard>, over: bool) -> usize {
-    let now = shard.now();
-    let mut hub = shard.hub.borrow_mut();
     if over {
-        let open: Vec<_> = hub.connections.keys().collect();
-        open.into_iter().for_each(|key| hub.close(key, CloseReason::Draining, now));
+        shard.connections().into_iter().for_each(|key| shard.close(key, CloseReason::Draining));
     }
-    hub.connections.len() + hub.pending_disconnect_hooks
+    shard.left_to_drain()
 }
 
 async fn drain_shard(shard: Rc<Shard>, window: Duration) {
-    let mut keys: Vec<_> = shard.hub.borrow().connections.keys().collect();
+    let mut keys = shard.connections();
     keys.shuffle(&mut rand::rng());
     let (begun, all) = (Instant::now(), keys.len());
     while !keys.is_empty() {
         let gone = begun.elapsed().as_secs_f64() / window.as_secs_f64().max(f64::MIN_POSITIVE);
         let due = ((all as f64 * gone.min(1.0)).ceil() as usize).max(1);
-        let now = shard.now();
         while all - keys.len() < due
             && let Some(key) = keys.pop()
         {
             // Its outbox is flushed first; the close comes behind what was delivered.
-            shard.hub.borrow_mut().close(key, CloseReason::Draining, now);
+            shard.close(key, CloseReason::Draining);
         }
         tokio::time::sleep(STEP).await;
     }

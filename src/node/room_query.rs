@@ -64,18 +64,7 @@ pub async fn of(node: &Arc<Node>, namespace: NamespaceIndex, room: &str) -> Resu
 /// On this node.
 pub async fn here(node: &Node, namespace: NamespaceIndex, room: &str) -> RoomStatus {
     let room = room.to_owned();
-    let parts = node
-        .on_every_shard(move |local| {
-            let hub = local.shard.hub.borrow();
-            let members = hub.rooms.find(namespace, &room).map(|room| hub.rooms.members(room));
-            let mut status = RoomStatus::default();
-            for session in members.into_iter().flatten().filter_map(|key| hub.sessions.get(key)) {
-                status.connections += 1;
-                status.users.extend(session.identity.user.as_ref().map(|user| user.as_str().to_owned()));
-            }
-            status
-        })
-        .await;
+    let parts = node.on_every_shard(move |local| local.shard.room_status(namespace, &room)).await;
     let mut status = RoomStatus::default();
     let mut users = BTreeSet::new();
     for part in parts {

@@ -20,7 +20,7 @@ pub(super) async fn hand_over(local: &Rc<LocalNode>, to: NodeId, call: u64, pid:
     let heard =
         local.node.answer_peer(to, call, RpcResponse::Taken(taken.as_ref().map(|parked| parked.to_record()))).await;
     if let Some(parked) = taken.filter(|_| !heard) {
-        resume::park_again(local, pid, parked);
+        local.shard.park(pid, parked);
     }
 }
 
@@ -28,21 +28,17 @@ pub(super) async fn hand_over(local: &Rc<LocalNode>, to: NodeId, call: u64, pid:
 pub(super) async fn release(local: &Rc<LocalNode>, to: NodeId, call: u64, sid: Id) {
     // What the client asked for last is answered here first.
     for _ in 0..IDLE_LOOKS {
-        let busy = {
-            let hub = local.shard.hub.borrow();
-            hub.by_sid(sid).is_some_and(|key| !hub.is_idle(key))
-        };
-        if !busy {
+        if !local.shard.is_busy(sid) {
             break;
         }
         tokio::time::sleep(IDLE_LOOK).await;
     }
-    let released = local.shard.hub.borrow_mut().release(sid);
+    let released = local.shard.release(sid);
     let moving = released.as_ref().map(|released| Box::new(moving(local, released)));
     let heard = local.node.answer_peer(to, call, RpcResponse::Released(moving)).await;
     for (session, parked) in released.into_iter().flat_map(|released| released.sessions).filter(|_| !heard) {
         if let Some(pid) = session.pid {
-            resume::park_again(local, pid, parked);
+            local.shard.park(pid, parked);
         }
     }
 }

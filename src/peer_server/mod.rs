@@ -47,7 +47,7 @@ impl PeerServer {
     fn on_polling(&self, sid: Id, act: fn(&LocalNode, ConnectionKey)) {
         if let Some(owner) = self.node.shards().get(usize::from(sid.shard())) {
             owner.run(move |local| {
-                let key = local.shard.hub.borrow().by_sid(sid);
+                let key = local.shard.by_sid(sid);
                 if let Some(key) = key {
                     act(local, key);
                 }
@@ -86,13 +86,13 @@ impl RpcHandler for PeerServer {
 
     fn on_rejoined(&self) {
         for shard in self.node.shards() {
-            shard.run(|local| local.shard.hub.borrow_mut().mark_stale());
+            shard.run(|local| local.shard.mark_stale());
         }
     }
 
     fn on_reachable(&self, reachable: bool) {
         for shard in self.node.shards() {
-            shard.run(move |local| local.shard.hub.borrow_mut().be_reachable(reachable));
+            shard.run(move |local| local.shard.be_reachable(reachable));
         }
     }
 

@@ -121,6 +121,13 @@ impl Connection {
         }
     }
 
+    /// Wakes this task from now on.
+    pub fn wake_with(&mut self, waker: &Waker) {
+        if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            self.waker = Some(waker.clone());
+        }
+    }
+
     /// Wakes the connection's task, if it sleeps.
     pub fn wake(&mut self) {
         if let Some(waker) = &self.waker {

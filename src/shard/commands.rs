@@ -13,12 +13,12 @@ use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::{plain_ws, socketio_encode};
 use crate::session::connection::SessionKey;
 use crate::session::timers::Millis;
-use crate::shard::state::Hub;
+use crate::shard::hub::Hub;
 use std::collections::HashSet;
 
 impl Hub {
     /// Carries out an order on this shard and moves its position; how many sessions it met, and what it changed of presence.
-    pub fn carry_out(&mut self, order: &SessionCommand, offset: Offset, now: Millis) -> (usize, Ticket) {
+    pub(super) fn carry_out(&mut self, order: &SessionCommand, offset: Offset, now: Millis) -> (usize, Ticket) {
         self.position = offset;
         self.noted = Ticket::default();
         let namespace = order.namespace.as_deref().map(|name| self.context.namespaces.find(name));
@@ -44,15 +44,9 @@ impl Hub {
             session.is_some_and(|session| namespace.is_none_or(|namespace| session.namespace == namespace))
         };
         match selector {
-            Selector::User(user) => {
-                let of_user = |key: &SessionKey| {
-                    let session = self.sessions.get(*key);
-                    session.and_then(|s| s.identity.user.as_ref()).is_some_and(|own| own.as_str() == user)
-                };
-                self.sessions.keys().filter(of_user).filter(fits).collect()
-            }
+            Selector::User(user) => self.sessions.of_user(user).into_iter().filter(fits).collect(),
             Selector::Session(id) => {
-                Id::parse(id).and_then(|id| self.session_by_id(id)).into_iter().filter(fits).collect()
+                Id::parse(id).and_then(|id| self.sessions.by_id(id)).into_iter().filter(fits).collect()
             }
             Selector::In(room) => {
                 let rooms = self.context.namespaces.indexes().filter_map(|index| self.rooms.find(index, room));
@@ -74,10 +68,10 @@ impl Hub {
 
     fn join_all(&mut self, key: SessionKey, rooms: &[Room]) {
         let Some(session) = self.sessions.get(key) else { return };
-        let (connection, namespace) = (session.connection, session.namespace);
+        let connection = session.connection;
         for room in rooms {
             // The backend may exceed what a client may ask for: the limit guards against clients.
-            if self.join(key, namespace, room, &mut Reservation::default()) && self.speaks_json(key) {
+            if self.join(key, room, &mut Reservation::default()) && self.speaks_json(key) {
                 let offset = self.position.to_string();
                 self.push_json(connection, &plain_ws::joined(room, Some(&offset), None, None));
             }
@@ -86,9 +80,9 @@ impl Hub {
 
     fn leave_all(&mut self, key: SessionKey, rooms: &[Room]) {
         let Some(session) = self.sessions.get(key) else { return };
-        let (connection, namespace) = (session.connection, session.namespace);
+        let connection = session.connection;
         for room in rooms {
-            if self.leave(key, namespace, room, LeaveReason::Left) && self.speaks_json(key) {
+            if self.leave(key, room, LeaveReason::Left) && self.speaks_json(key) {
                 self.push_json(connection, &plain_ws::left(room, None));
             }
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 /// Deadlines by key, at most one each; exact to the millisecond, so that a client which sleeps to the very
 /// ping timeout finds its session gone (wire sheet H).
 #[derive(Debug)]
-pub struct Deadlines<K> {
+pub(super) struct Deadlines<K> {
     table: BTreeSet<(Millis, K)>,
 }
 
@@ -18,7 +18,7 @@ impl<K: Ord + Copy> Default for Deadlines<K> {
 
 impl<K: Ord + Copy> Deadlines<K> {
     /// Moves `key` from its deadline `old` to `new`; either may be 0 for none.
-    pub fn change(&mut self, key: K, old: Millis, new: Millis) {
+    pub(super) fn change(&mut self, key: K, old: Millis, new: Millis) {
         if old == new {
             return;
         }
@@ -31,12 +31,12 @@ impl<K: Ord + Copy> Deadlines<K> {
     }
 
     /// The earliest deadline.
-    pub fn next(&self) -> Option<Millis> {
+    pub(super) fn next(&self) -> Option<Millis> {
         self.table.first().map(|(at, _)| *at)
     }
 
     /// Takes one key whose deadline has come. The caller sets its next deadline from 0.
-    pub fn pop(&mut self, now: Millis) -> Option<K> {
+    pub(super) fn pop(&mut self, now: Millis) -> Option<K> {
         let (at, key) = *self.table.first()?;
         if at > now {
             return None;

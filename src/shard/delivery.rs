@@ -10,7 +10,7 @@ use crate::protocol::{plain_ws, websocket};
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::{Frame, LocalDelivery, encode};
 use crate::session::timers::Millis;
-use crate::shard::state::Hub;
+use crate::shard::hub::Hub;
 use bytes::Bytes;
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -39,13 +39,13 @@ enum Flushed {
 
 impl Hub {
     /// Puts one event into the outboxes of its receivers, each once, and moves the shard's position.
-    pub fn deliver(&mut self, delivery: &Arc<Delivery>, now: Millis) {
+    pub(super) fn deliver(&mut self, delivery: &Arc<Delivery>, now: Millis) {
         let event = &delivery.event;
         // A volatile event carries the place of whatever came last, be it a probe: no client may be ahead of its shard.
         self.position = event.offset;
         let Some(namespace) = self.context.namespaces.find(&event.draft.namespace) else { return };
         self.mark += 1;
-        let before = self.pushed;
+        let before = self.flusher.pushed();
         let shared = LocalDelivery::new(delivery.clone());
         for room in &event.draft.except {
             for session in self.receivers(namespace, room) {
@@ -61,7 +61,7 @@ impl Hub {
                 self.deliver_to(session, &shared, (index > 0).then_some((&**room, &mut json)), now);
             }
         }
-        let sessions = self.pushed - before;
+        let sessions = self.flusher.pushed() - before;
         tracing::debug!(event = &*event.draft.event, rooms = ?event.draft.rooms, sessions, "event out");
     }
 
@@ -69,12 +69,12 @@ impl Hub {
     /// room of all sessions of the namespace.
     pub(super) fn receivers(&self, namespace: NamespaceIndex, room: &str) -> Vec<SessionKey> {
         if room == EVERYBODY {
-            return self.sessions.iter().filter(|(_, s)| s.namespace == namespace).map(|(key, _)| key).collect();
+            return self.sessions.in_namespace(namespace).collect();
         }
         match self.rooms.find(namespace, room) {
             Some(room) => self.rooms.members(room).collect(),
             None => {
-                let own = Id::parse(room).and_then(|id| self.session_by_id(id));
+                let own = Id::parse(room).and_then(|id| self.sessions.by_id(id));
                 let fits = |key: &SessionKey| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace);
                 own.filter(fits).into_iter().collect()
             }
@@ -108,47 +108,32 @@ impl Hub {
             }
             _ => Frame::Event(shared.clone()),
         });
-        self.delivered[connection.protocol as usize] += 1;
-        self.pushed += 1;
-        self.mark_dirty(key);
-        self.hold_limit(key, now);
-    }
-
-    /// Sees to it that no more waits than the limit allows; what the socket takes at once does not count.
-    fn hold_limit(&mut self, key: ConnectionKey, now: Millis) {
-        if self.is_over(key) {
+        self.flusher.note_delivery(connection.protocol);
+        self.flusher.list(key, connection);
+        if is_over(connection, self.context.limits.outbox_bytes) {
+            // What the socket takes at once does not count.
             self.flush(key, now);
         }
     }
 
-    /// One event may be larger than the limit; only what waits behind it counts.
-    fn is_over(&self, key: ConnectionKey) -> bool {
-        let max = self.context.limits.outbox_bytes;
-        self.connections.get(key).is_some_and(|connection| {
-            connection.closing.is_none()
-                && connection.outbox.len() > 1
-                && connection.outbox.bytes() > max + connection.replay
-        })
-    }
-
     /// Flushes up to `max` listed connections; whether more are listed.
-    pub fn flush_some(&mut self, max: usize, now: Millis) -> bool {
+    pub(super) fn flush_some(&mut self, max: usize, now: Millis) -> bool {
         for _ in 0..max {
-            let Some(key) = self.dirty.pop_front() else { return false };
-            self.flushed += 1;
+            let Some(key) = self.flusher.next() else { return false };
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.dirty = false;
             }
             self.flush(key, now);
         }
-        !self.dirty.is_empty()
+        !self.flusher.is_empty()
     }
 
     /// Writes what waits on a connection, as far as its transport takes it now. A connection that then still has more
     /// waiting than the limit allows is a slow consumer.
-    pub fn flush(&mut self, key: ConnectionKey, now: Millis) {
+    pub(super) fn flush(&mut self, key: ConnectionKey, now: Millis) {
         self.write(key, now);
-        if self.is_over(key) {
+        let max = self.context.limits.outbox_bytes;
+        if self.connections.get(key).is_some_and(|connection| is_over(connection, max)) {
             self.close(key, CloseReason::SlowConsumer, now);
         }
     }
@@ -168,7 +153,7 @@ impl Hub {
                     connection.replay = 0;
                 }
                 if flushed == Flushed::Some {
-                    self.mark_dirty(key);
+                    self.flusher.list(key, connection);
                 }
                 if flushed == Flushed::Broken {
                     self.close(key, CloseReason::TransportClose, now);
@@ -198,7 +183,7 @@ impl Hub {
     }
 
     /// Takes what waits on an SSE response; empty when nothing does.
-    pub fn take_sse(&mut self, key: ConnectionKey) -> Bytes {
+    pub(super) fn take_sse(&mut self, key: ConnectionKey) -> Bytes {
         let Some(connection) = self.connections.get_mut(key) else { return Bytes::new() };
         let mut out = Vec::new();
         while out.len() < GATHER
@@ -208,6 +193,11 @@ impl Hub {
         }
         out.into()
     }
+}
+
+/// One event may be larger than the limit; only what waits behind it counts.
+fn is_over(connection: &Connection, max: usize) -> bool {
+    connection.closing.is_none() && connection.outbox.len() > 1 && connection.outbox.bytes() > max + connection.replay
 }
 
 /// The waiting packets as one polling payload, joined by the record separator (wire sheet A6).

@@ -1,15 +1,29 @@
-//! One shard per core: its sessions, its part of every room, and how events reach them.
+//! One shard per core: its clients, their sessions, its part of every room, and how events reach them.
+//!
+//! A shard is one thread. [`runner::spawn`] starts it, other threads reach it by its [`handle::ShardHandle`], and code that
+//! runs on it uses [`face::Shard`]. It ends with [`handle::ShardCommand::Stop`]. It knows its node only as a
+//! [`context::ShardContext`] and a [`context::ShardObserver`].
 
-pub mod commands;
+mod closing;
+mod commands;
+mod connection_face;
+mod connections;
 pub mod context;
-pub mod deadlines;
-pub mod delivery;
+mod deadlines;
+mod delivery;
+pub mod ended;
+pub mod face;
+mod flusher;
 pub mod handle;
+mod hub;
+mod membership;
+mod packets;
 pub mod persist;
-pub mod presence;
+mod presence;
 pub mod release;
 pub mod rooms;
 pub mod runner;
-pub mod session_persister;
-pub mod state;
-pub mod timers;
+pub mod session_face;
+mod session_persister;
+mod sessions;
+mod timers;

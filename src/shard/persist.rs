@@ -4,19 +4,15 @@
 use crate::auth::Identity;
 use crate::cluster::{Owner, Record};
 use crate::model::id::Id;
-use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
-use crate::presence::LeaveReason;
-use crate::presence::local::{Reservation, WRITTEN_WITHIN};
+use crate::presence::local::WRITTEN_WITHIN;
 use crate::session::Session;
-use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
 use crate::session::parked::Parked;
 use crate::session::timers::Millis;
-use crate::session::timers::millis;
-use crate::shard::runner::Shard;
+use crate::shard::face::Shard;
+use crate::shard::hub::Hub;
 use crate::shard::session_persister::SessionPersister;
-use crate::shard::state::Hub;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,104 +25,31 @@ const BYTES_PER_SECOND: f64 = 8e6;
 
 impl Hub {
     /// This node was away: others may have taken up any of its sessions.
-    pub fn mark_stale(&mut self) {
+    pub(super) fn mark_stale(&mut self) {
         let pids: Vec<Id> = self.pids().collect();
         if let Some(persister) = &mut self.persister {
-            persister.stale.extend(pids);
+            persister.mark_stale(pids);
         }
     }
 
     /// Others cannot reach this node from now on, or can again.
-    pub fn be_reachable(&mut self, reachable: bool) {
+    pub(super) fn be_reachable(&mut self, reachable: bool) {
         self.mark_stale();
         if let Some(persister) = &mut self.persister {
-            persister.reachable = reachable;
+            persister.be_reachable(reachable);
         }
     }
 
-    /// Whether another node may have taken this session up while this one was away.
-    pub fn is_stale(&self, pid: Id) -> bool {
-        self.persister.as_ref().is_some_and(|persister| !persister.reachable || persister.stale.contains(&pid))
-    }
-
-    /// It is known by now what became of this session elsewhere.
-    pub fn confirm(&mut self, pid: Id) {
-        if let Some(persister) = &mut self.persister {
-            persister.stale.remove(&pid);
-        }
-    }
-
-    /// All records are to be written anew; `false` where this shard has none. A node that has just started need not
-    /// wait: until all shards are done, its records are not used should it die.
-    pub fn rewrite(&mut self, round: u64) -> bool {
+    /// All records are to be written again; `false` where this shard has none. A node that has just started need not wait:
+    /// until all shards are done, its records are not used should it die.
+    pub(super) fn rewrite(&mut self, round: u64) -> bool {
         let pids: Vec<Id> = self.pids().collect();
         let Some(persister) = self.persister.as_mut().filter(|_| !pids.is_empty()) else { return false };
-        persister.changed.extend(pids);
-        persister.rewriting = Some(round);
-        persister.wake.notify_one();
+        persister.rewrite(pids, round);
         true
     }
 
-    /// Puts a session into a room that it is in from its start; whether it was not in it. Presence may have counted it
-    /// already, by what is `reserved`.
-    pub fn join_initial(
-        &mut self,
-        key: SessionKey,
-        namespace: NamespaceIndex,
-        room: &Room,
-        reserved: &mut Reservation,
-    ) -> bool {
-        let new = self.rooms.join(key, namespace, room);
-        if new {
-            self.note_entered(key, room, reserved);
-        }
-        new
-    }
-
-    /// Lets a session into a room; whether it was not in it.
-    pub fn join(
-        &mut self,
-        key: SessionKey,
-        namespace: NamespaceIndex,
-        room: &Room,
-        reserved: &mut Reservation,
-    ) -> bool {
-        let new = self.join_initial(key, namespace, room, reserved);
-        if new {
-            self.trace(key, room, "joined");
-            self.note_change(key, room, true);
-        }
-        new
-    }
-
-    /// Takes a session out of a room; whether it was in it.
-    pub fn leave(&mut self, key: SessionKey, namespace: NamespaceIndex, room: &Room, reason: LeaveReason) -> bool {
-        let old = self.rooms.leave(key, namespace, room);
-        if old {
-            self.trace(key, room, "left");
-            self.note_gone(key, room, reason);
-            self.note_change(key, room, false);
-        }
-        old
-    }
-
-    fn trace(&self, key: SessionKey, room: &Room, what: &'static str) {
-        if tracing::enabled!(tracing::Level::DEBUG)
-            && let Some(session) = self.sessions.get(key)
-        {
-            tracing::debug!(session = %session.id, %room, "{what}");
-        }
-    }
-
-    fn note_change(&mut self, key: SessionKey, room: &Room, joined: bool) {
-        let (after, keep) = (self.position.position, millis(self.context.recovery.kept()));
-        if let Some(session) = self.sessions.get_mut(key).filter(|session| session.pid.is_some()) {
-            session.changes.note(Change { after, room: room.clone(), joined }, keep);
-        }
-        self.note_session(key);
-    }
-
-    fn note_session(&mut self, key: SessionKey) {
+    pub(super) fn note_session(&mut self, key: SessionKey) {
         if let (Some(persister), Some(pid)) =
             (&mut self.persister, self.sessions.get(key).and_then(|session| session.pid))
         {
@@ -135,14 +58,14 @@ impl Hub {
     }
 
     /// The session with this pid is not as it was.
-    pub fn note_record(&mut self, pid: Id) {
+    pub(super) fn note_record(&mut self, pid: Id) {
         if let Some(persister) = &mut self.persister {
             persister.note(pid);
         }
     }
 
     /// What a resume needs of a live session.
-    pub fn park_form(&self, key: SessionKey, session: &Session) -> Parked {
+    pub(super) fn park_form(&self, key: SessionKey, session: &Session) -> Parked {
         Parked {
             id: session.id,
             namespace: session.namespace,
@@ -168,7 +91,8 @@ impl Hub {
     }
 
     fn record(&self, pid: Id) -> Option<Record> {
-        let live = self.session_by_pid(pid).map(|(key, session)| self.park_form(key, session));
+        let live = self.sessions.by_pid(pid).and_then(|key| Some((key, self.sessions.get(key)?)));
+        let live = live.map(|(key, session)| self.park_form(key, session));
         let parked = live.as_ref().or_else(|| self.parked.get(pid))?;
         Some(Record {
             owner: self.owner(parked.namespace, &parked.identity),
@@ -178,7 +102,7 @@ impl Hub {
     }
 
     /// Whose a session is: nobody else may resume it.
-    pub fn owner(&self, namespace: NamespaceIndex, identity: &Identity) -> Owner {
+    pub(super) fn owner(&self, namespace: NamespaceIndex, identity: &Identity) -> Owner {
         let user = identity.user.as_ref().map(|user| user.as_json());
         Owner::new(self.context.namespaces.name(namespace), user.as_deref())
     }
@@ -186,7 +110,7 @@ impl Hub {
 
 /// Writes what changes, until the shard ends. Without other nodes there is nothing to do.
 pub async fn run(shard: Rc<Shard>) {
-    let Some(wake) = shard.hub.borrow().persister.as_ref().map(|persister| persister.wake.clone()) else { return };
+    let Some(wake) = shard.hub.borrow().persister.as_ref().map(SessionPersister::wake) else { return };
     loop {
         let next = shard.hub.borrow().persister.as_ref().and_then(SessionPersister::next);
         match next {
@@ -203,7 +127,7 @@ pub async fn run(shard: Rc<Shard>) {
             written += bytes;
             tokio::task::yield_now().await;
         }
-        let rewritten = shard.hub.borrow_mut().persister.as_mut().and_then(|persister| persister.rewriting.take());
+        let rewritten = shard.hub.borrow_mut().persister.as_mut().and_then(SessionPersister::take_rewritten);
         if let Some(round) = rewritten {
             shard.observer.records_rewritten(round);
         }
@@ -223,7 +147,6 @@ pub async fn persist_now(shard: &Rc<Shard>, key: SessionKey) -> bool {
         let Some(pid) = hub.sessions.get(key).and_then(|session| session.pid) else { return true };
         let changes = [(pid, hub.record(pid))];
         let Some(persister) = &mut hub.persister else { return true };
-        persister.changed.remove(&pid);
         persister.wrote(&changes, now);
         changes
     };

@@ -8,7 +8,7 @@ use crate::rules::Message;
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
-use crate::shard::state::Hub;
+use crate::shard::hub::Hub;
 use std::fmt;
 
 impl Hub {
@@ -53,7 +53,7 @@ impl Hub {
     }
 
     /// Counts a session that is not in the hub yet, with its rooms.
-    pub fn reserve(&self, session: &Session, rooms: &[Room]) -> Reservation {
+    pub(super) fn reserve(&self, session: &Session, rooms: &[Room]) -> Reservation {
         let mut reserved = Reservation::new(&self.context.presence);
         if let Some(fact) = self.online(session) {
             reserved.enter(fact, || None);
@@ -63,7 +63,7 @@ impl Hub {
     }
 
     /// Counts a session in rooms that it is about to join.
-    pub fn reserve_rooms(&self, key: SessionKey, rooms: &[Room]) -> Reservation {
+    pub(super) fn reserve_rooms(&self, key: SessionKey, rooms: &[Room]) -> Reservation {
         let mut reserved = Reservation::new(&self.context.presence);
         if let Some(session) = self.sessions.get(key) {
             let new = rooms.iter().filter(|room| !self.rooms.contains(key, session.namespace, room));
@@ -88,7 +88,7 @@ impl Hub {
         let is_same = |other: &Session| {
             other.id != session.id && other.identity.user.as_ref().is_some_and(|other| other.as_str() == user.as_str())
         };
-        let counted = siblings.filter_map(|key| self.sessions.get(*key)).any(|other| is_same(other));
+        let counted = siblings.filter_map(|key| self.sessions.get(*key)).any(is_same);
         (!counted).then(|| Fact::Online(user.as_str().into()))
     }
 

@@ -1,13 +1,16 @@
-//! Giving a polling connection with all its sessions to another node, whose WebSocket it goes on with.
+//! Giving sessions away: one to the client that came back for it, or a polling connection with all of its sessions to the
+//! node that its WebSocket came to.
 
+use crate::cluster::Owner;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::offset::Offset;
 use crate::session::Session;
 use crate::session::connection::{ConnectionKey, Link};
 use crate::session::parked::Parked;
+use crate::session::timers::Millis;
 use crate::shard::delivery::take_all;
-use crate::shard::state::Hub;
+use crate::shard::hub::Hub;
 
 /// A connection on its way to another node.
 pub struct Released {
@@ -23,7 +26,7 @@ pub struct Released {
 
 impl Hub {
     /// Whether a connection can be given away now: it polls, and nothing of the client is being worked on.
-    pub fn is_idle(&self, key: ConnectionKey) -> bool {
+    pub(super) fn is_idle(&self, key: ConnectionKey) -> bool {
         self.connections.get(key).is_some_and(|connection| {
             matches!(connection.link, Link::Polling(_))
                 && connection.closing.is_none()
@@ -33,8 +36,8 @@ impl Hub {
     }
 
     /// Takes a connection out of the tables. No rule hears of it: its sessions go on elsewhere.
-    pub fn release(&mut self, sid: Id) -> Option<Released> {
-        let key = self.by_sid(sid).filter(|key| self.is_idle(*key))?;
+    pub(super) fn release(&mut self, sid: Id) -> Option<Released> {
+        let key = self.connections.by_sid(sid).filter(|key| self.is_idle(*key))?;
         let with_offset = self.context.recovery_on();
         let connection = self.connections.get_mut(key)?;
         let payload = take_all(connection, with_offset);
@@ -49,4 +52,30 @@ impl Hub {
         self.forget(key);
         Some(Released { payload, position: self.position, token, sessions })
     }
+
+    /// See [`crate::shard::face::Shard::take_session`].
+    pub(super) fn take_for_resume(&mut self, pid: Id, owner: &Owner, now: Millis) -> Option<Taken> {
+        let live = self.sessions.by_pid(pid).and_then(|key| self.sessions.get(key));
+        if let Some(session) = live.filter(|session| self.owner(session.namespace, &session.identity) == *owner) {
+            let connection = session.connection;
+            self.close(connection, CloseReason::Replaced, now);
+        }
+        let is_theirs = |parked: &Parked| self.owner(parked.namespace, &parked.identity) == *owner;
+        if !self.parked.get(pid).is_some_and(is_theirs) {
+            // A shard that never had it must not remove the record that another one writes.
+            return None;
+        }
+        let parked = self.parked.take(pid, now)?;
+        self.note_record(pid);
+        let stale = self.persister.as_ref().is_some_and(|persister| persister.is_stale(pid));
+        Some(Taken { parked, stale })
+    }
+}
+
+/// A session that a client has come back for.
+pub struct Taken {
+    /// What a resume needs.
+    pub parked: Parked,
+    /// Another node may have taken it up since.
+    pub stale: bool,
 }

@@ -3,65 +3,104 @@
 use crate::cluster::Record;
 use crate::model::id::Id;
 use crate::session::timers::Millis;
-use std::collections::{HashMap, HashSet, VecDeque};
+use crate::shard::deadlines::Deadlines;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use tokio::sync::Notify;
 
 /// Records written before others get their turn: some 2 µs each.
 const AT_ONCE: usize = 500;
 
-/// Which records are not as their sessions are.
-pub struct SessionPersister {
-    pub(super) changed: HashSet<Id>,
-    /// A record tells where the log stood when it was written; it is written again before that is too old to resume
-    /// from. In order of time: all wait equally long.
-    again: VecDeque<(Millis, Id)>,
-    /// When each record was written last.
-    written: HashMap<Id, Millis>,
+/// Which records are not as their sessions are. Each session is in each of its tables once, so that none grows while Redis
+/// is away.
+pub(super) struct SessionPersister {
+    changed: HashSet<Id>,
+    /// When each record is written again. It tells where the log stood when it was written, and must not get too old to
+    /// resume from.
+    due: HashMap<Id, Millis>,
+    deadlines: Deadlines<Id>,
     /// Sessions that another node may have taken up while this one was away.
-    pub(super) stale: HashSet<Id>,
-    /// Whether others can reach this node and ask it for sessions. Where not, all are doubted.
-    pub(super) reachable: bool,
-    /// All records are being written anew, for this round.
-    pub(super) rewriting: Option<u64>,
+    stale: HashSet<Id>,
+    /// Whether others can reach this node and ask it for sessions. If not, all are stale.
+    reachable: bool,
+    /// All records are being written again, for this round.
+    rewriting: Option<u64>,
     /// Milliseconds after which a record is written again.
     refresh: Millis,
-    pub(super) wake: Rc<Notify>,
+    wake: Rc<Notify>,
 }
 
 impl SessionPersister {
     /// For a recovery window of so many milliseconds.
-    pub fn new(window: Millis) -> Self {
-        // The window holds a quarter more than itself (`RecoveryConfig::kept`).
-        let (changed, stale) = (HashSet::new(), HashSet::new());
-        let (again, written) = (VecDeque::new(), HashMap::new());
-        let (reachable, rewriting, wake) = (false, None, Rc::default());
-        Self { changed, again, written, stale, reachable, rewriting, refresh: window / 5, wake }
+    pub(super) fn new(window: Millis) -> Self {
+        Self {
+            changed: HashSet::new(),
+            due: HashMap::new(),
+            deadlines: Deadlines::default(),
+            stale: HashSet::new(),
+            reachable: false,
+            rewriting: None,
+            // The window holds a quarter more than itself (`RecoveryConfig::kept`).
+            refresh: window / 5,
+            wake: Rc::default(),
+        }
+    }
+
+    /// Completes a wait when there is something to write.
+    pub(super) fn wake(&self) -> Rc<Notify> {
+        self.wake.clone()
     }
 
     /// The session with this pid is not as it was.
-    pub fn note(&mut self, pid: Id) {
+    pub(super) fn note(&mut self, pid: Id) {
         if self.changed.is_empty() {
             self.wake.notify_one();
         }
         self.changed.insert(pid);
     }
 
+    /// Another node may have taken up these sessions.
+    pub(super) fn mark_stale(&mut self, pids: Vec<Id>) {
+        self.stale.extend(pids);
+    }
+
+    /// Others cannot reach this node from now on, or can again.
+    pub(super) fn be_reachable(&mut self, reachable: bool) {
+        self.reachable = reachable;
+    }
+
+    /// Whether another node may have taken this session up.
+    pub(super) fn is_stale(&self, pid: Id) -> bool {
+        !self.reachable || self.stale.contains(&pid)
+    }
+
+    /// It is known by now what became of this session elsewhere.
+    pub(super) fn confirm(&mut self, pid: Id) {
+        self.stale.remove(&pid);
+    }
+
+    /// Writes the records of all sessions again.
+    pub(super) fn rewrite(&mut self, pids: Vec<Id>, round: u64) {
+        self.changed.extend(pids);
+        self.rewriting = Some(round);
+        self.wake.notify_one();
+    }
+
+    /// The round of [`SessionPersister::rewrite`], once; for when nothing is left to write.
+    pub(super) fn take_rewritten(&mut self) -> Option<u64> {
+        self.rewriting.take()
+    }
+
     /// When the next record is to be written again.
     pub(super) fn next(&self) -> Option<Millis> {
-        self.again.front().map(|(at, _)| *at)
+        self.deadlines.next()
     }
 
     /// Some of those to be written now.
     pub(super) fn take(&mut self, now: Millis) -> Vec<Id> {
-        while let Some((at, pid)) = self.again.front().copied()
-            && at <= now
-        {
-            self.again.pop_front();
-            // It may have been written since, for a change.
-            if self.written.get(&pid).is_some_and(|written| written + self.refresh <= now) {
-                self.changed.insert(pid);
-            }
+        while let Some(pid) = self.deadlines.pop(now) {
+            self.due.remove(&pid);
+            self.changed.insert(pid);
         }
         let some: Vec<Id> = self.changed.iter().copied().take(AT_ONCE).collect();
         for pid in &some {
@@ -73,16 +112,16 @@ impl SessionPersister {
     /// These records are written, or removed where there is none.
     pub(super) fn wrote(&mut self, changes: &[(Id, Option<Record>)], now: Millis) {
         for (pid, record) in changes {
-            match record {
-                Some(_) => {
-                    self.written.insert(*pid, now);
-                    self.again.push_back((now + self.refresh, *pid));
-                }
+            self.changed.remove(pid);
+            let old = match record {
+                Some(_) => self.due.insert(*pid, now + self.refresh),
                 None => {
-                    self.written.remove(pid);
                     self.stale.remove(pid);
+                    self.due.remove(pid)
                 }
-            }
+            };
+            let new = self.due.get(pid).copied();
+            self.deadlines.change(*pid, old.unwrap_or(0), new.unwrap_or(0));
         }
     }
 }
@@ -92,20 +131,36 @@ mod tests {
     use super::*;
     use crate::cluster::Owner;
 
+    fn record() -> Option<Record> {
+        Some(Record { owner: Owner::new("/", None), moves: 0, text: String::new() })
+    }
+
     #[test]
     fn what_changed_is_taken_once_and_again_after_its_time() {
         let (mut persister, pid) = (SessionPersister::new(100), Id::random());
         persister.note(pid);
         persister.note(pid);
-        assert_eq!(persister.take(0), [pid]);
-        assert!(persister.take(0).is_empty());
-        let record = || Record { owner: Owner::new("/", None), moves: 0, text: String::new() };
-        persister.wrote(&[(pid, Some(record()))], 0);
-        persister.wrote(&[(pid, Some(record()))], 5);
-        assert_eq!(persister.next(), Some(20));
-        assert!(persister.take(20).is_empty(), "it was written since");
+        assert_eq!(persister.take(1), [pid]);
+        assert!(persister.take(1).is_empty());
+        persister.wrote(&[(pid, record())], 1);
+        persister.wrote(&[(pid, record())], 5);
+        assert_eq!(persister.next(), Some(25));
+        assert!(persister.take(21).is_empty(), "it was written since");
         assert_eq!(persister.take(25), [pid]);
         persister.wrote(&[(pid, None)], 30);
-        assert!(persister.take(1_000).is_empty() && persister.written.is_empty());
+        assert!(persister.take(1_000).is_empty() && persister.due.is_empty());
+    }
+
+    #[test]
+    fn a_session_that_changes_all_the_time_waits_once() {
+        let (mut persister, pid) = (SessionPersister::new(1_000_000), Id::random());
+        for now in 1..1_000 {
+            persister.note(pid);
+            assert_eq!(persister.take(now), [pid]);
+            persister.wrote(&[(pid, record())], now);
+        }
+        assert_eq!((persister.due.len(), persister.next()), (1, Some(200_999)));
+        persister.wrote(&[(pid, None)], 1_000);
+        assert_eq!(persister.next(), None);
     }
 }

@@ -7,7 +7,7 @@ use crate::protocol::websocket::{Opcode, push_frame};
 use crate::session::connection::{ConnectionKey, Link};
 use crate::session::outbox::Frame;
 use crate::session::timers::{Due, Heartbeat, Millis, millis};
-use crate::shard::state::Hub;
+use crate::shard::hub::Hub;
 use bytes::Bytes;
 
 /// A WebSocket ping; browsers answer it by themselves.
@@ -19,13 +19,10 @@ fn ping_frame() -> Bytes {
 
 impl Hub {
     /// Does everything that is due.
-    pub fn fire(&mut self, now: Millis) {
-        while let Some(key) = self.deadlines.pop(now) {
-            if let Some(connection) = self.connections.get_mut(key) {
-                connection.scheduled = 0;
-            }
+    pub(super) fn fire(&mut self, now: Millis) {
+        while let Some(key) = self.connections.pop_due(now) {
             self.check_deadline(key, now);
-            self.reschedule(key);
+            self.connections.reschedule(key);
         }
         self.parked.expire(now);
         for pid in self.parked.take_dropped() {
@@ -34,7 +31,7 @@ impl Hub {
     }
 
     /// Does what is due for one connection; also called when it shows up just before the table would fire.
-    pub fn check_deadline(&mut self, key: ConnectionKey, now: Millis) {
+    pub(super) fn check_deadline(&mut self, key: ConnectionKey, now: Millis) {
         let ping_timeout = millis(self.context.socketio.ping_timeout);
         while let Some(connection) = self.connections.get_mut(key) {
             let Some(due) = connection.timers.due(now, ping_timeout) else { return };
@@ -67,24 +64,22 @@ impl Hub {
     }
 
     /// Starts the heartbeat and the connect timeout of a new connection.
-    pub fn start_timers(&mut self, key: ConnectionKey, now: Millis) {
+    pub(super) fn start_timers(&mut self, key: ConnectionKey, now: Millis) {
         let (interval, connect) =
             (millis(self.context.socketio.ping_interval), millis(self.context.socketio.connect_timeout));
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.timers.heartbeat = Heartbeat::PingAt(now + interval);
-        if !matches!(connection.link, Link::Sse(_)) {
-            connection.timers.connect_by = now + connect;
-        }
-        self.reschedule(key);
+        let is_sse = self.connections.get(key).is_some_and(|connection| matches!(connection.link, Link::Sse(_)));
+        self.connections.change_timers(key, |timers| {
+            timers.heartbeat = Heartbeat::PingAt(now + interval);
+            if !is_sse {
+                timers.connect_by = now + connect;
+            }
+        });
     }
 
     /// Anything from the client shows that it lives.
-    pub fn pong(&mut self, key: ConnectionKey, now: Millis) {
+    pub(super) fn pong(&mut self, key: ConnectionKey, now: Millis) {
         let interval = millis(self.context.socketio.ping_interval);
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.timers.pong(now, interval);
-        }
-        self.reschedule(key);
+        self.connections.change_timers(key, |timers| timers.pong(now, interval));
     }
 
     /// A token's time is over: the whole connection closes, and comes back with a fresh one (CONTRACT, Plain WebSocket).

@@ -74,16 +74,10 @@ pub async fn adopt(local: &Rc<LocalNode>, sid: Id, place: Permit, opened: Opened
     connection.token = moving.token.as_deref().map(Into::into);
     handshake.apply(&mut connection);
     let base64 = connection.base64;
-    let now = local.shard.now();
-    let key = {
-        let mut hub = local.shard.hub.borrow_mut();
-        let key = hub.open(connection);
-        hub.start_timers(key, now);
-        key
-    };
+    let key = local.shard.open(connection);
+    local.shard.start_timers(key);
     if !go_on(local, key, moving, base64).await {
-        let now = local.shard.now();
-        local.shard.hub.borrow_mut().close(key, CloseReason::TransportClose, now);
+        local.shard.close(key, CloseReason::TransportClose);
     }
     for message in early {
         match message {
@@ -117,7 +111,7 @@ async fn go_on(local: &Rc<LocalNode>, key: ConnectionKey, moving: Moving, base64
         waited.push(Frame::Raw(frame));
     }
     // Not measured by the limit for live frames: it was within that where it waited.
-    local.shard.hub.borrow_mut().replay(key, waited.into_iter());
+    local.shard.replay(key, waited.into_iter());
     let mut whole = true;
     for session in moving.sessions {
         whole &= take_up(local, key, position, session);
@@ -136,7 +130,7 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
     };
     let newcomer =
         Newcomer { connection: key, namespace, identity: Arc::new(identity), auth: moving.auth.map(Into::into) };
-    let here = local.shard.hub.borrow().position;
+    let here = local.shard.position();
     let name = &**local.context.namespaces.name(namespace);
     let before = parked.clone();
     let taken = {
@@ -152,7 +146,7 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
             // Its client comes back, and is told by the same rules.
             local.context.metrics.recovery(lost.code());
             if let Some(pid) = moving.pid {
-                resume::park_again(local, pid, before);
+                local.shard.park(pid, before);
             }
             false
         }

@@ -2,13 +2,12 @@
 
 use crate::handlers;
 use crate::model::close::CloseReason;
-use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::socketio::{DecodeError, max_attached};
 use crate::protocol::{socketio, socketio_msgpack};
-use crate::session::connection::{ConnectionKey, Link};
+use crate::session::connection::ConnectionKey;
 use crate::session::pending_packets::Inbound;
 use std::rc::Rc;
 
@@ -22,22 +21,21 @@ pub fn receive_text(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
 
 /// One binary message: an attachment, or a packet of a parser that we do not speak.
 pub fn receive_binary(local: &Rc<LocalNode>, key: ConnectionKey, bytes: &[u8]) {
-    let is_first = local.shard.hub.borrow().connections.get(key).is_some_and(|connection| {
-        connection.protocol == Protocol::SocketIo && connection.decoder.is_idle() && connection.sessions.is_empty()
-    });
-    if is_first && let Some(namespace) = socketio_msgpack::connect(bytes) {
+    if local.shard.is_silent(key)
+        && let Some(namespace) = socketio_msgpack::connect(bytes)
+    {
         return handlers::socketio::refuse_parser(local, key, &namespace);
     }
     // Each message keeps `max_payload` by itself. Who has no session has no use for more than one message's worth.
     let max_payload = local.context.socketio.max_payload;
-    let known = local.shard.hub.borrow().connections.get(key).is_some_and(|connection| !connection.sessions.is_empty());
+    let known = local.shard.has_sessions(key);
     let max = if known { max_attached(max_payload) } else { max_payload };
     decode(local, key, |decoder| decoder.binary_within(bytes, max));
 }
 
 /// One packet.
 pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet<'_>) {
-    let polls = local.shard.hub.borrow().connections.get(key).is_some_and(|c| matches!(c.link, Link::Polling(_)));
+    let polls = local.shard.is_polling(key);
     match packet {
         Packet::Message(text) => decode(local, key, |decoder| decoder.text(text)),
         Packet::Binary(bytes) => receive_binary(local, key, &bytes),
@@ -58,11 +56,7 @@ fn decode(
     key: ConnectionKey,
     read: impl FnOnce(&mut socketio::Decoder) -> Result<Option<socketio::Packet>, DecodeError>,
 ) {
-    let decoded = {
-        let mut hub = local.shard.hub.borrow_mut();
-        let Some(connection) = hub.connections.get_mut(key) else { return };
-        read(&mut connection.decoder)
-    };
+    let Some(decoded) = local.shard.with_decoder(key, read) else { return };
     match decoded {
         Ok(Some(packet)) => handlers::receive(local, key, Inbound::SocketIo(packet)),
         Ok(None) => {}

@@ -31,11 +31,8 @@ pub fn open(local: &Rc<LocalNode>, place: Permit, token: Option<Box<str>>) -> St
     let sid = local.shard.fresh_id();
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::default()), place);
     connection.token = token;
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
-    let key = hub.open(connection);
-    hub.start_timers(key, now);
-    drop(hub);
+    let key = local.shard.open(connection);
+    local.shard.start_timers(key);
     let upgrades: &[&str] = if local.context.socketio.websocket { &["websocket"] } else { &[] };
     handshake(local, sid, upgrades)
 }
@@ -78,60 +75,36 @@ impl Drop for Abort {
         let (sid, number) = (self.sid, self.number);
         if let Some(owner) = self.node.shards().get(usize::from(sid.shard())) {
             owner.run(move |local| {
-                if let Ok(key) = find(local, sid)
-                    && with_polling(local, key, |p| p.waiting.as_ref().is_some_and(|(waiting, _)| *waiting == number))
+                let waits = |polling: &mut Polling| polling.waiting.as_ref().is_some_and(|(own, _)| *own == number);
+                if let Ok(key) = local.shard.polling(sid)
+                    && local.shard.with_polling(key, waits) == Some(true)
                 {
-                    let now = local.shard.now();
-                    local.shard.hub.borrow_mut().remove(key, now);
+                    local.shard.remove(key);
                 }
             });
         }
     }
 }
 
-/// The polling connection with this sid, if its time is not over.
-fn find(local: &LocalNode, sid: Id) -> Result<ConnectionKey, PollAnswer> {
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
-    let key = hub.by_sid(sid).ok_or(PollAnswer::Unknown)?;
-    // Exact to the millisecond, even when the table has not fired yet (wire sheet H).
-    hub.check_deadline(key, now);
-    let connection = hub.connections.get(key).ok_or(PollAnswer::Unknown)?;
-    match connection.link {
-        Link::Polling(_) => Ok(key),
-        _ => Err(PollAnswer::Moved),
-    }
-}
-
-fn with_polling<T: Default>(local: &LocalNode, key: ConnectionKey, act: impl FnOnce(&mut Polling) -> T) -> T {
-    match local.shard.hub.borrow_mut().connections.get_mut(key).map(|connection| &mut connection.link) {
-        Some(Link::Polling(polling)) => act(polling),
-        _ => T::default(),
-    }
-}
-
 fn begin_get(local: &Rc<LocalNode>, sid: Id, number: u64, reply: oneshot::Sender<PollAnswer>) {
-    let key = match find(local, sid) {
+    let key = match local.shard.polling(sid) {
         Ok(key) => key,
         // Whoever asked may have gone; then nobody needs the answer. So with every reply below.
         Err(answer) => return drop(reply.send(answer)),
     };
-    if with_polling(local, key, |polling| polling.waiting.is_some()) {
+    if local.shard.with_polling(key, |polling| polling.waiting.is_some()) == Some(true) {
         let _ = reply.send(PollAnswer::Overlap);
-        with_polling(local, key, |polling| polling.answer(Bytes::from_static(b"1")));
+        local.shard.with_polling(key, |polling| polling.answer(Bytes::from_static(b"1")));
         return handlers::fail(local, key, CloseReason::Overlap);
     }
-    let probed = with_polling(local, key, |polling| {
+    let probed = local.shard.with_polling(key, |polling| {
         polling.waiting = Some((number, reply));
         polling.probed
     });
-    let now = local.shard.now();
-    let mut hub = local.shard.hub.borrow_mut();
-    hub.flush(key, now);
-    drop(hub);
-    if probed {
+    local.shard.flush(key);
+    if probed == Some(true) {
         // The client must finish its poll before it upgrades (wire sheet A8).
-        with_polling(local, key, |polling| polling.answer(Bytes::from_static(b"6")));
+        local.shard.with_polling(key, |polling| polling.answer(Bytes::from_static(b"6")));
     }
 }
 
@@ -139,11 +112,11 @@ fn begin_get(local: &Rc<LocalNode>, sid: Id, number: u64, reply: oneshot::Sender
 pub async fn begin_post(local: &Rc<LocalNode>, sid: Id) -> Result<Post, PollAnswer> {
     let (reply, answer) = oneshot::channel();
     let begin = move |local: &Rc<LocalNode>| {
-        let _ = reply.send(find(local, sid).and_then(|key| {
-            if !with_polling(local, key, |polling| std::mem::replace(&mut polling.posting, true)) {
+        let _ = reply.send(local.shard.polling(sid).and_then(|key| {
+            if local.shard.with_polling(key, |polling| std::mem::replace(&mut polling.posting, true)) != Some(true) {
                 return Ok(());
             }
-            with_polling(local, key, |polling| polling.answer(Bytes::from_static(b"1")));
+            local.shard.with_polling(key, |polling| polling.answer(Bytes::from_static(b"1")));
             handlers::fail(local, key, CloseReason::Overlap);
             Err(PollAnswer::Overlap)
         }));
@@ -166,9 +139,9 @@ impl Drop for Post {
         let sid = self.sid;
         if let Some(owner) = self.node.shards().get(usize::from(sid.shard())) {
             owner.run(move |local| {
-                let key = local.shard.hub.borrow().by_sid(sid);
+                let key = local.shard.by_sid(sid);
                 if let Some(key) = key {
-                    with_polling(local, key, |polling| polling.posting = false);
+                    local.shard.with_polling(key, |polling| polling.posting = false);
                 }
             });
         }
@@ -181,9 +154,9 @@ impl Post {
         let (reply, answer) = oneshot::channel();
         let sid = self.sid;
         let take = move |local: &Rc<LocalNode>| {
-            let taken = match find(local, sid) {
+            let taken = match local.shard.polling(sid) {
                 Ok(key) => {
-                    with_polling(local, key, |polling| polling.posting = false);
+                    local.shard.with_polling(key, |polling| polling.posting = false);
                     take_payload(local, key, &body);
                     PollAnswer::Accepted
                 }
@@ -199,7 +172,7 @@ impl Post {
     pub fn refuse(self, local: &Rc<LocalNode>) {
         let sid = self.sid;
         on_owner(local, sid, move |local| {
-            if let Ok(key) = find(local, sid) {
+            if let Ok(key) = local.shard.polling(sid) {
                 handlers::fail(local, key, CloseReason::ParseError);
             }
         });
@@ -213,7 +186,7 @@ fn take_payload(local: &Rc<LocalNode>, key: ConnectionKey, body: &[u8]) {
             Ok(packet) => crate::transport::packets::receive(local, key, packet),
             Err(_) => return handlers::fail(local, key, CloseReason::ParseError),
         }
-        if local.shard.hub.borrow().connections.get(key).is_none_or(|connection| connection.closing.is_some()) {
+        if !local.shard.is_open(key) {
             return;
         }
     }

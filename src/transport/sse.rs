@@ -27,24 +27,12 @@ impl Body for SseBody {
     type Error = Infallible;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let mut hub = self.local.shard.hub.borrow_mut();
-        let bytes = hub.take_sse(self.key);
-        if !bytes.is_empty() {
-            return Poll::Ready(Some(Ok(Frame::data(bytes))));
-        }
-        match hub.connections.get_mut(self.key) {
-            Some(connection) if connection.closing.is_none() => {
-                connection.waker = Some(context.waker().clone());
-                Poll::Pending
-            }
-            _ => Poll::Ready(None),
-        }
+        self.local.shard.poll_stream(self.key, context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 
 impl Drop for SseBody {
     fn drop(&mut self) {
-        let now = self.local.shard.now();
-        self.local.shard.hub.borrow_mut().remove(self.key, now);
+        self.local.shard.remove(self.key);
     }
 }

@@ -7,9 +7,8 @@ use crate::peer::forward;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, text_frame};
-use crate::session::connection::{ConnectionKey, Link};
+use crate::session::connection::ConnectionKey;
 use crate::session::connection_limiter::Permit;
-use crate::session::polling::Polling;
 use crate::transport::adopt;
 use crate::transport::adopt::{EarlyMessage, Opened};
 use crate::transport::handshake::WebSocketHandshake;
@@ -53,14 +52,14 @@ pub async fn probe_elsewhere(
 
 /// Marks a session of this node as being probed, unless it is already; its place in the tables.
 pub fn begin(local: &LocalNode, sid: Id) -> Option<ConnectionKey> {
-    let key = local.shard.hub.borrow().by_sid(sid)?;
-    let free = with_polling(local, key, |polling| !std::mem::replace(&mut polling.upgrading, true));
+    let key = local.shard.by_sid(sid)?;
+    let free = local.shard.with_polling(key, |polling| !std::mem::replace(&mut polling.upgrading, true));
     free.unwrap_or(false).then_some(key)
 }
 
 /// The WebSocket has probed: the client pauses its polling only after the waiting GET has returned.
 pub fn end_get(local: &LocalNode, key: ConnectionKey) {
-    with_polling(local, key, |polling| {
+    local.shard.with_polling(key, |polling| {
         polling.probed = true;
         polling.answer(Bytes::from_static(b"6"))
     });
@@ -74,14 +73,7 @@ pub async fn limit(local: &LocalNode, key: ConnectionKey) {
 
 /// The WebSocket did not take over: the session goes on polling.
 pub fn give_up(local: &LocalNode, key: ConnectionKey) {
-    with_polling(local, key, |polling| (polling.upgrading, polling.probed) = (false, false));
-}
-
-fn with_polling<T>(local: &LocalNode, key: ConnectionKey, act: impl FnOnce(&mut Polling) -> T) -> Option<T> {
-    match local.shard.hub.borrow_mut().connections.get_mut(key).map(|connection| &mut connection.link) {
-        Some(Link::Polling(polling)) => Some(act(polling)),
-        _ => None,
-    }
+    local.shard.with_polling(key, |polling| (polling.upgrading, polling.probed) = (false, false));
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,11 +208,9 @@ impl Probe {
 fn take_over(local: &LocalNode, home: Home, handshake: &mut WebSocketHandshake, stream: &Rc<TcpStream>) -> bool {
     // What is on another node is asked for behind this.
     let Home::Here(key) = home else { return true };
-    let polled = with_polling(local, key, |polling| polling.answer(Bytes::from_static(b"1")));
+    let polled = local.shard.with_polling(key, |polling| polling.answer(Bytes::from_static(b"1")));
     if polled.is_some() {
-        let mut hub = local.shard.hub.borrow_mut();
-        hub.connections.get_mut(key).into_iter().for_each(|connection| std::mem::take(handshake).apply(connection));
-        hub.upgrade(key, Link::WebSocket(stream.clone()));
+        local.shard.upgrade(key, stream.clone(), |connection| std::mem::take(handshake).apply(connection));
     }
     polled.is_some()
 }

@@ -38,8 +38,7 @@ pub fn start(local: &Rc<LocalNode>, key: ConnectionKey, stream: Rc<TcpStream>, f
     let mut reader = Reader { local: local.clone(), key, stream, frames, finished: false };
     tokio::task::spawn_local(async move {
         poll_fn(|context| reader.turn(context)).await;
-        let now = reader.local.shard.now();
-        reader.local.shard.hub.borrow_mut().remove(reader.key, now);
+        reader.local.shard.remove(reader.key);
     });
 }
 
@@ -53,17 +52,10 @@ pub fn take_early(local: &Rc<LocalNode>, key: ConnectionKey, frames: &mut FrameR
 impl Reader {
     /// One turn: read what is there, write where the socket was full, notice the end.
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        {
-            let mut hub = self.local.shard.hub.borrow_mut();
-            let Some(connection) = hub.connections.get_mut(self.key) else { return Poll::Ready(()) };
-            if !connection.waker.as_ref().is_some_and(|waker| waker.will_wake(context.waker())) {
-                connection.waker = Some(context.waker().clone());
-            }
-        }
-        if self.read(context).is_ready() {
+        if !self.local.shard.wake_on_change(self.key, context) || self.read(context).is_ready() {
             return Poll::Ready(());
         }
-        self.write(context)
+        self.local.shard.poll_flush(self.key, &self.stream, &mut self.finished, context)
     }
 
     /// Ready when the connection is over.
@@ -75,15 +67,8 @@ impl Reader {
                 Poll::Ready(Ok(())) => {}
             }
             let local = self.local.clone();
-            let mut buffer = local.shard.buffer.borrow_mut();
-            match self.stream.try_read(&mut buffer) {
-                Ok(0) => return Poll::Ready(()),
-                // What a closing client still sends is thrown away until it hangs up.
-                Ok(_) if is_closing(&local, self.key) => {}
-                Ok(count) => take(&local, self.key, &mut self.frames, &mut buffer[..count]),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Poll::Ready(()),
+            if local.shard.with_read_buffer(|buffer| self.read_once(buffer)).is_ready() {
+                return Poll::Ready(());
             }
         }
         // There may be more: the others first.
@@ -91,29 +76,17 @@ impl Reader {
         Poll::Pending
     }
 
-    /// Flushes where the socket has room again, and shuts it down once a closing connection is flushed.
-    fn write(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let local = self.local.clone();
-            let mut hub = local.shard.hub.borrow_mut();
-            let Some(connection) = hub.connections.get_mut(self.key) else { return Poll::Ready(()) };
-            if connection.closing.is_some() && connection.outbox.is_empty() && !self.finished {
-                // Half-closed, so that the peer reads the close frame; it hangs up, or is cut at its deadline.
-                self.finished = true;
-                let _ = socket2::SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Write);
-            }
-            if !connection.blocked {
-                return Poll::Pending;
-            }
-            match self.stream.poll_write_ready(context) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => {
-                    connection.blocked = false;
-                    hub.flush(self.key, local.shard.now());
-                }
-            }
+    /// Ready when the connection is over.
+    fn read_once(&mut self, buffer: &mut [u8]) -> Poll<()> {
+        match self.stream.try_read(buffer) {
+            Ok(0) => return Poll::Ready(()),
+            // What a closing client still sends is thrown away until it hangs up.
+            Ok(_) if !self.local.shard.is_open(self.key) => {}
+            Ok(count) => take(&self.local, self.key, &mut self.frames, &mut buffer[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(_) => return Poll::Ready(()),
         }
+        Poll::Pending
     }
 }
 
@@ -121,7 +94,7 @@ impl Reader {
 fn take(local: &Rc<LocalNode>, key: ConnectionKey, frames: &mut FrameReader, bytes: &mut [u8]) {
     let mut each = |message: Message<'_>| {
         receive(local, key, message);
-        if is_closing(local, key) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if local.shard.is_open(key) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
     if let Err(error) = frames.read(bytes, local.context.socketio.max_payload, &mut each) {
         tracing::debug!(%error, "a WebSocket client broke the protocol");
@@ -129,25 +102,20 @@ fn take(local: &Rc<LocalNode>, key: ConnectionKey, frames: &mut FrameReader, byt
     }
 }
 
-fn is_closing(local: &LocalNode, key: ConnectionKey) -> bool {
-    local.shard.hub.borrow().connections.get(key).is_none_or(|connection| connection.closing.is_some())
-}
-
 /// One message of an open WebSocket.
 pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, message: Message<'_>) {
-    let protocol = local.shard.hub.borrow().connections.get(key).map(|connection| connection.protocol);
-    let json = protocol == Some(Protocol::PlainWs);
+    let json = local.shard.protocol(key) == Some(Protocol::PlainWs);
     match message {
         Message::Text(text) if json => receive_json(local, key, text),
         Message::Text(text) => crate::transport::packets::receive_text(local, key, text),
         Message::Binary(bytes) if !json => crate::transport::packets::receive_binary(local, key, bytes),
         // Whatever is answered counts against the rate, or a client could fill its outbox with our words.
-        Message::Binary(_) | Message::Ping(_) if !handlers::take_turn(local, key) => {}
+        Message::Binary(_) | Message::Ping(_) if !local.shard.take_turn(key) => {}
         Message::Binary(_) => {
             let message = "send JSON in text frames; binary frames mean nothing here";
             json_client::error(local, key, "bad_message", message, None);
         }
-        Message::Ping(payload) => local.shard.hub.borrow_mut().push(key, Frame::Raw(pong_frame(payload))),
+        Message::Ping(payload) => local.shard.push(key, Frame::Raw(pong_frame(payload))),
         Message::Pong(_) if json => local.shard.pong(key),
         Message::Pong(_) => {}
         Message::Close(Some(1000), _) if json => handlers::fail(local, key, CloseReason::ClientClose),
@@ -159,7 +127,7 @@ fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
     local.shard.pong(key);
     match plain_ws::parse(text) {
         Ok(message) => handlers::receive(local, key, Inbound::PlainWs(message)),
-        Err(error) if handlers::take_turn(local, key) => {
+        Err(error) if local.shard.take_turn(key) => {
             let why = format_args!("a message that cannot be read: {}", error.code());
             refusals::note(&local.context.metrics, Refusal::Protocol, format_args!("a /ws client"), why);
             json_client::error(local, key, error.code(), &error.to_string(), error.id.as_deref());

@@ -108,6 +108,17 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
     Ok(StreamEntry::Event(event.into_draft(source, limits)?, accepted_us))
 }
 
+/// The event in an entry's fields; `None` for any other kind of entry. For the fuzzer and benches.
+///
+/// # Errors
+/// See [`DraftError`].
+pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Option<Draft>, DraftError> {
+    match decode(fields, limits)? {
+        StreamEntry::Event(draft, _) => Ok(Some(draft)),
+        StreamEntry::SessionCommand(_) | StreamEntry::Probe(_) | StreamEntry::Unsupported => Ok(None),
+    }
+}
+
 fn decode_command(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, DraftError> {
     let command: SessionCommand =
         serde_json::from_slice(value).map_err(|error| DraftError::Json(format!("`order`: {error}")))?;
@@ -138,7 +149,7 @@ pub(super) fn encode(draft: &Draft, accepted_us: u64, command: &mut Cmd) {
 }
 
 /// The fields of a draft without `t`, which its appender adds: names and values alternate.
-pub(crate) fn entry_fields(draft: &Draft) -> Vec<String> {
+pub fn entry_fields(draft: &Draft) -> Vec<String> {
     let mut command = Cmd::new();
     encode_timeless(draft, &mut command);
     let text = |arg| match arg {

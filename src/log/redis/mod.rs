@@ -16,7 +16,7 @@ mod tail;
 mod transaction;
 mod volatile;
 
-pub(crate) use entry::entry_fields;
+pub use entry::{entry_fields, read_event};
 
 use crate::log::config::RecoveryConfig;
 use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};

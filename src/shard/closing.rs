@@ -1,0 +1,126 @@
+//! How a connection ends.
+
+use crate::model::close::{CloseReason, DropReason, jittered};
+use crate::model::refusal::Refusal;
+use crate::model::transport::Protocol;
+use crate::protocol::{plain_ws, sse, websocket};
+use crate::refusals;
+use crate::session::connection::{ConnectionKey, Link, SessionKey};
+use crate::session::outbox::Frame;
+use crate::session::timers::Millis;
+use crate::shard::hub::Hub;
+use bytes::Bytes;
+
+/// How long a closing connection may take to flush and hang up.
+const CLOSING: Millis = 2_000;
+
+impl Hub {
+    /// Begins to end a connection: its sessions leave their rooms at once, the peer is told why, the rest of the
+    /// outbox is flushed, and it is cut when that takes too long.
+    pub(super) fn close(&mut self, key: ConnectionKey, reason: CloseReason, now: Millis) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        connection.closing = Some(reason);
+        let (protocol, first) = (connection.protocol, connection.sessions.first().copied());
+        self.note_refusal(reason, protocol, first);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        self.context.metrics.closed(reason);
+        // Each knows of those that are left: a user counts once on a connection.
+        for session in connection.sessions.clone() {
+            self.dismiss(session, reason, now);
+        }
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        connection.inbox = None;
+        if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) {
+            // What is told next should not have to wait behind what the client did not take.
+            let lost = connection.outbox.keep_started();
+            self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
+        }
+        let wait = match &mut connection.link {
+            Link::Polling(polling) => {
+                let leaves = matches!(reason, CloseReason::ClientClose | CloseReason::TransportClose);
+                let noop = leaves && connection.outbox.is_empty();
+                connection.outbox.push(Frame::Engine(Bytes::from_static(if noop { b"6" } else { b"1" })));
+                // Where nobody waits and the client itself did it, the next request finds no session (wire sheet A5, A6).
+                // At a stop no further request gets in.
+                let comes_again = !ended_by_client(reason) && reason != CloseReason::Draining;
+                if polling.waiting.is_none() && !comes_again { 0 } else { CLOSING }
+            }
+            Link::WebSocket(_) => {
+                for frame in farewell(connection.protocol, reason) {
+                    connection.outbox.push(Frame::Raw(frame));
+                }
+                CLOSING
+            }
+            Link::Sse(_) => {
+                if let Some(after) = reason.retry() {
+                    connection.outbox.push(Frame::Raw(sse::retry_block(jittered(after.max(sse::MIN_RETRY)))));
+                }
+                CLOSING
+            }
+        };
+        connection.timers.closing(now + wait);
+        connection.wake();
+        self.flusher.list(key, connection);
+        self.connections.reschedule(key);
+    }
+
+    /// Notes a close that is a refusal of what the client sends.
+    fn note_refusal(&self, reason: CloseReason, protocol: Protocol, session: Option<SessionKey>) {
+        let (refusal, why) = match reason {
+            CloseReason::RateLimit => (Refusal::Rate, "more messages than limits.events_per_second allows"),
+            CloseReason::TooBig => (Refusal::Size, "a message over socketio.max_payload"),
+            CloseReason::InvalidText => (Refusal::Protocol, "a text message that is not UTF-8"),
+            CloseReason::ParseError => (Refusal::Protocol, "bytes that break the protocol"),
+            CloseReason::Overlap => (Refusal::Protocol, "two long-polling requests of one kind at once"),
+            _ => return,
+        };
+        let who = session.and_then(|key| self.sessions.get(key)).map(|session| session.name());
+        let who = who.unwrap_or_else(|| format!("a client without a session ({protocol:?})"));
+        refusals::note(&self.context.metrics, refusal, format_args!("{who}"), format_args!("{why}; it is closed"));
+    }
+
+    /// Forgets a connection whose transport is gone; its sessions may resume.
+    pub(super) fn remove(&mut self, key: ConnectionKey, now: Millis) {
+        self.close(key, CloseReason::TransportClose, now);
+        self.forget(key);
+    }
+
+    /// Takes a connection without sessions out of all tables.
+    pub(super) fn forget(&mut self, key: ConnectionKey) {
+        let Some(mut connection) = self.connections.remove(key) else { return };
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
+        let lost = connection.outbox.clear();
+        self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
+        connection.wake();
+    }
+}
+
+/// Whether the client itself brought the end about, so that it expects no word of it.
+fn ended_by_client(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::ClientClose
+            | CloseReason::TransportClose
+            | CloseReason::PingTimeout
+            | CloseReason::ParseError
+            | CloseReason::Overlap
+            | CloseReason::Replaced
+    )
+}
+
+/// What a WebSocket peer is told before the end.
+fn farewell(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
+    if protocol == Protocol::SocketIo {
+        // Engine.IO closes without a code, but for a message over maxPayload (wire sheet A7, A9).
+        let code = (reason == CloseReason::TooBig).then_some(1009);
+        return vec![websocket::close_frame(code, "")];
+    }
+    let retry = reason.retry().map(|after| u64::try_from(jittered(after).as_millis()).unwrap_or(u64::MAX));
+    vec![
+        websocket::text_frame(&plain_ws::closing(reason.label(), retry)),
+        websocket::close_frame(reason.code(), reason.label()),
+    ]
+}

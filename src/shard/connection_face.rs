@@ -1,0 +1,248 @@
+//! What code outside the shard does with a connection.
+
+use crate::model::close::CloseReason;
+use crate::model::id::Id;
+use crate::model::transport::Protocol;
+use crate::protocol::socketio::Decoder;
+use crate::protocol::socketio_encode::Encoded;
+use crate::session::connection::{Connection, ConnectionKey, Link};
+use crate::session::outbox::Frame;
+use crate::session::pending_packets::Inbound;
+use crate::session::polling::{PollAnswer, Polling};
+use crate::shard::face::Shard;
+use crate::shard::release::Released;
+use bytes::Bytes;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use tokio::net::TcpStream;
+
+impl Shard {
+    /// Adds a connection. Its timers do not run yet.
+    pub fn open(&self, connection: Box<Connection>) -> ConnectionKey {
+        self.hub.borrow_mut().open(connection)
+    }
+
+    /// Starts the heartbeat and the connect timeout of a new connection.
+    pub fn start_timers(&self, key: ConnectionKey) {
+        let now = self.now();
+        self.hub.borrow_mut().start_timers(key, now);
+    }
+
+    /// Begins to end a connection; see [`CloseReason`] for what its client is told.
+    pub fn close(&self, key: ConnectionKey, reason: CloseReason) {
+        let now = self.now();
+        self.hub.borrow_mut().close(key, reason, now);
+    }
+
+    /// Forgets a connection whose transport is gone; its sessions may resume.
+    pub fn remove(&self, key: ConnectionKey) {
+        let now = self.now();
+        self.hub.borrow_mut().remove(key, now);
+    }
+
+    /// All connections.
+    pub fn connections(&self) -> Vec<ConnectionKey> {
+        self.hub.borrow().connections.keys()
+    }
+
+    /// The connection that began as polling with this Engine.IO sid.
+    pub fn by_sid(&self, sid: Id) -> Option<ConnectionKey> {
+        self.hub.borrow().connections.by_sid(sid)
+    }
+
+    fn read<T>(&self, key: ConnectionKey, read: impl FnOnce(&Connection) -> T) -> Option<T> {
+        self.hub.borrow().connections.get(key).map(read)
+    }
+
+    /// Whether a connection is there and not closing.
+    pub fn is_open(&self, key: ConnectionKey) -> bool {
+        self.read(key, |connection| connection.closing.is_none()).unwrap_or(false)
+    }
+
+    /// What a connection speaks.
+    pub fn protocol(&self, key: ConnectionKey) -> Option<Protocol> {
+        self.read(key, |connection| connection.protocol)
+    }
+
+    /// Whether a connection still polls.
+    pub fn is_polling(&self, key: ConnectionKey) -> bool {
+        self.read(key, |connection| matches!(connection.link, Link::Polling(_))).unwrap_or(false)
+    }
+
+    /// Whether a Socket.IO client has not said anything yet that we understood.
+    pub fn is_silent(&self, key: ConnectionKey) -> bool {
+        let silent = |connection: &Connection| {
+            let quiet = connection.decoder.is_idle() && connection.sessions.is_empty();
+            quiet && connection.protocol == Protocol::SocketIo
+        };
+        self.read(key, silent).unwrap_or(false)
+    }
+
+    /// Whether a connection has joined a namespace.
+    pub fn has_sessions(&self, key: ConnectionKey) -> bool {
+        self.read(key, |connection| !connection.sessions.is_empty()).unwrap_or(false)
+    }
+
+    /// The token of the handshake.
+    pub fn handshake_token(&self, key: ConnectionKey) -> Option<Box<str>> {
+        self.read(key, |connection| connection.token.clone()).flatten()
+    }
+
+    /// Queues a frame for one connection.
+    pub fn push(&self, key: ConnectionKey, frame: Frame) {
+        self.hub.borrow_mut().push(key, frame);
+    }
+
+    /// Queues a Socket.IO packet for one connection.
+    pub fn push_packet(&self, key: ConnectionKey, packet: Encoded) {
+        self.hub.borrow_mut().push_packet(key, packet);
+    }
+
+    /// Queues a `/ws` message for one connection.
+    pub fn push_json(&self, key: ConnectionKey, message: &str) {
+        self.hub.borrow_mut().push_json(key, message);
+    }
+
+    /// Queues what a client missed: as much as the window holds, whatever the limit for live frames.
+    pub fn replay(&self, key: ConnectionKey, frames: impl Iterator<Item = Frame>) {
+        self.hub.borrow_mut().replay(key, frames);
+    }
+
+    /// Whether a client still has to take what an earlier replay queued: a second one waits for it.
+    pub fn is_replaying(&self, key: ConnectionKey) -> bool {
+        self.hub.borrow().is_replaying(key)
+    }
+
+    /// Writes what waits on a connection, as far as its transport takes it now.
+    pub fn flush(&self, key: ConnectionKey) {
+        let now = self.now();
+        self.hub.borrow_mut().flush(key, now);
+    }
+
+    /// The client of this connection has shown that it lives.
+    pub fn pong(&self, key: ConnectionKey) {
+        let now = self.now();
+        self.hub.borrow_mut().pong(key, now);
+    }
+
+    /// Counts a message against the connection's rate; `false` when the connection is closing, for this or another reason.
+    pub fn take_turn(&self, key: ConnectionKey) -> bool {
+        let now = self.now();
+        self.hub.borrow_mut().take_turn(key, now)
+    }
+
+    /// Runs `read` with the decoder of the connection's Socket.IO packets.
+    pub fn with_decoder<T>(&self, key: ConnectionKey, read: impl FnOnce(&mut Decoder) -> T) -> Option<T> {
+        self.hub.borrow_mut().connections.get_mut(key).map(|connection| read(&mut connection.decoder))
+    }
+
+    /// Takes a packet to be worked on now; `None` when it waits behind an earlier one, or the connection is gone.
+    pub fn begin_packet(&self, key: ConnectionKey, packet: Inbound) -> Option<Inbound> {
+        let now = self.now();
+        self.hub.borrow_mut().begin_packet(key, packet, now)
+    }
+
+    /// The packet behind the one that is done.
+    pub fn next_packet(&self, key: ConnectionKey) -> Option<Inbound> {
+        self.hub.borrow_mut().next_packet(key)
+    }
+
+    /// The polling connection with this sid, if its time is not over.
+    ///
+    /// # Errors
+    /// What its request is answered instead.
+    pub fn polling(&self, sid: Id) -> Result<ConnectionKey, PollAnswer> {
+        let now = self.now();
+        let mut hub = self.hub.borrow_mut();
+        let key = hub.connections.by_sid(sid).ok_or(PollAnswer::Unknown)?;
+        // Exact to the millisecond, even when the table has not fired yet (wire sheet H).
+        hub.check_deadline(key, now);
+        match hub.connections.get(key).ok_or(PollAnswer::Unknown)?.link {
+            Link::Polling(_) => Ok(key),
+            _ => Err(PollAnswer::Moved),
+        }
+    }
+
+    /// Runs `act` with the link of a connection that polls.
+    pub fn with_polling<T>(&self, key: ConnectionKey, act: impl FnOnce(&mut Polling) -> T) -> Option<T> {
+        match self.hub.borrow_mut().connections.get_mut(key).map(|connection| &mut connection.link) {
+            Some(Link::Polling(polling)) => Some(act(polling)),
+            _ => None,
+        }
+    }
+
+    /// A polling connection's WebSocket takes over, once `prepare` has noted what its handshake said.
+    pub fn upgrade(&self, key: ConnectionKey, stream: Rc<TcpStream>, prepare: impl FnOnce(&mut Connection)) {
+        let mut hub = self.hub.borrow_mut();
+        if let Some(connection) = hub.connections.get_mut(key) {
+            prepare(connection);
+        }
+        hub.upgrade(key, Link::WebSocket(stream));
+    }
+
+    /// Whether the client's last words are still being worked on, so that its connection cannot be released.
+    pub fn is_busy(&self, sid: Id) -> bool {
+        let hub = self.hub.borrow();
+        hub.connections.by_sid(sid).is_some_and(|key| !hub.is_idle(key))
+    }
+
+    /// Takes a polling connection out of the tables, with its sessions. No rule hears of it: they go on elsewhere.
+    pub fn release(&self, sid: Id) -> Option<Released> {
+        self.hub.borrow_mut().release(sid)
+    }
+
+    /// Wakes this task when the connection has something for it; `false` when the connection is gone.
+    pub fn wake_on_change(&self, key: ConnectionKey, context: &Context<'_>) -> bool {
+        let mut hub = self.hub.borrow_mut();
+        let Some(connection) = hub.connections.get_mut(key) else { return false };
+        connection.wake_with(context.waker());
+        true
+    }
+
+    /// The next bytes of a streamed response; ready with `None` when it is over.
+    pub fn poll_stream(&self, key: ConnectionKey, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        let mut hub = self.hub.borrow_mut();
+        let bytes = hub.take_sse(key);
+        if !bytes.is_empty() {
+            return Poll::Ready(Some(bytes));
+        }
+        match hub.connections.get_mut(key) {
+            Some(connection) if connection.closing.is_none() => {
+                connection.wake_with(context.waker());
+                Poll::Pending
+            }
+            _ => Poll::Ready(None),
+        }
+    }
+
+    /// Flushes to a WebSocket that has room again, and shuts it down (once: `finished` is set then) when a closing
+    /// connection is flushed. Ready when the connection is gone.
+    pub fn poll_flush(
+        &self,
+        key: ConnectionKey,
+        stream: &TcpStream,
+        finished: &mut bool,
+        context: &mut Context<'_>,
+    ) -> Poll<()> {
+        loop {
+            let mut hub = self.hub.borrow_mut();
+            let Some(connection) = hub.connections.get_mut(key) else { return Poll::Ready(()) };
+            if connection.closing.is_some() && connection.outbox.is_empty() && !*finished {
+                // Half-closed, so that the peer reads the close frame; it hangs up, or is cut at its deadline.
+                *finished = true;
+                let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+            }
+            if !connection.blocked {
+                return Poll::Pending;
+            }
+            match stream.poll_write_ready(context) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {
+                    connection.blocked = false;
+                    hub.flush(key, self.now());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A shard as the code on its thread uses it. Every method borrows the tables for a moment and gives them back, so nothing
+//! of them is held across an await.
+
+use crate::cluster::Owner;
+use crate::model::event::Delivery;
+use crate::model::id::Id;
+use crate::model::namespaces::NamespaceIndex;
+use crate::model::offset::{Epoch, Offset};
+use crate::presence::RoomStatus;
+use crate::session::parked::Parked;
+use crate::session::timers::Millis;
+use crate::shard::context::{ShardContext, ShardObserver};
+use crate::shard::ended::EndedQueue;
+use crate::shard::hub::Hub;
+use crate::shard::release::Taken;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::sync::Notify;
+
+/// Frames put into outboxes before others get their turn: some 50 ns each.
+const PUSHES_PER_TURN: usize = 8_192;
+/// How far behind another node this one may be: the time between two reads of their tails, generously.
+const CATCH_UP: Duration = Duration::from_millis(500);
+/// Bytes read from a socket at once, into the one buffer that all connections of a shard share.
+const READ_BUFFER: usize = 64 << 10;
+
+/// One shard: its clients and their sessions, on one thread.
+pub struct Shard {
+    /// Its number; sids carry it.
+    pub index: u8,
+    /// What all shards of the node share.
+    pub context: Arc<ShardContext>,
+    pub(super) observer: Arc<dyn ShardObserver>,
+    pub(super) hub: RefCell<Hub>,
+    /// Where sockets are read into.
+    buffer: RefCell<Box<[u8]>>,
+    pub(super) started: Instant,
+    /// Wakes the shard's loop.
+    pub(super) wake: Rc<Notify>,
+    /// Notified whenever the shard's position moves.
+    pub(super) advanced: Notify,
+}
+
+/// What a shard holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ShardCounts {
+    /// Rooms with members.
+    pub rooms: usize,
+    /// Sessions, with those that may resume.
+    pub sessions: usize,
+    /// Bytes that wait to be written.
+    pub outbox_bytes: usize,
+}
+
+impl Shard {
+    pub(super) fn new(
+        index: u8,
+        context: Arc<ShardContext>,
+        observer: Arc<dyn ShardObserver>,
+        ended: EndedQueue,
+    ) -> Rc<Self> {
+        let wake = Rc::new(Notify::new());
+        Rc::new(Self {
+            index,
+            hub: RefCell::new(Hub::new(context.clone(), &wake, ended)),
+            context,
+            observer,
+            buffer: RefCell::new(vec![0; READ_BUFFER].into()),
+            started: Instant::now(),
+            wake,
+            advanced: Notify::new(),
+        })
+    }
+
+    /// Milliseconds since the shard began, never 0.
+    pub fn now(&self) -> Millis {
+        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX / 4) + 1
+    }
+
+    /// A time of the wall clock (Unix seconds) on the shard's clock.
+    pub(super) fn at_unix(&self, seconds: u64) -> Millis {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let left = Duration::from_secs(seconds).saturating_sub(unix);
+        self.now().saturating_add(Millis::try_from(left.as_millis()).unwrap_or(Millis::MAX / 4))
+    }
+
+    /// A fresh identifier that leads back to this shard.
+    pub fn fresh_id(&self) -> Id {
+        Id::random_at(self.context.node_id, self.index)
+    }
+
+    /// The last event of the log that the shard has delivered.
+    pub fn position(&self) -> Offset {
+        self.hub.borrow().position
+    }
+
+    /// Waits until the shard has come to a position that a client has already seen, through a node that was ahead;
+    /// for a bounded time. What is live from then on is new to that client.
+    pub async fn catch_up_with(&self, offset: Offset) {
+        let reached = async {
+            loop {
+                let advanced = self.advanced.notified();
+                let here = self.position();
+                let begun = here.epoch != Epoch::default();
+                if begun && (here.epoch != offset.epoch || here.position >= offset.position) {
+                    return;
+                }
+                advanced.await;
+            }
+        };
+        // It runs out for an offset from the future: the resume then says so.
+        let _ = tokio::time::timeout(CATCH_UP, reached).await;
+    }
+
+    /// Delivers one event; whether so much was delivered that others should have their turn.
+    pub(super) fn deliver(&self, delivery: &Arc<Delivery>) -> bool {
+        let (now, mut hub) = (self.now(), self.hub.borrow_mut());
+        hub.deliver(delivery, now);
+        let long = hub.flusher.pushed() >= PUSHES_PER_TURN;
+        if long {
+            hub.flusher.begin_turn();
+        }
+        long
+    }
+
+    /// Runs `act` with the buffer that sockets are read into. `act` must not ask for it again.
+    pub fn with_read_buffer<T>(&self, act: impl FnOnce(&mut [u8]) -> T) -> T {
+        act(&mut self.buffer.borrow_mut())
+    }
+
+    /// How much the shard holds.
+    pub fn counts(&self) -> ShardCounts {
+        let hub = self.hub.borrow();
+        ShardCounts {
+            rooms: hub.rooms.len(),
+            sessions: hub.sessions.len() + hub.parked.len(),
+            outbox_bytes: hub.connections.outbox_bytes(),
+        }
+    }
+
+    /// The members of a room on this shard. A user is listed once for each of their sessions.
+    pub fn room_status(&self, namespace: NamespaceIndex, room: &str) -> RoomStatus {
+        let hub = self.hub.borrow();
+        let members = hub.rooms.find(namespace, room).map(|room| hub.rooms.members(room));
+        let mut status = RoomStatus::default();
+        for session in members.into_iter().flatten().filter_map(|key| hub.sessions.get(key)) {
+            status.connections += 1;
+            status.users.extend(session.identity.user.as_ref().map(|user| user.as_str().to_owned()));
+        }
+        status
+    }
+
+    /// Takes the session with this pid, parked or still live on a half-open connection, if it is `owner`'s. For anybody
+    /// else it stays as it is.
+    pub fn take_session(&self, pid: Id, owner: &Owner) -> Option<Taken> {
+        let now = self.now();
+        self.hub.borrow_mut().take_for_resume(pid, owner, now)
+    }
+
+    /// Keeps a session for a resume within the window.
+    pub fn park(&self, pid: Id, parked: Parked) {
+        let now = self.now();
+        let mut hub = self.hub.borrow_mut();
+        hub.park(pid, parked, now);
+        hub.note_record(pid);
+    }
+
+    /// It is known by now what became of this session on other nodes.
+    pub fn confirm(&self, pid: Id) {
+        if let Some(persister) = &mut self.hub.borrow_mut().persister {
+            persister.confirm(pid);
+        }
+    }
+
+    /// This node was away from the others, which may have taken up any of its sessions.
+    pub fn mark_stale(&self) {
+        self.hub.borrow_mut().mark_stale();
+    }
+
+    /// The other nodes cannot reach this one from now on, or can again.
+    pub fn be_reachable(&self, reachable: bool) {
+        self.hub.borrow_mut().be_reachable(reachable);
+    }
+
+    /// Writes all records again and reports it with this round.
+    pub fn rewrite_records(&self, round: u64) {
+        if !self.hub.borrow_mut().rewrite(round) {
+            self.observer.records_rewritten(round);
+        }
+    }
+
+    /// Work for an ended session is under way that the graceful stop has to wait for, besides its place in the queue.
+    pub fn begin_disconnect_work(&self) {
+        self.hub.borrow_mut().ended.begin();
+    }
+
+    /// So many ended sessions, or pieces of such work, are done.
+    pub fn finish_disconnect_work(&self, count: usize) {
+        self.hub.borrow_mut().ended.finish(count);
+    }
+
+    /// Connections, and ended sessions whose `disconnect` rule is not carried out yet.
+    pub fn left_to_drain(&self) -> usize {
+        let hub = self.hub.borrow();
+        hub.connections.len() + hub.ended.pending()
+    }
+}

@@ -1,0 +1,80 @@
+//! Which connections are to be flushed, and what was delivered since the metrics were last told.
+
+use crate::model::transport::Protocol;
+use crate::session::connection::{Connection, ConnectionKey};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use tokio::sync::Notify;
+
+/// A connection with `dirty` set is in the queue once; one that is `blocked` waits for its socket instead.
+pub(super) struct Flusher {
+    queue: VecDeque<ConnectionKey>,
+    /// Connections taken from the queue so far.
+    taken: u64,
+    /// Frames put into outboxes since others last had their turn.
+    pushed: usize,
+    /// Deliveries since the metrics were last told, by protocol.
+    delivered: [u64; 3],
+    /// Wakes the shard's loop when the queue is no longer empty.
+    wake: Rc<Notify>,
+}
+
+impl Flusher {
+    pub(super) fn new(wake: Rc<Notify>) -> Self {
+        Self { queue: VecDeque::new(), taken: 0, pushed: 0, delivered: [0; 3], wake }
+    }
+
+    /// Lists a connection for the next flush.
+    pub(super) fn list(&mut self, key: ConnectionKey, connection: &mut Connection) {
+        if !connection.dirty && !connection.blocked {
+            connection.dirty = true;
+            self.queue.push_back(key);
+            if self.queue.len() == 1 {
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    /// The next connection to be flushed. The caller clears its `dirty`.
+    pub(super) fn next(&mut self) -> Option<ConnectionKey> {
+        let key = self.queue.pop_front()?;
+        self.taken += 1;
+        Some(key)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Counts an event that was put into an outbox.
+    pub(super) fn note_delivery(&mut self, protocol: Protocol) {
+        self.delivered[protocol as usize] += 1;
+        self.pushed += 1;
+    }
+
+    /// Frames put into outboxes since [`Flusher::begin_turn`].
+    pub(super) fn pushed(&self) -> usize {
+        self.pushed
+    }
+
+    /// The others have had their turn.
+    pub(super) fn begin_turn(&mut self) {
+        self.pushed = 0;
+    }
+
+    /// How many connections are flushed by now.
+    pub(super) fn flushed(&self) -> u64 {
+        self.taken
+    }
+
+    /// The value of [`Flusher::flushed`] once all that are listed now are flushed.
+    pub(super) fn flushed_when_empty(&self) -> u64 {
+        self.taken + self.queue.len() as u64
+    }
+
+    /// Deliveries since the last call.
+    pub(super) fn take_delivered(&mut self) -> impl Iterator<Item = (Protocol, u64)> + use<> {
+        let counts = std::mem::take(&mut self.delivered);
+        [Protocol::SocketIo, Protocol::PlainWs, Protocol::Sse].into_iter().zip(counts).filter(|(_, count)| *count > 0)
+    }
+}

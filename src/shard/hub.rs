@@ -1,0 +1,248 @@
+//! What a shard owns, and how its parts change together. `connections`, `sessions`, `rooms`, `flusher` and the persister
+//! each keep their own invariants; here are the steps that touch several of them.
+
+use crate::model::close::{CloseReason, DropReason};
+use crate::model::id::Id;
+use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
+use crate::model::offset::Offset;
+use crate::model::transport::Protocol;
+use crate::presence::local::Reservation;
+use crate::presence::{LeaveReason, Ticket};
+use crate::protocol::socketio_encode::Encoded;
+use crate::protocol::{plain_ws, sse, websocket};
+use crate::session::Session;
+use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
+use crate::session::outbox::Frame;
+use crate::session::parked::{Parked, ParkedSessions};
+use crate::session::timers::{Millis, millis};
+use crate::shard::connections::Connections;
+use crate::shard::context::ShardContext;
+use crate::shard::ended::{Ended, EndedQueue};
+use crate::shard::flusher::Flusher;
+use crate::shard::rooms::Rooms;
+use crate::shard::session_persister::SessionPersister;
+use crate::shard::sessions::Sessions;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::sync::Notify;
+
+/// Everything one shard owns.
+pub(super) struct Hub {
+    pub(super) context: Arc<ShardContext>,
+    pub(super) connections: Connections,
+    pub(super) sessions: Sessions,
+    pub(super) rooms: Rooms<SessionKey>,
+    /// Sessions that may resume.
+    pub(super) parked: ParkedSessions,
+    /// Writes records of sessions, where there are other nodes that may need them.
+    pub(super) persister: Option<SessionPersister>,
+    pub(super) flusher: Flusher,
+    pub(super) ended: EndedQueue,
+    /// The last event of the log that the shard has delivered.
+    pub(super) position: Offset,
+    /// The newest change of presence on this shard.
+    pub(super) noted: Ticket,
+    /// The number of the delivery that is under way, so that a session gets an event to several of its rooms once.
+    pub(super) mark: u64,
+    /// Where the frames of one write are gathered.
+    pub(super) scratch: Vec<u8>,
+}
+
+impl Hub {
+    /// Empty. `wake` wakes the shard's loop for a flush or an earlier deadline.
+    pub(super) fn new(context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
+        let records = context.cluster.is_some() && context.recovery_on();
+        Self {
+            persister: records.then(|| SessionPersister::new(millis(context.recovery.window))),
+            context,
+            connections: Connections::new(wake.clone()),
+            sessions: Sessions::default(),
+            rooms: Rooms::default(),
+            parked: ParkedSessions::default(),
+            flusher: Flusher::new(wake.clone()),
+            ended,
+            position: Offset::default(),
+            noted: Ticket::default(),
+            mark: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Adds a connection. A polling one is found by its sid from then on.
+    pub(super) fn open(&mut self, connection: Box<Connection>) -> ConnectionKey {
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        self.connections.insert(connection)
+    }
+
+    /// A polling connection's WebSocket takes over.
+    pub(super) fn upgrade(&mut self, key: ConnectionKey, link: Link) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
+        connection.link = link;
+        self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        self.mark_dirty(key);
+    }
+
+    /// The pids of all sessions, live and parked.
+    pub(super) fn pids(&self) -> impl Iterator<Item = Id> {
+        self.sessions.pids().chain(self.parked.pids())
+    }
+
+    /// Adds a session to its connection; whether its user is there may be `reserved` already.
+    pub(super) fn admit(&mut self, session: Box<Session>, reserved: &mut Reservation) -> SessionKey {
+        let (pid, connection) = (session.pid, session.connection);
+        self.note_user_came(&session, reserved);
+        let key = self.sessions.insert(session);
+        if let Some(pid) = pid {
+            self.note_record(pid);
+        }
+        if let Some(connection) = self.connections.get_mut(connection) {
+            connection.sessions.reserve_exact(1);
+            connection.sessions.push(key);
+        }
+        self.connections.change_timers(connection, |timers| timers.connect_by = 0);
+        key
+    }
+
+    /// The connection's session in a namespace.
+    pub(super) fn session_in(&self, connection: ConnectionKey, namespace: NamespaceIndex) -> Option<SessionKey> {
+        let sessions = &self.connections.get(connection)?.sessions;
+        sessions.iter().copied().find(|key| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace))
+    }
+
+    /// Ends one session; after a reason that allows it, it may resume within the window.
+    pub(super) fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let namespace = self.context.namespaces.name(session.namespace);
+        let announce = self.context.notify_disconnects || self.context.rules.disconnect(namespace).is_some();
+        let park = session.pid.filter(|_| recoverable(reason) && self.context.recovery_on());
+        let form = park.map(|_| self.park_form(key, session));
+        let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };
+        let Some(session) = self.take_session(key) else { return };
+        tracing::debug!(session = %session.id, reason = reason.label(), "disconnected");
+        if let (Some(pid), Some(form)) = (park, form) {
+            self.park(pid, form, now);
+        }
+        if announce && !self.ended.push(Ended { session, rooms, reason }) {
+            self.context.metrics.dropped(DropReason::Disconnect, 1);
+        }
+    }
+
+    /// Keeps a session for a resume within the window.
+    pub(super) fn park(&mut self, pid: Id, parked: Parked, now: Millis) {
+        let recovery = &self.context.recovery;
+        self.parked.park(pid, parked, now + millis(recovery.window), recovery.window_bytes);
+    }
+
+    /// Takes a session out of all tables.
+    pub(super) fn take_session(&mut self, key: SessionKey) -> Option<Box<Session>> {
+        let rooms: Vec<Room> = self.rooms.of(key).cloned().collect();
+        for room in &rooms {
+            self.note_gone(key, room, LeaveReason::Lost);
+        }
+        let session = self.sessions.remove(key)?;
+        self.note_user_gone(&session);
+        if let Some(pid) = session.pid {
+            self.note_record(pid);
+        }
+        if let Some(connection) = self.connections.get_mut(session.connection) {
+            connection.sessions.retain(|other| *other != key);
+        }
+        self.rooms.forget(key);
+        Some(session)
+    }
+
+    /// Queues a frame for one connection.
+    pub(super) fn push(&mut self, key: ConnectionKey, frame: Frame) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        let frame = match (frame, &connection.link) {
+            // Encoded once here rather than at each partial write.
+            (Frame::Packet(packet), Link::WebSocket(_)) if connection.base64 => Frame::Raw(packet.text_frames()),
+            (Frame::Packet(packet), Link::WebSocket(_)) => Frame::Raw(packet.frames()),
+            (frame, _) => frame,
+        };
+        connection.outbox.push(frame);
+        if connection.outbox.bytes() > self.context.limits.outbox_bytes + connection.replay {
+            // Also where the socket is full: the flush judges whether this is a slow consumer.
+            connection.blocked = false;
+        }
+        self.mark_dirty(key);
+    }
+
+    /// Queues what a client missed: as much as the window holds, whatever the limit for live frames.
+    pub(super) fn replay(&mut self, key: ConnectionKey, frames: impl Iterator<Item = Frame>) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.closing.is_none()) else {
+            return;
+        };
+        let before = connection.outbox.bytes();
+        frames.for_each(|frame| connection.outbox.push(frame));
+        connection.replay += connection.outbox.bytes() - before;
+        self.mark_dirty(key);
+    }
+
+    /// Whether a client still has to take what an earlier replay queued: a second one waits for it.
+    pub(super) fn is_replaying(&self, key: ConnectionKey) -> bool {
+        self.connections.get(key).is_some_and(|connection| connection.replay > self.context.limits.outbox_bytes)
+    }
+
+    /// Queues a Socket.IO packet for one connection.
+    pub(super) fn push_packet(&mut self, key: ConnectionKey, packet: Encoded) {
+        self.push(key, Frame::Packet(Rc::new(packet)));
+    }
+
+    /// Queues a `/ws` message for one connection.
+    pub(super) fn push_json(&mut self, key: ConnectionKey, message: &str) {
+        self.push(key, Frame::Raw(websocket::text_frame(message)));
+    }
+
+    /// The nearest deadline of any connection or parked session.
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        self.connections.next_deadline().into_iter().chain(self.parked.next()).min()
+    }
+
+    /// The log begins here: for the first time, or after continuity was lost. Whoever is here already may have missed
+    /// something, and is told, once.
+    pub(super) fn reset(&mut self, offset: Offset, now: Millis) {
+        let mut told = 0;
+        for key in self.connections.keys() {
+            let Some(connection) = self.connections.get(key) else { continue };
+            let sessions = connection.sessions.clone();
+            if sessions.is_empty() {
+                // It is still being let in, and starts behind the offset.
+                continue;
+            }
+            told += sessions.len() as u64;
+            match connection.protocol {
+                Protocol::SocketIo => self.close(key, CloseReason::LogReset, now),
+                Protocol::PlainWs => {
+                    let rooms: Vec<Room> =
+                        sessions.iter().flat_map(|session| self.rooms.of(*session)).cloned().collect();
+                    rooms.iter().for_each(|room| self.push_json(key, &plain_ws::gap(room)));
+                }
+                Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block_at("log_reset", &offset))),
+            }
+        }
+        // Only now: a session that is parked above was sent nothing of what lies between.
+        self.position = offset;
+        self.context.metrics.gap("log_reset", told);
+    }
+
+    /// Lists a connection for the next flush.
+    pub(super) fn mark_dirty(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            self.flusher.list(key, connection);
+        }
+    }
+}
+
+/// Whether a session may resume after its connection ended for this reason (wire sheet C3).
+fn recoverable(reason: CloseReason) -> bool {
+    !matches!(
+        reason,
+        CloseReason::ClientClose | CloseReason::Disconnected | CloseReason::Refused | CloseReason::Unauthorized
+    )
+}

@@ -1,0 +1,61 @@
+//! Sessions in rooms: what a join or leave changes besides the room itself.
+
+use crate::model::names::Room;
+use crate::presence::LeaveReason;
+use crate::presence::local::Reservation;
+use crate::session::changes::Change;
+use crate::session::connection::SessionKey;
+use crate::session::timers::millis;
+use crate::shard::hub::Hub;
+
+impl Hub {
+    /// Puts a session into a room that it is in from its start; whether it was not in it. Presence may have counted it
+    /// already, by what is `reserved`.
+    pub(super) fn join_initial(&mut self, key: SessionKey, room: &Room, reserved: &mut Reservation) -> bool {
+        let Some(namespace) = self.sessions.get(key).map(|session| session.namespace) else { return false };
+        let new = self.rooms.join(key, namespace, room);
+        if new {
+            self.note_entered(key, room, reserved);
+        }
+        new
+    }
+
+    /// Lets a session into a room; whether it was not in it.
+    pub(super) fn join(&mut self, key: SessionKey, room: &Room, reserved: &mut Reservation) -> bool {
+        let new = self.join_initial(key, room, reserved);
+        if new {
+            self.trace(key, room, "joined");
+            self.note_change(key, room, true);
+        }
+        new
+    }
+
+    /// Takes a session out of a room; whether it was in it.
+    pub(super) fn leave(&mut self, key: SessionKey, room: &Room, reason: LeaveReason) -> bool {
+        let Some(namespace) = self.sessions.get(key).map(|session| session.namespace) else { return false };
+        let old = self.rooms.leave(key, namespace, room);
+        if old {
+            self.trace(key, room, "left");
+            self.note_gone(key, room, reason);
+            self.note_change(key, room, false);
+        }
+        old
+    }
+
+    fn trace(&self, key: SessionKey, room: &Room, what: &'static str) {
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(session) = self.sessions.get(key)
+        {
+            tracing::debug!(session = %session.id, %room, "{what}");
+        }
+    }
+
+    /// A resume must know what the session was in where; and its record is not as the session is.
+    fn note_change(&mut self, key: SessionKey, room: &Room, joined: bool) {
+        let (after, keep) = (self.position.position, millis(self.context.recovery.kept()));
+        if let Some(session) = self.sessions.get_mut(key).filter(|session| session.pid.is_some()) {
+            session.changes.note(Change { after, room: room.clone(), joined }, keep);
+        }
+        self.note_session(key);
+    }
+}

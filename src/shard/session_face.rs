@@ -1,0 +1,144 @@
+//! What code outside the shard does with a session.
+
+use crate::auth::Identity;
+use crate::model::close::CloseReason;
+use crate::model::names::Room;
+use crate::model::namespaces::NamespaceIndex;
+use crate::presence::local::Reservation;
+use crate::presence::{LeaveReason, Ticket};
+use crate::session::Session;
+use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::shard::face::Shard;
+use crate::shard::rooms::Rooms;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// A live session and its rooms, for the length of a [`Shard::with_session`].
+pub struct SessionView<'a> {
+    session: &'a Session,
+    key: SessionKey,
+    rooms: &'a Rooms<SessionKey>,
+}
+
+impl Deref for SessionView<'_> {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        self.session
+    }
+}
+
+impl<'a> SessionView<'a> {
+    /// Its rooms.
+    pub fn rooms(&self) -> impl Iterator<Item = &'a Room> + use<'a> {
+        self.rooms.of(self.key)
+    }
+
+    /// How many rooms it is in.
+    pub fn room_count(&self) -> usize {
+        self.rooms.count_of(self.key)
+    }
+
+    /// Whether it is in a room.
+    pub fn is_in(&self, room: &str) -> bool {
+        self.rooms.contains(self.key, self.session.namespace, room)
+    }
+}
+
+impl Shard {
+    /// Reads a live session; `None` when it has ended. `read` must not change anything on the shard.
+    pub fn with_session<T>(&self, key: SessionKey, read: impl FnOnce(&SessionView<'_>) -> T) -> Option<T> {
+        let hub = self.hub.borrow();
+        let session = hub.sessions.get(key)?;
+        Some(read(&SessionView { session, key, rooms: &hub.rooms }))
+    }
+
+    /// Whether a session is live.
+    pub fn has_session(&self, key: SessionKey) -> bool {
+        self.hub.borrow().sessions.get(key).is_some()
+    }
+
+    /// The connection's session in a namespace.
+    pub fn session_in(&self, connection: ConnectionKey, namespace: NamespaceIndex) -> Option<SessionKey> {
+        self.hub.borrow().session_in(connection, namespace)
+    }
+
+    /// The connection that a session lives on.
+    pub fn connection_of(&self, key: SessionKey) -> Option<ConnectionKey> {
+        self.with_session(key, |session| session.connection)
+    }
+
+    /// Counts a session that is not on the shard yet, with its rooms, for presence.
+    pub fn reserve(&self, session: &Session, rooms: &[Room]) -> Reservation {
+        self.hub.borrow().reserve(session, rooms)
+    }
+
+    /// Counts a session in rooms that it is about to join, for presence.
+    pub fn reserve_rooms(&self, key: SessionKey, rooms: &[Room]) -> Reservation {
+        self.hub.borrow().reserve_rooms(key, rooms)
+    }
+
+    /// The session's newest change of presence that is announced.
+    pub fn announced(&self, key: SessionKey) -> Ticket {
+        self.with_session(key, |session| session.announced).unwrap_or_default()
+    }
+
+    /// Adds a session to its connection, in the rooms that it starts in. What is `reserved` is counted already. These joins
+    /// are no changes, since the session never was without them, and no limit holds: the backend may have exceeded it.
+    pub fn admit(&self, session: Box<Session>, rooms: &[Room], reserved: &mut Reservation) -> SessionKey {
+        let mut hub = self.hub.borrow_mut();
+        let key = hub.admit(session, reserved);
+        for room in rooms {
+            hub.join_initial(key, room, reserved);
+        }
+        key
+    }
+
+    /// Ends one session; after a reason that allows it, it may resume within the window.
+    pub fn dismiss(&self, key: SessionKey, reason: CloseReason) {
+        let now = self.now();
+        self.hub.borrow_mut().dismiss(key, reason, now);
+    }
+
+    /// Joins rooms; answers those that the session was not in. What is `reserved` is counted already.
+    pub fn join(&self, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> Vec<Room> {
+        let mut hub = self.hub.borrow_mut();
+        rooms.iter().filter(|room| hub.join(key, room, reserved)).cloned().collect()
+    }
+
+    /// Leaves rooms.
+    pub fn leave(&self, key: SessionKey, rooms: &[Room], reason: LeaveReason) {
+        let mut hub = self.hub.borrow_mut();
+        for room in rooms {
+            hub.leave(key, room, reason);
+        }
+    }
+
+    /// Closes the session's connection at this time of the wall clock (Unix seconds): its token ends then.
+    pub fn expire_at_unix(&self, key: SessionKey, seconds: u64) {
+        let at = self.at_unix(seconds);
+        let mut hub = self.hub.borrow_mut();
+        let Some(session) = hub.sessions.get_mut(key) else { return };
+        session.expires = at;
+        let connection = session.connection;
+        hub.connections.change_timers(connection, |timers| {
+            timers.expires = if timers.expires == 0 { at } else { timers.expires.min(at) };
+        });
+    }
+
+    /// A fresh token of the same user: its identity counts from now on, and the old one's end no longer does. `false` for
+    /// another user's token: nothing changes then.
+    pub fn renew(&self, key: SessionKey, identity: Arc<Identity>) -> bool {
+        let mut hub = self.hub.borrow_mut();
+        let Some(session) = hub.sessions.get_mut(key) else { return true };
+        let name = |identity: &Identity| identity.user.as_ref().map(|user| user.as_json());
+        if name(&session.identity) != name(&identity) {
+            return false;
+        }
+        session.identity = identity;
+        session.expires = 0;
+        let connection = session.connection;
+        hub.connections.change_timers(connection, |timers| timers.expires = 0);
+        true
+    }
+}
