@@ -118,8 +118,8 @@ impl SessionCommand {
 mod tests {
     use super::*;
 
-    fn order(selector: Selector, action: Action) -> SessionCommand {
-        SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), action }
+    fn order(selector: Selector, act: Action) -> SessionCommand {
+        SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), action: act }
     }
 
     #[test]

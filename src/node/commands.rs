@@ -20,11 +20,11 @@ pub async fn submit(
     node: &Arc<Node>,
     selector: Selector,
     namespace: Option<NamespaceIndex>,
-    action: Action,
+    act: Action,
 ) -> Result<Applied, AppendError> {
     let id = Id::random();
     let namespace = namespace.map(|index| node.context.namespaces.name(index).clone());
-    let command = SessionCommand { id, from: node.id, selector, namespace, action };
+    let command = SessionCommand { id, from: node.id, selector, namespace, action: act };
     let nodes = node.peers().await.into_iter().chain([node.id]).collect();
     let (pending, all_done) = node.orders.wait_for(id, nodes);
     node.log.append_command(Arc::new(command)).await?;
