@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A repeat of an idempotency id within this time is answered with the first offset (CONTRACT "Publishing").
+/// A repeat of an idempotency id within this time is answered with the first offset (docs/http-api.md).
 pub const ID_LIFETIME: Duration = Duration::from_secs(300);
 
 /// What one remembered id costs besides its text.

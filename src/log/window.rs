@@ -1,4 +1,4 @@
-//! The recent part of the log, kept in memory by every node, from which clients resume (DESIGN 6).
+//! The recent part of the log, kept in memory by every node, from which clients resume.
 
 use crate::log::Snapshot;
 use crate::log::recent_commands::RecentCommands;

@@ -1,11 +1,11 @@
 //! Copies what Socket.IO's emitters and adapters publish into the log: `[redis] emitter_key` and `streams_key`.
 //!
 //! Every node listens, with patterns only: a plain subscription would count as a Socket.IO server, which the others
-//! would wait for (wire sheet D2). One node at a time copies, under a lease that Redis checks with each append
-//! ([`crate::log::redis::leased_append`]); each keeps what it heard until its copy comes out of the log ([`crate::bridge::copy_tracker`]). A successor first
-//! sends a probe through the log: once that comes out, all copies of the former holder have, and what is left it appends.
-//! The same after an append whose answer was lost. A node that heard what the holder cannot have heard, since that listens
-//! for a shorter time, takes the lease over.
+//! would wait for (docs/protocol/emitters.md section 2). One node at a time copies, under a lease that Redis checks
+//! with each append ([`crate::log::redis::leased_append`]); each keeps what it heard until its copy comes out of the
+//! log ([`crate::bridge::copy_tracker`]). A successor first sends a probe through the log: once that comes out, all
+//! copies of the former holder have, and what is left it appends. The same after an append whose answer was lost. A
+//! node that heard what the holder cannot have heard, since that listens for a shorter time, takes the lease over.
 
 mod copy;
 mod listen;

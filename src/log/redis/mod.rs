@@ -1,6 +1,6 @@
 //! The log in a Redis stream, `{prefix}:events`. Needs Redis 6.2 (`XADD … MINID`), 7.0 to see every loss.
 //!
-//! One connection appends, one tails, one listens for volatile events (DESIGN 10); all live inside
+//! One connection appends, one tails, one listens for volatile events; all live inside
 //! [`EventLog::run`] on the control thread, and callers on other threads only put commands into a queue.
 
 mod append;

@@ -1,4 +1,4 @@
-//! Volatile events go by Pub/Sub (DESIGN 9): published on `{prefix}:volatile`, heard by every node, never stored.
+//! Volatile events go by Pub/Sub: published on `{prefix}:volatile`, received by every node, never stored.
 
 use crate::log::redis::RedisLog;
 use crate::log::redis::entry;
