@@ -60,6 +60,11 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// How it stands right now.
     fn status(&self) -> LogStatus;
+
+    /// What keeps it from working although its server answers.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Where a log's life begins for this node.

@@ -13,6 +13,7 @@ pub mod generation;
 mod history;
 pub(crate) mod leased_append;
 mod reply;
+pub(crate) mod rights;
 mod tail;
 mod volatile;
 
@@ -42,6 +43,10 @@ const TRIM_SLACK: Duration = Duration::from_secs(30);
 /// Connections whose last acknowledged entry waits to be looked for; the tail looks at least once a second.
 const MAX_UNPROVEN: usize = 16;
 
+/// How often the rights are tried, and how often while one is missing or Redis does not answer.
+const RIGHTS_INTERVAL: Duration = Duration::from_secs(10);
+const MISSING_RIGHTS_INTERVAL: Duration = Duration::from_millis(500);
+
 /// How long the stream keeps its entries.
 pub fn stream_kept(recovery: &RecoveryConfig) -> Duration {
     recovery.kept().max(LEAST_KEPT) + TRIM_SLACK
@@ -66,6 +71,9 @@ pub struct RedisLog {
     acknowledged: Acknowledged,
     appender: Up,
     tail: Up,
+    config: RedisConfig,
+    /// What Redis does not let this node do; `None` until it was tried.
+    missing_rights: Mutex<Option<Vec<String>>>,
 }
 
 /// Whether a part has its connection.
@@ -192,6 +200,8 @@ impl RedisLog {
             acknowledged: Acknowledged::default(),
             appender: Up::default(),
             tail: Up::default(),
+            config: config.clone(),
+            missing_rights: Mutex::default(),
         }))
     }
 
@@ -229,6 +239,23 @@ impl RedisLog {
         self.metrics.redis_up.set(i64::from(self.is_up()));
     }
 
+    /// Tries the rights in use now and then, until dropped.
+    async fn watch_rights(&self) {
+        loop {
+            // What cannot be asked is seen by those who work with it.
+            let asked = rights::missing(&self.config).await;
+            let is_good = asked.as_ref().is_ok_and(Vec::is_empty);
+            if let Ok(missing) = asked {
+                let mut known = self.missing_rights.lock();
+                if known.as_ref() != Some(&missing) && !missing.is_empty() {
+                    tracing::error!(missing = missing.join("; "), "Redis does not let this node work (docs/redis.md)");
+                }
+                *known = Some(missing);
+            }
+            tokio::time::sleep(if is_good { RIGHTS_INTERVAL } else { MISSING_RIGHTS_INTERVAL }).await;
+        }
+    }
+
     fn is_up(&self) -> bool {
         [&self.appender, &self.tail].iter().all(|part| part.now.load(Ordering::Relaxed))
     }
@@ -256,15 +283,22 @@ impl EventLog for RedisLog {
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> Pending<'static, ()> {
         Box::pin(async move {
-            tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::listen(&self));
+            let rights = self.watch_rights();
+            tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::listen(&self), rights);
         })
     }
 
     fn status(&self) -> LogStatus {
-        match self.is_up() {
+        let may_work = self.missing_rights.lock().as_ref().is_some_and(Vec::is_empty);
+        match self.is_up() && may_work {
             true => LogStatus::Ready,
             false => LogStatus::Connecting,
         }
+    }
+
+    fn problem(&self) -> Option<String> {
+        let missing = self.missing_rights.lock();
+        missing.as_ref().filter(|missing| !missing.is_empty()).map(|missing| missing.join("; "))
     }
 }
 
