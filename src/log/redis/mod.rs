@@ -17,7 +17,7 @@ pub(crate) mod rights;
 mod tail;
 mod volatile;
 
-pub(crate) use entry::entry_fields;
+pub use entry::{entry_fields, read_event};
 
 use crate::log::config::RecoveryConfig;
 use crate::log::{AppendError, Appended, EventLog, LogStatus, Pending, Sink};
