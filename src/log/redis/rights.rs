@@ -95,7 +95,9 @@ async fn subscriptions(config: &RedisConfig, connector: &Connector, keys: &Keys)
         let pattern = format!("{key}#*");
         match connection.psubscribe(&pattern).await {
             Ok(()) => {}
-            Err(RedisError::Reply(why)) => problems.push(format!("subscribing to {pattern} (redis.emitter_key): {why}")),
+            Err(RedisError::Reply(why)) => {
+                problems.push(format!("subscribing to {pattern} (redis.emitter_key): {why}"))
+            }
             Err(error) => return Err(error.to_string()),
         }
     }
