@@ -44,7 +44,7 @@ pub(crate) async fn missing(config: &RedisConfig) -> Result<Vec<String>, String>
 
 /// What each right is for, and a harmless command that needs it.
 fn commands(config: &RedisConfig, keys: &Keys) -> Vec<(String, Cmd)> {
-    let probe = format!("{}:probe:{}", keys.beside, Id::random());
+    let probe = format!("{}:probe:{}", keys.tagged, Id::random());
     let command = |words: &[&str]| {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
