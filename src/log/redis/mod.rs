@@ -281,7 +281,7 @@ impl EventLog for RedisLog {
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::run(&self));
+            tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::run(&self), self.watch_rights());
         })
     }
 
