@@ -1,6 +1,6 @@
 //! The rate limit of one connection (sans-IO): a token bucket in eight bytes.
 
-use crate::session::timers::Millis;
+use crate::model::millis::Millis;
 
 /// Seconds of the rate that may come at once: a client that was offline sends what it kept.
 const BURST_SECONDS: u32 = 2;
@@ -17,7 +17,7 @@ pub struct Bucket {
 impl Bucket {
     /// Takes one event; `false` when the limit is passed.
     pub fn take(&mut self, now: Millis, rate: u32) -> bool {
-        let now = now as u32;
+        let now = now.get() as u32;
         let refilled = u64::from(now.wrapping_sub(self.at)) * u64::from(rate);
         let spent = u64::from(self.spent).saturating_sub(refilled) + 1000;
         if spent > u64::from(rate) * u64::from(BURST_SECONDS) * 1000 {
@@ -35,8 +35,8 @@ mod tests {
     #[test]
     fn burst_then_rate() {
         let mut bucket = Bucket::default();
-        assert_eq!((0..1000).filter(|_| bucket.take(5_000_000_000, 50)).count(), 100);
-        assert_eq!((0..1000).filter(|_| bucket.take(5_000_000_100, 50)).count(), 5);
-        assert_eq!((0..1000).filter(|_| bucket.take(5_000_100_000, 50)).count(), 100);
+        assert_eq!((0..1000).filter(|_| bucket.take(Millis::new(5_000_000_000), 50)).count(), 100);
+        assert_eq!((0..1000).filter(|_| bucket.take(Millis::new(5_000_000_100), 50)).count(), 5);
+        assert_eq!((0..1000).filter(|_| bucket.take(Millis::new(5_000_100_000), 50)).count(), 100);
     }
 }

@@ -1,9 +1,9 @@
 //! The packets of a client, one at a time and within its rate.
 
 use crate::model::close::CloseReason;
+use crate::model::millis::Millis;
 use crate::session::connection::ConnectionKey;
 use crate::session::pending_packets::Inbound;
-use crate::session::timers::Millis;
 use crate::shard::hub::Hub;
 
 impl Hub {
