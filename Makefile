@@ -10,7 +10,7 @@ CHAT := examples/chat
 # `cargo build` and `cargo test` share the dev profile, so that nothing is compiled twice.
 ROOMCAST_BIN ?= $(CURDIR)/target/debug/roomcast
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query
+FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query msgpack emitter stream_entry token backend_answer
 DENY_VERSION := 0.20.2
 
 .PHONY: help build test test-rust test-e2e test-systems test-chat test-faults tools lint deny fuzz bench

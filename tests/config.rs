@@ -87,7 +87,7 @@ fn a_flag_overrides_the_environment_which_overrides_the_file() {
 fn an_empty_variable_unsets_the_key_of_the_file() {
     let text = format!("[redis]\nurl = 'redis://file'\n[auth]\nsecret = '{SECRET}'\nissuer = 'x'");
     let config = load(&text, &[("ROOMCAST_REDIS__URL", ""), ("ROOMCAST_AUTH__ISSUER", "")], Flags::default()).unwrap();
-    assert_eq!((redis(&config), config.auth.issuer.as_deref()), ("", None));
+    assert_eq!((redis(&config), config.auth.issuer.len()), ("", 0));
     let config = load(&text, &[("REDIS_URL", ""), ("JWT_SECRET", "")], Flags::default()).unwrap();
     assert_eq!((redis(&config), config.auth.secret.as_ref().unwrap().reveal()), ("redis://file", SECRET));
 }
@@ -477,6 +477,39 @@ fn a_backend_stream_requires_redis_and_cannot_answer_calls() {
     let unsigned = "[backend]\nurl = 'http://h/'";
     assert!(file(unsigned).unwrap().warnings()[0].to_string().contains("[backend] url: goes without a signature"));
     assert!(file(&format!("{unsigned}\nsecret = 'a secret that signs what is posted'")).unwrap().warnings().is_empty());
+}
+
+#[test]
+fn secrets_issuers_and_audiences_may_be_lists() {
+    let old = "an old secret of at least thirty-two bytes";
+    let all = |config: Config| -> Vec<String> {
+        config.auth.secret.iter().chain(&config.auth.other_secrets).map(|secret| secret.reveal().to_owned()).collect()
+    };
+    let list = format!("[auth]\nsecrets = ['{SECRET}', '{old}']\n");
+    assert_eq!(all(file(&list).unwrap()), [SECRET, old]);
+    assert_eq!(all(environment(&[("ROOMCAST_AUTH__SECRETS", &format!("{SECRET},{old}"))]).unwrap()), [SECRET, old]);
+    // One is stronger than the other like any other key, and in one place both are a mistake.
+    assert_eq!(all(load(&list, &[("JWT_SECRET", old)], Flags::default()).unwrap()), [old]);
+    let both = lines(file(&format!("{list}secret = '{old}'")));
+    assert!(both[0].ends_with("`secret` are both given; keep one of them"), "{both:?}");
+    let short = lines(file(&format!("[auth]\nsecrets = ['{SECRET}', 'hunter2']")));
+    assert!(short[0].contains("[auth] secrets[1]: must have at least 32 bytes"), "{short:?}");
+    assert!(!short[0].contains("hunter2"));
+    let directory = Directory::new();
+    let lines_of = directory.write("secrets", &format!("{SECRET}\n\n{old}\n"));
+    let from_file = [("ROOMCAST_AUTH__SECRETS_FILE", lines_of.to_str().unwrap())];
+    assert_eq!(all(environment(&from_file).unwrap()), [SECRET, old]);
+    let shown = file(&list).unwrap().effective_toml();
+    assert!(shown.contains("secrets = [\"***\", \"***\"]\n") && shown.contains("# secret is not set\n"), "{shown}");
+
+    let config = file(&format!("[auth]\nsecret = '{SECRET}'\nissuer = 'https://a'\naudience = ['x', 'y']")).unwrap();
+    assert_eq!(
+        (config.auth.issuer, config.auth.audience),
+        (vec!["https://a".to_owned()], vec!["x".to_owned(), "y".into()])
+    );
+    let config = environment(&[("ROOMCAST_AUTH__ISSUER", "https://a, https://b")]).unwrap();
+    assert_eq!(config.auth.issuer, ["https://a", "https://b"]);
+    assert!(config.effective_toml().contains("issuer = [\"https://a\", \"https://b\"]\n"));
 }
 
 #[test]

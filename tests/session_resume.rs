@@ -21,9 +21,14 @@ fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
     let mut window = Window::new(Duration::from_secs(100), 1 << 20);
     window.reset(&Snapshot { epoch: Epoch(7), floor: at(1), head: at(1), history: vec![], orders: vec![] }, 0);
     let mut order = |ms, selector, act| {
-        let order =
-            SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), act };
-        window.push_order(at(ms), Arc::new(order), 0);
+        let order = SessionCommand {
+            id: Id::random(),
+            from: NodeId::random(),
+            selector,
+            namespace: Some("/".into()),
+            action: act,
+        };
+        window.push_command(at(ms), Arc::new(order), 0);
     };
     order(20, Selector::In("b".into()), Action::Join(vec!["secret".into()]));
     order(30, Selector::In("a".into()), Action::Join(vec!["b".into()]));

@@ -10,7 +10,10 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
     /// HMAC secret of at least [`MIN_SECRET`](crate::auth::MIN_SECRET) bytes.
+    /// `roomcast token` signs with it.
     pub secret: Option<Secret>,
+    /// Further secrets that are accepted while one replaces another: `secrets` but for the first.
+    pub other_secrets: Vec<Secret>,
     /// PEM text of a public key: the contents of `public_key_file`.
     pub public_key: Option<String>,
     /// URL of a JSON Web Key Set.
@@ -19,10 +22,10 @@ pub struct AuthConfig {
     pub algorithms: Vec<Algorithm>,
     /// Path of the claim that identifies the user: `sub`, `user.id`.
     pub user_claim: String,
-    /// The `iss` that tokens must have.
-    pub issuer: Option<String>,
-    /// The `aud` that tokens must have or list.
-    pub audience: Option<String>,
+    /// The `iss` that tokens must have: one of these. Empty: it is not checked.
+    pub issuer: Vec<String>,
+    /// The `aud` that tokens must have or list: one of these. Empty: it is not checked.
+    pub audience: Vec<String>,
     /// Claims (paths) that must have these values.
     pub require: BTreeMap<String, Value>,
     /// Tolerance for clock differences at `exp` and `nbf`.
@@ -35,16 +38,25 @@ pub struct AuthConfig {
     pub anonymous: bool,
 }
 
+impl AuthConfig {
+    /// Takes these secrets instead of those it has. The first signs, all are accepted.
+    pub fn set_secrets(&mut self, mut secrets: impl Iterator<Item = Secret>) {
+        self.secret = secrets.next();
+        self.other_secrets = secrets.collect();
+    }
+}
+
 impl Default for AuthConfig {
     fn default() -> Self {
         Self {
             secret: None,
+            other_secrets: Vec::new(),
             public_key: None,
             jwks_url: None,
             algorithms: vec![Algorithm::HS256],
             user_claim: "sub".into(),
-            issuer: None,
-            audience: None,
+            issuer: Vec::new(),
+            audience: Vec::new(),
             require: BTreeMap::new(),
             leeway: Duration::from_secs(5),
             require_exp: true,

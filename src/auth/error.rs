@@ -19,9 +19,6 @@ pub enum AuthError {
     /// No known key has this id.
     #[error("the token is signed with a key that is not known here")]
     UnknownKey,
-    /// The token names no key, and several would fit.
-    #[error("the token names no key (`kid`), and several would fit")]
-    AmbiguousKey,
     /// The signature was not made with the key.
     #[error("the token's signature is wrong")]
     Signature,
@@ -61,7 +58,7 @@ impl AuthError {
             Self::Missing => "; the client sends none (auth.token, the header, ?token=), and auth.anonymous is off",
             Self::Malformed(_) => "",
             Self::Algorithm => "; see auth.algorithms",
-            Self::UnknownKey | Self::AmbiguousKey => "; see auth.jwks_url",
+            Self::UnknownKey => "; see auth.jwks_url",
             Self::Signature => "; auth.secret (or the public key) is not what signed it",
             Self::Expired => "; the client must fetch a new one before it connects",
             Self::NoExpiry => "; see auth.require_exp",
@@ -82,7 +79,6 @@ impl AuthError {
             Self::Malformed(_) => "token_malformed",
             Self::Algorithm => "token_algorithm",
             Self::UnknownKey => "token_unknown_key",
-            Self::AmbiguousKey => "token_ambiguous_key",
             Self::Signature => "token_signature",
             Self::Expired => "token_expired",
             Self::NoExpiry => "token_without_exp",

@@ -82,7 +82,8 @@ impl<'de> Visitor<'de> for HeaderVisitor {
             }
             match name.as_str() {
                 "alg" => alg = Some(access.next_value::<String>()?),
-                "kid" => kid = Some(access.next_value::<String>()?),
+                "kid" => kid = access.next_value::<Option<String>>()?,
+                "crit" if access.next_value::<Option<IgnoredAny>>()?.is_none() => {}
                 "crit" => return Err(A::Error::custom("no critical extension is known")),
                 _ => drop(access.next_value::<IgnoredAny>()?),
             }

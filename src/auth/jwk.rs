@@ -52,7 +52,9 @@ fn same(one: &Key, other: &Key) -> bool {
 }
 
 fn key(jwk: &Map<String, Value>, pinned: &[Algorithm]) -> Result<Key, &'static str> {
-    let text = |name: &str| match jwk.get(name) {
+    // Issuers whose language has no absent members write `null`.
+    let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
+    let text = |name: &str| match member(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str())),
         Some(_) => Err("a member that must be a string is not one"),
@@ -64,12 +66,12 @@ fn key(jwk: &Map<String, Value>, pinned: &[Algorithm]) -> Result<Key, &'static s
     if text("use")?.is_some_and(|purpose| purpose != "sig") {
         return Err("not for signatures (`use`)");
     }
-    if let Some(operations) = jwk.get("key_ops")
+    if let Some(operations) = member("key_ops")
         && !operations.as_array().is_some_and(|list| list.iter().any(|one| one == "verify"))
     {
         return Err("not for verifying (`key_ops`)");
     }
-    if jwk.contains_key("d") || jwk.contains_key("k") {
+    if member("d").is_some() || member("k").is_some() {
         return Err("it publishes a private or shared key, with which anybody could sign");
     }
     let (id, only) = (text("kid")?, text("alg")?);

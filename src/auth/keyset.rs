@@ -11,56 +11,55 @@ use std::sync::Arc;
 pub(super) struct KeySet {
     /// Counts the sets of this process: what was verified by another generation is verified anew.
     pub generation: u64,
-    /// `auth.secret`.
-    pub secret: Option<Arc<Key>>,
+    /// `auth.secret`, or `auth.secrets`.
+    pub secrets: Arc<[Key]>,
     /// `auth.public_key_file`.
     pub public: Option<Arc<Key>>,
     /// `auth.jwks_url`: `None` without a URL, empty before the first fetch.
     pub fetched: Option<Arc<[Key]>>,
 }
 
-/// The key for a token.
+/// The keys that may have signed a token.
 pub(super) struct Choice<'a> {
-    pub key: &'a Key,
-    /// The error if its signature does not fit.
+    /// Tried one after the other; one at least, and no more than a set may have.
+    pub keys: Vec<&'a Key>,
+    /// The error if the signature fits none of them.
     pub otherwise: AuthError,
 }
 
 impl KeySet {
-    /// Chooses by the header's algorithm, which must be pinned to the key, and by `kid`.
+    /// Chooses by the header's algorithm, which must be pinned to the key, and by `kid`. A token without one may be of any
+    /// key that fits: while keys overlap in a rotation there are two.
     pub(super) fn choose(&self, algorithm: Algorithm, header: &Header) -> Result<Choice<'_>, AuthError> {
-        let sure = |key| Choice { key, otherwise: AuthError::Signature };
-        let fitting = |key: &'_ Option<Arc<Key>>| key.as_ref().is_some_and(|key| key.fits(algorithm));
+        let choice = |keys: Vec<_>, none, otherwise| match keys.is_empty() {
+            true => Err(none),
+            false => Ok(Choice { keys, otherwise }),
+        };
         if algorithm.key_kind() == KeyKind::Secret {
-            return self.secret.as_deref().filter(|key| key.fits(algorithm)).map(sure).ok_or(AuthError::Algorithm);
+            return choice(fitting(&self.secrets, algorithm).collect(), AuthError::Algorithm, AuthError::Signature);
         }
-        let public = self.public.as_deref().filter(|_| fitting(&self.public));
+        let public = self.public.as_deref().filter(|key| key.fits(algorithm));
         let Some(fetched) = &self.fetched else {
             // One key: whatever `kid` says, it must be this one.
-            return public.map(sure).ok_or(AuthError::Algorithm);
+            return choice(public.into_iter().collect(), AuthError::Algorithm, AuthError::Signature);
         };
-        match &header.kid {
-            Some(kid) => {
-                let mut named = fetched.iter().filter(|key| key.id() == Some(kid)).peekable();
-                let known = named.peek().is_some();
-                match (named.find(|key| key.fits(algorithm)), known, public) {
-                    (Some(key), _, _) => Ok(sure(key)),
-                    (None, true, _) => Err(AuthError::Algorithm),
-                    // Another issuer's key beside the set; if it is not that one either, the set may have a newer.
-                    (None, false, Some(key)) => Ok(Choice { key, otherwise: unknown(kid) }),
-                    (None, false, None) => Err(unknown(kid)),
-                }
-            }
-            None => {
-                let mut candidates = fetched.iter().filter(|key| key.fits(algorithm)).chain(public);
-                match (candidates.next(), candidates.next()) {
-                    (Some(key), None) => Ok(sure(key)),
-                    (Some(_), Some(_)) => Err(AuthError::AmbiguousKey),
-                    (None, _) => Err(AuthError::UnknownKey),
-                }
-            }
+        let Some(kid) = &header.kid else {
+            // If it is none of them, the set may have a newer one.
+            let keys = fitting(fetched, algorithm).chain(public).collect();
+            return choice(keys, AuthError::UnknownKey, AuthError::UnknownKey);
+        };
+        if fetched.iter().any(|key| key.id() == Some(kid)) {
+            let named = fetched.iter().filter(|key| key.id() == Some(kid) && key.fits(algorithm)).collect();
+            return choice(named, AuthError::Algorithm, AuthError::Signature);
         }
+        // A key without a name, or another issuer's key beside the set; if it is none of those, the set may have a newer.
+        let unnamed = fitting(fetched, algorithm).filter(|key| key.id().is_none());
+        choice(unnamed.chain(public).collect(), unknown(kid), unknown(kid))
     }
+}
+
+fn fitting(keys: &[Key], algorithm: Algorithm) -> impl Iterator<Item = &Key> {
+    keys.iter().filter(move |key| key.fits(algorithm))
 }
 
 /// No refetch for a `kid` that is a path or a URL: no honest issuer starts to use one, and nothing here

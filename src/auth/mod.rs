@@ -137,7 +137,8 @@ impl Authenticator {
             };
         }
         let choice = keys.choose(algorithm, &parts.header)?;
-        if !choice.key.verifies(algorithm, parts.message.as_bytes(), parts.signature) {
+        let message = parts.message.as_bytes();
+        if !choice.keys.iter().any(|key| key.verifies(algorithm, message, parts.signature)) {
             return Err(choice.otherwise);
         }
         let identity = Arc::new(self.policy.identity(&parts.claims()?, now)?);
@@ -215,7 +216,7 @@ impl Authenticator {
         *keys = Arc::new(KeySet {
             generation: keys.generation + 1,
             fetched: Some(parsed.keys.into()),
-            secret: keys.secret.clone(),
+            secrets: keys.secrets.clone(),
             public: keys.public.clone(),
         });
         *document = Some(hash);

@@ -17,8 +17,8 @@ const MAX_SECONDS: u64 = 1 << 53;
 pub(super) struct Policy {
     user_claim: String,
     rooms_claim: String,
-    issuer: Option<String>,
-    audience: Option<String>,
+    issuers: Vec<String>,
+    audiences: Vec<String>,
     require: BTreeMap<String, Value>,
     pub(super) leeway: u64,
     require_exp: bool,
@@ -29,8 +29,8 @@ impl Policy {
         Self {
             user_claim: config.user_claim.clone(),
             rooms_claim: config.rooms_claim.clone(),
-            issuer: config.issuer.clone(),
-            audience: config.audience.clone(),
+            issuers: config.issuer.clone(),
+            audiences: config.audience.clone(),
             require: config.require.clone(),
             leeway: config.leeway.as_secs(),
             require_exp: config.require_exp,
@@ -89,17 +89,18 @@ impl Policy {
     }
 
     fn check_parties(&self, map: &Map<String, Value>) -> Result<(), AuthError> {
-        if let Some(issuer) = &self.issuer
-            && map.get("iss").and_then(Value::as_str) != Some(issuer)
-        {
+        let is_listed = |list: &[String], value: &Value| list.iter().any(|one| value.as_str() == Some(one));
+        if !self.issuers.is_empty() && !map.get("iss").is_some_and(|issuer| is_listed(&self.issuers, issuer)) {
             return Err(AuthError::Issuer);
         }
-        let Some(audience) = &self.audience else { return Ok(()) };
+        if self.audiences.is_empty() {
+            return Ok(());
+        }
         // RFC 7519 section 4.1.3: one string or a list of them.
         let meant = match map.get("aud") {
-            Some(Value::String(one)) => one == audience,
-            Some(Value::Array(list)) => list.iter().any(|one| one.as_str() == Some(audience)),
-            _ => false,
+            Some(Value::Array(list)) => list.iter().any(|one| is_listed(&self.audiences, one)),
+            Some(one) => is_listed(&self.audiences, one),
+            None => false,
         };
         if meant { Ok(()) } else { Err(AuthError::Audience) }
     }

@@ -23,14 +23,14 @@ impl Setup {
     pub(super) fn new(config: &AuthConfig) -> Result<Self, Vec<SetupError>> {
         let mut mistakes = Vec::new();
         let algorithms = config.algorithms.clone();
-        let secret = config.secret.as_ref().and_then(|secret| {
+        let mut secrets = Vec::new();
+        for secret in config.secret.iter().chain(&config.other_secrets) {
             let bytes = secret.reveal().as_bytes();
-            if bytes.len() < MIN_SECRET {
-                mistakes.push(SetupError::ShortSecret);
-                return None;
+            match bytes.len() < MIN_SECRET {
+                true => mistakes.push(SetupError::ShortSecret),
+                false => secrets.push(Key::secret(bytes, &algorithms)),
             }
-            Some(Arc::new(Key::secret(bytes, &algorithms)))
-        });
+        }
         let mut keep = |result: Result<Key, &'static str>| match result {
             Ok(key) => Some(Arc::new(key)),
             Err(why) => {
@@ -54,7 +54,7 @@ impl Setup {
             return Err(mistakes);
         }
         let fetched = jwks_url.is_some().then(|| Arc::from([]));
-        Ok(Self { algorithms, keys: KeySet { generation: 0, secret, public, fetched }, jwks_url })
+        Ok(Self { algorithms, keys: KeySet { generation: 0, secrets: secrets.into(), public, fetched }, jwks_url })
     }
 }
 

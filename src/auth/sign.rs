@@ -7,7 +7,7 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 
 /// Signs claims with the configured secret and the first HS algorithm of the configuration. Adds `iss` and `aud` from
-/// the configuration if the claims lack them. The caller sets everything else, such as `exp` and the user
+/// the configuration (the first of a list) if the claims lack them. The caller sets everything else, such as `exp` and the user
 /// ([`insert`](crate::auth::claims::insert) puts a claim at a path).
 ///
 /// # Errors
@@ -26,7 +26,7 @@ pub fn sign(config: &AuthConfig, claims: &Map<String, Value>) -> Result<String, 
         .ok_or(SignError::NoAlgorithm)?;
     let mut claims = claims.clone();
     for (name, value) in [("iss", &config.issuer), ("aud", &config.audience)] {
-        if let (Some(value), false) = (value, claims.contains_key(name)) {
+        if let (Some(value), false) = (value.first(), claims.contains_key(name)) {
             claims.insert(name.to_owned(), Value::from(value.as_str()));
         }
     }

@@ -44,7 +44,7 @@ impl Webhook {
         }
         let request = request.body(Full::from(body));
         let request = request.map_err(|error| BackendError::Unreachable(error.to_string()))?;
-        let response = self.client.send(request).await.map_err(|error| match error {
+        let response = self.client.send_repeatable(request).await.map_err(|error| match error {
             HttpError::TooLong { status, .. } if !status.is_success() => BackendError::Status(status.as_u16()),
             HttpError::TooLong { max, .. } => BackendError::BadAnswer(format!("it is longer than {max} bytes")),
             HttpError::Roots(_) | HttpError::Broken(_) => BackendError::Unreachable(error.to_string()),

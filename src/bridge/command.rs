@@ -52,5 +52,5 @@ pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> R
     };
     let act = act(room_names("rooms", &rooms, limits)?);
     let namespace = with_slash(if namespace.is_empty() { "/" } else { namespace });
-    Ok(Request::SessionCommand(Directive { namespace, selector, act }))
+    Ok(Request::SessionCommand(Directive { namespace, selector, action: act }))
 }

@@ -45,7 +45,7 @@ impl Content {
                 let Draft { namespace, rooms, except, event, args, .. } = draft;
                 hash(&(namespace, rooms, except, event, args.as_array()))
             }
-            Self::SessionCommand(Directive { namespace, selector, act }) => hash(&(namespace, selector, act)),
+            Self::SessionCommand(Directive { namespace, selector, action: act }) => hash(&(namespace, selector, act)),
         }
     }
 

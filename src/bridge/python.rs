@@ -55,11 +55,11 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
         "close_room" => {
             let rooms = some_rooms(&message, limits)?;
             let selector = Selector::RoomsExcept { rooms: rooms.clone(), except: Vec::new() };
-            Ok(Request::SessionCommand(Directive { namespace, selector, act: Action::Leave(rooms) }))
+            Ok(Request::SessionCommand(Directive { namespace, selector, action: Action::Leave(rooms) }))
         }
         "disconnect" => {
             let selector = session(&message, limits)?;
-            Ok(Request::SessionCommand(Directive { namespace, selector, act: Action::Disconnect }))
+            Ok(Request::SessionCommand(Directive { namespace, selector, action: Action::Disconnect }))
         }
         // `callback`: answers between servers.
         _ => Ok(Request::Foreign),
@@ -73,7 +73,7 @@ fn order(
     limits: &DraftLimits,
 ) -> Result<Request, EmitterError> {
     let selector = session(message, limits)?;
-    Ok(Request::SessionCommand(Directive { namespace, selector, act: act(some_rooms(message, limits)?) }))
+    Ok(Request::SessionCommand(Directive { namespace, selector, action: act(some_rooms(message, limits)?) }))
 }
 
 /// A session's own id is a room.

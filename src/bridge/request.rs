@@ -37,7 +37,7 @@ pub struct Directive {
     /// The sessions.
     pub selector: Selector,
     /// What is done to them.
-    pub act: Action,
+    pub action: Action,
 }
 
 /// Why a message is refused.

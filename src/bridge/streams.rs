@@ -72,5 +72,9 @@ pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Req
         LEAVE => Action::Leave(rooms()?),
         _ => Action::Disconnect,
     };
-    Ok(Request::SessionCommand(Directive { namespace: with_slash(namespace), selector: opts.selector(limits)?, act }))
+    Ok(Request::SessionCommand(Directive {
+        namespace: with_slash(namespace),
+        selector: opts.selector(limits)?,
+        action: act,
+    }))
 }

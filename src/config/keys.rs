@@ -6,7 +6,7 @@ use crate::config::address::{Listen, http_url, masked_url, origin, redis_url};
 use crate::config::algorithm::AlgorithmName;
 use crate::config::claims::Claims;
 use crate::config::file::{InFile, LinesInFile};
-use crate::config::kind::{Choice, Hidden, Kind, List, Maybe, Size, Span, Switch, Text, count};
+use crate::config::kind::{Choice, Hidden, Kind, List, Maybe, OneOrList, Size, Span, Switch, Text, count};
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
 use crate::config::rules::{OnRule, RoomRule};
@@ -35,9 +35,10 @@ impl Key {
         }
     }
 
-    /// The key whose value this gives: `redis.url` for `url` and `url_file`.
+    /// The key whose value this gives: `redis.url` for `url` and `url_file`, `auth.secret` for `secrets` too.
     pub(super) fn slot(&self) -> String {
         let name = self.name.strip_suffix("_file").unwrap_or(self.name);
+        let name = if name == "secrets" { "secret" } else { name };
         if self.section.is_empty() { name.to_owned() } else { format!("{}.{name}", self.section) }
     }
 
@@ -60,6 +61,7 @@ pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
 
 const MASK: fn(&str) -> String = |_| "***".into();
 const TOKEN_SECRET: Hidden = Hidden { check: text::token_secret, show: MASK };
+const TOKEN_SECRETS: List<Hidden> = List { of: TOKEN_SECRET, least: 0 };
 const BEARER_KEY: Hidden = Hidden { check: text::bearer_key, show: MASK };
 const BACKEND_SECRET: Hidden = Hidden { check: text::filled, show: MASK };
 const REDIS_URL: Hidden = Hidden { check: redis_url, show: masked_url };
@@ -113,8 +115,45 @@ pub(super) static KEYS: &[Key] = &[
 
     key!("http", "idle_timeout", http.idle_timeout, Span(SECOND..=24 * HOUR)),
 
-    key!("auth", "secret", auth.secret, Maybe(TOKEN_SECRET)),
-    key!("auth", "secret_file", auth.secret, Maybe(InFile(TOKEN_SECRET))),
+    Key {
+        section: "auth",
+        name: "secret",
+        read: |config, node| {
+            config.auth.set_secrets(Maybe(TOKEN_SECRET).read(node)?.into_iter());
+            Ok(())
+        },
+        show: |config| Maybe(TOKEN_SECRET).write(&config.auth.secret).filter(|_| config.auth.other_secrets.is_empty()),
+    },
+    Key {
+        section: "auth",
+        name: "secret_file",
+        read: |config, node| {
+            config.auth.set_secrets(Maybe(InFile(TOKEN_SECRET)).read(node)?.into_iter());
+            Ok(())
+        },
+        show: |_| None,
+    },
+    Key {
+        section: "auth",
+        name: "secrets",
+        read: |config, node| {
+            config.auth.set_secrets(TOKEN_SECRETS.read(node)?.into_iter());
+            Ok(())
+        },
+        show: |config| {
+            let all = config.auth.secret.iter().chain(&config.auth.other_secrets).cloned().collect();
+            (!config.auth.other_secrets.is_empty()).then(|| TOKEN_SECRETS.write(&all)).flatten()
+        },
+    },
+    Key {
+        section: "auth",
+        name: "secrets_file",
+        read: |config, node| {
+            config.auth.set_secrets(LinesInFile(TOKEN_SECRET).read(node)?.into_iter());
+            Ok(())
+        },
+        show: |_| None,
+    },
     Key {
         section: "auth",
         name: "public_key_file",
@@ -128,8 +167,8 @@ pub(super) static KEYS: &[Key] = &[
     key!("auth", "jwks_url", auth.jwks_url, Maybe(Text(http_url))),
     key!("auth", "algorithms", auth.algorithms, List { of: AlgorithmName, least: 1 }),
     key!("auth", "user_claim", auth.user_claim, Text(text::claim_path)),
-    key!("auth", "issuer", auth.issuer, Maybe(Text(text::filled))),
-    key!("auth", "audience", auth.audience, Maybe(Text(text::filled))),
+    key!("auth", "issuer", auth.issuer, OneOrList(Text(text::filled))),
+    key!("auth", "audience", auth.audience, OneOrList(Text(text::filled))),
     key!("auth", "require", auth.require, Claims),
     key!("auth", "leeway", auth.leeway, Span(0..=HOUR)),
     key!("auth", "require_exp", auth.require_exp, Switch),

@@ -268,6 +268,32 @@ impl<K: Kind> Kind for List<K> {
     }
 }
 
+/// One value of a kind, or a list of them. Text from the environment is a comma list; an empty one means "not set".
+pub(super) struct OneOrList<K>(pub K);
+
+impl<K: Kind> Kind for OneOrList<K> {
+    type Value = Vec<K::Value>;
+
+    fn read(&self, node: &Node) -> Result<Self::Value, Faults> {
+        match &node.value {
+            Value::List(_) | Value::Plain(_) => {
+                let items = node.items("a string or a list of them")?;
+                collect(items.iter().map(|item| self.0.read(item)))
+            }
+            _ => self.0.read(node).map(|one| vec![one]),
+        }
+    }
+
+    fn write(&self, value: &Self::Value) -> Option<String> {
+        let items: Vec<_> = value.iter().filter_map(|item| self.0.write(item)).collect();
+        match &items[..] {
+            [] => None,
+            [one] => Some(one.clone()),
+            more => Some(format!("[{}]", more.join(", "))),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -67,7 +67,7 @@ impl Config {
     pub(super) fn drop_foreign_secret(&mut self) {
         let unused = !self.auth.algorithms.iter().any(|algorithm| algorithm.is_symmetric());
         if unused && self.place("auth.secret", "").is_conventional() {
-            self.auth.secret = None;
+            self.auth.set_secrets(std::iter::empty());
             self.places.remove("auth.secret");
         }
     }

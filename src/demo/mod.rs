@@ -155,10 +155,10 @@ mod tests {
         let mut config = Config::default();
         config.redis.url = Some(Secret::new("redis://:real-password@db/0"));
         config.auth.secret = Some(Secret::new("the real secret of at least 32 bytes"));
-        config.auth.issuer = Some("real".into());
+        config.auth.issuer = vec!["real".into()];
         config.publish.keys = vec![Secret::new("real-key")];
         let demo = prepare(config);
-        assert!(demo.config.redis.url.is_none() && demo.config.auth.issuer.is_none());
+        assert!(demo.config.redis.url.is_none() && demo.config.auth.issuer.is_empty());
         assert_ne!(demo.config.auth.secret, Some(Secret::new("the real secret of at least 32 bytes")));
         assert_eq!(demo.config.publish.keys, [Secret::new(demo.key.as_str())]);
         assert_ne!(demo.key, self::demo(None).key);

@@ -106,7 +106,7 @@ impl MemoryLog {
         state.last = state.next_position(unix_us() / 1000);
         let offset = Offset { epoch: self.epoch, position: state.last };
         let after = state.queue.events.len();
-        state.queue.orders.push(PlacedCommand { after, offset, order });
+        state.queue.commands.push(PlacedCommand { after, offset, command: order });
         drop(state);
         self.move_tail();
         Ok(())
@@ -211,7 +211,7 @@ impl EventLog for MemoryLog {
                 let state = self.state();
                 {
                     let events = state.queue.events.iter().map(|event| event.offset.position);
-                    let orders = state.queue.orders.iter().map(|placed| placed.offset.position);
+                    let orders = state.queue.commands.iter().map(|placed| placed.offset.position);
                     let first = events.take(1).chain(orders.take(1)).min();
                     first.map_or(state.last, Position::predecessor)
                 }
@@ -222,7 +222,7 @@ impl EventLog for MemoryLog {
                 floor: start,
                 head: start,
                 history: Vec::new(),
-                orders: Vec::new(),
+                commands: Vec::new(),
             });
             *tail = Some(sink.clone());
             loop {

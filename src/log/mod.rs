@@ -74,7 +74,7 @@ pub struct Snapshot {
     /// What of the recovery window existed already, oldest first; it is not delivered to anybody.
     pub history: Vec<Arc<Event>>,
     /// The orders of that time, oldest first.
-    pub orders: Vec<(Position, Arc<SessionCommand>)>,
+    pub commands: Vec<(Position, Arc<SessionCommand>)>,
 }
 
 /// Who takes what the tail brings. Called in log order, from the control thread.

@@ -66,7 +66,7 @@ mod tests {
         let order = || {
             let selector = Selector::User("7".into());
             let (id, from) = (Id::random(), NodeId::random());
-            Arc::new(SessionCommand { id, from, selector, namespace: None, act: Action::Disconnect })
+            Arc::new(SessionCommand { id, from, selector, namespace: None, action: Action::Disconnect })
         };
         let at = |ms| Position { ms, seq: 0 };
         let mut orders = RecentCommands::new(100, 1000);

@@ -98,7 +98,7 @@ impl Window {
             self.push(event.clone(), now_ms);
         }
         self.orders.reset(snapshot.floor);
-        for (position, order) in &snapshot.orders {
+        for (position, order) in &snapshot.commands {
             self.orders.push(*position, order.clone(), now_ms);
         }
         self.advance(snapshot.head);
@@ -153,7 +153,7 @@ impl Window {
     }
 
     /// Takes an order that came at this position.
-    pub fn push_order(&mut self, position: Position, order: Arc<SessionCommand>, now_ms: u64) {
+    pub fn push_command(&mut self, position: Position, order: Arc<SessionCommand>, now_ms: u64) {
         self.advance(position);
         self.orders.push(position, order, now_ms);
     }
@@ -162,7 +162,7 @@ impl Window {
     ///
     /// # Errors
     /// When it cannot be proven that these are all.
-    pub fn orders(&self, after: Offset) -> Result<impl Iterator<Item = (Position, &Arc<SessionCommand>)>, Gap> {
+    pub fn commands(&self, after: Offset) -> Result<impl Iterator<Item = (Position, &Arc<SessionCommand>)>, Gap> {
         if after.epoch != self.epoch {
             return Err(Gap::ForeignEpoch);
         }
@@ -330,7 +330,7 @@ mod tests {
     fn window(max_age_ms: u64, max_bytes: usize, start: u64) -> Window {
         let mut window = Window::new(Duration::from_millis(max_age_ms), max_bytes);
         let start = position(start);
-        window.reset(&Snapshot { epoch: EPOCH, floor: start, head: start, history: vec![], orders: vec![] }, 0);
+        window.reset(&Snapshot { epoch: EPOCH, floor: start, head: start, history: vec![], commands: vec![] }, 0);
         window
     }
 

@@ -23,7 +23,7 @@ pub struct SessionCommand {
     pub namespace: Option<Namespace>,
     /// What is done to them.
     #[serde(rename = "do")]
-    pub act: Action,
+    pub action: Action,
 }
 
 /// Whom an order is for.
@@ -74,7 +74,7 @@ pub struct Subject<'a> {
 impl SessionCommand {
     /// Bytes that keeping it costs, near enough for limits.
     pub fn size(&self) -> usize {
-        let rooms: usize = match &self.act {
+        let rooms: usize = match &self.action {
             Action::Join(rooms) | Action::Leave(rooms) => rooms.iter().map(|room| room.len() + 16).sum(),
             Action::Disconnect => 0,
         };
@@ -98,7 +98,7 @@ impl SessionCommand {
                     (of.is_empty() || of.iter().any(inside)) && !except.iter().any(inside)
                 }
             };
-        match &self.act {
+        match &self.action {
             _ if !met => {}
             Action::Join(new) => {
                 for room in new {
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     fn order(selector: Selector, act: Action) -> SessionCommand {
-        SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), act }
+        SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), action: act }
     }
 
     #[test]

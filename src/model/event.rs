@@ -70,7 +70,7 @@ pub struct PlacedCommand {
     /// Its offset.
     pub offset: Offset,
     /// The order.
-    pub order: Arc<SessionCommand>,
+    pub command: Arc<SessionCommand>,
 }
 
 /// What the log's tail hands to the hub at once, in log order.
@@ -79,7 +79,7 @@ pub struct Batch {
     /// The events.
     pub events: Vec<Arc<Event>>,
     /// Orders to sessions, each at its place among the events.
-    pub orders: Vec<PlacedCommand>,
+    pub commands: Vec<PlacedCommand>,
     /// Probes that came through ([`crate::log::EventLog::probe`]).
     pub probes: Vec<Id>,
 }
@@ -87,6 +87,6 @@ pub struct Batch {
 impl Batch {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.orders.is_empty() && self.probes.is_empty()
+        self.events.is_empty() && self.commands.is_empty() && self.probes.is_empty()
     }
 }

@@ -50,13 +50,13 @@ impl Sink for Dispatcher {
                     self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Probe(id)));
                 }
             }
-            if !batch.events.is_empty() || !batch.orders.is_empty() {
+            if !batch.events.is_empty() || !batch.commands.is_empty() {
                 self.keep(&batch);
             }
             for shard in self.node.shards() {
                 shard.room(MAX_BACKLOG).await;
             }
-            self.hand_out(batch.events, batch.orders);
+            self.hand_out(batch.events, batch.commands);
             self.progress();
         })
     }
@@ -101,7 +101,7 @@ impl Dispatcher {
         for placed in orders {
             self.hand_out_events(events.by_ref().take(placed.after.saturating_sub(done)));
             done = placed.after;
-            self.node.orders.tail_saw(&placed.order, self.node.shards().len());
+            self.node.orders.tail_saw(&placed.command, self.node.shards().len());
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::SessionCommand(placed.clone())));
         }
         self.hand_out_events(events);
@@ -119,7 +119,7 @@ impl Dispatcher {
     /// The window has an event before any shard does, so that a resume up to a shard's position finds it.
     fn keep(&self, batch: &Batch) {
         let events = &batch.events;
-        let ends = [events.last().map(|event| event.offset), batch.orders.last().map(|placed| placed.offset)];
+        let ends = [events.last().map(|event| event.offset), batch.commands.last().map(|placed| placed.offset)];
         let newest = ends.into_iter().flatten().max_by_key(|offset| offset.position);
         if let Some(newest) = newest {
             *self.told() = newest;
@@ -132,8 +132,8 @@ impl Dispatcher {
         for event in events {
             window.push(event.clone(), now);
         }
-        for placed in &batch.orders {
-            window.push_order(placed.offset.position, placed.order.clone(), now);
+        for placed in &batch.commands {
+            window.push_command(placed.offset.position, placed.command.clone(), now);
         }
     }
 }

@@ -132,6 +132,9 @@ impl Presence {
             && let Ok(mut writer) = self.writer.try_lock()
         {
             writer.write_here(&self.changes, store);
+            if self.is_written(ticket) {
+                return None;
+            }
         }
         let waiting = self.changes.wait_for(ticket, is_leave)?;
         self.now.notify_one();

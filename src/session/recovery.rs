@@ -75,7 +75,7 @@ pub fn take_up(
     }
     let user = identity.user.as_ref().map(|user| user.as_str());
     let subject = Subject { session: &id, namespace, user };
-    let orders = window.orders(Offset { epoch: parked.start.epoch, position: parked.at })?;
+    let orders = window.commands(Offset { epoch: parked.start.epoch, position: parked.at })?;
     for (position, order) in orders.take_while(|(position, _)| *position <= here.position) {
         replay(&rooms, position)?;
         let before = rooms.clone();

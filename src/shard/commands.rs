@@ -29,7 +29,7 @@ impl Hub {
             None => self.select(&order.selector, None),
         };
         for key in &chosen {
-            match &order.act {
+            match &order.action {
                 Action::Join(rooms) => self.join_all(*key, rooms),
                 Action::Leave(rooms) => self.leave_all(*key, rooms),
                 Action::Disconnect => self.disconnect(*key, now),

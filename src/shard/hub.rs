@@ -211,6 +211,10 @@ impl Hub {
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
             let sessions = connection.sessions.clone();
+            if sessions.is_empty() {
+                // It is still being let in, and starts behind the offset.
+                continue;
+            }
             told += sessions.len() as u64;
             match connection.protocol {
                 Protocol::SocketIo => self.close(key, CloseReason::LogReset, now),

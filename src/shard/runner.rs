@@ -104,16 +104,16 @@ async fn run<L: 'static>(
 /// soon as it is answered.
 fn apply_command(shard: &Rc<Shard>, placed: PlacedCommand) {
     let now = shard.now();
-    let (sessions, noted) = shard.hub.borrow_mut().carry_out(&placed.order, placed.offset, now);
+    let (sessions, noted) = shard.hub.borrow_mut().carry_out(&placed.command, placed.offset, now);
     shard.advanced.notify_waiters();
     if shard.context.presence.is_written(noted) {
-        return shard.observer.command_applied(&placed.order, sessions);
+        return shard.observer.command_applied(&placed.command, sessions);
     }
-    let is_leave = matches!(placed.order.act, Action::Leave(_));
+    let is_leave = matches!(placed.command.action, Action::Leave(_));
     let shard = shard.clone();
     tokio::task::spawn_local(async move {
         shard.context.presence.written_at_last(noted, is_leave).await;
-        shard.observer.command_applied(&placed.order, sessions);
+        shard.observer.command_applied(&placed.command, sessions);
     });
 }
 

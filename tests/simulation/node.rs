@@ -184,7 +184,7 @@ impl Node {
                 }
                 Body::SessionCommand(order) => {
                     self.announced = offset;
-                    self.window.push_order(offset.position, order.clone(), now);
+                    self.window.push_command(offset.position, order.clone(), now);
                     for shard in &mut self.shards {
                         shard.waiting.push_back(Command::Sessions(offset.position, order.clone()));
                     }

@@ -174,12 +174,52 @@ fn a_jwk_says_what_it_is_for() {
     assert_eq!(of(&with_jwks(&["RS256"], json!(many)).unwrap(), Algorithm::RS256), "token_unknown_key");
 }
 
+/// The public half of another RSA key: its numbers are those of RFC 7515, appendix A.2.
+fn other_rsa(extra: Value) -> Value {
+    let mut key = json!({
+        "kty": "RSA",
+        "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgN\
+              MsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtd\
+              VMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ",
+        "e": "AQAB",
+    });
+    key.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    key
+}
+
 #[test]
-fn several_keys_need_a_kid() {
-    let keys = json!([jwk(KeyKind::Rsa, json!({"kid": "a"})), jwk(KeyKind::Rsa, json!({"kid": "b"}))]);
-    let auth = with_jwks(&["RS256"], keys).unwrap();
-    assert_eq!(code(auth.verify(&asymmetric(Algorithm::RS256, None, &claims()), NOW)), "token_ambiguous_key");
-    assert_eq!(code(auth.verify(&asymmetric(Algorithm::RS256, Some("b"), &claims()), NOW)), "ok");
+fn a_token_without_a_kid_may_be_of_any_key_that_fits() {
+    let of = |auth: &Authenticator, kid| code(auth.verify(&asymmetric(Algorithm::RS256, kid, &claims()), NOW));
+    let ours = jwk(KeyKind::Rsa, json!({"kid": "b"}));
+    for keys in [json!([other_rsa(json!({"kid": "a"})), ours]), json!([ours, other_rsa(json!({"kid": "a"}))])] {
+        let auth = with_jwks(&["RS256"], keys).unwrap();
+        assert_eq!(of(&auth, None), "ok");
+        assert_eq!(of(&auth, Some("b")), "ok");
+        assert_eq!(of(&auth, Some("a")), "token_signature");
+        assert_eq!(of(&auth, Some("c")), "token_unknown_key");
+    }
+    let other = with_jwks(&["RS256"], json!([other_rsa(json!({"kid": "a"}))])).unwrap();
+    assert_eq!(of(&other, None), "token_unknown_key", "the set may have a newer one by now");
+    // Keys without a name fit every name that no key has.
+    let unnamed = with_jwks(&["RS256"], json!([other_rsa(json!({})), jwk(KeyKind::Rsa, json!({}))])).unwrap();
+    assert_eq!((of(&unnamed, None), of(&unnamed, Some("x"))), ("ok", "ok"));
+    // A key for encryption, or of another algorithm, is not tried.
+    let unfit = json!([
+        jwk(KeyKind::Rsa, json!({"use": "enc"})),
+        jwk(KeyKind::Rsa, json!({"alg": "RS512"})),
+        other_rsa(json!({}))
+    ]);
+    assert_eq!(of(&with_jwks(&["RS256"], unfit).unwrap(), None), "token_unknown_key");
+}
+
+#[test]
+fn null_members_are_as_absent() {
+    let null =
+        json!({"kid": null, "alg": null, "use": null, "key_ops": null, "d": null, "k": null, "x5c": null, "crv": null});
+    let auth = with_jwks(&["RS256"], json!([jwk(KeyKind::Rsa, null)])).unwrap();
+    assert_eq!(code(auth.verify(&asymmetric(Algorithm::RS256, None, &claims()), NOW)), "ok");
+    let missing = with_jwks(&["RS256"], json!([jwk(KeyKind::Rsa, json!({"n": null}))]));
+    assert!(missing.is_err());
 }
 
 #[test]

@@ -154,8 +154,8 @@ fn times() {
 #[test]
 fn issuer_audience_and_requirements() {
     let config = AuthConfig {
-        issuer: Some("https://issuer".into()),
-        audience: Some("chat".into()),
+        issuer: vec!["https://issuer".into()],
+        audience: vec!["chat".into()],
         require: [("email_verified".to_owned(), json!(true)), ("org.plan".to_owned(), json!(["a", 1]))].into(),
         ..hmac_config()
     };
@@ -249,8 +249,8 @@ fn messages_hold_no_token_and_no_claim() {
 fn what_is_signed_here_is_accepted_here() {
     let config = AuthConfig {
         algorithms: vec![Algorithm::RS256, Algorithm::HS384],
-        issuer: Some("me".into()),
-        audience: Some("you".into()),
+        issuer: vec!["me".into()],
+        audience: vec!["you".into()],
         ..hmac_config()
     };
     let claims = json!({"sub": 7, "exp": NOW + 1}).as_object().unwrap().clone();

@@ -50,3 +50,42 @@ fn each_is_found() {
         ["auth_short_secret", "auth_no_user_claim"],
     );
 }
+
+#[test]
+fn every_secret_is_accepted_and_the_first_signs() {
+    let [new, old] = ["a new secret of at least thirty-two bytes", "an old secret of at least thirty-two bytes"];
+    let mut config = AuthConfig::default();
+    config.set_secrets([new, old].map(Secret::new).into_iter());
+    let both = authenticator(&config);
+    for secret in [new, old] {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        let token = signed(r#"{"alg":"HS256"}"#, &claims().to_string(), &key, jsonwebtoken::Algorithm::HS256);
+        assert_eq!(code(both.verify(&token, NOW)), "ok");
+    }
+    assert_eq!(code(both.verify(&token(json!({})), NOW)), "token_signature");
+    let map = claims().as_object().unwrap().clone();
+    let ours = sign(&config, &map).unwrap();
+    config.set_secrets(std::iter::once(Secret::new(new)));
+    assert_eq!(code(authenticator(&config).verify(&ours, NOW)), "ok");
+    config.set_secrets([new, "short"].map(Secret::new).into_iter());
+    assert!(Authenticator::mistakes(&config).contains(&SetupError::ShortSecret));
+}
+
+#[test]
+fn issuers_and_audiences_may_be_several() {
+    let config = AuthConfig {
+        issuer: vec!["https://a".into(), "https://b".into()],
+        audience: vec!["chat".into(), "app".into()],
+        ..hmac_config()
+    };
+    let auth = authenticator(&config);
+    let of = |issuer: Value, audience: Value| code(auth.verify(&token(json!({"iss": issuer, "aud": audience})), NOW));
+    assert_eq!(of(json!("https://a"), json!("app")), "ok");
+    assert_eq!(of(json!("https://b"), json!(["other", "chat"])), "ok");
+    assert_eq!(of(json!("https://c"), json!("chat")), "token_issuer");
+    assert_eq!(of(json!("https://a"), json!(["other"])), "token_audience");
+    assert_eq!(of(json!("https://a"), json!([])), "token_audience");
+    let claims = claims().as_object().unwrap().clone();
+    let signed = auth.verify(&sign(&config, &claims).unwrap(), NOW).unwrap();
+    assert!(signed.claims.contains(r#""iss":"https://a""#) && signed.claims.contains(r#""aud":"chat""#));
+}

@@ -193,18 +193,18 @@ fn commands() {
     };
     let join = order("socket.io-request#/#", r#"{"type":2,"opts":{"rooms":["r1"],"except":["x"]},"rooms":["r2"]}"#);
     assert_eq!(join.selector, among(&["r1"], &["x"]));
-    assert_eq!((&*join.namespace, join.act), ("/", Action::Join(vec!["r2".into()])));
+    assert_eq!((&*join.namespace, join.action), ("/", Action::Join(vec!["r2".into()])));
     let leave = order(
         "socket.io-request#/chat#",
         r#"{"uid":"a","type":3,"opts":{"rooms":["r1","r9"],"except":[]},"rooms":["r2"]}"#,
     );
     assert_eq!((&*leave.namespace, leave.selector), ("/chat", among(&["r1", "r9"], &[])));
-    assert_eq!(leave.act, Action::Leave(vec!["r2".into()]));
+    assert_eq!(leave.action, Action::Leave(vec!["r2".into()]));
     // Without the trailing `#`, as PyPI's socket.io-redis-emitter has it.
     let end = order("socket.io-request#/", r#"{"type":4,"opts":{"rooms":[42],"except":[]},"close":true}"#);
-    assert_eq!((end.selector, end.act), (among(&["42"], &[]), Action::Disconnect));
+    assert_eq!((end.selector, end.action), (among(&["42"], &[]), Action::Disconnect));
     let old = order("socket.io-request#/#", r#"{"type":2,"sid":"S","room":"r"}"#);
-    assert_eq!((old.selector, old.act), (among(&["S"], &[]), Action::Join(vec!["r".into()])));
+    assert_eq!((old.selector, old.action), (among(&["S"], &[]), Action::Join(vec!["r".into()])));
     for foreign in
         [r#"{"uid":"emitter","type":6,"data":["hello"]}"#, r#"{"type":5,"requestId":"a","opts":{}}"#, r#"{"type":0}"#]
     {
@@ -270,14 +270,14 @@ fn python() {
         panic!()
     };
     assert_eq!(
-        (enter.selector, enter.act),
+        (enter.selector, enter.action),
         (Selector::RoomsExcept { rooms: vec!["S".into()], except: vec![] }, Action::Join(vec!["r1".into()]))
     );
     let Ok(Request::SessionCommand(close)) = other(r#"{"method": "close_room", "room": "r1", "namespace": "/"}"#)
     else {
         panic!()
     };
-    assert_eq!(close.act, Action::Leave(vec!["r1".into()]));
+    assert_eq!(close.action, Action::Leave(vec!["r1".into()]));
     for (method, act) in [
         ("enter_room", Action::Join(vec!["42".into()])),
         ("leave_room", Action::Leave(vec!["42".into()])),
@@ -286,7 +286,7 @@ fn python() {
         for room in ["42", "[42.0]"] {
             let text = format!(r#"{{"method": "{method}", "sid": "S", "room": {room}, "namespace": "/"}}"#);
             let Ok(Request::SessionCommand(directive)) = other(&text) else { panic!("{text}") };
-            assert_eq!(directive.act, act);
+            assert_eq!(directive.action, act);
         }
     }
     assert_eq!(other(r#"{"method": "close_room", "room": null}"#).unwrap_err().code(), "bad_field");
@@ -320,10 +320,10 @@ fn streams_entries() {
     else {
         panic!()
     };
-    assert_eq!((join.act, &*join.namespace), (Action::Join(vec!["x".into()]), "/admin"));
+    assert_eq!((join.action, &*join.namespace), (Action::Join(vec!["x".into()]), "/admin"));
     assert!(matches!(
         read("6", r#"{"opts":{"rooms":["r"]},"close":true}"#),
-        Ok(Request::SessionCommand(Directive { act: Action::Disconnect, .. }))
+        Ok(Request::SessionCommand(Directive { action: Action::Disconnect, .. }))
     ));
     assert_eq!(read("9", r#"{"packet":["hello",1]}"#), Ok(Request::Foreign));
     let code = |kind, data| read(kind, data).unwrap_err().code();

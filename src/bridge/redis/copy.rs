@@ -66,8 +66,14 @@ async fn copy(emitters: &Emitters, claim: &Claim) -> Result<(), AppendError> {
 pub(super) fn entry(from: NodeId, content: Content) -> Entry {
     match content {
         Content::Event(draft) => Entry::Event(draft),
-        Content::SessionCommand(Directive { namespace, selector, act }) => {
-            Entry::SessionCommand(SessionCommand { id: Id::random(), from, selector, namespace: Some(namespace), act })
+        Content::SessionCommand(Directive { namespace, selector, action: act }) => {
+            Entry::SessionCommand(SessionCommand {
+                id: Id::random(),
+                from,
+                selector,
+                namespace: Some(namespace),
+                action: act,
+            })
         }
     }
 }

@@ -36,14 +36,14 @@ impl Sink for Watch {
         let since = unix_ms().saturating_sub(AHEAD);
         let events = snapshot.history.iter().filter(|event| event.accepted_us / 1000 >= since);
         self.saw(events.filter_map(|event| of_event(event)));
-        let orders = snapshot.orders.iter().filter(|(position, _)| position.ms >= since);
+        let orders = snapshot.commands.iter().filter(|(position, _)| position.ms >= since);
         self.saw(orders.filter_map(|(_, order)| of_order(order)));
         self.next.reset(snapshot);
     }
 
     fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
         self.saw(batch.events.iter().filter_map(|event| of_event(event)));
-        self.saw(batch.orders.iter().filter_map(|placed| of_order(&placed.order)));
+        self.saw(batch.commands.iter().filter_map(|placed| of_order(&placed.command)));
         self.emitters.probing.send_if_modified(|probe| {
             let came = probe.is_some_and(|probe| batch.probes.contains(&probe));
             if came {
@@ -72,10 +72,10 @@ fn of_event(event: &Event) -> Option<Digest> {
 
 /// Nobody else selects like this.
 fn of_order(order: &SessionCommand) -> Option<Digest> {
-    let SessionCommand { selector, namespace, act, .. } = order;
+    let SessionCommand { selector, namespace, action: act, .. } = order;
     let namespace = namespace.clone()?;
     let copied = matches!(selector, Selector::RoomsExcept { .. });
     copied.then(|| {
-        Content::SessionCommand(Directive { namespace, selector: selector.clone(), act: act.clone() }).digest()
+        Content::SessionCommand(Directive { namespace, selector: selector.clone(), action: act.clone() }).digest()
     })
 }

@@ -83,10 +83,21 @@ pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Res
     Ok(Entry::Event(draft, accepted_us))
 }
 
+/// The event in an entry's fields; `None` for a command or a probe.
+///
+/// # Errors
+/// See [`DraftError`].
+pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Option<Draft>, DraftError> {
+    match decode(fields, limits)? {
+        Entry::Event(draft, _) => Ok(Some(draft)),
+        Entry::SessionCommand(_) | Entry::Probe(_) => Ok(None),
+    }
+}
+
 fn read_order(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, DraftError> {
     let order: SessionCommand =
         serde_json::from_slice(value).map_err(|error| DraftError::Json(format!("field `order`: {error}")))?;
-    if let Action::Join(rooms) | Action::Leave(rooms) = &order.act {
+    if let Action::Join(rooms) | Action::Leave(rooms) = &order.action {
         if rooms.len() > MAX_ROOMS {
             return Err(DraftError::TooManyRooms { max: MAX_ROOMS });
         }
@@ -102,7 +113,7 @@ pub(super) fn encode(draft: &Draft, accepted_us: u64, command: &mut Cmd) {
 }
 
 /// The fields of a draft but for `t`, which whoever appends it adds: names and values in turn.
-pub(crate) fn entry_fields(draft: &Draft) -> Vec<String> {
+pub fn entry_fields(draft: &Draft) -> Vec<String> {
     let mut command = Cmd::new();
     encode_timeless(draft, &mut command);
     let text = |arg| match arg {

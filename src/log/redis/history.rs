@@ -38,7 +38,7 @@ pub(super) async fn read(
         orders = collected.orders;
         orders.reverse();
     }
-    Ok(Snapshot { epoch, floor, head, history, orders })
+    Ok(Snapshot { epoch, floor, head, history, commands: orders })
 }
 
 /// Pages backwards from `head`. Answers the newest entry that was left out; `None` where the stream had no more.

@@ -16,7 +16,7 @@ mod reply;
 mod tail;
 mod volatile;
 
-pub(crate) use entry::entry_fields;
+pub use entry::{entry_fields, read_event};
 
 use crate::log::config::RecoveryConfig;
 use crate::log::{AppendError, Appended, EventLog, LogStatus, Pending, Sink};

@@ -210,7 +210,7 @@ impl Tail<'_> {
                 }
                 Ok(Entry::SessionCommand(order)) => {
                     let offset = Offset { position, ..offset };
-                    batch.orders.push(PlacedCommand { after: batch.events.len(), offset, order: Arc::new(order) });
+                    batch.commands.push(PlacedCommand { after: batch.events.len(), offset, command: Arc::new(order) });
                 }
                 Ok(Entry::Probe(id)) => batch.probes.push(id),
                 Err(error) => malformed.push(dead_letters::Malformed::new(raw, error)),

@@ -1,13 +1,17 @@
 //! The HTTP client for what this process asks of others: the JWKS, webhooks, and the command line's calls to a node.
 
+mod dialer;
+
 use crate::model::error_chain::with_causes;
 use bytes::Bytes;
+use dialer::{Dialer, is_kept_alive, with_roots};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper::header::{HeaderValue, USER_AGENT};
 use hyper::{Request, Response, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::connect::capture_connection;
+use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::time::Duration;
 
@@ -25,10 +29,12 @@ impl Pool {
     pub(crate) const NONE: Self = Self { max_idle: 0, idle_timeout: Duration::ZERO };
 }
 
-/// HTTP/1.1 over TCP or TLS. Certificates are always checked, with the system's roots or `SSL_CERT_FILE`. Redirects are
-/// not followed.
+/// HTTP/1.1 over TCP or TLS. Certificates are always checked, with the system's roots or `SSL_CERT_FILE`. `HTTPS_PROXY`
+/// and `NO_PROXY` count for `https://`. Redirects are not followed.
 pub(crate) struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: Box<Client<HttpsConnector<Dialer>, Full<Bytes>>>,
+    /// Opens a connection for each request.
+    fresh: Box<Client<HttpsConnector<Dialer>, Full<Bytes>>>,
     /// Bytes of a response body.
     max_body: usize,
 }
@@ -56,25 +62,19 @@ impl HttpClient {
     /// # Errors
     /// When there are none.
     pub(crate) fn new(uri: &Uri, pool: Pool, max_body: usize) -> Result<Self, HttpError> {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let builder = if uri.scheme_str() == Some("http") {
-            // No certificate will be checked, and small containers have no roots.
-            let config = rustls::ClientConfig::builder_with_provider(provider.into())
-                .with_safe_default_protocol_versions()
-                .map_err(|error| HttpError::Roots(error.to_string()))?
-                .with_root_certificates(rustls::RootCertStore::empty())
-                .with_no_client_auth();
-            HttpsConnectorBuilder::new().with_tls_config(config).https_or_http()
-        } else {
-            let roots = HttpsConnectorBuilder::new().with_provider_and_native_roots(provider);
-            roots.map_err(|error| HttpError::Roots(error.to_string()))?.https_only()
-        };
+        let roots = |error: std::io::Error| HttpError::Roots(error.to_string());
+        // Small containers have no root certificates, and do not need them for plain HTTP.
+        let is_plain = uri.scheme_str() == Some("http");
+        let builder = with_roots(!is_plain).map_err(roots)?;
+        let builder = if is_plain { builder.https_or_http() } else { builder.https_only() };
+        let connector = builder.enable_http1().wrap_connector(Dialer::new().map_err(roots)?);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(pool.idle_timeout)
             .pool_max_idle_per_host(pool.max_idle)
-            .build(builder.enable_http1().build());
-        Ok(Self { client, max_body })
+            .build(connector.clone());
+        let fresh = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Ok(Self { client: Box::new(client), fresh: Box::new(fresh), max_body })
     }
 
     /// Like [`HttpClient::new`], on a thread where reading files may block.
@@ -90,9 +90,31 @@ impl HttpClient {
     ///
     /// # Errors
     /// When there is no complete response. Any status is a response.
-    pub(crate) async fn send(&self, mut request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpError> {
-        request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        let response = self.client.request(request).await.map_err(|error| HttpError::Broken(with_causes(&error)))?;
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpError> {
+        self.read(self.client.request(with_agent(request)).await).await
+    }
+
+    /// Like [`HttpClient::send`]. If a kept-alive connection dies before the response begins, the request is sent once more
+    /// on a fresh one: servers close idle connections at any moment, also while a request is on its way.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub(crate) async fn send_repeatable(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, HttpError> {
+        let mut request = with_agent(request);
+        let again = request.clone();
+        let connection = capture_connection(&mut request);
+        let response = self.client.request(request).await;
+        // Asked for every request, so that the connection counts as kept alive for the next one.
+        let was_kept_alive = is_kept_alive(&connection);
+        match response {
+            // Others of the pool may be dead as well.
+            Err(_) if was_kept_alive => self.read(self.fresh.request(again).await).await,
+            response => self.read(response).await,
+        }
+    }
+
+    async fn read(&self, response: Result<Response<Incoming>, ClientError>) -> Result<Response<Bytes>, HttpError> {
+        let response = response.map_err(|error| HttpError::Broken(with_causes(&error)))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, self.max_body).collect().await.map_err(|error| {
             match error.is::<LengthLimitError>() {
@@ -102,4 +124,9 @@ impl HttpClient {
         })?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }
+}
+
+fn with_agent(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+    request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    request
 }

@@ -1,0 +1,164 @@
+//! Single functions on one thread: rooms, the recovery window, and the codecs. `cargo bench --bench micro -- rooms` runs
+//! one group.
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use roomcast::log::Snapshot;
+use roomcast::log::window::Window;
+use roomcast::model::args::Args;
+use roomcast::model::draft::{Draft, Source};
+use roomcast::model::event::Event;
+use roomcast::model::names::Room;
+use roomcast::model::namespaces::NamespaceIndex;
+use roomcast::model::offset::{Epoch, Offset, Position};
+use roomcast::protocol::socketio::Decoder;
+use roomcast::protocol::websocket::FrameReader;
+use roomcast::protocol::{msgpack, plain_ws, socketio_encode, sse};
+use roomcast::shard::rooms::Rooms;
+use slotmap::{DefaultKey, SlotMap};
+use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+const SESSIONS: usize = 1_000;
+const EVENTS: u64 = 10_000;
+const ROOMS: u64 = 100;
+const MAIN: NamespaceIndex = NamespaceIndex::new(0);
+const MESSAGE: &str =
+    r#"{"id":12345,"text":"See you at the usual place at eight, and bring the others.","from":{"id":7}}"#;
+
+fn position(ms: u64) -> Position {
+    Position { ms, seq: 0 }
+}
+
+fn offset(ms: u64) -> Offset {
+    Offset { epoch: Epoch(7), position: position(ms) }
+}
+
+fn event(ms: u64) -> Arc<Event> {
+    let args = Args::one(MESSAGE).expect("valid JSON");
+    let draft = Draft::new(&format!("conversation:{}", ms % ROOMS), "new_message", args, Source::Http);
+    Arc::new(Event { offset: offset(ms), draft, accepted_us: 0 })
+}
+
+fn rooms(criterion: &mut Criterion) {
+    let mut keys = SlotMap::<DefaultKey, ()>::new();
+    let sessions: Vec<DefaultKey> = (0..SESSIONS).map(|_| keys.insert(())).collect();
+    let room: Room = "conversation:42".into();
+    let mut full = Rooms::default();
+    for session in &sessions {
+        full.join(*session, MAIN, &room);
+    }
+    let mut group = criterion.benchmark_group("rooms");
+    group.bench_function("join and leave a room of 1,000", |bencher| {
+        let session = keys.insert(());
+        bencher.iter(|| {
+            full.join(session, MAIN, &room);
+            full.leave(session, MAIN, &room)
+        });
+    });
+    group.bench_function("join and leave an empty room", |bencher| {
+        let room: Room = "conversation:43".into();
+        bencher.iter(|| {
+            full.join(sessions[0], MAIN, &room);
+            full.leave(sessions[0], MAIN, &room)
+        });
+    });
+    group.throughput(Throughput::Elements(SESSIONS as u64));
+    group.bench_function("find a room and visit its 1,000 members", |bencher| {
+        bencher
+            .iter(|| full.find(MAIN, &room).map(|room| full.members(room).filter(|key| *key == sessions[0]).count()));
+    });
+    group.finish();
+}
+
+fn empty_window() -> Window {
+    let mut window = Window::new(Duration::from_secs(120), 64 << 20);
+    let start = position(0);
+    let snapshot = Snapshot { epoch: Epoch(7), floor: start, head: start, history: Vec::new(), commands: Vec::new() };
+    window.reset(&snapshot, 0);
+    window
+}
+
+fn window(criterion: &mut Criterion) {
+    let events: Vec<_> = (1..=EVENTS).map(event).collect();
+    let mut full = empty_window();
+    for event in &events {
+        full.push(event.clone(), 0);
+    }
+    let mut group = criterion.benchmark_group("window");
+    group.throughput(Throughput::Elements(EVENTS));
+    group.bench_function("push 10,000 events", |bencher| {
+        let push = |mut window: Window| {
+            for event in &events {
+                window.push(event.clone(), 0);
+            }
+            window
+        };
+        bencher.iter_batched(empty_window, push, BatchSize::LargeInput);
+    });
+    group.throughput(Throughput::Elements(EVENTS / ROOMS));
+    group.bench_function("replay the 100 events of one room", |bencher| {
+        bencher.iter(|| full.replay(offset(0), position(EVENTS), "/", &["conversation:42"]).map(|events| events.len()));
+    });
+    group.finish();
+}
+
+fn codecs(criterion: &mut Criterion) {
+    let event = event(42);
+    let packet = format!("2/chat,17[\"send_message\",{MESSAGE}]");
+    let frame = masked_text(packet.as_bytes());
+    let message = format!(r#"{{"type":"event","event":"send_message","data":{MESSAGE},"id":17}}"#);
+    let packed = include_bytes!("../fuzz/seeds/msgpack/event");
+    let mut group = criterion.benchmark_group("codecs");
+    group.bench_function("Socket.IO: encode an event as frames", |bencher| {
+        bencher.iter(|| -> Bytes { socketio_encode::event_frames(black_box(&event), true) });
+    });
+    group.bench_function("Socket.IO: decode an event", |bencher| {
+        let mut decoder = Decoder::new();
+        bencher.iter(|| decoder.text(black_box(&packet)).is_ok());
+    });
+    group.bench_function("WebSocket: read a masked frame", |bencher| {
+        let mut reader = FrameReader::new();
+        let read = |mut frame: Vec<u8>| {
+            reader.read(&mut frame, 1 << 20, &mut |message| {
+                black_box(message);
+                ControlFlow::Continue(())
+            })
+        };
+        bencher.iter_batched(|| frame.clone(), read, BatchSize::SmallInput);
+    });
+    group.bench_function("plain WebSocket: encode an event as a frame", |bencher| {
+        bencher.iter(|| plain_ws::event_frame(black_box(&event)));
+    });
+    group.bench_function("plain WebSocket: decode an event", |bencher| {
+        bencher.iter(|| plain_ws::parse(black_box(&message)).is_ok());
+    });
+    group.bench_function("SSE: encode an event", |bencher| {
+        bencher.iter(|| sse::event_block(black_box(&event)));
+    });
+    group.bench_function("MessagePack: an event to JSON", |bencher| {
+        bencher.iter(|| msgpack::to_json(black_box(packed), 1_000).is_ok());
+    });
+    group.finish();
+}
+
+/// A text frame as a client sends it, of less than 126 or less than 65,536 bytes.
+fn masked_text(payload: &[u8]) -> Vec<u8> {
+    let mask = [1, 2, 3, 4];
+    let mut frame = vec![0x81];
+    match u8::try_from(payload.len()) {
+        Ok(length @ ..126) => frame.push(0x80 | length),
+        _ => {
+            frame.push(0x80 | 126);
+            frame.extend(u16::try_from(payload.len()).expect("a short message").to_be_bytes());
+        }
+    }
+    frame.extend(mask);
+    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+criterion_group!(benches, rooms, window, codecs);
+criterion_main!(benches);
