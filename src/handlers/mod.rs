@@ -3,6 +3,7 @@
 
 pub mod backend_calls;
 pub mod plain_ws;
+pub mod rate_limit;
 pub mod resume;
 pub mod room_access;
 pub mod rule_runner;
@@ -15,34 +16,45 @@ use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::session::connection::ConnectionKey;
 use crate::session::pending_packets::Inbound;
+use crate::shard::packets::{Begun, Next};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
 /// Takes one packet of a connection. Packets are worked on in their order: while one waits (for a key set, for the
-/// log), later ones wait behind it, within bounds.
+/// log, for the connection's rate), later ones wait behind it, within bounds.
 pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, packet: Inbound) {
-    if !local.shard.take_turn(key) {
-        return;
+    match local.shard.begin_packet(key, packet) {
+        Begun::Work(packet) => start(work(local.clone(), key, Some(packet))),
+        Begun::Defer => start(work(local.clone(), key, None)),
+        Begun::Wait => {}
+        Begun::Refuse(packet, ahead) => rate_limit::refuse(local, key, &packet, ahead),
     }
-    let Some(packet) = local.shard.begin_packet(key, packet) else { return };
-    let mut work: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work(local.clone(), key, packet));
-    // Nearly everything is done at the first poll; only what waits costs a task.
+}
+
+/// Nearly everything is done at the first poll; only what waits costs a task.
+fn start(work: impl Future<Output = ()> + 'static) {
+    let mut work: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work);
     if work.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
         tokio::task::spawn_local(work);
     }
 }
 
 /// Works on a packet, then on those that came meanwhile.
-async fn work(local: Rc<LocalNode>, key: ConnectionKey, packet: Inbound) {
-    let mut next = Some(packet);
-    while let Some(packet) = next {
-        match packet {
-            Inbound::SocketIo(packet) => socketio::handle(&local, key, packet).await,
-            Inbound::PlainWs(message) => plain_ws::handle(&local, key, message).await,
+async fn work(local: Rc<LocalNode>, key: ConnectionKey, packet: Option<Inbound>) {
+    let mut packet = packet;
+    loop {
+        match packet.take() {
+            Some(Inbound::SocketIo(packet)) => socketio::handle(&local, key, packet).await,
+            Some(Inbound::PlainWs(message)) => plain_ws::handle(&local, key, message).await,
+            None => {}
         }
-        next = local.shard.next_packet(key);
+        match local.shard.next_packet(key) {
+            Next::Packet(next) => packet = Some(next),
+            Next::Later(wait) => tokio::time::sleep(wait).await,
+            Next::Done => return,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::auth::bare_token;
 use crate::auth::identity::Identity;
+use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
 use crate::handlers::rule_runner;
@@ -167,7 +168,7 @@ fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str,
 
 /// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told.
 pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
-    if !local.shard.take_turn(key) {
+    if !take_turn(local, key) {
         return;
     }
     local.context.metrics.handshake(socketio_msgpack::CODE);

@@ -300,6 +300,12 @@ pub fn error(code: &str, message: &str, id: Option<&RawValue>) -> String {
     format!(r#"{{"type":"error","code":{},"message":{}{}}}"#, Quoted(code), Quoted(message), Id(id))
 }
 
+/// Something was refused that may be sent again after so many milliseconds.
+pub fn retry_error(code: &str, message: &str, retry_after_ms: u64, id: Option<&RawValue>) -> String {
+    let (code, message, id) = (Quoted(code), Quoted(message), Id(id));
+    format!(r#"{{"type":"error","code":{code},"message":{message},"retry_after_ms":{retry_after_ms}{id}}}"#)
+}
+
 /// Events of a room may be missing.
 pub fn gap(room: &str) -> String {
     format!(r#"{{"type":"gap","room":{}}}"#, Quoted(room))

@@ -1,5 +1,6 @@
 //! `[socketio]` and `[limits]`.
 
+use crate::session::bucket::Rate;
 use std::time::Duration;
 
 /// `[socketio]`.
@@ -51,8 +52,15 @@ pub struct LimitsConfig {
     pub room_name_bytes: usize,
     /// Unsent bytes of one connection; past it it is closed as a slow consumer.
     pub outbox_bytes: usize,
-    /// Messages per second of one connection that are worked on or answered, with a burst of twice as many.
+    /// Messages per second of one connection that are worked on or answered, with a burst.
     pub events_per_second: u32,
+}
+
+impl LimitsConfig {
+    /// What one connection may send.
+    pub fn rate(&self) -> Rate {
+        Rate::new(self.events_per_second, self.rooms_per_session)
+    }
 }
 
 impl Default for LimitsConfig {

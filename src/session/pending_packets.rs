@@ -3,8 +3,8 @@
 use crate::protocol::{plain_ws, socketio};
 use std::collections::VecDeque;
 
-/// Packets that may wait; more closes the connection as over its rate.
-const MOST: usize = 1_024;
+/// Packets that may wait; more are refused.
+const MAX_PACKETS: usize = 1_024;
 
 /// What a client sent.
 pub enum Inbound {
@@ -15,6 +15,17 @@ pub enum Inbound {
 }
 
 impl Inbound {
+    /// Whether its sender waits for an answer, so that it can be told to come again later. Others wait for their turn here.
+    pub fn wants_answer(&self) -> bool {
+        use plain_ws::ClientMessage;
+        match self {
+            Self::SocketIo(socketio::Packet::Event { ack, .. }) => ack.is_some(),
+            Self::PlainWs(ClientMessage::Event { id, .. }) => id.is_some(),
+            Self::PlainWs(ClientMessage::Join { .. } | ClientMessage::Leave { .. }) => true,
+            _ => false,
+        }
+    }
+
     /// Bytes it holds, near enough for limits.
     fn size(&self) -> usize {
         use plain_ws::ClientMessage;
@@ -30,30 +41,54 @@ impl Inbound {
     }
 }
 
-/// The queue; exists only while something is in work.
+/// The queue; exists only while something is in work, or waits for its turn.
 #[derive(Default)]
 pub struct PendingPackets {
-    queue: VecDeque<Inbound>,
+    queue: VecDeque<Pending>,
     bytes: usize,
+    /// Of the queue.
+    deferred: usize,
+}
+
+struct Pending {
+    packet: Inbound,
+    /// It has not been counted against the connection's rate yet.
+    deferred: bool,
 }
 
 impl PendingPackets {
-    /// Adds a packet; `false` when more than `most_bytes` or too many would wait.
-    pub fn push(&mut self, packet: Inbound, most_bytes: usize) -> bool {
+    /// Adds a packet, unless more than `max_bytes` or too many would wait. `deferred`: it waits until the connection's rate
+    /// allows it.
+    ///
+    /// # Errors
+    /// The packet that found no room.
+    pub fn push(&mut self, packet: Inbound, deferred: bool, max_bytes: usize) -> Result<(), Inbound> {
         let size = packet.size();
-        if self.queue.len() >= MOST || (self.bytes > 0 && self.bytes + size > most_bytes) {
-            return false;
+        if self.queue.len() >= MAX_PACKETS || (self.bytes > 0 && self.bytes + size > max_bytes) {
+            return Err(packet);
         }
         self.bytes += size;
-        self.queue.push_back(packet);
-        true
+        self.deferred += usize::from(deferred);
+        self.queue.push_back(Pending { packet, deferred });
+        Ok(())
     }
 
     /// The next one.
     pub fn pop(&mut self) -> Option<Inbound> {
-        let packet = self.queue.pop_front()?;
+        let Pending { packet, deferred } = self.queue.pop_front()?;
         self.bytes -= packet.size();
+        self.deferred -= usize::from(deferred);
         Some(packet)
+    }
+
+    /// How many wait for the connection's rate.
+    pub fn deferred(&self) -> usize {
+        self.deferred
+    }
+
+    /// Whether the next one waits for the connection's rate.
+    pub fn is_next_deferred(&self) -> bool {
+        self.queue.front().is_some_and(|pending| pending.deferred)
     }
 }
 
@@ -63,12 +98,14 @@ mod tests {
 
     #[test]
     fn bounded_in_bytes_and_count() {
-        let mut inbox = PendingPackets::default();
+        let mut pending = PendingPackets::default();
         let auth = |bytes: usize| Inbound::PlainWs(plain_ws::ClientMessage::Auth { token: "x".repeat(bytes) });
-        assert!(inbox.push(auth(2_000), 1_000), "one packet always fits");
-        assert!(!inbox.push(auth(1), 1_000));
-        assert!(inbox.pop().is_some());
-        assert_eq!(inbox.bytes, 0);
-        assert_eq!((0..2_000).filter(|_| inbox.push(auth(0), 1_000_000)).count(), MOST);
+        assert!(pending.push(auth(2_000), true, 1_000).is_ok(), "one packet always fits");
+        assert!(pending.push(auth(1), false, 1_000).is_err());
+        assert!(pending.is_next_deferred());
+        assert!(pending.pop().is_some());
+        assert_eq!((pending.bytes, pending.deferred()), (0, 0));
+        let fits = (0..2_000).filter(|_| pending.push(auth(0), false, 1_000_000).is_ok()).count();
+        assert_eq!(fits, MAX_PACKETS);
     }
 }

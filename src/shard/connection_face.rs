@@ -5,11 +5,12 @@ use crate::model::id::Id;
 use crate::model::transport::Protocol;
 use crate::protocol::socketio::Decoder;
 use crate::protocol::socketio_encode::Encoded;
-use crate::session::connection::{Connection, ConnectionKey, Link};
+use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::pending_packets::Inbound;
 use crate::session::polling::{PollAnswer, Polling};
 use crate::shard::face::Shard;
+use crate::shard::packets::{Begun, Next, RefusedTurn};
 use crate::shard::release::Released;
 use bytes::Bytes;
 use std::rc::Rc;
@@ -125,10 +126,21 @@ impl Shard {
         self.hub.borrow_mut().pong(key, now);
     }
 
-    /// Counts a message against the connection's rate; `false` when the connection is closing, for this or another reason.
-    pub fn take_turn(&self, key: ConnectionKey) -> bool {
+    /// Counts a message against the connection's rate; `None` when the connection is closing.
+    pub fn take_turn(&self, key: ConnectionKey) -> Option<bool> {
         let now = self.now();
         self.hub.borrow_mut().take_turn(key, now)
+    }
+
+    /// Notes that a message was refused while `ahead` others wait for the rate; `None` when the connection is closing.
+    pub fn refuse_turn(&self, key: ConnectionKey, ahead: usize) -> Option<RefusedTurn> {
+        let now = self.now();
+        self.hub.borrow_mut().refuse_turn(key, ahead, now)
+    }
+
+    /// The sessions of a connection.
+    pub fn sessions_of(&self, key: ConnectionKey) -> Vec<SessionKey> {
+        self.hub.borrow().connections.get(key).map_or_else(Vec::new, |connection| connection.sessions.clone())
     }
 
     /// Runs `read` with the decoder of the connection's Socket.IO packets.
@@ -136,15 +148,16 @@ impl Shard {
         self.hub.borrow_mut().connections.get_mut(key).map(|connection| read(&mut connection.decoder))
     }
 
-    /// Takes a packet to be worked on now; `None` when it waits behind an earlier one, or the connection is gone.
-    pub fn begin_packet(&self, key: ConnectionKey, packet: Inbound) -> Option<Inbound> {
+    /// Takes a packet.
+    pub fn begin_packet(&self, key: ConnectionKey, packet: Inbound) -> Begun {
         let now = self.now();
         self.hub.borrow_mut().begin_packet(key, packet, now)
     }
 
     /// The packet behind the one that is done.
-    pub fn next_packet(&self, key: ConnectionKey) -> Option<Inbound> {
-        self.hub.borrow_mut().next_packet(key)
+    pub fn next_packet(&self, key: ConnectionKey) -> Next {
+        let now = self.now();
+        self.hub.borrow_mut().next_packet(key, now)
     }
 
     /// The polling connection with this sid, if its time is not over.

@@ -17,7 +17,7 @@ mod flusher;
 pub mod handle;
 mod hub;
 mod membership;
-mod packets;
+pub mod packets;
 pub mod persist;
 mod presence;
 pub mod release;

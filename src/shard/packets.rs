@@ -1,43 +1,105 @@
 //! The packets of a client, one at a time and within its rate.
 
-use crate::model::close::CloseReason;
 use crate::model::millis::Millis;
-use crate::session::connection::ConnectionKey;
+use crate::protocol::socketio::max_attached;
+use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::pending_packets::Inbound;
 use crate::shard::hub::Hub;
+use std::time::Duration;
+
+/// When to come again while the queue is full: nobody knows how long the backend takes.
+const QUEUE_RETRY: Duration = Duration::from_secs(1);
+
+/// What becomes of a packet that has come.
+pub enum Begun {
+    /// It is to be worked on now.
+    Work(Inbound),
+    /// It is the first that waits for the connection's rate: somebody must look after the queue.
+    Defer,
+    /// It waits behind others, or the connection is gone.
+    Wait,
+    /// It finds no room, or is over the rate and its sender waits for an answer; how many wait for the rate before it.
+    Refuse(Inbound, usize),
+}
+
+/// What comes behind a packet that is done.
+pub enum Next {
+    /// The next one.
+    Packet(Inbound),
+    /// The next one may begin after this time.
+    Later(Duration),
+    /// Nothing.
+    Done,
+}
+
+/// What is to be said to a client that was refused.
+pub struct RefusedTurn {
+    /// When it may come again; `None` where it does not stop by being told.
+    pub retry: Option<Duration>,
+    /// Whether it is the first refusal after a pause.
+    pub is_first: bool,
+    /// One of the connection's sessions.
+    pub session: Option<SessionKey>,
+}
 
 impl Hub {
-    /// Counts a message against the connection's rate; `false` when the connection is closing, for this or another reason.
-    pub(super) fn take_turn(&mut self, key: ConnectionKey, now: Millis) -> bool {
-        let open = self.connections.get_mut(key).filter(|connection| connection.closing.is_none());
-        let Some(connection) = open else { return false };
-        let allowed = connection.bucket.take(now, self.context.limits.events_per_second);
-        if !allowed {
-            self.close(key, CloseReason::RateLimit, now);
-        }
-        allowed
+    /// Counts a message against the connection's rate; `None` when the connection is closing.
+    pub(super) fn take_turn(&mut self, key: ConnectionKey, now: Millis) -> Option<bool> {
+        let connection = self.connections.get_mut(key).filter(|connection| connection.closing.is_none())?;
+        Some(connection.bucket.take(now, self.context.limits.rate()))
     }
 
-    /// Takes a packet to be worked on now; `None` when it waits behind an earlier one, or the connection is gone.
-    pub(super) fn begin_packet(&mut self, key: ConnectionKey, packet: Inbound, now: Millis) -> Option<Inbound> {
-        let connection = self.connections.get_mut(key)?;
-        let Some(pending) = &mut connection.inbox else {
-            connection.inbox = Some(Box::default());
-            return Some(packet);
+    /// Takes a packet.
+    pub(super) fn begin_packet(&mut self, key: ConnectionKey, packet: Inbound, now: Millis) -> Begun {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.closing.is_none()) else {
+            return Begun::Wait;
         };
-        if !pending.push(packet, self.context.socketio.max_payload) {
-            self.close(key, CloseReason::RateLimit, now);
+        // Nobody overtakes those that wait for the rate.
+        let ahead = connection.inbox.as_ref().map_or(0, |pending| pending.deferred());
+        let in_rate = ahead == 0 && connection.bucket.take(now, self.context.limits.rate());
+        if !in_rate && packet.wants_answer() {
+            return Begun::Refuse(packet, ahead);
         }
-        None
+        let idle = connection.inbox.is_none();
+        let pending = connection.inbox.get_or_insert_default();
+        if in_rate && idle {
+            return Begun::Work(packet);
+        }
+        // Who has no session yet has nothing to send that is larger than one message.
+        let max_payload = self.context.socketio.max_payload;
+        let max_bytes = if connection.sessions.is_empty() { max_payload } else { max_attached(max_payload) };
+        match pending.push(packet, !in_rate, max_bytes) {
+            Ok(()) if idle => Begun::Defer,
+            Ok(()) => Begun::Wait,
+            Err(packet) => Begun::Refuse(packet, ahead),
+        }
     }
 
     /// The packet behind the one that is done.
-    pub(super) fn next_packet(&mut self, key: ConnectionKey) -> Option<Inbound> {
-        let connection = self.connections.get_mut(key)?;
-        let next = connection.inbox.as_mut().and_then(|pending| pending.pop());
-        if next.is_none() {
-            connection.inbox = None;
+    pub(super) fn next_packet(&mut self, key: ConnectionKey, now: Millis) -> Next {
+        let Some(connection) = self.connections.get_mut(key) else { return Next::Done };
+        let rate = self.context.limits.rate();
+        let deferred = connection.inbox.as_ref().is_some_and(|pending| pending.is_next_deferred());
+        if deferred && !connection.bucket.take(now, rate) {
+            return Next::Later(connection.bucket.wait(rate).max(Duration::from_millis(1)));
         }
-        next
+        match connection.inbox.as_mut().and_then(|pending| pending.pop()) {
+            Some(packet) => Next::Packet(packet),
+            None => {
+                connection.inbox = None;
+                Next::Done
+            }
+        }
+    }
+
+    /// Notes that a message was refused while `ahead` others wait for the rate.
+    pub(super) fn refuse_turn(&mut self, key: ConnectionKey, ahead: usize, now: Millis) -> Option<RefusedTurn> {
+        let connection = self.connections.get_mut(key).filter(|connection| connection.closing.is_none())?;
+        let rate = self.context.limits.rate();
+        // In its rate, a packet found no room because earlier ones wait for the backend or the log.
+        let least = if connection.bucket.wait(rate).is_zero() { QUEUE_RETRY } else { Duration::ZERO };
+        let retry = connection.bucket.refuse(now, rate, ahead).map(|retry| retry.max(least));
+        let is_first = connection.bucket.is_first_refusal();
+        Some(RefusedTurn { retry, is_first, session: connection.sessions.first().copied() })
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::handlers;
 use crate::handlers::plain_ws as json_client;
+use crate::handlers::rate_limit;
 use crate::model::close::CloseReason;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
@@ -110,7 +111,7 @@ pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, message: Message<'_>) 
         Message::Text(text) => crate::transport::packets::receive_text(local, key, text),
         Message::Binary(bytes) if !json => crate::transport::packets::receive_binary(local, key, bytes),
         // Whatever is answered counts against the rate, or a client could fill its outbox with our words.
-        Message::Binary(_) | Message::Ping(_) if !local.shard.take_turn(key) => {}
+        Message::Binary(_) | Message::Ping(_) if !rate_limit::take_turn(local, key) => {}
         Message::Binary(_) => {
             let message = "send JSON in text frames; binary frames mean nothing here";
             json_client::error(local, key, "bad_message", message, None);
@@ -127,7 +128,7 @@ fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
     local.shard.pong(key);
     match plain_ws::parse(text) {
         Ok(message) => handlers::receive(local, key, Inbound::PlainWs(message)),
-        Err(error) if local.shard.take_turn(key) => {
+        Err(error) if rate_limit::take_turn(local, key) => {
             let why = format_args!("a message that cannot be read: {}", error.code());
             refusals::note(&local.context.metrics, Refusal::Protocol, format_args!("a /ws client"), why);
             json_client::error(local, key, error.code(), &error.to_string(), error.id.as_deref());

@@ -1,0 +1,102 @@
+//! Clients over `limits.events_per_second`: how a refusal is told, and who is closed.
+
+use crate::handlers::send::send_to_session;
+use crate::model::args::Args;
+use crate::model::close::CloseReason;
+use crate::model::draft::Source;
+use crate::model::millis::whole_millis;
+use crate::model::refusal::Refusal;
+use crate::model::transport::Protocol;
+use crate::node::context::LocalNode;
+use crate::protocol::plain_ws::ClientMessage;
+use crate::protocol::socketio::Packet;
+use crate::protocol::{plain_ws, socketio_encode};
+use crate::refusals;
+use crate::rules::Message;
+use crate::session::connection::ConnectionKey;
+use crate::session::pending_packets::Inbound;
+use crate::shard::packets::RefusedTurn;
+use std::time::Duration;
+
+/// The error code that clients see.
+const CODE: &str = "rate_limited";
+const MESSAGE: &str = "more messages than `limits.events_per_second` allows; try again after `retry_after_ms`";
+
+/// Counts a message that is no packet against the connection's rate; `false` when it gets no answer, because the connection is
+/// over its rate or closing.
+pub fn take_turn(local: &LocalNode, key: ConnectionKey) -> bool {
+    let allowed = local.shard.take_turn(key);
+    if allowed == Some(false) {
+        refuse_unanswered(local, key, 0);
+    }
+    allowed == Some(true)
+}
+
+/// Refuses a packet while `ahead` others wait for the rate. Its sender is told when to come again; one that does not stop is
+/// closed.
+pub(super) fn refuse(local: &LocalNode, key: ConnectionKey, packet: &Inbound, ahead: usize) {
+    if !packet.wants_answer() {
+        return refuse_unanswered(local, key, ahead);
+    }
+    let Some(refused) = note(local, key, ahead) else { return };
+    let Some(retry) = refused.retry else { return close(local, key) };
+    match packet {
+        Inbound::SocketIo(Packet::Event { namespace, ack: Some(ack), .. }) => {
+            if let Ok(packet) = socketio_encode::ack(namespace, ack, &answer(retry)) {
+                local.shard.push_packet(key, packet);
+            }
+        }
+        Inbound::PlainWs(ClientMessage::Event { id: Some(id), .. }) => {
+            local.shard.push_json(key, &plain_ws::ack(id, &answer(retry)));
+        }
+        Inbound::PlainWs(ClientMessage::Join { id, .. } | ClientMessage::Leave { id, .. }) => {
+            local.shard.push_json(key, &plain_ws::retry_error(CODE, MESSAGE, whole_millis(retry), id.as_deref()));
+        }
+        _ => {}
+    }
+}
+
+/// The same for a message whose sender waits for no answer: once in a burst it is told by an `error`.
+fn refuse_unanswered(local: &LocalNode, key: ConnectionKey, ahead: usize) {
+    match note(local, key, ahead) {
+        Some(RefusedTurn { retry: Some(retry), is_first: true, .. }) => tell(local, key, retry),
+        Some(RefusedTurn { retry: None, .. }) => close(local, key),
+        _ => {}
+    }
+}
+
+/// Counts a refusal.
+fn note(local: &LocalNode, key: ConnectionKey, ahead: usize) -> Option<RefusedTurn> {
+    let refused = local.shard.refuse_turn(key, ahead)?;
+    local.context.metrics.refused(Source::Client, CODE);
+    let name = refused.session.and_then(|session| local.shard.with_session(session, |session| session.name()));
+    let who = name.unwrap_or_default();
+    let why = format_args!("more messages than limits.events_per_second allows, or more than may wait");
+    refusals::note(&local.context.metrics, Refusal::Rate, format_args!("{who}"), why);
+    Some(refused)
+}
+
+/// Closes a client that does not stop, and tells it why.
+fn close(local: &LocalNode, key: ConnectionKey) {
+    let retry = CloseReason::RateLimit.retry().unwrap_or_default();
+    tell(local, key, retry);
+    local.shard.close(key, CloseReason::RateLimit);
+}
+
+/// An `error` that belongs to no message of the client: an event of each Socket.IO session, or a message on `/ws`.
+fn tell(local: &LocalNode, key: ConnectionKey, retry: Duration) {
+    if local.shard.protocol(key) == Some(Protocol::PlainWs) {
+        return local.shard.push_json(key, &plain_ws::retry_error(CODE, MESSAGE, whole_millis(retry), None));
+    }
+    let message = Message { event: "error".into(), args: answer(retry) };
+    for session in local.shard.sessions_of(key) {
+        send_to_session(local, session, &message);
+    }
+}
+
+/// `[{"error":{"code","message","retry_after_ms"}}]`.
+fn answer(retry: Duration) -> Args {
+    let error =
+        serde_json::json!([{ "error": { "code": CODE, "message": MESSAGE, "retry_after_ms": whole_millis(retry) } }]);
+    Args::list(&error.to_string()).unwrap_or_else(|_| Args::none())
+}
