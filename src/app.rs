@@ -6,7 +6,7 @@
 
 mod build;
 
-use crate::bridge::redis::{Emitters, Watch};
+use crate::bridge::redis::{CopyObserver, EmitterBridge};
 use crate::config::Config;
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
@@ -173,7 +173,7 @@ fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<JoinHandle<()>>, A
 }
 
 /// Starts the control tasks on this thread. None of them ends by itself; one that does gives its name.
-fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<Emitters>>) -> JoinSet<&'static str> {
+fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinSet<&'static str> {
     let mut tasks = JoinSet::new();
     let mut spawn = |name, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         tasks.spawn(async move {
@@ -183,7 +183,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<Emitters>>) -> JoinSet<&'
     };
     let mut sink: Arc<dyn Sink> = Dispatcher::new(node.clone());
     if let Some(emitters) = emitters {
-        sink = Watch::new(emitters.clone(), sink);
+        sink = CopyObserver::new(emitters.clone(), sink);
         spawn("the reader of Socket.IO emitters", Box::pin(emitters.clone().run()));
     }
     spawn("the log", Box::pin(node.log.clone().run(sink)));
@@ -206,7 +206,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<Emitters>>) -> JoinSet<&'
 /// (docs/deploy.md, "Stopping and starting a node"). Takes `shutdown.timeout` at most.
 async fn drain(
     api: &Arc<Api>,
-    emitters: Option<&Emitters>,
+    emitters: Option<&EmitterBridge>,
     settings: &ShutdownConfig,
     stop_accepting: &watch::Sender<bool>,
 ) {

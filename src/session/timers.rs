@@ -3,7 +3,7 @@
 use crate::model::millis::Millis;
 use std::time::Duration;
 
-/// Where the heartbeat stands. Engine.IO 4: the server pings, the client answers (wire sheet A5).
+/// Where the heartbeat stands. Engine.IO 4: the server pings, the client answers (docs/protocol/socketio.md section 2.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Heartbeat {
     /// Not beating: SSE, or not open yet.
@@ -78,7 +78,7 @@ impl Timers {
         }
     }
 
-    /// A pong came: the next ping is one interval from now, not from the last ping (wire sheet A5).
+    /// A pong came: the next ping is one interval from now, not from the last ping (docs/protocol/socketio.md section 2.5).
     pub fn pong(&mut self, now: Millis, ping_interval: Duration) {
         if matches!(self.heartbeat, Heartbeat::PongBy(_)) {
             self.heartbeat = Heartbeat::PingAt(now.after(ping_interval));
