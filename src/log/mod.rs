@@ -60,6 +60,11 @@ pub trait EventLog: Send + Sync + 'static {
 
     /// Its state now, for health checks.
     fn status(&self) -> LogStatus;
+
+    /// What keeps it from working although its server answers.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Where a tail starts.

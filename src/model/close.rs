@@ -18,7 +18,7 @@ macro_rules! reasons {
             }
 
             /// The WebSocket close code on `/ws`. `None`: a close frame without a code.
-            /// Engine.IO always closes without a code, but for 1009 (wire sheet A7, A9).
+            /// Engine.IO always closes without a code, but for 1009 (docs/protocol/socketio.md sections 2.7 and 2.9).
             pub fn code(self) -> Option<u16> {
                 match self { $(Self::$name => $code),* }
             }

@@ -10,7 +10,8 @@ use std::sync::{Arc, OnceLock};
 /// An event as the log's tail hands it out.
 #[derive(Debug)]
 pub struct Event {
-    /// Its place in the log; a volatile event carries the place of the last stored one (wire sheet C2).
+    /// Its place in the log; a volatile event carries the place of the last stored one (docs/protocol/socketio.md
+    /// section 4.2).
     pub offset: Offset,
     /// What was published.
     pub draft: Draft,

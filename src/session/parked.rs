@@ -37,8 +37,8 @@ impl Parked {
     /// From where the client continues, given the offset it names: nothing of its own happened between the last event
     /// it was sent and the moment it went.
     pub fn resume_from(&self, offset: Option<Offset>) -> Offset {
-        // The stock client may still hold the offset of an older session, or of an older life of the log (wire sheet
-        // C2); then it has received nothing of this one.
+        // The stock client may still have the offset of an older session, or of an older epoch of the log
+        // (docs/protocol/socketio.md section 4.2); then it has received nothing of this session.
         let named =
             offset.filter(|offset| offset.epoch == self.start.epoch).map_or(self.start.position, |o| o.position);
         let position = named.max(self.start.position);

@@ -10,7 +10,8 @@ pub fn millis(duration: Duration) -> Millis {
     Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX / 4)
 }
 
-/// Where the heartbeat stands. Engine.IO 4: the server pings, the client answers (wire sheet A5).
+/// Where the heartbeat stands. Engine.IO 4: the server pings, the client answers (docs/protocol/socketio.md section
+/// 2.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Heartbeat {
     /// Not beating: SSE, or not open yet.
@@ -88,7 +89,8 @@ impl Timers {
         }
     }
 
-    /// A pong came: the next ping is one interval from now, not from the last ping (wire sheet A5).
+    /// A pong came: the next ping is one interval from now, not from the last ping (docs/protocol/socketio.md section
+    /// 2.5).
     pub fn pong(&mut self, now: Millis, ping_interval: Millis) {
         if matches!(self.heartbeat, Heartbeat::PongBy(_)) {
             self.heartbeat = Heartbeat::PingAt(now + ping_interval);
@@ -106,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_heartbeat_of_the_wire_sheet() {
+    fn the_heartbeat_of_the_reference() {
         let mut timers = Timers { heartbeat: Heartbeat::PingAt(1000), ..Timers::default() };
         assert_eq!((timers.next(), timers.due(999, 700)), (1000, None));
         assert_eq!(timers.due(1005, 700), Some(Due::Ping));

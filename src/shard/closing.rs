@@ -43,8 +43,8 @@ impl Hub {
                 let leaves = matches!(reason, CloseReason::ClientClose | CloseReason::TransportClose);
                 let noop = leaves && connection.outbox.is_empty();
                 connection.outbox.push(Frame::Engine(Bytes::from_static(if noop { b"6" } else { b"1" })));
-                // Where nobody waits and the client itself did it, the next request finds no session (wire sheet A5, A6).
-                // At a stop no further request gets in.
+                // Where nobody waits and the client itself did it, the next request finds no session
+                // (docs/protocol/socketio.md sections 2.5 and 2.6). At a stop no further request gets in.
                 let comes_again = !ended_by_client(reason) && reason != CloseReason::Draining;
                 if polling.waiting.is_none() && !comes_again { 0 } else { CLOSING }
             }
@@ -114,7 +114,8 @@ fn ended_by_client(reason: CloseReason) -> bool {
 /// What a WebSocket peer is told before the end.
 fn farewell(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
     if protocol == Protocol::SocketIo {
-        // Engine.IO closes without a code, but for a message over maxPayload (wire sheet A7, A9).
+        // Engine.IO closes without a code, but for a message over maxPayload (docs/protocol/socketio.md sections 2.7
+        // and 2.9).
         let code = (reason == CloseReason::TooBig).then_some(1009);
         return vec![websocket::close_frame(code, "")];
     }

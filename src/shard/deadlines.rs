@@ -4,7 +4,7 @@ use crate::session::timers::Millis;
 use std::collections::BTreeSet;
 
 /// Deadlines by key, at most one each; exact to the millisecond, so that a client which sleeps to the very
-/// ping timeout finds its session gone (wire sheet H).
+/// ping timeout finds its session gone (docs/protocol/socketio.md section 6).
 #[derive(Debug)]
 pub(super) struct Deadlines<K> {
     table: BTreeSet<(Millis, K)>,

@@ -239,7 +239,7 @@ impl Hub {
     }
 }
 
-/// Whether a session may resume after its connection ended for this reason (wire sheet C3).
+/// Whether a session may resume after its connection ended for this reason (docs/protocol/socketio.md section 4.3).
 fn recoverable(reason: CloseReason) -> bool {
     !matches!(
         reason,

@@ -82,7 +82,7 @@ impl Hub {
         self.connections.change_timers(key, |timers| timers.pong(now, interval));
     }
 
-    /// A token's time is over: the whole connection closes, and comes back with a fresh one (CONTRACT, Plain WebSocket).
+    /// A token's time is over: the whole connection closes, and comes back with a fresh one (docs/protocol/websocket.md section 5).
     /// The session of that token may have ended before; then the next one's time counts.
     fn expire_sessions(&mut self, key: ConnectionKey, now: Millis) {
         let Some(connection) = self.connections.get_mut(key) else { return };

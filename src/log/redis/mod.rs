@@ -12,6 +12,7 @@ pub mod generation;
 mod history;
 pub(crate) mod leased_append;
 mod reply;
+pub(crate) mod rights;
 mod tail;
 mod transaction;
 mod volatile;
@@ -42,6 +43,10 @@ const TRIM_SLACK: Duration = Duration::from_secs(30);
 /// Closed connections whose last acknowledged entry is not verified yet. The tail verifies them at least once a second.
 const MAX_UNVERIFIED: usize = 16;
 
+/// How often the rights are tried, and how often while one is missing or Redis does not answer.
+const RIGHTS_INTERVAL: Duration = Duration::from_secs(10);
+const MISSING_RIGHTS_INTERVAL: Duration = Duration::from_millis(500);
+
 /// How long the stream keeps its entries.
 pub fn stream_kept(recovery: &RecoveryConfig) -> Duration {
     recovery.kept().max(MIN_KEPT) + TRIM_SLACK
@@ -66,6 +71,9 @@ pub struct RedisLog {
     acknowledged: AcknowledgedPositions,
     appender: LinkState,
     tail: LinkState,
+    config: RedisConfig,
+    /// What Redis does not let this node do; `None` until it was tried.
+    missing_rights: Mutex<Option<Vec<String>>>,
 }
 
 /// Whether the appender, or the tail, is connected.
@@ -190,6 +198,8 @@ impl RedisLog {
             acknowledged: AcknowledgedPositions::default(),
             appender: LinkState::default(),
             tail: LinkState::default(),
+            config: config.clone(),
+            missing_rights: Mutex::default(),
         }))
     }
 
@@ -227,6 +237,23 @@ impl RedisLog {
         self.metrics.redis_up.set(i64::from(self.is_up()));
     }
 
+    /// Tries the rights in use now and then, until dropped.
+    async fn watch_rights(&self) {
+        loop {
+            // What cannot be asked is seen by those who work with it.
+            let asked = rights::missing(&self.config).await;
+            let is_good = asked.as_ref().is_ok_and(Vec::is_empty);
+            if let Ok(missing) = asked {
+                let mut known = self.missing_rights.lock();
+                if known.as_ref() != Some(&missing) && !missing.is_empty() {
+                    tracing::error!(missing = missing.join("; "), "Redis does not let this node work (docs/redis.md)");
+                }
+                *known = Some(missing);
+            }
+            tokio::time::sleep(if is_good { RIGHTS_INTERVAL } else { MISSING_RIGHTS_INTERVAL }).await;
+        }
+    }
+
     fn is_up(&self) -> bool {
         [&self.appender, &self.tail].iter().all(|link| link.is_up.load(Ordering::Relaxed))
     }
@@ -254,15 +281,21 @@ impl EventLog for RedisLog {
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::run(&self));
+            tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::run(&self), self.watch_rights());
         })
     }
 
     fn status(&self) -> LogStatus {
-        match self.is_up() {
+        let may_work = self.missing_rights.lock().as_ref().is_some_and(Vec::is_empty);
+        match self.is_up() && may_work {
             true => LogStatus::Ready,
             false => LogStatus::Connecting,
         }
+    }
+
+    fn problem(&self) -> Option<String> {
+        let missing = self.missing_rights.lock();
+        missing.as_ref().filter(|missing| !missing.is_empty()).map(|missing| missing.join("; "))
     }
 }
 
