@@ -58,10 +58,10 @@ impl Bucket {
     /// comes again, or `None` where it does not stop. Whoever waits for as long as each refusal says finds room for each.
     pub fn refuse(&mut self, now: Millis, rate: Rate, ahead: usize) -> Option<Millis> {
         self.refill(now, rate);
-        self.refused = self.refused.saturating_add(1000);
-        if self.refused > MAX_REFUSED * 1000 {
+        if self.refused > (MAX_REFUSED - 1) * 1000 {
             return None;
         }
+        self.refused += 1000;
         let needed = u64::from(self.spent) + u64::from(self.refused) + ahead as u64 * 1000;
         Some(rate.time(needed.saturating_sub(u64::from(rate.burst))).max(1))
     }
