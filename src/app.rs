@@ -6,7 +6,7 @@
 
 mod build;
 
-use crate::bridge::redis::{Emitters, Watch};
+use crate::bridge::redis::{CopyObserver, EmitterBridge};
 use crate::config::Config;
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
@@ -15,7 +15,7 @@ use crate::http::origin::Origins;
 use crate::http::server::Listener;
 use crate::http::traffic::Traffic;
 use crate::http::{Api, Page};
-use crate::log::Sink;
+use crate::log::{LogStatus, Sink};
 use crate::model::close::DropReason;
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
@@ -39,6 +39,9 @@ const DISCONNECTS_AT_ONCE: usize = 256;
 
 /// How long a stop waits for the backend to take the last notices.
 const LAST_NOTICES: Duration = Duration::from_secs(5);
+
+/// A stop does not wait for a Redis that has been away so long.
+const LOG_AWAY: Duration = Duration::from_millis(500);
 
 /// What [`run`] runs.
 pub struct Launch {
@@ -173,7 +176,7 @@ fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<JoinHandle<()>>, A
 }
 
 /// Starts the control tasks on this thread. None of them ends by itself; one that does gives its name.
-fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<Emitters>>) -> JoinSet<&'static str> {
+fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinSet<&'static str> {
     let mut tasks = JoinSet::new();
     let mut spawn = |name, task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| {
         tasks.spawn(async move {
@@ -183,7 +186,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<Emitters>>) -> JoinSet<&'
     };
     let mut sink: Arc<dyn Sink> = Dispatcher::new(node.clone());
     if let Some(emitters) = emitters {
-        sink = Watch::new(emitters.clone(), sink);
+        sink = CopyObserver::new(emitters.clone(), sink);
         spawn("the reader of Socket.IO emitters", Box::pin(emitters.clone().run()));
     }
     spawn("the log", Box::pin(node.log.clone().run(sink)));
@@ -206,25 +209,21 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<Emitters>>) -> JoinSet<&'
 /// (docs/deploy.md, "Stopping and starting a node"). Takes `shutdown.timeout` at most.
 async fn drain(
     api: &Arc<Api>,
-    emitters: Option<&Emitters>,
+    emitters: Option<&EmitterBridge>,
     settings: &ShutdownConfig,
     stop_accepting: &watch::Sender<bool>,
 ) {
     let node = &api.node;
     let drained = async {
         node.draining.store(true, Ordering::Relaxed);
+        let pause = tokio::time::sleep(settings.pause);
         if let Some(emitters) = emitters {
-            emitters.leave().await;
+            while_log_answers(node, emitters.leave()).await;
         }
-        tokio::time::sleep(settings.pause).await;
+        pause.await;
         stop_accepting.send_replace(true);
         crate::node::drain::drain(node, settings.drain).await;
-        if let Some(cluster) = &node.context.cluster {
-            // Clients that reconnect to another node find their sessions in Redis.
-            node.on_every_shard(|local| persist::write_all(&local.shard)).await;
-            node.context.presence.leave().await;
-            cluster.leave().await;
-        }
+        while_log_answers(node, say_farewell(node)).await;
         api.traffic.wait_until_idle().await;
         if let Some(backend) = &node.backend {
             let unsent = backend.wait_until_notified(LAST_NOTICES).await;
@@ -235,6 +234,35 @@ async fn drain(
     };
     if tokio::time::timeout(settings.timeout, drained).await.is_err() {
         tracing::warn!(open = node.places.taken(), "`shutdown.timeout` has passed; the remaining connections are cut");
+    }
+}
+
+/// Leaves the sessions and the presence of this node to the others.
+async fn say_farewell(node: &Node) {
+    let Some(cluster) = &node.context.cluster else { return };
+    // Clients that reconnect to another node find their sessions in Redis.
+    node.on_every_shard(|local| persist::write_all(&local.shard)).await;
+    if node.context.presence.leave().await {
+        cluster.leave().await;
+    }
+}
+
+/// Does something that needs the log's server, unless that has been away for [`LOG_AWAY`]: a stop does not wait for it.
+async fn while_log_answers(node: &Node, work: impl Future<Output = ()>) {
+    let away = async {
+        let mut since = None;
+        loop {
+            match node.log.status() {
+                LogStatus::Connecting if since.get_or_insert_with(Instant::now).elapsed() >= LOG_AWAY => return,
+                LogStatus::Connecting => {}
+                LogStatus::Ready | LogStatus::Embedded => since = None,
+            }
+            tokio::time::sleep(LOG_AWAY / 10).await;
+        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = away => tracing::warn!("Redis is away: the other nodes find out by themselves that this one has gone"),
     }
 }
 

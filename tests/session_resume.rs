@@ -19,15 +19,10 @@ fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
     let at = |ms| Position { ms, seq: 0 };
     let offset = |ms| Offset { epoch: Epoch(7), position: at(ms) };
     let mut window = Window::new(Duration::from_secs(100), 1 << 20);
-    window.reset(&Snapshot { epoch: Epoch(7), floor: at(1), head: at(1), history: vec![], orders: vec![] }, 0);
-    let mut order = |ms, selector, act| {
-        let order = SessionCommand {
-            id: Id::random(),
-            from: NodeId::random(),
-            selector,
-            namespace: Some("/".into()),
-            action: act,
-        };
+    window.reset(&Snapshot { epoch: Epoch(7), floor: at(1), head: at(1), history: vec![], commands: vec![] }, 0);
+    let mut order = |ms, selector, action| {
+        let order =
+            SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), action };
         window.push_command(at(ms), Arc::new(order), 0);
     };
     order(20, Selector::In("b".into()), Action::Join(vec!["secret".into()]));

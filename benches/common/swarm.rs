@@ -31,7 +31,7 @@ enum State {
     Ready,
 }
 
-/// What a Socket.IO client keeps of its session, and sends when it comes back (wire sheet C).
+/// What a Socket.IO client keeps of its session, and sends when it comes back (docs/protocol/socketio.md section 4).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Session {
     /// Its token.

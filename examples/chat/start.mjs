@@ -9,16 +9,14 @@ const { PORT = "3000", ROOMCAST_PORT = "8080", ROOMCAST_BIN } = process.env;
 const page = `http://localhost:${PORT}`;
 // Not keys of roomcast, which refuses a ROOMCAST_… that it does not know; and PORT is the backend's.
 const NOT_ROOMCASTS = Object.fromEntries(
-  ["PORT", "ROOMCAST_BIN", "ROOMCAST_PORT", "ROOMCAST_KEY", "ROOMCAST_WEBHOOK_SECRET"].map((name) => [name, undefined]),
+  ["PORT", "ROOMCAST_BIN", "ROOMCAST_PORT"].map((name) => [name, undefined]),
 );
 const READY_WITHIN_MS = 30_000;
 const STOP_WITHIN_MS = 10_000;
 
 // The three secrets that the two share. Made up here unless given, so nothing is signed with a key from a repository.
-const secret = (name) => process.env[name] || randomBytes(32).toString("base64url");
-const jwtSecret = secret("JWT_SECRET");
-const publishKey = secret("ROOMCAST_KEY");
-const webhookSecret = secret("ROOMCAST_WEBHOOK_SECRET");
+const secret = (name) => [name, process.env[name] || randomBytes(32).toString("base64url")];
+const secrets = Object.fromEntries(["JWT_SECRET", "ROOMCAST_PUBLISH__KEYS", "ROOMCAST_BACKEND__SECRET"].map(secret));
 
 execFileSync("npm", ["run", "build", "--silent"], { cwd: here, stdio: "inherit" });
 const roomcastBinary = ROOMCAST_BIN ?? buildRoomcast();
@@ -27,18 +25,14 @@ const parts = [];
 let stopping = false;
 process.on("exit", () => parts.forEach((part) => part.kill("SIGKILL")));
 run("roomcast", roomcastBinary, ["serve", "--config", path.join(here, "roomcast.toml")], {
-  JWT_SECRET: jwtSecret,
-  ROOMCAST_PUBLISH__KEYS: publishKey,
-  ROOMCAST_BACKEND__SECRET: webhookSecret,
+  ...secrets,
   ROOMCAST_BACKEND__URL: `http://127.0.0.1:${PORT}/roomcast`,
   ROOMCAST_LISTEN: `127.0.0.1:${ROOMCAST_PORT}`,
   ROOMCAST_CORS__ORIGINS: [page, `http://127.0.0.1:${PORT}`, "http://localhost:5173"].join(),
   ...NOT_ROOMCASTS,
 });
 run("backend", process.execPath, [path.join(here, "backend/server.js")], {
-  JWT_SECRET: jwtSecret,
-  ROOMCAST_KEY: publishKey,
-  ROOMCAST_WEBHOOK_SECRET: webhookSecret,
+  ...secrets,
   ROOMCAST_URL: `http://127.0.0.1:${ROOMCAST_PORT}`,
   ROOMCAST_PUBLIC_URL: `http://localhost:${ROOMCAST_PORT}`,
   PORT,

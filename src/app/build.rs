@@ -4,7 +4,7 @@ use crate::app::AppError;
 use crate::auth::Authenticator;
 use crate::backend::request::RequestKind;
 use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
-use crate::bridge::redis::Emitters;
+use crate::bridge::redis::EmitterBridge;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::log::EventLog;
@@ -30,7 +30,7 @@ const ROOMS_PER_EVENT: usize = 100;
 pub(super) struct Built {
     pub node: Arc<Node>,
     /// Reads what Socket.IO emitters publish, if the configuration names their keys.
-    pub emitters: Option<Arc<Emitters>>,
+    pub emitters: Option<Arc<EmitterBridge>>,
 }
 
 /// The log, and what comes with it: in Redis or in memory.
@@ -38,7 +38,7 @@ struct Storage {
     log: Arc<dyn EventLog>,
     presence: Arc<dyn Store>,
     cluster: Option<Arc<Cluster>>,
-    emitters: Option<Arc<Emitters>>,
+    emitters: Option<Arc<EmitterBridge>>,
 }
 
 fn setup(error: impl ToString) -> AppError {
@@ -86,7 +86,7 @@ fn storage_in_redis(
 ) -> Result<Storage, AppError> {
     let cluster = Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone()).map_err(setup)?;
     let log = RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone()).map_err(setup)?;
-    let emitters = Emitters::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
+    let emitters = EmitterBridge::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
     let kept = stream_kept(&config.recovery);
     let presence = RedisPresence::new(cluster.clone(), &config.redis.prefix, &config.presence, kept);
     Ok(Storage { log, presence, cluster: Some(cluster), emitters })

@@ -1,4 +1,4 @@
-//! Tokens that were verified before: a reconnect storm must not cost one ECDSA operation each (DESIGN 15). sans-IO.
+//! Tokens that were verified before: a reconnect storm must not cost one ECDSA operation each. Sans-IO.
 
 use crate::auth::identity::Identity;
 use aws_lc_rs::digest::{SHA256, digest};

@@ -33,7 +33,7 @@ pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> R
         _ => return Err(DraftError::Json("a command must be a JSON object".into()).into()),
     }
     let command: Command = parse("command", text(message, limits)?)?;
-    let act: fn(_) -> Action = match command.r#type {
+    let action: fn(_) -> Action = match command.r#type {
         Some(JOIN) => Action::Join,
         Some(LEAVE) => Action::Leave,
         Some(DISCONNECT) => |_| Action::Disconnect,
@@ -50,7 +50,7 @@ pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> R
         // Without a selector everybody would be affected.
         (None, None) => return Err(DraftError::Field("`opts` is missing".into()).into()),
     };
-    let act = act(room_names("rooms", &rooms, limits)?);
+    let action = action(room_names("rooms", &rooms, limits)?);
     let namespace = with_slash(if namespace.is_empty() { "/" } else { namespace });
-    Ok(Request::SessionCommand(Directive { namespace, selector, action: act }))
+    Ok(Request::SessionCommand(Directive { namespace, selector, action }))
 }

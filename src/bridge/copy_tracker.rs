@@ -1,51 +1,52 @@
-//! What was heard on Pub/Sub and is not in the log yet, as far as this node has read it. Sans-IO.
+//! Messages received on Pub/Sub that are not in the log yet, as far as this node has read it. Sans-IO.
 //!
-//! One node at a time copies, and every node keeps what it heard until it sees a copy come out of the log: so whoever copies
-//! next has exactly what the log lacks. Copies are known by their content. Two identical messages in a row are two entries
-//! here and want two copies. A copy that comes before its message (two connections, two speeds) waits for it for
-//! [`AHEAD`] and takes it away.
+//! One node at a time copies. Every node keeps each message until its copy comes out of the log, so that the next holder of
+//! the lease has exactly what the log lacks. Copies are recognized by their content; two identical messages are two items
+//! here and need two copies. A copy that arrives before its message, over another connection, waits for it for
+//! [`EARLY_COPY_MS`].
 //!
-//! What can go wrong: a message that this node did not hear has its copy wait in vain; if an identical message comes within
-//! [`AHEAD`], that one is taken for it, and is lost where the copying node dies before it has copied it.
+//! Limit: if this node did not receive a message, and receives an identical one within [`EARLY_COPY_MS`] of the first one's
+//! copy, it takes that copy for the second one's. The second message is lost if the copying node dies before it copies it and
+//! no other node has it.
 
 use crate::bridge::request::Directive;
 use crate::model::draft::Draft;
 use aws_lc_rs::digest;
 use std::collections::{HashMap, VecDeque};
 
-/// Milliseconds for which a message waits to be copied. Longer than a lease and a takeover.
-pub const KEPT_MS: u64 = 30_000;
-/// Milliseconds for which a copy waits for its message.
-pub const AHEAD: u64 = 5_000;
-/// Bytes of messages that are kept; over it new ones are not taken.
+/// How long a message waits to be copied: longer than a lease and a takeover.
+pub const MAX_AGE_MS: u64 = 30_000;
+/// How long a copy waits for its message.
+pub const EARLY_COPY_MS: u64 = 5_000;
+/// Bytes of messages that are kept. Above it new ones are refused.
 const MAX_BYTES: usize = 32 << 20;
-/// Copies that wait for their messages; over it the oldest are forgotten.
-const MAX_AHEAD: usize = 10_000;
-/// What a message costs besides its text.
+/// Copies that wait for their messages. Above it the oldest are forgotten.
+const MAX_EARLY_COPIES: usize = 10_000;
+/// Bytes of a message besides its text.
 const OVERHEAD: usize = 300;
 
-/// The content of a message, without what differs between it and its copy.
+/// The hash of what a message and its copy have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Digest([u8; 16]);
 
-/// What is copied.
+/// A message that is to be copied.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
     /// An event.
     Event(Draft),
-    /// An order to sessions.
+    /// A command to sessions.
     SessionCommand(Directive),
 }
 
 impl Content {
-    /// Of an event or an order; the same for the message and for what comes out of the log.
+    /// The same for the message and for its copy.
     pub fn digest(&self) -> Digest {
         match self {
             Self::Event(draft) => {
                 let Draft { namespace, rooms, except, event, args, .. } = draft;
                 hash(&(namespace, rooms, except, event, args.as_array()))
             }
-            Self::SessionCommand(Directive { namespace, selector, action: act }) => hash(&(namespace, selector, act)),
+            Self::SessionCommand(Directive { namespace, selector, action }) => hash(&(namespace, selector, action)),
         }
     }
 
@@ -59,7 +60,7 @@ impl Content {
                 let names: usize = draft.rooms.iter().chain(&draft.except).map(|room| room.len() + 16).sum();
                 OVERHEAD + names + draft.event.len() + draft.args.len()
             }
-            // Bounded by the decoder: a hundred names at most in each of its lists.
+            // The decoder allows at most a hundred names in each list.
             Self::SessionCommand(_) => OVERHEAD * 10,
         }
     }
@@ -73,37 +74,37 @@ fn hash(content: &impl serde::Serialize) -> Digest {
     Digest(start)
 }
 
-/// The messages, oldest first.
+/// See the module.
 #[derive(Debug, Default)]
 pub struct CopyTracker {
     items: VecDeque<Item>,
-    /// The number of the front; numbers never repeat.
+    /// The number of the first item; numbers never repeat.
     first: u64,
-    /// What has a lower number was handed out.
+    /// Items with lower numbers were handed out.
     handed_out: u64,
     uncopied: HashMap<Digest, VecDeque<u64>>,
-    ahead: HashMap<Digest, u32>,
-    ahead_order: VecDeque<(u64, Digest)>,
+    early_copies: HashMap<Digest, u32>,
+    early_order: VecDeque<(u64, Digest)>,
     bytes: usize,
 }
 
 #[derive(Debug)]
 struct Item {
-    /// `None`: its copy was seen, or it is volatile and was handed out.
+    /// `None` once its copy was seen, or it is volatile and was handed out.
     content: Option<Content>,
     digest: Digest,
-    heard_ms: u64,
+    received_ms: u64,
     bytes: usize,
     accepted: bool,
 }
 
 impl CopyTracker {
     /// Takes a message; `false` where there is no room for it.
-    pub fn hear(&mut self, content: Content, now_ms: u64) -> bool {
+    pub fn track(&mut self, content: Content, now_ms: u64) -> bool {
         let digest = content.digest();
-        self.forget_ahead(now_ms);
+        self.forget_early_copies(now_ms);
         if !content.is_volatile()
-            && let Some(copies) = self.ahead.get_mut(&digest).filter(|copies| **copies > 0)
+            && let Some(copies) = self.early_copies.get_mut(&digest).filter(|copies| **copies > 0)
         {
             *copies -= 1;
             return true;
@@ -116,16 +117,16 @@ impl CopyTracker {
             self.uncopied.entry(digest).or_default().push_back(self.first + self.items.len() as u64);
         }
         self.bytes += bytes;
-        self.items.push_back(Item { content: Some(content), digest, heard_ms: now_ms, bytes, accepted: false });
+        self.items.push_back(Item { content: Some(content), digest, received_ms: now_ms, bytes, accepted: false });
         true
     }
 
     /// A copy came out of the log.
     pub fn saw_copy(&mut self, digest: Digest, now_ms: u64) {
         let Some(numbers) = self.uncopied.get_mut(&digest) else {
-            *self.ahead.entry(digest).or_default() += 1;
-            self.ahead_order.push_back((now_ms + AHEAD, digest));
-            return self.forget_ahead(now_ms);
+            *self.early_copies.entry(digest).or_default() += 1;
+            self.early_order.push_back((now_ms + EARLY_COPY_MS, digest));
+            return self.forget_early_copies(now_ms);
         };
         let oldest = numbers.pop_front();
         if numbers.is_empty() {
@@ -137,12 +138,12 @@ impl CopyTracker {
         self.pop_done();
     }
 
-    /// The next messages to copy, oldest first, with their numbers: at most so many and about so many bytes.
-    pub fn hand_out(&mut self, max: usize, most_bytes: usize) -> Vec<(u64, Content)> {
+    /// The next messages to copy with their numbers, oldest first: at most `max`, and about `max_bytes`.
+    pub fn hand_out(&mut self, max: usize, max_bytes: usize) -> Vec<(u64, Content)> {
         let (mut out, mut bytes) = (Vec::new(), 0);
         let end = self.first + self.items.len() as u64;
         self.handed_out = self.handed_out.max(self.first);
-        while self.handed_out < end && out.len() < max && bytes < most_bytes {
+        while self.handed_out < end && out.len() < max && bytes < max_bytes {
             let number = self.handed_out;
             self.handed_out += 1;
             let Some(item) = self.item(number) else { break };
@@ -157,23 +158,23 @@ impl CopyTracker {
         out
     }
 
-    /// The log has this one. It stays until its copy is seen, which says when others may have read it.
+    /// The log has this message. It stays until its copy is seen.
     pub fn accepted(&mut self, number: u64) {
         if let Some(item) = self.item(number) {
             item.accepted = true;
         }
     }
 
-    /// What was handed out and has not come out of the log since is to be handed out again.
+    /// Messages that were handed out and have not come out of the log since are handed out again.
     pub fn start_over(&mut self) {
         self.handed_out = self.first;
     }
 
-    /// Drops what waits for too long; how many of those no log is known to have.
+    /// Drops messages that wait too long; returns how many of them are not known to be in the log.
     pub fn expire(&mut self, now_ms: u64) -> usize {
-        self.forget_ahead(now_ms);
+        self.forget_early_copies(now_ms);
         let mut lost = 0;
-        while let Some(item) = self.items.front().filter(|item| item.heard_ms + KEPT_MS <= now_ms) {
+        while let Some(item) = self.items.front().filter(|item| item.received_ms + MAX_AGE_MS <= now_ms) {
             lost += usize::from(item.content.is_some() && !item.accepted);
             let (digest, number) = (item.digest, self.first);
             if let Some(numbers) = self.uncopied.get_mut(&digest) {
@@ -187,9 +188,9 @@ impl CopyTracker {
         lost
     }
 
-    /// When the oldest message was heard that has no copy yet.
+    /// When the oldest message without a copy was received.
     pub fn oldest_ms(&self) -> Option<u64> {
-        self.items.iter().find(|item| item.content.is_some() && !item.accepted).map(|item| item.heard_ms)
+        self.items.iter().find(|item| item.content.is_some() && !item.accepted).map(|item| item.received_ms)
     }
 
     fn item(&mut self, number: u64) -> Option<&mut Item> {
@@ -210,15 +211,16 @@ impl CopyTracker {
         }
     }
 
-    fn forget_ahead(&mut self, now_ms: u64) {
-        while self.ahead_order.len() > MAX_AHEAD || self.ahead_order.front().is_some_and(|(until, _)| *until <= now_ms)
+    fn forget_early_copies(&mut self, now_ms: u64) {
+        while self.early_order.len() > MAX_EARLY_COPIES
+            || self.early_order.front().is_some_and(|(until, _)| *until <= now_ms)
         {
-            let Some((_, digest)) = self.ahead_order.pop_front() else { return };
-            if let Some(copies) = self.ahead.get_mut(&digest) {
-                // A message may have taken it away already.
+            let Some((_, digest)) = self.early_order.pop_front() else { return };
+            if let Some(copies) = self.early_copies.get_mut(&digest) {
+                // Its message may have arrived already.
                 *copies = copies.saturating_sub(1);
                 if *copies == 0 {
-                    self.ahead.remove(&digest);
+                    self.early_copies.remove(&digest);
                 }
             }
         }
@@ -240,77 +242,77 @@ mod tests {
     fn names(handed_out: &[(u64, Content)]) -> Vec<Arc<str>> {
         let name = |(_, content): &'_ (u64, Content)| match content {
             Content::Event(draft) => draft.event.clone(),
-            Content::SessionCommand(_) => "order".into(),
+            Content::SessionCommand(_) => "command".into(),
         };
         handed_out.iter().map(name).collect()
     }
 
     #[test]
     fn a_successor_has_exactly_what_the_log_lacks() {
-        let mut heard = CopyTracker::default();
+        let mut tracker = CopyTracker::default();
         for name in ["tick", "a", "tick", "b", "tick"] {
-            assert!(heard.hear(event(name), 0));
+            assert!(tracker.track(event(name), 0));
         }
-        heard.saw_copy(event("tick").digest(), 1);
-        heard.saw_copy(event("a").digest(), 1);
-        heard.saw_copy(event("tick").digest(), 1);
-        assert_eq!(names(&heard.hand_out(10, 1 << 20)), ["b".into(), "tick".into()] as [Arc<str>; 2]);
-        assert!(heard.hand_out(10, 1 << 20).is_empty());
-        heard.saw_copy(event("b").digest(), 2);
-        heard.start_over();
-        assert_eq!(names(&heard.hand_out(10, 1 << 20)), ["tick".into()] as [Arc<str>; 1]);
-        heard.saw_copy(event("tick").digest(), 3);
-        assert_eq!((heard.items.len(), heard.bytes, heard.uncopied.len()), (0, 0, 0));
+        tracker.saw_copy(event("tick").digest(), 1);
+        tracker.saw_copy(event("a").digest(), 1);
+        tracker.saw_copy(event("tick").digest(), 1);
+        assert_eq!(names(&tracker.hand_out(10, 1 << 20)), ["b".into(), "tick".into()] as [Arc<str>; 2]);
+        assert!(tracker.hand_out(10, 1 << 20).is_empty());
+        tracker.saw_copy(event("b").digest(), 2);
+        tracker.start_over();
+        assert_eq!(names(&tracker.hand_out(10, 1 << 20)), ["tick".into()] as [Arc<str>; 1]);
+        tracker.saw_copy(event("tick").digest(), 3);
+        assert_eq!((tracker.items.len(), tracker.bytes, tracker.uncopied.len()), (0, 0, 0));
     }
 
     #[test]
     fn a_copy_may_come_before_its_message_but_not_long() {
-        let mut heard = CopyTracker::default();
-        heard.saw_copy(event("a").digest(), 0);
-        assert!(heard.hear(event("a"), AHEAD - 1));
-        assert!(heard.items.is_empty());
-        heard.saw_copy(event("a").digest(), 0);
-        assert!(heard.hear(event("a"), AHEAD));
-        assert_eq!(heard.items.len(), 1);
-        for n in 0..3 * MAX_AHEAD as u64 {
-            heard.saw_copy(Digest(u128::from(n).to_be_bytes()), 0);
+        let mut tracker = CopyTracker::default();
+        tracker.saw_copy(event("a").digest(), 0);
+        assert!(tracker.track(event("a"), EARLY_COPY_MS - 1));
+        assert!(tracker.items.is_empty());
+        tracker.saw_copy(event("a").digest(), 0);
+        assert!(tracker.track(event("a"), EARLY_COPY_MS));
+        assert_eq!(tracker.items.len(), 1);
+        for n in 0..3 * MAX_EARLY_COPIES as u64 {
+            tracker.saw_copy(Digest(u128::from(n).to_be_bytes()), 0);
         }
-        assert!(heard.ahead.len() <= MAX_AHEAD);
-        heard.expire(AHEAD);
-        assert_eq!((heard.ahead.len(), heard.ahead_order.len()), (0, 0));
+        assert!(tracker.early_copies.len() <= MAX_EARLY_COPIES);
+        tracker.expire(EARLY_COPY_MS);
+        assert_eq!((tracker.early_copies.len(), tracker.early_order.len()), (0, 0));
     }
 
     #[test]
     fn what_waits_is_bounded_in_time_and_bytes() {
-        let mut heard = CopyTracker::default();
+        let mut tracker = CopyTracker::default();
         let big = Content::Event(Draft::new(
             "r",
             "big",
             Args::one(&format!("\"{}\"", "x".repeat(4 << 20))).unwrap(),
             Source::Emitter,
         ));
-        let taken = (0..10).filter(|_| heard.hear(big.clone(), 0)).count();
+        let taken = (0..10).filter(|_| tracker.track(big.clone(), 0)).count();
         assert_eq!(taken, 7);
-        assert_eq!(heard.oldest_ms(), Some(0));
-        heard.accepted(0);
-        assert_eq!(heard.expire(KEPT_MS - 1), 0);
-        assert_eq!(heard.expire(KEPT_MS), 6);
-        assert_eq!((heard.bytes, heard.items.len(), heard.uncopied.len(), heard.oldest_ms()), (0, 0, 0, None));
+        assert_eq!(tracker.oldest_ms(), Some(0));
+        tracker.accepted(0);
+        assert_eq!(tracker.expire(MAX_AGE_MS - 1), 0);
+        assert_eq!(tracker.expire(MAX_AGE_MS), 6);
+        assert_eq!((tracker.bytes, tracker.items.len(), tracker.uncopied.len(), tracker.oldest_ms()), (0, 0, 0, None));
     }
 
     #[test]
     fn volatile_events_are_handed_out_once_and_wait_for_no_copy() {
-        let mut heard = CopyTracker::default();
+        let mut tracker = CopyTracker::default();
         let Content::Event(draft) = event("v") else { panic!() };
-        assert!(heard.hear(Content::Event(Draft { volatile: true, ..draft }), 0));
-        assert_eq!(names(&heard.hand_out(10, 1 << 20)), ["v".into()] as [Arc<str>; 1]);
-        heard.start_over();
-        assert!(heard.hand_out(10, 1 << 20).is_empty());
-        assert_eq!((heard.items.len(), heard.bytes), (0, 0));
+        assert!(tracker.track(Content::Event(Draft { volatile: true, ..draft }), 0));
+        assert_eq!(names(&tracker.hand_out(10, 1 << 20)), ["v".into()] as [Arc<str>; 1]);
+        tracker.start_over();
+        assert!(tracker.hand_out(10, 1 << 20).is_empty());
+        assert_eq!((tracker.items.len(), tracker.bytes), (0, 0));
     }
 
     proptest! {
-        /// Two nodes hear the same; the first copies some and dies at any point; what the second hands out after it has read
+        /// Two nodes receive the same; the first copies some and dies at any point; what the second hands out after it has read
         /// the log to its end makes the log hold each message as often as it was published.
         #[test]
         fn a_takeover_neither_doubles_nor_loses(
@@ -322,21 +324,21 @@ mod tests {
             let mut log = Vec::new();
             for (at, name) in published.iter().enumerate() {
                 let content = event(&name.to_string());
-                prop_assert!(first.hear(content.clone(), 0));
+                prop_assert!(first.track(content.clone(), 0));
                 if at < copied {
                     log.extend(first.hand_out(1, 1 << 20).into_iter().map(|(_, content)| content));
                 }
                 // The second one's subscription is behind its tail, or before it.
                 if at >= lag {
                     let content = event(&published[at - lag].to_string());
-                    prop_assert!(second.hear(content, 0));
+                    prop_assert!(second.track(content, 0));
                 }
                 if at < copied {
                     second.saw_copy(content.digest(), 0);
                 }
             }
             for name in &published[published.len().saturating_sub(lag)..] {
-                prop_assert!(second.hear(event(&name.to_string()), 0));
+                prop_assert!(second.track(event(&name.to_string()), 0));
             }
             second.start_over();
             log.extend(second.hand_out(1000, 1 << 20).into_iter().map(|(_, content)| content));

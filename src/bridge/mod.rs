@@ -1,7 +1,7 @@
-//! From what publishers send to drafts (sans-IO). Stream entries are decoded beside their reader, in `log/redis`.
+//! The bridge to Socket.IO: what its Redis emitters and adapters publish is copied into the log.
 //!
-//! `emitter` reads what Socket.IO's emitters and adapters publish, `command` and `python` are parts of that, `streams` reads
-//! their streams; `heard` remembers what the log lacks; `redis` listens and copies.
+//! `emitter` decodes messages by their channel, with `command` and `python` for two of the formats; `streams` decodes stream
+//! entries; `request` has what they share. `copy_tracker` knows what the log lacks. `redis` subscribes and copies.
 
 mod command;
 pub mod copy_tracker;

@@ -69,11 +69,11 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
 fn order(
     message: &Message<'_>,
     namespace: Namespace,
-    act: fn(Vec<Room>) -> Action,
+    action: fn(Vec<Room>) -> Action,
     limits: &DraftLimits,
 ) -> Result<Request, EmitterError> {
     let selector = session(message, limits)?;
-    Ok(Request::SessionCommand(Directive { namespace, selector, action: act(some_rooms(message, limits)?) }))
+    Ok(Request::SessionCommand(Directive { namespace, selector, action: action(some_rooms(message, limits)?) }))
 }
 
 /// A session's own id is a room.

@@ -63,7 +63,7 @@ pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Req
         return Err(EmitterError::Acknowledgements);
     }
     let rooms = || room_names("rooms", &data.rooms, limits);
-    let act = match kind {
+    let action = match kind {
         BROADCAST => {
             let packet = data.packet.ok_or_else(|| missing("packet"))?;
             return packet_event(&packet, &opts, Some(namespace), limits);
@@ -75,6 +75,6 @@ pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Req
     Ok(Request::SessionCommand(Directive {
         namespace: with_slash(namespace),
         selector: opts.selector(limits)?,
-        action: act,
+        action,
     }))
 }

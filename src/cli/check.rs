@@ -4,6 +4,7 @@ use crate::auth::Authenticator;
 use crate::backend::BackendStream;
 use crate::cli::{Common, Failure, block_on, say, warn};
 use crate::config::{Config, Purpose};
+use crate::log::redis::rights;
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
 use redis::InfoDict;
@@ -43,6 +44,11 @@ async fn describe_redis(config: &Config) -> Result<String, String> {
     let mut connection = RedisConnection::open(&connector, config.redis.timeout).await.map_err(at)?;
     // A server that wants a password lets anybody connect, and refuses the first command.
     connection.call(&redis::cmd("PING")).await.map_err(at)?;
+    let missing = rights::missing(&config.redis).await.map_err(|why| format!("{}: {why}", connector.describe()))?;
+    if !missing.is_empty() {
+        let server = connection.server();
+        return Err(format!("{server} does not let a node work (docs/redis.md): {}", missing.join("; ")));
+    }
     // A user without the right to INFO can still be right.
     let info = connection.call(redis::cmd("INFO").arg("server")).await.ok();
     let info = info.and_then(|info| redis::from_redis_value::<InfoDict>(info).ok());

@@ -120,10 +120,15 @@ impl Cluster {
 
     /// The other live nodes as of now, or as of the last heartbeat where Redis does not answer.
     pub async fn peers_now(&self) -> Vec<NodeId> {
+        self.known_peers().await.unwrap_or_else(|| self.peers())
+    }
+
+    /// The other live nodes as of now; `None` where Redis does not say.
+    pub async fn known_peers(&self) -> Option<Vec<NodeId>> {
         let (reply, done) = oneshot::channel();
         self.shared.queue.push(Job::Heartbeat { reply }, 100, self.shared.timeout);
-        let _ = tokio::time::timeout(self.shared.timeout, done).await;
-        self.peers()
+        let answered = tokio::time::timeout(self.shared.timeout, done).await;
+        matches!(answered, Ok(Ok(()))).then(|| self.peers())
     }
 
     /// Whether another node is live, as of the last heartbeat.

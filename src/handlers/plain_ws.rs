@@ -1,4 +1,4 @@
-//! `/ws` messages of a client: auth, join, leave, event, ping (CONTRACT, Plain WebSocket messages).
+//! `/ws` messages of a client: auth, join, leave, event, ping (docs/protocol/websocket.md section 2).
 
 use crate::handlers::room_access::JoinError;
 use crate::handlers::socketio::{default_ack, unruled};

@@ -1,4 +1,4 @@
-//! Taking up a session where its connection was lost: authorise, join, replay, go live (DESIGN 6).
+//! Resuming a session whose connection was lost: authorize, join, replay, go live.
 
 use crate::cluster::{Found, Owner, RpcError, RpcRequest, RpcResponse};
 use crate::handlers::room_access;
@@ -248,8 +248,8 @@ pub fn missed(
     Place { here, namespace, rooms, own }.missed(&window, after, up_to)
 }
 
-/// Puts the session back with its rooms; what it missed is written before the CONNECT reply (wire sheet C1). Answers
-/// whether it is in rooms now that it was not in before.
+/// Puts the session back with its rooms; what it missed is written before the CONNECT reply (docs/protocol/socketio.md
+/// section 4.1). Answers whether it is in rooms now that it was not in before.
 pub fn continue_session(
     local: &Rc<LocalNode>,
     newcomer: Newcomer,

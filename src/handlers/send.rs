@@ -10,7 +10,7 @@ use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 
 /// Writes an event to one session. It carries the current offset, so that a string as its last argument cannot poison
-/// the client's resume point (wire sheet C2). On `/ws` its room is the session's own id.
+/// the client's resume point (docs/protocol/socketio.md section 4.2). On `/ws` its room is the session's own id.
 pub fn send_to_session(local: &LocalNode, session: SessionKey, message: &Message) {
     let found = local.shard.with_session(session, |s| (s.connection, s.id.to_string(), s.namespace));
     let Some((key, id, namespace)) = found else { return };

@@ -1,4 +1,4 @@
-//! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (wire sheet B).
+//! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (docs/protocol/socketio.md section 3).
 
 use crate::auth::bare_token;
 use crate::auth::identity::Identity;
@@ -38,11 +38,12 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet) {
         Packet::Event { namespace, ack, event, args } => {
             match local.context.namespaces.find(&namespace).and_then(|index| local.shard.session_in(key, index)) {
                 Some(session) => on_event(local, key, session, &namespace, ack.as_deref(), &event, &args).await,
-                // An event for a namespace that was not joined (wire sheet B1).
+                // An event for a namespace that was not joined (docs/protocol/socketio.md section 3.3).
                 None => fail(local, key, CloseReason::ParseError),
             }
         }
-        // We never ask for an acknowledgement, and the reference ignores unknown ones (wire sheet B1).
+        // We never ask for an acknowledgement, and the reference ignores unknown ones (docs/protocol/socketio.md
+        // section 3.3).
         Packet::Ack { .. } => {}
     }
 }
@@ -160,7 +161,8 @@ async fn authenticate(
     }
 }
 
-/// Answers a CONNECT with CONNECT_ERROR. The connection stays, and its connect timeout goes on (wire sheet B1).
+/// Answers a CONNECT with CONNECT_ERROR. The connection stays, and its connect timeout goes on
+/// (docs/protocol/socketio.md section 3.3).
 fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str, code: Option<&str>) {
     let data = code.map(|code| serde_json::json!({ "code": code }).to_string());
     local.shard.push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
@@ -177,7 +179,7 @@ pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
     local.shard.push_packet(key, socketio_msgpack::refusal(namespace));
 }
 
-/// The client leaves a namespace; the connection stays (wire sheet B1).
+/// The client leaves a namespace; the connection stays (docs/protocol/socketio.md section 3.3).
 fn disconnect(local: &LocalNode, key: ConnectionKey, namespace: &str) {
     let Some(index) = local.context.namespaces.find(namespace) else { return };
     if let Some(session) = local.shard.session_in(key, index) {

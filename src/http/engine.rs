@@ -1,4 +1,4 @@
-//! `/socket.io/`: Engine.IO requests to sessions (wire sheet A).
+//! `/socket.io/`: Engine.IO requests to sessions (docs/protocol/socketio.md section 2).
 
 use crate::auth::bare_token;
 use crate::http::answer::{Reply, no_store, refused, typed};
@@ -118,7 +118,8 @@ fn accept_engine(headers: &HeaderMap, slot: &Slot, intent: Intent) -> Reply {
     accept(headers, slot, intent, first.and_then(|name| name.parse().ok()))
 }
 
-/// The WebSocket of a polling session; one that cannot take over is ended after the handshake (wire sheet A8).
+/// The WebSocket of a polling session; one that cannot take over is ended after the handshake
+/// (docs/protocol/socketio.md section 2.8).
 async fn probe(
     api: &Api,
     local: &Rc<LocalNode>,
@@ -185,7 +186,7 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Rep
 
 async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> PollAnswer {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    // Binary bodies were version 3's (wire sheet A6).
+    // Binary bodies were version 3's (docs/protocol/socketio.md section 2.6).
     let binary = content_type.is_some_and(|value| value.starts_with("application/octet-stream"));
     if forward::is_elsewhere(&local.node, sid) {
         return forward_post(local, request, sid, binary).await;

@@ -37,6 +37,9 @@ pub fn health(api: &Api) -> Reply {
     let socket = if api.node.is_draining() { "draining" } else { "ready" };
     let mut body = about(api, state);
     body["services"] = json!({ "redis": { "status": redis }, "socket": { "status": socket } });
+    if let Some(problem) = api.node.log.problem() {
+        body["services"]["redis"]["error"] = problem.into();
+    }
     json(status, &body)
 }
 

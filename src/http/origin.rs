@@ -109,7 +109,8 @@ impl Origin {
         *self != Self::Foreign
     }
 
-    /// Adds the CORS headers, to errors too: without them the browser hides the body (wire sheet A11).
+    /// Adds the CORS headers, to errors too: without them the browser hides the body (docs/protocol/socketio.md
+    /// section 2.11).
     pub fn mark(&self, response: &mut Reply) {
         let headers = response.headers_mut();
         match self {
@@ -128,7 +129,7 @@ impl Origin {
         }
     }
 
-    /// The answer to a preflight (wire sheet A11).
+    /// The answer to a preflight (docs/protocol/socketio.md section 2.11).
     pub fn preflight(&self, request: &HeaderMap) -> Reply {
         let mut response = empty(StatusCode::NO_CONTENT);
         let headers = response.headers_mut();

@@ -51,7 +51,7 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
     }
 }
 
-/// Socket.IO clients with `addTrailingSlash:false` leave the last slash out (wire sheet A1).
+/// Socket.IO clients with `addTrailingSlash:false` leave the last slash out (docs/protocol/socketio.md section 2.1).
 fn is_engine(engine: &str, path: &str) -> bool {
     path.starts_with(engine) || engine.strip_suffix('/').is_some_and(|bare| bare == path)
 }

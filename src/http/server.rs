@@ -30,12 +30,18 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 /// Connections that the system may hold for us.
 const BACKLOG: i32 = 4_096;
 /// After an error of accept (out of files, say), so as not to spin on it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that speak HTTP, for each client connection that `limits.connections` allows. A polling client uses two;
+/// connections that became WebSockets do not count.
+const SOCKETS_PER_CLIENT: usize = 2;
+/// And besides: publishers, health checks, and clients that have sent nothing yet.
+const OTHER_SOCKETS: usize = 1_024;
 
 /// A bound address: a socket for each shard, among which the kernel spreads connections, so that none of them needs
 /// another thread's wake-up.
@@ -67,8 +73,11 @@ impl Listener {
 
     /// Accepts on every shard until `stop` is told, or the shard ends.
     pub fn accept(self, api: &Arc<Api>, stop: &watch::Receiver<bool>) {
+        let max = api.node.context.limits.connections.saturating_mul(SOCKETS_PER_CLIENT);
+        let permits = Arc::new(Semaphore::new(max.saturating_add(OTHER_SOCKETS).min(Semaphore::MAX_PERMITS)));
         for (local, socket) in api.node.shards().iter().zip(self.sockets) {
             let (api, mut stop, kind) = (api.clone(), stop.clone(), self.kind);
+            let permits = permits.clone();
             local.run(move |local| {
                 let local = local.clone();
                 tokio::task::spawn_local(async move {
@@ -77,8 +86,8 @@ impl Listener {
                         Err(error) => return tracing::error!(%error, "a listener could not be registered"),
                     };
                     tokio::select! {
-                        () = accept(&local, &api, &listener, kind) => {}
-                        _ = stop.wait_for(|stop| *stop) => accept_rest(&local, &api, &listener, kind).await,
+                        () = accept(&local, &api, &listener, kind, &permits) => {}
+                        _ = stop.wait_for(|stop| *stop) => accept_rest(&local, &api, &listener, kind, &permits).await,
                     }
                 });
             });
@@ -99,12 +108,16 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 }
 
 /// Accepts on one shard.
-async fn accept(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, kind: ListenerKind) {
+async fn accept(
+    local: &Rc<LocalNode>,
+    api: &Arc<Api>,
+    listener: &TcpListener,
+    kind: ListenerKind,
+    permits: &Arc<Semaphore>,
+) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
-                drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, kind)));
-            }
+            Ok((stream, peer)) => start(local, api, stream, peer, kind, permits),
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -114,11 +127,37 @@ async fn accept(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, k
 }
 
 /// What the kernel accepted for a listener before it closes; else those clients would see a reset.
-async fn accept_rest(local: &Rc<LocalNode>, api: &Arc<Api>, listener: &TcpListener, kind: ListenerKind) {
+async fn accept_rest(
+    local: &Rc<LocalNode>,
+    api: &Arc<Api>,
+    listener: &TcpListener,
+    kind: ListenerKind,
+    permits: &Arc<Semaphore>,
+) {
     let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
     while let Poll::Ready(Ok((stream, peer))) = next().await {
-        drop(tokio::task::spawn_local(serve(local.clone(), api.clone(), stream, peer, kind)));
+        start(local, api, stream, peer, kind, permits);
     }
+}
+
+/// Serves a connection, or closes it at once where too many are open: nothing was read from it yet, so it costs nothing.
+fn start(
+    local: &Rc<LocalNode>,
+    api: &Arc<Api>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    kind: ListenerKind,
+    permits: &Arc<Semaphore>,
+) {
+    let Ok(permit) = permits.clone().try_acquire_owned() else {
+        let why = format_args!("too many open HTTP connections for `limits.connections`");
+        return refusals::note(&api.node.context.metrics, Refusal::Connections, format_args!("{}", peer.ip()), why);
+    };
+    let (local, api) = (local.clone(), api.clone());
+    drop(tokio::task::spawn_local(async move {
+        serve(local, api, stream, peer, kind).await;
+        drop(permit);
+    }));
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.

@@ -1,4 +1,4 @@
-//! `/sse?room=R&room=…`: authenticate, join, and stream (CONTRACT, Endpoints).
+//! `/sse?room=R&room=…`: authenticate, join, and stream (docs/protocol/sse.md).
 
 use crate::auth::bare_token;
 use crate::handlers::room_access::JoinError;

@@ -5,15 +5,15 @@ use std::time::Duration;
 /// `[recovery]`.
 #[derive(Clone, Debug)]
 pub struct RecoveryConfig {
-    /// How far back a client may resume. Zero: recovery off, no pid, no offsets.
+    /// How far back a client may resume. Zero turns recovery off: no pid, no offsets.
     pub window: Duration,
-    /// Bytes of events a node keeps for it.
+    /// Bytes of events that a node keeps for it.
     pub window_bytes: usize,
 }
 
 impl RecoveryConfig {
-    /// How long events are kept for it: a session that was lost with its node is known as it was up to a fifth of the
-    /// window before.
+    /// How long events are kept. The record of a session that was lost with its node may be a fifth of the window old, so a
+    /// quarter more is kept.
     pub fn kept(&self) -> Duration {
         self.window * 5 / 4
     }

@@ -1,7 +1,7 @@
-//! The embedded log: one node, no Redis. What is appended waits in a bounded queue until the tail takes it.
+//! The embedded log: one node, no Redis. Appended events wait in a bounded queue until the tail takes them.
 
 use crate::log::recent_ids::RecentIds;
-use crate::log::{Accepted, AppendError, Appended, EventLog, LogStatus, Pending, Sink, Snapshot};
+use crate::log::{Accepted, AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink, Snapshot};
 use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
@@ -10,21 +10,20 @@ use crate::model::id::Id;
 use crate::model::offset::{Epoch, Offset, Position};
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
-use std::task::{Context, Waker};
 use tokio::sync::Notify;
 
-/// Health asks a few at a time; more that wait come from callers that do not.
+/// Probes that may wait. Health checks send a few at a time.
 const MAX_PROBES: usize = 10_000;
 
-/// Batches that one append hands over before it leaves the tail to [`EventLog::run`]: it has its own work to do.
-const ROUNDS: usize = 4;
+/// Batches that one append delivers before it leaves the rest to [`EventLog::run`].
+const MAX_ROUNDS: usize = 4;
 
 /// Bounds of a [`MemoryLog`].
 #[derive(Clone, Copy, Debug)]
 pub struct MemoryLimits {
-    /// Bytes of events that may wait for the tail; over it appends are answered [`AppendError::Overloaded`].
+    /// Bytes of events that may wait for the tail. Above it appends get [`AppendError::Overloaded`]. Default 64 MiB.
     pub queue_bytes: usize,
-    /// Bytes of remembered idempotency ids; over it the oldest are forgotten before their time.
+    /// Bytes of remembered idempotency ids. Above it the oldest are forgotten early. Default 64 MiB.
     pub id_bytes: usize,
 }
 
@@ -34,15 +33,15 @@ impl Default for MemoryLimits {
     }
 }
 
-/// The embedded twin of the Redis log.
+/// The log in memory.
 ///
-/// Whoever appends moves the tail too, if nobody else does just then and the hub has room: the wake-up of another
-/// thread costs more than the delivery. Else [`EventLog::run`] moves it.
+/// A call that appends also delivers, if no other call does and the shards have room: waking another thread costs more than
+/// delivering. Otherwise [`EventLog::run`] delivers.
 pub struct MemoryLog {
     limits: MemoryLimits,
     epoch: Epoch,
     state: Mutex<State>,
-    /// Held while the tail moves; `None` before it began.
+    /// Locked while a batch is delivered; `None` before [`EventLog::run`] starts.
     tail: tokio::sync::Mutex<Option<Arc<dyn Sink>>>,
     waiting: Notify,
 }
@@ -55,7 +54,7 @@ struct State {
 }
 
 impl MemoryLog {
-    /// An empty log; [`EventLog::run`] makes it move.
+    /// An empty log. [`EventLog::run`] starts its tail.
     pub fn new(limits: MemoryLimits) -> Arc<Self> {
         let last = Position { ms: unix_us() / 1000, seq: 0 };
         let ids = RecentIds::new(limits.id_bytes);
@@ -69,7 +68,6 @@ impl MemoryLog {
         })
     }
 
-    /// A thread that panicked cannot have left the state half changed: nothing in the critical sections panics.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -96,9 +94,9 @@ impl MemoryLog {
         answers
     }
 
-    fn order_now(&self, order: Arc<SessionCommand>) -> Result<(), AppendError> {
+    fn append_command_now(&self, command: Arc<SessionCommand>) -> Result<(), AppendError> {
         let mut state = self.state();
-        let size = order.size();
+        let size = command.size();
         if state.queued_bytes > 0 && state.queued_bytes + size > self.limits.queue_bytes {
             return Err(AppendError::Overloaded);
         }
@@ -106,7 +104,7 @@ impl MemoryLog {
         state.last = state.next_position(unix_us() / 1000);
         let offset = Offset { epoch: self.epoch, position: state.last };
         let after = state.queue.events.len();
-        state.queue.commands.push(PlacedCommand { after, offset, command: order });
+        state.queue.commands.push(PlacedCommand { after, offset, command });
         drop(state);
         self.move_tail();
         Ok(())
@@ -123,33 +121,40 @@ impl MemoryLog {
         Ok(())
     }
 
-    /// Hands over what waits, here and now where that needs no waiting.
+    /// Delivers what waits, on the caller's thread, as far as the sink has room.
     fn move_tail(&self) {
-        for _ in 0..ROUNDS {
-            // Whoever holds the tail looks once more after it let go, so nothing is left behind.
+        for _ in 0..MAX_ROUNDS {
+            // The holder of the tail looks once more after it released it, so nothing is left behind.
             if self.state().queue.is_empty() {
                 return;
             }
             let Ok(tail) = self.tail.try_lock() else { return };
-            let Some(sink) = tail.as_ref().filter(|sink| sink.has_room()) else {
-                return self.waiting.notify_one();
-            };
-            let (batch, position) = self.take();
-            let mut delivery = sink.deliver(batch);
-            if delivery.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-                // has_room has said otherwise, and this thread must not wait.
-                tracing::error!("a delivery was cut short: the hub had promised room");
+            let Some(sink) = tail.as_ref() else { return self.waiting.notify_one() };
+            let (batch, bytes, position) = self.take();
+            match sink.try_deliver(batch) {
+                Ok(()) => sink.advanced_to(position),
+                Err(batch) => {
+                    self.put_back(batch, bytes);
+                    return self.waiting.notify_one();
+                }
             }
-            sink.advanced_to(position);
         }
         self.waiting.notify_one();
     }
 
-    /// Everything waiting, and the position up to which that is everything.
-    fn take(&self) -> (Batch, Position) {
+    /// Everything that waits, its bytes, and the position up to which that is everything.
+    fn take(&self) -> (Batch, usize, Position) {
         let mut state = self.state();
-        state.queued_bytes = 0;
-        (std::mem::take(&mut state.queue), state.last)
+        let bytes = std::mem::take(&mut state.queued_bytes);
+        (std::mem::take(&mut state.queue), bytes, state.last)
+    }
+
+    /// Puts a batch back before what was appended since. The caller holds the tail.
+    fn put_back(&self, batch: Batch, bytes: usize) {
+        let mut state = self.state();
+        state.queued_bytes += bytes;
+        let later = std::mem::replace(&mut state.queue, batch);
+        state.queue.append(later);
     }
 }
 
@@ -182,7 +187,15 @@ impl State {
         Ok(answer)
     }
 
-    /// Positions rise also when the clock goes back.
+    /// The position before everything that waits.
+    fn first_waiting(&self) -> Position {
+        let events = self.queue.events.iter().map(|event| event.offset.position);
+        let commands = self.queue.commands.iter().map(|placed| placed.offset.position);
+        let first = events.take(1).chain(commands.take(1)).min();
+        first.map_or(self.last, Position::predecessor)
+    }
+
+    /// Positions rise even when the clock goes back.
     fn next_position(&self, now_ms: u64) -> Position {
         match now_ms > self.last.ms {
             true => Position { ms: now_ms, seq: 0 },
@@ -192,30 +205,22 @@ impl State {
 }
 
 impl EventLog for MemoryLog {
-    fn append(&self, drafts: Vec<Draft>) -> Pending<'_, Vec<Appended>> {
+    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>> {
         Box::pin(async move { self.append_now(drafts) })
     }
 
-    fn order(&self, order: Arc<SessionCommand>) -> Pending<'_, Result<(), AppendError>> {
-        Box::pin(async move { self.order_now(order) })
+    fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(async move { self.append_command_now(command) })
     }
 
-    fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>> {
+    fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move { self.probe_now(id) })
     }
 
-    fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> Pending<'static, ()> {
+    fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            // What waits already comes out of the tail, so the life begins before it.
-            let start = {
-                let state = self.state();
-                {
-                    let events = state.queue.events.iter().map(|event| event.offset.position);
-                    let orders = state.queue.commands.iter().map(|placed| placed.offset.position);
-                    let first = events.take(1).chain(orders.take(1)).min();
-                    first.map_or(state.last, Position::predecessor)
-                }
-            };
+            // The tail delivers what waits already, so it starts before that.
+            let start = self.state().first_waiting();
             let mut tail = self.tail.lock().await;
             sink.reset(Snapshot {
                 epoch: self.epoch,
@@ -226,7 +231,7 @@ impl EventLog for MemoryLog {
             });
             *tail = Some(sink.clone());
             loop {
-                let (batch, position) = self.take();
+                let (batch, _, position) = self.take();
                 if batch.is_empty() {
                     drop(tail);
                     self.move_tail();
@@ -279,5 +284,45 @@ mod tests {
         assert_eq!(log.take().0.events.len(), 1);
         assert!(log.append_now(vec![big]).remove(0).is_ok());
         assert_eq!(log.take().0.events.len(), 1);
+    }
+
+    /// A sink that has room for nothing the first time.
+    #[derive(Default)]
+    struct Full {
+        refused: Mutex<bool>,
+        delivered: Mutex<Vec<Position>>,
+    }
+
+    impl Sink for Full {
+        fn reset(&self, _: Snapshot) {}
+
+        fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {
+            self.delivered.lock().extend(batch.events.iter().map(|event| event.offset.position));
+            Box::pin(std::future::ready(()))
+        }
+
+        fn try_deliver(&self, batch: Batch) -> Result<(), Batch> {
+            if !std::mem::replace(&mut *self.refused.lock(), true) {
+                return Err(batch);
+            }
+            self.delivered.lock().extend(batch.events.iter().map(|event| event.offset.position));
+            Ok(())
+        }
+
+        fn advanced_to(&self, _: Position) {}
+    }
+
+    #[test]
+    fn a_batch_that_the_sink_refuses_is_delivered_later_and_in_order() {
+        let log = MemoryLog::new(MemoryLimits::default());
+        let sink = Arc::new(Full::default());
+        *log.tail.try_lock().unwrap() = Some(sink.clone());
+        let mut offsets = log.append_now(vec![draft(None), draft(None)]);
+        assert!(sink.delivered.lock().is_empty());
+        assert!(log.state().queued_bytes > 0, "what was put back still counts");
+        offsets.extend(log.append_now(vec![draft(None)]));
+        let positions: Vec<_> = offsets.into_iter().map(|answer| answer.unwrap().offset.unwrap().position).collect();
+        assert_eq!(*sink.delivered.lock(), positions);
+        assert_eq!(log.state().queued_bytes, 0);
     }
 }

@@ -1,5 +1,5 @@
-//! The log: accepts drafts, orders them, and hands them out again on its tail. Memory and Redis are twins:
-//! one scenario file (`tests/log_scenario.rs`) runs on both.
+//! The log: accepts drafts, puts them in order, and delivers them on its tail. [`EventLog`] has two implementations, in
+//! memory and in Redis; `tests/log_scenario.rs` runs on both.
 
 pub mod config;
 pub mod memory;
@@ -20,17 +20,17 @@ use std::sync::Arc;
 pub use recent_ids::ID_LIFETIME;
 
 /// A boxed future that may cross threads: shards append, the control thread runs the log.
-pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// One draft's fate.
+/// The result of appending one draft.
 pub type Appended = Result<Accepted, AppendError>;
 
-/// What became of a draft that was accepted.
+/// A draft that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accepted {
-    /// Where it is in the log; `None` for a volatile event.
+    /// Its position in the log; `None` for a volatile event.
     pub offset: Option<Offset>,
-    /// Replicas that have it already, where that was asked for (`redis.min_replicas`).
+    /// Replicas that have it, where `redis.min_replicas` asks for some.
     pub replicas: Option<u32>,
 }
 
@@ -41,66 +41,74 @@ impl Accepted {
     }
 }
 
-/// The log beside its twins.
+/// An ordered log of events and session commands.
 pub trait EventLog: Send + Sync + 'static {
-    /// Appends the drafts in order; one answer each, in order. What is answered `Ok` will come out of every tail.
-    /// May be called from any thread and runtime.
-    fn append(&self, drafts: Vec<Draft>) -> Pending<'_, Vec<Appended>>;
+    /// Appends the drafts in order, with one result each. What is `Ok` will come out of every tail. May be called from any
+    /// thread and runtime. The Redis log answers within `redis.timeout`.
+    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>>;
 
-    /// Appends an order to sessions; every node's tail brings it in [`Batch::orders`]. Bounded and ordered like
+    /// Appends a session command, which every node's tail delivers in [`Batch::commands`]. Bounded and ordered like
     /// [`EventLog::append`].
-    fn order(&self, order: Arc<SessionCommand>) -> Pending<'_, Result<(), AppendError>>;
+    fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>>;
 
-    /// Sends a probe through the log; it comes out of this node's tail in [`Batch::probes`].
-    fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>>;
+    /// Sends a probe through the log, which this node's tail delivers in [`Batch::probes`].
+    fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>>;
 
-    /// Runs the log on the control thread: fills the sink with what is kept of the window, then tails, until dropped.
-    /// Reconnects by itself; returns never but by being dropped.
-    fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> Pending<'static, ()>;
+    /// Runs the log on the control thread: gives the sink a snapshot, then what is appended, until dropped. Reconnects by
+    /// itself and never returns.
+    fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()>;
 
-    /// How it stands right now.
+    /// Its state now, for health checks.
     fn status(&self) -> LogStatus;
+
+    /// What keeps it from working although its server answers.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
-/// Where a log's life begins for this node.
+/// Where a tail starts.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// The life that all following positions belong to.
+    /// The epoch of all following positions.
     pub epoch: Epoch,
-    /// The history has everything after this position; what a client missed before it cannot be proven.
+    /// The history is complete after this position. What a client missed before it is unknown.
     pub floor: Position,
-    /// The tail delivers what comes after this position; at or after the last event of the history.
+    /// The tail delivers what comes after this position, which is not before the last event of the history.
     pub head: Position,
-    /// What of the recovery window existed already, oldest first; it is not delivered to anybody.
+    /// Events of the recovery window that exist already, oldest first. They are not delivered to clients.
     pub history: Vec<Arc<Event>>,
-    /// The orders of that time, oldest first.
+    /// Session commands of that time, oldest first.
     pub commands: Vec<(Position, Arc<SessionCommand>)>,
 }
 
-/// Who takes what the tail brings. Called in log order, from the control thread.
+/// Receives what the tail delivers, in log order. Two calls never run at once.
 pub trait Sink: Send + Sync + 'static {
-    /// Called once before any other.
-    /// Called again when continuity was lost, and everybody must be told: the epoch differs, or it is the same and
-    /// this node alone missed entries that were trimmed before it could read them.
+    /// The tail starts here. Called before any other method, and again after each discontinuity, of which all clients must
+    /// hear: the epoch differs, or it is the same and this node alone missed entries that were trimmed before it read
+    /// them.
     fn reset(&self, snapshot: Snapshot);
 
-    /// The next events. Completes when the hub has room for more, so a full hub slows the tail.
-    fn deliver(&self, batch: Batch) -> Pending<'_, ()>;
+    /// Delivers a batch. Completes when there is room for the next one, so slow shards slow the tail down.
+    fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()>;
 
-    /// Whether [`Sink::deliver`] would complete at once, as long as nobody else delivers.
-    fn has_room(&self) -> bool;
+    /// Delivers a batch if there is room for it now.
+    ///
+    /// # Errors
+    /// The batch, undelivered, where [`Sink::deliver`] would have to wait.
+    fn try_deliver(&self, batch: Batch) -> Result<(), Batch>;
 
-    /// The tail has delivered everything up to here: proof of progress. The position may be past the last event,
-    /// where probes and malformed entries lie.
+    /// The tail has delivered everything up to this position, which may be after the last event: probes and malformed
+    /// entries have positions too.
     fn advanced_to(&self, position: Position);
 }
 
-/// What health says of the log.
+/// The state of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogStatus {
-    /// Appends work and the tail makes progress. `redis` tells which twin.
+    /// Appends work and the tail makes progress.
     Ready,
-    /// Redis is configured and not reached.
+    /// Redis is configured but not reachable.
     Connecting,
     /// The embedded log: there is no Redis.
     Embedded,
@@ -109,22 +117,22 @@ pub enum LogStatus {
 /// Why a draft was not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The log did not answer in time or is not reached; whether the entry was stored is not known.
+    /// The log did not answer in time or is not reachable. Whether the entry was stored is unknown.
     #[error("the log is not reachable: {0}; try again")]
     Unavailable(String),
-    /// The hub is behind; publishing faster would only fill memory.
+    /// The shards are behind; more events would only fill memory.
     #[error("this node is behind with delivering; try again in a second")]
     Overloaded,
-    /// Redis refused the write: out of memory, missing rights.
+    /// Redis refused the write: it is out of memory, or the user lacks rights.
     #[error("the log refused the event: {0}")]
     Refused(String),
-    /// It is stored, and may be delivered, but too few replicas had it in time: a failover could lose it.
+    /// The event is stored and may be delivered, but too few replicas had it in time: a failover could lose it.
     #[error(
         "the event is stored and may be delivered, but {have} of {wanted} replicas have it \
          (`min_replicas`); a retry with the same `id` is safe"
     )]
     NotReplicated {
-        /// Replicas that have it.
+        /// Replicas that had it in time.
         have: u32,
         /// `redis.min_replicas`.
         wanted: u32,

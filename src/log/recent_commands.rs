@@ -1,57 +1,56 @@
-//! The orders of the last minutes, for sessions that were away when they were given. Sans-IO.
+//! The session commands of the last minutes, for sessions that had no connection when they were given. Sans-IO.
 
 use crate::model::command::SessionCommand;
 use crate::model::offset::Position;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-/// Orders in log order, bounded by age and bytes.
+/// Commands in log order, bounded by age and bytes.
 #[derive(Debug)]
 pub(super) struct RecentCommands {
     max_age_ms: u64,
     max_bytes: usize,
-    /// All orders after this are kept.
+    /// All commands after this position are kept.
     floor: Position,
     kept: VecDeque<(u64, Position, Arc<SessionCommand>)>,
     bytes: usize,
 }
 
 impl RecentCommands {
-    /// None yet.
     pub(super) fn new(max_age_ms: u64, max_bytes: usize) -> Self {
         Self { max_age_ms, max_bytes, floor: Position::default(), kept: VecDeque::new(), bytes: 0 }
     }
 
-    /// Forgets all; what came after `floor` follows.
+    /// Forgets all commands. Those after `floor` follow.
     pub(super) fn reset(&mut self, floor: Position) {
         self.kept.clear();
         self.bytes = 0;
         self.floor = floor;
     }
 
-    /// Takes the next order in log order.
-    pub(super) fn push(&mut self, position: Position, order: Arc<SessionCommand>, now_ms: u64) {
-        self.bytes += order.size();
-        self.kept.push_back((now_ms, position, order));
+    /// Takes the next command in log order.
+    pub(super) fn push(&mut self, position: Position, command: Arc<SessionCommand>, now_ms: u64) {
+        self.bytes += command.size();
+        self.kept.push_back((now_ms, position, command));
         self.expire(now_ms);
     }
 
-    /// Lets go of what is too old or too much.
+    /// Drops what is too old or too much.
     pub(super) fn expire(&mut self, now_ms: u64) {
-        while let Some((pushed_ms, position, order)) = self.kept.front() {
+        while let Some((pushed_ms, position, command)) = self.kept.front() {
             if now_ms.saturating_sub(*pushed_ms) < self.max_age_ms && self.bytes <= self.max_bytes {
                 break;
             }
-            self.bytes -= order.size();
+            self.bytes -= command.size();
             self.floor = *position;
             self.kept.pop_front();
         }
     }
 
-    /// Those after a position; `None` where some of them are no longer kept.
+    /// The commands after a position; `None` where some of them are no longer kept.
     pub(super) fn after(&self, position: Position) -> Option<impl Iterator<Item = (Position, &Arc<SessionCommand>)>> {
         let from = self.kept.partition_point(|(_, at, _)| *at <= position);
-        (position >= self.floor).then(|| self.kept.range(from..).map(|(_, at, order)| (*at, order)))
+        (position >= self.floor).then(|| self.kept.range(from..).map(|(_, at, command)| (*at, command)))
     }
 }
 
@@ -63,24 +62,24 @@ mod tests {
 
     #[test]
     fn kept_for_their_time_and_never_silently_less() {
-        let order = || {
+        let command = || {
             let selector = Selector::User("7".into());
             let (id, from) = (Id::random(), NodeId::random());
             Arc::new(SessionCommand { id, from, selector, namespace: None, action: Action::Disconnect })
         };
         let at = |ms| Position { ms, seq: 0 };
-        let mut orders = RecentCommands::new(100, 1000);
-        orders.reset(at(5));
-        assert!(orders.after(at(4)).is_none(), "nobody knows what came before");
-        orders.push(at(10), order(), 1_000);
-        orders.push(at(20), order(), 1_050);
-        let count = |orders: &RecentCommands, ms| orders.after(at(ms)).map(Iterator::count);
-        assert_eq!([5, 10, 20].map(|ms| count(&orders, ms)), [Some(2), Some(1), Some(0)]);
-        orders.expire(1_100);
-        assert_eq!([9, 10].map(|ms| count(&orders, ms)), [None, Some(1)]);
+        let mut commands = RecentCommands::new(100, 1000);
+        commands.reset(at(5));
+        assert!(commands.after(at(4)).is_none(), "nobody knows what came before");
+        commands.push(at(10), command(), 1_000);
+        commands.push(at(20), command(), 1_050);
+        let count = |commands: &RecentCommands, ms| commands.after(at(ms)).map(Iterator::count);
+        assert_eq!([5, 10, 20].map(|ms| count(&commands, ms)), [Some(2), Some(1), Some(0)]);
+        commands.expire(1_100);
+        assert_eq!([9, 10].map(|ms| count(&commands, ms)), [None, Some(1)]);
         for ms in 30..40 {
-            orders.push(at(ms), order(), 1_100);
+            commands.push(at(ms), command(), 1_100);
         }
-        assert!(orders.bytes <= 1000 && count(&orders, 20).is_none());
+        assert!(commands.bytes <= 1000 && count(&commands, 20).is_none());
     }
 }

@@ -1,16 +1,16 @@
-//! Idempotency ids seen lately, with what was answered first.
+//! Recent idempotency ids, with their first results. Sans-IO.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A repeat of an idempotency id within this time is answered with the first offset (CONTRACT "Publishing").
+/// A repeat of an idempotency id within this time gets the first offset (docs/http-api.md, "POST /publish").
 pub const ID_LIFETIME: Duration = Duration::from_secs(300);
 
-/// What one remembered id costs besides its text.
+/// Bytes of a remembered id besides its text.
 const OVERHEAD: usize = 96;
 
-/// Ids and their first answers, oldest first; bounded in time by [`ID_LIFETIME`] and in bytes. Sans-IO.
+/// Ids and their first results, oldest first, bounded by [`ID_LIFETIME`] and in bytes.
 #[derive(Debug)]
 pub(super) struct RecentIds<T> {
     limit: usize,
@@ -20,12 +20,12 @@ pub(super) struct RecentIds<T> {
 }
 
 impl<T: Copy> RecentIds<T> {
-    /// Over `limit` bytes the oldest are forgotten before their time.
+    /// Above `limit` bytes the oldest are forgotten early.
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, bytes: 0, answers: HashMap::new(), order: VecDeque::new() }
     }
 
-    /// The first answer to this id, if it is remembered.
+    /// The first result of this id, if it is remembered.
     pub(super) fn first(&mut self, id: &str, now_ms: u64) -> Option<T> {
         while self.order.front().is_some_and(|(until, _)| *until <= now_ms) || self.bytes > self.limit {
             self.forget_oldest();

@@ -1,4 +1,5 @@
-//! The recent part of the log, kept in memory by every node, from which clients resume (DESIGN 6).
+//! The recent part of the log, kept in memory by every node, from which clients resume
+//! (docs/decisions/08-recovery-from-memory.md).
 
 use crate::log::Snapshot;
 use crate::log::recent_commands::RecentCommands;
@@ -10,10 +11,10 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Bytes of orders are bounded by this share of the bytes of events.
-const ORDERS_SHARE: usize = 16;
+/// Session commands may use this fraction of the bytes of events.
+const COMMANDS_FRACTION: usize = 16;
 
-/// What was published in the last minutes, bounded by age and bytes, with an index by room. Sans-IO.
+/// The events of the last minutes, bounded by age and bytes, with an index by room. Sans-IO.
 #[derive(Debug)]
 pub struct Window {
     max_age_ms: u64,
@@ -26,7 +27,7 @@ pub struct Window {
     first_serial: u64,
     bytes: usize,
     index: HashMap<Namespace, HashMap<Room, Serials>>,
-    orders: RecentCommands,
+    commands: RecentCommands,
 }
 
 #[derive(Debug)]
@@ -43,11 +44,11 @@ enum Serials {
     Many(VecDeque<u64>),
 }
 
-/// Why what a client missed cannot be proven.
+/// Why it is unknown what a client missed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Gap {
-    /// The offset is of another life of the log, or of another log.
-    #[error("the offset belongs to another life of the log")]
+    /// The offset is of another epoch, or of another log.
+    #[error("the offset belongs to another epoch of the log")]
     ForeignEpoch,
     /// Events after the offset are no longer kept.
     #[error("the offset is older than what is kept (`recovery.window`, `recovery.window_bytes`)")]
@@ -82,11 +83,11 @@ impl Window {
             first_serial: 0,
             bytes: 0,
             index: HashMap::new(),
-            orders: RecentCommands::new(max_age_ms, max_bytes / ORDERS_SHARE),
+            commands: RecentCommands::new(max_age_ms, max_bytes / COMMANDS_FRACTION),
         }
     }
 
-    /// Forgets everything and takes over a life of the log with its history.
+    /// Forgets everything and takes over a snapshot.
     pub fn reset(&mut self, snapshot: &Snapshot, now_ms: u64) {
         self.events.clear();
         self.index.clear();
@@ -97,50 +98,50 @@ impl Window {
         for event in &snapshot.history {
             self.push(event.clone(), now_ms);
         }
-        self.orders.reset(snapshot.floor);
-        for (position, order) in &snapshot.commands {
-            self.orders.push(*position, order.clone(), now_ms);
+        self.commands.reset(snapshot.floor);
+        for (position, command) in &snapshot.commands {
+            self.commands.push(*position, command.clone(), now_ms);
         }
         self.advance(snapshot.head);
     }
 
-    /// The newest position known. An offset after it may be real all the same, seen through a node that is ahead.
+    /// The newest known position. A later offset may be valid: a client can have it from a node that is ahead.
     pub fn head(&self) -> Offset {
         Offset { epoch: self.epoch, position: self.head }
     }
 
-    /// The oldest position from which a resume can be proven.
+    /// The oldest position from which a resume is complete.
     pub fn floor(&self) -> Offset {
         Offset { epoch: self.epoch, position: self.floor }
     }
 
-    /// Bytes of events held.
+    /// Bytes of the kept events.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Number of events held.
+    /// Number of kept events.
     pub fn len(&self) -> usize {
         self.events.len()
     }
 
-    /// Whether no event is held.
+    /// Whether no event is kept.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Rooms that the held events name.
+    /// Number of rooms in the index.
     pub fn rooms(&self) -> usize {
         self.index.values().map(HashMap::len).sum()
     }
 
-    /// The log was read up to here, and what was an event there was pushed.
+    /// The log was read up to this position; all events up to it were pushed.
     pub fn advance(&mut self, position: Position) {
         self.head = self.head.max(position);
     }
 
-    /// Takes the next event in log order and lets go of what is too old or too much. Volatile events are not kept.
-    /// `now_ms` is of a clock that does not go back.
+    /// Takes the next event in log order and drops what is too old or too much. Volatile events are not kept. `now_ms` must
+    /// not go back.
     pub fn push(&mut self, event: Arc<Event>, now_ms: u64) {
         if !event.draft.volatile {
             self.advance(event.offset.position);
@@ -152,26 +153,26 @@ impl Window {
         self.expire(now_ms);
     }
 
-    /// Takes an order that came at this position.
-    pub fn push_command(&mut self, position: Position, order: Arc<SessionCommand>, now_ms: u64) {
+    /// Takes the session command at this position.
+    pub fn push_command(&mut self, position: Position, command: Arc<SessionCommand>, now_ms: u64) {
         self.advance(position);
-        self.orders.push(position, order, now_ms);
+        self.commands.push(position, command, now_ms);
     }
 
-    /// The orders after `after`, for a session whose rooms are known as of `after`.
+    /// The session commands after `after`, for a session whose rooms are known as of `after`.
     ///
     /// # Errors
-    /// When it cannot be proven that these are all.
+    /// When it is unknown whether these are all.
     pub fn commands(&self, after: Offset) -> Result<impl Iterator<Item = (Position, &Arc<SessionCommand>)>, Gap> {
         if after.epoch != self.epoch {
             return Err(Gap::ForeignEpoch);
         }
-        self.orders.after(after.position).ok_or(Gap::TooOld)
+        self.commands.after(after.position).ok_or(Gap::TooOld)
     }
 
-    /// Lets go of what is too old; for times without events.
+    /// Drops what is too old, also while there are no events.
     pub fn expire(&mut self, now_ms: u64) {
-        self.orders.expire(now_ms);
+        self.commands.expire(now_ms);
         while let Some(oldest) = self.events.front() {
             let old = now_ms.saturating_sub(oldest.pushed_ms) >= self.max_age_ms;
             if !old && self.bytes <= self.max_bytes {
@@ -184,11 +185,11 @@ impl Window {
     /// The events in (`after`, `up_to`] for any of the rooms and not for any that the event excepts,
     /// in log order, each once.
     ///
-    /// `after` may lie past `up_to` where the client was ahead of the caller; the caller then has to skip what it
-    /// delivers up to `after`.
+    /// `after` may be later than `up_to` where the client is ahead of the caller. The caller must then skip events up to
+    /// `after`.
     ///
     /// # Errors
-    /// When it cannot be proven that this is all of them.
+    /// When it is unknown whether these are all.
     pub fn replay<R: AsRef<str>>(
         &self,
         after: Offset,

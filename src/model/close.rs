@@ -18,7 +18,7 @@ macro_rules! reasons {
             }
 
             /// The WebSocket close code on `/ws`. `None`: a close frame without a code.
-            /// Engine.IO always closes without a code, but for 1009 (wire sheet A7, A9).
+            /// Engine.IO always closes without a code, but for 1009 (docs/protocol/socketio.md sections 2.7 and 2.9).
             pub fn code(self) -> Option<u16> {
                 match self { $(Self::$name => $code),* }
             }
@@ -79,11 +79,13 @@ pub enum DropReason {
     Disconnect,
     /// Records of sessions that Redis refused: those clients would not be recovered after this node's death.
     Record,
+    /// A stream entry of a newer release, which this one does not know.
+    Unsupported,
 }
 
 impl DropReason {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
@@ -91,6 +93,7 @@ impl DropReason {
         Self::Notice,
         Self::Disconnect,
         Self::Record,
+        Self::Unsupported,
     ];
 
     /// The metric label.
@@ -103,6 +106,7 @@ impl DropReason {
             Self::Notice => "notice",
             Self::Disconnect => "disconnect",
             Self::Record => "record",
+            Self::Unsupported => "unsupported",
         }
     }
 }

@@ -4,11 +4,13 @@ use crate::model::args::Args;
 use crate::model::names::{EVERYBODY, MAIN_NAMESPACE, Namespace, Room};
 use std::sync::Arc;
 
-/// Event names that stock Socket.IO clients treat as a protocol violation (wire sheet B1, B2).
+/// Event names that stock Socket.IO clients treat as a protocol violation (docs/protocol/socketio.md sections 3.3 and
+/// 3.4).
 pub const RESERVED_EVENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
-/// At most this many binary attachments in one event; stock clients drop the connection at 11 (wire sheet B).
+/// At most this many binary attachments in one event; stock clients drop the connection at 11
+/// (docs/protocol/socketio.md section 3.4).
 pub const MAX_ATTACHMENTS: usize = 10;
 
 /// Where an event came from; the `source` label of the metrics.

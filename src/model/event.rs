@@ -10,7 +10,8 @@ use std::sync::{Arc, OnceLock};
 /// An event as the log's tail hands it out.
 #[derive(Debug)]
 pub struct Event {
-    /// Its place in the log; a volatile event carries the place of the last stored one (wire sheet C2).
+    /// Its place in the log; a volatile event carries the place of the last stored one (docs/protocol/socketio.md
+    /// section 4.2).
     pub offset: Offset,
     /// What was published.
     pub draft: Draft,
@@ -62,14 +63,14 @@ impl Delivery {
     }
 }
 
-/// An order at its place in the log.
+/// A session command at its place in the log.
 #[derive(Clone, Debug)]
 pub struct PlacedCommand {
-    /// So many events of the batch come before it.
+    /// The number of events of the batch before it.
     pub after: usize,
-    /// Its offset.
+    /// Its position in the log.
     pub offset: Offset,
-    /// The order.
+    /// The command.
     pub command: Arc<SessionCommand>,
 }
 
@@ -78,13 +79,22 @@ pub struct PlacedCommand {
 pub struct Batch {
     /// The events.
     pub events: Vec<Arc<Event>>,
-    /// Orders to sessions, each at its place among the events.
+    /// Commands to sessions, each at its place among the events.
     pub commands: Vec<PlacedCommand>,
     /// Probes that came through ([`crate::log::EventLog::probe`]).
     pub probes: Vec<Id>,
 }
 
 impl Batch {
+    /// Puts a later batch after this one.
+    pub fn append(&mut self, later: Self) {
+        let before = self.events.len();
+        self.events.extend(later.events);
+        self.commands
+            .extend(later.commands.into_iter().map(|placed| PlacedCommand { after: placed.after + before, ..placed }));
+        self.probes.extend(later.probes);
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty() && self.commands.is_empty() && self.probes.is_empty()

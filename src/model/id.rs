@@ -1,4 +1,5 @@
-//! Random identifiers: those that Socket.IO clients know, 20 characters of URL-safe base64 (wire sheet A1), and nodes.
+//! Random identifiers: those that Socket.IO clients know, 20 characters of URL-safe base64 (docs/protocol/socketio.md
+//! section 2.1), and nodes.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,9 +1,9 @@
 //! From the log's tail to the window and the shards.
 
-use crate::log::{Pending, Sink, Snapshot};
+use crate::log::{BoxFuture, Sink, Snapshot};
 use crate::model::clock::unix_ms;
 use crate::model::draft::Source;
-use crate::model::event::{Batch, Delivery, Event, PlacedCommand};
+use crate::model::event::{Batch, Delivery, Event};
 use crate::model::offset::{Offset, Position};
 use crate::node::context::Node;
 use crate::shard::handle::ShardCommand;
@@ -43,26 +43,23 @@ impl Sink for Dispatcher {
         self.progress();
     }
 
-    fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
+    fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            for &id in &batch.probes {
-                if self.node.probes.tail_saw(id) {
-                    self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Probe(id)));
-                }
-            }
-            if !batch.events.is_empty() || !batch.commands.is_empty() {
-                self.keep(&batch);
-            }
+            self.take(&batch);
             for shard in self.node.shards() {
                 shard.room(MAX_BACKLOG).await;
             }
-            self.hand_out(batch.events, batch.commands);
-            self.progress();
+            self.hand_out(batch);
         })
     }
 
-    fn has_room(&self) -> bool {
-        self.node.shards().iter().all(|shard| shard.has_room(MAX_BACKLOG))
+    fn try_deliver(&self, batch: Batch) -> Result<(), Batch> {
+        if !self.node.shards().iter().all(|shard| shard.has_room(MAX_BACKLOG)) {
+            return Err(batch);
+        }
+        self.take(&batch);
+        self.hand_out(batch);
+        Ok(())
     }
 
     fn advanced_to(&self, position: Position) {
@@ -82,6 +79,18 @@ impl Sink for Dispatcher {
 }
 
 impl Dispatcher {
+    /// Notes probes, and gives the window what the shards are about to get.
+    fn take(&self, batch: &Batch) {
+        for &id in &batch.probes {
+            if self.node.probes.tail_saw(id) {
+                self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Probe(id)));
+            }
+        }
+        if !batch.events.is_empty() || !batch.commands.is_empty() {
+            self.keep(batch);
+        }
+    }
+
     fn told(&self) -> MutexGuard<'_, Offset> {
         self.told.lock()
     }
@@ -95,16 +104,17 @@ impl Dispatcher {
         self.node.tail_seen_ms.store(unix_ms(), Ordering::Relaxed);
     }
 
-    /// Tells every shard of the events and, each at its place among them, the orders.
-    fn hand_out(&self, events: Vec<Arc<Event>>, orders: Vec<PlacedCommand>) {
-        let (mut events, mut done) = (events.into_iter(), 0);
-        for placed in orders {
+    /// Gives every shard the events and, each at its place among them, the commands.
+    fn hand_out(&self, batch: Batch) {
+        let (mut events, mut done) = (batch.events.into_iter(), 0);
+        for placed in batch.commands {
             self.hand_out_events(events.by_ref().take(placed.after.saturating_sub(done)));
             done = placed.after;
             self.node.orders.tail_saw(&placed.command, self.node.shards().len());
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::SessionCommand(placed.clone())));
         }
         self.hand_out_events(events);
+        self.progress();
     }
 
     fn hand_out_events(&self, events: impl Iterator<Item = Arc<Event>>) {

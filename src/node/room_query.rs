@@ -12,6 +12,9 @@ use tokio::task::JoinSet;
 /// How long another node is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Counting this node's members alone would be a wrong answer.
+const UNKNOWN_PEERS: &str = "the other nodes are not known: Redis did not say; try again";
+
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Members {
@@ -33,7 +36,11 @@ pub async fn of(node: &Arc<Node>, namespace: NamespaceIndex, room: &str) -> Resu
         return Ok(Members { status, nodes_pending: 0 });
     }
     let mut asked = JoinSet::new();
-    for peer in node.peers().await {
+    let peers = match &node.cluster {
+        Some(cluster) => cluster.known_peers().await.ok_or_else(|| StoreError(UNKNOWN_PEERS.to_owned()))?,
+        None => Vec::new(),
+    };
+    for peer in peers {
         let question = RpcRequest::Members(name.to_string(), room.to_owned());
         let node = node.clone();
         asked.spawn(async move {

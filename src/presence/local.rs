@@ -141,11 +141,13 @@ impl Presence {
         Some(waiting)
     }
 
-    /// Writes what waits and says that this node stops: its users have the grace to come elsewhere.
-    pub async fn leave(&self) {
+    /// Writes what waits and says that this node stops: its users have the grace to come elsewhere. `false` where the store
+    /// does not answer.
+    pub async fn leave(&self) -> bool {
         self.leaving.store(true, Ordering::Relaxed);
         self.now.notify_one();
         self.left.notified().await;
+        !self.failing.load(Ordering::Relaxed)
     }
 }
 
@@ -179,7 +181,11 @@ pub async fn run(presence: Arc<Presence>) {
         }
         drop(writer);
         if leaving {
-            if let Err(error) = presence.store.leave().await {
+            // A store that has just not answered is not asked again: the stop would wait for it.
+            if !presence.failing.load(Ordering::Relaxed)
+                && let Err(error) = presence.store.leave().await
+            {
+                presence.failing.store(true, Ordering::Relaxed);
                 tracing::debug!(%error, "the others find out by themselves that this node has gone");
             }
             return presence.left.notify_one();

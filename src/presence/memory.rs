@@ -1,6 +1,6 @@
 //! The embedded twin: one node, so that its facts are those of the whole.
 
-use crate::log::Pending;
+use crate::log::BoxFuture;
 use crate::log::memory::MemoryLog;
 use crate::metrics::Metrics;
 use crate::model::clock::unix_ms;
@@ -170,7 +170,7 @@ impl ImmediateStore for MemoryStore {
 }
 
 impl Store for MemoryStore {
-    fn apply<'a>(&'a self, _: u64, changes: &'a [Change]) -> Pending<'a, Result<Applied, StoreError>> {
+    fn apply<'a>(&'a self, _: u64, changes: &'a [Change]) -> BoxFuture<'a, Result<Applied, StoreError>> {
         Box::pin(std::future::ready(Ok(self.apply_now(changes))))
     }
 
@@ -178,15 +178,15 @@ impl Store for MemoryStore {
         Some(self)
     }
 
-    fn reset(&self, _: u64) -> Pending<'_, Result<Known, StoreError>> {
+    fn reset(&self, _: u64) -> BoxFuture<'_, Result<Known, StoreError>> {
         Box::pin(std::future::ready(Ok(Known { facts: Vec::new(), lost: true })))
     }
 
-    fn leave(&self) -> Pending<'_, Result<(), StoreError>> {
+    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn users<'a>(&'a self, users: &'a [String]) -> Pending<'a, Result<Vec<UserStatus>, StoreError>> {
+    fn users<'a>(&'a self, users: &'a [String]) -> BoxFuture<'a, Result<Vec<UserStatus>, StoreError>> {
         let oldest_ms = unix_ms().saturating_sub(u64::try_from(self.remember.as_millis()).unwrap_or(u64::MAX));
         let state = self.state();
         let statuses = users.iter().map(|user| state.user(user, oldest_ms)).collect();
@@ -194,7 +194,7 @@ impl Store for MemoryStore {
         Box::pin(std::future::ready(Ok(statuses)))
     }
 
-    fn room<'a>(&'a self, namespace: &'a str, room: &'a str) -> Pending<'a, Result<RoomStatus, StoreError>> {
+    fn room<'a>(&'a self, namespace: &'a str, room: &'a str) -> BoxFuture<'a, Result<RoomStatus, StoreError>> {
         let status = self.state().room(namespace, room);
         Box::pin(std::future::ready(Ok(status)))
     }

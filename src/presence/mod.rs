@@ -12,7 +12,7 @@ pub mod redis;
 pub mod tracker;
 pub mod writer;
 
-use crate::log::Pending;
+use crate::log::BoxFuture;
 use crate::model::draft::Draft;
 use crate::model::names::{Namespace, Room};
 use std::sync::Arc;
@@ -157,7 +157,7 @@ pub trait ImmediateStore {
 pub trait Store: Send + Sync + 'static {
     /// Writes changes, in order, and that this node lives. A call that is repeated with the same number because its
     /// answer was lost is done once. Numbers rise.
-    fn apply<'a>(&'a self, number: u64, changes: &'a [Change]) -> Pending<'a, Result<Applied, StoreError>>;
+    fn apply<'a>(&'a self, number: u64, changes: &'a [Change]) -> BoxFuture<'a, Result<Applied, StoreError>>;
 
     /// The store itself where it takes changes without waiting.
     fn immediate(&self) -> Option<&dyn ImmediateStore> {
@@ -165,14 +165,14 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// After [`Applied::Behind`]: from now on this number is the last that was written.
-    fn reset(&self, number: u64) -> Pending<'_, Result<Known, StoreError>>;
+    fn reset(&self, number: u64) -> BoxFuture<'_, Result<Known, StoreError>>;
 
     /// This node stops: its users have the grace to come elsewhere.
-    fn leave(&self) -> Pending<'_, Result<(), StoreError>>;
+    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Users, in order.
-    fn users<'a>(&'a self, users: &'a [String]) -> Pending<'a, Result<Vec<UserStatus>, StoreError>>;
+    fn users<'a>(&'a self, users: &'a [String]) -> BoxFuture<'a, Result<Vec<UserStatus>, StoreError>>;
 
     /// A room that presence is kept of.
-    fn room<'a>(&'a self, namespace: &'a str, room: &'a str) -> Pending<'a, Result<RoomStatus, StoreError>>;
+    fn room<'a>(&'a self, namespace: &'a str, room: &'a str) -> BoxFuture<'a, Result<RoomStatus, StoreError>>;
 }

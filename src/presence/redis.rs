@@ -16,7 +16,7 @@
 //! (What is left of a dead node is found by its hash, and its keys are not.)
 
 use crate::cluster::Cluster;
-use crate::log::Pending;
+use crate::log::BoxFuture;
 use crate::log::redis::entry_fields;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
@@ -330,23 +330,23 @@ impl RedisPresence {
 }
 
 impl Store for RedisPresence {
-    fn apply<'a>(&'a self, number: u64, changes: &'a [Change]) -> Pending<'a, Result<Applied, StoreError>> {
+    fn apply<'a>(&'a self, number: u64, changes: &'a [Change]) -> BoxFuture<'a, Result<Applied, StoreError>> {
         Box::pin(self.apply_now(number, changes))
     }
 
-    fn reset(&self, number: u64) -> Pending<'_, Result<Known, StoreError>> {
+    fn reset(&self, number: u64) -> BoxFuture<'_, Result<Known, StoreError>> {
         Box::pin(self.reset_now(number))
     }
 
-    fn leave(&self) -> Pending<'_, Result<(), StoreError>> {
+    fn leave(&self) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.leave_now())
     }
 
-    fn users<'a>(&'a self, users: &'a [String]) -> Pending<'a, Result<Vec<UserStatus>, StoreError>> {
+    fn users<'a>(&'a self, users: &'a [String]) -> BoxFuture<'a, Result<Vec<UserStatus>, StoreError>> {
         Box::pin(self.users_now(users))
     }
 
-    fn room<'a>(&'a self, namespace: &'a str, room: &'a str) -> Pending<'a, Result<RoomStatus, StoreError>> {
+    fn room<'a>(&'a self, namespace: &'a str, room: &'a str) -> BoxFuture<'a, Result<RoomStatus, StoreError>> {
         Box::pin(self.room_now(namespace, room))
     }
 }

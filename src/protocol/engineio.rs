@@ -1,4 +1,4 @@
-//! Engine.IO v4: packets, polling payloads, the handshake and its errors (wire sheet A).
+//! Engine.IO v4: packets, polling payloads, the handshake and its errors (docs/protocol/socketio.md section 2).
 
 use crate::protocol::base64::decode_like_node;
 use crate::protocol::query;
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// Stands between the packets of a polling payload.
 pub const SEPARATOR: char = '\x1e';
 
-/// One packet as text (wire sheet A4).
+/// One packet as text (docs/protocol/socketio.md section 2.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// `0`: only servers send it; ignored from a client.
@@ -85,7 +85,7 @@ pub fn parse_payload(body: &str) -> impl Iterator<Item = Result<Packet<'_>, Pack
     })
 }
 
-/// The open packet with exactly the five keys of wire sheet A2.
+/// The open packet with exactly the five keys of docs/protocol/socketio.md section 2.2.
 pub fn handshake(
     sid: &str,
     upgrades: &[&str],
@@ -103,7 +103,7 @@ pub fn handshake(
     )
 }
 
-/// Why a request is refused; its discriminant is the code on the wire (wire sheet A10).
+/// Why a request is refused; its discriminant is the code on the wire (docs/protocol/socketio.md section 2.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum HandshakeError {

@@ -1,4 +1,4 @@
-//! The messages of `/ws`: one JSON object in each text frame (CONTRACT, "Plain WebSocket messages").
+//! The messages of `/ws`: one JSON object in each text frame (docs/protocol/websocket.md).
 
 use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, json_depth};
 use crate::model::event::Event;

@@ -1,5 +1,5 @@
-//! Socket.IO v5 packets from clients (wire sheet B). What the stock parser accepts is accepted, quirks included, and
-//! what it closes on is an error.
+//! Socket.IO v5 packets from clients (docs/protocol/socketio.md section 3). What the stock parser accepts is accepted,
+//! quirks included, and what it closes on is an error.
 
 use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, json_depth};
 use crate::model::draft::{MAX_ATTACHMENTS, RESERVED_EVENTS};
@@ -328,7 +328,7 @@ fn part_of_id(c: char) -> bool {
     c.is_ascii_digit() || matches!(c, ' ' | '\t' | '\n' | '\x0b' | '\x0c' | '\r')
 }
 
-/// An id as JavaScript echoes it: a double, written without an exponent (wire sheet B1, "20 digits").
+/// An id as JavaScript echoes it: a double, written without an exponent (docs/protocol/socketio.md section 3.3).
 fn echoed_id(text: &str) -> Result<Box<str>, DecodeError> {
     let digits = text.trim_matches(|c| part_of_id(c) && !c.is_ascii_digit());
     let significant = digits.trim_start_matches('0');

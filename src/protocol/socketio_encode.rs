@@ -1,5 +1,5 @@
-//! Socket.IO v5 packets to clients (wire sheet B). Raw JSON goes to the wire as it came; only `{"$binary":"…"}` values
-//! are taken out, as attachments.
+//! Socket.IO v5 packets to clients (docs/protocol/socketio.md section 3). Raw JSON goes to the wire as it came; only
+//! `{"$binary":"…"}` values are taken out, as attachments.
 
 use crate::model::args::Args;
 use crate::model::draft::{Draft, DraftError, DraftLimits, MAX_ATTACHMENTS};
@@ -139,7 +139,8 @@ pub fn disconnect(namespace: &str) -> Encoded {
     Encoded::text(format!("1{}", Prefix(namespace)))
 }
 
-/// An event. `offset` is appended as one more argument (wire sheet C1); `ack` asks for an acknowledgement.
+/// An event. `offset` is appended as one more argument (docs/protocol/socketio.md section 4.1); `ack` asks for an
+/// acknowledgement.
 pub fn event(
     namespace: &str,
     event: &str,

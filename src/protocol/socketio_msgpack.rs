@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn connects_of_the_wire_sheet_are_known() {
+    fn connect_packets_of_the_parser_are_recognized() {
         let with_token = bytes("83a47479706500a46461746181a5746f6b656ea174a36e7370a12f");
         assert_eq!(connect(&with_token).as_deref(), Some("/"));
         let without = bytes("83a47479706500a464617461d40000a36e7370a52f64656e79");

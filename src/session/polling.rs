@@ -1,4 +1,5 @@
-//! The state of a long-polling link: one GET, one POST, one upgrade at a time (wire sheet A6, A8).
+//! The state of a long-polling link: one GET, one POST, one upgrade at a time (docs/protocol/socketio.md sections 2.6
+//! and 2.8).
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -27,7 +28,8 @@ pub struct Polling {
     pub waiting: Option<(u64, oneshot::Sender<PollAnswer>)>,
     /// A POST's body is being read.
     pub posting: bool,
-    /// A WebSocket is probing: GETs are answered at once, so that the client's poll ends (wire sheet A8).
+    /// A WebSocket is probing: GETs are answered at once, so that the client's poll ends (docs/protocol/socketio.md
+    /// section 2.8).
     pub upgrading: bool,
     /// A probe was answered: a GET without packets gets a noop.
     pub probed: bool,

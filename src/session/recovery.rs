@@ -1,4 +1,4 @@
-//! What a client that comes back has missed, or why that cannot be proven (DESIGN 6, 7). Sans-IO: the shards carry it
+//! What a client that comes back has missed, or why that cannot be proven. Sans-IO: the shards carry it
 //! out, and `tests/simulation.rs` runs it through thousands of seeds.
 
 use crate::log::window::{Gap, Window};

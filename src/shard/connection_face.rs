@@ -168,7 +168,7 @@ impl Shard {
         let now = self.now();
         let mut hub = self.hub.borrow_mut();
         let key = hub.connections.by_sid(sid).ok_or(PollAnswer::Unknown)?;
-        // Exact to the millisecond, even when the table has not fired yet (wire sheet H).
+        // Exact to the millisecond, even when the table has not fired yet (docs/protocol/socketio.md section 6).
         hub.check_deadline(key, now);
         match hub.connections.get(key).ok_or(PollAnswer::Unknown)?.link {
             Link::Polling(_) => Ok(key),

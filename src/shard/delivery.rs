@@ -3,13 +3,13 @@
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::event::{Delivery, Format};
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::model::names::EVERYBODY;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, websocket};
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::{Frame, LocalDelivery, encode};
-use crate::session::timers::Millis;
 use crate::shard::hub::Hub;
 use bytes::Bytes;
 use std::io::ErrorKind;
@@ -200,13 +200,14 @@ fn is_over(connection: &Connection, max: usize) -> bool {
     connection.closing.is_none() && connection.outbox.len() > 1 && connection.outbox.bytes() > max + connection.replay
 }
 
-/// The waiting packets as one polling payload, joined by the record separator (wire sheet A6).
+/// The waiting packets as one polling payload, joined by the record separator (docs/protocol/socketio.md section 2.6).
 fn take_payload(connection: &mut Connection, with_offset: bool) -> Bytes {
     let mut payload = Vec::new();
     while let Some(frame) = connection.outbox.front() {
         if !payload.is_empty() {
             if matches!(frame, Frame::Engine(close) if close == "1") {
-                // In one payload with `41` the stock client would see the close first, and reconnect (wire sheet A6).
+                // In one payload with `41` the stock client would see the close first, and reconnect
+                // (docs/protocol/socketio.md section 2.6).
                 break;
             }
             payload.push(b'\x1e');

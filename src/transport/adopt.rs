@@ -1,4 +1,5 @@
-//! A polling connection of another node goes on here, with the WebSocket that came to this one (wire sheet A8).
+//! A polling connection of another node goes on here, with the WebSocket that came to this one
+//! (docs/protocol/socketio.md section 2.8).
 
 use crate::auth::Identity;
 use crate::cluster::{Moving, MovingSession, RpcRequest, RpcResponse};

@@ -1,4 +1,5 @@
-//! Engine.IO packets of an open session, whichever transport brought them (wire sheet A4, A5, A9).
+//! Engine.IO packets of an open session, whichever transport brought them (docs/protocol/socketio.md sections 2.4, 2.5
+//! and 2.9).
 
 use crate::handlers;
 use crate::model::close::CloseReason;
@@ -40,12 +41,13 @@ pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet<'_>) {
         Packet::Message(text) => decode(local, key, |decoder| decoder.text(text)),
         Packet::Binary(bytes) => receive_binary(local, key, &bytes),
         Packet::Pong => local.shard.pong(key),
-        // A client of version 4 does not ping (wire sheet A5).
+        // A client of version 4 does not ping (docs/protocol/socketio.md section 2.5).
         Packet::Ping | Packet::PingProbe => handlers::fail(local, key, CloseReason::ParseError),
         // Not the goodbye of an application, which is a DISCONNECT: the stock client also sends this, by a new request,
-        // for a line that went dead, and then resumes (wire sheet A6, C3: "transport close").
+        // for a line that went dead, and then resumes (docs/protocol/socketio.md sections 2.6 and 4.3: "transport
+        // close").
         Packet::Close if polls => handlers::fail(local, key, CloseReason::TransportClose),
-        // Without meaning here, and ignored by the reference (wire sheet A9).
+        // Without meaning here, and ignored by the reference (docs/protocol/socketio.md section 2.9).
         Packet::Close | Packet::Open | Packet::Upgrade | Packet::Noop | Packet::PongProbe => {}
     }
 }

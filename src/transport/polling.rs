@@ -1,5 +1,5 @@
-//! Long-polling: GET leases the outbox, POST brings packets (wire sheet A2, A6). Requests of a session may come in
-//! on any shard; its own shard answers.
+//! Long-polling: GET leases the outbox, POST brings packets (docs/protocol/socketio.md sections 2.2 and 2.6). Requests
+//! of a session may come in on any shard; its own shard answers.
 
 use crate::handlers;
 use crate::model::close::CloseReason;
@@ -47,7 +47,8 @@ pub fn on_owner(local: &Rc<LocalNode>, sid: Id, work: impl FnOnce(&Rc<LocalNode>
     owner.map(|owner| owner.run(work)).is_some()
 }
 
-/// A GET: waits for packets. When the future is dropped because the client hung up, the session ends (wire sheet A6).
+/// A GET: waits for packets. When the future is dropped because the client hung up, the session ends
+/// (docs/protocol/socketio.md section 2.6).
 pub async fn get(local: &Rc<LocalNode>, sid: Id) -> PollAnswer {
     let number = GETS.fetch_add(1, Ordering::Relaxed);
     let (reply, answer) = oneshot::channel();
@@ -103,7 +104,7 @@ fn begin_get(local: &Rc<LocalNode>, sid: Id, number: u64, reply: oneshot::Sender
     });
     local.shard.flush(key);
     if probed == Some(true) {
-        // The client must finish its poll before it upgrades (wire sheet A8).
+        // The client must finish its poll before it upgrades (docs/protocol/socketio.md section 2.8).
         local.shard.with_polling(key, |polling| polling.answer(Bytes::from_static(b"6")));
     }
 }
@@ -149,7 +150,8 @@ impl Drop for Post {
 }
 
 impl Post {
-    /// Hands over the payload. The answer is `ok` whatever it holds; garbage ends the session (wire sheet A6).
+    /// Hands over the payload. The answer is `ok` whatever it holds; garbage ends the session
+    /// (docs/protocol/socketio.md section 2.6).
     pub async fn finish(self, local: &Rc<LocalNode>, body: Bytes) -> PollAnswer {
         let (reply, answer) = oneshot::channel();
         let sid = self.sid;
@@ -168,7 +170,7 @@ impl Post {
         answer.await.unwrap_or(PollAnswer::Unknown)
     }
 
-    /// A body that polling does not take, such as binary: the session ends (wire sheet A6).
+    /// A body that polling does not take, such as binary: the session ends (docs/protocol/socketio.md section 2.6).
     pub fn refuse(self, local: &Rc<LocalNode>) {
         let sid = self.sid;
         on_owner(local, sid, move |local| {

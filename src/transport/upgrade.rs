@@ -1,4 +1,4 @@
-//! A WebSocket takes over a polling session: probe, noop, upgrade (wire sheet A8).
+//! A WebSocket takes over a polling session: probe, noop, upgrade (docs/protocol/socketio.md section 2.8).
 
 use crate::cluster::OneWay;
 use crate::model::id::Id;
@@ -20,7 +20,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// From the handshake to the `5` (`upgradeTimeout` of the reference, wire sheet A2).
+/// From the handshake to the `5` (`upgradeTimeout` of the reference, docs/protocol/socketio.md section 2.2).
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a probe message; before `5` nothing longer than `2probe` has a meaning.
 const PROBE_BYTES: usize = 64;
@@ -168,7 +168,7 @@ impl Probe {
                 },
                 (_, Message::Text(text)) if text.len() <= PROBE_BYTES => match engineio::parse(text) {
                     Ok(Packet::PingProbe) => answer = true,
-                    // Accepted without a probe too (wire sheet A8).
+                    // Accepted without a probe too (docs/protocol/socketio.md section 2.8).
                     Ok(Packet::Upgrade) if take_over(local, home, handshake, stream) => state = State::Upgraded,
                     _ => state = State::Failed,
                 },

@@ -5,7 +5,7 @@
 
 use roomcast::log::config::RecoveryConfig;
 use roomcast::log::redis::RedisLog;
-use roomcast::log::{Appended, EventLog, LogStatus, Pending, Sink, Snapshot};
+use roomcast::log::{Appended, BoxFuture, EventLog, LogStatus, Sink, Snapshot};
 use roomcast::metrics::Metrics;
 use roomcast::model::args::Args;
 use roomcast::model::draft::{Draft, DraftLimits, Source};
@@ -77,19 +77,22 @@ impl Recorder {
     }
 }
 
+impl Seen {
+    fn add(&mut self, batch: Batch) {
+        self.events.extend(batch.events);
+        self.probes.extend(batch.probes);
+    }
+}
+
 impl Sink for Recorder {
     fn reset(&self, snapshot: Snapshot) {
         self.change(|seen| seen.resets.push(snapshot));
     }
 
-    fn deliver(&self, batch: Batch) -> Pending<'_, ()> {
-        let keep = |seen: &mut Seen, batch: Batch| {
-            seen.events.extend(batch.events);
-            seen.probes.extend(batch.probes);
-        };
+    fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {
         // While there is room, delivery completes at once.
         if self.gate.try_lock().is_ok() {
-            self.change(|seen| keep(seen, batch));
+            self.change(|seen| seen.add(batch));
             return Box::pin(std::future::ready(()));
         }
         self.change(|seen| seen.waiting += 1);
@@ -97,13 +100,17 @@ impl Sink for Recorder {
             drop(self.gate.lock().await);
             self.change(|seen| {
                 seen.waiting -= 1;
-                keep(seen, batch);
+                seen.add(batch);
             });
         })
     }
 
-    fn has_room(&self) -> bool {
-        true
+    fn try_deliver(&self, batch: Batch) -> Result<(), Batch> {
+        if self.gate.try_lock().is_err() {
+            return Err(batch);
+        }
+        self.change(|seen| seen.add(batch));
+        Ok(())
     }
 
     fn advanced_to(&self, _: Position) {

@@ -24,10 +24,10 @@ const on = [
 ];
 
 /** A Redis, a node with backend.stream, and `entries()`, which reads the stream. */
-async function stage(s, backend = {}, { store, url, ...config } = {}) {
+async function stage(s, backend = {}, { store, url, redisTimeout, ...config } = {}) {
   store ??= await s.redis();
-  const redis = { url: url ?? store.url, timeout: "500ms" };
-  const node = await s.node({ redis, rooms, on, backend: { stream: STREAM, notify: [], timeout: "1s", ...backend }, ...config });
+  const redis = { url: url ?? store.url, timeout: redisTimeout };
+  const node = await s.node({ redis, rooms, on, backend: { stream: STREAM, notify: [], ...backend }, ...config });
   const entries = async () => {
     const list = await withClient(store, (client) => client.xrange(STREAM, "-", "+"));
     return list.map(([entry, fields]) => {
@@ -145,7 +145,7 @@ suite("backend.stream", () => {
   });
 
   scenario("Redis hangs: callers get an error in time, their calls are not added later, and a notice is added when Redis is back", async (s) => {
-    const { store, node, entries } = await stage(s, { notify: ["disconnect"] });
+    const { store, node, entries } = await stage(s, { notify: ["disconnect"], timeout: "1s" }, { redisTimeout: "500ms" });
     const [client, other, leaving] = await Promise.all(["7", "8", "9"].map((user) => s.io(node, { token: tokenFor(user), ...WEBSOCKET }).connected()));
     assert.deepEqual(await client.ask("bare", "before"), []);
     store.signal("SIGSTOP");

@@ -1,5 +1,6 @@
 // Limits: what a client may send, join and leave unread, and what happens beyond it.
 import assert from "node:assert/strict";
+import net from "node:net";
 import { bystander } from "../harness/bystander.mjs";
 import { until } from "../harness/deadline.mjs";
 import { command, published } from "../harness/publish.mjs";
@@ -16,6 +17,25 @@ const FLOOD = 50_000;
 const FLOODS = { "empty binary frames": frame(BINARY), "pings": frame(PING, "x".repeat(100)), "messages of invalid JSON": frame(TEXT, "{") };
 
 suite("limits", () => {
+  scenario("connections that send nothing: above the bound they are closed at once, and there is room again when they end", async (s) => {
+    const one = await s.node({ limits: { connections: 1 } });
+    const sockets = [];
+    const open = () => new Promise((resolve) => {
+      const socket = net.connect(one.port, "127.0.0.1");
+      socket.on("error", () => {});
+      sockets.push(socket);
+      socket.once("connect", () => resolve(socket));
+    });
+    const MANY = 1_100; // 2 × `limits.connections` + 1,024 are allowed.
+    let closedEarly = 0;
+    for (let n = 0; n < MANY; n += 1) (await open()).once("close", () => (closedEarly += 1));
+    await until(() => closedEarly >= MANY - 1_026, "connections that are closed at once");
+    assert.ok(closedEarly < MANY / 2, `${closedEarly} of ${MANY}`);
+    for (const socket of sockets) socket.destroy();
+    await until(() => one.answers("/health/live").catch(() => false), "an answer");
+    assert.ok((await one.metric('roomcast_refusals_total{reason="connections"}')) >= MANY - 1_026);
+  });
+
   scenario("rooms_per_session and the length of room names are enforced, and rooms that were left are not kept", async (s) => {
     const one = await s.node({ limits: { rooms_per_session: 10, events_per_second: 100_000 } });
     const client = await s.io(one, { token, transports: ["websocket"] }).connected();
@@ -125,14 +145,11 @@ suite("limits", () => {
     const [one] = await Promise.all(Array.from({ length: 20 }, () => rawSession(s, node)));
     const rooms = (from) => Array.from({ length: 6_000 }, (_, n) => `r${from + n}`);
     let slowest = 0;
-    let stop = false;
-    const asked = (async () => {
-      while (!stop) {
-        const begun = Date.now();
-        await node.get("/health/live").catch(() => {});
-        slowest = Math.max(slowest, Date.now() - begun);
-      }
-    })();
+    const requests = s.repeat(async () => {
+      const begun = Date.now();
+      await node.get("/health/live");
+      slowest = Math.max(slowest, Date.now() - begun);
+    });
     // redis-cli limits the size of one argument, hence ten entries.
     for (let n = 0; n < 10; n += 1) {
       const order = { id: "A".repeat(20), from: "00000000", for: { user: "7" }, namespace: "/", do: { join: rooms(n * 6_000) } };
@@ -140,8 +157,7 @@ suite("limits", () => {
     }
     // Once this event has arrived, the entries before it were carried out or refused.
     await untilEnd(one, node);
-    stop = true;
-    await asked;
+    await requests.stop();
     const held = await node.metric("roomcast_rooms");
     assert.ok(held < 10_000, `${held} rooms created; slowest answer ${slowest} ms`);
   });

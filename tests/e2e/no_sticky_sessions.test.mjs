@@ -70,10 +70,7 @@ suite("no sticky sessions", () => {
     const [a, b, c] = await nodesOn(s, await s.redis(), 3);
     const balancer = await roundRobin(s, a, b, c);
     let sent = 0;
-    let stop = false;
-    const load = (async () => {
-      while (!stop) await published([a, b, c][sent % 3], toUser("n", (sent += 1)));
-    })();
+    const load = s.repeat(() => published([a, b, c][sent % 3], toUser("n", (sent += 1))));
     const clients = await Promise.all(Array.from({ length: 9 }, () => s.io(balancer, { token }).connected()));
     for (const client of clients) {
       await client.join("room:a");
@@ -83,8 +80,7 @@ suite("no sticky sessions", () => {
     }
     const moved = async () => (await Promise.all([a, b, c].map((node) => node.metric('roomcast_closes_total{reason="moved"}')))).reduce((x, y) => x + y);
     await until(async () => (await moved()) > 0, "an upgrade that reached another node");
-    stop = true;
-    await load;
+    await load.stop();
     await published(a, toUser("end", 0));
     for (const client of clients) {
       await client.event("end");

@@ -305,7 +305,8 @@ suite("presence on several nodes", () => {
   });
 
   scenario("Redis loses its data: presence is written again, and nothing is announced", async (s) => {
-    const { backend, store, nodes: [a, b] } = await cluster(s, 2);
+    // Longer than every client needs to connect again.
+    const { backend, store, nodes: [a, b] } = await cluster(s, 2, { presence: { grace: "5s", lease: "10s" } });
     // As a frontend does: it joins again after every connection.
     const member = async (node, who) => {
       const client = await s.io(node, { token: token(who), ...WEBSOCKET }).connected();

@@ -164,27 +164,24 @@ suite("Redis", () => {
     assert.deepEqual([client.end, socket.disconnects], [undefined, []], "no client was disconnected");
   });
 
-  scenario("Redis killed and restarted with its append-only file: nothing answered 200 is lost, and the order is kept", async ({ redis, node, ws }) => {
+  scenario("Redis killed and restarted with its append-only file: nothing answered 200 is lost, and the order is kept", async ({ redis, node, ws, repeat }) => {
     const store = await redis({ durable: true });
-    const [a, b] = await Promise.all([1, 2].map(() => node({ redis: { url: store.url, timeout: "500ms" } })));
+    const [a, b] = await Promise.all([1, 2].map(() => node({ redis: { url: store.url } })));
     const clients = [await member(ws, a), await member(ws, b)];
     const accepted = [];
-    let running = true;
-    const publisher = (async () => {
-      for (let number = 0; running; number += 1) {
-        const answer = await publish(a, n(number));
-        if (answer.status === 200) accepted.push(number);
-        else assertError(answer, 503);
-      }
-    })();
-    await until(() => accepted.length > 50, "50 events accepted");
+    let number = 0;
+    const publisher = repeat(async () => {
+      const answer = await publish(a, n((number += 1)));
+      if (answer.status === 200) accepted.push(number);
+      else assertError(answer, 503);
+    });
+    await until(() => accepted.length > 50, "50 events accepted", 20_000);
     await store.stop("SIGKILL");
     await until(() => a.answers("/health", 503), "/health answering 503");
     await store.start();
     const before = accepted.length;
-    await until(() => accepted.length > before + 50, "50 events accepted after the restart");
-    running = false;
-    await publisher;
+    await until(() => accepted.length > before + 50, "50 events accepted after the restart", 20_000);
+    await publisher.stop();
     await until(() => a.answers("/health"), "ready by itself");
     await published(a, { room: "room:a", event: "end", data: 1 });
     for (const client of clients) {
@@ -200,7 +197,7 @@ suite("Redis", () => {
 
   scenario("Redis restarted empty: clients are notified, and new events arrive", async ({ redis, node, ws, io }) => {
     const store = await redis();
-    const one = await node({ redis: { url: store.url, timeout: "500ms" } });
+    const one = await node({ redis: { url: store.url } });
     const plain = await member(ws, one);
     const socket = await io(one, { token: tokenFor("8") }).connected();
     for (let number = 0; number < 5; number += 1) await published(one, n(number));
@@ -219,7 +216,7 @@ suite("Redis", () => {
 
   scenario("Redis refuses writes: publishes are answered 503, and accepted again when it accepts writes", async ({ redis, node, ws }) => {
     const store = await redis();
-    const one = await node({ redis: { url: store.url, timeout: "500ms" } });
+    const one = await node({ redis: { url: store.url } });
     const client = await member(ws, one);
     const faults = [
       [["CONFIG", "SET", "maxmemory", "1"], ["CONFIG", "SET", "maxmemory", "0"]],
@@ -240,7 +237,7 @@ suite("Redis", () => {
 
   scenario("FLUSHALL: clients get new events or a gap message", async ({ redis, node, ws }) => {
     const store = await redis();
-    const one = await node({ redis: { url: store.url, timeout: "500ms" } });
+    const one = await node({ redis: { url: store.url } });
     const client = await member(ws, one);
     await published(one, n(1));
     await client.event("n");

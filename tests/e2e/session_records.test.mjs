@@ -19,7 +19,7 @@ async function failover(s) {
   await until(async () => /master_link_status:up/.test(await replica.cli("INFO", "replication")), "a replica that follows");
   const proxy = await s.proxy(old);
   const url = `redis://127.0.0.1:${proxy.port}/0`;
-  const [a, b] = await Promise.all([0, 1].map(() => s.node({ redis: { url, timeout: "500ms" } })));
+  const [a, b] = await Promise.all([0, 1].map(() => s.node({ redis: { url } })));
   const first = await rawSession(s, a);
   const offset = await offsetAfter(first, a, "first");
   await recorded(replica, "user:7");

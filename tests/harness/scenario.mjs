@@ -28,6 +28,17 @@ class Scenario {
   eventSource = (node, options) => this.keep(connectEventSource(node, options));
   raw = (node) => this.keep(new RawSocket(node));
 
+  /** Repeats `step` until `stop()`, which resolves after the last one, or until the end of the test. */
+  repeat = (step) => {
+    let running = true;
+    const done = (async () => {
+      while (running) await step();
+    })();
+    // An error after the end of a failed test must not hide the test's own.
+    done.catch(() => {});
+    return this.keep({ stop: () => ((running = false), done), close: () => (running = false) });
+  };
+
   /** Closes `thing` with the test, before the nodes end. */
   keep = (thing) => (this.#clients.push(thing), thing);
   /** Closes `thing` with the test, after the nodes end. */

@@ -1,6 +1,6 @@
 //! A Redis stream that is trimmed, flushed and deleted, and fails over to a lagging replica.
 
-use roomcast::log::redis::generation::{Observed, StreamGeneration};
+use roomcast::log::redis::generation::{Observed, StreamInfo};
 use roomcast::model::command::SessionCommand;
 use roomcast::model::draft::Draft;
 use roomcast::model::offset::Position;
@@ -69,14 +69,14 @@ impl Log {
 
     pub(crate) fn observe(&self, asked: Option<Position>) -> Observed {
         let has = |asked: Position| self.entries.iter().any(|entry| entry.position == asked);
-        let life = self.exists.then(|| StreamGeneration {
+        let stream = self.exists.then(|| StreamInfo {
             last: self.last,
             length: self.entries.len() as i64,
             added: self.counts.then_some(self.added),
             first: self.entries.first().map(|entry| entry.position),
             missing: asked.filter(|asked| !has(*asked)),
         });
-        Observed { epoch_text: self.epoch.clone(), life }
+        Observed { epoch_text: self.epoch.clone(), stream }
     }
 
     /// Sets the epoch unless another node has set it since it was read.

@@ -7,11 +7,12 @@ use rand::rngs::StdRng;
 use roomcast::auth::identity::{Identity, UserId};
 use roomcast::log::Snapshot;
 use roomcast::log::redis::generation;
-use roomcast::log::redis::generation::{Discontinuity, Known};
+use roomcast::log::redis::generation::{Discontinuity, TailState};
 use roomcast::log::window::Window;
 use roomcast::model::command::{SessionCommand, Subject};
 use roomcast::model::event::{Delivery, Event};
 use roomcast::model::id::Id;
+use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
 use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
@@ -78,7 +79,7 @@ pub(crate) struct Node {
     pub name: u32,
     pub up: bool,
     pub linked: bool,
-    pub known: Option<Known>,
+    pub known: Option<TailState>,
     pub window: Window,
     pub shards: Vec<Shard>,
     /// The offset that was announced to the shards.
@@ -119,12 +120,12 @@ impl Node {
     pub(crate) fn alone_knows_of_a_loss(&self, log: &Log) -> bool {
         let Some(known) = self.known.as_ref().filter(|_| self.up) else { return false };
         let asked = known.last_read;
-        matches!(known.broken_by(&log.observe(asked)), Some(Discontinuity::EntriesLost))
+        matches!(known.discontinuity(&log.observe(asked)), Some(Discontinuity::EntriesLost))
     }
 
     /// Whether the node and its shards know of every loss of the log.
     pub(crate) fn is_settled(&self, log: &Log) -> bool {
-        let broken = |known: &Known| known.broken_by(&log.observe(known.last_read)).is_some();
+        let broken = |known: &TailState| known.discontinuity(&log.observe(known.last_read)).is_some();
         let begins = |shard: &Shard| shard.waiting.iter().any(|command| matches!(command, Command::Reset(_)));
         !self.known.as_ref().is_some_and(broken) && !self.shards.iter().any(begins)
     }
@@ -141,10 +142,10 @@ impl Node {
         let seen = log.observe(asked);
         let broken = match &mut self.known {
             None => None,
-            Some(known) => match known.broken_by(&seen) {
+            Some(known) => match known.discontinuity(&seen) {
                 None => {
-                    if let Some(life) = &seen.life {
-                        known.note(life);
+                    if let Some(stream) = &seen.stream {
+                        known.observe(stream);
                     }
                     return;
                 }
@@ -155,10 +156,10 @@ impl Node {
             Some(epoch) if broken != Some(Discontinuity::EntriesLost) => epoch,
             _ => Epoch(log.agree(&seen.epoch_text, rng.random())),
         };
-        let life = log.observe(None).life;
-        let head = generation::head(self.known.as_ref(), life.as_ref());
+        let stream = log.observe(None).stream;
+        let head = generation::head(self.known.as_ref(), stream.as_ref());
         let snapshot = history(log, epoch, head, settings);
-        self.known = Some(Known::new(epoch, head, life.as_ref()));
+        self.known = Some(TailState::new(epoch, head, stream.as_ref()));
         let offset = Offset { epoch, position: snapshot.head };
         self.announced = offset;
         self.window.reset(&snapshot, now);
@@ -223,7 +224,7 @@ impl Node {
 
 /// As the history is read: newest first, so that never more is read than kept.
 fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snapshot {
-    let (mut events, mut orders, mut bytes, mut left_out) = (Vec::new(), Vec::new(), 0, None);
+    let (mut events, mut commands, mut bytes, mut left_out) = (Vec::new(), Vec::new(), 0, None);
     for entry in log.entries.iter().rev().filter(|entry| entry.position <= head) {
         let old = entry.position.ms < head.ms.saturating_sub(settings.history_ms);
         let offset = Offset { epoch, position: entry.position };
@@ -239,13 +240,13 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snap
         events.extend(event.map(Arc::new));
         if let Body::SessionCommand(order) = &entry.body {
             bytes += order.size();
-            orders.push((entry.position, order.clone()));
+            commands.push((entry.position, order.clone()));
         }
     }
-    orders.reverse();
+    commands.reverse();
     events.reverse();
-    let floor = log.observe(None).life.map_or(head, |life| generation::floor(left_out, &life, head));
-    Snapshot { epoch, floor, head, history: events, orders }
+    let floor = log.observe(None).stream.map_or(head, |stream| generation::floor(left_out, &stream, head));
+    Snapshot { epoch, floor, head, history: events, commands }
 }
 
 impl Shard {
@@ -362,7 +363,7 @@ impl Shard {
         if self.by_pid.get(&pid) == Some(&key) {
             self.by_pid.remove(&pid);
         }
-        self.parked.park(pid, parked, now + settings.window_ms, settings.window_bytes);
+        self.parked.park(pid, parked, Millis::new(now + settings.window_ms), settings.window_bytes);
     }
 
     /// What a resume of the session would need now.
@@ -400,7 +401,7 @@ impl Shard {
         {
             self.close(conn, settings, now);
         }
-        self.parked.take(pid, now)
+        self.parked.take(pid, Millis::new(now))
     }
 
     /// As a new session is made.

@@ -227,7 +227,8 @@ impl World {
         let rooms = vec![room.clone()];
         let act = if joins { Action::Join(rooms) } else { Action::Leave(rooms) };
         let (id, from) = (self.fresh_id(), NodeId::parse("00000000").expect("a node"));
-        let command = SessionCommand { id, from, selector: Selector::User(format!("c{client}")), namespace: None, act };
+        let command =
+            SessionCommand { id, from, selector: Selector::User(format!("c{client}")), namespace: None, action: act };
         let clock = self.clock();
         let position = self.log.append(clock, Body::SessionCommand(std::sync::Arc::new(command)));
         self.note(|| {

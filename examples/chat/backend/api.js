@@ -6,7 +6,7 @@ const LONGEST_TEXT = 4000;
 
 const roomOf = (userId) => `user:${userId}`;
 
-export function api({ database, store, sessions, roomcast, realtimeUrl }) {
+export function api({ database, store, sessions, realtime, realtimeUrl }) {
   const routes = express.Router();
   routes.use(express.json());
 
@@ -33,7 +33,7 @@ export function api({ database, store, sessions, roomcast, realtimeUrl }) {
   // Who is online is roomcast's to say; until it answers, nobody is.
   routes.get("/presence", async (request, response) => {
     const contacts = store.contacts(request.userId);
-    const known = await roomcast.presence(contacts.map(({ id }) => id)).catch(() => []);
+    const known = await realtime.presence(contacts.map(({ id }) => id)).catch(() => []);
     response.json(
       contacts.map(({ id, lastSeen }, at) => ({
         userId: id,
@@ -56,7 +56,7 @@ export function api({ database, store, sessions, roomcast, realtimeUrl }) {
       tellUnread(conversationId, userIds);
       return conversationId;
     });
-    roomcast.publish();
+    realtime.wake();
     response.status(201).json(store.conversation(id, request.userId));
   });
 
@@ -78,12 +78,12 @@ export function api({ database, store, sessions, roomcast, realtimeUrl }) {
     const message = database.transaction(() => {
       const added = store.addMessage(conversationId, userId, { clientId, text });
       if (added.isNew) {
-        roomcast.queue([`conversation:${conversationId}`], "message:new", added.message);
+        realtime.queue([`conversation:${conversationId}`], "message:new", added.message);
         tellUnread(conversationId, store.participants(conversationId).map(({ id }) => id));
       }
       return added.message;
     });
-    roomcast.publish();
+    realtime.wake();
     response.status(201).json(message);
   });
 
@@ -94,17 +94,17 @@ export function api({ database, store, sessions, roomcast, realtimeUrl }) {
     database.transaction(() => {
       if (!store.markRead(conversationId, userId, messageId)) return;
       const rooms = store.participants(conversationId).map(({ id }) => roomOf(id));
-      roomcast.queue(rooms, "conversation:read", { conversationId, userId, lastReadId: messageId });
+      realtime.queue(rooms, "conversation:read", { conversationId, userId, lastReadId: messageId });
       tellUnread(conversationId, [userId]);
     });
-    roomcast.publish();
+    realtime.wake();
     response.json(store.conversation(conversationId, userId));
   });
 
   /** Each participant's own view, with their own count, goes to their own room. */
   function tellUnread(conversationId, userIds) {
     for (const userId of userIds) {
-      roomcast.queue([roomOf(userId)], "conversation:update", store.conversation(conversationId, userId));
+      realtime.queue([roomOf(userId)], "conversation:update", store.conversation(conversationId, userId));
     }
   }
 

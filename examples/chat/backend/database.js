@@ -28,9 +28,11 @@ const SCHEMA = `
     UNIQUE (sender_id, client_id)
   );
   CREATE INDEX IF NOT EXISTS messages_by_conversation ON messages (conversation_id, id);
-  CREATE TABLE IF NOT EXISTS outbox (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    event TEXT NOT NULL
+  CREATE TABLE IF NOT EXISTS roomcast_outbox (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    event TEXT NOT NULL,
+    refused TEXT
   );
 `;
 

@@ -4,10 +4,9 @@ import path from "node:path";
 import express from "express";
 import { api } from "./api.js";
 import { openDatabase } from "./database.js";
-import { Roomcast } from "./roomcast.js";
+import { realtime } from "./realtime.js";
 import { Sessions } from "./sessions.js";
 import { Store } from "./store.js";
-import { webhook } from "./webhook.js";
 
 const LAST_ANSWERS_MS = 1000;
 const here = import.meta.dirname;
@@ -26,8 +25,8 @@ function secret(name) {
   return value;
 }
 const jwtSecret = secret("JWT_SECRET");
-const roomcastKey = secret("ROOMCAST_KEY");
-const webhookSecret = secret("ROOMCAST_WEBHOOK_SECRET");
+const publishKey = secret("ROOMCAST_PUBLISH__KEYS");
+const webhookSecret = secret("ROOMCAST_BACKEND__SECRET");
 
 const app = express().disable("x-powered-by");
 const server = createServer(app);
@@ -37,11 +36,11 @@ await new Promise((resolve, reject) => server.once("error", reject).listen(Numbe
 const database = openDatabase(DATABASE);
 const store = new Store(database);
 const sessions = new Sessions(jwtSecret, Number(TOKEN_SECONDS));
-const roomcast = new Roomcast(database, { url: ROOMCAST_URL, key: roomcastKey });
+const live = realtime({ database, store, url: ROOMCAST_URL, key: publishKey, secret: webhookSecret });
 
 app.get("/health", (_, response) => response.json({ status: "ok" }));
-app.use("/roomcast", webhook({ secret: webhookSecret, database, store, roomcast }));
-app.use("/api", api({ database, store, sessions, roomcast, realtimeUrl: ROOMCAST_PUBLIC_URL }));
+app.use("/roomcast", live.webhook);
+app.use("/api", api({ database, store, sessions, realtime: live, realtimeUrl: ROOMCAST_PUBLIC_URL }));
 app.use(express.static(path.join(here, "../web/dist")));
 app.use((error, request, response, _next) => {
   const status = error.status ?? 500;
@@ -49,13 +48,13 @@ app.use((error, request, response, _next) => {
   response.status(status).json({ error: error.expose ? error.message : "something went wrong here" });
 });
 
-roomcast.publish(); // what the last run left
+live.start(); // also what the last run left
 console.log(`listening on http://${HOST}:${PORT}`);
 
 for (const signal of ["SIGINT", "SIGTERM"]) {
   process.once(signal, () => {
-    roomcast.close();
-    server.close(() => {
+    server.close(async () => {
+      await live.close();
       database.close();
       process.exit(0);
     });

@@ -278,7 +278,7 @@ fn python() {
         panic!()
     };
     assert_eq!(close.action, Action::Leave(vec!["r1".into()]));
-    for (method, act) in [
+    for (method, action) in [
         ("enter_room", Action::Join(vec!["42".into()])),
         ("leave_room", Action::Leave(vec!["42".into()])),
         ("close_room", Action::Leave(vec!["42".into()])),
@@ -286,7 +286,7 @@ fn python() {
         for room in ["42", "[42.0]"] {
             let text = format!(r#"{{"method": "{method}", "sid": "S", "room": {room}, "namespace": "/"}}"#);
             let Ok(Request::SessionCommand(directive)) = other(&text) else { panic!("{text}") };
-            assert_eq!(directive.action, act);
+            assert_eq!(directive.action, action);
         }
     }
     assert_eq!(other(r#"{"method": "close_room", "room": null}"#).unwrap_err().code(), "bad_field");

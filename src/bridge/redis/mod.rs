@@ -1,23 +1,25 @@
 //! Copies what Socket.IO's emitters and adapters publish into the log: `[redis] emitter_key` and `streams_key`.
 //!
-//! Every node listens, with patterns only: a plain subscription would count as a Socket.IO server, which the others
-//! would wait for (wire sheet D2). One node at a time copies, under a lease that Redis checks with each append
-//! ([`crate::log::redis::leased_append`]); each keeps what it heard until its copy comes out of the log ([`crate::bridge::copy_tracker`]). A successor first
-//! sends a probe through the log: once that comes out, all copies of the former holder have, and what is left it appends.
-//! The same after an append whose answer was lost. A node that heard what the holder cannot have heard, since that listens
-//! for a shorter time, takes the lease over.
+//! Every node subscribes, with patterns only: a plain subscription would count as a Socket.IO server, for which the others
+//! would wait (docs/protocol/emitters.md section 2). One node at a time copies, under a lease that Redis checks with each
+//! append ([`crate::log::redis::leased_append`]). Each node keeps what it received until the copy comes out of the log
+//! ([`crate::bridge::copy_tracker`]).
+//!
+//! A new holder first sends a probe through the log. Once that comes out, all copies of the former holder have come out too,
+//! and it appends the rest. It does the same after an append whose reply was lost. A node that received a message before the
+//! holder started to listen takes the lease over.
 
-mod copy;
-mod listen;
+mod copier;
+mod observer;
 mod streams;
-mod watch;
+mod subscription;
 
-pub use watch::Watch;
+pub use observer::CopyObserver;
 
 use crate::bridge::copy_tracker::CopyTracker;
 use crate::bridge::request::EmitterError;
 use crate::log::redis::RedisLog;
-use crate::log::redis::leased_append::Claim;
+use crate::log::redis::leased_append::LeaseToken;
 use crate::log::{AppendError, Appended, EventLog as _};
 use crate::metrics::Metrics;
 use crate::model::close::DropReason;
@@ -30,31 +32,31 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch as channel};
 
-/// Complaints about single messages are at least so far apart; what comes between is counted in the metrics only.
-const COMPLAIN_EVERY: Duration = Duration::from_secs(1);
+/// Warnings about single messages are logged at most this often. The metrics count all of them.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The readers of this node.
-pub struct Emitters {
+/// This node's part in copying.
+pub struct EmitterBridge {
     log: Arc<RedisLog>,
     id: NodeId,
     key: Option<String>,
     stream: Option<String>,
     limits: DraftLimits,
     metrics: Arc<Metrics>,
-    heard: Mutex<CopyTracker>,
+    tracker: Mutex<CopyTracker>,
     arrival: Notify,
-    /// The claim that has the lease, while it is this node's.
-    held: channel::Sender<Option<Claim>>,
+    /// The token of the lease, while this node holds it.
+    lease: channel::Sender<Option<LeaseToken>>,
     leaving: channel::Sender<bool>,
-    /// The probe that is to come out of the log.
+    /// The probe that has not come out of the log yet.
     probing: channel::Sender<Option<Id>>,
     started: Instant,
-    /// When the next complaint may be made, milliseconds after the start.
+    /// Milliseconds after the start from which the next warning may be logged.
     quiet_until: AtomicU64,
 }
 
-impl Emitters {
-    /// The readers that are configured; `None` where there are none.
+impl EmitterBridge {
+    /// `None` where neither key is configured.
     pub fn new(
         config: &RedisConfig,
         log: Arc<RedisLog>,
@@ -71,9 +73,9 @@ impl Emitters {
                 stream,
                 limits,
                 metrics,
-                heard: Mutex::default(),
+                tracker: Mutex::default(),
                 arrival: Notify::new(),
-                held: channel::Sender::new(None),
+                lease: channel::Sender::new(None),
                 leaving: channel::Sender::new(false),
                 probing: channel::Sender::new(None),
                 started: Instant::now(),
@@ -82,76 +84,76 @@ impl Emitters {
         })
     }
 
-    /// Listens and, while this node has the lease, copies; until dropped.
+    /// Subscribes and, while this node holds the lease, copies; until dropped.
     pub async fn run(self: Arc<Self>) {
-        tokio::join!(listen::run(&self), copy::run(&self), streams::run(&self));
+        tokio::join!(subscription::run(&self), copier::run(&self), streams::run(&self));
     }
 
-    /// Gives the lease back, so that another node goes on at once.
+    /// Gives the lease back, so that another node continues at once.
     pub async fn leave(&self) {
         self.leaving.send_replace(true);
-        // Over with the node where Redis does not answer.
+        // Where Redis does not answer, the lease expires.
         let (_, timeout) = self.log.redis();
-        let _ = tokio::time::timeout(timeout, self.held.subscribe().wait_for(Option::is_none)).await;
+        let _ = tokio::time::timeout(timeout, self.lease.subscribe().wait_for(Option::is_none)).await;
     }
 
-    fn heard(&self) -> MutexGuard<'_, CopyTracker> {
-        self.heard.lock()
+    fn tracker(&self) -> MutexGuard<'_, CopyTracker> {
+        self.tracker.lock()
     }
 
-    fn claim(&self) -> Option<Claim> {
-        self.held.borrow().clone()
+    fn lease(&self) -> Option<LeaseToken> {
+        self.lease.borrow().clone()
     }
 
     fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Counts a message that cannot be read. All nodes heard it, so only the one that copies does.
+    /// Counts a message that cannot be read. All nodes receive it; only the holder of the lease counts it.
     fn refuse(&self, place: &str, error: &EmitterError) {
-        if self.claim().is_none() {
+        if self.lease().is_none() {
             return;
         }
         self.metrics.dropped(DropReason::Malformed, 1);
         self.metrics.refused(Source::Emitter, error.code());
-        if self.may_complain() {
-            tracing::warn!(%error, place, "what an emitter published is not delivered");
+        if self.may_warn() {
+            tracing::warn!(%error, place, "a message of an emitter is refused and not delivered");
         }
     }
 
-    /// Counts answers; whether all were good. What too few replicas have is in the log all the same.
+    /// Counts results; whether all events are in the log, also those that too few replicas have.
     fn count(&self, answers: &[Appended]) -> bool {
         let stored = |answer: &&Appended| matches!(answer, Ok(_) | Err(AppendError::NotReplicated { .. }));
         let accepted = answers.iter().filter(stored).count();
         self.metrics.accepted(Source::Emitter, accepted as u64);
         if let Some(Err(error)) = answers.iter().find(|answer| !stored(answer))
-            && self.may_complain()
+            && self.may_warn()
         {
             tracing::warn!(%error, "copying from emitters is interrupted; trying again");
         }
         accepted == answers.len()
     }
 
-    fn may_complain(&self) -> bool {
+    fn may_warn(&self) -> bool {
         let (now, until) = (self.now_ms(), self.quiet_until.load(Ordering::Relaxed));
-        let next = now + COMPLAIN_EVERY.as_millis() as u64;
+        let next = now + WARNING_INTERVAL.as_millis() as u64;
         now >= until && self.quiet_until.swap(next, Ordering::Relaxed) == until
     }
 
-    /// Sends a probe through the log and waits until it comes out, and with it all that was appended before.
+    /// Waits until all that was appended before has come out of the log, by sending a probe through it.
     ///
     /// # Errors
-    /// When the log takes none.
+    /// When the log does not take the probe, or it does not come out in time.
     async fn read_the_log(&self) -> Result<(), AppendError> {
         let id = Id::random();
         let mut probing = self.probing.subscribe();
         self.probing.send_replace(Some(id));
         self.log.probe(id).await?;
-        // A log that begins anew may have lost it.
+        // A log that started over may have lost it.
         let (_, timeout) = self.log.redis();
         match tokio::time::timeout(timeout, probing.wait_for(Option::is_none)).await {
             Ok(_) => Ok(()),
-            Err(_) => Err(AppendError::Unavailable("its tail is behind".into())),
+            Err(_) => Err(AppendError::Unavailable("the tail is behind".into())),
         }
     }
 }

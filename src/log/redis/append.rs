@@ -1,7 +1,7 @@
-//! Appending: callers on any thread write commands into a bounded queue; one task sends all that waits as one
-//! request at a time, which keeps the order and costs one round trip for many.
+//! Appending: callers on any thread put commands into a bounded queue. One task sends all that wait as one transaction at a
+//! time, which keeps their order and needs one round trip for many.
 
-use super::append_queue::Call;
+use crate::log::redis::append_queue::QueuedAppend;
 use crate::log::redis::{RedisLog, entry, volatile};
 use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME};
 use crate::model::clock::unix_us;
@@ -19,18 +19,18 @@ use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How often the connection is asked whether it still leads to the right place.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
-/// The parts of `redis.timeout`: what was not sent in the first eight tenths is not sent any more, what Redis gets to
-/// in the last tenth it leaves, and that tenth is for the answer.
+/// How often the connection is checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Tenths of `redis.timeout`: an append that was not sent in the first eight is not sent, Redis does not run it after the
+/// ninth, and the last is for the reply.
 const TENTHS_TO_SEND: u32 = 8;
 const TENTHS_TO_RUN: u32 = 9;
-/// The part of `redis.timeout` that replicas have; requests that wait meanwhile have the rest.
-const FOR_REPLICAS: u32 = 3;
-/// What a command costs besides its drafts' texts.
+/// Replicas have this fraction of `redis.timeout`. Appends that wait meanwhile have the rest.
+const REPLICA_FRACTION: u32 = 3;
+/// Bytes of a command besides the texts of its draft.
 const COMMAND_OVERHEAD: usize = 400;
 
-/// Queues drafts and waits for their answers, at most `redis.timeout`.
+/// Queues drafts and waits for their results, at most for `redis.timeout`.
 pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> {
     if drafts.is_empty() {
         return Vec::new();
@@ -41,7 +41,7 @@ pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> 
     submit(log, commands, bytes).await
 }
 
-/// Queues a probe and waits for its answer.
+/// Queues a probe and waits for its result.
 pub(super) async fn probe(log: &RedisLog, id: Id) -> Result<(), AppendError> {
     let mut command = redis::cmd("XADD");
     command.arg(&log.keys.events);
@@ -51,22 +51,26 @@ pub(super) async fn probe(log: &RedisLog, id: Id) -> Result<(), AppendError> {
     answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
 }
 
-/// Queues an order and waits for its answer.
-pub(super) async fn order(log: &RedisLog, order: &SessionCommand) -> Result<(), AppendError> {
-    let command = order_from(log, order, plain);
-    let answer = submit(log, vec![command], COMMAND_OVERHEAD + order.size()).await.pop();
+/// Queues a session command and waits for its result.
+pub(super) async fn append_command(log: &RedisLog, command: &SessionCommand) -> Result<(), AppendError> {
+    let bytes = COMMAND_OVERHEAD + command.size();
+    let answer = submit(log, vec![command_entry(log, command, plain)], bytes).await.pop();
     answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
 }
 
-/// The command of an order; `start` puts its name behind a condition, or not.
-pub(super) fn order_from(log: &RedisLog, order: &SessionCommand, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
+/// The `XADD` of a session command. `start` writes its name and key, after a condition or not.
+pub(super) fn command_entry(
+    log: &RedisLog,
+    session_command: &SessionCommand,
+    start: impl Fn(&str, &str) -> Cmd,
+) -> Cmd {
     let mut command = start("XADD", &log.keys.events);
     trim(log, &mut command);
-    command.arg("order").arg(serde_json::to_string(order).expect("names and lists are always JSON"));
+    command.arg("order").arg(serde_json::to_string(session_command).expect("names and lists are always JSON"));
     command
 }
 
-/// Queues commands that cost about so many bytes and waits for their answers.
+/// Queues commands of about `bytes` and waits for their results.
 pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize) -> Vec<Appended> {
     let count = commands.len();
     let now = Instant::now();
@@ -76,7 +80,7 @@ pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize) -> 
     };
     match tokio::time::timeout_at(deadline, answered).await {
         Ok(Ok(answers)) => answers,
-        // Dropped unanswered: its time was over before it could be sent.
+        // It was dropped: its time was over before it could be sent.
         Ok(Err(_)) | Err(_) => vec![Err(unavailable(&RedisError::Timeout(log.timeout))); count],
     }
 }
@@ -85,15 +89,15 @@ fn unavailable(error: &RedisError) -> AppendError {
     AppendError::Unavailable(error.to_string())
 }
 
-/// Bytes that a draft's command costs, about.
+/// Bytes of a draft's command, about.
 pub(super) fn draft_bytes(draft: &Draft) -> usize {
     let rooms: usize = draft.rooms.iter().chain(&draft.except).map(|room| room.len() + 4).sum();
     draft.args.len() + draft.event.len() + rooms + COMMAND_OVERHEAD
 }
 
 fn command(log: &RedisLog, draft: &Draft, accepted_us: u64) -> Cmd {
-    command_from(log, draft, accepted_us, |name, key| match &draft.id {
-        Some(id) => log.requests.once(&log.keys, id, ID_LIFETIME, draft.volatile),
+    draft_entry(log, draft, accepted_us, |name, key| match &draft.id {
+        Some(id) => log.transactions.once(&log.keys, id, ID_LIFETIME, draft.volatile),
         None => plain(name, key),
     })
 }
@@ -104,8 +108,8 @@ fn plain(name: &str, key: &str) -> Cmd {
     command
 }
 
-/// The command of a draft; `start` writes its name and its key, behind a condition or not.
-pub(super) fn command_from(log: &RedisLog, draft: &Draft, accepted_us: u64, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
+/// The command of a draft. `start` writes its name and key, after a condition or not.
+pub(super) fn draft_entry(log: &RedisLog, draft: &Draft, accepted_us: u64, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
     if draft.volatile {
         let mut command = start("PUBLISH", &log.keys.volatile);
         command.arg(volatile::encode(draft, accepted_us));
@@ -117,7 +121,7 @@ pub(super) fn command_from(log: &RedisLog, draft: &Draft, accepted_us: u64, star
     command
 }
 
-/// Writes what lies between the stream and the fields of an `XADD`: entries older than the window may go.
+/// Writes the arguments of `XADD` between the stream and the fields: entries older than the window are trimmed.
 fn trim(log: &RedisLog, command: &mut Cmd) {
     let oldest_ms = log.trim_before_ms(unix_us() / 1000);
     if oldest_ms > 0 {
@@ -126,7 +130,7 @@ fn trim(log: &RedisLog, command: &mut Cmd) {
     command.arg("*");
 }
 
-/// Sends what waits until dropped; reconnects by itself.
+/// Sends what waits, until dropped. Reconnects by itself.
 pub(super) async fn run(log: &RedisLog) {
     let mut reconnect = Reconnect::default();
     loop {
@@ -140,59 +144,59 @@ pub(super) async fn run(log: &RedisLog) {
 async fn connected(log: &RedisLog, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
     let mut connection = RedisConnection::open(&log.connector, log.timeout).await?;
     let mut clock = RedisClock::read(&mut connection).await?;
-    log.requests.try_guard(&mut connection, &clock, log.timeout).await?;
+    log.transactions.check_rights(&mut connection, &clock, log.timeout).await?;
     reconnect.reset();
     log.note_appender(true);
     log.epoch_known().await;
     loop {
-        let checked_again = Instant::now() + CHECK_EVERY;
+        let next_check = Instant::now() + CHECK_INTERVAL;
         connection.check().await?;
         clock = RedisClock::read(&mut connection).await?;
-        while let Ok(calls) = tokio::time::timeout_at(checked_again, log.queue.next()).await {
-            send(log, &mut connection, &clock, calls).await?;
+        while let Ok(appends) = tokio::time::timeout_at(next_check, log.queue.next()).await {
+            send(log, &mut connection, &clock, appends).await?;
         }
     }
 }
 
-/// Sends the calls as one request and answers each.
+/// Sends appends as one transaction and replies to each caller.
 async fn send(
     log: &RedisLog,
     connection: &mut RedisConnection,
     clock: &RedisClock,
-    mut calls: Vec<Call>,
+    mut appends: Vec<QueuedAppend>,
 ) -> Result<(), RedisError> {
-    let Some(first) = calls.first() else { return Ok(()) };
+    let Some(first) = appends.first() else { return Ok(()) };
     let deadline = first.send_before + log.timeout / 10 * (TENTHS_TO_RUN - TENTHS_TO_SEND);
-    let counts: Vec<usize> = calls.iter().map(|call| call.commands.len()).collect();
-    let commands = calls.iter_mut().flat_map(|call| call.commands.drain(..)).collect();
-    let replicas = (log.min_replicas > 0).then(|| (log.min_replicas, log.timeout / FOR_REPLICAS));
-    let done = match log.requests.run(connection, commands, clock.redis_ms(deadline), replicas).await {
-        Ok(done) => done,
+    let counts: Vec<usize> = appends.iter().map(|append| append.commands.len()).collect();
+    let commands = appends.iter_mut().flat_map(|append| append.commands.drain(..)).collect();
+    let replicas = (log.min_replicas > 0).then(|| (log.min_replicas, log.timeout / REPLICA_FRACTION));
+    let executed = match log.transactions.run(connection, commands, clock.redis_ms(deadline), replicas).await {
+        Ok(executed) => executed,
         Err(error) => {
-            for (call, count) in calls.into_iter().zip(counts) {
-                let _ = call.answer.send(vec![Err(unavailable(&error)); count]);
+            for (append, count) in appends.into_iter().zip(counts) {
+                let _ = append.reply.send(vec![Err(unavailable(&error)); count]);
             }
             return Err(error);
         }
     };
-    let displaced = find_not_serving(&done.entries);
-    let mut answers = done.entries.into_iter().map(|entry| read_answer(log, entry, done.replicas));
-    for (call, count) in calls.into_iter().zip(counts) {
-        // Nobody may be waiting any more.
-        let _ = call.answer.send(answers.by_ref().take(count).collect());
+    let not_serving = find_not_serving(&executed.replies);
+    let mut answers = executed.replies.into_iter().map(|reply| read_reply(log, reply, executed.replicas));
+    for (append, count) in appends.into_iter().zip(counts) {
+        // The caller may be gone.
+        let _ = append.reply.send(answers.by_ref().take(count).collect());
     }
-    displaced.map_or(Ok(()), Err)
+    not_serving.map_or(Ok(()), Err)
 }
 
-/// `XADD` answers with an id, publishing with a number; nothing is the answer to what came too late.
-fn read_answer(log: &RedisLog, answer: Value, replicas: Option<u32>) -> Appended {
-    match &answer {
-        // `OK`: a note beside what was appended (`held`).
+/// The reply to `XADD` is an id, that to `PUBLISH` a number; nil means that the deadline had passed.
+fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
+    match &reply {
+        // `OK` is the reply to `SET` (`leased_append`).
         Value::Int(_) | Value::Okay => Ok(Accepted::volatile()),
         Value::ServerError(error) => Err(refusal(error)),
         Value::Nil => Err(unavailable(&RedisError::Timeout(log.timeout))),
         value => match text(value) {
-            // The id was first used by a volatile event.
+            // The idempotency id was first used by a volatile event.
             Some("-") => Ok(Accepted::volatile()),
             id => {
                 let position = id.and_then(Position::parse);
@@ -208,7 +212,7 @@ fn read_answer(log: &RedisLog, answer: Value, replicas: Option<u32>) -> Appended
     }
 }
 
-/// What another place or another moment would take is not refused.
+/// An error that another connection or another moment would not give is not a refusal.
 fn refusal(error: &ServerError) -> AppendError {
     match RedisError::from(error.clone()) {
         RedisError::Reply(text) if !matches!(error.code(), "BUSY" | "NOREPLICAS" | "EXECABORT") => {
@@ -223,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn passing_troubles_are_told_from_refusals() {
+    fn temporary_errors_are_no_refusals() {
         let refusal = |code: &str| match redis::parse_redis_value(format!("-{code} text\r\n").as_bytes()).unwrap() {
             Value::ServerError(error) => refusal(&error),
             other => panic!("{other:?}"),

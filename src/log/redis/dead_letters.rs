@@ -1,4 +1,4 @@
-//! Malformed entries: skipped, counted, logged with their id, and copied to `{prefix}:dead`, once over the cluster.
+//! Malformed entries are skipped, counted, logged with their id, and copied to `{prefix}:dead`, once in the cluster.
 
 use crate::log::redis::RedisLog;
 use crate::log::redis::entry::RawEntry;
@@ -6,35 +6,38 @@ use crate::model::close::DropReason;
 use crate::model::draft::{DraftError, Source};
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
+use crate::redis::reply::text;
 use redis::{Pipeline, Value};
 use std::time::Duration;
 
 /// Entries that `{prefix}:dead` keeps, about.
-const KEPT: usize = 1000;
+const MAX_LETTERS: usize = 1000;
 /// Bytes of one name or value that are copied.
-const TEXT_BYTES: usize = 4096;
-/// Bytes of all names and values of an entry that are copied.
-const ENTRY_BYTES: usize = 16 << 10;
+const MAX_FIELD_BYTES: usize = 4096;
+/// Bytes of an entry that are copied.
+const MAX_ENTRY_BYTES: usize = 16 << 10;
 /// Fields that are copied.
-const FIELDS: usize = 32;
-/// Entries that are logged one by one out of each page; the rest is summed up.
-const LOGGED: usize = 10;
-/// Added to the window: for so long a restarted node may read the same entry again.
+const MAX_FIELDS: usize = 32;
+/// Entries that wait for Redis: 16 MB at most. Above it an entry is counted by this node, and neither logged nor copied.
+const MAX_WAITING: usize = 1000;
+/// Entries that are logged one by one; of more only the number is logged.
+const MAX_LOGGED: usize = 10;
+/// A claim lasts longer than the window, so that a restarted node that reads the entry again does not report it again.
 const CLAIM_SLACK: Duration = Duration::from_secs(600);
 
 /// An entry that could not be read, and why.
-pub(super) struct Malformed {
+struct Malformed {
     raw: RawEntry,
     error: DraftError,
 }
 
 impl Malformed {
-    /// Keeps no more of it than will be copied.
-    pub(super) fn new(mut raw: RawEntry, error: DraftError) -> Self {
-        let mut left = ENTRY_BYTES;
-        raw.fields.truncate(FIELDS);
+    /// Keeps no more of the entry than will be copied.
+    fn new(mut raw: RawEntry, error: DraftError) -> Self {
+        let mut left = MAX_ENTRY_BYTES;
+        raw.fields.truncate(MAX_FIELDS);
         for text in raw.fields.iter_mut().flat_map(|(name, value)| [name, value]) {
-            text.truncate(TEXT_BYTES.min(left));
+            text.truncate(MAX_FIELD_BYTES.min(left));
             text.shrink_to_fit();
             left -= text.len();
         }
@@ -42,32 +45,89 @@ impl Malformed {
     }
 }
 
-/// Counts, logs and copies. Error answers of Redis are only logged: the tail goes on.
-pub(super) async fn bury(
-    log: &RedisLog,
-    connection: &mut RedisConnection,
-    malformed: Vec<Malformed>,
-) -> Result<(), RedisError> {
-    if malformed.is_empty() {
-        return Ok(());
+/// The malformed entries of one tail. They wait here until Redis has answered, over reconnections too.
+pub(super) struct DeadLetters {
+    /// The value of this node's claims: a claim whose reply was lost is recognized as its own.
+    claimant: u64,
+    waiting: Vec<Malformed>,
+}
+
+impl DeadLetters {
+    pub(super) fn new() -> Self {
+        Self { claimant: rand::random(), waiting: Vec::new() }
     }
-    let mut claims = Pipeline::new();
-    for entry in &malformed {
-        let claim = log.keys.claim(entry.raw.position);
-        let lifetime = (log.recovery.window + CLAIM_SLACK).as_millis() as u64;
-        claims.cmd("SET").arg(claim).arg("1").arg("NX").arg("PX").arg(lifetime);
+
+    /// Takes a malformed entry.
+    pub(super) fn push(&mut self, log: &RedisLog, raw: RawEntry, error: DraftError) {
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push(Malformed::new(raw, error));
+        } else {
+            count(log, &error);
+        }
     }
-    let claimed = connection.pipeline(&claims).await?;
-    // Where Redis refuses the claim, each node counts for itself.
-    let mine = malformed.iter().zip(claimed).filter(|(_, answer)| !matches!(answer, Value::Nil));
-    let mine: Vec<&Malformed> = mine.map(|(entry, _)| entry).collect();
-    report(log, &mine);
-    if mine.is_empty() {
-        return Ok(());
+
+    /// Counts, logs and copies the entries that no other node has reported.
+    ///
+    /// # Errors
+    /// When Redis does not answer. The entries then stay for the next call. An error reply is only logged.
+    pub(super) async fn write(&mut self, log: &RedisLog, connection: &mut RedisConnection) -> Result<(), RedisError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let claimed = self.claim(log, connection).await?;
+        // From here on nothing waits: what was reported must not be reported again.
+        let malformed = std::mem::take(&mut self.waiting);
+        let own: Vec<Malformed> =
+            malformed.into_iter().zip(claimed).filter_map(|(entry, own)| own.then_some(entry)).collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        report(log, &own);
+        copy(log, connection, own).await
     }
+
+    /// Whether this node is to report each entry. Where Redis refuses the claims, every node does.
+    async fn claim(&self, log: &RedisLog, connection: &mut RedisConnection) -> Result<Vec<bool>, RedisError> {
+        let claimant = format!("{:016x}", self.claimant);
+        let lifetime_ms = (log.recovery.window + CLAIM_SLACK).as_millis() as u64;
+        let mut claims = Pipeline::new();
+        for entry in &self.waiting {
+            let key = log.keys.claim(entry.raw.position);
+            claims.cmd("SET").arg(&key).arg(&claimant).arg("NX").arg("PX").arg(lifetime_ms);
+            claims.cmd("GET").arg(&key);
+        }
+        let replies = connection.pipeline(&claims).await?;
+        Ok(replies.chunks(2).map(|pair| is_own(&pair[1], &claimant)).collect())
+    }
+}
+
+/// Whether the value of a claim is this node's. Without a value, or with an error, nobody else has a claim.
+fn is_own(value: &Value, claimant: &str) -> bool {
+    text(value).is_none_or(|holder| holder == claimant)
+}
+
+fn count(log: &RedisLog, error: &DraftError) {
+    log.metrics.dropped(DropReason::Malformed, 1);
+    log.metrics.refused(Source::Stream, error.code());
+}
+
+fn report(log: &RedisLog, malformed: &[Malformed]) {
+    for entry in malformed {
+        count(log, &entry.error);
+    }
+    for entry in malformed.iter().take(MAX_LOGGED) {
+        let (id, error) = (entry.raw.position, &entry.error);
+        tracing::warn!(%id, %error, "malformed stream entry skipped; a copy is in {}", log.keys.dead);
+    }
+    if malformed.len() > MAX_LOGGED {
+        tracing::warn!("{} more malformed stream entries skipped", malformed.len() - MAX_LOGGED);
+    }
+}
+
+async fn copy(log: &RedisLog, connection: &mut RedisConnection, malformed: Vec<Malformed>) -> Result<(), RedisError> {
     let mut copies = Pipeline::new();
-    for entry in mine {
-        let copy = copies.cmd("XADD").arg(&log.keys.dead).arg("MAXLEN").arg("~").arg(KEPT).arg("*");
+    for entry in malformed {
+        let copy = copies.cmd("XADD").arg(&log.keys.dead).arg("MAXLEN").arg("~").arg(MAX_LETTERS).arg("*");
         copy.arg("id").arg(entry.raw.position.to_string()).arg("error").arg(entry.error.to_string());
         for (name, value) in &entry.raw.fields {
             copy.arg(name).arg(value);
@@ -75,9 +135,9 @@ pub(super) async fn bury(
     }
     match log.connector.for_key(&log.keys.dead) {
         None => note_refusal(log, connection.pipeline(&copies).await?),
-        // In a Cluster the copies live with another node, whose troubles do not stop the tail.
+        // In a Cluster the copies are on another node, whose failure must not stop the tail.
         Some(connector) => match copy_elsewhere(log, &connector, &copies).await {
-            Ok(answers) => note_refusal(log, answers),
+            Ok(replies) => note_refusal(log, replies),
             Err(error) => tracing::warn!(%error, key = log.keys.dead, "malformed entries could not be copied"),
         },
     }
@@ -88,22 +148,21 @@ async fn copy_elsewhere(log: &RedisLog, connector: &Connector, copies: &Pipeline
     RedisConnection::open(connector, log.timeout).await?.pipeline(copies).await
 }
 
-fn note_refusal(log: &RedisLog, answers: Vec<Value>) {
-    if let Some(error) = answers.into_iter().find_map(|answer| answer.extract_error().err()) {
+fn note_refusal(log: &RedisLog, replies: Vec<Value>) {
+    if let Some(error) = replies.into_iter().find_map(|reply| reply.extract_error().err()) {
         tracing::warn!(%error, key = log.keys.dead, "malformed entries could not be copied");
     }
 }
 
-fn report(log: &RedisLog, malformed: &[&Malformed]) {
-    for entry in malformed {
-        log.metrics.dropped(DropReason::Malformed, 1);
-        log.metrics.refused(Source::Stream, entry.error.code());
-    }
-    for entry in malformed.iter().take(LOGGED) {
-        let (id, error) = (entry.raw.position, &entry.error);
-        tracing::warn!(%id, %error, "malformed stream entry skipped; a copy is in {}", log.keys.dead);
-    }
-    if malformed.len() > LOGGED {
-        tracing::warn!("{} more malformed stream entries skipped", malformed.len() - LOGGED);
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_own_unless_another_node_holds_it() {
+        let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
+        assert!(is_own(&bulk("me"), "me"), "also where the reply to SET was lost");
+        assert!(!is_own(&bulk("other"), "me") && !is_own(&bulk("1"), "me"), "an earlier release writes 1");
+        assert!(is_own(&Value::Nil, "me"));
     }
 }

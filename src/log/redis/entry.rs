@@ -7,33 +7,43 @@
 //! | `data` or `args` | one argument, or a JSON array of them; neither is no argument |
 //! | `except` | room names as a JSON array |
 //! | `namespace` | the default is `/` |
-//! | `volatile` | `true` or `false`; ours never get into the stream |
+//! | `volatile` | `true` or `false`; nodes never store volatile events |
 //! | `id` | idempotency id |
-//! | `t` | ours alone: when a node accepted it, Unix microseconds |
-//! | `src` | ours alone: the source's metric label where it is not `http` |
-//! | `order` | ours alone, and then the only field: an [`SessionCommand`] as JSON |
-//! | `probe` | ours alone, and then the only field: an [`Id`] that health waits for |
+//! | `t` | nodes only: when a node accepted the event, Unix microseconds |
+//! | `src` | nodes only: the source's metric label where it is not `http` |
+//! | `order` | nodes only, as first field: a [`SessionCommand`] as JSON |
+//! | `probe` | nodes only, as first field: an [`Id`] that health waits for |
+//! | `kind` | nodes only, as first field: an entry that this release does not know |
+//! | `v` | nodes only: the version of the entry's form; absent means 1 |
 //!
-//! Unknown and repeated fields are errors: what a publisher misspelled must not be lost in silence. An empty value means that
-//! the field is absent, but for `room` and `event`: typed languages write every field.
+//! Other publishers' unknown and repeated fields are errors: what they misspelled must not be ignored. An empty value means
+//! that the field is absent, except of `room` and `event`: typed languages write every field.
+//!
+//! Nodes of two releases run side by side during a rolling upgrade, so entries of nodes (those with `t`, `order`, `probe`
+//! or `kind`) are read tolerantly: unknown fields are ignored, and an unknown `kind` is skipped. Only a higher `v` makes an
+//! entry unreadable. A release may write a new `v` or `kind` only if the release before it can read it.
 
-use crate::model::args::{Args, ArgsError};
 use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Position;
+use crate::protocol::event_fields::EventFields;
 use crate::protocol::json_text::Name;
-use crate::protocol::socketio_encode::check_draft;
 use redis::{Arg, Cmd};
 
-/// An entry as Redis gives it.
+/// The newest form of entries that this release reads. It writes no `v`, since this is 1.
+const VERSION: u64 = 1;
+
+/// Names and values of an entry, in order.
+pub(super) type RawFields = Vec<(Vec<u8>, Vec<u8>)>;
+
+/// An entry as Redis returns it.
 #[derive(Debug)]
 pub(super) struct RawEntry {
-    /// Its id.
+    /// The entry's id.
     pub position: Position,
-    /// Its fields in order.
-    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+    pub fields: RawFields,
 }
 
 impl RawEntry {
@@ -43,67 +53,93 @@ impl RawEntry {
     }
 }
 
-/// What an entry means.
+/// A decoded entry.
 #[derive(Debug)]
-pub(super) enum Entry {
-    /// An event, and when a node accepted it (Unix microseconds), if one did.
+pub(super) enum StreamEntry {
+    /// An event, and when a node accepted it (Unix microseconds) if one did.
     Event(Draft, Option<u64>),
-    /// An order to sessions.
     SessionCommand(SessionCommand),
-    /// A probe of some node.
+    /// The probe of some node.
     Probe(Id),
+    /// An entry of a newer release, to be skipped.
+    Unsupported,
 }
 
-/// Reads an entry's fields.
-pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Entry, DraftError> {
-    if let [(name, value)] = fields
-        && name == b"probe"
-    {
-        let id = std::str::from_utf8(value).ok().and_then(Id::parse);
-        return id.map(Entry::Probe).ok_or_else(|| DraftError::Field("`probe` is not an id".into()));
+/// Decodes an entry's fields.
+pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
+    let Some((name, value)) = fields.first() else { return Err(DraftError::NoRoom) };
+    match &name[..] {
+        b"probe" => {
+            check_version(fields)?;
+            let id = std::str::from_utf8(value).ok().and_then(Id::parse);
+            id.map(StreamEntry::Probe).ok_or_else(|| DraftError::Field("`probe` is not an id".into()))
+        }
+        b"order" => {
+            check_version(fields)?;
+            decode_command(value, limits).map(StreamEntry::SessionCommand)
+        }
+        b"kind" => Ok(StreamEntry::Unsupported),
+        _ => decode_event(fields, limits),
     }
-    if let [(name, value)] = fields
-        && name == b"order"
-    {
-        return read_order(value, limits).map(Entry::SessionCommand);
-    }
-    let fields = Fields::sort(fields)?;
+}
+
+fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
+    let fields = KnownFields::of(fields)?;
     let accepted_us = fields.accepted_us()?;
-    let draft = Draft {
-        namespace: fields.namespace.unwrap_or(MAIN_NAMESPACE).into(),
-        rooms: fields.rooms(limits)?,
-        except: fields.except.map_or(Ok(Vec::new()), |names| room_list("except", names, limits))?,
-        event: fields.event.ok_or_else(|| DraftError::Field("field `event` is missing".into()))?.into(),
-        args: fields.args(limits)?,
+    let source = fields.source()?;
+    let names = |key, json: Option<&str>| json.map(|json| room_names(key, json, limits)).transpose();
+    let event = EventFields {
+        room: fields.room.map(Room::from),
+        rooms: names("rooms", fields.rooms)?,
+        except: names("except", fields.except)?,
+        event: fields.event.map(Into::into),
+        data: fields.data,
+        args: fields.args,
+        namespace: fields.namespace.map(Into::into),
         volatile: fields.volatile()?,
         id: fields.id.map(str::to_owned),
-        source: fields.source()?,
     };
-    check_draft(&draft, limits)?;
-    Ok(Entry::Event(draft, accepted_us))
+    // Before they are parsed.
+    if let Some(bytes) =
+        [fields.data, fields.args].into_iter().flatten().map(str::len).find(|len| *len > limits.max_event)
+    {
+        return Err(DraftError::TooBig { bytes, max: limits.max_event });
+    }
+    Ok(StreamEntry::Event(event.into_draft(source, limits)?, accepted_us))
 }
 
-/// The event in an entry's fields; `None` for a command or a probe.
+/// The event in an entry's fields; `None` for any other kind of entry. For the fuzzer and benches.
 ///
 /// # Errors
 /// See [`DraftError`].
 pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Option<Draft>, DraftError> {
     match decode(fields, limits)? {
-        Entry::Event(draft, _) => Ok(Some(draft)),
-        Entry::SessionCommand(_) | Entry::Probe(_) => Ok(None),
+        StreamEntry::Event(draft, _) => Ok(Some(draft)),
+        StreamEntry::SessionCommand(_) | StreamEntry::Probe(_) | StreamEntry::Unsupported => Ok(None),
     }
 }
 
-fn read_order(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, DraftError> {
-    let order: SessionCommand =
-        serde_json::from_slice(value).map_err(|error| DraftError::Json(format!("field `order`: {error}")))?;
-    if let Action::Join(rooms) | Action::Leave(rooms) = &order.action {
+fn decode_command(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, DraftError> {
+    let command: SessionCommand =
+        serde_json::from_slice(value).map_err(|error| DraftError::Json(format!("`order`: {error}")))?;
+    if let Action::Join(rooms) | Action::Leave(rooms) = &command.action {
         if rooms.len() > MAX_ROOMS {
             return Err(DraftError::TooManyRooms { max: MAX_ROOMS });
         }
         rooms.iter().try_for_each(|room| check_room_name(room, limits.room_name_bytes))?;
     }
-    Ok(order)
+    Ok(command)
+}
+
+/// Refuses an entry of a node whose form this release cannot read.
+fn check_version(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<(), DraftError> {
+    let Some((_, version)) = fields.iter().find(|(name, _)| name == b"v") else { return Ok(()) };
+    let version: Option<u64> = std::str::from_utf8(version).ok().and_then(|version| version.parse().ok());
+    match version {
+        Some(..=VERSION) => Ok(()),
+        Some(newer) => Err(DraftError::Field(format!("`v` is {newer}; this release reads up to {VERSION}"))),
+        None => Err(DraftError::Field("`v` is not a number".into())),
+    }
 }
 
 /// Appends the fields of a draft to a command.
@@ -112,7 +148,7 @@ pub(super) fn encode(draft: &Draft, accepted_us: u64, command: &mut Cmd) {
     command.arg("t").arg(accepted_us);
 }
 
-/// The fields of a draft but for `t`, which whoever appends it adds: names and values in turn.
+/// The fields of a draft without `t`, which its appender adds: names and values alternate.
 pub fn entry_fields(draft: &Draft) -> Vec<String> {
     let mut command = Cmd::new();
     encode_timeless(draft, &mut command);
@@ -151,14 +187,14 @@ fn json_list(rooms: &[Room]) -> String {
     serde_json::to_string(rooms).expect("strings are always JSON")
 }
 
-/// The metric label's source.
-pub(super) fn source_of(label: &str) -> Option<Source> {
-    Source::ALL.into_iter().find(|source| source.label() == label)
+/// The source with this metric label. One of a newer release counts as `http`, the default.
+pub(super) fn source_of(label: &str) -> Source {
+    Source::ALL.into_iter().find(|source| source.label() == label).unwrap_or(Source::Http)
 }
 
-/// The known fields, each at most once and in UTF-8.
+/// The known fields of an event, each at most once and in UTF-8.
 #[derive(Default)]
-struct Fields<'a> {
+struct KnownFields<'a> {
     room: Option<&'a str>,
     rooms: Option<&'a str>,
     event: Option<&'a str>,
@@ -172,9 +208,9 @@ struct Fields<'a> {
     src: Option<&'a str>,
 }
 
-impl<'a> Fields<'a> {
-    fn sort(raw: &'a [(Vec<u8>, Vec<u8>)]) -> Result<Self, DraftError> {
-        let mut fields = Self::default();
+impl<'a> KnownFields<'a> {
+    fn of(raw: &'a [(Vec<u8>, Vec<u8>)]) -> Result<Self, DraftError> {
+        let (mut fields, mut unknown) = (Self::default(), None);
         for (name, value) in raw {
             let slot = match &name[..] {
                 b"room" => &mut fields.room,
@@ -188,48 +224,34 @@ impl<'a> Fields<'a> {
                 b"id" => &mut fields.id,
                 b"t" => &mut fields.t,
                 b"src" => &mut fields.src,
-                _ => return Err(DraftError::Field(format!("unknown field `{}`", shown(name)))),
+                _ => {
+                    unknown.get_or_insert(name);
+                    continue;
+                }
             };
             let value = std::str::from_utf8(value)
-                .map_err(|_| DraftError::Field(format!("field `{}` is not UTF-8", shown(name))))?;
+                .map_err(|_| DraftError::Field(format!("`{}` is not UTF-8", printable(name))))?;
             if value.is_empty() && !matches!(&name[..], b"room" | b"event") {
                 continue;
             }
             if slot.replace(value).is_some() {
-                return Err(DraftError::Field(format!("field `{}` is there twice", shown(name))));
+                return Err(DraftError::Field(format!("`{}` is there twice", printable(name))));
             }
+        }
+        match (fields.t, unknown) {
+            // A node wrote it.
+            (Some(_), _) => check_version(raw)?,
+            (None, Some(name)) => return Err(DraftError::Field(format!("unknown field `{}`", printable(name)))),
+            (None, None) => {}
         }
         Ok(fields)
     }
 
-    fn rooms(&self, limits: &DraftLimits) -> Result<Vec<Room>, DraftError> {
-        match (self.room, self.rooms) {
-            (Some(room), Some(_)) if !room.is_empty() => {
-                Err(DraftError::Field("`room` and `rooms` exclude each other".into()))
-            }
-            (_, Some(rooms)) => room_list("rooms", rooms, limits),
-            (Some(room), None) => Ok(vec![room.into()]),
-            (None, None) => Err(DraftError::NoRoom),
-        }
-    }
-
-    fn args(&self, limits: &DraftLimits) -> Result<Args, DraftError> {
-        let (name, text, parsed): (_, _, fn(&str) -> _) = match (self.data, self.args) {
-            (Some(_), Some(_)) => return Err(DraftError::Field("`data` and `args` exclude each other".into())),
-            (Some(data), None) => ("data", data, Args::one),
-            (None, Some(args)) => ("args", args, Args::list),
-            (None, None) => return Ok(Args::none()),
-        };
-        if text.len() > limits.max_event {
-            return Err(DraftError::TooBig { bytes: text.len(), max: limits.max_event });
-        }
-        parsed(text).map_err(|error: ArgsError| DraftError::Json(format!("field `{name}`: {error}")))
-    }
-
-    fn volatile(&self) -> Result<bool, DraftError> {
+    fn volatile(&self) -> Result<Option<bool>, DraftError> {
         match self.volatile {
-            None | Some("false" | "0") => Ok(false),
-            Some("true" | "1") => Ok(true),
+            None => Ok(None),
+            Some("false" | "0") => Ok(Some(false)),
+            Some("true" | "1") => Ok(Some(true)),
             Some(_) => Err(DraftError::Field("`volatile` must be `true` or `false`".into())),
         }
     }
@@ -239,34 +261,36 @@ impl<'a> Fields<'a> {
         self.t.map(|t| t.parse().map_err(|_| wrong())).transpose()
     }
 
-    /// Ours have `t`; entries of others have just the fields of the contract.
+    /// Entries of nodes have `t`.
     fn source(&self) -> Result<Source, DraftError> {
-        match (self.src, self.t) {
-            (Some(label), _) => source_of(label).ok_or_else(|| DraftError::Field("`src` is not a known source".into())),
-            (None, Some(_)) => Ok(Source::Http),
+        match (self.t, self.src) {
+            (Some(_), Some(label)) => Ok(source_of(label)),
+            (Some(_), None) => Ok(Source::Http),
             (None, None) => Ok(Source::Stream),
+            (None, Some(_)) => Err(DraftError::Field("unknown field `src`".into())),
         }
     }
 }
 
-fn room_list(name: &str, json: &str, limits: &DraftLimits) -> Result<Vec<Room>, DraftError> {
+fn room_names(key: &str, json: &str, limits: &DraftLimits) -> Result<Vec<Room>, DraftError> {
     // A byte of a name has at most six of JSON (`\u0041`); quotes, comma and spaces are generously covered.
     if json.len() > limits.rooms.saturating_mul(limits.room_name_bytes * 6 + 16) {
         return Err(DraftError::TooManyRooms { max: limits.rooms });
     }
     let names: Vec<Name> = serde_json::from_str(json)
-        .map_err(|error| DraftError::Field(format!("`{name}` must be a JSON array of room names: {error}")))?;
+        .map_err(|error| DraftError::Field(format!("`{key}` must be a JSON array of room names: {error}")))?;
     Ok(names.into_iter().map(Room::from).collect())
 }
 
 /// The start of an untrusted name, for an error message.
-fn shown(name: &[u8]) -> String {
+fn printable(name: &[u8]) -> String {
     String::from_utf8_lossy(&name[..name.len().min(40)]).escape_debug().to_string()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::args::Args;
 
     const LIMITS: DraftLimits = DraftLimits { max_event: 1000, room_name_bytes: 50, rooms: 3 };
 
@@ -276,7 +300,7 @@ mod tests {
 
     fn read(pairs: &[(&str, &str)]) -> (Draft, Option<u64>) {
         match decode(&fields(pairs), &LIMITS) {
-            Ok(Entry::Event(draft, accepted)) => (draft, accepted),
+            Ok(StreamEntry::Event(draft, accepted)) => (draft, accepted),
             other => panic!("{other:?}"),
         }
     }
@@ -319,7 +343,7 @@ mod tests {
     fn what_is_written_is_read_back() {
         let mut draft = Draft::new("r", "e", Args::one("{\"n\":9007199254740993 }").unwrap(), Source::Http);
         for _ in 0..2 {
-            let Ok(Entry::Event(back, accepted)) = decode(&written(&draft), &LIMITS) else { panic!() };
+            let Ok(StreamEntry::Event(back, accepted)) = decode(&written(&draft), &LIMITS) else { panic!() };
             assert_eq!((back, accepted), (draft.clone(), Some(42)));
             draft.rooms = vec!["a\"b".into(), "ö".into()];
             draft.except = vec!["c".into()];
@@ -330,7 +354,7 @@ mod tests {
         }
         let id = Id::random();
         let probe = decode(&fields(&[("probe", &id.to_string())]), &LIMITS);
-        assert!(matches!(probe, Ok(Entry::Probe(back)) if back == id));
+        assert!(matches!(probe, Ok(StreamEntry::Probe(back)) if back == id));
     }
 
     #[test]
@@ -354,7 +378,13 @@ mod tests {
             ("bad_field", &[("probe", "x")]),
             ("bad_field", &[("probe", "x"), ("room", "r")]),
             ("bad_json", &[("room", "r"), ("event", "e"), ("data", "{oops")]),
-            ("bad_json", &[("room", "r"), ("event", "e"), ("args", "1")]),
+            ("bad_field", &[("room", "r"), ("event", "e"), ("args", "1")]),
+            ("bad_json", &[("room", "r"), ("event", "e"), ("args", "[oops")]),
+            ("bad_field", &[("room", "r"), ("event", "e"), ("v", "1")]),
+            ("bad_field", &[("room", "r"), ("event", "e"), ("kind", "x")]),
+            ("bad_field", &[("room", "r"), ("event", "e"), ("t", "1"), ("v", "2")]),
+            ("bad_field", &[("room", "r"), ("event", "e"), ("t", "1"), ("t", "1")]),
+            ("bad_json", &[("order", "{}")]),
             ("reserved_event", &[("room", "r"), ("event", "disconnect")]),
             ("bad_room", &[("room", ""), ("event", "e")]),
             ("event_too_big", &[("room", "r"), ("event", "e"), ("data", &long)]),
@@ -373,15 +403,40 @@ mod tests {
             ("except", ""),
             ("id", ""),
         ];
-        let Ok(Entry::Event(draft, _)) = decode(&fields(&zeroed), &LIMITS) else {
+        let Ok(StreamEntry::Event(draft, _)) = decode(&fields(&zeroed), &LIMITS) else {
             panic!("typed languages write all fields")
         };
         assert_eq!((&*draft.rooms[0], draft.args.as_array(), draft.id), ("42", "[1]", None));
         let mut raw = fields(&[("room", "r"), ("event", "e")]);
         raw.push((b"data".to_vec(), vec![b'"', 0xff, b'"']));
-        assert_eq!(decode(&raw, &LIMITS).unwrap_err().to_string(), "field `data` is not UTF-8");
+        assert_eq!(decode(&raw, &LIMITS).unwrap_err().to_string(), "`data` is not UTF-8");
         raw[2].0 = vec![0xff; 100];
         assert_eq!(decode(&raw, &LIMITS).unwrap_err().code(), "bad_field");
         assert_eq!(decode(&[], &LIMITS).unwrap_err().code(), "no_room");
+    }
+
+    #[test]
+    fn what_nodes_of_a_newer_release_write_is_read() {
+        let (draft, accepted) = read(&[
+            ("room", "r"),
+            ("event", "e"),
+            ("ttl", "60"),
+            ("t", "42"),
+            ("src", "scheduler"),
+            ("trace", "\u{fffd}"),
+            ("v", "1"),
+        ]);
+        assert_eq!((draft, accepted), (Draft::new("r", "e", Args::none(), Source::Http), Some(42)));
+        let id = Id::random();
+        let probe = decode(&fields(&[("probe", &id.to_string()), ("since", "5")]), &LIMITS);
+        assert!(matches!(probe, Ok(StreamEntry::Probe(read)) if read == id));
+        let command = format!(
+            r#"{{"id":"{id}","from":"{}","for":{{"user":"7"}},"do":"disconnect","reason":"x"}}"#,
+            crate::model::id::NodeId::random()
+        );
+        let command = decode(&fields(&[("order", &command), ("t", "1")]), &LIMITS);
+        assert!(matches!(command, Ok(StreamEntry::SessionCommand(command)) if command.id == id));
+        let unknown = decode(&fields(&[("kind", "schedule"), ("at", "5")]), &LIMITS);
+        assert!(matches!(unknown, Ok(StreamEntry::Unsupported)));
     }
 }

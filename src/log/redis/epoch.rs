@@ -1,20 +1,20 @@
-//! Looks at the log's life in Redis, and agrees with other nodes on a new one.
+//! Observes the epoch key and the stream, and agrees with other nodes on a new epoch.
 
 use crate::log::redis::Keys;
-use crate::log::redis::generation::{Observed, StreamGeneration, parse};
+use crate::log::redis::generation::{Observed, StreamInfo, parse};
 use crate::model::offset::{Epoch, Position};
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
 use redis::Value;
 
-/// Sets the epoch unless somebody else did since it was read, so that all nodes agree on one. Answers what is there.
+/// Sets the epoch unless another node did since it was read, so that all nodes agree. Returns the epoch.
 const AGREE: &str = "local is = redis.call('GET', KEYS[1]) or ''
 if is ~= ARGV[1] then return is end
 redis.call('SET', KEYS[1], ARGV[2])
 return ARGV[2]";
 
-/// What [`StreamGeneration`] holds, without the first and last entry's bodies that `XINFO STREAM` would send.
+/// The fields of [`StreamInfo`]. `XINFO STREAM` itself would also return the bodies of the first and last entry.
 const OBSERVE: &str = "if redis.call('EXISTS', KEYS[1]) == 0 then return false end
 local is = {}
 local info = redis.call('XINFO', 'STREAM', KEYS[1])
@@ -25,23 +25,23 @@ for _, id in ipairs(ARGV) do
 if missing == '' and #redis.call('XRANGE', KEYS[1], id, id) == 0 then missing = id end end
 return {is['last-generated-id'], is['length'], is['entries-added'] or -1, first and first[1] or '', missing}";
 
-/// Looks at the epoch key and the stream. `asked` are entries that should be there, the oldest first.
+/// Observes the epoch key and the stream. `expected` are entries that should be in it, oldest first.
 pub(super) async fn observe(
     connection: &mut RedisConnection,
     keys: &Keys,
-    asked: &[Position],
+    expected: &[Position],
 ) -> Result<Observed, RedisError> {
     let epoch = connection.call(redis::cmd("GET").arg(&keys.epoch)).await?;
-    let mut look = redis::cmd("EVAL");
-    look.arg(OBSERVE).arg(1).arg(&keys.events);
-    for asked in asked {
-        look.arg(asked.to_string());
+    let mut command = redis::cmd("EVAL");
+    command.arg(OBSERVE).arg(1).arg(&keys.events);
+    for position in expected {
+        command.arg(position.to_string());
     }
-    let life = connection.call(&look).await?;
-    Ok(Observed { epoch_text: text(&epoch).unwrap_or_default().to_owned(), life: read_life(&life)? })
+    let stream = connection.call(&command).await?;
+    Ok(Observed { epoch_text: text(&epoch).unwrap_or_default().to_owned(), stream: read_stream_info(&stream)? })
 }
 
-fn read_life(value: &Value) -> Result<Option<StreamGeneration>, RedisError> {
+fn read_stream_info(value: &Value) -> Result<Option<StreamInfo>, RedisError> {
     let wrong = || RedisError::UnexpectedReply("XINFO STREAM");
     let [last, length, added, first, missing] = match value {
         Value::Nil => return Ok(None),
@@ -49,7 +49,7 @@ fn read_life(value: &Value) -> Result<Option<StreamGeneration>, RedisError> {
         _ => return Err(wrong()),
     };
     let (&Value::Int(length), &Value::Int(added)) = (length, added) else { return Err(wrong()) };
-    Ok(Some(StreamGeneration {
+    Ok(Some(StreamInfo {
         last: text(last).and_then(Position::parse).ok_or_else(wrong)?,
         length,
         added: (added >= 0).then_some(added),
@@ -58,7 +58,8 @@ fn read_life(value: &Value) -> Result<Option<StreamGeneration>, RedisError> {
     }))
 }
 
-/// Agrees with all nodes on the epoch: the one that is there, or a new one in place of `replaced` (empty: of none).
+/// Agrees with all nodes on the epoch: a new one in place of `replaced` (empty for none), or the one that another node set
+/// meanwhile.
 pub(super) async fn agree(connection: &mut RedisConnection, keys: &Keys, replaced: &str) -> Result<Epoch, RedisError> {
     let fresh = format!("{:x}", rand::random::<u32>());
     let agreed =

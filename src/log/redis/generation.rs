@@ -1,163 +1,163 @@
-//! The life of the log: a key beside the stream names it, and the stream itself shows whether it is still the same.
-//! Sans-IO: `tests/simulation.rs` runs it against a log that forgets.
+//! Whether the stream is still the log that was read: a key beside it names the epoch, and the stream's counters show what
+//! it lost. Sans-IO: `tests/simulation.rs` runs it against a log that loses entries.
 
 use crate::model::offset::{Epoch, Position};
 
-/// What the epoch key and the stream look like at one moment.
+/// The epoch key and the stream at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// The epoch key's text; empty where it is missing.
+    /// The text of the epoch key; empty where there is none.
     pub epoch_text: String,
-    /// The stream, where it exists.
-    pub life: Option<StreamGeneration>,
+    /// `None` where the stream does not exist.
+    pub stream: Option<StreamInfo>,
 }
 
-/// Where a stream stands.
+/// What `XINFO STREAM` says of the stream, and more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StreamGeneration {
-    /// The newest id ever given.
+pub struct StreamInfo {
+    /// The highest id ever used.
     pub last: Position,
     /// Entries in it.
     pub length: i64,
-    /// Entries ever added; Redis tells it from 7.0 on.
+    /// Entries ever added. Redis before 7.0 does not know.
     pub added: Option<i64>,
-    /// Its oldest entry.
+    /// The oldest entry.
     pub first: Option<Position>,
-    /// The oldest of the entries asked for that is not in it.
+    /// The oldest of the entries looked for that is not in the stream.
     pub missing: Option<Position>,
 }
 
-impl StreamGeneration {
-    /// Whether every entry that was ever added is still there.
+impl StreamInfo {
+    /// Whether every entry ever added is still there.
     pub fn is_whole(&self) -> bool {
         self.added == Some(self.length)
     }
 
-    /// An entry that was read or acknowledged is not there, though it is not trimmed: older ones are there, or it is
-    /// newer than all that ever were. So it never was here (a failover to a replica that did not have it). Clocks of
-    /// masters differ, so newer ids may exist all the same.
+    /// Whether an entry that was read or acknowledged never was in this stream: it is missing, but was not trimmed, because
+    /// older entries are there or it is newer than all that ever were. A failover to a replica without it does that. Clocks
+    /// of masters differ, so entries with higher ids may exist all the same.
     fn lost_entry(&self) -> bool {
         self.missing.is_some_and(|id| id > self.last || self.first.is_some_and(|first| first <= id))
     }
 }
 
-/// What a tail knows of the log's life.
+/// What a tail knows about the stream it reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct TailState {
     /// The epoch.
     pub epoch: Epoch,
     /// Everything up to here was read.
     pub position: Position,
     /// The last entry that was read.
     pub last_read: Option<Position>,
-    /// [`StreamGeneration::added`] is at least this: it was when last looked at, or so many were read.
+    /// [`StreamInfo::added`] is at least this: it was observed, or that many entries were read.
     pub added: i64,
-    /// Entries added up to the position, as far as they were counted.
+    /// Entries ever added up to the position, where that could be counted.
     pub counted: Option<i64>,
 }
 
-/// Why the log is not the one it was.
+/// Why the stream is not the log that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Discontinuity {
-    /// The epoch key is missing or another: a flush, an empty restart, or another node saw a loss.
+    /// The epoch key is missing or different: a flush, an empty restart, or another node saw a loss.
     EpochChanged,
-    /// The stream is gone, began anew, or lacks what was read from it.
+    /// The stream is gone, started over, or lacks entries that were read from it.
     EntriesLost,
-    /// Entries were trimmed before this tail could read them; only this node missed them.
+    /// Entries were trimmed before this tail read them. Only this node missed them.
     FellBehind,
 }
 
-impl Known {
-    /// A tail that has read up to `position` of the life it looked at.
-    pub fn new(epoch: Epoch, position: Position, life: Option<&StreamGeneration>) -> Self {
-        let mut known = Self { epoch, position, last_read: None, added: 0, counted: None };
-        match life {
-            Some(life) => {
-                known.note(life);
-                // What lies before the position is not claimed, so all that is there counts as added after it.
-                let all_unread = life.first.is_none_or(|first| first > position);
-                let before = life.added.filter(|_| all_unread).map(|added| added - life.length);
-                known.counted = known.counted.or(before);
+impl TailState {
+    /// A tail that has read the stream up to `position`.
+    pub fn new(epoch: Epoch, position: Position, stream: Option<&StreamInfo>) -> Self {
+        let mut state = Self { epoch, position, last_read: None, added: 0, counted: None };
+        match stream {
+            Some(stream) => {
+                state.observe(stream);
+                // Nothing is known of entries before the position, so all that are there count as added after it.
+                let all_unread = stream.first.is_none_or(|first| first > position);
+                let before = stream.added.filter(|_| all_unread).map(|added| added - stream.length);
+                state.counted = state.counted.or(before);
             }
-            None => known.counted = Some(0),
+            None => state.counted = Some(0),
         }
-        known
+        state
     }
 
-    /// Takes note of an unbroken life.
-    pub fn note(&mut self, life: &StreamGeneration) {
-        let Some(added) = life.added else { return };
+    /// Takes note of a stream without discontinuity.
+    pub fn observe(&mut self, stream: &StreamInfo) {
+        let Some(added) = stream.added else { return };
         self.added = self.added.max(added);
-        if life.last == self.position {
+        if stream.last == self.position {
             self.counted = Some(added);
         }
     }
 
-    /// Takes note of entries read, up to `position`.
+    /// Takes note of entries that were read, up to `position`.
     pub fn read(&mut self, entries: usize, position: Position) {
         self.position = position;
         self.last_read = Some(position);
-        // Counted along, so that a stream that began anew within a second of its loss shows, too.
+        // Counted, so that a stream that started over within a second of its loss is noticed too.
         self.counted = self.counted.map(|counted| counted + entries as i64);
         self.added = self.added.max(self.counted.unwrap_or(0));
     }
 
-    /// Compares with what is there now.
-    pub fn broken_by(&self, now: &Observed) -> Option<Discontinuity> {
+    /// Compares with what was observed.
+    pub fn discontinuity(&self, now: &Observed) -> Option<Discontinuity> {
         if parse(&now.epoch_text) != Some(self.epoch) {
             return Some(Discontinuity::EpochChanged);
         }
-        let Some(life) = &now.life else {
+        let Some(stream) = &now.stream else {
             return (self.position > Position::default()).then_some(Discontinuity::EntriesLost);
         };
-        let fewer = life.added.is_some_and(|now| now < self.added);
-        if life.last < self.position || fewer || life.lost_entry() || self.counts_less_than(life) {
+        let fewer = stream.added.is_some_and(|now| now < self.added);
+        if stream.last < self.position || fewer || stream.lost_entry() || self.counts_less_than(stream) {
             return Some(Discontinuity::EntriesLost);
         }
-        self.fell_behind(life).then_some(Discontinuity::FellBehind)
+        self.fell_behind(stream).then_some(Discontinuity::FellBehind)
     }
 
-    /// All that is there is unread, and more than was added since: some of what was read never was here.
-    fn counts_less_than(&self, life: &StreamGeneration) -> bool {
-        let all_unread = life.first.is_some_and(|first| first > self.position);
-        let unread = life.added.zip(self.counted).map(|(added, counted)| added - counted);
-        all_unread && unread.is_some_and(|unread| unread < life.length)
+    /// Whether all entries are unread, and more than were added since: some entries that were read never were here.
+    fn counts_less_than(&self, stream: &StreamInfo) -> bool {
+        let all_unread = stream.first.is_some_and(|first| first > self.position);
+        let unread = stream.added.zip(self.counted).map(|(added, counted)| added - counted);
+        all_unread && unread.is_some_and(|unread| unread < stream.length)
     }
 
-    /// More was added since than can be unread, so some of it was trimmed before it was read.
-    fn fell_behind(&self, life: &StreamGeneration) -> bool {
-        let advanced_to = life.last == self.position;
-        match (life.added, self.counted) {
-            (Some(added), Some(counted)) => added - counted > if advanced_to { 0 } else { life.length },
-            // Nothing is left of what was read, and nobody knows how much came after it.
-            (Some(_), None) => !advanced_to && life.first.is_none_or(|first| first > self.position),
+    /// Whether more entries were added than are unread: some were trimmed before they were read.
+    fn fell_behind(&self, stream: &StreamInfo) -> bool {
+        let is_at_end = stream.last == self.position;
+        match (stream.added, self.counted) {
+            (Some(added), Some(counted)) => added - counted > if is_at_end { 0 } else { stream.length },
+            // Nothing is left of what was read, and the number of entries after it is unknown.
+            (Some(_), None) => !is_at_end && stream.first.is_none_or(|first| first > self.position),
             (None, _) => false,
         }
     }
 }
 
-/// The epoch in the key's text, if it is one.
+/// The epoch in the text of the key, if it is one.
 pub fn parse(text: &str) -> Option<Epoch> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
     plain.then(|| u32::from_str_radix(text, 16).ok().map(Epoch)).flatten()
 }
 
-/// From where a tail goes on when a life begins for it: what came after a loss and was not read yet is still delivered.
-pub fn head(known: Option<&Known>, life: Option<&StreamGeneration>) -> Position {
-    let last = life.map_or(Position::default(), |life| life.last);
-    let head = known.map_or(last, |known| known.position.min(last));
-    // But nothing is claimed of what lies before the first entry, where some were trimmed; it may be that none is left.
-    let trimmed = life.filter(|life| !life.is_whole());
-    trimmed.map_or(head, |life| head.max(life.first.map_or(life.last, Position::predecessor)))
+/// Where a tail starts or, after a discontinuity, goes on: entries after a loss that were not read yet are still delivered.
+pub fn head(state: Option<&TailState>, stream: Option<&StreamInfo>) -> Position {
+    let last = stream.map_or(Position::default(), |stream| stream.last);
+    let head = state.map_or(last, |state| state.position.min(last));
+    // Where entries were trimmed, nothing is known before the first entry that is left, if one is.
+    let trimmed = stream.filter(|stream| !stream.is_whole());
+    trimmed.map_or(head, |stream| head.max(stream.first.map_or(stream.last, Position::predecessor)))
 }
 
-/// After which position a history that was read backwards from `head` is complete. `left_out` is the newest entry that
-/// it does not have, where the stream had more.
-pub fn floor(left_out: Option<Position>, life: &StreamGeneration, head: Position) -> Position {
-    match (left_out, life.first) {
+/// The position after which a history that was read backwards from `head` is complete. `left_out` is the newest entry that
+/// was not kept, where there were more.
+pub fn floor(left_out: Option<Position>, stream: &StreamInfo, head: Position) -> Position {
+    match (left_out, stream.first) {
         (Some(left_out), _) => left_out,
-        (None, _) if life.is_whole() => Position::default(),
-        // Something was trimmed or deleted before the first entry, and nobody knows what.
+        (None, _) if stream.is_whole() => Position::default(),
+        // Entries before the first one were trimmed or deleted.
         (None, first) => first.map_or(head, |first| first.predecessor().min(head)),
     }
 }
@@ -170,63 +170,64 @@ mod tests {
         Position { ms, seq: 0 }
     }
 
-    fn known() -> Known {
-        Known { epoch: Epoch(0xab), position: at(10), last_read: Some(at(10)), added: 5, counted: Some(5) }
+    fn known() -> TailState {
+        TailState { epoch: Epoch(0xab), position: at(10), last_read: Some(at(10)), added: 5, counted: Some(5) }
     }
 
     fn observed() -> Observed {
-        let life = StreamGeneration { last: at(12), length: 7, added: Some(7), first: Some(at(1)), missing: None };
-        Observed { epoch_text: "ab".into(), life: Some(life) }
+        let stream = StreamInfo { last: at(12), length: 7, added: Some(7), first: Some(at(1)), missing: None };
+        Observed { epoch_text: "ab".into(), stream: Some(stream) }
     }
 
-    fn with(change: impl FnOnce(&mut StreamGeneration)) -> Observed {
+    fn with(change: impl FnOnce(&mut StreamInfo)) -> Observed {
         let mut observed = observed();
-        change(observed.life.as_mut().unwrap());
+        change(observed.stream.as_mut().unwrap());
         observed
     }
 
     #[test]
     fn the_same_log_is_the_same() {
-        assert_eq!(known().broken_by(&observed()), None);
-        assert_eq!(known().broken_by(&with(|life| life.added = None)), None, "before Redis 7");
-        let trimmed = with(|life| (life.first, life.missing, life.length) = (Some(at(11)), Some(at(10)), 2));
-        assert_eq!(known().broken_by(&trimmed), None);
-        let emptied = with(|life| (life.first, life.last, life.length, life.added) = (None, at(10), 0, Some(5)));
-        assert_eq!(known().broken_by(&Observed { life: emptied.life, ..observed() }), None);
-        let nothing_yet = Known::new(Epoch(0xab), Position::default(), None);
-        assert_eq!(nothing_yet.broken_by(&Observed { life: None, ..observed() }), None);
+        assert_eq!(known().discontinuity(&observed()), None);
+        assert_eq!(known().discontinuity(&with(|stream| stream.added = None)), None, "before Redis 7");
+        let trimmed = with(|stream| (stream.first, stream.missing, stream.length) = (Some(at(11)), Some(at(10)), 2));
+        assert_eq!(known().discontinuity(&trimmed), None);
+        let emptied =
+            with(|stream| (stream.first, stream.last, stream.length, stream.added) = (None, at(10), 0, Some(5)));
+        assert_eq!(known().discontinuity(&Observed { stream: emptied.stream, ..observed() }), None);
+        let nothing_yet = TailState::new(Epoch(0xab), Position::default(), None);
+        assert_eq!(nothing_yet.discontinuity(&Observed { stream: None, ..observed() }), None);
     }
 
     #[test]
     fn entries_are_counted_from_where_that_is_possible() {
-        let life = |last, added| StreamGeneration { last: at(last), added: Some(added), ..observed().life.unwrap() };
-        let mut behind = Known::new(Epoch(0xab), at(8), Some(&life(10, 5)));
+        let stream = |last, added| StreamInfo { last: at(last), added: Some(added), ..observed().stream.unwrap() };
+        let mut behind = TailState::new(Epoch(0xab), at(8), Some(&stream(10, 5)));
         behind.read(1, at(9));
         assert_eq!((behind.added, behind.counted), (5, None));
         behind.read(1, at(10));
-        behind.note(&life(10, 5));
+        behind.observe(&stream(10, 5));
         behind.read(2, at(12));
         assert_eq!((behind.added, behind.counted), (7, Some(7)));
-        assert_eq!(behind.broken_by(&with(|life| life.added = Some(6))), Some(Discontinuity::EntriesLost));
-        let emptied = StreamGeneration { first: None, length: 0, ..life(12, 7) };
+        assert_eq!(behind.discontinuity(&with(|stream| stream.added = Some(6))), Some(Discontinuity::EntriesLost));
+        let emptied = StreamInfo { first: None, length: 0, ..stream(12, 7) };
         assert_eq!(head(Some(&behind), Some(&emptied)), at(12), "nothing is left to be read");
         // Began behind a trim, and trimmed again before it had caught up once.
-        let trimmed = StreamGeneration { length: 3, first: Some(at(8)), ..life(10, 7) };
-        let mut again = Known::new(Epoch(0xab), at(7), Some(&trimmed));
+        let trimmed = StreamInfo { length: 3, first: Some(at(8)), ..stream(10, 7) };
+        let mut again = TailState::new(Epoch(0xab), at(7), Some(&trimmed));
         assert_eq!(again.counted, Some(4));
-        let trimmed_again = StreamGeneration { length: 2, first: Some(at(9)), ..trimmed };
-        let now = |life| Observed { life: Some(life), ..observed() };
-        assert_eq!(again.broken_by(&now(trimmed)), None);
-        assert_eq!(again.broken_by(&now(trimmed_again)), Some(Discontinuity::FellBehind));
+        let trimmed_again = StreamInfo { length: 2, first: Some(at(9)), ..trimmed };
+        let now = |stream| Observed { stream: Some(stream), ..observed() };
+        assert_eq!(again.discontinuity(&now(trimmed)), None);
+        assert_eq!(again.discontinuity(&now(trimmed_again)), Some(Discontinuity::FellBehind));
         again.read(1, at(10));
         assert_eq!(
-            again.broken_by(&now(StreamGeneration { length: 1, ..trimmed_again })),
+            again.discontinuity(&now(StreamInfo { length: 1, ..trimmed_again })),
             Some(Discontinuity::FellBehind),
             "read on before it looked"
         );
         (again.counted, again.position) = (None, at(7));
-        assert_eq!(again.broken_by(&now(trimmed_again)), Some(Discontinuity::FellBehind));
-        let mut fresh = Known::new(Epoch(0xab), Position::default(), None);
+        assert_eq!(again.discontinuity(&now(trimmed_again)), Some(Discontinuity::FellBehind));
+        let mut fresh = TailState::new(Epoch(0xab), Position::default(), None);
         fresh.read(3, at(12));
         assert_eq!(fresh.added, 3);
     }
@@ -235,21 +236,21 @@ mod tests {
     fn each_loss_is_seen() {
         for text in ["", "ac", "xyz", "+ab", "100000000ab"] {
             let now = Observed { epoch_text: text.into(), ..observed() };
-            assert_eq!(known().broken_by(&now), Some(Discontinuity::EpochChanged), "{text}");
+            assert_eq!(known().discontinuity(&now), Some(Discontinuity::EpochChanged), "{text}");
         }
         for now in [
-            Observed { life: None, ..observed() },
-            with(|life| life.last = at(9)),
-            with(|life| life.added = Some(4)),
-            with(|life| life.missing = Some(at(10))),
-            with(|life| life.missing = Some(at(11))),
-            with(|life| (life.missing, life.first) = (Some(at(13)), None)),
+            Observed { stream: None, ..observed() },
+            with(|stream| stream.last = at(9)),
+            with(|stream| stream.added = Some(4)),
+            with(|stream| stream.missing = Some(at(10))),
+            with(|stream| stream.missing = Some(at(11))),
+            with(|stream| (stream.missing, stream.first) = (Some(at(13)), None)),
         ] {
-            assert_eq!(known().broken_by(&now), Some(Discontinuity::EntriesLost), "{now:?}");
+            assert_eq!(known().discontinuity(&now), Some(Discontinuity::EntriesLost), "{now:?}");
         }
-        let all_unread = with(|life| (life.first, life.length, life.added) = (Some(at(11)), 5, Some(9)));
-        assert_eq!(known().broken_by(&all_unread), Some(Discontinuity::EntriesLost), "4 were added, 5 are there");
-        let unread = with(|life| (life.first, life.length) = (Some(at(12)), 1));
-        assert_eq!(known().broken_by(&unread), Some(Discontinuity::FellBehind));
+        let all_unread = with(|stream| (stream.first, stream.length, stream.added) = (Some(at(11)), 5, Some(9)));
+        assert_eq!(known().discontinuity(&all_unread), Some(Discontinuity::EntriesLost), "4 were added, 5 are there");
+        let unread = with(|stream| (stream.first, stream.length) = (Some(at(12)), 1));
+        assert_eq!(known().discontinuity(&unread), Some(Discontinuity::FellBehind));
     }
 }

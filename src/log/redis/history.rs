@@ -1,47 +1,56 @@
-//! What a node reads of the recovery window when it starts, newest first so that it never reads more than it keeps.
+//! The part of the recovery window that exists when a node starts. It is read newest first, so that no more is read than
+//! kept.
 
 use crate::log::Snapshot;
+use crate::log::redis::dead_letters::DeadLetters;
 use crate::log::redis::entry;
-use crate::log::redis::entry::{Entry, RawEntry};
+use crate::log::redis::entry::{RawEntry, StreamEntry};
 use crate::log::redis::generation;
-use crate::log::redis::generation::StreamGeneration;
-use crate::log::redis::{RedisLog, dead_letters, epoch, reply};
+use crate::log::redis::generation::StreamInfo;
+use crate::log::redis::{RedisLog, epoch, reply};
 use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
+use crate::model::draft::DraftError;
 use crate::model::event::Event;
 use crate::model::offset::{Epoch, Offset, Position};
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use std::sync::Arc;
 
-/// Reads the history up to `head`, which is at most the stream's last id.
+/// Malformed entries of the history that are reported.
+const MAX_MALFORMED: usize = 1000;
+
+/// Reads the history up to `head`, which is not after the stream's last id.
 pub(super) async fn read(
     log: &RedisLog,
     connection: &mut RedisConnection,
     epoch: Epoch,
     head: Position,
-    life: Option<StreamGeneration>,
+    stream: Option<StreamInfo>,
     page: &mut reply::PageSize,
+    dead_letters: &mut DeadLetters,
 ) -> Result<Snapshot, RedisError> {
-    let (mut history, mut orders) = (Vec::new(), Vec::new());
+    let (mut history, mut commands) = (Vec::new(), Vec::new());
     let mut floor = head;
-    if let Some(life) = life.filter(|_| !log.recovery.window.is_zero()) {
+    if let Some(stream) = stream.filter(|_| !log.recovery.window.is_zero()) {
         let mut collected = Collected::new(log, epoch, head);
         let left_out = collect(log, connection, head, &mut collected, page).await?;
-        // Looked at again only now: what was trimmed while it was read is not claimed.
-        let life = epoch::observe(connection, &log.keys, &[]).await?.life.unwrap_or(life);
-        floor = generation::floor(left_out, &life, head);
-        collected.malformed.reverse();
-        dead_letters::bury(log, connection, std::mem::take(&mut collected.malformed)).await?;
+        // Observed again: what was trimmed while the history was read is not part of it.
+        let stream = epoch::observe(connection, &log.keys, &[]).await?.stream.unwrap_or(stream);
+        floor = generation::floor(left_out, &stream, head);
+        for (raw, error) in std::mem::take(&mut collected.malformed).into_iter().rev() {
+            dead_letters.push(log, raw, error);
+        }
+        dead_letters.write(log, connection).await?;
         history = collected.events;
         history.reverse();
-        orders = collected.orders;
-        orders.reverse();
+        commands = collected.commands;
+        commands.reverse();
     }
-    Ok(Snapshot { epoch, floor, head, history, commands: orders })
+    Ok(Snapshot { epoch, floor, head, history, commands })
 }
 
-/// Pages backwards from `head`. Answers the newest entry that was left out; `None` where the stream had no more.
+/// Pages backwards from `head`. Returns the newest entry that was not kept; `None` where the stream had no more.
 async fn collect(
     log: &RedisLog,
     connection: &mut RedisConnection,
@@ -75,26 +84,27 @@ struct Collected<'a> {
     /// Newest first.
     events: Vec<Arc<Event>>,
     /// Newest first.
-    orders: Vec<(Position, Arc<SessionCommand>)>,
-    malformed: Vec<dead_letters::Malformed>,
+    commands: Vec<(Position, Arc<SessionCommand>)>,
+    /// Newest first.
+    malformed: Vec<(RawEntry, DraftError)>,
 }
 
 impl<'a> Collected<'a> {
     fn new(log: &'a RedisLog, epoch: Epoch, head: Position) -> Self {
-        // Trimming goes by the newest id, so a quiet stream holds more than the window by the wall clock.
+        // Trimming goes by the newest id, so a quiet stream has entries that are older than the window.
         let newest_ms = head.ms.min(unix_us() / 1000);
         let oldest_ms = newest_ms.saturating_sub(log.recovery.kept().as_millis() as u64);
-        Self { log, epoch, oldest_ms, bytes: 0, events: Vec::new(), orders: Vec::new(), malformed: Vec::new() }
+        Self { log, epoch, oldest_ms, bytes: 0, events: Vec::new(), commands: Vec::new(), malformed: Vec::new() }
     }
 
-    /// False where the entry is too old or too much.
+    /// Takes an entry; `false` where it is too old, or more than the window keeps.
     fn take(&mut self, raw: RawEntry) -> bool {
         if raw.position.ms < self.oldest_ms {
             return false;
         }
         match entry::decode(&raw.fields, &self.log.limits) {
-            Ok(Entry::Event(draft, _)) if draft.volatile => {}
-            Ok(Entry::Event(draft, accepted_us)) => {
+            Ok(StreamEntry::Event(draft, _)) if draft.volatile => {}
+            Ok(StreamEntry::Event(draft, accepted_us)) => {
                 let offset = Offset { epoch: self.epoch, position: raw.position };
                 let accepted_us = accepted_us.unwrap_or(raw.position.ms.saturating_mul(1000));
                 let event = Event { offset, draft, accepted_us };
@@ -104,13 +114,13 @@ impl<'a> Collected<'a> {
                 }
                 self.events.push(Arc::new(event));
             }
-            Ok(Entry::SessionCommand(order)) => {
-                self.bytes += order.size();
-                self.orders.push((raw.position, Arc::new(order)));
+            Ok(StreamEntry::SessionCommand(command)) => {
+                self.bytes += command.size();
+                self.commands.push((raw.position, Arc::new(command)));
             }
-            Ok(Entry::Probe(_)) => {}
-            // Many of them would be many copies; the tail buries what comes while it looks.
-            Err(error) if self.malformed.len() < 1000 => self.malformed.push(dead_letters::Malformed::new(raw, error)),
+            Ok(StreamEntry::Probe(_) | StreamEntry::Unsupported) => {}
+            // More are not kept: they would be many copies of old entries.
+            Err(error) if self.malformed.len() < MAX_MALFORMED => self.malformed.push((raw, error)),
             Err(_) => {}
         }
         true

@@ -1,10 +1,9 @@
 //! The log in a Redis stream, `{prefix}:events`. Needs Redis 6.2 (`XADD … MINID`), 7.0 to see every loss.
 //!
-//! One connection appends, one tails, one listens for volatile events (DESIGN 10); all live inside
-//! [`EventLog::run`] on the control thread, and callers on other threads only put commands into a queue.
+//! One connection appends, one tails, one receives volatile events (docs/decisions/13-one-redis-connection-per-job.md). All
+//! belong to [`EventLog::run`] on the control thread; callers on other threads only put commands into a queue.
 
 mod append;
-mod append_batch;
 mod append_queue;
 mod dead_letters;
 mod entry;
@@ -13,13 +12,15 @@ pub mod generation;
 mod history;
 pub(crate) mod leased_append;
 mod reply;
+pub(crate) mod rights;
 mod tail;
+mod transaction;
 mod volatile;
 
 pub use entry::{entry_fields, read_event};
 
 use crate::log::config::RecoveryConfig;
-use crate::log::{AppendError, Appended, EventLog, LogStatus, Pending, Sink};
+use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
 use crate::metrics::Metrics;
 use crate::model::command::SessionCommand;
 use crate::model::draft::{Draft, DraftLimits};
@@ -35,19 +36,23 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// The stream keeps at least this much, so that a tail that lags or reconnects finds what it has not read.
-const LEAST_KEPT: Duration = Duration::from_secs(10);
-/// Kept beyond the window: what is told old by one clock may be young by another.
+const MIN_KEPT: Duration = Duration::from_secs(10);
+/// The stream keeps entries longer than the window, because clocks differ.
 const TRIM_SLACK: Duration = Duration::from_secs(30);
 
-/// Connections whose last acknowledged entry waits to be looked for; the tail looks at least once a second.
-const MAX_UNPROVEN: usize = 16;
+/// Closed connections whose last acknowledged entry is not verified yet. The tail verifies them at least once a second.
+const MAX_UNVERIFIED: usize = 16;
+
+/// How often the rights are tried, and how often while one is missing or Redis does not answer.
+const RIGHTS_INTERVAL: Duration = Duration::from_secs(10);
+const MISSING_RIGHTS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the stream keeps its entries.
 pub fn stream_kept(recovery: &RecoveryConfig) -> Duration {
-    recovery.kept().max(LEAST_KEPT) + TRIM_SLACK
+    recovery.kept().max(MIN_KEPT) + TRIM_SLACK
 }
 
-/// The Redis twin of the embedded log.
+/// The log in a Redis stream.
 pub struct RedisLog {
     connector: Connector,
     keys: Keys,
@@ -56,67 +61,70 @@ pub struct RedisLog {
     recovery: RecoveryConfig,
     limits: DraftLimits,
     metrics: Arc<Metrics>,
-    requests: append_batch::Requests,
+    transactions: transaction::Transactions,
     queue: append_queue::Queue,
-    heard: volatile::PubSubBuffer,
-    /// Known once the tail has begun.
+    pubsub_buffer: volatile::PubSubBuffer,
+    /// `None` before the first snapshot.
     epoch: watch::Sender<Option<Epoch>>,
-    /// Milliseconds of the newest id that was seen in the stream; trimming goes by it.
+    /// Milliseconds of the newest id seen in the stream, by which old entries are trimmed.
     newest_ms: AtomicU64,
-    acknowledged: Acknowledged,
-    appender: Up,
-    tail: Up,
+    acknowledged: AcknowledgedPositions,
+    appender: LinkState,
+    tail: LinkState,
+    config: RedisConfig,
+    /// What Redis does not let this node do; `None` until it was tried.
+    missing_rights: Mutex<Option<Vec<String>>>,
 }
 
-/// Whether a part has its connection.
+/// Whether the appender, or the tail, is connected.
 #[derive(Default)]
-struct Up {
-    now: AtomicBool,
-    before: AtomicBool,
+struct LinkState {
+    is_up: AtomicBool,
+    was_up: AtomicBool,
 }
 
-/// The last entry that publishers were told of. The next master may lack it, though no tail has read it yet.
+/// The last entries that publishers got acknowledged. After a failover the new master may lack one that no tail has read.
 #[derive(Default)]
-struct Acknowledged {
+struct AcknowledgedPositions {
     positions: Mutex<Positions>,
 }
 
 #[derive(Default)]
 struct Positions {
-    /// On the connection there is.
-    now: Option<Position>,
-    /// On connections that are gone, until the tail has seen whether they are in the log. Each may have led to
-    /// another master, so one does not speak for the others.
-    unproven: Vec<Position>,
+    /// The last one on the present connection.
+    current: Option<Position>,
+    /// The last ones on closed connections, until the tail has verified that they are in the stream. Each connection may
+    /// have been to another master, so each is verified.
+    unverified: Vec<Position>,
 }
 
-impl Acknowledged {
+impl AcknowledgedPositions {
     fn note(&self, position: Position) {
         let mut positions = self.positions.lock();
-        // A repeated idempotency id is answered with an old one.
-        positions.now = positions.now.max(Some(position));
+        // A repeated idempotency id has an old position.
+        positions.current = positions.current.max(Some(position));
     }
 
-    /// The connection is gone; the next one may lead elsewhere.
+    /// The connection is closed; the next one may be to another master.
     fn disconnected(&self) {
         let mut positions = self.positions.lock();
-        if let Some(last) = positions.now.take().filter(|_| positions.unproven.len() < MAX_UNPROVEN) {
-            positions.unproven.push(last);
+        if let Some(last) = positions.current.take().filter(|_| positions.unverified.len() < MAX_UNVERIFIED) {
+            positions.unverified.push(last);
         }
     }
 
-    fn unproven(&self) -> Vec<Position> {
-        self.positions.lock().unproven.clone()
+    fn unverified(&self) -> Vec<Position> {
+        self.positions.lock().unverified.clone()
     }
 
-    /// The tail has looked for the oldest so many.
-    fn settle(&self, looked_for: usize) {
-        self.positions.lock().unproven.drain(..looked_for);
+    /// The tail has looked for the oldest `count` of them.
+    fn verified(&self, count: usize) {
+        self.positions.lock().unverified.drain(..count);
     }
 
-    /// The log is not the one it was, and that is told.
+    /// The log has a discontinuity, of which all clients hear.
     fn forget(&self) {
-        self.positions.lock().now = None;
+        self.positions.lock().current = None;
     }
 }
 
@@ -124,51 +132,49 @@ impl Acknowledged {
 struct Keys {
     /// The stream.
     events: String,
-    /// The log's life; in the stream's slot of a Cluster.
     epoch: String,
     /// Copies of malformed entries.
     dead: String,
     /// The channel of volatile events.
     volatile: String,
-    /// What keys in the stream's slot of a Cluster begin with: what is in the first braces decides, and the stream's
-    /// key without braces counts as a whole.
-    beside: String,
+    /// Prefix of keys in the stream's slot of a Cluster: their hash tag is the stream's key.
+    tagged: String,
 }
 
 impl Keys {
     fn new(prefix: &str) -> Self {
         let key = |name: &str| format!("{prefix}:{name}");
         let events = key("events");
-        let beside = format!("{prefix}:{{{events}}}");
-        Self { epoch: format!("{beside}:epoch"), dead: key("dead"), volatile: key("volatile"), events, beside }
+        let tagged = format!("{prefix}:{{{events}}}");
+        Self { epoch: format!("{tagged}:epoch"), dead: key("dead"), volatile: key("volatile"), events, tagged }
     }
 
     /// The key of an idempotency id.
     fn id(&self, id: &str) -> String {
-        format!("{}:id:{id}", self.beside)
+        format!("{}:id:{id}", self.tagged)
     }
 
     /// The lease of the node that copies what emitters publish.
-    fn copying(&self) -> String {
-        format!("{}:emitters", self.beside)
+    fn emitter_lease(&self) -> String {
+        format!("{}:emitters", self.tagged)
     }
 
-    /// How far that node has read their stream.
-    fn copied_to(&self, stream: &str) -> String {
-        format!("{}:emitters:{stream}", self.beside)
+    /// How far that node has read an emitters' stream.
+    fn emitter_position(&self, stream: &str) -> String {
+        format!("{}:emitters:{stream}", self.tagged)
     }
 
     /// The key that says which node reports a malformed entry.
     fn claim(&self, position: Position) -> String {
-        format!("{}:dead:{position}", self.beside)
+        format!("{}:dead:{position}", self.tagged)
     }
 }
 
 impl RedisLog {
-    /// Checks the URL. Connects in [`EventLog::run`], so Redis may be down as yet.
+    /// Connects in [`EventLog::run`], so Redis may be down now.
     ///
     /// # Errors
-    /// When the URL is missing or not served.
+    /// When the URL is missing or cannot be used.
     pub fn new(
         config: &RedisConfig,
         recovery: &RecoveryConfig,
@@ -183,15 +189,17 @@ impl RedisLog {
             recovery: recovery.clone(),
             limits,
             metrics,
-            requests: append_batch::Requests::new(&keys),
+            transactions: transaction::Transactions::new(&keys),
             keys,
             queue: append_queue::Queue::default(),
-            heard: volatile::PubSubBuffer::default(),
+            pubsub_buffer: volatile::PubSubBuffer::default(),
             epoch: watch::Sender::new(None),
             newest_ms: AtomicU64::new(0),
-            acknowledged: Acknowledged::default(),
-            appender: Up::default(),
-            tail: Up::default(),
+            acknowledged: AcknowledgedPositions::default(),
+            appender: LinkState::default(),
+            tail: LinkState::default(),
+            config: config.clone(),
+            missing_rights: Mutex::default(),
         }))
     }
 
@@ -200,7 +208,7 @@ impl RedisLog {
     }
 
     async fn epoch_known(&self) {
-        // The sender is ours, so waiting for it cannot fail.
+        // The sender lives as long as `self`, so this cannot fail.
         let _ = self.epoch.subscribe().wait_for(Option::is_some).await;
     }
 
@@ -221,20 +229,37 @@ impl RedisLog {
         self.note(&self.tail, up);
     }
 
-    fn note(&self, part: &Up, up: bool) {
-        part.now.store(up, Ordering::Relaxed);
-        if up && part.before.swap(true, Ordering::Relaxed) {
+    fn note(&self, link: &LinkState, up: bool) {
+        link.is_up.store(up, Ordering::Relaxed);
+        if up && link.was_up.swap(true, Ordering::Relaxed) {
             self.metrics.redis_reconnects.inc();
         }
         self.metrics.redis_up.set(i64::from(self.is_up()));
     }
 
-    fn is_up(&self) -> bool {
-        [&self.appender, &self.tail].iter().all(|part| part.now.load(Ordering::Relaxed))
+    /// Tries the rights in use now and then, until dropped.
+    async fn watch_rights(&self) {
+        loop {
+            // What cannot be asked is seen by those who work with it.
+            let asked = rights::missing(&self.config).await;
+            let is_good = asked.as_ref().is_ok_and(Vec::is_empty);
+            if let Ok(missing) = asked {
+                let mut known = self.missing_rights.lock();
+                if known.as_ref() != Some(&missing) && !missing.is_empty() {
+                    tracing::error!(missing = missing.join("; "), "Redis does not let this node work (docs/redis.md)");
+                }
+                *known = Some(missing);
+            }
+            tokio::time::sleep(if is_good { RIGHTS_INTERVAL } else { MISSING_RIGHTS_INTERVAL }).await;
+        }
     }
 
-    /// Entries with older ids may be trimmed; 0 while that is not known. An id from the future, which anybody may
-    /// add, must not sweep the stream, so this node's clock has a say too.
+    fn is_up(&self) -> bool {
+        [&self.appender, &self.tail].iter().all(|link| link.is_up.load(Ordering::Relaxed))
+    }
+
+    /// Entries with older ids may be trimmed; 0 while that is unknown. An id from the future, which any publisher can add,
+    /// must not empty the stream, so this node's clock limits it.
     fn trim_before_ms(&self, now_ms: u64) -> u64 {
         let newest_ms = self.newest_ms.load(Ordering::Relaxed).min(now_ms);
         newest_ms.saturating_sub(stream_kept(&self.recovery).as_millis() as u64)
@@ -242,29 +267,35 @@ impl RedisLog {
 }
 
 impl EventLog for RedisLog {
-    fn append(&self, drafts: Vec<Draft>) -> Pending<'_, Vec<Appended>> {
+    fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>> {
         Box::pin(append::append(self, drafts))
     }
 
-    fn order(&self, order: Arc<SessionCommand>) -> Pending<'_, Result<(), AppendError>> {
-        Box::pin(async move { append::order(self, &order).await })
+    fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>> {
+        Box::pin(async move { append::append_command(self, &command).await })
     }
 
-    fn probe(&self, id: Id) -> Pending<'_, Result<(), AppendError>> {
+    fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(append::probe(self, id))
     }
 
-    fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> Pending<'static, ()> {
+    fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::listen(&self));
+            tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::run(&self), self.watch_rights());
         })
     }
 
     fn status(&self) -> LogStatus {
-        match self.is_up() {
+        let may_work = self.missing_rights.lock().as_ref().is_some_and(Vec::is_empty);
+        match self.is_up() && may_work {
             true => LogStatus::Ready,
             false => LogStatus::Connecting,
         }
+    }
+
+    fn problem(&self) -> Option<String> {
+        let missing = self.missing_rights.lock();
+        missing.as_ref().filter(|missing| !missing.is_empty()).map(|missing| missing.join("; "))
     }
 }
 

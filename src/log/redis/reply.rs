@@ -1,4 +1,4 @@
-//! Stream entries in the answers of `XREAD` and `XREVRANGE`.
+//! Stream entries in the replies of `XREAD` and `XREVRANGE`.
 
 use crate::log::redis::entry::RawEntry;
 use crate::model::offset::Position;
@@ -6,7 +6,7 @@ use crate::redis::error::RedisError;
 use crate::redis::reply::text;
 use redis::Value;
 
-/// The entries of an `XRANGE` answer.
+/// The entries of a reply of `XREVRANGE`.
 pub(super) fn entries(value: Value) -> Result<Vec<RawEntry>, RedisError> {
     let wrong = RedisError::UnexpectedReply("stream entries");
     match value {
@@ -16,7 +16,7 @@ pub(super) fn entries(value: Value) -> Result<Vec<RawEntry>, RedisError> {
     }
 }
 
-/// The entries of an `XREAD` answer for one stream.
+/// The entries of a reply of `XREAD` for one stream.
 pub(super) fn read_entries(value: Value) -> Result<Vec<RawEntry>, RedisError> {
     match value {
         Value::Nil => Ok(Vec::new()),
@@ -53,13 +53,13 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
     }
 }
 
-/// How many entries to ask for at once, so that an answer stays near a size whatever the entries weigh.
+/// How many entries to ask for at once, so that the size of a reply stays about the same for small and big entries.
 #[derive(Debug)]
 pub(super) struct PageSize {
     count: usize,
 }
 
-/// Bytes that an answer should have at most.
+/// Bytes that a reply should have at most.
 const PAGE_BYTES: usize = 4 << 20;
 const MAX_ENTRIES: usize = 256;
 
@@ -70,19 +70,19 @@ impl Default for PageSize {
 }
 
 impl PageSize {
-    /// The COUNT of the next command.
+    /// `COUNT` of the next command.
     pub(super) fn count(&self) -> usize {
         self.count
     }
 
-    /// An answer that did not come in time may have been too much for a slow line.
+    /// A reply that did not arrive in time may have been too big for a slow connection.
     pub(super) fn note_error(&mut self, error: &RedisError) {
         if let RedisError::Timeout(_) = error {
             self.count = (self.count / 4).max(1);
         }
     }
 
-    /// Takes note of an answer's weight.
+    /// Takes note of the size of a reply.
     pub(super) fn learn(&mut self, entries: &[RawEntry]) {
         let bytes: usize = entries.iter().map(RawEntry::bytes).sum();
         if bytes > PAGE_BYTES {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_of_other_shapes_are_errors() {
+    fn replies_of_other_shapes_are_errors() {
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let good = Value::Array(vec![Value::Array(vec![bulk("5-1"), Value::Array(vec![bulk("a"), bulk("b")])])]);
         assert_eq!(entries(good).unwrap()[0].position, Position { ms: 5, seq: 1 });

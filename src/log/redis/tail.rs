@@ -1,12 +1,15 @@
-//! The tail: one dedicated connection that reads the stream as it grows, and the log's life every second.
+//! The tail: a connection of its own that reads the stream as it grows, and checks every second whether it is still the
+//! same log.
 
 use crate::log::recent_ids::RecentIds;
-use crate::log::redis::entry::{Entry, RawEntry};
+use crate::log::redis::dead_letters::DeadLetters;
+use crate::log::redis::entry::{RawEntry, StreamEntry};
 use crate::log::redis::generation;
-use crate::log::redis::generation::{Discontinuity, Known, Observed};
-use crate::log::redis::{RedisLog, dead_letters, entry, epoch, history, reply, volatile};
+use crate::log::redis::generation::{Discontinuity, Observed, TailState};
+use crate::log::redis::{RedisLog, entry, epoch, history, reply, volatile};
 use crate::log::{Sink, Snapshot};
 use crate::model::clock::unix_us;
+use crate::model::close::DropReason;
 use crate::model::draft::{Draft, Source};
 use crate::model::event::{Batch, Event, PlacedCommand};
 use crate::model::offset::{Epoch, Offset, Position};
@@ -19,22 +22,29 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long Redis may sit on a read; a read that comes back empty is progress too.
+/// How long Redis may wait for new entries. A read that returns none is progress too.
 const BLOCK: Duration = Duration::from_secs(1);
-/// How often the log's life is looked at: a stream that began anew would else be silent for ever.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// After this long without a read, this process was stopped or cut off: entries may have come and gone.
-const LATE: Duration = Duration::from_secs(3);
-/// How often old entries are trimmed where only others add some.
-const TRIM_EVERY: Duration = Duration::from_secs(10);
-/// Bytes of remembered ids of entries that others added.
+/// How often the stream is checked: one that started over would otherwise be silent for ever.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// After this long without a read, this process was stopped or cut off: entries may have been added and trimmed.
+const MAX_READ_GAP: Duration = Duration::from_secs(3);
+/// How often old entries are trimmed where only other publishers add some.
+const TRIM_INTERVAL: Duration = Duration::from_secs(10);
+/// Bytes of remembered ids of entries that other publishers added.
 const ID_BYTES: usize = 16 << 20;
 
-/// Reads until dropped; reconnects by itself and goes on where it was.
+/// Reads until dropped. Reconnects by itself and goes on where it was.
 pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
-    let page = reply::PageSize::default();
-    let mut tail =
-        Tail { log, sink, known: None, page, foreign_ids: RecentIds::new(ID_BYTES), trimmed: None, read_at: None };
+    let mut tail = Tail {
+        log,
+        sink,
+        state: None,
+        page: reply::PageSize::default(),
+        foreign_ids: RecentIds::new(ID_BYTES),
+        dead_letters: DeadLetters::new(),
+        last_trim: None,
+        last_read: None,
+    };
     let mut reconnect = Reconnect::default();
     loop {
         let Err(error) = tail.connected(&mut reconnect).await;
@@ -47,93 +57,99 @@ struct Tail<'a> {
     log: &'a RedisLog,
     sink: &'a dyn Sink,
     /// `None` before the first snapshot.
-    known: Option<Known>,
+    state: Option<TailState>,
     page: reply::PageSize,
-    /// Ids of entries that others added; a repeat is skipped, as the append of a repeat is by us.
+    /// Idempotency ids of entries that other publishers added. A repeat is skipped, as in appends of nodes.
     foreign_ids: RecentIds<()>,
-    trimmed: Option<Instant>,
-    /// When the last read was handed on.
-    read_at: Option<Instant>,
+    dead_letters: DeadLetters,
+    last_trim: Option<Instant>,
+    /// When entries were last delivered.
+    last_read: Option<Instant>,
 }
 
 impl Tail<'_> {
     async fn connected(&mut self, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
         let mut connection = RedisConnection::open(&self.log.connector, self.log.timeout).await?;
-        // A new connection may lead to another Redis: what was read last must be there too.
-        let last_read = self.known.as_ref().and_then(|known| known.last_read);
-        self.look(&mut connection, last_read).await?;
+        // This may be another Redis: the entry that was read last must be in it too.
+        let last_read = self.state.as_ref().and_then(|state| state.last_read);
+        self.check_stream(&mut connection, last_read).await?;
         reconnect.reset();
         self.log.note_tail(true);
-        let mut looked = Instant::now();
+        let mut last_check = Instant::now();
         loop {
             self.read(&mut connection).await?;
-            if looked.elapsed() >= LOOK_EVERY {
+            if last_check.elapsed() >= CHECK_INTERVAL {
                 connection.check().await?;
-                self.look(&mut connection, None).await?;
+                self.check_stream(&mut connection, None).await?;
                 self.trim(&mut connection).await?;
-                looked = Instant::now();
+                last_check = Instant::now();
             }
         }
     }
 
-    /// Looks whether the log is still the one it was, with what was read last if asked, and with what publishers were
-    /// told on a connection that is gone. Begins if not.
-    async fn look(&mut self, connection: &mut RedisConnection, last_read: Option<Position>) -> Result<(), RedisError> {
-        let unproven = self.log.acknowledged.unproven();
-        let mut asked: Vec<Position> = last_read.into_iter().chain(unproven.iter().copied()).collect();
-        asked.sort_unstable();
-        let now = epoch::observe(connection, &self.log.keys, &asked).await?;
-        let looked = self.compare(connection, now).await;
-        if looked.is_ok() {
-            self.log.acknowledged.settle(unproven.len());
+    /// Checks whether the stream is still the log that was read, and that it has `last_read` and the entries that
+    /// publishers got acknowledged over connections that are closed. If not, the tail starts over.
+    async fn check_stream(
+        &mut self,
+        connection: &mut RedisConnection,
+        last_read: Option<Position>,
+    ) -> Result<(), RedisError> {
+        let unverified = self.log.acknowledged.unverified();
+        let mut expected: Vec<Position> = last_read.into_iter().chain(unverified.iter().copied()).collect();
+        expected.sort_unstable();
+        let now = epoch::observe(connection, &self.log.keys, &expected).await?;
+        let compared = self.compare(connection, now).await;
+        if compared.is_ok() {
+            self.log.acknowledged.verified(unverified.len());
         }
-        looked
+        compared
     }
 
     async fn compare(&mut self, connection: &mut RedisConnection, now: Observed) -> Result<(), RedisError> {
-        let broken = match &mut self.known {
+        let discontinuity = match &mut self.state {
             None => None,
-            Some(known) => match known.broken_by(&now) {
+            Some(state) => match state.discontinuity(&now) {
                 None => {
-                    if let Some(life) = &now.life {
-                        known.note(life);
+                    if let Some(stream) = &now.stream {
+                        state.observe(stream);
                     }
                     return Ok(());
                 }
-                broken => broken,
+                discontinuity => discontinuity,
             },
         };
-        self.reset(connection, &now, broken).await
+        self.reset(connection, &now, discontinuity).await
     }
 
     async fn reset(
         &mut self,
         connection: &mut RedisConnection,
         now: &Observed,
-        broken: Option<Discontinuity>,
+        discontinuity: Option<Discontinuity>,
     ) -> Result<(), RedisError> {
         let keys = &self.log.keys;
         let epoch = match generation::parse(&now.epoch_text) {
-            Some(epoch) if broken != Some(Discontinuity::EntriesLost) => epoch,
+            Some(epoch) if discontinuity != Some(Discontinuity::EntriesLost) => epoch,
             _ => epoch::agree(connection, keys, &now.epoch_text).await?,
         };
-        let life = epoch::observe(connection, keys, &[]).await?.life;
-        let head = generation::head(self.known.as_ref(), life.as_ref());
-        let snapshot = history::read(self.log, connection, epoch, head, life, &mut self.page).await?;
-        if broken.is_some() {
+        let stream = epoch::observe(connection, keys, &[]).await?.stream;
+        let head = generation::head(self.state.as_ref(), stream.as_ref());
+        let (page, dead_letters) = (&mut self.page, &mut self.dead_letters);
+        let snapshot = history::read(self.log, connection, epoch, head, stream, page, dead_letters).await?;
+        if discontinuity.is_some() {
             self.log.acknowledged.forget();
         }
-        self.note_snapshot(&snapshot, broken);
-        self.known = Some(Known::new(epoch, head, life.as_ref()));
+        self.note_snapshot(&snapshot, discontinuity);
+        self.state = Some(TailState::new(epoch, head, stream.as_ref()));
         self.sink.reset(snapshot);
         Ok(())
     }
 
-    fn note_snapshot(&mut self, snapshot: &Snapshot, broken: Option<Discontinuity>) {
+    fn note_snapshot(&mut self, snapshot: &Snapshot, discontinuity: Option<Discontinuity>) {
         let Snapshot { epoch, floor, head, history, .. } = snapshot;
-        match broken {
+        match discontinuity {
             None => tracing::info!("the log is read from {head}, with {} events of history", history.len()),
-            Some(why) => tracing::warn!(?why, "continuity is lost; epoch {:x} goes on from {head}", epoch.0),
+            Some(reason) => tracing::warn!(?reason, "the log lost entries; epoch {:x} goes on from {head}", epoch.0),
         }
         tracing::debug!(%floor, %head, "snapshot");
         self.log.note_snapshot(*epoch, *head);
@@ -143,80 +159,60 @@ impl Tail<'_> {
         }
     }
 
-    /// Appends trim, but where only others add entries nobody else would.
+    /// Each append trims too, but not where only other publishers add entries.
     async fn trim(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
-        if self.trimmed.is_some_and(|last| last.elapsed() < TRIM_EVERY) {
+        if self.last_trim.is_some_and(|last| last.elapsed() < TRIM_INTERVAL) {
             return Ok(());
         }
-        self.trimmed = Some(Instant::now());
+        self.last_trim = Some(Instant::now());
         let oldest_ms = self.log.trim_before_ms(unix_us() / 1000);
         let mut command = redis::cmd("XTRIM");
         command.arg(&self.log.keys.events).arg("MINID").arg("~").arg(oldest_ms);
         match connection.call(&command).await {
-            // Where trimming is refused, reading still goes on.
+            // Without the right to trim, the tail still reads.
             Ok(_) | Err(RedisError::Reply(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
 
     async fn read(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
-        let mut command = redis::cmd("XREAD");
-        let asked_for = self.page.count();
-        command.arg("COUNT").arg(asked_for).arg("BLOCK").arg(BLOCK.as_millis() as u64);
-        command.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
-        let value = {
-            let mut reading = pin!(connection.call_blocking(&command, BLOCK));
-            loop {
-                tokio::select! {
-                    biased;
-                    value = &mut reading => break value,
-                    () = self.log.heard.arrival() => self.hand_on_volatile().await,
-                }
-            }
-        };
-        let value = value.inspect_err(|error| self.page.note_error(error))?;
+        let count = self.page.count();
+        let value = self.read_page(connection, count).await.inspect_err(|error| self.page.note_error(error))?;
         let entries = reply::read_entries(value)?;
-        let behind = entries.len() >= asked_for || self.read_at.is_some_and(|last| last.elapsed() > LATE);
+        let is_behind = entries.len() >= count || self.last_read.is_some_and(|last| last.elapsed() > MAX_READ_GAP);
         self.page.learn(&entries);
-        if behind && !entries.is_empty() {
-            // What came before these may have been trimmed meanwhile, and that shows only while they count as unread.
+        if is_behind && !entries.is_empty() {
+            // Entries before these may have been trimmed. That shows only while these count as unread.
             let before = self.offset();
-            self.look(connection, None).await?;
+            self.check_stream(connection, None).await?;
             if self.offset() != before {
                 return Ok(());
             }
         }
-        self.read_at = Some(Instant::now());
-        let malformed = self.hand_on(entries).await;
-        self.hand_on_volatile().await;
-        dead_letters::bury(self.log, connection, malformed).await
+        self.last_read = Some(Instant::now());
+        self.deliver(entries).await;
+        self.deliver_volatile().await;
+        self.dead_letters.write(self.log, connection).await
     }
 
-    /// Delivers what was read; answers what could not be.
-    async fn hand_on(&mut self, entries: Vec<RawEntry>) -> Vec<dead_letters::Malformed> {
-        let (mut batch, mut malformed) = (Batch::default(), Vec::new());
-        let mut offset = self.offset();
-        let (count, newest) = (entries.len(), entries.last().map(|entry| entry.position));
-        for raw in entries {
-            let position = raw.position;
-            match entry::decode(&raw.fields, &self.log.limits) {
-                Ok(Entry::Event(draft, _)) if self.is_repeat(&draft, position) => {}
-                Ok(Entry::Event(draft, accepted_us)) => {
-                    let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
-                    // A volatile event carries the place of the entry before it, wherever it came from.
-                    let place = if draft.volatile { offset.position } else { position };
-                    let offset = Offset { position: place, ..offset };
-                    batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
-                }
-                Ok(Entry::SessionCommand(order)) => {
-                    let offset = Offset { position, ..offset };
-                    batch.commands.push(PlacedCommand { after: batch.events.len(), offset, command: Arc::new(order) });
-                }
-                Ok(Entry::Probe(id)) => batch.probes.push(id),
-                Err(error) => malformed.push(dead_letters::Malformed::new(raw, error)),
+    /// Waits for entries, and delivers volatile events meanwhile.
+    async fn read_page(&self, connection: &mut RedisConnection, count: usize) -> Result<redis::Value, RedisError> {
+        let mut command = redis::cmd("XREAD");
+        command.arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        command.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
+        let mut reading = pin!(connection.call_blocking(&command, BLOCK));
+        loop {
+            tokio::select! {
+                biased;
+                value = &mut reading => return value,
+                () = self.log.pubsub_buffer.arrival() => self.deliver_volatile().await,
             }
-            offset.position = position;
         }
+    }
+
+    async fn deliver(&mut self, entries: Vec<RawEntry>) {
+        let (count, newest) = (entries.len(), entries.last().map(|entry| entry.position));
+        let batch = self.decode(entries);
         if let Some(newest) = newest {
             self.log.note_newest(newest.ms);
             self.log.metrics.tail_lag.set((unix_us() / 1000).saturating_sub(newest.ms) as f64 / 1000.0);
@@ -224,30 +220,64 @@ impl Tail<'_> {
         if !batch.is_empty() {
             self.sink.deliver(batch).await;
         }
-        if let (Some(newest), Some(known)) = (newest, &mut self.known) {
-            known.read(count, newest);
+        if let (Some(newest), Some(state)) = (newest, &mut self.state) {
+            state.read(count, newest);
         }
         self.sink.advanced_to(self.offset().position);
-        malformed
     }
 
-    async fn hand_on_volatile(&self) {
+    /// What the entries mean; malformed ones become dead letters.
+    fn decode(&mut self, entries: Vec<RawEntry>) -> Batch {
+        let (mut batch, mut offset) = (Batch::default(), self.offset());
+        let mut unsupported = 0;
+        for raw in entries {
+            let position = raw.position;
+            match entry::decode(&raw.fields, &self.log.limits) {
+                Ok(StreamEntry::Event(draft, _)) if self.is_repeat(&draft, position) => {}
+                Ok(StreamEntry::Event(draft, accepted_us)) => {
+                    let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
+                    // A volatile event has the position of the entry before it, however it was published.
+                    let position = if draft.volatile { offset.position } else { position };
+                    let offset = Offset { position, ..offset };
+                    batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
+                }
+                Ok(StreamEntry::SessionCommand(command)) => {
+                    let offset = Offset { position, ..offset };
+                    let after = batch.events.len();
+                    batch.commands.push(PlacedCommand { after, offset, command: Arc::new(command) });
+                }
+                Ok(StreamEntry::Probe(id)) => batch.probes.push(id),
+                Ok(StreamEntry::Unsupported) => unsupported += 1,
+                Err(error) => self.dead_letters.push(self.log, raw, error),
+            }
+            offset.position = position;
+        }
+        if unsupported > 0 {
+            self.log.metrics.dropped(DropReason::Unsupported, unsupported);
+            tracing::warn!(entries = unsupported, "entries of a newer release are skipped; upgrade this node");
+        }
+        batch
+    }
+
+    async fn deliver_volatile(&self) {
         let offset = self.offset();
-        let heard = volatile::take(self.log).into_iter();
-        let events: Vec<_> = heard.map(|(draft, accepted_us)| Arc::new(Event { offset, draft, accepted_us })).collect();
+        let events: Vec<_> = volatile::take(self.log)
+            .into_iter()
+            .map(|(draft, accepted_us)| Arc::new(Event { offset, draft, accepted_us }))
+            .collect();
         if !events.is_empty() {
             self.sink.deliver(Batch { events, ..Batch::default() }).await;
         }
     }
 
-    /// Where the tail is; before the first snapshot nothing is read.
+    /// Where the tail is. Before the first snapshot nothing is read.
     fn offset(&self) -> Offset {
-        let known = self.known.as_ref();
-        let (epoch, position) = known.map_or_else(Default::default, |known| (known.epoch.0, known.position));
+        let state = self.state.as_ref();
+        let (epoch, position) = state.map_or_else(Default::default, |state| (state.epoch.0, state.position));
         Offset { epoch: Epoch(epoch), position }
     }
 
-    /// Whether somebody else added an entry with this idempotency id before; remembers it if not.
+    /// Whether another publisher added an entry with this idempotency id before; remembers it if not.
     fn is_repeat(&mut self, draft: &Draft, position: Position) -> bool {
         let Some(id) = draft.id.as_deref().filter(|_| draft.source == Source::Stream) else { return false };
         let repeat = self.foreign_ids.first(id, position.ms).is_some();

@@ -1,4 +1,5 @@
-//! Volatile events go by Pub/Sub (DESIGN 9): published on `{prefix}:volatile`, heard by every node, never stored.
+//! Volatile events: published on `{prefix}:volatile`, received by every node, never stored
+//! (docs/decisions/13-one-redis-connection-per-job.md).
 
 use crate::log::redis::RedisLog;
 use crate::log::redis::entry;
@@ -20,12 +21,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
-/// Bytes of messages that may wait for the tail to take them; what comes over it is dropped, as volatile events may.
-const WAITING_BYTES: usize = 16 << 20;
-/// How often the connection is asked whether it still leads to the right place.
-const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of messages that may wait for the tail. Above it messages are dropped and counted, as volatile events may be.
+const MAX_WAITING_BYTES: usize = 16 << 20;
+/// How often the connection is checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A draft as compact JSON.
+/// A draft as compact JSON. Unknown fields are ignored: they are of a newer release.
 #[derive(Serialize, Deserialize)]
 struct Message<'a> {
     n: Namespace,
@@ -39,7 +40,7 @@ struct Message<'a> {
     s: std::borrow::Cow<'a, str>,
 }
 
-/// The message of a draft.
+/// Encodes a draft.
 pub(super) fn encode(draft: &Draft, accepted_us: u64) -> String {
     let message = Message {
         n: draft.namespace.clone(),
@@ -53,11 +54,10 @@ pub(super) fn encode(draft: &Draft, accepted_us: u64) -> String {
     serde_json::to_string(&message).expect("strings and raw JSON are always JSON")
 }
 
-/// Reads a message: the draft, and when a node accepted it in Unix microseconds.
+/// Decodes a message: the draft, and when a node accepted it (Unix microseconds).
 pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<(Draft, u64), DraftError> {
     let bad = |error: &dyn std::fmt::Display| DraftError::Json(format!("volatile message: {error}"));
     let message: Message<'_> = serde_json::from_slice(message).map_err(|error| bad(&error))?;
-    let source = entry::source_of(&message.s).ok_or_else(|| DraftError::Field("unknown source".into()))?;
     let draft = Draft {
         namespace: message.n,
         rooms: message.r,
@@ -66,35 +66,35 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<(Draft, u64
         args: Args::list(message.a.get()).map_err(|error| bad(&error))?,
         volatile: true,
         id: None,
-        source,
+        source: entry::source_of(&message.s),
     };
     check_draft(&draft, limits)?;
     Ok((draft, message.t))
 }
 
-/// What was heard and waits for the tail.
+/// Messages that wait for the tail.
 #[derive(Default)]
 pub(super) struct PubSubBuffer {
-    waiting: Mutex<Waiting>,
+    messages: Mutex<Messages>,
     wake: Notify,
 }
 
 #[derive(Default)]
-struct Waiting {
-    messages: VecDeque<Vec<u8>>,
+struct Messages {
+    queue: VecDeque<Vec<u8>>,
     bytes: usize,
 }
 
 impl PubSubBuffer {
-    /// Takes a message; false where there is no room for it.
+    /// Takes a message; `false` where there is no room for it.
     fn push(&self, message: Vec<u8>) -> bool {
-        let mut waiting = self.waiting.lock();
-        if waiting.bytes + message.len() > WAITING_BYTES {
+        let mut messages = self.messages.lock();
+        if messages.bytes + message.len() > MAX_WAITING_BYTES {
             return false;
         }
-        waiting.bytes += message.len();
-        waiting.messages.push_back(message);
-        drop(waiting);
+        messages.bytes += message.len();
+        messages.queue.push_back(message);
+        drop(messages);
         self.wake.notify_one();
         true
     }
@@ -104,14 +104,14 @@ impl PubSubBuffer {
         self.wake.notified().await;
     }
 
-    /// All that waits.
+    /// All messages that wait.
     pub(super) fn take(&self) -> VecDeque<Vec<u8>> {
-        std::mem::take(&mut *self.waiting.lock()).messages
+        std::mem::take(&mut *self.messages.lock()).queue
     }
 }
 
-/// Listens until dropped. What is published while the connection is lost is lost with it.
-pub(super) async fn listen(log: &Arc<RedisLog>) {
+/// Receives until dropped. Messages that are published while the connection is broken are lost.
+pub(super) async fn run(log: &Arc<RedisLog>) {
     let mut reconnect = Reconnect::default();
     loop {
         let Err(error) = subscribe(log, &mut reconnect).await;
@@ -123,7 +123,7 @@ async fn subscribe(log: &Arc<RedisLog>, reconnect: &mut Reconnect) -> Result<Inf
     let on_push = {
         let log = log.clone();
         move |push: PushInfo| -> Result<(), Infallible> {
-            hear(&log, push);
+            receive(&log, push);
             Ok(())
         }
     };
@@ -131,34 +131,34 @@ async fn subscribe(log: &Arc<RedisLog>, reconnect: &mut Reconnect) -> Result<Inf
     connection.subscribe(&log.keys.volatile).await?;
     reconnect.reset();
     loop {
-        tokio::time::sleep(CHECK_EVERY).await;
+        tokio::time::sleep(CHECK_INTERVAL).await;
         connection.check().await?;
     }
 }
 
-fn hear(log: &RedisLog, push: PushInfo) {
+fn receive(log: &RedisLog, push: PushInfo) {
     if push.kind != PushKind::Message {
         return;
     }
     if let Some(Value::BulkString(message)) = push.data.into_iter().nth(1)
-        && !log.heard.push(message)
+        && !log.pubsub_buffer.push(message)
     {
         log.metrics.dropped(DropReason::VolatileNotWritable, 1);
     }
 }
 
-/// Reads all that was heard; what cannot be read is counted and dropped.
+/// Takes and decodes all messages that wait. What cannot be decoded is counted and dropped.
 pub(super) fn take(log: &RedisLog) -> Vec<(Draft, u64)> {
-    let read = |message: Vec<u8>| match decode(&message, &log.limits) {
-        Ok(read) => Some(read),
+    let decode_one = |message: Vec<u8>| match decode(&message, &log.limits) {
+        Ok(decoded) => Some(decoded),
         Err(error) => {
-            tracing::warn!(%error, channel = log.keys.volatile, "a volatile event cannot be read; dropped");
+            tracing::warn!(%error, channel = log.keys.volatile, "a volatile event that cannot be read is dropped");
             log.metrics.dropped(DropReason::Malformed, 1);
             log.metrics.refused(Source::Stream, error.code());
             None
         }
     };
-    log.heard.take().into_iter().filter_map(read).collect()
+    log.pubsub_buffer.take().into_iter().filter_map(decode_one).collect()
 }
 
 #[cfg(test)]
@@ -168,7 +168,7 @@ mod tests {
     const LIMITS: DraftLimits = DraftLimits { max_event: 1000, room_name_bytes: 50, rooms: 3 };
 
     #[test]
-    fn what_is_written_is_read_back() {
+    fn encoded_drafts_are_decoded() {
         let mut draft = Draft::new("r\"", "é", Args::list("[1, {\"a\":2.50}]").unwrap(), Source::Client);
         draft.volatile = true;
         for _ in 0..2 {
@@ -192,10 +192,10 @@ mod tests {
 
     #[test]
     fn waiting_messages_are_bounded() {
-        let heard = PubSubBuffer::default();
-        let pushed = (0..100).filter(|_| heard.push(vec![0; 1 << 20])).count();
+        let buffer = PubSubBuffer::default();
+        let pushed = (0..100).filter(|_| buffer.push(vec![0; 1 << 20])).count();
         assert_eq!(pushed, 16);
-        assert_eq!(heard.take().len(), 16);
-        assert!(heard.push(vec![0; 1 << 20]));
+        assert_eq!(buffer.take().len(), 16);
+        assert!(buffer.push(vec![0; 1 << 20]));
     }
 }

@@ -1,4 +1,4 @@
-//! The table of wire sheet B1, the vectors of the real parser, and the attacks.
+//! The table of docs/protocol/socketio.md section 3.3, the vectors of the real parser, and the attacks.
 
 use super::*;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! The client's side of the five products' tables (seed-systems.md), each as its operator would configure it.
+//! The rules of the five example systems, each as its operator would configure them.
 
 use super::*;
 use crate::rules::Verdict;

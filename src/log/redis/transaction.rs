@@ -1,8 +1,9 @@
-//! All that waits as one transaction, which Redis leaves alone when it comes too late: a request may lie in the
-//! socket of a Redis that hangs, and its publisher was long told that the log is not reachable when Redis goes on.
+//! All appends that wait, as one transaction that Redis does not run after a deadline. A request may wait in the socket of
+//! a Redis that hangs; when Redis continues, its publisher has its 503 already.
 //!
-//! A key that lives until the deadline is set, watched, and set again where it does not exist: then the transaction
-//! does not run. That costs Redis less than a script around each event would: 0.5 µs instead of 3.
+//! A guard key that expires at the deadline is set, watched, and set again where it does not exist. If it had expired, the
+//! second write changes it and the transaction does not run. This costs Redis 0.5 µs, where a script around each event
+//! would cost 3 µs.
 
 use crate::log::redis::Keys;
 use crate::model::id::Id;
@@ -14,39 +15,39 @@ use redis::{Arg, Cmd, Pipeline, ServerError, Value};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Appends once per idempotency id: KEYS stream, id key; ARGV id lifetime in ms, then all after the stream of `XADD`.
+/// Appends once per idempotency id. KEYS: stream, key of the id. ARGV: lifetime of the id in ms, then the arguments of
+/// `XADD` after the stream.
 const ADD_ONCE: &str = "local first = redis.call('GET', KEYS[2])
 if first then return first end
 local id = redis.call('XADD', KEYS[1], unpack(ARGV, 2))
 redis.call('SET', KEYS[2], id, 'PX', ARGV[1])
 return id";
 
-/// The same for a volatile event: KEYS id key; ARGV id lifetime in ms, channel, message.
+/// The same for a volatile event. KEYS: key of the id. ARGV: lifetime of the id in ms, channel, message.
 const PUBLISH_ONCE: &str = "if redis.call('SET', KEYS[1], '-', 'NX', 'PX', ARGV[1]) then
 redis.call('PUBLISH', ARGV[2], ARGV[3]) end
 return 0";
 
-/// Does a command only while a key has a value: KEYS the key; ARGV the value, then the command.
+/// Runs a command only while a key has a value. KEYS: the key. ARGV: the value, then the command.
 const ONLY_IF: &str = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then
 return redis.error_reply('FENCED another node holds the lease') end
 return redis.call(unpack(ARGV, 2))";
 
-/// Commands before those of the calls: the three of the guard, and `MULTI`.
-const BEFORE: usize = 4;
+/// Commands before those of the callers: the three of the guard, and `MULTI`.
+const PREAMBLE: usize = 4;
 
-/// What all requests of this process share.
-pub(super) struct Requests {
+/// Builds and runs transactions.
+pub(super) struct Transactions {
     add_once: Script,
     publish_once: Script,
     only_if: Script,
-    /// The key that lives until a deadline; of this process alone.
+    /// The guard key of this process.
     guard: String,
 }
 
-impl Requests {
-    /// With a guard of their own.
+impl Transactions {
     pub(super) fn new(keys: &Keys) -> Self {
-        let guard = format!("{}:deadline:{}", keys.beside, Id::random());
+        let guard = format!("{}:deadline:{}", keys.tagged, Id::random());
         Self {
             add_once: Script::new(ADD_ONCE),
             publish_once: Script::new(PUBLISH_ONCE),
@@ -55,7 +56,7 @@ impl Requests {
         }
     }
 
-    /// Appends, or publishes, once in the life of an idempotency id; to be completed with the rest of the command.
+    /// The start of a command that appends or publishes once per idempotency id.
     pub(super) fn once(&self, keys: &Keys, id: &str, lifetime: Duration, volatile: bool) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
         match volatile {
@@ -69,41 +70,41 @@ impl Requests {
         command
     }
 
-    /// Does a command only while a key has this value; to be completed with the rest of the command.
+    /// The start of a command that runs only while a key has this value.
     pub(super) fn only_if(&self, key: &str, value: &str, command: &str) -> Cmd {
         let mut only_if = redis::cmd("EVALSHA");
         only_if.arg(&self.only_if.sha).arg(1).arg(key).arg(value).arg(command);
         only_if
     }
 
-    /// Runs the commands unless it is later than the deadline, in ms of Redis' clock. Scripts that Redis does not have
-    /// (any more) are sent again in full.
+    /// Runs the commands unless it is later than the deadline, in ms of Redis' clock. Scripts that Redis has not cached are
+    /// sent again in full.
     pub(super) async fn run(
         &self,
         connection: &mut RedisConnection,
         commands: Vec<Cmd>,
         deadline_ms: u64,
         replicas: Option<(u32, Duration)>,
-    ) -> Result<Done, RedisError> {
+    ) -> Result<Executed, RedisError> {
         let pipeline = self.guarded(commands, deadline_ms, replicas);
-        let mut done = exchange(connection, &pipeline, replicas.is_some()).await?;
+        let mut executed = send(connection, &pipeline, replicas.is_some()).await?;
         let unknown = |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT");
-        if done.entries.iter().any(unknown) {
-            let commands = pipeline.cmd_iter().skip(BEFORE).zip(&done.entries);
+        if executed.replies.iter().any(unknown) {
+            let commands = pipeline.cmd_iter().skip(PREAMBLE).zip(&executed.replies);
             let again = commands.filter(|(_, answer)| unknown(answer)).map(|(command, _)| self.in_full(command));
             let pipeline = self.guarded(again.collect(), deadline_ms, replicas);
-            let second = exchange(connection, &pipeline, replicas.is_some()).await?;
-            let mut answers = second.entries.into_iter();
-            for answer in done.entries.iter_mut().filter(|answer| unknown(answer)) {
-                *answer = answers.next().ok_or(RedisError::UnexpectedReply("a transaction"))?;
+            let second = send(connection, &pipeline, replicas.is_some()).await?;
+            let mut replies = second.replies.into_iter();
+            for answer in executed.replies.iter_mut().filter(|answer| unknown(answer)) {
+                *answer = replies.next().ok_or(RedisError::UnexpectedReply("a transaction"))?;
             }
-            done.replicas = second.replicas;
+            executed.replicas = second.replicas;
         }
-        Ok(done)
+        Ok(executed)
     }
 
     fn guarded(&self, commands: Vec<Cmd>, deadline_ms: u64, replicas: Option<(u32, Duration)>) -> Pipeline {
-        let mut pipeline = Pipeline::with_capacity(commands.len() + BEFORE + 2);
+        let mut pipeline = Pipeline::with_capacity(commands.len() + PREAMBLE + 2);
         pipeline.cmd("SET").arg(&self.guard).arg(1).arg("PXAT").arg(deadline_ms);
         pipeline.cmd("WATCH").arg(&self.guard);
         pipeline.cmd("SET").arg(&self.guard).arg(1).arg("NX").arg("PX").arg(1);
@@ -112,8 +113,8 @@ impl Requests {
             pipeline.add_command(command);
         }
         pipeline.cmd("EXEC");
-        if let Some((count, patience)) = replicas {
-            pipeline.cmd("WAIT").arg(count).arg(patience.as_millis().max(1) as u64);
+        if let Some((count, timeout)) = replicas {
+            pipeline.cmd("WAIT").arg(count).arg(timeout.as_millis().max(1) as u64);
         }
         pipeline
     }
@@ -135,8 +136,8 @@ impl Requests {
         full
     }
 
-    /// Makes sure that nothing would be done without its guard: the user may lack the rights for it.
-    pub(super) async fn try_guard(
+    /// Checks that the user has the rights for the guard: without it, appends could run after their deadline.
+    pub(super) async fn check_rights(
         &self,
         connection: &mut RedisConnection,
         clock: &RedisClock,
@@ -153,32 +154,32 @@ impl Requests {
     }
 }
 
-/// What a transaction brought.
-pub(super) struct Done {
-    /// One a command; nil where it came too late.
-    pub entries: Vec<Value>,
-    /// Replicas that have all of it; `None` where they are not waited for.
+/// The replies of a transaction.
+pub(super) struct Executed {
+    /// One for each command; nil after the deadline.
+    pub replies: Vec<Value>,
+    /// Replicas that have all of it; `None` where nobody waits for them.
     pub replicas: Option<u32>,
 }
 
-async fn exchange(connection: &mut RedisConnection, pipeline: &Pipeline, waits: bool) -> Result<Done, RedisError> {
+async fn send(connection: &mut RedisConnection, pipeline: &Pipeline, waits: bool) -> Result<Executed, RedisError> {
     let mut answers = connection.pipeline_raw(pipeline).await?;
     let replicas = waits.then(|| answers.pop()).flatten().map(|answer| match answer {
         Value::Int(replicas) => u32::try_from(replicas).unwrap_or(0),
         _ => 0,
     });
     let executed = answers.pop();
-    let queued = answers.split_off(BEFORE.min(answers.len()));
-    let entries = match executed {
-        Some(Value::Array(entries)) if entries.len() == queued.len() => entries,
+    let queued = answers.split_off(PREAMBLE.min(answers.len()));
+    let replies = match executed {
+        Some(Value::Array(replies)) if replies.len() == queued.len() => replies,
         Some(Value::Nil) => vec![Value::Nil; queued.len()],
         Some(Value::ServerError(aborted)) => queued.into_iter().map(|answer| reason(answer, &aborted)).collect(),
         _ => return Err(RedisError::UnexpectedReply("EXEC")),
     };
-    Ok(Done { entries, replicas })
+    Ok(Executed { replies, replicas })
 }
 
-/// Nothing of a transaction was done, because some of it was refused: what was, has its own reason.
+/// Redis runs nothing of a transaction in which it refused a command. That command has an error of its own.
 fn reason(queued: Value, aborted: &ServerError) -> Value {
     match queued {
         refused @ Value::ServerError(_) => refused,
@@ -191,11 +192,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_scripts_are_sent_in_full() {
+    fn scripts_that_are_not_cached_are_sent_in_full() {
         let keys = Keys::new("p");
-        let requests = Requests::new(&keys);
-        let command = requests.once(&keys, "x", Duration::from_secs(1), false);
-        let full = requests.in_full(&command);
+        let transactions = Transactions::new(&keys);
+        let command = transactions.once(&keys, "x", Duration::from_secs(1), false);
+        let full = transactions.in_full(&command);
         assert_eq!(full.args_iter().len(), command.args_iter().len());
         assert_eq!(full.args_iter().nth(1), Some(Arg::Simple(ADD_ONCE.as_bytes())));
     }

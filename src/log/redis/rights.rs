@@ -1,0 +1,105 @@
+//! Whether Redis lets this node do what it needs: a user without a right, or a server that does not hold the stream,
+//! accepts connections and refuses the commands that matter. Each right in use is tried on keys and channels of the
+//! prefix that nobody reads.
+
+use crate::log::redis::Keys;
+use crate::model::id::Id;
+use crate::redis::config::RedisConfig;
+use crate::redis::connection::{Connector, RedisConnection};
+use crate::redis::error::RedisError;
+use redis::Cmd;
+use std::convert::Infallible;
+
+/// Commands that run inside scripts, on the first key: a hash, and the second: a sorted set.
+const SCRIPT: &str = "redis.call('HSET', KEYS[1], 'f', 1) redis.call('HGETALL', KEYS[1])
+redis.call('ZADD', KEYS[2], 1, 'm') redis.call('ZRANGE', KEYS[2], 0, -1)
+redis.call('DEL', KEYS[1], KEYS[2]) return 1";
+
+/// Why a server cannot be used, or a right is missing.
+///
+/// # Errors
+/// When it could not be asked.
+pub(crate) async fn missing(config: &RedisConfig) -> Result<Vec<String>, String> {
+    let connector = Connector::new(config).map_err(|error| error.to_string())?;
+    let keys = Keys::new(&config.prefix);
+    let mut problems = Vec::new();
+    let opened = RedisConnection::open(&connector, config.timeout).await;
+    let mut connection = opened.map_err(|error| error.to_string())?;
+    for (right, command) in commands(config, &keys) {
+        match connection.call(&command).await {
+            Ok(_) => {}
+            // Others mean "not now".
+            Err(RedisError::NotServing(why)) if why.starts_with("MOVED") || why.starts_with("CLUSTERDOWN") => {
+                let hint = if why.starts_with("MOVED") { "; use redis+cluster:// for a Cluster" } else { "" };
+                problems.push(format!("{right}: {why}{hint}"));
+                return Ok(problems);
+            }
+            Err(RedisError::Reply(why)) => problems.push(format!("{right}: {why}")),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    problems.extend(subscriptions(config, &connector, &keys).await?);
+    Ok(problems)
+}
+
+/// What each right is for, and a harmless command that needs it.
+fn commands(config: &RedisConfig, keys: &Keys) -> Vec<(String, Cmd)> {
+    let probe = format!("{}:probe:{}", keys.tagged, Id::random());
+    let command = |words: &[&str]| {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command
+    };
+    let channel = format!("{}:probe", config.prefix);
+    let events = &keys.events;
+    let mut all = vec![
+        (format!("reading {events}"), command(&["EXISTS", events])),
+        (format!("reading {events}"), command(&["XRANGE", events, "-", "+", "COUNT", "1"])),
+        (format!("reading {events}"), command(&["XREAD", "COUNT", "1", "STREAMS", events, "$"])),
+        (format!("writing {events}"), command(&["XTRIM", events, "MINID", "~", "0"])),
+        ("adding to streams".to_owned(), command(&["XADD", &format!("{probe}:stream"), "*", "probe", "1"])),
+        ("writing keys".to_owned(), command(&["SET", &probe, "1", "PX", "1000"])),
+        ("transactions".to_owned(), command(&["WATCH", &probe])),
+        ("transactions".to_owned(), command(&["MULTI"])),
+        ("transactions".to_owned(), command(&["EXEC"])),
+        ("deleting keys".to_owned(), command(&["DEL", &probe, &format!("{probe}:stream")])),
+        (
+            "scripts (EVAL)".to_owned(),
+            command(&["EVAL", SCRIPT, "2", &format!("{probe}:hash"), &format!("{probe}:set")]),
+        ),
+        (format!("publishing on {}:*", config.prefix), command(&["PUBLISH", &channel, "probe"])),
+    ];
+    if config.min_replicas > 0 {
+        all.push(("waiting for replicas".to_owned(), command(&["WAIT", "0", "1"])));
+    }
+    all.extend(config.streams_key.iter().map(|stream| {
+        (format!("reading {stream} (redis.streams_key)"), command(&["XREAD", "COUNT", "1", "STREAMS", stream, "$"]))
+    }));
+    all
+}
+
+async fn subscriptions(config: &RedisConfig, connector: &Connector, keys: &Keys) -> Result<Vec<String>, String> {
+    let ignore = |_| Ok::<(), Infallible>(());
+    let opened = RedisConnection::open_subscriber(connector, config.timeout, ignore).await;
+    let mut connection = opened.map_err(|error| error.to_string())?;
+    let mut problems = Vec::new();
+    let node = format!("{}:node:probe", config.prefix);
+    for channel in [&keys.volatile, &node] {
+        match connection.subscribe(channel).await {
+            Ok(()) => {}
+            Err(RedisError::Reply(why)) => problems.push(format!("subscribing to {channel}: {why}")),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    if let Some(key) = &config.emitter_key {
+        let pattern = format!("{key}#*");
+        match connection.psubscribe(&pattern).await {
+            Ok(()) => {}
+            Err(RedisError::Reply(why)) => {
+                problems.push(format!("subscribing to {pattern} (redis.emitter_key): {why}"))
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(problems)
+}

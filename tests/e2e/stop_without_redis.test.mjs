@@ -1,0 +1,65 @@
+// How long a stop takes while Redis is away.
+import assert from "node:assert/strict";
+import { startBackend } from "../harness/backend.mjs";
+import { until } from "../harness/deadline.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+
+/** A node with clients, presence, disconnect rules and emitters: all that a stop has to tell Redis. */
+async function busyNode(node, io, ws, redis) {
+  const one = await node({
+    redis: { url: redis.url, emitter_key: "socket.io" },
+    shutdown: { pause: "0s", drain: "100ms", timeout: "30s" },
+    rooms: [{ match: "user:{user}", join: "auto", presence: true }, { match: "room:<name>", join: "allow" }],
+    on: [{ event: "disconnect", emit: [{ room: "room:a", event: "gone", args: ["{user}"] }] }],
+  });
+  await io(one, { token: tokenFor("7") }).connected();
+  await ws(one, { token: tokenFor("8") }).welcomed();
+  return one;
+}
+
+async function stopTime(one) {
+  const begun = Date.now();
+  assert.deepEqual(await one.stop("SIGTERM", 20_000), { code: 0, signal: null });
+  return Date.now() - begun;
+}
+
+suite("Stopping without Redis", () => {
+  scenario("Redis is gone", async ({ node, io, ws, redis }) => {
+    const server = await redis();
+    const one = await busyNode(node, io, ws, server);
+    await server.stop("SIGKILL");
+    await until(() => one.answers("/health", 503), "/health answering 503");
+    const took = await stopTime(one);
+    assert.ok(took < 3_000, `${took} ms`);
+  });
+
+  scenario("Redis hangs", async ({ node, io, ws, redis }) => {
+    const server = await redis();
+    const one = await busyNode(node, io, ws, server);
+    server.signal("SIGSTOP");
+    await until(() => one.answers("/health", 503), "/health answering 503");
+    const took = await stopTime(one);
+    server.signal("SIGCONT");
+    assert.ok(took < 4_000, `${took} ms`);
+  });
+
+  scenario("Redis was never there", async ({ node, redis }) => {
+    const server = await redis({ start: false });
+    const one = await node({ redis: { url: server.url }, shutdown: { pause: "0s", drain: "10s", timeout: "30s" } }, { ready: false });
+    const took = await stopTime(one);
+    assert.ok(took < 3_000, `${took} ms`);
+  });
+
+  scenario("with Redis a stop still tells the other nodes and the backend", async ({ node, io, redis, serve }) => {
+    const backend = serve(await startBackend());
+    const server = await redis();
+    const settings = { redis: { url: server.url }, ...backend.config({ notify: ["disconnect"] }) };
+    const [one, other] = [await node(settings), await node(settings)];
+    const client = await io(one, { token: tokenFor("7"), reconnection: false }).connected();
+    await one.stop();
+    await client.disconnected();
+    await backend.call("disconnect");
+    assert.ok(other.output !== undefined);
+  });
+});
