@@ -78,7 +78,7 @@ impl Metrics {
             deliveries: PROTOCOLS.iter().map(|p| deliveries.with_label_values(&[p])).collect(),
             drops: DropReason::ALL.iter().map(|r| drops.with_label_values(&[r.label()])).collect(),
             recoveries: make.counters("roomcast_recoveries_total", "Resume attempts, by result.", &["result"])?,
-            gaps: make.counters("roomcast_gaps_total", "Times a client was told of a gap.", &["reason"])?,
+            gaps: make.counters("roomcast_gaps_total", "Gap signals sent to clients.", &["reason"])?,
             publish_to_write: make.histogram(
                 "roomcast_publish_to_write_seconds",
                 "From a publish's acceptance to the write on the sockets.",

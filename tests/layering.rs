@@ -58,6 +58,7 @@ const SANS_IO: &[&str] = &[
     "src/model/draft.rs",
     "src/model/event.rs",
     "src/model/http_url.rs",
+    "src/model/millis.rs",
     "src/model/names.rs",
     "src/model/namespaces.rs",
     "src/model/offset.rs",

@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_of_redis_are_told_apart() {
+    fn replies_of_redis_are_distinguished() {
         let read = |answer: &str| stream().read(redis::parse_redis_value(answer.as_bytes()).unwrap());
         assert_eq!(read("$3\r\n1-1\r\n").unwrap(), Ok(()));
         assert_eq!(read(":0\r\n").unwrap(), Err(BackendError::StreamFull(3)));

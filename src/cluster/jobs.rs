@@ -72,7 +72,7 @@ struct State {
     removals: HashSet<Id>,
     /// Removals were dropped because there were too many.
     overflowed: bool,
-    /// All records were queued again for this round: Redis is to be told once no change waits any more.
+    /// All records were queued again for this round: Redis gets the round's number once no change waits any more.
     finished_round: Option<u64>,
     leaving: bool,
 }
@@ -164,19 +164,19 @@ impl Queue {
         std::mem::take(&mut self.state.lock().overflowed)
     }
 
-    /// Asks for the farewell, after everything that waits.
+    /// Leaves the membership after everything that waits.
     pub(super) fn leave(&self) {
         self.state.lock().leaving = true;
         self.wake.notify_one();
     }
 
-    /// The farewell was sent.
+    /// The node has left the membership.
     pub(super) fn has_left(&self) {
         self.state.lock().leaving = false;
         self.left.notify_one();
     }
 
-    /// Completes when the farewell was sent.
+    /// Completes when the node has left the membership.
     pub(super) async fn left(&self) {
         self.left.notified().await;
     }

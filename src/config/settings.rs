@@ -14,7 +14,7 @@ use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::shutdown::ShutdownConfig;
 use std::collections::BTreeMap;
 
-/// What a node is told, checked. `Debug` shows no secrets.
+/// The checked configuration of a node. `Debug` shows no secrets.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     /// `listen` and `admin_listen`.
@@ -56,7 +56,7 @@ type Places = BTreeMap<String, Place>;
 /// What the configuration is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// A node in earnest: without a key for tokens (and without `anonymous`) it would refuse everybody.
+    /// A node in production: without a key for tokens, and without `anonymous`, it would refuse every client.
     Serve,
     /// Anything else: `demo` makes its own secret, and clients of a running node need none.
     Other,

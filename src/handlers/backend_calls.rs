@@ -81,7 +81,7 @@ fn tell(local: &LocalNode, backend: &Backend, call: &BackendRequest<'_>) {
     local.context.metrics.dropped(DropReason::Notice, dropped as u64);
 }
 
-/// What the backend is told of a session.
+/// What a call tells the backend about a session.
 pub fn about<'a>(local: &'a LocalNode, session: &Session, rooms: Vec<Room>) -> SessionInfo<'a> {
     let raw = |json: String| Cow::Owned(RawValue::from_string(json).unwrap_or_else(|_| RawValue::NULL.to_owned()));
     let user = session.identity.user.as_ref().map_or_else(|| "null".to_owned(), |user| user.as_json());

@@ -21,7 +21,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Waker};
-use std::time::Duration;
 
 /// Takes one packet of a connection. Packets are worked on in their order: while one waits (for a key set, for the
 /// log, for the connection's rate), later ones wait behind it, within bounds.
@@ -53,7 +52,7 @@ async fn work(local: Rc<LocalNode>, key: ConnectionKey, packet: Option<Inbound>)
         }
         match local.shard.next_packet(key) {
             Next::Packet(next) => packet = Some(next),
-            Next::Later(wait) => tokio::time::sleep(Duration::from_millis(wait)).await,
+            Next::Later(wait) => tokio::time::sleep(wait).await,
             Next::Done => return,
         }
     }

@@ -4,6 +4,7 @@ use crate::handlers::send::send_to_session;
 use crate::model::args::Args;
 use crate::model::close::CloseReason;
 use crate::model::draft::Source;
+use crate::model::millis::whole_millis;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
@@ -14,8 +15,8 @@ use crate::refusals;
 use crate::rules::Message;
 use crate::session::connection::ConnectionKey;
 use crate::session::pending_packets::Inbound;
-use crate::session::timers::Millis;
 use crate::shard::packets::RefusedTurn;
+use std::time::Duration;
 
 /// The error code that clients see.
 const CODE: &str = "rate_limited";
@@ -49,7 +50,7 @@ pub(super) fn refuse(local: &LocalNode, key: ConnectionKey, packet: &Inbound, ah
             local.shard.push_json(key, &plain_ws::ack(id, &answer(retry)));
         }
         Inbound::PlainWs(ClientMessage::Join { id, .. } | ClientMessage::Leave { id, .. }) => {
-            local.shard.push_json(key, &plain_ws::retry_error(CODE, MESSAGE, retry, id.as_deref()));
+            local.shard.push_json(key, &plain_ws::retry_error(CODE, MESSAGE, whole_millis(retry), id.as_deref()));
         }
         _ => {}
     }
@@ -78,14 +79,14 @@ fn note(local: &LocalNode, key: ConnectionKey, ahead: usize) -> Option<RefusedTu
 /// Closes a client that does not stop, and tells it why.
 fn close(local: &LocalNode, key: ConnectionKey) {
     let retry = CloseReason::RateLimit.retry().unwrap_or_default();
-    tell(local, key, Millis::try_from(retry.as_millis()).unwrap_or(Millis::MAX));
+    tell(local, key, retry);
     local.shard.close(key, CloseReason::RateLimit);
 }
 
 /// An `error` that belongs to no message of the client: an event of each Socket.IO session, or a message on `/ws`.
-fn tell(local: &LocalNode, key: ConnectionKey, retry: Millis) {
+fn tell(local: &LocalNode, key: ConnectionKey, retry: Duration) {
     if local.shard.protocol(key) == Some(Protocol::PlainWs) {
-        return local.shard.push_json(key, &plain_ws::retry_error(CODE, MESSAGE, retry, None));
+        return local.shard.push_json(key, &plain_ws::retry_error(CODE, MESSAGE, whole_millis(retry), None));
     }
     let message = Message { event: "error".into(), args: answer(retry) };
     for session in local.shard.sessions_of(key) {
@@ -94,7 +95,8 @@ fn tell(local: &LocalNode, key: ConnectionKey, retry: Millis) {
 }
 
 /// `[{"error":{"code","message","retry_after_ms"}}]`.
-fn answer(retry: Millis) -> Args {
-    let error = serde_json::json!([{ "error": { "code": CODE, "message": MESSAGE, "retry_after_ms": retry } }]);
+fn answer(retry: Duration) -> Args {
+    let error =
+        serde_json::json!([{ "error": { "code": CODE, "message": MESSAGE, "retry_after_ms": whole_millis(retry) } }]);
     Args::list(&error.to_string()).unwrap_or_else(|_| Args::none())
 }

@@ -141,7 +141,7 @@ fn asks_backend(local: &LocalNode, room: &str, caller: &Caller<'_>) -> Result<bo
     }
 }
 
-/// Whether the others can be told: a value that `joined` or `left` misses is the caller's error.
+/// Whether the join can be announced: a value that `joined` or `left` misses is the caller's error.
 fn announceable(rule: &RoomRule, captures: &Captures, caller: &Caller<'_>) -> Result<(), JoinError> {
     // Who has no user is not announced.
     if caller.user.is_some() {
@@ -182,8 +182,8 @@ pub fn join_within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room], res
     new
 }
 
-/// Completes when the session's rooms, as they are now, are on record and in the presence store: before a client is told
-/// that it has joined or left. `false` where one of them is not in time, so that the client must not be told.
+/// Completes when the session's rooms, as they are now, are on record and in the presence store: before a client gets the
+/// answer to its join or leave. `false` if one of them takes too long, so that the client must get an error.
 #[must_use]
 pub async fn settled(local: &Rc<LocalNode>, key: SessionKey, is_leave: bool) -> bool {
     let announced = local.shard.announced(key);

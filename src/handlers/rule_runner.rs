@@ -97,7 +97,7 @@ struct Plan {
 /// What becomes of an emit to a room that the session is not in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Outside {
-    /// The caller asked for it, and is told.
+    /// The caller asked for it, and gets an error.
     Refuse,
     /// At `disconnect` nobody asked: the rule means the rooms that the session happened to be in.
     Skip,
@@ -107,7 +107,7 @@ enum Outside {
 /// backend's or else the rule's.
 ///
 /// # Errors
-/// What the caller is to be told; nothing was done, but for joins and the reply when the log fails afterwards.
+/// The error for the caller. Nothing was done, except joins and the reply if the log fails afterwards.
 pub async fn run(
     local: &Rc<LocalNode>,
     key: SessionKey,

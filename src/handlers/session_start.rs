@@ -47,7 +47,7 @@ impl Newcomer {
             identity: self.identity,
             auth: self.auth,
             start: local.shard.position(),
-            expires: 0,
+            expires: None,
             last: Position::default(),
             moves: 0,
             changes: Changes::default(),

@@ -1,4 +1,4 @@
-//! From an HTTP request to a WebSocket: what hyper is told, and what happens once it lets go of the socket.
+//! From an HTTP request to a WebSocket: the answer that hyper sends, and what happens when it releases the socket.
 
 use crate::handlers::plain_ws as json_client;
 use crate::http::answer::{Reply, error};

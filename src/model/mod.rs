@@ -9,6 +9,7 @@ pub mod error_chain;
 pub mod event;
 pub mod http_url;
 pub mod id;
+pub mod millis;
 pub mod names;
 pub mod namespaces;
 pub mod number;

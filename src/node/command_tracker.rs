@@ -36,7 +36,7 @@ pub struct Applied {
 }
 
 impl CommandTracker {
-    /// The tail brought an order, and all shards are about to be told.
+    /// The tail has read a command, and passes it to all shards next.
     pub fn tail_saw(&self, order: &SessionCommand, shards: usize) {
         self.here.lock().insert(order.id, Tally { shards_left: shards, sessions: 0 });
     }

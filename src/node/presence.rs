@@ -11,7 +11,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 /// Notices that wait for the backend while what a dead node has left is removed at full speed; over it, one part a tick:
 /// it may be more than the notices that may wait.
-const MAX_UNTOLD: usize = 5_000;
+const MAX_PENDING_NOTICES: usize = 5_000;
 
 /// Tells the backend, where it wants to hear of it.
 pub struct Notices {
@@ -52,7 +52,7 @@ impl Listener for Notices {
     }
 
     fn is_behind(&self) -> bool {
-        self.backend.as_ref().is_some_and(|backend| backend.pending_notices() > MAX_UNTOLD)
+        self.backend.as_ref().is_some_and(|backend| backend.pending_notices() > MAX_PENDING_NOTICES)
     }
 }
 

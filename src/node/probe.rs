@@ -5,7 +5,7 @@ use crate::node::context::Node;
 use crate::node::probes::Stage;
 use std::time::{Duration, Instant};
 
-/// How long an answer is good: whoever asks more often is told the same, at no cost to the log.
+/// How long an answer is reused, so that frequent requests cost the log nothing.
 const FRESH: Duration = Duration::from_millis(100);
 
 /// Sends a probe and waits for it; answers how long it took.

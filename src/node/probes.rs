@@ -32,7 +32,7 @@ pub enum Stage {
 }
 
 impl Probes {
-    /// Starts waiting for a probe; the receiver is told when all `shards` have seen it.
+    /// Starts waiting for a probe; the receiver completes when all `shards` have seen it.
     pub fn start(&self, id: Id, shards: usize) -> (PendingProbe<'_>, oneshot::Receiver<()>) {
         let (done, receiver) = oneshot::channel();
         self.waiting.lock().insert(id, Waiting { tail_seen: false, shards_left: shards, done: Some(done) });

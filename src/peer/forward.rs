@@ -43,10 +43,10 @@ pub async fn question(
     local: &LocalNode,
     sid: Id,
     question: RpcRequest,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<RpcResponse, RpcError> {
     let cluster = local.node.cluster.as_ref().ok_or(RpcError::Offline)?;
-    cluster.request(sid.node(), question, patience).await
+    cluster.request(sid.node(), question, timeout).await
 }
 
 /// Whether the node that a sid names is there: what a client sends is not read, nor sent on, for nothing.
@@ -57,8 +57,8 @@ pub async fn has_owner(node: &Node, sid: Id) -> bool {
     }
 }
 
-async fn ask(local: &LocalNode, sid: Id, asked: RpcRequest, patience: Duration) -> PollAnswer {
-    match question(local, sid, asked, patience).await {
+async fn ask(local: &LocalNode, sid: Id, asked: RpcRequest, timeout: Duration) -> PollAnswer {
+    match question(local, sid, asked, timeout).await {
         Ok(RpcResponse::Payload(text)) => PollAnswer::Payload(Bytes::from(text)),
         Ok(RpcResponse::Accepted) => PollAnswer::Accepted,
         Ok(RpcResponse::Overlap) => PollAnswer::Overlap,

@@ -29,7 +29,7 @@ pub struct Table {
     /// Ends of graces, in order: all are equally long.
     graces: VecDeque<(Millis, Fact)>,
     /// Facts that the store has of this node, and that are not true.
-    strays: Vec<Fact>,
+    orphans: Vec<Fact>,
     /// Nothing is taken back before.
     hold: Millis,
     /// What has come and gone unwritten is forgotten when more changes wait.
@@ -56,8 +56,8 @@ struct State {
     ended: bool,
     /// How often it ended and began again since it was last taken: each time is announced.
     absences: u16,
-    /// Whether the others have been told of it.
-    told: bool,
+    /// Whether it was announced.
+    announced: bool,
     /// Its place among those that changed; the default where it is not among them.
     queued: Ticket,
 }
@@ -97,7 +97,7 @@ impl State {
 
     /// Whether it came and went, and the store never heard of it.
     fn has_passed(&self) -> bool {
-        !self.is_true() && !self.in_doubt && !self.told && !self.is_stored
+        !self.is_true() && !self.in_doubt && !self.announced && !self.is_stored
     }
 }
 
@@ -112,7 +112,7 @@ impl Table {
             written: Ticket::default(),
             rewriting: Ticket::default(),
             graces: VecDeque::new(),
-            strays: Vec::new(),
+            orphans: Vec::new(),
             hold: 0,
             max_waiting: MAX_WAITING,
         }
@@ -229,9 +229,9 @@ impl Table {
             self.changed_again(fact);
         }
         if now >= self.hold {
-            let some = self.strays.len().min(max.saturating_sub(changes.len()));
+            let some = self.orphans.len().min(max.saturating_sub(changes.len()));
             let gone = |fact| Change { fact, count: None, news: false, messages: None, age: 0 };
-            changes.extend(self.strays.drain(..some).map(gone));
+            changes.extend(self.orphans.drain(..some).map(gone));
         }
         changes
     }
@@ -261,7 +261,7 @@ impl Table {
             let Some(state) = self.facts.get_mut(&change.fact) else { continue };
             state.in_doubt = false;
             state.set_written(change.count);
-            state.told = change.count.is_some();
+            state.announced = change.count.is_some();
         }
         for change in changes {
             let Some(state) = self.facts.get(&change.fact) else { continue };
@@ -284,7 +284,7 @@ impl Table {
                     state.in_doubt = false;
                     self.changed_again(change.fact);
                 }
-                None => self.strays.push(change.fact),
+                None => self.orphans.push(change.fact),
             }
         }
     }
@@ -294,16 +294,16 @@ impl Table {
         for (fact, state) in &mut self.facts {
             state.set_written(None);
             state.in_doubt = true;
-            state.told &= known.lost;
+            state.announced &= known.lost;
             if !known.lost && state.count == 0 {
-                // The others were told that the user is gone, and so it is.
+                // It was announced that the user is gone, and the user is gone.
                 state.in_grace = false;
                 state.set_written(Some(0));
             }
             self.changed.push(fact, state);
         }
         self.rewriting = self.changed.last;
-        self.strays = known.facts.into_iter().filter(|fact| !self.facts.contains_key(fact)).collect();
+        self.orphans = known.facts.into_iter().filter(|fact| !self.facts.contains_key(fact)).collect();
         if known.lost {
             self.hold = now + HOLD;
         }
@@ -319,18 +319,18 @@ impl State {
         } else if self.came_back && now < self.gone + grace {
             self.in_grace = true;
         } else if !self.has_passed() {
-            // The others may have been told, or are about to be.
+            // The others may have been announced, or are about to be.
             self.gone = now;
             self.ended = true;
         }
     }
 
-    /// What the store is to be told: one change, or more where something came and went before it heard of it.
+    /// What the store is to be announced: one change, or more where something came and went before it heard of it.
     fn changes(&mut self, fact: Fact, now: Millis, changes: &mut Vec<Change>) {
         let age = if self.count == 0 { now.saturating_sub(self.gone) } else { 0 };
         let change = |count, news| Change { fact: fact.clone(), count, news, messages: self.messages.clone(), age };
         if !self.is_stored || (self.absences == 0 && self.is_true() && self.written() != Some(self.count)) {
-            changes.push(change(Some(self.count), !self.told));
+            changes.push(change(Some(self.count), !self.announced));
         }
         for _ in 0..self.absences {
             changes.push(change(None, true));
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_and_goes_unwritten_is_told_all_the_same() {
+    fn what_comes_and_goes_unwritten_is_announced_all_the_same() {
         let mut table = Table::new(100);
         table.enter(USER("a"), None);
         table.exit(&USER("a"), 0, Left);

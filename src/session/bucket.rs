@@ -1,6 +1,7 @@
 //! The rate limit of one connection (sans-IO): a token bucket, and a second one for what was refused.
 
-use crate::session::timers::Millis;
+use crate::model::millis::Millis;
+use std::time::Duration;
 
 /// Messages that may be refused without a pause. Who sends more does not stop by being told.
 pub const MAX_REFUSED: u32 = 5_000;
@@ -24,9 +25,9 @@ impl Rate {
         Self { per_second: per_second.max(1), burst }
     }
 
-    /// Milliseconds until so many thousandths are refilled.
-    fn time(self, thousandths: u64) -> Millis {
-        thousandths.div_ceil(u64::from(self.per_second))
+    /// The time until so many thousandths are refilled, in whole milliseconds.
+    fn time(self, thousandths: u64) -> Duration {
+        Duration::from_millis(thousandths.div_ceil(u64::from(self.per_second)))
     }
 }
 
@@ -56,14 +57,14 @@ impl Bucket {
 
     /// Notes that a message was refused while `ahead` messages wait for their turn; how long its sender should wait before it
     /// comes again, or `None` where it does not stop. Whoever waits for as long as each refusal says finds room for each.
-    pub fn refuse(&mut self, now: Millis, rate: Rate, ahead: usize) -> Option<Millis> {
+    pub fn refuse(&mut self, now: Millis, rate: Rate, ahead: usize) -> Option<Duration> {
         self.refill(now, rate);
-        self.refused = self.refused.saturating_add(1000);
-        if self.refused > MAX_REFUSED * 1000 {
+        if self.refused > (MAX_REFUSED - 1) * 1000 {
             return None;
         }
+        self.refused += 1000;
         let needed = u64::from(self.spent) + u64::from(self.refused) + ahead as u64 * 1000;
-        Some(rate.time(needed.saturating_sub(u64::from(rate.burst))).max(1))
+        Some(rate.time(needed.saturating_sub(u64::from(rate.burst))).max(Duration::from_millis(1)))
     }
 
     /// Whether a refusal that was just noted is the first after a pause.
@@ -71,13 +72,13 @@ impl Bucket {
         self.refused <= 1000
     }
 
-    /// Milliseconds until one more message may be taken.
-    pub fn wait(&self, rate: Rate) -> Millis {
+    /// The time until one more message may be taken.
+    pub fn wait(&self, rate: Rate) -> Duration {
         rate.time((u64::from(self.spent) + 1000).saturating_sub(u64::from(rate.burst)))
     }
 
     fn refill(&mut self, now: Millis, rate: Rate) {
-        let now = now as u32;
+        let now = now.get() as u32;
         let refilled = u64::from(now.wrapping_sub(self.at)) * u64::from(rate.per_second);
         let refilled = u32::try_from(refilled).unwrap_or(u32::MAX);
         self.spent = self.spent.saturating_sub(refilled);
@@ -90,7 +91,9 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    const NOW: Millis = 5_000_000_000;
+    fn after(ms: u64) -> Millis {
+        Millis::new(5_000_000_000 + ms)
+    }
 
     fn taken(bucket: &mut Bucket, now: Millis, rate: Rate) -> usize {
         (0..10_000).filter(|_| bucket.take(now, rate)).count()
@@ -99,33 +102,35 @@ mod tests {
     #[test]
     fn burst_then_rate() {
         let (mut bucket, rate) = (Bucket::default(), Rate::new(50, 256));
-        assert_eq!(taken(&mut bucket, NOW, rate), 456);
-        assert_eq!(taken(&mut bucket, NOW + 100, rate), 5);
-        assert_eq!(bucket.wait(rate), 20);
-        assert_eq!(taken(&mut bucket, NOW + 120, rate), 1);
-        assert_eq!(taken(&mut bucket, NOW + 100_000, rate), 456);
+        assert_eq!(taken(&mut bucket, after(0), rate), 456);
+        assert_eq!(taken(&mut bucket, after(100), rate), 5);
+        assert_eq!(bucket.wait(rate), Duration::from_millis(20));
+        assert_eq!(taken(&mut bucket, after(120), rate), 1);
+        assert_eq!(taken(&mut bucket, after(100_000), rate), 456);
         let huge = Rate::new(1_000_000, 1_000_000);
-        assert_eq!(taken(&mut Bucket::default(), NOW, huge), 10_000);
+        assert_eq!(taken(&mut Bucket::default(), after(0), huge), 10_000);
     }
 
     #[test]
     fn who_waits_as_told_is_let_in() {
         let (mut bucket, rate) = (Bucket::default(), Rate::new(50, 256));
-        taken(&mut bucket, NOW, rate);
-        let mut again: Vec<Millis> = (0..100).map(|_| NOW + bucket.refuse(NOW, rate, 0).unwrap()).collect();
-        assert_eq!((again[0], again[99]), (NOW + 20, NOW + 2_000));
+        let now = after(0);
+        taken(&mut bucket, now, rate);
+        let mut again: Vec<Millis> = (0..100).map(|_| now.after(bucket.refuse(now, rate, 0).unwrap())).collect();
+        assert_eq!((again[0], again[99]), (after(20), after(2_000)));
         again.retain(|at| !bucket.take(*at, rate));
-        assert_eq!(again, [0; 0]);
+        assert_eq!(again, []);
     }
 
     #[test]
     fn who_does_not_stop_is_found_out() {
         let (mut bucket, rate) = (Bucket::default(), Rate::new(50, 256));
-        taken(&mut bucket, NOW, rate);
-        assert!(bucket.refuse(NOW, rate, 0).is_some() && bucket.is_first_refusal());
-        assert!(bucket.refuse(NOW, rate, 0).is_some() && !bucket.is_first_refusal());
-        assert_eq!((0..10_000).filter(|_| bucket.refuse(NOW, rate, 0).is_some()).count(), 4_998);
-        assert!(bucket.refuse(NOW + 60_000, rate, 0).is_some(), "after a pause it is another beginning");
-        assert!((0..100_000).all(|n| bucket.refuse(NOW + 200_000 + n * 25, rate, 0).is_some()), "a little too fast");
+        let now = after(0);
+        taken(&mut bucket, now, rate);
+        assert!(bucket.refuse(now, rate, 0).is_some() && bucket.is_first_refusal());
+        assert!(bucket.refuse(now, rate, 0).is_some() && !bucket.is_first_refusal());
+        assert_eq!((0..10_000).filter(|_| bucket.refuse(now, rate, 0).is_some()).count(), 4_998);
+        assert!(bucket.refuse(after(60_000), rate, 0).is_some(), "after a pause it is another beginning");
+        assert!((0..100_000).all(|n| bucket.refuse(after(200_000 + n * 25), rate, 0).is_some()), "a little too fast");
     }
 }

@@ -3,6 +3,7 @@
 use crate::model::close::CloseReason;
 use crate::model::event::Format;
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::model::transport::{Protocol, Transport};
 use crate::protocol::socketio::Decoder;
 use crate::session::bucket::Bucket;
@@ -10,7 +11,7 @@ use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Outbox;
 use crate::session::pending_packets::PendingPackets;
 use crate::session::polling::Polling;
-use crate::session::timers::{Millis, Timers};
+use crate::session::timers::Timers;
 use slotmap::new_key_type;
 use std::rc::Rc;
 use std::task::Waker;
@@ -68,7 +69,7 @@ pub struct Connection {
     /// Its deadlines.
     pub timers: Timers,
     /// The deadline that stands in the shard's table.
-    pub scheduled: Millis,
+    pub scheduled: Option<Millis>,
     /// Socket.IO packets with missing attachments.
     pub decoder: Decoder,
     /// Packets that wait behind one that is being worked on.
@@ -99,7 +100,7 @@ impl Connection {
             closing: None,
             waker: None,
             timers: Timers::default(),
-            scheduled: 0,
+            scheduled: None,
             decoder: Decoder::new(),
             inbox: None,
             bucket: Bucket::default(),

@@ -16,13 +16,13 @@ pub mod timers;
 
 use crate::auth::identity::Identity;
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::presence::Ticket;
 use changes::Changes;
 use connection::ConnectionKey;
 use std::sync::Arc;
-use timers::Millis;
 
 /// A client in one namespace. Its id is what the frontend sees as `socket.id`.
 pub struct Session {
@@ -40,8 +40,8 @@ pub struct Session {
     pub auth: Option<Box<str>>,
     /// The log's position when it began: what it may resume from before it received anything.
     pub start: Offset,
-    /// When its token ends, on the shard's clock; 0 is never.
-    pub expires: Millis,
+    /// When its token ends, on the shard's clock.
+    pub expires: Option<Millis>,
     /// The last stored event that was put into its outbox.
     pub last: Position,
     /// How often it was taken up on another connection: of two records of it, the one with more is right.

@@ -2,11 +2,11 @@
 
 use crate::auth::Identity;
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::session::changes::Changes;
-use crate::session::timers::Millis;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -170,16 +170,16 @@ mod tests {
     #[test]
     fn kept_for_the_window_and_taken_once() {
         let (mut sessions, pid, other) = (ParkedSessions::default(), Id::random(), Id::random());
-        sessions.park(pid, parked(), 100, 10_000);
-        sessions.park(other, parked(), 110, 10_000);
+        sessions.park(pid, parked(), Millis::new(100), 10_000);
+        sessions.park(other, parked(), Millis::new(110), 10_000);
         assert!(sessions.get(pid).is_some());
-        assert!(sessions.take(pid, 99).is_some());
-        assert!(sessions.take(pid, 99).is_none());
-        sessions.park(pid, parked(), 120, 10_000);
-        sessions.expire(110);
+        assert!(sessions.take(pid, Millis::new(99)).is_some());
+        assert!(sessions.take(pid, Millis::new(99)).is_none());
+        sessions.park(pid, parked(), Millis::new(120), 10_000);
+        sessions.expire(Millis::new(110));
         assert_eq!(sessions.len(), 1);
-        assert!(sessions.take(pid, 119).is_some());
-        sessions.expire(120);
+        assert!(sessions.take(pid, Millis::new(119)).is_some());
+        sessions.expire(Millis::new(120));
         assert_eq!((sessions.next(), sessions.is_empty(), sessions.bytes), (None, true, 0));
     }
 
@@ -187,13 +187,13 @@ mod tests {
     fn bounded_in_bytes() {
         let mut sessions = ParkedSessions::default();
         for n in 0..1_000 {
-            sessions.park(Id::random(), parked(), 100 + n, 2_000);
+            sessions.park(Id::random(), parked(), Millis::new(100 + n), 2_000);
         }
         assert!((5..20).contains(&sessions.len()), "{}", sessions.len());
         let pid = Id::random();
         for n in 0..1_000 {
-            sessions.park(pid, parked(), 1_100 + n, 2_000);
-            sessions.take(pid, 0);
+            sessions.park(pid, parked(), Millis::new(1_100 + n), 2_000);
+            sessions.take(pid, Millis::new(0));
         }
         assert!(sessions.ends.len() < 100, "taken sessions leave nothing behind");
     }

@@ -15,7 +15,7 @@ pub enum Inbound {
 }
 
 impl Inbound {
-    /// Whether its sender waits for an answer, so that it can be told to come again later. Others wait for their turn here.
+    /// Whether its sender waits for an answer, so that it can get an error and come again later. Others wait for their turn here.
     pub fn wants_answer(&self) -> bool {
         use plain_ws::ClientMessage;
         match self {

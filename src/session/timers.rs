@@ -1,17 +1,9 @@
 //! The deadlines of one connection (sans-IO); the shard's table holds only the nearest.
 
+use crate::model::millis::Millis;
 use std::time::Duration;
 
-/// Milliseconds on the shard's monotonic clock; 0 is "none".
-pub type Millis = u64;
-
-/// A duration of the configuration on the shard's clock.
-pub fn millis(duration: Duration) -> Millis {
-    Millis::try_from(duration.as_millis()).unwrap_or(Millis::MAX / 4)
-}
-
-/// Where the heartbeat stands. Engine.IO 4: the server pings, the client answers (docs/protocol/socketio.md section
-/// 2.5).
+/// Where the heartbeat stands. Engine.IO 4: the server pings, the client answers (docs/protocol/socketio.md section 2.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Heartbeat {
     /// Not beating: SSE, or not open yet.
@@ -29,11 +21,11 @@ pub struct Timers {
     /// Pings and pongs.
     pub heartbeat: Heartbeat,
     /// Something must be joined or authenticated by then.
-    pub connect_by: Millis,
+    pub connect_by: Option<Millis>,
     /// The earliest expiry among the connection's tokens.
-    pub expires: Millis,
+    pub expires: Option<Millis>,
     /// A closing connection is cut then, flushed or not.
-    pub cut: Millis,
+    pub cut: Option<Millis>,
 }
 
 /// What has come due.
@@ -52,54 +44,50 @@ pub enum Due {
 }
 
 impl Timers {
-    /// The nearest deadline, 0 for none.
-    pub fn next(&self) -> Millis {
+    /// The nearest deadline.
+    pub fn next(&self) -> Option<Millis> {
         let beat = match self.heartbeat {
-            Heartbeat::Off => 0,
-            Heartbeat::PingAt(at) | Heartbeat::PongBy(at) => at,
+            Heartbeat::Off => None,
+            Heartbeat::PingAt(at) | Heartbeat::PongBy(at) => Some(at),
         };
-        [beat, self.connect_by, self.expires, self.cut].into_iter().filter(|at| *at != 0).min().unwrap_or(0)
+        [beat, self.connect_by, self.expires, self.cut].into_iter().flatten().min()
     }
 
     /// Takes one thing that is due.
-    pub fn due(&mut self, now: Millis, ping_timeout: Millis) -> Option<Due> {
-        let come = |at: Millis| at != 0 && at <= now;
-        if come(self.cut) {
-            self.cut = 0;
+    pub fn due(&mut self, now: Millis, ping_timeout: Duration) -> Option<Due> {
+        let take = |deadline: &mut Option<Millis>| deadline.take_if(|at| *at <= now).is_some();
+        if take(&mut self.cut) {
             return Some(Due::Cut);
         }
-        if come(self.connect_by) {
-            self.connect_by = 0;
+        if take(&mut self.connect_by) {
             return Some(Due::ConnectTimeout);
         }
-        if come(self.expires) {
-            self.expires = 0;
+        if take(&mut self.expires) {
             return Some(Due::Expired);
         }
         match self.heartbeat {
-            Heartbeat::PongBy(at) if come(at) => {
+            Heartbeat::PongBy(at) if at <= now => {
                 self.heartbeat = Heartbeat::Off;
                 Some(Due::PingTimeout)
             }
-            Heartbeat::PingAt(at) if come(at) => {
-                self.heartbeat = Heartbeat::PongBy(now + ping_timeout);
+            Heartbeat::PingAt(at) if at <= now => {
+                self.heartbeat = Heartbeat::PongBy(now.after(ping_timeout));
                 Some(Due::Ping)
             }
             _ => None,
         }
     }
 
-    /// A pong came: the next ping is one interval from now, not from the last ping (docs/protocol/socketio.md section
-    /// 2.5).
-    pub fn pong(&mut self, now: Millis, ping_interval: Millis) {
+    /// A pong came: the next ping is one interval from now, not from the last ping (docs/protocol/socketio.md section 2.5).
+    pub fn pong(&mut self, now: Millis, ping_interval: Duration) {
         if matches!(self.heartbeat, Heartbeat::PongBy(_)) {
-            self.heartbeat = Heartbeat::PingAt(now + ping_interval);
+            self.heartbeat = Heartbeat::PingAt(now.after(ping_interval));
         }
     }
 
     /// Stops everything but the cut: the connection is closing.
     pub fn closing(&mut self, cut: Millis) {
-        *self = Self { cut, ..Self::default() };
+        *self = Self { cut: Some(cut), ..Self::default() };
     }
 }
 
@@ -107,25 +95,35 @@ impl Timers {
 mod tests {
     use super::*;
 
+    const AT: fn(u64) -> Millis = Millis::new;
+    const TIMEOUT: Duration = Duration::from_millis(700);
+
     #[test]
-    fn the_heartbeat_of_the_reference() {
-        let mut timers = Timers { heartbeat: Heartbeat::PingAt(1000), ..Timers::default() };
-        assert_eq!((timers.next(), timers.due(999, 700)), (1000, None));
-        assert_eq!(timers.due(1005, 700), Some(Due::Ping));
-        assert_eq!(timers.next(), 1705);
-        timers.pong(1300, 1000);
-        assert_eq!(timers.next(), 2300);
-        assert_eq!(timers.due(2300, 700), Some(Due::Ping));
-        assert_eq!((timers.due(2999, 700), timers.due(3000, 700)), (None, Some(Due::PingTimeout)));
-        assert_eq!(timers.next(), 0);
+    fn a_ping_is_due_one_interval_after_the_pong() {
+        let mut timers = Timers { heartbeat: Heartbeat::PingAt(AT(1000)), ..Timers::default() };
+        assert_eq!((timers.next(), timers.due(AT(999), TIMEOUT)), (Some(AT(1000)), None));
+        assert_eq!(timers.due(AT(1005), TIMEOUT), Some(Due::Ping));
+        assert_eq!(timers.next(), Some(AT(1705)));
+        timers.pong(AT(1300), Duration::from_secs(1));
+        assert_eq!(timers.next(), Some(AT(2300)));
+        assert_eq!(timers.due(AT(2300), TIMEOUT), Some(Due::Ping));
+        assert_eq!((timers.due(AT(2999), TIMEOUT), timers.due(AT(3000), TIMEOUT)), (None, Some(Due::PingTimeout)));
+        assert_eq!(timers.next(), None);
     }
 
     #[test]
     fn a_closing_connection_only_waits_for_its_cut() {
-        let mut timers = Timers { connect_by: 5, expires: 6, heartbeat: Heartbeat::PongBy(7), cut: 0 };
-        assert_eq!(timers.next(), 5);
-        timers.closing(50);
-        assert_eq!(timers.next(), 50);
-        assert_eq!((timers.due(49, 1), timers.due(50, 1), timers.due(60, 1)), (None, Some(Due::Cut), None));
+        let heartbeat = Heartbeat::PongBy(AT(7));
+        let mut timers = Timers { connect_by: Some(AT(5)), expires: Some(AT(6)), heartbeat, cut: None };
+        assert_eq!(timers.next(), Some(AT(5)));
+        timers.closing(AT(50));
+        assert_eq!(timers.next(), Some(AT(50)));
+        let due: Vec<_> = [49, 50, 60].map(|now| timers.due(AT(now), TIMEOUT)).into();
+        assert_eq!(due, [None, Some(Due::Cut), None]);
+    }
+
+    #[test]
+    fn they_are_small() {
+        assert_eq!(size_of::<Timers>(), 40, "every idle connection has them");
     }
 }

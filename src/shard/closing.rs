@@ -1,18 +1,19 @@
 //! How a connection ends.
 
 use crate::model::close::{CloseReason, DropReason, jittered};
+use crate::model::millis::Millis;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::refusals;
 use crate::session::connection::{ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
-use crate::session::timers::Millis;
 use crate::shard::hub::Hub;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// How long a closing connection may take to flush and hang up.
-const CLOSING: Millis = 2_000;
+const CLOSING: Duration = Duration::from_secs(2);
 
 impl Hub {
     /// Begins to end a connection: its sessions leave their rooms at once, the peer is told why, the rest of the
@@ -46,7 +47,7 @@ impl Hub {
                 // Where nobody waits and the client itself did it, the next request finds no session
                 // (docs/protocol/socketio.md sections 2.5 and 2.6). At a stop no further request gets in.
                 let comes_again = !ended_by_client(reason) && reason != CloseReason::Draining;
-                if polling.waiting.is_none() && !comes_again { 0 } else { CLOSING }
+                if polling.waiting.is_none() && !comes_again { Duration::ZERO } else { CLOSING }
             }
             Link::WebSocket(_) => {
                 for frame in farewell(connection.protocol, reason) {
@@ -61,7 +62,7 @@ impl Hub {
                 CLOSING
             }
         };
-        connection.timers.closing(now + wait);
+        connection.timers.closing(now.after(wait));
         connection.wake();
         self.flusher.list(key, connection);
         self.connections.reschedule(key);

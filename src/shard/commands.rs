@@ -3,6 +3,7 @@
 use crate::model::close::CloseReason;
 use crate::model::command::{Action, Selector, SessionCommand};
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::model::names::EVERYBODY;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
@@ -12,7 +13,6 @@ use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::{plain_ws, socketio_encode};
 use crate::session::connection::SessionKey;
-use crate::session::timers::Millis;
 use crate::shard::hub::Hub;
 use std::collections::HashSet;
 

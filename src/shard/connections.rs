@@ -1,8 +1,9 @@
 //! The open connections of a shard, by key and by Engine.IO sid, and the one table of their deadlines.
 
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::session::connection::{Connection, ConnectionKey, Link};
-use crate::session::timers::{Millis, Timers};
+use crate::session::timers::Timers;
 use crate::shard::deadlines::Deadlines;
 use slotmap::SlotMap;
 use std::collections::HashMap;
@@ -17,20 +18,14 @@ pub(super) struct Connections {
     by_sid: HashMap<Id, ConnectionKey>,
     deadlines: Deadlines<ConnectionKey>,
     /// The deadline that the shard's loop sleeps until.
-    armed: Millis,
+    armed: Option<Millis>,
     /// Wakes the loop for an earlier deadline.
     wake: Rc<Notify>,
 }
 
 impl Connections {
     pub(super) fn new(wake: Rc<Notify>) -> Self {
-        Self {
-            all: SlotMap::with_key(),
-            by_sid: HashMap::new(),
-            deadlines: Deadlines::default(),
-            armed: Millis::MAX,
-            wake,
-        }
+        Self { all: SlotMap::with_key(), by_sid: HashMap::new(), deadlines: Deadlines::default(), armed: None, wake }
     }
 
     pub(super) fn insert(&mut self, connection: Box<Connection>) -> ConnectionKey {
@@ -45,7 +40,7 @@ impl Connections {
 
     pub(super) fn remove(&mut self, key: ConnectionKey) -> Option<Box<Connection>> {
         let connection = self.all.remove(key)?;
-        self.deadlines.change(key, connection.scheduled, 0);
+        self.deadlines.change(key, connection.scheduled, None);
         if self.by_sid.get(&connection.id) == Some(&key) {
             self.by_sid.remove(&connection.id);
         }
@@ -92,7 +87,7 @@ impl Connections {
         let next = connection.timers.next();
         self.deadlines.change(key, connection.scheduled, next);
         connection.scheduled = next;
-        if next != 0 && next < self.armed {
+        if next.is_some_and(|next| self.armed.is_none_or(|armed| next < armed)) {
             self.armed = next;
             self.wake.notify_one();
         }
@@ -102,7 +97,7 @@ impl Connections {
     pub(super) fn pop_due(&mut self, now: Millis) -> Option<ConnectionKey> {
         let key = self.deadlines.pop(now)?;
         if let Some(connection) = self.all.get_mut(key) {
-            connection.scheduled = 0;
+            connection.scheduled = None;
         }
         Some(key)
     }
@@ -113,6 +108,6 @@ impl Connections {
 
     /// The loop sleeps until then.
     pub(super) fn arm(&mut self, at: Option<Millis>) {
-        self.armed = at.unwrap_or(Millis::MAX);
+        self.armed = at;
     }
 }

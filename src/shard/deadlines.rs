@@ -1,6 +1,6 @@
 //! The one table of deadlines of a shard (sans-IO): heartbeats, connect timeouts, token expiries, cuts.
 
-use crate::session::timers::Millis;
+use crate::model::millis::Millis;
 use std::collections::BTreeSet;
 
 /// Deadlines by key, at most one each; exact to the millisecond, so that a client which sleeps to the very
@@ -17,15 +17,15 @@ impl<K: Ord + Copy> Default for Deadlines<K> {
 }
 
 impl<K: Ord + Copy> Deadlines<K> {
-    /// Moves `key` from its deadline `old` to `new`; either may be 0 for none.
-    pub(super) fn change(&mut self, key: K, old: Millis, new: Millis) {
+    /// Moves `key` from its deadline `old` to `new`.
+    pub(super) fn change(&mut self, key: K, old: Option<Millis>, new: Option<Millis>) {
         if old == new {
             return;
         }
-        if old != 0 {
+        if let Some(old) = old {
             self.table.remove(&(old, key));
         }
-        if new != 0 {
+        if let Some(new) = new {
             self.table.insert((new, key));
         }
     }
@@ -35,7 +35,7 @@ impl<K: Ord + Copy> Deadlines<K> {
         self.table.first().map(|(at, _)| *at)
     }
 
-    /// Takes one key whose deadline has come. The caller sets its next deadline from 0.
+    /// Takes one key whose deadline has come. The caller sets its next deadline from `None`.
     pub(super) fn pop(&mut self, now: Millis) -> Option<K> {
         let (at, key) = *self.table.first()?;
         if at > now {
@@ -50,18 +50,20 @@ impl<K: Ord + Copy> Deadlines<K> {
 mod tests {
     use super::*;
 
+    const AT: fn(u64) -> Millis = Millis::new;
+
     #[test]
     fn fires_in_order_and_only_what_is_due() {
         let mut deadlines = Deadlines::default();
-        deadlines.change('a', 0, 30);
-        deadlines.change('b', 0, 10);
-        deadlines.change('c', 0, 10);
-        deadlines.change('a', 30, 20);
-        deadlines.change('c', 10, 0);
-        assert_eq!(deadlines.next(), Some(10));
-        assert_eq!(deadlines.pop(9), None);
-        assert_eq!(deadlines.pop(25), Some('b'));
-        assert_eq!(deadlines.pop(25), Some('a'));
-        assert_eq!((deadlines.pop(25), deadlines.next()), (None, None));
+        deadlines.change('a', None, Some(AT(30)));
+        deadlines.change('b', None, Some(AT(10)));
+        deadlines.change('c', None, Some(AT(10)));
+        deadlines.change('a', Some(AT(30)), Some(AT(20)));
+        deadlines.change('c', Some(AT(10)), None);
+        assert_eq!(deadlines.next(), Some(AT(10)));
+        assert_eq!(deadlines.pop(AT(9)), None);
+        assert_eq!(deadlines.pop(AT(25)), Some('b'));
+        assert_eq!(deadlines.pop(AT(25)), Some('a'));
+        assert_eq!((deadlines.pop(AT(25)), deadlines.next()), (None, None));
     }
 }

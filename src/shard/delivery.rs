@@ -3,13 +3,13 @@
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::event::{Delivery, Format};
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::model::names::EVERYBODY;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, websocket};
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::{Frame, LocalDelivery, encode};
-use crate::session::timers::Millis;
 use crate::shard::hub::Hub;
 use bytes::Bytes;
 use std::io::ErrorKind;

@@ -4,11 +4,11 @@
 use crate::cluster::Owner;
 use crate::model::event::Delivery;
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Epoch, Offset};
 use crate::presence::RoomStatus;
 use crate::session::parked::Parked;
-use crate::session::timers::Millis;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::EndedQueue;
 use crate::shard::hub::Hub;
@@ -74,16 +74,16 @@ impl Shard {
         })
     }
 
-    /// Milliseconds since the shard began, never 0.
+    /// The shard's clock.
     pub fn now(&self) -> Millis {
-        Millis::try_from(self.started.elapsed().as_millis()).unwrap_or(Millis::MAX / 4) + 1
+        Millis::new(1).after(self.started.elapsed())
     }
 
     /// A time of the wall clock (Unix seconds) on the shard's clock.
     pub(super) fn at_unix(&self, seconds: u64) -> Millis {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let left = Duration::from_secs(seconds).saturating_sub(unix);
-        self.now().saturating_add(Millis::try_from(left.as_millis()).unwrap_or(Millis::MAX / 4))
+        self.now().after(left)
     }
 
     /// A fresh identifier that leads back to this shard.

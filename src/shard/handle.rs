@@ -12,7 +12,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 /// Work for a shard's thread. It gets what the node keeps beside the shard there.
 pub type Work<L> = Box<dyn FnOnce(&Rc<L>) + Send>;
 
-/// What a shard is told.
+/// A message to a shard.
 pub enum ShardCommand<L> {
     /// The next events, in log order, and their size in bytes.
     Events(Arc<[Arc<Delivery>]>, usize),

@@ -3,6 +3,7 @@
 
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
@@ -15,7 +16,6 @@ use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::parked::{Parked, ParkedSessions};
-use crate::session::timers::{Millis, millis};
 use crate::shard::connections::Connections;
 use crate::shard::context::ShardContext;
 use crate::shard::ended::{Ended, EndedQueue};
@@ -54,7 +54,7 @@ impl Hub {
     pub(super) fn new(context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
         let records = context.cluster.is_some() && context.recovery_on();
         Self {
-            persister: records.then(|| SessionPersister::new(millis(context.recovery.window))),
+            persister: records.then(|| SessionPersister::new(context.recovery.window)),
             context,
             connections: Connections::new(wake.clone()),
             sessions: Sessions::default(),
@@ -101,7 +101,7 @@ impl Hub {
             connection.sessions.reserve_exact(1);
             connection.sessions.push(key);
         }
-        self.connections.change_timers(connection, |timers| timers.connect_by = 0);
+        self.connections.change_timers(connection, |timers| timers.connect_by = None);
         key
     }
 
@@ -132,7 +132,7 @@ impl Hub {
     /// Keeps a session for a resume within the window.
     pub(super) fn park(&mut self, pid: Id, parked: Parked, now: Millis) {
         let recovery = &self.context.recovery;
-        self.parked.park(pid, parked, now + millis(recovery.window), recovery.window_bytes);
+        self.parked.park(pid, parked, now.after(recovery.window), recovery.window_bytes);
     }
 
     /// Takes a session out of all tables.

@@ -1,11 +1,11 @@
 //! Sessions in rooms: what a join or leave changes besides the room itself.
 
+use crate::model::millis::whole_millis;
 use crate::model::names::Room;
 use crate::presence::LeaveReason;
 use crate::presence::local::Reservation;
 use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
-use crate::session::timers::millis;
 use crate::shard::hub::Hub;
 
 impl Hub {
@@ -52,7 +52,7 @@ impl Hub {
 
     /// A resume must know what the session was in where; and its record is not as the session is.
     fn note_change(&mut self, key: SessionKey, room: &Room, joined: bool) {
-        let (after, keep) = (self.position.position, millis(self.context.recovery.kept()));
+        let (after, keep) = (self.position.position, whole_millis(self.context.recovery.kept()));
         if let Some(session) = self.sessions.get_mut(key).filter(|session| session.pid.is_some()) {
             session.changes.note(Change { after, room: room.clone(), joined }, keep);
         }

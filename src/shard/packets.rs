@@ -1,13 +1,14 @@
 //! The packets of a client, one at a time and within its rate.
 
+use crate::model::millis::Millis;
 use crate::protocol::socketio::max_attached;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::pending_packets::Inbound;
-use crate::session::timers::Millis;
 use crate::shard::hub::Hub;
+use std::time::Duration;
 
-/// When to come again while the queue is full, in milliseconds: nobody knows how long the backend takes.
-const QUEUE_RETRY: Millis = 1_000;
+/// When to come again while the queue is full: nobody knows how long the backend takes.
+const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
 /// What becomes of a packet that has come.
 pub enum Begun {
@@ -25,8 +26,8 @@ pub enum Begun {
 pub enum Next {
     /// The next one.
     Packet(Inbound),
-    /// The next one may begin after so many milliseconds.
-    Later(Millis),
+    /// The next one may begin after this time.
+    Later(Duration),
     /// Nothing.
     Done,
 }
@@ -34,7 +35,7 @@ pub enum Next {
 /// What is to be said to a client that was refused.
 pub struct RefusedTurn {
     /// When it may come again; `None` where it does not stop by being told.
-    pub retry: Option<Millis>,
+    pub retry: Option<Duration>,
     /// Whether it is the first refusal after a pause.
     pub is_first: bool,
     /// One of the connection's sessions.
@@ -80,7 +81,7 @@ impl Hub {
         let rate = self.context.limits.rate();
         let deferred = connection.inbox.as_ref().is_some_and(|pending| pending.is_next_deferred());
         if deferred && !connection.bucket.take(now, rate) {
-            return Next::Later(connection.bucket.wait(rate).max(1));
+            return Next::Later(connection.bucket.wait(rate).max(Duration::from_millis(1)));
         }
         match connection.inbox.as_mut().and_then(|pending| pending.pop()) {
             Some(packet) => Next::Packet(packet),
@@ -96,7 +97,7 @@ impl Hub {
         let connection = self.connections.get_mut(key).filter(|connection| connection.closing.is_none())?;
         let rate = self.context.limits.rate();
         // In its rate, a packet found no room because earlier ones wait for the backend or the log.
-        let least = if connection.bucket.wait(rate) == 0 { QUEUE_RETRY } else { 0 };
+        let least = if connection.bucket.wait(rate).is_zero() { QUEUE_RETRY } else { Duration::ZERO };
         let retry = connection.bucket.refuse(now, rate, ahead).map(|retry| retry.max(least));
         let is_first = connection.bucket.is_first_refusal();
         Some(RefusedTurn { retry, is_first, session: connection.sessions.first().copied() })

@@ -4,12 +4,12 @@
 use crate::auth::Identity;
 use crate::cluster::{Owner, Record};
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::model::namespaces::NamespaceIndex;
 use crate::presence::local::WRITTEN_WITHIN;
 use crate::session::Session;
 use crate::session::connection::SessionKey;
 use crate::session::parked::Parked;
-use crate::session::timers::Millis;
 use crate::shard::face::Shard;
 use crate::shard::hub::Hub;
 use crate::shard::session_persister::SessionPersister;
@@ -115,7 +115,7 @@ pub async fn run(shard: Rc<Shard>) {
         let next = shard.hub.borrow().persister.as_ref().and_then(SessionPersister::next);
         match next {
             Some(at) => {
-                let left = Duration::from_millis(at.saturating_sub(shard.now()));
+                let left = Duration::from_millis(at.get().saturating_sub(shard.now().get()));
                 // Woken or due: both mean that there is something to write.
                 let _ = tokio::time::timeout(left, wake.notified()).await;
             }

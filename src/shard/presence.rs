@@ -115,18 +115,21 @@ impl Hub {
         let filled =
             with_caller(session, namespace, |caller| [rule.joined(caller, &captures), rule.left(caller, &captures)]);
         let [joined, left] = filled.map(|filled| {
-            let message = filled.map_err(|error| self.untold(room, error.code(), &error)).ok()??;
+            let message = filled.map_err(|error| self.not_announced(room, error.code(), &error)).ok()??;
             let draft = draft(message, namespace, room, &id);
-            draft.check(&self.context.draft_limits).map_err(|error| self.untold(room, error.code(), &error)).ok()?;
+            draft
+                .check(&self.context.draft_limits)
+                .map_err(|error| self.not_announced(room, error.code(), &error))
+                .ok()?;
             Some(draft)
         });
         (joined.is_some() || left.is_some()).then_some(Messages { joined, left })
     }
 
     /// A join by a rule is refused for it; the backend and a token's own rooms are not asked.
-    fn untold(&self, room: &Room, code: &'static str, error: &dyn fmt::Display) {
+    fn not_announced(&self, room: &Room, code: &'static str, error: &dyn fmt::Display) {
         self.context.metrics.refused(Source::Client, code);
-        tracing::debug!(%error, %room, "the others in a room are not told who joined or left");
+        tracing::debug!(%error, %room, "a join or leave is not announced to the room");
     }
 }
 

@@ -4,11 +4,11 @@
 use crate::cluster::Owner;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
+use crate::model::millis::Millis;
 use crate::model::offset::Offset;
 use crate::session::Session;
 use crate::session::connection::{ConnectionKey, Link};
 use crate::session::parked::Parked;
-use crate::session::timers::Millis;
 use crate::shard::delivery::take_all;
 use crate::shard::hub::Hub;
 

@@ -68,7 +68,9 @@ async fn run<L: 'static>(
         };
         let sleep = async {
             match next {
-                Some(at) => tokio::time::sleep_until((shard.started + Duration::from_millis(at - 1)).into()).await,
+                Some(at) => {
+                    tokio::time::sleep_until((shard.started + Duration::from_millis(at.get() - 1)).into()).await
+                }
                 None => std::future::pending().await,
             }
         };

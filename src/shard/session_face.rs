@@ -119,10 +119,10 @@ impl Shard {
         let at = self.at_unix(seconds);
         let mut hub = self.hub.borrow_mut();
         let Some(session) = hub.sessions.get_mut(key) else { return };
-        session.expires = at;
+        session.expires = Some(at);
         let connection = session.connection;
         hub.connections.change_timers(connection, |timers| {
-            timers.expires = if timers.expires == 0 { at } else { timers.expires.min(at) };
+            timers.expires = Some(timers.expires.map_or(at, |other| other.min(at)));
         });
     }
 
@@ -136,9 +136,9 @@ impl Shard {
             return false;
         }
         session.identity = identity;
-        session.expires = 0;
+        session.expires = None;
         let connection = session.connection;
-        hub.connections.change_timers(connection, |timers| timers.expires = 0);
+        hub.connections.change_timers(connection, |timers| timers.expires = None);
         true
     }
 }

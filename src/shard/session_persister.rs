@@ -2,10 +2,11 @@
 
 use crate::cluster::Record;
 use crate::model::id::Id;
-use crate::session::timers::Millis;
+use crate::model::millis::Millis;
 use crate::shard::deadlines::Deadlines;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Records written before others get their turn: some 2 µs each.
@@ -25,14 +26,14 @@ pub(super) struct SessionPersister {
     reachable: bool,
     /// All records are being written again, for this round.
     rewriting: Option<u64>,
-    /// Milliseconds after which a record is written again.
-    refresh: Millis,
+    /// After this time a record is written again.
+    refresh: Duration,
     wake: Rc<Notify>,
 }
 
 impl SessionPersister {
-    /// For a recovery window of so many milliseconds.
-    pub(super) fn new(window: Millis) -> Self {
+    /// For this recovery window.
+    pub(super) fn new(window: Duration) -> Self {
         Self {
             changed: HashSet::new(),
             due: HashMap::new(),
@@ -114,14 +115,14 @@ impl SessionPersister {
         for (pid, record) in changes {
             self.changed.remove(pid);
             let old = match record {
-                Some(_) => self.due.insert(*pid, now + self.refresh),
+                Some(_) => self.due.insert(*pid, now.after(self.refresh)),
                 None => {
                     self.stale.remove(pid);
                     self.due.remove(pid)
                 }
             };
             let new = self.due.get(pid).copied();
-            self.deadlines.change(*pid, old.unwrap_or(0), new.unwrap_or(0));
+            self.deadlines.change(*pid, old, new);
         }
     }
 }
@@ -131,36 +132,38 @@ mod tests {
     use super::*;
     use crate::cluster::Owner;
 
+    const AT: fn(u64) -> Millis = Millis::new;
+
     fn record() -> Option<Record> {
         Some(Record { owner: Owner::new("/", None), moves: 0, text: String::new() })
     }
 
     #[test]
     fn what_changed_is_taken_once_and_again_after_its_time() {
-        let (mut persister, pid) = (SessionPersister::new(100), Id::random());
+        let (mut persister, pid) = (SessionPersister::new(Duration::from_millis(100)), Id::random());
         persister.note(pid);
         persister.note(pid);
-        assert_eq!(persister.take(1), [pid]);
-        assert!(persister.take(1).is_empty());
-        persister.wrote(&[(pid, record())], 1);
-        persister.wrote(&[(pid, record())], 5);
-        assert_eq!(persister.next(), Some(25));
-        assert!(persister.take(21).is_empty(), "it was written since");
-        assert_eq!(persister.take(25), [pid]);
-        persister.wrote(&[(pid, None)], 30);
-        assert!(persister.take(1_000).is_empty() && persister.due.is_empty());
+        assert_eq!(persister.take(AT(1)), [pid]);
+        assert!(persister.take(AT(1)).is_empty());
+        persister.wrote(&[(pid, record())], AT(1));
+        persister.wrote(&[(pid, record())], AT(5));
+        assert_eq!(persister.next(), Some(AT(25)));
+        assert!(persister.take(AT(21)).is_empty(), "it was written since");
+        assert_eq!(persister.take(AT(25)), [pid]);
+        persister.wrote(&[(pid, None)], AT(30));
+        assert!(persister.take(AT(1_000)).is_empty() && persister.due.is_empty());
     }
 
     #[test]
     fn a_session_that_changes_all_the_time_waits_once() {
-        let (mut persister, pid) = (SessionPersister::new(1_000_000), Id::random());
+        let (mut persister, pid) = (SessionPersister::new(Duration::from_secs(1_000)), Id::random());
         for now in 1..1_000 {
             persister.note(pid);
-            assert_eq!(persister.take(now), [pid]);
-            persister.wrote(&[(pid, record())], now);
+            assert_eq!(persister.take(AT(now)), [pid]);
+            persister.wrote(&[(pid, record())], AT(now));
         }
-        assert_eq!((persister.due.len(), persister.next()), (1, Some(200_999)));
-        persister.wrote(&[(pid, None)], 1_000);
+        assert_eq!((persister.due.len(), persister.next()), (1, Some(AT(200_999))));
+        persister.wrote(&[(pid, None)], AT(1_000));
         assert_eq!(persister.next(), None);
     }
 }

@@ -169,7 +169,7 @@ mod tests {
             identity: Arc::new(Identity { user, ..Identity::anonymous() }),
             auth: None,
             start: Offset::default(),
-            expires: 0,
+            expires: None,
             last: Position::default(),
             moves: 0,
             changes: Changes::default(),

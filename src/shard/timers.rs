@@ -1,12 +1,13 @@
 //! What happens when deadlines come: pings, timeouts, expiries, cuts.
 
 use crate::model::close::CloseReason;
+use crate::model::millis::Millis;
 use crate::model::transport::Protocol;
 use crate::protocol::sse;
 use crate::protocol::websocket::{Opcode, push_frame};
 use crate::session::connection::{ConnectionKey, Link};
 use crate::session::outbox::Frame;
-use crate::session::timers::{Due, Heartbeat, Millis, millis};
+use crate::session::timers::{Due, Heartbeat};
 use crate::shard::hub::Hub;
 use bytes::Bytes;
 
@@ -32,7 +33,7 @@ impl Hub {
 
     /// Does what is due for one connection; also called when it shows up just before the table would fire.
     pub(super) fn check_deadline(&mut self, key: ConnectionKey, now: Millis) {
-        let ping_timeout = millis(self.context.socketio.ping_timeout);
+        let ping_timeout = self.context.socketio.ping_timeout;
         while let Some(connection) = self.connections.get_mut(key) {
             let Some(due) = connection.timers.due(now, ping_timeout) else { return };
             match due {
@@ -46,7 +47,7 @@ impl Hub {
     }
 
     fn ping(&mut self, key: ConnectionKey, now: Millis) {
-        let interval = millis(self.context.socketio.ping_interval);
+        let interval = self.context.socketio.ping_interval;
         let Some(connection) = self.connections.get_mut(key) else { return };
         let frame = match (connection.protocol, &connection.link) {
             (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
@@ -54,7 +55,7 @@ impl Hub {
             (Protocol::Sse, _) => {
                 // Nothing answers on SSE; this finds out dead peers, keeps proxies awake, and moves the resume point of a
                 // client whose own rooms are quiet.
-                connection.timers.heartbeat = Heartbeat::PingAt(now + interval);
+                connection.timers.heartbeat = Heartbeat::PingAt(now.after(interval));
                 let mut alive = sse::comment().to_vec();
                 alive.extend_from_slice(&sse::id_block(&self.position));
                 Frame::Raw(alive.into())
@@ -65,20 +66,19 @@ impl Hub {
 
     /// Starts the heartbeat and the connect timeout of a new connection.
     pub(super) fn start_timers(&mut self, key: ConnectionKey, now: Millis) {
-        let (interval, connect) =
-            (millis(self.context.socketio.ping_interval), millis(self.context.socketio.connect_timeout));
+        let (interval, connect) = (self.context.socketio.ping_interval, self.context.socketio.connect_timeout);
         let is_sse = self.connections.get(key).is_some_and(|connection| matches!(connection.link, Link::Sse(_)));
         self.connections.change_timers(key, |timers| {
-            timers.heartbeat = Heartbeat::PingAt(now + interval);
+            timers.heartbeat = Heartbeat::PingAt(now.after(interval));
             if !is_sse {
-                timers.connect_by = now + connect;
+                timers.connect_by = Some(now.after(connect));
             }
         });
     }
 
     /// Anything from the client shows that it lives.
     pub(super) fn pong(&mut self, key: ConnectionKey, now: Millis) {
-        let interval = millis(self.context.socketio.ping_interval);
+        let interval = self.context.socketio.ping_interval;
         self.connections.change_timers(key, |timers| timers.pong(now, interval));
     }
 
@@ -87,11 +87,10 @@ impl Hub {
     fn expire_sessions(&mut self, key: ConnectionKey, now: Millis) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let sessions = connection.sessions.iter().filter_map(|key| self.sessions.get(*key));
-        let next = sessions.map(|session| session.expires).filter(|at| *at != 0).min().unwrap_or(0);
-        match next {
-            0 => {}
-            at if at > now => connection.timers.expires = at,
-            _ => self.close(key, CloseReason::TokenExpired, now),
+        match sessions.filter_map(|session| session.expires).min() {
+            None => {}
+            Some(at) if at > now => connection.timers.expires = Some(at),
+            Some(_) => self.close(key, CloseReason::TokenExpired, now),
         }
     }
 

@@ -1,5 +1,6 @@
 // Limits: what a client may send, join and leave unread, and what happens beyond it.
 import assert from "node:assert/strict";
+import net from "node:net";
 import { bystander } from "../harness/bystander.mjs";
 import { until } from "../harness/deadline.mjs";
 import { command, published } from "../harness/publish.mjs";
@@ -16,6 +17,25 @@ const FLOOD = 50_000;
 const FLOODS = { "empty binary frames": frame(BINARY), "pings": frame(PING, "x".repeat(100)), "messages of invalid JSON": frame(TEXT, "{") };
 
 suite("limits", () => {
+  scenario("connections that send nothing: above the bound they are closed at once, and there is room again when they end", async (s) => {
+    const one = await s.node({ limits: { connections: 1 } });
+    const sockets = [];
+    const open = () => new Promise((resolve) => {
+      const socket = net.connect(one.port, "127.0.0.1");
+      socket.on("error", () => {});
+      sockets.push(socket);
+      socket.once("connect", () => resolve(socket));
+    });
+    const MANY = 1_100; // 2 × `limits.connections` + 1,024 are allowed.
+    let closedEarly = 0;
+    for (let n = 0; n < MANY; n += 1) (await open()).once("close", () => (closedEarly += 1));
+    await until(() => closedEarly >= MANY - 1_026, "connections that are closed at once");
+    assert.ok(closedEarly < MANY / 2, `${closedEarly} of ${MANY}`);
+    for (const socket of sockets) socket.destroy();
+    await until(() => one.answers("/health/live").catch(() => false), "an answer");
+    assert.ok((await one.metric('roomcast_refusals_total{reason="connections"}')) >= MANY - 1_026);
+  });
+
   scenario("rooms_per_session and the length of room names are enforced, and rooms that were left are not kept", async (s) => {
     const one = await s.node({ limits: { rooms_per_session: 10, events_per_second: 100_000 } });
     const client = await s.io(one, { token, transports: ["websocket"] }).connected();

@@ -72,8 +72,8 @@ export async function metricOf(url, series) {
 }
 
 export class Node extends Daemon {
-  constructor(port, directory, file, env, outputs) {
-    super(["serve", "--config", file], env, BINARY, outputs);
+  constructor(port, directory, file, env, outputs, binary = BINARY) {
+    super(["serve", "--config", file], env, binary, outputs);
     this.port = port;
     this.directory = directory;
     this.url = `http://127.0.0.1:${port}`;
@@ -109,16 +109,16 @@ export class Node extends Daemon {
 /**
  * Starts a node and waits until it is live and, unless `ready: false`, ready. `overrides` are merged into the usual
  * configuration, `port` is the port of a node that is started again, and with `file` that file is the configuration;
- * `stderr` is a file descriptor instead of a pipe.
+ * `stderr` is a file descriptor instead of a pipe, `binary` another release.
  */
-export async function startNode(overrides = {}, { ready = true, env, port, file, stderr } = {}) {
+export async function startNode(overrides = {}, { ready = true, env, port, file, stderr, binary } = {}) {
   port ??= await freePort();
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-e2e-"));
   if (!file) {
     file = path.join(directory, "roomcast.toml");
     fs.writeFileSync(file, toml({ listen: `127.0.0.1:${port}`, ...configure(overrides) }));
   }
-  const node = new Node(port, directory, file, env, { stderr });
+  const node = new Node(port, directory, file, env, { stderr }, binary);
   try {
     await until(() => node.answers("/health/live"), "/health/live answering 200");
     if (ready) await until(() => node.answers("/health"), "/health answering 200");

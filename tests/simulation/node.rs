@@ -12,6 +12,7 @@ use roomcast::log::window::Window;
 use roomcast::model::command::{SessionCommand, Subject};
 use roomcast::model::event::{Delivery, Event};
 use roomcast::model::id::Id;
+use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
 use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
@@ -362,7 +363,7 @@ impl Shard {
         if self.by_pid.get(&pid) == Some(&key) {
             self.by_pid.remove(&pid);
         }
-        self.parked.park(pid, parked, now + settings.window_ms, settings.window_bytes);
+        self.parked.park(pid, parked, Millis::new(now + settings.window_ms), settings.window_bytes);
     }
 
     /// What a resume of the session would need now.
@@ -400,7 +401,7 @@ impl Shard {
         {
             self.close(conn, settings, now);
         }
-        self.parked.take(pid, now)
+        self.parked.take(pid, Millis::new(now))
     }
 
     /// As a new session is made.

@@ -9,6 +9,7 @@ use rand::RngExt as _;
 use roomcast::log::window::Gap;
 use roomcast::model::event::Event;
 use roomcast::model::id::Id;
+use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
 use roomcast::model::offset::{Offset, Position};
 use roomcast::session::parked::Parked;
@@ -232,7 +233,12 @@ impl World {
                 }
                 Err(Unreachable) => {
                     let until = self.now + self.settings.window_ms;
-                    self.nodes[node].shards[shard].parked.park(pid, parked, until, self.settings.window_bytes);
+                    self.nodes[node].shards[shard].parked.park(
+                        pid,
+                        parked,
+                        Millis::new(until),
+                        self.settings.window_bytes,
+                    );
                     return self.send_away(id);
                 }
             },
@@ -309,7 +315,7 @@ impl World {
         if !answers && let Some(parked) = taken {
             // The node parks the session again when its answer was lost.
             let until = now + settings.window_ms;
-            node.shards[0].parked.park(pid, parked, until, settings.window_bytes);
+            node.shards[0].parked.park(pid, parked, Millis::new(until), settings.window_bytes);
             return None;
         }
         answers.then(|| taken.and_then(|parked| Parked::from_record(&parked.to_record(), NAMESPACE)))

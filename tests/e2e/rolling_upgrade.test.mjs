@@ -1,0 +1,114 @@
+// A rolling upgrade: nodes of two releases on one Redis. What a newer release may write is written by hand; the previous
+// release itself runs where ROOMCAST_PREVIOUS_BIN names its binary.
+import assert from "node:assert/strict";
+import { createHmac, randomBytes } from "node:crypto";
+import { until, within } from "../harness/deadline.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { argumentsOf, isNewSession, nodeNames, offsetAfter, rawSession, rawSessionRetried, recorded, toUser } from "../harness/sessions.mjs";
+import { redisClients } from "../harness/socketio_server.mjs";
+import { tokenFor } from "../harness/token.mjs";
+
+const PREVIOUS = process.env.ROOMCAST_PREVIOUS_BIN;
+const needsPrevious = PREVIOUS ? {} : { skip: "ROOMCAST_PREVIOUS_BIN names no binary of the previous release" };
+const SIGNING_KEY = "roomcast:{roomcast:events}:seal";
+const dropped = (node, reason) => node.metric(`roomcast_drops_total{reason="${reason}"}`);
+
+/** A node by hand that speaks to `to`: `send(body)` and the bodies that it `received`. */
+async function peer(s, store, to) {
+  const [publisher, subscriber] = await redisClients(store.url, 2);
+  s.serve({ close: () => Promise.all([publisher, subscriber].map((client) => client.destroy())) });
+  const key = await until(() => publisher.get(SIGNING_KEY), "the nodes' key");
+  const from = randomBytes(4).toString("hex");
+  const received = [];
+  await subscriber.subscribe(`roomcast:node:${from}`, (message) => received.push(JSON.parse(message.slice(64)).body));
+  let number = 0;
+  const send = (body, more) => {
+    const json = JSON.stringify({ from, to, number: (number += 1), body, ...more });
+    return publisher.publish(`roomcast:node:${to}`, createHmac("sha256", key).update(json).digest("hex") + json);
+  };
+  return { send, received, answer: (call) => within(until(() => received.find((body) => body.answer?.[0] === call), `the answer to ${call}`)) };
+}
+
+/** A node of the previous release and one of this, on one Redis. */
+async function twoReleases(s) {
+  const store = await s.redis();
+  const redis = { url: store.url };
+  const old = await s.node({ redis }, { binary: PREVIOUS });
+  return { store, redis, old, current: await s.node({ redis }) };
+}
+
+suite("rolling upgrade", () => {
+  scenario("stream entries of a newer release: unknown fields are ignored, unknown kinds skipped, a higher version is a dead letter", async (s) => {
+    const store = await s.redis();
+    const node = await s.node({ redis: { url: store.url } });
+    const client = await (await s.ws(node, { token: tokenFor("7") }).welcomed()).join("room:a");
+    const add = (...fields) => store.cli("XADD", "roomcast:events", "*", ...fields);
+    const event = ["room", "room:a", "event", "n", "data"];
+    await add(...event, "1", "priority", "high", "t", `${Date.now() * 1000}`, "src", "scheduler");
+    await add("kind", "schedule", "room", "room:a", "event", "n", "data", "9");
+    await add("order", JSON.stringify({ id: "A".repeat(20), from: "00000000", for: { user: "8" }, do: "disconnect", why: "x" }), "v", "1");
+    await add(...event, "9", "t", "1", "v", "2");
+    await add(...event, "9", "priority", "high");
+    await published(node, { room: "room:a", event: "n", data: 2 });
+    await until(() => client.eventsOf("n").length === 2, "both events");
+    assert.deepEqual(client.eventsOf("n").map(({ data }) => data), [1, 2]);
+    await until(async () => (await dropped(node, "malformed")) === 2, "a higher version, and a stranger's unknown field");
+    assert.equal(await store.cli("XLEN", "roomcast:dead"), "2");
+    assert.equal(await dropped(node, "unsupported"), 1);
+  });
+
+  scenario("requests of a newer release are answered, unknown ones with unsupported; unknown one-way messages are ignored", async (s) => {
+    const store = await s.redis();
+    const node = await s.node({ redis: { url: store.url } });
+    const other = await peer(s, store, (await until(async () => (await nodeNames(store))[0], "the node's name")));
+    await other.send({ tell: { rebalance: [1, 2] } });
+    await other.send({ ask: [1, { transcript: ["room:a", 5] }] });
+    await other.send({ ask: [2, { members: ["/", "room:a"] }] }, { v: 2, trace: "x" });
+    assert.deepEqual(await other.answer(1), { answer: [1, "unsupported"] });
+    assert.deepEqual(await other.answer(2), { answer: [2, { members: [0, []] }] });
+    assert.equal(await dropped(node, "malformed"), 0);
+  });
+
+  scenario("events, commands and rooms pass between the previous release and this one", async (s) => {
+    const { store, old, current } = await twoReleases(s);
+    const clients = await Promise.all([old, current].map(async (node) => (await s.ws(node, { token: tokenFor("7") }).welcomed()).join("room:a")));
+    for (const [n, node] of [old, current, old, current].entries()) await published(node, { room: "room:a", event: "n", args: [n, "x"], except: ["room:z"] });
+    for (const client of clients) {
+      await until(() => client.eventsOf("n").length === 4, "events of both releases");
+      assert.deepEqual(client.eventsOf("n").map(({ args }) => args[0]), [0, 1, 2, 3]);
+    }
+    for (const node of [old, current]) {
+      const joined = await command(node, "/join", { user: "7", rooms: [`room:by${node.port}`] });
+      assert.equal(joined.json().sessions, 2);
+      await published(node, { room: `room:by${node.port}`, event: `joined${node.port}`, data: 1, volatile: true });
+      for (const client of clients) await client.event(`joined${node.port}`);
+    }
+    assert.equal(await store.cli("EXISTS", "roomcast:dead"), "0");
+  }, needsPrevious);
+
+  for (const direction of ["from the previous release to this one", "from this release to the previous one"]) {
+    scenario(`a polling session and a killed node's session move ${direction}`, async (s) => {
+      const { store, old, current } = await twoReleases(s);
+      const [owner, other] = direction.startsWith("from this") ? [current, old] : [old, current];
+      const balancer = await s.proxy(owner);
+      const polling = await s.io(balancer, { token: tokenFor("8"), transports: ["polling"] }).connected();
+      await polling.join("room:a");
+      balancer.target = other;
+      for (const n of [1, 2, 3]) {
+        await published(other, { room: "room:a", event: "n", data: n });
+        assert.deepEqual(await polling.ask("say", "a", n), [{ ok: true }]);
+      }
+      await until(() => polling.argsOf("n").length === 3, "events over forwarded requests");
+      const first = await rawSession(s, owner);
+      const resume = { pid: first.reply.pid, offset: await offsetAfter(first, owner, "first") };
+      assert.deepEqual(await first.ask("join", "late"), { ok: true });
+      await recorded(store, "user:7");
+      await owner.stop("SIGKILL");
+      await published(other, toUser("missed", 1));
+      const again = await rawSessionRetried(s, other, resume);
+      assert.equal(await isNewSession(again, first, other, "late"), false, "recovered");
+      assert.deepEqual(argumentsOf(again.texts, "missed"), [1]);
+    }, needsPrevious);
+  }
+});
