@@ -36,8 +36,8 @@ pub(crate) struct LeaseToken(String);
 const ACQUIRE: &str = "local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1 end
 local time = redis.call('TIME')
-local heard = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[3]
-if holder and (ARGV[3] == '0' or tonumber(string.match(holder, '%d+$') or 0) <= heard) then return 0 end
+local since = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[3]
+if holder and (ARGV[3] == '0' or tonumber(string.match(holder, '%d+$') or 0) <= since) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1";
 
