@@ -138,12 +138,35 @@ fn check_prints_the_effective_configuration_with_masked_secrets() {
         format!("[auth]\nsecret = '{SECRET}'\n[publish]\nkeys = ['hunter2']\n[socketio]\nping_interval = '7s'\n");
     let directory = Directory::new(&text);
     let ran = directory.run(&["check"]);
-    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, "roomcast: OK\n"));
     assert!(ran.stdout.contains("secret = \"***\"") && ran.stdout.contains("keys = [\"***\"]"), "{}", ran.stdout);
     assert!(ran.stdout.contains("ping_interval = \"7s\"") && !ran.stdout.contains("hunter2"), "{}", ran.stdout);
     // The output is itself a valid configuration, except for the masks.
     let again = ran.stdout.replace("\"***\"", &format!("\"{SECRET}\""));
     assert_eq!(Directory::new(&again).run(&["check"]).stdout, ran.stdout);
+}
+
+#[test]
+fn check_warns_of_rules_that_do_nothing_and_strictly_refuses_them() {
+    let rules = "[[rooms]]\nmatch = 'chat:*'\njoin = 'allow'\n[[rooms]]\nmatch = 'chat:<id>'\njoin = 'deny'\n\
+                 [[on]]\nevent = 'join'\njoin = 'chats:{0}'\n[[on]]\nevent = 'typing'\n";
+    let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n{rules}"));
+    let ran = directory.run(&["check"]);
+    assert_eq!(ran.code, 0);
+    let expected = [
+        "roomcast.toml:7:9 [[rooms]] 2 match: never decides: number 1, \"chat:*\", matches all of it",
+        "roomcast.toml:11:8 [[on]] 1 join: \"chats:{0}\" matches no [[rooms]] rule, so it is refused",
+        "roomcast.toml:13:9 [[on]] 2 event: \"typing\" does nothing",
+        "[publish] keys: there is none",
+        "roomcast: OK, with 4 warnings",
+    ];
+    let lines: Vec<_> = ran.stderr.lines().collect();
+    assert_eq!(lines.len(), expected.len(), "{}", ran.stderr);
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.contains(expected), "{line}\n{expected}");
+    }
+    let strict = directory.run(&["check", "--strict"]);
+    assert!(strict.code == 2 && strict.stderr.ends_with("roomcast: not OK: 4 warnings\n"), "{}", strict.stderr);
 }
 
 #[test]

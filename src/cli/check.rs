@@ -9,10 +9,18 @@ use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
 use redis::InfoDict;
 
-pub(super) fn run(common: Common) -> Result<(), Failure> {
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Warnings are mistakes too: exit code 2
+    #[arg(long)]
+    strict: bool,
+}
+
+pub(super) fn run(common: Common, arguments: &Arguments) -> Result<(), Failure> {
     let config = common.load(Purpose::Serve)?;
     say(config.effective_toml().trim_end());
-    for warning in config.warnings() {
+    let warnings = warnings(&config);
+    for warning in &warnings {
         warn(&format!("warning: {warning}"));
     }
     let results = block_on(async { [redis(&config).await, inbox(&config).await, jwks(&config).await] })?;
@@ -23,10 +31,33 @@ pub(super) fn run(common: Common) -> Result<(), Failure> {
             Err(problem) => problems.push(problem),
         }
     }
-    match problems.is_empty() {
-        true => Ok(()),
-        false => Err(Failure::configuration(problems.join("\nroomcast: "))),
+    if !problems.is_empty() {
+        return Err(Failure::configuration(format!("{}\nroomcast: not OK", problems.join("\nroomcast: "))));
     }
+    match warnings.len() {
+        0 => warn("roomcast: OK"),
+        count if arguments.strict => return Err(Failure::configuration(format!("not OK: {}", counted(count)))),
+        count => warn(&format!("roomcast: OK, with {}", counted(count))),
+    }
+    Ok(())
+}
+
+fn counted(warnings: usize) -> String {
+    match warnings {
+        1 => "a warning".into(),
+        more => format!("{more} warnings"),
+    }
+}
+
+/// Those of the configuration, and one that only newcomers need: whoever publishes through Redis alone has no key.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings: Vec<String> = config.warnings().iter().map(ToString::to_string).collect();
+    if config.publish.keys.is_empty() {
+        let missing = "[publish] keys: there is none, so /publish, /join and the other paths of backends answer 403; set \
+                       ROOMCAST_PUBLISH__KEYS, unless you publish through Redis alone";
+        warnings.push(missing.into());
+    }
+    warnings
 }
 
 /// What came out of a trial: a line to be shown, or the problem. `None`: there is nothing to try.

@@ -54,8 +54,8 @@ enum Command {
     Demo,
     /// Report every mistake of the configuration, try Redis and the JWKS URL, and print what is in force
     ///
-    /// Secrets are masked. Exit code 0 when all is well, else 2.
-    Check,
+    /// Secrets are masked. The last line says OK or not. Exit code 0 when all is well, else 2.
+    Check(check::Arguments),
     /// Sign a token with the configured secret
     ///
     /// It has `iat`, `exp`, and what the configuration requires (`issuer`, `audience`, `require`), so that a node with
@@ -118,7 +118,7 @@ pub fn main() -> ExitCode {
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(common),
         Command::Demo => demo::run(common),
-        Command::Check => check::run(common),
+        Command::Check(arguments) => check::run(common, &arguments),
         Command::Token(arguments) => token::run(common, arguments),
         Command::Publish(arguments) => publish::run(common, arguments),
         Command::Init(arguments) => init::run(&arguments),

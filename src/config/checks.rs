@@ -47,7 +47,11 @@ fn auth(config: &Config, purpose: Purpose) -> Faults {
 
 /// Rules that shadow or repeat each other; each alone was compiled when it was read.
 fn rules_together(config: &Config) -> Faults {
-    let mistakes = Rules::compile(&config.rooms, &config.on).err().unwrap_or_default();
+    at_rules(config, Rules::compile(&config.rooms, &config.on).err().unwrap_or_default())
+}
+
+/// Each at the key of its rule.
+fn at_rules(config: &Config, mistakes: Vec<RuleMistake>) -> Faults {
     let fault = |mistake: RuleMistake| {
         let slot = format!("{}.{}.{}", mistake.table, mistake.index, mistake.key);
         let path = format!("[[{}]] {} {}", mistake.table, mistake.index + 1, mistake.key);
@@ -129,7 +133,7 @@ fn inbox(config: &Config, stream: &str) -> Faults {
 
 /// Allowed, and probably not meant.
 pub(super) fn warnings(config: &Config) -> Faults {
-    let mut faults = Faults::new();
+    let mut faults = at_rules(config, Rules::doubts(&config.rooms, &config.on));
     for (index, rule) in config.on.iter().enumerate() {
         if !config.socketio.namespaces.contains(&rule.namespace) {
             let message = format!("never runs: `socketio.namespaces` does not have \"{}\"", rule.namespace);

@@ -212,6 +212,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("limits", "room_name_bytes", limits.room_name_bytes, count(16..=65_535)),
     key!("limits", "outbox_bytes", limits.outbox_bytes, Size(1_000..=GB)),
     key!("limits", "events_per_second", limits.events_per_second, count(1..=1_000_000)),
+    key!("limits", "headers", limits.headers, count(16..=1_000)),
 
     key!("presence", "grace", presence.grace, Span(0..=HOUR)),
     key!("presence", "lease", presence.lease, Span(SECOND..=HOUR)),

@@ -57,7 +57,7 @@ impl Fields {
 
 /// Carries out an order and answers how many sessions it met. The key was checked before.
 pub async fn order(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
-    let Ok(body) = body::read(request.into_body(), MAX_BODY).await else {
+    let Ok(body) = body::read(request, MAX_BODY).await else {
         return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 256 KiB");
     };
     let fields: Fields = match serde_json::from_slice(&body) {

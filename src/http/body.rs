@@ -3,9 +3,12 @@
 use crate::transport::sse::SseBody;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
+use hyper::Request;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -64,15 +67,38 @@ pub enum BodyError {
     Broken,
 }
 
+/// Whether a request's body has been read to its end. It travels with the request.
+#[derive(Clone, Default)]
+pub struct BodyState(Arc<AtomicBool>);
+
+impl BodyState {
+    /// For a request; `None` where it has no body.
+    pub fn attach(request: &mut Request<Incoming>) -> Option<Self> {
+        let state = (!request.body().is_end_stream()).then(Self::default)?;
+        request.extensions_mut().insert(state.clone());
+        Some(state)
+    }
+
+    /// Whether the client may still be sending.
+    pub fn is_unread(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Reads a whole body of at most `max` bytes; one over is refused from its length already, where that is announced.
 ///
 /// # Errors
 /// See [`BodyError`].
-pub async fn read(body: Incoming, max: usize) -> Result<Bytes, BodyError> {
+pub async fn read(request: Request<Incoming>, max: usize) -> Result<Bytes, BodyError> {
+    let (parts, body) = request.into_parts();
     if body.size_hint().lower() > max as u64 {
         return Err(BodyError::TooBig);
     }
-    tokio::time::timeout(READ_TIMEOUT, collect(body, max)).await.unwrap_or(Err(BodyError::Slow))
+    let bytes = tokio::time::timeout(READ_TIMEOUT, collect(body, max)).await.unwrap_or(Err(BodyError::Slow))?;
+    if let Some(BodyState(read)) = parts.extensions.get() {
+        read.store(true, Ordering::Relaxed);
+    }
+    Ok(bytes)
 }
 
 async fn collect(mut body: Incoming, max: usize) -> Result<Bytes, BodyError> {

@@ -199,7 +199,7 @@ async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Pol
         post.refuse(local);
         return PollAnswer::Overlap;
     }
-    match body::read(request.into_body(), local.context.socketio.max_payload).await {
+    match body::read(request, local.context.socketio.max_payload).await {
         Ok(bytes) => post.finish(local, bytes).await,
         Err(BodyError::TooBig) => PollAnswer::TooBig,
         Err(BodyError::Slow | BodyError::Broken) => PollAnswer::Overlap,
@@ -214,7 +214,7 @@ async fn forward_post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id
     if binary {
         return forward::post(local, sid, None).await;
     }
-    match body::read(request.into_body(), local.context.socketio.max_payload).await {
+    match body::read(request, local.context.socketio.max_payload).await {
         Ok(bytes) => forward::post(local, sid, String::from_utf8(bytes.into()).ok()).await,
         Err(BodyError::TooBig) => PollAnswer::TooBig,
         Err(BodyError::Slow | BodyError::Broken) => PollAnswer::Overlap,

@@ -4,9 +4,11 @@
 //! at what [`Watched`] has read since: nothing yet means idle, anything means that a head has begun.
 
 use hyper::rt::{Sleep, Timer};
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -47,16 +49,20 @@ impl Progress {
     }
 }
 
-/// A socket that notes when bytes arrive.
+/// Where the socket is once hyper has dropped its connection.
+pub(super) type Returned = Rc<Cell<Option<TcpStream>>>;
+
+/// A socket that notes when bytes arrive. hyper drops it with a connection that broke the protocol; it comes back here.
 pub(super) struct Watched {
-    stream: TcpStream,
+    /// `None` only while it is dropped.
+    stream: Option<TcpStream>,
     progress: Arc<Progress>,
+    returned: Returned,
 }
 
-impl Watched {
-    /// The socket itself.
-    pub(super) fn into_inner(self) -> TcpStream {
-        self.stream
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.returned.set(self.stream.take());
     }
 }
 
@@ -67,9 +73,15 @@ pub(super) struct HeadTimer {
 }
 
 /// A socket and its timer; `idle` is the longest pause between two requests.
-pub(super) fn watch(stream: TcpStream, idle: Duration) -> (Watched, HeadTimer) {
-    let progress = Arc::new(Progress::new());
-    (Watched { stream, progress: progress.clone() }, HeadTimer { progress, idle })
+pub(super) fn watch(stream: TcpStream, idle: Duration) -> (Watched, HeadTimer, Returned) {
+    let (progress, returned) = (Arc::new(Progress::new()), Returned::default());
+    let watched = Watched { stream: Some(stream), progress: progress.clone(), returned: returned.clone() };
+    (watched, HeadTimer { progress, idle }, returned)
+}
+
+/// What a socket is asked for after it has been given back; nobody does.
+fn gone<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
 }
 
 impl Timer for HeadTimer {
@@ -137,7 +149,8 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let Some(stream) = &mut self.stream else { return gone() };
+        let read = Pin::new(stream).poll_read(context, buffer);
         if buffer.filled().len() > before {
             self.progress.note_byte();
         }
@@ -147,19 +160,19 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_write(context, bytes))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_flush(context))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_shutdown(context))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_write_vectored(
@@ -167,7 +180,7 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_write_vectored(context, slices))
     }
 }
 

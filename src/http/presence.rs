@@ -74,7 +74,7 @@ struct Fields {
 
 /// Many users, in order.
 pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
-    let Ok(body) = body::read(request.into_body(), MAX_BODY).await else {
+    let Ok(body) = body::read(request, MAX_BODY).await else {
         return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 512 KiB");
     };
     let fields: Fields = match serde_json::from_slice(&body) {

@@ -21,7 +21,7 @@ pub async fn publish(api: &Api, request: Request<Incoming>) -> Reply {
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.trim_start().starts_with("application/x-ndjson"));
-    let body = match body::read(request.into_body(), api.publish.max_body).await {
+    let body = match body::read(request, api.publish.max_body).await {
         Ok(body) => body,
         Err(problem) => return unread(api, problem),
     };

@@ -2,7 +2,7 @@
 
 use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::caller::{Caller, ListenerKind};
-use crate::http::{Api, admin, engine, health, keys, presence, publish, sse, ws};
+use crate::http::{Api, admin, engine, head, health, keys, presence, publish, sse, ws};
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::refusals::shown;
@@ -20,6 +20,9 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
     let engine_path = clients && is_engine(&local.context.socketio.path, path);
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, local, request, caller, engine_path).await;
+    }
+    if let Some(refusal) = head::refuse(&request, local.context.limits.headers) {
+        return refusal;
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     match path {
@@ -62,6 +65,10 @@ async fn for_clients(
     engine_path: bool,
 ) -> Reply {
     let origin = api.origins.judge(request.headers());
+    if let Some(mut refusal) = head::refuse(&request, local.context.limits.headers) {
+        origin.mark(&mut refusal);
+        return refusal;
+    }
     let preflight = request.method() == Method::OPTIONS
         && request.headers().contains_key(hyper::header::ACCESS_CONTROL_REQUEST_METHOD);
     if preflight && origin.is_allowed() {

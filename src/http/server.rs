@@ -2,8 +2,11 @@
 
 use crate::http::Api;
 use crate::http::answer::Refused;
+use crate::http::body::BodyState;
 use crate::http::caller::{Caller, ListenerKind};
+use crate::http::head::{READ_HEAD, READ_HEADERS};
 use crate::http::keep_alive::{HEAD_TIMEOUT, watch};
+use crate::http::linger;
 use crate::http::routes::route;
 use crate::http::upgrade::carry_on;
 use crate::model::refusal::Refusal;
@@ -17,7 +20,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::Domain;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
@@ -29,10 +32,6 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 
-/// Bytes of a request's head: a token of 8 KB in the URL and ordinary headers fit.
-const MAX_HEAD: usize = 32 << 10;
-/// Headers of a request.
-const MAX_HEADERS: usize = 64;
 /// Connections that the system may hold for us.
 const BACKLOG: i32 = 4_096;
 /// After an error of accept (out of files, say), so as not to spin on it.
@@ -169,30 +168,36 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
         slot: Rc::new(RefCell::new(None)),
         cut: Rc::new(Notify::new()),
     });
-    let service = service_fn(|request: Request<Incoming>| {
+    let may_still_send = Rc::new(Cell::new(false));
+    let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
+        let may_still_send = may_still_send.clone();
         async move {
             let _busy = api.traffic.begin();
             let uri = request.uri().clone();
+            let body = BodyState::attach(&mut request);
             let mut response = route(&api, &local, request, &caller).await;
             if let Some(Refused(reason, why)) = response.extensions_mut().remove() {
                 let who = format_args!("{} {}", caller.peer, shown(uri.path()));
                 refusals::note(&api.node.context.metrics, reason, who, format_args!("{why}"));
             }
-            if api.node.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                // Else a client would keep a connection to a node that is about to go.
+            let unread = body.is_some_and(|body| body.is_unread());
+            may_still_send.set(unread);
+            let draining = api.node.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
+            if unread || draining {
+                // Else a client would keep a connection that is about to end.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<Response<_>, Infallible>(response)
         }
     });
-    let (stream, timer) = watch(stream, api.http.idle_timeout);
+    let (stream, timer, returned) = watch(stream, api.http.idle_timeout);
     let connection = http1::Builder::new()
         .timer(timer)
         // The timer decides by itself; hyper must only have one.
         .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(MAX_HEAD)
-        .max_headers(MAX_HEADERS)
+        .max_buf_size(READ_HEAD)
+        .max_headers(READ_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = connection.without_shutdown() => ended,
@@ -201,20 +206,31 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
     };
     match ended {
         Ok(parts) => {
-            if let Some(intent) = caller.slot.borrow_mut().take() {
-                carry_on(&local, intent, parts.io.into_inner().into_inner(), parts.read_buf);
+            let early = parts.read_buf;
+            drop(parts.io);
+            let Some(stream) = returned.take() else { return };
+            let intent = caller.slot.borrow_mut().take();
+            match intent {
+                Some(intent) => carry_on(&local, intent, stream, early),
+                None if may_still_send.get() => linger::close(&local, stream).await,
+                None => {}
             }
         }
         // A client that hangs up or speaks no HTTP: hyper has answered what could be answered.
         Err(error) => {
             if error.is_parse_too_large() {
-                let why = format_args!("more than {MAX_HEADERS} headers, or more than {MAX_HEAD} bytes of them");
+                let why = format_args!("more than {READ_HEADERS} headers, or more than {READ_HEAD} bytes of them");
                 refusals::note(&api.node.context.metrics, Refusal::Headers, format_args!("{}", caller.peer), why);
             } else if error.is_parse() {
                 let why = format_args!("no HTTP/1 request; TLS ends at the proxy in front");
                 refusals::note(&api.node.context.metrics, Refusal::Protocol, format_args!("{}", caller.peer), why);
             }
             tracing::trace!(%error, "an HTTP connection ended");
+            if error.is_parse()
+                && let Some(stream) = returned.take()
+            {
+                linger::close(&local, stream).await;
+            }
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod compile;
 pub mod config;
+mod doubts;
 mod error;
 mod json;
 mod message;
@@ -63,6 +64,12 @@ impl Rules {
     /// Compiles both tables; reports every mistake.
     pub fn compile(rooms: &[RoomRuleConfig], on: &[OnRuleConfig]) -> Result<Self, Vec<RuleMistake>> {
         compile::compile(rooms, on)
+    }
+
+    /// What compiles and is probably not meant: rules that never decide, joins that are always refused, events that do
+    /// nothing.
+    pub fn doubts(rooms: &[RoomRuleConfig], on: &[OnRuleConfig]) -> Vec<RuleMistake> {
+        doubts::doubts(rooms, on)
     }
 
     /// The rule for a client's event; `None`: refused. The names of the built-in moments never match.

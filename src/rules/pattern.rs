@@ -9,21 +9,21 @@ use std::borrow::Cow;
 /// reach into its neighbour and two different lists of values never make one name.
 #[derive(Debug)]
 pub(super) struct Pattern {
-    segments: Vec<Segment>,
+    pub(super) segments: Vec<Segment>,
     /// Ends in `*`: the last segment is the start of anything.
-    open: bool,
+    pub(super) open: bool,
     pub(super) captures: Vec<Box<str>>,
 }
 
 #[derive(Debug, Default)]
-struct Segment {
-    before: String,
-    value: Option<Part>,
-    after: String,
+pub(super) struct Segment {
+    pub(super) before: String,
+    pub(super) value: Option<Part>,
+    pub(super) after: String,
 }
 
 #[derive(Debug)]
-enum Part {
+pub(super) enum Part {
     Slot(Slot),
     Capture,
 }

@@ -54,6 +54,8 @@ pub struct LimitsConfig {
     pub outbox_bytes: usize,
     /// Messages per second of one connection that are worked on or answered, with a burst.
     pub events_per_second: u32,
+    /// Headers of a request; over it 431.
+    pub headers: usize,
 }
 
 impl LimitsConfig {
@@ -72,6 +74,7 @@ impl Default for LimitsConfig {
             room_name_bytes: 200,
             outbox_bytes: 1_000_000,
             events_per_second: 50,
+            headers: 100,
         }
     }
 }

@@ -223,7 +223,7 @@ suite("backend", () => {
     const many = (count, name) => Array.from({ length: count }, (_, n) => `${name}:${n}`);
     const good = { ack: ["done"], join: ["good"], emit: [{ room: "user:8", event: "leaked", args: [] }], reply: [{ event: "leaked", args: [] }] };
     const refused = [
-      { join: [""] }, { join: ["x".repeat(201)] }, { join: ["a\u0000b"] }, { join: [true] }, { join: "good" }, { join: many(10_000, "r") }, { leave: many(101, "r") },
+      { join: [""] }, { join: ["x".repeat(201)] }, { join: ["a\u0000b"] }, { join: [7] }, { join: "good" }, { join: many(10_000, "r") }, { leave: many(101, "r") },
       { join: [other.socket.id] }, { leave: [client.socket.id] },
       { emit: [{ room: "x".repeat(201), event: "e", args: [] }] }, { emit: many(10_000, "r").map((room) => ({ room, event: "leaked", args: [] })) },
       { emit: [{ room: "user:8", event: "connect", args: [] }] }, { emit: [{ room: "", event: "e" }] }, { reply: [{ event: "", args: [] }] },

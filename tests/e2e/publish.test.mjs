@@ -132,7 +132,7 @@ suite("POST /publish", () => {
     const cases = [
       ["", null], ["{", "bad_json"], ["[]", null], ["null", null], ["1", null],
       [{ event: "e", data: 1 }, "no_room"], [{ ...good, room: undefined, rooms: [] }, "no_room"],
-      [{ ...good, rooms: ["room:b"] }, "bad_field"], [{ ...good, room: true }, "bad_field"], [{ ...good, room: undefined, rooms: "room:a" }, "bad_field"],
+      [{ ...good, rooms: ["room:b"] }, "bad_field"], [{ ...good, room: 7 }, "bad_field"], [{ ...good, room: undefined, rooms: "room:a" }, "bad_field"],
       [{ room: "room:a", data: 1 }, "bad_field"], [{ ...good, event: true }, "bad_field"], [{ ...good, args: [1] }, "bad_field"],
       [{ ...good, data: undefined, args: {} }, "bad_field"], [{ ...good, except: "room:b" }, "bad_field"], [{ ...good, volatile: "yes" }, "bad_field"],
       [{ ...good, colour: "red" }, "bad_field"], [{ ...good, room: "" }, "bad_room"], [{ ...good, room: "a\u0000b" }, "bad_room"],

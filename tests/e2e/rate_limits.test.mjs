@@ -1,5 +1,5 @@
-// Clients over `limits.events_per_second`: bursts that fit the other limits pass, beyond them the client is told when to come
-// again, and only one that does not stop is closed.
+// Clients over `limits.events_per_second`: bursts within the other limits pass. Beyond them a client gets an error with when
+// to retry, and only a client that does not stop is closed.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { Polling, SEPARATOR } from "../harness/engine.mjs";
@@ -26,8 +26,8 @@ function assertRetry({ code, message, retry_after_ms: retry }, atMost = 120_000)
 /** Emits all with acknowledgements and resolves with their first arguments, in order. */
 const askAll = (client, events) => Promise.all(events.map((event) => client.ask(...event).then(([first]) => first)));
 
-suite("Bursts", () => {
-  scenario("250 rooms joined on `connect` with the default limits, and again on each reconnect", async ({ node, io }) => {
+suite("bursts", () => {
+  scenario("with the default limits, 250 rooms can be joined at each connection", async ({ node, io }) => {
     const one = await node(DEFAULT);
     for (const transports of [...TRANSPORTS, ["polling", "websocket"]]) {
       const client = io(one, { token, transports });
@@ -44,7 +44,7 @@ suite("Bursts", () => {
     assert.equal(await one.metric('roomcast_closes_total{reason="rate_limit"}'), 0);
   });
 
-  scenario("/ws: 250 rooms at once", async ({ node, ws }) => {
+  scenario("/ws: 250 rooms can be joined at once", async ({ node, ws }) => {
     const one = await node(DEFAULT);
     const client = await ws(one, { token }).welcomed();
     for (let n = 0; n < 250; n += 1) client.send({ type: "join", room: `room:${n}` });
@@ -52,7 +52,7 @@ suite("Bursts", () => {
     assert.ok(!client.messages.some(({ type }) => type === "error"));
   });
 
-  scenario("events that a client kept while it was offline are all carried out, in order", async ({ node, io }) => {
+  scenario("events that a client kept while it was offline are all handled, in order", async ({ node, io }) => {
     const one = await node({ limits: { events_per_second: 200 } });
     for (const transports of TRANSPORTS) {
       const client = io(one, { token, transports, autoConnect: false });
@@ -66,8 +66,8 @@ suite("Bursts", () => {
   });
 });
 
-suite("Beyond the rate", () => {
-  scenario("acknowledgements say `rate_limited` and when to come again; who does so is let in", async ({ node, io }) => {
+suite("beyond the rate", () => {
+  scenario("acknowledgements have `rate_limited` and when to retry; a client that waits so long is served", async ({ node, io }) => {
     const one = await node(SLOW);
     for (const transports of TRANSPORTS) {
       const client = await io(one, { token, transports }).connected();
@@ -86,7 +86,7 @@ suite("Beyond the rate", () => {
     assert.ok((await one.metric('roomcast_events_refused_total{reason="rate_limited",source="client"}')) > 20);
   });
 
-  scenario("/ws: events, joins and leaves are told so", async ({ node, ws }) => {
+  scenario("/ws: events, joins and leaves get an error with when to retry", async ({ node, ws }) => {
     const one = await node({ limits: { events_per_second: 1 } });
     const client = await ws(one, { token }).welcomed();
     for (let n = 0; n < 300; n += 1) client.send({ type: "event", event: "echo", data: n, id: n });
@@ -100,7 +100,7 @@ suite("Beyond the rate", () => {
     assert.equal(client.end, undefined);
   });
 
-  scenario("who asked for no answer is told by an `error`, once a burst, when not even the queue has room", async ({ node, io, ws }) => {
+  scenario("packets without an acknowledgement wait; when the queue is full, the client gets one `error` a burst", async ({ node, io, ws }) => {
     const one = await node(SLOW);
     const client = await io(one, { token, transports: ["websocket"] }).connected();
     for (let n = 0; n < BURST + 1_024 + 500; n += 1) client.socket.emit("leave", `${n}`);
@@ -116,7 +116,7 @@ suite("Beyond the rate", () => {
     assert.deepEqual([client.disconnects, client.argsOf("error").length, plain.end], [[], 1, undefined]);
   });
 
-  scenario("who does not stop is told why and closed: 4429 on /ws", async ({ node, io, ws }) => {
+  scenario("a client that does not stop gets a reason and is closed, with 4429 on /ws", async ({ node, io, ws }) => {
     const one = await node(SLOW);
     const plain = await ws(one, { token }).welcomed();
     for (let n = 0; plain.end === undefined; n += 1) {
@@ -136,7 +136,7 @@ suite("Beyond the rate", () => {
     assertRetry(error);
   });
 
-  scenario("one payload of many packets", async ({ node }) => {
+  scenario("many packets in one payload count one by one", async ({ node }) => {
     const one = await node(SLOW);
     const polling = await new Polling(one).open();
     await polling.join({ token });

@@ -1,4 +1,4 @@
-// A Redis that accepts connections and cannot work: `check`, `/health` and the admin API say so.
+// A Redis that accepts connections but lacks rights: `check`, `/health` and the commands report it.
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
@@ -29,8 +29,8 @@ const missing = {
   "keys of the prefix": { rights: ["resetkeys", "~other:*"], says: /reading roomcast:events/ },
 };
 
-suite("Rights in Redis", () => {
-  scenario("the documented rights are enough", async ({ node, redis }) => {
+suite("rights in Redis", () => {
+  scenario("the documented rights are sufficient", async ({ node, redis }) => {
     const url = await user(await redis());
     const { code, output } = await check(url);
     assert.equal(code, 0, output);
@@ -39,7 +39,7 @@ suite("Rights in Redis", () => {
   });
 
   for (const [name, { rights, says }] of Object.entries(missing)) {
-    scenario(`without ${name}: check ends with 2, /health answers 503 and says why, and recovers by itself`, async ({ node, redis }) => {
+    scenario(`without ${name}: check exits with 2, /health answers 503 with the reason, and the node recovers by itself`, async ({ node, redis }) => {
       const server = await redis();
       const url = await user(server, ...rights);
       const { code, output } = await check(url);
@@ -60,7 +60,7 @@ suite("Rights in Redis", () => {
     });
   }
 
-  scenario("a right that is taken away is noticed, and rooms are not counted where the other nodes cannot be asked", async ({ node, redis }) => {
+  scenario("a right that is removed later is noticed, and rooms are not counted without the other nodes", async ({ node, redis }) => {
     const server = await redis();
     const one = await node({ redis: { url: await user(server), timeout: "500ms" } });
     assert.equal((await one.get("/rooms/room:a", authorization)).status, 200);
@@ -73,7 +73,7 @@ suite("Rights in Redis", () => {
     await until(() => one.answers("/health", 503), "/health answering 503", 20_000);
   });
 
-  scenario("a cluster node that does not hold the stream, addressed as a single server", async ({ node, redis }) => {
+  scenario("a node of a Redis Cluster without the stream's slot, addressed as a single server, is reported", async ({ node, redis }) => {
     const server = await redis({ args: ["--cluster-enabled", "yes"] });
     const { code, output } = await check(server.url);
     assert.equal(code, 2, output);

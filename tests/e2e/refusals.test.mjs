@@ -75,9 +75,9 @@ suite("refusals", () => {
   });
 
   scenario("exceeded rates, sizes and headers, and malformed bytes, are counted and logged", async ({ node, ws, raw }) => {
-    const one = await node({ limits: { events_per_second: 5 }, publish: { max_body: "1kB" }, socketio: { max_payload: "1kB" } });
+    const one = await node({ limits: { events_per_second: 5, rooms_per_session: 10 }, publish: { max_body: "1kB" }, socketio: { max_payload: "1kB" } });
     const fast = await ws(one, { token: tokenFor("7") }).welcomed();
-    for (let number = 0; number < 200; number += 1) fast.send({ type: "ping" });
+    for (let number = 0; number < 200; number += 1) fast.send({ type: "event", event: "echo", id: number });
     await until(async () => (await count(one, "rate")) > 0, "a refusal by rate");
     await until(() => /refused: .*limits\.events_per_second/.test(plain(one.output)), "a line that names the limit");
     const large = await ws(one, { token: tokenFor("7") }).welcomed();

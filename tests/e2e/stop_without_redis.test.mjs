@@ -1,4 +1,4 @@
-// How long a stop takes while Redis is away.
+// How long a stop takes while Redis is down.
 import assert from "node:assert/strict";
 import { startBackend } from "../harness/backend.mjs";
 import { until } from "../harness/deadline.mjs";
@@ -24,8 +24,8 @@ async function stopTime(one) {
   return Date.now() - begun;
 }
 
-suite("Stopping without Redis", () => {
-  scenario("Redis is gone", async ({ node, io, ws, redis }) => {
+suite("stopping without Redis", () => {
+  scenario("a node stops in time after Redis was killed", async ({ node, io, ws, redis }) => {
     const server = await redis();
     const one = await busyNode(node, io, ws, server);
     await server.stop("SIGKILL");
@@ -34,7 +34,7 @@ suite("Stopping without Redis", () => {
     assert.ok(took < 3_000, `${took} ms`);
   });
 
-  scenario("Redis hangs", async ({ node, io, ws, redis }) => {
+  scenario("a node stops in time while Redis hangs", async ({ node, io, ws, redis }) => {
     const server = await redis();
     const one = await busyNode(node, io, ws, server);
     server.signal("SIGSTOP");
@@ -44,14 +44,14 @@ suite("Stopping without Redis", () => {
     assert.ok(took < 4_000, `${took} ms`);
   });
 
-  scenario("Redis was never there", async ({ node, redis }) => {
+  scenario("a node stops in time if Redis never ran", async ({ node, redis }) => {
     const server = await redis({ start: false });
     const one = await node({ redis: { url: server.url }, shutdown: { pause: "0s", drain: "10s", timeout: "30s" } }, { ready: false });
     const took = await stopTime(one);
     assert.ok(took < 3_000, `${took} ms`);
   });
 
-  scenario("with Redis a stop still tells the other nodes and the backend", async ({ node, io, redis, serve }) => {
+  scenario("with Redis, a stop notifies the other nodes and the backend", async ({ node, io, redis, serve }) => {
     const backend = serve(await startBackend());
     const server = await redis();
     const settings = { redis: { url: server.url }, ...backend.config({ notify: ["disconnect"] }) };

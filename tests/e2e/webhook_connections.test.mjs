@@ -35,10 +35,10 @@ async function moody({ first = (socket, answer) => answer(), later }) {
   return { seen, url: `http://127.0.0.1:${port}/roomcast`, close: () => server.close() };
 }
 
-suite("Connections of webhooks", () => {
+suite("connections of webhooks", () => {
   const deaths = { "is reset": (socket) => socket.resetAndDestroy(), "is ended": (socket) => socket.end() };
   for (const [name, later] of Object.entries(deaths)) {
-    scenario(`a kept-alive connection that ${name} before the answer: once more on a fresh one, under the same id`, async ({ node, io, serve }) => {
+    scenario(`a keep-alive connection that ${name} before the answer: the call is repeated once on a new one, with the same id`, async ({ node, io, serve }) => {
       const moods = serve(await moody({ later }));
       const client = await io(await node(backend(moods.url)), { token: tokenFor("7") }).connected();
       for (let number = 0; number < 6; number += 1) assert.deepEqual(await client.ask("send", number), ["ok"]);
@@ -54,7 +54,7 @@ suite("Connections of webhooks", () => {
     });
   }
 
-  scenario("a fresh connection that dies is not tried again: the backend may have done its work", async ({ node, io, serve }) => {
+  scenario("a call is not repeated if a new connection breaks, since the backend may have handled it", async ({ node, io, serve }) => {
     const moods = serve(await moody({ first: (socket) => socket.destroy() }));
     const client = await io(await node(backend(moods.url)), { token: tokenFor("7") }).connected();
     const [{ error }] = await client.ask("send", 1);
@@ -62,7 +62,7 @@ suite("Connections of webhooks", () => {
     assert.equal(moods.seen.length, 1);
   });
 
-  scenario("an answer that has begun and breaks off is not tried again", async ({ node, io, serve }) => {
+  scenario("a call is not repeated after an incomplete answer", async ({ node, io, serve }) => {
     const later = (socket) => socket.end("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{");
     const moods = serve(await moody({ later }));
     const client = await io(await node(backend(moods.url)), { token: tokenFor("7") }).connected();
@@ -72,7 +72,7 @@ suite("Connections of webhooks", () => {
     assert.equal(moods.seen.length, 2);
   });
 
-  scenario("HTTPS_PROXY is used for https:// URLs, with its login; NO_PROXY and http:// URLs go past it", async ({ node, io, serve }) => {
+  scenario("HTTPS_PROXY and its login are used for https:// URLs, but not for NO_PROXY and http:// URLs", async ({ node, io, serve }) => {
     const directory = fs.mkdtempSync("/tmp/roomcast-proxy-");
     serve({ close: () => fs.rmSync(directory, { recursive: true, force: true }) });
     const [key, certificate] = [`${directory}/key.pem`, `${directory}/cert.pem`];

@@ -7,7 +7,7 @@ import { until, within } from "./deadline.mjs";
 import { request } from "./http.mjs";
 import { freePort } from "./port.mjs";
 
-const configuration = ({ directory, port, target, keepalive }) => `
+const configuration = ({ directory, port, target, keepalive, buffering }) => `
 daemon off;
 worker_processes 1;
 pid ${directory}/pid;
@@ -31,6 +31,8 @@ http {
       proxy_set_header Connection $connection_upgrade;
       proxy_set_header Host $http_host;
       proxy_buffering off;
+      proxy_request_buffering ${buffering};
+      client_max_body_size 0;
       proxy_read_timeout 75s;
       proxy_next_upstream off;
     }
@@ -51,11 +53,16 @@ class Nginx {
   }
 }
 
-/** nginx in front of a node; `keepalive` is how long it keeps an idle connection to the node. */
-export async function startNginx(node, { keepalive = "60s" } = {}) {
+/**
+ * nginx in front of a node; `keepalive` is how long it keeps an idle connection to the node, `buffering` whether it reads a
+ * request's body before it passes it on.
+ */
+export async function startNginx(node, { keepalive = "60s", buffering = "on" } = {}) {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-nginx-"));
+  // Its worker is another user, and keeps bodies here.
+  fs.chmodSync(directory, 0o755);
   const port = await freePort();
-  fs.writeFileSync(path.join(directory, "nginx.conf"), configuration({ directory, port, target: node.port, keepalive }));
+  fs.writeFileSync(path.join(directory, "nginx.conf"), configuration({ directory, port, target: node.port, keepalive, buffering }));
   const nginx = new Nginx(port, directory);
   await until(async () => (await request(`${nginx.url}/health/live`).catch(() => undefined))?.status === 200, "nginx forwarding requests");
   return nginx;

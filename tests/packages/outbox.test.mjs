@@ -39,14 +39,14 @@ async function logged(redis) {
   return fields.filter((entry) => entry.event === "n").map(({ data, args }) => (data === undefined ? JSON.parse(args)[0] : JSON.parse(data)));
 }
 
-suite("Outbox", () => {
+suite("outbox", () => {
   scenario("roomcast and the backend are killed again and again: each saved message is published once, in order", async (scene) => {
     const server = await scene.redis();
     const redis = new Redis(server.port);
     scene.serve({ close: () => redis.disconnect() });
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-outbox-"));
     scene.serve({ close: () => fs.rmSync(directory, { recursive: true, force: true }) });
-    const [port, file, count] = [await freePort(), path.join(directory, "journal"), 1500];
+    const [port, file, count] = [await freePort(), path.join(directory, "journal"), 2500];
     const config = { redis: { url: server.url } };
     let node = await scene.node(config, { port });
     const { got } = await listener(scene, node);
@@ -77,7 +77,7 @@ suite("Outbox", () => {
     await until(() => publisher.stdout.includes("done"), () => publisher.output);
     assert.deepEqual(new Journal(file).messages, numbers(count));
     assert.deepEqual(await logged(redis), numbers(count));
-    // A client may have been told that it missed events (`recovered: false`), but none comes twice or late.
+    // A client may be notified of a gap (`recovered: false`), but no event comes twice or late.
     assert.deepEqual(got(), [...new Set(got())].sort((a, b) => a - b));
   });
 
@@ -94,7 +94,7 @@ suite("Outbox", () => {
     await until(() => store.entries.length === 0, "an empty outbox");
   });
 
-  scenario("an answer that is lost does not double an event, and one trouble is reported once", async (scene) => {
+  scenario("a lost answer does not double an event, and one failure is reported once", async (scene) => {
     const node = await scene.node();
     const front = scene.keep(await startFront(node.url));
     const { gets } = await listener(scene, node);
@@ -110,7 +110,7 @@ suite("Outbox", () => {
     assert.equal(front.requests.length, 5);
   });
 
-  scenario("an event that roomcast never takes is set aside, and one that nobody could take is not saved", async (scene) => {
+  scenario("an event that roomcast refuses is set aside, and an invalid one is not saved", async (scene) => {
     const node = await scene.node({ publish: { keys: [KEY], max_event: 1000 } });
     const { gets } = await listener(scene, node);
     const { outbox, store, save } = started(scene, node.url);

@@ -5,11 +5,14 @@ import { Journal } from "./journal.mjs";
 
 const [url, key, file, count] = process.argv.slice(2);
 const EVERY_MS = 2;
+/** Saving pauses here, so that a slow machine does not save everything during one outage. */
+const MAX_WAITING = 150;
 
 const journal = new Journal(file);
 const outbox = new Outbox(new Roomcast({ url, key, timeout: 1000 }), journal, { batch: 7, maxPause: 50 }).start();
 
 function saveNext() {
+  if (journal.entries.length >= MAX_WAITING) return;
   const number = journal.messages.length;
   if (number === Number(count)) {
     clearInterval(saving);

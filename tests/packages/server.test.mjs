@@ -71,6 +71,8 @@ suite("@roomcast/server", () => {
     const roomcast = client(node);
     const wrong = [{ event: "n" }, { room: "a" }, { room: "a", rooms: ["b"], event: "n" }, { rooms: [], event: "n" }, { room: "a", event: "connect" }, { room: "a", event: "n", data: 1, args: [1] }, { rooms: Array(101).fill("a"), event: "n" }];
     for (const event of wrong) await assert.rejects(roomcast.publish(event), { code: "bad_event", transient: false }, JSON.stringify(event));
+    await assert.rejects(roomcast.publishAll([{ room: "a", event: "n" }, { room: "a" }]), { code: "bad_event" });
+    assert.equal(await node.metric('roomcast_events_total{source="http"}'), 0);
     assert.throws(() => new Roomcast({ url: node.url }), /ROOMCAST_PUBLISH__KEYS/);
   });
 

@@ -40,7 +40,7 @@ export class Roomcast {
   /**
    * Publishes any number of events in order, at most 1,000 in a request. Resolves with a result for each, in order;
    * rejects with a BatchError, which has them as `results`, if any was not taken. Nothing is sent after a request that
-   * failed as a whole.
+   * failed as a whole; of a list, nothing is sent if one of them is malformed.
    * @param {Iterable<RoomcastEvent<Events>> | AsyncIterable<RoomcastEvent<Events>>} events
    * @param {CallOptions} [options]
    * @returns {Promise<Published[]>}
@@ -50,7 +50,8 @@ export class Roomcast {
     const results = [];
     /** @type {RoomcastError | undefined} */
     let broken;
-    for await (const batch of batches(encoded(events))) {
+    const all = Symbol.iterator in events ? Array.from(events, encode) : encoded(events);
+    for await (const batch of batches(all)) {
       if (!broken) {
         const taken = await this.#batch(batch, signal);
         results.push(...taken);
@@ -195,7 +196,7 @@ export class Roomcast {
   }
 }
 
-/** @param {Iterable<any> | AsyncIterable<any>} events */
+/** @param {AsyncIterable<any>} events */
 async function* encoded(events) {
   for await (const event of events) yield encode(event);
 }
