@@ -1,6 +1,8 @@
 //! The metrics registry. Handles are resolved at start, so that counting is one atomic operation. Only this file uses
 //! the prometheus crate.
 
+mod series;
+
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::draft::Source;
 use crate::model::refusal::Refusal;
@@ -101,9 +103,39 @@ impl Metrics {
             )?,
             registry,
         };
+        metrics.begin_series();
         #[cfg(target_os = "linux")]
         metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
+    }
+
+    /// Makes the series of known label values; the others have theirs by [`Metrics::new`].
+    fn begin_series(&self) {
+        for [transport, protocol] in series::CONNECTIONS {
+            self.connections.with_label_values(&[transport, protocol]);
+        }
+        for (counters, values) in [
+            (&self.handshakes, &series::HANDSHAKES[..]),
+            (&self.recoveries, &series::RECOVERIES),
+            (&self.gaps, &series::GAPS),
+        ] {
+            values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
+        }
+        for kind in series::BACKEND_TYPES {
+            self.backend_seconds.with_label_values(&[kind]);
+            series::BACKEND_RESULTS.iter().for_each(|result| {
+                self.backend_requests.with_label_values(&[kind, result]);
+            });
+        }
+        let refused = |source: &str, reasons: &[&str]| {
+            reasons.iter().for_each(|reason| drop(self.refused.with_label_values(&[source, reason])));
+        };
+        Source::ALL.iter().for_each(|source| refused(source.label(), &series::EVENT_REASONS));
+        for source in ["http", "client", "backend", "emitter"] {
+            refused(source, &series::LOG_REASONS);
+        }
+        refused("http", &series::HTTP_REASONS);
+        refused("client", &series::CLIENT_REASONS);
     }
 
     /// The gauge of one kind of connection.
