@@ -27,8 +27,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long the node that has a session is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long to wait for the node that has a session.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a session may be found to have just moved.
 const MAX_MOVES: usize = 3;
 
@@ -39,7 +39,7 @@ pub struct Resumed {
     missed: Vec<Arc<Event>>,
     /// Rooms that the present token brings.
     fresh: Vec<Room>,
-    /// As the backend was told of it.
+    /// The session as the backend knows it.
     session: Box<Session>,
     reserved: Reservation,
     /// As it was, for the next attempt should the client go before it has heard.
@@ -200,7 +200,7 @@ async fn take_elsewhere(
             Found::Taken(record) => return Ok(read(&record)),
             Found::OnNode(node) => node,
         };
-        match cluster.request(node, RpcRequest::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
+        match cluster.request(node, RpcRequest::Take(pid, owner.as_str().to_owned()), TAKE_TIMEOUT).await {
             Ok(RpcResponse::Taken(Some(record))) => return Ok(read(&record)),
             // It has just moved, and its record with it in a moment, or it ended.
             Ok(_) => tokio::time::sleep(persist::GATHER * 2).await,
@@ -221,7 +221,7 @@ async fn ask_all(local: &LocalNode, pid: Id, owner: &Owner) -> Result<Option<Str
     peers.sort_by_key(|node| *node != pid.node());
     for node in peers {
         let question = RpcRequest::Take(pid, owner.as_str().to_owned());
-        match cluster.request(node, question, PATIENCE).await {
+        match cluster.request(node, question, TAKE_TIMEOUT).await {
             Ok(RpcResponse::Taken(Some(record))) => return Ok(Some(record)),
             Err(RpcError::Offline) => return Err(UNREACHABLE),
             _ => {}

@@ -12,7 +12,7 @@ macro_rules! reasons {
             /// Every reason, in the order of their discriminants.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The `reason` label of `roomcast_closes_total`, and the `reason` that `/ws` clients are told.
+            /// The `reason` label of `roomcast_closes_total`, and the `reason` that `/ws` clients get.
             pub fn label(self) -> &'static str {
                 match self { $(Self::$name => $label),* }
             }
@@ -73,7 +73,7 @@ pub enum DropReason {
     Malformed,
     /// A client's event without a rule.
     NoRule,
-    /// A notice for the backend that could not be told in time, or over the bound.
+    /// A notice that the backend did not take in time, or beyond the limit.
     Notice,
     /// The end of a session, of which neither its `disconnect` rule nor the backend heard: too many waited.
     Disconnect,

@@ -7,7 +7,7 @@ use crate::protocol::socketio::MAX_NAMESPACE;
 use crate::protocol::socketio_encode::Encoded;
 use serde::Deserialize;
 
-/// What the client is told.
+/// The error for the client.
 pub const REFUSAL: &str = "socket.io-msgpack-parser is not supported: leave out the client's `parser` option";
 /// The code beside it.
 pub const CODE: &str = "unsupported_parser";

@@ -68,7 +68,7 @@ pub fn id_block(offset: &Offset) -> Bytes {
     format!("id: {offset}\n\n").into()
 }
 
-/// Shortest wait before a reconnect. A client keeps what it was told last for all later reconnects, so a shorter one would
+/// Shortest wait before a reconnect. A client keeps the last value for all later reconnects, so a shorter one would
 /// have it try in a tight loop for as long as it is refused.
 pub const MIN_RETRY: Duration = Duration::from_secs(1);
 
