@@ -6,7 +6,7 @@ use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_nam
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
 use crate::protocol::event_fields::EventFields;
-use crate::protocol::json_text::{Name, Text};
+use crate::protocol::json_text::Text;
 use crate::protocol::socketio_encode::check_args;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -41,8 +41,8 @@ struct RawEvent<'a> {
     reply: Option<Vec<&'a RawValue>>,
     #[serde(borrow)]
     emit: Option<Vec<&'a RawValue>>,
-    join: Option<Vec<Name>>,
-    leave: Option<Vec<Name>>,
+    join: Option<Vec<Room>>,
+    leave: Option<Vec<Room>>,
 }
 
 #[derive(Deserialize)]
@@ -91,8 +91,7 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
         return Err(BackendError::Refused(error));
     }
     let (reply, emit) = (raw.reply.unwrap_or_default(), raw.emit.unwrap_or_default());
-    let rooms = |names: Option<Vec<Name>>| -> Vec<Room> { names.into_iter().flatten().map(Room::from).collect() };
-    let (join, leave) = (rooms(raw.join), rooms(raw.leave));
+    let (join, leave) = (raw.join.unwrap_or_default(), raw.leave.unwrap_or_default());
     if [reply.len(), emit.len(), join.len(), leave.len()].into_iter().any(|count| count > MAX_ITEMS) {
         return Err(bad(format!("more than {MAX_ITEMS} items in one list")));
     }
@@ -185,9 +184,9 @@ mod tests {
         let error = read(r#"{"emit":[{"room":"r","event":"e"},{"room":"r"}]}"#).unwrap_err().to_string();
         assert!(error.ends_with("emit[1]: `event` is missing"), "{error}");
         let zeroed = r#"{"room":"","rooms":["a"],"except":null,"volatile":null,"event":"e","data":1,"args":null}"#;
-        let zeroed = read(&format!("{{\"error\":\"\",\"emit\":[{zeroed}],\"join\":[42.0,7]}}")).unwrap();
+        let zeroed = read(&format!("{{\"error\":\"\",\"emit\":[{zeroed}],\"join\":[\"42\"]}}")).unwrap();
         assert_eq!((&*zeroed.emit[0].rooms[0], zeroed.emit[0].args.as_array()), ("a", "[1]"));
-        assert_eq!((&*zeroed.join[0], &*zeroed.join[1]), ("42", "7"));
+        assert_eq!(&*zeroed.join[0], "42");
         for garbage in [
             "[]",
             "{",
@@ -206,6 +205,8 @@ mod tests {
             "{\"reply\":[{\"event\":\"b\",\"args\":[],\"data\":1}]}",
             "{\"join\":[\"far too long for a name\"]}",
             "{\"join\":\"a\"}",
+            "{\"join\":[7]}",
+            "{\"emit\":[{\"room\":7,\"event\":\"b\"}]}",
         ] {
             assert!(matches!(read(garbage), Err(BackendError::BadAnswer(_))), "{garbage}");
         }

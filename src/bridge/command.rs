@@ -24,7 +24,7 @@ struct Command {
     room: Option<Name>,
 }
 
-/// Reads a command; requests between servers are [`Request::Foreign`].
+/// Decodes a command; requests between servers are [`Request::Foreign`].
 pub(super) fn decode(namespace: &str, message: &[u8], limits: &DraftLimits) -> Result<Request, EmitterError> {
     match message.first() {
         Some(b'{') => {}

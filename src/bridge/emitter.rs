@@ -13,7 +13,7 @@ use crate::protocol::msgpack;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Reads a message that was published on a channel of `key`.
+/// Decodes a message that was published on a channel of `key`.
 ///
 /// # Errors
 /// See [`EmitterError`].

@@ -1,6 +1,5 @@
-//! What python-socketio's `RedisManager` publishes, write-only or with a server: JSON on one channel (docs/protocol/emitters.md
-//! section 5).
-//! Sans-IO. Pickles, which versions before 5.14 publish, are refused: reading one runs what is in it.
+//! Messages of python-socketio's `RedisManager`: JSON on one channel (docs/protocol/emitters.md section 5). Versions before
+//! 5.14 publish pickles, which are refused: reading one runs the code in it. Sans-IO.
 
 use crate::bridge::request::{
     Directive, EmitterError, EventParts, Request, event_name, event_of, max_json_bytes, parse, room_names, text, value,
@@ -38,11 +37,11 @@ struct Message<'a> {
     sid: Option<Text>,
 }
 
-/// Reads a message.
+/// Decodes a message.
 pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, EmitterError> {
     match message.first() {
         Some(b'{') => {}
-        // The opcode with which pickles begin since protocol 2.
+        // Pickles begin with this opcode since protocol 2.
         Some(0x80) => return Err(EmitterError::Pickle),
         _ => return Err(DraftError::Json("neither JSON nor a pickle".into()).into()),
     }
@@ -50,8 +49,8 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
     let namespace = with_slash(message.namespace.as_deref().unwrap_or("/"));
     match &*message.method {
         "emit" => emit(&message, namespace, limits),
-        "enter_room" => order(&message, namespace, Action::Join, limits),
-        "leave_room" => order(&message, namespace, Action::Leave, limits),
+        "enter_room" => command(&message, namespace, Action::Join, limits),
+        "leave_room" => command(&message, namespace, Action::Leave, limits),
         "close_room" => {
             let rooms = some_rooms(&message, limits)?;
             let selector = Selector::RoomsExcept { rooms: rooms.clone(), except: Vec::new() };
@@ -61,12 +60,12 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Request, Em
             let selector = session(&message, limits)?;
             Ok(Request::SessionCommand(Directive { namespace, selector, action: Action::Disconnect }))
         }
-        // `callback`: answers between servers.
+        // `callback` is an answer between servers.
         _ => Ok(Request::Foreign),
     }
 }
 
-fn order(
+fn command(
     message: &Message<'_>,
     namespace: Namespace,
     action: fn(Vec<Room>) -> Action,
@@ -76,7 +75,7 @@ fn order(
     Ok(Request::SessionCommand(Directive { namespace, selector, action: action(some_rooms(message, limits)?) }))
 }
 
-/// A session's own id is a room.
+/// A session is selected by its own room.
 fn session(message: &Message<'_>, limits: &DraftLimits) -> Result<Selector, EmitterError> {
     let Text(sid) = message.sid.as_ref().ok_or_else(|| DraftError::Field("`sid` is missing".into()))?;
     check_room_name(sid, limits.room_name_bytes)?;
@@ -102,12 +101,12 @@ fn emit(message: &Message<'_>, namespace: Namespace, limits: &DraftLimits) -> Re
         }
         _ => data,
     };
-    // Since 5.15.1 always a list of arguments; before 5.14.2, told by the missing `binary`, a list was one argument.
+    // Since 5.15.1 this always is a list of arguments. Before 5.14.2, which wrote no `binary`, a list was one argument.
     let items: Vec<&RawValue> = match message.binary.is_some() && data.trim_start().starts_with('[') {
         true => parse("data", data)?,
         false => vec![parse("data", data)?],
     };
-    // `None` is no argument.
+    // Python's `None` is no argument.
     let args = if matches!(items[..], [only] if only.get() == "null") { &[] } else { &items[..] };
     event_of(EventParts {
         namespace,
@@ -120,7 +119,7 @@ fn emit(message: &Message<'_>, namespace: Namespace, limits: &DraftLimits) -> Re
     })
 }
 
-/// A name, a list of room_names, or null for none. An empty name is not everybody: python-socketio's reaches nobody.
+/// A name, a list of names, or null for none. An empty name does not mean everybody: in python-socketio it reaches nobody.
 fn one_or_many(what: &str, value: &Value, limits: &DraftLimits) -> Result<Vec<Room>, EmitterError> {
     match value {
         Value::String(_) | Value::Number(_) => room_names(what, &Value::Array(vec![value.clone()]), limits),
@@ -146,7 +145,7 @@ fn with_attachments(data: &str, limits: &DraftLimits) -> Result<String, EmitterE
         out.push_str(base64);
         out.push_str("\"}");
         done = span.end;
-        // Many placeholders may name one attachment.
+        // Many placeholders may name the same attachment.
         if out.len() > max_json_bytes(limits) {
             return Err(DraftError::TooBig { bytes: out.len(), max: limits.max_event }.into());
         }
@@ -155,7 +154,7 @@ fn with_attachments(data: &str, limits: &DraftLimits) -> Result<String, EmitterE
     Ok(out)
 }
 
-/// Base64 as it may stand between quotes: standard, and without line breaks.
+/// Base64 of a JSON string, in the standard alphabet and without line breaks.
 struct Quoted(String);
 
 impl<'de> Deserialize<'de> for Quoted {

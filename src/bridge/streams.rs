@@ -1,5 +1,5 @@
-//! Entries of `@socket.io/redis-streams-adapter` and its emitter (docs/protocol/emitters.md section 4): fields `uid`, `nsp`, `type`, `data`; data is JSON, or
-//! base64 of MessagePack where it holds bytes. Sans-IO.
+//! Entries of `@socket.io/redis-streams-adapter` and its emitter (docs/protocol/emitters.md section 4), with the fields
+//! `uid`, `nsp`, `type` and `data`. The data is JSON, or base64 of MessagePack where it contains bytes. Sans-IO.
 
 use crate::bridge::request::{
     Directive, EmitterError, Opts, Packet, Request, max_json_bytes, packet_event, parse, room_names, text, value,
@@ -11,7 +11,7 @@ use crate::protocol::{base64, msgpack};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The cluster adapter's numbers; not those of the classic adapter's requests.
+/// Message types of the cluster adapter. The classic adapter's requests have other numbers.
 const BROADCAST: &str = "3";
 const JOIN: &str = "4";
 const LEAVE: &str = "5";
@@ -29,13 +29,13 @@ struct Data<'a> {
     request_id: Value,
 }
 
-/// Reads the fields of an entry; messages between servers are [`Request::Foreign`].
+/// Decodes the fields of an entry; messages between servers are [`Request::Foreign`].
 ///
 /// # Errors
 /// See [`EmitterError`].
 pub fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Request, EmitterError> {
     let field = |name: &str| fields.iter().find(|(known, _)| known == name.as_bytes()).map(|(_, value)| &value[..]);
-    let missing = |name: &str| DraftError::Field(format!("field `{name}` is missing or no text"));
+    let missing = |name: &str| DraftError::Field(format!("field `{name}` is missing or not text"));
     let word = |name: &str| field(name).and_then(|value| std::str::from_utf8(value).ok()).ok_or_else(|| missing(name));
     let kind = word("type")?;
     if ![BROADCAST, JOIN, LEAVE, DISCONNECT].contains(&kind) {

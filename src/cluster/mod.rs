@@ -201,7 +201,7 @@ impl Cluster {
                 // The subscription broke: the response would not have arrived.
                 Ok(Err(_)) => return Err(RpcError::Offline),
                 Err(_) if Instant::now() >= deadline => return Err(RpcError::Timeout),
-                // It died since; a forwarded GET would wait long in vain.
+                // It died since; a forwarded GET would otherwise wait for its whole timeout.
                 Err(_) if !self.shared.membership.lock().is_live(node) => return Err(RpcError::Gone),
                 Err(_) => {}
             }

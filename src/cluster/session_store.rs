@@ -62,7 +62,7 @@ const FIND: &str = concat!(
     replication_id!(),
     "local pids, answers, best, moves, from = {'@'}, {}, {}, {}, {}
 for at = 7, #ARGV, 2 do pids[#pids + 1] = ARGV[at] end
-local taken, marks, beats = {}, {}, {}
+local taken, written_to, heartbeats = {}, {}, {}
 local function take(node, pid)
   taken[node] = taken[node] or {}
   table.insert(taken[node], pid)
@@ -72,7 +72,7 @@ for at = 1, #nodes, 2 do
   local node = nodes[at]
   if node ~= ARGV[1] then
     local records = redis.call('HMGET', ARGV[2] .. node, unpack(pids))
-    marks[node], beats[node] = records[1], tonumber(nodes[at + 1])
+    written_to[node], heartbeats[node] = records[1], tonumber(nodes[at + 1])
     for n, record in ipairs(records) do
       local owner = ARGV[2 + 2 * n]
       if n > 1 and record and string.sub(record, 1, #owner) == owner then
@@ -88,7 +88,7 @@ for at = 1, #nodes, 2 do
   end
 end
 local gone = {}
-local now, time = replication_id(), redis.call('TIME')
+local current, time = replication_id(), redis.call('TIME')
 local clock = time[1] * 1000 + math.floor(time[2] / 1000)
 for n = 2, #pids do
   local node, answer = from[n], {0, ''}
@@ -98,11 +98,11 @@ for n = 2, #pids do
         or redis.call('PUBSUB', 'NUMSUB', ARGV[3] .. node)[2] == 0
     end
     answer = {1, node}
-    if gone[node] and marks[node] == now then
+    if gone[node] and written_to[node] == current then
       take(node, pids[n])
       answer = {2, best[n]}
     elseif gone[node] then
-      answer = math.abs(clock - beats[node]) <= tonumber(ARGV[5]) and {3, ''} or {0, ''}
+      answer = math.abs(clock - heartbeats[node]) <= tonumber(ARGV[5]) and {3, ''} or {0, ''}
     end
   end
   answers[n - 1] = answer

@@ -70,7 +70,7 @@ mod tests {
         let at = |ms| Position { ms, seq: 0 };
         let mut commands = RecentCommands::new(100, 1000);
         commands.reset(at(5));
-        assert!(commands.after(at(4)).is_none(), "nobody knows what came before");
+        assert!(commands.after(at(4)).is_none(), "commands before it are unknown");
         commands.push(at(10), command(), 1_000);
         commands.push(at(20), command(), 1_050);
         let count = |commands: &RecentCommands, ms| commands.after(at(ms)).map(Iterator::count);

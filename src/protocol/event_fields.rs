@@ -4,7 +4,7 @@
 use crate::model::args::{Args, ArgsError};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::model::names::{MAIN_NAMESPACE, Namespace, Room};
-use crate::protocol::json_text::{Name, Text};
+use crate::protocol::json_text::Text;
 use crate::protocol::socketio_encode::check_draft;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -30,9 +30,9 @@ pub(crate) struct EventFields<'a> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct JsonFields<'a> {
-    room: Option<Name>,
-    rooms: Option<Vec<Name>>,
-    except: Option<Vec<Name>>,
+    room: Option<Room>,
+    rooms: Option<Vec<Room>>,
+    except: Option<Vec<Room>>,
     event: Option<Text>,
     #[serde(borrow, default, deserialize_with = "even_null")]
     data: Option<&'a RawValue>,
@@ -64,9 +64,9 @@ impl<'a> EventFields<'a> {
             })?;
         json.end().map_err(|error| DraftError::Json(error.to_string()))?;
         Ok(Self {
-            room: fields.room.map(Room::from),
-            rooms: fields.rooms.map(room_names),
-            except: fields.except.map(room_names),
+            room: fields.room,
+            rooms: fields.rooms,
+            except: fields.except,
             event: fields.event.map(|Text(event)| event.into()),
             data: fields.data.map(RawValue::get),
             args: fields.args.map(RawValue::get),
@@ -76,18 +76,18 @@ impl<'a> EventFields<'a> {
         })
     }
 
-    /// Refuses keys that have no meaning in this place.
+    /// Refuses keys that have no meaning in this place, unless they hold the zero value of a typed language.
     ///
     /// # Errors
     /// The first key that is there and not `allowed`.
     pub(crate) fn check_keys(&self, allowed: &[&str]) -> Result<(), DraftError> {
         let present = [
-            ("room", self.room.is_some()),
-            ("rooms", self.rooms.is_some()),
-            ("except", self.except.is_some()),
-            ("namespace", self.namespace.is_some()),
-            ("volatile", self.volatile.is_some()),
-            ("id", self.id.is_some()),
+            ("room", self.room.as_ref().is_some_and(|room| !room.is_empty())),
+            ("rooms", self.rooms.as_ref().is_some_and(|rooms| !rooms.is_empty())),
+            ("except", self.except.as_ref().is_some_and(|rooms| !rooms.is_empty())),
+            ("namespace", self.namespace.as_ref().is_some_and(|name| !name.is_empty())),
+            ("volatile", self.volatile == Some(true)),
+            ("id", self.id.as_ref().is_some_and(|id| !id.is_empty())),
         ];
         match present.into_iter().find(|(key, is_present)| *is_present && !allowed.contains(key)) {
             Some((key, _)) => Err(DraftError::Field(format!("unknown field `{key}`"))),
@@ -140,10 +140,6 @@ fn list_of_arguments(args: &str) -> Result<Args, DraftError> {
     })
 }
 
-fn room_names(names: Vec<Name>) -> Vec<Room> {
-    names.into_iter().map(Room::from).collect()
-}
-
 fn not_both(one: &str, other: &str) -> DraftError {
     DraftError::Field(format!("give `{one}` or `{other}`, not both"))
 }
@@ -175,7 +171,7 @@ mod tests {
             ("give `data` or `args`, not both", r#"{"room":"r","event":"e","data":1,"args":[2]}"#),
             ("`args` must be a list of arguments", r#"{"room":"r","event":"e","args":{}}"#),
             ("`event` is missing", r#"{"room":"r"}"#),
-            ("give `room` or `rooms`, not both", r#"{"room":"r","rooms":[7],"event":"e"}"#),
+            ("give `room` or `rooms`, not both", r#"{"room":"r","rooms":["s"],"event":"e"}"#),
         ] {
             assert_eq!(draft(json).unwrap_err().to_string(), message);
         }

@@ -1,6 +1,6 @@
 //! Which server holds the data now: Sentinels know the master, the nodes of a Cluster know who owns a slot.
 //!
-//! All of them are asked at once and the majority wins: one that is cut off from the others may not have heard of a
+//! All of them are asked at once and the majority wins: one that is cut off from the others may not know of a
 //! failover.
 
 use crate::redis::dial::dial;
@@ -118,7 +118,7 @@ pub(super) async fn locate(
     Ok(tally.record(discovered))
 }
 
-/// What was asked for in vain, and of whom.
+/// What nobody answered, and who was asked.
 fn nobody_answered(topology: &Topology, slot: u16) -> String {
     let list = |hosts: &[Address]| hosts.iter().map(Address::to_string).collect::<Vec<_>>().join(", ");
     match topology {

@@ -4,7 +4,7 @@ use crate::redis::url::Address;
 use redis::ServerError;
 use std::time::Duration;
 
-/// Error replies that mean "not here" or "not now". Another connection, to a server found anew, may succeed.
+/// Error replies that mean "not here" or "not now". A new connection may reach the right server.
 const NOT_SERVING: [&str; 8] =
     ["MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MASTERDOWN", "LOADING", "UNBLOCKED"];
 

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import Redis from "ioredis";
 import { startBackend } from "../harness/backend.mjs";
 import { joinedSocket } from "../harness/engine.mjs";
-import { command, published } from "../harness/publish.mjs";
+import { assertError, command, publish, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { now, sign, tokenFor } from "../harness/token.mjs";
 
@@ -59,20 +59,21 @@ suite("numbers in names", () => {
     assert.match(await socket.text((text) => text.startsWith('42["e42"')), /^42\["e42",42\.0,/, "as a whole argument it keeps its bytes");
   });
 
-  scenario("publishes and commands of the backend, its answers, and stream entries", async (s) => {
+  scenario("publishes, answers of the backend and stream entries name rooms by strings only; commands take numbers too", async (s) => {
     const backend = s.serve(await startBackend());
     const store = await s.redis();
     const on = [{ event: "ask", forward: true }];
     const one = await s.node({ ...backend.config(), redis: { url: store.url }, on });
-    backend.answer = () => (response) => response.end('{"ack":[1],"join":[42.0],"emit":[{"room":4.2e1,"event":"from backend"}]}');
+    backend.answer = () => (response) => response.end('{"ack":[1],"join":["42"],"emit":[{"room":"42","event":"from backend"}]}');
     const client = await s.io(one, { token, ...WEBSOCKET }).connected();
     assert.deepEqual(await client.ask("ask"), [1]);
     await client.event("from backend");
-    await published(one, '{"room":42.0,"event":"from publish"}');
-    await client.event("from publish");
+    assertError(await publish(one, '{"room":42.0,"event":"from publish"}'), 400, "bad_field");
     const redis = new Redis(store.url);
-    await redis.xadd("roomcast:events", "*", "rooms", "[42.0]", "event", "from stream");
+    await redis.xadd("roomcast:events", "*", "rooms", "[42.0]", "event", "number");
+    await redis.xadd("roomcast:events", "*", "rooms", '["42"]', "event", "from stream");
     await client.event("from stream");
+    assert.equal(await one.metric('roomcast_drops_total{reason="malformed"}'), 1);
     await redis.quit();
     assert.deepEqual((await command(one, "/leave", '{"user":7.0,"room":42.0}')).json(), { sessions: 1 });
   });

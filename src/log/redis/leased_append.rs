@@ -5,7 +5,6 @@ use crate::log::Appended;
 use crate::log::redis::append::{command_entry, draft_bytes, draft_entry, submit};
 use crate::log::redis::entry::RawFields;
 use crate::log::redis::{RedisLog, reply};
-use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::offset::Position;
@@ -37,8 +36,8 @@ pub(crate) struct LeaseToken(String);
 const ACQUIRE: &str = "local holder = redis.call('GET', KEYS[1])
 if holder == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1 end
 local time = redis.call('TIME')
-local heard = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[3]
-if holder and (ARGV[3] == '0' or tonumber(string.match(holder, '%d+$') or 0) <= heard) then return 0 end
+local since = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[3]
+if holder and (ARGV[3] == '0' or tonumber(string.match(holder, '%d+$') or 0) <= since) then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1";
 
@@ -94,7 +93,7 @@ impl RedisLog {
         entries: &[LeasedEntry],
         read_to: Option<(&str, Position)>,
     ) -> Vec<Appended> {
-        let (lease, accepted_us) = (self.keys.emitter_lease(), unix_us());
+        let (lease, accepted_us) = (self.keys.emitter_lease(), self.clock_offset.redis_now_us());
         let start = |name: &str, key: &str| {
             let mut command = self.transactions.only_if(&lease, &token.0, name);
             command.arg(key);
