@@ -1,4 +1,7 @@
-//! The registry and its pre-resolved handles; the only user of the prometheus crate.
+//! The metrics registry. Handles are resolved at start, so that counting is one atomic operation. Only this file uses the
+//! prometheus crate.
+
+mod series;
 
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::draft::Source;
@@ -12,7 +15,7 @@ use prometheus::{
 const PROTOCOLS: [&str; 3] = ["socketio", "ws", "sse"];
 const TRANSPORTS: [&str; 3] = ["websocket", "polling", "sse"];
 
-/// All of the node's metrics; names and labels as in the contract.
+/// All metrics of a node (docs/metrics.md).
 pub struct Metrics {
     registry: Registry,
     connections: IntGaugeVec,
@@ -29,13 +32,13 @@ pub struct Metrics {
     drops: Vec<IntCounter>,
     recoveries: IntCounterVec,
     gaps: IntCounterVec,
-    /// From a publish's acceptance to the write on the socket.
+    /// From the acceptance of an event to its write on the socket.
     pub publish_to_write: Histogram,
-    /// Age of the newest event at the moment the tail brought it.
+    /// Age of the newest event when the tail delivered it.
     pub tail_lag: Gauge,
-    /// 1 while appends and the tail work on Redis.
+    /// 1 while both the appends and the tail reach Redis.
     pub redis_up: IntGauge,
-    /// Connections to Redis made again after a loss.
+    /// Connections to Redis that were made again after a loss.
     pub redis_reconnects: IntCounter,
     /// Unsent bytes of all connections.
     pub outbox_bytes: IntGauge,
@@ -46,10 +49,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers everything, so that every series exists before its first event.
+    /// Registers all series, so that each exists before its first event.
     ///
     /// # Errors
-    /// Only if a name were registered twice, which a test would show.
+    /// If a name is registered twice, which a test would show.
     pub fn new(version: &str) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let make = Maker(&registry);
@@ -79,14 +82,15 @@ impl Metrics {
             gaps: make.counters("roomcast_gaps_total", "Gap signals sent to clients.", &["reason"])?,
             publish_to_write: make.histogram(
                 "roomcast_publish_to_write_seconds",
-                "From a publish's acceptance to the write on the sockets.",
+                "From the acceptance of an event to its write on the sockets.",
             )?,
-            tail_lag: make.float("roomcast_tail_lag_seconds", "Age of the newest event when the tail read it.")?,
-            redis_up: make.gauge("roomcast_redis_up", "1 while Redis takes appends and feeds the tail.")?,
+            tail_lag: make
+                .float("roomcast_tail_lag_seconds", "Age of the newest event when the log's tail read it.")?,
+            redis_up: make.gauge("roomcast_redis_up", "1 while appends and the log's tail reach Redis.")?,
             redis_reconnects: make.counter("roomcast_redis_reconnects_total", "Reconnections to Redis.")?,
             outbox_bytes: make.gauge("roomcast_outbox_bytes", "Unsent bytes of all connections.")?,
             log_lines_dropped: make
-                .counter("roomcast_log_lines_dropped_total", "Log lines that stderr did not take.")?,
+                .counter("roomcast_log_lines_dropped_total", "Log lines dropped because stderr did not accept them.")?,
             backend_requests: make.counters(
                 "roomcast_backend_requests_total",
                 "Requests to the backend.",
@@ -94,14 +98,44 @@ impl Metrics {
             )?,
             backend_seconds: make.histograms(
                 "roomcast_backend_request_seconds",
-                "Time of a request to the backend.",
+                "Duration of requests to the backend.",
                 &["type"],
             )?,
             registry,
         };
+        metrics.begin_series();
         #[cfg(target_os = "linux")]
         metrics.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
+    }
+
+    /// Makes the series of known label values; the others have theirs by [`Metrics::new`].
+    fn begin_series(&self) {
+        for [transport, protocol] in series::CONNECTIONS {
+            self.connections.with_label_values(&[transport, protocol]);
+        }
+        for (counters, values) in [
+            (&self.handshakes, &series::HANDSHAKES[..]),
+            (&self.recoveries, &series::RECOVERIES),
+            (&self.gaps, &series::GAPS),
+        ] {
+            values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
+        }
+        for kind in series::BACKEND_TYPES {
+            self.backend_seconds.with_label_values(&[kind]);
+            series::BACKEND_RESULTS.iter().for_each(|result| {
+                self.backend_requests.with_label_values(&[kind, result]);
+            });
+        }
+        let refused = |source: &str, reasons: &[&str]| {
+            reasons.iter().for_each(|reason| drop(self.refused.with_label_values(&[source, reason])));
+        };
+        Source::ALL.iter().for_each(|source| refused(source.label(), &series::EVENT_REASONS));
+        for source in ["http", "client", "backend", "emitter"] {
+            refused(source, &series::LOG_REASONS);
+        }
+        refused("http", &series::HTTP_REASONS);
+        refused("client", &series::CLIENT_REASONS);
     }
 
     /// The gauge of one kind of connection.
@@ -129,7 +163,7 @@ impl Metrics {
         self.events[source as usize].inc_by(count);
     }
 
-    /// Counts a refused event; `reason` is an error code of ours, never a user's text.
+    /// Counts a refused event. `reason` is a fixed error code, so that users cannot create series.
     pub fn refused(&self, source: Source, reason: &'static str) {
         self.refused.with_label_values(&[source.label(), reason]).inc();
     }
@@ -149,7 +183,7 @@ impl Metrics {
         self.recoveries.with_label_values(&[result]).inc();
     }
 
-    /// Counts clients told of a gap.
+    /// Counts clients that got a gap.
     pub fn gap(&self, reason: &'static str, count: u64) {
         self.gaps.with_label_values(&[reason]).inc_by(count);
     }

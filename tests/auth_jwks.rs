@@ -143,9 +143,9 @@ fn config(url: &str) -> AuthConfig {
     }
 }
 
-/// Short times, except a `least_interval` that is long enough for a slow machine.
-fn timing(least_interval: Duration) -> JwksTiming {
-    JwksTiming { least_interval, timeout: Duration::from_millis(500), ..JwksTiming::default() }
+/// Short times, except a `min_interval` that is long enough for a slow machine.
+fn timing(min_interval: Duration) -> JwksTiming {
+    JwksTiming { min_interval, timeout: Duration::from_millis(500), ..JwksTiming::default() }
 }
 
 fn running(url: &str, timing: JwksTiming) -> Arc<Authenticator> {
@@ -286,7 +286,7 @@ async fn the_old_keys_stay_valid_while_the_server_fails() {
 async fn failed_fetches_are_retried_with_backoff_and_keys_are_refreshed() {
     let server = Server::start(Answer::Status(503)).await;
     let timing =
-        JwksTiming { refresh: Duration::from_millis(100), most_backoff: Duration::from_millis(200), ..timing(MOMENT) };
+        JwksTiming { refresh: Duration::from_millis(100), max_backoff: Duration::from_millis(200), ..timing(MOMENT) };
     let auth = running(&server.url, timing);
     server.asked(4).await;
     server.set(set(&["a"]));

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the JavaScript tests need: Redis, nginx, Chromium, Node packages, a Python venv. What is already
+# Installs what the JavaScript tests need: Redis, nginx, libfaketime, Chromium, Node packages, a Python venv. What is already
 # installed is left alone; what cannot be installed fails the run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -23,6 +23,7 @@ command -v redis-cli >/dev/null || missing+=(redis-tools)
 [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx)
 command -v curl >/dev/null || missing+=(curl)
+ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 

@@ -5,13 +5,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// The key: SHA-256 of the whole token, signature included. Nobody can make two tokens with one digest, so
-/// a hit is this very token; a keyed 64- or 128-bit hash would be faster by a microsecond and needs an
-/// argument, this needs none. The token itself is not kept.
+/// SHA-256 of the whole token, signature included. Nobody can make two tokens with the same digest, so a hit is the same
+/// token. The token itself is not kept.
 pub(super) type TokenHash = [u8; 32];
 
-/// Entries and bytes of identities in one of the two generations: together 32,768 tokens or 16 MB. Identities are
-/// shared with their sessions, so for clients that are connected an entry costs its 64 bytes.
+/// Limits of each of the two generations; together 32,768 tokens or 16 MB. Identities are shared with their sessions, so
+/// an entry of a connected client costs 64 bytes.
 const MAX_ENTRIES: usize = 16_384;
 const MAX_BYTES: usize = 8 << 20;
 
@@ -21,8 +20,8 @@ pub(super) fn token_hash(token: &str) -> TokenHash {
     hash
 }
 
-/// A map of two generations: what was not asked for during a whole one falls out. Only verified
-/// tokens come in, so strangers cannot push anything out.
+/// A map of two generations: what is not asked for during a whole generation is dropped. Only verified tokens are
+/// inserted, so strangers cannot displace anything.
 #[derive(Default)]
 pub(super) struct Cache {
     young: HashMap<TokenHash, Entry>,
@@ -37,7 +36,7 @@ struct Entry {
 }
 
 impl Cache {
-    /// The identity, if it was verified by this generation of keys. Its expiry is for the caller to check.
+    /// The identity, if this generation of keys verified it. The caller checks whether it has expired.
     pub(super) fn get(&mut self, hash: &TokenHash, keys: u64) -> Option<Arc<Identity>> {
         if let Some(entry) = self.young.get(hash) {
             return (entry.keys == keys).then(|| entry.identity.clone());

@@ -1,12 +1,12 @@
-//! Claims as JSON: strict reading (no key twice), and paths such as `user.id`. sans-IO.
+//! Claims as JSON: a parser that refuses duplicate keys, and paths such as `user.id`. Sans-IO.
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 use std::fmt;
 
-/// Reads a JSON object in which no object names a key twice. Two readers of `{"sub":"a","sub":"b"}` may
-/// see two users, so there is no right one (RFC 7519 section 4 lets us refuse).
+/// Reads a JSON object in which no object has a key twice. Two readers of `{"sub":"a","sub":"b"}` may see two users, so
+/// such a token is refused (RFC 7519 section 4).
 pub(super) fn parse(text: &str) -> Option<Map<String, Value>> {
     match serde_json::from_str(text) {
         Ok(Strict(Value::Object(map))) => Some(map),
@@ -14,8 +14,8 @@ pub(super) fn parse(text: &str) -> Option<Map<String, Value>> {
     }
 }
 
-/// The value at a path. A key that is the whole path wins (`https://example.com/id` is one key); otherwise
-/// the path is cut at its dots, leftmost first.
+/// The value at a path. A key that is the whole path wins, such as `https://example.com/id`; otherwise the path is cut at
+/// its dots, leftmost first.
 pub(super) fn lookup<'a>(map: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     map.get(path).or_else(|| {
         dots(path).find_map(|(head, rest)| match map.get(head) {
@@ -25,7 +25,7 @@ pub(super) fn lookup<'a>(map: &'a Map<String, Value>, path: &str) -> Option<&'a 
     })
 }
 
-/// As [`lookup`], on the text, reading no more than the objects on the way.
+/// Like [`lookup`], on JSON text. Parses only the objects on the path.
 pub(super) fn find(object: &str, path: &str) -> Option<Value> {
     fn raw<'a>(object: &'a str, path: &str) -> Option<&'a RawValue> {
         let Entries(entries) = serde_json::from_str(object).ok()?;
@@ -35,7 +35,7 @@ pub(super) fn find(object: &str, path: &str) -> Option<Value> {
     serde_json::from_str(raw(object, path)?.get()).ok()
 }
 
-/// Puts a value at a path, making objects at its dots: the inverse of [`lookup`], for signing.
+/// Puts a value at a path and creates the objects on it: the inverse of [`lookup`], for signing.
 pub fn insert(map: &mut Map<String, Value>, path: &str, value: Value) {
     match path.split_once('.') {
         Some((head, rest)) if !path.contains("://") => {
@@ -79,7 +79,7 @@ impl<'de> Deserialize<'de> for Entries<'de> {
     }
 }
 
-/// A tree without duplicate keys. Its depth is bounded by serde_json (128).
+/// A tree without duplicate keys. serde_json limits its depth to 128.
 struct Strict(Value);
 
 impl<'de> Deserialize<'de> for Strict {

@@ -1,4 +1,4 @@
-//! One GET of the JWKS: bounded in time and size, never redirected, never to any URL but the configured one.
+//! One GET of the JWKS: limited in time and size, without redirects, only from the configured URL.
 
 use crate::https::{HttpClient, Pool};
 use bytes::Bytes;
@@ -36,7 +36,9 @@ async fn get(url: &Uri) -> Result<Fetched, String> {
     match response.status() {
         StatusCode::OK => {}
         status if status.is_redirection() => {
-            return Err(format!("answered {status}; redirects are not followed, configure the final URL"));
+            return Err(format!(
+                "the server answered {status}; redirects are not followed, so configure the final URL"
+            ));
         }
         status => return Err(format!("answered {status}")),
     }

@@ -1,4 +1,4 @@
-//! Rooms that a token brings along: exact names, and patterns that end in `*`. sans-IO.
+//! Rooms that a token grants: exact names, and patterns that end in `*`. Sans-IO.
 
 use crate::model::number::number_text;
 use serde_json::Value;
@@ -8,8 +8,8 @@ pub const MAX_GRANTS: usize = 256;
 /// Longest name, in bytes; the default of `limits.room_name_bytes`.
 pub const MAX_GRANT_BYTES: usize = 200;
 
-/// What the token's `rooms_claim` lists. One allocation, none where the list is empty: names are
-/// joined by newlines, which no name may hold.
+/// What the token's `rooms_claim` lists. One allocation, or none for an empty list: the names are joined by newlines, which
+/// no name can contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants(Box<str>);
 
@@ -18,7 +18,7 @@ impl Grants {
     /// JavaScript writes it.
     ///
     /// # Errors
-    /// When one item cannot be a room or a pattern: then the whole token is refused, never a part of its list dropped.
+    /// If an item is neither a room nor a pattern. The whole token is refused then; no item is silently dropped.
     pub fn from_claim(claim: Option<&Value>) -> Result<Self, GrantError> {
         let mut joined = String::new();
         match claim {
@@ -43,17 +43,17 @@ impl Grants {
         })
     }
 
-    /// The exact names, which are joined at connect. A name listed twice comes twice.
+    /// The exact names, which a session joins when it connects. A name that is listed twice comes twice.
     pub fn exact(&self) -> impl Iterator<Item = &str> {
         self.names().filter(|name| !name.ends_with('*'))
     }
 
-    /// The written form.
+    /// As text, for the session's record.
     pub fn as_text(&self) -> &str {
         &self.0
     }
 
-    /// From its written form: what was checked when it was a claim.
+    /// From [`Grants::as_text`]; was checked when it was a claim.
     pub fn from_text(text: &str) -> Self {
         Self(text.into())
     }
@@ -110,7 +110,7 @@ pub enum GrantError {
         index: usize,
     },
     /// A control character, `<`, `>`, `{`, `}`, or a `*` that is not the last character.
-    #[error("item {index} holds a control character, `<`, `>`, `{{`, `}}`, or a `*` that is not at its end")]
+    #[error("item {index} contains a control character, `<`, `>`, `{{`, `}}`, or a `*` that is not at its end")]
     Character {
         /// Where in the list.
         index: usize,

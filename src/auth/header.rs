@@ -1,4 +1,4 @@
-//! A token's text: three base64url parts, and of the header only what may matter. sans-IO.
+//! The text of a token: three base64url parts, of which the header is read here. Sans-IO.
 
 use crate::auth::error::AuthError;
 use base64::Engine as _;
@@ -6,16 +6,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use std::fmt;
 
-/// Longest token, in bytes: what HTTP servers let through in one header line.
+/// Longest token, in bytes: about what HTTP servers accept in one header line.
 pub const MAX_TOKEN: usize = 8192;
-/// Most members of a header: RFC 7515 defines 11.
+/// Most members of a header. RFC 7515 defines 11.
 const MAX_MEMBERS: usize = 32;
 /// Longest `kid`, in bytes.
 const MAX_KID: usize = 256;
 
-/// A token cut into its parts; nothing of it is verified.
+/// A token cut into its parts. Nothing is verified yet.
 pub(super) struct Parts<'a> {
-    /// What is signed: `header.payload`, encoded.
+    /// The signed text: `header.payload`, encoded.
     pub message: &'a str,
     /// Encoded.
     pub payload: &'a str,
@@ -24,10 +24,10 @@ pub(super) struct Parts<'a> {
     pub header: Header,
 }
 
-/// What of the header is read. `jku`, `x5u`, `x5c`, `jwk` and the like are passed over: keys come from the
-/// configuration alone. `crit` is refused, as RFC 7515 section 4.1.11 asks of those who know no extension.
+/// The members of a header that are used. `jku`, `x5u`, `x5c`, `jwk` and the like are ignored, because keys come from the
+/// configuration only. `crit` is refused (RFC 7515 section 4.1.11).
 pub(super) struct Header {
-    /// As written; says which pinned algorithm is meant, if any.
+    /// As written.
     pub alg: String,
     pub kid: Option<String>,
 }

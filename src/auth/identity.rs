@@ -1,4 +1,4 @@
-//! Who a client is: what remains of a token after it was verified. sans-IO.
+//! Who a client is: what a session keeps of its verified token. Sans-IO.
 
 use crate::auth::claims;
 use crate::auth::grants::Grants;
@@ -9,8 +9,8 @@ use serde_json::Value;
 /// Longest text of a user, in bytes.
 pub const MAX_USER_BYTES: usize = 200;
 
-/// A user as the token names them. The text and whether the claim was a JSON number; `7` and `"7"` are the
-/// same user to rooms and presence ([`UserId::as_str`]) and differ only where JSON is written.
+/// The user that a token names, and whether the claim is a JSON number: `7` and `"7"` are the same user to rooms and
+/// presence ([`UserId::as_str`]) and differ only where the claim is written as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UserId {
     text: Box<str>,
@@ -22,7 +22,7 @@ impl UserId {
     /// it: `42.0` is the user `42`.
     ///
     /// # Errors
-    /// The rule that was broken, as the end of "the claim …".
+    /// The rule that the claim breaks, as the end of "the claim …".
     pub fn from_claim(claim: Option<&Value>) -> Result<Self, &'static str> {
         match claim {
             None => Err("is missing"),
@@ -35,7 +35,7 @@ impl UserId {
         }
     }
 
-    /// The text: of room names, presence and the admin API.
+    /// The text in room names, presence and the admin API.
     pub fn as_str(&self) -> &str {
         &self.text
     }
@@ -54,16 +54,16 @@ impl UserId {
     }
 }
 
-/// What a verified token says. Kept by every session, so it holds text and no parsed tree.
+/// What a verified token says. Every session keeps one, so it has text and no parsed tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// `None` for an anonymous client only.
     pub user: Option<UserId>,
-    /// The claims' JSON object as the token has it, without line breaks; `{}` for an anonymous client.
+    /// The JSON object of the claims, without line breaks; `{}` for an anonymous client.
     pub claims: Box<str>,
     /// `exp` in Unix seconds, without leeway.
     pub expires: Option<u64>,
-    /// Rooms that the token brings along.
+    /// Rooms that the token grants.
     pub grants: Grants,
 }
 
@@ -78,7 +78,7 @@ impl Identity {
         claims::find(&without_lone_surrogates(&self.claims), path)
     }
 
-    /// Heap and own bytes, roughly: what a cache counts.
+    /// Approximate bytes in memory, for the limit of the cache.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.claims.len() + self.user.as_ref().map_or(0, |user| user.text.len())
     }

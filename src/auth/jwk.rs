@@ -1,4 +1,4 @@
-//! A JSON Web Key Set (RFC 7517) and the keys in it that can be used. sans-IO.
+//! A JSON Web Key Set (RFC 7517) and its usable keys. Sans-IO.
 
 use crate::auth::algorithm::Algorithm;
 use crate::auth::key::Key;
@@ -6,10 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
-/// Most keys that are read from a set.
+/// A set's keys after these are ignored.
 pub(super) const MAX_KEYS: usize = 100;
 
-/// The usable keys of a set, and for each of the others its index and why it was passed over.
+/// The usable keys of a set, and the index of each other key with the reason why it is skipped.
 pub(super) struct Document {
     pub keys: Vec<Key>,
     pub skipped: Vec<(usize, &'static str)>,
@@ -18,7 +18,7 @@ pub(super) struct Document {
 /// Reads the text of a set.
 ///
 /// # Errors
-/// When it is none, or nothing in it can be used.
+/// If it is not a set, or has no usable key.
 pub(super) fn parse(body: &[u8], pinned: &[Algorithm]) -> Result<Document, String> {
     let value: Value = serde_json::from_slice(body).map_err(|_| "the answer is not JSON".to_owned())?;
     let Some(list) = value.get("keys").and_then(Value::as_array) else {
@@ -28,14 +28,14 @@ pub(super) fn parse(body: &[u8], pinned: &[Algorithm]) -> Result<Document, Strin
     for (index, item) in list.iter().enumerate().take(MAX_KEYS) {
         match item.as_object().ok_or("not an object").and_then(|jwk| key(jwk, pinned)) {
             Ok(key) if document.keys.iter().any(|other| same(other, &key)) => {
-                document.skipped.push((index, "its `kid` came before for the same algorithm"));
+                document.skipped.push((index, "an earlier key has the same `kid` and algorithm"));
             }
             Ok(key) => document.keys.push(key),
             Err(why) => document.skipped.push((index, why)),
         }
     }
     if list.len() > MAX_KEYS {
-        document.skipped.push((MAX_KEYS, "more than 100 keys; this one and those after it were not read"));
+        document.skipped.push((MAX_KEYS, "the set has more than 100 keys; this one and the following are ignored"));
     }
     match document.keys.is_empty() {
         true => Err(format!("none of its {} keys can be used{}", list.len(), first_reason(&document.skipped))),
@@ -72,7 +72,7 @@ fn key(jwk: &Map<String, Value>, pinned: &[Algorithm]) -> Result<Key, &'static s
         return Err("not for verifying (`key_ops`)");
     }
     if member("d").is_some() || member("k").is_some() {
-        return Err("it publishes a private or shared key, with which anybody could sign");
+        return Err("it is a private or shared key, and whoever can read it can sign");
     }
     let (id, only) = (text("kid")?, text("alg")?);
     let key = match (text("kty")?, text("crv")?) {
@@ -84,7 +84,7 @@ fn key(jwk: &Map<String, Value>, pinned: &[Algorithm]) -> Result<Key, &'static s
         _ => return Err("its `kty` or `crv` is not supported"),
     };
     match key.algorithms().is_empty() {
-        true => Err("auth.algorithms lists nothing that it could verify"),
+        true => Err("auth.algorithms lists no algorithm of this key"),
         false => Ok(key),
     }
 }

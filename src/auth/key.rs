@@ -1,4 +1,4 @@
-//! One verification key: its material, and the algorithms pinned to it.
+//! One verification key, and the algorithms pinned to it.
 
 use crate::auth::algorithm::{Algorithm, KeyKind};
 use aws_lc_rs::signature::{
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::DecodingKey;
 use jsonwebtoken::jwk::{AlgorithmParameters, Jwk};
 
-/// A key and what it may verify. A token's header chooses among the pinned algorithms and can add none.
+/// A key and what it may verify. The header of a token chooses among the pinned algorithms and cannot add one.
 pub(super) struct Key {
     id: Option<Box<str>>,
     kind: KeyKind,
@@ -36,7 +36,9 @@ impl Key {
     /// What is wrong with it.
     pub(super) fn from_pem(pem: &str, pinned: &[Algorithm]) -> Result<Self, &'static str> {
         if pem.contains("PRIVATE KEY") {
-            return Err("this is a private key; give roomcast the public one (`openssl pkey -in KEY -pubout`)");
+            return Err(
+                "contains a private key; roomcast only checks tokens, so give it the public key (`openssl pkey -in KEY -pubout`)",
+            );
         }
         let pem = pem.as_bytes();
         if let Ok(key) = DecodingKey::from_rsa_pem(pem)
@@ -72,7 +74,7 @@ impl Key {
         Ok(Self::new(id, KeyKind::Rsa, pinned, only, material))
     }
 
-    /// From an uncompressed point (SEC 1 section 2.3.3); its length tells the curve.
+    /// From an uncompressed point (SEC 1 section 2.3.3), whose length determines the curve.
     pub(super) fn curve(
         id: Option<&str>,
         point: &[u8],
@@ -116,12 +118,12 @@ impl Key {
         self.id.as_deref()
     }
 
-    /// What it is made of.
+    /// Its kind.
     pub(super) fn kind(&self) -> KeyKind {
         self.kind
     }
 
-    /// The algorithms that the configuration (and the JWK's `alg`) pins to it.
+    /// The algorithms that the configuration, and the `alg` of a JWK, pin to it.
     pub(super) fn algorithms(&self) -> &[Algorithm] {
         &self.algorithms
     }
@@ -131,7 +133,7 @@ impl Key {
         self.algorithms.contains(&algorithm)
     }
 
-    /// Whether the signature (base64url) over the message is this key's.
+    /// Whether this key made the signature (base64url) of the message.
     pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> bool {
         debug_assert!(self.fits(algorithm));
         match (&self.material, algorithm.library()) {

@@ -1,4 +1,4 @@
-//! All keys at one moment, and which of them a token must have been signed with. sans-IO.
+//! All keys at one moment, and the choice of the one that must have signed a token. Sans-IO.
 
 use crate::auth::algorithm::{Algorithm, KeyKind};
 use crate::auth::error::AuthError;
@@ -6,10 +6,10 @@ use crate::auth::header::Header;
 use crate::auth::key::Key;
 use std::sync::Arc;
 
-/// A snapshot; a JWKS that changed makes a new one with a new generation.
+/// A snapshot. A changed JWKS makes a new one, with a new generation.
 #[derive(Clone)]
 pub(super) struct KeySet {
-    /// Counts the sets of this process: what was verified by another generation is verified anew.
+    /// Counts the snapshots of this process. The cache ignores what another generation verified.
     pub generation: u64,
     /// `auth.secret`, or `auth.secrets`.
     pub secrets: Arc<[Key]>,
@@ -40,7 +40,7 @@ impl KeySet {
         }
         let public = self.public.as_deref().filter(|key| key.fits(algorithm));
         let Some(fetched) = &self.fetched else {
-            // One key: whatever `kid` says, it must be this one.
+            // There is one key, so it must be this one, whatever `kid` says.
             return choice(public.into_iter().collect(), AuthError::Algorithm, AuthError::Signature);
         };
         let Some(kid) = &header.kid else {
@@ -62,8 +62,7 @@ fn fitting(keys: &[Key], algorithm: Algorithm) -> impl Iterator<Item = &Key> {
     keys.iter().filter(move |key| key.fits(algorithm))
 }
 
-/// No refetch for a `kid` that is a path or a URL: no honest issuer starts to use one, and nothing here
-/// would ever open it.
+/// A `kid` that is a path or a URL does not cause a fetch: no issuer uses one, and nothing here opens it.
 fn unknown(kid: &str) -> AuthError {
     match kid.contains("://") || kid.contains("..") || kid.contains('\\') {
         true => AuthError::Malformed("its `kid` is a path or a URL, not the name of a key"),

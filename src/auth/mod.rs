@@ -1,8 +1,20 @@
-//! From a token to an identity: which keys are trusted, what a token must say, and what remains of it.
+//! From a token to an identity.
 //!
-//! A token passes [`header`] (its parts), [`keyset`] (which key it must have been signed with: configuration and
-//! `kid`, never the header's algorithm alone), [`key`] (the signature) and [`policy`] (its claims). With a JWKS,
-//! [`refresh`] keeps the keys fresh; [`cache`] remembers what was verified.
+//! ```
+//! use roomcast::auth::config::AuthConfig;
+//! use roomcast::auth::{AuthError, Authenticator};
+//! use roomcast::model::secret::Secret;
+//!
+//! let secret = Some(Secret::new("0123456789abcdef0123456789abcdef"));
+//! let authenticator = Authenticator::new(&AuthConfig { secret, ..AuthConfig::default() }).unwrap();
+//! let refused = authenticator.verify("eyJhbGciOiJub25lIn0.eyJzdWIiOiI3In0.", 1_800_000_000);
+//! assert_eq!(refused, Err(AuthError::Algorithm));
+//! ```
+//!
+//! [`Authenticator::new`] checks the settings and does no I/O. If keys come from a JWKS, [`Authenticator::run`] fetches
+//! them until it is dropped. A token passes these files: `header` cuts it into its parts, `keyset` chooses the key (by
+//! configuration and `kid`, never by the header's algorithm alone), `key` verifies the signature, `policy` checks the
+//! claims. `cache` keeps what was verified, and `refresh` decides when the JWKS is fetched.
 
 mod algorithm;
 mod cache;
@@ -45,10 +57,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Least bytes of an HMAC secret (RFC 7518 section 3.2 for HS256).
+/// An HMAC secret has at least this many bytes (RFC 7518 section 3.2, for HS256).
 pub const MIN_SECRET: usize = 32;
 
-/// Verifies tokens. One for the node, shared by all threads.
+/// Verifies tokens. A node has one, which all threads share.
 pub struct Authenticator {
     algorithms: Vec<Algorithm>,
     policy: Policy,
@@ -63,12 +75,12 @@ struct Jwks {
     url: Uri,
     timing: JwksTiming,
     refresher: Refresher,
-    /// SHA-256 of the set in use, to see whether a fetch brought anything new.
+    /// SHA-256 of the document in use: an unchanged one is not parsed again.
     document: Mutex<Option<[u8; 32]>>,
 }
 
 impl Authenticator {
-    /// Checks the settings and makes the keys; does no I/O.
+    /// Checks the settings and reads the keys; does no I/O.
     ///
     /// # Errors
     /// The first of [`Authenticator::mistakes`].
@@ -76,10 +88,10 @@ impl Authenticator {
         Self::with_jwks_timing(config, JwksTiming::default())
     }
 
-    /// As [`Authenticator::new`], with other times for JWKS fetches.
+    /// Like [`Authenticator::new`], with other times for JWKS fetches.
     ///
     /// # Errors
-    /// As there.
+    /// The first of [`Authenticator::mistakes`].
     pub fn with_jwks_timing(config: &AuthConfig, timing: JwksTiming) -> Result<Arc<Self>, SetupError> {
         let setup = setup::Setup::new(config)
             .map_err(|mut mistakes| if mistakes.is_empty() { SetupError::NoKey } else { mistakes.swap_remove(0) })?;
@@ -103,7 +115,7 @@ impl Authenticator {
         self.policy.leeway
     }
 
-    /// Whether clients without a token are let in.
+    /// Whether clients without a token are accepted.
     pub fn allows_anonymous(&self) -> bool {
         self.anonymous.is_some()
     }
@@ -118,17 +130,17 @@ impl Authenticator {
         setup::Setup::new(config).err().unwrap_or_default()
     }
 
-    /// Verifies a token against the keys known now; `now` in Unix seconds. No I/O.
+    /// Verifies a token with the keys that are known now; `now` is in Unix seconds. Does no I/O.
     ///
     /// # Errors
-    /// Why it was refused; [`AuthError::UnknownKey`] when a refetch of the JWKS may help.
+    /// Why it is refused; [`AuthError::UnknownKey`] if fetching the JWKS again may help.
     pub fn verify(&self, token: &str, now: u64) -> Result<Arc<Identity>, AuthError> {
         let parts = Parts::read(token)?;
         let algorithm = Algorithm::from_name(&parts.header.alg)
             .filter(|algorithm| self.algorithms.contains(algorithm))
             .ok_or(AuthError::Algorithm)?;
         let keys = self.keys.read().clone();
-        // An HMAC costs no more than the cache's digest.
+        // Checking an HMAC costs no more than the digest for the cache.
         let hash = (algorithm.key_kind() != KeyKind::Secret).then(|| token_hash(token));
         if let Some(identity) = hash.and_then(|hash| self.cache().get(&hash, keys.generation)) {
             return match self.policy.expired(identity.expires, now) {
@@ -148,12 +160,12 @@ impl Authenticator {
         Ok(identity)
     }
 
-    /// Lets a client in, or not. With a JWKS, waits for one refetch (bounded and shared with everybody who waits)
-    /// if the token's key is not known yet. For any thread and runtime; the fetch itself is done by
-    /// [`Authenticator::run`]. An empty token counts as none.
+    /// Accepts or refuses a client; an empty token counts as none. If the token names a key that is not known yet, waits
+    /// for one fetch of the JWKS, which all waiting clients share and which [`Authenticator::run`] makes. Can be called on
+    /// any thread and runtime.
     ///
     /// # Errors
-    /// Why not.
+    /// Why the client is refused.
     pub async fn authenticate(&self, token: Option<&str>, now: u64) -> Result<Arc<Identity>, AuthError> {
         let Some(token) = token.and_then(bare_token) else {
             return self.anonymous.clone().ok_or(AuthError::Missing);
@@ -171,33 +183,34 @@ impl Authenticator {
         }
     }
 
-    /// Keeps the JWKS fresh, until dropped; returns at once without one. Runs on the control runtime.
+    /// Fetches the JWKS again and again, until dropped; returns at once if there is none. Runs on the control runtime.
     pub async fn run(self: Arc<Self>) {
         let Some(jwks) = &self.jwks else { return };
         if jwks.url.scheme_str() == Some("http") {
-            tracing::warn!(url = %jwks.shown(), "the JWKS is fetched without TLS: whoever is on the way can replace it");
+            tracing::warn!(url = %jwks.shown(), "the JWKS is fetched without TLS, so anybody between here and the server can replace the keys; use https://");
         }
         jwks.refresher.run(|| self.refresh(jwks)).await;
     }
 
-    /// One fetch, for `roomcast check`: how many keys can be used.
+    /// Fetches the JWKS once, for `roomcast check`: the number of usable keys.
     ///
     /// # Errors
-    /// What went wrong, in words; also without a `jwks_url`.
+    /// What went wrong, in words; also if there is no `jwks_url`.
     pub async fn check_jwks(&self) -> Result<usize, String> {
         let jwks = self.jwks.as_ref().ok_or("auth.jwks_url is not set")?;
         let fetched = fetch::fetch(&jwks.url, jwks.timing.timeout).await?;
         Ok(jwk::parse(&fetched.body, &self.algorithms)?.keys.len())
     }
 
-    /// On any failure the old keys stay.
+    /// After a failure the old keys stay.
     async fn refresh(&self, jwks: &Jwks) -> Result<Option<Duration>, ()> {
         let result = match fetch::fetch(&jwks.url, jwks.timing.timeout).await {
             Ok(fetched) => self.install(jwks, &fetched.body).map(|()| fetched.max_age),
             Err(error) => Err(error),
         };
-        result
-            .map_err(|error| tracing::warn!(url = %jwks.shown(), %error, "fetching the JWKS failed; the old keys stay"))
+        result.map_err(
+            |error| tracing::warn!(url = %jwks.shown(), %error, "the JWKS could not be fetched; the old keys stay"),
+        )
     }
 
     fn install(&self, jwks: &Jwks, body: &[u8]) -> Result<(), String> {
@@ -209,9 +222,9 @@ impl Authenticator {
         }
         let parsed = jwk::parse(body, &self.algorithms)?;
         for (index, why) in &parsed.skipped {
-            tracing::warn!(url = %jwks.shown(), index, "a key of the JWKS is not used: {why}");
+            tracing::warn!(url = %jwks.shown(), index, "a key of the JWKS cannot be used: {why}");
         }
-        tracing::info!(url = %jwks.shown(), keys = parsed.keys.len(), "new keys from the JWKS");
+        tracing::info!(url = %jwks.shown(), keys = parsed.keys.len(), "the JWKS has new keys");
         let mut keys = self.keys.write();
         *keys = Arc::new(KeySet {
             generation: keys.generation + 1,
@@ -241,7 +254,7 @@ pub fn bare_token(text: &str) -> Option<&str> {
 }
 
 impl Jwks {
-    /// The URL without its query, which might hold a key.
+    /// The URL without its query, which may contain a key.
     fn shown(&self) -> String {
         let (scheme, authority) = (self.url.scheme_str().unwrap_or_default(), self.url.authority());
         format!("{scheme}://{}{}", authority.map_or("", |authority| authority.as_str()), self.url.path())

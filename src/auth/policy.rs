@@ -1,4 +1,4 @@
-//! What verified claims must say, and the identity they make. sans-IO.
+//! What the claims of a verified token must say, and the identity in them. Sans-IO.
 
 use crate::auth::claims;
 use crate::auth::config::AuthConfig;
@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-/// 2^53: beyond it JSON numbers are not exact, and no clock will get there (RFC 8259 section 6).
+/// 2^53. Greater JSON numbers are not exact (RFC 8259 section 6), and no clock gets there.
 const MAX_SECONDS: u64 = 1 << 53;
 
-/// The part of `[auth]` that looks at claims.
+/// The settings of `[auth]` about claims.
 pub(super) struct Policy {
     user_claim: String,
     rooms_claim: String,
@@ -37,7 +37,7 @@ impl Policy {
         }
     }
 
-    /// Judges the claims of a token whose signature was verified. `now` in Unix seconds.
+    /// Checks the claims of a token whose signature is verified. `now` is in Unix seconds.
     pub(super) fn identity(&self, text: &str, now: u64) -> Result<Identity, AuthError> {
         let readable = without_lone_surrogates(text);
         let map = claims::parse(&readable)
@@ -61,8 +61,8 @@ impl Policy {
                 return Err(AuthError::Rooms(GrantError::Surrogate));
             }
         }
-        // Line breaks can only be white space between tokens here (strings hold none raw), and one would
-        // break whoever puts the claims on a line of its own.
+        // A line break can only be white space between JSON tokens, because strings cannot contain one. Without them,
+        // the claims can be written as one line.
         let claims = text.trim().replace(['\n', '\r'], " ").into();
         Ok(Identity { user: Some(user), claims, expires, grants })
     }
@@ -106,8 +106,8 @@ impl Policy {
     }
 }
 
-/// A NumericDate (RFC 7519 section 2), fractions cut off. A string, a negative number or one that is not
-/// exact is refused, not read as "far away" (CVE-2026-25537).
+/// A NumericDate (RFC 7519 section 2), without its fraction. A string, a negative number or one that is not exact is
+/// refused instead of being read as a distant time (CVE-2026-25537).
 fn seconds(map: &Map<String, Value>, name: &'static str) -> Result<Option<u64>, AuthError> {
     let Some(value) = map.get(name) else { return Ok(None) };
     let seconds = match (value.as_u64(), value.as_f64()) {

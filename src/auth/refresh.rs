@@ -10,49 +10,49 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 /// The times of JWKS fetches.
 #[derive(Clone, Copy, Debug)]
 pub struct JwksTiming {
-    /// Between the starts of two fetches, whoever asks for them.
-    pub least_interval: Duration,
-    /// Between refreshes, where the answer's `max-age` does not say otherwise.
+    /// Least time between the starts of two fetches. Default 3 s.
+    pub min_interval: Duration,
+    /// Time between fetches if the answer has no `max-age`. Default 10 min.
     pub refresh: Duration,
-    /// Bounds of `max-age`: a key that is withdrawn must go at some time.
+    /// Least and greatest `max-age` that is obeyed, so that a withdrawn key is noticed. Default 1 min and 1 h.
     pub max_age: (Duration, Duration),
-    /// Longest pause after failures.
-    pub most_backoff: Duration,
-    /// Of one fetch, from connecting to the last byte.
+    /// Longest pause after failures. Default 1 min.
+    pub max_backoff: Duration,
+    /// Timeout of a fetch, from connecting to the last byte. Default 5 s.
     pub timeout: Duration,
 }
 
 impl Default for JwksTiming {
     fn default() -> Self {
         Self {
-            least_interval: Duration::from_secs(3),
+            min_interval: Duration::from_secs(3),
             refresh: Duration::from_secs(600),
             max_age: (Duration::from_secs(60), Duration::from_secs(3600)),
-            most_backoff: Duration::from_secs(60),
+            max_backoff: Duration::from_secs(60),
             timeout: Duration::from_secs(5),
         }
     }
 }
 
-/// How far the fetching is; fetches are numbered from 1.
+/// Fetches are numbered from 1.
 #[derive(Clone, Copy, Default)]
 struct Progress {
     started: u64,
     finished: u64,
 }
 
-/// Brings those who wait for a key (on any runtime) and the one loop that fetches (on the control runtime)
-/// together. However many wait, one fetch serves them.
+/// Connects the tasks that wait for a key (on any runtime) with the one loop that fetches (on the control runtime). One
+/// fetch serves all that wait.
 pub(super) struct Refresher {
     timing: JwksTiming,
     progress: watch::Sender<Progress>,
     asked: Notify,
-    /// The highest number of a fetch that somebody waits for.
+    /// The highest number of a fetch that a task waits for.
     needed: AtomicU64,
     waiting: AtomicUsize,
 }
 
-/// Counts one who waits, also when their future is dropped (the client went away).
+/// Counts one waiting task until it is dropped, for example because its client disconnects.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Drop for Waiting<'_> {
@@ -72,16 +72,16 @@ impl Refresher {
         }
     }
 
-    /// Asks for a fetch and tries again after it: until `attempt` has an answer, or a fetch that started after the
-    /// asking is over, or time is. Wait at most `least_interval + timeout`.
+    /// Asks for a fetch and calls `attempt` after it, until it has an answer or a fetch that started after this call is
+    /// over. Takes at most `min_interval + timeout`.
     pub(super) async fn wait_for<T>(&self, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
-        let deadline = Instant::now() + self.timing.least_interval + self.timing.timeout;
+        let deadline = Instant::now() + self.timing.min_interval + self.timing.timeout;
         let mut progress = self.progress.subscribe();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let _waiting = Waiting(&self.waiting);
-        // A fetch under way may have been answered before the key was published; only a later one is proof.
+        // A running fetch may have been answered before the key was published. Only a later one is proof.
         let need = progress.borrow_and_update().started + 1;
-        // The keys may have come since the caller looked.
+        // The key may have arrived since the caller looked.
         if let Some(answer) = attempt() {
             return Some(answer);
         }
@@ -98,7 +98,7 @@ impl Refresher {
         }
     }
 
-    /// Fetches for ever. `fetch` gives the answer's `max-age`, or fails.
+    /// Fetches until dropped. `fetch` returns the `max-age` of the answer.
     pub(super) async fn run<F>(&self, mut fetch: impl FnMut() -> F)
     where
         F: Future<Output = Result<Option<Duration>, ()>>,
@@ -124,14 +124,14 @@ impl Refresher {
     }
 
     async fn pause(&self, start: Instant, pause: Duration) {
-        let earliest = start + self.timing.least_interval;
+        let earliest = start + self.timing.min_interval;
         let due = earliest.max(Instant::now() + pause);
         loop {
             tokio::select! {
                 () = sleep_until(due) => return,
                 () = self.asked.notified() => sleep_until(earliest).await,
             }
-            // Those who asked may have been served meanwhile, or gone.
+            // The tasks that asked may have got their answer meanwhile, or be gone.
             let needed = self.needed.load(Ordering::SeqCst) > self.progress.borrow().started;
             if needed && self.waiting.load(Ordering::SeqCst) > 0 {
                 return;
@@ -139,14 +139,14 @@ impl Refresher {
         }
     }
 
-    /// A tenth more or less, so that nodes started together do not fetch together.
+    /// Up to 10 % more or less, so that nodes that start together do not fetch together.
     fn refresh_after(&self, max_age: Option<Duration>) -> Duration {
         let (least, max) = self.timing.max_age;
         max_age.map_or(self.timing.refresh, |age| age.clamp(least, max)).mul_f64(rand::rng().random_range(0.9..1.1))
     }
 
     fn backoff(&self, failures: u32) -> Duration {
-        let doubled = self.timing.least_interval.saturating_mul(1 << failures.min(16));
-        doubled.min(self.timing.most_backoff).mul_f64(rand::rng().random_range(0.5..1.0))
+        let doubled = self.timing.min_interval.saturating_mul(1 << failures.min(16));
+        doubled.min(self.timing.max_backoff).mul_f64(rand::rng().random_range(0.5..1.0))
     }
 }

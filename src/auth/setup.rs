@@ -10,7 +10,7 @@ use crate::model::http_url;
 use hyper::Uri;
 use std::sync::Arc;
 
-/// Checked settings.
+/// The checked settings and their keys.
 pub(super) struct Setup {
     pub algorithms: Vec<Algorithm>,
     pub keys: KeySet,

@@ -8,6 +8,7 @@ pub mod resume;
 pub mod room_access;
 pub mod rule_runner;
 pub mod send;
+pub mod session_lookup;
 pub mod session_start;
 pub mod socketio;
 

@@ -20,6 +20,7 @@ use crate::protocol::websocket::text_frame;
 use crate::refusals;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
+use crate::session::recovery::NotRecovered;
 use serde_json::value::RawValue;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -177,7 +178,7 @@ async fn join(
     }
     let missed = since.map(|since| {
         let missed = missed(local, key, session, &rooms, since);
-        local.context.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
+        resume::count(local, &missed);
         missed
     });
     local.shard.join(session, &rooms, &mut reserved);
@@ -215,20 +216,19 @@ fn missed(
     session: SessionKey,
     rooms: &[Room; 1],
     since: &str,
-) -> Result<Vec<Arc<Event>>, &'static str> {
-    let after = Offset::parse(since).ok_or("bad_offset")?;
+) -> Result<Vec<Arc<Event>>, NotRecovered> {
+    let after = Offset::parse(since).ok_or(NotRecovered::BadOffset)?;
     if local.shard.is_replaying(key) {
-        return Err("still_replaying");
+        return Err(NotRecovered::StillReplaying);
     }
     let own = local.shard.with_session(session, |own| (own.id, own.start.position, own.is_in(&rooms[0])));
-    let (own, start, inside) = own.ok_or("gone")?;
+    let (own, start, inside) = own.ok_or(NotRecovered::Ended)?;
     // In its automatic rooms the client is live from its start.
     let up_to = inside.then_some(start);
     if up_to.is_some_and(|up_to| after.position >= up_to) {
         return Ok(Vec::new());
     }
-    let mut missed =
-        resume::missed(local, after, up_to, local.context.namespaces.main(), rooms, &own).map_err(|gap| gap.code())?;
+    let mut missed = resume::missed(local, after, up_to, local.context.namespaces.main(), rooms, &own)?;
     // What went to everybody belongs to no room: it would come again with each of them.
     missed.retain(|event| !event.draft.is_for_everybody());
     // Who is in an excepted room, which may be another than this one, does not get it, live or later.

@@ -1,7 +1,7 @@
 //! Resuming a session whose connection was lost: authorize, join, replay, go live.
 
-use crate::cluster::{Found, Owner, RpcError, RpcRequest, RpcResponse};
 use crate::handlers::room_access;
+use crate::handlers::session_lookup;
 use crate::handlers::session_start;
 use crate::handlers::session_start::Newcomer;
 use crate::log::window::Gap;
@@ -20,17 +20,9 @@ use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
-use crate::session::recovery::Place;
-use crate::shard::persist;
-use crate::shard::release::Taken;
+use crate::session::recovery::{NotRecovered, Place};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long the node that has a session is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// How often a session may be found to have just moved.
-const MAX_MOVES: usize = 3;
 
 /// A parked session that this client may have back, and what it missed.
 pub struct Resumed {
@@ -46,9 +38,6 @@ pub struct Resumed {
     before: Parked,
 }
 
-/// The result where other nodes, one of which may have the session, cannot be reached.
-const UNREACHABLE: &str = "unreachable";
-
 /// What becomes of a client that comes back.
 pub enum Outcome {
     /// It goes on.
@@ -62,12 +51,17 @@ pub enum Outcome {
 /// Finds the session of a Socket.IO client's pid and what it missed.
 pub async fn socketio(local: &Rc<LocalNode>, newcomer: &Newcomer, pid: Id, offset: Option<&str>) -> Outcome {
     let result = attempt(local, newcomer, pid, offset).await;
-    local.context.metrics.recovery(result.as_ref().err().unwrap_or(&"recovered"));
+    count(local, &result);
     match result {
         Ok(resumed) => Outcome::Resumed(Box::new(resumed)),
-        Err(UNREACHABLE) => Outcome::NotNow,
+        Err(NotRecovered::Unreachable) => Outcome::NotNow,
         Err(_) => Outcome::New,
     }
+}
+
+/// Counts what came of a recovery.
+pub fn count<T>(local: &LocalNode, result: &Result<T, NotRecovered>) {
+    local.context.metrics.recovery(result.as_ref().map_or_else(|error| error.code(), |_| "recovered"));
 }
 
 async fn attempt(
@@ -75,14 +69,13 @@ async fn attempt(
     newcomer: &Newcomer,
     pid: Id,
     offset: Option<&str>,
-) -> Result<Resumed, &'static str> {
-    let offset = offset.map(|text| Offset::parse(text).ok_or("bad_offset")).transpose()?;
+) -> Result<Resumed, NotRecovered> {
+    let offset = offset.map(|text| Offset::parse(text).ok_or(NotRecovered::BadOffset)).transpose()?;
     if let Some(offset) = offset {
         // Before anything is taken: this may wait, and the client may go meanwhile.
         local.shard.catch_up_with(offset).await;
     }
-    let owner = owner(local, newcomer);
-    let mut parked = find(local, newcomer, pid, &owner).await?.ok_or("unknown_session")?;
+    let mut parked = session_lookup::find(local, newcomer, pid).await?.ok_or(NotRecovered::UnknownSession)?;
     let before = parked.clone();
     let after = parked.resume_from(offset);
     // Another node may have been ahead of this one.
@@ -112,41 +105,9 @@ fn take_up(
     parked: &mut Parked,
     here: Offset,
     after: Offset,
-) -> Result<Vec<Arc<Event>>, &'static str> {
+) -> Result<Vec<Arc<Event>>, NotRecovered> {
     let namespace = &**local.context.namespaces.name(newcomer.namespace);
-    let window = local.node.window.read();
-    recovery::take_up(parked, &window, here, namespace, after).map_err(|lost| lost.code())
-}
-
-/// The session, on this node or another.
-async fn find(
-    local: &Rc<LocalNode>,
-    newcomer: &Newcomer,
-    pid: Id,
-    owner: &Owner,
-) -> Result<Option<Parked>, &'static str> {
-    match take(local, pid, owner).await {
-        Some(Taken { parked, stale: false }) => Ok(Some(parked)),
-        // Of another life of the log: nobody can go on with it, wherever it was since.
-        Some(Taken { parked, .. }) if parked.start.epoch != local.shard.position().epoch => Ok(Some(parked)),
-        // This node was away from the others: where one of them had the session since, that copy is right.
-        Some(Taken { parked, stale: true }) => match take_elsewhere(local, newcomer, pid, owner).await {
-            Ok(other) => {
-                local.shard.confirm(pid);
-                Ok(Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked)))
-            }
-            Err(unreachable) => {
-                local.shard.park(pid, parked);
-                Err(unreachable)
-            }
-        },
-        None => take_elsewhere(local, newcomer, pid, owner).await,
-    }
-}
-
-fn owner(local: &LocalNode, newcomer: &Newcomer) -> Owner {
-    let user = newcomer.identity.user.as_ref().map(|user| user.as_json());
-    Owner::new(local.context.namespaces.name(newcomer.namespace), user.as_deref())
+    Ok(recovery::take_up(parked, &local.node.window, here, namespace, after)?)
 }
 
 /// Rooms that only the old token granted need the new one's word.
@@ -159,75 +120,6 @@ fn retain_allowed(local: &LocalNode, newcomer: &Newcomer, parked: &mut Parked) {
             |room: &str| matches!(local.context.rules.room(room, caller), Verdict::Allow(..) | Verdict::Granted(_));
         parked.retain_rooms(|room| !old.grants.allows(room) || allowed(room));
     });
-}
-
-/// The session parked, or still live on a half-open connection, on whichever shard of this node it is.
-pub async fn take(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken> {
-    if let Some(taken) = local.shard.take_session(pid, owner) {
-        return Some(taken);
-    }
-    let home = usize::from(pid.shard());
-    let others = local.node.shards().iter().enumerate();
-    let mut order: Vec<_> = others.filter(|(index, _)| *index != usize::from(local.shard.index)).collect();
-    order.sort_by_key(|(index, _)| *index != home);
-    for (_, other) in order {
-        let owner = owner.clone();
-        let taken = other.ask(move |local| local.shard.take_session(pid, &owner)).await.flatten();
-        if taken.is_some() {
-            return taken;
-        }
-    }
-    None
-}
-
-/// The session from another node: handed over by the one that has it, or out of its record where that node is gone.
-async fn take_elsewhere(
-    local: &Rc<LocalNode>,
-    newcomer: &Newcomer,
-    pid: Id,
-    owner: &Owner,
-) -> Result<Option<Parked>, &'static str> {
-    let Some(cluster) = &local.node.cluster else { return Ok(None) };
-    let read = |record: &str| Parked::from_record(record, newcomer.namespace);
-    let mut found = cluster.find(owner, pid).await.ok_or(UNREACHABLE)?;
-    if found == Found::Nowhere {
-        return Ok(ask_all(local, pid, owner).await?.and_then(|record| read(&record)));
-    }
-    for _ in 0..MAX_MOVES {
-        let node = match found {
-            Found::Nowhere => return Ok(None),
-            Found::RetryLater => return Err(UNREACHABLE),
-            Found::Taken(record) => return Ok(read(&record)),
-            Found::OnNode(node) => node,
-        };
-        match cluster.request(node, RpcRequest::Take(pid, owner.as_str().to_owned()), PATIENCE).await {
-            Ok(RpcResponse::Taken(Some(record))) => return Ok(read(&record)),
-            // It has just moved, and its record with it in a moment, or it ended.
-            Ok(_) => tokio::time::sleep(persist::GATHER * 2).await,
-            Err(RpcError::Offline) => return Err(UNREACHABLE),
-            // It died or hangs: then its record is as good as can be had.
-            Err(_) => cluster.suspect(node),
-        }
-        found = cluster.find(owner, pid).await.ok_or(UNREACHABLE)?;
-    }
-    Ok(None)
-}
-
-/// A session that is younger than its record, or has just moved: some node that is up has it, or none.
-async fn ask_all(local: &LocalNode, pid: Id, owner: &Owner) -> Result<Option<String>, &'static str> {
-    let Some(cluster) = &local.node.cluster else { return Ok(None) };
-    let mut peers = cluster.peers_now().await;
-    // First of all where the pid was made.
-    peers.sort_by_key(|node| *node != pid.node());
-    for node in peers {
-        let question = RpcRequest::Take(pid, owner.as_str().to_owned());
-        match cluster.request(node, question, PATIENCE).await {
-            Ok(RpcResponse::Taken(Some(record))) => return Ok(Some(record)),
-            Err(RpcError::Offline) => return Err(UNREACHABLE),
-            _ => {}
-        }
-    }
-    Ok(None)
 }
 
 /// The events of these rooms in (`after`, `up_to`], each once, in order; without `up_to`, to the shard's position.
@@ -244,8 +136,7 @@ pub fn missed(
 ) -> Result<Vec<Arc<Event>>, Gap> {
     let here = local.shard.position();
     let namespace = &**local.context.namespaces.name(namespace);
-    let window = local.node.window.read();
-    Place { here, namespace, rooms, own }.missed(&window, after, up_to)
+    Place { here, namespace, rooms, own }.missed(&local.node.window, after, up_to)
 }
 
 /// Puts the session back with its rooms; what it missed is written before the CONNECT reply (docs/protocol/socketio.md

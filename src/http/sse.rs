@@ -21,6 +21,7 @@ use crate::presence::local::Reservation;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
+use crate::session::recovery::NotRecovered;
 use crate::transport::sse::SseBody;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -138,13 +139,12 @@ fn begin(
 ) {
     let own = local.shard.with_session(session, |session| (session.id, session.namespace));
     let Some((own, namespace)) = own else { return };
-    let missed = since.map(|since| match Offset::parse(since) {
-        Some(after) => resume::missed(local, after, None, namespace, rooms, &own).map_err(|gap| gap.code()),
-        None => Err("bad_offset"),
+    let missed = since.map(|since| {
+        let after = Offset::parse(since).ok_or(NotRecovered::BadOffset);
+        let missed = after.and_then(|after| Ok(resume::missed(local, after, None, namespace, rooms, &own)?));
+        resume::count(local, &missed);
+        missed
     });
-    if let Some(missed) = &missed {
-        local.context.metrics.recovery(missed.as_ref().err().unwrap_or(&"recovered"));
-    }
     local.shard.join(session, rooms, reserved);
     let here = local.shard.position();
     // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.
@@ -154,7 +154,8 @@ fn begin(
         Some(Ok(events)) => {
             local.shard.replay(key, events.into_iter().map(Frame::event));
         }
-        Some(Err(reason)) => {
+        Some(Err(error)) => {
+            let reason = error.code();
             local.context.metrics.gap(reason, 1);
             // With an id, so that a reconnect does not meet the same gap again.
             let block = sse::gap_block_at(reason, &here);

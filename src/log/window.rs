@@ -220,6 +220,13 @@ impl Window {
         Ok(events.filter(|event| !excepted(event, rooms)).cloned().collect())
     }
 
+    /// The position of the `max`th event after `after`, where more events follow.
+    pub fn slice_after(&self, after: Position, max: usize) -> Option<Position> {
+        let end = usize::try_from(self.serial_after(after) - self.first_serial).ok()? + max;
+        let last = self.events.get(end.checked_sub(1)?)?;
+        (end < self.events.len()).then_some(last.event.offset.position)
+    }
+
     fn get(&self, serial: u64) -> Option<&Arc<Event>> {
         let at = usize::try_from(serial.checked_sub(self.first_serial)?).ok()?;
         self.events.get(at).map(|kept| &kept.event)

@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 use std::fmt;
 use std::sync::Arc;
 
-/// JSON nested deeper than this is refused wherever it enters: parsers of clients recurse.
+/// JSON nested deeper than this is refused wherever it enters, because parsers of clients recurse.
 pub const MAX_JSON_DEPTH: usize = 128;
 
 /// The arguments of an event: the raw text of a JSON array, kept byte for byte as the publisher wrote each value.
@@ -18,7 +18,7 @@ pub struct Args {
 /// Why a text is not a list of arguments.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ArgsError {
-    /// Not JSON, or not an array where one is needed; the parser's own words.
+    /// Not JSON, or not an array where one is needed; the parser's message.
     #[error("{0}")]
     Invalid(String),
     /// Nested deeper than [`MAX_JSON_DEPTH`].
@@ -47,8 +47,8 @@ impl Args {
         Ok(Self { binary: mentions_binary(array), array: array.into(), count })
     }
 
-    /// All arguments from the text of a JSON array that is not parsed again. Only for code that put the text together
-    /// from checked JSON values itself: `array` must be one valid JSON array, without space around it, of `count`
+    /// All arguments from the text of a JSON array, without parsing it. Only for code that composed the text from
+    /// checked JSON values: `array` must be one valid JSON array, without white space around it, of `count`
     /// values, nested at most [`MAX_JSON_DEPTH`] deep.
     pub fn trusted(array: String, count: u32) -> Self {
         debug_assert_eq!(Self::list(&array).map(|args| args.count), Ok(count), "not a list of {count}: {array}");
@@ -65,7 +65,7 @@ impl Args {
         self.array[1..self.array.len() - 1].trim_matches(JSON_SPACE)
     }
 
-    /// The one argument's text, where there is exactly one.
+    /// The argument's text, if there is exactly one.
     pub fn single(&self) -> Option<&str> {
         (self.count == 1).then(|| self.inner())
     }
@@ -75,12 +75,12 @@ impl Args {
         self.count as usize
     }
 
-    /// Whether the text may hold `{"$binary":…}` values; encoders look closer only then.
+    /// Whether the text may contain `{"$binary":…}` values. Encoders search for them only then.
     pub fn may_hold_binary(&self) -> bool {
         self.binary
     }
 
-    /// Bytes of JSON text held.
+    /// Bytes of JSON text.
     pub fn len(&self) -> usize {
         self.array.len()
     }

@@ -1,4 +1,4 @@
-//! The wall clock. What decides (sans-IO) takes the time as an argument instead.
+//! The wall clock. Sans-IO code takes the time as an argument instead.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,4 +1,4 @@
-//! Why a connection ends: one table of wire code, retry advice and metric label.
+//! Why a connection ends: one table with WebSocket close code, retry advice and metric label.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ macro_rules! reasons {
             /// Every reason, in the order of their discriminants.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// The `reason` label of `roomcast_closes_total`, and the `reason` that `/ws` clients are told.
+            /// The `reason` label of `roomcast_closes_total`, and the `reason` that `/ws` clients get.
             pub fn label(self) -> &'static str {
                 match self { $(Self::$name => $label),* }
             }
@@ -23,7 +23,7 @@ macro_rules! reasons {
                 match self { $(Self::$name => $code),* }
             }
 
-            /// When a client may come back. `None`: not by itself.
+            /// When a client may reconnect. `None`: not by itself.
             pub fn retry(self) -> Option<Duration> {
                 match self { $(Self::$name => $retry),* }
             }
@@ -37,27 +37,27 @@ const LATER: Option<Duration> = Some(Duration::from_secs(10));
 
 reasons! {
     TransportClose, "transport_close", None, NOW, "The peer closed its connection, or the network did.";
-    ClientClose, "client_close", Some(1000), None, "The client said that it leaves.";
+    ClientClose, "client_close", Some(1000), None, "The client announced that it leaves.";
     PingTimeout, "ping_timeout", Some(1001), NOW, "No answer to a ping within `ping_timeout`.";
-    ConnectTimeout, "connect_timeout", Some(4401), SOON, "Nothing joined or authenticated within `connect_timeout`.";
+    ConnectTimeout, "connect_timeout", Some(4401), SOON, "No session joined or authenticated within `connect_timeout`.";
     ParseError, "parse_error", Some(1002), SOON, "Bytes that break the protocol.";
     InvalidText, "invalid_text", Some(1007), SOON, "A text message that is not UTF-8.";
     TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
     Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
     SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`.";
-    RateLimit, "rate_limit", Some(4429), LATER, "More events than the limit, or a full inbox.";
-    Unauthorized, "unauthorized", Some(4401), None, "No token, or one that was refused.";
-    TokenExpired, "token_expired", Some(4401), NOW, "The token's time was over on a live connection.";
+    RateLimit, "rate_limit", Some(4429), LATER, "More events than the limit allows, or too many unhandled packets.";
+    Unauthorized, "unauthorized", Some(4401), None, "No token, or a refused one.";
+    TokenExpired, "token_expired", Some(4401), NOW, "The token expired on a live connection.";
     Refused, "refused", Some(4403), None, "Not allowed here: origin, user or limit.";
-    Moved, "moved", None, NOW, "A polling session that went on with a WebSocket of another node; its client notices nothing.";
-    Replaced, "replaced", Some(4409), None, "The same session came back on a new connection.";
+    Moved, "moved", None, NOW, "A polling session continues on a WebSocket of another node; its client notices nothing.";
+    Replaced, "replaced", Some(4409), None, "The same session connected again.";
     Disconnected, "disconnected", Some(4403), None, "The backend asked for it by `/disconnect`.";
     Draining, "draining", Some(1001), SOON, "This node is shutting down.";
-    Unreachable, "unreachable", Some(1013), SOON, "Its session may be on another node, and nodes cannot reach each other.";
-    LogReset, "log_reset", Some(1001), SOON, "The log lost accepted entries; clients start anew.";
+    Unreachable, "unreachable", Some(1013), SOON, "Its session may be on another node that cannot be reached.";
+    LogReset, "log_reset", Some(1001), SOON, "The log lost accepted entries; clients start over.";
 }
 
-/// Up to twice as long: clients that lose their connections together do not come back together.
+/// Between once and twice as long, so that clients that lose their connections together do not reconnect together.
 pub fn jittered(wait: Duration) -> Duration {
     wait.mul_f64(rand::random_range(1.0..2.0))
 }
@@ -65,26 +65,26 @@ pub fn jittered(wait: Duration) -> Duration {
 /// Why an event or a message was not delivered; the `reason` of `roomcast_drops_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DropReason {
-    /// A volatile event met a receiver that was not writable.
+    /// A volatile event for a receiver that is not writable.
     VolatileNotWritable,
-    /// Queued bytes of a connection that was closed; recoverable while the window holds them.
+    /// Queued for a connection that was closed. A resume recovers it while the window has it.
     ClosedWithQueue,
     /// A stream or emitter entry that could not be read.
     Malformed,
     /// A client's event without a rule.
     NoRule,
-    /// A notice for the backend that could not be told in time, or over the bound.
+    /// A notice that the backend did not take in time, or one too many.
     Notice,
-    /// The end of a session, of which neither its `disconnect` rule nor the backend heard: too many waited.
+    /// The end of a session for which neither its `disconnect` rule ran nor the backend got a notice: too many waited.
     Disconnect,
-    /// Records of sessions that Redis refused: those clients would not be recovered after this node's death.
+    /// A session record that Redis refused. Its client cannot resume if this node dies.
     Record,
     /// A stream entry of a newer release, which this one does not know.
     Unsupported,
 }
 
 impl DropReason {
-    /// All of them, in the order of their discriminants.
+    /// All reasons, in the order of their discriminants.
     pub const ALL: [Self; 8] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_has_the_codes_of_the_contract() {
+    fn the_table_has_the_documented_codes() {
         let code = |reason: CloseReason| reason.code();
         assert_eq!(code(CloseReason::TokenExpired), Some(4401));
         assert_eq!(code(CloseReason::Refused), Some(4403));

@@ -1,32 +1,33 @@
-//! Orders of the backend to sessions: join, leave, disconnect. They go through the log like events, so that every node
-//! carries them out at the same place among the events: who joins by an order gets what is published after it.
+//! Commands of the backend to sessions: join, leave, disconnect. They go through the log like events, so that every node
+//! applies them at the same position among the events. A session that a command joins to a room gets what is published
+//! after the command.
 
 use crate::model::id::{Id, NodeId};
 use crate::model::names::{Namespace, Room};
 use serde::{Deserialize, Serialize};
 
-/// Rooms that one order may name.
+/// Rooms that one command may name.
 pub const MAX_ROOMS: usize = 256;
 
-/// One order.
+/// One command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionCommand {
-    /// Its own name, under which nodes report how many sessions it met.
+    /// Nodes report under this id how many sessions they applied it to.
     pub id: Id,
-    /// The node that wants to hear that.
+    /// The node that they report to.
     pub from: NodeId,
-    /// Whom it is for.
+    /// The sessions it applies to.
     #[serde(rename = "for")]
     pub selector: Selector,
-    /// Their namespace; `None` means all.
+    /// Their namespace; `None`: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<Namespace>,
-    /// What is done to them.
+    /// What it does to them.
     #[serde(rename = "do")]
     pub action: Action,
 }
 
-/// Whom an order is for.
+/// The sessions that a command applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Selector {
@@ -34,10 +35,10 @@ pub enum Selector {
     User(String),
     /// One session.
     Session(String),
-    /// Everybody in a room.
+    /// Every session in a room.
     In(String),
-    /// Everybody in any of these rooms, a session's own id being a room with that one member; no rooms are the whole
-    /// namespace. As Socket.IO emitters select.
+    /// Every session in any of these rooms, as Socket.IO emitters select. The id of a session is a room with that one
+    /// member; no rooms mean the whole namespace.
     #[serde(rename = "among")]
     RoomsExcept {
         /// In any of these.
@@ -48,7 +49,7 @@ pub enum Selector {
     },
 }
 
-/// What is done to them.
+/// What a command does to a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -56,11 +57,11 @@ pub enum Action {
     Join(Vec<Room>),
     /// Leave these rooms.
     Leave(Vec<Room>),
-    /// End the session; Socket.IO clients get `41` and do not come back by themselves.
+    /// End the session. Socket.IO clients get the packet `41` and do not reconnect by themselves.
     Disconnect,
 }
 
-/// A session as orders see it.
+/// What a command needs to know about a session.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject<'a> {
     /// Its id.
@@ -72,7 +73,7 @@ pub struct Subject<'a> {
 }
 
 impl SessionCommand {
-    /// Bytes that keeping it costs, near enough for limits.
+    /// Approximate bytes in memory, for limits.
     pub fn size(&self) -> usize {
         let rooms: usize = match &self.action {
             Action::Join(rooms) | Action::Leave(rooms) => rooms.iter().map(|room| room.len() + 16).sum(),
@@ -85,9 +86,9 @@ impl SessionCommand {
         200 + rooms + selector
     }
 
-    /// Carries it out on a session that waits to be resumed: its rooms change, or `false` is answered and it is over.
+    /// Applies the command to a session that waits to be resumed: changes its rooms. `false`: the session has ended.
     pub fn apply(&self, subject: Subject<'_>, rooms: &mut Vec<Room>) -> bool {
-        let met = self.namespace.as_deref().is_none_or(|namespace| namespace == subject.namespace)
+        let applies = self.namespace.as_deref().is_none_or(|namespace| namespace == subject.namespace)
             && match &self.selector {
                 Selector::User(user) => subject.user == Some(user),
                 Selector::Session(session) => *session == subject.session.to_string(),
@@ -99,7 +100,7 @@ impl SessionCommand {
                 }
             };
         match &self.action {
-            _ if !met => {}
+            _ if !applies => {}
             Action::Join(new) => {
                 for room in new {
                     if !rooms.contains(room) {

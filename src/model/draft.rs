@@ -1,4 +1,4 @@
-//! What publishers hand in: an event that the log has not accepted yet, and the bounds it must keep.
+//! A published event that the log has not accepted yet, and its limits.
 
 use crate::model::args::Args;
 use crate::model::names::{EVERYBODY, MAIN_NAMESPACE, Namespace, Room};
@@ -18,11 +18,11 @@ pub const MAX_ATTACHMENTS: usize = 10;
 pub enum Source {
     /// `POST /publish`.
     Http,
-    /// An `XADD` by somebody else.
+    /// An `XADD` by another program.
     Stream,
     /// A Socket.IO Redis emitter or adapter.
     Emitter,
-    /// A client's event, by an `[[on]]` rule.
+    /// A client's event, through an `[[on]]` rule.
     Client,
     /// The backend's answer to a forwarded event.
     Backend,
@@ -47,9 +47,9 @@ impl Source {
 /// An event that the log has not accepted yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
-    /// Where its rooms are.
+    /// The namespace of its rooms.
     pub namespace: Namespace,
-    /// Whom it is for: the members of any of these; a session's own id is a room with that one member.
+    /// The members of any of these get it. The id of a session is a room with that one member.
     pub rooms: Vec<Room>,
     /// Members of these do not get it.
     pub except: Vec<Room>,
@@ -57,16 +57,16 @@ pub struct Draft {
     pub event: Arc<str>,
     /// Its arguments.
     pub args: Args,
-    /// Not stored, not replayed, dropped where the receiver is not writable.
+    /// Not stored, not replayed, and dropped for a receiver that is not writable.
     pub volatile: bool,
-    /// Idempotency key: a repeat within five minutes is answered with the first offset.
+    /// Idempotency key: a repeat within five minutes gets the offset of the first and is not published again.
     pub id: Option<String>,
     /// Who published it.
     pub source: Source,
 }
 
 impl Draft {
-    /// A plain draft to one room of the main namespace.
+    /// A draft to one room of the main namespace.
     pub fn new(room: &str, event: &str, args: Args, source: Source) -> Self {
         Self {
             namespace: MAIN_NAMESPACE.into(),
@@ -80,12 +80,12 @@ impl Draft {
         }
     }
 
-    /// Whether it goes to the whole namespace.
+    /// Whether it goes to every session of the namespace.
     pub fn is_for_everybody(&self) -> bool {
         self.source == Source::Emitter && matches!(&self.rooms[..], [room] if **room == *EVERYBODY)
     }
 
-    /// Refuses what no client could take: see [`DraftError`] for each bound.
+    /// Checks the limits, each of which has its [`DraftError`].
     pub fn check(&self, limits: &DraftLimits) -> Result<(), DraftError> {
         if self.rooms.is_empty() {
             return Err(DraftError::NoRoom);
@@ -101,7 +101,7 @@ impl Draft {
             return Err(DraftError::Namespace(shown(&self.namespace)));
         }
         match self.source {
-            // Emitters may leave the name empty: Socket.IO's own servers deliver such an event.
+            // Emitters may send an empty name, and Socket.IO servers deliver it.
             Source::Emitter if self.event.is_empty() => {}
             _ => check_event_name(&self.event, limits.room_name_bytes)?,
         }
@@ -139,12 +139,12 @@ fn shown(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_debug).collect()
 }
 
-/// Bounds of a draft, taken from `[publish]` and `[limits]`.
+/// Limits of a draft, from `[publish]` and `[limits]`.
 #[derive(Clone, Copy, Debug)]
 pub struct DraftLimits {
     /// Bytes of arguments in one event.
     pub max_event: usize,
-    /// Bytes of a room name; names of events, namespaces and ids keep it too.
+    /// Bytes of a room's name, and of other names and ids.
     pub room_name_bytes: usize,
     /// Rooms in `rooms`, and in `except`.
     pub rooms: usize,

@@ -7,20 +7,20 @@ use crate::model::offset::Offset;
 use bytes::Bytes;
 use std::sync::{Arc, OnceLock};
 
-/// An event as the log's tail hands it out.
+/// An event as the log's tail delivers it.
 #[derive(Debug)]
 pub struct Event {
-    /// Its place in the log; a volatile event carries the place of the last stored one (docs/protocol/socketio.md
+    /// Its position in the log. A volatile event has the position of the last stored one (docs/protocol/socketio.md
     /// section 4.2).
     pub offset: Offset,
     /// What was published.
     pub draft: Draft,
-    /// When a node accepted it, Unix microseconds; from the log's clock where no node did.
+    /// When a node accepted it, or the log if another program published it, in Unix microseconds of this node's clock.
     pub accepted_us: u64,
 }
 
 impl Event {
-    /// Bytes that holding this event costs, near enough for limits.
+    /// Approximate bytes in memory, for limits.
     pub fn size(&self) -> usize {
         let names: usize = self.draft.rooms.iter().chain(&self.draft.except).map(|room| room.len() + 16).sum();
         self.draft.args.len() + self.draft.event.len() + names + 160
@@ -37,7 +37,7 @@ pub enum Format {
     SocketIoTextFrames,
     /// The same packets as an Engine.IO polling payload, joined by `\x1e`.
     SocketIoPayload,
-    /// The `/ws` JSON message as a complete WebSocket text frame, naming the first of the event's rooms.
+    /// The `/ws` message as a complete WebSocket text frame. It names the first of the event's rooms.
     JsonFrame,
     /// A Server-Sent Events block.
     Sse,
@@ -52,12 +52,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Nothing encoded yet.
+    /// Encodes nothing yet.
     pub fn new(event: Arc<Event>) -> Self {
         Self { event, encoded: Default::default() }
     }
 
-    /// The bytes in this format, encoded by the first who asks.
+    /// The bytes in this format, encoded at the first call.
     pub fn bytes(&self, format: Format, encode: impl FnOnce(&Event) -> Bytes) -> &Bytes {
         self.encoded[format as usize].get_or_init(|| encode(&self.event))
     }
@@ -74,14 +74,14 @@ pub struct PlacedCommand {
     pub command: Arc<SessionCommand>,
 }
 
-/// What the log's tail hands to the hub at once, in log order.
+/// What the log's tail delivers at once, in log order.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// The events.
     pub events: Vec<Arc<Event>>,
     /// Commands to sessions, each at its place among the events.
     pub commands: Vec<PlacedCommand>,
-    /// Probes that came through ([`crate::log::EventLog::probe`]).
+    /// Probes that arrived ([`crate::log::EventLog::probe`]).
     pub probes: Vec<Id>,
 }
 

@@ -10,20 +10,19 @@ use std::borrow::Cow;
 use std::fmt;
 
 /// 15 random bytes, written as 20 characters. Engine.IO sids, Socket.IO sids (session ids) and pids
-/// are all of this kind; 120 bits, so one cannot be guessed or met twice.
+/// are all of this kind. 120 bits: nobody guesses one, and none occurs twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id([u8; 15]);
 
 impl Id {
-    /// A fresh identifier from the operating system's seeded generator.
+    /// A new random identifier.
     pub fn random() -> Self {
         let mut bytes = [0; 15];
         rand::rng().fill_bytes(&mut bytes);
         Self(bytes)
     }
 
-    /// A fresh identifier that names a shard and its node, so that whoever meets it can find the owner. 80 bits of it
-    /// are left to chance.
+    /// A new identifier that contains its node and shard, so that any node can find the owner. 80 bits are random.
     pub fn random_at(node: NodeId, shard: u8) -> Self {
         let mut id = Self::random();
         id.0[0] = shard;
@@ -31,8 +30,8 @@ impl Id {
         id
     }
 
-    /// A fresh session id. Its last bytes are a checksum of the others, so that no client can join a room with the
-    /// name of somebody's session, which is how a session is reached alone.
+    /// A new session id. Its last bytes are a checksum of the others: publishers reach a single session through the room
+    /// of that name, and a room whose name has a valid checksum cannot be joined.
     pub fn random_session() -> Self {
         let mut id = Self::random();
         let sum = id.checksum();
@@ -45,7 +44,7 @@ impl Id {
         self.0[11..] == self.checksum()
     }
 
-    /// FNV-1a: it need not be secret, only unlikely by chance.
+    /// FNV-1a. It is no secret, it only has to be unlikely by chance.
     fn checksum(&self) -> [u8; 4] {
         let step = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
         self.0[..11].iter().fold(0x811c_9dc5, step).to_be_bytes()
@@ -105,7 +104,7 @@ impl<'de> Deserialize<'de> for Id {
 pub struct NodeId(u32);
 
 impl NodeId {
-    /// A name for this process.
+    /// A random name for this process.
     pub fn random() -> Self {
         Self(rand::random())
     }

@@ -1,4 +1,4 @@
-//! Names that travel with every event: rooms and namespaces.
+//! The names of rooms and namespaces.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ pub type Room = Arc<str>;
 /// The name of a Socket.IO namespace, with its leading slash.
 pub type Namespace = Arc<str>;
 
-/// The namespace where `/ws` and SSE clients live, and the default everywhere.
+/// The namespace of `/ws` and SSE clients, and the default everywhere.
 pub const MAIN_NAMESPACE: &str = "/";
 
-/// The room that everybody of a namespace is in, by being there: Socket.IO's `io.emit()`. No table holds it, so it costs
-/// idle sessions nothing; its name is empty, which no client, rule or publisher can say ([`check_room_name`]). Only events
-/// of [`Source::Emitter`] may go to it.
+/// The room that every session of a namespace is in, for Socket.IO's `io.emit()`. No table has it, so it costs idle
+/// sessions nothing. Its name is empty, which clients, rules and publishers cannot use ([`check_room_name`]); only
+/// events of [`Source::Emitter`] may go to it.
 pub const EVERYBODY: &str = "";

@@ -2,18 +2,18 @@
 
 use crate::model::names::{MAIN_NAMESPACE, Namespace};
 
-/// A namespace's place in [`Namespaces`].
+/// The index of a namespace in [`Namespaces`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamespaceIndex(u16);
 
 impl NamespaceIndex {
-    /// The namespace at this place. [`Namespaces`] gives indexes that are in its list.
+    /// Any index. [`Namespaces`] gives those that are in its list.
     pub const fn new(index: u16) -> Self {
         Self(index)
     }
 }
 
-/// All namespaces of a node: those of `socketio.namespaces`, and the main one, where `/ws` and SSE clients live.
+/// All namespaces of a node: those of `socketio.namespaces`, and the main one, which `/ws` and SSE clients are in.
 #[derive(Debug)]
 pub struct Namespaces {
     names: Vec<Namespace>,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A place in the log, in the shape of a Redis stream id: Unix milliseconds and a sequence number.
+/// A position in the log, in the form of a Redis stream id: Unix milliseconds and a sequence number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position {
     /// Unix milliseconds by the log's clock.
@@ -24,7 +24,7 @@ impl Position {
         Some(Self { ms: decimal(ms)?, seq: decimal(seq)? })
     }
 
-    /// The place right before this one; the first place has none but itself.
+    /// The position right before this one; the first position is its own predecessor.
     pub fn predecessor(self) -> Self {
         match (self.ms, self.seq) {
             (ms, 1..) => Self { ms, seq: self.seq - 1 },
@@ -39,16 +39,16 @@ fn decimal(text: &str) -> Option<u64> {
     text.starts_with(|c: char| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Identifies one unbroken life of a log. It changes when entries that were accepted may be gone.
+/// The generation of a log. It changes when accepted entries may be lost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u32);
 
 /// The opaque resume token that clients and publishers see: epoch and position, `e7k2-1795225216959-0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Offset {
-    /// The life of the log that the position belongs to.
+    /// The generation that the position belongs to.
     pub epoch: Epoch,
-    /// The place in it.
+    /// The position in it.
     pub position: Position,
 }
 

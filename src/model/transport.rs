@@ -1,6 +1,6 @@
-//! How clients speak, and how their bytes move.
+//! The protocols of clients, and the transports below them.
 
-/// How a client speaks: the `protocol` label.
+/// A client's protocol: the `protocol` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Socket.IO.
@@ -11,7 +11,7 @@ pub enum Protocol {
     Sse,
 }
 
-/// How bytes move: the `transport` label.
+/// What carries a client's protocol: the `transport` label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// WebSocket.

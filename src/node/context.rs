@@ -9,12 +9,13 @@ use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
+use crate::node::shared_window::SharedWindow;
 use crate::presence::local::Presence;
 use crate::session::connection_limiter::ConnectionLimiter;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::face::Shard;
 use crate::shard::handle::ShardHandle;
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, MutexGuard};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -30,7 +31,7 @@ pub struct Node {
     /// Tokens to identities.
     pub auth: Arc<Authenticator>,
     /// The recent log.
-    pub window: RwLock<Window>,
+    pub window: SharedWindow,
     /// Counts client connections.
     pub places: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
@@ -89,7 +90,7 @@ impl Node {
         let (recovery, limits) = (&context.recovery, &context.limits);
         Arc::new(Self {
             id: context.node_id,
-            window: RwLock::new(Window::new(recovery.kept(), recovery.window_bytes)),
+            window: SharedWindow::new(Window::new(recovery.kept(), recovery.window_bytes)),
             places: ConnectionLimiter::new(limits.connections, limits.connections_per_ip),
             cluster: context.cluster.clone(),
             presence: context.presence.clone(),

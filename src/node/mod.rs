@@ -9,3 +9,4 @@ pub mod presence;
 pub mod probe;
 pub mod probes;
 pub mod room_query;
+pub mod shared_window;

@@ -5,7 +5,7 @@ use crate::backend::request::{BackendRequest, RequestKind};
 use crate::metrics::Metrics;
 use crate::model::close::DropReason;
 use crate::presence::writer::Listener;
-use crate::presence::{Turn, TurnKind};
+use crate::presence::{Transition, TransitionKind};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -27,22 +27,22 @@ impl Notices {
 }
 
 impl Listener for Notices {
-    fn turned(&self, turn: &Turn) {
-        let kind = match turn.kind {
-            TurnKind::Online(_) => RequestKind::Online,
-            TurnKind::Offline(..) => RequestKind::Offline,
-            TurnKind::Occupied(..) => RequestKind::Occupied,
-            TurnKind::Vacated(..) => RequestKind::Vacated,
+    fn on_transition(&self, transition: &Transition) {
+        let kind = match transition.kind {
+            TransitionKind::Online(_) => RequestKind::Online,
+            TransitionKind::Offline(..) => RequestKind::Offline,
+            TransitionKind::Occupied(..) => RequestKind::Occupied,
+            TransitionKind::Vacated(..) => RequestKind::Vacated,
         };
         let Some(backend) = self.backend.as_deref().filter(|backend| backend.wants(kind)) else { return };
-        let mut call = BackendRequest::new(kind, rfc3339(turn.at_ms));
-        match &turn.kind {
-            TurnKind::Online(user) => call.user = Some(user),
-            TurnKind::Offline(user, seen_ms) => {
+        let mut call = BackendRequest::new(kind, rfc3339(transition.at_ms));
+        match &transition.kind {
+            TransitionKind::Online(user) => call.user = Some(user),
+            TransitionKind::Offline(user, seen_ms) => {
                 call.user = Some(user);
                 call.last_seen = Some(rfc3339(*seen_ms));
             }
-            TurnKind::Occupied(namespace, room) | TurnKind::Vacated(namespace, room) => {
+            TransitionKind::Occupied(namespace, room) | TransitionKind::Vacated(namespace, room) => {
                 call.namespace = Some(namespace);
                 call.room = Some(room);
             }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// How long another node is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PEER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Counting this node's members alone would be a wrong answer.
-const UNKNOWN_PEERS: &str = "the other nodes are not known: Redis did not say; try again";
+const UNKNOWN_PEERS: &str = "it is not known which other nodes are up; try again";
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub async fn of(node: &Arc<Node>, namespace: NamespaceIndex, room: &str) -> Resu
         let node = node.clone();
         asked.spawn(async move {
             match &node.cluster {
-                Some(cluster) => cluster.request(peer, question, PATIENCE).await,
+                Some(cluster) => cluster.request(peer, question, PEER_TIMEOUT).await,
                 None => Err(RpcError::Gone),
             }
         });

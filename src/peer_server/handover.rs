@@ -1,7 +1,7 @@
 //! Sessions and polling connections that go on at another node.
 
 use crate::cluster::{Moving, MovingSession, Owner, RpcResponse};
-use crate::handlers::resume;
+use crate::handlers::session_lookup;
 use crate::model::id::{Id, NodeId};
 use crate::node::context::LocalNode;
 use crate::session::Session;
@@ -16,7 +16,7 @@ const IDLE_LOOKS: usize = 200;
 
 /// Gives a session away; it stays where nobody hears the answer.
 pub(super) async fn hand_over(local: &Rc<LocalNode>, to: NodeId, call: u64, pid: Id, owner: Owner) {
-    let taken = resume::take(local, pid, &owner).await.map(|taken| taken.parked);
+    let taken = session_lookup::take(local, pid, &owner).await.map(|taken| taken.parked);
     let heard =
         local.node.answer_peer(to, call, RpcResponse::Taken(taken.as_ref().map(|parked| parked.to_record()))).await;
     if let Some(parked) = taken.filter(|_| !heard) {

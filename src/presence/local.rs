@@ -251,20 +251,20 @@ mod tests {
     use super::*;
     use crate::log::memory::{MemoryLimits, MemoryLog};
     use crate::presence::memory::MemoryStore;
-    use crate::presence::{Turn, TurnKind};
+    use crate::presence::{Transition, TransitionKind};
     use parking_lot::Mutex;
 
     /// Keeps what it hears.
     #[derive(Clone, Default)]
-    struct Heard(Arc<Mutex<Vec<String>>>);
+    struct Recorder(Arc<Mutex<Vec<String>>>);
 
-    impl Listener for Heard {
-        fn turned(&self, turn: &Turn) {
-            let text = match &turn.kind {
-                TurnKind::Online(user) => format!("{user}+"),
-                TurnKind::Offline(user, _) => format!("{user}-"),
-                TurnKind::Occupied(_, room) => format!("{room}+"),
-                TurnKind::Vacated(_, room) => format!("{room}-"),
+    impl Listener for Recorder {
+        fn on_transition(&self, transition: &Transition) {
+            let text = match &transition.kind {
+                TransitionKind::Online(user) => format!("{user}+"),
+                TransitionKind::Offline(user, _) => format!("{user}-"),
+                TransitionKind::Occupied(_, room) => format!("{room}+"),
+                TransitionKind::Vacated(_, room) => format!("{room}-"),
             };
             self.0.lock().push(text);
         }
@@ -274,11 +274,11 @@ mod tests {
         }
     }
 
-    fn embedded() -> (Arc<Presence>, Heard) {
+    fn embedded() -> (Arc<Presence>, Recorder) {
         let metrics = Arc::new(Metrics::new("test").unwrap());
-        let (config, heard) = (PresenceConfig::default(), Heard::default());
+        let (config, recorder) = (PresenceConfig::default(), Recorder::default());
         let store = MemoryStore::new(MemoryLog::new(MemoryLimits::default()), config.remember, metrics.clone());
-        (Presence::new(&config, store, Box::new(heard.clone()), metrics), heard)
+        (Presence::new(&config, store, Box::new(recorder.clone()), metrics), recorder)
     }
 
     fn user(name: &str) -> Fact {
@@ -291,19 +291,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_waited_for_is_written_on_the_waiting_thread() {
-        let (presence, heard) = embedded();
+        let (presence, recorder) = embedded();
         let ticket = presence.enter(user("a"), || None);
         assert!(!presence.is_written(ticket) && !is_online(&presence, "a").await);
         assert!(presence.written(ticket, false).await, "and nobody runs the writer");
         assert!(is_online(&presence, "a").await);
         let gone = presence.exit(&user("a"), LeaveReason::Left);
         presence.written_at_last(gone, true).await;
-        assert_eq!(*heard.0.lock(), ["a+", "a-"]);
+        assert_eq!(*recorder.0.lock(), ["a+", "a-"]);
     }
 
     #[tokio::test]
     async fn a_reservation_that_nobody_takes_is_as_if_it_had_not_been() {
-        let (presence, heard) = embedded();
+        let (presence, recorder) = embedded();
         let mut reserved = Reservation::new(&presence);
         reserved.enter(user("a"), || None);
         drop(reserved);
@@ -314,7 +314,7 @@ mod tests {
         assert_eq!(reserved.take(&user("b")), None);
         drop(reserved);
         assert!(!is_online(&presence, "a").await && is_online(&presence, "b").await);
-        assert_eq!(*heard.0.lock(), ["b+"]);
+        assert_eq!(*recorder.0.lock(), ["b+"]);
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use crate::model::clock::unix_ms;
 use crate::model::draft::{Draft, Source};
 use crate::model::names::{Namespace, Room};
 use crate::presence::{
-    Applied, Change, Fact, ImmediateStore, Known, RoomStatus, Store, StoreError, Turn, TurnKind, UserStatus,
+    Applied, Change, Fact, ImmediateStore, Known, RoomStatus, Store, StoreError, Transition, TransitionKind, UserStatus,
 };
 use parking_lot::{Mutex, MutexGuard};
 use std::cmp::Ordering;
@@ -42,13 +42,13 @@ type Members = HashMap<Option<Arc<str>>, u32>;
 /// What a list of changes comes to.
 #[derive(Default)]
 struct Outcome {
-    turns: Vec<Turn>,
+    transitions: Vec<Transition>,
     drafts: Vec<Draft>,
 }
 
 impl Outcome {
-    fn note(&mut self, kind: Option<TurnKind>, at_ms: u64) {
-        self.turns.extend(kind.map(|kind| Turn { kind, at_ms }));
+    fn note(&mut self, kind: Option<TransitionKind>, at_ms: u64) {
+        self.transitions.extend(kind.map(|kind| Transition { kind, at_ms }));
     }
 }
 
@@ -70,12 +70,12 @@ impl State {
                 let kind = match change.count {
                     Some(count) => {
                         let came = self.online.insert(user.clone(), count).is_none();
-                        came.then(|| TurnKind::Online(user.to_string()))
+                        came.then(|| TransitionKind::Online(user.to_string()))
                     }
                     None => self.online.remove(user).map(|_| {
                         let seen = now_ms.saturating_sub(change.age);
                         self.note_seen(user.clone(), seen);
-                        TurnKind::Offline(user.to_string(), seen)
+                        TransitionKind::Offline(user.to_string(), seen)
                     }),
                 };
                 outcome.note(kind.filter(|_| change.news), now_ms);
@@ -97,8 +97,8 @@ impl State {
                 };
                 outcome.drafts.extend(draft);
                 let kind = match (before, after) {
-                    (0, 1..) => Some(TurnKind::Occupied(place.0.clone(), place.1.clone())),
-                    (1.., 0) => Some(TurnKind::Vacated(place.0.clone(), place.1.clone())),
+                    (0, 1..) => Some(TransitionKind::Occupied(place.0.clone(), place.1.clone())),
+                    (1.., 0) => Some(TransitionKind::Vacated(place.0.clone(), place.1.clone())),
                     _ => None,
                 };
                 outcome.note(kind.filter(|_| change.news), now_ms);
@@ -152,7 +152,7 @@ impl ImmediateStore for MemoryStore {
         let mut state = self.state();
         changes.iter().for_each(|change| state.apply(change, now_ms, &mut outcome));
         drop(state);
-        let Outcome { turns, drafts } = outcome;
+        let Outcome { transitions, drafts } = outcome;
         let mut events = 0;
         if !drafts.is_empty() {
             for appended in self.log.append_now(drafts) {
@@ -165,7 +165,7 @@ impl ImmediateStore for MemoryStore {
                 }
             }
         }
-        Applied::Done { turns, events, more: false }
+        Applied::Done { transitions, events, more: false }
     }
 }
 

@@ -76,16 +76,16 @@ pub struct Change {
 
 /// What a change meant to the whole cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Turn {
-    /// What turned.
-    pub kind: TurnKind,
+pub struct Transition {
+    /// What changed.
+    pub kind: TransitionKind,
     /// When, in Unix milliseconds by the store's clock.
     pub at_ms: u64,
 }
 
-/// See [`Turn`].
+/// See [`Transition`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TurnKind {
+pub enum TransitionKind {
     /// A user's first connection.
     Online(String),
     /// A user's last connection is gone, and when it went, in Unix milliseconds.
@@ -102,7 +102,7 @@ pub enum Applied {
     /// They are in the store.
     Done {
         /// What they meant.
-        turns: Vec<Turn>,
+        transitions: Vec<Transition>,
         /// How many `joined` and `left` events were appended.
         events: u64,
         /// Whether users of nodes that died are still to be removed.

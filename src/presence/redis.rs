@@ -22,7 +22,9 @@ use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
 use crate::presence::config::PresenceConfig;
-use crate::presence::{Applied, Change, Fact, Known, RoomStatus, Store, StoreError, Turn, TurnKind, UserStatus};
+use crate::presence::{
+    Applied, Change, Fact, Known, RoomStatus, Store, StoreError, Transition, TransitionKind, UserStatus,
+};
 use crate::redis::script::Script;
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
@@ -204,30 +206,31 @@ fn read_fact(text: &str) -> Option<Fact> {
     }
 }
 
-/// `<events> <1 if more> <now>`, then a line for each turn, its parts with tabs between.
+/// `<events> <1 if more> <now>`, then a line for each transition, its parts with tabs between.
 fn read_reply(text: &str) -> Option<(Applied, u64)> {
     let mut lines = text.lines();
     let mut head = lines.next()?.split(' ');
     let events = head.next()?.parse().ok()?;
     let more = head.next()? == "1";
     let at_ms = head.next()?.parse().ok()?;
-    let turns = lines.map(|line| Some(Turn { kind: read_turn(line)?, at_ms })).collect::<Option<_>>()?;
-    Some((Applied::Done { turns, events, more }, at_ms))
+    let transitions =
+        lines.map(|line| Some(Transition { kind: read_transition(line)?, at_ms })).collect::<Option<_>>()?;
+    Some((Applied::Done { transitions, events, more }, at_ms))
 }
 
-fn read_turn(line: &str) -> Option<TurnKind> {
+fn read_transition(line: &str) -> Option<TransitionKind> {
     let parts: Vec<&str> = line.split('\t').collect();
     let place = |namespace: &str, room: &str| (Namespace::from(namespace), Room::from(room));
     match parts[..] {
-        ["online", user] => Some(TurnKind::Online(user.to_owned())),
-        ["offline", user, seen] => Some(TurnKind::Offline(user.to_owned(), seen.parse().ok()?)),
+        ["online", user] => Some(TransitionKind::Online(user.to_owned())),
+        ["offline", user, seen] => Some(TransitionKind::Offline(user.to_owned(), seen.parse().ok()?)),
         ["occupied", namespace, room] => {
             let (namespace, room) = place(namespace, room);
-            Some(TurnKind::Occupied(namespace, room))
+            Some(TransitionKind::Occupied(namespace, room))
         }
         ["vacated", namespace, room] => {
             let (namespace, room) = place(namespace, room);
-            Some(TurnKind::Vacated(namespace, room))
+            Some(TransitionKind::Vacated(namespace, room))
         }
         _ => None,
     }
@@ -372,14 +375,14 @@ mod tests {
     fn replies_are_read() {
         let read = read_reply("2 1 1700\nonline\t7\noffline\t8\t1600\noccupied\t/\ta:b\nvacated\t/c\tx y");
         let kinds = [
-            TurnKind::Online("7".into()),
-            TurnKind::Offline("8".into(), 1600),
-            TurnKind::Occupied("/".into(), "a:b".into()),
-            TurnKind::Vacated("/c".into(), "x y".into()),
+            TransitionKind::Online("7".into()),
+            TransitionKind::Offline("8".into(), 1600),
+            TransitionKind::Occupied("/".into(), "a:b".into()),
+            TransitionKind::Vacated("/c".into(), "x y".into()),
         ];
-        let turns = kinds.map(|kind| Turn { kind, at_ms: 1700 }).to_vec();
-        assert_eq!(read, Some((Applied::Done { turns, events: 2, more: true }, 1700)));
-        assert_eq!(read_reply("0 0 1"), Some((Applied::Done { turns: vec![], events: 0, more: false }, 1)));
+        let transitions = kinds.map(|kind| Transition { kind, at_ms: 1700 }).to_vec();
+        assert_eq!(read, Some((Applied::Done { transitions, events: 2, more: true }, 1700)));
+        assert_eq!(read_reply("0 0 1"), Some((Applied::Done { transitions: vec![], events: 0, more: false }, 1)));
         assert_eq!(read_reply("0 0 1\nonline"), None);
     }
 }

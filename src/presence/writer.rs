@@ -4,7 +4,7 @@ use crate::metrics::Metrics;
 use crate::model::draft::Source;
 use crate::presence::changes::Changes;
 use crate::presence::tracker::Millis;
-use crate::presence::{Applied, Change, ImmediateStore, Store, StoreError, Turn};
+use crate::presence::{Applied, Change, ImmediateStore, Store, StoreError, Transition};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// Hears what changes mean to the whole cluster. Called by whichever thread writes: it takes notes and returns.
 pub trait Listener: Send + Sync + 'static {
-    /// A user or a room has turned.
-    fn turned(&self, turn: &Turn);
+    /// A user came online or went offline, or a room has its first member or lost its last.
+    fn on_transition(&self, transition: &Transition);
 
     /// Whether so much waits that what dead nodes have left is to be removed a part at a time.
     fn is_behind(&self) -> bool;
@@ -97,9 +97,9 @@ impl Writer {
 
     /// Notes what a step meant; whether users of nodes that died are still to be removed.
     fn note(&mut self, applied: Applied) -> bool {
-        let Applied::Done { turns, events, more } = applied else { return false };
+        let Applied::Done { transitions, events, more } = applied else { return false };
         self.metrics.accepted(Source::Client, events);
-        turns.iter().for_each(|turn| self.listener.turned(turn));
+        transitions.iter().for_each(|transition| self.listener.on_transition(transition));
         more
     }
 

@@ -76,18 +76,18 @@ impl<'a> EventFields<'a> {
         })
     }
 
-    /// Refuses keys that have no meaning in this place.
+    /// Refuses keys that have no meaning in this place, unless they hold the zero value of a typed language.
     ///
     /// # Errors
     /// The first key that is there and not `allowed`.
     pub(crate) fn check_keys(&self, allowed: &[&str]) -> Result<(), DraftError> {
         let present = [
-            ("room", self.room.is_some()),
-            ("rooms", self.rooms.is_some()),
-            ("except", self.except.is_some()),
-            ("namespace", self.namespace.is_some()),
-            ("volatile", self.volatile.is_some()),
-            ("id", self.id.is_some()),
+            ("room", self.room.as_ref().is_some_and(|room| !room.is_empty())),
+            ("rooms", self.rooms.as_ref().is_some_and(|rooms| !rooms.is_empty())),
+            ("except", self.except.as_ref().is_some_and(|rooms| !rooms.is_empty())),
+            ("namespace", self.namespace.as_ref().is_some_and(|name| !name.is_empty())),
+            ("volatile", self.volatile == Some(true)),
+            ("id", self.id.as_ref().is_some_and(|id| !id.is_empty())),
         ];
         match present.into_iter().find(|(key, is_present)| *is_present && !allowed.contains(key)) {
             Some((key, _)) => Err(DraftError::Field(format!("unknown field `{key}`"))),

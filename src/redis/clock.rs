@@ -29,6 +29,11 @@ impl RedisClock {
         Self { redis_us, read_at: Instant::now() }
     }
 
+    /// Redis' Unix microseconds now.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.redis_us + self.read_at.elapsed().as_micros() as u64
+    }
+
     /// Redis' Unix milliseconds at a moment of this process.
     pub(crate) fn redis_ms(&self, when: Instant) -> u64 {
         let after = when.saturating_duration_since(self.read_at).as_micros() as u64;

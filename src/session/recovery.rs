@@ -2,7 +2,7 @@
 //! out, and `tests/simulation.rs` runs it through thousands of seeds.
 
 use crate::log::window::{Gap, Window};
-use crate::model::command::Subject;
+use crate::model::command::{SessionCommand, Subject};
 use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::EVERYBODY;
@@ -34,6 +34,80 @@ impl Lost {
     }
 }
 
+/// Why a client that comes back does not get what it missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRecovered {
+    /// The client names an offset that is none.
+    #[error("the offset cannot be read")]
+    BadOffset,
+    /// No node has a session with this pid, for this user in this namespace.
+    #[error("the session is not known (any more)")]
+    UnknownSession,
+    /// Another node may have the session, and the nodes cannot reach each other.
+    #[error("other nodes cannot be reached")]
+    Unreachable,
+    /// The client has not taken yet what an earlier join replays.
+    #[error("an earlier replay is not over")]
+    StillReplaying,
+    /// The session has ended meanwhile.
+    #[error("the session has ended")]
+    Ended,
+    /// What it missed, or its rooms, cannot be proven, or it was ended.
+    #[error("what was missed cannot be proven: {}", .0.code())]
+    Lost(Lost),
+}
+
+impl NotRecovered {
+    /// A metric label.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::BadOffset => "bad_offset",
+            Self::UnknownSession => "unknown_session",
+            Self::Unreachable => "unreachable",
+            Self::StillReplaying => "still_replaying",
+            Self::Ended => "gone",
+            Self::Lost(lost) => lost.code(),
+        }
+    }
+}
+
+impl From<Lost> for NotRecovered {
+    fn from(lost: Lost) -> Self {
+        Self::Lost(lost)
+    }
+}
+
+impl From<Gap> for NotRecovered {
+    fn from(gap: Gap) -> Self {
+        Self::Lost(gap.into())
+    }
+}
+
+/// What a resume reads: the recent log.
+pub trait RecentLog {
+    /// See [`Window::replay`].
+    ///
+    /// # Errors
+    /// When it cannot be proven that these are all.
+    fn replay(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room]) -> Result<Vec<Arc<Event>>, Gap>;
+
+    /// See [`Window::commands`].
+    ///
+    /// # Errors
+    /// When it cannot be proven that these are all.
+    fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap>;
+}
+
+impl RecentLog for Window {
+    fn replay(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room]) -> Result<Vec<Arc<Event>>, Gap> {
+        self.replay(after, up_to, namespace, rooms)
+    }
+
+    fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
+        self.commands(after).map(|commands| commands.map(|(at, command)| (at, command.clone())).collect())
+    }
+}
+
 impl From<Gap> for Lost {
     fn from(gap: Gap) -> Self {
         Self::Missed(gap)
@@ -48,7 +122,7 @@ impl From<Gap> for Lost {
 /// When that cannot be proven.
 pub fn take_up(
     parked: &mut Parked,
-    window: &Window,
+    window: &impl RecentLog,
     here: Offset,
     namespace: &str,
     after: Offset,
@@ -76,7 +150,7 @@ pub fn take_up(
     let user = identity.user.as_ref().map(|user| user.as_str());
     let subject = Subject { session: &id, namespace, user };
     let orders = window.commands(Offset { epoch: parked.start.epoch, position: parked.at })?;
-    for (position, order) in orders.take_while(|(position, _)| *position <= here.position) {
+    for (position, order) in orders.into_iter().take_while(|(position, _)| *position <= here.position) {
         replay(&rooms, position)?;
         let before = rooms.clone();
         if !order.apply(subject, &mut rooms) {
@@ -108,7 +182,12 @@ impl Place<'_> {
     ///
     /// # Errors
     /// When it cannot be proven that the window has them all.
-    pub fn missed(&self, window: &Window, after: Offset, up_to: Option<Position>) -> Result<Vec<Arc<Event>>, Gap> {
+    pub fn missed(
+        &self,
+        window: &impl RecentLog,
+        after: Offset,
+        up_to: Option<Position>,
+    ) -> Result<Vec<Arc<Event>>, Gap> {
         if after.epoch != self.here.epoch {
             // Also while the window has begun anew and this shard has not heard of it.
             return Err(Gap::ForeignEpoch);

@@ -1,7 +1,7 @@
 //! A shard: one thread, one current-thread runtime, one hub. Whatever runs here may touch the hub without locks.
 
 use crate::model::command::Action;
-use crate::model::event::{Delivery, PlacedCommand};
+use crate::model::event::PlacedCommand;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::{Ended, EndedQueue};
 use crate::shard::face::Shard;
@@ -136,8 +136,15 @@ impl Flushing {
     ) -> bool {
         match command {
             ShardCommand::Events(events, bytes) => {
+                let mut accepted = Vec::new();
                 for delivery in &*events {
-                    if shard.deliver(delivery) {
+                    let before = shard.hub.borrow().flusher.pushed();
+                    let is_wide = shard.deliver(delivery);
+                    // Where nobody receives an event nothing is written.
+                    if shard.hub.borrow().flusher.pushed() > before {
+                        accepted.push(delivery.event.accepted_us);
+                    }
+                    if is_wide {
                         // A room of thousands: reads and deadlines have their turn between two events. Nothing is flushed
                         // yet, so that many events to one connection still become one write.
                         let now = shard.now();
@@ -147,7 +154,7 @@ impl Flushing {
                 }
                 shard.advanced.notify_waiters();
                 backlog.took(bytes);
-                self.note(shard, &events);
+                self.note(shard, accepted);
             }
             ShardCommand::SessionCommand(placed) => apply_command(shard, placed),
             ShardCommand::Probe(id) => shard.observer.probe_seen(id),
@@ -167,10 +174,10 @@ impl Flushing {
     }
 
     /// Remembers a batch until its receivers, which are listed now, have been flushed.
-    fn note(&mut self, shard: &Shard, events: &[Arc<Delivery>]) {
-        let hub = shard.hub.borrow();
-        let accepted = events.iter().map(|delivery| delivery.event.accepted_us).collect();
-        self.batches.push_back((hub.flusher.flushed_when_empty(), accepted));
+    fn note(&mut self, shard: &Shard, accepted_us: Vec<u64>) {
+        if !accepted_us.is_empty() {
+            self.batches.push_back((shard.hub.borrow().flusher.flushed_when_empty(), accepted_us));
+        }
     }
 
     /// Does what is due and flushes a slice of the outboxes; whether more of them wait.

@@ -134,11 +134,7 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
     let here = local.shard.position();
     let name = &**local.context.namespaces.name(namespace);
     let before = parked.clone();
-    let taken = {
-        let window = local.node.window.read();
-        recovery::take_up(&mut parked, &window, here, name, position)
-    };
-    match taken {
+    match recovery::take_up(&mut parked, &local.node.window, here, name, position) {
         Ok(missed) => {
             resume::go_on(local, newcomer, moving.pid, parked, missed, &mut Reservation::default());
             true

@@ -42,7 +42,7 @@ suite("zero values of typed languages", () => {
     backend.answer = (call) =>
       call.type === "join"
         ? { allow: call.room === "room:open", error: "" }
-        : { ack: [{ ok: true }], error: "", reply: [{ event: "replied", args: [1, 2], data: null }], emit: [emit], join: null, leave: [] };
+        : { ack: [{ ok: true }], error: "", reply: [{ event: "replied", args: [1, 2], data: null, room: "", rooms: null, except: [], volatile: false, namespace: "", id: "" }], emit: [emit], join: null, leave: [] };
     assert.deepEqual((await client.ask({ type: "event", event: "ask" })).data, { ok: true });
     assert.deepEqual((await client.event("replied")).args, [1, 2]);
     assert.equal((await client.event("emitted")).data, 1);

@@ -35,7 +35,7 @@ pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> 
     if drafts.is_empty() {
         return Vec::new();
     }
-    let accepted_us = unix_us();
+    let accepted_us = log.clock_offset.redis_now_us();
     let commands: Vec<Cmd> = drafts.iter().map(|draft| command(log, draft, accepted_us)).collect();
     let bytes = drafts.iter().map(draft_bytes).sum();
     submit(log, commands, bytes).await
@@ -144,6 +144,7 @@ pub(super) async fn run(log: &RedisLog) {
 async fn connected(log: &RedisLog, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
     let mut connection = RedisConnection::open(&log.connector, log.timeout).await?;
     let mut clock = RedisClock::read(&mut connection).await?;
+    log.clock_offset.note(&clock);
     log.transactions.check_rights(&mut connection, &clock, log.timeout).await?;
     reconnect.reset();
     log.note_appender(true);
@@ -152,6 +153,7 @@ async fn connected(log: &RedisLog, reconnect: &mut Reconnect) -> Result<Infallib
         let next_check = Instant::now() + CHECK_INTERVAL;
         connection.check().await?;
         clock = RedisClock::read(&mut connection).await?;
+        log.clock_offset.note(&clock);
         while let Ok(appends) = tokio::time::timeout_at(next_check, log.queue.next()).await {
             send(log, &mut connection, &clock, appends).await?;
         }

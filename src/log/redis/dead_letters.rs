@@ -18,6 +18,10 @@ const MAX_FIELD_BYTES: usize = 4096;
 const MAX_ENTRY_BYTES: usize = 16 << 10;
 /// Fields that are copied.
 const MAX_FIELDS: usize = 32;
+/// Fields that a copy has besides the entry's own: where it was in the stream, and why it could not be read. `id` is
+/// not among them: an entry may have one itself.
+const POSITION: &str = "entry";
+const ERROR: &str = "error";
 /// Entries that wait for Redis: 16 MB at most. Above it an entry is counted by this node, and neither logged nor copied.
 const MAX_WAITING: usize = 1000;
 /// Entries that are logged one by one; of more only the number is logged.
@@ -124,12 +128,17 @@ fn report(log: &RedisLog, malformed: &[Malformed]) {
     }
 }
 
+/// Readers make a map of the fields, in which a second one of a name would hide ours.
+fn is_ours(name: &[u8]) -> bool {
+    [POSITION, ERROR].iter().any(|ours| ours.as_bytes() == name)
+}
+
 async fn copy(log: &RedisLog, connection: &mut RedisConnection, malformed: Vec<Malformed>) -> Result<(), RedisError> {
     let mut copies = Pipeline::new();
     for entry in malformed {
         let copy = copies.cmd("XADD").arg(&log.keys.dead).arg("MAXLEN").arg("~").arg(MAX_LETTERS).arg("*");
-        copy.arg("id").arg(entry.raw.position.to_string()).arg("error").arg(entry.error.to_string());
-        for (name, value) in &entry.raw.fields {
+        copy.arg(POSITION).arg(entry.raw.position.to_string()).arg(ERROR).arg(entry.error.to_string());
+        for (name, value) in entry.raw.fields.iter().filter(|(name, _)| !is_ours(name)) {
             copy.arg(name).arg(value);
         }
     }

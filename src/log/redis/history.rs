@@ -107,6 +107,7 @@ impl<'a> Collected<'a> {
             Ok(StreamEntry::Event(draft, accepted_us)) => {
                 let offset = Offset { epoch: self.epoch, position: raw.position };
                 let accepted_us = accepted_us.unwrap_or(raw.position.ms.saturating_mul(1000));
+                let accepted_us = self.log.clock_offset.local_us(accepted_us);
                 let event = Event { offset, draft, accepted_us };
                 self.bytes += event.size();
                 if self.bytes > self.log.recovery.window_bytes {

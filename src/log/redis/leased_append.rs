@@ -5,7 +5,6 @@ use crate::log::Appended;
 use crate::log::redis::append::{command_entry, draft_bytes, draft_entry, submit};
 use crate::log::redis::entry::RawFields;
 use crate::log::redis::{RedisLog, reply};
-use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::offset::Position;
@@ -94,7 +93,7 @@ impl RedisLog {
         entries: &[LeasedEntry],
         read_to: Option<(&str, Position)>,
     ) -> Vec<Appended> {
-        let (lease, accepted_us) = (self.keys.emitter_lease(), unix_us());
+        let (lease, accepted_us) = (self.keys.emitter_lease(), self.clock_offset.redis_now_us());
         let start = |name: &str, key: &str| {
             let mut command = self.transactions.only_if(&lease, &token.0, name);
             command.arg(key);

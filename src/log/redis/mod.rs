@@ -5,6 +5,7 @@
 
 mod append;
 mod append_queue;
+mod clock_offset;
 mod dead_letters;
 mod entry;
 mod epoch;
@@ -71,6 +72,7 @@ pub struct RedisLog {
     acknowledged: AcknowledgedPositions,
     appender: LinkState,
     tail: LinkState,
+    clock_offset: clock_offset::ClockOffset,
     config: RedisConfig,
     /// What Redis does not let this node do; `None` until it was tried.
     missing_rights: Mutex<Option<Vec<String>>>,
@@ -198,6 +200,7 @@ impl RedisLog {
             acknowledged: AcknowledgedPositions::default(),
             appender: LinkState::default(),
             tail: LinkState::default(),
+            clock_offset: clock_offset::ClockOffset::default(),
             config: config.clone(),
             missing_rights: Mutex::default(),
         }))

@@ -215,7 +215,9 @@ impl Tail<'_> {
         let batch = self.decode(entries);
         if let Some(newest) = newest {
             self.log.note_newest(newest.ms);
-            self.log.metrics.tail_lag.set((unix_us() / 1000).saturating_sub(newest.ms) as f64 / 1000.0);
+            // Ids are of Redis' clock.
+            let now_ms = self.log.clock_offset.redis_now_us() / 1000;
+            self.log.metrics.tail_lag.set(now_ms.saturating_sub(newest.ms) as f64 / 1000.0);
         }
         if !batch.is_empty() {
             self.sink.deliver(batch).await;
@@ -236,6 +238,7 @@ impl Tail<'_> {
                 Ok(StreamEntry::Event(draft, _)) if self.is_repeat(&draft, position) => {}
                 Ok(StreamEntry::Event(draft, accepted_us)) => {
                     let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
+                    let accepted_us = self.log.clock_offset.local_us(accepted_us);
                     // A volatile event has the position of the entry before it, however it was published.
                     let position = if draft.volatile { offset.position } else { position };
                     let offset = Offset { position, ..offset };
@@ -263,7 +266,9 @@ impl Tail<'_> {
         let offset = self.offset();
         let events: Vec<_> = volatile::take(self.log)
             .into_iter()
-            .map(|(draft, accepted_us)| Arc::new(Event { offset, draft, accepted_us }))
+            .map(|(draft, accepted_us)| {
+                Arc::new(Event { offset, draft, accepted_us: self.log.clock_offset.local_us(accepted_us) })
+            })
             .collect();
         if !events.is_empty() {
             self.sink.deliver(Batch { events, ..Batch::default() }).await;

@@ -1,0 +1,77 @@
+//! Label values that are known beforehand. Their series exist from the start, at 0: a series that appears with its first
+//! event has no increase that an alert could see.
+
+/// `roomcast_connections`: transport and protocol.
+pub(super) const CONNECTIONS: [[&str; 2]; 4] =
+    [["websocket", "socketio"], ["polling", "socketio"], ["websocket", "ws"], ["sse", "sse"]];
+
+/// `roomcast_handshakes_total`: `ok`, the codes of `AuthError`, and a parser that is not spoken.
+pub(super) const HANDSHAKES: [&str; 16] = [
+    "ok",
+    "token_missing",
+    "token_malformed",
+    "token_algorithm",
+    "token_unknown_key",
+    "token_signature",
+    "token_expired",
+    "token_without_exp",
+    "token_not_yet_valid",
+    "token_time",
+    "token_issuer",
+    "token_audience",
+    "token_claim",
+    "token_user",
+    "token_rooms",
+    "unsupported_parser",
+];
+
+/// `roomcast_recoveries_total`.
+pub(super) const RECOVERIES: [&str; 11] = [
+    "recovered",
+    "unknown_session",
+    "too_old",
+    "foreign_epoch",
+    "future",
+    "bad_offset",
+    "rooms_unknown",
+    "disconnected",
+    "unreachable",
+    "still_replaying",
+    "gone",
+];
+
+/// `roomcast_gaps_total`.
+pub(super) const GAPS: [&str; 5] = ["log_reset", "too_old", "foreign_epoch", "future", "bad_offset"];
+
+/// `roomcast_backend_requests_total` and `roomcast_backend_request_seconds`.
+pub(super) const BACKEND_TYPES: [&str; 8] =
+    ["join", "event", "connect", "disconnect", "online", "offline", "occupied", "vacated"];
+pub(super) const BACKEND_RESULTS: [&str; 8] =
+    ["ok", "timeout", "unreachable", "resting", "full", "status", "bad_answer", "refused"];
+
+/// `roomcast_events_refused_total`: what a publisher, a stream entry or a client's event can be refused for.
+pub(super) const EVENT_REASONS: [&str; 11] = [
+    "no_room",
+    "too_many_rooms",
+    "bad_room",
+    "bad_namespace",
+    "bad_event_name",
+    "reserved_event",
+    "bad_id",
+    "event_too_big",
+    "bad_field",
+    "bad_json",
+    "too_many_attachments",
+];
+pub(super) const LOG_REASONS: [&str; 4] = ["unavailable", "overloaded", "log_refused", "not_replicated"];
+pub(super) const HTTP_REASONS: [&str; 3] = ["body_too_big", "body_timeout", "bad_body"];
+pub(super) const CLIENT_REASONS: [&str; 8] = [
+    "no_rule",
+    "not_in_room",
+    "forbidden",
+    "missing_value",
+    "refused",
+    "backend_timeout",
+    "backend_unavailable",
+    "backend_error",
+];
