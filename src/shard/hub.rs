@@ -218,7 +218,7 @@ impl Hub {
     }
 
     /// The log begins here: for the first time, or after continuity was lost. Whoever is here already may have missed
-    /// something, and is told, once.
+    /// something, and is notified once.
     pub(super) fn reset(&mut self, offset: Offset, now: Millis) {
         let mut told = 0;
         for key in self.connections.keys() {
