@@ -104,7 +104,10 @@ async fn a_planned_failover_loses_nothing() {
     let data = watched.url().replace("sentinel://", "sentinel://:data@");
     let url = format!("{data}?sentinel_username=watcher&sentinel_password=look");
     let said = check(&url.replace("=look", "=guess"));
-    assert!(said.contains("nobody tells where the data is") && said.contains("authentication failed"), "{said}");
+    assert!(
+        said.contains("no Sentinel named a master for \"mymaster\"") && said.contains("authentication failed"),
+        "{said}"
+    );
     let node = Node::with_short_timeout(&url);
     node.status(LogStatus::Ready).await;
     let load = Load::start(&node.log);
