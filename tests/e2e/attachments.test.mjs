@@ -45,7 +45,7 @@ suite("attachments", () => {
       socket.write(frame(BINARY, bytes(900_000)));
       assert.ok((await one.metric("roomcast_outbox_bytes")) < 60_000_000);
       return (await one.metric('roomcast_closes_total{reason="slow_consumer"}')) === 1;
-    }, "the slow consumer closed");
+    }, "the slow consumer closed", 45_000);
   });
 
   scenario("an attachment over max_payload closes the connection with 1009", async ({ node, io }) => {
