@@ -20,7 +20,7 @@ use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
-use crate::session::recovery::{NotRecovered, Place};
+use crate::session::recovery::{NotRecovered, Receiver};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -136,7 +136,7 @@ pub fn missed(
 ) -> Result<Vec<Arc<Event>>, Gap> {
     let here = local.shard.position();
     let namespace = &**local.context.namespaces.name(namespace);
-    Place { here, namespace, rooms, own }.missed(&local.node.window, after, up_to)
+    Receiver { here, namespace, rooms, own }.missed(&local.node.window, after, up_to)
 }
 
 /// Puts the session back with its rooms; what it missed is written before the CONNECT reply (docs/protocol/socketio.md

@@ -33,7 +33,7 @@ pub struct Node {
     /// The recent log.
     pub window: SharedWindow,
     /// Counts client connections.
-    pub places: Arc<ConnectionLimiter>,
+    pub connection_limiter: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
     pub backend: Option<Arc<Backend>>,
     /// The other nodes; `None` with the embedded log.
@@ -41,7 +41,7 @@ pub struct Node {
     /// Which users are online, and who is in which room.
     pub presence: Arc<Presence>,
     /// Orders on their way.
-    pub orders: CommandTracker,
+    pub command_tracker: CommandTracker,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
@@ -91,14 +91,14 @@ impl Node {
         Arc::new(Self {
             id: context.node_id,
             window: SharedWindow::new(Window::new(recovery.kept(), recovery.window_bytes)),
-            places: ConnectionLimiter::new(limits.connections, limits.connections_per_ip),
+            connection_limiter: ConnectionLimiter::new(limits.connections, limits.connections_per_ip),
             cluster: context.cluster.clone(),
             presence: context.presence.clone(),
             context,
             log,
             auth,
             backend,
-            orders: CommandTracker::default(),
+            command_tracker: CommandTracker::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),
@@ -167,9 +167,9 @@ impl Node {
 
 impl ShardObserver for Node {
     fn command_applied(&self, command: &SessionCommand, sessions: usize) {
-        let Some(sessions) = self.orders.shard_did(command.id, sessions) else { return };
+        let Some(sessions) = self.command_tracker.shard_applied(command.id, sessions) else { return };
         match &self.cluster {
-            _ if command.from == self.id => self.orders.node_did(command.id, self.id, sessions),
+            _ if command.from == self.id => self.command_tracker.node_applied(command.id, self.id, sessions),
             Some(cluster) => cluster.send_one_way(command.from, OneWay::Applied(command.id, sessions)),
             None => {}
         }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use std::time::Duration;
 
 /// A forwarded GET is answered at the latest by the next ping; this is for the way.
-const WAY: Duration = Duration::from_secs(5);
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether the session of this sid began on another node.
 pub fn is_elsewhere(node: &Node, sid: Id) -> bool {
@@ -17,18 +17,19 @@ pub fn is_elsewhere(node: &Node, sid: Id) -> bool {
 
 /// Forwards a GET. When the future is dropped because the client hung up, the owner hears of it.
 pub async fn get(local: &LocalNode, sid: Id) -> PollAnswer {
-    ask(local, sid, RpcRequest::Get(sid), local.context.socketio.ping_interval + WAY).await
+    ask(local, sid, RpcRequest::Get(sid), local.context.socketio.ping_interval + FORWARD_TIMEOUT).await
 }
 
 /// Forwards a POST's payload; `None` for a body that polling does not take.
 pub async fn post(local: &LocalNode, sid: Id, body: Option<String>) -> PollAnswer {
-    ask(local, sid, RpcRequest::Post(sid, body), WAY).await
+    ask(local, sid, RpcRequest::Post(sid, body), FORWARD_TIMEOUT).await
 }
 
 /// Whether a WebSocket may probe for a session of another node, and take it over.
 pub async fn may_probe(local: &LocalNode, sid: Id) -> bool {
     // Without the window nobody could tell what the session misses on its way.
-    local.context.recovery_on() && question(local, sid, RpcRequest::Probe(sid), WAY).await == Ok(RpcResponse::Accepted)
+    local.context.recovery_on()
+        && question(local, sid, RpcRequest::Probe(sid), FORWARD_TIMEOUT).await == Ok(RpcResponse::Accepted)
 }
 
 /// Tells the owner of a session something.

@@ -102,7 +102,7 @@ impl RpcHandler for PeerServer {
 
     fn on_one_way(&self, from: NodeId, notice: OneWay) {
         match notice {
-            OneWay::Applied(order, sessions) => self.node.orders.node_did(order, from, sessions),
+            OneWay::Applied(order, sessions) => self.node.command_tracker.node_applied(order, from, sessions),
             OneWay::Hangup(call) => self.gets.remove(from, call),
             OneWay::Probed(sid) => self.on_polling(sid, upgrade::end_get),
             OneWay::ProbeFailed(sid) => self.on_polling(sid, upgrade::give_up),

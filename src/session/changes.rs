@@ -6,7 +6,7 @@ use crate::model::offset::Position;
 use std::collections::VecDeque;
 
 /// At most so many changes are known; a resume from before them cannot be proven.
-const MOST: usize = 64;
+const MAX_CHANGES: usize = 64;
 
 /// A room was joined or left.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Changes {
         }
         kept.list.push_back(change);
         while let Some(first) = kept.list.front()
-            && (first.after.ms < oldest_ms || kept.list.len() > MOST)
+            && (first.after.ms < oldest_ms || kept.list.len() > MAX_CHANGES)
         {
             kept.floor = kept.floor.max(first.after);
             kept.list.pop_front();
@@ -142,7 +142,7 @@ mod tests {
         for _ in 0..100 {
             note(&mut changes, 112, "b", false);
         }
-        assert!(changes.list().count() <= MOST && changes.floor() == at(112));
+        assert!(changes.list().count() <= MAX_CHANGES && changes.floor() == at(112));
         assert_eq!(Changes::known(Position::default(), []), Changes::default());
     }
 }

@@ -138,7 +138,7 @@ pub fn take_up(
     let mut rooms = parked.changes.rooms_at(after.position, &parked.rooms).ok_or(Lost::Rooms)?;
     let (mut missed, mut from) = (Vec::new(), after);
     let mut replay = |rooms: &[Room], up_to: Position| -> Result<(), Lost> {
-        let place = Place { here, namespace, rooms, own: &id };
+        let place = Receiver { here, namespace, rooms, own: &id };
         missed.extend(place.missed(window, from, Some(up_to))?);
         from.position = from.position.max(up_to);
         Ok(())
@@ -166,7 +166,7 @@ pub fn take_up(
 
 /// Where and for whom something may be missing.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct Receiver<'a> {
     /// What the session has delivered up to: everything later comes to it live.
     pub here: Offset,
     /// Its namespace's name.
@@ -177,7 +177,7 @@ pub struct Place<'a> {
     pub own: &'a Id,
 }
 
-impl Place<'_> {
+impl Receiver<'_> {
     /// The events in (`after`, `up_to`], each once, in order; without `up_to`, to where the session is.
     ///
     /// # Errors

@@ -33,7 +33,7 @@ impl Hub {
             self.dismiss(session, reason, now);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.inbox = None;
+        connection.pending = None;
         if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) {
             // What is told next should not have to wait behind what the client did not take.
             let lost = connection.outbox.keep_started();

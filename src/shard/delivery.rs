@@ -18,11 +18,11 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 /// Bytes gathered for one write.
-const GATHER: usize = 64 << 10;
+const GATHER_BYTES: usize = 64 << 10;
 /// Bytes written to one connection before the next one's turn: a long replay must not hold up the others.
-const TURN: usize = 1 << 20;
+const BYTES_PER_TURN: usize = 1 << 20;
 /// Bytes of packets in one polling answer; the rest waits for the next GET.
-const POLL_ANSWER: usize = 1 << 20;
+const MAX_POLL_ANSWER: usize = 1 << 20;
 
 /// What a flush came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ impl Hub {
             session.last = shared.event.offset.position;
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER) {
+        if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER_BYTES) {
             self.context.metrics.dropped(DropReason::VolatileNotWritable, 1);
             return;
         }
@@ -186,7 +186,7 @@ impl Hub {
     pub(super) fn take_sse(&mut self, key: ConnectionKey) -> Bytes {
         let Some(connection) = self.connections.get_mut(key) else { return Bytes::new() };
         let mut out = Vec::new();
-        while out.len() < GATHER
+        while out.len() < GATHER_BYTES
             && let Some(frame) = connection.outbox.pop()
         {
             out.extend_from_slice(&encode(&frame, Format::Sse, true));
@@ -214,7 +214,7 @@ fn take_payload(connection: &mut Connection, with_offset: bool) -> Bytes {
         }
         let Some(frame) = connection.outbox.pop() else { break };
         payload.extend_from_slice(&encode(&frame, Format::SocketIoPayload, with_offset));
-        if payload.len() >= POLL_ANSWER {
+        if payload.len() >= MAX_POLL_ANSWER {
             break;
         }
     }
@@ -237,7 +237,7 @@ pub(super) fn take_all(connection: &mut Connection, with_offset: bool) -> String
 /// Writes the outbox until it is empty or the socket is full: alone a frame goes out as it is, several are gathered.
 fn write_out(connection: &mut Connection, stream: &TcpStream, with_offset: bool, scratch: &mut Vec<u8>) -> Flushed {
     let format = connection.format();
-    let mut left = TURN;
+    let mut left = BYTES_PER_TURN;
     while !connection.outbox.is_empty() {
         if left == 0 {
             return Flushed::Some;
@@ -269,8 +269,8 @@ fn gather(connection: &Connection, format: Format, with_offset: bool, scratch: &
     let (frames, mut skip) = connection.outbox.waiting();
     for frame in frames {
         let bytes = encode(frame, format, with_offset);
-        scratch.extend_from_slice(&bytes[skip..bytes.len().min(skip + GATHER)]);
-        if bytes.len() > skip + GATHER || scratch.len() >= GATHER {
+        scratch.extend_from_slice(&bytes[skip..bytes.len().min(skip + GATHER_BYTES)]);
+        if bytes.len() > skip + GATHER_BYTES || scratch.len() >= GATHER_BYTES {
             return;
         }
         skip = 0;

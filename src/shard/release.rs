@@ -30,7 +30,7 @@ impl Hub {
         self.connections.get(key).is_some_and(|connection| {
             matches!(connection.link, Link::Polling(_))
                 && connection.closing.is_none()
-                && connection.inbox.is_none()
+                && connection.pending.is_none()
                 && connection.decoder.is_idle()
         })
     }

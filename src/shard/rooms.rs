@@ -11,7 +11,7 @@ new_key_type! {
     pub struct RoomKey;
 }
 
-struct Entry<K> {
+struct RoomState<K> {
     namespace: NamespaceIndex,
     name: Room,
     members: Vec<Member<K>>,
@@ -33,7 +33,7 @@ struct Membership {
 pub struct Rooms<K: Key> {
     names: HashTable<RoomKey>,
     hasher: RandomState,
-    rooms: SlotMap<RoomKey, Entry<K>>,
+    rooms: SlotMap<RoomKey, RoomState<K>>,
     sessions: SecondaryMap<K, Vec<Membership>>,
 }
 
@@ -81,7 +81,7 @@ impl<K: Key> Rooms<K> {
 
     fn create(&mut self, namespace: NamespaceIndex, name: Room) -> RoomKey {
         let hash = self.hasher.hash_one((namespace, &*name));
-        let key = self.rooms.insert(Entry { namespace, name, members: Vec::new() });
+        let key = self.rooms.insert(RoomState { namespace, name, members: Vec::new() });
         let (rooms, hasher) = (&self.rooms, &self.hasher);
         self.names.insert_unique(hash, key, |key| {
             let entry = &rooms[*key];

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Records written before others get their turn: some 2 µs each.
-const AT_ONCE: usize = 500;
+const RECORDS_PER_TURN: usize = 500;
 
 /// Which records are not as their sessions are. Each session is in each of its tables once, so that none grows while Redis
 /// is away.
@@ -103,7 +103,7 @@ impl SessionPersister {
             self.due.remove(&pid);
             self.changed.insert(pid);
         }
-        let some: Vec<Id> = self.changed.iter().copied().take(AT_ONCE).collect();
+        let some: Vec<Id> = self.changed.iter().copied().take(RECORDS_PER_TURN).collect();
         for pid in &some {
             self.changed.remove(pid);
         }
