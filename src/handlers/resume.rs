@@ -34,17 +34,17 @@ pub struct Resumed {
     /// As the backend was told of it.
     session: Box<Session>,
     reserved: Reservation,
-    /// As it was, for the next attempt should the client go before it has heard.
+    /// As it was before, for the next attempt if the client disconnects before it is answered.
     before: Parked,
 }
 
-/// What becomes of a client that comes back.
+/// The result for a client that comes back.
 pub enum Outcome {
-    /// It goes on.
+    /// Its session continues.
     Resumed(Box<Resumed>),
-    /// It gets a new session, and knows by it.
+    /// It gets a new session, by which it knows that events may be missing.
     New,
-    /// Nobody can tell as yet: it is to come again.
+    /// Another node may have the session and cannot be asked. The client is closed, to come again.
     NotNow,
 }
 
@@ -72,7 +72,7 @@ async fn attempt(
 ) -> Result<Resumed, NotRecovered> {
     let offset = offset.map(|text| Offset::parse(text).ok_or(NotRecovered::BadOffset)).transpose()?;
     if let Some(offset) = offset {
-        // Before anything is taken: this may wait, and the client may go meanwhile.
+        // Before the session is taken: this may wait, and the client may disconnect meanwhile.
         local.shard.catch_up_with(offset).await;
     }
     let mut parked = session_lookup::find(local, newcomer, pid).await?.ok_or(NotRecovered::UnknownSession)?;
@@ -83,7 +83,7 @@ async fn attempt(
     retain_allowed(local, newcomer, &mut parked);
     let reached = local.shard.position();
     let mut missed = take_up(local, newcomer, &mut parked, reached, after)?;
-    // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
+    // Rooms that a fresh token brings. A token that makes unsafe names brings none, and the session keeps its rooms.
     let mut session = newcomer.clone().session(local, parked.id, None);
     let mut fresh = session_start::first_rooms(local, &session).unwrap_or_default();
     fresh.retain(|room| !parked.rooms.contains(room));
@@ -110,7 +110,7 @@ fn take_up(
     Ok(recovery::take_up(parked, &local.node.window, here, namespace, after)?)
 }
 
-/// Rooms that only the old token granted need the new one's word.
+/// Drops the rooms that only the old token granted, unless the new one allows them too.
 fn retain_allowed(local: &LocalNode, newcomer: &Newcomer, parked: &mut Parked) {
     let namespace = local.context.namespaces.name(newcomer.namespace);
     let (old, id) = (parked.identity.clone(), parked.id.to_string());
@@ -155,7 +155,7 @@ pub fn continue_session(
     (key, grown)
 }
 
-/// A session as it was, on another connection, and what it missed behind what waits there.
+/// Continues a session on another connection. What it missed is queued behind what waits there.
 pub fn go_on(
     local: &Rc<LocalNode>,
     newcomer: Newcomer,
@@ -175,7 +175,7 @@ pub fn go_on(
     key
 }
 
-/// Parks a session again whose client went while it was being taken up.
+/// Parks a session again if its client disconnected while it was being resumed.
 pub fn put_back(local: &Rc<LocalNode>, resumed: Resumed) {
     session_start::abandon(local, &resumed.session, &resumed.parked.rooms);
     local.shard.park(resumed.pid, resumed.before);

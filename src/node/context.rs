@@ -28,7 +28,7 @@ pub struct Node {
     pub context: Arc<ShardContext>,
     /// The log.
     pub log: Arc<dyn EventLog>,
-    /// Tokens to identities.
+    /// Checks tokens.
     pub auth: Arc<Authenticator>,
     /// The recent log.
     pub window: SharedWindow,
@@ -40,15 +40,15 @@ pub struct Node {
     pub cluster: Option<Arc<Cluster>>,
     /// Which users are online, and who is in which room.
     pub presence: Arc<Presence>,
-    /// Orders on their way.
+    /// Commands that are being carried out.
     pub command_tracker: CommandTracker,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
     pub draining: AtomicBool,
-    /// Unix milliseconds at which the tail last proved progress.
+    /// When the tail last made progress, in Unix milliseconds.
     pub tail_seen_ms: AtomicU64,
-    /// The round of writing all records anew, and the shards that are not done with it.
+    /// The round of writing all records again, and how many shards are not done.
     rewriting: Mutex<(u64, usize)>,
     shards: OnceLock<Vec<ShardHandle<LocalNode>>>,
 }
@@ -64,7 +64,7 @@ pub struct LocalNode {
 }
 
 impl LocalNode {
-    /// A node beside one of its shards.
+    /// A node with one of its shards.
     pub fn new(node: Arc<Node>, shard: Rc<Shard>) -> Rc<Self> {
         let context = node.context.clone();
         Rc::new(Self { node, shard, context })
@@ -79,7 +79,7 @@ pub struct Parts {
     pub backend: Option<Arc<Backend>>,
     /// The log.
     pub log: Arc<dyn EventLog>,
-    /// Tokens to identities.
+    /// Checks tokens.
     pub auth: Arc<Authenticator>,
 }
 
@@ -115,7 +115,7 @@ impl Node {
         }
     }
 
-    /// Answers a request of another node; `false` where nobody hears it.
+    /// Answers a request of another node; `false` if the answer did not reach it.
     pub async fn answer_peer(&self, to: NodeId, call: u64, answer: RpcResponse) -> bool {
         match &self.cluster {
             Some(cluster) => cluster.respond(to, call, answer).await,
@@ -123,7 +123,7 @@ impl Node {
         }
     }
 
-    /// All records of this node are to be written anew.
+    /// Makes all shards write all of their records again.
     pub fn rewrite_records(&self, round: u64) {
         *self.rewriting() = (round, self.shards().len());
         for shard in self.shards() {
@@ -140,7 +140,7 @@ impl Node {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Names the shards, once, before anything is accepted.
+    /// Sets the shards. Called once, before anything is accepted.
     pub fn set_shards(&self, shards: Vec<ShardHandle<LocalNode>>) {
         // A second call would be a bug of the composition root and changes nothing.
         let _ = self.shards.set(shards);

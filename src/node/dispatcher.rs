@@ -19,12 +19,12 @@ const MAX_BACKLOG: usize = 32 << 20;
 pub struct Dispatcher {
     node: Arc<Node>,
     started: Instant,
-    /// The position that the shards have been told.
+    /// The offset up to which the shards have everything.
     sent: Mutex<Offset>,
 }
 
 impl Dispatcher {
-    /// A feed for this node's shards.
+    /// The sink for this node's shards.
     pub fn new(node: Arc<Node>) -> Arc<Self> {
         Arc::new(Self { node, started: Instant::now(), sent: Mutex::default() })
     }
@@ -69,7 +69,7 @@ impl Sink for Dispatcher {
         drop(window);
         let mut sent = self.sent();
         if position > sent.position {
-            // Past what is no event: offsets of clients of other nodes may lie there.
+            // What lies between is no event, but clients of other nodes may have its offsets.
             sent.position = position;
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(*sent)));
         }
@@ -137,7 +137,7 @@ impl Dispatcher {
         let mut window = self.node.window.write();
         let now = self.now();
         let foreign = events.iter().filter(|event| event.draft.source == Source::Stream).count();
-        // Those of nodes were counted when they were accepted; every node counts what others added.
+        // Events of nodes were counted when they were accepted. What others added to the stream is counted by every node.
         self.node.context.metrics.accepted(Source::Stream, foreign as u64);
         for event in events {
             window.push(event.clone(), now);

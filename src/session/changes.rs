@@ -1,5 +1,5 @@
-//! Which rooms a session was in where, back to the oldest place that its client may resume from (sans-IO): what it
-//! missed before it joined a room was not for it, and what it missed before it left one was.
+//! Which rooms a session was in at which position of the log, back to the oldest position that its client may resume from
+//! (sans-IO). Events of a room before it joined are not replayed; events before it left are.
 
 use crate::model::names::Room;
 use crate::model::offset::Position;
@@ -11,7 +11,7 @@ const MAX_CHANGES: usize = 64;
 /// A room was joined or left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The last place in the log where the session was as before.
+    /// The last position in the log before the change.
     pub after: Position,
     /// The room.
     pub room: Room,
@@ -37,7 +37,7 @@ impl Changes {
         Self((floor != Position::default() || !list.is_empty()).then(|| Box::new(Kept { floor, list })))
     }
 
-    /// The place after which all changes are known.
+    /// The position after which all changes are known.
     pub fn floor(&self) -> Position {
         self.0.as_ref().map_or(Position::default(), |kept| kept.floor)
     }
@@ -67,7 +67,7 @@ impl Changes {
         }
     }
 
-    /// Takes note of all that an order changed.
+    /// Notes what a command of the backend changed.
     pub fn note_difference(&mut self, after: Position, before: &[Room], now: &[Room]) {
         let left = before.iter().filter(|room| !now.contains(room)).map(|room| (room, false));
         let new = now.iter().filter(|room| !before.contains(room)).map(|room| (room, true));
