@@ -31,7 +31,7 @@ pub struct Resumed {
     missed: Vec<Arc<Event>>,
     /// Rooms that the present token brings.
     fresh: Vec<Room>,
-    /// As the backend was told of it.
+    /// The session as the backend knows it.
     session: Box<Session>,
     reserved: Reservation,
     /// As it was, for the next attempt should the client go before it has heard.

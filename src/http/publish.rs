@@ -83,7 +83,7 @@ async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
         .collect();
     api.node.context.metrics.accepted(Source::Http, accepted);
     match first {
-        // Why is told at the place where every other refusal tells it.
+        // The reason is where every other refusal has it.
         Some(first) if accepted == 0 => {
             json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": first["error"], "results": results }))
         }

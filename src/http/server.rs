@@ -71,7 +71,7 @@ impl Listener {
         self.address
     }
 
-    /// Accepts on every shard until `stop` is told, or the shard ends.
+    /// Accepts on every shard until `stop` is set, or the shard ends.
     pub fn accept(self, api: &Arc<Api>, stop: &watch::Receiver<bool>) {
         let max = api.node.context.limits.connections.saturating_mul(SOCKETS_PER_CLIENT);
         let permits = Arc::new(Semaphore::new(max.saturating_add(OTHER_SOCKETS).min(Semaphore::MAX_PERMITS)));

@@ -16,7 +16,7 @@ use std::time::Duration;
 const CLOSING: Duration = Duration::from_secs(2);
 
 impl Hub {
-    /// Begins to end a connection: its sessions leave their rooms at once, the peer is told why, the rest of the
+    /// Begins to end a connection: its sessions leave their rooms at once, the peer gets the reason, the rest of the
     /// outbox is flushed, and it is cut when that takes too long.
     pub(super) fn close(&mut self, key: ConnectionKey, reason: CloseReason, now: Millis) {
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -35,7 +35,7 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.inbox = None;
         if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) {
-            // What is told next should not have to wait behind what the client did not take.
+            // The last packets must not wait behind what the client did not take.
             let lost = connection.outbox.keep_started();
             self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
         }
@@ -50,7 +50,7 @@ impl Hub {
                 if polling.waiting.is_none() && !comes_again { Duration::ZERO } else { CLOSING }
             }
             Link::WebSocket(_) => {
-                for frame in farewell(connection.protocol, reason) {
+                for frame in closing_frames(connection.protocol, reason) {
                     connection.outbox.push(Frame::Raw(frame));
                 }
                 CLOSING
@@ -112,8 +112,8 @@ fn ended_by_client(reason: CloseReason) -> bool {
     )
 }
 
-/// What a WebSocket peer is told before the end.
-fn farewell(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
+/// The last frames of a WebSocket connection.
+fn closing_frames(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
     if protocol == Protocol::SocketIo {
         // Engine.IO closes without a code, but for a message over maxPayload (docs/protocol/socketio.md sections 2.7
         // and 2.9).

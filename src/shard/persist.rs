@@ -135,9 +135,9 @@ pub async fn run(shard: Rc<Shard>) {
     }
 }
 
-/// Completes when the record of a session is as the session is now: before a client is told that it has joined or left,
-/// so that what it was told survives this node. `false` where Redis does not take it in time: another node may then take
-/// the session up as it was before, so the client must not be told.
+/// Completes when the record of a session is as the session is now: before the answer to a join or leave, so that what was
+/// acknowledged survives this node. `false` if Redis does not take it in time: another node may then resume the session as
+/// it was before, so the client must get an error.
 #[must_use]
 pub async fn persist_now(shard: &Rc<Shard>, key: SessionKey) -> bool {
     let Some(cluster) = shard.context.cluster.clone() else { return true };

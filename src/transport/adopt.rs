@@ -30,7 +30,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// How long the other node may take to let go: it finishes first what the client asked for last.
-const PATIENCE: Duration = Duration::from_secs(3);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A WebSocket that has taken over.
 pub struct Opened {
@@ -67,7 +67,7 @@ impl EarlyMessage {
 /// back for what it missed.
 pub async fn adopt(local: &Rc<LocalNode>, sid: Id, place: Permit, opened: Opened) {
     let Opened { handshake, stream, frames, early } = opened;
-    let moving = match forward::question(local, sid, RpcRequest::Release(sid), PATIENCE).await {
+    let moving = match forward::question(local, sid, RpcRequest::Release(sid), RELEASE_TIMEOUT).await {
         Ok(RpcResponse::Released(Some(moving))) => *moving,
         _ => return dismiss(stream).await,
     };
@@ -140,7 +140,7 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
             true
         }
         Err(lost) => {
-            // Its client comes back, and is told by the same rules.
+            // Its client returns, and gets its answer by the same rules.
             local.context.metrics.recovery(lost.code());
             if let Some(pid) = moving.pid {
                 local.shard.park(pid, before);
