@@ -223,7 +223,7 @@ async fn drain(
         pause.await;
         stop_accepting.send_replace(true);
         crate::node::drain::drain(node, settings.drain).await;
-        while_log_answers(node, say_farewell(node)).await;
+        while_log_answers(node, hand_over(node)).await;
         api.traffic.wait_until_idle().await;
         if let Some(backend) = &node.backend {
             let unsent = backend.wait_until_notified(LAST_NOTICES).await;
@@ -241,7 +241,7 @@ async fn drain(
 }
 
 /// Leaves the sessions and the presence of this node to the others.
-async fn say_farewell(node: &Node) {
+async fn hand_over(node: &Node) {
     let Some(cluster) = &node.context.cluster else { return };
     // Clients that reconnect to another node find their sessions in Redis.
     node.on_every_shard(|local| persist::write_all(&local.shard)).await;

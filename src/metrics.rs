@@ -1,5 +1,5 @@
-//! The metrics registry. Handles are resolved at start, so that counting is one atomic operation. Only this file uses the
-//! prometheus crate.
+//! The metrics registry. Handles are resolved at start, so that counting is one atomic operation. Only this file uses
+//! the prometheus crate.
 
 mod series;
 

@@ -40,7 +40,8 @@ async fn entries_of_others_are_delivered_and_malformed_ones_become_dead_letters_
         assert_eq!(names(&events[..3]), ["new_message", "once", "last"]);
         assert_eq!(events[0].offset.position.to_string(), first);
         assert_eq!(events[0].draft.source, Source::Stream);
-        assert_eq!(events[0].accepted_us, events[0].offset.position.ms * 1000);
+        // By this machine's clock, which is that of Redis here.
+        assert!(events[0].accepted_us.abs_diff(events[0].offset.position.ms * 1000) < 1_000_000);
         assert_eq!((events[2].draft.args.inner(), &*events[2].draft.namespace), ("1, 2", "/chat"));
         // Dead letters are written after the delivery, and before the next event is read.
         let after = format!("after{n}");

@@ -3,7 +3,7 @@
 
 mod source;
 
-use source::{Keep, Source, rust_files, strip};
+use source::{Keep, Source, files, rust_files, strip};
 use std::fmt::Write as _;
 
 /// Lines of a file, its tests included.
@@ -83,8 +83,111 @@ fn bad_waits(file: &Source) -> Vec<(usize, &'static str)> {
     wrong
 }
 
+/// Words that this project replaced, and what it says instead. They match whole words, also as parts of identifiers:
+/// `told` matches `told`, `is_told` and `ToldUsers`.
+const REPLACED: &[(&str, &str)] = &[
+    ("beat", "heartbeat"),
+    ("bury", "write_dead_letter"),
+    ("courier", "pipeline"),
+    ("doubted", "stale"),
+    ("errand", "Job"),
+    ("errands", "Job"),
+    ("farewell", "pending_disconnect_hooks, or the packets that close a connection"),
+    ("farewells", "pending_disconnect_hooks"),
+    ("house rules", "source rules"),
+    ("in earnest", "in production"),
+    ("ledger", "SessionPersister, or history"),
+    ("letter", "Envelope"),
+    ("patience", "timeout"),
+    ("roster", "membership"),
+    ("rooms of the house", "modules"),
+    ("sealed", "signed"),
+    ("strays", "orphans"),
+    ("the house", "the source"),
+    ("untold", "pending"),
+    ("wire sheet", "a page of docs/protocol/"),
+];
+
+/// Phrases of prose: a client gets a message, or it is notified.
+const REPLACED_IN_PROSE: &[(&str, &str)] = &[
+    ("are told", "get …, are notified"),
+    ("be told", "get …, be notified"),
+    ("been told", "got …, been notified"),
+    ("is told", "gets …, is notified"),
+    ("was told", "got …, was notified"),
+    ("were told", "got …, were notified"),
+];
+
+/// Where a replaced word is the right one; dead letters begin with a small or a capital letter.
+const EXCEPTIONS: &[&str] = &["ead letter", "ead-letter", "ead_letter", "EAD_LETTER", "eadLetter", "letter by letter"];
+
+/// References to documents that are not in the repository, and a name that was replaced.
+const FOREIGN: &[&str] =
+    &["(CONTRACT", "(DESIGN", "DESIGN.md", "STYLE.md", "seed-systems", "attacks.md", "Protocol::Json"];
+
+#[test]
+fn replaced_words_are_not_used() {
+    let mut wrong = String::new();
+    for file in
+        ["src", "tests", "docs"].iter().flat_map(|folder| files(folder, &["rs", "mjs", "js", "lua", "md", "py"]))
+    {
+        if file.path == "tests/style.rs" {
+            continue;
+        }
+        for (number, line) in file.text.lines().enumerate() {
+            for problem in replaced_words(line) {
+                writeln!(wrong, "{}:{}: {problem}: {}", file.path, number + 1, line.trim()).unwrap();
+            }
+        }
+        let name = file.path.rsplit('/').next().unwrap_or_default();
+        if file.path.starts_with("tests/") && name.starts_with("review") {
+            writeln!(wrong, "{}: a test file is named for what it shows", file.path).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "\n{wrong}{} lines", wrong.lines().count());
+}
+
+fn replaced_words(line: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for foreign in FOREIGN {
+        if line.contains(foreign) {
+            found.push(format!("`{foreign}` is not in this repository"));
+        }
+    }
+    let line = EXCEPTIONS.iter().fold(line.to_owned(), |line, exception| line.replace(exception, ""));
+    let words = words(&line);
+    for (old, new) in REPLACED.iter().chain(REPLACED_IN_PROSE) {
+        let old: Vec<&str> = old.split(' ').collect();
+        if words.windows(old.len()).any(|window| window == old) {
+            found.push(format!("`{}` is now `{new}`", old.join(" ")));
+        }
+    }
+    found
+}
+
+/// The words of a line in lower case; an identifier has several.
+fn words(line: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    let mut before = ' ';
+    for c in line.chars() {
+        if !c.is_alphabetic() || (c.is_uppercase() && before.is_lowercase()) {
+            words.push(String::new());
+        }
+        if c.is_alphabetic() {
+            words.last_mut().unwrap().extend(c.to_lowercase());
+        }
+        before = c;
+    }
+    words.retain(|word| !word.is_empty());
+    words
+}
+
 #[test]
 fn broken_rules_are_found() {
+    let replaced = |line: &str| replaced_words(line).len();
+    assert_eq!(replaced("struct SessionLedger { untold_users: u8 } // who is told, see the wire sheet"), 4);
+    assert_eq!(replaced("/// Its dead letters are written once; DEAD_LETTERS."), 0);
+
     let found = |path: &str, text: &str| bad_waits(&Source { path: path.into(), text: text.into() }).len();
     assert_eq!(found("tests/a.rs", "#[ignore]\n#[test]\nfn a() { std::thread::sleep(LONG); }"), 2);
     assert_eq!(found("tests/a.rs", "while !done() {\n assert!(start.elapsed() < DEADLINE);\n sleep(SHORT);\n}"), 0);

@@ -5,12 +5,12 @@ use aws_lc_rs::digest::{SHA256, digest};
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// SHA-256 of the whole token, signature included. Nobody can make two tokens with the same digest, so a hit is the same
-/// token. The token itself is not kept.
+/// SHA-256 of the whole token, signature included. Nobody can make two tokens with the same digest, so a hit is the
+/// same token. The token itself is not kept.
 pub(super) type TokenHash = [u8; 32];
 
-/// Limits of each of the two generations; together 32,768 tokens or 16 MB. Identities are shared with their sessions, so
-/// an entry of a connected client costs 64 bytes.
+/// Limits of each of the two generations; together 32,768 tokens or 16 MB. Identities are shared with their sessions,
+/// so an entry of a connected client costs 64 bytes.
 const MAX_ENTRIES: usize = 16_384;
 const MAX_BYTES: usize = 8 << 20;
 

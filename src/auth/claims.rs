@@ -14,8 +14,8 @@ pub(super) fn parse(text: &str) -> Option<Map<String, Value>> {
     }
 }
 
-/// The value at a path. A key that is the whole path wins, such as `https://example.com/id`; otherwise the path is cut at
-/// its dots, leftmost first.
+/// The value at a path. A key that is the whole path wins, such as `https://example.com/id`; otherwise the path is cut
+/// at its dots, leftmost first.
 pub(super) fn lookup<'a>(map: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
     map.get(path).or_else(|| {
         dots(path).find_map(|(head, rest)| match map.get(head) {

@@ -8,14 +8,14 @@ pub const MAX_GRANTS: usize = 256;
 /// Longest name, in bytes; the default of `limits.room_name_bytes`.
 pub const MAX_GRANT_BYTES: usize = 200;
 
-/// What the token's `rooms_claim` lists. One allocation, or none for an empty list: the names are joined by newlines, which
-/// no name can contain.
+/// What the token's `rooms_claim` lists. One allocation, or none for an empty list: the names are joined by newlines,
+/// which no name can contain.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grants(Box<str>);
 
 impl Grants {
-    /// Reads the claim: a list of names, or one name; missing and null are an empty list. A name is a string, or a number as
-    /// JavaScript writes it.
+    /// Reads the claim: a list of names, or one name; missing and null are an empty list. A name is a string, or a
+    /// number as JavaScript writes it.
     ///
     /// # Errors
     /// If an item is neither a room nor a pattern. The whole token is refused then; no item is silently dropped.

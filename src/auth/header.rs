@@ -24,8 +24,8 @@ pub(super) struct Parts<'a> {
     pub header: Header,
 }
 
-/// The members of a header that are used. `jku`, `x5u`, `x5c`, `jwk` and the like are ignored, because keys come from the
-/// configuration only. `crit` is refused (RFC 7515 section 4.1.11).
+/// The members of a header that are used. `jku`, `x5u`, `x5c`, `jwk` and the like are ignored, because keys come from
+/// the configuration only. `crit` is refused (RFC 7515 section 4.1.11).
 pub(super) struct Header {
     /// As written.
     pub alg: String,

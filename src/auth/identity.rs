@@ -18,8 +18,8 @@ pub struct UserId {
 }
 
 impl UserId {
-    /// Reads the claim: a non-empty string without control characters, or a number, which is written as JavaScript writes
-    /// it: `42.0` is the user `42`.
+    /// Reads the claim: a non-empty string without control characters, or a number, which is written as JavaScript
+    /// writes it: `42.0` is the user `42`.
     ///
     /// # Errors
     /// The rule that the claim breaks, as the end of "the claim …".

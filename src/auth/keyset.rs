@@ -28,8 +28,8 @@ pub(super) struct Choice<'a> {
 }
 
 impl KeySet {
-    /// Chooses by the header's algorithm, which must be pinned to the key, and by `kid`. A token without one may be of any
-    /// key that fits: while keys overlap in a rotation there are two.
+    /// Chooses by the header's algorithm, which must be pinned to the key, and by `kid`. A token without one may be of
+    /// any key that fits: while keys overlap in a rotation there are two.
     pub(super) fn choose(&self, algorithm: Algorithm, header: &Header) -> Result<Choice<'_>, AuthError> {
         let choice = |keys: Vec<_>, none, otherwise| match keys.is_empty() {
             true => Err(none),
@@ -52,7 +52,8 @@ impl KeySet {
             let named = fetched.iter().filter(|key| key.id() == Some(kid) && key.fits(algorithm)).collect();
             return choice(named, AuthError::Algorithm, AuthError::Signature);
         }
-        // A key without a name, or another issuer's key beside the set; if it is none of those, the set may have a newer.
+        // A key without a name, or another issuer's key beside the set; if it is none of those, the set may have a
+        // newer.
         let unnamed = fitting(fetched, algorithm).filter(|key| key.id().is_none());
         choice(unnamed.chain(public).collect(), unknown(kid), unknown(kid))
     }

@@ -160,9 +160,9 @@ impl Authenticator {
         Ok(identity)
     }
 
-    /// Accepts or refuses a client; an empty token counts as none. If the token names a key that is not known yet, waits
-    /// for one fetch of the JWKS, which all waiting clients share and which [`Authenticator::run`] makes. Can be called on
-    /// any thread and runtime.
+    /// Accepts or refuses a client; an empty token counts as none. If the token names a key that is not known yet,
+    /// waits for one fetch of the JWKS, which all waiting clients share and which [`Authenticator::run`] makes. Can be
+    /// called on any thread and runtime.
     ///
     /// # Errors
     /// Why the client is refused.
@@ -241,8 +241,8 @@ impl Authenticator {
     }
 }
 
-/// The token of a text that a client gave as one: without the `Bearer ` that people copy along. `None` where nothing is left, so
-/// that the next place is looked at.
+/// The token of a text that a client gave as one: without the `Bearer ` that people copy along. `None` where nothing is
+/// left, so that the next place is looked at.
 pub fn bare_token(text: &str) -> Option<&str> {
     let text = text.trim();
     let token = match text.split_once(char::is_whitespace) {

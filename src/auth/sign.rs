@@ -7,8 +7,8 @@ use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Map, Value};
 
 /// Signs claims with the configured secret and the first HS algorithm of the configuration. Adds `iss` and `aud` from
-/// the configuration (the first of a list) if the claims lack them. The caller sets everything else, such as `exp` and the user
-/// ([`insert`](crate::auth::claims::insert) puts a claim at a path).
+/// the configuration (the first of a list) if the claims lack them. The caller sets everything else, such as `exp` and
+/// the user ([`insert`](crate::auth::claims::insert) puts a claim at a path).
 ///
 /// # Errors
 /// Without a usable secret or an HS algorithm.

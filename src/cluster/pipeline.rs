@@ -2,51 +2,27 @@
 //! a time.
 
 use crate::cluster::jobs::{Job, JobBatch, PendingWrite, Queue, Sent};
-use crate::cluster::keys::Keys;
 use crate::cluster::membership;
-use crate::cluster::membership::Membership;
 use crate::cluster::rpc::RpcHandler;
-use crate::cluster::rpc::calls::Calls;
 use crate::cluster::session_store;
 use crate::cluster::session_store::{Found, Owner, RecordCommand};
-use crate::metrics::Metrics;
+use crate::cluster::shared::Shared;
 use crate::model::clock::unix_ms;
 use crate::model::close::DropReason;
-use crate::model::id::{Id, NodeId};
-use crate::redis::connection::{Connector, RedisConnection};
+use crate::model::id::Id;
+use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
-use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, Value};
 use std::collections::HashSet;
 use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 /// Records that could not all be written again are tried again after this.
 const REWRITE_INTERVAL: Duration = Duration::from_secs(10);
-
-/// What this node shares with others through Redis. [`run`] carries it there.
-pub(super) struct Shared {
-    pub me: NodeId,
-    pub connector: Connector,
-    pub keys: Keys,
-    /// `redis.timeout`.
-    pub timeout: Duration,
-    /// How long records outlive their node.
-    pub record_lifetime: Duration,
-    pub metrics: Arc<Metrics>,
-    pub queue: Queue,
-    pub membership: Mutex<Membership>,
-    pub calls: Calls,
-    /// Whether this process has sent a heartbeat before.
-    pub has_joined: AtomicBool,
-    /// Counts the times that all records had to be written again.
-    pub rewrite_round: AtomicU64,
-}
 
 /// Sends heartbeats and batches, until dropped. Reconnects by itself.
 pub(super) async fn run(shared: &Shared, handler: &dyn RpcHandler) {

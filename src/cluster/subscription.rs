@@ -1,8 +1,8 @@
 //! This node's subscription to its own channel, where other nodes send it messages.
 
-use crate::cluster::pipeline::Shared;
 use crate::cluster::rpc::RpcHandler;
 use crate::cluster::rpc::message::{Body, RpcResponse};
+use crate::cluster::shared::Shared;
 use crate::model::close::DropReason;
 use crate::model::id::NodeId;
 use crate::redis::connection::RedisConnection;

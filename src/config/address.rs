@@ -52,8 +52,8 @@ fn is_authority(text: &str) -> bool {
     !host.is_empty() && host.bytes().all(good) && port.is_none_or(|port| matches!(port.parse::<u16>(), Ok(1..)))
 }
 
-/// `*`, `null`, `file://`, `scheme://host[:port]` or `scheme://*.domain[:port]`, written as browsers send it: lower case,
-/// without a default port. A slash at the end is taken off, as `FRONTEND_URL` often has one.
+/// `*`, `null`, `file://`, `scheme://host[:port]` or `scheme://*.domain[:port]`, written as browsers send it: lower
+/// case, without a default port. A slash at the end is taken off, as `FRONTEND_URL` often has one.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let text = text.trim();
     // Pages of Electron and Cordova, and of sandboxed frames, have an origin without a host.
@@ -148,8 +148,8 @@ pub(super) fn redis_url_of_parts(
     }
 }
 
-/// A Redis URL that names no database, with one (`REDIS_DB` beside `REDIS_URL`). What is not a URL stays as it is: reading
-/// it says what is wrong.
+/// A Redis URL that names no database, with one (`REDIS_DB` beside `REDIS_URL`). What is not a URL stays as it is:
+/// reading it says what is wrong.
 pub(super) fn with_redis_database(url: &str, database: u32) -> String {
     let (address, query) = url.split_once('?').map_or((url, ""), |(address, query)| (address, query));
     let Some((scheme, rest)) = address.split_once("://") else { return url.to_owned() };

@@ -161,7 +161,7 @@ pub(super) fn warnings(config: &Config) -> Faults {
         faults.extend(config.fault("limits.outbox_bytes", "[limits] outbox_bytes", message));
     }
     if config.shutdown.pause + config.shutdown.drain > config.shutdown.timeout {
-        let message = "is shorter than `pause` and `drain` together: sessions are cut before they are told";
+        let message = "is shorter than `pause` and `drain` together: connections are cut before they are notified";
         faults.extend(config.fault("shutdown.timeout", "[shutdown] timeout", message));
     }
     faults

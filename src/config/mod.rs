@@ -11,8 +11,8 @@
 //!
 //! `keys` is the table of all keys: a new one is a line there. A load goes through these files: `file` and
 //! `environment` hold what was written; `sources` and `variables` turn it into one `candidate` per key and source;
-//! `kind`, `text`, `address`, `algorithm`, `claims` and `rules` read and check single values into `settings`; `checks` compares
-//! keys with each other; `show` writes the result.
+//! `kind`, `text`, `address`, `algorithm`, `claims` and `rules` read and check single values into `settings`; `checks`
+//! compares keys with each other; `show` writes the result.
 
 mod address;
 mod algorithm;

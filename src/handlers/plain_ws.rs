@@ -54,6 +54,7 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
                 earlier_replay(local, key).await;
             }
             if let Some(after) = since.as_deref().and_then(Offset::parse) {
+                local.shard.history_read().await;
                 local.shard.catch_up_with(after).await;
             }
             join(local, key, session, room.into(), since.as_deref(), id.as_deref()).await;

@@ -1,4 +1,4 @@
-//! Clients over `limits.events_per_second`: how a refusal is told, and who is closed.
+//! Clients over `limits.events_per_second`: how a packet is refused, and which client is closed.
 
 use crate::handlers::send::send_to_session;
 use crate::model::args::Args;
@@ -32,8 +32,8 @@ pub fn take_turn(local: &LocalNode, key: ConnectionKey) -> bool {
     allowed == Some(true)
 }
 
-/// Refuses a packet while `ahead` others wait for the rate. Its sender is told when to come again; one that does not stop is
-/// closed.
+/// Refuses a packet while `ahead` others wait for the rate. Its sender gets an error with when to retry; one that does not stop
+/// is closed.
 pub(super) fn refuse(local: &LocalNode, key: ConnectionKey, packet: &Inbound, ahead: usize) {
     if !packet.wants_answer() {
         return refuse_unanswered(local, key, ahead);
@@ -56,7 +56,7 @@ pub(super) fn refuse(local: &LocalNode, key: ConnectionKey, packet: &Inbound, ah
     }
 }
 
-/// The same for a message whose sender waits for no answer: once in a burst it is told by an `error`.
+/// The same for a message whose sender waits for no answer: it gets one `error` a burst.
 fn refuse_unanswered(local: &LocalNode, key: ConnectionKey, ahead: usize) {
     match note(local, key, ahead) {
         Some(RefusedTurn { retry: Some(retry), is_first: true, .. }) => tell(local, key, retry),

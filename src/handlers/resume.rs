@@ -9,7 +9,7 @@ use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
-use crate::model::offset::{Offset, Position};
+use crate::model::offset::{Epoch, Offset, Position};
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode as encode;
@@ -31,7 +31,7 @@ pub struct Resumed {
     missed: Vec<Arc<Event>>,
     /// Rooms that the present token brings.
     fresh: Vec<Room>,
-    /// As the backend was told of it.
+    /// The session as the backend knows it.
     session: Box<Session>,
     reserved: Reservation,
     /// As it was before, for the next attempt if the client disconnects before it is answered.
@@ -71,9 +71,11 @@ async fn attempt(
     offset: Option<&str>,
 ) -> Result<Resumed, NotRecovered> {
     let offset = offset.map(|text| Offset::parse(text).ok_or(NotRecovered::BadOffset)).transpose()?;
-    if let Some(offset) = offset {
-        // Before the session is taken: this may wait, and the client may disconnect meanwhile.
-        local.shard.catch_up_with(offset).await;
+    // Before the session is taken: this may wait, and the client may disconnect meanwhile.
+    local.shard.catch_up_with(offset.unwrap_or_default()).await;
+    if local.shard.position().epoch == Epoch::default() {
+        // A node that has just started still reads its history, and could prove nothing. The client comes again.
+        return Err(NotRecovered::Unreachable);
     }
     let mut parked = session_lookup::find(local, newcomer, pid).await?.ok_or(NotRecovered::UnknownSession)?;
     let before = parked.clone();

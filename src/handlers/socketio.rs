@@ -99,8 +99,8 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     let session = match resumed {
         Some(resumed) => {
             let (session, grown) = resume::continue_session(local, newcomer, resumed, &namespace);
-            // Its record was taken out where it was: until it stands here, this node's death would lose it, and the client
-            // be told. But where it stands without rooms of now, the client would not be told of those.
+            // Its record was removed from the other node. Until it is written here, the death of this node would lose the
+            // session, which the client notices. It would not notice a record without its new rooms.
             if !persist::persist_now(&local.shard, session).await && grown {
                 return fail(local, key, CloseReason::Unreachable);
             }
@@ -168,7 +168,7 @@ fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str,
     local.shard.push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
 }
 
-/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application is told.
+/// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application gets an error.
 pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
     if !take_turn(local, key) {
         return;

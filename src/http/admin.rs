@@ -1,4 +1,4 @@
-//! `/join`, `/leave`, `/disconnect`: orders of the backend to sessions, wherever they are.
+//! `/join`, `/leave`, `/disconnect`: commands of the backend to sessions, on whatever node they are.
 
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json};
@@ -15,10 +15,10 @@ use hyper::{Request, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 
-/// Bytes of an order's body.
+/// Bytes of a command's body.
 const MAX_BODY: usize = 256 << 10;
 
-/// Which of the three paths was called.
+/// The path that was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// `/join`.
@@ -32,7 +32,7 @@ pub enum Verb {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields {
-    /// A user may be written as the number that the token has.
+    /// A user may be a number, as in the token.
     user: Option<Name>,
     session: Option<Text>,
     #[serde(rename = "in")]
@@ -43,7 +43,7 @@ struct Fields {
 }
 
 impl Fields {
-    /// Typed languages write every field: what is empty was not given.
+    /// Typed languages write every field, so an empty one counts as absent.
     fn without_zero_values(mut self) -> Self {
         self.user.take_if(|user| user.0.is_empty());
         self.session.take_if(|session| session.0.is_empty());
@@ -55,8 +55,8 @@ impl Fields {
     }
 }
 
-/// Carries out an order and answers how many sessions it met. The key was checked before.
-pub async fn order(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
+/// Applies a command and answers to how many sessions. The caller has checked the key.
+pub async fn command(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
     let Ok(body) = body::read(request, MAX_BODY).await else {
         return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 256 KiB");
     };
@@ -70,7 +70,7 @@ pub async fn order(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
     };
     match submit(&api.node, selector, namespace, act).await {
         Ok(Applied { sessions, nodes_pending: 0 }) => json(StatusCode::OK, &json!({ "sessions": sessions })),
-        // The order is in the log: nodes that are slow carry it out later, and those that died have no sessions.
+        // The command is in the log: slow nodes apply it later, and dead nodes have no sessions.
         Ok(Applied { sessions, nodes_pending }) => {
             json(StatusCode::OK, &json!({ "sessions": sessions, "nodes_pending": nodes_pending }))
         }
@@ -92,7 +92,7 @@ fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<Names
             let index = api.node.context.namespaces.find(&name);
             Some(index.ok_or_else(|| ("bad_namespace", "`namespace` is not in `socketio.namespaces`".to_owned()))?)
         }
-        // A session is in one namespace, and a user who is disconnected is so everywhere; a room is per namespace.
+        // A session is in one namespace, and a user is disconnected in all of them. A room is per namespace.
         None if matches!(selector, Selector::Session(_)) => None,
         None if verb == Verb::Disconnect && matches!(selector, Selector::User(_)) => None,
         None => api.node.context.namespaces.find(MAIN_NAMESPACE),

@@ -6,10 +6,10 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
-/// A response of ours.
+/// A response.
 pub type Reply = Response<Answer>;
 
-/// A body with its type.
+/// A body with its content type.
 pub fn typed(status: StatusCode, content_type: &'static str, body: impl Into<bytes::Bytes>) -> Reply {
     let mut response = Response::new(Answer::full(body));
     *response.status_mut() = status;
@@ -26,7 +26,7 @@ pub fn json(status: StatusCode, body: &Value) -> Reply {
 pub fn error(status: StatusCode, code: &str, message: &str) -> Reply {
     let reply = json(status, &json!({ "error": { "code": code, "message": message } }));
     match refusal(status, code) {
-        // Its message may quote what the body says, which has no place in the log.
+        // Its message may quote the body, which must not be in the log.
         Some(Refusal::Request) => refused(reply, Refusal::Request, format!("{code}; the answer says what is wrong")),
         Some(reason) => refused(reply, reason, message.to_owned()),
         None => reply,
@@ -37,7 +37,7 @@ pub fn error(status: StatusCode, code: &str, message: &str) -> Reply {
 #[derive(Clone, Debug)]
 pub struct Refused(pub Refusal, pub String);
 
-/// A response that refuses, and why in words for the log.
+/// A refusal, and its reason for the log.
 pub fn refused(mut response: Reply, reason: Refusal, why: String) -> Reply {
     response.extensions_mut().insert(Refused(reason, why));
     response
@@ -49,7 +49,8 @@ pub fn noted(mut response: Reply) -> Reply {
     response
 }
 
-/// What an error answer refuses; `None` for a failure of our own, and for tokens, which are noted where they are checked.
+/// What an error answer refuses; `None` for a failure of the node, and for tokens, which are noted where they are
+/// checked.
 fn refusal(status: StatusCode, code: &str) -> Option<Refusal> {
     Some(match code {
         "origin_not_allowed" => Refusal::Origin,
@@ -65,7 +66,7 @@ fn refusal(status: StatusCode, code: &str) -> Option<Refusal> {
     })
 }
 
-/// A status and nothing else.
+/// A status without a body.
 pub fn empty(status: StatusCode) -> Reply {
     let mut response = Response::new(Answer::full(""));
     *response.status_mut() = status;
@@ -78,7 +79,7 @@ pub fn no_store(mut response: Reply) -> Reply {
     response
 }
 
-/// 405, with what is allowed.
+/// 405, with the allowed methods.
 pub fn method_not_allowed(allowed: &'static str) -> Reply {
     let message = format!("this path takes {allowed}");
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);

@@ -1,4 +1,4 @@
-//! Response bodies, and reading request bodies within bounds.
+//! Response bodies, and the reading of request bodies within limits.
 
 use crate::transport::sse::SseBody;
 use bytes::{Bytes, BytesMut};
@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-/// A request body must be here by then: a slow loris costs one connection for so long.
+/// Time for a request body. A slow client occupies one connection no longer than this.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a response carries.
+/// The body of a response.
 pub enum Answer {
     /// Bytes at once.
     Full(Full<Bytes>),
@@ -61,9 +61,9 @@ impl Body for Answer {
 pub enum BodyError {
     /// Over the limit.
     TooBig,
-    /// Not here in time.
+    /// Not complete in time.
     Slow,
-    /// The client hung up, or sent broken chunks.
+    /// The client disconnected, or sent invalid chunks.
     Broken,
 }
 
@@ -72,7 +72,7 @@ pub enum BodyError {
 pub struct BodyState(Arc<AtomicBool>);
 
 impl BodyState {
-    /// For a request; `None` where it has no body.
+    /// For a request; `None` if it has no body.
     pub fn attach(request: &mut Request<Incoming>) -> Option<Self> {
         let state = (!request.body().is_end_stream()).then(Self::default)?;
         request.extensions_mut().insert(state.clone());
@@ -85,7 +85,7 @@ impl BodyState {
     }
 }
 
-/// Reads a whole body of at most `max` bytes; one over is refused from its length already, where that is announced.
+/// Reads a whole body of at most `max` bytes. A longer one is refused by its announced length, if there is one.
 ///
 /// # Errors
 /// See [`BodyError`].
@@ -109,7 +109,7 @@ async fn collect(mut body: Incoming, max: usize) -> Result<Bytes, BodyError> {
         if all.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > max {
             return Err(BodyError::TooBig);
         }
-        // Most bodies come in one piece, which needs no copy.
+        // Most bodies arrive in one piece, which needs no copy.
         match first.take() {
             None if all.is_empty() => first = Some(data),
             None => all.extend_from_slice(&data),

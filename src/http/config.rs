@@ -7,9 +7,9 @@ use std::time::Duration;
 /// Where the node listens.
 #[derive(Clone, Debug)]
 pub struct ListenConfig {
-    /// HTTP, WebSocket, everything.
+    /// For everything, or for clients only if there is an `admin_listen`.
     pub listen: SocketAddr,
-    /// If set, `/metrics`, `/publish` and the admin API are here instead.
+    /// For `/metrics`, `/publish` and the admin API, if set.
     pub admin_listen: Option<SocketAddr>,
 }
 
@@ -22,8 +22,8 @@ impl Default for ListenConfig {
 /// `[http]`.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// How long a kept-alive connection may wait for its next request. Longer than the proxy in front keeps it: whoever
-    /// closes first must be the proxy, or a request meets a closed connection.
+    /// How long a kept-alive connection may wait for its next request. Longer than that of a proxy in front: if the
+    /// node closes first, a request of the proxy may fail.
     pub idle_timeout: Duration,
 }
 
@@ -36,9 +36,9 @@ impl Default for HttpConfig {
 /// `[publish]`.
 #[derive(Clone, Debug)]
 pub struct PublishConfig {
-    /// Bearer keys; none: `/publish` and the admin API answer 403.
+    /// Bearer keys. Without any, `/publish` and the admin API answer 403.
     pub keys: Vec<Secret>,
-    /// Bytes of a request body; over it 413.
+    /// Bytes of a request body. A longer one gets 413.
     pub max_body: usize,
     /// Bytes of one event's arguments.
     pub max_event: usize,
@@ -53,6 +53,6 @@ impl Default for PublishConfig {
 /// `[cors]`.
 #[derive(Clone, Debug, Default)]
 pub struct CorsConfig {
-    /// Allowed origins besides the same one; `*` allows all.
+    /// Allowed origins besides the node's own; `*` allows all.
     pub origins: Vec<String>,
 }

@@ -110,8 +110,8 @@ fn handshake(headers: &HeaderMap, query: &Query) -> WebSocketHandshake {
     WebSocketHandshake { token, base64: query.base64 }
 }
 
-/// A WebSocket, new or of a polling session. The first subprotocol that is offered is chosen, as in the reference: a client
-/// that offered some takes a handshake without one for a failure.
+/// A WebSocket, new or of a polling session. Chooses the first offered subprotocol, as the reference does: a client
+/// that offers some fails if the answer has none.
 fn accept_engine(headers: &HeaderMap, slot: &Slot, intent: Intent) -> Reply {
     let offered = headers.get(SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
     let first = offered.and_then(|value| value.split(',').next()).map(str::trim);
@@ -134,7 +134,7 @@ async fn probe(
         return probe_elsewhere(api, local, headers, peer, slot, sid, handshake).await;
     }
     let found = polling::on_owner(local, sid, move |local| {
-        // Whoever asked may be gone.
+        // The caller may be gone.
         let _ = reply.send(local.shard.by_sid(sid).is_some());
     });
     match found && known.await.unwrap_or(false) {
@@ -143,7 +143,7 @@ async fn probe(
     }
 }
 
-/// The same for a session of another node: with the WebSocket it comes here.
+/// The same for a session of another node, which moves here with the WebSocket.
 async fn probe_elsewhere(
     api: &Api,
     local: &Rc<LocalNode>,
@@ -186,7 +186,7 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Rep
 
 async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> PollAnswer {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    // Binary bodies were version 3's (docs/protocol/socketio.md section 2.6).
+    // Only Engine.IO 3 had binary bodies (docs/protocol/socketio.md section 2.6).
     let binary = content_type.is_some_and(|value| value.starts_with("application/octet-stream"));
     if forward::is_elsewhere(&local.node, sid) {
         return forward_post(local, request, sid, binary).await;

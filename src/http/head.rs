@@ -7,8 +7,8 @@ use hyper::{Request, StatusCode};
 
 /// Bytes of a request's head: a token of 8 KB in the URL and ordinary headers fit.
 pub(super) const MAX_HEAD: usize = 32 << 10;
-/// What hyper reads, which answers more than that by itself. It is more than the limits, so that our own answer, which browsers
-/// may read, comes first.
+/// What hyper reads, which answers more than that by itself. It is more than the limits, so that our own answer, which
+/// browsers may read, comes first.
 pub(super) const READ_HEAD: usize = 2 * MAX_HEAD;
 /// The same for the number of headers.
 pub(super) const READ_HEADERS: usize = 1_024;

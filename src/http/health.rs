@@ -1,4 +1,4 @@
-//! `/health`, `/health/live`, `/socket/ping`, `/metrics`: what is true, not what is hoped.
+//! `/health`, `/health/live`, `/socket/ping` and `/metrics`.
 
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json, typed};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-/// Without progress of the tail for so long, the node is not ready.
+/// The node is not ready if the tail makes no progress for this long.
 const TAIL_SILENCE_MS: u64 = 5_000;
 /// How long `/socket/ping` waits for its probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -43,7 +43,7 @@ pub fn health(api: &Api) -> Reply {
     json(status, &body)
 }
 
-/// Whether the process runs; never looks at Redis.
+/// Whether the process runs. Does not depend on Redis.
 pub fn live(api: &Api) -> Reply {
     json(StatusCode::OK, &about(api, "ok"))
 }

@@ -1,7 +1,7 @@
-//! How long a connection may wait between requests, and how long a request's head may take, as two different limits.
+//! Two limits of a connection: how long it may wait between requests, and how long the head of a request may take.
 //!
-//! hyper has one timer for both: it starts when a connection waits for a head. [`HeadTimer`] is that timer. It looks
-//! at what [`Watched`] has read since: nothing yet means idle, anything means that a head has begun.
+//! hyper has one timer for both, which it starts when a connection waits for a head. [`HeadTimer`] replaces it and
+//! looks at what [`Watched`] has read since: nothing means idle, anything means that a head has begun.
 
 use hyper::rt::{Sleep, Timer};
 use std::cell::Cell;
@@ -27,7 +27,7 @@ struct Progress {
     opened: Instant,
     /// Milliseconds from `opened` to the first byte, or [`NOTHING`].
     first_byte: AtomicU64,
-    /// Whether a head was waited for before.
+    /// Whether an earlier head was waited for.
     is_kept: AtomicBool,
 }
 
@@ -79,7 +79,7 @@ pub(super) fn watch(stream: TcpStream, idle: Duration) -> (Watched, HeadTimer, R
     (watched, HeadTimer { progress, idle }, returned)
 }
 
-/// What a socket is asked for after it has been given back; nobody does.
+/// The error of a socket that is used after it was returned, which does not happen.
 fn gone<T>() -> Poll<io::Result<T>> {
     Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
 }
@@ -92,7 +92,7 @@ impl Timer for HeadTimer {
     /// hyper asks once for each head that it waits for.
     fn sleep_until(&self, _deadline: Instant) -> Pin<Box<dyn Sleep>> {
         let since = Instant::now();
-        // Whoever connects wants something; only before a later head the connection is idle.
+        // A new connection is about to send; it is idle only before a later head.
         let is_kept = self.progress.is_kept.swap(true, Ordering::Relaxed);
         let idle = if is_kept { self.idle } else { HEAD_TIMEOUT };
         self.progress.first_byte.store(NOTHING, Ordering::Relaxed);
@@ -102,7 +102,7 @@ impl Timer for HeadTimer {
     }
 }
 
-/// When to give a connection up that waits for a head.
+/// When a connection that waits for a head is given up.
 struct HeadWait {
     progress: Arc<Progress>,
     since: Instant,
@@ -110,7 +110,7 @@ struct HeadWait {
 }
 
 impl HeadWait {
-    /// When to look again; `None` once the time is over.
+    /// When to check again; `None`: the time is over.
     fn look_again(&self, now: Instant) -> Option<Instant> {
         let deadline = match self.progress.head_began() {
             Some(began) => began + HEAD_TIMEOUT,

@@ -6,17 +6,17 @@ use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use subtle::{Choice, ConstantTimeEq as _};
 
-/// The bearer token of an `Authorization` header; an empty one is none.
+/// The bearer token of an `Authorization` header; an empty one counts as none.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
-/// Whether the request carries one of the keys; every key is compared, whichever matches.
+/// Checks that the request has one of the keys. All keys are compared, whichever matches.
 ///
 /// # Errors
-/// The response: 403 where no key is configured, 401 where the key is missing or wrong.
+/// The response: 403 if no key is configured, 401 if the key is missing or wrong.
 pub fn check(headers: &HeaderMap, keys: &[Secret]) -> Result<(), Box<Reply>> {
     if keys.is_empty() {
         let message = "no publish key is configured: set `publish.keys`";

@@ -1,6 +1,6 @@
-//! Closing a connection whose client may still be sending: a body that was refused before it was read, or a head that was
-//! too long. A socket that is closed with unread bytes resets the connection, and the reset overtakes the answer. So the
-//! answer is sent with the end of our side, and what the client still sends is thrown away for a while.
+//! Closing a connection whose client may still be sending: a body that was refused before it was read, or a head that
+//! was too long. A socket that is closed with unread bytes resets the connection, and the reset overtakes the answer.
+//! So the answer is sent with the end of our side, and what the client still sends is thrown away for a while.
 
 use crate::node::context::LocalNode;
 use std::io::ErrorKind;
@@ -8,7 +8,7 @@ use std::net::Shutdown;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// Bytes that are thrown away at most: a body some times over `publish.max_body`.
+/// Bytes that are thrown away at most: a few times the default `publish.max_body`.
 const MAX_BYTES: usize = 256 << 20;
 /// How long that may take.
 const MAX_TIME: Duration = Duration::from_secs(30);
@@ -18,12 +18,12 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Ends a connection after its last answer was written.
 pub(super) async fn close(local: &LocalNode, stream: TcpStream) {
     if socket2::SockRef::from(&stream).shutdown(Shutdown::Write).is_ok() {
-        // Whatever the client does after that time is its own loss.
+        // After that time the client gets a reset.
         let _ = tokio::time::timeout(MAX_TIME, discard(local, &stream)).await;
     }
 }
 
-/// Until the client closes too, pauses for too long or sends too much.
+/// Reads until the client closes, pauses for too long or sends too much.
 async fn discard(local: &LocalNode, stream: &TcpStream) {
     let mut left = MAX_BYTES;
     while left > 0 {

@@ -1,4 +1,4 @@
-//! HTTP: listeners, the route table, and what each path does.
+//! HTTP: the listeners (`server`), the route table (`routes`), and one file for each path.
 
 pub mod admin;
 pub mod answer;
@@ -40,20 +40,20 @@ pub struct Api {
     pub origins: Origins,
     /// When the process began.
     pub started: Instant,
-    /// Whether metrics, publishing and the admin API are on a listener of their own.
+    /// Whether metrics, publishing and the admin API have their own listener.
     pub admin_apart: bool,
     /// Counts requests that are being answered.
     pub traffic: Traffic,
-    /// Pages that are served besides the API: the demo's.
+    /// Other pages, such as the demo's.
     pub pages: Vec<Page>,
 }
 
-/// A file that is served as it is.
+/// A static page.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// The whole path.
+    /// Its path.
     pub path: &'static str,
-    /// Its type.
+    /// Its content type.
     pub content_type: &'static str,
     /// Its bytes.
     pub body: bytes::Bytes,

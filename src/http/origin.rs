@@ -1,4 +1,4 @@
-//! Which web pages may talk to us: `[cors]`, enforced on polling, SSE and WebSocket handshakes.
+//! The web pages that may connect: `[cors]`, enforced on polling, SSE and WebSocket handshakes.
 
 use crate::http::answer::{Reply, empty};
 use hyper::StatusCode;
@@ -17,18 +17,18 @@ pub struct Origins {
     any: bool,
 }
 
-/// What a request's `Origin` means.
+/// A request's `Origin`, judged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// None: not a browser's cross-site request.
+    /// There is none: not a cross-site request of a browser.
     Absent,
-    /// The page came from this very host.
+    /// The page came from the same host.
     Same,
     /// Listed in `cors.origins`.
     Listed(HeaderValue),
     /// `*` is listed.
     Any,
-    /// Nobody we know.
+    /// It is not allowed.
     Foreign,
 }
 
@@ -73,8 +73,8 @@ impl Origins {
     }
 }
 
-/// Whether the page came from the host that it asks now. Proxies end TLS, so only the page knows the scheme, and its
-/// default port is as none in `Host` too.
+/// Whether the page came from the host that it sends the request to. Proxies end TLS, so only the page knows the
+/// scheme; the default port of that scheme equals no port in `Host`.
 fn is_same(headers: &HeaderMap, origin: &str) -> bool {
     let Some((scheme, authority)) = origin.split_once("://") else { return false };
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
@@ -83,7 +83,7 @@ fn is_same(headers: &HeaderMap, origin: &str) -> bool {
     })
 }
 
-/// Scheme and host compare without case; a default port is as none.
+/// Compares scheme and host without case; a default port equals none.
 fn normal(origin: &str) -> String {
     let origin = origin.to_ascii_lowercase();
     match origin.split_once("://") {
@@ -104,12 +104,12 @@ fn without_default_port<'a>(scheme: &str, authority: &'a str) -> &'a str {
 }
 
 impl Origin {
-    /// Whether the request is let in.
+    /// Whether the request is allowed.
     pub fn is_allowed(&self) -> bool {
         *self != Self::Foreign
     }
 
-    /// Adds the CORS headers, to errors too: without them the browser hides the body (docs/protocol/socketio.md
+    /// Adds the CORS headers, also to errors: without them the browser hides the body (docs/protocol/socketio.md
     /// section 2.11).
     pub fn mark(&self, response: &mut Reply) {
         let headers = response.headers_mut();

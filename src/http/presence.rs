@@ -1,4 +1,4 @@
-//! `GET /rooms/{room}`, `GET /users/{id}` and `POST /users`: who is there, over the whole cluster.
+//! `GET /rooms/{room}`, `GET /users/{id}` and `POST /users`: presence in the whole cluster.
 
 use crate::auth::identity::MAX_USER_BYTES;
 use crate::http::Api;
@@ -68,11 +68,11 @@ pub async fn user(api: &Api, name: &str) -> Reply {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields {
-    /// A user may be written as the number that the token has.
+    /// A user may be a number, as in the token.
     users: Vec<Name>,
 }
 
-/// Many users, in order.
+/// Several users, in order.
 pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
     let Ok(body) = body::read(request, MAX_BODY).await else {
         return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 512 KiB");

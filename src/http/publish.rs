@@ -14,7 +14,7 @@ use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
 
-/// Takes events and answers when the log has them. The key was checked before.
+/// Publishes events and answers when the log has them. The caller has checked the key.
 pub async fn publish(api: &Api, request: Request<Incoming>) -> Reply {
     let ndjson = request
         .headers()
@@ -50,7 +50,7 @@ async fn one(api: &Api, draft: Draft) -> Reply {
     }
 }
 
-/// 200 with a result for each event, in order; 503, also with `error`, when the log took none of them.
+/// 200 with a result for each event, in order; 503 with an additional `error` if the log accepted none of them.
 async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
     let mut results: Vec<Option<Value>> = Vec::with_capacity(events.len());
     let mut drafts = Vec::with_capacity(events.len());
@@ -83,7 +83,7 @@ async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
         .collect();
     api.node.context.metrics.accepted(Source::Http, accepted);
     match first {
-        // Why is told at the place where every other refusal tells it.
+        // The reason is where every other refusal has it.
         Some(first) if accepted == 0 => {
             json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": first["error"], "results": results }))
         }
@@ -102,7 +102,7 @@ fn result_of(api: &Api, appended: Option<Appended>, accepted: &mut u64) -> Value
     }
 }
 
-/// `durability` only where replicas were asked for.
+/// With `durability` if `redis.min_replicas` is set.
 fn stored(accepted: Accepted) -> Value {
     let mut body = json!({ "offset": accepted.offset.map(|offset| offset.to_string()) });
     if let Some(replicas) = accepted.replicas {

@@ -33,9 +33,9 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/metrics" if control && get => health::metrics(api).await,
         "/metrics" if control => method_not_allowed("GET"),
         "/publish" if control => keyed(api, request, |request| Box::pin(publish::publish(api, request))).await,
-        "/join" if control => order(api, admin::Verb::Join, request).await,
-        "/leave" if control => order(api, admin::Verb::Leave, request).await,
-        "/disconnect" if control => order(api, admin::Verb::Disconnect, request).await,
+        "/join" if control => command(api, admin::Verb::Join, request).await,
+        "/leave" if control => command(api, admin::Verb::Leave, request).await,
+        "/disconnect" if control => command(api, admin::Verb::Disconnect, request).await,
         "/users" if control => keyed(api, request, |request| Box::pin(presence::users(api, request))).await,
         path if control && (path.starts_with("/rooms/") || path.starts_with("/users/")) => {
             match keys::check(request.headers(), &api.publish.keys) {
@@ -51,12 +51,12 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
     }
 }
 
-/// Socket.IO clients with `addTrailingSlash:false` leave the last slash out (docs/protocol/socketio.md section 2.1).
+/// Socket.IO clients with `addTrailingSlash:false` omit the last slash (docs/protocol/socketio.md section 2.1).
 fn is_engine(engine: &str, path: &str) -> bool {
     path.starts_with(engine) || engine.strip_suffix('/').is_some_and(|bare| bare == path)
 }
 
-/// Paths for browsers: the origin rules hold, and CORS headers are on every answer.
+/// Paths for browsers: checks the origin, and adds CORS headers to every answer.
 async fn for_clients(
     api: &Api,
     local: &Rc<LocalNode>,
@@ -92,7 +92,7 @@ async fn for_clients(
     }
 }
 
-/// Who is in a room, or whether a user is there.
+/// Presence of a room or a user.
 async fn who(api: &Api, path: &str, query: Option<&str>) -> Reply {
     match (path.strip_prefix("/rooms/"), path.strip_prefix("/users/")) {
         (Some(room), _) => presence::room(api, room, query).await,
@@ -100,8 +100,8 @@ async fn who(api: &Api, path: &str, query: Option<&str>) -> Reply {
     }
 }
 
-async fn order(api: &Api, verb: admin::Verb, request: Request<Incoming>) -> Reply {
-    keyed(api, request, |request| Box::pin(admin::order(api, verb, request))).await
+async fn command(api: &Api, verb: admin::Verb, request: Request<Incoming>) -> Reply {
+    keyed(api, request, |request| Box::pin(admin::command(api, verb, request))).await
 }
 
 /// POST with a publish key; the key is checked before the body is read.

@@ -32,19 +32,19 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore, watch};
 
-/// Connections that the system may hold for us.
+/// Connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 4_096;
-/// After an error of accept (out of files, say), so as not to spin on it.
+/// Pause after a failed accept (no file descriptor left, for example), so that it is not retried in a loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that speak HTTP, for each client connection that `limits.connections` allows. A polling client uses two;
+/// HTTP connections for each client connection that `limits.connections` allows. A polling client uses two;
 /// connections that became WebSockets do not count.
 const SOCKETS_PER_CLIENT: usize = 2;
-/// And besides: publishers, health checks, and clients that have sent nothing yet.
+/// More of them, for publishers, health checks, and clients that have sent nothing yet.
 const OTHER_SOCKETS: usize = 1_024;
 
-/// A bound address: a socket for each shard, among which the kernel spreads connections, so that none of them needs
-/// another thread's wake-up.
+/// A bound address: a socket for each shard. The kernel spreads connections among them, so that no connection has to
+/// change threads.
 pub struct Listener {
     sockets: Vec<StdListener>,
     address: SocketAddr,
@@ -55,9 +55,9 @@ impl Listener {
     /// Binds an address, once for each of `shards`.
     ///
     /// # Errors
-    /// The system's, such as an address in use.
+    /// The operating system's, such as an address in use.
     pub fn bind(address: SocketAddr, kind: ListenerKind, shards: usize) -> io::Result<Self> {
-        // Sockets that share a port would share it with another roomcast too: this one alone finds out.
+        // Sockets that share their port would share it with another roomcast too. One that does not share finds out.
         drop(socket(address, false)?);
         let first = socket(address, true)?;
         let address = first.local_addr()?;
@@ -71,7 +71,7 @@ impl Listener {
         self.address
     }
 
-    /// Accepts on every shard until `stop` is told, or the shard ends.
+    /// Accepts on every shard until `stop` is set, or the shard ends.
     pub fn accept(self, api: &Arc<Api>, stop: &watch::Receiver<bool>) {
         let max = api.node.context.limits.connections.saturating_mul(SOCKETS_PER_CLIENT);
         let permits = Arc::new(Semaphore::new(max.saturating_add(OTHER_SOCKETS).min(Semaphore::MAX_PERMITS)));
@@ -100,7 +100,7 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
-    // Inherited by what it accepts: one system call less a connection.
+    // Accepted sockets inherit it, which saves a system call each.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -126,7 +126,7 @@ async fn accept(
     }
 }
 
-/// What the kernel accepted for a listener before it closes; else those clients would see a reset.
+/// Accepts what the kernel has queued before the listener closes; otherwise those clients get a reset.
 async fn accept_rest(
     local: &Rc<LocalNode>,
     api: &Arc<Api>,
@@ -140,7 +140,7 @@ async fn accept_rest(
     }
 }
 
-/// Serves a connection, or closes it at once where too many are open: nothing was read from it yet, so it costs nothing.
+/// Serves a connection, or closes it if too many are open.
 fn start(
     local: &Rc<LocalNode>,
     api: &Arc<Api>,
@@ -185,7 +185,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
             may_still_send.set(unread);
             let draining = api.node.is_draining() && response.status() != StatusCode::SWITCHING_PROTOCOLS;
             if unread || draining {
-                // Else a client would keep a connection that is about to end.
+                // Otherwise the client would keep a connection that is about to end.
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<Response<_>, Infallible>(response)
@@ -194,14 +194,14 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
     let (stream, timer, returned) = watch(stream, api.http.idle_timeout);
     let connection = http1::Builder::new()
         .timer(timer)
-        // The timer decides by itself; hyper must only have one.
+        // hyper needs a timeout to start the timer, which decides by itself.
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(READ_HEAD)
         .max_headers(READ_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = connection.without_shutdown() => ended,
-        // A stream whose reader takes nothing any more: hyper would wait for it for ever.
+        // An SSE client stopped reading. hyper would wait for it forever.
         () = caller.cut.notified() => return,
     };
     match ended {
@@ -216,7 +216,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
                 None => {}
             }
         }
-        // A client that hangs up or speaks no HTTP: hyper has answered what could be answered.
+        // The client disconnected, or does not speak HTTP. hyper has answered if it could.
         Err(error) => {
             if error.is_parse_too_large() {
                 let why = format_args!("more than {READ_HEADERS} headers, or more than {READ_HEAD} bytes of them");

@@ -51,6 +51,11 @@ pub async fn serve(
         Ok(identity) => identity,
         Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
+    let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
+    if since.is_some() {
+        // Before there is a session: one that is older than the history would be told that the log was reset.
+        local.shard.history_read().await;
+    }
     let permit = match api.node.connection_limiter.take(caller.peer) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
@@ -58,7 +63,7 @@ pub async fn serve(
     let namespace = local.context.namespaces.main();
     let link = Link::Sse(caller.cut.clone());
     let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, permit));
-    // From here on the connection ends with its body, also where this future is dropped.
+    // From here on the connection ends with its body, also if this future is dropped.
     let body = SseBody::new(local.clone(), key);
     let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };
     let session = newcomer.session(local, Id::random_session(), None);
@@ -79,7 +84,6 @@ pub async fn serve(
         crate::handlers::fail(local, key, CloseReason::Refused);
         return error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
-    let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if let Some(after) = since.and_then(Offset::parse) {
         local.shard.catch_up_with(after).await;
     }
@@ -95,8 +99,8 @@ pub async fn serve(
     stream(body)
 }
 
-/// Counts the session in its rooms before it is in them: what is replayed must meet what is live without a gap. It is
-/// refused the rooms that it named where that is not written in time.
+/// Writes the session into the presence of its rooms before it joins them, so that there is no gap between replayed and
+/// live events. Refuses the rooms that it named if that takes too long.
 async fn reserve(
     local: &LocalNode,
     session: SessionKey,
@@ -118,7 +122,7 @@ async fn reserve(
     Ok(reserved)
 }
 
-/// Ends the connection that was to stream. Why was noted where it was decided.
+/// Ends the connection that was to stream. The reason is already noted.
 fn refuse(local: &LocalNode, key: ConnectionKey, status: StatusCode, code: &str, message: &str) -> Reply {
     crate::handlers::fail(local, key, CloseReason::Refused);
     noted(error(status, code, message))
@@ -128,7 +132,7 @@ fn last_event_id(headers: &HeaderMap) -> Option<&str> {
     headers.get("last-event-id")?.to_str().ok().filter(|id| !id.is_empty())
 }
 
-/// Replays what was missed, or tells of a gap, then goes live.
+/// Replays what was missed, or sends a gap, then goes live.
 fn begin(
     local: &Rc<LocalNode>,
     key: ConnectionKey,
@@ -147,7 +151,7 @@ fn begin(
     });
     local.shard.join(session, rooms, reserved);
     let here = local.shard.position();
-    // Something at once, so that the client sees its stream open; and where it may resume, if it missed nothing.
+    // Sent at once, so that the client sees an open stream; with a resume point if it missed nothing.
     local.shard.push(key, Frame::Raw(sse::comment()));
     local.shard.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
     match missed {
@@ -157,7 +161,7 @@ fn begin(
         Some(Err(error)) => {
             let reason = error.code();
             local.context.metrics.gap(reason, 1);
-            // With an id, so that a reconnect does not meet the same gap again.
+            // With an id, so that a reconnect does not report the same gap again.
             let block = sse::gap_block_at(reason, &here);
             local.shard.push(key, Frame::Raw(block));
         }
@@ -173,7 +177,7 @@ fn stream(body: SseBody) -> Reply {
     let mut response = Response::new(Answer::Sse(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    // Nginx buffers streams unless told not to.
+    // Without it, nginx buffers streams.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
     no_store(response)
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::Notify;
 
-/// Requests that are being answered; the graceful stop waits for them.
+/// The requests that are being answered. The graceful stop waits for them.
 #[derive(Default)]
 pub struct Traffic {
     requests: AtomicUsize,

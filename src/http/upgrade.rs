@@ -29,7 +29,7 @@ pub enum Intent {
     SocketIo(Permit, WebSocketHandshake),
     /// A `/ws` connection, with the handshake's token.
     Json(Permit, Option<Box<str>>),
-    /// The WebSocket of a polling session.
+    /// A WebSocket for a polling session.
     Probe(Id, WebSocketHandshake),
     /// The same for a session of another node.
     ProbeElsewhere(Id, Permit, WebSocketHandshake),
@@ -70,7 +70,7 @@ pub fn accept(headers: &HeaderMap, slot: &Slot, intent: Intent, subprotocol: Opt
     response
 }
 
-/// Goes on with a socket that hyper has let go of; `early` are the bytes that came behind the handshake.
+/// Continues with a socket that hyper has released. `early`: the bytes that arrived after the handshake.
 pub fn carry_on(local: &Rc<LocalNode>, intent: Intent, stream: TcpStream, early: Bytes) {
     match intent {
         Intent::SocketIo(permit, handshake) => open_socketio(local, permit, handshake, stream, &early),

@@ -13,7 +13,7 @@ use hyper::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Request, StatusCode};
 use std::net::IpAddr;
 
-/// The subprotocol that is accepted; a token may ride beside it as `token.<jwt>`.
+/// The accepted subprotocol. A token may be offered beside it, as `token.<jwt>`.
 const SUBPROTOCOL: &str = "roomcast";
 
 /// One request.
@@ -43,12 +43,12 @@ fn subprotocols(headers: &HeaderMap) -> Vec<&str> {
     values.flat_map(|value| value.split(',')).map(str::trim).collect()
 }
 
-/// An origin that is not listed.
+/// Refuses an origin that is not allowed.
 pub fn foreign() -> Reply {
     error(StatusCode::FORBIDDEN, "origin_not_allowed", "this Origin is not in `cors.origins`")
 }
 
-/// A limit of connections is reached.
+/// Refuses a connection over a limit.
 pub fn full(full: LimitError) -> Reply {
     match full {
         LimitError::Node => {

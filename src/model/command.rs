@@ -1,6 +1,6 @@
-//! Commands of the backend to sessions: join, leave, disconnect. They go through the log like events, so that every node
-//! applies them at the same position among the events. A session that a command joins to a room gets what is published
-//! after the command.
+//! Commands of the backend to sessions: join, leave, disconnect. They go through the log like events, so that every
+//! node applies them at the same position among the events. A session that a command joins to a room gets what is
+//! published after the command.
 
 use crate::model::id::{Id, NodeId};
 use crate::model::names::{Namespace, Room};

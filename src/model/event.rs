@@ -15,7 +15,7 @@ pub struct Event {
     pub offset: Offset,
     /// What was published.
     pub draft: Draft,
-    /// When a node accepted it, in Unix microseconds; from the log's clock if another program published it.
+    /// When a node accepted it, or the log if another program published it, in Unix microseconds of this node's clock.
     pub accepted_us: u64,
 }
 

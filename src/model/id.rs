@@ -30,8 +30,8 @@ impl Id {
         id
     }
 
-    /// A new session id. Its last bytes are a checksum of the others: publishers reach a single session through the room
-    /// of that name, and a room whose name has a valid checksum cannot be joined.
+    /// A new session id. Its last bytes are a checksum of the others: publishers reach a single session through the
+    /// room of that name, and a room whose name has a valid checksum cannot be joined.
     pub fn random_session() -> Self {
         let mut id = Self::random();
         let sum = id.checksum();

@@ -19,21 +19,21 @@ const MAX_BACKLOG: usize = 32 << 20;
 pub struct Dispatcher {
     node: Arc<Node>,
     started: Instant,
-    /// The offset up to which the shards have everything.
-    sent: Mutex<Offset>,
+    /// The offset that was announced to the shards.
+    announced: Mutex<Offset>,
 }
 
 impl Dispatcher {
     /// The sink for this node's shards.
     pub fn new(node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self { node, started: Instant::now(), sent: Mutex::default() })
+        Arc::new(Self { node, started: Instant::now(), announced: Mutex::default() })
     }
 }
 
 impl Sink for Dispatcher {
     fn reset(&self, snapshot: Snapshot) {
         let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
-        *self.sent() = offset;
+        *self.announced() = offset;
         let mut window = self.node.window.write();
         window.reset(&snapshot, self.now());
         drop(window);
@@ -67,13 +67,13 @@ impl Sink for Dispatcher {
         window.advance(position);
         window.expire(self.now());
         drop(window);
-        let mut sent = self.sent();
-        if position > sent.position {
+        let mut announced = self.announced();
+        if position > announced.position {
             // What lies between is no event, but clients of other nodes may have its offsets.
-            sent.position = position;
-            self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(*sent)));
+            announced.position = position;
+            self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(*announced)));
         }
-        drop(sent);
+        drop(announced);
         self.progress();
     }
 }
@@ -91,8 +91,8 @@ impl Dispatcher {
         }
     }
 
-    fn sent(&self) -> MutexGuard<'_, Offset> {
-        self.sent.lock()
+    fn announced(&self) -> MutexGuard<'_, Offset> {
+        self.announced.lock()
     }
 
     /// Milliseconds on a clock that does not go back, for the window's ages.
@@ -132,7 +132,7 @@ impl Dispatcher {
         let ends = [events.last().map(|event| event.offset), batch.commands.last().map(|placed| placed.offset)];
         let newest = ends.into_iter().flatten().max_by_key(|offset| offset.position);
         if let Some(newest) = newest {
-            *self.sent() = newest;
+            *self.announced() = newest;
         }
         let mut window = self.node.window.write();
         let now = self.now();

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// How long a client waits until the store has what it is to be told. It waits for its session's record no longer.
+/// How long a client waits until the store has a change that it gets an answer to. It waits as long for its session's record.
 pub const WRITTEN_WITHIN: Duration = Duration::from_millis(1_500);
 /// The store hears that this node lives so often, at least four times in a lease.
 const TICK: Duration = Duration::from_secs(1);

@@ -53,7 +53,7 @@ impl Outcome {
 }
 
 impl MemoryStore {
-    /// Appends to this log what rooms are told.
+    /// Appends the announcements for rooms to this log.
     pub fn new(log: Arc<MemoryLog>, remember: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
         Arc::new(Self { log, remember, metrics, state: Mutex::default() })
     }
@@ -160,7 +160,7 @@ impl ImmediateStore for MemoryStore {
                     Ok(_) => events += 1,
                     Err(error) => {
                         self.metrics.refused(Source::Client, error.code());
-                        tracing::warn!(%error, "a room is not told who joined or left");
+                        tracing::warn!(%error, "a join or leave is not announced to the room");
                     }
                 }
             }

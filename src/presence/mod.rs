@@ -34,7 +34,7 @@ pub enum Fact {
     },
 }
 
-/// What the others in a room are told of a user.
+/// The announcements of a user to the others in a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Messages {
     /// When the first connection of the user joins.
@@ -68,7 +68,7 @@ pub struct Change {
     pub count: Option<u32>,
     /// Whether it counts as news. It does not where the store only has lost what it knew.
     pub news: bool,
-    /// What the others are told.
+    /// The announcements to the others.
     pub messages: Option<Arc<Messages>>,
     /// How long ago the last connection went.
     pub age: Millis,
@@ -118,14 +118,14 @@ pub struct Known {
     /// The facts it has.
     pub facts: Vec<Fact>,
     /// Whether it has lost something (a flush, a failover to a replica that was behind). Else this node counted as dead,
-    /// and the others were told that its users are gone.
+    /// and its users were announced as gone.
     pub lost: bool,
 }
 
 /// A user, over the whole cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserStatus {
-    /// Online as far as anybody was told: also within the grace.
+    /// Online as announced: also within the grace period.
     pub online: bool,
     /// Connections.
     pub connections: u64,

@@ -4,8 +4,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// The bytes of a client's binary packet, exactly as `Buffer.from(text, "base64")` reads them. It never fails: characters
-/// outside the alphabets are skipped, and the first `=` ends the text.
+/// The bytes of a client's binary packet, exactly as `Buffer.from(text, "base64")` reads them. It never fails:
+/// characters outside the alphabets are skipped, and the first `=` ends the text.
 pub fn decode_like_node(text: &str) -> Vec<u8> {
     match STANDARD.decode(text) {
         Ok(bytes) => bytes,
@@ -13,8 +13,8 @@ pub fn decode_like_node(text: &str) -> Vec<u8> {
     }
 }
 
-/// The bytes of a text that a publisher or backend wrote. `None` where it is not base64 at all: what Node would skip in
-/// silence is a mistake of the publisher here.
+/// The bytes of a text that a publisher or backend wrote; `None` if it is not base64. Node silently skips other
+/// characters; here they are a mistake of the publisher.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     if let Ok(bytes) = STANDARD.decode(text) {
         return Some(bytes);
@@ -28,7 +28,7 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
             _ => return None,
         }
     }
-    // One digit alone holds six bits, which is no byte.
+    // One digit has six bits, which is less than a byte.
     (digits.len() % 4 != 1).then(|| read(digits.into_iter()))
 }
 
@@ -43,7 +43,7 @@ fn sextet(byte: u8) -> Option<u8> {
     }
 }
 
-/// Bits that do not fill a byte at the end are dropped.
+/// Bits at the end that do not fill a byte are dropped.
 fn read(digits: impl Iterator<Item = u8>) -> Vec<u8> {
     let mut out = Vec::with_capacity(digits.size_hint().0 / 4 * 3);
     let (mut held, mut bits) = (0u32, 0);

@@ -5,19 +5,19 @@ use crate::protocol::query;
 use crate::protocol::raw_json::Quoted;
 use std::time::Duration;
 
-/// Stands between the packets of a polling payload.
+/// Separates the packets of a polling payload.
 pub const SEPARATOR: char = '\x1e';
 
 /// One packet as text (docs/protocol/socketio.md section 2.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// `0`: only servers send it; ignored from a client.
+    /// `0`: sent by servers only; ignored from a client.
     Open,
-    /// `1`: closes on polling, is ignored on WebSocket (A9).
+    /// `1`: closes on polling, ignored on WebSocket (docs/protocol/socketio.md section 2.9).
     Close,
-    /// `2`: a v4 client must not send it (A5).
+    /// `2`: a v4 client must not send it (docs/protocol/socketio.md section 2.5).
     Ping,
-    /// `3`: answers our ping.
+    /// `3`: answers a ping.
     Pong,
     /// `4`: a Socket.IO packet.
     Message(&'a str),
@@ -25,18 +25,18 @@ pub enum Packet<'a> {
     Binary(Vec<u8>),
     /// `5`: the WebSocket takes over.
     Upgrade,
-    /// `6`: nothing.
+    /// `6`: no meaning; answers a GET that should return.
     Noop,
-    /// `2probe`: the WebSocket asks whether it could take over.
+    /// `2probe`: the WebSocket asks whether it can take over.
     PingProbe,
     /// `3probe`: the answer to it.
     PongProbe,
 }
 
-/// Why a text is no packet. The connection is closed as a parse error.
+/// Why a text is not a packet. The connection is closed as a parse error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
-    /// Nothing at all.
+    /// No byte.
     #[error("an Engine.IO packet must have a type; this one is empty")]
     Empty,
     /// A type that does not exist.
@@ -54,7 +54,7 @@ impl PacketError {
     }
 }
 
-/// Reads one text packet: a text frame, or a piece of a payload. Data behind types that carry none is ignored.
+/// Reads one text packet: a text frame, or a part of a payload. Data after a type that has none is ignored.
 pub fn parse(text: &str) -> Result<Packet<'_>, PacketError> {
     let Some(kind) = text.bytes().next() else { return Err(PacketError::Empty) };
     Ok(match kind {
@@ -72,7 +72,7 @@ pub fn parse(text: &str) -> Result<Packet<'_>, PacketError> {
     })
 }
 
-/// Reads the packets of a polling POST; ends with the first error.
+/// Reads the packets of a polling POST. Ends after the first error.
 pub fn parse_payload(body: &str) -> impl Iterator<Item = Result<Packet<'_>, PacketError>> {
     let mut failed = false;
     body.split(SEPARATOR).map_while(move |piece| {
@@ -103,15 +103,15 @@ pub fn handshake(
     )
 }
 
-/// Why a request is refused; its discriminant is the code on the wire (docs/protocol/socketio.md section 2.10).
+/// Why a request is refused. Its discriminant is the code on the wire (docs/protocol/socketio.md section 2.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum HandshakeError {
-    /// `transport` is missing, unknown or switched off.
+    /// `transport` is missing, unknown or disabled.
     TransportUnknown = 0,
     /// There is no such session.
     UnknownSid = 1,
-    /// A handshake with another method than GET.
+    /// A handshake that is not a GET.
     BadMethod = 2,
     /// The request does not fit its session.
     BadRequest = 3,
@@ -132,7 +132,7 @@ impl HandshakeError {
         if self == Self::Forbidden { 403 } else { 400 }
     }
 
-    /// The words stock clients know.
+    /// The message that stock clients know.
     pub fn message(self) -> &'static str {
         match self {
             Self::TransportUnknown => "Transport unknown",
@@ -150,7 +150,7 @@ impl HandshakeError {
     }
 }
 
-/// The transports that exist.
+/// The transports of Engine.IO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// HTTP long-polling.
@@ -159,24 +159,24 @@ pub enum Transport {
     WebSocket,
 }
 
-/// What the query string of a request says. Of a key given twice the first counts.
+/// The query string of a request. The first of duplicate keys counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
     /// `EIO=4`.
     pub version_ok: bool,
-    /// `transport`; `None` where it is missing or unknown.
+    /// `transport`; `None`: missing or unknown.
     pub transport: Option<Transport>,
-    /// `sid`; `None` where it is missing or empty, which both mean a handshake.
+    /// `sid`; `None`: missing or empty, which means a handshake.
     pub sid: Option<String>,
-    /// `token`, `None` where it is missing or empty.
+    /// `token`; `None`: missing or empty.
     pub token: Option<String>,
-    /// `b64` with any value: the client takes no binary frames.
+    /// `b64` with any value: the client cannot take binary frames.
     pub base64: bool,
 }
 
-/// A sid has 20 characters; a longer one is cut here and then is nobody's.
+/// A sid has 20 characters. A longer one is cut, and matches no session.
 const MAX_SID: usize = 64;
-/// A longer token is cut, and then is refused as invalid.
+/// A longer token is cut, and is refused as invalid.
 pub(super) const MAX_TOKEN: usize = 16 * 1024;
 
 impl Query {

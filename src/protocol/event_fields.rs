@@ -1,5 +1,5 @@
-//! The keys that describe an event wherever it is published: bodies of `POST /publish`, stream entries and answers of the
-//! backend. One decoder, so that the same mistake gets the same message everywhere. Sans-IO.
+//! The keys of an event, the same in bodies of `POST /publish`, stream entries and answers of the backend. One decoder,
+//! so that the same mistake gets the same message everywhere. Sans-IO.
 
 use crate::model::args::{Args, ArgsError};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::sync::Arc;
 
-/// The keys and their values, as far as they are there. Typed languages write every key, so an empty text or list, and
-/// `null`, mean that the key is absent; only `"data":null` alone is an argument.
+/// The keys and their values. Typed languages write every key, so an empty text or list and `null` mean that the key is
+/// absent; only a single `"data":null` is an argument.
 #[derive(Default)]
 pub(crate) struct EventFields<'a> {
     pub room: Option<Room>,
@@ -49,11 +49,11 @@ fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de R
 }
 
 impl<'a> EventFields<'a> {
-    /// Reads a JSON object. An unknown key is an error: ignored, it might have kept the event from somebody. The text's
-    /// depth must be checked already.
+    /// Reads a JSON object. An unknown key is an error: if it were ignored, the event could reach sessions that the
+    /// misspelled key excludes. The caller has checked the depth.
     ///
     /// # Errors
-    /// [`DraftError::Json`] where it is no JSON, else [`DraftError::Field`] with the key's path.
+    /// [`DraftError::Json`] if it is not JSON, else [`DraftError::Field`] with the path of the key.
     pub(crate) fn from_json(json: &'a str) -> Result<Self, DraftError> {
         let mut json = serde_json::Deserializer::from_str(json);
         let fields: JsonFields<'_> =
@@ -76,10 +76,10 @@ impl<'a> EventFields<'a> {
         })
     }
 
-    /// Refuses keys that have no meaning in this place, unless they hold the zero value of a typed language.
+    /// Refuses keys that have no meaning here, unless they have the zero value of a typed language.
     ///
     /// # Errors
-    /// The first key that is there and not `allowed`.
+    /// The first key that is present and not `allowed`.
     pub(crate) fn check_keys(&self, allowed: &[&str]) -> Result<(), DraftError> {
         let present = [
             ("room", self.room.as_ref().is_some_and(|room| !room.is_empty())),

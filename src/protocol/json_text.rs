@@ -1,6 +1,6 @@
-//! Strings in JSON, read as `JSON.parse` reads them: a string may hold half of a surrogate pair, as one that was cut in the
-//! middle of an emoji does. Text here is UTF-8, so the half becomes U+FFFD. Only names of rooms and users are refused with
-//! one: two of them must not become the same name.
+//! Strings in JSON, as `JSON.parse` reads them. A string that was cut in the middle of an emoji contains half of a
+//! surrogate pair; in UTF-8 the half becomes U+FFFD. Names of rooms and users are refused instead: two different names
+//! must not become the same.
 
 use crate::model::names::Room;
 use crate::model::number::number_text;
@@ -10,7 +10,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// A JSON text in which each `\u` escape of half a surrogate pair is `\ufffd`. Nothing else changes, also not its length.
+/// A JSON text in which each `\u` escape of half a surrogate pair is `\ufffd`. Nothing else changes, also not its
+/// length.
 pub fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     let mut fixed: Option<String> = None;
     let mut at = 0;
@@ -29,7 +30,7 @@ pub fn without_lone_surrogates(json: &str) -> Cow<'_, str> {
     fixed.map_or(Cow::Borrowed(json), Cow::Owned)
 }
 
-/// What a JSON string literal (with its quotes) says; `None` if it is no literal. Half of a surrogate pair is U+FFFD.
+/// The text of a JSON string literal (with its quotes); `None` if it is not one. Half of a surrogate pair is U+FFFD.
 pub fn unquote(literal: &str) -> Option<Cow<'_, str>> {
     let inside = literal.strip_prefix('"')?.strip_suffix('"')?;
     match memchr::memchr(b'\\', inside.as_bytes()) {
@@ -56,7 +57,8 @@ pub fn value(json: &str) -> serde_json::Result<Value> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Text(pub String);
 
-/// The name of a room or a user: a JSON string, or a number as JavaScript writes it. It deserializes from JSON text only.
+/// The name of a room or a user: a JSON string, or a number as JavaScript writes it. It deserializes from JSON text
+/// only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(pub String);
 
@@ -84,8 +86,8 @@ impl From<Name> for Room {
     }
 }
 
-/// The name of a room or a user that a JSON value stands for; `None` where it is neither a string nor a number, or holds half
-/// of a surrogate pair.
+/// The name of a room or a user in a JSON value; `None` if it is neither a string nor a number, or contains half of a
+/// surrogate pair.
 pub fn name(json: &str) -> Option<Cow<'_, str>> {
     match without_lone_surrogates(json) {
         Cow::Borrowed(json) => text(json),
@@ -93,7 +95,7 @@ pub fn name(json: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// What a JSON value says as text: a string, or a number as JavaScript writes it; `None` for anything else.
+/// A JSON value as text: a string, or a number as JavaScript writes it; `None` for anything else.
 pub fn text(json: &str) -> Option<Cow<'_, str>> {
     match json.as_bytes().first() {
         Some(b'"') => unquote(json),

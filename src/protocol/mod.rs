@@ -1,7 +1,16 @@
-//! Wire formats without I/O: bytes in, messages out, and back. No clock, no sockets, everything bounded.
+//! Wire formats, Sans-IO: bytes in, messages out, and back. Everything is limited in size.
 //!
-//! `websocket` frames carry either `engineio` packets, which carry `socketio` packets, or the `json` messages of `/ws`;
-//! `sse` stands alone. Arguments of events pass through as raw JSON text, never as a tree.
+//! ```
+//! use roomcast::protocol::engineio;
+//! use roomcast::protocol::socketio::{Decoder, Packet};
+//!
+//! let Ok(engineio::Packet::Message(text)) = engineio::parse(r#"42["hello",{"n":1}]"#) else { panic!("a message") };
+//! let Ok(Some(Packet::Event { event, args, .. })) = Decoder::new().text(text) else { panic!("an event") };
+//! assert_eq!((&*event, args.inner()), ("hello", r#"{"n":1}"#));
+//! ```
+//!
+//! `websocket` frames carry `engineio` packets, which carry `socketio` packets, or the `plain_ws` messages of `/ws`.
+//! `sse` is for event streams. The arguments of events pass through as raw JSON text and never become a tree.
 
 pub mod base64;
 pub mod engineio;

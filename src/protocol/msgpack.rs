@@ -1,8 +1,8 @@
 //! MessagePack to JSON text, in one pass and without a tree (specification: github.com/msgpack/msgpack, spec.md).
 //!
-//! What JavaScript would show with `JSON.stringify`: dates are ISO strings, NaN and infinities `null`. Bytes become
-//! `{"$binary":"<base64>"}`; so do strings that are not UTF-8, since older encoders (PHP, Go, Python) have no other type for
-//! bytes. Nothing is reserved by announced lengths, the depth is bounded, and so is what comes out.
+//! The result is what `JSON.stringify` writes: dates are ISO strings, NaN and infinities are `null`. Bytes become
+//! `{"$binary":"<base64>"}`, and so do strings that are not UTF-8, because older encoders (PHP, Go, Python) have no
+//! other type for bytes. No memory is reserved by announced lengths, and depth and result are limited.
 
 use crate::model::args::MAX_JSON_DEPTH;
 use crate::protocol::raw_json::Quoted;
@@ -10,31 +10,31 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use std::fmt::{self, Write as _};
 
-/// Milliseconds that JavaScript's dates reach on either side of 1970.
+/// The range of JavaScript's dates, in milliseconds before and after 1970.
 const MAX_DATE_MS: i128 = 8_640_000_000_000_000;
 
-/// Why bytes are not MessagePack, or not such as JSON can show.
+/// Why bytes are not MessagePack, or cannot be JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MsgpackError {
-    /// They end in the middle of a value.
+    /// They end within a value.
     #[error("the MessagePack value ends too early")]
     Truncated,
-    /// There is something behind the value.
-    #[error("there are bytes behind the MessagePack value")]
+    /// There are bytes after the value.
+    #[error("there are bytes after the MessagePack value")]
     Trailing,
     /// Nested deeper than [`MAX_JSON_DEPTH`].
     #[error("nested deeper than {MAX_JSON_DEPTH} levels")]
     TooDeep,
-    /// The JSON text would have more than so many bytes.
+    /// The JSON text would have more bytes than this.
     #[error("as JSON it has more than {0} bytes")]
     TooBig(usize),
-    /// A key of a map that is neither text nor an integer.
+    /// The key of a map is neither text nor an integer.
     #[error("a map's key is neither text nor an integer")]
     Key,
     /// An extension type that is not a date, or a date out of range.
-    #[error("extension type {0} is not a date that JSON can show")]
+    #[error("extension type {0} is not a date that JSON can express")]
     Extension(i8),
-    /// The one byte that means nothing.
+    /// The one byte that the specification reserves.
     #[error("byte 0xc1 is not MessagePack")]
     Reserved,
 }
@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Each item takes at least one byte, so that an announced length costs no more than what was sent.
+    /// Each item takes at least one byte, so an announced length costs no more than the bytes that were sent.
     fn nested(
         &mut self,
         length: usize,
@@ -255,7 +255,7 @@ fn timestamp_ms(data: &[u8]) -> Option<i128> {
     Some(seconds * 1000 + i128::from(nanos / 1_000_000))
 }
 
-/// As `Date.prototype.toISOString` writes it; `None` where JavaScript has no such date.
+/// As `Date.prototype.toISOString` writes it; `None` if JavaScript has no such date.
 fn iso_date(unix_ms: i128) -> Option<String> {
     if unix_ms.abs() > MAX_DATE_MS {
         return None;

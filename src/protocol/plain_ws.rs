@@ -12,15 +12,15 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// Bytes of an `id`, quotes included: it is kept and echoed.
+/// Bytes of an `id`, quotes included. It is kept until the answer.
 pub const MAX_ID: usize = 256;
 /// No message has more keys.
 const MAX_KEYS: usize = 8;
 
-/// What a client says.
+/// A message from a client.
 #[derive(Clone, Debug)]
 pub enum ClientMessage {
-    /// Who it is, or its fresh token.
+    /// Authenticates, or renews the token.
     Auth {
         /// The token.
         token: String,
@@ -29,32 +29,32 @@ pub enum ClientMessage {
     Join {
         /// The room.
         room: String,
-        /// Replay what came after this offset.
+        /// Replay the events after this offset.
         since: Option<String>,
-        /// To be echoed as it is.
+        /// Echoed in the answer.
         id: Option<Box<RawValue>>,
     },
     /// Leaves a room.
     Leave {
         /// The room.
         room: String,
-        /// To be echoed as it is.
+        /// Echoed in the answer.
         id: Option<Box<RawValue>>,
     },
-    /// An event, by an `[[on]]` rule.
+    /// An event for an `[[on]]` rule.
     Event {
         /// Its name.
         event: String,
-        /// Its arguments: those of `args`, or the one of `data`, or none.
+        /// The arguments in `args`, the one in `data`, or none.
         args: Args,
-        /// To be echoed as it is; asks for an acknowledgement.
+        /// Asks for an acknowledgement, which echoes it.
         id: Option<Box<RawValue>>,
     },
-    /// Wants a pong.
+    /// Asks for a pong.
     Ping,
 }
 
-/// Why a message is refused: what was wrong, and the id to answer with where it could be read.
+/// Why a message is refused, and its id if that could be read.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct JsonError {
@@ -67,28 +67,28 @@ pub struct JsonError {
 /// What is wrong with a message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonErrorKind {
-    /// Not a JSON object, or deeper than the limit; the parser's words.
+    /// Not a JSON object, or deeper than the limit; the parser's message.
     #[error("the message must be one JSON object: {0}")]
     BadJson(String),
-    /// `type` is missing or none of those that exist.
+    /// `type` is missing or unknown.
     #[error("`type` must be \"auth\", \"join\", \"leave\", \"event\" or \"ping\", not {0}")]
     UnknownType(String),
-    /// A key that this type needs.
+    /// A key that this type needs is missing.
     #[error("`{0}` is missing")]
     MissingKey(&'static str),
     /// A key that this type does not have.
     #[error("this type of message has no key `{0}`")]
     UnknownKey(String),
-    /// The same key twice.
+    /// A key is there twice.
     #[error("`{0}` is given twice")]
     DuplicateKey(String),
     /// More keys than any message has.
     #[error("a message has at most {MAX_KEYS} keys")]
     TooManyKeys,
-    /// A key with a value of another type; what it must be.
+    /// A key, and what its value must be.
     #[error("`{0}` must be {1}")]
     WrongType(&'static str, &'static str),
-    /// `data` and `args` in one event.
+    /// An event has both `data` and `args`.
     #[error("give `data` (one argument) or `args` (a list), not both")]
     DataAndArgs,
 }
@@ -122,7 +122,7 @@ pub fn parse(text: &str) -> Result<ClientMessage, JsonError> {
     fields.message(id.clone()).map_err(|kind| JsonError { kind, id })
 }
 
-/// The keys of a message and their raw values, in order; those past the limit are only counted.
+/// The keys of a message and their raw values, in order. Those over the limit are only counted.
 struct Fields<'a> {
     pairs: Vec<(Cow<'a, str>, &'a RawValue)>,
     count: usize,
@@ -176,8 +176,8 @@ impl Fields<'_> {
         name(raw).map(Cow::into_owned).ok_or(JsonErrorKind::WrongType("room", "a string"))
     }
 
-    /// Typed languages write every key they know, with `null` or an empty text for none. An empty `room`, `event` or `token`
-    /// of a message that needs one is an error all the same; and `"data":null` is an argument where there are no others.
+    /// Typed languages write every key, with `null` or an empty text for absent ones. An empty `room`, `event` or
+    /// `token` that the message needs is an error nevertheless, and a single `"data":null` is an argument.
     fn drop_zero_values(&mut self, kind: &str) {
         let has_args = self.pairs.iter().any(|(key, value)| key == "args" && value.get() != "null");
         self.pairs.retain(|(key, value)| {
@@ -240,7 +240,7 @@ impl Fields<'_> {
         }
     }
 
-    /// What is left was taken before, or is not a key of this type.
+    /// The remaining keys are duplicates or not of this type.
     fn nothing_left(&self, kind: &str) -> Checked<()> {
         let known = known_keys(kind);
         match self.pairs.first() {
@@ -270,21 +270,21 @@ fn shown(text: &str) -> String {
     text.chars().take(40).flat_map(char::escape_debug).collect()
 }
 
-/// The first message: the session, the user as raw JSON (`null` for nobody), and how often the server pings.
+/// The first message: the session, the user as raw JSON (`null`: anonymous), and the interval of the server's pings.
 pub fn welcome(session: &str, user: Option<&str>, heartbeat_seconds: u64) -> String {
     let user = user.unwrap_or("null");
     let session = Quoted(session);
     format!(r#"{{"type":"welcome","session":{session},"user":{user},"heartbeat_seconds":{heartbeat_seconds}}}"#)
 }
 
-/// A room was joined; `offset` is where the stream of its events begins, `recovered` answers a `since`.
+/// Confirms a join. Events after `offset` follow; `recovered` answers a `since`.
 pub fn joined(room: &str, offset: Option<&str>, recovered: Option<bool>, id: Option<&RawValue>) -> String {
     let offset = offset.map_or_else(|| "null".to_owned(), |offset| Quoted(offset).to_string());
     let recovered = recovered.map_or_else(String::new, |recovered| format!(",\"recovered\":{recovered}"));
     format!(r#"{{"type":"joined","room":{},"offset":{offset}{recovered}{}}}"#, Quoted(room), Id(id))
 }
 
-/// A room was left.
+/// Confirms a leave.
 pub fn left(room: &str, id: Option<&RawValue>) -> String {
     format!(r#"{{"type":"left","room":{}{}}}"#, Quoted(room), Id(id))
 }
@@ -295,23 +295,23 @@ pub fn ack(id: &RawValue, args: &Args) -> String {
     format!(r#"{{"type":"ack","id":{},"{key}":{value}}}"#, id.get())
 }
 
-/// Something was refused.
+/// Refuses a message.
 pub fn error(code: &str, message: &str, id: Option<&RawValue>) -> String {
     format!(r#"{{"type":"error","code":{},"message":{}{}}}"#, Quoted(code), Quoted(message), Id(id))
 }
 
-/// Something was refused that may be sent again after so many milliseconds.
+/// Refuses a message that may be sent again after `retry_after_ms`.
 pub fn retry_error(code: &str, message: &str, retry_after_ms: u64, id: Option<&RawValue>) -> String {
     let (code, message, id) = (Quoted(code), Quoted(message), Id(id));
     format!(r#"{{"type":"error","code":{code},"message":{message},"retry_after_ms":{retry_after_ms}{id}}}"#)
 }
 
-/// Events of a room may be missing.
+/// Tells that events of a room may be missing.
 pub fn gap(room: &str) -> String {
     format!(r#"{{"type":"gap","room":{}}}"#, Quoted(room))
 }
 
-/// The connection is about to be closed; `retry_after_ms` is `null` where coming back makes no sense.
+/// Announces the close of the connection; `retry_after_ms` is `null` if the client should not reconnect.
 pub fn closing(reason: &str, retry_after_ms: Option<u64>) -> String {
     let retry = retry_after_ms.map_or_else(|| "null".to_owned(), |ms| ms.to_string());
     format!(r#"{{"type":"closing","reason":{},"retry_after_ms":{retry}}}"#, Quoted(reason))
@@ -322,15 +322,15 @@ pub fn pong() -> String {
     r#"{"type":"pong"}"#.to_owned()
 }
 
-/// An event of the log, as one of its rooms got it.
+/// An event, for a member of one of its rooms.
 pub fn event(event: &Event, room: &str) -> String {
     let mut out = Vec::new();
     let mut offset = OffsetText::default();
     push_event(&mut out, event, room, offset.write(&event.offset));
-    String::from_utf8(out).expect("an event is put together from strings and ASCII only")
+    String::from_utf8(out).expect("an event is composed of strings and ASCII only")
 }
 
-/// An event of the log as a complete WebSocket text frame, naming the first of its rooms; one allocation.
+/// An event as a complete WebSocket text frame that names the first of its rooms. One allocation.
 pub fn event_frame(event: &Event) -> Bytes {
     let room = event.draft.rooms.first().map_or("", |room| room);
     let mut offset = OffsetText::default();
@@ -361,12 +361,12 @@ fn push_event(out: &mut Vec<u8>, event: &Event, room: &str, offset: &str) {
     }
 }
 
-/// `data` where there is exactly one argument, else `args`.
+/// `data` for exactly one argument, else `args`.
 fn data_or_args(args: &Args) -> (&'static str, &str) {
     args.single().map_or_else(|| ("args", args.as_array()), |data| ("data", data))
 }
 
-/// The echoed id behind the other keys.
+/// The echoed id, after the other keys.
 struct Id<'a>(Option<&'a RawValue>);
 
 impl fmt::Display for Id<'_> {

@@ -1,4 +1,4 @@
-//! Query strings: `key=value` pairs, percent-decoded as forms are.
+//! Query strings and path segments, decoded.
 
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
@@ -17,7 +17,7 @@ pub fn path_segment(text: &str) -> Option<String> {
     percent_decode_str(text).decode_utf8().ok().map(Cow::into_owned)
 }
 
-/// An untrusted value, cut to `max` bytes: whoever compares it finds that it matches nothing.
+/// An untrusted value, cut to `max` bytes. A cut value matches nothing that it is compared with.
 pub(super) fn bounded(value: &str, max: usize) -> String {
     let end = (0..=value.len().min(max)).rev().find(|&at| value.is_char_boundary(at)).unwrap_or(0);
     value[..end].to_owned()

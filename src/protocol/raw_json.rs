@@ -1,4 +1,4 @@
-//! Work on raw JSON text: strings written without a tree, and the two objects with a meaning found without one.
+//! Raw JSON text: writing strings, and finding the two objects with a meaning, both without a tree.
 
 use crate::protocol::json_text::unquote;
 use std::fmt;
@@ -56,27 +56,27 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// An object with a meaning, and where it stands in the text.
+/// An object with a meaning, and its place in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Special {
     /// The object, from brace to brace.
     pub span: Range<usize>,
-    /// Which of the two it is.
+    /// Its meaning.
     pub kind: Kind,
 }
 
 /// The objects with a meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `{"$binary":"…"}`: exactly this key with a string; where the literal stands.
+    /// `{"$binary":"…"}`, with exactly this key and a string: the span of the literal.
     Binary(Range<usize>),
-    /// An object with `"_placeholder":true`, which Socket.IO parsers replace by an attachment: its `num`, where that is
-    /// a plain number.
+    /// An object with `"_placeholder":true`, which Socket.IO parsers replace by an attachment: its `num`, if that is a
+    /// plain number.
     Placeholder(Option<usize>),
 }
 
-/// Finds the objects with a meaning in a valid JSON text, in the order of the text; those inside another are left out,
-/// as parsers look from the outside in. One pass, no recursion; memory grows with the nesting and the finds only.
+/// Finds the objects with a meaning in a valid JSON text, in order. Those inside another are ignored, as parsers look
+/// from the outside in. One pass without recursion; memory grows with the nesting and the number of results only.
 pub fn specials(json: &str) -> Vec<Special> {
     let mut scan = Scan { json, levels: Vec::new(), found: Vec::new() };
     let bytes = json.as_bytes();
@@ -106,7 +106,7 @@ pub fn specials(json: &str) -> Vec<Special> {
     scan.found
 }
 
-/// Where a string ends, behind its closing quote; `at` is behind the opening one.
+/// The end of a string, after its closing quote. `at` is after the opening one.
 pub(super) fn string_end(bytes: &[u8], mut at: usize) -> usize {
     while let Some(step) = memchr::memchr2(b'"', b'\\', bytes.get(at..).unwrap_or_default()) {
         at += step;
@@ -162,8 +162,8 @@ impl Scan<'_> {
         let Some(level) = self.levels.last_mut().filter(|level| level.expects_key) else { return self.value(span) };
         let literal = self.json.get(span).unwrap_or_default();
         level.keys += 1;
-        // A client's parser undoes escapes before it looks for `_placeholder`, so they must not hide one from us.
-        // `$binary` is our own word and only counts as it is written.
+        // The parser of a client decodes escapes before it looks for `_placeholder`, so an escaped one counts.
+        // `$binary` is our own word, and counts only as written.
         level.key = match unquote(literal).as_deref() {
             Some("$binary") if literal == "\"$binary\"" => Key::Binary,
             Some("_placeholder") => Key::Placeholder,
@@ -172,7 +172,7 @@ impl Scan<'_> {
         };
     }
 
-    /// A value begins (a container, with an empty span) or was read (anything else).
+    /// Called at the start of a container (with an empty span) and after any other value.
     fn value(&mut self, span: Range<usize>) {
         let text = self.json.get(span.clone()).unwrap_or_default();
         let Some(level) = self.levels.last_mut() else { return };

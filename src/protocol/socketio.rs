@@ -1,5 +1,5 @@
-//! Socket.IO v5 packets from clients (docs/protocol/socketio.md section 3). What the stock parser accepts is accepted,
-//! quirks included, and what it closes on is an error.
+//! Socket.IO v5 packets from clients (docs/protocol/socketio.md section 3). Accepts what the stock parser accepts,
+//! with its quirks; what it closes the connection for is an error.
 
 use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, json_depth};
 use crate::model::draft::{MAX_ATTACHMENTS, RESERVED_EVENTS};
@@ -12,15 +12,15 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
-/// Bytes of a namespace in a packet; a longer one cannot be configured.
+/// Bytes of a namespace in a packet. A longer one cannot be configured.
 pub const MAX_NAMESPACE: usize = 256;
-/// Digits of an acknowledgement id: beyond them JavaScript writes an exponent, which no parser reads back.
+/// Digits of an acknowledgement id. For more, JavaScript writes an exponent, which no parser reads.
 const MAX_ID_DIGITS: usize = 21;
-/// Bytes that a decoder holds of one packet's attachments, where messages are not larger.
+/// Bytes of the attachments of one packet that a decoder keeps, if messages are not larger.
 pub const MAX_HELD: usize = 16 << 20;
 
-/// Bytes of all attachments of one packet, where each message may have `max_payload`. Ten messages of the default limit fit;
-/// where messages may be huge, two of them.
+/// Bytes of all attachments of one packet, if each message may have `max_payload`: ten messages of the default limit,
+/// or two if messages may be huge.
 pub fn max_attached(max_payload: usize) -> usize {
     MAX_HELD.max(max_payload.saturating_mul(2))
 }
@@ -28,9 +28,9 @@ pub fn max_attached(max_payload: usize) -> usize {
 /// A packet from a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Packet {
-    /// Wants to join a namespace.
+    /// Joins a namespace.
     Connect {
-        /// The namespace as written, a query included.
+        /// The namespace as written, with its query.
         namespace: Namespace,
         /// The text of the `auth` object.
         auth: Option<Box<str>>,
@@ -46,24 +46,24 @@ pub enum Packet {
         namespace: Namespace,
         /// The id to acknowledge it with, as JavaScript would echo it.
         ack: Option<Box<str>>,
-        /// The name; where a number stands for it, its text as JavaScript writes it; empty for a packet without payload.
+        /// The name. A number is written as JavaScript writes it; a packet without payload has an empty name.
         event: Box<str>,
-        /// The arguments; attachments stand as `{"$binary":"<base64>"}`.
+        /// The arguments; attachments are `{"$binary":"<base64>"}`.
         args: Args,
     },
-    /// Acknowledges an event of ours.
+    /// Acknowledges an event from the server.
     Ack {
         /// The namespace.
         namespace: Namespace,
-        /// The id of our event.
+        /// The id of the event.
         id: Box<str>,
-        /// The arguments; attachments stand as `{"$binary":"<base64>"}`.
+        /// The arguments; attachments are `{"$binary":"<base64>"}`.
         args: Args,
     },
 }
 
 impl Packet {
-    /// An acknowledgement without an id (`43[]`) is none; the reference ignores it.
+    /// An acknowledgement without an id (`43[]`) acknowledges nothing; the reference ignores it.
     fn means_something(&self) -> bool {
         !matches!(self, Self::Ack { id, .. } if id.is_empty())
     }
@@ -72,7 +72,7 @@ impl Packet {
 /// Why input is refused; the connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// No packet type that a client may send.
+    /// Not a packet type that a client may send.
     #[error("the packet type must be 0 to 3, 5 or 6")]
     UnknownType,
     /// The number of attachments is missing, not a number, or zero.
@@ -84,10 +84,11 @@ pub enum DecodeError {
     /// The namespace is too long.
     #[error("a namespace takes at most {MAX_NAMESPACE} bytes")]
     NamespaceTooLong,
-    /// A namespace with control characters: none is configured so, and echoed in a polling answer `\x1e` would end it.
-    #[error("a namespace must not hold control characters")]
+    /// A namespace with control characters. None is configured like that, and `\x1e` would end the packet of a polling
+    /// answer that echoes it.
+    #[error("a namespace must not contain control characters")]
     BadNamespace,
-    /// An acknowledgement id that is no number, or too long.
+    /// An acknowledgement id that is not a number, or too long.
     #[error("an acknowledgement id must be a number of at most {MAX_ID_DIGITS} digits")]
     BadAckId,
     /// The payload is not the JSON that this packet type takes.
@@ -99,17 +100,17 @@ pub enum DecodeError {
     /// An event name that clients and servers use themselves.
     #[error("the event name is reserved by Socket.IO")]
     ReservedEvent,
-    /// A placeholder without an attachment, or two for one.
+    /// A placeholder without an attachment, or two placeholders for one.
     #[error("a placeholder must name an attachment of its own")]
     BadPlaceholder,
-    /// Attachments that are larger in sum than the limit.
+    /// The attachments are larger than the limit.
     #[error("the attachments of one packet are over the limit")]
     TooBig,
     /// An attachment that no packet waits for.
     #[error("a binary message came without a packet that announced it")]
     UnexpectedBinary,
-    /// A packet before the attachments of the one before it were complete.
-    #[error("a packet came before the attachments of the one before it")]
+    /// A packet before all attachments of the previous one.
+    #[error("a packet came before all attachments of the previous packet")]
     UnexpectedText,
 }
 
@@ -143,7 +144,7 @@ impl From<ArgsError> for DecodeError {
     }
 }
 
-/// Reads one client's packets. Idle it is one pointer; it holds more only while attachments are missing.
+/// Reads the packets of one client. An idle decoder is one pointer; it keeps more only while attachments are missing.
 #[derive(Debug, Default)]
 pub struct Decoder {
     pending: Option<Box<Pending>>,
@@ -162,13 +163,13 @@ impl Decoder {
         self.pending.is_none()
     }
 
-    /// Nothing pending.
+    /// A decoder that waits for a packet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the text of a message (behind the Engine.IO `4`). `None`: attachments are missing yet, or the reference
-    /// ignores this packet. After an error the connection must be closed.
+    /// Takes the text of a message, after the Engine.IO `4`. `None`: attachments are missing, or the reference ignores
+    /// this packet. After an error the connection must be closed.
     pub fn text(&mut self, text: &str) -> Result<Option<Packet>, DecodeError> {
         if self.pending.take().is_some() {
             return Err(DecodeError::UnexpectedText);
@@ -182,12 +183,12 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Takes a binary message, as [`Decoder::binary_within`] with [`MAX_HELD`].
+    /// Takes a binary message: [`Decoder::binary_within`] with [`MAX_HELD`].
     pub fn binary(&mut self, bytes: &[u8]) -> Result<Option<Packet>, DecodeError> {
         self.binary_within(bytes, MAX_HELD)
     }
 
-    /// Takes a binary message; `max` bounds the bytes of all attachments of one packet.
+    /// Takes a binary message; `max` limits the bytes of all attachments of one packet.
     pub fn binary_within(&mut self, bytes: &[u8], max: usize) -> Result<Option<Packet>, DecodeError> {
         let Some(mut pending) = self.pending.take() else { return Err(DecodeError::UnexpectedBinary) };
         let held: usize = pending.attachments.iter().map(|attachment| attachment.len()).sum();
@@ -219,8 +220,8 @@ impl Pending {
     }
 }
 
-/// Puts attachments in place of their placeholders. Each may stand once: the stock encoder never writes one twice, and
-/// a small packet must not grow into a huge one.
+/// Replaces the placeholders by their attachments. Each may occur once: the stock encoder never writes one twice, and a
+/// small packet must not grow into a huge one.
 fn fill(args: &Args, attachments: &[Box<[u8]>]) -> Result<Args, DecodeError> {
     let json = args.as_array();
     let mut used = [false; MAX_ATTACHMENTS];
@@ -250,7 +251,7 @@ enum Type {
     Ack,
 }
 
-/// `<type>[<n>-][<namespace>,][<id>]` and the text behind it.
+/// `<type>[<n>-][<namespace>,][<id>]` and the text after it.
 struct Head<'a> {
     kind: Type,
     attachments: usize,
@@ -292,7 +293,7 @@ impl<'a> Head<'a> {
         Ok(Self { kind, attachments, namespace, id, payload: (!payload.is_empty()).then_some(payload) })
     }
 
-    /// The packet, with placeholders where it has attachments.
+    /// The packet, with placeholders for its attachments.
     fn packet(&self) -> Result<Packet, DecodeError> {
         let namespace = namespace(self.namespace);
         Ok(match (self.kind, self.payload) {
@@ -366,7 +367,7 @@ fn object(json: &str) -> Result<&str, DecodeError> {
 
 const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
-/// Takes the name off the front of `["name",…]`; the rest stays as it was written.
+/// Cuts the name off `["name",…]`. The rest stays as written.
 fn event(json: &str) -> Result<(Box<str>, Args), DecodeError> {
     let inside = json.trim_start_matches(JSON_SPACE).strip_prefix('[').ok_or(DecodeError::BadPayload)?;
     let inside = inside.trim_start_matches(JSON_SPACE);
@@ -380,7 +381,7 @@ fn event(json: &str) -> Result<(Box<str>, Args), DecodeError> {
     let rest = rest.trim_start_matches(JSON_SPACE);
     let rest = match rest.strip_prefix(',').map(|rest| rest.trim_start_matches(JSON_SPACE)) {
         Some(rest) if !rest.starts_with(']') => rest,
-        // Only the end of the array may follow a name alone; what follows that in turn is for the parser to judge.
+        // After a name alone only the end of the array may follow. The parser checks what comes after that.
         None if rest.starts_with(']') => rest,
         _ => return Err(DecodeError::BadPayload),
     };

@@ -1,5 +1,5 @@
-//! Socket.IO v5 packets to clients (docs/protocol/socketio.md section 3). Raw JSON goes to the wire as it came; only
-//! `{"$binary":"…"}` values are taken out, as attachments.
+//! Socket.IO v5 packets to clients (docs/protocol/socketio.md section 3). Raw JSON is sent as it came; only
+//! `{"$binary":"…"}` values are replaced, by attachments.
 
 use crate::model::args::Args;
 use crate::model::draft::{Draft, DraftError, DraftLimits, MAX_ATTACHMENTS};
@@ -18,13 +18,13 @@ use bytes::Bytes;
 use std::fmt;
 use std::io::Write as _;
 
-/// The Engine.IO type of everything here.
+/// The Engine.IO type of all packets here.
 const MESSAGE: u8 = b'4';
 
 /// One packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
-    /// Its text, without the Engine.IO `4`. Empty: the packet is all in its attachment.
+    /// Its text, without the Engine.IO `4`. Empty: the packet is its attachment alone.
     pub text: String,
     /// Its attachments, in the order of their numbers.
     pub attachments: Vec<Vec<u8>>,
@@ -39,9 +39,9 @@ pub enum EncodeError {
     /// More than [`MAX_ATTACHMENTS`]: stock clients drop the connection.
     #[error("an event takes at most {MAX_ATTACHMENTS} binary values; Socket.IO clients drop more")]
     TooManyAttachments,
-    /// Binary values beside an object with `"_placeholder":true`, which clients would take for one of them.
+    /// Binary values beside an object with `"_placeholder":true`, which clients would replace by an attachment.
     #[error(
-        "arguments with binary values must not hold an object with \"_placeholder\":true; Socket.IO clients \
+        "arguments with binary values must not contain an object with \"_placeholder\":true; Socket.IO clients \
          take it for an attachment"
     )]
     Placeholder,
@@ -63,12 +63,12 @@ impl Encoded {
         Self { text, attachments: Vec::new() }
     }
 
-    /// A packet that is one binary message, for a client whose parser wants it so.
+    /// A packet that is one binary message, for clients with another parser.
     pub fn binary(bytes: Vec<u8>) -> Self {
         Self { text: String::new(), attachments: vec![bytes] }
     }
 
-    /// The packet as WebSocket frames: a text frame, and the attachments as binary frames directly behind it.
+    /// The packet as WebSocket frames: a text frame, followed by the attachments as binary frames.
     pub fn frames(&self) -> Bytes {
         let sizes = std::iter::once(1 + self.text.len()).chain(self.attachments.iter().map(Vec::len));
         let mut out = Vec::with_capacity(sizes.map(|size| header_len(size) + size).sum());
@@ -83,7 +83,7 @@ impl Encoded {
         out.into()
     }
 
-    /// The packet as WebSocket text frames, for a client that takes no binary ones: attachments are `b` and base64.
+    /// The packet as WebSocket text frames, for a client that cannot take binary ones: attachments are `b` and base64.
     pub fn text_frames(&self) -> Bytes {
         let mut out = Vec::new();
         if !self.text.is_empty() {
@@ -116,7 +116,7 @@ impl Encoded {
     }
 }
 
-/// Confirms that a client joined; `pid` where recovery is on.
+/// Confirms a join; with a `pid` if recovery is on.
 pub fn connect(namespace: &str, sid: &str, pid: Option<&str>) -> Encoded {
     let sid = Quoted(sid);
     Encoded::text(match pid {
@@ -125,7 +125,7 @@ pub fn connect(namespace: &str, sid: &str, pid: Option<&str>) -> Encoded {
     })
 }
 
-/// Refuses to let a client join; `data` is raw JSON.
+/// Refuses a join; `data` is raw JSON.
 pub fn connect_error(namespace: &str, message: &str, data: Option<&str>) -> Encoded {
     let message = Quoted(message);
     Encoded::text(match data {
@@ -134,7 +134,7 @@ pub fn connect_error(namespace: &str, message: &str, data: Option<&str>) -> Enco
     })
 }
 
-/// Puts a client out of a namespace; it does not come back by itself.
+/// Removes a client from a namespace; it does not reconnect by itself.
 pub fn disconnect(namespace: &str) -> Encoded {
     Encoded::text(format!("1{}", Prefix(namespace)))
 }
@@ -158,12 +158,12 @@ pub fn ack(namespace: &str, id: &str, args: &Args) -> Result<Encoded, EncodeErro
     Packet { kind: b'3', namespace, id, event: None, offset: None }.encode(args)
 }
 
-/// An event of the log as WebSocket frames, in one allocation where it has no binary values.
+/// An event as WebSocket frames, in one allocation if it has no binary values.
 pub fn event_frames(event: &Event, with_offset: bool) -> Bytes {
     of_log(event, with_offset, Encoded::frames, text_frame)
 }
 
-/// The same for a client that takes no binary frames.
+/// The same for a client that cannot take binary frames.
 pub fn event_text_frames(event: &Event, with_offset: bool) -> Bytes {
     of_log(event, with_offset, Encoded::text_frames, text_frame)
 }
@@ -177,7 +177,7 @@ fn text_frame(packet: &Packet<'_>, inner: &str) -> Bytes {
     out.into()
 }
 
-/// An event of the log as an Engine.IO polling payload.
+/// An event as an Engine.IO polling payload.
 pub fn event_payload(event: &Event, with_offset: bool) -> Bytes {
     of_log(event, with_offset, Encoded::payload, |packet, inner| {
         let mut out = Vec::with_capacity(1 + packet.len(inner));
@@ -187,8 +187,8 @@ pub fn event_payload(event: &Event, with_offset: bool) -> Bytes {
     })
 }
 
-/// Arguments that ingest should have refused (see [`binary_values`]) go out as the plain data they are: a packet that
-/// makes every client of a room drop its connection must not leave this node.
+/// Arguments that should have been refused when they were published (see [`binary_values`]) are sent as plain data. A
+/// packet that makes all clients of a room drop their connections must not leave this node.
 fn of_log(
     event: &Event,
     with_offset: bool,
@@ -205,7 +205,8 @@ fn of_log(
     }
 }
 
-/// How many `{"$binary":"…"}` values the arguments hold. Ingest refuses errors, and more than [`MAX_ATTACHMENTS`].
+/// The number of `{"$binary":"…"}` values in the arguments. Publishing refuses errors, and more than
+/// [`MAX_ATTACHMENTS`].
 pub fn binary_values(args: &Args) -> Result<usize, EncodeError> {
     if !args.may_hold_binary() {
         return Ok(0);
@@ -224,7 +225,7 @@ pub fn binary_values(args: &Args) -> Result<usize, EncodeError> {
     if placeholder && count > 0 { Err(EncodeError::Placeholder) } else { Ok(count) }
 }
 
-/// Whether Socket.IO clients can be sent these arguments.
+/// Checks that these arguments can be sent to Socket.IO clients.
 ///
 /// # Errors
 /// What is wrong with their binary values.
@@ -232,10 +233,10 @@ pub fn check_args(args: &Args) -> Result<(), EncodeError> {
     if binary_values(args)? > MAX_ATTACHMENTS { Err(EncodeError::TooManyAttachments) } else { Ok(()) }
 }
 
-/// All bounds of a draft: its own, and that Socket.IO clients can be sent its binary values.
+/// Checks all limits of a draft: its own, and those of binary values for Socket.IO clients.
 ///
 /// # Errors
-/// The first bound that is broken.
+/// The first limit that is exceeded.
 pub fn check_draft(draft: &Draft, limits: &DraftLimits) -> Result<(), DraftError> {
     draft.check(limits)?;
     match check_args(&draft.args) {
@@ -251,7 +252,7 @@ fn attachment(literal: &str) -> Result<Vec<u8>, EncodeError> {
     base64::decode(&text).ok_or(EncodeError::BadBase64)
 }
 
-/// Arguments whose binary values were taken out.
+/// Arguments without their binary values.
 struct Attached {
     /// The text between the brackets, with placeholders.
     inner: String,
@@ -259,7 +260,7 @@ struct Attached {
 }
 
 impl Attached {
-    /// `None`: there is nothing to take out.
+    /// `None`: there are no binary values.
     fn of(args: &Args) -> Result<Option<Self>, EncodeError> {
         match binary_values(args)? {
             0 => return Ok(None),
@@ -280,7 +281,7 @@ impl Attached {
     }
 }
 
-/// `/` is left out on the wire; any other namespace is followed by a comma.
+/// On the wire, `/` is omitted, and any other namespace is followed by a comma.
 struct Prefix<'a>(&'a str);
 
 impl fmt::Display for Prefix<'_> {
@@ -307,7 +308,7 @@ impl Packet<'_> {
     fn with(&self, attached: Attached) -> Encoded {
         let mut out = Vec::with_capacity(3 + self.len(&attached.inner));
         self.push(&mut out, &attached.inner, attached.attachments.len());
-        let text = String::from_utf8(out).expect("a packet is put together from strings and ASCII only");
+        let text = String::from_utf8(out).expect("a packet is composed of strings and ASCII only");
         Encoded { text, attachments: attached.attachments }
     }
 
@@ -354,7 +355,7 @@ fn comma(out: &mut Vec<u8>) {
     }
 }
 
-/// An offset's text without an allocation.
+/// The text of an offset, without an allocation.
 pub(super) struct OffsetText([u8; 64]);
 
 impl Default for OffsetText {

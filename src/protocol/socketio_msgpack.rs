@@ -1,18 +1,18 @@
-//! Clients with `socket.io-msgpack-parser`: each packet is one MessagePack map in a binary message, and nothing in the
-//! handshake says so. They are not served; their CONNECT is known, and is refused in their own encoding, so that
-//! `connect_error` tells them why instead of a connection that closes again and again.
+//! Clients with `socket.io-msgpack-parser` send each packet as one MessagePack map in a binary message. The handshake
+//! does not show it. They are not supported: their CONNECT is recognized and refused in their own encoding, so that
+//! they get a
+//! `connect_error` with the reason instead of a connection that closes again and again.
 
 use crate::protocol::msgpack;
 use crate::protocol::socketio::MAX_NAMESPACE;
 use crate::protocol::socketio_encode::Encoded;
 use serde::Deserialize;
 
-/// What the client is told.
+/// The message of the `connect_error`.
 pub const REFUSAL: &str = "socket.io-msgpack-parser is not supported: leave out the client's `parser` option";
-/// The code beside it.
+/// Its code.
 pub const CODE: &str = "unsupported_parser";
 
-/// Types of packets.
 const CONNECT: u8 = 0;
 const CONNECT_ERROR: u8 = 4;
 
@@ -23,16 +23,16 @@ struct Packet {
     nsp: String,
 }
 
-/// The namespace of a CONNECT packet; `None` where the bytes are anything else.
+/// The namespace of a CONNECT packet; `None` for any other bytes.
 pub fn connect(bytes: &[u8]) -> Option<String> {
-    // A map of two (without `data`) or three; its text is not much longer than its bytes.
+    // A map of two keys (without `data`) or three, whose text is not much longer than its bytes.
     let small_map = matches!(bytes.first(), Some(0x82 | 0x83));
     let json = small_map.then(|| msgpack::to_json(bytes, bytes.len().saturating_mul(2)).ok())??;
     let Packet { kind, nsp } = serde_json::from_str(&json).ok()?;
     (kind == CONNECT && nsp.starts_with('/') && nsp.len() <= MAX_NAMESPACE).then_some(nsp)
 }
 
-/// The CONNECT_ERROR for it: `{type:4,data:{message,data:{code}},nsp}`.
+/// Its CONNECT_ERROR: `{type:4,data:{message,data:{code}},nsp}`.
 pub fn refusal(namespace: &str) -> Encoded {
     let mut out = vec![0x83];
     text(&mut out, "type");

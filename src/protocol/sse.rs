@@ -9,21 +9,20 @@ use crate::protocol::socketio_encode::OffsetText;
 use bytes::Bytes;
 use std::time::Duration;
 
-/// Most rooms of one stream; `limits.rooms_per_session` may allow fewer.
+/// Rooms of one stream. `limits.rooms_per_session` may allow fewer.
 pub const MAX_ROOMS: usize = 1000;
-/// Bytes of a room name that are kept; `limits.room_name_bytes` is checked by whoever joins.
+/// Bytes of a room's name that are kept. Joining checks `limits.room_name_bytes`.
 const MAX_ROOM: usize = 1024;
-/// Bytes of an offset that are kept; a longer text is no offset.
+/// Bytes of an offset that are kept. A longer text is not an offset.
 const MAX_OFFSET: usize = 1024;
 
-/// An event: its offset as `id`, its name, and the first argument's JSON (all as an array where there is more than one,
-/// `null` where there is none).
+/// An event: its offset as `id`, its name, and its argument as JSON. Several arguments are an array, none is `null`.
 pub fn event_block(event: &Event) -> Bytes {
     let mut offset = OffsetText::default();
     let offset = offset.write(&event.offset);
     let args = &event.draft.args;
     let data = if args.is_empty() { "null" } else { args.single().unwrap_or(args.as_array()) };
-    // A line more costs "data: " and a newline, less the line end it replaces.
+    // Another line costs "data: " and a newline, minus the line end that it replaces.
     let breaks = data.bytes().filter(|byte| matches!(byte, b'\n' | b'\r')).count();
     let size = offset.len() + event.draft.event.len() + data.len() + breaks * 6 + 22;
     let mut out = String::with_capacity(size);
@@ -37,7 +36,7 @@ pub fn event_block(event: &Event) -> Bytes {
     out.into()
 }
 
-/// `data:` for each line: JSON may hold line ends between its tokens, and clients put the lines together again.
+/// `data:` for each line. JSON may have line ends between its tokens, and clients join the lines again.
 fn push_data(out: &mut String, data: &str) {
     let mut rest = data;
     while let Some(end) = rest.find(['\n', '\r']) {
@@ -58,21 +57,21 @@ pub fn gap_block(reason: &str) -> Bytes {
     format!("event: gap\ndata: {{\"reason\":{}}}\n\n", Quoted(reason)).into()
 }
 
-/// As [`gap_block`], with an `id`, so that a reconnect resumes from here and not from what was lost.
+/// Like [`gap_block`], with an `id`, so that a reconnect resumes from here and does not report the same gap again.
 pub fn gap_block_at(reason: &str, offset: &Offset) -> Bytes {
     format!("id: {offset}\nevent: gap\ndata: {{\"reason\":{}}}\n\n", Quoted(reason)).into()
 }
 
-/// Sets the resume point without an event: browsers take an `id` alone over, and dispatch nothing.
+/// Sets the resume point without an event: browsers store an `id` alone and dispatch nothing.
 pub fn id_block(offset: &Offset) -> Bytes {
     format!("id: {offset}\n\n").into()
 }
 
-/// Shortest wait before a reconnect. A client keeps what it was told last for all later reconnects, so a shorter one would
-/// have it try in a tight loop for as long as it is refused.
+/// Shortest wait before a reconnect. A client keeps the last value for all later reconnects, so with a shorter one it
+/// would retry in a tight loop while it is refused.
 pub const MIN_RETRY: Duration = Duration::from_secs(1);
 
-/// How long a client waits before it reconnects, now and from now on; at least [`MIN_RETRY`].
+/// Sets how long the client waits before this and later reconnects; at least [`MIN_RETRY`].
 pub fn retry_block(wait: Duration) -> Bytes {
     format!("retry: {}\n\n", wait.max(MIN_RETRY).as_millis()).into()
 }
@@ -82,14 +81,14 @@ pub fn comment() -> Bytes {
     Bytes::from_static(b":\n\n")
 }
 
-/// What `GET /sse?…` asks for.
+/// The query of `GET /sse?…`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// Each `room`, in order, once. A name over 1024 bytes is cut, and is then refused for its length.
+    /// Each `room` once, in order. A name over 1024 bytes is cut, and is refused for its length.
     pub rooms: Vec<String>,
-    /// The first `token`; `None` where it is missing or empty.
+    /// The first `token`; `None`: missing or empty.
     pub token: Option<String>,
-    /// What polyfills that cannot set `Last-Event-ID` write instead: `lastEventId`, `Last-Event-ID`, `last_event_id`.
+    /// `lastEventId`, `Last-Event-ID` or `last_event_id`, which polyfills write that cannot set the header.
     pub last_event_id: Option<String>,
 }
 
@@ -124,7 +123,7 @@ impl Query {
                     }
                 }
                 "token" => drop(token.get_or_insert(value)),
-                // A polyfill adds its own behind what the page wrote, so the last one is the newest.
+                // A polyfill appends its own to what the page wrote, so the last one is the newest.
                 key if is_last_event_id(key) => last_event_id = Some(query::bounded(&value, MAX_OFFSET)),
                 _ => {}
             }

@@ -56,7 +56,7 @@ pub struct Connection {
     pub link: Link,
     /// What waits to be written.
     pub outbox: Outbox,
-    /// Bytes that a replay was allowed to add to it beyond the limit; 0 again once it is empty.
+    /// Bytes that a replay, or a large answer, was allowed to add to it beyond the limit; 0 again once it is empty.
     pub replay: usize,
     /// Listed for the next flush.
     pub dirty: bool,

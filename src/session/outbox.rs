@@ -47,7 +47,7 @@ impl Frame {
     }
 
     /// Bytes it counts for in the outbox, the same whatever the transport.
-    fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         match self {
             Self::Event(delivery) => delivery.event.size(),
             Self::Packet(packet) => packet.text.len() + packet.attachments.iter().map(Vec::len).sum::<usize>(),

@@ -46,11 +46,11 @@ pub enum Due {
 impl Timers {
     /// The nearest deadline.
     pub fn next(&self) -> Option<Millis> {
-        let beat = match self.heartbeat {
+        let heartbeat = match self.heartbeat {
             Heartbeat::Off => None,
             Heartbeat::PingAt(at) | Heartbeat::PongBy(at) => Some(at),
         };
-        [beat, self.connect_by, self.expires, self.cut].into_iter().flatten().min()
+        [heartbeat, self.connect_by, self.expires, self.cut].into_iter().flatten().min()
     }
 
     /// Takes one thing that is due.

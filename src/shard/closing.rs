@@ -50,7 +50,7 @@ impl Hub {
                 if polling.waiting.is_none() && !comes_again { Duration::ZERO } else { CLOSING }
             }
             Link::WebSocket(_) => {
-                for frame in farewell(connection.protocol, reason) {
+                for frame in closing_frames(connection.protocol, reason) {
                     connection.outbox.push(Frame::Raw(frame));
                 }
                 CLOSING
@@ -112,8 +112,8 @@ fn ended_by_client(reason: CloseReason) -> bool {
     )
 }
 
-/// The last frames on a WebSocket.
-fn farewell(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
+/// The last frames of a WebSocket connection.
+fn closing_frames(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
     if protocol == Protocol::SocketIo {
         // Engine.IO closes without a code, except for a message over maxPayload (docs/protocol/socketio.md sections 2.7
         // and 2.9).

@@ -29,7 +29,7 @@ impl Shard {
         self.hub.borrow_mut().start_timers(key, now);
     }
 
-    /// Begins to end a connection; see [`CloseReason`] for what its client is told.
+    /// Begins to end a connection; see [`CloseReason`] for what its client gets.
     pub fn close(&self, key: ConnectionKey, reason: CloseReason) {
         let now = self.now();
         self.hub.borrow_mut().close(key, reason, now);

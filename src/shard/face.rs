@@ -23,6 +23,8 @@ use tokio::sync::Notify;
 const PUSHES_PER_TURN: usize = 8_192;
 /// How far behind another node this one may be: the time between two reads of their tails, generously.
 const CATCH_UP: Duration = Duration::from_millis(500);
+/// How long a client that wants what it missed is held while a node that has just started reads its history.
+const HISTORY_READ: Duration = Duration::from_secs(5);
 /// Bytes read from a socket at once, into the one buffer that all connections of a shard share.
 const READ_BUFFER: usize = 64 << 10;
 
@@ -112,6 +114,21 @@ impl Shard {
         };
         // It runs out for an offset from the future: the resume then says so.
         let _ = tokio::time::timeout(CATCH_UP, reached).await;
+    }
+
+    /// Waits until the history is read, but not for ever: a node that has just started can prove nothing before.
+    pub async fn history_read(&self) {
+        let read = async {
+            loop {
+                let advanced = self.advanced.notified();
+                if self.position().epoch != Epoch::default() {
+                    return;
+                }
+                advanced.await;
+            }
+        };
+        // It runs out where the log's server is away; the client is then told of a gap.
+        let _ = tokio::time::timeout(HISTORY_READ, read).await;
     }
 
     /// Delivers one event; whether so much was delivered that others should have their turn.

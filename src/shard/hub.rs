@@ -10,6 +10,7 @@ use crate::model::offset::Offset;
 use crate::model::transport::Protocol;
 use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
+use crate::protocol::socketio::max_attached;
 use crate::protocol::socketio_encode::Encoded;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::Session;
@@ -26,6 +27,9 @@ use crate::shard::sessions::Sessions;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Notify;
+
+/// An answer is large from this part of `limits.outbox_bytes` on.
+const LARGE_ANSWER: usize = 4;
 
 /// Everything one shard owns.
 pub(super) struct Hub {
@@ -189,9 +193,18 @@ impl Hub {
         self.connections.get(key).is_some_and(|connection| connection.replay > self.context.limits.outbox_bytes)
     }
 
-    /// Queues a Socket.IO packet for one connection.
+    /// Queues a Socket.IO packet for one connection. An answer may be as large as the packet that it answers, which may be
+    /// much larger than the limit for unsent bytes: such a one, with a reply beside the acknowledgement, is allowed on top.
     pub(super) fn push_packet(&mut self, key: ConnectionKey, packet: Encoded) {
-        self.push(key, Frame::Packet(Rc::new(packet)));
+        let frame = Frame::Packet(Rc::new(packet));
+        let (size, max) = (frame.size(), 2 * max_attached(self.context.socketio.max_payload));
+        if size > self.context.limits.outbox_bytes / LARGE_ANSWER
+            && let Some(connection) = self.connections.get_mut(key)
+            && connection.replay + size <= max
+        {
+            connection.replay += size;
+        }
+        self.push(key, frame);
     }
 
     /// Queues a `/ws` message for one connection.

@@ -140,7 +140,7 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
             true
         }
         Err(lost) => {
-            // Its client comes back, and is told by the same rules.
+            // Its client returns, and gets its answer by the same rules.
             local.context.metrics.recovery(lost.code());
             if let Some(pid) = moving.pid {
                 local.shard.park(pid, before);

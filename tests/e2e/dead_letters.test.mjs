@@ -1,4 +1,4 @@
-// What a copy of an entry that could not be read holds.
+// The fields of a dead letter: the copy of an entry that could not be read.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
@@ -14,8 +14,8 @@ async function letters(redis) {
   return all;
 }
 
-suite("Dead letters", () => {
-  scenario("the entry's own id is there once, and where it was in the stream stands under another name", async ({ node, redis }) => {
+suite("dead letters", () => {
+  scenario("the entry's own id is kept once, and its stream id has another name", async ({ node, redis }) => {
     const server = await redis();
     await node({ redis: { url: server.url } });
     const position = await server.cli("XADD", "roomcast:events", "*", "room", "r", "event", "e", "data", "{oops", "id", "order-7");
@@ -29,7 +29,7 @@ suite("Dead letters", () => {
     assert.deepEqual(fields.find(([name]) => name === "data"), ["data", "{oops"]);
   });
 
-  scenario("an entry with fields called entry and error does not hide ours", async ({ node, redis }) => {
+  scenario("an entry with fields named entry and error does not hide those of the dead letter", async ({ node, redis }) => {
     const server = await redis();
     await node({ redis: { url: server.url } });
     const position = await server.cli("XADD", "roomcast:events", "*", "room", "r", "event", "e", "entry", "x", "error", "y");

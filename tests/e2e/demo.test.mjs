@@ -10,8 +10,8 @@ import { scenario, suite } from "../harness/scenario.mjs";
 
 const run = promisify(execFile);
 
-async function startDemo(keep) {
-  const port = await freePort();
+async function startDemo(keep, port) {
+  port ??= await freePort();
   const demo = new Daemon(["demo", "--listen", `127.0.0.1:${port}`]);
   keep({ close: () => demo.exit ?? demo.signal("SIGKILL") });
   const printed = (pattern, what) =>
@@ -66,6 +66,26 @@ suite("demo", () => {
 
     await demo.stop();
     await Promise.all(["a", "b"].map((name) => pane(name).locator(".badge:not([data-state=live])").waitFor({ timeout: 10_000 })));
+  });
+
+  scenario("a tab of before recovers by itself when the demo is started again, with other secrets", async ({ keep }) => {
+    const { demo, url, port, token } = await startDemo(keep);
+    const browser = await startBrowser();
+    keep({ close: () => browser.close().catch(() => {}) });
+    const page = await browser.newPage();
+    await page.goto(url);
+    const badge = (name, state) => page.locator(`#pane-${name} .badge[data-state=${state}]`).waitFor({ timeout: 20_000 });
+    await Promise.all([badge("a", "live"), badge("b", "live")]);
+    await demo.stop("SIGKILL");
+    await Promise.all([badge("a", "reconnecting"), badge("b", "reconnecting")]);
+    const again = await startDemo(keep, port);
+    assert.notEqual(again.token, token);
+    await Promise.all([badge("a", "live"), badge("b", "live")]);
+    await page.locator("#pane-a input.text").fill("after the restart");
+    await page.locator("#pane-a button.send").click();
+    await page.locator("#pane-b .messages", { hasText: "after the restart" }).waitFor({ timeout: 10_000 });
+    assert.doesNotMatch(await page.locator("#pane-a .messages").textContent(), /signature|reload/);
+    await again.demo.stop();
   });
 
   scenario("SIGINT ends the demo with exit code 0", async ({ keep }) => {

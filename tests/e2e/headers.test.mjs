@@ -1,4 +1,4 @@
-// Requests with very many, or very long, headers: what is taken, and that a page can read the refusal.
+// Requests with many or long headers: which are accepted, and that a page can read the refusal.
 import assert from "node:assert/strict";
 import { enginePath, engineSocket } from "../harness/engine.mjs";
 import { request } from "../harness/http.mjs";
@@ -22,8 +22,8 @@ function assertReadable(answer, code) {
   assert.equal(answer.headers["access-control-allow-origin"], ORIGIN);
 }
 
-suite("Headers", () => {
-  scenario("100 are taken on every path, and of 101 the 431 can be read", async (s) => {
+suite("headers", () => {
+  scenario("100 headers are accepted on every path, and 101 get a 431 that a page can read", async (s) => {
     const one = await s.node(CORS);
     for (const count of [65, 100]) {
       assert.equal((await request(one.url + enginePath(), { headers: headers(count) })).status, 200);
@@ -40,7 +40,7 @@ suite("Headers", () => {
     assertError(await request(`${one.url}/health`, { headers: headers(101) }), 431, "too_many_headers");
   });
 
-  scenario("a head that is too long", async ({ node }) => {
+  scenario("a head that is too long is refused", async ({ node }) => {
     const one = await node(CORS);
     assertReadable(await request(one.url + enginePath(), { headers: headers(5, { cookie: "x".repeat(33_000) }) }), "head_too_long");
     assertReadable(await request(one.url + enginePath({ token: "x".repeat(33_000) }), { headers: headers(5) }), "head_too_long");
@@ -52,7 +52,7 @@ suite("Headers", () => {
     }
   });
 
-  scenario("`limits.headers` sets the number", async ({ node }) => {
+  scenario("`limits.headers` sets the number of accepted headers", async ({ node }) => {
     const few = await node({ ...CORS, limits: { headers: 20 } });
     assert.equal((await request(few.url + enginePath(), { headers: headers(20) })).status, 200);
     assertReadable(await request(few.url + enginePath(), { headers: headers(21) }), "too_many_headers");

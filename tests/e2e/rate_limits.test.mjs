@@ -108,8 +108,8 @@ suite("beyond the rate", () => {
     assertRetry(error, 400_000);
     const plain = await ws(one, { token }).welcomed();
     for (let n = 0; n < BURST + 1_024 + 500; n += 1) plain.send({ type: "event", event: "nothing" });
-    const told = await plain.message(({ type, code }) => type === "error" && code === "rate_limited");
-    assertRetry(told, 400_000);
+    const refusal = await plain.message(({ type, code }) => type === "error" && code === "rate_limited");
+    assertRetry(refusal, 400_000);
     plain.send({ type: "join", room: "room:a", id: 1 });
     await plain.message(({ id }) => id === 1);
     assert.equal(plain.messages.filter(({ code, id }) => code === "rate_limited" && id === undefined).length, 1);

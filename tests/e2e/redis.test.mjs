@@ -1,6 +1,7 @@
 // Nodes on one Redis: each delivers what any of them publishes; and what happens while Redis is down.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
+import { redisClients } from "../harness/socketio_server.mjs";
 import { assertError, publish, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
@@ -100,6 +101,20 @@ suite("Redis", () => {
     assert.equal(await one.metric('roomcast_drops_total{reason="malformed"}'), ids.length);
     for (const id of ids) assert.ok(one.output.includes(id), `${id} in the log`);
     assert.match(await store.cli("XRANGE", "roomcast:dead", "-", "+", "COUNT", "1"), /room:a/);
+  });
+
+  scenario("Redis hangs while a malformed entry is reported: it is still counted and copied, once", async (s) => {
+    const store = await s.redis();
+    const nodes = await Promise.all([0, 1].map(() => s.node({ redis: { url: store.url, timeout: "500ms" } })));
+    const [client] = await redisClients(store.url, 1);
+    s.serve({ close: () => client.destroy() });
+    // The entry reaches the tails, and what they write about it waits longer than their timeout.
+    await client.multi().xAdd("roomcast:events", "*", { x: "y" }).addCommand(["CLIENT", "PAUSE", "2000", "WRITE"]).exec();
+    const counted = async () => (await Promise.all(nodes.map((node) => node.metric('roomcast_drops_total{reason="malformed"}')))).reduce((sum, n) => sum + n);
+    await until(async () => (await counted()) > 0, "the entry counted");
+    await until(async () => (await store.cli("XLEN", "roomcast:dead")) !== "0", "the entry copied");
+    await published(nodes[0], { room: "room:a", event: "end", data: 1 });
+    assert.deepEqual([await counted(), await store.cli("XLEN", "roomcast:dead")], [1, "1"]);
   });
 
   scenario("two prefixes on one Redis are separate", async ({ redis, node, ws }) => {

@@ -1,4 +1,4 @@
-// Answers that come before a request's body was read arrive, whatever the client and the proxy in front do.
+// A refusal that is sent before the request's body was read arrives, whatever the client and a proxy do.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import net from "node:net";
@@ -44,8 +44,8 @@ const head = (target, length, more = "") => `POST ${target} HTTP/1.1\r\nHost: x\
 const AUTHORIZED = `Authorization: Bearer ${KEY}\r\n`;
 const statusOf = (answer) => Number(answer.split(" ")[1]);
 
-suite("Bodies that are refused unread", () => {
-  scenario("a client that writes all before it reads gets its answer, on every path", async ({ node }) => {
+suite("bodies that are refused unread", () => {
+  scenario("a client that writes the whole body before it reads gets the answer, on every path", async ({ node }) => {
     const one = await node();
     const polling = await new Polling(one).open();
     await polling.join({ token });
@@ -75,7 +75,7 @@ suite("Bodies that are refused unread", () => {
     assert.equal((await polling.post('420["echo",1]')).status, 200, "the session that got 413 goes on");
   });
 
-  scenario("`Expect: 100-continue`: no 100, and a client that sends all the same is not cut off", async ({ node, raw }) => {
+  scenario("`Expect: 100-continue`: no 100 is sent, and a client that sends the body nevertheless gets the answer", async ({ node, raw }) => {
     const one = await node();
     const size = 12 * MEGABYTE;
     for (const [more, status] of [[AUTHORIZED, 413], ["", 401]]) {
@@ -94,7 +94,7 @@ suite("Bodies that are refused unread", () => {
     assert.equal(accepted.stdout, "200", "a body that fits is asked for");
   });
 
-  scenario("Node's fetch and http, and curl", async ({ node }) => {
+  scenario("Node's fetch and http, and curl, get the answer", async ({ node }) => {
     const one = await node();
     const body = "x".repeat(12 * MEGABYTE);
     for (let round = 0; round < ROUNDS; round += 1) {
@@ -110,7 +110,7 @@ suite("Bodies that are refused unread", () => {
     await published(one, { room: "room:a", event: "e" });
   });
 
-  scenario("behind nginx, with and without request buffering: never 502", async ({ node, serve }) => {
+  scenario("behind nginx, with and without request buffering, the answer is never 502", async ({ node, serve }) => {
     const one = await node();
     const body = Buffer.alloc(12 * MEGABYTE, "x");
     for (const buffering of ["on", "off"]) {
@@ -127,7 +127,7 @@ suite("Bodies that are refused unread", () => {
     }
   });
 
-  scenario("polling on another node: 413, and the session goes on", async (s) => {
+  scenario("polling on another node gets 413, and the session continues", async (s) => {
     const store = await s.redis();
     const [here, there] = await nodesOn(s, store, 2);
     const polling = await new Polling(here).open();
@@ -140,7 +140,7 @@ suite("Bodies that are refused unread", () => {
     assert.equal((await polling.post('420["echo",1]')).status, 200);
   });
 
-  scenario("a client that never stops sending is cut, and nobody else notices", async ({ node, keep }) => {
+  scenario("a client that never stops sending is cut, and other clients notice nothing", async ({ node, keep }) => {
     const one = await node();
     const socket = net.connect({ port: one.port, host: "127.0.0.1", allowHalfOpen: true }).on("error", () => {});
     keep({ close: () => socket.destroy() });

@@ -14,9 +14,15 @@ pub(crate) struct Source {
 
 /// All `.rs` files below a folder of the repository, by path.
 pub(crate) fn rust_files(folder: &str) -> Vec<Source> {
+    files(folder, &["rs"])
+}
+
+/// All files with one of these extensions below a folder of the repository, by path.
+pub(crate) fn files(folder: &str, extensions: &[&str]) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut paths = Vec::new();
     collect(&root.join(folder), &mut paths);
+    paths.retain(|path| path.extension().is_some_and(|extension| extensions.iter().any(|wanted| extension == *wanted)));
     paths.sort();
     let read = |path: PathBuf| {
         let text = fs::read_to_string(&path).unwrap();
@@ -29,10 +35,9 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {
-            true if path.ends_with("node_modules") => {}
+            true if path.ends_with("node_modules") || path.ends_with(".venv") => {}
             true => collect(&path, paths),
-            false if path.extension().is_some_and(|extension| extension == "rs") => paths.push(path),
-            false => {}
+            false => paths.push(path),
         }
     }
 }

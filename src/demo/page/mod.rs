@@ -14,6 +14,8 @@ pub(super) fn pages(facts: &Value) -> Vec<Page> {
         |path, content_type, text: &'static str| Page { path, content_type, body: Bytes::from_static(text.as_bytes()) };
     vec![
         Page { path: "/", content_type: "text/html; charset=utf-8", body: index.into() },
+        // For a page of an earlier demo, whose tokens are of another secret.
+        Page { path: "/demo/facts.json", content_type: "application/json", body: facts.to_string().into() },
         file("/demo/page.css", "text/css; charset=utf-8", include_str!("page.css")),
         file("/demo/page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
         file("/demo/socket.io.min.js", "text/javascript; charset=utf-8", include_str!("socket.io.min.js")),

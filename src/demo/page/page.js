@@ -4,6 +4,7 @@
 (() => {
   const TYPING_EVERY_MS = 1500;
   const TYPING_SHOWN_MS = 3000;
+  const RENEW_EVERY_MS = 2000;
 
   const demo = JSON.parse(document.getElementById("demo").textContent);
 
@@ -25,6 +26,7 @@
       this.hasBeenLive = false;
       this.isOff = false;
       this.lastTyping = 0;
+      this.renewedAt = -Infinity;
 
       // WebSocket first; where something between swallows it, the client goes on with long-polling.
       const options = { path: demo.path, auth: { token }, transports: demo.transports, tryAllTransports: true, forceNew: true };
@@ -42,9 +44,8 @@
       socket.on("disconnect", () => this.lost());
       socket.on("connect_error", (error) => {
         if (socket.active) return this.show("reconnecting");
-        // Refused by the server, so the client does not try again: most likely this page is of an earlier demo.
-        this.note(`Refused: ${error.message}. If the demo was started again, reload this page.`);
-        this.giveUp();
+        // Refused by the server, so the client does not try again by itself.
+        this.renew(error.message);
       });
       socket.io.on("reconnect_failed", () => this.giveUp());
       socket.on("message", ({ user, name, text }) => this.said(user, name, text));
@@ -55,6 +56,24 @@
       });
       socket.on("here", ({ session, name }) => this.enter(session, name));
       socket.on("gone", ({ session }) => this.leave(session));
+    }
+
+    /** After a refusal: a demo that was started again has other secrets, and a page of before it needs a token of now. */
+    async renew(refusal) {
+      const wait = Math.max(0, this.renewedAt + RENEW_EVERY_MS - performance.now());
+      this.renewedAt = performance.now() + wait;
+      this.show("reconnecting");
+      await new Promise((resolve) => setTimeout(resolve, wait));
+      if (this.isOff) return;
+      try {
+        const answer = await fetch("/demo/facts.json", { cache: "no-store" });
+        const person = (await answer.json()).people.find(({ name }) => name === this.name);
+        this.socket.auth = { token: person.token };
+        this.socket.connect();
+      } catch {
+        this.note(`Refused: ${refusal}. No fresh token could be had; reload this page.`);
+        this.giveUp();
+      }
     }
 
     connected() {

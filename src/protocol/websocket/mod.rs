@@ -1,4 +1,5 @@
-//! WebSocket frames (RFC 6455), the server's side: strict reading of masked frames, writing of unmasked ones.
+//! The server's side of WebSocket (RFC 6455): the handshake, a strict reader of masked frames, and a writer of unmasked
+//! ones.
 
 mod handshake;
 mod reader;
@@ -22,7 +23,7 @@ pub enum Opcode {
     Binary = 0x2,
     /// The end of the connection.
     Close = 0x8,
-    /// Wants a pong with the same payload.
+    /// Asks for a pong with the same payload.
     Ping = 0x9,
     /// Answers a ping.
     Pong = 0xa,
@@ -51,19 +52,19 @@ impl Opcode {
 /// A complete message from the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// Text, checked to be UTF-8.
+    /// Text.
     Text(&'a str),
     /// Bytes.
     Binary(&'a [u8]),
-    /// Wants [`pong_frame`] with this payload (at most 125 bytes).
+    /// Asks for a [`pong_frame`] with this payload of at most 125 bytes.
     Ping(&'a [u8]),
-    /// Answers a ping, or comes unasked.
+    /// Answers a ping, or is unsolicited.
     Pong(&'a [u8]),
-    /// The client closes: its code, `None` where it gave none, and its reason. Nothing is read after it.
+    /// The client closes, with a code (`None`: without) and a reason. Nothing is read after it.
     Close(Option<u16>, &'a str),
 }
 
-/// XORs the masking key over the payload (RFC 6455 section 5.3); `offset` is how many bytes of the payload came before.
+/// Applies the masking key to a payload (RFC 6455 section 5.3). `offset`: the number of payload bytes before this part.
 pub fn unmask(payload: &mut [u8], mask: [u8; 4], offset: usize) {
     let mut key = mask;
     key.rotate_left(offset % 4);

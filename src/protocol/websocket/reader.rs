@@ -1,17 +1,18 @@
-//! Reads the frames of a client. Whole frames are handed out from the caller's buffer; only what is incomplete is kept.
+//! Reads the frames of a client. Complete frames are passed on from the caller's buffer; only incomplete ones are
+//! copied.
 
 use crate::model::close::CloseReason;
 use crate::protocol::websocket::writer::MAX_CONTROL;
 use crate::protocol::websocket::{Message, Opcode, unmask};
 use std::ops::ControlFlow;
 
-/// At most this many frames in one message: each costs us more than the sender (attacks 7, CVE-2026-48779).
+/// Frames in one message. Each costs the receiver more than the sender (CVE-2026-48779).
 pub const MAX_FRAGMENTS: u32 = 1024;
 
 /// Two bytes, eight of length, four of mask (RFC 6455 section 5.2).
 const MAX_HEADER: usize = 14;
 
-/// What breaks RFC 6455 or our bounds. The connection ends with [`FrameError::reason`].
+/// A violation of RFC 6455, or of a limit. The connection ends with [`FrameError::reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
     /// The message is longer than the limit.
@@ -20,8 +21,8 @@ pub enum FrameError {
     /// A client frame without a mask (section 5.1).
     #[error("client frames must be masked")]
     Unmasked,
-    /// RSV1-3 set though no extension was agreed on (section 5.2).
-    #[error("reserved bits are set, but no extension was agreed on")]
+    /// RSV1-3 is set without a negotiated extension (section 5.2).
+    #[error("reserved bits are set, but no extension was negotiated")]
     ReservedBits,
     /// An opcode that is not defined (section 5.2).
     #[error("the opcode is not defined")]
@@ -32,17 +33,17 @@ pub enum FrameError {
     /// A control frame over 125 bytes (section 5.5).
     #[error("a control frame takes at most 125 bytes")]
     LongControl,
-    /// A length that a shorter form could say (section 5.2).
+    /// A length that fits a shorter form (section 5.2).
     #[error("the payload length must be written in its shortest form")]
     LongLength,
     /// A 64-bit length with its top bit set (section 5.2).
     #[error("the top bit of a 64-bit length must be 0")]
     NegativeLength,
-    /// A continuation with nothing to continue (section 5.4).
+    /// A continuation without a message (section 5.4).
     #[error("a continuation frame without a message to continue")]
     UnexpectedContinuation,
     /// A new message inside a fragmented one (section 5.4).
-    #[error("a new message began before the last fragment of the one before")]
+    #[error("a new message began before the last fragment of the previous one")]
     InterruptedMessage,
     /// More than [`MAX_FRAGMENTS`] frames in one message.
     #[error("too many fragments in one message")]
@@ -89,31 +90,31 @@ impl FrameError {
     }
 }
 
-/// The caller's `on`: takes each message, and says whether to go on.
+/// Takes each message, and decides whether to continue.
 type Handler<'h> = &'h mut dyn FnMut(Message<'_>) -> ControlFlow<()>;
 
-/// Reads one client's frames. Idle it holds no heap.
+/// Reads the frames of one client. An idle reader has no memory on the heap.
 #[derive(Debug, Default)]
 pub struct FrameReader {
     partial: Option<Box<Partial>>,
     finished: bool,
 }
 
-/// What is known of an unfinished frame or message.
+/// The state of an incomplete frame or message.
 #[derive(Debug, Default)]
 struct Partial {
-    /// The bytes of an unfinished header.
+    /// The bytes of an incomplete header.
     head: [u8; MAX_HEADER],
     head_len: usize,
-    /// A frame whose payload is not complete, and how much of that has come.
+    /// A frame with an incomplete payload, and the number of bytes that have arrived.
     frame: Option<Header>,
     received: usize,
-    /// The fragmented message: its kind, and how many frames it had.
+    /// The fragmented message: its type, and the number of its frames.
     message: Option<Opcode>,
     fragments: u32,
-    /// Unmasked payload of the unfinished data message.
+    /// Unmasked payload of the incomplete data message.
     data: Vec<u8>,
-    /// Unmasked payload of an unfinished control frame, at most 125 bytes.
+    /// Unmasked payload of an incomplete control frame, at most 125 bytes.
     control: Vec<u8>,
 }
 
@@ -126,15 +127,15 @@ struct Header {
 }
 
 impl FrameReader {
-    /// Nothing read yet.
+    /// A reader at the start of a connection.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Feeds bytes that arrived; they are unmasked in place. Calls `on` for each complete message in order. A frame that
-    /// is complete inside `input` is handed out without a copy. `max` is the most bytes a message may have, and is
-    /// enforced by the header, before anything is buffered. When `on` breaks, after a close, and after an error the
-    /// rest is dropped and later input is ignored.
+    /// Takes bytes that arrived and unmasks them in place. Calls `on` for each complete message, in order. A frame that
+    /// is complete within `input` is passed on without a copy. `max` limits the bytes of a message and is checked at
+    /// the header, before anything is buffered. After `on` breaks, after a close and after an error, the rest is
+    /// dropped and later input is ignored.
     pub fn read(
         &mut self,
         input: &mut [u8],
@@ -153,7 +154,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Whether no part of a frame or message is held.
+    /// Whether no part of a frame or message is kept.
     pub fn is_idle(&self) -> bool {
         self.partial.is_none()
     }
@@ -174,7 +175,7 @@ impl FrameReader {
         self.whole_frame(header, payload, on)
     }
 
-    /// The next header, from the input alone or from what was kept of it before. `None`: it is not complete.
+    /// The next header, from the input and what was kept of it before. `None`: it is incomplete.
     fn header(&mut self, rest: &mut &mut [u8]) -> Result<Option<Header>, FrameError> {
         let Some(partial) = self.partial.as_mut().filter(|partial| partial.head_len > 0) else {
             if let Some((header, used)) = Header::parse(rest)? {
@@ -200,7 +201,7 @@ impl FrameReader {
         Ok(Some(header))
     }
 
-    /// Refuses a frame by its header: order of fragments, their number, and the size of the message.
+    /// Checks a header: the order of fragments, their number, and the size of the message.
     fn admit(&self, header: &Header, max: usize) -> Result<(), FrameError> {
         if header.opcode.is_control() {
             return Ok(());
@@ -250,7 +251,7 @@ impl FrameReader {
         }
     }
 
-    /// A frame's payload is all in `data`: hands the message out, or waits for its next fragment.
+    /// The payload of a frame is complete in `data`: passes the message on, or waits for its next fragment.
     fn data_frame_done(&mut self, header: Header, on: Handler<'_>) -> Result<ControlFlow<()>, FrameError> {
         let partial = self.partial.get_or_insert_default();
         let opcode = partial.message.unwrap_or(header.opcode);
@@ -271,7 +272,7 @@ impl Partial {
 }
 
 impl Header {
-    /// Reads a header and its size; `None` while bytes are missing. What the bytes at hand forbid is refused at once.
+    /// Reads a header and its size; `None` while bytes are missing. Refuses as soon as a byte is invalid.
     fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, FrameError> {
         let Some(&first) = bytes.first() else { return Ok(None) };
         if first & 0x70 != 0 {
@@ -295,7 +296,7 @@ impl Header {
         Ok(Some((Self { fin, opcode, mask: *mask, len }, at + 4)))
     }
 
-    /// The payload's length and where the mask begins.
+    /// The length of the payload, and the position of the mask.
     fn length(short: usize, bytes: &[u8]) -> Result<Option<(usize, usize)>, FrameError> {
         let long = &bytes[2..];
         match short {
@@ -346,7 +347,7 @@ fn deliver(opcode: Opcode, payload: &[u8], on: Handler<'_>) -> Result<ControlFlo
     })
 }
 
-/// Codes that an endpoint may put on the wire: RFC 6455 section 7.4 and the IANA registry (1012 to 1014).
+/// Codes that an endpoint may send: RFC 6455 section 7.4, and 1012 to 1014 of the IANA registry.
 fn may_be_received(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }

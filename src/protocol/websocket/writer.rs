@@ -7,7 +7,7 @@ const FIN: u8 = 0x80;
 /// Longest payload of a control frame (RFC 6455 section 5.5).
 pub(super) const MAX_CONTROL: usize = 125;
 
-/// Bytes of the header that [`push_header`] writes.
+/// The length of the header that [`push_header`] writes.
 pub fn header_len(payload_len: usize) -> usize {
     match payload_len {
         0..=125 => 2,
@@ -16,7 +16,7 @@ pub fn header_len(payload_len: usize) -> usize {
     }
 }
 
-/// Appends the header of an unmasked, final frame; the payload of that length must follow.
+/// Appends the header of an unmasked, final frame. The payload of that length must follow.
 pub fn push_header(out: &mut Vec<u8>, opcode: Opcode, payload_len: usize) {
     out.push(FIN | opcode as u8);
     match (u8::try_from(payload_len), u16::try_from(payload_len)) {
@@ -55,13 +55,13 @@ pub fn binary_frame(payload: &[u8]) -> Bytes {
     frame(Opcode::Binary, payload)
 }
 
-/// The answer to a ping. A payload over 125 bytes, which no ping can have, is cut.
+/// The answer to a ping. A payload over 125 bytes is cut; no ping has one.
 pub fn pong_frame(payload: &[u8]) -> Bytes {
     frame(Opcode::Pong, &payload[..payload.len().min(MAX_CONTROL)])
 }
 
 /// A close frame. Codes that must not be on the wire (1004, 1005, 1006, 1015: RFC 6455 section 7.4.1) and codes below
-/// 1000 become a frame without a code; the reason goes only with a code and is cut to fit, on a character's edge.
+/// 1000 become a frame without a code. A reason needs a code, and is cut at a character boundary.
 pub fn close_frame(code: Option<u16>, reason: &str) -> Bytes {
     let Some(code) = code.filter(|code| *code >= 1000 && !matches!(code, 1004..=1006 | 1015)) else {
         return frame(Opcode::Close, &[]);

@@ -1,0 +1,143 @@
+use super::*;
+use crate::model::args::Args;
+
+const LIMITS: DraftLimits = DraftLimits { max_event: 1000, room_name_bytes: 50, rooms: 3 };
+
+fn fields(pairs: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    pairs.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+}
+
+fn read(pairs: &[(&str, &str)]) -> (Draft, Option<u64>) {
+    match decode(&fields(pairs), &LIMITS) {
+        Ok(StreamEntry::Event(draft, accepted)) => (draft, accepted),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn written(draft: &Draft) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut command = redis::cmd("XADD");
+    encode(draft, 42, &mut command);
+    let args: Vec<Vec<u8>> = command
+        .args_iter()
+        .skip(1)
+        .map(|arg| match arg {
+            Arg::Simple(bytes) => bytes.to_vec(),
+            _ => panic!("no cursor"),
+        })
+        .collect();
+    args.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+}
+
+#[test]
+fn what_others_add_is_read() {
+    let (draft, accepted) = read(&[("room", "conversation:42"), ("event", "new_message"), ("data", "{\"id\":9}")]);
+    let args = Args::one("{\"id\":9}").unwrap();
+    assert_eq!(draft, Draft::new("conversation:42", "new_message", args, Source::Stream));
+    assert_eq!(accepted, None);
+    let (draft, _) = read(&[
+        ("event", "e"),
+        ("rooms", "[\"a\", \"b\"]"),
+        ("args", "[1, \"x\"]"),
+        ("except", "[\"c\"]"),
+        ("namespace", "/chat"),
+        ("volatile", "true"),
+        ("id", "i"),
+    ]);
+    assert_eq!((draft.rooms.len(), draft.args.count(), &*draft.except[0], draft.volatile), (2, 2, "c", true));
+    assert_eq!((&*draft.namespace, draft.id.as_deref()), ("/chat", Some("i")));
+    assert_eq!(read(&[("room", "a"), ("event", "e")]).0.args, Args::none());
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let mut draft = Draft::new("r", "e", Args::one("{\"n\":9007199254740993 }").unwrap(), Source::Http);
+    for _ in 0..2 {
+        let Ok(StreamEntry::Event(back, accepted)) = decode(&written(&draft), &LIMITS) else { panic!() };
+        assert_eq!((back, accepted), (draft.clone(), Some(42)));
+        draft.rooms = vec!["a\"b".into(), "ö".into()];
+        draft.except = vec!["c".into()];
+        draft.args = Args::list("[ 1 ,[2]]").unwrap();
+        draft.namespace = "/chat".into();
+        draft.id = Some("x".into());
+        draft.source = Source::Client;
+    }
+    let id = Id::random();
+    let probe = decode(&fields(&[("probe", &id.to_string())]), &LIMITS);
+    assert!(matches!(probe, Ok(StreamEntry::Probe(back)) if back == id));
+}
+
+#[test]
+fn each_mistake_is_named() {
+    let long = format!("\"{}\"", "x".repeat(2000));
+    let many = format!("[{}]", ["{ \"$binary\" : \"AA==\"}"; 11].join(","));
+    let names = format!("[{}]", ["\"r\""; 2000].join(","));
+    for (code, pairs) in [
+        ("no_room", &[("event", "e")][..]),
+        ("no_room", &[("event", "e"), ("rooms", "[]")]),
+        ("bad_field", &[("room", "r")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("dat", "1")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("event", "e")]),
+        ("bad_field", &[("room", "r"), ("rooms", "[\"s\"]"), ("event", "e")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("data", "1"), ("args", "[]")]),
+        ("bad_field", &[("rooms", "a,b"), ("event", "e")]),
+        ("bad_field", &[("rooms", "[7]"), ("event", "e")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("volatile", "yes")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("t", "-1")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("src", "mars")]),
+        ("bad_field", &[("probe", "x")]),
+        ("bad_field", &[("probe", "x"), ("room", "r")]),
+        ("bad_json", &[("room", "r"), ("event", "e"), ("data", "{oops")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("args", "1")]),
+        ("bad_json", &[("room", "r"), ("event", "e"), ("args", "[oops")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("v", "1")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("kind", "x")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("t", "1"), ("v", "2")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("t", "1"), ("t", "1")]),
+        ("bad_json", &[("order", "{}")]),
+        ("reserved_event", &[("room", "r"), ("event", "disconnect")]),
+        ("bad_room", &[("room", ""), ("event", "e")]),
+        ("event_too_big", &[("room", "r"), ("event", "e"), ("data", &long)]),
+        ("too_many_attachments", &[("room", "r"), ("event", "e"), ("args", &many)]),
+        ("too_many_rooms", &[("rooms", &names), ("event", "e")]),
+    ] {
+        let error = decode(&fields(pairs), &LIMITS).expect_err(code);
+        assert_eq!(error.code(), code, "{error}");
+    }
+    let zeroed =
+        [("room", ""), ("rooms", "[\"42\"]"), ("event", "e"), ("data", "1"), ("args", ""), ("except", ""), ("id", "")];
+    let Ok(StreamEntry::Event(draft, _)) = decode(&fields(&zeroed), &LIMITS) else {
+        panic!("typed languages write all fields")
+    };
+    assert_eq!((&*draft.rooms[0], draft.args.as_array(), draft.id), ("42", "[1]", None));
+    let mut raw = fields(&[("room", "r"), ("event", "e")]);
+    raw.push((b"data".to_vec(), vec![b'"', 0xff, b'"']));
+    assert_eq!(decode(&raw, &LIMITS).unwrap_err().to_string(), "`data` is not UTF-8");
+    raw[2].0 = vec![0xff; 100];
+    assert_eq!(decode(&raw, &LIMITS).unwrap_err().code(), "bad_field");
+    assert_eq!(decode(&[], &LIMITS).unwrap_err().code(), "no_room");
+}
+
+#[test]
+fn what_nodes_of_a_newer_release_write_is_read() {
+    let (draft, accepted) = read(&[
+        ("room", "r"),
+        ("event", "e"),
+        ("ttl", "60"),
+        ("t", "42"),
+        ("src", "scheduler"),
+        ("trace", "\u{fffd}"),
+        ("v", "1"),
+    ]);
+    assert_eq!((draft, accepted), (Draft::new("r", "e", Args::none(), Source::Http), Some(42)));
+    let id = Id::random();
+    let probe = decode(&fields(&[("probe", &id.to_string()), ("since", "5")]), &LIMITS);
+    assert!(matches!(probe, Ok(StreamEntry::Probe(read)) if read == id));
+    let command = format!(
+        r#"{{"id":"{id}","from":"{}","for":{{"user":"7"}},"do":"disconnect","reason":"x"}}"#,
+        crate::model::id::NodeId::random()
+    );
+    let command = decode(&fields(&[("order", &command), ("t", "1")]), &LIMITS);
+    assert!(matches!(command, Ok(StreamEntry::SessionCommand(command)) if command.id == id));
+    let unknown = decode(&fields(&[("kind", "schedule"), ("at", "5")]), &LIMITS);
+    assert!(matches!(unknown, Ok(StreamEntry::Unsupported)));
+}

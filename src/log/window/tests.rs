@@ -1,0 +1,154 @@
+use super::*;
+use crate::model::args::Args;
+use crate::model::draft::{Draft, Source};
+use proptest::prelude::*;
+
+const EPOCH: Epoch = Epoch(7);
+
+fn position(ms: u64) -> Position {
+    Position { ms, seq: 0 }
+}
+
+fn offset(ms: u64) -> Offset {
+    Offset { epoch: EPOCH, position: position(ms) }
+}
+
+fn event(ms: u64, rooms: &[&str], except: &[&str]) -> Arc<Event> {
+    let mut draft = Draft::new("", &ms.to_string(), Args::none(), Source::Http);
+    draft.rooms = rooms.iter().map(|&room| room.into()).collect();
+    draft.except = except.iter().map(|&room| room.into()).collect();
+    Arc::new(Event { offset: offset(ms), draft, accepted_us: ms * 1000 })
+}
+
+fn window(max_age_ms: u64, max_bytes: usize, start: u64) -> Window {
+    let mut window = Window::new(Duration::from_millis(max_age_ms), max_bytes);
+    let start = position(start);
+    window.reset(&Snapshot { epoch: EPOCH, floor: start, head: start, history: vec![], commands: vec![] }, 0);
+    window
+}
+
+fn names(events: Result<Vec<Arc<Event>>, Gap>) -> Vec<u64> {
+    events.expect("no gap").iter().map(|event| event.draft.event.parse().expect("a number")).collect()
+}
+
+#[test]
+fn replays_each_event_of_any_room_once_in_order() {
+    let mut window = window(1000, 1 << 20, 10);
+    for (ms, rooms, except) in [
+        (11, &["a"][..], &[][..]),
+        (12, &["b", "a", "a"], &[]),
+        (13, &["c"], &[]),
+        (14, &["b"], &["me"]),
+        (15, &["b"], &["other"]),
+        (16, &["a"], &[]),
+    ] {
+        window.push(event(ms, rooms, except), 0);
+    }
+    assert_eq!(names(window.replay(offset(10), position(16), "/", &["b", "me", "a"])), [11, 12, 15, 16]);
+    assert_eq!(names(window.replay(offset(11), position(15), "/", &["a", "b"])), [12, 14, 15]);
+    assert_eq!(names(window.replay(offset(16), position(16), "/", &["a"])), [0u64; 0]);
+    assert_eq!(names(window.replay(offset(16), position(12), "/", &["a"])), [0u64; 0]);
+    assert_eq!(names(window.replay(offset(10), position(16), "/chat", &["a"])), [0u64; 0]);
+    assert_eq!(names(window.replay::<&str>(offset(10), position(16), "/", &[])), [0u64; 0]);
+}
+
+#[test]
+fn what_is_too_old_is_decided_exactly() {
+    let mut window = window(1000, 1 << 20, 10);
+    assert_eq!(names(window.replay(offset(10), position(10), "/", &["a"])), [0u64; 0]);
+    assert_eq!(window.replay(offset(9), position(10), "/", &["a"]).unwrap_err(), Gap::TooOld);
+    window.push(event(11, &["a"], &[]), 0);
+    window.push(event(12, &["a"], &[]), 500);
+    window.expire(999);
+    assert_eq!(names(window.replay(offset(10), position(12), "/", &["a"])), [11, 12]);
+    window.expire(1000);
+    assert_eq!(window.replay(offset(10), position(12), "/", &["a"]).unwrap_err(), Gap::TooOld);
+    assert_eq!(names(window.replay(offset(11), position(12), "/", &["a"])), [12]);
+    window.expire(1_000_000);
+    assert!(window.is_empty());
+    assert_eq!(window.replay(offset(11), position(12), "/", &["a"]).unwrap_err(), Gap::TooOld);
+    assert_eq!(names(window.replay(offset(12), position(12), "/", &["a"])), [0u64; 0]);
+}
+
+#[test]
+fn offsets_of_other_lives_and_of_the_future_prove_nothing() {
+    let mut window = window(1000, 1 << 20, 10);
+    window.push(event(11, &["a"], &[]), 0);
+    let foreign = Offset { epoch: Epoch(8), position: position(11) };
+    assert_eq!(window.replay(foreign, position(11), "/", &["a"]).unwrap_err(), Gap::ForeignEpoch);
+    assert_eq!(window.replay(offset(12), position(11), "/", &["a"]).unwrap_err(), Gap::Future);
+    window.advance(position(12));
+    assert_eq!(names(window.replay(offset(12), position(12), "/", &["a"])), [0u64; 0]);
+}
+
+#[test]
+fn volatile_events_are_not_kept() {
+    let mut window = window(1000, 1 << 20, 10);
+    let mut volatile = Draft::new("a", "v", Args::none(), Source::Http);
+    volatile.volatile = true;
+    window.push(Arc::new(Event { offset: offset(10), draft: volatile, accepted_us: 0 }), 0);
+    assert_eq!((window.len(), window.head()), (0, offset(10)));
+}
+
+#[test]
+fn nothing_is_left_of_a_million_rooms_and_bytes_are_bounded() {
+    let mut window = window(1_000_000, 1 << 20, 0);
+    for ms in 1..=1_000_000 {
+        window.push(event(ms, &[&format!("room:{ms}")], &[]), ms);
+        assert!(window.bytes() <= 1 << 20);
+    }
+    assert!(window.rooms() < 10_000, "{}", window.rooms());
+    assert_eq!(window.rooms(), window.len());
+    window.expire(3_000_000);
+    assert_eq!((window.bytes(), window.rooms(), window.index.len()), (0, 0, 0));
+    assert!(window.events.capacity() < 2048, "{}", window.events.capacity());
+}
+
+#[test]
+fn an_event_over_the_whole_size_is_passed_by() {
+    let mut window = window(1000, 100, 10);
+    window.push(event(11, &["a"], &[]), 0);
+    assert_eq!((window.len(), window.floor(), window.head()), (0, offset(11), offset(11)));
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_a_plain_list(
+        published in prop::collection::vec((prop::collection::vec(0u8..6, 1..4), prop::option::of(0u8..6)), 0..60),
+        after in 0u64..70,
+        up_to in 0u64..70,
+        mine in prop::collection::vec(0u8..6, 0..4),
+    ) {
+        let name = |room: &u8| format!("r{room}");
+        let mut window = window(1000, 2000, 0);
+        let mut list = Vec::new();
+        for (ms, (rooms, except)) in (1..).zip(&published) {
+            let rooms: Vec<String> = rooms.iter().map(name).collect();
+            let except: Vec<String> = except.iter().map(name).collect();
+            let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
+            let event = event(ms, &rooms, &except.iter().map(String::as_str).collect::<Vec<_>>());
+            list.push(event.clone());
+            window.push(event, 0);
+        }
+        while list.iter().map(|event| event.size()).sum::<usize>() > 2000 {
+            list.remove(0);
+        }
+        let floor = published.len() as u64 - list.len() as u64;
+        let mine: Vec<String> = mine.iter().map(name).collect();
+        let got = window.replay(offset(after), position(up_to), "/", &mine);
+        if after > published.len() as u64 {
+            prop_assert_eq!(got.unwrap_err(), Gap::Future);
+        } else if after < floor {
+            prop_assert_eq!(got.unwrap_err(), Gap::TooOld);
+        } else {
+            let has = |rooms: &[Room]| rooms.iter().any(|room| mine.iter().any(|mine| **mine == **room));
+            let want: Vec<u64> = list
+                .iter()
+                .filter(|event| (after + 1..=up_to).contains(&event.offset.position.ms))
+                .filter(|event| has(&event.draft.rooms) && !has(&event.draft.except))
+                .map(|event| event.offset.position.ms)
+                .collect();
+            prop_assert_eq!(names(got), want);
+        }
+    }
+}
