@@ -136,6 +136,7 @@ impl Metrics {
         }
         refused("http", &series::HTTP_REASONS);
         refused("client", &series::CLIENT_REASONS);
+        refused("emitter", &series::EMITTER_REASONS);
     }
 
     /// The gauge of one kind of connection.

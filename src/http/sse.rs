@@ -51,13 +51,18 @@ pub async fn serve(
         Ok(identity) => identity,
         Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
-    let place = match api.node.places.take(caller.peer) {
-        Ok(place) => place,
+    let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
+    if since.is_some() {
+        // Before there is a session: one that is older than the history would be told that the log was reset.
+        local.shard.history_read().await;
+    }
+    let permit = match api.node.connection_limiter.take(caller.peer) {
+        Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
     let namespace = local.context.namespaces.main();
     let link = Link::Sse(caller.cut.clone());
-    let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, place));
+    let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, permit));
     // From here on the connection ends with its body, also if this future is dropped.
     let body = SseBody::new(local.clone(), key);
     let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };
@@ -79,7 +84,6 @@ pub async fn serve(
         crate::handlers::fail(local, key, CloseReason::Refused);
         return error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
     }
-    let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if let Some(after) = since.and_then(Offset::parse) {
         local.shard.catch_up_with(after).await;
     }

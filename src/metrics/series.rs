@@ -65,13 +65,25 @@ pub(super) const EVENT_REASONS: [&str; 11] = [
 ];
 pub(super) const LOG_REASONS: [&str; 4] = ["unavailable", "overloaded", "log_refused", "not_replicated"];
 pub(super) const HTTP_REASONS: [&str; 3] = ["body_too_big", "body_timeout", "bad_body"];
-pub(super) const CLIENT_REASONS: [&str; 8] = [
+pub(super) const CLIENT_REASONS: [&str; 19] = [
+    "rate_limited",
     "no_rule",
     "not_in_room",
     "forbidden",
     "missing_value",
+    "not_text",
+    "empty_value",
+    "forbidden_character",
+    "too_deep",
+    "too_big",
+    "gone",
     "refused",
     "backend_timeout",
     "backend_unavailable",
+    "backend_full",
     "backend_error",
+    "backend_bad_answer",
+    "bad_room",
+    "too_many_rooms",
 ];
+pub(super) const EMITTER_REASONS: [&str; 4] = ["bad_msgpack", "pickle", "ack_unsupported", "bad_packet_type"];

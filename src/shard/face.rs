@@ -23,6 +23,8 @@ use tokio::sync::Notify;
 const PUSHES_PER_TURN: usize = 8_192;
 /// How far behind another node this one may be: the time between two reads of their tails, generously.
 const CATCH_UP: Duration = Duration::from_millis(500);
+/// How long a client that wants what it missed is held while a node that has just started reads its history.
+const HISTORY_READ: Duration = Duration::from_secs(5);
 /// Bytes read from a socket at once, into the one buffer that all connections of a shard share.
 const READ_BUFFER: usize = 64 << 10;
 
@@ -114,6 +116,21 @@ impl Shard {
         let _ = tokio::time::timeout(CATCH_UP, reached).await;
     }
 
+    /// Waits until the history is read, but not for ever: a node that has just started can prove nothing before.
+    pub async fn history_read(&self) {
+        let read = async {
+            loop {
+                let advanced = self.advanced.notified();
+                if self.position().epoch != Epoch::default() {
+                    return;
+                }
+                advanced.await;
+            }
+        };
+        // It runs out where the log's server is away; the client is then told of a gap.
+        let _ = tokio::time::timeout(HISTORY_READ, read).await;
+    }
+
     /// Delivers one event; whether so much was delivered that others should have their turn.
     pub(super) fn deliver(&self, delivery: &Arc<Delivery>) -> bool {
         let (now, mut hub) = (self.now(), self.hub.borrow_mut());
@@ -167,24 +184,24 @@ impl Shard {
         hub.note_record(pid);
     }
 
-    /// It is known by now what became of this session on other nodes.
+    /// Other nodes were asked about this session, so that it is no longer stale.
     pub fn confirm(&self, pid: Id) {
         if let Some(persister) = &mut self.hub.borrow_mut().persister {
             persister.confirm(pid);
         }
     }
 
-    /// This node was away from the others, which may have taken up any of its sessions.
+    /// This node was away. Others may have taken up any of its sessions.
     pub fn mark_stale(&self) {
         self.hub.borrow_mut().mark_stale();
     }
 
-    /// The other nodes cannot reach this one from now on, or can again.
+    /// Notes whether other nodes can reach this one.
     pub fn be_reachable(&self, reachable: bool) {
         self.hub.borrow_mut().be_reachable(reachable);
     }
 
-    /// Writes all records again and reports it with this round.
+    /// Writes all records again, and reports the round to the observer when they are written.
     pub fn rewrite_records(&self, round: u64) {
         if !self.hub.borrow_mut().rewrite(round) {
             self.observer.records_rewritten(round);
