@@ -234,7 +234,10 @@ async fn drain(
         }
     };
     if tokio::time::timeout(settings.timeout, drained).await.is_err() {
-        tracing::warn!(open = node.places.taken(), "`shutdown.timeout` has passed; the remaining connections are cut");
+        tracing::warn!(
+            open = node.connection_limiter.taken(),
+            "`shutdown.timeout` has passed; the remaining connections are cut"
+        );
     }
 }
 

@@ -1,4 +1,4 @@
-//! Asking the backend on a client's behalf, and telling it of one.
+//! Requests and notices to the backend about a client.
 
 use crate::backend::answer;
 use crate::backend::answer::EventAnswer;
@@ -17,7 +17,7 @@ use std::time::SystemTime;
 /// Asks whether a session may join a room.
 ///
 /// # Errors
-/// When it may not, or the backend does not say.
+/// When it may not, or the backend gives no usable answer.
 pub async fn join(local: &LocalNode, key: SessionKey, room: &str) -> Result<(), BackendError> {
     let backend = backend(local)?;
     let about = about_live(local, key).ok_or_else(gone)?;
@@ -35,7 +35,7 @@ pub async fn event(local: &LocalNode, key: SessionKey, event: &str, args: &Args)
     forward(local, about, event, args).await
 }
 
-/// The same, of a session that may be over.
+/// The same, for a session that may have ended.
 ///
 /// # Errors
 /// As [`event`].
@@ -99,7 +99,7 @@ fn about_live(local: &LocalNode, key: SessionKey) -> Option<SessionInfo<'_>> {
 }
 
 fn backend(local: &LocalNode) -> Result<&Backend, BackendError> {
-    // The configuration is refused where something is to be asked and nobody is there.
+    // A configuration that needs a backend and has none is refused at the start.
     local.node.backend.as_deref().ok_or_else(|| BackendError::Unreachable("there is no [backend] url".into()))
 }
 

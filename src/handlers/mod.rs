@@ -1,5 +1,5 @@
-//! What a client's packets do: authenticate, join, leave, run rules. Protocol words come in, changes of the shard and
-//! answers go out; bytes are the transports' business.
+//! What a client's packets do: authenticate, join, leave, run rules. Decoded packets come in, changes
+//! of the shard and answers go out. The transports move the bytes.
 
 pub mod backend_calls;
 pub mod plain_ws;

@@ -26,7 +26,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often it is looked whether a replay is over, and how long at most.
+/// How often, and for how long, a join checks whether an earlier replay is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const REPLAY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -37,7 +37,7 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
         (ClientMessage::Ping, _) => local.shard.push_json(key, &plain_ws::pong()),
         (ClientMessage::Auth { token }, None) => authenticate(local, key, Some(&token)).await,
         (ClientMessage::Auth { token }, Some(session)) if is_anonymous(local, session) => {
-            // Let in without a token, it now says who it is: another session begins.
+            // The client was let in without a token. With one, a new session begins.
             local.shard.dismiss(session, CloseReason::ClientClose);
             authenticate(local, key, Some(&token)).await;
         }
@@ -153,7 +153,7 @@ async fn earlier_replay(local: &Rc<LocalNode>, key: ConnectionKey) {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     };
-    // In vain for a client that hardly reads: the join then says that it is not recovered.
+    // A client that hardly reads runs into the timeout. The join is then answered with `recovered: false`.
     let _ = tokio::time::timeout(REPLAY_WITHIN, taken).await;
 }
 
@@ -188,7 +188,7 @@ async fn join(
     // What is replayed comes behind this message, so until then the client's resume point is still its own.
     let offset = match (&missed, since) {
         (Some(Ok(_)), Some(since)) => Some(since.to_owned()),
-        // Before the log began there is no place in it.
+        // Before the log begins there is no offset.
         _ => (here != Offset::default()).then(|| here.to_string()),
     };
     let recovered = missed.as_ref().map(Result::is_ok);
@@ -200,7 +200,7 @@ async fn join(
     local.shard.replay(key, frames);
 }
 
-/// Leaves a room. Where that is not written in time it has left all the same, and to repeat it does no harm.
+/// Leaves a room. If that is not written in time, the session has left all the same, and it does no harm to repeat it.
 async fn leave(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, room: &str, id: Option<&RawValue>) {
     local.shard.leave(session, &[room.into()], LeaveReason::Left);
     if !local.node.presence.written(local.shard.announced(session), true).await {
@@ -230,9 +230,9 @@ fn missed(
         return Ok(Vec::new());
     }
     let mut missed = resume::missed(local, after, up_to, local.context.namespaces.main(), rooms, &own)?;
-    // What went to everybody belongs to no room: it would come again with each of them.
+    // An event to everybody belongs to no room: it would be replayed once for each room.
     missed.retain(|event| !event.draft.is_for_everybody());
-    // Who is in an excepted room, which may be another than this one, does not get it, live or later.
+    // A session in an excepted room, which may be another room than this one, does not get the event, live or replayed.
     local.shard.with_session(session, |session| {
         missed.retain(|event| !event.draft.except.iter().any(|except| session.is_in(except)));
     });

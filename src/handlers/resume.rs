@@ -20,7 +20,7 @@ use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
-use crate::session::recovery::{NotRecovered, Place};
+use crate::session::recovery::{NotRecovered, Receiver};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,17 +34,17 @@ pub struct Resumed {
     /// The session as the backend knows it.
     session: Box<Session>,
     reserved: Reservation,
-    /// As it was, for the next attempt should the client go before it has heard.
+    /// As it was before, for the next attempt if the client disconnects before it is answered.
     before: Parked,
 }
 
-/// What becomes of a client that comes back.
+/// The result for a client that comes back.
 pub enum Outcome {
-    /// It goes on.
+    /// Its session continues.
     Resumed(Box<Resumed>),
-    /// It gets a new session, and knows by it.
+    /// It gets a new session, by which it knows that events may be missing.
     New,
-    /// Nobody can tell as yet: it is to come again.
+    /// Another node may have the session and cannot be asked. The client is closed, to come again.
     NotNow,
 }
 
@@ -71,7 +71,7 @@ async fn attempt(
     offset: Option<&str>,
 ) -> Result<Resumed, NotRecovered> {
     let offset = offset.map(|text| Offset::parse(text).ok_or(NotRecovered::BadOffset)).transpose()?;
-    // Before anything is taken: this may wait, and the client may go meanwhile.
+    // Before the session is taken: this may wait, and the client may disconnect meanwhile.
     local.shard.catch_up_with(offset.unwrap_or_default()).await;
     if local.shard.position().epoch == Epoch::default() {
         // A node that has just started still reads its history, and could prove nothing. The client comes again.
@@ -85,7 +85,7 @@ async fn attempt(
     retain_allowed(local, newcomer, &mut parked);
     let reached = local.shard.position();
     let mut missed = take_up(local, newcomer, &mut parked, reached, after)?;
-    // What a fresh token brings; one that makes no safe names was good enough for the rooms it had.
+    // Rooms that a fresh token brings. A token that makes unsafe names brings none, and the session keeps its rooms.
     let mut session = newcomer.clone().session(local, parked.id, None);
     let mut fresh = session_start::first_rooms(local, &session).unwrap_or_default();
     fresh.retain(|room| !parked.rooms.contains(room));
@@ -112,7 +112,7 @@ fn take_up(
     Ok(recovery::take_up(parked, &local.node.window, here, namespace, after)?)
 }
 
-/// Rooms that only the old token granted need the new one's word.
+/// Drops the rooms that only the old token granted, unless the new one allows them too.
 fn retain_allowed(local: &LocalNode, newcomer: &Newcomer, parked: &mut Parked) {
     let namespace = local.context.namespaces.name(newcomer.namespace);
     let (old, id) = (parked.identity.clone(), parked.id.to_string());
@@ -138,7 +138,7 @@ pub fn missed(
 ) -> Result<Vec<Arc<Event>>, Gap> {
     let here = local.shard.position();
     let namespace = &**local.context.namespaces.name(namespace);
-    Place { here, namespace, rooms, own }.missed(&local.node.window, after, up_to)
+    Receiver { here, namespace, rooms, own }.missed(&local.node.window, after, up_to)
 }
 
 /// Puts the session back with its rooms; what it missed is written before the CONNECT reply (docs/protocol/socketio.md
@@ -157,7 +157,7 @@ pub fn continue_session(
     (key, grown)
 }
 
-/// A session as it was, on another connection, and what it missed behind what waits there.
+/// Continues a session on another connection. What it missed is queued behind what waits there.
 pub fn go_on(
     local: &Rc<LocalNode>,
     newcomer: Newcomer,
@@ -177,7 +177,7 @@ pub fn go_on(
     key
 }
 
-/// Parks a session again whose client went while it was being taken up.
+/// Parks a session again if its client disconnected while it was being resumed.
 pub fn put_back(local: &Rc<LocalNode>, resumed: Resumed) {
     session_start::abandon(local, &resumed.session, &resumed.parked.rooms);
     local.shard.park(resumed.pid, resumed.before);

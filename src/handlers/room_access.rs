@@ -39,7 +39,7 @@ pub enum JoinError {
     /// The session has ended meanwhile.
     #[error("the session has ended")]
     Gone,
-    /// The backend refused, or did not say.
+    /// The backend refused, or gave no usable answer.
     #[error(transparent)]
     Backend(BackendError),
 }
@@ -58,7 +58,7 @@ impl JoinError {
         }
     }
 
-    /// Whether it is no refusal: the backend did not say, and may later.
+    /// Whether it is no refusal but a failure, so that a later attempt may succeed.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Backend(error) if !matches!(error, BackendError::Refused(_)))
     }
@@ -102,11 +102,11 @@ async fn ask_about(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result
     for room in &asked {
         backend_calls::join(local, key, room).await.map_err(JoinError::Backend)?;
     }
-    // Others may have been joined while the backend thought about it.
+    // Other rooms may have been joined while the backend decided.
     if asked.is_empty() { Ok(()) } else { check(local, key, rooms).map(drop) }
 }
 
-/// The same as far as it is known here; answers the rooms that the backend decides on, but for those it is in already.
+/// Checks what is known here. Answers the rooms that the backend must decide on, without those the session is in already.
 fn check(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
     local.shard.with_session(key, |session| check_session(local, session, rooms)).unwrap_or(Err(JoinError::Gone))
 }
@@ -143,7 +143,7 @@ fn asks_backend(local: &LocalNode, room: &str, caller: &Caller<'_>) -> Result<bo
 
 /// Whether the join can be announced: a value that `joined` or `left` misses is the caller's error.
 fn announceable(rule: &RoomRule, captures: &Captures, caller: &Caller<'_>) -> Result<(), JoinError> {
-    // Who has no user is not announced.
+    // A client without a user is not announced.
     if caller.user.is_some() {
         rule.joined(caller, captures).map_err(JoinError::Template)?;
         rule.left(caller, captures).map_err(JoinError::Template)?;

@@ -1,4 +1,4 @@
-//! Carrying out an `[[on]]` rule: everything is worked out first, so that a failure leaves nothing half done.
+//! Carries out an `[[on]]` rule. All templates are filled first, so that a failure leaves nothing half done.
 
 use crate::backend::BackendError;
 use crate::backend::answer::EventAnswer;
@@ -27,7 +27,7 @@ use crate::session::connection::SessionKey;
 use crate::shard::ended::Ended;
 use std::rc::Rc;
 
-/// A failed rule: the error's own words, and the acknowledgement that `ack_error` wants.
+/// A failed rule: the error, and the acknowledgement that `ack_error` makes of it.
 #[derive(Debug)]
 pub struct Failure {
     /// What went wrong.
@@ -189,7 +189,7 @@ async fn attempt(
         false => EventAnswer::default(),
     };
     if rule.forward() && !local.shard.has_session(key) {
-        // The caller has gone meanwhile. The backend has done its work, and the others are to hear of it.
+        // The caller has disconnected meanwhile. The backend has done its work, so the others still get its events.
         let drafts = if plan.joins.is_empty() { plan.drafts } else { Vec::new() };
         append(local, drafts.into_iter().chain(answer.emit).collect()).await?;
         return Ok(answer.ack.or(plan.ack));
@@ -202,8 +202,8 @@ async fn attempt(
     local.shard.leave(key, &leaves, LeaveReason::Left);
     let changes = !joins.is_empty() || !leaves.is_empty();
     if changes && !room_access::settled(local, key, !leaves.is_empty()).await {
-        // Another node could go on with the session as it was. What was left stays left: to repeat it does no harm, and
-        // what a room had meanwhile could not be had any more.
+        // Another node could resume the session as it was. Leaves are not undone: it does no harm to repeat them, and events of
+        // the meantime could not be delivered any more.
         local.shard.leave(key, &joined, LeaveReason::Undone);
         return Err(ActionError::Unsettled);
     }
@@ -216,7 +216,7 @@ async fn attempt(
     let heard = drafts.iter().any(|draft| draft.except.is_empty());
     let last = append(local, drafts).await?;
     if heard && let Some(last) = last {
-        // The acknowledgement comes after what the caller gets itself.
+        // The acknowledgement comes after the events that the caller gets itself.
         local.shard.catch_up_with(last).await;
     }
     Ok(answer.ack.or(plan.ack))
@@ -293,8 +293,8 @@ async fn append(local: &Rc<LocalNode>, drafts: Vec<Draft>) -> Result<Option<Offs
     Ok(last)
 }
 
-/// Carries out the `connection` rule of a session that has just begun, or was taken up again. Where its rooms may not last
-/// the client is to come again: it did not ask for them, so it would not ask a second time.
+/// Carries out the `connection` rule of a session that has just begun or was resumed. If its rooms could not be written, the
+/// connection is closed so that the client comes again: it did not ask for these rooms, so it would not ask a second time.
 pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &str) {
     let Some(rule) = local.context.rules.connection(namespace) else { return };
     if let Err(failure) = run(local, key, rule, "connection", &Args::none()).await {
@@ -309,8 +309,8 @@ pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &
     }
 }
 
-/// Carries out the `disconnect` rules of sessions that are gone, with one append for all: only their emits can still
-/// mean something.
+/// Carries out the `disconnect` rules of sessions that have ended, with one append for all. Only their emits still have a
+/// meaning.
 pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
     let count = ended.len();
     let mut drafts = Vec::new();
@@ -336,7 +336,7 @@ pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
     local.shard.finish_disconnect_work(count);
 }
 
-/// The backend hears of a disconnection too, and may answer with events for rooms; nobody waits for it but the stop.
+/// Forwards a disconnection to the backend, which may answer with events for rooms. Only the graceful stop waits for it.
 fn forward_disconnect(local: &Rc<LocalNode>, ended: Ended, args: Args) {
     local.shard.begin_disconnect_work();
     let local = local.clone();

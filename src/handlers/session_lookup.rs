@@ -24,9 +24,9 @@ pub(super) async fn find(local: &Rc<LocalNode>, newcomer: &Newcomer, pid: Id) ->
     let owner = &owner(local, newcomer);
     match take(local, pid, owner).await {
         Some(Taken { parked, stale: false }) => Ok(Some(parked)),
-        // Of another life of the log: nobody can go on with it, wherever it was since.
+        // It belongs to another epoch of the log, so it cannot be resumed, wherever it was since.
         Some(Taken { parked, .. }) if parked.start.epoch != local.shard.position().epoch => Ok(Some(parked)),
-        // This node was away from the others: where one of them had the session since, that copy is right.
+        // This node was away. If another one had the session since, that copy is right.
         Some(Taken { parked, stale: true }) => match take_elsewhere(local, newcomer, pid, owner).await {
             Ok(other) => {
                 local.shard.confirm(pid);
@@ -65,7 +65,7 @@ pub async fn take(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken
     None
 }
 
-/// The session from another node: handed over by the one that has it, or out of its record where that node is gone.
+/// The session from another node: handed over by the node that has it, or read from its record if that node is gone.
 async fn take_elsewhere(
     local: &Rc<LocalNode>,
     newcomer: &Newcomer,
@@ -87,10 +87,10 @@ async fn take_elsewhere(
         };
         match cluster.request(node, RpcRequest::Take(pid, owner.as_str().to_owned()), TAKE_TIMEOUT).await {
             Ok(RpcResponse::Taken(Some(record))) => return Ok(read(&record)),
-            // It has just moved, and its record with it in a moment, or it ended.
+            // It has just moved (and its record moves in a moment), or it has ended.
             Ok(_) => tokio::time::sleep(persist::GATHER * 2).await,
             Err(RpcError::Offline) => return Err(NotRecovered::Unreachable),
-            // It died or hangs: then its record is as good as can be had.
+            // The node died or hangs, so its record is the best there is.
             Err(_) => cluster.suspect(node),
         }
         found = cluster.find(owner, pid).await.ok_or(NotRecovered::Unreachable)?;
@@ -98,11 +98,11 @@ async fn take_elsewhere(
     Ok(None)
 }
 
-/// A session that is younger than its record, or has just moved: some node that is up has it, or none.
+/// Asks all nodes for a session without a record: it is too young to have one, or has just moved, or does not exist.
 async fn ask_all(local: &LocalNode, pid: Id, owner: &Owner) -> Result<Option<String>, NotRecovered> {
     let Some(cluster) = &local.node.cluster else { return Ok(None) };
     let mut peers = cluster.peers_now().await;
-    // First of all where the pid was made.
+    // First the node that made the pid.
     peers.sort_by_key(|node| *node != pid.node());
     for node in peers {
         let question = RpcRequest::Take(pid, owner.as_str().to_owned());

@@ -93,15 +93,15 @@ fn open(
     if !query.version_ok {
         return refuse(HandshakeError::UnsupportedVersion);
     }
-    let place = match api.node.places.take(peer) {
-        Ok(place) => place,
+    let permit = match api.node.connection_limiter.take(peer) {
+        Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
     let handshake = handshake(request.headers(), query);
     if query.transport == Some(Transport::WebSocket) {
-        return accept_engine(request.headers(), slot, Intent::SocketIo(place, handshake));
+        return accept_engine(request.headers(), slot, Intent::SocketIo(permit, handshake));
     }
-    payload(polling::open(local, place, handshake.token))
+    payload(polling::open(local, permit, handshake.token))
 }
 
 fn handshake(headers: &HeaderMap, query: &Query) -> WebSocketHandshake {
@@ -153,12 +153,12 @@ async fn probe_elsewhere(
     sid: Id,
     handshake: WebSocketHandshake,
 ) -> Reply {
-    let place = match api.node.places.take(peer) {
-        Ok(place) => place,
+    let permit = match api.node.connection_limiter.take(peer) {
+        Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
     match forward::may_probe(local, sid).await {
-        true => accept_engine(headers, slot, Intent::ProbeElsewhere(sid, place, handshake)),
+        true => accept_engine(headers, slot, Intent::ProbeElsewhere(sid, permit, handshake)),
         false => refuse(HandshakeError::UnknownSid),
     }
 }

@@ -65,7 +65,7 @@ pub async fn ping(api: &Api) -> Reply {
             let rooms: usize = count(api).await.iter().map(|count| count.rooms).sum();
             let body = json!({
                 "status": "live",
-                "connections": api.node.places.taken(),
+                "connections": api.node.connection_limiter.taken(),
                 "rooms": rooms,
                 "round_trip_ms": took.as_secs_f64() * 1e3,
             });

@@ -56,13 +56,13 @@ pub async fn serve(
         // Before there is a session: one that is older than the history would be told that the log was reset.
         local.shard.history_read().await;
     }
-    let place = match api.node.places.take(caller.peer) {
-        Ok(place) => place,
+    let permit = match api.node.connection_limiter.take(caller.peer) {
+        Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
     let namespace = local.context.namespaces.main();
     let link = Link::Sse(caller.cut.clone());
-    let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, place));
+    let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, permit));
     // From here on the connection ends with its body, also if this future is dropped.
     let body = SseBody::new(local.clone(), key);
     let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };

@@ -73,19 +73,25 @@ pub fn accept(headers: &HeaderMap, slot: &Slot, intent: Intent, subprotocol: Opt
 /// Continues with a socket that hyper has released. `early`: the bytes that arrived after the handshake.
 pub fn carry_on(local: &Rc<LocalNode>, intent: Intent, stream: TcpStream, early: Bytes) {
     match intent {
-        Intent::SocketIo(place, handshake) => open_socketio(local, place, handshake, stream, &early),
-        Intent::Json(place, token) => open_json(local, place, token, stream, &early),
+        Intent::SocketIo(permit, handshake) => open_socketio(local, permit, handshake, stream, &early),
+        Intent::Json(permit, token) => open_json(local, permit, token, stream, &early),
         Intent::Probe(sid, handshake) => probe(local, sid, handshake, stream, early),
-        Intent::ProbeElsewhere(sid, place, handshake) => {
-            let probe = takeover::probe_elsewhere(local.clone(), sid, place, handshake, stream, early);
+        Intent::ProbeElsewhere(sid, permit, handshake) => {
+            let probe = takeover::probe_elsewhere(local.clone(), sid, permit, handshake, stream, early);
             drop(tokio::task::spawn_local(probe));
         }
     }
 }
 
-fn open_socketio(local: &Rc<LocalNode>, place: Permit, handshake: WebSocketHandshake, stream: TcpStream, early: &[u8]) {
+fn open_socketio(
+    local: &Rc<LocalNode>,
+    permit: Permit,
+    handshake: WebSocketHandshake,
+    stream: TcpStream,
+    early: &[u8],
+) {
     let (sid, stream) = (local.shard.fresh_id(), Rc::new(stream));
-    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
+    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), permit);
     handshake.apply(&mut connection);
     let key = local.shard.open(connection);
     local.shard.push(key, Frame::Engine(polling::handshake(local, sid, &[]).into()));
@@ -95,9 +101,9 @@ fn open_socketio(local: &Rc<LocalNode>, place: Permit, handshake: WebSocketHands
     websocket::start(local, key, stream, frames);
 }
 
-fn open_json(local: &Rc<LocalNode>, place: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
+fn open_json(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
     let stream = Rc::new(stream);
-    let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(stream.clone()), place);
+    let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(stream.clone()), permit);
     let key = local.shard.open(connection);
     local.shard.start_timers(key);
     let (early, local) = (early.to_vec(), local.clone());

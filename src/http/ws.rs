@@ -25,8 +25,8 @@ pub fn serve(api: &Api, request: Request<Incoming>, peer: IpAddr, slot: &Slot, o
         let message = "open this path as a WebSocket";
         return error(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message);
     }
-    let place = match api.node.places.take(peer) {
-        Ok(place) => place,
+    let permit = match api.node.connection_limiter.take(peer) {
+        Ok(permit) => permit,
         Err(full) => return self::full(full),
     };
     let offered = subprotocols(request.headers());
@@ -35,7 +35,7 @@ pub fn serve(api: &Api, request: Request<Incoming>, peer: IpAddr, slot: &Slot, o
     let given = [bearer(request.headers()), in_subprotocol, query.token.as_deref()];
     let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
     let subprotocol = offered.contains(&SUBPROTOCOL).then_some(HeaderValue::from_static(SUBPROTOCOL));
-    accept(request.headers(), slot, Intent::Json(place, token), subprotocol)
+    accept(request.headers(), slot, Intent::Json(permit, token), subprotocol)
 }
 
 fn subprotocols(headers: &HeaderMap) -> Vec<&str> {

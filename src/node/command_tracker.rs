@@ -1,4 +1,4 @@
-//! How many sessions an order of the backend met, over all shards and nodes.
+//! On how many sessions a command of the backend was carried out, over all shards and nodes.
 
 use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
@@ -9,10 +9,10 @@ use tokio::sync::oneshot;
 /// Counts the sessions that commands are carried out on.
 #[derive(Default)]
 pub struct CommandTracker {
-    /// Shards of this node that have not carried out an order yet, and the sessions met so far.
+    /// Commands that the tail has read and that not all shards of this node have carried out yet.
     here: Mutex<HashMap<Id, Tally>>,
-    /// Orders that came in on this node and wait for nodes.
-    waiting: Mutex<HashMap<Id, Waiting>>,
+    /// Commands that came in on this node and wait for other nodes.
+    pending: Mutex<HashMap<Id, PendingCommand>>,
 }
 
 struct Tally {
@@ -20,29 +20,29 @@ struct Tally {
     sessions: usize,
 }
 
-struct Waiting {
+struct PendingCommand {
     nodes: HashSet<NodeId>,
-    met: usize,
+    sessions: usize,
     done: Option<oneshot::Sender<()>>,
 }
 
-/// What an order came to.
+/// What a command came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Applied {
     /// Sessions that it was carried out on.
     pub sessions: usize,
-    /// Nodes that have not said how many in time.
+    /// Nodes that did not answer in time.
     pub nodes_pending: usize,
 }
 
 impl CommandTracker {
     /// The tail has read a command, and passes it to all shards next.
-    pub fn tail_saw(&self, order: &SessionCommand, shards: usize) {
-        self.here.lock().insert(order.id, Tally { shards_left: shards, sessions: 0 });
+    pub fn begin(&self, command: &SessionCommand, shards: usize) {
+        self.here.lock().insert(command.id, Tally { shards_left: shards, sessions: 0 });
     }
 
-    /// A shard has carried out an order; answers the sessions of all shards once the last one has.
-    pub fn shard_did(&self, id: Id, sessions: usize) -> Option<usize> {
+    /// A shard has carried out a command. Answers the sessions of all shards once the last one has.
+    pub fn shard_applied(&self, id: Id, sessions: usize) -> Option<usize> {
         let mut here = self.here.lock();
         let tally = here.get_mut(&id)?;
         tally.sessions += sessions;
@@ -50,32 +50,30 @@ impl CommandTracker {
         (tally.shards_left == 0).then(|| here.remove(&id).map(|tally| tally.sessions)).flatten()
     }
 
-    /// A node has carried out an order.
-    pub fn node_did(&self, id: Id, node: NodeId, sessions: usize) {
-        let mut waiting = self.waiting.lock();
-        let Some(entry) = waiting.get_mut(&id) else { return };
+    /// A node has carried out a command.
+    pub fn node_applied(&self, id: Id, node: NodeId, sessions: usize) {
+        let mut pending = self.pending.lock();
+        let Some(entry) = pending.get_mut(&id) else { return };
         if entry.nodes.remove(&node) {
-            entry.met += sessions;
+            entry.sessions += sessions;
         }
         if entry.nodes.is_empty()
             && let Some(done) = entry.done.take()
         {
-            // Whoever asked may have gone.
+            // The caller may have hung up.
             let _ = done.send(());
         }
     }
-}
 
-impl CommandTracker {
     /// Starts to wait for these nodes. The receiver completes once all of them have carried the command out.
     pub fn wait_for(&self, id: Id, nodes: HashSet<NodeId>) -> (Pending<'_>, oneshot::Receiver<()>) {
         let (done, all_done) = oneshot::channel();
-        self.waiting.lock().insert(id, Waiting { nodes, met: 0, done: Some(done) });
+        self.pending.lock().insert(id, PendingCommand { nodes, sessions: 0, done: Some(done) });
         (Pending { tracker: self, id }, all_done)
     }
 }
 
-/// A command that somebody waits for. It is forgotten when dropped, also when whoever asked hangs up.
+/// A command that somebody waits for. It is forgotten when dropped, also when the caller hangs up.
 pub struct Pending<'a> {
     tracker: &'a CommandTracker,
     id: Id,
@@ -84,10 +82,10 @@ pub struct Pending<'a> {
 impl Pending<'_> {
     /// What the nodes have reported so far.
     pub fn applied(&self) -> Applied {
-        let waiting = self.tracker.waiting.lock();
-        let entry = waiting.get(&self.id);
+        let pending = self.tracker.pending.lock();
+        let entry = pending.get(&self.id);
         entry.map_or(Applied { sessions: 0, nodes_pending: 0 }, |entry| Applied {
-            sessions: entry.met,
+            sessions: entry.sessions,
             nodes_pending: entry.nodes.len(),
         })
     }
@@ -95,6 +93,6 @@ impl Pending<'_> {
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
-        self.tracker.waiting.lock().remove(&self.id);
+        self.tracker.pending.lock().remove(&self.id);
     }
 }

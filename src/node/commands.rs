@@ -26,7 +26,7 @@ pub async fn submit(
     let namespace = namespace.map(|index| node.context.namespaces.name(index).clone());
     let command = SessionCommand { id, from: node.id, selector, namespace, action: act };
     let nodes = node.peers().await.into_iter().chain([node.id]).collect();
-    let (pending, all_done) = node.orders.wait_for(id, nodes);
+    let (pending, all_done) = node.command_tracker.wait_for(id, nodes);
     node.log.append_command(Arc::new(command)).await?;
     // It runs out where a node has died or hangs.
     let _ = tokio::time::timeout(WAIT, all_done).await;

@@ -28,27 +28,27 @@ pub struct Node {
     pub context: Arc<ShardContext>,
     /// The log.
     pub log: Arc<dyn EventLog>,
-    /// Tokens to identities.
+    /// Checks tokens.
     pub auth: Arc<Authenticator>,
     /// The recent log.
     pub window: SharedWindow,
     /// Counts client connections.
-    pub places: Arc<ConnectionLimiter>,
+    pub connection_limiter: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
     pub backend: Option<Arc<Backend>>,
     /// The other nodes; `None` with the embedded log.
     pub cluster: Option<Arc<Cluster>>,
     /// Which users are online, and who is in which room.
     pub presence: Arc<Presence>,
-    /// Orders on their way.
-    pub orders: CommandTracker,
+    /// Commands that are being carried out.
+    pub command_tracker: CommandTracker,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
     pub draining: AtomicBool,
-    /// Unix milliseconds at which the tail last proved progress.
+    /// When the tail last made progress, in Unix milliseconds.
     pub tail_seen_ms: AtomicU64,
-    /// The round of writing all records anew, and the shards that are not done with it.
+    /// The round of writing all records again, and how many shards are not done.
     rewriting: Mutex<(u64, usize)>,
     shards: OnceLock<Vec<ShardHandle<LocalNode>>>,
 }
@@ -64,7 +64,7 @@ pub struct LocalNode {
 }
 
 impl LocalNode {
-    /// A node beside one of its shards.
+    /// A node with one of its shards.
     pub fn new(node: Arc<Node>, shard: Rc<Shard>) -> Rc<Self> {
         let context = node.context.clone();
         Rc::new(Self { node, shard, context })
@@ -79,7 +79,7 @@ pub struct Parts {
     pub backend: Option<Arc<Backend>>,
     /// The log.
     pub log: Arc<dyn EventLog>,
-    /// Tokens to identities.
+    /// Checks tokens.
     pub auth: Arc<Authenticator>,
 }
 
@@ -91,14 +91,14 @@ impl Node {
         Arc::new(Self {
             id: context.node_id,
             window: SharedWindow::new(Window::new(recovery.kept(), recovery.window_bytes)),
-            places: ConnectionLimiter::new(limits.connections, limits.connections_per_ip),
+            connection_limiter: ConnectionLimiter::new(limits.connections, limits.connections_per_ip),
             cluster: context.cluster.clone(),
             presence: context.presence.clone(),
             context,
             log,
             auth,
             backend,
-            orders: CommandTracker::default(),
+            command_tracker: CommandTracker::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),
@@ -115,7 +115,7 @@ impl Node {
         }
     }
 
-    /// Answers a request of another node; `false` where nobody hears it.
+    /// Answers a request of another node; `false` if the answer did not reach it.
     pub async fn answer_peer(&self, to: NodeId, call: u64, answer: RpcResponse) -> bool {
         match &self.cluster {
             Some(cluster) => cluster.respond(to, call, answer).await,
@@ -123,7 +123,7 @@ impl Node {
         }
     }
 
-    /// All records of this node are to be written anew.
+    /// Makes all shards write all of their records again.
     pub fn rewrite_records(&self, round: u64) {
         *self.rewriting() = (round, self.shards().len());
         for shard in self.shards() {
@@ -140,7 +140,7 @@ impl Node {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Names the shards, once, before anything is accepted.
+    /// Sets the shards. Called once, before anything is accepted.
     pub fn set_shards(&self, shards: Vec<ShardHandle<LocalNode>>) {
         // A second call would be a bug of the composition root and changes nothing.
         let _ = self.shards.set(shards);
@@ -167,9 +167,9 @@ impl Node {
 
 impl ShardObserver for Node {
     fn command_applied(&self, command: &SessionCommand, sessions: usize) {
-        let Some(sessions) = self.orders.shard_did(command.id, sessions) else { return };
+        let Some(sessions) = self.command_tracker.shard_applied(command.id, sessions) else { return };
         match &self.cluster {
-            _ if command.from == self.id => self.orders.node_did(command.id, self.id, sessions),
+            _ if command.from == self.id => self.command_tracker.node_applied(command.id, self.id, sessions),
             Some(cluster) => cluster.send_one_way(command.from, OneWay::Applied(command.id, sessions)),
             None => {}
         }

@@ -24,7 +24,7 @@ pub struct Dispatcher {
 }
 
 impl Dispatcher {
-    /// A feed for this node's shards.
+    /// The sink for this node's shards.
     pub fn new(node: Arc<Node>) -> Arc<Self> {
         Arc::new(Self { node, started: Instant::now(), announced: Mutex::default() })
     }
@@ -69,7 +69,7 @@ impl Sink for Dispatcher {
         drop(window);
         let mut announced = self.announced();
         if position > announced.position {
-            // Past what is no event: offsets of clients of other nodes may lie there.
+            // What lies between is no event, but clients of other nodes may have its offsets.
             announced.position = position;
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(*announced)));
         }
@@ -110,7 +110,7 @@ impl Dispatcher {
         for placed in batch.commands {
             self.hand_out_events(events.by_ref().take(placed.after.saturating_sub(done)));
             done = placed.after;
-            self.node.orders.tail_saw(&placed.command, self.node.shards().len());
+            self.node.command_tracker.begin(&placed.command, self.node.shards().len());
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::SessionCommand(placed.clone())));
         }
         self.hand_out_events(events);
@@ -137,7 +137,7 @@ impl Dispatcher {
         let mut window = self.node.window.write();
         let now = self.now();
         let foreign = events.iter().filter(|event| event.draft.source == Source::Stream).count();
-        // Those of nodes were counted when they were accepted; every node counts what others added.
+        // Events of nodes were counted when they were accepted. What others added to the stream is counted by every node.
         self.node.context.metrics.accepted(Source::Stream, foreign as u64);
         for event in events {
             window.push(event.clone(), now);

@@ -1,4 +1,4 @@
-//! Telling all clients to come back elsewhere, spread over the drain window, so that they do not all come at once.
+//! Closing all connections before a stop, spread over the drain window, so that the clients do not all reconnect at once.
 
 use crate::log::LogStatus;
 use crate::model::close::CloseReason;
@@ -9,14 +9,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Between two batches; also how often the end is looked for.
+/// The pause between two batches, and between two checks for the end.
 const STEP: Duration = Duration::from_millis(20);
 
-/// How long after the window a log is waited for that is away.
+/// How long after the window the log is waited for while it is not connected.
 const LOG_AWAY: Duration = Duration::from_millis(500);
 
-/// Closes every connection in random order over `window`, and waits until all are gone and what their `disconnect`
-/// rules say is in the log.
+/// Closes every connection in random order over `window`. Waits until all are gone and the events of their `disconnect` rules
+/// are in the log.
 pub async fn drain(node: &Arc<Node>, window: Duration) {
     for shard in node.shards() {
         shard.run(move |local| drop(tokio::task::spawn_local(drain_shard(local.shard.clone(), window))));
@@ -34,7 +34,7 @@ pub async fn drain(node: &Arc<Node>, window: Duration) {
     }
 }
 
-/// What is still to be done on a shard; once the window is over, latecomers are closed as they are found.
+/// What is left to do on a shard. Once the window is `over`, connections that came late are closed here.
 fn left(shard: &Rc<Shard>, over: bool) -> usize {
     if over {
         shard.connections().into_iter().for_each(|key| shard.close(key, CloseReason::Draining));
@@ -52,7 +52,7 @@ async fn drain_shard(shard: Rc<Shard>, window: Duration) {
         while all - keys.len() < due
             && let Some(key) = keys.pop()
         {
-            // Its outbox is flushed first; the close comes behind what was delivered.
+            // The close is queued behind what was delivered before.
             shard.close(key, CloseReason::Draining);
         }
         tokio::time::sleep(STEP).await;

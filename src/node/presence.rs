@@ -1,4 +1,4 @@
-//! What the backend hears of users and rooms.
+//! Notices to the backend: `online`, `offline`, `occupied`, `vacated`.
 
 use crate::backend::Backend;
 use crate::backend::request::{BackendRequest, RequestKind};

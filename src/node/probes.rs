@@ -9,12 +9,12 @@ use tokio::sync::oneshot;
 /// Probes on their way.
 #[derive(Default)]
 pub struct Probes {
-    waiting: Mutex<HashMap<Id, Waiting>>,
-    /// Also keeps all but one probe from being on their way.
+    pending: Mutex<HashMap<Id, ProbeState>>,
+    /// The last answer. Its lock lets one probe at a time be on its way.
     pub last: LastAnswer,
 }
 
-struct Waiting {
+struct ProbeState {
     tail_seen: bool,
     shards_left: usize,
     done: Option<oneshot::Sender<()>>,
@@ -23,11 +23,11 @@ struct Waiting {
 /// Where a probe was lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// The log did not take it; its own words.
+    /// The log did not take it: its error.
     Log(String),
-    /// The tail did not bring it.
+    /// The tail did not read it.
     Tail,
-    /// So many shards did not see it.
+    /// So many shards did not see it in time.
     Shards(usize),
 }
 
@@ -35,43 +35,42 @@ impl Probes {
     /// Starts waiting for a probe; the receiver completes when all `shards` have seen it.
     pub fn start(&self, id: Id, shards: usize) -> (PendingProbe<'_>, oneshot::Receiver<()>) {
         let (done, receiver) = oneshot::channel();
-        self.waiting.lock().insert(id, Waiting { tail_seen: false, shards_left: shards, done: Some(done) });
+        self.pending.lock().insert(id, ProbeState { tail_seen: false, shards_left: shards, done: Some(done) });
         (PendingProbe { probes: self, id }, receiver)
     }
 
-    /// The tail brought it; `false` if it is another node's or nobody waits any more.
+    /// The tail has read it; `false` if it is another node's probe or nobody waits any more.
     pub fn tail_saw(&self, id: Id) -> bool {
-        self.waiting.lock().get_mut(&id).map(|waiting| waiting.tail_seen = true).is_some()
+        self.pending.lock().get_mut(&id).map(|probe| probe.tail_seen = true).is_some()
     }
 
     /// One shard has seen it.
     pub fn shard_saw(&self, id: Id) {
-        if let Some(waiting) = self.waiting.lock().get_mut(&id) {
-            waiting.shards_left = waiting.shards_left.saturating_sub(1);
-            if waiting.shards_left == 0
-                && let Some(done) = waiting.done.take()
+        if let Some(probe) = self.pending.lock().get_mut(&id) {
+            probe.shards_left = probe.shards_left.saturating_sub(1);
+            if probe.shards_left == 0
+                && let Some(done) = probe.done.take()
             {
-                // The asker may have given up; then nobody needs to know.
+                // The caller may have given up.
                 let _ = done.send(());
             }
         }
     }
 }
 
-/// The last answer, and its lock: one probe at a time is on its way.
 type LastAnswer = tokio::sync::Mutex<Option<(Instant, Result<Duration, Stage>)>>;
 
-/// A waiting probe; forgotten when dropped, also where whoever asked hangs up.
+/// A probe that somebody waits for. It is forgotten when dropped, also when the caller hangs up.
 pub struct PendingProbe<'a> {
     probes: &'a Probes,
     id: Id,
 }
 
 impl PendingProbe<'_> {
-    /// Where it has got stuck.
+    /// The stage that it has not passed.
     pub fn stage(&self) -> Stage {
-        match self.probes.waiting.lock().get(&self.id) {
-            Some(waiting) if waiting.tail_seen => Stage::Shards(waiting.shards_left),
+        match self.probes.pending.lock().get(&self.id) {
+            Some(probe) if probe.tail_seen => Stage::Shards(probe.shards_left),
             _ => Stage::Tail,
         }
     }
@@ -79,6 +78,6 @@ impl PendingProbe<'_> {
 
 impl Drop for PendingProbe<'_> {
     fn drop(&mut self) {
-        self.probes.waiting.lock().remove(&self.id);
+        self.probes.pending.lock().remove(&self.id);
     }
 }

@@ -1,4 +1,5 @@
-//! Who is in a room now. Where presence is kept the store knows, also who is within the grace; else all nodes are asked.
+//! Who is in a room now. For rooms with presence the presence store knows, and counts users within the grace as present. For
+//! other rooms all nodes are asked.
 
 use crate::cluster::{RpcError, RpcRequest, RpcResponse};
 use crate::model::namespaces::NamespaceIndex;
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 /// How long another node is waited for.
 const PEER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Counting this node's members alone would be a wrong answer.
+/// An error: the members of this node alone would be a wrong answer.
 const UNKNOWN_PEERS: &str = "it is not known which other nodes are up; try again";
 
 /// The answer.
@@ -24,10 +25,10 @@ pub struct Members {
     pub nodes_pending: usize,
 }
 
-/// Over the whole cluster.
+/// The members over the whole cluster.
 ///
 /// # Errors
-/// When the store, or the way to the other nodes, is not there.
+/// When the presence store or the other nodes cannot be asked.
 pub async fn of(node: &Arc<Node>, namespace: NamespaceIndex, room: &str) -> Result<Members, StoreError> {
     let name = node.context.namespaces.name(namespace).clone();
     if node.context.rules.has_presence(room) {
@@ -68,7 +69,7 @@ pub async fn of(node: &Arc<Node>, namespace: NamespaceIndex, room: &str) -> Resu
     Ok(Members { status, nodes_pending })
 }
 
-/// On this node.
+/// The members on this node.
 pub async fn here(node: &Node, namespace: NamespaceIndex, room: &str) -> RoomStatus {
     let room = room.to_owned();
     let parts = node.on_every_shard(move |local| local.shard.room_status(namespace, &room)).await;

@@ -7,38 +7,39 @@ use crate::session::polling::PollAnswer;
 use bytes::Bytes;
 use std::time::Duration;
 
-/// A forwarded GET is answered at the latest by the next ping; this is for the way.
-const WAY: Duration = Duration::from_secs(5);
+/// How long a forwarded request may take, besides the time that a GET waits for packets (at most until the next ping).
+const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether the session of this sid began on another node.
 pub fn is_elsewhere(node: &Node, sid: Id) -> bool {
     sid.node() != node.id && node.cluster.is_some()
 }
 
-/// Forwards a GET. When the future is dropped because the client hung up, the owner hears of it.
+/// Forwards a GET. If the future is dropped because the client hung up, the owner gets a notice.
 pub async fn get(local: &LocalNode, sid: Id) -> PollAnswer {
-    ask(local, sid, RpcRequest::Get(sid), local.context.socketio.ping_interval + WAY).await
+    ask(local, sid, RpcRequest::Get(sid), local.context.socketio.ping_interval + FORWARD_TIMEOUT).await
 }
 
-/// Forwards a POST's payload; `None` for a body that polling does not take.
+/// Forwards a POST's payload; `None` for a body that polling does not accept, such as binary.
 pub async fn post(local: &LocalNode, sid: Id, body: Option<String>) -> PollAnswer {
-    ask(local, sid, RpcRequest::Post(sid, body), WAY).await
+    ask(local, sid, RpcRequest::Post(sid, body), FORWARD_TIMEOUT).await
 }
 
 /// Whether a WebSocket may probe for a session of another node, and take it over.
 pub async fn may_probe(local: &LocalNode, sid: Id) -> bool {
-    // Without the window nobody could tell what the session misses on its way.
-    local.context.recovery_on() && question(local, sid, RpcRequest::Probe(sid), WAY).await == Ok(RpcResponse::Accepted)
+    // Without the window, what the session misses during the move could not be proven.
+    local.context.recovery_on()
+        && question(local, sid, RpcRequest::Probe(sid), FORWARD_TIMEOUT).await == Ok(RpcResponse::Accepted)
 }
 
-/// Tells the owner of a session something.
+/// Sends a notice to the owner of a session.
 pub fn tell(local: &LocalNode, sid: Id, notice: OneWay) {
     if let Some(cluster) = &local.node.cluster {
         cluster.send_one_way(sid.node(), notice);
     }
 }
 
-/// Asks the owner of a session.
+/// Sends a request to the owner of a session.
 pub async fn question(
     local: &LocalNode,
     sid: Id,
@@ -49,7 +50,7 @@ pub async fn question(
     cluster.request(sid.node(), question, timeout).await
 }
 
-/// Whether the node that a sid names is there: what a client sends is not read, nor sent on, for nothing.
+/// Whether the node that a sid names is up. Checked before the body of a POST is read and forwarded.
 pub async fn has_owner(node: &Node, sid: Id) -> bool {
     match &node.cluster {
         Some(cluster) => cluster.is_reachable(sid.node()).await,

@@ -1,4 +1,4 @@
-//! Sessions and polling connections that go on at another node.
+//! Sessions and polling connections that continue on another node.
 
 use crate::cluster::{Moving, MovingSession, Owner, RpcResponse};
 use crate::handlers::session_lookup;
@@ -14,19 +14,19 @@ use std::time::Duration;
 const IDLE_LOOK: Duration = Duration::from_millis(10);
 const IDLE_LOOKS: usize = 200;
 
-/// Gives a session away; it stays where nobody hears the answer.
+/// Gives a session to another node. It stays here if the answer does not arrive there.
 pub(super) async fn hand_over(local: &Rc<LocalNode>, to: NodeId, call: u64, pid: Id, owner: Owner) {
     let taken = session_lookup::take(local, pid, &owner).await.map(|taken| taken.parked);
-    let heard =
+    let arrived =
         local.node.answer_peer(to, call, RpcResponse::Taken(taken.as_ref().map(|parked| parked.to_record()))).await;
-    if let Some(parked) = taken.filter(|_| !heard) {
+    if let Some(parked) = taken.filter(|_| !arrived) {
         local.shard.park(pid, parked);
     }
 }
 
-/// Lets go of a connection whose WebSocket came to another node; its sessions stay where nobody hears the answer.
+/// Gives a connection to the node that its WebSocket came to. Its sessions stay here if the answer does not arrive there.
 pub(super) async fn release(local: &Rc<LocalNode>, to: NodeId, call: u64, sid: Id) {
-    // What the client asked for last is answered here first.
+    // The packets that are being worked on are finished here first.
     for _ in 0..IDLE_LOOKS {
         if !local.shard.is_busy(sid) {
             break;
@@ -35,8 +35,8 @@ pub(super) async fn release(local: &Rc<LocalNode>, to: NodeId, call: u64, sid: I
     }
     let released = local.shard.release(sid);
     let moving = released.as_ref().map(|released| Box::new(moving(local, released)));
-    let heard = local.node.answer_peer(to, call, RpcResponse::Released(moving)).await;
-    for (session, parked) in released.into_iter().flat_map(|released| released.sessions).filter(|_| !heard) {
+    let arrived = local.node.answer_peer(to, call, RpcResponse::Released(moving)).await;
+    for (session, parked) in released.into_iter().flat_map(|released| released.sessions).filter(|_| !arrived) {
         if let Some(pid) = session.pid {
             local.shard.park(pid, parked);
         }

@@ -1,4 +1,4 @@
-//! What this node does for the other nodes: it answers for the sessions that it owns, and lets them go.
+//! Answers the requests of other nodes: forwarded polling requests, and sessions that are to continue there.
 
 mod handover;
 mod polling;
@@ -38,7 +38,7 @@ impl PeerServer {
         });
     }
 
-    /// The shard that owns an id. An id that names no shard is nobody's, and any shard can say so.
+    /// The shard that owns an id. If an id names no shard, any shard can answer that it is unknown.
     fn owner(&self, id: Id) -> Option<&ShardHandle<LocalNode>> {
         let shards = self.node.shards();
         shards.get(usize::from(id.shard())).or(shards.first())
@@ -69,7 +69,7 @@ impl RpcHandler for PeerServer {
         let Some(owner) = self.owner(id) else { return };
         let gets = self.gets.clone();
         if let RpcRequest::Get(sid) = question {
-            // Noted before anything waits: the hang-up may be the next message.
+            // Noted before anything is awaited: the hang-up may be the next message.
             let hung_up = gets.insert(from, call);
             return owner.run(move |local| {
                 let local = local.clone();
@@ -102,7 +102,7 @@ impl RpcHandler for PeerServer {
 
     fn on_one_way(&self, from: NodeId, notice: OneWay) {
         match notice {
-            OneWay::Applied(order, sessions) => self.node.orders.node_did(order, from, sessions),
+            OneWay::Applied(order, sessions) => self.node.command_tracker.node_applied(order, from, sessions),
             OneWay::Hangup(call) => self.gets.remove(from, call),
             OneWay::Probed(sid) => self.on_polling(sid, upgrade::end_get),
             OneWay::ProbeFailed(sid) => self.on_polling(sid, upgrade::give_up),

@@ -41,11 +41,11 @@ pub(super) async fn answer_get(
 ) {
     let answer = tokio::select! {
         answer = polling::get(local, sid) => answer,
-        // Dropping the GET ends the session, as where the client's own connection breaks.
+        // Dropping the GET ends the session, as if the client's own connection had broken.
         _ = hung_up => return,
     };
     gets.remove(from, call);
-    // Where it is not heard the client's GET fails, and the client comes back for what it missed.
+    // If the answer does not arrive, the client's GET fails, and the client reconnects and gets what it missed.
     local.node.answer_peer(from, call, answer_of(answer)).await;
 }
 
@@ -68,7 +68,7 @@ fn answer_of(answer: PollAnswer) -> RpcResponse {
     match answer {
         PollAnswer::Payload(bytes) => match String::from_utf8(bytes.into()) {
             Ok(text) => RpcResponse::Payload(text),
-            // A payload is text by its making.
+            // Payloads are always text.
             Err(_) => RpcResponse::Unknown,
         },
         PollAnswer::Accepted => RpcResponse::Accepted,

@@ -1,17 +1,17 @@
-//! Which rooms a session was in where, back to the oldest place that its client may resume from (sans-IO): what it
-//! missed before it joined a room was not for it, and what it missed before it left one was.
+//! Which rooms a session was in at which position of the log, back to the oldest position that its client may resume from
+//! (sans-IO). Events of a room before it joined are not replayed; events before it left are.
 
 use crate::model::names::Room;
 use crate::model::offset::Position;
 use std::collections::VecDeque;
 
 /// At most so many changes are known; a resume from before them cannot be proven.
-const MOST: usize = 64;
+const MAX_CHANGES: usize = 64;
 
 /// A room was joined or left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// The last place in the log where the session was as before.
+    /// The last position in the log before the change.
     pub after: Position,
     /// The room.
     pub room: Room,
@@ -37,7 +37,7 @@ impl Changes {
         Self((floor != Position::default() || !list.is_empty()).then(|| Box::new(Kept { floor, list })))
     }
 
-    /// The place after which all changes are known.
+    /// The position after which all changes are known.
     pub fn floor(&self) -> Position {
         self.0.as_ref().map_or(Position::default(), |kept| kept.floor)
     }
@@ -60,14 +60,14 @@ impl Changes {
         }
         kept.list.push_back(change);
         while let Some(first) = kept.list.front()
-            && (first.after.ms < oldest_ms || kept.list.len() > MOST)
+            && (first.after.ms < oldest_ms || kept.list.len() > MAX_CHANGES)
         {
             kept.floor = kept.floor.max(first.after);
             kept.list.pop_front();
         }
     }
 
-    /// Takes note of all that an order changed.
+    /// Notes what a command of the backend changed.
     pub fn note_difference(&mut self, after: Position, before: &[Room], now: &[Room]) {
         let left = before.iter().filter(|room| !now.contains(room)).map(|room| (room, false));
         let new = now.iter().filter(|room| !before.contains(room)).map(|room| (room, true));
@@ -142,7 +142,7 @@ mod tests {
         for _ in 0..100 {
             note(&mut changes, 112, "b", false);
         }
-        assert!(changes.list().count() <= MOST && changes.floor() == at(112));
+        assert!(changes.list().count() <= MAX_CHANGES && changes.floor() == at(112));
         assert_eq!(Changes::known(Position::default(), []), Changes::default());
     }
 }

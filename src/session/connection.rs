@@ -73,7 +73,7 @@ pub struct Connection {
     /// Socket.IO packets with missing attachments.
     pub decoder: Decoder,
     /// Packets that wait behind one that is being worked on.
-    pub inbox: Option<Box<PendingPackets>>,
+    pub pending: Option<Box<PendingPackets>>,
     /// The rate limit.
     pub bucket: Bucket,
     /// One session per joined namespace.
@@ -83,12 +83,12 @@ pub struct Connection {
     /// The WebSocket takes no binary frames (`b64=1` in its URL).
     pub base64: bool,
     /// Holds this connection's place in the node's count; released when dropped.
-    pub place: Permit,
+    pub permit: Permit,
 }
 
 impl Connection {
     /// An open connection with nothing on it.
-    pub fn new(id: Id, protocol: Protocol, link: Link, place: Permit) -> Box<Self> {
+    pub fn new(id: Id, protocol: Protocol, link: Link, permit: Permit) -> Box<Self> {
         Box::new(Self {
             id,
             protocol,
@@ -102,12 +102,12 @@ impl Connection {
             timers: Timers::default(),
             scheduled: None,
             decoder: Decoder::new(),
-            inbox: None,
+            pending: None,
             bucket: Bucket::default(),
             sessions: Vec::new(),
             token: None,
             base64: false,
-            place,
+            permit,
         })
     }
 

@@ -10,20 +10,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 #[derive(Debug)]
 pub struct ConnectionLimiter {
     max: usize,
-    most_per_ip: usize,
+    max_per_ip: usize,
     taken: AtomicUsize,
     by_ip: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One place; given back when dropped.
+/// Counts one connection until it is dropped.
 #[derive(Debug)]
 pub struct Permit {
-    places: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     /// Only where addresses are counted.
     ip: Option<IpAddr>,
 }
 
-/// Which limit was met.
+/// Which limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitError {
     /// `limits.connections`.
@@ -33,12 +33,12 @@ pub enum LimitError {
 }
 
 impl ConnectionLimiter {
-    /// Limits as in `[limits]`; `most_per_ip` 0 is unlimited.
-    pub fn new(max: usize, most_per_ip: usize) -> Arc<Self> {
-        Arc::new(Self { max, most_per_ip, taken: AtomicUsize::new(0), by_ip: Mutex::default() })
+    /// Limits as in `[limits]`; `max_per_ip` 0 is no limit.
+    pub fn new(max: usize, max_per_ip: usize) -> Arc<Self> {
+        Arc::new(Self { max, max_per_ip, taken: AtomicUsize::new(0), by_ip: Mutex::default() })
     }
 
-    /// Takes a place for a client from this address.
+    /// Counts a client from this address.
     ///
     /// # Errors
     /// Which limit is reached.
@@ -47,17 +47,17 @@ impl ConnectionLimiter {
             self.taken.fetch_sub(1, Ordering::Relaxed);
             return Err(LimitError::Node);
         }
-        let place = Permit { places: self.clone(), ip: (self.most_per_ip > 0).then_some(ip) };
-        if self.most_per_ip > 0 {
+        let permit = Permit { limiter: self.clone(), ip: (self.max_per_ip > 0).then_some(ip) };
+        if self.max_per_ip > 0 {
             let mut by_ip = self.by_ip.lock();
             let count = by_ip.entry(ip).or_default();
             *count += 1;
-            if *count > self.most_per_ip {
+            if *count > self.max_per_ip {
                 drop(by_ip);
                 return Err(LimitError::Address);
             }
         }
-        Ok(place)
+        Ok(permit)
     }
 
     /// Client connections that are open.
@@ -68,9 +68,9 @@ impl ConnectionLimiter {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.places.taken.fetch_sub(1, Ordering::Relaxed);
+        self.limiter.taken.fetch_sub(1, Ordering::Relaxed);
         let Some(ip) = self.ip else { return };
-        let mut by_ip = self.places.by_ip.lock();
+        let mut by_ip = self.limiter.by_ip.lock();
         if let Some(count) = by_ip.get_mut(&ip) {
             *count -= 1;
             if *count == 0 {
@@ -86,18 +86,18 @@ mod tests {
 
     #[test]
     fn places_come_back() {
-        let places = ConnectionLimiter::new(3, 2);
+        let limiter = ConnectionLimiter::new(3, 2);
         let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let first = places.take(here).unwrap();
-        let _second = places.take(here).unwrap();
-        assert_eq!(places.take(here).unwrap_err(), LimitError::Address);
-        let _third = places.take(there).unwrap();
-        assert_eq!(places.take(there).unwrap_err(), LimitError::Node);
+        let first = limiter.take(here).unwrap();
+        let _second = limiter.take(here).unwrap();
+        assert_eq!(limiter.take(here).unwrap_err(), LimitError::Address);
+        let _third = limiter.take(there).unwrap();
+        assert_eq!(limiter.take(there).unwrap_err(), LimitError::Node);
         drop(first);
-        assert_eq!(places.taken(), 2);
-        let _again = places.take(here).unwrap();
+        assert_eq!(limiter.taken(), 2);
+        let _again = limiter.take(here).unwrap();
         drop((_second, _third, _again));
-        assert_eq!(places.taken(), 0);
-        assert!(places.by_ip.lock().is_empty());
+        assert_eq!(limiter.taken(), 0);
+        assert!(limiter.by_ip.lock().is_empty());
     }
 }

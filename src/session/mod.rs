@@ -28,7 +28,7 @@ use std::sync::Arc;
 pub struct Session {
     /// The Socket.IO sid, or the `/ws` session.
     pub id: Id,
-    /// The secret with which a Socket.IO client resumes; nil where recovery is off or the protocol has none.
+    /// The secret with which a Socket.IO client resumes; `None` if recovery is off or the protocol has none.
     pub pid: Option<Id>,
     /// The connection it lives on.
     pub connection: ConnectionKey,
@@ -44,13 +44,13 @@ pub struct Session {
     pub expires: Option<Millis>,
     /// The last stored event that was put into its outbox.
     pub last: Position,
-    /// How often it was taken up on another connection: of two records of it, the one with more is right.
+    /// How often it was resumed on another connection. Of two records, the one with more moves is right.
     pub moves: u32,
     /// Which rooms it joined and left since it began.
     pub changes: Changes,
     /// Its newest change of presence that is announced: what it sends comes behind that.
     pub announced: Ticket,
-    /// The number of the last delivery that met it, so that an event to several rooms arrives once.
+    /// The number of the last delivery to it, so that an event to several of its rooms arrives once.
     pub mark: u64,
 }
 

@@ -21,21 +21,21 @@ pub struct Parked {
     pub identity: Arc<Identity>,
     /// Its rooms.
     pub rooms: Vec<Room>,
-    /// How they came about, as far as a resume may reach back.
+    /// How they changed, as far back as a resume may reach.
     pub changes: Changes,
     /// Where it began: the resume point of a client that received nothing yet.
     pub start: Offset,
     /// The last stored event that was sent to it.
     pub last: Position,
-    /// Where the log stood when its connection went: it missed nothing before, if it has the last event.
+    /// Where the log stood when its connection was lost. If it has the last event, it missed nothing before.
     pub at: Position,
     /// How often it was taken up on another connection.
     pub moves: u32,
 }
 
 impl Parked {
-    /// From where the client continues, given the offset it names: nothing of its own happened between the last event
-    /// it was sent and the moment it went.
+    /// Where the client continues, given the offset it names. Between the last event that it was sent and the moment its
+    /// connection was lost there was no event for it.
     pub fn resume_from(&self, offset: Option<Offset>) -> Offset {
         // The stock client may still have the offset of an older session, or of an older epoch of the log
         // (docs/protocol/socketio.md section 4.2); then it has received nothing of this session.
@@ -48,7 +48,7 @@ impl Parked {
         }
     }
 
-    /// Keeps only some of its rooms, also in its past.
+    /// Keeps only some of its rooms, also in the list of changes.
     pub fn retain_rooms(&mut self, keep: impl Fn(&Room) -> bool) {
         self.rooms.retain(&keep);
         let kept = self.changes.list().filter(|change| keep(&change.room)).cloned();
@@ -63,7 +63,7 @@ impl Parked {
     }
 }
 
-/// Parked sessions by pid, each for one window, at most so many bytes.
+/// Parked sessions by pid, each for one window, within a limit of bytes.
 #[derive(Default)]
 pub struct ParkedSessions {
     by_pid: HashMap<Id, (Millis, Parked)>,

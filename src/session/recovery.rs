@@ -115,8 +115,8 @@ impl From<Gap> for Lost {
 }
 
 /// What a session missed in (`after`, `here`], each event by the rooms that the session was in just then: those it
-/// joined and left itself, and those that the backend ordered while nobody had the session. Afterwards the session is
-/// as it is `here`.
+/// joined and left itself, and those that the backend changed while no node had the session. Afterwards `parked` is the
+/// session as of `here`.
 ///
 /// # Errors
 /// When that cannot be proven.
@@ -131,14 +131,14 @@ pub fn take_up(
         return Err(Gap::ForeignEpoch.into());
     }
     if parked.at > here.position {
-        // What it has done is known, but not what it would get from here on with rooms of later.
+        // Its rooms are those of a later position than this shard has reached.
         return Err(Gap::Future.into());
     }
     let (id, identity) = (parked.id, parked.identity.clone());
     let mut rooms = parked.changes.rooms_at(after.position, &parked.rooms).ok_or(Lost::Rooms)?;
     let (mut missed, mut from) = (Vec::new(), after);
     let mut replay = |rooms: &[Room], up_to: Position| -> Result<(), Lost> {
-        let place = Place { here, namespace, rooms, own: &id };
+        let place = Receiver { here, namespace, rooms, own: &id };
         missed.extend(place.missed(window, from, Some(up_to))?);
         from.position = from.position.max(up_to);
         Ok(())
@@ -164,9 +164,9 @@ pub fn take_up(
     Ok(missed)
 }
 
-/// Where and for whom something may be missing.
+/// For whom something may be missing, and up to where.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct Receiver<'a> {
     /// What the session has delivered up to: everything later comes to it live.
     pub here: Offset,
     /// Its namespace's name.
@@ -177,7 +177,7 @@ pub struct Place<'a> {
     pub own: &'a Id,
 }
 
-impl Place<'_> {
+impl Receiver<'_> {
     /// The events in (`after`, `up_to`], each once, in order; without `up_to`, to where the session is.
     ///
     /// # Errors
@@ -189,11 +189,11 @@ impl Place<'_> {
         up_to: Option<Position>,
     ) -> Result<Vec<Arc<Event>>, Gap> {
         if after.epoch != self.here.epoch {
-            // Also while the window has begun anew and this shard has not heard of it.
+            // Also while the window was reset and this shard was not yet.
             return Err(Gap::ForeignEpoch);
         }
         if after.position > self.here.position {
-            // What goes live next would come a second time.
+            // What is delivered next would come a second time.
             return Err(Gap::Future);
         }
         let mut names = self.rooms.to_vec();

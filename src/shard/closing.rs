@@ -12,12 +12,12 @@ use crate::shard::hub::Hub;
 use bytes::Bytes;
 use std::time::Duration;
 
-/// How long a closing connection may take to flush and hang up.
+/// How long a closing connection may take to flush and hang up before it is cut.
 const CLOSING: Duration = Duration::from_secs(2);
 
 impl Hub {
-    /// Begins to end a connection: its sessions leave their rooms at once, the peer gets the reason, the rest of the
-    /// outbox is flushed, and it is cut when that takes too long.
+    /// Begins to end a connection. Its sessions leave their rooms at once, the close frame or packet says why, and the rest
+    /// of the outbox is flushed. It is cut if that takes too long.
     pub(super) fn close(&mut self, key: ConnectionKey, reason: CloseReason, now: Millis) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.closing.is_some() {
@@ -28,14 +28,14 @@ impl Hub {
         self.note_refusal(reason, protocol, first);
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.context.metrics.closed(reason);
-        // Each knows of those that are left: a user counts once on a connection.
+        // One by one, so that each sees which others are left: presence counts a user once on a connection.
         for session in connection.sessions.clone() {
             self.dismiss(session, reason, now);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.inbox = None;
+        connection.pending = None;
         if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) {
-            // The last packets must not wait behind what the client did not take.
+            // The reason should not wait behind what the client did not take.
             let lost = connection.outbox.keep_started();
             self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
         }
@@ -44,8 +44,8 @@ impl Hub {
                 let leaves = matches!(reason, CloseReason::ClientClose | CloseReason::TransportClose);
                 let noop = leaves && connection.outbox.is_empty();
                 connection.outbox.push(Frame::Engine(Bytes::from_static(if noop { b"6" } else { b"1" })));
-                // Where nobody waits and the client itself did it, the next request finds no session
-                // (docs/protocol/socketio.md sections 2.5 and 2.6). At a stop no further request gets in.
+                // If no GET waits and the client ended it itself, its next request finds no session
+                // (docs/protocol/socketio.md sections 2.5 and 2.6). A node that stops gets no further request.
                 let comes_again = !ended_by_client(reason) && reason != CloseReason::Draining;
                 if polling.waiting.is_none() && !comes_again { Duration::ZERO } else { CLOSING }
             }
@@ -99,7 +99,7 @@ impl Hub {
     }
 }
 
-/// Whether the client itself brought the end about, so that it expects no word of it.
+/// Whether the client itself caused the end, so that it does not wait for a message about it.
 fn ended_by_client(reason: CloseReason) -> bool {
     matches!(
         reason,
@@ -115,7 +115,7 @@ fn ended_by_client(reason: CloseReason) -> bool {
 /// The last frames of a WebSocket connection.
 fn closing_frames(protocol: Protocol, reason: CloseReason) -> Vec<Bytes> {
     if protocol == Protocol::SocketIo {
-        // Engine.IO closes without a code, but for a message over maxPayload (docs/protocol/socketio.md sections 2.7
+        // Engine.IO closes without a code, except for a message over maxPayload (docs/protocol/socketio.md sections 2.7
         // and 2.9).
         let code = (reason == CloseReason::TooBig).then_some(1009);
         return vec![websocket::close_frame(code, "")];

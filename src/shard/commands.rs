@@ -1,4 +1,4 @@
-//! Orders of the backend, carried out on the sessions of a shard.
+//! Commands of the backend, carried out on the sessions of a shard.
 
 use crate::model::close::CloseReason;
 use crate::model::command::{Action, Selector, SessionCommand};
@@ -17,19 +17,20 @@ use crate::shard::hub::Hub;
 use std::collections::HashSet;
 
 impl Hub {
-    /// Carries out an order on this shard and moves its position; how many sessions it met, and what it changed of presence.
-    pub(super) fn carry_out(&mut self, order: &SessionCommand, offset: Offset, now: Millis) -> (usize, Ticket) {
+    /// Carries out a command on this shard and moves its position. Answers the number of sessions, and the newest change of
+    /// presence that it made.
+    pub(super) fn carry_out(&mut self, command: &SessionCommand, offset: Offset, now: Millis) -> (usize, Ticket) {
         self.position = offset;
         self.noted = Ticket::default();
-        let namespace = order.namespace.as_deref().map(|name| self.context.namespaces.find(name));
+        let namespace = command.namespace.as_deref().map(|name| self.context.namespaces.find(name));
         let chosen = match namespace {
-            // A namespace that only other nodes have.
+            // Only other nodes have this namespace.
             Some(None) => Vec::new(),
-            Some(Some(index)) => self.select(&order.selector, Some(index)),
-            None => self.select(&order.selector, None),
+            Some(Some(index)) => self.select(&command.selector, Some(index)),
+            None => self.select(&command.selector, None),
         };
         for key in &chosen {
-            match &order.action {
+            match &command.action {
                 Action::Join(rooms) => self.join_all(*key, rooms),
                 Action::Leave(rooms) => self.leave_all(*key, rooms),
                 Action::Disconnect => self.disconnect(*key, now),
@@ -57,11 +58,11 @@ impl Hub {
                 let members = |rooms: &[Room]| -> HashSet<SessionKey> {
                     rooms.iter().flat_map(|room| self.receivers(namespace, room)).collect()
                 };
-                let mut among = if rooms.is_empty() { members(&[EVERYBODY.into()]) } else { members(rooms) };
+                let mut chosen = if rooms.is_empty() { members(&[EVERYBODY.into()]) } else { members(rooms) };
                 for key in members(except) {
-                    among.remove(&key);
+                    chosen.remove(&key);
                 }
-                among.into_iter().collect()
+                chosen.into_iter().collect()
             }
         }
     }
@@ -70,7 +71,7 @@ impl Hub {
         let Some(session) = self.sessions.get(key) else { return };
         let connection = session.connection;
         for room in rooms {
-            // The backend may exceed what a client may ask for: the limit guards against clients.
+            // The backend may exceed `limits.rooms_per_session`, which guards against clients.
             if self.join(key, room, &mut Reservation::default()) && self.speaks_json(key) {
                 let offset = self.position.to_string();
                 self.push_json(connection, &plain_ws::joined(room, Some(&offset), None, None));

@@ -17,21 +17,21 @@ use std::rc::Rc;
 use std::sync::Arc;
 use tokio::net::TcpStream;
 
-/// Bytes gathered for one write.
-const GATHER: usize = 64 << 10;
-/// Bytes written to one connection before the next one's turn: a long replay must not hold up the others.
-const TURN: usize = 1 << 20;
+/// Bytes of frames that are joined for one write.
+const GATHER_BYTES: usize = 64 << 10;
+/// Bytes written to one connection before the next connection is flushed, so that a long replay does not hold up others.
+const BYTES_PER_TURN: usize = 1 << 20;
 /// Bytes of packets in one polling answer; the rest waits for the next GET.
-const POLL_ANSWER: usize = 1 << 20;
+const MAX_POLL_ANSWER: usize = 1 << 20;
 
-/// What a flush came to.
+/// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flushed {
     /// The outbox is empty.
     All,
-    /// The socket takes more, and others are waiting for their turn.
+    /// The socket takes more, but other connections are flushed first.
     Some,
-    /// The socket takes no more just now.
+    /// The socket is full.
     Blocked,
     /// The socket is broken.
     Broken,
@@ -41,7 +41,8 @@ impl Hub {
     /// Puts one event into the outboxes of its receivers, each once, and moves the shard's position.
     pub(super) fn deliver(&mut self, delivery: &Arc<Delivery>, now: Millis) {
         let event = &delivery.event;
-        // A volatile event carries the place of whatever came last, be it a probe: no client may be ahead of its shard.
+        // The offset of a volatile event is that of the entry before it, which may be a probe. No client may be ahead of its
+        // shard.
         self.position = event.offset;
         let Some(namespace) = self.context.namespaces.find(&event.draft.namespace) else { return };
         self.mark += 1;
@@ -65,8 +66,8 @@ impl Hub {
         tracing::debug!(event = &*event.draft.event, rooms = ?event.draft.rooms, sessions, "event out");
     }
 
-    /// The members of a room; a session's own id is a room with that one member, as in Socket.IO, and [`EVERYBODY`] the
-    /// room of all sessions of the namespace.
+    /// The members of a room. As in Socket.IO, a session's own id is a room with that one member. [`EVERYBODY`] is the room
+    /// of all sessions of the namespace.
     pub(super) fn receivers(&self, namespace: NamespaceIndex, room: &str) -> Vec<SessionKey> {
         if room == EVERYBODY {
             return self.sessions.in_namespace(namespace).collect();
@@ -97,7 +98,7 @@ impl Hub {
             session.last = shared.event.offset.position;
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER) {
+        if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER_BYTES) {
             self.context.metrics.dropped(DropReason::VolatileNotWritable, 1);
             return;
         }
@@ -116,7 +117,7 @@ impl Hub {
         }
     }
 
-    /// Flushes up to `max` listed connections; whether more are listed.
+    /// Flushes up to `max` listed connections. Answers whether more are listed.
     pub(super) fn flush_some(&mut self, max: usize, now: Millis) -> bool {
         for _ in 0..max {
             let Some(key) = self.flusher.next() else { return false };
@@ -128,8 +129,8 @@ impl Hub {
         !self.flusher.is_empty()
     }
 
-    /// Writes what waits on a connection, as far as its transport takes it now. A connection that then still has more
-    /// waiting than the limit allows is a slow consumer.
+    /// Writes what waits on a connection, as far as its transport takes it now. If more than the limit still waits then, the
+    /// connection is closed as a slow consumer.
     pub(super) fn flush(&mut self, key: ConnectionKey, now: Millis) {
         self.write(key, now);
         let max = self.context.limits.outbox_bytes;
@@ -164,14 +165,14 @@ impl Hub {
                 if let Some(connection) = self.connections.get_mut(key)
                     && (connection.blocked || connection.closing.is_some())
                 {
-                    // The task waits for room in the socket, or for the end.
+                    // The task waits until the socket has room, or ends.
                     connection.wake();
                 }
             }
         }
     }
 
-    /// Gives the waiting GET everything that fits one answer.
+    /// Answers the waiting GET with as many packets as fit.
     fn answer_poll(&mut self, key: ConnectionKey, with_offset: bool, now: Millis) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let payload = take_payload(connection, with_offset);
@@ -182,11 +183,11 @@ impl Hub {
         }
     }
 
-    /// Takes what waits on an SSE response; empty when nothing does.
+    /// Takes what waits for an SSE response; empty if nothing waits.
     pub(super) fn take_sse(&mut self, key: ConnectionKey) -> Bytes {
         let Some(connection) = self.connections.get_mut(key) else { return Bytes::new() };
         let mut out = Vec::new();
-        while out.len() < GATHER
+        while out.len() < GATHER_BYTES
             && let Some(frame) = connection.outbox.pop()
         {
             out.extend_from_slice(&encode(&frame, Format::Sse, true));
@@ -195,7 +196,7 @@ impl Hub {
     }
 }
 
-/// One event may be larger than the limit; only what waits behind it counts.
+/// Whether more waits than the limit allows. One frame may be larger than the limit: only what waits behind it counts.
 fn is_over(connection: &Connection, max: usize) -> bool {
     connection.closing.is_none() && connection.outbox.len() > 1 && connection.outbox.bytes() > max + connection.replay
 }
@@ -214,7 +215,7 @@ fn take_payload(connection: &mut Connection, with_offset: bool) -> Bytes {
         }
         let Some(frame) = connection.outbox.pop() else { break };
         payload.extend_from_slice(&encode(&frame, Format::SocketIoPayload, with_offset));
-        if payload.len() >= POLL_ANSWER {
+        if payload.len() >= MAX_POLL_ANSWER {
             break;
         }
     }
@@ -230,14 +231,14 @@ pub(super) fn take_all(connection: &mut Connection, with_offset: bool) -> String
         }
         payload.extend_from_slice(&take_payload(connection, with_offset));
     }
-    // Packets are text, and what is not is written in base64.
+    // Packets are text; attachments are written in base64.
     String::from_utf8(payload).unwrap_or_default()
 }
 
-/// Writes the outbox until it is empty or the socket is full: alone a frame goes out as it is, several are gathered.
+/// Writes the outbox until it is empty or the socket is full. A single frame is written as it is, several are joined.
 fn write_out(connection: &mut Connection, stream: &TcpStream, with_offset: bool, scratch: &mut Vec<u8>) -> Flushed {
     let format = connection.format();
-    let mut left = TURN;
+    let mut left = BYTES_PER_TURN;
     while !connection.outbox.is_empty() {
         if left == 0 {
             return Flushed::Some;
@@ -269,8 +270,8 @@ fn gather(connection: &Connection, format: Format, with_offset: bool, scratch: &
     let (frames, mut skip) = connection.outbox.waiting();
     for frame in frames {
         let bytes = encode(frame, format, with_offset);
-        scratch.extend_from_slice(&bytes[skip..bytes.len().min(skip + GATHER)]);
-        if bytes.len() > skip + GATHER || scratch.len() >= GATHER {
+        scratch.extend_from_slice(&bytes[skip..bytes.len().min(skip + GATHER_BYTES)]);
+        if bytes.len() > skip + GATHER_BYTES || scratch.len() >= GATHER_BYTES {
             return;
         }
         skip = 0;

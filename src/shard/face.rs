@@ -184,24 +184,24 @@ impl Shard {
         hub.note_record(pid);
     }
 
-    /// It is known by now what became of this session on other nodes.
+    /// Other nodes were asked about this session, so that it is no longer stale.
     pub fn confirm(&self, pid: Id) {
         if let Some(persister) = &mut self.hub.borrow_mut().persister {
             persister.confirm(pid);
         }
     }
 
-    /// This node was away from the others, which may have taken up any of its sessions.
+    /// This node was away. Others may have taken up any of its sessions.
     pub fn mark_stale(&self) {
         self.hub.borrow_mut().mark_stale();
     }
 
-    /// The other nodes cannot reach this one from now on, or can again.
+    /// Notes whether other nodes can reach this one.
     pub fn be_reachable(&self, reachable: bool) {
         self.hub.borrow_mut().be_reachable(reachable);
     }
 
-    /// Writes all records again and reports it with this round.
+    /// Writes all records again, and reports the round to the observer when they are written.
     pub fn rewrite_records(&self, round: u64) {
         if !self.hub.borrow_mut().rewrite(round) {
             self.observer.records_rewritten(round);

@@ -1,4 +1,4 @@
-//! Reaching a shard from any thread.
+//! How other threads reach a shard: by messages, with a bound on the bytes of events that wait.
 
 use crate::model::event::{Delivery, PlacedCommand};
 use crate::model::id::Id;
@@ -16,13 +16,13 @@ pub type Work<L> = Box<dyn FnOnce(&Rc<L>) + Send>;
 pub enum ShardCommand<L> {
     /// The next events, in log order, and their size in bytes.
     Events(Arc<[Arc<Delivery>]>, usize),
-    /// An order to sessions, and its place in the log.
+    /// A command to sessions, and its offset in the log.
     SessionCommand(PlacedCommand),
     /// A probe of this node.
     Probe(Id),
-    /// The log begins here, for the first time or anew: its life, and the position after which events follow.
+    /// The log begins at this offset, for the first time or after it was lost. Events follow.
     Reset(Offset),
-    /// The log has come to here, and there was no event on the way.
+    /// The log was read up to this offset, and there was no event since the last one.
     Advance(Offset),
     /// Work for the shard's thread.
     Run(Work<L>),
@@ -50,7 +50,7 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// The shard has taken so many bytes.
+    /// The shard has put so many bytes into outboxes.
     pub fn took(&self, bytes: usize) {
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.shrunk.notify_one();
@@ -58,14 +58,14 @@ impl Backlog {
 }
 
 impl<L: 'static> ShardHandle<L> {
-    /// A handle and the ends that the shard keeps.
+    /// A handle, and the receiving ends for the shard.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<ShardCommand<L>>, Arc<Backlog>) {
         let (commands, receiver) = mpsc::unbounded_channel();
         let backlog = Arc::new(Backlog::default());
         (Self { commands, backlog: backlog.clone() }, receiver, backlog)
     }
 
-    /// Tells the shard; a shard that has stopped hears nothing.
+    /// Sends a message; one to a shard that has stopped is lost.
     pub fn tell(&self, command: ShardCommand<L>) {
         let _ = self.commands.send(command);
     }
@@ -75,7 +75,7 @@ impl<L: 'static> ShardHandle<L> {
         self.tell(ShardCommand::Run(Box::new(work)));
     }
 
-    /// Runs work on the shard's thread and answers what it returns; `None` when the shard has stopped.
+    /// Runs work on the shard's thread and returns its result; `None` if the shard has stopped.
     pub fn ask<T: Send + 'static>(
         &self,
         ask: impl FnOnce(&Rc<L>) -> T + Send + 'static,
@@ -87,19 +87,19 @@ impl<L: 'static> ShardHandle<L> {
         Box::pin(async move { answer.await.ok() })
     }
 
-    /// Whether no more than `max` bytes of events wait there, or nobody takes them any more.
+    /// Whether at most `max` bytes of events wait there, or the shard has stopped.
     pub fn has_room(&self, max: usize) -> bool {
         self.backlog.bytes.load(Ordering::Relaxed) <= max || self.commands.is_closed()
     }
 
-    /// Completes when no more than `max` bytes wait there.
+    /// Completes when [`ShardHandle::has_room`] holds.
     pub async fn room(&self, max: usize) {
         while !self.has_room(max) {
             self.backlog.shrunk.notified().await;
         }
     }
 
-    /// Hands over events; [`ShardHandle::room`] says when.
+    /// Sends events. The caller waits for [`ShardHandle::room`] first.
     pub fn deliver(&self, events: Arc<[Arc<Delivery>]>, bytes: usize) {
         self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.tell(ShardCommand::Events(events, bytes));

@@ -93,7 +93,7 @@ impl Hub {
         self.sessions.pids().chain(self.parked.pids())
     }
 
-    /// Adds a session to its connection; whether its user is there may be `reserved` already.
+    /// Adds a session to its connection. Presence may have counted its user already, by what is `reserved`.
     pub(super) fn admit(&mut self, session: Box<Session>, reserved: &mut Reservation) -> SessionKey {
         let (pid, connection) = (session.pid, session.connection);
         self.note_user_came(&session, reserved);
@@ -115,7 +115,7 @@ impl Hub {
         sessions.iter().copied().find(|key| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace))
     }
 
-    /// Ends one session; after a reason that allows it, it may resume within the window.
+    /// Ends one session. If the reason allows it, the session may resume within the window.
     pub(super) fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
         let Some(session) = self.sessions.get(key) else { return };
         let namespace = self.context.namespaces.name(session.namespace);
@@ -164,20 +164,20 @@ impl Hub {
             return;
         }
         let frame = match (frame, &connection.link) {
-            // Encoded once here rather than at each partial write.
+            // Encoded here once, rather than at each partial write.
             (Frame::Packet(packet), Link::WebSocket(_)) if connection.base64 => Frame::Raw(packet.text_frames()),
             (Frame::Packet(packet), Link::WebSocket(_)) => Frame::Raw(packet.frames()),
             (frame, _) => frame,
         };
         connection.outbox.push(frame);
         if connection.outbox.bytes() > self.context.limits.outbox_bytes + connection.replay {
-            // Also where the socket is full: the flush judges whether this is a slow consumer.
+            // The flush decides whether this is a slow consumer, also if the socket is full.
             connection.blocked = false;
         }
         self.mark_dirty(key);
     }
 
-    /// Queues what a client missed: as much as the window holds, whatever the limit for live frames.
+    /// Queues what a client missed. The limit for live frames does not apply, so it may be as much as the window holds.
     pub(super) fn replay(&mut self, key: ConnectionKey, frames: impl Iterator<Item = Frame>) {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.closing.is_none()) else {
             return;
@@ -188,7 +188,7 @@ impl Hub {
         self.mark_dirty(key);
     }
 
-    /// Whether a client still has to take what an earlier replay queued: a second one waits for it.
+    /// Whether the client has not taken yet what an earlier replay queued. A second replay waits for that.
     pub(super) fn is_replaying(&self, key: ConnectionKey) -> bool {
         self.connections.get(key).is_some_and(|connection| connection.replay > self.context.limits.outbox_bytes)
     }
@@ -217,15 +217,15 @@ impl Hub {
         self.connections.next_deadline().into_iter().chain(self.parked.next()).min()
     }
 
-    /// The log begins here: for the first time, or after continuity was lost. Whoever is here already may have missed
-    /// something, and is notified once.
+    /// The log begins at this offset, for the first time or after it was lost. Clients that are connected already may have
+    /// missed events: Socket.IO clients are closed, `/ws` and SSE clients get one `gap` message for each room or stream.
     pub(super) fn reset(&mut self, offset: Offset, now: Millis) {
         let mut told = 0;
         for key in self.connections.keys() {
             let Some(connection) = self.connections.get(key) else { continue };
             let sessions = connection.sessions.clone();
             if sessions.is_empty() {
-                // It is still being let in, and starts behind the offset.
+                // It is still being let in, and starts behind this offset.
                 continue;
             }
             told += sessions.len() as u64;
@@ -239,7 +239,7 @@ impl Hub {
                 Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block_at("log_reset", &offset))),
             }
         }
-        // Only now: a session that is parked above was sent nothing of what lies between.
+        // Not before: the sessions that were parked above got nothing of what lies between.
         self.position = offset;
         self.context.metrics.gap("log_reset", told);
     }

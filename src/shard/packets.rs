@@ -55,13 +55,13 @@ impl Hub {
             return Begun::Wait;
         };
         // Nobody overtakes those that wait for the rate.
-        let ahead = connection.inbox.as_ref().map_or(0, |pending| pending.deferred());
+        let ahead = connection.pending.as_ref().map_or(0, |pending| pending.deferred());
         let in_rate = ahead == 0 && connection.bucket.take(now, self.context.limits.rate());
         if !in_rate && packet.wants_answer() {
             return Begun::Refuse(packet, ahead);
         }
-        let idle = connection.inbox.is_none();
-        let pending = connection.inbox.get_or_insert_default();
+        let idle = connection.pending.is_none();
+        let pending = connection.pending.get_or_insert_default();
         if in_rate && idle {
             return Begun::Work(packet);
         }
@@ -79,14 +79,14 @@ impl Hub {
     pub(super) fn next_packet(&mut self, key: ConnectionKey, now: Millis) -> Next {
         let Some(connection) = self.connections.get_mut(key) else { return Next::Done };
         let rate = self.context.limits.rate();
-        let deferred = connection.inbox.as_ref().is_some_and(|pending| pending.is_next_deferred());
+        let deferred = connection.pending.as_ref().is_some_and(|pending| pending.is_next_deferred());
         if deferred && !connection.bucket.take(now, rate) {
             return Next::Later(connection.bucket.wait(rate).max(Duration::from_millis(1)));
         }
-        match connection.inbox.as_mut().and_then(|pending| pending.pop()) {
+        match connection.pending.as_mut().and_then(|pending| pending.pop()) {
             Some(packet) => Next::Packet(packet),
             None => {
-                connection.inbox = None;
+                connection.pending = None;
                 Next::Done
             }
         }

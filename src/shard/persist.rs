@@ -1,5 +1,5 @@
-//! Records of sessions, written behind: what changed is noted here, and written soon, so that another node can take
-//! the session up should this one die.
+//! Records of sessions in Redis, written behind: a change is noted, and its record is written soon after. If this node dies,
+//! another one resumes the session from its record.
 
 use crate::auth::Identity;
 use crate::cluster::{Owner, Record};
@@ -16,15 +16,15 @@ use crate::shard::session_persister::SessionPersister;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Changes are gathered for so long. A session that is younger is lost with its node, and its client told; what a
+/// How long changes are gathered. A session that is younger is lost with its node, and its client gets a new one. What a
 /// client's own joins and leaves change is written before they are acknowledged ([`persist_now`]).
 pub const GATHER: Duration = Duration::from_millis(50);
-/// Bytes of records that a shard writes in a second: a client that joins and leaves all the time must not keep Redis
+/// Bytes of records that a shard writes in a second, so that a client that joins and leaves all the time does not keep Redis
 /// busy.
 const BYTES_PER_SECOND: f64 = 8e6;
 
 impl Hub {
-    /// This node was away: others may have taken up any of its sessions.
+    /// This node was away. Others may have taken up any of its sessions.
     pub(super) fn mark_stale(&mut self) {
         let pids: Vec<Id> = self.pids().collect();
         if let Some(persister) = &mut self.persister {
@@ -32,7 +32,7 @@ impl Hub {
         }
     }
 
-    /// Others cannot reach this node from now on, or can again.
+    /// Notes whether other nodes can reach this one.
     pub(super) fn be_reachable(&mut self, reachable: bool) {
         self.mark_stale();
         if let Some(persister) = &mut self.persister {
@@ -40,8 +40,8 @@ impl Hub {
         }
     }
 
-    /// All records are to be written again; `false` where this shard has none. A node that has just started need not wait:
-    /// until all shards are done, its records are not used should it die.
+    /// Begins to write all records again; `false` if this shard has none. A node that has just started has none and need not
+    /// wait: if it dies before all shards are done, its records are not used.
     pub(super) fn rewrite(&mut self, round: u64) -> bool {
         let pids: Vec<Id> = self.pids().collect();
         let Some(persister) = self.persister.as_mut().filter(|_| !pids.is_empty()) else { return false };
@@ -57,7 +57,7 @@ impl Hub {
         }
     }
 
-    /// The session with this pid is not as it was.
+    /// The session with this pid has changed.
     pub(super) fn note_record(&mut self, pid: Id) {
         if let Some(persister) = &mut self.persister {
             persister.note(pid);
@@ -101,14 +101,14 @@ impl Hub {
         })
     }
 
-    /// Whose a session is: nobody else may resume it.
+    /// Who may resume a session.
     pub(super) fn owner(&self, namespace: NamespaceIndex, identity: &Identity) -> Owner {
         let user = identity.user.as_ref().map(|user| user.as_json());
         Owner::new(self.context.namespaces.name(namespace), user.as_deref())
     }
 }
 
-/// Writes what changes, until the shard ends. Without other nodes there is nothing to do.
+/// Writes what changes, until the shard ends. Returns at once if no records are kept.
 pub async fn run(shard: Rc<Shard>) {
     let Some(wake) = shard.hub.borrow().persister.as_ref().map(SessionPersister::wake) else { return };
     loop {
@@ -116,7 +116,7 @@ pub async fn run(shard: Rc<Shard>) {
         match next {
             Some(at) => {
                 let left = Duration::from_millis(at.get().saturating_sub(shard.now().get()));
-                // Woken or due: both mean that there is something to write.
+                // Woken or timed out, there is something to write.
                 let _ = tokio::time::timeout(left, wake.notified()).await;
             }
             None => wake.notified().await,
@@ -135,9 +135,9 @@ pub async fn run(shard: Rc<Shard>) {
     }
 }
 
-/// Completes when the record of a session is as the session is now: before the answer to a join or leave, so that what was
-/// acknowledged survives this node. `false` if Redis does not take it in time: another node may then resume the session as
-/// it was before, so the client must get an error.
+/// Writes the record of a session as it is now, so that a join or leave that is acknowledged afterwards survives this node.
+/// `false` if Redis does not take it in time: another node may then resume the session as it was before, so the client must
+/// not get an acknowledgement.
 #[must_use]
 pub async fn persist_now(shard: &Rc<Shard>, key: SessionKey) -> bool {
     let Some(cluster) = shard.context.cluster.clone() else { return true };
@@ -159,12 +159,12 @@ pub async fn persist_now(shard: &Rc<Shard>, key: SessionKey) -> bool {
     settled
 }
 
-/// Writes everything now; a node that stops does.
+/// Writes everything now. For a node that stops.
 pub fn write_all(shard: &Rc<Shard>) {
     while write_some(shard).is_some() {}
 }
 
-/// How many bytes; `None` when there is nothing left to write.
+/// Writes some records and answers how many bytes; `None` if nothing is left to write.
 fn write_some(shard: &Rc<Shard>) -> Option<usize> {
     let now = shard.now();
     let changes = shard.hub.borrow_mut().changes(now);

@@ -1,4 +1,4 @@
-//! What comes and goes on this shard, as presence sees it.
+//! What the sessions of this shard mean for presence.
 
 use crate::model::draft::{Draft, Source};
 use crate::model::names::{Namespace, Room};
@@ -12,21 +12,21 @@ use crate::shard::hub::Hub;
 use std::fmt;
 
 impl Hub {
-    /// A user is there with one connection more, which may be counted already.
+    /// A user has one connection more. It may be counted already, by what is `reserved`.
     pub(super) fn note_user_came(&mut self, session: &Session, reserved: &mut Reservation) {
         let Some(fact) = self.online(session) else { return };
         let ticket = reserved.take(&fact).unwrap_or_else(|| self.context.presence.enter(fact, || None));
         self.noted = self.noted.max(ticket);
     }
 
-    /// A user is there with one connection less.
+    /// A user has one connection less.
     pub(super) fn note_user_gone(&mut self, session: &Session) {
         let Some(fact) = self.online(session) else { return };
         let ticket = self.context.presence.exit(&fact, LeaveReason::Lost);
         self.noted = self.noted.max(ticket);
     }
 
-    /// A session has come into a room, where it may be counted already.
+    /// A session has joined a room. It may be counted already, by what is `reserved`.
     pub(super) fn note_entered(&mut self, key: SessionKey, room: &Room, reserved: &mut Reservation) {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(fact) = self.fact(session, room) else { return };
@@ -35,7 +35,7 @@ impl Hub {
         self.note_announced(key, ticket);
     }
 
-    /// A session has gone out of a room.
+    /// A session has left a room, or its connection is lost.
     pub(super) fn note_gone(&mut self, key: SessionKey, room: &Room, reason: LeaveReason) {
         if let Some(session) = self.sessions.get(key)
             && let Some(fact) = self.fact(session, room)
@@ -52,7 +52,7 @@ impl Hub {
         }
     }
 
-    /// Counts a session that is not in the hub yet, with its rooms.
+    /// Counts a session that is not on the shard yet, with its rooms.
     pub(super) fn reserve(&self, session: &Session, rooms: &[Room]) -> Reservation {
         let mut reserved = Reservation::new(&self.context.presence);
         if let Some(fact) = self.online(session) {
@@ -80,8 +80,8 @@ impl Hub {
         }
     }
 
-    /// That a session's user is connected. A connection on which they are in several namespaces counts once: `None` where
-    /// another session of it says so.
+    /// The fact that a session's user is connected. A connection counts once, also if the user is in several namespaces on it:
+    /// `None` if another session of the connection makes it true.
     fn online(&self, session: &Session) -> Option<Fact> {
         let user = session.identity.user.as_ref()?;
         let siblings = self.connections.get(session.connection).into_iter().flat_map(|c| &c.sessions);
@@ -96,9 +96,9 @@ impl Hub {
         self.context.namespaces.name(session.namespace)
     }
 
-    /// `None` where no presence is kept of the room.
+    /// `None` if no presence is kept of the room.
     fn fact(&self, session: &Session, room: &Room) -> Option<Fact> {
-        // Whoever is in the room counts, also where no rule announces them.
+        // Every session in the room counts, also one that no rule announces.
         if !self.context.rules.has_presence(room) {
             return None;
         }
@@ -106,7 +106,7 @@ impl Hub {
         Some(Fact::Inside { namespace: self.namespace_of(session).clone(), room: room.clone(), user })
     }
 
-    /// What the rule for this user says to the others.
+    /// The events for the others in the room, by the rule for this user.
     fn messages(&self, session: &Session, room: &Room) -> Option<Messages> {
         let user = session.identity.user.as_ref()?;
         let (rule, captures) = self.context.rules.presence(room, user.as_str())?;

@@ -14,9 +14,9 @@ use crate::shard::hub::Hub;
 
 /// A connection on its way to another node.
 pub struct Released {
-    /// What waited for the client, as one polling payload; empty when nothing did.
+    /// The packets that waited for the client, as one polling payload; may be empty.
     pub payload: String,
-    /// Its sessions have had everything up to here.
+    /// Its sessions have got every event up to here.
     pub position: Offset,
     /// The handshake's token.
     pub token: Option<Box<str>>,
@@ -25,17 +25,17 @@ pub struct Released {
 }
 
 impl Hub {
-    /// Whether a connection can be given away now: it polls, and nothing of the client is being worked on.
+    /// Whether a connection can be given away now: it polls, and none of its packets is being worked on.
     pub(super) fn is_idle(&self, key: ConnectionKey) -> bool {
         self.connections.get(key).is_some_and(|connection| {
             matches!(connection.link, Link::Polling(_))
                 && connection.closing.is_none()
-                && connection.inbox.is_none()
+                && connection.pending.is_none()
                 && connection.decoder.is_idle()
         })
     }
 
-    /// Takes a connection out of the tables. No rule hears of it: its sessions go on elsewhere.
+    /// Takes a connection and its sessions out of the tables. No `disconnect` rule runs: they continue on another node.
     pub(super) fn release(&mut self, sid: Id) -> Option<Released> {
         let key = self.connections.by_sid(sid).filter(|key| self.is_idle(*key))?;
         let with_offset = self.context.recovery_on();
@@ -62,7 +62,7 @@ impl Hub {
         }
         let is_theirs = |parked: &Parked| self.owner(parked.namespace, &parked.identity) == *owner;
         if !self.parked.get(pid).is_some_and(is_theirs) {
-            // A shard that never had it must not remove the record that another one writes.
+            // A shard that never had the session must not remove the record that another one writes.
             return None;
         }
         let parked = self.parked.take(pid, now)?;
@@ -76,6 +76,6 @@ impl Hub {
 pub struct Taken {
     /// What a resume needs.
     pub parked: Parked,
-    /// Another node may have taken it up since.
+    /// Another node may have resumed it since.
     pub stale: bool,
 }

@@ -1,4 +1,5 @@
-//! Who is in which room, on one shard (sans-IO): O(1) join and leave, dense members, nothing left behind.
+//! Which session is in which room, on one shard (sans-IO). Join and leave are O(1), members are dense, and empty rooms use no
+//! memory.
 
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
@@ -7,23 +8,23 @@ use slotmap::{Key, SecondaryMap, SlotMap, new_key_type};
 use std::hash::{BuildHasher, RandomState};
 
 new_key_type! {
-    /// A room's place in the table; stale after its last member left.
+    /// A room in the table. Stale after its last member has left.
     pub struct RoomKey;
 }
 
-struct Entry<K> {
+struct RoomState<K> {
     namespace: NamespaceIndex,
     name: Room,
     members: Vec<Member<K>>,
 }
 
-/// A member and the place of this room in the member's own list, so that leaving searches nothing.
+/// A member, and the index of this room in the member's own list, so that a leave needs no search.
 struct Member<K> {
     session: K,
     back: u32,
 }
 
-/// A room of a session, and the session's place among the room's members.
+/// A room of a session, and the index of the session among the room's members.
 struct Membership {
     room: RoomKey,
     at: u32,
@@ -33,7 +34,7 @@ struct Membership {
 pub struct Rooms<K: Key> {
     names: HashTable<RoomKey>,
     hasher: RandomState,
-    rooms: SlotMap<RoomKey, Entry<K>>,
+    rooms: SlotMap<RoomKey, RoomState<K>>,
     sessions: SecondaryMap<K, Vec<Membership>>,
 }
 
@@ -72,7 +73,7 @@ impl<K: Key> Rooms<K> {
         list.push(Membership { room, at: members.len() as u32 });
         let back = list.len() as u32 - 1;
         if members.is_empty() {
-            // Most rooms hold one or a few: Vec's own first step would be four.
+            // Most rooms have one or a few members: Vec's own first step would be four.
             members.reserve_exact(1);
         }
         members.push(Member { session, back });
@@ -81,7 +82,7 @@ impl<K: Key> Rooms<K> {
 
     fn create(&mut self, namespace: NamespaceIndex, name: Room) -> RoomKey {
         let hash = self.hasher.hash_one((namespace, &*name));
-        let key = self.rooms.insert(Entry { namespace, name, members: Vec::new() });
+        let key = self.rooms.insert(RoomState { namespace, name, members: Vec::new() });
         let (rooms, hasher) = (&self.rooms, &self.hasher);
         self.names.insert_unique(hash, key, |key| {
             let entry = &rooms[*key];

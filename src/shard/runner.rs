@@ -1,4 +1,4 @@
-//! A shard: one thread, one current-thread runtime, one hub. Whatever runs here may touch the hub without locks.
+//! The thread of a shard: a current-thread runtime and one loop that takes messages, fires deadlines and flushes outboxes.
 
 use crate::model::command::Action;
 use crate::model::event::PlacedCommand;
@@ -17,13 +17,13 @@ use tokio::sync::mpsc;
 const FLUSH_SLICE: usize = 128;
 /// Commands taken at once: a bound on how long one round of deliveries may take.
 const MAX_COMMANDS: usize = 256;
-/// What a shard's thread keeps of its handle.
+/// The receiving ends of a [`ShardHandle`].
 pub type End<L> = (mpsc::UnboundedReceiver<ShardCommand<L>>, Arc<Backlog>);
 
-/// Starts a shard's thread. `setup` runs on it first and makes what work for the shard gets.
+/// Starts a shard's thread. `setup` runs on it first, and makes the value that work for the shard gets.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// When the system cannot start a thread.
 pub fn spawn<L: 'static>(
     index: u8,
     context: Arc<ShardContext>,
@@ -50,7 +50,7 @@ pub fn spawn<L: 'static>(
     })
 }
 
-/// Commands in, deadlines, bytes out: until told to stop.
+/// Takes messages, fires deadlines and flushes, until [`ShardCommand::Stop`].
 async fn run<L: 'static>(
     shard: Rc<Shard>,
     local: Rc<L>,
@@ -100,8 +100,8 @@ async fn run<L: 'static>(
     }
 }
 
-/// Carries out a command and reports it, once the presence store has what it changed: whoever asked for it may read that as
-/// soon as it is answered.
+/// Carries out a command. It is reported once the presence store has what it changed, because the caller may read presence as
+/// soon as it has its answer.
 fn apply_command(shard: &Rc<Shard>, placed: PlacedCommand) {
     let now = shard.now();
     let (sessions, noted) = shard.hub.borrow_mut().carry_out(&placed.command, placed.offset, now);
@@ -120,13 +120,13 @@ fn apply_command(shard: &Rc<Shard>, placed: PlacedCommand) {
 /// Delivered events whose receivers are not all flushed yet.
 #[derive(Default)]
 struct Flushing {
-    /// When each batch is flushed, in the hub's count of flushed connections, and when its events were accepted (Unix
+    /// For each batch, the count of flushed connections at which it is flushed, and when its events were accepted (Unix
     /// microseconds).
     batches: VecDeque<(u64, Vec<u64>)>,
 }
 
 impl Flushing {
-    /// Does one command; `false` for the last.
+    /// Handles one message; `false` for the last one.
     async fn carry_out<L>(
         &mut self,
         shard: &Rc<Shard>,
@@ -145,7 +145,7 @@ impl Flushing {
                         accepted.push(delivery.event.accepted_us);
                     }
                     if is_wide {
-                        // A room of thousands: reads and deadlines have their turn between two events. Nothing is flushed
+                        // In a room of thousands, reads and deadlines get their turn between two events. Nothing is flushed
                         // yet, so that many events to one connection still become one write.
                         let now = shard.now();
                         shard.hub.borrow_mut().fire(now);
@@ -180,7 +180,7 @@ impl Flushing {
         }
     }
 
-    /// Does what is due and flushes a slice of the outboxes; whether more of them wait.
+    /// Fires deadlines and flushes a slice of the outboxes. Answers whether more outboxes wait.
     fn work_some(&mut self, shard: &Shard) -> bool {
         let (now, mut hub) = (shard.now(), shard.hub.borrow_mut());
         hub.fire(now);
@@ -193,7 +193,7 @@ impl Flushing {
             let Some((_, accepted)) = self.batches.pop_front() else { break };
             let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
             for accepted_us in accepted {
-                // Every frame is written, or waits for its client.
+                // Every frame is written, or waits because its client is slow.
                 metrics.publish_to_write.observe(unix_us.saturating_sub(u128::from(accepted_us)) as f64 / 1e6);
             }
         }
@@ -201,7 +201,7 @@ impl Flushing {
     }
 }
 
-/// One shard for each core; their numbers fit a byte of a sid.
+/// One shard for each core, at most 255: a sid has one byte for its shard.
 pub fn count() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(usize::from(u8::MAX))
 }

@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 /// Records written before others get their turn: some 2 µs each.
-const AT_ONCE: usize = 500;
+const RECORDS_PER_TURN: usize = 500;
 
-/// Which records are not as their sessions are. Each session is in each of its tables once, so that none grows while Redis
+/// Which sessions have changed since their records were written. Each session is in each of its tables once, so that none grows while Redis
 /// is away.
 pub(super) struct SessionPersister {
     changed: HashSet<Id>,
@@ -52,7 +52,7 @@ impl SessionPersister {
         self.wake.clone()
     }
 
-    /// The session with this pid is not as it was.
+    /// The session with this pid has changed.
     pub(super) fn note(&mut self, pid: Id) {
         if self.changed.is_empty() {
             self.wake.notify_one();
@@ -65,7 +65,7 @@ impl SessionPersister {
         self.stale.extend(pids);
     }
 
-    /// Others cannot reach this node from now on, or can again.
+    /// Notes whether other nodes can reach this one.
     pub(super) fn be_reachable(&mut self, reachable: bool) {
         self.reachable = reachable;
     }
@@ -75,7 +75,7 @@ impl SessionPersister {
         !self.reachable || self.stale.contains(&pid)
     }
 
-    /// It is known by now what became of this session elsewhere.
+    /// Other nodes were asked about this session.
     pub(super) fn confirm(&mut self, pid: Id) {
         self.stale.remove(&pid);
     }
@@ -103,7 +103,7 @@ impl SessionPersister {
             self.due.remove(&pid);
             self.changed.insert(pid);
         }
-        let some: Vec<Id> = self.changed.iter().copied().take(AT_ONCE).collect();
+        let some: Vec<Id> = self.changed.iter().copied().take(RECORDS_PER_TURN).collect();
         for pid in &some {
             self.changed.remove(pid);
         }

@@ -1,4 +1,4 @@
-//! What happens when deadlines come: pings, timeouts, expiries, cuts.
+//! What happens at deadlines: pings, timeouts, expired tokens, and cuts of closing connections.
 
 use crate::model::close::CloseReason;
 use crate::model::millis::Millis;
@@ -11,7 +11,7 @@ use crate::session::timers::{Due, Heartbeat};
 use crate::shard::hub::Hub;
 use bytes::Bytes;
 
-/// A WebSocket ping; browsers answer it by themselves.
+/// A WebSocket ping. Browsers answer it without the application.
 fn ping_frame() -> Bytes {
     let mut frame = Vec::with_capacity(2);
     push_frame(&mut frame, Opcode::Ping, b"");
@@ -31,7 +31,7 @@ impl Hub {
         }
     }
 
-    /// Does what is due for one connection; also called when it shows up just before the table would fire.
+    /// Does what is due for one connection. Also called for a polling request that comes just before the table would fire.
     pub(super) fn check_deadline(&mut self, key: ConnectionKey, now: Millis) {
         let ping_timeout = self.context.socketio.ping_timeout;
         while let Some(connection) = self.connections.get_mut(key) {
@@ -53,8 +53,8 @@ impl Hub {
             (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
             (Protocol::PlainWs, _) => Frame::Raw(ping_frame()),
             (Protocol::Sse, _) => {
-                // Nothing answers on SSE; this finds out dead peers, keeps proxies awake, and moves the resume point of a
-                // client whose own rooms are quiet.
+                // SSE has no answer. This detects dead peers, keeps proxies from closing an idle stream, and moves the resume
+                // point of a client whose own rooms are quiet.
                 connection.timers.heartbeat = Heartbeat::PingAt(now.after(interval));
                 let mut alive = sse::comment().to_vec();
                 alive.extend_from_slice(&sse::id_block(&self.position));
@@ -76,14 +76,14 @@ impl Hub {
         });
     }
 
-    /// Anything from the client shows that it lives.
+    /// The client has sent something, so it lives.
     pub(super) fn pong(&mut self, key: ConnectionKey, now: Millis) {
         let interval = self.context.socketio.ping_interval;
         self.connections.change_timers(key, |timers| timers.pong(now, interval));
     }
 
-    /// A token's time is over: the whole connection closes, and comes back with a fresh one (docs/protocol/websocket.md section 5).
-    /// The session of that token may have ended before; then the next one's time counts.
+    /// A token has expired: the whole connection closes, and its client reconnects with a fresh one (docs/protocol/websocket.md section 5).
+    /// If the session of that token has ended already, the next token to expire counts.
     fn expire_sessions(&mut self, key: ConnectionKey, now: Millis) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let sessions = connection.sessions.iter().filter_map(|key| self.sessions.get(*key));
@@ -94,7 +94,7 @@ impl Hub {
         }
     }
 
-    /// Cuts a connection that had its time to close.
+    /// Cuts a connection that did not close in time.
     fn cut(&mut self, key: ConnectionKey, now: Millis) {
         if let Some(Link::Sse(cut)) = self.connections.get(key).map(|connection| &connection.link) {
             cut.notify_one();

@@ -65,13 +65,13 @@ impl EarlyMessage {
 
 /// Asks the owner for the connection and goes on with it. Where that fails the WebSocket ends, and its client comes
 /// back for what it missed.
-pub async fn adopt(local: &Rc<LocalNode>, sid: Id, place: Permit, opened: Opened) {
+pub async fn adopt(local: &Rc<LocalNode>, sid: Id, permit: Permit, opened: Opened) {
     let Opened { handshake, stream, frames, early } = opened;
     let moving = match forward::question(local, sid, RpcRequest::Release(sid), RELEASE_TIMEOUT).await {
         Ok(RpcResponse::Released(Some(moving))) => *moving,
         _ => return dismiss(stream).await,
     };
-    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), place);
+    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), permit);
     connection.token = moving.token.as_deref().map(Into::into);
     handshake.apply(&mut connection);
     let base64 = connection.base64;

@@ -39,14 +39,14 @@ pub async fn probe(local: Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake,
 pub async fn probe_elsewhere(
     local: Rc<LocalNode>,
     sid: Id,
-    place: Permit,
+    permit: Permit,
     handshake: WebSocketHandshake,
     stream: TcpStream,
     early: Bytes,
 ) {
     let probe = Probe::new(&local, Home::There(sid), handshake, stream);
     if let Some(opened) = probe.finish(sid, &early).await {
-        adopt::adopt(&local, sid, place, opened).await;
+        adopt::adopt(&local, sid, permit, opened).await;
     }
 }
 

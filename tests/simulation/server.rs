@@ -14,7 +14,7 @@ use roomcast::model::names::Room;
 use roomcast::model::offset::{Offset, Position};
 use roomcast::session::parked::Parked;
 use roomcast::session::recovery;
-use roomcast::session::recovery::{Lost, Place};
+use roomcast::session::recovery::{Lost, Receiver};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -357,10 +357,10 @@ impl World {
         own: &Id,
     ) -> Result<Vec<Arc<Event>>, Gap> {
         let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
-        let result = Place { here, namespace: "/", rooms, own }.missed(window, after, up_to);
+        let result = Receiver { here, namespace: "/", rooms, own }.missed(window, after, up_to);
         match result {
             Err(Gap::TooOld) if self.rules.ignore_floor => {
-                Place { here, namespace: "/", rooms, own }.missed(window, window.floor(), up_to)
+                Receiver { here, namespace: "/", rooms, own }.missed(window, window.floor(), up_to)
             }
             Err(Gap::Future) if self.rules.ignore_future => Ok(Vec::new()),
             result => result,
