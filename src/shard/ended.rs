@@ -51,3 +51,45 @@ impl EndedQueue {
         self.pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::identity::Identity;
+    use crate::model::id::Id;
+    use crate::model::namespaces::NamespaceIndex;
+    use crate::model::offset::{Offset, Position};
+    use crate::session::changes::Changes;
+    use crate::session::connection::ConnectionKey;
+    use std::sync::Arc;
+
+    fn ended(identity: &Arc<Identity>) -> Ended {
+        let session = Session {
+            id: Id::random_session(),
+            pid: None,
+            connection: ConnectionKey::default(),
+            namespace: NamespaceIndex::default(),
+            identity: identity.clone(),
+            auth: None,
+            start: Offset::default(),
+            expires: None,
+            last: Position::default(),
+            moves: 0,
+            changes: Changes::default(),
+            announced: Default::default(),
+            mark: 0,
+        };
+        Ended { session: Box::new(session), rooms: Vec::new(), reason: CloseReason::TransportClose }
+    }
+
+    #[test]
+    fn more_than_may_wait_are_refused_and_not_waited_for() {
+        let identity = Arc::new(Identity::anonymous());
+        let (mut queue, mut receiver) = EndedQueue::new();
+        assert_eq!((0..MAX_ENDED + 3).filter(|_| queue.push(ended(&identity))).count(), MAX_ENDED);
+        assert_eq!(queue.pending(), MAX_ENDED);
+        assert!(receiver.try_recv().is_ok() && queue.push(ended(&identity)), "room for one more");
+        queue.finish(MAX_ENDED);
+        assert_eq!(queue.pending(), 1);
+    }
+}
