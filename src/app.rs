@@ -226,7 +226,8 @@ async fn drain(
         while_log_answers(node, hand_over(node)).await;
         api.traffic.wait_until_idle().await;
         if let Some(backend) = &node.backend {
-            let unsent = backend.wait_until_notified(LAST_NOTICES).await;
+            let is_away = backend.is_stream() && node.log.status() == LogStatus::Connecting;
+            let unsent = backend.wait_until_notified(if is_away { LOG_AWAY } else { LAST_NOTICES }).await;
             if unsent > 0 {
                 tracing::warn!(unsent, "the backend did not take all notices before the stop");
             }

@@ -112,7 +112,7 @@ fn conventional_names_are_read() {
         lines(environment(&[("REDIS_HOST", "tls://h"), ("REDIS_DB", "x")])),
         [
             "environment REDIS_DB: must be a whole number from 0 to 1000000",
-            "environment REDIS_HOST: is a host, without \"tls://\"; for TLS set REDIS_TLS=true; a whole URL belongs into REDIS_URL",
+            "environment REDIS_HOST: is a host, without \"tls://\"; for TLS set REDIS_TLS=true; put a whole URL into REDIS_URL",
         ]
     );
     let both = [("REDIS_URL", "redis://a"), ("REDIS_HOST", "b"), ("REDIS_PORT", "not read")];
@@ -132,7 +132,7 @@ fn conventional_names_are_read() {
 
     assert_eq!(
         lines(environment(&[("REDIS_PASSWORD", "hunter2")])),
-        ["environment REDIS_PASSWORD: needs REDIS_HOST (or use REDIS_URL); without, there is no Redis"]
+        ["environment REDIS_PASSWORD: needs REDIS_HOST (or use REDIS_URL); without it, Redis is not used"]
     );
 }
 
@@ -283,7 +283,7 @@ roomcast.toml:22:42 [cors] origins[1]: "app.example.com" is not an origin; write
 roomcast.toml:24:8 [socketio] path: "socket.io" must be a path that starts and ends with "/", like "/socket.io/"
 roomcast.toml:25:17 [socketio] ping_interval: must be a duration from 100ms to 1h, not 50ms
 roomcast.toml:26:14 [socketio] transports: must not be empty
-roomcast.toml:27:15 [socketio] namespaces[0]: namespace "chat" must start with "/" and holds no spaces, commas or question marks
+roomcast.toml:27:15 [socketio] namespaces[0]: namespace "chat" must start with "/" and not contain spaces, commas or question marks
 roomcast.toml:29:15 [limits] connections: must be a whole number from 1 to 10000000
 roomcast.toml:30:16 [limits] outbox_bytes: must be a size like "5MB", "64KiB" or a number of bytes
 roomcast.toml:33:2 [recvery]: unknown key; did you mean `recovery`?
@@ -292,7 +292,7 @@ roomcast.toml:37:10 [log] format: must be one of "text", "json", not "jsn"; did 
 roomcast.toml:40:8 [[rooms]] 1 join: must be one of "auto", "allow", "ask", "deny", not "alow"; did you mean `allow`?
 roomcast.toml:41:1 [[rooms]] 2: `match` is missing
 roomcast.toml:42:1 [[rooms]] 2 matsch: unknown key; did you mean `match`?
-roomcast.toml:46:9 [[on]] 1 event: the moment a client connects is called `connection`
+roomcast.toml:46:9 [[on]] 1 event: the event of a connecting client is called `connection`
 roomcast.toml:49:7 [[on]] 2 ack: does nothing at `disconnect`: nobody waits for it
 roomcast.toml:52:27 [[on]] 3 reply.arg: unknown key; did you mean `args`?
 roomcast.toml:53:9 [[on]] 3 emit[0]: `room` is missing
@@ -462,8 +462,8 @@ fn a_backend_stream_requires_redis_and_cannot_answer_calls() {
             &(inbox("i") + "\nurl = 'http://h/'"),
             "roomcast.toml:5:10 [backend] stream: give `url` or `stream`, not both",
         ),
-        (&inbox("roomcast:events"), "is a key of roomcast's own"),
-        (&inbox("roomcast:{roomcast:events}:epoch"), "is a key of roomcast's own"),
+        (&inbox("roomcast:events"), "is a key that roomcast uses itself"),
+        (&inbox("roomcast:{roomcast:events}:epoch"), "is a key that roomcast uses itself"),
         (&inbox("socket.io"), "is `redis.streams_key`"),
         (&inbox(""), "must have 1 to 200 bytes"),
         (&(inbox("i") + "\nstream_limit = 0"), "stream_limit"),

@@ -76,6 +76,11 @@ impl Backend {
         self.send(request.encode(), read).await
     }
 
+    /// Whether requests go to a Redis stream.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.transport, BackendTransport::Stream(_))
+    }
+
     /// Whether the backend wants notices of this kind.
     pub fn wants(&self, kind: RequestKind) -> bool {
         self.notices.wants(kind)

@@ -11,7 +11,7 @@ use redis::InfoDict;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Warnings are mistakes too: exit code 2
+    /// Treat warnings as mistakes: exit code 2
     #[arg(long)]
     strict: bool,
 }
@@ -60,7 +60,7 @@ fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-/// What came out of a trial: a line to be shown, or the problem. `None`: there is nothing to try.
+/// The result of a trial: a line to show, or the problem. `None`: there is nothing to try.
 type Trial = Option<Result<String, String>>;
 
 /// Connects to Redis as a node would.
@@ -73,14 +73,14 @@ async fn describe_redis(config: &Config) -> Result<String, String> {
     let connector = Connector::new(&config.redis).map_err(|error| error.to_string())?;
     let at = |error: RedisError| format!("{}: {error}", connector.describe());
     let mut connection = RedisConnection::open(&connector, config.redis.timeout).await.map_err(at)?;
-    // A server that wants a password lets anybody connect, and refuses the first command.
+    // A server with a password accepts any connection, and refuses the first command.
     connection.call(&redis::cmd("PING")).await.map_err(at)?;
     let missing = rights::missing(&config.redis).await.map_err(|why| format!("{}: {why}", connector.describe()))?;
     if !missing.is_empty() {
         let server = connection.server();
         return Err(format!("{server} does not let a node work (docs/redis.md): {}", missing.join("; ")));
     }
-    // A user without the right to INFO can still be right.
+    // A user without the right to INFO may still be sufficient.
     let info = connection.call(redis::cmd("INFO").arg("server")).await.ok();
     let info = info.and_then(|info| redis::from_redis_value::<InfoDict>(info).ok());
     let version = info.and_then(|info| info.get::<String>("redis_version"));
@@ -92,7 +92,7 @@ async fn describe_redis(config: &Config) -> Result<String, String> {
     Ok(format!("redis: ready at {}{of}, version {}", connection.server(), version.unwrap_or("unknown".into())))
 }
 
-/// Looks into the backend's inbox.
+/// Counts the entries of the backend's stream.
 async fn inbox(config: &Config) -> Trial {
     let backend = config.backend.as_ref()?;
     let stream = backend.stream.as_ref()?;

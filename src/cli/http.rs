@@ -8,13 +8,13 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use std::time::Duration;
 
-/// A node that takes longer is not healthy.
+/// A node that takes longer is unhealthy.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// No answer that a command asks for is longer.
+/// No answer to a command is longer.
 const MAX_ANSWER: usize = 1 << 20;
 
-/// What is asked.
+/// A request.
 pub(super) struct Question<'a> {
     /// `http://127.0.0.1:8080/health`.
     pub url: String,
@@ -23,7 +23,7 @@ pub(super) struct Question<'a> {
     pub body: Option<String>,
 }
 
-/// The status and the body's text; or in words why there is none.
+/// The status and the text of the body, or in words why there is none.
 pub(super) async fn ask(question: Question<'_>) -> Result<(StatusCode, String), String> {
     let url = question.url.clone();
     match tokio::time::timeout(TIMEOUT, send(question)).await {
@@ -49,7 +49,7 @@ async fn send(question: Question<'_>) -> Result<(StatusCode, String), String> {
     Ok((response.status(), String::from_utf8_lossy(response.body()).into_owned()))
 }
 
-/// A base URL without the slash at its end. Checked by clap where it is given as a flag.
+/// A base URL, without a final slash.
 pub(super) fn base_url(text: &str) -> Result<String, String> {
     let uri: Option<Uri> = text.parse().ok();
     match uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()) {

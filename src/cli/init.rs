@@ -36,14 +36,14 @@ struct Shape {
     /// For a FastAPI backend: also writes roomcast_backend.py
     #[arg(long)]
     fastapi: bool,
-    /// Without a backend that is asked; the default
+    /// Without a backend that is asked (default)
     #[arg(long)]
     plain: bool,
 }
 
-/// What is written for a stack that roomcast asks by webhook.
+/// The helper for a stack that roomcast asks by webhook.
 struct Stack {
-    /// The default of its own development server.
+    /// The default address of its development server.
     url: &'static str,
     name: &'static str,
     text: &'static str,
@@ -68,7 +68,7 @@ impl Shape {
     }
 }
 
-/// A file to be written; `private` ones hold secrets.
+/// A file to write; `private` ones contain secrets.
 struct File {
     path: PathBuf,
     text: String,

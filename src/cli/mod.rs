@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand. Exit codes: 0 done, 1 failed at run time, 2 wrong configuration or usage.
+//! The command line, one file per subcommand. Exit codes: 0 done, 1 failed at run time, 2 wrong configuration or usage.
 //! Answers go to stdout, everything else to stderr.
 
 mod check;
@@ -28,20 +28,20 @@ use std::process::ExitCode;
 struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// Without one: serve.
+    /// Default: serve
     #[command(subcommand)]
     command: Option<Command>,
 }
 
 #[derive(clap::Args)]
 struct Common {
-    /// The configuration file [default: $ROOMCAST_CONFIG, else ./roomcast.toml where it exists]
+    /// The configuration file [default: $ROOMCAST_CONFIG, else ./roomcast.toml if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where to listen, like 0.0.0.0:8080; for `publish` and `health`, where the node listens
     #[arg(long, global = true, value_name = "ADDR")]
     listen: Option<String>,
-    /// Redis, like redis://127.0.0.1:6379/0; other processes can see flags, so give a password in the environment
+    /// Redis, like redis://127.0.0.1:6379/0; other processes can see flags, so set a password in the environment
     #[arg(long, global = true, value_name = "URL")]
     redis_url: Option<String>,
 }
@@ -52,14 +52,14 @@ enum Command {
     Serve,
     /// Try it out: embedded log, a throw-away secret, and a chat page in the browser
     Demo,
-    /// Report every mistake of the configuration, try Redis and the JWKS URL, and print what is in force
+    /// Report all mistakes of the configuration, try Redis and the JWKS URL, and print the effective settings
     ///
     /// Secrets are masked. The last line says OK or not. Exit code 0 when all is well, else 2.
     Check(check::Arguments),
     /// Sign a token with the configured secret
     ///
     /// It has `iat`, `exp`, and what the configuration requires (`issuer`, `audience`, `require`), so that a node with
-    /// the same configuration takes it.
+    /// the same configuration accepts it.
     Token(token::Arguments),
     /// Publish one event to a running node
     ///
@@ -67,7 +67,7 @@ enum Command {
     Publish(publish::Arguments),
     /// Write a commented roomcast.toml and a .env with fresh secrets; never overwrites
     ///
-    /// With the name of a stack it also writes that stack's helper: publishing, and answering what roomcast asks.
+    /// With the name of a stack it also writes a helper for it, which publishes and answers roomcast's requests.
     Init(init::Arguments),
     /// Print the completions of a shell: bash, elvish, fish, powershell or zsh
     Completions(shell::Arguments),
@@ -84,7 +84,7 @@ struct Failure {
 }
 
 impl Failure {
-    /// Something that worked out differently at run time: code 1.
+    /// Failed at run time: code 1.
     fn at_run_time(message: impl ToString) -> Self {
         Self { code: 1, message: message.to_string() }
     }
@@ -136,12 +136,12 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// A line to stdout. Whoever closed the pipe (`| head`) has seen enough: no error, no panic.
+/// Writes a line to stdout. A closed pipe (`| head`) is not an error.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// A line to stderr.
+/// Writes a line to stderr.
 fn warn(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

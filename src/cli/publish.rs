@@ -16,7 +16,7 @@ pub(super) struct Arguments {
     /// The event's name
     #[arg(long)]
     event: String,
-    /// Its argument, as JSON (a string needs its quotes: '"hi"'); without, it has none
+    /// Its argument, as JSON (a string needs its quotes: '"hi"') [default: no argument]
     #[arg(long, value_name = "JSON", value_parser = json)]
     data: Option<Box<RawValue>>,
     /// The namespace of the rooms [default: /]
@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     key: Option<String>,
 }
 
-/// The text as it is, so that 9007199254740993 stays what it is.
+/// Keeps the text as written, so that 9007199254740993 is not rounded.
 fn json(text: &str) -> Result<Box<RawValue>, String> {
     serde_json::from_str(text).map_err(|error| format!("not JSON: {error} (a string needs its quotes: '\"hi\"')"))
 }
@@ -58,7 +58,7 @@ pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
     let body = serde_json::to_string(&body).map_err(Failure::at_run_time)?;
     let environment = std::env::var("ROOMCAST_PUBLISH_KEY").ok().filter(|key| !key.is_empty());
     let (url, key) = match (arguments.url, arguments.key.or(environment)) {
-        // Nothing of the configuration is needed, so it may be missing or wrong.
+        // The configuration is not needed, so it may be missing or wrong.
         (Some(url), Some(key)) => (url, Secret::new(key)),
         (url, key) => {
             let config = common.load(Purpose::Other)?;

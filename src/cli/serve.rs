@@ -15,7 +15,7 @@ pub(super) fn run(common: Common) -> Result<(), Failure> {
     launch(Launch { config, pages: Vec::new(), any_port: false, ready: Box::new(|_| {}) })
 }
 
-/// Runs a node to its end.
+/// Runs a node until it stops.
 pub(super) fn launch(launch: Launch) -> Result<(), Failure> {
     crate::app::run(launch).map_err(|error| match error {
         AppError::Setup(_) => Failure::configuration(error),

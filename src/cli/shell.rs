@@ -1,4 +1,4 @@
-//! `roomcast completions` and `roomcast man`: made of the definition of the command line.
+//! `roomcast completions` and `roomcast man`, generated from the definition of the command line.
 
 use crate::cli::{Arguments as CommandLine, Failure};
 use clap::CommandFactory as _;
@@ -23,7 +23,7 @@ pub(super) fn man() -> Result<(), Failure> {
     print(&text)
 }
 
-/// To stdout; whoever closed the pipe has seen enough.
+/// Writes to stdout. A closed pipe is not an error.
 fn print(text: &[u8]) -> Result<(), Failure> {
     match std::io::stdout().write_all(text) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Failure::at_run_time(error)),

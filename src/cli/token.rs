@@ -7,18 +7,18 @@ use crate::config::{Config, Purpose};
 use serde_json::{Map, Value};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A hundred years; `exp` must stay a number that every library reads.
+/// A hundred years. Every library must be able to read `exp`.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The user, put as a string into the configured claim; `--claim sub=7` makes it a number
+    /// The user, a string in the configured claim; `--claim sub=7` makes it a number
     #[arg(long)]
     user: String,
-    /// A room that it may join besides the rules (`a:*` allowed); may be given several times
+    /// A room that it may join whatever the rules say (`a:*` is allowed); may be given several times
     #[arg(long)]
     room: Vec<String>,
-    /// Another claim; the value is JSON where it is JSON, else a string: plan=pro, level=3, org.id='"7"'
+    /// Another claim; a value that is not JSON is a string: plan=pro, level=3, org.id='"7"'
     #[arg(long, value_name = "NAME=VALUE", value_parser = claim)]
     claim: Vec<(String, Value)>,
     /// How long it is valid: 30s, 1h, 7d
@@ -51,7 +51,7 @@ pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What was asked for wins over what the configuration requires.
+/// The arguments win over what the configuration requires.
 fn claims(config: &Config, arguments: Arguments) -> Map<String, Value> {
     let now = unix_seconds();
     let mut claims = Map::new();

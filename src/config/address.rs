@@ -52,15 +52,15 @@ fn is_authority(text: &str) -> bool {
     !host.is_empty() && host.bytes().all(good) && port.is_none_or(|port| matches!(port.parse::<u16>(), Ok(1..)))
 }
 
-/// `*`, `null`, `file://`, `scheme://host[:port]` or `scheme://*.domain[:port]`, written as browsers send it: lower
-/// case, without a default port. A slash at the end is taken off, as `FRONTEND_URL` often has one.
+/// `*`, `null`, `file://`, `scheme://host[:port]` or `scheme://*.domain[:port]`, as browsers send it: lower case,
+/// without a default port. A final slash, which `FRONTEND_URL` often has, is removed.
 pub(super) fn origin(text: &str) -> Result<String, String> {
     let text = text.trim();
     // Pages of Electron and Cordova, and of sandboxed frames, have an origin without a host.
     if matches!(text, "*" | "null" | "file://") {
         return Ok(text.into());
     }
-    // An origin with a user may hold a password, so it is not shown.
+    // An origin with a user may contain a password, so it is not shown.
     let name = if text.contains('@') { "the value".to_owned() } else { format!("\"{}\"", shown(text)) };
     let (scheme, rest) = scheme(text).ok_or_else(|| {
         format!("{name} is not an origin; write \"*\" or scheme://host[:port] like \"https://app.example.com\"")
@@ -72,7 +72,7 @@ pub(super) fn origin(text: &str) -> Result<String, String> {
             "{name} has a wildcard that does not stand for whole labels; write \"https://*.example.com\""
         ));
     }
-    // `*.com` would let in pages of anybody.
+    // `*.com` would allow everybody's pages.
     if domain.is_some_and(|domain| !domain.contains('.')) {
         return Err(format!("{name} has a wildcard for a whole top-level domain; write \"https://*.example.com\""));
     }
@@ -96,13 +96,13 @@ pub(super) fn http_url(text: &str) -> Result<String, String> {
     http_url::parse(text).map(|_| text.trim().to_owned()).map_err(str::to_owned)
 }
 
-/// A Redis URL. No message shows it: it may hold a password.
+/// A Redis URL. No message shows it, because it may contain a password.
 pub(super) fn redis_url(text: &str) -> Result<String, String> {
     let text = text.trim();
     RedisUrl::parse(text).map(|_| text.to_owned()).map_err(|error| error.problem().to_owned())
 }
 
-/// A Redis URL with its passwords masked; the users' names stay.
+/// A Redis URL with masked passwords. The names of users stay.
 pub(super) fn masked_url(text: &str) -> String {
     const SENTINELS: &str = "sentinel_password=";
     if let Some((url, query)) = text.rsplit_once('?')
@@ -114,7 +114,7 @@ pub(super) fn masked_url(text: &str) -> String {
     }
     let Some((scheme, rest)) = text.split_once("://") else { return "***".into() };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    // A raw `/` in a password ends the authority too early; then the `@` comes after it and all of it is hidden.
+    // With a raw `/` in the password, the `@` comes after what looks like the authority; then all of it is masked.
     match (rest[..end].rsplit_once('@'), rest.rsplit_once('@')) {
         (Some((user, host)), _) => {
             let user = user.split_once(':').map_or(user, |(user, _)| user);
@@ -148,8 +148,8 @@ pub(super) fn redis_url_of_parts(
     }
 }
 
-/// A Redis URL that names no database, with one (`REDIS_DB` beside `REDIS_URL`). What is not a URL stays as it is:
-/// reading it says what is wrong.
+/// Adds a database to a Redis URL without one (`REDIS_DB` beside `REDIS_URL`). What is not a URL is returned unchanged,
+/// and reported when it is read.
 pub(super) fn with_redis_database(url: &str, database: u32) -> String {
     let (address, query) = url.split_once('?').map_or((url, ""), |(address, query)| (address, query));
     let Some((scheme, rest)) = address.split_once("://") else { return url.to_owned() };
@@ -170,10 +170,7 @@ pub(super) fn redis_host(text: &str) -> Result<(), String> {
     if text.contains("://") {
         let shown = text.split_once("://").map_or("", |(scheme, _)| scheme);
         let tls = if shown.ends_with('s') { "; for TLS set REDIS_TLS=true" } else { "" };
-        return Err(format!(
-            "is a host, without \"{}://\"{tls}; a whole URL belongs into REDIS_URL",
-            self::shown(shown)
-        ));
+        return Err(format!("is a host, without \"{}://\"{tls}; put a whole URL into REDIS_URL", self::shown(shown)));
     }
     match text.split_once(':') {
         Some((_, port)) if port.parse::<u16>().is_ok() => Err("is a host without a port; set REDIS_PORT".into()),
@@ -188,7 +185,7 @@ fn percent_encoded(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, RESERVED)
 }
 
-/// Where a client on the same machine reaches an address that a node listens on.
+/// The URL by which a client on the same machine reaches a listening address.
 pub fn url_of(address: SocketAddr) -> String {
     match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("http://{}:{}", Ipv4Addr::LOCALHOST, v4.port()),

@@ -21,9 +21,9 @@ pub(super) struct Candidate {
     pub rank: Rank,
     pub key: &'static Key,
     pub node: Node,
-    /// What reads it; not always the key's own (`PORT` changes a part of `listen`).
+    /// Reads it. Not always the key's own: `PORT` changes a part of `listen`.
     pub read: fn(&mut Config, &Node) -> Result<(), Faults>,
-    /// What is read instead of `node` where it had to be put together first.
+    /// Read instead of `node`, if the value is composed of several variables.
     pub prepared: Option<Result<Node, Faults>>,
 }
 
@@ -32,8 +32,8 @@ impl Candidate {
         Self { rank, key, node, read: key.read, prepared: None }
     }
 
-    /// Whether it may be left unread when a stronger source overrides it: the file may not be there, and a
-    /// conventional name may be meant for other software. Whatever else is written must be right.
+    /// Whether it is not checked if a stronger source overrides it: a file may be missing, and a conventional name may
+    /// be for other software. Everything else that is written must be valid.
     pub(super) fn may_stay_unread(&self) -> bool {
         self.key.is_file() || self.rank == Rank::Conventional
     }

@@ -1,4 +1,4 @@
-//! What only shows when all keys are seen together.
+//! Mistakes and warnings about several keys together.
 
 use crate::auth::{Authenticator, SetupError};
 use crate::config::mistake::Faults;
@@ -7,7 +7,7 @@ use crate::rules::config::JoinPolicy;
 use crate::rules::{RuleMistake, Rules};
 use std::net::SocketAddr;
 
-/// Keys that exclude or need each other.
+/// Keys that exclude or require each other.
 pub(super) fn contradictions(config: &Config, purpose: Purpose) -> Faults {
     let mut faults = auth(config, purpose);
     if config.listen.admin_listen.is_some_and(|admin| collide(admin, config.listen.listen)) {
@@ -45,7 +45,7 @@ fn auth(config: &Config, purpose: Purpose) -> Faults {
     faults
 }
 
-/// Rules that shadow or repeat each other; each alone was compiled when it was read.
+/// Rules that shadow or repeat each other. Each single rule was compiled when it was read.
 fn rules_together(config: &Config) -> Faults {
     at_rules(config, Rules::compile(&config.rooms, &config.on).err().unwrap_or_default())
 }
@@ -60,12 +60,12 @@ fn at_rules(config: &Config, mistakes: Vec<RuleMistake>) -> Faults {
     mistakes.into_iter().flat_map(fault).collect()
 }
 
-/// Whether both cannot be bound: the same port, and addresses that overlap.
+/// Whether only one of them can be bound: the same port, and overlapping addresses.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
 }
 
-/// Emitters are heard on Redis.
+/// Emitters need Redis.
 fn emitters(config: &Config) -> Faults {
     let mut faults = Faults::new();
     for name in ["emitter_key", "streams_key"] {
@@ -81,7 +81,7 @@ fn emitters(config: &Config) -> Faults {
     faults
 }
 
-/// `[backend]` has one way to be reached, and whoever asks it needs it.
+/// `[backend]` has one transport, and rules that ask the backend need it.
 fn backend(config: &Config) -> Faults {
     let mut faults = Faults::new();
     let given = |key: &str| config.is_given(&format!("backend.{key}"));
@@ -108,22 +108,26 @@ fn backend(config: &Config) -> Faults {
     faults
 }
 
-/// A refusal for each rule that leaves the decision to the backend.
+/// A mistake for each rule that asks the backend.
 fn asking(config: &Config, why: &str) -> Faults {
     let rules = config.rooms.iter().enumerate().filter(|(_, rule)| rule.join == JoinPolicy::Ask);
     rules.flat_map(|(index, _)| config.fault(&format!("rooms.{index}.join"), "[[rooms]] join", why)).collect()
 }
 
-/// The backend's inbox is on Redis, is nobody else's stream, and cannot answer.
+/// The backend's stream needs Redis, must not be another stream, and cannot answer.
 fn inbox(config: &Config, stream: &str) -> Faults {
     let (slot, path) = ("backend.stream", "[backend] stream");
-    let mut faults = asking(config, "\"ask\" needs `backend.url`: who reads `backend.stream` cannot answer");
+    let mut faults = asking(config, "\"ask\" needs `backend.url`: `backend.stream` has no answers");
     if config.redis.url.is_none() && !config.is_given("redis.url") {
         faults.extend(config.fault(slot, path, "needs `redis.url`: the stream is there"));
     }
     let own = stream.strip_prefix(&config.redis.prefix).and_then(|rest| rest.strip_prefix(':'));
     if own.is_some_and(|rest| matches!(rest, "events" | "dead") || rest.starts_with('{')) {
-        faults.extend(config.fault(slot, path, format!("\"{stream}\" is a key of roomcast's own; choose another")));
+        faults.extend(config.fault(
+            slot,
+            path,
+            format!("\"{stream}\" is a key that roomcast uses itself; choose another"),
+        ));
     }
     if config.redis.streams_key.as_deref() == Some(stream) {
         faults.extend(config.fault(slot, path, "is `redis.streams_key`, which emitters write; choose another"));
@@ -131,7 +135,7 @@ fn inbox(config: &Config, stream: &str) -> Faults {
     faults
 }
 
-/// Allowed, and probably not meant.
+/// Allowed, but probably not intended.
 pub(super) fn warnings(config: &Config) -> Faults {
     let mut faults = at_rules(config, Rules::doubts(&config.rooms, &config.on));
     for (index, rule) in config.on.iter().enumerate() {
@@ -157,7 +161,7 @@ pub(super) fn warnings(config: &Config) -> Faults {
         faults.extend(config.fault("backend.url", "[backend] url", message));
     }
     if config.limits.outbox_bytes < config.publish.max_event {
-        let message = "is less than `publish.max_event`: whoever is sent such an event is closed as a slow consumer";
+        let message = "is less than `publish.max_event`: a client that gets such an event is closed as a slow consumer";
         faults.extend(config.fault("limits.outbox_bytes", "[limits] outbox_bytes", message));
     }
     if config.shutdown.pause + config.shutdown.drain > config.shutdown.timeout {

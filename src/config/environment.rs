@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 pub struct Environment(BTreeMap<String, Option<String>>);
 
 impl Environment {
-    /// Those of this process. A value that is not UTF-8 is a mistake only where it is read.
+    /// The variables of this process. A value that is not UTF-8 is a mistake only if it is read.
     pub fn of_process() -> Self {
         let pairs = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
         Self(pairs.map(|(name, value)| (name, value.into_string().ok())).collect())
     }
 
-    /// The value, where it is set and UTF-8.
+    /// The value, if it is set and UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_deref()
     }
@@ -27,7 +27,7 @@ impl Environment {
             .map(|(name, value)| (name.as_str(), value.as_deref()))
     }
 
-    /// A variable as a node. Of the conventional names an empty one counts as not set (compose files make such).
+    /// A variable as a node. An empty conventional name counts as not set, because compose files set such.
     pub(super) fn node(&self, name: &str) -> Option<Node> {
         let value = self.0.get(name)?;
         let place = Place { origin: Origin::Environment(name.to_owned()), path: String::new() };

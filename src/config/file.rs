@@ -11,13 +11,13 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// No configuration, secret or key is longer; a path to `/dev/zero` must not fill the memory.
+/// No configuration, secret or key is longer. Without a limit, a path to `/dev/zero` would fill the memory.
 const MAX_BYTES: u64 = 1_000_000;
 
-/// Where the file is looked for when nobody names one.
+/// The file if none is named.
 const DEFAULT: &str = "roomcast.toml";
 
-/// `--config`, else `ROOMCAST_CONFIG`, else `./roomcast.toml` where it exists. A file that was named must exist.
+/// `--config`, else `ROOMCAST_CONFIG`, else `./roomcast.toml` if it exists. A named file must exist.
 pub(super) fn configuration(flags: &Flags, environment: &Environment) -> Result<Option<(Arc<Path>, String)>, Faults> {
     let (path, origin) = match (&flags.config, environment.get("ROOMCAST_CONFIG")) {
         (Some(path), _) => (path.clone(), Some(Origin::Flag("--config"))),
@@ -45,8 +45,8 @@ fn contents(path: &Path) -> Result<String, String> {
     }
 }
 
-/// Reads the file that a node names. A relative path in the configuration file counts from that file's directory;
-/// in the environment, from the working directory.
+/// Reads the file that a node names. A relative path in the configuration file is relative to that file's directory; in
+/// the environment, to the working directory.
 fn named_by(node: &Node) -> Result<String, Faults> {
     let path = node.text("the path of a file")?;
     let path = PathBuf::from(text::filled(path).map_err(|why| node.fault(why))?);
@@ -57,7 +57,7 @@ fn named_by(node: &Node) -> Result<String, Faults> {
     contents(&path).map_err(|why| node.fault(why))
 }
 
-/// A value that stands in a file, alone but for newlines at its end.
+/// A value in a file of its own. Newlines at the end are removed.
 pub(super) struct InFile<K>(pub K);
 
 impl<K: Kind> Kind for InFile<K> {
@@ -73,7 +73,7 @@ impl<K: Kind> Kind for InFile<K> {
     }
 }
 
-/// Values that stand in a file, one a line; empty lines are skipped.
+/// Values in a file, one per line. Empty lines are skipped.
 pub(super) struct LinesInFile<K>(pub K);
 
 impl<K: Kind + Copy> Kind for LinesInFile<K> {

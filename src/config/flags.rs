@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-/// What the command line says.
+/// The flags that are settings.
 #[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// `--config`.

@@ -1,5 +1,5 @@
-//! The table of keys. A new key is one line here, one field in its part's `config.rs`, and one line in
-//! `config.example.toml` (a test asks for that).
+//! The table of keys. A new key needs a line here, a field in the `config.rs` of its module, and a line in
+//! `config.example.toml` and in `docs/configuration.md` (tests check both).
 
 use crate::backend::config::NOTIFICATIONS;
 use crate::config::address::{Listen, http_url, masked_url, origin, redis_url};
@@ -15,13 +15,13 @@ use crate::config::text;
 
 /// One key of the configuration.
 pub(super) struct Key {
-    /// The table it is in; empty at the top.
+    /// Its table; empty: the top of the file.
     pub section: &'static str,
-    /// Its name there.
+    /// Its name in the table.
     pub name: &'static str,
-    /// Reads and checks a value, and puts it where it belongs.
+    /// Reads and checks a value, and stores it.
     pub read: fn(&mut Config, &Node) -> Result<(), Faults>,
-    /// Its value in TOML, masked where secret; `None` where it is not set.
+    /// Its value as TOML, secrets masked; `None`: not set.
     pub show: fn(&Config) -> Option<String>,
 }
 
@@ -42,12 +42,12 @@ impl Key {
         if self.section.is_empty() { name.to_owned() } else { format!("{}.{name}", self.section) }
     }
 
-    /// Whether the value is the path of a file that holds the real one.
+    /// Whether the value is the path of a file with the real one.
     pub(super) fn is_file(&self) -> bool {
         self.name.ends_with("_file")
     }
 
-    /// Whether the effective configuration has a line for it; rules have tables instead.
+    /// Whether the effective configuration has a line for it. Rules have tables instead.
     pub(super) fn is_shown(&self) -> bool {
         let rules = self.section.is_empty() && matches!(self.name, "rooms" | "on");
         !rules && (!self.is_file() || self.name == "public_key_file")
@@ -74,7 +74,7 @@ const MB: u64 = 1_000_000;
 const GB: u64 = 1_000 * MB;
 
 macro_rules! key {
-    // `[backend]` is there only when one of its keys is.
+    // `[backend]` exists only if one of its keys does.
     ($section:literal, $name:literal, backend.$field:ident, $kind:expr) => {
         Key {
             section: $section,
@@ -161,7 +161,7 @@ pub(super) static KEYS: &[Key] = &[
             config.auth.public_key = Maybe(InFile(Text(text::pem))).read(node)?;
             Ok(())
         },
-        // Of the file only the text is kept.
+        // The path of the file is not kept.
         show: |config| config.auth.public_key.as_ref().map(|_| "\"…\"".into()),
     },
     key!("auth", "jwks_url", auth.jwks_url, Maybe(Text(http_url))),

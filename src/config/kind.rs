@@ -1,4 +1,4 @@
-//! Kinds of values: how each is read from a [`Node`], and written for the effective configuration.
+//! Kinds of values: how they are read from a [`Node`], and written for the effective configuration.
 
 use crate::config::mistake::{Faults, did_you_mean};
 use crate::config::node::{Node, Value, collect};
@@ -10,11 +10,11 @@ use std::time::Duration;
 
 /// A kind of value.
 pub(super) trait Kind {
-    /// What it becomes in [`crate::config::Config`].
+    /// Its type in the configuration.
     type Value;
-    /// Reads and checks it; every fault with its place.
+    /// Reads and checks it.
     fn read(&self, node: &Node) -> Result<Self::Value, Faults>;
-    /// As it is written in TOML, secrets masked; `None` where it is not set.
+    /// Writes it as TOML, secrets masked; `None`: not set.
     fn write(&self, value: &Self::Value) -> Option<String>;
 }
 
@@ -44,7 +44,7 @@ impl Kind for Switch {
 /// A plain number in a range.
 pub(super) struct Count<T>(RangeInclusive<u64>, PhantomData<T>);
 
-/// A plain number in this range; `T` must hold its end.
+/// A plain number in this range, whose end must fit `T`.
 pub(super) fn count<T>(range: RangeInclusive<u64>) -> Count<T> {
     Count(range, PhantomData)
 }
@@ -91,7 +91,7 @@ impl Size {
         let number = text.strip_suffix(unit)?.trim_end().replace('_', "");
         match number.split_once('.') {
             None => number.parse::<u64>().ok()?.checked_mul(times),
-            // "1.5MB": at most three digits, so that it comes out in whole bytes.
+            // "1.5MB": at most three digits, so that the result is in whole bytes.
             Some((whole, part)) if times >= 1000 && (1..=3).contains(&part.len()) => {
                 let thousandths = format!("{whole}{part:0<3}").parse::<u64>().ok()?;
                 Some(thousandths.checked_mul(times)? / 1000)
@@ -162,7 +162,7 @@ impl Kind for Span {
     }
 }
 
-/// A string that keeps a rule; the rule's error completes "… must be".
+/// A string with a rule, whose error completes the key's name: "must be …".
 pub(super) struct Text(pub fn(&str) -> Result<String, String>);
 
 impl Kind for Text {
@@ -177,7 +177,7 @@ impl Kind for Text {
     }
 }
 
-/// A secret that keeps a rule; neither the value nor its length is ever in a message. `show` masks it.
+/// A secret with a rule. No message contains the value or its length; `show` masks it.
 #[derive(Clone, Copy)]
 pub(super) struct Hidden {
     pub check: fn(&str) -> Result<String, String>,
@@ -227,7 +227,7 @@ impl Kind for Choice {
     }
 }
 
-/// Set or not. An empty variable in the environment means "not set".
+/// An optional value. An empty environment variable means "not set".
 pub(super) struct Maybe<K>(pub K);
 
 impl<K: Kind> Kind for Maybe<K> {
@@ -245,7 +245,7 @@ impl<K: Kind> Kind for Maybe<K> {
     }
 }
 
-/// A list of a kind, perhaps with at least one item. From the environment it is a comma list.
+/// A list with at least `least` items. From the environment it is a comma list.
 pub(super) struct List<K> {
     pub of: K,
     pub least: usize,

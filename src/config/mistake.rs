@@ -4,13 +4,13 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-/// One thing that is wrong. `Display` gives the line a user sees; no secret is ever in it.
+/// One mistake. `Display` is the line that a user sees; it contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{place}: {message}")]
 pub struct Mistake {
     /// `roomcast.toml:12:5 [redis] timeout`, `environment ROOMCAST_REDIS__URL`, `flag --listen`.
     pub place: String,
-    /// What is wrong there, and what to write instead.
+    /// What is wrong, and what to write instead.
     pub message: String,
 }
 
@@ -23,11 +23,11 @@ pub(super) enum Origin {
     Environment(String),
     /// In a flag, with its dashes.
     Flag(&'static str),
-    /// Nowhere: the mistake is that something is missing.
+    /// Nowhere: something is missing.
     Missing,
 }
 
-/// A place in the configuration: where it was written, and which key that is (`[redis] timeout`, `[[on]] 2 event`).
+/// A place in the configuration: where it is written, and its key (`[redis] timeout`, `[[on]] 2 event`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub origin: Origin,
@@ -43,7 +43,7 @@ impl Place {
         vec![(self.clone(), message.into())]
     }
 
-    /// Whether it came by one of the names that other software reads too (`JWT_SECRET`, `PORT`).
+    /// Whether it comes from a variable that other software reads too, such as `JWT_SECRET` or `PORT`.
     pub(super) fn is_conventional(&self) -> bool {
         matches!(&self.origin, Origin::Environment(name) if !name.starts_with("ROOMCAST_"))
     }
@@ -56,7 +56,7 @@ impl fmt::Display for Place {
                 write!(f, "{}:{line}:{column}", file.display())?;
                 if self.path.is_empty() { Ok(()) } else { write!(f, " {}", self.path) }
             }
-            // The path repeats the name, but for what is inside a structured value: `ROOMCAST_ON[0].event`.
+            // The path is only what is inside a structured value: `ROOMCAST_ON[0].event`.
             Origin::Environment(name) => write!(f, "environment {name}{}", self.path),
             Origin::Flag(name) => write!(f, "flag {name}"),
             Origin::Missing => f.write_str(&self.path),
@@ -64,17 +64,17 @@ impl fmt::Display for Place {
     }
 }
 
-/// Everything that is wrong with one value.
+/// Mistakes, with places that can still be compared.
 pub(super) type Faults = Vec<(Place, String)>;
 
-/// All mistakes of one load, in the order in which they are listed.
+/// The mistakes of a load, in the order in which they are listed.
 pub(super) fn in_order(mut faults: Faults) -> Vec<Mistake> {
     faults.sort_by(|a, b| a.0.cmp(&b.0));
     faults.dedup();
     faults.into_iter().map(|(place, message)| Mistake { place: place.to_string(), message }).collect()
 }
 
-/// ` (did you mean "x"?)` for the candidate next to `name`, or nothing where none is near.
+/// ``; did you mean `x`?`` for the candidate nearest to `name`; empty if none is near.
 pub(super) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     let nearest = candidates.into_iter().map(|candidate| (strsim::osa_distance(name, candidate), candidate)).min();
     match nearest {

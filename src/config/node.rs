@@ -1,4 +1,4 @@
-//! The raw tree that all sources are turned into, each value with its place.
+//! The tree that all sources become, each value with its place.
 
 use crate::config::mistake::{Faults, Origin, Place};
 use serde_json::{Map, Number, Value as Json};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A value and where it was written.
+/// A value, and where it is written.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub place: Place,
@@ -23,9 +23,9 @@ pub(super) enum Value {
     Bool(bool),
     List(Vec<Node>),
     Table(Vec<Entry>),
-    /// JSON's null (the environment only; TOML has none).
+    /// JSON's null, from the environment only. TOML has none.
     Null,
-    /// A value that nothing takes, and why: `nan`, integers beyond 64 bits.
+    /// A value that no key accepts, and why: `nan`, integers beyond 64 bits.
     Unusable(&'static str),
 }
 
@@ -42,7 +42,7 @@ impl Node {
         self.place.fault(message)
     }
 
-    /// What a message says that was found, without the value: it may be a secret.
+    /// The type, for messages, which must not contain the value: it may be a secret.
     pub(super) fn type_name(&self) -> &'static str {
         match &self.value {
             Value::Plain(_) | Value::Text(_) => "a string",
@@ -87,7 +87,7 @@ impl Node {
         }
     }
 
-    /// Any value as JSON, as arguments and claims are kept. Plain text is JSON where it is, else a string.
+    /// Any value as JSON, for arguments and claims. Plain text that is not JSON is a string.
     pub(super) fn json(&self) -> Result<Json, Faults> {
         match &self.value {
             Value::Plain(text) => Ok(serde_json::from_str(text).unwrap_or_else(|_| Json::String(text.clone()))),
@@ -102,7 +102,7 @@ impl Node {
         }
     }
 
-    /// Plain text that holds a list or table: JSON, else TOML as it would stand after `key =`.
+    /// Plain text with a list or table: JSON, or TOML as after `key =`.
     fn structured(&self) -> Result<Self, Faults> {
         let Value::Plain(text) = &self.value else { return Ok(self.clone()) };
         if let Ok(json) = serde_json::from_str::<Json>(text) {
@@ -119,7 +119,7 @@ impl Node {
     }
 }
 
-/// All of the values, or all of the faults.
+/// All values, or all faults.
 pub(super) fn collect<T>(results: impl Iterator<Item = Result<T, Faults>>) -> Result<Vec<T>, Faults> {
     let (mut values, mut faults) = (Vec::new(), Vec::new());
     for result in results {
@@ -131,7 +131,7 @@ pub(super) fn collect<T>(results: impl Iterator<Item = Result<T, Faults>>) -> Re
     if faults.is_empty() { Ok(values) } else { Err(faults) }
 }
 
-/// Reads the file's text: its top-level entries in the order of the file, and what is not TOML in it.
+/// Reads the text of the file: its top-level entries in their order, and what is not TOML.
 pub(super) fn parse_file(file: &Arc<Path>, text: &str) -> (Vec<Entry>, Faults) {
     let origin = |offset: usize| {
         let before = text.get(..offset).unwrap_or(text);

@@ -1,5 +1,5 @@
-//! `[[rooms]]` and `[[on]]`: from tables to the structs of [`crate::rules::config`]. What names, patterns and
-//! placeholders must look like is known to [`crate::rules`], which compiles each rule here to see its mistakes.
+//! `[[rooms]]` and `[[on]]`: from tables to the structs of [`crate::rules::config`]. The form of names,
+//! patterns and placeholders is checked by [`crate::rules`], which compiles each rule here to find its mistakes.
 
 use crate::config::kind::{Choice, Kind, List, Switch, Text};
 use crate::config::mistake::{Faults, Place, did_you_mean};
@@ -11,7 +11,7 @@ use crate::rules::{RuleMistake, Rules};
 use serde_json::{Map, Value as Json, json};
 use std::slice;
 
-/// The keys of one table, taken out one by one; those that nobody took are unknown.
+/// The keys of one table, taken one by one. Those that remain are unknown.
 pub(super) struct Fields {
     place: Place,
     entries: Vec<Entry>,
@@ -25,7 +25,7 @@ impl Fields {
         Ok(Self { place: node.place.clone(), entries, taken: Vec::new(), faults: Vec::new() })
     }
 
-    /// Reads the key where it is given.
+    /// Reads a key, if it is given.
     fn take<K: Kind>(&mut self, key: &'static str, kind: K) -> Option<K::Value> {
         self.taken.push(key);
         let at = self.entries.iter().position(|entry| entry.key == key)?;
@@ -33,7 +33,7 @@ impl Fields {
         kind.read(&entry.node).map_err(|faults| self.faults.extend(faults)).ok()
     }
 
-    /// Reads a key that must be there.
+    /// Reads a required key.
     fn need<K: Kind<Value: Default>>(&mut self, key: &'static str, kind: K) -> K::Value {
         if !self.entries.iter().any(|entry| entry.key == key) {
             self.faults.extend(self.place.fault(format!("`{key}` is missing")));
@@ -50,7 +50,7 @@ impl Fields {
     }
 }
 
-/// The rule, where it compiles; else what is wrong, at the keys of its table.
+/// The rule if it compiles, else what is wrong, at the keys of its table.
 fn compiled<T>(rule: T, node: &Node, compile: impl FnOnce(&T) -> Result<Rules, Vec<RuleMistake>>) -> Result<T, Faults> {
     let Err(mistakes) = compile(&rule) else { return Ok(rule) };
     let entries = node.entries("a table")?;

@@ -1,4 +1,4 @@
-//! The checked configuration, and where each of its values was written.
+//! The checked configuration, and where each of its values is written.
 
 use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
@@ -45,12 +45,12 @@ pub struct Config {
     pub rooms: Vec<RoomRuleConfig>,
     /// `[[on]]`, in order.
     pub on: Vec<OnRuleConfig>,
-    /// `[backend]`, where one of its keys is given.
+    /// `[backend]`, if one of its keys is given.
     pub backend: Option<BackendConfig>,
     places: Places,
 }
 
-/// Where each key that is not at its default was written: `redis.url`, `rooms.0`, `rooms.0.join`.
+/// Where each given key is written: `redis.url`, `rooms.0`, `rooms.0.join`.
 type Places = BTreeMap<String, Place>;
 
 /// What the configuration is for.
@@ -63,7 +63,7 @@ pub enum Purpose {
 }
 
 impl Config {
-    /// `JWT_SECRET` is left alone where no algorithm uses it: it may be there for other software.
+    /// Ignores `JWT_SECRET` if no algorithm uses it: it may be for other software.
     pub(super) fn drop_foreign_secret(&mut self) {
         let unused = !self.auth.algorithms.iter().any(|algorithm| algorithm.is_symmetric());
         if unused && self.place("auth.secret", "").is_conventional() {
@@ -72,9 +72,9 @@ impl Config {
         }
     }
 
-    /// Notes where a value was written; of rules, where each of them and each of their keys was.
+    /// Notes where a value is written. For rules, also where each of them and each of their keys is written.
     pub(super) fn remember(&mut self, slot: &str, node: &Node) {
-        // An empty variable takes back what a weaker source gave.
+        // An empty variable removes the value of a weaker source.
         if matches!(&node.value, Value::Plain(text) if text.trim().is_empty()) {
             self.places.remove(slot);
             return;
@@ -93,12 +93,12 @@ impl Config {
         }
     }
 
-    /// Whether a source says this key (`listen`, `redis.url`), be it the default's value.
+    /// Whether a source has this key (`listen`, `redis.url`), even with the default value.
     pub fn is_given(&self, slot: &str) -> bool {
         self.places.contains_key(slot)
     }
 
-    /// Where this key was written, or the path alone where it was not.
+    /// Where this key is written; `path` alone if it is not.
     pub(super) fn place(&self, slot: &str, path: &str) -> Place {
         self.places.get(slot).cloned().unwrap_or_else(|| Place::missing(path))
     }

@@ -1,4 +1,4 @@
-//! The effective configuration as TOML text, secrets masked.
+//! The effective configuration as TOML, secrets masked.
 
 use crate::config::keys::KEYS;
 use crate::config::rules::{on_json, room_json};

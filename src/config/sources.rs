@@ -1,4 +1,4 @@
-//! Which source wins: flag > environment > conventional name > file > default.
+//! All sources, and their precedence: flag, environment, conventional name, file, default.
 
 use crate::config::candidate::{Candidate, Rank};
 use crate::config::environment::Environment;
@@ -11,7 +11,7 @@ use crate::config::settings::Config;
 use crate::config::variables::{conventional_names, own_names};
 use std::collections::BTreeMap;
 
-/// All values that the sources have, and what is wrong with the sources themselves.
+/// The values of all sources, and what is wrong with the sources themselves.
 pub(super) struct Sources {
     pub candidates: Vec<Candidate>,
     pub faults: Faults,
@@ -26,7 +26,7 @@ pub(super) fn read(flags: &Flags, environment: &Environment) -> Sources {
         Ok(Some((path, text))) => {
             let (entries, faults) = parse_file(&path, &text);
             sources.file_is_toml = faults.is_empty();
-            // What stands on a line that is not TOML was guessed by the parser.
+            // The parser guesses the values on a line that is not TOML.
             let broken: Vec<_> = faults.iter().map(|(place, _)| line(place)).collect();
             sources.faults.extend(faults);
             let mut found = Vec::new();
@@ -60,7 +60,7 @@ fn line(place: &Place) -> Option<usize> {
     }
 }
 
-/// Finds the key of every entry of the file.
+/// Finds the key of each entry of the file.
 fn in_tables(entries: Vec<Entry>, candidates: &mut Vec<Candidate>, faults: &mut Faults) {
     let is_section = |name: &str| !name.is_empty() && KEYS.iter().any(|key| key.section == name);
     for entry in entries {
@@ -89,7 +89,7 @@ fn in_tables(entries: Vec<Entry>, candidates: &mut Vec<Candidate>, faults: &mut 
     }
 }
 
-/// What to say of a key that does not exist: the nearest in its table, else where a key of that name is.
+/// The message for an unknown key: the nearest key of its table, or the table that has a key of that name.
 fn unknown_key(section: &str, name: &str) -> String {
     let sections = KEYS.iter().map(|key| key.section).filter(|name| section.is_empty() && !name.is_empty());
     let here = KEYS.iter().filter(|key| key.section == section).map(|key| key.name);
@@ -104,7 +104,7 @@ fn unknown_key(section: &str, name: &str) -> String {
     }
 }
 
-/// Puts the values into the configuration, the weakest source first.
+/// Stores the values in the configuration, the weakest source first.
 pub(super) fn apply(candidates: Vec<Candidate>, config: &mut Config) -> Faults {
     let mut faults = Vec::new();
     let mut slots: BTreeMap<String, Vec<Candidate>> = BTreeMap::new();

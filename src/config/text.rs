@@ -1,13 +1,13 @@
-//! What single strings must look like. Each takes the text as written and gives it as kept, or says what to write.
+//! The form of single strings. Each function takes the text as written and returns it as kept, or what it must be.
 
 use crate::auth::{MIN_SECRET, SetupError};
 use crate::config::toml_text::shown;
 use crate::model::draft::check_room_name;
 
-/// Anything but nothing; no control characters.
+/// Not empty, without control characters.
 pub(super) fn filled(text: &str) -> Result<String, String> {
     match text.trim().is_empty() || text.chars().any(char::is_control) {
-        true => Err("must not be empty and holds no control characters".into()),
+        true => Err("must not be empty or contain control characters".into()),
         false => Ok(text.to_owned()),
     }
 }
@@ -20,15 +20,15 @@ pub(super) fn token_secret(text: &str) -> Result<String, String> {
     }
 }
 
-/// A bearer key: it must fit into a header.
+/// A bearer key, which must fit a header.
 pub(super) fn bearer_key(text: &str) -> Result<String, String> {
     match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),
-        false => Err("a key must not be empty and holds visible ASCII characters only".into()),
+        false => Err("a key must be visible ASCII characters, at least one".into()),
     }
 }
 
-/// PEM text; what is in it is checked with the algorithms.
+/// PEM text. Its contents are checked together with the algorithms.
 pub(super) fn pem(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
@@ -41,7 +41,7 @@ pub(super) fn claim_path(text: &str) -> Result<String, String> {
     }
 }
 
-/// A prefix of Redis keys, also used in patterns and Cluster hash tags, and therefore free of their characters.
+/// A prefix of Redis keys. It is also used in patterns and Cluster hash tags, so it must not contain their characters.
 pub(super) fn key_prefix(text: &str) -> Result<String, String> {
     let taken = |c: char| c.is_control() || c.is_whitespace() || "*?[]{}\\^".contains(c);
     match text.is_empty() || text.len() > 100 || text.chars().any(taken) {
@@ -54,18 +54,18 @@ pub(super) fn key_prefix(text: &str) -> Result<String, String> {
 
 /// A Socket.IO namespace.
 pub(super) fn namespace(text: &str) -> Result<String, String> {
-    // `,` ends it on the wire and stock clients cut at `?`.
+    // `,` ends it on the wire, and stock clients cut it at `?`.
     let wrong = |c: char| c.is_control() || c.is_whitespace() || c == ',' || c == '?';
     match text.starts_with('/') && text.len() <= 200 && !text.chars().any(wrong) {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "namespace \"{}\" must start with \"/\" and holds no spaces, commas or question marks",
+            "namespace \"{}\" must start with \"/\" and not contain spaces, commas or question marks",
             shown(text)
         )),
     }
 }
 
-/// Paths that have other handlers.
+/// Paths of other endpoints.
 const TAKEN: [&str; 12] = [
     "/",
     "/ws/",
@@ -81,7 +81,7 @@ const TAKEN: [&str; 12] = [
     "/socket/",
 ];
 
-/// The request path of Socket.IO: the slash at its end is added.
+/// The request path of Socket.IO. A missing final slash is added.
 pub(super) fn socketio_path(text: &str) -> Result<String, String> {
     if !text.starts_with('/')
         || text.contains("//")
@@ -112,7 +112,7 @@ pub(super) fn log_filter(text: &str) -> Result<String, String> {
     }
 }
 
-/// A Redis key or channel that others write to.
+/// A Redis key or channel that other programs write to.
 pub(super) fn redis_key(text: &str) -> Result<String, String> {
     check_room_name(text, 200).map_err(|_| "must have 1 to 200 bytes and no control characters".to_owned())?;
     Ok(text.to_owned())

@@ -1,4 +1,4 @@
-//! What environment variables say: `ROOMCAST_*`, and the conventional names that other software reads too.
+//! The settings in environment variables: `ROOMCAST_*`, and the conventional names that other software reads too.
 
 use crate::config::address::{redis_host, redis_url_of_parts, with_redis_database};
 use crate::config::candidate::{Candidate, Rank};
@@ -8,11 +8,11 @@ use crate::config::kind::{Kind, Switch, count};
 use crate::config::mistake::{Faults, did_you_mean};
 use crate::config::node::{Node, Value, collect};
 
-/// Names with our prefix that are not keys: which file is read, what `roomcast publish` sends as its key, and where a
+/// Names with the prefix that are not keys: which file is read, what `roomcast publish` sends as its key, and where a
 /// backend finds roomcast, since both may share one `.env`.
 const OTHER_NAMES: [&str; 3] = ["ROOMCAST_CONFIG", "ROOMCAST_PUBLISH_KEY", "ROOMCAST_URL"];
 
-/// Every `ROOMCAST_*` variable; one that is no key is a mistake.
+/// All `ROOMCAST_*` variables. One that is not a key is a mistake.
 pub(super) fn own_names(environment: &Environment, faults: &mut Faults) -> Vec<Candidate> {
     let names: Vec<_> = KEYS.iter().map(|key| key.environment_name()).collect();
     let mut candidates = Vec::new();
@@ -28,8 +28,8 @@ pub(super) fn own_names(environment: &Environment, faults: &mut Faults) -> Vec<C
     candidates
 }
 
-/// Kubernetes and old Docker links put the addresses of a service called `roomcast` or `roomcast-x` into every
-/// container: `ROOMCAST_SERVICE_HOST`, `ROOMCAST_PORT=tcp://10.0.0.1:80`, `ROOMCAST_PORT_80_TCP_ADDR` …
+/// Kubernetes and old Docker links set the addresses of a service called `roomcast` or `roomcast-x` in every container:
+/// `ROOMCAST_SERVICE_HOST`, `ROOMCAST_PORT=tcp://10.0.0.1:80`, `ROOMCAST_PORT_80_TCP_ADDR` …
 fn is_service_link(name: &str, value: &str) -> bool {
     let address = ["tcp://", "udp://", "sctp://"].iter().any(|scheme| value.starts_with(scheme));
     let part = ["_PROTO", "_PORT", "_ADDR"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
@@ -42,7 +42,7 @@ fn is_service_link(name: &str, value: &str) -> bool {
             || port.is_some_and(|(_, number)| number.bytes().all(|byte| byte.is_ascii_digit())))
 }
 
-/// What the conventional names give; they rank above the file and below `ROOMCAST_*`.
+/// The conventional names, which rank above the file and below `ROOMCAST_*`.
 pub(super) fn conventional_names(environment: &Environment) -> Vec<Candidate> {
     let candidate =
         |slot: (&str, &str), node: Node| find(slot.0, slot.1).map(|key| Candidate::of(Rank::Conventional, key, node));
@@ -70,7 +70,7 @@ pub(super) fn conventional_names(environment: &Environment) -> Vec<Candidate> {
     candidates
 }
 
-/// Both names together, where both are set.
+/// `FRONTEND_URL` and `SOCKET_CORS_ORIGIN` together.
 fn origins(environment: &Environment) -> Option<Node> {
     let both: Vec<_> =
         ["FRONTEND_URL", "SOCKET_CORS_ORIGIN"].iter().filter_map(|name| environment.node(name)).collect();
@@ -80,7 +80,7 @@ fn origins(environment: &Environment) -> Option<Node> {
     Some(Node { value: Value::List(items.collect()), place })
 }
 
-/// `REDIS_URL` with the database of `REDIS_DB`, where it names none itself.
+/// `REDIS_URL` with the database of `REDIS_DB`, if it has none itself.
 fn redis_url_and_database(environment: &Environment, url: &Node) -> Option<Result<Node, Faults>> {
     environment.node("REDIS_DB")?;
     let Value::Plain(text) = &url.value else { return None };
@@ -122,12 +122,12 @@ fn redis_parts(environment: &Environment, host: &Node) -> Result<Node, Faults> {
     }
 }
 
-/// `REDIS_PASSWORD` and the like without anything that says where Redis is: surely a mistake, and one that would
-/// start a node with its embedded log. (`REDIS_PORT` alone may come from Kubernetes, and says nothing.)
+/// `REDIS_PASSWORD` and the like without an address: a mistake, because the node would start with its embedded log.
+/// `REDIS_PORT` alone may come from Kubernetes and does not count.
 pub(super) fn redis_parts_without_host(environment: &Environment) -> Faults {
     let parts = ["REDIS_USERNAME", "REDIS_PASSWORD", "REDIS_TLS", "REDIS_DB"];
     let nodes = parts.iter().filter_map(|name| environment.node(name));
-    nodes.flat_map(|node| node.fault("needs REDIS_HOST (or use REDIS_URL); without, there is no Redis")).collect()
+    nodes.flat_map(|node| node.fault("needs REDIS_HOST (or use REDIS_URL); without it, Redis is not used")).collect()
 }
 
 #[cfg(test)]

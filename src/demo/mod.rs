@@ -1,4 +1,4 @@
-//! `roomcast demo`: a chat in the browser on the embedded log, with secrets that live as long as the process.
+//! `roomcast demo`: a chat in the browser, on the embedded log, with secrets that last as long as the process.
 
 mod page;
 mod rules;
@@ -24,13 +24,13 @@ const VISITOR: Person = Person { user: "visitor", name: "Visitor" };
 const ADA: Person = Person { user: "ada", name: "Ada" };
 const GRACE: Person = Person { user: "grace", name: "Grace" };
 
-/// How long the tokens are good: longer than anybody leaves a demo open.
+/// How long the tokens are valid: longer than a demo is left open.
 const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Where the demo listens unless told otherwise: here alone, for its page hands out tokens to whoever asks.
+/// The default address: local only, because the page gives a token to every visitor.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
-/// Nobody waits for a demo's load balancer.
+/// A demo has no load balancer that must notice the stop.
 const SHUTDOWN: ShutdownConfig =
     ShutdownConfig { pause: Duration::ZERO, drain: Duration::from_millis(100), timeout: Duration::from_secs(5) };
 
@@ -39,23 +39,23 @@ struct Person {
     name: &'static str,
 }
 
-/// A node to run, and what to tell the person in front of it.
+/// A node to run, and what to print about it.
 #[derive(Debug)]
 pub struct Demo {
-    /// What the node is to be run with.
+    /// The configuration of the node.
     pub config: Config,
     /// The chat page and its files.
     pub pages: Vec<Page>,
-    /// Whether a free port will do where the configured one is taken: nobody asked for this one.
+    /// Whether another port may be used: no port was configured.
     pub any_port: bool,
-    /// For clients of the visitor's own. Throw-away, and meant to be printed.
+    /// For the visitor's own clients. Throw-away, and meant to be printed.
     pub token: String,
     /// For `/publish`. Throw-away, and meant to be printed.
     pub key: String,
 }
 
-/// Makes a demo of a configuration: its address, limits and timings stay; the log, keys, rooms and rules are the
-/// demo's own, so that nothing real is touched or shown.
+/// Makes a demo from a configuration. Its address, limits and timings stay; the log, keys, rooms and rules are the
+/// demo's own, so that nothing real is changed or shown.
 pub fn prepare(mut config: Config) -> Demo {
     let key = random_text();
     let any_port = !config.is_given("listen");
@@ -95,7 +95,7 @@ fn token(auth: &AuthConfig, person: &Person, expires: u64) -> String {
     sign(auth, &claims).expect("the demo's own secret is long enough, and HS256 is its algorithm")
 }
 
-/// What the page's script needs to know.
+/// The settings of the page's script.
 fn facts(config: &Config, people: &[Value]) -> Value {
     let transports = [("websocket", config.socketio.websocket), ("polling", config.socketio.polling)];
     let transports: Vec<_> = transports.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();

@@ -1,17 +1,17 @@
-//! The rules of the demo's chat: what a `roomcast.toml` would say with `[[rooms]]` and `[[on]]`.
+//! The rules of the demo's chat, as `[[rooms]]` and `[[on]]` in a `roomcast.toml`.
 
 use crate::rules::config::{EmitTemplate, JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
 use serde_json::{Value, json};
 
-/// What clients call the room of the page, which everybody is in from the start.
+/// The name that clients use for the room of the page, which everybody joins at connect.
 pub(super) const ROOM: &str = "lobby";
 
-/// The same room as a publisher names it.
+/// Its name for publishers.
 pub(super) fn room() -> String {
     format!("room:{ROOM}")
 }
 
-/// A room of its own for each user, the lobby, and any `room:…` on request. Everything else is refused.
+/// A room for each user, the lobby, and any `room:…` on request. Everything else is refused.
 pub(super) fn rooms() -> Vec<RoomRuleConfig> {
     let rule = |pattern: &str, join| RoomRuleConfig {
         pattern: pattern.to_owned(),
@@ -23,7 +23,7 @@ pub(super) fn rooms() -> Vec<RoomRuleConfig> {
     vec![rule("user:{user}", JoinPolicy::Auto), rule(&room(), JoinPolicy::Auto), rule("room:<name>", JoinPolicy::Allow)]
 }
 
-/// Messages and typing, and the words by which clients learn of each other.
+/// Messages, typing, and the events that introduce clients to each other.
 pub(super) fn on() -> Vec<OnRuleConfig> {
     let here = || json!({ "session": "{session}", "user": "{user}", "name": "{claims.name}" });
     let there = "room:{0.room}";
@@ -66,13 +66,13 @@ fn event(name: &str) -> OnRuleConfig {
     }
 }
 
-/// The same, with an acknowledgement that tells how it went.
+/// The same, with an acknowledgement.
 fn answered(rule: OnRuleConfig) -> OnRuleConfig {
     let failed = json!({ "ok": false, "error": "{error}" });
     OnRuleConfig { ack: Some(vec![json!({ "ok": true })]), ack_error: Some(vec![failed]), ..rule }
 }
 
-/// One event with one argument to a room, for everybody but the caller.
+/// An event with one argument to a room, for everybody but the caller.
 fn to(room: &str, event: &str, arg: Value) -> EmitTemplate {
     EmitTemplate {
         room: room.to_owned(),

@@ -1,4 +1,4 @@
-//! From the tables of the file to rules, with every mistake at once.
+//! From the tables of the file to rules, or the list of all mistakes.
 
 use crate::model::draft::check_event_name;
 use crate::rules::config::{JoinPolicy, MessageTemplate, OnRuleConfig, RoomRuleConfig};
@@ -14,9 +14,9 @@ use crate::rules::{OnRule, RoomRule, Rules};
 pub struct RuleMistake {
     /// `rooms` or `on`.
     pub table: &'static str,
-    /// Which of these tables, from 0.
+    /// The index of the table, from 0.
     pub index: usize,
-    /// The key within it.
+    /// The key in the table.
     pub key: &'static str,
     /// What is wrong and what to do.
     pub message: String,
@@ -58,7 +58,7 @@ impl Table<'_> {
         self.mistakes.push(RuleMistake { table: self.name, index: self.index, key, message });
     }
 
-    /// Runs a compiler of one key's value and files its mistakes under that key.
+    /// Compiles the value of one key and adds its mistakes under that key.
     fn key<T>(&mut self, key: &'static str, compile: impl FnOnce(&mut Vec<String>) -> T) -> T {
         let mut messages = Vec::new();
         let compiled = compile(&mut messages);
@@ -127,7 +127,9 @@ impl Table<'_> {
         let useless = match config.event.as_str() {
             "connection" => &used[..2],
             "disconnect" => &used[..],
-            "connect" => return self.mistake("event", "the moment a client connects is called `connection`".into()),
+            "connect" => {
+                return self.mistake("event", "the event of a connecting client is called `connection`".into());
+            }
             name => {
                 if let Err(why) = check_event_name(name, usize::MAX) {
                     self.mistake("event", why.to_string());

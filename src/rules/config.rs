@@ -18,7 +18,7 @@ pub enum JoinPolicy {
 /// `{ event = "…", args = […] }`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MessageTemplate {
-    /// The event's name, may hold placeholders.
+    /// The event's name, with placeholders.
     pub event: String,
     /// Its arguments, with placeholders in strings.
     pub args: Vec<Value>,
@@ -29,9 +29,9 @@ pub struct MessageTemplate {
 pub struct EmitTemplate {
     /// The room, with placeholders.
     pub room: String,
-    /// What is emitted.
+    /// The event.
     pub message: MessageTemplate,
-    /// Not stored, not replayed.
+    /// Whether it is neither stored nor replayed.
     pub volatile: bool,
     /// Whether the caller gets it too.
     pub include_caller: bool,
@@ -42,37 +42,37 @@ pub struct EmitTemplate {
 pub struct RoomRuleConfig {
     /// The pattern.
     pub pattern: String,
-    /// What happens on a join.
+    /// Who may join.
     pub join: JoinPolicy,
-    /// Whether users are counted over the cluster.
+    /// Whether the cluster keeps the room's presence.
     pub presence: bool,
-    /// To the others, when a user's first connection joins.
+    /// Sent to the others when a user's first connection joins.
     pub joined: Option<MessageTemplate>,
-    /// To the others, when a user's last connection is gone.
+    /// Sent to the others when a user's last connection has left.
     pub left: Option<MessageTemplate>,
 }
 
 /// One `[[on]]` table.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OnRuleConfig {
-    /// The namespace, `/` where not given.
+    /// The namespace. Default `/`.
     pub namespace: String,
-    /// A client event's name, or `connection` or `disconnect`.
+    /// The name of a client's event, or `connection` or `disconnect`.
     pub event: String,
     /// Rooms to join (a string or a list in the file).
     pub join: Vec<String>,
     /// Rooms to leave.
     pub leave: Vec<String>,
-    /// To the caller.
+    /// Sent to the caller.
     pub reply: Option<MessageTemplate>,
-    /// To rooms.
+    /// Sent to rooms.
     pub emit: Vec<EmitTemplate>,
     /// The acknowledgement's arguments.
     pub ack: Option<Vec<Value>>,
-    /// To the caller, when something failed.
+    /// Sent to the caller after a failure.
     pub on_error: Option<MessageTemplate>,
-    /// The acknowledgement, when something failed.
+    /// The arguments of the acknowledgement after a failure.
     pub ack_error: Option<Vec<Value>>,
-    /// Whether the backend is asked.
+    /// Whether the event is forwarded to the backend.
     pub forward: bool,
 }

@@ -2,11 +2,11 @@
 
 use crate::model::args::MAX_JSON_DEPTH;
 
-/// A filled template may not grow past this: a client's largest message, named many times by one template.
+/// Bytes of a filled template. A template may insert a large message of a client several times.
 pub const MAX_FILLED_BYTES: usize = 16 << 20;
 
-/// Why a template cannot be filled; the texts are for the person behind the client. The `Box<str>` is the placeholder
-/// as the rule writes it, `{0.chatId}`; no value is ever repeated.
+/// Why a template cannot be filled. Clients get the text. The `Box<str>` is the placeholder as the rule has it, such as
+/// `{0.chatId}`; no text contains a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TemplateError {
     /// The caller or its event has no such value.
@@ -19,12 +19,12 @@ pub enum TemplateError {
     #[error("{0} must not be empty: it is part of a room's name")]
     Empty(Box<str>),
     /// A character that could make two names collide.
-    #[error("{slot} holds '{character}', which a value in a room's name may not", slot = .0, character = .1.escape_debug())]
+    #[error("{slot} contains '{character}', which a value in a room's name must not", slot = .0, character = .1.escape_debug())]
     Forbidden(Box<str>, char),
-    /// The event's name, made from values, is one that clients do not take; the text says why.
+    /// The name of the event, with its values, cannot be sent to clients; the text says why.
     #[error("{0}")]
     EventName(String),
-    /// Values nested so deep that the message would pass [`MAX_JSON_DEPTH`].
+    /// With its values the message is nested deeper than [`MAX_JSON_DEPTH`].
     #[error("the message would be nested deeper than {MAX_JSON_DEPTH} levels")]
     TooDeep,
     /// Longer than [`MAX_FILLED_BYTES`].

@@ -1,4 +1,4 @@
-//! Values picked out of raw JSON text by path: no tree, and every byte of a value as it was written.
+//! Values in raw JSON text, by path. No tree is built, and a value keeps its bytes.
 
 use crate::protocol::json_text;
 use serde::Deserializer;
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-/// One step of a path: the key of an object, or the index of an array where it is a number.
+/// One step of a path: the key of an object, or an index of an array if it is a number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     key: Box<str>,
@@ -20,13 +20,13 @@ impl Step {
     }
 }
 
-/// Reads `0`, `7`, `12`; nothing with a sign or leading zeros.
+/// Reads `0`, `7`, `12`; `None` with a sign or leading zeros.
 pub(super) fn index(text: &str) -> Option<usize> {
     let canonical = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     canonical.then(|| text.parse().ok()).flatten()
 }
 
-/// The text of the value at `path`; `None` where there is none.
+/// The text of the value at `path`, if there is one.
 pub(super) fn lookup<'a>(json: &'a str, path: &[Step]) -> Option<&'a str> {
     path.iter().try_fold(json.trim_ascii(), |json, step| child(json, step))
 }

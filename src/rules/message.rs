@@ -1,4 +1,4 @@
-//! Messages with placeholders: pieces of JSON text and values between them, filled by appending to one string.
+//! Messages with placeholders: literals of JSON text with values between them, filled by appending to one string.
 
 use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
 use crate::model::names::Room;
@@ -23,11 +23,11 @@ pub struct Message {
 /// An event for a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Emission {
-    /// Which; the session still has to be in it.
+    /// The room. The caller must be in it, which is not checked here.
     pub room: Room,
-    /// What.
+    /// The event.
     pub message: Message,
-    /// Not stored, not replayed.
+    /// Whether it is neither stored nor replayed.
     pub volatile: bool,
     /// Whether the caller gets it too.
     pub include_caller: bool,
@@ -110,7 +110,7 @@ impl ArgsTemplate {
         let chunks = || items.iter().flat_map(|item| if let Item::Value(chunks) = item { &chunks[..] } else { &[] });
         let literals: Vec<&str> =
             chunks().filter_map(|chunk| if let Chunk::Literal(json) = chunk { Some(&**json) } else { None }).collect();
-        // Whatever stands between them, the literals hold all brackets of the template.
+        // The literals have all brackets of the template.
         if json_depth(&literals.concat()) >= MAX_JSON_DEPTH {
             mistakes.push(format!("the arguments are nested deeper than {MAX_JSON_DEPTH} levels"));
         }
@@ -146,7 +146,7 @@ impl ArgsTemplate {
             filling.item(item)?;
         }
         filling.out.push(']');
-        // Only arrays and objects among the values can make it deeper than the template, which was checked.
+        // The template is checked, so only arrays and objects among the values can make it too deep.
         if filling.nested && json_depth(&filling.out) > MAX_JSON_DEPTH {
             return Err(TemplateError::TooDeep);
         }

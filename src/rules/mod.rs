@@ -1,8 +1,25 @@
-//! What a client may join, and what its events do: `[[rooms]]` and `[[on]]`, compiled at start (sans-IO).
+//! What a client may join, and what its events do: `[[rooms]]` and `[[on]]`, compiled at start (docs/rules.md).
+//! Sans-IO.
 //!
-//! A name is cut into segments at `:`. Values put into names hold no `:` and no wildcard, and a segment takes one value,
-//! so two different lists of values never make the same name. Messages are filled by appending the raw JSON text of
-//! values to literals; no value becomes a tree or a float on the way.
+//! ```
+//! use roomcast::rules::Rules;
+//! use roomcast::rules::config::{JoinPolicy, RoomRuleConfig};
+//!
+//! let rule = |pattern: &str, join| RoomRuleConfig {
+//!     pattern: pattern.to_owned(),
+//!     join,
+//!     presence: false,
+//!     joined: None,
+//!     left: None,
+//! };
+//! assert!(Rules::compile(&[rule("user:{user}", JoinPolicy::Auto)], &[]).is_ok());
+//! let mistakes = Rules::compile(&[rule("user:{usr}", JoinPolicy::Auto)], &[]).unwrap_err();
+//! assert_eq!((mistakes[0].table, mistakes[0].key), ("rooms", "match"));
+//! ```
+//!
+//! A name is cut into segments at `:`. Values in names cannot contain `:` or wildcards, and a segment has at most one
+//! value, so two different lists of values never make the same name. A message is filled by appending the raw JSON text
+//! of values to literals; no value becomes a tree or a float.
 
 mod compile;
 pub mod config;
@@ -38,16 +55,16 @@ use values::Values;
 #[derive(Debug, Default)]
 pub struct Rules {
     rooms: Vec<RoomRule>,
-    /// By namespace and event; the two built-in moments are among the events.
+    /// By namespace and event, with `connection` and `disconnect` among the events.
     on: HashMap<Box<str>, HashMap<Box<str>, OnRule>>,
 }
 
-/// What the rules say to a wish to join.
+/// What the rules decide about a join.
 #[derive(Debug)]
 pub enum Verdict<'r> {
     /// `join = "auto"` or `"allow"`.
     Allow(&'r RoomRule, Captures),
-    /// The token's rooms claim allows it besides the rules (which ask, deny or say nothing); with the first rule that
+    /// The token's rooms claim allows it, although the rules ask, deny or do not match. With the first rule that
     /// matches, for its presence.
     Granted(Option<(&'r RoomRule, Captures)>),
     /// The backend decides.
@@ -56,33 +73,33 @@ pub enum Verdict<'r> {
     Deny,
     /// No rule matches: refused.
     NoRule,
-    /// The answer depends on a value of the token that may not stand in a name: refused.
+    /// It depends on a value of the token that must not be in a name: refused.
     Refused(TemplateError),
 }
 
 impl Rules {
-    /// Compiles both tables; reports every mistake.
+    /// Compiles both tables, or reports all mistakes.
     pub fn compile(rooms: &[RoomRuleConfig], on: &[OnRuleConfig]) -> Result<Self, Vec<RuleMistake>> {
         compile::compile(rooms, on)
     }
 
-    /// What compiles and is probably not meant: rules that never decide, joins that are always refused, events that do
-    /// nothing.
+    /// What compiles but is probably not intended: rules that never decide, joins that are always refused, events that
+    /// do nothing.
     pub fn doubts(rooms: &[RoomRuleConfig], on: &[OnRuleConfig]) -> Vec<RuleMistake> {
         doubts::doubts(rooms, on)
     }
 
-    /// The rule for a client's event; `None`: refused. The names of the built-in moments never match.
+    /// The rule for a client's event; `None`: refused. `connection` and `disconnect` are not events of clients.
     pub fn on(&self, namespace: &str, event: &str) -> Option<&OnRule> {
         (!matches!(event, "connection" | "disconnect")).then(|| self.rule(namespace, event)).flatten()
     }
 
-    /// What happens when a client has connected to a namespace.
+    /// The rule for a client that has connected to a namespace.
     pub fn connection(&self, namespace: &str) -> Option<&OnRule> {
         self.rule(namespace, "connection")
     }
 
-    /// What happens when it is gone.
+    /// The rule for a client that has disconnected.
     pub fn disconnect(&self, namespace: &str) -> Option<&OnRule> {
         self.rule(namespace, "disconnect")
     }
@@ -91,8 +108,8 @@ impl Rules {
         self.on.get(namespace)?.get(event)
     }
 
-    /// Whether the caller may join the room. The first rule that matches decides; the token's own grants are asked where
-    /// it does not allow. The name's length is the caller's to check.
+    /// Whether the caller may join the room. The first rule that matches decides; if it does not allow the join, the
+    /// token's grants may. The length of the name is not checked here.
     pub fn room(&self, room: &str, caller: &Caller<'_>) -> Verdict<'_> {
         if room.is_empty() || room.chars().any(char::is_control) {
             return Verdict::NoRule;
@@ -112,8 +129,8 @@ impl Rules {
         }
     }
 
-    /// The rule for a user's presence in a room: the first one that matches when `{claims.x}` may be anything, so that
-    /// all sessions of a user are announced alike, whatever their tokens say. `None`: they are not.
+    /// The rule for a user's presence in a room: the first that matches if `{claims.x}` may be anything, so that all
+    /// sessions of a user are announced alike, whatever their tokens say. `None`: no presence.
     pub fn presence(&self, room: &str, user: &str) -> Option<(&RoomRule, Captures)> {
         self.present(room, |slot| match slot.source {
             Source::User => TokenValue::Is(Cow::Borrowed(user)),
@@ -121,7 +138,7 @@ impl Rules {
         })
     }
 
-    /// Whether those in this room are counted.
+    /// Whether the room has presence.
     pub fn has_presence(&self, room: &str) -> bool {
         self.present(room, |_| TokenValue::Any).is_some()
     }
@@ -148,12 +165,11 @@ impl Rules {
         Ok(None)
     }
 
-    /// What a session joins at connect, in the order of the rules. A rule whose value is missing (no user, no such claim,
-    /// an empty text) does not apply to this caller.
+    /// The rooms that a session joins when it connects, in the order of the rules. A rule with a missing value (no
+    /// user, no such claim, an empty text) does not apply to this caller.
     ///
     /// # Errors
-    /// When a value that any pattern names may not stand in a name, or is null, an object or an array: such a token is
-    /// refused.
+    /// If a value in a pattern must not be in a name, or is null, an object or an array. Such a token is refused.
     pub fn auto_rooms(&self, caller: &Caller<'_>) -> Result<Vec<Room>, TemplateError> {
         let values = Values::of_caller(caller);
         let mut rooms = Vec::new();
@@ -192,12 +208,12 @@ pub struct RoomRule {
 }
 
 impl RoomRule {
-    /// For the others, when a user's first connection has joined. `captures` came with this rule.
+    /// The event for the others when a user's first connection has joined. `captures` are of this rule.
     pub fn joined(&self, caller: &Caller<'_>, captures: &Captures) -> Result<Option<Message>, TemplateError> {
         self.message(&self.joined, caller, captures)
     }
 
-    /// For the others, when a user's last connection is gone.
+    /// The event for the others when a user's last connection has left.
     pub fn left(&self, caller: &Caller<'_>, captures: &Captures) -> Result<Option<Message>, TemplateError> {
         self.message(&self.left, caller, captures)
     }
@@ -227,7 +243,7 @@ pub struct OnRule {
 }
 
 impl OnRule {
-    /// Whether the backend is asked, before anything else.
+    /// Whether the event is forwarded to the backend, before anything else.
     pub fn forward(&self) -> bool {
         self.forward
     }
@@ -260,14 +276,13 @@ impl OnRule {
         self.ack.as_ref().map(|args| args.fill(&Values::of_call(call))).transpose()
     }
 
-    /// The event for the caller when something failed; `None` also where the template
-    /// itself cannot be filled.
+    /// The event for the caller after a failure; `None` also if the template cannot be filled.
     pub fn on_error(&self, call: &Call<'_>, error: Problem<'_>) -> Option<Message> {
         let values = Values { error: Some(error), ..Values::of_call(call) };
         self.on_error.as_ref().and_then(|message| message.fill(&values).ok())
     }
 
-    /// The acknowledgement when something failed; `None` also where the template itself cannot be filled.
+    /// The acknowledgement after a failure; `None` also if the template cannot be filled.
     pub fn ack_error(&self, call: &Call<'_>, error: Problem<'_>) -> Option<Args> {
         let values = Values { error: Some(error), ..Values::of_call(call) };
         self.ack_error.as_ref().and_then(|args| args.fill(&values).ok())

@@ -5,12 +5,12 @@ use crate::rules::placeholder::{Piece, Scope, Slot, check_capture_name, is_forbi
 use crate::rules::values::Captures;
 use std::borrow::Cow;
 
-/// A compiled pattern: a name is cut at every `:`, and each segment holds at most one value, so that no value can
-/// reach into its neighbour and two different lists of values never make one name.
+/// A compiled pattern. A name is cut at every `:`, and each segment has at most one value, so no value can reach into
+/// its neighbor, and two different lists of values never make the same name.
 #[derive(Debug)]
 pub(super) struct Pattern {
     pub(super) segments: Vec<Segment>,
-    /// Ends in `*`: the last segment is the start of anything.
+    /// Ends in `*`: the last segment is a prefix.
     pub(super) open: bool,
     pub(super) captures: Vec<Box<str>>,
 }
@@ -28,7 +28,7 @@ pub(super) enum Part {
     Capture,
 }
 
-/// How a token's value compares.
+/// A token's value, for a comparison.
 pub(super) enum TokenValue<'a> {
     Is(Cow<'a, str>),
     /// Not at hand.
@@ -38,16 +38,16 @@ pub(super) enum TokenValue<'a> {
     Refused(TemplateError),
 }
 
-/// What came of comparing a name with a pattern.
+/// The result of a comparison of a name with a pattern.
 pub(super) enum Fit {
     No,
     Yes(Captures),
-    /// It would depend on a value that may not stand in a name.
+    /// It depends on a value that must not be in a name.
     Refused(TemplateError),
 }
 
 impl Pattern {
-    /// Compiles it; what is wrong goes to `mistakes`.
+    /// Compiles a text and appends what is wrong to `mistakes`.
     pub(super) fn compile(text: &str, mistakes: &mut Vec<String>) -> Self {
         let mut compiler = Compiler {
             text,
@@ -80,7 +80,7 @@ impl Pattern {
         Fit::Yes(captures)
     }
 
-    /// What stands in the place of each capture and value, where the name has the pattern's literals.
+    /// The parts of the name at each capture and value, if the name has the literals of the pattern.
     fn shape<'p, 'r>(&'p self, room: &'r str) -> Option<(Captures, Vec<(&'p Slot, &'r str)>)> {
         let (mut captures, mut values) = (Vec::new(), Vec::new());
         let mut rest = Some(room);
@@ -105,7 +105,7 @@ impl Pattern {
         rest.is_none().then_some((Captures(captures), values))
     }
 
-    /// The token's values that the pattern asks for.
+    /// The values of the token in the pattern.
     pub(super) fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.segments.iter().filter_map(|segment| match &segment.value {
             Some(Part::Slot(slot)) => Some(slot),
@@ -113,7 +113,7 @@ impl Pattern {
         })
     }
 
-    /// Whether the token alone decides the name.
+    /// Whether the token alone determines the name.
     pub(super) fn is_determined(&self) -> bool {
         !self.open && self.captures.is_empty()
     }

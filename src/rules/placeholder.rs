@@ -1,32 +1,32 @@
-//! `{…}` in the texts of rules: what it may name, and where.
+//! `{…}` in the texts of rules: which placeholders exist, and where they may be used.
 
 use crate::rules::json::{Step, index};
 
-/// Whether a value put into a room's name or pattern may not hold this character: the separator, what patterns and
-/// templates give a meaning to, and control characters.
+/// Whether a value in a room's name or pattern must not contain this character: the separator, those with a meaning in
+/// patterns and templates, and control characters.
 pub fn is_forbidden_in_names(c: char) -> bool {
     matches!(c, ':' | '*' | '<' | '>' | '{' | '}') || c.is_control()
 }
 
-/// Where a placeholder's value comes from.
+/// The source of a placeholder's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Source {
     User,
     Claims(Vec<Step>),
-    /// A path into the list of arguments, so the first step is an index.
+    /// A path into the list of arguments. Its first step is an index.
     Args(Vec<Step>),
     AllArgs,
-    /// The whole handshake auth where the path is empty.
+    /// A path into the handshake auth; empty: all of it.
     Auth(Vec<Step>),
     Session,
     Namespace,
     Error,
     ErrorCode,
-    /// Which of the pattern's captures.
+    /// The index of a capture of the pattern.
     Capture(usize),
 }
 
-/// A placeholder, with its own text for error messages.
+/// A placeholder, with its text for error messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) source: Source,
@@ -47,10 +47,10 @@ pub(super) enum Piece {
     Slot(Slot),
 }
 
-/// Which placeholders have a meaning at one place of the configuration.
+/// The placeholders that may be used at one place of the configuration.
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
-    /// Said in a mistake: "in a pattern".
+    /// For messages: "in a pattern".
     pub(super) place: &'static str,
     pub(super) args: bool,
     /// `{auth}`, `{session}`, `{namespace}`.
@@ -77,7 +77,7 @@ impl<'a> Scope<'a> {
         Self { place: "in `joined` and `left`", args: false, connection: true, error: false, captures }
     }
 
-    /// Cuts a text into literals and placeholders; what is wrong with it goes to `mistakes`.
+    /// Cuts a text into literals and placeholders, and appends what is wrong to `mistakes`.
     pub(super) fn parse(&self, text: &str, mistakes: &mut Vec<String>) -> Vec<Piece> {
         let mut pieces = Vec::new();
         let mut rest = text;

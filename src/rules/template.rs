@@ -7,7 +7,7 @@ use crate::rules::placeholder::{Piece, Scope, Slot, is_forbidden_in_names};
 use crate::rules::values::Values;
 use std::sync::Arc;
 
-/// Bytes of an event's name; drafts keep the tighter bound of `[limits]`.
+/// Bytes of an event's name. Drafts check the lower limit of `[limits]`.
 const MAX_EVENT_NAME_BYTES: usize = 1024;
 
 /// A room's name.
@@ -28,7 +28,7 @@ impl RoomTemplate {
             match piece {
                 Piece::Literal(literal) => {
                     if let Some(c) = literal.chars().find(|c| *c != ':' && is_forbidden_in_names(*c)) {
-                        mistakes.push(format!("room \"{text}\" must not hold '{}'", c.escape_debug()));
+                        mistakes.push(format!("room \"{text}\" must not contain '{}'", c.escape_debug()));
                     }
                     values_in_segment = if literal.contains(':') { 0 } else { values_in_segment };
                 }
@@ -107,7 +107,7 @@ impl EventTemplate {
     }
 }
 
-/// A mistake where an object or a list stands within a longer text.
+/// Adds a mistake for an object or a list within a longer text.
 pub(super) fn refuse_composite(slot: &Slot, text: &str, mistakes: &mut Vec<String>) {
     if slot.is_composite() {
         mistakes.push(format!("`{}` is no text that could be inserted into \"{text}\"", slot.text));

@@ -1,4 +1,4 @@
-//! Who calls, with what: the values that placeholders stand for.
+//! The values of placeholders: the caller, and the arguments of its event.
 
 use crate::model::args::Args;
 use crate::model::number::number_text;
@@ -23,41 +23,41 @@ pub struct UserRef<'a> {
 pub struct Caller<'a> {
     /// `None`: anonymous.
     pub user: Option<UserRef<'a>>,
-    /// The token's claims, the valid text of a JSON object; `{}` where there is no token.
+    /// The token's claims: valid text of a JSON object, `{}` without a token.
     pub claims: &'a str,
     /// The session's public id.
     pub session: &'a str,
     /// The namespace, with its slash.
     pub namespace: &'a str,
-    /// The Socket.IO handshake auth without the token, the valid text of a JSON object; empty where there is none.
+    /// The Socket.IO handshake auth without the token: valid text of a JSON object, or empty.
     pub auth: &'a str,
     /// Whether the token's rooms claim allows this room.
     pub granted: &'a dyn Fn(&str) -> bool,
 }
 
-/// What went wrong with a client's event.
+/// Why a client's event failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Problem<'a> {
-    /// For programs: `forbidden`, `backend_timeout`.
+    /// A stable code, such as `forbidden`.
     pub code: &'static str,
-    /// For a person.
+    /// A text for people.
     pub message: &'a str,
 }
 
 /// A client's event.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// Whose.
+    /// The caller.
     pub caller: &'a Caller<'a>,
-    /// Its arguments; none at `connection`, the reason at `disconnect`.
+    /// The arguments; none at `connection`, the reason at `disconnect`.
     pub args: &'a Args,
 }
 
-/// What a pattern's `<name>`s stand for in one room's name.
+/// The values of a pattern's `<name>`s in the name of a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Captures(pub(super) Vec<Box<str>>);
 
-/// Everything a template may ask for.
+/// The values that a template may use.
 #[derive(Clone, Copy)]
 pub(super) struct Values<'a> {
     pub(super) caller: &'a Caller<'a>,
@@ -119,7 +119,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// A value as it was found.
+/// A value, uninterpreted.
 #[derive(Clone, Copy)]
 pub(super) enum Found<'a> {
     /// The text of a JSON value.
@@ -145,8 +145,8 @@ impl Found<'_> {
         }
     }
 
-    /// Appends it inside a JSON string; `false` where it has no text. A string's own escapes fit as they are, and a number
-    /// is written as JavaScript writes it.
+    /// Appends it inside a JSON string; `false` if it has no text. The escapes of a string stay as they are, and a
+    /// number is written as JavaScript writes it.
     pub(super) fn push_inside(self, out: &mut String) -> bool {
         match self {
             Self::Text(text) => push_escaped(out, text),

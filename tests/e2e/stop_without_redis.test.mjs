@@ -51,6 +51,20 @@ suite("stopping without Redis", () => {
     assert.ok(took < 3_000, `${took} ms`);
   });
 
+  scenario("a stop is quick while Redis is gone, and with it the backend's stream", async ({ node, ws, redis }) => {
+    const server = await redis();
+    const one = await node({
+      redis: { url: server.url },
+      backend: { stream: "roomcast:inbox", notify: ["disconnect"] },
+      shutdown: { pause: "0s", drain: "100ms", timeout: "30s" },
+    });
+    await ws(one, { token: tokenFor("8") }).welcomed();
+    await server.stop("SIGKILL");
+    await until(() => one.answers("/health", 503), "/health answering 503");
+    const took = await stopTime(one);
+    assert.ok(took < 3_000, `${took} ms`);
+  });
+
   scenario("with Redis, a stop notifies the other nodes and the backend", async ({ node, io, redis, serve }) => {
     const backend = serve(await startBackend());
     const server = await redis();

@@ -25,7 +25,7 @@ pub(crate) async fn missing(config: &RedisConfig) -> Result<Vec<String>, String>
     let mut problems = Vec::new();
     let opened = RedisConnection::open(&connector, config.timeout).await;
     let mut connection = opened.map_err(|error| error.to_string())?;
-    for (right, command) in commands(config, &keys) {
+    for (right, command) in commands(config, &connector, &keys) {
         match connection.call(&command).await {
             Ok(_) => {}
             // Others mean "not now".
@@ -43,7 +43,7 @@ pub(crate) async fn missing(config: &RedisConfig) -> Result<Vec<String>, String>
 }
 
 /// What each right is for, and a harmless command that needs it.
-fn commands(config: &RedisConfig, keys: &Keys) -> Vec<(String, Cmd)> {
+fn commands(config: &RedisConfig, connector: &Connector, keys: &Keys) -> Vec<(String, Cmd)> {
     let probe = format!("{}:probe:{}", keys.tagged, Id::random());
     let command = |words: &[&str]| {
         let mut command = redis::cmd(words[0]);
@@ -72,7 +72,9 @@ fn commands(config: &RedisConfig, keys: &Keys) -> Vec<(String, Cmd)> {
     if config.min_replicas > 0 {
         all.push(("waiting for replicas".to_owned(), command(&["WAIT", "0", "1"])));
     }
-    all.extend(config.streams_key.iter().map(|stream| {
+    // In a Cluster another server may hold it.
+    let streams = config.streams_key.iter().filter(|stream| connector.for_key(stream).is_none());
+    all.extend(streams.map(|stream| {
         (format!("reading {stream} (redis.streams_key)"), command(&["XREAD", "COUNT", "1", "STREAMS", stream, "$"]))
     }));
     all

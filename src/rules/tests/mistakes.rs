@@ -113,8 +113,8 @@ fn rooms_and_names_in_events() {
     assert_eq!(join("a:{0}:{user}:x-{claims.t}.y:{namespace}:{session}"), "");
     for (bad, why) in [
         ("", "must not be empty"),
-        ("chat:*", "must not hold '*'"),
-        ("chat:<x>", "must not hold '<'"),
+        ("chat:*", "must not contain '*'"),
+        ("chat:<x>", "must not contain '<'"),
         ("{0}-{1}", "two values into one segment"),
         ("a:{0}{0}:b", "two values into one segment"),
         ("{args}", "no text"),

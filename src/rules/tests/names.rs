@@ -39,7 +39,7 @@ fn such_a_token_is_refused_wherever_a_pattern_uses_the_value() {
             let user = format!("a{bad}b");
             let error = rules.auto_rooms(&caller(&user)).unwrap_err();
             assert_eq!(error.code(), "forbidden_character");
-            assert!(error.to_string().contains("{user} holds '"), "{error}");
+            assert!(error.to_string().contains("{user} contains '"), "{error}");
             let room = if join == JoinPolicy::Auto { "user:a" } else { "user:a:b" };
             assert!(matches!(rules.room(room, &caller(&user)), Verdict::Refused(_)), "not passed on to a laxer rule");
         }

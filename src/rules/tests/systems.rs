@@ -148,7 +148,7 @@ fn worklamp_keeps_tenants_apart() {
     }
     let event = args(r#"[{"projectId":"p:../t2"}]"#);
     let error = rules.on("/", "join:project").unwrap().joins(&Call { caller: &me, args: &event }).unwrap_err();
-    assert_eq!(error.to_string(), "{0.projectId} holds ':', which a value in a room's name may not");
+    assert_eq!(error.to_string(), "{0.projectId} contains ':', which a value in a room's name must not");
 }
 
 #[test]
