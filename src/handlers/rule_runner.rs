@@ -164,7 +164,7 @@ async fn attempt(
     Ok(answer.ack.or(plan.ack))
 }
 
-/// The others hear of the rooms that the session was put into before they hear anything that it sends.
+/// Waits until the session's joins are announced, so that other members get them before anything that it sends.
 async fn announced_first(local: &LocalNode, key: SessionKey) -> Result<(), ActionError> {
     match local.node.presence.written(local.shard.announced(key), false).await {
         true => Ok(()),

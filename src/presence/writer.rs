@@ -16,7 +16,7 @@ pub trait Listener: Send + Sync + 'static {
     /// A user came online or went offline, or a room has its first member or lost its last.
     fn on_transition(&self, transition: &Transition);
 
-    /// Whether so much waits that what dead nodes have left is to be removed a part at a time.
+    /// Whether so many notices wait that the facts of dead nodes must be removed one part at a time.
     fn is_behind(&self) -> bool;
 }
 
@@ -103,7 +103,7 @@ impl Writer {
         more
     }
 
-    /// The store does not know what this node wrote before: all of it is to be written again.
+    /// The store no longer has what this node wrote before: all facts are queued to be written again.
     async fn begin_again(
         &mut self,
         changes: &Changes,

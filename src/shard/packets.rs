@@ -32,7 +32,7 @@ pub enum Next {
     Done,
 }
 
-/// What is to be said to a client that was refused.
+/// What a client that was refused is answered.
 pub struct RefusedTurn {
     /// When it may retry; `None` if it goes on despite refusals and is to be closed.
     pub retry: Option<Duration>,
@@ -65,7 +65,7 @@ impl Hub {
         if in_rate && idle {
             return Begun::Work(packet);
         }
-        // Who has no session yet has nothing to send that is larger than one message.
+        // A client without a session has nothing to send that is larger than one message.
         let max_payload = self.context.socketio.max_payload;
         let max_bytes = if connection.sessions.is_empty() { max_payload } else { max_attached(max_payload) };
         match pending.push(packet, !in_rate, max_bytes) {
