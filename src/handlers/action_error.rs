@@ -43,7 +43,7 @@ pub enum ActionError {
     #[error(transparent)]
     Append(AppendError),
     /// The session's record, or presence, was not written in time; rooms that were to be joined are not.
-    #[error("the rooms of this session could not be put on record in time; try again")]
+    #[error("the rooms of this session were not written within 1.5 s; try again")]
     Unsettled,
     /// The backend refused it, or gave no answer that could be used.
     #[error(transparent)]

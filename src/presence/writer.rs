@@ -8,7 +8,7 @@ use crate::presence::{Applied, Change, ImmediateStore, Store, StoreError, Transi
 use std::sync::Arc;
 use std::time::Duration;
 
-/// After a node counted as dead: who hung up meanwhile is seen to be gone first.
+/// A node that counted as dead waits this long before it writes again, so that it first notices which clients hung up.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Hears what changes mean to the whole cluster. Called by whichever thread writes: it takes notes and returns.
@@ -38,8 +38,8 @@ impl Writer {
         Self { listener, metrics, number: 0, again: None, complained: false }
     }
 
-    /// Takes steps until nothing is left; one in any case where one `is_due`: it says that this node lives. Answers
-    /// whether there was a step.
+    /// Takes steps until nothing is left to write. With `is_due` it takes at least one, which shows that this node is up.
+    /// Answers whether there was a step.
     pub(super) async fn write_all(
         &mut self,
         changes: &Changes,
