@@ -56,7 +56,7 @@ pub async fn user(api: &Api, name: &str) -> Reply {
     let Some(name) = path_segment(name).filter(|name| is_user(name)) else {
         return bad_name("the user must be 1 to 200 bytes, percent-encoded, without control characters");
     };
-    match api.node.presence.store.users(std::slice::from_ref(&name)).await {
+    match api.node.presence.users(std::slice::from_ref(&name)).await {
         Ok(statuses) => match statuses.first() {
             Some(status) => json(StatusCode::OK, &user_json(&name, status)),
             None => error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "there was no answer; try again"),
@@ -88,7 +88,7 @@ pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
             format!("`users` takes up to {MAX_USERS} strings or numbers of 1 to 200 bytes without control characters");
         return error(StatusCode::BAD_REQUEST, "bad_field", &message);
     }
-    match api.node.presence.store.users(&users).await {
+    match api.node.presence.users(&users).await {
         Ok(statuses) => {
             let answers: Vec<Value> =
                 users.iter().zip(&statuses).map(|(user, status)| user_json(user, status)).collect();

@@ -8,7 +8,8 @@ use crate::metrics::Metrics;
 use crate::presence::changes::{Changes, Waiting};
 use crate::presence::config::PresenceConfig;
 use crate::presence::writer::{Listener, Writer};
-use crate::presence::{Fact, LeaveReason, Messages, Store, Ticket};
+use crate::presence::{Fact, LeaveReason, Messages, RoomStatus, Store, StoreError, Ticket, UserStatus};
+use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,8 +38,8 @@ pub struct Presence {
     soon: Notify,
     /// Whether `soon` was said since the last step.
     gathering: AtomicBool,
-    /// Whether the last step failed.
-    failing: AtomicBool,
+    /// Since when, and why, each step has failed.
+    failing: Mutex<Option<(Instant, StoreError)>>,
     leaving: AtomicBool,
     left: Notify,
 }
@@ -59,7 +60,7 @@ impl Presence {
             now: Notify::new(),
             soon: Notify::new(),
             gathering: AtomicBool::new(false),
-            failing: AtomicBool::new(false),
+            failing: Mutex::default(),
             leaving: AtomicBool::new(false),
             left: Notify::new(),
         })
@@ -106,7 +107,7 @@ impl Presence {
     /// The same for a connection, which is let in even if the store does not answer. Does not wait while the store is known
     /// to fail.
     pub async fn written_unless_failing(&self, ticket: Ticket) {
-        if !self.failing.load(Ordering::Relaxed) {
+        if self.failing().is_none() {
             let _ = self.written(ticket, false).await;
         }
     }
@@ -146,7 +147,39 @@ impl Presence {
         self.leaving.store(true, Ordering::Relaxed);
         self.now.notify_one();
         self.left.notified().await;
-        !self.failing.load(Ordering::Relaxed)
+        self.failing().is_none()
+    }
+
+    /// For how long no change of this node has come into the store, and why; `None` where the last step succeeded.
+    pub fn failing(&self) -> Option<(Duration, StoreError)> {
+        self.failing.lock().as_ref().map(|(since, error)| (since.elapsed(), error.clone()))
+    }
+
+    /// Users, in order.
+    ///
+    /// # Errors
+    /// When the store does not answer, or lacks what this node has acknowledged.
+    pub async fn users(&self, users: &[String]) -> Result<Vec<UserStatus>, StoreError> {
+        self.check()?;
+        self.store.users(users).await
+    }
+
+    /// A room that presence is kept of.
+    ///
+    /// # Errors
+    /// When the store does not answer, or lacks what this node has acknowledged.
+    pub async fn room(&self, namespace: &str, room: &str) -> Result<RoomStatus, StoreError> {
+        self.check()?;
+        self.store.room(namespace, room).await
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.failing().map_or(Ok(()), |(_, StoreError(why))| Err(StoreError(format!("it could not be written: {why}"))))
+    }
+
+    fn note(&self, failure: Option<StoreError>) {
+        let mut failing = self.failing.lock();
+        *failing = failure.map(|error| (failing.as_ref().map_or_else(Instant::now, |(since, _)| *since), error));
     }
 }
 
@@ -167,7 +200,7 @@ pub async fn run(presence: Arc<Presence>) {
         let leaving = presence.leaving.load(Ordering::Relaxed);
         let mut writer = presence.writer.lock().await;
         let written = writer.write_all(&presence.changes, &*presence.store, due <= Instant::now()).await;
-        presence.failing.store(written.is_err(), Ordering::Relaxed);
+        presence.note(written.as_ref().err().cloned());
         match written {
             Ok(true) => due = Instant::now() + presence.tick,
             Ok(false) => {}
@@ -181,11 +214,11 @@ pub async fn run(presence: Arc<Presence>) {
         drop(writer);
         if leaving {
             // A store that has just not answered is not asked again: the stop would wait for it.
-            if !presence.failing.load(Ordering::Relaxed)
+            if presence.failing().is_none()
                 && let Err(error) = presence.store.leave().await
             {
-                presence.failing.store(true, Ordering::Relaxed);
                 tracing::debug!(%error, "the others find out by themselves that this node has gone");
+                presence.note(Some(error));
             }
             return presence.left.notify_one();
         }
@@ -251,7 +284,6 @@ mod tests {
     use crate::log::memory::{MemoryLimits, MemoryLog};
     use crate::presence::memory::MemoryStore;
     use crate::presence::{Transition, TransitionKind};
-    use parking_lot::Mutex;
 
     /// Keeps what it hears.
     #[derive(Clone, Default)]

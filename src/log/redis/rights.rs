@@ -7,13 +7,50 @@ use crate::model::id::Id;
 use crate::redis::config::RedisConfig;
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
-use redis::Cmd;
+use redis::{Cmd, Value};
 use std::convert::Infallible;
 
-/// Commands that run inside scripts, on the first key: a hash, and the second: a sorted set.
-const SCRIPT: &str = "redis.call('HSET', KEYS[1], 'f', 1) redis.call('HGETALL', KEYS[1])
-redis.call('ZADD', KEYS[2], 1, 'm') redis.call('ZRANGE', KEYS[2], 0, -1)
-redis.call('DEL', KEYS[1], KEYS[2]) return 1";
+/// Tries the other commands. KEYS: a hash, a sorted set, a stream, a text. ARGV: a channel. Answers what is refused, the
+/// commands with the same reason in one line.
+const SCRIPT: &str = "local reasons, refused = {}, {}
+local function try(command, ...)
+  local answer = redis.pcall(command, ...)
+  local why = type(answer) == 'table' and answer.err
+  if not why or string.find(why, 'no such key', 1, true) then return end
+  if not refused[why] then reasons[#reasons + 1] = why end
+  refused[why] = refused[why] and refused[why] .. ', ' .. command or command
+end
+local hash, set, stream, text = unpack(KEYS)
+try('TIME')
+try('HSET', hash, 'f', 1)
+try('HGET', hash, 'f')
+try('HMGET', hash, 'f')
+try('HGETALL', hash)
+try('HKEYS', hash)
+try('HVALS', hash)
+try('HLEN', hash)
+try('HRANDFIELD', hash, 1)
+try('PEXPIRE', hash, 1000)
+try('HDEL', hash, 'f')
+try('ZADD', set, 1, 'm')
+try('ZSCORE', set, 'm')
+try('ZRANGE', set, 0, -1)
+try('ZRANGEBYSCORE', set, 1, 1)
+try('ZREM', set, 'm')
+try('XADD', stream, '*', 'probe', 1)
+try('XINFO', 'STREAM', stream)
+try('XREVRANGE', stream, '+', '-', 'COUNT', 1)
+try('SET', text, 1, 'PX', 1000)
+try('GET', text)
+try('PUBSUB', 'NUMSUB', ARGV[1])
+try('UNLINK', hash, set, stream, text)
+redis.pcall('DEL', hash, set, stream, text)
+for n, why in ipairs(reasons) do reasons[n] = refused[why] .. ': ' .. why end
+return reasons";
+/// Also said of what [`SCRIPT`] finds.
+const SCRIPTS: &str = "scripts (EVAL)";
+/// Tried with a hash that no script has.
+const SHA: &str = "scripts (EVALSHA)";
 
 /// Why a server cannot be used, or a right is missing.
 ///
@@ -27,7 +64,9 @@ pub(crate) async fn missing(config: &RedisConfig) -> Result<Vec<String>, String>
     let mut connection = opened.map_err(|error| error.to_string())?;
     for (right, command) in commands(config, &connector, &keys) {
         match connection.call(&command).await {
+            Ok(Value::Array(refused)) if right == SCRIPTS => problems.extend(refused.iter().filter_map(text)),
             Ok(_) => {}
+            Err(RedisError::Reply(why)) if right == SHA && why.to_ascii_uppercase().contains("NOSCRIPT") => {}
             // Others mean "not now".
             Err(RedisError::NotServing(why)) if why.starts_with("MOVED") || why.starts_with("CLUSTERDOWN") => {
                 let hint = if why.starts_with("MOVED") { "; use redis+cluster:// for a Cluster" } else { "" };
@@ -63,10 +102,11 @@ fn commands(config: &RedisConfig, connector: &Connector, keys: &Keys) -> Vec<(St
         ("transactions".to_owned(), command(&["MULTI"])),
         ("transactions".to_owned(), command(&["EXEC"])),
         ("deleting keys".to_owned(), command(&["DEL", &probe, &format!("{probe}:stream")])),
-        (
-            "scripts (EVAL)".to_owned(),
-            command(&["EVAL", SCRIPT, "2", &format!("{probe}:hash"), &format!("{probe}:set")]),
-        ),
+        (SHA.to_owned(), command(&["EVALSHA", &"0".repeat(40), "1", &probe])),
+        (SCRIPTS.to_owned(), {
+            let of = |kind: &str| format!("{probe}:{kind}");
+            command(&["EVAL", SCRIPT, "4", &of("hash"), &of("set"), &of("stream"), &of("text"), &channel])
+        }),
         (format!("publishing on {}:*", config.prefix), command(&["PUBLISH", &channel, "probe"])),
     ];
     if config.min_replicas > 0 {
@@ -78,6 +118,14 @@ fn commands(config: &RedisConfig, connector: &Connector, keys: &Keys) -> Vec<(St
         (format!("reading {stream} (redis.streams_key)"), command(&["XREAD", "COUNT", "1", "STREAMS", stream, "$"]))
     }));
     all
+}
+
+/// A line of the script's answer.
+fn text(line: &Value) -> Option<String> {
+    match line {
+        Value::BulkString(bytes) => Some(String::from_utf8_lossy(bytes).trim_end().to_owned()),
+        _ => None,
+    }
 }
 
 async fn subscriptions(config: &RedisConfig, connector: &Connector, keys: &Keys) -> Result<Vec<String>, String> {
