@@ -4,7 +4,7 @@ import net from "node:net";
 import { startBackend } from "../harness/backend.mjs";
 import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
-import { assertError } from "../harness/publish.mjs";
+import { assertError, command } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
@@ -41,13 +41,39 @@ suite("presence under faults", () => {
     await store.stop("SIGKILL");
     const closed = Date.now();
     one.close();
-    // Each request is refused after `redis.timeout`, which is 2 s.
-    for (let turn = 0; turn < 2; turn += 1) assertError(await ask(a, "/users/3"), 503, "unavailable");
+    assertError(await ask(a, "/users/3"), 503, "unavailable");
+    await until(() => Date.now() > closed + 4_000, "a long outage");
+    assertError(await ask(a, "/users/3"), 503, "unavailable");
     await store.start();
     const offline = await backend.call("offline");
     const off = new Date(offline.last_seen) - closed;
     assert.ok(Math.abs(off) < 1500, `last_seen is ${off} ms off`);
   });
+
+  for (const [name, break_, heal, says] of [
+    ["is full", (store) => store.cli("CONFIG", "SET", "maxmemory", "1"), (store) => store.cli("CONFIG", "SET", "maxmemory", "0"), /OOM/],
+    ["lacks rights", (store) => store.cli("ACL", "SETUSER", "default", "-hset"), (store) => store.cli("ACL", "SETUSER", "default", "+hset"), /hset/i],
+  ]) {
+    scenario(`while Redis ${name}, presence is unavailable and not wrong, /health is 503, and both recover`, async (s) => {
+      const store = await s.redis();
+      const a = await s.node({ redis: { url: store.url }, rooms: [{ match: "room:<id>", join: "allow", presence: true }] });
+      await break_(store);
+      await s.io(a, { token: token("7"), ...WEBSOCKET }).connected();
+      for (const path of ["/users/7", "/rooms/room:a"]) {
+        const refused = await ask(a, path);
+        assertError(refused, 503, "unavailable");
+        assert.match(refused.json().error.message, /could not be written/);
+        assert.match(refused.json().error.message, says);
+      }
+      assertError(await command(a, "/users", { users: ["7"] }), 503, "unavailable");
+      await until(() => a.answers("/health", 503), "/health answering 503", 15_000);
+      assert.match((await a.get("/health")).json().services.redis.error, says);
+      await heal(store);
+      await until(async () => (await user(a, "7")).online, "the user online");
+      assert.equal((await ask(a, "/rooms/room:a")).status, 200);
+      await until(() => a.answers("/health"), "/health answering 200", 15_000);
+    });
+  }
 
   scenario("a node that was suspended announces its users once, also when the answer of Redis is lost", async (s) => {
     const { backend, store, settings } = await stage(s, { grace: "200ms", lease: "2s" });
