@@ -10,7 +10,7 @@ use crate::redis::error::RedisError;
 use redis::{Cmd, Value};
 use std::convert::Infallible;
 
-/// Tries the other commands. KEYS: a hash, a sorted set, a stream, a text. ARGV: a channel. Answers what is refused, the
+/// Tries the commands that are not tried on their own. KEYS: a hash, a sorted set, a stream, a text. ARGV: a channel. Answers what is refused, the
 /// commands with the same reason in one line.
 const SCRIPT: &str = "local reasons, refused = {}, {}
 local function try(command, ...)
@@ -37,17 +37,17 @@ try('ZSCORE', set, 'm')
 try('ZRANGE', set, 0, -1)
 try('ZRANGEBYSCORE', set, 1, 1)
 try('ZREM', set, 'm')
-try('XADD', stream, '*', 'probe', 1)
+redis.pcall('XADD', stream, '*', 'probe', 1)
 try('XINFO', 'STREAM', stream)
 try('XREVRANGE', stream, '+', '-', 'COUNT', 1)
-try('SET', text, 1, 'PX', 1000)
+redis.pcall('SET', text, 1, 'PX', 1000)
 try('GET', text)
 try('PUBSUB', 'NUMSUB', ARGV[1])
 try('UNLINK', hash, set, stream, text)
 redis.pcall('DEL', hash, set, stream, text)
 for n, why in ipairs(reasons) do reasons[n] = refused[why] .. ': ' .. why end
 return reasons";
-/// Also said of what [`SCRIPT`] finds.
+/// Runs [`SCRIPT`].
 const SCRIPTS: &str = "scripts (EVAL)";
 /// Tried with a hash that no script has.
 const SHA: &str = "scripts (EVALSHA)";
