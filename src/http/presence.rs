@@ -15,7 +15,7 @@ use crate::protocol::query;
 use crate::protocol::query::path_segment;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 /// Users in one `POST /users`.
@@ -68,8 +68,13 @@ pub async fn user(api: &Api, name: &str) -> Reply {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields {
-    /// A user may be a number, as in the token.
+    /// A user may be a number, as in the token. `null` is how some typed languages write an empty list.
+    #[serde(deserialize_with = "null_is_empty")]
     users: Vec<Name>,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Name>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Several users, in order.
