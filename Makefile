@@ -4,6 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 
 E2E := tests/e2e
+CONFORMANCE := tests/conformance
 FAULTS := tests/faults
 SYSTEMS := tests/systems
 CHAT := examples/chat
@@ -13,21 +14,25 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query msgpack emitter stream_entry token backend_answer
 DENY_VERSION := 0.20.2
 
-.PHONY: help build test test-rust test-e2e test-packages test-systems test-chat test-faults tools lint deny fuzz bench
+.PHONY: help build test test-rust test-e2e test-conformance test-packages test-systems test-chat test-proxies test-faults tools lint deny fuzz bench
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 build: ## build the binary that the outside tests run
 	cargo build --locked
 
-test: tools build test-rust test-e2e test-packages test-systems test-chat test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
+test: tools build test-rust test-e2e test-conformance test-packages test-systems test-chat test-proxies test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
 
 test-rust: ## unit and integration tests
 	cargo test --locked
 
 test-e2e: build ## the outside tests alone (node --test in tests/e2e)
 	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=3 *.test.mjs
+
+# One after the other: the cases are about timers of a few hundred milliseconds.
+test-conformance: build ## the cases of the public conformance suites of Engine.IO 4 and Socket.IO 5
+	cd $(CONFORMANCE) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
 
 test-packages: build ## packages/: the npm packages against the built binary
 	cd tests/packages && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
@@ -39,6 +44,9 @@ test-systems: build ## the five systems of examples/, each by its own file, fron
 test-chat: build ## examples/chat in a real browser, two windows and more
 	cd $(CHAT) && npm run --silent build
 	cd tests/chat && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
+
+test-proxies: build ## nginx, HAProxy and Caddy in front: two nodes, and suites of tests/e2e (PROXIES)
+	ROOMCAST_BIN="$(ROOMCAST_BIN)" tests/proxies/run.sh
 
 # One after the other: each row has a machine of two cores to itself, or its deadlines say nothing.
 test-faults: build ## nodes, Redis and connections that fail under load (FAULT_SECONDS, FAULT_SEED)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what the JavaScript tests need: Redis, nginx, libfaketime, Chromium, Node packages, a Python venv. What is already
+# Installs what the JavaScript tests need: Redis, nginx, HAProxy, Caddy, libfaketime, Chromium, Node packages, a Python venv. What is already
 # installed is left alone; what cannot be installed fails the run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -22,6 +22,9 @@ command -v redis-server >/dev/null || missing+=(redis-server)
 command -v redis-cli >/dev/null || missing+=(redis-tools)
 [ -x "${CHROMIUM:-/usr/bin/chromium}" ] || missing+=(chromium)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx)
+command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
+command -v caddy >/dev/null || missing+=(caddy)
+command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)

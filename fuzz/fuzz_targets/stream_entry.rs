@@ -16,7 +16,9 @@ fuzz_target!(|input: &[u8]| {
         // A volatile event is never written.
         Ok(Some(draft)) if !draft.volatile => {
             let written: Vec<_> = entry_fields(&draft).into_iter().map(String::into_bytes).collect();
-            let written: Vec<_> = written.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+            let mut written: Vec<_> = written.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+            // Only entries of a node, which have a time, may have a source.
+            written.push((b"t".to_vec(), b"1".to_vec()));
             assert_eq!(read_event(&written, &LIMITS), Ok(Some(draft)));
         }
         Ok(_) => {}

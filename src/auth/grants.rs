@@ -101,7 +101,7 @@ pub enum GrantError {
     #[error("it has more than {MAX_GRANTS} items")]
     TooMany,
     /// Half of a surrogate pair in a name.
-    #[error("a name holds half of a surrogate pair")]
+    #[error("a name contains half of a surrogate pair")]
     Surrogate,
     /// Empty, or over [`MAX_GRANT_BYTES`].
     #[error("item {index} must have 1 to {MAX_GRANT_BYTES} bytes")]

@@ -29,7 +29,7 @@ impl UserId {
             Some(Value::Number(number)) => Ok(Self { text: number_text(&number.to_string()).into(), number: true }),
             Some(Value::String(text)) if text.is_empty() => Err("is empty"),
             Some(Value::String(text)) if text.len() > MAX_USER_BYTES => Err("is longer than 200 bytes"),
-            Some(Value::String(text)) if text.chars().any(char::is_control) => Err("holds a control character"),
+            Some(Value::String(text)) if text.chars().any(char::is_control) => Err("contains a control character"),
             Some(Value::String(text)) => Ok(Self { text: text.as_str().into(), number: false }),
             Some(_) => Err("must be a string or a number"),
         }

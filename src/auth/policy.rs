@@ -55,7 +55,7 @@ impl Policy {
         // Elsewhere U+FFFD may stand for half of a surrogate pair. Two users, or two rooms, must not become one by it.
         if matches!(readable, Cow::Owned(_)) {
             if user.as_str().contains(char::REPLACEMENT_CHARACTER) {
-                return Err(AuthError::User("holds half of a surrogate pair"));
+                return Err(AuthError::User("contains half of a surrogate pair"));
             }
             if grants.as_text().contains(char::REPLACEMENT_CHARACTER) {
                 return Err(AuthError::Rooms(GrantError::Surrogate));

@@ -2,7 +2,7 @@
 
 use crate::model::id::NodeId;
 
-/// A node that has not sent a heartbeat for so long, three intervals and a half, counts as dead.
+/// A node that has not sent a heartbeat for this long, three and a half intervals, counts as dead.
 pub(super) const DEAD_AFTER_MS: u64 = 3_500;
 
 /// The field of a node's session hash that holds the replication id under which all its records were written. Under

@@ -1,6 +1,7 @@
 //! What a client's packets do: authenticate, join, leave, run rules. Decoded packets come in, changes
 //! of the shard and answers go out. The transports move the bytes.
 
+pub mod action_error;
 pub mod backend_calls;
 pub mod plain_ws;
 pub mod rate_limit;

@@ -2,12 +2,12 @@
 
 use crate::backend::BackendError;
 use crate::backend::answer::EventAnswer;
+use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::backend_calls;
 use crate::handlers::fail;
 use crate::handlers::room_access;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::send::send_to_session;
-use crate::log::AppendError;
 use crate::model::args::Args;
 use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
@@ -17,73 +17,15 @@ use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
 use crate::presence::local::Reservation;
-use crate::protocol::socketio_encode::{EncodeError, check_args, check_draft};
+use crate::protocol::socketio_encode::{check_args, check_draft};
 use crate::refusals;
 use crate::refusals::shown;
-use crate::rules::{Call, Emission, Message, OnRule, Problem, TemplateError};
+use crate::rules::{Call, Emission, Message, OnRule, Problem};
 use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
 use crate::shard::ended::Ended;
 use std::rc::Rc;
-
-/// A failed rule: the error, and the acknowledgement that `ack_error` makes of it.
-#[derive(Debug)]
-pub struct Failure {
-    /// What went wrong.
-    pub error: ActionError,
-    /// By `ack_error`.
-    pub ack: Option<Args>,
-}
-
-/// Why a client's event did nothing.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ActionError {
-    /// No rule for it.
-    #[error("there is no rule for the event \"{0}\"")]
-    NoRule(String),
-    /// A placeholder could not be filled.
-    #[error(transparent)]
-    Template(TemplateError),
-    /// A join was refused.
-    #[error(transparent)]
-    Join(JoinError),
-    /// An emit to a room the caller is not in.
-    #[error("not in the room \"{0}\"")]
-    NotInRoom(Room),
-    /// The filled template makes no valid event.
-    #[error(transparent)]
-    Draft(DraftError),
-    /// An acknowledgement or a reply that Socket.IO clients cannot be sent.
-    #[error(transparent)]
-    Unwritable(EncodeError),
-    /// The log did not take it.
-    #[error(transparent)]
-    Append(AppendError),
-    /// The session's record, or presence, was not written in time; rooms that were to be joined are not.
-    #[error("the rooms of this session could not be put on record in time; try again")]
-    Unsettled,
-    /// The backend refused it, or gave no answer that could be used.
-    #[error(transparent)]
-    Backend(BackendError),
-}
-
-impl ActionError {
-    /// The error code that clients see.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::NoRule(_) => "no_rule",
-            Self::Template(error) => error.code(),
-            Self::Join(error) => error.code(),
-            Self::NotInRoom(_) => "not_in_room",
-            Self::Draft(error) => error.code(),
-            Self::Unwritable(error) => error.code(),
-            Self::Append(error) => error.code(),
-            Self::Unsettled => "unavailable",
-            Self::Backend(error) => error.code(),
-        }
-    }
-}
 
 /// What a rule comes to for one call.
 struct Plan {
@@ -222,7 +164,7 @@ async fn attempt(
     Ok(answer.ack.or(plan.ack))
 }
 
-/// The others hear of the rooms that the session was put into before they hear anything that it sends.
+/// Waits until the session's joins are announced, so that other members get them before anything that it sends.
 async fn announced_first(local: &LocalNode, key: SessionKey) -> Result<(), ActionError> {
     match local.node.presence.written(local.shard.announced(key), false).await {
         true => Ok(()),

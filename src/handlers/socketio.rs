@@ -2,11 +2,11 @@
 
 use crate::auth::bare_token;
 use crate::auth::identity::Identity;
+use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
 use crate::handlers::rule_runner;
-use crate::handlers::rule_runner::ActionError;
 use crate::handlers::{fail, is_open, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
@@ -217,12 +217,12 @@ async fn on_event(
 }
 
 /// An event without a rule: refused and counted.
-pub fn unruled(local: &LocalNode, session: SessionKey, event: &str) -> rule_runner::Failure {
+pub fn unruled(local: &LocalNode, session: SessionKey, event: &str) -> Failure {
     local.context.metrics.dropped(DropReason::NoRule, 1);
     let shown: String = event.chars().take(64).collect();
     let error = ActionError::NoRule(shown);
     rule_runner::note_refusal(local, session, event, &error);
-    rule_runner::Failure { error, ack: None }
+    Failure { error, ack: None }
 }
 
 /// `[{"error":{"code","message"}}]`: what an acknowledgement says where no rule says it.

@@ -53,7 +53,7 @@ pub async fn serve(
     };
     let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if since.is_some() {
-        // Before there is a session: one that is older than the history would be told that the log was reset.
+        // Before there is a session: one that is older than the history would be notified that the log was reset.
         local.shard.history_read().await;
     }
     let permit = match api.node.connection_limiter.take(caller.peer) {

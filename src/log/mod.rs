@@ -120,8 +120,8 @@ pub enum AppendError {
     /// The log did not answer in time or is not reachable. Whether the entry was stored is unknown.
     #[error("the log is not reachable: {0}; try again")]
     Unavailable(String),
-    /// The shards are behind; more events would only fill memory.
-    #[error("this node is behind with delivering; try again in a second")]
+    /// Too many events wait for Redis, or for the shards; more would only fill memory.
+    #[error("too many events wait in this node; try again in a second")]
     Overloaded,
     /// Redis refused the write: it is out of memory, or the user lacks rights.
     #[error("the log refused the event: {0}")]

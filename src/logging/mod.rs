@@ -56,7 +56,7 @@ pub fn init(config: &LoggingConfig) {
     }));
 }
 
-/// Waits until all lines are written, but not for long: whoever reads them may never do so.
+/// Waits until all lines are written, but not for long: stderr may be a pipe that nobody reads.
 pub fn flush() {
     if let Some(queue) = QUEUE.get() {
         queue.wait_until_written(LAST_LINES);

@@ -56,7 +56,7 @@ impl Queue {
         std::mem::take(&mut waiting.lines)
     }
 
-    /// Waits until nothing is left to be written, at most for so long.
+    /// Waits until nothing is left to be written, at most for this long.
     pub(super) fn wait_until_written(&self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         // A panic may come while its own thread holds the lock.

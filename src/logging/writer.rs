@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A stderr that is not blocking and full is tried again after this.
 const FULL_PAUSE: Duration = Duration::from_millis(20);
-/// Dropped lines are announced at most so often.
+/// The shortest pause between two announcements of dropped lines.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
 
 /// Writes what the queue gets, until the process ends.

@@ -28,7 +28,7 @@ pub async fn submit(
     let nodes = node.peers().await.into_iter().chain([node.id]).collect();
     let (pending, all_done) = node.command_tracker.wait_for(id, nodes);
     node.log.append_command(Arc::new(command)).await?;
-    // It runs out where a node has died or hangs.
+    // The timeout passes if a node has died or hangs.
     let _ = tokio::time::timeout(WAIT, all_done).await;
     Ok(pending.applied())
 }

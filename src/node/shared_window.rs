@@ -28,7 +28,7 @@ impl SharedWindow {
 }
 
 impl RecentLog for SharedWindow {
-    /// What the window lets go of meanwhile is a gap.
+    /// Events that leave the window meanwhile are a gap.
     fn replay(
         &self,
         mut after: Offset,

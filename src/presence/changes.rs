@@ -1,4 +1,4 @@
-//! What of this node's connections is to be written, and who waits until the store has it.
+//! Changes of this node that wait to be written, and callers that wait until the store has them.
 
 use crate::presence::tracker::{Millis, Table};
 use crate::presence::{Change, Fact, Known, LeaveReason, Messages, Ticket};
@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 /// Changes in one step of the store: some 10 µs each there.
 const AT_ONCE: usize = 200;
 
-/// Completes when a ticket is written, or with `false` at once where a leave is not taken back as yet.
+/// Completes when a ticket is written, or with `false` at once for a leave while no fact is removed (`Table::is_holding`).
 pub(super) struct Waiting<'a> {
     changes: &'a Changes,
     ticket: Ticket,
@@ -121,7 +121,7 @@ impl Changes {
         }
     }
 
-    /// How long until there is something to write without anybody's doing.
+    /// How long until the next grace ends, so that there is something to write.
     pub(super) fn next(&self) -> Duration {
         let next = self.state().table.next();
         next.map_or(Duration::MAX, |next| Duration::from_millis(next.saturating_sub(self.now())))
@@ -145,7 +145,7 @@ impl Changes {
         let done = std::mem::replace(&mut state.waiting, later);
         drop(state);
         for waiter in done.into_values().flatten() {
-            // Whoever waits may have gone.
+            // The caller may have given up.
             let _ = waiter.done.send(());
         }
     }
@@ -155,13 +155,13 @@ impl Changes {
         self.state().table.put_back(changes);
     }
 
-    /// The store knows this of the node, and nothing else any more: all is to be written again.
+    /// All facts are to be written again: of this node, the store has only what is `known`.
     pub(super) fn write_again(&self, known: Known) {
         let lost = known.lost;
         let mut state = self.state();
         state.table.write_again(known, self.now());
         if lost {
-            // Nothing is taken back as yet.
+            // No fact is removed for a while.
             state.waiting.values_mut().for_each(|waiting| waiting.retain(|waiter| !waiter.is_leave));
         }
     }

@@ -1,9 +1,8 @@
 //! This node's part in presence: what its connections make true, and the one task that brings it into the store.
 //!
 //! A change gets a [`Ticket`] at once, on whichever thread it happens. [`Presence::written`] completes when the store has
-//! it, and what was announced with it is in the log: whoever is to be answered waits for that. Changes that come while a
-//! step is on its way go with the next one, so that a storm costs few steps. Changes that nobody waits for are gathered
-//! for a moment. [`run`] writes until [`Presence::leave`]; a store in this process is written on the thread that waits.
+//! it and its announcement is in the log; an answer to a client waits for that. Changes that arrive while a step is on
+//! its way go with the next one, so that a storm costs few steps. Changes that no caller waits for are gathered a moment. [`run`] writes until [`Presence::leave`]; a store in this process is written on the thread that waits.
 
 use crate::metrics::Metrics;
 use crate::presence::changes::{Changes, Waiting};
@@ -15,16 +14,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
-/// How long a client waits until the store has a change that it gets an answer to. It waits as long for its session's record.
+/// How long the answer to a client waits for the store to have its change. It waits equally long for the session's record.
 pub const WRITTEN_WITHIN: Duration = Duration::from_millis(1_500);
-/// The store hears that this node lives so often, at least four times in a lease.
+/// How often this node writes to show that it is up; at least four times in a lease.
 const TICK: Duration = Duration::from_secs(1);
-/// Changes that nobody waits for are gathered for so long: each step has a cost of its own.
+/// How long changes that no caller waits for are gathered, because each step has a cost of its own.
 const GATHER: Duration = Duration::from_millis(3);
 /// Between two attempts while the store does not answer.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// What this node knows of who is there.
+/// Presence as this node's shards use it.
 pub struct Presence {
     /// What all nodes know together.
     pub store: Arc<dyn Store>,
@@ -93,7 +92,7 @@ impl Presence {
     }
 
     /// Completes when the store has every change up to this ticket; `false` where it does not take them within
-    /// [`WRITTEN_WITHIN`]. With `is_leave` also where it has just lost what it knew: nothing is taken back then for a
+    /// [`WRITTEN_WITHIN`]. With `is_leave` also `false` if the store has just lost its data: no fact is removed then for a
     /// while.
     #[must_use]
     pub async fn written(&self, ticket: Ticket, is_leave: bool) -> bool {
@@ -104,8 +103,8 @@ impl Presence {
         tokio::time::timeout(WRITTEN_WITHIN, waiting).await.unwrap_or(false)
     }
 
-    /// The same, of a connection, which is let in also where the store does not answer: it waits only where an answer can
-    /// be hoped for.
+    /// The same for a connection, which is let in even if the store does not answer. Does not wait while the store is known
+    /// to fail.
     pub async fn written_unless_failing(&self, ticket: Ticket) {
         if !self.failing.load(Ordering::Relaxed) {
             let _ = self.written(ticket, false).await;
@@ -120,7 +119,7 @@ impl Presence {
             if waiting.await {
                 return;
             }
-            // Nothing is taken back as yet.
+            // No fact is removed for a while.
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -211,7 +210,7 @@ impl Reservation {
     /// Counts one connection for a fact.
     pub fn enter(&mut self, fact: Fact, messages: impl FnOnce() -> Option<Messages>) {
         let Some(presence) = &self.presence else { return };
-        // Whoever reserves waits, and wakes the writer by it.
+        // The caller waits for the ticket, which wakes the writer.
         let ticket = presence.changes.enter(fact.clone(), messages);
         self.ticket = self.ticket.max(ticket);
         self.facts.push(fact);

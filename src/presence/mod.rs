@@ -1,8 +1,8 @@
-//! Who is there: users of the whole cluster and of rooms, counted over connections, tabs and nodes.
+//! Which users are online, and which are in a room, counted over connections, tabs and nodes.
 //!
 //! Each node keeps a [`tracker::Table`] of what its own connections make true, and writes what changes to a [`Store`] that
-//! all nodes share. The store alone can tell what a change means to the whole: that a user came online or a room has
-//! got its first member. It says so exactly once, and appends `joined` and `left` in the same step.
+//! all nodes share. Only the store can decide what a change means for the whole cluster: that a user came online, or that
+//! a room has its first member. It reports that exactly once, and appends `joined` and `left` to the log in the same step.
 
 mod changes;
 pub mod config;
@@ -43,14 +43,14 @@ pub struct Messages {
     pub left: Option<Draft>,
 }
 
-/// How a connection stops to make a fact true.
+/// Why a connection no longer makes a fact true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeaveReason {
     /// On purpose: it left, or was made to.
     Left,
     /// Its transport is gone; it may come back within the grace.
     Lost,
-    /// Its coming was refused afterwards. Where the store does not know of it yet, nobody ever hears of it.
+    /// Its join was refused afterwards. If the store does not have it yet, it is never announced.
     Undone,
 }
 
@@ -62,15 +62,15 @@ pub struct Ticket(pub u64);
 /// A fact of this node that is not as the store has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Which.
+    /// The fact.
     pub fact: Fact,
-    /// Connections now; `None`: it is true no longer.
+    /// Connections now; `None`: it is no longer true.
     pub count: Option<u32>,
-    /// Whether it counts as news. It does not where the store only has lost what it knew.
+    /// Whether it is announced. It is not when the store merely lost its data and gets it again.
     pub news: bool,
     /// The announcements to the others.
     pub messages: Option<Arc<Messages>>,
-    /// How long ago the last connection went.
+    /// How long ago the last connection ended.
     pub age: Millis,
 }
 
@@ -144,7 +144,7 @@ pub struct RoomStatus {
 
 /// Why the store does not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("who is present is not known just now: {0}; try again")]
+#[error("presence is unavailable: {0}; try again")]
 pub struct StoreError(pub String);
 
 /// A [`Store`] in this process.

@@ -1,4 +1,4 @@
--- One step of one node: see APPLY in presence.rs for KEYS and ARGV, and for the keys.
+-- One step of one node: see APPLY in redis.rs for KEYS and ARGV, and for the keys.
 local P, me, number, before, fresh = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local dead_after, remember, most = tonumber(ARGV[6]), ARGV[7], tonumber(ARGV[8])
 local kept, reply_life, gap = tonumber(ARGV[9]), ARGV[10], tonumber(ARGV[11])

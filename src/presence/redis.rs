@@ -1,5 +1,5 @@
-//! Presence of all nodes, in Redis. A script carries out each step whole: what it means to the cluster is seen exactly
-//! once, and `joined` and `left` are in the log with it.
+//! Presence of all nodes, in Redis. One script carries out each step as a whole: it decides, exactly once, what the step
+//! means for the cluster, and appends `joined` and `left` to the log.
 //!
 //! | key (after `{prefix}:{{prefix}:events}:presence:`) | what |
 //! |---|---|
@@ -7,13 +7,13 @@
 //! | `node:<node>` | hash: the node's facts, to be removed when it dies |
 //! | `user:<user>` | hash: node → connections |
 //! | `room:<namespace>\n<room>` | hash: `<node>\n=<user>` (or `<node>\n`: no user) → connections, line break, `left` as fields |
-//! | `seen:<user>` | when a user was last seen (ms); of one who is online it means nothing |
-//! | `reply:<node>` | what the last write of the node meant, should its answer be lost |
+//! | `seen:<user>` | when a user was last seen (ms); without meaning while the user is online |
+//! | `reply:<node>` | the answer to the node's last write, in case it was lost on its way |
 //! | `epoch` | changes when Redis has lost everything |
 //!
-//! No name holds a control character, so that line breaks and tabs part them. Scripts are given the keys that they are known to
-//! touch: while a slot moves to another member of a Redis Cluster, Redis refuses them rather than let them see a part.
-//! (What is left of a dead node is found by its hash, and its keys are not.)
+//! No name contains a control character, so line breaks and tabs separate names. Scripts declare the keys that are known
+//! before they run: while a slot moves to another member of a Redis Cluster, Redis then refuses a script instead of showing
+//! it a part of the data. (The keys of a dead node's facts are not declared: the script finds them in the node's hash.)
 
 use crate::cluster::Cluster;
 use crate::log::BoxFuture;
@@ -108,7 +108,8 @@ struct Progress {
     /// The number of the last write; empty before the first.
     number: String,
     epoch: Option<Vec<u8>>,
-    /// Redis' clock in ms at some moment of ours: a step may wait while Redis is away, and tells when somebody went.
+    /// Redis' clock in ms, noted together with this node's: a step that waited while Redis was away still says when a
+    /// connection ended.
     clock: Option<(Instant, u64)>,
 }
 

@@ -1,4 +1,4 @@
-//! What this node's connections make true, and what of it the store does not know yet (sans-IO).
+//! What this node's connections make true, and which changes the store does not have yet (sans-IO).
 
 use crate::presence::{Change, Fact, Known, LeaveReason, Messages, Ticket};
 use std::collections::{HashMap, VecDeque};
@@ -7,11 +7,11 @@ use std::sync::Arc;
 /// Milliseconds on the node's monotonic clock.
 pub type Millis = u64;
 
-/// After the store has lost what it knew, nothing is taken back for so long: the other nodes write again what they know
-/// first, or a user who is still connected there would count as gone.
+/// For this long after the store has lost its data, no fact is removed. The other nodes write their facts again first;
+/// otherwise a user who is still connected to one of them would be reported gone.
 const HOLD: Millis = 4_000;
-/// Changes that may wait before those that cancel each other are looked for: while the store is away, a client that joins
-/// and leaves rooms of ever new names would fill the memory.
+/// Changes that may wait before those that cancel each other are dropped. While the store is away, a client that joins and
+/// leaves rooms with ever new names would otherwise fill the memory.
 const MAX_WAITING: usize = 100_000;
 
 /// All facts of this node.
@@ -28,11 +28,11 @@ pub struct Table {
     rewriting: Ticket,
     /// Ends of graces, in order: all are equally long.
     graces: VecDeque<(Millis, Fact)>,
-    /// Facts that the store has of this node, and that are not true.
+    /// Facts that the store has for this node although they are not true.
     orphans: Vec<Fact>,
-    /// Nothing is taken back before.
+    /// No fact is removed before this time.
     hold: Millis,
-    /// What has come and gone unwritten is forgotten when more changes wait.
+    /// When more changes wait than this, facts that began and ended unwritten are forgotten.
     max_waiting: usize,
 }
 
@@ -95,7 +95,7 @@ impl State {
         (self.is_stored, self.stored) = (count.is_some(), count.unwrap_or(0));
     }
 
-    /// Whether it came and went, and the store never heard of it.
+    /// Whether it began and ended without being written to the store.
     fn has_passed(&self) -> bool {
         !self.is_true() && !self.in_doubt && !self.announced && !self.is_stored
     }
@@ -172,12 +172,12 @@ impl Table {
         ticket <= self.written
     }
 
-    /// The newest ticket of which that holds.
+    /// The newest ticket that is written, with every one before it.
     pub fn written(&self) -> Ticket {
         self.written
     }
 
-    /// Whether the store has lost what it knew so recently that nothing is taken back yet.
+    /// Whether the store lost its data so recently that no fact is removed yet (`HOLD`).
     pub fn is_holding(&self, now: Millis) -> bool {
         now < self.hold
     }
@@ -195,7 +195,7 @@ impl Table {
         self.max_waiting = MAX_WAITING.max(2 * self.changed.facts.len());
     }
 
-    /// When there is something to do without anybody's doing.
+    /// When the next grace ends, so that there is something to write.
     pub fn next(&self) -> Option<Millis> {
         self.graces.front().map(|(until, _)| *until)
     }
@@ -209,7 +209,7 @@ impl Table {
             && let Some((ticket, fact)) = self.changed.facts.pop_front()
         {
             self.taken = ticket;
-            // One that was forgotten and has come again has another place by now.
+            // A fact that was forgotten and is true again has a newer ticket.
             let Some(state) = self.facts.get_mut(&fact).filter(|state| state.queued == ticket) else { continue };
             state.queued = Ticket::default();
             if !state.is_true() && now < self.hold {
@@ -238,7 +238,7 @@ impl Table {
 
     fn end_graces(&mut self, now: Millis) {
         while let Some((until, fact)) = self.graces.pop_front_if(|(until, _)| *until <= now) {
-            // Somebody may have come back, and gone again.
+            // The user may have returned and left again since.
             let grace = self.grace;
             let ends = |state: &&mut State| state.in_grace && state.gone + grace == until;
             if let Some(state) = self.facts.get_mut(&fact).filter(ends) {
@@ -276,7 +276,7 @@ impl Table {
         }
     }
 
-    /// These are not.
+    /// These changes are not in the store: they wait again.
     pub fn put_back(&mut self, changes: Vec<Change>) {
         for change in changes {
             match self.facts.get_mut(&change.fact) {
@@ -289,7 +289,7 @@ impl Table {
         }
     }
 
-    /// The store knows this of the node, and nothing else any more: all is to be written again.
+    /// All facts are to be written again: of this node, the store has only what is `known`.
     pub fn write_again(&mut self, known: Known, now: Millis) {
         for (fact, state) in &mut self.facts {
             state.set_written(None);
@@ -311,7 +311,7 @@ impl Table {
 }
 
 impl State {
-    /// The last connection's coming is to be as if it had not been.
+    /// Takes back the last connection's start.
     fn undo(&mut self, now: Millis, grace: Millis) {
         if self.absences > 0 {
             self.absences -= 1;
@@ -319,13 +319,13 @@ impl State {
         } else if self.came_back && now < self.gone + grace {
             self.in_grace = true;
         } else if !self.has_passed() {
-            // The others may have been announced, or are about to be.
+            // Its join may have been announced, or is about to be.
             self.gone = now;
             self.ended = true;
         }
     }
 
-    /// What the store is to be announced: one change, or more where something came and went before it heard of it.
+    /// The changes to be written: one, or several if the fact ended and began again since the last write.
     fn changes(&mut self, fact: Fact, now: Millis, changes: &mut Vec<Change>) {
         let age = if self.count == 0 { now.saturating_sub(self.gone) } else { 0 };
         let change = |count, news| Change { fact: fact.clone(), count, news, messages: self.messages.clone(), age };

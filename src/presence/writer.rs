@@ -8,7 +8,7 @@ use crate::presence::{Applied, Change, ImmediateStore, Store, StoreError, Transi
 use std::sync::Arc;
 use std::time::Duration;
 
-/// After a node counted as dead: who hung up meanwhile is seen to be gone first.
+/// A node that counted as dead waits this long before it writes again, so that it first notices which clients hung up.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Hears what changes mean to the whole cluster. Called by whichever thread writes: it takes notes and returns.
@@ -16,7 +16,7 @@ pub trait Listener: Send + Sync + 'static {
     /// A user came online or went offline, or a room has its first member or lost its last.
     fn on_transition(&self, transition: &Transition);
 
-    /// Whether so much waits that what dead nodes have left is to be removed a part at a time.
+    /// Whether so many notices wait that the facts of dead nodes must be removed one part at a time.
     fn is_behind(&self) -> bool;
 }
 
@@ -38,8 +38,8 @@ impl Writer {
         Self { listener, metrics, number: 0, again: None, complained: false }
     }
 
-    /// Takes steps until nothing is left; one in any case where one `is_due`: it says that this node lives. Answers
-    /// whether there was a step.
+    /// Takes steps until nothing is left to write. With `is_due` it takes at least one, which shows that this node is up.
+    /// Answers whether there was a step.
     pub(super) async fn write_all(
         &mut self,
         changes: &Changes,
@@ -103,7 +103,7 @@ impl Writer {
         more
     }
 
-    /// The store does not know what this node wrote before: all of it is to be written again.
+    /// The store no longer has what this node wrote before: all facts are queued to be written again.
     async fn begin_again(
         &mut self,
         changes: &Changes,

@@ -1,4 +1,4 @@
-//! What the rules allow and nobody means: rules that never decide, joins that are always refused, events that do
+//! What the rules allow but nobody is likely to intend: rules that never decide, joins that are always refused, events that do
 //! nothing. Sans-IO.
 
 use crate::rules::compile::RuleMistake;

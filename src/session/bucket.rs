@@ -3,7 +3,7 @@
 use crate::model::millis::Millis;
 use std::time::Duration;
 
-/// Messages that may be refused without a pause. Who sends more does not stop by being told.
+/// Messages that may be refused without a pause. A client that sends more ignores refusals and is closed.
 pub const MAX_REFUSED: u32 = 5_000;
 /// Seconds of the rate that may come at once, besides a join of every room that a session may be in.
 const BURST_SECONDS: u32 = 4;
@@ -55,8 +55,9 @@ impl Bucket {
         }
     }
 
-    /// Notes that a message was refused while `ahead` messages wait for their turn; how long its sender should wait before it
-    /// comes again, or `None` where it does not stop. Whoever waits for as long as each refusal says finds room for each.
+    /// Notes that a message was refused while `ahead` messages wait for their turn. Answers how long its sender should wait
+    /// before it retries, or `None` if it does not stop. A sender that waits that long for each refused message gets each
+    /// through.
     pub fn refuse(&mut self, now: Millis, rate: Rate, ahead: usize) -> Option<Duration> {
         self.refill(now, rate);
         if self.refused > (MAX_REFUSED - 1) * 1000 {

@@ -199,7 +199,7 @@ impl Shard {
         hub.connections.by_sid(sid).is_some_and(|key| !hub.is_idle(key))
     }
 
-    /// Takes a polling connection out of the tables, with its sessions. No rule hears of it: they go on elsewhere.
+    /// Takes a polling connection out of the tables, with its sessions. No rule runs, because they go on elsewhere.
     pub fn release(&self, sid: Id) -> Option<Released> {
         self.hub.borrow_mut().release(sid)
     }

@@ -112,7 +112,7 @@ impl Shard {
                 advanced.await;
             }
         };
-        // It runs out for an offset from the future: the resume then says so.
+        // The wait ends without a result for an offset from the future; the resume then reports that.
         let _ = tokio::time::timeout(CATCH_UP, reached).await;
     }
 
@@ -127,7 +127,7 @@ impl Shard {
                 advanced.await;
             }
         };
-        // It runs out where the log's server is away; the client is then told of a gap.
+        // The wait ends without a result while the log's server is away; the client then gets a gap signal.
         let _ = tokio::time::timeout(HISTORY_READ, read).await;
     }
 

@@ -1,4 +1,4 @@
-//! Which connections are to be flushed, and what was delivered since the metrics were last told.
+//! Connections that wait to be flushed, and deliveries that the metrics do not count yet.
 
 use crate::model::transport::Protocol;
 use crate::session::connection::{Connection, ConnectionKey};
@@ -13,7 +13,7 @@ pub(super) struct Flusher {
     taken: u64,
     /// Frames put into outboxes since others last had their turn.
     pushed: usize,
-    /// Deliveries since the metrics were last told, by protocol.
+    /// Deliveries that the metrics do not count yet, by protocol.
     delivered: [u64; 3],
     /// Wakes the shard's loop when the queue is no longer empty.
     wake: Rc<Notify>,

@@ -50,7 +50,7 @@ impl Hub {
         }
     }
 
-    /// A resume must know what the session was in where; and its record is not as the session is.
+    /// A resume must know in which rooms the session was at which position. And its record is now out of date.
     fn note_change(&mut self, key: SessionKey, room: &Room, joined: bool) {
         let (after, keep) = (self.position.position, whole_millis(self.context.recovery.kept()));
         if let Some(session) = self.sessions.get_mut(key).filter(|session| session.pid.is_some()) {

@@ -7,14 +7,14 @@ use crate::session::pending_packets::Inbound;
 use crate::shard::hub::Hub;
 use std::time::Duration;
 
-/// When to come again while the queue is full: nobody knows how long the backend takes.
+/// When to retry while the queue is full. A guess: the backend's time is not known.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
-/// What becomes of a packet that has come.
+/// What is done with a packet that has arrived.
 pub enum Begun {
-    /// It is to be worked on now.
+    /// It is handled now.
     Work(Inbound),
-    /// It is the first that waits for the connection's rate: somebody must look after the queue.
+    /// It is the first that waits for the connection's rate: the caller must start working off the queue.
     Defer,
     /// It waits behind others, or the connection is gone.
     Wait,
@@ -22,7 +22,7 @@ pub enum Begun {
     Refuse(Inbound, usize),
 }
 
-/// What comes behind a packet that is done.
+/// What follows a packet that is done.
 pub enum Next {
     /// The next one.
     Packet(Inbound),
@@ -32,9 +32,9 @@ pub enum Next {
     Done,
 }
 
-/// What is to be said to a client that was refused.
+/// What a client that was refused is answered.
 pub struct RefusedTurn {
-    /// When it may come again; `None` where it does not stop by being told.
+    /// When it may retry; `None` if it goes on despite refusals and is to be closed.
     pub retry: Option<Duration>,
     /// Whether it is the first refusal after a pause.
     pub is_first: bool,
@@ -54,7 +54,7 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.closing.is_none()) else {
             return Begun::Wait;
         };
-        // Nobody overtakes those that wait for the rate.
+        // Order is kept: it must not overtake packets that wait for the rate.
         let ahead = connection.pending.as_ref().map_or(0, |pending| pending.deferred());
         let in_rate = ahead == 0 && connection.bucket.take(now, self.context.limits.rate());
         if !in_rate && packet.wants_answer() {
@@ -65,7 +65,7 @@ impl Hub {
         if in_rate && idle {
             return Begun::Work(packet);
         }
-        // Who has no session yet has nothing to send that is larger than one message.
+        // A client without a session has nothing to send that is larger than one message.
         let max_payload = self.context.socketio.max_payload;
         let max_bytes = if connection.sessions.is_empty() { max_payload } else { max_attached(max_payload) };
         match pending.push(packet, !in_rate, max_bytes) {

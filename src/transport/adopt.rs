@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
-/// How long the other node may take to let go: it finishes first what the client asked for last.
+/// How long the other node may take to hand over: it first finishes the client's last request.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A WebSocket that has taken over.

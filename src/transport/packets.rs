@@ -27,7 +27,7 @@ pub fn receive_binary(local: &Rc<LocalNode>, key: ConnectionKey, bytes: &[u8]) {
     {
         return handlers::socketio::refuse_parser(local, key, &namespace);
     }
-    // Each message keeps `max_payload` by itself. Who has no session has no use for more than one message's worth.
+    // Each message keeps `max_payload` by itself. A client without a session needs no more than one message's worth.
     let max_payload = local.context.socketio.max_payload;
     let known = local.shard.has_sessions(key);
     let max = if known { max_attached(max_payload) } else { max_payload };

@@ -203,7 +203,7 @@ impl Probe {
     }
 }
 
-/// The `5`: from here on the WebSocket is the transport, if only for the last words of a session that is closing:
+/// The `5`: from here on the WebSocket is the transport, even if only to send the close of a session that is ending:
 /// the client has left its polling. `false` when the session is gone.
 fn take_over(local: &LocalNode, home: Home, handshake: &mut WebSocketHandshake, stream: &Rc<TcpStream>) -> bool {
     // What is on another node is asked for behind this.

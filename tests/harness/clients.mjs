@@ -1,10 +1,10 @@
 // The usual clients of each protocol; each records what it receives.
 import assert from "node:assert/strict";
-import http from "node:http";
 import { EventSource } from "eventsource";
 import { io } from "socket.io-client";
 import WebSocket from "ws";
 import { until, within } from "./deadline.mjs";
+import { moduleFor } from "./http.mjs";
 
 const query = (parts) => new URLSearchParams(parts).toString();
 const shown = (value) => JSON.stringify(value).slice(0, 2000);
@@ -162,7 +162,7 @@ class SseClient {
   #rest = "";
 
   constructor(url, headers) {
-    this.request = http.get(url, { headers: { accept: "text/event-stream", ...headers }, agent: false }, (response) => {
+    this.request = moduleFor(url).get(url, { headers: { accept: "text/event-stream", ...headers }, agent: false }, (response) => {
       this.status = response.statusCode;
       this.headers = response.headers;
       this.body = "";

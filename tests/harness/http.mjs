@@ -1,11 +1,15 @@
 // One HTTP request and its answer.
 import http from "node:http";
+import https from "node:https";
 import { within } from "./deadline.mjs";
+
+/** `http` or `https`, whichever the URL asks for. */
+export const moduleFor = (url) => (String(url).startsWith("https:") ? https : http);
 
 /** `{ status, headers, text, json() }` of a request; `body` a string or Buffer. */
 export function request(url, { method = "GET", headers = {}, body } = {}) {
   const answered = new Promise((resolve, reject) => {
-    const sent = http.request(url, { method, headers, agent: false }, (response) => {
+    const sent = moduleFor(url).request(url, { method, headers, agent: false }, (response) => {
       const chunks = [];
       response.on("data", (chunk) => chunks.push(chunk));
       response.on("error", reject);

@@ -1,6 +1,7 @@
 // A test with everything that it starts: all of it ends with the test, and a failure prints the output of the nodes.
 import { describe, test } from "node:test";
 import { connectEventSource, connectIo, connectSse, connectWs } from "./clients.mjs";
+import { startGateway } from "./gateway.mjs";
 import { startNode } from "./node.mjs";
 import { startProxy } from "./proxy.mjs";
 import { RawSocket } from "./raw.mjs";
@@ -9,6 +10,8 @@ import { startRedis } from "./redis.mjs";
 const TEST_TIMEOUT = 60_000;
 // Tests mostly wait, but with more than this at once a machine of two cores misses their deadlines.
 const SIDE_BY_SIDE = 4;
+// With it, clients and publishers of every test reach each node through this proxy, by TLS. Requests by hand go to the node.
+const GATEWAY = process.env.ROOMCAST_GATEWAY;
 
 class Scenario {
   #nodes = [];
@@ -18,6 +21,10 @@ class Scenario {
   node = async (...args) => {
     const node = await startNode(...args);
     this.#nodes.push(node);
+    if (GATEWAY) {
+      const { url, socketUrl } = this.#server(await startGateway(GATEWAY, [node]));
+      Object.assign(node, { url, socketUrl });
+    }
     return node;
   };
   redis = async (options) => this.#server(await startRedis(options));

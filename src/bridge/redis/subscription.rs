@@ -16,7 +16,7 @@ use tokio::time::MissedTickBehavior;
 
 /// How often the lease is renewed or asked for, and the connection checked.
 const RENEW_INTERVAL: Duration = Duration::from_millis(500);
-/// The holder copies within milliseconds. A message that it has not copied for so long it may not have received.
+/// The holder copies within milliseconds. If a message is not copied for this long, the holder may not have received it.
 const UNCOPIED_LIMIT: Duration = Duration::from_millis(1500);
 
 /// Receives until dropped. Reconnects by itself.

@@ -14,7 +14,7 @@ use crate::redis::reply::text;
 use redis::Value;
 use std::time::Duration;
 
-/// A lease that is not renewed for so long is free.
+/// A lease that is not renewed for this long is free.
 const LEASE_LIFETIME: Duration = Duration::from_secs(3);
 /// The position in an emitters' stream is forgotten after this long without any node: later entries are stale by then.
 const POSITION_LIFETIME: Duration = Duration::from_secs(600);
