@@ -2,7 +2,7 @@
 
 use crate::auth::identity::MAX_USER_BYTES;
 use crate::http::Api;
-use crate::http::answer::{Reply, error, json};
+use crate::http::answer::{Reply, error, json, unread};
 use crate::http::body;
 use crate::model::draft::check_room_name;
 use crate::model::names::MAIN_NAMESPACE;
@@ -79,8 +79,9 @@ fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Name>
 
 /// Several users, in order.
 pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
-    let Ok(body) = body::read(request, MAX_BODY).await else {
-        return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 512 KiB");
+    let body = match body::read(request, MAX_BODY).await {
+        Ok(body) => body,
+        Err(problem) => return unread(problem, "512 KiB"),
     };
     let fields: Fields = match serde_json::from_slice(&body) {
         Ok(fields) => fields,
