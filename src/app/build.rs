@@ -88,7 +88,7 @@ fn storage_in_redis(
     let log = RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone()).map_err(setup)?;
     let emitters = EmitterBridge::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
     let kept = stream_kept(&config.recovery);
-    let presence = RedisPresence::new(cluster.clone(), &config.redis.prefix, &config.presence, kept);
+    let presence = RedisPresence::new(cluster.clone(), log.clone(), &config.redis.prefix, &config.presence, kept);
     Ok(Storage { log, presence, cluster: Some(cluster), emitters })
 }
 

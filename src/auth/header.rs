@@ -92,6 +92,8 @@ impl<'de> Visitor<'de> for HeaderVisitor {
         if kid.as_ref().is_some_and(|kid: &String| kid.len() > MAX_KID || kid.chars().any(char::is_control)) {
             return Err(A::Error::custom("kid is too long"));
         }
+        // Issuers whose language has no absent members write an empty text.
+        let kid = kid.filter(|kid| !kid.is_empty());
         Ok(Header { alg: alg.ok_or_else(|| A::Error::missing_field("alg"))?, kid })
     }
 }

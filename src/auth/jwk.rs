@@ -27,9 +27,6 @@ pub(super) fn parse(body: &[u8], pinned: &[Algorithm]) -> Result<Document, Strin
     let mut document = Document { keys: Vec::new(), skipped: Vec::new() };
     for (index, item) in list.iter().enumerate().take(MAX_KEYS) {
         match item.as_object().ok_or("not an object").and_then(|jwk| key(jwk, pinned)) {
-            Ok(key) if document.keys.iter().any(|other| same(other, &key)) => {
-                document.skipped.push((index, "an earlier key has the same `kid` and algorithm"));
-            }
             Ok(key) => document.keys.push(key),
             Err(why) => document.skipped.push((index, why)),
         }
@@ -47,23 +44,20 @@ fn first_reason(skipped: &[(usize, &'static str)]) -> String {
     skipped.first().map_or_else(String::new, |(index, why)| format!(" (key {index}: {why})"))
 }
 
-fn same(one: &Key, other: &Key) -> bool {
-    one.id().is_some() && one.id() == other.id() && one.algorithms().iter().any(|a| other.fits(*a))
-}
-
 fn key(jwk: &Map<String, Value>, pinned: &[Algorithm]) -> Result<Key, &'static str> {
-    // Issuers whose language has no absent members write `null`.
+    // Issuers whose language has no absent members write `null` or an empty text.
     let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
     let text = |name: &str| match member(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_str())),
         Some(_) => Err("a member that must be a string is not one"),
     };
+    let optional = |name: &str| text(name).map(|text| text.filter(|text| !text.is_empty()));
     let bytes = |name: &str| {
         let text = text(name)?.ok_or("a member of its kind of key is missing")?;
         URL_SAFE_NO_PAD.decode(text).map_err(|_| "a member is not base64url")
     };
-    if text("use")?.is_some_and(|purpose| purpose != "sig") {
+    if optional("use")?.is_some_and(|purpose| purpose != "sig") {
         return Err("not for signatures (`use`)");
     }
     if let Some(operations) = member("key_ops")
@@ -74,7 +68,7 @@ fn key(jwk: &Map<String, Value>, pinned: &[Algorithm]) -> Result<Key, &'static s
     if member("d").is_some() || member("k").is_some() {
         return Err("it is a private or shared key, and whoever can read it can sign");
     }
-    let (id, only) = (text("kid")?, text("alg")?);
+    let (id, only) = (optional("kid")?, optional("alg")?);
     let key = match (text("kty")?, text("crv")?) {
         (Some("RSA"), _) => Key::rsa(id, &bytes("n")?, &bytes("e")?, pinned, only)?,
         (Some("EC"), Some("P-256")) => Key::curve(id, &point(&bytes("x")?, &bytes("y")?, 32)?, pinned, only)?,

@@ -202,7 +202,7 @@ mod tests {
             "{\"emit\":[{\"room\":\"r\",\"event\":\"b\",\"namespace\":\"/\"}]}",
             "{\"reply\":[{\"room\":\"r\",\"event\":\"b\"}]}",
             "{\"emit\":[{\"room\":\"r\",\"rooms\":[\"s\"],\"event\":\"b\"}]}",
-            "{\"reply\":[{\"event\":\"b\",\"args\":[],\"data\":1}]}",
+            "{\"reply\":[{\"event\":\"b\",\"args\":[2],\"data\":1}]}",
             "{\"join\":[\"far too long for a name\"]}",
             "{\"join\":\"a\"}",
             "{\"join\":[7]}",

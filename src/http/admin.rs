@@ -1,7 +1,7 @@
 //! `/join`, `/leave`, `/disconnect`: commands of the backend to sessions, on whatever node they are.
 
 use crate::http::Api;
-use crate::http::answer::{Reply, error, json};
+use crate::http::answer::{Reply, error, json, unread};
 use crate::http::body;
 use crate::model::command::{Action, MAX_ROOMS, Selector};
 use crate::model::draft::check_room_name;
@@ -57,8 +57,9 @@ impl Fields {
 
 /// Applies a command and answers to how many sessions. The caller has checked the key.
 pub async fn command(api: &Api, verb: Verb, request: Request<Incoming>) -> Reply {
-    let Ok(body) = body::read(request, MAX_BODY).await else {
-        return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 256 KiB");
+    let body = match body::read(request, MAX_BODY).await {
+        Ok(body) => body,
+        Err(problem) => return unread(problem, "256 KiB"),
     };
     let fields: Fields = match serde_json::from_slice(&body) {
         Ok(fields) => Fields::without_zero_values(fields),

@@ -1,6 +1,6 @@
 //! Responses: JSON, errors, and the few plain ones.
 
-use crate::http::body::Answer;
+use crate::http::body::{Answer, BodyError};
 use crate::model::refusal::Refusal;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
@@ -31,6 +31,16 @@ pub fn error(status: StatusCode, code: &str, message: &str) -> Reply {
         Some(reason) => refused(reply, reason, message.to_owned()),
         None => reply,
     }
+}
+
+/// Why a body was not read; `limit` names the bound, like "256 KiB".
+pub fn unread(problem: BodyError, limit: &str) -> Reply {
+    let (status, message) = match problem {
+        BodyError::TooBig => (StatusCode::PAYLOAD_TOO_LARGE, format!("the body is over {limit}")),
+        BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time".to_owned()),
+        BodyError::Broken => (StatusCode::BAD_REQUEST, "the body broke off".to_owned()),
+    };
+    error(status, problem.code(), &message)
 }
 
 /// Marks a response as a refusal, which the connection counts and logs.

@@ -67,6 +67,17 @@ pub enum BodyError {
     Broken,
 }
 
+impl BodyError {
+    /// The `code` of the error body, and the `reason` of `roomcast_events_refused_total`.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::TooBig => "body_too_big",
+            Self::Slow => "body_timeout",
+            Self::Broken => "bad_body",
+        }
+    }
+}
+
 /// Whether a request's body has been read to its end. It travels with the request.
 #[derive(Clone, Default)]
 pub struct BodyState(Arc<AtomicBool>);

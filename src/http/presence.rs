@@ -2,7 +2,7 @@
 
 use crate::auth::identity::MAX_USER_BYTES;
 use crate::http::Api;
-use crate::http::answer::{Reply, error, json};
+use crate::http::answer::{Reply, error, json, unread};
 use crate::http::body;
 use crate::model::draft::check_room_name;
 use crate::model::names::MAIN_NAMESPACE;
@@ -15,7 +15,7 @@ use crate::protocol::query;
 use crate::protocol::query::path_segment;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 /// Users in one `POST /users`.
@@ -68,14 +68,20 @@ pub async fn user(api: &Api, name: &str) -> Reply {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields {
-    /// A user may be a number, as in the token.
+    /// A user may be a number, as in the token. `null` is how some typed languages write an empty list.
+    #[serde(deserialize_with = "null_is_empty")]
     users: Vec<Name>,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Name>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Several users, in order.
 pub async fn users(api: &Api, request: Request<Incoming>) -> Reply {
-    let Ok(body) = body::read(request, MAX_BODY).await else {
-        return error(StatusCode::BAD_REQUEST, "bad_body", "the body broke off or is over 512 KiB");
+    let body = match body::read(request, MAX_BODY).await {
+        Ok(body) => body,
+        Err(problem) => return unread(problem, "512 KiB"),
     };
     let fields: Fields = match serde_json::from_slice(&body) {
         Ok(fields) => fields,

@@ -1,7 +1,7 @@
 //! `POST /publish`.
 
 use crate::http::Api;
-use crate::http::answer::{Reply, error, json};
+use crate::http::answer::{Reply, error, json, unread};
 use crate::http::body;
 use crate::http::body::BodyError;
 use crate::log::{Accepted, AppendError, Appended};
@@ -23,7 +23,7 @@ pub async fn publish(api: &Api, request: Request<Incoming>) -> Reply {
         .is_some_and(|value| value.trim_start().starts_with("application/x-ndjson"));
     let body = match body::read(request, api.publish.max_body).await {
         Ok(body) => body,
-        Err(problem) => return unread(api, problem),
+        Err(problem) => return refuse_unread(api, problem),
     };
     let Ok(text) = std::str::from_utf8(&body) else {
         return refused(api, &DraftError::Json("the body is not UTF-8".into()));
@@ -130,15 +130,7 @@ fn refused(api: &Api, problem: &DraftError) -> Reply {
     error(status, problem.code(), &problem.to_string())
 }
 
-fn unread(api: &Api, problem: BodyError) -> Reply {
-    let (status, code, message) = match problem {
-        BodyError::TooBig => {
-            let message = format!("the body is over `publish.max_body` ({} bytes)", api.publish.max_body);
-            (StatusCode::PAYLOAD_TOO_LARGE, "body_too_big", message)
-        }
-        BodyError::Slow => (StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body did not arrive in time".to_owned()),
-        BodyError::Broken => (StatusCode::BAD_REQUEST, "bad_body", "the body broke off".to_owned()),
-    };
-    api.node.context.metrics.refused(Source::Http, code);
-    error(status, code, &message)
+fn refuse_unread(api: &Api, problem: BodyError) -> Reply {
+    api.node.context.metrics.refused(Source::Http, problem.code());
+    unread(problem, &format!("`publish.max_body` ({} bytes)", api.publish.max_body))
 }

@@ -3,7 +3,7 @@
 use crate::auth::bare_token;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
-use crate::http::answer::{Reply, error, no_store, noted};
+use crate::http::answer::{Reply, error, no_store, noted, refused};
 use crate::http::body::Answer;
 use crate::http::caller::Caller;
 use crate::http::keys::bearer;
@@ -14,6 +14,7 @@ use crate::model::close::{CloseReason, jittered};
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
+use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::presence::Ticket;
@@ -82,7 +83,9 @@ pub async fn serve(
     let first: Vec<Room> = first.into_iter().filter(|room| !rooms.contains(room)).collect();
     if rooms.is_empty() && first.is_empty() {
         crate::handlers::fail(local, key, CloseReason::Refused);
-        return error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
+        let reply = error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
+        let why = "the stream names no room, and no rule of [[rooms]] with join = \"auto\" gives it one";
+        return refused(reply, Refusal::Request, why.into());
     }
     if let Some(after) = since.and_then(Offset::parse) {
         local.shard.catch_up_with(after).await;

@@ -58,6 +58,10 @@ pub trait EventLog: Send + Sync + 'static {
     /// itself and never returns.
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()>;
 
+    /// Notes the position of an event that this node added beside the log (an announcement of presence). What it
+    /// appends from then on, volatile or not, reaches no client before that event.
+    fn note_announced(&self, _position: Position) {}
+
     /// Its state now, for health checks.
     fn status(&self) -> LogStatus;
 

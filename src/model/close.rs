@@ -81,11 +81,13 @@ pub enum DropReason {
     Record,
     /// A stream entry of a newer release, which this one does not know.
     Unsupported,
+    /// A client's message that waited for its turn when its connection closed.
+    Unhandled,
 }
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
@@ -94,6 +96,7 @@ impl DropReason {
         Self::Disconnect,
         Self::Record,
         Self::Unsupported,
+        Self::Unhandled,
     ];
 
     /// The metric label.
@@ -107,6 +110,7 @@ impl DropReason {
             Self::Disconnect => "disconnect",
             Self::Record => "record",
             Self::Unsupported => "unsupported",
+            Self::Unhandled => "unhandled",
         }
     }
 }

@@ -23,14 +23,14 @@ if not at or math.abs(now - at) > gap or tonumber(since) > now then since = ms(n
 redis.call('HSET', P .. 'nodes', me, number .. ' ' .. ms(now) .. ' ' .. since)
 
 local nodes = redis.call('HGETALL', P .. 'nodes')
-local turns, events = {}, 0
+local turns, events, newest = {}, 0, ''
 
 local function tell(json)
   if json == '' then return end
   local fields = cjson.decode(json)
   fields[#fields + 1] = 't'
   fields[#fields + 1] = string.format('%.0f', time[1] * 1000000 + time[2])
-  redis.call('XADD', KEYS[1], 'MINID', '~', ms(math.max(now - kept, 0)), '*', unpack(fields))
+  newest = ' ' .. redis.call('XADD', KEYS[1], 'MINID', '~', ms(math.max(now - kept, 0)), '*', unpack(fields))
   events = events + 1
 end
 
@@ -141,7 +141,7 @@ for n = 1, #nodes, 2 do
   end
 end
 
-local reply = events .. ' ' .. more .. ' ' .. ms(now)
+local reply = events .. ' ' .. more .. ' ' .. ms(now) .. newest
 if #turns > 0 then reply = reply .. '\n' .. table.concat(turns, '\n') end
 redis.call('SET', P .. 'reply:' .. me, reply, 'PX', reply_life)
 return {epoch, reply}

@@ -16,11 +16,12 @@
 //! it a part of the data. (The keys of a dead node's facts are not declared: the script finds them in the node's hash.)
 
 use crate::cluster::Cluster;
-use crate::log::BoxFuture;
 use crate::log::redis::entry_fields;
+use crate::log::{BoxFuture, EventLog};
 use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
+use crate::model::offset::Position;
 use crate::presence::config::PresenceConfig;
 use crate::presence::{
     Applied, Change, Fact, Known, RoomStatus, Store, StoreError, Transition, TransitionKind, UserStatus,
@@ -93,6 +94,7 @@ return answer";
 /// The cluster's twin of [`crate::presence::memory::MemoryStore`].
 pub struct RedisPresence {
     cluster: Arc<Cluster>,
+    log: Arc<dyn EventLog>,
     config: PresenceConfig,
     stream: String,
     keys: String,
@@ -120,12 +122,19 @@ impl Progress {
 }
 
 impl RedisPresence {
-    /// `prefix` is that of all keys; `kept` is how long the stream keeps its entries.
-    pub fn new(cluster: Arc<Cluster>, prefix: &str, config: &PresenceConfig, kept: Duration) -> Arc<Self> {
+    /// `log` is in the stream that announcements are added to; `prefix` is that of all keys; `kept` is how long the
+    /// stream keeps its entries.
+    pub fn new(
+        cluster: Arc<Cluster>,
+        log: Arc<dyn EventLog>,
+        prefix: &str,
+        config: &PresenceConfig,
+        kept: Duration,
+    ) -> Arc<Self> {
         let stream = format!("{prefix}:events");
         let keys = format!("{prefix}:{{{stream}}}:presence:");
         let apply = Script::new(APPLY);
-        Arc::new(Self { cluster, config: config.clone(), stream, keys, kept, known: Mutex::default(), apply })
+        Arc::new(Self { cluster, log, config: config.clone(), stream, keys, kept, known: Mutex::default(), apply })
     }
 
     fn script(&self, text: &str, keys: &[String]) -> Cmd {
@@ -207,16 +216,17 @@ fn read_fact(text: &str) -> Option<Fact> {
     }
 }
 
-/// `<events> <1 if more> <now>`, then a line for each transition, its parts with tabs between.
-fn read_reply(text: &str) -> Option<(Applied, u64)> {
+/// `<events> <1 if more> <now> <position of the last of the events>`, then a line for each transition, its parts with tabs between.
+fn read_reply(text: &str) -> Option<(Applied, u64, Option<Position>)> {
     let mut lines = text.lines();
     let mut head = lines.next()?.split(' ');
     let events = head.next()?.parse().ok()?;
     let more = head.next()? == "1";
     let at_ms = head.next()?.parse().ok()?;
+    let newest = head.next().and_then(Position::parse);
     let transitions =
         lines.map(|line| Some(Transition { kind: read_transition(line)?, at_ms })).collect::<Option<_>>()?;
-    Some((Applied::Done { transitions, events, more }, at_ms))
+    Some((Applied::Done { transitions, events, more }, at_ms, newest))
 }
 
 fn read_transition(line: &str) -> Option<TransitionKind> {
@@ -269,7 +279,8 @@ impl RedisPresence {
         let Value::Array(answer) = answer else { return Err(unexpected()) };
         match &answer[..] {
             [Value::BulkString(epoch), reply] => {
-                let (applied, at_ms) = text(reply).and_then(read_reply).ok_or_else(unexpected)?;
+                let (applied, at_ms, newest) = text(reply).and_then(read_reply).ok_or_else(unexpected)?;
+                newest.into_iter().for_each(|position| self.log.note_announced(position));
                 let mut known = self.known.lock();
                 // The answer may be that of a step whose first answer was lost.
                 let clock = Some((Instant::now(), at_ms.max(known.redis_ms().unwrap_or(0))));
@@ -374,7 +385,7 @@ mod tests {
 
     #[test]
     fn replies_are_read() {
-        let read = read_reply("2 1 1700\nonline\t7\noffline\t8\t1600\noccupied\t/\ta:b\nvacated\t/c\tx y");
+        let read = read_reply("2 1 1700 1699-1\nonline\t7\noffline\t8\t1600\noccupied\t/\ta:b\nvacated\t/c\tx y");
         let kinds = [
             TransitionKind::Online("7".into()),
             TransitionKind::Offline("8".into(), 1600),
@@ -382,8 +393,8 @@ mod tests {
             TransitionKind::Vacated("/c".into(), "x y".into()),
         ];
         let transitions = kinds.map(|kind| Transition { kind, at_ms: 1700 }).to_vec();
-        assert_eq!(read, Some((Applied::Done { transitions, events: 2, more: true }, 1700)));
-        assert_eq!(read_reply("0 0 1"), Some((Applied::Done { transitions: vec![], events: 0, more: false }, 1)));
+        assert_eq!(read, Some((Applied::Done { transitions, events: 2, more: true }, 1700, Position::parse("1699-1"))));
+        assert_eq!(read_reply("0 0 1"), Some((Applied::Done { transitions: vec![], events: 0, more: false }, 1, None)));
         assert_eq!(read_reply("0 0 1\nonline"), None);
     }
 }

@@ -25,6 +25,8 @@ pub(crate) struct EventFields<'a> {
     pub namespace: Option<Namespace>,
     pub volatile: Option<bool>,
     pub id: Option<String>,
+    /// The events of a batch, which only `POST /publish` takes.
+    pub events: Option<Vec<&'a RawValue>>,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +43,8 @@ struct JsonFields<'a> {
     namespace: Option<Text>,
     volatile: Option<bool>,
     id: Option<Text>,
+    #[serde(borrow)]
+    events: Option<Vec<&'a RawValue>>,
 }
 
 /// `"data":null` is one argument, which is null.
@@ -73,7 +77,30 @@ impl<'a> EventFields<'a> {
             namespace: fields.namespace.map(|Text(namespace)| namespace.into()),
             volatile: fields.volatile,
             id: fields.id.map(|Text(id)| id),
+            events: fields.events,
         })
+    }
+
+    /// The events of a batch; `None` for a single event. An empty list beside an event's name is a zero value.
+    ///
+    /// # Errors
+    /// When there are both events and a key of a single event.
+    pub(crate) fn take_batch(&mut self) -> Result<Option<Vec<&'a RawValue>>, DraftError> {
+        let has_name = self.event.as_ref().is_some_and(|event| !event.is_empty());
+        let Some(events) = self.events.take().filter(|events| !(events.is_empty() && has_name)) else {
+            return Ok(None);
+        };
+        if has_name {
+            return Err(not_both("events", "event"));
+        }
+        if self.data.is_some_and(|data| data != "null") {
+            return Err(not_both("events", "data"));
+        }
+        if self.args.is_some_and(|args| args != "null" && !is_empty_list(args)) {
+            return Err(not_both("events", "args"));
+        }
+        self.check_keys(&[])?;
+        Ok(Some(events))
     }
 
     /// Refuses keys that have no meaning here, unless they have the zero value of a typed language.
@@ -88,6 +115,7 @@ impl<'a> EventFields<'a> {
             ("namespace", self.namespace.as_ref().is_some_and(|name| !name.is_empty())),
             ("volatile", self.volatile == Some(true)),
             ("id", self.id.as_ref().is_some_and(|id| !id.is_empty())),
+            ("events", self.events.as_ref().is_some_and(|events| !events.is_empty())),
         ];
         match present.into_iter().find(|(key, is_present)| *is_present && !allowed.contains(key)) {
             Some((key, _)) => Err(DraftError::Field(format!("unknown field `{key}`"))),
@@ -100,6 +128,9 @@ impl<'a> EventFields<'a> {
     /// # Errors
     /// What is missing, contradictory or over a limit.
     pub(crate) fn into_draft(self, source: Source, limits: &DraftLimits) -> Result<Draft, DraftError> {
+        if self.events.is_some_and(|events| !events.is_empty()) {
+            return Err(DraftError::Field("unknown field `events`".into()));
+        }
         let rooms = self.rooms.filter(|rooms| !rooms.is_empty());
         let room = self.room.filter(|room| rooms.is_none() || !room.is_empty());
         let rooms = match (room, rooms) {
@@ -123,12 +154,12 @@ impl<'a> EventFields<'a> {
     }
 }
 
-/// The arguments in `data` or `args`; neither means none.
+/// The arguments in `data` or `args`; neither means none. Of two zero values, `args` is the one that says "none".
 fn arguments(data: Option<&str>, args: Option<&str>) -> Result<Args, DraftError> {
     match (data, args.filter(|args| *args != "null")) {
         (None | Some("null"), Some(args)) => list_of_arguments(args),
-        (Some(_), Some(_)) => Err(not_both("data", "args")),
-        (Some(data), None) => Args::one(data).map_err(|error| DraftError::Json(format!("`data`: {error}"))),
+        (Some(_), Some(args)) if !is_empty_list(args) => Err(not_both("data", "args")),
+        (Some(data), _) => Args::one(data).map_err(|error| DraftError::Json(format!("`data`: {error}"))),
         (None, None) => Ok(Args::none()),
     }
 }
@@ -138,6 +169,12 @@ fn list_of_arguments(args: &str) -> Result<Args, DraftError> {
         true => DraftError::Json(format!("`args`: {error}")),
         false => DraftError::Field("`args` must be a list of arguments".into()),
     })
+}
+
+/// Whether a JSON text is `[]`, perhaps with white space.
+pub(crate) fn is_empty_list(json: &str) -> bool {
+    let inside = json.trim().strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    inside.is_some_and(|inside| inside.trim().is_empty())
 }
 
 fn not_both(one: &str, other: &str) -> DraftError {
@@ -160,6 +197,9 @@ mod tests {
         assert_eq!(args(r#"{"room":"r","event":"e","data":null}"#).unwrap(), "[null]");
         assert_eq!(args(r#"{"room":"r","event":"e","data":null,"args":[1]}"#).unwrap(), "[1]");
         assert_eq!(args(r#"{"room":"r","event":"e","data":1,"args":null}"#).unwrap(), "[1]");
+        assert_eq!(args(r#"{"room":"r","event":"e","data":1,"args":[ ]}"#).unwrap(), "[1]");
+        assert_eq!(args(r#"{"room":"r","event":"e","data":null,"args":[]}"#).unwrap(), "[]");
+        assert_eq!(args(r#"{"room":"r","event":"e","events":null}"#).unwrap(), "[]");
         let nulls = r#"{"room":"r","rooms":null,"except":null,"event":"e","namespace":null,"volatile":null,"id":null}"#;
         assert_eq!(draft(nulls).unwrap(), Draft::new("r", "e", Args::none(), Source::Http));
     }
@@ -178,5 +218,7 @@ mod tests {
         assert_eq!(draft(r#"{"room":"r","event":"e","colour":1}"#).unwrap_err().code(), "bad_field");
         let fields = EventFields::from_json(r#"{"event":"e","id":"x"}"#).unwrap();
         assert_eq!(fields.check_keys(&["room"]).unwrap_err().to_string(), "unknown field `id`");
+        let events = r#"{"room":"r","event":"e","events":[1]}"#;
+        assert_eq!(draft(events).unwrap_err().to_string(), "unknown field `events`");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, json_depth};
 use crate::model::event::Event;
+use crate::protocol::event_fields::is_empty_list;
 use crate::protocol::json_text::{name, unquote};
 use crate::protocol::raw_json::{Quoted, push_string, string_len};
 use crate::protocol::socketio_encode::OffsetText;
@@ -176,14 +177,16 @@ impl Fields<'_> {
         name(raw).map(Cow::into_owned).ok_or(JsonErrorKind::WrongType("room", "a string"))
     }
 
-    /// Typed languages write every key, with `null` or an empty text for absent ones. An empty `room`, `event` or
+    /// Typed languages write every key, with `null`, an empty text or `[]` for absent ones. An empty `room`, `event` or
     /// `token` that the message needs is an error nevertheless, and a single `"data":null` is an argument.
     fn drop_zero_values(&mut self, kind: &str) {
         let has_args = self.pairs.iter().any(|(key, value)| key == "args" && value.get() != "null");
+        let has_data = self.pairs.iter().any(|(key, value)| key == "data" && value.get() != "null");
         self.pairs.retain(|(key, value)| {
             let is_value = match value.get() {
                 "null" => key == "data" && kind == "event" && !has_args,
                 "\"\"" => known_keys(kind).contains(&&**key) && key != "since",
+                list if key == "args" && is_empty_list(list) => kind == "event" && !has_data,
                 _ => true,
             };
             is_value || !KEYS.contains(&&**key)

@@ -3,8 +3,6 @@
 use crate::model::args::{MAX_JSON_DEPTH, json_depth};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::protocol::event_fields::EventFields;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 /// Events in one request.
 pub const MAX_EVENTS: usize = 1_000;
@@ -18,23 +16,16 @@ pub enum Publication {
     Batch(Vec<Result<Draft, DraftError>>),
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, expecting = "an object")]
-struct Events<'a> {
-    #[serde(borrow)]
-    events: Vec<&'a RawValue>,
-}
-
 /// Decodes a JSON body: one event, or `{"events":[…]}`.
 ///
 /// # Errors
 /// When the whole body is unusable. An error of one event of a batch is in its place in the batch.
 pub fn decode_json(body: &str, limits: &DraftLimits) -> Result<Publication, DraftError> {
     check_depth(body)?;
-    if !is_batch(body) {
-        return decode_event(body, limits).map(|draft| Publication::One(Box::new(draft)));
-    }
-    let Events { events } = serde_json::from_str(body).map_err(|error| DraftError::Json(error.to_string()))?;
+    let mut fields = EventFields::from_json(body)?;
+    let Some(events) = fields.take_batch()? else {
+        return fields.into_draft(Source::Http, limits).map(|draft| Publication::One(Box::new(draft)));
+    };
     check_count(events.len())?;
     Ok(Publication::Batch(events.into_iter().map(|event| decode_event(event.get(), limits)).collect()))
 }
@@ -62,12 +53,6 @@ fn check_depth(json: &str) -> Result<(), DraftError> {
         true => Err(DraftError::Json(format!("nested deeper than {MAX_JSON_DEPTH} levels"))),
         false => Ok(()),
     }
-}
-
-/// Whether the object's first key is `events`. In another place that key is refused as unknown, since no event has it.
-fn is_batch(body: &str) -> bool {
-    let inside = body.trim_start().strip_prefix('{').map(str::trim_start);
-    inside.is_some_and(|inside| inside.starts_with("\"events\""))
 }
 
 fn decode_event(json: &str, limits: &DraftLimits) -> Result<Draft, DraftError> {
@@ -111,6 +96,36 @@ mod tests {
         let draft = one(r#"{"room":"a","rooms":[],"event":"e","data":null,"args":[1,2]}"#).unwrap();
         assert_eq!((draft.rooms.len(), draft.args.count()), (1, 2));
         assert_eq!(one(r#"{"room":"a","event":"e","args":null}"#).unwrap().args.count(), 0);
+        assert_eq!(one(r#"{"room":"a","event":"e","data":7,"args":[]}"#).unwrap().args.as_array(), "[7]");
+        for events in ["null", "[]"] {
+            one(&format!(r#"{{"room":"a","event":"e","events":{events}}}"#)).unwrap();
+            one(&format!(r#"{{"events":{events},"room":"a","event":"e"}}"#)).unwrap();
+        }
+    }
+
+    #[test]
+    fn zero_values_beside_a_batch_mean_absent() {
+        let events = r#""events":[{"room":"r","event":"e"}]"#;
+        let zero = r#""room":null,"rooms":[],"except":null,"event":"","data":null,"args":[],"namespace":"","volatile":false,"id":null"#;
+        for body in [format!("{{{events},{zero}}}"), format!("{{{zero},{events}}}")] {
+            let Ok(Publication::Batch(events)) = decode_json(&body, &LIMITS) else { panic!("{body}") };
+            assert!(events.len() == 1 && events[0].is_ok());
+        }
+        for other in [
+            r#""room":"r""#,
+            r#""except":["r"]"#,
+            r#""event":"e""#,
+            r#""data":1"#,
+            r#""args":[1]"#,
+            r#""namespace":"/n""#,
+            r#""volatile":true"#,
+            r#""id":"i""#,
+            r#""colour":null"#,
+            events,
+        ] {
+            let error = decode_json(&format!("{{{events},{other}}}"), &LIMITS).unwrap_err();
+            assert_eq!(error.code(), "bad_field", "{other}");
+        }
     }
 
     #[test]

@@ -81,6 +81,18 @@ impl PendingPackets {
         Some(packet)
     }
 
+    /// How many messages wait; pings and disconnects are none.
+    pub fn messages(&self) -> usize {
+        use plain_ws::ClientMessage;
+        let is_message = |pending: &&Pending| {
+            !matches!(
+                pending.packet,
+                Inbound::SocketIo(socketio::Packet::Disconnect { .. }) | Inbound::PlainWs(ClientMessage::Ping)
+            )
+        };
+        self.queue.iter().filter(is_message).count()
+    }
+
     /// How many wait for the connection's rate.
     pub fn deferred(&self) -> usize {
         self.deferred

@@ -33,7 +33,8 @@ impl Hub {
             self.dismiss(session, reason, now);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        connection.pending = None;
+        let unhandled = connection.pending.take().map_or(0, |pending| pending.messages());
+        self.context.metrics.dropped(DropReason::Unhandled, unhandled as u64);
         if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) {
             // The reason should not wait behind what the client did not take.
             let lost = connection.outbox.keep_started();

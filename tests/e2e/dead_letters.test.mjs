@@ -29,7 +29,7 @@ suite("dead letters", () => {
     assert.deepEqual(fields.find(([name]) => name === "data"), ["data", "{oops"]);
   });
 
-  scenario("an entry with fields named entry and error does not hide those of the dead letter", async ({ node, redis }) => {
+  scenario("an entry with fields named entry and error keeps them beside those of the dead letter", async ({ node, redis }) => {
     const server = await redis();
     await node({ redis: { url: server.url } });
     const position = await server.cli("XADD", "roomcast:events", "*", "room", "r", "event", "e", "entry", "x", "error", "y");
@@ -40,5 +40,6 @@ suite("dead letters", () => {
     assert.deepEqual(fields.filter(([name]) => name === "entry"), [["entry", position]]);
     assert.equal(fields.filter(([name]) => name === "error").length, 1);
     assert.notEqual(fields.find(([name]) => name === "error")[1], "y");
+    assert.deepEqual(fields.filter(([name]) => name.startsWith("own_")), [["own_entry", "x"], ["own_error", "y"]]);
   });
 });

@@ -29,6 +29,7 @@ const on = [
   { event: "leave_chat", leave: "chat:{0}", ack: ok },
   { event: "join_plain", join: "plain:{0}", ack: ok },
   { event: "typing", emit: [{ room: "chat:{0}", event: "user_typing", args: ["{user}"] }], ack: ok },
+  { event: "typing_volatile", emit: [{ room: "chat:{0}", event: "user_typing", volatile: true, args: ["{user}"] }] },
   { event: "hello", emit: [{ room: "lobby:{0}", event: "said_hello", args: ["{user}"] }], ack: ok },
 ];
 const forwarded = { event: "ask", forward: true };
@@ -89,7 +90,7 @@ const ioMember = (client) => ({
   join: async (chat) => assert.deepEqual(await client.ask("join_chat", chat), ok),
   leave: async (chat) => assert.deepEqual(await client.ask("leave_chat", chat), ok),
   /** Without waiting for any answer. */
-  flurry: (chat) => ["join_chat", "typing", "leave_chat"].forEach((event) => client.socket.emit(event, chat)),
+  flurry: (chat, event = "typing") => ["join_chat", event, "leave_chat"].forEach((name) => client.socket.emit(name, chat)),
   close: () => client.close(),
 });
 
@@ -117,9 +118,9 @@ const wsMember = (client) => ({
   client,
   join: async (chat) => assert.equal((await wsAsk(client, { type: "join", room: `chat:${chat}` })).type, "joined"),
   leave: async (chat) => assert.equal((await wsAsk(client, { type: "leave", room: `chat:${chat}` })).type, "left"),
-  flurry: (chat) => {
+  flurry: (chat, event = "typing") => {
     client.send({ type: "join", room: `chat:${chat}` });
-    client.send({ type: "event", event: "typing", data: chat });
+    client.send({ type: "event", event, data: chat });
     client.send({ type: "leave", room: `chat:${chat}` });
   },
   close: () => client.close(),
@@ -161,6 +162,20 @@ for (const [where, options] of PLACES) {
         const wanted = Array(TURNS).fill(["user_joined", "user_typing", "user_left"]).flat();
         await until(() => announcements(watcher).length >= wanted.length, () => `all announced; got ${announcements(watcher)}`);
         assert.deepEqual(announcements(watcher), wanted);
+      });
+
+      scenario(`a volatile event right after a join does not overtake its announcement: ${kind}`, async (s) => {
+        const { node, asked } = await place(s, options);
+        const watcher = await s.io(asked, { token: token("1"), ...WEBSOCKET }).connected();
+        assert.deepEqual(await watcher.ask("join_chat", 1), ok);
+        const member = await connect(s, node, { token: token("7") });
+        const count = (list, name) => list.filter((other) => other === name).length;
+        for (let turn = 0; turn < 4 * TURNS; turn += 1) member.flurry(1, "typing_volatile");
+        await until(() => count(announcements(watcher), "user_left") === 4 * TURNS, () => `all announced; got ${announcements(watcher)}`);
+        const got = announcements(watcher);
+        const early = got.filter((name, at) => name === "user_typing" && count(got.slice(0, at), "user_typing") >= count(got.slice(0, at), "user_joined"));
+        assert.equal(early.length, 0, `${got}`);
+        assert.ok(count(got, "user_typing") > 0, "volatile events arrive");
       });
 
       scenario(`automatic rooms are counted and announced before the connection is acknowledged: ${kind}`, async (s) => {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { startBackend } from "../harness/backend.mjs";
 import { until } from "../harness/deadline.mjs";
 import { post, request } from "../harness/http.mjs";
-import { publish } from "../harness/publish.mjs";
+import { assertError, publish } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { sign, tokenFor } from "../harness/token.mjs";
 
@@ -118,6 +118,12 @@ suite("refusals", () => {
     await traced(polling, "session", 1, "session");
     await polling.get("/socket.io/?EIO=3&transport=polling");
     await traced(polling, "handshake", 1, "EIO");
+  });
+
+  scenario("a stream without a room is counted and logged", async ({ node }) => {
+    const one = await node({ rooms: [{ match: "room:<name>", join: "allow" }] });
+    assertError(await one.get("/sse", { authorization: `Bearer ${tokenFor("7")}` }), 400, "no_room");
+    await traced(one, "request", 1, "/sse", "names no room", "[[rooms]]");
   });
 
   scenario("a refusal of the backend is logged without the backend's message", async ({ node, io, serve }) => {

@@ -110,6 +110,16 @@ suite("bodies that are refused unread", () => {
     await published(one, { room: "room:a", event: "e" });
   });
 
+  scenario("the admin endpoints answer 413 to a body over their limit", async ({ node }) => {
+    const one = await node();
+    for (const path of ["/join", "/leave", "/disconnect", "/users"]) {
+      const answer = await command(one, path, Buffer.alloc(600_000, " "));
+      assert.equal(answer.status, 413, path);
+      assert.equal(answer.json().error.code, "body_too_big", path);
+    }
+    assert.equal(await one.metric('roomcast_refusals_total{reason="size"}'), 4);
+  });
+
   scenario("behind nginx, with and without request buffering, the answer is never 502", async ({ node, serve }) => {
     const one = await node();
     const body = Buffer.alloc(12 * MEGABYTE, "x");

@@ -20,6 +20,18 @@ suite("zero values of typed languages", () => {
     await published(one, { room: "user:7", event: "null", data: null });
     assert.equal((await client.event("null")).data, null, "alone, null is an argument");
     assertError(await command(one, "/publish", { room: "user:7", event: "e", data: 1, args: [1] }), 400, "bad_field");
+    await published(one, { room: "user:7", event: "empty args", data: 1, args: [], events: null });
+    assert.equal((await client.event("empty args")).data, 1);
+    const batch = { room: null, event: null, data: null, args: [], events: [{ room: "user:7", event: "batch" }] };
+    assert.equal((await command(one, "/publish", batch)).status, 200);
+    await client.event("batch");
+    assertError(await command(one, "/publish", { ...batch, room: "user:8" }), 400, "bad_field");
+  });
+
+  scenario("in POST /users count as missing", async ({ node }) => {
+    const one = await node();
+    assert.deepEqual((await command(one, "/users", { users: null })).json(), { users: [] });
+    assertError(await command(one, "/users", {}), 400, "bad_json");
   });
 
   scenario("in stream entries count as missing", async ({ node, redis, ws }) => {
@@ -29,8 +41,10 @@ suite("zero values of typed languages", () => {
     const publisher = new Redis(store.url);
     const zero = ["args", "", "except", "", "namespace", "", "volatile", "", "id", ""];
     await publisher.xadd("roomcast:events", "*", "room", "", "rooms", '["user:7"]', "event", "e", "data", '{"n":1}', ...zero);
+    await publisher.xadd("roomcast:events", "*", "room", "user:7", "rooms", "null", "event", "f", "data", "2", "args", "[]", "except", "null");
     await publisher.quit();
     assert.deepEqual((await client.event("e")).data, { n: 1 });
+    assert.equal((await client.event("f")).data, 2);
   });
 
   scenario("in answers of the backend count as missing", async (s) => {
@@ -38,7 +52,7 @@ suite("zero values of typed languages", () => {
     const rooms = [{ match: "user:{user}", join: "auto" }, { match: "room:<name>", join: "ask" }];
     const one = await s.node({ ...backend.config(), rooms, on: [{ event: "ask", forward: true }] });
     const client = await s.ws(one, { token }).welcomed();
-    const emit = { room: "", rooms: ["user:7"], except: null, volatile: null, event: "emitted", data: 1, args: null };
+    const emit = { room: "", rooms: ["user:7"], except: null, volatile: null, event: "emitted", data: 1, args: [] };
     backend.answer = (call) =>
       call.type === "join"
         ? { allow: call.room === "room:open", error: "" }
@@ -59,6 +73,9 @@ suite("zero values of typed languages", () => {
     assert.equal((await client.message("joined")).recovered, undefined);
     client.send({ ...zero, type: "event", event: "echo", data: { n: 1 }, id: 7 });
     assert.deepEqual((await client.message("ack")).data, { n: 1 });
+    const { id, ...withoutId } = zero;
+    const answer = await client.ask({ ...withoutId, type: "event", event: "echo", data: { n: 2 }, args: [] });
+    assert.deepEqual(answer.data, { n: 2 });
     client.send({ ...zero, type: "ping" });
     await client.message("pong");
     client.send({ ...zero, type: "leave", room: "room:a" });

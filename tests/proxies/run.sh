@@ -19,7 +19,7 @@ NODE_EXTRA_CA_CERTS=$ROOMCAST_CERTIFICATES/certificate.pem
   cat certificate.pem key.pem >both.pem
 )
 
-run() { node --test --test-reporter=spec --test-concurrency=2 "$@"; }
+run() { node --test --test-reporter=spec --test-concurrency=3 "$@"; }
 
 if [ $# -gt 0 ]; then run "$@"; exit; fi
 run ./*.test.mjs

@@ -92,6 +92,8 @@ for (const kind of GATEWAYS) {
         await killed.stop("SIGKILL");
         await published(other, { room: "room:a", event: "n", data: 1 });
         assert.equal(await isRecovered(client, 1), true, "after the death of the node");
+        // A client that loses its connection in the middle of the upgrade notices only at its ping timeout.
+        await until(() => client.socket.connected && client.transport() === transports.at(-1), transports.at(-1));
 
         await gateway.stop();
         await until(() => !client.socket.connected, "disconnected");

@@ -213,6 +213,27 @@ fn a_token_without_a_kid_may_be_of_any_key_that_fits() {
 }
 
 #[test]
+fn keys_with_the_same_kid_are_all_tried() {
+    let of = |auth: &Authenticator| code(auth.verify(&asymmetric(Algorithm::RS256, Some("k"), &claims()), NOW));
+    let named = json!({"kid": "k"});
+    let (ours, other) = (jwk(KeyKind::Rsa, named.clone()), other_rsa(named.clone()));
+    for keys in [json!([ours, other]), json!([other, ours]), json!([jwk(KeyKind::P256, named), ours])] {
+        assert_eq!(of(&with_jwks(&["RS256", "ES256"], keys).unwrap()), "ok");
+    }
+    assert_eq!(of(&with_jwks(&["RS256"], json!([other, other])).unwrap()), "token_signature");
+}
+
+#[test]
+fn empty_members_are_as_absent() {
+    let of = |auth: &Authenticator, kid| code(auth.verify(&asymmetric(Algorithm::RS256, kid, &claims()), NOW));
+    let empty = json!({"kid": "", "alg": "", "use": ""});
+    let auth = with_jwks(&["RS256"], json!([jwk(KeyKind::Rsa, empty)])).unwrap();
+    assert_eq!((of(&auth, None), of(&auth, Some("")), of(&auth, Some("x"))), ("ok", "ok", "ok"));
+    let named = with_jwks(&["RS256"], json!([jwk(KeyKind::Rsa, json!({"kid": "k"}))])).unwrap();
+    assert_eq!(of(&named, Some("")), "ok", "as without a kid");
+}
+
+#[test]
 fn null_members_are_as_absent() {
     let null =
         json!({"kid": null, "alg": null, "use": null, "key_ops": null, "d": null, "k": null, "x5c": null, "crv": null});

@@ -8,6 +8,7 @@ use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
 use redis::{Pipeline, Value};
+use std::borrow::Cow;
 use std::time::Duration;
 
 /// Entries that `{prefix}:dead` keeps, about.
@@ -18,10 +19,12 @@ const MAX_FIELD_BYTES: usize = 4096;
 const MAX_ENTRY_BYTES: usize = 16 << 10;
 /// Fields that are copied.
 const MAX_FIELDS: usize = 32;
-/// Fields that a copy has besides the entry's own: where it was in the stream, and why it could not be read. `id` is
-/// not among them: an entry may have one itself.
+/// Fields that a copy has besides the entry's own: where it was in the stream, and why it could not be read. An entry's
+/// own fields of these names are renamed, see [`copied_name`]. `id` is not among them: many entries have one.
 const POSITION: &str = "entry";
 const ERROR: &str = "error";
+/// Marks the entry's own field where its name is one of ours.
+const OWN: &[u8] = b"own_";
 /// Entries that wait for Redis: 16 MB at most. Above it an entry is counted by this node, and neither logged nor copied.
 const MAX_WAITING: usize = 1000;
 /// Entries that are logged one by one; of more only the number is logged.
@@ -128,9 +131,17 @@ fn report(log: &RedisLog, malformed: &[Malformed]) {
     }
 }
 
-/// Readers make a map of the fields, in which a second one of a name would hide ours.
-fn is_ours(name: &[u8]) -> bool {
-    [POSITION, ERROR].iter().any(|ours| ours.as_bytes() == name)
+/// The name of an entry's own field in the copy. Readers make a map of the fields, in which a second one of a name would
+/// hide ours, so `error` becomes `own_error`, and `own_error` becomes `own_own_error`.
+fn copied_name(name: &[u8]) -> Cow<'_, [u8]> {
+    let mut rest = name;
+    while let Some(shorter) = rest.strip_prefix(OWN) {
+        rest = shorter;
+    }
+    match [POSITION, ERROR].iter().any(|ours| ours.as_bytes() == rest) {
+        true => [OWN, name].concat().into(),
+        false => name.into(),
+    }
 }
 
 async fn copy(log: &RedisLog, connection: &mut RedisConnection, malformed: Vec<Malformed>) -> Result<(), RedisError> {
@@ -138,8 +149,8 @@ async fn copy(log: &RedisLog, connection: &mut RedisConnection, malformed: Vec<M
     for entry in malformed {
         let copy = copies.cmd("XADD").arg(&log.keys.dead).arg("MAXLEN").arg("~").arg(MAX_LETTERS).arg("*");
         copy.arg(POSITION).arg(entry.raw.position.to_string()).arg(ERROR).arg(entry.error.to_string());
-        for (name, value) in entry.raw.fields.iter().filter(|(name, _)| !is_ours(name)) {
-            copy.arg(name).arg(value);
+        for (name, value) in &entry.raw.fields {
+            copy.arg(&*copied_name(name)).arg(value);
         }
     }
     match log.connector.for_key(&log.keys.dead) {
@@ -166,6 +177,21 @@ fn note_refusal(log: &RedisLog, replies: Vec<Value>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_field_of_an_entry_hides_one_of_ours_or_another() {
+        for (name, copied) in [
+            ("id", "id"),
+            ("error", "own_error"),
+            ("own_error", "own_own_error"),
+            ("entry", "own_entry"),
+            ("own_", "own_"),
+            ("own_id", "own_id"),
+            ("errors", "errors"),
+        ] {
+            assert_eq!(*copied_name(name.as_bytes()), *copied.as_bytes());
+        }
+    }
 
     #[test]
     fn a_claim_is_own_unless_another_node_holds_it() {

@@ -16,8 +16,9 @@
 //! | `kind` | nodes only, as first field: an entry that this release does not know |
 //! | `v` | nodes only: the version of the entry's form; absent means 1 |
 //!
-//! Other publishers' unknown and repeated fields are errors: what they misspelled must not be ignored. An empty value means
-//! that the field is absent, except of `room` and `event`: typed languages write every field.
+//! Other publishers' unknown and repeated fields are errors: what they misspelled must not be ignored. An empty value,
+//! and `null` where JSON is expected, means that the field is absent, except of `room`, `event` and a single `data`: typed
+//! languages write every field.
 //!
 //! Nodes of two releases run side by side during a rolling upgrade, so entries of nodes (those with `t`, `order`, `probe`
 //! or `kind`) are read tolerantly: unknown fields are ignored, and an unknown `kind` is skipped. Only a higher `v` makes an
@@ -86,7 +87,9 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
     let fields = KnownFields::of(fields)?;
     let accepted_us = fields.accepted_us()?;
     let source = fields.source()?;
-    let names = |key, json: Option<&str>| json.map(|json| room_names(key, json, limits)).transpose();
+    let names = |key, json: Option<&str>| {
+        json.filter(|json| json.trim() != "null").map(|json| room_names(key, json, limits)).transpose()
+    };
     let event = EventFields {
         room: fields.room.map(Room::from),
         rooms: names("rooms", fields.rooms)?,
@@ -97,6 +100,7 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
         namespace: fields.namespace.map(Into::into),
         volatile: fields.volatile()?,
         id: fields.id.map(str::to_owned),
+        events: None,
     };
     // Before they are parsed.
     if let Some(bytes) =

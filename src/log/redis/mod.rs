@@ -65,6 +65,8 @@ pub struct RedisLog {
     transactions: transaction::Transactions,
     queue: append_queue::Queue,
     pubsub_buffer: volatile::PubSubBuffer,
+    /// The newest entry that volatile events of this node must not overtake.
+    announced: Mutex<Position>,
     /// `None` before the first snapshot.
     epoch: watch::Sender<Option<Epoch>>,
     /// Milliseconds of the newest id seen in the stream, by which old entries are trimmed.
@@ -195,6 +197,7 @@ impl RedisLog {
             keys,
             queue: append_queue::Queue::default(),
             pubsub_buffer: volatile::PubSubBuffer::default(),
+            announced: Mutex::default(),
             epoch: watch::Sender::new(None),
             newest_ms: AtomicU64::new(0),
             acknowledged: AcknowledgedPositions::default(),
@@ -270,6 +273,11 @@ impl RedisLog {
 }
 
 impl EventLog for RedisLog {
+    fn note_announced(&self, position: Position) {
+        let mut announced = self.announced.lock();
+        *announced = position.max(*announced);
+    }
+
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>> {
         Box::pin(append::append(self, drafts))
     }

@@ -6,6 +6,7 @@ use crate::log::redis::dead_letters::DeadLetters;
 use crate::log::redis::entry::{RawEntry, StreamEntry};
 use crate::log::redis::generation;
 use crate::log::redis::generation::{Discontinuity, Observed, TailState};
+use crate::log::redis::volatile::Volatile;
 use crate::log::redis::{RedisLog, entry, epoch, history, reply, volatile};
 use crate::log::{Sink, Snapshot};
 use crate::model::clock::unix_us;
@@ -16,6 +17,7 @@ use crate::model::offset::{Epoch, Offset, Position};
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
@@ -30,6 +32,10 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_READ_GAP: Duration = Duration::from_secs(3);
 /// How often old entries are trimmed where only other publishers add some.
 const TRIM_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a volatile event waits for an entry that clients get before it; checked at least once a [`BLOCK`].
+const MAX_VOLATILE_WAIT: Duration = Duration::from_secs(1);
+/// Volatile events that wait so; above it the first ones are delivered early.
+const MAX_EARLY: usize = 10_000;
 /// Bytes of remembered ids of entries that other publishers added.
 const ID_BYTES: usize = 16 << 20;
 
@@ -44,6 +50,7 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
         dead_letters: DeadLetters::new(),
         last_trim: None,
         last_read: None,
+        early: VecDeque::new(),
     };
     let mut reconnect = Reconnect::default();
     loop {
@@ -56,6 +63,8 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
 struct Tail<'a> {
     log: &'a RedisLog,
     sink: &'a dyn Sink,
+    /// Volatile events that came before an entry which clients get first, each with the time of its arrival.
+    early: VecDeque<(Instant, Volatile)>,
     /// `None` before the first snapshot.
     state: Option<TailState>,
     page: reply::PageSize,
@@ -196,7 +205,7 @@ impl Tail<'_> {
     }
 
     /// Waits for entries, and delivers volatile events meanwhile.
-    async fn read_page(&self, connection: &mut RedisConnection, count: usize) -> Result<redis::Value, RedisError> {
+    async fn read_page(&mut self, connection: &mut RedisConnection, count: usize) -> Result<redis::Value, RedisError> {
         let mut command = redis::cmd("XREAD");
         command.arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         command.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
@@ -262,14 +271,22 @@ impl Tail<'_> {
         batch
     }
 
-    async fn deliver_volatile(&self) {
+    /// Delivers the volatile events whose turn it is: those that may not overtake an entry wait until it is read, but no
+    /// longer than [`MAX_VOLATILE_WAIT`]. After a failover it may never come.
+    async fn deliver_volatile(&mut self) {
         let offset = self.offset();
-        let events: Vec<_> = volatile::take(self.log)
-            .into_iter()
-            .map(|(draft, accepted_us)| {
-                Arc::new(Event { offset, draft, accepted_us: self.log.clock_offset.local_us(accepted_us) })
-            })
-            .collect();
+        let received = Instant::now();
+        self.early.extend(volatile::take(self.log).into_iter().map(|volatile| (received, volatile)));
+        let mut events = Vec::new();
+        while let Some((received, first)) = self.early.front()
+            && (first.after <= offset.position
+                || received.elapsed() > MAX_VOLATILE_WAIT
+                || self.early.len() > MAX_EARLY)
+        {
+            let Some((_, Volatile { draft, accepted_us, .. })) = self.early.pop_front() else { break };
+            let accepted_us = self.log.clock_offset.local_us(accepted_us);
+            events.push(Arc::new(Event { offset, draft, accepted_us }));
+        }
         if !events.is_empty() {
             self.sink.deliver(Batch { events, ..Batch::default() }).await;
         }

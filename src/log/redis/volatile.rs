@@ -7,6 +7,7 @@ use crate::model::args::Args;
 use crate::model::close::DropReason;
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::model::names::{Namespace, Room};
+use crate::model::offset::Position;
 use crate::protocol::socketio_encode::check_draft;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
@@ -38,10 +39,23 @@ struct Message<'a> {
     a: &'a RawValue,
     t: u64,
     s: std::borrow::Cow<'a, str>,
+    /// The entry of the stream that clients get before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    p: Option<String>,
 }
 
-/// Encodes a draft.
-pub(super) fn encode(draft: &Draft, accepted_us: u64) -> String {
+/// A volatile event that was received.
+#[derive(Debug, PartialEq)]
+pub(super) struct Volatile {
+    pub draft: Draft,
+    /// When a node accepted it, Unix microseconds.
+    pub accepted_us: u64,
+    /// Clients get what the stream has up to here before it.
+    pub after: Position,
+}
+
+/// Encodes a draft that clients get after the entry at `after`.
+pub(super) fn encode(draft: &Draft, accepted_us: u64, after: Position) -> String {
     let message = Message {
         n: draft.namespace.clone(),
         r: draft.rooms.clone(),
@@ -50,12 +64,13 @@ pub(super) fn encode(draft: &Draft, accepted_us: u64) -> String {
         a: serde_json::from_str(draft.args.as_array()).expect("arguments are JSON text"),
         t: accepted_us,
         s: draft.source.label().into(),
+        p: (after != Position::default()).then(|| after.to_string()),
     };
     serde_json::to_string(&message).expect("strings and raw JSON are always JSON")
 }
 
-/// Decodes a message: the draft, and when a node accepted it (Unix microseconds).
-pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<(Draft, u64), DraftError> {
+/// Decodes a message.
+pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Volatile, DraftError> {
     let bad = |error: &dyn std::fmt::Display| DraftError::Json(format!("volatile message: {error}"));
     let message: Message<'_> = serde_json::from_slice(message).map_err(|error| bad(&error))?;
     let draft = Draft {
@@ -69,7 +84,8 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<(Draft, u64
         source: entry::source_of(&message.s),
     };
     check_draft(&draft, limits)?;
-    Ok((draft, message.t))
+    let after = message.p.as_deref().and_then(Position::parse).unwrap_or_default();
+    Ok(Volatile { draft, accepted_us: message.t, after })
 }
 
 /// Messages that wait for the tail.
@@ -148,7 +164,7 @@ fn receive(log: &RedisLog, push: PushInfo) {
 }
 
 /// Takes and decodes all messages that wait. What cannot be decoded is counted and dropped.
-pub(super) fn take(log: &RedisLog) -> Vec<(Draft, u64)> {
+pub(super) fn take(log: &RedisLog) -> Vec<Volatile> {
     let decode_one = |message: Vec<u8>| match decode(&message, &log.limits) {
         Ok(decoded) => Some(decoded),
         Err(error) => {
@@ -171,9 +187,10 @@ mod tests {
     fn encoded_drafts_are_decoded() {
         let mut draft = Draft::new("r\"", "é", Args::list("[1, {\"a\":2.50}]").unwrap(), Source::Client);
         draft.volatile = true;
-        for _ in 0..2 {
-            let message = encode(&draft, 7);
-            assert_eq!(decode(message.as_bytes(), &LIMITS), Ok((draft.clone(), 7)));
+        for after in [Position::default(), Position { ms: 5, seq: 1 }] {
+            let message = encode(&draft, 7, after);
+            let decoded = Volatile { draft: draft.clone(), accepted_us: 7, after };
+            assert_eq!(decode(message.as_bytes(), &LIMITS), Ok(decoded));
             draft.except = vec!["x".into()];
             draft.namespace = "/chat".into();
         }

@@ -82,13 +82,16 @@ fn arguments_are_kept_as_text() {
     assert_eq!(args(r#","data":{ "n" : 9007199254740993 }"#), r#"[{ "n" : 9007199254740993 }]"#);
     assert_eq!(args(r#","args":[1 ,"\ud800"]"#), r#"[1 ,"\ud800"]"#);
     assert_eq!(args(r#","data":null"#), "[null]");
+    assert_eq!(args(r#","data":1,"args":[ ]"#), "[1]");
+    assert_eq!(args(r#","data":null,"args":[]"#), "[]");
+    parse(r#"{"type":"leave","room":"r","data":null,"args":[]}"#).unwrap();
     assert_eq!(args(""), "[]");
 }
 
 #[test]
 fn refusals_say_what_was_wrong_and_echo_the_id() {
     let seven = Some("7".to_owned());
-    assert_eq!(refused(r#"{"type":"event","event":"e","data":1,"args":[],"id":7}"#), ("data_and_args", seven.clone()));
+    assert_eq!(refused(r#"{"type":"event","event":"e","data":1,"args":[2],"id":7}"#), ("data_and_args", seven.clone()));
     assert_eq!(refused(r#"{"id":7,"type":"jion","room":"r"}"#), ("unknown_type", seven.clone()));
     assert_eq!(refused(r#"{"id":7,"type":3}"#), ("unknown_type", seven.clone()));
     assert_eq!(refused(r#"{"id":7}"#), ("missing_key", seven.clone()));

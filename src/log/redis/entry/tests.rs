@@ -78,7 +78,7 @@ fn each_mistake_is_named() {
         ("bad_field", &[("room", "r"), ("event", "e"), ("dat", "1")]),
         ("bad_field", &[("room", "r"), ("event", "e"), ("event", "e")]),
         ("bad_field", &[("room", "r"), ("rooms", "[\"s\"]"), ("event", "e")]),
-        ("bad_field", &[("room", "r"), ("event", "e"), ("data", "1"), ("args", "[]")]),
+        ("bad_field", &[("room", "r"), ("event", "e"), ("data", "1"), ("args", "[2]")]),
         ("bad_field", &[("rooms", "a,b"), ("event", "e")]),
         ("bad_field", &[("rooms", "[7]"), ("event", "e")]),
         ("bad_field", &[("room", "r"), ("event", "e"), ("volatile", "yes")]),
@@ -103,12 +103,22 @@ fn each_mistake_is_named() {
         let error = decode(&fields(pairs), &LIMITS).expect_err(code);
         assert_eq!(error.code(), code, "{error}");
     }
-    let zeroed =
-        [("room", ""), ("rooms", "[\"42\"]"), ("event", "e"), ("data", "1"), ("args", ""), ("except", ""), ("id", "")];
-    let Ok(StreamEntry::Event(draft, _)) = decode(&fields(&zeroed), &LIMITS) else {
-        panic!("typed languages write all fields")
-    };
-    assert_eq!((&*draft.rooms[0], draft.args.as_array(), draft.id), ("42", "[1]", None));
+    for (args, except) in [("", ""), ("null", "null"), ("[]", "[]")] {
+        let zeroed = [
+            ("room", ""),
+            ("rooms", "[\"42\"]"),
+            ("event", "e"),
+            ("data", "1"),
+            ("args", args),
+            ("except", except),
+            ("id", ""),
+        ];
+        let Ok(StreamEntry::Event(draft, _)) = decode(&fields(&zeroed), &LIMITS) else {
+            panic!("typed languages write all fields")
+        };
+        assert_eq!((&*draft.rooms[0], draft.args.as_array(), draft.id), ("42", "[1]", None));
+        assert!(draft.except.is_empty());
+    }
     let mut raw = fields(&[("room", "r"), ("event", "e")]);
     raw.push((b"data".to_vec(), vec![b'"', 0xff, b'"']));
     assert_eq!(decode(&raw, &LIMITS).unwrap_err().to_string(), "`data` is not UTF-8");
