@@ -53,8 +53,8 @@ suite("bodies that are refused unread", () => {
     for (const [target, status, size, more] of [
       ["/publish", 413, 12 * MEGABYTE, AUTHORIZED],
       ["/publish", 401, 12 * MEGABYTE, "Authorization: Bearer wrong\r\n"],
-      ["/join", 400, 2 * MEGABYTE, AUTHORIZED],
-      ["/users", 400, 2 * MEGABYTE, AUTHORIZED],
+      ["/join", 413, 2 * MEGABYTE, AUTHORIZED],
+      ["/users", 413, 2 * MEGABYTE, AUTHORIZED],
       ["/nowhere", 404, 12 * MEGABYTE, ""],
       ["/health", 405, 12 * MEGABYTE, ""],
       [session, 413, 12 * MEGABYTE, ""],
