@@ -23,6 +23,12 @@ macro_rules! reasons {
                 match self { $(Self::$name => $code),* }
             }
 
+            /// Whether its client may still be sending. Such a connection stays open until the client hangs up or is cut:
+            /// a proxy would pass on a half-close at once, and drop the close frame.
+            pub fn may_be_sending(self) -> bool {
+                matches!(self, Self::RateLimit | Self::TooBig)
+            }
+
             /// When a client may reconnect. `None`: not by itself.
             pub fn retry(self) -> Option<Duration> {
                 match self { $(Self::$name => $retry),* }

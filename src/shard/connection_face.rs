@@ -240,7 +240,8 @@ impl Shard {
         loop {
             let mut hub = self.hub.borrow_mut();
             let Some(connection) = hub.connections.get_mut(key) else { return Poll::Ready(()) };
-            if connection.closing.is_some() && connection.outbox.is_empty() && !*finished {
+            let hangs_up = connection.closing.is_some_and(|reason| !reason.may_be_sending());
+            if hangs_up && connection.outbox.is_empty() && !*finished {
                 // Half-closed, so that the peer reads the close frame; it hangs up, or is cut at its deadline.
                 *finished = true;
                 let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);

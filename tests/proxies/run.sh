@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # The suites of ../e2e that make sense behind a proxy.
-SUITES=(socketio ws sse sse_resume upgrade attachments acknowledgements bytes token_sources)
+SUITES=(socketio ws sse sse_resume upgrade attachments acknowledgements bytes token_sources rate_limits)
 PROXIES=${PROXIES:-nginx haproxy caddy}
 
 export ROOMCAST_CERTIFICATES NODE_EXTRA_CA_CERTS
