@@ -31,7 +31,7 @@ impl Default for SocketIoConfig {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             max_payload: 1_000_000,
-            connect_timeout: Duration::from_secs(45),
+            connect_timeout: Duration::from_secs(10),
             polling: true,
             websocket: true,
             namespaces: vec!["/".into()],
