@@ -26,8 +26,8 @@ pub enum PollAnswer {
 pub struct Polling {
     /// The GET that waits for packets, and its number, so that a late abort does not end a later one.
     pub waiting: Option<(u64, oneshot::Sender<PollAnswer>)>,
-    /// A POST's body is being read.
-    pub posting: bool,
+    /// The number of the POST whose body is being read, so that the late end of an earlier one does not end it.
+    pub posting: Option<u64>,
     /// A WebSocket is probing: GETs are answered at once, so that the client's poll ends (docs/protocol/socketio.md
     /// section 2.8).
     pub upgrading: bool,

@@ -17,8 +17,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::oneshot;
 
-/// Numbers GETs, so that a late abort does not end a later one.
-static GETS: AtomicU64 = AtomicU64::new(1);
+/// Numbers GETs and POSTs, so that the late end of one is not taken for the end of the next.
+static REQUESTS: AtomicU64 = AtomicU64::new(1);
+
+fn next_number() -> u64 {
+    REQUESTS.fetch_add(1, Ordering::Relaxed)
+}
 
 /// The Engine.IO handshake packet.
 pub fn handshake(local: &LocalNode, sid: Id, upgrades: &[&str]) -> String {
@@ -50,7 +54,7 @@ pub fn on_owner(local: &Rc<LocalNode>, sid: Id, work: impl FnOnce(&Rc<LocalNode>
 /// A GET: waits for packets. When the future is dropped because the client hung up, the session ends
 /// (docs/protocol/socketio.md section 2.6).
 pub async fn get(local: &Rc<LocalNode>, sid: Id) -> PollAnswer {
-    let number = GETS.fetch_add(1, Ordering::Relaxed);
+    let number = next_number();
     let (reply, answer) = oneshot::channel();
     if !on_owner(local, sid, move |local| begin_get(local, sid, number, reply)) {
         return PollAnswer::Unknown;
@@ -112,9 +116,11 @@ fn begin_get(local: &Rc<LocalNode>, sid: Id, number: u64, reply: oneshot::Sender
 /// Before a POST's body is read: only one at a time.
 pub async fn begin_post(local: &Rc<LocalNode>, sid: Id) -> Result<Post, PollAnswer> {
     let (reply, answer) = oneshot::channel();
+    let number = next_number();
     let begin = move |local: &Rc<LocalNode>| {
         let _ = reply.send(local.shard.polling(sid).and_then(|key| {
-            if local.shard.with_polling(key, |polling| std::mem::replace(&mut polling.posting, true)) != Some(true) {
+            let earlier = local.shard.with_polling(key, |polling| polling.posting.replace(number));
+            if earlier.flatten().is_none() {
                 return Ok(());
             }
             local.shard.with_polling(key, |polling| polling.answer(Bytes::from_static(b"1")));
@@ -126,23 +132,23 @@ pub async fn begin_post(local: &Rc<LocalNode>, sid: Id) -> Result<Post, PollAnsw
         return Err(PollAnswer::Unknown);
     }
     answer.await.unwrap_or(Err(PollAnswer::Unknown))?;
-    Ok(Post { node: local.node.clone(), sid })
+    Ok(Post { node: local.node.clone(), sid, number })
 }
 
 /// A POST whose body is being read; dropped without [`Post::finish`], the session may post again.
 pub struct Post {
     node: Arc<Node>,
     sid: Id,
+    number: u64,
 }
 
 impl Drop for Post {
     fn drop(&mut self) {
-        let sid = self.sid;
+        let (sid, number) = (self.sid, self.number);
         if let Some(owner) = self.node.shards().get(usize::from(sid.shard())) {
             owner.run(move |local| {
-                let key = local.shard.by_sid(sid);
-                if let Some(key) = key {
-                    local.shard.with_polling(key, |polling| polling.posting = false);
+                if let Some(key) = local.shard.by_sid(sid) {
+                    local.shard.with_polling(key, |polling| polling.posting.take_if(|own| *own == number));
                 }
             });
         }
@@ -158,7 +164,7 @@ impl Post {
         let take = move |local: &Rc<LocalNode>| {
             let taken = match local.shard.polling(sid) {
                 Ok(key) => {
-                    local.shard.with_polling(key, |polling| polling.posting = false);
+                    local.shard.with_polling(key, |polling| polling.posting = None);
                     take_payload(local, key, &body);
                     PollAnswer::Accepted
                 }

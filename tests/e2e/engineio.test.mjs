@@ -90,14 +90,17 @@ suite("Engine.IO", () => {
     assert.deepEqual(outcomes, ["200 1", "400 "], "the first gets the close packet, the second is refused");
     await gone(twoGets);
 
-    const twoPosts = await open();
-    const half = raw(one);
-    half.write(`POST ${enginePath({ sid: twoPosts.sid })} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 50\r\n\r\n42[`);
-    await until(async () => {
-      const answer = await twoPosts.post('42["echo",1]');
-      return answer.status === 400;
-    }, "the second POST refused");
-    await gone(twoPosts);
+    // Many times: the late end of one POST must not be taken for the end of the next.
+    await Promise.all(Array.from({ length: 20 }, async () => {
+      const twoPosts = await open();
+      const half = raw(one);
+      half.write(`POST ${enginePath({ sid: twoPosts.sid })} HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 50\r\n\r\n42[`);
+      await until(async () => {
+        const answer = await twoPosts.post('42["echo",1]');
+        return answer.status === 400;
+      }, "the second POST refused");
+      await gone(twoPosts);
+    }));
 
     const dropped = await open();
     await until(async () => {
