@@ -14,7 +14,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query msgpack emitter stream_entry token backend_answer
 DENY_VERSION := 0.20.2
 
-.PHONY: help build test test-rust test-e2e test-conformance test-packages test-systems test-chat test-proxies test-faults tools lint deny fuzz bench
+.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-faults tools lint deny fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -22,13 +22,17 @@ help: ## list the targets
 build: ## build the binary that the outside tests run
 	cargo build --locked
 
-test: tools build test-rust test-e2e test-conformance test-packages test-systems test-chat test-proxies test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
+test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
 
 test-rust: ## unit and integration tests
 	cargo test --locked
 
 test-e2e: build ## the outside tests alone (node --test in tests/e2e)
 	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=3 *.test.mjs
+
+# One after the other: each measures a bystander, who must have the machine to itself but for the attack.
+test-attacks: build ## hostile outsiders, users, tenants and backends, with a bystander who must notice nothing
+	cd tests/attacks && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
 
 # One after the other: the cases are about timers of a few hundred milliseconds.
 test-conformance: build ## the cases of the public conformance suites of Engine.IO 4 and Socket.IO 5

@@ -1,0 +1,58 @@
+// A bystander of an attack whose latency is measured: alone first, then while the attack lasts.
+import assert from "node:assert/strict";
+import { performance } from "node:perf_hooks";
+import { published } from "../harness/publish.mjs";
+import { until } from "../harness/deadline.mjs";
+import { tokenFor } from "../harness/token.mjs";
+
+const SAMPLES = 60;
+// Below this a scheduler's hiccup is larger than what is measured.
+const FLOOR_MS = 5;
+
+const median = (values) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+
+/** Samples one after the other until `enough()`. */
+async function sample(step, enough) {
+  const times = [];
+  while (!enough(times)) {
+    const began = performance.now();
+    await step();
+    times.push(performance.now() - began);
+  }
+  return times;
+}
+
+/**
+ * A connected bystander of `node`; `publisher` is the node that publishes to it. `step` replaces what is measured: by
+ * default an event that is published to it and arrives.
+ */
+export async function witness({ io }, node, { user = "witness", publisher = node, step } = {}) {
+  const client = await io(node, { token: tokenFor(user) }).connected();
+  let number = 0;
+  const receive = async () => {
+    const own = ++number;
+    await published(publisher, { room: `user:${user}`, event: "still here", data: own });
+    await until(() => client.events.at(-1)?.args[0] === own, `event ${own} at the bystander`);
+  };
+  const measured = step ? () => step(client) : receive;
+  const alone = median(await sample(measured, (times) => times.length >= SAMPLES));
+  return {
+    client,
+    /** Measures while `attack` (a promise) lasts, and at least a whole sample. Resolves with what the attack resolves with. */
+    async during(attack) {
+      let over = false;
+      const attacked = Promise.resolve(attack).finally(() => (over = true));
+      attacked.catch(() => {});
+      const times = await sample(measured, (times) => over && times.length >= SAMPLES);
+      const limit = Math.max(2 * alone, FLOOR_MS);
+      const shown = `${median(times).toFixed(2)} ms, ${alone.toFixed(2)} ms alone`;
+      assert.ok(median(times) <= limit, `the bystander waits: ${shown}`);
+      return attacked;
+    },
+    /** Still connected by its first connection, and every event that was published to it has arrived, once and in order. */
+    unharmed() {
+      assert.deepEqual([client.connects, client.disconnects], [1, []]);
+      if (!step) assert.deepEqual(client.argsOf("still here"), Array.from({ length: number }, (_, index) => [index + 1]));
+    },
+  };
+}
