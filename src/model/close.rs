@@ -50,7 +50,7 @@ reasons! {
     InvalidText, "invalid_text", Some(1007), SOON, "A text message that is not UTF-8.";
     TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
     Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
-    SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`.";
+    SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`, or none of them taken for `ping_timeout`.";
     RateLimit, "rate_limit", Some(4429), LATER, "More events than the limit allows, or too many unhandled packets.";
     Unauthorized, "unauthorized", Some(4401), None, "No token, or a refused one.";
     TokenExpired, "token_expired", Some(4401), NOW, "The token expired on a live connection.";

@@ -9,4 +9,3 @@ pub mod presence;
 pub mod probe;
 pub mod probes;
 pub mod room_query;
-pub mod shared_window;

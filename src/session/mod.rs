@@ -1,5 +1,6 @@
 //! What a client is on this node: a connection with an outbox and timers, and one session per joined namespace.
 
+pub mod backpressure;
 pub mod bucket;
 pub mod caller;
 pub mod changes;
@@ -12,6 +13,7 @@ pub mod pending_packets;
 pub mod polling;
 pub mod record;
 pub mod recovery;
+pub mod replay;
 pub mod timers;
 
 use crate::auth::identity::Identity;

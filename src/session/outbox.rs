@@ -76,6 +76,13 @@ impl Outbox {
         self.queue.push_back(frame);
     }
 
+    /// Puts a frame before all others, but behind one that is partly on the wire.
+    pub fn push_ahead(&mut self, frame: Frame) {
+        self.bytes += frame.size();
+        let at = usize::from(self.is_mid_frame()).min(self.queue.len());
+        self.queue.insert(at, frame);
+    }
+
     /// Bytes waiting, near enough for limits.
     pub fn bytes(&self) -> usize {
         self.bytes
