@@ -245,13 +245,7 @@ impl Accounts {
         AccountPermit::new(self.find(self.hasher.hash_one(owner), kind, now, || tenant))
     }
 
-    fn find(
-        &self,
-        id: u64,
-        kind: Kind,
-        now: Millis,
-        tenant: impl FnOnce() -> Option<Arc<Account>>,
-    ) -> Arc<Account> {
+    fn find(&self, id: u64, kind: Kind, now: Millis, tenant: impl FnOnce() -> Option<Arc<Account>>) -> Arc<Account> {
         // The high bits: the table uses the low ones.
         let mut table = self.tables[(id >> 32) as usize % TABLES].lock();
         if let Some(account) = table.find(id, |account| account.id == id) {

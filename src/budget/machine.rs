@@ -83,6 +83,8 @@ mod tests {
     fn this_machine_has_some() {
         assert_eq!(field("a: 1 kB\nRssAnon:\t     12 kB\n", "RssAnon"), Some(12_288));
         assert_eq!(field("VmRSS: x kB", "VmRSS"), None);
-        assert!(default_limit().is_some_and(|limit| limit > 1 << 20) && resident().is_some_and(|bytes| bytes > 1 << 16));
+        assert!(
+            default_limit().is_some_and(|limit| limit > 1 << 20) && resident().is_some_and(|bytes| bytes > 1 << 16)
+        );
     }
 }
