@@ -77,7 +77,23 @@ async fn attempt(
         // A node that has just started still reads its history, and could prove nothing. The client comes again.
         return Err(NotRecovered::Unreachable);
     }
-    let mut parked = session_lookup::find(local, newcomer, pid).await?.ok_or(NotRecovered::UnknownSession)?;
+    let parked = session_lookup::find(local, newcomer, pid).await?.ok_or(NotRecovered::UnknownSession)?;
+    let resumed = prepare(local, newcomer, pid, parked, offset).await;
+    if resumed.is_err() {
+        // This node may have its record by now, and nobody has the session.
+        local.shard.drop_record(pid);
+    }
+    resumed
+}
+
+/// What a session that was found needs to continue for this client.
+async fn prepare(
+    local: &Rc<LocalNode>,
+    newcomer: &Newcomer,
+    pid: Id,
+    mut parked: Parked,
+    offset: Option<Offset>,
+) -> Result<Resumed, NotRecovered> {
     let before = parked.clone();
     let after = parked.resume_from(offset);
     // Another node may have been ahead of this one.
