@@ -64,6 +64,7 @@ const SANS_IO: &[&str] = &[
     "src/model/names.rs",
     "src/model/namespaces.rs",
     "src/model/offset.rs",
+    "src/model/provenance.rs",
     "src/model/refusal.rs",
     "src/model/transport.rs",
     "src/presence/tracker.rs",

@@ -223,7 +223,9 @@ mod tests {
     fn what_tells_tokens_apart_decides_nothing() {
         let one = ClaimsDigest::of(r#"{"sub":"7","exp":1,"iat":1,"org":{"id":"a"}}"#);
         assert_eq!(one, ClaimsDigest::of(r#"{"org":{"id":"a"},"exp":2,"sub":"7","jti":"x","nbf":3}"#));
-        for other in [r#"{"sub":"7","org":{"id":"b"}}"#, r#"{"sub":"7"}"#, "{}", r#"{"sub":"7","org":{"id":"a"},"more":1}"#] {
+        for other in
+            [r#"{"sub":"7","org":{"id":"b"}}"#, r#"{"sub":"7"}"#, "{}", r#"{"sub":"7","org":{"id":"a"},"more":1}"#]
+        {
             assert_ne!(one, ClaimsDigest::of(other), "{other}");
         }
         assert_eq!(ClaimsDigest::from_text(&one.to_text()), Some(one));

@@ -56,6 +56,9 @@ mod tests {
             assert_eq!((Provenance::from_bits(one as u32), Provenance::from_letter(one.letter())), (one, one));
             assert!((one as u32) < 1 << Provenance::BITS);
         }
-        assert_eq!((Provenance::from_letter('?'), Provenance::from_bits(7)), (Provenance::Answered, Provenance::Answered));
+        assert_eq!(
+            (Provenance::from_letter('?'), Provenance::from_bits(7)),
+            (Provenance::Answered, Provenance::Answered)
+        );
     }
 }

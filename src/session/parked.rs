@@ -245,7 +245,10 @@ mod tests {
         let mut parked = Parked {
             rooms: vec!["a".into(), "b".into(), "c".into()],
             provenances: vec![("b".into(), Provenance::Rule), ("a".into(), Provenance::Grant)],
-            changes: Changes::known(at(5), [change("a", true), change("b", true), change("x", false), change("y", false)]),
+            changes: Changes::known(
+                at(5),
+                [change("a", true), change("b", true), change("x", false), change("y", false)],
+            ),
             ..parked()
         };
         let by: Vec<_> = parked.memberships().map(|(room, by)| format!("{room} {by:?}")).collect();
