@@ -40,7 +40,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
-redis.call('HSET', KEYS[4], ARGV[1], ARGV[12])
+if redis.call('HGET', KEYS[4], ARGV[1]) ~= ARGV[12] then redis.call('HSET', KEYS[4], ARGV[1], ARGV[12]) end
 redis.call('PEXPIRE', KEYS[4], ARGV[3])
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])) do
   redis.call('UNLINK', ARGV[4] .. node)

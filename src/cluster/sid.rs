@@ -39,7 +39,9 @@ impl SidKeys {
     /// Whether a node of this cluster made this sid.
     pub(super) fn knows(&self, sid: Id) -> bool {
         let (bytes, found) = sid.tagged_parts();
-        self.keys.iter().any(|(_, key)| aws_lc_rs::constant_time::verify_slices_are_equal(&tag(key, bytes), found).is_ok())
+        self.keys
+            .iter()
+            .any(|(_, key)| aws_lc_rs::constant_time::verify_slices_are_equal(&tag(key, bytes), found).is_ok())
     }
 }
 

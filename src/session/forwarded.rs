@@ -1,4 +1,4 @@
-//! What a node knows of polling sessions of other nodes whose requests arrive here. Sans-IO.
+//! What a node knows of polling sessions of other nodes whose requests arrive here.
 
 use crate::cluster::Confirmed;
 use crate::model::id::Id;
@@ -92,7 +92,10 @@ mod tests {
         sids.note(proven, Confirmed::Proven, now);
         sids.note(gone, Confirmed::Unknown, now);
         assert_eq!(sids.known(gone, now + KNOWN_FOR / 2), Some(Confirmed::Unknown));
-        assert_eq!((sids.known(gone, now + KNOWN_FOR), sids.known(proven, now + KNOWN_FOR)), (None, Some(Confirmed::Proven)));
+        assert_eq!(
+            (sids.known(gone, now + KNOWN_FOR), sids.known(proven, now + KNOWN_FOR)),
+            (None, Some(Confirmed::Proven))
+        );
         sids.note_served(proven, now + KNOWN_FOR);
         sids.note_served(gone, now + KNOWN_FOR);
         assert_eq!(sids.known(proven, now + PROVEN_FOR), Some(Confirmed::Proven));

@@ -200,7 +200,8 @@ mod tests {
         let message = here.sign(&here.keys().unwrap(), there.me, Body::OneWay(OneWay::Hangup(1)));
         there.set_keys(texts(), 1_000_000 + MAX_AGE_MS + 5_000);
         assert_eq!(there.receive(&message, |_| true), Ok(Received::Replayed));
-        let untimed = Envelope { from: here.me, to: there.me, number: 9, at: None, body: Body::OneWay(OneWay::Hangup(1)) };
+        let untimed =
+            Envelope { from: here.me, to: there.me, number: 9, at: None, body: Body::OneWay(OneWay::Hangup(1)) };
         let untimed = KeyRing::new(texts()).sign(&untimed);
         assert_eq!(there.receive(&untimed, |_| true), Ok(Received::Replayed));
         assert!(matches!(there.receive(&untimed, |_| false), Ok(Received::New(_))), "of the previous release");

@@ -156,7 +156,14 @@ struct Assembly {
 
 impl Assemblies {
     /// Adds a piece; the whole text once it is complete.
-    pub(crate) fn add(&mut self, key: (NodeId, u64), index: u32, is_last: bool, text: String, now: Instant) -> Option<String> {
+    pub(crate) fn add(
+        &mut self,
+        key: (NodeId, u64),
+        index: u32,
+        is_last: bool,
+        text: String,
+        now: Instant,
+    ) -> Option<String> {
         if index == 0 {
             self.0.retain(|_, assembly| now - assembly.at < ABANDONED);
             self.0.insert(key, Assembly { text: String::new(), next: 0, at: now });

@@ -123,7 +123,8 @@ mod tests {
             KeyRing::new(KeyTexts { present: present.into(), next: text(next), last: text(last) })
         };
         // A new key is first known to all; then it signs, and the old one still verifies.
-        let steps = [ring("1", None, None), ring("1", Some("2"), None), ring("2", None, Some("1")), ring("2", None, None)];
+        let steps =
+            [ring("1", None, None), ring("1", Some("2"), None), ring("2", None, Some("1")), ring("2", None, None)];
         let envelope = envelope();
         for (earlier, later) in [(0, 1), (1, 2), (2, 3)] {
             for (from, to) in [(earlier, later), (later, earlier)] {
