@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
-    &["demo"],
+    &["demo", "dev"],
     &["app"],
     // Assembles the config structs that each module owns, so it is above them all, and nobody below knows it.
     &["config"],

@@ -88,7 +88,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         say(&format!("wrote {}", file.path.display()));
     }
     say(
-        "next: `set -a; . ./.env; set +a`, then `roomcast check`, `roomcast serve`, and `roomcast token --user 7` for a token",
+        "next: `roomcast dev`; in production `set -a; . ./.env; set +a`, then `roomcast check` and `roomcast serve`",
     );
     Ok(())
 }
