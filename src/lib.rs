@@ -5,6 +5,7 @@ pub mod auth;
 pub mod backend;
 pub mod backoff;
 pub mod bridge;
+pub mod budget;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -67,10 +67,10 @@ impl Shard {
         Rc::new(Self {
             index,
             hub: RefCell::new(Hub::new(context.clone(), &wake, ended)),
+            started: context.started,
             context,
             observer,
             buffer: RefCell::new(vec![0; READ_BUFFER].into()),
-            started: Instant::now(),
             wake,
             advanced: Notify::new(),
         })
