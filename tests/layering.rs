@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
-    &["demo"],
+    &["demo", "dev"],
     &["app"],
     // Assembles the config structs that each module owns, so it is above them all, and nobody below knows it.
     &["config"],
@@ -96,6 +96,7 @@ const REDIS: &[(&str, &str)] = &[
     ("src/config/", "[redis] and the conventional names"),
     ("src/cli/", "--redis-url, and `check` tries it"),
     ("src/demo/mod.rs", "turns [redis] off"),
+    ("src/dev/mod.rs", "says whether [redis] is set"),
     ("src/app", "chooses the log"),
     ("src/metrics.rs", "roomcast_redis_*"),
     ("src/http/health.rs", "services.redis"),
