@@ -112,6 +112,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("redis", "emitter_key", redis.emitter_key, Maybe(Text(text::redis_key))),
     key!("redis", "streams_key", redis.streams_key, Maybe(Text(text::redis_key))),
     key!("redis", "min_replicas", redis.min_replicas, count(0..=16)),
+    key!("redis", "node_key_lifetime", redis.node_key_lifetime, Span(10 * SECOND..=30 * 24 * HOUR)),
 
     key!("http", "idle_timeout", http.idle_timeout, Span(SECOND..=24 * HOUR)),
 
@@ -212,6 +213,18 @@ pub(super) static KEYS: &[Key] = &[
     key!("limits", "room_name_bytes", limits.room_name_bytes, count(16..=65_535)),
     key!("limits", "outbox_bytes", limits.outbox_bytes, Size(1_000..=GB)),
     key!("limits", "events_per_second", limits.events_per_second, count(1..=1_000_000)),
+    key!("limits", "bytes_per_second", limits.bytes_per_second, Size(1_000..=GB)),
+    key!("limits", "joins_per_second", limits.joins_per_second, count(1..=1_000_000)),
+    key!("limits", "user_connections", limits.user_connections, count(0..=10_000_000)),
+    key!("limits", "user_events_per_second", limits.user_events_per_second, Maybe(count(0..=10_000_000))),
+    key!("limits", "user_bytes_per_second", limits.user_bytes_per_second, Size(0..=GB)),
+    key!("limits", "user_joins_per_second", limits.user_joins_per_second, count(0..=1_000_000)),
+    key!("limits", "tenant_claim", limits.tenant_claim, Maybe(Text(text::claim_path))),
+    key!("limits", "tenant_connections", limits.tenant_connections, count(0..=10_000_000)),
+    key!("limits", "tenant_events_per_second", limits.tenant_events_per_second, count(0..=10_000_000)),
+    key!("limits", "tenant_bytes_per_second", limits.tenant_bytes_per_second, Size(0..=GB)),
+    key!("limits", "tenant_joins_per_second", limits.tenant_joins_per_second, count(0..=1_000_000)),
+    key!("limits", "memory", limits.memory, Maybe(Size(16 * MB..=16_000 * GB))),
     key!("limits", "headers", limits.headers, count(16..=1_000)),
 
     key!("presence", "grace", presence.grace, Span(0..=HOUR)),

@@ -11,6 +11,7 @@ use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
 use crate::presence::local::Presence;
 use crate::session::connection_limiter::ConnectionLimiter;
+use crate::session::forwarded::ForwardedSids;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::face::Shard;
 use crate::shard::handle::ShardHandle;
@@ -41,6 +42,8 @@ pub struct Node {
     pub presence: Arc<Presence>,
     /// Commands that are being carried out.
     pub command_tracker: CommandTracker,
+    /// Polling sessions of other nodes whose requests arrive here.
+    pub forwarded: Mutex<ForwardedSids>,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
@@ -98,6 +101,7 @@ impl Node {
             auth,
             backend,
             command_tracker: CommandTracker::default(),
+            forwarded: Mutex::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),
