@@ -1,6 +1,7 @@
 //! What a connection has only while its client takes less than there is for it (sans-IO).
 
 use crate::session::connection::SessionKey;
+use crate::session::pace::Pace;
 use crate::session::replay::Replay;
 
 /// Most connections have none.
@@ -8,6 +9,8 @@ use crate::session::replay::Replay;
 pub struct Backpressure {
     /// Bytes in the outbox that the limit for unsent bytes does not count: replayed events, and large answers.
     pub allowed: usize,
+    /// How far replays run ahead of a WebSocket client.
+    pub pace: Pace,
     /// What its sessions have still to get. They take turns.
     replays: Vec<(SessionKey, Box<Replay>)>,
 }

@@ -9,6 +9,7 @@ pub mod connection;
 pub mod connection_limiter;
 pub mod forwarded;
 pub mod outbox;
+pub mod pace;
 pub mod parked;
 pub mod pending_packets;
 pub mod polling;

@@ -115,7 +115,13 @@ impl Shard {
         self.hub.borrow_mut().flush(key, now);
     }
 
-    /// The client of this connection has shown that it lives.
+    /// The client of this connection has sent something.
+    pub fn alive(&self, key: ConnectionKey) {
+        let now = self.now();
+        self.hub.borrow_mut().alive(key, now);
+    }
+
+    /// The client of this connection has answered a ping.
     pub fn pong(&self, key: ConnectionKey) {
         let now = self.now();
         self.hub.borrow_mut().pong(key, now);

@@ -12,7 +12,9 @@ use crate::session::changes::Change;
 use crate::session::connection::{ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::replay::{Missed, Replay, Step};
+use crate::session::timers::Heartbeat;
 use crate::shard::hub::Hub;
+use crate::shard::timers::ping_frame;
 
 /// Taken from the window at once: some 0.1 ms of work.
 const SLICE: Slice = Slice { events: 256, bytes: 64 << 10 };
@@ -95,13 +97,22 @@ impl Hub {
         if connection.closing.is_some() || connection.outbox.bytes() >= LOW_WATER {
             return connection.has_replays();
         }
+        let bytes = match &connection.backpressure {
+            Some(backpressure) if matches!(connection.link, Link::WebSocket(_)) => backpressure.pace.room(),
+            _ => SLICE.bytes,
+        };
+        if bytes == 0 {
+            // The pong goes on with it.
+            return false;
+        }
+        let slice = Slice { bytes: bytes.min(SLICE.bytes), ..SLICE };
         let Some((session, mut replay)) = connection.backpressure.as_mut().and_then(|waiting| waiting.take()) else {
             return false;
         };
         let Some(live) = self.sessions.get(session) else { return connection.has_replays() };
         let namespace = self.context.namespaces.name(live.namespace);
         self.flusher.note_slice();
-        let step = replay.step(&*self.context.window, self.position, namespace, SLICE);
+        let step = replay.step(&*self.context.window, self.position, namespace, slice);
         let is_over = replay.is_over(self.position.position);
         // Also if it is over: a session that is closed for what it lost is parked as one that is behind.
         connection.backpressure.get_or_insert_default().give_back(session, replay);
@@ -118,7 +129,9 @@ impl Hub {
         if is_over && let Some(backpressure) = &mut connection.backpressure {
             backpressure.end(session);
         }
-        more && connection.has_replays()
+        let has_replays = connection.has_replays();
+        self.ping_replay(key, now);
+        more && has_replays
     }
 
     fn queue_missed(&mut self, key: ConnectionKey, session: SessionKey, missed: Vec<Missed>) {
@@ -144,6 +157,41 @@ impl Hub {
         let stale = connection.allowed().saturating_sub(before);
         let backpressure = connection.backpressure.get_or_insert_default();
         backpressure.allowed = backpressure.allowed - stale + queued;
+        backpressure.pace.sent(queued);
+    }
+
+    /// Lets a ping follow what was queued of a replay, if it is not over and no other ping is out.
+    fn ping_replay(&mut self, key: ConnectionKey, now: Millis) {
+        let by = now.after(self.context.socketio.ping_timeout);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let waits = connection.has_replays() && matches!(connection.link, Link::WebSocket(_));
+        if !waits || matches!(connection.timers.heartbeat, Heartbeat::PongBy(_) | Heartbeat::Off) {
+            return;
+        }
+        let Some(backpressure) = connection.backpressure.as_mut().filter(|one| one.pace.wants_ping()) else { return };
+        backpressure.pace.pinged(now);
+        let frame = ping_frame(connection.protocol);
+        connection.outbox.push(frame);
+        self.connections.change_timers(key, |timers| timers.await_pong(by));
+    }
+
+    /// The client has answered a ping: its replay goes on.
+    pub(super) fn confirm_replay(&mut self, key: ConnectionKey, now: Millis) {
+        let timeout = self.context.socketio.ping_timeout;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Some(backpressure) = &mut connection.backpressure {
+            backpressure.pace.pong(now, timeout);
+            self.ping_replay(key, now);
+            self.mark_dirty(key);
+        }
+    }
+
+    /// The client has sent something else.
+    pub(super) fn trust_replay(&mut self, key: ConnectionKey) {
+        if let Some(backpressure) = self.connections.get_mut(key).and_then(|one| one.backpressure.as_mut()) {
+            backpressure.pace.trust();
+            self.mark_dirty(key);
+        }
     }
 
     /// The window no longer has what a session still needs: its client is notified. Answers whether the cursor goes on.

@@ -11,11 +11,14 @@ use crate::session::timers::{Due, Heartbeat};
 use crate::shard::hub::Hub;
 use bytes::Bytes;
 
-/// A WebSocket ping. Browsers answer it without the application.
-fn ping_frame() -> Bytes {
+/// A ping: of Engine.IO, or of WebSockets, which browsers answer without the application.
+pub(super) fn ping_frame(protocol: Protocol) -> Frame {
+    if protocol == Protocol::SocketIo {
+        return Frame::Engine(Bytes::from_static(b"2"));
+    }
     let mut frame = Vec::with_capacity(2);
     push_frame(&mut frame, Opcode::Ping, b"");
-    frame.into()
+    Frame::Raw(frame.into())
 }
 
 impl Hub {
@@ -57,10 +60,9 @@ impl Hub {
             // Its client asks for what waits by itself; a WebSocket that takes nothing is noticed when it is written to.
             connection.timers.write_by = Some(now.after(interval + timeout));
         }
-        let frame = match (connection.protocol, &connection.link) {
-            (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
-            (Protocol::PlainWs, _) => Frame::Raw(ping_frame()),
-            (Protocol::Sse, _) => {
+        let frame = match connection.protocol {
+            protocol @ (Protocol::SocketIo | Protocol::PlainWs) => ping_frame(protocol),
+            Protocol::Sse => {
                 // SSE has no answer. This detects dead peers, keeps proxies from closing an idle stream, and moves the resume
                 // point of a client whose own rooms are quiet.
                 connection.timers.heartbeat = Heartbeat::PingAt(now.after(interval));
@@ -111,10 +113,18 @@ impl Hub {
         });
     }
 
-    /// The client has sent something, so it lives.
+    /// The client has answered a ping.
     pub(super) fn pong(&mut self, key: ConnectionKey, now: Millis) {
         let interval = self.context.socketio.ping_interval;
         self.connections.change_timers(key, |timers| timers.pong(now, interval));
+        self.confirm_replay(key, now);
+    }
+
+    /// The client has sent something, so it lives.
+    pub(super) fn alive(&mut self, key: ConnectionKey, now: Millis) {
+        let interval = self.context.socketio.ping_interval;
+        self.connections.change_timers(key, |timers| timers.pong(now, interval));
+        self.trust_replay(key);
     }
 
     /// A token has expired: the whole connection closes, and its client reconnects with a fresh one (docs/protocol/websocket.md section 5).

@@ -125,7 +125,7 @@ pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, message: Message<'_>) 
 }
 
 fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
-    local.shard.pong(key);
+    local.shard.alive(key);
     match plain_ws::parse(text) {
         Ok(message) => handlers::receive(local, key, Inbound::PlainWs(message)),
         Err(error) if rate_limit::take_turn(local, key) => {
