@@ -1,6 +1,6 @@
 //! What a connection has only while its client takes less than there is for it (sans-IO).
 
-use crate::session::connection::SessionKey;
+use crate::session::keys::SessionKey;
 use crate::session::pace::Pace;
 use crate::session::replay::Replay;
 

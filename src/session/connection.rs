@@ -13,18 +13,12 @@ use crate::session::outbox::Outbox;
 use crate::session::pending_packets::PendingPackets;
 use crate::session::polling::Polling;
 use crate::session::timers::Timers;
-use slotmap::new_key_type;
 use std::rc::Rc;
 use std::task::Waker;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-new_key_type! {
-    /// A connection's place in its shard; stale after it ended.
-    pub struct ConnectionKey;
-    /// A session's place in its shard; stale after it ended.
-    pub struct SessionKey;
-}
+pub use crate::session::keys::{ConnectionKey, SessionKey};
 
 /// How the outbox of a connection is emptied just now.
 pub enum Link {

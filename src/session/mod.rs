@@ -8,6 +8,7 @@ pub mod config;
 pub mod connection;
 pub mod connection_limiter;
 pub mod forwarded;
+pub mod keys;
 pub mod outbox;
 pub mod pace;
 pub mod parked;
