@@ -18,6 +18,8 @@ pub struct RedisConfig {
     pub streams_key: Option<String>,
     /// Replicas that must have an event before its publisher gets the acknowledgement; 0 waits for none.
     pub min_replicas: u32,
+    /// Bytes that the log's stream may have in Redis; beyond it the oldest entries are trimmed.
+    pub max_stream_bytes: usize,
 }
 
 impl RedisConfig {
@@ -36,6 +38,7 @@ impl Default for RedisConfig {
             emitter_key: None,
             streams_key: None,
             min_replicas: 0,
+            max_stream_bytes: 1_000_000_000,
         }
     }
 }
