@@ -180,6 +180,11 @@ impl Keys {
         format!("{}:retired:{:x}", self.tagged, epoch.0)
     }
 
+    /// The mark of a renewal of the stream a moment ago.
+    fn renewal(&self) -> String {
+        format!("{}:renewal", self.tagged)
+    }
+
     /// The key that says which node reports a malformed entry.
     fn claim(&self, position: Position) -> String {
         format!("{}:dead:{position}", self.tagged)

@@ -18,12 +18,18 @@ use std::time::Duration;
 /// How far the last id may be ahead of Redis' clock. After a failover the clock of the new master may be behind.
 const MAX_AHEAD: Duration = Duration::from_secs(300);
 /// How long the old stream is kept. A tail notices within a second; one that hung for longer has missed entries.
-const RETIRED_LIFETIME: Duration = Duration::from_secs(10);
-/// Old streams that are kept at once, because each may be as large as the stream itself.
-const RETIRED_KEPT: u32 = 2;
+const RETIRED_LIFETIME: Duration = Duration::from_secs(5);
+/// Old streams that are kept at once. With [`PAUSE`] it bounds for how long a tail may be behind when somebody adds such
+/// ids all the time.
+const RETIRED_KEPT: u32 = 16;
+/// Between two renewals.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often a renewal that came too soon after another is tried: for twice the pause.
+const MAX_TRIES: u32 = 10;
 
-/// KEYS: the stream, the epoch, where the stream goes, an old stream that is no longer kept. ARGV: the epoch, the next
-/// one, ms that the last id may be ahead, ms for which the old stream is kept. Answers whether the stream was renewed.
+/// KEYS: the stream, the epoch, where the stream goes, an old stream that is no longer kept, the mark of the last renewal.
+/// ARGV: the epoch, the next one, ms that the last id may be ahead, ms for which the old stream is kept, ms between two
+/// renewals. Answers 1 where the stream was renewed, -1 where it is to be tried again.
 /// The new one begins with an entry that is trimmed at once, so that its ids rise from now, and nobody takes it for a
 /// stream that has all entries there ever were. Without the right to rename (`+rename`) the old entries are dropped.
 const RENEW: &str = "if (redis.call('GET', KEYS[2]) or '') ~= ARGV[1] then return 0 end
@@ -33,6 +39,7 @@ for at = 1, #info, 2 do if info[at] == 'last-generated-id' then last = info[at +
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if tonumber(string.match(last, '^%d+')) <= now + ARGV[3] then return 0 end
+if not redis.call('SET', KEYS[5], 1, 'NX', 'PX', ARGV[5]) then return -1 end
 redis.call('UNLINK', KEYS[4])
 local renamed = redis.pcall('RENAME', KEYS[1], KEYS[3])
 if renamed.err then redis.call('UNLINK', KEYS[1]) else redis.call('PEXPIRE', KEYS[3], ARGV[4]) end
@@ -55,11 +62,19 @@ pub(super) async fn renew(
     let Some(epoch) = text(&known).and_then(parse) else { return Ok(()) };
     let no_longer_kept = Epoch(epoch.0.wrapping_sub(RETIRED_KEPT));
     let mut command = redis::cmd("EVAL");
-    command.arg(RENEW).arg(4).arg(&keys.events).arg(&keys.epoch);
-    command.arg(keys.retired(epoch)).arg(keys.retired(no_longer_kept));
+    command.arg(RENEW).arg(5).arg(&keys.events).arg(&keys.epoch);
+    command.arg(keys.retired(epoch)).arg(keys.retired(no_longer_kept)).arg(keys.renewal());
     command.arg(format!("{:x}", epoch.0)).arg(format!("{:x}", successor(epoch).0));
-    command.arg(MAX_AHEAD.as_millis() as u64).arg(RETIRED_LIFETIME.as_millis() as u64);
-    if connection.call(&command).await? == Value::Int(1) {
+    command.arg(MAX_AHEAD.as_millis() as u64).arg(RETIRED_LIFETIME.as_millis() as u64).arg(PAUSE.as_millis() as u64);
+    let mut answer = connection.call(&command).await?;
+    for _ in 0..MAX_TRIES {
+        if answer != Value::Int(-1) {
+            break;
+        }
+        tokio::time::sleep(PAUSE * 2 / MAX_TRIES).await;
+        answer = connection.call(&command).await?;
+    }
+    if answer == Value::Int(1) {
         log.metrics.log_renewals.inc();
         tracing::error!(
             key = keys.events,

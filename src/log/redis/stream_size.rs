@@ -103,10 +103,11 @@ impl StreamSize {
         counted.max(length.saturating_mul(self.bytes / self.entries.max(1)))
     }
 
-    /// The cut of a stream that was measured, entries that were not read included.
+    /// The cut of a stream that was measured. It may cut entries that were not read, so the tail first has the time in which
+    /// a quarter more is added.
     pub(super) fn cut_measured(&self, bytes: u64, length: u64) -> Option<Cut> {
         let left = self.max / 8 * EIGHTHS_LEFT;
-        (bytes > self.max).then(|| {
+        (bytes > self.max + self.max / 4).then(|| {
             let kept = u128::from(length) * u128::from(left) / u128::from(bytes);
             Cut::Keep(u64::try_from(kept).unwrap_or(length), bytes - left)
         })
@@ -184,7 +185,7 @@ mod tests {
     #[test]
     fn a_measured_stream_keeps_its_newest_entries() {
         let mut size = StreamSize::new(8_000);
-        assert_eq!(size.cut_measured(8_000, 500), None);
+        assert_eq!(size.cut_measured(10_000, 500), None);
         assert_eq!(size.cut_measured(70_000, 500), Some(Cut::Keep(50, 63_000)));
         assert_eq!(size.estimate(500), 0, "nothing was read yet");
         size.read(&[entry(1, 100), entry(2, 300)]);

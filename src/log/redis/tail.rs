@@ -156,6 +156,10 @@ impl Tail<'_> {
         };
         let is_followed = discontinuity == Some(Discontinuity::EpochChanged)
             && self.follow_renewals(connection, epoch).await?;
+        if let Some(state) = self.state.as_mut().filter(|state| renewal::is_due(self.log, state.position)) {
+            // No entry of another stream comes after it.
+            state.position = Position::default();
+        }
         let now = epoch::observe(connection, keys, &[]).await?;
         if generation::parse(&now.epoch_text) != Some(epoch) {
             return Err(RedisError::NotServing("the epoch changed again".into()));

@@ -36,6 +36,9 @@ return redis.call(unpack(ARGV, 2))";
 /// Commands before those of the callers: the three of the guard, and `MULTI`.
 const PREAMBLE: usize = 4;
 
+/// How often what failed is sent again: an unknown script, and then a stream that was exhausted meanwhile.
+const MAX_REPEATS: usize = 2;
+
 /// Builds and runs transactions.
 pub(super) struct Transactions {
     add_once: Script,
@@ -89,9 +92,9 @@ impl Transactions {
     ) -> Result<Executed, RedisError> {
         let pipeline = self.guarded(commands, deadline_ms, replicas);
         let mut executed = send(connection, &pipeline, replicas.is_some()).await?;
-        for is_failed in [is_unknown_script, is_exhausted] {
+        for _ in 0..MAX_REPEATS {
             if !executed.replies.iter().any(is_failed) {
-                continue;
+                break;
             }
             if executed.replies.iter().any(is_exhausted) {
                 renewal::renew(log, connection).await?;
@@ -125,8 +128,11 @@ impl Transactions {
         pipeline
     }
 
-    /// The `EVAL` in place of an `EVALSHA` that Redis does not know.
+    /// The `EVAL` in place of an `EVALSHA` that Redis does not know; any other command as it is.
     fn in_full(&self, command: &Cmd) -> Cmd {
+        if command.args_iter().next() != Some(Arg::Simple(b"EVALSHA")) {
+            return command.clone();
+        }
         let mut full = redis::cmd("EVAL");
         for arg in command.args_iter().skip(1) {
             if let Arg::Simple(bytes) = arg {
@@ -162,6 +168,11 @@ impl Transactions {
 
 fn is_unknown_script(answer: &Value) -> bool {
     matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+/// Whether a command is to be sent again.
+fn is_failed(answer: &Value) -> bool {
+    is_unknown_script(answer) || is_exhausted(answer)
 }
 
 /// Whether the stream has an entry with the largest id.
