@@ -1,7 +1,7 @@
 //! A shard as the code on its thread uses it. Every method borrows the tables for a moment and gives them back, so nothing
 //! of them is held across an await.
 
-use crate::cluster::Owner;
+use crate::cluster::{Confirmed, Owner};
 use crate::model::event::Delivery;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
@@ -12,7 +12,7 @@ use crate::session::parked::Parked;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::EndedQueue;
 use crate::shard::hub::Hub;
-use crate::shard::release::Taken;
+use crate::shard::release::{Taken, Taker};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,10 +67,10 @@ impl Shard {
         Rc::new(Self {
             index,
             hub: RefCell::new(Hub::new(context.clone(), &wake, ended)),
+            started: context.started,
             context,
             observer,
             buffer: RefCell::new(vec![0; READ_BUFFER].into()),
-            started: Instant::now(),
             wake,
             advanced: Notify::new(),
         })
@@ -91,6 +91,22 @@ impl Shard {
     /// A fresh identifier that leads back to this shard.
     pub fn fresh_id(&self) -> Id {
         Id::random_at(self.context.node_id, self.index)
+    }
+
+    /// A fresh Engine.IO sid that leads back to this shard, also from other nodes.
+    pub fn fresh_sid(&self) -> Id {
+        self.context.cluster.as_ref().map_or_else(|| self.fresh_id(), |cluster| cluster.sid(self.index))
+    }
+
+    /// What other nodes may know of a sid.
+    pub fn confirm_sid(&self, sid: Id) -> Confirmed {
+        let hub = self.hub.borrow();
+        let connection = hub.connections.by_sid(sid).and_then(|key| hub.connections.get(key));
+        match connection {
+            None => Confirmed::Unknown,
+            Some(connection) if connection.sessions.is_empty() => Confirmed::Unproven,
+            Some(_) => Confirmed::Proven,
+        }
     }
 
     /// The last event of the log that the shard has delivered.
@@ -171,9 +187,14 @@ impl Shard {
 
     /// Takes the session with this pid, parked or still live on a half-open connection, if it is `owner`'s. For anybody
     /// else it stays as it is.
-    pub fn take_session(&self, pid: Id, owner: &Owner) -> Option<Taken> {
+    pub fn take_session(&self, pid: Id, owner: &Owner, taker: Taker) -> Option<Taken> {
         let now = self.now();
-        self.hub.borrow_mut().take_for_resume(pid, owner, now)
+        self.hub.borrow_mut().take_for_resume(pid, owner, taker, now)
+    }
+
+    /// The session with this pid was taken and does not continue here: its record is removed.
+    pub fn drop_record(&self, pid: Id) {
+        self.hub.borrow_mut().note_record(pid);
     }
 
     /// Keeps a session for a resume within the window.
