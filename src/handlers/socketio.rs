@@ -144,7 +144,7 @@ async fn begin_session(
         session_start::abandon(local, &session, &rooms);
         return None;
     }
-    let session = session_start::admit(local, session, &rooms, &mut reserved);
+    let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);
     local.shard.push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
     Some(session)
 }
