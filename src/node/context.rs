@@ -12,6 +12,7 @@ use crate::node::probes::Probes;
 use crate::node::shared_window::SharedWindow;
 use crate::presence::local::Presence;
 use crate::session::connection_limiter::ConnectionLimiter;
+use crate::session::forwarded::ForwardedSids;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::face::Shard;
 use crate::shard::handle::ShardHandle;
@@ -42,6 +43,8 @@ pub struct Node {
     pub presence: Arc<Presence>,
     /// Commands that are being carried out.
     pub command_tracker: CommandTracker,
+    /// Polling sessions of other nodes whose requests arrive here.
+    pub forwarded: Mutex<ForwardedSids>,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
@@ -99,6 +102,7 @@ impl Node {
             auth,
             backend,
             command_tracker: CommandTracker::default(),
+            forwarded: Mutex::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),
