@@ -25,8 +25,12 @@ fn message(limit: RateLimit) -> &'static str {
     match limit {
         RateLimit::Events => "more messages than `limits.events_per_second` allows; try again after `retry_after_ms`",
         RateLimit::Bytes => "more bytes than `limits.bytes_per_second` allows; try again after `retry_after_ms`",
-        RateLimit::User => "the user's connections send more than `limits.user_events_per_second` or `limits.user_bytes_per_second` allows; try again after `retry_after_ms`",
-        RateLimit::Tenant => "the tenant's connections send more than `limits.tenant_events_per_second` or `limits.tenant_bytes_per_second` allows; try again after `retry_after_ms`",
+        RateLimit::User => {
+            "the user's connections send more than `limits.user_events_per_second` or `limits.user_bytes_per_second` allows; try again after `retry_after_ms`"
+        }
+        RateLimit::Tenant => {
+            "the tenant's connections send more than `limits.tenant_events_per_second` or `limits.tenant_bytes_per_second` allows; try again after `retry_after_ms`"
+        }
     }
 }
 
@@ -59,7 +63,9 @@ pub(super) fn refuse(local: &LocalNode, key: ConnectionKey, packet: &Inbound, ah
             local.shard.push_json(key, &plain_ws::ack(id, &answer(limit, retry)));
         }
         Inbound::PlainWs(ClientMessage::Join { id, .. } | ClientMessage::Leave { id, .. }) => {
-            local.shard.push_json(key, &plain_ws::retry_error(CODE, message(limit), whole_millis(retry), id.as_deref()));
+            local
+                .shard
+                .push_json(key, &plain_ws::retry_error(CODE, message(limit), whole_millis(retry), id.as_deref()));
         }
         _ => {}
     }
@@ -110,7 +116,6 @@ fn tell(local: &LocalNode, key: ConnectionKey, limit: RateLimit, retry: Duration
 
 /// `[{"error":{"code","message","retry_after_ms"}}]`.
 fn answer(limit: RateLimit, retry: Duration) -> Args {
-    let error =
-        serde_json::json!([{ "error": { "code": CODE, "message": message(limit), "retry_after_ms": whole_millis(retry) } }]);
+    let error = serde_json::json!([{ "error": { "code": CODE, "message": message(limit), "retry_after_ms": whole_millis(retry) } }]);
     Args::list(&error.to_string()).unwrap_or_else(|_| Args::none())
 }

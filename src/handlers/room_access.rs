@@ -94,9 +94,9 @@ pub async fn allow(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result
 
 /// Counts the rooms that the session is not in against what it and its user may join. Whoever does not stop is closed.
 fn within_pace(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    let new = local.shard.with_session(key, |session| {
-        (session.connection, rooms.iter().filter(|room| !session.is_in(room)).count())
-    });
+    let new = local
+        .shard
+        .with_session(key, |session| (session.connection, rooms.iter().filter(|room| !session.is_in(room)).count()));
     let (connection, new) = new.ok_or(JoinError::Gone)?;
     if new == 0 {
         return Ok(());
@@ -132,7 +132,10 @@ fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
             note(Refusal::Backend, format_args!("the backend does not let it into a room with join = \"ask\""));
         }
         JoinError::TooFast(_) => {
-            note(Refusal::Rate, format_args!("more joins than limits.joins_per_second or limits.user_joins_per_second"));
+            note(
+                Refusal::Rate,
+                format_args!("more joins than limits.joins_per_second or limits.user_joins_per_second"),
+            );
         }
         JoinError::Backend(_) | JoinError::Uncounted | JoinError::Gone => {}
     }

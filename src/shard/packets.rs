@@ -85,9 +85,10 @@ impl From<OverLimit> for RateLimit {
 /// Takes a message of so many bytes from what the connection, its user and its tenant may send.
 fn take(context: &ShardContext, connection: &mut Connection, now: Millis, bytes: usize) -> bool {
     connection.bucket.take(now, context.rate(), bytes)
-        && connection.account.as_ref().is_none_or(|permit| {
-            permit.account().take(now, context.accounts.limits(), Take::Message(bytes)).is_ok()
-        })
+        && connection
+            .account
+            .as_ref()
+            .is_none_or(|permit| permit.account().take(now, context.accounts.limits(), Take::Message(bytes)).is_ok())
 }
 
 /// How long until the connection's account allows a message; `None` where it does.
@@ -132,7 +133,12 @@ impl Hub {
     ///
     /// # Errors
     /// The limit that the owner or their tenant has reached.
-    pub(super) fn enter_account(&mut self, key: ConnectionKey, identity: &Identity, now: Millis) -> Result<(), OverLimit> {
+    pub(super) fn enter_account(
+        &mut self,
+        key: ConnectionKey,
+        identity: &Identity,
+        now: Millis,
+    ) -> Result<(), OverLimit> {
         let context = self.context.clone();
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
         let tenant = context.limits.tenant_claim.as_ref().and_then(|claim| identity.claim(claim)).map(text_of);
