@@ -131,7 +131,10 @@ async fn an_exhausted_stream_without_an_entry_takes_appends_at_once_and_the_trim
         let seen = node.tail.seen.lock().unwrap();
         assert_eq!(names(&seen.events), ["before", "after", "with an id"]);
     }
-    assert_eq!(nodes[1].append_one(with_id).await.unwrap().offset.unwrap().position, answers[1].as_ref().unwrap().offset.unwrap().position);
+    assert_eq!(
+        nodes[1].append_one(with_id).await.unwrap().offset.unwrap().position,
+        answers[1].as_ref().unwrap().offset.unwrap().position
+    );
 }
 
 #[tokio::test]
@@ -171,7 +174,11 @@ async fn old_entries_are_trimmed_although_others_are_of_the_near_future() {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis();
     let (mut connection, mut pipe) = (server.connection(), redis::pipe());
     for seq in 0..1000 {
-        pipe.cmd("XADD").arg(STREAM).arg(format!("{}-{seq}", now - 3_600_000)).arg(&["room", "r", "event", "e"]).ignore();
+        pipe.cmd("XADD")
+            .arg(STREAM)
+            .arg(format!("{}-{seq}", now - 3_600_000))
+            .arg(&["room", "r", "event", "e"])
+            .ignore();
     }
     pipe.exec(&mut connection).unwrap();
     // Skew that a failover may leave.
@@ -184,7 +191,8 @@ async fn old_entries_are_trimmed_although_others_are_of_the_near_future() {
 }
 
 async fn node_with_max(url: &str, max_stream_bytes: usize) -> Node {
-    let config = RedisConfig { url: Some(Secret::new(url)), timeout: SHORT, max_stream_bytes, ..RedisConfig::default() };
+    let config =
+        RedisConfig { url: Some(Secret::new(url)), timeout: SHORT, max_stream_bytes, ..RedisConfig::default() };
     let node = Node::configured(&config, &RecoveryConfig::default());
     node.status(LogStatus::Ready).await;
     node.tail.wait_reset(1).await;

@@ -339,7 +339,8 @@ impl EventLog for RedisLog {
     }
 
     fn problem(&self) -> Option<String> {
-        let missing = self.missing_rights.lock().as_ref().filter(|missing| !missing.is_empty()).map(|all| all.join("; "));
+        let missing =
+            self.missing_rights.lock().as_ref().filter(|missing| !missing.is_empty()).map(|all| all.join("; "));
         let links = [("reading", &self.tail), ("appending to", &self.appender)];
         let failures = links.into_iter().filter_map(|(what, link)| {
             link.failure.lock().as_ref().map(|why| format!("{what} {}: {why}", self.keys.events))

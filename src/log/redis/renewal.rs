@@ -53,10 +53,7 @@ pub(super) fn is_due(log: &RedisLog, last: Position) -> bool {
 }
 
 /// Renews the stream, unless another node did meanwhile, or it need not be.
-pub(super) async fn renew(
-    log: &RedisLog,
-    connection: &mut RedisConnection,
-) -> Result<(), RedisError> {
+pub(super) async fn renew(log: &RedisLog, connection: &mut RedisConnection) -> Result<(), RedisError> {
     let keys = &log.keys;
     let known = connection.call(redis::cmd("GET").arg(&keys.epoch)).await?;
     let Some(epoch) = text(&known).and_then(parse) else { return Ok(()) };

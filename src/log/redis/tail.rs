@@ -154,8 +154,8 @@ impl Tail<'_> {
             Some(epoch) if discontinuity != Some(Discontinuity::EntriesLost) => epoch,
             _ => epoch::agree(connection, keys, &now.epoch_text).await?,
         };
-        let is_followed = discontinuity == Some(Discontinuity::EpochChanged)
-            && self.follow_renewals(connection, epoch).await?;
+        let is_followed =
+            discontinuity == Some(Discontinuity::EpochChanged) && self.follow_renewals(connection, epoch).await?;
         if let Some(state) = self.state.as_mut().filter(|state| renewal::is_due(self.log, state.position)) {
             // No entry of another stream comes after it.
             state.position = Position::default();

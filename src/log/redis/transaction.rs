@@ -177,7 +177,8 @@ fn is_failed(answer: &Value) -> bool {
 
 /// Whether the stream has an entry with the largest id.
 fn is_exhausted(answer: &Value) -> bool {
-    let text = |error: &ServerError| error.details().is_some_and(|text| text.contains("exhausted the last possible ID"));
+    let text =
+        |error: &ServerError| error.details().is_some_and(|text| text.contains("exhausted the last possible ID"));
     matches!(answer, Value::ServerError(error) if text(error))
 }
 

@@ -37,7 +37,8 @@ impl Tail<'_> {
         self.size.observe(stream, self.is_behind);
         let length = stream.map_or(0, |stream| u64::try_from(stream.length).unwrap_or(0));
         let mut bytes = self.size.estimate(length);
-        if self.size.is_to_be_measured(length) && self.last_measure.is_none_or(|last| last.elapsed() >= MEASURE_INTERVAL)
+        if self.size.is_to_be_measured(length)
+            && self.last_measure.is_none_or(|last| last.elapsed() >= MEASURE_INTERVAL)
         {
             self.last_measure = Some(Instant::now());
             bytes = self.measure(connection).await?.unwrap_or(bytes);
