@@ -87,6 +87,7 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
     }
     let refused = match identity {
         Ok(identity) => {
+            local.shard.prove(key);
             let newcomer = session_start::Newcomer {
                 connection: key,
                 namespace: local.context.namespaces.main(),

@@ -153,7 +153,10 @@ async fn authenticate(
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
     session_start::note_handshake(local, namespace, &checked);
     match checked {
-        Ok(identity) => is_open(local, key, Protocol::SocketIo).then_some(identity),
+        Ok(identity) => {
+            local.shard.prove(key);
+            is_open(local, key, Protocol::SocketIo).then_some(identity)
+        }
         Err(error) => {
             refuse(local, key, namespace, &error.to_string(), Some(error.code()));
             None
