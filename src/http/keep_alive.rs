@@ -211,7 +211,7 @@ mod tests {
     fn a_head_that_began_has_the_head_timeout_whenever_it_began() {
         for began in [Duration::ZERO, SECOND, 74 * SECOND] {
             let wait = waiting(75 * SECOND, Some(began));
-            let deadline = wait.since + began + self.head;
+            let deadline = wait.since + began + HEAD;
             assert_eq!(wait.look_again(deadline - SECOND), Some(deadline), "{began:?}");
             assert_eq!(wait.look_again(deadline), None, "{began:?}");
         }

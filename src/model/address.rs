@@ -16,14 +16,12 @@ pub fn accounted(peer: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     #[test]
     fn one_customer_has_one_address() {
-        let accounted = |text: &str| super::accounted(text.parse().unwrap()).to_string();
-        assert_eq!(accounted("192.0.2.7"), "192.0.2.7");
-        assert_eq!(accounted("::ffff:192.0.2.7"), "192.0.2.7");
-        assert_eq!(accounted("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
-        assert_ne!(accounted("2001:db8:1:2::1"), accounted("2001:db8:1:3::1"));
+        let shown = |text: &str| super::accounted(text.parse().unwrap()).to_string();
+        assert_eq!(shown("192.0.2.7"), "192.0.2.7");
+        assert_eq!(shown("::ffff:192.0.2.7"), "192.0.2.7");
+        assert_eq!(shown("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_ne!(shown("2001:db8:1:2::1"), shown("2001:db8:1:3::1"));
     }
 }
