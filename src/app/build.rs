@@ -5,6 +5,7 @@ use crate::auth::Authenticator;
 use crate::backend::request::RequestKind;
 use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
 use crate::bridge::redis::EmitterBridge;
+use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::log::EventLog;
@@ -20,9 +21,11 @@ use crate::presence::Store;
 use crate::presence::local::Presence;
 use crate::presence::memory::MemoryStore;
 use crate::presence::redis::RedisPresence;
+use crate::protocol::socketio::max_attached;
 use crate::rules::Rules;
 use crate::shard::context::ShardContext;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Rooms that one event may name in `rooms`, and in `except`.
 const ROOMS_PER_EVENT: usize = 100;
@@ -47,6 +50,7 @@ fn setup(error: impl ToString) -> AppError {
 
 pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(setup)?);
+    let memory = MemoryBudget::new(config.limits.memory_limit());
     let rules = Rules::compile(&config.rooms, &config.on)
         .map_err(|mistakes| setup(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let draft_limits = DraftLimits {
@@ -71,6 +75,9 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         rules,
         presence: Presence::new(&config.presence, presence, notices, metrics.clone()),
         metrics,
+        memory,
+        accounts: Accounts::new(config.limits.accounts(max_attached(config.socketio.max_payload))),
+        started: Instant::now(),
         cluster,
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });

@@ -19,8 +19,16 @@ use std::time::SystemTime;
 /// # Errors
 /// When it may not, or the backend gives no usable answer.
 pub async fn join(local: &LocalNode, key: SessionKey, room: &str) -> Result<(), BackendError> {
-    let backend = backend(local)?;
     let about = about_live(local, key).ok_or_else(gone)?;
+    join_of(local, about, room).await
+}
+
+/// The same, for a session that is not on the shard yet.
+///
+/// # Errors
+/// As [`join`].
+pub async fn join_of(local: &LocalNode, about: SessionInfo<'_>, room: &str) -> Result<(), BackendError> {
+    let backend = backend(local)?;
     let mut call = BackendRequest::of_session(RequestKind::Join, about, now());
     call.room = Some(room);
     backend.call(&call, answer::read_decision).await

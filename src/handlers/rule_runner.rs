@@ -13,6 +13,7 @@ use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
+use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
@@ -136,11 +137,12 @@ async fn attempt(
         append(local, drafts.into_iter().chain(answer.emit).collect()).await?;
         return Ok(answer.ack.or(plan.ack));
     }
-    room_access::allow(local, key, &plan.joins).await.map_err(ActionError::Join)?;
+    let allowed = room_access::allow(local, key, &plan.joins).await.map_err(ActionError::Join)?;
+    let by: Vec<_> = allowed.into_iter().chain(answer.join.iter().map(|_| Provenance::Answered)).collect();
     let joins = [plan.joins, answer.join].concat();
     room_access::within_limit(local, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
-    let joined = local.shard.join(key, &joins, &mut Reservation::default());
+    let joined = local.shard.join(key, joins.iter().zip(by), &mut Reservation::default());
     local.shard.leave(key, &leaves, LeaveReason::Left);
     let changes = !joins.is_empty() || !leaves.is_empty();
     if changes && !room_access::settled(local, key, !leaves.is_empty()).await {
