@@ -151,7 +151,7 @@ impl Acceptor {
 
     /// Serves a connection, or closes it if too many are open that have all proven themselves.
     fn start(&self, stream: TcpStream, peer: SocketAddr) {
-        let socket = match self.limiter.accept(peer.ip()) {
+        let socket = match AcceptedSocket::new(&self.limiter, peer.ip()) {
             Ok(socket) => socket,
             Err(full) => {
                 let why = match full {

@@ -1,6 +1,7 @@
 //! A TCP connection from its `accept` on, until it is closed or becomes a WebSocket.
 
-use crate::session::connection_limiter::{ConnectionLimiter, End};
+use crate::model::address::accounted;
+use crate::session::connection_limiter::{ConnectionLimiter, End, LimitError};
 use crate::session::unproven::Ticket;
 use std::net::IpAddr;
 use std::ops::Deref;
@@ -28,6 +29,11 @@ impl Cut {
         self.notify.notify_one();
     }
 
+    fn end(self: &Arc<Self>) -> End {
+        let cut = self.clone();
+        Box::new(move || cut.evict())
+    }
+
     /// Waits until the connection is to end; whether it makes room for others.
     pub async fn wait(&self) -> bool {
         self.notify.notified().await;
@@ -48,24 +54,25 @@ pub struct AcceptedSocket {
 }
 
 impl AcceptedSocket {
-    pub(super) fn new(limiter: Arc<ConnectionLimiter>, address: IpAddr) -> Arc<Self> {
-        Arc::new(Self {
-            limiter,
+    /// Counts a TCP connection that was accepted.
+    ///
+    /// # Errors
+    /// Which limit is reached by connections that have proven themselves.
+    pub fn new(limiter: &Arc<ConnectionLimiter>, peer: IpAddr) -> Result<Arc<Self>, LimitError> {
+        let (address, cut) = (accounted(peer), Arc::<Cut>::default());
+        let ticket = limiter.add_socket(address, cut.end())?;
+        Ok(Arc::new(Self {
+            limiter: limiter.clone(),
             address,
-            cut: Arc::default(),
-            ticket: AtomicU64::new(0),
+            cut,
+            ticket: AtomicU64::new(ticket.get()),
             settled: AtomicBool::new(false),
             upgraded: AtomicBool::new(false),
-        })
+        }))
     }
 
-    pub(super) fn end(&self) -> End {
-        let cut = self.cut.clone();
-        Box::new(move || cut.evict())
-    }
-
-    pub(super) fn note_ticket(&self, ticket: Ticket) {
-        self.ticket.store(ticket, Ordering::Relaxed);
+    fn take_ticket(&self) -> Option<Ticket> {
+        Ticket::new(self.ticket.swap(0, Ordering::Relaxed))
     }
 
     /// Ends it.
@@ -82,8 +89,7 @@ impl AcceptedSocket {
 
     /// It carries a request of a client that has proven itself.
     pub fn carry(&self) {
-        let ticket = self.ticket.swap(0, Ordering::Relaxed);
-        if ticket != 0 {
+        if let Some(ticket) = self.take_ticket() {
             self.limiter.leave_table(ticket);
         }
     }
@@ -91,7 +97,8 @@ impl AcceptedSocket {
     /// That request was answered: until the next one it is unproven.
     pub fn rest(&self) {
         if self.ticket.load(Ordering::Relaxed) == 0 && !self.settled.load(Ordering::Relaxed) {
-            self.limiter.enter_table(self, self.address);
+            let ticket = self.limiter.enter_table(self.address, self.cut.end());
+            self.ticket.store(ticket.get(), Ordering::Relaxed);
         }
     }
 
@@ -99,7 +106,7 @@ impl AcceptedSocket {
     pub fn upgrade(&self) -> OpenSocket {
         self.settled.store(true, Ordering::Relaxed);
         self.upgraded.store(true, Ordering::Relaxed);
-        self.limiter.drop_socket(self.address, self.ticket.swap(0, Ordering::Relaxed));
+        self.limiter.drop_socket(self.address, self.take_ticket());
         OpenSocket(self.limiter.clone())
     }
 }
@@ -107,7 +114,7 @@ impl AcceptedSocket {
 impl Drop for AcceptedSocket {
     fn drop(&mut self) {
         if !*self.upgraded.get_mut() {
-            self.limiter.drop_socket(self.address, *self.ticket.get_mut());
+            self.limiter.drop_socket(self.address, self.take_ticket());
             self.limiter.drop_file();
         }
     }

@@ -1,18 +1,16 @@
 //! How many clients and sockets a node and an address may have, and who makes room when there are too many:
 //! `limits.connections`, `limits.connections_per_ip`, `limits.unauthenticated`, and the open files of the process.
 //!
-//! A *socket* is a TCP connection from its `accept` on ([`AcceptedSocket`]); a *client* is a WebSocket, a polling session
+//! A *socket* is a TCP connection from its `accept` on ([`accepted`](crate::session::accepted)); a *client* is a WebSocket, a polling session
 //! or an SSE stream ([`Permit`]). Both are unproven until a token was accepted, or a key. When there are too many, the
 //! oldest unproven one ends ([`Unproven`] says of which address); a newcomer is refused only where all others are
 //! proven.
 
 use crate::model::address::accounted;
-use crate::session::accepted::AcceptedSocket;
 use crate::session::unproven::{Ticket, Unproven};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -75,7 +73,7 @@ pub struct Permit {
     address: IpAddr,
     is_websocket: bool,
     /// While it is unproven.
-    ticket: Option<NonZeroU64>,
+    ticket: Option<Ticket>,
 }
 
 /// Which limit is reached.
@@ -112,24 +110,25 @@ impl ConnectionLimiter {
     ///
     /// # Errors
     /// Which limit is reached by connections that have proven themselves.
-    pub fn accept(self: &Arc<Self>, peer: IpAddr) -> Result<Arc<AcceptedSocket>, LimitError> {
-        let address = accounted(peer);
+    pub(super) fn add_socket(&self, address: IpAddr, end: End) -> Result<Ticket, LimitError> {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        let socket = AcceptedSocket::new(self.clone(), address);
         let mut ended = Vec::new();
-        let admitted = {
+        let added = {
             let mut tables = self.tables.lock();
-            self.count_socket(&mut tables, address, open, &mut ended)
-                .map(|()| tables.sockets.insert(self.join_table(&socket), address, socket.end()))
+            self.count_socket(&mut tables, address, open, &mut ended).map(|()| self.insert(&mut tables, address, end))
         };
         ended.into_iter().for_each(|end| end());
-        admitted.map(|()| socket)
+        if added.is_err() {
+            self.drop_socket(address, None);
+            self.drop_file();
+        }
+        added
     }
 
-    fn join_table(&self, socket: &AcceptedSocket) -> Ticket {
+    fn insert(&self, tables: &mut Tables, address: IpAddr, end: End) -> Ticket {
         let ticket = self.next_ticket();
-        socket.note_ticket(ticket.get());
-        ticket.get()
+        tables.sockets.insert(ticket, address, end);
+        ticket
     }
 
     fn count_socket(
@@ -230,8 +229,8 @@ impl ConnectionLimiter {
         }
     }
 
-    fn next_ticket(&self) -> NonZeroU64 {
-        NonZeroU64::MIN.saturating_add(self.tickets.fetch_add(1, Ordering::Relaxed))
+    fn next_ticket(&self) -> Ticket {
+        Ticket::MIN.saturating_add(self.tickets.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The socket has sent something that proves it, at least for now.
@@ -240,22 +239,22 @@ impl ConnectionLimiter {
     }
 
     /// The socket has nothing left that proves it.
-    pub(super) fn enter_table(&self, socket: &AcceptedSocket, address: IpAddr) {
-        let end = {
+    pub(super) fn enter_table(&self, address: IpAddr, end: End) -> Ticket {
+        let (ticket, oldest) = {
             let mut tables = self.tables.lock();
-            let end = self.make_room_for_unproven(&mut tables);
-            tables.sockets.insert(self.join_table(socket), address, socket.end());
-            end
+            let oldest = self.make_room_for_unproven(&mut tables);
+            (self.insert(&mut tables, address, end), oldest)
         };
-        if let Some(end) = end {
+        if let Some(end) = oldest {
             end();
         }
+        ticket
     }
 
     /// A socket is closed, or has become a WebSocket.
-    pub(super) fn drop_socket(&self, address: IpAddr, ticket: Ticket) {
+    pub(super) fn drop_socket(&self, address: IpAddr, ticket: Option<Ticket>) {
         let mut tables = self.tables.lock();
-        tables.sockets.remove(ticket);
+        ticket.map(|ticket| tables.sockets.remove(ticket));
         self.change_count(&mut tables, address, |count| count.sockets -= 1);
     }
 
@@ -293,19 +292,19 @@ impl Permit {
         let oldest = {
             let mut tables = self.limiter.tables.lock();
             let oldest = self.limiter.make_room_for_unproven(&mut tables);
-            tables.clients.insert(ticket.get(), self.address, Box::new(end));
+            tables.clients.insert(ticket, self.address, Box::new(end));
             oldest
         };
         if let Some(end) = oldest {
             end();
         }
-        ticket.get()
+        ticket
     }
 
     /// The client's token was accepted.
     pub fn prove(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.limiter.tables.lock().clients.remove(ticket.get());
+            self.limiter.tables.lock().clients.remove(ticket);
         }
     }
 

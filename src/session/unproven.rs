@@ -4,9 +4,10 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 
 /// Names one of them. Later ones are larger.
-pub type Ticket = u64;
+pub type Ticket = NonZeroU64;
 
 /// All of one kind; `E` is what ends one.
 #[derive(Debug)]
@@ -87,12 +88,16 @@ mod tests {
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
+    fn ticket(n: u64) -> Ticket {
+        Ticket::new(n).unwrap()
+    }
+
     #[test]
     fn the_address_with_the_most_loses_its_oldest() {
         let mut unproven = Unproven::default();
-        unproven.insert(1, B, "B's first");
-        for ticket in 2..6 {
-            unproven.insert(ticket, A, "one of A");
+        unproven.insert(ticket(1), B, "B's first");
+        for n in 2..6 {
+            unproven.insert(ticket(n), A, "one of A");
         }
         for _ in 0..3 {
             assert_eq!(unproven.remove_oldest_of_largest(), Some("one of A"));
@@ -107,9 +112,9 @@ mod tests {
     #[test]
     fn one_that_is_gone_is_not_found() {
         let mut unproven = Unproven::default();
-        unproven.insert(1, A, 'a');
-        unproven.insert(2, A, 'b');
-        assert_eq!((unproven.remove(1), unproven.remove(1)), (Some('a'), None));
+        unproven.insert(ticket(1), A, 'a');
+        unproven.insert(ticket(2), A, 'b');
+        assert_eq!((unproven.remove(ticket(1)), unproven.remove(ticket(1))), (Some('a'), None));
         assert_eq!((unproven.remove_oldest_of(B), unproven.remove_oldest_of(A)), (None, Some('b')));
     }
 }

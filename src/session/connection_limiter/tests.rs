@@ -1,4 +1,5 @@
 use super::*;
+use crate::session::accepted::AcceptedSocket;
 use std::sync::atomic::AtomicUsize;
 
 const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
@@ -10,6 +11,10 @@ fn client(limiter: &Arc<ConnectionLimiter>, address: IpAddr, ended: &Arc<AtomicU
     let ended = ended.clone();
     permit.await_proof(move || drop(ended.fetch_add(1, Ordering::Relaxed)));
     Ok(permit)
+}
+
+fn accept(limiter: &Arc<ConnectionLimiter>, address: IpAddr) -> Result<Arc<AcceptedSocket>, LimitError> {
+    AcceptedSocket::new(limiter, address)
 }
 
 async fn is_evicted(socket: &AcceptedSocket) -> bool {
@@ -48,8 +53,8 @@ fn unproven_clients_make_room_and_proven_ones_do_not() {
 #[tokio::test]
 async fn a_flood_of_one_address_ends_only_its_own_sockets() {
     let limiter = ConnectionLimiter::new(Bounds { unproven: 4, ..BOUNDS });
-    let bystander = limiter.accept(B).unwrap();
-    let flood: Vec<_> = (0..10).map(|_| limiter.accept(A).unwrap()).collect();
+    let bystander = accept(&limiter, B).unwrap();
+    let flood: Vec<_> = (0..10).map(|_| accept(&limiter, A).unwrap()).collect();
     assert!(!is_evicted(&bystander).await);
     for (index, socket) in flood.iter().enumerate() {
         assert_eq!(is_evicted(socket).await, index < 7, "{index}");
@@ -62,38 +67,38 @@ async fn a_flood_of_one_address_ends_only_its_own_sockets() {
 #[tokio::test]
 async fn idle_sockets_of_an_address_make_room_for_its_own_newcomers() {
     let limiter = ConnectionLimiter::new(Bounds { per_address: 3, ..BOUNDS });
-    let idle: Vec<_> = (0..4).map(|_| limiter.accept(A).unwrap()).collect();
+    let idle: Vec<_> = (0..4).map(|_| accept(&limiter, A).unwrap()).collect();
     assert!(is_evicted(&idle[0]).await && !is_evicted(&idle[1]).await);
     idle.iter().for_each(|socket| socket.prove());
-    assert_eq!(limiter.accept(A).err(), Some(LimitError::Address));
-    assert!(limiter.accept(B).is_ok());
+    assert_eq!(accept(&limiter, A).err(), Some(LimitError::Address));
+    assert!(accept(&limiter, B).is_ok());
 }
 
 #[tokio::test]
 async fn a_socket_is_safe_while_it_carries_a_request_of_a_proven_client() {
     let limiter = ConnectionLimiter::new(Bounds { unproven: 1, ..BOUNDS });
-    let socket = limiter.accept(A).unwrap();
+    let socket = accept(&limiter, A).unwrap();
     socket.carry();
-    let other = limiter.accept(A).unwrap();
+    let other = accept(&limiter, A).unwrap();
     assert!(!is_evicted(&socket).await && !is_evicted(&other).await);
     socket.rest();
     assert!(is_evicted(&other).await);
-    drop(limiter.accept(A).unwrap());
+    drop(accept(&limiter, A).unwrap());
     assert!(is_evicted(&socket).await);
 }
 
 #[tokio::test]
 async fn without_files_the_oldest_unproven_socket_ends_and_websockets_count() {
     let limiter = ConnectionLimiter::new(Bounds { sockets: 2, ..BOUNDS });
-    let (first, second) = (limiter.accept(A).unwrap(), limiter.accept(A).unwrap());
+    let (first, second) = (accept(&limiter, A).unwrap(), accept(&limiter, A).unwrap());
     let file = first.upgrade();
     drop(first);
-    let third = limiter.accept(A).unwrap();
+    let third = accept(&limiter, A).unwrap();
     assert!(is_evicted(&second).await && limiter.is_over());
     drop(second);
     assert!(!limiter.is_over());
     third.prove();
-    assert_eq!(limiter.accept(A).err(), Some(LimitError::Node));
+    assert_eq!(accept(&limiter, A).err(), Some(LimitError::Node));
     drop(file);
-    assert!(limiter.accept(A).is_ok());
+    assert!(accept(&limiter, A).is_ok());
 }
