@@ -51,6 +51,7 @@ const SANS_IO: &[&str] = &[
     "src/cluster/membership.rs",
     "src/cluster/rpc/message.rs",
     "src/cluster/rpc/signer.rs",
+    "src/cluster/sid.rs",
     "src/log/recent_commands.rs",
     "src/log/redis/generation.rs",
     "src/log/window.rs",

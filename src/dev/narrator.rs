@@ -59,6 +59,10 @@ pub fn advice(reason: Refusal) -> &'static str {
         }
         Refusal::Parser => "use the default parser or socket.io-msgpack-parser on both sides",
         Refusal::Session => "nothing to do: the client opens a new session by itself; after a restart this is normal",
+        Refusal::PeerBusy => {
+            "nothing to do if it is rare; sticky sessions, or `transports: [\"websocket\"]` in the clients, save the way \
+             between nodes"
+        }
         Refusal::Room => {
             "add a [[rooms]] rule that matches the room with join = \"allow\" (or \"ask\" for your backend), or name the \
              room in the token: `roomcast token --user 1 --room NAME`"

@@ -13,6 +13,7 @@ use crate::node::shared_window::SharedWindow;
 use crate::presence::local::Presence;
 use crate::session::connection::ConnectionKey;
 use crate::session::connection_limiter::{Bounds, ConnectionLimiter};
+use crate::session::forwarded::ForwardedSids;
 use crate::session::unproven::Ticket;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::face::Shard;
@@ -44,6 +45,8 @@ pub struct Node {
     pub presence: Arc<Presence>,
     /// Commands that are being carried out.
     pub command_tracker: CommandTracker,
+    /// Polling sessions of other nodes whose requests arrive here.
+    pub forwarded: Mutex<ForwardedSids>,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
@@ -115,6 +118,7 @@ impl Node {
             auth,
             backend,
             command_tracker: CommandTracker::default(),
+            forwarded: Mutex::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),
