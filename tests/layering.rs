@@ -54,6 +54,7 @@ const SANS_IO: &[&str] = &[
     "src/cluster/sid.rs",
     "src/log/recent_commands.rs",
     "src/log/redis/generation.rs",
+    "src/log/redis/stream_size.rs",
     "src/log/window.rs",
     "src/model/address.rs",
     "src/model/args.rs",

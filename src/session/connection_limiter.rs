@@ -322,6 +322,13 @@ impl Permit {
     }
 }
 
+impl Permit {
+    /// The client's address, where addresses are counted.
+    pub fn address(&self) -> Option<IpAddr> {
+        (self.limiter.bounds.per_address > 0).then_some(self.address)
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.limiter.clients.fetch_sub(1, Ordering::Relaxed);
