@@ -84,13 +84,7 @@ fn refuse(error: HandshakeError) -> Reply {
 }
 
 /// A handshake.
-fn open(
-    api: &Api,
-    local: &Rc<LocalNode>,
-    request: &Request<Incoming>,
-    query: &Query,
-    caller: &Caller,
-) -> Reply {
+fn open(api: &Api, local: &Rc<LocalNode>, request: &Request<Incoming>, query: &Query, caller: &Caller) -> Reply {
     if request.method() != Method::GET {
         return refuse(HandshakeError::BadMethod);
     }
@@ -214,12 +208,7 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller
     }
 }
 
-async fn post(
-    local: &Rc<LocalNode>,
-    request: Request<Incoming>,
-    socket: &Arc<AcceptedSocket>,
-    sid: Id,
-) -> PollAnswer {
+async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, socket: &Arc<AcceptedSocket>, sid: Id) -> PollAnswer {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     // Only Engine.IO 3 had binary bodies (docs/protocol/socketio.md section 2.6).
     let binary = content_type.is_some_and(|value| value.starts_with("application/octet-stream"));

@@ -120,7 +120,8 @@ impl Acceptor {
             match listener.accept().await {
                 Ok((stream, peer)) => self.start(stream, peer),
                 Err(error) if is_exhausted(&error) => {
-                    let why = format_args!("a connection could not be accepted: {error}; raise the limit of open files");
+                    let why =
+                        format_args!("a connection could not be accepted: {error}; raise the limit of open files");
                     self.refuse(format_args!("the listener"), why);
                     self.limiter.free_a_file();
                     tokio::time::sleep(ACCEPT_PAUSE).await;

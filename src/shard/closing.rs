@@ -79,7 +79,9 @@ impl Hub {
     fn note_refusal(&self, reason: CloseReason, protocol: Protocol, session: Option<SessionKey>) {
         let (refusal, why) = match reason {
             CloseReason::RateLimit => (Refusal::Rate, "more messages than limits.events_per_second allows"),
-            CloseReason::Evicted => (Refusal::Unauthenticated, "no accepted token, and newer connections need the room"),
+            CloseReason::Evicted => {
+                (Refusal::Unauthenticated, "no accepted token, and newer connections need the room")
+            }
             CloseReason::TooBig => (Refusal::Size, "a message over socketio.max_payload"),
             CloseReason::InvalidText => (Refusal::Protocol, "a text message that is not UTF-8"),
             CloseReason::ParseError => (Refusal::Protocol, "bytes that break the protocol"),

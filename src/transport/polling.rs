@@ -83,7 +83,8 @@ pub async fn get(local: &Rc<LocalNode>, sid: Id, socket: Option<&Arc<AcceptedSoc
 /// The socket of a request is safe while it carries one of a client that has proven itself.
 fn carry(local: &LocalNode, sid: Id, socket: Option<&AcceptedSocket>) {
     if let Some(socket) = socket
-        && local.shard.by_sid(sid).is_some_and(|key| local.shard.is_proven(key)) {
+        && local.shard.by_sid(sid).is_some_and(|key| local.shard.is_proven(key))
+    {
         socket.carry();
     }
 }
