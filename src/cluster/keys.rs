@@ -28,6 +28,8 @@ pub(super) struct Keys {
     pub nodes: String,
     /// The key with which nodes sign their messages.
     pub signing_key: String,
+    /// Revoked users and tokens.
+    pub revoked: String,
     /// Prefix of the nodes' session hashes.
     pub sessions: String,
     /// Prefix of the nodes' channels.
@@ -40,6 +42,7 @@ impl Keys {
         Self {
             nodes: key("nodes"),
             signing_key: key("seal"),
+            revoked: key("revoked"),
             sessions: key("sessions:"),
             channels: format!("{prefix}:node:"),
         }

@@ -36,5 +36,6 @@ refusals! {
     Headers, "headers", "A request with more or longer headers than are read.";
     Protocol, "protocol", "Bytes or messages that break the protocol.";
     Request, "request", "A request with a field or a body that cannot be used.";
+    Revocations, "revocations", "More revoked users and tokens than `auth.max_revocations`.";
     Path, "path", "A path or a method that is not served here.";
 }

@@ -9,6 +9,7 @@ use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
+use crate::node::revocation::RevocationsRead;
 use crate::node::shared_window::SharedWindow;
 use crate::presence::local::Presence;
 use crate::session::connection_limiter::ConnectionLimiter;
@@ -42,6 +43,8 @@ pub struct Node {
     pub presence: Arc<Presence>,
     /// Commands that are being carried out.
     pub command_tracker: CommandTracker,
+    /// Whether this node knows what is revoked.
+    pub revocations_read: RevocationsRead,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
@@ -88,6 +91,7 @@ impl Node {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { context, backend, log, auth } = parts;
         let (recovery, limits) = (&context.recovery, &context.limits);
+        let has_cluster = context.cluster.is_some();
         Arc::new(Self {
             id: context.node_id,
             window: SharedWindow::new(Window::new(recovery.kept(), recovery.window_bytes)),
@@ -99,6 +103,7 @@ impl Node {
             auth,
             backend,
             command_tracker: CommandTracker::default(),
+            revocations_read: RevocationsRead::new(!has_cluster),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),

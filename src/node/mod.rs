@@ -8,5 +8,6 @@ pub mod drain;
 pub mod presence;
 pub mod probe;
 pub mod probes;
+pub mod revocation;
 pub mod room_query;
 pub mod shared_window;
