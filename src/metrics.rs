@@ -94,7 +94,8 @@ impl Metrics {
                 .float("roomcast_tail_lag_seconds", "Age of the newest event when the log's tail read it.")?,
             redis_up: make.gauge("roomcast_redis_up", "1 while appends and the log's tail reach Redis.")?,
             redis_reconnects: make.counter("roomcast_redis_reconnects_total", "Reconnections to Redis.")?,
-            revocations: make.gauge("roomcast_revocations", "Users and tokens whose tokens are refused by POST /revoke.")?,
+            revocations: make
+                .gauge("roomcast_revocations", "Users and tokens whose tokens are refused by POST /revoke.")?,
             outbox_bytes: make.gauge("roomcast_outbox_bytes", "Unsent bytes of all connections.")?,
             memory: Holding::ALL.iter().map(|kind| memory.with_label_values(&[kind.label()])).collect(),
             memory_limit: make.gauge("roomcast_memory_limit_bytes", "`limits.memory`.")?,

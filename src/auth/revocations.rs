@@ -141,23 +141,12 @@ impl Revocations {
         self.max
     }
 
-    /// How many it holds.
-    pub fn len(&self) -> usize {
-        self.count.load(Ordering::Acquire)
-    }
-
-    /// Whether none is held.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// Adds one; a second one of the same user or token extends it. `false`: it says nothing new. Where there is no room,
     /// the one that ends first goes: whoever revokes is refused before ([`Revocations::has_room`]), but other nodes may
     /// have accepted more.
     pub fn add(&self, revocation: &Revocation, now_ms: u64) -> bool {
         let max_until = now_ms.saturating_add(MAX_REVOKE_FOR.as_millis() as u64);
-        let mut new =
-            Times { before_ms: revocation.before_ms, until_ms: revocation.until_ms.min(max_until) };
+        let mut new = Times { before_ms: revocation.before_ms, until_ms: revocation.until_ms.min(max_until) };
         let mut table = self.table.write();
         table.expire(now_ms);
         if new.until_ms <= now_ms {
@@ -186,19 +175,25 @@ impl Revocations {
         true
     }
 
-    /// Whether one more of this user or token fits.
-    pub fn has_room(&self, who: &Revoked, now_ms: u64) -> bool {
+    /// Drops those that have ended; answers how many are left.
+    pub fn expire(&self, now_ms: u64) -> usize {
         let mut table = self.table.write();
         table.expire(now_ms);
         self.count.store(table.ends.len(), Ordering::Release);
-        let full = table.ends.len() >= self.max;
+        table.ends.len()
+    }
+
+    /// Whether one more of this user or token fits.
+    pub fn has_room(&self, who: &Revoked, now_ms: u64) -> bool {
+        let is_full = self.expire(now_ms) >= self.max;
+        let mut table = self.table.write();
         let (side, name) = table.side(who);
-        !full || side.contains_key(&name)
+        !is_full || side.contains_key(&name)
     }
 
     /// Whether this token is refused.
     pub fn refuse(&self, identity: &Identity, now_ms: u64) -> bool {
-        if self.is_empty() {
+        if self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
         let table = self.table.read();
@@ -268,7 +263,7 @@ mod tests {
         assert!(!revocations.add(&of_user("7", NOW - 5, NOW + 10), NOW));
         assert!(revocations.add(&of_user("7", NOW + 2000, NOW + 5000), NOW));
         assert!(refused(younger, NOW + 4000));
-        assert_eq!((revocations.len(), revocations.all()), (1, vec![of_user("7", NOW + 2000, NOW + 5000)]));
+        assert_eq!(revocations.all(), [of_user("7", NOW + 2000, NOW + 5000)]);
         assert!(!revocations.add(&of_user("8", NOW, NOW), NOW + 5000), "over already");
         assert!(revocations.all().is_empty());
     }
@@ -278,7 +273,10 @@ mod tests {
         let revocations = Revocations::new(10);
         revocations.add(&of_token("a/1"), NOW);
         for same in [r#"{"jti":"a/1"}"#, r#"{"jti":"a\/1"}"#, "{\"jti\":\"\\u0061/1\"}"] {
-            assert!(revocations.refuse(&identity("7", same), NOW) && of_token("a/1").covers(&identity("7", same)), "{same}");
+            assert!(
+                revocations.refuse(&identity("7", same), NOW) && of_token("a/1").covers(&identity("7", same)),
+                "{same}"
+            );
         }
         for other in ["{}", r#"{"jti":"a/2"}"#, r#"{"x":"a/1"}"#, r#"{"jti":["a/1"]}"#] {
             assert!(!revocations.refuse(&identity("7", other), NOW) && !of_token("a/1").covers(&identity("7", other)));
@@ -298,7 +296,7 @@ mod tests {
         assert!(revocations.has_room(&Revoked::User("x".into()), NOW + 1000), "one has ended");
         revocations.add(&of_user("y", NOW, u64::MAX), NOW);
         revocations.add(&of_user("z", NOW, NOW + 9), NOW);
-        assert_eq!(revocations.len(), 3);
+        assert_eq!(revocations.expire(NOW), 3);
         assert!(!revocations.refuse(&identity("z", "{}"), NOW), "the one that ends first made room");
         assert!(!revocations.refuse(&identity("y", "{}"), NOW + MAX_REVOKE_FOR.as_millis() as u64));
     }

@@ -1,7 +1,7 @@
 //! `/ws` messages of a client: auth, join, leave, event, ping (docs/protocol/websocket.md section 2).
 
-use crate::handlers::rights::RefreshError;
 use crate::auth::AuthError;
+use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::socketio::{default_ack, unruled};
 use crate::handlers::{is_open, resume, rights, room_access, rule_runner, session_start};

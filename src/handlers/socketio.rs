@@ -1,7 +1,7 @@
 //! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (docs/protocol/socketio.md section 3).
 
-use crate::auth::{AuthError, bare_token};
 use crate::auth::identity::Identity;
+use crate::auth::{AuthError, bare_token};
 use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;

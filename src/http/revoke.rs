@@ -97,7 +97,13 @@ mod tests {
         assert_eq!(read(r#"{"user":7}"#), Ok((user("7"), Duration::from_secs(60))));
         assert_eq!(read(r#"{"user":"7","jti":"","for":"1h"}"#), Ok((user("7"), Duration::from_secs(3600))));
         assert_eq!(read(r#"{"jti":"a"}"#), Ok((Revoked::Token("a".into()), Duration::from_secs(60))));
-        for bad in [r#"{}"#, r#"{"user":7,"jti":"a"}"#, r#"{"user":7,"for":"32d"}"#, r#"{"user":7,"for":"0s"}"#, r#"{"user":7,"for":"x"}"#] {
+        for bad in [
+            r#"{}"#,
+            r#"{"user":7,"jti":"a"}"#,
+            r#"{"user":7,"for":"32d"}"#,
+            r#"{"user":7,"for":"0s"}"#,
+            r#"{"user":7,"for":"x"}"#,
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
         assert!(read(&format!(r#"{{"user":"{}"}}"#, "x".repeat(201))).is_err());

@@ -171,7 +171,8 @@ mod tests {
         assert!(leave.apply(subject, &mut rooms));
         assert_eq!(rooms, ["b".into()] as [Room; 1]);
         assert!(!order(Selector::User("7".into()), Action::Disconnect).apply(subject, &mut rooms));
-        let revoke = |selector| order(selector, Action::Revoke { before: 1, until: 2 }).apply(subject, &mut rooms.clone());
+        let revoke =
+            |selector| order(selector, Action::Revoke { before: 1, until: 2 }).apply(subject, &mut rooms.clone());
         assert!(!revoke(Selector::User("7".into())));
         assert!(revoke(Selector::User("8".into())) && revoke(Selector::Token("7".into())));
     }

@@ -9,7 +9,7 @@ use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
-use crate::node::revocation::RevocationsRead;
+use crate::node::revocations_read::RevocationsRead;
 use crate::node::shared_window::SharedWindow;
 use crate::presence::local::Presence;
 use crate::session::connection_limiter::ConnectionLimiter;

@@ -9,12 +9,9 @@ use crate::node::commands::submit;
 use crate::node::context::Node;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Notify, watch};
 
 /// Before what is kept is read again after a failure.
 const AGAIN: Duration = Duration::from_millis(200);
-/// How long a client waits for a node that has just started.
-const READ_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why tokens were not revoked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,33 +22,6 @@ pub enum RevokeError {
     /// Redis did not keep it, or the log did not take it. It does no harm to repeat it.
     #[error(transparent)]
     Append(#[from] AppendError),
-}
-
-/// How far this node knows what is revoked.
-pub struct RevocationsRead {
-    is_known: watch::Sender<bool>,
-    again: Notify,
-}
-
-impl RevocationsRead {
-    /// `is_known` from the start where nothing is kept outside this process.
-    pub fn new(is_known: bool) -> Self {
-        Self { is_known: watch::Sender::new(is_known), again: Notify::new() }
-    }
-
-    /// Waits until what is kept was read, but not for ever; whether it was.
-    pub async fn known(&self) -> bool {
-        if *self.is_known.borrow() {
-            return true;
-        }
-        let mut known = self.is_known.subscribe();
-        matches!(tokio::time::timeout(READ_WITHIN, known.wait_for(|known| *known)).await, Ok(Ok(_)))
-    }
-
-    /// The log starts anew: some may have been missed, or Redis may have lost some.
-    pub fn read_again(&self) {
-        self.again.notify_one();
-    }
 }
 
 /// Refuses tokens for some time, and ends their sessions.
@@ -66,9 +36,7 @@ pub async fn revoke(node: &Arc<Node>, who: Revoked, lasts: Duration) -> Result<(
     let max = revocations.max();
     let has_room = match &node.cluster {
         // Before the log has it: a node that starts meanwhile finds it in one or the other.
-        Some(cluster) => {
-            cluster.keep_revocation(&revocation, now_ms, max).await.map_err(AppendError::Unavailable)?
-        }
+        Some(cluster) => cluster.keep_revocation(&revocation, now_ms, max).await.map_err(AppendError::Unavailable)?,
         None => revocations.has_room(&revocation.who, now_ms),
     };
     if !has_room {
@@ -90,9 +58,9 @@ pub async fn run(node: Arc<Node>) {
                         end_sessions(&node, revocation);
                     }
                 }
-                node.revocations_read.is_known.send_replace(true);
+                node.revocations_read.done();
                 write_back(&node, &kept).await;
-                node.revocations_read.again.notified().await;
+                node.revocations_read.wanted_again().await;
             }
             Err(error) => {
                 tracing::debug!(error, "the revoked tokens cannot be read yet");
@@ -119,7 +87,7 @@ async fn write_back(node: &Node, kept: &[Revocation]) {
     });
     for revocation in lost {
         if let Err(error) = cluster.keep_revocation(&revocation, now_ms, revocations.max()).await {
-            tracing::warn!(error, "a revocation that Redis has lost cannot be kept again; restarted nodes do not know it");
+            tracing::warn!(error, "a lost revocation cannot be kept again; nodes that start do not know it");
             return;
         }
     }

@@ -60,7 +60,9 @@ impl Hub {
     fn sessions_of(&self, who: &Revoked) -> Vec<SessionKey> {
         match who {
             Revoked::User(name) => self.sessions.of_user(name),
-            Revoked::Token(_) => self.context.namespaces.indexes().flat_map(|index| self.sessions.in_namespace(index)).collect(),
+            Revoked::Token(_) => {
+                self.context.namespaces.indexes().flat_map(|index| self.sessions.in_namespace(index)).collect()
+            }
         }
     }
 
