@@ -101,7 +101,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
         http: config.http.clone(),
         publish: config.publish.clone(),
         revoke_for: config.auth.revoke_for,
-        origins: Origins::new(&config.cors.origins),
+        origins: Origins::new(&config.cors),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),
         pages,

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod demo;
+pub mod dev;
 pub mod handlers;
 pub mod http;
 mod https;

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
-    &["demo"],
+    &["demo", "dev"],
     &["app"],
     // Assembles the config structs that each module owns, so it is above them all, and nobody below knows it.
     &["config"],
@@ -52,6 +52,7 @@ const SANS_IO: &[&str] = &[
     "src/cluster/membership.rs",
     "src/cluster/rpc/message.rs",
     "src/cluster/rpc/signer.rs",
+    "src/cluster/sid.rs",
     "src/log/recent_commands.rs",
     "src/log/redis/generation.rs",
     "src/log/window.rs",
@@ -96,6 +97,7 @@ const REDIS: &[(&str, &str)] = &[
     ("src/config/", "[redis] and the conventional names"),
     ("src/cli/", "--redis-url, and `check` tries it"),
     ("src/demo/mod.rs", "turns [redis] off"),
+    ("src/dev/mod.rs", "says whether [redis] is set"),
     ("src/app", "chooses the log"),
     ("src/metrics.rs", "roomcast_redis_*"),
     ("src/http/health.rs", "services.redis"),

@@ -1,7 +1,7 @@
 //! Tokens that are refused before they expire: all older tokens of a user, or one token by its `jti`. Bounded; every entry
 //! ends by itself. Sans-IO, and shared by all threads of a node.
 
-use crate::auth::identity::Identity;
+use crate::auth::identity::{Identity, MAX_USER_BYTES};
 use crate::model::command::{Action, Selector, SessionCommand};
 use crate::model::number::number_text;
 use parking_lot::RwLock;
@@ -14,6 +14,8 @@ use std::time::Duration;
 pub const MAX_REVOKE_FOR: Duration = Duration::from_secs(31 * 24 * 3600);
 /// Longest `jti` that can be revoked, in bytes.
 pub const MAX_JTI_BYTES: usize = 200;
+/// How far the clock of the node that revokes may be ahead. Whoever may add to the log cannot refuse the tokens of later.
+const MAX_AHEAD_MS: u64 = 60_000;
 
 /// Whose tokens are refused.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -40,9 +42,9 @@ impl Revocation {
     pub fn of_command(command: &SessionCommand) -> Option<Self> {
         let Action::Revoke { before, until } = command.action else { return None };
         let who = match &command.selector {
-            Selector::User(name) => Revoked::User(name.as_str().into()),
-            Selector::Token(jti) => Revoked::Token(jti.as_str().into()),
-            Selector::Session(_) | Selector::In(_) | Selector::RoomsExcept { .. } => return None,
+            Selector::User(name) if name.len() <= MAX_USER_BYTES => Revoked::User(name.as_str().into()),
+            Selector::Token(jti) if jti.len() <= MAX_JTI_BYTES => Revoked::Token(jti.as_str().into()),
+            _ => return None,
         };
         Some(Self { who, before_ms: before, until_ms: until })
     }
@@ -146,7 +148,10 @@ impl Revocations {
     /// have accepted more.
     pub fn add(&self, revocation: &Revocation, now_ms: u64) -> bool {
         let max_until = now_ms.saturating_add(MAX_REVOKE_FOR.as_millis() as u64);
-        let mut new = Times { before_ms: revocation.before_ms, until_ms: revocation.until_ms.min(max_until) };
+        let mut new = Times {
+            before_ms: revocation.before_ms.min(now_ms.saturating_add(MAX_AHEAD_MS)),
+            until_ms: revocation.until_ms.min(max_until),
+        };
         let mut table = self.table.write();
         table.expire(now_ms);
         if new.until_ms <= now_ms {
@@ -294,10 +299,11 @@ mod tests {
         assert!(!revocations.has_room(&Revoked::User("x".into()), NOW));
         assert!(revocations.has_room(&Revoked::User("1".into()), NOW), "it is there already");
         assert!(revocations.has_room(&Revoked::User("x".into()), NOW + 1000), "one has ended");
-        revocations.add(&of_user("y", NOW, u64::MAX), NOW);
+        revocations.add(&of_user("y", u64::MAX, u64::MAX), NOW);
         revocations.add(&of_user("z", NOW, NOW + 9), NOW);
         assert_eq!(revocations.expire(NOW), 3);
         assert!(!revocations.refuse(&identity("z", "{}"), NOW), "the one that ends first made room");
+        assert!(!revocations.refuse(&identity("y", r#"{"iat":1800000061}"#), NOW), "nobody revokes the future");
         assert!(!revocations.refuse(&identity("y", "{}"), NOW + MAX_REVOKE_FOR.as_millis() as u64));
     }
 }

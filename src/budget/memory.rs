@@ -29,7 +29,7 @@ holdings! {
     Handshake, "handshake", "The handshake auth of sessions.";
     Bodies, "bodies", "Request bodies that are being read.";
     Window, "window", "The recent log, for clients that resume.";
-    Records, "records", "Session records and messages to other nodes, on their way to Redis.";
+    Records, "records", "Session records and messages to other nodes, on their way to the shared store.";
     Copies, "copies", "Events of emitters that are not in the log yet.";
     Notices, "notices", "Notices for the backend.";
 }

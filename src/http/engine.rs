@@ -12,13 +12,15 @@ use crate::model::id::Id;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::peer::forward;
+use crate::peer::forward::Forwarding;
 use crate::protocol::engineio::{HandshakeError, Query, Transport};
+use crate::session::forwarded::PollKind;
 use crate::session::polling::PollAnswer;
 use crate::transport::handshake::WebSocketHandshake;
 use crate::transport::polling;
 use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Method, Request, Response, StatusCode};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -53,6 +55,7 @@ pub async fn serve(
         Some(sid) => match Id::parse(sid) {
             Some(_) if !query.version_ok => refuse(HandshakeError::BadRequest),
             Some(_) if upgrade && request.method() != Method::GET => refuse(HandshakeError::BadMethod),
+            Some(sid) if forward::is_invented(&local.node, sid) => refuse(HandshakeError::UnknownSid),
             Some(sid) if upgrade => {
                 let handshake = handshake(request.headers(), &query);
                 probe(api, local, request.headers(), peer, slot, sid, handshake).await
@@ -166,7 +169,10 @@ async fn probe_elsewhere(
 /// A GET or POST of an open session.
 async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Reply {
     let answer = match *request.method() {
-        Method::GET if forward::is_elsewhere(&local.node, sid) => forward::get(local, sid).await,
+        Method::GET if forward::is_elsewhere(&local.node, sid) => match Forwarding::begin(local, sid, PollKind::Get) {
+            Ok(forwarding) => forwarding.get(local).await,
+            Err(answer) => answer,
+        },
         Method::GET => polling::get(local, sid).await,
         Method::POST => post(local, request, sid).await,
         _ => return refuse(HandshakeError::BadRequest),
@@ -178,6 +184,14 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Rep
         PollAnswer::TooBig => {
             let why = "the body is over socketio.max_payload".to_owned();
             refused(plain(StatusCode::PAYLOAD_TOO_LARGE), Refusal::Size, why)
+        }
+        PollAnswer::TooBigUnproven => {
+            let why = "the body is over 64 KiB, and its client has not been authenticated yet".to_owned();
+            refused(plain(StatusCode::PAYLOAD_TOO_LARGE), Refusal::Size, why)
+        }
+        PollAnswer::Busy => {
+            let why = "too much is on its way to the node of the session".to_owned();
+            refused(busy(), Refusal::PeerBusy, why)
         }
         PollAnswer::Unknown => refuse(HandshakeError::UnknownSid),
         PollAnswer::Moved => refuse(HandshakeError::BadRequest),
@@ -206,23 +220,34 @@ async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Pol
     }
 }
 
-/// A POST for a session of another node: its body is read here.
+/// A POST for a session of another node: its body is read here, once the owner says that there is such a session.
 async fn forward_post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id, binary: bool) -> PollAnswer {
-    if !forward::has_owner(&local.node, sid).await {
-        return PollAnswer::Unknown;
-    }
+    let forwarding = match Forwarding::begin(local, sid, PollKind::Post) {
+        Ok(forwarding) => forwarding,
+        Err(answer) => return answer,
+    };
+    let max = match forwarding.max_body(local, request.body().size_hint().exact()).await {
+        Ok(max) => max,
+        Err(answer) => return answer,
+    };
     if binary {
-        return forward::post(local, sid, None).await;
+        return forwarding.post(local, None).await;
     }
-    match body::read(request, local.context.socketio.max_payload).await {
-        Ok(bytes) => forward::post(local, sid, String::from_utf8(bytes.into()).ok()).await,
-        Err(BodyError::TooBig) => PollAnswer::TooBig,
+    match body::read(request, max.bytes).await {
+        Ok(bytes) => forwarding.post(local, String::from_utf8(bytes.into()).ok()).await,
+        Err(BodyError::TooBig) => max.over,
         Err(BodyError::Slow | BodyError::Broken) => PollAnswer::Overlap,
     }
 }
 
 fn payload(bytes: impl Into<Bytes>) -> Reply {
     no_store(typed(StatusCode::OK, "text/plain; charset=UTF-8", bytes))
+}
+
+fn busy() -> Reply {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn plain(status: StatusCode) -> Reply {

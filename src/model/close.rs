@@ -90,11 +90,13 @@ pub enum DropReason {
     Unsupported,
     /// A client's message that waited for its turn when its connection closed.
     Unhandled,
+    /// A message between nodes that had been read before, or that was sent more than 30 seconds ago.
+    Replayed,
 }
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
@@ -104,6 +106,7 @@ impl DropReason {
         Self::Record,
         Self::Unsupported,
         Self::Unhandled,
+        Self::Replayed,
     ];
 
     /// The metric label.
@@ -118,6 +121,7 @@ impl DropReason {
             Self::Record => "record",
             Self::Unsupported => "unsupported",
             Self::Unhandled => "unhandled",
+            Self::Replayed => "replayed",
         }
     }
 }

@@ -28,6 +28,7 @@ refusals! {
     Handshake, "handshake", "A handshake that is not one, or of another protocol version.";
     Parser, "parser", "A Socket.IO parser that is not spoken here.";
     Session, "session", "A request for a session that is not there (any more).";
+    PeerBusy, "peer_busy", "A polling request for a session of another node to which too much is on its way.";
     Room, "room", "A room that no rule lets the client into.";
     Event, "event", "A client's event that no rule takes, or that its rule cannot carry out.";
     Backend, "backend", "A join or an event that the backend refuses.";

@@ -13,6 +13,7 @@ use crate::node::revocations_read::RevocationsRead;
 use crate::node::shared_window::SharedWindow;
 use crate::presence::local::Presence;
 use crate::session::connection_limiter::ConnectionLimiter;
+use crate::session::forwarded::ForwardedSids;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::face::Shard;
 use crate::shard::handle::ShardHandle;
@@ -45,6 +46,8 @@ pub struct Node {
     pub command_tracker: CommandTracker,
     /// Whether this node knows what is revoked.
     pub revocations_read: RevocationsRead,
+    /// Polling sessions of other nodes whose requests arrive here.
+    pub forwarded: Mutex<ForwardedSids>,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
@@ -104,6 +107,7 @@ impl Node {
             backend,
             command_tracker: CommandTracker::default(),
             revocations_read: RevocationsRead::new(!has_cluster),
+            forwarded: Mutex::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),

@@ -72,7 +72,9 @@ fn answer_of(answer: PollAnswer) -> RpcResponse {
             Err(_) => RpcResponse::Unknown,
         },
         PollAnswer::Accepted => RpcResponse::Accepted,
-        PollAnswer::Overlap | PollAnswer::TooBig => RpcResponse::Overlap,
+        PollAnswer::Overlap | PollAnswer::TooBig | PollAnswer::TooBigUnproven | PollAnswer::Busy => {
+            RpcResponse::Overlap
+        }
         PollAnswer::Unknown => RpcResponse::Unknown,
         PollAnswer::Moved => RpcResponse::Moved,
     }

@@ -6,6 +6,7 @@ pub mod changes;
 pub mod config;
 pub mod connection;
 pub mod connection_limiter;
+pub mod forwarded;
 pub mod outbox;
 pub mod parked;
 pub mod pending_packets;

@@ -32,7 +32,7 @@ pub fn handshake(local: &LocalNode, sid: Id, upgrades: &[&str]) -> String {
 
 /// Opens a polling session on this shard and answers its handshake payload.
 pub fn open(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>) -> String {
-    let sid = local.shard.fresh_id();
+    let sid = local.shard.fresh_sid();
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::default()), permit);
     connection.token = token;
     let key = local.shard.open(connection);
