@@ -19,6 +19,7 @@ use crate::log::{LogStatus, Sink};
 use crate::model::close::DropReason;
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
+use crate::node::memory;
 use crate::node::revocation;
 use crate::peer_server::PeerServer;
 use crate::presence::local;
@@ -200,6 +201,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
         let task = async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await };
         spawn("the backend's notices", Box::pin(task));
     }
+    spawn("the watch over memory", Box::pin(memory::watch(node.clone())));
     spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));
     if let Some(cluster) = &node.context.cluster {
         spawn("the cluster", Box::pin(cluster.clone().run(PeerServer::new(node.clone()))));

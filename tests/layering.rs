@@ -55,6 +55,7 @@ const SANS_IO: &[&str] = &[
     "src/cluster/sid.rs",
     "src/log/recent_commands.rs",
     "src/log/redis/generation.rs",
+    "src/log/redis/stream_size.rs",
     "src/log/window.rs",
     "src/model/args.rs",
     "src/model/close.rs",

@@ -68,7 +68,8 @@ pub fn advice(reason: Refusal) -> &'static str {
         Refusal::Backend => {
             "see what your backend answers; `{\"allow\":true}` lets a client into a room with join = \"ask\""
         }
-        Refusal::Rate => "send fewer events, or raise `limits.events_per_second`",
+        Refusal::Memory => "raise `limits.memory`, add nodes, or see in `roomcast_memory_bytes` what holds it",
+        Refusal::Rate => "send less, or raise the limit that the line names",
         Refusal::Size => "send less at once, or raise the limit that the line names",
         Refusal::Headers => "send fewer or shorter headers; cookies of other software on this host are the usual cause",
         Refusal::Protocol => "speak plain HTTP or WebSocket to this port; TLS ends at a proxy in front",

@@ -1,7 +1,7 @@
 //! `/socket.io/`: Engine.IO requests to sessions (docs/protocol/socketio.md section 2).
 
 use crate::auth::bare_token;
-use crate::http::answer::{Reply, no_store, refused, typed};
+use crate::http::answer::{Reply, no_store, overloaded, refused, typed};
 use crate::http::body;
 use crate::http::body::{Answer, BodyError};
 use crate::http::keys::bearer;
@@ -95,6 +95,9 @@ fn open(
     }
     if !query.version_ok {
         return refuse(HandshakeError::UnsupportedVersion);
+    }
+    if local.context.memory.is_tight() {
+        return overloaded();
     }
     let permit = match api.node.connection_limiter.take(peer) {
         Ok(permit) => permit,

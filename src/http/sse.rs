@@ -2,8 +2,9 @@
 
 use crate::auth::{AuthError, bare_token};
 use crate::handlers::room_access::JoinError;
+use crate::handlers::session_start::TooMany;
 use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
-use crate::http::answer::{Reply, error, no_store, noted, refused};
+use crate::http::answer::{Reply, error, no_store, noted, overloaded, refused};
 use crate::http::body::Answer;
 use crate::http::caller::Caller;
 use crate::http::keys::bearer;
@@ -41,6 +42,9 @@ pub async fn serve(
     if !origin.is_allowed() {
         return ws::foreign();
     }
+    if local.context.memory.is_tight() {
+        return overloaded();
+    }
     let query = match sse::Query::parse(request.uri().query().unwrap_or_default()) {
         Ok(query) => query,
         Err(problem) => return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string()),
@@ -67,6 +71,9 @@ pub async fn serve(
     let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, permit));
     // From here on the connection ends with its body, also if this future is dropped.
     let body = SseBody::new(local.clone(), key);
+    if let Err(many) = session_start::enter_account(local, key, &identity) {
+        return refuse(local, key, StatusCode::TOO_MANY_REQUESTS, TooMany::CODE, many.message);
+    }
     let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };
     let session = newcomer.session(local, Id::random_session(), None);
     let first = match session_start::first_rooms(local, &session) {
@@ -84,7 +91,11 @@ pub async fn serve(
     let allowed = match room_access::allow(local, session, &rooms).await {
         Ok(allowed) => allowed,
         Err(problem) => {
-            let status = if problem.may_pass() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+            let status = match problem.retry() {
+                Some(_) => StatusCode::TOO_MANY_REQUESTS,
+                None if problem.may_pass() => StatusCode::SERVICE_UNAVAILABLE,
+                None => StatusCode::FORBIDDEN,
+            };
             return refuse(local, key, status, problem.code(), &problem.to_string());
         }
     };

@@ -2,7 +2,7 @@
 
 use crate::auth::bare_token;
 use crate::http::Api;
-use crate::http::answer::{Reply, error};
+use crate::http::answer::{Reply, error, overloaded};
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
@@ -24,6 +24,9 @@ pub fn serve(api: &Api, request: Request<Incoming>, peer: IpAddr, slot: &Slot, o
     if !is_upgrade(&request) {
         let message = "open this path as a WebSocket";
         return error(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message);
+    }
+    if api.node.context.memory.is_tight() {
+        return overloaded();
     }
     let permit = match api.node.connection_limiter.take(peer) {
         Ok(permit) => permit,

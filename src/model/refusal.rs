@@ -32,6 +32,7 @@ refusals! {
     Room, "room", "A room that no rule lets the client into.";
     Event, "event", "A client's event that no rule takes, or that its rule cannot carry out.";
     Backend, "backend", "A join or an event that the backend refuses.";
+    Memory, "memory", "A connection, a session or a replay while the node is near `limits.memory`.";
     Rate, "rate", "More events than `limits.events_per_second`.";
     Size, "size", "A body, a message or an event over its limit.";
     Headers, "headers", "A request with more or longer headers than are read.";

@@ -34,17 +34,11 @@ impl Dispatcher {
 
 impl Sink for Dispatcher {
     fn reset(&self, snapshot: Snapshot) {
-        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
-        *self.announced() = offset;
-        snapshot.commands.iter().for_each(|(_, command)| self.note_revocation(command));
-        self.node.revocations_read.read_again();
-        let mut window = self.node.window.write();
-        window.reset(&snapshot, self.now());
-        drop(window);
-        for shard in self.node.shards() {
-            shard.tell(ShardCommand::Reset(offset));
-        }
-        self.progress();
+        self.begin(&snapshot, true);
+    }
+
+    fn renewed(&self, snapshot: Snapshot) {
+        self.begin(&snapshot, false);
     }
 
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {
@@ -99,6 +93,21 @@ impl Dispatcher {
         if let Some(revocation) = Revocation::of_command(command) {
             self.node.auth.revocations().add(&revocation, unix_ms());
         }
+    }
+
+    /// Starts the window over and tells the shards where the log goes on, and whether their clients may have missed events.
+    fn begin(&self, snapshot: &Snapshot, may_be_missed: bool) {
+        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
+        *self.announced() = offset;
+        snapshot.commands.iter().for_each(|(_, command)| self.note_revocation(command));
+        self.node.revocations_read.read_again();
+        let mut window = self.node.window.write();
+        window.reset(snapshot, self.now());
+        drop(window);
+        for shard in self.node.shards() {
+            shard.tell(if may_be_missed { ShardCommand::Reset(offset) } else { ShardCommand::Advance(offset) });
+        }
+        self.progress();
     }
 
     fn announced(&self) -> MutexGuard<'_, Offset> {

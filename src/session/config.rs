@@ -91,9 +91,11 @@ pub struct LimitsConfig {
 }
 
 impl LimitsConfig {
-    /// What one connection may send.
-    pub fn rate(&self) -> Rate {
+    /// What one connection may send. `max_message`: bytes that one message may have.
+    pub fn rate(&self, max_message: usize) -> Rate {
         Rate::new(self.events_per_second, self.rooms_per_session)
+            .with_bytes(self.bytes_per_second, max_message)
+            .with_joins(self.joins_per_second, self.rooms_per_session)
     }
 
     /// The node's memory in bytes.

@@ -1,5 +1,6 @@
 //! One client connection of a shard: whatever the protocol and transport, it has an outbox and timers.
 
+use crate::budget::AccountPermit;
 use crate::model::close::CloseReason;
 use crate::model::event::Format;
 use crate::model::id::Id;
@@ -70,6 +71,8 @@ pub struct Connection {
     pub timers: Timers,
     /// The deadline that stands in the shard's table.
     pub scheduled: Option<Millis>,
+    /// Bytes of unfinished WebSocket messages that its reader keeps.
+    pub fragments: u32,
     /// Socket.IO packets with missing attachments.
     pub decoder: Decoder,
     /// Packets that wait behind one that is being worked on.
@@ -82,6 +85,8 @@ pub struct Connection {
     pub token: Option<Box<str>>,
     /// The WebSocket takes no binary frames (`b64=1` in its URL).
     pub base64: bool,
+    /// Its user's or address's account, once it has a session.
+    pub account: Option<AccountPermit>,
     /// Holds this connection's place in the node's count; released when dropped.
     pub permit: Permit,
 }
@@ -101,12 +106,14 @@ impl Connection {
             waker: None,
             timers: Timers::default(),
             scheduled: None,
+            fragments: 0,
             decoder: Decoder::new(),
             pending: None,
             bucket: Bucket::default(),
             sessions: Vec::new(),
             token: None,
             base64: false,
+            account: None,
             permit,
         })
     }

@@ -66,6 +66,13 @@ impl ConnectionLimiter {
     }
 }
 
+impl Permit {
+    /// The client's address, where addresses are counted.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.ip
+    }
+}
+
 impl Drop for Permit {
     fn drop(&mut self) {
         self.limiter.taken.fetch_sub(1, Ordering::Relaxed);

@@ -33,9 +33,13 @@ impl Hub {
             self.dismiss(session, reason, now);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let unhandled = connection.pending.take().map_or(0, |pending| pending.messages());
-        self.context.metrics.dropped(DropReason::Unhandled, unhandled as u64);
-        if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) {
+        if let Some(pending) = connection.pending.take() {
+            self.release_pending(&pending);
+            self.context.metrics.dropped(DropReason::Unhandled, pending.messages() as u64);
+        }
+        self.drop_unfinished(key);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout | CloseReason::Memory) {
             // The reason should not wait behind what the client did not take.
             let lost = connection.outbox.keep_started();
             self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
@@ -92,7 +96,11 @@ impl Hub {
 
     /// Takes a connection without sessions out of all tables.
     pub(super) fn forget(&mut self, key: ConnectionKey) {
+        self.drop_unfinished(key);
         let Some(mut connection) = self.connections.remove(key) else { return };
+        if let Some(pending) = &connection.pending {
+            self.release_pending(pending);
+        }
         self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
         let lost = connection.outbox.clear();
         self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);

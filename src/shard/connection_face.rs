@@ -1,5 +1,7 @@
 //! What code outside the shard does with a connection.
 
+use crate::auth::Identity;
+use crate::budget::accounts::OverLimit;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::transport::Protocol;
@@ -15,6 +17,7 @@ use crate::shard::release::Released;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::net::TcpStream;
 
 impl Shard {
@@ -132,6 +135,24 @@ impl Shard {
         self.hub.borrow_mut().take_turn(key, now)
     }
 
+    /// See [`Hub::enter_account`].
+    ///
+    /// # Errors
+    /// The limit that is reached; the connection's account stays as it was.
+    pub fn enter_account(&self, key: ConnectionKey, identity: &Identity) -> Result<(), OverLimit> {
+        let now = self.now();
+        self.hub.borrow_mut().enter_account(key, identity, now)
+    }
+
+    /// Counts rooms that a client asks to join against the rate of its connection and its user.
+    ///
+    /// # Errors
+    /// How long it should wait; `None` if it does not stop and is to be closed.
+    pub fn take_joins(&self, key: ConnectionKey, count: usize) -> Result<(), Option<Duration>> {
+        let now = self.now();
+        self.hub.borrow_mut().take_joins(key, count, now)
+    }
+
     /// Notes that a message was refused while `ahead` others wait for the rate; `None` when the connection is closing.
     pub fn refuse_turn(&self, key: ConnectionKey, ahead: usize) -> Option<RefusedTurn> {
         let now = self.now();
@@ -145,7 +166,7 @@ impl Shard {
 
     /// Runs `read` with the decoder of the connection's Socket.IO packets.
     pub fn with_decoder<T>(&self, key: ConnectionKey, read: impl FnOnce(&mut Decoder) -> T) -> Option<T> {
-        self.hub.borrow_mut().connections.get_mut(key).map(|connection| read(&mut connection.decoder))
+        self.hub.borrow_mut().with_decoder(key, read)
     }
 
     /// Takes a packet.

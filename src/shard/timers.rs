@@ -26,9 +26,15 @@ impl Hub {
             self.connections.reschedule(key);
         }
         self.parked.expire(now);
+        self.forget_dropped();
+    }
+
+    /// Removes the records of sessions that were not resumed in time.
+    pub(super) fn forget_dropped(&mut self) {
         for pid in self.parked.take_dropped() {
             self.note_record(pid);
         }
+        self.note_parked();
     }
 
     /// Does what is due for one connection. Also called for a polling request that comes just before the table would fire.

@@ -133,6 +133,8 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
     if session_start::was_revoked(local, &moving.namespace, &identity) {
         return false;
     }
+    // It was let in by the other node, so it stays where it is over a limit here.
+    let _ = local.shard.enter_account(key, &identity);
     let newcomer =
         Newcomer { connection: key, namespace, identity: Arc::new(identity), auth: moving.auth.map(Into::into) };
     let here = local.shard.position();

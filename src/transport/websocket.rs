@@ -56,6 +56,10 @@ impl Reader {
         if !self.local.shard.wake_on_change(self.key, context) || self.read(context).is_ready() {
             return Poll::Ready(());
         }
+        if !self.frames.is_idle() && !self.local.shard.is_open(self.key) {
+            // What a closing client did not finish is not needed any more.
+            self.frames = FrameReader::new();
+        }
         self.local.shard.poll_flush(self.key, &self.stream, &mut self.finished, context)
     }
 
@@ -97,7 +101,12 @@ fn take(local: &Rc<LocalNode>, key: ConnectionKey, frames: &mut FrameReader, byt
         receive(local, key, message);
         if local.shard.is_open(key) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    if let Err(error) = frames.read(bytes, local.context.socketio.max_payload, &mut each) {
+    let was_idle = frames.is_idle();
+    let read = frames.read(bytes, local.context.socketio.max_payload, &mut each);
+    if !(was_idle && frames.is_idle()) {
+        local.shard.note_fragments(key, frames.held());
+    }
+    if let Err(error) = read {
         tracing::debug!(%error, "a WebSocket client broke the protocol");
         handlers::fail(local, key, error.reason());
     }
