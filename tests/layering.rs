@@ -57,6 +57,7 @@ const SANS_IO: &[&str] = &[
     "src/log/redis/generation.rs",
     "src/log/redis/stream_size.rs",
     "src/log/window.rs",
+    "src/model/address.rs",
     "src/model/args.rs",
     "src/model/close.rs",
     "src/model/command.rs",
@@ -81,6 +82,7 @@ const SANS_IO: &[&str] = &[
     "src/session/record.rs",
     "src/session/recovery.rs",
     "src/session/timers.rs",
+    "src/session/unproven.rs",
     "src/shard/deadlines.rs",
     "src/shard/rooms.rs",
 ];

@@ -100,6 +100,7 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
             if let Err(many) = session_start::enter_account(local, key, &identity) {
                 return too_many(local, key, &many);
             }
+            local.shard.prove(key);
             let newcomer = session_start::Newcomer {
                 connection: key,
                 namespace: local.context.namespaces.main(),

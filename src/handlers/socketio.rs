@@ -90,6 +90,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     if let Err(many) = session_start::enter_account(local, key, &identity) {
         return refuse(local, key, &namespace, many.message, Some(TooMany::CODE));
     }
+    local.shard.prove(key);
     let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
     let resumed = match handshake.pid.filter(|_| local.context.recovery_on()) {
         Some(pid) => match resume::socketio(local, &newcomer, pid, handshake.offset.as_deref()).await {

@@ -108,6 +108,7 @@ impl Hub {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.sessions.reserve_exact(1);
             connection.sessions.push(key);
+            connection.permit.prove();
         }
         self.connections.change_timers(connection, |timers| timers.connect_by = None);
         key
