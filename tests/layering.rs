@@ -38,6 +38,7 @@ const SANS_IO: &[&str] = &[
     "src/auth/claims.rs",
     "src/auth/grants.rs",
     "src/auth/identity.rs",
+    "src/auth/revocations.rs",
     "src/backend/answer.rs",
     "src/backend/circuit_breaker.rs",
     "src/backend/request.rs",
