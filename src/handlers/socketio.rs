@@ -1,17 +1,19 @@
 //! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (docs/protocol/socketio.md section 3).
 
-use crate::auth::bare_token;
 use crate::auth::identity::Identity;
+use crate::auth::{AuthError, bare_token};
 use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
 use crate::handlers::rule_runner;
-use crate::handlers::{fail, is_open, session_start};
+use crate::handlers::session_start::TooMany;
+use crate::handlers::{fail, is_open, overload, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
+use crate::model::millis::whole_millis;
 use crate::model::names::Namespace;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
@@ -79,9 +81,16 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     if local.shard.session_in(key, index).is_some() {
         return fail(local, key, CloseReason::ParseError);
     }
+    if overload::refuse_session(local, key) {
+        return;
+    }
     let handshake = Handshake::read(auth.as_deref());
     drop(auth);
     let Some(identity) = authenticate(local, key, &namespace, handshake.token.as_deref()).await else { return };
+    if let Err(many) = session_start::enter_account(local, key, &identity) {
+        return refuse(local, key, &namespace, many.message, Some(TooMany::CODE));
+    }
+    local.shard.prove(key);
     let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
     let resumed = match handshake.pid.filter(|_| local.context.recovery_on()) {
         Some(pid) => match resume::socketio(local, &newcomer, pid, handshake.offset.as_deref()).await {
@@ -95,6 +104,10 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     // Taking over a session from another shard may have taken a moment.
     if !is_open(local, key, Protocol::SocketIo) {
         return resumed.into_iter().for_each(|resumed| resume::put_back(local, resumed));
+    }
+    if resumed.is_some() && session_start::was_revoked(local, &namespace, &newcomer.identity) {
+        resumed.into_iter().for_each(|resumed| resume::put_back(local, resumed));
+        return refuse(local, key, &namespace, &AuthError::Revoked.to_string(), Some(AuthError::Revoked.code()));
     }
     let session = match resumed {
         Some(resumed) => {
@@ -134,6 +147,11 @@ async fn begin_session(
     let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
     if !is_open(local, key, Protocol::SocketIo) {
         session_start::abandon(local, &session, &rooms);
+        return None;
+    }
+    if session_start::was_revoked(local, namespace, &session.identity) {
+        session_start::abandon(local, &session, &rooms);
+        refuse(local, key, namespace, &AuthError::Revoked.to_string(), Some(AuthError::Revoked.code()));
         return None;
     }
     let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);
@@ -227,6 +245,9 @@ pub fn unruled(local: &LocalNode, session: SessionKey, event: &str) -> Failure {
 
 /// `[{"error":{"code","message"}}]`: what an acknowledgement says where no rule says it.
 pub fn default_ack(error: &ActionError) -> Args {
-    let json = serde_json::json!([{ "error": { "code": error.code(), "message": error.to_string() } }]);
+    let mut json = serde_json::json!([{ "error": { "code": error.code(), "message": error.to_string() } }]);
+    if let Some(retry) = error.retry() {
+        json[0]["error"]["retry_after_ms"] = whole_millis(retry).into();
+    }
     Args::list(&json.to_string()).unwrap_or_else(|_| Args::none())
 }

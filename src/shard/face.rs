@@ -78,7 +78,7 @@ impl Shard {
 
     /// The shard's clock.
     pub fn now(&self) -> Millis {
-        Millis::new(1).after(self.started.elapsed())
+        self.context.now()
     }
 
     /// A time of the wall clock (Unix seconds) on the shard's clock.
