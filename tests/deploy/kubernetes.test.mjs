@@ -77,6 +77,12 @@ test("helm lint has no complaint", async () => {
   assert.equal(code, 0, output);
 });
 
+test("the chart is of this release", () => {
+  const [, version] = /^version = "(.*)"$/m.exec(read("Cargo.toml"));
+  const chart = yaml("deploy/helm/roomcast/Chart.yaml");
+  assert.deepEqual([chart.appVersion, chart.version], [version, version]);
+});
+
 test("the manifests and the chart's copies are current: `make manifests`", async () => {
   await withDirectory(async (directory) => {
     const files = (of) => fs.readdirSync(of, { recursive: true }).filter((name) => name.endsWith(".yaml")).sort();
