@@ -61,7 +61,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let backend = backend(config, &metrics)?;
     let node_id = NodeId::random();
     let Storage { log, presence, cluster, emitters } = match config.redis.url {
-        Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics)?,
+        Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics, &memory)?,
         None => storage_in_memory(config, &metrics),
     };
     let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
@@ -90,8 +90,10 @@ fn storage_in_redis(
     node_id: NodeId,
     limits: DraftLimits,
     metrics: &Arc<Metrics>,
+    memory: &Arc<MemoryBudget>,
 ) -> Result<Storage, AppError> {
-    let cluster = Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone()).map_err(setup)?;
+    let cluster =
+        Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone(), memory.clone()).map_err(setup)?;
     let log = RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone()).map_err(setup)?;
     let emitters = EmitterBridge::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
     let kept = stream_kept(&config.recovery);
