@@ -1,7 +1,7 @@
 //! Keeps the node within `limits.memory`: looks at what the process has, and closes the largest holders when that is too much.
 //! New work is refused by whoever takes it in ([`crate::budget::MemoryBudget::is_tight`]).
 
-use crate::budget::relief::{Holder, MIN_HOLDING, largest};
+use crate::budget::relief::{Holder, MIN_HOLDING, closable, largest};
 use crate::budget::{Holding, Level, MemoryBudget, machine};
 use crate::model::close::CloseReason;
 use crate::node::context::{LocalNode, Node};
@@ -67,7 +67,9 @@ async fn relieve(node: &Arc<Node>, memory: &MemoryBudget) -> usize {
             holders.into_iter().map(move |Holder { owner, key, bytes }| Holder { owner, key: (shard, key), bytes })
         })
         .collect();
-    let (excess, held) = (memory.excess(), holders.iter().map(|holder| holder.bytes).sum::<usize>());
+    let excess = memory.excess();
+    let holders = closable(holders, excess);
+    let held = holders.iter().map(|holder| holder.bytes).sum::<usize>();
     let parked = memory.held(Holding::Parked);
     let of_parked = (excess as f64 * (parked as f64 / (parked + held).max(1) as f64)) as usize;
     let chosen = largest(holders, excess.saturating_sub(of_parked));
