@@ -16,6 +16,7 @@ mod jobs;
 mod keys;
 mod membership;
 mod pipeline;
+mod revocation_store;
 pub mod rpc;
 mod session_store;
 mod shared;

@@ -1,5 +1,6 @@
 //! What a client is on this node: a connection with an outbox and timers, and one session per joined namespace.
 
+pub mod accepted;
 pub mod bucket;
 pub mod caller;
 pub mod changes;
@@ -14,6 +15,7 @@ pub mod polling;
 pub mod record;
 pub mod recovery;
 pub mod timers;
+pub mod unproven;
 
 use crate::auth::identity::Identity;
 use crate::model::id::Id;

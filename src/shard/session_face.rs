@@ -1,6 +1,7 @@
 //! What code outside the shard does with a session.
 
 use crate::auth::Identity;
+use crate::auth::revocations::Revocation;
 use crate::model::close::CloseReason;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
@@ -114,6 +115,12 @@ impl Shard {
     pub fn dismiss(&self, key: SessionKey, reason: CloseReason) {
         let now = self.now();
         self.hub.borrow_mut().dismiss(key, reason, now);
+    }
+
+    /// Ends the sessions of revoked tokens.
+    pub fn end_revoked(&self, revocation: &Revocation) {
+        let now = self.now();
+        self.hub.borrow_mut().end_revoked(revocation, now);
     }
 
     /// Joins rooms; answers those that the session was not in. What is `reserved` is counted already.
