@@ -4,9 +4,11 @@
 use crate::auth::revocations::{Revocation, Revoked};
 use crate::log::AppendError;
 use crate::model::clock::unix_ms;
+use crate::model::close::CloseReason;
 use crate::node::command_tracker::Applied;
 use crate::node::commands::submit;
 use crate::node::context::Node;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,10 +55,9 @@ pub async fn run(node: Arc<Node>) {
         match cluster.kept_revocations().await {
             Ok(kept) => {
                 let now_ms = unix_ms();
-                for revocation in &kept {
-                    if node.auth.revocations().add(revocation, now_ms) {
-                        end_sessions(&node, revocation);
-                    }
+                let new = kept.iter().filter(|kept| node.auth.revocations().add(kept, now_ms)).count();
+                if new > 0 {
+                    end_sessions(&node);
                 }
                 node.revocations_read.done();
                 write_back(&node, &kept).await;
@@ -70,11 +71,13 @@ pub async fn run(node: Arc<Node>) {
     }
 }
 
-/// Those that came by the log end sessions at their place in it. This one was missed.
-fn end_sessions(node: &Node, revocation: &Revocation) {
+/// Those that come by the log end sessions at their place in it. Some were missed.
+fn end_sessions(node: &Node) {
     for shard in node.shards() {
-        let revocation = revocation.clone();
-        shard.run(move |local| local.shard.end_revoked(&revocation));
+        shard.run(|local| {
+            let (revocations, now_ms) = (local.node.auth.revocations(), unix_ms());
+            local.shard.end_sessions_of(CloseReason::Revoked, |identity| revocations.refuse(identity, now_ms));
+        });
     }
 }
 
@@ -82,9 +85,11 @@ fn end_sessions(node: &Node, revocation: &Revocation) {
 async fn write_back(node: &Node, kept: &[Revocation]) {
     let Some(cluster) = &node.cluster else { return };
     let (revocations, now_ms) = (node.auth.revocations(), unix_ms());
-    let lost = revocations.all().into_iter().filter(|own| {
-        own.until_ms > now_ms && !kept.iter().any(|kept| kept.who == own.who && kept.until_ms >= own.until_ms)
-    });
+    let kept: HashMap<&Revoked, u64> = kept.iter().map(|kept| (&kept.who, kept.until_ms)).collect();
+    let lost = revocations
+        .all()
+        .into_iter()
+        .filter(|own| own.until_ms > now_ms && kept.get(&own.who).is_none_or(|until_ms| *until_ms < own.until_ms));
     for revocation in lost {
         if let Err(error) = cluster.keep_revocation(&revocation, now_ms, revocations.max()).await {
             tracing::warn!(error, "a lost revocation cannot be kept again; nodes that start do not know it");

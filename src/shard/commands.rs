@@ -1,5 +1,6 @@
 //! Commands of the backend, carried out on the sessions of a shard.
 
+use crate::auth::Identity;
 use crate::auth::revocations::{Revocation, Revoked};
 use crate::model::close::CloseReason;
 use crate::model::command::{Action, Selector, SessionCommand};
@@ -44,8 +45,19 @@ impl Hub {
         (chosen.len(), self.noted)
     }
 
+    /// Ends the sessions of these clients for good.
+    pub(super) fn end_sessions_of(&mut self, reason: CloseReason, whose: impl Fn(&Identity) -> bool, now: Millis) {
+        let is_one = |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| whose(&session.identity));
+        let chosen: Vec<_> = self.all_sessions().into_iter().filter(is_one).collect();
+        chosen.into_iter().for_each(|key| self.end(key, reason, now));
+    }
+
+    fn all_sessions(&self) -> Vec<SessionKey> {
+        self.context.namespaces.indexes().flat_map(|index| self.sessions.in_namespace(index)).collect()
+    }
+
     /// Ends the sessions of revoked tokens; answers how many.
-    pub(super) fn end_revoked(&mut self, revocation: &Revocation, now: Millis) -> usize {
+    fn end_revoked(&mut self, revocation: &Revocation, now: Millis) -> usize {
         let mut ended = 0;
         for key in self.sessions_of(&revocation.who) {
             if self.sessions.get(key).is_some_and(|session| revocation.covers(&session.identity)) {
@@ -60,9 +72,7 @@ impl Hub {
     fn sessions_of(&self, who: &Revoked) -> Vec<SessionKey> {
         match who {
             Revoked::User(name) => self.sessions.of_user(name),
-            Revoked::Token(_) => {
-                self.context.namespaces.indexes().flat_map(|index| self.sessions.in_namespace(index)).collect()
-            }
+            Revoked::Token(_) => self.all_sessions(),
         }
     }
 

@@ -1,7 +1,6 @@
 //! What code outside the shard does with a session.
 
 use crate::auth::Identity;
-use crate::auth::revocations::Revocation;
 use crate::model::close::CloseReason;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
@@ -117,10 +116,10 @@ impl Shard {
         self.hub.borrow_mut().dismiss(key, reason, now);
     }
 
-    /// Ends the sessions of revoked tokens.
-    pub fn end_revoked(&self, revocation: &Revocation) {
+    /// Ends the sessions of these clients for good.
+    pub fn end_sessions_of(&self, reason: CloseReason, whose: impl Fn(&Identity) -> bool) {
         let now = self.now();
-        self.hub.borrow_mut().end_revoked(revocation, now);
+        self.hub.borrow_mut().end_sessions_of(reason, whose, now);
     }
 
     /// Joins rooms; answers those that the session was not in. What is `reserved` is counted already.
