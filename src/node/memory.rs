@@ -44,7 +44,7 @@ pub async fn watch(node: Arc<Node>) {
         }
         let window = node.window.write().bytes();
         memory.adjust(Holding::Window, std::mem::replace(&mut of_window, window), window);
-        if memory.is_tight() {
+        if settle > 0 || memory.is_tight() {
             give_back();
         }
         if settle == 0

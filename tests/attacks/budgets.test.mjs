@@ -169,6 +169,7 @@ scenario("sessions that were let in grow: new work is refused, then the largest 
   assert.ok(closed.texts.some((text) => text.includes('"closing"') && text.includes('"memory"')), `${closed.texts}`);
   assert.equal(await closed.closeCode(), 1013);
   assert.deepEqual([modest.closed, reader.end], [undefined, undefined]);
+  await until(() => resident(node) < 70 * MB, "the memory given back");
   console.log(`# grown: ${Math.round(resident(node) / MB)} MB at the end, ${await counted(node, "memory")} closed`);
   bystander.unharmed();
 });
