@@ -116,6 +116,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("redis", "max_stream_bytes", redis.max_stream_bytes, Size(MB..=1_000 * GB)),
 
     key!("http", "idle_timeout", http.idle_timeout, Span(SECOND..=24 * HOUR)),
+    key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
 
     Key {
         section: "auth",
@@ -176,6 +177,8 @@ pub(super) static KEYS: &[Key] = &[
     key!("auth", "require_exp", auth.require_exp, Switch),
     key!("auth", "rooms_claim", auth.rooms_claim, Text(text::claim_path)),
     key!("auth", "anonymous", auth.anonymous, Switch),
+    key!("auth", "revoke_for", auth.revoke_for, Span(SECOND..=31 * 24 * HOUR)),
+    key!("auth", "max_revocations", auth.max_revocations, count(1..=10_000_000)),
 
     key!("publish", "keys", publish.keys, List { of: BEARER_KEY, least: 0 }),
     key!("publish", "keys_file", publish.keys, LinesInFile(BEARER_KEY)),
@@ -210,6 +213,7 @@ pub(super) static KEYS: &[Key] = &[
 
     key!("limits", "connections", limits.connections, count(1..=10_000_000)),
     key!("limits", "connections_per_ip", limits.connections_per_ip, count(0..=10_000_000)),
+    key!("limits", "unauthenticated", limits.unauthenticated, count(1..=10_000_000)),
     key!("limits", "rooms_per_session", limits.rooms_per_session, count(1..=1_000_000)),
     key!("limits", "room_name_bytes", limits.room_name_bytes, count(16..=65_535)),
     key!("limits", "outbox_bytes", limits.outbox_bytes, Size(1_000..=GB)),

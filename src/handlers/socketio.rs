@@ -1,7 +1,7 @@
 //! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (docs/protocol/socketio.md section 3).
 
-use crate::auth::bare_token;
 use crate::auth::identity::Identity;
+use crate::auth::{AuthError, bare_token};
 use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;
@@ -90,6 +90,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     if let Err(many) = session_start::enter_account(local, key, &identity) {
         return refuse(local, key, &namespace, many.message, Some(TooMany::CODE));
     }
+    local.shard.prove(key);
     let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
     let resumed = match handshake.pid.filter(|_| local.context.recovery_on()) {
         Some(pid) => match resume::socketio(local, &newcomer, pid, handshake.offset.as_deref()).await {
@@ -103,6 +104,10 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     // Taking over a session from another shard may have taken a moment.
     if !is_open(local, key, Protocol::SocketIo) {
         return resumed.into_iter().for_each(|resumed| resume::put_back(local, resumed));
+    }
+    if resumed.is_some() && session_start::was_revoked(local, &namespace, &newcomer.identity) {
+        resumed.into_iter().for_each(|resumed| resume::put_back(local, resumed));
+        return refuse(local, key, &namespace, &AuthError::Revoked.to_string(), Some(AuthError::Revoked.code()));
     }
     let session = match resumed {
         Some(resumed) => {
@@ -142,6 +147,11 @@ async fn begin_session(
     let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
     if !is_open(local, key, Protocol::SocketIo) {
         session_start::abandon(local, &session, &rooms);
+        return None;
+    }
+    if session_start::was_revoked(local, namespace, &session.identity) {
+        session_start::abandon(local, &session, &rooms);
+        refuse(local, key, namespace, &AuthError::Revoked.to_string(), Some(AuthError::Revoked.code()));
         return None;
     }
     let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);

@@ -1,6 +1,6 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (docs/protocol/sse.md).
 
-use crate::auth::bare_token;
+use crate::auth::{AuthError, bare_token};
 use crate::handlers::room_access::JoinError;
 use crate::handlers::session_start::TooMany;
 use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
@@ -23,6 +23,7 @@ use crate::presence::Ticket;
 use crate::presence::local::Reservation;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
+use crate::session::connection_limiter::ClientKind;
 use crate::session::outbox::Frame;
 use crate::session::recovery::NotRecovered;
 use crate::transport::sse::SseBody;
@@ -30,6 +31,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// One request.
 pub async fn serve(
@@ -57,17 +59,18 @@ pub async fn serve(
         Ok(identity) => identity,
         Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
+    caller.socket.prove();
     let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if since.is_some() {
         // Before there is a session: one that is older than the history would be notified that the log was reset.
         local.shard.history_read().await;
     }
-    let permit = match api.node.connection_limiter.take(caller.peer) {
+    let permit = match api.node.connection_limiter.take(caller.peer, ClientKind::Http) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
     let namespace = local.context.namespaces.main();
-    let link = Link::Sse(caller.cut.clone());
+    let link = Link::Sse(caller.socket.cut().clone());
     let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, permit));
     // From here on the connection ends with its body, also if this future is dropped.
     let body = SseBody::new(local.clone(), key);
@@ -81,6 +84,10 @@ pub async fn serve(
         // The token itself is refused.
         Err(problem) => return refuse(local, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
+    if session_start::was_revoked(local, MAIN_NAMESPACE, &session.identity) {
+        let problem = AuthError::Revoked;
+        return refuse(local, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string());
+    }
     let mut online = local.shard.reserve(&session, &[]);
     let session = session_start::admit(local, session, [], &mut online);
     let rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
@@ -190,7 +197,7 @@ fn begin(
             local.shard.push(key, Frame::Raw(block));
         }
     }
-    local.shard.start_timers(key);
+    local.shard.start_timers(key, Duration::ZERO);
 }
 
 fn stream(body: SseBody) -> Reply {

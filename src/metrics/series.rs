@@ -6,7 +6,7 @@ pub(super) const CONNECTIONS: [[&str; 2]; 4] =
     [["websocket", "socketio"], ["polling", "socketio"], ["websocket", "ws"], ["sse", "sse"]];
 
 /// `roomcast_handshakes_total`: `ok`, the codes of `AuthError`, and a parser that is not spoken.
-pub(super) const HANDSHAKES: [&str; 16] = [
+pub(super) const HANDSHAKES: [&str; 17] = [
     "ok",
     "token_missing",
     "token_malformed",
@@ -22,6 +22,7 @@ pub(super) const HANDSHAKES: [&str; 16] = [
     "token_claim",
     "token_user",
     "token_rooms",
+    "revoked",
     "unsupported_parser",
 ];
 

@@ -50,6 +50,7 @@ reasons! {
     InvalidText, "invalid_text", Some(1007), SOON, "A text message that is not UTF-8.";
     TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
     Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
+    Evicted, "evicted", Some(1013), SOON, "It had no accepted token, and made room for newer connections (`limits.unauthenticated`).";
     SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`.";
     RateLimit, "rate_limit", Some(4429), LATER, "More events than the limit allows, or too many unhandled packets.";
     TooManyConnections, "too_many_connections", Some(4429), LATER, "The user or the tenant has all the connections it may have.";
@@ -58,6 +59,7 @@ reasons! {
     Refused, "refused", Some(4403), None, "Not allowed here: origin, user or limit.";
     Moved, "moved", None, NOW, "A polling session continues on a WebSocket of another node; its client notices nothing.";
     Replaced, "replaced", Some(4409), None, "The same session connected again.";
+    Revoked, "revoked", Some(4401), None, "Its token was revoked.";
     Disconnected, "disconnected", Some(4403), None, "The backend asked for it by `/disconnect`.";
     Draining, "draining", Some(1001), SOON, "This node is shutting down.";
     Memory, "memory", Some(1013), LATER, "This node is near `limits.memory`, and the connection held much or was new.";

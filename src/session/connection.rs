@@ -7,6 +7,7 @@ use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::transport::{Protocol, Transport};
 use crate::protocol::socketio::Decoder;
+use crate::session::accepted::{ClientStream, Cut};
 use crate::session::bucket::Bucket;
 use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Outbox;
@@ -15,9 +16,8 @@ use crate::session::polling::Polling;
 use crate::session::timers::Timers;
 use slotmap::new_key_type;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 new_key_type! {
     /// A connection's place in its shard; stale after it ended.
@@ -29,11 +29,11 @@ new_key_type! {
 /// How the outbox of a connection is emptied just now.
 pub enum Link {
     /// A WebSocket; its task reads, the shard writes.
-    WebSocket(Rc<TcpStream>),
+    WebSocket(Rc<ClientStream>),
     /// Long-polling: a GET leases the outbox when there is one.
     Polling(Box<Polling>),
     /// A streamed response whose body takes the outbox; told to cut the connection when nobody reads.
-    Sse(Rc<Notify>),
+    Sse(Arc<Cut>),
 }
 
 impl Link {

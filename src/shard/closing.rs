@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How long a closing connection may take to flush and hang up before it is cut.
 const CLOSING: Duration = Duration::from_secs(2);
+/// The same for one whose place others wait for.
+const EVICTING: Duration = Duration::from_millis(50);
 
 impl Hub {
     /// Begins to end a connection. Its sessions leave their rooms at once, the close frame or packet says why, and the rest
@@ -58,7 +60,7 @@ impl Hub {
                 for frame in closing_frames(connection.protocol, reason) {
                     connection.outbox.push(Frame::Raw(frame));
                 }
-                CLOSING
+                if reason == CloseReason::Evicted { EVICTING } else { CLOSING }
             }
             Link::Sse(_) => {
                 if let Some(after) = reason.retry() {
@@ -77,6 +79,9 @@ impl Hub {
     fn note_refusal(&self, reason: CloseReason, protocol: Protocol, session: Option<SessionKey>) {
         let (refusal, why) = match reason {
             CloseReason::RateLimit => (Refusal::Rate, "more messages than limits.events_per_second allows"),
+            CloseReason::Evicted => {
+                (Refusal::Unauthenticated, "no accepted token, and newer connections need the room")
+            }
             CloseReason::TooBig => (Refusal::Size, "a message over socketio.max_payload"),
             CloseReason::InvalidText => (Refusal::Protocol, "a text message that is not UTF-8"),
             CloseReason::ParseError => (Refusal::Protocol, "bytes that break the protocol"),
@@ -118,6 +123,8 @@ fn ended_by_client(reason: CloseReason) -> bool {
             | CloseReason::ParseError
             | CloseReason::Overlap
             | CloseReason::Replaced
+            // Those may be very many, and newer ones wait for their place.
+            | CloseReason::Evicted
     )
 }
 

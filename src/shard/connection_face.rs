@@ -7,10 +7,12 @@ use crate::model::id::Id;
 use crate::model::transport::Protocol;
 use crate::protocol::socketio::Decoder;
 use crate::protocol::socketio_encode::Encoded;
+use crate::session::accepted::ClientStream;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::pending_packets::Inbound;
 use crate::session::polling::{PollAnswer, Polling};
+use crate::session::unproven::Ticket;
 use crate::shard::face::Shard;
 use crate::shard::packets::{Begun, Next, RefusedTurn};
 use crate::shard::release::Released;
@@ -26,10 +28,34 @@ impl Shard {
         self.hub.borrow_mut().open(connection)
     }
 
-    /// Starts the heartbeat and the connect timeout of a new connection.
-    pub fn start_timers(&self, key: ConnectionKey) {
+    /// Starts the heartbeat and the connect timeout of a new connection, which has `waited` for so much of the latter.
+    pub fn start_timers(&self, key: ConnectionKey, waited: Duration) {
         let now = self.now();
-        self.hub.borrow_mut().start_timers(key, now);
+        self.hub.borrow_mut().start_timers(key, waited, now);
+    }
+
+    /// Counts a connection among the unproven; `end` may be called to make room for others.
+    pub fn await_proof(&self, key: ConnectionKey, end: impl FnOnce() + Send + 'static) -> Option<Ticket> {
+        self.hub.borrow_mut().connections.get_mut(key).map(|connection| connection.permit.await_proof(end))
+    }
+
+    /// The client's token was accepted.
+    pub fn prove(&self, key: ConnectionKey) {
+        if let Some(connection) = self.hub.borrow_mut().connections.get_mut(key) {
+            connection.permit.prove();
+        }
+    }
+
+    /// Whether the client's token was accepted.
+    pub fn is_proven(&self, key: ConnectionKey) -> bool {
+        self.read(key, |connection| connection.permit.is_proven()).unwrap_or(false)
+    }
+
+    /// Closes a connection that makes room for others, unless its token was accepted meanwhile.
+    pub fn evict(&self, key: ConnectionKey) {
+        if !self.is_proven(key) {
+            self.close(key, CloseReason::Evicted);
+        }
     }
 
     /// Begins to end a connection; see [`CloseReason`] for what its client gets.
@@ -206,10 +232,11 @@ impl Shard {
     }
 
     /// A polling connection's WebSocket takes over, once `prepare` has noted what its handshake said.
-    pub fn upgrade(&self, key: ConnectionKey, stream: Rc<TcpStream>, prepare: impl FnOnce(&mut Connection)) {
+    pub fn upgrade(&self, key: ConnectionKey, stream: Rc<ClientStream>, prepare: impl FnOnce(&mut Connection)) {
         let mut hub = self.hub.borrow_mut();
         if let Some(connection) = hub.connections.get_mut(key) {
             prepare(connection);
+            connection.permit.become_websocket();
         }
         hub.upgrade(key, Link::WebSocket(stream));
     }

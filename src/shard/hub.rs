@@ -108,6 +108,7 @@ impl Hub {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.sessions.reserve_exact(1);
             connection.sessions.push(key);
+            connection.permit.prove();
         }
         self.connections.change_timers(connection, |timers| timers.connect_by = None);
         key
@@ -262,6 +263,10 @@ impl Hub {
 fn recoverable(reason: CloseReason) -> bool {
     !matches!(
         reason,
-        CloseReason::ClientClose | CloseReason::Disconnected | CloseReason::Refused | CloseReason::Unauthorized
+        CloseReason::ClientClose
+            | CloseReason::Disconnected
+            | CloseReason::Revoked
+            | CloseReason::Refused
+            | CloseReason::Unauthorized
     )
 }
