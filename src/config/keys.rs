@@ -177,6 +177,8 @@ pub(super) static KEYS: &[Key] = &[
     key!("auth", "require_exp", auth.require_exp, Switch),
     key!("auth", "rooms_claim", auth.rooms_claim, Text(text::claim_path)),
     key!("auth", "anonymous", auth.anonymous, Switch),
+    key!("auth", "revoke_for", auth.revoke_for, Span(SECOND..=31 * 24 * HOUR)),
+    key!("auth", "max_revocations", auth.max_revocations, count(1..=10_000_000)),
 
     key!("publish", "keys", publish.keys, List { of: BEARER_KEY, least: 0 }),
     key!("publish", "keys_file", publish.keys, LinesInFile(BEARER_KEY)),

@@ -1,5 +1,6 @@
 //! `/ws` messages of a client: auth, join, leave, event, ping (docs/protocol/websocket.md section 2).
 
+use crate::auth::AuthError;
 use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::session_start::TooMany;
@@ -120,6 +121,11 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
                     let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
                     if !is_open(local, key, Protocol::PlainWs) {
                         return session_start::abandon(local, &session, &rooms);
+                    }
+                    if session_start::was_revoked(local, MAIN_NAMESPACE, &session.identity) {
+                        session_start::abandon(local, &session, &rooms);
+                        error(local, key, AuthError::Revoked.code(), &AuthError::Revoked.to_string(), None);
+                        return session_start::turn_away(local, key);
                     }
                     let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);
                     welcome(local, key, session);

@@ -208,6 +208,16 @@ pub fn note_handshake(local: &LocalNode, namespace: &str, checked: &Result<Arc<I
     }
 }
 
+/// Whether a token was revoked since it was checked: the session of such a client is not on the shard yet, where the
+/// revocation would have ended it.
+pub fn was_revoked(local: &LocalNode, namespace: &str, identity: &Identity) -> bool {
+    let revoked = local.node.auth.revocations().refuse(identity, unix_ms());
+    if revoked {
+        note_handshake(local, namespace, &Err(AuthError::Revoked));
+    }
+    revoked
+}
+
 /// Ends a connection that could not be authenticated.
 pub fn turn_away(local: &LocalNode, key: ConnectionKey) {
     crate::handlers::fail(local, key, CloseReason::Unauthorized);

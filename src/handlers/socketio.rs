@@ -1,7 +1,7 @@
 //! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (docs/protocol/socketio.md section 3).
 
 use crate::auth::identity::Identity;
-use crate::auth::{MAX_TOKEN, bare_token};
+use crate::auth::{AuthError, MAX_TOKEN, bare_token};
 use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;
@@ -123,6 +123,10 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     if !is_open(local, key, Protocol::SocketIo) {
         return resumed.into_iter().for_each(|resumed| resume::put_back(local, resumed));
     }
+    if resumed.is_some() && session_start::was_revoked(local, &namespace, &newcomer.identity) {
+        resumed.into_iter().for_each(|resumed| resume::put_back(local, resumed));
+        return refuse(local, key, &namespace, &AuthError::Revoked.to_string(), Some(AuthError::Revoked.code()));
+    }
     let session = match resumed {
         Some(resumed) => {
             let (session, grown) = resume::continue_session(local, newcomer, resumed, &namespace);
@@ -161,6 +165,11 @@ async fn begin_session(
     let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
     if !is_open(local, key, Protocol::SocketIo) {
         session_start::abandon(local, &session, &rooms);
+        return None;
+    }
+    if session_start::was_revoked(local, namespace, &session.identity) {
+        session_start::abandon(local, &session, &rooms);
+        refuse(local, key, namespace, &AuthError::Revoked.to_string(), Some(AuthError::Revoked.code()));
         return None;
     }
     let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);

@@ -22,6 +22,7 @@ pub(super) const HANDSHAKES: [&str; 17] = [
     "token_claim",
     "token_user",
     "token_rooms",
+    "revoked",
     "unsupported_parser",
     "auth_too_big",
 ];

@@ -60,6 +60,7 @@ reasons! {
     Refused, "refused", Some(4403), None, "Not allowed here: origin, user or limit.";
     Moved, "moved", None, NOW, "A polling session continues on a WebSocket of another node; its client notices nothing.";
     Replaced, "replaced", Some(4409), None, "The same session connected again.";
+    Revoked, "revoked", Some(4401), None, "Its token was revoked.";
     Disconnected, "disconnected", Some(4403), None, "The backend asked for it by `/disconnect`.";
     Draining, "draining", Some(1001), SOON, "This node is shutting down.";
     Memory, "memory", Some(1013), LATER, "This node is near `limits.memory`, and the connection held much or was new.";

@@ -263,6 +263,10 @@ impl Hub {
 fn recoverable(reason: CloseReason) -> bool {
     !matches!(
         reason,
-        CloseReason::ClientClose | CloseReason::Disconnected | CloseReason::Refused | CloseReason::Unauthorized
+        CloseReason::ClientClose
+            | CloseReason::Disconnected
+            | CloseReason::Revoked
+            | CloseReason::Refused
+            | CloseReason::Unauthorized
     )
 }
