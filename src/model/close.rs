@@ -48,6 +48,7 @@ reasons! {
     ConnectTimeout, "connect_timeout", Some(4401), SOON, "No session joined or authenticated within `connect_timeout`.";
     ParseError, "parse_error", Some(1002), SOON, "Bytes that break the protocol.";
     InvalidText, "invalid_text", Some(1007), SOON, "A text message that is not UTF-8.";
+    Incomplete, "incomplete", Some(1008), SOON, "A message, or the attachments of a packet, that did not arrive whole in time.";
     TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
     Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
     Evicted, "evicted", Some(1013), SOON, "It had no accepted token, and made room for newer connections (`limits.unauthenticated`).";
