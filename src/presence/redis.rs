@@ -152,7 +152,17 @@ impl RedisPresence {
         let stream = format!("{prefix}:events");
         let keys = format!("{prefix}:{{{stream}}}:presence:");
         let apply = Script::new(APPLY);
-        Arc::new(Self { cluster, log, config: config.clone(), stream, keys, kept, known: Mutex::default(), apply, metrics })
+        Arc::new(Self {
+            cluster,
+            log,
+            config: config.clone(),
+            stream,
+            keys,
+            kept,
+            known: Mutex::default(),
+            apply,
+            metrics,
+        })
     }
 
     fn script(&self, text: &str, keys: &[String]) -> Cmd {
@@ -369,7 +379,11 @@ impl RedisPresence {
     fn note_repairs(&self, repaired: u64) {
         if repaired > 0 {
             self.metrics.presence_repairs.inc_by(repaired);
-            tracing::warn!(repaired, keys = self.keys, "contents of presence keys that no node has written were removed");
+            tracing::warn!(
+                repaired,
+                keys = self.keys,
+                "contents of presence keys that no node has written were removed"
+            );
         }
     }
 
@@ -477,11 +491,21 @@ mod tests {
         ];
         let transitions = kinds.map(|kind| Transition { kind, at_ms: 1700 }).to_vec();
         let newest = Position::parse("1699-1");
-        let reply =
-            Reply { transitions, events: 2, more: true, at_ms: 1700, newest, repaired: 3, silent: 4, ..Reply::default() };
+        let reply = Reply {
+            transitions,
+            events: 2,
+            more: true,
+            at_ms: 1700,
+            newest,
+            repaired: 3,
+            silent: 4,
+            ..Reply::default()
+        };
         assert_eq!(read, Some(reply));
         assert_eq!(read_reply("0 0 1"), Some(Reply { at_ms: 1, ..Reply::default() }));
-        let unannounced = read_reply("0 0 1\nunannounced\t[\"room\",\"a\",\"event\",\"e\",\"args\",\"[]\",\"t\",\"5\"]\nunannounced\tx");
+        let unannounced = read_reply(
+            "0 0 1\nunannounced\t[\"room\",\"a\",\"event\",\"e\",\"args\",\"[]\",\"t\",\"5\"]\nunannounced\tx",
+        );
         assert_eq!(&*unannounced.unwrap().unannounced[0].event, "e");
         assert_eq!(read_reply("0 0 1\nonline"), None);
     }
