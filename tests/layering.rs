@@ -80,6 +80,7 @@ const SANS_IO: &[&str] = &[
     "src/session/parked.rs",
     "src/session/pending_packets.rs",
     "src/session/record.rs",
+    "src/session/record_parts.rs",
     "src/session/recovery.rs",
     "src/session/timers.rs",
     "src/session/unproven.rs",

@@ -25,7 +25,7 @@ mod subscription;
 
 pub use rpc::message::{Confirmed, Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
 pub use rpc::{RpcError, RpcHandler};
-pub use session_store::{Found, Owner, Record};
+pub use session_store::{Found, Owner, Record, RecordChange};
 
 use crate::log::config::RecoveryConfig;
 use crate::metrics::Metrics;
@@ -168,15 +168,15 @@ impl Cluster {
         self.shared.membership.lock().is_legacy(node)
     }
 
-    /// Queues changes of this node's session records; `None` removes one.
-    pub fn write_records(&self, changes: Vec<(Id, Option<Record>)>) {
+    /// Queues changes of this node's session records.
+    pub fn write_records(&self, changes: Vec<(Id, RecordChange)>) {
         self.shared.queue.push_changes(changes);
     }
 
     /// Writes a record and waits until it is written, or until one that Redis refuses is removed. `false` where neither
     /// happens within `timeout`.
-    pub async fn write_record(&self, pid: Id, record: Option<Record>, timeout: Duration) -> bool {
-        let written = self.shared.queue.write_record(pid, record, timeout);
+    pub async fn write_record(&self, pid: Id, change: RecordChange, timeout: Duration) -> bool {
+        let written = self.shared.queue.write_record(pid, change, timeout);
         tokio::time::timeout(timeout, written).await.is_ok_and(|written| written.is_ok())
     }
 

@@ -193,6 +193,13 @@ impl Shard {
         self.hub.borrow_mut().take_for_resume(pid, owner, taker, now)
     }
 
+    /// This shard writes the session's record from now on, of which another shard has written so many parts.
+    pub fn inherit_record(&self, pid: Id, parts: u8) {
+        if let Some(persister) = &mut self.hub.borrow_mut().persister {
+            persister.inherit(pid, parts);
+        }
+    }
+
     /// The session with this pid was taken and does not continue here: its record is removed.
     pub fn drop_record(&self, pid: Id) {
         self.hub.borrow_mut().note_record(pid);

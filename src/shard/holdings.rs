@@ -28,9 +28,13 @@ impl Hub {
         Some(result)
     }
 
-    /// Notes how many bytes of unfinished WebSocket messages a connection's reader keeps.
-    pub(super) fn note_fragments(&mut self, key: ConnectionKey, bytes: usize) {
+    /// Notes how many bytes of an unfinished WebSocket message a connection's reader keeps, and whether an earlier message
+    /// has ended since.
+    pub(super) fn note_fragments(&mut self, key: ConnectionKey, bytes: usize, ended: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if ended || bytes == 0 {
+            connection.fragment_pings = 0;
+        }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut connection.fragments, bytes);
         self.context.memory.adjust(Holding::Unfinished, before as usize, bytes as usize);
@@ -38,7 +42,7 @@ impl Hub {
 
     /// A connection is closing or gone: what its client sent and did not finish is dropped.
     pub(super) fn drop_unfinished(&mut self, key: ConnectionKey) {
-        self.note_fragments(key, 0);
+        self.note_fragments(key, 0, true);
         self.with_decoder(key, |decoder| *decoder = Decoder::new());
     }
 
@@ -103,7 +107,7 @@ impl Shard {
     }
 
     /// See [`Hub::note_fragments`].
-    pub fn note_fragments(&self, key: ConnectionKey, bytes: usize) {
-        self.hub.borrow_mut().note_fragments(key, bytes);
+    pub fn note_fragments(&self, key: ConnectionKey, bytes: usize, ended: bool) {
+        self.hub.borrow_mut().note_fragments(key, bytes, ended);
     }
 }

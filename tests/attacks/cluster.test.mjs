@@ -105,3 +105,17 @@ scenario("sids of sessions that have ended are asked about in batches, and known
   assert.ok(more < 150, `${more} messages for 1,000 requests with 100 sids`);
   bystander.unharmed();
 });
+
+scenario("a user in hundreds of rooms who joins and leaves makes a node write little", async (s) => {
+  const { store, a, bystander, stat } = await cluster(s);
+  const client = await s.io(a, { token: tokenFor("mallory"), transports: ["websocket"] }).connected();
+  const names = Array.from({ length: 200 }, (_, n) => `${n}-${"long".repeat(45)}`);
+  await Promise.all(names.map((name) => client.ask("join", name)));
+  const received = () => stat("stats", "total_net_input_bytes");
+  const before = await received();
+  for (let n = 0; n < 200; n += 1) assert.deepEqual(await client.ask(n % 2 ? "join" : "leave", names[7]), [{ ok: true }]);
+  const each = ((await received()) - before) / 200;
+  assert.ok(each < 6_000, `${each} bytes to Redis for one join`);
+  bystander.unharmed();
+  assert.equal(await store.cli("PING"), "PONG");
+});
