@@ -97,7 +97,8 @@ fn storage_in_redis(
     let log = RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone()).map_err(setup)?;
     let emitters = EmitterBridge::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
     let kept = stream_kept(&config.recovery);
-    let presence = RedisPresence::new(cluster.clone(), log.clone(), &config.redis.prefix, &config.presence, kept);
+    let prefix = &config.redis.prefix;
+    let presence = RedisPresence::new(cluster.clone(), log.clone(), prefix, &config.presence, kept, metrics.clone());
     Ok(Storage { log, presence, cluster: Some(cluster), emitters })
 }
 
@@ -105,7 +106,7 @@ fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
     let log = MemoryLog::new(MemoryLimits::default());
     // Nothing is down: an alert on 0 must stay quiet.
     metrics.redis_up.set(1);
-    let presence = MemoryStore::new(log.clone(), config.presence.remember, metrics.clone());
+    let presence = MemoryStore::new(log.clone(), &config.presence, metrics.clone());
     Storage { log, presence, cluster: None, emitters: None }
 }
 

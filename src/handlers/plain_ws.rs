@@ -4,7 +4,7 @@ use crate::auth::AuthError;
 use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::session_start::TooMany;
-use crate::handlers::socketio::{default_ack, unruled};
+use crate::handlers::socketio::{AUTH_TOO_BIG, default_ack, unruled};
 use crate::handlers::{is_open, overload, resume, rights, room_access, rule_runner, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
@@ -83,6 +83,14 @@ fn is_anonymous(local: &LocalNode, session: SessionKey) -> bool {
 pub fn error(local: &LocalNode, key: ConnectionKey, code: &str, message: &str, id: Option<&RawValue>) {
     tracing::debug!(code, message, "message refused");
     local.shard.push_json(key, &plain_ws::error(code, message, id));
+}
+
+/// Tells a client without an accepted token that its message is larger than one with a token needs to be.
+pub fn refuse_large(local: &LocalNode, key: ConnectionKey) {
+    local.context.metrics.handshake(AUTH_TOO_BIG);
+    let message =
+        "a first message larger than `limits.auth_bytes` and a token; send {\"type\":\"auth\",\"token\":…} first";
+    error(local, key, AUTH_TOO_BIG, message, None);
 }
 
 /// Lets a client in by its token, or turns it away with 4401.

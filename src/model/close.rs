@@ -48,6 +48,7 @@ reasons! {
     ConnectTimeout, "connect_timeout", Some(4401), SOON, "No session joined or authenticated within `connect_timeout`.";
     ParseError, "parse_error", Some(1002), SOON, "Bytes that break the protocol.";
     InvalidText, "invalid_text", Some(1007), SOON, "A text message that is not UTF-8.";
+    Incomplete, "incomplete", Some(1008), SOON, "A message, or the attachments of a packet, that did not arrive whole in time.";
     TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
     Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
     Evicted, "evicted", Some(1013), SOON, "It had no accepted token, and made room for newer connections (`limits.unauthenticated`).";
@@ -91,6 +92,8 @@ pub enum DropReason {
     Record,
     /// A stream entry of a newer release, which this one does not know.
     Unsupported,
+    /// A `joined` or `left` in a room with more members than `presence.announce_limit`.
+    Crowd,
     /// A client's message that waited for its turn when its connection closed.
     Unhandled,
     /// A message between nodes that had been read before, or that was sent more than 30 seconds ago.
@@ -99,7 +102,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
@@ -108,6 +111,7 @@ impl DropReason {
         Self::Disconnect,
         Self::Record,
         Self::Unsupported,
+        Self::Crowd,
         Self::Unhandled,
         Self::Replayed,
     ];
@@ -123,6 +127,7 @@ impl DropReason {
             Self::Disconnect => "disconnect",
             Self::Record => "record",
             Self::Unsupported => "unsupported",
+            Self::Crowd => "crowd",
             Self::Unhandled => "unhandled",
             Self::Replayed => "replayed",
         }
