@@ -1,13 +1,16 @@
 //! `/ws` messages of a client: auth, join, leave, event, ping (docs/protocol/websocket.md section 2).
 
+use crate::auth::AuthError;
 use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
-use crate::handlers::socketio::{default_ack, unruled};
-use crate::handlers::{is_open, resume, rights, room_access, rule_runner, session_start};
+use crate::handlers::session_start::TooMany;
+use crate::handlers::socketio::{AUTH_TOO_BIG, default_ack, unruled};
+use crate::handlers::{is_open, overload, resume, rights, room_access, rule_runner, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
+use crate::model::millis::whole_millis;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::{Offset, Position};
 use crate::model::refusal::Refusal;
@@ -42,6 +45,9 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
             session_start::turn_away(local, key);
         }
         (ClientMessage::Join { room, since, id }, Some(session)) => {
+            if since.is_some() && overload::refuse_replay(local, key, id.as_deref()) {
+                return;
+            }
             if let Some(after) = since.as_deref().and_then(Offset::parse) {
                 local.shard.history_read().await;
                 local.shard.catch_up_with(after).await;
@@ -67,8 +73,19 @@ pub fn error(local: &LocalNode, key: ConnectionKey, code: &str, message: &str, i
     local.shard.push_json(key, &plain_ws::error(code, message, id));
 }
 
+/// Tells a client without an accepted token that its message is larger than one with a token needs to be.
+pub fn refuse_large(local: &LocalNode, key: ConnectionKey) {
+    local.context.metrics.handshake(AUTH_TOO_BIG);
+    let message =
+        "a first message larger than `limits.auth_bytes` and a token; send {\"type\":\"auth\",\"token\":…} first";
+    error(local, key, AUTH_TOO_BIG, message, None);
+}
+
 /// Lets a client in by its token, or turns it away with 4401.
 pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Option<&str>) {
+    if overload::refuse_session(local, key) {
+        return;
+    }
     let identity = local.node.auth.authenticate(token, unix_ms() / 1000).await;
     session_start::note_handshake(local, MAIN_NAMESPACE, &identity);
     if !is_open(local, key, Protocol::PlainWs) {
@@ -76,6 +93,10 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
     }
     let refused = match identity {
         Ok(identity) => {
+            if let Err(many) = session_start::enter_account(local, key, &identity) {
+                return too_many(local, key, &many);
+            }
+            local.shard.prove(key);
             let newcomer = session_start::Newcomer {
                 connection: key,
                 namespace: local.context.namespaces.main(),
@@ -89,6 +110,11 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
                     if !is_open(local, key, Protocol::PlainWs) {
                         return session_start::abandon(local, &session, &rooms);
                     }
+                    if session_start::was_revoked(local, MAIN_NAMESPACE, &session.identity) {
+                        session_start::abandon(local, &session, &rooms);
+                        error(local, key, AuthError::Revoked.code(), &AuthError::Revoked.to_string(), None);
+                        return session_start::turn_away(local, key);
+                    }
                     let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);
                     welcome(local, key, session);
                     return rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
@@ -100,6 +126,12 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
     };
     error(local, key, &refused.0, &refused.1, None);
     session_start::turn_away(local, key);
+}
+
+/// Closes a client whose user or tenant has all the connections it may have.
+fn too_many(local: &LocalNode, key: ConnectionKey, many: &TooMany) {
+    error(local, key, TooMany::CODE, many.message, None);
+    crate::handlers::fail(local, key, CloseReason::TooManyConnections);
 }
 
 /// `welcome`; the rooms that a session starts in are not announced, as in Socket.IO.
@@ -123,8 +155,14 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
             return session_start::turn_away(local, key);
         }
     };
-    match rights::refresh(local, session, identity).await {
-        Ok(()) => welcome(local, key, session),
+    match rights::refresh(local, session, identity.clone()).await {
+        Ok(()) => {
+            // The token may name another tenant.
+            if let Err(many) = session_start::enter_account(local, key, &identity) {
+                return too_many(local, key, &many);
+            }
+            welcome(local, key, session);
+        }
         Err(RefreshError::OtherUser) => {
             let why = format_args!("a fresh token on a live connection is of another user");
             refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
@@ -150,7 +188,14 @@ async fn join(
     let rooms = [room];
     let by = match room_access::allow(local, session, &rooms).await {
         Ok(by) => by,
-        Err(refused) => return error(local, key, refused.code(), &refused.to_string(), id),
+        Err(refused) => {
+            let (code, message) = (refused.code(), refused.to_string());
+            let retry = refused.retry().map(whole_millis);
+            return match retry {
+                Some(retry) => local.shard.push_json(key, &plain_ws::retry_error(code, &message, retry, id)),
+                None => error(local, key, code, &message, id),
+            };
+        }
     };
     // Before it is in the room: what is replayed must meet what is live without a gap.
     let mut reserved = local.shard.reserve_rooms(session, &rooms);

@@ -15,12 +15,24 @@ use crate::refusals;
 use crate::rules::Message;
 use crate::session::connection::ConnectionKey;
 use crate::session::pending_packets::Inbound;
-use crate::shard::packets::RefusedTurn;
+use crate::shard::packets::{RateLimit, RefusedTurn};
 use std::time::Duration;
 
 /// The error code that clients see.
 const CODE: &str = "rate_limited";
-const MESSAGE: &str = "more messages than `limits.events_per_second` allows; try again after `retry_after_ms`";
+
+fn message(limit: RateLimit) -> &'static str {
+    match limit {
+        RateLimit::Events => "more messages than `limits.events_per_second` allows; try again after `retry_after_ms`",
+        RateLimit::Bytes => "more bytes than `limits.bytes_per_second` allows; try again after `retry_after_ms`",
+        RateLimit::User => {
+            "the user's connections send more than `limits.user_events_per_second` or `limits.user_bytes_per_second` allows; try again after `retry_after_ms`"
+        }
+        RateLimit::Tenant => {
+            "the tenant's connections send more than `limits.tenant_events_per_second` or `limits.tenant_bytes_per_second` allows; try again after `retry_after_ms`"
+        }
+    }
+}
 
 /// Counts a message that is no packet against the connection's rate; `false` when it gets no answer, because the connection is
 /// over its rate or closing.
@@ -39,18 +51,21 @@ pub(super) fn refuse(local: &LocalNode, key: ConnectionKey, packet: &Inbound, ah
         return refuse_unanswered(local, key, ahead);
     }
     let Some(refused) = note(local, key, ahead) else { return };
-    let Some(retry) = refused.retry else { return close(local, key) };
+    let limit = refused.limit;
+    let Some(retry) = refused.retry else { return close(local, key, limit) };
     match packet {
         Inbound::SocketIo(Packet::Event { namespace, ack: Some(ack), .. }) => {
-            if let Ok(packet) = socketio_encode::ack(namespace, ack, &answer(retry)) {
+            if let Ok(packet) = socketio_encode::ack(namespace, ack, &answer(limit, retry)) {
                 local.shard.push_packet(key, packet);
             }
         }
         Inbound::PlainWs(ClientMessage::Event { id: Some(id), .. }) => {
-            local.shard.push_json(key, &plain_ws::ack(id, &answer(retry)));
+            local.shard.push_json(key, &plain_ws::ack(id, &answer(limit, retry)));
         }
         Inbound::PlainWs(ClientMessage::Join { id, .. } | ClientMessage::Leave { id, .. }) => {
-            local.shard.push_json(key, &plain_ws::retry_error(CODE, MESSAGE, whole_millis(retry), id.as_deref()));
+            local
+                .shard
+                .push_json(key, &plain_ws::retry_error(CODE, message(limit), whole_millis(retry), id.as_deref()));
         }
         _ => {}
     }
@@ -59,8 +74,8 @@ pub(super) fn refuse(local: &LocalNode, key: ConnectionKey, packet: &Inbound, ah
 /// The same for a message whose sender waits for no answer: it gets one `error` a burst.
 fn refuse_unanswered(local: &LocalNode, key: ConnectionKey, ahead: usize) {
     match note(local, key, ahead) {
-        Some(RefusedTurn { retry: Some(retry), is_first: true, .. }) => tell(local, key, retry),
-        Some(RefusedTurn { retry: None, .. }) => close(local, key),
+        Some(RefusedTurn { retry: Some(retry), is_first: true, limit, .. }) => tell(local, key, limit, retry),
+        Some(RefusedTurn { retry: None, limit, .. }) => close(local, key, limit),
         _ => {}
     }
 }
@@ -71,32 +86,36 @@ fn note(local: &LocalNode, key: ConnectionKey, ahead: usize) -> Option<RefusedTu
     local.context.metrics.refused(Source::Client, CODE);
     let name = refused.session.and_then(|session| local.shard.with_session(session, |session| session.name()));
     let who = name.unwrap_or_default();
-    let why = format_args!("more messages than limits.events_per_second allows, or more than may wait");
-    refusals::note(&local.context.metrics, Refusal::Rate, format_args!("{who}"), why);
+    let why = match refused.limit {
+        RateLimit::Events => "more messages than limits.events_per_second allows, or more than may wait",
+        RateLimit::Bytes => "more bytes than limits.bytes_per_second allows",
+        RateLimit::User => "more than limits.user_events_per_second or limits.user_bytes_per_second allows",
+        RateLimit::Tenant => "more than limits.tenant_events_per_second or limits.tenant_bytes_per_second allows",
+    };
+    refusals::note(&local.context.metrics, Refusal::Rate, format_args!("{who}"), format_args!("{why}"));
     Some(refused)
 }
 
 /// Closes a client that does not stop, and tells it why.
-fn close(local: &LocalNode, key: ConnectionKey) {
+fn close(local: &LocalNode, key: ConnectionKey, limit: RateLimit) {
     let retry = CloseReason::RateLimit.retry().unwrap_or_default();
-    tell(local, key, retry);
+    tell(local, key, limit, retry);
     local.shard.close(key, CloseReason::RateLimit);
 }
 
 /// An `error` that belongs to no message of the client: an event of each Socket.IO session, or a message on `/ws`.
-fn tell(local: &LocalNode, key: ConnectionKey, retry: Duration) {
+fn tell(local: &LocalNode, key: ConnectionKey, limit: RateLimit, retry: Duration) {
     if local.shard.protocol(key) == Some(Protocol::PlainWs) {
-        return local.shard.push_json(key, &plain_ws::retry_error(CODE, MESSAGE, whole_millis(retry), None));
+        return local.shard.push_json(key, &plain_ws::retry_error(CODE, message(limit), whole_millis(retry), None));
     }
-    let message = Message { event: "error".into(), args: answer(retry) };
+    let message = Message { event: "error".into(), args: answer(limit, retry) };
     for session in local.shard.sessions_of(key) {
         send_to_session(local, session, &message);
     }
 }
 
 /// `[{"error":{"code","message","retry_after_ms"}}]`.
-fn answer(retry: Duration) -> Args {
-    let error =
-        serde_json::json!([{ "error": { "code": CODE, "message": MESSAGE, "retry_after_ms": whole_millis(retry) } }]);
+fn answer(limit: RateLimit, retry: Duration) -> Args {
+    let error = serde_json::json!([{ "error": { "code": CODE, "message": message(limit), "retry_after_ms": whole_millis(retry) } }]);
     Args::list(&error.to_string()).unwrap_or_else(|_| Args::none())
 }

@@ -1,9 +1,10 @@
 //! `/socket.io/`: Engine.IO requests to sessions (docs/protocol/socketio.md section 2).
 
-use crate::auth::bare_token;
-use crate::http::answer::{Reply, no_store, refused, typed};
+use crate::auth::{MAX_TOKEN, bare_token};
+use crate::http::answer::{Reply, error, no_store, overloaded, refused, typed};
 use crate::http::body;
 use crate::http::body::{Answer, BodyError};
+use crate::http::caller::Caller;
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
@@ -14,6 +15,9 @@ use crate::node::context::LocalNode;
 use crate::peer::forward;
 use crate::peer::forward::Forwarding;
 use crate::protocol::engineio::{HandshakeError, Query, Transport};
+use crate::protocol::query::bounded;
+use crate::session::accepted::AcceptedSocket;
+use crate::session::connection_limiter::ClientKind;
 use crate::session::forwarded::PollKind;
 use crate::session::polling::PollAnswer;
 use crate::transport::handshake::WebSocketHandshake;
@@ -22,8 +26,8 @@ use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Method, Request, Response, StatusCode};
-use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// One Engine.IO request.
@@ -31,8 +35,7 @@ pub async fn serve(
     api: &Api,
     local: &Rc<LocalNode>,
     request: Request<Incoming>,
-    peer: IpAddr,
-    slot: &Slot,
+    caller: &Caller,
     origin: &Origin,
 ) -> Reply {
     if !origin.is_allowed() {
@@ -58,12 +61,12 @@ pub async fn serve(
             Some(sid) if forward::is_invented(&local.node, sid) => refuse(HandshakeError::UnknownSid),
             Some(sid) if upgrade => {
                 let handshake = handshake(request.headers(), &query);
-                probe(api, local, request.headers(), peer, slot, sid, handshake).await
+                probe(api, local, request.headers(), caller, sid, handshake).await
             }
-            Some(sid) => poll(local, request, sid).await,
+            Some(sid) => poll(local, request, caller, sid).await,
             None => refuse(HandshakeError::UnknownSid),
         },
-        None => open(api, local, request, &query, peer, slot),
+        None => open(api, local, &request, &query, caller),
     }
 }
 
@@ -82,34 +85,38 @@ fn refuse(error: HandshakeError) -> Reply {
 }
 
 /// A handshake.
-fn open(
-    api: &Api,
-    local: &Rc<LocalNode>,
-    request: Request<Incoming>,
-    query: &Query,
-    peer: IpAddr,
-    slot: &Slot,
-) -> Reply {
+fn open(api: &Api, local: &Rc<LocalNode>, request: &Request<Incoming>, query: &Query, caller: &Caller) -> Reply {
     if request.method() != Method::GET {
         return refuse(HandshakeError::BadMethod);
     }
     if !query.version_ok {
         return refuse(HandshakeError::UnsupportedVersion);
     }
-    let permit = match api.node.connection_limiter.take(peer) {
+    if local.context.memory.is_tight() {
+        return overloaded();
+    }
+    let is_websocket = query.transport == Some(Transport::WebSocket);
+    let kind = if is_websocket { ClientKind::WebSocket } else { ClientKind::Http };
+    let permit = match api.node.connection_limiter.take(caller.peer, kind) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
     let handshake = handshake(request.headers(), query);
-    if query.transport == Some(Transport::WebSocket) {
-        return accept_engine(request.headers(), slot, Intent::SocketIo(permit, handshake));
+    if is_websocket {
+        return accept_engine(request.headers(), &caller.slot, Intent::SocketIo(permit, handshake));
     }
-    payload(polling::open(local, permit, handshake.token))
+    let (opened, ticket) = polling::open(local, permit, handshake.token, caller.waited());
+    if let Some(oldest) = ticket.and_then(|ticket| caller.begin_session(ticket)) {
+        api.node.connection_limiter.evict(oldest);
+    }
+    payload(opened)
 }
 
 fn handshake(headers: &HeaderMap, query: &Query) -> WebSocketHandshake {
     let given = [bearer(headers), query.token.as_deref()];
-    let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
+    // Of a token that is too long, only so much is kept that the CONNECT is refused for its length.
+    let cut = |token: &str| bounded(token, MAX_TOKEN + 1).into();
+    let token = given.into_iter().flatten().find_map(bare_token).map(cut);
     WebSocketHandshake { token, base64: query.base64 }
 }
 
@@ -127,21 +134,20 @@ async fn probe(
     api: &Api,
     local: &Rc<LocalNode>,
     headers: &HeaderMap,
-    peer: IpAddr,
-    slot: &Slot,
+    caller: &Caller,
     sid: Id,
     handshake: WebSocketHandshake,
 ) -> Reply {
     let (reply, known) = oneshot::channel();
     if forward::is_elsewhere(&local.node, sid) {
-        return probe_elsewhere(api, local, headers, peer, slot, sid, handshake).await;
+        return probe_elsewhere(api, local, headers, caller, sid, handshake).await;
     }
     let found = polling::on_owner(local, sid, move |local| {
         // The caller may be gone.
         let _ = reply.send(local.shard.by_sid(sid).is_some());
     });
     match found && known.await.unwrap_or(false) {
-        true => accept_engine(headers, slot, Intent::Probe(sid, handshake)),
+        true => accept_engine(headers, &caller.slot, Intent::Probe(sid, handshake)),
         false => refuse(HandshakeError::UnknownSid),
     }
 }
@@ -151,32 +157,39 @@ async fn probe_elsewhere(
     api: &Api,
     local: &Rc<LocalNode>,
     headers: &HeaderMap,
-    peer: IpAddr,
-    slot: &Slot,
+    caller: &Caller,
     sid: Id,
     handshake: WebSocketHandshake,
 ) -> Reply {
-    let permit = match api.node.connection_limiter.take(peer) {
+    let permit = match api.node.connection_limiter.take(caller.peer, ClientKind::WebSocket) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
     match forward::may_probe(local, sid).await {
-        true => accept_engine(headers, slot, Intent::ProbeElsewhere(sid, permit, handshake)),
+        true => accept_engine(headers, &caller.slot, Intent::ProbeElsewhere(sid, permit, handshake)),
         false => refuse(HandshakeError::UnknownSid),
     }
 }
 
 /// A GET or POST of an open session.
-async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Reply {
+async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller, sid: Id) -> Reply {
+    let socket = &caller.socket;
+    if !matches!(*request.method(), Method::GET | Method::POST) {
+        return refuse(HandshakeError::BadRequest);
+    }
+    if forward::is_elsewhere(&local.node, sid) {
+        // Its owner knows whether the client has proven itself.
+        socket.carry();
+    }
     let answer = match *request.method() {
         Method::GET if forward::is_elsewhere(&local.node, sid) => match Forwarding::begin(local, sid, PollKind::Get) {
             Ok(forwarding) => forwarding.get(local).await,
             Err(answer) => answer,
         },
-        Method::GET => polling::get(local, sid).await,
-        Method::POST => post(local, request, sid).await,
-        _ => return refuse(HandshakeError::BadRequest),
+        Method::GET => polling::get(local, sid, Some(socket)).await,
+        _ => post(local, request, socket, sid).await,
     };
+    socket.rest();
     match answer {
         PollAnswer::Payload(bytes) => payload(bytes),
         PollAnswer::Accepted => typed(StatusCode::OK, "text/html", "ok"),
@@ -186,8 +199,8 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Rep
             refused(plain(StatusCode::PAYLOAD_TOO_LARGE), Refusal::Size, why)
         }
         PollAnswer::TooBigUnproven => {
-            let why = "the body is over 64 KiB, and its client has not been authenticated yet".to_owned();
-            refused(plain(StatusCode::PAYLOAD_TOO_LARGE), Refusal::Size, why)
+            let message = "the body is over 64 KiB, and its client has not been authenticated yet";
+            error(StatusCode::PAYLOAD_TOO_LARGE, "auth_too_big", message)
         }
         PollAnswer::Busy => {
             let why = "too much is on its way to the node of the session".to_owned();
@@ -198,14 +211,14 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Rep
     }
 }
 
-async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> PollAnswer {
+async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, socket: &Arc<AcceptedSocket>, sid: Id) -> PollAnswer {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     // Only Engine.IO 3 had binary bodies (docs/protocol/socketio.md section 2.6).
     let binary = content_type.is_some_and(|value| value.starts_with("application/octet-stream"));
     if forward::is_elsewhere(&local.node, sid) {
         return forward_post(local, request, sid, binary).await;
     }
-    let post = match polling::begin_post(local, sid).await {
+    let post = match polling::begin_post(local, sid, Some(socket)).await {
         Ok(post) => post,
         Err(answer) => return answer,
     };
@@ -213,9 +226,9 @@ async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Pol
         post.refuse(local);
         return PollAnswer::Overlap;
     }
-    match body::read(request, local.context.socketio.max_payload).await {
+    match body::read(request, post.max_body.bytes).await {
         Ok(bytes) => post.finish(local, bytes).await,
-        Err(BodyError::TooBig) => PollAnswer::TooBig,
+        Err(BodyError::TooBig) => post.max_body.over.clone(),
         Err(BodyError::Slow | BodyError::Broken) => PollAnswer::Overlap,
     }
 }

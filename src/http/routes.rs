@@ -2,7 +2,7 @@
 
 use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::caller::{Caller, ListenerKind};
-use crate::http::{Api, admin, engine, head, health, keys, presence, publish, sse, ws};
+use crate::http::{Api, admin, engine, head, health, keys, presence, publish, revoke, sse, ws};
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::refusals::shown;
@@ -24,6 +24,9 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
     if let Some(refusal) = head::refuse(&request, local.context.limits.headers) {
         return refusal;
     }
+    if control && keys::has(request.headers(), &api.publish.keys) {
+        caller.socket.prove();
+    }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     match path {
         "/health" | "/health/live" | "/socket/ping" if !get => method_not_allowed("GET"),
@@ -36,6 +39,7 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/join" if control => command(api, admin::Verb::Join, request).await,
         "/leave" if control => command(api, admin::Verb::Leave, request).await,
         "/disconnect" if control => command(api, admin::Verb::Disconnect, request).await,
+        "/revoke" if control => keyed(api, request, |request| Box::pin(revoke::serve(api, request))).await,
         "/users" if control => keyed(api, request, |request| Box::pin(presence::users(api, request))).await,
         path if control && (path.starts_with("/rooms/") || path.starts_with("/users/")) => {
             match keys::check(request.headers(), &api.publish.keys) {
@@ -74,12 +78,17 @@ async fn for_clients(
     if preflight && origin.is_allowed() {
         return origin.preflight(request.headers());
     }
+    if !api.node.revocations_read.known().await {
+        let message = "this node has just started and does not know yet which tokens are revoked; try again";
+        let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, "starting", message);
+        origin.mark(&mut reply);
+        return reply;
+    }
     let foreign = (!origin.is_allowed()).then(|| request.headers().get(hyper::header::ORIGIN).cloned()).flatten();
-    let (peer, slot) = (caller.peer, &caller.slot);
     let mut response = match request.uri().path() {
-        _ if engine_path => engine::serve(api, local, request, peer, slot, &origin).await,
+        _ if engine_path => engine::serve(api, local, request, caller, &origin).await,
         _ if request.method() != Method::GET => method_not_allowed("GET"),
-        "/ws" => ws::serve(api, request, peer, slot, &origin),
+        "/ws" => ws::serve(api, request, caller, &origin),
         _ => sse::serve(api, local, request, caller, &origin).await,
     };
     origin.mark(&mut response);

@@ -48,17 +48,22 @@ reasons! {
     ConnectTimeout, "connect_timeout", Some(4401), SOON, "No session joined or authenticated within `connect_timeout`.";
     ParseError, "parse_error", Some(1002), SOON, "Bytes that break the protocol.";
     InvalidText, "invalid_text", Some(1007), SOON, "A text message that is not UTF-8.";
+    Incomplete, "incomplete", Some(1008), SOON, "A message, or the attachments of a packet, that did not arrive whole in time.";
     TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
     Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
+    Evicted, "evicted", Some(1013), SOON, "It had no accepted token, and made room for newer connections (`limits.unauthenticated`).";
     SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`, or none of them taken for `ping_timeout`.";
     RateLimit, "rate_limit", Some(4429), LATER, "More events than the limit allows, or too many unhandled packets.";
+    TooManyConnections, "too_many_connections", Some(4429), LATER, "The user or the tenant has all the connections it may have.";
     Unauthorized, "unauthorized", Some(4401), None, "No token, or a refused one.";
     TokenExpired, "token_expired", Some(4401), NOW, "The token expired on a live connection.";
     Refused, "refused", Some(4403), None, "Not allowed here: origin, user or limit.";
     Moved, "moved", None, NOW, "A polling session continues on a WebSocket of another node; its client notices nothing.";
     Replaced, "replaced", Some(4409), None, "The same session connected again.";
+    Revoked, "revoked", Some(4401), None, "Its token was revoked.";
     Disconnected, "disconnected", Some(4403), None, "The backend asked for it by `/disconnect`.";
     Draining, "draining", Some(1001), SOON, "This node is shutting down.";
+    Memory, "memory", Some(1013), LATER, "This node is near `limits.memory`, and the connection held much or was new.";
     Unreachable, "unreachable", Some(1013), SOON, "Its session may be on another node that cannot be reached.";
     LogReset, "log_reset", Some(1001), SOON, "The log lost accepted entries; clients start over.";
 }
@@ -87,6 +92,8 @@ pub enum DropReason {
     Record,
     /// A stream entry of a newer release, which this one does not know.
     Unsupported,
+    /// A `joined` or `left` in a room with more members than `presence.announce_limit`.
+    Crowd,
     /// A client's message that waited for its turn when its connection closed.
     Unhandled,
     /// A message between nodes that had been read before, or that was sent more than 30 seconds ago.
@@ -95,7 +102,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
@@ -104,6 +111,7 @@ impl DropReason {
         Self::Disconnect,
         Self::Record,
         Self::Unsupported,
+        Self::Crowd,
         Self::Unhandled,
         Self::Replayed,
     ];
@@ -119,6 +127,7 @@ impl DropReason {
             Self::Disconnect => "disconnect",
             Self::Record => "record",
             Self::Unsupported => "unsupported",
+            Self::Crowd => "crowd",
             Self::Unhandled => "unhandled",
             Self::Replayed => "replayed",
         }

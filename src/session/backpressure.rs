@@ -1,5 +1,6 @@
 //! What a connection has only while its client takes less than there is for it (sans-IO).
 
+use crate::budget::Held;
 use crate::session::keys::SessionKey;
 use crate::session::pace::Pace;
 use crate::session::replay::Replay;
@@ -13,12 +14,15 @@ pub struct Backpressure {
     pub pace: Pace,
     /// What its sessions have still to get. They take turns.
     replays: Vec<(SessionKey, Box<Replay>)>,
+    /// What the node's memory budget counts for each of them.
+    held: Vec<(SessionKey, Held)>,
 }
 
 impl Backpressure {
     /// The session continues behind this cursor.
-    pub fn begin(&mut self, session: SessionKey, replay: Replay) {
+    pub fn begin(&mut self, session: SessionKey, replay: Replay, held: Held) {
         self.replays.push((session, Box::new(replay)));
+        self.held.push((session, held));
     }
 
     /// Whether the session is behind.
@@ -49,11 +53,13 @@ impl Backpressure {
     /// Forgets the cursor of a session that ends.
     pub fn end(&mut self, session: SessionKey) {
         self.replays.retain(|(key, _)| *key != session);
+        self.held.retain(|(key, _)| *key != session);
     }
 
     /// Forgets all cursors.
     pub fn end_all(&mut self) {
         self.replays.clear();
+        self.held.clear();
     }
 
     /// Whether a session is behind.

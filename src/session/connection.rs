@@ -1,11 +1,13 @@
 //! One client connection of a shard: whatever the protocol and transport, it has an outbox and timers.
 
+use crate::budget::AccountPermit;
 use crate::model::close::CloseReason;
 use crate::model::event::Format;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::transport::{Protocol, Transport};
 use crate::protocol::socketio::Decoder;
+use crate::session::accepted::{ClientStream, Cut};
 use crate::session::backpressure::Backpressure;
 use crate::session::bucket::Bucket;
 use crate::session::connection_limiter::Permit;
@@ -14,20 +16,19 @@ use crate::session::pending_packets::PendingPackets;
 use crate::session::polling::Polling;
 use crate::session::timers::Timers;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 pub use crate::session::keys::{ConnectionKey, SessionKey};
 
 /// How the outbox of a connection is emptied just now.
 pub enum Link {
     /// A WebSocket; its task reads, the shard writes.
-    WebSocket(Rc<TcpStream>),
+    WebSocket(Rc<ClientStream>),
     /// Long-polling: a GET leases the outbox when there is one.
     Polling(Box<Polling>),
     /// A streamed response whose body takes the outbox; told to cut the connection when nobody reads.
-    Sse(Rc<Notify>),
+    Sse(Arc<Cut>),
 }
 
 impl Link {
@@ -65,6 +66,10 @@ pub struct Connection {
     pub timers: Timers,
     /// The deadline that stands in the shard's table.
     pub scheduled: Option<Millis>,
+    /// Bytes of unfinished WebSocket messages that its reader keeps.
+    pub fragments: u32,
+    /// How many pings were due since that message began.
+    pub fragment_pings: u8,
     /// Socket.IO packets with missing attachments.
     pub decoder: Decoder,
     /// Packets that wait behind one that is being worked on.
@@ -77,6 +82,8 @@ pub struct Connection {
     pub token: Option<Box<str>>,
     /// The WebSocket takes no binary frames (`b64=1` in its URL).
     pub base64: bool,
+    /// Its user's or address's account, once it has a session.
+    pub account: Option<AccountPermit>,
     /// Holds this connection's place in the node's count; released when dropped.
     pub permit: Permit,
 }
@@ -96,12 +103,15 @@ impl Connection {
             waker: None,
             timers: Timers::default(),
             scheduled: None,
+            fragments: 0,
+            fragment_pings: 0,
             decoder: Decoder::new(),
             pending: None,
             bucket: Bucket::default(),
             sessions: Vec::new(),
             token: None,
             base64: false,
+            account: None,
             permit,
         })
     }

@@ -1,5 +1,6 @@
 //! What a client is on this node: a connection with an outbox and timers, and one session per joined namespace.
 
+pub mod accepted;
 pub mod backpressure;
 pub mod bucket;
 pub mod caller;
@@ -15,9 +16,11 @@ pub mod parked;
 pub mod pending_packets;
 pub mod polling;
 pub mod record;
+pub mod record_parts;
 pub mod recovery;
 pub mod replay;
 pub mod timers;
+pub mod unproven;
 
 use crate::auth::identity::Identity;
 use crate::model::id::Id;

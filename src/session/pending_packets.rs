@@ -27,7 +27,7 @@ impl Inbound {
     }
 
     /// Bytes it holds, near enough for limits.
-    fn size(&self) -> usize {
+    pub fn size(&self) -> usize {
         use plain_ws::ClientMessage;
         use socketio::Packet;
         64 + match self {
@@ -81,6 +81,11 @@ impl PendingPackets {
         Some(packet)
     }
 
+    /// Bytes that wait, near enough for limits.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// How many messages wait; pings and disconnects are none.
     pub fn messages(&self) -> usize {
         use plain_ws::ClientMessage;
@@ -98,9 +103,9 @@ impl PendingPackets {
         self.deferred
     }
 
-    /// Whether the next one waits for the connection's rate.
-    pub fn is_next_deferred(&self) -> bool {
-        self.queue.front().is_some_and(|pending| pending.deferred)
+    /// The bytes of the next one, where it waits for the connection's rate.
+    pub fn next_deferred(&self) -> Option<usize> {
+        self.queue.front().filter(|pending| pending.deferred).map(|pending| pending.packet.size())
     }
 }
 
@@ -114,7 +119,7 @@ mod tests {
         let auth = |bytes: usize| Inbound::PlainWs(plain_ws::ClientMessage::Auth { token: "x".repeat(bytes) });
         assert!(pending.push(auth(2_000), true, 1_000).is_ok(), "one packet always fits");
         assert!(pending.push(auth(1), false, 1_000).is_err());
-        assert!(pending.is_next_deferred());
+        assert!(pending.next_deferred().is_some());
         assert!(pending.pop().is_some());
         assert_eq!((pending.bytes, pending.deferred()), (0, 0));
         let fits = (0..2_000).filter(|_| pending.push(auth(0), false, 1_000_000).is_ok()).count();

@@ -64,13 +64,12 @@ impl Connections {
         self.all.keys().collect()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.all.len()
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionKey, &Connection)> {
+        self.all.iter().map(|(key, connection)| (key, &**connection))
     }
 
-    /// Bytes that wait to be written, over all connections.
-    pub(super) fn outbox_bytes(&self) -> usize {
-        self.all.values().map(|connection| connection.outbox.bytes()).sum()
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
     }
 
     /// Changes the timers of a connection, and its deadline in the table with them.

@@ -39,6 +39,10 @@ pub(super) struct Hub {
     pub(super) rooms: Rooms<SessionKey>,
     /// Sessions that may resume.
     pub(super) parked: ParkedSessions,
+    /// What they hold as far as the node's memory budget knows.
+    pub(super) parked_bytes: usize,
+    /// The same of outboxes.
+    pub(super) outbox_bytes: usize,
     /// Writes records of sessions, where there are other nodes that may need them.
     pub(super) persister: Option<SessionPersister>,
     pub(super) flusher: Flusher,
@@ -64,6 +68,8 @@ impl Hub {
             sessions: Sessions::default(),
             rooms: Rooms::default(),
             parked: ParkedSessions::default(),
+            parked_bytes: 0,
+            outbox_bytes: 0,
             flusher: Flusher::new(wake.clone()),
             ended,
             position: Offset::default(),
@@ -97,6 +103,7 @@ impl Hub {
     pub(super) fn admit(&mut self, session: Box<Session>, reserved: &mut Reservation) -> SessionKey {
         let (pid, connection) = (session.pid, session.connection);
         self.note_user_came(&session, reserved);
+        self.charge_auth(&session, true);
         let key = self.sessions.insert(session);
         if let Some(pid) = pid {
             self.note_record(pid);
@@ -104,6 +111,7 @@ impl Hub {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.sessions.reserve_exact(1);
             connection.sessions.push(key);
+            connection.permit.prove();
         }
         self.connections.change_timers(connection, |timers| timers.connect_by = None);
         key
@@ -137,6 +145,7 @@ impl Hub {
     pub(super) fn park(&mut self, pid: Id, parked: Parked, now: Millis) {
         let recovery = &self.context.recovery;
         self.parked.park(pid, parked, now.after(recovery.window), recovery.window_bytes);
+        self.note_parked();
     }
 
     /// Takes a session out of all tables.
@@ -147,6 +156,7 @@ impl Hub {
         }
         let session = self.sessions.remove(key)?;
         self.note_user_gone(&session);
+        self.charge_auth(&session, false);
         if let Some(pid) = session.pid {
             self.note_record(pid);
         }
@@ -267,6 +277,10 @@ impl Hub {
 fn recoverable(reason: CloseReason) -> bool {
     !matches!(
         reason,
-        CloseReason::ClientClose | CloseReason::Disconnected | CloseReason::Refused | CloseReason::Unauthorized
+        CloseReason::ClientClose
+            | CloseReason::Disconnected
+            | CloseReason::Revoked
+            | CloseReason::Refused
+            | CloseReason::Unauthorized
     )
 }

@@ -1,6 +1,7 @@
 //! Sessions that are behind the log, and how they catch up: each flush of a connection tops its outbox up from the window, by
 //! a slice, so that a replay holds no more than that, and no shard stalls.
 
+use crate::budget::Holding;
 use crate::log::window::{Gap, Slice};
 use crate::model::close::CloseReason;
 use crate::model::millis::Millis;
@@ -33,13 +34,15 @@ impl Hub {
         if connection.closing.is_some() {
             return;
         }
-        connection.backpressure.get_or_insert_default().begin(key, replay);
+        // The events of a slice are the window's, their encoded form is not.
+        let held = self.context.memory.hold(Holding::Replay, replay.size() + SLICE.bytes);
+        connection.backpressure.get_or_insert_default().begin(key, replay, held);
         self.top_up(connection_key, now);
         self.mark_dirty(connection_key);
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         if let (true, Link::WebSocket(stream)) = (connection.has_replays(), &connection.link) {
             // Without it, the replay goes out all the same.
-            let _ = socket2::SockRef::from(&**stream).set_tcp_notsent_lowat(UNSENT);
+            let _ = socket2::SockRef::from(&***stream).set_tcp_notsent_lowat(UNSENT);
         }
     }
 

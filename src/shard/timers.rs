@@ -5,11 +5,12 @@ use crate::model::millis::Millis;
 use crate::model::transport::Protocol;
 use crate::protocol::sse;
 use crate::protocol::websocket::{Opcode, push_frame};
-use crate::session::connection::{ConnectionKey, Link};
+use crate::session::connection::{Connection, ConnectionKey, Link};
 use crate::session::outbox::Frame;
 use crate::session::timers::{Due, Heartbeat};
 use crate::shard::hub::Hub;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// A ping: of Engine.IO, or of WebSockets, which browsers answer without the application.
 pub(super) fn ping_frame(protocol: Protocol) -> Frame {
@@ -21,6 +22,17 @@ pub(super) fn ping_frame(protocol: Protocol) -> Frame {
     Frame::Raw(frame.into())
 }
 
+/// Pings that a message may take to arrive whole, with its attachments.
+const MAX_PINGS: u8 = 2;
+
+/// Called when a ping is due: whether what arrives has been unfinished for too long.
+fn has_stale_message(connection: &mut Connection) -> bool {
+    if connection.fragments > 0 {
+        connection.fragment_pings = connection.fragment_pings.saturating_add(1);
+    }
+    connection.fragment_pings.max(connection.decoder.grow_old()) >= MAX_PINGS
+}
+
 impl Hub {
     /// Does everything that is due.
     pub(super) fn fire(&mut self, now: Millis) {
@@ -29,9 +41,16 @@ impl Hub {
             self.connections.reschedule(key);
         }
         self.parked.expire(now);
+        self.forget_dropped();
+        self.note_outboxes();
+    }
+
+    /// Removes the records of sessions that were not resumed in time.
+    pub(super) fn forget_dropped(&mut self) {
         for pid in self.parked.take_dropped() {
             self.note_record(pid);
         }
+        self.note_parked();
     }
 
     /// Does what is due for one connection. Also called for a polling request that comes just before the table would fire.
@@ -55,6 +74,9 @@ impl Hub {
     fn ping(&mut self, key: ConnectionKey, now: Millis) {
         let (interval, timeout) = (self.context.socketio.ping_interval, self.context.socketio.ping_timeout);
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if has_stale_message(connection) {
+            return self.close(key, CloseReason::Incomplete, now);
+        }
         let waits = !connection.outbox.is_empty() || connection.has_replays();
         if waits && !matches!(connection.link, Link::WebSocket(_)) && connection.timers.write_by.is_none() {
             // Its client asks for what waits by itself; a WebSocket that takes nothing is noticed when it is written to.
@@ -101,9 +123,10 @@ impl Hub {
         }
     }
 
-    /// Starts the heartbeat and the connect timeout of a new connection.
-    pub(super) fn start_timers(&mut self, key: ConnectionKey, now: Millis) {
-        let (interval, connect) = (self.context.socketio.ping_interval, self.context.socketio.connect_timeout);
+    /// Starts the heartbeat and the connect timeout of a new connection, which has `waited` for so much of the latter.
+    pub(super) fn start_timers(&mut self, key: ConnectionKey, waited: Duration, now: Millis) {
+        let interval = self.context.socketio.ping_interval;
+        let connect = self.context.socketio.connect_timeout.saturating_sub(waited);
         let is_sse = self.connections.get(key).is_some_and(|connection| matches!(connection.link, Link::Sse(_)));
         self.connections.change_timers(key, |timers| {
             timers.heartbeat = Heartbeat::PingAt(now.after(interval));
@@ -143,7 +166,7 @@ impl Hub {
     /// Cuts a connection that did not close in time.
     fn cut(&mut self, key: ConnectionKey, now: Millis) {
         if let Some(Link::Sse(cut)) = self.connections.get(key).map(|connection| &connection.link) {
-            cut.notify_one();
+            cut.cut();
         }
         self.remove(key, now);
     }
