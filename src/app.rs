@@ -16,7 +16,6 @@ use crate::http::server::Listener;
 use crate::http::traffic::Traffic;
 use crate::http::{Api, Page};
 use crate::log::{LogStatus, Sink};
-use crate::model::close::DropReason;
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
 use crate::peer_server::PeerServer;
@@ -194,9 +193,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
         spawn("the refresh of the key set", Box::pin(node.auth.clone().run()));
     }
     if let Some(backend) = node.backend.clone() {
-        let metrics = node.context.metrics.clone();
-        let task = async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await };
-        spawn("the backend's notices", Box::pin(task));
+        spawn("the backend's notices", Box::pin(backend.run()));
     }
     spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));
     if let Some(cluster) = &node.context.cluster {

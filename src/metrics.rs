@@ -44,6 +44,8 @@ pub struct Metrics {
     pub outbox_bytes: IntGauge,
     log_lines_dropped: IntCounter,
     backend_requests: IntCounterVec,
+    /// Bytes of the notices that wait for the backend.
+    pub backend_notice_bytes: IntGauge,
     /// Time of one backend request.
     pub backend_seconds: HistogramVec,
 }
@@ -96,6 +98,8 @@ impl Metrics {
                 "Requests to the backend.",
                 &["type", "result"],
             )?,
+            backend_notice_bytes: make
+                .gauge("roomcast_backend_notice_bytes", "Bytes of the notices that wait for the backend.")?,
             backend_seconds: make.histograms(
                 "roomcast_backend_request_seconds",
                 "Duration of requests to the backend.",

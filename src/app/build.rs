@@ -60,7 +60,7 @@ pub(super) fn build(config: &Config) -> Result<Built, AppError> {
         Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics)?,
         None => storage_in_memory(config, &metrics),
     };
-    let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
+    let notices = Box::new(Notices::new(backend.clone()));
     let context = Arc::new(ShardContext {
         node_id,
         socketio: config.socketio.clone(),

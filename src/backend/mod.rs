@@ -1,22 +1,27 @@
 //! The backend: requests by signed webhook or by Redis stream, their answers, and notices.
 //!
-//! `client` bounds and times requests, `webhook` and `stream` carry them, `request` and `answer` encode and decode them,
-//! `notices` retries what needs no answer.
+//! `client` bounds and times requests: `places` says how many may wait, `turns` whose is next. `webhook` and `stream` carry
+//! them, `request` and `answer` encode and decode them. `notices` sends and retries what needs no answer, from the
+//! `notice_queue`. A `source` is who has to pay for all of it.
 
 pub mod answer;
 mod circuit_breaker;
 mod client;
 pub mod config;
 mod error;
+mod notice_queue;
 mod notices;
+mod places;
 pub mod request;
+mod source;
 mod stream;
+mod turns;
 mod webhook;
 
 pub use client::{Backend, BackendTransport};
 pub use error::BackendError;
+pub use notice_queue::Subject;
+pub use places::Place;
+pub use source::Source;
 pub use stream::BackendStream;
 pub use webhook::Webhook;
-
-/// Requests at once, of all kinds. Others wait, within their timeout.
-const MAX_IN_FLIGHT: usize = 64;

@@ -1,31 +1,50 @@
-//! Notices to the backend: sent one at a time, in order, and retried for about five minutes. They never block a client.
+//! Sends notices to the backend: several at once, those of one user or session in order. They are retried for about five
+//! minutes and never block a client.
 
+use crate::backend::client::Backend;
+use crate::backend::notice_queue::{Lost, Next, Notice, NoticeQueue};
 use crate::backend::request::{EncodedRequest, RequestKind};
+use crate::backend::{BackendError, Source, Subject};
+use crate::backoff::Backoff;
+use crate::metrics::Metrics;
+use crate::model::close::DropReason;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-/// Notices that may wait. Above it the oldest is dropped and counted for each new one.
-const MAX_WAITING: usize = 10_000;
+/// Notices under way at once. They take none of the places of requests.
+pub(super) const MAX_SENDING: usize = 16;
+/// How long a notice is retried, from its first attempt.
+const RETRY_MS: u64 = 300_000;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
+/// Doublings of the pause, after which it is `MAX_PAUSE` anyway.
+const MAX_DOUBLINGS: u32 = 8;
 
 /// The queue of notices.
 pub(super) struct Notices {
     /// `backend.notify`.
     wanted: Vec<String>,
-    waiting: Mutex<VecDeque<EncodedRequest>>,
+    queue: Mutex<NoticeQueue>,
+    started: Instant,
     arrival: Notify,
     /// How many wait or are being sent.
     pending: watch::Sender<usize>,
+    metrics: Arc<Metrics>,
 }
 
 impl Notices {
-    pub(super) fn new(wanted: &[String]) -> Self {
+    pub(super) fn new(wanted: &[String], max_bytes: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             wanted: wanted.to_vec(),
-            waiting: Mutex::default(),
+            queue: Mutex::new(NoticeQueue::new(max_bytes)),
+            started: Instant::now(),
             arrival: Notify::new(),
             pending: watch::Sender::new(0),
+            metrics,
         }
     }
 
@@ -33,16 +52,25 @@ impl Notices {
         self.wanted.iter().any(|wanted| wanted == kind.label())
     }
 
-    /// Queues a notice; returns how many older ones were dropped for it.
-    pub(super) fn push(&self, notice: EncodedRequest) -> usize {
-        let mut waiting = self.waiting.lock();
-        waiting.push_back(notice);
-        let dropped = usize::from(waiting.len() > MAX_WAITING && waiting.pop_front().is_some());
+    /// Queues a notice; what it replaces or pushes out is counted.
+    pub(super) fn push(&self, source: &Source, subject: Subject, notice: EncodedRequest) {
+        let mut queue = self.queue.lock();
+        let lost = queue.push(source, subject, notice);
         // Under the lock, so that it is counted before it can be sent.
-        self.pending.send_modify(|pending| *pending += 1 - dropped);
-        drop(waiting);
+        self.pending.send_modify(|pending| *pending += 1);
+        self.note(&queue, &lost);
+        drop(queue);
         self.arrival.notify_one();
-        dropped
+    }
+
+    fn note(&self, queue: &NoticeQueue, lost: &Lost) {
+        self.metrics.dropped(DropReason::NoticeMerged, lost.merged);
+        self.metrics.dropped(DropReason::NoticeFull, lost.dropped);
+        self.metrics.backend_notice_bytes.set(i64::try_from(queue.bytes()).unwrap_or(i64::MAX));
+        let gone = usize::try_from(lost.merged + lost.dropped).unwrap_or(usize::MAX);
+        if gone > 0 {
+            self.pending.send_modify(|pending| *pending = pending.saturating_sub(gone));
+        }
     }
 
     /// How many notices wait or are being sent.
@@ -58,19 +86,76 @@ impl Notices {
         self.pending()
     }
 
-    /// The next notice, oldest first. [`Notices::done`] follows.
-    pub(super) async fn next(&self) -> EncodedRequest {
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The next notice whose time has come.
+    async fn next(&self) -> Notice {
         loop {
-            let next = self.waiting.lock().pop_front();
+            let arrival = self.arrival.notified();
+            let next = self.queue.lock().next(self.now_ms());
             match next {
-                Some(notice) => return notice,
-                None => self.arrival.notified().await,
+                Next::Send(notice) => return notice,
+                Next::At(ms) => {
+                    let at = self.started + Duration::from_millis(ms);
+                    let _ = tokio::time::timeout_at(at, arrival).await;
+                }
+                Next::Nothing => arrival.await,
             }
         }
     }
 
-    /// The notice that [`Notices::next`] returned last was sent, or given up.
-    pub(super) fn done(&self) {
+    fn done(&self, notice: &Notice) {
+        let mut queue = self.queue.lock();
+        queue.done(notice);
         self.pending.send_modify(|pending| *pending -= 1);
+        self.note(&queue, &Lost::default());
     }
+
+    fn retry(&self, notice: Notice, pause: Duration) {
+        let at_ms = self.now_ms() + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        let mut queue = self.queue.lock();
+        let lost = queue.retry(notice, at_ms);
+        self.note(&queue, &lost);
+    }
+}
+
+/// Sends notices until dropped.
+pub(super) async fn run(backend: &Arc<Backend>) {
+    let mut senders = JoinSet::new();
+    for _ in 0..MAX_SENDING {
+        let backend = backend.clone();
+        senders.spawn(async move { send_one_by_one(&backend).await });
+    }
+    // None of them ends by itself.
+    while senders.join_next().await.is_some() {}
+}
+
+async fn send_one_by_one(backend: &Backend) {
+    let notices = &backend.notices;
+    loop {
+        backend.circuit_rested().await;
+        let mut notice = notices.next().await;
+        let first_ms = *notice.first_ms.get_or_insert(notices.now_ms());
+        match backend.send_notice(notice.lane.source(), notice.request.clone()).await {
+            // It was not attempted.
+            Err(BackendError::CircuitOpen) => notices.retry(notice, FIRST_PAUSE),
+            Err(error) if error.is_retryable() && notices.now_ms() < first_ms + RETRY_MS => {
+                notice.failures += 1;
+                let pause = pause_after(notice.failures);
+                notices.retry(notice, pause);
+            }
+            Err(_) => {
+                notices.metrics.dropped(DropReason::Notice, 1);
+                notices.done(&notice);
+            }
+            Ok(()) => notices.done(&notice),
+        }
+    }
+}
+
+fn pause_after(failures: u32) -> Duration {
+    let doubled = FIRST_PAUSE * 2_u32.pow(failures.saturating_sub(1).min(MAX_DOUBLINGS));
+    Backoff::new(doubled.min(MAX_PAUSE), MAX_PAUSE).next_pause()
 }

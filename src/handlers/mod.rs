@@ -3,6 +3,7 @@
 
 pub mod action_error;
 pub mod backend_calls;
+pub mod backend_lane;
 pub mod plain_ws;
 pub mod rate_limit;
 pub mod resume;
@@ -14,6 +15,7 @@ pub mod session_start;
 pub mod socketio;
 
 use crate::model::close::CloseReason;
+use crate::model::millis::Millis;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::session::connection::ConnectionKey;
@@ -25,10 +27,11 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 /// Takes one packet of a connection. Packets are worked on in their order: while one waits (for a key set, for the
-/// log, for the connection's rate), later ones wait behind it, within bounds.
+/// log, for the connection's rate), later ones wait behind it, within bounds. Those that need the backend wait apart, in
+/// their own order.
 pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, packet: Inbound) {
     match local.shard.begin_packet(key, packet) {
-        Begun::Work(packet) => start(work(local.clone(), key, Some(packet))),
+        Begun::Work(packet, arrived) => start(work(local.clone(), key, Some((packet, arrived)))),
         Begun::Defer => start(work(local.clone(), key, None)),
         Begun::Wait => {}
         Begun::Refuse(packet, ahead) => rate_limit::refuse(local, key, &packet, ahead),
@@ -44,16 +47,18 @@ fn start(work: impl Future<Output = ()> + 'static) {
 }
 
 /// Works on a packet, then on those that came meanwhile.
-async fn work(local: Rc<LocalNode>, key: ConnectionKey, packet: Option<Inbound>) {
+async fn work(local: Rc<LocalNode>, key: ConnectionKey, packet: Option<(Inbound, Millis)>) {
     let mut packet = packet;
     loop {
-        match packet.take() {
-            Some(Inbound::SocketIo(packet)) => socketio::handle(&local, key, packet).await,
-            Some(Inbound::PlainWs(message)) => plain_ws::handle(&local, key, message).await,
-            None => {}
+        if let Some((packet, arrived)) = packet.take() {
+            let deferred = match packet {
+                Inbound::SocketIo(packet) => socketio::handle(&local, key, packet).await,
+                Inbound::PlainWs(message) => plain_ws::handle(&local, key, message).await,
+            };
+            deferred.into_iter().for_each(|deferred| backend_lane::defer(&local, key, deferred, arrived));
         }
         match local.shard.next_packet(key) {
-            Next::Packet(next) => packet = Some(next),
+            Next::Packet(next, arrived) => packet = Some((next, arrived)),
             Next::Later(wait) => tokio::time::sleep(wait).await,
             Next::Done => return,
         }

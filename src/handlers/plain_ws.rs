@@ -1,8 +1,11 @@
 //! `/ws` messages of a client: auth, join, leave, event, ping (docs/protocol/websocket.md section 2).
 
+use crate::handlers::backend_calls::Ask;
+use crate::handlers::backend_lane::{Deferred, Need};
 use crate::handlers::room_access::JoinError;
+use crate::handlers::rule_runner::Ran;
 use crate::handlers::socketio::{default_ack, unruled};
-use crate::handlers::{is_open, resume, room_access, rule_runner, session_start};
+use crate::handlers::{backend_lane, is_open, resume, room_access, rule_runner, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
@@ -20,6 +23,7 @@ use crate::protocol::websocket::text_frame;
 use crate::refusals;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
+use crate::session::pending_packets::Inbound;
 use crate::session::recovery::NotRecovered;
 use serde_json::value::RawValue;
 use std::rc::Rc;
@@ -30,8 +34,8 @@ use std::time::Duration;
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 const REPLAY_WITHIN: Duration = Duration::from_secs(30);
 
-/// Works on one message.
-pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMessage) {
+/// Works on one message, or gives it back because it has to wait for the backend.
+pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMessage) -> Option<Deferred> {
     let session = local.shard.session_in(key, local.context.namespaces.main());
     match (message, session) {
         (ClientMessage::Ping, _) => local.shard.push_json(key, &plain_ws::pong()),
@@ -49,7 +53,36 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
             error(local, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
             session_start::turn_away(local, key);
         }
-        (ClientMessage::Join { room, since, id }, Some(session)) => {
+        (message, Some(session)) => {
+            if let Some(need) = need(local, session, &message) {
+                return Some(Deferred { packet: Inbound::PlainWs(message), session, need });
+            }
+            return handle_asking(local, key, session, message, None).await;
+        }
+    }
+    None
+}
+
+/// What a join or a leave has to wait for.
+fn need(local: &LocalNode, session: SessionKey, message: &ClientMessage) -> Option<Need> {
+    match message {
+        ClientMessage::Join { room, .. } => backend_lane::need(local, session, false, &[room.as_str().into()], &[]),
+        ClientMessage::Leave { room, .. } => backend_lane::need(local, session, false, &[], &[room.as_str().into()]),
+        _ => None,
+    }
+}
+
+/// Works on a message of a session; `ask`: its turn with the backend has come. Otherwise an event that needs the backend is
+/// given back.
+pub async fn handle_asking(
+    local: &Rc<LocalNode>,
+    key: ConnectionKey,
+    session: SessionKey,
+    message: ClientMessage,
+    ask: Option<&Ask>,
+) -> Option<Deferred> {
+    match message {
+        ClientMessage::Join { room, since, id } => {
             if since.is_some() {
                 earlier_replay(local, key).await;
             }
@@ -57,15 +90,17 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
                 local.shard.history_read().await;
                 local.shard.catch_up_with(after).await;
             }
-            join(local, key, session, room.into(), since.as_deref(), id.as_deref()).await;
+            join(local, key, session, room.into(), since.as_deref(), id.as_deref(), ask).await;
         }
-        (ClientMessage::Leave { room, id }, Some(session)) => {
-            leave(local, key, session, &room, id.as_deref()).await;
+        ClientMessage::Leave { room, id } => leave(local, key, session, &room, id.as_deref()).await,
+        ClientMessage::Event { event, args, id } => {
+            let need = on_event(local, key, session, &event, &args, id.as_deref(), ask).await?;
+            let packet = Inbound::PlainWs(ClientMessage::Event { event, args, id });
+            return Some(Deferred { packet, session, need });
         }
-        (ClientMessage::Event { event, args, id }, Some(session)) => {
-            on_event(local, key, session, &event, &args, id.as_deref()).await;
-        }
+        ClientMessage::Auth { .. } | ClientMessage::Ping => {}
     }
+    None
 }
 
 fn is_anonymous(local: &LocalNode, session: SessionKey) -> bool {
@@ -165,9 +200,10 @@ async fn join(
     room: Room,
     since: Option<&str>,
     id: Option<&RawValue>,
+    ask: Option<&Ask>,
 ) {
     let rooms = [room];
-    if let Err(refused) = room_access::allow(local, session, &rooms).await {
+    if let Err(refused) = room_access::allow(local, session, &rooms, ask).await {
         return error(local, key, refused.code(), &refused.to_string(), id);
     }
     // Before it is in the room: what is replayed must meet what is live without a gap.
@@ -246,13 +282,15 @@ async fn on_event(
     event: &str,
     args: &Args,
     id: Option<&RawValue>,
-) {
+    ask: Option<&Ask>,
+) -> Option<Need> {
     let result = match local.context.rules.on(MAIN_NAMESPACE, event) {
-        Some(rule) => rule_runner::run(local, session, rule, event, args).await,
+        Some(rule) => rule_runner::run(local, session, rule, event, args, ask).await,
         None => Err(unruled(local, session, event)),
     };
     match (result, id) {
-        (Ok(args), Some(id)) => {
+        (Ok(Ran::Deferred(need)), _) => return Some(need),
+        (Ok(Ran::Done(args)), Some(id)) => {
             let message = plain_ws::ack(id, &args.unwrap_or_else(Args::none));
             local.shard.push_json(key, &message);
         }
@@ -265,4 +303,5 @@ async fn on_event(
         }
         _ => {}
     }
+    None
 }

@@ -1,7 +1,9 @@
 //! Joining and leaving a room on a client's behalf.
 
 use crate::backend::BackendError;
+use crate::backend::request::RequestKind;
 use crate::handlers::backend_calls;
+use crate::handlers::backend_calls::Ask;
 use crate::model::draft::check_room_name;
 use crate::model::id::Id;
 use crate::model::names::Room;
@@ -65,12 +67,12 @@ impl JoinError {
 }
 
 /// Whether a session may join these rooms by the rules, its token, and where a rule wants it the backend; nothing is
-/// joined.
+/// joined. Without `ask` the backend is asked as for a packet that arrives now.
 ///
 /// # Errors
 /// The first refusal.
-pub async fn allow(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    ask_about(local, key, rooms).await.inspect_err(|error| note_refusal(local, key, error))
+pub async fn allow(local: &LocalNode, key: SessionKey, rooms: &[Room], ask: Option<&Ask>) -> Result<(), JoinError> {
+    ask_about(local, key, rooms, ask).await.inspect_err(|error| note_refusal(local, key, error))
 }
 
 /// Notes a join that was refused, rather than one that failed.
@@ -97,13 +99,27 @@ fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
     }
 }
 
-async fn ask_about(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+async fn ask_about(local: &LocalNode, key: SessionKey, rooms: &[Room], ask: Option<&Ask>) -> Result<(), JoinError> {
     let asked = check(local, key, rooms)?;
-    for room in &asked {
-        backend_calls::join(local, key, room).await.map_err(JoinError::Backend)?;
+    if asked.is_empty() {
+        return Ok(());
+    }
+    let own = match ask {
+        Some(_) => None,
+        None => Some(Ask::now(local, RequestKind::Join, key).map_err(JoinError::Backend)?),
+    };
+    if let Some(ask) = ask.or(own.as_ref()) {
+        for room in &asked {
+            backend_calls::join(local, key, room, ask).await.map_err(JoinError::Backend)?;
+        }
     }
     // Other rooms may have been joined while the backend decided.
-    if asked.is_empty() { Ok(()) } else { check(local, key, rooms).map(drop) }
+    check(local, key, rooms).map(drop)
+}
+
+/// Whether the backend has to decide on one of these rooms.
+pub fn asks_backend(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> bool {
+    check(local, key, rooms).is_ok_and(|asked| !asked.is_empty())
 }
 
 /// Checks what is known here. Answers the rooms that the backend must decide on, without those the session is in already.
@@ -119,7 +135,7 @@ fn check_session(local: &LocalNode, session: &SessionView<'_>, rooms: &[Room]) -
         if Id::parse(room).is_some_and(|id| id.is_session()) {
             return Err(JoinError::Forbidden(room.to_string()));
         }
-        let ask = with_caller(session, namespace, |caller| asks_backend(local, room, caller))?;
+        let ask = with_caller(session, namespace, |caller| asks_about(local, room, caller))?;
         if !session.is_in(room) {
             new += 1;
             asked.extend(ask.then(|| room.clone()));
@@ -130,7 +146,7 @@ fn check_session(local: &LocalNode, session: &SessionView<'_>, rooms: &[Room]) -
 }
 
 /// Whether the rules leave it to the backend to let this caller into a room.
-fn asks_backend(local: &LocalNode, room: &str, caller: &Caller<'_>) -> Result<bool, JoinError> {
+fn asks_about(local: &LocalNode, room: &str, caller: &Caller<'_>) -> Result<bool, JoinError> {
     match local.context.rules.room(room, caller) {
         Verdict::Allow(rule, captures) => announceable(rule, &captures, caller).map(|()| false),
         Verdict::Ask(rule, captures) => announceable(rule, &captures, caller).map(|()| true),

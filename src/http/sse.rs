@@ -76,7 +76,7 @@ pub async fn serve(
     let mut online = local.shard.reserve(&session, &[]);
     let session = session_start::admit(local, session, &[], &mut online);
     let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
-    if let Err(problem) = room_access::allow(local, session, &rooms).await {
+    if let Err(problem) = room_access::allow(local, session, &rooms, None).await {
         let status = if problem.may_pass() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
         return refuse(local, key, status, problem.code(), &problem.to_string());
     }

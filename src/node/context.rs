@@ -7,6 +7,7 @@ use crate::log::EventLog;
 use crate::log::window::Window;
 use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
+use crate::node::backend_lanes::BackendLanes;
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
 use crate::node::shared_window::SharedWindow;
@@ -61,13 +62,15 @@ pub struct LocalNode {
     pub shard: Rc<Shard>,
     /// What all shards share.
     pub context: Arc<ShardContext>,
+    /// What waits for the backend.
+    pub backend_lanes: BackendLanes,
 }
 
 impl LocalNode {
     /// A node with one of its shards.
     pub fn new(node: Arc<Node>, shard: Rc<Shard>) -> Rc<Self> {
         let context = node.context.clone();
-        Rc::new(Self { node, shard, context })
+        Rc::new(Self { node, shard, context, backend_lanes: BackendLanes::default() })
     }
 }
 

@@ -19,8 +19,14 @@ pub struct ConnectionLimiter {
 #[derive(Debug)]
 pub struct Permit {
     limiter: Arc<ConnectionLimiter>,
-    /// Only where addresses are counted.
-    ip: Option<IpAddr>,
+    ip: IpAddr,
+}
+
+impl Permit {
+    /// The client's address.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
 }
 
 /// Which limit is reached.
@@ -47,7 +53,7 @@ impl ConnectionLimiter {
             self.taken.fetch_sub(1, Ordering::Relaxed);
             return Err(LimitError::Node);
         }
-        let permit = Permit { limiter: self.clone(), ip: (self.max_per_ip > 0).then_some(ip) };
+        let permit = Permit { limiter: self.clone(), ip };
         if self.max_per_ip > 0 {
             let mut by_ip = self.by_ip.lock();
             let count = by_ip.entry(ip).or_default();
@@ -69,12 +75,14 @@ impl ConnectionLimiter {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.limiter.taken.fetch_sub(1, Ordering::Relaxed);
-        let Some(ip) = self.ip else { return };
+        if self.limiter.max_per_ip == 0 {
+            return;
+        }
         let mut by_ip = self.limiter.by_ip.lock();
-        if let Some(count) = by_ip.get_mut(&ip) {
+        if let Some(count) = by_ip.get_mut(&self.ip) {
             *count -= 1;
             if *count == 0 {
-                by_ip.remove(&ip);
+                by_ip.remove(&self.ip);
             }
         }
     }

@@ -13,6 +13,7 @@ use crate::shard::face::Shard;
 use crate::shard::packets::{Begun, Next, RefusedTurn};
 use crate::shard::release::Released;
 use bytes::Bytes;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::net::TcpStream;
@@ -158,6 +159,16 @@ impl Shard {
     pub fn next_packet(&self, key: ConnectionKey) -> Next {
         let now = self.now();
         self.hub.borrow_mut().next_packet(key, now)
+    }
+
+    /// Notes whether packets of the connection wait for the backend.
+    pub fn set_asking(&self, key: ConnectionKey, is_asking: bool) {
+        self.hub.borrow_mut().set_asking(key, is_asking);
+    }
+
+    /// The client's address.
+    pub fn address(&self, key: ConnectionKey) -> Option<IpAddr> {
+        self.read(key, |connection| connection.permit.ip())
     }
 
     /// The polling connection with this sid, if its time is not over.

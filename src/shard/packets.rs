@@ -12,8 +12,8 @@ const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
 /// What is done with a packet that has arrived.
 pub enum Begun {
-    /// It is handled now.
-    Work(Inbound),
+    /// It is handled now, which is when it arrived.
+    Work(Inbound, Millis),
     /// It is the first that waits for the connection's rate: the caller must start working off the queue.
     Defer,
     /// It waits behind others, or the connection is gone.
@@ -24,8 +24,8 @@ pub enum Begun {
 
 /// What follows a packet that is done.
 pub enum Next {
-    /// The next one.
-    Packet(Inbound),
+    /// The next one, and when it arrived.
+    Packet(Inbound, Millis),
     /// The next one may begin after this time.
     Later(Duration),
     /// Nothing.
@@ -60,15 +60,16 @@ impl Hub {
         if !in_rate && packet.wants_answer() {
             return Begun::Refuse(packet, ahead);
         }
-        let idle = connection.pending.is_none();
         let pending = connection.pending.get_or_insert_default();
+        let idle = !pending.is_working;
+        pending.is_working = true;
         if in_rate && idle {
-            return Begun::Work(packet);
+            return Begun::Work(packet, now);
         }
         // A client without a session has nothing to send that is larger than one message.
         let max_payload = self.context.socketio.max_payload;
         let max_bytes = if connection.sessions.is_empty() { max_payload } else { max_attached(max_payload) };
-        match pending.push(packet, !in_rate, max_bytes) {
+        match pending.push(packet, !in_rate, now, max_bytes) {
             Ok(()) if idle => Begun::Defer,
             Ok(()) => Begun::Wait,
             Err(packet) => Begun::Refuse(packet, ahead),
@@ -83,12 +84,28 @@ impl Hub {
         if deferred && !connection.bucket.take(now, rate) {
             return Next::Later(connection.bucket.wait(rate).max(Duration::from_millis(1)));
         }
-        match connection.pending.as_mut().and_then(|pending| pending.pop()) {
-            Some(packet) => Next::Packet(packet),
+        let Some(pending) = &mut connection.pending else { return Next::Done };
+        match pending.pop(now) {
+            Some((packet, arrived)) => Next::Packet(packet, arrived),
             None => {
-                connection.pending = None;
+                pending.is_working = false;
+                if !pending.is_asking {
+                    connection.pending = None;
+                }
                 Next::Done
             }
+        }
+    }
+
+    /// Notes whether packets of the connection wait for the backend: it stays on this node as long as they do.
+    pub(super) fn set_asking(&mut self, key: ConnectionKey, is_asking: bool) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.closing.is_none()) else {
+            return;
+        };
+        let pending = connection.pending.get_or_insert_default();
+        pending.is_asking = is_asking;
+        if !is_asking && !pending.is_working {
+            connection.pending = None;
         }
     }
 
