@@ -98,7 +98,7 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
         node: node.clone(),
         http: config.http.clone(),
         publish: config.publish.clone(),
-        origins: Origins::new(&config.cors.origins),
+        origins: Origins::new(&config.cors),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),
         pages,

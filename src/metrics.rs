@@ -3,6 +3,7 @@
 
 mod series;
 
+use crate::budget::{Holding, MemoryBudget};
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::draft::Source;
 use crate::model::refusal::Refusal;
@@ -42,10 +43,10 @@ pub struct Metrics {
     pub redis_reconnects: IntCounter,
     /// Unsent bytes of all connections.
     pub outbox_bytes: IntGauge,
+    memory: Vec<IntGauge>,
+    memory_limit: IntGauge,
     log_lines_dropped: IntCounter,
     backend_requests: IntCounterVec,
-    /// Bytes of the notices that wait for the backend.
-    pub backend_notice_bytes: IntGauge,
     /// Time of one backend request.
     pub backend_seconds: HistogramVec,
 }
@@ -64,6 +65,7 @@ impl Metrics {
         let deliveries =
             make.counters("roomcast_deliveries_total", "Events handed to a connection's outbox.", &["protocol"])?;
         let drops = make.counters("roomcast_drops_total", "Events not delivered, by reason.", &["reason"])?;
+        let memory = make.gauges("roomcast_memory_bytes", "Memory held for clients, by kind.", &["kind"])?;
         let refusals = make.counters("roomcast_refusals_total", "Refusals of all kinds, by reason.", &["reason"])?;
         let metrics = Self {
             refusals: Refusal::ALL.iter().map(|r| refusals.with_label_values(&[r.label()])).collect(),
@@ -91,6 +93,8 @@ impl Metrics {
             redis_up: make.gauge("roomcast_redis_up", "1 while appends and the log's tail reach Redis.")?,
             redis_reconnects: make.counter("roomcast_redis_reconnects_total", "Reconnections to Redis.")?,
             outbox_bytes: make.gauge("roomcast_outbox_bytes", "Unsent bytes of all connections.")?,
+            memory: Holding::ALL.iter().map(|kind| memory.with_label_values(&[kind.label()])).collect(),
+            memory_limit: make.gauge("roomcast_memory_limit_bytes", "`limits.memory`.")?,
             log_lines_dropped: make
                 .counter("roomcast_log_lines_dropped_total", "Log lines dropped because stderr did not accept them.")?,
             backend_requests: make.counters(
@@ -98,8 +102,6 @@ impl Metrics {
                 "Requests to the backend.",
                 &["type", "result"],
             )?,
-            backend_notice_bytes: make
-                .gauge("roomcast_backend_notice_bytes", "Bytes of the notices that wait for the backend.")?,
             backend_seconds: make.histograms(
                 "roomcast_backend_request_seconds",
                 "Duration of requests to the backend.",
@@ -191,6 +193,13 @@ impl Metrics {
     /// Counts clients that got a gap.
     pub fn gap(&self, reason: &'static str, count: u64) {
         self.gaps.with_label_values(&[reason]).inc_by(count);
+    }
+
+    /// Takes over what the budget has counted.
+    pub fn note_memory(&self, budget: &MemoryBudget) {
+        let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.memory_limit.set(bytes(budget.limit()));
+        Holding::ALL.iter().zip(&self.memory).for_each(|(kind, gauge)| gauge.set(bytes(budget.held(*kind))));
     }
 
     /// Takes over how many log lines were dropped since the start.

@@ -5,6 +5,7 @@ use crate::metrics::Metrics;
 use crate::model::refusal::Refusal;
 use parking_lot::Mutex;
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Lines of one reason in each [`WINDOW`]; what comes on top is only counted.
@@ -38,9 +39,22 @@ impl Gate {
     }
 }
 
+/// Is called with each refusal: its reason, who, and why.
+pub type Listener = Box<dyn Fn(Refusal, &str, &str) + Send + Sync>;
+
+static LISTENER: OnceLock<Listener> = OnceLock::new();
+
+/// Has every refusal told to `listener`, also those without a line. Called once; a second call changes nothing.
+pub fn listen(listener: Listener) {
+    let _already_set = LISTENER.set(listener);
+}
+
 /// Counts a refusal and writes a line: `who` was refused, and `why` in the words of the setting to change.
 pub fn note(metrics: &Metrics, reason: Refusal, who: fmt::Arguments<'_>, why: fmt::Arguments<'_>) {
     metrics.refusal(reason);
+    if let Some(listener) = LISTENER.get() {
+        listener(reason, &who.to_string(), &why.to_string());
+    }
     let passed = GATES[reason as usize].lock().pass(Instant::now());
     match passed {
         Some(0) => tracing::warn!(reason = reason.label(), %who, "refused: {why}"),

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
-    &["demo"],
+    &["demo", "dev"],
     &["app"],
     // Assembles the config structs that each module owns, so it is above them all, and nobody below knows it.
     &["config"],
@@ -29,6 +29,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol", "redis"],
     &["refusals"],
     &["backoff", "https", "logging", "metrics", "shutdown"],
+    &["budget"],
     &["model"],
 ];
 
@@ -46,6 +47,7 @@ const SANS_IO: &[&str] = &[
     "src/bridge/python.rs",
     "src/bridge/request.rs",
     "src/bridge/streams.rs",
+    "src/budget/",
     "src/cluster/membership.rs",
     "src/cluster/rpc/message.rs",
     "src/cluster/rpc/signer.rs",
@@ -62,6 +64,7 @@ const SANS_IO: &[&str] = &[
     "src/model/names.rs",
     "src/model/namespaces.rs",
     "src/model/offset.rs",
+    "src/model/provenance.rs",
     "src/model/refusal.rs",
     "src/model/transport.rs",
     "src/presence/tracker.rs",
@@ -92,6 +95,7 @@ const REDIS: &[(&str, &str)] = &[
     ("src/config/", "[redis] and the conventional names"),
     ("src/cli/", "--redis-url, and `check` tries it"),
     ("src/demo/mod.rs", "turns [redis] off"),
+    ("src/dev/mod.rs", "says whether [redis] is set"),
     ("src/app", "chooses the log"),
     ("src/metrics.rs", "roomcast_redis_*"),
     ("src/http/health.rs", "services.redis"),

@@ -32,6 +32,8 @@ fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
         namespace: NamespaceIndex::default(),
         identity: Arc::new(Identity::anonymous()),
         rooms: vec!["a".into()],
+        provenances: vec![],
+        decided_on: None,
         changes: Changes::default(),
         start: offset(2),
         last: at(2),

@@ -5,6 +5,7 @@ use crate::auth::Authenticator;
 use crate::backend::request::RequestKind;
 use crate::backend::{Backend, BackendStream, BackendTransport, Webhook};
 use crate::bridge::redis::EmitterBridge;
+use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::log::EventLog;
@@ -20,9 +21,11 @@ use crate::presence::Store;
 use crate::presence::local::Presence;
 use crate::presence::memory::MemoryStore;
 use crate::presence::redis::RedisPresence;
+use crate::protocol::socketio::max_attached;
 use crate::rules::Rules;
 use crate::shard::context::ShardContext;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Rooms that one event may name in `rooms`, and in `except`.
 const ROOMS_PER_EVENT: usize = 100;
@@ -47,6 +50,7 @@ fn setup(error: impl ToString) -> AppError {
 
 pub(super) fn build(config: &Config) -> Result<Built, AppError> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(setup)?);
+    let memory = MemoryBudget::new(config.limits.memory_limit());
     let rules = Rules::compile(&config.rooms, &config.on)
         .map_err(|mistakes| setup(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let draft_limits = DraftLimits {
@@ -54,7 +58,7 @@ pub(super) fn build(config: &Config) -> Result<Built, AppError> {
         room_name_bytes: config.limits.room_name_bytes,
         rooms: ROOMS_PER_EVENT,
     };
-    let backend = backend(config, &metrics)?;
+    let backend = backend(config, &metrics, &memory)?;
     let node_id = NodeId::random();
     let Storage { log, presence, cluster, emitters } = match config.redis.url {
         Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics)?,
@@ -71,6 +75,9 @@ pub(super) fn build(config: &Config) -> Result<Built, AppError> {
         rules,
         presence: Presence::new(&config.presence, presence, notices, metrics.clone()),
         metrics,
+        memory,
+        accounts: Accounts::new(config.limits.accounts(max_attached(config.socketio.max_payload))),
+        started: Instant::now(),
         cluster,
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
@@ -100,7 +107,11 @@ fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
     Storage { log, presence, cluster: None, emitters: None }
 }
 
-fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend>>, AppError> {
+fn backend(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    memory: &Arc<MemoryBudget>,
+) -> Result<Option<Arc<Backend>>, AppError> {
     let Some(settings) = &config.backend else { return Ok(None) };
     let transport = match &settings.stream {
         Some(stream) => {
@@ -108,5 +119,5 @@ fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend
         }
         None => BackendTransport::Webhook(Webhook::new(settings, config.publish.max_event).map_err(setup)?),
     };
-    Ok(Some(Backend::new(transport, settings, metrics.clone())))
+    Ok(Some(Backend::new(transport, settings, metrics.clone(), memory.clone())))
 }

@@ -1,5 +1,6 @@
 //! Claims as JSON: a parser that refuses duplicate keys, and paths such as `user.id`. Sans-IO.
 
+use aws_lc_rs::digest::{Context, SHA256};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
@@ -35,6 +36,44 @@ pub(super) fn find(object: &str, path: &str) -> Option<Value> {
     serde_json::from_str(raw(object, path)?.get()).ok()
 }
 
+/// Claims that differ from token to token of the same rights (RFC 7519 section 4.1).
+const OF_THE_TOKEN: [&str; 4] = ["exp", "iat", "jti", "nbf"];
+
+/// What decisions about a token's user may depend on: a digest of all claims but those that tell tokens apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimsDigest([u8; 16]);
+
+impl ClaimsDigest {
+    /// Of a JSON object. The order of its keys does not matter.
+    pub(super) fn of(object: &str) -> Self {
+        let Entries(mut entries) = serde_json::from_str(object).unwrap_or_default();
+        entries.retain(|(name, _)| !OF_THE_TOKEN.contains(&name.as_str()));
+        entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let mut digest = Context::new(&SHA256);
+        for (name, value) in &entries {
+            for part in [name.as_str(), value.get()] {
+                digest.update(&(part.len() as u64).to_be_bytes());
+                digest.update(part.as_bytes());
+            }
+        }
+        let mut short = [0; 16];
+        short.copy_from_slice(&digest.finish().as_ref()[..16]);
+        Self(short)
+    }
+
+    /// As text, for session records.
+    pub fn to_text(self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// From [`Self::to_text`].
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut digest = [0; 16];
+        hex::decode_to_slice(text, &mut digest).ok()?;
+        Some(Self(digest))
+    }
+}
+
 /// Puts a value at a path and creates the objects on it: the inverse of [`lookup`], for signing.
 pub fn insert(map: &mut Map<String, Value>, path: &str, value: Value) {
     match path.split_once('.') {
@@ -57,6 +96,7 @@ fn dots(path: &str) -> impl Iterator<Item = (&str, &str)> {
     path.match_indices('.').map(|(at, _)| (&path[..at], &path[at + 1..]))
 }
 
+#[derive(Default)]
 struct Entries<'a>(Vec<(String, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Entries<'de> {
@@ -177,6 +217,19 @@ mod tests {
         }
         insert(&mut map, "sub.x", json!(1));
         assert_eq!(lookup(&map, "sub.x"), Some(&json!(1)));
+    }
+
+    #[test]
+    fn what_tells_tokens_apart_decides_nothing() {
+        let one = ClaimsDigest::of(r#"{"sub":"7","exp":1,"iat":1,"org":{"id":"a"}}"#);
+        assert_eq!(one, ClaimsDigest::of(r#"{"org":{"id":"a"},"exp":2,"sub":"7","jti":"x","nbf":3}"#));
+        for other in
+            [r#"{"sub":"7","org":{"id":"b"}}"#, r#"{"sub":"7"}"#, "{}", r#"{"sub":"7","org":{"id":"a"},"more":1}"#]
+        {
+            assert_ne!(one, ClaimsDigest::of(other), "{other}");
+        }
+        assert_eq!(ClaimsDigest::from_text(&one.to_text()), Some(one));
+        assert_eq!(ClaimsDigest::from_text("00"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Who a client is: what a session keeps of its verified token. Sans-IO.
 
 use crate::auth::claims;
+use crate::auth::claims::ClaimsDigest;
 use crate::auth::grants::Grants;
 use crate::model::number::number_text;
 use crate::protocol::json_text::without_lone_surrogates;
@@ -76,6 +77,16 @@ impl Identity {
     /// The claim at a path such as `user.id`.
     pub fn claim(&self, path: &str) -> Option<Value> {
         claims::find(&without_lone_surrogates(&self.claims), path)
+    }
+
+    /// Whether it is the same user, by a claim of the same type.
+    pub fn is_same_user(&self, other: &Self) -> bool {
+        self.user == other.user
+    }
+
+    /// What decisions about this client may depend on.
+    pub fn deciding_claims(&self) -> ClaimsDigest {
+        ClaimsDigest::of(&without_lone_surrogates(&self.claims))
     }
 
     /// Approximate bytes in memory, for the limit of the cache.

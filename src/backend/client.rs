@@ -11,6 +11,7 @@ use crate::backend::stream::BackendStream;
 use crate::backend::turns::Turns;
 use crate::backend::webhook::Webhook;
 use crate::backend::{BackendError, Source, Subject};
+use crate::budget::MemoryBudget;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -41,15 +42,20 @@ pub struct Backend {
 
 impl Backend {
     /// A backend behind this transport. [`Backend::run`] must run beside it.
-    pub fn new(transport: BackendTransport, config: &BackendConfig, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        transport: BackendTransport,
+        config: &BackendConfig,
+        metrics: Arc<Metrics>,
+        memory: Arc<MemoryBudget>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             transport,
             timeout: config.timeout,
-            places: Places::new(config),
+            places: Places::new(config, memory.clone()),
             turns: Mutex::new(Turns::new(config.concurrency, config.per_user)),
             breaker: Mutex::default(),
             started: Instant::now(),
-            notices: Notices::new(&config.notify, config.notices_bytes, metrics.clone()),
+            notices: Notices::new(config, metrics.clone(), memory),
             metrics,
         })
     }

@@ -74,7 +74,8 @@ impl BackendError {
 
     /// Whether the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
-        self.counts_as_failure() || matches!(self, Self::CircuitOpen | Self::Busy | Self::StreamFull(_) | Self::Status(500..))
+        self.counts_as_failure()
+            || matches!(self, Self::CircuitOpen | Self::Busy | Self::StreamFull(_) | Self::Status(500..))
     }
 }
 

@@ -2,10 +2,12 @@
 //! minutes and never block a client.
 
 use crate::backend::client::Backend;
+use crate::backend::config::BackendConfig;
 use crate::backend::notice_queue::{Lost, Next, Notice, NoticeQueue};
 use crate::backend::request::{EncodedRequest, RequestKind};
 use crate::backend::{BackendError, Source, Subject};
 use crate::backoff::Backoff;
+use crate::budget::{Holding, MemoryBudget};
 use crate::metrics::Metrics;
 use crate::model::close::DropReason;
 use parking_lot::Mutex;
@@ -34,17 +36,19 @@ pub(super) struct Notices {
     /// How many wait or are being sent.
     pending: watch::Sender<usize>,
     metrics: Arc<Metrics>,
+    memory: Arc<MemoryBudget>,
 }
 
 impl Notices {
-    pub(super) fn new(wanted: &[String], max_bytes: usize, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(config: &BackendConfig, metrics: Arc<Metrics>, memory: Arc<MemoryBudget>) -> Self {
         Self {
-            wanted: wanted.to_vec(),
-            queue: Mutex::new(NoticeQueue::new(max_bytes)),
+            wanted: config.notify.clone(),
+            queue: Mutex::new(NoticeQueue::new(config.notices_bytes)),
             started: Instant::now(),
             arrival: Notify::new(),
             pending: watch::Sender::new(0),
             metrics,
+            memory,
         }
     }
 
@@ -54,19 +58,22 @@ impl Notices {
 
     /// Queues a notice; what it replaces or pushes out is counted.
     pub(super) fn push(&self, source: &Source, subject: Subject, notice: EncodedRequest) {
-        let mut queue = self.queue.lock();
-        let lost = queue.push(source, subject, notice);
-        // Under the lock, so that it is counted before it can be sent.
-        self.pending.send_modify(|pending| *pending += 1);
-        self.note(&queue, &lost);
-        drop(queue);
+        self.change(|queue| {
+            // Under the lock, so that it is counted before it can be sent.
+            self.pending.send_modify(|pending| *pending += 1);
+            queue.push(source, subject, notice)
+        });
         self.arrival.notify_one();
     }
 
-    fn note(&self, queue: &NoticeQueue, lost: &Lost) {
+    /// Changes the queue, and counts what that costs.
+    fn change(&self, change: impl FnOnce(&mut NoticeQueue) -> Lost) {
+        let mut queue = self.queue.lock();
+        let before = queue.bytes();
+        let lost = change(&mut queue);
+        self.memory.adjust(Holding::Notices, before, queue.bytes());
         self.metrics.dropped(DropReason::NoticeMerged, lost.merged);
         self.metrics.dropped(DropReason::NoticeFull, lost.dropped);
-        self.metrics.backend_notice_bytes.set(i64::try_from(queue.bytes()).unwrap_or(i64::MAX));
         let gone = usize::try_from(lost.merged + lost.dropped).unwrap_or(usize::MAX);
         if gone > 0 {
             self.pending.send_modify(|pending| *pending = pending.saturating_sub(gone));
@@ -94,7 +101,11 @@ impl Notices {
     async fn next(&self) -> Notice {
         loop {
             let arrival = self.arrival.notified();
-            let next = self.queue.lock().next(self.now_ms());
+            let mut next = Next::Nothing;
+            self.change(|queue| {
+                next = queue.next(self.now_ms());
+                Lost::default()
+            });
             match next {
                 Next::Send(notice) => return notice,
                 Next::At(ms) => {
@@ -107,17 +118,13 @@ impl Notices {
     }
 
     fn done(&self, notice: &Notice) {
-        let mut queue = self.queue.lock();
-        queue.done(notice);
+        self.queue.lock().done(notice);
         self.pending.send_modify(|pending| *pending -= 1);
-        self.note(&queue, &Lost::default());
     }
 
     fn retry(&self, notice: Notice, pause: Duration) {
         let at_ms = self.now_ms() + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        let mut queue = self.queue.lock();
-        let lost = queue.retry(notice, at_ms);
-        self.note(&queue, &lost);
+        self.change(|queue| queue.retry(notice, at_ms));
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::backend::BackendError;
 use crate::backend::config::BackendConfig;
 use crate::backend::source::Source;
+use crate::budget::{Held, Holding, MemoryBudget};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub(super) struct Places {
     /// `backend.queue_per_user`.
     max_per_source: usize,
     taken: Mutex<Taken>,
+    memory: Arc<MemoryBudget>,
 }
 
 #[derive(Default)]
@@ -48,6 +50,7 @@ pub struct Place {
     places: Arc<Places>,
     source: Source,
     bytes: usize,
+    _held: Held,
 }
 
 impl Place {
@@ -58,9 +61,9 @@ impl Place {
 }
 
 impl Places {
-    pub(super) fn new(config: &BackendConfig) -> Arc<Self> {
+    pub(super) fn new(config: &BackendConfig, memory: Arc<MemoryBudget>) -> Arc<Self> {
         let max = Amount { requests: config.queue, bytes: config.queue_bytes };
-        Arc::new(Self { max, max_per_source: config.queue_per_user, taken: Mutex::default() })
+        Arc::new(Self { max, max_per_source: config.queue_per_user, taken: Mutex::default(), memory })
     }
 
     /// A place for a request of so many bytes. One request of a source always finds a place while there is one.
@@ -84,7 +87,8 @@ impl Places {
         }
         taken.all.add(bytes);
         taken.sources.entry(source.clone()).or_default().add(bytes);
-        Ok(Place { places: self.clone(), source, bytes })
+        let held = self.memory.hold(Holding::Pending, bytes);
+        Ok(Place { places: self.clone(), source, bytes, _held: held })
     }
 }
 
@@ -106,7 +110,8 @@ mod tests {
     use super::*;
 
     fn places(queue: usize, queue_per_user: usize, queue_bytes: usize) -> Arc<Places> {
-        Places::new(&BackendConfig { queue, queue_per_user, queue_bytes, ..BackendConfig::default() })
+        let config = BackendConfig { queue, queue_per_user, queue_bytes, ..BackendConfig::default() };
+        Places::new(&config, MemoryBudget::unlimited())
     }
 
     fn take_all(places: &Arc<Places>, user: &str, bytes: usize) -> Vec<Place> {

@@ -26,14 +26,7 @@ struct Share<T> {
 
 impl<T> Turns<T> {
     pub(super) fn new(max: usize, max_per_source: usize) -> Self {
-        Self {
-            max,
-            max_per_source,
-            sources: HashMap::new(),
-            order: VecDeque::new(),
-            under_way: 0,
-            next_number: 0,
-        }
+        Self { max, max_per_source, sources: HashMap::new(), order: VecDeque::new(), under_way: 0, next_number: 0 }
     }
 
     /// Adds a waiting request; returns its number.

@@ -87,9 +87,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
         write(file).map_err(|error| Failure::at_run_time(format!("{}: {error}", file.path.display())))?;
         say(&format!("wrote {}", file.path.display()));
     }
-    say(
-        "next: `set -a; . ./.env; set +a`, then `roomcast check`, `roomcast serve`, and `roomcast token --user 7` for a token",
-    );
+    say("next: `roomcast dev`; in production `set -a; . ./.env; set +a`, then `roomcast check` and `roomcast serve`");
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 
 mod check;
 mod demo;
+mod dev;
 mod health;
 mod http;
 mod init;
@@ -50,6 +51,10 @@ struct Common {
 enum Command {
     /// Run a node until SIGTERM or SIGINT
     Serve,
+    /// Run a node on a developer's machine: fills in throw-away keys, lets pages of localhost in, explains refusals
+    ///
+    /// Reads the .env beside the configuration too. The process's own variables win.
+    Dev,
     /// Try it out: embedded log, a throw-away secret, and a chat page in the browser
     Demo,
     /// Report all mistakes of the configuration, try Redis and the JWKS URL, and print the effective settings
@@ -105,9 +110,13 @@ impl Failure {
 }
 
 impl Common {
+    fn flags(self) -> Flags {
+        Flags { config: self.config, listen: self.listen, redis_url: self.redis_url }
+    }
+
     fn load(self, purpose: Purpose) -> Result<Config, Failure> {
-        let flags = Flags { config: self.config, listen: self.listen, redis_url: self.redis_url };
-        Config::load(&flags, &Environment::of_process(), purpose).map_err(|mistakes| Failure::mistakes(&mistakes))
+        Config::load(&self.flags(), &Environment::of_process(), purpose)
+            .map_err(|mistakes| Failure::mistakes(&mistakes))
     }
 }
 
@@ -117,6 +126,7 @@ pub fn main() -> ExitCode {
     let Arguments { common, command } = Arguments::parse();
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(common),
+        Command::Dev => dev::run(common),
         Command::Demo => demo::run(common),
         Command::Check(arguments) => check::run(common, &arguments),
         Command::Token(arguments) => token::run(common, arguments),

@@ -57,7 +57,8 @@ pub enum Found {
 ///
 /// One `HMGET` per node, however many sessions are looked for. Only a node that does not subscribe to its channel is dead
 /// here; one that only missed its heartbeats is asked first. A record that was written to another master is never taken:
-/// its node writes it again, or it is lost.
+/// its node writes it again, or it is lost. One that is taken moves to the hash of the node that takes it, which may die
+/// before it writes the session itself.
 const FIND: &str = concat!(
     replication_id!(),
     "local pids, answers, best, moves, from = {'@'}, {}, {}, {}, {}
@@ -100,6 +101,7 @@ for n = 2, #pids do
     answer = {1, node}
     if gone[node] and written_to[node] == current then
       take(node, pids[n])
+      redis.call('HSET', ARGV[2] .. ARGV[1], pids[n], ARGV[2 + 2 * n] .. best[n])
       answer = {2, best[n]}
     elseif gone[node] then
       answer = math.abs(clock - heartbeats[node]) <= tonumber(ARGV[5]) and {3, ''} or {0, ''}

@@ -15,6 +15,15 @@ impl Environment {
         Self(pairs.map(|(name, value)| (name, value.into_string().ok())).collect())
     }
 
+    /// Adds variables that are not set.
+    #[must_use]
+    pub fn or(mut self, variables: impl Iterator<Item = (String, String)>) -> Self {
+        for (name, value) in variables {
+            self.0.entry(name).or_insert(Some(value));
+        }
+        self
+    }
+
     /// The value, if it is set and UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_deref()

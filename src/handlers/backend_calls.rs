@@ -68,7 +68,8 @@ pub fn source(session: &Session, address: Option<IpAddr>) -> Source {
     }
 }
 
-fn live_source(local: &LocalNode, session: &Session) -> Source {
+/// The same for one whose connection is here.
+pub fn live_source(local: &LocalNode, session: &Session) -> Source {
     // Only looked up for clients without a user.
     let address = if session.identity.user.is_none() { local.shard.address(session.connection) } else { None };
     source(session, address)
@@ -79,8 +80,16 @@ fn live_source(local: &LocalNode, session: &Session) -> Source {
 /// # Errors
 /// When it may not, or the backend gives no usable answer.
 pub async fn join(local: &LocalNode, key: SessionKey, room: &str, ask: &Ask) -> Result<(), BackendError> {
-    let backend = backend(local)?;
     let about = about_live(local, key).ok_or_else(gone)?;
+    join_of(local, about, room, ask).await
+}
+
+/// The same, for a session that is not on the shard yet.
+///
+/// # Errors
+/// As [`join`].
+pub async fn join_of(local: &LocalNode, about: SessionInfo<'_>, room: &str, ask: &Ask) -> Result<(), BackendError> {
+    let backend = backend(local)?;
     let mut call = BackendRequest::of_session(RequestKind::Join, about, now());
     call.room = Some(room);
     backend.call(&ask.place, ask.deadline, &call, answer::read_decision).await

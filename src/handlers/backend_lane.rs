@@ -33,7 +33,13 @@ pub struct Deferred {
 }
 
 /// Whether what joins and leaves these rooms needs the backend, or must come behind something that waits for it.
-pub fn need(local: &LocalNode, session: SessionKey, is_forwarded: bool, joins: &[Room], leaves: &[Room]) -> Option<Need> {
+pub fn need(
+    local: &LocalNode,
+    session: SessionKey,
+    is_forwarded: bool,
+    joins: &[Room],
+    leaves: &[Room],
+) -> Option<Need> {
     local.node.backend.as_ref()?;
     let kind = if is_forwarded { RequestKind::Event } else { RequestKind::Join };
     let rooms = || [joins, leaves].concat();

@@ -7,6 +7,7 @@ pub mod backend_lane;
 pub mod plain_ws;
 pub mod rate_limit;
 pub mod resume;
+pub mod rights;
 pub mod room_access;
 pub mod rule_runner;
 pub mod send;

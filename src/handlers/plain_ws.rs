@@ -1,11 +1,13 @@
 //! `/ws` messages of a client: auth, join, leave, event, ping (docs/protocol/websocket.md section 2).
 
+use crate::backend::request::RequestKind;
 use crate::handlers::backend_calls::Ask;
 use crate::handlers::backend_lane::{Deferred, Need};
+use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::rule_runner::Ran;
 use crate::handlers::socketio::{default_ack, unruled};
-use crate::handlers::{backend_lane, is_open, resume, room_access, rule_runner, session_start};
+use crate::handlers::{backend_lane, is_open, resume, rights, room_access, rule_runner, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
@@ -13,6 +15,7 @@ use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
+use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
@@ -25,6 +28,7 @@ use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::pending_packets::Inbound;
 use crate::session::recovery::NotRecovered;
+use crate::shard::session_face::SessionView;
 use serde_json::value::RawValue;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,7 +49,6 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
             local.shard.dismiss(session, CloseReason::ClientClose);
             authenticate(local, key, Some(&token)).await;
         }
-        (ClientMessage::Auth { token }, Some(session)) => refresh(local, key, session, &token).await,
         (_, None) => {
             let why =
                 format_args!("its first message is not {{\"type\":\"auth\"}}, and it has no token in the handshake");
@@ -68,6 +71,12 @@ fn need(local: &LocalNode, session: SessionKey, message: &ClientMessage) -> Opti
     match message {
         ClientMessage::Join { room, .. } => backend_lane::need(local, session, false, &[room.as_str().into()], &[]),
         ClientMessage::Leave { room, .. } => backend_lane::need(local, session, false, &[], &[room.as_str().into()]),
+        // The backend decides again on the rooms that it let the session into.
+        ClientMessage::Auth { .. } => {
+            let is_asked = |session: &SessionView<'_>| session.memberships().any(|(_, by)| by == Provenance::Asked);
+            let need = Need { kind: RequestKind::Join, rooms: Vec::new() };
+            local.shard.with_session(session, is_asked).unwrap_or(false).then_some(need)
+        }
         _ => None,
     }
 }
@@ -98,7 +107,8 @@ pub async fn handle_asking(
             let packet = Inbound::PlainWs(ClientMessage::Event { event, args, id });
             return Some(Deferred { packet, session, need });
         }
-        ClientMessage::Auth { .. } | ClientMessage::Ping => {}
+        ClientMessage::Auth { token } => refresh(local, key, session, &token).await,
+        ClientMessage::Ping => {}
     }
     None
 }
@@ -135,7 +145,7 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
                     if !is_open(local, key, Protocol::PlainWs) {
                         return session_start::abandon(local, &session, &rooms);
                     }
-                    let session = session_start::admit(local, session, &rooms, &mut reserved);
+                    let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);
                     welcome(local, key, session);
                     return rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
                 }
@@ -158,7 +168,7 @@ fn welcome(local: &LocalNode, key: ConnectionKey, session: SessionKey) {
     message.iter().for_each(|message| local.shard.push_json(key, message));
 }
 
-/// A fresh token on a live connection: the same user goes on, anybody else is refused.
+/// A fresh token on a live connection: the same user goes on, in the rooms that the token gives; anybody else is refused.
 async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, token: &str) {
     let identity = local.node.auth.authenticate(Some(token), unix_ms() / 1000).await;
     session_start::note_handshake(local, MAIN_NAMESPACE, &identity);
@@ -169,15 +179,19 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
             return session_start::turn_away(local, key);
         }
     };
-    let expires = identity.expires;
-    if !local.shard.renew(session, identity) {
-        let why = format_args!("a fresh token on a live connection is of another user");
-        refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
-        error(local, key, "other_user", "this connection belongs to another user: open a new one", None);
-        return crate::handlers::fail(local, key, CloseReason::Refused);
+    match rights::refresh(local, session, identity).await {
+        Ok(()) => welcome(local, key, session),
+        Err(RefreshError::OtherUser) => {
+            let why = format_args!("a fresh token on a live connection is of another user");
+            refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
+            error(local, key, "other_user", "this connection belongs to another user: open a new one", None);
+            crate::handlers::fail(local, key, CloseReason::Refused);
+        }
+        Err(RefreshError::Rooms(refused)) => {
+            error(local, key, refused.code(), &refused.to_string(), None);
+            session_start::turn_away(local, key);
+        }
     }
-    session_start::watch_expiry(local, session, expires);
-    welcome(local, key, session);
 }
 
 /// Waits until the client has taken what an earlier join replays: what it missed in all of its rooms may be more than
@@ -203,9 +217,10 @@ async fn join(
     ask: Option<&Ask>,
 ) {
     let rooms = [room];
-    if let Err(refused) = room_access::allow(local, session, &rooms, ask).await {
-        return error(local, key, refused.code(), &refused.to_string(), id);
-    }
+    let by = match room_access::allow(local, session, &rooms, ask).await {
+        Ok(by) => by,
+        Err(refused) => return error(local, key, refused.code(), &refused.to_string(), id),
+    };
     // Before it is in the room: what is replayed must meet what is live without a gap.
     let mut reserved = local.shard.reserve_rooms(session, &rooms);
     let ticket = reserved.ticket().max(local.shard.announced(session));
@@ -218,7 +233,7 @@ async fn join(
         resume::count(local, &missed);
         missed
     });
-    local.shard.join(session, &rooms, &mut reserved);
+    local.shard.join(session, rooms.iter().zip(by), &mut reserved);
     let [room] = &rooms;
     let here = local.shard.position();
     // What is replayed comes behind this message, so until then the client's resume point is still its own.

@@ -1,5 +1,6 @@
 //! Resuming a session whose connection was lost: authorize, join, replay, go live.
 
+use crate::handlers::rights;
 use crate::handlers::room_access;
 use crate::handlers::session_lookup;
 use crate::handlers::session_start;
@@ -10,12 +11,11 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::provenance::Provenance;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode as encode;
-use crate::rules::Verdict;
 use crate::session::Session;
-use crate::session::caller::with_identity;
 use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
@@ -30,7 +30,7 @@ pub struct Resumed {
     parked: Parked,
     missed: Vec<Arc<Event>>,
     /// Rooms that the present token brings.
-    fresh: Vec<Room>,
+    fresh: Vec<(Room, Provenance)>,
     /// The session as the backend knows it.
     session: Box<Session>,
     reserved: Reservation,
@@ -77,20 +77,36 @@ async fn attempt(
         // A node that has just started still reads its history, and could prove nothing. The client comes again.
         return Err(NotRecovered::Unreachable);
     }
-    let mut parked = session_lookup::find(local, newcomer, pid).await?.ok_or(NotRecovered::UnknownSession)?;
+    let parked = session_lookup::find(local, newcomer, pid).await?.ok_or(NotRecovered::UnknownSession)?;
+    let resumed = prepare(local, newcomer, pid, parked, offset).await;
+    if resumed.is_err() {
+        // This node may have its record by now, and nobody has the session.
+        local.shard.drop_record(pid);
+    }
+    resumed
+}
+
+/// What a session that was found needs to continue for this client.
+async fn prepare(
+    local: &Rc<LocalNode>,
+    newcomer: &Newcomer,
+    pid: Id,
+    mut parked: Parked,
+    offset: Option<Offset>,
+) -> Result<Resumed, NotRecovered> {
     let before = parked.clone();
     let after = parked.resume_from(offset);
     // Another node may have been ahead of this one.
     local.shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
-    retain_allowed(local, newcomer, &mut parked);
+    let first = rights::of_parked(local, newcomer, &mut parked).await?;
     let reached = local.shard.position();
     let mut missed = take_up(local, newcomer, &mut parked, reached, after)?;
-    // Rooms that a fresh token brings. A token that makes unsafe names brings none, and the session keeps its rooms.
+    // Rooms that a fresh token brings.
     let mut session = newcomer.clone().session(local, parked.id, None);
-    let mut fresh = session_start::first_rooms(local, &session).unwrap_or_default();
-    fresh.retain(|room| !parked.rooms.contains(room));
-    fresh.truncate(local.context.limits.rooms_per_session.saturating_sub(parked.rooms.len()));
-    let rooms = [&parked.rooms[..], &fresh].concat();
+    let new = first.memberships().filter(|(room, _)| !parked.rooms.contains(room));
+    let left = local.context.limits.rooms_per_session.saturating_sub(parked.rooms.len());
+    let fresh: Vec<_> = new.take(left).map(|(room, by)| (room.clone(), by)).collect();
+    let rooms: Vec<Room> = parked.rooms.iter().chain(fresh.iter().map(|(room, _)| room)).cloned().collect();
     let reserved = session_start::reserve(local, &mut session, &rooms).await;
     let here = local.shard.position();
     if here != reached {
@@ -110,18 +126,6 @@ fn take_up(
 ) -> Result<Vec<Arc<Event>>, NotRecovered> {
     let namespace = &**local.context.namespaces.name(newcomer.namespace);
     Ok(recovery::take_up(parked, &local.node.window, here, namespace, after)?)
-}
-
-/// Drops the rooms that only the old token granted, unless the new one allows them too.
-fn retain_allowed(local: &LocalNode, newcomer: &Newcomer, parked: &mut Parked) {
-    let namespace = local.context.namespaces.name(newcomer.namespace);
-    let (old, id) = (parked.identity.clone(), parked.id.to_string());
-    let auth = newcomer.auth.as_deref();
-    with_identity(&newcomer.identity, auth, &id, namespace, |caller| {
-        let allowed =
-            |room: &str| matches!(local.context.rules.room(room, caller), Verdict::Allow(..) | Verdict::Granted(_));
-        parked.retain_rooms(|room| !old.grants.allows(room) || allowed(room));
-    });
 }
 
 /// The events of these rooms in (`after`, `up_to`], each once, in order; without `up_to`, to the shard's position.
@@ -152,7 +156,7 @@ pub fn continue_session(
     let Resumed { pid, parked, missed, fresh, mut reserved, .. } = resumed;
     let (connection, id) = (newcomer.connection, parked.id.to_string());
     let key = go_on(local, newcomer, Some(pid), parked, missed, &mut reserved);
-    let grown = room_access::join_within_limit(local, key, &fresh, &mut reserved);
+    let grown = !room_access::join_within_limit(local, key, &fresh, &mut reserved).is_empty();
     local.shard.push_packet(connection, encode::connect(namespace, &id, Some(&pid.to_string())));
     (key, grown)
 }
@@ -171,8 +175,8 @@ pub fn go_on(
     session.start = parked.start;
     session.moves = parked.moves + 1;
     session.last = missed.last().map_or(parked.last, |event| event.offset.position);
-    session.changes = parked.changes;
-    let key = session_start::admit(local, session, &parked.rooms, reserved);
+    session.changes = parked.changes.clone();
+    let key = session_start::admit(local, session, parked.memberships(), reserved);
     local.shard.replay(connection, missed.into_iter().map(Frame::event));
     key
 }

@@ -7,6 +7,7 @@ use crate::handlers::backend_calls::Ask;
 use crate::model::draft::check_room_name;
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
@@ -19,6 +20,7 @@ use crate::shard::persist;
 use crate::shard::session_face::SessionView;
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Why a join was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,11 +69,16 @@ impl JoinError {
 }
 
 /// Whether a session may join these rooms by the rules, its token, and where a rule wants it the backend; nothing is
-/// joined. Without `ask` the backend is asked as for a packet that arrives now.
+/// joined. Answers for each room what allows it. Without `ask` the backend is asked as for a packet that arrives now.
 ///
 /// # Errors
 /// The first refusal.
-pub async fn allow(local: &LocalNode, key: SessionKey, rooms: &[Room], ask: Option<&Ask>) -> Result<(), JoinError> {
+pub async fn allow(
+    local: &LocalNode,
+    key: SessionKey,
+    rooms: &[Room],
+    ask: Option<&Ask>,
+) -> Result<Vec<Provenance>, JoinError> {
     ask_about(local, key, rooms, ask).await.inspect_err(|error| note_refusal(local, key, error))
 }
 
@@ -99,62 +106,81 @@ fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
     }
 }
 
-async fn ask_about(local: &LocalNode, key: SessionKey, rooms: &[Room], ask: Option<&Ask>) -> Result<(), JoinError> {
-    let asked = check(local, key, rooms)?;
-    if asked.is_empty() {
-        return Ok(());
-    }
-    let own = match ask {
-        Some(_) => None,
-        None => Some(Ask::now(local, RequestKind::Join, key).map_err(JoinError::Backend)?),
-    };
-    if let Some(ask) = ask.or(own.as_ref()) {
-        for room in &asked {
-            backend_calls::join(local, key, room, ask).await.map_err(JoinError::Backend)?;
-        }
-    }
-    // Other rooms may have been joined while the backend decided.
-    check(local, key, rooms).map(drop)
-}
-
 /// Whether the backend has to decide on one of these rooms.
 pub fn asks_backend(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> bool {
-    check(local, key, rooms).is_ok_and(|asked| !asked.is_empty())
+    check(local, key, rooms).is_ok_and(|checked| !checked.asked.is_empty())
 }
 
-/// Checks what is known here. Answers the rooms that the backend must decide on, without those the session is in already.
-fn check(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
+async fn ask_about(
+    local: &LocalNode,
+    key: SessionKey,
+    rooms: &[Room],
+    ask: Option<&Ask>,
+) -> Result<Vec<Provenance>, JoinError> {
+    let mut own = None;
+    loop {
+        let identity = local.shard.with_session(key, |session| session.identity.clone()).ok_or(JoinError::Gone)?;
+        let checked = check(local, key, rooms)?;
+        if checked.asked.is_empty() {
+            return Ok(checked.by);
+        }
+        if ask.is_none() && own.is_none() {
+            own = Some(Ask::now(local, RequestKind::Join, key).map_err(JoinError::Backend)?);
+        }
+        let Some(ask) = ask.or(own.as_ref()) else { return Err(JoinError::Gone) };
+        for room in &checked.asked {
+            backend_calls::join(local, key, room, ask).await.map_err(JoinError::Backend)?;
+        }
+        // Other rooms may have been joined while the backend decided, and a fresh token may have come.
+        let checked = check(local, key, rooms)?;
+        if local.shard.with_session(key, |session| Arc::ptr_eq(&session.identity, &identity)).unwrap_or(false) {
+            return Ok(checked.by);
+        }
+    }
+}
+
+/// What is known here about joining some rooms.
+struct Checked {
+    /// What allows each room.
+    by: Vec<Provenance>,
+    /// The rooms that the backend must decide on, without those the session is in already.
+    asked: Vec<Room>,
+}
+
+fn check(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Checked, JoinError> {
     local.shard.with_session(key, |session| check_session(local, session, rooms)).unwrap_or(Err(JoinError::Gone))
 }
 
-fn check_session(local: &LocalNode, session: &SessionView<'_>, rooms: &[Room]) -> Result<Vec<Room>, JoinError> {
+fn check_session(local: &LocalNode, session: &SessionView<'_>, rooms: &[Room]) -> Result<Checked, JoinError> {
     let (limits, namespace) = (&local.context.limits, local.context.namespaces.name(session.namespace));
-    let (mut new, mut asked) = (0, Vec::new());
+    let (mut new, mut checked) = (0, Checked { by: Vec::with_capacity(rooms.len()), asked: Vec::new() });
     for room in rooms {
         check_room_name(room, limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
         if Id::parse(room).is_some_and(|id| id.is_session()) {
             return Err(JoinError::Forbidden(room.to_string()));
         }
-        let ask = with_caller(session, namespace, |caller| asks_about(local, room, caller))?;
+        let by = with_caller(session, namespace, |caller| allowed_by(local, room, caller))?;
         if !session.is_in(room) {
             new += 1;
-            asked.extend(ask.then(|| room.clone()));
+            checked.asked.extend((by == Provenance::Asked).then(|| room.clone()));
         }
+        checked.by.push(by);
     }
     let max = limits.rooms_per_session;
-    if session.room_count() + new > max { Err(JoinError::TooMany(max)) } else { Ok(asked) }
+    if session.room_count() + new > max { Err(JoinError::TooMany(max)) } else { Ok(checked) }
 }
 
-/// Whether the rules leave it to the backend to let this caller into a room.
-fn asks_about(local: &LocalNode, room: &str, caller: &Caller<'_>) -> Result<bool, JoinError> {
-    match local.context.rules.room(room, caller) {
-        Verdict::Allow(rule, captures) => announceable(rule, &captures, caller).map(|()| false),
-        Verdict::Ask(rule, captures) => announceable(rule, &captures, caller).map(|()| true),
-        Verdict::Granted(None) => Ok(false),
-        Verdict::Granted(Some((rule, captures))) => announceable(rule, &captures, caller).map(|()| false),
-        Verdict::Refused(error) => Err(JoinError::BadName(error.to_string())),
-        Verdict::Deny | Verdict::NoRule => Err(JoinError::Forbidden(room.to_owned())),
+/// What lets this caller into a room, be it that the backend is asked.
+fn allowed_by(local: &LocalNode, room: &str, caller: &Caller<'_>) -> Result<Provenance, JoinError> {
+    let verdict = local.context.rules.room(room, caller);
+    match &verdict {
+        Verdict::Allow(rule, captures) | Verdict::Ask(rule, captures) | Verdict::Granted(Some((rule, captures))) => {
+            announceable(rule, captures, caller)?;
+        }
+        Verdict::Refused(error) => return Err(JoinError::BadName(error.to_string())),
+        Verdict::Granted(None) | Verdict::Deny | Verdict::NoRule => {}
     }
+    verdict.provenance().ok_or_else(|| JoinError::Forbidden(room.to_owned()))
 }
 
 /// Whether the join can be announced: a value that `joined` or `left` misses is the caller's error.
@@ -186,13 +212,18 @@ pub fn within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Resul
     Err(refused)
 }
 
-/// Joins as many of the rooms as a session may be in; whether it was not in one of them.
-pub fn join_within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> bool {
+/// Joins as many of the rooms as a session may be in. Answers those that it was not in.
+pub fn join_within_limit(
+    local: &LocalNode,
+    key: SessionKey,
+    rooms: &[(Room, Provenance)],
+    reserved: &mut Reservation,
+) -> Vec<Room> {
     let max = local.context.limits.rooms_per_session;
-    let mut new = false;
-    for room in rooms {
+    let mut new = Vec::new();
+    for (room, by) in rooms {
         if local.shard.with_session(key, |session| session.room_count() < max).unwrap_or(false) {
-            new |= !local.shard.join(key, std::slice::from_ref(room), reserved).is_empty();
+            new.extend(local.shard.join(key, [(room, *by)], reserved));
         }
     }
     new

@@ -2,8 +2,8 @@
 
 use crate::backend::BackendError;
 use crate::backend::answer::EventAnswer;
-use crate::handlers::action_error::{ActionError, Failure};
 use crate::backend::request::RequestKind;
+use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::backend_calls;
 use crate::handlers::backend_calls::Ask;
 use crate::handlers::backend_lane;
@@ -17,6 +17,7 @@ use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
+use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
@@ -171,11 +172,12 @@ async fn attempt(
         append(local, drafts.into_iter().chain(answer.emit).collect()).await?;
         return Ok(Ran::Done(answer.ack.or(plan.ack)));
     }
-    room_access::allow(local, key, &plan.joins, ask).await.map_err(ActionError::Join)?;
+    let allowed = room_access::allow(local, key, &plan.joins, ask).await.map_err(ActionError::Join)?;
+    let by: Vec<_> = allowed.into_iter().chain(answer.join.iter().map(|_| Provenance::Answered)).collect();
     let joins = [plan.joins, answer.join].concat();
     room_access::within_limit(local, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
-    let joined = local.shard.join(key, &joins, &mut Reservation::default());
+    let joined = local.shard.join(key, joins.iter().zip(by), &mut Reservation::default());
     local.shard.leave(key, &leaves, LeaveReason::Left);
     let changes = !joins.is_empty() || !leaves.is_empty();
     if changes && !room_access::settled(local, key, !leaves.is_empty()).await {

@@ -7,7 +7,7 @@ use crate::node::context::LocalNode;
 use crate::session::parked::Parked;
 use crate::session::recovery::NotRecovered;
 use crate::shard::persist;
-use crate::shard::release::Taken;
+use crate::shard::release::{Taken, Taker};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const MAX_MOVES: usize = 3;
 /// [`NotRecovered::Unreachable`], where another node may have it that cannot be asked.
 pub(super) async fn find(local: &Rc<LocalNode>, newcomer: &Newcomer, pid: Id) -> Result<Option<Parked>, NotRecovered> {
     let owner = &owner(local, newcomer);
-    match take(local, pid, owner).await {
+    match take(local, pid, owner, Taker::OtherShard).await {
         Some(Taken { parked, stale: false }) => Ok(Some(parked)),
         // It belongs to another epoch of the log, so it cannot be resumed, wherever it was since.
         Some(Taken { parked, .. }) if parked.start.epoch != local.shard.position().epoch => Ok(Some(parked)),
@@ -46,9 +46,10 @@ fn owner(local: &LocalNode, newcomer: &Newcomer) -> Owner {
     Owner::new(local.context.namespaces.name(newcomer.namespace), user.as_deref())
 }
 
-/// The session parked, or still live on a half-open connection, on whichever shard of this node it is.
-pub async fn take(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken> {
-    if let Some(taken) = local.shard.take_session(pid, owner) {
+/// The session parked, or still live on a half-open connection, on whichever shard of this node it is. `taker` is where
+/// it continues if another shard has it.
+pub async fn take(local: &Rc<LocalNode>, pid: Id, owner: &Owner, taker: Taker) -> Option<Taken> {
+    if let Some(taken) = local.shard.take_session(pid, owner, Taker::OwnShardOrNode) {
         return Some(taken);
     }
     let home = usize::from(pid.shard());
@@ -57,7 +58,7 @@ pub async fn take(local: &Rc<LocalNode>, pid: Id, owner: &Owner) -> Option<Taken
     order.sort_by_key(|(index, _)| *index != home);
     for (_, other) in order {
         let owner = owner.clone();
-        let taken = other.ask(move |local| local.shard.take_session(pid, &owner)).await.flatten();
+        let taken = other.ask(move |local| local.shard.take_session(pid, &owner, taker)).await.flatten();
         if taken.is_some() {
             return taken;
         }

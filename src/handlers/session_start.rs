@@ -9,6 +9,7 @@ use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Position;
+use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::Ticket;
@@ -17,9 +18,10 @@ use crate::refusals;
 use crate::refusals::shown;
 use crate::rules::TemplateError;
 use crate::session::Session;
-use crate::session::caller::with_caller;
+use crate::session::caller::with_identity;
 use crate::session::changes::Changes;
 use crate::session::connection::{ConnectionKey, SessionKey};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -57,26 +59,68 @@ impl Newcomer {
     }
 }
 
-/// The rooms that a session starts in: those with `join = "auto"`, and the exact names in its token, as many as a
-/// session may be in.
+/// The rooms that a token brings by itself: those with `join = "auto"`, then the exact names that it grants.
+#[derive(Default)]
+pub struct FirstRooms {
+    rooms: Vec<Room>,
+    automatic: usize,
+}
+
+impl FirstRooms {
+    /// With why the session is in each.
+    pub fn memberships(&self) -> impl Iterator<Item = (&Room, Provenance)> {
+        let by = |index| if index < self.automatic { Provenance::Auto } else { Provenance::Grant };
+        self.rooms.iter().enumerate().map(move |(index, room)| (room, by(index)))
+    }
+
+    /// Why a session is in this room, if the token brings it.
+    pub fn provenance(&self, room: &Room) -> Option<Provenance> {
+        self.memberships().find(|(own, _)| *own == room).map(|(_, by)| by)
+    }
+}
+
+impl Deref for FirstRooms {
+    type Target = [Room];
+
+    fn deref(&self) -> &[Room] {
+        &self.rooms
+    }
+}
+
+/// The rooms that a session starts in, as many as a session may be in.
 ///
 /// # Errors
 /// When a value of the token would make an unsafe room name.
-pub fn first_rooms(local: &LocalNode, session: &Session) -> Result<Vec<Room>, TemplateError> {
-    let namespace = local.context.namespaces.name(session.namespace);
-    let mut rooms =
-        with_caller(session, namespace, |caller| local.context.rules.auto_rooms(caller)).inspect_err(|error| {
-            let why =
-                format_args!("{}: a claim does not fit into a room of [[rooms]] with join = \"auto\"", error.code());
-            refusals::note(&local.context.metrics, Refusal::Token, format_args!("session {}", session.id), why);
-        })?;
-    for room in session.identity.grants.exact() {
+pub fn first_rooms(local: &LocalNode, session: &Session) -> Result<FirstRooms, TemplateError> {
+    rooms_of_token(local, &session.identity, session.auth.as_deref(), session.id, session.namespace)
+}
+
+/// The same, for a session that gets this identity.
+///
+/// # Errors
+/// When a value of the token would make an unsafe room name.
+pub fn rooms_of_token(
+    local: &LocalNode,
+    identity: &Identity,
+    auth: Option<&str>,
+    id: Id,
+    namespace: NamespaceIndex,
+) -> Result<FirstRooms, TemplateError> {
+    let namespace = local.context.namespaces.name(namespace);
+    let automatic =
+        with_identity(identity, auth, &id.to_string(), namespace, |caller| local.context.rules.auto_rooms(caller));
+    let mut rooms = automatic.inspect_err(|error| {
+        let why = format_args!("{}: a claim does not fit into a room of [[rooms]] with join = \"auto\"", error.code());
+        refusals::note(&local.context.metrics, Refusal::Token, format_args!("session {id}"), why);
+    })?;
+    let automatic = rooms.len();
+    for room in identity.grants.exact() {
         if !rooms.iter().any(|known| **known == *room) {
             rooms.push(room.into());
         }
     }
     rooms.truncate(local.context.limits.rooms_per_session);
-    Ok(rooms)
+    Ok(FirstRooms { rooms, automatic })
 }
 
 /// Counts a session that is about to begin, with its rooms, so that it is in the presence store before it is acknowledged.
@@ -97,12 +141,23 @@ pub fn abandon(local: &LocalNode, session: &Session, rooms: &[Room]) {
 }
 
 /// Puts a session with its rooms onto the shard; what is `reserved` is counted already.
-pub fn admit(local: &Rc<LocalNode>, session: Box<Session>, rooms: &[Room], reserved: &mut Reservation) -> SessionKey {
+pub fn admit<'a>(
+    local: &Rc<LocalNode>,
+    session: Box<Session>,
+    rooms: impl IntoIterator<Item = (&'a Room, Provenance)>,
+    reserved: &mut Reservation,
+) -> SessionKey {
     let namespace = session.namespace;
     let expires = session.identity.expires;
     let id = session.id;
     let key = local.shard.admit(session, rooms, reserved);
-    tracing::debug!(session = %id, namespace = %local.context.namespaces.name(namespace), ?rooms, "connected");
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let namespace = local.context.namespaces.name(namespace);
+        local.shard.with_session(key, |session| {
+            let rooms: Vec<_> = session.rooms().collect();
+            tracing::debug!(session = %id, %namespace, ?rooms, "connected");
+        });
+    }
     watch_expiry(local, key, expires);
     key
 }

@@ -146,8 +146,8 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     let session = match resumed {
         Some(resumed) => {
             let (session, grown) = resume::continue_session(local, newcomer, resumed, &namespace);
-            // Its record was removed from the other node. Until it is written here, the death of this node would lose the
-            // session, which the client notices. It would not notice a record without its new rooms.
+            // A live node that gave it away has removed its record. Until it is written here, the death of this node would
+            // lose the session, which the client notices. It would not notice a record without its new rooms.
             if !persist::persist_now(&local.shard, session).await && grown {
                 return fail(local, key, CloseReason::Unreachable);
             }
@@ -183,7 +183,7 @@ async fn begin_session(
         session_start::abandon(local, &session, &rooms);
         return None;
     }
-    let session = session_start::admit(local, session, &rooms, &mut reserved);
+    let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);
     local.shard.push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
     Some(session)
 }

@@ -55,4 +55,6 @@ impl Default for PublishConfig {
 pub struct CorsConfig {
     /// Allowed origins besides the node's own; `*` allows all.
     pub origins: Vec<String>,
+    /// Whether pages of this machine may connect from any port, as under `roomcast dev`. Not a setting.
+    pub localhost: bool,
 }

@@ -99,6 +99,7 @@ pub async fn metrics(api: &Api) -> Reply {
     let metrics = &api.node.context.metrics;
     metrics.rooms.set(sum(|count| count.rooms));
     metrics.sessions.set(sum(|count| count.sessions));
+    metrics.note_memory(&api.node.context.memory);
     metrics.note_log_lines_dropped(logging::lines_dropped());
     metrics.outbox_bytes.set(sum(|count| count.outbox_bytes));
     match metrics.render() {

@@ -1,6 +1,7 @@
 //! The web pages that may connect: `[cors]`, enforced on polling, SSE and WebSocket handshakes.
 
 use crate::http::answer::{Reply, empty};
+use crate::http::config::CorsConfig;
 use hyper::StatusCode;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -15,6 +16,7 @@ pub struct Origins {
     /// Scheme and what behind the `*`, with its dot and port, of `https://*.example.com`.
     wildcards: Vec<(String, String)>,
     any: bool,
+    localhost: bool,
 }
 
 /// A request's `Origin`, judged.
@@ -33,8 +35,9 @@ pub enum Origin {
 }
 
 impl Origins {
-    /// From `cors.origins`.
-    pub fn new(origins: &[String]) -> Self {
+    /// From `[cors]`.
+    pub fn new(config: &CorsConfig) -> Self {
+        let CorsConfig { origins, localhost } = config;
         let (mut listed, mut wildcards) = (Vec::new(), Vec::new());
         for origin in origins.iter().filter(|origin| *origin != "*").map(|origin| normal(origin)) {
             match origin.split_once("://*") {
@@ -42,7 +45,7 @@ impl Origins {
                 None => listed.push(origin),
             }
         }
-        Self { listed, wildcards, any: origins.iter().any(|origin| origin == "*") }
+        Self { listed, wildcards, any: origins.iter().any(|origin| origin == "*"), localhost: *localhost }
     }
 
     /// Judges a request.
@@ -70,7 +73,18 @@ impl Origins {
         };
         self.listed.iter().any(|listed| listed == origin)
             || self.wildcards.iter().any(|(scheme, behind)| fits(scheme, behind))
+            || (self.localhost && is_of_this_machine(origin))
     }
+}
+
+/// Whether a page was served by this machine, on whatever port.
+fn is_of_this_machine(origin: &str) -> bool {
+    let Some(("http" | "https", authority)) = origin.split_once("://") else { return false };
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|host| {
+        authority.strip_prefix(host).is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
+        })
+    })
 }
 
 /// Whether the page came from the host that it sends the request to. Proxies end TLS, so only the page knows the
@@ -152,7 +166,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(HOST, HeaderValue::from_static("chat.example.com:8080"));
         headers.insert(ORIGIN, HeaderValue::from_str(origin).unwrap());
-        Origins::new(&origins.iter().map(|origin| (*origin).to_owned()).collect::<Vec<_>>()).judge(&headers)
+        let origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
+        Origins::new(&CorsConfig { origins, localhost: false }).judge(&headers)
     }
 
     #[test]
@@ -161,7 +176,7 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(HOST, HeaderValue::from_static(host));
             headers.insert(ORIGIN, HeaderValue::from_static(origin));
-            Origins::new(&[]).judge(&headers)
+            Origins::new(&CorsConfig::default()).judge(&headers)
         };
         for (host, origin) in [
             ("app.test:443", "https://app.test"),
@@ -232,6 +247,26 @@ mod tests {
         assert_eq!(judge(&[], "http://chat.example.com:8080"), Origin::Same);
         assert_eq!(judge(&[], "http://chat.example.com"), Origin::Foreign);
         assert_eq!(judge(&["*"], "null"), Origin::Any);
-        assert_eq!(Origins::new(&[]).judge(&HeaderMap::new()), Origin::Absent);
+        assert_eq!(Origins::new(&CorsConfig::default()).judge(&HeaderMap::new()), Origin::Absent);
+    }
+
+    #[test]
+    fn pages_of_this_machine_are_let_in_only_if_told_so() {
+        for (origin, of_this_machine) in [
+            ("http://localhost:5173", true),
+            ("https://localhost", true),
+            ("http://127.0.0.1:3000", true),
+            ("http://[::1]:3000", true),
+            ("http://localhost.evil.io", false),
+            ("http://localhost:1@evil.io", false),
+            ("http://127.0.0.11", false),
+            ("ftp://localhost", false),
+        ] {
+            let headers = HeaderMap::from_iter([(ORIGIN, HeaderValue::from_static(origin))]);
+            let judged = |localhost| {
+                Origins::new(&CorsConfig { localhost, ..CorsConfig::default() }).judge(&headers).is_allowed()
+            };
+            assert_eq!((judged(true), judged(false)), (of_this_machine, false), "{origin}");
+        }
     }
 }

@@ -14,6 +14,7 @@ use crate::model::close::{CloseReason, jittered};
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
+use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
@@ -74,13 +75,17 @@ pub async fn serve(
         Err(problem) => return refuse(local, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
     let mut online = local.shard.reserve(&session, &[]);
-    let session = session_start::admit(local, session, &[], &mut online);
-    let mut rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
-    if let Err(problem) = room_access::allow(local, session, &rooms, None).await {
-        let status = if problem.may_pass() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
-        return refuse(local, key, status, problem.code(), &problem.to_string());
-    }
-    let first: Vec<Room> = first.into_iter().filter(|room| !rooms.contains(room)).collect();
+    let session = session_start::admit(local, session, [], &mut online);
+    let rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
+    let allowed = match room_access::allow(local, session, &rooms, None).await {
+        Ok(allowed) => allowed,
+        Err(problem) => {
+            let status = if problem.may_pass() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+            return refuse(local, key, status, problem.code(), &problem.to_string());
+        }
+    };
+    let (first, first_by): (Vec<Room>, Vec<_>) =
+        first.memberships().filter(|(room, _)| !rooms.contains(room)).map(|(room, by)| (room.clone(), by)).unzip();
     if rooms.is_empty() && first.is_empty() {
         crate::handlers::fail(local, key, CloseReason::Refused);
         let reply = error(StatusCode::BAD_REQUEST, "no_room", "name at least one room: /sse?room=…");
@@ -96,8 +101,9 @@ pub async fn serve(
             return refuse(local, key, StatusCode::SERVICE_UNAVAILABLE, late.code(), &late.to_string());
         }
     };
-    rooms.extend(first);
-    begin(local, key, session, &rooms, since, &mut reserved);
+    let rooms = [rooms, first].concat();
+    let by = [allowed, first_by].concat();
+    begin(local, key, session, (&rooms, &by), since, &mut reserved);
     rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
     stream(body)
 }
@@ -140,7 +146,7 @@ fn begin(
     local: &Rc<LocalNode>,
     key: ConnectionKey,
     session: SessionKey,
-    rooms: &[Room],
+    (rooms, by): (&[Room], &[Provenance]),
     since: Option<&str>,
     reserved: &mut Reservation,
 ) {
@@ -152,7 +158,7 @@ fn begin(
         resume::count(local, &missed);
         missed
     });
-    local.shard.join(session, rooms, reserved);
+    local.shard.join(session, rooms.iter().zip(by.iter().copied()), reserved);
     let here = local.shard.position();
     // Sent at once, so that the client sees an open stream; with a resume point if it missed nothing.
     local.shard.push(key, Frame::Raw(sse::comment()));

@@ -26,7 +26,7 @@ pub(super) const HANDSHAKES: [&str; 16] = [
 ];
 
 /// `roomcast_recoveries_total`.
-pub(super) const RECOVERIES: [&str; 11] = [
+pub(super) const RECOVERIES: [&str; 12] = [
     "recovered",
     "unknown_session",
     "too_old",
@@ -37,6 +37,7 @@ pub(super) const RECOVERIES: [&str; 11] = [
     "disconnected",
     "unreachable",
     "still_replaying",
+    "undecided",
     "gone",
 ];
 

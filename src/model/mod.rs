@@ -14,6 +14,7 @@ pub mod names;
 pub mod namespaces;
 pub mod number;
 pub mod offset;
+pub mod provenance;
 pub mod refusal;
 pub mod secret;
 pub mod transport;

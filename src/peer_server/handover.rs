@@ -6,7 +6,7 @@ use crate::model::id::{Id, NodeId};
 use crate::node::context::LocalNode;
 use crate::session::Session;
 use crate::session::parked::Parked;
-use crate::shard::release::Released;
+use crate::shard::release::{Released, Taker};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const IDLE_LOOKS: usize = 200;
 
 /// Gives a session to another node. It stays here if the answer does not arrive there.
 pub(super) async fn hand_over(local: &Rc<LocalNode>, to: NodeId, call: u64, pid: Id, owner: Owner) {
-    let taken = session_lookup::take(local, pid, &owner).await.map(|taken| taken.parked);
+    let taken = session_lookup::take(local, pid, &owner, Taker::OwnShardOrNode).await.map(|taken| taken.parked);
     let arrived =
         local.node.answer_peer(to, call, RpcResponse::Taken(taken.as_ref().map(|parked| parked.to_record()))).await;
     if let Some(parked) = taken.filter(|_| !arrived) {

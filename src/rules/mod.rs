@@ -29,6 +29,7 @@ mod json;
 mod message;
 mod pattern;
 mod placeholder;
+mod rights;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub use compile::RuleMistake;
 pub use error::{MAX_FILLED_BYTES, TemplateError};
 pub use message::{Emission, Message};
 pub use placeholder::is_forbidden_in_names;
+pub use rights::Decision;
 pub use values::{Call, Caller, Captures, Problem, UserRef};
 
 use crate::model::args::Args;

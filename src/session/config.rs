@@ -1,5 +1,8 @@
 //! `[socketio]` and `[limits]`.
 
+use crate::budget::accounts::{AccountLimits, OwnerLimits};
+use crate::budget::machine;
+use crate::budget::pace::Pace;
 use crate::session::bucket::Rate;
 use std::time::Duration;
 
@@ -39,6 +42,11 @@ impl Default for SocketIoConfig {
     }
 }
 
+/// Connections of one user that may join all their rooms at once.
+const CONNECTIONS_AT_ONCE: u32 = 10;
+/// Seconds of a user's or a tenant's rate that may come at once.
+const BURST_SECONDS: u32 = 4;
+
 /// `[limits]`.
 #[derive(Clone, Debug)]
 pub struct LimitsConfig {
@@ -56,12 +64,71 @@ pub struct LimitsConfig {
     pub events_per_second: u32,
     /// Headers of a request; over it 431.
     pub headers: usize,
+    /// Memory of this node; near it new work is refused, then the largest holders are closed. `None`: a part of the machine's.
+    pub memory: Option<usize>,
+    /// Bytes of messages a second of one connection, with a burst.
+    pub bytes_per_second: usize,
+    /// Rooms that one connection joins a second, with a burst.
+    pub joins_per_second: u32,
+    /// Connections of one user to this node; 0 is unlimited, as below.
+    pub user_connections: u32,
+    /// Messages per second of all connections of one user. `None`: ten times those of one connection.
+    pub user_events_per_second: Option<u32>,
+    /// Bytes of messages a second of all connections of one user.
+    pub user_bytes_per_second: usize,
+    /// Rooms that all connections of one user join a second.
+    pub user_joins_per_second: u32,
+    /// The claim that names a user's tenant.
+    pub tenant_claim: Option<String>,
+    /// Connections of one tenant to this node.
+    pub tenant_connections: u32,
+    /// Messages per second of all connections of one tenant.
+    pub tenant_events_per_second: u32,
+    /// Bytes of messages a second of all connections of one tenant.
+    pub tenant_bytes_per_second: usize,
+    /// Rooms that all connections of one tenant join a second.
+    pub tenant_joins_per_second: u32,
 }
 
 impl LimitsConfig {
     /// What one connection may send.
     pub fn rate(&self) -> Rate {
         Rate::new(self.events_per_second, self.rooms_per_session)
+    }
+
+    /// The node's memory in bytes.
+    pub fn memory_limit(&self) -> usize {
+        self.memory.or_else(machine::default_limit).unwrap_or(usize::MAX)
+    }
+
+    /// What one user, one address and one tenant may use. `max_message`: bytes that one message may have.
+    pub fn accounts(&self, max_message: usize) -> AccountLimits {
+        let number = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+        let pace = |per_second: u32, once: u32| {
+            Pace::new(per_second, per_second.saturating_mul(BURST_SECONDS).saturating_add(once))
+        };
+        let rooms = CONNECTIONS_AT_ONCE.saturating_mul(number(self.rooms_per_session));
+        let limits = |connections, events, bytes, joins| OwnerLimits {
+            connections,
+            events: pace(events, rooms),
+            bytes: pace(number(bytes), number(max_message)),
+            joins: pace(joins, rooms),
+        };
+        let events = self.user_events_per_second;
+        let events = events.unwrap_or_else(|| self.events_per_second.saturating_mul(CONNECTIONS_AT_ONCE));
+        let user = limits(self.user_connections, events, self.user_bytes_per_second, self.user_joins_per_second);
+        // Behind a proxy all clients have its address. Where connections of an address are limited it is the client's own.
+        let counts_addresses = self.connections_per_ip > 0;
+        AccountLimits {
+            user,
+            address: if counts_addresses { OwnerLimits { connections: 0, ..user } } else { OwnerLimits::default() },
+            tenant: limits(
+                self.tenant_connections,
+                self.tenant_events_per_second,
+                self.tenant_bytes_per_second,
+                self.tenant_joins_per_second,
+            ),
+        }
     }
 }
 
@@ -75,6 +142,18 @@ impl Default for LimitsConfig {
             outbox_bytes: 1_000_000,
             events_per_second: 50,
             headers: 100,
+            memory: None,
+            bytes_per_second: 1_000_000,
+            joins_per_second: 50,
+            user_connections: 1_000,
+            user_events_per_second: None,
+            user_bytes_per_second: 10_000_000,
+            user_joins_per_second: 200,
+            tenant_claim: None,
+            tenant_connections: 100_000,
+            tenant_events_per_second: 5_000,
+            tenant_bytes_per_second: 50_000_000,
+            tenant_joins_per_second: 2_000,
         }
     }
 }

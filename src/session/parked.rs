@@ -1,11 +1,13 @@
 //! Sessions whose connection is gone and that may resume (sans-IO).
 
 use crate::auth::Identity;
+use crate::auth::claims::ClaimsDigest;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
+use crate::model::provenance::Provenance;
 use crate::session::changes::Changes;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -21,6 +23,10 @@ pub struct Parked {
     pub identity: Arc<Identity>,
     /// Its rooms.
     pub rooms: Vec<Room>,
+    /// Why it is in its rooms. Commands have put it into those that are not listed.
+    pub provenances: Vec<(Room, Provenance)>,
+    /// Digest of the claims that the backend decided on, where `identity` does not have them.
+    pub decided_on: Option<ClaimsDigest>,
     /// How they changed, as far back as a resume may reach.
     pub changes: Changes,
     /// Where it began: the resume point of a client that received nothing yet.
@@ -48,17 +54,35 @@ impl Parked {
         }
     }
 
-    /// Keeps only some of its rooms, also in the list of changes.
-    pub fn retain_rooms(&mut self, keep: impl Fn(&Room) -> bool) {
-        self.rooms.retain(&keep);
-        let kept = self.changes.list().filter(|change| keep(&change.room)).cloned();
-        self.changes = Changes::known(self.changes.floor(), kept.collect::<Vec<_>>());
+    /// Its rooms, and why it is in them.
+    pub fn memberships(&self) -> impl Iterator<Item = (&Room, Provenance)> {
+        self.rooms.iter().enumerate().map(|(index, room)| {
+            // Nearly always the same order.
+            let near = self.provenances.get(index).filter(|(known, _)| known == room);
+            let known = near.or_else(|| self.provenances.iter().find(|(known, _)| known == room));
+            (room, known.map_or(Provenance::Command, |(_, by)| *by))
+        })
+    }
+
+    /// Keeps only these of its rooms, and of the rooms that it has left those whose events it may still get.
+    pub fn keep_rooms(&mut self, kept: Vec<(Room, Provenance)>, may_have: impl Fn(&Room) -> bool) {
+        self.rooms = kept.iter().map(|(room, _)| room.clone()).collect();
+        let rooms = &self.rooms;
+        let changes = self.changes.list().filter(|change| rooms.contains(&change.room) || may_have(&change.room));
+        self.changes = Changes::known(self.changes.floor(), changes.cloned().collect::<Vec<_>>());
+        self.provenances = kept;
+    }
+
+    /// Digest of the claims that its rooms were decided on.
+    pub fn deciding_claims(&self) -> ClaimsDigest {
+        self.decided_on.unwrap_or_else(|| self.identity.deciding_claims())
     }
 
     /// Bytes it holds, near enough for limits.
     fn size(&self) -> usize {
-        160 + self.identity.claims.len()
+        184 + self.identity.claims.len()
             + self.changes.size()
+            + self.provenances.len() * 24
             + self.rooms.iter().map(|room| room.len() + 32).sum::<usize>()
     }
 }
@@ -148,6 +172,7 @@ mod tests {
     use super::*;
 
     use crate::model::offset::Epoch;
+    use crate::session::changes::Change;
 
     fn at(ms: u64) -> Position {
         Position { ms, seq: 0 }
@@ -159,6 +184,8 @@ mod tests {
             namespace: NamespaceIndex::default(),
             identity: Arc::new(Identity::anonymous()),
             rooms: Vec::new(),
+            provenances: Vec::new(),
+            decided_on: None,
             changes: Changes::default(),
             start: Offset { epoch: Epoch(7), position: at(10) },
             last: at(20),
@@ -210,5 +237,25 @@ mod tests {
         assert_eq!(parked.resume_from(None).position, at(10), "it received nothing of what was sent");
         let quiet = Parked { last: Position::default(), ..parked };
         assert_eq!(quiet.resume_from(None).position, at(50), "nothing was sent");
+    }
+
+    #[test]
+    fn rooms_that_are_not_kept_leave_no_trace() {
+        let change = |room: &str, joined| Change { after: at(20), room: room.into(), joined };
+        let mut parked = Parked {
+            rooms: vec!["a".into(), "b".into(), "c".into()],
+            provenances: vec![("b".into(), Provenance::Rule), ("a".into(), Provenance::Grant)],
+            changes: Changes::known(
+                at(5),
+                [change("a", true), change("b", true), change("x", false), change("y", false)],
+            ),
+            ..parked()
+        };
+        let by: Vec<_> = parked.memberships().map(|(room, by)| format!("{room} {by:?}")).collect();
+        assert_eq!(by, ["a Grant", "b Rule", "c Command"]);
+        parked.keep_rooms(vec![("b".into(), Provenance::Rule)], |room| &**room == "y");
+        assert_eq!(parked.rooms.join(" "), "b");
+        let changed: Vec<_> = parked.changes.list().map(|change| &*change.room).collect();
+        assert_eq!((changed, parked.changes.floor()), (vec!["b", "y"], at(5)));
     }
 }

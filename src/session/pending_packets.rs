@@ -75,13 +75,7 @@ impl PendingPackets {
     ///
     /// # Errors
     /// The packet that found no room.
-    pub fn push(
-        &mut self,
-        packet: Inbound,
-        deferred: bool,
-        arrived: Millis,
-        max_bytes: usize,
-    ) -> Result<(), Inbound> {
+    pub fn push(&mut self, packet: Inbound, deferred: bool, arrived: Millis, max_bytes: usize) -> Result<(), Inbound> {
         let size = packet.size();
         if self.queue.len() >= MAX_PACKETS || (self.bytes > 0 && self.bytes + size > max_bytes) {
             return Err(packet);

@@ -1,11 +1,13 @@
 //! The record of a session that other nodes can read: what [`Parked`] holds, as JSON. Sans-IO.
 
+use crate::auth::claims::ClaimsDigest;
 use crate::auth::grants::Grants;
 use crate::auth::identity::{Identity, UserId};
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
+use crate::model::provenance::Provenance;
 use crate::session::changes::{Change, Changes};
 use crate::session::parked::Parked;
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,12 @@ struct Written<'a> {
     #[serde(default, skip_serializing_if = "str::is_empty", borrow)]
     grants: Cow<'a, str>,
     rooms: Vec<Room>,
+    /// A letter for each room: why the session is in it. Earlier releases write none.
+    #[serde(default)]
+    by: String,
+    /// Digest of the claims that decided, where that matters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    claims: Option<String>,
     /// Place, room, and whether it was joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     changes: Vec<(String, Room, bool)>,
@@ -43,6 +51,8 @@ impl Parked {
             user: user.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or(Value::Null),
             grants: self.identity.grants.as_text().into(),
             rooms: self.rooms.clone(),
+            by: self.memberships().map(|(_, by)| by.letter()).collect(),
+            claims: self.claims_matter().then(|| self.deciding_claims().to_text()),
             changes: self.changes.list().map(|c| (c.after.to_string(), c.room.clone(), c.joined)).collect(),
             changes_after: (floor != Position::default()).then(|| floor.to_string()),
             start: self.start.to_string(),
@@ -51,6 +61,13 @@ impl Parked {
             moves: self.moves,
         };
         serde_json::to_string(&written).expect("names, numbers and texts are always JSON")
+    }
+
+    /// Whether a resume has to know whether the claims have changed: the backend decided on some of them, or the session has
+    /// left rooms whose events it may not have got yet.
+    fn claims_matter(&self) -> bool {
+        self.memberships().any(|(_, by)| matches!(by, Provenance::Asked | Provenance::Answered))
+            || self.changes.list().any(|change| !self.rooms.contains(&change.room))
     }
 
     /// Reads a record of a session in this namespace; `None` where it is none.
@@ -66,12 +83,18 @@ impl Parked {
             .into_iter()
             .map(|(after, room, joined)| Some(Change { after: Position::parse(&after)?, room, joined }));
         let changes: Vec<_> = changes.collect::<Option<_>>()?;
+        // Nothing is known of the rooms in a record of an earlier release. The backend may have chosen them.
+        let letters = written.by.chars().map(Provenance::from_letter).chain(std::iter::repeat(Provenance::Answered));
+        let provenances = written.rooms.iter().cloned().zip(letters).collect();
+        let decided_on = written.claims.as_deref().and_then(ClaimsDigest::from_text);
         let floor = written.changes_after.map_or(Some(Position::default()), |text| Position::parse(&text))?;
         Some(Self {
             id: written.id,
             namespace,
             identity: Arc::new(Identity { user, claims: "{}".into(), expires: None, grants }),
             rooms: written.rooms,
+            provenances,
+            decided_on,
             changes: Changes::known(floor, changes),
             start: Offset::parse(&written.start)?,
             last: Position::parse(&written.last)?,
@@ -98,7 +121,9 @@ mod tests {
                 id: Id::random_session(),
                 namespace: NamespaceIndex::new(3),
                 identity: Arc::new(identity),
-                rooms: vec!["a".into(), "b:\"1".into()],
+                rooms: vec!["a".into(), "b:\"1".into(), "c".into()],
+                provenances: vec![("a".into(), Provenance::Auto), ("b:\"1".into(), Provenance::Asked)],
+                decided_on: None,
                 changes: Changes::known(at(1), [Change { after: at(2), room: "a".into(), joined: true }]),
                 start: Offset { epoch: Epoch(7), position: at(1) },
                 last: at(2),
@@ -107,9 +132,26 @@ mod tests {
             };
             let read = Parked::from_record(&parked.to_record(), parked.namespace).unwrap();
             assert_eq!((&read.identity, &read.changes), (&parked.identity, &parked.changes));
+            assert!(read.memberships().eq(parked.memberships()));
+            assert_eq!(read.deciding_claims(), parked.deciding_claims());
             assert_eq!((read.id, &read.rooms, read.start), (parked.id, &parked.rooms, parked.start));
             assert_eq!((read.last, read.at, read.moves), (parked.last, parked.at, parked.moves));
         }
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_release_has_rooms_that_nobody_vouches_for() {
+        let record = r#"{"id":"AAAAAAAAAAAAAAAAAAAA","user":7,"rooms":["a","b"],"start":"","last":"","at":""}"#;
+        let id = Id::random_session().to_string();
+        let at = Position { ms: 5, seq: 1 };
+        let start = Offset { epoch: Epoch(7), position: at };
+        let record = record
+            .replace("AAAAAAAAAAAAAAAAAAAA", &id)
+            .replace(r#""start":"""#, &format!(r#""start":"{start}""#))
+            .replace(r#""last":"","at":"""#, &format!(r#""last":"{at}","at":"{at}""#));
+        let read = Parked::from_record(&record, NamespaceIndex::default()).unwrap();
+        let by: Vec<_> = read.memberships().map(|(_, by)| by).collect();
+        assert_eq!((by, read.decided_on), (vec![Provenance::Answered; 2], None));
     }
 
     #[test]

@@ -52,6 +52,9 @@ pub enum NotRecovered {
     /// The session has ended meanwhile.
     #[error("the session has ended")]
     Ended,
+    /// The client's token has changed, and whether it still gives the session its rooms cannot be decided.
+    #[error("the token has changed, and the rooms cannot be decided again")]
+    Undecided,
     /// What it missed, or its rooms, cannot be proven, or it was ended.
     #[error("what was missed cannot be proven: {}", .0.code())]
     Lost(Lost),
@@ -66,6 +69,7 @@ impl NotRecovered {
             Self::Unreachable => "unreachable",
             Self::StillReplaying => "still_replaying",
             Self::Ended => "gone",
+            Self::Undecided => "undecided",
             Self::Lost(lost) => lost.code(),
         }
     }

@@ -8,6 +8,7 @@ use crate::model::names::EVERYBODY;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::provenance::Provenance;
 use crate::model::transport::Protocol;
 use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
@@ -72,7 +73,10 @@ impl Hub {
         let connection = session.connection;
         for room in rooms {
             // The backend may exceed `limits.rooms_per_session`, which guards against clients.
-            if self.join(key, room, &mut Reservation::default()) && self.speaks_json(key) {
+            if !self.join(key, room, Provenance::Command, &mut Reservation::default()) {
+                // Whatever let it in before, now the backend has put it there.
+                self.decide(key, room, Provenance::Command);
+            } else if self.speaks_json(key) {
                 let offset = self.position.to_string();
                 self.push_json(connection, &plain_ws::joined(room, Some(&offset), None, None));
             }

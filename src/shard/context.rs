@@ -1,5 +1,6 @@
 //! What a shard knows of the node that it is part of.
 
+use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
 use crate::log::config::RecoveryConfig;
 use crate::metrics::Metrics;
@@ -11,6 +12,7 @@ use crate::presence::local::Presence;
 use crate::rules::Rules;
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// The settings and parts that all shards of a node share.
 pub struct ShardContext {
@@ -30,6 +32,12 @@ pub struct ShardContext {
     pub rules: Rules,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// `limits.memory`, and what is held of it.
+    pub memory: Arc<MemoryBudget>,
+    /// What users, addresses and tenants use.
+    pub accounts: Accounts,
+    /// When the clock of all shards began.
+    pub started: Instant,
     /// Which users are online, and who is in which room.
     pub presence: Arc<Presence>,
     /// Where records of sessions are written for other nodes; `None` with the embedded log.

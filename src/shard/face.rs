@@ -12,7 +12,7 @@ use crate::session::parked::Parked;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::EndedQueue;
 use crate::shard::hub::Hub;
-use crate::shard::release::Taken;
+use crate::shard::release::{Taken, Taker};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -67,10 +67,10 @@ impl Shard {
         Rc::new(Self {
             index,
             hub: RefCell::new(Hub::new(context.clone(), &wake, ended)),
+            started: context.started,
             context,
             observer,
             buffer: RefCell::new(vec![0; READ_BUFFER].into()),
-            started: Instant::now(),
             wake,
             advanced: Notify::new(),
         })
@@ -171,9 +171,14 @@ impl Shard {
 
     /// Takes the session with this pid, parked or still live on a half-open connection, if it is `owner`'s. For anybody
     /// else it stays as it is.
-    pub fn take_session(&self, pid: Id, owner: &Owner) -> Option<Taken> {
+    pub fn take_session(&self, pid: Id, owner: &Owner, taker: Taker) -> Option<Taken> {
         let now = self.now();
-        self.hub.borrow_mut().take_for_resume(pid, owner, now)
+        self.hub.borrow_mut().take_for_resume(pid, owner, taker, now)
+    }
+
+    /// The session with this pid was taken and does not continue here: its record is removed.
+    pub fn drop_record(&self, pid: Id) {
+        self.hub.borrow_mut().note_record(pid);
     }
 
     /// Keeps a session for a resume within the window.

@@ -2,6 +2,7 @@
 
 use crate::model::millis::whole_millis;
 use crate::model::names::Room;
+use crate::model::provenance::Provenance;
 use crate::presence::LeaveReason;
 use crate::presence::local::Reservation;
 use crate::session::changes::Change;
@@ -11,9 +12,15 @@ use crate::shard::hub::Hub;
 impl Hub {
     /// Puts a session into a room that it is in from its start; whether it was not in it. Presence may have counted it
     /// already, by what is `reserved`.
-    pub(super) fn join_initial(&mut self, key: SessionKey, room: &Room, reserved: &mut Reservation) -> bool {
+    pub(super) fn join_initial(
+        &mut self,
+        key: SessionKey,
+        room: &Room,
+        by: Provenance,
+        reserved: &mut Reservation,
+    ) -> bool {
         let Some(namespace) = self.sessions.get(key).map(|session| session.namespace) else { return false };
-        let new = self.rooms.join(key, namespace, room);
+        let new = self.rooms.join(key, namespace, room, by);
         if new {
             self.note_entered(key, room, reserved);
         }
@@ -21,8 +28,8 @@ impl Hub {
     }
 
     /// Lets a session into a room; whether it was not in it.
-    pub(super) fn join(&mut self, key: SessionKey, room: &Room, reserved: &mut Reservation) -> bool {
-        let new = self.join_initial(key, room, reserved);
+    pub(super) fn join(&mut self, key: SessionKey, room: &Room, by: Provenance, reserved: &mut Reservation) -> bool {
+        let new = self.join_initial(key, room, by, reserved);
         if new {
             self.trace(key, room, "joined");
             self.note_change(key, room, true);
@@ -40,6 +47,14 @@ impl Hub {
             self.note_change(key, room, false);
         }
         old
+    }
+
+    /// Notes that something else keeps a session in a room that it is in.
+    pub(super) fn decide(&mut self, key: SessionKey, room: &str, by: Provenance) {
+        if let Some(session) = self.sessions.get(key) {
+            self.rooms.decide(key, session.namespace, room, by);
+            self.note_session(key);
+        }
     }
 
     fn trace(&self, key: SessionKey, room: &Room, what: &'static str) {

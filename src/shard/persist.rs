@@ -71,6 +71,8 @@ impl Hub {
             namespace: session.namespace,
             identity: session.identity.clone(),
             rooms: self.rooms.of(key).cloned().collect(),
+            provenances: self.rooms.memberships(key).map(|(room, by)| (room.clone(), by)).collect(),
+            decided_on: None,
             changes: session.changes.clone(),
             start: session.start,
             last: session.last,

@@ -54,7 +54,7 @@ impl Hub {
     }
 
     /// See [`crate::shard::face::Shard::take_session`].
-    pub(super) fn take_for_resume(&mut self, pid: Id, owner: &Owner, now: Millis) -> Option<Taken> {
+    pub(super) fn take_for_resume(&mut self, pid: Id, owner: &Owner, taker: Taker, now: Millis) -> Option<Taken> {
         let live = self.sessions.by_pid(pid).and_then(|key| self.sessions.get(key));
         if let Some(session) = live.filter(|session| self.owner(session.namespace, &session.identity) == *owner) {
             let connection = session.connection;
@@ -66,10 +66,23 @@ impl Hub {
             return None;
         }
         let parked = self.parked.take(pid, now)?;
-        self.note_record(pid);
         let stale = self.persister.as_ref().is_some_and(|persister| persister.is_stale(pid));
+        match (taker, &mut self.persister) {
+            // The other shard writes the node's record from now on, and removes it. A removal from here would come later.
+            (Taker::OtherShard, Some(persister)) => persister.forget(pid),
+            _ => self.note_record(pid),
+        }
         Some(Taken { parked, stale })
     }
+}
+
+/// Where a session continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taker {
+    /// On the shard that has it, or on another node.
+    OwnShardOrNode,
+    /// On another shard of this node, which becomes responsible for the record.
+    OtherShard,
 }
 
 /// A session that a client has come back for.

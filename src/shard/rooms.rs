@@ -3,6 +3,7 @@
 
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
+use crate::model::provenance::Provenance;
 use hashbrown::HashTable;
 use slotmap::{Key, SecondaryMap, SlotMap, new_key_type};
 use std::hash::{BuildHasher, RandomState};
@@ -24,10 +25,38 @@ struct Member<K> {
     back: u32,
 }
 
-/// A room of a session, and the index of the session among the room's members.
+/// A room of a session, the index of the session among the room's members, and why it is in the room.
 struct Membership {
     room: RoomKey,
-    at: u32,
+    /// The index, above the bits of the provenance: an idle session has no byte to spare.
+    packed: u32,
+}
+
+impl Membership {
+    fn new(room: RoomKey, at: usize, by: Provenance) -> Self {
+        Self { room, packed: pack(at, by) }
+    }
+
+    fn at(&self) -> usize {
+        (self.packed >> Provenance::BITS) as usize
+    }
+
+    fn by(&self) -> Provenance {
+        Provenance::from_bits(self.packed & ((1 << Provenance::BITS) - 1))
+    }
+
+    fn move_to(&mut self, at: usize) {
+        self.packed = pack(at, self.by());
+    }
+
+    fn decide(&mut self, by: Provenance) {
+        self.packed = pack(self.at(), by);
+    }
+}
+
+/// A room has less than 2^29 members on one shard: a connection costs more than 2 KB.
+fn pack(at: usize, by: Provenance) -> u32 {
+    ((at as u32) << Provenance::BITS) | by as u32
 }
 
 /// All rooms with members, of all namespaces.
@@ -61,7 +90,7 @@ impl<K: Key> Rooms<K> {
     }
 
     /// Adds a session to a room; `false` if it was in already.
-    pub fn join(&mut self, session: K, namespace: NamespaceIndex, name: &Room) -> bool {
+    pub fn join(&mut self, session: K, namespace: NamespaceIndex, name: &Room, by: Provenance) -> bool {
         let room = match self.find(namespace, name) {
             Some(room) if self.membership(session, room).is_some() => return false,
             Some(room) => room,
@@ -70,7 +99,7 @@ impl<K: Key> Rooms<K> {
         let Some(list) = self.sessions.entry(session).map(slotmap::secondary::Entry::or_default) else { return false };
         let members = &mut self.rooms[room].members;
         list.reserve_exact(usize::from(list.len() == list.capacity()));
-        list.push(Membership { room, at: members.len() as u32 });
+        list.push(Membership::new(room, members.len(), by));
         let back = list.len() as u32 - 1;
         if members.is_empty() {
             // Most rooms have one or a few members: Vec's own first step would be four.
@@ -89,6 +118,15 @@ impl<K: Key> Rooms<K> {
             hasher.hash_one((entry.namespace, &*entry.name))
         });
         key
+    }
+
+    /// Notes that something else keeps a session in a room that it is in.
+    pub fn decide(&mut self, session: K, namespace: NamespaceIndex, name: &str, by: Provenance) {
+        if let Some(room) = self.find(namespace, name)
+            && let Some(index) = self.membership(session, room)
+        {
+            self.sessions[session][index].decide(by);
+        }
     }
 
     /// Takes a session out of a room; `false` if it was not in it.
@@ -114,14 +152,15 @@ impl<K: Key> Rooms<K> {
 
     fn remove(&mut self, session: K, index: usize) {
         let list = &mut self.sessions[session];
-        let Membership { room, at } = list.swap_remove(index);
+        let removed = list.swap_remove(index);
+        let (room, at) = (removed.room, removed.at());
         if let Some(moved) = list.get(index) {
-            self.rooms[moved.room].members[moved.at as usize].back = index as u32;
+            self.rooms[moved.room].members[moved.at()].back = index as u32;
         }
         let entry = &mut self.rooms[room];
-        entry.members.swap_remove(at as usize);
-        if let Some(moved) = entry.members.get(at as usize) {
-            self.sessions[moved.session][moved.back as usize].at = at;
+        entry.members.swap_remove(at);
+        if let Some(moved) = entry.members.get(at) {
+            self.sessions[moved.session][moved.back as usize].move_to(at);
         }
         if entry.members.is_empty() {
             self.destroy(room);
@@ -157,7 +196,13 @@ impl<K: Key> Rooms<K> {
 
     /// The rooms of a session.
     pub fn of(&self, session: K) -> impl Iterator<Item = &Room> + '_ {
-        self.sessions.get(session).into_iter().flatten().map(|membership| &self.rooms[membership.room].name)
+        self.memberships(session).map(|(room, _)| room)
+    }
+
+    /// The rooms of a session, and why it is in them.
+    pub fn memberships(&self, session: K) -> impl Iterator<Item = (&Room, Provenance)> + '_ {
+        let list = self.sessions.get(session).into_iter().flatten();
+        list.map(|membership| (&self.rooms[membership.room].name, membership.by()))
     }
 
     /// How many rooms a session is in.
@@ -191,11 +236,12 @@ mod tests {
             let keys: Vec<_> = (0..6).map(|_| keys.insert(())).collect();
             let mut rooms = Rooms::default();
             let mut model: BTreeMap<usize, BTreeSet<(NamespaceIndex, u8)>> = BTreeMap::new();
+            let by = |room: u8| Provenance::from_bits(room.into());
             for (who, namespace, room, what) in steps {
                 let name: Room = format!("r{room}").into();
                 let set = model.entry(who).or_default();
                 match what {
-                    0 => prop_assert_eq!(rooms.join(keys[who], namespace, &name), set.insert((namespace, room))),
+                    0 => prop_assert_eq!(rooms.join(keys[who], namespace, &name, by(room)), set.insert((namespace, room))),
                     1 => prop_assert_eq!(rooms.leave(keys[who], namespace, &name), set.remove(&(namespace, room))),
                     _ => { rooms.forget(keys[who]); set.clear(); }
                 }
@@ -206,6 +252,11 @@ mod tests {
                         let found = rooms.find(namespace, &format!("r{room}"));
                         let actual: BTreeSet<_> = found.map(|key| rooms.members(key).collect()).unwrap_or_default();
                         prop_assert_eq!(actual, expected);
+                    }
+                }
+                for who in 0..6 {
+                    for (name, provenance) in rooms.memberships(keys[who]) {
+                        prop_assert_eq!(provenance, by(name[1..].parse().unwrap()));
                     }
                 }
                 prop_assert_eq!(rooms.len(), model.values().flatten().collect::<BTreeSet<_>>().len());
@@ -220,7 +271,7 @@ mod tests {
         let mut rooms = Rooms::default();
         for n in 0..1_000_000 {
             let name: Room = format!("room:{n}").into();
-            assert!(rooms.join(session, NamespaceIndex::default(), &name));
+            assert!(rooms.join(session, NamespaceIndex::default(), &name, Provenance::Rule));
             if n >= 100 {
                 assert!(rooms.leave(session, NamespaceIndex::default(), &format!("room:{}", n - 100)));
             }

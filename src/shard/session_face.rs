@@ -4,6 +4,7 @@ use crate::auth::Identity;
 use crate::model::close::CloseReason;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
+use crate::model::provenance::Provenance;
 use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::session::Session;
@@ -32,6 +33,16 @@ impl<'a> SessionView<'a> {
     /// Its rooms.
     pub fn rooms(&self) -> impl Iterator<Item = &'a Room> + use<'a> {
         self.rooms.of(self.key)
+    }
+
+    /// Its rooms, and why it is in them.
+    pub fn memberships(&self) -> impl Iterator<Item = (&'a Room, Provenance)> + use<'a> {
+        self.rooms.memberships(self.key)
+    }
+
+    /// Why it is in a room; `None`: it is not.
+    pub fn provenance(&self, room: &str) -> Option<Provenance> {
+        self.memberships().find(|(own, _)| ***own == *room).map(|(_, by)| by)
     }
 
     /// How many rooms it is in.
@@ -85,11 +96,16 @@ impl Shard {
 
     /// Adds a session to its connection, in the rooms that it starts in. What is `reserved` is counted already. These joins
     /// are no changes, since the session never was without them, and no limit holds: the backend may have exceeded it.
-    pub fn admit(&self, session: Box<Session>, rooms: &[Room], reserved: &mut Reservation) -> SessionKey {
+    pub fn admit<'a>(
+        &self,
+        session: Box<Session>,
+        rooms: impl IntoIterator<Item = (&'a Room, Provenance)>,
+        reserved: &mut Reservation,
+    ) -> SessionKey {
         let mut hub = self.hub.borrow_mut();
         let key = hub.admit(session, reserved);
-        for room in rooms {
-            hub.join_initial(key, room, reserved);
+        for (room, by) in rooms {
+            hub.join_initial(key, room, by, reserved);
         }
         key
     }
@@ -101,9 +117,20 @@ impl Shard {
     }
 
     /// Joins rooms; answers those that the session was not in. What is `reserved` is counted already.
-    pub fn join(&self, key: SessionKey, rooms: &[Room], reserved: &mut Reservation) -> Vec<Room> {
+    pub fn join<'a>(
+        &self,
+        key: SessionKey,
+        rooms: impl IntoIterator<Item = (&'a Room, Provenance)>,
+        reserved: &mut Reservation,
+    ) -> Vec<Room> {
         let mut hub = self.hub.borrow_mut();
-        rooms.iter().filter(|room| hub.join(key, room, reserved)).cloned().collect()
+        let new = rooms.into_iter().filter(|(room, by)| hub.join(key, room, *by, reserved));
+        new.map(|(room, _)| room.clone()).collect()
+    }
+
+    /// Notes that something else keeps a session in a room that it is in.
+    pub fn decide(&self, key: SessionKey, room: &str, by: Provenance) {
+        self.hub.borrow_mut().decide(key, room, by);
     }
 
     /// Leaves rooms.
@@ -126,19 +153,15 @@ impl Shard {
         });
     }
 
-    /// A fresh token of the same user: its identity counts from now on, and the old one's end no longer does. `false` for
-    /// another user's token: nothing changes then.
-    pub fn renew(&self, key: SessionKey, identity: Arc<Identity>) -> bool {
+    /// A fresh token of the same user: its identity counts from now on, and the old one's end no longer does.
+    pub fn renew(&self, key: SessionKey, identity: Arc<Identity>) {
         let mut hub = self.hub.borrow_mut();
-        let Some(session) = hub.sessions.get_mut(key) else { return true };
-        let name = |identity: &Identity| identity.user.as_ref().map(|user| user.as_json());
-        if name(&session.identity) != name(&identity) {
-            return false;
-        }
+        let Some(session) = hub.sessions.get_mut(key).filter(|session| session.identity.is_same_user(&identity)) else {
+            return;
+        };
         session.identity = identity;
         session.expires = None;
         let connection = session.connection;
         hub.connections.change_timers(connection, |timers| timers.expires = None);
-        true
     }
 }

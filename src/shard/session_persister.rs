@@ -80,6 +80,14 @@ impl SessionPersister {
         self.stale.remove(&pid);
     }
 
+    /// Another shard of this node writes this session's record from now on.
+    pub(super) fn forget(&mut self, pid: Id) {
+        self.changed.remove(&pid);
+        self.stale.remove(&pid);
+        let old = self.due.remove(&pid);
+        self.deadlines.change(pid, old, None);
+    }
+
     /// Writes the records of all sessions again.
     pub(super) fn rewrite(&mut self, pids: Vec<Id>, round: u64) {
         self.changed.extend(pids);

@@ -83,14 +83,15 @@ impl Hub {
     }
 
     /// A token has expired: the whole connection closes, and its client reconnects with a fresh one (docs/protocol/websocket.md section 5).
-    /// If the session of that token has ended already, the next token to expire counts.
+    /// If the session of that token has ended already, the next token to expire counts; a client that has left all namespaces
+    /// has none.
     fn expire_sessions(&mut self, key: ConnectionKey, now: Millis) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let sessions = connection.sessions.iter().filter_map(|key| self.sessions.get(*key));
         match sessions.filter_map(|session| session.expires).min() {
-            None => {}
+            None if !connection.sessions.is_empty() => {}
             Some(at) if at > now => connection.timers.expires = Some(at),
-            Some(_) => self.close(key, CloseReason::TokenExpired, now),
+            Some(_) | None => self.close(key, CloseReason::TokenExpired, now),
         }
     }
 

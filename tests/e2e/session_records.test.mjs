@@ -1,9 +1,11 @@
 // The records of sessions in Redis: a room whose join was acknowledged is in the record, or the client gets a new session.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
+import { engineSocket } from "../harness/engine.mjs";
 import { published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
-import { argumentsOf, isNewSession, nodesOn, offsetAfter, rawSession, rawSessionRetried, recorded, recordKeys, records, toUser, untilEnd } from "../harness/sessions.mjs";
+import { argumentsOf, isNewSession, nodesOn, offsetAfter, rawSession, rawSessionRetried, recorded, recordKeys, toUser, untilEnd } from "../harness/sessions.mjs";
+import { tokenFor } from "../harness/token.mjs";
 
 /** How many nodes' records this server vouches for: all of them were written in its present replication history. */
 async function confirmed(store) {
@@ -31,6 +33,13 @@ async function failover(s) {
       proxy.cut();
     },
   };
+}
+
+/** The key of the node's hash that has the record of this pid. */
+async function hashWith(store, pid) {
+  const keys = await recordKeys(store);
+  const holding = await Promise.all(keys.map((key) => store.cli("HEXISTS", key, pid)));
+  return keys[holding.indexOf("1")];
 }
 
 suite("session records", () => {
@@ -82,6 +91,55 @@ suite("session records", () => {
     await untilEnd(again, b);
     if (again.reply.sid !== first.reply.sid) return; // A new session: the client knows.
     assert.deepEqual(argumentsOf(again.texts, "late"), [1], "recovered, and without what the acknowledged room had");
+  });
+
+  scenario("a node that takes over a session is killed before it has written the record: the next node recovers the session", async (s) => {
+    const store = await s.redis();
+    const proxy = await s.proxy(store);
+    const [a, c] = await nodesOn(s, store, 2);
+    const b = await s.node({ redis: { url: `redis://127.0.0.1:${proxy.port}/0` } });
+    await until(async () => (await confirmed(store)) === 3, "the records of all nodes are used");
+    const first = await rawSession(s, a);
+    const resume = { pid: first.reply.pid, offset: await offsetAfter(first, a, "first") };
+    await recorded(store, "user:7");
+    const key = await hashWith(store, first.reply.pid);
+    await a.stop("SIGKILL");
+    // The node takes the record and never learns of it.
+    proxy.mute();
+    const socket = s.keep(await engineSocket(b));
+    socket.sendText(`40${JSON.stringify({ token: tokenFor("7"), ...resume })}`);
+    await until(async () => (await store.cli("HEXISTS", key, first.reply.pid)) === "0", "the record is taken");
+    await b.stop("SIGKILL");
+    await published(c, toUser("missed", 1));
+    const again = await rawSessionRetried(s, c, resume);
+    await untilEnd(again, c);
+    assert.deepEqual([again.reply.sid, argumentsOf(again.texts, "missed")], [first.reply.sid, [1]]);
+  });
+
+  scenario("a session that continues on another core of its node keeps its record", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await nodesOn(s, store, 2);
+    const shardOf = (id) => Buffer.from(id, "base64url")[0];
+    const first = await rawSession(s, a);
+    const offset = await offsetAfter(first, a, "first");
+    const resume = { pid: first.reply.pid, offset };
+    const old = shardOf(resume.pid);
+    const again = await until(async () => {
+      const session = await rawSession(s, a, resume);
+      assert.equal(session.reply.sid, first.reply.sid, "recovered");
+      return shardOf(session.opened.sid) !== old && session;
+    }, "the session on another core");
+    // The first core has written or removed what it had to, once a session that began there later is on record.
+    const later = await until(async () => {
+      const session = await rawSession(s, a);
+      return shardOf(session.opened.sid) === old && session;
+    }, "a session on the first core");
+    await until(() => hashWith(store, later.reply.pid), "its record");
+    await a.stop("SIGKILL");
+    await published(b, toUser("missed", 1));
+    const last = await rawSessionRetried(s, b, { pid: resume.pid, offset });
+    await untilEnd(last, b);
+    assert.deepEqual([last.reply.sid, argumentsOf(last.texts, "missed")], [again.reply.sid, [1]]);
   });
 
   scenario("Redis hangs during a join: the join is refused in time, leaves nothing behind, and succeeds later", async (s) => {

@@ -57,7 +57,7 @@ export function configure(overrides = {}) {
     auth: { secret: SECRET },
     publish: { keys: [KEY] },
     shutdown: { pause: "0s", drain: "100ms", timeout: "1s" },
-    limits: { events_per_second: 100_000 },
+    limits: { events_per_second: 100_000, joins_per_second: 100_000, user_joins_per_second: 0 },
     ...RULES,
   };
   const merged = { ...base, ...overrides };

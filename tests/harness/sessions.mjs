@@ -20,7 +20,7 @@ export const nodesOn = (s, store, count, more = {}) =>
 /** A Socket.IO client by hand on a WebSocket; `resume` is `{ pid, offset }`. `reply` is the payload of its CONNECT packet. */
 export async function rawSession(s, node, resume = {}) {
   const socket = s.keep(await engineSocket(node));
-  await socket.text((text) => text.startsWith("0"));
+  socket.opened = JSON.parse((await socket.text((text) => text.startsWith("0"))).slice(1));
   socket.sendText(`40${JSON.stringify({ token: tokenFor(USER), ...resume })}`);
   socket.reply = JSON.parse((await socket.text((text) => text.startsWith("40"))).slice(2));
   let asked = 0;

@@ -16,6 +16,7 @@ use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
 use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
+use roomcast::model::provenance::Provenance;
 use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, LocalDelivery};
@@ -284,7 +285,7 @@ impl Shard {
     /// As a session joins or leaves a room.
     pub(crate) fn change(&mut self, key: SessionKey, room: &Room, join: bool) {
         let changed = match join {
-            true => self.rooms.join(key, NAMESPACE, room),
+            true => self.rooms.join(key, NAMESPACE, room, Provenance::Rule),
             false => self.rooms.leave(key, NAMESPACE, room),
         };
         if changed {
@@ -373,6 +374,8 @@ impl Shard {
             namespace: NAMESPACE,
             identity: session.identity.clone(),
             rooms: self.rooms.of(key).cloned().collect(),
+            provenances: self.rooms.memberships(key).map(|(room, by)| (room.clone(), by)).collect(),
+            decided_on: None,
             changes: session.changes.clone(),
             start: session.start,
             last: session.last,
@@ -386,7 +389,7 @@ impl Shard {
         let pid = session.pid;
         let key = self.sessions.insert(session);
         for room in rooms {
-            self.rooms.join(key, NAMESPACE, room);
+            self.rooms.join(key, NAMESPACE, room, Provenance::Rule);
         }
         if let Some(pid) = pid {
             self.by_pid.insert(pid, key);

@@ -12,6 +12,7 @@ use roomcast::model::id::Id;
 use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
 use roomcast::model::offset::{Offset, Position};
+use roomcast::model::provenance::Provenance;
 use roomcast::session::parked::Parked;
 use roomcast::session::recovery;
 use roomcast::session::recovery::{Lost, Receiver};
@@ -387,7 +388,7 @@ impl World {
             _ => here.to_string(),
         };
         let conn = self.wires.get_mut(&id).expect("it is served");
-        self.nodes[conn.node].shards[conn.shard].rooms.join(key, NAMESPACE, room);
+        self.nodes[conn.node].shards[conn.shard].rooms.join(key, NAMESPACE, room, Provenance::Rule);
         conn.push_own(Down::Joined { change: 0, room: room.clone(), after: here, offset, recovered });
         if let Some(Ok(missed)) = missed {
             conn.replay(missed, Some(room));

@@ -3,6 +3,7 @@
 mod contract;
 mod mistakes;
 mod names;
+mod rights;
 mod systems;
 
 use crate::model::args::Args;

@@ -1,0 +1,47 @@
+//! What a new token of a session's user makes of the rooms that the session is in.
+
+use crate::model::provenance::Provenance;
+use crate::rules::config::JoinPolicy;
+use crate::rules::{Caller, Rules, Verdict};
+
+/// What becomes of a room that a session is in when its token changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It stays, for this reason from now on.
+    Keep(Provenance),
+    /// The backend decides.
+    Ask,
+    /// The session leaves it.
+    Leave,
+}
+
+impl Verdict<'_> {
+    /// Why a session is in the room once it has joined; `None`: it may not.
+    pub fn provenance(&self) -> Option<Provenance> {
+        match self {
+            Self::Allow(rule, _) if rule.join == JoinPolicy::Auto => Some(Provenance::Auto),
+            Self::Allow(..) => Some(Provenance::Rule),
+            Self::Granted(_) => Some(Provenance::Grant),
+            Self::Ask(..) => Some(Provenance::Asked),
+            Self::Deny | Self::NoRule | Self::Refused(_) => None,
+        }
+    }
+}
+
+impl Rules {
+    /// Whether a session stays in a room that it is in by an earlier token of the same user. `same_claims`: the claims that
+    /// the backend may have decided on are the same, so that its decisions stand.
+    pub fn decide_again(&self, room: &str, caller: &Caller<'_>, by: Provenance, same_claims: bool) -> Decision {
+        match by {
+            // It was about the user, and not about what their token says. `/leave` takes it back.
+            Provenance::Command => return Decision::Keep(by),
+            Provenance::Asked | Provenance::Answered if same_claims => return Decision::Keep(by),
+            _ => {}
+        }
+        match self.room(room, caller).provenance() {
+            Some(Provenance::Asked) => Decision::Ask,
+            Some(by) => Decision::Keep(by),
+            None => Decision::Leave,
+        }
+    }
+}
