@@ -14,7 +14,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query msgpack emitter stream_entry token backend_answer
 DENY_VERSION := 0.20.2
 
-.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-faults tools lint deny fuzz bench
+.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-faults manifests tools lint deny fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -22,7 +22,7 @@ help: ## list the targets
 build: ## build the binary that the outside tests run
 	cargo build --locked
 
-test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
+test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
 
 test-rust: ## unit and integration tests
 	cargo test --locked
@@ -52,9 +52,15 @@ test-chat: build ## examples/chat in a real browser, two windows and more
 test-proxies: build ## nginx, HAProxy and Caddy in front: two nodes, and suites of tests/e2e (PROXIES)
 	ROOMCAST_BIN="$(ROOMCAST_BIN)" tests/proxies/run.sh
 
+test-deploy: build ## deploy/: the chart, manifests, Compose, the systemd unit, alerts and the dashboard, each by its own tools
+	cd tests/deploy && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
+
 # One after the other: each row has a machine of two cores to itself, or its deadlines say nothing.
 test-faults: build ## nodes, Redis and connections that fail under load (FAULT_SECONDS, FAULT_SEED)
 	cd $(FAULTS) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
+
+manifests: ## deploy/kubernetes from the chart, and the chart's copies of the alerts and the dashboard
+	tests/.venv/bin/python deploy/render.py
 
 tools: ## install what the tests need and the machine misses
 	tests/install-tools.sh

@@ -5,6 +5,7 @@
 //! the reason: a node without it would look healthy and lose events.
 
 mod build;
+mod open_files;
 
 use crate::bridge::redis::{CopyObserver, EmitterBridge};
 use crate::config::Config;
@@ -18,8 +19,10 @@ use crate::http::{Api, Page};
 use crate::log::{LogStatus, Sink};
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
+use crate::node::memory;
 use crate::peer_server::PeerServer;
 use crate::presence::local;
+use crate::session::connection_limiter::{Bounds, ConnectionLimiter};
 use crate::shard::handle::ShardCommand;
 use crate::shard::{persist, runner};
 use crate::shutdown::{ShutdownConfig, Signals};
@@ -76,23 +79,23 @@ pub enum AppError {
 /// # Errors
 /// When it cannot start, or one of its control tasks ends.
 pub fn run(launch: Launch) -> Result<(), AppError> {
-    // Each connection is an open file, and many systems allow 1,024 by default. If the limit cannot be raised, the node
-    // works until it is reached.
-    let _ = rlimit::increase_nofile_limit(u64::MAX);
+    // Each connection is an open file, and many systems allow 1,024 by default.
+    let files = rlimit::increase_nofile_limit(u64::MAX).or_else(|_| rlimit::Resource::NOFILE.get_soft());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| AppError::System("a runtime", error))?;
-    runtime.block_on(serve(launch))
+    runtime.block_on(serve(launch, files.unwrap_or(u64::MAX)))
 }
 
-async fn serve(launch: Launch) -> Result<(), AppError> {
+async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
     let signals = Signals::listen().map_err(|error| AppError::System("signal handlers", error))?;
     let Launch { config, pages, any_port, ready } = launch;
     let shards = runner::count();
     let listeners = Listeners::bind(&config.listen, shards, any_port)?;
     let address = listeners.public.address();
-    let Built { node, emitters } = build::build(&config)?;
+    let files = open_files::share(files, shards, config.limits.connections);
+    let Built { node, emitters } = build::build(&config, files.clients)?;
     let threads = start_shards(&node, shards)?;
     let api = Arc::new(Api {
         node: node.clone(),
@@ -108,13 +111,14 @@ async fn serve(launch: Launch) -> Result<(), AppError> {
     // Lets the embedded log open before anybody can connect.
     tokio::task::yield_now().await;
     let (stop_accepting, accepting) = watch::channel(false);
-    listeners.public.accept(&api, &accepting);
+    listeners.public.accept(&api, &node.connection_limiter, &accepting);
     // The admin listener stays open during the stop, so that operators can watch the node drain.
     let (_keep_open, admin_accepting) = watch::channel(false);
     if let Some(admin) = listeners.admin {
-        admin.accept(&api, &admin_accepting);
+        let limiter = ConnectionLimiter::new(Bounds::of_sockets(files.operators));
+        admin.accept(&api, &limiter, &admin_accepting);
     }
-    tracing::info!(%address, shards = node.shards().len(), version = env!("CARGO_PKG_VERSION"), "listening");
+    tracing::info!(%address, shards = node.shards().len(), sockets = files.clients, version = env!("CARGO_PKG_VERSION"), "listening");
     ready(address);
 
     let ended = tokio::select! {
@@ -195,6 +199,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
     if let Some(backend) = node.backend.clone() {
         spawn("the backend's notices", Box::pin(backend.run()));
     }
+    spawn("the watch over memory", Box::pin(memory::watch(node.clone())));
     spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));
     if let Some(cluster) = &node.context.cluster {
         spawn("the cluster", Box::pin(cluster.clone().run(PeerServer::new(node.clone()))));

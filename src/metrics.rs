@@ -41,6 +41,14 @@ pub struct Metrics {
     pub redis_up: IntGauge,
     /// Connections to Redis that were made again after a loss.
     pub redis_reconnects: IntCounter,
+    /// Streams that this node renewed because of an id far in the future.
+    pub log_renewals: IntCounter,
+    /// Bytes of the log's stream, about.
+    pub stream_bytes: IntGauge,
+    /// Bytes that this node trimmed from the log's stream because of `redis.max_stream_bytes`.
+    pub stream_trimmed_bytes: IntCounter,
+    /// Keys of presence with contents that nobody of ours wrote; they were removed.
+    pub presence_repairs: IntCounter,
     /// Unsent bytes of all connections.
     pub outbox_bytes: IntGauge,
     memory: Vec<IntGauge>,
@@ -92,6 +100,19 @@ impl Metrics {
                 .float("roomcast_tail_lag_seconds", "Age of the newest event when the log's tail read it.")?,
             redis_up: make.gauge("roomcast_redis_up", "1 while appends and the log's tail reach Redis.")?,
             redis_reconnects: make.counter("roomcast_redis_reconnects_total", "Reconnections to Redis.")?,
+            log_renewals: make.counter(
+                "roomcast_log_renewals_total",
+                "Streams of the log that this node replaced because of an id far in the future.",
+            )?,
+            stream_bytes: make.gauge("roomcast_stream_bytes", "Bytes of the log's stream, about.")?,
+            stream_trimmed_bytes: make.counter(
+                "roomcast_stream_trimmed_bytes_total",
+                "Bytes that this node trimmed from the log's stream because of redis.max_stream_bytes.",
+            )?,
+            presence_repairs: make.counter(
+                "roomcast_presence_repairs_total",
+                "Unreadable contents of presence keys that this node removed.",
+            )?,
             outbox_bytes: make.gauge("roomcast_outbox_bytes", "Unsent bytes of all connections.")?,
             memory: Holding::ALL.iter().map(|kind| memory.with_label_values(&[kind.label()])).collect(),
             memory_limit: make.gauge("roomcast_memory_limit_bytes", "`limits.memory`.")?,
@@ -195,11 +216,12 @@ impl Metrics {
         self.gaps.with_label_values(&[reason]).inc_by(count);
     }
 
-    /// Takes over what the budget has counted.
-    pub fn note_memory(&self, budget: &MemoryBudget) {
+    /// Takes over what the budget has counted; outboxes are summed up only when somebody asks.
+    pub fn note_memory(&self, budget: &MemoryBudget, outboxes: usize) {
         let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.memory_limit.set(bytes(budget.limit()));
         Holding::ALL.iter().zip(&self.memory).for_each(|(kind, gauge)| gauge.set(bytes(budget.held(*kind))));
+        self.memory[Holding::Outbox as usize].set(bytes(outboxes));
     }
 
     /// Takes over how many log lines were dropped since the start.

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the JavaScript tests need: Redis, nginx, HAProxy, Caddy, libfaketime, Chromium, Node packages, a Python venv. What is already
-# installed is left alone; what cannot be installed fails the run.
+# Installs what the JavaScript tests need: Redis, nginx, HAProxy, Caddy, libfaketime, Chromium, Prometheus, docker-compose, Node packages, a
+# Python venv. What is already installed is left alone; what cannot be installed fails the run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export DEBIAN_FRONTEND=noninteractive
@@ -24,6 +24,10 @@ command -v redis-cli >/dev/null || missing+=(redis-tools)
 command -v nginx >/dev/null || [ -x /usr/sbin/nginx ] || missing+=(nginx)
 command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] || missing+=(haproxy)
 command -v caddy >/dev/null || missing+=(caddy)
+command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(prometheus)
+command -v docker-compose >/dev/null || missing+=(docker-compose)
+command -v systemd-analyze >/dev/null || missing+=(systemd)
+command -v ip >/dev/null || [ -x /usr/sbin/ip ] || missing+=(iproute2)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)

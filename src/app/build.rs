@@ -48,7 +48,7 @@ fn setup(error: impl ToString) -> AppError {
     AppError::Setup(error.to_string())
 }
 
-pub(super) fn build(config: &Config) -> Result<Built, AppError> {
+pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(setup)?);
     let memory = MemoryBudget::new(config.limits.memory_limit());
     let rules = Rules::compile(&config.rooms, &config.on)
@@ -82,7 +82,7 @@ pub(super) fn build(config: &Config) -> Result<Built, AppError> {
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
-    Ok(Built { node: Node::new(Parts { context, backend, log, auth }), emitters })
+    Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets }), emitters })
 }
 
 fn storage_in_redis(

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// A guess: how fast the backend works is not known.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
 /// Why the backend gave no usable answer. The caller gets this error and nothing else happens.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
@@ -70,6 +73,11 @@ impl BackendError {
             Self::Status(status) => matches!(status, 502..=504),
             Self::CircuitOpen | Self::Busy | Self::StreamFull(_) | Self::BadAnswer(_) | Self::Refused(_) => false,
         }
+    }
+
+    /// When to try again, for a client that has too many requests waiting.
+    pub fn retry(&self) -> Option<Duration> {
+        matches!(self, Self::Busy).then_some(BUSY_RETRY)
     }
 
     /// Whether the same request may succeed later.

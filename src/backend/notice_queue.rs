@@ -1,9 +1,9 @@
 //! Notices that wait, in lanes: one after the other in each, several lanes at once. Sans-IO.
 //!
-//! Of the notices about one session, one user's presence or one room's, only the newest waits: it takes the place of the one
-//! before, unless that was sent already and is to be sent again. Over the bound in bytes the largest lane loses its oldest notice, so that who causes many loses their own.
+//! Of one session, one user's presence or one room at most two notices wait, such as `connect` and `disconnect`. A third one
+//! says what the first said, and replaces both. What was sent already, and is to be sent again, is not replaced. Over the bound in bytes the largest lane loses its oldest notice, so that who causes many loses their own.
 
-use crate::backend::request::EncodedRequest;
+use crate::backend::request::{EncodedRequest, RequestKind};
 use crate::backend::source::Source;
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
@@ -126,8 +126,8 @@ pub(super) struct NoticeQueue {
 
 struct Place {
     lane: Lane,
-    /// The number of the one that waits and was never sent.
-    waiting: Option<u64>,
+    /// Those that wait and were never sent, oldest first: at most two, of different kinds.
+    waiting: Vec<(u64, RequestKind)>,
     /// One was sent and is not done.
     is_sent: bool,
 }
@@ -157,14 +157,17 @@ impl NoticeQueue {
         let known = self.subjects.get(&subject);
         // A session without a user may come back from another address. Its notices stay in order.
         let lane = known.map_or_else(|| Lane::of(source, &subject), |place| place.lane.clone());
-        let replaced = known.and_then(|place| place.waiting);
-        let number = replaced.unwrap_or(self.next_number);
+        let replaced = known.map_or_else(Vec::new, |place| {
+            let same = place.waiting.iter().position(|(_, kind)| *kind == request.kind);
+            same.map_or_else(Vec::new, |first| place.waiting[first..].to_vec())
+        });
+        let number = replaced.first().map_or(self.next_number, |(number, _)| *number);
         self.next_number += 1;
-        if replaced.is_some() {
-            self.remove(&lane, number);
+        for (number, _) in &replaced {
+            self.remove(&lane, *number);
         }
         self.insert(Notice { lane, subject, request, failures: 0, first_ms: None, number });
-        Lost { merged: u64::from(replaced.is_some()), dropped: self.shrink() }
+        Lost { merged: replaced.len() as u64, dropped: self.shrink() }
     }
 
     /// The next notice, of the lanes in turn. [`NoticeQueue::done`] or [`NoticeQueue::retry`] follows.
@@ -209,7 +212,7 @@ impl NoticeQueue {
     fn end(&mut self, subject: &Subject) {
         if let Some(place) = self.subjects.get_mut(subject) {
             place.is_sent = false;
-            if place.waiting.is_none() {
+            if place.waiting.is_empty() {
                 self.subjects.remove(subject);
             }
         }
@@ -222,8 +225,8 @@ impl NoticeQueue {
         }
         let number = *self.lanes.get(lane)?.notices.first_key_value()?.0;
         let notice = self.remove(lane, number)?;
-        let sent = Place { lane: lane.clone(), waiting: None, is_sent: true };
-        self.subjects.insert(notice.subject.clone(), sent);
+        let place = self.subjects.entry(notice.subject.clone());
+        place.or_insert_with(|| Place { lane: lane.clone(), waiting: Vec::new(), is_sent: false }).is_sent = true;
         Some(notice)
     }
 
@@ -247,13 +250,9 @@ impl NoticeQueue {
 
     fn insert(&mut self, notice: Notice) {
         let (lane, number, bytes) = (notice.lane.clone(), notice.number, notice.bytes());
-        match self.subjects.get_mut(&notice.subject) {
-            Some(place) => place.waiting = Some(number),
-            None => {
-                let place = Place { lane: lane.clone(), waiting: Some(number), is_sent: false };
-                self.subjects.insert(notice.subject.clone(), place);
-            }
-        }
+        let place = self.subjects.entry(notice.subject.clone());
+        let place = place.or_insert_with(|| Place { lane: lane.clone(), waiting: Vec::new(), is_sent: false });
+        place.waiting.push((number, notice.request.kind));
         let waiting = self.lanes.entry(lane.clone()).or_insert_with(|| {
             self.ready.push_back(lane.clone());
             Waiting { state: State::Ready, notices: BTreeMap::new(), again: None, bytes: 0 }
@@ -270,8 +269,8 @@ impl NoticeQueue {
         self.len -= 1;
         self.resize(lane, |size| size - bytes);
         if let Some(place) = self.subjects.get_mut(&notice.subject) {
-            place.waiting = None;
-            if !place.is_sent {
+            place.waiting.retain(|(other, _)| *other != number);
+            if place.waiting.is_empty() && !place.is_sent {
                 self.subjects.remove(&notice.subject);
             }
         }

@@ -155,6 +155,21 @@ impl Account {
         }
     }
 
+    /// How long until a message may be taken, and whose limit that is; `None` where it may be taken now.
+    pub fn wait(&self, now: Millis, limits: &AccountLimits) -> Option<TooFast> {
+        let own = self.wait_own(now, limits).map(|retry| TooFast { limit: OverLimit::Owner, retry });
+        own.or_else(|| {
+            let retry = self.tenant.as_ref()?.wait_own(now, limits)?;
+            Some(TooFast { limit: OverLimit::Tenant, retry })
+        })
+    }
+
+    fn wait_own(&self, now: Millis, limits: &AccountLimits) -> Option<Duration> {
+        let limits = self.limits(limits);
+        let wait = |bucket: &SharedBucket, pace: Option<Pace>| bucket.wait(now, pace?);
+        wait(&self.events, limits.events).max(wait(&self.bytes, limits.bytes))
+    }
+
     fn is_refilled(&self, now: Millis) -> bool {
         [&self.events, &self.bytes, &self.joins].into_iter().all(|bucket| bucket.is_full(now))
     }

@@ -9,6 +9,7 @@ pub mod accounts;
 pub mod machine;
 pub mod memory;
 pub mod pace;
+pub mod relief;
 
 pub use accounts::{Account, AccountPermit, Accounts};
 pub use memory::{Held, Holding, Level, MemoryBudget};

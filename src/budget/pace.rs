@@ -40,16 +40,24 @@ impl SharedBucket {
             let begins = refilled.max(now);
             (begins - now < pace.burst.max(1)).then(|| begins.saturating_add(cost))
         });
-        taken.map(drop).map_err(|refilled| {
-            let over = refilled.saturating_sub(now).saturating_sub(pace.burst).saturating_add(pace.nanos);
-            Duration::from_nanos(over).max(Duration::from_millis(1))
-        })
+        taken.map(drop).map_err(|refilled| wait(refilled.saturating_sub(now), pace))
+    }
+
+    /// How long until something may be taken; `None` where it may be taken now.
+    pub fn wait(&self, now: Millis, pace: Pace) -> Option<Duration> {
+        let spent = self.0.load(Ordering::Relaxed).saturating_sub(now.get().saturating_mul(NANOS_PER_MILLI));
+        (spent >= pace.burst.max(1)).then(|| wait(spent, pace))
     }
 
     /// Whether nothing is spent.
     pub fn is_full(&self, now: Millis) -> bool {
         self.0.load(Ordering::Relaxed) <= now.get().saturating_mul(NANOS_PER_MILLI)
     }
+}
+
+fn wait(spent: u64, pace: Pace) -> Duration {
+    let over = spent.saturating_sub(pace.burst).saturating_add(pace.nanos);
+    Duration::from_nanos(over).max(Duration::from_millis(1))
 }
 
 #[cfg(test)]

@@ -89,7 +89,12 @@ async fn describe_redis(config: &Config) -> Result<String, String> {
     } else {
         format!(" ({})", connector.describe())
     };
-    Ok(format!("redis: ready at {}{of}, version {}", connection.server(), version.unwrap_or("unknown".into())))
+    let optional = match rights::missing_optional(&mut connection, &config.redis).await.map_err(at)? {
+        missing if missing.is_empty() => String::new(),
+        missing => format!("; better with the rights {} (docs/redis.md)", missing.join(", ")),
+    };
+    let version = version.unwrap_or("unknown".into());
+    Ok(format!("redis: ready at {}{of}, version {version}{optional}", connection.server()))
 }
 
 /// Counts the entries of the backend's stream.

@@ -23,13 +23,15 @@ const MAX_REMOVALS: usize = 200_000;
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(crate) enum Sent {
     /// Redis passed it to a subscriber.
     Received,
     /// Nobody subscribes to that channel.
     NoSubscriber,
     /// It could not be sent.
     Failed,
+    /// Too much waits for that node already.
+    Busy,
 }
 
 /// Something to be done in Redis. A caller whose job is dropped sees its reply channel close.
@@ -103,16 +105,15 @@ impl Queue {
         &self,
         channel: String,
         timeout: Duration,
+        reply: oneshot::Sender<Sent>,
         sign: impl FnOnce() -> Vec<u8>,
-    ) -> oneshot::Receiver<Sent> {
-        let (reply, sent) = oneshot::channel();
+    ) {
         let mut state = self.state.lock();
         let message = sign();
         let bytes = message.len() + 200;
         state.push(Job::Publish { channel, message, reply }, bytes, Instant::now() + timeout);
         drop(state);
         self.wake.notify_one();
-        sent
     }
 
     /// Queues changes of records.
@@ -282,7 +283,11 @@ mod tests {
     #[test]
     fn jobs_over_the_bound_fail_at_once() {
         let queue = Queue::default();
-        let send = || queue.push_message("c".into(), Duration::from_secs(60), || vec![0; MAX_JOB_BYTES / 2]);
+        let send = || {
+            let (reply, sent) = oneshot::channel();
+            queue.push_message("c".into(), Duration::from_secs(60), reply, || vec![0; MAX_JOB_BYTES / 2]);
+            sent
+        };
         let (mut first, mut second) = (send(), send());
         assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Empty));
         assert_eq!(second.try_recv(), Err(oneshot::error::TryRecvError::Closed));

@@ -26,8 +26,12 @@ pub(super) use replication_id;
 pub(super) struct Keys {
     /// A sorted set: when each node sent its last heartbeat, by Redis' clock.
     pub nodes: String,
-    /// The key with which nodes sign their messages.
+    /// The key with which nodes sign their messages now.
     pub signing_key: String,
+    /// A hash: the signing keys before and after it, since when each counts, and the key of sids.
+    pub key_ring: String,
+    /// A hash: what each live node understands, by its name. Nodes before there was such a hash are not in it.
+    pub features: String,
     /// Prefix of the nodes' session hashes.
     pub sessions: String,
     /// Prefix of the nodes' channels.
@@ -40,6 +44,8 @@ impl Keys {
         Self {
             nodes: key("nodes"),
             signing_key: key("seal"),
+            key_ring: key("keys"),
+            features: key("features"),
             sessions: key("sessions:"),
             channels: format!("{prefix}:node:"),
         }

@@ -1,7 +1,8 @@
 //! Which nodes are up: every node writes the time by Redis' clock into one sorted set, once a second.
 
 use crate::cluster::keys::{DEAD_AFTER_MS, GENERATION_FIELD, Keys, replication_id};
-use crate::model::id::NodeId;
+use crate::cluster::rpc::signer::KeyTexts;
+use crate::model::id::{Id, NodeId};
 use crate::redis::reply::text;
 use redis::{Cmd, Value};
 use std::collections::{HashMap, HashSet};
@@ -13,12 +14,25 @@ pub(super) const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// Suspected nodes are passed to a script; there are never so many at once. Above it the oldest suspicion is dropped.
 const MAX_SUSPECTS: usize = 100;
 
-/// KEYS: nodes, signing key. ARGV: own id, a fresh signing key, ms for which a dead node's data is kept, prefix of the
-/// session hashes, ms after which a node counts as dead, prefix of the channels, field of the replication id.
+/// How long a new signing key is known to all nodes before they sign with it: until each has sent a heartbeat.
+const KEY_LEAD_MS: u64 = 4_000;
+/// How long the signing key before the present one verifies messages.
+const KEY_OVERLAP_MS: u64 = 60_000;
+/// What this release writes as its features: it makes and checks sids, reads messages in pieces and knows several signing
+/// keys.
+const FEATURES: &str = "1";
+
+/// KEYS: nodes, signing key, key ring, features. ARGV: own id, a fresh signing key, ms for which a dead node's data is
+/// kept, prefix of the session hashes, ms after which a node counts as dead, prefix of the channels, field of the
+/// replication id, ms after which the signing key is renewed, ms before a new one signs, ms for which the old one
+/// verifies, a fresh key of sids, own features.
 ///
 /// A node is live if its last heartbeat is recent and it subscribes to its channel: the connections of a killed process
-/// close at once. Returns the signing key, the live nodes, whether this node had missed its heartbeats, and whether its
-/// records were written to this master. Data of nodes that died long ago is unlinked, which does not block Redis.
+/// close at once. Returns the signing key, the live nodes, whether this node had missed its heartbeats, whether its
+/// records were written to this master, the key of sids, the next and the last signing key, the live nodes of the previous
+/// release, and the time. Data of nodes that died long ago is unlinked, which does not block Redis.
+///
+/// Nodes of the previous release know only the present signing key, so it is not renewed while one of them is live.
 const HEARTBEAT: &str = concat!(
     replication_id!(),
     "local time = redis.call('TIME')
@@ -26,27 +40,56 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local last = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
+if redis.call('HGET', KEYS[4], ARGV[1]) ~= ARGV[12] then redis.call('HSET', KEYS[4], ARGV[1], ARGV[12]) end
+redis.call('PEXPIRE', KEYS[4], ARGV[3])
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[3])) do
   redis.call('UNLINK', ARGV[4] .. node)
+  redis.call('HDEL', KEYS[4], node)
   redis.call('ZREM', KEYS[1], node)
 end
 redis.call('PEXPIRE', ARGV[4] .. ARGV[1], ARGV[3])
+local nodes = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
+local live, legacy = {}, {}
+for n = 1, #nodes, 2 do
+  if now - nodes[n + 1] <= tonumber(ARGV[5]) then
+    local listeners = redis.call('PUBSUB', 'NUMSUB', ARGV[6] .. nodes[n])
+    if listeners[2] > 0 then
+      live[#live + 1] = nodes[n]
+      if not redis.call('HGET', KEYS[4], nodes[n]) then legacy[#legacy + 1] = nodes[n] end
+    end
+  end
+end
 local key = redis.call('GET', KEYS[2])
 if not key then
   key = ARGV[2]
   redis.call('SET', KEYS[2], key)
 end
-local nodes = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
-local live = {}
-for n = 1, #nodes, 2 do
-  if now - nodes[n + 1] <= tonumber(ARGV[5]) then
-    local listeners = redis.call('PUBSUB', 'NUMSUB', ARGV[6] .. nodes[n])
-    if listeners[2] > 0 then live[#live + 1] = nodes[n] end
-  end
+local ring, fields = {}, redis.call('HGETALL', KEYS[3])
+for n = 1, #fields, 2 do ring[fields[n]] = fields[n + 1] end
+local function age(since) return now - (tonumber(ring[since]) or 0) end
+local function set(...) redis.call('HSET', KEYS[3], ...) end
+if not ring.sid then
+  ring.sid = ARGV[11]
+  set('sid', ring.sid)
+end
+if not ring.since then
+  set('since', now)
+elseif ring.next and age('next_since') >= tonumber(ARGV[9]) then
+  set('last', key, 'last_since', now, 'since', now)
+  redis.call('HDEL', KEYS[3], 'next', 'next_since')
+  ring.last, ring.last_since, key, ring.next = key, now, ring.next, nil
+  redis.call('SET', KEYS[2], key)
+elseif not ring.next and #legacy == 0 and age('since') >= tonumber(ARGV[8]) then
+  ring.next = ARGV[2]
+  set('next', ring.next, 'next_since', now)
+end
+if ring.last and age('last_since') >= tonumber(ARGV[10]) then
+  redis.call('HDEL', KEYS[3], 'last', 'last_since')
+  ring.last = nil
 end
 local late = not last or now - last > tonumber(ARGV[5])
 local written_to = redis.call('HMGET', ARGV[4] .. ARGV[1], ARGV[7])[1]
-return {key, live, late and 1 or 0, written_to == replication_id() and 1 or 0}"
+return {key, live, late and 1 or 0, written_to == replication_id() and 1 or 0, ring.sid, ring.next or '', ring.last or '', legacy, now}"
 );
 
 /// KEYS: nodes. ARGV: own id, ms by which the heartbeat is dated back.
@@ -57,6 +100,8 @@ return redis.call('ZADD', KEYS[1], time[1] * 1000 - ARGV[2], ARGV[1])";
 #[derive(Debug)]
 pub(super) struct Membership {
     live: HashSet<NodeId>,
+    /// Those of the previous release.
+    legacy: HashSet<NodeId>,
     /// Nodes that did not respond since, and when that was noticed.
     suspects: HashMap<NodeId, u64>,
     /// After this a dead node's data is gone from Redis, and with it the reason to suspect it.
@@ -66,8 +111,14 @@ pub(super) struct Membership {
 /// What a heartbeat returns.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Heartbeat {
-    pub signing_key: String,
+    pub keys: KeyTexts,
+    /// The key of sids.
+    pub sid_key: String,
     pub live: HashSet<NodeId>,
+    /// Those of the live nodes that are of the previous release.
+    pub legacy: HashSet<NodeId>,
+    /// Unix milliseconds by the clock of Redis.
+    pub redis_ms: u64,
     /// This node had missed its heartbeats, or this is its first.
     pub was_late: bool,
     /// Whether this node wrote all of its records to this master. If not, Redis may have what an old replica had of them.
@@ -78,15 +129,21 @@ impl Membership {
     /// `record_lifetime`: how long Redis keeps a dead node's data.
     pub(super) fn new(record_lifetime: Duration) -> Self {
         let forget_after_ms = u64::try_from(record_lifetime.as_millis()).unwrap_or(u64::MAX);
-        Self { live: HashSet::new(), suspects: HashMap::new(), forget_after_ms }
+        Self { live: HashSet::new(), legacy: HashSet::new(), suspects: HashMap::new(), forget_after_ms }
     }
 
     /// Takes over the result of a heartbeat.
-    pub(super) fn update(&mut self, live: HashSet<NodeId>, now_ms: u64) {
+    pub(super) fn update(&mut self, live: HashSet<NodeId>, legacy: HashSet<NodeId>, now_ms: u64) {
         // A node that hangs stays suspected until it sends a heartbeat again, or nothing is left of it.
         let forget_after_ms = self.forget_after_ms;
         self.suspects.retain(|node, since| !live.contains(node) && now_ms.saturating_sub(*since) < forget_after_ms);
         self.live = live;
+        self.legacy = legacy;
+    }
+
+    /// Whether a node is live and of the previous release.
+    pub(super) fn is_legacy(&self, node: NodeId) -> bool {
+        self.legacy.contains(&node)
     }
 
     /// Counts a node as dead until its next heartbeat: it did not respond.
@@ -113,12 +170,15 @@ impl Membership {
     }
 }
 
-/// Sends a heartbeat. A dead node's data is kept for `record_lifetime`.
-pub(super) fn heartbeat(keys: &Keys, me: NodeId, record_lifetime: Duration, fresh_key: &str) -> Cmd {
+/// Sends a heartbeat. A dead node's data is kept for `record_lifetime`, and the signing key is renewed after
+/// `key_lifetime`.
+pub(super) fn heartbeat(keys: &Keys, me: NodeId, record_lifetime: Duration, key_lifetime: Duration) -> Cmd {
+    let fresh_key = || format!("{}{}", Id::random(), Id::random());
     let mut command = redis::cmd("EVAL");
-    command.arg(HEARTBEAT).arg(2).arg(&keys.nodes).arg(&keys.signing_key);
-    command.arg(me.to_string()).arg(fresh_key).arg(record_lifetime.as_millis() as u64).arg(&keys.sessions);
+    command.arg(HEARTBEAT).arg(4).arg(&keys.nodes).arg(&keys.signing_key).arg(&keys.key_ring).arg(&keys.features);
+    command.arg(me.to_string()).arg(fresh_key()).arg(record_lifetime.as_millis() as u64).arg(&keys.sessions);
     command.arg(DEAD_AFTER_MS).arg(&keys.channels).arg(GENERATION_FIELD);
+    command.arg(key_lifetime.as_millis() as u64).arg(KEY_LEAD_MS).arg(KEY_OVERLAP_MS).arg(fresh_key()).arg(FEATURES);
     command
 }
 
@@ -132,14 +192,25 @@ pub(super) fn leave(keys: &Keys, me: NodeId) -> Cmd {
 /// The reply to [`heartbeat`]; `None` where it has another form.
 pub(super) fn read_heartbeat(reply: &Value) -> Option<Heartbeat> {
     let Value::Array(reply) = reply else { return None };
-    let [key, Value::Array(live), Value::Int(late), Value::Int(current)] = &reply[..] else { return None };
-    let live = live.iter().map(|node| NodeId::parse(text(node)?)).collect::<Option<_>>()?;
+    let [key, live, Value::Int(late), Value::Int(current), sid_key, next, last, legacy, Value::Int(now)] = &reply[..]
+    else {
+        return None;
+    };
+    let other = |key: &Value| Some(text(key)?.to_owned()).map(|key| Some(key).filter(|key| !key.is_empty()));
     Some(Heartbeat {
-        signing_key: text(key)?.to_owned(),
-        live,
+        keys: KeyTexts { present: text(key)?.to_owned(), next: other(next)?, last: other(last)? },
+        sid_key: text(sid_key)?.to_owned(),
+        live: nodes(live)?,
+        legacy: nodes(legacy)?,
+        redis_ms: u64::try_from(*now).ok()?,
         was_late: *late == 1,
         records_are_current: *current == 1,
     })
+}
+
+fn nodes(names: &Value) -> Option<HashSet<NodeId>> {
+    let Value::Array(names) = names else { return None };
+    names.iter().map(|node| NodeId::parse(text(node)?)).collect()
 }
 
 #[cfg(test)]
@@ -153,10 +224,16 @@ mod tests {
         let nodes = [NodeId::random(), NodeId::random()];
         let bulk = |text: &str| Value::BulkString(text.as_bytes().to_vec());
         let live = nodes.map(|node| bulk(&node.to_string())).to_vec();
-        let reply = Value::Array(vec![bulk("k"), Value::Array(live), Value::Int(0), Value::Int(1)]);
+        let legacy = vec![live[1].clone()];
+        let flags = [Value::Int(0), Value::Int(1), bulk("s"), bulk(""), bulk("l"), Value::Array(legacy), Value::Int(7)];
+        let reply = [bulk("k"), Value::Array(live)].into_iter().chain(flags).collect();
+        let reply = Value::Array(reply);
         let expected = Heartbeat {
-            signing_key: "k".into(),
+            keys: KeyTexts { present: "k".into(), next: None, last: Some("l".into()) },
+            sid_key: "s".into(),
             live: HashSet::from(nodes),
+            legacy: HashSet::from([nodes[1]]),
+            redis_ms: 7,
             was_late: false,
             records_are_current: true,
         };
@@ -168,12 +245,12 @@ mod tests {
     fn a_suspected_node_is_dead_until_its_next_heartbeat() {
         let (node, other) = (NodeId::random(), NodeId::random());
         let mut membership = Membership::new(LIFETIME);
-        membership.update(HashSet::from([node]), 0);
+        membership.update(HashSet::from([node]), HashSet::new(), 0);
         assert!(membership.is_live(node) && !membership.is_live(other));
         membership.suspect(node, 1);
         assert!(!membership.is_live(node));
         assert_eq!((membership.live().count(), membership.suspects()), (0, vec![node]));
-        membership.update(HashSet::from([node]), 2);
+        membership.update(HashSet::from([node]), HashSet::new(), 2);
         assert!(membership.is_live(node) && membership.suspects().is_empty());
     }
 
@@ -187,9 +264,9 @@ mod tests {
         membership.suspect(newest, 1_000);
         assert_eq!(membership.suspects().len(), MAX_SUSPECTS);
         assert!(membership.suspects().contains(&newest), "the oldest made room");
-        membership.update(HashSet::new(), 130_999);
+        membership.update(HashSet::new(), HashSet::new(), 130_999);
         assert_eq!(membership.suspects(), [newest]);
-        membership.update(HashSet::new(), 131_000);
+        membership.update(HashSet::new(), HashSet::new(), 131_000);
         assert!(membership.suspects().is_empty());
     }
 }

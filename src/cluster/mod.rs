@@ -1,7 +1,7 @@
 //! The other nodes, over Redis alone: which are live, requests between two of them, and records of sessions, so that a
 //! client can resume on any node, also after its own died.
 //!
-//! `membership` knows the live nodes, `rpc` has the messages, `session_store` the records. `jobs` is the queue of what waits
+//! `membership` knows the live nodes, `rpc` has the messages, `sid` recognizes sids, `session_store` has the records. `jobs` is the queue of what waits
 //! for Redis, `pipeline` sends it, `subscription` receives messages.
 //!
 //! ```ignore
@@ -11,6 +11,7 @@
 //! cluster.leave().await; // before the process ends
 //! ```
 
+mod confirmations;
 mod jobs;
 mod keys;
 mod membership;
@@ -18,9 +19,10 @@ mod pipeline;
 pub mod rpc;
 mod session_store;
 mod shared;
+mod sid;
 mod subscription;
 
-pub use rpc::message::{Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
+pub use rpc::message::{Confirmed, Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
 pub use rpc::{RpcError, RpcHandler};
 pub use session_store::{Found, Owner, Record};
 
@@ -31,10 +33,11 @@ use crate::model::id::{Id, NodeId};
 use crate::redis::config::RedisConfig;
 use crate::redis::connection::Connector;
 use crate::redis::url::RedisUrlError;
+use confirmations::Confirmations;
 use jobs::{Job, Queue, Sent};
 use keys::Keys;
 use membership::Membership;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use redis::{Cmd, Value};
 use rpc::calls::Calls;
 use rpc::message::Body;
@@ -51,9 +54,13 @@ const RECORD_SLACK: Duration = Duration::from_secs(10);
 /// How often a caller looks whether the node it waits for is still live. A heartbeat has seen a new node by then.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(2);
 
+/// How long the owner of a sid may take to say whether it has such a session.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// This node among the others.
 pub struct Cluster {
     shared: Shared,
+    confirmations: Confirmations,
 }
 
 impl Cluster {
@@ -74,14 +81,17 @@ impl Cluster {
             keys: Keys::new(&config.prefix),
             timeout: config.timeout,
             record_lifetime,
+            key_lifetime: config.node_key_lifetime,
             metrics,
             queue: Queue::default(),
             membership: Mutex::new(Membership::new(record_lifetime)),
             calls: Calls::new(me),
+            lanes: Mutex::default(),
+            sid_keys: RwLock::default(),
             has_joined: AtomicBool::new(false),
             rewrite_round: AtomicU64::new(0),
         };
-        Ok(Arc::new(Self { shared }))
+        Ok(Arc::new(Self { shared, confirmations: Confirmations::default() }))
     }
 
     /// This node.
@@ -91,8 +101,7 @@ impl Cluster {
 
     /// Sends heartbeats, reads and writes, until dropped. Reconnects by itself.
     pub async fn run(self: Arc<Self>, handler: Arc<dyn RpcHandler>) {
-        let respond = |to, call, response| drop(self.send(to, Body::Response(call, response)));
-        tokio::join!(subscription::run(&self.shared, &*handler, &respond), pipeline::run(&self.shared, &*handler));
+        tokio::join!(subscription::run(&self.shared, &*handler), pipeline::run(&self.shared, &*handler));
     }
 
     /// Writes what waits and says that this node stops, so that others need not wait for its heartbeats to end.
@@ -142,9 +151,20 @@ impl Cluster {
         self.shared.membership.lock().suspect(node, unix_ms());
     }
 
-    /// Whether a node that a client named can be reached. Asks Redis about nodes that no heartbeat has seen yet.
-    pub async fn is_reachable(&self, node: NodeId) -> bool {
-        self.is_peer(node) || self.send_and_wait(node, Body::OneWay(OneWay::Hangup(0))).await == Sent::Received
+    /// A new Engine.IO sid that leads to a shard of this node, and that other nodes recognize.
+    pub fn sid(&self, shard: u8) -> Id {
+        self.shared.sid_keys.read().sid(self.shared.me, shard)
+    }
+
+    /// Whether a node of this cluster made a sid. Those of the previous release cannot be recognized, so that they are
+    /// believed as long as the node that they name is live.
+    pub fn is_genuine(&self, sid: Id) -> bool {
+        self.shared.sid_keys.read().knows(sid) || self.shared.membership.lock().is_legacy(sid.node())
+    }
+
+    /// Whether a node is live and of the previous release.
+    pub fn is_legacy(&self, node: NodeId) -> bool {
+        self.shared.membership.lock().is_legacy(node)
     }
 
     /// Queues changes of this node's session records; `None` removes one.
@@ -178,13 +198,17 @@ impl Cluster {
     /// # Errors
     /// When there is no response.
     pub async fn request(&self, node: NodeId, request: RpcRequest, timeout: Duration) -> Result<RpcResponse, RpcError> {
-        let (call, mut response) = self.shared.calls.begin();
+        let (call, mut response) = self.shared.calls.begin(node).ok_or(RpcError::Busy)?;
         let mut pending = PendingCall { cluster: self, node, call, is_received: true };
         match self.send_and_wait(node, Body::Request(call, request)).await {
             Sent::Received => {}
             Sent::NoSubscriber => {
                 pending.is_received = false;
                 return Err(RpcError::Gone);
+            }
+            Sent::Busy => {
+                pending.is_received = false;
+                return Err(RpcError::Busy);
             }
             Sent::Failed => return Err(RpcError::Offline),
         }
@@ -209,6 +233,34 @@ impl Cluster {
         }
     }
 
+    /// What the owner of a sid says of it.
+    ///
+    /// # Errors
+    /// When it says nothing.
+    pub async fn confirm(self: &Arc<Self>, sid: Id) -> Result<Confirmed, RpcError> {
+        let (reply, answer) = oneshot::channel();
+        if self.confirmations.push(sid, reply)? {
+            // On its own, since this caller may hang up.
+            tokio::spawn(self.clone().ask_for_confirmations(sid.node()));
+        }
+        answer.await.unwrap_or(Err(RpcError::Offline))
+    }
+
+    async fn ask_for_confirmations(self: Arc<Self>, node: NodeId) {
+        while let Some(waiting) = self.confirmations.take(node) {
+            let sids: Vec<Id> = waiting.iter().map(|(sid, _)| *sid).collect();
+            let answers = match self.request(node, RpcRequest::Confirm(sids), CONFIRM_TIMEOUT).await {
+                Ok(RpcResponse::Confirmed(answers)) if answers.len() == waiting.len() => Ok(answers),
+                Ok(_) => Err(RpcError::Unsupported),
+                Err(error) => Err(error),
+            };
+            for (index, (_, reply)) in waiting.into_iter().enumerate() {
+                // The caller may be gone.
+                let _ = reply.send(answers.as_ref().map(|answers| answers[index]).map_err(|error| *error));
+            }
+        }
+    }
+
     /// Responds to a call; whether the node that made it received the response.
     pub async fn respond(&self, node: NodeId, call: u64, response: RpcResponse) -> bool {
         self.send_and_wait(node, Body::Response(call, response)).await == Sent::Received
@@ -216,25 +268,17 @@ impl Cluster {
 
     /// Sends a message that wants no response, if the node is there.
     pub fn send_one_way(&self, node: NodeId, message: OneWay) {
-        drop(self.send(node, Body::OneWay(message)));
+        drop(self.shared.send(node, Body::OneWay(message)));
     }
 
     async fn send_and_wait(&self, node: NodeId, body: Body) -> Sent {
-        let Some(sent) = self.send(node, body) else { return Sent::Failed };
+        let Some(sent) = self.shared.send(node, body) else { return Sent::Failed };
         let sent = tokio::time::timeout(self.shared.timeout, sent).await;
         let sent = sent.ok().and_then(Result::ok).unwrap_or(Sent::Failed);
         if sent == Sent::NoSubscriber && self.is_peer(node) {
             self.suspect(node);
         }
         sent
-    }
-
-    /// Queues a message; `None` before the signing key is known.
-    fn send(&self, to: NodeId, body: Body) -> Option<oneshot::Receiver<Sent>> {
-        let signer = self.shared.calls.signer()?;
-        let channel = self.shared.keys.channel_of(to);
-        let sign = || self.shared.calls.sign(&signer, to, body);
-        Some(self.shared.queue.push_message(channel, self.shared.timeout, sign))
     }
 }
 

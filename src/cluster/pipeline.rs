@@ -96,15 +96,16 @@ async fn heartbeat(
 }
 
 fn heartbeat_command(shared: &Shared) -> Cmd {
-    let fresh_key = format!("{}{}", Id::random(), Id::random());
-    membership::heartbeat(&shared.keys, shared.me, shared.record_lifetime, &fresh_key)
+    membership::heartbeat(&shared.keys, shared.me, shared.record_lifetime, shared.key_lifetime)
 }
 
 /// Takes over what a heartbeat returned; whether this node's records in Redis are current.
 fn apply_heartbeat(shared: &Shared, handler: &dyn RpcHandler, reply: &Value) -> Result<bool, RedisError> {
     let heartbeat = membership::read_heartbeat(reply).ok_or(RedisError::UnexpectedReply("a heartbeat"))?;
-    shared.calls.set_key(&heartbeat.signing_key);
-    shared.membership.lock().update(heartbeat.live, unix_ms());
+    shared.calls.set_keys(heartbeat.keys, heartbeat.redis_ms);
+    shared.sid_keys.write().set(&heartbeat.sid_key);
+    shared.lanes.lock().retain(|node| heartbeat.live.contains(&node));
+    shared.membership.lock().update(heartbeat.live, heartbeat.legacy, unix_ms());
     let had_joined = shared.has_joined.swap(true, Ordering::Relaxed);
     if had_joined && heartbeat.was_late {
         tracing::warn!("this node missed its heartbeats: other nodes may have taken over some of its sessions");

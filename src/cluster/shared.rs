@@ -1,16 +1,21 @@
 //! What the parts of the cluster share.
 
-use crate::cluster::jobs::Queue;
+use crate::cluster::jobs::{Queue, Sent};
 use crate::cluster::keys::Keys;
 use crate::cluster::membership::Membership;
 use crate::cluster::rpc::calls::Calls;
+use crate::cluster::rpc::message::Body;
+use crate::cluster::rpc::pieces::{Lanes, WHOLE};
+use crate::cluster::sid::SidKeys;
 use crate::metrics::Metrics;
 use crate::model::id::NodeId;
 use crate::redis::connection::Connector;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// What this node shares with others through Redis. `pipeline` sends it, `subscription` receives.
 pub(super) struct Shared {
@@ -21,12 +26,47 @@ pub(super) struct Shared {
     pub timeout: Duration,
     /// How long records outlive their node.
     pub record_lifetime: Duration,
+    /// `redis.node_key_lifetime`.
+    pub key_lifetime: Duration,
     pub metrics: Arc<Metrics>,
     pub queue: Queue,
     pub membership: Mutex<Membership>,
     pub calls: Calls,
+    /// Large messages on their way. Locked before the queue.
+    pub lanes: Mutex<Lanes>,
+    pub sid_keys: RwLock<SidKeys>,
     /// Whether this process has sent a heartbeat before.
     pub has_joined: AtomicBool,
     /// Counts the times that all records had to be written again.
     pub rewrite_round: AtomicU64,
+}
+
+impl Shared {
+    /// Queues a message; `None` before the signing keys are known.
+    pub(super) fn send(&self, to: NodeId, body: Body) -> Option<oneshot::Receiver<Sent>> {
+        let keys = self.calls.keys()?;
+        let (reply, sent) = oneshot::channel();
+        // Nodes of the previous release read no pieces.
+        if body.size() <= WHOLE || self.membership.lock().is_legacy(to) {
+            let channel = self.keys.channel_of(to);
+            self.queue.push_message(channel, self.timeout, reply, || self.calls.sign(&keys, to, body));
+            return Some(sent);
+        }
+        let text = serde_json::to_string(&body).expect("names, numbers and texts are always JSON");
+        self.lanes.lock().push(to, self.calls.next(), text, reply);
+        self.send_pieces(to);
+        Some(sent)
+    }
+
+    /// Queues the pieces that may be on their way to a node now.
+    pub(super) fn send_pieces(&self, to: NodeId) {
+        let Some(keys) = self.calls.keys() else { return };
+        // Held until all are queued: they must keep their order.
+        let mut lanes = self.lanes.lock();
+        while let Some(piece) = lanes.next(to, Instant::now()) {
+            let reply = piece.reply.unwrap_or_else(|| oneshot::channel().0);
+            let channel = self.keys.channel_of(to);
+            self.queue.push_message(channel, self.timeout, reply, || self.calls.sign(&keys, to, piece.body));
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! This node's subscription to its own channel, where other nodes send it messages.
 
 use crate::cluster::rpc::RpcHandler;
-use crate::cluster::rpc::message::{Body, RpcResponse};
+use crate::cluster::rpc::calls::Received;
+use crate::cluster::rpc::message::{Body, OneWay, RpcResponse};
+use crate::cluster::rpc::pieces::Assemblies;
 use crate::cluster::shared::Shared;
 use crate::model::close::DropReason;
 use crate::model::id::NodeId;
@@ -19,18 +21,15 @@ const MAX_UNREAD: usize = 10_000;
 /// How often the connection is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Receives messages until dropped. Reconnects by itself. `respond` sends a response to a call of another node.
-pub(super) async fn run(
-    shared: &Shared,
-    handler: &dyn RpcHandler,
-    respond: &(dyn Fn(NodeId, u64, RpcResponse) + Send + Sync),
-) {
+/// Receives messages until dropped. Reconnects by itself.
+pub(super) async fn run(shared: &Shared, handler: &dyn RpcHandler) {
     let mut reconnect = Reconnect::default();
     loop {
-        let Err(error) = subscribed(shared, handler, respond, &mut reconnect).await;
+        let Err(error) = subscribed(shared, handler, &mut reconnect).await;
         handler.on_reachable(false);
         // Responses that are on their way will not arrive.
         shared.calls.fail_all();
+        shared.lanes.lock().clear();
         reconnect.wait("receiving from other nodes", &shared.connector, &error).await;
     }
 }
@@ -38,7 +37,6 @@ pub(super) async fn run(
 async fn subscribed(
     shared: &Shared,
     handler: &dyn RpcHandler,
-    respond: &(dyn Fn(NodeId, u64, RpcResponse) + Send + Sync),
     reconnect: &mut Reconnect,
 ) -> Result<Infallible, RedisError> {
     let (messages, mut unread) = mpsc::channel(MAX_UNREAD);
@@ -55,38 +53,58 @@ async fn subscribed(
     connection.subscribe(&shared.keys.channel_of(shared.me)).await?;
     handler.on_reachable(true);
     reconnect.reset();
+    let mut assemblies = Assemblies::default();
     loop {
         let next_check = Instant::now() + CHECK_INTERVAL;
         while let Ok(message) = tokio::time::timeout_at(next_check, unread.recv()).await {
             let message = message.ok_or_else(|| RedisError::Disconnected("the subscription ended".into()))?;
-            receive(shared, handler, respond, &message);
+            receive(shared, handler, &mut assemblies, &message);
         }
         connection.check().await?;
     }
 }
 
-fn receive(
-    shared: &Shared,
-    handler: &dyn RpcHandler,
-    respond: &(dyn Fn(NodeId, u64, RpcResponse) + Send + Sync),
-    signed: &[u8],
-) {
-    let envelope = match shared.calls.receive(signed) {
-        Ok(Some(envelope)) => envelope,
-        Ok(None) => return,
+fn receive(shared: &Shared, handler: &dyn RpcHandler, assemblies: &mut Assemblies, signed: &[u8]) {
+    let is_current = |node| {
+        let membership = shared.membership.lock();
+        membership.is_live(node) && !membership.is_legacy(node)
+    };
+    match shared.calls.receive(signed, is_current) {
+        Ok(Received::New(envelope)) => take(shared, handler, assemblies, envelope.from, envelope.body),
+        Ok(Received::Replayed) => {
+            shared.metrics.dropped(DropReason::Replayed, 1);
+            tracing::debug!("a message between nodes arrived a second time, or too late; it is ignored");
+        }
+        Ok(Received::TooEarly) => {}
         Err(error) => {
             shared.metrics.dropped(DropReason::Malformed, 1);
-            return tracing::debug!(%error, "a message on this node's channel is not read");
+            tracing::debug!(%error, "a message on this node's channel is not read");
         }
-    };
-    let from = envelope.from;
-    match envelope.body {
+    }
+}
+
+fn take(shared: &Shared, handler: &dyn RpcHandler, assemblies: &mut Assemblies, from: NodeId, body: Body) {
+    match body {
         Body::Request(call, request) => handler.on_request(from, call, request),
+        Body::OneWay(OneWay::PieceRead(name, bytes)) => {
+            shared.lanes.lock().read(from, name, bytes, Instant::now());
+            shared.send_pieces(from);
+        }
         Body::OneWay(message) => handler.on_one_way(from, message),
-        Body::Response(call, response) => shared.calls.respond(call, response),
+        Body::Response(call, response) => shared.calls.respond(from, call, response),
+        Body::Piece(name, index, is_last, text) => {
+            // The sender need not know whether this arrives: it goes on after a while.
+            drop(shared.send(from, Body::OneWay(OneWay::PieceRead(name, text.len()))));
+            let whole = assemblies.add((from, name), index, is_last, text, Instant::now());
+            match whole.map(|text| Body::from_json(&text)) {
+                Some(Some(body)) if !matches!(body, Body::Piece(..)) => take(shared, handler, assemblies, from, body),
+                Some(_) => shared.metrics.dropped(DropReason::Malformed, 1),
+                None => {}
+            }
+        }
         Body::UnknownRequest(call) => {
             tracing::debug!(%from, "a request of a newer release is answered with `unsupported`");
-            respond(from, call, RpcResponse::Unsupported);
+            drop(shared.send(from, Body::Response(call, RpcResponse::Unsupported)));
         }
         Body::UnknownOneWay => tracing::debug!(%from, "a message of a newer release is ignored"),
     }

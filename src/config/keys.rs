@@ -112,8 +112,11 @@ pub(super) static KEYS: &[Key] = &[
     key!("redis", "emitter_key", redis.emitter_key, Maybe(Text(text::redis_key))),
     key!("redis", "streams_key", redis.streams_key, Maybe(Text(text::redis_key))),
     key!("redis", "min_replicas", redis.min_replicas, count(0..=16)),
+    key!("redis", "node_key_lifetime", redis.node_key_lifetime, Span(10 * SECOND..=30 * 24 * HOUR)),
+    key!("redis", "max_stream_bytes", redis.max_stream_bytes, Size(MB..=1_000 * GB)),
 
     key!("http", "idle_timeout", http.idle_timeout, Span(SECOND..=24 * HOUR)),
+    key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
 
     Key {
         section: "auth",
@@ -208,6 +211,7 @@ pub(super) static KEYS: &[Key] = &[
 
     key!("limits", "connections", limits.connections, count(1..=10_000_000)),
     key!("limits", "connections_per_ip", limits.connections_per_ip, count(0..=10_000_000)),
+    key!("limits", "unauthenticated", limits.unauthenticated, count(1..=10_000_000)),
     key!("limits", "rooms_per_session", limits.rooms_per_session, count(1..=1_000_000)),
     key!("limits", "room_name_bytes", limits.room_name_bytes, count(16..=65_535)),
     key!("limits", "outbox_bytes", limits.outbox_bytes, Size(1_000..=GB)),

@@ -49,6 +49,9 @@ pub fn advice(reason: Refusal) -> &'static str {
         }
         Refusal::PublishKey => "send `Authorization: Bearer <key>` with one of `publish.keys` (ROOMCAST_PUBLISH__KEYS)",
         Refusal::Connections => "raise the limit that the line names, or close what is not needed",
+        Refusal::Unauthenticated => {
+            "send the token as soon as the connection is open; raise `limits.unauthenticated` for many clients at once"
+        }
         Refusal::Namespace => "add the namespace to `socketio.namespaces`, or connect to `/`",
         Refusal::Transport => "add the transport to `socketio.transports`, or leave `transports` out in the client",
         Refusal::Handshake => {
@@ -56,6 +59,10 @@ pub fn advice(reason: Refusal) -> &'static str {
         }
         Refusal::Parser => "use the default parser or socket.io-msgpack-parser on both sides",
         Refusal::Session => "nothing to do: the client opens a new session by itself; after a restart this is normal",
+        Refusal::PeerBusy => {
+            "nothing to do if it is rare; sticky sessions, or `transports: [\"websocket\"]` in the clients, save the way \
+             between nodes"
+        }
         Refusal::Room => {
             "add a [[rooms]] rule that matches the room with join = \"allow\" (or \"ask\" for your backend), or name the \
              room in the token: `roomcast token --user 1 --room NAME`"
@@ -64,10 +71,14 @@ pub fn advice(reason: Refusal) -> &'static str {
         Refusal::Backend => {
             "see what your backend answers; `{\"allow\":true}` lets a client into a room with join = \"ask\""
         }
-        Refusal::Rate => "send fewer events, or raise `limits.events_per_second`",
+        Refusal::Memory => "raise `limits.memory`, add nodes, or see in `roomcast_memory_bytes` what holds it",
+        Refusal::Rate => "send less, or raise the limit that the line names",
         Refusal::Size => "send less at once, or raise the limit that the line names",
         Refusal::Headers => "send fewer or shorter headers; cookies of other software on this host are the usual cause",
         Refusal::Protocol => "speak plain HTTP or WebSocket to this port; TLS ends at a proxy in front",
+        Refusal::Incomplete => {
+            "send the whole request or message at once; connections that are opened in advance are normal"
+        }
         Refusal::Request => "the answer that the client got names the field",
         Refusal::Path => "see docs/http-api.md for the paths and methods",
     }

@@ -8,6 +8,7 @@ use crate::model::draft::DraftError;
 use crate::model::names::Room;
 use crate::protocol::socketio_encode::EncodeError;
 use crate::rules::TemplateError;
+use std::time::Duration;
 
 /// A failed rule: the error, and the acknowledgement that `ack_error` makes of it.
 #[derive(Debug)]
@@ -51,6 +52,15 @@ pub enum ActionError {
 }
 
 impl ActionError {
+    /// When to try again, for a client that is too fast.
+    pub fn retry(&self) -> Option<Duration> {
+        match self {
+            Self::Join(error) => error.retry(),
+            Self::Backend(error) => error.retry(),
+            _ => None,
+        }
+    }
+
     /// The error code that clients see.
     pub fn code(&self) -> &'static str {
         match self {

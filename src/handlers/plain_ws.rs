@@ -6,13 +6,15 @@ use crate::handlers::backend_lane::{Deferred, Need};
 use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::rule_runner::Ran;
+use crate::handlers::session_start::TooMany;
 use crate::handlers::socketio::{default_ack, unruled};
-use crate::handlers::{backend_lane, is_open, resume, rights, room_access, rule_runner, session_start};
+use crate::handlers::{backend_lane, is_open, overload, resume, rights, room_access, rule_runner, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
 use crate::model::event::Event;
 use crate::model::id::Id;
+use crate::model::millis::whole_millis;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::provenance::Provenance;
@@ -93,6 +95,9 @@ pub async fn handle_asking(
     match message {
         ClientMessage::Join { room, since, id } => {
             if since.is_some() {
+                if overload::refuse_replay(local, key, id.as_deref()) {
+                    return None;
+                }
                 earlier_replay(local, key).await;
             }
             if let Some(after) = since.as_deref().and_then(Offset::parse) {
@@ -125,6 +130,9 @@ pub fn error(local: &LocalNode, key: ConnectionKey, code: &str, message: &str, i
 
 /// Lets a client in by its token, or turns it away with 4401.
 pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Option<&str>) {
+    if overload::refuse_session(local, key) {
+        return;
+    }
     let identity = local.node.auth.authenticate(token, unix_ms() / 1000).await;
     session_start::note_handshake(local, MAIN_NAMESPACE, &identity);
     if !is_open(local, key, Protocol::PlainWs) {
@@ -132,6 +140,10 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
     }
     let refused = match identity {
         Ok(identity) => {
+            if let Err(many) = session_start::enter_account(local, key, &identity) {
+                return too_many(local, key, &many);
+            }
+            local.shard.prove(key);
             let newcomer = session_start::Newcomer {
                 connection: key,
                 namespace: local.context.namespaces.main(),
@@ -158,6 +170,12 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
     session_start::turn_away(local, key);
 }
 
+/// Closes a client whose user or tenant has all the connections it may have.
+fn too_many(local: &LocalNode, key: ConnectionKey, many: &TooMany) {
+    error(local, key, TooMany::CODE, many.message, None);
+    crate::handlers::fail(local, key, CloseReason::TooManyConnections);
+}
+
 /// `welcome`; the rooms that a session starts in are not announced, as in Socket.IO.
 fn welcome(local: &LocalNode, key: ConnectionKey, session: SessionKey) {
     let seconds = local.context.socketio.ping_interval.as_secs();
@@ -179,8 +197,14 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
             return session_start::turn_away(local, key);
         }
     };
-    match rights::refresh(local, session, identity).await {
-        Ok(()) => welcome(local, key, session),
+    match rights::refresh(local, session, identity.clone()).await {
+        Ok(()) => {
+            // The token may name another tenant.
+            if let Err(many) = session_start::enter_account(local, key, &identity) {
+                return too_many(local, key, &many);
+            }
+            welcome(local, key, session);
+        }
         Err(RefreshError::OtherUser) => {
             let why = format_args!("a fresh token on a live connection is of another user");
             refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
@@ -219,7 +243,14 @@ async fn join(
     let rooms = [room];
     let by = match room_access::allow(local, session, &rooms, ask).await {
         Ok(by) => by,
-        Err(refused) => return error(local, key, refused.code(), &refused.to_string(), id),
+        Err(refused) => {
+            let (code, message) = (refused.code(), refused.to_string());
+            let retry = refused.retry().map(whole_millis);
+            return match retry {
+                Some(retry) => local.shard.push_json(key, &plain_ws::retry_error(code, &message, retry, id)),
+                None => error(local, key, code, &message, id),
+            };
+        }
     };
     // Before it is in the room: what is replayed must meet what is live without a gap.
     let mut reserved = local.shard.reserve_rooms(session, &rooms);

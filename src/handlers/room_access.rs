@@ -4,8 +4,11 @@ use crate::backend::BackendError;
 use crate::backend::request::RequestKind;
 use crate::handlers::backend_calls;
 use crate::handlers::backend_calls::Ask;
+use crate::handlers::fail;
+use crate::model::close::CloseReason;
 use crate::model::draft::check_room_name;
 use crate::model::id::Id;
+use crate::model::millis::whole_millis;
 use crate::model::names::Room;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
@@ -21,6 +24,7 @@ use crate::shard::session_face::SessionView;
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why a join was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +47,9 @@ pub enum JoinError {
     /// The session has ended meanwhile.
     #[error("the session has ended")]
     Gone,
+    /// More joins than the session or its user may make.
+    #[error("more joins than `limits.joins_per_second` or `limits.user_joins_per_second` allows; try again after {} ms", whole_millis(*.0))]
+    TooFast(Duration),
     /// The backend refused, or gave no usable answer.
     #[error(transparent)]
     Backend(BackendError),
@@ -58,7 +65,17 @@ impl JoinError {
             Self::Template(error) => error.code(),
             Self::Uncounted => "unavailable",
             Self::Gone => "gone",
+            Self::TooFast(_) => "rate_limited",
             Self::Backend(error) => error.code(),
+        }
+    }
+
+    /// When to try again, for a client that is too fast.
+    pub fn retry(&self) -> Option<Duration> {
+        match self {
+            Self::TooFast(retry) => Some(*retry),
+            Self::Backend(error) => error.retry(),
+            _ => None,
         }
     }
 
@@ -79,7 +96,27 @@ pub async fn allow(
     rooms: &[Room],
     ask: Option<&Ask>,
 ) -> Result<Vec<Provenance>, JoinError> {
+    within_pace(local, key, rooms).inspect_err(|error| note_refusal(local, key, error))?;
     ask_about(local, key, rooms, ask).await.inspect_err(|error| note_refusal(local, key, error))
+}
+
+/// Counts the rooms that the session is not in against what it and its user may join. Whoever does not stop is closed.
+fn within_pace(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    let new = local
+        .shard
+        .with_session(key, |session| (session.connection, rooms.iter().filter(|room| !session.is_in(room)).count()));
+    let (connection, new) = new.ok_or(JoinError::Gone)?;
+    if new == 0 {
+        return Ok(());
+    }
+    match local.shard.take_joins(connection, new) {
+        Ok(()) => Ok(()),
+        Err(Some(retry)) => Err(JoinError::TooFast(retry)),
+        Err(None) => {
+            fail(local, connection, CloseReason::RateLimit);
+            Err(JoinError::Gone)
+        }
+    }
 }
 
 /// Notes a join that was refused, rather than one that failed.
@@ -101,6 +138,12 @@ fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
         }
         JoinError::Backend(BackendError::Refused(_)) => {
             note(Refusal::Backend, format_args!("the backend does not let it into a room with join = \"ask\""));
+        }
+        JoinError::TooFast(_) => {
+            note(
+                Refusal::Rate,
+                format_args!("more joins than limits.joins_per_second or limits.user_joins_per_second"),
+            );
         }
         JoinError::Backend(_) | JoinError::Uncounted | JoinError::Gone => {}
     }

@@ -2,6 +2,7 @@
 
 use crate::auth::AuthError;
 use crate::auth::identity::Identity;
+use crate::budget::accounts::OverLimit;
 use crate::handlers::backend_calls;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
@@ -167,6 +168,33 @@ pub fn watch_expiry(local: &Rc<LocalNode>, key: SessionKey, expires: Option<u64>
     let Some(expires) = expires else { return };
     let leeway = if expires.saturating_mul(1000) <= unix_ms() { local.node.auth.leeway() + 1 } else { 0 };
     local.shard.expire_at_unix(key, expires.saturating_add(leeway));
+}
+
+/// What a client is told whose user, address or tenant has all the connections it may have.
+pub struct TooMany {
+    /// What is reached.
+    pub message: &'static str,
+}
+
+impl TooMany {
+    /// The error code that clients see.
+    pub const CODE: &'static str = "too_many_connections";
+}
+
+/// Counts a connection for its user, or for its address if it has none, and for the user's tenant.
+///
+/// # Errors
+/// When they have all the connections they may have; that is noted.
+pub fn enter_account(local: &LocalNode, key: ConnectionKey, identity: &Identity) -> Result<(), TooMany> {
+    local.shard.enter_account(key, identity).map_err(|limit| {
+        let message = match limit {
+            OverLimit::Owner => "the user has all the connections that `limits.user_connections` allows",
+            OverLimit::Tenant => "the tenant has all the connections that `limits.tenant_connections` allows",
+        };
+        let who = identity.user.as_ref().map_or("an anonymous client", |user| user.as_str());
+        refusals::note(&local.context.metrics, Refusal::Connections, format_args!("{who}"), format_args!("{message}"));
+        TooMany { message }
+    })
 }
 
 /// Counts what came of checking a token, and notes a refusal.

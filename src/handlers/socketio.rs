@@ -11,11 +11,13 @@ use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
 use crate::handlers::rule_runner;
 use crate::handlers::rule_runner::Ran;
-use crate::handlers::{fail, is_open, session_start};
+use crate::handlers::session_start::TooMany;
+use crate::handlers::{fail, is_open, overload, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
+use crate::model::millis::whole_millis;
 use crate::model::names::Namespace;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
@@ -126,9 +128,16 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     if local.shard.session_in(key, index).is_some() {
         return fail(local, key, CloseReason::ParseError);
     }
+    if overload::refuse_session(local, key) {
+        return;
+    }
     let handshake = Handshake::read(auth.as_deref());
     drop(auth);
     let Some(identity) = authenticate(local, key, &namespace, handshake.token.as_deref()).await else { return };
+    if let Err(many) = session_start::enter_account(local, key, &identity) {
+        return refuse(local, key, &namespace, many.message, Some(TooMany::CODE));
+    }
+    local.shard.prove(key);
     let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
     let resumed = match handshake.pid.filter(|_| local.context.recovery_on()) {
         Some(pid) => match resume::socketio(local, &newcomer, pid, handshake.offset.as_deref()).await {
@@ -278,6 +287,9 @@ pub fn unruled(local: &LocalNode, session: SessionKey, event: &str) -> Failure {
 
 /// `[{"error":{"code","message"}}]`: what an acknowledgement says where no rule says it.
 pub fn default_ack(error: &ActionError) -> Args {
-    let json = serde_json::json!([{ "error": { "code": error.code(), "message": error.to_string() } }]);
+    let mut json = serde_json::json!([{ "error": { "code": error.code(), "message": error.to_string() } }]);
+    if let Some(retry) = error.retry() {
+        json[0]["error"]["retry_after_ms"] = whole_millis(retry).into();
+    }
     Args::list(&json.to_string()).unwrap_or_else(|_| Args::none())
 }

@@ -2,7 +2,7 @@
 
 use crate::http::body::{Answer, BodyError};
 use crate::model::refusal::Refusal;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -81,6 +81,14 @@ pub fn empty(status: StatusCode) -> Reply {
     let mut response = Response::new(Answer::full(""));
     *response.status_mut() = status;
     response
+}
+
+/// Refuses a client for now: the node is near `limits.memory`.
+pub fn overloaded() -> Reply {
+    let message = "this node is near `limits.memory`; try again, or another node";
+    let mut response = error(StatusCode::SERVICE_UNAVAILABLE, "overloaded", message);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+    refused(response, Refusal::Memory, "a new connection; the node is near limits.memory".to_owned())
 }
 
 /// Marks a response as not to be stored.

@@ -25,11 +25,13 @@ pub struct HttpConfig {
     /// How long a kept-alive connection may wait for its next request. Longer than that of a proxy in front: if the
     /// node closes first, a request of the proxy may fail.
     pub idle_timeout: Duration,
+    /// How long the head of a request may take: the first from the TCP connection on, a later one from its first byte.
+    pub head_timeout: Duration,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { idle_timeout: Duration::from_secs(75) }
+        Self { idle_timeout: Duration::from_secs(75), head_timeout: Duration::from_secs(10) }
     }
 }
 

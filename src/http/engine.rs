@@ -1,9 +1,10 @@
 //! `/socket.io/`: Engine.IO requests to sessions (docs/protocol/socketio.md section 2).
 
 use crate::auth::bare_token;
-use crate::http::answer::{Reply, no_store, refused, typed};
+use crate::http::answer::{Reply, no_store, overloaded, refused, typed};
 use crate::http::body;
 use crate::http::body::{Answer, BodyError};
+use crate::http::caller::Caller;
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
@@ -12,16 +13,20 @@ use crate::model::id::Id;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::peer::forward;
+use crate::peer::forward::Forwarding;
 use crate::protocol::engineio::{HandshakeError, Query, Transport};
+use crate::session::accepted::AcceptedSocket;
+use crate::session::connection_limiter::ClientKind;
+use crate::session::forwarded::PollKind;
 use crate::session::polling::PollAnswer;
 use crate::transport::handshake::WebSocketHandshake;
 use crate::transport::polling;
 use bytes::Bytes;
-use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, SEC_WEBSOCKET_PROTOCOL};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Method, Request, Response, StatusCode};
-use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use tokio::sync::oneshot;
 
 /// One Engine.IO request.
@@ -29,8 +34,7 @@ pub async fn serve(
     api: &Api,
     local: &Rc<LocalNode>,
     request: Request<Incoming>,
-    peer: IpAddr,
-    slot: &Slot,
+    caller: &Caller,
     origin: &Origin,
 ) -> Reply {
     if !origin.is_allowed() {
@@ -53,14 +57,15 @@ pub async fn serve(
         Some(sid) => match Id::parse(sid) {
             Some(_) if !query.version_ok => refuse(HandshakeError::BadRequest),
             Some(_) if upgrade && request.method() != Method::GET => refuse(HandshakeError::BadMethod),
+            Some(sid) if forward::is_invented(&local.node, sid) => refuse(HandshakeError::UnknownSid),
             Some(sid) if upgrade => {
                 let handshake = handshake(request.headers(), &query);
-                probe(api, local, request.headers(), peer, slot, sid, handshake).await
+                probe(api, local, request.headers(), caller, sid, handshake).await
             }
-            Some(sid) => poll(local, request, sid).await,
+            Some(sid) => poll(local, request, caller, sid).await,
             None => refuse(HandshakeError::UnknownSid),
         },
-        None => open(api, local, request, &query, peer, slot),
+        None => open(api, local, &request, &query, caller),
     }
 }
 
@@ -79,29 +84,31 @@ fn refuse(error: HandshakeError) -> Reply {
 }
 
 /// A handshake.
-fn open(
-    api: &Api,
-    local: &Rc<LocalNode>,
-    request: Request<Incoming>,
-    query: &Query,
-    peer: IpAddr,
-    slot: &Slot,
-) -> Reply {
+fn open(api: &Api, local: &Rc<LocalNode>, request: &Request<Incoming>, query: &Query, caller: &Caller) -> Reply {
     if request.method() != Method::GET {
         return refuse(HandshakeError::BadMethod);
     }
     if !query.version_ok {
         return refuse(HandshakeError::UnsupportedVersion);
     }
-    let permit = match api.node.connection_limiter.take(peer) {
+    if local.context.memory.is_tight() {
+        return overloaded();
+    }
+    let is_websocket = query.transport == Some(Transport::WebSocket);
+    let kind = if is_websocket { ClientKind::WebSocket } else { ClientKind::Http };
+    let permit = match api.node.connection_limiter.take(caller.peer, kind) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
     let handshake = handshake(request.headers(), query);
-    if query.transport == Some(Transport::WebSocket) {
-        return accept_engine(request.headers(), slot, Intent::SocketIo(permit, handshake));
+    if is_websocket {
+        return accept_engine(request.headers(), &caller.slot, Intent::SocketIo(permit, handshake));
     }
-    payload(polling::open(local, permit, handshake.token))
+    let (opened, ticket) = polling::open(local, permit, handshake.token, caller.waited());
+    if let Some(oldest) = ticket.and_then(|ticket| caller.begin_session(ticket)) {
+        api.node.connection_limiter.evict(oldest);
+    }
+    payload(opened)
 }
 
 fn handshake(headers: &HeaderMap, query: &Query) -> WebSocketHandshake {
@@ -124,21 +131,20 @@ async fn probe(
     api: &Api,
     local: &Rc<LocalNode>,
     headers: &HeaderMap,
-    peer: IpAddr,
-    slot: &Slot,
+    caller: &Caller,
     sid: Id,
     handshake: WebSocketHandshake,
 ) -> Reply {
     let (reply, known) = oneshot::channel();
     if forward::is_elsewhere(&local.node, sid) {
-        return probe_elsewhere(api, local, headers, peer, slot, sid, handshake).await;
+        return probe_elsewhere(api, local, headers, caller, sid, handshake).await;
     }
     let found = polling::on_owner(local, sid, move |local| {
         // The caller may be gone.
         let _ = reply.send(local.shard.by_sid(sid).is_some());
     });
     match found && known.await.unwrap_or(false) {
-        true => accept_engine(headers, slot, Intent::Probe(sid, handshake)),
+        true => accept_engine(headers, &caller.slot, Intent::Probe(sid, handshake)),
         false => refuse(HandshakeError::UnknownSid),
     }
 }
@@ -148,29 +154,39 @@ async fn probe_elsewhere(
     api: &Api,
     local: &Rc<LocalNode>,
     headers: &HeaderMap,
-    peer: IpAddr,
-    slot: &Slot,
+    caller: &Caller,
     sid: Id,
     handshake: WebSocketHandshake,
 ) -> Reply {
-    let permit = match api.node.connection_limiter.take(peer) {
+    let permit = match api.node.connection_limiter.take(caller.peer, ClientKind::WebSocket) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
     match forward::may_probe(local, sid).await {
-        true => accept_engine(headers, slot, Intent::ProbeElsewhere(sid, permit, handshake)),
+        true => accept_engine(headers, &caller.slot, Intent::ProbeElsewhere(sid, permit, handshake)),
         false => refuse(HandshakeError::UnknownSid),
     }
 }
 
 /// A GET or POST of an open session.
-async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Reply {
+async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller, sid: Id) -> Reply {
+    let socket = &caller.socket;
+    if !matches!(*request.method(), Method::GET | Method::POST) {
+        return refuse(HandshakeError::BadRequest);
+    }
+    if forward::is_elsewhere(&local.node, sid) {
+        // Its owner knows whether the client has proven itself.
+        socket.carry();
+    }
     let answer = match *request.method() {
-        Method::GET if forward::is_elsewhere(&local.node, sid) => forward::get(local, sid).await,
-        Method::GET => polling::get(local, sid).await,
-        Method::POST => post(local, request, sid).await,
-        _ => return refuse(HandshakeError::BadRequest),
+        Method::GET if forward::is_elsewhere(&local.node, sid) => match Forwarding::begin(local, sid, PollKind::Get) {
+            Ok(forwarding) => forwarding.get(local).await,
+            Err(answer) => answer,
+        },
+        Method::GET => polling::get(local, sid, Some(socket)).await,
+        _ => post(local, request, socket, sid).await,
     };
+    socket.rest();
     match answer {
         PollAnswer::Payload(bytes) => payload(bytes),
         PollAnswer::Accepted => typed(StatusCode::OK, "text/html", "ok"),
@@ -179,19 +195,27 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Rep
             let why = "the body is over socketio.max_payload".to_owned();
             refused(plain(StatusCode::PAYLOAD_TOO_LARGE), Refusal::Size, why)
         }
+        PollAnswer::TooBigUnproven => {
+            let why = "the body is over 64 KiB, and its client has not been authenticated yet".to_owned();
+            refused(plain(StatusCode::PAYLOAD_TOO_LARGE), Refusal::Size, why)
+        }
+        PollAnswer::Busy => {
+            let why = "too much is on its way to the node of the session".to_owned();
+            refused(busy(), Refusal::PeerBusy, why)
+        }
         PollAnswer::Unknown => refuse(HandshakeError::UnknownSid),
         PollAnswer::Moved => refuse(HandshakeError::BadRequest),
     }
 }
 
-async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> PollAnswer {
+async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, socket: &Arc<AcceptedSocket>, sid: Id) -> PollAnswer {
     let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     // Only Engine.IO 3 had binary bodies (docs/protocol/socketio.md section 2.6).
     let binary = content_type.is_some_and(|value| value.starts_with("application/octet-stream"));
     if forward::is_elsewhere(&local.node, sid) {
         return forward_post(local, request, sid, binary).await;
     }
-    let post = match polling::begin_post(local, sid).await {
+    let post = match polling::begin_post(local, sid, Some(socket)).await {
         Ok(post) => post,
         Err(answer) => return answer,
     };
@@ -206,23 +230,34 @@ async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id) -> Pol
     }
 }
 
-/// A POST for a session of another node: its body is read here.
+/// A POST for a session of another node: its body is read here, once the owner says that there is such a session.
 async fn forward_post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id, binary: bool) -> PollAnswer {
-    if !forward::has_owner(&local.node, sid).await {
-        return PollAnswer::Unknown;
-    }
+    let forwarding = match Forwarding::begin(local, sid, PollKind::Post) {
+        Ok(forwarding) => forwarding,
+        Err(answer) => return answer,
+    };
+    let max = match forwarding.max_body(local, request.body().size_hint().exact()).await {
+        Ok(max) => max,
+        Err(answer) => return answer,
+    };
     if binary {
-        return forward::post(local, sid, None).await;
+        return forwarding.post(local, None).await;
     }
-    match body::read(request, local.context.socketio.max_payload).await {
-        Ok(bytes) => forward::post(local, sid, String::from_utf8(bytes.into()).ok()).await,
-        Err(BodyError::TooBig) => PollAnswer::TooBig,
+    match body::read(request, max.bytes).await {
+        Ok(bytes) => forwarding.post(local, String::from_utf8(bytes.into()).ok()).await,
+        Err(BodyError::TooBig) => max.over,
         Err(BodyError::Slow | BodyError::Broken) => PollAnswer::Overlap,
     }
 }
 
 fn payload(bytes: impl Into<Bytes>) -> Reply {
     no_store(typed(StatusCode::OK, "text/plain; charset=UTF-8", bytes))
+}
+
+fn busy() -> Reply {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
 }
 
 fn plain(status: StatusCode) -> Reply {

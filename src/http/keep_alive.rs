@@ -16,9 +16,6 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A request's head must be complete this long after its first byte, and the first head this long after the connection.
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// No byte has come.
 const NOTHING: u64 = u64::MAX;
 
@@ -69,14 +66,16 @@ impl Drop for Watched {
 /// hyper's timer for one connection.
 pub(super) struct HeadTimer {
     progress: Arc<Progress>,
+    head: Duration,
     idle: Duration,
 }
 
-/// A socket and its timer; `idle` is the longest pause between two requests.
-pub(super) fn watch(stream: TcpStream, idle: Duration) -> (Watched, HeadTimer, Returned) {
+/// A socket and its timer. `head` is how long a request's head may take, from its first byte on, and the first one from
+/// the connection on; `idle` is the longest pause between two requests.
+pub(super) fn watch(stream: TcpStream, head: Duration, idle: Duration) -> (Watched, HeadTimer, Returned) {
     let (progress, returned) = (Arc::new(Progress::new()), Returned::default());
     let watched = Watched { stream: Some(stream), progress: progress.clone(), returned: returned.clone() };
-    (watched, HeadTimer { progress, idle }, returned)
+    (watched, HeadTimer { progress, head, idle }, returned)
 }
 
 /// The error of a socket that is used after it was returned, which does not happen.
@@ -92,11 +91,11 @@ impl Timer for HeadTimer {
     /// hyper asks once for each head that it waits for.
     fn sleep_until(&self, _deadline: Instant) -> Pin<Box<dyn Sleep>> {
         let since = Instant::now();
-        // A new connection is about to send; it is idle only before a later head.
         let is_kept = self.progress.is_kept.swap(true, Ordering::Relaxed);
-        let idle = if is_kept { self.idle } else { HEAD_TIMEOUT };
-        self.progress.first_byte.store(NOTHING, Ordering::Relaxed);
-        let wait = HeadWait { progress: self.progress.clone(), since, idle };
+        // The first head has its time from the connection on, as if its first byte had come with that. A connection is
+        // idle only before a later one.
+        self.progress.first_byte.store(if is_kept { NOTHING } else { 0 }, Ordering::Relaxed);
+        let wait = HeadWait { progress: self.progress.clone(), since, head: self.head, idle: self.idle };
         let at = wait.look_again(since).unwrap_or(since);
         Box::pin(HeadSleep { wait, timer: Box::pin(tokio::time::sleep_until(at.into())) })
     }
@@ -106,6 +105,7 @@ impl Timer for HeadTimer {
 struct HeadWait {
     progress: Arc<Progress>,
     since: Instant,
+    head: Duration,
     idle: Duration,
 }
 
@@ -113,11 +113,11 @@ impl HeadWait {
     /// When to check again; `None`: the time is over.
     fn look_again(&self, now: Instant) -> Option<Instant> {
         let deadline = match self.progress.head_began() {
-            Some(began) => began + HEAD_TIMEOUT,
+            Some(began) => began + self.head,
             None => self.since + self.idle,
         };
         // A head that begins meanwhile has its own, perhaps earlier deadline.
-        (now < deadline).then(|| deadline.min(now + HEAD_TIMEOUT))
+        (now < deadline).then(|| deadline.min(now + self.head))
     }
 }
 
@@ -192,10 +192,11 @@ mod tests {
         let progress = Arc::new(Progress::new());
         let first_byte = first_byte.map_or(NOTHING, |after| u64::try_from(after.as_millis()).unwrap());
         progress.first_byte.store(first_byte, Ordering::Relaxed);
-        HeadWait { since: progress.opened, progress, idle }
+        HeadWait { since: progress.opened, progress, head: HEAD, idle }
     }
 
     const SECOND: Duration = Duration::from_secs(1);
+    const HEAD: Duration = Duration::from_secs(30);
 
     #[test]
     fn an_idle_connection_has_the_idle_timeout() {
@@ -210,7 +211,7 @@ mod tests {
     fn a_head_that_began_has_the_head_timeout_whenever_it_began() {
         for began in [Duration::ZERO, SECOND, 74 * SECOND] {
             let wait = waiting(75 * SECOND, Some(began));
-            let deadline = wait.since + began + HEAD_TIMEOUT;
+            let deadline = wait.since + began + HEAD;
             assert_eq!(wait.look_again(deadline - SECOND), Some(deadline), "{began:?}");
             assert_eq!(wait.look_again(deadline), None, "{began:?}");
         }
@@ -219,8 +220,8 @@ mod tests {
     #[test]
     fn it_is_looked_at_often_enough_for_a_head_that_begins_meanwhile() {
         let wait = waiting(75 * SECOND, None);
-        assert_eq!(wait.look_again(wait.since), Some(wait.since + HEAD_TIMEOUT));
-        assert_eq!(wait.look_again(wait.since + HEAD_TIMEOUT), Some(wait.since + 2 * HEAD_TIMEOUT));
-        assert_eq!(wait.look_again(wait.since + 2 * HEAD_TIMEOUT), Some(wait.since + 75 * SECOND));
+        assert_eq!(wait.look_again(wait.since), Some(wait.since + HEAD));
+        assert_eq!(wait.look_again(wait.since + HEAD), Some(wait.since + 2 * HEAD));
+        assert_eq!(wait.look_again(wait.since + 2 * HEAD), Some(wait.since + 75 * SECOND));
     }
 }

@@ -13,7 +13,14 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
-/// Checks that the request has one of the keys. All keys are compared, whichever matches.
+/// Whether the request has one of the keys. All keys are compared, whichever matches.
+pub fn has(headers: &HeaderMap, keys: &[Secret]) -> bool {
+    let given = bearer(headers).unwrap_or_default().as_bytes();
+    let none = Choice::from(0);
+    keys.iter().fold(none, |found, key| found | key.reveal().as_bytes().ct_eq(given)).into()
+}
+
+/// Checks that the request has one of the keys.
 ///
 /// # Errors
 /// The response: 403 if no key is configured, 401 if the key is missing or wrong.
@@ -22,10 +29,7 @@ pub fn check(headers: &HeaderMap, keys: &[Secret]) -> Result<(), Box<Reply>> {
         let message = "no publish key is configured: set `publish.keys`";
         return Err(Box::new(error(StatusCode::FORBIDDEN, "publishing_disabled", message)));
     }
-    let given = bearer(headers).unwrap_or_default().as_bytes();
-    let none = Choice::from(0);
-    let matched = keys.iter().fold(none, |found, key| found | key.reveal().as_bytes().ct_eq(given));
-    if bool::from(matched) {
+    if has(headers, keys) {
         return Ok(());
     }
     let message = "send `Authorization: Bearer <key>` with one of `publish.keys`";

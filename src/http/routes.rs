@@ -24,6 +24,9 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
     if let Some(refusal) = head::refuse(&request, local.context.limits.headers) {
         return refusal;
     }
+    if control && keys::has(request.headers(), &api.publish.keys) {
+        caller.socket.prove();
+    }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     match path {
         "/health" | "/health/live" | "/socket/ping" if !get => method_not_allowed("GET"),
@@ -75,11 +78,10 @@ async fn for_clients(
         return origin.preflight(request.headers());
     }
     let foreign = (!origin.is_allowed()).then(|| request.headers().get(hyper::header::ORIGIN).cloned()).flatten();
-    let (peer, slot) = (caller.peer, &caller.slot);
     let mut response = match request.uri().path() {
-        _ if engine_path => engine::serve(api, local, request, peer, slot, &origin).await,
+        _ if engine_path => engine::serve(api, local, request, caller, &origin).await,
         _ if request.method() != Method::GET => method_not_allowed("GET"),
-        "/ws" => ws::serve(api, request, peer, slot, &origin),
+        "/ws" => ws::serve(api, request, caller, &origin),
         _ => sse::serve(api, local, request, caller, &origin).await,
     };
     origin.mark(&mut response);

@@ -5,14 +5,16 @@ use crate::http::answer::Refused;
 use crate::http::body::BodyState;
 use crate::http::caller::{Caller, ListenerKind};
 use crate::http::head::{READ_HEAD, READ_HEADERS};
-use crate::http::keep_alive::{HEAD_TIMEOUT, watch};
+use crate::http::keep_alive::watch;
 use crate::http::linger;
 use crate::http::routes::route;
-use crate::http::upgrade::carry_on;
+use crate::http::upgrade::{Upgraded, carry_on};
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::refusals;
 use crate::refusals::shown;
+use crate::session::accepted::{AcceptedSocket, ClientStream};
+use crate::session::connection_limiter::{ConnectionLimiter, LimitError};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -20,8 +22,9 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use socket2::Domain;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::convert::Infallible;
+use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -30,18 +33,15 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::watch;
 
 /// Connections that wait in the kernel to be accepted.
 const BACKLOG: i32 = 4_096;
 /// Pause after a failed accept (no file descriptor left, for example), so that it is not retried in a loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// HTTP connections for each client connection that `limits.connections` allows. A polling client uses two;
-/// connections that became WebSockets do not count.
-const SOCKETS_PER_CLIENT: usize = 2;
-/// More of them, for publishers, health checks, and clients that have sent nothing yet.
-const OTHER_SOCKETS: usize = 1_024;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
+/// Pause while sockets that make room for others are being closed, and how many of them: a shard may be busy.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
+const MAX_ROOM_PAUSES: u32 = 50;
 
 /// A bound address: a socket for each shard. The kernel spreads connections among them, so that no connection has to
 /// change threads.
@@ -71,13 +71,10 @@ impl Listener {
         self.address
     }
 
-    /// Accepts on every shard until `stop` is set, or the shard ends.
-    pub fn accept(self, api: &Arc<Api>, stop: &watch::Receiver<bool>) {
-        let max = api.node.context.limits.connections.saturating_mul(SOCKETS_PER_CLIENT);
-        let permits = Arc::new(Semaphore::new(max.saturating_add(OTHER_SOCKETS).min(Semaphore::MAX_PERMITS)));
+    /// Accepts on every shard until `stop` is set, or the shard ends. `limiter` counts the sockets.
+    pub fn accept(self, api: &Arc<Api>, limiter: &Arc<ConnectionLimiter>, stop: &watch::Receiver<bool>) {
         for (local, socket) in api.node.shards().iter().zip(self.sockets) {
-            let (api, mut stop, kind) = (api.clone(), stop.clone(), self.kind);
-            let permits = permits.clone();
+            let (api, mut stop, kind, limiter) = (api.clone(), stop.clone(), self.kind, limiter.clone());
             local.run(move |local| {
                 let local = local.clone();
                 tokio::task::spawn_local(async move {
@@ -85,9 +82,10 @@ impl Listener {
                         Ok(listener) => listener,
                         Err(error) => return tracing::error!(%error, "a listener could not be registered"),
                     };
+                    let acceptor = Acceptor { local, api, limiter, kind };
                     tokio::select! {
-                        () = accept(&local, &api, &listener, kind, &permits) => {}
-                        _ = stop.wait_for(|stop| *stop) => accept_rest(&local, &api, &listener, kind, &permits).await,
+                        () = acceptor.accept(&listener) => {}
+                        _ = stop.wait_for(|stop| *stop) => acceptor.accept_rest(&listener).await,
                     }
                 });
             });
@@ -108,72 +106,92 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 }
 
 /// Accepts on one shard.
-async fn accept(
-    local: &Rc<LocalNode>,
-    api: &Arc<Api>,
-    listener: &TcpListener,
+struct Acceptor {
+    local: Rc<LocalNode>,
+    api: Arc<Api>,
+    limiter: Arc<ConnectionLimiter>,
     kind: ListenerKind,
-    permits: &Arc<Semaphore>,
-) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => start(local, api, stream, peer, kind, permits),
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+}
+
+impl Acceptor {
+    async fn accept(&self, listener: &TcpListener) {
+        loop {
+            self.room().await;
+            match listener.accept().await {
+                Ok((stream, peer)) => self.start(stream, peer),
+                Err(error) if is_exhausted(&error) => {
+                    let why =
+                        format_args!("a connection could not be accepted: {error}; raise the limit of open files");
+                    self.refuse(format_args!("the listener"), why);
+                    self.limiter.free_a_file();
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+                // The client was gone before its connection was accepted.
+                Err(error) => tracing::debug!(%error, "a connection could not be accepted"),
             }
         }
     }
-}
 
-/// Accepts what the kernel has queued before the listener closes; otherwise those clients get a reset.
-async fn accept_rest(
-    local: &Rc<LocalNode>,
-    api: &Arc<Api>,
-    listener: &TcpListener,
-    kind: ListenerKind,
-    permits: &Arc<Semaphore>,
-) {
-    let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
-    while let Poll::Ready(Ok((stream, peer))) = next().await {
-        start(local, api, stream, peer, kind, permits);
+    /// Waits a moment while the sockets that ended for others are closed, so that there are never more files than may be.
+    async fn room(&self) {
+        for _ in 0..MAX_ROOM_PAUSES {
+            if !self.limiter.is_over() {
+                return;
+            }
+            tokio::time::sleep(ROOM_PAUSE).await;
+        }
+    }
+
+    /// Accepts what the kernel has queued before the listener closes; otherwise those clients get a reset.
+    async fn accept_rest(&self, listener: &TcpListener) {
+        let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
+        while let Poll::Ready(Ok((stream, peer))) = next().await {
+            self.start(stream, peer);
+        }
+    }
+
+    /// Serves a connection, or closes it if too many are open that have all proven themselves.
+    fn start(&self, stream: TcpStream, peer: SocketAddr) {
+        let socket = match AcceptedSocket::new(&self.limiter, peer.ip()) {
+            Ok(socket) => socket,
+            Err(full) => {
+                let why = match full {
+                    LimitError::Node => "too many open connections for `limits.connections` and the open files allowed",
+                    LimitError::Address => "too many open connections for `limits.connections_per_ip`",
+                };
+                return self.refuse(format_args!("{}", peer.ip()), format_args!("{why}"));
+            }
+        };
+        drop(tokio::task::spawn_local(serve(self.local.clone(), self.api.clone(), stream, peer, self.kind, socket)));
+    }
+
+    fn refuse(&self, who: fmt::Arguments<'_>, why: fmt::Arguments<'_>) {
+        refusals::note(&self.api.node.context.metrics, Refusal::Connections, who, why);
     }
 }
 
-/// Serves a connection, or closes it if too many are open.
-fn start(
-    local: &Rc<LocalNode>,
-    api: &Arc<Api>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    kind: ListenerKind,
-    permits: &Arc<Semaphore>,
-) {
-    let Ok(permit) = permits.clone().try_acquire_owned() else {
-        let why = format_args!("too many open HTTP connections for `limits.connections`");
-        return refusals::note(&api.node.context.metrics, Refusal::Connections, format_args!("{}", peer.ip()), why);
-    };
-    let (local, api) = (local.clone(), api.clone());
-    drop(tokio::task::spawn_local(async move {
-        serve(local, api, stream, peer, kind).await;
-        drop(permit);
-    }));
+/// Whether the process (EMFILE) or the machine (ENFILE) has no file left for a connection.
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(23 | 24))
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
-async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: SocketAddr, kind: ListenerKind) {
-    let caller = Rc::new(Caller {
-        listener: kind,
-        peer: peer.ip(),
-        slot: Rc::new(RefCell::new(None)),
-        cut: Rc::new(Notify::new()),
-    });
+async fn serve(
+    local: Rc<LocalNode>,
+    api: Arc<Api>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    kind: ListenerKind,
+    socket: Arc<AcceptedSocket>,
+) {
+    let caller = Rc::new(Caller::new(kind, peer.ip(), socket));
     let may_still_send = Rc::new(Cell::new(false));
     let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         let may_still_send = may_still_send.clone();
         async move {
             let _busy = api.traffic.begin();
+            caller.begin_request();
             let uri = request.uri().clone();
             let body = BodyState::attach(&mut request);
             let mut response = route(&api, &local, request, &caller).await;
@@ -191,18 +209,24 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
             Ok::<Response<_>, Infallible>(response)
         }
     });
-    let (stream, timer, returned) = watch(stream, api.http.idle_timeout);
+    let (stream, timer, returned) = watch(stream, api.http.head_timeout, api.http.idle_timeout);
     let connection = http1::Builder::new()
         .timer(timer)
         // hyper needs a timeout to start the timer, which decides by itself.
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(api.http.head_timeout)
         .max_buf_size(READ_HEAD)
         .max_headers(READ_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = connection.without_shutdown() => ended,
-        // An SSE client stopped reading. hyper would wait for it forever.
-        () = caller.cut.notified() => return,
+        // An SSE client stopped reading, which hyper would wait for forever, or the socket makes room for others.
+        is_evicted = caller.socket.cut().wait() => {
+            if is_evicted {
+                let why = format_args!("a connection without an accepted token is closed: newer ones need the room");
+                note(&api, &caller, Refusal::Unauthenticated, why);
+            }
+            return;
+        }
     };
     match ended {
         Ok(parts) => {
@@ -211,7 +235,10 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
             let Some(stream) = returned.take() else { return };
             let intent = caller.slot.borrow_mut().take();
             match intent {
-                Some(intent) => carry_on(&local, intent, stream, early),
+                Some(intent) => {
+                    let stream = ClientStream { stream, open: caller.socket.upgrade() };
+                    carry_on(&local, intent, Upgraded { stream, early, waited: caller.waited() });
+                }
                 None if may_still_send.get() => linger::close(&local, stream).await,
                 None => {}
             }
@@ -220,10 +247,12 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
         Err(error) => {
             if error.is_parse_too_large() {
                 let why = format_args!("more than {READ_HEADERS} headers, or more than {READ_HEAD} bytes of them");
-                refusals::note(&api.node.context.metrics, Refusal::Headers, format_args!("{}", caller.peer), why);
+                note(&api, &caller, Refusal::Headers, why);
             } else if error.is_parse() {
                 let why = format_args!("no HTTP/1 request; TLS ends at the proxy in front");
-                refusals::note(&api.node.context.metrics, Refusal::Protocol, format_args!("{}", caller.peer), why);
+                note(&api, &caller, Refusal::Protocol, why);
+            } else if error.is_timeout() {
+                note(&api, &caller, Refusal::Incomplete, format_args!("no request within `http.head_timeout`"));
             }
             tracing::trace!(%error, "an HTTP connection ended");
             if error.is_parse()
@@ -233,4 +262,8 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, peer: Soc
             }
         }
     }
+}
+
+fn note(api: &Api, caller: &Caller, reason: Refusal, why: fmt::Arguments<'_>) {
+    refusals::note(&api.node.context.metrics, reason, format_args!("{}", caller.peer), why);
 }

@@ -2,8 +2,9 @@
 
 use crate::auth::bare_token;
 use crate::handlers::room_access::JoinError;
+use crate::handlers::session_start::TooMany;
 use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
-use crate::http::answer::{Reply, error, no_store, noted, refused};
+use crate::http::answer::{Reply, error, no_store, noted, overloaded, refused};
 use crate::http::body::Answer;
 use crate::http::caller::Caller;
 use crate::http::keys::bearer;
@@ -22,6 +23,7 @@ use crate::presence::Ticket;
 use crate::presence::local::Reservation;
 use crate::protocol::sse;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
+use crate::session::connection_limiter::ClientKind;
 use crate::session::outbox::Frame;
 use crate::session::recovery::NotRecovered;
 use crate::transport::sse::SseBody;
@@ -29,6 +31,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// One request.
 pub async fn serve(
@@ -40,6 +43,9 @@ pub async fn serve(
 ) -> Reply {
     if !origin.is_allowed() {
         return ws::foreign();
+    }
+    if local.context.memory.is_tight() {
+        return overloaded();
     }
     let query = match sse::Query::parse(request.uri().query().unwrap_or_default()) {
         Ok(query) => query,
@@ -53,20 +59,24 @@ pub async fn serve(
         Ok(identity) => identity,
         Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
+    caller.socket.prove();
     let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if since.is_some() {
         // Before there is a session: one that is older than the history would be notified that the log was reset.
         local.shard.history_read().await;
     }
-    let permit = match api.node.connection_limiter.take(caller.peer) {
+    let permit = match api.node.connection_limiter.take(caller.peer, ClientKind::Http) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
     let namespace = local.context.namespaces.main();
-    let link = Link::Sse(caller.cut.clone());
+    let link = Link::Sse(caller.socket.cut().clone());
     let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, permit));
     // From here on the connection ends with its body, also if this future is dropped.
     let body = SseBody::new(local.clone(), key);
+    if let Err(many) = session_start::enter_account(local, key, &identity) {
+        return refuse(local, key, StatusCode::TOO_MANY_REQUESTS, TooMany::CODE, many.message);
+    }
     let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };
     let session = newcomer.session(local, Id::random_session(), None);
     let first = match session_start::first_rooms(local, &session) {
@@ -80,7 +90,11 @@ pub async fn serve(
     let allowed = match room_access::allow(local, session, &rooms, None).await {
         Ok(allowed) => allowed,
         Err(problem) => {
-            let status = if problem.may_pass() { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::FORBIDDEN };
+            let status = match problem.retry() {
+                Some(_) => StatusCode::TOO_MANY_REQUESTS,
+                None if problem.may_pass() => StatusCode::SERVICE_UNAVAILABLE,
+                None => StatusCode::FORBIDDEN,
+            };
             return refuse(local, key, status, problem.code(), &problem.to_string());
         }
     };
@@ -179,7 +193,7 @@ fn begin(
             local.shard.push(key, Frame::Raw(block));
         }
     }
-    local.shard.start_timers(key);
+    local.shard.start_timers(key, Duration::ZERO);
 }
 
 fn stream(body: SseBody) -> Reply {

@@ -7,6 +7,7 @@ use crate::model::id::Id;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::websocket::{FrameReader, accept_key};
+use crate::session::accepted::ClientStream;
 use crate::session::connection::{Connection, Link};
 use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Frame;
@@ -21,6 +22,7 @@ use hyper::header::{
 use hyper::{Request, Response, StatusCode};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// What an upgraded socket becomes.
@@ -70,42 +72,50 @@ pub fn accept(headers: &HeaderMap, slot: &Slot, intent: Intent, subprotocol: Opt
     response
 }
 
-/// Continues with a socket that hyper has released. `early`: the bytes that arrived after the handshake.
-pub fn carry_on(local: &Rc<LocalNode>, intent: Intent, stream: TcpStream, early: Bytes) {
+/// A socket that hyper has released.
+pub struct Upgraded {
+    /// The socket.
+    pub stream: ClientStream,
+    /// The bytes that arrived after the handshake.
+    pub early: Bytes,
+    /// How much of `socketio.connect_timeout` is used up.
+    pub waited: Duration,
+}
+
+/// Continues with a socket that hyper has released.
+pub fn carry_on(local: &Rc<LocalNode>, intent: Intent, upgraded: Upgraded) {
     match intent {
-        Intent::SocketIo(permit, handshake) => open_socketio(local, permit, handshake, stream, &early),
-        Intent::Json(permit, token) => open_json(local, permit, token, stream, &early),
-        Intent::Probe(sid, handshake) => probe(local, sid, handshake, stream, early),
+        Intent::SocketIo(permit, handshake) => open_socketio(local, permit, handshake, upgraded),
+        Intent::Json(permit, token) => open_json(local, permit, token, upgraded),
+        Intent::Probe(sid, handshake) => probe(local, sid, handshake, upgraded),
         Intent::ProbeElsewhere(sid, permit, handshake) => {
+            let Upgraded { stream, early, .. } = upgraded;
             let probe = takeover::probe_elsewhere(local.clone(), sid, permit, handshake, stream, early);
             drop(tokio::task::spawn_local(probe));
         }
     }
 }
 
-fn open_socketio(
-    local: &Rc<LocalNode>,
-    permit: Permit,
-    handshake: WebSocketHandshake,
-    stream: TcpStream,
-    early: &[u8],
-) {
-    let (sid, stream) = (local.shard.fresh_id(), Rc::new(stream));
+fn open_socketio(local: &Rc<LocalNode>, permit: Permit, handshake: WebSocketHandshake, upgraded: Upgraded) {
+    let (sid, stream) = (local.shard.fresh_id(), Rc::new(upgraded.stream));
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), permit);
     handshake.apply(&mut connection);
     let key = local.shard.open(connection);
+    local.await_proof(key);
     local.shard.push(key, Frame::Engine(polling::handshake(local, sid, &[]).into()));
-    local.shard.start_timers(key);
+    local.shard.start_timers(key, upgraded.waited);
     let mut frames = FrameReader::new();
-    websocket::take_early(local, key, &mut frames, early);
+    websocket::take_early(local, key, &mut frames, &upgraded.early);
     websocket::start(local, key, stream, frames);
 }
 
-fn open_json(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>, stream: TcpStream, early: &[u8]) {
+fn open_json(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>, upgraded: Upgraded) {
+    let Upgraded { stream, early, waited } = upgraded;
     let stream = Rc::new(stream);
     let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(stream.clone()), permit);
     let key = local.shard.open(connection);
-    local.shard.start_timers(key);
+    local.await_proof(key);
+    local.shard.start_timers(key, waited);
     let (early, local) = (early.to_vec(), local.clone());
     tokio::task::spawn_local(async move {
         // Without a token the client may still send one as its first message.
@@ -119,8 +129,10 @@ fn open_json(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>, str
 }
 
 /// Hands the socket to the shard of the session.
-fn probe(local: &Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, stream: TcpStream, early: Bytes) {
+fn probe(local: &Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, upgraded: Upgraded) {
+    let Upgraded { stream: ClientStream { stream, open }, early, .. } = upgraded;
     if sid.shard() == local.shard.index {
+        let stream = ClientStream { stream, open };
         tokio::task::spawn_local(takeover::probe(local.clone(), sid, handshake, stream, early));
         return;
     }
@@ -129,6 +141,7 @@ fn probe(local: &Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, stream: 
     };
     owner.run(move |local| {
         if let Ok(stream) = TcpStream::from_std(stream) {
+            let stream = ClientStream { stream, open };
             tokio::task::spawn_local(takeover::probe(local.clone(), sid, handshake, stream, early));
         }
     });

@@ -2,22 +2,22 @@
 
 use crate::auth::bare_token;
 use crate::http::Api;
-use crate::http::answer::{Reply, error};
+use crate::http::answer::{Reply, error, overloaded};
+use crate::http::caller::Caller;
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
-use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
+use crate::http::upgrade::{Intent, accept, is_upgrade};
 use crate::protocol::engineio::Query;
-use crate::session::connection_limiter::LimitError;
+use crate::session::connection_limiter::{ClientKind, LimitError};
 use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::{Request, StatusCode};
-use std::net::IpAddr;
 
 /// The accepted subprotocol. A token may be offered beside it, as `token.<jwt>`.
 const SUBPROTOCOL: &str = "roomcast";
 
 /// One request.
-pub fn serve(api: &Api, request: Request<Incoming>, peer: IpAddr, slot: &Slot, origin: &Origin) -> Reply {
+pub fn serve(api: &Api, request: Request<Incoming>, caller: &Caller, origin: &Origin) -> Reply {
     if !origin.is_allowed() {
         return foreign();
     }
@@ -25,7 +25,10 @@ pub fn serve(api: &Api, request: Request<Incoming>, peer: IpAddr, slot: &Slot, o
         let message = "open this path as a WebSocket";
         return error(StatusCode::UPGRADE_REQUIRED, "upgrade_required", message);
     }
-    let permit = match api.node.connection_limiter.take(peer) {
+    if api.node.context.memory.is_tight() {
+        return overloaded();
+    }
+    let permit = match api.node.connection_limiter.take(caller.peer, ClientKind::WebSocket) {
         Ok(permit) => permit,
         Err(full) => return self::full(full),
     };
@@ -35,7 +38,7 @@ pub fn serve(api: &Api, request: Request<Incoming>, peer: IpAddr, slot: &Slot, o
     let given = [bearer(request.headers()), in_subprotocol, query.token.as_deref()];
     let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
     let subprotocol = offered.contains(&SUBPROTOCOL).then_some(HeaderValue::from_static(SUBPROTOCOL));
-    accept(request.headers(), slot, Intent::Json(permit, token), subprotocol)
+    accept(request.headers(), &caller.slot, Intent::Json(permit, token), subprotocol)
 }
 
 fn subprotocols(headers: &HeaderMap) -> Vec<&str> {

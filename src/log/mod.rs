@@ -93,6 +93,12 @@ pub trait Sink: Send + Sync + 'static {
     /// them.
     fn reset(&self, snapshot: Snapshot);
 
+    /// The log goes on in a new epoch, and everything before it was delivered: clients that are connected missed nothing.
+    /// No offset of the former epoch is known any more.
+    fn renewed(&self, snapshot: Snapshot) {
+        self.reset(snapshot);
+    }
+
     /// Delivers a batch. Completes when there is room for the next one, so slow shards slow the tail down.
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()>;
 

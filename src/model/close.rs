@@ -50,8 +50,10 @@ reasons! {
     InvalidText, "invalid_text", Some(1007), SOON, "A text message that is not UTF-8.";
     TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
     Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
+    Evicted, "evicted", Some(1013), SOON, "It had no accepted token, and made room for newer connections (`limits.unauthenticated`).";
     SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`.";
     RateLimit, "rate_limit", Some(4429), LATER, "More events than the limit allows, or too many unhandled packets.";
+    TooManyConnections, "too_many_connections", Some(4429), LATER, "The user or the tenant has all the connections it may have.";
     Unauthorized, "unauthorized", Some(4401), None, "No token, or a refused one.";
     TokenExpired, "token_expired", Some(4401), NOW, "The token expired on a live connection.";
     Refused, "refused", Some(4403), None, "Not allowed here: origin, user or limit.";
@@ -59,6 +61,7 @@ reasons! {
     Replaced, "replaced", Some(4409), None, "The same session connected again.";
     Disconnected, "disconnected", Some(4403), None, "The backend asked for it by `/disconnect`.";
     Draining, "draining", Some(1001), SOON, "This node is shutting down.";
+    Memory, "memory", Some(1013), LATER, "This node is near `limits.memory`, and the connection held much or was new.";
     Unreachable, "unreachable", Some(1013), SOON, "Its session may be on another node that cannot be reached.";
     LogReset, "log_reset", Some(1001), SOON, "The log lost accepted entries; clients start over.";
 }
@@ -93,11 +96,13 @@ pub enum DropReason {
     Unsupported,
     /// A client's message that waited for its turn when its connection closed.
     Unhandled,
+    /// A message between nodes that had been read before, or that was sent more than 30 seconds ago.
+    Replayed,
 }
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
@@ -109,6 +114,7 @@ impl DropReason {
         Self::Record,
         Self::Unsupported,
         Self::Unhandled,
+        Self::Replayed,
     ];
 
     /// The metric label.
@@ -125,6 +131,7 @@ impl DropReason {
             Self::Record => "record",
             Self::Unsupported => "unsupported",
             Self::Unhandled => "unhandled",
+            Self::Replayed => "replayed",
         }
     }
 }

@@ -9,6 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 
+/// Where the tag of [`Id::random_tagged`] begins.
+const TAG_AT: usize = 11;
+
 /// 15 random bytes, written as 20 characters. Engine.IO sids, Socket.IO sids (session ids) and pids
 /// are all of this kind. 120 bits: nobody guesses one, and none occurs twice.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,6 +31,20 @@ impl Id {
         id.0[0] = shard;
         id.0[1..5].copy_from_slice(&node.0.to_be_bytes());
         id
+    }
+
+    /// The same with a tag over the rest in its last bytes, by which the nodes of a cluster recognize an id that one of
+    /// them made. 48 bits are random; without the tag's key the tag is as hard to guess as random bits.
+    pub fn random_tagged(node: NodeId, shard: u8, tag: impl FnOnce(&[u8]) -> [u8; 4]) -> Self {
+        let mut id = Self::random_at(node, shard);
+        let tag = tag(&id.0[..TAG_AT]);
+        id.0[TAG_AT..].copy_from_slice(&tag);
+        id
+    }
+
+    /// What the tag of [`Id::random_tagged`] is made of, and the tag.
+    pub fn tagged_parts(&self) -> (&[u8], &[u8]) {
+        self.0.split_at(TAG_AT)
     }
 
     /// A new session id. Its last bytes are a checksum of the others: publishers reach a single session through the

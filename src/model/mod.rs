@@ -1,5 +1,6 @@
 //! The base words that all modules share: names, positions, arguments, events, commands, reasons.
 
+pub mod address;
 pub mod args;
 pub mod clock;
 pub mod close;

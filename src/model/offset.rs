@@ -32,6 +32,14 @@ impl Position {
             (0, 0) => self,
         }
     }
+
+    /// The position right after this one; the last position is its own successor.
+    pub fn successor(self) -> Self {
+        match self.seq.checked_add(1) {
+            Some(seq) => Self { seq, ..self },
+            None => self.ms.checked_add(1).map_or(self, |ms| Self { ms, seq: 0 }),
+        }
+    }
 }
 
 /// `u64::from_str` also takes a leading `+`; a position does not.

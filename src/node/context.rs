@@ -12,7 +12,10 @@ use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
 use crate::node::shared_window::SharedWindow;
 use crate::presence::local::Presence;
-use crate::session::connection_limiter::ConnectionLimiter;
+use crate::session::connection::ConnectionKey;
+use crate::session::connection_limiter::{Bounds, ConnectionLimiter};
+use crate::session::forwarded::ForwardedSids;
+use crate::session::unproven::Ticket;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::face::Shard;
 use crate::shard::handle::ShardHandle;
@@ -43,6 +46,8 @@ pub struct Node {
     pub presence: Arc<Presence>,
     /// Commands that are being carried out.
     pub command_tracker: CommandTracker,
+    /// Polling sessions of other nodes whose requests arrive here.
+    pub forwarded: Mutex<ForwardedSids>,
     /// Probes on their way.
     pub probes: Probes,
     /// Set at the start of the graceful stop; readiness follows it.
@@ -72,6 +77,13 @@ impl LocalNode {
         let context = node.context.clone();
         Rc::new(Self { node, shard, context, backend_lanes: BackendLanes::default() })
     }
+
+    /// Counts a connection of this shard among the unproven until its client's token is accepted: it is closed where newer
+    /// ones need its place. The answer is its ticket; `None` where it is gone.
+    pub fn await_proof(&self, key: ConnectionKey) -> Option<Ticket> {
+        let shard = self.node.shards().get(usize::from(self.shard.index))?.clone();
+        self.shard.await_proof(key, move || shard.run(move |local: &Rc<Self>| local.shard.evict(key)))
+    }
 }
 
 /// The parts a node is made of.
@@ -84,17 +96,24 @@ pub struct Parts {
     pub log: Arc<dyn EventLog>,
     /// Checks tokens.
     pub auth: Arc<Authenticator>,
+    /// How many sockets clients may have.
+    pub sockets: usize,
 }
 
 impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { context, backend, log, auth } = parts;
+        let Parts { context, backend, log, auth, sockets } = parts;
         let (recovery, limits) = (&context.recovery, &context.limits);
         Arc::new(Self {
             id: context.node_id,
             window: SharedWindow::new(Window::new(recovery.kept(), recovery.window_bytes)),
-            connection_limiter: ConnectionLimiter::new(limits.connections, limits.connections_per_ip),
+            connection_limiter: ConnectionLimiter::new(Bounds {
+                clients: limits.connections,
+                per_address: limits.connections_per_ip,
+                unproven: limits.unauthenticated,
+                sockets,
+            }),
             cluster: context.cluster.clone(),
             presence: context.presence.clone(),
             context,
@@ -102,6 +121,7 @@ impl Node {
             auth,
             backend,
             command_tracker: CommandTracker::default(),
+            forwarded: Mutex::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             tail_seen_ms: AtomicU64::new(0),

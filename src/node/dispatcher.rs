@@ -32,15 +32,11 @@ impl Dispatcher {
 
 impl Sink for Dispatcher {
     fn reset(&self, snapshot: Snapshot) {
-        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
-        *self.announced() = offset;
-        let mut window = self.node.window.write();
-        window.reset(&snapshot, self.now());
-        drop(window);
-        for shard in self.node.shards() {
-            shard.tell(ShardCommand::Reset(offset));
-        }
-        self.progress();
+        self.begin(&snapshot, true);
+    }
+
+    fn renewed(&self, snapshot: Snapshot) {
+        self.begin(&snapshot, false);
     }
 
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {
@@ -89,6 +85,19 @@ impl Dispatcher {
         if !batch.events.is_empty() || !batch.commands.is_empty() {
             self.keep(batch);
         }
+    }
+
+    /// Starts the window over and tells the shards where the log goes on, and whether their clients may have missed events.
+    fn begin(&self, snapshot: &Snapshot, may_be_missed: bool) {
+        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
+        *self.announced() = offset;
+        let mut window = self.node.window.write();
+        window.reset(snapshot, self.now());
+        drop(window);
+        for shard in self.node.shards() {
+            shard.tell(if may_be_missed { ShardCommand::Reset(offset) } else { ShardCommand::Advance(offset) });
+        }
+        self.progress();
     }
 
     fn announced(&self) -> MutexGuard<'_, Offset> {

@@ -6,6 +6,7 @@ pub mod commands;
 pub mod context;
 pub mod dispatcher;
 pub mod drain;
+pub mod memory;
 pub mod presence;
 pub mod probe;
 pub mod probes;

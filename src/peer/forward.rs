@@ -1,34 +1,133 @@
 //! Requests for sessions of other nodes, forwarded to the node that owns them.
 
-use crate::cluster::{OneWay, RpcError, RpcRequest, RpcResponse};
+use crate::cluster::{Confirmed, OneWay, RpcError, RpcRequest, RpcResponse};
 use crate::model::id::Id;
 use crate::node::context::{LocalNode, Node};
+use crate::session::forwarded::PollKind;
 use crate::session::polling::PollAnswer;
 use bytes::Bytes;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// How long a forwarded request may take, besides the time that a GET waits for packets (at most until the next ping).
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client that has not proven who it is sends its token, and nothing that is large.
+const UNPROVEN_BODY: usize = 64 << 10;
 
 /// Whether the session of this sid began on another node.
 pub fn is_elsewhere(node: &Node, sid: Id) -> bool {
     sid.node() != node.id && node.cluster.is_some()
 }
 
-/// Forwards a GET. If the future is dropped because the client hung up, the owner gets a notice.
-pub async fn get(local: &LocalNode, sid: Id) -> PollAnswer {
-    ask(local, sid, RpcRequest::Get(sid), local.context.socketio.ping_interval + FORWARD_TIMEOUT).await
+/// Whether no node of this cluster made this sid. Known without asking anybody.
+pub fn is_invented(node: &Node, sid: Id) -> bool {
+    is_elsewhere(node, sid) && node.cluster.as_ref().is_some_and(|cluster| !cluster.is_genuine(sid))
 }
 
-/// Forwards a POST's payload; `None` for a body that polling does not accept, such as binary.
-pub async fn post(local: &LocalNode, sid: Id, body: Option<String>) -> PollAnswer {
-    ask(local, sid, RpcRequest::Post(sid, body), FORWARD_TIMEOUT).await
+/// A request that is on its way to the session's node, counted until it is dropped.
+pub struct Forwarding {
+    node: Arc<Node>,
+    sid: Id,
+    kind: PollKind,
+}
+
+impl Forwarding {
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// With the answer for one that is not forwarded: too many are under way, or the owner said a moment ago that there is
+    /// no such session.
+    pub fn begin(local: &LocalNode, sid: Id, kind: PollKind) -> Result<Self, PollAnswer> {
+        let mut forwarded = local.node.forwarded.lock();
+        if forwarded.known(sid, Instant::now()) == Some(Confirmed::Unknown) {
+            return Err(PollAnswer::Unknown);
+        }
+        if !forwarded.begin(sid, kind) {
+            return Err(PollAnswer::Overlap);
+        }
+        drop(forwarded);
+        Ok(Self { node: local.node.clone(), sid, kind })
+    }
+
+    /// Forwards a GET. If the future is dropped because the client hung up, the owner gets a notice.
+    pub async fn get(self, local: &LocalNode) -> PollAnswer {
+        let timeout = local.context.socketio.ping_interval + FORWARD_TIMEOUT;
+        ask(local, self.sid, RpcRequest::Get(self.sid), timeout).await
+    }
+
+    /// How many bytes of a POST's body may be read: its owner is asked whether the session exists, unless that is known.
+    /// `declared` is the length that the request states.
+    ///
+    /// # Errors
+    /// With the answer for a POST that is not forwarded.
+    pub async fn max_body(&self, local: &LocalNode, declared: Option<u64>) -> Result<BodyLimit, PollAnswer> {
+        let max = local.context.socketio.max_payload;
+        let unproven = max.min(UNPROVEN_BODY);
+        let known = local.node.forwarded.lock().known(self.sid, Instant::now());
+        let fits = declared.is_some_and(|bytes| bytes <= unproven as u64);
+        let confirmed = match known {
+            // A client that has proven who it is since is asked about again before it sends more.
+            Some(answer) if answer == Confirmed::Proven || fits => answer,
+            _ => confirm(local, self.sid).await?,
+        };
+        match confirmed {
+            Confirmed::Unknown => Err(PollAnswer::Unknown),
+            Confirmed::Unproven => Ok(BodyLimit { bytes: unproven, over: PollAnswer::TooBigUnproven }),
+            Confirmed::Proven => Ok(BodyLimit { bytes: max, over: PollAnswer::TooBig }),
+        }
+    }
+
+    /// Forwards a POST's payload; `None` for a body that polling does not accept, such as binary.
+    pub async fn post(self, local: &LocalNode, body: Option<String>) -> PollAnswer {
+        ask(local, self.sid, RpcRequest::Post(self.sid, body), FORWARD_TIMEOUT).await
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        self.node.forwarded.lock().end(self.sid, self.kind);
+    }
+}
+
+/// How much of a body may be read.
+pub struct BodyLimit {
+    /// So many bytes.
+    pub bytes: usize,
+    /// The answer to a larger one.
+    pub over: PollAnswer,
+}
+
+/// Asks the owner whether there is a session with this sid.
+async fn confirm(local: &LocalNode, sid: Id) -> Result<Confirmed, PollAnswer> {
+    let Some(cluster) = &local.node.cluster else { return Err(PollAnswer::Unknown) };
+    if cluster.is_legacy(sid.node()) {
+        return Ok(Confirmed::Proven);
+    }
+    let answer = cluster.confirm(sid).await;
+    if let Ok(answer) = answer {
+        local.node.forwarded.lock().note(sid, answer, Instant::now());
+    }
+    answer.map_err(|problem| not_forwarded(local, sid, problem))
+}
+
+/// The answer to a request that the owner did not get, or did not answer.
+fn not_forwarded(local: &LocalNode, sid: Id, problem: RpcError) -> PollAnswer {
+    tracing::debug!(%sid, node = %sid.node(), %problem, "a polling request could not be forwarded");
+    match problem {
+        RpcError::Busy => return PollAnswer::Busy,
+        // A node that is gone does not come back; nobody needs to ask again for this sid.
+        RpcError::Gone => local.node.forwarded.lock().note(sid, Confirmed::Unknown, Instant::now()),
+        RpcError::Timeout | RpcError::Offline | RpcError::Unsupported => {}
+    }
+    PollAnswer::Unknown
 }
 
 /// Whether a WebSocket may probe for a session of another node, and take it over.
 pub async fn may_probe(local: &LocalNode, sid: Id) -> bool {
     // Without the window, what the session misses during the move could not be proven.
     local.context.recovery_on()
+        && local.node.forwarded.lock().known(sid, Instant::now()) != Some(Confirmed::Unknown)
         && question(local, sid, RpcRequest::Probe(sid), FORWARD_TIMEOUT).await == Ok(RpcResponse::Accepted)
 }
 
@@ -50,16 +149,8 @@ pub async fn question(
     cluster.request(sid.node(), question, timeout).await
 }
 
-/// Whether the node that a sid names is up. Checked before the body of a POST is read and forwarded.
-pub async fn has_owner(node: &Node, sid: Id) -> bool {
-    match &node.cluster {
-        Some(cluster) => cluster.is_reachable(sid.node()).await,
-        None => false,
-    }
-}
-
 async fn ask(local: &LocalNode, sid: Id, asked: RpcRequest, timeout: Duration) -> PollAnswer {
-    match question(local, sid, asked, timeout).await {
+    let answer = match question(local, sid, asked, timeout).await {
         Ok(RpcResponse::Payload(text)) => PollAnswer::Payload(Bytes::from(text)),
         Ok(RpcResponse::Accepted) => PollAnswer::Accepted,
         Ok(RpcResponse::Overlap) => PollAnswer::Overlap,
@@ -68,12 +159,17 @@ async fn ask(local: &LocalNode, sid: Id, asked: RpcRequest, timeout: Duration) -
             RpcResponse::Unknown
             | RpcResponse::Taken(_)
             | RpcResponse::Released(_)
+            | RpcResponse::Confirmed(_)
             | RpcResponse::Members(..)
             | RpcResponse::Unsupported,
         ) => PollAnswer::Unknown,
-        Err(problem) => {
-            tracing::debug!(%sid, node = %sid.node(), %problem, "a polling request could not be forwarded");
-            PollAnswer::Unknown
-        }
+        Err(problem) => return not_forwarded(local, sid, problem),
+    };
+    let mut forwarded = local.node.forwarded.lock();
+    match answer {
+        PollAnswer::Unknown => forwarded.note(sid, Confirmed::Unknown, Instant::now()),
+        _ => forwarded.note_served(sid, Instant::now()),
     }
+    drop(forwarded);
+    answer
 }

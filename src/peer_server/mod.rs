@@ -3,7 +3,7 @@
 mod handover;
 mod polling;
 
-use crate::cluster::{OneWay, Owner, RpcHandler, RpcRequest, RpcResponse};
+use crate::cluster::{Confirmed, OneWay, Owner, RpcHandler, RpcRequest, RpcResponse};
 use crate::model::id::{Id, NodeId};
 use crate::node::context::{LocalNode, Node};
 use crate::node::room_query;
@@ -38,6 +38,28 @@ impl PeerServer {
         });
     }
 
+    fn confirm(&self, from: NodeId, call: u64, sids: Vec<Id>) {
+        let node = self.node.clone();
+        tokio::spawn(async move {
+            let mut answers = vec![Confirmed::Unknown; sids.len()];
+            for (index, shard) in node.shards().iter().enumerate() {
+                let of_shard: Vec<_> =
+                    sids.iter().copied().enumerate().filter(|(_, sid)| usize::from(sid.shard()) == index).collect();
+                if of_shard.is_empty() {
+                    continue;
+                }
+                let confirmed = shard
+                    .ask(move |local| of_shard.iter().map(|(at, sid)| (*at, local.shard.confirm_sid(*sid))).collect())
+                    .await;
+                let confirmed: Vec<(usize, Confirmed)> = confirmed.unwrap_or_default();
+                for (at, answer) in confirmed {
+                    answers[at] = answer;
+                }
+            }
+            node.answer_peer(from, call, RpcResponse::Confirmed(answers)).await;
+        });
+    }
+
     /// The shard that owns an id. If an id names no shard, any shard can answer that it is unknown.
     fn owner(&self, id: Id) -> Option<&ShardHandle<LocalNode>> {
         let shards = self.node.shards();
@@ -60,6 +82,7 @@ impl RpcHandler for PeerServer {
     fn on_request(&self, from: NodeId, call: u64, question: RpcRequest) {
         let id = match &question {
             RpcRequest::Members(namespace, room) => return self.answer_members(from, call, namespace, room.clone()),
+            RpcRequest::Confirm(sids) => return self.confirm(from, call, sids.clone()),
             RpcRequest::Take(id, _)
             | RpcRequest::Get(id)
             | RpcRequest::Post(id, _)
@@ -106,6 +129,8 @@ impl RpcHandler for PeerServer {
             OneWay::Hangup(call) => self.gets.remove(from, call),
             OneWay::Probed(sid) => self.on_polling(sid, upgrade::end_get),
             OneWay::ProbeFailed(sid) => self.on_polling(sid, upgrade::give_up),
+            // Taken by the subscription.
+            OneWay::PieceRead(..) => {}
         }
     }
 }
@@ -127,7 +152,7 @@ async fn answer(local: &Rc<LocalNode>, from: NodeId, call: u64, request: RpcRequ
             }
         }
         RpcRequest::Release(sid) => handover::release(local, from, call, sid).await,
-        // Answered by `asked`.
-        RpcRequest::Get(_) | RpcRequest::Members(..) => {}
+        // Answered by `on_request`.
+        RpcRequest::Get(_) | RpcRequest::Members(..) | RpcRequest::Confirm(_) => {}
     }
 }

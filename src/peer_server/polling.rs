@@ -40,7 +40,7 @@ pub(super) async fn answer_get(
     sid: Id,
 ) {
     let answer = tokio::select! {
-        answer = polling::get(local, sid) => answer,
+        answer = polling::get(local, sid, None) => answer,
         // Dropping the GET ends the session, as if the client's own connection had broken.
         _ = hung_up => return,
     };
@@ -51,7 +51,7 @@ pub(super) async fn answer_get(
 
 /// Takes a forwarded POST; `body` is `None` for one that polling does not take.
 pub(super) async fn take_post(local: &Rc<LocalNode>, sid: Id, body: Option<String>) -> RpcResponse {
-    let post = match polling::begin_post(local, sid).await {
+    let post = match polling::begin_post(local, sid, None).await {
         Ok(post) => post,
         Err(answer) => return answer_of(answer),
     };
@@ -72,7 +72,9 @@ fn answer_of(answer: PollAnswer) -> RpcResponse {
             Err(_) => RpcResponse::Unknown,
         },
         PollAnswer::Accepted => RpcResponse::Accepted,
-        PollAnswer::Overlap | PollAnswer::TooBig => RpcResponse::Overlap,
+        PollAnswer::Overlap | PollAnswer::TooBig | PollAnswer::TooBigUnproven | PollAnswer::Busy => {
+            RpcResponse::Overlap
+        }
         PollAnswer::Unknown => RpcResponse::Unknown,
         PollAnswer::Moved => RpcResponse::Moved,
     }

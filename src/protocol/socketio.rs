@@ -204,6 +204,17 @@ impl Decoder {
         Ok(None)
     }
 
+    /// Bytes of a packet with missing attachments.
+    pub fn held(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| {
+            let args = match &pending.packet {
+                Packet::Event { args, .. } | Packet::Ack { args, .. } => args.len(),
+                Packet::Connect { .. } | Packet::Disconnect { .. } => 0,
+            };
+            args + pending.attachments.iter().map(|attachment| attachment.len()).sum::<usize>()
+        })
+    }
+
     /// Whether attachments are missing.
     pub fn is_pending(&self) -> bool {
         self.pending.is_some()

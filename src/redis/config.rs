@@ -18,6 +18,10 @@ pub struct RedisConfig {
     pub streams_key: Option<String>,
     /// Replicas that must have an event before its publisher gets the acknowledgement; 0 waits for none.
     pub min_replicas: u32,
+    /// How long nodes sign what they send each other with one key.
+    pub node_key_lifetime: Duration,
+    /// Bytes that the log's stream may have in Redis; beyond it the oldest entries are trimmed.
+    pub max_stream_bytes: usize,
 }
 
 impl RedisConfig {
@@ -36,6 +40,8 @@ impl Default for RedisConfig {
             emitter_key: None,
             streams_key: None,
             min_replicas: 0,
+            node_key_lifetime: Duration::from_secs(3600),
+            max_stream_bytes: 1_000_000_000,
         }
     }
 }

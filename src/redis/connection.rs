@@ -151,8 +151,17 @@ impl RedisConnection {
 
     /// Like [`RedisConnection::pipeline`], but leaves [`find_not_serving`] to the caller.
     pub(crate) async fn pipeline_raw(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {
-        let replies =
-            with_timeout(self.timeout, self.connection.req_packed_commands(pipeline, 0, pipeline.len())).await?;
+        self.pipeline_blocking(pipeline, Duration::ZERO).await
+    }
+
+    /// Like [`RedisConnection::pipeline_raw`], for commands for which Redis may wait up to `block` in all.
+    pub(crate) async fn pipeline_blocking(
+        &mut self,
+        pipeline: &Pipeline,
+        block: Duration,
+    ) -> Result<Vec<Value>, RedisError> {
+        let sending = self.connection.req_packed_commands(pipeline, 0, pipeline.len());
+        let replies = with_timeout(self.timeout + block, sending).await?;
         match replies.len() == pipeline.len() {
             true => Ok(replies),
             false => Err(RedisError::UnexpectedReply("a pipeline")),

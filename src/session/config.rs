@@ -54,6 +54,9 @@ pub struct LimitsConfig {
     pub connections: usize,
     /// Open client connections of one address; 0 is unlimited.
     pub connections_per_ip: usize,
+    /// Open connections without an accepted token: sockets, WebSockets and polling sessions. Over it, the oldest of the
+    /// address with the most is closed.
+    pub unauthenticated: usize,
     /// Rooms one session may be in.
     pub rooms_per_session: usize,
     /// Bytes of a room name.
@@ -91,9 +94,11 @@ pub struct LimitsConfig {
 }
 
 impl LimitsConfig {
-    /// What one connection may send.
-    pub fn rate(&self) -> Rate {
+    /// What one connection may send. `max_message`: bytes that one message may have.
+    pub fn rate(&self, max_message: usize) -> Rate {
         Rate::new(self.events_per_second, self.rooms_per_session)
+            .with_bytes(self.bytes_per_second, max_message)
+            .with_joins(self.joins_per_second, self.rooms_per_session)
     }
 
     /// The node's memory in bytes.
@@ -137,6 +142,7 @@ impl Default for LimitsConfig {
         Self {
             connections: 1_000_000,
             connections_per_ip: 0,
+            unauthenticated: 10_000,
             rooms_per_session: 256,
             room_name_bytes: 200,
             outbox_bytes: 1_000_000,

@@ -1,11 +1,13 @@
 //! One client connection of a shard: whatever the protocol and transport, it has an outbox and timers.
 
+use crate::budget::AccountPermit;
 use crate::model::close::CloseReason;
 use crate::model::event::Format;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::transport::{Protocol, Transport};
 use crate::protocol::socketio::Decoder;
+use crate::session::accepted::{ClientStream, Cut};
 use crate::session::bucket::Bucket;
 use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Outbox;
@@ -14,9 +16,8 @@ use crate::session::polling::Polling;
 use crate::session::timers::Timers;
 use slotmap::new_key_type;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
 
 new_key_type! {
     /// A connection's place in its shard; stale after it ended.
@@ -28,11 +29,11 @@ new_key_type! {
 /// How the outbox of a connection is emptied just now.
 pub enum Link {
     /// A WebSocket; its task reads, the shard writes.
-    WebSocket(Rc<TcpStream>),
+    WebSocket(Rc<ClientStream>),
     /// Long-polling: a GET leases the outbox when there is one.
     Polling(Box<Polling>),
     /// A streamed response whose body takes the outbox; told to cut the connection when nobody reads.
-    Sse(Rc<Notify>),
+    Sse(Arc<Cut>),
 }
 
 impl Link {
@@ -70,6 +71,8 @@ pub struct Connection {
     pub timers: Timers,
     /// The deadline that stands in the shard's table.
     pub scheduled: Option<Millis>,
+    /// Bytes of unfinished WebSocket messages that its reader keeps.
+    pub fragments: u32,
     /// Socket.IO packets with missing attachments.
     pub decoder: Decoder,
     /// Packets that wait behind one that is being worked on.
@@ -82,6 +85,8 @@ pub struct Connection {
     pub token: Option<Box<str>>,
     /// The WebSocket takes no binary frames (`b64=1` in its URL).
     pub base64: bool,
+    /// Its user's or address's account, once it has a session.
+    pub account: Option<AccountPermit>,
     /// Holds this connection's place in the node's count; released when dropped.
     pub permit: Permit,
 }
@@ -101,12 +106,14 @@ impl Connection {
             waker: None,
             timers: Timers::default(),
             scheduled: None,
+            fragments: 0,
             decoder: Decoder::new(),
             pending: None,
             bucket: Bucket::default(),
             sessions: Vec::new(),
             token: None,
             base64: false,
+            account: None,
             permit,
         })
     }

@@ -1,111 +1,352 @@
-//! How many clients a node and an address may hold: `limits.connections` and `limits.connections_per_ip`.
+//! How many clients and sockets a node and an address may have, and who makes room when there are too many:
+//! `limits.connections`, `limits.connections_per_ip`, `limits.unauthenticated`, and the open files of the process.
+//!
+//! A *socket* is a TCP connection from its `accept` on ([`accepted`](crate::session::accepted)); a *client* is a WebSocket, a polling session
+//! or an SSE stream ([`Permit`]). Both are unproven until a token was accepted, or a key. When there are too many, the
+//! oldest unproven one ends ([`Unproven`] says of which address); a newcomer is refused only where all others are
+//! proven.
 
+use crate::model::address::accounted;
+use crate::session::unproven::{Ticket, Unproven};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// The node's count of client connections.
-#[derive(Debug)]
-pub struct ConnectionLimiter {
-    max: usize,
-    max_per_ip: usize,
-    taken: AtomicUsize,
-    by_ip: Mutex<HashMap<IpAddr, usize>>,
+/// Sockets that an address may have whatever its clients: one that polls uses two.
+const SOCKETS_OF_ONE: usize = 2;
+
+/// What a limiter allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Clients of the node.
+    pub clients: usize,
+    /// Clients of an address, and its sockets that are no WebSockets; 0 is no limit.
+    pub per_address: usize,
+    /// Sockets and clients that have not proven anything.
+    pub unproven: usize,
+    /// Open sockets, WebSockets among them.
+    pub sockets: usize,
 }
 
-/// Counts one connection until it is dropped.
-#[derive(Debug)]
+impl Bounds {
+    /// For a listener without clients.
+    pub fn of_sockets(sockets: usize) -> Self {
+        Self { clients: 0, per_address: 0, unproven: sockets, sockets }
+    }
+}
+
+/// Ends a socket or a client. Called on any thread.
+pub type End = Box<dyn FnOnce() + Send>;
+
+/// The count of a node's sockets and clients.
+pub struct ConnectionLimiter {
+    bounds: Bounds,
+    clients: AtomicUsize,
+    /// Open sockets, also those that are about to be closed to make room.
+    open: AtomicUsize,
+    tickets: AtomicU64,
+    tables: Mutex<Tables>,
+}
+
+#[derive(Default)]
+struct Tables {
+    sockets: Unproven<End>,
+    clients: Unproven<End>,
+    /// Only where addresses are counted.
+    by_address: HashMap<IpAddr, AddressCount>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct AddressCount {
+    clients: usize,
+    /// Of the clients.
+    websockets: usize,
+    /// Sockets that are no WebSockets.
+    sockets: usize,
+}
+
+/// Counts one client until it is dropped.
 pub struct Permit {
     limiter: Arc<ConnectionLimiter>,
-    ip: IpAddr,
-}
-
-impl Permit {
-    /// The client's address.
-    pub fn ip(&self) -> IpAddr {
-        self.ip
-    }
+    address: IpAddr,
+    is_websocket: bool,
+    /// While it is unproven.
+    ticket: Option<Ticket>,
 }
 
 /// Which limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitError {
-    /// `limits.connections`.
+    /// `limits.connections`, or the open files of the process.
     Node,
     /// `limits.connections_per_ip`.
     Address,
 }
 
+/// How a client's bytes move, as far as its address is counted by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientKind {
+    /// The client's socket is its own.
+    WebSocket,
+    /// It needs HTTP sockets beside it.
+    Http,
+}
+
 impl ConnectionLimiter {
-    /// Limits as in `[limits]`; `max_per_ip` 0 is no limit.
-    pub fn new(max: usize, max_per_ip: usize) -> Arc<Self> {
-        Arc::new(Self { max, max_per_ip, taken: AtomicUsize::new(0), by_ip: Mutex::default() })
+    /// Nothing is open yet.
+    pub fn new(bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self {
+            bounds,
+            clients: AtomicUsize::new(0),
+            open: AtomicUsize::new(0),
+            tickets: AtomicU64::new(0),
+            tables: Mutex::default(),
+        })
     }
 
-    /// Counts a client from this address.
+    /// Counts a TCP connection that was accepted. It has not proven anything; another one may have to end for it.
     ///
     /// # Errors
-    /// Which limit is reached.
-    pub fn take(self: &Arc<Self>, ip: IpAddr) -> Result<Permit, LimitError> {
-        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.max {
-            self.taken.fetch_sub(1, Ordering::Relaxed);
-            return Err(LimitError::Node);
+    /// Which limit is reached by connections that have proven themselves.
+    pub(super) fn add_socket(&self, address: IpAddr, end: End) -> Result<Ticket, LimitError> {
+        let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut ended = Vec::new();
+        let added = {
+            let mut tables = self.tables.lock();
+            self.count_socket(&mut tables, address, open, &mut ended).map(|()| self.insert(&mut tables, address, end))
+        };
+        ended.into_iter().for_each(|end| end());
+        if added.is_err() {
+            self.drop_socket(address, None);
+            self.drop_file();
         }
-        let permit = Permit { limiter: self.clone(), ip };
-        if self.max_per_ip > 0 {
-            let mut by_ip = self.by_ip.lock();
-            let count = by_ip.entry(ip).or_default();
-            *count += 1;
-            if *count > self.max_per_ip {
-                drop(by_ip);
-                return Err(LimitError::Address);
+        added
+    }
+
+    fn insert(&self, tables: &mut Tables, address: IpAddr, end: End) -> Ticket {
+        let ticket = self.next_ticket();
+        tables.sockets.insert(ticket, address, end);
+        ticket
+    }
+
+    fn count_socket(
+        &self,
+        tables: &mut Tables,
+        address: IpAddr,
+        open: usize,
+        ended: &mut Vec<End>,
+    ) -> Result<(), LimitError> {
+        let max = self.bounds.per_address;
+        if max > 0 {
+            let count = tables.by_address.entry(address).or_default();
+            count.sockets += 1;
+            if count.sockets > count.max_sockets(max) {
+                ended.push(tables.sockets.remove_oldest_of(address).ok_or(LimitError::Address)?);
+                return Ok(());
             }
+        }
+        if open > self.bounds.sockets {
+            let oldest = tables.sockets.remove_oldest_of_largest();
+            // Some unproven clients are WebSockets, which are sockets too.
+            let oldest = oldest.or_else(|| tables.clients.remove_oldest_of_largest());
+            ended.push(oldest.ok_or(LimitError::Node)?);
+        } else {
+            ended.extend(self.make_room_for_unproven(tables));
+        }
+        Ok(())
+    }
+
+    /// Takes out the one that ends for another unproven one, if there are too many.
+    fn make_room_for_unproven(&self, tables: &mut Tables) -> Option<End> {
+        if tables.sockets.len() + tables.clients.len() < self.bounds.unproven {
+            return None;
+        }
+        if tables.sockets.largest() >= tables.clients.largest() {
+            tables.sockets.remove_oldest_of_largest()
+        } else {
+            tables.clients.remove_oldest_of_largest()
+        }
+    }
+
+    /// Counts a client from this address, before or after it has proven itself.
+    ///
+    /// # Errors
+    /// Which limit is reached by clients that have proven themselves.
+    pub fn take(self: &Arc<Self>, peer: IpAddr, kind: ClientKind) -> Result<Permit, LimitError> {
+        let (max, is_websocket) = (self.bounds.per_address, kind == ClientKind::WebSocket);
+        let taken = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
+        let permit = Permit { limiter: self.clone(), address: accounted(peer), is_websocket, ticket: None };
+        if taken <= self.bounds.clients && max == 0 {
+            return Ok(permit);
+        }
+        let end = {
+            let mut tables = self.tables.lock();
+            let is_address_full = max > 0 && {
+                let count = tables.by_address.entry(permit.address).or_default();
+                count.clients += 1;
+                count.websockets += usize::from(is_websocket);
+                count.clients > max
+            };
+            if is_address_full {
+                tables.clients.remove_oldest_of(permit.address).map(Some).ok_or(LimitError::Address)
+            } else if taken > self.bounds.clients {
+                tables.clients.remove_oldest_of_largest().map(Some).ok_or(LimitError::Node)
+            } else {
+                Ok(None)
+            }
+        };
+        if let Some(end) = end? {
+            end();
         }
         Ok(permit)
     }
 
-    /// Client connections that are open.
+    /// Clients that are connected.
     pub fn taken(&self) -> usize {
-        self.taken.load(Ordering::Relaxed)
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// Whether more sockets are open than may be: those that end to make room are not closed yet.
+    pub fn is_over(&self) -> bool {
+        self.open.load(Ordering::Relaxed) > self.bounds.sockets
+    }
+
+    /// Ends an unproven socket: the process has no file left.
+    pub fn free_a_file(&self) {
+        let oldest = self.tables.lock().sockets.remove_oldest_of_largest();
+        if let Some(end) = oldest {
+            end();
+        }
+    }
+
+    /// Ends a client, if it is still unproven.
+    pub fn evict(&self, ticket: Ticket) {
+        let end = self.tables.lock().clients.remove(ticket);
+        if let Some(end) = end {
+            end();
+        }
+    }
+
+    fn next_ticket(&self) -> Ticket {
+        Ticket::MIN.saturating_add(self.tickets.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The socket has sent something that proves it, at least for now.
+    pub(super) fn leave_table(&self, ticket: Ticket) {
+        self.tables.lock().sockets.remove(ticket);
+    }
+
+    /// The socket has nothing left that proves it.
+    pub(super) fn enter_table(&self, address: IpAddr, end: End) -> Ticket {
+        let (ticket, oldest) = {
+            let mut tables = self.tables.lock();
+            let oldest = self.make_room_for_unproven(&mut tables);
+            (self.insert(&mut tables, address, end), oldest)
+        };
+        if let Some(end) = oldest {
+            end();
+        }
+        ticket
+    }
+
+    /// A socket is closed, or has become a WebSocket.
+    pub(super) fn drop_socket(&self, address: IpAddr, ticket: Option<Ticket>) {
+        let mut tables = self.tables.lock();
+        ticket.map(|ticket| tables.sockets.remove(ticket));
+        self.change_count(&mut tables, address, |count| count.sockets -= 1);
+    }
+
+    /// A file is closed.
+    pub(super) fn drop_file(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    fn change_count(&self, tables: &mut Tables, address: IpAddr, change: impl FnOnce(&mut AddressCount)) {
+        if self.bounds.per_address == 0 {
+            return;
+        }
+        if let Some(count) = tables.by_address.get_mut(&address) {
+            change(count);
+            if *count == AddressCount::default() {
+                tables.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl AddressCount {
+    /// Clients and idle sockets share the limit, apart from the sockets that clients without a WebSocket need.
+    fn max_sockets(&self, max: usize) -> usize {
+        let others = self.clients.saturating_sub(self.websockets);
+        max.saturating_sub(self.websockets).max(SOCKETS_OF_ONE).saturating_add(others)
+    }
+}
+
+impl Permit {
+    /// The client has not proven itself yet: `end` may be called to make room for others.
+    pub fn await_proof(&mut self, end: impl FnOnce() + Send + 'static) -> Ticket {
+        let ticket = self.limiter.next_ticket();
+        self.ticket = Some(ticket);
+        let oldest = {
+            let mut tables = self.limiter.tables.lock();
+            let oldest = self.limiter.make_room_for_unproven(&mut tables);
+            tables.clients.insert(ticket, self.address, Box::new(end));
+            oldest
+        };
+        if let Some(end) = oldest {
+            end();
+        }
+        ticket
+    }
+
+    /// The client's token was accepted.
+    pub fn prove(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.limiter.tables.lock().clients.remove(ticket);
+        }
+    }
+
+    /// Whether the client's token was accepted.
+    pub fn is_proven(&self) -> bool {
+        self.ticket.is_none()
+    }
+
+    /// A polling client goes on with a WebSocket.
+    pub fn become_websocket(&mut self) {
+        if !std::mem::replace(&mut self.is_websocket, true) {
+            let mut tables = self.limiter.tables.lock();
+            self.limiter.change_count(&mut tables, self.address, |count| count.websockets += 1);
+        }
+    }
+}
+
+impl Permit {
+    /// The address that the connection came from, be it a proxy's.
+    pub fn peer(&self) -> IpAddr {
+        self.address
+    }
+
+    /// The client's address, where addresses are counted.
+    pub fn address(&self) -> Option<IpAddr> {
+        (self.limiter.bounds.per_address > 0).then_some(self.address)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.limiter.taken.fetch_sub(1, Ordering::Relaxed);
-        if self.limiter.max_per_ip == 0 {
-            return;
-        }
-        let mut by_ip = self.limiter.by_ip.lock();
-        if let Some(count) = by_ip.get_mut(&self.ip) {
-            *count -= 1;
-            if *count == 0 {
-                by_ip.remove(&self.ip);
-            }
+        self.limiter.clients.fetch_sub(1, Ordering::Relaxed);
+        self.prove();
+        if self.limiter.bounds.per_address > 0 {
+            let mut tables = self.limiter.tables.lock();
+            self.limiter.change_count(&mut tables, self.address, |count| {
+                count.clients -= 1;
+                count.websockets -= usize::from(self.is_websocket);
+            });
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn places_come_back() {
-        let limiter = ConnectionLimiter::new(3, 2);
-        let (here, there) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
-        let first = limiter.take(here).unwrap();
-        let _second = limiter.take(here).unwrap();
-        assert_eq!(limiter.take(here).unwrap_err(), LimitError::Address);
-        let _third = limiter.take(there).unwrap();
-        assert_eq!(limiter.take(there).unwrap_err(), LimitError::Node);
-        drop(first);
-        assert_eq!(limiter.taken(), 2);
-        let _again = limiter.take(here).unwrap();
-        drop((_second, _third, _again));
-        assert_eq!(limiter.taken(), 0);
-        assert!(limiter.by_ip.lock().is_empty());
-    }
-}
+mod tests;

@@ -1,11 +1,13 @@
 //! What a client is on this node: a connection with an outbox and timers, and one session per joined namespace.
 
+pub mod accepted;
 pub mod bucket;
 pub mod caller;
 pub mod changes;
 pub mod config;
 pub mod connection;
 pub mod connection_limiter;
+pub mod forwarded;
 pub mod outbox;
 pub mod parked;
 pub mod pending_packets;
@@ -13,6 +15,7 @@ pub mod polling;
 pub mod record;
 pub mod recovery;
 pub mod timers;
+pub mod unproven;
 
 use crate::auth::identity::Identity;
 use crate::model::id::Id;

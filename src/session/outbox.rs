@@ -81,6 +81,11 @@ impl Outbox {
         self.bytes
     }
 
+    /// Bytes of memory it may hold: events are shared with other outboxes, but somebody must hold them.
+    pub fn held(&self) -> usize {
+        self.bytes + self.queue.capacity() * size_of::<Frame>()
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()

@@ -136,6 +136,19 @@ impl ParkedSessions {
         }
     }
 
+    /// Drops the oldest until so many bytes are free.
+    pub fn drop_bytes(&mut self, bytes: usize) {
+        let kept = self.bytes.saturating_sub(bytes);
+        while self.bytes > kept && !self.ends.is_empty() {
+            self.drop_oldest();
+        }
+    }
+
+    /// Bytes they hold, near enough for limits.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Looks at a session.
     pub fn get(&self, pid: Id) -> Option<&Parked> {
         self.by_pid.get(&pid).map(|(_, parked)| parked)

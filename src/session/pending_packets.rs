@@ -94,6 +94,11 @@ impl PendingPackets {
         Some((packet, if deferred { now } else { arrived }))
     }
 
+    /// Bytes that wait, near enough for limits.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// How many messages wait.
     pub fn messages(&self) -> usize {
         self.queue.iter().filter(|pending| pending.packet.is_message()).count()
@@ -104,9 +109,9 @@ impl PendingPackets {
         self.deferred
     }
 
-    /// Whether the next one waits for the connection's rate.
-    pub fn is_next_deferred(&self) -> bool {
-        self.queue.front().is_some_and(|pending| pending.deferred)
+    /// The bytes of the next one, where it waits for the connection's rate.
+    pub fn next_deferred(&self) -> Option<usize> {
+        self.queue.front().filter(|pending| pending.deferred).map(|pending| pending.packet.size())
     }
 }
 
@@ -121,7 +126,7 @@ mod tests {
         let now = Millis::new(1);
         assert!(pending.push(auth(2_000), true, now, 1_000).is_ok(), "one packet always fits");
         assert!(pending.push(auth(1), false, now, 1_000).is_err());
-        assert!(pending.is_next_deferred());
+        assert!(pending.next_deferred().is_some());
         let later = Millis::new(9);
         assert_eq!(pending.pop(later).map(|(_, arrived)| arrived), Some(later), "the rate let it in just now");
         assert!(pending.push(auth(1), false, now, 1_000).is_ok());

@@ -19,6 +19,10 @@ pub enum PollAnswer {
     Unknown,
     /// 400 code 3: the session has moved to a WebSocket.
     Moved,
+    /// 413: the session's client must prove who it is before it sends so much.
+    TooBigUnproven,
+    /// 503: too much is on its way to the session's node.
+    Busy,
 }
 
 /// A long-polling link.

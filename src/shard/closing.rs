@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// How long a closing connection may take to flush and hang up before it is cut.
 const CLOSING: Duration = Duration::from_secs(2);
+/// The same for one whose place others wait for.
+const EVICTING: Duration = Duration::from_millis(50);
 
 impl Hub {
     /// Begins to end a connection. Its sessions leave their rooms at once, the close frame or packet says why, and the rest
@@ -33,9 +35,13 @@ impl Hub {
             self.dismiss(session, reason, now);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let unhandled = connection.pending.take().map_or(0, |pending| pending.messages());
-        self.context.metrics.dropped(DropReason::Unhandled, unhandled as u64);
-        if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout) {
+        if let Some(pending) = connection.pending.take() {
+            self.release_pending(&pending);
+            self.context.metrics.dropped(DropReason::Unhandled, pending.messages() as u64);
+        }
+        self.drop_unfinished(key);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout | CloseReason::Memory) {
             // The reason should not wait behind what the client did not take.
             let lost = connection.outbox.keep_started();
             self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
@@ -54,7 +60,7 @@ impl Hub {
                 for frame in closing_frames(connection.protocol, reason) {
                     connection.outbox.push(Frame::Raw(frame));
                 }
-                CLOSING
+                if reason == CloseReason::Evicted { EVICTING } else { CLOSING }
             }
             Link::Sse(_) => {
                 if let Some(after) = reason.retry() {
@@ -73,6 +79,9 @@ impl Hub {
     fn note_refusal(&self, reason: CloseReason, protocol: Protocol, session: Option<SessionKey>) {
         let (refusal, why) = match reason {
             CloseReason::RateLimit => (Refusal::Rate, "more messages than limits.events_per_second allows"),
+            CloseReason::Evicted => {
+                (Refusal::Unauthenticated, "no accepted token, and newer connections need the room")
+            }
             CloseReason::TooBig => (Refusal::Size, "a message over socketio.max_payload"),
             CloseReason::InvalidText => (Refusal::Protocol, "a text message that is not UTF-8"),
             CloseReason::ParseError => (Refusal::Protocol, "bytes that break the protocol"),
@@ -92,7 +101,11 @@ impl Hub {
 
     /// Takes a connection without sessions out of all tables.
     pub(super) fn forget(&mut self, key: ConnectionKey) {
+        self.drop_unfinished(key);
         let Some(mut connection) = self.connections.remove(key) else { return };
+        if let Some(pending) = &connection.pending {
+            self.release_pending(pending);
+        }
         self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
         let lost = connection.outbox.clear();
         self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
@@ -110,6 +123,8 @@ fn ended_by_client(reason: CloseReason) -> bool {
             | CloseReason::ParseError
             | CloseReason::Overlap
             | CloseReason::Replaced
+            // Those may be very many, and newer ones wait for their place.
+            | CloseReason::Evicted
     )
 }
 

@@ -1,14 +1,18 @@
 //! What code outside the shard does with a connection.
 
+use crate::auth::Identity;
+use crate::budget::accounts::OverLimit;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::transport::Protocol;
 use crate::protocol::socketio::Decoder;
 use crate::protocol::socketio_encode::Encoded;
+use crate::session::accepted::ClientStream;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::pending_packets::Inbound;
 use crate::session::polling::{PollAnswer, Polling};
+use crate::session::unproven::Ticket;
 use crate::shard::face::Shard;
 use crate::shard::packets::{Begun, Next, RefusedTurn};
 use crate::shard::release::Released;
@@ -16,6 +20,7 @@ use bytes::Bytes;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::net::TcpStream;
 
 impl Shard {
@@ -24,10 +29,34 @@ impl Shard {
         self.hub.borrow_mut().open(connection)
     }
 
-    /// Starts the heartbeat and the connect timeout of a new connection.
-    pub fn start_timers(&self, key: ConnectionKey) {
+    /// Starts the heartbeat and the connect timeout of a new connection, which has `waited` for so much of the latter.
+    pub fn start_timers(&self, key: ConnectionKey, waited: Duration) {
         let now = self.now();
-        self.hub.borrow_mut().start_timers(key, now);
+        self.hub.borrow_mut().start_timers(key, waited, now);
+    }
+
+    /// Counts a connection among the unproven; `end` may be called to make room for others.
+    pub fn await_proof(&self, key: ConnectionKey, end: impl FnOnce() + Send + 'static) -> Option<Ticket> {
+        self.hub.borrow_mut().connections.get_mut(key).map(|connection| connection.permit.await_proof(end))
+    }
+
+    /// The client's token was accepted.
+    pub fn prove(&self, key: ConnectionKey) {
+        if let Some(connection) = self.hub.borrow_mut().connections.get_mut(key) {
+            connection.permit.prove();
+        }
+    }
+
+    /// Whether the client's token was accepted.
+    pub fn is_proven(&self, key: ConnectionKey) -> bool {
+        self.read(key, |connection| connection.permit.is_proven()).unwrap_or(false)
+    }
+
+    /// Closes a connection that makes room for others, unless its token was accepted meanwhile.
+    pub fn evict(&self, key: ConnectionKey) {
+        if !self.is_proven(key) {
+            self.close(key, CloseReason::Evicted);
+        }
     }
 
     /// Begins to end a connection; see [`CloseReason`] for what its client gets.
@@ -133,6 +162,24 @@ impl Shard {
         self.hub.borrow_mut().take_turn(key, now)
     }
 
+    /// See [`Hub::enter_account`].
+    ///
+    /// # Errors
+    /// The limit that is reached; the connection's account stays as it was.
+    pub fn enter_account(&self, key: ConnectionKey, identity: &Identity) -> Result<(), OverLimit> {
+        let now = self.now();
+        self.hub.borrow_mut().enter_account(key, identity, now)
+    }
+
+    /// Counts rooms that a client asks to join against the rate of its connection and its user.
+    ///
+    /// # Errors
+    /// How long it should wait; `None` if it does not stop and is to be closed.
+    pub fn take_joins(&self, key: ConnectionKey, count: usize) -> Result<(), Option<Duration>> {
+        let now = self.now();
+        self.hub.borrow_mut().take_joins(key, count, now)
+    }
+
     /// Notes that a message was refused while `ahead` others wait for the rate; `None` when the connection is closing.
     pub fn refuse_turn(&self, key: ConnectionKey, ahead: usize) -> Option<RefusedTurn> {
         let now = self.now();
@@ -146,7 +193,7 @@ impl Shard {
 
     /// Runs `read` with the decoder of the connection's Socket.IO packets.
     pub fn with_decoder<T>(&self, key: ConnectionKey, read: impl FnOnce(&mut Decoder) -> T) -> Option<T> {
-        self.hub.borrow_mut().connections.get_mut(key).map(|connection| read(&mut connection.decoder))
+        self.hub.borrow_mut().with_decoder(key, read)
     }
 
     /// Takes a packet.
@@ -168,7 +215,7 @@ impl Shard {
 
     /// The client's address.
     pub fn address(&self, key: ConnectionKey) -> Option<IpAddr> {
-        self.read(key, |connection| connection.permit.ip())
+        self.read(key, |connection| connection.permit.peer())
     }
 
     /// The polling connection with this sid, if its time is not over.
@@ -196,10 +243,11 @@ impl Shard {
     }
 
     /// A polling connection's WebSocket takes over, once `prepare` has noted what its handshake said.
-    pub fn upgrade(&self, key: ConnectionKey, stream: Rc<TcpStream>, prepare: impl FnOnce(&mut Connection)) {
+    pub fn upgrade(&self, key: ConnectionKey, stream: Rc<ClientStream>, prepare: impl FnOnce(&mut Connection)) {
         let mut hub = self.hub.borrow_mut();
         if let Some(connection) = hub.connections.get_mut(key) {
             prepare(connection);
+            connection.permit.become_websocket();
         }
         hub.upgrade(key, Link::WebSocket(stream));
     }

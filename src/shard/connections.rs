@@ -64,6 +64,10 @@ impl Connections {
         self.all.keys().collect()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionKey, &Connection)> {
+        self.all.iter().map(|(key, connection)| (key, &**connection))
+    }
+
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }

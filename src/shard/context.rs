@@ -7,9 +7,12 @@ use crate::metrics::Metrics;
 use crate::model::command::SessionCommand;
 use crate::model::draft::DraftLimits;
 use crate::model::id::{Id, NodeId};
+use crate::model::millis::Millis;
 use crate::model::namespaces::Namespaces;
 use crate::presence::local::Presence;
+use crate::protocol::socketio::max_attached;
 use crate::rules::Rules;
+use crate::session::bucket::Rate;
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use std::sync::Arc;
 use std::time::Instant;
@@ -47,6 +50,16 @@ pub struct ShardContext {
 }
 
 impl ShardContext {
+    /// What one connection may send.
+    pub fn rate(&self) -> Rate {
+        self.limits.rate(max_attached(self.socketio.max_payload))
+    }
+
+    /// The clock of all shards.
+    pub fn now(&self) -> Millis {
+        Millis::new(1).after(self.started.elapsed())
+    }
+
     /// Whether Socket.IO clients get a pid and offsets.
     pub fn recovery_on(&self) -> bool {
         !self.recovery.window.is_zero()

@@ -1,7 +1,7 @@
 //! A shard as the code on its thread uses it. Every method borrows the tables for a moment and gives them back, so nothing
 //! of them is held across an await.
 
-use crate::cluster::Owner;
+use crate::cluster::{Confirmed, Owner};
 use crate::model::event::Delivery;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
@@ -78,7 +78,7 @@ impl Shard {
 
     /// The shard's clock.
     pub fn now(&self) -> Millis {
-        Millis::new(1).after(self.started.elapsed())
+        self.context.now()
     }
 
     /// A time of the wall clock (Unix seconds) on the shard's clock.
@@ -91,6 +91,22 @@ impl Shard {
     /// A fresh identifier that leads back to this shard.
     pub fn fresh_id(&self) -> Id {
         Id::random_at(self.context.node_id, self.index)
+    }
+
+    /// A fresh Engine.IO sid that leads back to this shard, also from other nodes.
+    pub fn fresh_sid(&self) -> Id {
+        self.context.cluster.as_ref().map_or_else(|| self.fresh_id(), |cluster| cluster.sid(self.index))
+    }
+
+    /// What other nodes may know of a sid.
+    pub fn confirm_sid(&self, sid: Id) -> Confirmed {
+        let hub = self.hub.borrow();
+        let connection = hub.connections.by_sid(sid).and_then(|key| hub.connections.get(key));
+        match connection {
+            None => Confirmed::Unknown,
+            Some(connection) if connection.sessions.is_empty() => Confirmed::Unproven,
+            Some(_) => Confirmed::Proven,
+        }
     }
 
     /// The last event of the log that the shard has delivered.

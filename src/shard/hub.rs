@@ -39,6 +39,8 @@ pub(super) struct Hub {
     pub(super) rooms: Rooms<SessionKey>,
     /// Sessions that may resume.
     pub(super) parked: ParkedSessions,
+    /// What they hold as far as the node's memory budget knows.
+    pub(super) parked_bytes: usize,
     /// Writes records of sessions, where there are other nodes that may need them.
     pub(super) persister: Option<SessionPersister>,
     pub(super) flusher: Flusher,
@@ -64,6 +66,7 @@ impl Hub {
             sessions: Sessions::default(),
             rooms: Rooms::default(),
             parked: ParkedSessions::default(),
+            parked_bytes: 0,
             flusher: Flusher::new(wake.clone()),
             ended,
             position: Offset::default(),
@@ -97,6 +100,7 @@ impl Hub {
     pub(super) fn admit(&mut self, session: Box<Session>, reserved: &mut Reservation) -> SessionKey {
         let (pid, connection) = (session.pid, session.connection);
         self.note_user_came(&session, reserved);
+        self.charge_auth(&session, true);
         let key = self.sessions.insert(session);
         if let Some(pid) = pid {
             self.note_record(pid);
@@ -104,6 +108,7 @@ impl Hub {
         if let Some(connection) = self.connections.get_mut(connection) {
             connection.sessions.reserve_exact(1);
             connection.sessions.push(key);
+            connection.permit.prove();
         }
         self.connections.change_timers(connection, |timers| timers.connect_by = None);
         key
@@ -128,7 +133,7 @@ impl Hub {
         if let (Some(pid), Some(form)) = (park, form) {
             self.park(pid, form, now);
         }
-        let address = self.connections.get(session.connection).map(|connection| connection.permit.ip());
+        let address = self.connections.get(session.connection).map(|connection| connection.permit.peer());
         if announce && !self.ended.push(Ended { session, rooms, reason, address }) {
             self.context.metrics.dropped(DropReason::Disconnect, 1);
         }
@@ -138,6 +143,7 @@ impl Hub {
     pub(super) fn park(&mut self, pid: Id, parked: Parked, now: Millis) {
         let recovery = &self.context.recovery;
         self.parked.park(pid, parked, now.after(recovery.window), recovery.window_bytes);
+        self.note_parked();
     }
 
     /// Takes a session out of all tables.
@@ -148,6 +154,7 @@ impl Hub {
         }
         let session = self.sessions.remove(key)?;
         self.note_user_gone(&session);
+        self.charge_auth(&session, false);
         if let Some(pid) = session.pid {
             self.note_record(pid);
         }

@@ -15,6 +15,7 @@ pub mod ended;
 pub mod face;
 mod flusher;
 pub mod handle;
+mod holdings;
 mod hub;
 mod membership;
 pub mod packets;

@@ -66,6 +66,7 @@ impl Hub {
             return None;
         }
         let parked = self.parked.take(pid, now)?;
+        self.note_parked();
         let stale = self.persister.as_ref().is_some_and(|persister| persister.is_stale(pid));
         match (taker, &mut self.persister) {
             // The other shard writes the node's record from now on, and removes it. A removal from here would come later.

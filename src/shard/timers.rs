@@ -10,6 +10,7 @@ use crate::session::outbox::Frame;
 use crate::session::timers::{Due, Heartbeat};
 use crate::shard::hub::Hub;
 use bytes::Bytes;
+use std::time::Duration;
 
 /// A WebSocket ping. Browsers answer it without the application.
 fn ping_frame() -> Bytes {
@@ -26,9 +27,15 @@ impl Hub {
             self.connections.reschedule(key);
         }
         self.parked.expire(now);
+        self.forget_dropped();
+    }
+
+    /// Removes the records of sessions that were not resumed in time.
+    pub(super) fn forget_dropped(&mut self) {
         for pid in self.parked.take_dropped() {
             self.note_record(pid);
         }
+        self.note_parked();
     }
 
     /// Does what is due for one connection. Also called for a polling request that comes just before the table would fire.
@@ -64,9 +71,10 @@ impl Hub {
         self.push(key, frame);
     }
 
-    /// Starts the heartbeat and the connect timeout of a new connection.
-    pub(super) fn start_timers(&mut self, key: ConnectionKey, now: Millis) {
-        let (interval, connect) = (self.context.socketio.ping_interval, self.context.socketio.connect_timeout);
+    /// Starts the heartbeat and the connect timeout of a new connection, which has `waited` for so much of the latter.
+    pub(super) fn start_timers(&mut self, key: ConnectionKey, waited: Duration, now: Millis) {
+        let interval = self.context.socketio.ping_interval;
+        let connect = self.context.socketio.connect_timeout.saturating_sub(waited);
         let is_sse = self.connections.get(key).is_some_and(|connection| matches!(connection.link, Link::Sse(_)));
         self.connections.change_timers(key, |timers| {
             timers.heartbeat = Heartbeat::PingAt(now.after(interval));
@@ -98,7 +106,7 @@ impl Hub {
     /// Cuts a connection that did not close in time.
     fn cut(&mut self, key: ConnectionKey, now: Millis) {
         if let Some(Link::Sse(cut)) = self.connections.get(key).map(|connection| &connection.link) {
-            cut.notify_one();
+            cut.cut();
         }
         self.remove(key, now);
     }

@@ -15,6 +15,7 @@ use crate::presence::local::Reservation;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, binary_frame, text_frame};
+use crate::session::accepted::ClientStream;
 use crate::session::connection::{Connection, ConnectionKey, Link};
 use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Frame;
@@ -27,7 +28,6 @@ use base64::engine::general_purpose::STANDARD;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// How long the other node may take to hand over: it first finishes the client's last request.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -37,7 +37,7 @@ pub struct Opened {
     /// What its request said.
     pub handshake: WebSocketHandshake,
     /// The socket.
-    pub stream: Rc<TcpStream>,
+    pub stream: Rc<ClientStream>,
     /// Its reader.
     pub frames: FrameReader,
     /// What the client has sent on it already.
@@ -76,7 +76,8 @@ pub async fn adopt(local: &Rc<LocalNode>, sid: Id, permit: Permit, opened: Opene
     handshake.apply(&mut connection);
     let base64 = connection.base64;
     let key = local.shard.open(connection);
-    local.shard.start_timers(key);
+    local.await_proof(key);
+    local.shard.start_timers(key, Duration::ZERO);
     if !go_on(local, key, moving, base64).await {
         local.shard.close(key, CloseReason::TransportClose);
     }
@@ -89,7 +90,7 @@ pub async fn adopt(local: &Rc<LocalNode>, sid: Id, permit: Permit, opened: Opene
     websocket::start(local, key, stream, frames);
 }
 
-async fn dismiss(stream: Rc<TcpStream>) {
+async fn dismiss(stream: Rc<ClientStream>) {
     if let Ok(stream) = Rc::try_unwrap(stream) {
         websocket::dismiss(stream).await;
     }
@@ -129,6 +130,8 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
         user: parked.identity.user.clone(),
         grants: parked.identity.grants.clone(),
     };
+    // It was let in by the other node, so it stays where it is over a limit here.
+    let _ = local.shard.enter_account(key, &identity);
     let newcomer =
         Newcomer { connection: key, namespace, identity: Arc::new(identity), auth: moving.auth.map(Into::into) };
     let here = local.shard.position();

@@ -8,13 +8,16 @@ use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::node::context::Node;
 use crate::protocol::engineio;
+use crate::session::accepted::AcceptedSocket;
 use crate::session::connection::{Connection, ConnectionKey, Link};
 use crate::session::connection_limiter::Permit;
 use crate::session::polling::{PollAnswer, Polling};
+use crate::session::unproven::Ticket;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// Numbers GETs and POSTs, so that the late end of one is not taken for the end of the next.
@@ -30,15 +33,22 @@ pub fn handshake(local: &LocalNode, sid: Id, upgrades: &[&str]) -> String {
     engineio::handshake(&sid.to_string(), upgrades, settings.ping_interval, settings.ping_timeout, settings.max_payload)
 }
 
-/// Opens a polling session on this shard and answers its handshake payload.
-pub fn open(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>) -> String {
-    let sid = local.shard.fresh_id();
+/// Opens a polling session on this shard, whose client has `waited` for so much of `socketio.connect_timeout`. The answer
+/// is its handshake payload, and its ticket among the unproven.
+pub fn open(
+    local: &Rc<LocalNode>,
+    permit: Permit,
+    token: Option<Box<str>>,
+    waited: Duration,
+) -> (String, Option<Ticket>) {
+    let sid = local.shard.fresh_sid();
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::default()), permit);
     connection.token = token;
     let key = local.shard.open(connection);
-    local.shard.start_timers(key);
+    let ticket = local.await_proof(key);
+    local.shard.start_timers(key, waited);
     let upgrades: &[&str] = if local.context.socketio.websocket { &["websocket"] } else { &[] };
-    handshake(local, sid, upgrades)
+    (handshake(local, sid, upgrades), ticket)
 }
 
 /// Runs `work` on the shard that owns the session; `None` when no such shard is.
@@ -51,18 +61,32 @@ pub fn on_owner(local: &Rc<LocalNode>, sid: Id, work: impl FnOnce(&Rc<LocalNode>
     owner.map(|owner| owner.run(work)).is_some()
 }
 
-/// A GET: waits for packets. When the future is dropped because the client hung up, the session ends
+/// A GET: waits for packets. `socket`: the one that it came on, unless another node forwards it. When the future is dropped because the client hung up, the session ends
 /// (docs/protocol/socketio.md section 2.6).
-pub async fn get(local: &Rc<LocalNode>, sid: Id) -> PollAnswer {
+pub async fn get(local: &Rc<LocalNode>, sid: Id, socket: Option<&Arc<AcceptedSocket>>) -> PollAnswer {
     let number = next_number();
     let (reply, answer) = oneshot::channel();
-    if !on_owner(local, sid, move |local| begin_get(local, sid, number, reply)) {
+    let carrier = socket.cloned();
+    let begin = move |local: &Rc<LocalNode>| {
+        carry(local, sid, carrier.as_deref());
+        begin_get(local, sid, number, reply);
+    };
+    if !on_owner(local, sid, begin) {
         return PollAnswer::Unknown;
     }
     let mut abort = Abort { node: local.node.clone(), sid, number, armed: true };
     let answer = answer.await.unwrap_or(PollAnswer::Unknown);
     abort.armed = false;
     answer
+}
+
+/// The socket of a request is safe while it carries one of a client that has proven itself.
+fn carry(local: &LocalNode, sid: Id, socket: Option<&AcceptedSocket>) {
+    if let Some(socket) = socket
+        && local.shard.by_sid(sid).is_some_and(|key| local.shard.is_proven(key))
+    {
+        socket.carry();
+    }
 }
 
 struct Abort {
@@ -114,10 +138,16 @@ fn begin_get(local: &Rc<LocalNode>, sid: Id, number: u64, reply: oneshot::Sender
 }
 
 /// Before a POST's body is read: only one at a time.
-pub async fn begin_post(local: &Rc<LocalNode>, sid: Id) -> Result<Post, PollAnswer> {
+pub async fn begin_post(
+    local: &Rc<LocalNode>,
+    sid: Id,
+    socket: Option<&Arc<AcceptedSocket>>,
+) -> Result<Post, PollAnswer> {
     let (reply, answer) = oneshot::channel();
     let number = next_number();
+    let carrier = socket.cloned();
     let begin = move |local: &Rc<LocalNode>| {
+        carry(local, sid, carrier.as_deref());
         let _ = reply.send(local.shard.polling(sid).and_then(|key| {
             let earlier = local.shard.with_polling(key, |polling| polling.posting.replace(number));
             if earlier.flatten().is_none() {

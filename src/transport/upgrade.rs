@@ -7,6 +7,7 @@ use crate::peer::forward;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, text_frame};
+use crate::session::accepted::ClientStream;
 use crate::session::connection::ConnectionKey;
 use crate::session::connection_limiter::Permit;
 use crate::transport::adopt;
@@ -18,7 +19,6 @@ use std::io;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// From the handshake to the `5` (`upgradeTimeout` of the reference, docs/protocol/socketio.md section 2.2).
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const PROBE_BYTES: usize = 64;
 
 /// Lets a WebSocket probe a polling session of this shard; on `5` it becomes the session's transport.
 /// A session that is gone, upgraded or being upgraded stays as it is, and this WebSocket ends.
-pub async fn probe(local: Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, stream: TcpStream, early: Bytes) {
+pub async fn probe(local: Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, stream: ClientStream, early: Bytes) {
     let Some(key) = begin(&local, sid) else { return websocket::dismiss(stream).await };
     let probe = Probe::new(&local, Home::Here(key), handshake, stream);
     if let Some(Opened { stream, frames, .. }) = probe.finish(sid, &early).await {
@@ -41,7 +41,7 @@ pub async fn probe_elsewhere(
     sid: Id,
     permit: Permit,
     handshake: WebSocketHandshake,
-    stream: TcpStream,
+    stream: ClientStream,
     early: Bytes,
 ) {
     let probe = Probe::new(&local, Home::There(sid), handshake, stream);
@@ -94,7 +94,7 @@ struct Probe {
     local: Rc<LocalNode>,
     home: Home,
     handshake: WebSocketHandshake,
-    stream: Rc<TcpStream>,
+    stream: Rc<ClientStream>,
     frames: FrameReader,
     state: State,
     /// What came behind the `5`, for a session that is not here yet.
@@ -102,7 +102,7 @@ struct Probe {
 }
 
 impl Probe {
-    fn new(local: &Rc<LocalNode>, home: Home, handshake: WebSocketHandshake, stream: TcpStream) -> Self {
+    fn new(local: &Rc<LocalNode>, home: Home, handshake: WebSocketHandshake, stream: ClientStream) -> Self {
         let (stream, frames) = (Rc::new(stream), FrameReader::new());
         Self { local: local.clone(), home, handshake, stream, frames, state: State::Probing, early: Vec::new() }
     }
@@ -205,7 +205,7 @@ impl Probe {
 
 /// The `5`: from here on the WebSocket is the transport, even if only to send the close of a session that is ending:
 /// the client has left its polling. `false` when the session is gone.
-fn take_over(local: &LocalNode, home: Home, handshake: &mut WebSocketHandshake, stream: &Rc<TcpStream>) -> bool {
+fn take_over(local: &LocalNode, home: Home, handshake: &mut WebSocketHandshake, stream: &Rc<ClientStream>) -> bool {
     // What is on another node is asked for behind this.
     let Home::Here(key) = home else { return true };
     let polled = local.shard.with_polling(key, |polling| polling.answer(Bytes::from_static(b"1")));

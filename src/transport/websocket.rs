@@ -10,6 +10,7 @@ use crate::node::context::LocalNode;
 use crate::protocol::plain_ws;
 use crate::protocol::websocket::{FrameReader, Message, pong_frame};
 use crate::refusals;
+use crate::session::accepted::ClientStream;
 use crate::session::connection::ConnectionKey;
 use crate::session::outbox::Frame;
 use crate::session::pending_packets::Inbound;
@@ -19,7 +20,6 @@ use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 /// Socket reads in one turn of a connection, so that one busy client does not hold up the others.
 const READS_PER_TURN: usize = 4;
@@ -28,14 +28,14 @@ const READS_PER_TURN: usize = 4;
 pub struct Reader {
     local: Rc<LocalNode>,
     key: ConnectionKey,
-    stream: Rc<TcpStream>,
+    stream: Rc<ClientStream>,
     frames: FrameReader,
     /// Everything is written and the socket is half-closed.
     finished: bool,
 }
 
 /// Starts the task of a connection.
-pub fn start(local: &Rc<LocalNode>, key: ConnectionKey, stream: Rc<TcpStream>, frames: FrameReader) {
+pub fn start(local: &Rc<LocalNode>, key: ConnectionKey, stream: Rc<ClientStream>, frames: FrameReader) {
     let mut reader = Reader { local: local.clone(), key, stream, frames, finished: false };
     tokio::task::spawn_local(async move {
         poll_fn(|context| reader.turn(context)).await;
@@ -55,6 +55,10 @@ impl Reader {
     fn turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if !self.local.shard.wake_on_change(self.key, context) || self.read(context).is_ready() {
             return Poll::Ready(());
+        }
+        if !self.frames.is_idle() && !self.local.shard.is_open(self.key) {
+            // What a closing client did not finish is not needed any more.
+            self.frames = FrameReader::new();
         }
         self.local.shard.poll_flush(self.key, &self.stream, &mut self.finished, context)
     }
@@ -97,7 +101,12 @@ fn take(local: &Rc<LocalNode>, key: ConnectionKey, frames: &mut FrameReader, byt
         receive(local, key, message);
         if local.shard.is_open(key) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
-    if let Err(error) = frames.read(bytes, local.context.socketio.max_payload, &mut each) {
+    let was_idle = frames.is_idle();
+    let read = frames.read(bytes, local.context.socketio.max_payload, &mut each);
+    if !(was_idle && frames.is_idle()) {
+        local.shard.note_fragments(key, frames.held());
+    }
+    if let Err(error) = read {
         tracing::debug!(%error, "a WebSocket client broke the protocol");
         handlers::fail(local, key, error.reason());
     }
@@ -138,7 +147,7 @@ fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
 }
 
 /// Writes a last frame on a WebSocket that never became a connection, and hangs up.
-pub async fn dismiss(mut stream: TcpStream) {
-    let _ = stream.write_all(&crate::protocol::websocket::close_frame(None, "")).await;
-    let _ = stream.shutdown().await;
+pub async fn dismiss(mut stream: ClientStream) {
+    let _ = stream.stream.write_all(&crate::protocol::websocket::close_frame(None, "")).await;
+    let _ = stream.stream.shutdown().await;
 }

@@ -24,10 +24,12 @@ async function sample(step, enough) {
 
 /**
  * A connected bystander of `node`; `publisher` is the node that publishes to it. `step` replaces what is measured: by
- * default an event that is published to it and arrives.
+ * default an event that is published to it and arrives. `transports` are the client's; `ready` is called once it is
+ * connected.
  */
-export async function witness({ io }, node, { user = "witness", publisher = node, step } = {}) {
-  const client = await io(node, { token: tokenFor(user) }).connected();
+export async function witness({ io }, node, { user = "witness", publisher = node, step, transports, ready } = {}) {
+  const client = await io(node, { token: tokenFor(user), ...(transports && { transports }) }).connected();
+  ready?.();
   let number = 0;
   const receive = async () => {
     const own = ++number;
@@ -38,6 +40,8 @@ export async function witness({ io }, node, { user = "witness", publisher = node
   const alone = median(await sample(measured, (times) => times.length >= SAMPLES));
   return {
     client,
+    /** How many events were published to it. */
+    events: () => number,
     /** Measures while `attack` (a promise) lasts, and at least a whole sample. Resolves with what the attack resolves with. */
     async during(attack) {
       let over = false;

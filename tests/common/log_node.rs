@@ -39,6 +39,7 @@ pub(crate) struct Recorder {
 #[derive(Default)]
 pub(crate) struct Seen {
     pub resets: Vec<Snapshot>,
+    pub renewals: Vec<Snapshot>,
     pub events: Vec<Arc<Event>>,
     pub probes: Vec<Id>,
     pub advanced_to: usize,
@@ -87,6 +88,10 @@ impl Seen {
 impl Sink for Recorder {
     fn reset(&self, snapshot: Snapshot) {
         self.change(|seen| seen.resets.push(snapshot));
+    }
+
+    fn renewed(&self, snapshot: Snapshot) {
+        self.change(|seen| seen.renewals.push(snapshot));
     }
 
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {

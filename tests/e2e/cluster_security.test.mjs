@@ -1,14 +1,23 @@
 // What nodes accept from each other through Redis, and which rights in Redis they and backends need.
 import assert from "node:assert/strict";
 import fs from "node:fs";
+import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
+import { request } from "../harness/http.mjs";
 import { command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { nodeNames, nodesOn, reconnected, recorded, toUser } from "../harness/sessions.mjs";
+import { redisClients } from "../harness/socketio_server.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
 const WEBSOCKET = { transports: ["websocket"] };
+
+/** How many sessions a node counts in a room of the cluster. */
+async function connectionsIn(node, room) {
+  const answer = await request(`${node.url}/rooms/${room}`, { headers: { authorization: `Bearer ${KEY}` } });
+  return answer.json().connections;
+}
 
 suite("cluster security", () => {
   scenario("with the rights of docs/redis.md a node can do everything here, and a backend cannot act as a node", async (s) => {
@@ -48,5 +57,48 @@ suite("cluster security", () => {
     await until(async () => (await refused(a)) && (await refused(b)), "refused by both nodes");
     await published(a, toUser("volatile", 1, { volatile: true }));
     assert.deepEqual(await client.event("volatile"), [1]);
+  });
+
+  scenario("a message between nodes that is published again is ignored, also on another node's channel", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await nodesOn(s, store, 2);
+    const [publisher, spy] = await redisClients(store.url, 2);
+    s.serve({ close: () => Promise.all([publisher, spy].map((client) => client.destroy())) });
+    const heard = [];
+    await spy.pSubscribe("roomcast:node:*", (message, channel) => heard.push({ message, channel, ...JSON.parse(message.slice(64)) }));
+    await s.io(b, { token, ...WEBSOCKET }).connected();
+    const members = () => connectionsIn(a, "user:7");
+    await until(async () => (await members()) === 1, "the nodes ask each other");
+    const asked = heard.find(({ body }) => body.ask?.[1].members);
+    const dropped = (node, reason) => node.metric(`roomcast_drops_total{reason="${reason}"}`);
+    const channels = [...new Set(heard.map(({ channel }) => channel))];
+    assert.equal(channels.length, 2);
+    const answers = () => heard.filter(({ body }) => body.answer?.[0] === asked.body.ask[0]).length;
+    assert.equal(answers(), 1);
+    for (const channel of channels) await publisher.publish(channel, asked.message);
+    await until(async () => (await dropped(a, "replayed")) + (await dropped(b, "replayed")) === 1, "the repetition is not read");
+    await until(async () => (await dropped(a, "malformed")) + (await dropped(b, "malformed")) === 1, "it is for the other node");
+    assert.equal(await members(), 1);
+    assert.equal(answers(), 1, "the request was answered once");
+  });
+
+  scenario("the key that signs messages between nodes is renewed, and no message is lost meanwhile", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await nodesOn(s, store, 2);
+    await s.io(b, { token, ...WEBSOCKET }).connected();
+    const members = () => connectionsIn(a, "user:7");
+    await until(async () => (await members()) === 1, "the nodes ask each other");
+    const key = () => store.cli("GET", "roomcast:{roomcast:events}:seal");
+    const first = await key();
+    await store.cli("HSET", "roomcast:{roomcast:events}:keys", "since", "0");
+    const after = async (condition) => {
+      assert.equal(await members(), 1);
+      return condition();
+    };
+    await until(() => after(async () => (await key()) !== first), "a new key signs");
+    // A second more, in which each node learns of it.
+    const end = Date.now() + 1_500;
+    await until(() => after(() => Date.now() > end), "messages with the new key");
+    for (const node of [a, b]) assert.equal(await node.metric('roomcast_drops_total{reason="malformed"}'), 0);
   });
 });

@@ -41,19 +41,28 @@ fn one_user_at_a_time_in_order_and_users_in_turn() {
 }
 
 #[test]
-fn of_one_session_only_the_newest_waits() {
+fn of_one_session_at_most_two_wait() {
     let mut queue = NoticeQueue::new(MAX);
     let (session, other) = (Id::random(), Id::random());
-    push(&mut queue, "a", session, "connect");
+    let [connect, disconnect] = [RequestKind::Connect, RequestKind::Disconnect];
+    let about = |queue: &mut NoticeQueue, kind: RequestKind, name: &str| {
+        let merged =
+            queue.push(&Source::user("a"), Subject::Session(session), EncodedRequest { kind, ..request(name) });
+        merged.merged
+    };
+    assert_eq!(about(&mut queue, connect, "connect"), 0);
     push(&mut queue, "a", other, "other");
-    assert_eq!(push(&mut queue, "a", session, "disconnect"), Lost { merged: 1, dropped: 0 });
+    assert_eq!(about(&mut queue, disconnect, "disconnect"), 0);
+    assert_eq!(about(&mut queue, connect, "connect 2"), 2);
+    assert_eq!(about(&mut queue, disconnect, "disconnect 2"), 0);
     let (name, notice) = sent(&mut queue, 0).unwrap();
-    assert_eq!(name, "disconnect", "in the place of the one that it replaces");
-    push(&mut queue, "a", session, "connect");
+    assert_eq!(name, "connect 2", "in the place of the first");
+    assert_eq!(about(&mut queue, connect, "connect 3"), 0);
     assert_eq!(queue.retry(notice, 100), Lost::default(), "it may have arrived, so it is not replaced");
-    assert_eq!(push(&mut queue, "a", session, "disconnect again"), Lost { merged: 1, dropped: 0 });
+    assert_eq!(about(&mut queue, disconnect, "disconnect 3"), 2);
+    assert_eq!(about(&mut queue, disconnect, "disconnect 4"), 1);
     assert!(matches!(queue.next(99), Next::At(100)));
-    for expected in ["disconnect", "other", "disconnect again"] {
+    for expected in ["connect 2", "other", "disconnect 4"] {
         let (name, notice) = sent(&mut queue, 100).unwrap();
         assert_eq!(name, expected);
         queue.done(&notice);

@@ -67,6 +67,10 @@ impl Sink for CopyObserver {
         self.next.reset(snapshot);
     }
 
+    fn renewed(&self, snapshot: Snapshot) {
+        self.next.renewed(snapshot);
+    }
+
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {
         self.apply(Observed::of(&batch));
         self.next.deliver(batch)

@@ -18,6 +18,10 @@ pub struct Envelope {
     pub to: NodeId,
     /// Rises with each message of the sender, so that a replayed message is recognized.
     pub number: u64,
+    /// When it was sent, in Unix milliseconds by the clock of Redis: an old message is not read. Nodes of the previous
+    /// release do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<u64>,
     /// The message.
     pub body: Body,
 }
@@ -34,6 +38,9 @@ pub enum Body {
     /// Wants no response.
     #[serde(rename = "tell")]
     OneWay(OneWay),
+    /// A part of the JSON of a larger body: the sender's name for that, the part's index, whether it is the last, the text.
+    #[serde(rename = "piece")]
+    Piece(u64, u32, bool, String),
     /// A request of a newer release, to be answered [`RpcResponse::Unsupported`]. It is only received.
     #[serde(skip)]
     UnknownRequest(u64),
@@ -58,6 +65,8 @@ pub enum RpcRequest {
     Release(Id),
     /// Who is in this room of this namespace?
     Members(String, String),
+    /// Are there sessions with these Engine.IO sids?
+    Confirm(Vec<Id>),
 }
 
 /// The responses.
@@ -78,11 +87,25 @@ pub enum RpcResponse {
     Moved,
     /// The number of sessions, and their users, each once.
     Members(u64, Vec<String>),
+    /// Whether there is a session, and whether its client has proven who it is, for each sid.
+    Confirmed(Vec<Confirmed>),
     /// The connection, if it could be handed over.
     Released(Option<Box<Moving>>),
     /// The node does not know this kind of request: it is of an older release. Also what a response of a newer release is
     /// read as.
     Unsupported,
+}
+
+/// What a node says of an Engine.IO sid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confirmed {
+    /// No session has it.
+    Unknown,
+    /// Its client has not sent an accepted token yet.
+    Unproven,
+    /// Its client has joined a namespace.
+    Proven,
 }
 
 /// A polling connection on its way to the node at which its WebSocket arrived.
@@ -128,6 +151,8 @@ pub enum OneWay {
     Probed(Id),
     /// The WebSocket did not take over.
     ProbeFailed(Id),
+    /// So many bytes of the pieces with this name have arrived.
+    PieceRead(u64, usize),
 }
 
 /// An [`Envelope`] whose body may be of a newer release.
@@ -136,6 +161,8 @@ struct ReceivedEnvelope<'a> {
     from: NodeId,
     to: NodeId,
     number: u64,
+    #[serde(default)]
+    at: Option<u64>,
     #[serde(borrow)]
     body: ReceivedBody<'a>,
 }
@@ -148,26 +175,60 @@ enum ReceivedBody<'a> {
     Response(u64, #[serde(borrow)] &'a RawValue),
     #[serde(rename = "tell")]
     OneWay(#[serde(borrow)] &'a RawValue),
+    #[serde(rename = "piece")]
+    Piece(u64, u32, bool, String),
+}
+
+impl ReceivedBody<'_> {
+    fn read(self) -> Body {
+        match self {
+            Self::Request(call, raw) => match serde_json::from_str(raw.get()) {
+                Ok(request) => Body::Request(call, request),
+                Err(_) => Body::UnknownRequest(call),
+            },
+            Self::Response(call, raw) => {
+                Body::Response(call, serde_json::from_str(raw.get()).unwrap_or(RpcResponse::Unsupported))
+            }
+            Self::OneWay(raw) => match serde_json::from_str(raw.get()) {
+                Ok(message) => Body::OneWay(message),
+                Err(_) => Body::UnknownOneWay,
+            },
+            Self::Piece(name, index, is_last, text) => Body::Piece(name, index, is_last, text),
+        }
+    }
 }
 
 impl Envelope {
     /// Reads the JSON form; `None` where it is not one.
     pub fn from_json(json: &[u8]) -> Option<Self> {
-        let ReceivedEnvelope { from, to, number, body } = serde_json::from_slice(json).ok()?;
-        let body = match body {
-            ReceivedBody::Request(call, raw) => match serde_json::from_str(raw.get()) {
-                Ok(request) => Body::Request(call, request),
-                Err(_) => Body::UnknownRequest(call),
-            },
-            ReceivedBody::Response(call, raw) => {
-                Body::Response(call, serde_json::from_str(raw.get()).unwrap_or(RpcResponse::Unsupported))
-            }
-            ReceivedBody::OneWay(raw) => match serde_json::from_str(raw.get()) {
-                Ok(message) => Body::OneWay(message),
-                Err(_) => Body::UnknownOneWay,
-            },
+        let ReceivedEnvelope { from, to, number, at, body } = serde_json::from_slice(json).ok()?;
+        Some(Self { from, to, number, at, body: body.read() })
+    }
+}
+
+impl Body {
+    /// Reads the JSON that came in pieces; `None` where it is not a body.
+    pub fn from_json(json: &str) -> Option<Self> {
+        serde_json::from_str::<ReceivedBody<'_>>(json).ok().map(ReceivedBody::read)
+    }
+
+    /// Bytes of what it carries, near enough for limits.
+    pub fn size(&self) -> usize {
+        let moving = |moving: &Moving| {
+            let sessions = moving.sessions.iter().map(|session| session.record.len() + session.claims.len() + 500);
+            moving.payload.len() + sessions.sum::<usize>()
         };
-        Some(Self { from, to, number, body })
+        match self {
+            Self::Request(_, RpcRequest::Post(_, body)) => body.as_ref().map_or(0, String::len),
+            Self::Request(_, RpcRequest::Confirm(sids)) => sids.len() * 23,
+            Self::Response(_, RpcResponse::Payload(text)) => text.len(),
+            Self::Response(_, RpcResponse::Taken(record)) => record.as_ref().map_or(0, String::len),
+            Self::Response(_, RpcResponse::Released(Some(connection))) => moving(connection),
+            Self::Response(_, RpcResponse::Members(_, users)) => users.iter().map(|user| user.len() + 3).sum(),
+            Self::Response(_, RpcResponse::Confirmed(answers)) => answers.len() * 11,
+            Self::Piece(.., text) => text.len(),
+            _ => 0,
+        }
     }
 }
 

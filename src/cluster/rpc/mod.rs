@@ -1,10 +1,11 @@
 //! Requests between two nodes, over Redis Pub/Sub: each node subscribes to a channel of its own.
 //!
-//! `message` has the kinds, `signer` their signed form, `calls` the state of a node. [`crate::cluster::Cluster::request`]
+//! `message` has the kinds, `signer` their signed form, `pieces` the flow of large ones, `calls` the state of a node. [`crate::cluster::Cluster::request`]
 //! sends a request; an [`RpcHandler`] receives those of others.
 
 pub(crate) mod calls;
 pub mod message;
+pub(crate) mod pieces;
 pub mod signer;
 
 use crate::model::id::NodeId;
@@ -41,6 +42,9 @@ pub enum RpcError {
     /// This node has no connection to Redis.
     #[error("this node has no connection to the other nodes")]
     Offline,
+    /// Too much waits for that node already, or for its answers.
+    #[error("too much is on its way to the node already")]
+    Busy,
     /// The node is of an older release that does not know this request.
     #[error("the node is of an older release that does not know this request")]
     Unsupported,

@@ -21,21 +21,66 @@ pub enum EnvelopeError {
     Receiver,
 }
 
-/// Signs and verifies with the key that all nodes of a prefix share.
+/// The signing keys that are in Redis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyTexts {
+    /// Signs and verifies.
+    pub present: String,
+    /// Will sign soon. Nodes that know already that it signs are understood.
+    pub next: Option<String>,
+    /// Signed before. Nodes that do not know yet that it no longer does are understood.
+    pub last: Option<String>,
+}
+
+/// Signs with one key and verifies with all that count.
+pub struct KeyRing {
+    texts: KeyTexts,
+    signer: Signer,
+    others: Vec<Signer>,
+}
+
+impl KeyRing {
+    /// From the keys' texts.
+    pub fn new(texts: KeyTexts) -> Self {
+        let others = texts.next.iter().chain(&texts.last).map(|text| Signer::new(text)).collect();
+        Self { signer: Signer::new(&texts.present), others, texts }
+    }
+
+    /// Whether it was made from these texts.
+    pub fn is_from(&self, texts: &KeyTexts) -> bool {
+        self.texts == *texts
+    }
+
+    /// See [`Signer::sign`].
+    pub fn sign(&self, envelope: &Envelope) -> Vec<u8> {
+        self.signer.sign(envelope)
+    }
+
+    /// See [`Signer::verify`].
+    ///
+    /// # Errors
+    /// See [`EnvelopeError`].
+    pub fn verify(&self, signed: &[u8], me: NodeId) -> Result<Envelope, EnvelopeError> {
+        let mut result = self.signer.verify(signed, me);
+        for other in &self.others {
+            if result != Err(EnvelopeError::Signature) {
+                break;
+            }
+            result = other.verify(signed, me);
+        }
+        result
+    }
+}
+
+/// Signs and verifies with one key that all nodes of a prefix share.
 pub struct Signer {
     key: hmac::Key,
-    text: String,
 }
 
 impl Signer {
     /// From the key's text.
     pub fn new(text: &str) -> Self {
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()), text: text.to_owned() }
-    }
-
-    /// Whether it was made from this text.
-    pub fn is_from(&self, text: &str) -> bool {
-        self.text == text
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes()) }
     }
 
     /// The signed form: HMAC-SHA256 in hexadecimal, then the JSON.
@@ -68,7 +113,26 @@ mod tests {
 
     fn envelope() -> Envelope {
         let body = Body::Request(7, RpcRequest::Post(Id::random(), Some("4\u{1e}é\"".into())));
-        Envelope { from: NodeId::random(), to: NodeId::random(), number: 3, body }
+        Envelope { from: NodeId::random(), to: NodeId::random(), number: 3, at: Some(5), body }
+    }
+
+    #[test]
+    fn nodes_that_see_a_new_key_at_different_times_understand_each_other() {
+        let ring = |present: &str, next: Option<&str>, last: Option<&str>| {
+            let text = |key: Option<&str>| key.map(str::to_owned);
+            KeyRing::new(KeyTexts { present: present.into(), next: text(next), last: text(last) })
+        };
+        // A new key is first known to all; then it signs, and the old one still verifies.
+        let steps =
+            [ring("1", None, None), ring("1", Some("2"), None), ring("2", None, Some("1")), ring("2", None, None)];
+        let envelope = envelope();
+        for (earlier, later) in [(0, 1), (1, 2), (2, 3)] {
+            for (from, to) in [(earlier, later), (later, earlier)] {
+                let read = steps[to].verify(&steps[from].sign(&envelope), envelope.to);
+                assert!(read.is_ok(), "from step {from} to step {to}");
+            }
+        }
+        assert_eq!(steps[3].verify(&steps[0].sign(&envelope), envelope.to), Err(EnvelopeError::Signature));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! time, which keeps their order and needs one round trip for many.
 
 use crate::log::redis::append_queue::QueuedAppend;
-use crate::log::redis::{RedisLog, entry, volatile};
+use crate::log::redis::{RedisLog, entry, renewal, volatile};
 use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME};
 use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
@@ -43,12 +43,15 @@ pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> 
 
 /// Queues a probe and waits for its result.
 pub(super) async fn probe(log: &RedisLog, id: Id) -> Result<(), AppendError> {
-    let mut command = redis::cmd("XADD");
-    command.arg(&log.keys.events);
+    let answer = submit(log, vec![probe_entry(log, id)], COMMAND_OVERHEAD).await.pop();
+    answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
+}
+
+fn probe_entry(log: &RedisLog, id: Id) -> Cmd {
+    let mut command = plain("XADD", &log.keys.events);
     trim(log, &mut command);
     command.arg("probe").arg(id.to_string());
-    let answer = submit(log, vec![command], COMMAND_OVERHEAD).await.pop();
-    answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
+    command
 }
 
 /// Queues a session command and waits for its result.
@@ -135,7 +138,7 @@ pub(super) async fn run(log: &RedisLog) {
     let mut reconnect = Reconnect::default();
     loop {
         let Err(error) = connected(log, &mut reconnect).await;
-        log.note_appender(false);
+        log.note_failure(&log.appender, &error);
         log.acknowledged.disconnected();
         reconnect.wait("appending", &log.connector, &error).await;
     }
@@ -154,10 +157,27 @@ async fn connected(log: &RedisLog, reconnect: &mut Reconnect) -> Result<Infallib
         connection.check().await?;
         clock = RedisClock::read(&mut connection).await?;
         log.clock_offset.note(&clock);
+        if log.refused_appends.is_suspected() {
+            try_append(log, &mut connection, &clock).await?;
+        }
         while let Ok(appends) = tokio::time::timeout_at(next_check, log.queue.next()).await {
             send(log, &mut connection, &clock, appends).await?;
         }
     }
+}
+
+/// Finds out whether Redis refuses every append.
+async fn try_append(log: &RedisLog, connection: &mut RedisConnection, clock: &RedisClock) -> Result<(), RedisError> {
+    let deadline_ms = clock.redis_ms(Instant::now() + log.timeout);
+    let command = probe_entry(log, Id::random());
+    let mut executed = log.transactions.run(log, connection, vec![command], deadline_ms, None).await?;
+    match executed.replies.pop().map(|reply| read_reply(log, reply, None)) {
+        Some(Err(AppendError::Refused(why))) => log.refused_appends.found(Some(why)),
+        Some(Ok(_)) => log.refused_appends.found(None),
+        // Not now, which others notice too.
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Sends appends as one transaction and replies to each caller.
@@ -172,7 +192,7 @@ async fn send(
     let counts: Vec<usize> = appends.iter().map(|append| append.commands.len()).collect();
     let commands = appends.iter_mut().flat_map(|append| append.commands.drain(..)).collect();
     let replicas = (log.min_replicas > 0).then(|| (log.min_replicas, log.timeout / REPLICA_FRACTION));
-    let executed = match log.transactions.run(connection, commands, clock.redis_ms(deadline), replicas).await {
+    let executed = match log.transactions.run(log, connection, commands, clock.redis_ms(deadline), replicas).await {
         Ok(executed) => executed,
         Err(error) => {
             for (append, count) in appends.into_iter().zip(counts) {
@@ -195,7 +215,13 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
     match &reply {
         // `OK` is the reply to `SET` (`leased_append`).
         Value::Int(_) | Value::Okay => Ok(Accepted::volatile()),
-        Value::ServerError(error) => Err(refusal(error)),
+        Value::ServerError(error) => {
+            let refusal = refusal(error);
+            if matches!(refusal, AppendError::Refused(_)) {
+                log.refused_appends.suspect();
+            }
+            Err(refusal)
+        }
         Value::Nil => Err(unavailable(&RedisError::Timeout(log.timeout))),
         value => match text(value) {
             // The idempotency id was first used by a volatile event.
@@ -203,11 +229,15 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
             id => {
                 let position = id.and_then(Position::parse);
                 let position = position.ok_or_else(|| unavailable(&RedisError::UnexpectedReply("XADD")))?;
+                // A position of a stream that is about to be renewed is not looked for in the next one.
+                let is_lasting = !renewal::is_due(log, position);
                 log.note_newest(position.ms);
                 if let Some(have) = replicas.filter(|have| *have < log.min_replicas) {
                     return Err(AppendError::NotReplicated { have, wanted: log.min_replicas });
                 }
-                log.acknowledged.note(position);
+                if is_lasting {
+                    log.acknowledged.note(position);
+                }
                 Ok(Accepted { offset: log.epoch().map(|epoch| Offset { epoch, position }), replicas })
             }
         },

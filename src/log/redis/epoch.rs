@@ -25,20 +25,30 @@ for _, id in ipairs(ARGV) do
 if missing == '' and #redis.call('XRANGE', KEYS[1], id, id) == 0 then missing = id end end
 return {is['last-generated-id'], is['length'], is['entries-added'] or -1, first and first[1] or '', missing}";
 
-/// Observes the epoch key and the stream. `expected` are entries that should be in it, oldest first.
+/// Observes the epoch key and the stream. `expected` are entries that should be in it, oldest first. The epoch is read
+/// last: where it is the known one, the stream was of that epoch too.
 pub(super) async fn observe(
     connection: &mut RedisConnection,
     keys: &Keys,
     expected: &[Position],
 ) -> Result<Observed, RedisError> {
+    let stream = observe_stream(connection, &keys.events, expected).await?;
     let epoch = connection.call(redis::cmd("GET").arg(&keys.epoch)).await?;
+    Ok(Observed { epoch_text: text(&epoch).unwrap_or_default().to_owned(), stream })
+}
+
+/// Observes a stream; `None` where there is none.
+pub(super) async fn observe_stream(
+    connection: &mut RedisConnection,
+    key: &str,
+    expected: &[Position],
+) -> Result<Option<StreamInfo>, RedisError> {
     let mut command = redis::cmd("EVAL");
-    command.arg(OBSERVE).arg(1).arg(&keys.events);
+    command.arg(OBSERVE).arg(1).arg(key);
     for position in expected {
         command.arg(position.to_string());
     }
-    let stream = connection.call(&command).await?;
-    Ok(Observed { epoch_text: text(&epoch).unwrap_or_default().to_owned(), stream: read_stream_info(&stream)? })
+    read_stream_info(&connection.call(&command).await?)
 }
 
 fn read_stream_info(value: &Value) -> Result<Option<StreamInfo>, RedisError> {

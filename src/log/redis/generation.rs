@@ -84,6 +84,11 @@ impl TailState {
         state
     }
 
+    /// A tail at the beginning of a stream that was renewed. One entry was added to it, and trimmed at once.
+    pub fn renewed(epoch: Epoch) -> Self {
+        Self { epoch, position: Position::default(), last_read: None, added: 1, counted: Some(1) }
+    }
+
     /// Takes note of a stream without discontinuity.
     pub fn observe(&mut self, stream: &StreamInfo) {
         let Some(added) = stream.added else { return };
@@ -140,6 +145,11 @@ impl TailState {
 pub fn parse(text: &str) -> Option<Epoch> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
     plain.then(|| u32::from_str_radix(text, 16).ok().map(Epoch)).flatten()
+}
+
+/// The epoch of the stream that replaces one of this epoch because its ids lie in the future.
+pub fn successor(epoch: Epoch) -> Epoch {
+    Epoch(epoch.0.wrapping_add(1))
 }
 
 /// Where a tail starts or, after a discontinuity, goes on: entries after a loss that were not read yet are still delivered.
@@ -230,6 +240,21 @@ mod tests {
         let mut fresh = TailState::new(Epoch(0xab), Position::default(), None);
         fresh.read(3, at(12));
         assert_eq!(fresh.added, 3);
+    }
+
+    #[test]
+    fn a_renewed_stream_is_read_from_its_beginning_unless_it_was_trimmed() {
+        let begun = StreamInfo { last: at(100), length: 0, added: Some(1), first: None, missing: None };
+        let now = |stream| Observed { epoch_text: "ac".into(), stream: Some(stream) };
+        let renewed = TailState::renewed(successor(Epoch(0xab)));
+        assert_eq!(renewed.discontinuity(&now(begun)), None);
+        assert_eq!(head(Some(&renewed), Some(&begun)), at(100));
+        let grown = StreamInfo { last: at(103), length: 3, added: Some(4), first: Some(at(101)), ..begun };
+        assert_eq!(renewed.discontinuity(&now(grown)), None);
+        assert_eq!(head(Some(&renewed), Some(&grown)), at(101).predecessor());
+        let trimmed = StreamInfo { length: 2, first: Some(at(102)), ..grown };
+        assert_eq!(renewed.discontinuity(&now(trimmed)), Some(Discontinuity::FellBehind));
+        assert_eq!(successor(Epoch(u32::MAX)), Epoch(0));
     }
 
     #[test]

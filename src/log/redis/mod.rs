@@ -12,8 +12,11 @@ mod epoch;
 pub mod generation;
 mod history;
 pub(crate) mod leased_append;
+mod refused_appends;
+mod renewal;
 mod reply;
 pub(crate) mod rights;
+mod stream_size;
 mod tail;
 mod transaction;
 mod volatile;
@@ -29,6 +32,7 @@ use crate::model::id::Id;
 use crate::model::offset::{Epoch, Position};
 use crate::redis::config::RedisConfig;
 use crate::redis::connection::Connector;
+use crate::redis::error::RedisError;
 use crate::redis::url::RedisUrlError;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -72,6 +76,7 @@ pub struct RedisLog {
     /// Milliseconds of the newest id seen in the stream, by which old entries are trimmed.
     newest_ms: AtomicU64,
     acknowledged: AcknowledgedPositions,
+    refused_appends: refused_appends::RefusedAppends,
     appender: LinkState,
     tail: LinkState,
     clock_offset: clock_offset::ClockOffset,
@@ -85,6 +90,8 @@ pub struct RedisLog {
 struct LinkState {
     is_up: AtomicBool,
     was_up: AtomicBool,
+    /// What Redis answered when it was last interrupted.
+    failure: Mutex<Option<String>>,
 }
 
 /// The last entries that publishers got acknowledged. After a failover the new master may lack one that no tail has read.
@@ -168,6 +175,16 @@ impl Keys {
         format!("{}:emitters:{stream}", self.tagged)
     }
 
+    /// Where the stream of this epoch goes when it is renewed.
+    fn retired(&self, epoch: Epoch) -> String {
+        format!("{}:retired:{:x}", self.tagged, epoch.0)
+    }
+
+    /// The mark of a renewal of the stream a moment ago.
+    fn renewal(&self) -> String {
+        format!("{}:renewal", self.tagged)
+    }
+
     /// The key that says which node reports a malformed entry.
     fn claim(&self, position: Position) -> String {
         format!("{}:dead:{position}", self.tagged)
@@ -201,6 +218,7 @@ impl RedisLog {
             epoch: watch::Sender::new(None),
             newest_ms: AtomicU64::new(0),
             acknowledged: AcknowledgedPositions::default(),
+            refused_appends: refused_appends::RefusedAppends::default(),
             appender: LinkState::default(),
             tail: LinkState::default(),
             clock_offset: clock_offset::ClockOffset::default(),
@@ -223,6 +241,11 @@ impl RedisLog {
         self.epoch.send_replace(Some(epoch));
     }
 
+    /// The log begins again: the former positions say nothing.
+    fn forget_announced(&self) {
+        *self.announced.lock() = Position::default();
+    }
+
     fn note_newest(&self, ms: u64) {
         self.newest_ms.fetch_max(ms, Ordering::Relaxed);
     }
@@ -235,8 +258,18 @@ impl RedisLog {
         self.note(&self.tail, up);
     }
 
+    fn note_failure(&self, link: &LinkState, error: &RedisError) {
+        self.note(link, false);
+        if let RedisError::Reply(why) = error {
+            *link.failure.lock() = Some(why.clone());
+        }
+    }
+
     fn note(&self, link: &LinkState, up: bool) {
         link.is_up.store(up, Ordering::Relaxed);
+        if up {
+            *link.failure.lock() = None;
+        }
         if up && link.was_up.swap(true, Ordering::Relaxed) {
             self.metrics.redis_reconnects.inc();
         }
@@ -297,7 +330,8 @@ impl EventLog for RedisLog {
     }
 
     fn status(&self) -> LogStatus {
-        let may_work = self.missing_rights.lock().as_ref().is_some_and(Vec::is_empty);
+        let has_rights = self.missing_rights.lock().as_ref().is_some_and(Vec::is_empty);
+        let may_work = has_rights && self.refused_appends.problem().is_none();
         match self.is_up() && may_work {
             true => LogStatus::Ready,
             false => LogStatus::Connecting,
@@ -305,8 +339,13 @@ impl EventLog for RedisLog {
     }
 
     fn problem(&self) -> Option<String> {
-        let missing = self.missing_rights.lock();
-        missing.as_ref().filter(|missing| !missing.is_empty()).map(|missing| missing.join("; "))
+        let missing =
+            self.missing_rights.lock().as_ref().filter(|missing| !missing.is_empty()).map(|all| all.join("; "));
+        let links = [("reading", &self.tail), ("appending to", &self.appender)];
+        let failures = links.into_iter().filter_map(|(what, link)| {
+            link.failure.lock().as_ref().map(|why| format!("{what} {}: {why}", self.keys.events))
+        });
+        missing.or_else(|| self.refused_appends.problem()).or_else(|| failures.into_iter().next())
     }
 }
 

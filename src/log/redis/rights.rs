@@ -81,6 +81,33 @@ pub(crate) async fn missing(config: &RedisConfig) -> Result<Vec<String>, String>
     Ok(problems)
 }
 
+/// The rights that a node does without, but worse, and that are missing.
+///
+/// # Errors
+/// When Redis could not be asked.
+pub(crate) async fn missing_optional(
+    connection: &mut RedisConnection,
+    config: &RedisConfig,
+) -> Result<Vec<&'static str>, RedisError> {
+    let probe = format!("{}:probe:{}", Keys::new(&config.prefix).tagged, Id::random());
+    let mut missing = Vec::new();
+    for (right, words) in [
+        ("+info", &["INFO", "server"][..]),
+        ("+role", &["ROLE"]),
+        ("+rename", &["RENAME", &probe, &probe]),
+        ("+memory|usage", &["MEMORY", "USAGE", &probe]),
+    ] {
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        match connection.call(&command).await {
+            Err(RedisError::Reply(why)) if why.starts_with("NOPERM") => missing.push(right),
+            Ok(_) | Err(RedisError::Reply(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(missing)
+}
+
 /// What each right is for, and a harmless command that needs it.
 fn commands(config: &RedisConfig, connector: &Connector, keys: &Keys) -> Vec<(String, Cmd)> {
     let probe = format!("{}:probe:{}", keys.tagged, Id::random());

@@ -1,15 +1,18 @@
 //! The tail: a connection of its own that reads the stream as it grows, and checks every second whether it is still the
 //! same log.
 
+mod retired;
+mod trim;
+
 use crate::log::recent_ids::RecentIds;
 use crate::log::redis::dead_letters::DeadLetters;
 use crate::log::redis::entry::{RawEntry, StreamEntry};
 use crate::log::redis::generation;
 use crate::log::redis::generation::{Discontinuity, Observed, TailState};
+use crate::log::redis::stream_size::StreamSize;
 use crate::log::redis::volatile::Volatile;
-use crate::log::redis::{RedisLog, entry, epoch, history, reply, volatile};
+use crate::log::redis::{RedisLog, entry, epoch, history, renewal, reply, volatile};
 use crate::log::{Sink, Snapshot};
-use crate::model::clock::unix_us;
 use crate::model::close::DropReason;
 use crate::model::draft::{Draft, Source};
 use crate::model::event::{Batch, Event, PlacedCommand};
@@ -17,6 +20,8 @@ use crate::model::offset::{Epoch, Offset, Position};
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
+use crate::redis::reply::text;
+use redis::Pipeline;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
@@ -30,8 +35,6 @@ const BLOCK: Duration = Duration::from_secs(1);
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// After this long without a read, this process was stopped or cut off: entries may have been added and trimmed.
 const MAX_READ_GAP: Duration = Duration::from_secs(3);
-/// How often old entries are trimmed where only other publishers add some.
-const TRIM_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a volatile event waits for an entry that clients get before it; checked at least once a [`BLOCK`].
 const MAX_VOLATILE_WAIT: Duration = Duration::from_secs(1);
 /// Volatile events that wait so; above it the first ones are delivered early.
@@ -48,14 +51,17 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
         page: reply::PageSize::default(),
         foreign_ids: RecentIds::new(ID_BYTES),
         dead_letters: DeadLetters::new(),
+        size: StreamSize::new(log.config.max_stream_bytes as u64),
+        is_behind: true,
         last_trim: None,
+        last_measure: None,
         last_read: None,
         early: VecDeque::new(),
     };
     let mut reconnect = Reconnect::default();
     loop {
         let Err(error) = tail.connected(&mut reconnect).await;
-        log.note_tail(false);
+        log.note_failure(&log.tail, &error);
         reconnect.wait("the tail", &log.connector, &error).await;
     }
 }
@@ -71,7 +77,11 @@ struct Tail<'a> {
     /// Idempotency ids of entries that other publishers added. A repeat is skipped, as in appends of nodes.
     foreign_ids: RecentIds<()>,
     dead_letters: DeadLetters,
+    size: StreamSize,
+    /// Whether the last read may have left entries.
+    is_behind: bool,
     last_trim: Option<Instant>,
+    last_measure: Option<Instant>,
     /// When entries were last delivered.
     last_read: Option<Instant>,
 }
@@ -90,7 +100,7 @@ impl Tail<'_> {
             if last_check.elapsed() >= CHECK_INTERVAL {
                 connection.check().await?;
                 self.check_stream(&mut connection, None).await?;
-                self.trim(&mut connection).await?;
+                self.trim_by_age(&mut connection).await?;
                 last_check = Instant::now();
             }
         }
@@ -107,17 +117,20 @@ impl Tail<'_> {
         let mut expected: Vec<Position> = last_read.into_iter().chain(unverified.iter().copied()).collect();
         expected.sort_unstable();
         let now = epoch::observe(connection, &self.log.keys, &expected).await?;
-        let compared = self.compare(connection, now).await;
-        if compared.is_ok() {
-            self.log.acknowledged.verified(unverified.len());
+        self.compare(connection, &now).await?;
+        self.log.acknowledged.verified(unverified.len());
+        if now.stream.is_some_and(|stream| renewal::is_due(self.log, stream.last)) {
+            renewal::renew(self.log, connection).await?;
+            let now = epoch::observe(connection, &self.log.keys, &[]).await?;
+            self.compare(connection, &now).await?;
         }
-        compared
+        self.trim_by_size(connection, now.stream.as_ref()).await
     }
 
-    async fn compare(&mut self, connection: &mut RedisConnection, now: Observed) -> Result<(), RedisError> {
+    async fn compare(&mut self, connection: &mut RedisConnection, now: &Observed) -> Result<(), RedisError> {
         let discontinuity = match &mut self.state {
             None => None,
-            Some(state) => match state.discontinuity(&now) {
+            Some(state) => match state.discontinuity(now) {
                 None => {
                     if let Some(stream) = &now.stream {
                         state.observe(stream);
@@ -127,7 +140,7 @@ impl Tail<'_> {
                 discontinuity => discontinuity,
             },
         };
-        self.reset(connection, &now, discontinuity).await
+        self.reset(connection, now, discontinuity).await
     }
 
     async fn reset(
@@ -141,16 +154,32 @@ impl Tail<'_> {
             Some(epoch) if discontinuity != Some(Discontinuity::EntriesLost) => epoch,
             _ => epoch::agree(connection, keys, &now.epoch_text).await?,
         };
-        let stream = epoch::observe(connection, keys, &[]).await?.stream;
+        let is_followed =
+            discontinuity == Some(Discontinuity::EpochChanged) && self.follow_renewals(connection, epoch).await?;
+        if let Some(state) = self.state.as_mut().filter(|state| renewal::is_due(self.log, state.position)) {
+            // No entry of another stream comes after it.
+            state.position = Position::default();
+        }
+        let now = epoch::observe(connection, keys, &[]).await?;
+        if generation::parse(&now.epoch_text) != Some(epoch) {
+            return Err(RedisError::NotServing("the epoch changed again".into()));
+        }
+        let continues = is_followed && self.state.as_ref().is_some_and(|state| state.discontinuity(&now).is_none());
+        let stream = now.stream;
         let head = generation::head(self.state.as_ref(), stream.as_ref());
         let (page, dead_letters) = (&mut self.page, &mut self.dead_letters);
         let snapshot = history::read(self.log, connection, epoch, head, stream, page, dead_letters).await?;
         if discontinuity.is_some() {
             self.log.acknowledged.forget();
+            self.log.forget_announced();
         }
-        self.note_snapshot(&snapshot, discontinuity);
+        self.note_snapshot(&snapshot, discontinuity.filter(|_| !continues));
         self.state = Some(TailState::new(epoch, head, stream.as_ref()));
-        self.sink.reset(snapshot);
+        self.size.reset();
+        match continues {
+            true => self.sink.renewed(snapshot),
+            false => self.sink.reset(snapshot),
+        }
         Ok(())
     }
 
@@ -168,27 +197,14 @@ impl Tail<'_> {
         }
     }
 
-    /// Each append trims too, but not where only other publishers add entries.
-    async fn trim(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
-        if self.last_trim.is_some_and(|last| last.elapsed() < TRIM_INTERVAL) {
-            return Ok(());
-        }
-        self.last_trim = Some(Instant::now());
-        let oldest_ms = self.log.trim_before_ms(unix_us() / 1000);
-        let mut command = redis::cmd("XTRIM");
-        command.arg(&self.log.keys.events).arg("MINID").arg("~").arg(oldest_ms);
-        match connection.call(&command).await {
-            // Without the right to trim, the tail still reads.
-            Ok(_) | Err(RedisError::Reply(_)) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     async fn read(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
         let count = self.page.count();
-        let value = self.read_page(connection, count).await.inspect_err(|error| self.page.note_error(error))?;
+        let read = self.read_page(connection, count).await.inspect_err(|error| self.page.note_error(error))?;
+        let Some(value) = read else { return self.check_stream(connection, None).await };
         let entries = reply::read_entries(value)?;
-        let is_behind = entries.len() >= count || self.last_read.is_some_and(|last| last.elapsed() > MAX_READ_GAP);
+        let newest = entries.last().map(|entry| entry.position);
+        self.is_behind = entries.len() >= count;
+        let is_behind = self.is_behind || self.last_read.is_some_and(|last| last.elapsed() > MAX_READ_GAP);
         self.page.learn(&entries);
         if is_behind && !entries.is_empty() {
             // Entries before these may have been trimmed. That shows only while these count as unread.
@@ -201,19 +217,36 @@ impl Tail<'_> {
         self.last_read = Some(Instant::now());
         self.deliver(entries).await;
         self.deliver_volatile().await;
-        self.dead_letters.write(self.log, connection).await
+        self.dead_letters.write(self.log, connection).await?;
+        self.trim_counted(connection).await?;
+        match newest.is_some_and(|newest| renewal::is_due(self.log, newest)) {
+            true => self.check_stream(connection, None).await,
+            false => Ok(()),
+        }
     }
 
-    /// Waits for entries, and delivers volatile events meanwhile.
-    async fn read_page(&mut self, connection: &mut RedisConnection, count: usize) -> Result<redis::Value, RedisError> {
-        let mut command = redis::cmd("XREAD");
-        command.arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
-        command.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
-        let mut reading = pin!(connection.call_blocking(&command, BLOCK));
+    /// Waits for entries, and delivers volatile events meanwhile. `None` where they may be of another epoch: it is read
+    /// after the entries.
+    async fn read_page(
+        &mut self,
+        connection: &mut RedisConnection,
+        count: usize,
+    ) -> Result<Option<redis::Value>, RedisError> {
+        let mut commands = Pipeline::with_capacity(2);
+        commands.cmd("XREAD").arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
+        commands.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
+        commands.cmd("GET").arg(&self.log.keys.epoch);
+        let mut reading = pin!(connection.pipeline_blocking(&commands, BLOCK));
         loop {
             tokio::select! {
                 biased;
-                value = &mut reading => return value,
+                replies = &mut reading => {
+                    let mut replies = replies?.into_iter().map(|reply| reply.extract_error().map_err(RedisError::from));
+                    let value = replies.next().transpose()?.unwrap_or_default();
+                    let epoch = replies.next().transpose()?.unwrap_or_default();
+                    let is_known = text(&epoch).and_then(generation::parse) == Some(self.offset().epoch);
+                    return Ok(is_known.then_some(value));
+                }
                 () = self.log.pubsub_buffer.arrival() => self.deliver_volatile().await,
             }
         }
@@ -221,6 +254,7 @@ impl Tail<'_> {
 
     async fn deliver(&mut self, entries: Vec<RawEntry>) {
         let (count, newest) = (entries.len(), entries.last().map(|entry| entry.position));
+        self.size.read(&entries);
         let batch = self.decode(entries);
         if let Some(newest) = newest {
             self.log.note_newest(newest.ms);

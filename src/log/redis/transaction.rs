@@ -5,7 +5,7 @@
 //! second write changes it and the transaction does not run. This costs Redis 0.5 µs, where a script around each event
 //! would cost 3 µs.
 
-use crate::log::redis::Keys;
+use crate::log::redis::{Keys, RedisLog, renewal};
 use crate::model::id::Id;
 use crate::redis::clock::RedisClock;
 use crate::redis::connection::RedisConnection;
@@ -35,6 +35,9 @@ return redis.call(unpack(ARGV, 2))";
 
 /// Commands before those of the callers: the three of the guard, and `MULTI`.
 const PREAMBLE: usize = 4;
+
+/// How often what failed is sent again: an unknown script, and then a stream that was exhausted meanwhile.
+const MAX_REPEATS: usize = 2;
 
 /// Builds and runs transactions.
 pub(super) struct Transactions {
@@ -78,9 +81,10 @@ impl Transactions {
     }
 
     /// Runs the commands unless it is later than the deadline, in ms of Redis' clock. Scripts that Redis has not cached are
-    /// sent again in full.
+    /// sent again in full, and entries that an exhausted stream did not take are added to the one that replaces it.
     pub(super) async fn run(
         &self,
+        log: &RedisLog,
         connection: &mut RedisConnection,
         commands: Vec<Cmd>,
         deadline_ms: u64,
@@ -88,14 +92,19 @@ impl Transactions {
     ) -> Result<Executed, RedisError> {
         let pipeline = self.guarded(commands, deadline_ms, replicas);
         let mut executed = send(connection, &pipeline, replicas.is_some()).await?;
-        let unknown = |answer: &Value| matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT");
-        if executed.replies.iter().any(unknown) {
+        for _ in 0..MAX_REPEATS {
+            if !executed.replies.iter().any(is_failed) {
+                break;
+            }
+            if executed.replies.iter().any(is_exhausted) {
+                renewal::renew(log, connection).await?;
+            }
             let commands = pipeline.cmd_iter().skip(PREAMBLE).zip(&executed.replies);
-            let again = commands.filter(|(_, answer)| unknown(answer)).map(|(command, _)| self.in_full(command));
+            let again = commands.filter(|(_, answer)| is_failed(answer)).map(|(command, _)| self.in_full(command));
             let pipeline = self.guarded(again.collect(), deadline_ms, replicas);
             let second = send(connection, &pipeline, replicas.is_some()).await?;
             let mut replies = second.replies.into_iter();
-            for answer in executed.replies.iter_mut().filter(|answer| unknown(answer)) {
+            for answer in executed.replies.iter_mut().filter(|answer| is_failed(answer)) {
                 *answer = replies.next().ok_or(RedisError::UnexpectedReply("a transaction"))?;
             }
             executed.replicas = second.replicas;
@@ -119,8 +128,11 @@ impl Transactions {
         pipeline
     }
 
-    /// The `EVAL` in place of an `EVALSHA` that Redis does not know.
+    /// The `EVAL` in place of an `EVALSHA` that Redis does not know; any other command as it is.
     fn in_full(&self, command: &Cmd) -> Cmd {
+        if command.args_iter().next() != Some(Arg::Simple(b"EVALSHA")) {
+            return command.clone();
+        }
         let mut full = redis::cmd("EVAL");
         for arg in command.args_iter().skip(1) {
             if let Arg::Simple(bytes) = arg {
@@ -152,6 +164,22 @@ impl Transactions {
         let answers = connection.pipeline(&pipeline).await?;
         answers.iter().find_map(denied).map_or(Ok(()), Err)
     }
+}
+
+fn is_unknown_script(answer: &Value) -> bool {
+    matches!(answer, Value::ServerError(error) if error.code() == "NOSCRIPT")
+}
+
+/// Whether a command is to be sent again.
+fn is_failed(answer: &Value) -> bool {
+    is_unknown_script(answer) || is_exhausted(answer)
+}
+
+/// Whether the stream has an entry with the largest id.
+fn is_exhausted(answer: &Value) -> bool {
+    let text =
+        |error: &ServerError| error.details().is_some_and(|text| text.contains("exhausted the last possible ID"));
+    matches!(answer, Value::ServerError(error) if text(error))
 }
 
 /// The replies of a transaction.

@@ -154,6 +154,11 @@ impl FrameReader {
         Ok(())
     }
 
+    /// Bytes of an incomplete frame or message.
+    pub fn held(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| partial.data.len() + size_of::<Partial>())
+    }
+
     /// Whether no part of a frame or message is kept.
     pub fn is_idle(&self) -> bool {
         self.partial.is_none()

@@ -1,0 +1,66 @@
+//! Who is closed when the node is over its memory: the largest connections of the owners that hold the most.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+
+/// Whoever holds less is never closed: closing it would give nothing back.
+pub const MIN_HOLDING: usize = 16 << 10;
+
+/// A connection, and what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder<K> {
+    /// Its owner: [`crate::budget::Account::id`], or a number of its own.
+    pub owner: u64,
+    /// Which connection it is.
+    pub key: K,
+    /// Bytes that it holds.
+    pub bytes: usize,
+}
+
+/// The connections to close until `excess` bytes are free. What an owner holds on many connections counts together, so that
+/// nobody is spared by being many; the largest of the largest owner is always next.
+pub fn largest<K: Copy>(holders: Vec<Holder<K>>, excess: usize) -> Vec<K> {
+    let mut owners: HashMap<u64, (usize, Vec<Holder<K>>)> = HashMap::new();
+    for holder in holders {
+        let (total, held) = owners.entry(holder.owner).or_default();
+        *total += holder.bytes;
+        held.push(holder);
+    }
+    for (_, held) in owners.values_mut() {
+        held.sort_unstable_by_key(|holder| holder.bytes);
+    }
+    let mut heap: BinaryHeap<(usize, Reverse<u64>)> =
+        owners.iter().map(|(owner, (total, _))| (*total, Reverse(*owner))).collect();
+    let (mut freed, mut chosen) = (0, Vec::new());
+    while freed < excess
+        && let Some((total, owner)) = heap.pop()
+        && let Some((_, held)) = owners.get_mut(&owner.0)
+        && let Some(holder) = held.pop()
+    {
+        freed += holder.bytes;
+        chosen.push(holder.key);
+        if !held.is_empty() {
+            heap.push((total - holder.bytes, owner));
+        }
+    }
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn holders(all: &[(u64, usize)]) -> Vec<Holder<usize>> {
+        all.iter().enumerate().map(|(key, (owner, bytes))| Holder { owner: *owner, key, bytes: *bytes }).collect()
+    }
+
+    #[test]
+    fn the_largest_of_the_largest_owner_is_next() {
+        let all = [(1, 50), (2, 30), (2, 40), (3, 60), (2, 20)];
+        assert_eq!(largest(holders(&all), 1), [2], "three of 90 together before one of 60");
+        assert_eq!(largest(holders(&all), 100), [2, 3]);
+        assert_eq!(largest(holders(&all), 101), [2, 3, 0]);
+        assert_eq!(largest(holders(&all), 1_000).len(), all.len());
+        assert_eq!(largest(holders(&[]), 1), [0; 0]);
+    }
+}

@@ -1,0 +1,146 @@
+//! A TCP connection from its `accept` on, until it is closed or becomes a WebSocket.
+
+use crate::model::address::accounted;
+use crate::session::connection_limiter::{ConnectionLimiter, End, LimitError};
+use crate::session::unproven::Ticket;
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Ends a connection from outside its task.
+#[derive(Default)]
+pub struct Cut {
+    notify: Notify,
+    evicted: AtomicBool,
+}
+
+impl Cut {
+    /// Its client does not read.
+    pub fn cut(&self) {
+        self.notify.notify_one();
+    }
+
+    /// It makes room for others.
+    fn evict(&self) {
+        self.evicted.store(true, Ordering::Relaxed);
+        self.notify.notify_one();
+    }
+
+    fn end(self: &Arc<Self>) -> End {
+        let cut = self.clone();
+        Box::new(move || cut.evict())
+    }
+
+    /// Waits until the connection is to end; whether it makes room for others.
+    pub async fn wait(&self) -> bool {
+        self.notify.notified().await;
+        self.evicted.load(Ordering::Relaxed)
+    }
+}
+
+/// Counts one TCP connection until it is dropped.
+pub struct AcceptedSocket {
+    limiter: Arc<ConnectionLimiter>,
+    address: IpAddr,
+    cut: Arc<Cut>,
+    /// Its ticket while it is unproven; 0 otherwise.
+    ticket: AtomicU64,
+    /// It has shown a key, or has become a WebSocket: it does not go back to the unproven.
+    settled: AtomicBool,
+    upgraded: AtomicBool,
+}
+
+impl AcceptedSocket {
+    /// Counts a TCP connection that was accepted.
+    ///
+    /// # Errors
+    /// Which limit is reached by connections that have proven themselves.
+    pub fn new(limiter: &Arc<ConnectionLimiter>, peer: IpAddr) -> Result<Arc<Self>, LimitError> {
+        let (address, cut) = (accounted(peer), Arc::<Cut>::default());
+        let ticket = limiter.add_socket(address, cut.end())?;
+        Ok(Arc::new(Self {
+            limiter: limiter.clone(),
+            address,
+            cut,
+            ticket: AtomicU64::new(ticket.get()),
+            settled: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
+        }))
+    }
+
+    fn take_ticket(&self) -> Option<Ticket> {
+        Ticket::new(self.ticket.swap(0, Ordering::Relaxed))
+    }
+
+    /// Ends it.
+    pub fn cut(&self) -> &Arc<Cut> {
+        &self.cut
+    }
+
+    /// It has shown a key, or carries a stream of a client that has proven itself.
+    pub fn prove(&self) {
+        if !self.settled.swap(true, Ordering::Relaxed) {
+            self.carry();
+        }
+    }
+
+    /// It carries a request of a client that has proven itself.
+    pub fn carry(&self) {
+        if let Some(ticket) = self.take_ticket() {
+            self.limiter.leave_table(ticket);
+        }
+    }
+
+    /// That request was answered: until the next one it is unproven.
+    pub fn rest(&self) {
+        if self.ticket.load(Ordering::Relaxed) == 0 && !self.settled.load(Ordering::Relaxed) {
+            let ticket = self.limiter.enter_table(self.address, self.cut.end());
+            self.ticket.store(ticket.get(), Ordering::Relaxed);
+        }
+    }
+
+    /// It becomes a WebSocket, whose client is counted from now on.
+    pub fn upgrade(&self) -> OpenSocket {
+        self.settled.store(true, Ordering::Relaxed);
+        self.upgraded.store(true, Ordering::Relaxed);
+        self.limiter.drop_socket(self.address, self.take_ticket());
+        OpenSocket(self.limiter.clone())
+    }
+}
+
+impl Drop for AcceptedSocket {
+    fn drop(&mut self) {
+        if !*self.upgraded.get_mut() {
+            self.limiter.drop_socket(self.address, self.take_ticket());
+            self.limiter.drop_file();
+        }
+    }
+}
+
+/// Counts the file of a WebSocket.
+pub struct OpenSocket(Arc<ConnectionLimiter>);
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        self.0.drop_file();
+    }
+}
+
+/// The socket of a WebSocket.
+pub struct ClientStream {
+    /// Closed before it is counted out.
+    pub stream: TcpStream,
+    /// Its count.
+    pub open: OpenSocket,
+}
+
+impl Deref for ClientStream {
+    type Target = TcpStream;
+
+    fn deref(&self) -> &TcpStream {
+        &self.stream
+    }
+}

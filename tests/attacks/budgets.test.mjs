@@ -1,0 +1,139 @@
+// Sessions that hold as much memory as they can, of each kind, on a node with a small `limits.memory`: it refuses, then closes
+// the largest, and stays within its limit. The bystander notices nothing.
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import { startBackend } from "../harness/backend.mjs";
+import { until } from "../harness/deadline.mjs";
+import { enginePath, Polling } from "../harness/engine.mjs";
+import { BINARY, frame, PING, PONG, TEXT } from "../harness/raw.mjs";
+import { scenario } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { witness } from "./witness.mjs";
+
+const MB = 1_000_000;
+/** An idle node has some 25 MB. */
+const LIMIT = 80 * MB;
+/** What comes between two looks, and the allocator's own. */
+const SLACK = 24 * MB;
+/** Bytes that one hostile message holds. Larger ones would cost a debug build milliseconds each, which the bystander shares. */
+const PIECE = 200_000;
+const SESSIONS = 512;
+const CONFIG = { limits: { memory: `${LIMIT}B` }, recovery: { window_bytes: "1MB" } };
+
+const counted = (node, reason) => node.metric(`roomcast_closes_total{reason="${reason}"}`);
+const refused = (node) => node.metric('roomcast_refusals_total{reason="memory"}');
+
+/** The process's own memory in bytes. */
+function resident(node) {
+  const status = fs.readFileSync(`/proc/${node.process.pid}/status`, "utf8");
+  return 1024 * Number(/RssAnon:\s+(\d+) kB/.exec(status)[1]);
+}
+
+/** Runs `attack(n)` for each session, and answers the most memory that the node had. */
+async function attacked(node, attack, sessions = SESSIONS) {
+  let most = 0;
+  const timer = setInterval(() => (most = Math.max(most, resident(node))), 10);
+  try {
+    for (let n = 0; n < sessions; n += 1) {
+      // A refusal, or an end in the middle, is what the attack is about.
+      await attack(n).catch(() => {});
+    }
+    await until(() => resident(node) < LIMIT, "the memory below its limit");
+  } finally {
+    clearInterval(timer);
+  }
+  return most;
+}
+
+/** The attack with a bystander; `kind` is what the metric shows. */
+function withinLimit(name, attackOf, { config = {}, sessions, kind } = {}) {
+  scenario(name, async (s) => {
+    const overrides = typeof config === "function" ? await config(s) : config;
+    const node = await s.node({ ...CONFIG, ...overrides, limits: { ...CONFIG.limits, ...overrides.limits } });
+    const bystander = await witness(s, node);
+    const attack = attackOf(s, node);
+    let shown = 0;
+    const looked = s.repeat(async () => (shown = Math.max(shown, await node.metric(`roomcast_memory_bytes{kind="${kind}"}`))));
+    const most = await bystander.during(attacked(node, attack, sessions));
+    await looked.stop();
+    assert.ok(most < LIMIT + SLACK, `${most / MB} MB of ${LIMIT / MB}`);
+    assert.ok(shown > 10 * MB, `roomcast_memory_bytes{kind="${kind}"} showed ${shown}`);
+    assert.ok((await refused(node)) > 0 || (await counted(node, "memory")) > 0, "nothing was refused and nothing closed");
+    bystander.unharmed();
+    console.log(`# ${name}: ${Math.round(most / MB)} MB at most, ${await refused(node)} refused, ${await counted(node, "memory")} closed`);
+  });
+}
+
+/** A raw socket after its handshake; it ends where that was refused. */
+async function opened(s, node, path) {
+  const socket = s.raw(node);
+  await socket.upgrade(path);
+  if (socket.status === 101) return socket;
+  socket.close();
+  throw new Error(`refused with ${socket.status}`);
+}
+
+/** A raw `/ws` socket with its session. */
+async function plainSocket(s, node, user) {
+  const socket = await opened(s, node, `/ws?token=${tokenFor(user)}`);
+  await socket.text((text) => text.includes("welcome"));
+  return socket;
+}
+
+/** A raw Socket.IO socket with its session. */
+async function ioSocket(s, node, user) {
+  const socket = await opened(s, node, enginePath({ transport: "websocket" }));
+  socket.sendText(`40${JSON.stringify({ token: tokenFor(user) })}`);
+  await socket.text((text) => text.startsWith("40"));
+  return socket;
+}
+
+/** Completes when the kernel has the bytes of a socket, or it is closed. */
+const written = (socket) => until(() => socket.socket.writableLength === 0 || socket.closed, "the bytes written");
+
+// Masked once: that costs this process more than the node.
+const payload = "x".repeat(PIECE);
+const half = frame(TEXT, payload, { announce: PIECE + 1 });
+const attachment = frame(BINARY, payload);
+const message = frame(TEXT, JSON.stringify({ type: "event", event: "echo", data: "x".repeat(40_000) }));
+
+withinLimit("half messages: a frame that is never finished", (s, node) => async (n) => {
+  const socket = await plainSocket(s, node, `hostile-${n}`);
+  socket.write(half);
+  await written(socket);
+}, { kind: "unfinished" });
+
+withinLimit("half attachments: the second never comes", (s, node) => async (n) => {
+  const socket = await ioSocket(s, node, `hostile-${n}`);
+  const place = (num) => ({ _placeholder: true, num });
+  socket.sendText(`452-${JSON.stringify(["echo", place(0), place(1)])}`);
+  socket.write(attachment);
+  await written(socket);
+}, { kind: "unfinished" });
+
+withinLimit("slow readers: long-polling clients that ask and never read", (s, node) => async (n) => {
+  const polling = await new Polling(node).open();
+  await polling.join({ token: tokenFor(`hostile-${n}`) });
+  await polling.post(`42["echo","${payload}"]`);
+}, { kind: "outbox" });
+
+withinLimit("messages behind a backend that hangs", (s, node) => async (n) => {
+  const socket = await plainSocket(s, node, `hostile-${n}`);
+  socket.sendText(JSON.stringify({ type: "event", event: "ask" }));
+  const pongs = () => socket.frames.filter(({ opcode }) => opcode === PONG).length;
+  for (let piece = 1; piece <= 350 && !socket.closed; piece += 1) {
+    socket.write(message);
+    if (piece % 4 === 0) socket.write(frame(PING));
+    if (piece % 4 > 0) continue;
+    // Few at a time: this is about memory, not about the time to read them.
+    await until(() => 4 * pongs() >= piece || socket.closed, "a pong");
+  }
+}, {
+  kind: "pending",
+  sessions: 8,
+  config: async (s) => {
+    const backend = s.serve(await startBackend());
+    backend.answer = () => () => {};
+    return { ...backend.config({ timeout: "60s" }), on: [{ event: "ask", forward: true }, { event: "echo", ack: ["{args}"] }] };
+  },
+});

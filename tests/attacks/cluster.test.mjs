@@ -1,0 +1,107 @@
+// What a client can make nodes do to each other: invented and real sessions of another node, large bodies, messages that
+// are published again. The bystander polls through a node that does not own its session.
+import assert from "node:assert/strict";
+import { Polling } from "../harness/engine.mjs";
+import { until } from "../harness/deadline.mjs";
+import { scenario } from "../harness/scenario.mjs";
+import { nodesOn } from "../harness/sessions.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { witness } from "./witness.mjs";
+
+/** Where Redis ends a subscription that does not read: lower than its default, as the attack is. */
+const SMALL_BUFFERS = ["--client-output-buffer-limit", "pubsub", "2mb", "1mb", "5"];
+const BODY = 950_000;
+
+/** Two nodes, and a measured client of the first whose requests all come to the second. */
+async function cluster(s) {
+  const store = await s.redis({ args: SMALL_BUFFERS });
+  const [a, b] = await nodesOn(s, store, 2);
+  const balancer = await s.proxy(a);
+  const bystander = await witness(s, balancer, { publisher: b, transports: ["polling"], ready: () => (balancer.target = b) });
+  const stat = async (section, name) => Number(new RegExp(`${name}[:=](\\d+)`).exec(await store.cli("INFO", section))?.[1] ?? 0);
+  return { store, a, b, bystander, stat, published: () => stat("commandstats", "cmdstat_publish:calls") };
+}
+
+/** A sid that names a node and core as `real` does, and was made by nobody. */
+function invented(real) {
+  const bytes = Buffer.from(real, "base64url");
+  crypto.getRandomValues(bytes.subarray(5));
+  return bytes.toString("base64url");
+}
+
+/** Polling sessions of `owner` whose further requests go to `other`. */
+async function polling(owner, other, count, token) {
+  return Promise.all(Array.from({ length: count }, async () => {
+    const session = await new Polling(owner).open();
+    if (token) await session.join({ token });
+    session.node = other;
+    return session;
+  }));
+}
+
+/** Runs `count` steps, `width` at once, and resolves with their results. */
+async function many(count, width, step) {
+  const results = [];
+  let next = 0;
+  const run = async () => {
+    for (let own = next++; own < count; own = next++) results[own] = await step(own);
+  };
+  await Promise.all(Array.from({ length: width }, run));
+  return results;
+}
+
+const statuses = (answers) => [...new Set(answers.map(({ status }) => status))].sort();
+const LARGE = `42["echo","${"x".repeat(BODY)}"]`;
+
+scenario("2,000 GETs, POSTs and upgrades with invented sids of another node cost no Redis command", async (s) => {
+  const { a, b, bystander, published } = await cluster(s);
+  const [real] = await polling(a, b, 1);
+  const [before, events] = [await published(), bystander.events()];
+  await bystander.during((async () => {
+    const answers = await many(2_000, 2, (n) => {
+      const sid = invented(real.sid);
+      return n % 2 ? real.request("GET", undefined, { sid }) : real.request("POST", "40", { sid });
+    });
+    assert.deepEqual(statuses(answers), [400]);
+    assert.equal(answers[0].json().code, 1);
+  })());
+  const bystanders = (bystander.events() - events) * 6 + 50;
+  assert.ok((await published()) - before < bystanders, `${(await published()) - before} messages, of which ${bystanders} may be the bystander's`);
+  assert.ok((await b.metric('roomcast_refusals_total{reason="session"}')) >= 2_000);
+  bystander.unharmed();
+});
+
+scenario("bodies of 1 MB with sids of another node, invented, unproven and proven, never break its subscription", async (s) => {
+  const { a, b, bystander, stat } = await cluster(s);
+  const unproven = await polling(a, b, 30);
+  const proven = await polling(a, b, 30, tokenFor("mallory"));
+  await bystander.during((async () => {
+    const [none, refused, taken] = await Promise.all([
+      many(60, 6, () => unproven[0].request("POST", LARGE, { sid: invented(unproven[0].sid) })),
+      many(30, 3, (n) => unproven[n].post(LARGE)),
+      many(30, 10, (n) => proven[n].post(LARGE)),
+    ]);
+    assert.deepEqual(statuses(none), [400]);
+    assert.deepEqual(statuses(refused), [413]);
+    assert.deepEqual(statuses(taken).filter((status) => status !== 503), [200]);
+  })());
+  assert.equal(await stat("stats", "client_output_buffer_limit_disconnections"), 0);
+  for (const node of [a, b]) assert.equal(await node.metric("roomcast_redis_reconnects_total"), 0);
+  bystander.unharmed();
+});
+
+scenario("sids of sessions that have ended are asked about in batches, and known for a while", async (s) => {
+  const { a, b, bystander, published } = await cluster(s);
+  const ended = await polling(a, b, 100);
+  for (const session of ended) {
+    session.node = a;
+    await session.post("1");
+    session.node = b;
+  }
+  const before = await published();
+  const answers = await many(1_000, 50, (n) => ended[n % 100].post("40"));
+  assert.deepEqual(statuses(answers), [400]);
+  const more = (await published()) - before;
+  assert.ok(more < 150, `${more} messages for 1,000 requests with 100 sids`);
+  bystander.unharmed();
+});

@@ -1,0 +1,119 @@
+// One user on many connections, and one tenant with many users: they use up their share, and nobody else's.
+import assert from "node:assert/strict";
+import { until } from "../harness/deadline.mjs";
+import { scenario } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { witness } from "./witness.mjs";
+
+const count = (length, item) => Array.from({ length }, (_, n) => item(n));
+const code = ([answer]) => answer?.error?.code ?? "ok";
+
+/** How many of each code. */
+const tally = (codes) => codes.reduce((sums, one) => ({ ...sums, [one]: (sums[one] ?? 0) + 1 }), {});
+
+scenario("a user has so many connections, whatever the protocol; one that ends makes room", async ({ node, io, ws, sse }) => {
+  const one = await node({ limits: { user_connections: 3 } });
+  const token = tokenFor("7");
+  const first = await io(one, { token }).connected();
+  await ws(one, { token }).welcomed();
+  await sse(one, { token, rooms: ["room:a"] }).answered();
+  const refused = await io(one, { token, transports: ["websocket"] }).refused();
+  assert.equal(refused.data.code, "too_many_connections");
+  const plain = ws(one, { token });
+  assert.equal((await plain.message("error")).code, "too_many_connections");
+  assert.equal((await plain.ended()).code, 4429);
+  assert.equal((await sse(one, { token, rooms: ["room:a"] }).answered()).status, 429);
+  await io(one, { token: tokenFor("8") }).connected();
+  assert.equal(await one.metric('roomcast_refusals_total{reason="connections"}'), 3);
+  first.close();
+  await until(async () => (await one.connections("socketio")) < 3, "the connection gone");
+  await ws(one, { token }).welcomed();
+});
+
+scenario("a user's messages on all connections count together, with when to retry", async (s) => {
+  const node = await s.node({ limits: { user_events_per_second: 10, rooms_per_session: 4 } });
+  const bystander = await witness(s, node);
+  const token = tokenFor("7");
+  const clients = await Promise.all(count(8, () => s.io(node, { token, transports: ["websocket"] }).connected()));
+  // A burst of 4 × 10 + 10 × 4 messages.
+  const answers = await bystander.during(Promise.all(clients.flatMap((client) => count(20, (n) => client.ask("echo", n)))));
+  const { ok, rate_limited: limited } = tally(answers.map(code));
+  assert.ok(ok >= 80 && ok < 110 && limited > 40, `${ok} passed, ${limited} refused`);
+  const { message, retry_after_ms: retry } = answers.find((answer) => code(answer) === "rate_limited")[0].error;
+  assert.match(message, /user_events_per_second/);
+  assert.ok(Number.isInteger(retry) && retry > 0, `${retry}`);
+  const plain = await s.ws(node, { token }).welcomed();
+  for (let id = 1; id <= 50; id += 1) plain.send({ type: "event", event: "echo", data: id, id });
+  await plain.message(({ type, data }) => type === "ack" && data.error?.code === "rate_limited");
+  await until(async () => code(await clients[0].ask("echo", 1)) === "ok", "a message after the time that was named");
+  assert.deepEqual(clients.flatMap((client) => client.disconnects), []);
+  bystander.unharmed();
+});
+
+scenario("messages without an acknowledgement wait for the user's share, in order", async ({ node, io }) => {
+  const one = await node({ limits: { user_events_per_second: 100, rooms_per_session: 1 } });
+  const clients = await Promise.all(count(4, () => io(one, { token: tokenFor("7"), transports: ["websocket"] }).connected()));
+  for (const client of clients) for (let n = 0; n < 150; n += 1) client.socket.emit("echo", n);
+  for (const client of clients) {
+    await until(() => client.argsOf("echoed").length === 150, () => `${client.argsOf("echoed").length} echoes`);
+    assert.deepEqual(client.argsOf("echoed").flat(), count(150, (n) => n));
+  }
+});
+
+scenario("a tenant's users count together, also after a fresh token on /ws", async ({ node, io, ws }) => {
+  const one = await node({
+    limits: { tenant_claim: "org.id", tenant_connections: 4, tenant_events_per_second: 10, rooms_per_session: 4 },
+  });
+  const token = (user, id) => tokenFor(user, { org: { id } });
+  const clients = await Promise.all(count(3, (n) => io(one, { token: token(`acme-${n}`, "acme"), transports: ["websocket"] }).connected()));
+  const plain = await ws(one, { token: token("7", "other") }).welcomed();
+  plain.send({ type: "event", event: "echo", data: 1, id: 1 });
+  assert.equal((await plain.message("ack")).data, 1);
+  plain.send({ type: "auth", token: token("7", "acme") });
+  await until(() => plain.messages.filter(({ type }) => type === "welcome").length === 2, "the second welcome");
+  const refused = await io(one, { token: token("8", "acme"), transports: ["websocket"] }).refused();
+  assert.equal(refused.data.code, "too_many_connections");
+  const answers = await Promise.all(clients.flatMap((client) => count(40, (n) => client.ask("echo", n))));
+  const { ok, rate_limited: limited } = tally(answers.map(code));
+  assert.ok(ok >= 80 && ok < 110 && limited > 10, `${ok} passed, ${limited} refused`);
+  for (let id = 2; id <= 50; id += 1) plain.send({ type: "event", event: "echo", data: id, id });
+  await plain.message(({ type, data }) => type === "ack" && data.error?.message.includes("tenant_events_per_second"));
+  const others = await io(one, { token: token("9", "other"), transports: ["websocket"] }).connected();
+  assert.equal(code(await others.ask("echo", 1)), "ok");
+});
+
+scenario("bytes of a connection are limited beside messages", async ({ node, io }) => {
+  const one = await node({ limits: { bytes_per_second: "10kB" }, socketio: { max_payload: "10kB" } });
+  const client = await io(one, { token: tokenFor("7"), transports: ["websocket"] }).connected();
+  const piece = "x".repeat(9_000);
+  // 16 MiB pass at once, for attachments.
+  const answers = await Promise.all(count(2_000, () => client.ask("echo", piece)));
+  const { ok, rate_limited: limited } = tally(answers.map(code));
+  assert.ok(ok * 9_000 < 18_000_000 && limited > 50, `${ok} passed, ${limited} refused`);
+  assert.match(answers.find((answer) => code(answer) === "rate_limited")[0].error.message, /bytes_per_second/);
+  assert.equal(client.disconnects.length, 0);
+});
+
+scenario("joins are limited beside messages, on every protocol", async ({ node, io, ws, sse }) => {
+  const one = await node({ limits: { joins_per_second: 1, rooms_per_session: 16, user_joins_per_second: 1 } });
+  const token = tokenFor("7");
+  const client = await io(one, { token, transports: ["websocket"] }).connected();
+  // A burst of 4 + 16 rooms.
+  const step = async (n) => [code(await client.ask("join", `${n}`)), code(await client.ask("leave", `${n}`))];
+  const codes = [];
+  for (let n = 0; n < 40; n += 1) codes.push(await step(n));
+  const joins = tally(codes.map(([join]) => join));
+  assert.ok(joins.ok >= 20 && joins.ok < 30 && joins.rate_limited > 5, JSON.stringify(joins));
+  assert.deepEqual(tally(codes.map(([, leave]) => leave)), { ok: 40 });
+  const plain = await ws(one, { token }).welcomed();
+  for (let n = 0; n < 40; n += 1) plain.send({ type: "join", room: `room:${n}`, id: n });
+  const refused = await plain.message(({ type, code: why }) => type === "error" && why === "rate_limited");
+  assert.ok(refused.retry_after_ms > 0 && refused.id !== undefined, JSON.stringify(refused));
+  // What is left of the user's 4 + 10 × 16 joins is used up by other connections.
+  let stream;
+  for (let n = 0; n < 40 && stream?.status !== 429; n += 1) {
+    stream = await sse(one, { token, rooms: count(12, (room) => `room:${n}-${room}`) }).answered();
+  }
+  assert.equal(stream.status, 429);
+  assert.ok((await one.metric('roomcast_refusals_total{reason="rate"}')) > 0);
+});
