@@ -3,7 +3,6 @@
 
 use crate::backend::circuit_breaker::{CircuitBreaker, Failure};
 use crate::backend::config::BackendConfig;
-use crate::backend::notices;
 use crate::backend::notices::Notices;
 use crate::backend::places::{Place, Places};
 use crate::backend::request::{BackendRequest, EncodedRequest, RequestKind};
@@ -41,7 +40,7 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// A backend behind this transport. [`Backend::run`] must run beside it.
+    /// A backend behind this transport. [`crate::backend::run`] must run beside it.
     pub fn new(
         transport: BackendTransport,
         config: &BackendConfig,
@@ -60,14 +59,11 @@ impl Backend {
         })
     }
 
-    /// Sends notices and feeds the stream, until dropped.
-    pub async fn run(self: Arc<Self>) {
-        let stream = async {
-            if let BackendTransport::Stream(stream) = &self.transport {
-                stream.run().await;
-            }
-        };
-        tokio::join!(stream, notices::run(&self));
+    /// Adds to the stream until dropped.
+    pub(super) async fn feed_stream(&self) {
+        if let BackendTransport::Stream(stream) = &self.transport {
+            stream.run().await;
+        }
     }
 
     /// How long an answer may take, from the arrival of what needs it.

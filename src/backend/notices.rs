@@ -1,12 +1,9 @@
-//! Sends notices to the backend: several at once, those of one user or session in order. They are retried for about five
-//! minutes and never block a client.
+//! The queue of notices for many threads, and what its changes cost.
 
-use crate::backend::client::Backend;
 use crate::backend::config::BackendConfig;
 use crate::backend::notice_queue::{Lost, Next, Notice, NoticeQueue};
 use crate::backend::request::{EncodedRequest, RequestKind};
-use crate::backend::{BackendError, Source, Subject};
-use crate::backoff::Backoff;
+use crate::backend::{Source, Subject};
 use crate::budget::{Holding, MemoryBudget};
 use crate::metrics::Metrics;
 use crate::model::close::DropReason;
@@ -14,17 +11,7 @@ use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
-
-/// Notices under way at once. They take none of the places of requests.
-pub(super) const MAX_SENDING: usize = 16;
-/// How long a notice is retried, from its first attempt.
-const RETRY_MS: u64 = 300_000;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// Doublings of the pause, after which it is `MAX_PAUSE` anyway.
-const MAX_DOUBLINGS: u32 = 8;
 
 /// The queue of notices.
 pub(super) struct Notices {
@@ -93,12 +80,12 @@ impl Notices {
         self.pending()
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(super) fn now_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// The next notice whose time has come.
-    async fn next(&self) -> Notice {
+    pub(super) async fn next(&self) -> Notice {
         loop {
             let arrival = self.arrival.notified();
             let mut next = Next::Nothing;
@@ -117,52 +104,21 @@ impl Notices {
         }
     }
 
-    fn done(&self, notice: &Notice) {
+    /// A notice is given up.
+    pub(super) fn give_up(&self, notice: &Notice) {
+        self.metrics.dropped(DropReason::Notice, 1);
+        self.done(notice);
+    }
+
+    /// A notice arrived.
+    pub(super) fn done(&self, notice: &Notice) {
         self.queue.lock().done(notice);
         self.pending.send_modify(|pending| *pending -= 1);
     }
 
-    fn retry(&self, notice: Notice, pause: Duration) {
+    /// A notice is to be sent again, after a pause.
+    pub(super) fn retry(&self, notice: Notice, pause: Duration) {
         let at_ms = self.now_ms() + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         self.change(|queue| queue.retry(notice, at_ms));
     }
-}
-
-/// Sends notices until dropped.
-pub(super) async fn run(backend: &Arc<Backend>) {
-    let mut senders = JoinSet::new();
-    for _ in 0..MAX_SENDING {
-        let backend = backend.clone();
-        senders.spawn(async move { send_one_by_one(&backend).await });
-    }
-    // None of them ends by itself.
-    while senders.join_next().await.is_some() {}
-}
-
-async fn send_one_by_one(backend: &Backend) {
-    let notices = &backend.notices;
-    loop {
-        backend.circuit_rested().await;
-        let mut notice = notices.next().await;
-        let first_ms = *notice.first_ms.get_or_insert(notices.now_ms());
-        match backend.send_notice(notice.lane.source(), notice.request.clone()).await {
-            // It was not attempted.
-            Err(BackendError::CircuitOpen) => notices.retry(notice, FIRST_PAUSE),
-            Err(error) if error.is_retryable() && notices.now_ms() < first_ms + RETRY_MS => {
-                notice.failures += 1;
-                let pause = pause_after(notice.failures);
-                notices.retry(notice, pause);
-            }
-            Err(_) => {
-                notices.metrics.dropped(DropReason::Notice, 1);
-                notices.done(&notice);
-            }
-            Ok(()) => notices.done(&notice),
-        }
-    }
-}
-
-fn pause_after(failures: u32) -> Duration {
-    let doubled = FIRST_PAUSE * 2_u32.pow(failures.saturating_sub(1).min(MAX_DOUBLINGS));
-    Backoff::new(doubled.min(MAX_PAUSE), MAX_PAUSE).next_pause()
 }

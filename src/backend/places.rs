@@ -58,6 +58,11 @@ impl Place {
     pub fn source(&self) -> &Source {
         &self.source
     }
+
+    /// The bytes that it was taken for.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Places {

@@ -1,8 +1,8 @@
 //! Requests to the backend by HTTP POST, over connections that are kept open.
 
 use crate::backend::BackendError;
+use crate::backend::MAX_SENDING;
 use crate::backend::config::BackendConfig;
-use crate::backend::notices::MAX_SENDING;
 use crate::backend::request::signature;
 use crate::https::{HttpClient, HttpError, Pool};
 use crate::model::secret::Secret;

@@ -280,7 +280,7 @@ pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &
     match run(local, key, rule, "connection", &Args::none(), None).await {
         Ok(Ran::Done(_)) => {}
         Ok(Ran::Deferred(need)) => match backend_calls::take_place(local, need.kind, key, 0) {
-            Ok(place) => backend_lane::defer_connection(local, key, need, place),
+            Ok(place) => crate::handlers::defer_connection(local, key, need, place),
             Err(error) => failed_connection(local, key, namespace, &ActionError::Backend(error)),
         },
         Err(failure) => failed_connection(local, key, namespace, &failure.error),

@@ -20,6 +20,10 @@ struct Lane {
     /// The rooms of the work that has begun.
     rooms: Vec<Room>,
     waiting: VecDeque<Waiting>,
+    /// Of both.
+    bytes: usize,
+    /// Of the work that has begun.
+    begun: usize,
 }
 
 /// One piece of work.
@@ -36,6 +40,22 @@ pub struct Waiting {
     pub place: Option<Place>,
 }
 
+impl Waiting {
+    fn bytes(&self) -> usize {
+        self.place.as_ref().map_or(0, Place::bytes)
+    }
+
+    /// Whether it is of no use once the session has ended. A CONNECT waits for just that.
+    pub fn needs_session(&self) -> bool {
+        !matches!(&self.work, Work::Packet(Inbound::SocketIo(Packet::Connect { .. })))
+    }
+
+    /// Whether a client's message is lost without it.
+    pub fn is_message(&self) -> bool {
+        matches!(&self.work, Work::Packet(packet) if packet.is_message())
+    }
+}
+
 /// What is to be done.
 pub enum Work {
     /// A packet of the client.
@@ -45,11 +65,30 @@ pub enum Work {
 }
 
 impl BackendLanes {
+    /// The bytes that wait or are being worked on; `None` if there is nothing.
+    pub fn bytes(&self, key: ConnectionKey) -> Option<usize> {
+        self.lanes.borrow().get(&key).map(|lane| lane.bytes)
+    }
+
+    /// Drops what waits behind the work that has begun, and answers it.
+    pub fn clear(&self, key: ConnectionKey) -> VecDeque<Waiting> {
+        self.lanes
+            .borrow_mut()
+            .get_mut(&key)
+            .map(|lane| {
+                lane.bytes = lane.begun;
+                std::mem::take(&mut lane.waiting)
+            })
+            .unwrap_or_default()
+    }
+
     /// Adds work; whether nothing of the connection was waiting, so that the caller has to begin with it.
     pub fn push(&self, key: ConnectionKey, waiting: Waiting) -> bool {
         let mut lanes = self.lanes.borrow_mut();
         let is_first = !lanes.contains_key(&key);
-        lanes.entry(key).or_default().waiting.push_back(waiting);
+        let lane = lanes.entry(key).or_default();
+        lane.bytes += waiting.bytes();
+        lane.waiting.push_back(waiting);
         is_first
     }
 
@@ -57,11 +96,13 @@ impl BackendLanes {
     pub fn next(&self, key: ConnectionKey) -> Option<Waiting> {
         let mut lanes = self.lanes.borrow_mut();
         let lane = lanes.get_mut(&key)?;
+        lane.bytes -= std::mem::take(&mut lane.begun);
         let Some(mut next) = lane.waiting.pop_front() else {
             lanes.remove(&key);
             return None;
         };
         lane.rooms = std::mem::take(&mut next.rooms);
+        lane.begun = next.bytes();
         Some(next)
     }
 

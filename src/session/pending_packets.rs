@@ -58,8 +58,8 @@ pub struct PendingPackets {
     deferred: usize,
     /// A task works on a packet, and then on the queue.
     pub is_working: bool,
-    /// Packets of the connection wait for the backend.
-    pub is_asking: bool,
+    /// The bytes of the connection's packets that wait for the backend, elsewhere; `None` if none do.
+    pub asking: Option<usize>,
 }
 
 struct Pending {

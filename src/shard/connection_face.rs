@@ -208,9 +208,9 @@ impl Shard {
         self.hub.borrow_mut().next_packet(key, now)
     }
 
-    /// Notes whether packets of the connection wait for the backend.
-    pub fn set_asking(&self, key: ConnectionKey, is_asking: bool) {
-        self.hub.borrow_mut().set_asking(key, is_asking);
+    /// Notes how many bytes of the connection's packets wait for the backend; `None` if none do.
+    pub fn set_asking(&self, key: ConnectionKey, bytes: Option<usize>) {
+        self.hub.borrow_mut().set_asking(key, bytes);
     }
 
     /// The client's address.

@@ -209,7 +209,7 @@ impl Hub {
             Some((packet, arrived)) => Next::Packet(packet, arrived),
             None => {
                 pending.is_working = false;
-                if !pending.is_asking {
+                if pending.asking.is_none() {
                     connection.pending = None;
                 }
                 Next::Done
@@ -217,14 +217,14 @@ impl Hub {
         }
     }
 
-    /// Notes whether packets of the connection wait for the backend: it stays on this node as long as they do.
-    pub(super) fn set_asking(&mut self, key: ConnectionKey, is_asking: bool) {
+    /// Notes how many bytes of the connection's packets wait for the backend: it stays on this node as long as some do.
+    pub(super) fn set_asking(&mut self, key: ConnectionKey, asking: Option<usize>) {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.closing.is_none()) else {
             return;
         };
         let pending = connection.pending.get_or_insert_default();
-        pending.is_asking = is_asking;
-        if !is_asking && !pending.is_working {
+        pending.asking = asking;
+        if asking.is_none() && !pending.is_working {
             connection.pending = None;
         }
     }

@@ -125,6 +125,25 @@ scenario("order: forwarded events of a session arrive one after the other, and w
   await until(() => backend.of("event").some(({ args }) => args[0] === "last"), "what was sent before leaving");
 });
 
+scenario("a client that leaves a namespace and comes back while its event is at the backend loses neither", async (s) => {
+  const { backend, clients } = await stage(s, {}, { on: [{ namespace: "/chat", event: "send", forward: true }], socketio: { namespaces: ["/", "/chat"] } });
+  const held = [];
+  backend.answer = () => (response) => held.push(response);
+  const [client] = await clients("7", 1);
+  const chat = client.socket.io.socket("/chat", { auth: client.socket.auth });
+  await until(() => chat.connected, "in /chat");
+  chat.emit("send", 1);
+  chat.emit("send", 2);
+  chat.disconnect();
+  chat.connect();
+  await until(() => held.length === 1, "the first event");
+  backend.answer = () => ({});
+  held[0].end("{}");
+  await until(() => chat.connected, "in /chat again");
+  assert.deepEqual(backend.of("event").map(({ args }) => args[0]), [1, 2]);
+  assert.deepEqual([client.connects, client.disconnects], [1, []]);
+});
+
 for (const transport of ["url", "stream"]) {
   scenario(`200 forwarded events to a backend that hangs fail within backend.timeout all together (${transport})`, async (s) => {
     const redis = transport === "stream" && (await s.redis());
