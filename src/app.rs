@@ -20,6 +20,7 @@ use crate::log::{LogStatus, Sink};
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
 use crate::node::memory;
+use crate::node::revocation;
 use crate::peer_server::PeerServer;
 use crate::presence::local;
 use crate::session::connection_limiter::{Bounds, ConnectionLimiter};
@@ -105,6 +106,7 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         node: node.clone(),
         http: config.http.clone(),
         publish: config.publish.clone(),
+        revoke_for: config.auth.revoke_for,
         origins: Origins::new(&config.cors),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),
@@ -207,6 +209,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
     spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));
     if let Some(cluster) = &node.context.cluster {
         spawn("the cluster", Box::pin(cluster.clone().run(PeerServer::new(node.clone()))));
+        spawn("the reader of revoked tokens", Box::pin(revocation::run(node.clone())));
     }
     tasks
 }

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub redis_up: IntGauge,
     /// Connections to Redis that were made again after a loss.
     pub redis_reconnects: IntCounter,
+    /// Revoked users and tokens that this node knows.
+    pub revocations: IntGauge,
     /// Streams that this node renewed because of an id far in the future.
     pub log_renewals: IntCounter,
     /// Bytes of the log's stream, about.
@@ -100,6 +102,8 @@ impl Metrics {
                 .float("roomcast_tail_lag_seconds", "Age of the newest event when the log's tail read it.")?,
             redis_up: make.gauge("roomcast_redis_up", "1 while appends and the log's tail reach Redis.")?,
             redis_reconnects: make.counter("roomcast_redis_reconnects_total", "Reconnections to Redis.")?,
+            revocations: make
+                .gauge("roomcast_revocations", "Users and tokens whose tokens are refused by POST /revoke.")?,
             log_renewals: make.counter(
                 "roomcast_log_renewals_total",
                 "Streams of the log that this node replaced because of an id far in the future.",
@@ -216,12 +220,11 @@ impl Metrics {
         self.gaps.with_label_values(&[reason]).inc_by(count);
     }
 
-    /// Takes over what the budget has counted; outboxes are summed up only when somebody asks.
-    pub fn note_memory(&self, budget: &MemoryBudget, outboxes: usize) {
+    /// Takes over what the budget has counted.
+    pub fn note_memory(&self, budget: &MemoryBudget) {
         let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.memory_limit.set(bytes(budget.limit()));
         Holding::ALL.iter().zip(&self.memory).for_each(|(kind, gauge)| gauge.set(bytes(budget.held(*kind))));
-        self.memory[Holding::Outbox as usize].set(bytes(outboxes));
     }
 
     /// Takes over how many log lines were dropped since the start.

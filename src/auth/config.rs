@@ -36,6 +36,10 @@ pub struct AuthConfig {
     pub rooms_claim: String,
     /// Whether clients without a token are let in, with no user and no claims.
     pub anonymous: bool,
+    /// How long tokens are revoked for where the request does not say: as long as the longest token is valid.
+    pub revoke_for: Duration,
+    /// Users and tokens that may be revoked at once; some 200 bytes each.
+    pub max_revocations: usize,
 }
 
 impl AuthConfig {
@@ -62,6 +66,8 @@ impl Default for AuthConfig {
             require_exp: true,
             rooms_claim: "rooms".into(),
             anonymous: false,
+            revoke_for: Duration::from_secs(24 * 3600),
+            max_revocations: 100_000,
         }
     }
 }

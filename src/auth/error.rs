@@ -25,6 +25,9 @@ pub enum AuthError {
     /// Its `exp` has passed.
     #[error("the token has expired")]
     Expired,
+    /// Its user's older tokens, or this token, were revoked.
+    #[error("the token has been revoked")]
+    Revoked,
     /// It has no `exp`, and `require_exp` is on.
     #[error("the token has no `exp`, and one is required")]
     NoExpiry,
@@ -61,6 +64,7 @@ impl AuthError {
             Self::UnknownKey => "; see auth.jwks_url",
             Self::Signature => "; auth.secret (or the public key) is not what signed it",
             Self::Expired => "; the client must fetch a new one before it connects",
+            Self::Revoked => "; by POST /revoke",
             Self::NoExpiry => "; see auth.require_exp",
             Self::NotYetValid => "; do the clocks agree? see auth.leeway",
             Self::Time(_) => "",
@@ -81,6 +85,7 @@ impl AuthError {
             Self::UnknownKey => "token_unknown_key",
             Self::Signature => "token_signature",
             Self::Expired => "token_expired",
+            Self::Revoked => "revoked",
             Self::NoExpiry => "token_without_exp",
             Self::NotYetValid => "token_not_yet_valid",
             Self::Time(_) => "token_time",

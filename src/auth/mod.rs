@@ -30,6 +30,7 @@ mod key;
 mod keyset;
 mod policy;
 mod refresh;
+pub mod revocations;
 mod setup;
 mod sign;
 #[cfg(test)]
@@ -53,6 +54,7 @@ use keyset::KeySet;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use policy::Policy;
 use refresh::Refresher;
+use revocations::Revocations;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -69,6 +71,7 @@ pub struct Authenticator {
     keys: RwLock<Arc<KeySet>>,
     cache: Mutex<Cache>,
     jwks: Option<Jwks>,
+    revocations: Revocations,
 }
 
 struct Jwks {
@@ -101,6 +104,7 @@ impl Authenticator {
             anonymous: config.anonymous.then(|| Arc::new(Identity::anonymous())),
             keys: RwLock::new(Arc::new(setup.keys)),
             cache: Mutex::default(),
+            revocations: Revocations::new(config.max_revocations),
             jwks: setup.jwks_url.map(|url| Jwks {
                 url,
                 timing,
@@ -108,6 +112,11 @@ impl Authenticator {
                 document: Mutex::default(),
             }),
         }))
+    }
+
+    /// Tokens that are refused before they expire.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// Tolerance at `exp` and `nbf`, in seconds.
@@ -145,7 +154,7 @@ impl Authenticator {
         if let Some(identity) = hash.and_then(|hash| self.cache().get(&hash, keys.generation)) {
             return match self.policy.expired(identity.expires, now) {
                 true => Err(AuthError::Expired),
-                false => Ok(identity),
+                false => self.not_revoked(identity, now),
             };
         }
         let choice = keys.choose(algorithm, &parts.header)?;
@@ -157,7 +166,14 @@ impl Authenticator {
         if let Some(hash) = hash {
             self.cache().insert(hash, keys.generation, identity.clone());
         }
-        Ok(identity)
+        self.not_revoked(identity, now)
+    }
+
+    fn not_revoked(&self, identity: Arc<Identity>, now: u64) -> Result<Arc<Identity>, AuthError> {
+        match self.revocations.refuse(&identity, now.saturating_mul(1000)) {
+            true => Err(AuthError::Revoked),
+            false => Ok(identity),
+        }
     }
 
     /// Accepts or refuses a client; an empty token counts as none. If the token names a key that is not known yet,

@@ -7,7 +7,9 @@ mod dev;
 mod health;
 mod http;
 mod init;
+mod node_access;
 mod publish;
+mod revoke;
 mod serve;
 mod shell;
 mod token;
@@ -39,7 +41,7 @@ struct Common {
     /// The configuration file [default: $ROOMCAST_CONFIG, else ./roomcast.toml if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen, like 0.0.0.0:8080; for `publish` and `health`, where the node listens
+    /// Where to listen, like 0.0.0.0:8080; for `publish`, `revoke` and `health`, where the node listens
     #[arg(long, global = true, value_name = "ADDR")]
     listen: Option<String>,
     /// Redis, like redis://127.0.0.1:6379/0; other processes can see flags, so set a password in the environment
@@ -70,6 +72,10 @@ enum Command {
     ///
     /// Prints the node's answer, {"offset":"…"}, once the log has the event.
     Publish(publish::Arguments),
+    /// End the sessions of a user and refuse their tokens of before, or one token, on every node
+    ///
+    /// Tokens that are issued from the next second on are accepted. Without `--for` it lasts for `auth.revoke_for` (24h).
+    Revoke(revoke::Arguments),
     /// Write a commented roomcast.toml and a .env with fresh secrets; never overwrites
     ///
     /// With the name of a stack it also writes a helper for it, which publishes and answers roomcast's requests.
@@ -131,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(common, &arguments),
         Command::Token(arguments) => token::run(common, arguments),
         Command::Publish(arguments) => publish::run(common, arguments),
+        Command::Revoke(arguments) => revoke::run(common, arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man => shell::man(),

@@ -1,9 +1,8 @@
 //! `roomcast publish`.
 
 use crate::cli::http::{Question, ask, base_url};
+use crate::cli::node_access::NodeAccess;
 use crate::cli::{Common, Failure, block_on, say};
-use crate::config::{Config, Purpose, url_of};
-use crate::model::secret::Secret;
 use hyper::StatusCode;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -56,15 +55,7 @@ pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
         args: arguments.data.is_none().then_some([]),
     };
     let body = serde_json::to_string(&body).map_err(Failure::at_run_time)?;
-    let environment = std::env::var("ROOMCAST_PUBLISH_KEY").ok().filter(|key| !key.is_empty());
-    let (url, key) = match (arguments.url, arguments.key.or(environment)) {
-        // The configuration is not needed, so it may be missing or wrong.
-        (Some(url), Some(key)) => (url, Secret::new(key)),
-        (url, key) => {
-            let config = common.load(Purpose::Other)?;
-            (url.unwrap_or_else(|| api_url(&config)), key.map(Secret::new).map_or_else(|| first_key(&config), Ok)?)
-        }
-    };
+    let NodeAccess { url, key } = NodeAccess::find(common, arguments.url, arguments.key)?;
     let question = Question { url: format!("{url}/publish"), key: Some(&key), body: Some(body) };
     match block_on(ask(question))? {
         Ok((StatusCode::OK, answer)) => {
@@ -74,13 +65,4 @@ pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
         Ok((status, answer)) => Err(Failure::at_run_time(format!("refused ({status}): {}", answer.trim_end()))),
         Err(why) => Err(Failure::at_run_time(why)),
     }
-}
-
-fn api_url(config: &Config) -> String {
-    url_of(config.listen.admin_listen.unwrap_or(config.listen.listen))
-}
-
-fn first_key(config: &Config) -> Result<Secret, Failure> {
-    let missing = "there is no key: set `keys` of [publish] (ROOMCAST_PUBLISH__KEYS), ROOMCAST_PUBLISH_KEY or --key";
-    config.publish.keys.first().cloned().ok_or_else(|| Failure::configuration(missing))
 }

@@ -1,10 +1,12 @@
 //! What waits for the connection to Redis: jobs with their deadlines, and changes of session records.
 
-use crate::cluster::session_store::{Found, Owner, Record};
+use crate::budget::memory::{Holding, MemoryBudget};
+use crate::cluster::session_store::{Found, Owner, Record, RecordChange};
 use crate::model::id::Id;
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -55,11 +57,8 @@ pub(super) struct PendingWrite {
     pub reply: oneshot::Sender<()>,
 }
 
-/// A record's new content; `None` removes it.
-pub(super) type RecordChange = (Id, Option<Record>);
-
-#[derive(Default)]
 pub(super) struct Queue {
+    memory: Arc<MemoryBudget>,
     state: Mutex<State>,
     wake: Notify,
     left: Notify,
@@ -69,9 +68,11 @@ pub(super) struct Queue {
 struct State {
     jobs: VecDeque<QueuedJob>,
     bytes: usize,
-    /// The newest content of each record that is to be written; no pid is in both of these.
+    /// The newest content of each record that is to be written, and how many parts each has that is to be removed; no pid is
+    /// in both of these.
     records: HashMap<Id, Record>,
-    removals: HashSet<Id>,
+    removals: HashMap<Id, u8>,
+    record_bytes: usize,
     /// Removals were dropped because there were too many.
     overflowed: bool,
     /// All records were queued again for this round: Redis gets the round's number once no change waits any more.
@@ -88,16 +89,35 @@ struct QueuedJob {
 /// What one pipeline carries.
 pub(super) struct JobBatch {
     pub jobs: Vec<Job>,
-    pub changes: Vec<RecordChange>,
+    pub changes: Vec<(Id, RecordChange)>,
     pub finished_round: Option<u64>,
     pub leaving: bool,
 }
 
 impl Queue {
+    /// Empty. What waits counts as held of `memory`.
+    pub(super) fn new(memory: Arc<MemoryBudget>) -> Self {
+        Self { memory, state: Mutex::default(), wake: Notify::new(), left: Notify::new() }
+    }
+
+    /// Changes what waits.
+    fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let before = state.held();
+        let result = change(&mut state);
+        self.memory.adjust(Holding::Records, before, state.held());
+        result
+    }
+
+    /// Adds to what waits.
+    fn add(&self, change: impl FnOnce(&mut State)) {
+        self.with_state(change);
+        self.wake.notify_one();
+    }
+
     /// Queues a job that is worth doing for `timeout`.
     pub(super) fn push(&self, job: Job, bytes: usize, timeout: Duration) {
-        self.state.lock().push(job, bytes, Instant::now() + timeout);
-        self.wake.notify_one();
+        self.add(|state| state.push(job, bytes, Instant::now() + timeout));
     }
 
     /// Queues a message. `sign` runs under the lock, so that messages are sent in the order of their numbers.
@@ -108,50 +128,44 @@ impl Queue {
         reply: oneshot::Sender<Sent>,
         sign: impl FnOnce() -> Vec<u8>,
     ) {
-        let mut state = self.state.lock();
-        let message = sign();
-        let bytes = message.len() + 200;
-        state.push(Job::Publish { channel, message, reply }, bytes, Instant::now() + timeout);
-        drop(state);
-        self.wake.notify_one();
+        self.add(|state| {
+            let message = sign();
+            let bytes = message.len() + 200;
+            state.push(Job::Publish { channel, message, reply }, bytes, Instant::now() + timeout);
+        });
     }
 
     /// Queues changes of records.
-    pub(super) fn push_changes(&self, changes: Vec<RecordChange>) {
-        let mut state = self.state.lock();
-        for (pid, record) in changes {
-            state.change(pid, record);
-        }
-        drop(state);
-        self.wake.notify_one();
+    pub(super) fn push_changes(&self, changes: Vec<(Id, RecordChange)>) {
+        self.add(|state| changes.into_iter().for_each(|(pid, change)| state.change(pid, change)));
     }
 
     /// Queues the change of a record; the receiver completes when it is written.
-    pub(super) fn write_record(&self, pid: Id, record: Option<Record>, timeout: Duration) -> oneshot::Receiver<()> {
+    pub(super) fn write_record(&self, pid: Id, change: RecordChange, timeout: Duration) -> oneshot::Receiver<()> {
         let (reply, written) = oneshot::channel();
         let deadline = Instant::now() + timeout;
-        let mut state = self.state.lock();
-        state.change(pid, record);
-        state.push(Job::WriteRecord(PendingWrite { pid, deadline, reply }), 100, deadline);
-        drop(state);
-        self.wake.notify_one();
+        self.add(|state| {
+            state.change(pid, change);
+            state.push(Job::WriteRecord(PendingWrite { pid, deadline, reply }), 100, deadline);
+        });
         written
     }
 
     /// Queues again what a broken connection did not write. Newer changes win.
-    pub(super) fn put_back(&self, changes: Vec<RecordChange>, writes: Vec<PendingWrite>) {
-        let mut state = self.state.lock();
-        for (pid, record) in changes {
-            if !state.records.contains_key(&pid) && !state.removals.contains(&pid) {
-                state.change(pid, record);
+    pub(super) fn put_back(&self, changes: Vec<(Id, RecordChange)>, writes: Vec<PendingWrite>) {
+        self.add(|state| {
+            for (pid, change) in changes {
+                let newer = state.take_change(pid);
+                state.change(pid, change);
+                if let Some((_, newer)) = newer {
+                    state.change(pid, newer);
+                }
             }
-        }
-        for write in writes {
-            let deadline = write.deadline;
-            state.push(Job::WriteRecord(write), 100, deadline);
-        }
-        drop(state);
-        self.wake.notify_one();
+            for write in writes {
+                let deadline = write.deadline;
+                state.push(Job::WriteRecord(write), 100, deadline);
+            }
+        });
     }
 
     /// All records were queued again.
@@ -185,7 +199,7 @@ impl Queue {
     /// The next batch, when there is one.
     pub(super) async fn next(&self) -> JobBatch {
         loop {
-            let batch = self.state.lock().take();
+            let batch = self.with_state(State::take);
             if let Some(batch) = batch {
                 return batch;
             }
@@ -195,6 +209,11 @@ impl Queue {
 }
 
 impl State {
+    /// Bytes of what waits, near enough for limits.
+    fn held(&self) -> usize {
+        self.bytes + self.record_bytes + self.removals.len() * 40
+    }
+
     fn push(&mut self, job: Job, bytes: usize, deadline: Instant) {
         if self.bytes + bytes <= MAX_JOB_BYTES {
             self.bytes += bytes;
@@ -202,16 +221,17 @@ impl State {
         }
     }
 
-    fn change(&mut self, pid: Id, record: Option<Record>) {
-        match record {
-            Some(record) => {
-                self.removals.remove(&pid);
+    fn change(&mut self, pid: Id, change: RecordChange) {
+        let change = match self.take_change(pid) {
+            Some((_, earlier)) => change.after(earlier),
+            None => change,
+        };
+        match change {
+            RecordChange::Write(record) => {
+                self.record_bytes += record.size();
                 self.records.insert(pid, record);
             }
-            None => {
-                self.records.remove(&pid);
-                self.removals.insert(pid);
-            }
+            RecordChange::Remove(parts) => drop(self.removals.insert(pid, parts)),
         }
         if self.removals.len() > MAX_REMOVALS {
             let dropped = std::mem::take(&mut self.removals).len();
@@ -224,11 +244,11 @@ impl State {
         !self.records.is_empty() || !self.removals.is_empty()
     }
 
-    fn take_change(&mut self, pid: Id) -> Option<RecordChange> {
-        match self.records.remove(&pid) {
-            Some(record) => Some((pid, Some(record))),
-            None => self.removals.remove(&pid).then_some((pid, None)),
-        }
+    fn take_change(&mut self, pid: Id) -> Option<(Id, RecordChange)> {
+        let written = self.records.remove(&pid);
+        self.record_bytes -= written.as_ref().map_or(0, Record::size);
+        let written = written.map(RecordChange::Write);
+        Some((pid, written.or_else(|| self.removals.remove(&pid).map(RecordChange::Remove))?))
     }
 
     fn take(&mut self) -> Option<JobBatch> {
@@ -257,8 +277,8 @@ impl State {
         has_work.then_some(JobBatch { jobs, changes, finished_round, leaving })
     }
 
-    fn take_changes(&mut self) -> Vec<RecordChange> {
-        let pids: Vec<Id> = self.records.keys().chain(&self.removals).take(RECORDS_PER_BATCH).copied().collect();
+    fn take_changes(&mut self) -> Vec<(Id, RecordChange)> {
+        let pids: Vec<Id> = self.records.keys().chain(self.removals.keys()).take(RECORDS_PER_BATCH).copied().collect();
         pids.into_iter().filter_map(|pid| self.take_change(pid)).collect()
     }
 }
@@ -267,22 +287,49 @@ impl State {
 mod tests {
     use super::*;
 
+    fn record(moves: u32, parts: &[u8], starts_over: bool) -> Record {
+        let parts = parts.iter().map(|part| (*part, part.to_string())).collect();
+        Record { owner: Owner::new("/", None), moves, text: String::new(), parts, starts_over, stale_parts: 0 }
+    }
+
     #[test]
     fn too_many_removals_are_dropped_and_records_stay() {
-        let queue = Queue::default();
-        let record = Record { owner: Owner::new("/", None), moves: 0, text: String::new() };
-        let kept = Id::random();
-        queue.push_changes(vec![(kept, Some(record.clone()))]);
-        queue.push_changes((0..MAX_REMOVALS).map(|_| (Id::random(), None)).collect());
+        let queue = Queue::new(MemoryBudget::unlimited());
+        let kept = (Id::random(), RecordChange::Write(record(0, &[], true)));
+        queue.push_changes(vec![kept.clone()]);
+        queue.push_changes((0..MAX_REMOVALS).map(|_| (Id::random(), RecordChange::Remove(0))).collect());
         assert!(!queue.take_overflow());
-        queue.push_changes(vec![(Id::random(), None)]);
+        queue.push_changes(vec![(Id::random(), RecordChange::Remove(0))]);
         assert!(queue.take_overflow() && !queue.take_overflow());
-        assert_eq!(queue.state.lock().take().unwrap().changes, [(kept, Some(record))]);
+        assert_eq!(queue.with_state(State::take).unwrap().changes, [kept]);
+    }
+
+    #[test]
+    fn parts_that_are_not_written_yet_are_kept_until_a_new_base() {
+        let (queue, pid) = (Queue::new(MemoryBudget::unlimited()), Id::random());
+        let write = |record| vec![(pid, RecordChange::Write(record))];
+        queue.push_changes(write(record(1, &[0], true)));
+        queue.push_changes(write(record(2, &[1], false)));
+        let sent = queue.with_state(State::take).unwrap().changes;
+        assert_eq!(sent, write(record(2, &[0, 1], true)));
+        queue.push_changes(write(record(3, &[2], false)));
+        queue.put_back(sent, Vec::new());
+        assert_eq!(queue.with_state(State::take).unwrap().changes, write(record(3, &[0, 1, 2], true)));
+        queue.push_changes(write(record(4, &[3], false)));
+        queue.push_changes(write(record(5, &[0], true)));
+        assert_eq!(queue.with_state(State::take).unwrap().changes, write(record(5, &[0], true)));
+        assert_eq!(queue.memory.held(Holding::Records), 0);
+        queue.push_changes(vec![(pid, RecordChange::Remove(4))]);
+        queue.push_changes(write(record(6, &[], true)));
+        assert_eq!(
+            queue.with_state(State::take).unwrap().changes,
+            write(Record { stale_parts: 4, ..record(6, &[], true) })
+        );
     }
 
     #[test]
     fn jobs_over_the_bound_fail_at_once() {
-        let queue = Queue::default();
+        let queue = Queue::new(MemoryBudget::unlimited());
         let send = || {
             let (reply, sent) = oneshot::channel();
             queue.push_message("c".into(), Duration::from_secs(60), reply, || vec![0; MAX_JOB_BYTES / 2]);
@@ -295,11 +342,11 @@ mod tests {
 
     #[test]
     fn newer_changes_win_over_those_put_back() {
-        let (queue, pid) = (Queue::default(), Id::random());
-        let record = Record { owner: Owner::new("/", None), moves: 1, text: String::new() };
-        queue.push_changes(vec![(pid, Some(record.clone()))]);
-        queue.put_back(vec![(pid, None)], Vec::new());
-        let batch = queue.state.lock().take().unwrap();
-        assert_eq!(batch.changes, [(pid, Some(record))]);
+        let (queue, pid) = (Queue::new(MemoryBudget::unlimited()), Id::random());
+        let change = RecordChange::Write(record(1, &[], true));
+        queue.push_changes(vec![(pid, change.clone())]);
+        queue.put_back(vec![(pid, RecordChange::Remove(0))], Vec::new());
+        let batch = queue.with_state(State::take).unwrap();
+        assert_eq!(batch.changes, [(pid, change)]);
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Keys {
     pub nodes: String,
     /// The key with which nodes sign their messages now.
     pub signing_key: String,
+    /// Revoked users and tokens.
+    pub revoked: String,
     /// A hash: the signing keys before and after it, since when each counts, and the key of sids.
     pub key_ring: String,
     /// A hash: what each live node understands, by its name. Nodes before there was such a hash are not in it.
@@ -44,6 +46,7 @@ impl Keys {
         Self {
             nodes: key("nodes"),
             signing_key: key("seal"),
+            revoked: key("revoked"),
             key_ring: key("keys"),
             features: key("features"),
             sessions: key("sessions:"),

@@ -5,7 +5,7 @@
 //! for Redis, `pipeline` sends it, `subscription` receives messages.
 //!
 //! ```ignore
-//! let cluster = Cluster::new(id, &config.redis, &config.recovery, metrics)?;
+//! let cluster = Cluster::new(id, &config.redis, &config.recovery, metrics, memory)?;
 //! tokio::spawn(cluster.clone().run(handler));
 //! let response = cluster.request(node, RpcRequest::Get(sid), timeout).await?;
 //! cluster.leave().await; // before the process ends
@@ -16,6 +16,7 @@ mod jobs;
 mod keys;
 mod membership;
 mod pipeline;
+mod revocation_store;
 pub mod rpc;
 mod session_store;
 mod shared;
@@ -24,8 +25,9 @@ mod subscription;
 
 pub use rpc::message::{Confirmed, Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
 pub use rpc::{RpcError, RpcHandler};
-pub use session_store::{Found, Owner, Record};
+pub use session_store::{Found, Owner, Record, RecordChange};
 
+use crate::budget::memory::MemoryBudget;
 use crate::log::config::RecoveryConfig;
 use crate::metrics::Metrics;
 use crate::model::clock::unix_ms;
@@ -73,6 +75,7 @@ impl Cluster {
         config: &RedisConfig,
         recovery: &RecoveryConfig,
         metrics: Arc<Metrics>,
+        memory: Arc<MemoryBudget>,
     ) -> Result<Arc<Self>, RedisUrlError> {
         let record_lifetime = recovery.window + RECORD_SLACK;
         let shared = Shared {
@@ -83,7 +86,8 @@ impl Cluster {
             record_lifetime,
             key_lifetime: config.node_key_lifetime,
             metrics,
-            queue: Queue::default(),
+            queue: Queue::new(memory.clone()),
+            memory,
             membership: Mutex::new(Membership::new(record_lifetime)),
             calls: Calls::new(me),
             lanes: Mutex::default(),
@@ -167,15 +171,15 @@ impl Cluster {
         self.shared.membership.lock().is_legacy(node)
     }
 
-    /// Queues changes of this node's session records; `None` removes one.
-    pub fn write_records(&self, changes: Vec<(Id, Option<Record>)>) {
+    /// Queues changes of this node's session records.
+    pub fn write_records(&self, changes: Vec<(Id, RecordChange)>) {
         self.shared.queue.push_changes(changes);
     }
 
     /// Writes a record and waits until it is written, or until one that Redis refuses is removed. `false` where neither
     /// happens within `timeout`.
-    pub async fn write_record(&self, pid: Id, record: Option<Record>, timeout: Duration) -> bool {
-        let written = self.shared.queue.write_record(pid, record, timeout);
+    pub async fn write_record(&self, pid: Id, change: RecordChange, timeout: Duration) -> bool {
+        let written = self.shared.queue.write_record(pid, change, timeout);
         tokio::time::timeout(timeout, written).await.is_ok_and(|written| written.is_ok())
     }
 

@@ -5,7 +5,7 @@ use crate::cluster::jobs::{Job, JobBatch, PendingWrite, Queue, Sent};
 use crate::cluster::membership;
 use crate::cluster::rpc::RpcHandler;
 use crate::cluster::session_store;
-use crate::cluster::session_store::{Found, Owner, RecordCommand};
+use crate::cluster::session_store::{Found, Owner, RecordChange, RecordCommand};
 use crate::cluster::shared::Shared;
 use crate::model::clock::unix_ms;
 use crate::model::close::DropReason;
@@ -104,7 +104,7 @@ fn apply_heartbeat(shared: &Shared, handler: &dyn RpcHandler, reply: &Value) -> 
     let heartbeat = membership::read_heartbeat(reply).ok_or(RedisError::UnexpectedReply("a heartbeat"))?;
     shared.calls.set_keys(heartbeat.keys, heartbeat.redis_ms);
     shared.sid_keys.write().set(&heartbeat.sid_key);
-    shared.lanes.lock().retain(|node| heartbeat.live.contains(&node));
+    shared.with_lanes(|lanes| lanes.retain(|node| heartbeat.live.contains(&node)));
     shared.membership.lock().update(heartbeat.live, heartbeat.legacy, unix_ms());
     let had_joined = shared.has_joined.swap(true, Ordering::Relaxed);
     if had_joined && heartbeat.was_late {
@@ -140,7 +140,7 @@ impl Commands {
         self.replies.push(reply);
     }
 
-    fn of(shared: &Shared, jobs: Vec<Job>, changes: &[(Id, Option<session_store::Record>)]) -> Self {
+    fn of(shared: &Shared, jobs: Vec<Job>, changes: &[(Id, RecordChange)]) -> Self {
         let mut commands = Self::default();
         let (mut finds, mut heartbeats) = (Vec::new(), Vec::new());
         for job in jobs {
@@ -236,7 +236,7 @@ impl RefusedRecords {
             }
         }
         if !again.is_empty() || !self.not_written.is_empty() {
-            queue.put_back(self.not_written.iter().map(|pid| (*pid, None)).collect(), again);
+            queue.put_back(self.not_written.iter().map(|pid| (*pid, RecordChange::Remove(0))).collect(), again);
         }
     }
 }

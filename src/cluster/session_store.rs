@@ -1,5 +1,8 @@
 //! Records of sessions in Redis: each node has a hash, with the record of each session under its pid. The hash is kept a
 //! recovery window longer than its node lives. Another node takes a record out when the session's client comes to it.
+//!
+//! A large record is in parts: its head is under the pid, the others under the pid, a colon and their numbers. One command
+//! writes all that changes of a record.
 
 use crate::cluster::keys::{DEAD_AFTER_MS, GENERATION_FIELD, Keys, replication_id};
 use crate::model::id::{Id, NodeId};
@@ -35,8 +38,66 @@ pub struct Record {
     pub owner: Owner,
     /// How often it was taken over: of two records, the one with more moves is right.
     pub moves: u32,
-    /// What a resume needs; the session has its form.
+    /// What a resume needs; the session has its form. A record in parts begins with `+`, the number of the last part and
+    /// a space; what follows its first line break has no other line break.
     pub text: String,
+    /// Parts that are written besides, by their numbers.
+    pub parts: Vec<(u8, String)>,
+    /// Whether this replaces all that was written before.
+    pub starts_over: bool,
+    /// Numbers of parts from here on that may be there are without a meaning.
+    pub stale_parts: u8,
+}
+
+impl Record {
+    /// Whether it is not in parts.
+    fn is_whole(&self) -> bool {
+        self.starts_over && self.parts.is_empty()
+    }
+
+    /// Bytes that it is written with, near enough for limits.
+    pub fn size(&self) -> usize {
+        self.text.len() + self.parts.iter().map(|(_, part)| part.len() + 30).sum::<usize>() + 100
+    }
+}
+
+/// A record's new content, or its removal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RecordChange {
+    /// What is to be written.
+    Write(Record),
+    /// It goes, with so many parts that may be there.
+    Remove(u8),
+}
+
+impl RecordChange {
+    /// Bytes that it is written with, near enough for limits.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Write(record) => record.size(),
+            Self::Remove(_) => 0,
+        }
+    }
+
+    /// This change, and before it one that is not written yet.
+    pub(super) fn after(self, earlier: Self) -> Self {
+        match (earlier, self) {
+            (Self::Write(earlier), Self::Write(mut record)) => {
+                record.stale_parts = record.stale_parts.max(earlier.stale_parts);
+                if !record.starts_over {
+                    record.starts_over = earlier.starts_over;
+                    record.parts.splice(0..0, earlier.parts);
+                }
+                Self::Write(record)
+            }
+            (Self::Remove(parts), Self::Write(mut record)) => {
+                record.stale_parts = record.stale_parts.max(parts);
+                Self::Write(record)
+            }
+            (Self::Write(earlier), Self::Remove(parts)) => Self::Remove(parts.max(earlier.stale_parts)),
+            (Self::Remove(earlier), Self::Remove(parts)) => Self::Remove(parts.max(earlier)),
+        }
+    }
 }
 
 /// Where the record of a session is.
@@ -58,12 +119,21 @@ pub enum Found {
 /// One `HMGET` per node, however many sessions are looked for. Only a node that does not subscribe to its channel is dead
 /// here; one that only missed its heartbeats is asked first. A record that was written to another master is never taken:
 /// its node writes it again, or it is lost. One that is taken moves to the hash of the node that takes it, which may die
-/// before it writes the session itself.
+/// before it writes the session itself. There its parts are behind it, one a line.
 const FIND: &str = concat!(
     replication_id!(),
     "local pids, answers, best, moves, from = {'@'}, {}, {}, {}, {}
 for at = 7, #ARGV, 2 do pids[#pids + 1] = ARGV[at] end
 local taken, written_to, heartbeats = {}, {}, {}
+local function whole(node, pid, record)
+  local last = string.match(record, '^%d+\\n%+(%d+) [^\\n]*\\n[^\\n]*$')
+  if not last then return record end
+  local fields = {}
+  for part = 0, tonumber(last) do fields[part + 1] = pid .. ':' .. part end
+  local parts = redis.call('HMGET', ARGV[2] .. node, unpack(fields))
+  for n, part in ipairs(parts) do parts[n] = part or '' end
+  return record .. '\\n' .. table.concat(parts, '\\n')
+end
 local function take(node, pid)
   taken[node] = taken[node] or {}
   table.insert(taken[node], pid)
@@ -101,6 +171,7 @@ for n = 2, #pids do
     answer = {1, node}
     if gone[node] and written_to[node] == current then
       take(node, pids[n])
+      best[n] = whole(node, pids[n], best[n])
       redis.call('HSET', ARGV[2] .. ARGV[1], pids[n], ARGV[2 + 2 * n] .. best[n])
       answer = {2, best[n]}
     elseif gone[node] then
@@ -180,27 +251,49 @@ return redis.call('PEXPIRE', KEYS[1], ARGV[2])"
 }
 
 /// The commands that write and remove records of this node.
-pub(super) fn write(keys: &Keys, me: NodeId, changes: &[(Id, Option<Record>)]) -> Vec<RecordCommand> {
+pub(super) fn write(keys: &Keys, me: NodeId, changes: &[(Id, RecordChange)]) -> Vec<RecordCommand> {
     const RECORDS_PER_COMMAND: usize = 500;
     let key = keys.sessions_of(me);
-    let written: Vec<_> = changes.iter().filter_map(|(pid, record)| Some((pid, record.as_ref()?))).collect();
-    let removed: Vec<_> = changes.iter().filter(|(_, record)| record.is_none()).collect();
+    let (mut written, mut removed) = (Vec::new(), Vec::new());
+    for (pid, change) in changes {
+        match change {
+            RecordChange::Write(record) => {
+                written.push((*pid, record));
+                // Parts of a base that goes on are overwritten in time.
+                if record.is_whole() && record.stale_parts > 0 {
+                    removed.push((*pid, 0..record.stale_parts, false));
+                }
+            }
+            RecordChange::Remove(parts) => removed.push((*pid, 0..*parts, true)),
+        }
+    }
     let mut commands = Vec::new();
     for chunk in written.chunks(RECORDS_PER_COMMAND) {
         let mut command = redis::cmd("HSET");
         command.arg(&key);
-        for (pid, Record { owner, moves, text }) in chunk {
+        for (pid, Record { owner, moves, text, parts, .. }) in chunk {
             command.arg(pid.to_string()).arg(format!("{}{moves}\n{text}", owner.as_str()));
+            for (number, part) in parts {
+                command.arg(part_field(*pid, *number)).arg(part);
+            }
         }
-        commands.push(RecordCommand { command, writes: true, pids: chunk.iter().map(|(pid, _)| **pid).collect() });
+        commands.push(RecordCommand { command, writes: true, pids: chunk.iter().map(|(pid, _)| *pid).collect() });
     }
     for chunk in removed.chunks(RECORDS_PER_COMMAND) {
         let mut command = redis::cmd("HDEL");
         command.arg(&key);
-        for (pid, _) in chunk {
-            command.arg(pid.to_string());
+        for (pid, parts, with_head) in chunk {
+            with_head.then(|| command.arg(pid.to_string()));
+            for number in parts.clone() {
+                command.arg(part_field(*pid, number));
+            }
         }
-        commands.push(RecordCommand { command, writes: false, pids: chunk.iter().map(|(pid, _)| *pid).collect() });
+        commands.push(RecordCommand { command, writes: false, pids: chunk.iter().map(|(pid, ..)| *pid).collect() });
     }
     commands
+}
+
+/// The field of a part of a record, as [`FIND`] names it.
+fn part_field(pid: Id, number: u8) -> String {
+    format!("{pid}:{number}")
 }

@@ -177,6 +177,8 @@ pub(super) static KEYS: &[Key] = &[
     key!("auth", "require_exp", auth.require_exp, Switch),
     key!("auth", "rooms_claim", auth.rooms_claim, Text(text::claim_path)),
     key!("auth", "anonymous", auth.anonymous, Switch),
+    key!("auth", "revoke_for", auth.revoke_for, Span(SECOND..=31 * 24 * HOUR)),
+    key!("auth", "max_revocations", auth.max_revocations, count(1..=10_000_000)),
 
     key!("publish", "keys", publish.keys, List { of: BEARER_KEY, least: 0 }),
     key!("publish", "keys_file", publish.keys, LinesInFile(BEARER_KEY)),
@@ -212,6 +214,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("limits", "connections", limits.connections, count(1..=10_000_000)),
     key!("limits", "connections_per_ip", limits.connections_per_ip, count(0..=10_000_000)),
     key!("limits", "unauthenticated", limits.unauthenticated, count(1..=10_000_000)),
+    key!("limits", "auth_bytes", limits.auth_bytes, Size(100..=MB)),
     key!("limits", "rooms_per_session", limits.rooms_per_session, count(1..=1_000_000)),
     key!("limits", "room_name_bytes", limits.room_name_bytes, count(16..=65_535)),
     key!("limits", "outbox_bytes", limits.outbox_bytes, Size(1_000..=GB)),
@@ -233,6 +236,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("presence", "grace", presence.grace, Span(0..=HOUR)),
     key!("presence", "lease", presence.lease, Span(SECOND..=HOUR)),
     key!("presence", "remember", presence.remember, Span(SECOND..=366 * 24 * HOUR)),
+    key!("presence", "announce_limit", presence.announce_limit, count(0..=1_000_000)),
 
     key!("log", "level", log.level, Text(text::log_filter)),
     key!("log", "format", log.format, Choice(&["text", "json"])),

@@ -80,6 +80,9 @@ pub fn advice(reason: Refusal) -> &'static str {
             "send the whole request or message at once; connections that are opened in advance are normal"
         }
         Refusal::Request => "the answer that the client got names the field",
+        Refusal::Revocations => {
+            "revoke for shorter, raise `auth.max_revocations`, or change the keys to refuse everybody"
+        }
         Refusal::Path => "see docs/http-api.md for the paths and methods",
     }
 }

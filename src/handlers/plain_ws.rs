@@ -1,5 +1,6 @@
 //! `/ws` messages of a client: auth, join, leave, event, ping (docs/protocol/websocket.md section 2).
 
+use crate::auth::AuthError;
 use crate::backend::request::RequestKind;
 use crate::handlers::backend_calls::Ask;
 use crate::handlers::backend_lane::{Deferred, Need};
@@ -7,7 +8,7 @@ use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::rule_runner::Ran;
 use crate::handlers::session_start::TooMany;
-use crate::handlers::socketio::{default_ack, unruled};
+use crate::handlers::socketio::{AUTH_TOO_BIG, default_ack, unruled};
 use crate::handlers::{backend_lane, is_open, overload, resume, rights, room_access, rule_runner, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
@@ -128,6 +129,14 @@ pub fn error(local: &LocalNode, key: ConnectionKey, code: &str, message: &str, i
     local.shard.push_json(key, &plain_ws::error(code, message, id));
 }
 
+/// Tells a client without an accepted token that its message is larger than one with a token needs to be.
+pub fn refuse_large(local: &LocalNode, key: ConnectionKey) {
+    local.context.metrics.handshake(AUTH_TOO_BIG);
+    let message =
+        "a first message larger than `limits.auth_bytes` and a token; send {\"type\":\"auth\",\"token\":…} first";
+    error(local, key, AUTH_TOO_BIG, message, None);
+}
+
 /// Lets a client in by its token, or turns it away with 4401.
 pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Option<&str>) {
     if overload::refuse_session(local, key) {
@@ -156,6 +165,11 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
                     let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
                     if !is_open(local, key, Protocol::PlainWs) {
                         return session_start::abandon(local, &session, &rooms);
+                    }
+                    if session_start::was_revoked(local, MAIN_NAMESPACE, &session.identity) {
+                        session_start::abandon(local, &session, &rooms);
+                        error(local, key, AuthError::Revoked.code(), &AuthError::Revoked.to_string(), None);
+                        return session_start::turn_away(local, key);
                     }
                     let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);
                     welcome(local, key, session);

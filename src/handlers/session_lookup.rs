@@ -22,12 +22,14 @@ const MAX_MOVES: usize = 3;
 /// [`NotRecovered::Unreachable`], where another node may have it that cannot be asked.
 pub(super) async fn find(local: &Rc<LocalNode>, newcomer: &Newcomer, pid: Id) -> Result<Option<Parked>, NotRecovered> {
     let owner = &owner(local, newcomer);
-    match take(local, pid, owner, Taker::OtherShard).await {
-        Some(Taken { parked, stale: false }) => Ok(Some(parked)),
+    let taken = take(local, pid, owner, Taker::OtherShard).await;
+    local.shard.inherit_record(pid, taken.as_ref().map_or(0, |taken| taken.parts));
+    match taken {
+        Some(Taken { parked, stale: false, .. }) => Ok(Some(parked)),
         // It belongs to another epoch of the log, so it cannot be resumed, wherever it was since.
         Some(Taken { parked, .. }) if parked.start.epoch != local.shard.position().epoch => Ok(Some(parked)),
         // This node was away. If another one had the session since, that copy is right.
-        Some(Taken { parked, stale: true }) => match take_elsewhere(local, newcomer, pid, owner).await {
+        Some(Taken { parked, stale: true, .. }) => match take_elsewhere(local, newcomer, pid, owner).await {
             Ok(other) => {
                 local.shard.confirm(pid);
                 Ok(Some(other.filter(|other| other.moves > parked.moves).unwrap_or(parked)))

@@ -170,7 +170,7 @@ pub fn watch_expiry(local: &Rc<LocalNode>, key: SessionKey, expires: Option<u64>
     local.shard.expire_at_unix(key, expires.saturating_add(leeway));
 }
 
-/// What a client is told whose user, address or tenant has all the connections it may have.
+/// The answer to a client whose user, address or tenant has all the connections it may have.
 pub struct TooMany {
     /// What is reached.
     pub message: &'static str,
@@ -207,6 +207,16 @@ pub fn note_handshake(local: &LocalNode, namespace: &str, checked: &Result<Arc<I
             refusals::note(&local.context.metrics, Refusal::Token, who, format_args!("{error}{}", error.advice()));
         }
     }
+}
+
+/// Whether a token was revoked since it was checked: the session of such a client is not on the shard yet, where the
+/// revocation would have ended it.
+pub fn was_revoked(local: &LocalNode, namespace: &str, identity: &Identity) -> bool {
+    let revoked = local.node.auth.revocations().refuse(identity, unix_ms());
+    if revoked {
+        note_handshake(local, namespace, &Err(AuthError::Revoked));
+    }
+    revoked
 }
 
 /// Ends a connection that could not be authenticated.

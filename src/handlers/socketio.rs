@@ -1,7 +1,7 @@
 //! Socket.IO packets of a client: CONNECT, DISCONNECT, EVENT, ACK (docs/protocol/socketio.md section 3).
 
-use crate::auth::bare_token;
 use crate::auth::identity::Identity;
+use crate::auth::{AuthError, MAX_TOKEN, bare_token};
 use crate::backend::request::RequestKind;
 use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::backend_calls::Ask;
@@ -28,6 +28,7 @@ use crate::protocol::socketio_encode as encode;
 use crate::protocol::socketio_msgpack;
 use crate::refusals;
 use crate::refusals::shown;
+use crate::rules::AuthKeys;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::pending_packets::Inbound;
 use crate::shard::persist;
@@ -97,6 +98,12 @@ fn session_in(local: &LocalNode, key: ConnectionKey, namespace: &str) -> Option<
     local.context.namespaces.find(namespace).and_then(|index| local.shard.session_in(key, index))
 }
 
+/// Bytes of a handshake auth that are not the application's: the names `token`, `pid` and `offset`, and the values of the
+/// last two.
+const RESUME_BYTES: usize = 200;
+/// The code and the metric of a handshake auth over `limits.auth_bytes`.
+pub const AUTH_TOO_BIG: &str = "auth_too_big";
+
 /// What a CONNECT's payload says, apart from the application's own keys.
 #[derive(Default)]
 struct Handshake {
@@ -108,12 +115,14 @@ struct Handshake {
 }
 
 impl Handshake {
-    fn read(auth: Option<&str>) -> Self {
+    /// Keeps only `used` keys, besides those that are Socket.IO's and roomcast's own.
+    fn read(auth: Option<&str>, used: &AuthKeys) -> Self {
         let fields: Option<BTreeMap<Text, &RawValue>> = auth.and_then(|text| serde_json::from_str(text).ok());
         let fields = fields.unwrap_or_default().into_iter();
         let mut fields: BTreeMap<String, &RawValue> = fields.map(|(Text(key), value)| (key, value)).collect();
         let mut text = |key: &str| fields.remove(key).and_then(|raw| unquote(raw.get()).map(Cow::into_owned));
         let (token, pid, offset) = (text("token"), text("pid"), text("offset"));
+        fields.retain(|key, _| used.contains(key));
         let rest = (!fields.is_empty()).then(|| serde_json::to_string(&fields).ok()).flatten();
         Self { token, pid: pid.and_then(|pid| Id::parse(&pid)), offset, rest: rest.map(Into::into) }
     }
@@ -131,8 +140,17 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     if overload::refuse_session(local, key) {
         return;
     }
-    let handshake = Handshake::read(auth.as_deref());
+    let max = local.context.limits.auth_bytes;
+    let bytes = auth.as_ref().map_or(0, |auth| auth.len());
+    if bytes > max + MAX_TOKEN + RESUME_BYTES {
+        return refuse_large_auth(local, key, &namespace);
+    }
+    let handshake = Handshake::read(auth.as_deref(), &local.context.rules.auth_keys);
     drop(auth);
+    let token_bytes = handshake.token.as_ref().map_or(0, String::len);
+    if bytes.saturating_sub(token_bytes) > max + RESUME_BYTES {
+        return refuse_large_auth(local, key, &namespace);
+    }
     let Some(identity) = authenticate(local, key, &namespace, handshake.token.as_deref()).await else { return };
     if let Err(many) = session_start::enter_account(local, key, &identity) {
         return refuse(local, key, &namespace, many.message, Some(TooMany::CODE));
@@ -151,6 +169,10 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     // Taking over a session from another shard may have taken a moment.
     if !is_open(local, key, Protocol::SocketIo) {
         return resumed.into_iter().for_each(|resumed| resume::put_back(local, resumed));
+    }
+    if resumed.is_some() && session_start::was_revoked(local, &namespace, &newcomer.identity) {
+        resumed.into_iter().for_each(|resumed| resume::put_back(local, resumed));
+        return refuse(local, key, &namespace, &AuthError::Revoked.to_string(), Some(AuthError::Revoked.code()));
     }
     let session = match resumed {
         Some(resumed) => {
@@ -192,6 +214,11 @@ async fn begin_session(
         session_start::abandon(local, &session, &rooms);
         return None;
     }
+    if session_start::was_revoked(local, namespace, &session.identity) {
+        session_start::abandon(local, &session, &rooms);
+        refuse(local, key, namespace, &AuthError::Revoked.to_string(), Some(AuthError::Revoked.code()));
+        return None;
+    }
     let session = session_start::admit(local, session, rooms.memberships(), &mut reserved);
     local.shard.push_packet(key, encode::connect(namespace, &id, pid.as_deref()));
     Some(session)
@@ -222,6 +249,18 @@ async fn authenticate(
 fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str, code: Option<&str>) {
     let data = code.map(|code| serde_json::json!({ "code": code }).to_string());
     local.shard.push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
+}
+
+/// Answers a CONNECT whose auth is over the limit; it is not read.
+pub fn refuse_large_auth(local: &LocalNode, key: ConnectionKey, namespace: &str) {
+    if !take_turn(local, key) {
+        return;
+    }
+    local.context.metrics.handshake(AUTH_TOO_BIG);
+    let message = format!("the handshake auth is over `limits.auth_bytes` ({} bytes)", local.context.limits.auth_bytes);
+    let who = format_args!("a client of namespace {}", shown(namespace));
+    refusals::note(&local.context.metrics, Refusal::Size, who, format_args!("{message}"));
+    refuse(local, key, namespace, &message, Some(AUTH_TOO_BIG));
 }
 
 /// Answers a CONNECT of a client with `socket.io-msgpack-parser`, so that its application gets an error.

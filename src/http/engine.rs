@@ -1,7 +1,7 @@
 //! `/socket.io/`: Engine.IO requests to sessions (docs/protocol/socketio.md section 2).
 
-use crate::auth::bare_token;
-use crate::http::answer::{Reply, no_store, overloaded, refused, typed};
+use crate::auth::{MAX_TOKEN, bare_token};
+use crate::http::answer::{Reply, error, no_store, overloaded, refused, typed};
 use crate::http::body;
 use crate::http::body::{Answer, BodyError};
 use crate::http::caller::Caller;
@@ -15,6 +15,7 @@ use crate::node::context::LocalNode;
 use crate::peer::forward;
 use crate::peer::forward::Forwarding;
 use crate::protocol::engineio::{HandshakeError, Query, Transport};
+use crate::protocol::query::bounded;
 use crate::session::accepted::AcceptedSocket;
 use crate::session::connection_limiter::ClientKind;
 use crate::session::forwarded::PollKind;
@@ -113,7 +114,9 @@ fn open(api: &Api, local: &Rc<LocalNode>, request: &Request<Incoming>, query: &Q
 
 fn handshake(headers: &HeaderMap, query: &Query) -> WebSocketHandshake {
     let given = [bearer(headers), query.token.as_deref()];
-    let token = given.into_iter().flatten().find_map(bare_token).map(Into::into);
+    // Of a token that is too long, only so much is kept that the CONNECT is refused for its length.
+    let cut = |token: &str| bounded(token, MAX_TOKEN + 1).into();
+    let token = given.into_iter().flatten().find_map(bare_token).map(cut);
     WebSocketHandshake { token, base64: query.base64 }
 }
 
@@ -196,8 +199,8 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller
             refused(plain(StatusCode::PAYLOAD_TOO_LARGE), Refusal::Size, why)
         }
         PollAnswer::TooBigUnproven => {
-            let why = "the body is over 64 KiB, and its client has not been authenticated yet".to_owned();
-            refused(plain(StatusCode::PAYLOAD_TOO_LARGE), Refusal::Size, why)
+            let message = "the body is over 64 KiB, and its client has not been authenticated yet";
+            error(StatusCode::PAYLOAD_TOO_LARGE, "auth_too_big", message)
         }
         PollAnswer::Busy => {
             let why = "too much is on its way to the node of the session".to_owned();
@@ -223,9 +226,9 @@ async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, socket: &Arc<Ac
         post.refuse(local);
         return PollAnswer::Overlap;
     }
-    match body::read(request, local.context.socketio.max_payload).await {
+    match body::read(request, post.max_body.bytes).await {
         Ok(bytes) => post.finish(local, bytes).await,
-        Err(BodyError::TooBig) => PollAnswer::TooBig,
+        Err(BodyError::TooBig) => post.max_body.over.clone(),
         Err(BodyError::Slow | BodyError::Broken) => PollAnswer::Overlap,
     }
 }

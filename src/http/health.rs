@@ -100,8 +100,9 @@ pub async fn metrics(api: &Api) -> Reply {
     metrics.rooms.set(sum(|count| count.rooms));
     metrics.sessions.set(sum(|count| count.sessions));
     metrics.note_log_lines_dropped(logging::lines_dropped());
+    metrics.revocations.set(gauge(api.node.auth.revocations().expire(unix_ms())));
     metrics.outbox_bytes.set(sum(|count| count.outbox_bytes));
-    metrics.note_memory(&api.node.context.memory, counts.iter().map(|count| count.outbox_bytes).sum());
+    metrics.note_memory(&api.node.context.memory);
     match metrics.render() {
         Ok(text) => typed(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text),
         Err(problem) => error(StatusCode::INTERNAL_SERVER_ERROR, "metrics", &problem.to_string()),

@@ -14,6 +14,7 @@ mod linger;
 pub mod origin;
 pub mod presence;
 pub mod publish;
+pub mod revoke;
 pub mod routes;
 pub mod server;
 pub mod sse;
@@ -25,7 +26,7 @@ use crate::node::context::Node;
 use config::{HttpConfig, PublishConfig};
 use origin::Origins;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use traffic::Traffic;
 
 /// What the handlers share.
@@ -36,6 +37,8 @@ pub struct Api {
     pub http: HttpConfig,
     /// `[publish]`.
     pub publish: PublishConfig,
+    /// `auth.revoke_for`.
+    pub revoke_for: Duration,
     /// `[cors]`.
     pub origins: Origins,
     /// When the process began.

@@ -2,7 +2,7 @@
 
 use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::caller::{Caller, ListenerKind};
-use crate::http::{Api, admin, engine, head, health, keys, presence, publish, sse, ws};
+use crate::http::{Api, admin, engine, head, health, keys, presence, publish, revoke, sse, ws};
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::refusals::shown;
@@ -39,6 +39,7 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/join" if control => command(api, admin::Verb::Join, request).await,
         "/leave" if control => command(api, admin::Verb::Leave, request).await,
         "/disconnect" if control => command(api, admin::Verb::Disconnect, request).await,
+        "/revoke" if control => keyed(api, request, |request| Box::pin(revoke::serve(api, request))).await,
         "/users" if control => keyed(api, request, |request| Box::pin(presence::users(api, request))).await,
         path if control && (path.starts_with("/rooms/") || path.starts_with("/users/")) => {
             match keys::check(request.headers(), &api.publish.keys) {
@@ -76,6 +77,12 @@ async fn for_clients(
         && request.headers().contains_key(hyper::header::ACCESS_CONTROL_REQUEST_METHOD);
     if preflight && origin.is_allowed() {
         return origin.preflight(request.headers());
+    }
+    if !api.node.revocations_read.known().await {
+        let message = "this node has just started and does not know yet which tokens are revoked; try again";
+        let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, "starting", message);
+        origin.mark(&mut reply);
+        return reply;
     }
     let foreign = (!origin.is_allowed()).then(|| request.headers().get(hyper::header::ORIGIN).cloned()).flatten();
     let mut response = match request.uri().path() {

@@ -1,6 +1,6 @@
 //! `/sse?room=R&room=…`: authenticate, join, and stream (docs/protocol/sse.md).
 
-use crate::auth::bare_token;
+use crate::auth::{AuthError, bare_token};
 use crate::handlers::room_access::JoinError;
 use crate::handlers::session_start::TooMany;
 use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
@@ -84,6 +84,10 @@ pub async fn serve(
         // The token itself is refused.
         Err(problem) => return refuse(local, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
+    if session_start::was_revoked(local, MAIN_NAMESPACE, &session.identity) {
+        let problem = AuthError::Revoked;
+        return refuse(local, key, StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string());
+    }
     let mut online = local.shard.reserve(&session, &[]);
     let session = session_start::admit(local, session, [], &mut online);
     let rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();

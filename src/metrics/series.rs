@@ -6,7 +6,7 @@ pub(super) const CONNECTIONS: [[&str; 2]; 4] =
     [["websocket", "socketio"], ["polling", "socketio"], ["websocket", "ws"], ["sse", "sse"]];
 
 /// `roomcast_handshakes_total`: `ok`, the codes of `AuthError`, and a parser that is not spoken.
-pub(super) const HANDSHAKES: [&str; 16] = [
+pub(super) const HANDSHAKES: [&str; 18] = [
     "ok",
     "token_missing",
     "token_malformed",
@@ -22,7 +22,9 @@ pub(super) const HANDSHAKES: [&str; 16] = [
     "token_claim",
     "token_user",
     "token_rooms",
+    "revoked",
     "unsupported_parser",
+    "auth_too_big",
 ];
 
 /// `roomcast_recoveries_total`.

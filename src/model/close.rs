@@ -48,6 +48,7 @@ reasons! {
     ConnectTimeout, "connect_timeout", Some(4401), SOON, "No session joined or authenticated within `connect_timeout`.";
     ParseError, "parse_error", Some(1002), SOON, "Bytes that break the protocol.";
     InvalidText, "invalid_text", Some(1007), SOON, "A text message that is not UTF-8.";
+    Incomplete, "incomplete", Some(1008), SOON, "A message, or the attachments of a packet, that did not arrive whole in time.";
     TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
     Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
     Evicted, "evicted", Some(1013), SOON, "It had no accepted token, and made room for newer connections (`limits.unauthenticated`).";
@@ -59,6 +60,7 @@ reasons! {
     Refused, "refused", Some(4403), None, "Not allowed here: origin, user or limit.";
     Moved, "moved", None, NOW, "A polling session continues on a WebSocket of another node; its client notices nothing.";
     Replaced, "replaced", Some(4409), None, "The same session connected again.";
+    Revoked, "revoked", Some(4401), None, "Its token was revoked.";
     Disconnected, "disconnected", Some(4403), None, "The backend asked for it by `/disconnect`.";
     Draining, "draining", Some(1001), SOON, "This node is shutting down.";
     Memory, "memory", Some(1013), LATER, "This node is near `limits.memory`, and the connection held much or was new.";
@@ -94,6 +96,8 @@ pub enum DropReason {
     Record,
     /// A stream entry of a newer release, which this one does not know.
     Unsupported,
+    /// A `joined` or `left` in a room with more members than `presence.announce_limit`.
+    Crowd,
     /// A client's message that waited for its turn when its connection closed.
     Unhandled,
     /// A message between nodes that had been read before, or that was sent more than 30 seconds ago.
@@ -102,7 +106,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
@@ -113,6 +117,7 @@ impl DropReason {
         Self::Disconnect,
         Self::Record,
         Self::Unsupported,
+        Self::Crowd,
         Self::Unhandled,
         Self::Replayed,
     ];
@@ -130,6 +135,7 @@ impl DropReason {
             Self::Disconnect => "disconnect",
             Self::Record => "record",
             Self::Unsupported => "unsupported",
+            Self::Crowd => "crowd",
             Self::Unhandled => "unhandled",
             Self::Replayed => "replayed",
         }

@@ -37,6 +37,8 @@ pub enum Selector {
     Session(String),
     /// Every session in a room.
     In(String),
+    /// Every session whose token has this `jti`. Of a session that waits to be resumed it is not known.
+    Token(String),
     /// Every session in any of these rooms, as Socket.IO emitters select. The id of a session is a room with that one
     /// member; no rooms mean the whole namespace.
     #[serde(rename = "among")]
@@ -59,6 +61,13 @@ pub enum Action {
     Leave(Vec<Room>),
     /// End the session. Socket.IO clients get the packet `41` and do not reconnect by themselves.
     Disconnect,
+    /// End the session, and refuse its token until it ends.
+    Revoke {
+        /// Tokens that were issued before this, in Unix milliseconds.
+        before: u64,
+        /// They are refused until then, in Unix milliseconds.
+        until: u64,
+    },
 }
 
 /// What a command needs to know about a session.
@@ -77,10 +86,10 @@ impl SessionCommand {
     pub fn size(&self) -> usize {
         let rooms: usize = match &self.action {
             Action::Join(rooms) | Action::Leave(rooms) => rooms.iter().map(|room| room.len() + 16).sum(),
-            Action::Disconnect => 0,
+            Action::Disconnect | Action::Revoke { .. } => 0,
         };
         let selector = match &self.selector {
-            Selector::User(name) | Selector::Session(name) | Selector::In(name) => name.len(),
+            Selector::User(name) | Selector::Session(name) | Selector::In(name) | Selector::Token(name) => name.len(),
             Selector::RoomsExcept { rooms, except } => rooms.iter().chain(except).map(|room| room.len() + 16).sum(),
         };
         200 + rooms + selector
@@ -92,6 +101,8 @@ impl SessionCommand {
             && match &self.selector {
                 Selector::User(user) => subject.user == Some(user),
                 Selector::Session(session) => *session == subject.session.to_string(),
+                // The token that its client comes with is checked.
+                Selector::Token(_) => false,
                 Selector::In(room) => rooms.iter().any(|inside| **inside == **room),
                 Selector::RoomsExcept { rooms: of, except } => {
                     let own = subject.session.to_string();
@@ -109,7 +120,7 @@ impl SessionCommand {
                 }
             }
             Action::Leave(old) => rooms.retain(|room| !old.contains(room)),
-            Action::Disconnect => return false,
+            Action::Disconnect | Action::Revoke { .. } => return false,
         }
         true
     }
@@ -125,7 +136,8 @@ mod tests {
 
     #[test]
     fn read_back_as_written() {
-        for act in [Action::Join(vec!["a".into()]), Action::Leave(vec![]), Action::Disconnect] {
+        let revoke = Action::Revoke { before: 1, until: 2 };
+        for act in [Action::Join(vec!["a".into()]), Action::Leave(vec![]), Action::Disconnect, revoke] {
             let order = order(Selector::In("r\"".into()), act);
             let text = serde_json::to_string(&order).unwrap();
             assert_eq!(serde_json::from_str::<SessionCommand>(&text).unwrap(), order, "{text}");
@@ -159,5 +171,9 @@ mod tests {
         assert!(leave.apply(subject, &mut rooms));
         assert_eq!(rooms, ["b".into()] as [Room; 1]);
         assert!(!order(Selector::User("7".into()), Action::Disconnect).apply(subject, &mut rooms));
+        let revoke =
+            |selector| order(selector, Action::Revoke { before: 1, until: 2 }).apply(subject, &mut rooms.clone());
+        assert!(!revoke(Selector::User("7".into())));
+        assert!(revoke(Selector::User("8".into())) && revoke(Selector::Token("7".into())));
     }
 }

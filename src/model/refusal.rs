@@ -40,5 +40,6 @@ refusals! {
     Protocol, "protocol", "Bytes or messages that break the protocol.";
     Incomplete, "incomplete", "A request, a message or its attachments that did not arrive whole in time.";
     Request, "request", "A request with a field or a body that cannot be used.";
+    Revocations, "revocations", "More revoked users and tokens than `auth.max_revocations`.";
     Path, "path", "A path or a method that is not served here.";
 }

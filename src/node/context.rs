@@ -10,6 +10,7 @@ use crate::model::id::{Id, NodeId};
 use crate::node::backend_lanes::BackendLanes;
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
+use crate::node::revocations_read::RevocationsRead;
 use crate::node::shared_window::SharedWindow;
 use crate::presence::local::Presence;
 use crate::session::connection::ConnectionKey;
@@ -46,6 +47,8 @@ pub struct Node {
     pub presence: Arc<Presence>,
     /// Commands that are being carried out.
     pub command_tracker: CommandTracker,
+    /// Whether this node knows what is revoked.
+    pub revocations_read: RevocationsRead,
     /// Polling sessions of other nodes whose requests arrive here.
     pub forwarded: Mutex<ForwardedSids>,
     /// Probes on their way.
@@ -105,6 +108,7 @@ impl Node {
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { context, backend, log, auth, sockets } = parts;
         let (recovery, limits) = (&context.recovery, &context.limits);
+        let has_cluster = context.cluster.is_some();
         Arc::new(Self {
             id: context.node_id,
             window: SharedWindow::new(Window::new(recovery.kept(), recovery.window_bytes)),
@@ -121,6 +125,7 @@ impl Node {
             auth,
             backend,
             command_tracker: CommandTracker::default(),
+            revocations_read: RevocationsRead::new(!has_cluster),
             forwarded: Mutex::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),

@@ -1,7 +1,9 @@
 //! From the log's tail to the window and the shards.
 
+use crate::auth::revocations::Revocation;
 use crate::log::{BoxFuture, Sink, Snapshot};
 use crate::model::clock::unix_ms;
+use crate::model::command::SessionCommand;
 use crate::model::draft::Source;
 use crate::model::event::{Batch, Delivery, Event};
 use crate::model::offset::{Offset, Position};
@@ -87,10 +89,18 @@ impl Dispatcher {
         }
     }
 
+    fn note_revocation(&self, command: &SessionCommand) {
+        if let Some(revocation) = Revocation::of_command(command) {
+            self.node.auth.revocations().add(&revocation, unix_ms());
+        }
+    }
+
     /// Starts the window over and tells the shards where the log goes on, and whether their clients may have missed events.
     fn begin(&self, snapshot: &Snapshot, may_be_missed: bool) {
         let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
         *self.announced() = offset;
+        snapshot.commands.iter().for_each(|(_, command)| self.note_revocation(command));
+        self.node.revocations_read.read_again();
         let mut window = self.node.window.write();
         window.reset(snapshot, self.now());
         drop(window);
@@ -119,6 +129,8 @@ impl Dispatcher {
         for placed in batch.commands {
             self.hand_out_events(events.by_ref().take(placed.after.saturating_sub(done)));
             done = placed.after;
+            // Before any shard has it: whoever is let in until then is ended by it, and whoever comes later is refused.
+            self.note_revocation(&placed.command);
             self.node.command_tracker.begin(&placed.command, self.node.shards().len());
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::SessionCommand(placed.clone())));
         }

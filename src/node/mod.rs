@@ -10,5 +10,7 @@ pub mod memory;
 pub mod presence;
 pub mod probe;
 pub mod probes;
+pub mod revocation;
+pub mod revocations_read;
 pub mod room_query;
 pub mod shared_window;

@@ -4,16 +4,13 @@ use crate::cluster::{Confirmed, OneWay, RpcError, RpcRequest, RpcResponse};
 use crate::model::id::Id;
 use crate::node::context::{LocalNode, Node};
 use crate::session::forwarded::PollKind;
-use crate::session::polling::PollAnswer;
+use crate::session::polling::{BodyLimit, PollAnswer};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a forwarded request may take, besides the time that a GET waits for packets (at most until the next ping).
 const FORWARD_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A client that has not proven who it is sends its token, and nothing that is large.
-const UNPROVEN_BODY: usize = 64 << 10;
 
 /// Whether the session of this sid began on another node.
 pub fn is_elsewhere(node: &Node, sid: Id) -> bool {
@@ -63,9 +60,8 @@ impl Forwarding {
     /// With the answer for a POST that is not forwarded.
     pub async fn max_body(&self, local: &LocalNode, declared: Option<u64>) -> Result<BodyLimit, PollAnswer> {
         let max = local.context.socketio.max_payload;
-        let unproven = max.min(UNPROVEN_BODY);
         let known = local.node.forwarded.lock().known(self.sid, Instant::now());
-        let fits = declared.is_some_and(|bytes| bytes <= unproven as u64);
+        let fits = declared.is_some_and(|bytes| bytes <= BodyLimit::of(false, max).bytes as u64);
         let confirmed = match known {
             // A client that has proven who it is since is asked about again before it sends more.
             Some(answer) if answer == Confirmed::Proven || fits => answer,
@@ -73,8 +69,8 @@ impl Forwarding {
         };
         match confirmed {
             Confirmed::Unknown => Err(PollAnswer::Unknown),
-            Confirmed::Unproven => Ok(BodyLimit { bytes: unproven, over: PollAnswer::TooBigUnproven }),
-            Confirmed::Proven => Ok(BodyLimit { bytes: max, over: PollAnswer::TooBig }),
+            Confirmed::Unproven => Ok(BodyLimit::of(false, max)),
+            Confirmed::Proven => Ok(BodyLimit::of(true, max)),
         }
     }
 
@@ -88,14 +84,6 @@ impl Drop for Forwarding {
     fn drop(&mut self) {
         self.node.forwarded.lock().end(self.sid, self.kind);
     }
-}
-
-/// How much of a body may be read.
-pub struct BodyLimit {
-    /// So many bytes.
-    pub bytes: usize,
-    /// The answer to a larger one.
-    pub over: PollAnswer,
 }
 
 /// Asks the owner whether there is a session with this sid.

@@ -18,7 +18,7 @@ pub fn path_segment(text: &str) -> Option<String> {
 }
 
 /// An untrusted value, cut to `max` bytes. A cut value matches nothing that it is compared with.
-pub(super) fn bounded(value: &str, max: usize) -> String {
+pub fn bounded(value: &str, max: usize) -> String {
     let end = (0..=value.len().min(max)).rev().find(|&at| value.is_char_boundary(at)).unwrap_or(0);
     value[..end].to_owned()
 }

@@ -153,6 +153,8 @@ pub struct Decoder {
 #[derive(Debug)]
 struct Pending {
     packet: Packet,
+    /// How often [`Decoder::grow_old`] found it.
+    age: u8,
     missing: usize,
     attachments: Vec<Box<[u8]>>,
 }
@@ -179,7 +181,7 @@ impl Decoder {
         if head.attachments == 0 {
             return Ok(Some(packet).filter(Packet::means_something));
         }
-        self.pending = Some(Box::new(Pending { packet, missing: head.attachments, attachments: Vec::new() }));
+        self.pending = Some(Box::new(Pending { packet, age: 0, missing: head.attachments, attachments: Vec::new() }));
         Ok(None)
     }
 
@@ -202,6 +204,14 @@ impl Decoder {
         }
         self.pending = Some(pending);
         Ok(None)
+    }
+
+    /// Called at regular intervals: how many of them a packet with missing attachments has seen.
+    pub fn grow_old(&mut self) -> u8 {
+        self.pending.as_mut().map_or(0, |pending| {
+            pending.age = pending.age.saturating_add(1);
+            pending.age
+        })
     }
 
     /// Bytes of a packet with missing attachments.

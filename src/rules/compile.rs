@@ -6,7 +6,7 @@ use crate::rules::message::{ArgsTemplate, EmitRule, MessageRule};
 use crate::rules::pattern::Pattern;
 use crate::rules::placeholder::Scope;
 use crate::rules::template::RoomTemplate;
-use crate::rules::{OnRule, RoomRule, Rules};
+use crate::rules::{AuthKeys, OnRule, RoomRule, Rules};
 
 /// What is wrong with a `[[rooms]]` or `[[on]]` table.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +24,7 @@ pub struct RuleMistake {
 
 pub(super) fn compile(rooms: &[RoomRuleConfig], on: &[OnRuleConfig]) -> Result<Rules, Vec<RuleMistake>> {
     let mut mistakes = Vec::new();
-    let mut rules = Rules::default();
+    let mut rules = Rules { auth_keys: AuthKeys::of(rooms, on), ..Rules::default() };
     for (index, config) in rooms.iter().enumerate() {
         let mut table = Table { name: "rooms", index, mistakes: &mut mistakes };
         if let Some(first) = rooms[..index].iter().position(|earlier| earlier.pattern == config.pattern) {

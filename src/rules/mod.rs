@@ -21,6 +21,7 @@
 //! value, so two different lists of values never make the same name. A message is filled by appending the raw JSON text
 //! of values to literals; no value becomes a tree or a float.
 
+mod auth_keys;
 mod compile;
 pub mod config;
 mod doubts;
@@ -35,6 +36,7 @@ mod template;
 mod tests;
 mod values;
 
+pub use auth_keys::AuthKeys;
 pub use compile::RuleMistake;
 pub use error::{MAX_FILLED_BYTES, TemplateError};
 pub use message::{Emission, Message};
@@ -59,6 +61,8 @@ pub struct Rules {
     rooms: Vec<RoomRule>,
     /// By namespace and event, with `connection` and `disconnect` among the events.
     on: HashMap<Box<str>, HashMap<Box<str>, OnRule>>,
+    /// The keys of the handshake auth that they use.
+    pub auth_keys: AuthKeys,
 }
 
 /// What the rules decide about a join.

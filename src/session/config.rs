@@ -1,5 +1,6 @@
 //! `[socketio]` and `[limits]`.
 
+use crate::auth::MAX_TOKEN;
 use crate::budget::accounts::{AccountLimits, OwnerLimits};
 use crate::budget::machine;
 use crate::budget::pace::Pace;
@@ -57,6 +58,8 @@ pub struct LimitsConfig {
     /// Open connections without an accepted token: sockets, WebSockets and polling sessions. Over it, the oldest of the
     /// address with the most is closed.
     pub unauthenticated: usize,
+    /// Bytes of a client's handshake auth apart from the token.
+    pub auth_bytes: usize,
     /// Rooms one session may be in.
     pub rooms_per_session: usize,
     /// Bytes of a room name.
@@ -93,7 +96,15 @@ pub struct LimitsConfig {
     pub tenant_joins_per_second: u32,
 }
 
+/// Bytes of a Socket.IO CONNECT or a `/ws` `auth` message besides the handshake auth and the token.
+const AROUND_AUTH: usize = 4_096;
+
 impl LimitsConfig {
+    /// Bytes of one message of a client that has not proven itself: its auth and its token.
+    pub fn unproven_message(&self) -> usize {
+        self.auth_bytes + MAX_TOKEN + AROUND_AUTH
+    }
+
     /// What one connection may send. `max_message`: bytes that one message may have.
     pub fn rate(&self, max_message: usize) -> Rate {
         Rate::new(self.events_per_second, self.rooms_per_session)
@@ -143,6 +154,7 @@ impl Default for LimitsConfig {
             connections: 1_000_000,
             connections_per_ip: 0,
             unauthenticated: 10_000,
+            auth_bytes: 8_000,
             rooms_per_session: 256,
             room_name_bytes: 200,
             outbox_bytes: 1_000_000,

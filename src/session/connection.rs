@@ -73,6 +73,8 @@ pub struct Connection {
     pub scheduled: Option<Millis>,
     /// Bytes of unfinished WebSocket messages that its reader keeps.
     pub fragments: u32,
+    /// How many pings were due since that message began.
+    pub fragment_pings: u8,
     /// Socket.IO packets with missing attachments.
     pub decoder: Decoder,
     /// Packets that wait behind one that is being worked on.
@@ -107,6 +109,7 @@ impl Connection {
             timers: Timers::default(),
             scheduled: None,
             fragments: 0,
+            fragment_pings: 0,
             decoder: Decoder::new(),
             pending: None,
             bucket: Bucket::default(),

@@ -13,6 +13,7 @@ pub mod parked;
 pub mod pending_packets;
 pub mod polling;
 pub mod record;
+pub mod record_parts;
 pub mod recovery;
 pub mod timers;
 pub mod unproven;

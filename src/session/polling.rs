@@ -25,6 +25,27 @@ pub enum PollAnswer {
     Busy,
 }
 
+/// Bytes of a POST of a client that has not proven itself: the CONNECTs of several namespaces, with their tokens.
+const UNPROVEN_BODY: usize = 64 << 10;
+
+/// How much of a POST's body may be read.
+pub struct BodyLimit {
+    /// So many bytes.
+    pub bytes: usize,
+    /// The answer to a larger one.
+    pub over: PollAnswer,
+}
+
+impl BodyLimit {
+    /// For a client that has proven itself or not; `max` is `socketio.max_payload`.
+    pub fn of(proven: bool, max: usize) -> Self {
+        match proven {
+            true => Self { bytes: max, over: PollAnswer::TooBig },
+            false => Self { bytes: max.min(UNPROVEN_BODY), over: PollAnswer::TooBigUnproven },
+        }
+    }
+}
+
 /// A long-polling link.
 #[derive(Default)]
 pub struct Polling {

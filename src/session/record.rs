@@ -15,23 +15,25 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+/// The JSON of a record. One in parts has its rooms and changes elsewhere.
 #[derive(Serialize, Deserialize)]
-struct Written<'a> {
+pub(super) struct Written<'a> {
     id: Id,
     /// The claim: a string or a number; null for an anonymous client.
     user: Value,
     #[serde(default, skip_serializing_if = "str::is_empty", borrow)]
     grants: Cow<'a, str>,
-    rooms: Vec<Room>,
-    /// A letter for each room: why the session is in it. Earlier releases write none.
     #[serde(default)]
-    by: String,
+    pub(super) rooms: Vec<Room>,
+    /// A code for each room: why the session is in it. Earlier releases write none.
+    #[serde(default)]
+    pub(super) by: String,
     /// Digest of the claims that decided, where that matters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     claims: Option<String>,
     /// Place, room, and whether it was joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    changes: Vec<(String, Room, bool)>,
+    pub(super) changes: Vec<(String, Room, bool)>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     changes_after: Option<String>,
     start: String,
@@ -42,25 +44,29 @@ struct Written<'a> {
 }
 
 impl Parked {
-    /// The record. Claims stay behind: the client brings its token along.
+    /// The whole record. Claims stay behind: the client brings its token along.
     pub fn to_record(&self) -> String {
+        serde_json::to_string(&self.written(true)).expect("names, numbers and texts are always JSON")
+    }
+
+    /// What is written, with or without the rooms and their changes.
+    pub(super) fn written(&self, with_rooms: bool) -> Written<'_> {
         let user = self.identity.user.as_ref().map(UserId::as_json);
         let floor = self.changes.floor();
-        let written = Written {
+        Written {
             id: self.id,
             user: user.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or(Value::Null),
             grants: self.identity.grants.as_text().into(),
-            rooms: self.rooms.clone(),
-            by: self.memberships().map(|(_, by)| by.letter()).collect(),
+            rooms: if with_rooms { self.rooms.clone() } else { Vec::new() },
+            by: if with_rooms { self.memberships().map(|(_, by)| by.code()).collect() } else { String::new() },
             claims: self.claims_matter().then(|| self.deciding_claims().to_text()),
-            changes: self.changes.list().map(|c| (c.after.to_string(), c.room.clone(), c.joined)).collect(),
+            changes: if with_rooms { self.changes.list().map(change_to_text).collect() } else { Vec::new() },
             changes_after: (floor != Position::default()).then(|| floor.to_string()),
             start: self.start.to_string(),
             last: self.last.to_string(),
             at: self.at.to_string(),
             moves: self.moves,
-        };
-        serde_json::to_string(&written).expect("names, numbers and texts are always JSON")
+        }
     }
 
     /// Whether a resume has to know whether the claims have changed: the backend decided on some of them, or the session has
@@ -70,22 +76,17 @@ impl Parked {
             || self.changes.list().any(|change| !self.rooms.contains(&change.room))
     }
 
-    /// Reads a record of a session in this namespace; `None` where it is none.
-    pub fn from_record(record: &str, namespace: NamespaceIndex) -> Option<Self> {
-        let written: Written<'_> = serde_json::from_str(record).ok()?;
+    /// Reads it back as a session in this namespace.
+    pub(super) fn from_written(written: Written<'_>, namespace: NamespaceIndex) -> Option<Self> {
         let user = match written.user {
             Value::Null => None,
             claim => Some(UserId::from_claim(Some(&claim)).ok()?),
         };
         let grants = Grants::from_text(&written.grants);
-        let changes = written
-            .changes
-            .into_iter()
-            .map(|(after, room, joined)| Some(Change { after: Position::parse(&after)?, room, joined }));
-        let changes: Vec<_> = changes.collect::<Option<_>>()?;
+        let changes: Vec<_> = written.changes.into_iter().map(change_from_text).collect::<Option<_>>()?;
         // Nothing is known of the rooms in a record of an earlier release. The backend may have chosen them.
-        let letters = written.by.chars().map(Provenance::from_letter).chain(std::iter::repeat(Provenance::Answered));
-        let provenances = written.rooms.iter().cloned().zip(letters).collect();
+        let codes = written.by.chars().map(Provenance::from_code).chain(std::iter::repeat(Provenance::Answered));
+        let provenances = written.rooms.iter().cloned().zip(codes).collect();
         let decided_on = written.claims.as_deref().and_then(ClaimsDigest::from_text);
         let floor = written.changes_after.map_or(Some(Position::default()), |text| Position::parse(&text))?;
         Some(Self {
@@ -102,6 +103,14 @@ impl Parked {
             moves: written.moves,
         })
     }
+}
+
+pub(super) fn change_to_text(change: &Change) -> (String, Room, bool) {
+    (change.after.to_string(), change.room.clone(), change.joined)
+}
+
+fn change_from_text((after, room, joined): (String, Room, bool)) -> Option<Change> {
+    Some(Change { after: Position::parse(&after)?, room, joined })
 }
 
 #[cfg(test)]

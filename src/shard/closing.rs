@@ -82,7 +82,13 @@ impl Hub {
             CloseReason::Evicted => {
                 (Refusal::Unauthenticated, "no accepted token, and newer connections need the room")
             }
-            CloseReason::TooBig => (Refusal::Size, "a message over socketio.max_payload"),
+            CloseReason::Incomplete => {
+                (Refusal::Incomplete, "a message or its attachments did not arrive whole in time")
+            }
+            CloseReason::TooBig => (
+                Refusal::Size,
+                "a message over socketio.max_payload, or over limits.auth_bytes before its token was accepted",
+            ),
             CloseReason::InvalidText => (Refusal::Protocol, "a text message that is not UTF-8"),
             CloseReason::ParseError => (Refusal::Protocol, "bytes that break the protocol"),
             CloseReason::Overlap => (Refusal::Protocol, "two long-polling requests of one kind at once"),

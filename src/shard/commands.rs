@@ -1,5 +1,7 @@
 //! Commands of the backend, carried out on the sessions of a shard.
 
+use crate::auth::Identity;
+use crate::auth::revocations::{Revocation, Revoked};
 use crate::model::close::CloseReason;
 use crate::model::command::{Action, Selector, SessionCommand};
 use crate::model::id::Id;
@@ -23,6 +25,9 @@ impl Hub {
     pub(super) fn carry_out(&mut self, command: &SessionCommand, offset: Offset, now: Millis) -> (usize, Ticket) {
         self.position = offset;
         self.noted = Ticket::default();
+        if let Some(revocation) = Revocation::of_command(command) {
+            return (self.end_revoked(&revocation, now), self.noted);
+        }
         let namespace = command.namespace.as_deref().map(|name| self.context.namespaces.find(name));
         let chosen = match namespace {
             // Only other nodes have this namespace.
@@ -34,10 +39,41 @@ impl Hub {
             match &command.action {
                 Action::Join(rooms) => self.join_all(*key, rooms),
                 Action::Leave(rooms) => self.leave_all(*key, rooms),
-                Action::Disconnect => self.disconnect(*key, now),
+                Action::Disconnect | Action::Revoke { .. } => self.end(*key, CloseReason::Disconnected, now),
             }
         }
         (chosen.len(), self.noted)
+    }
+
+    /// Ends the sessions of these clients for good.
+    pub(super) fn end_sessions_of(&mut self, reason: CloseReason, whose: impl Fn(&Identity) -> bool, now: Millis) {
+        let is_one = |key: &SessionKey| self.sessions.get(*key).is_some_and(|session| whose(&session.identity));
+        let chosen: Vec<_> = self.all_sessions().into_iter().filter(is_one).collect();
+        chosen.into_iter().for_each(|key| self.end(key, reason, now));
+    }
+
+    fn all_sessions(&self) -> Vec<SessionKey> {
+        self.context.namespaces.indexes().flat_map(|index| self.sessions.in_namespace(index)).collect()
+    }
+
+    /// Ends the sessions of revoked tokens; answers how many.
+    fn end_revoked(&mut self, revocation: &Revocation, now: Millis) -> usize {
+        let mut ended = 0;
+        for key in self.sessions_of(&revocation.who) {
+            if self.sessions.get(key).is_some_and(|session| revocation.covers(&session.identity)) {
+                self.end(key, CloseReason::Revoked, now);
+                ended += 1;
+            }
+        }
+        ended
+    }
+
+    /// Sessions that a revocation may concern.
+    fn sessions_of(&self, who: &Revoked) -> Vec<SessionKey> {
+        match who {
+            Revoked::User(name) => self.sessions.of_user(name),
+            Revoked::Token(_) => self.all_sessions(),
+        }
     }
 
     fn select(&self, selector: &Selector, namespace: Option<NamespaceIndex>) -> Vec<SessionKey> {
@@ -46,6 +82,8 @@ impl Hub {
             session.is_some_and(|session| namespace.is_none_or(|namespace| session.namespace == namespace))
         };
         match selector {
+            // Only revocations choose by token.
+            Selector::Token(_) => Vec::new(),
             Selector::User(user) => self.sessions.of_user(user).into_iter().filter(fits).collect(),
             Selector::Session(id) => {
                 Id::parse(id).and_then(|id| self.sessions.by_id(id)).into_iter().filter(fits).collect()
@@ -98,7 +136,8 @@ impl Hub {
         connection.is_some_and(|connection| connection.protocol == Protocol::PlainWs)
     }
 
-    fn disconnect(&mut self, key: SessionKey, now: Millis) {
+    /// Ends a session for good. Its connection ends with the last one.
+    fn end(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
         let Some(session) = self.sessions.get(key) else { return };
         let connection = session.connection;
         let namespace = self.context.namespaces.name(session.namespace).clone();
@@ -106,9 +145,9 @@ impl Hub {
         if protocol == Protocol::SocketIo {
             self.push_packet(connection, socketio_encode::disconnect(&namespace));
         }
-        self.dismiss(key, CloseReason::Disconnected, now);
+        self.dismiss(key, reason, now);
         if self.connections.get(connection).is_some_and(|connection| connection.sessions.is_empty()) {
-            self.close(connection, CloseReason::Disconnected, now);
+            self.close(connection, reason, now);
         }
     }
 }

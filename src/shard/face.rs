@@ -8,6 +8,7 @@ use crate::model::millis::Millis;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Epoch, Offset};
 use crate::presence::RoomStatus;
+use crate::session::outbox;
 use crate::session::parked::Parked;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::EndedQueue;
@@ -169,7 +170,7 @@ impl Shard {
         ShardCounts {
             rooms: hub.rooms.len(),
             sessions: hub.sessions.len() + hub.parked.len(),
-            outbox_bytes: hub.connections.outbox_bytes(),
+            outbox_bytes: outbox::waiting_bytes(),
         }
     }
 
@@ -190,6 +191,13 @@ impl Shard {
     pub fn take_session(&self, pid: Id, owner: &Owner, taker: Taker) -> Option<Taken> {
         let now = self.now();
         self.hub.borrow_mut().take_for_resume(pid, owner, taker, now)
+    }
+
+    /// This shard writes the session's record from now on, of which another shard has written so many parts.
+    pub fn inherit_record(&self, pid: Id, parts: u8) {
+        if let Some(persister) = &mut self.hub.borrow_mut().persister {
+            persister.inherit(pid, parts);
+        }
     }
 
     /// The session with this pid was taken and does not continue here: its record is removed.

@@ -6,10 +6,14 @@ use crate::budget::relief::Holder;
 use crate::protocol::socketio::Decoder;
 use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey};
+use crate::session::outbox;
 use crate::session::pending_packets::PendingPackets;
 use crate::shard::face::Shard;
 use crate::shard::hub::Hub;
 use slotmap::Key as _;
+
+/// Bytes by which the outboxes of a shard may differ from what the node's budget knows.
+const OUTBOX_STEP: usize = 64 << 10;
 
 impl Hub {
     /// Runs `act` with a connection's decoder, and charges the attachments that it keeps for the rest of their packet.
@@ -24,9 +28,13 @@ impl Hub {
         Some(result)
     }
 
-    /// Notes how many bytes of unfinished WebSocket messages a connection's reader keeps.
-    pub(super) fn note_fragments(&mut self, key: ConnectionKey, bytes: usize) {
+    /// Notes how many bytes of an unfinished WebSocket message a connection's reader keeps, and whether an earlier message
+    /// has ended since.
+    pub(super) fn note_fragments(&mut self, key: ConnectionKey, bytes: usize, ended: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if ended || bytes == 0 {
+            connection.fragment_pings = 0;
+        }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         let before = std::mem::replace(&mut connection.fragments, bytes);
         self.context.memory.adjust(Holding::Unfinished, before as usize, bytes as usize);
@@ -34,7 +42,7 @@ impl Hub {
 
     /// A connection is closing or gone: what its client sent and did not finish is dropped.
     pub(super) fn drop_unfinished(&mut self, key: ConnectionKey) {
-        self.note_fragments(key, 0);
+        self.note_fragments(key, 0, true);
         self.with_decoder(key, |decoder| *decoder = Decoder::new());
     }
 
@@ -49,6 +57,15 @@ impl Hub {
         let before = std::mem::replace(&mut self.parked_bytes, bytes);
         if before != bytes {
             self.context.memory.adjust(Holding::Parked, before, bytes);
+        }
+    }
+
+    /// Takes over what outboxes hold, once it has changed by so much that it matters: the counter is shared by all shards.
+    pub(super) fn note_outboxes(&mut self) {
+        let bytes = outbox::held_bytes();
+        if bytes.abs_diff(self.outbox_bytes) >= OUTBOX_STEP {
+            let before = std::mem::replace(&mut self.outbox_bytes, bytes);
+            self.context.memory.adjust(Holding::Outbox, before, bytes);
         }
     }
 
@@ -91,7 +108,7 @@ impl Shard {
     }
 
     /// See [`Hub::note_fragments`].
-    pub fn note_fragments(&self, key: ConnectionKey, bytes: usize) {
-        self.hub.borrow_mut().note_fragments(key, bytes);
+    pub fn note_fragments(&self, key: ConnectionKey, bytes: usize, ended: bool) {
+        self.hub.borrow_mut().note_fragments(key, bytes, ended);
     }
 }

@@ -2,7 +2,7 @@
 //! another one resumes the session from its record.
 
 use crate::auth::Identity;
-use crate::cluster::{Owner, Record};
+use crate::cluster::{Owner, RecordChange};
 use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::namespaces::NamespaceIndex;
@@ -82,25 +82,25 @@ impl Hub {
     }
 
     /// Some of the records that are to be written or removed now.
-    fn changes(&mut self, now: Millis) -> Vec<(Id, Option<Record>)> {
+    fn changes(&mut self, now: Millis) -> Vec<(Id, RecordChange)> {
         let Some(persister) = &mut self.persister else { return Vec::new() };
         let pids = persister.take(now);
-        let changes: Vec<_> = pids.into_iter().map(|pid| (pid, self.record(pid))).collect();
+        let changes: Vec<_> = pids.into_iter().filter_map(|pid| Some((pid, self.record_change(pid)?))).collect();
         if let Some(persister) = &mut self.persister {
             persister.wrote(&changes, now);
         }
         changes
     }
 
-    fn record(&self, pid: Id) -> Option<Record> {
+    /// What is to be written of a session as it is now, or the removal of its record.
+    fn record_change(&mut self, pid: Id) -> Option<RecordChange> {
         let live = self.sessions.by_pid(pid).and_then(|key| Some((key, self.sessions.get(key)?)));
         let live = live.map(|(key, session)| self.park_form(key, session));
-        let parked = live.as_ref().or_else(|| self.parked.get(pid))?;
-        Some(Record {
-            owner: self.owner(parked.namespace, &parked.identity),
-            moves: parked.moves,
-            text: parked.to_record(),
-        })
+        let Some(parked) = live.as_ref().or_else(|| self.parked.get(pid)) else {
+            return self.persister.as_mut().map(|persister| persister.removal(pid));
+        };
+        let owner = self.owner(parked.namespace, &parked.identity);
+        self.persister.as_mut().map(|persister| persister.record(pid, owner, parked))
     }
 
     /// Who may resume a session.
@@ -147,13 +147,14 @@ pub async fn persist_now(shard: &Rc<Shard>, key: SessionKey) -> bool {
     let change = {
         let mut hub = shard.hub.borrow_mut();
         let Some(pid) = hub.sessions.get(key).and_then(|session| session.pid) else { return true };
-        let changes = [(pid, hub.record(pid))];
+        let Some(change) = hub.record_change(pid) else { return true };
+        let changes = [(pid, change)];
         let Some(persister) = &mut hub.persister else { return true };
         persister.wrote(&changes, now);
         changes
     };
-    let [(pid, record)] = change;
-    let settled = cluster.write_record(pid, record, WRITTEN_WITHIN).await;
+    let [(pid, change)] = change;
+    let settled = cluster.write_record(pid, change, WRITTEN_WITHIN).await;
     if !settled {
         // It is written as soon as Redis takes it.
         shard.hub.borrow_mut().note_record(pid);
@@ -171,7 +172,7 @@ fn write_some(shard: &Rc<Shard>) -> Option<usize> {
     let now = shard.now();
     let changes = shard.hub.borrow_mut().changes(now);
     let cluster = shard.context.cluster.as_ref().filter(|_| !changes.is_empty())?;
-    let bytes = changes.iter().map(|(_, record)| record.as_ref().map_or(0, |record| record.text.len() + 100)).sum();
+    let bytes = changes.iter().map(|(_, change)| change.size()).sum();
     cluster.write_records(changes);
     Some(bytes)
 }

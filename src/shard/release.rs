@@ -68,12 +68,15 @@ impl Hub {
         let parked = self.parked.take(pid, now)?;
         self.note_parked();
         let stale = self.persister.as_ref().is_some_and(|persister| persister.is_stale(pid));
-        match (taker, &mut self.persister) {
+        let parts = match (taker, &mut self.persister) {
             // The other shard writes the node's record from now on, and removes it. A removal from here would come later.
             (Taker::OtherShard, Some(persister)) => persister.forget(pid),
-            _ => self.note_record(pid),
-        }
-        Some(Taken { parked, stale })
+            _ => {
+                self.note_record(pid);
+                0
+            }
+        };
+        Some(Taken { parked, stale, parts })
     }
 }
 
@@ -92,4 +95,6 @@ pub struct Taken {
     pub parked: Parked,
     /// Another node may have resumed it since.
     pub stale: bool,
+    /// How many parts of its record the taking shard is responsible for.
+    pub parts: u8,
 }

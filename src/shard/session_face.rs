@@ -116,6 +116,12 @@ impl Shard {
         self.hub.borrow_mut().dismiss(key, reason, now);
     }
 
+    /// Ends the sessions of these clients for good.
+    pub fn end_sessions_of(&self, reason: CloseReason, whose: impl Fn(&Identity) -> bool) {
+        let now = self.now();
+        self.hub.borrow_mut().end_sessions_of(reason, whose, now);
+    }
+
     /// Joins rooms; answers those that the session was not in. What is `reserved` is counted already.
     pub fn join<'a>(
         &self,

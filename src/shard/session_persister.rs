@@ -1,8 +1,10 @@
 //! Which records of sessions are to be written to Redis, and when (see [`crate::shard::persist`]).
 
-use crate::cluster::Record;
+use crate::cluster::{Owner, Record, RecordChange};
 use crate::model::id::Id;
 use crate::model::millis::Millis;
+use crate::session::parked::Parked;
+use crate::session::record_parts::{RecordText, WrittenParts};
 use crate::shard::deadlines::Deadlines;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
@@ -20,6 +22,10 @@ pub(super) struct SessionPersister {
     /// resume from.
     due: HashMap<Id, Millis>,
     deadlines: Deadlines<Id>,
+    /// What was written of those with large records.
+    parts: HashMap<Id, WrittenParts>,
+    /// How many parts Redis may have of a session's record, where that is any.
+    part_counts: HashMap<Id, u8>,
     /// Sessions that another node may have taken up while this one was away.
     stale: HashSet<Id>,
     /// Whether others can reach this node and ask it for sessions. If not, all are stale.
@@ -38,6 +44,8 @@ impl SessionPersister {
             changed: HashSet::new(),
             due: HashMap::new(),
             deadlines: Deadlines::default(),
+            parts: HashMap::new(),
+            part_counts: HashMap::new(),
             stale: HashSet::new(),
             reachable: false,
             rewriting: None,
@@ -80,16 +88,50 @@ impl SessionPersister {
         self.stale.remove(&pid);
     }
 
-    /// Another shard of this node writes this session's record from now on.
-    pub(super) fn forget(&mut self, pid: Id) {
+    /// Another shard of this node writes this session's record from now on. Answers how many parts there may be of it.
+    pub(super) fn forget(&mut self, pid: Id) -> u8 {
+        self.parts.remove(&pid);
         self.changed.remove(&pid);
         self.stale.remove(&pid);
         let old = self.due.remove(&pid);
         self.deadlines.change(pid, old, None);
+        self.part_counts.remove(&pid).unwrap_or_default()
+    }
+
+    /// Another shard of this node has written so many parts of this session's record.
+    pub(super) fn inherit(&mut self, pid: Id, parts: u8) {
+        if parts > 0 {
+            self.part_counts.insert(pid, parts);
+        }
+    }
+
+    /// The next record of a session, which counts as written.
+    pub(super) fn record(&mut self, pid: Id, owner: Owner, parked: &Parked) -> RecordChange {
+        let mut written = self.parts.remove(&pid);
+        let RecordText { text, part, starts_over } = parked.next_text(&mut written, rand::random);
+        let stale_parts = match &written {
+            Some(_) => 0,
+            None => self.part_counts.remove(&pid).unwrap_or_default(),
+        };
+        self.parts.extend(written.map(|written| (pid, written)));
+        if let Some((number, _)) = &part {
+            let count = self.part_counts.entry(pid).or_default();
+            *count = (*count).max(number + 1);
+        }
+        let parts = part.into_iter().collect();
+        RecordChange::Write(Record { owner, moves: parked.moves, text, parts, starts_over, stale_parts })
+    }
+
+    /// The removal of a record.
+    pub(super) fn removal(&mut self, pid: Id) -> RecordChange {
+        self.parts.remove(&pid);
+        RecordChange::Remove(self.part_counts.remove(&pid).unwrap_or_default())
     }
 
     /// Writes the records of all sessions again.
     pub(super) fn rewrite(&mut self, pids: Vec<Id>, round: u64) {
+        // Nothing of them is left.
+        self.parts.clear();
         self.changed.extend(pids);
         self.rewriting = Some(round);
         self.wake.notify_one();
@@ -119,12 +161,12 @@ impl SessionPersister {
     }
 
     /// These records are written, or removed where there is none.
-    pub(super) fn wrote(&mut self, changes: &[(Id, Option<Record>)], now: Millis) {
-        for (pid, record) in changes {
+    pub(super) fn wrote(&mut self, changes: &[(Id, RecordChange)], now: Millis) {
+        for (pid, change) in changes {
             self.changed.remove(pid);
-            let old = match record {
-                Some(_) => self.due.insert(*pid, now.after(self.refresh)),
-                None => {
+            let old = match change {
+                RecordChange::Write(_) => self.due.insert(*pid, now.after(self.refresh)),
+                RecordChange::Remove(_) => {
                     self.stale.remove(pid);
                     self.due.remove(pid)
                 }
@@ -138,12 +180,12 @@ impl SessionPersister {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::Owner;
 
     const AT: fn(u64) -> Millis = Millis::new;
 
-    fn record() -> Option<Record> {
-        Some(Record { owner: Owner::new("/", None), moves: 0, text: String::new() })
+    fn record() -> RecordChange {
+        let (parts, owner) = (Vec::new(), Owner::new("/", None));
+        RecordChange::Write(Record { owner, moves: 0, text: String::new(), parts, starts_over: true, stale_parts: 0 })
     }
 
     #[test]
@@ -158,7 +200,7 @@ mod tests {
         assert_eq!(persister.next(), Some(AT(25)));
         assert!(persister.take(AT(21)).is_empty(), "it was written since");
         assert_eq!(persister.take(AT(25)), [pid]);
-        persister.wrote(&[(pid, None)], AT(30));
+        persister.wrote(&[(pid, RecordChange::Remove(0))], AT(30));
         assert!(persister.take(AT(1_000)).is_empty() && persister.due.is_empty());
     }
 
@@ -171,7 +213,7 @@ mod tests {
             persister.wrote(&[(pid, record())], AT(now));
         }
         assert_eq!((persister.due.len(), persister.next()), (1, Some(AT(200_999))));
-        persister.wrote(&[(pid, None)], AT(1_000));
+        persister.wrote(&[(pid, RecordChange::Remove(0))], AT(1_000));
         assert_eq!(persister.next(), None);
     }
 }

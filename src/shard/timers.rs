@@ -5,7 +5,7 @@ use crate::model::millis::Millis;
 use crate::model::transport::Protocol;
 use crate::protocol::sse;
 use crate::protocol::websocket::{Opcode, push_frame};
-use crate::session::connection::{ConnectionKey, Link};
+use crate::session::connection::{Connection, ConnectionKey, Link};
 use crate::session::outbox::Frame;
 use crate::session::timers::{Due, Heartbeat};
 use crate::shard::hub::Hub;
@@ -19,6 +19,17 @@ fn ping_frame() -> Bytes {
     frame.into()
 }
 
+/// Pings that a message may take to arrive whole, with its attachments.
+const MAX_PINGS: u8 = 2;
+
+/// Called when a ping is due: whether what arrives has been unfinished for too long.
+fn has_stale_message(connection: &mut Connection) -> bool {
+    if connection.fragments > 0 {
+        connection.fragment_pings = connection.fragment_pings.saturating_add(1);
+    }
+    connection.fragment_pings.max(connection.decoder.grow_old()) >= MAX_PINGS
+}
+
 impl Hub {
     /// Does everything that is due.
     pub(super) fn fire(&mut self, now: Millis) {
@@ -28,6 +39,7 @@ impl Hub {
         }
         self.parked.expire(now);
         self.forget_dropped();
+        self.note_outboxes();
     }
 
     /// Removes the records of sessions that were not resumed in time.
@@ -56,6 +68,9 @@ impl Hub {
     fn ping(&mut self, key: ConnectionKey, now: Millis) {
         let interval = self.context.socketio.ping_interval;
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if has_stale_message(connection) {
+            return self.close(key, CloseReason::Incomplete, now);
+        }
         let frame = match (connection.protocol, &connection.link) {
             (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
             (Protocol::PlainWs, _) => Frame::Raw(ping_frame()),

@@ -4,6 +4,7 @@
 use crate::auth::Identity;
 use crate::cluster::{Moving, MovingSession, RpcRequest, RpcResponse};
 use crate::handlers::resume;
+use crate::handlers::session_start;
 use crate::handlers::session_start::Newcomer;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
@@ -130,6 +131,9 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
         user: parked.identity.user.clone(),
         grants: parked.identity.grants.clone(),
     };
+    if session_start::was_revoked(local, &moving.namespace, &identity) {
+        return false;
+    }
     // It was let in by the other node, so it stays where it is over a limit here.
     let _ = local.shard.enter_account(key, &identity);
     let newcomer =

@@ -3,10 +3,11 @@
 
 use crate::handlers;
 use crate::model::close::CloseReason;
+use crate::model::names::MAIN_NAMESPACE;
 use crate::node::context::LocalNode;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
-use crate::protocol::socketio::{DecodeError, max_attached};
+use crate::protocol::socketio::{DecodeError, MAX_NAMESPACE, max_attached};
 use crate::protocol::{socketio, socketio_msgpack};
 use crate::session::connection::ConnectionKey;
 use crate::session::pending_packets::Inbound;
@@ -27,10 +28,10 @@ pub fn receive_binary(local: &Rc<LocalNode>, key: ConnectionKey, bytes: &[u8]) {
     {
         return handlers::socketio::refuse_parser(local, key, &namespace);
     }
-    // Each message keeps `max_payload` by itself. A client without a session needs no more than one message's worth.
+    // Each message keeps `max_payload` by itself. A client without a session needs no attachments.
     let max_payload = local.context.socketio.max_payload;
     let known = local.shard.has_sessions(key);
-    let max = if known { max_attached(max_payload) } else { max_payload };
+    let max = if known { max_attached(max_payload) } else { max_payload.min(local.context.limits.unproven_message()) };
     decode(local, key, |decoder| decoder.binary_within(bytes, max));
 }
 
@@ -38,6 +39,11 @@ pub fn receive_binary(local: &Rc<LocalNode>, key: ConnectionKey, bytes: &[u8]) {
 pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet<'_>) {
     let polls = local.shard.is_polling(key);
     match packet {
+        Packet::Message(text)
+            if text.len() > local.context.limits.unproven_message() && !local.shard.is_proven(key) =>
+        {
+            handlers::socketio::refuse_large_auth(local, key, namespace_of_connect(text));
+        }
         Packet::Message(text) => decode(local, key, |decoder| decoder.text(text)),
         Packet::Binary(bytes) => receive_binary(local, key, &bytes),
         Packet::Pong => local.shard.pong(key),
@@ -50,6 +56,12 @@ pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet<'_>) {
         // Without meaning here, and ignored by the reference (docs/protocol/socketio.md section 2.9).
         Packet::Close | Packet::Open | Packet::Upgrade | Packet::Noop | Packet::PongProbe => {}
     }
+}
+
+/// The namespace that a CONNECT names, which is too large to be read.
+fn namespace_of_connect(text: &str) -> &str {
+    let named = text.strip_prefix('0').filter(|rest| rest.starts_with('/')).and_then(|rest| rest.split_once(','));
+    named.map(|(namespace, _)| namespace).filter(|name| name.len() <= MAX_NAMESPACE).unwrap_or(MAIN_NAMESPACE)
 }
 
 /// Runs the connection's Socket.IO decoder on a packet's text or attachment.

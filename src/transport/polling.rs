@@ -11,7 +11,7 @@ use crate::protocol::engineio;
 use crate::session::accepted::AcceptedSocket;
 use crate::session::connection::{Connection, ConnectionKey, Link};
 use crate::session::connection_limiter::Permit;
-use crate::session::polling::{PollAnswer, Polling};
+use crate::session::polling::{BodyLimit, PollAnswer, Polling};
 use crate::session::unproven::Ticket;
 use bytes::Bytes;
 use std::rc::Rc;
@@ -151,7 +151,7 @@ pub async fn begin_post(
         let _ = reply.send(local.shard.polling(sid).and_then(|key| {
             let earlier = local.shard.with_polling(key, |polling| polling.posting.replace(number));
             if earlier.flatten().is_none() {
-                return Ok(());
+                return Ok(local.shard.is_proven(key));
             }
             local.shard.with_polling(key, |polling| polling.answer(Bytes::from_static(b"1")));
             handlers::fail(local, key, CloseReason::Overlap);
@@ -161,8 +161,9 @@ pub async fn begin_post(
     if !on_owner(local, sid, begin) {
         return Err(PollAnswer::Unknown);
     }
-    answer.await.unwrap_or(Err(PollAnswer::Unknown))?;
-    Ok(Post { node: local.node.clone(), sid, number })
+    let proven = answer.await.unwrap_or(Err(PollAnswer::Unknown))?;
+    let max_body = BodyLimit::of(proven, local.context.socketio.max_payload);
+    Ok(Post { node: local.node.clone(), sid, number, max_body })
 }
 
 /// A POST whose body is being read; dropped without [`Post::finish`], the session may post again.
@@ -170,6 +171,8 @@ pub struct Post {
     node: Arc<Node>,
     sid: Id,
     number: u64,
+    /// How much of it may be read.
+    pub max_body: BodyLimit,
 }
 
 impl Drop for Post {

@@ -24,6 +24,8 @@ use std::time::Duration;
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes of a probe message; before `5` nothing longer than `2probe` has a meaning.
 const PROBE_BYTES: usize = 64;
+/// Bytes that its reader keeps of an incomplete one.
+const MAX_PROBE_HELD: usize = 1_024;
 
 /// Lets a WebSocket probe a polling session of this shard; on `5` it becomes the session's transport.
 /// A session that is gone, upgraded or being upgraded stays as it is, and this WebSocket ends.
@@ -178,6 +180,9 @@ impl Probe {
             if state == State::Failed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });
         self.state = state;
+        if state == State::Probing && self.frames.held() > MAX_PROBE_HELD {
+            self.state = State::Failed;
+        }
         read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         if answer && state == State::Probing {
             self.write(&text_frame("3probe")).await?;

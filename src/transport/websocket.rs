@@ -4,6 +4,7 @@ use crate::handlers;
 use crate::handlers::plain_ws as json_client;
 use crate::handlers::rate_limit;
 use crate::model::close::CloseReason;
+use crate::model::names::MAIN_NAMESPACE;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
@@ -97,18 +98,32 @@ impl Reader {
 
 /// Feeds bytes to the frame reader.
 fn take(local: &Rc<LocalNode>, key: ConnectionKey, frames: &mut FrameReader, bytes: &mut [u8]) {
+    let mut ended = false;
     let mut each = |message: Message<'_>| {
+        ended |= matches!(message, Message::Text(_) | Message::Binary(_));
         receive(local, key, message);
         if local.shard.is_open(key) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     };
     let was_idle = frames.is_idle();
     let read = frames.read(bytes, local.context.socketio.max_payload, &mut each);
     if !(was_idle && frames.is_idle()) {
-        local.shard.note_fragments(key, frames.held());
+        local.shard.note_fragments(key, frames.held(), ended);
+    }
+    if frames.held() > local.context.limits.unproven_message() && !local.shard.is_proven(key) {
+        refuse_large(local, key);
+        return handlers::fail(local, key, CloseReason::TooBig);
     }
     if let Err(error) = read {
         tracing::debug!(%error, "a WebSocket client broke the protocol");
         handlers::fail(local, key, error.reason());
+    }
+}
+
+/// A client that has not proven itself sends more than a handshake needs.
+fn refuse_large(local: &LocalNode, key: ConnectionKey) {
+    match local.shard.protocol(key) {
+        Some(Protocol::PlainWs) => json_client::refuse_large(local, key),
+        _ => handlers::socketio::refuse_large_auth(local, key, MAIN_NAMESPACE),
     }
 }
 
@@ -134,6 +149,10 @@ pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, message: Message<'_>) 
 }
 
 fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
+    if text.len() > local.context.limits.unproven_message() && !local.shard.is_proven(key) {
+        json_client::refuse_large(local, key);
+        return handlers::fail(local, key, CloseReason::TooBig);
+    }
     local.shard.pong(key);
     match plain_ws::parse(text) {
         Ok(message) => handlers::receive(local, key, Inbound::PlainWs(message)),

@@ -1,7 +1,7 @@
 // What a client can make nodes do to each other: invented and real sessions of another node, large bodies, messages that
 // are published again. The bystander polls through a node that does not own its session.
 import assert from "node:assert/strict";
-import { Polling } from "../harness/engine.mjs";
+import { engineSocket, Polling } from "../harness/engine.mjs";
 import { until } from "../harness/deadline.mjs";
 import { scenario } from "../harness/scenario.mjs";
 import { nodesOn } from "../harness/sessions.mjs";
@@ -39,6 +39,13 @@ async function polling(owner, other, count, token) {
   }));
 }
 
+/** The answer to a WebSocket for a sid. */
+async function upgrade(node, sid) {
+  const socket = await engineSocket(node, { sid });
+  socket.socket.destroy();
+  return socket;
+}
+
 /** Runs `count` steps, `width` at once, and resolves with their results. */
 async function many(count, width, step) {
   const results = [];
@@ -60,10 +67,11 @@ scenario("2,000 GETs, POSTs and upgrades with invented sids of another node cost
   await bystander.during((async () => {
     const answers = await many(2_000, 2, (n) => {
       const sid = invented(real.sid);
+      if (n % 50 === 0) return upgrade(b, sid);
       return n % 2 ? real.request("GET", undefined, { sid }) : real.request("POST", "40", { sid });
     });
     assert.deepEqual(statuses(answers), [400]);
-    assert.equal(answers[0].json().code, 1);
+    assert.equal(answers[1].json().code, 1);
   })());
   const bystanders = (bystander.events() - events) * 6 + 50;
   assert.ok((await published()) - before < bystanders, `${(await published()) - before} messages, of which ${bystanders} may be the bystander's`);
@@ -104,4 +112,18 @@ scenario("sids of sessions that have ended are asked about in batches, and known
   const more = (await published()) - before;
   assert.ok(more < 150, `${more} messages for 1,000 requests with 100 sids`);
   bystander.unharmed();
+});
+
+scenario("a user in hundreds of rooms who joins and leaves makes a node write little", async (s) => {
+  const { store, a, bystander, stat } = await cluster(s);
+  const client = await s.io(a, { token: tokenFor("mallory"), transports: ["websocket"] }).connected();
+  const names = Array.from({ length: 200 }, (_, n) => `${n}-${"long".repeat(45)}`);
+  await Promise.all(names.map((name) => client.ask("join", name)));
+  const received = () => stat("stats", "total_net_input_bytes");
+  const before = await received();
+  for (let n = 0; n < 200; n += 1) assert.deepEqual(await client.ask(n % 2 ? "join" : "leave", names[7]), [{ ok: true }]);
+  const each = ((await received()) - before) / 200;
+  assert.ok(each < 6_000, `${each} bytes to Redis for one join`);
+  bystander.unharmed();
+  assert.equal(await store.cli("PING"), "PONG");
 });

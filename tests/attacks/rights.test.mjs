@@ -8,7 +8,7 @@ import { engineSocket } from "../harness/engine.mjs";
 import { request } from "../harness/http.mjs";
 import { command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
-import { reconnected, recorded } from "../harness/sessions.mjs";
+import { reconnected, recordKeys, recorded } from "../harness/sessions.mjs";
 import { now, tokenFor } from "../harness/token.mjs";
 
 const RULES = {
@@ -104,6 +104,17 @@ suite("Rights follow the token", () => {
     client.send({ type: "auth", token: tokenFor("7", { org: "a:b" }) });
     assert.equal((await client.message("error")).code, "forbidden_character");
     assert.equal((await client.ended()).code, 4401);
+  });
+
+  scenario("Socket.IO: a resume with a token whose claims cannot stand in a room's name is refused, as at connect", async (s) => {
+    const one = await s.node(RULES);
+    const balancer = await s.proxy(one);
+    let token = rich();
+    const client = await s.io(balancer, { auth: (done) => done({ token }), transports: ["websocket"] }).connected();
+    token = tokenFor("7", { org: "a:b", rooms: ["secret:*"] });
+    balancer.cut();
+    assert.equal((await client.refused()).data.code, "forbidden_character");
+    assert.equal(await one.metric("roomcast_sessions"), 0);
   });
 
   for (const where of ["the same node", "another node", "another node after its own was killed"]) {
@@ -210,12 +221,19 @@ suite("Rights follow the token", () => {
     assert.deepEqual(await client.ask("asked", "1"), OK);
     await published(a, { room: "user:7", event: "first", data: 1 });
     await client.event("first");
+    await recorded(store, "asked:1", "org:acme");
+    const holders = async () => {
+      const keys = await recordKeys(store);
+      const held = await Promise.all(keys.map((key) => store.cli("HVALS", key)));
+      return keys.filter((_, at) => held[at].includes("asked:1"));
+    };
+    const [before] = await holders();
     assert.equal(await client.comeBack(rich(), b), true);
     assert.equal(backend.of("join").length, 1, "not asked again");
     await refusedWith("not_in_room", client.ask("say", "1"));
     assert.deepEqual(await client.ask("say asked", "1"), OK);
     // A record of an earlier release does not say why: the backend is asked, and rules decide.
-    await recorded(store, "asked:1", "org:acme");
+    await until(async () => (await holders()).join() !== before && (await holders()).length === 1, "the record of the other node alone");
     balancer.target = a;
     await b.stop("SIGKILL");
     assert.notEqual(await store.cli("EVAL", WITHOUT_REASONS, "0"), "0");

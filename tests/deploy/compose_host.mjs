@@ -1,7 +1,7 @@
 // Runs compose.yaml without Docker: the same commands, names, ports and mounted files, in namespaces of this process alone.
 // Started by compose.test.mjs through compose_namespaces.sh, where /deploy is the folder of compose.yaml.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 import { parse } from "yaml";
@@ -56,6 +56,10 @@ async function run() {
   start("api");
   const roomcast = start("roomcast");
   await answers("http://roomcast:8080/health");
+  // What the image's HEALTHCHECK runs; nginx waits for it.
+  const { entrypoint, user } = IMAGES.roomcast;
+  const health = spawnSync(entrypoint[0], ["health"], { cwd: "/etc/roomcast", uid: user, gid: user, env: services.roomcast.environment });
+  assert.equal(health.status, 0, String(health.stderr));
   start("nginx");
   const site = { url: "http://nginx", socketUrl: "ws://nginx" };
   await answers(`${site.url}/token`);

@@ -6,12 +6,13 @@ import path from "node:path";
 import { test } from "node:test";
 import { ServiceMonitor } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/ServiceMonitor";
 import { PrometheusRule } from "@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule";
+import { parse } from "yaml";
 import { until, within } from "../harness/deadline.mjs";
 import { request } from "../harness/http.mjs";
 import { Daemon } from "../harness/node.mjs";
 import { freePort } from "../harness/port.mjs";
 import { startRedis } from "../harness/redis.mjs";
-import { DEPLOY, ROOT, documents, read, run, seconds, withDirectory, yaml } from "./tools.mjs";
+import { DEPLOY, ROOT, blocks, documents, read, run, seconds, withDirectory, yaml } from "./tools.mjs";
 
 const PYTHON = path.join(ROOT, "tests/.venv/bin/python");
 const RENDER = path.join(DEPLOY, "render.py");
@@ -76,6 +77,12 @@ test("helm lint has no complaint", async () => {
   assert.equal(code, 0, output);
 });
 
+test("the chart is of this release", () => {
+  const [, version] = /^version = "(.*)"$/m.exec(read("Cargo.toml"));
+  const chart = yaml("deploy/helm/roomcast/Chart.yaml");
+  assert.deepEqual([chart.appVersion, chart.version], [version, version]);
+});
+
 test("the manifests and the chart's copies are current: `make manifests`", async () => {
   await withDirectory(async (directory) => {
     const files = (of) => fs.readdirSync(of, { recursive: true }).filter((name) => name.endsWith(".yaml")).sort();
@@ -121,6 +128,17 @@ test("mistakes in the values are named", async () => {
     assert.notEqual(code, 0, JSON.stringify(values));
     assert.match(output, words);
   }
+});
+
+test("docs/kubernetes.md: its values render, its Secret has the keys, its table the times", async () => {
+  const page = read("docs/kubernetes.md");
+  const { code, output, objects } = await render(parse(blocks(page, "yaml")[0]));
+  assert.equal(code, 0, output);
+  await assertValid(objects);
+  const { secrets, shutdown } = yaml("deploy/helm/roomcast/values.yaml");
+  const given = [...blocks(page, "sh")[0].matchAll(/--from-(?:file|literal)=([a-z_]+)=/g)].map(([, key]) => key);
+  assert.deepEqual(given.sort(), Object.values(secrets.files).sort());
+  for (const [name, value] of Object.entries(shutdown)) assert.ok(page.includes(`\`shutdown.${name}\` (${value} s)`), name);
 });
 
 test("the pod's stop follows from the settings of the drain", async () => {

@@ -116,6 +116,37 @@ suite("session records", () => {
     assert.deepEqual([again.reply.sid, argumentsOf(again.texts, "missed")], [first.reply.sid, [1]]);
   });
 
+  scenario("a session in many rooms has a record in parts: killed, it is recovered in the rooms it was in last", async (s) => {
+    const store = await s.redis();
+    const [a, b] = await nodesOn(s, store, 2);
+    await until(async () => (await confirmed(store)) === 2, "the records of both nodes are used");
+    const first = await rawSession(s, a);
+    const { pid } = first.reply;
+    const name = (n) => `${n}-${"long".repeat(40)}`;
+    const ask = async (...event) => assert.deepEqual(await first.ask(...event), { ok: true });
+    for (let n = 0; n < 30; n += 1) await ask("join", name(n));
+    const offset = await offsetAfter(first, a, "first");
+    await ask("leave", name(3));
+    await ask("join", name(30));
+    const key = await hashWith(store, pid);
+    const fields = async (key) => (await store.cli("HKEYS", key)).split("\n").filter((field) => field.startsWith(pid));
+    assert.ok((await fields(key)).length > 5, "its head, its base and parts");
+    await a.stop("SIGKILL");
+    const publishTo = async (event) => {
+      for (const n of [0, 3, 29, 30]) await published(b, { room: `room:${name(n)}`, event, data: n });
+    };
+    await publishTo("missed");
+    const again = await rawSessionRetried(s, b, { pid, offset });
+    await publishTo("live");
+    await untilEnd(again, b);
+    assert.equal(again.reply.sid, first.reply.sid);
+    assert.deepEqual([argumentsOf(again.texts, "missed"), argumentsOf(again.texts, "live")], [[0, 29, 30], [0, 29, 30]]);
+    const there = await hashWith(store, pid);
+    await until(async () => (await fields(there)).length > 1, "the record of its new node, in parts too");
+    again.sendText("41");
+    await until(async () => (await fields(there)).length === 0, "nothing is left of a session that has ended");
+  });
+
   scenario("a session that continues on another core of its node keeps its record", async (s) => {
     const store = await s.redis();
     const [a, b] = await nodesOn(s, store, 2);

@@ -134,6 +134,13 @@ suite("@roomcast/server", () => {
     assert.deepEqual(await roomcast.users([]), []);
     assert.deepEqual(await roomcast.disconnect({ user: "8" }), { sessions: 1 });
     assert.equal(await eight.disconnected(), "io server disconnect");
+
+    const { sessions, until: end } = await roomcast.revoke({ user: 7, for: "1h" });
+    assert.ok(sessions === 1 && Date.parse(end) > Date.now(), end);
+    assert.equal(await seven.disconnected(), "io server disconnect");
+    const again = scene.io(nodes[1], { token: tokenFor("7") });
+    assert.equal((await again.refused()).data.code, "revoked");
+    await assert.rejects(roomcast.revoke({ jti: "x", for: "99d" }), { status: 400, code: "bad_field" });
     await assert.rejects(roomcast.join({ user: 7 }), { status: 400, code: "bad_field" });
   });
 });

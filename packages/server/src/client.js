@@ -2,7 +2,7 @@ import { BatchError, RoomcastError } from "./error.js";
 import { batches, encode } from "./event.js";
 import { Connection, isTransient, retrying } from "./request.js";
 
-/** @import { CallOptions, CommandResult, DisconnectCommand, EventOptions, Publish, Published, RoomCommand, RoomcastEvent, RoomcastOptions, RoomPresence, UserPresence } from "./types.js" */
+/** @import { CallOptions, CommandResult, DisconnectCommand, EventOptions, Publish, Published, RevokeCommand, RevokeResult, RoomCommand, RoomcastEvent, RoomcastOptions, RoomPresence, UserPresence } from "./types.js" */
 
 const MAX_USERS = 1000;
 
@@ -144,6 +144,17 @@ export class Roomcast {
    */
   disconnect(command, options) {
     return this.#call("/disconnect", command, options);
+  }
+
+  /**
+   * Ends a user's sessions and refuses their tokens of before, or those of one token by its `jti`, on every node. Tokens
+   * that you issue from the next second on are accepted.
+   * @param {RevokeCommand} command
+   * @param {CallOptions} [options]
+   * @returns {Promise<RevokeResult>}
+   */
+  revoke(command, options) {
+    return this.#call("/revoke", command, options);
   }
 
   /**

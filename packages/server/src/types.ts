@@ -124,6 +124,17 @@ export interface CommandResult {
   nodes_pending?: number;
 }
 
+/** All tokens of a user that were issued until now, or one token. */
+export type RevokeCommand = ({ user: string | number; jti?: never } | { jti: string; user?: never }) & {
+  /** As long as the longest of your tokens is valid, like `1h`; at most `31d`. Default: `auth.revoke_for`, 24 hours. */
+  for?: string;
+};
+
+export interface RevokeResult extends CommandResult {
+  /** RFC 3339: until then the tokens are refused. */
+  until: string;
+}
+
 export interface RoomPresence {
   room: string;
   namespace: string;

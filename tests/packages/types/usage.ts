@@ -85,6 +85,10 @@ await untyped.publish({ room: "room", event: "two", args: [1, "2"] });
 const { sessions, nodes_pending }: { sessions: number; nodes_pending?: number } = await roomcast.join({ user: 7, rooms: ["conversation:42"] });
 await roomcast.leave({ session: "s", room: "conversation:42", namespace: "/chat" });
 await roomcast.disconnect({ in: "conversation:42" });
+const { until }: { until: string } = await roomcast.revoke({ user: 7, for: "1h" });
+await roomcast.revoke({ jti: until });
+// @ts-expect-error: a user or a token
+await roomcast.revoke({ user: 7, jti: "x" });
 // @ts-expect-error: exactly one of user, session, in
 await roomcast.join({ user: 7, session: "s", room: "conversation:42" });
 // @ts-expect-error: whom?

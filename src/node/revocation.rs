@@ -1,0 +1,99 @@
+//! Revoking tokens, over all nodes. The log carries a revocation to the running nodes, in order with the events; Redis keeps it
+//! for those that start later. A node lets nobody in before it has read what is kept.
+
+use crate::auth::revocations::{Revocation, Revoked};
+use crate::log::AppendError;
+use crate::model::clock::unix_ms;
+use crate::model::close::CloseReason;
+use crate::node::command_tracker::Applied;
+use crate::node::commands::submit;
+use crate::node::context::Node;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Before what is kept is read again after a failure.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Why tokens were not revoked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RevokeError {
+    /// `auth.max_revocations` is reached.
+    #[error("{0} users and tokens are revoked, which is what `auth.max_revocations` allows")]
+    TooMany(usize),
+    /// Redis did not keep it, or the log did not take it. It does no harm to repeat it.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// Refuses tokens for some time, and ends their sessions.
+///
+/// # Errors
+/// When it cannot be kept, or not passed on. Then it may be in force on some nodes, until it is repeated on all.
+pub async fn revoke(node: &Arc<Node>, who: Revoked, lasts: Duration) -> Result<(Applied, u64), RevokeError> {
+    let now_ms = unix_ms();
+    let until_ms = now_ms.saturating_add(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
+    let revocation = Revocation { who, before_ms: now_ms, until_ms };
+    let revocations = node.auth.revocations();
+    let max = revocations.max();
+    let has_room = match &node.cluster {
+        // Before the log has it: a node that starts meanwhile finds it in one or the other.
+        Some(cluster) => cluster.keep_revocation(&revocation, now_ms, max).await.map_err(AppendError::Unavailable)?,
+        None => revocations.has_room(&revocation.who, now_ms),
+    };
+    if !has_room {
+        return Err(RevokeError::TooMany(max));
+    }
+    let (selector, action) = revocation.into_command();
+    Ok((submit(node, selector, None, action).await?, until_ms))
+}
+
+/// Reads what is kept, at the start and whenever the log starts anew, until dropped.
+pub async fn run(node: Arc<Node>) {
+    let Some(cluster) = node.cluster.clone() else { return std::future::pending().await };
+    loop {
+        match cluster.kept_revocations().await {
+            Ok(kept) => {
+                let now_ms = unix_ms();
+                let new = kept.iter().filter(|kept| node.auth.revocations().add(kept, now_ms)).count();
+                if new > 0 {
+                    end_sessions(&node);
+                }
+                node.revocations_read.done();
+                write_back(&node, &kept).await;
+                node.revocations_read.wanted_again().await;
+            }
+            Err(error) => {
+                tracing::debug!(error, "the revoked tokens cannot be read yet");
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Those that come by the log end sessions at their place in it. Some were missed.
+fn end_sessions(node: &Node) {
+    for shard in node.shards() {
+        shard.run(|local| {
+            let (revocations, now_ms) = (local.node.auth.revocations(), unix_ms());
+            local.shard.end_sessions_of(CloseReason::Revoked, |identity| revocations.refuse(identity, now_ms));
+        });
+    }
+}
+
+/// Keeps again what Redis has lost.
+async fn write_back(node: &Node, kept: &[Revocation]) {
+    let Some(cluster) = &node.cluster else { return };
+    let (revocations, now_ms) = (node.auth.revocations(), unix_ms());
+    let kept: HashMap<&Revoked, u64> = kept.iter().map(|kept| (&kept.who, kept.until_ms)).collect();
+    let lost = revocations
+        .all()
+        .into_iter()
+        .filter(|own| own.until_ms > now_ms && kept.get(&own.who).is_none_or(|until_ms| *until_ms < own.until_ms));
+    for revocation in lost {
+        if let Err(error) = cluster.keep_revocation(&revocation, now_ms, revocations.max()).await {
+            tracing::warn!(error, "a lost revocation cannot be kept again; nodes that start do not know it");
+            return;
+        }
+    }
+}
