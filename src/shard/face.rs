@@ -8,6 +8,7 @@ use crate::model::millis::Millis;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Epoch, Offset};
 use crate::presence::RoomStatus;
+use crate::session::outbox;
 use crate::session::parked::Parked;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::EndedQueue;
@@ -169,7 +170,7 @@ impl Shard {
         ShardCounts {
             rooms: hub.rooms.len(),
             sessions: hub.sessions.len() + hub.parked.len(),
-            outbox_bytes: hub.connections.outbox_bytes(),
+            outbox_bytes: outbox::waiting_on_thread(),
         }
     }
 
