@@ -61,7 +61,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let backend = backend(config, &metrics)?;
     let node_id = NodeId::random();
     let Storage { log, presence, cluster, emitters } = match config.redis.url {
-        Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics)?,
+        Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics, &memory)?,
         None => storage_in_memory(config, &metrics),
     };
     let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
@@ -90,12 +90,15 @@ fn storage_in_redis(
     node_id: NodeId,
     limits: DraftLimits,
     metrics: &Arc<Metrics>,
+    memory: &Arc<MemoryBudget>,
 ) -> Result<Storage, AppError> {
-    let cluster = Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone()).map_err(setup)?;
+    let cluster =
+        Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone(), memory.clone()).map_err(setup)?;
     let log = RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone()).map_err(setup)?;
     let emitters = EmitterBridge::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
     let kept = stream_kept(&config.recovery);
-    let presence = RedisPresence::new(cluster.clone(), log.clone(), &config.redis.prefix, &config.presence, kept);
+    let prefix = &config.redis.prefix;
+    let presence = RedisPresence::new(cluster.clone(), log.clone(), prefix, &config.presence, kept, metrics.clone());
     Ok(Storage { log, presence, cluster: Some(cluster), emitters })
 }
 
@@ -103,7 +106,7 @@ fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
     let log = MemoryLog::new(MemoryLimits::default());
     // Nothing is down: an alert on 0 must stay quiet.
     metrics.redis_up.set(1);
-    let presence = MemoryStore::new(log.clone(), config.presence.remember, metrics.clone());
+    let presence = MemoryStore::new(log.clone(), &config.presence, metrics.clone());
     Storage { log, presence, cluster: None, emitters: None }
 }
 

@@ -5,7 +5,7 @@
 //! for Redis, `pipeline` sends it, `subscription` receives messages.
 //!
 //! ```ignore
-//! let cluster = Cluster::new(id, &config.redis, &config.recovery, metrics)?;
+//! let cluster = Cluster::new(id, &config.redis, &config.recovery, metrics, memory)?;
 //! tokio::spawn(cluster.clone().run(handler));
 //! let response = cluster.request(node, RpcRequest::Get(sid), timeout).await?;
 //! cluster.leave().await; // before the process ends
@@ -27,6 +27,7 @@ pub use rpc::message::{Confirmed, Moving, MovingSession, OneWay, RpcRequest, Rpc
 pub use rpc::{RpcError, RpcHandler};
 pub use session_store::{Found, Owner, Record, RecordChange};
 
+use crate::budget::memory::MemoryBudget;
 use crate::log::config::RecoveryConfig;
 use crate::metrics::Metrics;
 use crate::model::clock::unix_ms;
@@ -74,6 +75,7 @@ impl Cluster {
         config: &RedisConfig,
         recovery: &RecoveryConfig,
         metrics: Arc<Metrics>,
+        memory: Arc<MemoryBudget>,
     ) -> Result<Arc<Self>, RedisUrlError> {
         let record_lifetime = recovery.window + RECORD_SLACK;
         let shared = Shared {
@@ -84,7 +86,8 @@ impl Cluster {
             record_lifetime,
             key_lifetime: config.node_key_lifetime,
             metrics,
-            queue: Queue::default(),
+            queue: Queue::new(memory.clone()),
+            memory,
             membership: Mutex::new(Membership::new(record_lifetime)),
             calls: Calls::new(me),
             lanes: Mutex::default(),

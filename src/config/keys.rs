@@ -238,6 +238,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("presence", "grace", presence.grace, Span(0..=HOUR)),
     key!("presence", "lease", presence.lease, Span(SECOND..=HOUR)),
     key!("presence", "remember", presence.remember, Span(SECOND..=366 * 24 * HOUR)),
+    key!("presence", "announce_limit", presence.announce_limit, count(0..=1_000_000)),
 
     key!("log", "level", log.level, Text(text::log_filter)),
     key!("log", "format", log.format, Choice(&["text", "json"])),

@@ -169,7 +169,7 @@ pub fn watch_expiry(local: &Rc<LocalNode>, key: SessionKey, expires: Option<u64>
     local.shard.expire_at_unix(key, expires.saturating_add(leeway));
 }
 
-/// What a client is told whose user, address or tenant has all the connections it may have.
+/// The answer to a client whose user, address or tenant has all the connections it may have.
 pub struct TooMany {
     /// What is reached.
     pub message: &'static str,

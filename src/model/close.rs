@@ -92,6 +92,8 @@ pub enum DropReason {
     Record,
     /// A stream entry of a newer release, which this one does not know.
     Unsupported,
+    /// A `joined` or `left` in a room with more members than `presence.announce_limit`.
+    Crowd,
     /// A client's message that waited for its turn when its connection closed.
     Unhandled,
     /// A message between nodes that had been read before, or that was sent more than 30 seconds ago.
@@ -100,7 +102,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
@@ -109,6 +111,7 @@ impl DropReason {
         Self::Disconnect,
         Self::Record,
         Self::Unsupported,
+        Self::Crowd,
         Self::Unhandled,
         Self::Replayed,
     ];
@@ -124,6 +127,7 @@ impl DropReason {
             Self::Disconnect => "disconnect",
             Self::Record => "record",
             Self::Unsupported => "unsupported",
+            Self::Crowd => "crowd",
             Self::Unhandled => "unhandled",
             Self::Replayed => "replayed",
         }

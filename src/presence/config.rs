@@ -11,6 +11,8 @@ pub struct PresenceConfig {
     pub lease: Duration,
     /// For how long it is known when a user was last seen.
     pub remember: Duration,
+    /// Members of a room above which no `joined` and `left` are sent: each goes to all of them.
+    pub announce_limit: usize,
 }
 
 impl Default for PresenceConfig {
@@ -19,6 +21,7 @@ impl Default for PresenceConfig {
             grace: Duration::from_secs(5),
             lease: Duration::from_secs(15),
             remember: Duration::from_secs(30 * 24 * 60 * 60),
+            announce_limit: 2000,
         }
     }
 }

@@ -308,7 +308,7 @@ mod tests {
     fn embedded() -> (Arc<Presence>, Recorder) {
         let metrics = Arc::new(Metrics::new("test").unwrap());
         let (config, recorder) = (PresenceConfig::default(), Recorder::default());
-        let store = MemoryStore::new(MemoryLog::new(MemoryLimits::default()), config.remember, metrics.clone());
+        let store = MemoryStore::new(MemoryLog::new(MemoryLimits::default()), &config, metrics.clone());
         (Presence::new(&config, store, Box::new(recorder.clone()), metrics), recorder)
     }
 

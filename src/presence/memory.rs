@@ -4,8 +4,10 @@ use crate::log::BoxFuture;
 use crate::log::memory::MemoryLog;
 use crate::metrics::Metrics;
 use crate::model::clock::unix_ms;
+use crate::model::close::DropReason;
 use crate::model::draft::{Draft, Source};
 use crate::model::names::{Namespace, Room};
+use crate::presence::config::PresenceConfig;
 use crate::presence::{
     Applied, Change, Fact, ImmediateStore, Known, RoomStatus, Store, StoreError, Transition, TransitionKind, UserStatus,
 };
@@ -13,7 +15,6 @@ use parking_lot::{Mutex, MutexGuard};
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Users of whom it is known when they were seen last; over it the one who was seen first is forgotten.
 const MAX_SEEN: usize = 100_000;
@@ -21,7 +22,7 @@ const MAX_SEEN: usize = 100_000;
 /// Presence in memory.
 pub struct MemoryStore {
     log: Arc<MemoryLog>,
-    remember: Duration,
+    config: PresenceConfig,
     metrics: Arc<Metrics>,
     state: Mutex<State>,
 }
@@ -44,6 +45,10 @@ type Members = HashMap<Option<Arc<str>>, u32>;
 struct Outcome {
     transitions: Vec<Transition>,
     drafts: Vec<Draft>,
+    /// Members of a room above which nobody is announced.
+    announce_limit: usize,
+    /// Announcements that were left out.
+    silent: u64,
 }
 
 impl Outcome {
@@ -54,8 +59,8 @@ impl Outcome {
 
 impl MemoryStore {
     /// Appends the announcements for rooms to this log.
-    pub fn new(log: Arc<MemoryLog>, remember: Duration, metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { log, remember, metrics, state: Mutex::default() })
+    pub fn new(log: Arc<MemoryLog>, config: &PresenceConfig, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self { log, config: config.clone(), metrics, state: Mutex::default() })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,7 +100,10 @@ impl State {
                     Ordering::Less => messages.and_then(|messages| messages.left.clone()),
                     Ordering::Equal => None,
                 };
-                outcome.drafts.extend(draft);
+                match after > outcome.announce_limit {
+                    true => outcome.silent += u64::from(draft.is_some()),
+                    false => outcome.drafts.extend(draft),
+                }
                 let kind = match (before, after) {
                     (0, 1..) => Some(TransitionKind::Occupied(place.0.clone(), place.1.clone())),
                     (1.., 0) => Some(TransitionKind::Vacated(place.0.clone(), place.1.clone())),
@@ -147,12 +155,13 @@ impl State {
 
 impl ImmediateStore for MemoryStore {
     fn apply_now(&self, changes: &[Change]) -> Applied {
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { announce_limit: self.config.announce_limit, ..Outcome::default() };
         let now_ms = unix_ms();
         let mut state = self.state();
         changes.iter().for_each(|change| state.apply(change, now_ms, &mut outcome));
         drop(state);
-        let Outcome { transitions, drafts } = outcome;
+        let Outcome { transitions, drafts, silent, .. } = outcome;
+        self.metrics.dropped(DropReason::Crowd, silent);
         let mut events = 0;
         if !drafts.is_empty() {
             for appended in self.log.append_now(drafts) {
@@ -187,7 +196,7 @@ impl Store for MemoryStore {
     }
 
     fn users<'a>(&'a self, users: &'a [String]) -> BoxFuture<'a, Result<Vec<UserStatus>, StoreError>> {
-        let oldest_ms = unix_ms().saturating_sub(u64::try_from(self.remember.as_millis()).unwrap_or(u64::MAX));
+        let oldest_ms = unix_ms().saturating_sub(u64::try_from(self.config.remember.as_millis()).unwrap_or(u64::MAX));
         let state = self.state();
         let statuses = users.iter().map(|user| state.user(user, oldest_ms)).collect();
         drop(state);

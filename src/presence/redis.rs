@@ -16,9 +16,11 @@
 //! it a part of the data. (The keys of a dead node's facts are not declared: the script finds them in the node's hash.)
 
 use crate::cluster::Cluster;
-use crate::log::redis::entry_fields;
+use crate::log::redis::{entry_fields, read_event};
 use crate::log::{BoxFuture, EventLog};
-use crate::model::draft::Draft;
+use crate::metrics::Metrics;
+use crate::model::close::DropReason;
+use crate::model::draft::{Draft, DraftLimits};
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Position;
@@ -40,21 +42,29 @@ const REPLY_LIFE: Duration = Duration::from_secs(60);
 
 /// KEYS stream; ARGV prefix of the keys, own name, number of this write and of the one before, a fresh epoch, ms after
 /// which a node counts as dead, ms for which it is known who was seen last, facts removed of a dead node at most, ms that
-/// the stream keeps, ms for which a reply is kept, ms between two writes that are a break; then of each change: fact, count (empty: no longer), 1 if it is news,
-/// fields of `joined`, fields of `left`, when the last connection went in ms of Redis' clock (empty: now).
-const APPLY: &str = include_str!("redis.lua");
+/// the stream keeps, ms for which a reply is kept, ms between two writes that are a break, members above which nobody is
+/// announced, nodes at most; then of each change: fact, count (empty: no longer), 1 if it is news, fields of `joined`,
+/// fields of `left`, when the last connection went in ms of Redis' clock (empty: now).
+const APPLY: &str = concat!(include_str!("repair.lua"), include_str!("redis.lua"));
+/// Nodes that there may be. More were not written by nodes.
+const MAX_NODES: usize = 1000;
+/// Announcements were checked when their templates were filled.
+const ANY_DRAFT: DraftLimits = DraftLimits { max_event: 1 << 30, room_name_bytes: 1 << 20, rooms: 1 << 10 };
 
 /// ARGV prefix of the keys, own name, the number to write, a fresh epoch. Answers the epoch, the number that was there, and
 /// the node's facts. What was there stays known until the next write: the answer may be lost.
-const RESET: &str = "local P = ARGV[1]
-redis.call('SET', P .. 'epoch', ARGV[4], 'NX')
-local line = redis.call('HGET', P .. 'nodes', ARGV[2])
+const RESET: &str = concat!(
+    include_str!("repair.lua"),
+    "local P = ARGV[1]
+if not call('GET', P .. 'epoch') then redis.call('SET', P .. 'epoch', ARGV[4]) end
+local line = call('HGET', P .. 'nodes', ARGV[2])
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local state = line and string.match(line, '^%S+') or ''
 local was = string.match(state, '@(.*)$') or state
 redis.call('HSET', P .. 'nodes', ARGV[2], ARGV[3] .. '@' .. was .. ' ' .. now .. ' ' .. now)
-return {redis.call('GET', P .. 'epoch'), was, redis.call('HKEYS', P .. 'node:' .. ARGV[2])}";
+return {redis.call('GET', P .. 'epoch'), was, call('HKEYS', P .. 'node:' .. ARGV[2])}"
+);
 
 /// ARGV prefix of the keys, own name, ms after which a node counts as dead, ms of the grace: it is to be dead after that.
 const LEAVE: &str = "if not redis.call('HGET', ARGV[1] .. 'nodes', ARGV[2]) then return 0 end
@@ -63,25 +73,30 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 return redis.call('HSET', ARGV[1] .. 'nodes', ARGV[2], string.format('left %.0f %.0f', now - ARGV[3] + ARGV[4], now))";
 
 /// ARGV prefix of the keys, then users. Answers of each: connections (-1: offline) and when they were last seen.
-const USERS: &str = "local answers = {}
+const USERS: &str = concat!(
+    include_str!("repair.lua"),
+    "local answers = {}
 for n = 2, #ARGV do
-  local counts = redis.call('HVALS', ARGV[1] .. 'user:' .. ARGV[n])
+  local counts = call('HVALS', ARGV[1] .. 'user:' .. ARGV[n])
   local sum, seen = 0, false
-  for _, count in ipairs(counts) do sum = sum + count end
+  for _, count in ipairs(counts) do sum = sum + math.min(tonumber(count) or 0, 4294967295) end
   if #counts == 0 then
     sum = -1
-    seen = redis.call('GET', ARGV[1] .. 'seen:' .. ARGV[n])
+    seen = call('GET', ARGV[1] .. 'seen:' .. ARGV[n])
   end
   answers[#answers + 1] = sum
   answers[#answers + 1] = seen or ''
 end
-return answers";
+return answers"
+);
 
 /// ARGV prefix of the keys, namespace and room. Answers connections, then users.
-const ROOM: &str = "local members = redis.call('HGETALL', ARGV[1] .. 'room:' .. ARGV[2] .. '\\n' .. ARGV[3])
+const ROOM: &str = concat!(
+    include_str!("repair.lua"),
+    "local members = call('HGETALL', ARGV[1] .. 'room:' .. ARGV[2] .. '\\n' .. ARGV[3])
 local sum, known, answer = 0, {}, {0}
 for n = 1, #members, 2 do
-  sum = sum + tonumber(string.match(members[n + 1], '^%d+'))
+  sum = sum + math.min(tonumber(string.match(members[n + 1], '^%d+')) or 0, 4294967295)
   local user = string.match(members[n], '\\n=(.*)$')
   if user and not known[user] then
     known[user] = true
@@ -89,7 +104,8 @@ for n = 1, #members, 2 do
   end
 end
 answer[1] = sum
-return answer";
+return answer"
+);
 
 /// The cluster's twin of [`crate::presence::memory::MemoryStore`].
 pub struct RedisPresence {
@@ -102,6 +118,7 @@ pub struct RedisPresence {
     kept: Duration,
     known: Mutex<Progress>,
     apply: Script,
+    metrics: Arc<Metrics>,
 }
 
 /// What the store has of this node, as far as it is known.
@@ -130,11 +147,22 @@ impl RedisPresence {
         prefix: &str,
         config: &PresenceConfig,
         kept: Duration,
+        metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let stream = format!("{prefix}:events");
         let keys = format!("{prefix}:{{{stream}}}:presence:");
         let apply = Script::new(APPLY);
-        Arc::new(Self { cluster, log, config: config.clone(), stream, keys, kept, known: Mutex::default(), apply })
+        Arc::new(Self {
+            cluster,
+            log,
+            config: config.clone(),
+            stream,
+            keys,
+            kept,
+            known: Mutex::default(),
+            apply,
+            metrics,
+        })
     }
 
     fn script(&self, text: &str, keys: &[String]) -> Cmd {
@@ -167,7 +195,7 @@ impl RedisPresence {
         command.arg(self.cluster.id().to_string()).arg(number).arg(&self.known.lock().number);
         command.arg(Id::random().to_string()).arg(ms(self.config.lease + self.config.grace));
         command.arg(ms(self.config.remember)).arg(MAX_REAPED).arg(ms(self.kept)).arg(ms(REPLY_LIFE));
-        command.arg(ms(self.config.lease / 2));
+        command.arg(ms(self.config.lease / 2)).arg(self.config.announce_limit).arg(MAX_NODES);
         let mut bytes = 0;
         for change in changes {
             let messages = change.messages.as_deref();
@@ -216,17 +244,48 @@ fn read_fact(text: &str) -> Option<Fact> {
     }
 }
 
-/// `<events> <1 if more> <now> <position of the last of the events>`, then a line for each transition, its parts with tabs between.
-fn read_reply(text: &str) -> Option<(Applied, u64, Option<Position>)> {
+/// The answer to a step.
+#[derive(Debug, Default, PartialEq)]
+struct Reply {
+    transitions: Vec<Transition>,
+    events: u64,
+    more: bool,
+    at_ms: u64,
+    /// Of the last of the events.
+    newest: Option<Position>,
+    /// Announcements that the stream did not take.
+    unannounced: Vec<Draft>,
+    /// Contents of keys that were removed because no node can have written them.
+    repaired: u64,
+    /// Announcements that were left out because the room is too large.
+    silent: u64,
+}
+
+/// `<events> <1 if more> <now> <position of the last of the events>`, then a line for each transition and for what else is
+/// to be said, its parts with tabs between.
+fn read_reply(text: &str) -> Option<Reply> {
     let mut lines = text.lines();
     let mut head = lines.next()?.split(' ');
-    let events = head.next()?.parse().ok()?;
-    let more = head.next()? == "1";
-    let at_ms = head.next()?.parse().ok()?;
-    let newest = head.next().and_then(Position::parse);
-    let transitions =
-        lines.map(|line| Some(Transition { kind: read_transition(line)?, at_ms })).collect::<Option<_>>()?;
-    Some((Applied::Done { transitions, events, more }, at_ms, newest))
+    let mut reply = Reply { events: head.next()?.parse().ok()?, ..Reply::default() };
+    reply.more = head.next()? == "1";
+    reply.at_ms = head.next()?.parse().ok()?;
+    reply.newest = head.next().and_then(Position::parse);
+    for line in lines {
+        match line.split_once('\t')? {
+            ("unannounced", json) => reply.unannounced.extend(read_fields(json)),
+            ("repaired", count) => reply.repaired = count.parse().ok()?,
+            ("silent", count) => reply.silent = count.parse().ok()?,
+            _ => reply.transitions.push(Transition { kind: read_transition(line)?, at_ms: reply.at_ms }),
+        }
+    }
+    Some(reply)
+}
+
+/// The draft in a JSON list of the fields of an entry; `None` where it is not one that a node has written.
+fn read_fields(json: &str) -> Option<Draft> {
+    let texts: Vec<String> = serde_json::from_str(json).ok()?;
+    let fields: Vec<_> = texts.chunks_exact(2).map(|pair| (pair[0].clone().into(), pair[1].clone().into())).collect();
+    read_event(&fields, &ANY_DRAFT).ok()?
 }
 
 fn read_transition(line: &str) -> Option<TransitionKind> {
@@ -279,16 +338,52 @@ impl RedisPresence {
         let Value::Array(answer) = answer else { return Err(unexpected()) };
         match &answer[..] {
             [Value::BulkString(epoch), reply] => {
-                let (applied, at_ms, newest) = text(reply).and_then(read_reply).ok_or_else(unexpected)?;
-                newest.into_iter().for_each(|position| self.log.note_announced(position));
+                let read = text(reply).and_then(read_reply);
+                // The step is done, whoever has written over its answer.
+                let mut reply = read.unwrap_or_else(|| Reply { repaired: 1, ..Reply::default() });
+                self.announce(number, &mut reply).await?;
+                reply.newest.into_iter().for_each(|position| self.log.note_announced(position));
+                self.count(&reply);
                 let mut known = self.known.lock();
                 // The answer may be that of a step whose first answer was lost.
-                let clock = Some((Instant::now(), at_ms.max(known.redis_ms().unwrap_or(0))));
+                let clock = Some((Instant::now(), reply.at_ms.max(known.redis_ms().unwrap_or(0))));
                 *known = Progress { number: number.to_string(), epoch: Some(epoch.clone()), clock };
-                Ok(applied)
+                Ok(Applied::Done { transitions: reply.transitions, events: reply.events, more: reply.more })
             }
             [] => Ok(Applied::Behind),
             _ => Err(unexpected()),
+        }
+    }
+
+    /// Adds what the stream did not take: its next one may. A repeat, after an answer that was lost, adds nothing twice.
+    async fn announce(&self, number: u64, reply: &mut Reply) -> Result<(), StoreError> {
+        let me = self.cluster.id();
+        let drafts: Vec<Draft> = std::mem::take(&mut reply.unannounced)
+            .into_iter()
+            .enumerate()
+            .map(|(at, draft)| Draft { id: Some(format!("presence:{me}:{number}:{at}")), ..draft })
+            .collect();
+        for appended in self.log.append(drafts).await {
+            let accepted = appended.map_err(|error| StoreError(error.to_string()))?;
+            reply.events += 1;
+            reply.newest = accepted.offset.map(|offset| offset.position).or(reply.newest);
+        }
+        Ok(())
+    }
+
+    fn count(&self, reply: &Reply) {
+        self.metrics.dropped(DropReason::Crowd, reply.silent);
+        self.note_repairs(reply.repaired);
+    }
+
+    fn note_repairs(&self, repaired: u64) {
+        if repaired > 0 {
+            self.metrics.presence_repairs.inc_by(repaired);
+            tracing::warn!(
+                repaired,
+                keys = self.keys,
+                "contents of presence keys that no node has written were removed"
+            );
         }
     }
 
@@ -385,7 +480,9 @@ mod tests {
 
     #[test]
     fn replies_are_read() {
-        let read = read_reply("2 1 1700 1699-1\nonline\t7\noffline\t8\t1600\noccupied\t/\ta:b\nvacated\t/c\tx y");
+        let read = read_reply(
+            "2 1 1700 1699-1\nonline\t7\noffline\t8\t1600\noccupied\t/\ta:b\nrepaired\t3\nvacated\t/c\tx y\nsilent\t4",
+        );
         let kinds = [
             TransitionKind::Online("7".into()),
             TransitionKind::Offline("8".into(), 1600),
@@ -393,8 +490,23 @@ mod tests {
             TransitionKind::Vacated("/c".into(), "x y".into()),
         ];
         let transitions = kinds.map(|kind| Transition { kind, at_ms: 1700 }).to_vec();
-        assert_eq!(read, Some((Applied::Done { transitions, events: 2, more: true }, 1700, Position::parse("1699-1"))));
-        assert_eq!(read_reply("0 0 1"), Some((Applied::Done { transitions: vec![], events: 0, more: false }, 1, None)));
+        let newest = Position::parse("1699-1");
+        let reply = Reply {
+            transitions,
+            events: 2,
+            more: true,
+            at_ms: 1700,
+            newest,
+            repaired: 3,
+            silent: 4,
+            ..Reply::default()
+        };
+        assert_eq!(read, Some(reply));
+        assert_eq!(read_reply("0 0 1"), Some(Reply { at_ms: 1, ..Reply::default() }));
+        let unannounced = read_reply(
+            "0 0 1\nunannounced\t[\"room\",\"a\",\"event\",\"e\",\"args\",\"[]\",\"t\",\"5\"]\nunannounced\tx",
+        );
+        assert_eq!(&*unannounced.unwrap().unannounced[0].event, "e");
         assert_eq!(read_reply("0 0 1\nonline"), None);
     }
 }

@@ -57,38 +57,51 @@ impl Frame {
     }
 }
 
+/// The sums over all outboxes of a thread, which is one shard: kept as frames come and go, because adding them up takes too
+/// long with very many connections.
+struct Totals {
+    bytes: Cell<usize>,
+    own: Cell<usize>,
+}
+
 thread_local! {
-    /// Bytes in all outboxes of this thread, which is a shard: `/metrics` asks for them, and must not look at each outbox.
-    static WAITING: Cell<usize> = const { Cell::new(0) };
+    static TOTALS: Totals = const { Totals { bytes: Cell::new(0), own: Cell::new(0) } };
 }
 
-/// Bytes that wait in all outboxes of this thread.
-pub fn waiting_on_thread() -> usize {
-    WAITING.get()
+/// Bytes that wait in all outboxes of this thread, near enough for limits.
+pub fn waiting_bytes() -> usize {
+    TOTALS.with(|totals| totals.bytes.get())
 }
 
-/// Bytes of one outbox, which are also in [`WAITING`].
-#[derive(Default)]
-struct Counted(usize);
-
-impl Counted {
-    fn set(&mut self, bytes: usize) {
-        WAITING.set(WAITING.get() - self.0 + bytes);
-        self.0 = bytes;
-    }
+/// Bytes of memory that all outboxes of this thread hold. Events are not among them: many outboxes share one.
+pub fn held_bytes() -> usize {
+    TOTALS.with(|totals| totals.own.get())
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.set(0);
-    }
+fn came(frame: &Frame, size: usize) {
+    TOTALS.with(|totals| {
+        totals.bytes.set(totals.bytes.get() + size);
+        totals.own.set(totals.own.get() + own(frame, size));
+    });
+}
+
+fn gone(frame: &Frame, size: usize) {
+    TOTALS.with(|totals| {
+        totals.bytes.set(totals.bytes.get() - size);
+        totals.own.set(totals.own.get() - own(frame, size));
+    });
+}
+
+/// Bytes of memory of one frame.
+fn own(frame: &Frame, size: usize) -> usize {
+    size_of::<Frame>() + if matches!(frame, Frame::Event(_)) { 0 } else { size }
 }
 
 /// A queue of frames, counted in bytes.
 #[derive(Default)]
 pub struct Outbox {
     queue: VecDeque<Frame>,
-    bytes: Counted,
+    bytes: usize,
     /// Bytes of the first frame that are written already.
     written: usize,
 }
@@ -96,7 +109,9 @@ pub struct Outbox {
 impl Outbox {
     /// Adds a frame at the end.
     pub fn push(&mut self, frame: Frame) {
-        self.bytes.set(self.bytes.0 + frame.size());
+        let size = frame.size();
+        self.bytes += size;
+        came(&frame, size);
         if self.queue.capacity() == 0 {
             // Most pushes are alone: VecDeque's own first step would be four frames.
             self.queue.reserve_exact(1);
@@ -106,12 +121,12 @@ impl Outbox {
 
     /// Bytes waiting, near enough for limits.
     pub fn bytes(&self) -> usize {
-        self.bytes.0
+        self.bytes
     }
 
     /// Bytes of memory it may hold: events are shared with other outboxes, but somebody must hold them.
     pub fn held(&self) -> usize {
-        self.bytes.0 + self.queue.capacity() * size_of::<Frame>()
+        self.bytes + self.queue.capacity() * size_of::<Frame>()
     }
 
     /// Whether nothing waits.
@@ -138,7 +153,9 @@ impl Outbox {
     pub fn pop(&mut self) -> Option<Frame> {
         self.written = 0;
         let frame = self.queue.pop_front()?;
-        self.bytes.set(self.bytes.0 - frame.size());
+        let size = frame.size();
+        self.bytes -= size;
+        gone(&frame, size);
         if self.queue.is_empty() {
             // Without this, every connection would keep the queue of its busiest moment.
             self.queue = VecDeque::new();
@@ -169,9 +186,14 @@ impl Outbox {
         if !self.is_mid_frame() {
             return self.clear();
         }
-        let lost = self.queue.iter().skip(1).filter(|frame| matches!(frame, Frame::Event(_))).count();
-        self.queue.truncate(1);
-        self.bytes.set(self.queue.iter().map(Frame::size).sum());
+        let mut lost = 0;
+        for frame in self.queue.drain(1..) {
+            let size = frame.size();
+            self.bytes -= size;
+            gone(&frame, size);
+            lost += usize::from(matches!(frame, Frame::Event(_)));
+        }
+        self.queue.shrink_to_fit();
         lost
     }
 
@@ -180,6 +202,12 @@ impl Outbox {
         let events = self.queue.iter().filter(|frame| matches!(frame, Frame::Event(_))).count();
         *self = Self::default();
         events
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.queue.iter().for_each(|frame| gone(frame, frame.size()));
     }
 }
 
@@ -215,7 +243,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
         outbox.push(Frame::Engine(Bytes::from_static(b"2")));
-        assert_eq!((outbox.bytes(), waiting_on_thread()), (6, 6));
+        assert_eq!(outbox.bytes(), 6);
         outbox.wrote(2, |_| 5);
         assert!(outbox.is_mid_frame());
         outbox.wrote(3, |_| 5);
@@ -223,8 +251,18 @@ mod tests {
         assert_eq!(outbox.bytes(), 1);
         outbox.pop();
         assert_eq!((outbox.bytes(), outbox.queue.capacity()), (0, 0));
+        assert_eq!((waiting_bytes(), held_bytes()), (0, 0));
+        (0..3).for_each(|_| outbox.push(Frame::Raw(Bytes::from_static(b"12345"))));
+        assert_eq!((waiting_bytes(), held_bytes()), (15, 15 + 3 * size_of::<Frame>()));
+        outbox.wrote(2, |_| 5);
+        outbox.keep_started();
+        assert_eq!((outbox.bytes(), waiting_bytes()), (5, 5));
+        outbox.pop();
         outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
-        assert_eq!((outbox.clear(), waiting_on_thread()), (0, 0));
+        assert_eq!(outbox.clear(), 0);
         assert!(outbox.is_empty());
+        outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
+        drop(outbox);
+        assert_eq!((waiting_bytes(), held_bytes()), (0, 0));
     }
 }

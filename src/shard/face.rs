@@ -170,7 +170,7 @@ impl Shard {
         ShardCounts {
             rooms: hub.rooms.len(),
             sessions: hub.sessions.len() + hub.parked.len(),
-            outbox_bytes: outbox::waiting_on_thread(),
+            outbox_bytes: outbox::waiting_bytes(),
         }
     }
 

@@ -6,10 +6,14 @@ use crate::budget::relief::Holder;
 use crate::protocol::socketio::Decoder;
 use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey};
+use crate::session::outbox;
 use crate::session::pending_packets::PendingPackets;
 use crate::shard::face::Shard;
 use crate::shard::hub::Hub;
 use slotmap::Key as _;
+
+/// Bytes by which the outboxes of a shard may differ from what the node's budget knows.
+const OUTBOX_STEP: usize = 64 << 10;
 
 impl Hub {
     /// Runs `act` with a connection's decoder, and charges the attachments that it keeps for the rest of their packet.
@@ -53,6 +57,15 @@ impl Hub {
         let before = std::mem::replace(&mut self.parked_bytes, bytes);
         if before != bytes {
             self.context.memory.adjust(Holding::Parked, before, bytes);
+        }
+    }
+
+    /// Takes over what outboxes hold, once it has changed by so much that it matters: the counter is shared by all shards.
+    pub(super) fn note_outboxes(&mut self) {
+        let bytes = outbox::held_bytes();
+        if bytes.abs_diff(self.outbox_bytes) >= OUTBOX_STEP {
+            let before = std::mem::replace(&mut self.outbox_bytes, bytes);
+            self.context.memory.adjust(Holding::Outbox, before, bytes);
         }
     }
 

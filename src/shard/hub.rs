@@ -41,6 +41,8 @@ pub(super) struct Hub {
     pub(super) parked: ParkedSessions,
     /// What they hold as far as the node's memory budget knows.
     pub(super) parked_bytes: usize,
+    /// The same of outboxes.
+    pub(super) outbox_bytes: usize,
     /// Writes records of sessions, where there are other nodes that may need them.
     pub(super) persister: Option<SessionPersister>,
     pub(super) flusher: Flusher,
@@ -67,6 +69,7 @@ impl Hub {
             rooms: Rooms::default(),
             parked: ParkedSessions::default(),
             parked_bytes: 0,
+            outbox_bytes: 0,
             flusher: Flusher::new(wake.clone()),
             ended,
             position: Offset::default(),

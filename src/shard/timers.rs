@@ -39,6 +39,7 @@ impl Hub {
         }
         self.parked.expire(now);
         self.forget_dropped();
+        self.note_outboxes();
     }
 
     /// Removes the records of sessions that were not resumed in time.
