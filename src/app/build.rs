@@ -11,6 +11,8 @@ use crate::config::Config;
 use crate::log::EventLog;
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::{RedisLog, stream_kept};
+use crate::log::shared_window::SharedWindow;
+use crate::log::window::Window;
 use crate::metrics::Metrics;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
@@ -64,12 +66,14 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics, &memory)?,
         None => storage_in_memory(config, &metrics),
     };
+    let window = Window::new(config.recovery.kept(), config.recovery.window_bytes);
     let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
     let context = Arc::new(ShardContext {
         node_id,
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
         recovery: config.recovery.clone(),
+        window: Arc::new(SharedWindow::new(window)),
         draft_limits,
         namespaces: Namespaces::new(&config.socketio.namespaces),
         rules,

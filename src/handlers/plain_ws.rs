@@ -9,30 +9,21 @@ use crate::handlers::{is_open, overload, resume, rights, room_access, rule_runne
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
-use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::millis::whole_millis;
 use crate::model::names::{MAIN_NAMESPACE, Room};
-use crate::model::offset::Offset;
+use crate::model::offset::{Offset, Position};
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
-use crate::protocol::websocket::text_frame;
 use crate::refusals;
 use crate::session::connection::{ConnectionKey, SessionKey};
-use crate::session::outbox::Frame;
 use crate::session::recovery::NotRecovered;
 use serde_json::value::RawValue;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
-
-/// How often, and for how long, a join checks whether an earlier replay is over.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-const REPLAY_WITHIN: Duration = Duration::from_secs(30);
 
 /// Works on one message.
 pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMessage) {
@@ -54,11 +45,8 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
             session_start::turn_away(local, key);
         }
         (ClientMessage::Join { room, since, id }, Some(session)) => {
-            if since.is_some() {
-                if overload::refuse_replay(local, key, id.as_deref()) {
-                    return;
-                }
-                earlier_replay(local, key).await;
+            if since.is_some() && overload::refuse_replay(local, key, id.as_deref()) {
+                return;
             }
             if let Some(after) = since.as_deref().and_then(Offset::parse) {
                 local.shard.history_read().await;
@@ -188,18 +176,6 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
     }
 }
 
-/// Waits until the client has taken what an earlier join replays: what it missed in all of its rooms may be more than
-/// one connection should hold at once.
-async fn earlier_replay(local: &Rc<LocalNode>, key: ConnectionKey) {
-    let taken = async {
-        while local.shard.is_replaying(key) {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    };
-    // A client that hardly reads runs into the timeout. The join is then answered with `recovered: false`.
-    let _ = tokio::time::timeout(REPLAY_WITHIN, taken).await;
-}
-
 /// Joins a room; with `since`, what the client missed follows the answer.
 async fn join(
     local: &Rc<LocalNode>,
@@ -229,7 +205,7 @@ async fn join(
         return error(local, key, late.code(), &late.to_string(), id);
     }
     let missed = since.map(|since| {
-        let missed = missed(local, key, session, &rooms, since);
+        let missed = missed(local, session, &rooms, since);
         resume::count(local, &missed);
         missed
     });
@@ -244,11 +220,9 @@ async fn join(
     };
     let recovered = missed.as_ref().map(Result::is_ok);
     local.shard.push_json(key, &plain_ws::joined(room, offset.as_deref(), recovered, id));
-    let frames = missed.and_then(Result::ok).into_iter().flatten().map(|event| match event.draft.rooms.first() {
-        Some(first) if first == room => Frame::event(event),
-        _ => Frame::Raw(text_frame(&plain_ws::event(&event, room))),
-    });
-    local.shard.replay(key, frames);
+    if let Some(Ok(Some(past))) = missed {
+        local.shard.replay_past(session, room, past.after, past.up_to);
+    }
 }
 
 /// Leaves a room. If that is not written in time, the session has left all the same, and it does no harm to repeat it.
@@ -261,33 +235,30 @@ async fn leave(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, r
     local.shard.push_json(key, &plain_ws::left(room, id));
 }
 
+/// What a client asks for of the past of a room.
+struct Past {
+    after: Position,
+    /// Until then; or until now.
+    up_to: Option<Position>,
+}
+
 /// What a room had after `since`, as far as the client did not get it live.
 fn missed(
     local: &LocalNode,
-    key: ConnectionKey,
     session: SessionKey,
     rooms: &[Room; 1],
     since: &str,
-) -> Result<Vec<Arc<Event>>, NotRecovered> {
+) -> Result<Option<Past>, NotRecovered> {
     let after = Offset::parse(since).ok_or(NotRecovered::BadOffset)?;
-    if local.shard.is_replaying(key) {
-        return Err(NotRecovered::StillReplaying);
-    }
-    let own = local.shard.with_session(session, |own| (own.id, own.start.position, own.is_in(&rooms[0])));
-    let (own, start, inside) = own.ok_or(NotRecovered::Ended)?;
+    let own = local.shard.with_session(session, |own| (own.start.position, own.is_in(&rooms[0])));
+    let (start, inside) = own.ok_or(NotRecovered::Ended)?;
     // In its automatic rooms the client is live from its start.
     let up_to = inside.then_some(start);
     if up_to.is_some_and(|up_to| after.position >= up_to) {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let mut missed = resume::missed(local, after, up_to, local.context.namespaces.main(), rooms, &own)?;
-    // An event to everybody belongs to no room: it would be replayed once for each room.
-    missed.retain(|event| !event.draft.is_for_everybody());
-    // A session in an excepted room, which may be another room than this one, does not get the event, live or replayed.
-    local.shard.with_session(session, |session| {
-        missed.retain(|event| !event.draft.except.iter().any(|except| session.is_in(except)));
-    });
-    Ok(missed)
+    resume::provable(local, after, local.context.namespaces.main(), rooms)?;
+    Ok(Some(Past { after: after.position, up_to }))
 }
 
 async fn on_event(

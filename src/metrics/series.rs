@@ -28,7 +28,7 @@ pub(super) const HANDSHAKES: [&str; 18] = [
 ];
 
 /// `roomcast_recoveries_total`.
-pub(super) const RECOVERIES: [&str; 12] = [
+pub(super) const RECOVERIES: [&str; 11] = [
     "recovered",
     "unknown_session",
     "too_old",
@@ -38,7 +38,6 @@ pub(super) const RECOVERIES: [&str; 12] = [
     "rooms_unknown",
     "disconnected",
     "unreachable",
-    "still_replaying",
     "undecided",
     "gone",
 ];

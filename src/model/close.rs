@@ -52,7 +52,7 @@ reasons! {
     TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
     Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
     Evicted, "evicted", Some(1013), SOON, "It had no accepted token, and made room for newer connections (`limits.unauthenticated`).";
-    SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`.";
+    SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`, or none of them taken for `ping_timeout`.";
     RateLimit, "rate_limit", Some(4429), LATER, "More events than the limit allows, or too many unhandled packets.";
     TooManyConnections, "too_many_connections", Some(4429), LATER, "The user or the tenant has all the connections it may have.";
     Unauthorized, "unauthorized", Some(4401), None, "No token, or a refused one.";

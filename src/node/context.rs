@@ -4,13 +4,12 @@ use crate::auth::Authenticator;
 use crate::backend::Backend;
 use crate::cluster::{Cluster, OneWay, RpcResponse};
 use crate::log::EventLog;
-use crate::log::window::Window;
+use crate::log::shared_window::SharedWindow;
 use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
 use crate::node::revocations_read::RevocationsRead;
-use crate::node::shared_window::SharedWindow;
 use crate::presence::local::Presence;
 use crate::session::connection::ConnectionKey;
 use crate::session::connection_limiter::{Bounds, ConnectionLimiter};
@@ -35,7 +34,7 @@ pub struct Node {
     /// Checks tokens.
     pub auth: Arc<Authenticator>,
     /// The recent log.
-    pub window: SharedWindow,
+    pub window: Arc<SharedWindow>,
     /// Counts client connections.
     pub connection_limiter: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
@@ -104,11 +103,11 @@ impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { context, backend, log, auth, sockets } = parts;
-        let (recovery, limits) = (&context.recovery, &context.limits);
+        let limits = &context.limits;
         let has_cluster = context.cluster.is_some();
         Arc::new(Self {
             id: context.node_id,
-            window: SharedWindow::new(Window::new(recovery.kept(), recovery.window_bytes)),
+            window: context.window.clone(),
             connection_limiter: ConnectionLimiter::new(Bounds {
                 clients: limits.connections,
                 per_address: limits.connections_per_ip,

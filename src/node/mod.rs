@@ -12,4 +12,3 @@ pub mod probes;
 pub mod revocation;
 pub mod revocations_read;
 pub mod room_query;
-pub mod shared_window;
