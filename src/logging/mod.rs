@@ -45,7 +45,8 @@ pub fn init(config: &LoggingConfig) {
         .and_then(|text| EnvFilter::try_new(text).ok())
         .unwrap_or_else(|| EnvFilter::new(&config.level));
     let format = if config.format == "json" { Format::Json } else { Format::Text };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Lines { queue: queue.clone(), format });
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Lines { queue: queue.clone(), format });
     let _already_started = match format {
         Format::Json => builder.json().flatten_event(true).try_init(),
         Format::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
