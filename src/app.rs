@@ -12,10 +12,11 @@ use crate::config::Config;
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
 use crate::http::config::ListenConfig;
+use crate::http::hosts::Hosts;
 use crate::http::origin::Origins;
 use crate::http::server::Listener;
 use crate::http::traffic::Traffic;
-use crate::http::{Api, Page};
+use crate::http::{Api, Page, Scrape};
 use crate::log::{LogStatus, Sink};
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
@@ -108,6 +109,8 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         publish: config.publish.clone(),
         revoke_for: config.auth.revoke_for,
         origins: Origins::new(&config.cors),
+        hosts: Hosts::new(&config.http.allowed_hosts),
+        scrape: Scrape::default(),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),
         pages,

@@ -55,7 +55,7 @@ const SANS_IO: &[&str] = &[
     "src/cluster/membership.rs",
     "src/cluster/rpc/message.rs",
     "src/cluster/rpc/signer.rs",
-    "src/cluster/sid.rs",
+    "src/cluster/id_keys.rs",
     "src/log/recent_commands.rs",
     "src/log/redis/generation.rs",
     "src/log/redis/stream_size.rs",
