@@ -119,6 +119,15 @@ impl Outbox {
         self.queue.push_back(frame);
     }
 
+    /// Puts a frame before all others, but behind one that is partly on the wire.
+    pub fn push_ahead(&mut self, frame: Frame) {
+        let at = usize::from(self.is_mid_frame());
+        self.push(frame);
+        if let Some(frame) = self.queue.pop_back() {
+            self.queue.insert(at, frame);
+        }
+    }
+
     /// Bytes waiting, near enough for limits.
     pub fn bytes(&self) -> usize {
         self.bytes

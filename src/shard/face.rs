@@ -89,14 +89,12 @@ impl Shard {
         self.now().after(left)
     }
 
-    /// A fresh identifier that leads back to this shard.
+    /// A fresh identifier that leads back to this shard, also from other nodes, which recognize it.
     pub fn fresh_id(&self) -> Id {
-        Id::random_at(self.context.node_id, self.index)
-    }
-
-    /// A fresh Engine.IO sid that leads back to this shard, also from other nodes.
-    pub fn fresh_sid(&self) -> Id {
-        self.context.cluster.as_ref().map_or_else(|| self.fresh_id(), |cluster| cluster.sid(self.index))
+        match &self.context.cluster {
+            Some(cluster) => cluster.fresh_id(self.index),
+            None => Id::random_at(self.context.node_id, self.index),
+        }
     }
 
     /// What other nodes may know of a sid.

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { engineSocket, Polling } from "../harness/engine.mjs";
 import { until } from "../harness/deadline.mjs";
 import { scenario } from "../harness/scenario.mjs";
-import { nodesOn } from "../harness/sessions.mjs";
+import { nodesOn, rawSession } from "../harness/sessions.mjs";
 import { tokenFor } from "../harness/token.mjs";
 import { witness } from "./witness.mjs";
 
@@ -111,6 +111,21 @@ scenario("sids of sessions that have ended are asked about in batches, and known
   assert.deepEqual(statuses(answers), [400]);
   const more = (await published()) - before;
   assert.ok(more < 150, `${more} messages for 1,000 requests with 100 sids`);
+  bystander.unharmed();
+});
+
+scenario("invented pids do not make a node ask all others", async (s) => {
+  const { b, bystander, published } = await cluster(s);
+  const attempt = async () => {
+    const pid = Buffer.from(crypto.getRandomValues(new Uint8Array(15))).toString("base64url");
+    const session = await rawSession(s, b, { pid, offset: "1-0" });
+    session.close();
+  };
+  await bystander.during(many(200, 3, attempt));
+  const before = await published();
+  await many(100, 3, attempt);
+  const messages = (await published()) - before;
+  assert.ok(messages < 50, `${messages} messages for 100 pids`);
   bystander.unharmed();
 });
 
