@@ -242,9 +242,7 @@ impl Accounts {
     /// Counts a connection of this owner. The caller checks the limits where it can still be refused.
     pub fn permit(&self, owner: Owner<'_>, now: Millis) -> AccountPermit {
         let tenant = match owner {
-            Owner::User(_, Some(tenant)) => {
-                Some(self.find(self.id(TENANT, tenant), now, || None))
-            }
+            Owner::User(_, Some(tenant)) => Some(self.find(self.id(TENANT, tenant), now, || None)),
             Owner::User(_, None) | Owner::Address(_) => None,
         };
         let id = match owner {

@@ -72,9 +72,9 @@ impl SharedBucket {
     /// Whether nothing is spent. To be asked at least once in 18 hours: the time of a full bucket is moved on here.
     pub fn is_full(&self, now: Millis) -> bool {
         let now = wrapped(now);
-        let moved = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refilled| {
-            (spent(refilled, now) == 0).then_some(now)
-        });
+        let moved = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |refilled| (spent(refilled, now) == 0).then_some(now));
         moved.is_ok()
     }
 }
@@ -127,7 +127,8 @@ mod tests {
     #[test]
     fn a_bucket_that_is_not_used_for_days_is_full() {
         let (bucket, pace) = (SharedBucket::new(Millis::new(1)), Pace::new(10, 50).unwrap());
-        let last = (1..200).map(|hours| hours * 3_600_000).filter(|ms| bucket.is_full(Millis::new(*ms))).last().unwrap();
+        let last =
+            (1..200).map(|hours| hours * 3_600_000).filter(|ms| bucket.is_full(Millis::new(*ms))).last().unwrap();
         assert_eq!(taken(&bucket, last + 1, pace), 50);
     }
 }
