@@ -60,14 +60,14 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         room_name_bytes: config.limits.room_name_bytes,
         rooms: ROOMS_PER_EVENT,
     };
-    let backend = backend(config, &metrics)?;
+    let backend = backend(config, &metrics, &memory)?;
     let node_id = NodeId::random();
     let Storage { log, presence, cluster, emitters } = match config.redis.url {
         Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics, &memory)?,
         None => storage_in_memory(config, &metrics),
     };
     let window = Window::new(config.recovery.kept(), config.recovery.window_bytes);
-    let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
+    let notices = Box::new(Notices::new(backend.clone()));
     let context = Arc::new(ShardContext {
         node_id,
         socketio: config.socketio.clone(),
@@ -114,7 +114,11 @@ fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
     Storage { log, presence, cluster: None, emitters: None }
 }
 
-fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend>>, AppError> {
+fn backend(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    memory: &Arc<MemoryBudget>,
+) -> Result<Option<Arc<Backend>>, AppError> {
     let Some(settings) = &config.backend else { return Ok(None) };
     let transport = match &settings.stream {
         Some(stream) => {
@@ -122,5 +126,5 @@ fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend
         }
         None => BackendTransport::Webhook(Webhook::new(settings, config.publish.max_event).map_err(setup)?),
     };
-    Ok(Some(Backend::new(transport, settings, metrics.clone())))
+    Ok(Some(Backend::new(transport, settings, metrics.clone(), memory.clone())))
 }

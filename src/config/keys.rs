@@ -256,5 +256,11 @@ pub(super) static KEYS: &[Key] = &[
     key!("backend", "secret", backend.secret, Maybe(BACKEND_SECRET)),
     key!("backend", "secret_file", backend.secret, Maybe(InFile(BACKEND_SECRET))),
     key!("backend", "timeout", backend.timeout, Span(10..=5 * MINUTE)),
+    key!("backend", "concurrency", backend.concurrency, count(1..=10_000)),
+    key!("backend", "per_user", backend.per_user, count(1..=10_000)),
+    key!("backend", "queue", backend.queue, count(1..=1_000_000)),
+    key!("backend", "queue_per_user", backend.queue_per_user, count(1..=1_000_000)),
+    key!("backend", "queue_bytes", backend.queue_bytes, Size(100_000..=64 * GB)),
+    key!("backend", "notices_bytes", backend.notices_bytes, Size(100_000..=64 * GB)),
     key!("backend", "notify", backend.notify, List { of: Choice(&NOTIFICATIONS), least: 0 }),
 ];
