@@ -1,9 +1,10 @@
 //! A session's token has changed: its rooms are decided again (docs/rules.md, "When the token changes").
 
 use crate::auth::Identity;
-use crate::backend::BackendError;
-use crate::backend::request::SessionInfo;
+use crate::backend::request::{RequestKind, SessionInfo};
+use crate::backend::{BackendError, Source};
 use crate::handlers::backend_calls;
+use crate::handlers::backend_calls::Ask;
 use crate::handlers::room_access;
 use crate::handlers::session_start;
 use crate::handlers::session_start::{FirstRooms, Newcomer};
@@ -90,7 +91,8 @@ pub async fn of_parked(
     }
     let session = newcomer.clone().session(local, id, None);
     let about = || Some(backend_calls::about(local, &session, parked.rooms.clone()));
-    for (room, allowed) in ask(local, decided.asked, about).await {
+    let source = backend_calls::live_source(local, &session);
+    for (room, allowed) in ask(local, &source, decided.asked, about).await {
         match allowed {
             Ok(()) => decided.kept.push((room, Provenance::Asked)),
             Err(BackendError::Refused(_)) => {}
@@ -143,7 +145,9 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
             .shard
             .with_session(key, |session| backend_calls::about(local, session, session.rooms().cloned().collect()))
     };
-    for (room, allowed) in ask(local, decided.asked, about).await {
+    let source = local.shard.with_session(key, |session| backend_calls::live_source(local, session));
+    let Some(source) = source else { return Ok(()) };
+    for (room, allowed) in ask(local, &source, decided.asked, about).await {
         match allowed {
             Ok(()) => local.shard.decide(key, &room, Provenance::Asked),
             // A command may have put it there meanwhile.
@@ -188,6 +192,7 @@ async fn join(local: &LocalNode, key: SessionKey, first: &FirstRooms) {
 /// Asks the backend about rooms, a few at once. After a failure the others are not asked: they fail like it.
 async fn ask<'a>(
     local: &LocalNode,
+    source: &Source,
     rooms: Vec<Room>,
     about: impl Fn() -> Option<SessionInfo<'a>>,
 ) -> Vec<(Room, Result<(), BackendError>)> {
@@ -198,9 +203,18 @@ async fn ask<'a>(
             answers.extend(some.iter().map(|room| (room.clone(), Err(error.clone()))));
             continue;
         }
+        let ask = match Ask::of_source(local, RequestKind::Join, source.clone()) {
+            Ok(ask) => ask,
+            Err(error) => {
+                answers.extend(some.iter().map(|room| (room.clone(), Err(error.clone()))));
+                continue;
+            }
+        };
+        let ask = &ask;
         let asked = some.iter().filter_map(|room| {
             let about = about()?;
-            Some(Box::pin(async move { (room.clone(), backend_calls::join_of(local, about, room).await) }) as Asked<'_>)
+            let asked = async move { (room.clone(), backend_calls::join_of(local, about, room, ask).await) };
+            Some(Box::pin(asked) as Asked<'_>)
         });
         answers.extend(all(asked.collect()).await);
     }

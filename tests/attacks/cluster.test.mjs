@@ -1,10 +1,10 @@
 // What a client can make nodes do to each other: invented and real sessions of another node, large bodies, messages that
 // are published again. The bystander polls through a node that does not own its session.
 import assert from "node:assert/strict";
-import { Polling } from "../harness/engine.mjs";
+import { engineSocket, Polling } from "../harness/engine.mjs";
 import { until } from "../harness/deadline.mjs";
 import { scenario } from "../harness/scenario.mjs";
-import { nodesOn } from "../harness/sessions.mjs";
+import { nodesOn, rawSession } from "../harness/sessions.mjs";
 import { tokenFor } from "../harness/token.mjs";
 import { witness } from "./witness.mjs";
 
@@ -39,6 +39,13 @@ async function polling(owner, other, count, token) {
   }));
 }
 
+/** The answer to a WebSocket for a sid. */
+async function upgrade(node, sid) {
+  const socket = await engineSocket(node, { sid });
+  socket.socket.destroy();
+  return socket;
+}
+
 /** Runs `count` steps, `width` at once, and resolves with their results. */
 async function many(count, width, step) {
   const results = [];
@@ -60,10 +67,11 @@ scenario("2,000 GETs, POSTs and upgrades with invented sids of another node cost
   await bystander.during((async () => {
     const answers = await many(2_000, 2, (n) => {
       const sid = invented(real.sid);
+      if (n % 50 === 0) return upgrade(b, sid);
       return n % 2 ? real.request("GET", undefined, { sid }) : real.request("POST", "40", { sid });
     });
     assert.deepEqual(statuses(answers), [400]);
-    assert.equal(answers[0].json().code, 1);
+    assert.equal(answers[1].json().code, 1);
   })());
   const bystanders = (bystander.events() - events) * 6 + 50;
   assert.ok((await published()) - before < bystanders, `${(await published()) - before} messages, of which ${bystanders} may be the bystander's`);
@@ -103,6 +111,21 @@ scenario("sids of sessions that have ended are asked about in batches, and known
   assert.deepEqual(statuses(answers), [400]);
   const more = (await published()) - before;
   assert.ok(more < 150, `${more} messages for 1,000 requests with 100 sids`);
+  bystander.unharmed();
+});
+
+scenario("invented pids do not make a node ask all others", async (s) => {
+  const { b, bystander, published } = await cluster(s);
+  const attempt = async () => {
+    const pid = Buffer.from(crypto.getRandomValues(new Uint8Array(15))).toString("base64url");
+    const session = await rawSession(s, b, { pid, offset: "1-0" });
+    session.close();
+  };
+  await bystander.during(many(200, 3, attempt));
+  const before = await published();
+  await many(100, 3, attempt);
+  const messages = (await published()) - before;
+  assert.ok(messages < 50, `${messages} messages for 100 pids`);
   bystander.unharmed();
 });
 
