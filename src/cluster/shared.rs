@@ -1,13 +1,13 @@
 //! What the parts of the cluster share.
 
 use crate::budget::memory::{Holding, MemoryBudget};
+use crate::cluster::id_keys::IdKeys;
 use crate::cluster::jobs::{Queue, Sent};
 use crate::cluster::keys::Keys;
 use crate::cluster::membership::Membership;
 use crate::cluster::rpc::calls::Calls;
 use crate::cluster::rpc::message::Body;
 use crate::cluster::rpc::pieces::{Lanes, WHOLE};
-use crate::cluster::sid::SidKeys;
 use crate::metrics::Metrics;
 use crate::model::id::NodeId;
 use crate::redis::connection::Connector;
@@ -37,7 +37,7 @@ pub(super) struct Shared {
     pub memory: Arc<MemoryBudget>,
     /// Large messages on their way. Locked before the queue.
     pub lanes: Mutex<Lanes>,
-    pub sid_keys: RwLock<SidKeys>,
+    pub id_keys: RwLock<IdKeys>,
     /// Whether this process has sent a heartbeat before.
     pub has_joined: AtomicBool,
     /// Counts the times that all records had to be written again.

@@ -1,11 +1,15 @@
 //! `/ws` messages of a client: auth, join, leave, event, ping (docs/protocol/websocket.md section 2).
 
 use crate::auth::AuthError;
+use crate::backend::request::RequestKind;
+use crate::handlers::backend_calls::Ask;
+use crate::handlers::backend_lane::{Deferred, Need};
 use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
+use crate::handlers::rule_runner::Ran;
 use crate::handlers::session_start::TooMany;
 use crate::handlers::socketio::{AUTH_TOO_BIG, default_ack, unruled};
-use crate::handlers::{is_open, overload, resume, rights, room_access, rule_runner, session_start};
+use crate::handlers::{backend_lane, is_open, overload, resume, rights, room_access, rule_runner, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
@@ -13,6 +17,7 @@ use crate::model::id::Id;
 use crate::model::millis::whole_millis;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::{Offset, Position};
+use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
@@ -21,12 +26,14 @@ use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
 use crate::refusals;
 use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::session::pending_packets::Inbound;
 use crate::session::recovery::NotRecovered;
+use crate::shard::session_face::SessionView;
 use serde_json::value::RawValue;
 use std::rc::Rc;
 
-/// Works on one message.
-pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMessage) {
+/// Works on one message, or gives it back because it has to wait for the backend.
+pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMessage) -> Option<Deferred> {
     let session = local.shard.session_in(key, local.context.namespaces.main());
     match (message, session) {
         (ClientMessage::Ping, _) => local.shard.push_json(key, &plain_ws::pong()),
@@ -36,7 +43,6 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
             local.shard.dismiss(session, CloseReason::ClientClose);
             authenticate(local, key, Some(&token)).await;
         }
-        (ClientMessage::Auth { token }, Some(session)) => refresh(local, key, session, &token).await,
         (_, None) => {
             let why =
                 format_args!("its first message is not {{\"type\":\"auth\"}}, and it has no token in the handshake");
@@ -44,23 +50,61 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
             error(local, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
             session_start::turn_away(local, key);
         }
-        (ClientMessage::Join { room, since, id }, Some(session)) => {
+        (message, Some(session)) => {
+            if let Some(need) = need(local, session, &message) {
+                return Some(Deferred { packet: Inbound::PlainWs(message), session, need });
+            }
+            return handle_asking(local, key, session, message, None).await;
+        }
+    }
+    None
+}
+
+/// What a join or a leave has to wait for.
+fn need(local: &LocalNode, session: SessionKey, message: &ClientMessage) -> Option<Need> {
+    match message {
+        ClientMessage::Join { room, .. } => backend_lane::need(local, session, false, &[room.as_str().into()], &[]),
+        ClientMessage::Leave { room, .. } => backend_lane::need(local, session, false, &[], &[room.as_str().into()]),
+        // The backend decides again on the rooms that it let the session into.
+        ClientMessage::Auth { .. } => {
+            let is_asked = |session: &SessionView<'_>| session.memberships().any(|(_, by)| by == Provenance::Asked);
+            let need = Need { kind: RequestKind::Join, rooms: Vec::new() };
+            local.shard.with_session(session, is_asked).unwrap_or(false).then_some(need)
+        }
+        _ => None,
+    }
+}
+
+/// Works on a message of a session; `ask`: its turn with the backend has come. Otherwise an event that needs the backend is
+/// given back.
+pub async fn handle_asking(
+    local: &Rc<LocalNode>,
+    key: ConnectionKey,
+    session: SessionKey,
+    message: ClientMessage,
+    ask: Option<&Ask>,
+) -> Option<Deferred> {
+    match message {
+        ClientMessage::Join { room, since, id } => {
             if since.is_some() && overload::refuse_replay(local, key, id.as_deref()) {
-                return;
+                return None;
             }
             if let Some(after) = since.as_deref().and_then(Offset::parse) {
                 local.shard.history_read().await;
                 local.shard.catch_up_with(after).await;
             }
-            join(local, key, session, room.into(), since.as_deref(), id.as_deref()).await;
+            join(local, key, session, room.into(), since.as_deref(), id.as_deref(), ask).await;
         }
-        (ClientMessage::Leave { room, id }, Some(session)) => {
-            leave(local, key, session, &room, id.as_deref()).await;
+        ClientMessage::Leave { room, id } => leave(local, key, session, &room, id.as_deref()).await,
+        ClientMessage::Event { event, args, id } => {
+            let need = on_event(local, key, session, &event, &args, id.as_deref(), ask).await?;
+            let packet = Inbound::PlainWs(ClientMessage::Event { event, args, id });
+            return Some(Deferred { packet, session, need });
         }
-        (ClientMessage::Event { event, args, id }, Some(session)) => {
-            on_event(local, key, session, &event, &args, id.as_deref()).await;
-        }
+        ClientMessage::Auth { token } => refresh(local, key, session, &token).await,
+        ClientMessage::Ping => {}
     }
+    None
 }
 
 fn is_anonymous(local: &LocalNode, session: SessionKey) -> bool {
@@ -176,6 +220,14 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
     }
 }
 
+fn refuse_join(local: &LocalNode, key: ConnectionKey, refused: &JoinError, id: Option<&RawValue>) {
+    let (code, message) = (refused.code(), refused.to_string());
+    match refused.retry().map(whole_millis) {
+        Some(retry) => local.shard.push_json(key, &plain_ws::retry_error(code, &message, retry, id)),
+        None => error(local, key, code, &message, id),
+    }
+}
+
 /// Joins a room; with `since`, what the client missed follows the answer.
 async fn join(
     local: &Rc<LocalNode>,
@@ -184,25 +236,26 @@ async fn join(
     room: Room,
     since: Option<&str>,
     id: Option<&RawValue>,
+    ask: Option<&Ask>,
 ) {
     let rooms = [room];
-    let by = match room_access::allow(local, session, &rooms).await {
+    let mut by = match room_access::allow(local, session, &rooms, ask).await {
         Ok(by) => by,
-        Err(refused) => {
-            let (code, message) = (refused.code(), refused.to_string());
-            let retry = refused.retry().map(whole_millis);
-            return match retry {
-                Some(retry) => local.shard.push_json(key, &plain_ws::retry_error(code, &message, retry, id)),
-                None => error(local, key, code, &message, id),
-            };
-        }
+        Err(refused) => return refuse_join(local, key, &refused, id),
     };
+    let allowed_with = local.shard.with_session(session, |session| session.identity.clone());
     // Before it is in the room: what is replayed must meet what is live without a gap.
     let mut reserved = local.shard.reserve_rooms(session, &rooms);
     let ticket = reserved.ticket().max(local.shard.announced(session));
     if !local.node.presence.written(ticket, false).await {
         let late = JoinError::Uncounted;
         return error(local, key, late.code(), &late.to_string(), id);
+    }
+    if allowed_with.is_some_and(|identity| rights::has_changed(local, session, &identity)) {
+        by = match room_access::allow(local, session, &rooms, ask).await {
+            Ok(by) => by,
+            Err(refused) => return refuse_join(local, key, &refused, id),
+        };
     }
     let missed = since.map(|since| {
         let missed = missed(local, session, &rooms, since);
@@ -268,13 +321,15 @@ async fn on_event(
     event: &str,
     args: &Args,
     id: Option<&RawValue>,
-) {
+    ask: Option<&Ask>,
+) -> Option<Need> {
     let result = match local.context.rules.on(MAIN_NAMESPACE, event) {
-        Some(rule) => rule_runner::run(local, session, rule, event, args).await,
+        Some(rule) => rule_runner::run(local, session, rule, event, args, ask).await,
         None => Err(unruled(local, session, event)),
     };
     match (result, id) {
-        (Ok(args), Some(id)) => {
+        (Ok(Ran::Deferred(need)), _) => return Some(need),
+        (Ok(Ran::Done(args)), Some(id)) => {
             let message = plain_ws::ack(id, &args.unwrap_or_else(Args::none));
             local.shard.push_json(key, &message);
         }
@@ -287,4 +342,5 @@ async fn on_event(
         }
         _ => {}
     }
+    None
 }

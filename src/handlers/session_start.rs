@@ -137,7 +137,8 @@ pub async fn reserve(local: &LocalNode, session: &mut Session, rooms: &[Room]) -
 
 /// Tells the backend that a session which was about to begin does not.
 pub fn abandon(local: &LocalNode, session: &Session, rooms: &[Room]) {
-    backend_calls::disconnected(local, session, rooms, "transport close");
+    let source = backend_calls::source(session, local.shard.address(session.connection));
+    backend_calls::disconnected(local, &source, session, rooms, "transport close");
 }
 
 /// Puts a session with its rooms onto the shard; what is `reserved` is counted already.

@@ -92,7 +92,7 @@ pub async fn serve(
     let mut online = local.shard.reserve(&session, &[]);
     let session = session_start::admit(local, session, [], &mut online);
     let rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
-    let allowed = match room_access::allow(local, session, &rooms).await {
+    let allowed = match room_access::allow(local, session, &rooms, None).await {
         Ok(allowed) => allowed,
         Err(problem) => {
             let status = match problem.retry() {

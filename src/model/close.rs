@@ -84,8 +84,12 @@ pub enum DropReason {
     Malformed,
     /// A client's event without a rule.
     NoRule,
-    /// A notice that the backend did not take in time, or one too many.
+    /// A notice that the backend did not take within five minutes.
     Notice,
+    /// A notice that others pushed out: more than `backend.notices_bytes` waited.
+    NoticeFull,
+    /// A notice that a newer one about the same session, user or room replaced while it waited.
+    NoticeMerged,
     /// The end of a session for which neither its `disconnect` rule ran nor the backend got a notice: too many waited.
     Disconnect,
     /// A session record that Redis refused. Its client cannot resume if this node dies.
@@ -102,12 +106,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
         Self::NoRule,
         Self::Notice,
+        Self::NoticeFull,
+        Self::NoticeMerged,
         Self::Disconnect,
         Self::Record,
         Self::Unsupported,
@@ -124,6 +130,8 @@ impl DropReason {
             Self::Malformed => "malformed",
             Self::NoRule => "no_rule",
             Self::Notice => "notice",
+            Self::NoticeFull => "notice_full",
+            Self::NoticeMerged => "notice_merged",
             Self::Disconnect => "disconnect",
             Self::Record => "record",
             Self::Unsupported => "unsupported",

@@ -7,6 +7,7 @@ use crate::log::EventLog;
 use crate::log::shared_window::SharedWindow;
 use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
+use crate::node::backend_lanes::BackendLanes;
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
 use crate::node::revocations_read::RevocationsRead;
@@ -68,13 +69,15 @@ pub struct LocalNode {
     pub shard: Rc<Shard>,
     /// What all shards share.
     pub context: Arc<ShardContext>,
+    /// What waits for the backend.
+    pub backend_lanes: BackendLanes,
 }
 
 impl LocalNode {
     /// A node with one of its shards.
     pub fn new(node: Arc<Node>, shard: Rc<Shard>) -> Rc<Self> {
         let context = node.context.clone();
-        Rc::new(Self { node, shard, context })
+        Rc::new(Self { node, shard, context, backend_lanes: BackendLanes::default() })
     }
 
     /// Counts a connection of this shard among the unproven until its client's token is accepted: it is closed where newer

@@ -17,6 +17,7 @@ use crate::shard::face::Shard;
 use crate::shard::packets::{Begun, Next, RefusedTurn};
 use crate::shard::release::Released;
 use bytes::Bytes;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -206,6 +207,16 @@ impl Shard {
     pub fn next_packet(&self, key: ConnectionKey) -> Next {
         let now = self.now();
         self.hub.borrow_mut().next_packet(key, now)
+    }
+
+    /// Notes how many bytes of the connection's packets wait for the backend; `None` if none do.
+    pub fn set_asking(&self, key: ConnectionKey, bytes: Option<usize>) {
+        self.hub.borrow_mut().set_asking(key, bytes);
+    }
+
+    /// The client's address.
+    pub fn address(&self, key: ConnectionKey) -> Option<IpAddr> {
+        self.read(key, |connection| connection.permit.peer())
     }
 
     /// The polling connection with this sid, if its time is not over.

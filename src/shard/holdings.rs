@@ -81,7 +81,8 @@ impl Hub {
     fn held_by(&self, connection: &Connection) -> usize {
         let sessions = connection.sessions.iter().filter_map(|key| self.sessions.get(*key));
         let auth: usize = sessions.map(|session| session.auth.as_ref().map_or(0, |auth| auth.len())).sum();
-        let pending = connection.pending.as_ref().map_or(0, |pending| pending.bytes());
+        let pending = connection.pending.as_ref();
+        let pending = pending.map_or(0, |pending| pending.bytes() + pending.asking.unwrap_or_default());
         connection.outbox.held() + connection.decoder.held() + connection.fragments as usize + pending + auth
     }
 }

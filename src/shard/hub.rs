@@ -136,7 +136,8 @@ impl Hub {
         if let (Some(pid), Some(form)) = (park, form) {
             self.park(pid, form, now);
         }
-        if announce && !self.ended.push(Ended { session, rooms, reason }) {
+        let address = self.connections.get(session.connection).map(|connection| connection.permit.peer());
+        if announce && !self.ended.push(Ended { session, rooms, reason, address }) {
             self.context.metrics.dropped(DropReason::Disconnect, 1);
         }
     }

@@ -103,7 +103,7 @@ const written = (socket) => until(() => socket.socket.writableLength === 0 || so
 const payload = "x".repeat(PIECE);
 const half = frame(TEXT, payload, { announce: PIECE + 1 });
 const attachment = frame(BINARY, payload);
-const message = frame(TEXT, JSON.stringify({ type: "event", event: "echo", data: "x".repeat(40_000) }));
+const message = frame(TEXT, JSON.stringify({ type: "event", event: "ask", data: "x".repeat(40_000) }));
 
 withinLimit("half messages: a frame that is never finished", (s, node) => async (n) => {
   const socket = await plainSocket(s, node, `hostile-${n}`);
@@ -207,6 +207,7 @@ withinLimit("messages behind a backend that hangs", (s, node) => async (n) => {
   config: async (s) => {
     const backend = s.serve(await startBackend());
     backend.answer = () => () => {};
-    return { ...backend.config({ timeout: "60s" }), on: [{ event: "ask", forward: true }, { event: "echo", ack: ["{args}"] }] };
+    // Its own queue is so large that only `limits.memory` bounds it.
+    return { ...backend.config({ timeout: "60s", queue_bytes: "10GB", queue: 1_000_000, queue_per_user: 10_000 }), on: [{ event: "ask", forward: true }, { event: "echo", ack: ["{args}"] }] };
   },
 });
