@@ -2,8 +2,12 @@
 # Needs BuildKit (the default of `docker build` since 23.0) for the cache mounts.
 
 ARG RUST_VERSION=1.95
+# Tags move, and a digest that is written here would miss the security fixes of Debian. So a release is built with the
+# digests of its day: `make image` looks them up and passes them.
+ARG BUILD_IMAGE=rust:${RUST_VERSION}-slim-bookworm
+ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
 
-FROM rust:${RUST_VERSION}-slim-bookworm AS build
+FROM ${BUILD_IMAGE} AS build
 # aws-lc-rs and mimalloc compile C with the gcc that the slim image has; neither cmake nor clang is needed, because the
 # bindings for Linux on x86-64 and arm64 come with aws-lc-sys.
 WORKDIR /src
@@ -16,7 +20,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && cp target/release/roomcast /roomcast
 
 # glibc, libgcc and the CA certificates that rediss:// and jwks_url need; no shell. Debian 12, as above.
-FROM gcr.io/distroless/cc-debian12:nonroot
+FROM ${RUNTIME_IMAGE}
 COPY --from=build /roomcast /roomcast
 # ./roomcast.toml is read where it exists: mount it here, and `serve`, `check` and `health` all find it.
 WORKDIR /etc/roomcast

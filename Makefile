@@ -13,8 +13,10 @@ ROOMCAST_BIN ?= $(CURDIR)/target/debug/roomcast
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query msgpack emitter stream_entry token backend_answer
 DENY_VERSION := 0.20.2
+RUST_VERSION := $(shell sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
+IMAGE ?= roomcast
 
-.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-faults manifests tools lint deny fuzz bench
+.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-faults manifests tools lint deny advisories image fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -69,13 +71,27 @@ lint: deny ## formatting, clippy, licences and sources of dependencies
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 
-# Not `cargo deny check` whole: `advisories` fetches a database from a host that CI does not reach.
+# Not `cargo deny check` whole: `advisories` fetches a database from a host that not every machine reaches. See there.
 # Building the tool takes minutes, so it stays in ~/.cargo/bin; its quality of code does not matter, hence no optimisation.
 deny:
 	@cargo deny --version >/dev/null 2>&1 || \
 	  cargo install cargo-deny --locked --version $(DENY_VERSION) \
 	    --config profile.release.lto=false --config profile.release.opt-level=0 --config profile.release.codegen-units=16
 	cargo deny --locked check licenses bans sources
+
+# The digests of the base images are those of today, and stand in the image's labels, so that the build can be repeated.
+image: ## the container image, from base images by digest (IMAGE=roomcast)
+	digest() { docker buildx imagetools inspect "$$1" --format '{{.Manifest.Digest}}'; }; set -e; \
+	build=rust:$(RUST_VERSION)-slim-bookworm; runtime=gcr.io/distroless/cc-debian12:nonroot; \
+	build=rust@$$(digest $$build); runtime=gcr.io/distroless/cc-debian12@$$(digest $$runtime); \
+	docker build -t $(IMAGE) --build-arg BUILD_IMAGE=$$build --build-arg RUNTIME_IMAGE=$$runtime \
+	  --label org.opencontainers.image.base.name=$$runtime --label roomcast.build.image=$$build .
+
+# Needs the database of advisories: fetched from GitHub, or with ADVISORY_DB=<clone of rustsec/advisory-db> taken from there
+# on a machine that reaches no network (CONTRIBUTING.md).
+advisories: ## known vulnerabilities of dependencies
+	@cargo deny --version >/dev/null 2>&1 || $(MAKE) deny
+	if [ -n "$(ADVISORY_DB)" ]; then .ci/advisories-offline "$(ADVISORY_DB)"; else cargo deny --locked check advisories; fi
 
 # cargo-fuzz asks for nightly features; RUSTC_BOOTSTRAP lets the stable compiler have them.
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each

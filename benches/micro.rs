@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use roomcast::log::Snapshot;
-use roomcast::log::window::Window;
+use roomcast::log::window::{Slice, Window};
 use roomcast::model::args::Args;
 use roomcast::model::draft::{Draft, Source};
 use roomcast::model::event::Event;
@@ -99,8 +99,11 @@ fn window(criterion: &mut Criterion) {
         bencher.iter_batched(empty_window, push, BatchSize::LargeInput);
     });
     group.throughput(Throughput::Elements(EVENTS / ROOMS));
+    let all = Slice { events: usize::MAX, bytes: usize::MAX };
     group.bench_function("replay the 100 events of one room", |bencher| {
-        bencher.iter(|| full.replay(offset(0), position(EVENTS), "/", &["conversation:42"]).map(|events| events.len()));
+        bencher.iter(|| {
+            full.pull(offset(0), position(EVENTS), "/", &["conversation:42"], all).map(|pulled| pulled.events.len())
+        });
     });
     group.finish();
 }

@@ -12,12 +12,12 @@ use crate::config::Config;
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
 use crate::http::config::ListenConfig;
+use crate::http::hosts::Hosts;
 use crate::http::origin::Origins;
 use crate::http::server::Listener;
 use crate::http::traffic::Traffic;
-use crate::http::{Api, Page};
+use crate::http::{Api, Page, Scrape};
 use crate::log::{LogStatus, Sink};
-use crate::model::close::DropReason;
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
 use crate::node::memory;
@@ -82,6 +82,10 @@ pub enum AppError {
 /// When it cannot start, or one of its control tasks ends.
 pub fn run(launch: Launch) -> Result<(), AppError> {
     // Each connection is an open file, and many systems allow 1,024 by default.
+    // A dump would hold secrets. Operators can raise the soft limit of a running node, up to the hard one.
+    if let Ok((_, hard)) = rlimit::Resource::CORE.get() {
+        let _ = rlimit::Resource::CORE.set(0, hard);
+    }
     let files = rlimit::increase_nofile_limit(u64::MAX).or_else(|_| rlimit::Resource::NOFILE.get_soft());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -105,6 +109,8 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         publish: config.publish.clone(),
         revoke_for: config.auth.revoke_for,
         origins: Origins::new(&config.cors),
+        hosts: Hosts::new(&config.http.allowed_hosts),
+        scrape: Scrape::default(),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),
         pages,
@@ -200,9 +206,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
         spawn("the refresh of the key set", Box::pin(node.auth.clone().run()));
     }
     if let Some(backend) = node.backend.clone() {
-        let metrics = node.context.metrics.clone();
-        let task = async move { backend.run(|_| metrics.dropped(DropReason::Notice, 1)).await };
-        spawn("the backend's notices", Box::pin(task));
+        spawn("the backend's notices", Box::pin(crate::backend::run(backend)));
     }
     spawn("the watch over memory", Box::pin(memory::watch(node.clone())));
     spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));

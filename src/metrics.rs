@@ -220,12 +220,11 @@ impl Metrics {
         self.gaps.with_label_values(&[reason]).inc_by(count);
     }
 
-    /// Takes over what the budget has counted; outboxes are summed up only when somebody asks.
-    pub fn note_memory(&self, budget: &MemoryBudget, outboxes: usize) {
+    /// Takes over what the budget has counted.
+    pub fn note_memory(&self, budget: &MemoryBudget) {
         let bytes = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
         self.memory_limit.set(bytes(budget.limit()));
         Holding::ALL.iter().zip(&self.memory).for_each(|(kind, gauge)| gauge.set(bytes(budget.held(*kind))));
-        self.memory[Holding::Outbox as usize].set(bytes(outboxes));
     }
 
     /// Takes over how many log lines were dropped since the start.

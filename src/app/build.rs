@@ -11,6 +11,8 @@ use crate::config::Config;
 use crate::log::EventLog;
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::{RedisLog, stream_kept};
+use crate::log::shared_window::SharedWindow;
+use crate::log::window::Window;
 use crate::metrics::Metrics;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
@@ -58,18 +60,20 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         room_name_bytes: config.limits.room_name_bytes,
         rooms: ROOMS_PER_EVENT,
     };
-    let backend = backend(config, &metrics)?;
+    let backend = backend(config, &metrics, &memory)?;
     let node_id = NodeId::random();
     let Storage { log, presence, cluster, emitters } = match config.redis.url {
-        Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics)?,
+        Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics, &memory)?,
         None => storage_in_memory(config, &metrics),
     };
-    let notices = Box::new(Notices::new(backend.clone(), metrics.clone()));
+    let window = Window::new(config.recovery.kept(), config.recovery.window_bytes);
+    let notices = Box::new(Notices::new(backend.clone()));
     let context = Arc::new(ShardContext {
         node_id,
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
         recovery: config.recovery.clone(),
+        window: Arc::new(SharedWindow::new(window)),
         draft_limits,
         namespaces: Namespaces::new(&config.socketio.namespaces),
         rules,
@@ -90,8 +94,10 @@ fn storage_in_redis(
     node_id: NodeId,
     limits: DraftLimits,
     metrics: &Arc<Metrics>,
+    memory: &Arc<MemoryBudget>,
 ) -> Result<Storage, AppError> {
-    let cluster = Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone()).map_err(setup)?;
+    let cluster =
+        Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone(), memory.clone()).map_err(setup)?;
     let log = RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone()).map_err(setup)?;
     let emitters = EmitterBridge::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
     let kept = stream_kept(&config.recovery);
@@ -108,7 +114,11 @@ fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
     Storage { log, presence, cluster: None, emitters: None }
 }
 
-fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend>>, AppError> {
+fn backend(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    memory: &Arc<MemoryBudget>,
+) -> Result<Option<Arc<Backend>>, AppError> {
     let Some(settings) = &config.backend else { return Ok(None) };
     let transport = match &settings.stream {
         Some(stream) => {
@@ -116,5 +126,5 @@ fn backend(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Backend
         }
         None => BackendTransport::Webhook(Webhook::new(settings, config.publish.max_event).map_err(setup)?),
     };
-    Ok(Some(Backend::new(transport, settings, metrics.clone())))
+    Ok(Some(Backend::new(transport, settings, metrics.clone(), memory.clone())))
 }

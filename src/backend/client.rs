@@ -1,25 +1,23 @@
-//! Requests to the backend, by webhook or by stream: at most [`MAX_IN_FLIGHT`] at once, each within `backend.timeout`.
+//! Requests to the backend, by webhook or by stream. At most `backend.concurrency` are under way at once, of one source at
+//! most `backend.per_user`; sources take turns. Each is answered within `backend.timeout`, waiting included.
 
-use crate::backend::circuit_breaker::CircuitBreaker;
+use crate::backend::circuit_breaker::{CircuitBreaker, Failure};
 use crate::backend::config::BackendConfig;
 use crate::backend::notices::Notices;
+use crate::backend::places::{Place, Places};
 use crate::backend::request::{BackendRequest, EncodedRequest, RequestKind};
 use crate::backend::stream::BackendStream;
+use crate::backend::turns::Turns;
 use crate::backend::webhook::Webhook;
-use crate::backend::{BackendError, MAX_IN_FLIGHT};
-use crate::backoff::Backoff;
+use crate::backend::{BackendError, Source, Subject};
+use crate::budget::MemoryBudget;
 use crate::metrics::Metrics;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
-
-/// Attempts to send one notice. With the pauses between them they take about five minutes.
-const ATTEMPTS: u32 = 14;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// How requests reach the backend.
 pub enum BackendTransport {
@@ -33,47 +31,78 @@ pub enum BackendTransport {
 pub struct Backend {
     transport: BackendTransport,
     timeout: Duration,
-    in_flight: Semaphore,
+    places: Arc<Places>,
+    turns: Mutex<Turns<oneshot::Sender<()>>>,
     breaker: Mutex<CircuitBreaker>,
     started: Instant,
     metrics: Arc<Metrics>,
-    notices: Notices,
+    pub(super) notices: Notices,
 }
 
 impl Backend {
-    /// A backend behind this transport. [`Backend::run`] must run beside it.
-    pub fn new(transport: BackendTransport, config: &BackendConfig, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// A backend behind this transport. [`crate::backend::run`] must run beside it.
+    pub fn new(
+        transport: BackendTransport,
+        config: &BackendConfig,
+        metrics: Arc<Metrics>,
+        memory: Arc<MemoryBudget>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             transport,
             timeout: config.timeout,
-            in_flight: Semaphore::new(MAX_IN_FLIGHT),
+            places: Places::new(config, memory.clone()),
+            turns: Mutex::new(Turns::new(config.concurrency, config.per_user)),
             breaker: Mutex::default(),
             started: Instant::now(),
+            notices: Notices::new(config, metrics.clone(), memory),
             metrics,
-            notices: Notices::new(&config.notify),
         })
     }
 
-    /// Sends notices and feeds the stream, until dropped. Calls `given_up` for each notice whose last attempt failed.
-    pub async fn run(&self, given_up: impl Fn(RequestKind)) {
-        let stream = async {
-            if let BackendTransport::Stream(stream) = &self.transport {
-                stream.run().await;
-            }
-        };
-        tokio::join!(stream, self.send_notices(given_up));
+    /// Adds to the stream until dropped.
+    pub(super) async fn feed_stream(&self) {
+        if let BackendTransport::Stream(stream) = &self.transport {
+            stream.run().await;
+        }
     }
 
-    /// Sends a request and reads its answer with `read`, all within `backend.timeout`. A stream's answer is empty.
+    /// How long an answer may take, from the arrival of what needs it.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A place for a request of about so many bytes, for as long as it waits and is under way.
+    ///
+    /// # Errors
+    /// [`BackendError::Busy`], counted.
+    pub fn take_place(&self, kind: RequestKind, source: Source, bytes: usize) -> Result<Place, BackendError> {
+        let place = self.places.take(source, bytes);
+        if let Err(error) = &place {
+            self.metrics.backend_request(kind.label(), error.label());
+        }
+        place
+    }
+
+    /// Sends a request when its turn comes and reads its answer with `read`, all before `deadline`. A stream's answer is
+    /// empty.
     ///
     /// # Errors
     /// When there is no usable answer.
     pub async fn call<T>(
         &self,
+        place: &Place,
+        deadline: Instant,
         request: &BackendRequest<'_>,
         read: impl FnOnce(&[u8]) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        self.send(request.encode(), read).await
+        let answer = async {
+            self.check_circuit(place.source())?;
+            let Ok(_turn) = tokio::time::timeout_at(deadline, self.turn(place.source())).await else {
+                return Err(self.timed_out());
+            };
+            self.transmit(place.source(), request.encode(), deadline).await
+        };
+        self.measured(request.kind, answer, read).await
     }
 
     /// Whether requests go to a Redis stream.
@@ -86,9 +115,9 @@ impl Backend {
         self.notices.wants(kind)
     }
 
-    /// Queues a notice; returns how many older ones were dropped for it.
-    pub fn notify(&self, notice: &BackendRequest<'_>) -> usize {
-        self.notices.push(notice.encode())
+    /// Queues a notice about a subject, at the expense of its source.
+    pub fn notify(&self, source: &Source, subject: Subject, notice: &BackendRequest<'_>) {
+        self.notices.push(source, subject, notice.encode());
     }
 
     /// How many notices wait or are being sent.
@@ -101,35 +130,35 @@ impl Backend {
         self.notices.wait_until_sent(timeout).await
     }
 
-    async fn send_notices(&self, given_up: impl Fn(RequestKind)) {
+    /// Sends a notice, once and at once.
+    pub(super) async fn send_notice(&self, source: &Source, notice: EncodedRequest) -> Result<(), BackendError> {
+        let kind = notice.kind;
+        let answer = async {
+            self.check_circuit(source)?;
+            self.transmit(source, notice, Instant::now() + self.timeout).await
+        };
+        self.measured(kind, answer, |_| Ok(())).await
+    }
+
+    /// Completes when the circuit is closed, or when something may try whether the backend is back.
+    pub(super) async fn circuit_rested(&self) {
         loop {
-            let notice = self.notices.next().await;
-            let kind = notice.kind;
-            if self.send_with_retries(notice).await.is_err() {
-                given_up(kind);
+            let next_trial = self.breaker.lock().next_trial();
+            match next_trial.filter(|at| *at > self.now_ms()) {
+                Some(at) => tokio::time::sleep_until(self.started + Duration::from_millis(at)).await,
+                None => return,
             }
-            self.notices.done();
         }
     }
 
-    async fn send_with_retries(&self, notice: EncodedRequest) -> Result<(), BackendError> {
-        let mut backoff = Backoff::new(FIRST_PAUSE, MAX_PAUSE);
-        for _ in 1..ATTEMPTS {
-            match self.send(notice.clone(), |_| Ok(())).await {
-                Err(error) if error.is_retryable() => tokio::time::sleep(backoff.next_pause()).await,
-                result => return result,
-            }
-        }
-        self.send(notice, |_| Ok(())).await
-    }
-
-    async fn send<T>(
+    async fn measured<T>(
         &self,
-        request: EncodedRequest,
+        kind: RequestKind,
+        answer: impl Future<Output = Result<Bytes, BackendError>>,
         read: impl FnOnce(&[u8]) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
-        let (started, kind) = (Instant::now(), request.kind.label());
-        let result = self.attempt(request).await.and_then(|answer| read(&answer));
+        let (started, kind) = (Instant::now(), kind.label());
+        let result = answer.await.and_then(|answer| read(&answer));
         self.metrics.backend_request(kind, result.as_ref().err().map_or("ok", BackendError::label));
         self.metrics.backend_seconds.with_label_values(&[kind]).observe(started.elapsed().as_secs_f64());
         if let Err(error) = &result
@@ -140,39 +169,63 @@ impl Backend {
         result
     }
 
-    async fn attempt(&self, request: EncodedRequest) -> Result<Bytes, BackendError> {
-        if !self.with_breaker(CircuitBreaker::allows) {
-            return Err(BackendError::CircuitOpen);
+    /// Waits until a request of this source may begin.
+    async fn turn(&self, source: &Source) -> Turn<'_> {
+        let (begin, begun) = oneshot::channel();
+        let number = self.turns.lock().wait(source, begin);
+        let turn = Turn { backend: self, source: source.clone(), number };
+        self.begin_turns();
+        // The sender stays in `turns` until the turn comes or `turn` is dropped.
+        let _ = begun.await;
+        turn
+    }
+
+    fn begin_turns(&self) {
+        let mut turns = self.turns.lock();
+        while let Some(begin) = turns.next() {
+            // Where nobody waits any more, the turn that is dropped gives the place back.
+            let _ = begin.send(());
         }
-        let deadline = Instant::now() + self.timeout;
-        let answer = match tokio::time::timeout_at(deadline, self.transmit(request, deadline)).await {
+    }
+
+    fn check_circuit(&self, source: &Source) -> Result<(), BackendError> {
+        let now_ms = self.now_ms();
+        if self.breaker.lock().allows(source, now_ms) { Ok(()) } else { Err(BackendError::CircuitOpen) }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    async fn transmit(
+        &self,
+        source: &Source,
+        request: EncodedRequest,
+        deadline: Instant,
+    ) -> Result<Bytes, BackendError> {
+        let transmitted = async {
+            match &self.transport {
+                BackendTransport::Webhook(webhook) => webhook.post(request.body).await,
+                BackendTransport::Stream(stream) => stream.add(request, deadline).await.map(|()| Bytes::new()),
+            }
+        };
+        let answer = match tokio::time::timeout_at(deadline, transmitted).await {
             Ok(answer) => answer,
             Err(_) => Err(self.timed_out()),
         };
-        match &answer {
-            Err(error) if error.counts_as_failure() => {
-                if self.with_breaker(CircuitBreaker::record_failure) {
-                    tracing::warn!(
-                        "the backend failed several times in a row; requests to it fail at once for a second"
-                    );
-                }
-            }
-            _ => self.with_breaker(|breaker, _| breaker.record_success()),
-        }
+        self.note_health(source, &answer);
         answer
     }
 
-    fn with_breaker<T>(&self, act: impl FnOnce(&mut CircuitBreaker, u64) -> T) -> T {
-        let now_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        act(&mut self.breaker.lock(), now_ms)
-    }
-
-    async fn transmit(&self, request: EncodedRequest, deadline: Instant) -> Result<Bytes, BackendError> {
-        let permit = self.in_flight.acquire().await;
-        let _permit = permit.map_err(|error| BackendError::Unreachable(error.to_string()))?;
-        match &self.transport {
-            BackendTransport::Webhook(webhook) => webhook.post(request.body).await,
-            BackendTransport::Stream(stream) => stream.add(request, deadline).await.map(|()| Bytes::new()),
+    fn note_health(&self, source: &Source, answer: &Result<Bytes, BackendError>) {
+        let failure = match answer {
+            Err(BackendError::Unreachable(_)) => Failure::Unreachable,
+            Err(error) if error.counts_as_failure() => Failure::Unanswered(source),
+            _ => return self.breaker.lock().record_success(source, self.now_ms()),
+        };
+        let now_ms = self.now_ms();
+        if self.breaker.lock().record_failure(&failure, now_ms) {
+            tracing::warn!("the backend does not answer; requests to it fail at once for a second");
         }
     }
 
@@ -183,5 +236,19 @@ impl Backend {
             }
             _ => BackendError::Timeout(self.timeout),
         }
+    }
+}
+
+/// A request that waits for its turn or has it, until dropped.
+struct Turn<'a> {
+    backend: &'a Backend,
+    source: Source,
+    number: u64,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.backend.turns.lock().end(&self.source, self.number);
+        self.backend.begin_turns();
     }
 }

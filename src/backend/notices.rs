@@ -1,31 +1,41 @@
-//! Notices to the backend: sent one at a time, in order, and retried for about five minutes. They never block a client.
+//! The queue of notices for many threads, and what its changes cost.
 
+use crate::backend::config::BackendConfig;
+use crate::backend::notice_queue::{Lost, Next, Notice, NoticeQueue};
 use crate::backend::request::{EncodedRequest, RequestKind};
+use crate::backend::{Source, Subject};
+use crate::budget::{Holding, MemoryBudget};
+use crate::metrics::Metrics;
+use crate::model::close::DropReason;
 use parking_lot::Mutex;
-use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
-
-/// Notices that may wait. Above it the oldest is dropped and counted for each new one.
-const MAX_WAITING: usize = 10_000;
+use tokio::time::Instant;
 
 /// The queue of notices.
 pub(super) struct Notices {
     /// `backend.notify`.
     wanted: Vec<String>,
-    waiting: Mutex<VecDeque<EncodedRequest>>,
+    queue: Mutex<NoticeQueue>,
+    started: Instant,
     arrival: Notify,
     /// How many wait or are being sent.
     pending: watch::Sender<usize>,
+    metrics: Arc<Metrics>,
+    memory: Arc<MemoryBudget>,
 }
 
 impl Notices {
-    pub(super) fn new(wanted: &[String]) -> Self {
+    pub(super) fn new(config: &BackendConfig, metrics: Arc<Metrics>, memory: Arc<MemoryBudget>) -> Self {
         Self {
-            wanted: wanted.to_vec(),
-            waiting: Mutex::default(),
+            wanted: config.notify.clone(),
+            queue: Mutex::new(NoticeQueue::new(config.notices_bytes)),
+            started: Instant::now(),
             arrival: Notify::new(),
             pending: watch::Sender::new(0),
+            metrics,
+            memory,
         }
     }
 
@@ -33,16 +43,28 @@ impl Notices {
         self.wanted.iter().any(|wanted| wanted == kind.label())
     }
 
-    /// Queues a notice; returns how many older ones were dropped for it.
-    pub(super) fn push(&self, notice: EncodedRequest) -> usize {
-        let mut waiting = self.waiting.lock();
-        waiting.push_back(notice);
-        let dropped = usize::from(waiting.len() > MAX_WAITING && waiting.pop_front().is_some());
-        // Under the lock, so that it is counted before it can be sent.
-        self.pending.send_modify(|pending| *pending += 1 - dropped);
-        drop(waiting);
+    /// Queues a notice; what it replaces or pushes out is counted.
+    pub(super) fn push(&self, source: &Source, subject: Subject, notice: EncodedRequest) {
+        self.change(|queue| {
+            // Under the lock, so that it is counted before it can be sent.
+            self.pending.send_modify(|pending| *pending += 1);
+            queue.push(source, subject, notice)
+        });
         self.arrival.notify_one();
-        dropped
+    }
+
+    /// Changes the queue, and counts what that costs.
+    fn change(&self, change: impl FnOnce(&mut NoticeQueue) -> Lost) {
+        let mut queue = self.queue.lock();
+        let before = queue.bytes();
+        let lost = change(&mut queue);
+        self.memory.adjust(Holding::Notices, before, queue.bytes());
+        self.metrics.dropped(DropReason::NoticeMerged, lost.merged);
+        self.metrics.dropped(DropReason::NoticeFull, lost.dropped);
+        let gone = usize::try_from(lost.merged + lost.dropped).unwrap_or(usize::MAX);
+        if gone > 0 {
+            self.pending.send_modify(|pending| *pending = pending.saturating_sub(gone));
+        }
     }
 
     /// How many notices wait or are being sent.
@@ -58,19 +80,45 @@ impl Notices {
         self.pending()
     }
 
-    /// The next notice, oldest first. [`Notices::done`] follows.
-    pub(super) async fn next(&self) -> EncodedRequest {
+    pub(super) fn now_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The next notice whose time has come.
+    pub(super) async fn next(&self) -> Notice {
         loop {
-            let next = self.waiting.lock().pop_front();
+            let arrival = self.arrival.notified();
+            let mut next = Next::Nothing;
+            self.change(|queue| {
+                next = queue.next(self.now_ms());
+                Lost::default()
+            });
             match next {
-                Some(notice) => return notice,
-                None => self.arrival.notified().await,
+                Next::Send(notice) => return notice,
+                Next::At(ms) => {
+                    let at = self.started + Duration::from_millis(ms);
+                    let _ = tokio::time::timeout_at(at, arrival).await;
+                }
+                Next::Nothing => arrival.await,
             }
         }
     }
 
-    /// The notice that [`Notices::next`] returned last was sent, or given up.
-    pub(super) fn done(&self) {
+    /// A notice is given up.
+    pub(super) fn give_up(&self, notice: &Notice) {
+        self.metrics.dropped(DropReason::Notice, 1);
+        self.done(notice);
+    }
+
+    /// A notice arrived.
+    pub(super) fn done(&self, notice: &Notice) {
+        self.queue.lock().done(notice);
         self.pending.send_modify(|pending| *pending -= 1);
+    }
+
+    /// A notice is to be sent again, after a pause.
+    pub(super) fn retry(&self, notice: Notice, pause: Duration) {
+        let at_ms = self.now_ms() + u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        self.change(|queue| queue.retry(notice, at_ms));
     }
 }

@@ -3,6 +3,7 @@
 use crate::model::id::Id;
 use crate::model::names::Room;
 use aws_lc_rs::hmac;
+use bytes::Bytes;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -127,7 +128,7 @@ impl<'a> BackendRequest<'a> {
     /// The form in which it is sent.
     pub fn encode(&self) -> EncodedRequest {
         let body = serde_json::to_string(self).expect("names, texts and raw JSON are always JSON");
-        EncodedRequest { kind: self.kind, id: self.id, body }
+        EncodedRequest { kind: self.kind, id: self.id, body: body.into() }
     }
 }
 
@@ -138,17 +139,17 @@ pub struct EncodedRequest {
     pub kind: RequestKind,
     /// The request's id, by which a receiver recognizes a repeat.
     pub id: Id,
-    /// The request's JSON.
-    pub body: String,
+    /// The request's JSON. Copies share it.
+    pub body: Bytes,
 }
 
 /// The value of `X-Roomcast-Signature`: `t=<unix>,v1=<hex hmac-sha256 of "t.body">`.
-pub fn signature(secret: &str, unix: u64, body: &str) -> String {
+pub fn signature(secret: &str, unix: u64, body: &[u8]) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let mut context = hmac::Context::with_key(&key);
     context.update(unix.to_string().as_bytes());
     context.update(b".");
-    context.update(body.as_bytes());
+    context.update(body);
     format!("t={unix},v1={}", hex::encode(context.sign()))
 }
 
@@ -188,6 +189,6 @@ mod tests {
     fn signatures_are_those_of_openssl() {
         // printf '1700000000.{"a":1}' | openssl dgst -sha256 -hmac secret
         let expected = "49f24e537407743fa4a0242bb63b94b9a47ee99cbbe071ccd8a22550ae411686";
-        assert_eq!(signature("secret", 1_700_000_000, "{\"a\":1}"), format!("t=1700000000,v1={expected}"));
+        assert_eq!(signature("secret", 1_700_000_000, b"{\"a\":1}"), format!("t=1700000000,v1={expected}"));
     }
 }

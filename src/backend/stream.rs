@@ -188,7 +188,7 @@ impl BackendStream {
         for queued in &requests {
             let EncodedRequest { kind, id, body } = &queued.request;
             pipeline.cmd("EVAL").arg(ADD).arg(1).arg(&self.stream).arg(clock.redis_ms(queued.deadline)).arg(self.max);
-            pipeline.arg("id").arg(id.to_string()).arg("type").arg(kind.label()).arg("body").arg(body);
+            pipeline.arg("id").arg(id.to_string()).arg("type").arg(kind.label()).arg("body").arg(&body[..]);
         }
         let answers = match connection.pipeline_raw(&pipeline).await {
             Ok(answers) => answers,
@@ -257,7 +257,7 @@ mod tests {
     fn entry(number: usize, bytes: usize) -> (QueuedRequest, oneshot::Receiver<Result<(), BackendError>>) {
         let (reply, answer) = oneshot::channel();
         let body = format!("{number}{}", "x".repeat(bytes));
-        let request = EncodedRequest { kind: RequestKind::Event, id: Id::random(), body };
+        let request = EncodedRequest { kind: RequestKind::Event, id: Id::random(), body: body.into() };
         (QueuedRequest { request, deadline: Instant::now() + Duration::from_secs(60), reply }, answer)
     }
 

@@ -1,7 +1,7 @@
 //! Requests to the backend by HTTP POST, over connections that are kept open.
 
 use crate::backend::BackendError;
-use crate::backend::MAX_IN_FLIGHT;
+use crate::backend::MAX_SENDING;
 use crate::backend::config::BackendConfig;
 use crate::backend::request::signature;
 use crate::https::{HttpClient, HttpError, Pool};
@@ -30,13 +30,13 @@ impl Webhook {
     pub fn new(config: &BackendConfig, max_answer: usize) -> Result<Self, String> {
         let url = config.url.as_deref().ok_or("`backend.url` is not set")?;
         let uri: Uri = url.parse().map_err(|error| format!("`backend.url`: {error}"))?;
-        let pool = Pool { max_idle: MAX_IN_FLIGHT, idle_timeout: IDLE_TIMEOUT };
+        let pool = Pool { max_idle: config.concurrency + MAX_SENDING, idle_timeout: IDLE_TIMEOUT };
         let client = HttpClient::new(&uri, pool, max_answer).map_err(|error| format!("`backend.url`: {error}"))?;
         Ok(Self { uri, secret: config.secret.clone(), client })
     }
 
     /// Posts a body; returns that of the answer.
-    pub(super) async fn post(&self, body: String) -> Result<Bytes, BackendError> {
+    pub(super) async fn post(&self, body: Bytes) -> Result<Bytes, BackendError> {
         let mut request = Request::post(self.uri.clone()).header(CONTENT_TYPE, "application/json");
         if let Some(secret) = &self.secret {
             let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -47,7 +47,8 @@ impl Webhook {
         let response = self.client.send_repeatable(request).await.map_err(|error| match error {
             HttpError::TooLong { status, .. } if !status.is_success() => BackendError::Status(status.as_u16()),
             HttpError::TooLong { max, .. } => BackendError::BadAnswer(format!("it is longer than {max} bytes")),
-            HttpError::Roots(_) | HttpError::Broken(_) => BackendError::Unreachable(error.to_string()),
+            HttpError::Roots(_) | HttpError::Connect(_) => BackendError::Unreachable(error.to_string()),
+            HttpError::Broken(_) => BackendError::ConnectionLost(error.to_string()),
         })?;
         match response.status() {
             status if status.is_success() => Ok(response.into_body()),

@@ -58,7 +58,7 @@ struct Counter(AtomicUsize);
 /// The memory of the node, as far as its clients can grow it.
 ///
 /// The sums by kind are near enough for limits, but they are not all: tables, the allocator and the events that many outboxes
-/// share come on top. So [`MemoryBudget::observe`] is told regularly what the process really has. Between two looks the sums
+/// share come on top. So [`MemoryBudget::observe`] gets what the process really has, regularly. Between two looks the sums
 /// say how that has changed.
 #[derive(Debug)]
 pub struct MemoryBudget {

@@ -4,7 +4,9 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 
 /// Whoever holds less is never closed: closing it would give nothing back.
-pub const MIN_HOLDING: usize = 16 << 10;
+pub const MIN_HOLDING: usize = 1 << 10;
+/// Whoever holds less is closed only where such small holdings are what there is too much of.
+const SMALL_HOLDING: usize = 16 << 10;
 
 /// A connection, and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,14 @@ pub struct Holder<K> {
     pub key: K,
     /// Bytes that it holds.
     pub bytes: usize,
+}
+
+/// Those that may be closed for `excess` bytes. Small holdings are spared, unless there is nothing else and they are so many that
+/// closing them helps.
+pub fn closable<K>(holders: Vec<Holder<K>>, excess: usize) -> Vec<Holder<K>> {
+    let (large, small): (Vec<_>, Vec<_>) = holders.into_iter().partition(|holder| holder.bytes >= SMALL_HOLDING);
+    let is_much = small.iter().map(|holder| holder.bytes).sum::<usize>() >= excess / 2;
+    if large.is_empty() && is_much { small } else { large }
 }
 
 /// The connections to close until `excess` bytes are free. What an owner holds on many connections counts together, so that
@@ -62,5 +72,13 @@ mod tests {
         assert_eq!(largest(holders(&all), 101), [2, 3, 0]);
         assert_eq!(largest(holders(&all), 1_000).len(), all.len());
         assert_eq!(largest(holders(&[]), 1), [0; 0]);
+    }
+
+    #[test]
+    fn small_holdings_are_spared_unless_they_are_the_problem() {
+        let count = |all: &[(u64, usize)], excess| closable(holders(all), excess).len();
+        assert_eq!(count(&[(1, 20_000), (2, 2_000), (3, 3_000)], 1_000_000), 1);
+        assert_eq!(count(&[(2, 2_000), (3, 3_000)], 10_001), 2);
+        assert_eq!(count(&[(2, 2_000), (3, 3_000)], 10_002), 0, "something else is");
     }
 }

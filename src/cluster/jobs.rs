@@ -1,10 +1,12 @@
 //! What waits for the connection to Redis: jobs with their deadlines, and changes of session records.
 
+use crate::budget::memory::{Holding, MemoryBudget};
 use crate::cluster::session_store::{Found, Owner, Record, RecordChange};
 use crate::model::id::Id;
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -55,8 +57,8 @@ pub(super) struct PendingWrite {
     pub reply: oneshot::Sender<()>,
 }
 
-#[derive(Default)]
 pub(super) struct Queue {
+    memory: Arc<MemoryBudget>,
     state: Mutex<State>,
     wake: Notify,
     left: Notify,
@@ -70,6 +72,7 @@ struct State {
     /// in both of these.
     records: HashMap<Id, Record>,
     removals: HashMap<Id, u8>,
+    record_bytes: usize,
     /// Removals were dropped because there were too many.
     overflowed: bool,
     /// All records were queued again for this round: Redis gets the round's number once no change waits any more.
@@ -92,10 +95,29 @@ pub(super) struct JobBatch {
 }
 
 impl Queue {
+    /// Empty. What waits counts as held of `memory`.
+    pub(super) fn new(memory: Arc<MemoryBudget>) -> Self {
+        Self { memory, state: Mutex::default(), wake: Notify::new(), left: Notify::new() }
+    }
+
+    /// Changes what waits.
+    fn with_state<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let before = state.held();
+        let result = change(&mut state);
+        self.memory.adjust(Holding::Records, before, state.held());
+        result
+    }
+
+    /// Adds to what waits.
+    fn add(&self, change: impl FnOnce(&mut State)) {
+        self.with_state(change);
+        self.wake.notify_one();
+    }
+
     /// Queues a job that is worth doing for `timeout`.
     pub(super) fn push(&self, job: Job, bytes: usize, timeout: Duration) {
-        self.state.lock().push(job, bytes, Instant::now() + timeout);
-        self.wake.notify_one();
+        self.add(|state| state.push(job, bytes, Instant::now() + timeout));
     }
 
     /// Queues a message. `sign` runs under the lock, so that messages are sent in the order of their numbers.
@@ -106,52 +128,44 @@ impl Queue {
         reply: oneshot::Sender<Sent>,
         sign: impl FnOnce() -> Vec<u8>,
     ) {
-        let mut state = self.state.lock();
-        let message = sign();
-        let bytes = message.len() + 200;
-        state.push(Job::Publish { channel, message, reply }, bytes, Instant::now() + timeout);
-        drop(state);
-        self.wake.notify_one();
+        self.add(|state| {
+            let message = sign();
+            let bytes = message.len() + 200;
+            state.push(Job::Publish { channel, message, reply }, bytes, Instant::now() + timeout);
+        });
     }
 
     /// Queues changes of records.
     pub(super) fn push_changes(&self, changes: Vec<(Id, RecordChange)>) {
-        let mut state = self.state.lock();
-        for (pid, change) in changes {
-            state.change(pid, change);
-        }
-        drop(state);
-        self.wake.notify_one();
+        self.add(|state| changes.into_iter().for_each(|(pid, change)| state.change(pid, change)));
     }
 
     /// Queues the change of a record; the receiver completes when it is written.
     pub(super) fn write_record(&self, pid: Id, change: RecordChange, timeout: Duration) -> oneshot::Receiver<()> {
         let (reply, written) = oneshot::channel();
         let deadline = Instant::now() + timeout;
-        let mut state = self.state.lock();
-        state.change(pid, change);
-        state.push(Job::WriteRecord(PendingWrite { pid, deadline, reply }), 100, deadline);
-        drop(state);
-        self.wake.notify_one();
+        self.add(|state| {
+            state.change(pid, change);
+            state.push(Job::WriteRecord(PendingWrite { pid, deadline, reply }), 100, deadline);
+        });
         written
     }
 
     /// Queues again what a broken connection did not write. Newer changes win.
     pub(super) fn put_back(&self, changes: Vec<(Id, RecordChange)>, writes: Vec<PendingWrite>) {
-        let mut state = self.state.lock();
-        for (pid, change) in changes {
-            let newer = state.take_change(pid);
-            state.change(pid, change);
-            if let Some((_, newer)) = newer {
-                state.change(pid, newer);
+        self.add(|state| {
+            for (pid, change) in changes {
+                let newer = state.take_change(pid);
+                state.change(pid, change);
+                if let Some((_, newer)) = newer {
+                    state.change(pid, newer);
+                }
             }
-        }
-        for write in writes {
-            let deadline = write.deadline;
-            state.push(Job::WriteRecord(write), 100, deadline);
-        }
-        drop(state);
-        self.wake.notify_one();
+            for write in writes {
+                let deadline = write.deadline;
+                state.push(Job::WriteRecord(write), 100, deadline);
+            }
+        });
     }
 
     /// All records were queued again.
@@ -185,7 +199,7 @@ impl Queue {
     /// The next batch, when there is one.
     pub(super) async fn next(&self) -> JobBatch {
         loop {
-            let batch = self.state.lock().take();
+            let batch = self.with_state(State::take);
             if let Some(batch) = batch {
                 return batch;
             }
@@ -195,6 +209,11 @@ impl Queue {
 }
 
 impl State {
+    /// Bytes of what waits, near enough for limits.
+    fn held(&self) -> usize {
+        self.bytes + self.record_bytes + self.removals.len() * 40
+    }
+
     fn push(&mut self, job: Job, bytes: usize, deadline: Instant) {
         if self.bytes + bytes <= MAX_JOB_BYTES {
             self.bytes += bytes;
@@ -208,7 +227,10 @@ impl State {
             None => change,
         };
         match change {
-            RecordChange::Write(record) => drop(self.records.insert(pid, record)),
+            RecordChange::Write(record) => {
+                self.record_bytes += record.size();
+                self.records.insert(pid, record);
+            }
             RecordChange::Remove(parts) => drop(self.removals.insert(pid, parts)),
         }
         if self.removals.len() > MAX_REMOVALS {
@@ -223,7 +245,9 @@ impl State {
     }
 
     fn take_change(&mut self, pid: Id) -> Option<(Id, RecordChange)> {
-        let written = self.records.remove(&pid).map(RecordChange::Write);
+        let written = self.records.remove(&pid);
+        self.record_bytes -= written.as_ref().map_or(0, Record::size);
+        let written = written.map(RecordChange::Write);
         Some((pid, written.or_else(|| self.removals.remove(&pid).map(RecordChange::Remove))?))
     }
 
@@ -270,41 +294,42 @@ mod tests {
 
     #[test]
     fn too_many_removals_are_dropped_and_records_stay() {
-        let queue = Queue::default();
+        let queue = Queue::new(MemoryBudget::unlimited());
         let kept = (Id::random(), RecordChange::Write(record(0, &[], true)));
         queue.push_changes(vec![kept.clone()]);
         queue.push_changes((0..MAX_REMOVALS).map(|_| (Id::random(), RecordChange::Remove(0))).collect());
         assert!(!queue.take_overflow());
         queue.push_changes(vec![(Id::random(), RecordChange::Remove(0))]);
         assert!(queue.take_overflow() && !queue.take_overflow());
-        assert_eq!(queue.state.lock().take().unwrap().changes, [kept]);
+        assert_eq!(queue.with_state(State::take).unwrap().changes, [kept]);
     }
 
     #[test]
     fn parts_that_are_not_written_yet_are_kept_until_a_new_base() {
-        let (queue, pid) = (Queue::default(), Id::random());
+        let (queue, pid) = (Queue::new(MemoryBudget::unlimited()), Id::random());
         let write = |record| vec![(pid, RecordChange::Write(record))];
         queue.push_changes(write(record(1, &[0], true)));
         queue.push_changes(write(record(2, &[1], false)));
-        let sent = queue.state.lock().take().unwrap().changes;
+        let sent = queue.with_state(State::take).unwrap().changes;
         assert_eq!(sent, write(record(2, &[0, 1], true)));
         queue.push_changes(write(record(3, &[2], false)));
         queue.put_back(sent, Vec::new());
-        assert_eq!(queue.state.lock().take().unwrap().changes, write(record(3, &[0, 1, 2], true)));
+        assert_eq!(queue.with_state(State::take).unwrap().changes, write(record(3, &[0, 1, 2], true)));
         queue.push_changes(write(record(4, &[3], false)));
         queue.push_changes(write(record(5, &[0], true)));
-        assert_eq!(queue.state.lock().take().unwrap().changes, write(record(5, &[0], true)));
+        assert_eq!(queue.with_state(State::take).unwrap().changes, write(record(5, &[0], true)));
+        assert_eq!(queue.memory.held(Holding::Records), 0);
         queue.push_changes(vec![(pid, RecordChange::Remove(4))]);
         queue.push_changes(write(record(6, &[], true)));
         assert_eq!(
-            queue.state.lock().take().unwrap().changes,
+            queue.with_state(State::take).unwrap().changes,
             write(Record { stale_parts: 4, ..record(6, &[], true) })
         );
     }
 
     #[test]
     fn jobs_over_the_bound_fail_at_once() {
-        let queue = Queue::default();
+        let queue = Queue::new(MemoryBudget::unlimited());
         let send = || {
             let (reply, sent) = oneshot::channel();
             queue.push_message("c".into(), Duration::from_secs(60), reply, || vec![0; MAX_JOB_BYTES / 2]);
@@ -317,11 +342,11 @@ mod tests {
 
     #[test]
     fn newer_changes_win_over_those_put_back() {
-        let (queue, pid) = (Queue::default(), Id::random());
+        let (queue, pid) = (Queue::new(MemoryBudget::unlimited()), Id::random());
         let change = RecordChange::Write(record(1, &[], true));
         queue.push_changes(vec![(pid, change.clone())]);
         queue.put_back(vec![(pid, RecordChange::Remove(0))], Vec::new());
-        let batch = queue.state.lock().take().unwrap();
+        let batch = queue.with_state(State::take).unwrap();
         assert_eq!(batch.changes, [(pid, change)]);
     }
 }

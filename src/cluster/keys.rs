@@ -30,7 +30,7 @@ pub(super) struct Keys {
     pub signing_key: String,
     /// Revoked users and tokens.
     pub revoked: String,
-    /// A hash: the signing keys before and after it, since when each counts, and the key of sids.
+    /// A hash: the signing keys before and after it, since when each counts, and the key of ids.
     pub key_ring: String,
     /// A hash: what each live node understands, by its name. Nodes before there was such a hash are not in it.
     pub features: String,

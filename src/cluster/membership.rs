@@ -18,18 +18,18 @@ const MAX_SUSPECTS: usize = 100;
 const KEY_LEAD_MS: u64 = 4_000;
 /// How long the signing key before the present one verifies messages.
 const KEY_OVERLAP_MS: u64 = 60_000;
-/// What this release writes as its features: it makes and checks sids, reads messages in pieces and knows several signing
+/// What this release writes as its features: it makes and checks tagged ids, reads messages in pieces and knows several signing
 /// keys.
 const FEATURES: &str = "1";
 
 /// KEYS: nodes, signing key, key ring, features. ARGV: own id, a fresh signing key, ms for which a dead node's data is
 /// kept, prefix of the session hashes, ms after which a node counts as dead, prefix of the channels, field of the
 /// replication id, ms after which the signing key is renewed, ms before a new one signs, ms for which the old one
-/// verifies, a fresh key of sids, own features.
+/// verifies, a fresh key of ids, own features.
 ///
 /// A node is live if its last heartbeat is recent and it subscribes to its channel: the connections of a killed process
 /// close at once. Returns the signing key, the live nodes, whether this node had missed its heartbeats, whether its
-/// records were written to this master, the key of sids, the next and the last signing key, the live nodes of the previous
+/// records were written to this master, the key of ids, the next and the last signing key, the live nodes of the previous
 /// release, and the time. Data of nodes that died long ago is unlinked, which does not block Redis.
 ///
 /// Nodes of the previous release know only the present signing key, so it is not renewed while one of them is live.
@@ -68,9 +68,9 @@ local ring, fields = {}, redis.call('HGETALL', KEYS[3])
 for n = 1, #fields, 2 do ring[fields[n]] = fields[n + 1] end
 local function age(since) return now - (tonumber(ring[since]) or 0) end
 local function set(...) redis.call('HSET', KEYS[3], ...) end
-if not ring.sid then
-  ring.sid = ARGV[11]
-  set('sid', ring.sid)
+if not ring.ids then
+  ring.ids = ARGV[11]
+  set('ids', ring.ids)
 end
 if not ring.since then
   set('since', now)
@@ -89,7 +89,7 @@ if ring.last and age('last_since') >= tonumber(ARGV[10]) then
 end
 local late = not last or now - last > tonumber(ARGV[5])
 local written_to = redis.call('HMGET', ARGV[4] .. ARGV[1], ARGV[7])[1]
-return {key, live, late and 1 or 0, written_to == replication_id() and 1 or 0, ring.sid, ring.next or '', ring.last or '', legacy, now}"
+return {key, live, late and 1 or 0, written_to == replication_id() and 1 or 0, ring.ids, ring.next or '', ring.last or '', legacy, now}"
 );
 
 /// KEYS: nodes. ARGV: own id, ms by which the heartbeat is dated back.
@@ -112,8 +112,8 @@ pub(super) struct Membership {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Heartbeat {
     pub keys: KeyTexts,
-    /// The key of sids.
-    pub sid_key: String,
+    /// The key of ids.
+    pub id_key: String,
     pub live: HashSet<NodeId>,
     /// Those of the live nodes that are of the previous release.
     pub legacy: HashSet<NodeId>,
@@ -192,14 +192,14 @@ pub(super) fn leave(keys: &Keys, me: NodeId) -> Cmd {
 /// The reply to [`heartbeat`]; `None` where it has another form.
 pub(super) fn read_heartbeat(reply: &Value) -> Option<Heartbeat> {
     let Value::Array(reply) = reply else { return None };
-    let [key, live, Value::Int(late), Value::Int(current), sid_key, next, last, legacy, Value::Int(now)] = &reply[..]
+    let [key, live, Value::Int(late), Value::Int(current), id_key, next, last, legacy, Value::Int(now)] = &reply[..]
     else {
         return None;
     };
     let other = |key: &Value| Some(text(key)?.to_owned()).map(|key| Some(key).filter(|key| !key.is_empty()));
     Some(Heartbeat {
         keys: KeyTexts { present: text(key)?.to_owned(), next: other(next)?, last: other(last)? },
-        sid_key: text(sid_key)?.to_owned(),
+        id_key: text(id_key)?.to_owned(),
         live: nodes(live)?,
         legacy: nodes(legacy)?,
         redis_ms: u64::try_from(*now).ok()?,
@@ -230,7 +230,7 @@ mod tests {
         let reply = Value::Array(reply);
         let expected = Heartbeat {
             keys: KeyTexts { present: "k".into(), next: None, last: Some("l".into()) },
-            sid_key: "s".into(),
+            id_key: "s".into(),
             live: HashSet::from(nodes),
             legacy: HashSet::from([nodes[1]]),
             redis_ms: 7,

@@ -1,17 +1,18 @@
 //! The other nodes, over Redis alone: which are live, requests between two of them, and records of sessions, so that a
 //! client can resume on any node, also after its own died.
 //!
-//! `membership` knows the live nodes, `rpc` has the messages, `sid` recognizes sids, `session_store` has the records. `jobs` is the queue of what waits
+//! `membership` knows the live nodes, `rpc` has the messages, `id_keys` recognizes ids, `session_store` has the records. `jobs` is the queue of what waits
 //! for Redis, `pipeline` sends it, `subscription` receives messages.
 //!
 //! ```ignore
-//! let cluster = Cluster::new(id, &config.redis, &config.recovery, metrics)?;
+//! let cluster = Cluster::new(id, &config.redis, &config.recovery, metrics, memory)?;
 //! tokio::spawn(cluster.clone().run(handler));
 //! let response = cluster.request(node, RpcRequest::Get(sid), timeout).await?;
 //! cluster.leave().await; // before the process ends
 //! ```
 
 mod confirmations;
+mod id_keys;
 mod jobs;
 mod keys;
 mod membership;
@@ -20,13 +21,14 @@ mod revocation_store;
 pub mod rpc;
 mod session_store;
 mod shared;
-mod sid;
+
 mod subscription;
 
 pub use rpc::message::{Confirmed, Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
 pub use rpc::{RpcError, RpcHandler};
 pub use session_store::{Found, Owner, Record, RecordChange};
 
+use crate::budget::memory::MemoryBudget;
 use crate::log::config::RecoveryConfig;
 use crate::metrics::Metrics;
 use crate::model::clock::unix_ms;
@@ -74,6 +76,7 @@ impl Cluster {
         config: &RedisConfig,
         recovery: &RecoveryConfig,
         metrics: Arc<Metrics>,
+        memory: Arc<MemoryBudget>,
     ) -> Result<Arc<Self>, RedisUrlError> {
         let record_lifetime = recovery.window + RECORD_SLACK;
         let shared = Shared {
@@ -84,11 +87,12 @@ impl Cluster {
             record_lifetime,
             key_lifetime: config.node_key_lifetime,
             metrics,
-            queue: Queue::default(),
+            queue: Queue::new(memory.clone()),
+            memory,
             membership: Mutex::new(Membership::new(record_lifetime)),
             calls: Calls::new(me),
             lanes: Mutex::default(),
-            sid_keys: RwLock::default(),
+            id_keys: RwLock::default(),
             has_joined: AtomicBool::new(false),
             rewrite_round: AtomicU64::new(0),
         };
@@ -152,15 +156,15 @@ impl Cluster {
         self.shared.membership.lock().suspect(node, unix_ms());
     }
 
-    /// A new Engine.IO sid that leads to a shard of this node, and that other nodes recognize.
-    pub fn sid(&self, shard: u8) -> Id {
-        self.shared.sid_keys.read().sid(self.shared.me, shard)
+    /// A new Engine.IO sid or pid that leads to a shard of this node, and that other nodes recognize.
+    pub fn fresh_id(&self, shard: u8) -> Id {
+        self.shared.id_keys.read().fresh(self.shared.me, shard)
     }
 
-    /// Whether a node of this cluster made a sid. Those of the previous release cannot be recognized, so that they are
-    /// believed as long as the node that they name is live.
-    pub fn is_genuine(&self, sid: Id) -> bool {
-        self.shared.sid_keys.read().knows(sid) || self.shared.membership.lock().is_legacy(sid.node())
+    /// Whether a node of this cluster made a sid or pid. Those of the previous release cannot be recognized, so that they
+    /// are believed as long as the node that they name is live.
+    pub fn is_genuine(&self, id: Id) -> bool {
+        self.shared.id_keys.read().knows(id) || self.shared.membership.lock().is_legacy(id.node())
     }
 
     /// Whether a node is live and of the previous release.

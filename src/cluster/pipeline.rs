@@ -103,8 +103,8 @@ fn heartbeat_command(shared: &Shared) -> Cmd {
 fn apply_heartbeat(shared: &Shared, handler: &dyn RpcHandler, reply: &Value) -> Result<bool, RedisError> {
     let heartbeat = membership::read_heartbeat(reply).ok_or(RedisError::UnexpectedReply("a heartbeat"))?;
     shared.calls.set_keys(heartbeat.keys, heartbeat.redis_ms);
-    shared.sid_keys.write().set(&heartbeat.sid_key);
-    shared.lanes.lock().retain(|node| heartbeat.live.contains(&node));
+    shared.id_keys.write().set(&heartbeat.id_key);
+    shared.with_lanes(|lanes| lanes.retain(|node| heartbeat.live.contains(&node)));
     shared.membership.lock().update(heartbeat.live, heartbeat.legacy, unix_ms());
     let had_joined = shared.has_joined.swap(true, Ordering::Relaxed);
     if had_joined && heartbeat.was_late {

@@ -1,12 +1,13 @@
 //! What the parts of the cluster share.
 
+use crate::budget::memory::{Holding, MemoryBudget};
+use crate::cluster::id_keys::IdKeys;
 use crate::cluster::jobs::{Queue, Sent};
 use crate::cluster::keys::Keys;
 use crate::cluster::membership::Membership;
 use crate::cluster::rpc::calls::Calls;
 use crate::cluster::rpc::message::Body;
 use crate::cluster::rpc::pieces::{Lanes, WHOLE};
-use crate::cluster::sid::SidKeys;
 use crate::metrics::Metrics;
 use crate::model::id::NodeId;
 use crate::redis::connection::Connector;
@@ -32,9 +33,11 @@ pub(super) struct Shared {
     pub queue: Queue,
     pub membership: Mutex<Membership>,
     pub calls: Calls,
+    /// `limits.memory`, and what is held of it.
+    pub memory: Arc<MemoryBudget>,
     /// Large messages on their way. Locked before the queue.
     pub lanes: Mutex<Lanes>,
-    pub sid_keys: RwLock<SidKeys>,
+    pub id_keys: RwLock<IdKeys>,
     /// Whether this process has sent a heartbeat before.
     pub has_joined: AtomicBool,
     /// Counts the times that all records had to be written again.
@@ -53,20 +56,29 @@ impl Shared {
             return Some(sent);
         }
         let text = serde_json::to_string(&body).expect("names, numbers and texts are always JSON");
-        self.lanes.lock().push(to, self.calls.next(), text, reply);
+        self.with_lanes(|lanes| lanes.push(to, self.calls.next(), text, reply));
         self.send_pieces(to);
         Some(sent)
+    }
+
+    /// Changes what waits in pieces.
+    pub(super) fn with_lanes(&self, change: impl FnOnce(&mut Lanes)) {
+        let mut lanes = self.lanes.lock();
+        let before = lanes.waiting_bytes();
+        change(&mut lanes);
+        self.memory.adjust(Holding::Records, before, lanes.waiting_bytes());
     }
 
     /// Queues the pieces that may be on their way to a node now.
     pub(super) fn send_pieces(&self, to: NodeId) {
         let Some(keys) = self.calls.keys() else { return };
-        // Held until all are queued: they must keep their order.
-        let mut lanes = self.lanes.lock();
-        while let Some(piece) = lanes.next(to, Instant::now()) {
-            let reply = piece.reply.unwrap_or_else(|| oneshot::channel().0);
-            let channel = self.keys.channel_of(to);
-            self.queue.push_message(channel, self.timeout, reply, || self.calls.sign(&keys, to, piece.body));
-        }
+        // The lanes are locked until all are queued: they must keep their order.
+        self.with_lanes(|lanes| {
+            while let Some(piece) = lanes.next(to, Instant::now()) {
+                let reply = piece.reply.unwrap_or_else(|| oneshot::channel().0);
+                let channel = self.keys.channel_of(to);
+                self.queue.push_message(channel, self.timeout, reply, || self.calls.sign(&keys, to, piece.body));
+            }
+        });
     }
 }

@@ -3,7 +3,7 @@
 use crate::cluster::rpc::RpcHandler;
 use crate::cluster::rpc::calls::Received;
 use crate::cluster::rpc::message::{Body, OneWay, RpcResponse};
-use crate::cluster::rpc::pieces::Assemblies;
+use crate::cluster::rpc::pieces::{Assemblies, Lanes};
 use crate::cluster::shared::Shared;
 use crate::model::close::DropReason;
 use crate::model::id::NodeId;
@@ -29,7 +29,7 @@ pub(super) async fn run(shared: &Shared, handler: &dyn RpcHandler) {
         handler.on_reachable(false);
         // Responses that are on their way will not arrive.
         shared.calls.fail_all();
-        shared.lanes.lock().clear();
+        shared.with_lanes(Lanes::clear);
         reconnect.wait("receiving from other nodes", &shared.connector, &error).await;
     }
 }
@@ -87,7 +87,7 @@ fn take(shared: &Shared, handler: &dyn RpcHandler, assemblies: &mut Assemblies, 
     match body {
         Body::Request(call, request) => handler.on_request(from, call, request),
         Body::OneWay(OneWay::PieceRead(name, bytes)) => {
-            shared.lanes.lock().read(from, name, bytes, Instant::now());
+            shared.with_lanes(|lanes| lanes.read(from, name, bytes, Instant::now()));
             shared.send_pieces(from);
         }
         Body::OneWay(message) => handler.on_one_way(from, message),

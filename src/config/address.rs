@@ -96,6 +96,12 @@ pub(super) fn http_url(text: &str) -> Result<String, String> {
     http_url::parse(text).map(|_| text.trim().to_owned()).map_err(str::to_owned)
 }
 
+/// An HTTP URL without the values of its query, which may be keys.
+pub(super) fn without_query(text: &str) -> String {
+    let query = text.split_once('?');
+    query.map_or_else(|| text.to_owned(), |(before, _)| format!("{before}?***"))
+}
+
 /// A Redis URL. No message shows it, because it may contain a password.
 pub(super) fn redis_url(text: &str) -> Result<String, String> {
     let text = text.trim();
@@ -262,6 +268,8 @@ mod tests {
 
     #[test]
     fn passwords_are_masked() {
+        assert_eq!(without_query("https://h/p?key=secret#x"), "https://h/p?***");
+        assert_eq!(without_query("https://h/p"), "https://h/p");
         assert_eq!(masked_url("redis://u:p@h:1/0"), "redis://u:***@h:1/0");
         assert_eq!(masked_url("redis://:p@h"), "redis://:***@h");
         assert_eq!(masked_url("redis://h:6379/0"), "redis://h:6379/0");

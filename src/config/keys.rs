@@ -2,11 +2,11 @@
 //! `config.example.toml` and in `docs/configuration.md` (tests check both).
 
 use crate::backend::config::NOTIFICATIONS;
-use crate::config::address::{Listen, http_url, masked_url, origin, redis_url};
+use crate::config::address::{Listen, http_url, masked_url, origin, redis_url, without_query};
 use crate::config::algorithm::AlgorithmName;
 use crate::config::claims::Claims;
 use crate::config::file::{InFile, LinesInFile};
-use crate::config::kind::{Choice, Hidden, Kind, List, Maybe, OneOrList, Size, Span, Switch, Text, count};
+use crate::config::kind::{Choice, Hidden, Kind, List, Masked, Maybe, OneOrList, Size, Span, Switch, Text, count};
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
 use crate::config::rules::{OnRule, RoomRule};
@@ -65,6 +65,7 @@ const TOKEN_SECRETS: List<Hidden> = List { of: TOKEN_SECRET, least: 0 };
 const BEARER_KEY: Hidden = Hidden { check: text::bearer_key, show: MASK };
 const BACKEND_SECRET: Hidden = Hidden { check: text::filled, show: MASK };
 const REDIS_URL: Hidden = Hidden { check: redis_url, show: masked_url };
+const HTTP_URL: Masked = Masked { check: http_url, show: without_query };
 const TRANSPORTS: List<Choice> = List { of: Choice(&["polling", "websocket"]), least: 1 };
 
 const SECOND: u64 = 1_000;
@@ -116,6 +117,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("redis", "max_stream_bytes", redis.max_stream_bytes, Size(MB..=1_000 * GB)),
 
     key!("http", "idle_timeout", http.idle_timeout, Span(SECOND..=24 * HOUR)),
+    key!("http", "allowed_hosts", http.allowed_hosts, List { of: Text(text::host), least: 0 }),
     key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
 
     Key {
@@ -167,7 +169,7 @@ pub(super) static KEYS: &[Key] = &[
         // The path of the file is not kept.
         show: |config| config.auth.public_key.as_ref().map(|_| "\"…\"".into()),
     },
-    key!("auth", "jwks_url", auth.jwks_url, Maybe(Text(http_url))),
+    key!("auth", "jwks_url", auth.jwks_url, Maybe(HTTP_URL)),
     key!("auth", "algorithms", auth.algorithms, List { of: AlgorithmName, least: 1 }),
     key!("auth", "user_claim", auth.user_claim, Text(text::claim_path)),
     key!("auth", "issuer", auth.issuer, OneOrList(Text(text::filled))),
@@ -248,11 +250,17 @@ pub(super) static KEYS: &[Key] = &[
     key!("", "rooms", rooms, List { of: RoomRule, least: 0 }),
     key!("", "on", on, List { of: OnRule, least: 0 }),
 
-    key!("backend", "url", backend.url, Maybe(Text(http_url))),
+    key!("backend", "url", backend.url, Maybe(HTTP_URL)),
     key!("backend", "stream", backend.stream, Maybe(Text(text::redis_key))),
     key!("backend", "stream_limit", backend.stream_limit, count(1..=100_000_000)),
     key!("backend", "secret", backend.secret, Maybe(BACKEND_SECRET)),
     key!("backend", "secret_file", backend.secret, Maybe(InFile(BACKEND_SECRET))),
     key!("backend", "timeout", backend.timeout, Span(10..=5 * MINUTE)),
+    key!("backend", "concurrency", backend.concurrency, count(1..=10_000)),
+    key!("backend", "per_user", backend.per_user, count(1..=10_000)),
+    key!("backend", "queue", backend.queue, count(1..=1_000_000)),
+    key!("backend", "queue_per_user", backend.queue_per_user, count(1..=1_000_000)),
+    key!("backend", "queue_bytes", backend.queue_bytes, Size(100_000..=64 * GB)),
+    key!("backend", "notices_bytes", backend.notices_bytes, Size(100_000..=64 * GB)),
     key!("backend", "notify", backend.notify, List { of: Choice(&NOTIFICATIONS), least: 0 }),
 ];

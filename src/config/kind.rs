@@ -177,6 +177,25 @@ impl Kind for Text {
     }
 }
 
+/// A string with a rule, of which only a part is shown.
+#[derive(Clone, Copy)]
+pub(super) struct Masked {
+    pub check: fn(&str) -> Result<String, String>,
+    pub show: fn(&str) -> String,
+}
+
+impl Kind for Masked {
+    type Value = String;
+
+    fn read(&self, node: &Node) -> Result<String, Faults> {
+        Text(self.check).read(node)
+    }
+
+    fn write(&self, value: &String) -> Option<String> {
+        Some(quoted(&(self.show)(value)))
+    }
+}
+
 /// A secret with a rule. No message contains the value or its length; `show` masks it.
 #[derive(Clone, Copy)]
 pub(super) struct Hidden {

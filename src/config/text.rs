@@ -12,6 +12,16 @@ pub(super) fn filled(text: &str) -> Result<String, String> {
     }
 }
 
+/// `app.example.com`, `*.example.com`, `127.0.0.1:8080`, `[::1]`.
+pub(super) fn host(text: &str) -> Result<String, String> {
+    let name = text.strip_prefix("*.").unwrap_or(text);
+    let word = |c: char| c.is_ascii_alphanumeric() || "-_.:[]".contains(c);
+    match !name.is_empty() && name.len() <= 255 && name.chars().all(word) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("\"{}\" must be a host like \"app.example.com\" or \"[::1]:8080\"", shown(text))),
+    }
+}
+
 /// The HMAC secret of tokens.
 pub(super) fn token_secret(text: &str) -> Result<String, String> {
     match text.len() >= MIN_SECRET {

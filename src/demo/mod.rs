@@ -27,6 +27,9 @@ const GRACE: Person = Person { user: "grace", name: "Grace" };
 /// How long the tokens are valid: longer than a demo is left open.
 const TOKEN_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The names by which a browser on this machine reaches it.
+const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "[::1]"];
+
 /// The default address: local only, because the page gives a token to every visitor.
 const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
@@ -66,6 +69,13 @@ pub fn prepare(mut config: Config) -> Demo {
     config.auth = AuthConfig { secret: Some(Secret::new(random_text())), ..AuthConfig::default() };
     config.publish = PublishConfig { keys: vec![Secret::new(key.as_str())], ..config.publish };
     config.cors = CorsConfig::default();
+    if !config.is_given("http.allowed_hosts") {
+        // The page holds tokens: a website must not read it through a domain that leads to this machine.
+        config.http.allowed_hosts = HOSTS.map(String::from).to_vec();
+        if !listen.ip().is_unspecified() && !listen.ip().is_loopback() {
+            config.http.allowed_hosts.push(listen.to_string());
+        }
+    }
     config.socketio.namespaces = SocketIoConfig::default().namespaces;
     config.shutdown = SHUTDOWN;
     config.rooms = rules::rooms();

@@ -43,6 +43,7 @@ pub fn advice(reason: Refusal) -> &'static str {
         Refusal::Origin => {
             "add the page's origin to `cors.origins`; pages of this machine are let in by `roomcast dev` alone"
         }
+        Refusal::Host => "add the name by which the node is reached to `http.allowed_hosts`",
         Refusal::Token => {
             "sign with the configured key and algorithm, and give the token an `exp`; `roomcast token --user 1` prints a \
              good one, `auth.anonymous = true` lets clients in without"

@@ -56,6 +56,7 @@ impl ActionError {
     pub fn retry(&self) -> Option<Duration> {
         match self {
             Self::Join(error) => error.retry(),
+            Self::Backend(error) => error.retry(),
             _ => None,
         }
     }

@@ -1,41 +1,39 @@
 //! `/ws` messages of a client: auth, join, leave, event, ping (docs/protocol/websocket.md section 2).
 
 use crate::auth::AuthError;
+use crate::backend::request::RequestKind;
+use crate::handlers::backend_calls::Ask;
+use crate::handlers::backend_lane::{Deferred, Need};
 use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
+use crate::handlers::rule_runner::Ran;
 use crate::handlers::session_start::TooMany;
 use crate::handlers::socketio::{AUTH_TOO_BIG, default_ack, unruled};
-use crate::handlers::{is_open, overload, resume, rights, room_access, rule_runner, session_start};
+use crate::handlers::{backend_lane, is_open, overload, resume, rights, room_access, rule_runner, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
-use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::millis::whole_millis;
 use crate::model::names::{MAIN_NAMESPACE, Room};
-use crate::model::offset::Offset;
+use crate::model::offset::{Offset, Position};
+use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
-use crate::protocol::websocket::text_frame;
 use crate::refusals;
 use crate::session::connection::{ConnectionKey, SessionKey};
-use crate::session::outbox::Frame;
+use crate::session::pending_packets::Inbound;
 use crate::session::recovery::NotRecovered;
+use crate::shard::session_face::SessionView;
 use serde_json::value::RawValue;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
 
-/// How often, and for how long, a join checks whether an earlier replay is over.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-const REPLAY_WITHIN: Duration = Duration::from_secs(30);
-
-/// Works on one message.
-pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMessage) {
+/// Works on one message, or gives it back because it has to wait for the backend.
+pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMessage) -> Option<Deferred> {
     let session = local.shard.session_in(key, local.context.namespaces.main());
     match (message, session) {
         (ClientMessage::Ping, _) => local.shard.push_json(key, &plain_ws::pong()),
@@ -45,7 +43,6 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
             local.shard.dismiss(session, CloseReason::ClientClose);
             authenticate(local, key, Some(&token)).await;
         }
-        (ClientMessage::Auth { token }, Some(session)) => refresh(local, key, session, &token).await,
         (_, None) => {
             let why =
                 format_args!("its first message is not {{\"type\":\"auth\"}}, and it has no token in the handshake");
@@ -53,26 +50,61 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
             error(local, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
             session_start::turn_away(local, key);
         }
-        (ClientMessage::Join { room, since, id }, Some(session)) => {
-            if since.is_some() {
-                if overload::refuse_replay(local, key, id.as_deref()) {
-                    return;
-                }
-                earlier_replay(local, key).await;
+        (message, Some(session)) => {
+            if let Some(need) = need(local, session, &message) {
+                return Some(Deferred { packet: Inbound::PlainWs(message), session, need });
+            }
+            return handle_asking(local, key, session, message, None).await;
+        }
+    }
+    None
+}
+
+/// What a join or a leave has to wait for.
+fn need(local: &LocalNode, session: SessionKey, message: &ClientMessage) -> Option<Need> {
+    match message {
+        ClientMessage::Join { room, .. } => backend_lane::need(local, session, false, &[room.as_str().into()], &[]),
+        ClientMessage::Leave { room, .. } => backend_lane::need(local, session, false, &[], &[room.as_str().into()]),
+        // The backend decides again on the rooms that it let the session into.
+        ClientMessage::Auth { .. } => {
+            let is_asked = |session: &SessionView<'_>| session.memberships().any(|(_, by)| by == Provenance::Asked);
+            let need = Need { kind: RequestKind::Join, rooms: Vec::new() };
+            local.shard.with_session(session, is_asked).unwrap_or(false).then_some(need)
+        }
+        _ => None,
+    }
+}
+
+/// Works on a message of a session; `ask`: its turn with the backend has come. Otherwise an event that needs the backend is
+/// given back.
+pub async fn handle_asking(
+    local: &Rc<LocalNode>,
+    key: ConnectionKey,
+    session: SessionKey,
+    message: ClientMessage,
+    ask: Option<&Ask>,
+) -> Option<Deferred> {
+    match message {
+        ClientMessage::Join { room, since, id } => {
+            if since.is_some() && overload::refuse_replay(local, key, id.as_deref()) {
+                return None;
             }
             if let Some(after) = since.as_deref().and_then(Offset::parse) {
                 local.shard.history_read().await;
                 local.shard.catch_up_with(after).await;
             }
-            join(local, key, session, room.into(), since.as_deref(), id.as_deref()).await;
+            join(local, key, session, room.into(), since.as_deref(), id.as_deref(), ask).await;
         }
-        (ClientMessage::Leave { room, id }, Some(session)) => {
-            leave(local, key, session, &room, id.as_deref()).await;
+        ClientMessage::Leave { room, id } => leave(local, key, session, &room, id.as_deref()).await,
+        ClientMessage::Event { event, args, id } => {
+            let need = on_event(local, key, session, &event, &args, id.as_deref(), ask).await?;
+            let packet = Inbound::PlainWs(ClientMessage::Event { event, args, id });
+            return Some(Deferred { packet, session, need });
         }
-        (ClientMessage::Event { event, args, id }, Some(session)) => {
-            on_event(local, key, session, &event, &args, id.as_deref()).await;
-        }
+        ClientMessage::Auth { token } => refresh(local, key, session, &token).await,
+        ClientMessage::Ping => {}
     }
+    None
 }
 
 fn is_anonymous(local: &LocalNode, session: SessionKey) -> bool {
@@ -188,16 +220,12 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
     }
 }
 
-/// Waits until the client has taken what an earlier join replays: what it missed in all of its rooms may be more than
-/// one connection should hold at once.
-async fn earlier_replay(local: &Rc<LocalNode>, key: ConnectionKey) {
-    let taken = async {
-        while local.shard.is_replaying(key) {
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-    };
-    // A client that hardly reads runs into the timeout. The join is then answered with `recovered: false`.
-    let _ = tokio::time::timeout(REPLAY_WITHIN, taken).await;
+fn refuse_join(local: &LocalNode, key: ConnectionKey, refused: &JoinError, id: Option<&RawValue>) {
+    let (code, message) = (refused.code(), refused.to_string());
+    match refused.retry().map(whole_millis) {
+        Some(retry) => local.shard.push_json(key, &plain_ws::retry_error(code, &message, retry, id)),
+        None => error(local, key, code, &message, id),
+    }
 }
 
 /// Joins a room; with `since`, what the client missed follows the answer.
@@ -208,19 +236,14 @@ async fn join(
     room: Room,
     since: Option<&str>,
     id: Option<&RawValue>,
+    ask: Option<&Ask>,
 ) {
     let rooms = [room];
-    let by = match room_access::allow(local, session, &rooms).await {
+    let mut by = match room_access::allow(local, session, &rooms, ask).await {
         Ok(by) => by,
-        Err(refused) => {
-            let (code, message) = (refused.code(), refused.to_string());
-            let retry = refused.retry().map(whole_millis);
-            return match retry {
-                Some(retry) => local.shard.push_json(key, &plain_ws::retry_error(code, &message, retry, id)),
-                None => error(local, key, code, &message, id),
-            };
-        }
+        Err(refused) => return refuse_join(local, key, &refused, id),
     };
+    let allowed_with = local.shard.with_session(session, |session| session.identity.clone());
     // Before it is in the room: what is replayed must meet what is live without a gap.
     let mut reserved = local.shard.reserve_rooms(session, &rooms);
     let ticket = reserved.ticket().max(local.shard.announced(session));
@@ -228,8 +251,14 @@ async fn join(
         let late = JoinError::Uncounted;
         return error(local, key, late.code(), &late.to_string(), id);
     }
+    if allowed_with.is_some_and(|identity| rights::has_changed(local, session, &identity)) {
+        by = match room_access::allow(local, session, &rooms, ask).await {
+            Ok(by) => by,
+            Err(refused) => return refuse_join(local, key, &refused, id),
+        };
+    }
     let missed = since.map(|since| {
-        let missed = missed(local, key, session, &rooms, since);
+        let missed = missed(local, session, &rooms, since);
         resume::count(local, &missed);
         missed
     });
@@ -244,11 +273,9 @@ async fn join(
     };
     let recovered = missed.as_ref().map(Result::is_ok);
     local.shard.push_json(key, &plain_ws::joined(room, offset.as_deref(), recovered, id));
-    let frames = missed.and_then(Result::ok).into_iter().flatten().map(|event| match event.draft.rooms.first() {
-        Some(first) if first == room => Frame::event(event),
-        _ => Frame::Raw(text_frame(&plain_ws::event(&event, room))),
-    });
-    local.shard.replay(key, frames);
+    if let Some(Ok(Some(past))) = missed {
+        local.shard.replay_past(session, room, past.after, past.up_to);
+    }
 }
 
 /// Leaves a room. If that is not written in time, the session has left all the same, and it does no harm to repeat it.
@@ -261,33 +288,30 @@ async fn leave(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, r
     local.shard.push_json(key, &plain_ws::left(room, id));
 }
 
+/// What a client asks for of the past of a room.
+struct Past {
+    after: Position,
+    /// Until then; or until now.
+    up_to: Option<Position>,
+}
+
 /// What a room had after `since`, as far as the client did not get it live.
 fn missed(
     local: &LocalNode,
-    key: ConnectionKey,
     session: SessionKey,
     rooms: &[Room; 1],
     since: &str,
-) -> Result<Vec<Arc<Event>>, NotRecovered> {
+) -> Result<Option<Past>, NotRecovered> {
     let after = Offset::parse(since).ok_or(NotRecovered::BadOffset)?;
-    if local.shard.is_replaying(key) {
-        return Err(NotRecovered::StillReplaying);
-    }
-    let own = local.shard.with_session(session, |own| (own.id, own.start.position, own.is_in(&rooms[0])));
-    let (own, start, inside) = own.ok_or(NotRecovered::Ended)?;
+    let own = local.shard.with_session(session, |own| (own.start.position, own.is_in(&rooms[0])));
+    let (start, inside) = own.ok_or(NotRecovered::Ended)?;
     // In its automatic rooms the client is live from its start.
     let up_to = inside.then_some(start);
     if up_to.is_some_and(|up_to| after.position >= up_to) {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let mut missed = resume::missed(local, after, up_to, local.context.namespaces.main(), rooms, &own)?;
-    // An event to everybody belongs to no room: it would be replayed once for each room.
-    missed.retain(|event| !event.draft.is_for_everybody());
-    // A session in an excepted room, which may be another room than this one, does not get the event, live or replayed.
-    local.shard.with_session(session, |session| {
-        missed.retain(|event| !event.draft.except.iter().any(|except| session.is_in(except)));
-    });
-    Ok(missed)
+    resume::provable(local, after, local.context.namespaces.main(), rooms)?;
+    Ok(Some(Past { after: after.position, up_to }))
 }
 
 async fn on_event(
@@ -297,13 +321,15 @@ async fn on_event(
     event: &str,
     args: &Args,
     id: Option<&RawValue>,
-) {
+    ask: Option<&Ask>,
+) -> Option<Need> {
     let result = match local.context.rules.on(MAIN_NAMESPACE, event) {
-        Some(rule) => rule_runner::run(local, session, rule, event, args).await,
+        Some(rule) => rule_runner::run(local, session, rule, event, args, ask).await,
         None => Err(unruled(local, session, event)),
     };
     match (result, id) {
-        (Ok(args), Some(id)) => {
+        (Ok(Ran::Deferred(need)), _) => return Some(need),
+        (Ok(Ran::Done(args)), Some(id)) => {
             let message = plain_ws::ack(id, &args.unwrap_or_else(Args::none));
             local.shard.push_json(key, &message);
         }
@@ -316,4 +342,5 @@ async fn on_event(
         }
         _ => {}
     }
+    None
 }

@@ -25,6 +25,7 @@ fn message(limit: RateLimit) -> &'static str {
     match limit {
         RateLimit::Events => "more messages than `limits.events_per_second` allows; try again after `retry_after_ms`",
         RateLimit::Bytes => "more bytes than `limits.bytes_per_second` allows; try again after `retry_after_ms`",
+        RateLimit::Backend => "too many requests wait for the backend; try again after `retry_after_ms`",
         RateLimit::User => {
             "the user's connections send more than `limits.user_events_per_second` or `limits.user_bytes_per_second` allows; try again after `retry_after_ms`"
         }
@@ -39,7 +40,7 @@ fn message(limit: RateLimit) -> &'static str {
 pub fn take_turn(local: &LocalNode, key: ConnectionKey) -> bool {
     let allowed = local.shard.take_turn(key);
     if allowed == Some(false) {
-        refuse_unanswered(local, key, 0);
+        tell_once(local, key, note(local, key, 0, None));
     }
     allowed == Some(true)
 }
@@ -47,10 +48,19 @@ pub fn take_turn(local: &LocalNode, key: ConnectionKey) -> bool {
 /// Refuses a packet while `ahead` others wait for the rate. Its sender gets an error with when to retry; one that does not stop
 /// is closed.
 pub(super) fn refuse(local: &LocalNode, key: ConnectionKey, packet: &Inbound, ahead: usize) {
+    answer_refusal(local, key, packet, note(local, key, ahead, None));
+}
+
+/// The same for a packet that finds no place in the backend's queue.
+pub(super) fn refuse_queued(local: &LocalNode, key: ConnectionKey, packet: &Inbound) {
+    answer_refusal(local, key, packet, note(local, key, 0, Some(RateLimit::Backend)));
+}
+
+fn answer_refusal(local: &LocalNode, key: ConnectionKey, packet: &Inbound, refused: Option<RefusedTurn>) {
     if !packet.wants_answer() {
-        return refuse_unanswered(local, key, ahead);
+        return tell_once(local, key, refused);
     }
-    let Some(refused) = note(local, key, ahead) else { return };
+    let Some(refused) = refused else { return };
     let limit = refused.limit;
     let Some(retry) = refused.retry else { return close(local, key, limit) };
     match packet {
@@ -72,17 +82,18 @@ pub(super) fn refuse(local: &LocalNode, key: ConnectionKey, packet: &Inbound, ah
 }
 
 /// The same for a message whose sender waits for no answer: it gets one `error` a burst.
-fn refuse_unanswered(local: &LocalNode, key: ConnectionKey, ahead: usize) {
-    match note(local, key, ahead) {
+fn tell_once(local: &LocalNode, key: ConnectionKey, refused: Option<RefusedTurn>) {
+    match refused {
         Some(RefusedTurn { retry: Some(retry), is_first: true, limit, .. }) => tell(local, key, limit, retry),
         Some(RefusedTurn { retry: None, limit, .. }) => close(local, key, limit),
         _ => {}
     }
 }
 
-/// Counts a refusal.
-fn note(local: &LocalNode, key: ConnectionKey, ahead: usize) -> Option<RefusedTurn> {
+/// Counts a refusal, by a limit of the rate unless another one is given.
+fn note(local: &LocalNode, key: ConnectionKey, ahead: usize, limit: Option<RateLimit>) -> Option<RefusedTurn> {
     let refused = local.shard.refuse_turn(key, ahead)?;
+    let refused = RefusedTurn { limit: limit.unwrap_or(refused.limit), ..refused };
     local.context.metrics.refused(Source::Client, CODE);
     let name = refused.session.and_then(|session| local.shard.with_session(session, |session| session.name()));
     let who = name.unwrap_or_default();
@@ -91,6 +102,7 @@ fn note(local: &LocalNode, key: ConnectionKey, ahead: usize) -> Option<RefusedTu
         RateLimit::Bytes => "more bytes than limits.bytes_per_second allows",
         RateLimit::User => "more than limits.user_events_per_second or limits.user_bytes_per_second allows",
         RateLimit::Tenant => "more than limits.tenant_events_per_second or limits.tenant_bytes_per_second allows",
+        RateLimit::Backend => "more than backend.queue_per_user or backend.queue allows waits for the backend",
     };
     refusals::note(&local.context.metrics, Refusal::Rate, format_args!("{who}"), format_args!("{why}"));
     Some(refused)

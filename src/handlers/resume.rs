@@ -6,29 +6,27 @@ use crate::handlers::session_lookup;
 use crate::handlers::session_start;
 use crate::handlers::session_start::Newcomer;
 use crate::log::window::Gap;
-use crate::model::event::Event;
 use crate::model::id::Id;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
-use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::offset::{Epoch, Offset};
 use crate::model::provenance::Provenance;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode as encode;
 use crate::session::Session;
 use crate::session::connection::SessionKey;
-use crate::session::outbox::Frame;
 use crate::session::parked::Parked;
 use crate::session::recovery;
-use crate::session::recovery::{NotRecovered, Receiver};
+use crate::session::recovery::NotRecovered;
+use crate::session::replay::Replay;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// A parked session that this client may have back, and what it missed.
 pub struct Resumed {
     pid: Id,
     parked: Parked,
-    missed: Vec<Arc<Event>>,
+    missed: Replay,
     /// Rooms that the present token brings.
     fresh: Vec<(Room, Provenance)>,
     /// The session as the backend knows it.
@@ -111,7 +109,7 @@ async fn prepare(
     let here = local.shard.position();
     if here != reached {
         let since = take_up(local, newcomer, &mut parked, here, reached);
-        missed.extend(since.inspect_err(|_| session_start::abandon(local, &session, &rooms))?);
+        missed.append(since.inspect_err(|_| session_start::abandon(local, &session, &rooms))?);
     }
     Ok(Resumed { pid, parked, missed, fresh, session, reserved, before })
 }
@@ -123,30 +121,23 @@ fn take_up(
     parked: &mut Parked,
     here: Offset,
     after: Offset,
-) -> Result<Vec<Arc<Event>>, NotRecovered> {
+) -> Result<Replay, NotRecovered> {
     let namespace = &**local.context.namespaces.name(newcomer.namespace);
-    Ok(recovery::take_up(parked, &local.node.window, here, namespace, after)?)
+    Ok(recovery::take_up(parked, &*local.context.window, here, namespace, after)?)
 }
 
-/// The events of these rooms in (`after`, `up_to`], each once, in order; without `up_to`, to the shard's position.
+/// Whether a session that begins here can get what these rooms had after `after`.
 ///
 /// # Errors
-/// When it cannot be proven that the window has them all.
-pub fn missed(
-    local: &LocalNode,
-    after: Offset,
-    up_to: Option<Position>,
-    namespace: NamespaceIndex,
-    rooms: &[Room],
-    own: &Id,
-) -> Result<Vec<Arc<Event>>, Gap> {
-    let here = local.shard.position();
+/// When it cannot be proven that the window has all of that.
+pub fn provable(local: &LocalNode, after: Offset, namespace: NamespaceIndex, rooms: &[Room]) -> Result<(), Gap> {
     let namespace = &**local.context.namespaces.name(namespace);
-    Receiver { here, namespace, rooms, own }.missed(&local.node.window, after, up_to)
+    recovery::provable(&*local.context.window, local.shard.position(), after, namespace, rooms)
 }
 
-/// Puts the session back with its rooms; what it missed is written before the CONNECT reply (docs/protocol/socketio.md
-/// section 4.1). Answers whether it is in rooms now that it was not in before.
+/// Puts the session back with its rooms. What it missed is written before the CONNECT reply (docs/protocol/socketio.md
+/// section 4.1), but for a long replay: the client counts events as received from the reply on, so that one which breaks off
+/// in the middle continues there. Answers whether the session is in rooms now that it was not in before.
 pub fn continue_session(
     local: &Rc<LocalNode>,
     newcomer: Newcomer,
@@ -161,23 +152,22 @@ pub fn continue_session(
     (key, grown)
 }
 
-/// Continues a session on another connection. What it missed is queued behind what waits there.
+/// Continues a session on another connection, behind a cursor to what it missed.
 pub fn go_on(
     local: &Rc<LocalNode>,
     newcomer: Newcomer,
     pid: Option<Id>,
     parked: Parked,
-    missed: Vec<Arc<Event>>,
+    missed: Replay,
     reserved: &mut Reservation,
 ) -> SessionKey {
-    let connection = newcomer.connection;
     let mut session = newcomer.session(local, parked.id, pid);
     session.start = parked.start;
     session.moves = parked.moves + 1;
-    session.last = missed.last().map_or(parked.last, |event| event.offset.position);
+    session.last = parked.last;
     session.changes = parked.changes.clone();
     let key = session_start::admit(local, session, parked.memberships(), reserved);
-    local.shard.replay(connection, missed.into_iter().map(Frame::event));
+    local.shard.begin_replay(key, missed);
     key
 }
 

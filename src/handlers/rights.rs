@@ -1,16 +1,17 @@
 //! A session's token has changed: its rooms are decided again (docs/rules.md, "When the token changes").
 
 use crate::auth::Identity;
-use crate::backend::BackendError;
-use crate::backend::request::SessionInfo;
+use crate::backend::request::{RequestKind, SessionInfo};
+use crate::backend::{BackendError, Source};
 use crate::handlers::backend_calls;
+use crate::handlers::backend_calls::Ask;
 use crate::handlers::room_access;
+use crate::handlers::room_access::JoinError;
 use crate::handlers::session_start;
 use crate::handlers::session_start::{FirstRooms, Newcomer};
 use crate::model::names::Room;
 use crate::model::provenance::Provenance;
 use crate::node::context::LocalNode;
-use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::rules::{Caller, Decision, TemplateError};
 use crate::session::caller::{with_caller, with_identity};
@@ -90,7 +91,8 @@ pub async fn of_parked(
     }
     let session = newcomer.clone().session(local, id, None);
     let about = || Some(backend_calls::about(local, &session, parked.rooms.clone()));
-    for (room, allowed) in ask(local, decided.asked, about).await {
+    let source = backend_calls::live_source(local, &session);
+    for (room, allowed) in ask(local, &source, decided.asked, about).await {
         match allowed {
             Ok(()) => decided.kept.push((room, Provenance::Asked)),
             Err(BackendError::Refused(_)) => {}
@@ -123,7 +125,7 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
         return Err(RefreshError::OtherUser);
     }
     let first = first.map_err(RefreshError::Rooms)?;
-    let same_claims = old.claims == identity.claims || old.deciding_claims() == identity.deciding_claims();
+    let same_claims = has_same_claims(&old, &identity);
     let expires = identity.expires;
     local.shard.renew(key, identity);
     session_start::watch_expiry(local, key, expires);
@@ -143,7 +145,9 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
             .shard
             .with_session(key, |session| backend_calls::about(local, session, session.rooms().cloned().collect()))
     };
-    for (room, allowed) in ask(local, decided.asked, about).await {
+    let source = local.shard.with_session(key, |session| backend_calls::live_source(local, session));
+    let Some(source) = source else { return Ok(()) };
+    for (room, allowed) in ask(local, &source, decided.asked, about).await {
         match allowed {
             Ok(()) => local.shard.decide(key, &room, Provenance::Asked),
             // A command may have put it there meanwhile.
@@ -155,13 +159,41 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
     Ok(())
 }
 
+/// Whether the session's token says something else than the one with which something was begun.
+pub fn has_changed(local: &LocalNode, key: SessionKey, begun_with: &Arc<Identity>) -> bool {
+    let now = local.shard.with_session(key, |session| session.identity.clone());
+    now.is_some_and(|now| !Arc::ptr_eq(&now, begun_with) && !has_same_claims(begun_with, &now))
+}
+
+/// What lets a session into rooms that the backend chose for an event of an earlier token: only the rules and the new one.
+///
+/// # Errors
+/// The first room that it may not be in.
+pub fn of_answer(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Vec<Provenance>, JoinError> {
+    let decided = local.shard.with_session(key, |session| {
+        with_caller(session, local.context.namespaces.name(session.namespace), |caller| {
+            let decide = |room: &Room| match local.context.rules.decide_again(room, caller, Provenance::Answered, false)
+            {
+                Decision::Keep(by) => Ok(by),
+                Decision::Ask | Decision::Leave => Err(JoinError::Forbidden(room.to_string())),
+            };
+            rooms.iter().map(decide).collect()
+        })
+    });
+    decided.unwrap_or(Err(JoinError::Gone))
+}
+
+fn has_same_claims(one: &Identity, other: &Identity) -> bool {
+    one.claims == other.claims || one.deciding_claims() == other.deciding_claims()
+}
+
 fn is_by_command(local: &LocalNode, key: SessionKey, room: &Room) -> bool {
     let is = |by: Option<Provenance>| by == Some(Provenance::Command);
     local.shard.with_session(key, |session| is(session.provenance(room))).unwrap_or(false)
 }
 
 fn leave(local: &LocalNode, key: SessionKey, room: &Room) {
-    local.shard.leave(key, std::slice::from_ref(room), LeaveReason::Left);
+    local.shard.lose_room(key, room);
     if let Some(connection) = local.shard.connection_of(key) {
         local.shard.push_json(connection, &plain_ws::left(room, None));
     }
@@ -188,6 +220,7 @@ async fn join(local: &LocalNode, key: SessionKey, first: &FirstRooms) {
 /// Asks the backend about rooms, a few at once. After a failure the others are not asked: they fail like it.
 async fn ask<'a>(
     local: &LocalNode,
+    source: &Source,
     rooms: Vec<Room>,
     about: impl Fn() -> Option<SessionInfo<'a>>,
 ) -> Vec<(Room, Result<(), BackendError>)> {
@@ -198,9 +231,18 @@ async fn ask<'a>(
             answers.extend(some.iter().map(|room| (room.clone(), Err(error.clone()))));
             continue;
         }
+        let ask = match Ask::of_source(local, RequestKind::Join, source.clone()) {
+            Ok(ask) => ask,
+            Err(error) => {
+                answers.extend(some.iter().map(|room| (room.clone(), Err(error.clone()))));
+                continue;
+            }
+        };
+        let ask = &ask;
         let asked = some.iter().filter_map(|room| {
             let about = about()?;
-            Some(Box::pin(async move { (room.clone(), backend_calls::join_of(local, about, room).await) }) as Asked<'_>)
+            let asked = async move { (room.clone(), backend_calls::join_of(local, about, room, ask).await) };
+            Some(Box::pin(asked) as Asked<'_>)
         });
         answers.extend(all(asked.collect()).await);
     }

@@ -1,7 +1,9 @@
 //! Joining and leaving a room on a client's behalf.
 
 use crate::backend::BackendError;
+use crate::backend::request::RequestKind;
 use crate::handlers::backend_calls;
+use crate::handlers::backend_calls::Ask;
 use crate::handlers::fail;
 use crate::model::close::CloseReason;
 use crate::model::draft::check_room_name;
@@ -72,6 +74,7 @@ impl JoinError {
     pub fn retry(&self) -> Option<Duration> {
         match self {
             Self::TooFast(retry) => Some(*retry),
+            Self::Backend(error) => error.retry(),
             _ => None,
         }
     }
@@ -83,13 +86,18 @@ impl JoinError {
 }
 
 /// Whether a session may join these rooms by the rules, its token, and where a rule wants it the backend; nothing is
-/// joined. Answers for each room what allows it.
+/// joined. Answers for each room what allows it. Without `ask` the backend is asked as for a packet that arrives now.
 ///
 /// # Errors
 /// The first refusal.
-pub async fn allow(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Vec<Provenance>, JoinError> {
+pub async fn allow(
+    local: &LocalNode,
+    key: SessionKey,
+    rooms: &[Room],
+    ask: Option<&Ask>,
+) -> Result<Vec<Provenance>, JoinError> {
     within_pace(local, key, rooms).inspect_err(|error| note_refusal(local, key, error))?;
-    ask_about(local, key, rooms).await.inspect_err(|error| note_refusal(local, key, error))
+    ask_about(local, key, rooms, ask).await.inspect_err(|error| note_refusal(local, key, error))
 }
 
 /// Counts the rooms that the session is not in against what it and its user may join. Whoever does not stop is closed.
@@ -141,15 +149,30 @@ fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
     }
 }
 
-async fn ask_about(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Vec<Provenance>, JoinError> {
+/// Whether the backend has to decide on one of these rooms.
+pub fn asks_backend(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> bool {
+    check(local, key, rooms).is_ok_and(|checked| !checked.asked.is_empty())
+}
+
+async fn ask_about(
+    local: &LocalNode,
+    key: SessionKey,
+    rooms: &[Room],
+    ask: Option<&Ask>,
+) -> Result<Vec<Provenance>, JoinError> {
+    let mut own = None;
     loop {
         let identity = local.shard.with_session(key, |session| session.identity.clone()).ok_or(JoinError::Gone)?;
         let checked = check(local, key, rooms)?;
         if checked.asked.is_empty() {
             return Ok(checked.by);
         }
+        if ask.is_none() && own.is_none() {
+            own = Some(Ask::now(local, RequestKind::Join, key).map_err(JoinError::Backend)?);
+        }
+        let Some(ask) = ask.or(own.as_ref()) else { return Err(JoinError::Gone) };
         for room in &checked.asked {
-            backend_calls::join(local, key, room).await.map_err(JoinError::Backend)?;
+            backend_calls::join(local, key, room, ask).await.map_err(JoinError::Backend)?;
         }
         // Other rooms may have been joined while the backend decided, and a fresh token may have come.
         let checked = check(local, key, rooms)?;

@@ -2,9 +2,14 @@
 
 use crate::backend::BackendError;
 use crate::backend::answer::EventAnswer;
+use crate::backend::request::RequestKind;
 use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::backend_calls;
+use crate::handlers::backend_calls::Ask;
+use crate::handlers::backend_lane;
+use crate::handlers::backend_lane::Need;
 use crate::handlers::fail;
+use crate::handlers::rights;
 use crate::handlers::room_access;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::send::send_to_session;
@@ -46,8 +51,27 @@ enum Outside {
     Skip,
 }
 
+/// What became of an event.
+#[derive(Debug)]
+pub enum Ran {
+    /// Its rule was carried out; with the acknowledgement's arguments.
+    Done(Option<Args>),
+    /// Nothing was done: it has to wait for the backend.
+    Deferred(Need),
+}
+
+impl Ran {
+    /// The acknowledgement's arguments.
+    pub fn ack(self) -> Option<Args> {
+        match self {
+            Self::Done(ack) => ack,
+            Self::Deferred(_) => None,
+        }
+    }
+}
+
 /// Carries out the rule for a client's event: forward, join and leave, reply, emit; answers the acknowledgement, the
-/// backend's or else the rule's.
+/// backend's or else the rule's. `ask`: its turn with the backend has come.
 ///
 /// # Errors
 /// The error for the caller. Nothing was done, except joins and the reply if the log fails afterwards.
@@ -57,12 +81,13 @@ pub async fn run(
     rule: &OnRule,
     event: &str,
     args: &Args,
-) -> Result<Option<Args>, Failure> {
-    if tracing::enabled!(tracing::Level::DEBUG) {
+    ask: Option<&Ask>,
+) -> Result<Ran, Failure> {
+    if tracing::enabled!(tracing::Level::DEBUG) && ask.is_none() {
         local.shard.with_session(key, |session| tracing::debug!(session = %session.id, ?event, "event in"));
     }
-    match attempt(local, key, rule, event, args).await {
-        Ok(ack) => Ok(ack),
+    match attempt(local, key, rule, event, args, ask).await {
+        Ok(ran) => Ok(ran),
         Err(error) => {
             note_refusal(local, key, event, &error);
             local.context.metrics.refused(Source::Client, error.code());
@@ -119,26 +144,45 @@ async fn attempt(
     rule: &OnRule,
     event: &str,
     args: &Args,
-) -> Result<Option<Args>, ActionError> {
-    let plan = local
-        .shard
-        .with_session(key, |session| plan(local, session, rule, args, |room| session.is_in(room), Outside::Refuse));
-    let plan = plan.ok_or(ActionError::Join(JoinError::Gone))??;
-    if rule.forward() {
-        announced_first(local, key).await?;
+    ask: Option<&Ask>,
+) -> Result<Ran, ActionError> {
+    let planned = local.shard.with_session(key, |session| {
+        let plan = plan(local, session, rule, args, |room| session.is_in(room), Outside::Refuse);
+        (plan, session.identity.clone())
+    });
+    let (plan, begun_with) = planned.ok_or(ActionError::Join(JoinError::Gone))?;
+    let need = match &plan {
+        _ if ask.is_some() => None,
+        Ok(plan) => backend_lane::need(local, key, rule.forward(), &plan.joins, &plan.leaves),
+        Err(ActionError::NotInRoom(_)) => backend_lane::need_of_emit(local, key),
+        Err(_) => None,
+    };
+    if let Some(need) = need {
+        return Ok(Ran::Deferred(need));
     }
-    let answer = match rule.forward() {
-        true => backend_calls::event(local, key, event, args).await.map_err(ActionError::Backend)?,
-        false => EventAnswer::default(),
+    let plan = plan?;
+    let answer = match ask {
+        Some(ask) if rule.forward() => {
+            announced_first(local, key).await?;
+            backend_calls::event(local, key, event, args, ask).await.map_err(ActionError::Backend)?
+        }
+        _ => EventAnswer::default(),
     };
     if rule.forward() && !local.shard.has_session(key) {
         // The caller has disconnected meanwhile. The backend has done its work, so the others still get its events.
         let drafts = if plan.joins.is_empty() { plan.drafts } else { Vec::new() };
         append(local, drafts.into_iter().chain(answer.emit).collect()).await?;
-        return Ok(answer.ack.or(plan.ack));
+        return Ok(Ran::Done(answer.ack.or(plan.ack)));
     }
-    let allowed = room_access::allow(local, key, &plan.joins).await.map_err(ActionError::Join)?;
-    let by: Vec<_> = allowed.into_iter().chain(answer.join.iter().map(|_| Provenance::Answered)).collect();
+    let allowed = room_access::allow(local, key, &plan.joins, ask).await.map_err(ActionError::Join)?;
+    let answered = if rights::has_changed(local, key, &begun_with) {
+        // A fresh token came while the backend worked.
+        still_inside(local, key, &plan)?;
+        rights::of_answer(local, key, &answer.join).map_err(ActionError::Join)?
+    } else {
+        vec![Provenance::Answered; answer.join.len()]
+    };
+    let by = [allowed, answered].concat();
     let joins = [plan.joins, answer.join].concat();
     room_access::within_limit(local, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
@@ -163,7 +207,16 @@ async fn attempt(
         // The acknowledgement comes after the events that the caller gets itself.
         local.shard.catch_up_with(last).await;
     }
-    Ok(answer.ack.or(plan.ack))
+    Ok(Ran::Done(answer.ack.or(plan.ack)))
+}
+
+/// Whether the session is still in the rooms that it emits to, or joins them.
+fn still_inside(local: &LocalNode, key: SessionKey, plan: &Plan) -> Result<(), ActionError> {
+    let rooms = || plan.drafts.iter().flat_map(|draft| &draft.rooms);
+    let left = local
+        .shard
+        .with_session(key, |session| rooms().find(|room| !session.is_in(room) && !plan.joins.contains(room)).cloned());
+    left.flatten().map_or(Ok(()), |room| Err(ActionError::NotInRoom(room)))
 }
 
 /// Waits until the session's joins are announced, so that other members get them before anything that it sends.
@@ -239,17 +292,37 @@ async fn append(local: &Rc<LocalNode>, drafts: Vec<Draft>) -> Result<Option<Offs
 
 /// Carries out the `connection` rule of a session that has just begun or was resumed. If its rooms could not be written, the
 /// connection is closed so that the client comes again: it did not ask for these rooms, so it would not ask a second time.
+/// Where it needs the backend it waits, and the client's packets do not wait for it.
 pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &str) {
     let Some(rule) = local.context.rules.connection(namespace) else { return };
-    if let Err(failure) = run(local, key, rule, "connection", &Args::none()).await {
-        tracing::warn!(error = %failure.error, %namespace, "the connection rule failed");
-        if matches!(failure.error, ActionError::Unsettled) {
-            local
-                .shard
-                .connection_of(key)
-                .into_iter()
-                .for_each(|connection| fail(local, connection, CloseReason::Unreachable));
-        }
+    match run(local, key, rule, "connection", &Args::none(), None).await {
+        Ok(Ran::Done(_)) => {}
+        Ok(Ran::Deferred(need)) => match backend_calls::take_place(local, need.kind, key, 0) {
+            Ok(place) => crate::handlers::defer_connection(local, key, need, place),
+            Err(error) => failed_connection(local, key, namespace, &ActionError::Backend(error)),
+        },
+        Err(failure) => failed_connection(local, key, namespace, &failure.error),
+    }
+}
+
+/// The same when its turn with the backend has come.
+pub async fn run_connection_now(local: &Rc<LocalNode>, key: SessionKey, ask: Option<&Ask>) {
+    let Some(namespace) = local.shard.with_session(key, |session| session.namespace) else { return };
+    let namespace = local.context.namespaces.name(namespace);
+    let Some(rule) = local.context.rules.connection(namespace) else { return };
+    if let Err(failure) = run(local, key, rule, "connection", &Args::none(), ask).await {
+        failed_connection(local, key, namespace, &failure.error);
+    }
+}
+
+fn failed_connection(local: &LocalNode, key: SessionKey, namespace: &str, error: &ActionError) {
+    tracing::warn!(%error, %namespace, "the connection rule failed");
+    if matches!(error, ActionError::Unsettled) {
+        local
+            .shard
+            .connection_of(key)
+            .into_iter()
+            .for_each(|connection| fail(local, connection, CloseReason::Unreachable));
     }
 }
 
@@ -262,7 +335,8 @@ pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
         let namespace = local.context.namespaces.name(ended.session.namespace);
         // As Socket.IO words it: `transport close`, `ping timeout`.
         let reason = ended.reason.label().replace('_', " ");
-        backend_calls::disconnected(local, &ended.session, &ended.rooms, &reason);
+        let source = backend_calls::source(&ended.session, ended.address);
+        backend_calls::disconnected(local, &source, &ended.session, &ended.rooms, &reason);
         let Some(rule) = local.context.rules.disconnect(namespace) else { continue };
         let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
         let args = Args::trusted(format!("[\"{reason}\"]"), 1);
@@ -271,7 +345,10 @@ pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
             Err(error) => failed_disconnect(local, &error),
         }
         if rule.forward() {
-            forward_disconnect(local, ended, args);
+            match Ask::of_source(local, RequestKind::Event, source) {
+                Ok(ask) => forward_disconnect(local, ended, args, ask),
+                Err(error) => failed_disconnect(local, &ActionError::Backend(error)),
+            }
         }
     }
     if let Err(error) = append(local, drafts).await {
@@ -281,12 +358,12 @@ pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
 }
 
 /// Forwards a disconnection to the backend, which may answer with events for rooms. Only the graceful stop waits for it.
-fn forward_disconnect(local: &Rc<LocalNode>, ended: Ended, args: Args) {
+fn forward_disconnect(local: &Rc<LocalNode>, ended: Ended, args: Args, ask: Ask) {
     local.shard.begin_disconnect_work();
     let local = local.clone();
     tokio::task::spawn_local(async move {
         let about = backend_calls::about(&local, &ended.session, ended.rooms);
-        let answer = backend_calls::forward(&local, about, "disconnect", &args).await;
+        let answer = backend_calls::forward(&local, about, "disconnect", &args, &ask).await;
         let told = match answer.map_err(ActionError::Backend) {
             Ok(answer) => append(&local, answer.emit).await.map(drop),
             Err(error) => Err(error),

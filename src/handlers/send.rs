@@ -9,13 +9,13 @@ use crate::rules::Message;
 use crate::session::connection::SessionKey;
 use crate::session::outbox::Frame;
 
-/// Writes an event to one session. It carries the current offset, so that a string as its last argument cannot poison
+/// Writes an event to one session. It carries the offset at which the session stands, so that a string as its last argument cannot poison
 /// the client's resume point (docs/protocol/socketio.md section 4.2). On `/ws` its room is the session's own id.
 pub fn send_to_session(local: &LocalNode, session: SessionKey, message: &Message) {
     let found = local.shard.with_session(session, |s| (s.connection, s.id.to_string(), s.namespace));
     let Some((key, id, namespace)) = found else { return };
     let Some(protocol) = local.shard.protocol(key) else { return };
-    let here = local.shard.position();
+    let here = local.shard.resume_point(session);
     if protocol == Protocol::SocketIo {
         let offset = local.context.recovery_on().then(|| here.to_string());
         let namespace = local.context.namespaces.name(namespace);

@@ -78,6 +78,10 @@ async fn take_elsewhere(
     let Some(cluster) = &local.node.cluster else { return Ok(None) };
     let read = |record: &str| Parked::from_record(record, newcomer.namespace);
     let mut found = cluster.find(owner, pid).await.ok_or(NotRecovered::Unreachable)?;
+    if found == Found::Nowhere && !cluster.is_genuine(pid) {
+        // Nobody made this pid, or it is of the previous release. The other nodes are not troubled with it.
+        return Ok(None);
+    }
     if found == Found::Nowhere {
         return Ok(ask_all(local, pid, owner).await?.and_then(|record| read(&record)));
     }

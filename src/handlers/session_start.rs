@@ -137,7 +137,8 @@ pub async fn reserve(local: &LocalNode, session: &mut Session, rooms: &[Room]) -
 
 /// Tells the backend that a session which was about to begin does not.
 pub fn abandon(local: &LocalNode, session: &Session, rooms: &[Room]) {
-    backend_calls::disconnected(local, session, rooms, "transport close");
+    let source = backend_calls::source(session, local.shard.address(session.connection));
+    backend_calls::disconnected(local, &source, session, rooms, "transport close");
 }
 
 /// Puts a session with its rooms onto the shard; what is `reserved` is counted already.
@@ -169,7 +170,7 @@ pub fn watch_expiry(local: &Rc<LocalNode>, key: SessionKey, expires: Option<u64>
     local.shard.expire_at_unix(key, expires.saturating_add(leeway));
 }
 
-/// What a client is told whose user, address or tenant has all the connections it may have.
+/// The answer to a client whose user, address or tenant has all the connections it may have.
 pub struct TooMany {
     /// What is reached.
     pub message: &'static str,

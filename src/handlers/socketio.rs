@@ -2,11 +2,15 @@
 
 use crate::auth::identity::Identity;
 use crate::auth::{AuthError, MAX_TOKEN, bare_token};
+use crate::backend::request::RequestKind;
 use crate::handlers::action_error::{ActionError, Failure};
+use crate::handlers::backend_calls::Ask;
+use crate::handlers::backend_lane::{Deferred, Need};
 use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
 use crate::handlers::rule_runner;
+use crate::handlers::rule_runner::Ran;
 use crate::handlers::session_start::TooMany;
 use crate::handlers::{fail, is_open, overload, session_start};
 use crate::model::args::Args;
@@ -26,6 +30,7 @@ use crate::refusals;
 use crate::refusals::shown;
 use crate::rules::AuthKeys;
 use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::session::pending_packets::Inbound;
 use crate::shard::persist;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -33,22 +38,64 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// Works on one packet.
-pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet) {
+/// Works on one packet, or gives it back because it has to wait for the backend.
+pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet) -> Option<Deferred> {
+    let defer = |packet, session, need| Some(Deferred { packet: Inbound::SocketIo(packet), session, need });
+    let behind = || Need { kind: RequestKind::Event, rooms: Vec::new() };
     match packet {
-        Packet::Connect { namespace, auth } => connect(local, key, namespace, auth).await,
-        Packet::Disconnect { namespace } => disconnect(local, key, &namespace),
-        Packet::Event { namespace, ack, event, args } => {
-            match local.context.namespaces.find(&namespace).and_then(|index| local.shard.session_in(key, index)) {
-                Some(session) => on_event(local, key, session, &namespace, ack.as_deref(), &event, &args).await,
-                // An event for a namespace that was not joined (docs/protocol/socketio.md section 3.3).
-                None => fail(local, key, CloseReason::ParseError),
+        Packet::Connect { namespace, auth } => {
+            // The client may come back to a namespace while its leave waits.
+            if let Some(session) = session_in(local, key, &namespace)
+                && local.backend_lanes.is_leaving(key, session)
+            {
+                return defer(Packet::Connect { namespace, auth }, session, behind());
             }
+            connect(local, key, namespace, auth).await;
+        }
+        Packet::Disconnect { namespace } => {
+            let session = session_in(local, key, &namespace)?;
+            // What the client sent before must not be lost.
+            if local.backend_lanes.is_busy(key) {
+                return defer(Packet::Disconnect { namespace }, session, behind());
+            }
+            leave_namespace(local, session);
+        }
+        Packet::Event { namespace, ack, event, args } => {
+            let Some(session) = session_in(local, key, &namespace) else {
+                // An event for a namespace that was not joined (docs/protocol/socketio.md section 3.3).
+                fail(local, key, CloseReason::ParseError);
+                return None;
+            };
+            let need = on_event(local, key, session, &namespace, ack.as_deref(), &event, &args, None).await?;
+            return defer(Packet::Event { namespace, ack, event, args }, session, need);
         }
         // We never ask for an acknowledgement, and the reference ignores unknown ones (docs/protocol/socketio.md
         // section 3.3).
         Packet::Ack { .. } => {}
     }
+    None
+}
+
+/// Works on a packet of a session whose turn with the backend has come.
+pub async fn handle_asking(
+    local: &Rc<LocalNode>,
+    key: ConnectionKey,
+    session: SessionKey,
+    packet: Packet,
+    ask: Option<&Ask>,
+) {
+    match packet {
+        Packet::Connect { namespace, auth } => connect(local, key, namespace, auth).await,
+        Packet::Disconnect { .. } => leave_namespace(local, session),
+        Packet::Event { namespace, ack, event, args } => {
+            on_event(local, key, session, &namespace, ack.as_deref(), &event, &args, ask).await;
+        }
+        Packet::Ack { .. } => {}
+    }
+}
+
+fn session_in(local: &LocalNode, key: ConnectionKey, namespace: &str) -> Option<SessionKey> {
+    local.context.namespaces.find(namespace).and_then(|index| local.shard.session_in(key, index))
 }
 
 /// Bytes of a handshake auth that are not the application's: the names `token`, `pid` and `offset`, and the values of the
@@ -228,13 +275,12 @@ pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
 }
 
 /// The client leaves a namespace; the connection stays (docs/protocol/socketio.md section 3.3).
-fn disconnect(local: &LocalNode, key: ConnectionKey, namespace: &str) {
-    let Some(index) = local.context.namespaces.find(namespace) else { return };
-    if let Some(session) = local.shard.session_in(key, index) {
-        local.shard.dismiss(session, CloseReason::ClientClose);
-    }
+fn leave_namespace(local: &LocalNode, session: SessionKey) {
+    local.shard.dismiss(session, CloseReason::ClientClose);
 }
 
+/// Carries out the rule and answers, or says what the event has to wait for.
+#[expect(clippy::too_many_arguments, reason = "the fields of an EVENT packet")]
 async fn on_event(
     local: &Rc<LocalNode>,
     key: ConnectionKey,
@@ -243,14 +289,18 @@ async fn on_event(
     ack: Option<&str>,
     event: &str,
     args: &Args,
-) {
+    ask: Option<&Ask>,
+) -> Option<Need> {
     let result = match local.context.rules.on(namespace, event) {
-        Some(rule) => rule_runner::run(local, session, rule, event, args).await,
+        Some(rule) => rule_runner::run(local, session, rule, event, args, ask).await,
         None => Err(unruled(local, session, event)),
     };
-    let Some(ack) = ack else { return };
+    if let Ok(Ran::Deferred(need)) = result {
+        return Some(need);
+    }
+    let ack = ack?;
     let args = match result {
-        Ok(args) => args.unwrap_or_else(Args::none),
+        Ok(ran) => ran.ack().unwrap_or_else(Args::none),
         Err(failure) => failure.ack.unwrap_or_else(|| default_ack(&failure.error)),
     };
     let packet = encode::ack(namespace, ack, &args).or_else(|problem| {
@@ -262,6 +312,7 @@ async fn on_event(
         Ok(packet) => local.shard.push_packet(key, packet),
         Err(error) => tracing::warn!(%error, %event, "an acknowledgement cannot be written"),
     }
+    None
 }
 
 /// An event without a rule: refused and counted.

@@ -67,6 +67,7 @@ fn refusal(status: StatusCode, code: &str) -> Option<Refusal> {
         "publishing_disabled" | "unauthorized" => Refusal::PublishKey,
         "too_many_connections" => Refusal::Connections,
         "bad_handshake" | "upgrade_required" => Refusal::Handshake,
+        "bad_host" | "host_not_allowed" => Refusal::Host,
         "not_found" | "method_not_allowed" => Refusal::Path,
         code if code.starts_with("token_") => return None,
         _ if status == StatusCode::PAYLOAD_TOO_LARGE => Refusal::Size,

@@ -1,5 +1,6 @@
 //! Response bodies, and the reading of request bodies within limits.
 
+use crate::budget::{Holding, Level, MemoryBudget};
 use crate::transport::sse::SseBody;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
@@ -10,10 +11,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time for a request body. A slow client occupies one connection no longer than this.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same while the node is over `limits.memory`: half bodies would stay otherwise.
+const HASTE: Duration = Duration::from_secs(1);
 
 /// The body of a response.
 pub enum Answer {
@@ -79,20 +82,26 @@ impl BodyError {
 }
 
 /// Whether a request's body has been read to its end. It travels with the request.
-#[derive(Clone, Default)]
-pub struct BodyState(Arc<AtomicBool>);
+#[derive(Clone)]
+pub struct BodyState {
+    read: Arc<AtomicBool>,
+    memory: Arc<MemoryBudget>,
+}
 
 impl BodyState {
     /// For a request; `None` if it has no body.
-    pub fn attach(request: &mut Request<Incoming>) -> Option<Self> {
-        let state = (!request.body().is_end_stream()).then(Self::default)?;
+    pub fn attach(request: &mut Request<Incoming>, memory: &Arc<MemoryBudget>) -> Option<Self> {
+        if request.body().is_end_stream() {
+            return None;
+        }
+        let state = Self { read: Arc::default(), memory: memory.clone() };
         request.extensions_mut().insert(state.clone());
         Some(state)
     }
 
     /// Whether the client may still be sending.
     pub fn is_unread(&self) -> bool {
-        !self.0.load(Ordering::Relaxed)
+        !self.read.load(Ordering::Relaxed)
     }
 }
 
@@ -105,17 +114,29 @@ pub async fn read(request: Request<Incoming>, max: usize) -> Result<Bytes, BodyE
     if body.size_hint().lower() > max as u64 {
         return Err(BodyError::TooBig);
     }
-    let bytes = tokio::time::timeout(READ_TIMEOUT, collect(body, max)).await.unwrap_or(Err(BodyError::Slow))?;
-    if let Some(BodyState(read)) = parts.extensions.get() {
-        read.store(true, Ordering::Relaxed);
-    }
+    let Some(state) = parts.extensions.get::<BodyState>() else {
+        // It has no body.
+        return Ok(Bytes::new());
+    };
+    let reading = collect(body, max, &state.memory);
+    let bytes = tokio::time::timeout(READ_TIMEOUT, reading).await.unwrap_or(Err(BodyError::Slow))?;
+    state.read.store(true, Ordering::Relaxed);
     Ok(bytes)
 }
 
-async fn collect(mut body: Incoming, max: usize) -> Result<Bytes, BodyError> {
-    let mut first = None;
+async fn collect(mut body: Incoming, max: usize, memory: &Arc<MemoryBudget>) -> Result<Bytes, BodyError> {
+    let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let mut held = memory.hold(Holding::Bodies, 0);
+    let began = Instant::now();
+    loop {
+        held.resize(all.len() + first.as_ref().map_or(0, Bytes::len));
+        let next = tokio::time::timeout(HASTE, body.frame()).await;
+        if began.elapsed() >= HASTE && memory.level() == Level::Over {
+            return Err(BodyError::Slow);
+        }
+        let Ok(next) = next else { continue };
+        let Some(frame) = next else { break };
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else { continue };
         if all.len() + first.as_ref().map_or(0, Bytes::len) + data.len() > max {
             return Err(BodyError::TooBig);

@@ -27,11 +27,13 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// How long the head of a request may take: the first from the TCP connection on, a later one from its first byte.
     pub head_timeout: Duration,
+    /// Names by which the node may be reached; without any, all.
+    pub allowed_hosts: Vec<String>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { idle_timeout: Duration::from_secs(75), head_timeout: Duration::from_secs(10) }
+        Self { idle_timeout: Duration::from_secs(75), head_timeout: Duration::from_secs(10), allowed_hosts: Vec::new() }
     }
 }
 

@@ -1,7 +1,8 @@
-//! Publish keys, compared in constant time.
+//! Publish keys, compared in constant time by their digests, so that neither a common prefix nor the length of a key shows.
 
 use crate::http::answer::{Reply, error};
 use crate::model::secret::Secret;
+use aws_lc_rs::digest::{SHA256, digest};
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use subtle::{Choice, ConstantTimeEq as _};
@@ -15,9 +16,10 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether the request has one of the keys. All keys are compared, whichever matches.
 pub fn has(headers: &HeaderMap, keys: &[Secret]) -> bool {
-    let given = bearer(headers).unwrap_or_default().as_bytes();
-    let none = Choice::from(0);
-    keys.iter().fold(none, |found, key| found | key.reveal().as_bytes().ct_eq(given)).into()
+    // A comparison of slices ends at once where their lengths differ; digests have one length.
+    let given = digest(&SHA256, bearer(headers).unwrap_or_default().as_bytes());
+    let is_given = |key: &Secret| digest(&SHA256, key.reveal().as_bytes()).as_ref().ct_eq(given.as_ref());
+    keys.iter().fold(Choice::from(0), |found, key| found | is_given(key)).into()
 }
 
 /// Checks that the request has one of the keys.
@@ -52,7 +54,15 @@ mod tests {
         };
         assert_eq!(status("Bearer second-key", &keys), Ok(()));
         assert_eq!(status("bearer first-key", &keys), Ok(()));
-        for wrong in ["Bearer second-kez", "Bearer second-ke", "Bearer second-key2", "Bearer ", "Basic first-key"] {
+        for wrong in [
+            "Bearer second-kez",
+            "Bearer xecond-key",
+            "Bearer second-ke",
+            "Bearer second-key2",
+            "Bearer s",
+            "Bearer ",
+            "Basic first-key",
+        ] {
             assert_eq!(status(wrong, &keys), Err(401), "{wrong}");
         }
         assert_eq!(status("Bearer x", &[]), Err(403));

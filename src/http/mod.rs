@@ -8,6 +8,7 @@ pub mod config;
 pub mod engine;
 mod head;
 pub mod health;
+pub mod hosts;
 mod keep_alive;
 pub mod keys;
 mod linger;
@@ -17,17 +18,29 @@ pub mod publish;
 pub mod revoke;
 pub mod routes;
 pub mod server;
+mod shared;
 pub mod sse;
 pub mod traffic;
 pub mod upgrade;
 pub mod ws;
 
 use crate::node::context::Node;
+use crate::shard::face::ShardCounts;
+use bytes::Bytes;
 use config::{HttpConfig, PublishConfig};
+use hosts::Hosts;
 use origin::Origins;
+use shared::Shared;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use traffic::Traffic;
+
+/// What `/metrics` and `/socket/ping` answer to all that ask at once.
+#[derive(Default)]
+pub struct Scrape {
+    text: Shared<Result<Bytes, String>>,
+    counts: Shared<ShardCounts>,
+}
 
 /// What the handlers share.
 pub struct Api {
@@ -41,6 +54,10 @@ pub struct Api {
     pub revoke_for: Duration,
     /// `[cors]`.
     pub origins: Origins,
+    /// `http.allowed_hosts`.
+    pub hosts: Hosts,
+    /// The text of `/metrics`.
+    pub scrape: Scrape,
     /// When the process began.
     pub started: Instant,
     /// Whether metrics, publishing and the admin API have their own listener.
@@ -59,5 +76,5 @@ pub struct Page {
     /// Its content type.
     pub content_type: &'static str,
     /// Its bytes.
-    pub body: bytes::Bytes,
+    pub body: Bytes,
 }

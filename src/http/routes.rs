@@ -14,6 +14,9 @@ use std::rc::Rc;
 
 /// Answers one request.
 pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
+    if let Some(refusal) = api.hosts.refuse(request.uri(), request.version(), request.headers()) {
+        return refusal;
+    }
     let path = request.uri().path();
     let clients = caller.listener == ListenerKind::Public;
     let control = caller.listener == ListenerKind::Admin || !api.admin_apart;

@@ -193,7 +193,7 @@ async fn serve(
             let _busy = api.traffic.begin();
             caller.begin_request();
             let uri = request.uri().clone();
-            let body = BodyState::attach(&mut request);
+            let body = BodyState::attach(&mut request, &api.node.context.memory);
             let mut response = route(&api, &local, request, &caller).await;
             if let Some(Refused(reason, why)) = response.extensions_mut().remove() {
                 let who = format_args!("{} {}", caller.peer, shown(uri.path()));

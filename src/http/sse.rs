@@ -13,7 +13,7 @@ use crate::http::{Api, ws};
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, jittered};
 use crate::model::id::Id;
-use crate::model::names::{MAIN_NAMESPACE, Room};
+use crate::model::names::{EVERYBODY, MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
@@ -26,6 +26,7 @@ use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::connection_limiter::ClientKind;
 use crate::session::outbox::Frame;
 use crate::session::recovery::NotRecovered;
+use crate::session::replay::Replay;
 use crate::transport::sse::SseBody;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -91,7 +92,7 @@ pub async fn serve(
     let mut online = local.shard.reserve(&session, &[]);
     let session = session_start::admit(local, session, [], &mut online);
     let rooms: Vec<Room> = query.rooms.iter().map(|room| room.as_str().into()).collect();
-    let allowed = match room_access::allow(local, session, &rooms).await {
+    let allowed = match room_access::allow(local, session, &rooms, None).await {
         Ok(allowed) => allowed,
         Err(problem) => {
             let status = match problem.retry() {
@@ -172,7 +173,11 @@ fn begin(
     let Some((own, namespace)) = own else { return };
     let missed = since.map(|since| {
         let after = Offset::parse(since).ok_or(NotRecovered::BadOffset);
-        let missed = after.and_then(|after| Ok(resume::missed(local, after, None, namespace, rooms, &own)?));
+        let missed = after.and_then(|after| {
+            let names = [rooms, &[own.to_string().into(), EVERYBODY.into()]].concat();
+            resume::provable(local, after, namespace, &names)?;
+            Ok(after)
+        });
         resume::count(local, &missed);
         missed
     });
@@ -182,8 +187,9 @@ fn begin(
     local.shard.push(key, Frame::Raw(sse::comment()));
     local.shard.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
     match missed {
-        Some(Ok(events)) => {
-            local.shard.replay(key, events.into_iter().map(Frame::event));
+        Some(Ok(after)) => {
+            let replay = Replay::new(&own, rooms.to_vec(), after, Vec::new(), here.position);
+            local.shard.begin_replay(session, replay);
         }
         Some(Err(error)) => {
             let reason = error.code();

@@ -45,6 +45,9 @@ pub(crate) enum HttpError {
     /// No root certificates to check the server with.
     #[error("no root certificates to check the server with: {0}")]
     Roots(String),
+    /// There is no connection, or TLS refuses the server.
+    #[error("{0}")]
+    Connect(String),
     /// The request could not be sent, or the response broke off.
     #[error("{0}")]
     Broken(String),
@@ -114,7 +117,10 @@ impl HttpClient {
     }
 
     async fn read(&self, response: Result<Response<Incoming>, ClientError>) -> Result<Response<Bytes>, HttpError> {
-        let response = response.map_err(|error| HttpError::Broken(with_causes(&error)))?;
+        let response = response.map_err(|error| match error.is_connect() {
+            true => HttpError::Connect(with_causes(&error)),
+            false => HttpError::Broken(with_causes(&error)),
+        })?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, self.max_body).collect().await.map_err(|error| {
             match error.is::<LengthLimitError>() {

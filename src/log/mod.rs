@@ -6,6 +6,7 @@ pub mod memory;
 mod recent_commands;
 mod recent_ids;
 pub mod redis;
+pub mod shared_window;
 pub mod window;
 
 use crate::model::command::SessionCommand;

@@ -7,7 +7,9 @@ use crate::model::command::SessionCommand;
 use crate::model::event::Event;
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::{Epoch, Offset, Position};
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::binary_heap::PeekMut;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +44,59 @@ struct Kept {
 enum Serials {
     One(u64),
     Many(VecDeque<u64>),
+}
+
+/// How much is taken from the window at once. The last event may go over the bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice {
+    /// Number of events.
+    pub events: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+}
+
+/// Events from the window.
+#[derive(Debug)]
+pub struct Pulled {
+    /// In log order.
+    pub events: Vec<Arc<Event>>,
+    /// These are all up to here.
+    pub up_to: Position,
+}
+
+/// The recent log as replays read it.
+pub trait RecentLog {
+    /// See [`Window::covers`].
+    ///
+    /// # Errors
+    /// When that cannot be proven.
+    fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap>;
+
+    /// See [`Window::pull`].
+    ///
+    /// # Errors
+    /// When it cannot be proven that these are all.
+    fn pull(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room], max: Slice) -> Result<Pulled, Gap>;
+
+    /// See [`Window::commands`].
+    ///
+    /// # Errors
+    /// When it cannot be proven that these are all.
+    fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap>;
+}
+
+impl RecentLog for Window {
+    fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
+        self.covers(after, namespace, rooms)
+    }
+
+    fn pull(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room], max: Slice) -> Result<Pulled, Gap> {
+        self.pull(after, up_to, namespace, rooms, max)
+    }
+
+    fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
+        self.commands(after).map(|commands| commands.map(|(at, command)| (at, command.clone())).collect())
+    }
 }
 
 /// Why it is unknown what a client missed.
@@ -182,49 +237,67 @@ impl Window {
         }
     }
 
-    /// The events in (`after`, `up_to`] for any of the rooms and not for any that the event excepts,
-    /// in log order, each once.
-    ///
-    /// `after` may be later than `up_to` where the client is ahead of the caller. The caller must then skip events up to
-    /// `after`.
+    /// Whether everything after `after` is still here for these rooms.
     ///
     /// # Errors
-    /// When it is unknown whether these are all.
-    pub fn replay<R: AsRef<str>>(
-        &self,
-        after: Offset,
-        up_to: Position,
-        namespace: &str,
-        rooms: &[R],
-    ) -> Result<Vec<Arc<Event>>, Gap> {
+    /// When that cannot be proven.
+    pub fn covers<R: AsRef<str>>(&self, after: Offset, _namespace: &str, _rooms: &[R]) -> Result<(), Gap> {
         if after.epoch != self.epoch {
             return Err(Gap::ForeignEpoch);
         }
         if after.position > self.head {
             return Err(Gap::Future);
         }
-        if after.position < self.floor {
-            return Err(Gap::TooOld);
-        }
-        let Some(index) = self.index.get(namespace) else { return Ok(Vec::new()) };
-        let (from, to) = (self.serial_after(after.position), self.serial_after(up_to));
-        let mut found = Vec::new();
-        for room in rooms {
-            if let Some(serials) = index.get(room.as_ref()) {
-                serials.collect(from, to, &mut found);
-            }
-        }
-        found.sort_unstable();
-        found.dedup();
-        let events = found.into_iter().filter_map(|serial| self.get(serial));
-        Ok(events.filter(|event| !excepted(event, rooms)).cloned().collect())
+        if after.position < self.floor { Err(Gap::TooOld) } else { Ok(()) }
     }
 
-    /// The position of the `max`th event after `after`, where more events follow.
-    pub fn slice_after(&self, after: Position, max: usize) -> Option<Position> {
-        let end = usize::try_from(self.serial_after(after) - self.first_serial).ok()? + max;
-        let last = self.events.get(end.checked_sub(1)?)?;
-        (end < self.events.len()).then_some(last.event.offset.position)
+    /// The first events in (`after`, `up_to`] for any of the rooms, in log order, each once, as many as `max` allows. What
+    /// an event excepts is not looked at.
+    ///
+    /// # Errors
+    /// When it is unknown whether these are all.
+    pub fn pull<R: AsRef<str>>(
+        &self,
+        after: Offset,
+        up_to: Position,
+        namespace: &str,
+        rooms: &[R],
+        max: Slice,
+    ) -> Result<Pulled, Gap> {
+        self.covers(after, namespace, rooms)?;
+        let mut pulled = Pulled { events: Vec::new(), up_to };
+        let Some(index) = self.index.get(namespace) else { return Ok(pulled) };
+        let (from, to) = (self.serial_after(after.position), self.serial_after(up_to));
+        let lists: Vec<_> = rooms.iter().filter_map(|room| index.get(room.as_ref())).collect();
+        let first = |(list, serials): (usize, &&Serials)| {
+            let at = serials.first_from(from);
+            serials.get(at).map(|serial| Reverse((serial, list, at)))
+        };
+        let mut heads: BinaryHeap<_> = lists.iter().enumerate().filter_map(first).collect();
+        let (mut bytes, mut last) = (0, None);
+        while let Some(mut head) = heads.peek_mut() {
+            let Reverse((serial, list, at)) = *head;
+            if serial >= to {
+                break;
+            }
+            if last.replace(serial) != Some(serial)
+                && let Some(event) = self.get(serial)
+            {
+                if let Some(previous) = pulled.events.last()
+                    && (pulled.events.len() >= max.events || bytes >= max.bytes)
+                {
+                    pulled.up_to = previous.offset.position;
+                    break;
+                }
+                bytes += event.size();
+                pulled.events.push(event.clone());
+            }
+            match lists[list].get(at + 1) {
+                Some(next) => *head = Reverse((next, list, at + 1)),
+                None => drop(PeekMut::pop(head)),
+            }
+        }
+        Ok(pulled)
     }
 
     fn get(&self, serial: u64) -> Option<&Arc<Event>> {
@@ -271,10 +344,6 @@ fn shrink_if_sparse(len: usize, capacity: usize, shrink: impl FnOnce(usize)) {
     }
 }
 
-fn excepted<R: AsRef<str>>(event: &Event, rooms: &[R]) -> bool {
-    event.draft.except.iter().any(|except| rooms.iter().any(|room| room.as_ref() == &**except))
-}
-
 impl Serials {
     /// The same serial twice, from a draft that names a room twice, is kept once.
     fn push(&mut self, serial: u64) {
@@ -300,13 +369,18 @@ impl Serials {
         }
     }
 
-    fn collect(&self, from: u64, to: u64, found: &mut Vec<u64>) {
+    /// Where the serials from this one on begin.
+    fn first_from(&self, from: u64) -> usize {
         match self {
-            Self::One(only) => found.extend((from..to).contains(only).then_some(*only)),
-            Self::Many(serials) => {
-                let start = serials.partition_point(|&serial| serial < from);
-                found.extend(serials.range(start..).take_while(|&&serial| serial < to));
-            }
+            Self::One(only) => usize::from(*only < from),
+            Self::Many(serials) => serials.partition_point(|&serial| serial < from),
+        }
+    }
+
+    fn get(&self, at: usize) -> Option<u64> {
+        match self {
+            Self::One(only) => (at == 0).then_some(*only),
+            Self::Many(serials) => serials.get(at).copied(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! closed pipe or a pipe that nobody reads costs log lines and nothing else.
 
 mod queue;
+mod text;
 mod writer;
 
 use queue::Queue;
@@ -43,10 +44,12 @@ pub fn init(config: &LoggingConfig) {
     let filter = from_environment
         .and_then(|text| EnvFilter::try_new(text).ok())
         .unwrap_or_else(|| EnvFilter::new(&config.level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Lines(queue.clone()));
-    let _already_started = match config.format.as_str() {
-        "json" => builder.json().flatten_event(true).try_init(),
-        _ => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
+    let format = if config.format == "json" { Format::Json } else { Format::Text };
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Lines { queue: queue.clone(), format });
+    let _already_started = match format {
+        Format::Json => builder.json().flatten_event(true).try_init(),
+        Format::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
     };
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -69,11 +72,24 @@ pub fn lines_dropped() -> u64 {
 }
 
 /// Takes what `tracing` formats: one call for each line.
-struct Lines(Arc<Queue>);
+struct Lines {
+    queue: Arc<Queue>,
+    format: Format,
+}
+
+#[derive(Clone, Copy)]
+enum Format {
+    Text,
+    Json,
+}
 
 impl io::Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
+        match self.format {
+            Format::Text => self.queue.push(&text::escaped(line)),
+            // Its strings are escaped already.
+            Format::Json => self.queue.push(line),
+        }
         Ok(line.len())
     }
 

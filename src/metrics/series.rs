@@ -28,7 +28,7 @@ pub(super) const HANDSHAKES: [&str; 18] = [
 ];
 
 /// `roomcast_recoveries_total`.
-pub(super) const RECOVERIES: [&str; 12] = [
+pub(super) const RECOVERIES: [&str; 11] = [
     "recovered",
     "unknown_session",
     "too_old",
@@ -38,7 +38,6 @@ pub(super) const RECOVERIES: [&str; 12] = [
     "rooms_unknown",
     "disconnected",
     "unreachable",
-    "still_replaying",
     "undecided",
     "gone",
 ];
@@ -49,8 +48,8 @@ pub(super) const GAPS: [&str; 5] = ["log_reset", "too_old", "foreign_epoch", "fu
 /// `roomcast_backend_requests_total` and `roomcast_backend_request_seconds`.
 pub(super) const BACKEND_TYPES: [&str; 8] =
     ["join", "event", "connect", "disconnect", "online", "offline", "occupied", "vacated"];
-pub(super) const BACKEND_RESULTS: [&str; 8] =
-    ["ok", "timeout", "unreachable", "resting", "full", "status", "bad_answer", "refused"];
+pub(super) const BACKEND_RESULTS: [&str; 9] =
+    ["ok", "timeout", "unreachable", "resting", "busy", "full", "status", "bad_answer", "refused"];
 
 /// `roomcast_events_refused_total`: what a publisher, a stream entry or a client's event can be refused for.
 pub(super) const EVENT_REASONS: [&str; 11] = [

@@ -52,7 +52,7 @@ reasons! {
     TooBig, "too_big", Some(1009), SOON, "A message over `max_payload`.";
     Overlap, "overlapping_requests", None, SOON, "Two polling GETs or two POSTs at once on one session.";
     Evicted, "evicted", Some(1013), SOON, "It had no accepted token, and made room for newer connections (`limits.unauthenticated`).";
-    SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`.";
+    SlowConsumer, "slow_consumer", Some(4408), SOON, "More unsent bytes than `outbox_bytes`, or none of them taken for `ping_timeout`.";
     RateLimit, "rate_limit", Some(4429), LATER, "More events than the limit allows, or too many unhandled packets.";
     TooManyConnections, "too_many_connections", Some(4429), LATER, "The user or the tenant has all the connections it may have.";
     Unauthorized, "unauthorized", Some(4401), None, "No token, or a refused one.";
@@ -84,8 +84,12 @@ pub enum DropReason {
     Malformed,
     /// A client's event without a rule.
     NoRule,
-    /// A notice that the backend did not take in time, or one too many.
+    /// A notice that the backend did not take within five minutes.
     Notice,
+    /// A notice that others pushed out: more than `backend.notices_bytes` waited.
+    NoticeFull,
+    /// A notice that a newer one about the same session, user or room replaced while it waited.
+    NoticeMerged,
     /// The end of a session for which neither its `disconnect` rule ran nor the backend got a notice: too many waited.
     Disconnect,
     /// A session record that Redis refused. Its client cannot resume if this node dies.
@@ -102,12 +106,14 @@ pub enum DropReason {
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
         Self::NoRule,
         Self::Notice,
+        Self::NoticeFull,
+        Self::NoticeMerged,
         Self::Disconnect,
         Self::Record,
         Self::Unsupported,
@@ -124,6 +130,8 @@ impl DropReason {
             Self::Malformed => "malformed",
             Self::NoRule => "no_rule",
             Self::Notice => "notice",
+            Self::NoticeFull => "notice_full",
+            Self::NoticeMerged => "notice_merged",
             Self::Disconnect => "disconnect",
             Self::Record => "record",
             Self::Unsupported => "unsupported",

@@ -28,8 +28,8 @@ impl Provenance {
         Self::ALL.get(bits as usize).copied().unwrap_or(Self::Answered)
     }
 
-    /// One letter, for session records.
-    pub fn letter(self) -> char {
+    /// One character, for session records.
+    pub fn code(self) -> char {
         match self {
             Self::Auto => 'a',
             Self::Rule => 'r',
@@ -40,9 +40,9 @@ impl Provenance {
         }
     }
 
-    /// From [`Self::letter`]. A letter of a newer release counts as the backend's answer, which no rule confirms.
-    pub fn from_letter(letter: char) -> Self {
-        Self::ALL.into_iter().find(|known| known.letter() == letter).unwrap_or(Self::Answered)
+    /// From [`Self::code`]. A code of a newer release counts as the backend's answer, which no rule confirms.
+    pub fn from_code(code: char) -> Self {
+        Self::ALL.into_iter().find(|known| known.code() == code).unwrap_or(Self::Answered)
     }
 }
 
@@ -53,11 +53,11 @@ mod tests {
     #[test]
     fn read_back_as_written() {
         for one in Provenance::ALL {
-            assert_eq!((Provenance::from_bits(one as u32), Provenance::from_letter(one.letter())), (one, one));
+            assert_eq!((Provenance::from_bits(one as u32), Provenance::from_code(one.code())), (one, one));
             assert!((one as u32) < 1 << Provenance::BITS);
         }
         assert_eq!(
-            (Provenance::from_letter('?'), Provenance::from_bits(7)),
+            (Provenance::from_code('?'), Provenance::from_bits(7)),
             (Provenance::Answered, Provenance::Answered)
         );
     }

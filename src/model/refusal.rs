@@ -20,6 +20,7 @@ macro_rules! refusals {
 
 refusals! {
     Origin, "origin", "A web page whose origin is not in `cors.origins`.";
+    Host, "host", "A request whose `Host` is not in `http.allowed_hosts`, or that has none or several.";
     Token, "token", "A client's token, or none.";
     PublishKey, "publish_key", "A key that is not in `publish.keys`, or none.";
     Connections, "connections", "`limits.connections` or `limits.connections_per_ip` is reached.";

@@ -4,13 +4,13 @@ use crate::auth::Authenticator;
 use crate::backend::Backend;
 use crate::cluster::{Cluster, OneWay, RpcResponse};
 use crate::log::EventLog;
-use crate::log::window::Window;
+use crate::log::shared_window::SharedWindow;
 use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
+use crate::node::backend_lanes::BackendLanes;
 use crate::node::command_tracker::CommandTracker;
 use crate::node::probes::Probes;
 use crate::node::revocations_read::RevocationsRead;
-use crate::node::shared_window::SharedWindow;
 use crate::presence::local::Presence;
 use crate::session::connection::ConnectionKey;
 use crate::session::connection_limiter::{Bounds, ConnectionLimiter};
@@ -35,7 +35,7 @@ pub struct Node {
     /// Checks tokens.
     pub auth: Arc<Authenticator>,
     /// The recent log.
-    pub window: SharedWindow,
+    pub window: Arc<SharedWindow>,
     /// Counts client connections.
     pub connection_limiter: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
@@ -69,13 +69,15 @@ pub struct LocalNode {
     pub shard: Rc<Shard>,
     /// What all shards share.
     pub context: Arc<ShardContext>,
+    /// What waits for the backend.
+    pub backend_lanes: BackendLanes,
 }
 
 impl LocalNode {
     /// A node with one of its shards.
     pub fn new(node: Arc<Node>, shard: Rc<Shard>) -> Rc<Self> {
         let context = node.context.clone();
-        Rc::new(Self { node, shard, context })
+        Rc::new(Self { node, shard, context, backend_lanes: BackendLanes::default() })
     }
 
     /// Counts a connection of this shard among the unproven until its client's token is accepted: it is closed where newer
@@ -104,11 +106,11 @@ impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { context, backend, log, auth, sockets } = parts;
-        let (recovery, limits) = (&context.recovery, &context.limits);
+        let limits = &context.limits;
         let has_cluster = context.cluster.is_some();
         Arc::new(Self {
             id: context.node_id,
-            window: SharedWindow::new(Window::new(recovery.kept(), recovery.window_bytes)),
+            window: context.window.clone(),
             connection_limiter: ConnectionLimiter::new(Bounds {
                 clients: limits.connections,
                 per_address: limits.connections_per_ip,

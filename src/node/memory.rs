@@ -1,24 +1,27 @@
 //! Keeps the node within `limits.memory`: looks at what the process has, and closes the largest holders when that is too much.
 //! New work is refused by whoever takes it in ([`crate::budget::MemoryBudget::is_tight`]).
 
-use crate::budget::relief::{Holder, MIN_HOLDING, largest};
+use crate::budget::relief::{Holder, MIN_HOLDING, closable, largest};
 use crate::budget::{Holding, Level, MemoryBudget, machine};
 use crate::model::close::CloseReason;
 use crate::node::context::{LocalNode, Node};
 use crate::session::connection::ConnectionKey;
 use std::collections::HashMap;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// Between two looks. A node on two cores takes in some 50 MB meanwhile, if all of it is kept.
 const LOOK: Duration = Duration::from_millis(100);
-/// Looks after holders were closed until more are: the allocator gives memory back a little later.
-const SETTLE: u32 = 5;
 /// Looks between two of [`crate::budget::Accounts::sweep`].
 const SWEEP: u32 = 10;
 /// Looks between two warnings that nothing is left to close.
 const WARN: u32 = 100;
+/// Looks after holders were closed in which the sums alone say what is in use: the allocator keeps freed memory for a second.
+/// Also those after there was nothing to close, until it is tried again.
+const SETTLE: u32 = 15;
+/// An allocation that the allocator gives a page of its own.
+const OWN_PAGE: usize = 8 << 20;
 /// Connections closed at once, before others on their shard get their turn.
 const CLOSED_AT_ONCE: usize = 64;
 
@@ -29,32 +32,48 @@ type Place = (usize, ConnectionKey);
 pub async fn watch(node: Arc<Node>) {
     let mut interval = tokio::time::interval(LOOK);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let (mut looks, mut settle, mut warned) = (0_u32, 0_u32, 0_u32);
+    let (context, memory) = (&node.context, &node.context.memory);
+    let (mut looks, mut settle, mut futile, mut warned) = (0_u32, 0_u32, 0_u32, 0_u32);
     let mut of_window = 0;
     loop {
         interval.tick().await;
         looks = looks.wrapping_add(1);
-        let context = &node.context;
+        [&mut settle, &mut futile, &mut warned].into_iter().for_each(|left| *left = left.saturating_sub(1));
         if looks.is_multiple_of(SWEEP) {
             context.accounts.sweep(context.now());
         }
         let window = node.window.write().bytes();
-        context.memory.adjust(Holding::Window, std::mem::replace(&mut of_window, window), window);
-        if let Some(resident) = machine::resident() {
-            context.memory.observe(resident);
+        memory.adjust(Holding::Window, std::mem::replace(&mut of_window, window), window);
+        if settle > 0 || memory.is_tight() {
+            give_back();
         }
-        settle = settle.saturating_sub(1);
-        warned = warned.saturating_sub(1);
-        if settle == 0 && context.memory.level() == Level::Over {
-            let closed = relieve(&node, &context.memory).await;
-            settle = SETTLE;
-            if closed == 0 && warned == 0 {
-                warned = WARN;
-                let (used, limit) = (context.memory.used(), context.memory.limit());
-                tracing::warn!(used, limit, "limits.memory is exceeded, and no connection holds much of it");
-            }
+        if settle == 0
+            && let Some(resident) = machine::resident()
+        {
+            memory.observe(resident);
+        }
+        if memory.level() < Level::Over || futile > 0 {
+            continue;
+        }
+        settle = SETTLE;
+        let closed = relieve(&node, memory).await;
+        if closed > 0 {
+            tracing::warn!(closed, "limits.memory is reached: the largest holders are closed");
+            continue;
+        }
+        futile = SETTLE;
+        if warned == 0 {
+            warned = WARN;
+            let (used, limit) = (memory.used(), memory.limit());
+            tracing::warn!(used, limit, "limits.memory is exceeded, and no connection holds much of it");
         }
     }
+}
+
+/// The allocator returns pages that were freed a second ago to the system only when another page is freed. A node that has
+/// become quiet would seem full for good.
+fn give_back() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(OWN_PAGE)));
 }
 
 /// Closes the largest holders, and drops the oldest of the sessions that wait to be resumed, each in proportion to what they
@@ -67,7 +86,9 @@ async fn relieve(node: &Arc<Node>, memory: &MemoryBudget) -> usize {
             holders.into_iter().map(move |Holder { owner, key, bytes }| Holder { owner, key: (shard, key), bytes })
         })
         .collect();
-    let (excess, held) = (memory.excess(), holders.iter().map(|holder| holder.bytes).sum::<usize>());
+    let excess = memory.excess();
+    let holders = closable(holders, excess);
+    let held = holders.iter().map(|holder| holder.bytes).sum::<usize>();
     let parked = memory.held(Holding::Parked);
     let of_parked = (excess as f64 * (parked as f64 / (parked + held).max(1) as f64)) as usize;
     let chosen = largest(holders, excess.saturating_sub(of_parked));
@@ -77,15 +98,27 @@ async fn relieve(node: &Arc<Node>, memory: &MemoryBudget) -> usize {
         by_shard.entry(shard).or_default().push(key);
     }
     let share = of_parked.div_ceil(node.shards().len().max(1));
+    let mut closings = Vec::new();
     for (index, shard) in node.shards().iter().enumerate() {
         let keys = by_shard.remove(&index).unwrap_or_default();
-        shard.run(move |local| drop(tokio::task::spawn_local(close(local.clone(), keys, share))));
+        let (done, closing) = oneshot::channel::<()>();
+        closings.push(closing);
+        shard.run(move |local| {
+            let local = local.clone();
+            drop(tokio::task::spawn_local(async move {
+                close(&local, keys, share).await;
+                drop(done);
+            }));
+        });
     }
-    tracing::warn!(closed, excess, "limits.memory is reached: the largest holders are closed");
+    // What is still to be closed must not be looked for again.
+    for closing in closings {
+        let _ = closing.await;
+    }
     closed
 }
 
-async fn close(local: Rc<LocalNode>, keys: Vec<ConnectionKey>, parked: usize) {
+async fn close(local: &LocalNode, keys: Vec<ConnectionKey>, parked: usize) {
     local.shard.drop_parked(parked);
     for keys in keys.chunks(CLOSED_AT_ONCE) {
         keys.iter().for_each(|key| local.shard.close(*key, CloseReason::Memory));

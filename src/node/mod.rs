@@ -1,5 +1,6 @@
 //! One roomcast process: what its shards share, and what goes to all of them.
 
+pub mod backend_lanes;
 pub mod command_tracker;
 pub mod commands;
 pub mod context;
@@ -12,4 +13,3 @@ pub mod probes;
 pub mod revocation;
 pub mod revocations_read;
 pub mod room_query;
-pub mod shared_window;

@@ -1,9 +1,7 @@
 //! Notices to the backend: `online`, `offline`, `occupied`, `vacated`.
 
-use crate::backend::Backend;
 use crate::backend::request::{BackendRequest, RequestKind};
-use crate::metrics::Metrics;
-use crate::model::close::DropReason;
+use crate::backend::{Backend, Source, Subject};
 use crate::presence::writer::Listener;
 use crate::presence::{Transition, TransitionKind};
 use std::sync::Arc;
@@ -16,13 +14,12 @@ const MAX_PENDING_NOTICES: usize = 5_000;
 /// Tells the backend, where it wants to hear of it.
 pub struct Notices {
     backend: Option<Arc<Backend>>,
-    metrics: Arc<Metrics>,
 }
 
 impl Notices {
     /// For this backend.
-    pub fn new(backend: Option<Arc<Backend>>, metrics: Arc<Metrics>) -> Self {
-        Self { backend, metrics }
+    pub fn new(backend: Option<Arc<Backend>>) -> Self {
+        Self { backend }
     }
 }
 
@@ -36,24 +33,33 @@ impl Listener for Notices {
         };
         let Some(backend) = self.backend.as_deref().filter(|backend| backend.wants(kind)) else { return };
         let mut call = BackendRequest::new(kind, rfc3339(transition.at_ms));
-        match &transition.kind {
-            TransitionKind::Online(user) => call.user = Some(user),
+        let (source, subject) = match &transition.kind {
+            TransitionKind::Online(user) => {
+                call.user = Some(user);
+                of_user(user)
+            }
             TransitionKind::Offline(user, seen_ms) => {
                 call.user = Some(user);
                 call.last_seen = Some(rfc3339(*seen_ms));
+                of_user(user)
             }
             TransitionKind::Occupied(namespace, room) | TransitionKind::Vacated(namespace, room) => {
                 call.namespace = Some(namespace);
                 call.room = Some(room);
+                (Source::rooms(), Subject::Room(namespace.clone(), room.clone()))
             }
-        }
-        let dropped = backend.notify(&call);
-        self.metrics.dropped(DropReason::Notice, dropped as u64);
+        };
+        backend.notify(&source, subject, &call);
     }
 
     fn is_behind(&self) -> bool {
         self.backend.as_ref().is_some_and(|backend| backend.pending_notices() > MAX_PENDING_NOTICES)
     }
+}
+
+fn of_user(user: &str) -> (Source, Subject) {
+    let source = Source::user(user);
+    (source.clone(), Subject::Presence(source))
 }
 
 /// Unix milliseconds as text.

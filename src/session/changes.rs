@@ -67,15 +67,6 @@ impl Changes {
         }
     }
 
-    /// Notes what a command of the backend changed.
-    pub fn note_difference(&mut self, after: Position, before: &[Room], now: &[Room]) {
-        let left = before.iter().filter(|room| !now.contains(room)).map(|room| (room, false));
-        let new = now.iter().filter(|room| !before.contains(room)).map(|room| (room, true));
-        for (room, joined) in left.chain(new) {
-            self.note(Change { after, room: room.clone(), joined }, u64::MAX);
-        }
-    }
-
     /// The rooms at `position`, when they are `rooms` after all changes; `None` where that is not known any more.
     pub fn rooms_at(&self, position: Position, rooms: &[Room]) -> Option<Vec<Room>> {
         let mut rooms = rooms.to_vec();
@@ -97,6 +88,13 @@ impl Changes {
     pub fn size(&self) -> usize {
         self.list().map(|change| change.room.len() + 64).sum()
     }
+}
+
+/// What turns the rooms `before` into those of `now`.
+pub fn difference(after: Position, before: &[Room], now: &[Room]) -> Vec<Change> {
+    let left = before.iter().filter(|room| !now.contains(room)).map(|room| (room, false));
+    let new = now.iter().filter(|room| !before.contains(room)).map(|room| (room, true));
+    left.chain(new).map(|(room, joined)| Change { after, room: room.clone(), joined }).collect()
 }
 
 /// Puts a room into a list, or takes it out.

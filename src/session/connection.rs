@@ -8,23 +8,18 @@ use crate::model::millis::Millis;
 use crate::model::transport::{Protocol, Transport};
 use crate::protocol::socketio::Decoder;
 use crate::session::accepted::{ClientStream, Cut};
+use crate::session::backpressure::Backpressure;
 use crate::session::bucket::Bucket;
 use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Outbox;
 use crate::session::pending_packets::PendingPackets;
 use crate::session::polling::Polling;
 use crate::session::timers::Timers;
-use slotmap::new_key_type;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-new_key_type! {
-    /// A connection's place in its shard; stale after it ended.
-    pub struct ConnectionKey;
-    /// A session's place in its shard; stale after it ended.
-    pub struct SessionKey;
-}
+pub use crate::session::keys::{ConnectionKey, SessionKey};
 
 /// How the outbox of a connection is emptied just now.
 pub enum Link {
@@ -57,8 +52,8 @@ pub struct Connection {
     pub link: Link,
     /// What waits to be written.
     pub outbox: Outbox,
-    /// Bytes that a replay, or a large answer, was allowed to add to it beyond the limit; 0 again once it is empty.
-    pub replay: usize,
+    /// What the client has still to take besides the outbox, and why that may be over its limit.
+    pub backpressure: Option<Box<Backpressure>>,
     /// Listed for the next flush.
     pub dirty: bool,
     /// The socket took no more; its task waits until it does.
@@ -101,7 +96,7 @@ impl Connection {
             protocol,
             link,
             outbox: Outbox::default(),
-            replay: 0,
+            backpressure: None,
             dirty: false,
             blocked: false,
             closing: None,
@@ -130,6 +125,36 @@ impl Connection {
             (Link::WebSocket(_), _) if self.base64 => Format::SocketIoTextFrames,
             (Link::WebSocket(_), _) => Format::SocketIoFrames,
         }
+    }
+
+    /// Bytes in the outbox that its limit does not count.
+    pub fn allowed(&self) -> usize {
+        self.backpressure.as_ref().map_or(0, |backpressure| backpressure.allowed)
+    }
+
+    /// The outbox may be over its limit by so much more, until it is empty.
+    pub fn allow(&mut self, bytes: usize) {
+        self.backpressure.get_or_insert_default().allowed += bytes;
+    }
+
+    /// Everything in the outbox is written.
+    pub fn drained(&mut self) {
+        if let Some(backpressure) = &mut self.backpressure {
+            backpressure.allowed = 0;
+            if !backpressure.has_replays() {
+                self.backpressure = None;
+            }
+        }
+    }
+
+    /// Whether a session is behind the log, so that it gets nothing live.
+    pub fn is_replaying(&self, session: SessionKey) -> bool {
+        self.backpressure.as_ref().is_some_and(|backpressure| backpressure.is_replaying(session))
+    }
+
+    /// Whether any session is behind the log.
+    pub fn has_replays(&self) -> bool {
+        self.backpressure.as_ref().is_some_and(|backpressure| backpressure.has_replays())
     }
 
     /// Wakes this task from now on.

@@ -323,6 +323,11 @@ impl Permit {
 }
 
 impl Permit {
+    /// The address that the connection came from, be it a proxy's.
+    pub fn peer(&self) -> IpAddr {
+        self.address
+    }
+
     /// The client's address, where addresses are counted.
     pub fn address(&self) -> Option<IpAddr> {
         (self.limiter.bounds.per_address > 0).then_some(self.address)

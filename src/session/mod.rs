@@ -1,6 +1,7 @@
 //! What a client is on this node: a connection with an outbox and timers, and one session per joined namespace.
 
 pub mod accepted;
+pub mod backpressure;
 pub mod bucket;
 pub mod caller;
 pub mod changes;
@@ -8,13 +9,16 @@ pub mod config;
 pub mod connection;
 pub mod connection_limiter;
 pub mod forwarded;
+pub mod keys;
 pub mod outbox;
+pub mod pace;
 pub mod parked;
 pub mod pending_packets;
 pub mod polling;
 pub mod record;
 pub mod record_parts;
 pub mod recovery;
+pub mod replay;
 pub mod timers;
 pub mod unproven;
 

@@ -4,6 +4,7 @@ use crate::model::event::{Delivery, Event, Format};
 use crate::protocol::socketio_encode::Encoded;
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Deref;
 use std::rc::Rc;
@@ -56,6 +57,46 @@ impl Frame {
     }
 }
 
+/// The sums over all outboxes of a thread, which is one shard: kept as frames come and go, because adding them up takes too
+/// long with very many connections.
+struct Totals {
+    bytes: Cell<usize>,
+    own: Cell<usize>,
+}
+
+thread_local! {
+    static TOTALS: Totals = const { Totals { bytes: Cell::new(0), own: Cell::new(0) } };
+}
+
+/// Bytes that wait in all outboxes of this thread, near enough for limits.
+pub fn waiting_bytes() -> usize {
+    TOTALS.with(|totals| totals.bytes.get())
+}
+
+/// Bytes of memory that all outboxes of this thread hold. Events are not among them: many outboxes share one.
+pub fn held_bytes() -> usize {
+    TOTALS.with(|totals| totals.own.get())
+}
+
+fn came(frame: &Frame, size: usize) {
+    TOTALS.with(|totals| {
+        totals.bytes.set(totals.bytes.get() + size);
+        totals.own.set(totals.own.get() + own(frame, size));
+    });
+}
+
+fn gone(frame: &Frame, size: usize) {
+    TOTALS.with(|totals| {
+        totals.bytes.set(totals.bytes.get() - size);
+        totals.own.set(totals.own.get() - own(frame, size));
+    });
+}
+
+/// Bytes of memory of one frame.
+fn own(frame: &Frame, size: usize) -> usize {
+    size_of::<Frame>() + if matches!(frame, Frame::Event(_)) { 0 } else { size }
+}
+
 /// A queue of frames, counted in bytes.
 #[derive(Default)]
 pub struct Outbox {
@@ -68,12 +109,23 @@ pub struct Outbox {
 impl Outbox {
     /// Adds a frame at the end.
     pub fn push(&mut self, frame: Frame) {
-        self.bytes += frame.size();
+        let size = frame.size();
+        self.bytes += size;
+        came(&frame, size);
         if self.queue.capacity() == 0 {
             // Most pushes are alone: VecDeque's own first step would be four frames.
             self.queue.reserve_exact(1);
         }
         self.queue.push_back(frame);
+    }
+
+    /// Puts a frame before all others, but behind one that is partly on the wire.
+    pub fn push_ahead(&mut self, frame: Frame) {
+        let at = usize::from(self.is_mid_frame());
+        self.push(frame);
+        if let Some(frame) = self.queue.pop_back() {
+            self.queue.insert(at, frame);
+        }
     }
 
     /// Bytes waiting, near enough for limits.
@@ -110,7 +162,9 @@ impl Outbox {
     pub fn pop(&mut self) -> Option<Frame> {
         self.written = 0;
         let frame = self.queue.pop_front()?;
-        self.bytes -= frame.size();
+        let size = frame.size();
+        self.bytes -= size;
+        gone(&frame, size);
         if self.queue.is_empty() {
             // Without this, every connection would keep the queue of its busiest moment.
             self.queue = VecDeque::new();
@@ -141,9 +195,14 @@ impl Outbox {
         if !self.is_mid_frame() {
             return self.clear();
         }
-        let lost = self.queue.iter().skip(1).filter(|frame| matches!(frame, Frame::Event(_))).count();
-        self.queue.truncate(1);
-        self.bytes = self.queue.iter().map(Frame::size).sum();
+        let mut lost = 0;
+        for frame in self.queue.drain(1..) {
+            let size = frame.size();
+            self.bytes -= size;
+            gone(&frame, size);
+            lost += usize::from(matches!(frame, Frame::Event(_)));
+        }
+        self.queue.shrink_to_fit();
         lost
     }
 
@@ -152,6 +211,12 @@ impl Outbox {
         let events = self.queue.iter().filter(|frame| matches!(frame, Frame::Event(_))).count();
         *self = Self::default();
         events
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.queue.iter().for_each(|frame| gone(frame, frame.size()));
     }
 }
 
@@ -195,8 +260,18 @@ mod tests {
         assert_eq!(outbox.bytes(), 1);
         outbox.pop();
         assert_eq!((outbox.bytes(), outbox.queue.capacity()), (0, 0));
+        assert_eq!((waiting_bytes(), held_bytes()), (0, 0));
+        (0..3).for_each(|_| outbox.push(Frame::Raw(Bytes::from_static(b"12345"))));
+        assert_eq!((waiting_bytes(), held_bytes()), (15, 15 + 3 * size_of::<Frame>()));
+        outbox.wrote(2, |_| 5);
+        outbox.keep_started();
+        assert_eq!((outbox.bytes(), waiting_bytes()), (5, 5));
+        outbox.pop();
         outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
         assert_eq!(outbox.clear(), 0);
         assert!(outbox.is_empty());
+        outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
+        drop(outbox);
+        assert_eq!((waiting_bytes(), held_bytes()), (0, 0));
     }
 }

@@ -1,5 +1,7 @@
-//! Packets of one connection that wait while an earlier one is being worked on (sans-IO): order is kept.
+//! Packets of one connection that wait while an earlier one is being worked on (sans-IO): order is kept. Those that wait for
+//! the backend are elsewhere, so that the others do not wait behind them.
 
+use crate::model::millis::Millis;
 use crate::protocol::{plain_ws, socketio};
 use std::collections::VecDeque;
 
@@ -26,6 +28,12 @@ impl Inbound {
         }
     }
 
+    /// Whether something is lost without it; pings and disconnects are no messages.
+    pub fn is_message(&self) -> bool {
+        use plain_ws::ClientMessage;
+        !matches!(self, Self::SocketIo(socketio::Packet::Disconnect { .. }) | Self::PlainWs(ClientMessage::Ping))
+    }
+
     /// Bytes it holds, near enough for limits.
     pub fn size(&self) -> usize {
         use plain_ws::ClientMessage;
@@ -41,19 +49,24 @@ impl Inbound {
     }
 }
 
-/// The queue; exists only while something is in work, or waits for its turn.
+/// The queue; exists only while something is in work, waits for its turn, or waits for the backend.
 #[derive(Default)]
 pub struct PendingPackets {
     queue: VecDeque<Pending>,
     bytes: usize,
     /// Of the queue.
     deferred: usize,
+    /// A task works on a packet, and then on the queue.
+    pub is_working: bool,
+    /// The bytes of the connection's packets that wait for the backend, elsewhere; `None` if none do.
+    pub asking: Option<usize>,
 }
 
 struct Pending {
     packet: Inbound,
     /// It has not been counted against the connection's rate yet.
     deferred: bool,
+    arrived: Millis,
 }
 
 impl PendingPackets {
@@ -62,23 +75,23 @@ impl PendingPackets {
     ///
     /// # Errors
     /// The packet that found no room.
-    pub fn push(&mut self, packet: Inbound, deferred: bool, max_bytes: usize) -> Result<(), Inbound> {
+    pub fn push(&mut self, packet: Inbound, deferred: bool, arrived: Millis, max_bytes: usize) -> Result<(), Inbound> {
         let size = packet.size();
         if self.queue.len() >= MAX_PACKETS || (self.bytes > 0 && self.bytes + size > max_bytes) {
             return Err(packet);
         }
         self.bytes += size;
         self.deferred += usize::from(deferred);
-        self.queue.push_back(Pending { packet, deferred });
+        self.queue.push_back(Pending { packet, deferred, arrived });
         Ok(())
     }
 
-    /// The next one.
-    pub fn pop(&mut self) -> Option<Inbound> {
-        let Pending { packet, deferred } = self.queue.pop_front()?;
+    /// The next one, and when it arrived. One that waited for the connection's rate arrives `now`.
+    pub fn pop(&mut self, now: Millis) -> Option<(Inbound, Millis)> {
+        let Pending { packet, deferred, arrived } = self.queue.pop_front()?;
         self.bytes -= packet.size();
         self.deferred -= usize::from(deferred);
-        Some(packet)
+        Some((packet, if deferred { now } else { arrived }))
     }
 
     /// Bytes that wait, near enough for limits.
@@ -86,16 +99,9 @@ impl PendingPackets {
         self.bytes
     }
 
-    /// How many messages wait; pings and disconnects are none.
+    /// How many messages wait.
     pub fn messages(&self) -> usize {
-        use plain_ws::ClientMessage;
-        let is_message = |pending: &&Pending| {
-            !matches!(
-                pending.packet,
-                Inbound::SocketIo(socketio::Packet::Disconnect { .. }) | Inbound::PlainWs(ClientMessage::Ping)
-            )
-        };
-        self.queue.iter().filter(is_message).count()
+        self.queue.iter().filter(|pending| pending.packet.is_message()).count()
     }
 
     /// How many wait for the connection's rate.
@@ -117,12 +123,16 @@ mod tests {
     fn bounded_in_bytes_and_count() {
         let mut pending = PendingPackets::default();
         let auth = |bytes: usize| Inbound::PlainWs(plain_ws::ClientMessage::Auth { token: "x".repeat(bytes) });
-        assert!(pending.push(auth(2_000), true, 1_000).is_ok(), "one packet always fits");
-        assert!(pending.push(auth(1), false, 1_000).is_err());
+        let now = Millis::new(1);
+        assert!(pending.push(auth(2_000), true, now, 1_000).is_ok(), "one packet always fits");
+        assert!(pending.push(auth(1), false, now, 1_000).is_err());
         assert!(pending.next_deferred().is_some());
-        assert!(pending.pop().is_some());
+        let later = Millis::new(9);
+        assert_eq!(pending.pop(later).map(|(_, arrived)| arrived), Some(later), "the rate let it in just now");
+        assert!(pending.push(auth(1), false, now, 1_000).is_ok());
+        assert_eq!(pending.pop(later).map(|(_, arrived)| arrived), Some(now));
         assert_eq!((pending.bytes, pending.deferred()), (0, 0));
-        let fits = (0..2_000).filter(|_| pending.push(auth(0), false, 1_000_000).is_ok()).count();
+        let fits = (0..2_000).filter(|_| pending.push(auth(0), false, now, 1_000_000).is_ok()).count();
         assert_eq!(fits, MAX_PACKETS);
     }
 }

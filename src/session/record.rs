@@ -25,7 +25,7 @@ pub(super) struct Written<'a> {
     grants: Cow<'a, str>,
     #[serde(default)]
     pub(super) rooms: Vec<Room>,
-    /// A letter for each room: why the session is in it. Earlier releases write none.
+    /// A code for each room: why the session is in it. Earlier releases write none.
     #[serde(default)]
     pub(super) by: String,
     /// Digest of the claims that decided, where that matters.
@@ -58,7 +58,7 @@ impl Parked {
             user: user.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or(Value::Null),
             grants: self.identity.grants.as_text().into(),
             rooms: if with_rooms { self.rooms.clone() } else { Vec::new() },
-            by: if with_rooms { self.memberships().map(|(_, by)| by.letter()).collect() } else { String::new() },
+            by: if with_rooms { self.memberships().map(|(_, by)| by.code()).collect() } else { String::new() },
             claims: self.claims_matter().then(|| self.deciding_claims().to_text()),
             changes: if with_rooms { self.changes.list().map(change_to_text).collect() } else { Vec::new() },
             changes_after: (floor != Position::default()).then(|| floor.to_string()),
@@ -85,8 +85,8 @@ impl Parked {
         let grants = Grants::from_text(&written.grants);
         let changes: Vec<_> = written.changes.into_iter().map(change_from_text).collect::<Option<_>>()?;
         // Nothing is known of the rooms in a record of an earlier release. The backend may have chosen them.
-        let letters = written.by.chars().map(Provenance::from_letter).chain(std::iter::repeat(Provenance::Answered));
-        let provenances = written.rooms.iter().cloned().zip(letters).collect();
+        let codes = written.by.chars().map(Provenance::from_code).chain(std::iter::repeat(Provenance::Answered));
+        let provenances = written.rooms.iter().cloned().zip(codes).collect();
         let decided_on = written.claims.as_deref().and_then(ClaimsDigest::from_text);
         let floor = written.changes_after.map_or(Some(Position::default()), |text| Position::parse(&text))?;
         Some(Self {

@@ -50,7 +50,7 @@ pub struct WrittenParts {
 struct Base<'a> {
     base: u32,
     rooms: Vec<Room>,
-    /// A letter for each room.
+    /// A code for each room.
     #[serde(borrow)]
     by: Cow<'a, str>,
     changes: Vec<(String, Room, bool)>,
@@ -59,7 +59,7 @@ struct Base<'a> {
 #[derive(Serialize, Deserialize)]
 struct Part<'a> {
     base: u32,
-    /// Rooms that the session is in since, or for another reason, and the letters of the reasons.
+    /// Rooms that the session is in since, or for another reason, and the codes of the reasons.
     #[serde(default, rename = "in", skip_serializing_if = "Vec::is_empty")]
     joined: Vec<Room>,
     #[serde(default, skip_serializing_if = "str::is_empty", borrow)]
@@ -108,7 +108,7 @@ impl WrittenParts {
         let text = json(&Base {
             base,
             rooms: rooms.iter().map(|(room, _)| room.clone()).collect(),
-            by: rooms.iter().map(|(_, by)| by.letter()).collect(),
+            by: rooms.iter().map(|(_, by)| by.code()).collect(),
             changes: changes.iter().map(change_to_text).collect(),
         });
         (Self { base, base_bytes: text.len(), last: 0, writes: 0, bytes: 0, rooms, changes }, text)
@@ -150,7 +150,7 @@ impl WrittenParts {
         let keep = (from.unwrap_or(0), kept);
         let part = Part {
             base: self.base,
-            by: joined.iter().map(|(_, by): &(Room, Provenance)| by.letter()).collect(),
+            by: joined.iter().map(|(_, by): &(Room, Provenance)| by.code()).collect(),
             joined: joined.into_iter().map(|(room, _)| room).collect(),
             left,
             keep,
@@ -271,7 +271,7 @@ mod tests {
 
     fn assert_same(read: &Parked, parked: &Parked) {
         let sorted = |parked: &Parked| {
-            let mut rooms: Vec<_> = parked.memberships().map(|(room, by)| (room.to_string(), by.letter())).collect();
+            let mut rooms: Vec<_> = parked.memberships().map(|(room, by)| (room.to_string(), by.code())).collect();
             rooms.sort_unstable();
             rooms
         };

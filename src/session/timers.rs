@@ -24,6 +24,8 @@ pub struct Timers {
     pub connect_by: Option<Millis>,
     /// The earliest expiry among the connection's tokens.
     pub expires: Option<Millis>,
+    /// Something waits to be written, and some of it must be taken by then.
+    pub write_by: Option<Millis>,
     /// A closing connection is cut then, flushed or not.
     pub cut: Option<Millis>,
 }
@@ -39,6 +41,8 @@ pub enum Due {
     ConnectTimeout,
     /// A token's time is over.
     Expired,
+    /// Nothing of what waits was taken in time.
+    WriteTimeout,
     /// Cut the connection.
     Cut,
 }
@@ -50,7 +54,7 @@ impl Timers {
             Heartbeat::Off => None,
             Heartbeat::PingAt(at) | Heartbeat::PongBy(at) => Some(at),
         };
-        [heartbeat, self.connect_by, self.expires, self.cut].into_iter().flatten().min()
+        [heartbeat, self.connect_by, self.expires, self.write_by, self.cut].into_iter().flatten().min()
     }
 
     /// Takes one thing that is due.
@@ -64,6 +68,9 @@ impl Timers {
         }
         if take(&mut self.expires) {
             return Some(Due::Expired);
+        }
+        if take(&mut self.write_by) {
+            return Some(Due::WriteTimeout);
         }
         match self.heartbeat {
             Heartbeat::PongBy(at) if at <= now => {
@@ -83,6 +90,11 @@ impl Timers {
         if matches!(self.heartbeat, Heartbeat::PongBy(_)) {
             self.heartbeat = Heartbeat::PingAt(now.after(ping_interval));
         }
+    }
+
+    /// The client takes bytes, but slowly, and a ping waits behind them: its pong may be so late.
+    pub fn await_pong(&mut self, by: Millis) {
+        self.heartbeat = Heartbeat::PongBy(by);
     }
 
     /// Stops everything but the cut: the connection is closing.
@@ -114,7 +126,8 @@ mod tests {
     #[test]
     fn a_closing_connection_only_waits_for_its_cut() {
         let heartbeat = Heartbeat::PongBy(AT(7));
-        let mut timers = Timers { connect_by: Some(AT(5)), expires: Some(AT(6)), heartbeat, cut: None };
+        let (connect_by, expires, write_by) = (Some(AT(5)), Some(AT(6)), Some(AT(8)));
+        let mut timers = Timers { connect_by, expires, heartbeat, write_by, cut: None };
         assert_eq!(timers.next(), Some(AT(5)));
         timers.closing(AT(50));
         assert_eq!(timers.next(), Some(AT(50)));
@@ -124,6 +137,6 @@ mod tests {
 
     #[test]
     fn they_are_small() {
-        assert_eq!(size_of::<Timers>(), 40, "every idle connection has them");
+        assert_eq!(size_of::<Timers>(), 48, "every idle connection has them");
     }
 }

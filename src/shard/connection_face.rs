@@ -17,6 +17,7 @@ use crate::shard::face::Shard;
 use crate::shard::packets::{Begun, Next, RefusedTurn};
 use crate::shard::release::Released;
 use bytes::Bytes;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -133,14 +134,9 @@ impl Shard {
         self.hub.borrow_mut().push_json(key, message);
     }
 
-    /// Queues what a client missed: as much as the window holds, whatever the limit for live frames.
-    pub fn replay(&self, key: ConnectionKey, frames: impl Iterator<Item = Frame>) {
-        self.hub.borrow_mut().replay(key, frames);
-    }
-
-    /// Whether a client still has to take what an earlier replay queued: a second one waits for it.
-    pub fn is_replaying(&self, key: ConnectionKey) -> bool {
-        self.hub.borrow().is_replaying(key)
+    /// Queues what waited for a client where its connection was before.
+    pub fn push_waiting(&self, key: ConnectionKey, frames: impl Iterator<Item = Frame>) {
+        self.hub.borrow_mut().push_waiting(key, frames);
     }
 
     /// Writes what waits on a connection, as far as its transport takes it now.
@@ -149,7 +145,13 @@ impl Shard {
         self.hub.borrow_mut().flush(key, now);
     }
 
-    /// The client of this connection has shown that it lives.
+    /// The client of this connection has sent something.
+    pub fn alive(&self, key: ConnectionKey) {
+        let now = self.now();
+        self.hub.borrow_mut().alive(key, now);
+    }
+
+    /// The client of this connection has answered a ping.
     pub fn pong(&self, key: ConnectionKey) {
         let now = self.now();
         self.hub.borrow_mut().pong(key, now);
@@ -207,6 +209,16 @@ impl Shard {
         self.hub.borrow_mut().next_packet(key, now)
     }
 
+    /// Notes how many bytes of the connection's packets wait for the backend; `None` if none do.
+    pub fn set_asking(&self, key: ConnectionKey, bytes: Option<usize>) {
+        self.hub.borrow_mut().set_asking(key, bytes);
+    }
+
+    /// The client's address.
+    pub fn address(&self, key: ConnectionKey) -> Option<IpAddr> {
+        self.read(key, |connection| connection.permit.peer())
+    }
+
     /// The polling connection with this sid, if its time is not over.
     ///
     /// # Errors
@@ -262,10 +274,14 @@ impl Shard {
 
     /// The next bytes of a streamed response; ready with `None` when it is over.
     pub fn poll_stream(&self, key: ConnectionKey, context: &Context<'_>) -> Poll<Option<Bytes>> {
+        let now = self.now();
         let mut hub = self.hub.borrow_mut();
-        let bytes = hub.take_sse(key);
+        let (bytes, is_behind) = hub.take_sse(key, now);
         if !bytes.is_empty() {
             return Poll::Ready(Some(bytes));
+        }
+        if is_behind {
+            context.waker().wake_by_ref();
         }
         match hub.connections.get_mut(key) {
             Some(connection) if connection.closing.is_none() => {

@@ -72,11 +72,6 @@ impl Connections {
         self.all.len()
     }
 
-    /// Bytes that wait to be written, over all connections.
-    pub(super) fn outbox_bytes(&self) -> usize {
-        self.all.values().map(|connection| connection.outbox.bytes()).sum()
-    }
-
     /// Changes the timers of a connection, and its deadline in the table with them.
     pub(super) fn change_timers(&mut self, key: ConnectionKey, change: impl FnOnce(&mut Timers)) {
         if let Some(connection) = self.all.get_mut(key) {

@@ -3,6 +3,7 @@
 use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
 use crate::log::config::RecoveryConfig;
+use crate::log::shared_window::SharedWindow;
 use crate::metrics::Metrics;
 use crate::model::command::SessionCommand;
 use crate::model::draft::DraftLimits;
@@ -27,6 +28,8 @@ pub struct ShardContext {
     pub limits: LimitsConfig,
     /// `[recovery]`.
     pub recovery: RecoveryConfig,
+    /// The recent log, from which clients get what they missed.
+    pub window: Arc<SharedWindow>,
     /// Bounds of drafts.
     pub draft_limits: DraftLimits,
     /// The namespaces that clients can be in.

@@ -21,6 +21,10 @@ use tokio::net::TcpStream;
 const GATHER_BYTES: usize = 64 << 10;
 /// Bytes written to one connection before the next connection is flushed, so that a long replay does not hold up others.
 const BYTES_PER_TURN: usize = 1 << 20;
+/// Slices of replays queued before others get their turn.
+const SLICES_PER_TURN: usize = 4;
+/// Slices of a replay in one polling answer, within [`MAX_POLL_ANSWER`].
+const SLICES_PER_POLL: usize = 4;
 /// Bytes of packets in one polling answer; the rest waits for the next GET.
 const MAX_POLL_ANSWER: usize = 1 << 20;
 
@@ -84,12 +88,12 @@ impl Hub {
 
     fn deliver_to(
         &mut self,
-        session: SessionKey,
+        session_key: SessionKey,
         shared: &Rc<LocalDelivery>,
         later: Option<(&str, &mut Option<Bytes>)>,
         now: Millis,
     ) {
-        let Some(session) = self.sessions.get_mut(session) else { return };
+        let Some(session) = self.sessions.get_mut(session_key) else { return };
         if std::mem::replace(&mut session.mark, self.mark) == self.mark {
             return;
         }
@@ -98,6 +102,13 @@ impl Hub {
             session.last = shared.event.offset.position;
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.is_replaying(session_key) {
+            // Its cursor comes to this one. A volatile event is for those who can take it now.
+            if shared.event.draft.volatile {
+                self.context.metrics.dropped(DropReason::VolatileNotWritable, 1);
+            }
+            return;
+        }
         if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER_BYTES) {
             self.context.metrics.dropped(DropReason::VolatileNotWritable, 1);
             return;
@@ -117,9 +128,14 @@ impl Hub {
         }
     }
 
-    /// Flushes up to `max` listed connections. Answers whether more are listed.
+    /// Flushes up to `max` listed connections, fewer where they replay. Answers whether more are listed.
     pub(super) fn flush_some(&mut self, max: usize, now: Millis) -> bool {
+        let mut slices = 0;
         for _ in 0..max {
+            slices += self.flusher.take_slices();
+            if slices >= SLICES_PER_TURN {
+                break;
+            }
             let Some(key) = self.flusher.next() else { return false };
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.dirty = false;
@@ -142,69 +158,106 @@ impl Hub {
     fn write(&mut self, key: ConnectionKey, now: Millis) {
         let with_offset = self.context.recovery_on();
         let Some(connection) = self.connections.get_mut(key) else { return };
-        match &mut connection.link {
+        match &connection.link {
             Link::Sse(_) => connection.wake(),
-            Link::Polling(polling) if polling.waiting.is_none() || connection.outbox.is_empty() => {}
+            Link::Polling(polling) if polling.waiting.is_none() => {}
+            Link::Polling(_) if connection.outbox.is_empty() && !connection.has_replays() => {}
             Link::Polling(_) => self.answer_poll(key, with_offset, now),
             Link::WebSocket(stream) => {
                 let stream = stream.clone();
-                let flushed = write_out(connection, &stream, with_offset, &mut self.scratch);
-                connection.blocked = flushed == Flushed::Blocked;
-                if flushed == Flushed::All {
-                    connection.replay = 0;
-                }
-                if flushed == Flushed::Some {
-                    self.flusher.list(key, connection);
-                }
-                if flushed == Flushed::Broken {
-                    self.close(key, CloseReason::TransportClose, now);
-                    if let Some(connection) = self.connections.get_mut(key) {
-                        connection.outbox.clear();
-                    }
-                }
-                if let Some(connection) = self.connections.get_mut(key)
-                    && (connection.blocked || connection.closing.is_some())
-                {
-                    // The task waits until the socket has room, or ends.
-                    connection.wake();
-                }
+                let is_behind = connection.has_replays() && self.top_up(key, now);
+                self.write_socket(key, &stream, is_behind, now);
             }
+        }
+    }
+
+    fn write_socket(&mut self, key: ConnectionKey, stream: &TcpStream, is_behind: bool, now: Millis) {
+        let with_offset = self.context.recovery_on();
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let (flushed, bytes) = write_out(connection, stream, with_offset, &mut self.scratch);
+        connection.blocked = flushed == Flushed::Blocked;
+        if flushed == Flushed::All {
+            connection.drained();
+        }
+        if flushed == Flushed::Some || flushed == Flushed::All && is_behind {
+            self.flusher.list(key, connection);
+        }
+        if connection.blocked || connection.timers.write_by.is_some() {
+            self.note_write(key, bytes > 0, now);
+        }
+        if flushed == Flushed::Broken {
+            self.close(key, CloseReason::TransportClose, now);
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.outbox.clear();
+            }
+        }
+        if let Some(connection) = self.connections.get_mut(key)
+            && (connection.blocked || connection.closing.is_some())
+        {
+            // The task waits until the socket has room, or ends.
+            connection.wake();
         }
     }
 
     /// Answers the waiting GET with as many packets as fit.
     fn answer_poll(&mut self, key: ConnectionKey, with_offset: bool, now: Millis) {
+        let (mut payload, mut is_behind) = (Vec::new(), true);
+        for _ in 0..SLICES_PER_POLL {
+            is_behind = is_behind && self.top_up(key, now);
+            let Some(connection) = self.connections.get_mut(key) else { return };
+            if !take_payload(connection, with_offset, &mut payload) || !is_behind {
+                break;
+            }
+        }
+        if payload.is_empty() {
+            // Nothing so far of what it missed is for it.
+            return if is_behind {
+                self.mark_dirty(key)
+            };
+        }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let payload = take_payload(connection, with_offset);
+        connection.timers.write_by = None;
+        if connection.outbox.is_empty() {
+            connection.drained();
+        }
         let ended = connection.closing.is_some() && connection.outbox.is_empty();
         let Link::Polling(polling) = &mut connection.link else { return };
-        if !polling.answer(payload) || ended {
+        if !polling.answer(payload.into()) || ended {
             self.remove(key, now);
         }
     }
 
-    /// Takes what waits for an SSE response; empty if nothing waits.
-    pub(super) fn take_sse(&mut self, key: ConnectionKey) -> Bytes {
-        let Some(connection) = self.connections.get_mut(key) else { return Bytes::new() };
+    /// Takes what waits for an SSE response; empty if nothing waits yet, and whether to ask again.
+    pub(super) fn take_sse(&mut self, key: ConnectionKey, now: Millis) -> (Bytes, bool) {
+        let is_behind = self.top_up(key, now);
+        let Some(connection) = self.connections.get_mut(key) else { return (Bytes::new(), false) };
         let mut out = Vec::new();
         while out.len() < GATHER_BYTES
             && let Some(frame) = connection.outbox.pop()
         {
             out.extend_from_slice(&encode(&frame, Format::Sse, true));
         }
-        out.into()
+        connection.timers.write_by = None;
+        if connection.outbox.is_empty() {
+            connection.drained();
+        }
+        (out.into(), is_behind)
     }
 }
 
 /// Whether more waits than the limit allows. One frame may be larger than the limit: only what waits behind it counts.
 fn is_over(connection: &Connection, max: usize) -> bool {
-    connection.closing.is_none() && connection.outbox.len() > 1 && connection.outbox.bytes() > max + connection.replay
+    connection.closing.is_none()
+        && connection.outbox.len() > 1
+        && connection.outbox.bytes() > max + connection.allowed()
 }
 
-/// The waiting packets as one polling payload, joined by the record separator (docs/protocol/socketio.md section 2.6).
-fn take_payload(connection: &mut Connection, with_offset: bool) -> Bytes {
-    let mut payload = Vec::new();
-    while let Some(frame) = connection.outbox.front() {
+/// Adds the waiting packets to a polling payload, joined by the record separator (docs/protocol/socketio.md section 2.6).
+/// Answers whether these were all.
+fn take_payload(connection: &mut Connection, with_offset: bool, payload: &mut Vec<u8>) -> bool {
+    while payload.len() < MAX_POLL_ANSWER
+        && let Some(frame) = connection.outbox.front()
+    {
         if !payload.is_empty() {
             if matches!(frame, Frame::Engine(close) if close == "1") {
                 // In one payload with `41` the stock client would see the close first, and reconnect
@@ -215,54 +268,59 @@ fn take_payload(connection: &mut Connection, with_offset: bool) -> Bytes {
         }
         let Some(frame) = connection.outbox.pop() else { break };
         payload.extend_from_slice(&encode(&frame, Format::SocketIoPayload, with_offset));
-        if payload.len() >= MAX_POLL_ANSWER {
-            break;
-        }
     }
-    payload.into()
+    connection.outbox.is_empty()
 }
 
 /// Everything that waits as one polling payload, whatever its length.
 pub(super) fn take_all(connection: &mut Connection, with_offset: bool) -> String {
-    let mut payload = Vec::new();
+    let mut all = Vec::new();
     while !connection.outbox.is_empty() {
-        if !payload.is_empty() {
-            payload.push(b'\x1e');
+        let mut payload = Vec::new();
+        take_payload(connection, with_offset, &mut payload);
+        if !all.is_empty() {
+            all.push(b'\x1e');
         }
-        payload.extend_from_slice(&take_payload(connection, with_offset));
+        all.append(&mut payload);
     }
     // Packets are text; attachments are written in base64.
-    String::from_utf8(payload).unwrap_or_default()
+    String::from_utf8(all).unwrap_or_default()
 }
 
 /// Writes the outbox until it is empty or the socket is full. A single frame is written as it is, several are joined.
-fn write_out(connection: &mut Connection, stream: &TcpStream, with_offset: bool, scratch: &mut Vec<u8>) -> Flushed {
+/// Answers the number of bytes, too.
+fn write_out(
+    connection: &mut Connection,
+    stream: &TcpStream,
+    with_offset: bool,
+    scratch: &mut Vec<u8>,
+) -> (Flushed, usize) {
     let format = connection.format();
-    let mut left = BYTES_PER_TURN;
+    let mut sum = 0;
     while !connection.outbox.is_empty() {
-        if left == 0 {
-            return Flushed::Some;
+        if sum >= BYTES_PER_TURN {
+            return (Flushed::Some, sum);
         }
         let wrote = if connection.outbox.len() == 1 {
             let (mut frames, written) = connection.outbox.waiting();
-            let Some(frame) = frames.next() else { return Flushed::All };
+            let Some(frame) = frames.next() else { break };
             stream.try_write(&encode(frame, format, with_offset)[written..])
         } else {
             gather(connection, format, with_offset, scratch);
             stream.try_write(scratch)
         };
         match wrote {
-            Ok(0) => return Flushed::Broken,
+            Ok(0) => return (Flushed::Broken, sum),
             Ok(bytes) => {
-                left = left.saturating_sub(bytes);
+                sum += bytes;
                 connection.outbox.wrote(bytes, |frame| frame_len(frame, format, with_offset));
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return (Flushed::Blocked, sum),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => return Flushed::Broken,
+            Err(_) => return (Flushed::Broken, sum),
         }
     }
-    Flushed::All
+    (Flushed::All, sum)
 }
 
 fn gather(connection: &Connection, format: Format, with_offset: bool, scratch: &mut Vec<u8>) {

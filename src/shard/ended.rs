@@ -3,6 +3,7 @@
 use crate::model::close::CloseReason;
 use crate::model::names::Room;
 use crate::session::Session;
+use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 /// Ended sessions of a shard that may wait. All clients of a full shard may lose their connections at once, as when a
@@ -17,6 +18,8 @@ pub struct Ended {
     pub rooms: Vec<Room>,
     /// Why it ended.
     pub reason: CloseReason,
+    /// Where it came from.
+    pub address: Option<IpAddr>,
 }
 
 /// The shard's end of the queue, and how much of it is not worked off yet.

@@ -8,6 +8,7 @@ use crate::model::millis::Millis;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Epoch, Offset};
 use crate::presence::RoomStatus;
+use crate::session::outbox;
 use crate::session::parked::Parked;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::EndedQueue;
@@ -88,14 +89,12 @@ impl Shard {
         self.now().after(left)
     }
 
-    /// A fresh identifier that leads back to this shard.
+    /// A fresh identifier that leads back to this shard, also from other nodes, which recognize it.
     pub fn fresh_id(&self) -> Id {
-        Id::random_at(self.context.node_id, self.index)
-    }
-
-    /// A fresh Engine.IO sid that leads back to this shard, also from other nodes.
-    pub fn fresh_sid(&self) -> Id {
-        self.context.cluster.as_ref().map_or_else(|| self.fresh_id(), |cluster| cluster.sid(self.index))
+        match &self.context.cluster {
+            Some(cluster) => cluster.fresh_id(self.index),
+            None => Id::random_at(self.context.node_id, self.index),
+        }
     }
 
     /// What other nodes may know of a sid.
@@ -104,8 +103,8 @@ impl Shard {
         let connection = hub.connections.by_sid(sid).and_then(|key| hub.connections.get(key));
         match connection {
             None => Confirmed::Unknown,
-            Some(connection) if connection.sessions.is_empty() => Confirmed::Unproven,
-            Some(_) => Confirmed::Proven,
+            Some(connection) if connection.permit.is_proven() => Confirmed::Proven,
+            Some(_) => Confirmed::Unproven,
         }
     }
 
@@ -169,7 +168,7 @@ impl Shard {
         ShardCounts {
             rooms: hub.rooms.len(),
             sessions: hub.sessions.len() + hub.parked.len(),
-            outbox_bytes: hub.connections.outbox_bytes(),
+            outbox_bytes: outbox::waiting_bytes(),
         }
     }
 

@@ -13,6 +13,8 @@ pub(super) struct Flusher {
     taken: u64,
     /// Frames put into outboxes since others last had their turn.
     pushed: usize,
+    /// Slices of replays that were queued since others last had their turn.
+    slices: usize,
     /// Deliveries that the metrics do not count yet, by protocol.
     delivered: [u64; 3],
     /// Wakes the shard's loop when the queue is no longer empty.
@@ -21,7 +23,7 @@ pub(super) struct Flusher {
 
 impl Flusher {
     pub(super) fn new(wake: Rc<Notify>) -> Self {
-        Self { queue: VecDeque::new(), taken: 0, pushed: 0, delivered: [0; 3], wake }
+        Self { queue: VecDeque::new(), taken: 0, pushed: 0, slices: 0, delivered: [0; 3], wake }
     }
 
     /// Lists a connection for the next flush.
@@ -44,6 +46,16 @@ impl Flusher {
 
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty()
+    }
+
+    /// Counts a slice of a replay.
+    pub(super) fn note_slice(&mut self) {
+        self.slices += 1;
+    }
+
+    /// Slices since the last call.
+    pub(super) fn take_slices(&mut self) -> usize {
+        std::mem::take(&mut self.slices)
     }
 
     /// Counts an event that was put into an outbox.

@@ -6,10 +6,14 @@ use crate::budget::relief::Holder;
 use crate::protocol::socketio::Decoder;
 use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey};
+use crate::session::outbox;
 use crate::session::pending_packets::PendingPackets;
 use crate::shard::face::Shard;
 use crate::shard::hub::Hub;
 use slotmap::Key as _;
+
+/// Bytes by which the outboxes of a shard may differ from what the node's budget knows.
+const OUTBOX_STEP: usize = 64 << 10;
 
 impl Hub {
     /// Runs `act` with a connection's decoder, and charges the attachments that it keeps for the rest of their packet.
@@ -56,6 +60,15 @@ impl Hub {
         }
     }
 
+    /// Takes over what outboxes hold, once it has changed by so much that it matters: the counter is shared by all shards.
+    pub(super) fn note_outboxes(&mut self) {
+        let bytes = outbox::held_bytes();
+        if bytes.abs_diff(self.outbox_bytes) >= OUTBOX_STEP {
+            let before = std::mem::replace(&mut self.outbox_bytes, bytes);
+            self.context.memory.adjust(Holding::Outbox, before, bytes);
+        }
+    }
+
     /// A session's own memory, as long as it lives.
     pub(super) fn charge_auth(&self, session: &Session, lives: bool) {
         let Some(auth) = &session.auth else { return };
@@ -68,7 +81,8 @@ impl Hub {
     fn held_by(&self, connection: &Connection) -> usize {
         let sessions = connection.sessions.iter().filter_map(|key| self.sessions.get(*key));
         let auth: usize = sessions.map(|session| session.auth.as_ref().map_or(0, |auth| auth.len())).sum();
-        let pending = connection.pending.as_ref().map_or(0, |pending| pending.bytes());
+        let pending = connection.pending.as_ref();
+        let pending = pending.map_or(0, |pending| pending.bytes() + pending.asking.unwrap_or_default());
         connection.outbox.held() + connection.decoder.held() + connection.fragments as usize + pending + auth
     }
 }

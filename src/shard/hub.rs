@@ -41,6 +41,8 @@ pub(super) struct Hub {
     pub(super) parked: ParkedSessions,
     /// What they hold as far as the node's memory budget knows.
     pub(super) parked_bytes: usize,
+    /// The same of outboxes.
+    pub(super) outbox_bytes: usize,
     /// Writes records of sessions, where there are other nodes that may need them.
     pub(super) persister: Option<SessionPersister>,
     pub(super) flusher: Flusher,
@@ -67,6 +69,7 @@ impl Hub {
             rooms: Rooms::default(),
             parked: ParkedSessions::default(),
             parked_bytes: 0,
+            outbox_bytes: 0,
             flusher: Flusher::new(wake.clone()),
             ended,
             position: Offset::default(),
@@ -133,7 +136,8 @@ impl Hub {
         if let (Some(pid), Some(form)) = (park, form) {
             self.park(pid, form, now);
         }
-        if announce && !self.ended.push(Ended { session, rooms, reason }) {
+        let address = self.connections.get(session.connection).map(|connection| connection.permit.peer());
+        if announce && !self.ended.push(Ended { session, rooms, reason, address }) {
             self.context.metrics.dropped(DropReason::Disconnect, 1);
         }
     }
@@ -159,6 +163,9 @@ impl Hub {
         }
         if let Some(connection) = self.connections.get_mut(session.connection) {
             connection.sessions.retain(|other| *other != key);
+            if let Some(backpressure) = &mut connection.backpressure {
+                backpressure.end(key);
+            }
         }
         self.rooms.forget(key);
         Some(session)
@@ -177,27 +184,31 @@ impl Hub {
             (frame, _) => frame,
         };
         connection.outbox.push(frame);
-        if connection.outbox.bytes() > self.context.limits.outbox_bytes + connection.replay {
+        if connection.outbox.bytes() > self.context.limits.outbox_bytes + connection.allowed() {
             // The flush decides whether this is a slow consumer, also if the socket is full.
             connection.blocked = false;
         }
         self.mark_dirty(key);
     }
 
-    /// Queues what a client missed. The limit for live frames does not apply, so it may be as much as the window holds.
-    pub(super) fn replay(&mut self, key: ConnectionKey, frames: impl Iterator<Item = Frame>) {
+    /// Queues what waited for a client where its connection was before. The limit for unsent bytes held there.
+    pub(super) fn push_waiting(&mut self, key: ConnectionKey, frames: impl Iterator<Item = Frame>) {
         let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.closing.is_none()) else {
             return;
         };
         let before = connection.outbox.bytes();
         frames.for_each(|frame| connection.outbox.push(frame));
-        connection.replay += connection.outbox.bytes() - before;
+        connection.allow(connection.outbox.bytes() - before);
         self.mark_dirty(key);
     }
 
-    /// Whether the client has not taken yet what an earlier replay queued. A second replay waits for that.
-    pub(super) fn is_replaying(&self, key: ConnectionKey) -> bool {
-        self.connections.get(key).is_some_and(|connection| connection.replay > self.context.limits.outbox_bytes)
+    /// Queues a frame before all that waits, behind what is partly written.
+    pub(super) fn push_ahead(&mut self, key: ConnectionKey, frame: Frame) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if connection.closing.is_none() {
+            connection.outbox.push_ahead(frame);
+            self.mark_dirty(key);
+        }
     }
 
     /// Queues a Socket.IO packet for one connection. An answer may be as large as the packet that it answers, which may be
@@ -207,9 +218,9 @@ impl Hub {
         let (size, max) = (frame.size(), 2 * max_attached(self.context.socketio.max_payload));
         if size > self.context.limits.outbox_bytes / LARGE_ANSWER
             && let Some(connection) = self.connections.get_mut(key)
-            && connection.replay + size <= max
+            && connection.allowed() + size <= max
         {
-            connection.replay += size;
+            connection.allow(size);
         }
         self.push(key, frame);
     }
@@ -244,6 +255,10 @@ impl Hub {
                     rooms.iter().for_each(|room| self.push_json(key, &plain_ws::gap(room)));
                 }
                 Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block_at("log_reset", &offset))),
+            }
+            // What they would have got belongs to a log that is gone.
+            if let Some(backpressure) = self.connections.get_mut(key).and_then(|c| c.backpressure.as_mut()) {
+                backpressure.end_all();
             }
         }
         // Not before: the sessions that were parked above got nothing of what lies between.

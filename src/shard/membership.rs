@@ -68,6 +68,7 @@ impl Hub {
     /// A resume must know in which rooms the session was at which position. And its record is now out of date.
     fn note_change(&mut self, key: SessionKey, room: &Room, joined: bool) {
         let (after, keep) = (self.position.position, whole_millis(self.context.recovery.kept()));
+        self.note_replay_change(key, Change { after, room: room.clone(), joined });
         if let Some(session) = self.sessions.get_mut(key).filter(|session| session.pid.is_some()) {
             session.changes.note(Change { after, room: room.clone(), joined }, keep);
         }

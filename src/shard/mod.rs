@@ -22,6 +22,7 @@ pub mod packets;
 pub mod persist;
 mod presence;
 pub mod release;
+mod replay;
 pub mod rooms;
 pub mod runner;
 pub mod session_face;

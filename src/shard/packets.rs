@@ -20,8 +20,8 @@ const MAX_SHARE_PAUSE: Duration = Duration::from_secs(5);
 
 /// What is done with a packet that has arrived.
 pub enum Begun {
-    /// It is handled now.
-    Work(Inbound),
+    /// It is handled now, which is when it arrived.
+    Work(Inbound, Millis),
     /// It is the first that waits for the connection's rate: the caller must start working off the queue.
     Defer,
     /// It waits behind others, or the connection is gone.
@@ -32,8 +32,8 @@ pub enum Begun {
 
 /// What follows a packet that is done.
 pub enum Next {
-    /// The next one.
-    Packet(Inbound),
+    /// The next one, and when it arrived.
+    Packet(Inbound, Millis),
     /// The next one may begin after this time.
     Later(Duration),
     /// Nothing.
@@ -51,6 +51,8 @@ pub enum RateLimit {
     User,
     /// What all connections of its tenant send.
     Tenant,
+    /// What of its user may wait for the backend.
+    Backend,
 }
 
 /// What a client that was refused is answered.
@@ -171,16 +173,17 @@ impl Hub {
         if !in_rate && packet.wants_answer() {
             return Begun::Refuse(packet, ahead);
         }
-        let idle = connection.pending.is_none();
         let pending = connection.pending.get_or_insert_default();
+        let idle = !pending.is_working;
+        pending.is_working = true;
         if in_rate && idle {
-            return Begun::Work(packet);
+            return Begun::Work(packet, now);
         }
         // A client without a session has nothing to send that is larger than one message.
         let max_payload = self.context.socketio.max_payload;
         let max_bytes = if connection.sessions.is_empty() { max_payload } else { max_attached(max_payload) };
         let before = pending.bytes();
-        if let Err(packet) = pending.push(packet, !in_rate, max_bytes) {
+        if let Err(packet) = pending.push(packet, !in_rate, now, max_bytes) {
             return Begun::Refuse(packet, ahead);
         }
         self.context.memory.adjust(Holding::Pending, before, pending.bytes());
@@ -198,17 +201,31 @@ impl Hub {
             let account = account_wait(&self.context, connection, now).map(|wait| share_wait(connection, wait));
             return Next::Later(account.map_or(wait, |account| wait.max(account)));
         }
-        let before = connection.pending.as_ref().map_or(0, |pending| pending.bytes());
-        match connection.pending.as_mut().and_then(|pending| pending.pop()) {
-            Some(packet) => {
-                let after = connection.pending.as_ref().map_or(0, |pending| pending.bytes());
-                self.context.memory.adjust(Holding::Pending, before, after);
-                Next::Packet(packet)
-            }
+        let Some(pending) = &mut connection.pending else { return Next::Done };
+        let before = pending.bytes();
+        let next = pending.pop(now);
+        self.context.memory.adjust(Holding::Pending, before, pending.bytes());
+        match next {
+            Some((packet, arrived)) => Next::Packet(packet, arrived),
             None => {
-                connection.pending = None;
+                pending.is_working = false;
+                if pending.asking.is_none() {
+                    connection.pending = None;
+                }
                 Next::Done
             }
+        }
+    }
+
+    /// Notes how many bytes of the connection's packets wait for the backend: it stays on this node as long as some do.
+    pub(super) fn set_asking(&mut self, key: ConnectionKey, asking: Option<usize>) {
+        let Some(connection) = self.connections.get_mut(key).filter(|connection| connection.closing.is_none()) else {
+            return;
+        };
+        let pending = connection.pending.get_or_insert_default();
+        pending.asking = asking;
+        if asking.is_none() && !pending.is_working {
+            connection.pending = None;
         }
     }
 

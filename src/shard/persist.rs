@@ -66,6 +66,8 @@ impl Hub {
 
     /// What a resume needs of a live session.
     pub(super) fn park_form(&self, key: SessionKey, session: &Session) -> Parked {
+        // It is not known which events a session that is behind has still to get. Any may be the last.
+        let last = if self.cursor(key).is_some() { self.position.position } else { session.last };
         Parked {
             id: session.id,
             namespace: session.namespace,
@@ -75,7 +77,7 @@ impl Hub {
             decided_on: None,
             changes: session.changes.clone(),
             start: session.start,
-            last: session.last,
+            last,
             at: self.position.position,
             moves: session.moves,
         }

@@ -16,7 +16,7 @@ use crate::shard::hub::Hub;
 pub struct Released {
     /// The packets that waited for the client, as one polling payload; may be empty.
     pub payload: String,
-    /// Its sessions have got every event up to here.
+    /// Its sessions have, or have among these packets, every event up to here.
     pub position: Offset,
     /// The handshake's token.
     pub token: Option<Box<str>>,
@@ -32,6 +32,8 @@ impl Hub {
                 && connection.closing.is_none()
                 && connection.pending.is_none()
                 && connection.decoder.is_idle()
+                // One position is handed over, which several sessions may not be at.
+                && (!connection.has_replays() || connection.sessions.len() == 1)
         })
     }
 
@@ -39,6 +41,8 @@ impl Hub {
     pub(super) fn release(&mut self, sid: Id) -> Option<Released> {
         let key = self.connections.by_sid(sid).filter(|key| self.is_idle(*key))?;
         let with_offset = self.context.recovery_on();
+        let first = self.connections.get(key)?.sessions.first().copied();
+        let position = first.map_or(self.position, |session| self.resume_point(session));
         let connection = self.connections.get_mut(key)?;
         let payload = take_all(connection, with_offset);
         let token = connection.token.take();
@@ -50,7 +54,7 @@ impl Hub {
         }
         self.context.metrics.closed(CloseReason::Moved);
         self.forget(key);
-        Some(Released { payload, position: self.position, token, sessions })
+        Some(Released { payload, position, token, sessions })
     }
 
     /// See [`crate::shard::face::Shard::take_session`].

@@ -4,11 +4,13 @@ use crate::auth::Identity;
 use crate::model::close::CloseReason;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
+use crate::model::offset::{Offset, Position};
 use crate::model::provenance::Provenance;
 use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
 use crate::session::Session;
 use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::session::replay::Replay;
 use crate::shard::face::Shard;
 use crate::shard::rooms::Rooms;
 use std::ops::Deref;
@@ -134,9 +136,33 @@ impl Shard {
         new.map(|(room, _)| room.clone()).collect()
     }
 
+    /// Leaves a room that the session's new token does not give it: it gets no more of its past either.
+    pub fn lose_room(&self, key: SessionKey, room: &Room) {
+        let mut hub = self.hub.borrow_mut();
+        hub.leave(key, room, LeaveReason::Left);
+        hub.forget_past(key, room);
+    }
+
     /// Notes that something else keeps a session in a room that it is in.
     pub fn decide(&self, key: SessionKey, room: &str, by: Provenance) {
         self.hub.borrow_mut().decide(key, room, by);
+    }
+
+    /// A session that was just admitted continues behind this cursor.
+    pub fn begin_replay(&self, key: SessionKey, replay: Replay) {
+        let now = self.now();
+        self.hub.borrow_mut().begin_replay(key, replay, now);
+    }
+
+    /// A `/ws` session gets the past of one of its rooms, in (`after`, `up_to`]; without `up_to`, to where the shard is.
+    pub fn replay_past(&self, key: SessionKey, room: &Room, after: Position, up_to: Option<Position>) {
+        let now = self.now();
+        self.hub.borrow_mut().replay_past(key, room, after, up_to, now);
+    }
+
+    /// The position up to which a session has, or had queued, everything of the log.
+    pub fn resume_point(&self, key: SessionKey) -> Offset {
+        self.hub.borrow().resume_point(key)
     }
 
     /// Leaves rooms.

@@ -12,11 +12,14 @@ use crate::shard::hub::Hub;
 use bytes::Bytes;
 use std::time::Duration;
 
-/// A WebSocket ping. Browsers answer it without the application.
-fn ping_frame() -> Bytes {
+/// A ping: of Engine.IO, or of WebSockets, which browsers answer without the application.
+pub(super) fn ping_frame(protocol: Protocol) -> Frame {
+    if protocol == Protocol::SocketIo {
+        return Frame::Engine(Bytes::from_static(b"2"));
+    }
     let mut frame = Vec::with_capacity(2);
     push_frame(&mut frame, Opcode::Ping, b"");
-    frame.into()
+    Frame::Raw(frame.into())
 }
 
 /// Pings that a message may take to arrive whole, with its attachments.
@@ -39,6 +42,7 @@ impl Hub {
         }
         self.parked.expire(now);
         self.forget_dropped();
+        self.note_outboxes();
     }
 
     /// Removes the records of sessions that were not resumed in time.
@@ -56,7 +60,10 @@ impl Hub {
             let Some(due) = connection.timers.due(now, ping_timeout) else { return };
             match due {
                 Due::Ping => self.ping(key, now),
+                // The ping waits behind bytes that are being taken, or else the write timeout closes it.
+                Due::PingTimeout if connection.blocked => connection.timers.await_pong(now.after(ping_timeout)),
                 Due::PingTimeout => self.close(key, CloseReason::PingTimeout, now),
+                Due::WriteTimeout => self.close(key, CloseReason::SlowConsumer, now),
                 Due::ConnectTimeout => self.close(key, CloseReason::ConnectTimeout, now),
                 Due::Expired => self.expire_sessions(key, now),
                 Due::Cut => self.cut(key, now),
@@ -65,24 +72,55 @@ impl Hub {
     }
 
     fn ping(&mut self, key: ConnectionKey, now: Millis) {
-        let interval = self.context.socketio.ping_interval;
+        let (interval, timeout) = (self.context.socketio.ping_interval, self.context.socketio.ping_timeout);
         let Some(connection) = self.connections.get_mut(key) else { return };
         if has_stale_message(connection) {
             return self.close(key, CloseReason::Incomplete, now);
         }
-        let frame = match (connection.protocol, &connection.link) {
-            (Protocol::SocketIo, _) => Frame::Engine(Bytes::from_static(b"2")),
-            (Protocol::PlainWs, _) => Frame::Raw(ping_frame()),
-            (Protocol::Sse, _) => {
+        let waits = !connection.outbox.is_empty() || connection.has_replays();
+        if waits && !matches!(connection.link, Link::WebSocket(_)) && connection.timers.write_by.is_none() {
+            // Its client asks for what waits by itself; a WebSocket that takes nothing is noticed when it is written to.
+            connection.timers.write_by = Some(now.after(interval + timeout));
+        }
+        let frame = match connection.protocol {
+            protocol @ (Protocol::SocketIo | Protocol::PlainWs) => ping_frame(protocol),
+            Protocol::Sse => {
                 // SSE has no answer. This detects dead peers, keeps proxies from closing an idle stream, and moves the resume
                 // point of a client whose own rooms are quiet.
                 connection.timers.heartbeat = Heartbeat::PingAt(now.after(interval));
+                if waits {
+                    return;
+                }
                 let mut alive = sse::comment().to_vec();
                 alive.extend_from_slice(&sse::id_block(&self.position));
                 Frame::Raw(alive.into())
             }
         };
-        self.push(key, frame);
+        // Behind all that waits it might come too late.
+        self.push_ahead(key, frame);
+    }
+
+    /// A connection has taken some of what waits, all of it, or nothing.
+    pub(super) fn note_write(&mut self, key: ConnectionKey, progress: bool, now: Millis) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let by = now.after(self.context.socketio.ping_timeout);
+        let timers = &mut connection.timers;
+        match (connection.blocked, timers.write_by) {
+            (true, None) => {
+                timers.write_by = Some(by);
+                self.connections.reschedule(key);
+            }
+            // The table keeps the earlier time, and looks again then.
+            (true, Some(_)) if progress => timers.write_by = Some(by),
+            (true, Some(_)) => {}
+            (false, _) => {
+                timers.write_by = None;
+                if let Heartbeat::PongBy(at) = timers.heartbeat {
+                    // The ping is behind what the kernel has still to send.
+                    timers.await_pong(by.max(at));
+                }
+            }
+        }
     }
 
     /// Starts the heartbeat and the connect timeout of a new connection, which has `waited` for so much of the latter.
@@ -98,10 +136,18 @@ impl Hub {
         });
     }
 
-    /// The client has sent something, so it lives.
+    /// The client has answered a ping.
     pub(super) fn pong(&mut self, key: ConnectionKey, now: Millis) {
         let interval = self.context.socketio.ping_interval;
         self.connections.change_timers(key, |timers| timers.pong(now, interval));
+        self.confirm_replay(key, now);
+    }
+
+    /// The client has sent something, so it lives.
+    pub(super) fn alive(&mut self, key: ConnectionKey, now: Millis) {
+        let interval = self.context.socketio.ping_interval;
+        self.connections.change_timers(key, |timers| timers.pong(now, interval));
+        self.trust_replay(key);
     }
 
     /// A token has expired: the whole connection closes, and its client reconnects with a fresh one (docs/protocol/websocket.md section 5).

@@ -113,8 +113,7 @@ async fn go_on(local: &Rc<LocalNode>, key: ConnectionKey, moving: Moving, base64
         };
         waited.push(Frame::Raw(frame));
     }
-    // Not measured by the limit for live frames: it was within that where it waited.
-    local.shard.replay(key, waited.into_iter());
+    local.shard.push_waiting(key, waited.into_iter());
     let mut whole = true;
     for session in moving.sessions {
         whole &= take_up(local, key, position, session);
@@ -141,7 +140,7 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
     let here = local.shard.position();
     let name = &**local.context.namespaces.name(namespace);
     let before = parked.clone();
-    match recovery::take_up(&mut parked, &local.node.window, here, name, position) {
+    match recovery::take_up(&mut parked, &*local.context.window, here, name, position) {
         Ok(missed) => {
             resume::go_on(local, newcomer, moving.pid, parked, missed, &mut Reservation::default());
             true

@@ -41,7 +41,7 @@ pub fn open(
     token: Option<Box<str>>,
     waited: Duration,
 ) -> (String, Option<Ticket>) {
-    let sid = local.shard.fresh_sid();
+    let sid = local.shard.fresh_id();
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::default()), permit);
     connection.token = token;
     let key = local.shard.open(connection);

@@ -153,7 +153,7 @@ fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
         json_client::refuse_large(local, key);
         return handlers::fail(local, key, CloseReason::TooBig);
     }
-    local.shard.pong(key);
+    local.shard.alive(key);
     match plain_ws::parse(text) {
         Ok(message) => handlers::receive(local, key, Inbound::PlainWs(message)),
         Err(error) if rate_limit::take_turn(local, key) => {

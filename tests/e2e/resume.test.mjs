@@ -130,14 +130,15 @@ suite("resume", () => {
     assert.deepEqual(argumentsOf(again.texts, "n"), [1, 2, 3, 4, 5]);
   });
 
-  scenario("/ws: a client that joined before Redis was up gets the first event or a gap", async ({ redis, node, ws }) => {
+  scenario("/ws: a client that came before Redis was up is let in with it, and gets the first event or a gap", async ({ redis, node, ws }) => {
     const store = await redis({ start: false });
     const one = await node({ redis: { url: store.url, timeout: "500ms" } }, { ready: false });
-    const client = await ws(one, { token }).welcomed();
+    const client = ws(one, { token });
+    await store.start();
+    await client.welcomed();
     const joined = await client.ask({ type: "join", room: "room:a" });
     assert.equal(joined.type, "joined");
     assert.notEqual(joined.offset, "0-0-0");
-    await store.start();
     await store.cli("XADD", "roomcast:events", "*", "room", "room:a", "event", "first", "data", "1");
     await client.message(({ type, room, event }) => room === "room:a" && (type === "gap" || event === "first"));
     await until(() => one.answers("/health"), "ready by itself");

@@ -8,7 +8,7 @@ use roomcast::auth::identity::{Identity, UserId};
 use roomcast::log::Snapshot;
 use roomcast::log::redis::generation;
 use roomcast::log::redis::generation::{Discontinuity, TailState};
-use roomcast::log::window::Window;
+use roomcast::log::window::{Slice, Window};
 use roomcast::model::command::{SessionCommand, Subject};
 use roomcast::model::event::{Delivery, Event};
 use roomcast::model::id::Id;
@@ -21,6 +21,7 @@ use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, LocalDelivery};
 use roomcast::session::parked::{Parked, ParkedSessions};
+use roomcast::session::replay::Replay;
 use roomcast::shard::rooms::Rooms;
 use slotmap::SlotMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,7 +38,12 @@ pub(crate) struct Settings {
     pub window_ms: u64,
     pub window_bytes: usize,
     pub outbox_bytes: usize,
+    pub slice: Slice,
     pub history_ms: u64,
+    /// Live events overtake what a session has still to get.
+    pub live_overtakes: bool,
+    /// A session that is behind is parked as if it had everything.
+    pub parks_ahead: bool,
 }
 
 /// A live session.
@@ -51,6 +57,8 @@ pub(crate) struct Live {
     pub moves: u32,
     pub changes: Changes,
     pub identity: Arc<Identity>,
+    /// What it has still to get.
+    pub replay: Option<Replay>,
     /// Answers to joins and leaves, sent when the session's record is written.
     pub unanswered: Vec<Down>,
     pub written_ms: u64,
@@ -73,6 +81,8 @@ pub(crate) struct Shard {
     pub parked: ParkedSessions,
     pub by_pid: BTreeMap<Id, SessionKey>,
     mark: u64,
+    /// Parks a session that is behind as if it had everything.
+    pub parks_ahead: bool,
 }
 
 /// One process, from its start to its end.
@@ -99,7 +109,7 @@ impl Node {
             linked: false,
             known: None,
             window: Window::new(Duration::from_millis(settings.window_ms * 5 / 4), settings.window_bytes),
-            shards: vec![Shard::default(), Shard::default()],
+            shards: vec![Shard::new(settings), Shard::new(settings)],
             announced: Offset::default(),
             unwritten: BTreeSet::new(),
             stale: BTreeSet::new(),
@@ -251,6 +261,10 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snap
 }
 
 impl Shard {
+    fn new(settings: &Settings) -> Self {
+        Self { parks_ahead: settings.parks_ahead, ..Self::default() }
+    }
+
     /// As the shard carries out a command.
     pub(crate) fn work(&mut self, wires: &mut Wires, settings: &Settings, now: u64) -> bool {
         match self.waiting.pop_front() {
@@ -290,7 +304,11 @@ impl Shard {
         };
         if changed {
             let change = Change { after: self.position.position, room: room.clone(), joined: join };
-            self.sessions[key].changes.note(change, KEPT_CHANGES);
+            let session = &mut self.sessions[key];
+            if let Some(replay) = &mut session.replay {
+                replay.note(change.clone());
+            }
+            session.changes.note(change, KEPT_CHANGES);
         }
     }
 
@@ -304,6 +322,9 @@ impl Shard {
                     self.rooms.of(key).for_each(|room| conn.push_own(Down::Gap(Some(room.clone()), offset)));
                 }
                 Kind::Sse => conn.push_own(Down::Gap(None, offset)),
+            }
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.replay = None;
             }
         }
         self.position = offset;
@@ -326,6 +347,9 @@ impl Shard {
             for key in members(&self.rooms, room) {
                 let Some(session) = self.sessions.get_mut(key) else { continue };
                 if std::mem::replace(&mut session.mark, self.mark) == self.mark {
+                    continue;
+                }
+                if session.replay.is_some() && !settings.live_overtakes {
                     continue;
                 }
                 if !event.draft.volatile {
@@ -378,7 +402,7 @@ impl Shard {
             decided_on: None,
             changes: session.changes.clone(),
             start: session.start,
-            last: session.last,
+            last: if session.replay.is_some() && !self.parks_ahead { self.position.position } else { session.last },
             at: self.position.position,
             moves: session.moves,
         }
@@ -420,6 +444,7 @@ impl Shard {
             moves: 0,
             changes: Changes::default(),
             identity,
+            replay: None,
             unanswered,
             written_ms: 0,
         }

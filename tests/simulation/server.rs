@@ -7,17 +7,15 @@ use crate::world::World;
 use base64::Engine as _;
 use rand::RngExt as _;
 use roomcast::log::window::Gap;
-use roomcast::model::event::Event;
 use roomcast::model::id::Id;
 use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
-use roomcast::model::offset::{Offset, Position};
-use roomcast::model::provenance::Provenance;
+use roomcast::model::offset::Offset;
 use roomcast::session::parked::Parked;
 use roomcast::session::recovery;
-use roomcast::session::recovery::{Lost, Receiver};
+use roomcast::session::recovery::Lost;
+use roomcast::session::replay::{Replay, Step};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 /// How long a packet waits for its shard to catch up.
 const CATCH_UP: u64 = 500;
@@ -340,31 +338,69 @@ impl World {
         let node = &mut self.nodes[conn.node];
         let shard = &mut node.shards[conn.shard];
         let (start, rooms, moves) = (parked.start, parked.rooms, parked.moves + 1);
-        let (last, changes) = (missed.last().map_or(parked.last, |event| event.offset.position), parked.changes);
+        let (last, changes) = (parked.last, parked.changes);
         let newcomer = shard.newcomer(parked.id, Some(pid), id, identity(conn.client));
-        let session = Live { start, last, moves, changes, ..newcomer };
+        let session = Live { start, last, moves, changes, replay: Some(missed), ..newcomer };
         conn.session = Some(shard.admit(session, &rooms));
         node.unwritten.insert(pid);
-        conn.replay(missed, None);
-        conn.push_own(Down::Connected { sid: parked.id, pid: Some(pid), start, rooms });
+        self.top_up(id);
+        self.push_own(id, Down::Connected { sid: parked.id, pid: Some(pid), start, rooms });
     }
 
-    fn missed(
-        &self,
-        id: u64,
-        after: Offset,
-        up_to: Option<Position>,
-        rooms: &[Room],
-        own: &Id,
-    ) -> Result<Vec<Arc<Event>>, Gap> {
-        let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
-        let result = Receiver { here, namespace: "/", rooms, own }.missed(window, after, up_to);
-        match result {
-            Err(Gap::TooOld) if self.rules.ignore_floor => {
-                Receiver { here, namespace: "/", rooms, own }.missed(window, window.floor(), up_to)
+    fn push_own(&mut self, id: u64, packet: Down) {
+        if let Some(conn) = self.wires.get_mut(&id) {
+            conn.push_own(packet);
+        }
+    }
+
+    /// As a flush tops an outbox up with what its session has still to get.
+    pub(crate) fn top_up(&mut self, id: u64) {
+        let Some(conn) = self.wires.get_mut(&id) else { return };
+        let Some(key) = conn.session.filter(|_| !conn.closing && conn.outbox.bytes() < self.settings.slice.bytes)
+        else {
+            return;
+        };
+        let node = &mut self.nodes[conn.node];
+        let shard = &mut node.shards[conn.shard];
+        let Some(replay) = &mut shard.sessions[key].replay else { return };
+        let step = replay.step(&node.window, shard.position, "/", self.settings.slice);
+        let is_over = replay.is_over(shard.position.position);
+        let here = shard.position;
+        match step {
+            Step::Events(missed) => {
+                if let Some(last) = missed.last() {
+                    shard.sessions[key].last = last.event.offset.position;
+                }
+                conn.queue_missed(missed);
             }
-            Err(Gap::Future) if self.rules.ignore_future => Ok(Vec::new()),
-            result => result,
+            Step::Lost(_, room, up_to) => match conn.kind {
+                Kind::SocketIo => {
+                    conn.forget_queue();
+                    return shard.close(conn, &self.settings, self.now);
+                }
+                Kind::PlainWs => {
+                    let all = if room.is_none() { shard.rooms.of(key).cloned().collect() } else { Vec::new() };
+                    for room in room.into_iter().chain(all) {
+                        conn.push_own(Down::Gap(Some(room), Offset { position: up_to, ..here }));
+                    }
+                }
+                Kind::Sse => conn.push_own(Down::Gap(None, here)),
+            },
+            Step::Reset => return,
+        }
+        if is_over {
+            shard.sessions[key].replay = None;
+        }
+    }
+
+    /// From where a replay begins.
+    fn provable(&self, id: u64, after: Offset, rooms: &[Room]) -> Result<Offset, Gap> {
+        let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
+        match recovery::provable(window, here, after, "/", rooms) {
+            Ok(()) => Ok(after),
+            Err(Gap::TooOld) if self.rules.ignore_floor => Ok(window.floor()),
+            Err(Gap::Future) if self.rules.ignore_future => Ok(here),
+            Err(gap) => Err(gap),
         }
     }
 
@@ -374,13 +410,12 @@ impl World {
         let here = self.here(id);
         let conn = &self.wires[&id];
         let shard = &self.nodes[conn.node].shards[conn.shard];
-        let (own, inside) = (shard.sessions[key].id, shard.rooms.contains(key, NAMESPACE, room));
+        let inside = shard.rooms.contains(key, NAMESPACE, room);
         let up_to = inside.then(|| shard.sessions[key].start.position);
         let missed = since.map(|since| match Offset::parse(since) {
-            _ if conn.is_replaying(self.settings.outbox_bytes) => Err(()),
             None => Err(()),
-            Some(after) if up_to.is_some_and(|up_to| after.position >= up_to) => Ok(Vec::new()),
-            Some(after) => self.missed(id, after, up_to, std::slice::from_ref(room), &own).map_err(|_| ()),
+            Some(after) if up_to.is_some_and(|up_to| after.position >= up_to) => Ok(None),
+            Some(after) => self.provable(id, after, std::slice::from_ref(room)).map(Some).map_err(|_| ()),
         });
         let recovered = missed.as_ref().map(Result::is_ok);
         let offset = match (recovered, since) {
@@ -388,11 +423,17 @@ impl World {
             _ => here.to_string(),
         };
         let conn = self.wires.get_mut(&id).expect("it is served");
-        self.nodes[conn.node].shards[conn.shard].rooms.join(key, NAMESPACE, room, Provenance::Rule);
-        conn.push_own(Down::Joined { change: 0, room: room.clone(), after: here, offset, recovered });
-        if let Some(Ok(missed)) = missed {
-            conn.replay(missed, Some(room));
+        let shard = &mut self.nodes[conn.node].shards[conn.shard];
+        shard.change(key, room, true);
+        if let Some(Ok(Some(after))) = &missed {
+            let rooms = shard.rooms.of(key).cloned().collect();
+            let session = &mut shard.sessions[key];
+            let live = || Replay::new(&session.id, rooms, here, Vec::new(), here.position);
+            let replay = session.replay.get_or_insert_with(live);
+            replay.add_past(room, after.position, up_to.unwrap_or(here.position));
         }
+        conn.push_own(Down::Joined { change: 0, room: room.clone(), after: here, offset, recovered });
+        self.top_up(id);
     }
 
     /// As an SSE stream begins.
@@ -400,7 +441,7 @@ impl World {
         let sid = self.fresh_id();
         let here = self.here(id);
         let missed = since.map(|since| match Offset::parse(&since) {
-            Some(after) => self.missed(id, after, None, rooms, &sid).map_err(|_| ()),
+            Some(after) => self.provable(id, after, rooms).map_err(|_| ()),
             None => Err(()),
         });
         let conn = self.wires.get_mut(&id).expect("it is served");
@@ -411,8 +452,14 @@ impl World {
         match missed {
             None => conn.push_own(Down::Position(here)),
             Some(Err(())) => conn.push_own(Down::Gap(None, here)),
-            Some(Ok(missed)) => conn.replay(missed, None),
+            Some(Ok(after)) => {
+                let replay = Replay::new(&sid, rooms.to_vec(), after, Vec::new(), here.position);
+                if let Some(key) = conn.session {
+                    shard.sessions[key].replay = Some(replay);
+                }
+            }
         }
+        self.top_up(id);
     }
 
     /// A rule joins or leaves a room, or `/ws` leaves one.
@@ -513,9 +560,9 @@ impl World {
     }
 }
 
-fn describe(missed: &Result<Vec<Arc<Event>>, Lost>) -> String {
+fn describe(missed: &Result<Replay, Lost>) -> String {
     match missed {
-        Ok(events) => events.iter().fold(String::from("recovered"), |all, event| all + " " + &event.draft.event),
+        Ok(_) => "recovered".to_owned(),
         Err(lost) => lost.code().to_owned(),
     }
 }

@@ -8,6 +8,7 @@ use roomcast::model::offset::Offset;
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, Outbox};
 use roomcast::session::parked::Parked;
+use roomcast::session::replay::Missed;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -126,20 +127,19 @@ impl Conn {
         self.outbox.push(Frame::Raw(Bytes::from(vec![0; size])));
     }
 
-    /// As the shard replays missed events.
-    pub(crate) fn replay(&mut self, missed: Vec<Arc<Event>>, room: Option<&Room>) {
+    /// As the shard queues the next slice of what a session has still to get.
+    pub(crate) fn queue_missed(&mut self, missed: Vec<Missed>) {
         let before = self.outbox.bytes();
-        for event in missed {
-            match room {
-                Some(room) => self.push_own(Down::Event(event, room.clone())),
-                None => self.outbox.push(Frame::event(event)),
+        for Missed { event, room, .. } in missed {
+            match self.kind {
+                Kind::PlainWs => {
+                    let room = event.draft.rooms[room].clone();
+                    self.push_own(Down::Event(event, room));
+                }
+                _ => self.outbox.push(Frame::event(event)),
             }
         }
-        self.replay += self.outbox.bytes() - before;
-    }
-
-    pub(crate) fn is_replaying(&self, max: usize) -> bool {
-        self.replay > max
+        self.replay = self.replay.min(before) + self.outbox.bytes() - before;
     }
 
     /// Whether the outbox is over its limit.

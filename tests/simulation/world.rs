@@ -8,6 +8,7 @@ use crate::server::Store;
 use crate::wire::{Kind, Wires};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng};
+use roomcast::log::window::Slice;
 use roomcast::model::args::Args;
 use roomcast::model::command::{Action, Selector, SessionCommand};
 use roomcast::model::draft::{Draft, Source};
@@ -41,6 +42,10 @@ pub(crate) struct Rules {
     pub trust_old_records: bool,
     /// Packets received before the CONNECT reply are kept for the next one, as in the stock client.
     pub stock_buffer: bool,
+    /// Live events overtake what a session has still to get.
+    pub live_overtakes: bool,
+    /// A session that is behind is parked as if it had everything.
+    pub parks_ahead: bool,
 }
 
 const LINES: usize = 120;
@@ -77,7 +82,10 @@ impl World {
             window_ms: rng.random_range(100..4_000),
             window_bytes: rng.random_range(1_000..80_000),
             outbox_bytes: rng.random_range(300..4_000),
+            slice: Slice { events: rng.random_range(1..5), bytes: rng.random_range(100..2_000) },
             history_ms: 0,
+            live_overtakes: rules.live_overtakes,
+            parks_ahead: rules.parks_ahead,
         };
         // The log counts in finer steps, so that two masters hardly ever assign the same id.
         let settings = Settings { history_ms: settings.window_ms * 1_000, ..settings };
@@ -301,8 +309,17 @@ impl World {
     }
 
     pub(crate) fn flush(&mut self, id: u64) {
-        let Some(conn) = self.wires.get_mut(&id) else { return };
-        conn.flush();
+        self.top_up(id);
+        if let Some(conn) = self.wires.get_mut(&id) {
+            conn.flush();
+        }
+    }
+
+    /// Whether its session has still something to get.
+    fn is_behind(&self, id: u64) -> bool {
+        let Some(conn) = self.wires.get(&id) else { return false };
+        let sessions = &self.nodes[conn.node].shards[conn.shard].sessions;
+        conn.session.and_then(|key| sessions.get(key)).is_some_and(|session| session.replay.is_some())
     }
 
     pub(crate) fn any_wire(&mut self) -> Option<u64> {
@@ -410,7 +427,9 @@ impl World {
                 for _ in 0..12 {
                     self.serve(id);
                 }
-                while self.wires.get(&id).is_some_and(|conn| !conn.outbox.is_empty() || !conn.down.is_empty()) {
+                while self.wires.get(&id).is_some_and(|conn| !conn.outbox.is_empty() || !conn.down.is_empty())
+                    || self.is_behind(id)
+                {
                     self.flush(id);
                     self.receive(id);
                 }

@@ -53,6 +53,11 @@ pub(crate) struct Piece {
 }
 
 impl Lanes {
+    /// Bytes that wait for all nodes.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.0.values().map(|lane| lane.waiting_bytes).sum()
+    }
+
     /// Queues the JSON of a body. A reply channel that closes without a word means that it was not sent.
     pub(crate) fn push(&mut self, to: NodeId, name: u64, text: String, reply: oneshot::Sender<Sent>) {
         let lane = self.0.entry(to).or_default();

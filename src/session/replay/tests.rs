@@ -1,0 +1,189 @@
+use super::*;
+use crate::log::Snapshot;
+use crate::log::window::Window;
+use crate::model::args::Args;
+use crate::model::draft::{Draft, Source};
+use crate::model::offset::Epoch;
+use proptest::prelude::*;
+use std::time::Duration;
+
+const MAX: Slice = Slice { events: 3, bytes: 1 << 20 };
+
+fn at(ms: u64) -> Position {
+    Position { ms, seq: 0 }
+}
+
+fn offset(ms: u64) -> Offset {
+    Offset { epoch: Epoch(7), position: at(ms) }
+}
+
+fn window() -> Window {
+    let mut window = Window::new(Duration::from_secs(1_000), 1 << 20);
+    window
+        .reset(&Snapshot { epoch: Epoch(7), floor: at(0), head: at(0), history: Vec::new(), commands: Vec::new() }, 0);
+    window
+}
+
+fn publish(window: &mut Window, ms: u64, rooms: &[&str], except: &[&str]) {
+    let mut draft = Draft::new("", &ms.to_string(), Args::none(), Source::Http);
+    draft.rooms = rooms.iter().map(|&room| room.into()).collect();
+    draft.except = except.iter().map(|&room| room.into()).collect();
+    window.push(Arc::new(Event { offset: offset(ms), draft, accepted_us: 0 }), ms);
+}
+
+fn change(ms: u64, room: &str, joined: bool) -> Change {
+    Change { after: at(ms), room: room.into(), joined }
+}
+
+fn cursor(rooms: &[&str], after: u64, changes: Vec<Change>, here: u64) -> Replay {
+    let rooms = rooms.iter().map(|&room| room.into()).collect();
+    Replay::new(&Id::random(), rooms, offset(after), changes, at(here))
+}
+
+/// Everything up to `here`; each event by its position, and the index of the room it is for.
+fn run(replay: &mut Replay, window: &Window, here: u64) -> Vec<(u64, usize)> {
+    let mut all = Vec::new();
+    while !replay.is_over(at(here)) {
+        match replay.step(window, offset(here), "/", MAX) {
+            Step::Events(missed) => all.extend(missed.iter().map(|one| (one.event.offset.position.ms, one.room))),
+            other => panic!("{other:?}"),
+        }
+    }
+    all
+}
+
+#[test]
+fn each_event_comes_by_the_rooms_of_its_time() {
+    let mut window = window();
+    for ms in 1..=9 {
+        publish(&mut window, ms, &["a"], &[]);
+        publish(&mut window, 10 * ms, &["b"], &[]);
+    }
+    let mut window = self::window();
+    for (ms, rooms, except) in [
+        (1, &["a"][..], &[][..]),
+        (2, &["b"], &[]),
+        (3, &["c", "b"], &[]),
+        (4, &["a"], &["b"]),
+        (5, &["a"], &[]),
+        (6, &["b"], &[]),
+    ] {
+        publish(&mut window, ms, rooms, except);
+    }
+    let mut replay = cursor(&["a"], 0, vec![change(2, "b", true), change(4, "a", false)], 6);
+    assert_eq!(run(&mut replay, &window, 6), [(1, 0), (3, 1), (6, 0)]);
+    assert_eq!(replay.position(), at(6));
+}
+
+#[test]
+fn live_events_come_after_what_was_missed_and_changes_count_from_their_place() {
+    let mut window = window();
+    (1..=20).for_each(|ms| publish(&mut window, ms, &[if ms % 2 == 0 { "a" } else { "b" }], &[]));
+    let mut replay = cursor(&["a"], 0, Vec::new(), 10);
+    let Step::Events(first) = replay.step(&window, offset(10), "/", MAX) else { panic!() };
+    assert_eq!((first.len(), first[0].is_late, replay.position()), (3, false, at(6)));
+    // The shard goes on, and the session joins and leaves, while its client has not taken more.
+    replay.note(change(12, "b", true));
+    replay.note(change(16, "a", false));
+    assert!(!replay.is_over(at(20)));
+    let rest: Vec<_> = run(&mut replay, &window, 20).into_iter().map(|(ms, _)| ms).collect();
+    assert_eq!(rest, [8, 10, 12, 13, 14, 15, 16, 17, 19]);
+}
+
+#[test]
+fn pasts_of_rooms_come_in_log_order_and_once() {
+    let mut window = window();
+    for ms in 1..=30 {
+        publish(&mut window, ms, [&["a"][..], &["b"], &["c", "a"]][ms as usize % 3], &[]);
+    }
+    // Live in `c` at 20, it joins `a` from 5 and `b` from 12 at 20 and 21.
+    let mut replay = cursor(&["c"], 20, Vec::new(), 20);
+    replay.note(change(20, "a", true));
+    replay.add_past(&"a".into(), at(5), at(20));
+    replay.note(change(21, "b", true));
+    replay.add_past(&"b".into(), at(12), at(21));
+    assert_eq!(replay.position(), at(5));
+    let got = run(&mut replay, &window, 30);
+    let want = (6..=30).filter(|ms| ms % 3 != 1 || *ms > 12);
+    assert_eq!(got, want.map(|ms| (ms, usize::from(ms % 3 == 2 && ms <= 20))).collect::<Vec<_>>());
+}
+
+#[test]
+fn who_leaves_a_room_gets_no_more_of_its_past() {
+    let mut window = window();
+    (1..=20).for_each(|ms| publish(&mut window, ms, &["a"], &[]));
+    let mut replay = cursor(&[], 10, Vec::new(), 10);
+    replay.note(change(10, "a", true));
+    replay.add_past(&"a".into(), at(0), at(10));
+    let Step::Events(first) = replay.step(&window, offset(20), "/", MAX) else { panic!() };
+    replay.note(change(15, "a", false));
+    let rest: Vec<_> = run(&mut replay, &window, 20).into_iter().map(|(ms, _)| ms).collect();
+    assert_eq!((first.len(), rest), (3, vec![11, 12, 13, 14, 15]));
+}
+
+#[test]
+fn what_is_gone_is_reported_once() {
+    let mut window = window();
+    (1..=20).for_each(|ms| publish(&mut window, ms, &["a"], &[]));
+    window.expire(1_000_010);
+    let mut replay = cursor(&["b"], 12, Vec::new(), 12);
+    replay.add_past(&"a".into(), at(5), at(12));
+    let step = replay.step(&window, offset(20), "/", MAX);
+    assert!(matches!(step, Step::Lost(Gap::TooOld, Some(room), up_to) if &*room == "a" && up_to == at(12)));
+    assert!(run(&mut replay, &window, 20).is_empty());
+    let mut replay = cursor(&["a"], 5, Vec::new(), 12);
+    assert!(
+        matches!(replay.step(&window, offset(20), "/", MAX), Step::Lost(Gap::TooOld, None, up_to) if up_to == at(20))
+    );
+    assert!(replay.is_over(at(20)));
+    let mut foreign = cursor(&["a"], 5, Vec::new(), 12);
+    let here = Offset { epoch: Epoch(8), position: at(3) };
+    assert!(matches!(foreign.step(&window, here, "/", MAX), Step::Reset));
+}
+
+#[test]
+fn changes_that_wait_are_bounded() {
+    let window = window();
+    let mut replay = cursor(&["a"], 0, Vec::new(), 10);
+    (11..10_000).for_each(|ms| replay.note(change(ms, "b", ms % 2 == 0)));
+    assert!(replay.changes.is_empty() && replay.size() < 1_000);
+    assert!(matches!(replay.step(&window, offset(10_000), "/", MAX), Step::Lost(Gap::TooOld, None, _)));
+}
+
+proptest! {
+    /// However the steps, the changes and the log are interleaved, the cursor gives what a live session would have got.
+    #[test]
+    fn a_cursor_is_as_good_as_having_been_there(
+        what in prop::collection::vec((0u8..4, 0u8..4, any::<bool>(), any::<bool>()), 1..120),
+        first in 0u8..4,
+    ) {
+        let name = |room: u8| format!("r{room}");
+        let mut window = window();
+        let mut replay = cursor(&[&name(first)], 0, Vec::new(), 0);
+        let (mut inside, mut want, mut got) = (vec![first], Vec::new(), Vec::new());
+        let mut take = |replay: &mut Replay, window: &Window, here: u64| {
+            if let Step::Events(missed) = replay.step(window, offset(here), "/", MAX) {
+                got.extend(missed.iter().map(|one| one.event.offset.position.ms));
+            }
+        };
+        for (ms, (room, except, changes, steps)) in (1..).zip(what) {
+            publish(&mut window, ms, &[&name(room)], &[&name(except)]);
+            if inside.contains(&room) && !inside.contains(&except) {
+                want.push(ms);
+            }
+            if changes {
+                let joins = !inside.contains(&except);
+                if joins { inside.push(except) } else { inside.retain(|other| *other != except) }
+                replay.note(change(ms, &name(except), joins));
+            }
+            if steps {
+                take(&mut replay, &window, ms);
+            }
+        }
+        let here = window.head().position.ms;
+        while !replay.is_over(at(here)) {
+            take(&mut replay, &window, here);
+        }
+        prop_assert_eq!(got, want);
+    }
+}

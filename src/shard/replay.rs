@@ -1,0 +1,236 @@
+//! Sessions that are behind the log, and how they catch up: each flush of a connection tops its outbox up from the window, by
+//! a slice, so that a replay holds no more than that, and no shard stalls.
+
+use crate::budget::Holding;
+use crate::log::window::{Gap, Slice};
+use crate::model::close::CloseReason;
+use crate::model::millis::Millis;
+use crate::model::names::Room;
+use crate::model::offset::{Offset, Position};
+use crate::model::transport::Protocol;
+use crate::protocol::{plain_ws, sse, websocket};
+use crate::session::changes::Change;
+use crate::session::connection::{ConnectionKey, Link, SessionKey};
+use crate::session::outbox::Frame;
+use crate::session::replay::{Missed, Replay, Step};
+use crate::session::timers::Heartbeat;
+use crate::shard::hub::Hub;
+use crate::shard::timers::ping_frame;
+
+/// Taken from the window at once: some 0.1 ms of work.
+const SLICE: Slice = Slice { events: 256, bytes: 64 << 10 };
+/// An outbox with fewer bytes than this is topped up.
+const LOW_WATER: usize = 16 << 10;
+/// Bytes that the kernel may hold unsent for a client that is behind. It would take megabytes, and what is urgent would wait
+/// behind them.
+const UNSENT: u32 = 64 << 10;
+
+impl Hub {
+    /// A session continues behind this cursor. What fits into one slice is queued at once.
+    pub(super) fn begin_replay(&mut self, key: SessionKey, replay: Replay, now: Millis) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let connection_key = session.connection;
+        let Some(connection) = self.connections.get_mut(connection_key) else { return };
+        if connection.closing.is_some() {
+            return;
+        }
+        // The events of a slice are the window's, their encoded form is not.
+        let held = self.context.memory.hold(Holding::Replay, replay.size() + SLICE.bytes);
+        connection.backpressure.get_or_insert_default().begin(key, replay, held);
+        self.top_up(connection_key, now);
+        self.mark_dirty(connection_key);
+        let Some(connection) = self.connections.get_mut(connection_key) else { return };
+        if let (true, Link::WebSocket(stream)) = (connection.has_replays(), &connection.link) {
+            // Without it, the replay goes out all the same.
+            let _ = socket2::SockRef::from(&***stream).set_tcp_notsent_lowat(UNSENT);
+        }
+    }
+
+    /// A `/ws` session that is `here` gets the past of one of its rooms, in (`after`, `up_to`].
+    pub(super) fn replay_past(
+        &mut self,
+        key: SessionKey,
+        room: &Room,
+        after: Position,
+        up_to: Option<Position>,
+        now: Millis,
+    ) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let (id, connection, here) = (session.id, session.connection, self.position);
+        let up_to = up_to.unwrap_or(here.position);
+        if after >= up_to {
+            return;
+        }
+        let known = self.connections.get_mut(connection).and_then(|connection| connection.backpressure.as_mut());
+        if let Some(replay) = known.and_then(|backpressure| backpressure.replay_mut(key)) {
+            return replay.add_past(room, after, up_to);
+        }
+        let rooms = self.rooms.of(key).cloned().collect();
+        let mut replay = Replay::new(&id, rooms, here, Vec::new(), here.position);
+        replay.add_past(room, after, up_to);
+        self.begin_replay(key, replay, now);
+    }
+
+    /// A session that is behind has joined or left a room.
+    pub(super) fn note_replay_change(&mut self, key: SessionKey, change: Change) {
+        let Some(connection) = self.sessions.get(key).map(|session| session.connection) else { return };
+        let backpressure = self.connections.get_mut(connection).and_then(|connection| connection.backpressure.as_mut());
+        if let Some(replay) = backpressure.and_then(|backpressure| backpressure.replay_mut(key)) {
+            replay.note(change);
+        }
+    }
+
+    /// A session gets no more of a room's past.
+    pub(super) fn forget_past(&mut self, key: SessionKey, room: &Room) {
+        let Some(connection) = self.sessions.get(key).map(|session| session.connection) else { return };
+        let backpressure = self.connections.get_mut(connection).and_then(|connection| connection.backpressure.as_mut());
+        if let Some(replay) = backpressure.and_then(|backpressure| backpressure.replay_mut(key)) {
+            replay.forget(room);
+        }
+    }
+
+    /// The position up to which a session has, or had queued, everything. What it is sent besides events of the log must not
+    /// name a later one.
+    pub(super) fn resume_point(&self, key: SessionKey) -> Offset {
+        let position = self.cursor(key).map_or(self.position.position, Replay::position);
+        Offset { position, ..self.position }
+    }
+
+    /// The cursor of a session that is behind.
+    pub(super) fn cursor(&self, key: SessionKey) -> Option<&Replay> {
+        let connection = self.connections.get(self.sessions.get(key)?.connection)?;
+        connection.backpressure.as_ref()?.replay(key)
+    }
+
+    /// Queues the next slice of what a connection's sessions have still to get, where the outbox is nearly empty. Answers
+    /// whether it is to be topped up again.
+    pub(super) fn top_up(&mut self, key: ConnectionKey, now: Millis) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        if connection.closing.is_some() || connection.outbox.bytes() >= LOW_WATER {
+            return connection.has_replays();
+        }
+        let bytes = match &connection.backpressure {
+            Some(backpressure) if matches!(connection.link, Link::WebSocket(_)) => backpressure.pace.room(),
+            _ => SLICE.bytes,
+        };
+        if bytes == 0 {
+            // The pong goes on with it.
+            return false;
+        }
+        let slice = Slice { bytes: bytes.min(SLICE.bytes), ..SLICE };
+        let Some((session, mut replay)) = connection.backpressure.as_mut().and_then(|waiting| waiting.take()) else {
+            return false;
+        };
+        let Some(live) = self.sessions.get(session) else { return connection.has_replays() };
+        let namespace = self.context.namespaces.name(live.namespace);
+        self.flusher.note_slice();
+        let step = replay.step(&*self.context.window, self.position, namespace, slice);
+        let is_over = replay.is_over(self.position.position);
+        // Also if it is over: a session that is closed for what it lost is parked as one that is behind.
+        connection.backpressure.get_or_insert_default().give_back(session, replay);
+        let more = match step {
+            Step::Events(missed) => {
+                self.queue_missed(key, session, missed);
+                true
+            }
+            Step::Lost(gap, room, _) => self.report_lost(key, session, gap, room.as_ref(), now),
+            // The shard is about to be reset, and its clients are notified then.
+            Step::Reset => false,
+        };
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        if is_over && let Some(backpressure) = &mut connection.backpressure {
+            backpressure.end(session);
+        }
+        let has_replays = connection.has_replays();
+        self.ping_replay(key, now);
+        more && has_replays
+    }
+
+    fn queue_missed(&mut self, key: ConnectionKey, session: SessionKey, missed: Vec<Missed>) {
+        let (Some(connection), Some(session)) = (self.connections.get_mut(key), self.sessions.get_mut(session)) else {
+            return;
+        };
+        let before = connection.outbox.bytes();
+        for Missed { event, room, is_late } in missed {
+            session.last = event.offset.position;
+            if is_late {
+                self.flusher.note_delivery(connection.protocol);
+            }
+            connection.outbox.push(match event.draft.rooms.get(room).filter(|_| room > 0) {
+                // The shared frame names the first room.
+                Some(room) if connection.protocol == Protocol::PlainWs => {
+                    Frame::Raw(websocket::text_frame(&plain_ws::event(&event, room)))
+                }
+                _ => Frame::event(event),
+            });
+        }
+        let queued = connection.outbox.bytes() - before;
+        // What was allowed for earlier slices is written, but for what still waits.
+        let stale = connection.allowed().saturating_sub(before);
+        let backpressure = connection.backpressure.get_or_insert_default();
+        backpressure.allowed = backpressure.allowed - stale + queued;
+        backpressure.pace.sent(queued);
+    }
+
+    /// Lets a ping follow what was queued of a replay, if it is not over and no other ping is out.
+    fn ping_replay(&mut self, key: ConnectionKey, now: Millis) {
+        let by = now.after(self.context.socketio.ping_timeout);
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let waits = connection.has_replays() && matches!(connection.link, Link::WebSocket(_));
+        if !waits || matches!(connection.timers.heartbeat, Heartbeat::PongBy(_) | Heartbeat::Off) {
+            return;
+        }
+        let Some(backpressure) = connection.backpressure.as_mut().filter(|one| one.pace.wants_ping()) else { return };
+        backpressure.pace.pinged(now);
+        let frame = ping_frame(connection.protocol);
+        connection.outbox.push(frame);
+        self.connections.change_timers(key, |timers| timers.await_pong(by));
+    }
+
+    /// The client has answered a ping: its replay goes on.
+    pub(super) fn confirm_replay(&mut self, key: ConnectionKey, now: Millis) {
+        let timeout = self.context.socketio.ping_timeout;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        if let Some(backpressure) = &mut connection.backpressure {
+            backpressure.pace.pong(now, timeout);
+            self.ping_replay(key, now);
+            self.mark_dirty(key);
+        }
+    }
+
+    /// The client has sent something else.
+    pub(super) fn trust_replay(&mut self, key: ConnectionKey) {
+        if let Some(backpressure) = self.connections.get_mut(key).and_then(|one| one.backpressure.as_mut()) {
+            backpressure.pace.trust();
+            self.mark_dirty(key);
+        }
+    }
+
+    /// The window no longer has what a session still needs: its client is notified. Answers whether the cursor goes on.
+    fn report_lost(
+        &mut self,
+        key: ConnectionKey,
+        session: SessionKey,
+        gap: Gap,
+        room: Option<&Room>,
+        now: Millis,
+    ) -> bool {
+        let Some(protocol) = self.connections.get(key).map(|connection| connection.protocol) else { return false };
+        self.context.metrics.gap(gap.code(), 1);
+        match protocol {
+            // It comes again with the last offset that it got, and learns that it cannot be recovered.
+            Protocol::SocketIo => {
+                self.close(key, CloseReason::SlowConsumer, now);
+                return false;
+            }
+            Protocol::PlainWs => {
+                let all = if room.is_none() { self.rooms.of(session).cloned().collect() } else { Vec::new() };
+                for room in room.into_iter().chain(&all) {
+                    self.push_json(key, &plain_ws::gap(room));
+                }
+            }
+            Protocol::Sse => self.push(key, Frame::Raw(sse::gap_block_at(gap.code(), &self.position))),
+        }
+        true
+    }
+}

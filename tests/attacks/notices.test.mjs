@@ -1,0 +1,113 @@
+// Notices: who causes many loses their own, memory is bounded, and a stranger's arrive.
+import assert from "node:assert/strict";
+import { startBackend } from "../harness/backend.mjs";
+import { until } from "../harness/deadline.mjs";
+import { scenario } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { witness } from "./witness.mjs";
+
+const WEBSOCKET = { transports: ["websocket"] };
+const BOUND = 500_000;
+
+async function stage(s, more = {}, config = {}) {
+  const backend = s.serve(await startBackend());
+  const node = await s.node({ ...backend.config({ notify: ["connect", "disconnect"], ...more }), ...config });
+  const connect = (user, options) => s.io(node, { token: user && tokenFor(user), ...WEBSOCKET, ...options }).connected();
+  return { backend, node, connect };
+}
+
+const dropped = (node, reason) => node.metric(`roomcast_drops_total{reason="${reason}"}`);
+const after = (ms) => (response) => setTimeout(() => response.end("{}"), ms);
+
+/** A client of `user` that comes and leaves again and again, until stopped. */
+const flapping = (s, node, user) => s.repeat(async () => {
+  const client = s.io(node, { token: tokenFor(user), ...WEBSOCKET });
+  await client.connected();
+  client.close();
+});
+
+scenario("60 connections of one user that leave and come lose nobody's notices, and a stranger's disconnect arrives at once", async (s) => {
+  const { backend, node, connect } = await stage(s);
+  backend.answer = () => after(5);
+  const stranger = await connect("stranger");
+  const { id } = stranger.socket;
+  await until(() => backend.of("connect").some(({ session }) => session === id), "the stranger's connect");
+  const bystander = await witness(s, node);
+  const attack = Array.from({ length: 60 }, () => flapping(s, node, "flood"));
+  await until(() => backend.of("connect").filter(({ user }) => user === "flood").length > 100, "the flood has begun");
+  stranger.close();
+  const left = Date.now();
+  await until(() => backend.of("disconnect").some(({ session }) => session === id), "the stranger's disconnect");
+  assert.ok(Date.now() - left < 1000, `${Date.now() - left} ms`);
+  await Promise.all(attack.map((one) => one.stop()));
+  bystander.unharmed();
+  assert.deepEqual([await dropped(node, "notice"), await dropped(node, "notice_full")], [0, 0]);
+});
+
+scenario("reconnects in many rooms with the backend down stay in backend.notices_bytes; the largest source loses first, counted", async (s) => {
+  const rooms = Array.from({ length: 250 }, (_, n) => ({ match: `${"x".repeat(100)}-${n}:{user}`, join: "auto" }));
+  const { backend, node, connect } = await stage(s, { notices_bytes: `${BOUND / 1000}KB` }, { rooms });
+  const port = new URL(backend.url).port;
+  const stranger = await connect("stranger");
+  const { id } = stranger.socket;
+  await until(() => backend.of("connect").length === 1, "the stranger's connect");
+  backend.close();
+  stranger.close();
+  const held = [];
+  for (let round = 0; round < 40; round += 1) {
+    (await connect("flood")).close();
+    held.push(await node.metric('roomcast_memory_bytes{kind="notices"}'));
+  }
+  assert.ok(Math.max(...held) <= BOUND && Math.max(...held) > BOUND / 2, `at most ${Math.max(...held)} bytes`);
+  await until(async () => (await dropped(node, "notice_full")) > 40, "losses are counted");
+  const back = s.serve(await startBackend(port));
+  await until(() => back.of("disconnect").some(({ session }) => session === id), "the stranger's disconnect");
+  await until(async () => (await node.metric('roomcast_memory_bytes{kind="notices"}')) === 0, "everything is sent");
+  assert.equal(await dropped(node, "notice"), 0);
+});
+
+scenario("notices of several users are under way at once, those of one user in order, and one that hangs delays nobody else's", async (s) => {
+  const { backend, connect } = await stage(s);
+  let held;
+  backend.answer = ({ user }) => (user === "hangs" && !held ? (response) => (held = response) : {});
+  const slow = await connect("hangs");
+  await until(() => held, "its connect is under way");
+  slow.close();
+  const other = await connect("other");
+  other.close();
+  await until(() => backend.of("disconnect").some(({ user }) => user === "other"), "the other's disconnect");
+  assert.ok(!backend.of("disconnect").some(({ user }) => user === "hangs"), "after its connect");
+  held.end("{}");
+  await until(() => backend.of("disconnect").some(({ user }) => user === "hangs"), "its disconnect");
+});
+
+scenario("a session that flaps while its notices wait leaves the newest state, not each of its changes", async (s) => {
+  const { backend, node, connect } = await stage(s, { timeout: "20s" }, { recovery: { window: "1m" } });
+  const held = [];
+  backend.answer = () => (response) => held.push(response);
+  const client = await connect("7", { reconnectionDelay: 1, reconnectionDelayMax: 5 });
+  await until(() => held.length === 1, "its connect is under way");
+  for (let times = 1; times <= 20; times += 1) {
+    client.socket.io.engine.close();
+    await until(() => client.connects === times + 1, "connected again");
+  }
+  assert.ok((await dropped(node, "notice_merged")) >= 36);
+  backend.answer = () => ({});
+  held[0].end("{}");
+  client.close();
+  await until(() => backend.of("disconnect").length > 0 && backend.calls.at(-1).type === "disconnect" && backend.calls.at(-1).reason === "client close", "the last state");
+  assert.ok(backend.calls.length <= 6, `${backend.calls.length} notices`);
+});
+
+scenario("502 for the notices of some users neither stops nor delays those of others", async (s) => {
+  const { backend, connect } = await stage(s);
+  backend.answer = ({ user }) => (/^hog/.test(user) ? { status: 502, body: "" } : {});
+  await Promise.all(Array.from({ length: 20 }, (_, n) => connect(`hog-${n}`)));
+  await until(() => backend.calls.length > 40, "retries");
+  for (let n = 0; n < 5; n += 1) {
+    const begun = Date.now();
+    await connect(`other-${n}`);
+    await until(() => backend.of("connect").some(({ user }) => user === `other-${n}`), "the other's connect");
+    assert.ok(Date.now() - begun < 2500, `${Date.now() - begun} ms`);
+  }
+});

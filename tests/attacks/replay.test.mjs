@@ -1,0 +1,125 @@
+// A client asks for a busy room's past: it costs the node a cursor, whether it reads fast, slowly or not at all.
+import assert from "node:assert/strict";
+import { until } from "../harness/deadline.mjs";
+import { published } from "../harness/publish.mjs";
+import { frame, PING, PONG, TEXT } from "../harness/raw.mjs";
+import { scenario } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { witness } from "./witness.mjs";
+
+const ROOM = "room:busy";
+const BATCH = 500;
+const token = tokenFor("reader");
+const soon = { ping_interval: "500ms", ping_timeout: "1s" };
+
+const mebibytes = async (node) => (await node.metric("process_resident_memory_bytes")) / 2 ** 20;
+const closed = (node, reason) => node.metric(`roomcast_closes_total{reason="${reason}"}`);
+
+/** Publishes numbered events of about `size` bytes; resolves with an offset before all of them. */
+async function past(node, count, size) {
+  const since = await published(node, { room: "room:other", event: "first", data: 0 });
+  const filler = "x".repeat(size);
+  for (let first = 1; first <= count; first += BATCH) {
+    const length = Math.min(BATCH, count - first + 1);
+    const events = Array.from({ length }, (_, index) => ({ room: ROOM, event: "past", data: [first + index, filler] }));
+    await published(node, { events });
+  }
+  return since;
+}
+
+/** Joins with `since` on a raw connection that reads nothing from then on. If it is made to read, it answers pings. */
+async function joinUnread({ raw }, node, since) {
+  const client = raw(node);
+  await client.upgrade(`/ws?token=${token}`);
+  await client.text((text) => text.includes("welcome"));
+  client.socket.pause();
+  let seen = client.frames.length;
+  client.socket.on("data", () => {
+    for (const { opcode } of client.frames.slice(seen)) if (opcode === PING) client.write(frame(PONG));
+    seen = client.frames.length;
+  });
+  client.sendText(JSON.stringify({ type: "join", room: ROOM, since }));
+  return client;
+}
+
+/** Reads a little at a time, `bytes` a second, until `enough()`; resolves with the milliseconds it took. */
+async function readSteadily(client, bytes, enough) {
+  const every = 20;
+  const { socket } = client;
+  const began = Date.now();
+  const most = Math.ceil((bytes * every) / 1000);
+  const timer = setInterval(() => socket.read(Math.min(most, socket.readableLength) || undefined), every);
+  try {
+    await until(enough, () => `the end; got ${client.frames.length} frames`, 40_000);
+  } finally {
+    clearInterval(timer);
+  }
+  return Date.now() - began;
+}
+
+scenario("a replay that nobody reads holds a cursor: no memory, no delay for others, and pings do not keep it", async (s) => {
+  const node = await s.node({ socketio: soon });
+  const since = await past(node, 20_000, 700);
+  const bystander = await witness(s, node);
+  const before = await mebibytes(node);
+  const attack = async () => {
+    const clients = [];
+    for (let number = 0; number < 10; number += 1) clients.push(await joinUnread(s, node, since));
+    const pings = s.repeat(async () => {
+      for (const client of clients) client.sendText('{"type":"ping"}');
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    });
+    const held = (await mebibytes(node)) - before;
+    await until(async () => (await closed(node, "slow_consumer")) === clients.length, "all of them closed");
+    await pings.stop();
+    return held;
+  };
+  const held = await bystander.during(attack());
+  assert.ok(held < 20, `${held.toFixed(1)} MiB for ten replays of 14 MB each`);
+  bystander.unharmed();
+});
+
+scenario("a replay that is read slowly and steadily arrives whole, over many ping timeouts, and live events follow it", async (s) => {
+  const node = await s.node({ socketio: soon });
+  const count = 12_000;
+  const since = await past(node, count, 100);
+  const client = await joinUnread(s, node, since);
+  let live = 0;
+  const publisher = s.repeat(async () => {
+    live += 1;
+    await published(node, { room: ROOM, event: "past", data: [count + live, ""] });
+  });
+  // Its answer does not wait for the end of the replay.
+  client.sendText('{"type":"event","event":"nobody knows it","id":7}');
+  const messages = () => client.texts.map((text) => JSON.parse(text));
+  const numbers = () => messages().filter(({ event }) => event === "past").map(({ data }) => data[0]);
+  const took = await readSteadily(client, 500_000, () => client.closed || client.frames.length > count);
+  await publisher.stop();
+  client.socket.resume();
+  const last = () => client.frames.findLast(({ opcode }) => opcode === TEXT).payload;
+  await until(() => client.closed || last().includes(`[${count + live},`), () => `${numbers().length} of ${count + live}`);
+  assert.deepEqual(numbers(), Array.from({ length: count + live }, (_, index) => index + 1));
+  assert.ok(took > 3_000, `${took} ms is not slow`);
+  const answer = messages().findIndex(({ type }) => type === "ack");
+  assert.ok(answer > 0 && answer < count / 2, `the answer came at ${answer}`);
+});
+
+scenario("replays of a Socket.IO client and of a stream arrive whole and continue where they were", async (s) => {
+  const node = await s.node();
+  const client = await s.io(node, { token, transports: ["websocket"] }).connected();
+  await client.join(ROOM);
+  await published(node, { room: ROOM, event: "past", data: [0, ""] });
+  await client.event("past");
+  client.socket.io.engine.close();
+  const count = 5_000;
+  const since = await past(node, count, 100);
+  const numbers = () => client.argsOf("past").map(([[number]]) => number);
+  await until(() => numbers().length > count, () => `${numbers().length} of ${count + 1}`);
+  assert.deepEqual(numbers(), Array.from({ length: count + 1 }, (_, index) => index));
+  assert.equal(client.socket.recovered, true);
+  const stream = await s.sse(node, { token, rooms: [ROOM], query: { lastEventId: since } }).answered();
+  await until(() => stream.eventsOf("past").length === count, () => `${stream.eventsOf("past").length} of ${count}`);
+  await published(node, { room: ROOM, event: "live", data: 1 });
+  await Promise.all([stream.event("live"), client.event("live")]);
+  assert.equal(stream.eventsOf("past").length, count);
+});
