@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn pages_shrink_for_heavy_entries_and_grow_again() {
-        let entry = |size: usize| RawEntry { position: Position::default(), fields: vec![(vec![], vec![0; size])], cut: None };
+        let entry =
+            |size: usize| RawEntry { position: Position::default(), fields: vec![(vec![], vec![0; size])], cut: None };
         let mut page = PageSize::default();
         page.learn(&(0..32).map(|_| entry(5 << 20)).collect::<Vec<_>>());
         assert_eq!(page.count(), 1);

@@ -1,8 +1,8 @@
 //! Following a stream that was renewed: the rest of the old one is delivered before the new one is read.
 
-use crate::log::redis::{careful_read, epoch, reply};
 use crate::log::redis::generation::{Observed, TailState, successor};
 use crate::log::redis::tail::Tail;
+use crate::log::redis::{careful_read, epoch, reply};
 use crate::model::offset::Epoch;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
