@@ -186,7 +186,8 @@ withinLimit("handshake auth that is kept", (s, node) => async (n) => {
   const socket = await opened(s, node, enginePath({ transport: "websocket" }));
   socket.sendText(`40${JSON.stringify({ token: tokenFor(`hostile-${n}`), filler })}`);
   await socket.text((text) => text.startsWith("40"));
-}, { kind: "handshake", small: true });
+  // What no rule uses is not kept.
+}, { kind: "handshake", small: true, config: { on: [{ event: "echo", ack: ["{auth.filler}"] }] } });
 
 withinLimit("sessions that wait to be resumed", (s, node) => async (n) => {
   const socket = await opened(s, node, enginePath({ transport: "websocket" }));
