@@ -9,6 +9,7 @@ use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::log::EventLog;
+use crate::log::config::RecoveryConfig;
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::{RedisLog, stream_kept};
 use crate::log::shared_window::SharedWindow;
@@ -31,6 +32,9 @@ use std::time::Instant;
 
 /// Rooms that one event may name in `rooms`, and in `except`.
 const ROOMS_PER_EVENT: usize = 100;
+
+/// The window takes at most this part of `limits.memory`.
+const WINDOW_PART: usize = 4;
 
 pub(super) struct Built {
     pub node: Arc<Node>,
@@ -66,13 +70,14 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics, &memory)?,
         None => storage_in_memory(config, &metrics),
     };
-    let window = Window::new(config.recovery.kept(), config.recovery.window_bytes);
+    let recovery = recovery_within(&config.recovery, memory.limit());
+    let window = Window::new(recovery.kept(), recovery.window_bytes);
     let notices = Box::new(Notices::new(backend.clone()));
     let context = Arc::new(ShardContext {
         node_id,
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
-        recovery: config.recovery.clone(),
+        recovery,
         window: Arc::new(SharedWindow::new(window)),
         draft_limits,
         namespaces: Namespaces::new(&config.socketio.namespaces),
@@ -87,6 +92,17 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
     Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets }), emitters })
+}
+
+/// What is kept for resumes may take a part of the node's memory. Otherwise a full window would be enough to refuse everybody on
+/// a small machine.
+fn recovery_within(config: &RecoveryConfig, memory: usize) -> RecoveryConfig {
+    let window_bytes = config.window_bytes.min(memory / WINDOW_PART);
+    if window_bytes < config.window_bytes {
+        let given = config.window_bytes;
+        tracing::warn!(given, window_bytes, "recovery.window_bytes is cut to a quarter of limits.memory");
+    }
+    RecoveryConfig { window_bytes, ..config.clone() }
 }
 
 fn storage_in_redis(

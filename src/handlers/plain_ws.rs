@@ -220,6 +220,14 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
     }
 }
 
+fn refuse_join(local: &LocalNode, key: ConnectionKey, refused: &JoinError, id: Option<&RawValue>) {
+    let (code, message) = (refused.code(), refused.to_string());
+    match refused.retry().map(whole_millis) {
+        Some(retry) => local.shard.push_json(key, &plain_ws::retry_error(code, &message, retry, id)),
+        None => error(local, key, code, &message, id),
+    }
+}
+
 /// Joins a room; with `since`, what the client missed follows the answer.
 async fn join(
     local: &Rc<LocalNode>,
@@ -231,23 +239,23 @@ async fn join(
     ask: Option<&Ask>,
 ) {
     let rooms = [room];
-    let by = match room_access::allow(local, session, &rooms, ask).await {
+    let mut by = match room_access::allow(local, session, &rooms, ask).await {
         Ok(by) => by,
-        Err(refused) => {
-            let (code, message) = (refused.code(), refused.to_string());
-            let retry = refused.retry().map(whole_millis);
-            return match retry {
-                Some(retry) => local.shard.push_json(key, &plain_ws::retry_error(code, &message, retry, id)),
-                None => error(local, key, code, &message, id),
-            };
-        }
+        Err(refused) => return refuse_join(local, key, &refused, id),
     };
+    let allowed_with = local.shard.with_session(session, |session| session.identity.clone());
     // Before it is in the room: what is replayed must meet what is live without a gap.
     let mut reserved = local.shard.reserve_rooms(session, &rooms);
     let ticket = reserved.ticket().max(local.shard.announced(session));
     if !local.node.presence.written(ticket, false).await {
         let late = JoinError::Uncounted;
         return error(local, key, late.code(), &late.to_string(), id);
+    }
+    if allowed_with.is_some_and(|identity| rights::has_changed(local, session, &identity)) {
+        by = match room_access::allow(local, session, &rooms, ask).await {
+            Ok(by) => by,
+            Err(refused) => return refuse_join(local, key, &refused, id),
+        };
     }
     let missed = since.map(|since| {
         let missed = missed(local, session, &rooms, since);

@@ -6,12 +6,12 @@ use crate::backend::{BackendError, Source};
 use crate::handlers::backend_calls;
 use crate::handlers::backend_calls::Ask;
 use crate::handlers::room_access;
+use crate::handlers::room_access::JoinError;
 use crate::handlers::session_start;
 use crate::handlers::session_start::{FirstRooms, Newcomer};
 use crate::model::names::Room;
 use crate::model::provenance::Provenance;
 use crate::node::context::LocalNode;
-use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::rules::{Caller, Decision, TemplateError};
 use crate::session::caller::{with_caller, with_identity};
@@ -125,7 +125,7 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
         return Err(RefreshError::OtherUser);
     }
     let first = first.map_err(RefreshError::Rooms)?;
-    let same_claims = old.claims == identity.claims || old.deciding_claims() == identity.deciding_claims();
+    let same_claims = has_same_claims(&old, &identity);
     let expires = identity.expires;
     local.shard.renew(key, identity);
     session_start::watch_expiry(local, key, expires);
@@ -159,13 +159,41 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
     Ok(())
 }
 
+/// Whether the session's token says something else than the one with which something was begun.
+pub fn has_changed(local: &LocalNode, key: SessionKey, begun_with: &Arc<Identity>) -> bool {
+    let now = local.shard.with_session(key, |session| session.identity.clone());
+    now.is_some_and(|now| !Arc::ptr_eq(&now, begun_with) && !has_same_claims(begun_with, &now))
+}
+
+/// What lets a session into rooms that the backend chose for an event of an earlier token: only the rules and the new one.
+///
+/// # Errors
+/// The first room that it may not be in.
+pub fn of_answer(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Vec<Provenance>, JoinError> {
+    let decided = local.shard.with_session(key, |session| {
+        with_caller(session, local.context.namespaces.name(session.namespace), |caller| {
+            let decide = |room: &Room| match local.context.rules.decide_again(room, caller, Provenance::Answered, false)
+            {
+                Decision::Keep(by) => Ok(by),
+                Decision::Ask | Decision::Leave => Err(JoinError::Forbidden(room.to_string())),
+            };
+            rooms.iter().map(decide).collect()
+        })
+    });
+    decided.unwrap_or(Err(JoinError::Gone))
+}
+
+fn has_same_claims(one: &Identity, other: &Identity) -> bool {
+    one.claims == other.claims || one.deciding_claims() == other.deciding_claims()
+}
+
 fn is_by_command(local: &LocalNode, key: SessionKey, room: &Room) -> bool {
     let is = |by: Option<Provenance>| by == Some(Provenance::Command);
     local.shard.with_session(key, |session| is(session.provenance(room))).unwrap_or(false)
 }
 
 fn leave(local: &LocalNode, key: SessionKey, room: &Room) {
-    local.shard.leave(key, std::slice::from_ref(room), LeaveReason::Left);
+    local.shard.lose_room(key, room);
     if let Some(connection) = local.shard.connection_of(key) {
         local.shard.push_json(connection, &plain_ws::left(room, None));
     }

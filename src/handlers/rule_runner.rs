@@ -9,6 +9,7 @@ use crate::handlers::backend_calls::Ask;
 use crate::handlers::backend_lane;
 use crate::handlers::backend_lane::Need;
 use crate::handlers::fail;
+use crate::handlers::rights;
 use crate::handlers::room_access;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::send::send_to_session;
@@ -145,10 +146,11 @@ async fn attempt(
     args: &Args,
     ask: Option<&Ask>,
 ) -> Result<Ran, ActionError> {
-    let plan = local
-        .shard
-        .with_session(key, |session| plan(local, session, rule, args, |room| session.is_in(room), Outside::Refuse));
-    let plan = plan.ok_or(ActionError::Join(JoinError::Gone))?;
+    let planned = local.shard.with_session(key, |session| {
+        let plan = plan(local, session, rule, args, |room| session.is_in(room), Outside::Refuse);
+        (plan, session.identity.clone())
+    });
+    let (plan, begun_with) = planned.ok_or(ActionError::Join(JoinError::Gone))?;
     let need = match &plan {
         _ if ask.is_some() => None,
         Ok(plan) => backend_lane::need(local, key, rule.forward(), &plan.joins, &plan.leaves),
@@ -173,7 +175,14 @@ async fn attempt(
         return Ok(Ran::Done(answer.ack.or(plan.ack)));
     }
     let allowed = room_access::allow(local, key, &plan.joins, ask).await.map_err(ActionError::Join)?;
-    let by: Vec<_> = allowed.into_iter().chain(answer.join.iter().map(|_| Provenance::Answered)).collect();
+    let answered = if rights::has_changed(local, key, &begun_with) {
+        // A fresh token came while the backend worked.
+        still_inside(local, key, &plan)?;
+        rights::of_answer(local, key, &answer.join).map_err(ActionError::Join)?
+    } else {
+        vec![Provenance::Answered; answer.join.len()]
+    };
+    let by = [allowed, answered].concat();
     let joins = [plan.joins, answer.join].concat();
     room_access::within_limit(local, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
@@ -199,6 +208,15 @@ async fn attempt(
         local.shard.catch_up_with(last).await;
     }
     Ok(Ran::Done(answer.ack.or(plan.ack)))
+}
+
+/// Whether the session is still in the rooms that it emits to, or joins them.
+fn still_inside(local: &LocalNode, key: SessionKey, plan: &Plan) -> Result<(), ActionError> {
+    let rooms = || plan.drafts.iter().flat_map(|draft| &draft.rooms);
+    let left = local
+        .shard
+        .with_session(key, |session| rooms().find(|room| !session.is_in(room) && !plan.joins.contains(room)).cloned());
+    left.flatten().map_or(Ok(()), |room| Err(ActionError::NotInRoom(room)))
 }
 
 /// Waits until the session's joins are announced, so that other members get them before anything that it sends.

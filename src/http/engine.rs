@@ -177,13 +177,9 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller
     if !matches!(*request.method(), Method::GET | Method::POST) {
         return refuse(HandshakeError::BadRequest);
     }
-    if forward::is_elsewhere(&local.node, sid) {
-        // Its owner knows whether the client has proven itself.
-        socket.carry();
-    }
     let answer = match *request.method() {
         Method::GET if forward::is_elsewhere(&local.node, sid) => match Forwarding::begin(local, sid, PollKind::Get) {
-            Ok(forwarding) => forwarding.get(local).await,
+            Ok(forwarding) => forwarding.get(local, socket).await,
             Err(answer) => answer,
         },
         Method::GET => polling::get(local, sid, Some(socket)).await,
@@ -216,7 +212,7 @@ async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, socket: &Arc<Ac
     // Only Engine.IO 3 had binary bodies (docs/protocol/socketio.md section 2.6).
     let binary = content_type.is_some_and(|value| value.starts_with("application/octet-stream"));
     if forward::is_elsewhere(&local.node, sid) {
-        return forward_post(local, request, sid, binary).await;
+        return forward_post(local, request, socket, sid, binary).await;
     }
     let post = match polling::begin_post(local, sid, Some(socket)).await {
         Ok(post) => post,
@@ -234,12 +230,18 @@ async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, socket: &Arc<Ac
 }
 
 /// A POST for a session of another node: its body is read here, once the owner says that there is such a session.
-async fn forward_post(local: &Rc<LocalNode>, request: Request<Incoming>, sid: Id, binary: bool) -> PollAnswer {
+async fn forward_post(
+    local: &Rc<LocalNode>,
+    request: Request<Incoming>,
+    socket: &AcceptedSocket,
+    sid: Id,
+    binary: bool,
+) -> PollAnswer {
     let forwarding = match Forwarding::begin(local, sid, PollKind::Post) {
         Ok(forwarding) => forwarding,
         Err(answer) => return answer,
     };
-    let max = match forwarding.max_body(local, request.body().size_hint().exact()).await {
+    let max = match forwarding.max_body(local, socket, request.body().size_hint().exact()).await {
         Ok(max) => max,
         Err(answer) => return answer,
     };

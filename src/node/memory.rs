@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 
 /// Between two looks. A node on two cores takes in some 50 MB meanwhile, if all of it is kept.
 const LOOK: Duration = Duration::from_millis(100);
+/// Looks until the system is asked again while less than half of the limit is in use.
+const SELDOM: u32 = 10;
 /// Looks between two of [`crate::budget::Accounts::sweep`].
 const SWEEP: u32 = 10;
 /// Looks between two warnings that nothing is left to close.
@@ -47,7 +49,9 @@ pub async fn watch(node: Arc<Node>) {
         if settle > 0 || memory.is_tight() {
             give_back();
         }
+        let is_due = memory.used() >= memory.limit() / 2 || looks.is_multiple_of(SELDOM);
         if settle == 0
+            && is_due
             && let Some(resident) = machine::resident()
         {
             memory.observe(resident);

@@ -3,6 +3,7 @@
 use crate::cluster::{Confirmed, OneWay, RpcError, RpcRequest, RpcResponse};
 use crate::model::id::Id;
 use crate::node::context::{LocalNode, Node};
+use crate::session::accepted::AcceptedSocket;
 use crate::session::forwarded::PollKind;
 use crate::session::polling::{BodyLimit, PollAnswer};
 use bytes::Bytes;
@@ -47,18 +48,35 @@ impl Forwarding {
         Ok(Self { node: local.node.clone(), sid, kind })
     }
 
-    /// Forwards a GET. If the future is dropped because the client hung up, the owner gets a notice.
-    pub async fn get(self, local: &LocalNode) -> PollAnswer {
+    /// Forwards a GET that came on `socket`. If the future is dropped because the client hung up, the owner gets a notice.
+    pub async fn get(self, local: &LocalNode, socket: &AcceptedSocket) -> PollAnswer {
+        let known = local.node.forwarded.lock().known(self.sid, Instant::now());
+        // One that waits long must not count as unproven because of what was known before its client had joined.
+        let confirmed = match known {
+            Some(Confirmed::Proven) => Ok(Confirmed::Proven),
+            _ => confirm(local, self.sid).await,
+        };
+        match confirmed {
+            Ok(Confirmed::Proven) => socket.carry(),
+            Ok(Confirmed::Unproven) => {}
+            Ok(Confirmed::Unknown) => return PollAnswer::Unknown,
+            Err(answer) => return answer,
+        }
         let timeout = local.context.socketio.ping_interval + FORWARD_TIMEOUT;
         ask(local, self.sid, RpcRequest::Get(self.sid), timeout).await
     }
 
     /// How many bytes of a POST's body may be read: its owner is asked whether the session exists, unless that is known.
-    /// `declared` is the length that the request states.
+    /// `declared` is the length that the request on `socket` states.
     ///
     /// # Errors
     /// With the answer for a POST that is not forwarded.
-    pub async fn max_body(&self, local: &LocalNode, declared: Option<u64>) -> Result<BodyLimit, PollAnswer> {
+    pub async fn max_body(
+        &self,
+        local: &LocalNode,
+        socket: &AcceptedSocket,
+        declared: Option<u64>,
+    ) -> Result<BodyLimit, PollAnswer> {
         let max = local.context.socketio.max_payload;
         let known = local.node.forwarded.lock().known(self.sid, Instant::now());
         let fits = declared.is_some_and(|bytes| bytes <= BodyLimit::of(false, max).bytes as u64);
@@ -70,7 +88,10 @@ impl Forwarding {
         match confirmed {
             Confirmed::Unknown => Err(PollAnswer::Unknown),
             Confirmed::Unproven => Ok(BodyLimit::of(false, max)),
-            Confirmed::Proven => Ok(BodyLimit::of(true, max)),
+            Confirmed::Proven => {
+                socket.carry();
+                Ok(BodyLimit::of(true, max))
+            }
         }
     }
 

@@ -104,6 +104,13 @@ impl Replay {
         }
     }
 
+    /// The session's new token does not give it this room: nothing more of it is for the session, also of before.
+    pub fn forget(&mut self, room: &Room) {
+        self.rooms.retain(|known| known != room);
+        self.pasts.retain(|past| past.room != *room);
+        self.changes.retain(|change| change.room != *room);
+    }
+
     /// The session has everything up to here.
     pub fn position(&self) -> Position {
         self.pasts.iter().map(|past| past.after).min().unwrap_or(self.after.position).min(self.after.position)

@@ -103,8 +103,8 @@ impl Shard {
         let connection = hub.connections.by_sid(sid).and_then(|key| hub.connections.get(key));
         match connection {
             None => Confirmed::Unknown,
-            Some(connection) if connection.sessions.is_empty() => Confirmed::Unproven,
-            Some(_) => Confirmed::Proven,
+            Some(connection) if connection.permit.is_proven() => Confirmed::Proven,
+            Some(_) => Confirmed::Unproven,
         }
     }
 

@@ -80,6 +80,15 @@ impl Hub {
         }
     }
 
+    /// A session gets no more of a room's past.
+    pub(super) fn forget_past(&mut self, key: SessionKey, room: &Room) {
+        let Some(connection) = self.sessions.get(key).map(|session| session.connection) else { return };
+        let backpressure = self.connections.get_mut(connection).and_then(|connection| connection.backpressure.as_mut());
+        if let Some(replay) = backpressure.and_then(|backpressure| backpressure.replay_mut(key)) {
+            replay.forget(room);
+        }
+    }
+
     /// The position up to which a session has, or had queued, everything. What it is sent besides events of the log must not
     /// name a later one.
     pub(super) fn resume_point(&self, key: SessionKey) -> Offset {

@@ -265,6 +265,11 @@ mod tests {
     }
 
     #[test]
+    fn a_membership_is_small() {
+        assert_eq!(size_of::<Membership>(), 12, "every idle session has one for each of its rooms");
+    }
+
+    #[test]
     fn a_million_rooms_leave_nothing_behind() {
         let mut keys: SlotMap<DefaultKey, ()> = SlotMap::new();
         let session = keys.insert(());

@@ -136,6 +136,13 @@ impl Shard {
         new.map(|(room, _)| room.clone()).collect()
     }
 
+    /// Leaves a room that the session's new token does not give it: it gets no more of its past either.
+    pub fn lose_room(&self, key: SessionKey, room: &Room) {
+        let mut hub = self.hub.borrow_mut();
+        hub.leave(key, room, LeaveReason::Left);
+        hub.forget_past(key, room);
+    }
+
     /// Notes that something else keeps a session in a room that it is in.
     pub fn decide(&self, key: SessionKey, room: &str, by: Provenance) {
         self.hub.borrow_mut().decide(key, room, by);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { engineSocket, Polling } from "../harness/engine.mjs";
 import { until } from "../harness/deadline.mjs";
 import { scenario } from "../harness/scenario.mjs";
-import { nodesOn, rawSession } from "../harness/sessions.mjs";
+import { rawSession } from "../harness/sessions.mjs";
 import { tokenFor } from "../harness/token.mjs";
 import { witness } from "./witness.mjs";
 
@@ -12,10 +12,10 @@ import { witness } from "./witness.mjs";
 const SMALL_BUFFERS = ["--client-output-buffer-limit", "pubsub", "2mb", "1mb", "5"];
 const BODY = 950_000;
 
-/** Two nodes, and a measured client of the first whose requests all come to the second. */
-async function cluster(s) {
+/** Two nodes, and a measured client of the first whose requests all come to the second, which may have `limits`. */
+async function cluster(s, { limits } = {}) {
   const store = await s.redis({ args: SMALL_BUFFERS });
-  const [a, b] = await nodesOn(s, store, 2);
+  const [a, b] = await Promise.all([{}, { limits }].map((more) => s.node({ redis: { url: store.url }, ...more })));
   const balancer = await s.proxy(a);
   const bystander = await witness(s, balancer, { publisher: b, transports: ["polling"], ready: () => (balancer.target = b) });
   const stat = async (section, name) => Number(new RegExp(`${name}[:=](\\d+)`).exec(await store.cli("INFO", section))?.[1] ?? 0);
@@ -118,7 +118,7 @@ scenario("invented pids do not make a node ask all others", async (s) => {
   const { b, bystander, published } = await cluster(s);
   const attempt = async () => {
     const pid = Buffer.from(crypto.getRandomValues(new Uint8Array(15))).toString("base64url");
-    const session = await rawSession(s, b, { pid, offset: "1-0" });
+    const session = await rawSession(s, b, { pid });
     session.close();
   };
   await bystander.during(many(200, 3, attempt));
@@ -141,4 +141,18 @@ scenario("a user in hundreds of rooms who joins and leaves makes a node write li
   assert.ok(each < 6_000, `${each} bytes to Redis for one join`);
   bystander.unharmed();
   assert.equal(await store.cli("PING"), "PONG");
+});
+
+scenario("requests of unproven sessions that wait at another node make room for others, those of proven ones do not", async (s) => {
+  const { a, b, bystander } = await cluster(s, { limits: { unauthenticated: 20 } });
+  const unproven = await polling(a, b, 60);
+  const evicted = () => b.metric('roomcast_refusals_total{reason="unauthenticated"}');
+  await bystander.during((async () => {
+    // Their node waits for a token; the other one does not wait with them.
+    const waiting = unproven.map((session) => session.get().catch(() => undefined));
+    await until(async () => (await evicted()) >= 40, "waiting requests that make room");
+    await Promise.all(unproven.map((session) => new Polling(a).request("POST", "1", { sid: session.sid })));
+    await Promise.all(waiting);
+  })());
+  bystander.unharmed();
 });

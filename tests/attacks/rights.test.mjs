@@ -242,6 +242,61 @@ suite("Rights follow the token", () => {
     assert.deepEqual(await client.ask("say asked", "1"), OK);
   });
 
+  scenario("/ws: what the backend decides on the old token counts for nothing once the new one is there", async (s) => {
+    const backend = s.serve(await startBackend());
+    const waiting = [];
+    backend.answer = (call) => {
+      if (call.claims.org !== "acme") return { allow: false, error: "no" };
+      return new Promise((resolve) => waiting.push(() => resolve(call.type === "join" ? { allow: true } : { join: ["picked"] })));
+    };
+    const one = await s.node({ ...RULES, ...backend.config() });
+    const client = await s.ws(one, { token: rich() }).welcomed();
+    const join = client.ask({ type: "join", room: "asked:1" });
+    await until(() => waiting.length === 1, "asked about the join");
+    const welcomed = async (count) => until(() => client.messages.filter(({ type }) => type === "welcome").length === count, `welcome ${count}`);
+    client.send({ type: "auth", token: poor() });
+    await welcomed(2);
+    waiting.shift()();
+    assert.equal((await join).code, "refused");
+    assert.deepEqual(backend.of("join").map(({ claims }) => claims.org), ["acme", "other"]);
+    client.send({ type: "auth", token: rich() });
+    await welcomed(3);
+    const pick = client.ask({ type: "event", event: "pick" });
+    await until(() => waiting.length === 1, "asked about the event");
+    client.send({ type: "auth", token: poor() });
+    await welcomed(4);
+    waiting.shift()();
+    assert.equal((await pick).data.error.code, "forbidden");
+    for (const room of ["asked:1", "picked"]) await published(one, { room, event: "not for you", data: room });
+    await published(one, { room: "user:7", event: "end", data: 1 });
+    await client.event("end");
+    assert.deepEqual(client.eventsOf("not for you"), []);
+  });
+
+  scenario("/ws: a replay that is under way ends with the right to its room", async (s) => {
+    const one = await s.node(RULES);
+    const proxy = await s.proxy(one);
+    const count = 3000;
+    const data = "x".repeat(2000);
+    const first = await published(one, { room: "secret:1", event: "past", data });
+    for (let sent = 0; sent < count; sent += 500) {
+      await published(one, { events: Array.from({ length: 500 }, () => ({ room: "secret:1", event: "past", data })) });
+    }
+    const client = await s.ws(proxy, { token: rich() }).welcomed();
+    proxy.stall();
+    client.send({ type: "join", room: "secret:1", since: first });
+    client.send({ type: "auth", token: poor() });
+    await until(async () => (await get(one, "/rooms/secret:1")).json().connections === 0, "left");
+    proxy.resume();
+    await client.message(({ type, room }) => type === "left" && room === "secret:1");
+    await published(one, { room: "user:7", event: "end", data: 1 });
+    await client.event("end");
+    const at = client.messages.findIndex(({ type, room }) => type === "left" && room === "secret:1");
+    assert.ok(client.messages.some(({ type, recovered }) => type === "joined" && recovered), "the replay had begun");
+    assert.deepEqual(client.messages.slice(at).filter(({ room }) => room === "secret:1").length, 1, "nothing after `left`");
+    assert.ok(client.eventsOf("past").length < count, `${client.eventsOf("past").length} of ${count}`);
+  });
+
   scenario("SSE: a reconnect with fewer claims gets nothing of the rooms that it had", async ({ node, sse }) => {
     const one = await node(RULES);
     const first = await sse(one, { token: rich(), rooms: ["secret:1", "public:p"] }).answered();

@@ -82,6 +82,21 @@ scenario("a tenant's users count together, also after a fresh token on /ws", asy
   assert.equal(code(await others.ask("echo", 1)), "ok");
 });
 
+scenario("clients without a token share what their address may send, where addresses are counted", async ({ node, ws }) => {
+  const limits = { user_events_per_second: 10, rooms_per_session: 4 };
+  const answers = async (connections_per_ip) => {
+    const one = await node({ auth: { anonymous: true }, limits: { ...limits, connections_per_ip } });
+    const clients = await Promise.all(count(4, () => ws(one).welcomed()));
+    for (const client of clients) for (let id = 1; id <= 60; id += 1) client.send({ type: "event", event: "echo", data: id, id });
+    const acks = (client) => client.messages.filter(({ type }) => type === "ack");
+    await until(() => clients.every((client) => acks(client).length === 60), "all answers");
+    return tally(clients.flatMap(acks).map(({ data }) => data.error?.code ?? "ok"));
+  };
+  const { ok, rate_limited: limited } = await answers(100);
+  assert.ok(ok >= 80 && limited > 50, `${ok} passed, ${limited} refused`);
+  assert.deepEqual(await answers(0), { ok: 240 });
+});
+
 scenario("bytes of a connection are limited beside messages", async ({ node, io }) => {
   const one = await node({ limits: { bytes_per_second: "10kB" }, socketio: { max_payload: "10kB" } });
   const client = await io(one, { token: tokenFor("7"), transports: ["websocket"] }).connected();
