@@ -246,6 +246,35 @@ async fn what_was_added_while_no_node_was_up_is_cut_too() {
     }
 }
 
+/// An entry far larger than a node may read as a whole.
+fn add_huge(server: &RedisServer, id: &str) {
+    let data = "x".repeat(60_000_000);
+    let mut command = redis::cmd("XADD");
+    command.arg(STREAM).arg(id).arg(&["room", "r", "event", "huge", "data", &data]);
+    command.query::<String>(&mut server.connection()).unwrap();
+}
+
+#[tokio::test]
+async fn an_entry_that_is_too_large_to_be_read_is_a_dead_letter_wherever_it_is() {
+    let server = RedisServer::start();
+    let node = ready(&server.url()).await;
+    node.stored(draft("before")).await;
+    add_huge(&server, "*");
+    node.append_again("between").await;
+    node.tail.wait_event("between").await;
+    let late = ready(&server.url()).await;
+    assert_eq!(names(&late.tail.wait_reset(1).await.history), ["before", "between"]);
+    // The largest id: nothing comes after it, and the rest of the stream is read after it was renewed.
+    add_huge(&server, LARGEST);
+    node.append_again("after").await;
+    for node in [&node, &late] {
+        node.tail.wait_event("after").await;
+    }
+    until("two dead letters", || server.run::<usize>(&["XLEN", "roomcast:dead"]) == 2).await;
+    let dead: Vec<(String, Vec<(String, String)>)> = server.run(&["XRANGE", "roomcast:dead", "-", "+"]);
+    assert!(dead.iter().all(|(_, fields)| fields[1].1.contains("600000") && fields.len() == 5), "{dead:?}");
+}
+
 #[tokio::test]
 async fn appends_that_are_refused_for_good_are_a_problem_until_they_work_again() {
     let server = RedisServer::start();

@@ -3,6 +3,7 @@
 //!
 //! The `redis` crate's own response timeout (500 ms) would break `XREAD BLOCK` and is off; every call here has its own.
 
+use crate::redis::bounded::ReplyLimit;
 use crate::redis::config::RedisConfig;
 use crate::redis::dial::{dial, with_role_check};
 use crate::redis::discovery;
@@ -56,13 +57,14 @@ impl Connector {
         &self,
         protocol: ProtocolVersion,
         config: &AsyncConnectionConfig,
+        limit: Option<&Arc<ReplyLimit>>,
         timeout: Duration,
     ) -> Result<(MultiplexedConnection, Address), RedisError> {
         let mut last_error = RedisError::Disconnected("no address".into());
         for address in discovery::locate(&self.discovered, &self.url, self.slot, timeout).await? {
             let info = self.url.data_server(&address);
             let settings = info.redis_settings().clone().set_protocol(protocol);
-            let connection = dial(info.set_redis_settings(settings), config, timeout).await;
+            let connection = dial(info.set_redis_settings(settings), config, limit, timeout).await;
             match with_role_check(connection, timeout).await {
                 Ok(connection) => return Ok((connection, address)),
                 Err(error) => last_error = error.at(&address),
@@ -84,12 +86,23 @@ pub(crate) struct RedisConnection {
     connector: Connector,
     address: Address,
     timeout: Duration,
+    limit: Option<Arc<ReplyLimit>>,
 }
 
 impl RedisConnection {
     /// Finds the server, connects and authenticates. Each of these steps, and each later call, has this timeout.
     pub(crate) async fn open(connector: &Connector, timeout: Duration) -> Result<Self, RedisError> {
-        Self::connect(connector, ProtocolVersion::RESP2, &AsyncConnectionConfig::new(), timeout).await
+        Self::connect(connector, ProtocolVersion::RESP2, &AsyncConnectionConfig::new(), None, timeout).await
+    }
+
+    /// The same; a call whose reply has more bytes fails, and the connection breaks. Without TLS only.
+    pub(crate) async fn open_bounded(
+        connector: &Connector,
+        timeout: Duration,
+        max_reply: usize,
+    ) -> Result<Self, RedisError> {
+        let limit = Some(ReplyLimit::new(max_reply));
+        Self::connect(connector, ProtocolVersion::RESP2, &AsyncConnectionConfig::new(), limit, timeout).await
     }
 
     /// A connection for subscriptions. It speaks RESP3, where messages and replies can share a connection.
@@ -99,17 +112,18 @@ impl RedisConnection {
         on_push: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
     ) -> Result<Self, RedisError> {
         let config = AsyncConnectionConfig::new().set_push_sender(on_push);
-        Self::connect(connector, ProtocolVersion::RESP3, &config, timeout).await
+        Self::connect(connector, ProtocolVersion::RESP3, &config, None, timeout).await
     }
 
     async fn connect(
         connector: &Connector,
         protocol: ProtocolVersion,
         config: &AsyncConnectionConfig,
+        limit: Option<Arc<ReplyLimit>>,
         timeout: Duration,
     ) -> Result<Self, RedisError> {
-        let (connection, address) = connector.connect(protocol, config, timeout).await?;
-        Ok(Self { connection, connector: connector.clone(), address, timeout })
+        let (connection, address) = connector.connect(protocol, config, limit.as_ref(), timeout).await?;
+        Ok(Self { connection, connector: connector.clone(), address, timeout, limit })
     }
 
     /// Host and port of the server.
@@ -131,6 +145,11 @@ impl RedisConnection {
         Ok(())
     }
 
+    /// From now on each call has this timeout.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// Sends one command; an error reply is an error.
     pub(crate) async fn call(&mut self, command: &Cmd) -> Result<Value, RedisError> {
         self.call_blocking(command, Duration::ZERO).await
@@ -138,7 +157,9 @@ impl RedisConnection {
 
     /// Sends a command for which Redis may wait up to `block` before it answers.
     pub(crate) async fn call_blocking(&mut self, command: &Cmd, block: Duration) -> Result<Value, RedisError> {
-        let value = with_timeout(self.timeout + block, self.connection.req_packed_command(command)).await?;
+        self.begin_reply();
+        let called = with_timeout(self.timeout + block, self.connection.req_packed_command(command)).await;
+        let value = called.map_err(|error| self.explain(error))?;
         value.extract_error().map_err(RedisError::from)
     }
 
@@ -160,11 +181,25 @@ impl RedisConnection {
         pipeline: &Pipeline,
         block: Duration,
     ) -> Result<Vec<Value>, RedisError> {
+        self.begin_reply();
         let sending = self.connection.req_packed_commands(pipeline, 0, pipeline.len());
-        let replies = with_timeout(self.timeout + block, sending).await?;
+        let replies = with_timeout(self.timeout + block, sending).await.map_err(|error| self.explain(error))?;
         match replies.len() == pipeline.len() {
             true => Ok(replies),
             false => Err(RedisError::UnexpectedReply("a pipeline")),
+        }
+    }
+
+    fn begin_reply(&self) {
+        if let Some(limit) = &self.limit {
+            limit.begin();
+        }
+    }
+
+    fn explain(&self, error: RedisError) -> RedisError {
+        match &self.limit {
+            Some(limit) => limit.explain(error),
+            None => error,
         }
     }
 

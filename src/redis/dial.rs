@@ -1,9 +1,12 @@
 //! One TCP or TLS connection to one server.
 
+use crate::redis::bounded;
+use crate::redis::bounded::ReplyLimit;
 use crate::redis::error::{RedisError, with_timeout};
 use crate::redis::reply::text;
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Value};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
 
@@ -11,10 +14,15 @@ use tokio::runtime::Handle;
 pub(super) async fn dial(
     info: ConnectionInfo,
     config: &AsyncConnectionConfig,
+    limit: Option<&Arc<ReplyLimit>>,
     timeout: Duration,
 ) -> Result<MultiplexedConnection, RedisError> {
     let config = config.clone().set_response_timeout(None).set_connection_timeout(None);
     let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
+    // A connection by TLS has no limit: the client library makes it as a whole.
+    if let (ConnectionAddr::Tcp(host, port), Some(limit)) = (info.addr(), limit) {
+        return bounded::dial((host, *port), &info, config, limit.clone(), timeout).await;
+    }
     let client = Client::open(info).map_err(RedisError::from)?;
     let connect = async move {
         let connection = client.get_multiplexed_async_connection_with_config(&config);

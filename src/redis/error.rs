@@ -22,6 +22,9 @@ pub(crate) enum RedisError {
     /// The connection could not be made, or broke.
     #[error("no connection to Redis: {0}")]
     Disconnected(String),
+    /// More bytes than [`crate::redis::connection::RedisConnection::open_bounded`] allows.
+    #[error("a reply of Redis has more than {0} bytes")]
+    ReplyTooLarge(usize),
     /// A reply to this command that has another shape than documented.
     #[error("Redis answered {0} in an unknown form")]
     UnexpectedReply(&'static str),

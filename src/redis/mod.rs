@@ -11,6 +11,7 @@
 //! }
 //! ```
 
+mod bounded;
 pub(crate) mod clock;
 pub mod config;
 pub(crate) mod connection;

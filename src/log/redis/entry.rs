@@ -35,6 +35,9 @@ use redis::{Arg, Cmd};
 /// The newest form of entries that this release reads. It writes no `v`, since this is 1.
 const VERSION: u64 = 1;
 
+/// A session command may have this much however small events must be.
+const MIN_COMMAND_BYTES: usize = 1 << 20;
+
 /// Names and values of an entry, in order.
 pub(super) type RawFields = Vec<(Vec<u8>, Vec<u8>)>;
 
@@ -44,12 +47,22 @@ pub(super) struct RawEntry {
     /// The entry's id.
     pub position: Position,
     pub fields: RawFields,
+    /// Bytes that it really has, where only the beginning of it was read.
+    pub cut: Option<usize>,
 }
 
 impl RawEntry {
     /// Bytes of all names and values.
     pub(super) fn bytes(&self) -> usize {
-        self.fields.iter().map(|(name, value)| name.len() + value.len()).sum()
+        self.cut.unwrap_or_else(|| self.fields.iter().map(|(name, value)| name.len() + value.len()).sum())
+    }
+
+    /// What it means.
+    pub(super) fn decode(&self, limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
+        match self.cut {
+            Some(bytes) => Err(DraftError::TooBig { bytes, max: limits.max_event }),
+            None => decode(&self.fields, limits),
+        }
     }
 }
 
@@ -123,6 +136,10 @@ pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result
 }
 
 fn decode_command(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, DraftError> {
+    let max = limits.max_event.max(MIN_COMMAND_BYTES);
+    if value.len() > max {
+        return Err(DraftError::TooBig { bytes: value.len(), max });
+    }
     let command: SessionCommand =
         serde_json::from_slice(value).map_err(|error| DraftError::Json(format!("`order`: {error}")))?;
     if let Action::Join(rooms) | Action::Leave(rooms) = &command.action {

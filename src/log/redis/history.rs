@@ -3,11 +3,10 @@
 
 use crate::log::Snapshot;
 use crate::log::redis::dead_letters::DeadLetters;
-use crate::log::redis::entry;
 use crate::log::redis::entry::{RawEntry, StreamEntry};
 use crate::log::redis::generation;
 use crate::log::redis::generation::StreamInfo;
-use crate::log::redis::{RedisLog, epoch, reply};
+use crate::log::redis::{RedisLog, careful_read, epoch, reply};
 use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
 use crate::model::draft::DraftError;
@@ -60,10 +59,15 @@ async fn collect(
 ) -> Result<Option<Position>, RedisError> {
     let mut from = head.to_string();
     loop {
-        let mut command = redis::cmd("XREVRANGE");
-        command.arg(&log.keys.events).arg(&from).arg("-").arg("COUNT").arg(page.count());
-        let answer = connection.call(&command).await.inspect_err(|error| page.note_error(error))?;
-        let entries = reply::entries(answer)?;
+        let read = match page.is_careful() {
+            true => careful_read::before(log, connection, &from, page.count()).await,
+            false => {
+                let mut command = redis::cmd("XREVRANGE");
+                command.arg(&log.keys.events).arg(&from).arg("-").arg("COUNT").arg(page.count());
+                connection.call(&command).await.and_then(reply::entries)
+            }
+        };
+        let entries = read?;
         let Some(last) = entries.last() else { return Ok(None) };
         from = format!("({}", last.position);
         page.learn(&entries);
@@ -102,7 +106,7 @@ impl<'a> Collected<'a> {
         if raw.position.ms < self.oldest_ms {
             return false;
         }
-        match entry::decode(&raw.fields, &self.log.limits) {
+        match raw.decode(&self.log.limits) {
             Ok(StreamEntry::Event(draft, _)) if draft.volatile => {}
             Ok(StreamEntry::Event(draft, accepted_us)) => {
                 let offset = Offset { epoch: self.epoch, position: raw.position };

@@ -5,6 +5,7 @@
 
 mod append;
 mod append_queue;
+mod careful_read;
 mod clock_offset;
 mod dead_letters;
 mod entry;

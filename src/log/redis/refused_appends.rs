@@ -16,7 +16,8 @@ pub(super) struct RefusedAppends {
 }
 
 impl RefusedAppends {
-    /// An append was refused.
+    /// An append was refused, or the tail makes no progress: an entry of this node's own shows whether Redis takes it, and
+    /// puts an end to a very large one being the last.
     pub(super) fn suspect(&self) {
         self.is_suspected.store(true, Ordering::Relaxed);
     }

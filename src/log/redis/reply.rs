@@ -1,4 +1,4 @@
-//! Stream entries in the replies of `XREAD` and `XREVRANGE`.
+//! Stream entries in the replies of `XREAD` and `XREVRANGE`, and how many to ask for.
 
 use crate::log::redis::entry::RawEntry;
 use crate::model::offset::Position;
@@ -30,7 +30,13 @@ pub(super) fn read_entries(value: Value) -> Result<Vec<RawEntry>, RedisError> {
 
 fn entry(value: Value) -> Option<RawEntry> {
     let Value::Array(pair) = value else { return None };
-    let [id, fields] = <[Value; 2]>::try_from(pair).ok()?;
+    let mut parts = pair.into_iter();
+    let (id, fields) = (parts.next()?, parts.next()?);
+    let cut = match (parts.next(), parts.next()) {
+        (None, None) => None,
+        (Some(Value::Int(bytes)), None) => Some(usize::try_from(bytes).ok()?),
+        _ => return None,
+    };
     let position = Position::parse(text(&id)?)?;
     // An entry deleted while it was read has no fields.
     let flat = match fields {
@@ -43,7 +49,7 @@ fn entry(value: Value) -> Option<RawEntry> {
     while let Some(name) = flat.next() {
         fields.push((bytes(name)?, bytes(flat.next()?)?));
     }
-    Some(RawEntry { position, fields })
+    Some(RawEntry { position, fields, cut })
 }
 
 fn bytes(value: Value) -> Option<Vec<u8>> {
@@ -57,6 +63,8 @@ fn bytes(value: Value) -> Option<Vec<u8>> {
 #[derive(Debug)]
 pub(super) struct PageSize {
     count: usize,
+    /// The last reply was too large, or did not arrive in time.
+    is_careful: bool,
 }
 
 /// Bytes that a reply should have at most.
@@ -65,7 +73,7 @@ const MAX_ENTRIES: usize = 256;
 
 impl Default for PageSize {
     fn default() -> Self {
-        Self { count: 32 }
+        Self { count: 32, is_careful: false }
     }
 }
 
@@ -77,9 +85,20 @@ impl PageSize {
 
     /// A reply that did not arrive in time may have been too big for a slow connection.
     pub(super) fn note_error(&mut self, error: &RedisError) {
-        if let RedisError::Timeout(_) = error {
+        if let RedisError::Timeout(_) | RedisError::ReplyTooLarge(_) = error {
             self.count = (self.count / 4).max(1);
+            self.is_careful = true;
         }
+    }
+
+    /// Whether to read so that no entry is larger than one that could be an event.
+    pub(super) fn is_careful(&self) -> bool {
+        self.is_careful
+    }
+
+    /// What was in the way is read.
+    pub(super) fn proceed(&mut self) {
+        self.is_careful = false;
     }
 
     /// Takes note of the size of a reply.
@@ -99,7 +118,8 @@ mod tests {
 
     #[test]
     fn pages_shrink_for_heavy_entries_and_grow_again() {
-        let entry = |size: usize| RawEntry { position: Position::default(), fields: vec![(vec![], vec![0; size])] };
+        let entry =
+            |size: usize| RawEntry { position: Position::default(), fields: vec![(vec![], vec![0; size])], cut: None };
         let mut page = PageSize::default();
         page.learn(&(0..32).map(|_| entry(5 << 20)).collect::<Vec<_>>());
         assert_eq!(page.count(), 1);

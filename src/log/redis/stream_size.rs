@@ -146,7 +146,7 @@ mod tests {
 
     fn entry(ms: u64, bytes: usize) -> RawEntry {
         let bytes = bytes - ENTRY_OVERHEAD - FIELD_OVERHEAD;
-        RawEntry { position: at(ms), fields: vec![(Vec::new(), vec![0; bytes])] }
+        RawEntry { position: at(ms), fields: vec![(Vec::new(), vec![0; bytes])], cut: None }
     }
 
     fn stream(first: u64, length: i64) -> StreamInfo {

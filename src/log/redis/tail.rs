@@ -11,7 +11,7 @@ use crate::log::redis::generation;
 use crate::log::redis::generation::{Discontinuity, Observed, TailState};
 use crate::log::redis::stream_size::StreamSize;
 use crate::log::redis::volatile::Volatile;
-use crate::log::redis::{RedisLog, entry, epoch, history, renewal, reply, volatile};
+use crate::log::redis::{RedisLog, careful_read, epoch, history, renewal, reply, volatile};
 use crate::log::{Sink, Snapshot};
 use crate::model::close::DropReason;
 use crate::model::draft::{Draft, Source};
@@ -21,7 +21,7 @@ use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
 use crate::redis::reply::text;
-use redis::Pipeline;
+use redis::{Pipeline, Value};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
@@ -61,6 +61,14 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
     let mut reconnect = Reconnect::default();
     loop {
         let Err(error) = tail.connected(&mut reconnect).await;
+        tail.page.note_error(&error);
+        if tail.page.is_careful() {
+            log.refused_appends.suspect();
+        }
+        if let RedisError::ReplyTooLarge(_) = error {
+            tracing::warn!(%error, "entries of the stream are read one by one");
+            continue;
+        }
         log.note_failure(&log.tail, &error);
         reconnect.wait("the tail", &log.connector, &error).await;
     }
@@ -88,7 +96,11 @@ struct Tail<'a> {
 
 impl Tail<'_> {
     async fn connected(&mut self, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
-        let mut connection = RedisConnection::open(&self.log.connector, self.log.timeout).await?;
+        let max_reply = careful_read::max_reply(self.log);
+        let mut connection = RedisConnection::open_bounded(&self.log.connector, self.log.timeout, max_reply).await?;
+        if self.page.is_careful() {
+            connection.set_timeout(self.log.timeout.max(careful_read::TIMEOUT));
+        }
         // This may be another Redis: the entry that was read last must be in it too.
         let last_read = self.state.as_ref().and_then(|state| state.last_read);
         self.check_stream(&mut connection, last_read).await?;
@@ -199,10 +211,13 @@ impl Tail<'_> {
 
     async fn read(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
         let count = self.page.count();
-        let read = self.read_page(connection, count).await.inspect_err(|error| self.page.note_error(error))?;
-        let Some(value) = read else { return self.check_stream(connection, None).await };
-        let entries = reply::read_entries(value)?;
+        let read = self.read_page(connection, count).await?;
+        let Some(entries) = read else { return self.check_stream(connection, None).await };
         let newest = entries.last().map(|entry| entry.position);
+        if entries.last().is_some_and(|entry| entry.cut.is_some()) {
+            // Redis handles the last entry whenever the stream is observed, so a small one is added.
+            self.log.refused_appends.suspect();
+        }
         self.is_behind = entries.len() >= count;
         let is_behind = self.is_behind || self.last_read.is_some_and(|last| last.elapsed() > MAX_READ_GAP);
         self.page.learn(&entries);
@@ -231,7 +246,17 @@ impl Tail<'_> {
         &mut self,
         connection: &mut RedisConnection,
         count: usize,
-    ) -> Result<Option<redis::Value>, RedisError> {
+    ) -> Result<Option<Vec<RawEntry>>, RedisError> {
+        if self.page.is_careful() {
+            let (log, position) = (self.log, self.offset().position);
+            let entries = careful_read::after(log, connection, &log.keys.events, position, count).await?;
+            let epoch = connection.call(redis::cmd("GET").arg(&log.keys.epoch)).await?;
+            self.page.proceed();
+            connection.set_timeout(log.timeout);
+            if !entries.is_empty() {
+                return Ok(self.is_of_this_epoch(&epoch).then_some(entries));
+            }
+        }
         let mut commands = Pipeline::with_capacity(2);
         commands.cmd("XREAD").arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
         commands.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
@@ -242,14 +267,17 @@ impl Tail<'_> {
                 biased;
                 replies = &mut reading => {
                     let mut replies = replies?.into_iter().map(|reply| reply.extract_error().map_err(RedisError::from));
-                    let value = replies.next().transpose()?.unwrap_or_default();
+                    let entries = reply::read_entries(replies.next().transpose()?.unwrap_or_default())?;
                     let epoch = replies.next().transpose()?.unwrap_or_default();
-                    let is_known = text(&epoch).and_then(generation::parse) == Some(self.offset().epoch);
-                    return Ok(is_known.then_some(value));
+                    return Ok(self.is_of_this_epoch(&epoch).then_some(entries));
                 }
                 () = self.log.pubsub_buffer.arrival() => self.deliver_volatile().await,
             }
         }
+    }
+
+    fn is_of_this_epoch(&self, epoch: &Value) -> bool {
+        text(epoch).and_then(generation::parse) == Some(self.offset().epoch)
     }
 
     async fn deliver(&mut self, entries: Vec<RawEntry>) {
@@ -277,7 +305,7 @@ impl Tail<'_> {
         let mut unsupported = 0;
         for raw in entries {
             let position = raw.position;
-            match entry::decode(&raw.fields, &self.log.limits) {
+            match raw.decode(&self.log.limits) {
                 Ok(StreamEntry::Event(draft, _)) if self.is_repeat(&draft, position) => {}
                 Ok(StreamEntry::Event(draft, accepted_us)) => {
                     let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
@@ -310,7 +338,14 @@ impl Tail<'_> {
     async fn deliver_volatile(&mut self) {
         let offset = self.offset();
         let received = Instant::now();
-        self.early.extend(volatile::take(self.log).into_iter().map(|volatile| (received, volatile)));
+        let arrived = volatile::take(self.log).into_iter().map(|mut volatile| {
+            if renewal::is_due(self.log, volatile.after) {
+                // No entry will come there.
+                volatile.after = Position::default();
+            }
+            (received, volatile)
+        });
+        self.early.extend(arrived);
         let mut events = Vec::new();
         while let Some((received, first)) = self.early.front()
             && (first.after <= offset.position

@@ -1,9 +1,8 @@
 //! Following a stream that was renewed: the rest of the old one is delivered before the new one is read.
 
-use crate::log::redis::epoch;
 use crate::log::redis::generation::{Observed, TailState, successor};
-use crate::log::redis::reply;
 use crate::log::redis::tail::Tail;
+use crate::log::redis::{careful_read, epoch, reply};
 use crate::model::offset::Epoch;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
@@ -34,10 +33,17 @@ impl Tail<'_> {
         }
         loop {
             let count = self.page.count();
-            let mut command = redis::cmd("XREAD");
-            command.arg("COUNT").arg(count).arg("STREAMS").arg(&key).arg(self.offset().position.to_string());
-            let value = connection.call(&command).await.inspect_err(|error| self.page.note_error(error))?;
-            let entries = reply::read_entries(value)?;
+            let position = self.offset().position;
+            let read = match self.page.is_careful() {
+                true => careful_read::after(self.log, connection, &key, position, count).await,
+                false => {
+                    let mut command = redis::cmd("XREAD");
+                    command.arg("COUNT").arg(count).arg("STREAMS").arg(&key).arg(position.to_string());
+                    connection.call(&command).await.and_then(reply::read_entries)
+                }
+            };
+            let entries = read?;
+            self.page.proceed();
             if entries.is_empty() {
                 // It may have expired meanwhile.
                 return self.is_same(connection, &key).await;
