@@ -14,7 +14,8 @@
 //! [`Authenticator::new`] checks the settings and does no I/O. If keys come from a JWKS, [`Authenticator::run`] fetches
 //! them until it is dropped. A token passes these files: `header` cuts it into its parts, `keyset` chooses the key (by
 //! configuration and `kid`, never by the header's algorithm alone), `key` verifies the signature, `policy` checks the
-//! claims. `cache` keeps what was verified, and `refresh` decides when the JWKS is fetched.
+//! claims, `revocations` refuses what was revoked. `cache` keeps what was verified, and `refresh` decides when the JWKS is
+//! fetched.
 
 mod algorithm;
 mod cache;

@@ -19,6 +19,10 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+/// A request is not sent when less than this part of `backend.timeout` is left: its answer would hardly come in time, and the
+/// backend would have done what its caller takes for failed.
+const LEAST_PART: u32 = 10;
+
 /// How requests reach the backend.
 pub enum BackendTransport {
     /// HTTP POST, with an answer.
@@ -100,6 +104,9 @@ impl Backend {
             let Ok(_turn) = tokio::time::timeout_at(deadline, self.turn(place.source())).await else {
                 return Err(self.timed_out());
             };
+            if deadline.saturating_duration_since(Instant::now()) < self.timeout / LEAST_PART {
+                return Err(self.timed_out());
+            }
             self.transmit(place.source(), request.encode(), deadline).await
         };
         self.measured(request.kind, answer, read).await

@@ -27,6 +27,7 @@ holdings! {
     Pending, "pending", "Messages of clients that wait for the backend, the log or their rate.";
     Unfinished, "unfinished", "Fragments and attachments of messages that are not complete.";
     Handshake, "handshake", "The handshake auth of sessions.";
+    Heads, "heads", "Heads of requests that are not complete.";
     Bodies, "bodies", "Request bodies that are being read.";
     Window, "window", "The recent log, for clients that resume.";
     Records, "records", "Session records and messages to other nodes, on their way to the shared store.";

@@ -1,8 +1,10 @@
-//! Two limits of a connection: how long it may wait between requests, and how long the head of a request may take.
+//! Limits of a connection before each request: how long it may wait, how long the head may take, and what all unfinished
+//! heads may hold together.
 //!
 //! hyper has one timer for both, which it starts when a connection waits for a head. [`HeadTimer`] replaces it and
 //! looks at what [`Watched`] has read since: nothing means idle, anything means that a head has begun.
 
+use crate::budget::{Holding, MemoryBudget};
 use hyper::rt::{Sleep, Timer};
 use std::cell::Cell;
 use std::future::Future;
@@ -10,18 +12,29 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+/// Bytes of a head that are always taken: hyper allocates as many for every connection.
+const ORDINARY_HEAD: usize = 8 << 10;
+/// The part of `limits.memory` that unfinished heads which are longer may hold.
+const PART_FOR_HEADS: usize = 8;
+
 /// No byte has come.
 const NOTHING: u64 = u64::MAX;
 
 /// What a connection has read while it waits for a head.
-struct Progress {
+pub(super) struct Progress {
     opened: Instant,
+    memory: Arc<MemoryBudget>,
+    /// Whether a head is awaited.
+    awaits_head: AtomicBool,
+    /// Bytes of it, as far as they are counted in `memory`.
+    head: AtomicUsize,
+    too_many: AtomicBool,
     /// Milliseconds from `opened` to the first byte, or [`NOTHING`].
     first_byte: AtomicU64,
     /// Whether an earlier head was waited for.
@@ -29,8 +42,46 @@ struct Progress {
 }
 
 impl Progress {
-    fn new() -> Self {
-        Self { opened: Instant::now(), first_byte: AtomicU64::new(NOTHING), is_kept: AtomicBool::new(false) }
+    fn new(memory: Arc<MemoryBudget>) -> Self {
+        Self {
+            opened: Instant::now(),
+            memory,
+            awaits_head: AtomicBool::new(true),
+            head: AtomicUsize::new(0),
+            too_many: AtomicBool::new(false),
+            first_byte: AtomicU64::new(NOTHING),
+            is_kept: AtomicBool::new(false),
+        }
+    }
+
+    /// A head is complete: its request begins.
+    pub(super) fn end_head(&self) {
+        self.awaits_head.store(false, Ordering::Relaxed);
+        self.memory.release(Holding::Heads, self.head.swap(0, Ordering::Relaxed));
+    }
+
+    /// Whether a part of a head has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.head.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether the connection ended because unfinished heads hold too much.
+    pub(super) fn is_one_too_many(&self) -> bool {
+        self.too_many.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes that were read. `false`: the connection has to end, since unfinished heads hold too much.
+    fn note_bytes(&self, count: usize) -> bool {
+        self.note_byte();
+        if !self.awaits_head.load(Ordering::Relaxed) {
+            return true;
+        }
+        let head = self.head.fetch_add(count, Ordering::Relaxed) + count;
+        self.memory.charge(Holding::Heads, count);
+        let is_too_many =
+            head > ORDINARY_HEAD && self.memory.held(Holding::Heads) > self.memory.limit() / PART_FOR_HEADS;
+        self.too_many.fetch_or(is_too_many, Ordering::Relaxed);
+        !is_too_many
     }
 
     fn note_byte(&self) {
@@ -43,6 +94,12 @@ impl Progress {
     fn head_began(&self) -> Option<Instant> {
         let first = self.first_byte.load(Ordering::Relaxed);
         (first != NOTHING).then(|| self.opened + Duration::from_millis(first))
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end_head();
     }
 }
 
@@ -72,10 +129,15 @@ pub(super) struct HeadTimer {
 
 /// A socket and its timer. `head` is how long a request's head may take, from its first byte on, and the first one from
 /// the connection on; `idle` is the longest pause between two requests.
-pub(super) fn watch(stream: TcpStream, head: Duration, idle: Duration) -> (Watched, HeadTimer, Returned) {
-    let (progress, returned) = (Arc::new(Progress::new()), Returned::default());
+pub(super) fn watch(
+    stream: TcpStream,
+    head: Duration,
+    idle: Duration,
+    memory: &Arc<MemoryBudget>,
+) -> (Watched, HeadTimer, Returned, Arc<Progress>) {
+    let (progress, returned) = (Arc::new(Progress::new(memory.clone())), Returned::default());
     let watched = Watched { stream: Some(stream), progress: progress.clone(), returned: returned.clone() };
-    (watched, HeadTimer { progress, head, idle }, returned)
+    (watched, HeadTimer { progress: progress.clone(), head, idle }, returned, progress)
 }
 
 /// The error of a socket that is used after it was returned, which does not happen.
@@ -91,6 +153,7 @@ impl Timer for HeadTimer {
     /// hyper asks once for each head that it waits for.
     fn sleep_until(&self, _deadline: Instant) -> Pin<Box<dyn Sleep>> {
         let since = Instant::now();
+        self.progress.awaits_head.store(true, Ordering::Relaxed);
         let is_kept = self.progress.is_kept.swap(true, Ordering::Relaxed);
         // The first head has its time from the connection on, as if its first byte had come with that. A connection is
         // idle only before a later one.
@@ -151,10 +214,11 @@ impl AsyncRead for Watched {
         let before = buffer.filled().len();
         let Some(stream) = &mut self.stream else { return gone() };
         let read = Pin::new(stream).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.progress.note_byte();
+        let count = buffer.filled().len() - before;
+        match count > 0 && !self.progress.note_bytes(count) {
+            true => Poll::Ready(Err(io::ErrorKind::OutOfMemory.into())),
+            false => read,
         }
-        read
     }
 }
 
@@ -189,7 +253,7 @@ mod tests {
     use super::*;
 
     fn waiting(idle: Duration, first_byte: Option<Duration>) -> HeadWait {
-        let progress = Arc::new(Progress::new());
+        let progress = Arc::new(Progress::new(MemoryBudget::unlimited()));
         let first_byte = first_byte.map_or(NOTHING, |after| u64::try_from(after.as_millis()).unwrap());
         progress.first_byte.store(first_byte, Ordering::Relaxed);
         HeadWait { since: progress.opened, progress, head: HEAD, idle }
@@ -223,5 +287,19 @@ mod tests {
         assert_eq!(wait.look_again(wait.since), Some(wait.since + HEAD));
         assert_eq!(wait.look_again(wait.since + HEAD), Some(wait.since + 2 * HEAD));
         assert_eq!(wait.look_again(wait.since + 2 * HEAD), Some(wait.since + 75 * SECOND));
+    }
+
+    #[test]
+    fn unfinished_heads_hold_a_part_of_the_memory_together() {
+        let memory = MemoryBudget::new(8 * 40_000);
+        let heads: Vec<_> = (0..3).map(|_| Progress::new(memory.clone())).collect();
+        assert!(heads[0].note_bytes(20_000) && heads[1].note_bytes(20_000));
+        assert!(heads[2].note_bytes(8_000), "an ordinary head is always taken");
+        assert!(!heads[2].note_bytes(1_000) && heads[2].is_one_too_many());
+        heads[0].end_head();
+        assert!(heads[0].note_bytes(1_000_000), "a body is no head");
+        assert_eq!(memory.held(Holding::Heads), 29_000);
+        drop(heads);
+        assert_eq!(memory.held(Holding::Heads), 0);
     }
 }

@@ -186,12 +186,15 @@ async fn serve(
 ) {
     let caller = Rc::new(Caller::new(kind, peer.ip(), socket));
     let may_still_send = Rc::new(Cell::new(false));
+    let memory = &api.node.context.memory;
+    let (stream, timer, returned, progress) = watch(stream, api.http.head_timeout, api.http.idle_timeout, memory);
     let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
-        let may_still_send = may_still_send.clone();
+        let (may_still_send, progress) = (may_still_send.clone(), progress.clone());
         async move {
             let _busy = api.traffic.begin();
             caller.begin_request();
+            progress.end_head();
             let uri = request.uri().clone();
             let body = BodyState::attach(&mut request, &api.node.context.memory);
             let mut response = route(&api, &local, request, &caller).await;
@@ -209,7 +212,6 @@ async fn serve(
             Ok::<Response<_>, Infallible>(response)
         }
     });
-    let (stream, timer, returned) = watch(stream, api.http.head_timeout, api.http.idle_timeout);
     let connection = http1::Builder::new()
         .timer(timer)
         // hyper needs a timeout to start the timer, which decides by itself.
@@ -251,8 +253,14 @@ async fn serve(
             } else if error.is_parse() {
                 let why = format_args!("no HTTP/1 request; TLS ends at the proxy in front");
                 note(&api, &caller, Refusal::Protocol, why);
-            } else if error.is_timeout() {
-                note(&api, &caller, Refusal::Incomplete, format_args!("no request within `http.head_timeout`"));
+            } else if progress.is_one_too_many() {
+                let why = format_args!("unfinished heads of requests hold too much of `limits.memory`");
+                note(&api, &caller, Refusal::Headers, why);
+            } else if error.is_timeout() && progress.has_begun() {
+                note(&api, &caller, Refusal::Incomplete, format_args!("no whole request within `http.head_timeout`"));
+            } else if error.is_timeout() && !caller.has_asked() {
+                // Browsers open connections that they may need; they are no reason for a line in the log.
+                api.node.context.metrics.refusal(Refusal::Incomplete);
             }
             tracing::trace!(%error, "an HTTP connection ended");
             if error.is_parse()

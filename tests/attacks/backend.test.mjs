@@ -30,17 +30,25 @@ async function stage(s, more = {}, config = {}) {
 
 const after = (ms, answer) => (response) => setTimeout(() => response.end(JSON.stringify(answer)), ms);
 
-scenario("130 slow asks of one user, and the asks of anonymous clients of one address, do not delay a bystander's", async (s) => {
-  const { backend, node, clients } = await stage(s, {}, { auth: { anonymous: true } });
-  backend.answer = ({ user }) => (user === "witness" ? { ack: ["at once"] } : after(200, {}));
+scenario("130 slow asks of one user, and those of anonymous clients of one address, do not delay a bystander's", async (s) => {
+  const { backend, node, clients } = await stage(s, { timeout: "3s" }, { auth: { anonymous: true } });
+  backend.answer = ({ user }) => (user === "witness" ? { ack: ["at once"] } : after(500, {}));
   // One each at a time, so that they would fill all places of the backend.
   const hogs = [...await clients("hog", 130), ...await clients(undefined, 70)];
-  let asked = 0;
-  const bystander = await witness(s, node, { step: async (client) => assert.deepEqual(await client.ask("send", asked++), ["at once"]) });
-  await bystander.during(Promise.all(hogs.map((hog) => hog.ask("send", 1))));
+  let slowest = 0;
+  const bystander = await witness(s, node, {
+    step: async (client) => {
+      const begun = performance.now();
+      assert.deepEqual(await client.ask("send", 1), ["at once"]);
+      slowest = Math.max(slowest, performance.now() - begun);
+    },
+  });
+  slowest = 0;
+  const answers = await bystander.during(Promise.all(hogs.map((hog) => hog.ask("send", 1))));
   bystander.unharmed();
-  const mine = backend.calls.filter(({ user }) => user === "hog");
-  assert.equal(mine.length, 130, "nothing of it was lost");
+  assert.ok(slowest < 450, `${slowest.toFixed(0)} ms at most, less than one of the others takes`);
+  // 8 of each source at a time, for 3 s.
+  assert.ok(answers.filter(([answer]) => answer === undefined).length >= 60, "the others get their share");
 });
 
 scenario("one user has at most backend.per_user requests under way, whatever the sessions", async (s) => {

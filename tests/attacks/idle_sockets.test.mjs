@@ -96,6 +96,21 @@ describe("idle sockets", { concurrency: 1 }, () => {
     bystander.unharmed();
   });
 
+  scenario("unfinished heads of 60 KB each hold an eighth of limits.memory together", async (s) => {
+    const one = await s.node({ limits: { memory: "160MB" }, http: { head_timeout: "4s" } });
+    const bystander = await witness(s, one);
+    const sockets = Array.from({ length: 400 }, () => connection(s, one.port));
+    await bystander.during((async () => {
+      for (const socket of sockets) socket.write(`GET / HTTP/1.1\r\nHost: x\r\nx: ${"x".repeat(60_000)}`);
+      await until(async () => refusals(one, "headers"), "heads that are refused");
+    })());
+    const held = await one.metric('roomcast_memory_bytes{kind="heads"}');
+    assert.ok(held <= 21_000_000, `${held} bytes are held`);
+    assert.ok(sockets.some((socket) => !socket.closed), "those within the bound stay");
+    await until(async () => (await one.metric('roomcast_memory_bytes{kind="heads"}')) < 1_000, "the end of the heads");
+    bystander.unharmed();
+  });
+
   scenario("a WebSocket without a token has connect_timeout from its TCP connection on", async (s) => {
     const one = await s.node({ socketio: { connect_timeout: "1500ms" } });
     for (const path of ["/ws", "/socket.io/?EIO=4&transport=websocket"]) {

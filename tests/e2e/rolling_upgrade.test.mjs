@@ -5,12 +5,13 @@ import { createHmac, randomBytes } from "node:crypto";
 import { until, within } from "../harness/deadline.mjs";
 import { command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
-import { argumentsOf, isNewSession, nodeNames, offsetAfter, rawSession, rawSessionRetried, recorded, toUser } from "../harness/sessions.mjs";
+import { argumentsOf, heartbeats, isNewSession, nodeNames, offsetAfter, rawSession, rawSessionRetried, recorded, toUser } from "../harness/sessions.mjs";
 import { redisClients } from "../harness/socketio_server.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 const PREVIOUS = process.env.ROOMCAST_PREVIOUS_BIN;
 const needsPrevious = PREVIOUS ? {} : { skip: "ROOMCAST_PREVIOUS_BIN names no binary of the previous release" };
+const KEY_RING = "roomcast:{roomcast:events}:keys";
 const SIGNING_KEY = "roomcast:{roomcast:events}:seal";
 const dropped = (node, reason) => node.metric(`roomcast_drops_total{reason="${reason}"}`);
 
@@ -30,11 +31,14 @@ async function peer(s, store, to) {
   return { send, received, answer: (call) => within(until(() => received.find((body) => body.answer?.[0] === call), `the answer to ${call}`)) };
 }
 
+/** What the usual configuration of tests has and the previous release does not know. */
+const OLDER = { limits: { joins_per_second: undefined, user_joins_per_second: undefined } };
+
 /** A node of the previous release and one of this, on one Redis. */
 async function twoReleases(s) {
   const store = await s.redis();
   const redis = { url: store.url };
-  const old = await s.node({ redis }, { binary: PREVIOUS });
+  const old = await s.node({ redis, ...OLDER }, { binary: PREVIOUS });
   return { store, redis, old, current: await s.node({ redis }) };
 }
 
@@ -85,6 +89,18 @@ suite("rolling upgrade", () => {
       for (const client of clients) await client.event(`joined${node.port}`);
     }
     assert.equal(await store.cli("EXISTS", "roomcast:dead"), "0");
+  }, needsPrevious);
+
+  scenario("the key that signs messages is renewed once no node of the previous release is left", async (s) => {
+    const { store, old, current } = await twoReleases(s);
+    const ring = async (field) => (await store.cli("HGET", KEY_RING, field)) || undefined;
+    await store.cli("HSET", KEY_RING, "since", "0");
+    const begun = Math.max(...(await heartbeats(store)));
+    await until(async () => Math.min(...(await heartbeats(store))) > begun + 2_000, "two more heartbeats of both");
+    assert.equal(await ring("next"), undefined);
+    await old.stop();
+    await until(() => ring("next"), "a new key");
+    assert.equal(current.exit, undefined);
   }, needsPrevious);
 
   for (const direction of ["from the previous release to this one", "from this release to the previous one"]) {

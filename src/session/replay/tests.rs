@@ -122,6 +122,18 @@ fn who_leaves_a_room_gets_no_more_of_its_past() {
 }
 
 #[test]
+fn a_room_that_the_token_does_not_give_any_more_brings_nothing_also_of_before() {
+    let mut window = window();
+    (1..=20).for_each(|ms| publish(&mut window, ms, &[if ms % 2 == 0 { "a" } else { "b" }], &[]));
+    let mut replay = cursor(&["b"], 10, vec![change(12, "a", true)], 20);
+    replay.add_past(&"a".into(), at(0), at(10));
+    replay.note(change(20, "a", false));
+    replay.forget(&"a".into());
+    let got: Vec<_> = run(&mut replay, &window, 20).into_iter().map(|(ms, _)| ms).collect();
+    assert_eq!(got, [11, 13, 15, 17, 19]);
+}
+
+#[test]
 fn what_is_gone_is_reported_once() {
     let mut window = window();
     (1..=20).for_each(|ms| publish(&mut window, ms, &["a"], &[]));
