@@ -51,6 +51,11 @@ impl Caller {
         self.waited.set(Some(if is_first { self.accepted.elapsed() } else { Duration::ZERO }));
     }
 
+    /// Whether any request has arrived.
+    pub fn has_asked(&self) -> bool {
+        self.waited.get().is_some()
+    }
+
     /// How much of `socketio.connect_timeout` is used up: the time since the TCP connection, for its first request.
     pub fn waited(&self) -> Duration {
         self.waited.get().unwrap_or_default()

@@ -185,7 +185,6 @@ async fn poll(local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller
         Method::GET => polling::get(local, sid, Some(socket)).await,
         _ => post(local, request, socket, sid).await,
     };
-    socket.rest();
     match answer {
         PollAnswer::Payload(bytes) => payload(bytes),
         PollAnswer::Accepted => typed(StatusCode::OK, "text/html", "ok"),

@@ -60,6 +60,11 @@ impl Progress {
         self.memory.release(Holding::Heads, self.head.swap(0, Ordering::Relaxed));
     }
 
+    /// Whether a part of a head has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.head.load(Ordering::Relaxed) > 0
+    }
+
     /// Whether the connection ended because unfinished heads hold too much.
     pub(super) fn is_one_too_many(&self) -> bool {
         self.too_many.load(Ordering::Relaxed)

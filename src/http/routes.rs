@@ -1,6 +1,7 @@
 //! The route table.
 
 use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
+use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
 use crate::http::{Api, admin, engine, head, health, keys, presence, publish, revoke, sse, ws};
 use crate::model::refusal::Refusal;
@@ -94,6 +95,9 @@ async fn for_clients(
         "/ws" => ws::serve(api, request, caller, &origin),
         _ => sse::serve(api, local, request, caller, &origin).await,
     };
+    if !matches!(response.body(), Answer::Sse(_)) {
+        caller.socket.rest();
+    }
     origin.mark(&mut response);
     match foreign {
         Some(foreign) => {

@@ -256,8 +256,11 @@ async fn serve(
             } else if progress.is_one_too_many() {
                 let why = format_args!("unfinished heads of requests hold too much of `limits.memory`");
                 note(&api, &caller, Refusal::Headers, why);
-            } else if error.is_timeout() {
-                note(&api, &caller, Refusal::Incomplete, format_args!("no request within `http.head_timeout`"));
+            } else if error.is_timeout() && progress.has_begun() {
+                note(&api, &caller, Refusal::Incomplete, format_args!("no whole request within `http.head_timeout`"));
+            } else if error.is_timeout() && !caller.has_asked() {
+                // Browsers open connections that they may need; they are no reason for a line in the log.
+                api.node.context.metrics.refusal(Refusal::Incomplete);
             }
             tracing::trace!(%error, "an HTTP connection ended");
             if error.is_parse()

@@ -60,7 +60,7 @@ pub async fn serve(
         Ok(identity) => identity,
         Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
     };
-    caller.socket.prove();
+    caller.socket.carry();
     let since = last_event_id(request.headers()).or(query.last_event_id.as_deref());
     if since.is_some() {
         // Before there is a session: one that is older than the history would be notified that the log was reset.
@@ -74,7 +74,7 @@ pub async fn serve(
     let link = Link::Sse(caller.socket.cut().clone());
     let key = local.shard.open(Connection::new(Id::random(), Protocol::Sse, link, permit));
     // From here on the connection ends with its body, also if this future is dropped.
-    let body = SseBody::new(local.clone(), key);
+    let body = SseBody::new(local.clone(), key, caller.socket.clone());
     if let Err(many) = session_start::enter_account(local, key, &identity) {
         return refuse(local, key, StatusCode::TOO_MANY_REQUESTS, TooMany::CODE, many.message);
     }

@@ -80,21 +80,21 @@ impl AcceptedSocket {
         &self.cut
     }
 
-    /// It has shown a key, or carries a stream of a client that has proven itself.
+    /// It has shown a key.
     pub fn prove(&self) {
         if !self.settled.swap(true, Ordering::Relaxed) {
             self.carry();
         }
     }
 
-    /// It carries a request of a client that has proven itself.
+    /// It carries a request or a stream of a client that has proven itself.
     pub fn carry(&self) {
         if let Some(ticket) = self.take_ticket() {
             self.limiter.leave_table(ticket);
         }
     }
 
-    /// That request was answered: until the next one it is unproven.
+    /// That was answered, or is over: until the next request it is unproven.
     pub fn rest(&self) {
         if self.ticket.load(Ordering::Relaxed) == 0 && !self.settled.load(Ordering::Relaxed) {
             let ticket = self.limiter.enter_table(self.address, self.cut.end());

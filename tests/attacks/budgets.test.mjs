@@ -22,7 +22,12 @@ const AT_ONCE = IS_CROWD ? 8 : 1;
 const SLACK = 12 * MB;
 /** Bytes that one hostile message holds. Larger ones would cost a debug build milliseconds each, which the bystander shares. */
 const PIECE = 200_000;
-const CONFIG = { limits: { memory: `${LIMIT}B` }, recovery: { window_bytes: "1MB" } };
+const CONFIG = {
+  limits: { memory: `${LIMIT}B` },
+  recovery: { window_bytes: "1MB" },
+  // It takes minutes until very many are there.
+  ...(IS_CROWD && { socketio: { ping_interval: "1h" } }),
+};
 
 const counted = (node, reason) => node.metric(`roomcast_closes_total{reason="${reason}"}`);
 const refused = (node) => node.metric('roomcast_refusals_total{reason="memory"}');
@@ -121,7 +126,9 @@ withinLimit("half attachments: the second never comes", (s, node) => async (n) =
 
 withinLimit("slow readers: long-polling clients that ask and never read", (s, node) => async (n) => {
   const polling = await new Polling(node).open();
-  await polling.join({ token: tokenFor(`hostile-${n}`) });
+  await polling.post(`40${JSON.stringify({ token: tokenFor(`hostile-${n}`) })}`);
+  const { text } = await polling.get();
+  if (!text.includes("40{")) throw new Error(`no session: ${text}`);
   await polling.post(`42["echo","${payload}"]`);
 }, { kind: "outbox" });
 
@@ -181,7 +188,8 @@ withinLimit("handshake auth that is kept", (s, node) => async (n) => {
   const socket = await opened(s, node, enginePath({ transport: "websocket" }));
   socket.sendText(`40${JSON.stringify({ token: tokenFor(`hostile-${n}`), filler })}`);
   await socket.text((text) => text.startsWith("40"));
-}, { kind: "handshake", small: true });
+  // What no rule uses is not kept.
+}, { kind: "handshake", small: true, config: { on: [{ event: "echo", ack: ["{auth.filler}"] }] } });
 
 withinLimit("sessions that wait to be resumed", (s, node) => async (n) => {
   const socket = await opened(s, node, enginePath({ transport: "websocket" }));
