@@ -126,7 +126,9 @@ withinLimit("half attachments: the second never comes", (s, node) => async (n) =
 
 withinLimit("slow readers: long-polling clients that ask and never read", (s, node) => async (n) => {
   const polling = await new Polling(node).open();
-  await polling.join({ token: tokenFor(`hostile-${n}`) });
+  await polling.post(`40${JSON.stringify({ token: tokenFor(`hostile-${n}`) })}`);
+  const { text } = await polling.get();
+  if (!text.includes("40{")) throw new Error(`no session: ${text}`);
   await polling.post(`42["echo","${payload}"]`);
 }, { kind: "outbox" });
 

@@ -113,3 +113,26 @@ scenario("while the stream's key has another type, /health says so, and the node
   await until(() => node.answers("/health"), "/health answering 200");
   await until(async () => (await publish(node, { room: "room:a", event: "e" })).status === 200, "publishes again");
 });
+
+scenario("the lease of the node that copies from emitters has another type, and their stream gets the largest id", async (s) => {
+  const { store, nodes: [node] } = await stage(s, { redis: { streams_key: "socket.io" } });
+  const client = await s.io(node, { token: tokenFor("7") }).connected();
+  const emit = (id, data) => {
+    const message = { packet: { type: 2, data: ["e", data], nsp: "/" }, opts: { rooms: ["user:7"], except: [], flags: {} } };
+    return store.cli("XADD", "socket.io", id, "uid", "emitter", "nsp", "/", "type", "3", "data", JSON.stringify(message));
+  };
+  const copied = async (data) => until(() => client.argsOf("e").some(([got]) => got === data), `${data} copied`);
+  const lease = "roomcast:{roomcast:events}:emitters";
+  await until(async () => (await store.cli("TYPE", lease)) === "string", "a node that copies");
+  await store.cli("DEL", lease);
+  await store.cli("LPUSH", lease, "x");
+  await emit("*", 1);
+  await copied(1);
+  await emit(LARGEST, 2);
+  await copied(2);
+  // Nothing can be added to it any more: whoever owns it deletes it.
+  await store.cli("DEL", "socket.io");
+  await until(async () => (await store.cli("GET", `${lease}:socket.io`)) === "0-0", "a stream that is noticed to be gone");
+  await emit("*", 3);
+  await copied(3);
+});

@@ -46,7 +46,6 @@ async fn subscribed(bridge: &Arc<EmitterBridge>, reconnect: &mut Reconnect) -> R
         }
     }
     let token = bridge.log.new_lease_token(&mut connection).await?;
-    reconnect.reset();
     let mut leaving = bridge.leaving.subscribe();
     let mut renewal = tokio::time::interval(RENEW_INTERVAL);
     renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -65,6 +64,7 @@ async fn subscribed(bridge: &Arc<EmitterBridge>, reconnect: &mut Reconnect) -> R
             tracing::error!(lost, "emitters' events could not be copied into the log in time and are lost");
         }
         let lease = bridge.log.acquire_lease(&mut connection, &token, uncopied(bridge)).await?;
+        reconnect.reset();
         bridge.lease.send_if_modified(|now| {
             let changed = now.is_some() != lease;
             *now = lease.then(|| token.clone());

@@ -32,8 +32,12 @@ pub(crate) struct LeaseToken(String);
 
 /// Takes or renews the lease. KEYS: the lease. ARGV: the token, the lifetime in ms, and for how many ms this node has had a
 /// message that the holder does not copy. A holder that started to listen after that message cannot have it, and loses the
-/// lease.
-const ACQUIRE: &str = "local holder = redis.call('GET', KEYS[1])
+/// lease. A key of another type, which no node has written, is no lease.
+const ACQUIRE: &str = "local holder = redis.pcall('GET', KEYS[1])
+if type(holder) == 'table' then
+  if string.find(holder.err, 'WRONGTYPE', 1, true) then redis.call('DEL', KEYS[1]) end
+  holder = redis.call('GET', KEYS[1])
+end
 if holder == ARGV[1] then redis.call('PEXPIRE', KEYS[1], ARGV[2]) return 1 end
 local time = redis.call('TIME')
 local since = time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[3]

@@ -342,9 +342,9 @@ impl EventLog for RedisLog {
     fn problem(&self) -> Option<String> {
         let missing =
             self.missing_rights.lock().as_ref().filter(|missing| !missing.is_empty()).map(|all| all.join("; "));
-        let links = [("reading", &self.tail), ("appending to", &self.appender)];
+        let links = [("reading the log", &self.tail), ("appending to the log", &self.appender)];
         let failures = links.into_iter().filter_map(|(what, link)| {
-            link.failure.lock().as_ref().map(|why| format!("{what} {}: {why}", self.keys.events))
+            link.failure.lock().as_ref().map(|why| format!("{what} ({} and its keys): {why}", self.keys.events))
         });
         missing.or_else(|| self.refused_appends.problem()).or_else(|| failures.into_iter().next())
     }
