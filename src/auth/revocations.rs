@@ -74,7 +74,7 @@ impl Revocation {
     }
 }
 
-/// `iat` is in seconds: a token of the same second counts as older.
+/// `iat` is in whole seconds: a token of the same second counts as older.
 fn is_issued_before(identity: &Identity, before_ms: u64) -> bool {
     let issued = identity.claim("iat").as_ref().and_then(Value::as_f64).filter(|issued| *issued >= 0.0);
     // Tokens whose `iat` is 2^53 or more are refused before.

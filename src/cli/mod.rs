@@ -74,7 +74,7 @@ enum Command {
     Publish(publish::Arguments),
     /// End the sessions of a user and refuse their tokens of before, or one token, on every node
     ///
-    /// Tokens that are issued from the next second on are accepted. Without `--for` it lasts for `auth.revoke_for` (24h).
+    /// Tokens that are issued after the answer are accepted. Without `--for` it lasts for `auth.revoke_for` (24h).
     Revoke(revoke::Arguments),
     /// Write a commented roomcast.toml and a .env with fresh secrets; never overwrites
     ///

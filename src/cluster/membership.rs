@@ -18,8 +18,8 @@ const MAX_SUSPECTS: usize = 100;
 const KEY_LEAD_MS: u64 = 4_000;
 /// How long the signing key before the present one verifies messages.
 const KEY_OVERLAP_MS: u64 = 60_000;
-/// What this release writes as its features: it makes and checks tagged ids, reads messages in pieces and knows several signing
-/// keys.
+/// What this release writes as its features: it makes and checks tagged ids, reads messages in pieces and knows several
+/// signing keys.
 const FEATURES: &str = "1";
 
 /// KEYS: nodes, signing key, key ring, features. ARGV: own id, a fresh signing key, ms for which a dead node's data is
@@ -32,7 +32,8 @@ const FEATURES: &str = "1";
 /// records were written to this master, the key of ids, the next and the last signing key, the live nodes of the previous
 /// release, and the time. Data of nodes that died long ago is unlinked, which does not block Redis.
 ///
-/// Nodes of the previous release know only the present signing key, so it is not renewed while one of them is live.
+/// Nodes of the previous release know only the present signing key, so it is not renewed while one of them is live. A time
+/// in the future is of another master's clock, and counts as long ago.
 const HEARTBEAT: &str = concat!(
     replication_id!(),
     "local time = redis.call('TIME')
@@ -66,7 +67,7 @@ if not key then
 end
 local ring, fields = {}, redis.call('HGETALL', KEYS[3])
 for n = 1, #fields, 2 do ring[fields[n]] = fields[n + 1] end
-local function age(since) return now - (tonumber(ring[since]) or 0) end
+local function age(since) return math.abs(now - (tonumber(ring[since]) or 0)) end
 local function set(...) redis.call('HSET', KEYS[3], ...) end
 if not ring.ids then
   ring.ids = ARGV[11]

@@ -26,7 +26,7 @@ macro_rules! reasons {
             /// Whether its client may still be sending. Such a connection stays open until the client hangs up or is cut:
             /// a proxy would pass on a half-close at once, and drop the close frame.
             pub fn may_be_sending(self) -> bool {
-                matches!(self, Self::RateLimit | Self::TooBig)
+                matches!(self, Self::RateLimit | Self::TooBig | Self::Memory)
             }
 
             /// When a client may reconnect. `None`: not by itself.

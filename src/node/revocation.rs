@@ -26,14 +26,16 @@ pub enum RevokeError {
     Append(#[from] AppendError),
 }
 
-/// Refuses tokens for some time, and ends their sessions.
+/// Refuses tokens for some time, and ends their sessions. The answer comes with the next second: tokens say in whole seconds
+/// when they were issued, and one that is issued after the answer must not count as older.
 ///
 /// # Errors
 /// When it cannot be kept, or not passed on. Then it may be in force on some nodes, until it is repeated on all.
 pub async fn revoke(node: &Arc<Node>, who: Revoked, lasts: Duration) -> Result<(Applied, u64), RevokeError> {
     let now_ms = unix_ms();
     let until_ms = now_ms.saturating_add(u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX));
-    let revocation = Revocation { who, before_ms: now_ms, until_ms };
+    let before_ms = (now_ms / 1000 + 1) * 1000;
+    let revocation = Revocation { who, before_ms, until_ms };
     let revocations = node.auth.revocations();
     let max = revocations.max();
     let has_room = match &node.cluster {
@@ -45,7 +47,9 @@ pub async fn revoke(node: &Arc<Node>, who: Revoked, lasts: Duration) -> Result<(
         return Err(RevokeError::TooMany(max));
     }
     let (selector, action) = revocation.into_command();
-    Ok((submit(node, selector, None, action).await?, until_ms))
+    let applied = submit(node, selector, None, action).await?;
+    tokio::time::sleep(Duration::from_millis(before_ms.saturating_sub(unix_ms()).min(1000))).await;
+    Ok((applied, until_ms))
 }
 
 /// Reads what is kept, at the start and whenever the log starts anew, until dropped.

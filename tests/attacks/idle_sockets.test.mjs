@@ -62,6 +62,18 @@ describe("idle sockets", { concurrency: 1 }, () => {
     bystander.unharmed();
   });
 
+  scenario("with no file left at all, the node closes idle ones and goes on accepting", async (s) => {
+    const other = await s.node();
+    const atRest = fs.readdirSync(`/proc/${other.process.pid}/fd`).length;
+    const one = await s.node({}, { binary: withFiles(s, atRest + 6) });
+    const flood = idle(s, one.port, 100);
+    await flood.connected();
+    await until(() => one.output.includes("Too many open files"), "a node without files");
+    for (let n = 0; n < 5; n += 1) assert.equal((await one.get("/health")).status, 200);
+    assert.ok(await refusals(one, "connections"));
+    assert.ok(one.output.split("Too many open files").length <= 7, "the warning is limited");
+  });
+
   scenario("more of them than limits.unauthenticated close the oldest, and those that stay are closed by http.head_timeout", async (s) => {
     const one = await s.node({ limits: { unauthenticated: 50 }, http: { head_timeout: "2s" } });
     const bystander = await witness(s, one);

@@ -69,13 +69,12 @@ suite("cluster security", () => {
     await s.io(b, { token, ...WEBSOCKET }).connected();
     const members = () => connectionsIn(a, "user:7");
     await until(async () => (await members()) === 1, "the nodes ask each other");
-    const asked = heard.find(({ body }) => body.ask?.[1].members);
+    const asked = await until(() => heard.find(({ body }) => body.ask?.[1].members), "the question");
     const dropped = (node, reason) => node.metric(`roomcast_drops_total{reason="${reason}"}`);
-    const channels = [...new Set(heard.map(({ channel }) => channel))];
-    assert.equal(channels.length, 2);
+    const channels = () => [...new Set(heard.map(({ channel }) => channel))];
     const answers = () => heard.filter(({ body }) => body.answer?.[0] === asked.body.ask[0]).length;
-    assert.equal(answers(), 1);
-    for (const channel of channels) await publisher.publish(channel, asked.message);
+    await until(() => channels().length === 2 && answers() === 1, "the answer");
+    for (const channel of channels()) await publisher.publish(channel, asked.message);
     await until(async () => (await dropped(a, "replayed")) + (await dropped(b, "replayed")) === 1, "the repetition is not read");
     await until(async () => (await dropped(a, "malformed")) + (await dropped(b, "malformed")) === 1, "it is for the other node");
     assert.equal(await members(), 1);

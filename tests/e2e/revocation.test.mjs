@@ -11,8 +11,8 @@ import { now, tokenFor } from "../harness/token.mjs";
 const WEBSOCKET = { transports: ["websocket"] };
 /** Issued a minute ago. */
 const older = (user = "7", more = {}) => tokenFor(user, { iat: now() - 60, ...more });
-/** As it is issued from the next second on. */
-const younger = (user = "7", more = {}) => tokenFor(user, { iat: now() + 1, ...more });
+/** Issued now: after the answer of /revoke. */
+const younger = (user = "7", more = {}) => tokenFor(user, { iat: now(), ...more });
 
 async function revoked(node, body) {
   const answer = await command(node, "/revoke", body);
@@ -55,6 +55,7 @@ suite("Revocation", () => {
     const ios = await Promise.all([s.io(a, { token, ...WEBSOCKET }), s.io(b, { token, transports: ["polling"] }), s.io(b, { token: older(7), ...WEBSOCKET })].map((client) => client.connected()));
     const ws = await s.ws(b, { token }).welcomed();
     const sse = await s.sse(b, { token }).answered();
+    const justBefore = younger();
     const answer = await revoked(a, { user: "7", for: "1h" });
     assert.equal(answer.sessions, 5);
     assert.ok(Math.abs(Date.parse(answer.until) - Date.now() - 3_600_000) < 60_000, answer.until);
@@ -67,6 +68,7 @@ suite("Revocation", () => {
     await until(() => sse.ended, "the stream ends");
     await refusedEverywhere(s, nodes, token);
     await refusedEverywhere(s, nodes, tokenFor(7));
+    await refusedEverywhere(s, nodes, justBefore);
     await accepted(s, nodes, younger());
     await published(a, { room: "user:8", event: "still here", data: 1 });
     await bystander.event("still here");
@@ -172,7 +174,7 @@ suite("Revocation", () => {
 
   scenario("it ends by itself", async (s) => {
     const nodes = await nodesOn(s, await s.redis(), 2);
-    await revoked(nodes[0], { user: "7", for: "2s" });
+    await revoked(nodes[0], { user: "7", for: "4s" });
     await refusedEverywhere(s, nodes, older());
     await until(async () => {
       const client = s.ws(nodes[1], { token: older() });
@@ -185,7 +187,7 @@ suite("Revocation", () => {
     for (const more of [{ redis: { url: (await s.redis()).url } }, {}]) {
       const one = await s.node({ auth: { max_revocations: 3 }, ...more });
       for (const user of ["1", "2"]) await revoked(one, { user, for: "1h" });
-      await revoked(one, { user: "3", for: "1s" });
+      await revoked(one, { user: "3", for: "3s" });
       assertError(await command(one, "/revoke", { user: "4" }), 429, "too_many_revocations");
       await revoked(one, { user: "1", for: "2h" });
       assert.equal(await one.metric('roomcast_refusals_total{reason="revocations"}'), 1);

@@ -148,7 +148,7 @@ export class Roomcast {
 
   /**
    * Ends a user's sessions and refuses their tokens of before, or those of one token by its `jti`, on every node. Tokens
-   * that you issue from the next second on are accepted.
+   * that you issue after it has resolved are accepted.
    * @param {RevokeCommand} command
    * @param {CallOptions} [options]
    * @returns {Promise<RevokeResult>}
