@@ -89,6 +89,14 @@ impl Identity {
         ClaimsDigest::of(&without_lone_surrogates(&self.claims))
     }
 
+    /// The text of the claim at a path; a number, object or list as JSON writes it.
+    pub fn claim_text(&self, path: &str) -> Option<String> {
+        self.claim(path).map(|claim| match claim {
+            Value::String(text) => text,
+            other => other.to_string(),
+        })
+    }
+
     /// Approximate bytes in memory, for the limit of the cache.
     pub(super) fn bytes(&self) -> usize {
         size_of::<Self>() + self.claims.len() + self.user.as_ref().map_or(0, |user| user.text.len())

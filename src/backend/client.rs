@@ -124,7 +124,7 @@ impl Backend {
 
     /// Queues a notice about a subject, at the expense of its source.
     pub fn notify(&self, source: &Source, subject: Subject, notice: &BackendRequest<'_>) {
-        self.notices.push(source, subject, notice.encode());
+        self.notices.push(&source.without_tenant(), subject, notice.encode());
     }
 
     /// How many notices wait or are being sent.

@@ -12,8 +12,9 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 /// Lanes of an address and of the rooms, over which their sessions and rooms are spread. A user has one.
 const PARTS: u64 = 4;
-/// What a waiting notice costs besides its body.
-const OVERHEAD: usize = 200;
+/// What a waiting notice costs besides its body, about: itself and its entries in the tables, which are its own if its user has
+/// no other.
+const OVERHEAD: usize = 700;
 
 /// What a notice is about.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -95,9 +96,9 @@ enum State {
 struct Waiting {
     state: State,
     /// Never sent; by number, oldest first.
-    notices: BTreeMap<u64, Notice>,
+    notices: BTreeMap<u64, Box<Notice>>,
     /// Before them: to be sent again.
-    again: Option<Notice>,
+    again: Option<Box<Notice>>,
     /// Of both.
     bytes: usize,
 }
@@ -199,7 +200,7 @@ impl NoticeQueue {
     pub(super) fn retry(&mut self, notice: Notice, at_ms: u64) -> Lost {
         let (lane, bytes) = (notice.lane.clone(), notice.bytes());
         if let Some(waiting) = self.lanes.get_mut(&lane) {
-            waiting.again = Some(notice);
+            waiting.again = Some(Box::new(notice));
             waiting.state = State::Delayed(at_ms);
             self.delayed.insert((at_ms, lane.clone()));
             self.len += 1;
@@ -231,7 +232,7 @@ impl NoticeQueue {
     }
 
     fn take_again(&mut self, lane: &Lane) -> Option<Notice> {
-        let again = self.lanes.get_mut(lane)?.again.take()?;
+        let again = *self.lanes.get_mut(lane)?.again.take()?;
         let bytes = again.bytes();
         self.len -= 1;
         self.resize(lane, |size| size - bytes);
@@ -257,14 +258,14 @@ impl NoticeQueue {
             self.ready.push_back(lane.clone());
             Waiting { state: State::Ready, notices: BTreeMap::new(), again: None, bytes: 0 }
         });
-        waiting.notices.insert(number, notice);
+        waiting.notices.insert(number, Box::new(notice));
         self.len += 1;
         self.resize(&lane, |size| size + bytes);
     }
 
     /// Takes a waiting notice out. Its lane stays, also without notices.
     fn remove(&mut self, lane: &Lane, number: u64) -> Option<Notice> {
-        let notice = self.lanes.get_mut(lane)?.notices.remove(&number)?;
+        let notice = *self.lanes.get_mut(lane)?.notices.remove(&number)?;
         let bytes = notice.bytes();
         self.len -= 1;
         self.resize(lane, |size| size - bytes);

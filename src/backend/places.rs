@@ -6,11 +6,14 @@ use crate::backend::source::Source;
 use crate::budget::{Held, Holding, MemoryBudget};
 use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 /// The share of what is free that one source may have. It shrinks with what others have, so that a newcomer finds a place
 /// although many sources take all they can.
 const SHARE_OF_FREE: usize = 16;
+/// The same of all users of a tenant.
+const TENANT_SHARE_OF_FREE: usize = 4;
 
 /// Counts the requests that wait or are under way.
 pub(super) struct Places {
@@ -25,6 +28,7 @@ pub(super) struct Places {
 struct Taken {
     all: Amount,
     sources: HashMap<Source, Amount>,
+    tenants: HashMap<Arc<str>, Amount>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -84,13 +88,21 @@ impl Places {
         if free.requests == 0 || free.bytes < bytes {
             return Err(BackendError::Busy);
         }
-        let own = taken.sources.get(&source).copied().unwrap_or_default();
-        let fits = own.requests < self.max_per_source.min(free.requests.div_ceil(SHARE_OF_FREE))
-            && own.bytes + bytes <= free.bytes / SHARE_OF_FREE;
-        if own.requests > 0 && !fits {
+        let is_within = |own: Option<&Amount>, part: usize| {
+            own.is_none_or(|own| own.requests < free.requests.div_ceil(part) && own.bytes + bytes <= free.bytes / part)
+        };
+        let own = taken.sources.get(&source);
+        let tenant = source.tenant().and_then(|tenant| taken.tenants.get(tenant));
+        if own.is_some_and(|own| own.requests >= self.max_per_source)
+            || !is_within(own, SHARE_OF_FREE)
+            || !is_within(tenant, TENANT_SHARE_OF_FREE)
+        {
             return Err(BackendError::Busy);
         }
         taken.all.add(bytes);
+        if let Some(tenant) = source.tenant() {
+            taken.tenants.entry(tenant.clone()).or_default().add(bytes);
+        }
         taken.sources.entry(source.clone()).or_default().add(bytes);
         let held = self.memory.hold(Holding::Pending, bytes);
         Ok(Place { places: self.clone(), source, bytes, _held: held })
@@ -101,11 +113,18 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock();
         taken.all.remove(self.bytes);
-        if let Some(own) = taken.sources.get_mut(&self.source) {
-            own.remove(self.bytes);
-            if own.requests == 0 {
-                taken.sources.remove(&self.source);
-            }
+        remove(&mut taken.sources, &self.source, self.bytes);
+        if let Some(tenant) = self.source.tenant() {
+            remove(&mut taken.tenants, tenant, self.bytes);
+        }
+    }
+}
+
+fn remove<K: Eq + Hash>(amounts: &mut HashMap<K, Amount>, key: &K, bytes: usize) {
+    if let Some(amount) = amounts.get_mut(key) {
+        amount.remove(bytes);
+        if amount.requests == 0 {
+            amounts.remove(key);
         }
     }
 }
@@ -134,6 +153,19 @@ mod tests {
         drop((one, others));
         let taken = places.taken.lock();
         assert_eq!((taken.all.requests, taken.all.bytes, taken.sources.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_tenant_has_a_share_too() {
+        let places = places(1_000, 20, 1_000_000);
+        let of =
+            |tenant: &str, user: usize| places.take(Source::user(&user.to_string()).of_tenant(Some(tenant)), 10).ok();
+        let large: Vec<_> = (0..1_000).filter_map(|user| of("large", user)).collect();
+        assert_eq!(large.len(), 200, "a quarter of what is then free");
+        assert!(of("small", 1).is_some());
+        drop(large);
+        let taken = places.taken.lock();
+        assert_eq!((taken.all.requests, taken.sources.len(), taken.tenants.len()), (0, 0, 0));
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! Whose request goes next: sources take turns, and each has only some requests under way. Sans-IO.
+//! Whose request goes next: tenants take turns, in each of them its users, and each has only some requests under way. A user
+//! without a tenant, or an address, takes turns like a tenant. Sans-IO.
 
 use crate::backend::source::Source;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 /// The requests that wait and that are under way. A waiting one is a `T`, which is handed out when its turn comes.
 pub(super) struct Turns<T> {
@@ -9,34 +11,49 @@ pub(super) struct Turns<T> {
     max: usize,
     /// The same of one source.
     max_per_source: usize,
-    sources: HashMap<Source, Share<T>>,
-    /// Sources with waiting requests, once each; the first is next. One whose requests were given up stays until its turn.
-    order: VecDeque<Source>,
+    groups: HashMap<Arc<str>, Group<T>>,
+    /// Groups with waiting requests, once each; the first is next. One whose requests were given up stays until its turn.
+    order: VecDeque<Arc<str>>,
     under_way: usize,
     next_number: u64,
+}
+
+/// A tenant's users, or one source.
+struct Group<T> {
+    sources: HashMap<Source, Share<T>>,
+    /// As for groups.
+    order: VecDeque<Source>,
+    under_way: usize,
+    /// Whether `order` of all has it.
+    is_listed: bool,
 }
 
 struct Share<T> {
     under_way: usize,
     /// By number, oldest first.
     waiting: BTreeMap<u64, T>,
-    /// Whether `order` has it.
+    /// Whether `order` of the group has it.
     is_listed: bool,
 }
 
 impl<T> Turns<T> {
     pub(super) fn new(max: usize, max_per_source: usize) -> Self {
-        Self { max, max_per_source, sources: HashMap::new(), order: VecDeque::new(), under_way: 0, next_number: 0 }
+        Self { max, max_per_source, groups: HashMap::new(), order: VecDeque::new(), under_way: 0, next_number: 0 }
     }
 
     /// Adds a waiting request; returns its number.
     pub(super) fn wait(&mut self, source: &Source, waiting: T) -> u64 {
         let number = self.next_number;
         self.next_number += 1;
-        let share = self.sources.entry(source.clone()).or_insert_with(Share::new);
+        let group = self.groups.entry(source.group().clone()).or_insert_with(Group::new);
+        if !group.is_listed {
+            group.is_listed = true;
+            self.order.push_back(source.group().clone());
+        }
+        let share = group.sources.entry(source.clone()).or_insert_with(Share::new);
         if !share.is_listed {
             share.is_listed = true;
-            self.order.push_back(source.clone());
+            group.order.push_back(source.clone());
         }
         share.waiting.insert(number, waiting);
         number
@@ -44,13 +61,18 @@ impl<T> Turns<T> {
 
     /// Removes a request, whether it waits or is under way.
     pub(super) fn end(&mut self, source: &Source, number: u64) {
-        let Some(share) = self.sources.get_mut(source) else { return };
+        let Some(group) = self.groups.get_mut(source.group()) else { return };
+        let Some(share) = group.sources.get_mut(source) else { return };
         if share.waiting.remove(&number).is_none() {
             share.under_way -= 1;
+            group.under_way -= 1;
             self.under_way -= 1;
         }
         if share.is_over() {
-            self.sources.remove(source);
+            group.sources.remove(source);
+        }
+        if group.is_over() {
+            self.groups.remove(source.group());
         }
     }
 
@@ -61,10 +83,39 @@ impl<T> Turns<T> {
             if free == 0 {
                 return None;
             }
+            let name = self.order.pop_front()?;
+            let Some(group) = self.groups.get_mut(&name) else { continue };
+            // The more is taken, the less one may have: the last places are for those that have none.
+            let began = if group.under_way < free { group.next(self.max_per_source.min(free)) } else { None };
+            self.under_way += usize::from(began.is_some());
+            group.is_listed = !group.order.is_empty();
+            if group.is_over() {
+                self.groups.remove(&name);
+            } else if group.is_listed {
+                self.order.push_back(name);
+            }
+            if began.is_some() {
+                return began;
+            }
+        }
+        None
+    }
+}
+
+impl<T> Group<T> {
+    fn new() -> Self {
+        Self { sources: HashMap::new(), order: VecDeque::new(), under_way: 0, is_listed: false }
+    }
+
+    fn is_over(&self) -> bool {
+        self.sources.is_empty() && !self.is_listed
+    }
+
+    fn next(&mut self, max_per_source: usize) -> Option<T> {
+        for _ in 0..self.order.len() {
             let source = self.order.pop_front()?;
             let Some(share) = self.sources.get_mut(&source) else { continue };
-            // The more is taken, the less one source may have: the last places are for those that have none.
-            let began = if share.under_way < self.max_per_source.min(free) { share.waiting.pop_first() } else { None };
+            let began = if share.under_way < max_per_source { share.waiting.pop_first() } else { None };
             share.is_listed = !share.waiting.is_empty();
             share.under_way += usize::from(began.is_some());
             self.under_way += usize::from(began.is_some());
@@ -134,6 +185,24 @@ mod tests {
         let given_up = turns.wait(&source, "4");
         turns.end(&source, given_up);
         assert!(begun(&mut turns).is_empty());
-        assert!(turns.sources.is_empty() && turns.order.is_empty() && turns.under_way == 0);
+        assert!(turns.groups.is_empty() && turns.order.is_empty() && turns.under_way == 0);
+    }
+
+    #[test]
+    fn a_tenant_with_many_users_takes_turns_with_the_others_and_has_half_at_most() {
+        let mut turns = Turns::new(8, 8);
+        let user = |name: &str| Source::user(name).of_tenant(Some("large"));
+        let numbers: Vec<_> =
+            (0..100).map(|n| (user(&n.to_string()), turns.wait(&user(&n.to_string()), "large"))).collect();
+        assert_eq!(begun(&mut turns).len(), 4);
+        let small = Source::user("0").of_tenant(Some("small"));
+        for name in ["s1", "s2", "s3"] {
+            turns.wait(&small, name);
+        }
+        assert_eq!(begun(&mut turns), ["s1", "s2"]);
+        for (source, number) in &numbers[..2] {
+            turns.end(source, *number);
+        }
+        assert_eq!(begun(&mut turns), ["large", "s3"], "in turn, and no more than are free");
     }
 }

@@ -61,9 +61,13 @@ pub fn take_place(local: &LocalNode, kind: RequestKind, key: SessionKey, bytes: 
 }
 
 /// Whom a session is charged to.
-pub fn source(session: &Session, address: Option<IpAddr>) -> Source {
-    match &session.identity.user {
-        Some(user) => Source::user(user.as_str()),
+pub fn source(local: &LocalNode, session: &Session, address: Option<IpAddr>) -> Source {
+    let identity = &session.identity;
+    match &identity.user {
+        Some(user) => {
+            let claim = local.context.limits.tenant_claim.as_ref();
+            Source::user(user.as_str()).of_tenant(claim.and_then(|claim| identity.claim_text(claim)).as_deref())
+        }
         None => Source::address(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),
     }
 }
@@ -72,7 +76,7 @@ pub fn source(session: &Session, address: Option<IpAddr>) -> Source {
 pub fn live_source(local: &LocalNode, session: &Session) -> Source {
     // Only looked up for clients without a user.
     let address = if session.identity.user.is_none() { local.shard.address(session.connection) } else { None };
-    source(session, address)
+    source(local, session, address)
 }
 
 /// Asks whether a session may join a room.

@@ -335,7 +335,7 @@ pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
         let namespace = local.context.namespaces.name(ended.session.namespace);
         // As Socket.IO words it: `transport close`, `ping timeout`.
         let reason = ended.reason.label().replace('_', " ");
-        let source = backend_calls::source(&ended.session, ended.address);
+        let source = backend_calls::source(local, &ended.session, ended.address);
         backend_calls::disconnected(local, &source, &ended.session, &ended.rooms, &reason);
         let Some(rule) = local.context.rules.disconnect(namespace) else { continue };
         let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);

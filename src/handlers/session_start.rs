@@ -137,7 +137,7 @@ pub async fn reserve(local: &LocalNode, session: &mut Session, rooms: &[Room]) -
 
 /// Tells the backend that a session which was about to begin does not.
 pub fn abandon(local: &LocalNode, session: &Session, rooms: &[Room]) {
-    let source = backend_calls::source(session, local.shard.address(session.connection));
+    let source = backend_calls::source(local, session, local.shard.address(session.connection));
     backend_calls::disconnected(local, &source, session, rooms, "transport close");
 }
 

@@ -197,7 +197,8 @@ async fn serve(
             progress.end_head();
             let uri = request.uri().clone();
             let body = BodyState::attach(&mut request, &api.node.context.memory);
-            let mut response = route(&api, &local, request, &caller).await;
+            // Boxed: a connection that waits for a request must not have room for the answer to any.
+            let mut response = Box::pin(route(&api, &local, request, &caller)).await;
             if let Some(Refused(reason, why)) = response.extensions_mut().remove() {
                 let who = format_args!("{} {}", caller.peer, shown(uri.path()));
                 refusals::note(&api.node.context.metrics, reason, who, format_args!("{why}"));

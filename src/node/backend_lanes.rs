@@ -128,3 +128,30 @@ impl BackendLanes {
         self.lanes.borrow().get(&key).is_some_and(|lane| lane.waiting.iter().any(leaves))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use slotmap::SlotMap;
+
+    #[test]
+    fn one_after_the_other_and_the_rooms_of_what_has_begun_count() {
+        let key = SlotMap::<ConnectionKey, ()>::with_key().insert(());
+        let lanes = BackendLanes::default();
+        let waiting = |room: &str| Waiting {
+            work: Work::Connection,
+            session: SessionKey::default(),
+            rooms: vec![room.into()],
+            arrived: Millis::new(1),
+            place: None,
+        };
+        assert!(lanes.push(key, waiting("a")) && !lanes.push(key, waiting("b")));
+        assert!(lanes.next(key).is_some() && lanes.is_busy(key));
+        assert!(lanes.concerns(key, &["a".into()]) && lanes.concerns(key, &["b".into()]));
+        assert!(!lanes.concerns(key, &["c".into()]) && !lanes.concerns(key, &[]));
+        assert_eq!((lanes.clear(key).len(), lanes.bytes(key)), (1, Some(0)));
+        assert!(lanes.is_busy(key), "until the work that has begun is done");
+        assert!(lanes.next(key).is_none());
+        assert!(!lanes.is_busy(key) && lanes.push(key, waiting("d")));
+    }
+}

@@ -9,7 +9,6 @@ use crate::session::connection::{Connection, ConnectionKey, SessionKey};
 use crate::session::pending_packets::Inbound;
 use crate::shard::context::ShardContext;
 use crate::shard::hub::Hub;
-use serde_json::Value;
 use std::time::Duration;
 
 /// When to retry while the queue is full. A guess: the backend's time is not known.
@@ -65,14 +64,6 @@ pub struct RefusedTurn {
     pub limit: RateLimit,
     /// One of the connection's sessions.
     pub session: Option<SessionKey>,
-}
-
-/// A tenant as its claim names it; a number as JSON writes it.
-fn text_of(claim: Value) -> String {
-    match claim {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
 }
 
 impl From<OverLimit> for RateLimit {
@@ -143,7 +134,7 @@ impl Hub {
     ) -> Result<(), OverLimit> {
         let context = self.context.clone();
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
-        let tenant = context.limits.tenant_claim.as_ref().and_then(|claim| identity.claim(claim)).map(text_of);
+        let tenant = context.limits.tenant_claim.as_ref().and_then(|claim| identity.claim_text(claim));
         let owner = match (&identity.user, connection.permit.address()) {
             (Some(user), _) => Owner::User(user.as_str(), tenant.as_deref()),
             (None, Some(address)) => Owner::Address(address),

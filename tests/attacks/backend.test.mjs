@@ -69,6 +69,18 @@ scenario("one user has at most backend.per_user requests under way, whatever the
   await asked;
 });
 
+scenario("a tenant with many users, whose requests hang, does not delay the users of another", async (s) => {
+  const { backend, node } = await stage(s, { timeout: "2s", concurrency: 16 }, { limits: { tenant_claim: "org" } });
+  backend.answer = ({ claims }) => (claims.org === "small" ? { ack: ["ok"] } : () => {});
+  const of = (org, user) => s.io(node, { token: tokenFor(user, { org }), ...WEBSOCKET }).connected();
+  const [bystander, ...users] = await Promise.all([of("small", "7"), ...Array.from({ length: 60 }, (_, n) => of("large", `${n}`))]);
+  const asked = Promise.all(users.map((user) => user.ask("send", 1)));
+  await until(() => backend.calls.length === 8, "the tenant has half of the places");
+  for (let n = 0; n < 20; n += 1) assert.deepEqual(await bystander.ask("send", n), ["ok"]);
+  assert.equal(backend.calls.filter(({ claims }) => claims.org === "large").length, 8, "before any of them timed out");
+  assert.ok((await asked).every(([{ error }]) => error.code === "backend_timeout"));
+});
+
 scenario("502 for everything that one user sends, 50 times a second, refuses no ask of others", async (s) => {
   const { backend, node, clients } = await stage(s);
   backend.answer = ({ user }) => (user === "hog" ? { status: 502, body: "" } : { ack: ["ok"] });

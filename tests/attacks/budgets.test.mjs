@@ -67,7 +67,10 @@ function withinLimit(name, attackOf, { config = {}, sessions = SESSIONS, kind, s
     const attack = attackOf(s, node);
     let shown = 0;
     const looked = s.repeat(async () => (shown = Math.max(shown, await node.metric(`roomcast_memory_bytes{kind="${kind}"}`))));
-    const most = await bystander.during(attacked(node, attack, sessions));
+    const attacking = attacked(node, attack, sessions);
+    // A crowd that comes as fast as it can is about processors too: there the bystander is measured once it is there.
+    const most = await (IS_CROWD ? attacking : bystander.during(attacking));
+    if (IS_CROWD) await bystander.during(Promise.resolve());
     await looked.stop();
     assert.ok(most < LIMIT + SLACK, `${most / MB} MB of ${LIMIT / MB}`);
     console.log(`# ${name}: ${Math.round(most / MB)} MB at most, ${Math.round(shown / MB)} MB of them ${kind}, ${await refused(node)} refused, ${await counted(node, "memory")} closed`);
@@ -126,7 +129,9 @@ withinLimit("half attachments: the second never comes", (s, node) => async (n) =
 
 withinLimit("slow readers: long-polling clients that ask and never read", (s, node) => async (n) => {
   const polling = await new Polling(node).open();
-  await polling.join({ token: tokenFor(`hostile-${n}`) });
+  await polling.post(`40${JSON.stringify({ token: tokenFor(`hostile-${n}`) })}`);
+  const { text } = await polling.get();
+  if (!text.includes("40{")) throw new Error(`no session: ${text}`);
   await polling.post(`42["echo","${payload}"]`);
 }, { kind: "outbox" });
 

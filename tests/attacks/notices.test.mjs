@@ -26,19 +26,20 @@ const flapping = (s, node, user) => s.repeat(async () => {
   client.close();
 });
 
-scenario("60 connections of one user that leave and come lose nobody's notices, and a stranger's disconnect arrives at once", async (s) => {
+scenario("30 connections of one user that leave and come lose nobody's notices, and a stranger's disconnect arrives at once", async (s) => {
   const { backend, node, connect } = await stage(s);
   backend.answer = () => after(5);
   const stranger = await connect("stranger");
   const { id } = stranger.socket;
   await until(() => backend.of("connect").some(({ session }) => session === id), "the stranger's connect");
   const bystander = await witness(s, node);
-  const attack = Array.from({ length: 60 }, () => flapping(s, node, "flood"));
-  await until(() => backend.of("connect").filter(({ user }) => user === "flood").length > 100, "the flood has begun");
+  const attack = Array.from({ length: 30 }, () => flapping(s, node, "flood"));
+  await until(() => backend.of("connect").filter(({ user }) => user === "flood").length > 20, "the flood has begun");
+  await until(async () => (await node.metric('roomcast_memory_bytes{kind="notices"}')) > 20_000, "more comes than is sent");
   stranger.close();
   const left = Date.now();
   await until(() => backend.of("disconnect").some(({ session }) => session === id), "the stranger's disconnect");
-  assert.ok(Date.now() - left < 1000, `${Date.now() - left} ms`);
+  assert.ok(Date.now() - left < 3000, `${Date.now() - left} ms`);
   await Promise.all(attack.map((one) => one.stop()));
   bystander.unharmed();
   assert.deepEqual([await dropped(node, "notice"), await dropped(node, "notice_full")], [0, 0]);
