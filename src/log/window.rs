@@ -1,22 +1,37 @@
 //! The recent part of the log, kept in memory by every node, from which clients resume
 //! (docs/decisions/08-recovery-from-memory.md).
 
+mod room_floors;
+mod share;
+
 use crate::log::Snapshot;
 use crate::log::recent_commands::RecentCommands;
+use crate::log::window::room_floors::RoomFloors;
+use crate::log::window::share::Share;
 use crate::model::command::SessionCommand;
+use crate::model::draft::Source;
 use crate::model::event::Event;
-use crate::model::names::{Namespace, Room};
+use crate::model::names::Room;
 use crate::model::offset::{Epoch, Offset, Position};
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Session commands may use this fraction of the bytes of events.
 const COMMANDS_FRACTION: usize = 16;
 
+/// A room with less than this fraction of the bytes never gives events away before others.
+const LARGE_FRACTION: usize = 1024;
+/// The index of what clients publish among the shares.
+const OF_CLIENTS: usize = 1;
+
 /// The events of the last minutes, bounded by age and bytes, with an index by room. Sans-IO.
+///
+/// Over the bytes, the share that has more than half of them, what clients publish or what all others do, gives away the
+/// oldest event of a room that holds most of it. Then only sessions in that room have lost something. Where no room stands
+/// out, the share's oldest event goes.
 #[derive(Debug)]
 pub struct Window {
     max_age_ms: u64,
@@ -24,26 +39,10 @@ pub struct Window {
     epoch: Epoch,
     floor: Position,
     head: Position,
-    events: VecDeque<Kept>,
-    /// The serial number of the front of `events`; serials count the kept events and never repeat.
-    first_serial: u64,
-    bytes: usize,
-    index: HashMap<Namespace, HashMap<Room, Serials>>,
+    /// Of all others, and of clients.
+    shares: [Share; 2],
+    floors: RoomFloors,
     commands: RecentCommands,
-}
-
-#[derive(Debug)]
-struct Kept {
-    event: Arc<Event>,
-    /// When it was pushed, by the caller's clock.
-    pushed_ms: u64,
-}
-
-/// The kept events of one room, oldest first. Most rooms see one event within a window.
-#[derive(Debug)]
-enum Serials {
-    One(u64),
-    Many(VecDeque<u64>),
 }
 
 /// How much is taken from the window at once. The last event may go over the bytes.
@@ -128,25 +127,23 @@ impl Window {
     /// An empty window; with an age or a size of zero it never keeps anything.
     pub fn new(max_age: Duration, max_bytes: usize) -> Self {
         let max_age_ms = u64::try_from(max_age.as_millis()).unwrap_or(u64::MAX);
+        let share = || Share::new(max_bytes / LARGE_FRACTION);
         Self {
             max_age_ms,
             max_bytes,
             epoch: Epoch(0),
             floor: Position::default(),
             head: Position::default(),
-            events: VecDeque::new(),
-            first_serial: 0,
-            bytes: 0,
-            index: HashMap::new(),
+            shares: [share(), share()],
+            floors: RoomFloors::default(),
             commands: RecentCommands::new(max_age_ms, max_bytes / COMMANDS_FRACTION),
         }
     }
 
     /// Forgets everything and takes over a snapshot.
     pub fn reset(&mut self, snapshot: &Snapshot, now_ms: u64) {
-        self.events.clear();
-        self.index.clear();
-        self.bytes = 0;
+        self.shares.iter_mut().for_each(Share::clear);
+        self.floors = RoomFloors::default();
         self.epoch = snapshot.epoch;
         self.floor = snapshot.floor;
         self.head = snapshot.floor;
@@ -165,29 +162,29 @@ impl Window {
         Offset { epoch: self.epoch, position: self.head }
     }
 
-    /// The oldest position from which a resume is complete.
+    /// The oldest position from which a resume may be complete. A room may have a later one: see [`Self::covers`].
     pub fn floor(&self) -> Offset {
         Offset { epoch: self.epoch, position: self.floor }
     }
 
     /// Bytes of the kept events.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.shares.iter().map(Share::bytes).sum()
     }
 
     /// Number of kept events.
     pub fn len(&self) -> usize {
-        self.events.len()
+        self.shares.iter().map(Share::len).sum()
     }
 
     /// Whether no event is kept.
     pub fn is_empty(&self) -> bool {
-        self.events.is_empty()
+        self.len() == 0
     }
 
     /// Number of rooms in the index.
     pub fn rooms(&self) -> usize {
-        self.index.values().map(HashMap::len).sum()
+        self.shares.iter().map(Share::rooms).sum()
     }
 
     /// The log was read up to this position; all events up to it were pushed.
@@ -200,10 +197,8 @@ impl Window {
     pub fn push(&mut self, event: Arc<Event>, now_ms: u64) {
         if !event.draft.volatile {
             self.advance(event.offset.position);
-            let serial = self.first_serial + self.events.len() as u64;
-            self.note_rooms(&event, serial);
-            self.bytes += event.size();
-            self.events.push_back(Kept { event, pushed_ms: now_ms });
+            let share = if event.draft.source == Source::Client { OF_CLIENTS } else { 0 };
+            self.shares[share].push(event, now_ms);
         }
         self.expire(now_ms);
     }
@@ -225,15 +220,47 @@ impl Window {
         self.commands.after(after.position).ok_or(Gap::TooOld)
     }
 
-    /// Drops what is too old, also while there are no events.
+    /// Drops what is too old or too much, also while there are no events.
     pub fn expire(&mut self, now_ms: u64) {
         self.commands.expire(now_ms);
-        while let Some(oldest) = self.events.front() {
-            let old = now_ms.saturating_sub(oldest.pushed_ms) >= self.max_age_ms;
-            if !old && self.bytes <= self.max_bytes {
-                break;
-            }
+        let max_age_ms = self.max_age_ms;
+        self.evict_while(|_, pushed_ms| now_ms.saturating_sub(pushed_ms) >= max_age_ms);
+        while self.bytes() > self.max_bytes {
             self.evict();
+        }
+    }
+
+    /// Drops events of all rooms, oldest first.
+    fn evict_while(&mut self, fits: impl Fn(Position, u64) -> bool) {
+        for share in &mut self.shares {
+            while let Some(event) = share.evict_oldest(&fits) {
+                self.floor = self.floor.max(event.offset.position);
+            }
+        }
+    }
+
+    /// Drops one event.
+    fn evict(&mut self) {
+        let over = usize::from(self.shares[OF_CLIENTS].bytes() > self.max_bytes / 2);
+        let other = self.shares[1 - over].oldest();
+        if let Some(event) = self.shares[over].evict_of_largest() {
+            self.floors.raise(&event, self.floor);
+        } else {
+            let mut is_first = false;
+            let oldest = self.shares[over].evict_oldest(|position, _| {
+                is_first = other.is_none_or(|other| position < other);
+                true
+            });
+            match oldest {
+                Some(event) if is_first => self.floor = self.floor.max(event.offset.position),
+                Some(event) => self.floors.raise(&event, self.floor),
+                None => {}
+            }
+        }
+        if let Some(up_to) = self.floors.overflow() {
+            self.evict_while(|position, _| position <= up_to);
+            self.floor = self.floor.max(up_to);
+            self.floors.forget_up_to(self.floor);
         }
     }
 
@@ -241,14 +268,18 @@ impl Window {
     ///
     /// # Errors
     /// When that cannot be proven.
-    pub fn covers<R: AsRef<str>>(&self, after: Offset, _namespace: &str, _rooms: &[R]) -> Result<(), Gap> {
+    pub fn covers<R: AsRef<str>>(&self, after: Offset, namespace: &str, rooms: &[R]) -> Result<(), Gap> {
         if after.epoch != self.epoch {
             return Err(Gap::ForeignEpoch);
         }
         if after.position > self.head {
             return Err(Gap::Future);
         }
-        if after.position < self.floor { Err(Gap::TooOld) } else { Ok(()) }
+        let covered = |room: &R| self.floors.covers(after.position, namespace, room.as_ref());
+        if after.position < self.floor || !self.floors.is_empty() && !rooms.iter().all(covered) {
+            return Err(Gap::TooOld);
+        }
+        Ok(())
     }
 
     /// The first events in (`after`, `up_to`] for any of the rooms, in log order, each once, as many as `max` allows. What
@@ -266,22 +297,19 @@ impl Window {
     ) -> Result<Pulled, Gap> {
         self.covers(after, namespace, rooms)?;
         let mut pulled = Pulled { events: Vec::new(), up_to };
-        let Some(index) = self.index.get(namespace) else { return Ok(pulled) };
-        let (from, to) = (self.serial_after(after.position), self.serial_after(up_to));
-        let lists: Vec<_> = rooms.iter().filter_map(|room| index.get(room.as_ref())).collect();
-        let first = |(list, serials): (usize, &&Serials)| {
-            let at = serials.first_from(from);
-            serials.get(at).map(|serial| Reverse((serial, list, at)))
-        };
-        let mut heads: BinaryHeap<_> = lists.iter().enumerate().filter_map(first).collect();
+        let of_room = |room: &R| self.shares.each_ref().map(|share| share.room(namespace, room.as_ref()));
+        let lists: Vec<_> = rooms.iter().flat_map(of_room).flatten().collect();
+        let head = |list: usize, at: usize| Some(Reverse((lists[list].get(at)?.offset.position, list, at)));
+        let first = |list: usize| head(list, lists[list].first_after(after.position));
+        let mut heads: BinaryHeap<_> = (0..lists.len()).filter_map(first).collect();
         let (mut bytes, mut last) = (0, None);
-        while let Some(mut head) = heads.peek_mut() {
-            let Reverse((serial, list, at)) = *head;
-            if serial >= to {
+        while let Some(mut top) = heads.peek_mut() {
+            let Reverse((position, list, at)) = *top;
+            if position > up_to {
                 break;
             }
-            if last.replace(serial) != Some(serial)
-                && let Some(event) = self.get(serial)
+            if last.replace(position) != Some(position)
+                && let Some(event) = lists[list].get(at)
             {
                 if let Some(previous) = pulled.events.last()
                     && (pulled.events.len() >= max.events || bytes >= max.bytes)
@@ -292,96 +320,12 @@ impl Window {
                 bytes += event.size();
                 pulled.events.push(event.clone());
             }
-            match lists[list].get(at + 1) {
-                Some(next) => *head = Reverse((next, list, at + 1)),
-                None => drop(PeekMut::pop(head)),
+            match head(list, at + 1) {
+                Some(next) => *top = next,
+                None => drop(PeekMut::pop(top)),
             }
         }
         Ok(pulled)
-    }
-
-    fn get(&self, serial: u64) -> Option<&Arc<Event>> {
-        let at = usize::try_from(serial.checked_sub(self.first_serial)?).ok()?;
-        self.events.get(at).map(|kept| &kept.event)
-    }
-
-    /// The serial number of the first kept event after a position.
-    fn serial_after(&self, position: Position) -> u64 {
-        self.first_serial + self.events.partition_point(|kept| kept.event.offset.position <= position) as u64
-    }
-
-    fn note_rooms(&mut self, event: &Event, serial: u64) {
-        let rooms = self.index.entry(event.draft.namespace.clone()).or_default();
-        for room in &event.draft.rooms {
-            rooms.entry(room.clone()).and_modify(|serials| serials.push(serial)).or_insert(Serials::One(serial));
-        }
-    }
-
-    fn evict(&mut self) {
-        let Some(Kept { event, .. }) = self.events.pop_front() else { return };
-        let serial = self.first_serial;
-        self.first_serial += 1;
-        self.bytes -= event.size();
-        self.floor = event.offset.position;
-        shrink_if_sparse(self.events.len(), self.events.capacity(), |max| self.events.shrink_to(max));
-        let Some(rooms) = self.index.get_mut(&event.draft.namespace) else { return };
-        for room in &event.draft.rooms {
-            if rooms.get_mut(room).is_some_and(|serials| !serials.drop_up_to(serial)) {
-                rooms.remove(room);
-            }
-        }
-        shrink_if_sparse(rooms.len(), rooms.capacity(), |max| rooms.shrink_to(max));
-        if rooms.is_empty() {
-            self.index.remove(&event.draft.namespace);
-        }
-    }
-}
-
-/// Gives memory back after a peak, seldom enough that its cost does not count.
-fn shrink_if_sparse(len: usize, capacity: usize, shrink: impl FnOnce(usize)) {
-    if capacity > 1024 && len < capacity / 8 {
-        shrink(len * 2);
-    }
-}
-
-impl Serials {
-    /// The same serial twice, from a draft that names a room twice, is kept once.
-    fn push(&mut self, serial: u64) {
-        match self {
-            Self::One(only) if *only == serial => {}
-            Self::One(only) => *self = Self::Many(VecDeque::from([*only, serial])),
-            Self::Many(serials) if serials.back() == Some(&serial) => {}
-            Self::Many(serials) => serials.push_back(serial),
-        }
-    }
-
-    /// Forgets serials up to and including this one; false when none is left.
-    fn drop_up_to(&mut self, serial: u64) -> bool {
-        match self {
-            Self::One(only) => *only > serial,
-            Self::Many(serials) => {
-                while serials.front().is_some_and(|&first| first <= serial) {
-                    serials.pop_front();
-                }
-                shrink_if_sparse(serials.len(), serials.capacity(), |max| serials.shrink_to(max));
-                !serials.is_empty()
-            }
-        }
-    }
-
-    /// Where the serials from this one on begin.
-    fn first_from(&self, from: u64) -> usize {
-        match self {
-            Self::One(only) => usize::from(*only < from),
-            Self::Many(serials) => serials.partition_point(|&serial| serial < from),
-        }
-    }
-
-    fn get(&self, at: usize) -> Option<u64> {
-        match self {
-            Self::One(only) => (at == 0).then_some(*only),
-            Self::Many(serials) => serials.get(at).copied(),
-        }
     }
 }
 

@@ -18,6 +18,9 @@ const TAG_AT: usize = 11;
 pub struct Id([u8; 15]);
 
 impl Id {
+    /// Before all others.
+    pub const MIN: Self = Self([0; 15]);
+
     /// A new random identifier.
     pub fn random() -> Self {
         let mut bytes = [0; 15];

@@ -13,6 +13,7 @@ pub mod keys;
 pub mod outbox;
 pub mod pace;
 pub mod parked;
+pub mod parked_sessions;
 pub mod pending_packets;
 pub mod polling;
 pub mod record;

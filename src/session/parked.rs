@@ -1,16 +1,17 @@
-//! Sessions whose connection is gone and that may resume (sans-IO).
+//! A session whose connection is gone and that may resume (sans-IO).
 
 use crate::auth::Identity;
 use crate::auth::claims::ClaimsDigest;
 use crate::model::id::Id;
-use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::model::provenance::Provenance;
 use crate::session::changes::Changes;
-use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+
+/// Claims of so many bytes are kept: they take hardly more than what replaces them.
+const SHORT_CLAIMS: usize = 128;
 
 /// What a resume needs.
 #[derive(Clone, Debug)]
@@ -78,105 +79,23 @@ impl Parked {
         self.decided_on.unwrap_or_else(|| self.identity.deciding_claims())
     }
 
+    /// Forgets the claims, which may be most of it: a resume brings a token along.
+    pub fn drop_claims(&mut self) {
+        if self.identity.claims.len() > SHORT_CLAIMS {
+            self.decided_on = Some(self.deciding_claims());
+            let Identity { user, grants, .. } = &*self.identity;
+            let (user, grants) = (user.clone(), grants.clone());
+            self.identity = Arc::new(Identity { user, grants, ..Identity::anonymous() });
+        }
+    }
+
     /// Bytes it holds, near enough for limits.
-    fn size(&self) -> usize {
-        184 + self.identity.claims.len()
+    pub fn size(&self) -> usize {
+        280 + self.identity.claims.len()
+            + self.identity.grants.as_text().len()
             + self.changes.size()
             + self.provenances.len() * 24
             + self.rooms.iter().map(|room| room.len() + 32).sum::<usize>()
-    }
-}
-
-/// Parked sessions by pid, each for one window, within a limit of bytes.
-#[derive(Default)]
-pub struct ParkedSessions {
-    by_pid: HashMap<Id, (Millis, Parked)>,
-    /// In order of their end: every session is parked for the same time.
-    ends: VecDeque<(Millis, Id)>,
-    bytes: usize,
-    /// Pids of those that were not taken in time.
-    dropped: Vec<Id>,
-}
-
-impl ParkedSessions {
-    /// Keeps a session until `until`; the oldest go when more than `max` bytes would be kept.
-    pub fn park(&mut self, pid: Id, parked: Parked, until: Millis, max: usize) {
-        self.bytes += parked.size();
-        if let Some((_, old)) = self.by_pid.insert(pid, (until, parked)) {
-            self.bytes -= old.size();
-        }
-        self.ends.push_back((until, pid));
-        // Entries of sessions that were taken count too: a client that comes and goes must not pile them up.
-        while self.bytes + self.ends.len() * 32 > max && !self.ends.is_empty() {
-            self.drop_oldest();
-        }
-    }
-
-    /// Takes a session for a resume.
-    pub fn take(&mut self, pid: Id, now: Millis) -> Option<Parked> {
-        self.expire(now);
-        let (_, parked) = self.by_pid.remove(&pid)?;
-        self.bytes -= parked.size();
-        Some(parked)
-    }
-
-    /// Forgets those whose time is over.
-    pub fn expire(&mut self, now: Millis) {
-        while self.ends.front().is_some_and(|(end, _)| *end <= now) {
-            self.drop_oldest();
-        }
-    }
-
-    fn drop_oldest(&mut self) {
-        let Some((end, pid)) = self.ends.pop_front() else { return };
-        // The same pid may have been taken and parked again since.
-        if self.by_pid.get(&pid).is_some_and(|(until, _)| *until == end) {
-            self.bytes -= self.by_pid.remove(&pid).map_or(0, |(_, parked)| parked.size());
-            self.dropped.push(pid);
-        }
-    }
-
-    /// Drops the oldest until so many bytes are free.
-    pub fn drop_bytes(&mut self, bytes: usize) {
-        let kept = self.bytes.saturating_sub(bytes);
-        while self.bytes > kept && !self.ends.is_empty() {
-            self.drop_oldest();
-        }
-    }
-
-    /// Bytes they hold, near enough for limits.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Looks at a session.
-    pub fn get(&self, pid: Id) -> Option<&Parked> {
-        self.by_pid.get(&pid).map(|(_, parked)| parked)
-    }
-
-    /// The pids of all that are kept.
-    pub fn pids(&self) -> impl Iterator<Item = Id> {
-        self.by_pid.keys().copied()
-    }
-
-    /// The pids of those that were not taken in time, since the last call.
-    pub fn take_dropped(&mut self) -> Vec<Id> {
-        std::mem::take(&mut self.dropped)
-    }
-
-    /// When the next one ends.
-    pub fn next(&self) -> Option<Millis> {
-        self.ends.front().map(|(end, _)| *end)
-    }
-
-    /// How many are kept.
-    pub fn len(&self) -> usize {
-        self.by_pid.len()
-    }
-
-    /// Whether none is kept.
-    pub fn is_empty(&self) -> bool {
-        self.by_pid.is_empty()
     }
 }
 
@@ -208,34 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn kept_for_the_window_and_taken_once() {
-        let (mut sessions, pid, other) = (ParkedSessions::default(), Id::random(), Id::random());
-        sessions.park(pid, parked(), Millis::new(100), 10_000);
-        sessions.park(other, parked(), Millis::new(110), 10_000);
-        assert!(sessions.get(pid).is_some());
-        assert!(sessions.take(pid, Millis::new(99)).is_some());
-        assert!(sessions.take(pid, Millis::new(99)).is_none());
-        sessions.park(pid, parked(), Millis::new(120), 10_000);
-        sessions.expire(Millis::new(110));
-        assert_eq!(sessions.len(), 1);
-        assert!(sessions.take(pid, Millis::new(119)).is_some());
-        sessions.expire(Millis::new(120));
-        assert_eq!((sessions.next(), sessions.is_empty(), sessions.bytes), (None, true, 0));
-    }
-
-    #[test]
-    fn bounded_in_bytes() {
-        let mut sessions = ParkedSessions::default();
-        for n in 0..1_000 {
-            sessions.park(Id::random(), parked(), Millis::new(100 + n), 2_000);
-        }
-        assert!((5..20).contains(&sessions.len()), "{}", sessions.len());
-        let pid = Id::random();
-        for n in 0..1_000 {
-            sessions.park(pid, parked(), Millis::new(1_100 + n), 2_000);
-            sessions.take(pid, Millis::new(0));
-        }
-        assert!(sessions.ends.len() < 100, "taken sessions leave nothing behind");
+    fn claims_are_not_kept_but_what_was_decided_on_them_is_known() {
+        let claims: Box<str> = format!(r#"{{"org":"acme","exp":5,"filler":"{}"}}"#, "x".repeat(6_000)).into();
+        let mut parked = Parked { identity: Arc::new(Identity { claims, ..Identity::anonymous() }), ..parked() };
+        let (before, digest) = (parked.size(), parked.deciding_claims());
+        parked.drop_claims();
+        assert!(parked.deciding_claims() == digest && before > 6_000 && parked.size() < 400);
+        parked.drop_claims();
+        assert!(parked.deciding_claims() == digest);
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl Shard {
     pub fn park(&self, pid: Id, parked: Parked) {
         let now = self.now();
         let mut hub = self.hub.borrow_mut();
-        hub.park(pid, parked, now);
+        hub.park(pid, parked, None, now);
         hub.note_record(pid);
     }
 

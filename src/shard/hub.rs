@@ -16,7 +16,8 @@ use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::Frame;
-use crate::session::parked::{Parked, ParkedSessions};
+use crate::session::parked::Parked;
+use crate::session::parked_sessions::ParkedSessions;
 use crate::shard::connections::Connections;
 use crate::shard::context::ShardContext;
 use crate::shard::ended::{Ended, EndedQueue};
@@ -24,6 +25,7 @@ use crate::shard::flusher::Flusher;
 use crate::shard::rooms::Rooms;
 use crate::shard::session_persister::SessionPersister;
 use crate::shard::sessions::Sessions;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -133,19 +135,19 @@ impl Hub {
         let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };
         let Some(session) = self.take_session(key) else { return };
         tracing::debug!(session = %session.id, reason = reason.label(), "disconnected");
-        if let (Some(pid), Some(form)) = (park, form) {
-            self.park(pid, form, now);
-        }
         let address = self.connections.get(session.connection).map(|connection| connection.permit.peer());
+        if let (Some(pid), Some(form)) = (park, form) {
+            self.park(pid, form, address, now);
+        }
         if announce && !self.ended.push(Ended { session, rooms, reason, address }) {
             self.context.metrics.dropped(DropReason::Disconnect, 1);
         }
     }
 
-    /// Keeps a session for a resume within the window.
-    pub(super) fn park(&mut self, pid: Id, parked: Parked, now: Millis) {
+    /// Keeps a session for a resume within the window. `address` is where its client was, if that is known.
+    pub(super) fn park(&mut self, pid: Id, parked: Parked, address: Option<IpAddr>, now: Millis) {
         let recovery = &self.context.recovery;
-        self.parked.park(pid, parked, now.after(recovery.window), recovery.window_bytes);
+        self.parked.park(pid, parked, address, now.after(recovery.window), recovery.window_bytes);
         self.note_parked();
     }
 

