@@ -230,6 +230,15 @@ async fn a_cluster_is_followed_through_failover_and_migration() {
     node.append_one(Draft { volatile: true, ..draft("volatile") }).await.unwrap();
     other.tail.wait_event("volatile").await;
 
+    // A stream with the largest id is renewed within its slot.
+    let largest = format!("{0}-{0}", u64::MAX);
+    cluster.servers[owner].run::<String>(&["XADD", KEY, &largest, "room", "r", "event", "poison"]);
+    for node in &nodes {
+        node.tail.wait("a renewal", |seen| seen.renewals.first().cloned()).await;
+        assert_eq!(node.tail.seen.lock().unwrap().resets.len(), 1, "nobody missed anything");
+    }
+    load.more(100).await;
+
     let before = load.count();
     Arc::get_mut(&mut cluster).unwrap().servers[owner].kill();
     let pause = load.interrupted(before).await;

@@ -19,7 +19,7 @@ pub(super) fn run(common: Common) -> Result<(), Failure> {
         warn(&format!("warning: {warning}"));
     }
     if !config.is_given("log.level") {
-        // Refusals are told by the narrator, and a failure that matters is an error or a warning.
+        // The narrator explains refusals; what else matters is a warning or an error.
         config.log.level = "warn,roomcast::refusals=off".into();
     }
     logging::init(&config.log);

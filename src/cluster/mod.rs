@@ -44,6 +44,7 @@ use parking_lot::{Mutex, RwLock};
 use redis::{Cmd, Value};
 use rpc::calls::Calls;
 use rpc::message::Body;
+use rpc::pieces::WHOLE;
 use shared::Shared;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -277,9 +278,11 @@ impl Cluster {
     }
 
     async fn send_and_wait(&self, node: NodeId, body: Body) -> Sent {
+        // A large one waits behind others.
+        let late = if body.size() > WHOLE { Sent::Busy } else { Sent::Failed };
         let Some(sent) = self.shared.send(node, body) else { return Sent::Failed };
         let sent = tokio::time::timeout(self.shared.timeout, sent).await;
-        let sent = sent.ok().and_then(Result::ok).unwrap_or(Sent::Failed);
+        let sent = sent.map_or(late, |sent| sent.unwrap_or(Sent::Failed));
         if sent == Sent::NoSubscriber && self.is_peer(node) {
             self.suspect(node);
         }

@@ -150,7 +150,7 @@ pub(super) fn warnings(config: &Config) -> Faults {
             ("secret", true) => {
                 "signs what is posted; entries of `stream` are not signed, since only Redis' users write there"
             }
-            ("stream_limit", false) => "is for `stream`; what is posted has no limit but time",
+            ("stream_limit", false) => "is for `stream`; `queue` bounds what is posted",
             _ => continue,
         };
         faults.extend(config.fault(&format!("backend.{key}"), &format!("[backend] {key}"), message));

@@ -14,7 +14,7 @@ pub struct Narrator {
 }
 
 impl Narrator {
-    /// What to print about a refusal; `None` for one that was told and has come back a few times only.
+    /// What to print about a refusal; `None` for one that was shown and has come back a few times only.
     pub fn tell(&self, reason: Refusal, who: &str, why: &str) -> Option<String> {
         let line = format!("refused ({}): {who}: {why}", reason.label());
         let count = {
@@ -93,13 +93,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_told_once_with_advice_and_then_at_powers_of_ten() {
+    fn a_refusal_is_shown_once_with_advice_and_then_at_powers_of_ten() {
         let narrator = Narrator::default();
-        let told: Vec<_> = (0..100).filter_map(|_| narrator.tell(Refusal::Origin, "::1 /ws", "origin x")).collect();
-        assert_eq!(told.len(), 3);
-        assert!(told[0].starts_with("refused (origin): ::1 /ws: origin x\n    -> add the page's origin"));
-        assert_eq!(told[1..].iter().map(|line| line.ends_with("times by now)")).collect::<Vec<_>>(), [true, true]);
-        assert!(told[2].ends_with("(100 times by now)"));
+        let shown: Vec<_> = (0..100).filter_map(|_| narrator.tell(Refusal::Origin, "::1 /ws", "origin x")).collect();
+        assert_eq!(shown.len(), 3);
+        assert!(shown[0].starts_with("refused (origin): ::1 /ws: origin x\n    -> add the page's origin"));
+        assert_eq!(shown[1..].iter().map(|line| line.ends_with("times by now)")).collect::<Vec<_>>(), [true, true]);
+        assert!(shown[2].ends_with("(100 times by now)"));
     }
 
     #[test]

@@ -96,7 +96,7 @@ async fn take_elsewhere(
             Ok(RpcResponse::Taken(Some(record))) => return Ok(read(&record)),
             // It has just moved (and its record moves in a moment), or it has ended.
             Ok(_) => tokio::time::sleep(persist::GATHER * 2).await,
-            Err(RpcError::Offline) => return Err(NotRecovered::Unreachable),
+            Err(RpcError::Offline | RpcError::Busy) => return Err(NotRecovered::Unreachable),
             // The node died or hangs, so its record is the best there is.
             Err(_) => cluster.suspect(node),
         }
@@ -115,7 +115,7 @@ async fn ask_all(local: &LocalNode, pid: Id, owner: &Owner) -> Result<Option<Str
         let question = RpcRequest::Take(pid, owner.as_str().to_owned());
         match cluster.request(node, question, TAKE_TIMEOUT).await {
             Ok(RpcResponse::Taken(Some(record))) => return Ok(Some(record)),
-            Err(RpcError::Offline) => return Err(NotRecovered::Unreachable),
+            Err(RpcError::Offline | RpcError::Busy) => return Err(NotRecovered::Unreachable),
             _ => {}
         }
     }

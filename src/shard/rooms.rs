@@ -254,8 +254,8 @@ mod tests {
                         prop_assert_eq!(actual, expected);
                     }
                 }
-                for who in 0..6 {
-                    for (name, provenance) in rooms.memberships(keys[who]) {
+                for key in &keys {
+                    for (name, provenance) in rooms.memberships(*key) {
                         prop_assert_eq!(provenance, by(name[1..].parse().unwrap()));
                     }
                 }

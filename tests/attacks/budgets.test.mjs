@@ -59,7 +59,7 @@ async function attacked(node, attack, sessions = SESSIONS) {
 }
 
 /** The attack with a bystander; `kind` is what the metric shows. */
-function withinLimit(name, attackOf, { config = {}, sessions = SESSIONS, kind, small = false } = {}) {
+function withinLimit(name, attackOf, { config = {}, sessions = SESSIONS, kind, small = false, each = 5_000 } = {}) {
   scenario(`${name} (${sessions} sessions)`, async (s) => {
     const overrides = typeof config === "function" ? await config(s) : config;
     const node = await s.node({ ...CONFIG, ...overrides, limits: { ...CONFIG.limits, ...overrides.limits } });
@@ -67,11 +67,14 @@ function withinLimit(name, attackOf, { config = {}, sessions = SESSIONS, kind, s
     const attack = attackOf(s, node);
     let shown = 0;
     const looked = s.repeat(async () => (shown = Math.max(shown, await node.metric(`roomcast_memory_bytes{kind="${kind}"}`))));
-    const most = await bystander.during(attacked(node, attack, sessions));
+    const attacking = attacked(node, attack, sessions);
+    // A crowd that comes as fast as it can is about processors too: there the bystander is measured once it is there.
+    const most = await (IS_CROWD ? attacking : bystander.during(attacking));
+    if (IS_CROWD) await bystander.during(Promise.resolve());
     await looked.stop();
     assert.ok(most < LIMIT + SLACK, `${most / MB} MB of ${LIMIT / MB}`);
     console.log(`# ${name}: ${Math.round(most / MB)} MB at most, ${Math.round(shown / MB)} MB of them ${kind}, ${await refused(node)} refused, ${await counted(node, "memory")} closed`);
-    assert.ok(shown > sessions * 5_000 || shown > LIMIT / 4, `roomcast_memory_bytes{kind="${kind}"} showed ${shown}`);
+    assert.ok(shown > sessions * each || shown > LIMIT / 4, `roomcast_memory_bytes{kind="${kind}"} showed ${shown}`);
     assert.ok(small || (await refused(node)) > 0 || (await counted(node, "memory")) > 0, "nothing was refused and nothing closed");
     bystander.unharmed();
   }, { timeout: IS_CROWD ? 900_000 : 60_000 });
@@ -191,12 +194,13 @@ withinLimit("handshake auth that is kept", (s, node) => async (n) => {
   // What no rule uses is not kept.
 }, { kind: "handshake", small: true, config: { on: [{ event: "echo", ack: ["{auth.filler}"] }] } });
 
+// The claims of a token are not kept for them.
 withinLimit("sessions that wait to be resumed", (s, node) => async (n) => {
   const socket = await opened(s, node, enginePath({ transport: "websocket" }));
   socket.sendText(`40${JSON.stringify({ token: tokenFor(`hostile-${n}`, { filler }) })}`);
   await socket.text((text) => text.startsWith("40"));
   socket.close();
-}, { kind: "parked", small: true, config: { recovery: { window_bytes: "1GB" } } });
+}, { kind: "parked", small: true, each: 200, config: { recovery: { window_bytes: "1GB" } } });
 
 withinLimit("messages behind a backend that hangs", (s, node) => async (n) => {
   const socket = await plainSocket(s, node, `hostile-${n}`);

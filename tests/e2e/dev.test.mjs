@@ -29,7 +29,7 @@ async function startDev(keep, directory, args = []) {
   return { dev, token, curl, node: { url, socketUrl: url.replace("http", "ws") } };
 }
 
-const told = (dev, ...parts) => until(() => parts.every((part) => dev.output.includes(part)), () => `${parts}; got ${dev.output}`);
+const explained = (dev, ...parts) => until(() => parts.every((part) => dev.output.includes(part)), () => `${parts}; got ${dev.output}`);
 
 suite("roomcast dev", () => {
   scenario("in an empty folder the printed token connects and the printed curl line publishes", async ({ keep, io }) => {
@@ -60,15 +60,15 @@ suite("roomcast dev", () => {
     assert.doesNotMatch(dev.output, /everybody may join/);
   });
 
-  scenario("refusals are told in words that name the fix, once, and then by their number", async ({ keep, io, ws }) => {
+  scenario("refusals are explained in words that name the fix, once, and then by their number", async ({ keep, io, ws }) => {
     const { dev, node, token } = await startDev(keep, folder(keep));
     await io(node, { token: "not.a.token" }).refused();
-    await told(dev, "refused (token)", "roomcast token --user 1");
+    await explained(dev, "refused (token)", "roomcast token --user 1");
     for (let times = 0; times < 10; times += 1) await ws(node, { token, origin: "https://evil.example" }).ended();
-    await told(dev, "origin https://evil.example is not in cors.origins", "-> add the page's origin to `cors.origins`", "(10 times by now)");
+    await explained(dev, "origin https://evil.example is not in cors.origins", "-> add the page's origin to `cors.origins`", "(10 times by now)");
     assert.equal(dev.output.split("-> add the page's origin").length, 2, dev.output);
     const client = await io(node, { token }).connected();
     await client.ask("send_message");
-    await told(dev, 'no [[on]] rule has event "send_message"', "-> add an [[on]] rule for the event");
+    await explained(dev, 'no [[on]] rule has event "send_message"', "-> add an [[on]] rule for the event");
   });
 });

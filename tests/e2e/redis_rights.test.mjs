@@ -51,6 +51,16 @@ suite("rights in Redis", () => {
     }
   });
 
+  scenario("check names the rights that a node does without, but worse", async ({ redis }) => {
+    const server = await redis();
+    for (const right of ["info", "role", "rename", "memory|usage"]) {
+      const { code, output } = await check(await user(server, `-${right}`));
+      assert.equal(code, 0, output);
+      assert.ok(output.includes(`better with the rights +${right} `), `without ${right}: ${output}`);
+    }
+    assert.doesNotMatch((await check(await user(server))).output, /better with/);
+  });
+
   for (const [name, { rights, says }] of Object.entries(missing)) {
     scenario(`without ${name}: check exits with 2, /health answers 503 with the reason, and the node recovers by itself`, async ({ node, redis }) => {
       const server = await redis();

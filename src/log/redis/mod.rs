@@ -340,13 +340,17 @@ impl EventLog for RedisLog {
     }
 
     fn problem(&self) -> Option<String> {
-        let missing =
-            self.missing_rights.lock().as_ref().filter(|missing| !missing.is_empty()).map(|all| all.join("; "));
+        // They say more than the refusal of one command, so nothing is said before they were tried.
+        let missing = self.missing_rights.lock().clone()?;
+        if !missing.is_empty() {
+            return Some(missing.join("; "));
+        }
         let links = [("reading the log", &self.tail), ("appending to the log", &self.appender)];
         let failures = links.into_iter().filter_map(|(what, link)| {
-            link.failure.lock().as_ref().map(|why| format!("{what} ({} and its keys): {why}", self.keys.events))
+            let failure = link.failure.lock();
+            failure.as_ref().map(|why| format!("{what} ({} and its keys): {why}", self.keys.events))
         });
-        missing.or_else(|| self.refused_appends.problem()).or_else(|| failures.into_iter().next())
+        self.refused_appends.problem().or_else(|| failures.into_iter().next())
     }
 }
 

@@ -96,6 +96,11 @@ impl PageSize {
         self.is_careful
     }
 
+    /// Whether it did not get on several times.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.is_careful && self.count == 1
+    }
+
     /// What was in the way is read.
     pub(super) fn proceed(&mut self) {
         self.is_careful = false;
@@ -132,6 +137,11 @@ mod tests {
         let timeout = RedisError::Timeout(std::time::Duration::ZERO);
         (0..20).for_each(|_| page.note_error(&timeout));
         assert_eq!(page.count(), 1);
+        assert!(page.is_careful() && page.is_stuck());
+        page.proceed();
+        assert!(!page.is_careful() && !page.is_stuck());
+        page.note_error(&RedisError::ReplyTooLarge(1));
+        assert!(page.is_careful());
     }
 
     #[test]

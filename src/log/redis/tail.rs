@@ -62,7 +62,7 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
     loop {
         let Err(error) = tail.connected(&mut reconnect).await;
         tail.page.note_error(&error);
-        if tail.page.is_careful() {
+        if tail.page.is_stuck() {
             log.refused_appends.suspect();
         }
         if let RedisError::ReplyTooLarge(_) = error {
