@@ -5,10 +5,12 @@ pub mod answer;
 pub mod body;
 pub mod caller;
 pub mod config;
+pub mod drain;
 pub mod engine;
 mod head;
 pub mod health;
 pub mod hosts;
+pub mod inspection;
 mod keep_alive;
 pub mod keys;
 mod linger;
@@ -27,6 +29,7 @@ pub mod ws;
 use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
 use bytes::Bytes;
+use crate::shutdown::ShutdownConfig;
 use config::{HttpConfig, PublishConfig};
 use hosts::Hosts;
 use origin::Origins;
@@ -52,6 +55,8 @@ pub struct Api {
     pub publish: PublishConfig,
     /// `auth.revoke_for`.
     pub revoke_for: Duration,
+    /// `[shutdown]`.
+    pub shutdown: ShutdownConfig,
     /// `[cors]`.
     pub origins: Origins,
     /// `http.allowed_hosts`.

@@ -10,6 +10,8 @@ pub mod memory;
 pub mod presence;
 pub mod probe;
 pub mod probes;
+pub mod inspection;
 pub mod revocation;
 pub mod revocations_read;
 pub mod room_query;
+pub mod status;
