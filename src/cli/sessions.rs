@@ -8,7 +8,7 @@ use serde_json::Value;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// One session in detail, by its id
-    #[arg(conflicts_with_all = ["user", "room", "limit", "cursor"])]
+    #[arg(allow_hyphen_values = true, conflicts_with_all = ["user", "room", "limit", "cursor"])]
     session: Option<String>,
     /// Only those of this user
     #[arg(long)]

@@ -68,7 +68,7 @@ pub async fn sessions(api: &Api, text: Option<&str>) -> Reply {
 
 /// One live session, with all its rooms.
 pub async fn session(api: &Api, id: &str) -> Reply {
-    let found = match Id::parse(id) {
+    let found = match query::path_segment(id).as_deref().and_then(Id::parse) {
         Some(id) => inspection::session(&api.node, id).await,
         None => (None, 0),
     };
