@@ -27,11 +27,12 @@ pub fn health(api: &Api) -> Reply {
     let log = api.node.log.status();
     let silent = unix_ms().saturating_sub(api.node.tail_seen_ms.load(Ordering::Relaxed));
     let tail_ok = log == LogStatus::Embedded || silent < TAIL_SILENCE_MS;
+    let refused = api.node.cluster.as_ref().and_then(|cluster| cluster.problem());
     let unwritten = api.node.presence.failing().filter(|(span, _)| *span >= PRESENCE_FAILING);
     let (status, state) = match (api.node.is_draining(), log) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, LogStatus::Connecting) => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
-        (false, _) if !tail_ok || unwritten.is_some() => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+        (false, _) if !tail_ok || unwritten.is_some() || refused.is_some() => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
         (false, _) => (StatusCode::OK, "ok"),
     };
     let redis = match log {
@@ -43,7 +44,7 @@ pub fn health(api: &Api) -> Reply {
     let mut body = about(api, state);
     body["services"] = json!({ "redis": { "status": redis }, "socket": { "status": socket } });
     let unwritten = unwritten.map(|(_, StoreError(why))| format!("presence could not be written: {why}"));
-    if let Some(problem) = api.node.log.problem().or(unwritten) {
+    if let Some(problem) = api.node.log.problem().or(refused).or(unwritten) {
         body["services"]["redis"]["error"] = problem.into();
     }
     json(status, &body)
