@@ -53,6 +53,7 @@ impl Newcomer {
             expires: None,
             last: Position::default(),
             moves: 0,
+            brought_later: false,
             changes: Changes::default(),
             announced: Ticket::default(),
             mark: 0,

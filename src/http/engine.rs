@@ -97,7 +97,7 @@ fn open(api: &Api, local: &Rc<LocalNode>, request: &Request<Incoming>, query: &Q
     }
     let is_websocket = query.transport == Some(Transport::WebSocket);
     let kind = if is_websocket { ClientKind::WebSocket } else { ClientKind::Http };
-    let permit = match api.node.connection_limiter.take(caller.peer, kind) {
+    let permit = match api.node.connection_limiter.take(caller.client(), kind) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
@@ -161,7 +161,7 @@ async fn probe_elsewhere(
     sid: Id,
     handshake: WebSocketHandshake,
 ) -> Reply {
-    let permit = match api.node.connection_limiter.take(caller.peer, ClientKind::WebSocket) {
+    let permit = match api.node.connection_limiter.take(caller.client(), ClientKind::WebSocket) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };

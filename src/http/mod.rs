@@ -4,6 +4,7 @@ pub mod admin;
 pub mod answer;
 pub mod body;
 pub mod caller;
+pub mod client_address;
 pub mod config;
 pub mod engine;
 mod head;
@@ -27,6 +28,7 @@ pub mod ws;
 use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
 use bytes::Bytes;
+use client_address::TrustedProxies;
 use config::{HttpConfig, PublishConfig};
 use hosts::Hosts;
 use origin::Origins;
@@ -56,6 +58,8 @@ pub struct Api {
     pub origins: Origins,
     /// `http.allowed_hosts`.
     pub hosts: Hosts,
+    /// `http.trusted_proxies`.
+    pub proxies: TrustedProxies,
     /// The text of `/metrics`.
     pub scrape: Scrape,
     /// When the process began.

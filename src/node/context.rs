@@ -100,12 +100,14 @@ pub struct Parts {
     pub auth: Arc<Authenticator>,
     /// How many sockets clients may have.
     pub sockets: usize,
+    /// Whether addresses are those of clients, also behind a proxy.
+    pub knows_addresses: bool,
 }
 
 impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { context, backend, log, auth, sockets } = parts;
+        let Parts { context, backend, log, auth, sockets, knows_addresses } = parts;
         let limits = &context.limits;
         let has_cluster = context.cluster.is_some();
         Arc::new(Self {
@@ -115,6 +117,7 @@ impl Node {
                 clients: limits.connections,
                 per_address: limits.connections_per_ip,
                 unproven: limits.unauthenticated,
+                knows_addresses,
                 sockets,
             }),
             cluster: context.cluster.clone(),

@@ -55,6 +55,8 @@ pub struct Session {
     pub last: Position,
     /// How often it was resumed on another connection. Of two records, the one with more moves is right.
     pub moves: u32,
+    /// Whether its token may have brought rooms after it began.
+    pub brought_later: bool,
     /// Which rooms it joined and left since it began.
     pub changes: Changes,
     /// Its newest change of presence that is announced: what it sends comes behind that.

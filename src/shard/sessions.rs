@@ -172,6 +172,7 @@ mod tests {
             expires: None,
             last: Position::default(),
             moves: 0,
+            brought_later: false,
             changes: Changes::default(),
             announced: Default::default(),
             mark: 0,
