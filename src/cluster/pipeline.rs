@@ -71,7 +71,11 @@ async fn heartbeat(
         && error.contains("WRONGTYPE")
     {
         let removed = connection.call(&membership::repair(&shared.keys, shared.me)).await.ok();
-        tracing::error!(error, ?removed, "keys of the cluster in Redis had another type: they are removed and made anew");
+        tracing::error!(
+            error,
+            ?removed,
+            "keys of the cluster in Redis had another type: they are removed and made anew"
+        );
         answered = connection.call(&heartbeat_command(shared)).await;
     }
     let reply = match answered {

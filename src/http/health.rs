@@ -32,7 +32,9 @@ pub fn health(api: &Api) -> Reply {
     let (status, state) = match (api.node.is_draining(), log) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
         (false, LogStatus::Connecting) => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
-        (false, _) if !tail_ok || unwritten.is_some() || refused.is_some() => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+        (false, _) if !tail_ok || unwritten.is_some() || refused.is_some() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "degraded")
+        }
         (false, _) => (StatusCode::OK, "ok"),
     };
     let redis = match log {
