@@ -54,11 +54,12 @@ fn silent_ms(node: &Node) -> u64 {
 pub fn health(node: &Node) -> Health {
     let log = node.log.status();
     let tail_ok = log == LogStatus::Embedded || silent_ms(node) < TAIL_SILENCE_MS;
+    let refused = node.cluster.as_ref().and_then(|cluster| cluster.problem());
     let unwritten = node.presence.failing().filter(|(span, _)| *span >= PRESENCE_FAILING);
     let readiness = match (node.is_draining(), log) {
         (true, _) => Readiness::Draining,
         (false, LogStatus::Connecting) => Readiness::Degraded,
-        (false, _) if !tail_ok || unwritten.is_some() => Readiness::Degraded,
+        (false, _) if !tail_ok || unwritten.is_some() || refused.is_some() => Readiness::Degraded,
         (false, _) => Readiness::Ok,
     };
     let redis = match log {
@@ -67,7 +68,7 @@ pub fn health(node: &Node) -> Health {
         LogStatus::Ready | LogStatus::Connecting => "connecting",
     };
     let unwritten = unwritten.map(|(_, StoreError(why))| format!("presence could not be written: {why}"));
-    Health { readiness, redis, problem: node.log.problem().or(unwritten) }
+    Health { readiness, redis, problem: node.log.problem().or(refused).or(unwritten) }
 }
 
 /// How far the tail is behind the log: what its newest event showed, or the time for which it has not moved.
