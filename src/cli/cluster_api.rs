@@ -72,9 +72,10 @@ pub(super) fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),
-        Value::String(text) => {
-            text.chars().flat_map(|c| c.is_control().then(|| c.escape_default()).map_or_else(|| vec![c], Iterator::collect)).collect()
-        }
+        Value::String(text) => text
+            .chars()
+            .flat_map(|c| c.is_control().then(|| c.escape_default()).map_or_else(|| vec![c], Iterator::collect))
+            .collect(),
         other => other.to_string(),
     }
 }

@@ -57,7 +57,11 @@ fn in_words(answer: &Value) -> String {
     match (answer["begun"].as_bool(), drain["done"].as_bool()) {
         (_, Some(true)) => format!("node {node} is drained; it can be stopped"),
         (Some(true), _) => format!("node {node} closes its {} connections over {over}", number("connections")),
-        _ => format!("node {node} is draining already, over {over}: {} of {} connections are left", number("left"), number("connections")),
+        _ => format!(
+            "node {node} is draining already, over {over}: {} of {} connections are left",
+            number("left"),
+            number("connections")
+        ),
     }
 }
 

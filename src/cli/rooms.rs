@@ -29,6 +29,7 @@ pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
 
 fn in_words(answer: &Value) -> String {
     let rooms = answer["rooms"].as_array().into_iter().flatten();
-    let rows: Vec<_> = rooms.map(|room| ["room", "namespace", "connections"].map(|key| cell(&room[key])).to_vec()).collect();
+    let rows: Vec<_> =
+        rooms.map(|room| ["room", "namespace", "connections"].map(|key| cell(&room[key])).to_vec()).collect();
     table(&["ROOM", "NAMESPACE", "CONNECTIONS"], &rows) + &list_end(answer)
 }

@@ -41,7 +41,18 @@ pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
 }
 
 fn in_words(answer: &Value) -> String {
-    let keys = ["session", "user", "namespace", "node", "protocol", "transport", "address", "since", "room_count", "outbox_bytes"];
+    let keys = [
+        "session",
+        "user",
+        "namespace",
+        "node",
+        "protocol",
+        "transport",
+        "address",
+        "since",
+        "room_count",
+        "outbox_bytes",
+    ];
     let sessions = answer["sessions"].as_array().into_iter().flatten();
     let rows: Vec<_> = sessions.map(|session| keys.map(|key| cell(&session[key])).to_vec()).collect();
     let head =

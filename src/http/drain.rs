@@ -53,7 +53,8 @@ fn read(body: &[u8], default: Duration) -> Result<Duration, (&'static str, Strin
 
 /// Sends a new client to another node.
 pub fn refuse() -> Reply {
-    let mut reply = error(StatusCode::SERVICE_UNAVAILABLE, "draining", "this node is drained; try again, or another node");
+    let mut reply =
+        error(StatusCode::SERVICE_UNAVAILABLE, "draining", "this node is drained; try again, or another node");
     reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     reply
 }
@@ -65,7 +66,9 @@ mod tests {
     #[test]
     fn bodies_are_checked() {
         let default = Duration::from_secs(10);
-        for (body, over) in [("", 10), ("{}", 10), (r#"{"over":""}"#, 10), (r#"{"over":"60s"}"#, 60), (r#"{"over":"0s"}"#, 0)] {
+        for (body, over) in
+            [("", 10), ("{}", 10), (r#"{"over":""}"#, 10), (r#"{"over":"60s"}"#, 60), (r#"{"over":"0s"}"#, 0)]
+        {
             assert_eq!(read(body.as_bytes(), default), Ok(Duration::from_secs(over)), "{body}");
         }
         for bad in ["7", "[]", r#"{"over":"x"}"#, r#"{"over":"25h"}"#, r#"{"ovr":"1s"}"#] {

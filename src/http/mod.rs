@@ -29,8 +29,8 @@ pub mod ws;
 
 use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
-use bytes::Bytes;
 use crate::shutdown::ShutdownConfig;
+use bytes::Bytes;
 use client_address::TrustedProxies;
 use config::{HttpConfig, PublishConfig};
 use hosts::Hosts;

@@ -47,13 +47,11 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/revoke" if control => keyed(api, request, |request| Box::pin(revoke::serve(api, request))).await,
         "/users" if control => keyed(api, request, |request| Box::pin(presence::users(api, request))).await,
         "/drain" if control => keyed(api, request, |request| Box::pin(drain::serve(api, request))).await,
-        path if control && is_view(path) => {
-            match keys::check(request.headers(), &api.publish.keys) {
-                _ if !get => method_not_allowed("GET"),
-                Err(refusal) => *refusal,
-                Ok(()) => view(api, path, request.uri().query()).await,
-            }
-        }
+        path if control && is_view(path) => match keys::check(request.headers(), &api.publish.keys) {
+            _ if !get => method_not_allowed("GET"),
+            Err(refusal) => *refusal,
+            Ok(()) => view(api, path, request.uri().query()).await,
+        },
         path => match api.pages.iter().find(|page| clients && get && page.path == path) {
             Some(page) => typed(StatusCode::OK, page.content_type, page.body.clone()),
             None => error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"),

@@ -136,7 +136,9 @@ pub async fn sessions(
     let limit = query.limit;
     let query_of = |of: NodeId| match after {
         Some((last, _)) if of < last => None,
-        Some((last, place)) if of == last => Some(SessionsQuery { after: Some(place), limit: limit + 1, ..query.clone() }),
+        Some((last, place)) if of == last => {
+            Some(SessionsQuery { after: Some(place), limit: limit + 1, ..query.clone() })
+        }
         _ => Some(SessionsQuery { after: None, limit: limit + 1, ..query.clone() }),
     };
     let own = async {
