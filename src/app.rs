@@ -109,6 +109,7 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         http: config.http.clone(),
         publish: config.publish.clone(),
         revoke_for: config.auth.revoke_for,
+        shutdown: config.shutdown.clone(),
         origins: Origins::new(&config.cors),
         hosts: Hosts::new(&config.http.allowed_hosts),
         proxies: TrustedProxies::new(&config.http.trusted_proxies),

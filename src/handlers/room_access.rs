@@ -130,6 +130,7 @@ fn within_pace(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(),
 fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
     let room_rules = "see [[rooms]], or the claim auth.rooms_claim of the token";
     let note = |reason, why: std::fmt::Arguments<'_>| {
+        local.shard.note_refused(key, error.code());
         let who = local.shard.with_session(key, |session| session.name()).unwrap_or_default();
         refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
     };

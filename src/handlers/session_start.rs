@@ -57,6 +57,7 @@ impl Newcomer {
             changes: Changes::default(),
             announced: Ticket::default(),
             mark: 0,
+            since_ms: unix_ms(),
         })
     }
 }

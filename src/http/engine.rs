@@ -8,7 +8,7 @@ use crate::http::caller::Caller;
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
-use crate::http::{Api, ws};
+use crate::http::{Api, drain, ws};
 use crate::model::id::Id;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -161,6 +161,9 @@ async fn probe_elsewhere(
     sid: Id,
     handshake: WebSocketHandshake,
 ) -> Reply {
+    if api.node.operator_drain.refuses_clients() {
+        return drain::refuse();
+    }
     let permit = match api.node.connection_limiter.take(caller.client(), ClientKind::WebSocket) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),

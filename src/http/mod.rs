@@ -6,10 +6,12 @@ pub mod body;
 pub mod caller;
 pub mod client_address;
 pub mod config;
+pub mod drain;
 pub mod engine;
 mod head;
 pub mod health;
 pub mod hosts;
+pub mod inspection;
 mod keep_alive;
 pub mod keys;
 mod linger;
@@ -27,6 +29,7 @@ pub mod ws;
 
 use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
+use crate::shutdown::ShutdownConfig;
 use bytes::Bytes;
 use client_address::TrustedProxies;
 use config::{HttpConfig, PublishConfig};
@@ -54,6 +57,8 @@ pub struct Api {
     pub publish: PublishConfig,
     /// `auth.revoke_for`.
     pub revoke_for: Duration,
+    /// `[shutdown]`.
+    pub shutdown: ShutdownConfig,
     /// `[cors]`.
     pub origins: Origins,
     /// `http.allowed_hosts`.

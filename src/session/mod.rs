@@ -63,6 +63,8 @@ pub struct Session {
     pub announced: Ticket,
     /// The number of the last delivery to it, so that an event to several of its rooms arrives once.
     pub mark: u64,
+    /// When it began on this node, in Unix milliseconds.
+    pub since_ms: u64,
 }
 
 impl Session {

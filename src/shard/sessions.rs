@@ -141,6 +141,10 @@ impl Sessions {
         self.all.iter().filter(move |(_, session)| session.namespace == namespace).map(|(key, _)| key)
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = SessionKey> {
+        self.all.keys()
+    }
+
     pub(super) fn pids(&self) -> impl Iterator<Item = Id> {
         self.by_pid.keys().copied()
     }
@@ -176,6 +180,7 @@ mod tests {
             changes: Changes::default(),
             announced: Default::default(),
             mark: 0,
+            since_ms: 0,
         })
     }
 
