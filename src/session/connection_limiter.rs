@@ -6,7 +6,7 @@
 //! oldest unproven one ends ([`Unproven`] says of which address); a newcomer is refused only where all others are
 //! proven.
 
-use crate::model::address::accounted;
+use crate::model::address::CompactAddress;
 use crate::session::unproven::{Ticket, Unproven};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -70,7 +70,7 @@ struct AddressCount {
 /// Counts one client until it is dropped.
 pub struct Permit {
     limiter: Arc<ConnectionLimiter>,
-    address: IpAddr,
+    address: CompactAddress,
     is_websocket: bool,
     /// While it is unproven.
     ticket: Option<Ticket>,
@@ -177,20 +177,20 @@ impl ConnectionLimiter {
     pub fn take(self: &Arc<Self>, peer: IpAddr, kind: ClientKind) -> Result<Permit, LimitError> {
         let (max, is_websocket) = (self.bounds.per_address, kind == ClientKind::WebSocket);
         let taken = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
-        let permit = Permit { limiter: self.clone(), address: accounted(peer), is_websocket, ticket: None };
+        let permit = Permit { limiter: self.clone(), address: CompactAddress::of(peer), is_websocket, ticket: None };
         if taken <= self.bounds.clients && max == 0 {
             return Ok(permit);
         }
         let end = {
             let mut tables = self.tables.lock();
             let is_address_full = max > 0 && {
-                let count = tables.by_address.entry(permit.address).or_default();
+                let count = tables.by_address.entry(permit.peer()).or_default();
                 count.clients += 1;
                 count.websockets += usize::from(is_websocket);
                 count.clients > max
             };
             if is_address_full {
-                tables.clients.remove_oldest_of(permit.address).map(Some).ok_or(LimitError::Address)
+                tables.clients.remove_oldest_of(permit.peer()).map(Some).ok_or(LimitError::Address)
             } else if taken > self.bounds.clients {
                 tables.clients.remove_oldest_of_largest().map(Some).ok_or(LimitError::Node)
             } else {
@@ -253,6 +253,9 @@ impl ConnectionLimiter {
 
     /// A socket is closed, or has become a WebSocket.
     pub(super) fn drop_socket(&self, address: IpAddr, ticket: Option<Ticket>) {
+        if ticket.is_none() && self.bounds.per_address == 0 {
+            return;
+        }
         let mut tables = self.tables.lock();
         ticket.map(|ticket| tables.sockets.remove(ticket));
         self.change_count(&mut tables, address, |count| count.sockets -= 1);
@@ -292,7 +295,7 @@ impl Permit {
         let oldest = {
             let mut tables = self.limiter.tables.lock();
             let oldest = self.limiter.make_room_for_unproven(&mut tables);
-            tables.clients.insert(ticket, self.address, Box::new(end));
+            tables.clients.insert(ticket, self.peer(), Box::new(end));
             oldest
         };
         if let Some(end) = oldest {
@@ -317,7 +320,7 @@ impl Permit {
     pub fn become_websocket(&mut self) {
         if !std::mem::replace(&mut self.is_websocket, true) {
             let mut tables = self.limiter.tables.lock();
-            self.limiter.change_count(&mut tables, self.address, |count| count.websockets += 1);
+            self.limiter.change_count(&mut tables, self.peer(), |count| count.websockets += 1);
         }
     }
 }
@@ -325,12 +328,12 @@ impl Permit {
 impl Permit {
     /// The address that the connection came from, be it a proxy's.
     pub fn peer(&self) -> IpAddr {
-        self.address
+        self.address.get()
     }
 
     /// The client's address, where addresses are counted.
     pub fn address(&self) -> Option<IpAddr> {
-        (self.limiter.bounds.per_address > 0).then_some(self.address)
+        (self.limiter.bounds.per_address > 0).then(|| self.peer())
     }
 }
 
@@ -340,7 +343,7 @@ impl Drop for Permit {
         self.prove();
         if self.limiter.bounds.per_address > 0 {
             let mut tables = self.limiter.tables.lock();
-            self.limiter.change_count(&mut tables, self.address, |count| {
+            self.limiter.change_count(&mut tables, self.peer(), |count| {
                 count.clients -= 1;
                 count.websockets -= usize::from(self.is_websocket);
             });

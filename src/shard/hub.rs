@@ -111,7 +111,6 @@ impl Hub {
             self.note_record(pid);
         }
         if let Some(connection) = self.connections.get_mut(connection) {
-            connection.sessions.reserve_exact(1);
             connection.sessions.push(key);
             connection.permit.prove();
         }
@@ -164,7 +163,7 @@ impl Hub {
             self.note_record(pid);
         }
         if let Some(connection) = self.connections.get_mut(session.connection) {
-            connection.sessions.retain(|other| *other != key);
+            connection.sessions.remove(key);
             if let Some(backpressure) = &mut connection.backpressure {
                 backpressure.end(key);
             }

@@ -16,7 +16,7 @@ impl WebSocketHandshake {
     /// handshake of the first request.
     pub fn apply(self, connection: &mut Connection) {
         if connection.token.is_none() {
-            connection.token = self.token;
+            connection.token = self.token.map(Box::new);
         }
         connection.base64 = self.base64;
     }
