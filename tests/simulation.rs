@@ -108,7 +108,7 @@ fn the_oracle_notices_every_broken_rule() {
         ),
         (
             "a join is answered when its record is written",
-            Rules { answer_before_record: true, records_late: 900, ..right },
+            Rules { answer_before_record: true, records_late: 750, ..right },
         ),
         ("records of an old replica are not used", Rules { trust_old_records: true, failovers: 30, ..right }),
         ("live events wait for the cursor", Rules { live_overtakes: true, ..right }),

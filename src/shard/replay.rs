@@ -169,7 +169,10 @@ impl Hub {
         let stale = connection.allowed().saturating_sub(before);
         let backpressure = connection.backpressure.get_or_insert_default();
         backpressure.allowed = backpressure.allowed - stale + queued;
-        backpressure.pace.sent(queued);
+        if matches!(connection.link, Link::WebSocket(_)) {
+            // A polling client asks for each answer, a stream takes what it reads.
+            backpressure.pace.sent(queued);
+        }
     }
 
     /// Lets a ping follow what was queued of a replay, if it is not over and no other ping is out.

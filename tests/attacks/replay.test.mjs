@@ -1,6 +1,7 @@
 // A client asks for a busy room's past: it costs the node a cursor, whether it reads fast, slowly or not at all.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
+import { Polling } from "../harness/engine.mjs";
 import { published } from "../harness/publish.mjs";
 import { frame, PING, PONG, TEXT } from "../harness/raw.mjs";
 import { scenario } from "../harness/scenario.mjs";
@@ -122,4 +123,15 @@ scenario("replays of a Socket.IO client and of a stream arrive whole and continu
   await published(node, { room: ROOM, event: "live", data: 1 });
   await Promise.all([stream.event("live"), client.event("live")]);
   assert.equal(stream.eventsOf("past").length, count);
+});
+
+scenario("a polling client that only sends, and never takes what waits for it, is closed", async (s) => {
+  const node = await s.node({ socketio: soon });
+  const client = await new Polling(node).open();
+  await client.join({ token });
+  await published(node, { room: "user:reader", event: "waits", data: 1 });
+  // Pongs that answer nothing do not keep it.
+  const pongs = s.repeat(() => client.post("3"));
+  await until(async () => (await closed(node, "slow_consumer")) === 1, "closed");
+  await pongs.stop();
 });
