@@ -1,4 +1,4 @@
-//! The sessions of a connection, in the order in which they began. Most have one, which costs no allocation.
+//! The sessions of a connection, in the order in which they began (sans-IO). Most have one, which costs no allocation.
 
 use crate::session::keys::SessionKey;
 use std::ops::Deref;
