@@ -11,6 +11,7 @@ use crate::bridge::redis::{CopyObserver, EmitterBridge};
 use crate::config::Config;
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
+use crate::http::client_address::TrustedProxies;
 use crate::http::config::ListenConfig;
 use crate::http::hosts::Hosts;
 use crate::http::origin::Origins;
@@ -108,8 +109,10 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         http: config.http.clone(),
         publish: config.publish.clone(),
         revoke_for: config.auth.revoke_for,
+        shutdown: config.shutdown.clone(),
         origins: Origins::new(&config.cors),
         hosts: Hosts::new(&config.http.allowed_hosts),
+        proxies: TrustedProxies::new(&config.http.trusted_proxies),
         scrape: Scrape::default(),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),

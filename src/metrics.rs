@@ -237,6 +237,11 @@ impl Metrics {
         self.backend_requests.with_label_values(&[kind, result]).inc();
     }
 
+    /// Events accepted, handed to outboxes, and dropped since the start.
+    pub fn event_totals(&self) -> [u64; 3] {
+        [&self.events, &self.deliveries, &self.drops].map(|counters| counters.iter().map(IntCounter::get).sum())
+    }
+
     /// The Prometheus text format.
     ///
     /// # Errors

@@ -71,6 +71,7 @@ const SANS_IO: &[&str] = &[
     "src/model/millis.rs",
     "src/model/names.rs",
     "src/model/namespaces.rs",
+    "src/model/network.rs",
     "src/model/offset.rs",
     "src/model/provenance.rs",
     "src/model/refusal.rs",

@@ -56,6 +56,8 @@ fn setup(error: impl ToString) -> AppError {
 
 pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(setup)?);
+    // Behind a proxy that is not trusted all clients have its address. Where connections of an address are limited, there is none.
+    let knows_addresses = config.limits.connections_per_ip > 0 || !config.http.trusted_proxies.is_empty();
     let memory = MemoryBudget::new(config.limits.memory_limit());
     let rules = Rules::compile(&config.rooms, &config.on)
         .map_err(|mistakes| setup(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
@@ -85,13 +87,13 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         presence: Presence::new(&config.presence, presence, notices, metrics.clone()),
         metrics,
         memory,
-        accounts: Accounts::new(config.limits.accounts(max_attached(config.socketio.max_payload))),
+        accounts: Accounts::new(config.limits.accounts(max_attached(config.socketio.max_payload), knows_addresses)),
         started: Instant::now(),
         cluster,
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
-    Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets }), emitters })
+    Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets, knows_addresses }), emitters })
 }
 
 /// What is kept for resumes may take a part of the node's memory. Otherwise a full window would be enough to refuse everybody on

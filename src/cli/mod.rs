@@ -2,15 +2,20 @@
 //! Answers go to stdout, everything else to stderr.
 
 mod check;
+mod cluster_api;
 mod demo;
 mod dev;
+mod drain;
 mod health;
 mod http;
 mod init;
 mod node_access;
+mod nodes;
 mod publish;
 mod revoke;
+mod rooms;
 mod serve;
+mod sessions;
 mod shell;
 mod token;
 
@@ -41,7 +46,7 @@ struct Common {
     /// The configuration file [default: $ROOMCAST_CONFIG, else ./roomcast.toml if it exists]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen, like 0.0.0.0:8080; for `publish`, `revoke` and `health`, where the node listens
+    /// Where to listen, like 0.0.0.0:8080; for commands that ask a running node, where it listens
     #[arg(long, global = true, value_name = "ADDR")]
     listen: Option<String>,
     /// Redis, like redis://127.0.0.1:6379/0; other processes can see flags, so set a password in the environment
@@ -76,6 +81,14 @@ enum Command {
     ///
     /// Tokens that are issued after the answer are accepted. Without `--for` it lasts for `auth.revoke_for` (24h).
     Revoke(revoke::Arguments),
+    /// List the nodes of the cluster: status, version, connections, how far behind the log
+    Nodes(nodes::Arguments),
+    /// List the rooms with members, over all nodes
+    Rooms(rooms::Arguments),
+    /// List the live sessions of all nodes, of a user or in a room, or show one in detail
+    Sessions(sessions::Arguments),
+    /// Send the clients of one node to the others, spread over some time; the process goes on until it is stopped
+    Drain(drain::Arguments),
     /// Write a commented roomcast.toml and a .env with fresh secrets; never overwrites
     ///
     /// With the name of a stack it also writes a helper for it, which publishes and answers roomcast's requests.
@@ -138,6 +151,10 @@ pub fn main() -> ExitCode {
         Command::Token(arguments) => token::run(common, arguments),
         Command::Publish(arguments) => publish::run(common, arguments),
         Command::Revoke(arguments) => revoke::run(common, arguments),
+        Command::Nodes(arguments) => nodes::run(common, arguments),
+        Command::Rooms(arguments) => rooms::run(common, arguments),
+        Command::Sessions(arguments) => sessions::run(common, arguments),
+        Command::Drain(arguments) => drain::run(common, arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man => shell::man(),

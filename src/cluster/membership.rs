@@ -93,6 +93,17 @@ local written_to = redis.call('HMGET', ARGV[4] .. ARGV[1], ARGV[7])[1]
 return {key, live, late and 1 or 0, written_to == replication_id() and 1 or 0, ring.ids, ring.next or '', ring.last or '', legacy, now}"
 );
 
+/// KEYS: nodes, signing key, key ring, features, own records. Removes those of another type, which no node can have written:
+/// the next heartbeat makes them again. Returns how many there were.
+const REPAIR: &str = "local removed = 0
+for n, read in ipairs({{'ZSCORE', '-'}, {'GET'}, {'HGET', '-'}, {'HGET', '-'}, {'HGET', '-'}}) do
+  local answer = redis.pcall(read[1], KEYS[n], unpack(read, 2))
+  if type(answer) == 'table' and answer.err and string.find(answer.err, 'WRONGTYPE', 1, true) then
+    removed = removed + redis.call('UNLINK', KEYS[n])
+  end
+end
+return removed";
+
 /// KEYS: nodes. ARGV: own id, ms by which the heartbeat is dated back.
 const LEAVE: &str = "local time = redis.call('TIME')
 return redis.call('ZADD', KEYS[1], time[1] * 1000 - ARGV[2], ARGV[1])";
@@ -180,6 +191,14 @@ pub(super) fn heartbeat(keys: &Keys, me: NodeId, record_lifetime: Duration, key_
     command.arg(me.to_string()).arg(fresh_key()).arg(record_lifetime.as_millis() as u64).arg(&keys.sessions);
     command.arg(DEAD_AFTER_MS).arg(&keys.channels).arg(GENERATION_FIELD);
     command.arg(key_lifetime.as_millis() as u64).arg(KEY_LEAD_MS).arg(KEY_OVERLAP_MS).arg(fresh_key()).arg(FEATURES);
+    command
+}
+
+/// Removes keys of the cluster that have another type.
+pub(super) fn repair(keys: &Keys, me: NodeId) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(REPAIR).arg(5).arg(&keys.nodes).arg(&keys.signing_key).arg(&keys.key_ring).arg(&keys.features);
+    command.arg(keys.sessions_of(me));
     command
 }
 

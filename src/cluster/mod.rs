@@ -24,6 +24,7 @@ mod shared;
 
 mod subscription;
 
+pub use rpc::inspection::{DrainStatus, NodeStatus, RoomCount, RoomsQuery, SessionPlace, SessionView, SessionsQuery};
 pub use rpc::message::{Confirmed, Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
 pub use rpc::{RpcError, RpcHandler};
 pub use session_store::{Found, Owner, Record, RecordChange};
@@ -54,6 +55,9 @@ use tokio::time::Instant;
 
 /// Records are kept this much longer than the window, which begins when the node is found dead.
 const RECORD_SLACK: Duration = Duration::from_secs(10);
+
+/// A node whose heartbeats are refused for this long is not ready: others count it as dead by then.
+const MAX_REFUSED: Duration = Duration::from_secs(5);
 
 /// How often a caller looks whether the node it waits for is still live. A heartbeat has seen a new node by then.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(2);
@@ -91,6 +95,7 @@ impl Cluster {
             queue: Queue::new(memory.clone()),
             memory,
             membership: Mutex::new(Membership::new(record_lifetime)),
+            refused_heartbeats: Mutex::default(),
             calls: Calls::new(me),
             lanes: Mutex::default(),
             id_keys: RwLock::default(),
@@ -108,6 +113,13 @@ impl Cluster {
     /// Sends heartbeats, reads and writes, until dropped. Reconnects by itself.
     pub async fn run(self: Arc<Self>, handler: Arc<dyn RpcHandler>) {
         tokio::join!(subscription::run(&self.shared, &*handler), pipeline::run(&self.shared, &*handler));
+    }
+
+    /// Why other nodes count this one as dead, if Redis refuses its heartbeats.
+    pub fn problem(&self) -> Option<String> {
+        let refused = self.shared.refused_heartbeats.lock();
+        let lasting = refused.as_ref().filter(|(since, _)| since.elapsed() >= MAX_REFUSED);
+        lasting.map(|(_, why)| format!("heartbeats are refused: {why}"))
     }
 
     /// Writes what waits and says that this node stops, so that others need not wait for its heartbeats to end.

@@ -66,15 +66,31 @@ async fn heartbeat(
     connection: &mut RedisConnection,
     last_rewrite: &mut Option<Instant>,
 ) -> Result<(), RedisError> {
-    let reply = match connection.call(&heartbeat_command(shared)).await {
+    let mut answered = connection.call(&heartbeat_command(shared)).await;
+    if let Err(RedisError::Reply(error)) = &answered
+        && error.contains("WRONGTYPE")
+    {
+        let removed = connection.call(&membership::repair(&shared.keys, shared.me)).await.ok();
+        tracing::error!(
+            error,
+            ?removed,
+            "keys of the cluster in Redis had another type: they are removed and made anew"
+        );
+        answered = connection.call(&heartbeat_command(shared)).await;
+    }
+    let reply = match answered {
         Ok(reply) => reply,
         // The last known membership stays.
         Err(RedisError::Reply(error)) => {
             tracing::warn!(error, "Redis refused this node's heartbeat: others may count it as dead");
+            let mut refused = shared.refused_heartbeats.lock();
+            let since = refused.take().map_or_else(Instant::now, |(since, _)| since);
+            *refused = Some((since, error));
             return Ok(());
         }
         Err(error) => return Err(error),
     };
+    *shared.refused_heartbeats.lock() = None;
     let records_are_current = apply_heartbeat(shared, handler, &reply)?;
     if last_rewrite.is_some_and(|began| began.elapsed() < REWRITE_INTERVAL) {
         return Ok(());

@@ -47,14 +47,23 @@ impl Cluster {
         Ok(self.call(command, field.len() + ENTRY_BYTES).await? == Value::Int(1))
     }
 
-    /// All revocations that are kept, also some that have ended.
+    /// All revocations that are kept, also some that have ended. A key of another type, which no node writes, is removed:
+    /// otherwise no node that starts could let anybody in. Running nodes then keep again what they know.
     ///
     /// # Errors
     /// As [`Cluster::keep_revocation`].
     pub async fn kept_revocations(&self) -> Result<Vec<Revocation>, String> {
         let mut command = redis::cmd("HGETALL");
         command.arg(&self.shared.keys.revoked);
-        let reply = self.call(command, ENTRY_BYTES).await?;
+        let mut reply = self.call(command.clone(), ENTRY_BYTES).await;
+        if reply.as_ref().is_err_and(|error| error.contains("WRONGTYPE")) {
+            tracing::error!(key = self.shared.keys.revoked, "the key of revocations had another type: it is made anew");
+            let mut remove = redis::cmd("UNLINK");
+            remove.arg(&self.shared.keys.revoked);
+            self.call(remove, ENTRY_BYTES).await?;
+            reply = self.call(command, ENTRY_BYTES).await;
+        }
+        let reply = reply?;
         let pairs = reply.into_map_iter().map_err(|_| "Redis answered HGETALL with no map".to_owned())?;
         Ok(pairs.filter_map(|(field, times)| read(text(&field)?, text(&times)?)).collect())
     }

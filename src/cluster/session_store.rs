@@ -142,7 +142,12 @@ local nodes = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES')
 for at = 1, #nodes, 2 do
   local node = nodes[at]
   if node ~= ARGV[1] then
-    local records = redis.call('HMGET', ARGV[2] .. node, unpack(pids))
+    local records = redis.pcall('HMGET', ARGV[2] .. node, unpack(pids))
+    -- Of another type, which no node writes: without its removal nobody's session would be found.
+    if records.err then
+      redis.call('UNLINK', ARGV[2] .. node)
+      records = {}
+    end
     written_to[node], heartbeats[node] = records[1], tonumber(nodes[at + 1])
     for n, record in ipairs(records) do
       local owner = ARGV[2 + 2 * n]

@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub metrics: Arc<Metrics>,
     pub queue: Queue,
     pub membership: Mutex<Membership>,
+    /// Since when Redis refuses this node's heartbeats, and why.
+    pub refused_heartbeats: Mutex<Option<(Instant, String)>>,
     pub calls: Calls,
     /// `limits.memory`, and what is held of it.
     pub memory: Arc<MemoryBudget>,

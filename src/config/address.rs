@@ -5,6 +5,7 @@ use crate::config::mistake::Faults;
 use crate::config::node::Node;
 use crate::config::toml_text::{quoted, shown};
 use crate::model::http_url;
+use crate::model::network::Network;
 use crate::redis::url::RedisUrl;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,6 +29,23 @@ impl Kind for Listen {
     }
 
     fn write(&self, value: &SocketAddr) -> Option<String> {
+        Some(quoted(&value.to_string()))
+    }
+}
+
+/// `10.0.0.0/8`, `192.0.2.7`, `2001:db8::/32`.
+#[derive(Clone, Copy)]
+pub(super) struct Networks;
+
+impl Kind for Networks {
+    type Value = Network;
+
+    fn read(&self, node: &Node) -> Result<Network, Faults> {
+        let text = node.text("an address or a network like \"10.0.0.0/8\"")?.trim();
+        text.parse().map_err(|why| node.fault(format!("\"{}\" is not a network: {why}", shown(text))))
+    }
+
+    fn write(&self, value: &Network) -> Option<String> {
         Some(quoted(&value.to_string()))
     }
 }

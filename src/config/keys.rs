@@ -2,7 +2,7 @@
 //! `config.example.toml` and in `docs/configuration.md` (tests check both).
 
 use crate::backend::config::NOTIFICATIONS;
-use crate::config::address::{Listen, http_url, masked_url, origin, redis_url, without_query};
+use crate::config::address::{Listen, Networks, http_url, masked_url, origin, redis_url, without_query};
 use crate::config::algorithm::AlgorithmName;
 use crate::config::claims::Claims;
 use crate::config::file::{InFile, LinesInFile};
@@ -118,6 +118,7 @@ pub(super) static KEYS: &[Key] = &[
 
     key!("http", "idle_timeout", http.idle_timeout, Span(SECOND..=24 * HOUR)),
     key!("http", "allowed_hosts", http.allowed_hosts, List { of: Text(text::host), least: 0 }),
+    key!("http", "trusted_proxies", http.trusted_proxies, List { of: Networks, least: 0 }),
     key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
 
     Key {

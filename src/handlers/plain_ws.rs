@@ -213,6 +213,7 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
             error(local, key, "other_user", "this connection belongs to another user: open a new one", None);
             crate::handlers::fail(local, key, CloseReason::Refused);
         }
+        Err(RefreshError::TooFast(refused)) => refuse_join(local, key, &refused, None),
         Err(RefreshError::Rooms(refused)) => {
             error(local, key, refused.code(), &refused.to_string(), None);
             session_start::turn_away(local, key);
@@ -303,10 +304,13 @@ fn missed(
     since: &str,
 ) -> Result<Option<Past>, NotRecovered> {
     let after = Offset::parse(since).ok_or(NotRecovered::BadOffset)?;
-    let own = local.shard.with_session(session, |own| (own.start.position, own.is_in(&rooms[0])));
-    let (start, inside) = own.ok_or(NotRecovered::Ended)?;
-    // In its automatic rooms the client is live from its start.
-    let up_to = inside.then_some(start);
+    // In the rooms that its token brought when it began, the client is live from then on. How long it is in another one is not
+    // known: what it got there comes again.
+    let live_from = |own: &SessionView<'_>| {
+        let inside = own.provenance(&rooms[0]).is_some_and(|by| by.is_of_token() && !own.brought_later);
+        inside.then_some(own.start.position)
+    };
+    let up_to = local.shard.with_session(session, live_from).ok_or(NotRecovered::Ended)?;
     if up_to.is_some_and(|up_to| after.position >= up_to) {
         return Ok(None);
     }

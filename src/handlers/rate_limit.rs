@@ -96,6 +96,9 @@ fn note(local: &LocalNode, key: ConnectionKey, ahead: usize, limit: Option<RateL
     let refused = RefusedTurn { limit: limit.unwrap_or(refused.limit), ..refused };
     local.context.metrics.refused(Source::Client, CODE);
     let name = refused.session.and_then(|session| local.shard.with_session(session, |session| session.name()));
+    if let Some(session) = refused.session {
+        local.shard.note_refused(session, CODE);
+    }
     let who = name.unwrap_or_default();
     let why = match refused.limit {
         RateLimit::Events => "more messages than limits.events_per_second allows, or more than may wait",

@@ -33,6 +33,8 @@ pub enum RefreshError {
     OtherUser,
     /// A value of the token would make an unsafe room name.
     Rooms(TemplateError),
+    /// It brings more rooms than the client may join now.
+    TooFast(JoinError),
 }
 
 /// What becomes of a session's rooms.
@@ -125,6 +127,8 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
         return Err(RefreshError::OtherUser);
     }
     let first = first.map_err(RefreshError::Rooms)?;
+    let brought: Vec<Room> = first.memberships().map(|(room, _)| room.clone()).collect();
+    room_access::take_joins(local, key, &brought).map_err(RefreshError::TooFast)?;
     let same_claims = has_same_claims(&old, &identity);
     let expires = identity.expires;
     local.shard.renew(key, identity);

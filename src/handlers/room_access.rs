@@ -96,11 +96,18 @@ pub async fn allow(
     rooms: &[Room],
     ask: Option<&Ask>,
 ) -> Result<Vec<Provenance>, JoinError> {
-    within_pace(local, key, rooms).inspect_err(|error| note_refusal(local, key, error))?;
+    take_joins(local, key, rooms)?;
     ask_about(local, key, rooms, ask).await.inspect_err(|error| note_refusal(local, key, error))
 }
 
 /// Counts the rooms that the session is not in against what it and its user may join. Whoever does not stop is closed.
+///
+/// # Errors
+/// When they are more than it may join now.
+pub fn take_joins(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
+    within_pace(local, key, rooms).inspect_err(|error| note_refusal(local, key, error))
+}
+
 fn within_pace(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
     let new = local
         .shard
@@ -123,6 +130,7 @@ fn within_pace(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(),
 fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
     let room_rules = "see [[rooms]], or the claim auth.rooms_claim of the token";
     let note = |reason, why: std::fmt::Arguments<'_>| {
+        local.shard.note_refused(key, error.code());
         let who = local.shard.with_session(key, |session| session.name()).unwrap_or_default();
         refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
     };

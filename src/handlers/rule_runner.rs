@@ -90,6 +90,7 @@ pub async fn run(
         Ok(ran) => Ok(ran),
         Err(error) => {
             note_refusal(local, key, event, &error);
+            local.shard.note_refused(key, error.code());
             local.context.metrics.refused(Source::Client, error.code());
             let text = error.to_string();
             let told = local.shard.with_session(key, |session| {

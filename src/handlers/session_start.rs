@@ -53,9 +53,11 @@ impl Newcomer {
             expires: None,
             last: Position::default(),
             moves: 0,
+            brought_later: false,
             changes: Changes::default(),
             announced: Ticket::default(),
             mark: 0,
+            since_ms: unix_ms(),
         })
     }
 }

@@ -1,8 +1,11 @@
 //! Where a request comes from.
 
+use crate::http::client_address::TrustedProxies;
 use crate::http::upgrade::Slot;
 use crate::session::accepted::AcceptedSocket;
+use crate::session::connection_limiter::LimitError;
 use crate::session::unproven::Ticket;
+use hyper::header::HeaderMap;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -27,7 +30,11 @@ pub struct Caller {
     /// The listener that accepted it.
     pub listener: ListenerKind,
     /// The address of the other end.
-    pub peer: IpAddr,
+    peer: IpAddr,
+    /// Whether the other end is a proxy that is trusted to name its clients.
+    is_proxy: bool,
+    /// The address of the client, as far as the request names it.
+    client: Cell<IpAddr>,
     /// Its socket.
     pub socket: Arc<AcceptedSocket>,
     /// Where a handler of an upgrade leaves what the socket becomes.
@@ -40,9 +47,37 @@ pub struct Caller {
 
 impl Caller {
     /// For a connection that was just accepted.
-    pub fn new(listener: ListenerKind, peer: IpAddr, socket: Arc<AcceptedSocket>) -> Self {
+    pub fn new(listener: ListenerKind, peer: IpAddr, is_proxy: bool, socket: Arc<AcceptedSocket>) -> Self {
         let (slot, waited, begun) = (Slot::default(), Cell::new(None), RefCell::default());
-        Self { listener, peer, socket, slot, accepted: Instant::now(), waited, begun }
+        let client = Cell::new(peer);
+        Self { listener, peer, is_proxy, client, socket, slot, accepted: Instant::now(), waited, begun }
+    }
+
+    /// Who sent the request: the other end, or the client that a trusted proxy names.
+    pub fn client(&self) -> IpAddr {
+        self.client.get()
+    }
+
+    /// Takes from a proxy's request which client it comes from, and charges the socket to that client.
+    ///
+    /// # Errors
+    /// When the client has all the sockets it may have.
+    pub fn name_client(&self, proxies: &TrustedProxies, headers: &HeaderMap) -> Result<(), LimitError> {
+        if !self.is_proxy {
+            return Ok(());
+        }
+        let client = proxies.client(self.peer, headers);
+        self.client.set(client);
+        // What the proxy asks for itself, such as a health check, stays on its own account.
+        if client == self.peer { Ok(()) } else { self.socket.charge_client(client) }
+    }
+
+    /// The request was answered.
+    pub fn forget_client(&self) {
+        if self.is_proxy {
+            self.client.set(self.peer);
+            self.socket.leave_client();
+        }
     }
 
     /// A request has arrived.

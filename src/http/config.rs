@@ -1,5 +1,6 @@
 //! `listen`, `admin_listen`, `[publish]` and `[cors]`.
 
+use crate::model::network::Network;
 use crate::model::secret::Secret;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -29,11 +30,18 @@ pub struct HttpConfig {
     pub head_timeout: Duration,
     /// Names by which the node may be reached; without any, all.
     pub allowed_hosts: Vec<String>,
+    /// Proxies that name the clients of their requests.
+    pub trusted_proxies: Vec<Network>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
-        Self { idle_timeout: Duration::from_secs(75), head_timeout: Duration::from_secs(10), allowed_hosts: Vec::new() }
+        Self {
+            idle_timeout: Duration::from_secs(75),
+            head_timeout: Duration::from_secs(10),
+            allowed_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use crate::http::caller::Caller;
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
-use crate::http::{Api, ws};
+use crate::http::{Api, drain, ws};
 use crate::model::id::Id;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -97,7 +97,7 @@ fn open(api: &Api, local: &Rc<LocalNode>, request: &Request<Incoming>, query: &Q
     }
     let is_websocket = query.transport == Some(Transport::WebSocket);
     let kind = if is_websocket { ClientKind::WebSocket } else { ClientKind::Http };
-    let permit = match api.node.connection_limiter.take(caller.peer, kind) {
+    let permit = match api.node.connection_limiter.take(caller.client(), kind) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
@@ -161,7 +161,10 @@ async fn probe_elsewhere(
     sid: Id,
     handshake: WebSocketHandshake,
 ) -> Reply {
-    let permit = match api.node.connection_limiter.take(caller.peer, ClientKind::WebSocket) {
+    if api.node.operator_drain.refuses_clients() {
+        return drain::refuse();
+    }
+    let permit = match api.node.connection_limiter.take(caller.client(), ClientKind::WebSocket) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };

@@ -2,48 +2,29 @@
 
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json, typed};
-use crate::log::LogStatus;
 use crate::logging;
 use crate::model::clock::unix_ms;
 use crate::node::probe::round_trip;
 use crate::node::probes::Stage;
-use crate::presence::StoreError;
+use crate::node::status;
+use crate::node::status::{Health, Readiness};
 use crate::shard::face::ShardCounts;
 use bytes::Bytes;
 use hyper::StatusCode;
 use serde_json::{Value, json};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-/// The node is not ready if the tail makes no progress for this long.
-const TAIL_SILENCE_MS: u64 = 5_000;
-/// The node is not ready if its presence could not be written for this long.
-const PRESENCE_FAILING: Duration = Duration::from_secs(5);
 /// How long `/socket/ping` waits for its probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether this node serves: 200 or 503.
 pub fn health(api: &Api) -> Reply {
-    let log = api.node.log.status();
-    let silent = unix_ms().saturating_sub(api.node.tail_seen_ms.load(Ordering::Relaxed));
-    let tail_ok = log == LogStatus::Embedded || silent < TAIL_SILENCE_MS;
-    let unwritten = api.node.presence.failing().filter(|(span, _)| *span >= PRESENCE_FAILING);
-    let (status, state) = match (api.node.is_draining(), log) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-        (false, LogStatus::Connecting) => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
-        (false, _) if !tail_ok || unwritten.is_some() => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
-        (false, _) => (StatusCode::OK, "ok"),
-    };
-    let redis = match log {
-        LogStatus::Embedded => "disabled",
-        LogStatus::Ready if tail_ok => "ready",
-        LogStatus::Ready | LogStatus::Connecting => "connecting",
-    };
+    let Health { readiness, redis, problem } = status::health(&api.node);
+    let status = if readiness == Readiness::Ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let socket = if api.node.is_draining() { "draining" } else { "ready" };
-    let mut body = about(api, state);
+    let mut body = about(api, readiness.label());
     body["services"] = json!({ "redis": { "status": redis }, "socket": { "status": socket } });
-    let unwritten = unwritten.map(|(_, StoreError(why))| format!("presence could not be written: {why}"));
-    if let Some(problem) = api.node.log.problem().or(unwritten) {
+    if let Some(problem) = problem {
         body["services"]["redis"]["error"] = problem.into();
     }
     json(status, &body)

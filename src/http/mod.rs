@@ -4,11 +4,14 @@ pub mod admin;
 pub mod answer;
 pub mod body;
 pub mod caller;
+pub mod client_address;
 pub mod config;
+pub mod drain;
 pub mod engine;
 mod head;
 pub mod health;
 pub mod hosts;
+pub mod inspection;
 mod keep_alive;
 pub mod keys;
 mod linger;
@@ -26,7 +29,9 @@ pub mod ws;
 
 use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
+use crate::shutdown::ShutdownConfig;
 use bytes::Bytes;
+use client_address::TrustedProxies;
 use config::{HttpConfig, PublishConfig};
 use hosts::Hosts;
 use origin::Origins;
@@ -52,10 +57,14 @@ pub struct Api {
     pub publish: PublishConfig,
     /// `auth.revoke_for`.
     pub revoke_for: Duration,
+    /// `[shutdown]`.
+    pub shutdown: ShutdownConfig,
     /// `[cors]`.
     pub origins: Origins,
     /// `http.allowed_hosts`.
     pub hosts: Hosts,
+    /// `http.trusted_proxies`.
+    pub proxies: TrustedProxies,
     /// The text of `/metrics`.
     pub scrape: Scrape,
     /// When the process began.

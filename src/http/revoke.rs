@@ -79,7 +79,7 @@ fn read(fields: Fields, default: Duration) -> Result<(Revoked, Duration), String
     let lasts = text.map_or(Ok(default), |text| humantime::parse_duration(&text));
     match lasts {
         Ok(lasts) if lasts.is_zero() || lasts > MAX_REVOKE_FOR => {
-            Err(format!("`for` must be more than 0s and at most {}", humantime::format_duration(MAX_REVOKE_FOR)))
+            Err(format!("`for` must be more than 0s and at most {}d", MAX_REVOKE_FOR.as_secs() / 86_400))
         }
         Ok(lasts) => Ok((who, lasts)),
         Err(_) => Err("`for` must be like \"90s\", \"1h\" or \"7d\"".to_owned()),

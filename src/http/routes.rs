@@ -3,9 +3,10 @@
 use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
-use crate::http::{Api, admin, engine, head, health, keys, presence, publish, revoke, sse, ws};
+use crate::http::{Api, admin, drain, engine, head, health, inspection, keys, presence, publish, revoke, sse, ws};
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
+use crate::protocol::engineio;
 use crate::refusals::shown;
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
@@ -45,13 +46,12 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/disconnect" if control => command(api, admin::Verb::Disconnect, request).await,
         "/revoke" if control => keyed(api, request, |request| Box::pin(revoke::serve(api, request))).await,
         "/users" if control => keyed(api, request, |request| Box::pin(presence::users(api, request))).await,
-        path if control && (path.starts_with("/rooms/") || path.starts_with("/users/")) => {
-            match keys::check(request.headers(), &api.publish.keys) {
-                _ if !get => method_not_allowed("GET"),
-                Err(refusal) => *refusal,
-                Ok(()) => who(api, path, request.uri().query()).await,
-            }
-        }
+        "/drain" if control => keyed(api, request, |request| Box::pin(drain::serve(api, request))).await,
+        path if control && is_view(path) => match keys::check(request.headers(), &api.publish.keys) {
+            _ if !get => method_not_allowed("GET"),
+            Err(refusal) => *refusal,
+            Ok(()) => view(api, path, request.uri().query()).await,
+        },
         path => match api.pages.iter().find(|page| clients && get && page.path == path) {
             Some(page) => typed(StatusCode::OK, page.content_type, page.body.clone()),
             None => error(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path"),
@@ -88,6 +88,11 @@ async fn for_clients(
         origin.mark(&mut reply);
         return reply;
     }
+    if api.node.operator_drain.refuses_clients() && is_newcomer(engine_path, request.uri().query()) {
+        let mut reply = drain::refuse();
+        origin.mark(&mut reply);
+        return reply;
+    }
     let foreign = (!origin.is_allowed()).then(|| request.headers().get(hyper::header::ORIGIN).cloned()).flatten();
     let mut response = match request.uri().path() {
         _ if engine_path => engine::serve(api, local, request, caller, &origin).await,
@@ -108,12 +113,26 @@ async fn for_clients(
     }
 }
 
-/// Presence of a room or a user.
-async fn who(api: &Api, path: &str, query: Option<&str>) -> Reply {
+fn is_view(path: &str) -> bool {
+    matches!(path, "/cluster" | "/rooms" | "/sessions")
+        || ["/rooms/", "/users/", "/sessions/"].iter().any(|of| path.starts_with(of))
+}
+
+/// What operators and backends look at.
+async fn view(api: &Api, path: &str, query: Option<&str>) -> Reply {
     match (path.strip_prefix("/rooms/"), path.strip_prefix("/users/")) {
+        _ if path == "/cluster" => inspection::cluster(api).await,
+        _ if path == "/rooms" => inspection::rooms(api, query).await,
+        _ if path == "/sessions" => inspection::sessions(api, query).await,
+        _ if path.starts_with("/sessions/") => inspection::session(api, &path["/sessions/".len()..]).await,
         (Some(room), _) => presence::room(api, room, query).await,
         (None, user) => presence::user(api, user.unwrap_or_default()).await,
     }
+}
+
+/// Whether a client's request is not of a session that is here already.
+fn is_newcomer(engine_path: bool, query: Option<&str>) -> bool {
+    !engine_path || engineio::Query::parse(query.unwrap_or_default()).sid.is_none()
 }
 
 async fn command(api: &Api, verb: admin::Verb, request: Request<Incoming>) -> Reply {

@@ -2,19 +2,20 @@
 
 use crate::http::Api;
 use crate::http::answer::Refused;
-use crate::http::body::BodyState;
+use crate::http::body::{Answer, BodyState};
 use crate::http::caller::{Caller, ListenerKind};
 use crate::http::head::{READ_HEAD, READ_HEADERS};
 use crate::http::keep_alive::watch;
 use crate::http::linger;
 use crate::http::routes::route;
 use crate::http::upgrade::{Upgraded, carry_on};
+use crate::http::ws;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::refusals;
 use crate::refusals::shown;
 use crate::session::accepted::{AcceptedSocket, ClientStream};
-use crate::session::connection_limiter::{ConnectionLimiter, LimitError};
+use crate::session::connection_limiter::{ConnectionLimiter, LimitError, Owner};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -152,17 +153,21 @@ impl Acceptor {
 
     /// Serves a connection, or closes it if too many are open that have all proven themselves.
     fn start(&self, stream: TcpStream, peer: SocketAddr) {
-        let socket = match AcceptedSocket::new(&self.limiter, peer.ip()) {
+        let peer = peer.ip();
+        let is_proxy = self.api.proxies.trusts(peer);
+        let owner = if is_proxy { Owner::proxy(peer) } else { Owner::client(peer) };
+        let socket = match AcceptedSocket::new(&self.limiter, owner) {
             Ok(socket) => socket,
             Err(full) => {
                 let why = match full {
                     LimitError::Node => "too many open connections for `limits.connections` and the open files allowed",
                     LimitError::Address => "too many open connections for `limits.connections_per_ip`",
                 };
-                return self.refuse(format_args!("{}", peer.ip()), format_args!("{why}"));
+                return self.refuse(format_args!("{peer}"), format_args!("{why}"));
             }
         };
-        drop(tokio::task::spawn_local(serve(self.local.clone(), self.api.clone(), stream, peer, self.kind, socket)));
+        let caller = Caller::new(self.kind, peer, is_proxy, socket);
+        drop(tokio::task::spawn_local(serve(self.local.clone(), self.api.clone(), stream, caller)));
     }
 
     fn refuse(&self, who: fmt::Arguments<'_>, why: fmt::Arguments<'_>) {
@@ -176,15 +181,8 @@ fn is_exhausted(error: &io::Error) -> bool {
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
-async fn serve(
-    local: Rc<LocalNode>,
-    api: Arc<Api>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    kind: ListenerKind,
-    socket: Arc<AcceptedSocket>,
-) {
-    let caller = Rc::new(Caller::new(kind, peer.ip(), socket));
+async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, caller: Caller) {
+    let caller = Rc::new(caller);
     let may_still_send = Rc::new(Cell::new(false));
     let memory = &api.node.context.memory;
     let (stream, timer, returned, progress) = watch(stream, api.http.head_timeout, api.http.idle_timeout, memory);
@@ -198,10 +196,16 @@ async fn serve(
             let uri = request.uri().clone();
             let body = BodyState::attach(&mut request, &api.node.context.memory);
             // Boxed: a connection that waits for a request must not have room for the answer to any.
-            let mut response = Box::pin(route(&api, &local, request, &caller)).await;
+            let mut response = match caller.name_client(&api.proxies, request.headers()) {
+                Ok(()) => Box::pin(route(&api, &local, request, &caller)).await,
+                Err(full) => ws::full(full),
+            };
             if let Some(Refused(reason, why)) = response.extensions_mut().remove() {
-                let who = format_args!("{} {}", caller.peer, shown(uri.path()));
+                let who = format_args!("{} {}", caller.client(), shown(uri.path()));
                 refusals::note(&api.node.context.metrics, reason, who, format_args!("{why}"));
+            }
+            if !matches!(response.body(), Answer::Sse(_)) {
+                caller.forget_client();
             }
             let unread = body.is_some_and(|body| body.is_unread());
             may_still_send.set(unread);
@@ -274,5 +278,5 @@ async fn serve(
 }
 
 fn note(api: &Api, caller: &Caller, reason: Refusal, why: fmt::Arguments<'_>) {
-    refusals::note(&api.node.context.metrics, reason, format_args!("{}", caller.peer), why);
+    refusals::note(&api.node.context.metrics, reason, format_args!("{}", caller.client()), why);
 }

@@ -66,7 +66,7 @@ pub async fn serve(
         // Before there is a session: one that is older than the history would be notified that the log was reset.
         local.shard.history_read().await;
     }
-    let permit = match api.node.connection_limiter.take(caller.peer, ClientKind::Http) {
+    let permit = match api.node.connection_limiter.take(caller.client(), ClientKind::Http) {
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };

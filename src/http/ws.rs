@@ -28,7 +28,7 @@ pub fn serve(api: &Api, request: Request<Incoming>, caller: &Caller, origin: &Or
     if api.node.context.memory.is_tight() {
         return overloaded();
     }
-    let permit = match api.node.connection_limiter.take(caller.peer, ClientKind::WebSocket) {
+    let permit = match api.node.connection_limiter.take(caller.client(), ClientKind::WebSocket) {
         Ok(permit) => permit,
         Err(full) => return self::full(full),
     };

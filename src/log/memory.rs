@@ -61,7 +61,7 @@ impl MemoryLog {
         let state = Mutex::new(State { last, queue: Batch::default(), queued_bytes: 0, ids });
         Arc::new(Self {
             limits,
-            epoch: Epoch(rand::random()),
+            epoch: Epoch::random(),
             state,
             tail: tokio::sync::Mutex::new(None),
             waiting: Notify::new(),

@@ -13,6 +13,7 @@ pub mod id;
 pub mod millis;
 pub mod names;
 pub mod namespaces;
+pub mod network;
 pub mod number;
 pub mod offset;
 pub mod provenance;

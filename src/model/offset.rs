@@ -47,9 +47,22 @@ fn decimal(text: &str) -> Option<u64> {
     text.starts_with(|c: char| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// The generation of a log. It changes when accepted entries may be lost.
+/// The generation of a log. It changes when accepted entries may be lost. No log has the epoch 0: that is the epoch of a node
+/// that has not read its log yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Epoch(pub u32);
+
+impl Epoch {
+    /// That of a new log.
+    pub fn random() -> Self {
+        Self(rand::random_range(1..=u32::MAX))
+    }
+
+    /// The one after it.
+    pub fn successor(self) -> Self {
+        Self(self.0.checked_add(1).unwrap_or(1))
+    }
+}
 
 /// The opaque resume token that clients and publishers see: epoch and position, `e7k2-1795225216959-0`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

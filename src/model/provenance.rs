@@ -23,6 +23,11 @@ impl Provenance {
     /// Bits that hold one.
     pub const BITS: u32 = 3;
 
+    /// Whether a token brings such rooms by itself.
+    pub fn is_of_token(self) -> bool {
+        matches!(self, Self::Auto | Self::Grant)
+    }
+
     /// From its discriminant; other numbers do not occur.
     pub fn from_bits(bits: u32) -> Self {
         Self::ALL.get(bits as usize).copied().unwrap_or(Self::Answered)

@@ -21,3 +21,25 @@ pub enum Transport {
     /// A streamed response.
     Sse,
 }
+
+impl Protocol {
+    /// The metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::SocketIo => "socketio",
+            Self::PlainWs => "ws",
+            Self::Sse => "sse",
+        }
+    }
+}
+
+impl Transport {
+    /// The metric label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::WebSocket => "websocket",
+            Self::Polling => "polling",
+            Self::Sse => "sse",
+        }
+    }
+}

@@ -9,6 +9,7 @@ use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
 use crate::node::backend_lanes::BackendLanes;
 use crate::node::command_tracker::CommandTracker;
+use crate::node::drain::OperatorDrain;
 use crate::node::probes::Probes;
 use crate::node::revocations_read::RevocationsRead;
 use crate::presence::local::Presence;
@@ -52,8 +53,10 @@ pub struct Node {
     pub forwarded: Mutex<ForwardedSids>,
     /// Probes on their way.
     pub probes: Probes,
-    /// Set at the start of the graceful stop; readiness follows it.
+    /// Set at the start of the graceful stop, or of a drain that an operator asked for; readiness follows it.
     pub draining: AtomicBool,
+    /// The drain that an operator asked for.
+    pub operator_drain: OperatorDrain,
     /// When the tail last made progress, in Unix milliseconds.
     pub tail_seen_ms: AtomicU64,
     /// The round of writing all records again, and how many shards are not done.
@@ -100,12 +103,14 @@ pub struct Parts {
     pub auth: Arc<Authenticator>,
     /// How many sockets clients may have.
     pub sockets: usize,
+    /// Whether addresses are those of clients, also behind a proxy.
+    pub knows_addresses: bool,
 }
 
 impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { context, backend, log, auth, sockets } = parts;
+        let Parts { context, backend, log, auth, sockets, knows_addresses } = parts;
         let limits = &context.limits;
         let has_cluster = context.cluster.is_some();
         Arc::new(Self {
@@ -115,6 +120,7 @@ impl Node {
                 clients: limits.connections,
                 per_address: limits.connections_per_ip,
                 unproven: limits.unauthenticated,
+                knows_addresses,
                 sockets,
             }),
             cluster: context.cluster.clone(),
@@ -128,6 +134,7 @@ impl Node {
             forwarded: Mutex::default(),
             probes: Probes::default(),
             draining: AtomicBool::new(false),
+            operator_drain: OperatorDrain::default(),
             tail_seen_ms: AtomicU64::new(0),
             rewriting: Mutex::default(),
             shards: OnceLock::new(),

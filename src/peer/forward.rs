@@ -170,6 +170,9 @@ async fn ask(local: &LocalNode, sid: Id, asked: RpcRequest, timeout: Duration) -
             | RpcResponse::Released(_)
             | RpcResponse::Confirmed(_)
             | RpcResponse::Members(..)
+            | RpcResponse::NodeStatus(_)
+            | RpcResponse::Rooms(_)
+            | RpcResponse::Sessions(_)
             | RpcResponse::Unsupported,
         ) => PollAnswer::Unknown,
         Err(problem) => return not_forwarded(local, sid, problem),

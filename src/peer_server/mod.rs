@@ -7,6 +7,7 @@ use crate::cluster::{Confirmed, OneWay, Owner, RpcHandler, RpcRequest, RpcRespon
 use crate::model::id::{Id, NodeId};
 use crate::node::context::{LocalNode, Node};
 use crate::node::room_query;
+use crate::node::{inspection, status};
 use crate::presence::RoomStatus;
 use crate::session::connection::ConnectionKey;
 use crate::shard::handle::ShardHandle;
@@ -35,6 +36,22 @@ impl PeerServer {
                 None => RoomStatus::default(),
             };
             node.answer_peer(from, call, RpcResponse::Members(status.connections, status.users)).await;
+        });
+    }
+
+    fn inspect(&self, from: NodeId, call: u64, question: RpcRequest) {
+        let node = self.node.clone();
+        tokio::spawn(async move {
+            let answer = match question {
+                RpcRequest::NodeStatus => RpcResponse::NodeStatus(Box::new(status::of(&node).await)),
+                RpcRequest::Rooms(query) => RpcResponse::Rooms(inspection::rooms_here(&node, query).await),
+                RpcRequest::Sessions(query) => RpcResponse::Sessions(inspection::sessions_here(&node, query).await),
+                RpcRequest::Session(id) => {
+                    RpcResponse::Sessions(inspection::session_here(&node, id).await.into_iter().collect())
+                }
+                _ => RpcResponse::Unsupported,
+            };
+            node.answer_peer(from, call, answer).await;
         });
     }
 
@@ -83,6 +100,9 @@ impl RpcHandler for PeerServer {
         let id = match &question {
             RpcRequest::Members(namespace, room) => return self.answer_members(from, call, namespace, room.clone()),
             RpcRequest::Confirm(sids) => return self.confirm(from, call, sids.clone()),
+            RpcRequest::NodeStatus | RpcRequest::Rooms(_) | RpcRequest::Sessions(_) | RpcRequest::Session(_) => {
+                return self.inspect(from, call, question);
+            }
             RpcRequest::Take(id, _)
             | RpcRequest::Get(id)
             | RpcRequest::Post(id, _)
@@ -154,5 +174,6 @@ async fn answer(local: &Rc<LocalNode>, from: NodeId, call: u64, request: RpcRequ
         RpcRequest::Release(sid) => handover::release(local, from, call, sid).await,
         // Answered by `on_request`.
         RpcRequest::Get(_) | RpcRequest::Members(..) | RpcRequest::Confirm(_) => {}
+        RpcRequest::NodeStatus | RpcRequest::Rooms(_) | RpcRequest::Sessions(_) | RpcRequest::Session(_) => {}
     }
 }

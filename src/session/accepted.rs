@@ -1,8 +1,8 @@
 //! A TCP connection from its `accept` on, until it is closed or becomes a WebSocket.
 
-use crate::model::address::accounted;
-use crate::session::connection_limiter::{ConnectionLimiter, End, LimitError};
+use crate::session::connection_limiter::{ConnectionLimiter, End, LimitError, Owner};
 use crate::session::unproven::Ticket;
+use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -41,10 +41,19 @@ impl Cut {
     }
 }
 
+/// Whose a socket is.
+#[derive(Clone, Copy)]
+struct Owners {
+    /// The other end.
+    peer: Owner,
+    /// On whose account it is: the peer's, or while a proxy's carries a request, the client's.
+    charged: Owner,
+}
+
 /// Counts one TCP connection until it is dropped.
 pub struct AcceptedSocket {
     limiter: Arc<ConnectionLimiter>,
-    address: IpAddr,
+    owners: Mutex<Owners>,
     cut: Arc<Cut>,
     /// Its ticket while it is unproven; 0 otherwise.
     ticket: AtomicU64,
@@ -58,12 +67,12 @@ impl AcceptedSocket {
     ///
     /// # Errors
     /// Which limit is reached by connections that have proven themselves.
-    pub fn new(limiter: &Arc<ConnectionLimiter>, peer: IpAddr) -> Result<Arc<Self>, LimitError> {
-        let (address, cut) = (accounted(peer), Arc::<Cut>::default());
-        let ticket = limiter.add_socket(address, cut.end())?;
+    pub fn new(limiter: &Arc<ConnectionLimiter>, peer: Owner) -> Result<Arc<Self>, LimitError> {
+        let cut = Arc::<Cut>::default();
+        let ticket = limiter.add_socket(peer, cut.end())?;
         Ok(Arc::new(Self {
             limiter: limiter.clone(),
-            address,
+            owners: Mutex::new(Owners { peer, charged: peer }),
             cut,
             ticket: AtomicU64::new(ticket.get()),
             settled: AtomicBool::new(false),
@@ -78,6 +87,31 @@ impl AcceptedSocket {
     /// Ends it.
     pub fn cut(&self) -> &Arc<Cut> {
         &self.cut
+    }
+
+    /// A proxy's socket carries a request of this client, who is charged for it until [`Self::rest`] or [`Self::leave_client`].
+    ///
+    /// # Errors
+    /// When the client has all the sockets it may have.
+    pub fn charge_client(&self, client: IpAddr) -> Result<(), LimitError> {
+        self.charge(&mut self.owners.lock(), Owner::client(client))
+    }
+
+    /// That request was answered: the proxy may use the socket for anybody.
+    pub fn leave_client(&self) {
+        let mut owners = self.owners.lock();
+        let peer = owners.peer;
+        // Only clients are refused, and only what was moved from its peer moves back.
+        let _ = self.charge(&mut owners, peer);
+    }
+
+    fn charge(&self, owners: &mut Owners, to: Owner) -> Result<(), LimitError> {
+        if owners.charged != to {
+            let ticket = Ticket::new(self.ticket.load(Ordering::Relaxed));
+            self.limiter.move_socket(owners.charged, to, ticket)?;
+            owners.charged = to;
+        }
+        Ok(())
     }
 
     /// It has shown a key.
@@ -96,8 +130,9 @@ impl AcceptedSocket {
 
     /// That was answered, or is over: until the next request it is unproven.
     pub fn rest(&self) {
+        self.leave_client();
         if self.ticket.load(Ordering::Relaxed) == 0 && !self.settled.load(Ordering::Relaxed) {
-            let ticket = self.limiter.enter_table(self.address, self.cut.end());
+            let ticket = self.limiter.enter_table(self.owners.lock().charged, self.cut.end());
             self.ticket.store(ticket.get(), Ordering::Relaxed);
         }
     }
@@ -106,7 +141,7 @@ impl AcceptedSocket {
     pub fn upgrade(&self) -> OpenSocket {
         self.settled.store(true, Ordering::Relaxed);
         self.upgraded.store(true, Ordering::Relaxed);
-        self.limiter.drop_socket(self.address, self.take_ticket());
+        self.limiter.drop_socket(self.owners.lock().charged, self.take_ticket());
         OpenSocket(self.limiter.clone())
     }
 }
@@ -114,7 +149,7 @@ impl AcceptedSocket {
 impl Drop for AcceptedSocket {
     fn drop(&mut self) {
         if !*self.upgraded.get_mut() {
-            self.limiter.drop_socket(self.address, self.take_ticket());
+            self.limiter.drop_socket(self.owners.get_mut().charged, self.take_ticket());
             self.limiter.drop_file();
         }
     }

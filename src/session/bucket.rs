@@ -127,6 +127,11 @@ impl Bucket {
         self.refused <= 1000
     }
 
+    /// Milliseconds since the last message, taken or refused; `None` if there was none.
+    pub fn idle(&self, now: Millis) -> Option<u64> {
+        (self.at != 0).then(|| u64::from((now.get() as u32).wrapping_sub(self.at)))
+    }
+
     /// The time until one more message may be taken.
     pub fn wait(&self, rate: Rate) -> Duration {
         rate.time((u64::from(self.spent) + 1000).saturating_sub(u64::from(rate.burst))).max(self.wait_for_bytes(rate))

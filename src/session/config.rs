@@ -118,7 +118,7 @@ impl LimitsConfig {
     }
 
     /// What one user, one address and one tenant may use. `max_message`: bytes that one message may have.
-    pub fn accounts(&self, max_message: usize) -> AccountLimits {
+    pub fn accounts(&self, max_message: usize, knows_addresses: bool) -> AccountLimits {
         let number = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         let pace = |per_second: u32, once: u32| {
             Pace::new(per_second, per_second.saturating_mul(BURST_SECONDS).saturating_add(once))
@@ -133,11 +133,9 @@ impl LimitsConfig {
         let events = self.user_events_per_second;
         let events = events.unwrap_or_else(|| self.events_per_second.saturating_mul(CONNECTIONS_AT_ONCE));
         let user = limits(self.user_connections, events, self.user_bytes_per_second, self.user_joins_per_second);
-        // Behind a proxy all clients have its address. Where connections of an address are limited it is the client's own.
-        let counts_addresses = self.connections_per_ip > 0;
         AccountLimits {
             user,
-            address: if counts_addresses { OwnerLimits { connections: 0, ..user } } else { OwnerLimits::default() },
+            address: if knows_addresses { OwnerLimits { connections: 0, ..user } } else { OwnerLimits::default() },
             tenant: limits(
                 self.tenant_connections,
                 self.tenant_events_per_second,

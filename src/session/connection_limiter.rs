@@ -6,7 +6,7 @@
 //! oldest unproven one ends ([`Unproven`] says of which address); a newcomer is refused only where all others are
 //! proven.
 
-use crate::model::address::CompactAddress;
+use crate::model::address::{CompactAddress, accounted};
 use crate::session::unproven::{Ticket, Unproven};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -26,6 +26,8 @@ pub struct Bounds {
     pub per_address: usize,
     /// Sockets and clients that have not proven anything.
     pub unproven: usize,
+    /// Whether addresses are those of clients, also behind a proxy.
+    pub knows_addresses: bool,
     /// Open sockets, WebSockets among them.
     pub sockets: usize,
 }
@@ -33,7 +35,27 @@ pub struct Bounds {
 impl Bounds {
     /// For a listener without clients.
     pub fn of_sockets(sockets: usize) -> Self {
-        Self { clients: 0, per_address: 0, unproven: sockets, sockets }
+        Self { clients: 0, per_address: 0, unproven: sockets, knows_addresses: false, sockets }
+    }
+}
+
+/// Whose account a socket is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    address: IpAddr,
+    /// A proxy's sockets are those of all its clients: `limits.connections_per_ip` does not count them.
+    is_proxy: bool,
+}
+
+impl Owner {
+    /// A client, by its address.
+    pub fn client(address: IpAddr) -> Self {
+        Self { address: accounted(address), is_proxy: false }
+    }
+
+    /// A proxy that names its clients.
+    pub fn proxy(address: IpAddr) -> Self {
+        Self { address: accounted(address), is_proxy: true }
     }
 }
 
@@ -110,44 +132,38 @@ impl ConnectionLimiter {
     ///
     /// # Errors
     /// Which limit is reached by connections that have proven themselves.
-    pub(super) fn add_socket(&self, address: IpAddr, end: End) -> Result<Ticket, LimitError> {
+    pub(super) fn add_socket(&self, owner: Owner, end: End) -> Result<Ticket, LimitError> {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
         let mut ended = Vec::new();
         let added = {
             let mut tables = self.tables.lock();
-            self.count_socket(&mut tables, address, open, &mut ended).map(|()| self.insert(&mut tables, address, end))
+            let counted = self.count_socket(&mut tables, owner, open, &mut ended);
+            counted.map(|()| self.insert(&mut tables, owner, end))
         };
         ended.into_iter().for_each(|end| end());
         if added.is_err() {
-            self.drop_socket(address, None);
+            self.drop_socket(owner, None);
             self.drop_file();
         }
         added
     }
 
-    fn insert(&self, tables: &mut Tables, address: IpAddr, end: End) -> Ticket {
+    fn insert(&self, tables: &mut Tables, owner: Owner, end: End) -> Ticket {
         let ticket = self.next_ticket();
-        tables.sockets.insert(ticket, address, end);
+        tables.sockets.insert(ticket, owner.address, end);
         ticket
     }
 
     fn count_socket(
         &self,
         tables: &mut Tables,
-        address: IpAddr,
+        owner: Owner,
         open: usize,
         ended: &mut Vec<End>,
     ) -> Result<(), LimitError> {
-        let max = self.bounds.per_address;
-        if max > 0 {
-            let count = tables.by_address.entry(address).or_default();
-            count.sockets += 1;
-            if count.sockets > count.max_sockets(max) {
-                ended.push(tables.sockets.remove_oldest_of(address).ok_or(LimitError::Address)?);
-                return Ok(());
-            }
-        }
-        if open > self.bounds.sockets {
+        if let Some(oldest) = self.count_for(tables, owner)? {
+            ended.push(oldest);
+        } else if open > self.bounds.sockets {
             let oldest = tables.sockets.remove_oldest_of_largest();
             // Some unproven clients are WebSockets, which are sockets too.
             let oldest = oldest.or_else(|| tables.clients.remove_oldest_of_largest());
@@ -156,6 +172,47 @@ impl ConnectionLimiter {
             ended.extend(self.make_room_for_unproven(tables));
         }
         Ok(())
+    }
+
+    /// Counts a socket, also when it is refused; the one that has to end for it, if its address has too many.
+    fn count_for(&self, tables: &mut Tables, owner: Owner) -> Result<Option<End>, LimitError> {
+        let max = self.bounds.per_address;
+        if max == 0 || owner.is_proxy {
+            return Ok(None);
+        }
+        let count = tables.by_address.entry(owner.address).or_default();
+        count.sockets += 1;
+        if count.sockets <= count.max_sockets(max) {
+            return Ok(None);
+        }
+        tables.sockets.remove_oldest_of(owner.address).map(Some).ok_or(LimitError::Address)
+    }
+
+    /// Puts a socket on another account; `ticket` is its own while it is unproven.
+    ///
+    /// # Errors
+    /// When the other address has all the sockets it may have; then the socket stays where it is.
+    pub(super) fn move_socket(&self, from: Owner, to: Owner, ticket: Option<Ticket>) -> Result<(), LimitError> {
+        let oldest = {
+            let mut tables = self.tables.lock();
+            let counted = self.count_for(&mut tables, to);
+            self.uncount(&mut tables, if counted.is_ok() { from } else { to });
+            let oldest = counted?;
+            if let Some(ticket) = ticket {
+                tables.sockets.move_to(ticket, to.address);
+            }
+            oldest
+        };
+        if let Some(end) = oldest {
+            end();
+        }
+        Ok(())
+    }
+
+    fn uncount(&self, tables: &mut Tables, owner: Owner) {
+        if !owner.is_proxy {
+            self.change_count(tables, owner.address, |count| count.sockets -= 1);
+        }
     }
 
     /// Takes out the one that ends for another unproven one, if there are too many.
@@ -239,11 +296,11 @@ impl ConnectionLimiter {
     }
 
     /// The socket has nothing left that proves it.
-    pub(super) fn enter_table(&self, address: IpAddr, end: End) -> Ticket {
+    pub(super) fn enter_table(&self, owner: Owner, end: End) -> Ticket {
         let (ticket, oldest) = {
             let mut tables = self.tables.lock();
             let oldest = self.make_room_for_unproven(&mut tables);
-            (self.insert(&mut tables, address, end), oldest)
+            (self.insert(&mut tables, owner, end), oldest)
         };
         if let Some(end) = oldest {
             end();
@@ -252,13 +309,10 @@ impl ConnectionLimiter {
     }
 
     /// A socket is closed, or has become a WebSocket.
-    pub(super) fn drop_socket(&self, address: IpAddr, ticket: Option<Ticket>) {
-        if ticket.is_none() && self.bounds.per_address == 0 {
-            return;
-        }
+    pub(super) fn drop_socket(&self, owner: Owner, ticket: Option<Ticket>) {
         let mut tables = self.tables.lock();
         ticket.map(|ticket| tables.sockets.remove(ticket));
-        self.change_count(&mut tables, address, |count| count.sockets -= 1);
+        self.uncount(&mut tables, owner);
     }
 
     /// A file is closed.
@@ -326,14 +380,14 @@ impl Permit {
 }
 
 impl Permit {
-    /// The address that the connection came from, be it a proxy's.
+    /// The client's address as far as it is known: that of a proxy which does not name its clients.
     pub fn peer(&self) -> IpAddr {
         self.address.get()
     }
 
     /// The client's address, where addresses are counted.
     pub fn address(&self) -> Option<IpAddr> {
-        (self.limiter.bounds.per_address > 0).then(|| self.peer())
+        self.limiter.bounds.knows_addresses.then(|| self.peer())
     }
 }
 

@@ -57,12 +57,16 @@ pub struct Session {
     pub last: Position,
     /// How often it was resumed on another connection. Of two records, the one with more moves is right.
     pub moves: u32,
+    /// Whether its token may have brought rooms after it began.
+    pub brought_later: bool,
     /// Which rooms it joined and left since it began.
     pub changes: Changes,
     /// Its newest change of presence that is announced: what it sends comes behind that.
     pub announced: Ticket,
     /// The number of the last delivery to it, so that an event to several of its rooms arrives once.
     pub mark: u64,
+    /// When it began on this node, in Unix milliseconds.
+    pub since_ms: u64,
 }
 
 impl Session {

@@ -28,6 +28,9 @@ pub struct Replay {
     changes: VecDeque<Change>,
     /// What it had asked for when it joined single rooms (`/ws` with `since`).
     pasts: Vec<Past>,
+    /// Rooms that it left, up to the position given, before it had their past: of those it gets nothing more, or what came
+    /// after the hole would hide it.
+    left: Vec<(Room, Position)>,
     /// Where the shard was when the cursor began.
     begun: Position,
     /// Its rooms changed too often.
@@ -69,7 +72,7 @@ impl Replay {
     /// For a session with these rooms at `after`, which changed like this since. The shard is `here`.
     pub fn new(own: &Id, mut rooms: Vec<Room>, after: Offset, changes: Vec<Change>, here: Position) -> Self {
         rooms.extend([own.to_string().into(), EVERYBODY.into()]);
-        Self { after, rooms, changes: changes.into(), pasts: Vec::new(), begun: here, overrun: false }
+        Self { after, rooms, changes: changes.into(), pasts: Vec::new(), left: Vec::new(), begun: here, overrun: false }
     }
 
     /// Continues a cursor that ended where this one begins.
@@ -90,9 +93,13 @@ impl Replay {
 
     /// Takes note that the session joined or left a room.
     pub fn note(&mut self, change: Change) {
+        let pasts = self.pasts.len();
         if !change.joined {
             // The client has left: it wants no more of it.
             self.pasts.retain(|past| past.room != change.room);
+        }
+        if self.pasts.len() < pasts && change.after > self.after.position {
+            self.left.push((change.room.clone(), change.after));
         }
         if self.changes.is_empty() && change.after <= self.after.position {
             return changes::set(&mut self.rooms, &change.room, change.joined);
@@ -155,6 +162,10 @@ impl Replay {
             changes::set(&mut self.rooms, &change.room, change.joined);
         }
         let mut rooms = if all { self.rooms.clone() } else { Vec::new() };
+        if all {
+            self.left.retain(|(_, up_to)| *up_to > from.position);
+            rooms.retain(|room| !self.left.iter().any(|(left, _)| left == room));
+        }
         let mut up_to = if all { here.position } else { self.after.position };
         if let Some(change) = self.changes.front().filter(|_| all) {
             up_to = up_to.min(change.after);
@@ -205,6 +216,7 @@ impl Replay {
     fn give_up(&mut self, here: Offset) -> Step {
         self.pasts.clear();
         self.changes.clear();
+        self.left.clear();
         self.after.position = here.position;
         Step::Lost(Gap::TooOld, None, here.position)
     }

@@ -22,6 +22,7 @@ use crate::shard::connections::Connections;
 use crate::shard::context::ShardContext;
 use crate::shard::ended::{Ended, EndedQueue};
 use crate::shard::flusher::Flusher;
+use crate::shard::inspection::LastRefusals;
 use crate::shard::rooms::Rooms;
 use crate::shard::session_persister::SessionPersister;
 use crate::shard::sessions::Sessions;
@@ -55,6 +56,8 @@ pub(super) struct Hub {
     pub(super) noted: Ticket,
     /// The number of the delivery that is under way, so that a session gets an event to several of its rooms once.
     pub(super) mark: u64,
+    /// What sessions were refused last, as far as that is remembered.
+    pub(super) refused: LastRefusals,
     /// Where the frames of one write are gathered.
     pub(super) scratch: Vec<u8>,
 }
@@ -77,6 +80,7 @@ impl Hub {
             position: Offset::default(),
             noted: Ticket::default(),
             mark: 0,
+            refused: LastRefusals::default(),
             scratch: Vec::new(),
         }
     }
@@ -158,6 +162,7 @@ impl Hub {
         }
         let session = self.sessions.remove(key)?;
         self.note_user_gone(&session);
+        self.refused.forget(key);
         self.charge_auth(&session, false);
         if let Some(pid) = session.pid {
             self.note_record(pid);

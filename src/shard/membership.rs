@@ -31,6 +31,9 @@ impl Hub {
     pub(super) fn join(&mut self, key: SessionKey, room: &Room, by: Provenance, reserved: &mut Reservation) -> bool {
         let new = self.join_initial(key, room, by, reserved);
         if new {
+            if let Some(session) = self.sessions.get_mut(key).filter(|_| by.is_of_token()) {
+                session.brought_later = true;
+            }
             self.trace(key, room, "joined");
             self.note_change(key, room, true);
         }

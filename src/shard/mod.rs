@@ -17,6 +17,7 @@ mod flusher;
 pub mod handle;
 mod holdings;
 mod hub;
+mod inspection;
 mod membership;
 pub mod packets;
 pub mod persist;

@@ -210,6 +210,16 @@ impl<K: Key> Rooms<K> {
         self.sessions.get(session).map_or(0, Vec::len)
     }
 
+    /// All rooms with members.
+    pub fn keys(&self) -> Vec<RoomKey> {
+        self.rooms.keys().collect()
+    }
+
+    /// A room's namespace and name, and how many members it has; `None` if nobody is in it any more.
+    pub fn describe(&self, room: RoomKey) -> Option<(NamespaceIndex, &Room, usize)> {
+        self.rooms.get(room).map(|state| (state.namespace, &state.name, state.members.len()))
+    }
+
     /// Rooms with members.
     pub fn len(&self) -> usize {
         self.rooms.len()

@@ -192,6 +192,7 @@ impl Shard {
             return;
         };
         session.identity = identity;
+        session.brought_later = true;
         session.expires = None;
         let connection = session.connection;
         hub.connections.change_timers(connection, |timers| timers.expires = None);

@@ -181,6 +181,10 @@ impl Sessions {
         self.all.iter().filter(move |(_, session)| session.namespace == namespace).map(|(key, _)| key)
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = SessionKey> {
+        self.all.keys()
+    }
+
     pub(super) fn pids(&self) -> impl Iterator<Item = Id> {
         self.by_pid.iter().filter_map(|key| self.all.get(*key)?.pid)
     }
@@ -212,9 +216,11 @@ mod tests {
             expires: None,
             last: Position::default(),
             moves: 0,
+            brought_later: false,
             changes: Changes::default(),
             announced: Default::default(),
             mark: 0,
+            since_ms: 0,
         })
     }
 

@@ -67,6 +67,19 @@ scenario("a client that was away during a renewal is not recovered, and gets wha
   await until(() => client.argsOf("e").at(-1)[0] === 3, "an event after the reconnection");
 });
 
+scenario("the epoch's key is changed: clients get a gap signal, come back, and get what follows", async (s) => {
+  const { store, nodes: [node] } = await stage(s);
+  const key = "roomcast:{roomcast:events}:epoch";
+  const client = await s.io(node, { token: tokenFor("7") }).connected();
+  for (const [number, text] of ["ffffffff", "0", "", "not an epoch", "5"].entries()) {
+    await store.cli("SET", key, text);
+    await until(() => client.connects === number + 2, `the client after the epoch "${text}"`);
+    await until(() => client.socket.connected, "connected");
+    await published(node, { room: "user:7", event: "e", data: number });
+    await until(() => client.argsOf("e").at(-1)?.[0] === number, `an event after the epoch "${text}"`);
+  }
+});
+
 scenario("a flood of large entries stays within redis.max_stream_bytes", async (s) => {
   const max = 10_000_000;
   const { store, writer, nodes: [node] } = await stage(s, { redis: { max_stream_bytes: max } });

@@ -132,3 +132,20 @@ scenario("joins are limited beside messages, on every protocol", async ({ node, 
   assert.equal(stream.status, 429);
   assert.ok((await one.metric('roomcast_refusals_total{reason="rate"}')) > 0);
 });
+
+scenario("fresh tokens on `/ws` join no more rooms than joins may, and the old token counts until then", async ({ node, ws }) => {
+  const limits = { rooms_per_session: 20, joins_per_second: 5, user_joins_per_second: 200 };
+  const one = await node({ limits, rooms: [] });
+  const tokens = ["a", "b"].map((name) => tokenFor("7", { rooms: count(20, (n) => `${name}${n}`) }));
+  const client = await ws(one, { token: tokens[0] }).welcomed();
+  // A burst of 20 + 4 × 5 joins: two tokens of 20 rooms.
+  for (let n = 1; n <= 10; n += 1) client.send({ type: "auth", token: tokens[n % 2] });
+  const { code, retry_after_ms: retry } = await client.message("error");
+  assert.equal(code, "rate_limited");
+  assert.ok(Number.isInteger(retry) && retry > 0, `${retry}`);
+  client.send({ type: "ping" });
+  await client.message("pong");
+  const joined = client.messages.filter(({ type }) => type === "joined").length;
+  assert.ok(joined >= 20 && joined <= 60, `${joined} joined`);
+  assert.equal(client.end, undefined);
+});

@@ -24,7 +24,7 @@ suite("Restart of the only node", () => {
     await client.event("missed");
     one.stopping = true;
     await one.stop("SIGKILL");
-    for (let round = 0; round < 5; round += 1) await server.cli("EVAL", FILL, "1", "roomcast:events", "10000", `"${"x".repeat(200)}"`);
+    for (let round = 0; round < 5; round += 1) await server.cli("EVAL", FILL, "1", "roomcast:events", "4000", `"${"x".repeat(200)}"`);
     const again = await node(settings, { port, ready: false });
     const [plain, stream] = [
       ws(again, { token: tokenFor("8") }),

@@ -137,6 +137,19 @@ suite("plain WebSocket", () => {
     assert.deepEqual([poison.type, poison.recovered ?? poison.code !== undefined], [poison.type, poison.type === "error"]);
   });
 
+  scenario("a join with `since` of a room that it was let into later brings all of what it had before that", async ({ node, ws }) => {
+    const one = await node();
+    const since = await published(one, { room: "room:a", event: "seen", data: 0 });
+    await published(one, { room: "room:a", event: "missed", data: 1 });
+    const client = await ws(one, { token: tokenFor("7") }).welcomed();
+    await published(one, { room: "room:a", event: "missed", data: 2 });
+    await command(one, "/join", { user: "7", room: "room:a" });
+    await client.message("joined");
+    const joined = await client.ask({ type: "join", room: "room:a", since });
+    assert.equal(joined.recovered, true);
+    await until(() => client.eventsOf("missed").length === 2, () => `both; got ${JSON.stringify(client.eventsOf("missed"))}`);
+  });
+
   scenario("a client that answers pings stays connected, and one that does not is closed", async ({ node, ws, raw }) => {
     const one = await node({ socketio: { ping_interval: "200ms", ping_timeout: "1500ms" } });
     const answers = await ws(one, { token: tokenFor("7") }).welcomed();

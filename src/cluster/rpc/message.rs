@@ -5,6 +5,7 @@
 //! - An unknown kind of request is answered with [`RpcResponse::Unsupported`]; an unknown one-way message is ignored.
 //! - The arguments of a kind never change. New arguments are a new kind, and its sender falls back where it is unsupported.
 
+use crate::cluster::rpc::inspection::{NodeStatus, RoomCount, RoomsQuery, SessionView, SessionsQuery};
 use crate::model::id::{Id, NodeId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -67,6 +68,14 @@ pub enum RpcRequest {
     Members(String, String),
     /// Are there sessions with these Engine.IO sids?
     Confirm(Vec<Id>),
+    /// How are you?
+    NodeStatus,
+    /// Which rooms have members on the node?
+    Rooms(RoomsQuery),
+    /// Which sessions are on the node?
+    Sessions(SessionsQuery),
+    /// The session with this id.
+    Session(Id),
 }
 
 /// The responses.
@@ -89,6 +98,12 @@ pub enum RpcResponse {
     Members(u64, Vec<String>),
     /// Whether there is a session, and whether its client has proven who it is, for each sid.
     Confirmed(Vec<Confirmed>),
+    /// How the node is doing.
+    NodeStatus(Box<NodeStatus>),
+    /// Rooms in order of name and namespace.
+    Rooms(Vec<RoomCount>),
+    /// Sessions in order of their places.
+    Sessions(Vec<SessionView>),
     /// The connection, if it could be handed over.
     Released(Option<Box<Moving>>),
     /// The node does not know this kind of request: it is of an older release. Also what a response of a newer release is
@@ -226,6 +241,17 @@ impl Body {
             Self::Response(_, RpcResponse::Released(Some(connection))) => moving(connection),
             Self::Response(_, RpcResponse::Members(_, users)) => users.iter().map(|user| user.len() + 3).sum(),
             Self::Response(_, RpcResponse::Confirmed(answers)) => answers.len() * 11,
+            Self::Response(_, RpcResponse::NodeStatus(_)) => 800,
+            Self::Request(_, RpcRequest::Rooms(query)) => {
+                query.prefix.len() + query.after.as_ref().map_or(0, |(room, namespace)| room.len() + namespace.len())
+            }
+            Self::Request(_, RpcRequest::Sessions(query)) => {
+                [&query.user, &query.room].into_iter().flatten().map(String::len).sum()
+            }
+            Self::Response(_, RpcResponse::Rooms(rooms)) => {
+                rooms.iter().map(|room| room.room.len() + room.namespace.len() + 60).sum()
+            }
+            Self::Response(_, RpcResponse::Sessions(sessions)) => sessions.iter().map(SessionView::size).sum(),
             Self::Piece(.., text) => text.len(),
             _ => 0,
         }

@@ -71,7 +71,7 @@ fn read_stream_info(value: &Value) -> Result<Option<StreamInfo>, RedisError> {
 /// Agrees with all nodes on the epoch: a new one in place of `replaced` (empty for none), or the one that another node set
 /// meanwhile.
 pub(super) async fn agree(connection: &mut RedisConnection, keys: &Keys, replaced: &str) -> Result<Epoch, RedisError> {
-    let fresh = format!("{:x}", rand::random::<u32>());
+    let fresh = format!("{:x}", Epoch::random().0);
     let agreed =
         connection.call(redis::cmd("EVAL").arg(AGREE).arg(1).arg(&keys.epoch).arg(replaced).arg(fresh)).await?;
     text(&agreed).and_then(parse).ok_or(RedisError::UnexpectedReply("the epoch"))

@@ -144,12 +144,13 @@ impl TailState {
 /// The epoch in the text of the key, if it is one.
 pub fn parse(text: &str) -> Option<Epoch> {
     let plain = !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
-    plain.then(|| u32::from_str_radix(text, 16).ok().map(Epoch)).flatten()
+    let epoch = plain.then(|| u32::from_str_radix(text, 16).ok().map(Epoch)).flatten();
+    epoch.filter(|epoch| *epoch != Epoch::default())
 }
 
 /// The epoch of the stream that replaces one of this epoch because its ids lie in the future.
 pub fn successor(epoch: Epoch) -> Epoch {
-    Epoch(epoch.0.wrapping_add(1))
+    epoch.successor()
 }
 
 /// Where a tail starts or, after a discontinuity, goes on: entries after a loss that were not read yet are still delivered.
@@ -254,12 +255,12 @@ mod tests {
         assert_eq!(head(Some(&renewed), Some(&grown)), at(101).predecessor());
         let trimmed = StreamInfo { length: 2, first: Some(at(102)), ..grown };
         assert_eq!(renewed.discontinuity(&now(trimmed)), Some(Discontinuity::FellBehind));
-        assert_eq!(successor(Epoch(u32::MAX)), Epoch(0));
+        assert_eq!(successor(Epoch(u32::MAX)), Epoch(1));
     }
 
     #[test]
     fn each_loss_is_seen() {
-        for text in ["", "ac", "xyz", "+ab", "100000000ab"] {
+        for text in ["", "0", "00", "ac", "xyz", "+ab", "100000000ab"] {
             let now = Observed { epoch_text: text.into(), ..observed() };
             assert_eq!(known().discontinuity(&now), Some(Discontinuity::EpochChanged), "{text}");
         }

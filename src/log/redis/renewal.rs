@@ -71,6 +71,11 @@ pub(super) async fn renew(log: &RedisLog, connection: &mut RedisConnection) -> R
         tokio::time::sleep(PAUSE * 2 / MAX_TRIES).await;
         answer = connection.call(&command).await?;
     }
+    if answer == Value::Int(-1) {
+        // A renewal since would have changed the epoch: this mark does not end, so no node set it.
+        connection.call(redis::cmd("DEL").arg(keys.renewal())).await?;
+        answer = connection.call(&command).await?;
+    }
     if answer == Value::Int(1) {
         log.metrics.log_renewals.inc();
         tracing::error!(

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicUsize;
 
 const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
 const B: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
-const BOUNDS: Bounds = Bounds { clients: 100, per_address: 0, unproven: 100, sockets: 100 };
+const BOUNDS: Bounds = Bounds { clients: 100, per_address: 0, unproven: 100, knows_addresses: true, sockets: 100 };
 
 fn client(limiter: &Arc<ConnectionLimiter>, address: IpAddr, ended: &Arc<AtomicUsize>) -> Result<Permit, LimitError> {
     let mut permit = limiter.take(address, ClientKind::Http)?;
@@ -14,7 +14,7 @@ fn client(limiter: &Arc<ConnectionLimiter>, address: IpAddr, ended: &Arc<AtomicU
 }
 
 fn accept(limiter: &Arc<ConnectionLimiter>, address: IpAddr) -> Result<Arc<AcceptedSocket>, LimitError> {
-    AcceptedSocket::new(limiter, address)
+    AcceptedSocket::new(limiter, Owner::client(address))
 }
 
 async fn is_evicted(socket: &AcceptedSocket) -> bool {
@@ -101,4 +101,48 @@ async fn without_files_the_oldest_unproven_socket_ends_and_websockets_count() {
     assert_eq!(accept(&limiter, A).err(), Some(LimitError::Node));
     drop(file);
     assert!(accept(&limiter, A).is_ok());
+}
+
+const PROXY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
+
+fn accept_proxy(limiter: &Arc<ConnectionLimiter>) -> Arc<AcceptedSocket> {
+    AcceptedSocket::new(limiter, Owner::proxy(PROXY)).unwrap()
+}
+
+#[tokio::test]
+async fn a_flood_through_a_proxy_ends_only_sockets_of_its_own_client() {
+    let limiter = ConnectionLimiter::new(Bounds { unproven: 5, ..BOUNDS });
+    let (idle, bystander) = (accept_proxy(&limiter), accept_proxy(&limiter));
+    bystander.charge_client(B).unwrap();
+    let mut flood = Vec::new();
+    for _ in 0..10 {
+        let socket = accept_proxy(&limiter);
+        socket.charge_client(A).unwrap();
+        flood.push(socket);
+    }
+    assert!(!is_evicted(&idle).await && !is_evicted(&bystander).await);
+    for (index, socket) in flood.iter().enumerate() {
+        assert_eq!(is_evicted(socket).await, index < 7, "{index}");
+    }
+    drop((idle, bystander, flood));
+    assert!(limiter.tables.lock().sockets.is_empty());
+}
+
+#[tokio::test]
+async fn connections_per_ip_counts_the_clients_of_a_proxy_and_not_the_proxy() {
+    let limiter = ConnectionLimiter::new(Bounds { per_address: 2, ..BOUNDS });
+    let sockets: Vec<_> = (0..10).map(|_| accept_proxy(&limiter)).collect();
+    sockets.iter().for_each(|socket| socket.prove());
+    assert_eq!(sockets[0].charge_client(A), Ok(()));
+    assert_eq!(sockets[0].charge_client(A), Ok(()), "the next request of the same client");
+    assert_eq!(sockets[1].charge_client(A), Ok(()));
+    assert_eq!(sockets[2].charge_client(A), Err(LimitError::Address));
+    assert_eq!(sockets[2].charge_client(B), Ok(()));
+    sockets[0].leave_client();
+    assert_eq!(sockets[3].charge_client(A), Ok(()), "a socket that waits for requests is the proxy's");
+    let file = sockets[1].upgrade();
+    assert_eq!(sockets[4].charge_client(A), Ok(()), "a WebSocket counts as a client");
+    drop((sockets, file));
+    assert!(limiter.tables.lock().by_address.is_empty());
+    assert_eq!(limiter.open.load(Ordering::Relaxed), 0);
 }
