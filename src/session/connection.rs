@@ -43,6 +43,15 @@ impl Link {
     }
 }
 
+/// What the requests of an Engine.IO connection said. Most say nothing.
+#[derive(Debug, Default)]
+pub struct Handshake {
+    /// The token in a header or the query, for clients that send none in band.
+    pub token: Option<Box<str>>,
+    /// The WebSocket takes no binary frames (`b64=1` in its URL).
+    pub base64: bool,
+}
+
 /// A client connection. Idle ones must stay small: `benches/idle` counts the bytes.
 pub struct Connection {
     /// The Engine.IO sid; a secret of this client.
@@ -75,10 +84,10 @@ pub struct Connection {
     pub bucket: Bucket,
     /// One session per joined namespace.
     pub sessions: SessionList,
-    /// The token of the handshake (header or query), for clients that send none in band. Most do: it takes eight bytes here.
-    pub token: Option<Box<Box<str>>>,
-    /// The WebSocket takes no binary frames (`b64=1` in its URL).
-    pub base64: bool,
+    /// It has left a namespace. The rooms of the next one that it joins count as joins, or it could repeat that.
+    pub has_left: bool,
+    /// What its requests said, if that is anything.
+    pub handshake: Option<Box<Handshake>>,
     /// Its user's or address's account, once it has a session.
     pub account: Option<AccountPermit>,
     /// Holds this connection's place in the node's count; released when dropped.
@@ -104,8 +113,8 @@ impl Connection {
             pending: None,
             bucket: Bucket::default(),
             sessions: SessionList::default(),
-            token: None,
-            base64: false,
+            has_left: false,
+            handshake: None,
             account: None,
             permit,
         })
@@ -117,9 +126,26 @@ impl Connection {
             (Link::Sse(_), _) => Format::Sse,
             (Link::Polling(_), _) => Format::SocketIoPayload,
             (Link::WebSocket(_), Protocol::PlainWs) => Format::JsonFrame,
-            (Link::WebSocket(_), _) if self.base64 => Format::SocketIoTextFrames,
+            (Link::WebSocket(_), _) if self.is_base64() => Format::SocketIoTextFrames,
             (Link::WebSocket(_), _) => Format::SocketIoFrames,
         }
+    }
+
+    /// The token of the handshake.
+    pub fn token(&self) -> Option<&str> {
+        self.handshake.as_ref()?.token.as_deref()
+    }
+
+    /// Keeps the token of a handshake, unless an earlier request had one.
+    pub fn keep_token(&mut self, token: Option<Box<str>>) {
+        if token.is_some() && self.token().is_none() {
+            self.handshake.get_or_insert_default().token = token;
+        }
+    }
+
+    /// Whether the WebSocket takes no binary frames.
+    pub fn is_base64(&self) -> bool {
+        self.handshake.as_ref().is_some_and(|handshake| handshake.base64)
     }
 
     /// Bytes in the outbox that its limit does not count.

@@ -185,7 +185,7 @@ impl Hub {
         }
         let frame = match (frame, &connection.link) {
             // Encoded here once, rather than at each partial write.
-            (Frame::Packet(packet), Link::WebSocket(_)) if connection.base64 => Frame::Raw(packet.text_frames()),
+            (Frame::Packet(packet), Link::WebSocket(_)) if connection.is_base64() => Frame::Raw(packet.text_frames()),
             (Frame::Packet(packet), Link::WebSocket(_)) => Frame::Raw(packet.frames()),
             (frame, _) => frame,
         };

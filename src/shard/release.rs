@@ -45,7 +45,7 @@ impl Hub {
         let position = first.map_or(self.position, |session| self.resume_point(session));
         let connection = self.connections.get_mut(key)?;
         let payload = take_all(connection, with_offset);
-        let token = connection.token.take().map(|token| *token);
+        let token = connection.handshake.take().and_then(|handshake| handshake.token);
         let keys = connection.sessions.to_vec();
         let mut sessions = Vec::with_capacity(keys.len());
         for session in keys {

@@ -73,9 +73,9 @@ pub async fn adopt(local: &Rc<LocalNode>, sid: Id, permit: Permit, opened: Opene
         _ => return dismiss(stream).await,
     };
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), permit);
-    connection.token = moving.token.take().map(|token| Box::new(token.into()));
+    connection.keep_token(moving.token.take().map(Into::into));
     handshake.apply(&mut connection);
-    let base64 = connection.base64;
+    let base64 = connection.is_base64();
     let key = local.shard.open(connection);
     local.await_proof(key);
     local.shard.start_timers(key, Duration::ZERO);
