@@ -32,8 +32,12 @@ pub(crate) struct Lanes(HashMap<NodeId, Lane>);
 
 #[derive(Default)]
 struct Lane {
-    /// Each gets one piece in turn, so that a small message does not wait for a large one.
-    waiting: VecDeque<Outgoing>,
+    /// Messages of one piece.
+    small: VecDeque<Outgoing>,
+    /// Larger ones: each gets one piece in turn.
+    large: VecDeque<Outgoing>,
+    /// Whose turn it is where both wait, so that a small message does not wait for a piece of each large one.
+    is_turn_of_large: bool,
     waiting_bytes: usize,
     /// Bytes of each message that are on their way, by the message's name.
     unread: HashMap<u64, usize>,
@@ -71,14 +75,15 @@ impl Lanes {
             return;
         }
         lane.waiting_bytes += text.len();
-        lane.waiting.push_back(Outgoing { name, text, sent: 0, index: 0, reply });
+        let queue = if text.len() > PIECE { &mut lane.large } else { &mut lane.small };
+        queue.push_back(Outgoing { name, text, sent: 0, index: 0, reply });
     }
 
     /// The next piece that may be sent now.
     pub(crate) fn next(&mut self, to: NodeId, now: Instant) -> Option<Piece> {
         let lane = self.0.get_mut(&to)?;
         let piece = lane.next(now);
-        if lane.waiting.is_empty() && lane.unread.is_empty() {
+        if lane.is_empty() && lane.unread.is_empty() {
             self.0.remove(&to);
         }
         piece
@@ -101,7 +106,7 @@ impl Lanes {
     pub(crate) fn retain(&mut self, is_live: impl Fn(NodeId) -> bool) {
         self.0.retain(|node, lane| {
             lane.drop_abandoned();
-            !lane.waiting.is_empty() || is_live(*node)
+            !lane.is_empty() || is_live(*node)
         });
     }
 
@@ -114,14 +119,23 @@ impl Lanes {
 impl Lane {
     /// Nothing asks for the next piece to a node that is gone, or reads nothing, so its messages would stay.
     fn drop_abandoned(&mut self) {
-        let bytes = &mut self.waiting_bytes;
-        self.waiting.retain(|outgoing| {
-            let is_wanted = !outgoing.reply.is_closed();
-            if !is_wanted {
-                *bytes -= outgoing.text.len() - outgoing.sent;
-            }
-            is_wanted
-        });
+        for queue in [&mut self.small, &mut self.large] {
+            queue.retain(|outgoing| !outgoing.reply.is_closed());
+        }
+        let left = self.small.iter().chain(&self.large);
+        self.waiting_bytes = left.map(|outgoing| outgoing.text.len() - outgoing.sent).sum();
+    }
+
+    fn is_empty(&self) -> bool {
+        self.small.is_empty() && self.large.is_empty()
+    }
+
+    /// The queue whose turn it is.
+    fn queue(&mut self) -> &mut VecDeque<Outgoing> {
+        match self.small.is_empty() || (self.is_turn_of_large && !self.large.is_empty()) {
+            true => &mut self.large,
+            false => &mut self.small,
+        }
     }
 
     fn next(&mut self, now: Instant) -> Option<Piece> {
@@ -130,7 +144,7 @@ impl Lane {
             self.unread_bytes = 0;
         }
         let mut outgoing = loop {
-            let outgoing = self.waiting.pop_front()?;
+            let outgoing = self.queue().pop_front()?;
             if !outgoing.reply.is_closed() {
                 break outgoing;
             }
@@ -138,7 +152,8 @@ impl Lane {
         };
         let piece = piece_at(&outgoing.text, outgoing.sent);
         if self.unread_bytes > 0 && self.unread_bytes + piece.len() > WINDOW {
-            self.waiting.push_front(outgoing);
+            let queue = if outgoing.text.len() > PIECE { &mut self.large } else { &mut self.small };
+            queue.push_front(outgoing);
             return None;
         }
         if self.unread_bytes == 0 {
@@ -148,13 +163,14 @@ impl Lane {
         *self.unread.entry(outgoing.name).or_default() += piece.len();
         self.waiting_bytes -= piece.len();
         let is_last = outgoing.sent + piece.len() == outgoing.text.len();
+        self.is_turn_of_large = outgoing.text.len() <= PIECE;
         let body = Body::Piece(outgoing.name, outgoing.index, is_last, piece.to_owned());
         if is_last {
             return Some(Piece { body, reply: Some(outgoing.reply) });
         }
         outgoing.sent += piece.len();
         outgoing.index += 1;
-        self.waiting.push_back(outgoing);
+        self.large.push_back(outgoing);
         Some(Piece { body, reply: None })
     }
 }
@@ -274,6 +290,20 @@ mod tests {
         assert_eq!(large.iter().filter(|(is_queued, _)| *is_queued).count(), MAX_WAITING_LARGE >> 20);
         let small: Vec<_> = (0..200).map(|_| push(PIECE)).collect();
         assert_eq!(small.iter().filter(|(is_queued, _)| *is_queued).count(), MAX_WAITING_LARGE / PIECE);
+    }
+
+    #[test]
+    fn a_small_message_does_not_wait_for_a_piece_of_each_large_one() {
+        let (mut lanes, to, now) = (Lanes::default(), NodeId::random(), Instant::now());
+        let mut replies = Vec::new();
+        for (name, bytes) in (0..60).map(|name| (name, 110_000)).chain([(60, 2_000)]) {
+            let (reply, sent) = oneshot::channel();
+            lanes.push(to, name, "a".repeat(bytes), reply);
+            replies.push(sent);
+        }
+        let names: Vec<u64> = drain(&mut lanes, to, now).into_iter().map(|(name, ..)| name).collect();
+        assert!(names[..2].contains(&60), "{names:?}");
+        assert!(names.iter().filter(|name| **name != 60).count() >= 6, "the large ones go on: {names:?}");
     }
 
     #[test]
