@@ -15,7 +15,12 @@ pub(super) struct Arguments {
 pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
     let url = match arguments.url {
         Some(url) => url,
-        None => url_of(common.load(Purpose::Other)?.listen.listen),
+        None => {
+            let config = common.load(Purpose::Other)?;
+            // `listen` closes connections without the proxy's header.
+            let admin = config.listen.admin_listen.filter(|_| config.http.proxy_protocol);
+            url_of(admin.unwrap_or(config.listen.listen))
+        }
     };
     match block_on(ask(Question { url: format!("{url}/health"), key: None, body: None }))? {
         Ok((StatusCode::OK, body)) => {

@@ -164,6 +164,11 @@ pub(super) fn warnings(config: &Config) -> Faults {
         let message = "is less than `publish.max_event`: a client that gets such an event is closed as a slow consumer";
         faults.extend(config.fault("limits.outbox_bytes", "[limits] outbox_bytes", message));
     }
+    if config.http.proxy_protocol && config.listen.admin_listen.is_none() {
+        let message = "closes every connection without the proxy's header, also of your backend, `roomcast` commands and \
+                       health checks; set `admin_listen` for these";
+        faults.extend(config.fault("http.proxy_protocol", "[http] proxy_protocol", message));
+    }
     if config.shutdown.pause + config.shutdown.drain > config.shutdown.timeout {
         let message = "is shorter than `pause` and `drain` together: connections are cut before they are notified";
         faults.extend(config.fault("shutdown.timeout", "[shutdown] timeout", message));

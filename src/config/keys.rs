@@ -119,6 +119,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("http", "idle_timeout", http.idle_timeout, Span(SECOND..=24 * HOUR)),
     key!("http", "allowed_hosts", http.allowed_hosts, List { of: Text(text::host), least: 0 }),
     key!("http", "trusted_proxies", http.trusted_proxies, List { of: Networks, least: 0 }),
+    key!("http", "proxy_protocol", http.proxy_protocol, Switch),
     key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
 
     Key {

@@ -84,6 +84,7 @@ pub fn advice(reason: Refusal) -> &'static str {
         Refusal::Revocations => {
             "revoke for shorter, raise `auth.max_revocations`, or change the keys to refuse everybody"
         }
+        Refusal::ProxyHeader => "let the proxy write it, or set http.proxy_protocol = false",
         Refusal::Path => "see docs/http-api.md for the paths and methods",
     }
 }

@@ -9,6 +9,7 @@ use crate::handlers::backend_lane::{Deferred, Need};
 use crate::handlers::rate_limit::take_turn;
 use crate::handlers::resume;
 use crate::handlers::resume::Outcome;
+use crate::handlers::room_access::JoinError;
 use crate::handlers::rule_runner;
 use crate::handlers::rule_runner::Ran;
 use crate::handlers::session_start::TooMany;
@@ -208,6 +209,17 @@ async fn begin_session(
             return None;
         }
     };
+    match local.shard.take_first_joins(key, rooms.len()) {
+        Ok(()) => {}
+        Err(Some(retry)) => {
+            refuse_returning(local, key, namespace, JoinError::TooFast(retry));
+            return None;
+        }
+        Err(None) => {
+            fail(local, key, CloseReason::RateLimit);
+            return None;
+        }
+    }
     let (id, pid) = (session.id.to_string(), pid.map(|pid| pid.to_string()));
     let mut reserved = session_start::reserve(local, &mut session, &rooms).await;
     if !is_open(local, key, Protocol::SocketIo) {
@@ -251,6 +263,14 @@ fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str,
     local.shard.push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
 }
 
+/// Answers a CONNECT to a namespace that the client leaves and joins all the time.
+fn refuse_returning(local: &LocalNode, key: ConnectionKey, namespace: &str, error: JoinError) {
+    refusals::note(&local.context.metrics, Refusal::Rate, format_args!("a Socket.IO client"), format_args!("{error}"));
+    let retry = error.retry().map_or(0, whole_millis);
+    let data = serde_json::json!({ "code": error.code(), "retry_after_ms": retry }).to_string();
+    local.shard.push_packet(key, encode::connect_error(namespace, &error.to_string(), Some(&data)));
+}
+
 /// Answers a CONNECT whose auth is over the limit; it is not read.
 pub fn refuse_large_auth(local: &LocalNode, key: ConnectionKey, namespace: &str) {
     if !take_turn(local, key) {
@@ -276,6 +296,9 @@ pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
 
 /// The client leaves a namespace; the connection stays (docs/protocol/socketio.md section 3.3).
 fn leave_namespace(local: &LocalNode, session: SessionKey) {
+    if let Some(connection) = local.shard.connection_of(session) {
+        local.shard.note_left(connection);
+    }
     local.shard.dismiss(session, CloseReason::ClientClose);
 }
 

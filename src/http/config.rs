@@ -32,6 +32,8 @@ pub struct HttpConfig {
     pub allowed_hosts: Vec<String>,
     /// Proxies that name the clients of their requests.
     pub trusted_proxies: Vec<Network>,
+    /// Whether every connection of `listen` begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 impl Default for HttpConfig {
@@ -41,6 +43,7 @@ impl Default for HttpConfig {
             head_timeout: Duration::from_secs(10),
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
+            proxy_protocol: false,
         }
     }
 }

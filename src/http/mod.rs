@@ -17,6 +17,7 @@ pub mod keys;
 mod linger;
 pub mod origin;
 pub mod presence;
+mod proxy_header;
 pub mod publish;
 pub mod revoke;
 pub mod routes;

@@ -7,6 +7,8 @@ use crate::http::caller::{Caller, ListenerKind};
 use crate::http::head::{READ_HEAD, READ_HEADERS};
 use crate::http::keep_alive::watch;
 use crate::http::linger;
+use crate::http::proxy_header;
+use crate::http::proxy_header::NoHeader;
 use crate::http::routes::route;
 use crate::http::upgrade::{Upgraded, carry_on};
 use crate::http::ws;
@@ -28,7 +30,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -43,6 +45,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Pause while sockets that make room for others are being closed, and how many of them: a shard may be busy.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 const MAX_ROOM_PAUSES: u32 = 50;
+
+const MAKES_ROOM: &str = "a connection without an accepted token is closed: newer ones need the room";
 
 /// A bound address: a socket for each shard. The kernel spreads connections among them, so that no connection has to
 /// change threads.
@@ -154,20 +158,19 @@ impl Acceptor {
     /// Serves a connection, or closes it if too many are open that have all proven themselves.
     fn start(&self, stream: TcpStream, peer: SocketAddr) {
         let peer = peer.ip();
-        let is_proxy = self.api.proxies.trusts(peer);
-        let owner = if is_proxy { Owner::proxy(peer) } else { Owner::client(peer) };
+        let is_behind = self.api.http.proxy_protocol && self.kind == ListenerKind::Public;
+        let owner = if is_behind { Owner::proxy(peer) } else { owner(&self.api, peer) };
         let socket = match AcceptedSocket::new(&self.limiter, owner) {
             Ok(socket) => socket,
-            Err(full) => {
-                let why = match full {
-                    LimitError::Node => "too many open connections for `limits.connections` and the open files allowed",
-                    LimitError::Address => "too many open connections for `limits.connections_per_ip`",
-                };
-                return self.refuse(format_args!("{peer}"), format_args!("{why}"));
-            }
+            Err(full) => return self.refuse(format_args!("{peer}"), format_args!("{}", too_many(full))),
         };
-        let caller = Caller::new(self.kind, peer, is_proxy, socket);
-        drop(tokio::task::spawn_local(serve(self.local.clone(), self.api.clone(), stream, caller)));
+        let caller = Caller::new(self.kind, peer, self.api.proxies.trusts(peer), socket);
+        let (local, api) = (self.local.clone(), self.api.clone());
+        if is_behind {
+            drop(tokio::task::spawn_local(serve_behind(local, api, stream, caller)));
+        } else {
+            drop(tokio::task::spawn_local(serve(local, api, stream, caller)));
+        }
     }
 
     fn refuse(&self, who: fmt::Arguments<'_>, why: fmt::Arguments<'_>) {
@@ -175,9 +178,41 @@ impl Acceptor {
     }
 }
 
+fn owner(api: &Api, peer: IpAddr) -> Owner {
+    if api.proxies.trusts(peer) { Owner::proxy(peer) } else { Owner::client(peer) }
+}
+
+fn too_many(full: LimitError) -> &'static str {
+    match full {
+        LimitError::Node => "too many open connections for `limits.connections` and the open files allowed",
+        LimitError::Address => "too many open connections for `limits.connections_per_ip`",
+    }
+}
+
 /// Whether the process (EMFILE) or the machine (ENFILE) has no file left for a connection.
 fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
+}
+
+/// Serves a connection that begins with a header of the PROXY protocol.
+async fn serve_behind(local: Rc<LocalNode>, api: Arc<Api>, mut stream: TcpStream, mut caller: Caller) {
+    let read = tokio::select! {
+        read = proxy_header::read(&mut stream, api.http.head_timeout) => read,
+        _ = caller.socket.cut().wait() => return note(&api, &caller, Refusal::Unauthenticated, format_args!("{MAKES_ROOM}")),
+    };
+    match read {
+        // The connection is the proxy's own.
+        Ok(None) => {}
+        Ok(Some(client)) => {
+            caller = Caller::new(ListenerKind::Public, client, api.proxies.trusts(client), caller.socket);
+            if let Err(full) = caller.socket.belong_to(owner(&api, client)) {
+                return note(&api, &caller, Refusal::Connections, format_args!("{}", too_many(full)));
+            }
+        }
+        Err(NoHeader::Empty) => return,
+        Err(problem) => return note(&api, &caller, Refusal::ProxyHeader, format_args!("{problem}")),
+    }
+    serve(local, api, stream, caller).await;
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
@@ -229,8 +264,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, caller: C
         // An SSE client stopped reading, which hyper would wait for forever, or the socket makes room for others.
         is_evicted = caller.socket.cut().wait() => {
             if is_evicted {
-                let why = format_args!("a connection without an accepted token is closed: newer ones need the room");
-                note(&api, &caller, Refusal::Unauthenticated, why);
+                note(&api, &caller, Refusal::Unauthenticated, format_args!("{MAKES_ROOM}"));
             }
             return;
         }

@@ -39,6 +39,7 @@ refusals! {
     Size, "size", "A body, a message or an event over its limit.";
     Headers, "headers", "A request with more or longer headers than are read.";
     Protocol, "protocol", "Bytes or messages that break the protocol.";
+    ProxyHeader, "proxy_header", "A connection without the header that `http.proxy_protocol` expects.";
     Incomplete, "incomplete", "A request, a message or its attachments that did not arrive whole in time.";
     Request, "request", "A request with a field or a body that cannot be used.";
     Revocations, "revocations", "More revoked users and tokens than `auth.max_revocations`.";

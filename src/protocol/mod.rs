@@ -18,6 +18,7 @@ pub(crate) mod event_fields;
 pub mod json_text;
 pub mod msgpack;
 pub mod plain_ws;
+pub mod proxy_header;
 pub mod publish;
 pub mod query;
 pub mod raw_json;

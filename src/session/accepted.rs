@@ -89,6 +89,17 @@ impl AcceptedSocket {
         &self.cut
     }
 
+    /// A proxy has opened it for this client, whose it is from now on.
+    ///
+    /// # Errors
+    /// When the client has all the sockets it may have.
+    pub fn belong_to(&self, client: Owner) -> Result<(), LimitError> {
+        let mut owners = self.owners.lock();
+        self.charge(&mut owners, client)?;
+        owners.peer = client;
+        Ok(())
+    }
+
     /// A proxy's socket carries a request of this client, who is charged for it until [`Self::rest`] or [`Self::leave_client`].
     ///
     /// # Errors

@@ -80,6 +80,8 @@ pub struct Connection {
     pub sessions: Vec<SessionKey>,
     /// The token of the handshake (header or query), for clients that send none in band.
     pub token: Option<Box<str>>,
+    /// It has left a namespace. The rooms of the next one that it joins count as joins, or it could repeat that.
+    pub has_left: bool,
     /// The WebSocket takes no binary frames (`b64=1` in its URL).
     pub base64: bool,
     /// Its user's or address's account, once it has a session.
@@ -110,6 +112,7 @@ impl Connection {
             bucket: Bucket::default(),
             sessions: Vec::new(),
             token: None,
+            has_left: false,
             base64: false,
             account: None,
             permit,

@@ -181,6 +181,26 @@ impl Shard {
         self.hub.borrow_mut().take_joins(key, count, now)
     }
 
+    /// The same for the rooms of a namespace. A connection that has left none gets them whatever it joined before.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn take_first_joins(&self, key: ConnectionKey, count: usize) -> Result<(), Option<Duration>> {
+        let now = self.now();
+        let mut hub = self.hub.borrow_mut();
+        match hub.connections.get(key).is_some_and(|connection| connection.has_left) {
+            true => hub.take_joins(key, count, now),
+            false => Ok(()),
+        }
+    }
+
+    /// Notes that a connection leaves a namespace.
+    pub fn note_left(&self, key: ConnectionKey) {
+        if let Some(connection) = self.hub.borrow_mut().connections.get_mut(key) {
+            connection.has_left = true;
+        }
+    }
+
     /// Notes that a message was refused while `ahead` others wait for the rate; `None` when the connection is closing.
     pub fn refuse_turn(&self, key: ConnectionKey, ahead: usize) -> Option<RefusedTurn> {
         let now = self.now();

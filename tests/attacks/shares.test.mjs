@@ -1,6 +1,7 @@
 // One user on many connections, and one tenant with many users: they use up their share, and nobody else's.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
+import { engineSocket } from "../harness/engine.mjs";
 import { scenario } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 import { witness } from "./witness.mjs";
@@ -148,4 +149,21 @@ scenario("fresh tokens on `/ws` join no more rooms than joins may, and the old t
   const joined = client.messages.filter(({ type }) => type === "joined").length;
   assert.ok(joined >= 20 && joined <= 60, `${joined} joined`);
   assert.equal(client.end, undefined);
+});
+
+scenario("leaving and joining a namespace again and again joins no more rooms than joins may", async ({ node, keep }) => {
+  const limits = { rooms_per_session: 20, joins_per_second: 5, user_joins_per_second: 200 };
+  const one = await node({ limits, rooms: [] });
+  const token = tokenFor("7", { rooms: count(20, (n) => `a${n}`) });
+  const client = keep(await engineSocket(one));
+  await client.text((text) => text.startsWith("0"));
+  for (let n = 1; n <= 20; n += 1) client.sendText(`40${JSON.stringify({ token })}`), client.sendText("41");
+  const { data } = JSON.parse((await client.text((text) => text.startsWith("44"))).slice(2));
+  assert.equal(data.code, "rate_limited");
+  assert.ok(Number.isInteger(data.retry_after_ms) && data.retry_after_ms > 0, JSON.stringify(data));
+  await until(() => client.texts.filter((text) => /^4[04]/.test(text)).length === 20, "an answer to each");
+  // The first, and a burst of 20 + 4 × 5 rooms.
+  const joined = client.texts.filter((text) => text.startsWith("40")).length;
+  assert.ok(joined >= 3 && joined <= 5, `${joined} joins of 20 rooms`);
+  assert.ok(!client.closed);
 });
