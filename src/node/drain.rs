@@ -33,7 +33,7 @@ pub fn begin(node: &Arc<Node>, pause: Duration, over: Duration) -> bool {
     tokio::spawn(async move {
         tokio::time::sleep(pause).await;
         node.operator_drain.refuse_clients();
-        self::drain(&node, over).await;
+        drain(&node, over).await;
         node.operator_drain.finish();
         tracing::info!("drained; the node can be stopped");
         // Clients that were on their way in when the refusing began.
