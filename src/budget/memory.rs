@@ -1,5 +1,6 @@
 //! The memory budget of the node: what is held, by kind, and how close that is to `limits.memory`.
 
+use std::cmp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
@@ -97,10 +98,11 @@ impl MemoryBudget {
 
     /// Takes over a sum that changed from `before` to `after`, which its owner keeps anyway.
     pub fn adjust(&self, kind: Holding, before: usize, after: usize) {
-        if after >= before {
-            self.charge(kind, after - before);
-        } else {
-            self.release(kind, before - after);
+        match after.cmp(&before) {
+            cmp::Ordering::Greater => self.charge(kind, after - before),
+            cmp::Ordering::Less => self.release(kind, before - after),
+            // Nearly always: the counter is not touched, which all shards share.
+            cmp::Ordering::Equal => {}
         }
     }
 

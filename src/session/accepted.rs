@@ -190,3 +190,11 @@ impl Deref for ClientStream {
         &self.stream
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_websocket_is_small() {
+        assert!(size_of::<super::ClientStream>() <= 40, "with the counters of its Rc 56 bytes, which cost 64");
+    }
+}

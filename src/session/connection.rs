@@ -6,7 +6,6 @@ use crate::model::event::Format;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::transport::{Protocol, Transport};
-use crate::protocol::socketio::Decoder;
 use crate::session::accepted::{ClientStream, Cut};
 use crate::session::backpressure::Backpressure;
 use crate::session::bucket::Bucket;
@@ -14,7 +13,9 @@ use crate::session::connection_limiter::Permit;
 use crate::session::outbox::Outbox;
 use crate::session::pending_packets::PendingPackets;
 use crate::session::polling::Polling;
+use crate::session::session_list::SessionList;
 use crate::session::timers::Timers;
+use crate::session::unfinished::Unfinished;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
@@ -42,6 +43,15 @@ impl Link {
     }
 }
 
+/// What the requests of an Engine.IO connection said. Most say nothing.
+#[derive(Debug, Default)]
+pub struct Handshake {
+    /// The token in a header or the query, for clients that send none in band.
+    pub token: Option<Box<str>>,
+    /// The WebSocket takes no binary frames (`b64=1` in its URL).
+    pub base64: bool,
+}
+
 /// A client connection. Idle ones must stay small: `benches/idle` counts the bytes.
 pub struct Connection {
     /// The Engine.IO sid; a secret of this client.
@@ -66,24 +76,18 @@ pub struct Connection {
     pub timers: Timers,
     /// The deadline that stands in the shard's table.
     pub scheduled: Option<Millis>,
-    /// Bytes of unfinished WebSocket messages that its reader keeps.
-    pub fragments: u32,
-    /// How many pings were due since that message began.
-    pub fragment_pings: u8,
-    /// Socket.IO packets with missing attachments.
-    pub decoder: Decoder,
+    /// What has not arrived whole yet.
+    pub unfinished: Unfinished,
     /// Packets that wait behind one that is being worked on.
     pub pending: Option<Box<PendingPackets>>,
     /// The rate limit.
     pub bucket: Bucket,
     /// One session per joined namespace.
-    pub sessions: Vec<SessionKey>,
-    /// The token of the handshake (header or query), for clients that send none in band.
-    pub token: Option<Box<str>>,
+    pub sessions: SessionList,
     /// It has left a namespace. The rooms of the next one that it joins count as joins, or it could repeat that.
     pub has_left: bool,
-    /// The WebSocket takes no binary frames (`b64=1` in its URL).
-    pub base64: bool,
+    /// What its requests said, if that is anything.
+    pub handshake: Option<Box<Handshake>>,
     /// Its user's or address's account, once it has a session.
     pub account: Option<AccountPermit>,
     /// Holds this connection's place in the node's count; released when dropped.
@@ -105,15 +109,12 @@ impl Connection {
             waker: None,
             timers: Timers::default(),
             scheduled: None,
-            fragments: 0,
-            fragment_pings: 0,
-            decoder: Decoder::new(),
+            unfinished: Unfinished::default(),
             pending: None,
             bucket: Bucket::default(),
-            sessions: Vec::new(),
-            token: None,
+            sessions: SessionList::default(),
             has_left: false,
-            base64: false,
+            handshake: None,
             account: None,
             permit,
         })
@@ -125,9 +126,26 @@ impl Connection {
             (Link::Sse(_), _) => Format::Sse,
             (Link::Polling(_), _) => Format::SocketIoPayload,
             (Link::WebSocket(_), Protocol::PlainWs) => Format::JsonFrame,
-            (Link::WebSocket(_), _) if self.base64 => Format::SocketIoTextFrames,
+            (Link::WebSocket(_), _) if self.is_base64() => Format::SocketIoTextFrames,
             (Link::WebSocket(_), _) => Format::SocketIoFrames,
         }
+    }
+
+    /// The token of the handshake.
+    pub fn token(&self) -> Option<&str> {
+        self.handshake.as_ref()?.token.as_deref()
+    }
+
+    /// Keeps the token of a handshake, unless an earlier request had one.
+    pub fn keep_token(&mut self, token: Option<Box<str>>) {
+        if token.is_some() && self.token().is_none() {
+            self.handshake.get_or_insert_default().token = token;
+        }
+    }
+
+    /// Whether the WebSocket takes no binary frames.
+    pub fn is_base64(&self) -> bool {
+        self.handshake.as_ref().is_some_and(|handshake| handshake.base64)
     }
 
     /// Bytes in the outbox that its limit does not count.
@@ -172,5 +190,16 @@ impl Connection {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<Connection>() <= 256, "more would cost 320 bytes of memory: {}", size_of::<Connection>());
+        assert!(size_of::<Permit>() <= 32 && size_of::<Outbox>() <= 48 && size_of::<Bucket>() <= 20);
     }
 }

@@ -6,7 +6,7 @@
 //! oldest unproven one ends ([`Unproven`] says of which address); a newcomer is refused only where all others are
 //! proven.
 
-use crate::model::address::accounted;
+use crate::model::address::{CompactAddress, accounted};
 use crate::session::unproven::{Ticket, Unproven};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -92,7 +92,7 @@ struct AddressCount {
 /// Counts one client until it is dropped.
 pub struct Permit {
     limiter: Arc<ConnectionLimiter>,
-    address: IpAddr,
+    address: CompactAddress,
     is_websocket: bool,
     /// While it is unproven.
     ticket: Option<Ticket>,
@@ -234,20 +234,20 @@ impl ConnectionLimiter {
     pub fn take(self: &Arc<Self>, peer: IpAddr, kind: ClientKind) -> Result<Permit, LimitError> {
         let (max, is_websocket) = (self.bounds.per_address, kind == ClientKind::WebSocket);
         let taken = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
-        let permit = Permit { limiter: self.clone(), address: accounted(peer), is_websocket, ticket: None };
+        let permit = Permit { limiter: self.clone(), address: CompactAddress::of(peer), is_websocket, ticket: None };
         if taken <= self.bounds.clients && max == 0 {
             return Ok(permit);
         }
         let end = {
             let mut tables = self.tables.lock();
             let is_address_full = max > 0 && {
-                let count = tables.by_address.entry(permit.address).or_default();
+                let count = tables.by_address.entry(permit.peer()).or_default();
                 count.clients += 1;
                 count.websockets += usize::from(is_websocket);
                 count.clients > max
             };
             if is_address_full {
-                tables.clients.remove_oldest_of(permit.address).map(Some).ok_or(LimitError::Address)
+                tables.clients.remove_oldest_of(permit.peer()).map(Some).ok_or(LimitError::Address)
             } else if taken > self.bounds.clients {
                 tables.clients.remove_oldest_of_largest().map(Some).ok_or(LimitError::Node)
             } else {
@@ -349,7 +349,7 @@ impl Permit {
         let oldest = {
             let mut tables = self.limiter.tables.lock();
             let oldest = self.limiter.make_room_for_unproven(&mut tables);
-            tables.clients.insert(ticket, self.address, Box::new(end));
+            tables.clients.insert(ticket, self.peer(), Box::new(end));
             oldest
         };
         if let Some(end) = oldest {
@@ -374,7 +374,7 @@ impl Permit {
     pub fn become_websocket(&mut self) {
         if !std::mem::replace(&mut self.is_websocket, true) {
             let mut tables = self.limiter.tables.lock();
-            self.limiter.change_count(&mut tables, self.address, |count| count.websockets += 1);
+            self.limiter.change_count(&mut tables, self.peer(), |count| count.websockets += 1);
         }
     }
 }
@@ -382,12 +382,12 @@ impl Permit {
 impl Permit {
     /// The client's address as far as it is known: that of a proxy which does not name its clients.
     pub fn peer(&self) -> IpAddr {
-        self.address
+        self.address.get()
     }
 
     /// The client's address, where addresses are counted.
     pub fn address(&self) -> Option<IpAddr> {
-        self.limiter.bounds.knows_addresses.then_some(self.address)
+        self.limiter.bounds.knows_addresses.then(|| self.peer())
     }
 }
 
@@ -397,7 +397,7 @@ impl Drop for Permit {
         self.prove();
         if self.limiter.bounds.per_address > 0 {
             let mut tables = self.limiter.tables.lock();
-            self.limiter.change_count(&mut tables, self.address, |count| {
+            self.limiter.change_count(&mut tables, self.peer(), |count| {
                 count.clients -= 1;
                 count.websockets -= usize::from(self.is_websocket);
             });

@@ -20,7 +20,9 @@ pub mod record;
 pub mod record_parts;
 pub mod recovery;
 pub mod replay;
+pub mod session_list;
 pub mod timers;
+pub mod unfinished;
 pub mod unproven;
 
 use crate::auth::identity::Identity;
@@ -80,5 +82,13 @@ impl Session {
             Some(user) => format!("user {}, session {}", user.as_str(), self.id),
             None => format!("session {}", self.id),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<super::Session>() <= 144, "each namespace that a client joins has one");
     }
 }

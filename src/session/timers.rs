@@ -13,6 +13,8 @@ pub enum Heartbeat {
     PingAt(Millis),
     /// A ping is out; the pong is due then.
     PongBy(Millis),
+    /// A closing connection, which has no heartbeat any more, is cut then, flushed or not.
+    CutAt(Millis),
 }
 
 /// All deadlines of a connection.
@@ -26,8 +28,6 @@ pub struct Timers {
     pub expires: Option<Millis>,
     /// Something waits to be written, and some of it must be taken by then.
     pub write_by: Option<Millis>,
-    /// A closing connection is cut then, flushed or not.
-    pub cut: Option<Millis>,
 }
 
 /// What has come due.
@@ -52,15 +52,16 @@ impl Timers {
     pub fn next(&self) -> Option<Millis> {
         let heartbeat = match self.heartbeat {
             Heartbeat::Off => None,
-            Heartbeat::PingAt(at) | Heartbeat::PongBy(at) => Some(at),
+            Heartbeat::PingAt(at) | Heartbeat::PongBy(at) | Heartbeat::CutAt(at) => Some(at),
         };
-        [heartbeat, self.connect_by, self.expires, self.write_by, self.cut].into_iter().flatten().min()
+        [heartbeat, self.connect_by, self.expires, self.write_by].into_iter().flatten().min()
     }
 
     /// Takes one thing that is due.
     pub fn due(&mut self, now: Millis, ping_timeout: Duration) -> Option<Due> {
         let take = |deadline: &mut Option<Millis>| deadline.take_if(|at| *at <= now).is_some();
-        if take(&mut self.cut) {
+        if matches!(self.heartbeat, Heartbeat::CutAt(at) if at <= now) {
+            self.heartbeat = Heartbeat::Off;
             return Some(Due::Cut);
         }
         if take(&mut self.connect_by) {
@@ -85,6 +86,14 @@ impl Timers {
         }
     }
 
+    /// The heartbeat and the connect timeout begin, unless the connection is closing already.
+    pub fn start(&mut self, ping_at: Millis, connect_by: Option<Millis>) {
+        if !matches!(self.heartbeat, Heartbeat::CutAt(_)) {
+            self.heartbeat = Heartbeat::PingAt(ping_at);
+            self.connect_by = connect_by;
+        }
+    }
+
     /// A pong came: the next ping is one interval from now, not from the last ping (docs/protocol/socketio.md section 2.5).
     pub fn pong(&mut self, now: Millis, ping_interval: Duration) {
         if matches!(self.heartbeat, Heartbeat::PongBy(_)) {
@@ -99,7 +108,7 @@ impl Timers {
 
     /// Stops everything but the cut: the connection is closing.
     pub fn closing(&mut self, cut: Millis) {
-        *self = Self { cut: Some(cut), ..Self::default() };
+        *self = Self { heartbeat: Heartbeat::CutAt(cut), ..Self::default() };
     }
 }
 
@@ -127,9 +136,11 @@ mod tests {
     fn a_closing_connection_only_waits_for_its_cut() {
         let heartbeat = Heartbeat::PongBy(AT(7));
         let (connect_by, expires, write_by) = (Some(AT(5)), Some(AT(6)), Some(AT(8)));
-        let mut timers = Timers { connect_by, expires, heartbeat, write_by, cut: None };
+        let mut timers = Timers { connect_by, expires, heartbeat, write_by };
         assert_eq!(timers.next(), Some(AT(5)));
         timers.closing(AT(50));
+        timers.start(AT(70), Some(AT(60)));
+        timers.pong(AT(8), TIMEOUT);
         assert_eq!(timers.next(), Some(AT(50)));
         let due: Vec<_> = [49, 50, 60].map(|now| timers.due(AT(now), TIMEOUT)).into();
         assert_eq!(due, [None, Some(Due::Cut), None]);
@@ -137,6 +148,6 @@ mod tests {
 
     #[test]
     fn they_are_small() {
-        assert_eq!(size_of::<Timers>(), 48, "every idle connection has them");
+        assert_eq!(size_of::<Timers>(), 40, "every idle connection has them");
     }
 }

@@ -31,7 +31,8 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.context.metrics.closed(reason);
         // One by one, so that each sees which others are left: presence counts a user once on a connection.
-        for session in connection.sessions.clone() {
+        let sessions = connection.sessions.clone();
+        for session in sessions.iter().copied() {
             self.dismiss(session, reason, now);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };

@@ -103,7 +103,7 @@ impl Shard {
     /// Whether a Socket.IO client has not said anything yet that we understood.
     pub fn is_silent(&self, key: ConnectionKey) -> bool {
         let silent = |connection: &Connection| {
-            let quiet = connection.decoder.is_idle() && connection.sessions.is_empty();
+            let quiet = connection.unfinished.is_decoder_idle() && connection.sessions.is_empty();
             quiet && connection.protocol == Protocol::SocketIo
         };
         self.read(key, silent).unwrap_or(false)
@@ -116,7 +116,7 @@ impl Shard {
 
     /// The token of the handshake.
     pub fn handshake_token(&self, key: ConnectionKey) -> Option<Box<str>> {
-        self.read(key, |connection| connection.token.clone()).flatten()
+        self.read(key, |connection| connection.token().map(Into::into)).flatten()
     }
 
     /// Queues a frame for one connection.
@@ -209,7 +209,7 @@ impl Shard {
 
     /// The sessions of a connection.
     pub fn sessions_of(&self, key: ConnectionKey) -> Vec<SessionKey> {
-        self.hub.borrow().connections.get(key).map_or_else(Vec::new, |connection| connection.sessions.clone())
+        self.hub.borrow().connections.get(key).map_or_else(Vec::new, |connection| connection.sessions.to_vec())
     }
 
     /// Runs `read` with the decoder of the connection's Socket.IO packets.

@@ -18,13 +18,11 @@ const OUTBOX_STEP: usize = 64 << 10;
 impl Hub {
     /// Runs `act` with a connection's decoder, and charges the attachments that it keeps for the rest of their packet.
     pub(super) fn with_decoder<T>(&mut self, key: ConnectionKey, act: impl FnOnce(&mut Decoder) -> T) -> Option<T> {
-        let decoder = &mut self.connections.get_mut(key)?.decoder;
-        let before = decoder.held();
-        let result = act(decoder);
-        let after = decoder.held();
-        if before != after {
-            self.context.memory.adjust(Holding::Unfinished, before, after);
-        }
+        let unfinished = &mut self.connections.get_mut(key)?.unfinished;
+        let before = unfinished.attached();
+        let result = unfinished.with_decoder(act);
+        let after = unfinished.attached();
+        self.context.memory.adjust(Holding::Unfinished, before, after);
         Some(result)
     }
 
@@ -32,12 +30,8 @@ impl Hub {
     /// has ended since.
     pub(super) fn note_fragments(&mut self, key: ConnectionKey, bytes: usize, ended: bool) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if ended || bytes == 0 {
-            connection.fragment_pings = 0;
-        }
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let before = std::mem::replace(&mut connection.fragments, bytes);
-        self.context.memory.adjust(Holding::Unfinished, before as usize, bytes as usize);
+        let before = connection.unfinished.note_fragments(bytes, ended);
+        self.context.memory.adjust(Holding::Unfinished, before, bytes);
     }
 
     /// A connection is closing or gone: what its client sent and did not finish is dropped.
@@ -55,9 +49,7 @@ impl Hub {
     pub(super) fn note_parked(&mut self) {
         let bytes = self.parked.bytes();
         let before = std::mem::replace(&mut self.parked_bytes, bytes);
-        if before != bytes {
-            self.context.memory.adjust(Holding::Parked, before, bytes);
-        }
+        self.context.memory.adjust(Holding::Parked, before, bytes);
     }
 
     /// Takes over what outboxes hold, once it has changed by so much that it matters: the counter is shared by all shards.
@@ -83,7 +75,7 @@ impl Hub {
         let auth: usize = sessions.map(|session| session.auth.as_ref().map_or(0, |auth| auth.len())).sum();
         let pending = connection.pending.as_ref();
         let pending = pending.map_or(0, |pending| pending.bytes() + pending.asking.unwrap_or_default());
-        connection.outbox.held() + connection.decoder.held() + connection.fragments as usize + pending + auth
+        connection.outbox.held() + connection.unfinished.held() + pending + auth
     }
 }
 

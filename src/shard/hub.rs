@@ -115,7 +115,6 @@ impl Hub {
             self.note_record(pid);
         }
         if let Some(connection) = self.connections.get_mut(connection) {
-            connection.sessions.reserve_exact(1);
             connection.sessions.push(key);
             connection.permit.prove();
         }
@@ -169,7 +168,7 @@ impl Hub {
             self.note_record(pid);
         }
         if let Some(connection) = self.connections.get_mut(session.connection) {
-            connection.sessions.retain(|other| *other != key);
+            connection.sessions.remove(key);
             if let Some(backpressure) = &mut connection.backpressure {
                 backpressure.end(key);
             }
@@ -186,7 +185,7 @@ impl Hub {
         }
         let frame = match (frame, &connection.link) {
             // Encoded here once, rather than at each partial write.
-            (Frame::Packet(packet), Link::WebSocket(_)) if connection.base64 => Frame::Raw(packet.text_frames()),
+            (Frame::Packet(packet), Link::WebSocket(_)) if connection.is_base64() => Frame::Raw(packet.text_frames()),
             (Frame::Packet(packet), Link::WebSocket(_)) => Frame::Raw(packet.frames()),
             (frame, _) => frame,
         };

@@ -84,7 +84,7 @@ impl Hub {
     /// `None` if another session of the connection makes it true.
     fn online(&self, session: &Session) -> Option<Fact> {
         let user = session.identity.user.as_ref()?;
-        let siblings = self.connections.get(session.connection).into_iter().flat_map(|c| &c.sessions);
+        let siblings = self.connections.get(session.connection).into_iter().flat_map(|c| c.sessions.iter());
         let is_same = |other: &Session| {
             other.id != session.id && other.identity.user.as_ref().is_some_and(|other| other.as_str() == user.as_str())
         };

@@ -31,7 +31,7 @@ impl Hub {
             matches!(connection.link, Link::Polling(_))
                 && connection.closing.is_none()
                 && connection.pending.is_none()
-                && connection.decoder.is_idle()
+                && connection.unfinished.is_decoder_idle()
                 // One position is handed over, which several sessions may not be at.
                 && (!connection.has_replays() || connection.sessions.len() == 1)
         })
@@ -45,8 +45,8 @@ impl Hub {
         let position = first.map_or(self.position, |session| self.resume_point(session));
         let connection = self.connections.get_mut(key)?;
         let payload = take_all(connection, with_offset);
-        let token = connection.token.take();
-        let keys = connection.sessions.clone();
+        let token = connection.handshake.take().and_then(|handshake| handshake.token);
+        let keys = connection.sessions.to_vec();
         let mut sessions = Vec::with_capacity(keys.len());
         for session in keys {
             let Some(form) = self.sessions.get(session).map(|live| self.park_form(session, live)) else { continue };

@@ -180,7 +180,7 @@ impl Hub {
         let by = now.after(self.context.socketio.ping_timeout);
         let Some(connection) = self.connections.get_mut(key) else { return };
         let waits = connection.has_replays() && matches!(connection.link, Link::WebSocket(_));
-        if !waits || matches!(connection.timers.heartbeat, Heartbeat::PongBy(_) | Heartbeat::Off) {
+        if !waits || !matches!(connection.timers.heartbeat, Heartbeat::PingAt(_)) {
             return;
         }
         let Some(backpressure) = connection.backpressure.as_mut().filter(|one| one.pace.wants_ping()) else { return };

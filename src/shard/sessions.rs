@@ -6,18 +6,34 @@ use crate::session::Session;
 use crate::session::connection::SessionKey;
 use hashbrown::HashTable;
 use slotmap::SlotMap;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::hash::{BuildHasher, RandomState};
 
 /// Every session is in each index that it has a value for.
 #[derive(Default)]
 pub(super) struct Sessions {
     all: SlotMap<SessionKey, Box<Session>>,
-    by_id: HashMap<Id, SessionKey>,
-    by_pid: HashMap<Id, SessionKey>,
-    /// The user's text is not stored again: it is looked up in a session of theirs.
+    /// What they are found by is not stored again: it is looked up in the session, of a user in one of theirs.
+    by_id: HashTable<SessionKey>,
+    by_pid: HashTable<SessionKey>,
     by_user: HashTable<SessionsOfUser>,
     hasher: RandomState,
+}
+
+/// By what a session is found that it has alone.
+#[derive(Clone, Copy)]
+enum Name {
+    Id,
+    Pid,
+}
+
+impl Name {
+    fn of(self, session: &Session) -> Option<Id> {
+        match self {
+            Self::Id => Some(session.id),
+            Self::Pid => session.pid,
+        }
+    }
 }
 
 /// Most users have one session on a shard. A token that very many clients share must not make their end quadratic.
@@ -47,28 +63,52 @@ fn user(session: &Session) -> Option<&str> {
 
 impl Sessions {
     pub(super) fn insert(&mut self, session: Box<Session>) -> SessionKey {
-        let (id, pid) = (session.id, session.pid);
         let key = self.all.insert(session);
-        self.by_id.insert(id, key);
-        if let Some(pid) = pid {
-            self.by_pid.insert(pid, key);
-        }
+        self.index(Name::Id, key);
+        self.index(Name::Pid, key);
         self.index_user(key);
         key
     }
 
     pub(super) fn remove(&mut self, key: SessionKey) -> Option<Box<Session>> {
+        self.forget(Name::Id, key);
+        self.forget(Name::Pid, key);
         self.forget_user(key);
-        let session = self.all.remove(key)?;
-        if self.by_id.get(&session.id) == Some(&key) {
-            self.by_id.remove(&session.id);
+        self.all.remove(key)
+    }
+
+    /// The newest of several with the same name is found by it.
+    fn index(&mut self, by: Name, key: SessionKey) {
+        let (all, hasher) = (&self.all, &self.hasher);
+        let name = |key: &SessionKey| all.get(*key).and_then(|session| by.of(session));
+        let Some(own) = name(&key) else { return };
+        let table = match by {
+            Name::Id => &mut self.by_id,
+            Name::Pid => &mut self.by_pid,
+        };
+        let entry = table.entry(
+            hasher.hash_one(Some(own)),
+            |known| name(known) == Some(own),
+            |known| hasher.hash_one(name(known)),
+        );
+        entry.and_modify(|known| *known = key).or_insert(key);
+    }
+
+    /// Before the session is removed.
+    fn forget(&mut self, by: Name, key: SessionKey) {
+        let Some(own) = self.all.get(key).and_then(|session| by.of(session)) else { return };
+        let table = match by {
+            Name::Id => &mut self.by_id,
+            Name::Pid => &mut self.by_pid,
+        };
+        if let Ok(found) = table.find_entry(self.hasher.hash_one(Some(own)), |known| *known == key) {
+            found.remove();
         }
-        if let Some(pid) = session.pid
-            && self.by_pid.get(&pid) == Some(&key)
-        {
-            self.by_pid.remove(&pid);
-        }
-        Some(session)
+    }
+
+    fn find(&self, table: &HashTable<SessionKey>, by: Name, id: Id) -> Option<SessionKey> {
+        let is_it = |known: &SessionKey| self.all.get(*known).and_then(|session| by.of(session)) == Some(id);
+        table.find(self.hasher.hash_one(Some(id)), is_it).copied()
     }
 
     fn index_user(&mut self, key: SessionKey) {
@@ -120,11 +160,11 @@ impl Sessions {
     }
 
     pub(super) fn by_id(&self, id: Id) -> Option<SessionKey> {
-        self.by_id.get(&id).copied()
+        self.find(&self.by_id, Name::Id, id)
     }
 
     pub(super) fn by_pid(&self, pid: Id) -> Option<SessionKey> {
-        self.by_pid.get(&pid).copied()
+        self.find(&self.by_pid, Name::Pid, pid)
     }
 
     /// The sessions of a user, whose claim is this text.
@@ -146,7 +186,7 @@ impl Sessions {
     }
 
     pub(super) fn pids(&self) -> impl Iterator<Item = Id> {
-        self.by_pid.keys().copied()
+        self.by_pid.iter().filter_map(|key| self.all.get(*key)?.pid)
     }
 
     pub(super) fn len(&self) -> usize {

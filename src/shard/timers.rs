@@ -27,10 +27,7 @@ const MAX_PINGS: u8 = 2;
 
 /// Called when a ping is due: whether what arrives has been unfinished for too long.
 fn has_stale_message(connection: &mut Connection) -> bool {
-    if connection.fragments > 0 {
-        connection.fragment_pings = connection.fragment_pings.saturating_add(1);
-    }
-    connection.fragment_pings.max(connection.decoder.grow_old()) >= MAX_PINGS
+    connection.unfinished.grow_old() >= MAX_PINGS
 }
 
 impl Hub {
@@ -128,12 +125,8 @@ impl Hub {
         let interval = self.context.socketio.ping_interval;
         let connect = self.context.socketio.connect_timeout.saturating_sub(waited);
         let is_sse = self.connections.get(key).is_some_and(|connection| matches!(connection.link, Link::Sse(_)));
-        self.connections.change_timers(key, |timers| {
-            timers.heartbeat = Heartbeat::PingAt(now.after(interval));
-            if !is_sse {
-                timers.connect_by = Some(now.after(connect));
-            }
-        });
+        let connect_by = (!is_sse).then(|| now.after(connect));
+        self.connections.change_timers(key, |timers| timers.start(now.after(interval), connect_by));
     }
 
     /// The client has answered a ping.

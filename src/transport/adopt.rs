@@ -68,14 +68,14 @@ impl EarlyMessage {
 /// back for what it missed.
 pub async fn adopt(local: &Rc<LocalNode>, sid: Id, permit: Permit, opened: Opened) {
     let Opened { handshake, stream, frames, early } = opened;
-    let moving = match forward::question(local, sid, RpcRequest::Release(sid), RELEASE_TIMEOUT).await {
+    let mut moving = match forward::question(local, sid, RpcRequest::Release(sid), RELEASE_TIMEOUT).await {
         Ok(RpcResponse::Released(Some(moving))) => *moving,
         _ => return dismiss(stream).await,
     };
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), permit);
-    connection.token = moving.token.as_deref().map(Into::into);
+    connection.keep_token(moving.token.take().map(Into::into));
     handshake.apply(&mut connection);
-    let base64 = connection.base64;
+    let base64 = connection.is_base64();
     let key = local.shard.open(connection);
     local.await_proof(key);
     local.shard.start_timers(key, Duration::ZERO);

@@ -15,9 +15,9 @@ impl WebSocketHandshake {
     /// Keeps it on the connection. A token that the connection has from its first request stays, as the reference keeps the
     /// handshake of the first request.
     pub fn apply(self, connection: &mut Connection) {
-        if connection.token.is_none() {
-            connection.token = self.token;
+        connection.keep_token(self.token);
+        if self.base64 {
+            connection.handshake.get_or_insert_default().base64 = true;
         }
-        connection.base64 = self.base64;
     }
 }

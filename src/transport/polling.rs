@@ -43,7 +43,7 @@ pub fn open(
 ) -> (String, Option<Ticket>) {
     let sid = local.shard.fresh_id();
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::default()), permit);
-    connection.token = token;
+    connection.keep_token(token);
     let key = local.shard.open(connection);
     let ticket = local.await_proof(key);
     local.shard.start_timers(key, waited);

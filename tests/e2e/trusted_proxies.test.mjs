@@ -1,5 +1,6 @@
 // http.trusted_proxies: which client a request behind a proxy comes from, and that limits by address are that client's.
 import assert from "node:assert/strict";
+import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { request } from "../harness/http.mjs";
 import { startNginx } from "../harness/nginx.mjs";
@@ -110,8 +111,11 @@ suite("trusted_proxies", () => {
       for (const n of range(2)) assert.equal(await arrives(s, nginx, spoof(n), address), "welcome");
       assert.equal(await arrives(s, nginx, spoof(9), address), 429, "what the client itself writes is not believed");
     }
-    const polling = s.io(nginx, { token, transports: ["polling"], localAddress: "127.0.0.5" });
+    const polling = s.io(nginx, { token, transports: ["polling"] });
     await (await polling.connected()).join("room:a");
+    const { sessions } = (await one.get("/sessions?user=7", { authorization: `Bearer ${KEY}` })).json();
+    const addresses = sessions.map(({ address }) => address).toSorted();
+    assert.deepEqual(addresses, ["127.0.0.1", "127.0.0.3", "127.0.0.3", "127.0.0.4", "127.0.0.4"]);
   });
 
   scenario("mistakes in the setting are all reported", async () => {
