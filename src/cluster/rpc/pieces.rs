@@ -18,6 +18,9 @@ const PIECE: usize = 64 << 10;
 const WINDOW: usize = 512 << 10;
 /// Bytes that may wait for one node. Above it a message fails at once, unless it is alone.
 const MAX_WAITING: usize = 16 << 20;
+/// The same for a message of more than one piece. Large bodies of a few clients leave the rest to questions about sids, and
+/// to what most clients send and get.
+const MAX_WAITING_LARGE: usize = MAX_WAITING / 2;
 /// If the receiver reads nothing for so long, what was on its way is lost.
 const STALLED: Duration = Duration::from_secs(5);
 /// A message whose next piece does not arrive for so long is forgotten.
@@ -61,7 +64,8 @@ impl Lanes {
     /// Queues the JSON of a body. A reply channel that closes without a word means that it was not sent.
     pub(crate) fn push(&mut self, to: NodeId, name: u64, text: String, reply: oneshot::Sender<Sent>) {
         let lane = self.0.entry(to).or_default();
-        if lane.waiting_bytes > 0 && lane.waiting_bytes + text.len() > MAX_WAITING {
+        let max = if text.len() > PIECE { MAX_WAITING_LARGE } else { MAX_WAITING };
+        if lane.waiting_bytes > 0 && lane.waiting_bytes + text.len() > max {
             // The caller may be gone.
             let _ = reply.send(Sent::Busy);
             return;
@@ -93,9 +97,12 @@ impl Lanes {
         lane.progress = Some(now);
     }
 
-    /// Forgets the receivers that are gone and for which nothing waits.
+    /// Forgets what nobody waits for any more, and the receivers that are gone and for which nothing waits.
     pub(crate) fn retain(&mut self, is_live: impl Fn(NodeId) -> bool) {
-        self.0.retain(|node, lane| !lane.waiting.is_empty() || is_live(*node));
+        self.0.retain(|node, lane| {
+            lane.drop_abandoned();
+            !lane.waiting.is_empty() || is_live(*node)
+        });
     }
 
     /// What receivers have read will not be learned.
@@ -105,6 +112,18 @@ impl Lanes {
 }
 
 impl Lane {
+    /// Nothing asks for the next piece to a node that is gone, or reads nothing, so its messages would stay.
+    fn drop_abandoned(&mut self) {
+        let bytes = &mut self.waiting_bytes;
+        self.waiting.retain(|outgoing| {
+            let is_wanted = !outgoing.reply.is_closed();
+            if !is_wanted {
+                *bytes -= outgoing.text.len() - outgoing.sent;
+            }
+            is_wanted
+        });
+    }
+
     fn next(&mut self, now: Instant) -> Option<Piece> {
         if self.unread_bytes > 0 && self.progress.is_some_and(|last| now - last > STALLED) {
             self.unread.clear();
@@ -240,6 +259,37 @@ mod tests {
         assert_eq!(drain(&mut lanes, to, now).len(), WINDOW / PIECE);
         assert!(drain(&mut lanes, to, now + STALLED).is_empty());
         assert_eq!(drain(&mut lanes, to, now + STALLED * 2).len(), WINDOW / PIECE);
+    }
+
+    #[test]
+    fn large_messages_leave_room_for_small_ones() {
+        let (mut lanes, to) = (Lanes::default(), NodeId::random());
+        let mut push = |bytes: usize| {
+            let (reply, mut sent) = oneshot::channel();
+            lanes.push(to, 1, "a".repeat(bytes), reply);
+            let is_queued = sent.try_recv().is_err();
+            (is_queued, sent)
+        };
+        let large: Vec<_> = (0..20).map(|_| push(1 << 20)).collect();
+        assert_eq!(large.iter().filter(|(is_queued, _)| *is_queued).count(), MAX_WAITING_LARGE >> 20);
+        let small: Vec<_> = (0..200).map(|_| push(PIECE)).collect();
+        assert_eq!(small.iter().filter(|(is_queued, _)| *is_queued).count(), MAX_WAITING_LARGE / PIECE);
+    }
+
+    #[test]
+    fn nothing_is_kept_for_a_node_that_is_gone() {
+        let (mut lanes, to, now) = (Lanes::default(), NodeId::random(), Instant::now());
+        let (first, kept) = oneshot::channel();
+        lanes.push(to, 1, "a".repeat(WINDOW * 2), first);
+        let (second, gone) = oneshot::channel();
+        lanes.push(to, 2, "b".repeat(WINDOW), second);
+        drain(&mut lanes, to, now);
+        drop(gone);
+        lanes.retain(|_| false);
+        assert!((1..=WINDOW * 2).contains(&lanes.waiting_bytes()), "the first caller still waits");
+        drop(kept);
+        lanes.retain(|_| false);
+        assert_eq!((lanes.waiting_bytes(), lanes.0.len()), (0, 0));
     }
 
     #[test]
