@@ -53,6 +53,7 @@ const SANS_IO: &[&str] = &[
     "src/bridge/streams.rs",
     "src/budget/",
     "src/cluster/membership.rs",
+    "src/cluster/rpc/inspection.rs",
     "src/cluster/rpc/message.rs",
     "src/cluster/rpc/signer.rs",
     "src/cluster/id_keys.rs",
@@ -96,6 +97,7 @@ const SANS_IO: &[&str] = &[
     "src/session/unfinished.rs",
     "src/session/unproven.rs",
     "src/shard/deadlines.rs",
+    "src/shard/last_refusals.rs",
     "src/shard/rooms.rs",
 ];
 

@@ -18,6 +18,7 @@ mod serve;
 mod sessions;
 mod shell;
 mod token;
+mod top;
 
 use crate::config::{Config, Environment, Flags, Mistake, Purpose};
 use clap::{Parser, Subcommand};
@@ -81,6 +82,8 @@ enum Command {
     ///
     /// Tokens that are issued after the answer are accepted. Without `--for` it lasts for `auth.revoke_for` (24h).
     Revoke(revoke::Arguments),
+    /// Watch the nodes of the cluster: connections, rates, memory, how far behind the log
+    Top(top::Arguments),
     /// List the nodes of the cluster: status, version, connections, how far behind the log
     Nodes(nodes::Arguments),
     /// List the rooms with members, over all nodes
@@ -151,6 +154,7 @@ pub fn main() -> ExitCode {
         Command::Token(arguments) => token::run(common, arguments),
         Command::Publish(arguments) => publish::run(common, arguments),
         Command::Revoke(arguments) => revoke::run(common, arguments),
+        Command::Top(arguments) => top::run(common, arguments),
         Command::Nodes(arguments) => nodes::run(common, arguments),
         Command::Rooms(arguments) => rooms::run(common, arguments),
         Command::Sessions(arguments) => sessions::run(common, arguments),

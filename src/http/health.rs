@@ -19,11 +19,11 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Whether this node serves: 200 or 503.
 pub fn health(api: &Api) -> Reply {
-    let Health { readiness, redis, problem } = status::health(&api.node);
+    let Health { readiness, log, problem } = status::health(&api.node);
     let status = if readiness == Readiness::Ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let socket = if api.node.is_draining() { "draining" } else { "ready" };
     let mut body = about(api, readiness.label());
-    body["services"] = json!({ "redis": { "status": redis }, "socket": { "status": socket } });
+    body["services"] = json!({ "redis": { "status": log }, "socket": { "status": socket } });
     if let Some(problem) = problem {
         body["services"]["redis"]["error"] = problem.into();
     }

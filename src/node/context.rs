@@ -9,7 +9,7 @@ use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
 use crate::node::backend_lanes::BackendLanes;
 use crate::node::command_tracker::CommandTracker;
-use crate::node::drain::OperatorDrain;
+use crate::node::operator_drain::OperatorDrain;
 use crate::node::probes::Probes;
 use crate::node::revocations_read::RevocationsRead;
 use crate::presence::local::Presence;

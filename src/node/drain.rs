@@ -1,16 +1,14 @@
 //! Closing all connections, before a stop or because an operator asked for it, spread over a window, so that the clients do
 //! not all reconnect at once.
 
-use crate::cluster::DrainStatus;
 use crate::log::LogStatus;
 use crate::model::close::CloseReason;
-use crate::model::millis::whole_millis;
 use crate::node::context::Node;
 use crate::shard::face::Shard;
 use rand::seq::SliceRandom as _;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// The pause between two batches, and between two checks for the end.
@@ -22,54 +20,21 @@ const LOG_AWAY: Duration = Duration::from_millis(500);
 /// Between two looks for connections that came late, after an operator's drain.
 const LATE: Duration = Duration::from_secs(1);
 
-/// A drain that an operator asked for. The process goes on until it is stopped, and lets nobody in.
-#[derive(Default)]
-pub struct OperatorDrain {
-    begun: OnceLock<Begun>,
-    refuses: AtomicBool,
-    done: AtomicBool,
-}
-
-struct Begun {
-    at: Instant,
-    over: Duration,
-    connections: usize,
-}
-
-impl OperatorDrain {
-    /// Whether new clients are refused.
-    pub fn refuses_clients(&self) -> bool {
-        self.refuses.load(Ordering::Relaxed)
-    }
-
-    /// How far it has come; `None` if nobody asked for one. `open` are the connections now.
-    pub fn status(&self, open: usize) -> Option<DrainStatus> {
-        self.begun.get().map(|begun| DrainStatus {
-            over_ms: whole_millis(begun.over),
-            elapsed_ms: whole_millis(begun.at.elapsed()),
-            connections: begun.connections as u64,
-            left: open as u64,
-            done: self.done.load(Ordering::Relaxed),
-        })
-    }
-}
-
 /// Begins a drain: reports "not ready", pauses, then refuses new clients and closes the others over a window. Does nothing
 /// but answer `false` if one was begun before.
 pub fn begin(node: &Arc<Node>, pause: Duration, over: Duration) -> bool {
-    let drain = &node.operator_drain;
-    let begun = Begun { at: Instant::now(), over, connections: node.connection_limiter.taken() };
-    if drain.begun.set(begun).is_err() {
+    let connections = node.connection_limiter.taken();
+    if !node.operator_drain.begin(over, connections) {
         return false;
     }
-    tracing::info!(?over, connections = node.connection_limiter.taken(), "draining, as an operator asked");
+    tracing::info!(?over, connections, "draining, as an operator asked");
     node.draining.store(true, Ordering::Relaxed);
     let node = node.clone();
     tokio::spawn(async move {
         tokio::time::sleep(pause).await;
-        node.operator_drain.refuses.store(true, Ordering::Relaxed);
-        self::drain(&node, over).await;
-        node.operator_drain.done.store(true, Ordering::Relaxed);
+        node.operator_drain.refuse_clients();
+        drain(&node, over).await;
+        node.operator_drain.finish();
         tracing::info!("drained; the node can be stopped");
         // Clients that were on their way in when the refusing began.
         loop {

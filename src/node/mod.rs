@@ -8,6 +8,7 @@ pub mod dispatcher;
 pub mod drain;
 pub mod inspection;
 pub mod memory;
+pub mod operator_drain;
 pub mod presence;
 pub mod probe;
 pub mod probes;

@@ -40,7 +40,7 @@ pub struct Health {
     /// Whether the node is ready.
     pub readiness: Readiness,
     /// `ready`, `connecting` or `disabled`.
-    pub redis: &'static str,
+    pub log: &'static str,
     /// What is wrong, if that is known.
     pub problem: Option<String>,
 }
@@ -62,13 +62,13 @@ pub fn health(node: &Node) -> Health {
         (false, _) if !tail_ok || unwritten.is_some() || refused.is_some() => Readiness::Degraded,
         (false, _) => Readiness::Ok,
     };
-    let redis = match log {
+    let log = match log {
         LogStatus::Embedded => "disabled",
         LogStatus::Ready if tail_ok => "ready",
         LogStatus::Ready | LogStatus::Connecting => "connecting",
     };
     let unwritten = unwritten.map(|(_, StoreError(why))| format!("presence could not be written: {why}"));
-    Health { readiness, redis, problem: node.log.problem().or(refused).or(unwritten) }
+    Health { readiness, log, problem: node.log.problem().or(refused).or(unwritten) }
 }
 
 /// How far the tail is behind the log: what its newest event showed, or the time for which it has not moved.

@@ -119,7 +119,8 @@ impl AcceptedSocket {
     fn charge(&self, owners: &mut Owners, to: Owner) -> Result<(), LimitError> {
         if owners.charged != to {
             let ticket = Ticket::new(self.ticket.load(Ordering::Relaxed));
-            self.limiter.move_socket(owners.charged, to, ticket)?;
+            let ticket = self.limiter.move_socket(owners.charged, to, ticket)?;
+            self.ticket.store(ticket.map_or(0, Ticket::get), Ordering::Relaxed);
             owners.charged = to;
         }
         Ok(())

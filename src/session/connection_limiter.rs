@@ -188,25 +188,29 @@ impl ConnectionLimiter {
         tables.sockets.remove_oldest_of(owner.address).map(Some).ok_or(LimitError::Address)
     }
 
-    /// Puts a socket on another account; `ticket` is its own while it is unproven.
+    /// Puts a socket on another account; `ticket` is its own while it is unproven. The answer is its new one: it is as old as what
+    /// it carries, since a proxy keeps its sockets for a long time and for many clients.
     ///
     /// # Errors
     /// When the other address has all the sockets it may have; then the socket stays where it is.
-    pub(super) fn move_socket(&self, from: Owner, to: Owner, ticket: Option<Ticket>) -> Result<(), LimitError> {
-        let oldest = {
+    pub(super) fn move_socket(
+        &self,
+        from: Owner,
+        to: Owner,
+        ticket: Option<Ticket>,
+    ) -> Result<Option<Ticket>, LimitError> {
+        let (ticket, oldest) = {
             let mut tables = self.tables.lock();
             let counted = self.count_for(&mut tables, to);
             self.uncount(&mut tables, if counted.is_ok() { from } else { to });
             let oldest = counted?;
-            if let Some(ticket) = ticket {
-                tables.sockets.move_to(ticket, to.address);
-            }
-            oldest
+            let own = ticket.and_then(|ticket| tables.sockets.remove(ticket));
+            (own.map(|end| self.insert(&mut tables, to, end)), oldest)
         };
         if let Some(end) = oldest {
             end();
         }
-        Ok(())
+        Ok(ticket)
     }
 
     fn uncount(&self, tables: &mut Tables, owner: Owner) {

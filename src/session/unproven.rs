@@ -25,7 +25,7 @@ impl<E> Default for Unproven<E> {
 }
 
 impl<E> Unproven<E> {
-    /// Adds one.
+    /// Adds one. Tickets only grow.
     pub fn insert(&mut self, ticket: Ticket, address: IpAddr, end: E) {
         self.change(address, |tickets| tickets.insert(ticket));
         self.all.insert(ticket, (address, end));
@@ -36,13 +36,6 @@ impl<E> Unproven<E> {
         let (address, end) = self.all.remove(&ticket)?;
         self.change(address, |tickets| tickets.remove(&ticket));
         Some(end)
-    }
-
-    /// It belongs to another address from now on, and is as old as before.
-    pub fn move_to(&mut self, ticket: Ticket, address: IpAddr) {
-        if let Some(end) = self.remove(ticket) {
-            self.insert(ticket, address, end);
-        }
     }
 
     /// Takes out the oldest of an address.
@@ -114,19 +107,6 @@ mod tests {
         assert_eq!(unproven.remove_oldest_of_largest(), Some("one of A"));
         assert_eq!(unproven.remove_oldest_of_largest(), None);
         assert!(unproven.is_empty() && unproven.by_address.is_empty() && unproven.largest.is_empty());
-    }
-
-    #[test]
-    fn one_that_moves_keeps_its_age() {
-        let mut unproven = Unproven::default();
-        unproven.insert(ticket(1), A, "moves");
-        unproven.insert(ticket(2), B, "B's own");
-        unproven.insert(ticket(3), A, "stays");
-        unproven.move_to(ticket(1), B);
-        unproven.move_to(ticket(9), B);
-        assert_eq!((unproven.len(), unproven.largest()), (3, 2));
-        assert_eq!(unproven.remove_oldest_of(B), Some("moves"));
-        assert_eq!((unproven.remove_oldest_of(A), unproven.remove_oldest_of(B)), (Some("stays"), Some("B's own")));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::shard::connections::Connections;
 use crate::shard::context::ShardContext;
 use crate::shard::ended::{Ended, EndedQueue};
 use crate::shard::flusher::Flusher;
-use crate::shard::inspection::LastRefusals;
+use crate::shard::last_refusals::LastRefusals;
 use crate::shard::rooms::Rooms;
 use crate::shard::session_persister::SessionPersister;
 use crate::shard::sessions::Sessions;

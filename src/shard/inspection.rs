@@ -9,7 +9,7 @@ use crate::shard::face::Shard;
 use crate::shard::hub::Hub;
 use crate::shard::rooms::RoomKey;
 use slotmap::{Key as _, KeyData};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 /// Rooms looked at before others get their turn: some 100 ns each.
 const ROOMS_AT_ONCE: usize = 1_024;
@@ -18,35 +18,10 @@ const SESSIONS_AT_ONCE: usize = 64;
 /// Bytes of the rooms' names of one session in a list.
 const ROOM_NAMES: usize = 1_024;
 
-/// Sessions whose last refusal is remembered.
-const REFUSALS: usize = 4_096;
-
-/// What sessions were refused last: beside them, since most are never refused anything.
-#[derive(Default)]
-pub(super) struct LastRefusals(HashMap<SessionKey, (u64, &'static str)>);
-
-impl LastRefusals {
-    fn note(&mut self, key: SessionKey, code: &'static str) {
-        if self.0.len() >= REFUSALS && !self.0.contains_key(&key) {
-            // So many are refused at once only where something is wrong with all of them: anew is good enough.
-            self.0.clear();
-        }
-        self.0.insert(key, (unix_ms(), code));
-    }
-
-    pub(super) fn forget(&mut self, key: SessionKey) {
-        self.0.remove(&key);
-    }
-
-    fn of(&self, key: SessionKey) -> Option<(u64, String)> {
-        self.0.get(&key).map(|(at_ms, code)| (*at_ms, (*code).to_owned()))
-    }
-}
-
 impl Shard {
     /// Remembers that a session was refused something.
     pub fn note_refused(&self, key: SessionKey, code: &'static str) {
-        self.hub.borrow_mut().refused.note(key, code);
+        self.hub.borrow_mut().refused.note(key, code, unix_ms());
     }
 
     /// The first rooms in order of name and namespace, after the last one that the caller has.

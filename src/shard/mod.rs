@@ -18,6 +18,7 @@ pub mod handle;
 mod holdings;
 mod hub;
 mod inspection;
+mod last_refusals;
 mod membership;
 pub mod packets;
 pub mod persist;

@@ -146,3 +146,15 @@ async fn connections_per_ip_counts_the_clients_of_a_proxy_and_not_the_proxy() {
     assert!(limiter.tables.lock().by_address.is_empty());
     assert_eq!(limiter.open.load(Ordering::Relaxed), 0);
 }
+
+#[tokio::test]
+async fn a_request_on_an_old_socket_of_a_proxy_is_as_young_as_it_is() {
+    let limiter = ConnectionLimiter::new(Bounds { unproven: 2, ..BOUNDS });
+    let (old, direct) = (accept_proxy(&limiter), accept(&limiter, A).unwrap());
+    old.charge_client(B).unwrap();
+    let newcomer = accept(&limiter, PROXY).unwrap();
+    assert!(is_evicted(&direct).await && !is_evicted(&old).await && !is_evicted(&newcomer).await);
+    old.carry();
+    old.leave_client();
+    assert_eq!(limiter.tables.lock().sockets.len(), 1, "what is proven does not come back by that");
+}
