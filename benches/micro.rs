@@ -11,6 +11,7 @@ use roomcast::model::event::Event;
 use roomcast::model::names::Room;
 use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
+use roomcast::model::provenance::Provenance;
 use roomcast::protocol::socketio::Decoder;
 use roomcast::protocol::websocket::FrameReader;
 use roomcast::protocol::{msgpack, plain_ws, socketio_encode, sse};
@@ -48,20 +49,20 @@ fn rooms(criterion: &mut Criterion) {
     let room: Room = "conversation:42".into();
     let mut full = Rooms::default();
     for session in &sessions {
-        full.join(*session, MAIN, &room);
+        full.join(*session, MAIN, &room, Provenance::Rule);
     }
     let mut group = criterion.benchmark_group("rooms");
     group.bench_function("join and leave a room of 1,000", |bencher| {
         let session = keys.insert(());
         bencher.iter(|| {
-            full.join(session, MAIN, &room);
+            full.join(session, MAIN, &room, Provenance::Rule);
             full.leave(session, MAIN, &room)
         });
     });
     group.bench_function("join and leave an empty room", |bencher| {
         let room: Room = "conversation:43".into();
         bencher.iter(|| {
-            full.join(sessions[0], MAIN, &room);
+            full.join(sessions[0], MAIN, &room, Provenance::Rule);
             full.leave(sessions[0], MAIN, &room)
         });
     });

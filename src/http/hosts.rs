@@ -88,7 +88,9 @@ mod tests {
 
     fn judge(allowed: &[&str], uri: &str, version: Version, hosts: &[&str]) -> Result<(), Problem> {
         let mut headers = HeaderMap::new();
-        hosts.iter().for_each(|host| drop(headers.append(HOST, host.parse().unwrap())));
+        for host in hosts {
+            headers.append(HOST, host.parse().unwrap());
+        }
         let allowed: Vec<String> = allowed.iter().map(|&host| host.into()).collect();
         Hosts::new(&allowed).judge(&uri.parse().unwrap(), version, &headers)
     }

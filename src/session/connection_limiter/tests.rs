@@ -9,7 +9,9 @@ const BOUNDS: Bounds = Bounds { clients: 100, per_address: 0, unproven: 100, kno
 fn client(limiter: &Arc<ConnectionLimiter>, address: IpAddr, ended: &Arc<AtomicUsize>) -> Result<Permit, LimitError> {
     let mut permit = limiter.take(address, ClientKind::Http)?;
     let ended = ended.clone();
-    permit.await_proof(move || drop(ended.fetch_add(1, Ordering::Relaxed)));
+    permit.await_proof(move || {
+        ended.fetch_add(1, Ordering::Relaxed);
+    });
     Ok(permit)
 }
 
