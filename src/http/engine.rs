@@ -221,7 +221,7 @@ async fn post(local: &Rc<LocalNode>, request: Request<Incoming>, socket: &Arc<Ac
         Err(answer) => return answer,
     };
     if binary {
-        post.refuse(local);
+        post.refuse(local).await;
         return PollAnswer::Overlap;
     }
     match body::read(request, post.max_body.bytes).await {

@@ -58,7 +58,7 @@ pub(super) async fn take_post(local: &Rc<LocalNode>, sid: Id, body: Option<Strin
     match body {
         Some(body) => answer_of(post.finish(local, body.into()).await),
         None => {
-            post.refuse(local);
+            post.refuse(local).await;
             RpcResponse::Overlap
         }
     }

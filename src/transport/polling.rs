@@ -210,13 +210,17 @@ impl Post {
     }
 
     /// A body that polling does not take, such as binary: the session ends (docs/protocol/socketio.md section 2.6).
-    pub fn refuse(self, local: &Rc<LocalNode>) {
+    pub async fn refuse(self, local: &Rc<LocalNode>) {
+        let (done, ended) = oneshot::channel::<()>();
         let sid = self.sid;
         on_owner(local, sid, move |local| {
             if let Ok(key) = local.shard.polling(sid) {
                 handlers::fail(local, key, CloseReason::ParseError);
             }
+            drop(done);
         });
+        // The client's next request, which may come to the owner itself, must not find the session.
+        let _ = ended.await;
     }
 }
 
