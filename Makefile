@@ -30,7 +30,7 @@ test-rust: ## unit and integration tests
 	cargo test --locked
 
 test-e2e: build ## the outside tests alone (node --test in tests/e2e)
-	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=3 *.test.mjs
+	cd $(E2E) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
 
 # One after the other: each measures a bystander, who must have the machine to itself but for the attack.
 test-attacks: build ## hostile outsiders, users, tenants and backends, with a bystander who must notice nothing
