@@ -109,7 +109,7 @@ const REDIS: &[(&str, &str)] = &[
     ("src/log/redis/", "the Redis log"),
     ("src/bridge/redis", "readers of streams and emitters"),
     ("src/cluster/", "sessions and messages between nodes"),
-    ("src/presence/redis.rs", "the cluster's presence"),
+    ("src/presence/redis", "the cluster's presence"),
     ("src/backend/stream.rs", "the backend's stream"),
     ("src/config/", "[redis] and the conventional names"),
     ("src/cli/", "--redis-url, and `check` tries it"),

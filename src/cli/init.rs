@@ -1,9 +1,7 @@
 //! `roomcast init`.
 
 use crate::cli::{Failure, say};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rand::Rng as _;
+use crate::model::secret::random_text;
 use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -134,11 +132,4 @@ fn write(file: &File) -> std::io::Result<()> {
     let mode = if file.private { 0o600 } else { 0o644 };
     let mut opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(&file.path)?;
     opened.write_all(file.text.as_bytes())
-}
-
-/// 256 random bits as text that needs no quoting anywhere.
-fn random_text() -> String {
-    let mut bytes = [0; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    URL_SAFE_NO_PAD.encode(bytes)
 }

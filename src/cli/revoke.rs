@@ -1,9 +1,7 @@
 //! `roomcast revoke`.
 
-use crate::cli::http::{Question, ask, base_url};
-use crate::cli::node_access::NodeAccess;
-use crate::cli::{Common, Failure, block_on, say};
-use hyper::StatusCode;
+use crate::cli::cluster_api::Access;
+use crate::cli::{Common, Failure};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -18,15 +16,8 @@ pub(super) struct Arguments {
     /// For how long, at most 31d: as long as such a token is valid [default: auth.revoke_for of the node]
     #[arg(long = "for", value_name = "TIME")]
     lasts: Option<String>,
-    /// The node [default: where the configuration listens, or its admin_listen]
-    #[arg(long, value_parser = base_url)]
-    url: Option<String>,
-    /// The key [default: $ROOMCAST_PUBLISH_KEY, else the first of the configuration's]; other processes can see flags
-    #[arg(long)]
-    key: Option<String>,
-    /// Print the node's answer, {"sessions":…,"until":"…"}
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    access: Access,
 }
 
 #[derive(Serialize)]
@@ -40,24 +31,16 @@ struct Body<'a> {
 }
 
 pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { user, jti, lasts, url, key, json } = arguments;
+    let Arguments { user, jti, lasts, access } = arguments;
     let body = Body { user: user.as_deref(), jti: jti.as_deref(), lasts: lasts.as_deref() };
     let body = serde_json::to_string(&body).map_err(Failure::at_run_time)?;
-    let NodeAccess { url, key } = NodeAccess::find(common, url, key)?;
-    let question = Question { url: format!("{url}/revoke"), key: Some(&key), body: Some(body) };
-    match block_on(ask(question))? {
-        Ok((StatusCode::OK, answer)) if json => say(answer.trim_end()),
-        Ok((StatusCode::OK, answer)) => say(&in_words(user.as_deref(), &answer)),
-        Ok((status, answer)) => {
-            return Err(Failure::at_run_time(format!("refused ({status}): {}", answer.trim_end())));
-        }
-        Err(why) => return Err(Failure::at_run_time(why)),
-    }
+    let api = access.open(common)?;
+    let answer = api.ask("/revoke", Some(body))?;
+    api.show(&answer, |answer| in_words(user.as_deref(), answer));
     Ok(())
 }
 
-fn in_words(user: Option<&str>, answer: &str) -> String {
-    let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+fn in_words(user: Option<&str>, answer: &Value) -> String {
     let number = |key: &str| answer[key].as_u64().unwrap_or_default();
     let whose = match user {
         Some(_) => "the user's tokens of before are",
@@ -80,6 +63,6 @@ mod tests {
         let answer = r#"{"sessions":2,"until":"2026-11-27T00:00:00Z","nodes_pending":1}"#;
         let expected = "2 sessions ended; the user's tokens of before are refused until 2026-11-27T00:00:00Z; \
                         1 nodes have not confirmed yet";
-        assert_eq!(in_words(Some("7"), answer), expected);
+        assert_eq!(in_words(Some("7"), &serde_json::from_str(answer).unwrap()), expected);
     }
 }

@@ -8,13 +8,10 @@ use crate::auth::sign;
 use crate::config::{Config, url_of};
 use crate::http::Page;
 use crate::http::config::{CorsConfig, ListenConfig, PublishConfig};
-use crate::model::secret::Secret;
+use crate::model::secret::{Secret, random_text};
 use crate::redis::config::RedisConfig;
 use crate::session::config::SocketIoConfig;
 use crate::shutdown::ShutdownConfig;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rand::Rng as _;
 use serde_json::{Map, Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -87,13 +84,6 @@ pub fn prepare(mut config: Config) -> Demo {
     let pages = page::pages(&facts(&config, &people));
     let token = token(&VISITOR);
     Demo { config, pages, any_port, token, key }
-}
-
-/// 256 random bits as text that needs no quoting anywhere.
-fn random_text() -> String {
-    let mut bytes = [0; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// `expires` in Unix seconds.

@@ -5,12 +5,9 @@ pub mod narrator;
 
 use crate::auth::sign;
 use crate::config::{Config, url_of};
-use crate::model::secret::Secret;
+use crate::model::secret::{Secret, random_text};
 use crate::rules::config::{JoinPolicy, RoomRuleConfig};
 use crate::shutdown::ShutdownConfig;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rand::Rng as _;
 use serde_json::Map;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -70,13 +67,6 @@ pub fn prepare(mut config: Config) -> Dev {
         config.rooms = vec![rule("user:{user}", JoinPolicy::Auto), rule("*", JoinPolicy::Allow)];
     }
     Dev { config, any_port, own_secret, own_key, is_open }
-}
-
-/// 256 random bits as text that needs no quoting anywhere.
-fn random_text() -> String {
-    let mut bytes = [0; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 impl Dev {
