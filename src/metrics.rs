@@ -29,6 +29,7 @@ pub struct Metrics {
     closes: Vec<IntCounter>,
     events: Vec<IntCounter>,
     refused: IntCounterVec,
+    publish_answers: IntCounterVec,
     deliveries: Vec<IntCounter>,
     drops: Vec<IntCounter>,
     recoveries: IntCounterVec,
@@ -89,6 +90,11 @@ impl Metrics {
                 "roomcast_events_refused_total",
                 "Events refused, by source and reason.",
                 &["source", "reason"],
+            )?,
+            publish_answers: make.counters(
+                "roomcast_publish_answers_total",
+                "Answers to POST /publish, by HTTP status.",
+                &["status"],
             )?,
             deliveries: PROTOCOLS.iter().map(|p| deliveries.with_label_values(&[p])).collect(),
             drops: DropReason::ALL.iter().map(|r| drops.with_label_values(&[r.label()])).collect(),
@@ -152,6 +158,10 @@ impl Metrics {
         ] {
             values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
         }
+        for (_, status) in series::PUBLISH_STATUSES {
+            self.publish_answers.with_label_values(&[status]);
+        }
+        self.publish_answers.with_label_values(&["other"]);
         for kind in series::BACKEND_TYPES {
             self.backend_seconds.with_label_values(&[kind]);
             series::BACKEND_RESULTS.iter().for_each(|result| {
@@ -180,7 +190,7 @@ impl Metrics {
         self.handshakes.with_label_values(&[result]).inc();
     }
 
-    /// Counts a refusal; [`crate::refusals::note`] also writes it into the log.
+    /// Counts a refusal; [`crate::refusals::Refusals::note`] also writes it into the log.
     pub fn refusal(&self, reason: Refusal) {
         self.refusals[reason as usize].inc();
     }
@@ -198,6 +208,12 @@ impl Metrics {
     /// Counts a refused event. `reason` is a fixed error code, so that users cannot create series.
     pub fn refused(&self, source: Source, reason: &'static str) {
         self.refused.with_label_values(&[source.label(), reason]).inc();
+    }
+
+    /// Counts an answer of `/publish`.
+    pub fn publish_answered(&self, status: u16) {
+        let known = series::PUBLISH_STATUSES.iter().find(|(code, _)| *code == status);
+        self.publish_answers.with_label_values(&[known.map_or("other", |(_, label)| label)]).inc();
     }
 
     /// Counts deliveries.

@@ -14,7 +14,6 @@ use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
-use crate::refusals;
 use crate::refusals::shown;
 use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;
@@ -131,8 +130,12 @@ fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
     let room_rules = "see [[rooms]], or the claim auth.rooms_claim of the token";
     let note = |reason, why: std::fmt::Arguments<'_>| {
         local.shard.note_refused(key, error.code());
-        let who = local.shard.with_session(key, |session| session.name()).unwrap_or_default();
-        refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
+        let who = local.shard.who_of(key);
+        let who = match error {
+            JoinError::Forbidden(room) => who.room(room.as_str().into()),
+            _ => who,
+        };
+        local.context.refusals.note(reason, &who, why);
     };
     match error {
         JoinError::Forbidden(room) => {

@@ -24,7 +24,6 @@ use crate::node::context::LocalNode;
 use crate::presence::LeaveReason;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode::{check_args, check_draft};
-use crate::refusals;
 use crate::refusals::shown;
 use crate::rules::{Call, Emission, Message, OnRule, Problem};
 use crate::session::Session;
@@ -109,13 +108,12 @@ pub async fn run(
 
 /// Notes a client's event that was refused, rather than one that failed or whose join was noted as refused.
 pub fn note_refusal(local: &LocalNode, key: SessionKey, event: &str, error: &ActionError) {
-    let known = local.shard.with_session(key, |session| (session.name(), session.namespace));
-    let namespace = known.as_ref().map_or("", |(_, namespace)| local.context.namespaces.name(*namespace));
-    let who = known.as_ref().map_or("", |(name, _)| name);
+    let namespace = local.shard.with_session(key, |session| session.namespace);
+    let namespace = namespace.map_or("", |namespace| local.context.namespaces.name(namespace));
     // A name may be as long as a payload.
     let event = shown(event);
     let note = |reason, why: std::fmt::Arguments<'_>| {
-        refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
+        local.context.refusals.note(reason, &local.shard.who_of(key), why);
     };
     match error {
         ActionError::NoRule(_) => {

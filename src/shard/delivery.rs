@@ -52,6 +52,7 @@ impl Hub {
         self.mark += 1;
         let before = self.flusher.pushed();
         let shared = LocalDelivery::new(delivery.clone());
+        let followed = if self.context.feed.is_open() { Some(self.follow(namespace, event)) } else { None };
         for room in &event.draft.except {
             for session in self.receivers(namespace, room) {
                 if let Some(session) = self.sessions.get_mut(session) {
@@ -67,6 +68,9 @@ impl Hub {
             }
         }
         let sessions = self.flusher.pushed() - before;
+        if let Some(followed) = followed {
+            self.tell_delivered(event, &followed, sessions);
+        }
         tracing::debug!(event = &*event.draft.event, rooms = ?event.draft.rooms, sessions, "event out");
     }
 

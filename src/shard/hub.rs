@@ -2,6 +2,7 @@
 //! each keep their own invariants; here are the steps that touch several of them.
 
 use crate::model::close::{CloseReason, DropReason};
+use crate::model::happening::Kind;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
@@ -97,6 +98,10 @@ impl Hub {
         self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
         connection.link = link;
         self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        if self.context.feed.is_open() {
+            let sessions = connection.sessions.to_vec();
+            sessions.into_iter().for_each(|session| self.tell(Kind::Upgraded, session, &[], |_| {}));
+        }
         self.mark_dirty(key);
     }
 
@@ -136,6 +141,7 @@ impl Hub {
         let park = session.pid.filter(|_| recoverable(reason) && self.context.recovery_on());
         let form = park.map(|_| self.park_form(key, session));
         let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };
+        self.tell_ending(key, reason);
         let Some(session) = self.take_session(key) else { return };
         tracing::debug!(session = %session.id, reason = reason.label(), "disconnected");
         let address = self.connections.get(session.connection).map(|connection| connection.permit.peer());

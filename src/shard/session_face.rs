@@ -109,6 +109,7 @@ impl Shard {
         for (room, by) in rooms {
             hub.join_initial(key, room, by, reserved);
         }
+        hub.tell_began(key);
         key
     }
 
