@@ -57,6 +57,8 @@ pub struct Metrics {
     memory: Vec<IntGauge>,
     memory_limit: IntGauge,
     log_lines_dropped: IntCounter,
+    traces: IntGauge,
+    trace_skipped: IntCounter,
     backend_requests: IntCounterVec,
     /// Time of one backend request.
     pub backend_seconds: HistogramVec,
@@ -128,6 +130,11 @@ impl Metrics {
             memory_limit: make.gauge("roomcast_memory_limit_bytes", "`limits.memory`.")?,
             log_lines_dropped: make
                 .counter("roomcast_log_lines_dropped_total", "Log lines dropped because stderr did not accept them.")?,
+            traces: make.gauge("roomcast_traces", "Who follows live what happens on this node.")?,
+            trace_skipped: make.counter(
+                "roomcast_trace_skipped_total",
+                "Happenings that those who follow did not get: beyond their pace, or they read too slowly.",
+            )?,
             backend_requests: make.counters(
                 "roomcast_backend_requests_total",
                 "Requests to the backend.",
@@ -246,6 +253,12 @@ impl Metrics {
     /// Takes over how many log lines were dropped since the start.
     pub fn note_log_lines_dropped(&self, total: u64) {
         self.log_lines_dropped.inc_by(total.saturating_sub(self.log_lines_dropped.get()));
+    }
+
+    /// Takes over how many follow this node, and how many happenings they did not get since the start.
+    pub fn note_traces(&self, open: usize, skipped: u64) {
+        self.traces.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.trace_skipped.inc_by(skipped.saturating_sub(self.trace_skipped.get()));
     }
 
     /// Counts a backend request.

@@ -71,6 +71,7 @@ const SANS_IO: &[&str] = &[
     "src/model/draft.rs",
     "src/model/event.rs",
     "src/model/happening.rs",
+    "src/model/session_note.rs",
     "src/model/http_url.rs",
     "src/model/millis.rs",
     "src/model/names.rs",

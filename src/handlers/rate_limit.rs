@@ -6,6 +6,7 @@ use crate::model::close::CloseReason;
 use crate::model::draft::Source;
 use crate::model::millis::whole_millis;
 use crate::model::refusal::Refusal;
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::plain_ws::ClientMessage;
@@ -95,7 +96,7 @@ fn note(local: &LocalNode, key: ConnectionKey, ahead: usize, limit: Option<RateL
     let refused = RefusedTurn { limit: limit.unwrap_or(refused.limit), ..refused };
     local.context.metrics.refused(Source::Client, CODE);
     if let Some(session) = refused.session {
-        local.shard.note_refused(session, CODE);
+        local.shard.note(session, SessionNote::Refused { code: CODE, room: None });
     }
     let why = match refused.limit {
         RateLimit::Events => "more messages than limits.events_per_second allows, or more than may wait",

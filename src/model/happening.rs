@@ -32,6 +32,7 @@ macro_rules! kinds {
 kinds! {
     Handshake, "handshake", "A token was accepted, or a client without one let in.";
     Refused, "refused", "Something was refused: `reason` is one of `roomcast_refusals_total`.";
+    Error, "error", "A session got an error; `reason` is its code.";
     Connected, "connected", "A session began, in `rooms`.";
     Resumed, "resumed", "A session continues on another connection, in `rooms`.";
     Upgraded, "upgraded", "A long-polling session continues on a WebSocket.";

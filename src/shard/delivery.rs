@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 /// Bytes of frames that are joined for one write.
-const GATHER_BYTES: usize = 64 << 10;
+pub(super) const GATHER_BYTES: usize = 64 << 10;
 /// Bytes written to one connection before the next connection is flushed, so that a long replay does not hold up others.
 const BYTES_PER_TURN: usize = 1 << 20;
 /// Slices of replays queued before others get their turn.

@@ -8,6 +8,7 @@ use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
@@ -37,6 +38,8 @@ const LARGE_ANSWER: usize = 4;
 
 /// Everything one shard owns.
 pub(super) struct Hub {
+    /// The shard's number.
+    pub(super) index: u8,
     pub(super) context: Arc<ShardContext>,
     pub(super) connections: Connections,
     pub(super) sessions: Sessions,
@@ -65,9 +68,10 @@ pub(super) struct Hub {
 
 impl Hub {
     /// Empty. `wake` wakes the shard's loop for a flush or an earlier deadline.
-    pub(super) fn new(context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
+    pub(super) fn new(index: u8, context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
         let records = context.cluster.is_some() && context.recovery_on();
         Self {
+            index,
             persister: records.then(|| SessionPersister::new(context.recovery.window)),
             context,
             connections: Connections::new(wake.clone()),
@@ -135,13 +139,13 @@ impl Hub {
 
     /// Ends one session. If the reason allows it, the session may resume within the window.
     pub(super) fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
+        self.note(key, SessionNote::Closed { reason });
         let Some(session) = self.sessions.get(key) else { return };
         let namespace = self.context.namespaces.name(session.namespace);
         let announce = self.context.notify_disconnects || self.context.rules.disconnect(namespace).is_some();
         let park = session.pid.filter(|_| recoverable(reason) && self.context.recovery_on());
         let form = park.map(|_| self.park_form(key, session));
         let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };
-        self.tell_ending(key, reason);
         let Some(session) = self.take_session(key) else { return };
         tracing::debug!(session = %session.id, reason = reason.label(), "disconnected");
         let address = self.connections.get(session.connection).map(|connection| connection.permit.peer());

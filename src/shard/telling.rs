@@ -2,18 +2,19 @@
 //! one atomic load.
 
 use crate::feed::{Filter, Subject, shown_rooms};
-use crate::model::close::CloseReason;
 use crate::model::event::Event;
 use crate::model::happening::{Happening, Kind};
-use crate::model::names::Room;
+use crate::model::id::Id;
+use crate::model::names::{EVERYBODY, Room};
 use crate::model::namespaces::NamespaceIndex;
-use crate::model::provenance::Provenance;
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
-use crate::presence::LeaveReason;
 use crate::refusals::Who;
-use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::session::connection::{Connection, ConnectionKey, SessionKey};
+use crate::shard::delivery::GATHER_BYTES;
 use crate::shard::face::Shard;
 use crate::shard::hub::Hub;
+use std::slice;
 
 /// Bytes of an event's arguments that are shown.
 const MAX_ARGS: usize = 16 << 10;
@@ -109,35 +110,38 @@ impl Hub {
         }
     }
 
-    /// A session that is in its first rooms.
-    pub(super) fn tell_began(&self, key: SessionKey) {
+    /// Tells what a session takes note of.
+    pub(super) fn tell_note(&self, key: SessionKey, note: &SessionNote) {
         if !self.context.feed.is_open() {
             return;
         }
-        let resumed = self.sessions.get(key).is_some_and(|session| session.moves > 0);
-        let rooms: Vec<Room> = self.rooms.of(key).cloned().collect();
-        self.tell(if resumed { Kind::Resumed } else { Kind::Connected }, key, &rooms, |_| {});
-    }
-
-    pub(super) fn tell_joined(&self, key: SessionKey, room: &Room, by: Provenance) {
-        self.tell(Kind::Joined, key, std::slice::from_ref(room), |happening| {
-            happening.by = Some(by.label().to_owned());
-        });
-    }
-
-    pub(super) fn tell_left(&self, key: SessionKey, room: &Room, reason: LeaveReason) {
-        self.tell(Kind::Left, key, std::slice::from_ref(room), |happening| {
-            happening.reason = Some(reason.label().to_owned());
-        });
-    }
-
-    /// A session that is about to end, while it is still in its rooms.
-    pub(super) fn tell_ending(&self, key: SessionKey, reason: CloseReason) {
-        if !self.context.feed.is_open() {
-            return;
+        let reason = |reason: &'static str| move |happening: &mut Happening| happening.reason = Some(reason.to_owned());
+        match note {
+            SessionNote::Began => {
+                let is_resumed = self.sessions.get(key).is_some_and(|session| session.moves > 0);
+                let kind = if is_resumed { Kind::Resumed } else { Kind::Connected };
+                self.tell(kind, key, &self.rooms_of(key), |_| {});
+            }
+            SessionNote::Joined { room, by } => {
+                let by = |happening: &mut Happening| happening.by = Some(by.label().to_owned());
+                self.tell(Kind::Joined, key, slice::from_ref(room), by);
+            }
+            SessionNote::Left { room, by } => {
+                let by = |happening: &mut Happening| happening.by = Some(by.label().to_owned());
+                self.tell(Kind::Left, key, slice::from_ref(room), by);
+            }
+            SessionNote::Refused { code, room } => self.tell(Kind::Error, key, room.as_slice(), reason(code)),
+            // Said when it began.
+            SessionNote::Resumed { .. } => {}
+            SessionNote::Gap { code, room, .. } => self.tell(Kind::Gap, key, room.as_slice(), reason(code)),
+            SessionNote::Closed { reason: why } => {
+                self.tell(Kind::Disconnected, key, &self.rooms_of(key), reason(why.label()));
+            }
         }
-        let rooms: Vec<Room> = self.rooms.of(key).cloned().collect();
-        self.tell(Kind::Disconnected, key, &rooms, |happening| happening.reason = Some(reason.label().to_owned()));
+    }
+
+    fn rooms_of(&self, key: SessionKey) -> Vec<Room> {
+        self.rooms.of(key).cloned().collect()
     }
 
     /// The sessions that somebody follows, before an event is delivered.
@@ -177,7 +181,7 @@ impl Hub {
     }
 
     /// Tells what became of an event that was delivered to so many sessions.
-    pub(super) fn tell_delivered(&self, event: &Event, followed: &Followed, receivers: u64) {
+    pub(super) fn tell_delivered(&self, event: &Event, followed: &Followed, receivers: usize) {
         for (key, outcome) in &followed.0 {
             if self.sessions.get(*key).is_some_and(|session| {
                 // Those of `except` are marked whether it is for them or not.
@@ -190,8 +194,8 @@ impl Hub {
             Subject { namespace: Some(&event.draft.namespace), rooms: &event.draft.rooms, ..Subject::default() };
         self.context.feed.tell_event(&subject, self.index, self.context.shards, |happening, has_args| {
             describe(event, happening);
-            happening.receivers = Some(receivers);
-            happening.args = has_args.then(|| cut(event.draft.args.text()));
+            happening.receivers = Some(receivers as u64);
+            happening.args = has_args.then(|| cut(event.draft.args.as_array()));
         });
     }
 
