@@ -30,4 +30,5 @@ pub mod rules;
 pub mod session;
 pub mod shard;
 pub mod shutdown;
+pub mod tls;
 pub mod transport;

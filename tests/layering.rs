@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["log"],
     &["protocol", "redis"],
     &["refusals"],
-    &["backoff", "https", "logging", "metrics", "shutdown"],
+    &["backoff", "https", "logging", "metrics", "shutdown", "tls"],
     &["budget", "feed"],
     &["model"],
 ];
@@ -103,6 +103,9 @@ const SANS_IO: &[&str] = &[
     "src/shard/deadlines.rs",
     "src/shard/last_refusals.rs",
     "src/shard/rooms.rs",
+    "src/tls/config.rs",
+    "src/tls/session.rs",
+    "src/tls/validity.rs",
 ];
 
 const IMPURE: &[&str] = &["tokio", "Instant::now", "SystemTime::now"];

@@ -17,6 +17,7 @@ use crate::node::context::LocalNode;
 use crate::refusals::Who;
 use crate::session::accepted::{AcceptedSocket, ClientStream};
 use crate::session::connection_limiter::{ConnectionLimiter, LimitError, Owner};
+use crate::tls::Socket;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -168,7 +169,7 @@ impl Acceptor {
         if is_behind {
             drop(tokio::task::spawn_local(serve_behind(local, api, stream, caller)));
         } else {
-            drop(tokio::task::spawn_local(serve(local, api, stream, caller)));
+            drop(tokio::task::spawn_local(serve(local, api, Socket::plain(stream), caller)));
         }
     }
 
@@ -211,15 +212,16 @@ async fn serve_behind(local: Rc<LocalNode>, api: Arc<Api>, mut stream: TcpStream
         Err(NoHeader::Empty) => return,
         Err(problem) => return note(&api, &caller, Refusal::ProxyHeader, format_args!("{problem}")),
     }
-    serve(local, api, stream, caller).await;
+    serve(local, api, Socket::plain(stream), caller).await;
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
-async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, caller: Caller) {
+async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Caller) {
     let caller = Rc::new(caller);
     let may_still_send = Rc::new(Cell::new(false));
     let memory = &api.node.context.memory;
-    let (stream, timer, returned, progress) = watch(stream, api.http.head_timeout, api.http.idle_timeout, memory);
+    let (stream, timer, returned, progress) =
+        watch(stream, caller.accepted(), api.http.head_timeout, api.http.idle_timeout, memory);
     let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         let (may_still_send, progress) = (may_still_send.clone(), progress.clone());
@@ -280,7 +282,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, caller: C
                     carry_on(&local, intent, Upgraded { stream, early, waited: caller.waited() });
                 }
                 None if may_still_send.get() => linger::close(&local, stream).await,
-                None => {}
+                None => stream.say_end(),
             }
         }
         // The client disconnected, or does not speak HTTP. hyper has answered if it could.

@@ -44,7 +44,7 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         if let (true, Link::WebSocket(stream)) = (connection.has_replays(), &connection.link) {
             // Without it, the replay goes out all the same.
-            let _ = socket2::SockRef::from(&***stream).set_tcp_notsent_lowat(UNSENT);
+            let _ = socket2::SockRef::from(stream.wire()).set_tcp_notsent_lowat(UNSENT);
         }
     }
 

@@ -192,23 +192,10 @@ impl Probe {
         }
         read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         if answer && state == State::Probing {
-            self.write(&text_frame("3probe")).await?;
+            self.stream.send(&text_frame("3probe")).await?;
             match home {
                 Home::Here(key) => end_get(&self.local, key),
                 Home::There(sid) => forward::tell(&self.local, sid, OneWay::Probed(sid)),
-            }
-        }
-        Ok(())
-    }
-
-    async fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut written = 0;
-        while written < bytes.len() {
-            self.stream.writable().await?;
-            match self.stream.try_write(&bytes[written..]) {
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
             }
         }
         Ok(())

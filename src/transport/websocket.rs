@@ -19,7 +19,6 @@ use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use tokio::io::AsyncWriteExt as _;
 
 /// Socket reads in one turn of a connection, so that one busy client does not hold up the others.
 const READS_PER_TURN: usize = 4;
@@ -166,7 +165,7 @@ fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
 }
 
 /// Writes a last frame on a WebSocket that never became a connection, and hangs up.
-pub async fn dismiss(mut stream: ClientStream) {
-    let _ = stream.stream.write_all(&crate::protocol::websocket::close_frame(None, "")).await;
-    let _ = stream.stream.shutdown().await;
+pub async fn dismiss(stream: ClientStream) {
+    let _ = stream.stream.send(&crate::protocol::websocket::close_frame(None, "")).await;
+    let _ = stream.stream.end();
 }
