@@ -33,7 +33,8 @@ const MAX_PROBE_HELD: usize = 1_024;
 /// A session that is gone, upgraded or being upgraded stays as it is, and this WebSocket ends.
 pub async fn probe(local: Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, stream: ClientStream, early: Bytes) {
     let Some(key) = begin(&local, sid) else {
-        let who = local.shard.by_sid(sid).map_or_else(|| Who::unknown("a Socket.IO client"), |key| local.shard.who(key));
+        let who =
+            local.shard.by_sid(sid).map_or_else(|| Who::unknown("a Socket.IO client"), |key| local.shard.who(key));
         let why = format_args!("a WebSocket for a polling session that is over, or that another one is taking over");
         local.context.refusals.note(Refusal::Session, &who, why);
         return websocket::dismiss(stream).await;

@@ -136,7 +136,11 @@ pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, message: Message<'_>) 
         Message::Binary(_) | Message::Ping(_) if !rate_limit::take_turn(local, key) => {}
         Message::Binary(_) => {
             let message = "send JSON in text frames; binary frames mean nothing here";
-            local.context.refusals.note(Refusal::Protocol, &local.shard.who(key), format_args!("a binary frame on /ws"));
+            local.context.refusals.note(
+                Refusal::Protocol,
+                &local.shard.who(key),
+                format_args!("a binary frame on /ws"),
+            );
             json_client::error(local, key, "bad_message", message, None);
         }
         Message::Ping(payload) => local.shard.push(key, Frame::Raw(pong_frame(payload))),
