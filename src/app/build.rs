@@ -100,7 +100,9 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
-    Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets, knows_addresses }), emitters })
+    let trace = config.trace.clone();
+    let node = Node::new(Parts { context, backend, log, auth, sockets, knows_addresses, trace });
+    Ok(Built { node, emitters })
 }
 
 /// What is kept for resumes may take a part of the node's memory. Otherwise a full window would be enough to refuse everybody on

@@ -4,6 +4,7 @@ use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
 use crate::config::mistake::{Faults, Place};
 use crate::config::node::{Node, Value};
+use crate::feed::config::TraceConfig;
 use crate::http::config::{CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
@@ -37,6 +38,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[presence]`.
     pub presence: PresenceConfig,
+    /// `[trace]`.
+    pub trace: TraceConfig,
     /// `[log]`.
     pub log: LoggingConfig,
     /// `[shutdown]`.

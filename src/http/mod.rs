@@ -24,6 +24,8 @@ pub mod routes;
 pub mod server;
 mod shared;
 pub mod sse;
+mod stream;
+pub mod trace;
 pub mod traffic;
 pub mod upgrade;
 pub mod ws;

@@ -3,7 +3,7 @@
 use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
-use crate::http::{Api, admin, drain, engine, head, health, inspection, keys, presence, publish, revoke, sse, ws};
+use crate::http::{Api, admin, drain, engine, head, health, inspection, keys, presence, publish, revoke, sse, trace, ws};
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::protocol::engineio;
@@ -52,6 +52,11 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/revoke" if control => keyed(api, request, |request| Box::pin(revoke::serve(api, request))).await,
         "/users" if control => keyed(api, request, |request| Box::pin(presence::users(api, request))).await,
         "/drain" if control => keyed(api, request, |request| Box::pin(drain::serve(api, request))).await,
+        "/trace" if control => match keys::check(request.headers(), &api.publish.keys) {
+            _ if request.method() != Method::GET => method_not_allowed("GET"),
+            Err(refusal) => *refusal,
+            Ok(()) => trace::serve(api, request.uri().query(), caller),
+        },
         path if control && is_view(path) => match keys::check(request.headers(), &api.publish.keys) {
             _ if !get => method_not_allowed("GET"),
             Err(refusal) => *refusal,

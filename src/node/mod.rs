@@ -16,3 +16,5 @@ pub mod revocation;
 pub mod revocations_read;
 pub mod room_query;
 pub mod status;
+pub mod trace;
+pub mod traces;

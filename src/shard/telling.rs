@@ -1,7 +1,7 @@
 //! What happens on a shard, told to the node's feed, and who it happened to. While nobody follows the feed, each of these costs
 //! one atomic load.
 
-use crate::feed::{Filter, Subject, shown_rooms};
+use crate::feed::{Subject, shown_rooms};
 use crate::model::event::Event;
 use crate::model::happening::{Happening, Kind};
 use crate::model::id::Id;
@@ -148,10 +148,10 @@ impl Hub {
     pub(super) fn follow(&self, namespace: NamespaceIndex, event: &Event) -> Followed {
         let mut keys = Vec::new();
         for filter in self.context.feed.filters() {
-            match filter {
-                Filter::User(user) => keys.extend(self.sessions.of_user(&user)),
-                Filter::Session(id) => keys.extend(self.sessions.by_id(id)),
-                Filter::All | Filter::Room(_) => {}
+            match (filter.session, filter.user) {
+                (Some(id), _) => keys.extend(self.sessions.by_id(id)),
+                (None, Some(user)) => keys.extend(self.sessions.of_user(&user)),
+                (None, None) => {}
             }
         }
         keys.sort_unstable();
