@@ -74,13 +74,18 @@ fn read(text: Option<&str>) -> Result<TraceQuery, String> {
 /// Writes the lines until the trace ends, then cuts the connection, which a reader that does not read would keep.
 async fn write(mut lines: mpsc::Receiver<Vec<Line>>, body: mpsc::Sender<Bytes>, socket: Arc<AcceptedSocket>) {
     loop {
-        let text = match tokio::time::timeout(COMMENT_EVERY, lines.recv()).await {
+        let next = tokio::select! {
+            next = tokio::time::timeout(COMMENT_EVERY, lines.recv()) => next,
+            () = body.closed() => return,
+        };
+        let text = match next {
             Ok(Some(told)) => told.into_iter().map(block).collect(),
             Ok(None) => break,
             Err(_) => ":\n\n".to_owned(),
         };
-        // While it waits, its sources skip what comes; when the trace ends, they are gone.
+        // While the reader does not take it, the sources skip what comes.
         tokio::select! {
+            biased;
             sent = body.send(text.into()) => if sent.is_err() { return },
             () = ended(&lines) => break,
         }
