@@ -85,6 +85,11 @@ pub fn advice(reason: Refusal) -> &'static str {
             "revoke for shorter, raise `auth.max_revocations`, or change the keys to refuse everybody"
         }
         Refusal::ProxyHeader => "let the proxy write it, or set http.proxy_protocol = false",
+        Refusal::SignIn => "wait a minute, or raise `console.sign_ins_per_minute`",
+        Refusal::CrossSite => {
+            "open /console itself; a proxy in front must pass on the `Host` that the browser used. Programs send \
+             `Authorization: Bearer <key>`"
+        }
         Refusal::Path => "see docs/http-api.md for the paths and methods",
     }
 }

@@ -43,5 +43,7 @@ refusals! {
     Incomplete, "incomplete", "A request, a message or its attachments that did not arrive whole in time.";
     Request, "request", "A request with a field or a body that cannot be used.";
     Revocations, "revocations", "More revoked users and tokens than `auth.max_revocations`.";
+    SignIn, "sign_in", "A sign-in to the console beyond `console.sign_ins_per_minute`.";
+    CrossSite, "cross_site", "A request with the console's cookie that another page than the console may have sent.";
     Path, "path", "A path or a method that is not served here.";
 }
