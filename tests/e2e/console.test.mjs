@@ -4,6 +4,7 @@ import { startBrowser } from "../harness/browser.mjs";
 import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { post, request } from "../harness/http.mjs";
+import { freePort } from "../harness/port.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
@@ -119,6 +120,7 @@ suite("console", () => {
       const long = `somebody-with-a-very-long-name-${"x".repeat(60)}@example.com`;
       const client = await io(one, { token: tokenFor(long, { rooms: [`room:${"a-long-name-".repeat(8)}`] }) }).connected();
       const { page, clean } = await open(keep, one, { viewport: { width: 390, height: 844 }, colorScheme, hasTouch: true });
+      await page.locator("input#key:focus").waitFor();
       await page.keyboard.type(KEY);
       await page.keyboard.press("Enter");
       await shows(page, "1 node ok");
@@ -216,6 +218,9 @@ suite("console", () => {
     assert.deepEqual([(await one.get("/console/")).status, (await one.get("/console/x")).status], [308, 404]);
     const secure = await cookieOf(one, KEY, { "x-roomcast-console": "1", origin: `https://127.0.0.1:${one.port}` });
     assert.match(secure.headers["set-cookie"][0], /^__Host-roomcast_console=.*; Secure$/);
+    const adminPort = await freePort();
+    const apart = await node({ admin_listen: `127.0.0.1:${adminPort}` });
+    assert.deepEqual([(await apart.get("/console")).status, (await request(`http://127.0.0.1:${adminPort}/console`)).status], [404, 200]);
     const off = await node({ console: { enabled: false } });
     const { cookie } = await cookieOf(one);
     assert.deepEqual([(await off.get("/console")).status, (await off.get("/cluster", { cookie, "x-roomcast-console": "1" })).status], [404, 401]);

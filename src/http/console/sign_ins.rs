@@ -25,8 +25,11 @@ impl SignIns {
     /// So many in a minute.
     pub fn new(per_minute: u32) -> Self {
         let buckets = (0..BUCKETS).map(|_| SharedBucket::default()).collect();
-        let cost = u64::from(MINUTE.div_ceil(per_minute.max(1)));
-        Self { began: Instant::now(), pace: Pace::new(1, MINUTE), cost, hasher: RandomState::new(), buckets }
+        let per_minute = per_minute.max(1);
+        let cost = MINUTE.div_ceil(per_minute);
+        // The last one begins before all is spent.
+        let pace = Pace::new(1, (per_minute - 1) * cost + 1);
+        Self { began: Instant::now(), pace, cost: cost.into(), hasher: RandomState::new(), buckets }
     }
 
     /// Counts one.
