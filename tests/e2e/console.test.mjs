@@ -145,7 +145,7 @@ suite("console", () => {
   scenario("a request that another page may have sent is refused, with whatever cookie", async ({ node }) => {
     const one = await node({ cors: { origins: ["https://app.example.com"] } });
     const { cookie, headers } = await cookieOf(one);
-    assert.match(headers["set-cookie"][0], /^roomcast_console=[^;]+; Path=\/; Max-Age=43200; HttpOnly; SameSite=Strict$/);
+    assert.match(headers["set-cookie"][0], /^roomcast-console=[^;]+; Path=\/; Max-Age=43200; HttpOnly; SameSite=Strict$/);
     const drop = (more) => post(`${one.url}/disconnect`, { user: "7" }, { cookie, ...more });
     assert.equal((await drop(OWN(one))).status, 200);
     const foreign = [
@@ -217,7 +217,7 @@ suite("console", () => {
     }
     assert.deepEqual([(await one.get("/console/")).status, (await one.get("/console/x")).status], [308, 404]);
     const secure = await cookieOf(one, KEY, { "x-roomcast-console": "1", origin: `https://127.0.0.1:${one.port}` });
-    assert.match(secure.headers["set-cookie"][0], /^__Host-roomcast_console=.*; Secure$/);
+    assert.match(secure.headers["set-cookie"][0], /^__Host-roomcast-console=.*; Secure$/);
     const adminPort = await freePort();
     const apart = await node({ admin_listen: `127.0.0.1:${adminPort}` });
     assert.deepEqual([(await apart.get("/console")).status, (await request(`http://127.0.0.1:${adminPort}/console`)).status], [404, 200]);

@@ -4,8 +4,8 @@ use hyper::header::{COOKIE, HeaderMap};
 use std::time::Duration;
 
 /// Its name. By TLS it is the one that browsers accept from this host alone, and never in the clear.
-const NAME: &str = "roomcast_console";
-const SECURE_NAME: &str = "__Host-roomcast_console";
+const NAME: &str = "roomcast-console";
+const SECURE_NAME: &str = "__Host-roomcast-console";
 
 /// Texts of the console's cookies in a request. A browser has two where it has used both http and https.
 pub(super) fn given(headers: &HeaderMap) -> impl Iterator<Item = &str> {
@@ -34,8 +34,8 @@ mod tests {
     #[test]
     fn it_is_found_among_others() {
         let mut headers = HeaderMap::new();
-        headers.append(COOKIE, "a=b; roomcast_console=1.x.y; xroomcast_console=no".parse().unwrap());
-        headers.append(COOKIE, "__Host-roomcast_console=2.x.y;roomcast_consolex=no".parse().unwrap());
+        headers.append(COOKIE, "a=b; roomcast-console=1.x.y; xroomcast-console=no".parse().unwrap());
+        headers.append(COOKIE, "__Host-roomcast-console=2.x.y;roomcast-consolex=no".parse().unwrap());
         assert_eq!(given(&headers).collect::<Vec<_>>(), ["1.x.y", "2.x.y"]);
     }
 
@@ -44,9 +44,9 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert_eq!(
             set("v", hour, true),
-            "__Host-roomcast_console=v; Path=/; Max-Age=3600; HttpOnly; SameSite=Strict; Secure"
+            "__Host-roomcast-console=v; Path=/; Max-Age=3600; HttpOnly; SameSite=Strict; Secure"
         );
-        assert_eq!(set("v", hour, false), "roomcast_console=v; Path=/; Max-Age=3600; HttpOnly; SameSite=Strict");
+        assert_eq!(set("v", hour, false), "roomcast-console=v; Path=/; Max-Age=3600; HttpOnly; SameSite=Strict");
         assert!(remove().iter().all(|removed| removed.contains("Max-Age=0")));
     }
 }

@@ -48,7 +48,7 @@ impl Session {
 
     /// Its name among revoked tokens, once it was signed out.
     pub(super) fn revoked_name(&self) -> String {
-        format!("roomcast-console:{}", self.id)
+        format!("roomcast console:{}", self.id)
     }
 
     fn signed(&self) -> String {
