@@ -7,7 +7,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-/// Addresses that are told apart; more of them share their buckets, and nobody knows with whom.
+/// Addresses with a bucket of their own; more of them share their buckets, and nobody knows with whom.
 const BUCKETS: usize = 1_024;
 /// The bucket counts seconds: a sign-in costs those until the next is due.
 const MINUTE: u32 = 60;
