@@ -45,7 +45,12 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/openapi.json" => method_not_allowed("GET"),
         "/metrics" if control && get => health::metrics(api).await,
         "/metrics" if control => method_not_allowed("GET"),
-        "/publish" if control => keyed(api, caller, request, |request| Box::pin(publish::publish(api, request))).await,
+        "/publish" if control => {
+            let from = caller.client();
+            let reply = keyed(api, caller, request, |request| Box::pin(publish::publish(api, request, from))).await;
+            local.context.metrics.publish_answered(reply.status().as_u16());
+            reply
+        }
         "/join" if control => command(api, caller, admin::Verb::Join, request).await,
         "/leave" if control => command(api, caller, admin::Verb::Leave, request).await,
         "/disconnect" if control => command(api, caller, admin::Verb::Disconnect, request).await,
