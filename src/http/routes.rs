@@ -3,7 +3,9 @@
 use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
-use crate::http::{Api, access, admin, console, drain, engine, head, health, inspection, keys, presence, publish, revoke, sse, ws};
+use crate::http::{
+    Api, access, admin, console, drain, engine, head, health, inspection, keys, presence, publish, revoke, sse, ws,
+};
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::protocol::engineio;

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn it_is_compressed_for_those_who_take_that() {
-        let encoded = |value| file("/console", &with(ACCEPT_ENCODING, value)).unwrap().headers().contains_key(CONTENT_ENCODING);
+        let encoded =
+            |value| file("/console", &with(ACCEPT_ENCODING, value)).unwrap().headers().contains_key(CONTENT_ENCODING);
         assert!(encoded("br, gzip") && encoded("GZIP;q=0.5"));
         assert!(!encoded("br") && !encoded("gzip;q=0") && !encoded("x-gzip"));
     }
