@@ -2,6 +2,7 @@
 
 use crate::auth::{AuthError, bare_token};
 use crate::handlers::room_access::JoinError;
+use crate::handlers::session_start::Attempt;
 use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
 use crate::http::answer::{Reply, error, no_store, noted, overloaded, refused};
 use crate::http::body::Answer;
@@ -16,6 +17,7 @@ use crate::model::names::{EVERYBODY, MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::presence::Ticket;
@@ -54,7 +56,8 @@ pub async fn serve(
     let given = [bearer(request.headers()), query.token.as_deref()];
     let token = given.into_iter().flatten().find_map(bare_token);
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
-    session_start::note_handshake(local, MAIN_NAMESPACE, &checked);
+    let attempt = Attempt { address: Some(caller.client()), namespace: MAIN_NAMESPACE, token };
+    session_start::note_handshake(local, attempt, &checked);
     let identity = match checked {
         Ok(identity) => identity,
         Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
@@ -197,6 +200,8 @@ fn begin(
         Some(Err(error)) => {
             let reason = error.code();
             local.context.metrics.gap(reason, 1);
+            let after = since.and_then(Offset::parse).map(|offset| offset.position);
+            local.shard.note(session, SessionNote::Gap { code: reason, room: None, after });
             // With an id, so that a reconnect does not report the same gap again.
             let block = sse::gap_block_at(reason, &here);
             local.shard.push(key, Frame::Raw(block));
