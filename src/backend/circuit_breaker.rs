@@ -266,9 +266,8 @@ mod tests {
     fn a_success_in_between_keeps_a_topic_going() {
         let (mut breaker, sources) = (CircuitBreaker::default(), sources());
         for at in 0..100 {
-            let failures = sources.iter().filter_map(|source| {
-                breaker.record_failure(Failure::Unanswered, JOIN, source, at * 100)
-            });
+            let failures =
+                sources.iter().filter_map(|source| breaker.record_failure(Failure::Unanswered, JOIN, source, at * 100));
             assert_eq!(failures.count(), 0);
             if at % 9 == 0 {
                 breaker.record_success(JOIN, &Source::user("bystander"));

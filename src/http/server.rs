@@ -282,7 +282,11 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             match intent {
                 Some(intent) => {
                     let stream = ClientStream { stream, open: caller.socket.upgrade() };
-                    carry_on(&local, intent, Upgraded { stream, early, answer: handoff.take_answer(), waited: caller.waited() });
+                    carry_on(
+                        &local,
+                        intent,
+                        Upgraded { stream, early, answer: handoff.take_answer(), waited: caller.waited() },
+                    );
                 }
                 None if may_still_send.get() => linger::close(&local, stream).await,
                 None => stream.say_end(),

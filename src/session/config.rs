@@ -141,10 +141,7 @@ impl LimitsConfig {
         let storm = self.user_connections.saturating_mul(CONNECTS_AT_ONCE);
         AccountLimits {
             // How many an unlimited number that returns at once is, nobody knows.
-            user: OwnerLimits {
-                connects: pace(self.user_connects_per_second, storm).filter(|_| storm > 0),
-                ..user
-            },
+            user: OwnerLimits { connects: pace(self.user_connects_per_second, storm).filter(|_| storm > 0), ..user },
             address: if knows_addresses { OwnerLimits { connections: 0, ..user } } else { OwnerLimits::default() },
             tenant: limits(
                 self.tenant_connections,
