@@ -1,6 +1,6 @@
 //! What happens to the clients of this node, for whoever follows it live: traces, the console, the Admin UI.
 //!
-//! The parts of a node tell the feed what happens. While nobody has subscribed, that costs one relaxed atomic load. A
+//! The parts of a node report to the feed what happens. While nobody has subscribed, that costs one relaxed atomic load. A
 //! subscription takes what its [`Filter`] lets through into a bounded queue, at a bounded pace. What finds no place is skipped
 //! and counted, so that a slow reader holds up nobody.
 //!
@@ -28,7 +28,7 @@ use tap::Tap;
 const ROOM_NAMES: usize = 1_024;
 
 /// What a subscription wants: what fits to all that is set, or everything. Without a user and a session, an event of the log
-/// is told once, with its receivers, rather than for each session.
+/// comes once, with its receivers, rather than for each session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// What concerns this user.
@@ -162,8 +162,8 @@ impl Feed {
         filters
     }
 
-    /// Tells who follows the subject what happened; `fill` adds what there is to say.
-    pub fn tell(&self, kind: Kind, subject: &Subject<'_>, fill: impl FnOnce(&mut Happening)) {
+    /// Reports what happened to who follows the subject; `fill` adds what there is to say.
+    pub fn report(&self, kind: Kind, subject: &Subject<'_>, fill: impl FnOnce(&mut Happening)) {
         if !self.is_open() {
             return;
         }
@@ -177,9 +177,9 @@ impl Feed {
         wanted.filter(|tap| tap.filter.admits(&happening)).for_each(|tap| tap.push(&happening));
     }
 
-    /// Tells who follows one of the rooms of an event how many sessions of a shard received it. The event is told once all
+    /// Reports to who follows one of the rooms of an event how many sessions of a shard received it. The event comes once all
     /// `shards` have reported. `fill` learns whether anybody wants the arguments.
-    pub fn tell_event(&self, subject: &Subject<'_>, shard: u8, shards: usize, fill: impl FnOnce(&mut Happening, bool)) {
+    pub fn report_event(&self, subject: &Subject<'_>, shard: u8, shards: usize, fill: impl FnOnce(&mut Happening, bool)) {
         if !self.is_open() {
             return;
         }
@@ -197,7 +197,7 @@ impl Feed {
 /// What a subscription got since it was last asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// In the order in which they were told.
+    /// In the order in which they were reported.
     pub happenings: Vec<Happening>,
     /// So many more were skipped.
     pub skipped: u64,
@@ -244,17 +244,17 @@ mod tests {
     fn a_subscription_gets_what_it_wants_until_it_is_dropped() {
         let feed = Arc::new(Feed::default());
         let rooms = ["r".into()];
-        feed.tell(Kind::Joined, &subject("7", &rooms), |_| unreachable!("nobody listens"));
+        feed.report(Kind::Joined, &subject("7", &rooms), |_| unreachable!("nobody listens"));
         let of_user_7 = Filter { user: Some("7".into()), ..Filter::default() };
         let mut in_room = feed.subscribe(Filter { room: Some("r".into()), ..of_user_7.clone() }, Bounds::default());
         let mut of_user = feed.subscribe(of_user_7, Bounds::default());
         let mut of_room = feed.subscribe(of_room_r(), Bounds::default());
         let mut of_all = feed.subscribe(Filter::default(), Bounds::default());
-        feed.tell(Kind::Joined, &subject("7", &rooms), |happening| happening.by = Some("rule".into()));
-        feed.tell(Kind::Joined, &subject("8", &rooms), |_| {});
-        feed.tell(Kind::Left, &subject("7", &["s".into()]), |_| {});
+        feed.report(Kind::Joined, &subject("7", &rooms), |happening| happening.by = Some("rule".into()));
+        feed.report(Kind::Joined, &subject("8", &rooms), |_| {});
+        feed.report(Kind::Left, &subject("7", &["s".into()]), |_| {});
         let kinds = |batch: Batch| batch.happenings.iter().map(|one| one.kind).collect::<Vec<_>>();
-        feed.tell(Kind::Handshake, &subject("7", &[]), |_| {});
+        feed.report(Kind::Handshake, &subject("7", &[]), |_| {});
         assert_eq!(kinds(of_user.take()), [Kind::Joined, Kind::Left, Kind::Handshake]);
         assert_eq!(kinds(in_room.take()), [Kind::Joined, Kind::Handshake]);
         assert_eq!(kinds(of_room.take()), [Kind::Joined, Kind::Joined]);
@@ -264,12 +264,12 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_told_once_with_the_receivers_of_all_shards() {
+    fn an_event_comes_once_with_the_receivers_of_all_shards() {
         let feed = Arc::new(Feed::default());
         let mut of_room = feed.subscribe(of_room_r(), Bounds::default());
         let rooms = ["r".into()];
         let report = |shard, receivers| {
-            feed.tell_event(&subject("", &rooms), shard, 2, |happening, _| happening.receivers = Some(receivers));
+            feed.report_event(&subject("", &rooms), shard, 2, |happening, _| happening.receivers = Some(receivers));
         };
         report(0, 2);
         assert_eq!(of_room.take(), Batch::default());

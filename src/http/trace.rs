@@ -79,7 +79,7 @@ async fn write(mut lines: mpsc::Receiver<Vec<Line>>, body: mpsc::Sender<Bytes>, 
             () = body.closed() => return,
         };
         let text = match next {
-            Ok(Some(told)) => told.into_iter().map(block).collect(),
+            Ok(Some(lines)) => lines.into_iter().map(block).collect(),
             Ok(None) => break,
             Err(_) => ":\n\n".to_owned(),
         };

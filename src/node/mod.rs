@@ -17,4 +17,5 @@ pub mod revocations_read;
 pub mod room_query;
 pub mod status;
 pub mod trace;
+pub mod trace_part;
 pub mod traces;

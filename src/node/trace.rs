@@ -95,7 +95,7 @@ pub async fn follow(node: Arc<Node>, query: TraceQuery, trace: Trace, lines: mps
     let mut look = tokio::time::interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let told = tokio::select! {
+        let next = tokio::select! {
             biased;
             () = lines.closed() => return,
             () = tokio::time::sleep_until(ends) => {
@@ -106,9 +106,9 @@ pub async fn follow(node: Arc<Node>, query: TraceQuery, trace: Trace, lines: mps
             Some(report) = reports.recv() => following.take(report),
             _ = look.tick() => following.look(),
         };
-        if !told.is_empty() {
+        if !next.is_empty() {
             tokio::select! {
-                sent = lines.send(told) => if sent.is_err() { return },
+                sent = lines.send(next) => if sent.is_err() { return },
                 () = tokio::time::sleep_until(ends) => return,
             }
         }

@@ -1,22 +1,13 @@
 //! Traces that are open on this node: its own, and its part of those that other nodes serve.
 
-use crate::cluster::{TraceBatch, TraceQuery};
+use crate::cluster::TraceQuery;
 use crate::feed::config::TraceConfig;
 use crate::feed::{Batch, Feed, Filter, Subscription};
 use crate::model::id::{Id, NodeId};
-use crate::node::context::Node;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
-/// How long a node that is asked waits for something to happen.
-const POLL: Duration = Duration::from_secs(1);
-/// What comes so soon after goes with it.
-const GATHER: Duration = Duration::from_millis(50);
-/// A node stops to follow when it was not asked for so long.
-const LEASE: Duration = Duration::from_secs(15);
 
 /// `trace.max_open` is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +45,11 @@ impl Trace {
     pub async fn next(&mut self) -> Batch {
         self.subscription.next().await
     }
+
+    /// What came since the last call.
+    pub fn take(&mut self) -> Batch {
+        self.subscription.take()
+    }
 }
 
 impl Traces {
@@ -80,12 +76,13 @@ impl Traces {
         Ok(Trace { subscription, open: self.open.clone() })
     }
 
-    fn take(&self, key: (NodeId, Id)) -> Option<Trace> {
+    /// A part that is to be asked.
+    pub fn take(&self, key: (NodeId, Id)) -> Option<Trace> {
         self.parts.lock().get_mut(&key)?.trace.take()
     }
 
     /// Keeps a part until it is asked for again; answers how often it was.
-    fn keep(&self, key: (NodeId, Id), trace: Trace) -> u64 {
+    pub fn keep(&self, key: (NodeId, Id), trace: Trace) -> u64 {
         let mut parts = self.parts.lock();
         let part = parts.entry(key).or_insert(Part { trace: None, asked: 0 });
         part.trace = Some(trace);
@@ -94,37 +91,12 @@ impl Traces {
     }
 
     /// Ends a part that was not asked for since.
-    fn expire(&self, key: (NodeId, Id), asked: u64) {
+    pub fn expire(&self, key: (NodeId, Id), asked: u64) {
         let mut parts = self.parts.lock();
         if parts.get(&key).is_some_and(|part| part.asked == asked && part.trace.is_some()) {
             parts.remove(&key);
         }
     }
-}
-
-/// Answers another node what happened on this one since it was last asked for the same trace.
-pub async fn answer(node: &Arc<Node>, from: NodeId, query: TraceQuery) -> TraceBatch {
-    let key = (from, query.trace);
-    let known = node.traces.take(key);
-    let began = known.is_none();
-    let opened = known.map_or_else(|| node.traces.open(&node.context.feed, &query), Ok);
-    let Ok(mut trace) = opened else { return TraceBatch { is_full: true, ..TraceBatch::default() } };
-    let mut batch = Batch::default();
-    if !began && let Ok(next) = tokio::time::timeout(POLL, trace.next()).await {
-        batch = next;
-        tokio::time::sleep(GATHER).await;
-        let more = trace.subscription.take();
-        batch.happenings.extend(more.happenings);
-        batch.skipped += more.skipped;
-    }
-    let asked = node.traces.keep(key, trace);
-    let node = node.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(LEASE).await;
-        node.traces.expire(key, asked);
-    });
-    let Batch { happenings, skipped } = batch;
-    TraceBatch { began, is_full: false, happenings, skipped }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::cluster::{Confirmed, OneWay, Owner, RpcHandler, RpcRequest, RpcRespon
 use crate::model::id::{Id, NodeId};
 use crate::node::context::{LocalNode, Node};
 use crate::node::room_query;
-use crate::node::{inspection, status, traces};
+use crate::node::{inspection, status, trace_part};
 use crate::presence::RoomStatus;
 use crate::session::connection::ConnectionKey;
 use crate::shard::handle::ShardHandle;
@@ -50,7 +50,7 @@ impl PeerServer {
                     RpcResponse::Sessions(inspection::session_here(&node, id).await.into_iter().collect())
                 }
                 RpcRequest::Trace(query) => {
-                    RpcResponse::Trace(Box::new(traces::answer(&node, from, query).await))
+                    RpcResponse::Trace(Box::new(trace_part::answer(&node, from, query).await))
                 }
                 _ => RpcResponse::Unsupported,
             };
