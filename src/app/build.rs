@@ -18,6 +18,7 @@ use crate::metrics::Metrics;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
 use crate::model::namespaces::Namespaces;
+use crate::node::admin_ui::config::Settings;
 use crate::node::context::{Node, Parts};
 use crate::node::presence::Notices;
 use crate::presence::Store;
@@ -93,7 +94,13 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
-    Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets, knows_addresses }), emitters })
+    let admin_ui = Settings {
+        config: config.admin_ui.clone(),
+        keys: config.publish.keys.clone(),
+        admin_apart: config.listen.admin_listen.is_some(),
+    };
+    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui };
+    Ok(Built { node: Node::new(parts), emitters })
 }
 
 /// What is kept for resumes may take a part of the node's memory. Otherwise a full window would be enough to refuse everybody on

@@ -242,6 +242,11 @@ pub(super) static KEYS: &[Key] = &[
     key!("presence", "remember", presence.remember, Span(SECOND..=366 * 24 * HOUR)),
     key!("presence", "announce_limit", presence.announce_limit, count(0..=1_000_000)),
 
+    key!("console", "admin_ui", admin_ui.enabled, Switch),
+    key!("console", "admin_ui_readonly", admin_ui.readonly, Switch),
+    key!("console", "admin_ui_sockets", admin_ui.sockets, count(0..=5_000)),
+    key!("console", "admin_ui_sessions", admin_ui.sessions, count(1..=100)),
+
     key!("log", "level", log.level, Text(text::log_filter)),
     key!("log", "format", log.format, Choice(&["text", "json"])),
 

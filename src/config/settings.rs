@@ -7,6 +7,7 @@ use crate::config::node::{Node, Value};
 use crate::http::config::{CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
+use crate::node::admin_ui::config::AdminUiConfig;
 use crate::presence::config::PresenceConfig;
 use crate::redis::config::RedisConfig;
 use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
@@ -37,6 +38,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[presence]`.
     pub presence: PresenceConfig,
+    /// `[console] admin_ui` and its limits.
+    pub admin_ui: AdminUiConfig,
     /// `[log]`.
     pub log: LoggingConfig,
     /// `[shutdown]`.
