@@ -19,4 +19,5 @@ pub mod offset;
 pub mod provenance;
 pub mod refusal;
 pub mod secret;
+pub mod session_note;
 pub mod transport;
