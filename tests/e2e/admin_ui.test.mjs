@@ -210,6 +210,7 @@ suite("The stock page in a browser", () => {
     const here = await user(s, nodes[0], "7");
     const there = await user(s, nodes[1], "8");
     await there.join("room:shared");
+    const [hereId, thereId] = [here.socket.id, there.socket.id];
     const browser = await startBrowser();
     s.serve({ close: () => browser.close().catch(() => {}) });
     const page = await browser.newPage({ viewport: { width: 1600, height: 1000 } });
@@ -228,33 +229,32 @@ suite("The stock page in a browser", () => {
     const row = (text) => page.locator("tbody tr", { hasText: text });
 
     await open("Servers");
-    await until(async () => (await row(/healthy/i).count()) === 2, "both nodes as servers");
+    await until(async () => (await page.locator("tbody .v-chip", { hasText: /^\s*healthy\s*$/i }).count()) === 2, "both nodes as servers");
     await open("Sockets");
-    await row(here.socket.id).waitFor();
-    await row(there.socket.id).waitFor();
+    await row(hereId).waitFor();
+    await row(thereId).waitFor();
     await open("Rooms");
     await row("room:shared").waitFor();
     await row("user:8").waitFor();
 
     // One socket joins a room, and leaves another.
     await open("Sockets");
-    await row(there.socket.id).click();
+    await row(thereId).click();
     await page.getByLabel("Join a room").fill("room:by-hand");
-    await page.getByLabel("Join a room").press("Enter");
-    await page.getByLabel("Join a room").press("Enter").catch(() => {});
+    await page.locator("main button[type=submit]").click();
     await row("room:by-hand").waitFor();
     await published(nodes[0], { room: "room:by-hand", event: "note", data: 1 });
     assert.deepEqual(await there.event("note"), [1]);
     await row("room:shared").getByRole("button").click();
-    await until(async () => (await row("room:shared").count()) === 0, "the room is left");
 
-    // A room is disconnected, then a socket.
+    // A room is disconnected, then a socket. A click on a button also opens its row.
     await open("Rooms");
+    await until(async () => (await row("room:shared").count()) === 0, "the room is left");
     await row("user:8").getByRole("button").last().click();
     assert.equal(await there.disconnected(), "io server disconnect");
     await open("Sockets");
-    await until(async () => (await row(there.socket.id).count()) === 0, "the socket is gone");
-    await row(here.socket.id).getByRole("button").click();
+    await until(async () => (await row(thereId).count()) === 0, "the socket is gone");
+    await row(hereId).getByRole("button").click();
     assert.equal(await here.disconnected(), "io server disconnect");
     await open("Events");
     await row("by-hand").first().waitFor();
@@ -263,7 +263,7 @@ suite("The stock page in a browser", () => {
     // The page comes back by its session id.
     await page.reload();
     await open("Servers");
-    await until(async () => (await row(/healthy/i).count()) === 2, "both nodes as servers, again");
+    await until(async () => (await page.locator("tbody .v-chip", { hasText: /^\s*healthy\s*$/i }).count()) === 2, "both nodes as servers, again");
     assert.deepEqual(errors, []);
   });
 });
