@@ -18,7 +18,6 @@ use crate::node::context::LocalNode;
 use crate::protocol::admin_ui as protocol;
 use crate::protocol::admin_ui::{Command, Credentials, NAMESPACE};
 use crate::protocol::socketio_encode as encode;
-use crate::refusals;
 use crate::refusals::shown;
 use crate::session::connection::{ConnectionKey, ConnectionUse};
 use std::fmt;
@@ -39,17 +38,17 @@ pub fn is_ours(local: &LocalNode, namespace: &str) -> bool {
 /// A CONNECT to `/admin`.
 pub fn connect(local: &Rc<LocalNode>, key: ConnectionKey, auth: Option<&str>) {
     let Some(ui) = local.node.admin_ui.clone() else { return };
-    let who = local.shard.address(key).map(|address| address.to_string()).unwrap_or_default();
-    let refuse = |reason: Refusal, message: &str| {
-        refusals::note(&local.context.metrics, reason, format_args!("an Admin UI at {who}"), format_args!("{message}"));
+    let who = local.shard.who(key);
+    let refuse = |message: &str| {
+        local.context.refusals.note(Refusal::AdminUi, &who, format_args!("{message}"));
         local.shard.push_packet(key, encode::connect_error(NAMESPACE, message, None));
     };
     match local.shard.connection_use(key) {
         ConnectionUse::Clients if ui.settings.admin_apart => {
-            return refuse(Refusal::Namespace, "the Admin UI is served on admin_listen, not here");
+            return refuse("the Admin UI is served on admin_listen, not here");
         }
         ConnectionUse::Clients if local.shard.has_sessions(key) => {
-            return refuse(Refusal::Namespace, "the Admin UI needs a connection of its own: set forceNew");
+            return refuse("the Admin UI needs a connection of its own: set forceNew");
         }
         ConnectionUse::AdminUi => return fail(local, key, CloseReason::ParseError),
         ConnectionUse::Clients | ConnectionUse::AdminListener => {}
@@ -58,13 +57,13 @@ pub fn connect(local: &Rc<LocalNode>, key: ConnectionKey, auth: Option<&str>) {
     let Some(address) = local.shard.address(key) else { return };
     let proof = match ui.log_in(&credentials, address, unix_ms() / 1_000) {
         Ok(proof) => proof,
-        Err(Denied::Invalid) => return refuse(Refusal::PublishKey, protocol::INVALID_CREDENTIALS),
+        Err(Denied::Invalid) => return refuse(protocol::INVALID_CREDENTIALS),
         Err(Denied::TooManyGuesses) => {
-            return refuse(Refusal::PublishKey, "too many wrong passwords; try again in a minute");
+            return refuse("too many wrong passwords; try again in a minute");
         }
     };
     let Some(seat) = ui.enter() else {
-        return refuse(Refusal::Connections, "as many Admin UIs are open as console.admin_ui_sessions allows");
+        return refuse("as many Admin UIs are open as console.admin_ui_sessions allows");
     };
     local.shard.become_admin_ui(key);
     tracing::info!(%who, "an Admin UI was opened");
@@ -120,10 +119,8 @@ pub async fn event(local: &Rc<LocalNode>, key: ConnectionKey, ack: Option<&str>,
     else {
         return fail(local, key, CloseReason::ParseError);
     };
-    let who = local.shard.address(key).map(|address| address.to_string()).unwrap_or_default();
-    let refuse = |why: fmt::Arguments<'_>| {
-        refusals::note(&local.context.metrics, Refusal::Event, format_args!("an Admin UI at {who}"), why);
-    };
+    let who = local.shard.who(key);
+    let refuse = |why: fmt::Arguments<'_>| local.context.refusals.note(Refusal::AdminUi, &who, why);
     match Command::read(event, args) {
         _ if ui.settings.config.readonly => {
             refuse(format_args!("{}: console.admin_ui_readonly is set", shown(event)));

@@ -42,7 +42,12 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/socket/ping" => health::ping(api).await,
         "/metrics" if control && get => health::metrics(api).await,
         "/metrics" if control => method_not_allowed("GET"),
-        "/publish" if control => keyed(api, request, |request| Box::pin(publish::publish(api, request))).await,
+        "/publish" if control => {
+            let from = caller.client();
+            let reply = keyed(api, request, |request| Box::pin(publish::publish(api, request, from))).await;
+            local.context.metrics.publish_answered(reply.status().as_u16());
+            reply
+        }
         "/join" if control => command(api, admin::Verb::Join, request).await,
         "/leave" if control => command(api, admin::Verb::Leave, request).await,
         "/disconnect" if control => command(api, admin::Verb::Disconnect, request).await,
