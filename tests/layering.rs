@@ -81,6 +81,8 @@ const SANS_IO: &[&str] = &[
     "src/model/provenance.rs",
     "src/model/refusal.rs",
     "src/model/transport.rs",
+    "src/node/admin_ui/access.rs",
+    "src/node/admin_ui/look.rs",
     "src/presence/tracker.rs",
     "src/protocol/",
     "src/rules/",
