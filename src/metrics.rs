@@ -192,6 +192,14 @@ impl Metrics {
         self.connections.with_label_values(&[TRANSPORTS[transport as usize], PROTOCOLS[protocol as usize]])
     }
 
+    /// Open connections by transport and protocol, for each kind that there is.
+    pub fn open_connections(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        series::CONNECTIONS.iter().map(|&[transport, protocol]| {
+            let open = self.connections.with_label_values(&[transport, protocol]).get();
+            (transport, protocol, u64::try_from(open).unwrap_or_default())
+        })
+    }
+
     /// Counts an authentication: `ok`, or the error's code.
     pub fn handshake(&self, result: &str) {
         self.handshakes.with_label_values(&[result]).inc();

@@ -559,7 +559,9 @@ fn the_admin_ui_has_its_namespace_for_itself_and_needs_a_key() {
     assert!(file(own).is_ok());
     assert_eq!(
         lines(file(&format!("{own}console.admin_ui = true"))),
-        ["roomcast.toml:1:23 [socketio] namespaces: has \"/admin\", which `console.admin_ui` takes; rename yours or switch that off"]
+        [
+            "roomcast.toml:1:23 [socketio] namespaces: has \"/admin\", which `console.admin_ui` takes; rename yours or switch that off"
+        ]
     );
     let config = file("console = { admin_ui = true }").unwrap();
     assert!(config.warnings().iter().any(|warning| warning.to_string().contains("`publish.keys`")));

@@ -104,6 +104,8 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let admin_ui = Settings {
         config: config.admin_ui.clone(),
         keys: config.publish.keys.clone(),
+        lifetime: config.console.session_ttl,
+        guesses_per_minute: config.console.sign_ins_per_minute,
         admin_apart: config.listen.admin_listen.is_some(),
     };
     let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui };

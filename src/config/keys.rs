@@ -189,6 +189,14 @@ pub(super) static KEYS: &[Key] = &[
     key!("publish", "max_body", publish.max_body, Size(100..=GB)),
     key!("publish", "max_event", publish.max_event, Size(100..=GB)),
 
+    key!("console", "enabled", console.enabled, Switch),
+    key!("console", "session_ttl", console.session_ttl, Span(MINUTE..=31 * 24 * HOUR)),
+    key!("console", "sign_ins_per_minute", console.sign_ins_per_minute, count(1..=60)),
+    key!("console", "admin_ui", admin_ui.enabled, Switch),
+    key!("console", "admin_ui_readonly", admin_ui.readonly, Switch),
+    key!("console", "admin_ui_sockets", admin_ui.sockets, count(0..=5_000)),
+    key!("console", "admin_ui_sessions", admin_ui.sessions, count(1..=100)),
+
     key!("cors", "origins", cors.origins, List { of: Text(origin), least: 0 }),
 
     key!("socketio", "path", socketio.path, Text(text::socketio_path)),
@@ -241,11 +249,6 @@ pub(super) static KEYS: &[Key] = &[
     key!("presence", "lease", presence.lease, Span(SECOND..=HOUR)),
     key!("presence", "remember", presence.remember, Span(SECOND..=366 * 24 * HOUR)),
     key!("presence", "announce_limit", presence.announce_limit, count(0..=1_000_000)),
-
-    key!("console", "admin_ui", admin_ui.enabled, Switch),
-    key!("console", "admin_ui_readonly", admin_ui.readonly, Switch),
-    key!("console", "admin_ui_sockets", admin_ui.sockets, count(0..=5_000)),
-    key!("console", "admin_ui_sessions", admin_ui.sessions, count(1..=100)),
 
     key!("log", "level", log.level, Text(text::log_filter)),
     key!("log", "format", log.format, Choice(&["text", "json"])),

@@ -64,7 +64,9 @@ pub fn noted(mut response: Reply) -> Reply {
 fn refusal(status: StatusCode, code: &str) -> Option<Refusal> {
     Some(match code {
         "origin_not_allowed" => Refusal::Origin,
-        "publishing_disabled" | "unauthorized" => Refusal::PublishKey,
+        "publishing_disabled" | "unauthorized" | "session_ended" => Refusal::PublishKey,
+        "cross_site" => Refusal::CrossSite,
+        "too_many_sign_ins" => Refusal::SignIn,
         "too_many_connections" => Refusal::Connections,
         "bad_handshake" | "upgrade_required" => Refusal::Handshake,
         "bad_host" | "host_not_allowed" => Refusal::Host,

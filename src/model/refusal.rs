@@ -75,6 +75,10 @@ refusals! {
         "the answer that the client got names the field";
     Revocations, "revocations", "More revoked users and tokens than `auth.max_revocations`.",
         "revoke for shorter, raise `auth.max_revocations`, or change the keys to refuse everybody";
+    SignIn, "sign_in", "A sign-in to the console beyond `console.sign_ins_per_minute`.",
+        "wait a minute, or raise `console.sign_ins_per_minute`";
+    CrossSite, "cross_site", "A request with the console's cookie that another page than the console may have sent.",
+        "open /console itself; a proxy in front must pass on the `Host` that the browser used. Programs send `Authorization: Bearer <key>`";
     Path, "path", "A path or a method that is not served here.",
         "see docs/http-api.md for the paths and methods";
     Slow, "slow_consumer", "A client that does not read what it is sent: closed for `limits.outbox_bytes` or `socketio.ping_timeout`.",

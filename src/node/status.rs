@@ -1,10 +1,10 @@
 //! How this node is doing: for `/health`, and for operators of the cluster.
 
-use crate::cluster::NodeStatus;
+use crate::cluster::{ConnectionCount, NodeStatus};
 use crate::log::LogStatus;
+use crate::metrics::Metrics;
 use crate::model::clock::unix_ms;
 use crate::model::namespaces::NamespaceIndex;
-use crate::model::transport::{Protocol, Transport};
 use crate::node::context::Node;
 use crate::presence::StoreError;
 use crate::shard::face::ShardCounts;
@@ -95,17 +95,20 @@ fn hostname() -> &'static str {
     })
 }
 
-fn http_connections(node: &Node) -> u64 {
-    let open = |transport, protocol| node.context.metrics.connections(transport, protocol).get();
-    let polling = open(Transport::Polling, Protocol::SocketIo) + open(Transport::Sse, Protocol::Sse);
-    u64::try_from(polling).unwrap_or_default()
-}
-
 /// Live sessions by namespace.
 fn namespaces(node: &Node, shards: &[ShardCounts]) -> BTreeMap<String, u64> {
     let namespaces = &node.context.namespaces;
     let count = |index: NamespaceIndex| shards.iter().map(|shard| shard.in_namespace(index)).sum();
     namespaces.indexes().map(|index| (namespaces.name(index).to_string(), count(index))).collect()
+}
+
+fn connections_by(metrics: &Metrics) -> Vec<ConnectionCount> {
+    let count = |(transport, protocol, connections): (&str, &str, u64)| ConnectionCount {
+        transport: transport.to_owned(),
+        protocol: protocol.to_owned(),
+        connections,
+    };
+    metrics.open_connections().map(count).collect()
 }
 
 /// What operators see of this node.
@@ -121,7 +124,7 @@ pub async fn of(node: &Node) -> NodeStatus {
         pid: std::process::id(),
         uptime_seconds: node.context.started.elapsed().as_secs(),
         connections: open as u64,
-        http_connections: http_connections(node),
+        connections_by: connections_by(&node.context.metrics),
         namespaces: namespaces(node, &shards),
         sessions: shards.iter().map(|shard| shard.sessions as u64).sum(),
         rooms: shards.iter().map(|shard| shard.rooms as u64).sum(),

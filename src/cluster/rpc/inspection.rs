@@ -19,8 +19,8 @@ pub struct NodeStatus {
     pub uptime_seconds: u64,
     /// Open client connections.
     pub connections: u64,
-    /// Those of them that are no WebSockets: long-polling and SSE.
-    pub http_connections: u64,
+    /// The same by what carries them.
+    pub connections_by: Vec<ConnectionCount>,
     /// Live sessions by namespace.
     pub namespaces: BTreeMap<String, u64>,
     /// Live and resumable sessions.
@@ -46,6 +46,18 @@ pub struct NodeStatus {
     /// A drain that an operator asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainStatus>,
+}
+
+/// How many clients one kind of connection carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConnectionCount {
+    /// `websocket`, `polling` or `sse`.
+    pub transport: String,
+    /// `socketio`, `ws` or `sse`.
+    pub protocol: String,
+    /// So many.
+    pub connections: u64,
 }
 
 /// How far a drain has come.

@@ -1,6 +1,7 @@
 //! `[console] admin_ui` and its limits.
 
 use crate::model::secret::Secret;
+use std::time::Duration;
 
 /// Settings of Socket.IO's Admin UI.
 #[derive(Clone, Debug)]
@@ -28,6 +29,10 @@ pub struct Settings {
     pub config: AdminUiConfig,
     /// The keys of operators: its passwords.
     pub keys: Vec<Secret>,
+    /// How long a page may come back without the password, and stays connected: `console.session_ttl`.
+    pub lifetime: Duration,
+    /// Wrong passwords of an address in a minute: `console.sign_ins_per_minute`.
+    pub guesses_per_minute: u32,
     /// Whether operators have a listener of their own, so that the page is not served on that of clients.
     pub admin_apart: bool,
 }

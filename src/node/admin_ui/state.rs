@@ -42,12 +42,12 @@ impl Drop for Seat {
 impl AdminUi {
     /// With nobody in it.
     pub fn new(settings: Settings) -> Arc<Self> {
-        let keys = Mutex::new(Keys::new(&settings.keys));
+        let keys = Mutex::new(Keys::new(&settings.keys, settings.lifetime));
         let (looks, _) = watch::channel(Arc::default());
         Arc::new(Self {
+            failures: Mutex::new(Failures::new(settings.guesses_per_minute)),
             settings,
             keys,
-            failures: Mutex::default(),
             sessions: AtomicUsize::new(0),
             looks,
             wanted: Notify::new(),

@@ -129,7 +129,12 @@ fn stats(id: NodeId, status: &NodeStatus, counts: Option<(Counts, Counts)>, now_
         pid: status.pid,
         uptime: status.uptime_seconds,
         clients_count: status.connections,
-        polling_clients_count: status.http_connections,
+        polling_clients_count: status
+            .connections_by
+            .iter()
+            .filter(|by| by.transport != "websocket")
+            .map(|by| by.connections)
+            .sum(),
         aggregated_events: counts.map(|(before, now)| events(before, now, now_ms)).unwrap_or_default(),
         namespaces: namespaces
             .map(|(name, count)| NamespaceSockets { name: name.clone(), sockets_count: *count })
