@@ -92,7 +92,7 @@ suite("Admin UI", () => {
     }
     await Promise.all(Array.from({ length: 9 }, () => operator(s, node, { password: "guess" }).refused()));
     assert.match((await operator(s, node).refused()).message, /too many wrong passwords/, "also the right one, for a minute");
-    const refusals = await node.metric('roomcast_refusals_total{reason="publish_key"}');
+    const refusals = await node.metric('roomcast_refusals_total{reason="admin_ui"}');
     assert.equal(refusals, 16);
     assert.ok(!node.output.includes("guess") && !node.output.includes(KEY));
   });
