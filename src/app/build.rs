@@ -79,6 +79,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         node_id,
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
+        explain: config.explain.clone(),
         recovery,
         window: Arc::new(SharedWindow::new(window)),
         draft_limits,

@@ -8,6 +8,7 @@ pub mod client_address;
 pub mod config;
 pub mod drain;
 pub mod engine;
+mod explain;
 mod head;
 pub mod health;
 pub mod hosts;

@@ -37,7 +37,7 @@ impl Silence {
 }
 
 /// Asks all other live nodes. Those that are gone meanwhile are left out.
-async fn ask_all(node: &Node, request: RpcRequest) -> Vec<(NodeId, Result<RpcResponse, Silence>)> {
+pub(super) async fn ask_all(node: &Node, request: RpcRequest) -> Vec<(NodeId, Result<RpcResponse, Silence>)> {
     ask(node, |_| Some(request.clone())).await
 }
 
@@ -207,7 +207,7 @@ pub async fn session_here(node: &Node, id: Id) -> Option<SessionView> {
 }
 
 /// Runs work of some length on every shard.
-async fn on_every_shard<T: Send + 'static, F: Future<Output = T> + 'static>(
+pub(super) async fn on_every_shard<T: Send + 'static, F: Future<Output = T> + 'static>(
     node: &Node,
     work: impl Fn(Rc<LocalNode>) -> F + Send + Clone + 'static,
 ) -> Vec<T> {

@@ -1,6 +1,8 @@
 //! What a shard owns, and how its parts change together. `connections`, `sessions`, `rooms`, `flusher` and the persister
 //! each keep their own invariants; here are the steps that touch several of them.
 
+use crate::explain::memory::Memory;
+use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
 use crate::model::millis::Millis;
@@ -25,6 +27,7 @@ use crate::shard::ended::{Ended, EndedQueue};
 use crate::shard::flusher::Flusher;
 use crate::shard::last_refusals::LastRefusals;
 use crate::shard::rooms::Rooms;
+use crate::shard::runner;
 use crate::shard::session_persister::SessionPersister;
 use crate::shard::sessions::Sessions;
 use std::net::IpAddr;
@@ -59,6 +62,8 @@ pub(super) struct Hub {
     pub(super) mark: u64,
     /// What sessions were refused last, as far as that is remembered.
     pub(super) refused: LastRefusals,
+    /// What happened to sessions, for `explain`.
+    pub(super) history: Memory,
     /// Where the frames of one write are gathered.
     pub(super) scratch: Vec<u8>,
 }
@@ -66,6 +71,7 @@ pub(super) struct Hub {
 impl Hub {
     /// Empty. `wake` wakes the shard's loop for a flush or an earlier deadline.
     pub(super) fn new(context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
+        let history = Memory::new(&context.explain, runner::count(), unix_ms());
         let records = context.cluster.is_some() && context.recovery_on();
         Self {
             persister: records.then(|| SessionPersister::new(context.recovery.window)),
@@ -82,6 +88,7 @@ impl Hub {
             noted: Ticket::default(),
             mark: 0,
             refused: LastRefusals::default(),
+            history,
             scratch: Vec::new(),
         }
     }
@@ -132,6 +139,7 @@ impl Hub {
     /// Ends one session. If the reason allows it, the session may resume within the window.
     pub(super) fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
         self.note(key, SessionNote::Closed { reason });
+        self.remember_end(key, reason);
         let Some(session) = self.sessions.get(key) else { return };
         let namespace = self.context.namespaces.name(session.namespace);
         let announce = self.context.notify_disconnects || self.context.rules.disconnect(namespace).is_some();
@@ -165,6 +173,7 @@ impl Hub {
         let session = self.sessions.remove(key)?;
         self.note_user_gone(&session);
         self.refused.forget(key);
+        self.history.take_skipped(key);
         self.charge_auth(&session, false);
         if let Some(pid) = session.pid {
             self.note_record(pid);
@@ -269,6 +278,7 @@ impl Hub {
                 backpressure.end_all();
             }
         }
+        self.history.reset(self.stamp(), offset);
         // Not before: the sessions that were parked above got nothing of what lies between.
         self.position = offset;
         self.context.metrics.gap("log_reset", told);
@@ -283,7 +293,7 @@ impl Hub {
 }
 
 /// Whether a session may resume after its connection ended for this reason (docs/protocol/socketio.md section 4.3).
-fn recoverable(reason: CloseReason) -> bool {
+pub(super) fn recoverable(reason: CloseReason) -> bool {
     !matches!(
         reason,
         CloseReason::ClientClose
