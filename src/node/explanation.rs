@@ -13,11 +13,16 @@ use crate::node::inspection::Silence;
 use crate::shard::explanation::{AskedEvent, Question, keep_interesting};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long another node is waited for, so that there is an answer within a second.
+const PEER_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// What all nodes know, in order of their names; or why one says nothing.
 pub async fn explain(node: &Arc<Node>, query: &ExplainQuery) -> Vec<(NodeId, Result<NodeExplanation, Silence>)> {
     let request = RpcRequest::Explain(query.clone());
-    let (own, others) = tokio::join!(explain_here(node, query.clone()), inspection::ask_all(node, request));
+    let others = inspection::ask_all_within(PEER_TIMEOUT, node, request);
+    let (own, others) = tokio::join!(explain_here(node, query.clone()), others);
     let mut nodes = vec![(node.id, Ok(own))];
     nodes.extend(others.into_iter().map(|(peer, answer)| match answer {
         Ok(RpcResponse::Explained(explanation)) => (peer, Ok(*explanation)),

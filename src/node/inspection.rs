@@ -37,12 +37,22 @@ impl Silence {
 }
 
 /// Asks all other live nodes. Those that are gone meanwhile are left out.
-pub(super) async fn ask_all(node: &Node, request: RpcRequest) -> Vec<(NodeId, Result<RpcResponse, Silence>)> {
-    ask(node, |_| Some(request.clone())).await
+async fn ask_all(node: &Node, request: RpcRequest) -> Vec<(NodeId, Result<RpcResponse, Silence>)> {
+    ask_all_within(PEER_TIMEOUT, node, request).await
+}
+
+/// The same, where each is waited for no longer than this.
+pub(super) async fn ask_all_within(
+    timeout: Duration,
+    node: &Node,
+    request: RpcRequest,
+) -> Vec<(NodeId, Result<RpcResponse, Silence>)> {
+    ask(timeout, node, |_| Some(request.clone())).await
 }
 
 /// Asks other live nodes, each its own question, if it has one.
 async fn ask(
+    timeout: Duration,
     node: &Node,
     request: impl Fn(NodeId) -> Option<RpcRequest>,
 ) -> Vec<(NodeId, Result<RpcResponse, Silence>)> {
@@ -50,7 +60,7 @@ async fn ask(
     let mut asked = JoinSet::new();
     for peer in cluster.peers_now().await {
         let (cluster, Some(request)) = (cluster.clone(), request(peer)) else { continue };
-        asked.spawn(async move { (peer, cluster.request(peer, request, PEER_TIMEOUT).await) });
+        asked.spawn(async move { (peer, cluster.request(peer, request, timeout).await) });
     }
     let mut answers = Vec::new();
     while let Some(answer) = asked.join_next().await {
@@ -147,7 +157,7 @@ pub async fn sessions(
             None => Vec::new(),
         }
     };
-    let (own, others) = tokio::join!(own, ask(node, |peer| query_of(peer).map(RpcRequest::Sessions)));
+    let (own, others) = tokio::join!(own, ask(PEER_TIMEOUT, node, |peer| query_of(peer).map(RpcRequest::Sessions)));
     let mut items: Vec<_> = own.into_iter().map(|view| (node.id, view)).collect();
     let mut nodes_pending = 0;
     for (peer, answer) in others {
