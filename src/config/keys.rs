@@ -189,6 +189,10 @@ pub(super) static KEYS: &[Key] = &[
     key!("publish", "max_body", publish.max_body, Size(100..=GB)),
     key!("publish", "max_event", publish.max_event, Size(100..=GB)),
 
+    key!("console", "enabled", console.enabled, Switch),
+    key!("console", "session_ttl", console.session_ttl, Span(MINUTE..=31 * 24 * HOUR)),
+    key!("console", "sign_ins_per_minute", console.sign_ins_per_minute, count(1..=60)),
+
     key!("cors", "origins", cors.origins, List { of: Text(origin), least: 0 }),
 
     key!("socketio", "path", socketio.path, Text(text::socketio_path)),

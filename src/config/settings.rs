@@ -5,7 +5,7 @@ use crate::backend::config::BackendConfig;
 use crate::config::mistake::{Faults, Place};
 use crate::config::node::{Node, Value};
 use crate::explain::config::ExplainConfig;
-use crate::http::config::{CorsConfig, HttpConfig, ListenConfig, PublishConfig};
+use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
 use crate::presence::config::PresenceConfig;
@@ -28,6 +28,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// `[publish]`.
     pub publish: PublishConfig,
+    /// `[console]`.
+    pub console: ConsoleConfig,
     /// `[cors]`.
     pub cors: CorsConfig,
     /// `[socketio]`.

@@ -5,6 +5,7 @@
 //! looks at what [`Watched`] has read since: nothing means idle, anything means that a head has begun.
 
 use crate::budget::{Holding, MemoryBudget};
+use crate::tls::Socket;
 use hyper::rt::{Sleep, Timer};
 use std::cell::Cell;
 use std::future::Future;
@@ -16,7 +17,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Bytes of a head that are always taken: hyper allocates as many for every connection.
 const ORDINARY_HEAD: usize = 8 << 10;
@@ -42,9 +42,9 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn new(memory: Arc<MemoryBudget>) -> Self {
+    fn new(memory: Arc<MemoryBudget>, opened: Instant) -> Self {
         Self {
-            opened: Instant::now(),
+            opened,
             memory,
             awaits_head: AtomicBool::new(true),
             head: AtomicUsize::new(0),
@@ -104,12 +104,12 @@ impl Drop for Progress {
 }
 
 /// Where the socket is once hyper has dropped its connection.
-pub(super) type Returned = Rc<Cell<Option<TcpStream>>>;
+pub(super) type Returned = Rc<Cell<Option<Socket>>>;
 
 /// A socket that notes when bytes arrive. hyper drops it with a connection that broke the protocol; it comes back here.
 pub(super) struct Watched {
     /// `None` only while it is dropped.
-    stream: Option<TcpStream>,
+    stream: Option<Socket>,
     progress: Arc<Progress>,
     returned: Returned,
 }
@@ -128,14 +128,15 @@ pub(super) struct HeadTimer {
 }
 
 /// A socket and its timer. `head` is how long a request's head may take, from its first byte on, and the first one from
-/// the connection on; `idle` is the longest pause between two requests.
+/// `opened` on; `idle` is the longest pause between two requests.
 pub(super) fn watch(
-    stream: TcpStream,
+    stream: Socket,
+    opened: Instant,
     head: Duration,
     idle: Duration,
     memory: &Arc<MemoryBudget>,
 ) -> (Watched, HeadTimer, Returned, Arc<Progress>) {
-    let (progress, returned) = (Arc::new(Progress::new(memory.clone())), Returned::default());
+    let (progress, returned) = (Arc::new(Progress::new(memory.clone(), opened)), Returned::default());
     let watched = Watched { stream: Some(stream), progress: progress.clone(), returned: returned.clone() };
     (watched, HeadTimer { progress: progress.clone(), head, idle }, returned, progress)
 }
@@ -253,7 +254,7 @@ mod tests {
     use super::*;
 
     fn waiting(idle: Duration, first_byte: Option<Duration>) -> HeadWait {
-        let progress = Arc::new(Progress::new(MemoryBudget::unlimited()));
+        let progress = Arc::new(Progress::new(MemoryBudget::unlimited(), Instant::now()));
         let first_byte = first_byte.map_or(NOTHING, |after| u64::try_from(after.as_millis()).unwrap());
         progress.first_byte.store(first_byte, Ordering::Relaxed);
         HeadWait { since: progress.opened, progress, head: HEAD, idle }
@@ -292,7 +293,7 @@ mod tests {
     #[test]
     fn unfinished_heads_hold_a_part_of_the_memory_together() {
         let memory = MemoryBudget::new(8 * 40_000);
-        let heads: Vec<_> = (0..3).map(|_| Progress::new(memory.clone())).collect();
+        let heads: Vec<_> = (0..3).map(|_| Progress::new(memory.clone(), Instant::now())).collect();
         assert!(heads[0].note_bytes(20_000) && heads[1].note_bytes(20_000));
         assert!(heads[2].note_bytes(8_000), "an ordinary head is always taken");
         assert!(!heads[2].note_bytes(1_000) && heads[2].is_one_too_many());

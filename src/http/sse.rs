@@ -2,7 +2,7 @@
 
 use crate::auth::{AuthError, bare_token};
 use crate::handlers::room_access::JoinError;
-use crate::handlers::session_start::TooMany;
+use crate::handlers::session_start::{Attempt, TooMany};
 use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
 use crate::http::answer::{Reply, error, no_store, noted, overloaded, refused};
 use crate::http::body::Answer;
@@ -56,7 +56,8 @@ pub async fn serve(
     let given = [bearer(request.headers()), query.token.as_deref()];
     let token = given.into_iter().flatten().find_map(bare_token);
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
-    session_start::note_handshake(local, MAIN_NAMESPACE, &checked);
+    let attempt = Attempt { address: Some(caller.client()), namespace: MAIN_NAMESPACE, token };
+    session_start::note_handshake(local, attempt, &checked);
     let identity = match checked {
         Ok(identity) => identity,
         Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),

@@ -23,7 +23,6 @@ use hyper::{Request, Response, StatusCode};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// What an upgraded socket becomes.
 pub enum Intent {
@@ -136,11 +135,11 @@ fn probe(local: &Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, upgraded
         tokio::task::spawn_local(takeover::probe(local.clone(), sid, handshake, stream, early));
         return;
     }
-    let (Some(owner), Ok(stream)) = (local.node.shards().get(usize::from(sid.shard())), stream.into_std()) else {
+    let (Some(owner), Ok(stream)) = (local.node.shards().get(usize::from(sid.shard())), stream.detach()) else {
         return;
     };
     owner.run(move |local| {
-        if let Ok(stream) = TcpStream::from_std(stream) {
+        if let Ok(stream) = stream.attach() {
             let stream = ClientStream { stream, open };
             tokio::task::spawn_local(takeover::probe(local.clone(), sid, handshake, stream, early));
         }

@@ -33,7 +33,7 @@ impl Provenance {
         Self::ALL.get(bits as usize).copied().unwrap_or(Self::Answered)
     }
 
-    /// Its name in answers to operators.
+    /// Its name, for operators.
     pub fn label(self) -> &'static str {
         match self {
             Self::Auto => "auto",
