@@ -82,8 +82,8 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let context = Arc::new(ShardContext {
         refusals: Refusals::new(metrics.clone(), feed.clone()),
         feed,
-        shards: runner::count(),
         node_id,
+        shards: runner::count(),
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
         explain: config.explain.clone(),

@@ -1,6 +1,7 @@
 //! What became of an event for one session: from facts to an outcome.
 
-use crate::explain::memory::{End, Reset, Stamp};
+use crate::explain::memory::{End, Reset};
+use crate::explain::stamp::Stamp;
 use crate::model::close::CloseReason;
 use crate::model::names::Room;
 use crate::model::offset::Position;
@@ -74,7 +75,7 @@ pub enum Outcome {
     Waiting(Waiting),
     /// It waited when the connection ended, for this reason at this time.
     Dropped(CloseReason, u64),
-    /// It is among what the client was told that it may have missed, for this reason at this time.
+    /// The client was notified that it may have missed it, for this reason at this time.
     Gap(&'static str, u64),
     /// The session was in this room, whose members did not get it.
     Excepted(Room),
@@ -193,7 +194,7 @@ impl Facts<'_> {
         })
     }
 
-    /// When its client was told that events may be missing, among them this one, and why.
+    /// When its client was notified that events may be missing, among them this one, and why.
     fn gap(&self, event: &EventFacts<'_>) -> Option<(u64, &'static str)> {
         if !event.rooms.iter().any(|room| (self.is_in)(room)) {
             return None;

@@ -2,6 +2,7 @@
 
 use crate::explain::config::ExplainConfig;
 use crate::explain::ring::Ring;
+use crate::explain::stamp::Stamp;
 use crate::explain::turns::Turns;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
@@ -26,15 +27,6 @@ const NOTES_PER_SESSION: usize = 64;
 const MAX_SKIPPED: usize = 4_096;
 /// Beginnings of the log that are remembered.
 const MAX_RESETS: usize = 16;
-
-/// When something happened.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Stamp {
-    /// By the node's clock, in Unix milliseconds.
-    pub unix_ms: u64,
-    /// The last event before it.
-    pub position: Position,
-}
 
 /// How a stay of a session on a shard ended.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,6 +10,7 @@ pub mod config;
 pub mod decide;
 pub mod memory;
 mod ring;
+pub mod stamp;
 mod turns;
 pub mod verdict;
 pub mod words;

@@ -1,7 +1,7 @@
 //! The last things that happened, bounded by bytes and age, and by number for each owner, so that one who comes and goes all
 //! the time does not push out what is known of others.
 
-use crate::explain::memory::Stamp;
+use crate::explain::stamp::Stamp;
 use std::collections::{HashMap, VecDeque};
 
 /// Bytes of one item beside its own: its place in the ring and in the list of its owner.

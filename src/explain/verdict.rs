@@ -76,7 +76,7 @@ pub fn of(query: &ExplainQuery, nodes: &[&NodeExplanation], sees_back_to: &str) 
             return verdict("unknown_event", why.into());
         }
         Some("other_log") => {
-            let why = "the offset is of another log, or of before Redis lost entries: clients were told that they \
+            let why = "the offset is of another log, or of before the log lost entries: clients were notified that they \
                        may have missed events";
             return verdict("other_log", why.into());
         }

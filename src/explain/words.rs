@@ -25,7 +25,7 @@ pub fn outcome(outcome: &Outcome) -> String {
             format!("it waited for the client when the connection ended: {}. {}", reason.label(), reason.meaning())
         }
         Outcome::Gap(code, _) => {
-            format!("it is among what the client was told that it may have missed: {code}, {}", gap(code))
+            format!("the client was notified that it may have missed it: {code}, {}", gap(code))
         }
         Outcome::Excepted(room) => format!("the session was in room \"{room}\", which the event excepts"),
         Outcome::JoinedLater(_) => "the session joined the room after the event".into(),
@@ -54,7 +54,7 @@ fn left_by(by: LeftBy) -> &'static str {
 fn gap(code: &str) -> &'static str {
     match code {
         "too_old" => "the recent log no longer had it (recovery.window, recovery.window_bytes)",
-        "foreign_epoch" => "the client's position is of another log, or of before Redis lost entries",
+        "foreign_epoch" => "the client's position is of another log, or of before the log lost entries",
         "future" => "the client's position is ahead of the log",
         "bad_offset" => "the client's position cannot be read",
         "unknown_session" => {

@@ -3,7 +3,8 @@
 
 use crate::cluster::ExplainedSession;
 use crate::explain::decide::{EventFacts, Facts, Outcome};
-use crate::explain::memory::{End, Ended, Reset, Stamp};
+use crate::explain::memory::{End, Ended, Reset};
+use crate::explain::stamp::Stamp;
 use crate::explain::words;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;

@@ -28,7 +28,6 @@ use crate::shard::ended::{Ended, EndedQueue};
 use crate::shard::flusher::Flusher;
 use crate::shard::last_refusals::LastRefusals;
 use crate::shard::rooms::Rooms;
-use crate::shard::runner;
 use crate::shard::session_persister::SessionPersister;
 use crate::shard::sessions::Sessions;
 use std::net::IpAddr;
@@ -74,7 +73,7 @@ pub(super) struct Hub {
 impl Hub {
     /// Empty. `wake` wakes the shard's loop for a flush or an earlier deadline.
     pub(super) fn new(index: u8, context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
-        let history = Memory::new(&context.explain, runner::count(), unix_ms());
+        let history = Memory::new(&context.explain, context.shards, unix_ms());
         let records = context.cluster.is_some() && context.recovery_on();
         Self {
             index,

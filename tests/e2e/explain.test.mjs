@@ -219,7 +219,7 @@ suite("Explain", () => {
       const past = await verdict(nodes[1], { user, room: "room:a", event: missed }, "delivered");
       assert.match(past.message, /was replayed/);
     }
-    // What they name is of another log: they were told.
+    // What they name is of another log: they get a gap.
     const other = `${first.startsWith("1") ? "2" : "1"}${first.slice(1)}`;
     const lostSse = await s.sse(nodes[0], { token: tokenFor("10"), rooms: ["room:a"], headers: { "last-event-id": other } }).answered();
     const lostWs = await s.ws(nodes[0], { token: tokenFor("11") }).welcomed();
@@ -229,7 +229,7 @@ suite("Explain", () => {
     assert.equal(lostIo.socket.recovered, false);
     for (const [user, code] of [["10", "foreign_epoch"], ["11", "foreign_epoch"], ["12", "unknown_session"]]) {
       const lost = await verdict(nodes[1], { user, room: "room:a", event: missed }, "gap");
-      assert.match(lost.message, new RegExp(`among what the client was told that it may have missed: ${code}, `));
+      assert.match(lost.message, new RegExp(`the client was notified that it may have missed it: ${code}, `));
       near(lost.at, begun);
     }
   });

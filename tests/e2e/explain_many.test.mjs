@@ -42,7 +42,7 @@ suite("Explain with many sessions", () => {
     const crowd = await ask(nodes[0], { user: "crowd" });
     assert.deepEqual(crowd.outcomes, { delivered: SESSIONS / CROWD });
     assert.deepEqual([crowd.sessions.length, crowd.sessions_left_out], [50, SESSIONS / CROWD - 50]);
-    // Whoever is told that nobody is there waits no longer; and the one that did not get it is among those that are shown.
+    // Also where nobody is there. The one that did not get it is among those that are shown.
     assert.equal((await ask(nodes[1], { user: "nobody" })).verdict, "not_connected");
     await (await s.ws(nodes[1], { token: tokenFor("crowd") }).welcomed()).join("room:a");
     const late = await ask(nodes[0], { user: "crowd" });
