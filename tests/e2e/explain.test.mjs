@@ -141,7 +141,7 @@ suite("Explain", () => {
     near(refused.sessions[0].refused.at, begun);
     await ws.join("ask:yes");
     assert.equal((await ask("ask:yes", "in_room")).sessions[0].decided_by, `the backend let it in, asked by ${asks}`);
-    // Whoever is not connected is told the rule too.
+    // The rule is also named where nobody is connected.
     const nobody = await explained(nodes[0], { user: "8", room: "closed:a" });
     assert.deepEqual([nobody.verdict, nobody.rule.name, nobody.sessions], ["not_connected", deny, []]);
     assert.match(nobody.message, /^user 8: not connected, and no session of this user has ended since \d{4}-/);
