@@ -235,6 +235,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("limits", "user_connections", limits.user_connections, count(0..=10_000_000)),
     key!("limits", "user_events_per_second", limits.user_events_per_second, Maybe(count(0..=10_000_000))),
     key!("limits", "user_bytes_per_second", limits.user_bytes_per_second, Size(0..=GB)),
+    key!("limits", "user_connects_per_second", limits.user_connects_per_second, count(0..=1_000_000)),
     key!("limits", "user_joins_per_second", limits.user_joins_per_second, count(0..=1_000_000)),
     key!("limits", "tenant_claim", limits.tenant_claim, Maybe(Text(text::claim_path))),
     key!("limits", "tenant_connections", limits.tenant_connections, count(0..=10_000_000)),

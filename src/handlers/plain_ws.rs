@@ -175,9 +175,12 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
     session_start::turn_away(local, key);
 }
 
-/// Closes a client whose user or tenant has all the connections it may have.
+/// Closes a client whose user or tenant has all the connections it may have, or begins too many.
 fn too_many(local: &LocalNode, key: ConnectionKey, many: &TooMany) {
-    error(local, key, TooMany::CODE, many.message, None);
+    match many.retry_ms {
+        Some(retry) => local.shard.push_json(key, &plain_ws::retry_error(many.code, many.message, retry, None)),
+        None => error(local, key, many.code, many.message, None),
+    }
     crate::handlers::fail(local, key, CloseReason::TooManyConnections);
 }
 

@@ -2,13 +2,14 @@
 
 use crate::auth::AuthError;
 use crate::auth::identity::Identity;
-use crate::budget::accounts::OverLimit;
+use crate::budget::accounts::{OverLimit, Refused};
 use crate::feed::Subject;
 use crate::handlers::backend_calls;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
 use crate::model::happening::Kind;
 use crate::model::id::Id;
+use crate::model::millis::whole_millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Position;
@@ -175,30 +176,39 @@ pub fn watch_expiry(local: &Rc<LocalNode>, key: SessionKey, expires: Option<u64>
     local.shard.expire_at_unix(key, expires.saturating_add(leeway));
 }
 
-/// The answer to a client whose user, address or tenant has all the connections it may have.
+/// The answer to a client whose user, address or tenant has all the connections it may have, or begins too many.
 pub struct TooMany {
+    /// The error code that clients see.
+    pub code: &'static str,
     /// What is reached.
     pub message: &'static str,
-}
-
-impl TooMany {
-    /// The error code that clients see.
-    pub const CODE: &'static str = "too_many_connections";
+    /// When to try again, in milliseconds, where that is known.
+    pub retry_ms: Option<u64>,
 }
 
 /// Counts a connection for its user, or for its address if it has none, and for the user's tenant.
 ///
 /// # Errors
-/// When they have all the connections they may have; that is noted.
+/// When they have all the connections they may have, or begin too many; that is noted.
 pub fn enter_account(local: &LocalNode, key: ConnectionKey, identity: &Identity) -> Result<(), TooMany> {
-    local.shard.enter_account(key, identity).map_err(|limit| {
-        let message = match limit {
-            OverLimit::Owner => "the user has all the connections that `limits.user_connections` allows",
-            OverLimit::Tenant => "the tenant has all the connections that `limits.tenant_connections` allows",
+    local.shard.enter_account(key, identity).map_err(|refused| {
+        let (reason, code, message, retry) = match refused {
+            Refused::Full(OverLimit::Owner) => {
+                let message = "the user has all the connections that `limits.user_connections` allows";
+                (Refusal::Connections, "too_many_connections", message, None)
+            }
+            Refused::Full(OverLimit::Tenant) => {
+                let message = "the tenant has all the connections that `limits.tenant_connections` allows";
+                (Refusal::Connections, "too_many_connections", message, None)
+            }
+            Refused::TooFast(too_fast) => {
+                let message = "the user begins more connections than `limits.user_connects_per_second` allows";
+                (Refusal::Rate, "rate_limited", message, Some(whole_millis(too_fast.retry)))
+            }
         };
         let who = Who::at(local.shard.address(key)).user(identity.user.as_ref().map(|user| user.as_str()));
-        local.context.refusals.note(Refusal::Connections, &who, format_args!("{message}"));
-        TooMany { message }
+        local.context.refusals.note(reason, &who, format_args!("{message}"));
+        TooMany { code, message, retry_ms: retry }
     })
 }
 

@@ -155,7 +155,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     }
     let Some(identity) = authenticate(local, key, &namespace, handshake.token.as_deref()).await else { return };
     if let Err(many) = session_start::enter_account(local, key, &identity) {
-        return refuse(local, key, &namespace, many.message, Some(TooMany::CODE));
+        return refuse_one_more(local, key, &namespace, &many);
     }
     local.shard.prove(key);
     let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
@@ -271,6 +271,13 @@ async fn authenticate(
 fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str, code: Option<&str>) {
     let data = code.map(|code| serde_json::json!({ "code": code }).to_string());
     local.shard.push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
+}
+
+/// Answers a CONNECT of a user or tenant who has all the connections it may have, or begins too many.
+fn refuse_one_more(local: &LocalNode, key: ConnectionKey, namespace: &str, many: &TooMany) {
+    let Some(retry) = many.retry_ms else { return refuse(local, key, namespace, many.message, Some(many.code)) };
+    let data = serde_json::json!({ "code": many.code, "retry_after_ms": retry }).to_string();
+    local.shard.push_packet(key, encode::connect_error(namespace, many.message, Some(&data)));
 }
 
 /// Answers a CONNECT to a namespace that the client leaves and joins all the time.

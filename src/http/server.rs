@@ -10,7 +10,7 @@ use crate::http::linger;
 use crate::http::proxy_header;
 use crate::http::proxy_header::NoHeader;
 use crate::http::routes::route;
-use crate::http::upgrade::{Upgraded, carry_on};
+use crate::http::upgrade::{Intent, Upgraded, carry_on};
 use crate::http::ws;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -220,11 +220,11 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
     let caller = Rc::new(caller);
     let may_still_send = Rc::new(Cell::new(false));
     let memory = &api.node.context.memory;
-    let (stream, timer, returned, progress) =
+    let (stream, timer, handoff, progress) =
         watch(stream, caller.accepted(), api.http.head_timeout, api.http.idle_timeout, memory);
     let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
-        let (may_still_send, progress) = (may_still_send.clone(), progress.clone());
+        let (may_still_send, progress, handoff) = (may_still_send.clone(), progress.clone(), handoff.clone());
         async move {
             let _busy = api.traffic.begin();
             caller.begin_request();
@@ -242,6 +242,9 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             }
             if !matches!(response.body(), Answer::Sse(_)) {
                 caller.forget_client();
+            }
+            if caller.slot.borrow().as_ref().is_some_and(Intent::writes_at_once) {
+                handoff.keep_answer();
             }
             let unread = body.is_some_and(|body| body.is_unread());
             may_still_send.set(unread);
@@ -274,12 +277,16 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
         Ok(parts) => {
             let early = parts.read_buf;
             drop(parts.io);
-            let Some(stream) = returned.take() else { return };
+            let Some(stream) = handoff.take_stream() else { return };
             let intent = caller.slot.borrow_mut().take();
             match intent {
                 Some(intent) => {
                     let stream = ClientStream { stream, open: caller.socket.upgrade() };
-                    carry_on(&local, intent, Upgraded { stream, early, waited: caller.waited() });
+                    carry_on(
+                        &local,
+                        intent,
+                        Upgraded { stream, early, answer: handoff.take_answer(), waited: caller.waited() },
+                    );
                 }
                 None if may_still_send.get() => linger::close(&local, stream).await,
                 None => stream.say_end(),
@@ -304,7 +311,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             }
             tracing::trace!(%error, "an HTTP connection ended");
             if error.is_parse()
-                && let Some(stream) = returned.take()
+                && let Some(stream) = handoff.take_stream()
             {
                 linger::close(&local, stream).await;
             }

@@ -8,6 +8,7 @@ pub mod changes;
 pub mod config;
 pub mod connection;
 pub mod connection_limiter;
+pub mod cut;
 pub mod forwarded;
 pub mod keys;
 pub mod outbox;
