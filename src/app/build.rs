@@ -83,10 +83,11 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let context = Arc::new(ShardContext {
         refusals: Refusals::new(metrics.clone(), feed.clone()),
         feed,
-        shards: runner::count(),
         node_id,
+        shards: runner::count(),
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
+        explain: config.explain.clone(),
         recovery,
         window: Arc::new(SharedWindow::new(window)),
         draft_limits,

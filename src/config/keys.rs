@@ -223,6 +223,9 @@ pub(super) static KEYS: &[Key] = &[
     key!("recovery", "window", recovery.window, Span(0..=24 * HOUR)),
     key!("recovery", "window_bytes", recovery.window_bytes, Size(1_000..=64 * GB)),
 
+    key!("explain", "window", explain.window, Span(SECOND..=24 * HOUR)),
+    key!("explain", "bytes", explain.bytes, Size(0..=GB)),
+
     key!("limits", "connections", limits.connections, count(1..=10_000_000)),
     key!("limits", "connections_per_ip", limits.connections_per_ip, count(0..=10_000_000)),
     key!("limits", "unauthenticated", limits.unauthenticated, count(1..=10_000_000)),

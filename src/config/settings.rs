@@ -4,6 +4,7 @@ use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
 use crate::config::mistake::{Faults, Place};
 use crate::config::node::{Node, Value};
+use crate::explain::config::ExplainConfig;
 use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
@@ -36,6 +37,8 @@ pub struct Config {
     pub socketio: SocketIoConfig,
     /// `[recovery]`.
     pub recovery: RecoveryConfig,
+    /// `[explain]`.
+    pub explain: ExplainConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[presence]`.

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod context;
 pub mod dispatcher;
 pub mod drain;
+pub mod explanation;
 pub mod inspection;
 pub mod memory;
 pub mod operator_drain;
