@@ -4,10 +4,12 @@ use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
 use crate::config::mistake::{Faults, Place};
 use crate::config::node::{Node, Value};
+use crate::explain::config::ExplainConfig;
 use crate::feed::config::TraceConfig;
 use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
+use crate::node::admin_ui::config::AdminUiConfig;
 use crate::presence::config::PresenceConfig;
 use crate::redis::config::RedisConfig;
 use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
@@ -36,12 +38,16 @@ pub struct Config {
     pub socketio: SocketIoConfig,
     /// `[recovery]`.
     pub recovery: RecoveryConfig,
+    /// `[explain]`.
+    pub explain: ExplainConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[presence]`.
     pub presence: PresenceConfig,
     /// `[trace]`.
     pub trace: TraceConfig,
+    /// `[console] admin_ui` and its limits.
+    pub admin_ui: AdminUiConfig,
     /// `[log]`.
     pub log: LoggingConfig,
     /// `[shutdown]`.

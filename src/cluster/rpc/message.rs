@@ -5,6 +5,7 @@
 //! - An unknown kind of request is answered with [`RpcResponse::Unsupported`]; an unknown one-way message is ignored.
 //! - The arguments of a kind never change. New arguments are a new kind, and its sender falls back where it is unsupported.
 
+use crate::cluster::rpc::explanation::{ExplainQuery, NodeExplanation};
 use crate::cluster::rpc::inspection::{NodeStatus, RoomCount, RoomsQuery, SessionView, SessionsQuery};
 use crate::cluster::rpc::trace::{TraceBatch, TraceQuery};
 use crate::model::id::{Id, NodeId};
@@ -79,6 +80,8 @@ pub enum RpcRequest {
     Session(Id),
     /// What has happened since this was asked last? Answered after a second at the latest.
     Trace(TraceQuery),
+    /// Why did a user get an event, or not?
+    Explain(ExplainQuery),
 }
 
 /// The responses.
@@ -109,6 +112,8 @@ pub enum RpcResponse {
     Sessions(Vec<SessionView>),
     /// What has happened.
     Trace(Box<TraceBatch>),
+    /// Why a user got an event, or not.
+    Explained(Box<NodeExplanation>),
     /// The connection, if it could be handed over.
     Released(Option<Box<Moving>>),
     /// The node does not know this kind of request: it is of an older release. Also what a response of a newer release is
@@ -256,6 +261,11 @@ impl Body {
             Self::Response(_, RpcResponse::Rooms(rooms)) => {
                 rooms.iter().map(|room| room.room.len() + room.namespace.len() + 60).sum()
             }
+            Self::Request(_, RpcRequest::Explain(query)) => {
+                let event = query.event.as_ref().map_or(0, String::len);
+                query.user.len() + query.room.len() + query.namespace.len() + event
+            }
+            Self::Response(_, RpcResponse::Explained(explanation)) => explanation.size(),
             Self::Response(_, RpcResponse::Sessions(sessions)) => sessions.iter().map(SessionView::size).sum(),
             Self::Request(_, RpcRequest::Trace(query)) => {
                 [&query.user, &query.room].into_iter().flatten().map(String::len).sum()
