@@ -179,7 +179,13 @@ impl Feed {
 
     /// Reports to who follows one of the rooms of an event how many sessions of a shard received it. The event comes once all
     /// `shards` have reported. `fill` learns whether anybody wants the arguments.
-    pub fn report_event(&self, subject: &Subject<'_>, shard: u8, shards: usize, fill: impl FnOnce(&mut Happening, bool)) {
+    pub fn report_event(
+        &self,
+        subject: &Subject<'_>,
+        shard: u8,
+        shards: usize,
+        fill: impl FnOnce(&mut Happening, bool),
+    ) {
         if !self.is_open() {
             return;
         }

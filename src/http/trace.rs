@@ -162,7 +162,9 @@ mod tests {
         let text = block(Line::Happening(node, happening));
         assert_eq!(
             text,
-            format!("data: {{\"at\":\"2025-11-26T12:26:40.000Z\",\"node\":\"{node}\",\"type\":\"joined\",\"user\":\"7\"}}\n\n")
+            format!(
+                "data: {{\"at\":\"2025-11-26T12:26:40.000Z\",\"node\":\"{node}\",\"type\":\"joined\",\"user\":\"7\"}}\n\n"
+            )
         );
     }
 }

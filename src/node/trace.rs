@@ -254,12 +254,7 @@ async fn follow_here(me: NodeId, mut trace: Trace, reporter: mpsc::Sender<Report
 }
 
 /// Ends when the trace does, or the node is gone or cannot take part.
-async fn ask_again_and_again(
-    cluster: Arc<Cluster>,
-    peer: NodeId,
-    query: TraceQuery,
-    reporter: mpsc::Sender<Report>,
-) {
+async fn ask_again_and_again(cluster: Arc<Cluster>, peer: NodeId, query: TraceQuery, reporter: mpsc::Sender<Report>) {
     let (mut state, mut unsaid) = (None, 0);
     loop {
         let answer = cluster.request(peer, RpcRequest::Trace(query.clone()), ASK_TIMEOUT).await;
@@ -278,12 +273,10 @@ async fn ask_again_and_again(
         match now {
             NodeState::Left | NodeState::OlderRelease => return,
             NodeState::Full | NodeState::Unreachable => tokio::time::sleep(AGAIN).await,
-            NodeState::Following => {
-                match report(&reporter, peer, batch.happenings, batch.skipped + unsaid).await {
-                    Ok(skipped) => unsaid = skipped,
-                    Err(()) => return,
-                }
-            }
+            NodeState::Following => match report(&reporter, peer, batch.happenings, batch.skipped + unsaid).await {
+                Ok(skipped) => unsaid = skipped,
+                Err(()) => return,
+            },
         }
     }
 }

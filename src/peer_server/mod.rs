@@ -49,9 +49,7 @@ impl PeerServer {
                 RpcRequest::Session(id) => {
                     RpcResponse::Sessions(inspection::session_here(&node, id).await.into_iter().collect())
                 }
-                RpcRequest::Trace(query) => {
-                    RpcResponse::Trace(Box::new(trace_part::answer(&node, from, query).await))
-                }
+                RpcRequest::Trace(query) => RpcResponse::Trace(Box::new(trace_part::answer(&node, from, query).await)),
                 RpcRequest::Explain(query) => {
                     RpcResponse::Explained(Box::new(explanation::explain_here(&node, query).await))
                 }
