@@ -76,13 +76,16 @@ pub fn advice(reason: Refusal) -> &'static str {
         Refusal::Rate => "send less, or raise the limit that the line names",
         Refusal::Size => "send less at once, or raise the limit that the line names",
         Refusal::Headers => "send fewer or shorter headers; cookies of other software on this host are the usual cause",
-        Refusal::Protocol => "speak plain HTTP or WebSocket to this port; TLS ends at a proxy in front",
+        Refusal::Protocol => "speak HTTP or WebSocket to this port, without TLS unless there is [tls]",
         Refusal::Incomplete => {
             "send the whole request or message at once; connections that are opened in advance are normal"
         }
         Refusal::Request => "the answer that the client got names the field",
         Refusal::Revocations => {
             "revoke for shorter, raise `auth.max_revocations`, or change the keys to refuse everybody"
+        }
+        Refusal::Tls => {
+            "use https:// and wss:// on this port, with TLS 1.2 or newer and a client that knows the certificate's authority"
         }
         Refusal::ProxyHeader => "let the proxy write it, or set http.proxy_protocol = false",
         Refusal::Path => "see docs/http-api.md for the paths and methods",

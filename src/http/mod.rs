@@ -24,6 +24,7 @@ pub mod routes;
 pub mod server;
 mod shared;
 pub mod sse;
+mod tls;
 pub mod traffic;
 pub mod upgrade;
 pub mod ws;
@@ -31,6 +32,7 @@ pub mod ws;
 use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
 use crate::shutdown::ShutdownConfig;
+use crate::tls::TlsServer;
 use bytes::Bytes;
 use client_address::TrustedProxies;
 use config::{HttpConfig, PublishConfig};
@@ -64,6 +66,8 @@ pub struct Api {
     pub origins: Origins,
     /// `http.allowed_hosts`.
     pub hosts: Hosts,
+    /// `[tls]`, for `listen`.
+    pub tls: Option<TlsServer>,
     /// `http.trusted_proxies`.
     pub proxies: TrustedProxies,
     /// The text of `/metrics`.

@@ -39,6 +39,7 @@ refusals! {
     Size, "size", "A body, a message or an event over its limit.";
     Headers, "headers", "A request with more or longer headers than are read.";
     Protocol, "protocol", "Bytes or messages that break the protocol.";
+    Tls, "tls", "A TLS handshake that failed: no TLS, an old version, or a client that does not accept the certificate.";
     ProxyHeader, "proxy_header", "A connection without the header that `http.proxy_protocol` expects.";
     Incomplete, "incomplete", "A request, a message or its attachments that did not arrive whole in time.";
     Request, "request", "A request with a field or a body that cannot be used.";
