@@ -13,6 +13,7 @@ use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
 use crate::http::client_address::TrustedProxies;
 use crate::http::config::ListenConfig;
+use crate::http::console::sign_ins::SignIns;
 use crate::http::hosts::Hosts;
 use crate::http::origin::Origins;
 use crate::http::server::Listener;
@@ -108,6 +109,8 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         node: node.clone(),
         http: config.http.clone(),
         publish: config.publish.clone(),
+        console: config.console.clone(),
+        sign_ins: SignIns::new(config.console.sign_ins_per_minute),
         revoke_for: config.auth.revoke_for,
         shutdown: config.shutdown.clone(),
         origins: Origins::new(&config.cors),

@@ -58,7 +58,11 @@ fn tls(config: &Config, purpose: Purpose) -> Faults {
             Ok(_) => Faults::new(),
             Err(error) => {
                 let key = error.key();
-                config.fault(&format!("tls.{}", key.trim_end_matches("_file")), &format!("[tls] {key}"), error.to_string())
+                config.fault(
+                    &format!("tls.{}", key.trim_end_matches("_file")),
+                    &format!("[tls] {key}"),
+                    error.to_string(),
+                )
             }
         },
     }

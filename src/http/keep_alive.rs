@@ -103,20 +103,54 @@ impl Drop for Progress {
     }
 }
 
-/// Where the socket is once hyper has dropped its connection.
-pub(super) type Returned = Rc<Cell<Option<Socket>>>;
+/// What hyper leaves behind when it has dropped its connection.
+#[derive(Default)]
+pub(super) struct Handoff {
+    stream: Cell<Option<Socket>>,
+    answer: Cell<Option<Vec<u8>>>,
+}
+
+/// Room for an answer to an upgrade and what follows it in the same write.
+const UPGRADE_ANSWER: usize = 384;
+
+impl Handoff {
+    /// The socket.
+    pub(super) fn take_stream(&self) -> Option<Socket> {
+        self.stream.take()
+    }
+
+    /// Keeps what hyper writes from now on, so that it goes out in one write with what follows.
+    pub(super) fn keep_answer(&self) {
+        self.answer.set(Some(Vec::with_capacity(UPGRADE_ANSWER)));
+    }
+
+    /// What was kept.
+    pub(super) fn take_answer(&self) -> Vec<u8> {
+        self.answer.take().unwrap_or_default()
+    }
+
+    /// How many bytes were kept; `None` if they are to be written.
+    fn keeps<'a>(&self, slices: impl IntoIterator<Item = &'a [u8]>) -> Option<usize> {
+        let mut answer = self.answer.take()?;
+        let before = answer.len();
+        slices.into_iter().for_each(|bytes| answer.extend_from_slice(bytes));
+        let count = answer.len() - before;
+        self.answer.set(Some(answer));
+        Some(count)
+    }
+}
 
 /// A socket that notes when bytes arrive. hyper drops it with a connection that broke the protocol; it comes back here.
 pub(super) struct Watched {
     /// `None` only while it is dropped.
     stream: Option<Socket>,
     progress: Arc<Progress>,
-    returned: Returned,
+    handoff: Rc<Handoff>,
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.returned.set(self.stream.take());
+        self.handoff.stream.set(self.stream.take());
     }
 }
 
@@ -135,10 +169,10 @@ pub(super) fn watch(
     head: Duration,
     idle: Duration,
     memory: &Arc<MemoryBudget>,
-) -> (Watched, HeadTimer, Returned, Arc<Progress>) {
-    let (progress, returned) = (Arc::new(Progress::new(memory.clone(), opened)), Returned::default());
-    let watched = Watched { stream: Some(stream), progress: progress.clone(), returned: returned.clone() };
-    (watched, HeadTimer { progress: progress.clone(), head, idle }, returned, progress)
+) -> (Watched, HeadTimer, Rc<Handoff>, Arc<Progress>) {
+    let (progress, handoff) = (Arc::new(Progress::new(memory.clone(), opened)), Rc::<Handoff>::default());
+    let watched = Watched { stream: Some(stream), progress: progress.clone(), handoff: handoff.clone() };
+    (watched, HeadTimer { progress: progress.clone(), head, idle }, handoff, progress)
 }
 
 /// The error of a socket that is used after it was returned, which does not happen.
@@ -225,6 +259,9 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(count) = self.handoff.keeps([bytes]) {
+            return Poll::Ready(Ok(count));
+        }
         self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_write(context, bytes))
     }
 
@@ -245,6 +282,9 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(count) = self.handoff.keeps(slices.iter().map(|slice| &**slice)) {
+            return Poll::Ready(Ok(count));
+        }
         self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_write_vectored(context, slices))
     }
 }

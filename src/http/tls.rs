@@ -17,7 +17,8 @@ const BYTES: usize = 16 << 10;
 /// The part of `limits.memory` that unfinished handshakes and heads may hold.
 const PART: usize = 8;
 
-const PLAIN_HTTP: &str = "{\"error\":{\"code\":\"tls_required\",\"message\":\"this port speaks TLS: use https:// or wss://\"}}";
+const PLAIN_HTTP: &str =
+    "{\"error\":{\"code\":\"tls_required\",\"message\":\"this port speaks TLS: use https:// or wss://\"}}";
 
 /// Shakes hands. `None`: there is no TLS on this connection, which is noted.
 pub(super) async fn shake_hands(

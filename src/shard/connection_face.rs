@@ -1,7 +1,7 @@
 //! What code outside the shard does with a connection.
 
 use crate::auth::Identity;
-use crate::budget::accounts::OverLimit;
+use crate::budget::accounts::Refused;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::transport::Protocol;
@@ -167,7 +167,7 @@ impl Shard {
     ///
     /// # Errors
     /// The limit that is reached; the connection's account stays as it was.
-    pub fn enter_account(&self, key: ConnectionKey, identity: &Identity) -> Result<(), OverLimit> {
+    pub fn enter_account(&self, key: ConnectionKey, identity: &Identity) -> Result<(), Refused> {
         let now = self.now();
         self.hub.borrow_mut().enter_account(key, identity, now)
     }

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Bytes of frames that are joined for one write.
-const GATHER_BYTES: usize = 64 << 10;
+pub(super) const GATHER_BYTES: usize = 64 << 10;
 /// Bytes written to one connection before the next connection is flushed, so that a long replay does not hold up others.
 const BYTES_PER_TURN: usize = 1 << 20;
 /// Slices of replays queued before others get their turn.
@@ -52,6 +52,7 @@ impl Hub {
         self.mark += 1;
         let before = self.flusher.pushed();
         let shared = LocalDelivery::new(delivery.clone());
+        let followed = if self.context.feed.is_open() { Some(self.follow(namespace, event)) } else { None };
         for room in &event.draft.except {
             for session in self.receivers(namespace, room) {
                 if let Some(session) = self.sessions.get_mut(session) {
@@ -67,6 +68,9 @@ impl Hub {
             }
         }
         let sessions = self.flusher.pushed() - before;
+        if let Some(followed) = followed {
+            self.tell_delivered(event, &followed, sessions);
+        }
         tracing::debug!(event = &*event.draft.event, rooms = ?event.draft.rooms, sessions, "event out");
     }
 

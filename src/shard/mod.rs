@@ -31,4 +31,5 @@ pub mod session_face;
 mod session_notes;
 mod session_persister;
 mod sessions;
+mod telling;
 mod timers;

@@ -8,7 +8,7 @@ use std::net::{Shutdown, TcpStream as StdStream};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 thread_local! {
@@ -75,14 +75,24 @@ impl Socket {
     /// # Errors
     /// `WouldBlock` where nothing is there yet, or only a part of a record.
     pub fn try_read(&self, out: &mut [u8]) -> io::Result<usize> {
-        let Some(tls) = &self.tls else { return self.tcp.try_read(out) };
+        let Some(tls) = &self.tls else { return self.read_wire(out) };
         let mut session = tls.borrow_mut();
-        let read = with_records(|records| session.read(out, records, |bytes| self.tcp.try_read(bytes)));
+        let read = with_records(|records| session.read(out, records, |bytes| self.read_wire(bytes)));
         if session.has_unsent() {
             // An answer of TLS itself. What the socket does not take goes before the next text.
             let _ = session.flush(|bytes| self.tcp.try_write(bytes));
         }
         read
+    }
+
+    /// A socket that gave less than there was room for is empty: the next read waits for the kernel's word, which saves a
+    /// system call for each message. tokio remembers the end of the stream apart from that.
+    fn read_wire(&self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.tcp.try_read(out)?;
+        if (1..out.len()).contains(&count) {
+            let _ = self.tcp.try_io(Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        }
+        Ok(count)
     }
 
     /// Writes as much as the socket takes. With TLS the last of it may still wait: see [`Self::try_flush`].
