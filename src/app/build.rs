@@ -104,6 +104,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
+    let trace = config.trace.clone();
     let admin_ui = Settings {
         config: config.admin_ui.clone(),
         keys: config.publish.keys.clone(),
@@ -111,7 +112,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         guesses_per_minute: config.console.sign_ins_per_minute,
         admin_apart: config.listen.admin_listen.is_some(),
     };
-    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui };
+    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace };
     Ok(Built { node: Node::new(parts), emitters })
 }
 
