@@ -83,6 +83,8 @@ const SANS_IO: &[&str] = &[
     "src/model/refusal.rs",
     "src/model/session_note.rs",
     "src/model/transport.rs",
+    "src/node/admin_ui/access.rs",
+    "src/node/admin_ui/look.rs",
     "src/presence/tracker.rs",
     "src/protocol/",
     "src/rules/",

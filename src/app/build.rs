@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
 use crate::model::namespaces::Namespaces;
+use crate::node::admin_ui::config::Settings;
 use crate::node::context::{Node, Parts};
 use crate::node::presence::Notices;
 use crate::presence::Store;
@@ -101,7 +102,15 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
-    Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets, knows_addresses }), emitters })
+    let admin_ui = Settings {
+        config: config.admin_ui.clone(),
+        keys: config.publish.keys.clone(),
+        lifetime: config.console.session_ttl,
+        guesses_per_minute: config.console.sign_ins_per_minute,
+        admin_apart: config.listen.admin_listen.is_some(),
+    };
+    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui };
+    Ok(Built { node: Node::new(parts), emitters })
 }
 
 /// What is kept for resumes may take a part of the node's memory. Otherwise a full window would be enough to refuse everybody on

@@ -8,6 +8,7 @@ use crate::explain::config::ExplainConfig;
 use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
+use crate::node::admin_ui::config::AdminUiConfig;
 use crate::presence::config::PresenceConfig;
 use crate::redis::config::RedisConfig;
 use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
@@ -42,6 +43,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[presence]`.
     pub presence: PresenceConfig,
+    /// `[console] admin_ui` and its limits.
+    pub admin_ui: AdminUiConfig,
     /// `[log]`.
     pub log: LoggingConfig,
     /// `[shutdown]`.

@@ -28,7 +28,9 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
     let path = request.uri().path();
     let clients = caller.listener == ListenerKind::Public;
     let control = caller.listener == ListenerKind::Admin || !api.admin_apart;
-    let engine_path = clients && is_engine(&local.context.socketio.path, path);
+    // Socket.IO's Admin UI comes to the listener of operators.
+    let serves_engine = clients || local.node.admin_ui.is_some();
+    let engine_path = serves_engine && is_engine(&local.context.socketio.path, path);
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, local, request, caller, engine_path).await;
     }

@@ -172,6 +172,22 @@ pub async fn sessions(
     Page { items, has_more, nodes_pending }
 }
 
+/// The first sessions of each node, at most so many of each; `None` for a node that is up and did not answer.
+pub async fn sample(node: &Arc<Node>, limit: usize) -> Vec<(NodeId, Option<Page<SessionView>>)> {
+    let query = SessionsQuery { limit: limit + 1, ..SessionsQuery::default() };
+    let page = |mut items: Vec<SessionView>| {
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        Page { items, has_more, nodes_pending: 0 }
+    };
+    let (own, others) = tokio::join!(sessions_here(node, query.clone()), ask_all(node, RpcRequest::Sessions(query)));
+    let others = others.into_iter().map(|(peer, answer)| match answer {
+        Ok(RpcResponse::Sessions(views)) => (peer, Some(page(views))),
+        _ => (peer, None),
+    });
+    others.chain([(node.id, Some(page(own)))]).collect()
+}
+
 /// Sessions of this node.
 pub async fn sessions_here(node: &Node, query: SessionsQuery) -> Vec<SessionView> {
     let limit = query.limit;

@@ -1,5 +1,6 @@
 //! One roomcast process: what its shards share, and what goes to all of them.
 
+pub mod admin_ui;
 pub mod backend_lanes;
 pub mod command_tracker;
 pub mod commands;

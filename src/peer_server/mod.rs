@@ -171,7 +171,7 @@ async fn answer(local: &Rc<LocalNode>, from: NodeId, call: u64, request: RpcRequ
             local.node.answer_peer(from, call, answer).await;
         }
         RpcRequest::Probe(sid) => {
-            let key = upgrade::begin(local, sid);
+            let key = upgrade::begin_elsewhere(local, sid);
             let answer = key.map_or(RpcResponse::Unknown, |_| RpcResponse::Accepted);
             local.node.answer_peer(from, call, answer).await;
             if let Some(key) = key {
