@@ -15,7 +15,7 @@ FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query msgpack emitte
 DENY_VERSION := 0.20.2
 IMAGE ?= roomcast
 
-.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-dist test-dist-built test-faults manifests tools lint deny advisories dist image fuzz bench
+.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-documents test-examples test-dist test-dist-built test-faults site manifests tools lint deny advisories dist image fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -23,7 +23,7 @@ help: ## list the targets
 build: ## build the binary that the outside tests run
 	cargo build --locked
 
-test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-dist test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
+test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-documents test-examples test-dist test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
 
 test-rust: ## unit and integration tests
 	cargo test --locked
@@ -64,9 +64,22 @@ test-dist: ## packages, image and installers: built, installed and run
 test-dist-built: ## the same for what `make dist` built before
 	cd tests/dist && node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
 
+test-site: ## docs/ as a static site, in a real browser
+	cd tests/site && node --test --test-reporter=spec *.test.mjs
+
+test-documents: build ## every code block of README.md, docs/ and packages/, as it stands there
+	cd tests/documents && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
+
+# One after the other: each builds and starts a whole application.
+test-examples: build ## the examples for other stacks, each by its one command
+	cd tests/examples && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
+
 # One after the other: each row has a machine of two cores to itself, or its deadlines say nothing.
 test-faults: build ## nodes, Redis and connections that fail under load (FAULT_SECONDS, FAULT_SEED)
 	cd $(FAULTS) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
+
+site: ## docs/ as a searchable static site, in site/dist
+	cd site && npm ci --silent --no-audit --no-fund && npm run build
 
 manifests: ## deploy/kubernetes from the chart, and the chart's copies of the alerts and the dashboard
 	tests/.venv/bin/python deploy/render.py

@@ -13,12 +13,14 @@ use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
 use crate::http::client_address::TrustedProxies;
 use crate::http::config::ListenConfig;
+use crate::http::console::sign_ins::SignIns;
 use crate::http::hosts::Hosts;
 use crate::http::origin::Origins;
 use crate::http::server::Listener;
 use crate::http::traffic::Traffic;
 use crate::http::{Api, Page, Scrape};
 use crate::log::{LogStatus, Sink};
+use crate::node::admin_ui;
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
 use crate::node::memory;
@@ -108,6 +110,8 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         node: node.clone(),
         http: config.http.clone(),
         publish: config.publish.clone(),
+        console: config.console.clone(),
+        sign_ins: SignIns::new(config.console.sign_ins_per_minute),
         revoke_for: config.auth.revoke_for,
         shutdown: config.shutdown.clone(),
         origins: Origins::new(&config.cors),
@@ -212,6 +216,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
         spawn("the backend's notices", Box::pin(crate::backend::run(backend)));
     }
     spawn("the watch over memory", Box::pin(memory::watch(node.clone())));
+    spawn("the watch of the Admin UI", Box::pin(admin_ui::watch::run(node.clone())));
     spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));
     if let Some(cluster) = &node.context.cluster {
         spawn("the cluster", Box::pin(cluster.clone().run(PeerServer::new(node.clone()))));

@@ -21,6 +21,7 @@ const LAYERS: &[&[&str]] = &[
     &["handlers"],
     &["node"],
     &["shard"],
+    &["explain"],
     &["session", "bridge", "backend"],
     &["presence"],
     &["cluster"],
@@ -28,8 +29,8 @@ const LAYERS: &[&[&str]] = &[
     &["log"],
     &["protocol", "redis"],
     &["refusals"],
-    &["backoff", "https", "logging", "metrics", "shutdown"],
-    &["budget"],
+    &["backoff", "https", "logging", "metrics", "shutdown", "tls"],
+    &["budget", "feed"],
     &["model"],
 ];
 
@@ -57,6 +58,9 @@ const SANS_IO: &[&str] = &[
     "src/cluster/rpc/message.rs",
     "src/cluster/rpc/signer.rs",
     "src/cluster/id_keys.rs",
+    "src/explain/",
+    "src/feed/merger.rs",
+    "src/feed/pace.rs",
     "src/log/recent_commands.rs",
     "src/log/redis/generation.rs",
     "src/log/redis/stream_size.rs",
@@ -68,6 +72,7 @@ const SANS_IO: &[&str] = &[
     "src/model/command.rs",
     "src/model/draft.rs",
     "src/model/event.rs",
+    "src/model/happening.rs",
     "src/model/http_url.rs",
     "src/model/millis.rs",
     "src/model/names.rs",
@@ -76,7 +81,10 @@ const SANS_IO: &[&str] = &[
     "src/model/offset.rs",
     "src/model/provenance.rs",
     "src/model/refusal.rs",
+    "src/model/session_note.rs",
     "src/model/transport.rs",
+    "src/node/admin_ui/access.rs",
+    "src/node/admin_ui/look.rs",
     "src/presence/tracker.rs",
     "src/protocol/",
     "src/rules/",
@@ -99,6 +107,9 @@ const SANS_IO: &[&str] = &[
     "src/shard/deadlines.rs",
     "src/shard/last_refusals.rs",
     "src/shard/rooms.rs",
+    "src/tls/config.rs",
+    "src/tls/session.rs",
+    "src/tls/validity.rs",
 ];
 
 const IMPURE: &[&str] = &["tokio", "Instant::now", "SystemTime::now"];

@@ -8,6 +8,7 @@ use crate::bridge::redis::EmitterBridge;
 use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::feed::Feed;
 use crate::log::EventLog;
 use crate::log::config::RecoveryConfig;
 use crate::log::memory::{MemoryLimits, MemoryLog};
@@ -18,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
 use crate::model::namespaces::Namespaces;
+use crate::node::admin_ui::config::Settings;
 use crate::node::context::{Node, Parts};
 use crate::node::presence::Notices;
 use crate::presence::Store;
@@ -25,8 +27,10 @@ use crate::presence::local::Presence;
 use crate::presence::memory::MemoryStore;
 use crate::presence::redis::RedisPresence;
 use crate::protocol::socketio::max_attached;
+use crate::refusals::Refusals;
 use crate::rules::Rules;
 use crate::shard::context::ShardContext;
+use crate::shard::runner;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -75,10 +79,15 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let recovery = recovery_within(&config.recovery, memory.limit());
     let window = Window::new(recovery.kept(), recovery.window_bytes);
     let notices = Box::new(Notices::new(backend.clone()));
+    let feed = Arc::<Feed>::default();
     let context = Arc::new(ShardContext {
+        refusals: Refusals::new(metrics.clone(), feed.clone()),
+        feed,
         node_id,
+        shards: runner::count(),
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
+        explain: config.explain.clone(),
         recovery,
         window: Arc::new(SharedWindow::new(window)),
         draft_limits,
@@ -93,7 +102,15 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
-    Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets, knows_addresses }), emitters })
+    let admin_ui = Settings {
+        config: config.admin_ui.clone(),
+        keys: config.publish.keys.clone(),
+        lifetime: config.console.session_ttl,
+        guesses_per_minute: config.console.sign_ins_per_minute,
+        admin_apart: config.listen.admin_listen.is_some(),
+    };
+    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui };
+    Ok(Built { node: Node::new(parts), emitters })
 }
 
 /// What is kept for resumes may take a part of the node's memory. Otherwise a full window would be enough to refuse everybody on

@@ -6,6 +6,7 @@ mod cluster_api;
 mod demo;
 mod dev;
 mod drain;
+mod explain;
 mod health;
 mod http;
 mod init;
@@ -93,6 +94,10 @@ enum Command {
     Rooms(rooms::Arguments),
     /// List the live sessions of all nodes, of a user or in a room, or show one in detail
     Sessions(sessions::Arguments),
+    /// Tell why a user did or did not get an event in a room, over all nodes
+    ///
+    /// Without `--event`: whether the user is connected and in the room, and what decided on it.
+    Explain(explain::Arguments),
     /// Send the clients of one node to the others, spread over some time; the process goes on until it is stopped
     Drain(drain::Arguments),
     /// Write a commented roomcast.toml and a .env with fresh secrets; never overwrites
@@ -161,6 +166,7 @@ pub fn main() -> ExitCode {
         Command::Nodes(arguments) => nodes::run(common, arguments),
         Command::Rooms(arguments) => rooms::run(common, arguments),
         Command::Sessions(arguments) => sessions::run(common, arguments),
+        Command::Explain(arguments) => explain::run(common, arguments),
         Command::Drain(arguments) => drain::run(common, arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments),

@@ -12,25 +12,26 @@ use crate::handlers::resume::Outcome;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::rule_runner;
 use crate::handlers::rule_runner::Ran;
-use crate::handlers::session_start::TooMany;
-use crate::handlers::{fail, is_open, overload, session_start};
+use crate::handlers::session_start::{Attempt, TooMany};
+use crate::handlers::{admin_ui, fail, is_open, overload, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
 use crate::model::millis::whole_millis;
 use crate::model::names::Namespace;
+use crate::model::offset::Offset;
 use crate::model::refusal::Refusal;
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::json_text::{Text, unquote};
 use crate::protocol::socketio::Packet;
 use crate::protocol::socketio_encode as encode;
 use crate::protocol::socketio_msgpack;
-use crate::refusals;
-use crate::refusals::shown;
+use crate::refusals::{Who, shown};
 use crate::rules::AuthKeys;
-use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::session::connection::{ConnectionKey, ConnectionUse, SessionKey};
 use crate::session::pending_packets::Inbound;
 use crate::shard::persist;
 use serde_json::value::RawValue;
@@ -52,6 +53,10 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet) -
                 return defer(Packet::Connect { namespace, auth }, session, behind());
             }
             connect(local, key, namespace, auth).await;
+        }
+        Packet::Disconnect { namespace } if admin_ui::is_ours(local, &namespace) => admin_ui::leave(local, key),
+        Packet::Event { namespace, ack, event, args } if admin_ui::is_ours(local, &namespace) => {
+            admin_ui::event(local, key, ack.as_deref(), &event, &args).await;
         }
         Packet::Disconnect { namespace } => {
             let session = session_in(local, key, &namespace)?;
@@ -130,9 +135,13 @@ impl Handshake {
 }
 
 async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace, auth: Option<Box<str>>) {
-    let Some(index) = local.context.namespaces.find_joinable(&namespace) else {
+    if admin_ui::is_ours(local, &namespace) {
+        return admin_ui::connect(local, key, auth.as_deref());
+    }
+    let index = local.context.namespaces.find_joinable(&namespace);
+    let Some(index) = index.filter(|_| local.shard.connection_use(key) == ConnectionUse::Clients) else {
         let why = format_args!("namespace {} is not in socketio.namespaces", shown(&namespace));
-        refusals::note(&local.context.metrics, Refusal::Namespace, format_args!("a Socket.IO client"), why);
+        local.context.refusals.note(Refusal::Namespace, &local.shard.who(key), why);
         return refuse(local, key, &namespace, "Invalid namespace", None);
     };
     if local.shard.session_in(key, index).is_some() {
@@ -154,14 +163,18 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     }
     let Some(identity) = authenticate(local, key, &namespace, handshake.token.as_deref()).await else { return };
     if let Err(many) = session_start::enter_account(local, key, &identity) {
-        return refuse(local, key, &namespace, many.message, Some(TooMany::CODE));
+        return refuse_one_more(local, key, &namespace, &many);
     }
     local.shard.prove(key);
     let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
+    let mut lost = None;
     let resumed = match handshake.pid.filter(|_| local.context.recovery_on()) {
         Some(pid) => match resume::socketio(local, &newcomer, pid, handshake.offset.as_deref()).await {
             Outcome::Resumed(resumed) => Some(*resumed),
-            Outcome::New => None,
+            Outcome::New(reason) => {
+                lost = Some(reason);
+                None
+            }
             // A new session would make it throw away what it could still have; the stock client comes again by itself.
             Outcome::NotNow => return fail(local, key, CloseReason::Unreachable),
         },
@@ -190,6 +203,10 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
             None => return,
         },
     };
+    if let Some(lost) = lost {
+        let after = handshake.offset.as_deref().and_then(Offset::parse).map(|offset| offset.position);
+        local.shard.note(session, SessionNote::Gap { code: lost.code(), room: None, after });
+    }
     rule_runner::run_connection(local, session, &namespace).await;
 }
 
@@ -246,7 +263,8 @@ async fn authenticate(
     let handshake_token = local.shard.handshake_token(key);
     let token = token.and_then(bare_token).or(handshake_token.as_deref());
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
-    session_start::note_handshake(local, namespace, &checked);
+    let address = local.shard.address(key);
+    session_start::note_handshake(local, Attempt { address, namespace, token }, &checked);
     match checked {
         Ok(identity) => is_open(local, key, Protocol::SocketIo).then_some(identity),
         Err(error) => {
@@ -263,9 +281,16 @@ fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str,
     local.shard.push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
 }
 
+/// Answers a CONNECT of a user or tenant who has all the connections it may have, or begins too many.
+fn refuse_one_more(local: &LocalNode, key: ConnectionKey, namespace: &str, many: &TooMany) {
+    let Some(retry) = many.retry_ms else { return refuse(local, key, namespace, many.message, Some(many.code)) };
+    let data = serde_json::json!({ "code": many.code, "retry_after_ms": retry }).to_string();
+    local.shard.push_packet(key, encode::connect_error(namespace, many.message, Some(&data)));
+}
+
 /// Answers a CONNECT to a namespace that the client leaves and joins all the time.
 fn refuse_returning(local: &LocalNode, key: ConnectionKey, namespace: &str, error: JoinError) {
-    refusals::note(&local.context.metrics, Refusal::Rate, format_args!("a Socket.IO client"), format_args!("{error}"));
+    local.context.refusals.note(Refusal::Rate, &local.shard.who(key), format_args!("{error}"));
     let retry = error.retry().map_or(0, whole_millis);
     let data = serde_json::json!({ "code": error.code(), "retry_after_ms": retry }).to_string();
     local.shard.push_packet(key, encode::connect_error(namespace, &error.to_string(), Some(&data)));
@@ -278,8 +303,8 @@ pub fn refuse_large_auth(local: &LocalNode, key: ConnectionKey, namespace: &str)
     }
     local.context.metrics.handshake(AUTH_TOO_BIG);
     let message = format!("the handshake auth is over `limits.auth_bytes` ({} bytes)", local.context.limits.auth_bytes);
-    let who = format_args!("a client of namespace {}", shown(namespace));
-    refusals::note(&local.context.metrics, Refusal::Size, who, format_args!("{message}"));
+    let who = Who::at(local.shard.address(key)).about(format!("a client of namespace {}", shown(namespace)));
+    local.context.refusals.note(Refusal::Size, &who, format_args!("{message}"));
     refuse(local, key, namespace, &message, Some(AUTH_TOO_BIG));
 }
 
@@ -289,8 +314,8 @@ pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
         return;
     }
     local.context.metrics.handshake(socketio_msgpack::CODE);
-    let who = format_args!("a client of namespace {}", shown(namespace));
-    refusals::note(&local.context.metrics, Refusal::Parser, who, format_args!("{}", socketio_msgpack::REFUSAL));
+    let who = Who::at(local.shard.address(key)).about(format!("a client of namespace {}", shown(namespace)));
+    local.context.refusals.note(Refusal::Parser, &who, format_args!("{}", socketio_msgpack::REFUSAL));
     local.shard.push_packet(key, socketio_msgpack::refusal(namespace));
 }
 

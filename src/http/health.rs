@@ -101,5 +101,7 @@ async fn render(api: &Api) -> Result<Bytes, String> {
     metrics.revocations.set(gauge(api.node.auth.revocations().expire(unix_ms())));
     metrics.outbox_bytes.set(gauge(counts.outbox_bytes));
     metrics.note_memory(&api.node.context.memory);
+    let (open, skipped) = api.node.context.feed.counts();
+    metrics.note_traces(open, skipped);
     metrics.render().map(Bytes::from).map_err(|problem| problem.to_string())
 }

@@ -1,13 +1,16 @@
 //! HTTP: the listeners (`server`), the route table (`routes`), and one file for each path.
 
+pub mod access;
 pub mod admin;
 pub mod answer;
 pub mod body;
 pub mod caller;
 pub mod client_address;
 pub mod config;
+pub mod console;
 pub mod drain;
 pub mod engine;
+mod explain;
 mod head;
 pub mod health;
 pub mod hosts;
@@ -33,7 +36,8 @@ use crate::shard::face::ShardCounts;
 use crate::shutdown::ShutdownConfig;
 use bytes::Bytes;
 use client_address::TrustedProxies;
-use config::{HttpConfig, PublishConfig};
+use config::{ConsoleConfig, HttpConfig, PublishConfig};
+use console::sign_ins::SignIns;
 use hosts::Hosts;
 use origin::Origins;
 use shared::Shared;
@@ -56,6 +60,10 @@ pub struct Api {
     pub http: HttpConfig,
     /// `[publish]`.
     pub publish: PublishConfig,
+    /// `[console]`.
+    pub console: ConsoleConfig,
+    /// `console.sign_ins_per_minute`.
+    pub sign_ins: SignIns,
     /// `auth.revoke_for`.
     pub revoke_for: Duration,
     /// `[shutdown]`.

@@ -3,7 +3,10 @@
 use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
-use crate::http::{Api, admin, drain, engine, head, health, inspection, keys, presence, publish, revoke, sse, ws};
+use crate::http::{
+    Api, access, admin, console, drain, engine, explain, head, health, inspection, keys, presence, publish, revoke,
+    sse, ws,
+};
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::protocol::engineio;
@@ -14,6 +17,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 
+/// Every path and answer, written by hand. `tests/e2e/openapi.test.mjs` compares it with what a node answers.
+const OPENAPI: &str = include_str!("openapi.json");
+
 /// Answers one request.
 pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
     if let Some(refusal) = api.hosts.refuse(request.uri(), request.version(), request.headers()) {
@@ -22,7 +28,9 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
     let path = request.uri().path();
     let clients = caller.listener == ListenerKind::Public;
     let control = caller.listener == ListenerKind::Admin || !api.admin_apart;
-    let engine_path = clients && is_engine(&local.context.socketio.path, path);
+    // Socket.IO's Admin UI comes to the listener of operators.
+    let serves_engine = clients || local.node.admin_ui.is_some();
+    let engine_path = serves_engine && is_engine(&local.context.socketio.path, path);
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, local, request, caller, engine_path).await;
     }
@@ -38,16 +46,24 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/health" => health::health(api),
         "/health/live" => health::live(api),
         "/socket/ping" => health::ping(api).await,
+        "/openapi.json" if get => typed(StatusCode::OK, "application/json", OPENAPI),
+        "/openapi.json" => method_not_allowed("GET"),
         "/metrics" if control && get => health::metrics(api).await,
         "/metrics" if control => method_not_allowed("GET"),
-        "/publish" if control => keyed(api, request, |request| Box::pin(publish::publish(api, request))).await,
-        "/join" if control => command(api, admin::Verb::Join, request).await,
-        "/leave" if control => command(api, admin::Verb::Leave, request).await,
-        "/disconnect" if control => command(api, admin::Verb::Disconnect, request).await,
-        "/revoke" if control => keyed(api, request, |request| Box::pin(revoke::serve(api, request))).await,
-        "/users" if control => keyed(api, request, |request| Box::pin(presence::users(api, request))).await,
-        "/drain" if control => keyed(api, request, |request| Box::pin(drain::serve(api, request))).await,
-        path if control && is_view(path) => match keys::check(request.headers(), &api.publish.keys) {
+        "/publish" if control => {
+            let from = caller.client();
+            let reply = keyed(api, caller, request, |request| Box::pin(publish::publish(api, request, from))).await;
+            local.context.metrics.publish_answered(reply.status().as_u16());
+            reply
+        }
+        "/join" if control => command(api, caller, admin::Verb::Join, request).await,
+        "/leave" if control => command(api, caller, admin::Verb::Leave, request).await,
+        "/disconnect" if control => command(api, caller, admin::Verb::Disconnect, request).await,
+        "/revoke" if control => keyed(api, caller, request, |request| Box::pin(revoke::serve(api, request))).await,
+        "/users" if control => keyed(api, caller, request, |request| Box::pin(presence::users(api, request))).await,
+        "/drain" if control => keyed(api, caller, request, |request| Box::pin(drain::serve(api, request))).await,
+        path if control && console::is_console(api, path) => console::serve(api, request, caller).await,
+        path if control && is_view(path) => match access::check(api, caller, &request).await {
             _ if !get => method_not_allowed("GET"),
             Err(refusal) => *refusal,
             Ok(()) => view(api, path, request.uri().query()).await,
@@ -114,7 +130,7 @@ async fn for_clients(
 }
 
 fn is_view(path: &str) -> bool {
-    matches!(path, "/cluster" | "/rooms" | "/sessions")
+    matches!(path, "/cluster" | "/rooms" | "/sessions" | "/explain")
         || ["/rooms/", "/users/", "/sessions/"].iter().any(|of| path.starts_with(of))
 }
 
@@ -123,6 +139,7 @@ async fn view(api: &Api, path: &str, query: Option<&str>) -> Reply {
     match (path.strip_prefix("/rooms/"), path.strip_prefix("/users/")) {
         _ if path == "/cluster" => inspection::cluster(api).await,
         _ if path == "/rooms" => inspection::rooms(api, query).await,
+        _ if path == "/explain" => explain::serve(api, query).await,
         _ if path == "/sessions" => inspection::sessions(api, query).await,
         _ if path.starts_with("/sessions/") => inspection::session(api, &path["/sessions/".len()..]).await,
         (Some(room), _) => presence::room(api, room, query).await,
@@ -135,20 +152,21 @@ fn is_newcomer(engine_path: bool, query: Option<&str>) -> bool {
     !engine_path || engineio::Query::parse(query.unwrap_or_default()).sid.is_none()
 }
 
-async fn command(api: &Api, verb: admin::Verb, request: Request<Incoming>) -> Reply {
-    keyed(api, request, |request| Box::pin(admin::command(api, verb, request))).await
+async fn command(api: &Api, caller: &Caller, verb: admin::Verb, request: Request<Incoming>) -> Reply {
+    keyed(api, caller, request, |request| Box::pin(admin::command(api, verb, request))).await
 }
 
-/// POST with a publish key; the key is checked before the body is read.
+/// POST with a publish key, or of the console; who it is, is checked before the body is read.
 async fn keyed<'a>(
     api: &Api,
+    caller: &Caller,
     request: Request<Incoming>,
     act: impl FnOnce(Request<Incoming>) -> Pin<Box<dyn Future<Output = Reply> + 'a>>,
 ) -> Reply {
     if request.method() != Method::POST {
         return method_not_allowed("POST");
     }
-    match keys::check(request.headers(), &api.publish.keys) {
+    match access::check(api, caller, &request).await {
         Ok(()) => act(request).await,
         Err(refusal) => *refusal,
     }

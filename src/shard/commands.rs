@@ -11,9 +11,10 @@ use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::provenance::Provenance;
+use crate::model::session_note::LeftBy;
 use crate::model::transport::Protocol;
+use crate::presence::Ticket;
 use crate::presence::local::Reservation;
-use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::{plain_ws, socketio_encode};
 use crate::session::connection::SessionKey;
 use crate::shard::hub::Hub;
@@ -125,7 +126,7 @@ impl Hub {
         let Some(session) = self.sessions.get(key) else { return };
         let connection = session.connection;
         for room in rooms {
-            if self.leave(key, room, LeaveReason::Left) && self.speaks_json(key) {
+            if self.leave(key, room, LeftBy::Command) && self.speaks_json(key) {
                 self.push_json(connection, &plain_ws::left(room, None));
             }
         }

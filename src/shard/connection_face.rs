@@ -1,14 +1,14 @@
 //! What code outside the shard does with a connection.
 
 use crate::auth::Identity;
-use crate::budget::accounts::OverLimit;
+use crate::budget::accounts::Refused;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::transport::Protocol;
 use crate::protocol::socketio::Decoder;
 use crate::protocol::socketio_encode::Encoded;
 use crate::session::accepted::ClientStream;
-use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
+use crate::session::connection::{Connection, ConnectionKey, ConnectionUse, Link, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::pending_packets::Inbound;
 use crate::session::polling::{PollAnswer, Polling};
@@ -16,12 +16,12 @@ use crate::session::unproven::Ticket;
 use crate::shard::face::Shard;
 use crate::shard::packets::{Begun, Next, RefusedTurn};
 use crate::shard::release::Released;
+use crate::tls::Socket;
 use bytes::Bytes;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 impl Shard {
     /// Adds a connection. Its timers do not run yet.
@@ -114,6 +114,26 @@ impl Shard {
         self.read(key, |connection| !connection.sessions.is_empty()).unwrap_or(false)
     }
 
+    /// Whom a connection is for.
+    pub fn connection_use(&self, key: ConnectionKey) -> ConnectionUse {
+        self.read(key, Connection::use_of).unwrap_or_default()
+    }
+
+    /// From now on a page of the Admin UI is on this connection, and nothing else. It needs no session to stay.
+    pub fn become_admin_ui(&self, key: ConnectionKey) {
+        let mut hub = self.hub.borrow_mut();
+        if let Some(connection) = hub.connections.get_mut(key) {
+            connection.handshake.get_or_insert_default().of = ConnectionUse::AdminUi;
+            connection.permit.prove();
+        }
+        hub.connections.change_timers(key, |timers| timers.connect_by = None);
+    }
+
+    /// Bytes that wait for a client; `None` when its connection is gone or closing.
+    pub fn unsent(&self, key: ConnectionKey) -> Option<usize> {
+        self.read(key, |connection| connection.closing.is_none().then(|| connection.outbox.bytes())).flatten()
+    }
+
     /// The token of the handshake.
     pub fn handshake_token(&self, key: ConnectionKey) -> Option<Box<str>> {
         self.read(key, |connection| connection.token().map(Into::into)).flatten()
@@ -167,7 +187,7 @@ impl Shard {
     ///
     /// # Errors
     /// The limit that is reached; the connection's account stays as it was.
-    pub fn enter_account(&self, key: ConnectionKey, identity: &Identity) -> Result<(), OverLimit> {
+    pub fn enter_account(&self, key: ConnectionKey, identity: &Identity) -> Result<(), Refused> {
         let now = self.now();
         self.hub.borrow_mut().enter_account(key, identity, now)
     }
@@ -317,7 +337,7 @@ impl Shard {
     pub fn poll_flush(
         &self,
         key: ConnectionKey,
-        stream: &TcpStream,
+        stream: &Socket,
         finished: &mut bool,
         context: &mut Context<'_>,
     ) -> Poll<()> {
@@ -325,10 +345,10 @@ impl Shard {
             let mut hub = self.hub.borrow_mut();
             let Some(connection) = hub.connections.get_mut(key) else { return Poll::Ready(()) };
             let hangs_up = connection.closing.is_some_and(|reason| !reason.may_be_sending());
-            if hangs_up && connection.outbox.is_empty() && !*finished {
+            if hangs_up && connection.outbox.is_empty() && !*finished && !stream.has_unsent() {
                 // Half-closed, so that the peer reads the close frame; it hangs up, or is cut at its deadline.
                 *finished = true;
-                let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+                let _ = stream.end();
             }
             if !connection.blocked {
                 return Poll::Pending;

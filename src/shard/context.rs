@@ -2,6 +2,8 @@
 
 use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
+use crate::explain::config::ExplainConfig;
+use crate::feed::Feed;
 use crate::log::config::RecoveryConfig;
 use crate::log::shared_window::SharedWindow;
 use crate::metrics::Metrics;
@@ -12,6 +14,7 @@ use crate::model::millis::Millis;
 use crate::model::namespaces::Namespaces;
 use crate::presence::local::Presence;
 use crate::protocol::socketio::max_attached;
+use crate::refusals::Refusals;
 use crate::rules::Rules;
 use crate::session::bucket::Rate;
 use crate::session::config::{LimitsConfig, SocketIoConfig};
@@ -28,6 +31,8 @@ pub struct ShardContext {
     pub limits: LimitsConfig,
     /// `[recovery]`.
     pub recovery: RecoveryConfig,
+    /// `[explain]`.
+    pub explain: ExplainConfig,
     /// The recent log, from which clients get what they missed.
     pub window: Arc<SharedWindow>,
     /// Bounds of drafts.
@@ -38,6 +43,12 @@ pub struct ShardContext {
     pub rules: Rules,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Counts, logs and tells what is refused.
+    pub refusals: Refusals,
+    /// What happens to clients, for whoever follows it.
+    pub feed: Arc<Feed>,
+    /// How many shards the node has.
+    pub shards: usize,
     /// `limits.memory`, and what is held of it.
     pub memory: Arc<MemoryBudget>,
     /// What users, addresses and tenants use.

@@ -1,12 +1,16 @@
 //! What a shard owns, and how its parts change together. `connections`, `sessions`, `rooms`, `flusher` and the persister
 //! each keep their own invariants; here are the steps that touch several of them.
 
+use crate::explain::memory::Memory;
+use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
+use crate::model::happening::Kind;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
@@ -36,6 +40,8 @@ const LARGE_ANSWER: usize = 4;
 
 /// Everything one shard owns.
 pub(super) struct Hub {
+    /// The shard's number.
+    pub(super) index: u8,
     pub(super) context: Arc<ShardContext>,
     pub(super) connections: Connections,
     pub(super) sessions: Sessions,
@@ -58,15 +64,19 @@ pub(super) struct Hub {
     pub(super) mark: u64,
     /// What sessions were refused last, as far as that is remembered.
     pub(super) refused: LastRefusals,
+    /// What happened to sessions, for `explain`.
+    pub(super) history: Memory,
     /// Where the frames of one write are gathered.
     pub(super) scratch: Vec<u8>,
 }
 
 impl Hub {
     /// Empty. `wake` wakes the shard's loop for a flush or an earlier deadline.
-    pub(super) fn new(context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
+    pub(super) fn new(index: u8, context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
+        let history = Memory::new(&context.explain, context.shards, unix_ms());
         let records = context.cluster.is_some() && context.recovery_on();
         Self {
+            index,
             persister: records.then(|| SessionPersister::new(context.recovery.window)),
             context,
             connections: Connections::new(wake.clone()),
@@ -81,6 +91,7 @@ impl Hub {
             noted: Ticket::default(),
             mark: 0,
             refused: LastRefusals::default(),
+            history,
             scratch: Vec::new(),
         }
     }
@@ -97,6 +108,10 @@ impl Hub {
         self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
         connection.link = link;
         self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        if self.context.feed.is_open() {
+            let sessions = connection.sessions.to_vec();
+            sessions.into_iter().for_each(|session| self.tell(Kind::Upgraded, session, &[], |_| {}));
+        }
         self.mark_dirty(key);
     }
 
@@ -130,6 +145,8 @@ impl Hub {
 
     /// Ends one session. If the reason allows it, the session may resume within the window.
     pub(super) fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
+        self.note(key, SessionNote::Closed { reason });
+        self.remember_end(key, reason);
         let Some(session) = self.sessions.get(key) else { return };
         let namespace = self.context.namespaces.name(session.namespace);
         let announce = self.context.notify_disconnects || self.context.rules.disconnect(namespace).is_some();
@@ -163,6 +180,7 @@ impl Hub {
         let session = self.sessions.remove(key)?;
         self.note_user_gone(&session);
         self.refused.forget(key);
+        self.history.take_skipped(key);
         self.charge_auth(&session, false);
         if let Some(pid) = session.pid {
             self.note_record(pid);
@@ -267,6 +285,7 @@ impl Hub {
                 backpressure.end_all();
             }
         }
+        self.history.reset(self.stamp(), offset);
         // Not before: the sessions that were parked above got nothing of what lies between.
         self.position = offset;
         self.context.metrics.gap("log_reset", told);
@@ -281,7 +300,7 @@ impl Hub {
 }
 
 /// Whether a session may resume after its connection ended for this reason (docs/protocol/socketio.md section 4.3).
-fn recoverable(reason: CloseReason) -> bool {
+pub(super) fn recoverable(reason: CloseReason) -> bool {
     !matches!(
         reason,
         CloseReason::ClientClose

@@ -19,11 +19,6 @@ const SESSIONS_AT_ONCE: usize = 64;
 const ROOM_NAMES: usize = 1_024;
 
 impl Shard {
-    /// Remembers that a session was refused something.
-    pub fn note_refused(&self, key: SessionKey, code: &'static str) {
-        self.hub.borrow_mut().refused.note(key, code, unix_ms());
-    }
-
     /// The first rooms in order of name and namespace, after the last one that the caller has.
     pub async fn rooms_after(&self, query: &RoomsQuery) -> Vec<RoomCount> {
         let mut found = BTreeMap::new();
@@ -97,6 +92,7 @@ impl Shard {
             session: session.id.to_string(),
             node: self.context.node_id.to_string(),
             place: SessionPlace { shard: self.index, key: key.data().as_ffi() },
+            connection: session.connection.data().as_ffi(),
             user: session.identity.user.as_ref().map(|user| user.as_str().to_owned()),
             namespace: self.context.namespaces.name(session.namespace).to_string(),
             transport: connection.map(|connection| connection.link.transport().label().to_owned()),

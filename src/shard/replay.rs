@@ -7,6 +7,7 @@ use crate::model::close::CloseReason;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::offset::{Offset, Position};
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::changes::Change;
@@ -15,6 +16,7 @@ use crate::session::outbox::Frame;
 use crate::session::replay::{Missed, Replay, Step};
 use crate::session::timers::Heartbeat;
 use crate::shard::hub::Hub;
+use crate::shard::telling::Outcome;
 use crate::shard::timers::ping_frame;
 
 /// Taken from the window at once: some 0.1 ms of work.
@@ -42,7 +44,7 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         if let (true, Link::WebSocket(stream)) = (connection.has_replays(), &connection.link) {
             // Without it, the replay goes out all the same.
-            let _ = socket2::SockRef::from(&***stream).set_tcp_notsent_lowat(UNSENT);
+            let _ = socket2::SockRef::from(stream.wire()).set_tcp_notsent_lowat(UNSENT);
         }
     }
 
@@ -124,6 +126,7 @@ impl Hub {
         let Some(live) = self.sessions.get(session) else { return connection.has_replays() };
         let namespace = self.context.namespaces.name(live.namespace);
         self.flusher.note_slice();
+        let after = replay.position();
         let step = replay.step(&*self.context.window, self.position, namespace, slice);
         let is_over = replay.is_over(self.position.position);
         // Also if it is over: a session that is closed for what it lost is parked as one that is behind.
@@ -133,7 +136,7 @@ impl Hub {
                 self.queue_missed(key, session, missed);
                 true
             }
-            Step::Lost(gap, room, _) => self.report_lost(key, session, gap, room.as_ref(), now),
+            Step::Lost(gap, room, _) => self.report_lost(key, session, (gap, after), room.as_ref(), now),
             // The shard is about to be reset, and its clients are notified then.
             Step::Reset => false,
         };
@@ -146,11 +149,14 @@ impl Hub {
         more && has_replays
     }
 
-    fn queue_missed(&mut self, key: ConnectionKey, session: SessionKey, missed: Vec<Missed>) {
-        let (Some(connection), Some(session)) = (self.connections.get_mut(key), self.sessions.get_mut(session)) else {
-            return;
-        };
+    fn queue_missed(&mut self, key: ConnectionKey, session_key: SessionKey, missed: Vec<Missed>) {
+        let found = (self.connections.get_mut(key), self.sessions.get_mut(session_key));
+        let (Some(connection), Some(session)) = found else { return };
         let before = connection.outbox.bytes();
+        let followed: Vec<_> = match self.context.feed.is_open() {
+            true => missed.iter().map(|missed| missed.event.clone()).collect(),
+            false => Vec::new(),
+        };
         for Missed { event, room, is_late } in missed {
             session.last = event.offset.position;
             if is_late {
@@ -173,6 +179,7 @@ impl Hub {
             // A polling client asks for each answer, a stream takes what it reads.
             backpressure.pace.sent(queued);
         }
+        followed.iter().for_each(|event| self.tell_out(session_key, event, Outcome::Replayed));
     }
 
     /// Lets a ping follow what was queued of a replay, if it is not over and no other ping is out.
@@ -214,12 +221,13 @@ impl Hub {
         &mut self,
         key: ConnectionKey,
         session: SessionKey,
-        gap: Gap,
+        (gap, after): (Gap, Position),
         room: Option<&Room>,
         now: Millis,
     ) -> bool {
         let Some(protocol) = self.connections.get(key).map(|connection| connection.protocol) else { return false };
         self.context.metrics.gap(gap.code(), 1);
+        self.note(session, SessionNote::Gap { code: gap.code(), room: room.cloned(), after: Some(after) });
         match protocol {
             // It comes again with the last offset that it got, and learns that it cannot be recovered.
             Protocol::SocketIo => {

@@ -6,8 +6,9 @@ use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::model::provenance::Provenance;
+use crate::model::session_note::{LeftBy, SessionNote};
+use crate::presence::Ticket;
 use crate::presence::local::Reservation;
-use crate::presence::{LeaveReason, Ticket};
 use crate::session::Session;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::replay::Replay;
@@ -109,7 +110,13 @@ impl Shard {
         for (room, by) in rooms {
             hub.join_initial(key, room, by, reserved);
         }
+        hub.note(key, SessionNote::Began);
         key
+    }
+
+    /// Takes note of what happened to a session.
+    pub fn note(&self, key: SessionKey, note: SessionNote) {
+        self.hub.borrow_mut().note(key, note);
     }
 
     /// Ends one session; after a reason that allows it, it may resume within the window.
@@ -139,7 +146,7 @@ impl Shard {
     /// Leaves a room that the session's new token does not give it: it gets no more of its past either.
     pub fn lose_room(&self, key: SessionKey, room: &Room) {
         let mut hub = self.hub.borrow_mut();
-        hub.leave(key, room, LeaveReason::Left);
+        hub.leave(key, room, LeftBy::Token);
         hub.forget_past(key, room);
     }
 
@@ -166,10 +173,10 @@ impl Shard {
     }
 
     /// Leaves rooms.
-    pub fn leave(&self, key: SessionKey, rooms: &[Room], reason: LeaveReason) {
+    pub fn leave(&self, key: SessionKey, rooms: &[Room], by: LeftBy) {
         let mut hub = self.hub.borrow_mut();
         for room in rooms {
-            hub.leave(key, room, reason);
+            hub.leave(key, room, by);
         }
     }
 
