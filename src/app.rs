@@ -116,6 +116,7 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         shutdown: config.shutdown.clone(),
         origins: Origins::new(&config.cors),
         hosts: Hosts::new(&config.http.allowed_hosts),
+        tls: build::tls(&config.tls, &node.context.metrics)?,
         proxies: TrustedProxies::new(&config.http.trusted_proxies),
         scrape: Scrape::default(),
         started: Instant::now(),

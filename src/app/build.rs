@@ -31,6 +31,8 @@ use crate::refusals::Refusals;
 use crate::rules::Rules;
 use crate::shard::context::ShardContext;
 use crate::shard::runner;
+use crate::tls::config::TlsConfig;
+use crate::tls::{KeyPair, TlsServer};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -102,6 +104,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
+    let trace = config.trace.clone();
     let admin_ui = Settings {
         config: config.admin_ui.clone(),
         keys: config.publish.keys.clone(),
@@ -109,7 +112,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         guesses_per_minute: config.console.sign_ins_per_minute,
         admin_apart: config.listen.admin_listen.is_some(),
     };
-    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui };
+    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace };
     Ok(Built { node: Node::new(parts), emitters })
 }
 
@@ -147,6 +150,17 @@ fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
     metrics.redis_up.set(1);
     let presence = MemoryStore::new(log.clone(), &config.presence, metrics.clone());
     Storage { log, presence, cluster: None, emitters: None }
+}
+
+/// The certificate of `listen`. One whose time is over is served: it is for the clients to judge.
+pub(super) fn tls(config: &TlsConfig, metrics: &Metrics) -> Result<Option<TlsServer>, AppError> {
+    let read = KeyPair::read(config).map_err(|error| setup(format!("[tls] {}: {error}", error.key())))?;
+    let Some(pair) = read else { return Ok(None) };
+    if let Err(error) = pair.check_time() {
+        tracing::warn!("[tls] {}: {error}; clients will refuse it", error.key());
+    }
+    metrics.tls_certificate_expiry.set(i64::try_from(pair.not_after()).unwrap_or(i64::MAX));
+    Ok(Some(TlsServer::new(pair)))
 }
 
 fn backend(

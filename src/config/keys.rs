@@ -5,7 +5,7 @@ use crate::backend::config::NOTIFICATIONS;
 use crate::config::address::{Listen, Networks, http_url, masked_url, origin, redis_url, without_query};
 use crate::config::algorithm::AlgorithmName;
 use crate::config::claims::Claims;
-use crate::config::file::{InFile, LinesInFile};
+use crate::config::file::{FilePath, InFile, LinesInFile};
 use crate::config::kind::{Choice, Hidden, Kind, List, Masked, Maybe, OneOrList, Size, Span, Switch, Text, count};
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
@@ -42,7 +42,7 @@ impl Key {
         if self.section.is_empty() { name.to_owned() } else { format!("{}.{name}", self.section) }
     }
 
-    /// Whether the value is the path of a file with the real one.
+    /// Whether the value is the path of a file.
     pub(super) fn is_file(&self) -> bool {
         self.name.ends_with("_file")
     }
@@ -50,7 +50,7 @@ impl Key {
     /// Whether the effective configuration has a line for it. Rules have tables instead.
     pub(super) fn is_shown(&self) -> bool {
         let rules = self.section.is_empty() && matches!(self.name, "rooms" | "on");
-        !rules && (!self.is_file() || self.name == "public_key_file")
+        !rules && (!self.is_file() || self.name == "public_key_file" || self.section == "tls")
     }
 }
 
@@ -121,6 +121,9 @@ pub(super) static KEYS: &[Key] = &[
     key!("http", "trusted_proxies", http.trusted_proxies, List { of: Networks, least: 0 }),
     key!("http", "proxy_protocol", http.proxy_protocol, Switch),
     key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
+
+    key!("tls", "cert_file", tls.cert_file, Maybe(FilePath)),
+    key!("tls", "key_file", tls.key_file, Maybe(FilePath)),
 
     Key {
         section: "auth",
@@ -253,6 +256,12 @@ pub(super) static KEYS: &[Key] = &[
     key!("presence", "lease", presence.lease, Span(SECOND..=HOUR)),
     key!("presence", "remember", presence.remember, Span(SECOND..=366 * 24 * HOUR)),
     key!("presence", "announce_limit", presence.announce_limit, count(0..=1_000_000)),
+
+    key!("trace", "max_open", trace.max_open, count(0..=1_000)),
+    key!("trace", "max_time", trace.max_time, Span(SECOND..=24 * HOUR)),
+    key!("trace", "lines_per_second", trace.lines_per_second, count(1..=100_000)),
+    key!("trace", "bytes_per_second", trace.bytes_per_second, Size(1_000..=100 * MB)),
+    key!("trace", "payloads", trace.payloads, Switch),
 
     key!("log", "level", log.level, Text(text::log_filter)),
     key!("log", "format", log.format, Choice(&["text", "json"])),

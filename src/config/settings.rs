@@ -5,6 +5,7 @@ use crate::backend::config::BackendConfig;
 use crate::config::mistake::{Faults, Place};
 use crate::config::node::{Node, Value};
 use crate::explain::config::ExplainConfig;
+use crate::feed::config::TraceConfig;
 use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
@@ -14,6 +15,7 @@ use crate::redis::config::RedisConfig;
 use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::shutdown::ShutdownConfig;
+use crate::tls::config::TlsConfig;
 use std::collections::BTreeMap;
 
 /// The checked configuration of a node. `Debug` shows no secrets.
@@ -23,6 +25,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// `[http]`.
     pub http: HttpConfig,
+    /// `[tls]`.
+    pub tls: TlsConfig,
     /// `[redis]`.
     pub redis: RedisConfig,
     /// `[auth]`.
@@ -43,6 +47,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[presence]`.
     pub presence: PresenceConfig,
+    /// `[trace]`.
+    pub trace: TraceConfig,
     /// `[console] admin_ui` and its limits.
     pub admin_ui: AdminUiConfig,
     /// `[log]`.
