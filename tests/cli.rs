@@ -119,7 +119,10 @@ fn wrong_usage_and_wrong_configuration_exit_with_2() {
     assert_eq!(directory.run(&["--help"]).code, 0);
     // Such as `roomcast 0.1.0 (1a2b3c4d5e6f 2026-11-26)`; the tests of the packages compare the commit.
     let version = directory.run(&["--version"]).stdout;
-    assert!(version.starts_with(concat!("roomcast ", env!("CARGO_PKG_VERSION"), " (")) && version.ends_with(")\n"), "{version}");
+    assert!(
+        version.starts_with(concat!("roomcast ", env!("CARGO_PKG_VERSION"), " (")) && version.ends_with(")\n"),
+        "{version}"
+    );
 }
 
 #[test]
