@@ -28,6 +28,7 @@ mod shared;
 pub mod sse;
 pub mod traffic;
 pub mod upgrade;
+mod watched;
 pub mod ws;
 
 use crate::node::context::Node;
