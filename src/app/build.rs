@@ -27,6 +27,7 @@ use crate::presence::redis::RedisPresence;
 use crate::protocol::socketio::max_attached;
 use crate::rules::Rules;
 use crate::shard::context::ShardContext;
+use crate::shard::settings::{LiveSettings, Settings};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -56,11 +57,8 @@ fn setup(error: impl ToString) -> AppError {
 
 pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(setup)?);
-    // Behind a proxy that is not trusted all clients have its address. Where connections of an address are limited, there is none.
-    let knows_addresses = config.limits.connections_per_ip > 0 || !config.http.trusted_proxies.is_empty();
+    let knows_addresses = knows_addresses(config);
     let memory = MemoryBudget::new(config.limits.memory_limit());
-    let rules = Rules::compile(&config.rooms, &config.on)
-        .map_err(|mistakes| setup(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let draft_limits = DraftLimits {
         max_event: config.publish.max_event,
         room_name_bytes: config.limits.room_name_bytes,
@@ -78,22 +76,37 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let context = Arc::new(ShardContext {
         node_id,
         socketio: config.socketio.clone(),
-        limits: config.limits.clone(),
         recovery,
         window: Arc::new(SharedWindow::new(window)),
         draft_limits,
         namespaces: Namespaces::new(&config.socketio.namespaces),
-        rules,
+        live: LiveSettings::new(settings(config, backend.as_deref()).map_err(AppError::Setup)?),
         presence: Presence::new(&config.presence, presence, notices, metrics.clone()),
         metrics,
         memory,
-        accounts: Accounts::new(config.limits.accounts(max_attached(config.socketio.max_payload), knows_addresses)),
+        accounts: Accounts::default(),
         started: Instant::now(),
         cluster,
-        notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
     Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets, knows_addresses }), emitters })
+}
+
+/// The settings of the shards, which a reload makes again.
+///
+/// # Errors
+/// The mistakes of the rules, which a checked configuration does not have.
+pub(super) fn settings(config: &Config, backend: Option<&Backend>) -> Result<Settings, String> {
+    let rules = Rules::compile(&config.rooms, &config.on)
+        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let accounts = config.limits.accounts(max_attached(config.socketio.max_payload), knows_addresses(config));
+    let notify_disconnects = backend.is_some_and(|backend| backend.wants(RequestKind::Disconnect));
+    Ok(Settings { limits: config.limits.clone(), rules, accounts, notify_disconnects })
+}
+
+/// Behind a proxy that is not trusted all clients have its address. Where connections of an address are limited, there is none.
+fn knows_addresses(config: &Config) -> bool {
+    config.limits.connections_per_ip > 0 || !config.http.trusted_proxies.is_empty()
 }
 
 /// What is kept for resumes may take a part of the node's memory. Otherwise a full window would be enough to refuse everybody on

@@ -4,6 +4,7 @@
 pub mod action_error;
 pub mod backend_calls;
 pub mod backend_lane;
+pub mod new_rules;
 pub mod overload;
 pub mod plain_ws;
 pub mod rate_limit;

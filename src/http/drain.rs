@@ -29,12 +29,12 @@ pub async fn serve(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(body) => body,
         Err(problem) => return unread(problem, "4 KiB"),
     };
-    let over = match read(&body, api.shutdown.drain) {
+    let over = match read(&body, api.settings().shutdown.drain) {
         Ok(over) => over,
         Err((code, message)) => return error(StatusCode::BAD_REQUEST, code, &message),
     };
     let node = &api.node;
-    let begun = drain::begin(node, api.shutdown.pause, over);
+    let begun = drain::begin(node, api.settings().shutdown.pause, over);
     let status = node.operator_drain.status(node.connection_limiter.taken());
     json(StatusCode::OK, &json!({ "node": node.id.to_string(), "begun": begun, "drain": status }))
 }

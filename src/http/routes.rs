@@ -3,7 +3,9 @@
 use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
-use crate::http::{Api, admin, drain, engine, head, health, inspection, keys, presence, publish, revoke, sse, ws};
+use crate::http::{
+    Api, admin, drain, engine, head, health, inspection, keys, presence, publish, reload, revoke, sse, ws,
+};
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::protocol::engineio;
@@ -16,7 +18,7 @@ use std::rc::Rc;
 
 /// Answers one request.
 pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
-    if let Some(refusal) = api.hosts.refuse(request.uri(), request.version(), request.headers()) {
+    if let Some(refusal) = api.settings().hosts.refuse(request.uri(), request.version(), request.headers()) {
         return refusal;
     }
     let path = request.uri().path();
@@ -26,10 +28,10 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, local, request, caller, engine_path).await;
     }
-    if let Some(refusal) = head::refuse(&request, local.context.limits.headers) {
+    if let Some(refusal) = head::refuse(&request, local.context.settings().limits.headers) {
         return refusal;
     }
-    if control && keys::has(request.headers(), &api.publish.keys) {
+    if control && keys::has(request.headers(), &api.settings().publish.keys) {
         caller.socket.prove();
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
@@ -46,8 +48,9 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/disconnect" if control => command(api, admin::Verb::Disconnect, request).await,
         "/revoke" if control => keyed(api, request, |request| Box::pin(revoke::serve(api, request))).await,
         "/users" if control => keyed(api, request, |request| Box::pin(presence::users(api, request))).await,
+        "/reload" if control => keyed(api, request, |request| Box::pin(reload::serve(api, request))).await,
         "/drain" if control => keyed(api, request, |request| Box::pin(drain::serve(api, request))).await,
-        path if control && is_view(path) => match keys::check(request.headers(), &api.publish.keys) {
+        path if control && is_view(path) => match keys::check(request.headers(), &api.settings().publish.keys) {
             _ if !get => method_not_allowed("GET"),
             Err(refusal) => *refusal,
             Ok(()) => view(api, path, request.uri().query()).await,
@@ -72,8 +75,8 @@ async fn for_clients(
     caller: &Caller,
     engine_path: bool,
 ) -> Reply {
-    let origin = api.origins.judge(request.headers());
-    if let Some(mut refusal) = head::refuse(&request, local.context.limits.headers) {
+    let origin = api.settings().origins.judge(request.headers());
+    if let Some(mut refusal) = head::refuse(&request, local.context.settings().limits.headers) {
         origin.mark(&mut refusal);
         return refusal;
     }
@@ -148,7 +151,7 @@ async fn keyed<'a>(
     if request.method() != Method::POST {
         return method_not_allowed("POST");
     }
-    match keys::check(request.headers(), &api.publish.keys) {
+    match keys::check(request.headers(), &api.settings().publish.keys) {
         Ok(()) => act(request).await,
         Err(refusal) => *refusal,
     }

@@ -89,3 +89,6 @@ pub(super) const CLIENT_REASONS: [&str; 19] = [
     "too_many_rooms",
 ];
 pub(super) const EMITTER_REASONS: [&str; 4] = ["bad_msgpack", "pickle", "ack_unsupported", "bad_packet_type"];
+
+/// `roomcast_config_reloads_total`.
+pub(super) const RELOADS: [&str; 3] = ["applied", "unchanged", "refused"];

@@ -10,6 +10,7 @@ pub mod error_chain;
 pub mod event;
 pub mod http_url;
 pub mod id;
+pub mod membership_loss;
 pub mod millis;
 pub mod names;
 pub mod namespaces;

@@ -43,13 +43,13 @@ impl Hub {
     /// Takes a session out of a room; whether it was in it.
     pub(super) fn leave(&mut self, key: SessionKey, room: &Room, reason: LeaveReason) -> bool {
         let Some(namespace) = self.sessions.get(key).map(|session| session.namespace) else { return false };
-        let old = self.rooms.leave(key, namespace, room);
-        if old {
-            self.trace(key, room, "left");
+        let Some(is_counted) = self.rooms.leave(key, namespace, room) else { return false };
+        self.trace(key, room, "left");
+        if is_counted {
             self.note_gone(key, room, reason);
-            self.note_change(key, room, false);
         }
-        old
+        self.note_change(key, room, false);
+        true
     }
 
     /// Notes that something else keeps a session in a room that it is in.

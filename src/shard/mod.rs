@@ -30,4 +30,5 @@ pub mod runner;
 pub mod session_face;
 mod session_persister;
 mod sessions;
+pub mod settings;
 mod timers;
