@@ -16,7 +16,7 @@ DENY_VERSION := 0.20.2
 RUST_VERSION := $(shell sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
 IMAGE ?= roomcast
 
-.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-faults manifests tools lint deny advisories image fuzz bench
+.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-faults site manifests tools lint deny advisories image fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -24,7 +24,7 @@ help: ## list the targets
 build: ## build the binary that the outside tests run
 	cargo build --locked
 
-test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
+test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
 
 test-rust: ## unit and integration tests
 	cargo test --locked
@@ -57,9 +57,15 @@ test-proxies: build ## nginx, HAProxy and Caddy in front: two nodes, and suites 
 test-deploy: build ## deploy/: the chart, manifests, Compose, the systemd unit, alerts and the dashboard, each by its own tools
 	cd tests/deploy && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
 
+test-site: ## docs/ as a static site, in a real browser
+	cd tests/site && node --test --test-reporter=spec *.test.mjs
+
 # One after the other: each row has a machine of two cores to itself, or its deadlines say nothing.
 test-faults: build ## nodes, Redis and connections that fail under load (FAULT_SECONDS, FAULT_SEED)
 	cd $(FAULTS) && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
+
+site: ## docs/ as a searchable static site, in site/dist
+	cd site && npm ci --silent --no-audit --no-fund && npm run build
 
 manifests: ## deploy/kubernetes from the chart, and the chart's copies of the alerts and the dashboard
 	tests/.venv/bin/python deploy/render.py

@@ -7,7 +7,6 @@ use crate::budget::{Holding, MemoryBudget};
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::draft::Source;
-use crate::model::membership_loss::MembershipLoss;
 use crate::model::refusal::Refusal;
 use crate::model::transport::{Protocol, Transport};
 use prometheus::{
@@ -62,7 +61,7 @@ pub struct Metrics {
     config_reloads: IntCounterVec,
     config_since: Gauge,
     config_needs_restart: IntGauge,
-    memberships_lost: Vec<IntCounter>,
+    memberships_lost: IntCounterVec,
     backend_requests: IntCounterVec,
     /// Time of one backend request.
     pub backend_seconds: HistogramVec,
@@ -83,8 +82,6 @@ impl Metrics {
             make.counters("roomcast_deliveries_total", "Events handed to a connection's outbox.", &["protocol"])?;
         let drops = make.counters("roomcast_drops_total", "Events not delivered, by reason.", &["reason"])?;
         let memory = make.gauges("roomcast_memory_bytes", "Memory held for clients, by kind.", &["kind"])?;
-        let lost = "Memberships of live sessions that a new token or new rules took away, by reason.";
-        let lost = make.counters("roomcast_memberships_lost_total", lost, &["reason"])?;
         let refusals = make.counters("roomcast_refusals_total", "Refusals of all kinds, by reason.", &["reason"])?;
         let metrics = Self {
             refusals: Refusal::ALL.iter().map(|r| refusals.with_label_values(&[r.label()])).collect(),
@@ -147,7 +144,11 @@ impl Metrics {
             )?,
             config_needs_restart: make
                 .gauge("roomcast_config_needs_restart", "Keys that were changed and need a restart of this node.")?,
-            memberships_lost: MembershipLoss::ALL.iter().map(|r| lost.with_label_values(&[r.label()])).collect(),
+            memberships_lost: make.counters(
+                "roomcast_memberships_lost_total",
+                "Rooms that live sessions lost by a new token or new rules.",
+                &["reason"],
+            )?,
             backend_requests: make.counters(
                 "roomcast_backend_requests_total",
                 "Requests to the backend.",
@@ -176,6 +177,7 @@ impl Metrics {
             (&self.recoveries, &series::RECOVERIES),
             (&self.gaps, &series::GAPS),
             (&self.config_reloads, &series::RELOADS),
+            (&self.memberships_lost, &series::LOSSES),
         ] {
             values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
         }
@@ -279,8 +281,8 @@ impl Metrics {
     }
 
     /// Counts a membership that a live session lost.
-    pub fn membership_lost(&self, reason: MembershipLoss) {
-        self.memberships_lost[reason as usize].inc();
+    pub fn membership_lost(&self, reason: &'static str) {
+        self.memberships_lost.with_label_values(&[reason]).inc();
     }
 
     /// Counts a backend request.

@@ -70,8 +70,19 @@ fn load(toml: &str, environment: &[(&str, &str)], purpose: Purpose) -> Result<Co
 
 #[test]
 fn the_configurations_of_the_documents_are_accepted() {
-    let pages =
-        ["README.md", "docs/backend.md", "docs/from-socketio.md", "docs/presence.md", "docs/redis.md", "docs/rules.md"];
+    let pages = [
+        "README.md",
+        "docs/backend.md",
+        "docs/from-socketio.md",
+        "docs/guides/authorize-rooms.md",
+        "docs/guides/from-centrifugo.md",
+        "docs/guides/from-pusher.md",
+        "docs/guides/mobile.md",
+        "docs/guides/serverless.md",
+        "docs/presence.md",
+        "docs/redis.md",
+        "docs/rules.md",
+    ];
     let environment = [
         ("JWT_SECRET", "a secret of at least 32 bytes, for tests"),
         ("ROOMCAST_PUBLISH__KEYS", "a-long-random-publish-key"),

@@ -68,6 +68,7 @@ const SANS_IO: &[&str] = &[
     "src/model/command.rs",
     "src/model/draft.rs",
     "src/model/event.rs",
+    "src/model/session_note.rs",
     "src/model/http_url.rs",
     "src/model/millis.rs",
     "src/model/names.rs",

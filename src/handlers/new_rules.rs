@@ -4,9 +4,9 @@
 use crate::handlers::backend_calls;
 use crate::handlers::rights;
 use crate::handlers::session_start;
-use crate::model::membership_loss::MembershipLoss;
 use crate::model::names::Room;
 use crate::model::provenance::Provenance;
+use crate::model::session_note::LeftBy;
 use crate::node::context::{LocalNode, Node};
 use crate::rules::Decision;
 use crate::session::caller::with_caller;
@@ -59,7 +59,7 @@ async fn decide_again(local: &Rc<LocalNode>, is_current: impl Fn() -> bool + 'st
             for (room, by) in &decided.changed {
                 local.shard.decide(*key, room, *by);
             }
-            let lost = decided.lost.iter().filter(|room| rights::lose(local, *key, room, MembershipLoss::Rules));
+            let lost = decided.lost.iter().filter(|room| rights::lose(local, *key, room, LeftBy::Rules));
             let lost = lost.count();
             local.shard.count_quietly(*key);
             sum += Lost { sessions: usize::from(lost > 0), memberships: lost, asked: decided.asked.len() };
@@ -135,7 +135,7 @@ async fn ask(local: &Rc<LocalNode>, sessions: Vec<(SessionKey, Vec<Room>)>, is_c
                 Ok(()) => local.shard.decide(key, &room, Provenance::Asked),
                 Err(_) if !is_current() || rights::is_by_command(local, key, &room) => {}
                 Err(_) => {
-                    rights::lose(local, key, &room, MembershipLoss::Rules);
+                    rights::lose(local, key, &room, LeftBy::Rules);
                 }
             }
         }

@@ -19,9 +19,9 @@ use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::{Offset, Position};
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
+use crate::model::session_note::{LeftBy, SessionNote};
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
-use crate::presence::LeaveReason;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
 use crate::refusals;
@@ -250,6 +250,7 @@ async fn join(
     let ticket = reserved.ticket().max(local.shard.announced(session));
     if !local.node.presence.written(ticket, false).await {
         let late = JoinError::Uncounted;
+        room_access::note_refusal(local, session, &rooms, &late);
         return error(local, key, late.code(), &late.to_string(), id);
     }
     if allowed_with.is_some_and(|identity| rights::has_changed(local, session, &identity)) {
@@ -265,6 +266,10 @@ async fn join(
     });
     local.shard.join(session, rooms.iter().zip(by), &mut reserved);
     let [room] = &rooms;
+    if let Some(Err(lost)) = &missed {
+        let after = since.and_then(Offset::parse).map(|offset| offset.position);
+        local.shard.note(session, SessionNote::Gap { code: lost.code(), room: Some(room.clone()), after });
+    }
     let here = local.shard.position();
     // What is replayed comes behind this message, so until then the client's resume point is still its own.
     let offset = match (&missed, since) {
@@ -281,7 +286,7 @@ async fn join(
 
 /// Leaves a room. If that is not written in time, the session has left all the same, and it does no harm to repeat it.
 async fn leave(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, room: &str, id: Option<&RawValue>) {
-    local.shard.leave(session, &[room.into()], LeaveReason::Left);
+    local.shard.leave(session, &[room.into()], LeftBy::Client);
     if !local.node.presence.written(local.shard.announced(session), true).await {
         let late = JoinError::Uncounted;
         return error(local, key, late.code(), &late.to_string(), id);

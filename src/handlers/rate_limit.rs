@@ -6,6 +6,7 @@ use crate::model::close::CloseReason;
 use crate::model::draft::Source;
 use crate::model::millis::whole_millis;
 use crate::model::refusal::Refusal;
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::plain_ws::ClientMessage;
@@ -97,7 +98,7 @@ fn note(local: &LocalNode, key: ConnectionKey, ahead: usize, limit: Option<RateL
     local.context.metrics.refused(Source::Client, CODE);
     let name = refused.session.and_then(|session| local.shard.with_session(session, |session| session.name()));
     if let Some(session) = refused.session {
-        local.shard.note_refused(session, CODE);
+        local.shard.note(session, SessionNote::Refused { code: CODE, room: None });
     }
     let who = name.unwrap_or_default();
     let why = match refused.limit {

@@ -11,6 +11,7 @@ use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Epoch, Offset};
 use crate::model::provenance::Provenance;
+use crate::model::session_note::SessionNote;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode as encode;
@@ -41,7 +42,7 @@ pub enum Outcome {
     /// Its session continues.
     Resumed(Box<Resumed>),
     /// It gets a new session, by which it knows that events may be missing.
-    New,
+    New(NotRecovered),
     /// Another node may have the session and cannot be asked. The client is closed, to come again.
     NotNow,
 }
@@ -53,7 +54,7 @@ pub async fn socketio(local: &Rc<LocalNode>, newcomer: &Newcomer, pid: Id, offse
     match result {
         Ok(resumed) => Outcome::Resumed(Box::new(resumed)),
         Err(NotRecovered::Unreachable) => Outcome::NotNow,
-        Err(_) => Outcome::New,
+        Err(lost) => Outcome::New(lost),
     }
 }
 
@@ -167,6 +168,7 @@ pub fn go_on(
     session.last = parked.last;
     session.changes = parked.changes.clone();
     let key = session_start::admit(local, session, parked.memberships(), reserved);
+    local.shard.note(key, SessionNote::Resumed { after: missed.position() });
     local.shard.begin_replay(key, missed);
     key
 }

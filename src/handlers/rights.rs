@@ -9,9 +9,9 @@ use crate::handlers::room_access;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::session_start;
 use crate::handlers::session_start::{FirstRooms, Newcomer};
-use crate::model::membership_loss::MembershipLoss;
 use crate::model::names::Room;
 use crate::model::provenance::Provenance;
+use crate::model::session_note::LeftBy;
 use crate::node::context::LocalNode;
 use crate::protocol::plain_ws;
 use crate::rules::{Caller, Decision, TemplateError};
@@ -144,7 +144,7 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
         local.shard.decide(key, room, *by);
     }
     for (room, _) in &decided.left {
-        lose(local, key, room, MembershipLoss::Token);
+        lose(local, key, room, LeftBy::Token);
     }
     // The old token let it into these, so it stays in them until the backend has decided.
     let about = || {
@@ -160,7 +160,7 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
             // A command may have put it there meanwhile.
             Err(_) if is_by_command(local, key, &room) => {}
             Err(_) => {
-                lose(local, key, &room, MembershipLoss::Token);
+                lose(local, key, &room, LeftBy::Token);
             }
         }
     }
@@ -206,10 +206,10 @@ pub(super) fn is_by_command(local: &LocalNode, key: SessionKey, room: &Room) -> 
 }
 
 /// Takes a room from a session; whether it was in it.
-pub(super) fn lose(local: &LocalNode, key: SessionKey, room: &Room, reason: MembershipLoss) -> bool {
-    let lost = local.shard.lose_room(key, room);
+pub(super) fn lose(local: &LocalNode, key: SessionKey, room: &Room, by: LeftBy) -> bool {
+    let lost = local.shard.lose_room(key, room, by);
     if lost {
-        local.context.metrics.membership_lost(reason);
+        local.context.metrics.membership_lost(by.label());
     }
     lost
 }

@@ -12,6 +12,7 @@ use crate::model::millis::whole_millis;
 use crate::model::names::Room;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
+use crate::model::session_note::SessionNote;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
 use crate::refusals;
@@ -25,6 +26,9 @@ use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Rooms of one refused join that are remembered.
+const NOTED_ROOMS: usize = 8;
 
 /// Why a join was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,7 +101,7 @@ pub async fn allow(
     ask: Option<&Ask>,
 ) -> Result<Vec<Provenance>, JoinError> {
     take_joins(local, key, rooms)?;
-    ask_about(local, key, rooms, ask).await.inspect_err(|error| note_refusal(local, key, error))
+    ask_about(local, key, rooms, ask).await.inspect_err(|error| note_refusal(local, key, rooms, error))
 }
 
 /// Counts the rooms that the session is not in against what it and its user may join. Whoever does not stop is closed.
@@ -105,7 +109,7 @@ pub async fn allow(
 /// # Errors
 /// When they are more than it may join now.
 pub fn take_joins(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    within_pace(local, key, rooms).inspect_err(|error| note_refusal(local, key, error))
+    within_pace(local, key, rooms).inspect_err(|error| note_refusal(local, key, rooms, error))
 }
 
 fn within_pace(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
@@ -126,14 +130,19 @@ fn within_pace(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(),
     }
 }
 
-/// Notes a join that was refused, rather than one that failed.
-fn note_refusal(local: &LocalNode, key: SessionKey, error: &JoinError) {
+/// Notes that a session could not join rooms. A join that was refused, rather than one that failed, is counted and logged.
+pub fn note_refusal(local: &LocalNode, key: SessionKey, rooms: &[Room], error: &JoinError) {
     let room_rules = "see [[rooms]], or the claim auth.rooms_claim of the token";
     let note = |reason, why: std::fmt::Arguments<'_>| {
-        local.shard.note_refused(key, error.code());
         let who = local.shard.with_session(key, |session| session.name()).unwrap_or_default();
         refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
     };
+    if *error != JoinError::Gone {
+        // All of them are refused where one is.
+        for room in rooms.iter().take(NOTED_ROOMS) {
+            local.shard.note(key, SessionNote::Refused { code: error.code(), room: Some(room.clone()) });
+        }
+    }
     match error {
         JoinError::Forbidden(room) => {
             note(Refusal::Room, format_args!("no rule lets it into room {}; {room_rules}", shown(room)));
@@ -261,7 +270,7 @@ pub fn within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Resul
         return Ok(());
     }
     let refused = JoinError::TooMany(max);
-    note_refusal(local, key, &refused);
+    note_refusal(local, key, rooms, &refused);
     Err(refused)
 }
 

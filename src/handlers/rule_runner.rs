@@ -20,8 +20,8 @@ use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
+use crate::model::session_note::{LeftBy, SessionNote};
 use crate::node::context::LocalNode;
-use crate::presence::LeaveReason;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode::{check_args, check_draft};
 use crate::refusals;
@@ -90,7 +90,9 @@ pub async fn run(
         Ok(ran) => Ok(ran),
         Err(error) => {
             note_refusal(local, key, event, &error);
-            local.shard.note_refused(key, error.code());
+            if !matches!(error, ActionError::Join(_)) {
+                local.shard.note(key, SessionNote::Refused { code: error.code(), room: None });
+            }
             local.context.metrics.refused(Source::Client, error.code());
             let text = error.to_string();
             let told = local.shard.with_session(key, |session| {
@@ -179,7 +181,9 @@ async fn attempt(
     let answered = if rights::has_changed(local, key, &begun_with) {
         // A fresh token came while the backend worked.
         still_inside(local, key, &plan)?;
-        rights::of_answer(local, key, &answer.join).map_err(ActionError::Join)?
+        rights::of_answer(local, key, &answer.join)
+            .inspect_err(|error| room_access::note_refusal(local, key, &answer.join, error))
+            .map_err(ActionError::Join)?
     } else {
         vec![Provenance::Answered; answer.join.len()]
     };
@@ -188,12 +192,12 @@ async fn attempt(
     room_access::within_limit(local, key, &joins).map_err(ActionError::Join)?;
     let leaves = [plan.leaves, answer.leave].concat();
     let joined = local.shard.join(key, joins.iter().zip(by), &mut Reservation::default());
-    local.shard.leave(key, &leaves, LeaveReason::Left);
+    local.shard.leave(key, &leaves, LeftBy::Client);
     let changes = !joins.is_empty() || !leaves.is_empty();
     if changes && !room_access::settled(local, key, !leaves.is_empty()).await {
         // Another node could resume the session as it was. Leaves are not undone: it does no harm to repeat them, and events of
         // the meantime could not be delivered any more.
-        local.shard.leave(key, &joined, LeaveReason::Undone);
+        local.shard.leave(key, &joined, LeftBy::Undone);
         return Err(ActionError::Unsettled);
     }
     if !plan.drafts.is_empty() || !answer.emit.is_empty() {

@@ -20,7 +20,9 @@ use crate::model::close::{CloseReason, DropReason};
 use crate::model::id::Id;
 use crate::model::millis::whole_millis;
 use crate::model::names::Namespace;
+use crate::model::offset::Offset;
 use crate::model::refusal::Refusal;
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::json_text::{Text, unquote};
@@ -158,10 +160,14 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     }
     local.shard.prove(key);
     let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
+    let mut lost = None;
     let resumed = match handshake.pid.filter(|_| local.context.recovery_on()) {
         Some(pid) => match resume::socketio(local, &newcomer, pid, handshake.offset.as_deref()).await {
             Outcome::Resumed(resumed) => Some(*resumed),
-            Outcome::New => None,
+            Outcome::New(reason) => {
+                lost = Some(reason);
+                None
+            }
             // A new session would make it throw away what it could still have; the stock client comes again by itself.
             Outcome::NotNow => return fail(local, key, CloseReason::Unreachable),
         },
@@ -190,6 +196,10 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
             None => return,
         },
     };
+    if let Some(lost) = lost {
+        let after = handshake.offset.as_deref().and_then(Offset::parse).map(|offset| offset.position);
+        local.shard.note(session, SessionNote::Gap { code: lost.code(), room: None, after });
+    }
     rule_runner::run_connection(local, session, &namespace).await;
 }
 

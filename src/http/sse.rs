@@ -17,6 +17,7 @@ use crate::model::names::{EVERYBODY, MAIN_NAMESPACE, Room};
 use crate::model::offset::Offset;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::presence::Ticket;
@@ -194,6 +195,8 @@ fn begin(
         Some(Err(error)) => {
             let reason = error.code();
             local.context.metrics.gap(reason, 1);
+            let after = since.and_then(Offset::parse).map(|offset| offset.position);
+            local.shard.note(session, SessionNote::Gap { code: reason, room: None, after });
             // With an id, so that a reconnect does not report the same gap again.
             let block = sse::gap_block_at(reason, &here);
             local.shard.push(key, Frame::Raw(block));

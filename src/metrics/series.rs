@@ -92,3 +92,6 @@ pub(super) const EMITTER_REASONS: [&str; 4] = ["bad_msgpack", "pickle", "ack_uns
 
 /// `roomcast_config_reloads_total`.
 pub(super) const RELOADS: [&str; 3] = ["applied", "unchanged", "refused"];
+
+/// `roomcast_memberships_lost_total`.
+pub(super) const LOSSES: [&str; 2] = ["token", "rules"];

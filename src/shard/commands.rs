@@ -11,9 +11,10 @@ use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
 use crate::model::provenance::Provenance;
+use crate::model::session_note::LeftBy;
 use crate::model::transport::Protocol;
+use crate::presence::Ticket;
 use crate::presence::local::Reservation;
-use crate::presence::{LeaveReason, Ticket};
 use crate::protocol::{plain_ws, socketio_encode};
 use crate::session::connection::SessionKey;
 use crate::shard::hub::Hub;
@@ -125,7 +126,7 @@ impl Hub {
         let Some(session) = self.sessions.get(key) else { return };
         let connection = session.connection;
         for room in rooms {
-            if self.leave(key, room, LeaveReason::Left) && self.speaks_json(key) {
+            if self.leave(key, room, LeftBy::Command) && self.speaks_json(key) {
                 self.push_json(connection, &plain_ws::left(room, None));
             }
         }
@@ -133,9 +134,9 @@ impl Hub {
 
     /// Takes a session out of a room that it may not be in any more, and says so where the client's protocol can; whether it
     /// was in it. It gets no more of the room's past either.
-    pub(super) fn lose_room(&mut self, key: SessionKey, room: &Room) -> bool {
+    pub(super) fn lose_room(&mut self, key: SessionKey, room: &Room, by: LeftBy) -> bool {
         let connection = self.sessions.get(key).map(|session| session.connection);
-        if !self.leave(key, room, LeaveReason::Left) {
+        if !self.leave(key, room, by) {
             return false;
         }
         self.forget_past(key, room);

@@ -7,6 +7,7 @@ use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::presence::local::Reservation;
 use crate::presence::{LeaveReason, Ticket};
@@ -130,6 +131,7 @@ impl Hub {
 
     /// Ends one session. If the reason allows it, the session may resume within the window.
     pub(super) fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
+        self.note(key, SessionNote::Closed { reason });
         let Some(session) = self.sessions.get(key) else { return };
         let namespace = self.context.namespaces.name(session.namespace);
         let settings = self.context.settings();

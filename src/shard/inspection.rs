@@ -19,11 +19,6 @@ const SESSIONS_AT_ONCE: usize = 64;
 const ROOM_NAMES: usize = 1_024;
 
 impl Shard {
-    /// Remembers that a session was refused something.
-    pub fn note_refused(&self, key: SessionKey, code: &'static str) {
-        self.hub.borrow_mut().refused.note(key, code, unix_ms());
-    }
-
     /// The first rooms in order of name and namespace, after the last one that the caller has.
     pub async fn rooms_after(&self, query: &RoomsQuery) -> Vec<RoomCount> {
         let mut found = BTreeMap::new();

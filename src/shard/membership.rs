@@ -3,11 +3,20 @@
 use crate::model::millis::whole_millis;
 use crate::model::names::Room;
 use crate::model::provenance::Provenance;
+use crate::model::session_note::{LeftBy, SessionNote};
 use crate::presence::LeaveReason;
 use crate::presence::local::Reservation;
 use crate::session::changes::Change;
 use crate::session::connection::SessionKey;
 use crate::shard::hub::Hub;
+
+/// What presence makes of it.
+fn leave_reason(by: LeftBy) -> LeaveReason {
+    match by {
+        LeftBy::Client | LeftBy::Command | LeftBy::Token | LeftBy::Rules => LeaveReason::Left,
+        LeftBy::Undone => LeaveReason::Undone,
+    }
+}
 
 impl Hub {
     /// Puts a session into a room that it is in from its start; whether it was not in it. Presence may have counted it
@@ -35,19 +44,21 @@ impl Hub {
                 session.brought_later = true;
             }
             self.trace(key, room, "joined");
+            self.note(key, SessionNote::Joined { room: room.clone(), by });
             self.note_change(key, room, true);
         }
         new
     }
 
     /// Takes a session out of a room; whether it was in it.
-    pub(super) fn leave(&mut self, key: SessionKey, room: &Room, reason: LeaveReason) -> bool {
+    pub(super) fn leave(&mut self, key: SessionKey, room: &Room, by: LeftBy) -> bool {
         let Some(namespace) = self.sessions.get(key).map(|session| session.namespace) else { return false };
         let Some(is_counted) = self.rooms.leave(key, namespace, room) else { return false };
         self.trace(key, room, "left");
         if is_counted {
-            self.note_gone(key, room, reason);
+            self.note_gone(key, room, leave_reason(by));
         }
+        self.note(key, SessionNote::Left { room: room.clone(), by });
         self.note_change(key, room, false);
         true
     }

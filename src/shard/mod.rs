@@ -28,6 +28,7 @@ mod replay;
 pub mod rooms;
 pub mod runner;
 pub mod session_face;
+mod session_notes;
 mod session_persister;
 mod sessions;
 pub mod settings;

@@ -7,6 +7,7 @@ use crate::model::close::CloseReason;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::offset::{Offset, Position};
+use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::changes::Change;
@@ -124,6 +125,7 @@ impl Hub {
         let Some(live) = self.sessions.get(session) else { return connection.has_replays() };
         let namespace = self.context.namespaces.name(live.namespace);
         self.flusher.note_slice();
+        let after = replay.position();
         let step = replay.step(&*self.context.window, self.position, namespace, slice);
         let is_over = replay.is_over(self.position.position);
         // Also if it is over: a session that is closed for what it lost is parked as one that is behind.
@@ -133,7 +135,7 @@ impl Hub {
                 self.queue_missed(key, session, missed);
                 true
             }
-            Step::Lost(gap, room, _) => self.report_lost(key, session, gap, room.as_ref(), now),
+            Step::Lost(gap, room, _) => self.report_lost(key, session, (gap, after), room.as_ref(), now),
             // The shard is about to be reset, and its clients are notified then.
             Step::Reset => false,
         };
@@ -214,12 +216,13 @@ impl Hub {
         &mut self,
         key: ConnectionKey,
         session: SessionKey,
-        gap: Gap,
+        (gap, after): (Gap, Position),
         room: Option<&Room>,
         now: Millis,
     ) -> bool {
         let Some(protocol) = self.connections.get(key).map(|connection| connection.protocol) else { return false };
         self.context.metrics.gap(gap.code(), 1);
+        self.note(session, SessionNote::Gap { code: gap.code(), room: room.cloned(), after: Some(after) });
         match protocol {
             // It comes again with the last offset that it got, and learns that it cannot be recovered.
             Protocol::SocketIo => {

@@ -6,8 +6,9 @@ use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Offset, Position};
 use crate::model::provenance::Provenance;
+use crate::model::session_note::{LeftBy, SessionNote};
+use crate::presence::Ticket;
 use crate::presence::local::Reservation;
-use crate::presence::{LeaveReason, Ticket};
 use crate::session::Session;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::replay::Replay;
@@ -109,7 +110,13 @@ impl Shard {
         for (room, by) in rooms {
             hub.join_initial(key, room, by, reserved);
         }
+        hub.note(key, SessionNote::Began);
         key
+    }
+
+    /// Takes note of what happened to a session.
+    pub fn note(&self, key: SessionKey, note: SessionNote) {
+        self.hub.borrow_mut().note(key, note);
     }
 
     /// Ends one session; after a reason that allows it, it may resume within the window.
@@ -138,8 +145,8 @@ impl Shard {
 
     /// Leaves a room that the session's new token, or new rules, do not give it; whether it was in it. It gets no more of its
     /// past either.
-    pub fn lose_room(&self, key: SessionKey, room: &Room) -> bool {
-        self.hub.borrow_mut().lose_room(key, room)
+    pub fn lose_room(&self, key: SessionKey, room: &Room, by: LeftBy) -> bool {
+        self.hub.borrow_mut().lose_room(key, room, by)
     }
 
     /// All live sessions.
@@ -175,10 +182,10 @@ impl Shard {
     }
 
     /// Leaves rooms.
-    pub fn leave(&self, key: SessionKey, rooms: &[Room], reason: LeaveReason) {
+    pub fn leave(&self, key: SessionKey, rooms: &[Room], by: LeftBy) {
         let mut hub = self.hub.borrow_mut();
         for room in rooms {
-            hub.leave(key, room, reason);
+            hub.leave(key, room, by);
         }
     }
 

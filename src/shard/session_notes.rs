@@ -1,0 +1,15 @@
+//! What happens to the sessions of a shard, as far as it is remembered.
+
+use crate::model::clock::unix_ms;
+use crate::model::session_note::SessionNote;
+use crate::session::connection::SessionKey;
+use crate::shard::hub::Hub;
+
+impl Hub {
+    /// Takes note of what happened to a session. Called before a session that ends is taken out of the tables.
+    pub(super) fn note(&mut self, key: SessionKey, note: SessionNote) {
+        if let SessionNote::Refused { code, .. } = &note {
+            self.refused.note(key, code, unix_ms());
+        }
+    }
+}
