@@ -109,11 +109,12 @@ impl Config {
             changed.into_iter().partition(|key| is_live(key) && !of_backend(key));
         let change = |key: &&Key| change(key, self, &new);
         let (applied, needs_restart) = (live.iter().map(change).collect(), fixed.iter().map(change).collect());
-        for key in &fixed {
-            (key.copy)(&mut new, self);
-        }
         if has_other_backend {
             new.backend.clone_from(&self.backend);
+        }
+        for key in &fixed {
+            (key.copy)(&mut new, self);
+            new.copy_place(&key.slot(), self);
         }
         let mistakes = if fixed.is_empty() { Vec::new() } else { checks::contradictions(&new, purpose) };
         match mistakes.is_empty() {
