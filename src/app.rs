@@ -15,6 +15,7 @@ use crate::config::{Config, Purpose};
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
 use crate::http::config::ListenConfig;
+use crate::http::console::sign_ins::SignIns;
 use crate::http::reload::Reloads;
 use crate::http::server::Listener;
 use crate::http::settings::HttpSettings;
@@ -125,6 +126,8 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
             config.auth.revoke_for,
         )),
         reloads,
+        console: config.console.clone(),
+        sign_ins: SignIns::new(config.console.sign_ins_per_minute),
         scrape: Scrape::default(),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),

@@ -30,6 +30,7 @@ pub struct Metrics {
     closes: Vec<IntCounter>,
     events: Vec<IntCounter>,
     refused: IntCounterVec,
+    publish_answers: IntCounterVec,
     deliveries: Vec<IntCounter>,
     drops: Vec<IntCounter>,
     recoveries: IntCounterVec,
@@ -62,6 +63,8 @@ pub struct Metrics {
     config_since: Gauge,
     config_needs_restart: IntGauge,
     memberships_lost: IntCounterVec,
+    traces: IntGauge,
+    trace_skipped: IntCounter,
     backend_requests: IntCounterVec,
     /// Time of one backend request.
     pub backend_seconds: HistogramVec,
@@ -95,6 +98,11 @@ impl Metrics {
                 "roomcast_events_refused_total",
                 "Events refused, by source and reason.",
                 &["source", "reason"],
+            )?,
+            publish_answers: make.counters(
+                "roomcast_publish_answers_total",
+                "Answers to POST /publish, by HTTP status.",
+                &["status"],
             )?,
             deliveries: PROTOCOLS.iter().map(|p| deliveries.with_label_values(&[p])).collect(),
             drops: DropReason::ALL.iter().map(|r| drops.with_label_values(&[r.label()])).collect(),
@@ -149,6 +157,11 @@ impl Metrics {
                 "Rooms that live sessions lost by a new token or new rules.",
                 &["reason"],
             )?,
+            traces: make.gauge("roomcast_traces", "Who follows live what happens on this node.")?,
+            trace_skipped: make.counter(
+                "roomcast_trace_skipped_total",
+                "Happenings that those who follow did not get: beyond their pace, or they read too slowly.",
+            )?,
             backend_requests: make.counters(
                 "roomcast_backend_requests_total",
                 "Requests to the backend.",
@@ -181,6 +194,10 @@ impl Metrics {
         ] {
             values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
         }
+        for (_, status) in series::PUBLISH_STATUSES {
+            self.publish_answers.with_label_values(&[status]);
+        }
+        self.publish_answers.with_label_values(&["other"]);
         for kind in series::BACKEND_TYPES {
             self.backend_seconds.with_label_values(&[kind]);
             series::BACKEND_RESULTS.iter().for_each(|result| {
@@ -204,12 +221,20 @@ impl Metrics {
         self.connections.with_label_values(&[TRANSPORTS[transport as usize], PROTOCOLS[protocol as usize]])
     }
 
+    /// Open connections by transport and protocol, for each kind that there is.
+    pub fn open_connections(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        series::CONNECTIONS.iter().map(|&[transport, protocol]| {
+            let open = self.connections.with_label_values(&[transport, protocol]).get();
+            (transport, protocol, u64::try_from(open).unwrap_or_default())
+        })
+    }
+
     /// Counts an authentication: `ok`, or the error's code.
     pub fn handshake(&self, result: &str) {
         self.handshakes.with_label_values(&[result]).inc();
     }
 
-    /// Counts a refusal; [`crate::refusals::note`] also writes it into the log.
+    /// Counts a refusal; [`crate::refusals::Refusals::note`] also writes it into the log.
     pub fn refusal(&self, reason: Refusal) {
         self.refusals[reason as usize].inc();
     }
@@ -227,6 +252,12 @@ impl Metrics {
     /// Counts a refused event. `reason` is a fixed error code, so that users cannot create series.
     pub fn refused(&self, source: Source, reason: &'static str) {
         self.refused.with_label_values(&[source.label(), reason]).inc();
+    }
+
+    /// Counts an answer of `/publish`.
+    pub fn publish_answered(&self, status: u16) {
+        let known = series::PUBLISH_STATUSES.iter().find(|(code, _)| *code == status);
+        self.publish_answers.with_label_values(&[known.map_or("other", |(_, label)| label)]).inc();
     }
 
     /// Counts deliveries.
@@ -283,6 +314,12 @@ impl Metrics {
     /// Counts a membership that a live session lost.
     pub fn membership_lost(&self, reason: &'static str) {
         self.memberships_lost.with_label_values(&[reason]).inc();
+    }
+
+    /// Takes over how many follow this node, and how many happenings they did not get since the start.
+    pub fn note_traces(&self, open: usize, skipped: u64) {
+        self.traces.set(i64::try_from(open).unwrap_or(i64::MAX));
+        self.trace_skipped.inc_by(skipped.saturating_sub(self.trace_skipped.get()));
     }
 
     /// Counts a backend request.

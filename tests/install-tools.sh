@@ -36,7 +36,7 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-ven
 
 command -v node >/dev/null || fail "Node 20 or newer is missing"
 [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || fail "Node 20 or newer is needed, here is $(node --version)"
-for packages in . ../examples/chat ../site; do
+for packages in . ../examples/chat ../packages/console ../site; do
   # A link leads to another worktree's packages, and npm ci would empty those.
   if [ -L "$packages/node_modules" ]; then continue; fi
   installed="$packages/node_modules/.package-lock.json"

@@ -28,8 +28,8 @@ const LAYERS: &[&[&str]] = &[
     &["log"],
     &["protocol", "redis"],
     &["refusals"],
-    &["backoff", "https", "logging", "metrics", "shutdown"],
-    &["budget"],
+    &["backoff", "https", "logging", "metrics", "shutdown", "tls"],
+    &["budget", "feed"],
     &["model"],
 ];
 
@@ -57,6 +57,8 @@ const SANS_IO: &[&str] = &[
     "src/cluster/rpc/message.rs",
     "src/cluster/rpc/signer.rs",
     "src/cluster/id_keys.rs",
+    "src/feed/merger.rs",
+    "src/feed/pace.rs",
     "src/log/recent_commands.rs",
     "src/log/redis/generation.rs",
     "src/log/redis/stream_size.rs",
@@ -68,6 +70,7 @@ const SANS_IO: &[&str] = &[
     "src/model/command.rs",
     "src/model/draft.rs",
     "src/model/event.rs",
+    "src/model/happening.rs",
     "src/model/session_note.rs",
     "src/model/http_url.rs",
     "src/model/millis.rs",
@@ -100,6 +103,9 @@ const SANS_IO: &[&str] = &[
     "src/shard/deadlines.rs",
     "src/shard/last_refusals.rs",
     "src/shard/rooms.rs",
+    "src/tls/config.rs",
+    "src/tls/session.rs",
+    "src/tls/validity.rs",
 ];
 
 const IMPURE: &[&str] = &["tokio", "Instant::now", "SystemTime::now"];

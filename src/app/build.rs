@@ -8,6 +8,7 @@ use crate::bridge::redis::EmitterBridge;
 use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::feed::Feed;
 use crate::log::EventLog;
 use crate::log::config::RecoveryConfig;
 use crate::log::memory::{MemoryLimits, MemoryLog};
@@ -25,8 +26,10 @@ use crate::presence::local::Presence;
 use crate::presence::memory::MemoryStore;
 use crate::presence::redis::RedisPresence;
 use crate::protocol::socketio::max_attached;
+use crate::refusals::Refusals;
 use crate::rules::Rules;
 use crate::shard::context::ShardContext;
+use crate::shard::runner;
 use crate::shard::settings::{LiveSettings, Settings};
 use std::sync::Arc;
 use std::time::Instant;
@@ -73,7 +76,11 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let recovery = recovery_within(&config.recovery, memory.limit());
     let window = Window::new(recovery.kept(), recovery.window_bytes);
     let notices = Box::new(Notices::new(backend.clone()));
+    let feed = Arc::<Feed>::default();
     let context = Arc::new(ShardContext {
+        refusals: Refusals::new(metrics.clone(), feed.clone()),
+        feed,
+        shards: runner::count(),
         node_id,
         socketio: config.socketio.clone(),
         recovery,

@@ -203,6 +203,11 @@ impl Authenticator {
         }
     }
 
+    /// The user that a token says it is of. Nothing of it is verified: only for whoever looks for why it was refused.
+    pub fn claimed_user(&self, token: &str) -> Option<String> {
+        self.checks.load().settings.policy.claimed_user(&Parts::read(bare_token(token)?).ok()?.claims().ok()?)
+    }
+
     /// Accepts or refuses a client; an empty token counts as none. If the token names a key that is not known yet,
     /// waits for one fetch of the JWKS, which all waiting clients share and which [`Authenticator::run`] makes. Can be
     /// called on any thread and runtime.

@@ -216,6 +216,12 @@ impl Revocations {
             && jti_of(identity).is_some_and(|jti| table.tokens.get(&*jti).filter(is_live).is_some())
     }
 
+    /// Whether a token with this `jti` is refused, whoever's it is.
+    pub fn refuses_token(&self, jti: &str, now_ms: u64) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+            && self.table.read().tokens.get(jti).is_some_and(|times| times.until_ms > now_ms)
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<Revocation> {
         let table = self.table.read();

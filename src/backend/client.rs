@@ -1,7 +1,7 @@
 //! Requests to the backend, by webhook or by stream. At most `backend.concurrency` are under way at once, of one source at
 //! most `backend.per_user`; sources take turns. Each is answered within `backend.timeout`, waiting included.
 
-use crate::backend::circuit_breaker::{CircuitBreaker, Failure};
+use crate::backend::circuit_breaker::{CircuitBreaker, Failure, Opened, Topic};
 use crate::backend::config::BackendConfig;
 use crate::backend::notices::Notices;
 use crate::backend::places::{Place, Places};
@@ -99,15 +99,16 @@ impl Backend {
         request: &BackendRequest<'_>,
         read: impl FnOnce(&[u8]) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
+        let topic = Topic { kind: request.kind, event: request.event };
         let answer = async {
-            self.check_circuit(place.source())?;
+            self.check_circuit(topic, place.source())?;
             let Ok(_turn) = tokio::time::timeout_at(deadline, self.turn(place.source())).await else {
                 return Err(self.timed_out());
             };
             if deadline.saturating_duration_since(Instant::now()) < self.timeout / LEAST_PART {
                 return Err(self.timed_out());
             }
-            self.transmit(place.source(), request.encode(), deadline).await
+            self.transmit(topic, place.source(), request.encode(), deadline).await
         };
         self.measured(request.kind, answer, read).await
     }
@@ -140,9 +141,10 @@ impl Backend {
     /// Sends a notice, once and at once.
     pub(super) async fn send_notice(&self, source: &Source, notice: EncodedRequest) -> Result<(), BackendError> {
         let kind = notice.kind;
+        let topic = Topic { kind, event: None };
         let answer = async {
-            self.check_circuit(source)?;
-            self.transmit(source, notice, Instant::now() + self.timeout).await
+            self.check_circuit(topic, source)?;
+            self.transmit(topic, source, notice, Instant::now() + self.timeout).await
         };
         self.measured(kind, answer, |_| Ok(())).await
     }
@@ -195,9 +197,9 @@ impl Backend {
         }
     }
 
-    fn check_circuit(&self, source: &Source) -> Result<(), BackendError> {
+    fn check_circuit(&self, topic: Topic<'_>, source: &Source) -> Result<(), BackendError> {
         let now_ms = self.now_ms();
-        if self.breaker.lock().allows(source, now_ms) { Ok(()) } else { Err(BackendError::CircuitOpen) }
+        if self.breaker.lock().allows(topic, source, now_ms) { Ok(()) } else { Err(BackendError::CircuitOpen) }
     }
 
     fn now_ms(&self) -> u64 {
@@ -206,6 +208,7 @@ impl Backend {
 
     async fn transmit(
         &self,
+        topic: Topic<'_>,
         source: &Source,
         request: EncodedRequest,
         deadline: Instant,
@@ -220,19 +223,29 @@ impl Backend {
             Ok(answer) => answer,
             Err(_) => Err(self.timed_out()),
         };
-        self.note_health(source, &answer);
+        self.note_health(topic, source, &answer);
         answer
     }
 
-    fn note_health(&self, source: &Source, answer: &Result<Bytes, BackendError>) {
+    fn note_health(&self, topic: Topic<'_>, source: &Source, answer: &Result<Bytes, BackendError>) {
         let failure = match answer {
             Err(BackendError::Unreachable(_)) => Failure::Unreachable,
-            Err(error) if error.counts_as_failure() => Failure::Unanswered(source),
-            _ => return self.breaker.lock().record_success(source, self.now_ms()),
+            Err(error) if error.counts_as_failure() => Failure::Unanswered,
+            _ => return self.breaker.lock().record_success(topic, source),
         };
         let now_ms = self.now_ms();
-        if self.breaker.lock().record_failure(&failure, now_ms) {
-            tracing::warn!("the backend does not answer; requests to it fail at once for a second");
+        let opened = self.breaker.lock().record_failure(failure, topic, source, now_ms);
+        let Topic { kind, event } = topic;
+        match opened {
+            Some(Opened::All) => {
+                tracing::warn!("the backend cannot be reached; requests to it fail at once for a second");
+            }
+            Some(Opened::Topic) => tracing::warn!(
+                ?kind,
+                event,
+                "the backend does not answer requests of one kind; those fail at once for a second"
+            ),
+            None => {}
         }
     }
 

@@ -30,6 +30,9 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
+    /// How many kinds there are.
+    pub(super) const COUNT: usize = Self::Vacated as usize + 1;
+
     /// The word in `type`, in `backend.notify` and in the metrics' label.
     pub fn label(self) -> &'static str {
         match self {

@@ -25,6 +25,8 @@ const MAX_UNHELD: usize = if cfg!(test) { 128 } else { 16_384 };
 pub struct OwnerLimits {
     /// Connections to this node; 0 is unlimited.
     pub connections: u32,
+    /// Connections that begin.
+    pub connects: Option<Pace>,
     /// Messages.
     pub events: Option<Pace>,
     /// Bytes of messages.
@@ -53,6 +55,15 @@ pub enum Owner<'a> {
     Address(IpAddr),
 }
 
+/// Why a connection is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// There are as many as there may be.
+    Full(OverLimit),
+    /// Too many begin.
+    TooFast(TooFast),
+}
+
 /// A limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverLimit {
@@ -65,6 +76,8 @@ pub enum OverLimit {
 /// What is taken from an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Take {
+    /// A connection that begins.
+    Connect,
     /// A message of so many bytes.
     Message(usize),
     /// Rooms that are joined.
@@ -93,6 +106,7 @@ pub struct Account {
     /// nobody can bring about.
     id: u64,
     connections: AtomicU32,
+    connects: SharedBucket,
     events: SharedBucket,
     bytes: SharedBucket,
     joins: SharedBucket,
@@ -103,7 +117,15 @@ impl Account {
     fn new(id: u64, now: Millis, tenant: Option<Arc<Self>>) -> Arc<Self> {
         let bucket = || SharedBucket::new(now);
         let connections = AtomicU32::new(0);
-        Arc::new(Self { id, connections, events: bucket(), bytes: bucket(), joins: bucket(), tenant })
+        Arc::new(Self {
+            id,
+            connections,
+            connects: bucket(),
+            events: bucket(),
+            bytes: bucket(),
+            joins: bucket(),
+            tenant,
+        })
     }
 
     /// The same for all connections of an owner, and of nobody else.
@@ -140,6 +162,7 @@ impl Account {
             pace.map_or(Ok(()), |pace| bucket.take(now, pace, count as u64))
         };
         match what {
+            Take::Connect => take(&self.connects, limits.connects, 1),
             Take::Message(bytes) => {
                 take(&self.events, limits.events, 1)?;
                 take(&self.bytes, limits.bytes, bytes)
@@ -165,7 +188,7 @@ impl Account {
 
     fn is_refilled(&self, now: Millis) -> bool {
         // Each is asked, whatever the others answer.
-        [&self.events, &self.bytes, &self.joins].map(|bucket| bucket.is_full(now)) == [true; 3]
+        [&self.connects, &self.events, &self.bytes, &self.joins].map(|bucket| bucket.is_full(now)) == [true; 4]
     }
 }
 
@@ -196,6 +219,15 @@ impl AccountPermit {
             Some(tenant) if is_over(tenant) => Err(OverLimit::Tenant),
             _ => Ok(()),
         }
+    }
+
+    /// Counts a connection that begins.
+    ///
+    /// # Errors
+    /// When the owner has as many as they may have, or begins too many.
+    pub fn begin(&self, now: Millis, limits: &AccountLimits) -> Result<(), Refused> {
+        self.check(limits).map_err(Refused::Full)?;
+        self.0.take(now, limits, Take::Connect).map_err(Refused::TooFast)
     }
 
     /// The account.
@@ -341,6 +373,20 @@ mod tests {
     }
 
     #[test]
+    fn connections_that_begin_have_a_pace() {
+        let limits = || AccountLimits {
+            user: OwnerLimits { connects: Pace::new(10, 20), ..OwnerLimits::default() },
+            ..AccountLimits::default()
+        };
+        let accounts = Accounts::new(limits());
+        let begin = |ms| accounts.permit(Owner::User("7", Some("acme")), AT(ms)).begin(AT(ms), &limits());
+        assert_eq!((0..100).filter(|_| begin(1).is_ok()).count(), 20);
+        let retry = Duration::from_millis(100);
+        assert_eq!(begin(1), Err(Refused::TooFast(TooFast { limit: OverLimit::Owner, retry })));
+        assert!(begin(101).is_ok());
+    }
+
+    #[test]
     fn messages_and_joins_of_all_connections_count_together() {
         let accounts = Accounts::default();
         let permit = |user| accounts.permit(Owner::User(user, Some("acme")), AT(1));
@@ -384,6 +430,6 @@ mod tests {
         assert_eq!(id("2001:db8::1"), id("2001:db8::2:0:0:9"));
         assert_ne!(id("2001:db8::1"), id("2001:db8:0:1::1"));
         assert_eq!(id("::ffff:10.0.0.1"), id("10.0.0.1"));
-        assert_eq!(size_of::<Account>(), 32, "each user who is connected has one");
+        assert_eq!(size_of::<Account>(), 40, "each user who is connected has one");
     }
 }

@@ -24,7 +24,9 @@ mod shared;
 
 mod subscription;
 
-pub use rpc::inspection::{DrainStatus, NodeStatus, RoomCount, RoomsQuery, SessionPlace, SessionView, SessionsQuery};
+pub use rpc::inspection::{
+    ConnectionCount, DrainStatus, NodeStatus, RoomCount, RoomsQuery, SessionPlace, SessionView, SessionsQuery,
+};
 pub use rpc::message::{Confirmed, Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
 pub use rpc::{RpcError, RpcHandler};
 pub use session_store::{Found, Owner, Record, RecordChange};

@@ -232,6 +232,10 @@ pub(super) static KEYS: &[Key] = &[
     key!("publish", "max_body", publish.max_body, Size(100..=GB)),
     key!("publish", "max_event", publish.max_event, Size(100..=GB)),
 
+    key!("console", "enabled", console.enabled, Switch),
+    key!("console", "session_ttl", console.session_ttl, Span(MINUTE..=31 * 24 * HOUR)),
+    key!("console", "sign_ins_per_minute", console.sign_ins_per_minute, count(1..=60)),
+
     key!("cors", "origins", cors.origins, List { of: Text(origin), least: 0 }),
 
     key!("socketio", "path", socketio.path, Text(text::socketio_path)),
@@ -277,6 +281,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("limits", "user_connections", limits.user_connections, count(0..=10_000_000)),
     key!("limits", "user_events_per_second", limits.user_events_per_second, Maybe(count(0..=10_000_000))),
     key!("limits", "user_bytes_per_second", limits.user_bytes_per_second, Size(0..=GB)),
+    key!("limits", "user_connects_per_second", limits.user_connects_per_second, count(0..=1_000_000)),
     key!("limits", "user_joins_per_second", limits.user_joins_per_second, count(0..=1_000_000)),
     key!("limits", "tenant_claim", limits.tenant_claim, Maybe(Text(text::claim_path))),
     key!("limits", "tenant_connections", limits.tenant_connections, count(0..=10_000_000)),

@@ -43,6 +43,7 @@ const LIVE: &[&str] = &[
     "limits.user_connections",
     "limits.user_events_per_second",
     "limits.user_bytes_per_second",
+    "limits.user_connects_per_second",
     "limits.user_joins_per_second",
     "limits.tenant_claim",
     "limits.tenant_connections",

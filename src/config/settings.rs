@@ -4,7 +4,7 @@ use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
 use crate::config::mistake::{Faults, Place};
 use crate::config::node::{Node, Value};
-use crate::http::config::{CorsConfig, HttpConfig, ListenConfig, PublishConfig};
+use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
 use crate::presence::config::PresenceConfig;
@@ -27,6 +27,8 @@ pub struct Config {
     pub auth: AuthConfig,
     /// `[publish]`.
     pub publish: PublishConfig,
+    /// `[console]`.
+    pub console: ConsoleConfig,
     /// `[cors]`.
     pub cors: CorsConfig,
     /// `[socketio]`.

@@ -7,7 +7,7 @@ use crate::handlers::backend_lane::{Deferred, Need};
 use crate::handlers::rights::RefreshError;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::rule_runner::Ran;
-use crate::handlers::session_start::TooMany;
+use crate::handlers::session_start::{Attempt, TooMany};
 use crate::handlers::socketio::{AUTH_TOO_BIG, default_ack, unruled};
 use crate::handlers::{backend_lane, is_open, overload, resume, rights, room_access, rule_runner, session_start};
 use crate::model::args::Args;
@@ -24,7 +24,6 @@ use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
-use crate::refusals;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::pending_packets::Inbound;
 use crate::session::recovery::NotRecovered;
@@ -46,7 +45,7 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, message: ClientMe
         (_, None) => {
             let why =
                 format_args!("its first message is not {{\"type\":\"auth\"}}, and it has no token in the handshake");
-            refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
+            local.context.refusals.note(Refusal::Token, &local.shard.who(key), why);
             error(local, key, "unauthorized", "send {\"type\":\"auth\",\"token\":…} first", None);
             session_start::turn_away(local, key);
         }
@@ -125,13 +124,17 @@ pub fn refuse_large(local: &LocalNode, key: ConnectionKey) {
     error(local, key, AUTH_TOO_BIG, message, None);
 }
 
+fn attempt<'a>(local: &LocalNode, key: ConnectionKey, token: Option<&'a str>) -> Attempt<'a> {
+    Attempt { address: local.shard.address(key), namespace: MAIN_NAMESPACE, token }
+}
+
 /// Lets a client in by its token, or turns it away with 4401.
 pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Option<&str>) {
     if overload::refuse_session(local, key) {
         return;
     }
     let identity = local.node.auth.authenticate(token, unix_ms() / 1000).await;
-    session_start::note_handshake(local, MAIN_NAMESPACE, &identity);
+    session_start::note_handshake(local, attempt(local, key, token), &identity);
     if !is_open(local, key, Protocol::PlainWs) {
         return;
     }
@@ -172,9 +175,12 @@ pub async fn authenticate(local: &Rc<LocalNode>, key: ConnectionKey, token: Opti
     session_start::turn_away(local, key);
 }
 
-/// Closes a client whose user or tenant has all the connections it may have.
+/// Closes a client whose user or tenant has all the connections it may have, or begins too many.
 fn too_many(local: &LocalNode, key: ConnectionKey, many: &TooMany) {
-    error(local, key, TooMany::CODE, many.message, None);
+    match many.retry_ms {
+        Some(retry) => local.shard.push_json(key, &plain_ws::retry_error(many.code, many.message, retry, None)),
+        None => error(local, key, many.code, many.message, None),
+    }
     crate::handlers::fail(local, key, CloseReason::TooManyConnections);
 }
 
@@ -191,7 +197,7 @@ fn welcome(local: &LocalNode, key: ConnectionKey, session: SessionKey) {
 /// A fresh token on a live connection: the same user goes on, in the rooms that the token gives; anybody else is refused.
 async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey, token: &str) {
     let identity = local.node.auth.authenticate(Some(token), unix_ms() / 1000).await;
-    session_start::note_handshake(local, MAIN_NAMESPACE, &identity);
+    session_start::note_handshake(local, attempt(local, key, Some(token)), &identity);
     let identity = match identity {
         Ok(identity) => identity,
         Err(refused) => {
@@ -209,7 +215,7 @@ async fn refresh(local: &Rc<LocalNode>, key: ConnectionKey, session: SessionKey,
         }
         Err(RefreshError::OtherUser) => {
             let why = format_args!("a fresh token on a live connection is of another user");
-            refusals::note(&local.context.metrics, Refusal::Token, format_args!("a /ws client"), why);
+            local.context.refusals.note(Refusal::Token, &local.shard.who(key), why);
             error(local, key, "other_user", "this connection belongs to another user: open a new one", None);
             crate::handlers::fail(local, key, CloseReason::Refused);
         }

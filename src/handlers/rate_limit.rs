@@ -12,7 +12,6 @@ use crate::node::context::LocalNode;
 use crate::protocol::plain_ws::ClientMessage;
 use crate::protocol::socketio::Packet;
 use crate::protocol::{plain_ws, socketio_encode};
-use crate::refusals;
 use crate::rules::Message;
 use crate::session::connection::ConnectionKey;
 use crate::session::pending_packets::Inbound;
@@ -96,11 +95,9 @@ fn note(local: &LocalNode, key: ConnectionKey, ahead: usize, limit: Option<RateL
     let refused = local.shard.refuse_turn(key, ahead)?;
     let refused = RefusedTurn { limit: limit.unwrap_or(refused.limit), ..refused };
     local.context.metrics.refused(Source::Client, CODE);
-    let name = refused.session.and_then(|session| local.shard.with_session(session, |session| session.name()));
     if let Some(session) = refused.session {
         local.shard.note(session, SessionNote::Refused { code: CODE, room: None });
     }
-    let who = name.unwrap_or_default();
     let why = match refused.limit {
         RateLimit::Events => "more messages than limits.events_per_second allows, or more than may wait",
         RateLimit::Bytes => "more bytes than limits.bytes_per_second allows",
@@ -108,7 +105,7 @@ fn note(local: &LocalNode, key: ConnectionKey, ahead: usize, limit: Option<RateL
         RateLimit::Tenant => "more than limits.tenant_events_per_second or limits.tenant_bytes_per_second allows",
         RateLimit::Backend => "more than backend.queue_per_user or backend.queue allows waits for the backend",
     };
-    refusals::note(&local.context.metrics, Refusal::Rate, format_args!("{who}"), format_args!("{why}"));
+    local.context.refusals.note(Refusal::Rate, &local.shard.who(key), format_args!("{why}"));
     Some(refused)
 }
 

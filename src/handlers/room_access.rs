@@ -15,7 +15,6 @@ use crate::model::refusal::Refusal;
 use crate::model::session_note::SessionNote;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
-use crate::refusals;
 use crate::refusals::shown;
 use crate::rules::{Caller, Captures, RoomRule, TemplateError, Verdict};
 use crate::session::caller::with_caller;
@@ -134,8 +133,12 @@ fn within_pace(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(),
 pub fn note_refusal(local: &LocalNode, key: SessionKey, rooms: &[Room], error: &JoinError) {
     let room_rules = "see [[rooms]], or the claim auth.rooms_claim of the token";
     let note = |reason, why: std::fmt::Arguments<'_>| {
-        let who = local.shard.with_session(key, |session| session.name()).unwrap_or_default();
-        refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
+        let who = local.shard.who_of(key);
+        let who = match error {
+            JoinError::Forbidden(room) => who.room(room.as_str().into()),
+            _ => who,
+        };
+        local.context.refusals.note(reason, &who, why);
     };
     if *error != JoinError::Gone {
         // All of them are refused where one is.

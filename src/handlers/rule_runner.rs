@@ -16,6 +16,7 @@ use crate::handlers::send::send_to_session;
 use crate::model::args::Args;
 use crate::model::close::CloseReason;
 use crate::model::draft::{Draft, DraftError, Source};
+use crate::model::happening::Kind;
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Offset;
 use crate::model::provenance::Provenance;
@@ -24,7 +25,6 @@ use crate::model::session_note::{LeftBy, SessionNote};
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode::{check_args, check_draft};
-use crate::refusals;
 use crate::refusals::shown;
 use crate::rules::{Call, Emission, Message, OnRule, Problem};
 use crate::session::Session;
@@ -83,6 +83,12 @@ pub async fn run(
     args: &Args,
     ask: Option<&Ask>,
 ) -> Result<Ran, Failure> {
+    if ask.is_none() {
+        local.shard.tell(Kind::EventIn, key, |happening| {
+            happening.event = Some(shown(event));
+            happening.bytes = Some(args.len() as u64);
+        });
+    }
     if tracing::enabled!(tracing::Level::DEBUG) && ask.is_none() {
         local.shard.with_session(key, |session| tracing::debug!(session = %session.id, ?event, "event in"));
     }
@@ -111,13 +117,12 @@ pub async fn run(
 
 /// Notes a client's event that was refused, rather than one that failed or whose join was noted as refused.
 pub fn note_refusal(local: &LocalNode, key: SessionKey, event: &str, error: &ActionError) {
-    let known = local.shard.with_session(key, |session| (session.name(), session.namespace));
-    let namespace = known.as_ref().map_or("", |(_, namespace)| local.context.namespaces.name(*namespace));
-    let who = known.as_ref().map_or("", |(name, _)| name);
+    let namespace = local.shard.with_session(key, |session| session.namespace);
+    let namespace = namespace.map_or("", |namespace| local.context.namespaces.name(namespace));
     // A name may be as long as a payload.
     let event = shown(event);
     let note = |reason, why: std::fmt::Arguments<'_>| {
-        refusals::note(&local.context.metrics, reason, format_args!("{who}"), why);
+        local.context.refusals.note(reason, &local.shard.who_of(key), why);
     };
     match error {
         ActionError::NoRule(_) => {

@@ -2,6 +2,7 @@
 
 use crate::model::draft::{Draft, Source};
 use crate::model::event::Event;
+use crate::model::happening::Kind;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::{plain_ws, socketio_encode, sse};
@@ -15,6 +16,11 @@ pub fn send_to_session(local: &LocalNode, session: SessionKey, message: &Message
     let found = local.shard.with_session(session, |s| (s.connection, s.id.to_string(), s.namespace));
     let Some((key, id, namespace)) = found else { return };
     let Some(protocol) = local.shard.protocol(key) else { return };
+    local.shard.tell(Kind::EventOut, session, |happening| {
+        happening.event = Some(message.event.to_string());
+        happening.bytes = Some(message.args.len() as u64);
+        happening.outcome = Some("reply".to_owned());
+    });
     let here = local.shard.resume_point(session);
     if protocol == Protocol::SocketIo {
         let offset = local.context.recovery_on().then(|| here.to_string());

@@ -2,11 +2,14 @@
 
 use crate::auth::AuthError;
 use crate::auth::identity::Identity;
-use crate::budget::accounts::OverLimit;
+use crate::budget::accounts::{OverLimit, Refused};
+use crate::feed::Subject;
 use crate::handlers::backend_calls;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
+use crate::model::happening::Kind;
 use crate::model::id::Id;
+use crate::model::millis::whole_millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Position;
@@ -15,13 +18,13 @@ use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::presence::Ticket;
 use crate::presence::local::Reservation;
-use crate::refusals;
-use crate::refusals::shown;
+use crate::refusals::{Who, shown};
 use crate::rules::{Caller, TemplateError};
 use crate::session::Session;
 use crate::session::caller::with_identity;
 use crate::session::changes::Changes;
 use crate::session::connection::{ConnectionKey, SessionKey};
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -114,7 +117,8 @@ pub fn rooms_of_token(
         with_identity(identity, auth, &id.to_string(), namespace, |caller| rooms_of_caller(local, identity, caller));
     rooms.inspect_err(|error| {
         let why = format_args!("{}: a claim does not fit into a room of [[rooms]] with join = \"auto\"", error.code());
-        refusals::note(&local.context.metrics, Refusal::Token, format_args!("session {id}"), why);
+        let user = identity.user.as_ref().map(|user| user.as_str());
+        local.context.refusals.note(Refusal::Token, &Who::default().session(id, user), why);
     })
 }
 
@@ -185,41 +189,69 @@ pub fn watch_expiry(local: &Rc<LocalNode>, key: SessionKey, expires: Option<u64>
     local.shard.expire_at_unix(key, expires.saturating_add(leeway));
 }
 
-/// The answer to a client whose user, address or tenant has all the connections it may have.
+/// The answer to a client whose user, address or tenant has all the connections it may have, or begins too many.
 pub struct TooMany {
+    /// The error code that clients see.
+    pub code: &'static str,
     /// What is reached.
     pub message: &'static str,
-}
-
-impl TooMany {
-    /// The error code that clients see.
-    pub const CODE: &'static str = "too_many_connections";
+    /// When to try again, in milliseconds, where that is known.
+    pub retry_ms: Option<u64>,
 }
 
 /// Counts a connection for its user, or for its address if it has none, and for the user's tenant.
 ///
 /// # Errors
-/// When they have all the connections they may have; that is noted.
+/// When they have all the connections they may have, or begin too many; that is noted.
 pub fn enter_account(local: &LocalNode, key: ConnectionKey, identity: &Identity) -> Result<(), TooMany> {
-    local.shard.enter_account(key, identity).map_err(|limit| {
-        let message = match limit {
-            OverLimit::Owner => "the user has all the connections that `limits.user_connections` allows",
-            OverLimit::Tenant => "the tenant has all the connections that `limits.tenant_connections` allows",
+    local.shard.enter_account(key, identity).map_err(|refused| {
+        let (reason, code, message, retry) = match refused {
+            Refused::Full(OverLimit::Owner) => {
+                let message = "the user has all the connections that `limits.user_connections` allows";
+                (Refusal::Connections, "too_many_connections", message, None)
+            }
+            Refused::Full(OverLimit::Tenant) => {
+                let message = "the tenant has all the connections that `limits.tenant_connections` allows";
+                (Refusal::Connections, "too_many_connections", message, None)
+            }
+            Refused::TooFast(too_fast) => {
+                let message = "the user begins more connections than `limits.user_connects_per_second` allows";
+                (Refusal::Rate, "rate_limited", message, Some(whole_millis(too_fast.retry)))
+            }
         };
-        let who = identity.user.as_ref().map_or("an anonymous client", |user| user.as_str());
-        refusals::note(&local.context.metrics, Refusal::Connections, format_args!("{who}"), format_args!("{message}"));
-        TooMany { message }
+        let who = Who::at(local.shard.address(key)).user(identity.user.as_ref().map(|user| user.as_str()));
+        local.context.refusals.note(reason, &who, format_args!("{message}"));
+        TooMany { code, message, retry_ms: retry }
     })
 }
 
+/// An attempt to get in.
+#[derive(Clone, Copy)]
+pub struct Attempt<'a> {
+    /// Where the client is, if that is known.
+    pub address: Option<IpAddr>,
+    /// The namespace that it wants.
+    pub namespace: &'a str,
+    /// Its token, if it has one.
+    pub token: Option<&'a str>,
+}
+
 /// Counts what came of checking a token, and notes a refusal.
-pub fn note_handshake(local: &LocalNode, namespace: &str, checked: &Result<Arc<Identity>, AuthError>) {
+pub fn note_handshake(local: &LocalNode, attempt: Attempt<'_>, checked: &Result<Arc<Identity>, AuthError>) {
+    let Attempt { address, namespace, token } = attempt;
     match checked {
-        Ok(_) => local.context.metrics.handshake("ok"),
+        Ok(identity) => {
+            local.context.metrics.handshake("ok");
+            let user = identity.user.as_ref().map(|user| user.as_str());
+            let subject = Subject { user, address, namespace: Some(namespace), ..Subject::default() };
+            local.context.feed.tell(Kind::Handshake, &subject, |_| {});
+        }
         Err(error) => {
             local.context.metrics.handshake(error.code());
-            let who = format_args!("a client of namespace {}", shown(namespace));
-            refusals::note(&local.context.metrics, Refusal::Token, who, format_args!("{error}{}", error.advice()));
+            let is_followed = local.context.feed.is_open();
+            let claimed = token.filter(|_| is_followed).and_then(|token| local.node.auth.claimed_user(token));
+            let who = Who::at(address).claims(claimed).about(format!("a client of namespace {}", shown(namespace)));
+            local.context.refusals.note(Refusal::Token, &who, format_args!("{error}{}", error.advice()));
         }
     }
 }
@@ -229,7 +261,11 @@ pub fn note_handshake(local: &LocalNode, namespace: &str, checked: &Result<Arc<I
 pub fn was_revoked(local: &LocalNode, namespace: &str, identity: &Identity) -> bool {
     let revoked = local.node.auth.revocations().refuse(identity, unix_ms());
     if revoked {
-        note_handshake(local, namespace, &Err(AuthError::Revoked));
+        local.context.metrics.handshake(AuthError::Revoked.code());
+        let who = Who::default().user(identity.user.as_ref().map(|user| user.as_str()));
+        let who = who.about(format!("a client of namespace {}", shown(namespace)));
+        let (error, advice) = (AuthError::Revoked, AuthError::Revoked.advice());
+        local.context.refusals.note(Refusal::Token, &who, format_args!("{error}{advice}"));
     }
     revoked
 }

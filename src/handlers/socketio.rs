@@ -12,7 +12,7 @@ use crate::handlers::resume::Outcome;
 use crate::handlers::room_access::JoinError;
 use crate::handlers::rule_runner;
 use crate::handlers::rule_runner::Ran;
-use crate::handlers::session_start::TooMany;
+use crate::handlers::session_start::{Attempt, TooMany};
 use crate::handlers::{fail, is_open, overload, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
@@ -29,8 +29,7 @@ use crate::protocol::json_text::{Text, unquote};
 use crate::protocol::socketio::Packet;
 use crate::protocol::socketio_encode as encode;
 use crate::protocol::socketio_msgpack;
-use crate::refusals;
-use crate::refusals::shown;
+use crate::refusals::{Who, shown};
 use crate::rules::AuthKeys;
 use crate::session::connection::{ConnectionKey, SessionKey};
 use crate::session::pending_packets::Inbound;
@@ -134,7 +133,7 @@ impl Handshake {
 async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace, auth: Option<Box<str>>) {
     let Some(index) = local.context.namespaces.find_joinable(&namespace) else {
         let why = format_args!("namespace {} is not in socketio.namespaces", shown(&namespace));
-        refusals::note(&local.context.metrics, Refusal::Namespace, format_args!("a Socket.IO client"), why);
+        local.context.refusals.note(Refusal::Namespace, &local.shard.who(key), why);
         return refuse(local, key, &namespace, "Invalid namespace", None);
     };
     if local.shard.session_in(key, index).is_some() {
@@ -156,7 +155,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     }
     let Some(identity) = authenticate(local, key, &namespace, handshake.token.as_deref()).await else { return };
     if let Err(many) = session_start::enter_account(local, key, &identity) {
-        return refuse(local, key, &namespace, many.message, Some(TooMany::CODE));
+        return refuse_one_more(local, key, &namespace, &many);
     }
     local.shard.prove(key);
     let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
@@ -256,7 +255,8 @@ async fn authenticate(
     let handshake_token = local.shard.handshake_token(key);
     let token = token.and_then(bare_token).or(handshake_token.as_deref());
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
-    session_start::note_handshake(local, namespace, &checked);
+    let address = local.shard.address(key);
+    session_start::note_handshake(local, Attempt { address, namespace, token }, &checked);
     match checked {
         Ok(identity) => is_open(local, key, Protocol::SocketIo).then_some(identity),
         Err(error) => {
@@ -273,9 +273,16 @@ fn refuse(local: &LocalNode, key: ConnectionKey, namespace: &str, message: &str,
     local.shard.push_packet(key, encode::connect_error(namespace, message, data.as_deref()));
 }
 
+/// Answers a CONNECT of a user or tenant who has all the connections it may have, or begins too many.
+fn refuse_one_more(local: &LocalNode, key: ConnectionKey, namespace: &str, many: &TooMany) {
+    let Some(retry) = many.retry_ms else { return refuse(local, key, namespace, many.message, Some(many.code)) };
+    let data = serde_json::json!({ "code": many.code, "retry_after_ms": retry }).to_string();
+    local.shard.push_packet(key, encode::connect_error(namespace, many.message, Some(&data)));
+}
+
 /// Answers a CONNECT to a namespace that the client leaves and joins all the time.
 fn refuse_returning(local: &LocalNode, key: ConnectionKey, namespace: &str, error: JoinError) {
-    refusals::note(&local.context.metrics, Refusal::Rate, format_args!("a Socket.IO client"), format_args!("{error}"));
+    local.context.refusals.note(Refusal::Rate, &local.shard.who(key), format_args!("{error}"));
     let retry = error.retry().map_or(0, whole_millis);
     let data = serde_json::json!({ "code": error.code(), "retry_after_ms": retry }).to_string();
     local.shard.push_packet(key, encode::connect_error(namespace, &error.to_string(), Some(&data)));
@@ -287,12 +294,10 @@ pub fn refuse_large_auth(local: &LocalNode, key: ConnectionKey, namespace: &str)
         return;
     }
     local.context.metrics.handshake(AUTH_TOO_BIG);
-    let message = format!(
-        "the handshake auth is over `limits.auth_bytes` ({} bytes)",
-        local.context.settings().limits.auth_bytes
-    );
-    let who = format_args!("a client of namespace {}", shown(namespace));
-    refusals::note(&local.context.metrics, Refusal::Size, who, format_args!("{message}"));
+    let max = local.context.settings().limits.auth_bytes;
+    let message = format!("the handshake auth is over `limits.auth_bytes` ({max} bytes)");
+    let who = Who::at(local.shard.address(key)).about(format!("a client of namespace {}", shown(namespace)));
+    local.context.refusals.note(Refusal::Size, &who, format_args!("{message}"));
     refuse(local, key, namespace, &message, Some(AUTH_TOO_BIG));
 }
 
@@ -302,8 +307,8 @@ pub fn refuse_parser(local: &LocalNode, key: ConnectionKey, namespace: &str) {
         return;
     }
     local.context.metrics.handshake(socketio_msgpack::CODE);
-    let who = format_args!("a client of namespace {}", shown(namespace));
-    refusals::note(&local.context.metrics, Refusal::Parser, who, format_args!("{}", socketio_msgpack::REFUSAL));
+    let who = Who::at(local.shard.address(key)).about(format!("a client of namespace {}", shown(namespace)));
+    local.context.refusals.note(Refusal::Parser, &who, format_args!("{}", socketio_msgpack::REFUSAL));
     local.shard.push_packet(key, socketio_msgpack::refusal(namespace));
 }
 

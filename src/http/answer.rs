@@ -64,11 +64,17 @@ pub fn noted(mut response: Reply) -> Reply {
 fn refusal(status: StatusCode, code: &str) -> Option<Refusal> {
     Some(match code {
         "origin_not_allowed" => Refusal::Origin,
-        "publishing_disabled" | "unauthorized" => Refusal::PublishKey,
+        "publishing_disabled" | "unauthorized" | "session_ended" => Refusal::PublishKey,
+        "cross_site" => Refusal::CrossSite,
+        "too_many_sign_ins" => Refusal::SignIn,
         "too_many_connections" => Refusal::Connections,
         "bad_handshake" | "upgrade_required" => Refusal::Handshake,
         "bad_host" | "host_not_allowed" => Refusal::Host,
         "not_found" | "method_not_allowed" => Refusal::Path,
+        "starting" | "draining" => Refusal::NotReady,
+        "body_timeout" => Refusal::Incomplete,
+        // Whoever asks for what has ended is not refused.
+        "unknown_session" => return None,
         code if code.starts_with("token_") => return None,
         _ if status == StatusCode::PAYLOAD_TOO_LARGE => Refusal::Size,
         _ if status == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Refusal::Headers,

@@ -80,6 +80,11 @@ impl Caller {
         }
     }
 
+    /// When the connection was accepted.
+    pub fn accepted(&self) -> Instant {
+        self.accepted
+    }
+
     /// A request has arrived.
     pub fn begin_request(&self) {
         let is_first = self.waited.get().is_none();

@@ -1,4 +1,4 @@
-//! `listen`, `admin_listen`, `[publish]` and `[cors]`.
+//! `listen`, `admin_listen`, `[publish]`, `[console]` and `[cors]`.
 
 use crate::model::network::Network;
 use crate::model::secret::Secret;
@@ -62,6 +62,23 @@ pub struct PublishConfig {
 impl Default for PublishConfig {
     fn default() -> Self {
         Self { keys: Vec::new(), max_body: 5_000_000, max_event: 1_000_000 }
+    }
+}
+
+/// `[console]`.
+#[derive(Clone, Debug)]
+pub struct ConsoleConfig {
+    /// Whether `/console` is served.
+    pub enabled: bool,
+    /// After which an operator gives the key again.
+    pub session_ttl: Duration,
+    /// How often one address may give a key, right or wrong.
+    pub sign_ins_per_minute: u32,
+}
+
+impl Default for ConsoleConfig {
+    fn default() -> Self {
+        Self { enabled: true, session_ttl: Duration::from_secs(12 * 3600), sign_ins_per_minute: 10 }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::http::answer::{Reply, error, json, unread};
 use crate::http::body;
 use crate::node::drain;
 use crate::protocol::json_text::Text;
+use crate::refusals::shown;
 use hyper::body::Incoming;
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, StatusCode};
@@ -21,6 +22,15 @@ const MAX_OVER: Duration = Duration::from_secs(24 * 3600);
 #[serde(deny_unknown_fields, expecting = "an object")]
 struct Fields {
     over: Option<Text>,
+    /// The node that is meant: a load balancer may have chosen another one.
+    node: Option<Text>,
+}
+
+/// What the body asks for.
+#[derive(Debug, PartialEq, Eq)]
+struct Wanted {
+    over: Duration,
+    node: Option<String>,
 }
 
 /// Begins the drain, or answers how far the one has come that was begun before. The caller has checked the key.
@@ -29,24 +39,31 @@ pub async fn serve(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(body) => body,
         Err(problem) => return unread(problem, "4 KiB"),
     };
-    let over = match read(&body, api.settings().shutdown.drain) {
-        Ok(over) => over,
+    let wanted = match read(&body, api.settings().shutdown.drain) {
+        Ok(wanted) => wanted,
         Err((code, message)) => return error(StatusCode::BAD_REQUEST, code, &message),
     };
     let node = &api.node;
+    let own = node.id.to_string();
+    if let Some(other) = wanted.node.filter(|name| *name != own) {
+        let message = format!("this is node {own}, not {}; use the address of the node itself", shown(&other));
+        return error(StatusCode::CONFLICT, "other_node", &message);
+    }
+    let over = wanted.over;
     let begun = drain::begin(node, api.settings().shutdown.pause, over);
     let status = node.operator_drain.status(node.connection_limiter.taken());
-    json(StatusCode::OK, &json!({ "node": node.id.to_string(), "begun": begun, "drain": status }))
+    json(StatusCode::OK, &json!({ "node": own, "begun": begun, "drain": status }))
 }
 
-fn read(body: &[u8], default: Duration) -> Result<Duration, (&'static str, String)> {
+fn read(body: &[u8], default: Duration) -> Result<Wanted, (&'static str, String)> {
     let fields = match body.is_empty() {
         true => Fields::default(),
         false => serde_json::from_slice(body).map_err(|problem| ("bad_json", problem.to_string()))?,
     };
-    let text = fields.over.map(|Text(text)| text).filter(|text| !text.is_empty());
-    match text.map_or(Ok(default), |text| humantime::parse_duration(&text)) {
-        Ok(over) if over <= MAX_OVER => Ok(over),
+    let filled = |text: Option<Text>| text.map(|Text(text)| text).filter(|text| !text.is_empty());
+    let node = filled(fields.node);
+    match filled(fields.over).map_or(Ok(default), |text| humantime::parse_duration(&text)) {
+        Ok(over) if over <= MAX_OVER => Ok(Wanted { over, node }),
         _ => Err(("bad_field", "`over` must be like \"90s\" or \"5m\", and at most 24h".to_owned())),
     }
 }
@@ -69,7 +86,8 @@ mod tests {
         for (body, over) in
             [("", 10), ("{}", 10), (r#"{"over":""}"#, 10), (r#"{"over":"60s"}"#, 60), (r#"{"over":"0s"}"#, 0)]
         {
-            assert_eq!(read(body.as_bytes(), default), Ok(Duration::from_secs(over)), "{body}");
+            let wanted = Wanted { over: Duration::from_secs(over), node: None };
+            assert_eq!(read(body.as_bytes(), default), Ok(wanted), "{body}");
         }
         for bad in ["7", "[]", r#"{"over":"x"}"#, r#"{"over":"25h"}"#, r#"{"ovr":"1s"}"#] {
             assert!(read(bad.as_bytes(), default).is_err(), "{bad}");

@@ -102,5 +102,7 @@ async fn render(api: &Api) -> Result<Bytes, String> {
     metrics.outbox_bytes.set(gauge(counts.outbox_bytes));
     metrics.note_tokens_verified(&api.node.auth.verified());
     metrics.note_memory(&api.node.context.memory);
+    let (open, skipped) = api.node.context.feed.counts();
+    metrics.note_traces(open, skipped);
     metrics.render().map(Bytes::from).map_err(|problem| problem.to_string())
 }

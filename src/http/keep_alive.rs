@@ -5,6 +5,7 @@
 //! looks at what [`Watched`] has read since: nothing means idle, anything means that a head has begun.
 
 use crate::budget::{Holding, MemoryBudget};
+use crate::tls::Socket;
 use hyper::rt::{Sleep, Timer};
 use std::cell::Cell;
 use std::future::Future;
@@ -16,7 +17,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Bytes of a head that are always taken: hyper allocates as many for every connection.
 const ORDINARY_HEAD: usize = 8 << 10;
@@ -42,9 +42,9 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn new(memory: Arc<MemoryBudget>) -> Self {
+    fn new(memory: Arc<MemoryBudget>, opened: Instant) -> Self {
         Self {
-            opened: Instant::now(),
+            opened,
             memory,
             awaits_head: AtomicBool::new(true),
             head: AtomicUsize::new(0),
@@ -103,20 +103,54 @@ impl Drop for Progress {
     }
 }
 
-/// Where the socket is once hyper has dropped its connection.
-pub(super) type Returned = Rc<Cell<Option<TcpStream>>>;
+/// What hyper leaves behind when it has dropped its connection.
+#[derive(Default)]
+pub(super) struct Handoff {
+    stream: Cell<Option<Socket>>,
+    answer: Cell<Option<Vec<u8>>>,
+}
+
+/// Room for an answer to an upgrade and what follows it in the same write.
+const UPGRADE_ANSWER: usize = 384;
+
+impl Handoff {
+    /// The socket.
+    pub(super) fn take_stream(&self) -> Option<Socket> {
+        self.stream.take()
+    }
+
+    /// Keeps what hyper writes from now on, so that it goes out in one write with what follows.
+    pub(super) fn keep_answer(&self) {
+        self.answer.set(Some(Vec::with_capacity(UPGRADE_ANSWER)));
+    }
+
+    /// What was kept.
+    pub(super) fn take_answer(&self) -> Vec<u8> {
+        self.answer.take().unwrap_or_default()
+    }
+
+    /// How many bytes were kept; `None` if they are to be written.
+    fn keeps<'a>(&self, slices: impl IntoIterator<Item = &'a [u8]>) -> Option<usize> {
+        let mut answer = self.answer.take()?;
+        let before = answer.len();
+        slices.into_iter().for_each(|bytes| answer.extend_from_slice(bytes));
+        let count = answer.len() - before;
+        self.answer.set(Some(answer));
+        Some(count)
+    }
+}
 
 /// A socket that notes when bytes arrive. hyper drops it with a connection that broke the protocol; it comes back here.
 pub(super) struct Watched {
     /// `None` only while it is dropped.
-    stream: Option<TcpStream>,
+    stream: Option<Socket>,
     progress: Arc<Progress>,
-    returned: Returned,
+    handoff: Rc<Handoff>,
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.returned.set(self.stream.take());
+        self.handoff.stream.set(self.stream.take());
     }
 }
 
@@ -128,16 +162,17 @@ pub(super) struct HeadTimer {
 }
 
 /// A socket and its timer. `head` is how long a request's head may take, from its first byte on, and the first one from
-/// the connection on; `idle` is the longest pause between two requests.
+/// `opened` on; `idle` is the longest pause between two requests.
 pub(super) fn watch(
-    stream: TcpStream,
+    stream: Socket,
+    opened: Instant,
     head: Duration,
     idle: Duration,
     memory: &Arc<MemoryBudget>,
-) -> (Watched, HeadTimer, Returned, Arc<Progress>) {
-    let (progress, returned) = (Arc::new(Progress::new(memory.clone())), Returned::default());
-    let watched = Watched { stream: Some(stream), progress: progress.clone(), returned: returned.clone() };
-    (watched, HeadTimer { progress: progress.clone(), head, idle }, returned, progress)
+) -> (Watched, HeadTimer, Rc<Handoff>, Arc<Progress>) {
+    let (progress, handoff) = (Arc::new(Progress::new(memory.clone(), opened)), Rc::<Handoff>::default());
+    let watched = Watched { stream: Some(stream), progress: progress.clone(), handoff: handoff.clone() };
+    (watched, HeadTimer { progress: progress.clone(), head, idle }, handoff, progress)
 }
 
 /// The error of a socket that is used after it was returned, which does not happen.
@@ -224,6 +259,9 @@ impl AsyncRead for Watched {
 
 impl AsyncWrite for Watched {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(count) = self.handoff.keeps([bytes]) {
+            return Poll::Ready(Ok(count));
+        }
         self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_write(context, bytes))
     }
 
@@ -244,6 +282,9 @@ impl AsyncWrite for Watched {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(count) = self.handoff.keeps(slices.iter().map(|slice| &**slice)) {
+            return Poll::Ready(Ok(count));
+        }
         self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_write_vectored(context, slices))
     }
 }
@@ -253,7 +294,7 @@ mod tests {
     use super::*;
 
     fn waiting(idle: Duration, first_byte: Option<Duration>) -> HeadWait {
-        let progress = Arc::new(Progress::new(MemoryBudget::unlimited()));
+        let progress = Arc::new(Progress::new(MemoryBudget::unlimited(), Instant::now()));
         let first_byte = first_byte.map_or(NOTHING, |after| u64::try_from(after.as_millis()).unwrap());
         progress.first_byte.store(first_byte, Ordering::Relaxed);
         HeadWait { since: progress.opened, progress, head: HEAD, idle }
@@ -292,7 +333,7 @@ mod tests {
     #[test]
     fn unfinished_heads_hold_a_part_of_the_memory_together() {
         let memory = MemoryBudget::new(8 * 40_000);
-        let heads: Vec<_> = (0..3).map(|_| Progress::new(memory.clone())).collect();
+        let heads: Vec<_> = (0..3).map(|_| Progress::new(memory.clone(), Instant::now())).collect();
         assert!(heads[0].note_bytes(20_000) && heads[1].note_bytes(20_000));
         assert!(heads[2].note_bytes(8_000), "an ordinary head is always taken");
         assert!(!heads[2].note_bytes(1_000) && heads[2].is_one_too_many());

@@ -5,7 +5,7 @@ use crate::model::secret::Secret;
 use aws_lc_rs::digest::{SHA256, digest};
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use subtle::{Choice, ConstantTimeEq as _};
+use subtle::ConstantTimeEq as _;
 
 /// The bearer token of an `Authorization` header; an empty one counts as none.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -16,10 +16,20 @@ pub fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether the request has one of the keys. All keys are compared, whichever matches.
 pub fn has(headers: &HeaderMap, keys: &[Secret]) -> bool {
+    matching(bearer(headers).unwrap_or_default(), keys).is_some()
+}
+
+/// The key that is given, if any. All are compared, whichever matches.
+pub(super) fn matching<'a>(given: &str, keys: &'a [Secret]) -> Option<&'a Secret> {
     // A comparison of slices ends at once where their lengths differ; digests have one length.
-    let given = digest(&SHA256, bearer(headers).unwrap_or_default().as_bytes());
-    let is_given = |key: &Secret| digest(&SHA256, key.reveal().as_bytes()).as_ref().ct_eq(given.as_ref());
-    keys.iter().fold(Choice::from(0), |found, key| found | is_given(key)).into()
+    let given = digest(&SHA256, given.as_bytes());
+    let is_given = |key: &Secret| digest(&SHA256, key.reveal().as_bytes()).as_ref().ct_eq(given.as_ref()).into();
+    keys.iter().fold(None, |found, key| if is_given(key) { Some(key) } else { found })
+}
+
+/// 403: there is no key that anybody could have.
+pub(super) fn none_configured() -> Reply {
+    error(StatusCode::FORBIDDEN, "publishing_disabled", "no publish key is configured: set `publish.keys`")
 }
 
 /// Checks that the request has one of the keys.
@@ -28,8 +38,7 @@ pub fn has(headers: &HeaderMap, keys: &[Secret]) -> bool {
 /// The response: 403 if no key is configured, 401 if the key is missing or wrong.
 pub fn check(headers: &HeaderMap, keys: &[Secret]) -> Result<(), Box<Reply>> {
     if keys.is_empty() {
-        let message = "no publish key is configured: set `publish.keys`";
-        return Err(Box::new(error(StatusCode::FORBIDDEN, "publishing_disabled", message)));
+        return Err(Box::new(none_configured()));
     }
     if has(headers, keys) {
         return Ok(());

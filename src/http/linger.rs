@@ -3,8 +3,8 @@
 //! So the answer is sent with the end of our side, and what the client still sends is thrown away for a while.
 
 use crate::node::context::LocalNode;
+use crate::tls::Socket;
 use std::io::ErrorKind;
-use std::net::Shutdown;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -16,10 +16,10 @@ const MAX_TIME: Duration = Duration::from_secs(30);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// Ends a connection after its last answer was written.
-pub(super) async fn close(local: &LocalNode, stream: TcpStream) {
-    if socket2::SockRef::from(&stream).shutdown(Shutdown::Write).is_ok() {
+pub(super) async fn close(local: &LocalNode, stream: Socket) {
+    if stream.end().is_ok() {
         // After that time the client gets a reset.
-        let _ = tokio::time::timeout(MAX_TIME, discard(local, &stream)).await;
+        let _ = tokio::time::timeout(MAX_TIME, discard(local, stream.wire())).await;
     }
 }
 

@@ -1,11 +1,13 @@
 //! HTTP: the listeners (`server`), the route table (`routes`), and one file for each path.
 
+pub mod access;
 pub mod admin;
 pub mod answer;
 pub mod body;
 pub mod caller;
 pub mod client_address;
 pub mod config;
+pub mod console;
 pub mod drain;
 pub mod engine;
 mod head;
@@ -34,6 +36,8 @@ use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
+use config::ConsoleConfig;
+use console::sign_ins::SignIns;
 use reload::Reloads;
 use settings::HttpSettings;
 use shared::Shared;
@@ -56,6 +60,10 @@ pub struct Api {
     pub live: ArcSwap<HttpSettings>,
     /// Makes them change.
     pub reloads: Reloads,
+    /// `[console]`.
+    pub console: ConsoleConfig,
+    /// `console.sign_ins_per_minute`.
+    pub sign_ins: SignIns,
     /// The text of `/metrics`.
     pub scrape: Scrape,
     /// When the process began.

@@ -87,6 +87,12 @@ fn is_of_this_machine(origin: &str) -> bool {
     })
 }
 
+/// Whether the request says that a page of the host that it goes to has sent it.
+pub(super) fn is_own(headers: &HeaderMap) -> bool {
+    let origin = headers.get(ORIGIN).and_then(|origin| origin.to_str().ok());
+    origin.is_some_and(|origin| is_same(headers, &normal(origin)))
+}
+
 /// Whether the page came from the host that it sends the request to. Proxies end TLS, so only the page knows the
 /// scheme; the default port of that scheme equals no port in `Host`.
 fn is_same(headers: &HeaderMap, origin: &str) -> bool {

@@ -8,14 +8,15 @@ use crate::log::{Accepted, AppendError, Appended};
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::refusal::Refusal;
 use crate::protocol::publish::{Publication, decode_json, decode_ndjson};
-use crate::refusals;
+use crate::refusals::Who;
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, StatusCode};
 use serde_json::{Value, json};
+use std::net::IpAddr;
 
 /// Publishes events and answers when the log has them. The caller has checked the key.
-pub async fn publish(api: &Api, request: Request<Incoming>) -> Reply {
+pub async fn publish(api: &Api, request: Request<Incoming>, from: IpAddr) -> Reply {
     let ndjson = request
         .headers()
         .get(CONTENT_TYPE)
@@ -31,7 +32,7 @@ pub async fn publish(api: &Api, request: Request<Incoming>) -> Reply {
     let limits = &api.node.context.draft_limits;
     match if ndjson { decode_ndjson(text, limits) } else { decode_json(text, limits) } {
         Ok(Publication::One(draft)) => one(api, *draft).await,
-        Ok(Publication::Batch(events)) => batch(api, events).await,
+        Ok(Publication::Batch(events)) => batch(api, events, from).await,
         Err(problem) => refused(api, &problem),
     }
 }
@@ -51,7 +52,7 @@ async fn one(api: &Api, draft: Draft) -> Reply {
 }
 
 /// 200 with a result for each event, in order; 503 with an additional `error` if the log accepted none of them.
-async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
+async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>, from: IpAddr) -> Reply {
     let mut results: Vec<Option<Value>> = Vec::with_capacity(events.len());
     let mut drafts = Vec::with_capacity(events.len());
     for event in events {
@@ -63,7 +64,11 @@ async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>) -> Reply {
             Err(problem) => {
                 api.node.context.metrics.refused(Source::Http, problem.code());
                 let why = format_args!("an event of a batch: {}; the answer says what is wrong", problem.code());
-                refusals::note(&api.node.context.metrics, Refusal::Request, format_args!("/publish"), why);
+                let reason = match problem {
+                    DraftError::TooBig { .. } => Refusal::Size,
+                    _ => Refusal::Request,
+                };
+                api.node.context.refusals.note(reason, &Who::at(from).path("/publish"), why);
                 Some(failure(problem.code(), &problem.to_string()))
             }
         });

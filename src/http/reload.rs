@@ -4,13 +4,16 @@ use crate::handlers::new_rules::Lost;
 use crate::http::Api;
 use crate::http::answer::{Reply, error, json, unread};
 use crate::http::body;
+use crate::protocol::json_text::Text;
+use crate::refusals::shown as shortened;
 use hyper::body::Incoming;
 use hyper::{Request, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
-/// Bytes of the body, which says nothing.
+/// Bytes of the body.
 const MAX_BODY: usize = 4 << 10;
 /// Callers that may wait. All of them get the answer of one reload.
 const MAX_WAITING: usize = 64;
@@ -72,15 +75,27 @@ impl Reloads {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+struct Fields {
+    /// The node that is meant: a load balancer may have chosen another one.
+    node: Option<Text>,
+}
+
 /// Reloads. The caller has checked the key.
 pub async fn serve(api: &Api, request: Request<Incoming>) -> Reply {
+    let own = api.node.id.to_string();
     match body::read(request, MAX_BODY).await {
-        Ok(body) if is_empty(&body) => {}
-        Ok(_) => return error(StatusCode::BAD_REQUEST, "bad_field", "a reload takes no fields; send no body, or {}"),
+        Ok(body) if body.is_empty() => {}
+        Ok(body) => {
+            if let Some(refusal) = refuse(&body, &own) {
+                return refusal;
+            }
+        }
         Err(problem) => return unread(problem, "4 KiB"),
     }
     match api.reloads.ask().await {
-        Some(outcome) => reply(&api.node.id.to_string(), &outcome),
+        Some(outcome) => reply(&own, &outcome),
         None => error(
             StatusCode::SERVICE_UNAVAILABLE,
             "busy",
@@ -89,9 +104,15 @@ pub async fn serve(api: &Api, request: Request<Incoming>) -> Reply {
     }
 }
 
-fn is_empty(body: &[u8]) -> bool {
-    body.is_empty()
-        || serde_json::from_slice(body).is_ok_and(|fields: serde_json::Map<String, Value>| fields.is_empty())
+/// A body that cannot be read, or that names another node.
+fn refuse(body: &[u8], own: &str) -> Option<Reply> {
+    let fields: Fields = match serde_json::from_slice(body) {
+        Ok(fields) => fields,
+        Err(problem) => return Some(error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string())),
+    };
+    let other = fields.node.map(|Text(name)| name).filter(|name| !name.is_empty() && name != own)?;
+    let message = format!("this is node {own}, not {}; use the address of the node itself", shortened(&other));
+    Some(error(StatusCode::CONFLICT, "other_node", &message))
 }
 
 fn reply(node: &str, outcome: &Outcome) -> Reply {

@@ -4,7 +4,8 @@ use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
 use crate::http::{
-    Api, admin, drain, engine, head, health, inspection, keys, presence, publish, reload, revoke, sse, ws,
+    Api, access, admin, console, drain, engine, head, health, inspection, keys, presence, publish, reload, revoke, sse,
+    ws,
 };
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -15,6 +16,9 @@ use hyper::{Method, Request, StatusCode};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+
+/// Every path and answer, written by hand. `tests/e2e/openapi.test.mjs` compares it with what a node answers.
+const OPENAPI: &str = include_str!("openapi.json");
 
 /// Answers one request.
 pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
@@ -40,17 +44,25 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/health" => health::health(api),
         "/health/live" => health::live(api),
         "/socket/ping" => health::ping(api).await,
+        "/openapi.json" if get => typed(StatusCode::OK, "application/json", OPENAPI),
+        "/openapi.json" => method_not_allowed("GET"),
         "/metrics" if control && get => health::metrics(api).await,
         "/metrics" if control => method_not_allowed("GET"),
-        "/publish" if control => keyed(api, request, |request| Box::pin(publish::publish(api, request))).await,
-        "/join" if control => command(api, admin::Verb::Join, request).await,
-        "/leave" if control => command(api, admin::Verb::Leave, request).await,
-        "/disconnect" if control => command(api, admin::Verb::Disconnect, request).await,
-        "/revoke" if control => keyed(api, request, |request| Box::pin(revoke::serve(api, request))).await,
-        "/users" if control => keyed(api, request, |request| Box::pin(presence::users(api, request))).await,
-        "/reload" if control => keyed(api, request, |request| Box::pin(reload::serve(api, request))).await,
-        "/drain" if control => keyed(api, request, |request| Box::pin(drain::serve(api, request))).await,
-        path if control && is_view(path) => match keys::check(request.headers(), &api.settings().publish.keys) {
+        "/publish" if control => {
+            let from = caller.client();
+            let reply = keyed(api, caller, request, |request| Box::pin(publish::publish(api, request, from))).await;
+            local.context.metrics.publish_answered(reply.status().as_u16());
+            reply
+        }
+        "/join" if control => command(api, caller, admin::Verb::Join, request).await,
+        "/leave" if control => command(api, caller, admin::Verb::Leave, request).await,
+        "/disconnect" if control => command(api, caller, admin::Verb::Disconnect, request).await,
+        "/revoke" if control => keyed(api, caller, request, |request| Box::pin(revoke::serve(api, request))).await,
+        "/users" if control => keyed(api, caller, request, |request| Box::pin(presence::users(api, request))).await,
+        "/reload" if control => keyed(api, caller, request, |request| Box::pin(reload::serve(api, request))).await,
+        "/drain" if control => keyed(api, caller, request, |request| Box::pin(drain::serve(api, request))).await,
+        path if control && console::is_console(api, path) => console::serve(api, request, caller).await,
+        path if control && is_view(path) => match access::check(api, caller, &request).await {
             _ if !get => method_not_allowed("GET"),
             Err(refusal) => *refusal,
             Ok(()) => view(api, path, request.uri().query()).await,
@@ -138,20 +150,21 @@ fn is_newcomer(engine_path: bool, query: Option<&str>) -> bool {
     !engine_path || engineio::Query::parse(query.unwrap_or_default()).sid.is_none()
 }
 
-async fn command(api: &Api, verb: admin::Verb, request: Request<Incoming>) -> Reply {
-    keyed(api, request, |request| Box::pin(admin::command(api, verb, request))).await
+async fn command(api: &Api, caller: &Caller, verb: admin::Verb, request: Request<Incoming>) -> Reply {
+    keyed(api, caller, request, |request| Box::pin(admin::command(api, verb, request))).await
 }
 
-/// POST with a publish key; the key is checked before the body is read.
+/// POST with a publish key, or of the console; who it is, is checked before the body is read.
 async fn keyed<'a>(
     api: &Api,
+    caller: &Caller,
     request: Request<Incoming>,
     act: impl FnOnce(Request<Incoming>) -> Pin<Box<dyn Future<Output = Reply> + 'a>>,
 ) -> Reply {
     if request.method() != Method::POST {
         return method_not_allowed("POST");
     }
-    match keys::check(request.headers(), &api.settings().publish.keys) {
+    match access::check(api, caller, &request).await {
         Ok(()) => act(request).await,
         Err(refusal) => *refusal,
     }

@@ -11,14 +11,14 @@ use crate::http::linger;
 use crate::http::proxy_header;
 use crate::http::proxy_header::NoHeader;
 use crate::http::routes::route;
-use crate::http::upgrade::{Upgraded, carry_on};
+use crate::http::upgrade::{Intent, Upgraded, carry_on};
 use crate::http::ws;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
-use crate::refusals;
-use crate::refusals::shown;
+use crate::refusals::Who;
 use crate::session::accepted::{AcceptedSocket, ClientStream};
 use crate::session::connection_limiter::{ConnectionLimiter, LimitError, Owner};
+use crate::tls::Socket;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
@@ -128,7 +128,7 @@ impl Acceptor {
                 Err(error) if is_exhausted(&error) => {
                     let why =
                         format_args!("a connection could not be accepted: {error}; raise the limit of open files");
-                    self.refuse(format_args!("the listener"), why);
+                    self.refuse(&Who::unknown("the listener"), why);
                     self.limiter.free_a_file();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
@@ -163,19 +163,19 @@ impl Acceptor {
         let owner = if is_behind { Owner::proxy(peer) } else { owner(&self.api, peer) };
         let socket = match AcceptedSocket::new(&self.limiter, owner) {
             Ok(socket) => socket,
-            Err(full) => return self.refuse(format_args!("{peer}"), format_args!("{}", too_many(full))),
+            Err(full) => return self.refuse(&Who::at(peer), format_args!("{}", too_many(full))),
         };
         let caller = Caller::new(self.kind, peer, self.api.settings().proxies.trusts(peer), socket);
         let (local, api) = (self.local.clone(), self.api.clone());
         if is_behind {
             drop(tokio::task::spawn_local(serve_behind(local, api, stream, caller)));
         } else {
-            drop(tokio::task::spawn_local(serve(local, api, stream, caller)));
+            drop(tokio::task::spawn_local(serve(local, api, Socket::plain(stream), caller)));
         }
     }
 
-    fn refuse(&self, who: fmt::Arguments<'_>, why: fmt::Arguments<'_>) {
-        refusals::note(&self.api.node.context.metrics, Refusal::Connections, who, why);
+    fn refuse(&self, who: &Who, why: fmt::Arguments<'_>) {
+        self.api.node.context.refusals.note(Refusal::Connections, who, why);
     }
 }
 
@@ -214,19 +214,19 @@ async fn serve_behind(local: Rc<LocalNode>, api: Arc<Api>, mut stream: TcpStream
         Err(NoHeader::Empty) => return,
         Err(problem) => return note(&api, &caller, Refusal::ProxyHeader, format_args!("{problem}")),
     }
-    serve(local, api, stream, caller).await;
+    serve(local, api, Socket::plain(stream), caller).await;
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
-async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, caller: Caller) {
+async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Caller) {
     let caller = Rc::new(caller);
     let may_still_send = Rc::new(Cell::new(false));
     let memory = &api.node.context.memory;
     let HttpConfig { head_timeout, idle_timeout, .. } = api.settings().http;
-    let (stream, timer, returned, progress) = watch(stream, head_timeout, idle_timeout, memory);
+    let (stream, timer, handoff, progress) = watch(stream, caller.accepted(), head_timeout, idle_timeout, memory);
     let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
-        let (may_still_send, progress) = (may_still_send.clone(), progress.clone());
+        let (may_still_send, progress, handoff) = (may_still_send.clone(), progress.clone(), handoff.clone());
         async move {
             let _busy = api.traffic.begin();
             caller.begin_request();
@@ -239,11 +239,14 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, caller: C
                 Err(full) => ws::full(full),
             };
             if let Some(Refused(reason, why)) = response.extensions_mut().remove() {
-                let who = format_args!("{} {}", caller.client(), shown(uri.path()));
-                refusals::note(&api.node.context.metrics, reason, who, format_args!("{why}"));
+                let who = Who::at(caller.client()).path(uri.path());
+                api.node.context.refusals.note(reason, &who, format_args!("{why}"));
             }
             if !matches!(response.body(), Answer::Sse(_)) {
                 caller.forget_client();
+            }
+            if caller.slot.borrow().as_ref().is_some_and(Intent::writes_at_once) {
+                handoff.keep_answer();
             }
             let unread = body.is_some_and(|body| body.is_unread());
             may_still_send.set(unread);
@@ -276,15 +279,19 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, caller: C
         Ok(parts) => {
             let early = parts.read_buf;
             drop(parts.io);
-            let Some(stream) = returned.take() else { return };
+            let Some(stream) = handoff.take_stream() else { return };
             let intent = caller.slot.borrow_mut().take();
             match intent {
                 Some(intent) => {
                     let stream = ClientStream { stream, open: caller.socket.upgrade() };
-                    carry_on(&local, intent, Upgraded { stream, early, waited: caller.waited() });
+                    carry_on(
+                        &local,
+                        intent,
+                        Upgraded { stream, early, answer: handoff.take_answer(), waited: caller.waited() },
+                    );
                 }
                 None if may_still_send.get() => linger::close(&local, stream).await,
-                None => {}
+                None => stream.say_end(),
             }
         }
         // The client disconnected, or does not speak HTTP. hyper has answered if it could.
@@ -302,11 +309,11 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, caller: C
                 note(&api, &caller, Refusal::Incomplete, format_args!("no whole request within `http.head_timeout`"));
             } else if error.is_timeout() && !caller.has_asked() {
                 // Browsers open connections that they may need; they are no reason for a line in the log.
-                api.node.context.metrics.refusal(Refusal::Incomplete);
+                api.node.context.refusals.count(Refusal::Incomplete);
             }
             tracing::trace!(%error, "an HTTP connection ended");
             if error.is_parse()
-                && let Some(stream) = returned.take()
+                && let Some(stream) = handoff.take_stream()
             {
                 linger::close(&local, stream).await;
             }
@@ -315,5 +322,5 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, caller: C
 }
 
 fn note(api: &Api, caller: &Caller, reason: Refusal, why: fmt::Arguments<'_>) {
-    refusals::note(&api.node.context.metrics, reason, format_args!("{}", caller.client()), why);
+    api.node.context.refusals.note(reason, &Who::at(caller.client()), why);
 }

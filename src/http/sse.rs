@@ -2,7 +2,7 @@
 
 use crate::auth::{AuthError, bare_token};
 use crate::handlers::room_access::JoinError;
-use crate::handlers::session_start::TooMany;
+use crate::handlers::session_start::Attempt;
 use crate::handlers::{backend_calls, resume, room_access, rule_runner, session_start};
 use crate::http::answer::{Reply, error, no_store, noted, overloaded, refused};
 use crate::http::body::Answer;
@@ -30,7 +30,7 @@ use crate::session::recovery::NotRecovered;
 use crate::session::replay::Replay;
 use crate::transport::sse::SseBody;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use std::rc::Rc;
 use std::time::Duration;
@@ -56,7 +56,8 @@ pub async fn serve(
     let given = [bearer(request.headers()), query.token.as_deref()];
     let token = given.into_iter().flatten().find_map(bare_token);
     let checked = local.node.auth.authenticate(token, unix_ms() / 1000).await;
-    session_start::note_handshake(local, MAIN_NAMESPACE, &checked);
+    let attempt = Attempt { address: Some(caller.client()), namespace: MAIN_NAMESPACE, token };
+    session_start::note_handshake(local, attempt, &checked);
     let identity = match checked {
         Ok(identity) => identity,
         Err(problem) => return error(StatusCode::UNAUTHORIZED, problem.code(), &problem.to_string()),
@@ -77,7 +78,11 @@ pub async fn serve(
     // From here on the connection ends with its body, also if this future is dropped.
     let body = SseBody::new(local.clone(), key, caller.socket.clone());
     if let Err(many) = session_start::enter_account(local, key, &identity) {
-        return refuse(local, key, StatusCode::TOO_MANY_REQUESTS, TooMany::CODE, many.message);
+        let mut response = refuse(local, key, StatusCode::TOO_MANY_REQUESTS, many.code, many.message);
+        if let Some(ms) = many.retry_ms {
+            response.headers_mut().insert(RETRY_AFTER, ms.div_ceil(1_000).into());
+        }
+        return response;
     }
     let newcomer = session_start::Newcomer { connection: key, namespace, identity, auth: None };
     let session = newcomer.session(local, Id::random_session(), None);

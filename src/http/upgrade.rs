@@ -6,7 +6,7 @@ use crate::http::body::Answer;
 use crate::model::id::Id;
 use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
-use crate::protocol::websocket::{FrameReader, accept_key};
+use crate::protocol::websocket::{FrameReader, Opcode, accept_key, push_frame};
 use crate::session::accepted::ClientStream;
 use crate::session::connection::{Connection, Link};
 use crate::session::connection_limiter::Permit;
@@ -23,7 +23,6 @@ use hyper::{Request, Response, StatusCode};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 /// What an upgraded socket becomes.
 pub enum Intent {
@@ -35,6 +34,13 @@ pub enum Intent {
     Probe(Id, WebSocketHandshake),
     /// The same for a session of another node.
     ProbeElsewhere(Id, Permit, WebSocketHandshake),
+}
+
+impl Intent {
+    /// Whether the connection's outbox takes the answer to the upgrade, so that it goes out together with what follows.
+    pub fn writes_at_once(&self) -> bool {
+        matches!(self, Self::SocketIo(..) | Self::Json(..))
+    }
 }
 
 /// Where a handler leaves the intent for the connection's task.
@@ -78,6 +84,8 @@ pub struct Upgraded {
     pub stream: ClientStream,
     /// The bytes that arrived after the handshake.
     pub early: Bytes,
+    /// The answer to the upgrade, where [`Intent::writes_at_once`].
+    pub answer: Vec<u8>,
     /// How much of `socketio.connect_timeout` is used up.
     pub waited: Duration,
 }
@@ -97,24 +105,27 @@ pub fn carry_on(local: &Rc<LocalNode>, intent: Intent, upgraded: Upgraded) {
 }
 
 fn open_socketio(local: &Rc<LocalNode>, permit: Permit, handshake: WebSocketHandshake, upgraded: Upgraded) {
-    let (sid, stream) = (local.shard.fresh_id(), Rc::new(upgraded.stream));
+    let Upgraded { stream, early, mut answer, waited } = upgraded;
+    let (sid, stream) = (local.shard.fresh_id(), Rc::new(stream));
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), permit);
     handshake.apply(&mut connection);
     let key = local.shard.open(connection);
     local.await_proof(key);
-    local.shard.push(key, Frame::Engine(polling::handshake(local, sid, &[]).into()));
-    local.shard.start_timers(key, upgraded.waited);
+    push_frame(&mut answer, Opcode::Text, polling::handshake(local, sid, &[]).as_bytes());
+    local.shard.push(key, Frame::Raw(answer.into()));
+    local.shard.start_timers(key, waited);
     let mut frames = FrameReader::new();
-    websocket::take_early(local, key, &mut frames, &upgraded.early);
+    websocket::take_early(local, key, &mut frames, &early);
     websocket::start(local, key, stream, frames);
 }
 
 fn open_json(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>, upgraded: Upgraded) {
-    let Upgraded { stream, early, waited } = upgraded;
+    let Upgraded { stream, early, answer, waited } = upgraded;
     let stream = Rc::new(stream);
     let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(stream.clone()), permit);
     let key = local.shard.open(connection);
     local.await_proof(key);
+    local.shard.push(key, Frame::Raw(answer.into()));
     local.shard.start_timers(key, waited);
     let (early, local) = (early.to_vec(), local.clone());
     tokio::task::spawn_local(async move {
@@ -136,11 +147,11 @@ fn probe(local: &Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, upgraded
         tokio::task::spawn_local(takeover::probe(local.clone(), sid, handshake, stream, early));
         return;
     }
-    let (Some(owner), Ok(stream)) = (local.node.shards().get(usize::from(sid.shard())), stream.into_std()) else {
+    let (Some(owner), Ok(stream)) = (local.node.shards().get(usize::from(sid.shard())), stream.detach()) else {
         return;
     };
     owner.run(move |local| {
-        if let Ok(stream) = TcpStream::from_std(stream) {
+        if let Ok(stream) = stream.attach() {
             let stream = ClientStream { stream, open };
             tokio::task::spawn_local(takeover::probe(local.clone(), sid, handshake, stream, early));
         }

@@ -8,6 +8,7 @@ pub mod command;
 pub mod draft;
 pub mod error_chain;
 pub mod event;
+pub mod happening;
 pub mod http_url;
 pub mod id;
 pub mod millis;

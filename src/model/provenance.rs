@@ -33,6 +33,18 @@ impl Provenance {
         Self::ALL.get(bits as usize).copied().unwrap_or(Self::Answered)
     }
 
+    /// Its name, for operators.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Rule => "rule",
+            Self::Grant => "grant",
+            Self::Asked => "asked",
+            Self::Answered => "answered",
+            Self::Command => "command",
+        }
+    }
+
     /// One character, for session records.
     pub fn code(self) -> char {
         match self {

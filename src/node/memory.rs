@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 const LOOK: Duration = Duration::from_millis(100);
 /// Looks until the system is asked again while less than half of the limit is in use.
 const SELDOM: u32 = 10;
-/// Looks between two of [`crate::budget::Accounts::sweep`].
+/// Looks between two of what is done every second: [`crate::budget::Accounts::sweep`], and refusals without a line.
 const SWEEP: u32 = 10;
 /// Looks between two warnings that nothing is left to close.
 const WARN: u32 = 100;
@@ -43,6 +43,7 @@ pub async fn watch(node: Arc<Node>) {
         [&mut settle, &mut futile, &mut warned].into_iter().for_each(|left| *left = left.saturating_sub(1));
         if looks.is_multiple_of(SWEEP) {
             context.accounts.sweep(context.now());
+            context.refusals.say_withheld();
         }
         let window = node.window.write().bytes();
         memory.adjust(Holding::Window, std::mem::replace(&mut of_window, window), window);

@@ -1,7 +1,8 @@
 //! How this node is doing: for `/health`, and for operators of the cluster.
 
-use crate::cluster::NodeStatus;
+use crate::cluster::{ConnectionCount, NodeStatus};
 use crate::log::LogStatus;
+use crate::metrics::Metrics;
 use crate::model::clock::unix_ms;
 use crate::node::context::Node;
 use crate::presence::StoreError;
@@ -81,6 +82,15 @@ fn lag_ms(node: &Node) -> u64 {
     }
 }
 
+fn connections_by(metrics: &Metrics) -> Vec<ConnectionCount> {
+    let count = |(transport, protocol, connections): (&str, &str, u64)| ConnectionCount {
+        transport: transport.to_owned(),
+        protocol: protocol.to_owned(),
+        connections,
+    };
+    metrics.open_connections().map(count).collect()
+}
+
 /// What operators see of this node.
 pub async fn of(node: &Node) -> NodeStatus {
     let shards = node.on_every_shard(|local| local.shard.counts()).await;
@@ -93,6 +103,7 @@ pub async fn of(node: &Node) -> NodeStatus {
         status: health(node).readiness.label().to_owned(),
         uptime_seconds: node.context.started.elapsed().as_secs(),
         connections: open as u64,
+        connections_by: connections_by(&node.context.metrics),
         sessions: shards.iter().map(|shard| shard.sessions as u64).sum(),
         rooms: shards.iter().map(|shard| shard.rooms as u64).sum(),
         lag_ms: lag_ms(node),

@@ -2,7 +2,9 @@
 
 use crate::cluster::{Confirmed, OneWay, RpcError, RpcRequest, RpcResponse};
 use crate::model::id::Id;
+use crate::model::refusal::Refusal;
 use crate::node::context::{LocalNode, Node};
+use crate::refusals::Who;
 use crate::session::accepted::AcceptedSocket;
 use crate::session::forwarded::PollKind;
 use crate::session::polling::{BodyLimit, PollAnswer};
@@ -42,6 +44,8 @@ impl Forwarding {
             return Err(PollAnswer::Unknown);
         }
         if !forwarded.begin(sid, kind) {
+            let why = format_args!("two long-polling requests of one kind at once, for a session of another node");
+            local.context.refusals.note(Refusal::Protocol, &Who::unknown("a Socket.IO client"), why);
             return Err(PollAnswer::Overlap);
         }
         drop(forwarded);

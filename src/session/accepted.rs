@@ -1,45 +1,14 @@
 //! A TCP connection from its `accept` on, until it is closed or becomes a WebSocket.
 
-use crate::session::connection_limiter::{ConnectionLimiter, End, LimitError, Owner};
+use crate::session::connection_limiter::{ConnectionLimiter, LimitError, Owner};
+use crate::session::cut::{Cut, End};
 use crate::session::unproven::Ticket;
+use crate::tls::Socket;
 use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
-
-/// Ends a connection from outside its task.
-#[derive(Default)]
-pub struct Cut {
-    notify: Notify,
-    evicted: AtomicBool,
-}
-
-impl Cut {
-    /// Its client does not read.
-    pub fn cut(&self) {
-        self.notify.notify_one();
-    }
-
-    /// It makes room for others.
-    fn evict(&self) {
-        self.evicted.store(true, Ordering::Relaxed);
-        self.notify.notify_one();
-    }
-
-    fn end(self: &Arc<Self>) -> End {
-        let cut = self.clone();
-        Box::new(move || cut.evict())
-    }
-
-    /// Waits until the connection is to end; whether it makes room for others.
-    pub async fn wait(&self) -> bool {
-        self.notify.notified().await;
-        self.evicted.load(Ordering::Relaxed)
-    }
-}
 
 /// Whose a socket is.
 #[derive(Clone, Copy)]
@@ -69,7 +38,7 @@ impl AcceptedSocket {
     /// Which limit is reached by connections that have proven themselves.
     pub fn new(limiter: &Arc<ConnectionLimiter>, peer: Owner) -> Result<Arc<Self>, LimitError> {
         let cut = Arc::<Cut>::default();
-        let ticket = limiter.add_socket(peer, cut.end())?;
+        let ticket = limiter.add_socket(peer, End::Socket(cut.clone()))?;
         Ok(Arc::new(Self {
             limiter: limiter.clone(),
             owners: Mutex::new(Owners { peer, charged: peer }),
@@ -144,7 +113,7 @@ impl AcceptedSocket {
     pub fn rest(&self) {
         self.leave_client();
         if self.ticket.load(Ordering::Relaxed) == 0 && !self.settled.load(Ordering::Relaxed) {
-            let ticket = self.limiter.enter_table(self.owners.lock().charged, self.cut.end());
+            let ticket = self.limiter.enter_table(self.owners.lock().charged, End::Socket(self.cut.clone()));
             self.ticket.store(ticket.get(), Ordering::Relaxed);
         }
     }
@@ -179,15 +148,15 @@ impl Drop for OpenSocket {
 /// The socket of a WebSocket.
 pub struct ClientStream {
     /// Closed before it is counted out.
-    pub stream: TcpStream,
+    pub stream: Socket,
     /// Its count.
     pub open: OpenSocket,
 }
 
 impl Deref for ClientStream {
-    type Target = TcpStream;
+    type Target = Socket;
 
-    fn deref(&self) -> &TcpStream {
+    fn deref(&self) -> &Socket {
         &self.stream
     }
 }
@@ -196,6 +165,9 @@ impl Deref for ClientStream {
 mod tests {
     #[test]
     fn a_websocket_is_small() {
-        assert!(size_of::<super::ClientStream>() <= 40, "with the counters of its Rc 56 bytes, which cost 64");
+        assert!(
+            size_of::<super::ClientStream>() <= 48,
+            "with the counters of its Rc 64 bytes, which is a size of the allocator"
+        );
     }
 }

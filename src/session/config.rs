@@ -45,6 +45,8 @@ impl Default for SocketIoConfig {
 
 /// Connections of one user that may join all their rooms at once.
 const CONNECTIONS_AT_ONCE: u32 = 10;
+/// How often all connections of one user may return at once: a node stops, and the next one does too.
+const CONNECTS_AT_ONCE: u32 = 2;
 /// Seconds of a user's or a tenant's rate that may come at once.
 const BURST_SECONDS: u32 = 4;
 
@@ -78,6 +80,8 @@ pub struct LimitsConfig {
     pub joins_per_second: u32,
     /// Connections of one user to this node; 0 is unlimited, as below.
     pub user_connections: u32,
+    /// Connections of one user that begin a second, with a burst; 0 is unlimited.
+    pub user_connects_per_second: u32,
     /// Messages per second of all connections of one user. `None`: ten times those of one connection.
     pub user_events_per_second: Option<u32>,
     /// Bytes of messages a second of all connections of one user.
@@ -126,6 +130,7 @@ impl LimitsConfig {
         let rooms = CONNECTIONS_AT_ONCE.saturating_mul(number(self.rooms_per_session));
         let limits = |connections, events, bytes, joins| OwnerLimits {
             connections,
+            connects: None,
             events: pace(events, rooms),
             bytes: pace(number(bytes), number(max_message)),
             joins: pace(joins, rooms),
@@ -133,8 +138,10 @@ impl LimitsConfig {
         let events = self.user_events_per_second;
         let events = events.unwrap_or_else(|| self.events_per_second.saturating_mul(CONNECTIONS_AT_ONCE));
         let user = limits(self.user_connections, events, self.user_bytes_per_second, self.user_joins_per_second);
+        let storm = self.user_connections.saturating_mul(CONNECTS_AT_ONCE);
         AccountLimits {
-            user,
+            // How many an unlimited number that returns at once is, nobody knows.
+            user: OwnerLimits { connects: pace(self.user_connects_per_second, storm).filter(|_| storm > 0), ..user },
             address: if knows_addresses { OwnerLimits { connections: 0, ..user } } else { OwnerLimits::default() },
             tenant: limits(
                 self.tenant_connections,
@@ -162,6 +169,7 @@ impl Default for LimitsConfig {
             bytes_per_second: 1_000_000,
             joins_per_second: 50,
             user_connections: 1_000,
+            user_connects_per_second: 200,
             user_events_per_second: None,
             user_bytes_per_second: 10_000_000,
             user_joins_per_second: 200,

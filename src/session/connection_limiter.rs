@@ -7,6 +7,7 @@
 //! proven.
 
 use crate::model::address::{CompactAddress, accounted};
+use crate::session::cut::End;
 use crate::session::unproven::{Ticket, Unproven};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -58,9 +59,6 @@ impl Owner {
         Self { address: accounted(address), is_proxy: true }
     }
 }
-
-/// Ends a socket or a client. Called on any thread.
-pub type End = Box<dyn FnOnce() + Send>;
 
 /// The count of a node's sockets and clients.
 pub struct ConnectionLimiter {
@@ -164,18 +162,22 @@ impl ConnectionLimiter {
     /// Which limit is reached by connections that have proven themselves.
     pub(super) fn add_socket(&self, owner: Owner, end: End) -> Result<Ticket, LimitError> {
         let open = self.open.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut ended = Vec::new();
         let added = {
             let mut tables = self.tables.lock();
-            let counted = self.count_socket(&mut tables, owner, open, &mut ended);
-            counted.map(|()| self.insert(&mut tables, owner, end))
+            let counted = self.count_socket(&mut tables, owner, open);
+            counted.map(|oldest| (self.insert(&mut tables, owner, end), oldest))
         };
-        ended.into_iter().for_each(|end| end());
-        if added.is_err() {
-            self.drop_socket(owner, None);
-            self.drop_file();
+        match added {
+            Ok((ticket, oldest)) => {
+                end_if_any(oldest);
+                Ok(ticket)
+            }
+            Err(full) => {
+                self.drop_socket(owner, None);
+                self.drop_file();
+                Err(full)
+            }
         }
-        added
     }
 
     fn insert(&self, tables: &mut Tables, owner: Owner, end: End) -> Ticket {
@@ -184,24 +186,18 @@ impl ConnectionLimiter {
         ticket
     }
 
-    fn count_socket(
-        &self,
-        tables: &mut Tables,
-        owner: Owner,
-        open: usize,
-        ended: &mut Vec<End>,
-    ) -> Result<(), LimitError> {
+    /// Counts a socket; the one that has to end for it, if any has.
+    fn count_socket(&self, tables: &mut Tables, owner: Owner, open: usize) -> Result<Option<End>, LimitError> {
         if let Some(oldest) = self.count_for(tables, owner)? {
-            ended.push(oldest);
-        } else if open > self.max_sockets() {
-            let oldest = tables.sockets.remove_oldest_of_largest();
-            // Some unproven clients are WebSockets, which are sockets too.
-            let oldest = oldest.or_else(|| tables.clients.remove_oldest_of_largest());
-            ended.push(oldest.ok_or(LimitError::Node)?);
-        } else {
-            ended.extend(self.make_room_for_unproven(tables));
+            return Ok(Some(oldest));
         }
-        Ok(())
+        if open <= self.max_sockets() {
+            return Ok(self.make_room_for_unproven(tables));
+        }
+        let oldest = tables.sockets.remove_oldest_of_largest();
+        // Some unproven clients are WebSockets, which are sockets too.
+        let oldest = oldest.or_else(|| tables.clients.remove_oldest_of_largest());
+        oldest.map(Some).ok_or(LimitError::Node)
     }
 
     /// Counts a socket, also when it is refused; the one that has to end for it, if its address has too many.
@@ -237,9 +233,7 @@ impl ConnectionLimiter {
             let own = ticket.and_then(|ticket| tables.sockets.remove(ticket));
             (own.map(|end| self.insert(&mut tables, to, end)), oldest)
         };
-        if let Some(end) = oldest {
-            end();
-        }
+        end_if_any(oldest);
         Ok(ticket)
     }
 
@@ -288,9 +282,7 @@ impl ConnectionLimiter {
                 Ok(None)
             }
         };
-        if let Some(end) = end? {
-            end();
-        }
+        end_if_any(end?);
         Ok(permit)
     }
 
@@ -307,17 +299,13 @@ impl ConnectionLimiter {
     /// Ends an unproven socket: the process has no file left.
     pub fn free_a_file(&self) {
         let oldest = self.tables.lock().sockets.remove_oldest_of_largest();
-        if let Some(end) = oldest {
-            end();
-        }
+        end_if_any(oldest);
     }
 
     /// Ends a client, if it is still unproven.
     pub fn evict(&self, ticket: Ticket) {
         let end = self.tables.lock().clients.remove(ticket);
-        if let Some(end) = end {
-            end();
-        }
+        end_if_any(end);
     }
 
     fn next_ticket(&self) -> Ticket {
@@ -336,9 +324,7 @@ impl ConnectionLimiter {
             let oldest = self.make_room_for_unproven(&mut tables);
             (self.insert(&mut tables, owner, end), oldest)
         };
-        if let Some(end) = oldest {
-            end();
-        }
+        end_if_any(oldest);
         ticket
     }
 
@@ -367,6 +353,12 @@ impl ConnectionLimiter {
     }
 }
 
+fn end_if_any(end: Option<End>) {
+    if let Some(end) = end {
+        end.now();
+    }
+}
+
 impl AddressCount {
     /// Clients and idle sockets share the limit, apart from the sockets that clients without a WebSocket need.
     fn max_sockets(&self, max: usize) -> usize {
@@ -380,15 +372,14 @@ impl Permit {
     pub fn await_proof(&mut self, end: impl FnOnce() + Send + 'static) -> Ticket {
         let ticket = self.limiter.next_ticket();
         self.ticket = Some(ticket);
+        let end = End::Client(Box::new(end));
         let oldest = {
             let mut tables = self.limiter.tables.lock();
             let oldest = self.limiter.make_room_for_unproven(&mut tables);
-            tables.clients.insert(ticket, self.peer(), Box::new(end));
+            tables.clients.insert(ticket, self.peer(), end);
             oldest
         };
-        if let Some(end) = oldest {
-            end();
-        }
+        end_if_any(oldest);
         ticket
     }
 

@@ -8,6 +8,7 @@ pub mod changes;
 pub mod config;
 pub mod connection;
 pub mod connection_limiter;
+pub mod cut;
 pub mod forwarded;
 pub mod keys;
 pub mod outbox;
@@ -76,12 +77,9 @@ fn a_session_is_small() {
 }
 
 impl Session {
-    /// Who it is, for the log.
-    pub fn name(&self) -> String {
-        match &self.identity.user {
-            Some(user) => format!("user {}, session {}", user.as_str(), self.id),
-            None => format!("session {}", self.id),
-        }
+    /// The text of its user's claim.
+    pub fn user(&self) -> Option<&str> {
+        self.identity.user.as_ref().map(|user| user.as_str())
     }
 }
 

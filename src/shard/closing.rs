@@ -5,8 +5,7 @@ use crate::model::millis::Millis;
 use crate::model::refusal::Refusal;
 use crate::model::transport::Protocol;
 use crate::protocol::{plain_ws, sse, websocket};
-use crate::refusals;
-use crate::session::connection::{ConnectionKey, Link, SessionKey};
+use crate::session::connection::{ConnectionKey, Link};
 use crate::session::outbox::Frame;
 use crate::shard::hub::Hub;
 use bytes::Bytes;
@@ -26,8 +25,7 @@ impl Hub {
             return;
         }
         connection.closing = Some(reason);
-        let (protocol, first) = (connection.protocol, connection.sessions.first().copied());
-        self.note_refusal(reason, protocol, first);
+        self.note_refusal(key, reason);
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.context.metrics.closed(reason);
         // One by one, so that each sees which others are left: presence counts a user once on a connection.
@@ -77,12 +75,20 @@ impl Hub {
     }
 
     /// Notes a close that is a refusal of what the client sends.
-    fn note_refusal(&self, reason: CloseReason, protocol: Protocol, session: Option<SessionKey>) {
+    fn note_refusal(&self, key: ConnectionKey, reason: CloseReason) {
         let (refusal, why) = match reason {
             CloseReason::RateLimit => (Refusal::Rate, "more messages than limits.events_per_second allows"),
             CloseReason::Evicted => {
                 (Refusal::Unauthenticated, "no accepted token, and newer connections need the room")
             }
+            CloseReason::ConnectTimeout => {
+                (Refusal::Unauthenticated, "no accepted token within socketio.connect_timeout")
+            }
+            CloseReason::SlowConsumer => (
+                Refusal::Slow,
+                "more unsent bytes than limits.outbox_bytes, or none of them taken for socketio.ping_timeout",
+            ),
+            CloseReason::Memory => (Refusal::Memory, "the node is near limits.memory, and the connection holds much"),
             CloseReason::Incomplete => {
                 (Refusal::Incomplete, "a message or its attachments did not arrive whole in time")
             }
@@ -95,9 +101,7 @@ impl Hub {
             CloseReason::Overlap => (Refusal::Protocol, "two long-polling requests of one kind at once"),
             _ => return,
         };
-        let who = session.and_then(|key| self.sessions.get(key)).map(|session| session.name());
-        let who = who.unwrap_or_else(|| format!("a client without a session ({protocol:?})"));
-        refusals::note(&self.context.metrics, refusal, format_args!("{who}"), format_args!("{why}; it is closed"));
+        self.context.refusals.note(refusal, &self.who(key), format_args!("{why}; it is closed"));
     }
 
     /// Forgets a connection whose transport is gone; its sessions may resume.

@@ -1,7 +1,7 @@
 //! What code outside the shard does with a connection.
 
 use crate::auth::Identity;
-use crate::budget::accounts::OverLimit;
+use crate::budget::accounts::Refused;
 use crate::model::close::CloseReason;
 use crate::model::id::Id;
 use crate::model::transport::Protocol;
@@ -16,12 +16,12 @@ use crate::session::unproven::Ticket;
 use crate::shard::face::Shard;
 use crate::shard::packets::{Begun, Next, RefusedTurn};
 use crate::shard::release::Released;
+use crate::tls::Socket;
 use bytes::Bytes;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::TcpStream;
 
 impl Shard {
     /// Adds a connection. Its timers do not run yet.
@@ -167,7 +167,7 @@ impl Shard {
     ///
     /// # Errors
     /// The limit that is reached; the connection's account stays as it was.
-    pub fn enter_account(&self, key: ConnectionKey, identity: &Identity) -> Result<(), OverLimit> {
+    pub fn enter_account(&self, key: ConnectionKey, identity: &Identity) -> Result<(), Refused> {
         let now = self.now();
         self.hub.borrow_mut().enter_account(key, identity, now)
     }
@@ -317,7 +317,7 @@ impl Shard {
     pub fn poll_flush(
         &self,
         key: ConnectionKey,
-        stream: &TcpStream,
+        stream: &Socket,
         finished: &mut bool,
         context: &mut Context<'_>,
     ) -> Poll<()> {
@@ -325,10 +325,10 @@ impl Shard {
             let mut hub = self.hub.borrow_mut();
             let Some(connection) = hub.connections.get_mut(key) else { return Poll::Ready(()) };
             let hangs_up = connection.closing.is_some_and(|reason| !reason.may_be_sending());
-            if hangs_up && connection.outbox.is_empty() && !*finished {
+            if hangs_up && connection.outbox.is_empty() && !*finished && !stream.has_unsent() {
                 // Half-closed, so that the peer reads the close frame; it hangs up, or is cut at its deadline.
                 *finished = true;
-                let _ = socket2::SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+                let _ = stream.end();
             }
             if !connection.blocked {
                 return Poll::Pending;

@@ -2,6 +2,7 @@
 
 use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
+use crate::feed::Feed;
 use crate::log::config::RecoveryConfig;
 use crate::log::shared_window::SharedWindow;
 use crate::metrics::Metrics;
@@ -12,6 +13,7 @@ use crate::model::millis::Millis;
 use crate::model::namespaces::Namespaces;
 use crate::presence::local::Presence;
 use crate::protocol::socketio::max_attached;
+use crate::refusals::Refusals;
 use crate::session::bucket::Rate;
 use crate::session::config::SocketIoConfig;
 use crate::shard::settings::{LiveSettings, Settings};
@@ -37,6 +39,12 @@ pub struct ShardContext {
     pub live: LiveSettings,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Counts, logs and tells what is refused.
+    pub refusals: Refusals,
+    /// What happens to clients, for whoever follows it.
+    pub feed: Arc<Feed>,
+    /// How many shards the node has.
+    pub shards: usize,
     /// `limits.memory`, and what is held of it.
     pub memory: Arc<MemoryBudget>,
     /// What users, addresses and tenants use.

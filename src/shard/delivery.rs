@@ -11,14 +11,14 @@ use crate::protocol::{plain_ws, websocket};
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
 use crate::session::outbox::{Frame, LocalDelivery, encode};
 use crate::shard::hub::Hub;
+use crate::tls::Socket;
 use bytes::Bytes;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::net::TcpStream;
 
 /// Bytes of frames that are joined for one write.
-const GATHER_BYTES: usize = 64 << 10;
+pub(super) const GATHER_BYTES: usize = 64 << 10;
 /// Bytes written to one connection before the next connection is flushed, so that a long replay does not hold up others.
 const BYTES_PER_TURN: usize = 1 << 20;
 /// Slices of replays queued before others get their turn.
@@ -52,6 +52,7 @@ impl Hub {
         self.mark += 1;
         let before = self.flusher.pushed();
         let shared = LocalDelivery::new(delivery.clone());
+        let followed = if self.context.feed.is_open() { Some(self.follow(namespace, event)) } else { None };
         for room in &event.draft.except {
             for session in self.receivers(namespace, room) {
                 if let Some(session) = self.sessions.get_mut(session) {
@@ -67,6 +68,9 @@ impl Hub {
             }
         }
         let sessions = self.flusher.pushed() - before;
+        if let Some(followed) = followed {
+            self.tell_delivered(event, &followed, sessions);
+        }
         tracing::debug!(event = &*event.draft.event, rooms = ?event.draft.rooms, sessions, "event out");
     }
 
@@ -171,7 +175,7 @@ impl Hub {
         }
     }
 
-    fn write_socket(&mut self, key: ConnectionKey, stream: &TcpStream, is_behind: bool, now: Millis) {
+    fn write_socket(&mut self, key: ConnectionKey, stream: &Socket, is_behind: bool, now: Millis) {
         let with_offset = self.context.recovery_on();
         let Some(connection) = self.connections.get_mut(key) else { return };
         let (flushed, bytes) = write_out(connection, stream, with_offset, &mut self.scratch);
@@ -291,12 +295,17 @@ pub(super) fn take_all(connection: &mut Connection, with_offset: bool) -> String
 /// Answers the number of bytes, too.
 fn write_out(
     connection: &mut Connection,
-    stream: &TcpStream,
+    stream: &Socket,
     with_offset: bool,
     scratch: &mut Vec<u8>,
 ) -> (Flushed, usize) {
     let format = connection.format();
     let mut sum = 0;
+    match stream.try_flush() {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::WouldBlock => return (Flushed::Blocked, 0),
+        Err(_) => return (Flushed::Broken, 0),
+    }
     while !connection.outbox.is_empty() {
         if sum >= BYTES_PER_TURN {
             return (Flushed::Some, sum);
@@ -320,7 +329,8 @@ fn write_out(
             Err(_) => return (Flushed::Broken, sum),
         }
     }
-    (Flushed::All, sum)
+    // With TLS, the end of the last write may wait.
+    (if stream.has_unsent() { Flushed::Blocked } else { Flushed::All }, sum)
 }
 
 fn gather(connection: &Connection, format: Format, with_offset: bool, scratch: &mut Vec<u8>) {

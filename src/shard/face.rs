@@ -67,7 +67,7 @@ impl Shard {
         let wake = Rc::new(Notify::new());
         Rc::new(Self {
             index,
-            hub: RefCell::new(Hub::new(context.clone(), &wake, ended)),
+            hub: RefCell::new(Hub::new(index, context.clone(), &wake, ended)),
             started: context.started,
             context,
             observer,

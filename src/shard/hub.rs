@@ -2,6 +2,7 @@
 //! each keep their own invariants; here are the steps that touch several of them.
 
 use crate::model::close::{CloseReason, DropReason};
+use crate::model::happening::Kind;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
@@ -37,6 +38,8 @@ const LARGE_ANSWER: usize = 4;
 
 /// Everything one shard owns.
 pub(super) struct Hub {
+    /// The shard's number.
+    pub(super) index: u8,
     pub(super) context: Arc<ShardContext>,
     pub(super) connections: Connections,
     pub(super) sessions: Sessions,
@@ -65,9 +68,10 @@ pub(super) struct Hub {
 
 impl Hub {
     /// Empty. `wake` wakes the shard's loop for a flush or an earlier deadline.
-    pub(super) fn new(context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
+    pub(super) fn new(index: u8, context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
         let records = context.cluster.is_some() && context.recovery_on();
         Self {
+            index,
             persister: records.then(|| SessionPersister::new(context.recovery.window)),
             context,
             connections: Connections::new(wake.clone()),
@@ -98,6 +102,10 @@ impl Hub {
         self.context.metrics.connections(connection.link.transport(), connection.protocol).dec();
         connection.link = link;
         self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
+        if self.context.feed.is_open() {
+            let sessions = connection.sessions.to_vec();
+            sessions.into_iter().for_each(|session| self.tell(Kind::Upgraded, session, &[], |_| {}));
+        }
         self.mark_dirty(key);
     }
 

@@ -32,4 +32,5 @@ mod session_notes;
 mod session_persister;
 mod sessions;
 pub mod settings;
+mod telling;
 mod timers;

@@ -2,7 +2,7 @@
 
 use crate::auth::Identity;
 use crate::budget::Holding;
-use crate::budget::accounts::{OverLimit, Owner, Take, TooFast};
+use crate::budget::accounts::{OverLimit, Owner, Refused, Take, TooFast};
 use crate::model::millis::Millis;
 use crate::protocol::socketio::max_attached;
 use crate::session::connection::{Connection, ConnectionKey, SessionKey};
@@ -125,13 +125,13 @@ impl Hub {
     /// Counts a connection for the account of this identity, instead of another one that it had.
     ///
     /// # Errors
-    /// The limit that the owner or their tenant has reached.
+    /// Which limit the owner or their tenant has reached.
     pub(super) fn enter_account(
         &mut self,
         key: ConnectionKey,
         identity: &Identity,
         now: Millis,
-    ) -> Result<(), OverLimit> {
+    ) -> Result<(), Refused> {
         let context = self.context.clone();
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
         let settings = context.settings();
@@ -149,7 +149,7 @@ impl Hub {
         if is_same {
             return Ok(());
         }
-        permit.check(&settings.accounts)?;
+        permit.begin(now, &settings.accounts)?;
         connection.account = Some(permit);
         Ok(())
     }

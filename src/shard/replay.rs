@@ -16,6 +16,7 @@ use crate::session::outbox::Frame;
 use crate::session::replay::{Missed, Replay, Step};
 use crate::session::timers::Heartbeat;
 use crate::shard::hub::Hub;
+use crate::shard::telling::Outcome;
 use crate::shard::timers::ping_frame;
 
 /// Taken from the window at once: some 0.1 ms of work.
@@ -43,7 +44,7 @@ impl Hub {
         let Some(connection) = self.connections.get_mut(connection_key) else { return };
         if let (true, Link::WebSocket(stream)) = (connection.has_replays(), &connection.link) {
             // Without it, the replay goes out all the same.
-            let _ = socket2::SockRef::from(&***stream).set_tcp_notsent_lowat(UNSENT);
+            let _ = socket2::SockRef::from(stream.wire()).set_tcp_notsent_lowat(UNSENT);
         }
     }
 
@@ -148,11 +149,14 @@ impl Hub {
         more && has_replays
     }
 
-    fn queue_missed(&mut self, key: ConnectionKey, session: SessionKey, missed: Vec<Missed>) {
-        let (Some(connection), Some(session)) = (self.connections.get_mut(key), self.sessions.get_mut(session)) else {
-            return;
-        };
+    fn queue_missed(&mut self, key: ConnectionKey, session_key: SessionKey, missed: Vec<Missed>) {
+        let found = (self.connections.get_mut(key), self.sessions.get_mut(session_key));
+        let (Some(connection), Some(session)) = found else { return };
         let before = connection.outbox.bytes();
+        let followed: Vec<_> = match self.context.feed.is_open() {
+            true => missed.iter().map(|missed| missed.event.clone()).collect(),
+            false => Vec::new(),
+        };
         for Missed { event, room, is_late } in missed {
             session.last = event.offset.position;
             if is_late {
@@ -175,6 +179,7 @@ impl Hub {
             // A polling client asks for each answer, a stream takes what it reads.
             backpressure.pace.sent(queued);
         }
+        followed.iter().for_each(|event| self.tell_out(session_key, event, Outcome::Replayed));
     }
 
     /// Lets a ping follow what was queued of a replay, if it is not over and no other ping is out.

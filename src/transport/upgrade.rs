@@ -2,11 +2,13 @@
 
 use crate::cluster::OneWay;
 use crate::model::id::Id;
+use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::peer::forward;
 use crate::protocol::engineio;
 use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, text_frame};
+use crate::refusals::Who;
 use crate::session::accepted::ClientStream;
 use crate::session::connection::ConnectionKey;
 use crate::session::connection_limiter::Permit;
@@ -30,7 +32,13 @@ const MAX_PROBE_HELD: usize = 1_024;
 /// Lets a WebSocket probe a polling session of this shard; on `5` it becomes the session's transport.
 /// A session that is gone, upgraded or being upgraded stays as it is, and this WebSocket ends.
 pub async fn probe(local: Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake, stream: ClientStream, early: Bytes) {
-    let Some(key) = begin(&local, sid) else { return websocket::dismiss(stream).await };
+    let Some(key) = begin(&local, sid) else {
+        let who =
+            local.shard.by_sid(sid).map_or_else(|| Who::unknown("a Socket.IO client"), |key| local.shard.who(key));
+        let why = format_args!("a WebSocket for a polling session that is over, or that another one is taking over");
+        local.context.refusals.note(Refusal::Session, &who, why);
+        return websocket::dismiss(stream).await;
+    };
     let probe = Probe::new(&local, Home::Here(key), handshake, stream);
     if let Some(Opened { stream, frames, .. }) = probe.finish(sid, &early).await {
         websocket::start(&local, key, stream, frames);
@@ -185,23 +193,10 @@ impl Probe {
         }
         read.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         if answer && state == State::Probing {
-            self.write(&text_frame("3probe")).await?;
+            self.stream.send(&text_frame("3probe")).await?;
             match home {
                 Home::Here(key) => end_get(&self.local, key),
                 Home::There(sid) => forward::tell(&self.local, sid, OneWay::Probed(sid)),
-            }
-        }
-        Ok(())
-    }
-
-    async fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        let mut written = 0;
-        while written < bytes.len() {
-            self.stream.writable().await?;
-            match self.stream.try_write(&bytes[written..]) {
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
             }
         }
         Ok(())

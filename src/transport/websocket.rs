@@ -10,7 +10,6 @@ use crate::model::transport::Protocol;
 use crate::node::context::LocalNode;
 use crate::protocol::plain_ws;
 use crate::protocol::websocket::{FrameReader, Message, pong_frame};
-use crate::refusals;
 use crate::session::accepted::ClientStream;
 use crate::session::connection::ConnectionKey;
 use crate::session::outbox::Frame;
@@ -20,7 +19,6 @@ use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use tokio::io::AsyncWriteExt as _;
 
 /// Socket reads in one turn of a connection, so that one busy client does not hold up the others.
 const READS_PER_TURN: usize = 4;
@@ -138,6 +136,11 @@ pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, message: Message<'_>) 
         Message::Binary(_) | Message::Ping(_) if !rate_limit::take_turn(local, key) => {}
         Message::Binary(_) => {
             let message = "send JSON in text frames; binary frames mean nothing here";
+            local.context.refusals.note(
+                Refusal::Protocol,
+                &local.shard.who(key),
+                format_args!("a binary frame on /ws"),
+            );
             json_client::error(local, key, "bad_message", message, None);
         }
         Message::Ping(payload) => local.shard.push(key, Frame::Raw(pong_frame(payload))),
@@ -158,7 +161,7 @@ fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
         Ok(message) => handlers::receive(local, key, Inbound::PlainWs(message)),
         Err(error) if rate_limit::take_turn(local, key) => {
             let why = format_args!("a message that cannot be read: {}", error.code());
-            refusals::note(&local.context.metrics, Refusal::Protocol, format_args!("a /ws client"), why);
+            local.context.refusals.note(Refusal::Protocol, &local.shard.who(key), why);
             json_client::error(local, key, error.code(), &error.to_string(), error.id.as_deref());
         }
         Err(_) => {}
@@ -166,7 +169,7 @@ fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
 }
 
 /// Writes a last frame on a WebSocket that never became a connection, and hangs up.
-pub async fn dismiss(mut stream: ClientStream) {
-    let _ = stream.stream.write_all(&crate::protocol::websocket::close_frame(None, "")).await;
-    let _ = stream.stream.shutdown().await;
+pub async fn dismiss(stream: ClientStream) {
+    let _ = stream.stream.send(&crate::protocol::websocket::close_frame(None, "")).await;
+    let _ = stream.stream.end();
 }

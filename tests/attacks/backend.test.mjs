@@ -19,6 +19,7 @@ const on = [
   { event: "say", emit: [{ room: "chat:{0}", event: "said", args: ["{1}"], include_caller: true }], ack: ["said"] },
   { event: "echo", ack: ["{0}"] },
   { event: "send", forward: true },
+  { event: "report", forward: true },
 ];
 
 async function stage(s, more = {}, config = {}) {
@@ -103,6 +104,20 @@ scenario("several users without an answer do not refuse those who get one", asyn
   const attack = s.repeat(() => Promise.all(hogs.map((hog) => hog.ask("send", 1))));
   const end = Date.now() + 2000;
   while (Date.now() < end) assert.deepEqual(await bystander.ask("send", 1), ["ok"]);
+  await attack.stop();
+});
+
+scenario("an event that hangs for many users rests alone: others are answered, also where nobody else asks for seconds", async (s) => {
+  const { backend, node, clients } = await stage(s, { timeout: "300ms" });
+  backend.answer = ({ event }) => (event === "report" ? () => {} : { ack: ["ok"] });
+  const hogs = (await Promise.all(Array.from({ length: 8 }, (_, n) => clients(`hog-${n}`, 1)))).flat();
+  const [bystander] = await clients("bystander", 1);
+  const rests = () => node.output.match(/fail at once for a second/g)?.length ?? 0;
+  const attack = s.repeat(() => Promise.all(hogs.map((hog) => hog.ask("report", 1))));
+  await until(() => rests() > 0, "the event that hangs rests");
+  for (let n = 0; n < 10; n += 1) assert.deepEqual(await bystander.ask("send", n), ["ok"]);
+  const [refused] = await bystander.ask("report", 1);
+  assert.equal(refused.error.code, "backend_unavailable");
   await attack.stop();
 });
 

@@ -31,6 +31,41 @@ scenario("a user has so many connections, whatever the protocol; one that ends m
   await ws(one, { token }).welcomed();
 });
 
+scenario("a user who connects and leaves all the time has a pace, with when to come back; a storm of all connections passes", async (s) => {
+  const node = await s.node({ limits: { user_connections: 8, user_connects_per_second: 1 } });
+  const bystander = await witness(s, node);
+  const token = tokenFor("7");
+  const storm = async () => {
+    const clients = await Promise.all(count(8, () => s.ws(node, { token }).welcomed()));
+    clients.forEach((client) => client.close());
+    await until(async () => (await node.connections("ws")) === 0, "all gone");
+  };
+  await storm();
+  await storm();
+  // A burst of 2 × 8 + 4 × 1, of which 4 are left.
+  const answers = [];
+  const attack = async () => {
+    for (let n = 0; n < 20; n += 1) {
+      const client = s.ws(node, { token });
+      answers.push(await client.message(({ type }) => type === "welcome" || type === "error"));
+      client.close();
+      await client.ended();
+    }
+  };
+  await bystander.during(attack());
+  const refused = answers.filter(({ type }) => type === "error");
+  assert.ok(refused.length >= 8 && refused.length <= 16, `${refused.length} refused`);
+  assert.ok(refused.every(({ code: why, retry_after_ms: ms }) => why === "rate_limited" && ms > 0 && ms <= 2000), JSON.stringify(refused[0]));
+  const sockets = count(6, () => s.io(node, { token, transports: ["websocket"] }));
+  const error = await until(() => sockets.flatMap(({ errors }) => errors)[0], "a connect_error");
+  assert.ok(error.data.code === "rate_limited" && error.data.retry_after_ms > 0, JSON.stringify(error.data));
+  const streams = await Promise.all(count(6, () => s.sse(node, { token, rooms: ["room:a"] }).answered()));
+  const { headers } = streams.find(({ status }) => status === 429);
+  assert.match(headers["retry-after"], /^[12]$/);
+  await until(async () => (await s.ws(node, { token }).message(({ type }) => type === "welcome" || type === "error")).type === "welcome", "let in again");
+  bystander.unharmed();
+});
+
 scenario("a user's messages on all connections count together, with when to retry", async (s) => {
   const node = await s.node({ limits: { user_events_per_second: 10, rooms_per_session: 4 } });
   const bystander = await witness(s, node);

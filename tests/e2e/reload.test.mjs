@@ -285,7 +285,8 @@ suite("Reload", () => {
   scenario("only a known key reloads, and a file that hangs delays nobody else", async (s) => {
     const node = await s.node();
     for (const key of [null, "wrong"]) assertError(await command(node, "/reload", {}, { key }), 401, "unauthorized");
-    assertError(await command(node, "/reload", { rules: [] }), 400, "bad_field");
+    assertError(await command(node, "/reload", { rules: [] }), 400, "bad_json");
+    assertError(await command(node, "/reload", { node: "00000000" }), 409, "other_node");
     fs.rmSync(fileOf(node));
     const gone = await command(node, "/reload", {});
     assert.match(gone.json().mistakes[0].message, /cannot read the file/);

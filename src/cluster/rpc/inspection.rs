@@ -14,6 +14,8 @@ pub struct NodeStatus {
     pub uptime_seconds: u64,
     /// Open client connections.
     pub connections: u64,
+    /// The same by what carries them.
+    pub connections_by: Vec<ConnectionCount>,
     /// Live and resumable sessions.
     pub sessions: u64,
     /// Rooms with members on it.
@@ -40,6 +42,18 @@ pub struct NodeStatus {
     /// A drain that an operator asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainStatus>,
+}
+
+/// How many clients one kind of connection carries.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ConnectionCount {
+    /// `websocket`, `polling` or `sse`.
+    pub transport: String,
+    /// `socketio`, `ws` or `sse`.
+    pub protocol: String,
+    /// So many.
+    pub connections: u64,
 }
 
 /// How far a drain has come.

@@ -1,0 +1,28 @@
+//! Who may use the admin API: whoever has a key, and the console with its cookie.
+
+use crate::http::Api;
+use crate::http::answer::Reply;
+use crate::http::caller::Caller;
+use crate::http::{console, keys};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::header::AUTHORIZATION;
+
+/// Checks a request before its body is read. What the console changes is logged.
+///
+/// # Errors
+/// The response: 401 or 403.
+pub async fn check(api: &Api, caller: &Caller, request: &Request<Incoming>) -> Result<(), Box<Reply>> {
+    let headers = request.headers();
+    if headers.contains_key(AUTHORIZATION) || !console::has_cookie(api, headers) {
+        return keys::check(headers, &api.settings().publish.keys);
+    }
+    let changes = !request.method().is_safe();
+    let session = console::check(api, headers, changes).await?;
+    caller.socket.prove();
+    if changes {
+        let path = request.uri().path();
+        tracing::info!(client = %caller.client(), session, path, "an operator used the console");
+    }
+    Ok(())
+}

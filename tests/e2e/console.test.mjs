@@ -1,0 +1,228 @@
+// The console in a real browser: an operator signs in, finds a session, and acts on it.
+import assert from "node:assert/strict";
+import { startBrowser } from "../harness/browser.mjs";
+import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
+import { post, request } from "../harness/http.mjs";
+import { freePort } from "../harness/port.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+
+const refused = (node, reason) => node.metric(`roomcast_refusals_total{reason="${reason}"}`);
+const OWN = (node) => ({ "x-roomcast-console": "1", origin: node.url });
+const DEADLINE = 10_000;
+
+/** A browser whose pages fail the test on an error, a broken content policy, or a request to another host. */
+async function open(keep, node, options = {}) {
+  const browser = await startBrowser();
+  const wrong = [];
+  keep({ close: () => browser.close().catch(() => {}) });
+  const context = await browser.newContext(options);
+  context.setDefaultTimeout(DEADLINE);
+  const page = await context.newPage();
+  page.on("pageerror", (error) => wrong.push(error.message));
+  page.on("console", (message) => /Content.Security|Trusted|violat/i.test(message.text()) && wrong.push(message.text()));
+  page.on("request", (asked) => asked.url().startsWith(node.url) || wrong.push(asked.url()));
+  await page.goto(`${node.url}/console`);
+  return { page, context, clean: () => assert.deepEqual(wrong, []) };
+}
+
+async function signIn(page, key = KEY) {
+  await page.getByLabel("Key", { exact: true }).fill(key);
+  await page.getByRole("button", { name: "Sign in" }).click();
+}
+
+const shows = (page, text) => page.getByText(text).first().waitFor();
+const agree = (page, action) => page.getByRole("dialog").getByRole("button", { name: action }).click();
+
+/** The cookie that a key is given for. */
+async function cookieOf(node, key = KEY, headers = OWN(node)) {
+  const answer = await post(`${node.url}/console/session`, { key }, headers);
+  return { ...answer, cookie: answer.headers["set-cookie"]?.[0].split(";")[0] };
+}
+
+suite("console", () => {
+  scenario("an operator signs in, finds a session, revokes its user, and signs out", async ({ node, io, keep }) => {
+    const one = await node();
+    const client = await io(one, { token: tokenFor("7") }).connected();
+    await io(one, { token: tokenFor("8") }).connected();
+    const { page, context, clean } = await open(keep, one);
+
+    await signIn(page, "not-the-key");
+    await shows(page, "This key is not one of publish.keys");
+    assert.equal(await refused(one, "publish_key"), 1);
+    await signIn(page);
+    await shows(page, "1 node ok");
+    const [cookie] = await context.cookies();
+    assert.deepEqual([cookie.httpOnly, cookie.sameSite, cookie.secure], [true, "Strict", false]);
+    assert.ok(!(await page.evaluate(() => JSON.stringify([document.cookie, { ...localStorage }, { ...sessionStorage }]))).includes(KEY));
+
+    await page.getByRole("link", { name: "Sessions" }).click();
+    await page.getByRole("table").getByText("8", { exact: true }).waitFor();
+    await page.getByLabel("User").fill("7");
+    await page.getByRole("link", { name: client.socket.id }).click();
+    await shows(page, "user:7");
+    await page.getByRole("button", { name: "Revoke the user…" }).click();
+    await page.getByLabel("For").fill("1h");
+    await agree(page, "Revoke");
+    await shows(page, "Ended 1 session of 7");
+    await shows(page, "This session has ended");
+    await until(() => !client.socket.connected, "the client's end");
+    assert.match(one.output, /an operator used the console.*revoke/);
+
+    const copy = `${cookie.name}=${cookie.value}`;
+    assert.equal((await one.get("/cluster", { cookie: copy, "x-roomcast-console": "1" })).status, 200);
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await shows(page, "You are signed out");
+    assert.equal((await one.get("/cluster", { cookie: copy, "x-roomcast-console": "1" })).status, 401, "a copy of the cookie is over, too");
+    clean();
+  });
+
+  scenario("a test event is published, a room is emptied, a node is drained", async ({ node, io, ws, keep }) => {
+    const [one, two] = [await node(), await node()];
+    const client = await ws(one, { token: tokenFor("7") }).welcomed();
+    const { page, clean } = await open(keep, one);
+    await signIn(page);
+    await page.getByRole("link", { name: "Publish" }).click();
+    await page.getByLabel("Room").fill("user:7");
+    await page.getByLabel("Data").fill("{ not json");
+    await page.getByRole("button", { name: "Publish" }).click();
+    await shows(page, "The data is not JSON");
+    await page.getByLabel("Data").fill('{"price":1.50}');
+    await page.getByRole("button", { name: "Publish" }).click();
+    await shows(page, "The log has it at offset");
+    const event = await client.message((message) => message.type === "event");
+    assert.deepEqual([event.event, event.data], ["test", { price: 1.5 }]);
+
+    await page.getByRole("link", { name: "Rooms" }).click();
+    await page.getByLabel("Name begins with").fill("user:");
+    await page.getByRole("link", { name: "user:7" }).click();
+    await page.getByRole("button", { name: "Disconnect all…" }).click();
+    await agree(page, "Disconnect them");
+    await shows(page, "Disconnected 1 session");
+    await client.ended();
+
+    await page.getByRole("link", { name: "Overview" }).click();
+    await page.getByRole("button", { name: /^Drain node/ }).click();
+    await page.getByLabel("Over").fill("0s");
+    await agree(page, "Drain the node");
+    await shows(page, "1 of 1 node draining");
+    await until(async () => (await one.get("/health")).status === 503, "the node to drain");
+    const wrong = await post(`${two.url}/drain`, { node: "00000000" }, { authorization: `Bearer ${KEY}` });
+    assert.deepEqual([wrong.status, wrong.json().error.code], [409, "other_node"]);
+    assert.equal((await two.get("/health")).status, 200);
+    clean();
+  });
+
+  for (const colorScheme of ["light", "dark"]) {
+    scenario(`it fits a phone, by keyboard, in ${colorScheme} mode`, async ({ node, io, keep }) => {
+      const one = await node();
+      const long = `somebody-with-a-very-long-name-${"x".repeat(60)}@example.com`;
+      const client = await io(one, { token: tokenFor(long, { rooms: [`room:${"a-long-name-".repeat(8)}`] }) }).connected();
+      const { page, clean } = await open(keep, one, { viewport: { width: 390, height: 844 }, colorScheme, hasTouch: true });
+      await page.locator("input#key:focus").waitFor();
+      await page.keyboard.type(KEY);
+      await page.keyboard.press("Enter");
+      await shows(page, "1 node ok");
+      const [, back] = await page.evaluate(() => [0, getComputedStyle(document.body).backgroundColor.match(/\d+/g).map(Number)]);
+      assert.equal(back[0] > 128, colorScheme === "light", `the background is ${back}`);
+      const views = ["", "rooms", "sessions", `session/${client.socket.id}`, `room/${encodeURIComponent(`user:${long}`)}`, "explain", "trace", "publish"];
+      for (const view of views) {
+        await page.evaluate((hash) => (location.hash = hash), `#/${view}`);
+        await until(() => page.evaluate(() => document.querySelector("main h1") && !document.querySelector("main .loading")), `the view ${view}`);
+        assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `${view || "the overview"} is wider than the phone`);
+        // What is pressed has a name, and every field a label.
+        const unnamed = await page.evaluate(() =>
+          [...document.querySelectorAll("button, a, input:not([hidden]), textarea, select")]
+            .filter((part) => !(part.textContent.trim() || part.ariaLabel || part.labels?.length))
+            .map((part) => part.outerHTML));
+        assert.deepEqual(unnamed, [], view);
+      }
+      clean();
+    });
+  }
+
+  scenario("a request that another page may have sent is refused, with whatever cookie", async ({ node }) => {
+    const one = await node({ cors: { origins: ["https://app.example.com"] } });
+    const { cookie, headers } = await cookieOf(one);
+    assert.match(headers["set-cookie"][0], /^roomcast-console=[^;]+; Path=\/; Max-Age=43200; HttpOnly; SameSite=Strict$/);
+    const drop = (more) => post(`${one.url}/disconnect`, { user: "7" }, { cookie, ...more });
+    assert.equal((await drop(OWN(one))).status, 200);
+    const foreign = [
+      { origin: one.url },
+      { "x-roomcast-console": "1" },
+      { "x-roomcast-console": "1", origin: "https://app.example.com" },
+      { "x-roomcast-console": "1", origin: "null" },
+      { ...OWN(one), "sec-fetch-site": "same-site" },
+      { ...OWN(one), "sec-fetch-site": "cross-site" },
+    ];
+    for (const headers of foreign) {
+      const answer = await drop(headers);
+      assert.deepEqual([answer.status, answer.json().error.code], [403, "cross_site"], JSON.stringify(headers));
+    }
+    assert.equal((await one.get("/cluster", { cookie })).status, 403, "also to look");
+    assert.equal(await refused(one, "cross_site"), foreign.length + 1);
+    const signIn = await cookieOf(one, KEY, { "x-roomcast-console": "1", origin: "https://app.example.com" });
+    assert.equal(signIn.status, 403, "nobody is signed in by another page");
+    const preflight = await request(`${one.url}/disconnect`, { method: "OPTIONS", headers: { origin: "https://app.example.com", "access-control-request-method": "POST" } });
+    assert.equal(preflight.headers["access-control-allow-origin"], undefined);
+  });
+
+  scenario("a page of another site cannot act with the cookie of a signed-in operator", async ({ node, keep }) => {
+    const [one, two] = [await node(), await node()];
+    const { page } = await open(keep, one);
+    await signIn(page);
+    await shows(page, "1 node ok");
+    // Another port is another origin, of the same site: the browser adds the cookie.
+    await page.goto(`${two.url}/health`);
+    const outcome = await page.evaluate(async (url) => {
+      const body = JSON.stringify({ user: "7" });
+      const simple = await fetch(`${url}/disconnect`, { method: "POST", mode: "no-cors", credentials: "include", body }).then((answer) => answer.type, String);
+      const own = await fetch(`${url}/disconnect`, { method: "POST", credentials: "include", headers: { "X-Roomcast-Console": "1" }, body }).then((answer) => answer.status, () => "refused");
+      return { simple, own };
+    }, one.url);
+    assert.deepEqual(outcome, { simple: "opaque", own: "refused" });
+    await until(async () => (await refused(one, "cross_site")) === 1, "the refusal to be counted");
+  });
+
+  scenario("keys cannot be tried without end, and a session ends with its key", async ({ node }) => {
+    const one = await node({ console: { sign_ins_per_minute: 3 } });
+    const tries = [];
+    for (let number = 0; number < 5; number += 1) tries.push((await cookieOf(one, "wrong")).status);
+    assert.deepEqual(tries, [401, 401, 401, 429, 429]);
+    assert.equal((await cookieOf(one)).headers["retry-after"] > 0, true);
+    assert.deepEqual([await refused(one, "publish_key"), await refused(one, "sign_in")], [3, 3]);
+    assert.match(one.output, /refused: too many keys were tried.*sign_ins_per_minute/);
+
+    const [two, three] = [await node({ publish: { keys: ["a-first-key-of-operators", KEY] } }), await node({ publish: { keys: [KEY] } })];
+    const looks = async (at, cookie) => (await at.get("/cluster", { cookie, "x-roomcast-console": "1" })).status;
+    const { cookie } = await cookieOf(two);
+    const { cookie: ofFirst } = await cookieOf(two, "a-first-key-of-operators");
+    assert.deepEqual([await looks(two, cookie), await looks(three, cookie)], [200, 200], "any node with the key");
+    assert.deepEqual([await looks(two, ofFirst), await looks(three, ofFirst)], [200, 401]);
+    assert.equal(await looks(two, `${cookie}x`), 401);
+    const none = await node({ publish: { keys: [] } });
+    assert.equal((await cookieOf(none)).status, 403);
+  });
+
+  scenario("the page is small, cached and locked down; it can be turned off, and moves to admin_listen", async ({ node }) => {
+    const one = await node();
+    for (const path of ["/console", "/console/app.js", "/console/app.css", "/console/icon.svg"]) {
+      const first = await one.get(path, { "accept-encoding": "gzip" });
+      assert.deepEqual([first.status, first.headers["content-encoding"], first.headers["x-content-type-options"]], [200, "gzip", "nosniff"], path);
+      assert.match(first.headers["content-security-policy"], /default-src 'none'; script-src 'self'.*frame-ancestors 'none'/);
+      assert.doesNotMatch(first.headers["content-security-policy"], /unsafe/);
+      assert.equal((await one.get(path, { "if-none-match": first.headers.etag })).status, 304);
+      assert.equal((await one.get(path)).headers["content-encoding"], undefined);
+    }
+    assert.deepEqual([(await one.get("/console/")).status, (await one.get("/console/x")).status], [308, 404]);
+    const secure = await cookieOf(one, KEY, { "x-roomcast-console": "1", origin: `https://127.0.0.1:${one.port}` });
+    assert.match(secure.headers["set-cookie"][0], /^__Host-roomcast-console=.*; Secure$/);
+    const adminPort = await freePort();
+    const apart = await node({ admin_listen: `127.0.0.1:${adminPort}` });
+    assert.deepEqual([(await apart.get("/console")).status, (await request(`http://127.0.0.1:${adminPort}/console`)).status], [404, 200]);
+    const off = await node({ console: { enabled: false } });
+    const { cookie } = await cookieOf(one);
+    assert.deepEqual([(await off.get("/console")).status, (await off.get("/cluster", { cookie, "x-roomcast-console": "1" })).status], [404, 401]);
+  });
+});
