@@ -16,7 +16,7 @@ DENY_VERSION := 0.20.2
 RUST_VERSION := $(shell sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
 IMAGE ?= roomcast
 
-.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-faults site manifests tools lint deny advisories image fuzz bench
+.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-documents test-examples test-faults site manifests tools lint deny advisories image fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -24,7 +24,7 @@ help: ## list the targets
 build: ## build the binary that the outside tests run
 	cargo build --locked
 
-test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
+test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-documents test-examples test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
 
 test-rust: ## unit and integration tests
 	cargo test --locked
@@ -59,6 +59,13 @@ test-deploy: build ## deploy/: the chart, manifests, Compose, the systemd unit, 
 
 test-site: ## docs/ as a static site, in a real browser
 	cd tests/site && node --test --test-reporter=spec *.test.mjs
+
+test-documents: build ## every code block of README.md, docs/ and packages/, as it stands there
+	cd tests/documents && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
+
+# One after the other: each builds and starts a whole application.
+test-examples: build ## the examples for other stacks, each by its one command
+	cd tests/examples && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=1 *.test.mjs
 
 # One after the other: each row has a machine of two cores to itself, or its deadlines say nothing.
 test-faults: build ## nodes, Redis and connections that fail under load (FAULT_SECONDS, FAULT_SEED)

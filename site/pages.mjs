@@ -11,6 +11,7 @@ const sidebar = [
       page("Connect clients", "/docs/clients"),
       page("Authorize rooms from a database", "/docs/guides/authorize-rooms"),
       page("Example: a chat", "/examples/chat/README"),
+      page("Example: Next.js", "/examples/nextjs/README"),
     ],
   },
   {
@@ -77,7 +78,7 @@ export const linked = sidebar.flatMap(({ items }) => items.map(({ link }) => lin
 
 export const pages = {
   sidebar,
-  exclude: ["**/node_modules/**", "**/target/**", "**/.venv/**", "site/**", "src/**", "fuzz/**", "tests/**", "**/dist/**"],
+  exclude: ["**/node_modules/**", "**/target/**", "**/.venv/**", "site/**", "src/**", "fuzz/**", "tests/**", "**/dist/**", "**/.next/**"],
   // README.md stands for its folder on the site too, so that links between pages stay as they are.
   rewrites: { "README.md": "index.md", "docs/README.md": "docs/index.md", "docs/decisions/README.md": "docs/decisions/index.md" },
 };

@@ -22,6 +22,7 @@ use crate::http::settings::HttpSettings;
 use crate::http::traffic::Traffic;
 use crate::http::{Api, Page, Scrape};
 use crate::log::{LogStatus, Sink};
+use crate::node::admin_ui;
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
 use crate::node::memory;
@@ -241,6 +242,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
         spawn("the backend's notices", Box::pin(crate::backend::run(backend)));
     }
     spawn("the watch over memory", Box::pin(memory::watch(node.clone())));
+    spawn("the watch of the Admin UI", Box::pin(admin_ui::watch::run(node.clone())));
     spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));
     if let Some(cluster) = &node.context.cluster {
         spawn("the cluster", Box::pin(cluster.clone().run(PeerServer::new(node.clone()))));

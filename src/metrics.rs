@@ -332,6 +332,11 @@ impl Metrics {
         [&self.events, &self.deliveries, &self.drops].map(|counters| counters.iter().map(IntCounter::get).sum())
     }
 
+    /// Connections closed since the start.
+    pub fn closes_total(&self) -> u64 {
+        self.closes.iter().map(IntCounter::get).sum()
+    }
+
     /// The Prometheus text format.
     ///
     /// # Errors

@@ -28,6 +28,7 @@ command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(
 command -v docker-compose >/dev/null || missing+=(docker-compose)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 command -v ip >/dev/null || [ -x /usr/sbin/ip ] || missing+=(iproute2)
+command -v php >/dev/null || missing+=(php-cli)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
@@ -36,7 +37,7 @@ python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-ven
 
 command -v node >/dev/null || fail "Node 20 or newer is missing"
 [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || fail "Node 20 or newer is needed, here is $(node --version)"
-for packages in . ../examples/chat ../packages/console ../site; do
+for packages in . ../examples/chat ../examples/nextjs ../packages/console ../site; do
   # A link leads to another worktree's packages, and npm ci would empty those.
   if [ -L "$packages/node_modules" ]; then continue; fi
   installed="$packages/node_modules/.package-lock.json"

@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
 use crate::model::namespaces::Namespaces;
+use crate::node::admin_ui;
 use crate::node::context::{Node, Parts};
 use crate::node::presence::Notices;
 use crate::presence::Store;
@@ -80,9 +81,10 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let context = Arc::new(ShardContext {
         refusals: Refusals::new(metrics.clone(), feed.clone()),
         feed,
-        shards: runner::count(),
         node_id,
+        shards: runner::count(),
         socketio: config.socketio.clone(),
+        explain: config.explain.clone(),
         recovery,
         window: Arc::new(SharedWindow::new(window)),
         draft_limits,
@@ -96,7 +98,15 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         cluster,
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
-    Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets, knows_addresses }), emitters })
+    let admin_ui = admin_ui::config::Settings {
+        config: config.admin_ui.clone(),
+        keys: config.publish.keys.clone(),
+        lifetime: config.console.session_ttl,
+        guesses_per_minute: config.console.sign_ins_per_minute,
+        admin_apart: config.listen.admin_listen.is_some(),
+    };
+    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui };
+    Ok(Built { node: Node::new(parts), emitters })
 }
 
 /// The settings of the shards, which a reload makes again.

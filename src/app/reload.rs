@@ -156,6 +156,9 @@ impl Reloader {
             &config.shutdown,
             config.auth.revoke_for,
         )));
+        if let Some(admin_ui) = &node.admin_ui {
+            admin_ui.replace_keys(&config.publish.keys);
+        }
         node.config.lock().fingerprint = config.fingerprint();
     }
 

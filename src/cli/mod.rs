@@ -6,6 +6,7 @@ mod cluster_api;
 mod demo;
 mod dev;
 mod drain;
+mod explain;
 mod health;
 mod http;
 mod init;
@@ -91,6 +92,10 @@ enum Command {
     Rooms(rooms::Arguments),
     /// List the live sessions of all nodes, of a user or in a room, or show one in detail
     Sessions(sessions::Arguments),
+    /// Tell why a user did or did not get an event in a room, over all nodes
+    ///
+    /// Without `--event`: whether the user is connected and in the room, and what decided on it.
+    Explain(explain::Arguments),
     /// Send the clients of one node to the others, spread over some time; the process goes on until it is stopped
     Drain(drain::Arguments),
     /// Make a running node read its configuration again, and print what changed; SIGHUP does the same
@@ -164,6 +169,7 @@ pub fn main() -> ExitCode {
         Command::Nodes(arguments) => nodes::run(common, arguments),
         Command::Rooms(arguments) => rooms::run(common, arguments),
         Command::Sessions(arguments) => sessions::run(common, arguments),
+        Command::Explain(arguments) => explain::run(common, arguments),
         Command::Drain(arguments) => drain::run(common, arguments),
         Command::Reload(arguments) => reload::run(common, arguments),
         Command::Init(arguments) => init::run(&arguments),

@@ -3,6 +3,7 @@
 use crate::auth::{Authenticator, SetupError};
 use crate::config::mistake::Faults;
 use crate::config::settings::{Config, Purpose};
+use crate::protocol::admin_ui::NAMESPACE;
 use crate::rules::config::JoinPolicy;
 use crate::rules::{RuleMistake, Rules};
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ pub(super) fn contradictions(config: &Config, purpose: Purpose) -> Faults {
     faults.extend(rules_together(config));
     faults.extend(backend(config));
     faults.extend(emitters(config));
+    faults.extend(admin_ui(config));
     faults
 }
 
@@ -63,6 +65,15 @@ fn at_rules(config: &Config, mistakes: Vec<RuleMistake>) -> Faults {
 /// Whether only one of them can be bound: the same port, and overlapping addresses.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+/// Socket.IO's Admin UI has its namespace for itself.
+fn admin_ui(config: &Config) -> Faults {
+    if !config.admin_ui.enabled || config.socketio.namespaces.iter().all(|namespace| namespace != NAMESPACE) {
+        return Faults::new();
+    }
+    let message = "has \"/admin\", which `console.admin_ui` takes; rename yours or switch that off";
+    config.fault("socketio.namespaces", "[socketio] namespaces", message)
 }
 
 /// Emitters need Redis.
@@ -163,6 +174,10 @@ pub(super) fn warnings(config: &Config) -> Faults {
     if config.limits.outbox_bytes < config.publish.max_event {
         let message = "is less than `publish.max_event`: a client that gets such an event is closed as a slow consumer";
         faults.extend(config.fault("limits.outbox_bytes", "[limits] outbox_bytes", message));
+    }
+    if config.admin_ui.enabled && config.publish.keys.is_empty() && !config.is_given("publish.keys") {
+        let message = "lets nobody in without `publish.keys`: its password is one of them";
+        faults.extend(config.fault("console.admin_ui", "[console] admin_ui", message));
     }
     if config.http.proxy_protocol && config.listen.admin_listen.is_none() {
         let message = "closes every connection without the proxy's header, also of your backend, `roomcast` commands and \

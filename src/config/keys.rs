@@ -235,6 +235,10 @@ pub(super) static KEYS: &[Key] = &[
     key!("console", "enabled", console.enabled, Switch),
     key!("console", "session_ttl", console.session_ttl, Span(MINUTE..=31 * 24 * HOUR)),
     key!("console", "sign_ins_per_minute", console.sign_ins_per_minute, count(1..=60)),
+    key!("console", "admin_ui", admin_ui.enabled, Switch),
+    key!("console", "admin_ui_readonly", admin_ui.readonly, Switch),
+    key!("console", "admin_ui_sockets", admin_ui.sockets, count(0..=5_000)),
+    key!("console", "admin_ui_sessions", admin_ui.sessions, count(1..=100)),
 
     key!("cors", "origins", cors.origins, List { of: Text(origin), least: 0 }),
 
@@ -267,6 +271,9 @@ pub(super) static KEYS: &[Key] = &[
 
     key!("recovery", "window", recovery.window, Span(0..=24 * HOUR)),
     key!("recovery", "window_bytes", recovery.window_bytes, Size(1_000..=64 * GB)),
+
+    key!("explain", "window", explain.window, Span(SECOND..=24 * HOUR)),
+    key!("explain", "bytes", explain.bytes, Size(0..=GB)),
 
     key!("limits", "connections", limits.connections, count(1..=10_000_000)),
     key!("limits", "connections_per_ip", limits.connections_per_ip, count(0..=10_000_000)),

@@ -4,9 +4,11 @@ use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
 use crate::config::mistake::{Faults, Place};
 use crate::config::node::{Node, Value};
+use crate::explain::config::ExplainConfig;
 use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
+use crate::node::admin_ui::config::AdminUiConfig;
 use crate::presence::config::PresenceConfig;
 use crate::redis::config::RedisConfig;
 use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
@@ -35,10 +37,14 @@ pub struct Config {
     pub socketio: SocketIoConfig,
     /// `[recovery]`.
     pub recovery: RecoveryConfig,
+    /// `[explain]`.
+    pub explain: ExplainConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[presence]`.
     pub presence: PresenceConfig,
+    /// `[console] admin_ui` and its limits.
+    pub admin_ui: AdminUiConfig,
     /// `[log]`.
     pub log: LoggingConfig,
     /// `[shutdown]`.

@@ -116,6 +116,7 @@ impl Dev {
             "\nPublish as your backend would:\n  curl -sS -w '\\n' -H {quote}Authorization: Bearer {shown}{quote} \
              -H 'Content-Type: application/json' -d '{body}' {url}/publish\n"
         );
+        let _ = write!(text, "\nSee into it, with the same key: {url}/console\n");
         if self.is_open {
             text.push_str(
                 "\nNo [[rooms]] rule is configured, so everybody may join every room. `roomcast serve` would refuse \

@@ -10,6 +10,7 @@ pub mod config;
 pub mod console;
 pub mod drain;
 pub mod engine;
+mod explain;
 mod head;
 pub mod health;
 pub mod hosts;

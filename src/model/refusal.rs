@@ -33,6 +33,8 @@ refusals! {
         "sign with the configured key and algorithm, and give the token an `exp`; `roomcast token --user 1` prints a good one, `auth.anonymous = true` lets clients in without";
     PublishKey, "publish_key", "A key that is not in `publish.keys`, or none.",
         "send `Authorization: Bearer <key>` with one of `publish.keys` (ROOMCAST_PUBLISH__KEYS)";
+    AdminUi, "admin_ui", "A page of Socket.IO's Admin UI that is not let in, or a command of one that is not carried out.",
+        "its password is one of `publish.keys`; `[console]` has its limits (docs/admin-ui.md)";
     Connections, "connections", "`limits.connections` or `limits.connections_per_ip` is reached.",
         "raise the limit that the line names, or close what is not needed";
     Unauthenticated, "unauthenticated", "Closed without an accepted token: to make room for newer connections (`limits.unauthenticated`), or after `socketio.connect_timeout`.",

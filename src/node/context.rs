@@ -7,6 +7,8 @@ use crate::log::EventLog;
 use crate::log::shared_window::SharedWindow;
 use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
+use crate::node::admin_ui::config::Settings;
+use crate::node::admin_ui::state::AdminUi;
 use crate::node::backend_lanes::BackendLanes;
 use crate::node::command_tracker::CommandTracker;
 use crate::node::operator_drain::OperatorDrain;
@@ -41,6 +43,8 @@ pub struct Node {
     pub connection_limiter: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
     pub backend: Option<Arc<Backend>>,
+    /// Socket.IO's Admin UI, where it is switched on.
+    pub admin_ui: Option<Arc<AdminUi>>,
     /// The other nodes; `None` with the embedded log.
     pub cluster: Option<Arc<Cluster>>,
     /// Which users are online, and who is in which room.
@@ -116,12 +120,14 @@ pub struct Parts {
     pub sockets: usize,
     /// Whether addresses are those of clients, also behind a proxy.
     pub knows_addresses: bool,
+    /// Socket.IO's Admin UI.
+    pub admin_ui: Settings,
 }
 
 impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { context, backend, log, auth, sockets, knows_addresses } = parts;
+        let Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui } = parts;
         let settings = context.settings();
         let limits = &settings.limits;
         let has_cluster = context.cluster.is_some();
@@ -135,6 +141,7 @@ impl Node {
                 knows_addresses,
                 sockets,
             }),
+            admin_ui: admin_ui.config.enabled.then(|| AdminUi::new(admin_ui)),
             cluster: context.cluster.clone(),
             presence: context.presence.clone(),
             context,

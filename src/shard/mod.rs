@@ -12,6 +12,7 @@ pub mod context;
 mod deadlines;
 mod delivery;
 pub mod ended;
+pub mod explanation;
 pub mod face;
 mod flusher;
 pub mod handle;

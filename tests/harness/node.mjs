@@ -11,6 +11,9 @@ import { freePort } from "./port.mjs";
 
 export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(import.meta.dirname, "../../target/debug/roomcast"));
 
+/** The folder of the binary under test, for commands that name it without a path. */
+export const BINARY_FOLDER = path.dirname(BINARY);
+
 /** A process whose output is recorded: roomcast, or another `command`. */
 export class Daemon {
   /** `stderr`: a file descriptor that it gets instead of a pipe that is read. */
