@@ -98,6 +98,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         cluster,
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
+    let trace = config.trace.clone();
     let admin_ui = admin_ui::config::Settings {
         config: config.admin_ui.clone(),
         keys: config.publish.keys.clone(),
@@ -105,7 +106,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         guesses_per_minute: config.console.sign_ins_per_minute,
         admin_apart: config.listen.admin_listen.is_some(),
     };
-    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui };
+    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace };
     Ok(Built { node: Node::new(parts), emitters })
 }
 

@@ -21,6 +21,7 @@ mod sessions;
 mod shell;
 mod token;
 mod top;
+mod trace;
 
 use crate::config::{Config, Environment, Flags, Mistake, Purpose};
 use clap::{Parser, Subcommand};
@@ -96,6 +97,12 @@ enum Command {
     ///
     /// Without `--event`: whether the user is connected and in the room, and what decided on it.
     Explain(explain::Arguments),
+    /// Follow live what happens to a user, a session or a room, over all nodes, without payloads and tokens
+    ///
+    /// Handshakes, refusals, joins, leaves, events in and out, closes, as they happen, until `trace.max_time` of the node is over.
+    Trace(trace::Arguments),
+    /// Follow live the events of a room, with how many sessions on which node received each
+    Tail(trace::TailArguments),
     /// Send the clients of one node to the others, spread over some time; the process goes on until it is stopped
     Drain(drain::Arguments),
     /// Make a running node read its configuration again, and print what changed; SIGHUP does the same
@@ -170,6 +177,8 @@ pub fn main() -> ExitCode {
         Command::Rooms(arguments) => rooms::run(common, arguments),
         Command::Sessions(arguments) => sessions::run(common, arguments),
         Command::Explain(arguments) => explain::run(common, arguments),
+        Command::Trace(arguments) => trace::run(common, arguments),
+        Command::Tail(arguments) => trace::tail(common, arguments),
         Command::Drain(arguments) => drain::run(common, arguments),
         Command::Reload(arguments) => reload::run(common, arguments),
         Command::Init(arguments) => init::run(&arguments),

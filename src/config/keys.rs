@@ -303,6 +303,12 @@ pub(super) static KEYS: &[Key] = &[
     key!("presence", "remember", presence.remember, Span(SECOND..=366 * 24 * HOUR)),
     key!("presence", "announce_limit", presence.announce_limit, count(0..=1_000_000)),
 
+    key!("trace", "max_open", trace.max_open, count(0..=1_000)),
+    key!("trace", "max_time", trace.max_time, Span(SECOND..=24 * HOUR)),
+    key!("trace", "lines_per_second", trace.lines_per_second, count(1..=100_000)),
+    key!("trace", "bytes_per_second", trace.bytes_per_second, Size(1_000..=100 * MB)),
+    key!("trace", "payloads", trace.payloads, Switch),
+
     key!("log", "level", log.level, Text(text::log_filter)),
     key!("log", "format", log.format, Choice(&["text", "json"])),
 

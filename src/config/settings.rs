@@ -5,6 +5,7 @@ use crate::backend::config::BackendConfig;
 use crate::config::mistake::{Faults, Place};
 use crate::config::node::{Node, Value};
 use crate::explain::config::ExplainConfig;
+use crate::feed::config::TraceConfig;
 use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
@@ -43,6 +44,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[presence]`.
     pub presence: PresenceConfig,
+    /// `[trace]`.
+    pub trace: TraceConfig,
     /// `[console] admin_ui` and its limits.
     pub admin_ui: AdminUiConfig,
     /// `[log]`.

@@ -29,6 +29,8 @@ pub mod server;
 pub mod settings;
 mod shared;
 pub mod sse;
+mod stream;
+pub mod trace;
 pub mod traffic;
 pub mod upgrade;
 pub mod ws;

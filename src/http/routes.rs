@@ -5,7 +5,7 @@ use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
 use crate::http::{
     Api, access, admin, console, drain, engine, explain, head, health, inspection, keys, presence, publish, reload,
-    revoke, sse, ws,
+    revoke, sse, trace, ws,
 };
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -63,6 +63,11 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/users" if control => keyed(api, caller, request, |request| Box::pin(presence::users(api, request))).await,
         "/reload" if control => keyed(api, caller, request, |request| Box::pin(reload::serve(api, request))).await,
         "/drain" if control => keyed(api, caller, request, |request| Box::pin(drain::serve(api, request))).await,
+        "/trace" if control => match access::check(api, caller, &request).await {
+            _ if request.method() != Method::GET => method_not_allowed("GET"),
+            Err(refusal) => *refusal,
+            Ok(()) => trace::serve(api, request.uri().query(), caller),
+        },
         path if control && console::is_console(api, path) => console::serve(api, request, caller).await,
         path if control && is_view(path) => match access::check(api, caller, &request).await {
             _ if !get => method_not_allowed("GET"),

@@ -3,6 +3,7 @@
 use crate::auth::Authenticator;
 use crate::backend::Backend;
 use crate::cluster::{Cluster, OneWay, RpcResponse};
+use crate::feed::config::TraceConfig;
 use crate::log::EventLog;
 use crate::log::shared_window::SharedWindow;
 use crate::model::command::SessionCommand;
@@ -14,6 +15,7 @@ use crate::node::command_tracker::CommandTracker;
 use crate::node::operator_drain::OperatorDrain;
 use crate::node::probes::Probes;
 use crate::node::revocations_read::RevocationsRead;
+use crate::node::traces::Traces;
 use crate::presence::local::Presence;
 use crate::session::connection::ConnectionKey;
 use crate::session::connection_limiter::{Bounds, ConnectionLimiter};
@@ -61,6 +63,8 @@ pub struct Node {
     pub draining: AtomicBool,
     /// The drain that an operator asked for.
     pub operator_drain: OperatorDrain,
+    /// Who follows live what happens.
+    pub traces: Traces,
     /// When the tail last made progress, in Unix milliseconds.
     pub tail_seen_ms: AtomicU64,
     /// What configuration is in force.
@@ -120,6 +124,8 @@ pub struct Parts {
     pub sockets: usize,
     /// Whether addresses are those of clients, also behind a proxy.
     pub knows_addresses: bool,
+    /// `[trace]`.
+    pub trace: TraceConfig,
     /// Socket.IO's Admin UI.
     pub admin_ui: Settings,
 }
@@ -127,7 +133,7 @@ pub struct Parts {
 impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui } = parts;
+        let Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace } = parts;
         let settings = context.settings();
         let limits = &settings.limits;
         let has_cluster = context.cluster.is_some();
@@ -154,6 +160,7 @@ impl Node {
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             operator_drain: OperatorDrain::default(),
+            traces: Traces::new(trace),
             tail_seen_ms: AtomicU64::new(0),
             config: Mutex::default(),
             rewriting: Mutex::default(),

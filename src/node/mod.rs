@@ -18,3 +18,6 @@ pub mod revocation;
 pub mod revocations_read;
 pub mod room_query;
 pub mod status;
+pub mod trace;
+pub mod trace_part;
+pub mod traces;

@@ -7,7 +7,7 @@ use crate::cluster::{Confirmed, OneWay, Owner, RpcHandler, RpcRequest, RpcRespon
 use crate::model::id::{Id, NodeId};
 use crate::node::context::{LocalNode, Node};
 use crate::node::room_query;
-use crate::node::{explanation, inspection, status};
+use crate::node::{explanation, inspection, status, trace_part};
 use crate::presence::RoomStatus;
 use crate::session::connection::ConnectionKey;
 use crate::shard::handle::ShardHandle;
@@ -49,6 +49,7 @@ impl PeerServer {
                 RpcRequest::Session(id) => {
                     RpcResponse::Sessions(inspection::session_here(&node, id).await.into_iter().collect())
                 }
+                RpcRequest::Trace(query) => RpcResponse::Trace(Box::new(trace_part::answer(&node, from, query).await)),
                 RpcRequest::Explain(query) => {
                     RpcResponse::Explained(Box::new(explanation::explain_here(&node, query).await))
                 }
@@ -107,7 +108,8 @@ impl RpcHandler for PeerServer {
             | RpcRequest::Rooms(_)
             | RpcRequest::Sessions(_)
             | RpcRequest::Session(_)
-            | RpcRequest::Explain(_) => {
+            | RpcRequest::Explain(_)
+            | RpcRequest::Trace(_) => {
                 return self.inspect(from, call, question);
             }
             RpcRequest::Take(id, _)
@@ -185,6 +187,7 @@ async fn answer(local: &Rc<LocalNode>, from: NodeId, call: u64, request: RpcRequ
         | RpcRequest::Rooms(_)
         | RpcRequest::Sessions(_)
         | RpcRequest::Session(_)
-        | RpcRequest::Explain(_) => {}
+        | RpcRequest::Explain(_)
+        | RpcRequest::Trace(_) => {}
     }
 }

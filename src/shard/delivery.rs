@@ -70,7 +70,7 @@ impl Hub {
         }
         let sessions = self.flusher.pushed() - before;
         if let Some(followed) = followed {
-            self.tell_delivered(event, &followed, sessions);
+            self.report_delivered(event, &followed, sessions);
         }
         tracing::debug!(event = &*event.draft.event, rooms = ?event.draft.rooms, sessions, "event out");
     }

@@ -110,7 +110,7 @@ impl Hub {
         self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
         if self.context.feed.is_open() {
             let sessions = connection.sessions.to_vec();
-            sessions.into_iter().for_each(|session| self.tell(Kind::Upgraded, session, &[], |_| {}));
+            sessions.into_iter().for_each(|session| self.report(Kind::Upgraded, session, &[], |_| {}));
         }
         self.mark_dirty(key);
     }

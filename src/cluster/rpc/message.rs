@@ -7,6 +7,7 @@
 
 use crate::cluster::rpc::explanation::{ExplainQuery, NodeExplanation};
 use crate::cluster::rpc::inspection::{NodeStatus, RoomCount, RoomsQuery, SessionView, SessionsQuery};
+use crate::cluster::rpc::trace::{TraceBatch, TraceQuery};
 use crate::model::id::{Id, NodeId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -77,6 +78,8 @@ pub enum RpcRequest {
     Sessions(SessionsQuery),
     /// The session with this id.
     Session(Id),
+    /// What has happened since this was asked last? Answered after a second at the latest.
+    Trace(TraceQuery),
     /// Why did a user get an event, or not?
     Explain(ExplainQuery),
 }
@@ -107,6 +110,8 @@ pub enum RpcResponse {
     Rooms(Vec<RoomCount>),
     /// Sessions in order of their places.
     Sessions(Vec<SessionView>),
+    /// What has happened.
+    Trace(Box<TraceBatch>),
     /// Why a user got an event, or not.
     Explained(Box<NodeExplanation>),
     /// The connection, if it could be handed over.
@@ -262,6 +267,10 @@ impl Body {
             }
             Self::Response(_, RpcResponse::Explained(explanation)) => explanation.size(),
             Self::Response(_, RpcResponse::Sessions(sessions)) => sessions.iter().map(SessionView::size).sum(),
+            Self::Request(_, RpcRequest::Trace(query)) => {
+                [&query.user, &query.room].into_iter().flatten().map(String::len).sum()
+            }
+            Self::Response(_, RpcResponse::Trace(batch)) => batch.size(),
             Self::Piece(.., text) => text.len(),
             _ => 0,
         }
