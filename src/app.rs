@@ -129,6 +129,7 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         reloads,
         console: config.console.clone(),
         sign_ins: SignIns::new(config.console.sign_ins_per_minute),
+        tls: build::tls(&config.tls, &node.context.metrics)?,
         scrape: Scrape::default(),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),

@@ -32,6 +32,8 @@ use crate::rules::Rules;
 use crate::shard::context::ShardContext;
 use crate::shard::runner;
 use crate::shard::settings::{LiveSettings, Settings};
+use crate::tls::config::TlsConfig;
+use crate::tls::{KeyPair, TlsServer};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -161,6 +163,22 @@ fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
     metrics.redis_up.set(1);
     let presence = MemoryStore::new(log.clone(), &config.presence, metrics.clone());
     Storage { log, presence, cluster: None, emitters: None }
+}
+
+/// The certificate of `listen`. One whose time is over is served: it is for the clients to judge.
+pub(super) fn tls(config: &TlsConfig, metrics: &Metrics) -> Result<Option<TlsServer>, AppError> {
+    let read = KeyPair::read(config).map_err(|error| setup(format!("[tls] {}: {error}", error.key())))?;
+    let Some(pair) = read else { return Ok(None) };
+    note_time(&pair, metrics);
+    Ok(Some(TlsServer::new(pair)))
+}
+
+/// Takes note of when a certificate ends.
+pub(super) fn note_time(pair: &KeyPair, metrics: &Metrics) {
+    if let Err(error) = pair.check_time() {
+        tracing::warn!("[tls] {}: {error}; clients will refuse it", error.key());
+    }
+    metrics.tls_certificate_expiry.set(i64::try_from(pair.not_after()).unwrap_or(i64::MAX));
 }
 
 fn backend(

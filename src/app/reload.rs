@@ -14,6 +14,7 @@ use crate::http::settings::HttpSettings;
 use crate::logging;
 use crate::node::context::Node;
 use crate::shard::settings::Settings;
+use crate::tls::KeyPair;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,6 +52,8 @@ struct Prepared {
     successor: Successor,
     settings: Settings,
     auth: PreparedAuth,
+    /// The certificate of now, if the files say one.
+    pair: Option<KeyPair>,
 }
 
 impl Reloader {
@@ -74,7 +77,7 @@ impl Reloader {
 
     async fn reload(&mut self) -> Outcome {
         let prepared = match self.read().await {
-            Ok(new) => self.prepare(new).await,
+            Ok((new, pair)) => self.prepare(new, pair).await,
             Err(mistakes) => Err(mistakes),
         };
         let prepared = match prepared {
@@ -86,10 +89,13 @@ impl Reloader {
                 return Outcome::Refused(mistakes.into_iter().map(|one| (one.place, one.message)).collect());
             }
         };
-        let Successor { config, applied, needs_restart } = prepared.successor;
+        let Successor { config, mut applied, needs_restart } = prepared.successor;
         let has_new_rules = applied.iter().any(|change| change.key == "rooms");
         if !applied.is_empty() {
             self.apply(&config, prepared.settings, prepared.auth);
+        }
+        if self.replace_certificate(prepared.pair) && !applied.iter().any(|change| change.key.starts_with("tls.")) {
+            applied.push(Change { key: "tls.cert_file".to_owned(), from: None, to: None });
         }
         self.config = config;
         let lost = if has_new_rules { self.decide_again().await } else { Some(new_rules::Lost::default()) };
@@ -107,7 +113,7 @@ impl Reloader {
     }
 
     /// Reads the sources on a thread of their own, so that nothing else waits for a slow one.
-    async fn read(&self) -> Result<Config, Vec<Mistake>> {
+    async fn read(&self) -> Result<(Config, Option<KeyPair>), Vec<Mistake>> {
         let failed =
             |message: &str| vec![Mistake { place: "the configuration".to_owned(), message: message.to_owned() }];
         if self.reading.swap(true, Ordering::AcqRel) {
@@ -117,7 +123,11 @@ impl Reloader {
         }
         let (load, reading, (answer, read)) = (self.load.clone(), self.reading.clone(), oneshot::channel());
         let thread = std::thread::Builder::new().name("reload".to_owned()).spawn(move || {
-            let loaded = load();
+            let loaded = load().and_then(|config| {
+                let pair = KeyPair::read(&config.tls);
+                let pair = pair.map_err(|error| vec![config.mistake_in("tls", error.key(), error.to_string())])?;
+                Ok((config, pair))
+            });
             reading.store(false, Ordering::Release);
             let _ = answer.send(loaded);
         });
@@ -131,14 +141,14 @@ impl Reloader {
         }
     }
 
-    async fn prepare(&self, new: Config) -> Result<Prepared, Vec<Mistake>> {
+    async fn prepare(&self, new: Config, pair: Option<KeyPair>) -> Result<Prepared, Vec<Mistake>> {
         let successor = self.config.successor(new, self.purpose)?;
         let config = &successor.config;
         let settings = build::settings(config, self.node.backend.as_deref())
             .map_err(|message| vec![Mistake { place: "the rules".to_owned(), message }])?;
         let auth = self.node.auth.prepare(&config.auth).await;
-        let auth = auth.map_err(|(key, message)| vec![config.mistake_in_auth(key, message)])?;
-        Ok(Prepared { settings, auth, successor })
+        let auth = auth.map_err(|(key, message)| vec![config.mistake_in("auth", key, message)])?;
+        Ok(Prepared { settings, auth, pair, successor })
     }
 
     /// Nothing in here can fail.
@@ -160,6 +170,13 @@ impl Reloader {
             admin_ui.replace_keys(&config.publish.keys);
         }
         node.config.lock().fingerprint = config.fingerprint();
+    }
+
+    /// New connections get the certificate of now; whether it is another one.
+    fn replace_certificate(&self, pair: Option<KeyPair>) -> bool {
+        let (Some(tls), Some(pair)) = (&self.api.tls, pair) else { return false };
+        build::note_time(&pair, &self.node.context.metrics);
+        tls.replace(pair)
     }
 
     /// Live sessions lose what the new rules do not give them.

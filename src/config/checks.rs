@@ -6,6 +6,7 @@ use crate::config::settings::{Config, Purpose};
 use crate::protocol::admin_ui::NAMESPACE;
 use crate::rules::config::JoinPolicy;
 use crate::rules::{RuleMistake, Rules};
+use crate::tls::KeyPair;
 use std::net::SocketAddr;
 
 /// Keys that exclude or require each other.
@@ -14,6 +15,7 @@ pub(super) fn contradictions(config: &Config, purpose: Purpose) -> Faults {
     if config.listen.admin_listen.is_some_and(|admin| collide(admin, config.listen.listen)) {
         faults.extend(config.fault("admin_listen", "admin_listen", "is the same address as `listen`; leave it out"));
     }
+    faults.extend(tls(config, purpose));
     faults.extend(rules_together(config));
     faults.extend(backend(config));
     faults.extend(emitters(config));
@@ -45,6 +47,27 @@ fn auth(config: &Config, purpose: Purpose) -> Faults {
         faults.extend(config.fault("auth.jwks_url", "[auth] jwks_url", message));
     }
     faults
+}
+
+/// `[tls]` has both files or none. Whoever asks a running node may not be allowed to read its key.
+fn tls(config: &Config, purpose: Purpose) -> Faults {
+    let both = "give `cert_file` and `key_file`, or neither";
+    match (config.tls.cert_file.is_some(), config.tls.key_file.is_some()) {
+        (true, false) => config.fault("tls.cert", "[tls] cert_file", both),
+        (false, true) => config.fault("tls.key", "[tls] key_file", both),
+        _ if purpose == Purpose::Other => Faults::new(),
+        _ => match KeyPair::read(&config.tls) {
+            Ok(_) => Faults::new(),
+            Err(error) => {
+                let key = error.key();
+                config.fault(
+                    &format!("tls.{}", key.trim_end_matches("_file")),
+                    &format!("[tls] {key}"),
+                    error.to_string(),
+                )
+            }
+        },
+    }
 }
 
 /// Rules that shadow or repeat each other. Each single rule was compiled when it was read.

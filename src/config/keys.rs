@@ -5,7 +5,7 @@ use crate::backend::config::{BackendConfig, NOTIFICATIONS};
 use crate::config::address::{Listen, Networks, http_url, masked_url, origin, redis_url, without_query};
 use crate::config::algorithm::AlgorithmName;
 use crate::config::claims::Claims;
-use crate::config::file::{InFile, LinesInFile};
+use crate::config::file::{FilePath, InFile, LinesInFile};
 use crate::config::kind::{Choice, Hidden, Kind, List, Masked, Maybe, OneOrList, Size, Span, Switch, Text, count};
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
@@ -54,7 +54,7 @@ impl Key {
         if self.section.is_empty() { name.to_owned() } else { format!("{}.{name}", self.section) }
     }
 
-    /// Whether the value is the path of a file with the real one.
+    /// Whether the value is the path of a file.
     pub(super) fn is_file(&self) -> bool {
         self.name.ends_with("_file")
     }
@@ -62,7 +62,7 @@ impl Key {
     /// Whether the effective configuration has a line for it. Rules have tables instead.
     pub(super) fn is_shown(&self) -> bool {
         let rules = self.section.is_empty() && matches!(self.name, "rooms" | "on");
-        !rules && (!self.is_file() || self.name == "public_key_file")
+        !rules && (!self.is_file() || self.name == "public_key_file" || self.section == "tls")
     }
 }
 
@@ -154,6 +154,9 @@ pub(super) static KEYS: &[Key] = &[
     key!("http", "trusted_proxies", http.trusted_proxies, List { of: Networks, least: 0 }),
     key!("http", "proxy_protocol", http.proxy_protocol, Switch),
     key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
+
+    key!("tls", "cert_file", tls.cert_file, Maybe(FilePath)),
+    key!("tls", "key_file", tls.key_file, Maybe(FilePath)),
 
     Key {
         section: "auth",

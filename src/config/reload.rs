@@ -15,6 +15,8 @@ const LIVE: &[&str] = &[
     "http.trusted_proxies",
     "http.proxy_protocol",
     "http.head_timeout",
+    "tls.cert",
+    "tls.key",
     "auth.secret",
     "auth.public_key",
     "auth.jwks_url",
@@ -66,7 +68,7 @@ const OF_ONE_NODE: &[&str] = &["listen", "admin_listen"];
 /// A key whose value has changed. The values are those of the effective configuration, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// `auth.secret` for all of its forms, `rooms` for `[[rooms]]`.
+    /// `auth.secret` for all forms of it, `rooms` for `[[rooms]]`.
     pub key: String,
     /// Before; `None`: it was not set, or it must not be shown.
     pub from: Option<String>,
@@ -105,9 +107,10 @@ impl Config {
         let changed: Vec<&Key> = slots().filter(|key| !(key.is_same)(self, &new)).collect();
         // The node's parts for the backend are built at the start.
         let has_other_backend = kind(&self.backend) != kind(&new.backend);
-        let of_backend = |key: &Key| key.section == "backend" && has_other_backend;
-        let (live, fixed): (Vec<&Key>, Vec<&Key>) =
-            changed.into_iter().partition(|key| is_live(key) && !of_backend(key));
+        // A listener begins with TLS, or without.
+        let turns_tls = self.tls.files().is_some() != new.tls.files().is_some();
+        let waits = |key: &Key| (key.section == "backend" && has_other_backend) || (key.section == "tls" && turns_tls);
+        let (live, fixed): (Vec<&Key>, Vec<&Key>) = changed.into_iter().partition(|key| is_live(key) && !waits(key));
         let change = |key: &&Key| change(key, self, &new);
         let (applied, needs_restart) = (live.iter().map(change).collect(), fixed.iter().map(change).collect());
         if has_other_backend {
@@ -124,11 +127,11 @@ impl Config {
         }
     }
 
-    /// A mistake in a key of `[auth]` that shows only when it is used; an empty name means the table.
-    pub fn mistake_in_auth(&self, name: &str, message: String) -> Mistake {
+    /// A mistake in a key that shows only when it is used; an empty name means the table.
+    pub fn mistake_in(&self, section: &str, name: &str, message: String) -> Mistake {
         let (slot, path) = match name {
-            "" => ("auth".to_owned(), "[auth]".to_owned()),
-            name => (format!("auth.{}", name.trim_end_matches("_file")), format!("[auth] {name}")),
+            "" => (section.to_owned(), format!("[{section}]")),
+            name => (format!("{section}.{}", name.trim_end_matches("_file")), format!("[{section}] {name}")),
         };
         Mistake { place: self.place(&slot, &path).to_string(), message }
     }
@@ -179,7 +182,7 @@ fn change(key: &Key, before: &Config, now: &Config) -> Change {
     };
     let (from, to) = (shown(before), shown(now));
     let hidden = from == to;
-    Change { key: key.slot(), from: from.filter(|_| !hidden), to: to.filter(|_| !hidden) }
+    Change { key: key.full_name(), from: from.filter(|_| !hidden), to: to.filter(|_| !hidden) }
 }
 
 fn rules(count: usize) -> String {
@@ -192,7 +195,7 @@ fn secrets(count: usize) -> String {
 
 /// Says why something that looks right in the file is wrong in a running node.
 fn held_back(mistake: Mistake, fixed: &[&Key]) -> Mistake {
-    let names: Vec<_> = fixed.iter().map(|key| key.slot()).collect();
+    let names: Vec<_> = fixed.iter().map(|key| key.full_name()).collect();
     let Mistake { place, message } = mistake;
     Mistake { place, message: format!("{message} (until a restart, when {} changes too)", names.join(", ")) }
 }

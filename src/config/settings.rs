@@ -15,6 +15,7 @@ use crate::redis::config::RedisConfig;
 use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::shutdown::ShutdownConfig;
+use crate::tls::config::TlsConfig;
 use std::collections::BTreeMap;
 
 /// The checked configuration of a node. `Debug` shows no secrets.
@@ -24,6 +25,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// `[http]`.
     pub http: HttpConfig,
+    /// `[tls]`.
+    pub tls: TlsConfig,
     /// `[redis]`.
     pub redis: RedisConfig,
     /// `[auth]`.

@@ -30,6 +30,7 @@ pub mod settings;
 mod shared;
 pub mod sse;
 mod stream;
+mod tls;
 pub mod trace;
 pub mod traffic;
 pub mod upgrade;
@@ -37,6 +38,7 @@ pub mod ws;
 
 use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
+use crate::tls::TlsServer;
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use config::ConsoleConfig;
@@ -67,6 +69,8 @@ pub struct Api {
     pub console: ConsoleConfig,
     /// `console.sign_ins_per_minute`.
     pub sign_ins: SignIns,
+    /// `[tls]`, for `listen`.
+    pub tls: Option<TlsServer>,
     /// The text of `/metrics`.
     pub scrape: Scrape,
     /// When the process began.

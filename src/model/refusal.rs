@@ -66,7 +66,9 @@ refusals! {
     Headers, "headers", "A request with more or longer headers than are read.",
         "send fewer or shorter headers; cookies of other software on this host are the usual cause";
     Protocol, "protocol", "Bytes or messages that break the protocol.",
-        "speak plain HTTP or WebSocket to this port; TLS ends at a proxy in front";
+        "speak HTTP or WebSocket to this port, without TLS unless there is [tls]";
+    Tls, "tls", "A TLS handshake that failed: no TLS, an old version, or a client that does not accept the certificate.",
+        "use https:// and wss:// on this port, with TLS 1.2 or newer and a client that knows the certificate's authority";
     ProxyHeader, "proxy_header", "A connection without the header that `http.proxy_protocol` expects.",
         "let the proxy write it, or set http.proxy_protocol = false";
     Incomplete, "incomplete", "A request, a message or its attachments that did not arrive whole in time.",
