@@ -30,13 +30,16 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// The version and the commit that it was built from; build.rs finds the latter.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROOMCAST_COMMIT"), ")");
+
 /// A realtime broker that sits beside an existing backend: Socket.IO, WebSocket and SSE clients in rooms, fed by HTTP
 /// or Redis.
 ///
 /// Settings come from flags, ROOMCAST_SECTION__KEY in the environment, conventional names (PORT, REDIS_URL, JWT_SECRET,
 /// FRONTEND_URL …) and a TOML file, in this order. config.example.toml shows all of them.
 #[derive(Parser)]
-#[command(name = "roomcast", version)]
+#[command(name = "roomcast", version = VERSION)]
 struct Arguments {
     #[command(flatten)]
     common: Common,

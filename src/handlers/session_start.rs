@@ -221,6 +221,9 @@ pub fn enter_account(local: &LocalNode, key: ConnectionKey, identity: &Identity)
         };
         let who = Who::at(local.shard.address(key)).user(identity.user.as_ref().map(|user| user.as_str()));
         local.context.refusals.note(reason, &who, format_args!("{message}"));
+        if let Some(user) = &identity.user {
+            local.shard.note_turned_away(user.as_str(), code, false);
+        }
         TooMany { code, message, retry_ms: retry }
     })
 }
@@ -248,8 +251,11 @@ pub fn note_handshake(local: &LocalNode, attempt: Attempt<'_>, checked: &Result<
         }
         Err(error) => {
             local.context.metrics.handshake(error.code());
-            let is_followed = local.context.feed.is_open();
-            let claimed = token.filter(|_| is_followed).and_then(|token| local.node.auth.claimed_user(token));
+            let is_asked = local.context.feed.is_open() || local.context.explain.bytes > 0;
+            let claimed = token.filter(|_| is_asked).and_then(|token| local.node.auth.claimed_user(token));
+            if let Some(user) = &claimed {
+                local.shard.note_turned_away(user, error.code(), true);
+            }
             let who = Who::at(address).claims(claimed).about(format!("a client of namespace {}", shown(namespace)));
             local.context.refusals.note(Refusal::Token, &who, format_args!("{error}{}", error.advice()));
         }
@@ -265,6 +271,9 @@ pub fn was_revoked(local: &LocalNode, namespace: &str, identity: &Identity) -> b
         let who = Who::default().user(identity.user.as_ref().map(|user| user.as_str()));
         let who = who.about(format!("a client of namespace {}", shown(namespace)));
         let (error, advice) = (AuthError::Revoked, AuthError::Revoked.advice());
+        if let Some(user) = &identity.user {
+            local.shard.note_turned_away(user.as_str(), error.code(), false);
+        }
         local.context.refusals.note(Refusal::Token, &who, format_args!("{error}{advice}"));
     }
     revoked

@@ -60,12 +60,14 @@ pub async fn explain_here(node: &Node, query: ExplainQuery) -> NodeExplanation {
     for part in parts.await {
         answer.sessions.extend(part.sessions);
         answer.elsewhere.extend(part.elsewhere);
+        answer.turned_away.extend(part.turned_away);
         answer.sees_back_to_ms = answer.sees_back_to_ms.max(part.sees_back_to_ms);
         for (outcome, count) in part.outcomes {
             *outcomes.entry(outcome).or_default() += count;
         }
     }
     keep_interesting(&mut answer.sessions);
+    answer.turned_away.sort_unstable_by_key(|turned_away| turned_away.at_ms);
     answer.elsewhere.sort_unstable();
     answer.elsewhere.dedup();
     answer.outcomes = outcomes.into_iter().collect();
