@@ -11,6 +11,9 @@ const sidebar = [
       page("Connect clients", "/docs/clients"),
       page("Authorize rooms from a database", "/docs/guides/authorize-rooms"),
       page("Example: a chat", "/examples/chat/README"),
+      page("Example: Next.js", "/examples/nextjs/README"),
+      page("Example: FastAPI", "/examples/fastapi/README"),
+      page("Example: PHP", "/examples/php/README"),
     ],
   },
   {
@@ -41,7 +44,7 @@ const sidebar = [
   {
     text: "Operate",
     items: [
-      page("Deploy", "/docs/deploy"),
+      page("Install and deploy", "/docs/deploy"),
       page("Kubernetes", "/docs/kubernetes"),
       page("Redis", "/docs/redis"),
       page("Metrics", "/docs/metrics"),
@@ -68,7 +71,7 @@ const sidebar = [
   {
     text: "Inside",
     collapsed: true,
-    items: [page("Architecture", "/ARCHITECTURE"), page("Decisions", "/docs/decisions/"), page("Contributing", "/CONTRIBUTING")],
+    items: [page("Architecture", "/ARCHITECTURE"), page("Decisions", "/docs/decisions/"), page("Contributing", "/CONTRIBUTING"), page("Releasing", "/docs/releasing")],
   },
 ];
 
@@ -77,7 +80,7 @@ export const linked = sidebar.flatMap(({ items }) => items.map(({ link }) => lin
 
 export const pages = {
   sidebar,
-  exclude: ["**/node_modules/**", "**/target/**", "**/.venv/**", "site/**", "src/**", "fuzz/**", "tests/**", "**/dist/**"],
+  exclude: ["**/node_modules/**", "**/target/**", "**/.venv/**", "site/**", "src/**", "fuzz/**", "tests/**", "**/dist/**", "**/.next/**"],
   // README.md stands for its folder on the site too, so that links between pages stay as they are.
   rewrites: { "README.md": "index.md", "docs/README.md": "docs/index.md", "docs/decisions/README.md": "docs/decisions/index.md" },
 };

@@ -1,10 +1,11 @@
 //! What the commands for operators share: where the node is, the request, and tables.
 
-use crate::cli::http::{Question, ask, base_url};
+use crate::cli::http::{Question, ask, base_url, follow};
 use crate::cli::node_access::NodeAccess;
 use crate::cli::{Common, Failure, block_on, say};
 use hyper::StatusCode;
 use serde_json::Value;
+use std::io::Write as _;
 
 #[derive(clap::Args)]
 pub(super) struct Access {
@@ -27,6 +28,11 @@ pub(super) struct ClusterApi {
 }
 
 impl Access {
+    /// Whether the answer is wanted as it is.
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+
     pub(super) fn open(self, common: Common) -> Result<ClusterApi, Failure> {
         let Self { url, key, json } = self;
         Ok(ClusterApi { node: NodeAccess::find(common, url, key)?, json })
@@ -41,6 +47,38 @@ impl ClusterApi {
             Ok((StatusCode::OK, answer)) => Ok(answer),
             Ok((status, answer)) => Err(Failure::at_run_time(format!("refused ({status}): {}", answer.trim_end()))),
             Err(why) => Err(Failure::at_run_time(why)),
+        }
+    }
+
+    /// A POST with the first key that the node knows. Answers whether it was done, and with what; `false` for a configuration
+    /// with mistakes. Everything else is a failure.
+    pub(super) fn post_with_any_key(&self, path: &str, body: &str) -> Result<(bool, String), Failure> {
+        let url = format!("{}{path}", self.node.url);
+        for key in std::iter::once(&self.node.key).chain(&self.node.other_keys) {
+            let question = Question { url: url.clone(), key: Some(key), body: Some(body.to_owned()) };
+            match block_on(ask(question))? {
+                Ok((StatusCode::OK, answer)) => return Ok((true, answer)),
+                Ok((StatusCode::UNPROCESSABLE_ENTITY, answer)) => return Ok((false, answer)),
+                Ok((StatusCode::UNAUTHORIZED, _)) => {}
+                Ok((status, answer)) => {
+                    return Err(Failure::at_run_time(format!("refused ({status}): {}", answer.trim_end())));
+                }
+                Err(why) => return Err(Failure::at_run_time(why)),
+            }
+        }
+        Err(Failure::at_run_time(
+            "refused: the node knows none of the keys; give the one it knows with --key, or send it SIGHUP",
+        ))
+    }
+
+    /// Prints what a node streams, each line as `show` gives it, until the stream ends or nobody reads what is printed.
+    pub(super) fn follow(&self, path: &str, show: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+        let question = Question { url: format!("{}{path}", self.node.url), key: Some(&self.node.key), body: None };
+        let each = |line: &str| show(line).is_none_or(|text| writeln!(std::io::stdout(), "{text}").is_ok());
+        match block_on(follow(question, each))? {
+            Ok((StatusCode::OK, _)) => Ok(()),
+            Ok((status, answer)) => Err(Failure::at_run_time(format!("refused ({status}): {}", answer.trim_end()))),
+            Err(why) => Err(Failure::at_run_time(format!("{}{path}: {why}", self.node.url))),
         }
     }
 

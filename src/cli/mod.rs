@@ -6,12 +6,14 @@ mod cluster_api;
 mod demo;
 mod dev;
 mod drain;
+mod explain;
 mod health;
 mod http;
 mod init;
 mod node_access;
 mod nodes;
 mod publish;
+mod reload;
 mod revoke;
 mod rooms;
 mod serve;
@@ -19,6 +21,7 @@ mod sessions;
 mod shell;
 mod token;
 mod top;
+mod trace;
 
 use crate::config::{Config, Environment, Flags, Mistake, Purpose};
 use clap::{Parser, Subcommand};
@@ -27,13 +30,16 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// The version and the commit that it was built from; build.rs finds the latter.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROOMCAST_COMMIT"), ")");
+
 /// A realtime broker that sits beside an existing backend: Socket.IO, WebSocket and SSE clients in rooms, fed by HTTP
 /// or Redis.
 ///
 /// Settings come from flags, ROOMCAST_SECTION__KEY in the environment, conventional names (PORT, REDIS_URL, JWT_SECRET,
 /// FRONTEND_URL …) and a TOML file, in this order. config.example.toml shows all of them.
 #[derive(Parser)]
-#[command(name = "roomcast", version)]
+#[command(name = "roomcast", version = VERSION)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -90,8 +96,23 @@ enum Command {
     Rooms(rooms::Arguments),
     /// List the live sessions of all nodes, of a user or in a room, or show one in detail
     Sessions(sessions::Arguments),
+    /// Tell why a user did or did not get an event in a room, over all nodes
+    ///
+    /// Without `--event`: whether the user is connected and in the room, and what decided on it.
+    Explain(explain::Arguments),
+    /// Follow live what happens to a user, a session or a room, over all nodes, without payloads and tokens
+    ///
+    /// Handshakes, refusals, joins, leaves, events in and out, closes, as they happen, until `trace.max_time` of the node is over.
+    Trace(trace::Arguments),
+    /// Follow live the events of a room, with how many sessions on which node received each
+    Tail(trace::TailArguments),
     /// Send the clients of one node to the others, spread over some time; the process goes on until it is stopped
     Drain(drain::Arguments),
+    /// Make a running node read its configuration again, and print what changed; SIGHUP does the same
+    ///
+    /// All or nothing: with a mistake the old configuration stays in force, and the exit code is 2. Each node is reloaded by
+    /// itself.
+    Reload(reload::Arguments),
     /// Write a commented roomcast.toml and a .env with fresh secrets; never overwrites
     ///
     /// With the name of a stack it also writes a helper for it, which publishes and answers roomcast's requests.
@@ -158,7 +179,11 @@ pub fn main() -> ExitCode {
         Command::Nodes(arguments) => nodes::run(common, arguments),
         Command::Rooms(arguments) => rooms::run(common, arguments),
         Command::Sessions(arguments) => sessions::run(common, arguments),
+        Command::Explain(arguments) => explain::run(common, arguments),
+        Command::Trace(arguments) => trace::run(common, arguments),
+        Command::Tail(arguments) => trace::tail(common, arguments),
         Command::Drain(arguments) => drain::run(common, arguments),
+        Command::Reload(arguments) => reload::run(common, arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man => shell::man(),

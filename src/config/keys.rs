@@ -1,11 +1,11 @@
 //! The table of keys. A new key needs a line here, a field in the `config.rs` of its module, and a line in
 //! `config.example.toml` and in `docs/configuration.md` (tests check both).
 
-use crate::backend::config::NOTIFICATIONS;
+use crate::backend::config::{BackendConfig, NOTIFICATIONS};
 use crate::config::address::{Listen, Networks, http_url, masked_url, origin, redis_url, without_query};
 use crate::config::algorithm::AlgorithmName;
 use crate::config::claims::Claims;
-use crate::config::file::{InFile, LinesInFile};
+use crate::config::file::{FilePath, InFile, LinesInFile};
 use crate::config::kind::{Choice, Hidden, Kind, List, Masked, Maybe, OneOrList, Size, Span, Switch, Text, count};
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
@@ -23,9 +23,21 @@ pub(super) struct Key {
     pub read: fn(&mut Config, &Node) -> Result<(), Faults>,
     /// Its value as TOML, secrets masked; `None`: not set.
     pub show: fn(&Config) -> Option<String>,
+    /// Whether two configurations have the same value.
+    pub is_same: fn(&Config, &Config) -> bool,
+    /// Gives a configuration the value of another one.
+    pub copy: fn(&mut Config, &Config),
 }
 
 impl Key {
+    /// `redis.url`, `listen`.
+    pub(super) fn full_name(&self) -> String {
+        match self.section {
+            "" => self.name.to_owned(),
+            section => format!("{section}.{}", self.name),
+        }
+    }
+
     /// `ROOMCAST_REDIS__URL`.
     pub(super) fn environment_name(&self) -> String {
         let name = self.name.to_ascii_uppercase();
@@ -42,7 +54,7 @@ impl Key {
         if self.section.is_empty() { name.to_owned() } else { format!("{}.{name}", self.section) }
     }
 
-    /// Whether the value is the path of a file with the real one.
+    /// Whether the value is the path of a file.
     pub(super) fn is_file(&self) -> bool {
         self.name.ends_with("_file")
     }
@@ -50,7 +62,7 @@ impl Key {
     /// Whether the effective configuration has a line for it. Rules have tables instead.
     pub(super) fn is_shown(&self) -> bool {
         let rules = self.section.is_empty() && matches!(self.name, "rooms" | "on");
-        !rules && (!self.is_file() || self.name == "public_key_file")
+        !rules && (!self.is_file() || self.name == "public_key_file" || self.section == "tls")
     }
 }
 
@@ -74,6 +86,15 @@ const HOUR: u64 = 60 * MINUTE;
 const MB: u64 = 1_000_000;
 const GB: u64 = 1_000 * MB;
 
+fn same_secrets(one: &Config, other: &Config) -> bool {
+    (&one.auth.secret, &one.auth.other_secrets) == (&other.auth.secret, &other.auth.other_secrets)
+}
+
+fn copy_secrets(config: &mut Config, from: &Config) {
+    config.auth.secret.clone_from(&from.auth.secret);
+    config.auth.other_secrets.clone_from(&from.auth.other_secrets);
+}
+
 macro_rules! key {
     // `[backend]` exists only if one of its keys does.
     ($section:literal, $name:literal, backend.$field:ident, $kind:expr) => {
@@ -86,6 +107,16 @@ macro_rules! key {
                 Ok(())
             },
             show: |config| config.backend.as_ref().and_then(|backend| $kind.write(&backend.$field)),
+            is_same: |one, other| match (&one.backend, &other.backend) {
+                (Some(one), Some(other)) => one.$field == other.$field,
+                (Some(one), None) | (None, Some(one)) => one.$field == BackendConfig::default().$field,
+                (None, None) => true,
+            },
+            copy: |config, from| {
+                if let (Some(backend), Some(from)) = (&mut config.backend, &from.backend) {
+                    backend.$field = from.$field.clone();
+                }
+            },
         }
     };
     ($section:literal, $name:literal, $($field:ident).+, $kind:expr) => {
@@ -97,6 +128,8 @@ macro_rules! key {
                 Ok(())
             },
             show: |config| $kind.write(&config.$($field).+),
+            is_same: |one, other| one.$($field).+ == other.$($field).+,
+            copy: |config, from| config.$($field).+ = from.$($field).+.clone(),
         }
     };
 }
@@ -123,6 +156,9 @@ pub(super) static KEYS: &[Key] = &[
     key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
     key!("http", "write_timeout", http.write_timeout, Span(100..=10 * MINUTE)),
 
+    key!("tls", "cert_file", tls.cert_file, Maybe(FilePath)),
+    key!("tls", "key_file", tls.key_file, Maybe(FilePath)),
+
     Key {
         section: "auth",
         name: "secret",
@@ -131,6 +167,8 @@ pub(super) static KEYS: &[Key] = &[
             Ok(())
         },
         show: |config| Maybe(TOKEN_SECRET).write(&config.auth.secret).filter(|_| config.auth.other_secrets.is_empty()),
+        is_same: same_secrets,
+        copy: copy_secrets,
     },
     Key {
         section: "auth",
@@ -140,6 +178,8 @@ pub(super) static KEYS: &[Key] = &[
             Ok(())
         },
         show: |_| None,
+        is_same: same_secrets,
+        copy: copy_secrets,
     },
     Key {
         section: "auth",
@@ -152,6 +192,8 @@ pub(super) static KEYS: &[Key] = &[
             let all = config.auth.secret.iter().chain(&config.auth.other_secrets).cloned().collect();
             (!config.auth.other_secrets.is_empty()).then(|| TOKEN_SECRETS.write(&all)).flatten()
         },
+        is_same: same_secrets,
+        copy: copy_secrets,
     },
     Key {
         section: "auth",
@@ -161,6 +203,8 @@ pub(super) static KEYS: &[Key] = &[
             Ok(())
         },
         show: |_| None,
+        is_same: same_secrets,
+        copy: copy_secrets,
     },
     Key {
         section: "auth",
@@ -171,6 +215,8 @@ pub(super) static KEYS: &[Key] = &[
         },
         // The path of the file is not kept.
         show: |config| config.auth.public_key.as_ref().map(|_| "\"…\"".into()),
+        is_same: |one, other| one.auth.public_key == other.auth.public_key,
+        copy: |config, from| config.auth.public_key = from.auth.public_key.clone(),
     },
     key!("auth", "jwks_url", auth.jwks_url, Maybe(HTTP_URL)),
     key!("auth", "algorithms", auth.algorithms, List { of: AlgorithmName, least: 1 }),
@@ -193,6 +239,10 @@ pub(super) static KEYS: &[Key] = &[
     key!("console", "enabled", console.enabled, Switch),
     key!("console", "session_ttl", console.session_ttl, Span(MINUTE..=31 * 24 * HOUR)),
     key!("console", "sign_ins_per_minute", console.sign_ins_per_minute, count(1..=60)),
+    key!("console", "admin_ui", admin_ui.enabled, Switch),
+    key!("console", "admin_ui_readonly", admin_ui.readonly, Switch),
+    key!("console", "admin_ui_sockets", admin_ui.sockets, count(0..=5_000)),
+    key!("console", "admin_ui_sessions", admin_ui.sessions, count(1..=100)),
 
     key!("cors", "origins", cors.origins, List { of: Text(origin), least: 0 }),
 
@@ -214,11 +264,20 @@ pub(super) static KEYS: &[Key] = &[
             let names = [("polling", config.socketio.polling), ("websocket", config.socketio.websocket)];
             TRANSPORTS.write(&names.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect())
         },
+        is_same: |one, other| {
+            (one.socketio.polling, one.socketio.websocket) == (other.socketio.polling, other.socketio.websocket)
+        },
+        copy: |config, from| {
+            (config.socketio.polling, config.socketio.websocket) = (from.socketio.polling, from.socketio.websocket);
+        },
     },
     key!("socketio", "namespaces", socketio.namespaces, List { of: Text(text::namespace), least: 1 }),
 
     key!("recovery", "window", recovery.window, Span(0..=24 * HOUR)),
     key!("recovery", "window_bytes", recovery.window_bytes, Size(1_000..=64 * GB)),
+
+    key!("explain", "window", explain.window, Span(SECOND..=24 * HOUR)),
+    key!("explain", "bytes", explain.bytes, Size(0..=GB)),
 
     key!("limits", "connections", limits.connections, count(1..=10_000_000)),
     key!("limits", "connections_per_ip", limits.connections_per_ip, count(0..=10_000_000)),
@@ -247,6 +306,12 @@ pub(super) static KEYS: &[Key] = &[
     key!("presence", "lease", presence.lease, Span(SECOND..=HOUR)),
     key!("presence", "remember", presence.remember, Span(SECOND..=366 * 24 * HOUR)),
     key!("presence", "announce_limit", presence.announce_limit, count(0..=1_000_000)),
+
+    key!("trace", "max_open", trace.max_open, count(0..=1_000)),
+    key!("trace", "max_time", trace.max_time, Span(SECOND..=24 * HOUR)),
+    key!("trace", "lines_per_second", trace.lines_per_second, count(1..=100_000)),
+    key!("trace", "bytes_per_second", trace.bytes_per_second, Size(1_000..=100 * MB)),
+    key!("trace", "payloads", trace.payloads, Switch),
 
     key!("log", "level", log.level, Text(text::log_filter)),
     key!("log", "format", log.format, Choice(&["text", "json"])),

@@ -120,6 +120,8 @@ roomcast demo: a chat of two, without Redis. Ctrl-C ends it, and nothing is kept
   Publish as a backend would:
     curl -sS -w '\\n' -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' -d '{body}' {url}/publish
 
+  See into it, with the same key: {url}/console
+
   Connect a client of your own: io(\"{url}\", {{ auth: {{ token }} }}) with this token:
     {token}
 "

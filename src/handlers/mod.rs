@@ -2,8 +2,10 @@
 //! of the shard and answers go out. The transports move the bytes.
 
 pub mod action_error;
+pub mod admin_ui;
 pub mod backend_calls;
 pub mod backend_lane;
+pub mod new_rules;
 pub mod overload;
 pub mod plain_ws;
 pub mod rate_limit;

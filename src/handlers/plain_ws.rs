@@ -286,6 +286,7 @@ async fn join(
     let recovered = missed.as_ref().map(Result::is_ok);
     local.shard.push_json(key, &plain_ws::joined(room, offset.as_deref(), recovered, id));
     if let Some(Ok(Some(past))) = missed {
+        local.shard.note(session, SessionNote::Resumed { after: past.after, room: Some(room.clone()) });
         local.shard.replay_past(session, room, past.after, past.up_to);
     }
 }
@@ -338,7 +339,7 @@ async fn on_event(
     id: Option<&RawValue>,
     ask: Option<&Ask>,
 ) -> Option<Need> {
-    let result = match local.context.rules.on(MAIN_NAMESPACE, event) {
+    let result = match local.context.settings().rules.on(MAIN_NAMESPACE, event) {
         Some(rule) => rule_runner::run(local, session, rule, event, args, ask).await,
         None => Err(unruled(local, session, event)),
     };

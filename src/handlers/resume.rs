@@ -103,7 +103,7 @@ async fn prepare(
     // Rooms that a fresh token brings.
     let mut session = newcomer.clone().session(local, parked.id, None);
     let new = first.memberships().filter(|(room, _)| !parked.rooms.contains(room));
-    let left = local.context.limits.rooms_per_session.saturating_sub(parked.rooms.len());
+    let left = local.context.settings().limits.rooms_per_session.saturating_sub(parked.rooms.len());
     let fresh: Vec<_> = new.take(left).map(|(room, by)| (room.clone(), by)).collect();
     let rooms: Vec<Room> = parked.rooms.iter().chain(fresh.iter().map(|(room, _)| room)).cloned().collect();
     let reserved = session_start::reserve(local, &mut session, &rooms).await;
@@ -168,7 +168,7 @@ pub fn go_on(
     session.last = parked.last;
     session.changes = parked.changes.clone();
     let key = session_start::admit(local, session, parked.memberships(), reserved);
-    local.shard.note(key, SessionNote::Resumed { after: missed.position() });
+    local.shard.note(key, SessionNote::Resumed { after: missed.position(), room: None });
     local.shard.begin_replay(key, missed);
     key
 }

@@ -4,7 +4,8 @@ use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
 use crate::http::{
-    Api, access, admin, console, drain, engine, head, health, inspection, keys, presence, publish, revoke, sse, ws,
+    Api, access, admin, console, drain, engine, explain, head, health, inspection, keys, presence, publish, reload,
+    revoke, sse, trace, ws,
 };
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -21,20 +22,22 @@ const OPENAPI: &str = include_str!("openapi.json");
 
 /// Answers one request.
 pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
-    if let Some(refusal) = api.hosts.refuse(request.uri(), request.version(), request.headers()) {
+    if let Some(refusal) = api.settings().hosts.refuse(request.uri(), request.version(), request.headers()) {
         return refusal;
     }
     let path = request.uri().path();
     let clients = caller.listener == ListenerKind::Public;
     let control = caller.listener == ListenerKind::Admin || !api.admin_apart;
-    let engine_path = clients && is_engine(&local.context.socketio.path, path);
+    // Socket.IO's Admin UI comes to the listener of operators.
+    let serves_engine = clients || local.node.admin_ui.is_some();
+    let engine_path = serves_engine && is_engine(&local.context.socketio.path, path);
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, local, request, caller, engine_path).await;
     }
-    if let Some(refusal) = head::refuse(&request, local.context.limits.headers) {
+    if let Some(refusal) = head::refuse(&request, local.context.settings().limits.headers) {
         return refusal;
     }
-    if control && keys::has(request.headers(), &api.publish.keys) {
+    if control && keys::has(request.headers(), &api.settings().publish.keys) {
         caller.socket.prove();
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
@@ -58,7 +61,13 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/disconnect" if control => command(api, caller, admin::Verb::Disconnect, request).await,
         "/revoke" if control => keyed(api, caller, request, |request| Box::pin(revoke::serve(api, request))).await,
         "/users" if control => keyed(api, caller, request, |request| Box::pin(presence::users(api, request))).await,
+        "/reload" if control => keyed(api, caller, request, |request| Box::pin(reload::serve(api, request))).await,
         "/drain" if control => keyed(api, caller, request, |request| Box::pin(drain::serve(api, request))).await,
+        "/trace" if control => match access::check(api, caller, &request).await {
+            _ if request.method() != Method::GET => method_not_allowed("GET"),
+            Err(refusal) => *refusal,
+            Ok(()) => trace::serve(api, request.uri().query(), caller),
+        },
         path if control && console::is_console(api, path) => console::serve(api, request, caller).await,
         path if control && is_view(path) => match access::check(api, caller, &request).await {
             _ if !get => method_not_allowed("GET"),
@@ -85,8 +94,8 @@ async fn for_clients(
     caller: &Caller,
     engine_path: bool,
 ) -> Reply {
-    let origin = api.origins.judge(request.headers());
-    if let Some(mut refusal) = head::refuse(&request, local.context.limits.headers) {
+    let origin = api.settings().origins.judge(request.headers());
+    if let Some(mut refusal) = head::refuse(&request, local.context.settings().limits.headers) {
         origin.mark(&mut refusal);
         return refusal;
     }
@@ -127,7 +136,7 @@ async fn for_clients(
 }
 
 fn is_view(path: &str) -> bool {
-    matches!(path, "/cluster" | "/rooms" | "/sessions")
+    matches!(path, "/cluster" | "/rooms" | "/sessions" | "/explain")
         || ["/rooms/", "/users/", "/sessions/"].iter().any(|of| path.starts_with(of))
 }
 
@@ -136,6 +145,7 @@ async fn view(api: &Api, path: &str, query: Option<&str>) -> Reply {
     match (path.strip_prefix("/rooms/"), path.strip_prefix("/users/")) {
         _ if path == "/cluster" => inspection::cluster(api).await,
         _ if path == "/rooms" => inspection::rooms(api, query).await,
+        _ if path == "/explain" => explain::serve(api, query).await,
         _ if path == "/sessions" => inspection::sessions(api, query).await,
         _ if path.starts_with("/sessions/") => inspection::session(api, &path["/sessions/".len()..]).await,
         (Some(room), _) => presence::room(api, room, query).await,

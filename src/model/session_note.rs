@@ -31,10 +31,12 @@ pub enum SessionNote {
         /// The room that it wanted to join, if that was it.
         room: Option<Room>,
     },
-    /// It continues after its connection was lost. What its rooms had after this position follows.
+    /// It continues from where its client was before. What its rooms had after this position follows.
     Resumed {
         /// Up to here its client had everything.
         after: Position,
+        /// The one room of which this is said; `None`: all of its rooms.
+        room: Option<Room>,
     },
     /// Its client may have missed events of the log.
     Gap {
@@ -61,6 +63,8 @@ pub enum LeftBy {
     Command,
     /// Its new token, which does not give it the room.
     Token,
+    /// New rules, which do not give it the room.
+    Rules,
     /// Nobody: its join was refused afterwards.
     Undone,
 }
@@ -72,6 +76,7 @@ impl LeftBy {
             Self::Client => "client",
             Self::Command => "command",
             Self::Token => "token",
+            Self::Rules => "rules",
             Self::Undone => "undone",
         }
     }

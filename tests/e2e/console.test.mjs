@@ -1,5 +1,7 @@
 // The console in a real browser: an operator signs in, finds a session, and acts on it.
 import assert from "node:assert/strict";
+import axe from "axe-core";
+import { RoundRobin } from "../harness/balancer.mjs";
 import { startBrowser } from "../harness/browser.mjs";
 import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
@@ -141,6 +143,57 @@ suite("console", () => {
       clean();
     });
   }
+
+  for (const colorScheme of ["light", "dark"]) {
+    scenario(`axe finds nothing that keeps people out, in ${colorScheme} mode`, async ({ node, io, keep }) => {
+      const one = await node();
+      const client = await io(one, { token: tokenFor("7", { rooms: ["room:a"] }) }).connected();
+      // axe writes into the page, which its policy forbids.
+      const { page } = await open(keep, one, { colorScheme, bypassCSP: true });
+      const faults = async () => {
+        await page.evaluate(axe.source);
+        const { violations } = await page.evaluate(() => window.axe.run());
+        return violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(" ")}`);
+      };
+      await page.getByLabel("Key", { exact: true }).waitFor();
+      assert.deepEqual(await faults(), [], "the sign-in");
+      await signIn(page);
+      await shows(page, "1 node ok");
+      for (const view of ["", "rooms", "sessions", `session/${client.socket.id}`, "room/room%3Aa", "explain", "trace", "publish", "rooms?prefix=none"]) {
+        await page.evaluate((hash) => (location.hash = hash), `#/${view}`);
+        await until(() => page.evaluate(() => document.querySelector("main h1") && !document.querySelector("main .loading")), `the view ${view}`);
+        assert.deepEqual(await faults(), [], view || "the overview");
+      }
+      await page.evaluate(() => (location.hash = "#/"));
+      await page.getByRole("button", { name: /^Drain node/ }).click();
+      await page.getByRole("dialog").waitFor();
+      assert.deepEqual(await faults(), [], "the question");
+      await page.keyboard.press("Escape");
+      await page.getByRole("dialog").waitFor({ state: "detached" });
+    });
+  }
+
+  scenario("two nodes behind a load balancer are one console", async ({ redis, node, io, proxy, keep }) => {
+    const { url } = await redis();
+    const [one, two] = [await node({ redis: { url } }), await node({ redis: { url } })];
+    const clients = await Promise.all([one, two].map((at, number) => io(at, { token: tokenFor(`u${number}`) }).connected()));
+    const balancer = await proxy(one);
+    balancer.balancer = new RoundRobin([one, two]);
+    const { page, context, clean } = await open(keep, balancer);
+    await signIn(page);
+    await shows(page, "2 nodes ok");
+    await page.getByRole("link", { name: "Sessions" }).click();
+    for (const { socket } of clients) await page.getByRole("link", { name: socket.id }).waitFor();
+    const cookies = (await context.cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
+    const looks = () => Promise.all([one, two].map(async (at) => (await at.get("/cluster", { cookie: cookies, "x-roomcast-console": "1" })).status));
+    assert.deepEqual(await looks(), [200, 200]);
+    await page.getByRole("button", { name: "Sign out" }).click();
+    await shows(page, "You are signed out");
+    await until(async () => (await looks()).every((status) => status === 401), "both nodes to know of it");
+    const later = await node({ redis: { url } });
+    assert.equal((await later.get("/cluster", { cookie: cookies, "x-roomcast-console": "1" })).status, 401, "a node that starts later");
+    clean();
+  });
 
   scenario("a request that another page may have sent is refused, with whatever cookie", async ({ node }) => {
     const one = await node({ cors: { origins: ["https://app.example.com"] } });

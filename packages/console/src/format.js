@@ -24,7 +24,11 @@ export function span(seconds) {
 }
 
 export const milliseconds = (value) => (value === undefined || value === null ? "—" : value < 1000 ? `${value} ms` : `${one.format(value / 1000)} s`);
-export const ago = (time) => (time ? `${span(Math.max(0, (Date.now() - Date.parse(time)) / 1000))} ago` : "never");
+export function ago(time) {
+  if (!time) return "never";
+  const seconds = (Date.now() - Date.parse(time)) / 1000;
+  return seconds < 2 ? "just now" : `${span(seconds)} ago`;
+}
 export const clock = (time) => new Date(time).toLocaleTimeString("en", { hour12: false, hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
 export const plural = (count, word, words = `${word}s`) => `${number(count)} ${count === 1 ? word : words}`;
 export const PROTOCOLS = { socketio: "Socket.IO", ws: "WebSocket API", sse: "SSE" };

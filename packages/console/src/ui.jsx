@@ -63,6 +63,13 @@ export const Loading = () => <div class="loading" role="status">Loading…</div>
 /** A moment, as how long ago it was. */
 export const Ago = ({ time }) => (time ? <time dateTime={time} title={new Date(time).toLocaleString("en")}>{ago(time)}</time> : <span class="soft">never</span>);
 
+/** Names and values; `undefined` leaves one out. */
+export const Facts = ({ of, card }) => (
+  <dl class={card ? "facts card" : "facts"}>
+    {Object.entries(of).filter(([, value]) => value !== undefined).map(([name, value]) => <div key={name}><dt>{name}</dt><dd>{value}</dd></div>)}
+  </dl>
+);
+
 export function Field({ label, hint, wide, children, ...input }) {
   const id = useId();
   return (

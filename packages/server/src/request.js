@@ -58,12 +58,17 @@ export async function retrying(attempt, { retries, signal }) {
 export class Connection {
   /** @param {import("./types.js").RoomcastOptions} options */
   constructor({ url, key, timeout = 5000, fetch = globalThis.fetch }) {
-    this.url = (url ?? variable("ROOMCAST_URL") ?? "http://127.0.0.1:8080").replace(/\/+$/, "");
-    const found = key ?? variable("ROOMCAST_PUBLISH__KEYS")?.split(",")[0]?.trim();
-    if (!found) throw new TypeError("there is no key: pass `key`, one of `publish.keys`, or set ROOMCAST_PUBLISH__KEYS");
-    this.authorization = `Bearer ${found}`;
+    this.options = { url, key };
     this.timeout = timeout;
     this.fetch = fetch;
+  }
+
+  /** Where to and with which key. Read at a request, since builds such as Next's load modules where no secrets are. */
+  #address() {
+    const { url = variable("ROOMCAST_URL") ?? "http://127.0.0.1:8080", key } = this.options;
+    const found = key ?? variable("ROOMCAST_PUBLISH__KEYS")?.split(",")[0]?.trim();
+    if (!found) throw new TypeError("there is no key: pass `key`, one of `publish.keys`, or set ROOMCAST_PUBLISH__KEYS");
+    return { url: url.replace(/\/+$/, ""), authorization: `Bearer ${found}` };
   }
 
   /**
@@ -74,15 +79,16 @@ export class Connection {
    */
   async send(path, { body, type = "application/json", signal } = {}) {
     signal?.throwIfAborted();
+    const { url, authorization } = this.#address();
     const aborter = new AbortController();
     const aborted = () => aborter.abort(signal?.reason);
     signal?.addEventListener("abort", aborted, { once: true });
     let late = false;
     const timer = setTimeout(() => ((late = true), aborter.abort()), this.timeout);
     try {
-      const answer = await this.fetch.call(undefined, this.url + path, {
+      const answer = await this.fetch.call(undefined, url + path, {
         method: body === undefined ? "GET" : "POST",
-        headers: { authorization: this.authorization, ...(body !== undefined && { "content-type": type }) },
+        headers: { authorization, ...(body !== undefined && { "content-type": type }) },
         body,
         signal: aborter.signal,
       });
@@ -91,7 +97,7 @@ export class Connection {
     } catch (error) {
       if (error instanceof RoomcastError) throw error;
       signal?.throwIfAborted();
-      throw this.#unanswered(error, late);
+      throw this.#unanswered(url, error, late);
     } finally {
       clearTimeout(timer);
       signal?.removeEventListener("abort", aborted);
@@ -99,12 +105,13 @@ export class Connection {
   }
 
   /**
+   * @param {string} url
    * @param {any} cause
    * @param {boolean} late
    */
-  #unanswered(cause, late) {
+  #unanswered(url, cause, late) {
     const reason = late ? `did not answer within ${this.timeout} ms` : `is not reachable: ${cause?.cause?.message ?? cause?.message}`;
-    return new RoomcastError(`roomcast at ${this.url} ${reason}`, { code: late ? "timeout" : "unreachable", transient: true, cause });
+    return new RoomcastError(`roomcast at ${url} ${reason}`, { code: late ? "timeout" : "unreachable", transient: true, cause });
   }
 }
 

@@ -74,6 +74,15 @@ async function isSigned(secret, time, tag, body) {
 }
 
 /**
+ * Read at a call, since builds such as Next's load modules where no secrets are.
+ * @param {{ secret?: string | string[] }} options
+ */
+function secretOf({ secret = variable("ROOMCAST_BACKEND__SECRET") }) {
+  if (!secret || secret.length === 0) throw new TypeError("there is no secret: pass `secret`, or set ROOMCAST_BACKEND__SECRET");
+  return secret;
+}
+
+/**
  * The endpoint for `backend.url`. `ClientEvents` are what clients emit and `[[on]]` rules forward, `Events` what the
  * answers send.
  * @template [ClientEvents=AnyEvents]
@@ -82,15 +91,13 @@ async function isSigned(secret, time, tag, body) {
  * @returns {Webhook}
  */
 export function createWebhook(options) {
-  const { secret = variable("ROOMCAST_BACKEND__SECRET"), tolerance } = options;
-  const { onError = (error) => console.error("roomcast's webhook:", error) } = options;
-  if (!secret || secret.length === 0) throw new TypeError("there is no secret: pass `secret`, or set ROOMCAST_BACKEND__SECRET");
+  const { tolerance, onError = (error) => console.error("roomcast's webhook:", error) } = options;
 
   /** @type {Webhook["handle"]} */
   async function handle(body, signature) {
     let call;
     try {
-      call = await verifyWebhook(body, signature, secret ?? [], { tolerance });
+      call = await verifyWebhook(body, signature, secretOf(options), { tolerance });
       return reply(200, await answer(call, options));
     } catch (error) {
       if (error instanceof SignatureError) return reply(error.status, { error: error.message });

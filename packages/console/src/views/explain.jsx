@@ -1,30 +1,31 @@
 // Why a user gets the events of a room, or one event, or why not.
 import { useEffect, useState } from "preact/hooks";
 import { call, query as queryOf } from "../api.js";
-import { bytes, carrier, number, plural } from "../format.js";
+import { bytes, carrier, clock, number, plural } from "../format.js";
 import { stay, to } from "../router.js";
-import { Ago, Card, Empty, Field, Pending, Pill, Trouble } from "../ui.jsx";
+import { Ago, Card, Empty, Facts, Field, Pending, Pill, Trouble } from "../ui.jsx";
 
-const GOOD = ["delivered", "in_room", "receives", "waiting"];
-const BAD = ["dropped", "gap", "refused", "expired", "trimmed", "unknown_event"];
+const GOOD = ["delivered", "in_room", "waiting"];
+const BAD = ["dropped", "gap", "other_log"];
 const kindOf = (code) => (GOOD.includes(code) ? "good" : BAD.includes(code) ? "bad" : "warn");
 
 const words = (code) => code.replaceAll("_", " ");
 
 /** What else is known of one session. */
-function Facts({ of }) {
-  const facts = [];
-  const add = (name, value) => facts.push(<dt key={`${name} name`}>{name}</dt>, <dd key={name}>{value}</dd>);
-  add("Client", <>{carrier(of.protocol, of.transport)}{of.address ? ` from ${of.address}` : ""}</>);
-  add("Since", <Ago time={of.since} />);
-  if (of.ended) add("Ended", <><Ago time={of.ended.at} />{of.ended.reason && <> · <code>{of.ended.reason}</code></>}{of.ended.resumable_until && <> · may resume until {new Date(of.ended.resumable_until).toLocaleTimeString("en")}</>}</>);
-  add("In the room", <>{of.in_room ? "yes" : "no"}{of.in_room_since && <>, since <Ago time={of.in_room_since} /></>}</>);
-  if (of.by || of.decided_by) add("Let in by", [of.by, of.decided_by].filter(Boolean).map((by) => <code key={by}>{by} </code>));
-  if (of.refused) add("Was refused", <><code>{of.refused.code}</code> <Ago time={of.refused.at} /></>);
-  if (of.outbox_bytes) add("Outbox", bytes(of.outbox_bytes));
-  if (of.volatile_skipped) add("Volatile events skipped", <>{number(of.volatile_skipped.events)}, last <Ago time={of.volatile_skipped.last} /></>);
-  return <dl class="facts">{facts}</dl>;
-}
+const Known = ({ of }) => (
+  <Facts of={{
+    Client: <>{carrier(of.protocol, of.transport)}{of.address && <small> from {of.address}</small>}</>,
+    Node: of.node ? <code>{of.node}</code> : undefined,
+    Since: <Ago time={of.since} />,
+    Ended: of.ended ? <><Ago time={of.ended.at} /> {of.ended.reason && <code>{of.ended.reason}</code>}</> : undefined,
+    "May resume until": of.ended?.resumable_until ? clock(of.ended.resumable_until) : undefined,
+    "In the room": of.in_room ? of.in_room_since ? <>since <Ago time={of.in_room_since} /></> : "yes" : "no",
+    "Let in by": of.by || of.decided_by ? <code>{[of.by, of.decided_by].filter(Boolean).join(", ")}</code> : undefined,
+    "Was refused": of.refused ? <><code>{of.refused.code}</code> <Ago time={of.refused.at} /></> : undefined,
+    Outbox: of.outbox_bytes ? bytes(of.outbox_bytes) : undefined,
+    "Volatile events skipped": of.volatile_skipped ? <>{number(of.volatile_skipped.events)}, last <Ago time={of.volatile_skipped.last} /></> : undefined,
+  }} />
+);
 
 const Session = ({ of }) => (
   <Card
@@ -32,7 +33,7 @@ const Session = ({ of }) => (
     aside={of.outcome ? <Pill kind={kindOf(of.outcome)}>{words(of.outcome)}</Pill> : <Pill kind={of.in_room ? "good" : "warn"}>{of.in_room ? "in the room" : "not in the room"}</Pill>}
   >
     {of.message && <p class="said">{of.message}{of.at && <> <small><Ago time={of.at} /></small></>}</p>}
-    <Facts of={of} />
+    <Known of={of} />
   </Card>
 );
 
@@ -42,12 +43,14 @@ function Answer({ of }) {
       <section class={`card verdict ${kindOf(of.verdict)}`}>
         <Pill kind={kindOf(of.verdict)}>{words(of.verdict)}</Pill>
         <p>{of.message}</p>
-        <dl class="facts">
-          {of.rule && <><dt>Rule</dt><dd><code>{of.rule.name}</code>{of.rule.join && <> · join = <code>{of.rule.join}</code></>}</dd></>}
-          {of.event?.event && <><dt>Event</dt><dd><code>{of.event.event}</code>{of.event.source && ` from ${of.event.source}`}{of.event.rooms?.length ? ` to ${of.event.rooms.join(", ")}` : ""}{of.event.except?.length ? ` except ${of.event.except.join(", ")}` : ""}</dd></>}
-          {of.event?.at && <><dt>Accepted</dt><dd><Ago time={of.event.at} /></dd></>}
-          {of.sees_back_to && <><dt>Known back to</dt><dd><Ago time={of.sees_back_to} /></dd></>}
-        </dl>
+        <Facts of={{
+          Rule: of.rule ? <><code>{of.rule.name}</code>{of.rule.join && <> · join = <code>{of.rule.join}</code></>}</> : undefined,
+          Event: of.event?.event ? <><code>{of.event.event}</code>{of.event.source && <small> from {of.event.source}</small>}</> : undefined,
+          "Sent to": of.event?.rooms?.length ? of.event.rooms.join(", ") : undefined,
+          Except: of.event?.except?.length ? of.event.except.join(", ") : undefined,
+          Accepted: of.event?.at ? <Ago time={of.event.at} /> : undefined,
+          "Known back to": of.sees_back_to ? <Ago time={of.sees_back_to} /> : undefined,
+        }} />
       </section>
       <Pending nodes={of.nodes_pending} />
       {of.sessions.map((session) => <Session key={`${session.session} ${session.since} ${session.ended?.at}`} of={session} />)}

@@ -51,9 +51,11 @@ function Transports({ totals }) {
 }
 
 function askDrain(node) {
+  const others = cluster.value.nodes.some((other) => other.node !== node.node && other.status === "ok");
+  const where = others ? "to the other nodes, where they resume" : "away: no other node is ready, so they wait until one is";
   confirm({
     title: `Drain node ${node.node}?`,
-    text: `It refuses new clients at once, and sends its ${plural(node.connections, "connection")} to the other nodes, where they resume. This cannot be taken back: afterwards, stop or restart the process.`,
+    text: `It refuses new clients, and sends its ${plural(node.connections, "connection")} ${where}. This cannot be taken back: afterwards, stop or restart the process.`,
     action: "Drain the node",
     danger: true,
     fields: [{ name: "over", label: "Over", value: "60s", hint: "The time over which connections are closed: 30s, 5m. Longer is gentler for the other nodes." }],

@@ -2,7 +2,7 @@ import { call, query } from "../api.js";
 import { number, plural } from "../format.js";
 import { usePoll } from "../poll.js";
 import { go, stay, to } from "../router.js";
-import { Card, confirm, Empty, Field, Loading, Pending, Table, Trouble } from "../ui.jsx";
+import { Card, confirm, Empty, Facts, Field, Loading, Pending, Table, Trouble } from "../ui.jsx";
 import { More, usePages } from "./pages.jsx";
 
 const linkTo = ({ room, namespace }) => to(["room", room], { namespace: namespace === "/" ? "" : namespace });
@@ -65,11 +65,7 @@ export function Room({ rest: [room], query: { namespace = "/" } }) {
             <a class="button" href={to("publish", { room, ...is })}>Publish a test event</a>
             <button class="danger-quiet" disabled={!data.connections} onClick={() => askEmpty(room, namespace, data.connections)}>Disconnect all…</button>
           </div>
-          <dl class="facts card">
-            <dt>Sessions</dt><dd>{number(data.connections)}</dd>
-            <dt>Users</dt><dd>{number(data.users.length)}</dd>
-            <dt>Namespace</dt><dd><code>{data.namespace}</code></dd>
-          </dl>
+          <Facts card of={{ Sessions: number(data.connections), Users: number(data.users.length), Namespace: <code>{data.namespace}</code> }} />
           <Pending nodes={data.nodes_pending} />
           <Card title="Users">
             {data.users.length === 0 ? (

@@ -2,7 +2,7 @@ import { call } from "../api.js";
 import { bytes, carrier, number, plural } from "../format.js";
 import { usePoll } from "../poll.js";
 import { stay, to } from "../router.js";
-import { Ago, Card, confirm, Empty, Field, Loading, Pending, Pill, Table, Trouble } from "../ui.jsx";
+import { Ago, Card, confirm, Empty, Facts, Field, Loading, Pending, Pill, Table, Trouble } from "../ui.jsx";
 import { More, usePages } from "./pages.jsx";
 
 const COLUMNS = [
@@ -101,18 +101,18 @@ const Details = ({ of: session }) => (
       <button class="danger-quiet" onClick={() => askDisconnect(session.session)}>Disconnect…</button>
       {session.user !== null && <button class="danger-quiet" onClick={() => askRevoke(session.user)}>Revoke the user…</button>}
     </div>
-    <dl class="facts card">
-      <dt>User</dt><dd>{session.user === null ? <span class="soft">nobody: no token, or one that names nobody</span> : <span class="name">{session.user}</span>}</dd>
-      <dt>Client</dt><dd>{carrier(session.protocol, session.transport)}</dd>
-      <dt>Namespace</dt><dd><code>{session.namespace}</code></dd>
-      <dt>Node</dt><dd><code>{session.node}</code></dd>
-      <dt>Address</dt><dd><code>{session.address ?? "—"}</code></dd>
-      <dt>Since</dt><dd><Ago time={session.since} /></dd>
-      <dt>Outbox</dt><dd>{bytes(session.outbox_bytes)}</dd>
-      <dt>Last message in</dt><dd><Ago time={session.last_event_in} /></dd>
-      <dt>Last event out</dt><dd><Ago time={session.last_event_out} /></dd>
-      <dt>Last refusal</dt><dd>{session.last_refusal ? <><Pill kind="bad">{session.last_refusal.code}</Pill> <Ago time={session.last_refusal.at} /></> : <span class="soft">none</span>}</dd>
-    </dl>
+    <Facts card of={{
+      User: session.user === null ? <span class="soft">nobody: no token, or one that names nobody</span> : <span class="name">{session.user}</span>,
+      Client: carrier(session.protocol, session.transport),
+      Address: <code>{session.address ?? "—"}</code>,
+      Namespace: <code>{session.namespace}</code>,
+      Node: <code>{session.node}</code>,
+      Since: <Ago time={session.since} />,
+      Outbox: bytes(session.outbox_bytes),
+      "Last message in": <Ago time={session.last_event_in} />,
+      "Last event out": <Ago time={session.last_event_out} />,
+      "Last refusal": session.last_refusal ? <><Pill kind="bad">{session.last_refusal.code}</Pill> <Ago time={session.last_refusal.at} /></> : <span class="soft">none</span>,
+    }} />
     <Card title={`Rooms (${number(session.room_count)})`}>
       {session.rooms.length === 0 ? (
         <Empty title="It is in no room">So it gets only what is sent to its own id. Rooms come from <code>[[rooms]]</code> rules, the token, its own joins, and your backend.</Empty>

@@ -1,7 +1,7 @@
 // Follows one user, session or room live. The node sends no payloads and no tokens.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { query as queryOf, stream } from "../api.js";
-import { clock, number, plural } from "../format.js";
+import { bytes, clock, number, plural } from "../format.js";
 import { stay, to } from "../router.js";
 import { Card, Empty, Field, Pill, Trouble } from "../ui.jsx";
 
@@ -12,6 +12,13 @@ const KINDS = {
   handshake: ["good", "Handshake"], connected: ["good", "Connected"], resumed: ["good", "Resumed"], upgraded: ["good", "Upgraded"], joined: ["good", "Joined"],
   refused: ["bad", "Refused"], gap: ["bad", "Gap"], disconnected: ["warn", "Disconnected"], left: ["warn", "Left"],
   event_in: ["plain", "Event in"], event_out: ["plain", "Event out"], event: ["plain", "Event"], skipped: ["warn", "Skipped"],
+  node: ["warn", "Node"], ended: ["warn", "Ended"],
+};
+/** What the node says of the trace itself. */
+const ABOUT = {
+  skipped: ({ lines }) => `${plural(lines, "line")} left out: more happened than a trace takes in a second`,
+  node: ({ status }) => `is ${String(status).replaceAll("_", " ")}: what happens there is missing here`,
+  ended: () => "The trace has reached trace.max_time. Start it again to go on.",
 };
 
 const room = (name, namespace) => <a key={name} class="name" href={to(["room", name], { namespace: namespace === "/" ? "" : namespace })}>{name}</a>;
@@ -20,6 +27,7 @@ const room = (name, namespace) => <a key={name} class="name" href={to(["room", n
 function Told({ of }) {
   const parts = [];
   const add = (...more) => parts.push(<span>{more}</span>);
+  if (ABOUT[of.type]) return <span class="told">{ABOUT[of.type](of)}</span>;
   if (of.event) add(<code>{of.event}</code>, of.volatile ? " (volatile)" : "");
   if (of.rooms?.length) add(of.event ? "to " : "", of.rooms.flatMap((name, at) => [at ? ", " : "", room(name, of.namespace)]));
   if (of.outcome) add(of.outcome);
@@ -29,6 +37,7 @@ function Told({ of }) {
   if (of.message) add(of.message);
   if (of.protocol || of.transport) add([of.protocol, of.transport].filter(Boolean).join(", "));
   if (of.address) add(of.address);
+  if (of.bytes !== undefined) add(bytes(of.bytes));
   if (of.offset) add("offset ", <code>{of.offset}</code>);
   return <span class="told">{parts}</span>;
 }
@@ -43,6 +52,7 @@ const Line = ({ of }) => {
       <div>
         <Told of={of} />
         <small>
+          {of.nodes && typeof of.nodes === "object" && Object.keys(of.nodes).length > 1 && <span>{Object.entries(of.nodes).map(([node, count]) => `${count} on ${node}`).join(", ")}</span>}
           {of.user && <span>user <a class="name" href={to("sessions", { user: of.user })}>{of.user}</a>{of.claimed ? " (says the refused token)" : ""}</span>}
           {of.session && <span>session <a href={to(["session", of.session])}><code>{of.session}</code></a></span>}
           {of.node && <span>node <code>{of.node}</code></span>}
@@ -77,7 +87,7 @@ export function Trace({ query }) {
       return;
     }
     const line = { ...told, type: told.type ?? name, key: (number_.current += 1) };
-    if (line.type === "ready" || line.type === "started") return;
+    if (line.type === "opened") return setState((last) => ({ ...last, opened: true }));
     setLines((last) => [line, ...last].slice(0, KEPT));
   };
 
@@ -122,7 +132,7 @@ export function Trace({ query }) {
         aside={state.of && (state.live ? <Pill kind="good">live</Pill> : <Pill kind="warn">{state.over ? "ended by the node" : "stopped"}</Pill>)}
       >
         {lines.length === 0 ? (
-          <Empty title={state.live ? "Waiting for something to happen" : "See what happens to one client, as it happens"}>
+          <Empty title={state.live ? state.opened ? "Waiting for something to happen" : "Asking the nodes…" : "See what happens to one client, as it happens"}>
             {state.live ? "Handshakes, joins, events, refusals and closes appear here, newest first." : "No payloads and no tokens are shown, nothing is logged, and the trace ends when you leave this page."}
           </Empty>
         ) : (

@@ -1,0 +1,71 @@
+// An example by its own command, on free ports, until the test ends it as Ctrl-C does.
+import assert from "node:assert/strict";
+import crypto from "node:crypto";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { until } from "../harness/deadline.mjs";
+import { request } from "../harness/http.mjs";
+import { BINARY, Daemon } from "../harness/node.mjs";
+import { freePort } from "../harness/port.mjs";
+
+export const EXAMPLES = path.resolve(import.meta.dirname, "../../examples");
+const READY_WITHIN = 180_000;
+
+/** Runs `command` in the folder of the example, and waits until it prints where its page is. */
+export async function startExample(name, command, args, env = {}) {
+  const [port, roomcastPort] = [await freePort(), await freePort()];
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-example-"));
+  const key = crypto.randomBytes(32).toString("base64url");
+  const folder = path.join(EXAMPLES, name);
+  const environment = { PORT: String(port), ROOMCAST_PORT: String(roomcastPort), ROOMCAST_BIN: BINARY, ROOMCAST_PUBLISH__KEYS: key, DATABASE: path.join(directory, "data"), ...env };
+  const all = new Daemon(args.map((arg) => path.join(folder, arg)), environment, command);
+  try {
+    const failed = () => all.exit && Promise.reject(new Error(all.output));
+    await until(() => /Chat: +(http\S+)/.exec(all.stdout) ?? failed(), () => all.output, READY_WITHIN);
+  } catch (error) {
+    if (!all.exit) all.signal("SIGKILL");
+    throw error;
+  }
+  const roomcast = `http://127.0.0.1:${roomcastPort}`;
+  return {
+    url: `http://localhost:${port}`,
+    roomcast,
+    key,
+    output: () => all.output,
+    /** Waits until so many connections are in the room. */
+    members: (room, count) => until(async () => {
+      const answer = await request(`${roomcast}/rooms/${encodeURIComponent(room)}`, { headers: { authorization: `Bearer ${key}` } });
+      return answer.json().connections === count;
+    }, () => `${count} connections in ${room}: ${all.output}`),
+    /** Ends it as Ctrl-C does: every part is gone afterwards. */
+    async stop() {
+      const { code } = all.exit ?? (await all.stop("SIGINT", 20_000));
+      fs.rmSync(directory, { recursive: true, force: true });
+      assert.equal(code, 0, all.output);
+      for (const left of [port, roomcastPort]) await assert.rejects(request(`http://127.0.0.1:${left}/`), /ECONNREFUSED/, `port ${left} is closed`);
+      all.assertNoPanic();
+    },
+  };
+}
+
+/** Ann and Bob, signed in, each in a window of their own. */
+export function people(browser, { url }) {
+  return Promise.all(["Ann", "Bob"].map(async (name) => {
+    const page = await (await browser.newContext()).newPage();
+    await page.goto(url);
+    await page.getByLabel("Your name").fill(name);
+    await page.getByRole("button", { name: "Enter" }).click();
+    await page.getByRole("heading", { name: "Chat 42" }).waitFor();
+    const list = page.getByLabel("Messages");
+    return {
+      page,
+      async say(text) {
+        await page.getByLabel("Message", { exact: true }).fill(text);
+        await page.getByRole("button", { name: "Send" }).click();
+      },
+      sees: (text) => list.locator("li", { hasText: text }).waitFor(),
+      messages: () => list.locator("li").allTextContents(),
+    };
+  }));
+}
