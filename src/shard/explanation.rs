@@ -262,8 +262,9 @@ impl Hub {
         };
         let namespace = self.context.namespaces.name(session.namespace);
         let listing = session.identity.grants.listing(&question.room);
+        let settings = self.context.settings();
         let decided_by = with_caller(session, namespace, |caller| {
-            let verdict = self.context.rules.room(&question.room, caller);
+            let verdict = settings.rules.room(&question.room, caller);
             match by {
                 Some(by) => words::inside(by, &verdict, listing),
                 None if *question.room == *id => "a session is always in the room of its own id".into(),
@@ -336,7 +337,7 @@ impl Hub {
             in_room: is_in(&question.room),
             in_room_since_ms: by.and_then(|_| joined_at(&notes, &question.room)),
             by: by.map(|by| by.label().to_owned()),
-            decided_by: words::rule(self.context.rules.deciding(&question.room, &question.user)),
+            decided_by: words::rule(self.context.settings().rules.deciding(&question.room, &question.user)),
             refused: refusal(&notes, &question.room),
             volatile_skipped: (session.skipped.events > 0).then_some((session.skipped.events, session.skipped.last_ms)),
             ..ExplainedSession::default()
