@@ -242,6 +242,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("console", "admin_ui", admin_ui.enabled, Switch),
     key!("console", "admin_ui_readonly", admin_ui.readonly, Switch),
     key!("console", "admin_ui_sockets", admin_ui.sockets, count(0..=5_000)),
+    key!("console", "admin_ui_events", admin_ui.events, count(0..=500)),
     key!("console", "admin_ui_sessions", admin_ui.sessions, count(1..=100)),
 
     key!("cors", "origins", cors.origins, List { of: Text(origin), least: 0 }),
