@@ -84,7 +84,8 @@ impl Watched {
     /// A socket, and what is left of it.
     pub(super) fn new(stream: Socket, progress: Arc<Progress>, patience: Duration) -> (Self, Rc<Handoff>) {
         let handoff = Rc::<Handoff>::default();
-        let watched = Self { stream: Some(stream), progress, handoff: handoff.clone(), patience, stall: None, is_bounded: false };
+        let watched =
+            Self { stream: Some(stream), progress, handoff: handoff.clone(), patience, stall: None, is_bounded: false };
         (watched, handoff)
     }
 

@@ -43,11 +43,13 @@ pub async fn revoke(node: &Arc<Node>, who: Revoked, lasts: Duration) -> Result<(
     let max = revocations.max();
     let has_room = match &node.cluster {
         // Before the log has it: a node that starts meanwhile finds it in one or the other.
-        Some(cluster) => cluster.keep_revocation(&revocation, now_ms, max).await.map_err(|error| {
-            // Reading repairs what is kept.
-            node.revocations_read.read_again();
-            AppendError::Unavailable(error)
-        })? != Kept::Full,
+        Some(cluster) => {
+            cluster.keep_revocation(&revocation, now_ms, max).await.map_err(|error| {
+                // Reading repairs what is kept.
+                node.revocations_read.read_again();
+                AppendError::Unavailable(error)
+            })? != Kept::Full
+        }
         None => revocations.has_room(&revocation.who, now_ms),
     };
     if !has_room {
