@@ -158,6 +158,7 @@ impl Reloader {
         node.auth.apply(auth);
         node.context.live.replace(settings);
         let files = open_files::share(self.files, node.shards().len(), config.limits.connections);
+        node.traces.configure(config.trace.clone());
         node.connection_limiter.allow(config.limits.connections, config.limits.unauthenticated, files.clients);
         api.live.store(Arc::new(HttpSettings::new(
             &config.http,

@@ -4,7 +4,7 @@ use crate::cluster::TraceQuery;
 use crate::feed::config::TraceConfig;
 use crate::feed::{Batch, Feed, Filter, Subscription};
 use crate::model::id::{Id, NodeId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ pub struct TooManyTraces(pub usize);
 
 /// See the module.
 pub struct Traces {
-    config: TraceConfig,
+    config: RwLock<TraceConfig>,
     open: Arc<AtomicUsize>,
     /// Parts of the traces of other nodes, by the node and the trace's name. `None` while it is being asked.
     parts: Mutex<HashMap<(NodeId, Id), Part>>,
@@ -55,12 +55,17 @@ impl Trace {
 impl Traces {
     /// None is open.
     pub fn new(config: TraceConfig) -> Self {
-        Self { config, open: Arc::default(), parts: Mutex::default() }
+        Self { config: RwLock::new(config), open: Arc::default(), parts: Mutex::default() }
     }
 
     /// `[trace]`.
-    pub fn config(&self) -> &TraceConfig {
-        &self.config
+    pub fn config(&self) -> TraceConfig {
+        self.config.read().clone()
+    }
+
+    /// New settings, for traces that are opened from now on.
+    pub fn configure(&self, config: TraceConfig) {
+        *self.config.write() = config;
     }
 
     /// Follows what happens on this node.
@@ -68,11 +73,12 @@ impl Traces {
     /// # Errors
     /// When as many are open as may be.
     pub fn open(&self, feed: &Arc<Feed>, query: &TraceQuery) -> Result<Trace, TooManyTraces> {
-        let max = self.config.max_open;
+        let config = self.config();
+        let max = config.max_open;
         let take = |open: usize| (open < max).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map_err(|_| TooManyTraces(max))?;
         let TraceQuery { user, session, room, payloads, .. } = query.clone();
-        let subscription = feed.subscribe(Filter { user, session, room }, self.config.bounds(payloads));
+        let subscription = feed.subscribe(Filter { user, session, room }, config.bounds(payloads));
         Ok(Trace { subscription, open: self.open.clone() })
     }
 
