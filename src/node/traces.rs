@@ -87,13 +87,23 @@ impl Traces {
         self.parts.lock().get_mut(&key)?.trace.take()
     }
 
-    /// Keeps a part until it is asked for again; answers how often it was.
-    pub fn keep(&self, key: (NodeId, Id), trace: Trace) -> u64 {
+    /// A part begins, which is being asked.
+    pub fn begin(&self, key: (NodeId, Id)) {
+        self.parts.lock().insert(key, Part { trace: None, asked: 0 });
+    }
+
+    /// Keeps a part until it is asked for again; answers how often it was. `None` where it has ended meanwhile.
+    pub fn keep(&self, key: (NodeId, Id), trace: Trace) -> Option<u64> {
         let mut parts = self.parts.lock();
-        let part = parts.entry(key).or_insert(Part { trace: None, asked: 0 });
+        let part = parts.get_mut(&key)?;
         part.trace = Some(trace);
         part.asked += 1;
-        part.asked
+        Some(part.asked)
+    }
+
+    /// Ends a part: its trace has ended.
+    pub fn end(&self, key: (NodeId, Id)) {
+        self.parts.lock().remove(&key);
     }
 
     /// Ends a part that was not asked for since.
@@ -116,14 +126,19 @@ mod tests {
         let key = (NodeId::random(), query.trace);
         let trace = traces.open(&feed, &query).ok().unwrap();
         assert_eq!(traces.open(&feed, &query).err(), Some(TooManyTraces(1)));
-        let first = traces.keep(key, trace);
+        traces.begin(key);
+        let first = traces.keep(key, trace).unwrap();
         let again = traces.take(key).unwrap();
         assert!(traces.take(key).is_none(), "it is being asked");
         traces.expire(key, first);
-        let second = traces.keep(key, again);
+        let second = traces.keep(key, again).unwrap();
         traces.expire(key, first);
         assert!(feed.is_open());
         traces.expire(key, second);
-        assert!(!feed.is_open() && traces.open(&feed, &query).is_ok());
+        assert!(!feed.is_open());
+        let trace = traces.open(&feed, &query).ok().unwrap();
+        traces.begin(key);
+        traces.end(key);
+        assert_eq!((traces.keep(key, trace), feed.is_open()), (None, false), "it has ended while it was asked");
     }
 }
