@@ -12,6 +12,8 @@ const sidebar = [
       page("Authorize rooms from a database", "/docs/guides/authorize-rooms"),
       page("Example: a chat", "/examples/chat/README"),
       page("Example: Next.js", "/examples/nextjs/README"),
+      page("Example: FastAPI", "/examples/fastapi/README"),
+      page("Example: PHP", "/examples/php/README"),
     ],
   },
   {

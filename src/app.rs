@@ -20,6 +20,7 @@ use crate::http::server::Listener;
 use crate::http::traffic::Traffic;
 use crate::http::{Api, Page, Scrape};
 use crate::log::{LogStatus, Sink};
+use crate::node::admin_ui;
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
 use crate::node::memory;
@@ -115,6 +116,7 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         shutdown: config.shutdown.clone(),
         origins: Origins::new(&config.cors),
         hosts: Hosts::new(&config.http.allowed_hosts),
+        tls: build::tls(&config.tls, &node.context.metrics)?,
         proxies: TrustedProxies::new(&config.http.trusted_proxies),
         scrape: Scrape::default(),
         started: Instant::now(),
@@ -215,6 +217,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
         spawn("the backend's notices", Box::pin(crate::backend::run(backend)));
     }
     spawn("the watch over memory", Box::pin(memory::watch(node.clone())));
+    spawn("the watch of the Admin UI", Box::pin(admin_ui::watch::run(node.clone())));
     spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));
     if let Some(cluster) = &node.context.cluster {
         spawn("the cluster", Box::pin(cluster.clone().run(PeerServer::new(node.clone()))));

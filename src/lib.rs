@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod config;
 pub mod demo;
 pub mod dev;
+pub mod explain;
 pub mod feed;
 pub mod handlers;
 pub mod http;

@@ -25,6 +25,9 @@ pub struct Metrics {
     /// Rooms with members.
     pub rooms: IntGauge,
     handshakes: IntCounterVec,
+    tls_handshakes: IntCounterVec,
+    /// The end of the certificate's time, in Unix seconds; 0 without TLS.
+    pub tls_certificate_expiry: IntGauge,
     refusals: Vec<IntCounter>,
     closes: Vec<IntCounter>,
     events: Vec<IntCounter>,
@@ -86,6 +89,15 @@ impl Metrics {
             sessions: make.gauge("roomcast_sessions", "Live and resumable sessions.")?,
             rooms: make.gauge("roomcast_rooms", "Rooms with members, summed over shards.")?,
             handshakes: make.counters("roomcast_handshakes_total", "Authentications, by result.", &["result"])?,
+            tls_handshakes: make.counters(
+                "roomcast_tls_handshakes_total",
+                "TLS handshakes, by result.",
+                &["result"],
+            )?,
+            tls_certificate_expiry: make.gauge(
+                "roomcast_tls_certificate_expiry_timestamp_seconds",
+                "When the certificate in force expires; 0 without TLS.",
+            )?,
             closes: CloseReason::ALL.iter().map(|r| closes.with_label_values(&[r.label()])).collect(),
             events: Source::ALL.iter().map(|s| events.with_label_values(&[s.label()])).collect(),
             refused: make.counters(
@@ -160,6 +172,7 @@ impl Metrics {
         }
         for (counters, values) in [
             (&self.handshakes, &series::HANDSHAKES[..]),
+            (&self.tls_handshakes, &series::TLS_HANDSHAKES),
             (&self.recoveries, &series::RECOVERIES),
             (&self.gaps, &series::GAPS),
         ] {
@@ -203,6 +216,11 @@ impl Metrics {
     /// Counts an authentication: `ok`, or the error's code.
     pub fn handshake(&self, result: &str) {
         self.handshakes.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a TLS handshake: `ok`, or why it failed.
+    pub fn tls_handshake(&self, result: &str) {
+        self.tls_handshakes.with_label_values(&[result]).inc();
     }
 
     /// Counts a refusal; [`crate::refusals::Refusals::note`] also writes it into the log.
@@ -277,6 +295,11 @@ impl Metrics {
     /// Events accepted, handed to outboxes, and dropped since the start.
     pub fn event_totals(&self) -> [u64; 3] {
         [&self.events, &self.deliveries, &self.drops].map(|counters| counters.iter().map(IntCounter::get).sum())
+    }
+
+    /// Connections closed since the start.
+    pub fn closes_total(&self) -> u64 {
+        self.closes.iter().map(IntCounter::get).sum()
     }
 
     /// The Prometheus text format.

@@ -33,7 +33,7 @@ impl Gate {
         self.opened.is_none_or(|opened| now.duration_since(opened) >= WINDOW)
     }
 
-    /// Whether a line is written, and how many were withheld that nobody was told of.
+    /// Whether a line is written, and how many were withheld that no line has mentioned.
     fn pass(&mut self, now: Instant) -> Option<u64> {
         if self.is_over(now) {
             (self.opened, self.lines) = (Some(now), 0);
@@ -156,7 +156,7 @@ impl Refusals {
         if let Some(listener) = LISTENER.get() {
             listener(reason, &who.to_string(), &why.to_string());
         }
-        self.tell(reason, who, why);
+        self.report(reason, who, why);
         let Some(withheld) = self.gates[reason as usize].lock().pass(Instant::now()) else { return };
         say_withheld(reason, withheld);
         tracing::warn!(reason = reason.label(), %who, advice = reason.advice(), "refused: {why}");
@@ -167,7 +167,7 @@ impl Refusals {
         self.metrics.refusal(reason);
     }
 
-    fn tell(&self, reason: Refusal, who: &Who, why: fmt::Arguments<'_>) {
+    fn report(&self, reason: Refusal, who: &Who, why: fmt::Arguments<'_>) {
         let subject = Subject {
             user: who.user.as_deref(),
             session: who.session,
@@ -175,7 +175,7 @@ impl Refusals {
             rooms: who.room.as_slice(),
             ..Subject::default()
         };
-        self.feed.tell(Kind::Refused, &subject, |happening| {
+        self.feed.report(Kind::Refused, &subject, |happening| {
             happening.claimed = who.claimed;
             happening.reason = Some(reason.label().to_owned());
             happening.message = Some(why.to_string());

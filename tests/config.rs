@@ -552,3 +552,18 @@ fn the_example_shows_the_defaults_and_its_comments_are_right() {
 fn uncomment(line: &str) -> &str {
     line.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[')).unwrap_or(line)
 }
+
+#[test]
+fn the_admin_ui_has_its_namespace_for_itself_and_needs_a_key() {
+    let own = "socketio.namespaces = [\"/\", \"/admin\"]\n";
+    assert!(file(own).is_ok());
+    assert_eq!(
+        lines(file(&format!("{own}console.admin_ui = true"))),
+        [
+            "roomcast.toml:1:23 [socketio] namespaces: has \"/admin\", which `console.admin_ui` takes; rename yours or switch that off"
+        ]
+    );
+    let config = file("console = { admin_ui = true }").unwrap();
+    assert!(config.warnings().iter().any(|warning| warning.to_string().contains("`publish.keys`")));
+    assert!(file("[console]\nadmin_ui = true\n[publish]\nkeys = [\"k\"]").unwrap().warnings().is_empty());
+}

@@ -19,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
 use crate::model::namespaces::Namespaces;
+use crate::node::admin_ui::config::Settings;
 use crate::node::context::{Node, Parts};
 use crate::node::presence::Notices;
 use crate::presence::Store;
@@ -30,6 +31,8 @@ use crate::refusals::Refusals;
 use crate::rules::Rules;
 use crate::shard::context::ShardContext;
 use crate::shard::runner;
+use crate::tls::config::TlsConfig;
+use crate::tls::{KeyPair, TlsServer};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -82,10 +85,11 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let context = Arc::new(ShardContext {
         refusals: Refusals::new(metrics.clone(), feed.clone()),
         feed,
-        shards: runner::count(),
         node_id,
+        shards: runner::count(),
         socketio: config.socketio.clone(),
         limits: config.limits.clone(),
+        explain: config.explain.clone(),
         recovery,
         window: Arc::new(SharedWindow::new(window)),
         draft_limits,
@@ -100,7 +104,16 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
-    Ok(Built { node: Node::new(Parts { context, backend, log, auth, sockets, knows_addresses }), emitters })
+    let trace = config.trace.clone();
+    let admin_ui = Settings {
+        config: config.admin_ui.clone(),
+        keys: config.publish.keys.clone(),
+        lifetime: config.console.session_ttl,
+        guesses_per_minute: config.console.sign_ins_per_minute,
+        admin_apart: config.listen.admin_listen.is_some(),
+    };
+    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace };
+    Ok(Built { node: Node::new(parts), emitters })
 }
 
 /// What is kept for resumes may take a part of the node's memory. Otherwise a full window would be enough to refuse everybody on
@@ -137,6 +150,17 @@ fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
     metrics.redis_up.set(1);
     let presence = MemoryStore::new(log.clone(), &config.presence, metrics.clone());
     Storage { log, presence, cluster: None, emitters: None }
+}
+
+/// The certificate of `listen`. One whose time is over is served: it is for the clients to judge.
+pub(super) fn tls(config: &TlsConfig, metrics: &Metrics) -> Result<Option<TlsServer>, AppError> {
+    let read = KeyPair::read(config).map_err(|error| setup(format!("[tls] {}: {error}", error.key())))?;
+    let Some(pair) = read else { return Ok(None) };
+    if let Err(error) = pair.check_time() {
+        tracing::warn!("[tls] {}: {error}; clients will refuse it", error.key());
+    }
+    metrics.tls_certificate_expiry.set(i64::try_from(pair.not_after()).unwrap_or(i64::MAX));
+    Ok(Some(TlsServer::new(pair)))
 }
 
 fn backend(

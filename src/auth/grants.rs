@@ -37,10 +37,12 @@ impl Grants {
 
     /// Whether the room is listed, by its name or by a pattern: `a:*` stands for every name that starts with `a:`.
     pub fn allows(&self, room: &str) -> bool {
-        self.names().any(|name| match name.strip_suffix('*') {
-            Some(prefix) => room.starts_with(prefix),
-            None => name == room,
-        })
+        self.listing(room).is_some()
+    }
+
+    /// The name or the pattern by which the room is listed.
+    pub fn listing(&self, room: &str) -> Option<&str> {
+        self.names().find(|name| name.strip_suffix('*').map_or(*name == room, |prefix| room.starts_with(prefix)))
     }
 
     /// The exact names, which a session joins when it connects. A name that is listed twice comes twice.

@@ -7,6 +7,7 @@ use crate::config::{Config, Purpose};
 use crate::log::redis::rights;
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
+use crate::tls::KeyPair;
 use redis::InfoDict;
 
 #[derive(clap::Args)]
@@ -23,7 +24,7 @@ pub(super) fn run(common: Common, arguments: &Arguments) -> Result<(), Failure> 
     for warning in &warnings {
         warn(&format!("warning: {warning}"));
     }
-    let results = block_on(async { [redis(&config).await, inbox(&config).await, jwks(&config).await] })?;
+    let results = block_on(async { [tls(&config), redis(&config).await, inbox(&config).await, jwks(&config).await] })?;
     let mut problems = Vec::new();
     for result in results.into_iter().flatten() {
         match result {
@@ -62,6 +63,13 @@ fn warnings(config: &Config) -> Vec<String> {
 
 /// The result of a trial: a line to show, or the problem. `None`: there is nothing to try.
 type Trial = Option<Result<String, String>>;
+
+/// That the two files fit together is known by then; the time is not.
+fn tls(config: &Config) -> Trial {
+    let pair = KeyPair::read(&config.tls).transpose()?;
+    let valid = pair.and_then(|pair| pair.check_time().map(|()| format!("tls: {}", pair.describe())));
+    Some(valid.map_err(|error| format!("tls.{}: {error}", error.key())))
+}
 
 /// Connects to Redis as a node would.
 async fn redis(config: &Config) -> Trial {

@@ -3,13 +3,16 @@
 use crate::https::{HttpClient, Pool};
 use crate::model::secret::Secret;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use std::time::Duration;
 
 /// A node that takes longer is unhealthy.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A stream in which nothing comes for so long is broken: every 15 s there is a comment at least.
+const SILENCE: Duration = Duration::from_secs(45);
 
 /// No answer to a command is longer.
 const MAX_ANSWER: usize = 1 << 20;
@@ -32,7 +35,46 @@ pub(super) async fn ask(question: Question<'_>) -> Result<(StatusCode, String), 
     }
 }
 
+/// Reads Server-Sent Events as they come, and calls `each` with their data, until the stream ends or `each` says so with
+/// `false`. The status, and the body of an answer that is no stream.
+pub(super) async fn follow(
+    question: Question<'_>,
+    mut each: impl FnMut(&str) -> bool,
+) -> Result<(StatusCode, String), String> {
+    let (client, request) = prepare(question).await?;
+    let late = |_| format!("no answer within {TIMEOUT:?}");
+    let response = tokio::time::timeout(TIMEOUT, client.open(request)).await.map_err(late)?;
+    let (head, mut body) = response.map_err(|error| error.to_string())?.into_parts();
+    let is_stream = head.status == StatusCode::OK;
+    let mut unread = Vec::new();
+    loop {
+        let late = |_| format!("the stream broke: nothing came for {SILENCE:?}");
+        let frame = tokio::time::timeout(SILENCE, body.frame()).await.map_err(late)?;
+        let Some(frame) = frame else { break };
+        unread.extend_from_slice(frame.map_err(|error| error.to_string())?.data_ref().map_or(&[][..], |data| data));
+        if unread.len() > MAX_ANSWER {
+            return Err(format!("the node's answer is longer than {MAX_ANSWER} bytes"));
+        }
+        while is_stream && let Some(end) = unread.windows(2).position(|two| two == b"\n\n") {
+            let block: Vec<u8> = unread.drain(..end + 2).collect();
+            let text = String::from_utf8_lossy(&block);
+            if let Some(data) = text.strip_prefix("data: ")
+                && !each(data.trim_end())
+            {
+                return Ok((head.status, String::new()));
+            }
+        }
+    }
+    Ok((head.status, String::from_utf8_lossy(&unread).into_owned()))
+}
+
 async fn send(question: Question<'_>) -> Result<(StatusCode, String), String> {
+    let (client, request) = prepare(question).await?;
+    let response = client.send(request).await.map_err(|error| error.to_string())?;
+    Ok((response.status(), String::from_utf8_lossy(response.body()).into_owned()))
+}
+
+async fn prepare(question: Question<'_>) -> Result<(HttpClient, Request<Full<Bytes>>), String> {
     let uri: Uri = question.url.parse().map_err(|error| format!("{error}"))?;
     let method = if question.body.is_some() { Method::POST } else { Method::GET };
     let mut request = Request::builder().method(method).uri(uri.clone()).header(CONTENT_TYPE, "application/json");
@@ -45,8 +87,7 @@ async fn send(question: Question<'_>) -> Result<(StatusCode, String), String> {
     let body = Full::new(Bytes::from(question.body.unwrap_or_default()));
     let request = request.body(body).map_err(|error| error.to_string())?;
     let client = HttpClient::load(uri, Pool::NONE, MAX_ANSWER).await.map_err(|error| error.to_string())?;
-    let response = client.send(request).await.map_err(|error| error.to_string())?;
-    Ok((response.status(), String::from_utf8_lossy(response.body()).into_owned()))
+    Ok((client, request))
 }
 
 /// A base URL, without a final slash.

@@ -6,6 +6,7 @@ mod cluster_api;
 mod demo;
 mod dev;
 mod drain;
+mod explain;
 mod health;
 mod http;
 mod init;
@@ -19,6 +20,7 @@ mod sessions;
 mod shell;
 mod token;
 mod top;
+mod trace;
 
 use crate::config::{Config, Environment, Flags, Mistake, Purpose};
 use clap::{Parser, Subcommand};
@@ -90,6 +92,16 @@ enum Command {
     Rooms(rooms::Arguments),
     /// List the live sessions of all nodes, of a user or in a room, or show one in detail
     Sessions(sessions::Arguments),
+    /// Tell why a user did or did not get an event in a room, over all nodes
+    ///
+    /// Without `--event`: whether the user is connected and in the room, and what decided on it.
+    Explain(explain::Arguments),
+    /// Follow live what happens to a user, a session or a room, over all nodes, without payloads and tokens
+    ///
+    /// Handshakes, refusals, joins, leaves, events in and out, closes, as they happen, until `trace.max_time` of the node is over.
+    Trace(trace::Arguments),
+    /// Follow live the events of a room, with how many sessions on which node received each
+    Tail(trace::TailArguments),
     /// Send the clients of one node to the others, spread over some time; the process goes on until it is stopped
     Drain(drain::Arguments),
     /// Write a commented roomcast.toml and a .env with fresh secrets; never overwrites
@@ -158,6 +170,9 @@ pub fn main() -> ExitCode {
         Command::Nodes(arguments) => nodes::run(common, arguments),
         Command::Rooms(arguments) => rooms::run(common, arguments),
         Command::Sessions(arguments) => sessions::run(common, arguments),
+        Command::Explain(arguments) => explain::run(common, arguments),
+        Command::Trace(arguments) => trace::run(common, arguments),
+        Command::Tail(arguments) => trace::tail(common, arguments),
         Command::Drain(arguments) => drain::run(common, arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments),

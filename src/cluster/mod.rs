@@ -24,10 +24,12 @@ mod shared;
 
 mod subscription;
 
+pub use rpc::explanation::{EventView, ExplainQuery, ExplainedSession, NodeExplanation};
 pub use rpc::inspection::{
     ConnectionCount, DrainStatus, NodeStatus, RoomCount, RoomsQuery, SessionPlace, SessionView, SessionsQuery,
 };
 pub use rpc::message::{Confirmed, Moving, MovingSession, OneWay, RpcRequest, RpcResponse};
+pub use rpc::trace::{TraceBatch, TraceQuery};
 pub use rpc::{RpcError, RpcHandler};
 pub use session_store::{Found, Owner, Record, RecordChange};
 

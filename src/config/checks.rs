@@ -3,8 +3,10 @@
 use crate::auth::{Authenticator, SetupError};
 use crate::config::mistake::Faults;
 use crate::config::settings::{Config, Purpose};
+use crate::protocol::admin_ui::NAMESPACE;
 use crate::rules::config::JoinPolicy;
 use crate::rules::{RuleMistake, Rules};
+use crate::tls::KeyPair;
 use std::net::SocketAddr;
 
 /// Keys that exclude or require each other.
@@ -13,9 +15,11 @@ pub(super) fn contradictions(config: &Config, purpose: Purpose) -> Faults {
     if config.listen.admin_listen.is_some_and(|admin| collide(admin, config.listen.listen)) {
         faults.extend(config.fault("admin_listen", "admin_listen", "is the same address as `listen`; leave it out"));
     }
+    faults.extend(tls(config, purpose));
     faults.extend(rules_together(config));
     faults.extend(backend(config));
     faults.extend(emitters(config));
+    faults.extend(admin_ui(config));
     faults
 }
 
@@ -45,6 +49,27 @@ fn auth(config: &Config, purpose: Purpose) -> Faults {
     faults
 }
 
+/// `[tls]` has both files or none. Whoever asks a running node may not be allowed to read its key.
+fn tls(config: &Config, purpose: Purpose) -> Faults {
+    let both = "give `cert_file` and `key_file`, or neither";
+    match (config.tls.cert_file.is_some(), config.tls.key_file.is_some()) {
+        (true, false) => config.fault("tls.cert", "[tls] cert_file", both),
+        (false, true) => config.fault("tls.key", "[tls] key_file", both),
+        _ if purpose == Purpose::Other => Faults::new(),
+        _ => match KeyPair::read(&config.tls) {
+            Ok(_) => Faults::new(),
+            Err(error) => {
+                let key = error.key();
+                config.fault(
+                    &format!("tls.{}", key.trim_end_matches("_file")),
+                    &format!("[tls] {key}"),
+                    error.to_string(),
+                )
+            }
+        },
+    }
+}
+
 /// Rules that shadow or repeat each other. Each single rule was compiled when it was read.
 fn rules_together(config: &Config) -> Faults {
     at_rules(config, Rules::compile(&config.rooms, &config.on).err().unwrap_or_default())
@@ -63,6 +88,15 @@ fn at_rules(config: &Config, mistakes: Vec<RuleMistake>) -> Faults {
 /// Whether only one of them can be bound: the same port, and overlapping addresses.
 fn collide(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() != 0 && (a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified())
+}
+
+/// Socket.IO's Admin UI has its namespace for itself.
+fn admin_ui(config: &Config) -> Faults {
+    if !config.admin_ui.enabled || config.socketio.namespaces.iter().all(|namespace| namespace != NAMESPACE) {
+        return Faults::new();
+    }
+    let message = "has \"/admin\", which `console.admin_ui` takes; rename yours or switch that off";
+    config.fault("socketio.namespaces", "[socketio] namespaces", message)
 }
 
 /// Emitters need Redis.
@@ -163,6 +197,10 @@ pub(super) fn warnings(config: &Config) -> Faults {
     if config.limits.outbox_bytes < config.publish.max_event {
         let message = "is less than `publish.max_event`: a client that gets such an event is closed as a slow consumer";
         faults.extend(config.fault("limits.outbox_bytes", "[limits] outbox_bytes", message));
+    }
+    if config.admin_ui.enabled && config.publish.keys.is_empty() && !config.is_given("publish.keys") {
+        let message = "lets nobody in without `publish.keys`: its password is one of them";
+        faults.extend(config.fault("console.admin_ui", "[console] admin_ui", message));
     }
     if config.http.proxy_protocol && config.listen.admin_listen.is_none() {
         let message = "closes every connection without the proxy's header, also of your backend, `roomcast` commands and \

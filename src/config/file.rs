@@ -6,6 +6,7 @@ use crate::config::kind::{Kind, List};
 use crate::config::mistake::{Faults, Origin, Place};
 use crate::config::node::{Node, Value};
 use crate::config::text;
+use crate::config::toml_text::quoted;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -48,13 +49,27 @@ fn contents(path: &Path) -> Result<String, String> {
 /// Reads the file that a node names. A relative path in the configuration file is relative to that file's directory; in
 /// the environment, to the working directory.
 fn named_by(node: &Node) -> Result<String, Faults> {
-    let path = node.text("the path of a file")?;
-    let path = PathBuf::from(text::filled(path).map_err(|why| node.fault(why))?);
-    let path = match &node.place.origin {
-        Origin::File { file, .. } => file.parent().unwrap_or(Path::new("")).join(path),
-        _ => path,
-    };
-    contents(&path).map_err(|why| node.fault(why))
+    contents(&FilePath.read(node)?).map_err(|why| node.fault(why))
+}
+
+/// A file that is read later, and again on a reload.
+pub(super) struct FilePath;
+
+impl Kind for FilePath {
+    type Value = PathBuf;
+
+    fn read(&self, node: &Node) -> Result<PathBuf, Faults> {
+        let path = node.text("the path of a file")?;
+        let path = PathBuf::from(text::filled(path).map_err(|why| node.fault(why))?);
+        Ok(match &node.place.origin {
+            Origin::File { file, .. } => file.parent().unwrap_or(Path::new("")).join(path),
+            _ => path,
+        })
+    }
+
+    fn write(&self, value: &PathBuf) -> Option<String> {
+        Some(quoted(&value.display().to_string()))
+    }
 }
 
 /// A value in a file of its own. Newlines at the end are removed.

@@ -5,7 +5,7 @@ use crate::backend::config::NOTIFICATIONS;
 use crate::config::address::{Listen, Networks, http_url, masked_url, origin, redis_url, without_query};
 use crate::config::algorithm::AlgorithmName;
 use crate::config::claims::Claims;
-use crate::config::file::{InFile, LinesInFile};
+use crate::config::file::{FilePath, InFile, LinesInFile};
 use crate::config::kind::{Choice, Hidden, Kind, List, Masked, Maybe, OneOrList, Size, Span, Switch, Text, count};
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
@@ -42,7 +42,7 @@ impl Key {
         if self.section.is_empty() { name.to_owned() } else { format!("{}.{name}", self.section) }
     }
 
-    /// Whether the value is the path of a file with the real one.
+    /// Whether the value is the path of a file.
     pub(super) fn is_file(&self) -> bool {
         self.name.ends_with("_file")
     }
@@ -50,7 +50,7 @@ impl Key {
     /// Whether the effective configuration has a line for it. Rules have tables instead.
     pub(super) fn is_shown(&self) -> bool {
         let rules = self.section.is_empty() && matches!(self.name, "rooms" | "on");
-        !rules && (!self.is_file() || self.name == "public_key_file")
+        !rules && (!self.is_file() || self.name == "public_key_file" || self.section == "tls")
     }
 }
 
@@ -122,6 +122,9 @@ pub(super) static KEYS: &[Key] = &[
     key!("http", "proxy_protocol", http.proxy_protocol, Switch),
     key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
 
+    key!("tls", "cert_file", tls.cert_file, Maybe(FilePath)),
+    key!("tls", "key_file", tls.key_file, Maybe(FilePath)),
+
     Key {
         section: "auth",
         name: "secret",
@@ -192,6 +195,10 @@ pub(super) static KEYS: &[Key] = &[
     key!("console", "enabled", console.enabled, Switch),
     key!("console", "session_ttl", console.session_ttl, Span(MINUTE..=31 * 24 * HOUR)),
     key!("console", "sign_ins_per_minute", console.sign_ins_per_minute, count(1..=60)),
+    key!("console", "admin_ui", admin_ui.enabled, Switch),
+    key!("console", "admin_ui_readonly", admin_ui.readonly, Switch),
+    key!("console", "admin_ui_sockets", admin_ui.sockets, count(0..=5_000)),
+    key!("console", "admin_ui_sessions", admin_ui.sessions, count(1..=100)),
 
     key!("cors", "origins", cors.origins, List { of: Text(origin), least: 0 }),
 
@@ -218,6 +225,9 @@ pub(super) static KEYS: &[Key] = &[
 
     key!("recovery", "window", recovery.window, Span(0..=24 * HOUR)),
     key!("recovery", "window_bytes", recovery.window_bytes, Size(1_000..=64 * GB)),
+
+    key!("explain", "window", explain.window, Span(SECOND..=24 * HOUR)),
+    key!("explain", "bytes", explain.bytes, Size(0..=GB)),
 
     key!("limits", "connections", limits.connections, count(1..=10_000_000)),
     key!("limits", "connections_per_ip", limits.connections_per_ip, count(0..=10_000_000)),
@@ -246,6 +256,12 @@ pub(super) static KEYS: &[Key] = &[
     key!("presence", "lease", presence.lease, Span(SECOND..=HOUR)),
     key!("presence", "remember", presence.remember, Span(SECOND..=366 * 24 * HOUR)),
     key!("presence", "announce_limit", presence.announce_limit, count(0..=1_000_000)),
+
+    key!("trace", "max_open", trace.max_open, count(0..=1_000)),
+    key!("trace", "max_time", trace.max_time, Span(SECOND..=24 * HOUR)),
+    key!("trace", "lines_per_second", trace.lines_per_second, count(1..=100_000)),
+    key!("trace", "bytes_per_second", trace.bytes_per_second, Size(1_000..=100 * MB)),
+    key!("trace", "payloads", trace.payloads, Switch),
 
     key!("log", "level", log.level, Text(text::log_filter)),
     key!("log", "format", log.format, Choice(&["text", "json"])),

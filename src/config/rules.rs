@@ -226,15 +226,9 @@ fn emit_json(emit: &EmitTemplate) -> Json {
 }
 
 pub(super) fn room_json(rule: &RoomRuleConfig) -> Json {
-    let join = match rule.join {
-        JoinPolicy::Auto => "auto",
-        JoinPolicy::Allow => "allow",
-        JoinPolicy::Ask => "ask",
-        JoinPolicy::Deny => "deny",
-    };
     let mut pairs = Map::new();
     pairs.insert("match".into(), rule.pattern.clone().into());
-    pairs.insert("join".into(), join.into());
+    pairs.insert("join".into(), rule.join.label().into());
     if rule.presence {
         pairs.insert("presence".into(), true.into());
     }

@@ -4,14 +4,18 @@ use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
 use crate::config::mistake::{Faults, Place};
 use crate::config::node::{Node, Value};
+use crate::explain::config::ExplainConfig;
+use crate::feed::config::TraceConfig;
 use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
+use crate::node::admin_ui::config::AdminUiConfig;
 use crate::presence::config::PresenceConfig;
 use crate::redis::config::RedisConfig;
 use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::shutdown::ShutdownConfig;
+use crate::tls::config::TlsConfig;
 use std::collections::BTreeMap;
 
 /// The checked configuration of a node. `Debug` shows no secrets.
@@ -21,6 +25,8 @@ pub struct Config {
     pub listen: ListenConfig,
     /// `[http]`.
     pub http: HttpConfig,
+    /// `[tls]`.
+    pub tls: TlsConfig,
     /// `[redis]`.
     pub redis: RedisConfig,
     /// `[auth]`.
@@ -35,10 +41,16 @@ pub struct Config {
     pub socketio: SocketIoConfig,
     /// `[recovery]`.
     pub recovery: RecoveryConfig,
+    /// `[explain]`.
+    pub explain: ExplainConfig,
     /// `[limits]`.
     pub limits: LimitsConfig,
     /// `[presence]`.
     pub presence: PresenceConfig,
+    /// `[trace]`.
+    pub trace: TraceConfig,
+    /// `[console] admin_ui` and its limits.
+    pub admin_ui: AdminUiConfig,
     /// `[log]`.
     pub log: LoggingConfig,
     /// `[shutdown]`.

@@ -4,7 +4,7 @@
 use crate::model::happening::Happening;
 use std::collections::VecDeque;
 
-/// Events that wait for their other reports. Above it the oldest is told as it is.
+/// Events that wait for their other reports. Above it the oldest is passed on as it is.
 const MAX_PENDING: usize = 1_000;
 /// How long an event waits for its other reports: a source may skip some, or may not have followed yet when it came.
 const MAX_WAIT_MS: u64 = 500;

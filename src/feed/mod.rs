@@ -1,14 +1,15 @@
 //! What happens to the clients of this node, for whoever follows it live: traces, the console, the Admin UI.
 //!
-//! The parts of a node tell the feed what happens. While nobody has subscribed, that costs one relaxed atomic load. A
+//! The parts of a node report to the feed what happens. While nobody has subscribed, that costs one relaxed atomic load. A
 //! subscription takes what its [`Filter`] lets through into a bounded queue, at a bounded pace. What finds no place is skipped
 //! and counted, so that a slow reader holds up nobody.
 //!
 //! ```ignore
-//! let mut subscription = feed.subscribe(Filter::User("7".into()), Bounds::default());
+//! let mut subscription = feed.subscribe(Filter { user: Some("7".into()), ..Filter::default() }, Bounds::default());
 //! let Batch { happenings, skipped } = subscription.next().await;
 //! ```
 
+pub mod config;
 pub mod merger;
 mod pace;
 mod tap;
@@ -26,17 +27,37 @@ use tap::Tap;
 /// Bytes of the names of rooms in one happening.
 const ROOM_NAMES: usize = 1_024;
 
-/// What a subscription wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filter {
-    /// Everything. An event of the log is told once, with its receivers, rather than for each session.
-    All,
+/// What a subscription wants: what fits to all that is set, or everything. Without a user and a session, an event of the log
+/// comes once, with its receivers, rather than for each session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
     /// What concerns this user.
-    User(String),
+    pub user: Option<String>,
     /// What concerns this session.
-    Session(Id),
-    /// Joins and leaves of this room, in whatever namespace, and its events with their receivers.
-    Room(String),
+    pub session: Option<Id>,
+    /// What concerns this room, in whatever namespace. With a user or a session, also what concerns no room.
+    pub room: Option<String>,
+}
+
+impl Filter {
+    /// Whether it follows clients rather than rooms.
+    fn is_of_clients(&self) -> bool {
+        self.user.is_some() || self.session.is_some()
+    }
+
+    fn wants(&self, kind: Kind, subject: &Subject<'_>) -> bool {
+        if self.is_of_clients() {
+            let is_user = self.user.as_ref().is_none_or(|user| subject.user == Some(user));
+            return is_user && self.session.is_none_or(|session| subject.session == Some(session));
+        }
+        let is_in_room = |room: &String| subject.rooms.iter().any(|one| **one == **room);
+        kind != Kind::EventOut && self.room.as_ref().is_none_or(is_in_room)
+    }
+
+    fn admits(&self, happening: &Happening) -> bool {
+        let room = self.room.as_ref().filter(|_| self.is_of_clients());
+        room.is_none_or(|room| happening.rooms.is_empty() || happening.rooms.contains(room))
+    }
 }
 
 /// The pace of a subscription; what goes beyond it is skipped.
@@ -141,29 +162,35 @@ impl Feed {
         filters
     }
 
-    /// Tells who follows the subject what happened; `fill` adds what there is to say.
-    pub fn tell(&self, kind: Kind, subject: &Subject<'_>, fill: impl FnOnce(&mut Happening)) {
+    /// Reports what happened to who follows the subject; `fill` adds what there is to say.
+    pub fn report(&self, kind: Kind, subject: &Subject<'_>, fill: impl FnOnce(&mut Happening)) {
         if !self.is_open() {
             return;
         }
         let taps = self.taps.read();
-        let mut wanted = taps.iter().filter(|tap| tap.wants(kind, subject)).peekable();
+        let mut wanted = taps.iter().filter(|tap| tap.filter.wants(kind, subject)).peekable();
         if wanted.peek().is_none() {
             return;
         }
         let mut happening = subject.happening(kind, crate::model::clock::unix_ms());
         fill(&mut happening);
-        wanted.for_each(|tap| tap.push(&happening));
+        wanted.filter(|tap| tap.filter.admits(&happening)).for_each(|tap| tap.push(&happening));
     }
 
-    /// Tells who follows one of the rooms of an event how many sessions of a shard received it. The event is told once all
+    /// Reports to who follows one of the rooms of an event how many sessions of a shard received it. The event comes once all
     /// `shards` have reported. `fill` learns whether anybody wants the arguments.
-    pub fn tell_event(&self, subject: &Subject<'_>, shard: u8, shards: usize, fill: impl FnOnce(&mut Happening, bool)) {
+    pub fn report_event(
+        &self,
+        subject: &Subject<'_>,
+        shard: u8,
+        shards: usize,
+        fill: impl FnOnce(&mut Happening, bool),
+    ) {
         if !self.is_open() {
             return;
         }
         let taps = self.taps.read();
-        let wanted: Vec<_> = taps.iter().filter(|tap| tap.wants(Kind::Event, subject)).collect();
+        let wanted: Vec<_> = taps.iter().filter(|tap| tap.filter.wants(Kind::Event, subject)).collect();
         if wanted.is_empty() {
             return;
         }
@@ -176,7 +203,7 @@ impl Feed {
 /// What a subscription got since it was last asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
-    /// In the order in which they were told.
+    /// In the order in which they were reported.
     pub happenings: Vec<Happening>,
     /// So many more were skipped.
     pub skipped: u64,
@@ -215,32 +242,40 @@ mod tests {
         Subject { user: Some(user), rooms, ..Subject::default() }
     }
 
+    fn of_room_r() -> Filter {
+        Filter { room: Some("r".into()), ..Filter::default() }
+    }
+
     #[test]
     fn a_subscription_gets_what_it_wants_until_it_is_dropped() {
         let feed = Arc::new(Feed::default());
         let rooms = ["r".into()];
-        feed.tell(Kind::Joined, &subject("7", &rooms), |_| unreachable!("nobody listens"));
-        let mut of_user = feed.subscribe(Filter::User("7".into()), Bounds::default());
-        let mut of_room = feed.subscribe(Filter::Room("r".into()), Bounds::default());
-        let mut of_all = feed.subscribe(Filter::All, Bounds::default());
-        feed.tell(Kind::Joined, &subject("7", &rooms), |happening| happening.by = Some("rule".into()));
-        feed.tell(Kind::Joined, &subject("8", &rooms), |_| {});
-        feed.tell(Kind::Left, &subject("7", &["s".into()]), |_| {});
+        feed.report(Kind::Joined, &subject("7", &rooms), |_| unreachable!("nobody listens"));
+        let of_user_7 = Filter { user: Some("7".into()), ..Filter::default() };
+        let mut in_room = feed.subscribe(Filter { room: Some("r".into()), ..of_user_7.clone() }, Bounds::default());
+        let mut of_user = feed.subscribe(of_user_7, Bounds::default());
+        let mut of_room = feed.subscribe(of_room_r(), Bounds::default());
+        let mut of_all = feed.subscribe(Filter::default(), Bounds::default());
+        feed.report(Kind::Joined, &subject("7", &rooms), |happening| happening.by = Some("rule".into()));
+        feed.report(Kind::Joined, &subject("8", &rooms), |_| {});
+        feed.report(Kind::Left, &subject("7", &["s".into()]), |_| {});
         let kinds = |batch: Batch| batch.happenings.iter().map(|one| one.kind).collect::<Vec<_>>();
-        assert_eq!(kinds(of_user.take()), [Kind::Joined, Kind::Left]);
+        feed.report(Kind::Handshake, &subject("7", &[]), |_| {});
+        assert_eq!(kinds(of_user.take()), [Kind::Joined, Kind::Left, Kind::Handshake]);
+        assert_eq!(kinds(in_room.take()), [Kind::Joined, Kind::Handshake]);
         assert_eq!(kinds(of_room.take()), [Kind::Joined, Kind::Joined]);
-        assert_eq!(kinds(of_all.take()), [Kind::Joined, Kind::Joined, Kind::Left]);
-        drop((of_user, of_room, of_all));
+        assert_eq!(kinds(of_all.take()), [Kind::Joined, Kind::Joined, Kind::Left, Kind::Handshake]);
+        drop((in_room, of_user, of_room, of_all));
         assert_eq!((feed.is_open(), feed.counts()), (false, (0, 0)));
     }
 
     #[test]
-    fn an_event_is_told_once_with_the_receivers_of_all_shards() {
+    fn an_event_comes_once_with_the_receivers_of_all_shards() {
         let feed = Arc::new(Feed::default());
-        let mut of_room = feed.subscribe(Filter::Room("r".into()), Bounds::default());
+        let mut of_room = feed.subscribe(of_room_r(), Bounds::default());
         let rooms = ["r".into()];
         let report = |shard, receivers| {
-            feed.tell_event(&subject("", &rooms), shard, 2, |happening, _| happening.receivers = Some(receivers));
+            feed.report_event(&subject("", &rooms), shard, 2, |happening, _| happening.receivers = Some(receivers));
         };
         report(0, 2);
         assert_eq!(of_room.take(), Batch::default());

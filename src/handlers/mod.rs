@@ -2,6 +2,7 @@
 //! of the shard and answers go out. The transports move the bytes.
 
 pub mod action_error;
+pub mod admin_ui;
 pub mod backend_calls;
 pub mod backend_lane;
 pub mod overload;

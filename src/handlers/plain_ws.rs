@@ -286,6 +286,7 @@ async fn join(
     let recovered = missed.as_ref().map(Result::is_ok);
     local.shard.push_json(key, &plain_ws::joined(room, offset.as_deref(), recovered, id));
     if let Some(Ok(Some(past))) = missed {
+        local.shard.note(session, SessionNote::Resumed { after: past.after, room: Some(room.clone()) });
         local.shard.replay_past(session, room, past.after, past.up_to);
     }
 }

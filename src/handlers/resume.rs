@@ -168,7 +168,7 @@ pub fn go_on(
     session.last = parked.last;
     session.changes = parked.changes.clone();
     let key = session_start::admit(local, session, parked.memberships(), reserved);
-    local.shard.note(key, SessionNote::Resumed { after: missed.position() });
+    local.shard.note(key, SessionNote::Resumed { after: missed.position(), room: None });
     local.shard.begin_replay(key, missed);
     key
 }

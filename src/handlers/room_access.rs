@@ -241,7 +241,7 @@ fn allowed_by(local: &LocalNode, room: &str, caller: &Caller<'_>) -> Result<Prov
             announceable(rule, captures, caller)?;
         }
         Verdict::Refused(error) => return Err(JoinError::BadName(error.to_string())),
-        Verdict::Granted(None) | Verdict::Deny | Verdict::NoRule => {}
+        Verdict::Granted(None) | Verdict::Deny(_) | Verdict::NoRule => {}
     }
     verdict.provenance().ok_or_else(|| JoinError::Forbidden(room.to_owned()))
 }

@@ -84,7 +84,7 @@ pub async fn run(
     ask: Option<&Ask>,
 ) -> Result<Ran, Failure> {
     if ask.is_none() {
-        local.shard.tell(Kind::EventIn, key, |happening| {
+        local.shard.report(Kind::EventIn, key, |happening| {
             happening.event = Some(shown(event));
             happening.bytes = Some(args.len() as u64);
         });

@@ -16,7 +16,7 @@ pub fn send_to_session(local: &LocalNode, session: SessionKey, message: &Message
     let found = local.shard.with_session(session, |s| (s.connection, s.id.to_string(), s.namespace));
     let Some((key, id, namespace)) = found else { return };
     let Some(protocol) = local.shard.protocol(key) else { return };
-    local.shard.tell(Kind::EventOut, session, |happening| {
+    local.shard.report(Kind::EventOut, session, |happening| {
         happening.event = Some(message.event.to_string());
         happening.bytes = Some(message.args.len() as u64);
         happening.outcome = Some("reply".to_owned());

@@ -231,7 +231,7 @@ pub fn note_handshake(local: &LocalNode, attempt: Attempt<'_>, checked: &Result<
             local.context.metrics.handshake("ok");
             let user = identity.user.as_ref().map(|user| user.as_str());
             let subject = Subject { user, address, namespace: Some(namespace), ..Subject::default() };
-            local.context.feed.tell(Kind::Handshake, &subject, |_| {});
+            local.context.feed.report(Kind::Handshake, &subject, |_| {});
         }
         Err(error) => {
             local.context.metrics.handshake(error.code());

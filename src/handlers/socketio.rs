@@ -13,7 +13,7 @@ use crate::handlers::room_access::JoinError;
 use crate::handlers::rule_runner;
 use crate::handlers::rule_runner::Ran;
 use crate::handlers::session_start::{Attempt, TooMany};
-use crate::handlers::{fail, is_open, overload, session_start};
+use crate::handlers::{admin_ui, fail, is_open, overload, session_start};
 use crate::model::args::Args;
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
@@ -31,7 +31,7 @@ use crate::protocol::socketio_encode as encode;
 use crate::protocol::socketio_msgpack;
 use crate::refusals::{Who, shown};
 use crate::rules::AuthKeys;
-use crate::session::connection::{ConnectionKey, SessionKey};
+use crate::session::connection::{ConnectionKey, ConnectionUse, SessionKey};
 use crate::session::pending_packets::Inbound;
 use crate::shard::persist;
 use serde_json::value::RawValue;
@@ -53,6 +53,10 @@ pub async fn handle(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet) -
                 return defer(Packet::Connect { namespace, auth }, session, behind());
             }
             connect(local, key, namespace, auth).await;
+        }
+        Packet::Disconnect { namespace } if admin_ui::is_ours(local, &namespace) => admin_ui::leave(local, key),
+        Packet::Event { namespace, ack, event, args } if admin_ui::is_ours(local, &namespace) => {
+            admin_ui::event(local, key, ack.as_deref(), &event, &args).await;
         }
         Packet::Disconnect { namespace } => {
             let session = session_in(local, key, &namespace)?;
@@ -131,7 +135,11 @@ impl Handshake {
 }
 
 async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace, auth: Option<Box<str>>) {
-    let Some(index) = local.context.namespaces.find_joinable(&namespace) else {
+    if admin_ui::is_ours(local, &namespace) {
+        return admin_ui::connect(local, key, auth.as_deref());
+    }
+    let index = local.context.namespaces.find_joinable(&namespace);
+    let Some(index) = index.filter(|_| local.shard.connection_use(key) == ConnectionUse::Clients) else {
         let why = format_args!("namespace {} is not in socketio.namespaces", shown(&namespace));
         local.context.refusals.note(Refusal::Namespace, &local.shard.who(key), why);
         return refuse(local, key, &namespace, "Invalid namespace", None);

@@ -72,6 +72,7 @@ fn refusal(status: StatusCode, code: &str) -> Option<Refusal> {
         "bad_host" | "host_not_allowed" => Refusal::Host,
         "not_found" | "method_not_allowed" => Refusal::Path,
         "starting" | "draining" => Refusal::NotReady,
+        "too_many_traces" | "payloads_disabled" => Refusal::Traces,
         "body_timeout" => Refusal::Incomplete,
         // Whoever asks for what has ended is not refused.
         "unknown_session" => return None,

@@ -1,6 +1,7 @@
 //! Response bodies, and the reading of request bodies within limits.
 
 use crate::budget::{Holding, Level, MemoryBudget};
+use crate::http::stream::TextStream;
 use crate::transport::sse::SseBody;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
@@ -24,6 +25,8 @@ pub enum Answer {
     Full(Full<Bytes>),
     /// A stream of events.
     Sse(SseBody),
+    /// A stream for an operator.
+    Text(TextStream),
 }
 
 impl Answer {
@@ -41,6 +44,7 @@ impl Body for Answer {
         match self.get_mut() {
             Self::Full(full) => Pin::new(full).poll_frame(context),
             Self::Sse(sse) => Pin::new(sse).poll_frame(context),
+            Self::Text(text) => Pin::new(text).poll_frame(context),
         }
     }
 
@@ -48,6 +52,7 @@ impl Body for Answer {
         match self {
             Self::Full(full) => full.is_end_stream(),
             Self::Sse(sse) => sse.is_end_stream(),
+            Self::Text(text) => text.is_end_stream(),
         }
     }
 
@@ -55,6 +60,7 @@ impl Body for Answer {
         match self {
             Self::Full(full) => full.size_hint(),
             Self::Sse(sse) => sse.size_hint(),
+            Self::Text(text) => text.size_hint(),
         }
     }
 }

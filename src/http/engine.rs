@@ -4,7 +4,7 @@ use crate::auth::{MAX_TOKEN, bare_token};
 use crate::http::answer::{Reply, error, no_store, overloaded, refused, typed};
 use crate::http::body;
 use crate::http::body::{Answer, BodyError};
-use crate::http::caller::Caller;
+use crate::http::caller::{Caller, ListenerKind};
 use crate::http::keys::bearer;
 use crate::http::origin::Origin;
 use crate::http::upgrade::{Intent, Slot, accept, is_upgrade};
@@ -17,6 +17,7 @@ use crate::peer::forward::Forwarding;
 use crate::protocol::engineio::{HandshakeError, Query, Transport};
 use crate::protocol::query::bounded;
 use crate::session::accepted::AcceptedSocket;
+use crate::session::connection::ConnectionUse;
 use crate::session::connection_limiter::ClientKind;
 use crate::session::forwarded::PollKind;
 use crate::session::polling::PollAnswer;
@@ -60,7 +61,7 @@ pub async fn serve(
             Some(_) if upgrade && request.method() != Method::GET => refuse(HandshakeError::BadMethod),
             Some(sid) if forward::is_invented(&local.node, sid) => refuse(HandshakeError::UnknownSid),
             Some(sid) if upgrade => {
-                let handshake = handshake(request.headers(), &query);
+                let handshake = handshake(request.headers(), &query, caller);
                 probe(api, local, request.headers(), caller, sid, handshake).await
             }
             Some(sid) => poll(local, request, caller, sid).await,
@@ -101,23 +102,27 @@ fn open(api: &Api, local: &Rc<LocalNode>, request: &Request<Incoming>, query: &Q
         Ok(permit) => permit,
         Err(full) => return ws::full(full),
     };
-    let handshake = handshake(request.headers(), query);
+    let handshake = handshake(request.headers(), query, caller);
     if is_websocket {
         return accept_engine(request.headers(), &caller.slot, Intent::SocketIo(permit, handshake));
     }
-    let (opened, ticket) = polling::open(local, permit, handshake.token, caller.waited());
+    let (opened, ticket) = polling::open(local, permit, handshake, caller.waited());
     if let Some(oldest) = ticket.and_then(|ticket| caller.begin_session(ticket)) {
         api.node.connection_limiter.evict(oldest);
     }
     payload(opened)
 }
 
-fn handshake(headers: &HeaderMap, query: &Query) -> WebSocketHandshake {
+fn handshake(headers: &HeaderMap, query: &Query, caller: &Caller) -> WebSocketHandshake {
     let given = [bearer(headers), query.token.as_deref()];
     // Of a token that is too long, only so much is kept that the CONNECT is refused for its length.
     let cut = |token: &str| bounded(token, MAX_TOKEN + 1).into();
     let token = given.into_iter().flatten().find_map(bare_token).map(cut);
-    WebSocketHandshake { token, base64: query.base64 }
+    let of = match caller.listener {
+        ListenerKind::Public => ConnectionUse::Clients,
+        ListenerKind::Admin => ConnectionUse::AdminListener,
+    };
+    WebSocketHandshake { token, base64: query.base64, of }
 }
 
 /// A WebSocket, new or of a polling session. Chooses the first offered subprotocol, as the reference does: a client

@@ -1,8 +1,10 @@
 //! Which names this node answers to: `http.allowed_hosts`. A page whose domain its owner points to this machine (DNS
 //! rebinding) is of the same origin as the node, for the browser; only the name in `Host` gives it away.
 
-use crate::http::answer::{Reply, error};
-use hyper::header::{HOST, HeaderMap};
+use crate::http::answer::{Reply, error, refused};
+use crate::model::refusal::Refusal;
+use crate::refusals::shown;
+use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::{StatusCode, Uri, Version};
 
 /// The allowed hosts.
@@ -40,7 +42,14 @@ impl Hosts {
                 (StatusCode::MISDIRECTED_REQUEST, "host_not_allowed", "this Host is not in `http.allowed_hosts`")
             }
         };
-        Some(error(status, code, message))
+        let reply = error(status, code, message);
+        if code != "host_not_allowed" {
+            return Some(reply);
+        }
+        let given = uri.authority().map(|host| host.as_str().as_bytes());
+        let given = given.or_else(|| headers.get(HOST).map(HeaderValue::as_bytes)).unwrap_or_default();
+        let why = format!("host {} is not in http.allowed_hosts", shown(&String::from_utf8_lossy(given)));
+        Some(refused(reply, Refusal::Host, why))
     }
 
     fn judge(&self, uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), Problem> {

@@ -112,7 +112,7 @@ fn list<T>(name: &str, page: Page<T>, cursor: Option<String>, show: impl Fn(T) -
 }
 
 /// The values of these keys; empty ones count as absent.
-fn values<const N: usize>(text: Option<&str>, keys: [&str; N]) -> Result<[Option<String>; N], String> {
+pub(super) fn values<const N: usize>(text: Option<&str>, keys: [&str; N]) -> Result<[Option<String>; N], String> {
     let mut values = [const { None }; N];
     for (key, value) in query::pairs(text.unwrap_or_default()) {
         match keys.iter().position(|known| *known == key) {
@@ -141,7 +141,7 @@ fn read_cursor<T: DeserializeOwned>(text: Option<String>) -> Result<Option<T>, S
     last.map(Some).ok_or_else(|| "`cursor` is not one of an answer to this path".to_owned())
 }
 
-fn bad_query(message: &str) -> Reply {
+pub(super) fn bad_query(message: &str) -> Reply {
     error(StatusCode::BAD_REQUEST, "bad_query", message)
 }
 

@@ -10,6 +10,7 @@ pub mod config;
 pub mod console;
 pub mod drain;
 pub mod engine;
+mod explain;
 mod head;
 pub mod health;
 pub mod hosts;
@@ -26,6 +27,9 @@ pub mod routes;
 pub mod server;
 mod shared;
 pub mod sse;
+mod stream;
+mod tls;
+pub mod trace;
 pub mod traffic;
 pub mod upgrade;
 pub mod ws;
@@ -33,6 +37,7 @@ pub mod ws;
 use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
 use crate::shutdown::ShutdownConfig;
+use crate::tls::TlsServer;
 use bytes::Bytes;
 use client_address::TrustedProxies;
 use config::{ConsoleConfig, HttpConfig, PublishConfig};
@@ -71,6 +76,8 @@ pub struct Api {
     pub origins: Origins,
     /// `http.allowed_hosts`.
     pub hosts: Hosts,
+    /// `[tls]`, for `listen`.
+    pub tls: Option<TlsServer>,
     /// `http.trusted_proxies`.
     pub proxies: TrustedProxies,
     /// The text of `/metrics`.

@@ -4,7 +4,8 @@ use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
 use crate::http::{
-    Api, access, admin, console, drain, engine, head, health, inspection, keys, presence, publish, revoke, sse, ws,
+    Api, access, admin, console, drain, engine, explain, head, health, inspection, keys, presence, publish, revoke,
+    sse, trace, ws,
 };
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -27,7 +28,9 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
     let path = request.uri().path();
     let clients = caller.listener == ListenerKind::Public;
     let control = caller.listener == ListenerKind::Admin || !api.admin_apart;
-    let engine_path = clients && is_engine(&local.context.socketio.path, path);
+    // Socket.IO's Admin UI comes to the listener of operators.
+    let serves_engine = clients || local.node.admin_ui.is_some();
+    let engine_path = serves_engine && is_engine(&local.context.socketio.path, path);
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, local, request, caller, engine_path).await;
     }
@@ -59,6 +62,11 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/revoke" if control => keyed(api, caller, request, |request| Box::pin(revoke::serve(api, request))).await,
         "/users" if control => keyed(api, caller, request, |request| Box::pin(presence::users(api, request))).await,
         "/drain" if control => keyed(api, caller, request, |request| Box::pin(drain::serve(api, request))).await,
+        "/trace" if control => match access::check(api, caller, &request).await {
+            _ if request.method() != Method::GET => method_not_allowed("GET"),
+            Err(refusal) => *refusal,
+            Ok(()) => trace::serve(api, request.uri().query(), caller),
+        },
         path if control && console::is_console(api, path) => console::serve(api, request, caller).await,
         path if control && is_view(path) => match access::check(api, caller, &request).await {
             _ if !get => method_not_allowed("GET"),
@@ -127,7 +135,7 @@ async fn for_clients(
 }
 
 fn is_view(path: &str) -> bool {
-    matches!(path, "/cluster" | "/rooms" | "/sessions")
+    matches!(path, "/cluster" | "/rooms" | "/sessions" | "/explain")
         || ["/rooms/", "/users/", "/sessions/"].iter().any(|of| path.starts_with(of))
 }
 
@@ -136,6 +144,7 @@ async fn view(api: &Api, path: &str, query: Option<&str>) -> Reply {
     match (path.strip_prefix("/rooms/"), path.strip_prefix("/users/")) {
         _ if path == "/cluster" => inspection::cluster(api).await,
         _ if path == "/rooms" => inspection::rooms(api, query).await,
+        _ if path == "/explain" => explain::serve(api, query).await,
         _ if path == "/sessions" => inspection::sessions(api, query).await,
         _ if path.starts_with("/sessions/") => inspection::session(api, &path["/sessions/".len()..]).await,
         (Some(room), _) => presence::room(api, room, query).await,

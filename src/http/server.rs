@@ -10,6 +10,7 @@ use crate::http::linger;
 use crate::http::proxy_header;
 use crate::http::proxy_header::NoHeader;
 use crate::http::routes::route;
+use crate::http::tls;
 use crate::http::upgrade::{Intent, Upgraded, carry_on};
 use crate::http::ws;
 use crate::model::refusal::Refusal;
@@ -46,7 +47,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 const MAX_ROOM_PAUSES: u32 = 50;
 
-const MAKES_ROOM: &str = "a connection without an accepted token is closed: newer ones need the room";
+pub(super) const MAKES_ROOM: &str = "a connection without an accepted token is closed: newer ones need the room";
 
 /// A bound address: a socket for each shard. The kernel spreads connections among them, so that no connection has to
 /// change threads.
@@ -157,7 +158,8 @@ impl Acceptor {
 
     /// Serves a connection, or closes it if too many are open that have all proven themselves.
     fn start(&self, stream: TcpStream, peer: SocketAddr) {
-        let peer = peer.ip();
+        // On a socket for both, IPv4 clients have addresses that are written as IPv6.
+        let peer = peer.ip().to_canonical();
         let is_behind = self.api.http.proxy_protocol && self.kind == ListenerKind::Public;
         let owner = if is_behind { Owner::proxy(peer) } else { owner(&self.api, peer) };
         let socket = match AcceptedSocket::new(&self.limiter, owner) {
@@ -166,8 +168,9 @@ impl Acceptor {
         };
         let caller = Caller::new(self.kind, peer, self.api.proxies.trusts(peer), socket);
         let (local, api) = (self.local.clone(), self.api.clone());
-        if is_behind {
-            drop(tokio::task::spawn_local(serve_behind(local, api, stream, caller)));
+        let has_tls = self.kind == ListenerKind::Public && api.tls.is_some();
+        if is_behind || has_tls {
+            drop(tokio::task::spawn_local(serve_layered(local, api, stream, caller, is_behind)));
         } else {
             drop(tokio::task::spawn_local(serve(local, api, Socket::plain(stream), caller)));
         }
@@ -194,25 +197,56 @@ fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(23 | 24))
 }
 
-/// Serves a connection that begins with a header of the PROXY protocol.
-async fn serve_behind(local: Rc<LocalNode>, api: Arc<Api>, mut stream: TcpStream, mut caller: Caller) {
+/// Serves a connection on which something comes before HTTP: a header of the PROXY protocol, TLS, or both in this order.
+async fn serve_layered(local: Rc<LocalNode>, api: Arc<Api>, stream: TcpStream, caller: Caller, is_behind: bool) {
+    // Boxed: the connection must not have room for a handshake as long as it lasts.
+    let ready = Box::pin(take_layers(&local, &api, stream, caller, is_behind)).await;
+    if let Some((socket, caller)) = ready {
+        serve(local, api, socket, caller).await;
+    }
+}
+
+async fn take_layers(
+    local: &LocalNode,
+    api: &Api,
+    stream: TcpStream,
+    caller: Caller,
+    is_behind: bool,
+) -> Option<(Socket, Caller)> {
+    let (stream, caller) = match is_behind {
+        true => read_proxy_header(api, stream, caller).await?,
+        false => (stream, caller),
+    };
+    let socket = match api.tls.as_ref().filter(|_| caller.listener == ListenerKind::Public) {
+        Some(server) => tls::shake_hands(local, api, stream, &caller, server).await?,
+        None => Socket::plain(stream),
+    };
+    Some((socket, caller))
+}
+
+/// Reads the header of the PROXY protocol. `None`: it ends for want of one, which is noted.
+async fn read_proxy_header(api: &Api, mut stream: TcpStream, mut caller: Caller) -> Option<(TcpStream, Caller)> {
+    let noted = |caller: &Caller, reason, why: fmt::Arguments<'_>| {
+        note(api, caller, reason, why);
+        None
+    };
     let read = tokio::select! {
         read = proxy_header::read(&mut stream, api.http.head_timeout) => read,
-        _ = caller.socket.cut().wait() => return note(&api, &caller, Refusal::Unauthenticated, format_args!("{MAKES_ROOM}")),
+        _ = caller.socket.cut().wait() => return noted(&caller, Refusal::Unauthenticated, format_args!("{MAKES_ROOM}")),
     };
     match read {
         // The connection is the proxy's own.
         Ok(None) => {}
         Ok(Some(client)) => {
             caller = Caller::new(ListenerKind::Public, client, api.proxies.trusts(client), caller.socket);
-            if let Err(full) = caller.socket.belong_to(owner(&api, client)) {
-                return note(&api, &caller, Refusal::Connections, format_args!("{}", too_many(full)));
+            if let Err(full) = caller.socket.belong_to(owner(api, client)) {
+                return noted(&caller, Refusal::Connections, format_args!("{}", too_many(full)));
             }
         }
-        Err(NoHeader::Empty) => return,
-        Err(problem) => return note(&api, &caller, Refusal::ProxyHeader, format_args!("{problem}")),
+        Err(NoHeader::Empty) => return None,
+        Err(problem) => return noted(&caller, Refusal::ProxyHeader, format_args!("{problem}")),
     }
-    serve(local, api, Socket::plain(stream), caller).await;
+    Some((stream, caller))
 }
 
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
@@ -298,7 +332,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
                 let why = format_args!("more than {READ_HEADERS} headers, or more than {READ_HEAD} bytes of them");
                 note(&api, &caller, Refusal::Headers, why);
             } else if error.is_parse() {
-                let why = format_args!("no HTTP/1 request; TLS ends at the proxy in front");
+                let why = format_args!("no HTTP/1 request; for TLS set [tls], or end it at a proxy in front");
                 note(&api, &caller, Refusal::Protocol, why);
             } else if progress.is_one_too_many() {
                 let why = format_args!("unfinished heads of requests hold too much of `limits.memory`");
@@ -319,6 +353,6 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
     }
 }
 
-fn note(api: &Api, caller: &Caller, reason: Refusal, why: fmt::Arguments<'_>) {
+pub(super) fn note(api: &Api, caller: &Caller, reason: Refusal, why: fmt::Arguments<'_>) {
     api.node.context.refusals.note(reason, &Who::at(caller.client()), why);
 }

@@ -194,6 +194,7 @@ fn begin(
     local.shard.push(key, Frame::Raw(sse::retry_block(jittered(sse::MIN_RETRY))));
     match missed {
         Some(Ok(after)) => {
+            local.shard.note(session, SessionNote::Resumed { after: after.position, room: None });
             let replay = Replay::new(&own, rooms.to_vec(), after, Vec::new(), here.position);
             local.shard.begin_replay(session, replay);
         }

@@ -116,12 +116,16 @@ impl HttpClient {
         }
     }
 
+    /// Sends a request, and answers once the head of the response has come. Whoever reads its body bounds it.
+    ///
+    /// # Errors
+    /// When there is no response. Any status is a response.
+    pub(crate) async fn open(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, HttpError> {
+        received(self.client.request(with_agent(request)).await)
+    }
+
     async fn read(&self, response: Result<Response<Incoming>, ClientError>) -> Result<Response<Bytes>, HttpError> {
-        let response = response.map_err(|error| match error.is_connect() {
-            true => HttpError::Connect(with_causes(&error)),
-            false => HttpError::Broken(with_causes(&error)),
-        })?;
-        let (head, body) = response.into_parts();
+        let (head, body) = received(response)?.into_parts();
         let body = Limited::new(body, self.max_body).collect().await.map_err(|error| {
             match error.is::<LengthLimitError>() {
                 true => HttpError::TooLong { status: head.status, max: self.max_body },
@@ -130,6 +134,13 @@ impl HttpClient {
         })?;
         Ok(Response::from_parts(head, body.to_bytes()))
     }
+}
+
+fn received(response: Result<Response<Incoming>, ClientError>) -> Result<Response<Incoming>, HttpError> {
+    response.map_err(|error| match error.is_connect() {
+        true => HttpError::Connect(with_causes(&error)),
+        false => HttpError::Broken(with_causes(&error)),
+    })
 }
 
 fn with_agent(mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {

@@ -2,6 +2,7 @@
 
 use crate::log::window::{Gap, Pulled, RecentLog, Slice, Window};
 use crate::model::command::SessionCommand;
+use crate::model::event::Event;
 use crate::model::names::Room;
 use crate::model::offset::{Offset, Position};
 use parking_lot::{RwLock, RwLockWriteGuard};
@@ -14,6 +15,16 @@ impl SharedWindow {
     /// Shares a window.
     pub fn new(window: Window) -> Self {
         Self(RwLock::new(window))
+    }
+
+    /// The newest known position.
+    pub fn head(&self) -> Offset {
+        self.0.read().head()
+    }
+
+    /// The event at this position, if it is kept.
+    pub fn event_at(&self, position: Position) -> Option<Arc<Event>> {
+        self.0.read().event_at(position).cloned()
     }
 
     /// For the tail.

@@ -220,6 +220,11 @@ impl Window {
         self.commands.after(after.position).ok_or(Gap::TooOld)
     }
 
+    /// The event at this position, if it is kept.
+    pub fn event_at(&self, position: Position) -> Option<&Arc<Event>> {
+        self.shares.iter().find_map(|share| share.event_at(position))
+    }
+
     /// Drops what is too old or too much, also while there are no events.
     pub fn expire(&mut self, now_ms: u64) {
         self.commands.expire(now_ms);

@@ -27,6 +27,23 @@ pub(super) const HANDSHAKES: [&str; 18] = [
     "auth_too_big",
 ];
 
+/// `roomcast_tls_handshakes_total`: `ok`, the labels of `HandshakeError`, and what ends a handshake from outside.
+pub(super) const TLS_HANDSHAKES: [&str; 13] = [
+    "ok",
+    "empty",
+    "closed",
+    "plain_http",
+    "not_tls",
+    "version",
+    "parameters",
+    "alpn",
+    "alert",
+    "malformed",
+    "timeout",
+    "evicted",
+    "memory",
+];
+
 /// `roomcast_recoveries_total`.
 pub(super) const RECOVERIES: [&str; 11] = [
     "recovered",

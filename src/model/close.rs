@@ -17,6 +17,11 @@ macro_rules! reasons {
                 match self { $(Self::$name => $label),* }
             }
 
+            /// What it means.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $doc),* }
+            }
+
             /// The WebSocket close code on `/ws`. `None`: a close frame without a code.
             /// Engine.IO always closes without a code, but for 1009 (docs/protocol/socketio.md sections 2.7 and 2.9).
             pub fn code(self) -> Option<u16> {

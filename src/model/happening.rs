@@ -42,7 +42,7 @@ kinds! {
     EventIn, "event_in", "A client sent an event.";
     EventOut, "event_out", "An event for one session; `outcome` says what became of it.";
     Event, "event", "An event of the log for a room, and how many sessions received it.";
-    Gap, "gap", "A client was told that events may be missing.";
+    Gap, "gap", "A client got a signal that events may be missing.";
 }
 
 impl Serialize for Kind {

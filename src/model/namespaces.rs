@@ -11,6 +11,11 @@ impl NamespaceIndex {
     pub const fn new(index: u16) -> Self {
         Self(index)
     }
+
+    /// Its place in lists with one entry for each namespace.
+    pub fn place(self) -> usize {
+        usize::from(self.0)
+    }
 }
 
 /// All namespaces of a node: those of `socketio.namespaces`, and the main one, which `/ws` and SSE clients are in.

@@ -33,6 +33,8 @@ refusals! {
         "sign with the configured key and algorithm, and give the token an `exp`; `roomcast token --user 1` prints a good one, `auth.anonymous = true` lets clients in without";
     PublishKey, "publish_key", "A key that is not in `publish.keys`, or none.",
         "send `Authorization: Bearer <key>` with one of `publish.keys` (ROOMCAST_PUBLISH__KEYS)";
+    AdminUi, "admin_ui", "A page of Socket.IO's Admin UI that is not let in, or a command of one that is not carried out.",
+        "its password is one of `publish.keys`; `[console]` has its limits (docs/admin-ui.md)";
     Connections, "connections", "`limits.connections` or `limits.connections_per_ip` is reached.",
         "raise the limit that the line names, or close what is not needed";
     Unauthenticated, "unauthenticated", "Closed without an accepted token: to make room for newer connections (`limits.unauthenticated`), or after `socketio.connect_timeout`.",
@@ -64,7 +66,9 @@ refusals! {
     Headers, "headers", "A request with more or longer headers than are read.",
         "send fewer or shorter headers; cookies of other software on this host are the usual cause";
     Protocol, "protocol", "Bytes or messages that break the protocol.",
-        "speak plain HTTP or WebSocket to this port; TLS ends at a proxy in front";
+        "speak HTTP or WebSocket to this port, without TLS unless there is [tls]";
+    Tls, "tls", "A TLS handshake that failed: no TLS, an old version, or a client that does not accept the certificate.",
+        "use https:// and wss:// on this port, with TLS 1.2 or newer and a client that knows the certificate's authority";
     ProxyHeader, "proxy_header", "A connection without the header that `http.proxy_protocol` expects.",
         "let the proxy write it, or set http.proxy_protocol = false";
     Incomplete, "incomplete", "A request, a message or its attachments that did not arrive whole in time.",

@@ -31,10 +31,12 @@ pub enum SessionNote {
         /// The room that it wanted to join, if that was it.
         room: Option<Room>,
     },
-    /// It continues after its connection was lost. What its rooms had after this position follows.
+    /// It continues from where its client was before. What its rooms had after this position follows.
     Resumed {
         /// Up to here its client had everything.
         after: Position,
+        /// The one room of which this is said; `None`: all of its rooms.
+        room: Option<Room>,
     },
     /// Its client may have missed events of the log.
     Gap {

@@ -3,15 +3,19 @@
 use crate::auth::Authenticator;
 use crate::backend::Backend;
 use crate::cluster::{Cluster, OneWay, RpcResponse};
+use crate::feed::config::TraceConfig;
 use crate::log::EventLog;
 use crate::log::shared_window::SharedWindow;
 use crate::model::command::SessionCommand;
 use crate::model::id::{Id, NodeId};
+use crate::node::admin_ui::config::Settings;
+use crate::node::admin_ui::state::AdminUi;
 use crate::node::backend_lanes::BackendLanes;
 use crate::node::command_tracker::CommandTracker;
 use crate::node::operator_drain::OperatorDrain;
 use crate::node::probes::Probes;
 use crate::node::revocations_read::RevocationsRead;
+use crate::node::traces::Traces;
 use crate::presence::local::Presence;
 use crate::session::connection::ConnectionKey;
 use crate::session::connection_limiter::{Bounds, ConnectionLimiter};
@@ -41,6 +45,8 @@ pub struct Node {
     pub connection_limiter: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
     pub backend: Option<Arc<Backend>>,
+    /// Socket.IO's Admin UI, where it is switched on.
+    pub admin_ui: Option<Arc<AdminUi>>,
     /// The other nodes; `None` with the embedded log.
     pub cluster: Option<Arc<Cluster>>,
     /// Which users are online, and who is in which room.
@@ -57,6 +63,8 @@ pub struct Node {
     pub draining: AtomicBool,
     /// The drain that an operator asked for.
     pub operator_drain: OperatorDrain,
+    /// Who follows live what happens.
+    pub traces: Traces,
     /// When the tail last made progress, in Unix milliseconds.
     pub tail_seen_ms: AtomicU64,
     /// The round of writing all records again, and how many shards are not done.
@@ -105,12 +113,16 @@ pub struct Parts {
     pub sockets: usize,
     /// Whether addresses are those of clients, also behind a proxy.
     pub knows_addresses: bool,
+    /// `[trace]`.
+    pub trace: TraceConfig,
+    /// Socket.IO's Admin UI.
+    pub admin_ui: Settings,
 }
 
 impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { context, backend, log, auth, sockets, knows_addresses } = parts;
+        let Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace } = parts;
         let limits = &context.limits;
         let has_cluster = context.cluster.is_some();
         Arc::new(Self {
@@ -123,6 +135,7 @@ impl Node {
                 knows_addresses,
                 sockets,
             }),
+            admin_ui: admin_ui.config.enabled.then(|| AdminUi::new(admin_ui)),
             cluster: context.cluster.clone(),
             presence: context.presence.clone(),
             context,
@@ -135,6 +148,7 @@ impl Node {
             probes: Probes::default(),
             draining: AtomicBool::new(false),
             operator_drain: OperatorDrain::default(),
+            traces: Traces::new(trace),
             tail_seen_ms: AtomicU64::new(0),
             rewriting: Mutex::default(),
             shards: OnceLock::new(),

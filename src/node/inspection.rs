@@ -38,11 +38,21 @@ impl Silence {
 
 /// Asks all other live nodes. Those that are gone meanwhile are left out.
 async fn ask_all(node: &Node, request: RpcRequest) -> Vec<(NodeId, Result<RpcResponse, Silence>)> {
-    ask(node, |_| Some(request.clone())).await
+    ask_all_within(PEER_TIMEOUT, node, request).await
+}
+
+/// The same, where each is waited for no longer than this.
+pub(super) async fn ask_all_within(
+    timeout: Duration,
+    node: &Node,
+    request: RpcRequest,
+) -> Vec<(NodeId, Result<RpcResponse, Silence>)> {
+    ask(timeout, node, |_| Some(request.clone())).await
 }
 
 /// Asks other live nodes, each its own question, if it has one.
 async fn ask(
+    timeout: Duration,
     node: &Node,
     request: impl Fn(NodeId) -> Option<RpcRequest>,
 ) -> Vec<(NodeId, Result<RpcResponse, Silence>)> {
@@ -50,7 +60,7 @@ async fn ask(
     let mut asked = JoinSet::new();
     for peer in cluster.peers_now().await {
         let (cluster, Some(request)) = (cluster.clone(), request(peer)) else { continue };
-        asked.spawn(async move { (peer, cluster.request(peer, request, PEER_TIMEOUT).await) });
+        asked.spawn(async move { (peer, cluster.request(peer, request, timeout).await) });
     }
     let mut answers = Vec::new();
     while let Some(answer) = asked.join_next().await {
@@ -147,7 +157,7 @@ pub async fn sessions(
             None => Vec::new(),
         }
     };
-    let (own, others) = tokio::join!(own, ask(node, |peer| query_of(peer).map(RpcRequest::Sessions)));
+    let (own, others) = tokio::join!(own, ask(PEER_TIMEOUT, node, |peer| query_of(peer).map(RpcRequest::Sessions)));
     let mut items: Vec<_> = own.into_iter().map(|view| (node.id, view)).collect();
     let mut nodes_pending = 0;
     for (peer, answer) in others {
@@ -160,6 +170,22 @@ pub async fn sessions(
     let has_more = items.len() > limit;
     items.truncate(limit);
     Page { items, has_more, nodes_pending }
+}
+
+/// The first sessions of each node, at most so many of each; `None` for a node that is up and did not answer.
+pub async fn sample(node: &Arc<Node>, limit: usize) -> Vec<(NodeId, Option<Page<SessionView>>)> {
+    let query = SessionsQuery { limit: limit + 1, ..SessionsQuery::default() };
+    let page = |mut items: Vec<SessionView>| {
+        let has_more = items.len() > limit;
+        items.truncate(limit);
+        Page { items, has_more, nodes_pending: 0 }
+    };
+    let (own, others) = tokio::join!(sessions_here(node, query.clone()), ask_all(node, RpcRequest::Sessions(query)));
+    let others = others.into_iter().map(|(peer, answer)| match answer {
+        Ok(RpcResponse::Sessions(views)) => (peer, Some(page(views))),
+        _ => (peer, None),
+    });
+    others.chain([(node.id, Some(page(own)))]).collect()
 }
 
 /// Sessions of this node.
@@ -207,7 +233,7 @@ pub async fn session_here(node: &Node, id: Id) -> Option<SessionView> {
 }
 
 /// Runs work of some length on every shard.
-async fn on_every_shard<T: Send + 'static, F: Future<Output = T> + 'static>(
+pub(super) async fn on_every_shard<T: Send + 'static, F: Future<Output = T> + 'static>(
     node: &Node,
     work: impl Fn(Rc<LocalNode>) -> F + Send + Clone + 'static,
 ) -> Vec<T> {

@@ -4,8 +4,12 @@ use crate::cluster::{ConnectionCount, NodeStatus};
 use crate::log::LogStatus;
 use crate::metrics::Metrics;
 use crate::model::clock::unix_ms;
+use crate::model::namespaces::NamespaceIndex;
 use crate::node::context::Node;
 use crate::presence::StoreError;
+use crate::shard::face::ShardCounts;
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -82,6 +86,22 @@ fn lag_ms(node: &Node) -> u64 {
     }
 }
 
+/// The name of this machine, as the kernel knows it.
+fn hostname() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| {
+        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        name.trim().to_owned()
+    })
+}
+
+/// Live sessions by namespace.
+fn namespaces(node: &Node, shards: &[ShardCounts]) -> BTreeMap<String, u64> {
+    let namespaces = &node.context.namespaces;
+    let count = |index: NamespaceIndex| shards.iter().map(|shard| shard.in_namespace(index)).sum();
+    namespaces.indexes().map(|index| (namespaces.name(index).to_string(), count(index))).collect()
+}
+
 fn connections_by(metrics: &Metrics) -> Vec<ConnectionCount> {
     let count = |(transport, protocol, connections): (&str, &str, u64)| ConnectionCount {
         transport: transport.to_owned(),
@@ -100,9 +120,12 @@ pub async fn of(node: &Node) -> NodeStatus {
     NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         status: health(node).readiness.label().to_owned(),
+        hostname: hostname().to_owned(),
+        pid: std::process::id(),
         uptime_seconds: node.context.started.elapsed().as_secs(),
         connections: open as u64,
         connections_by: connections_by(&node.context.metrics),
+        namespaces: namespaces(node, &shards),
         sessions: shards.iter().map(|shard| shard.sessions as u64).sum(),
         rooms: shards.iter().map(|shard| shard.rooms as u64).sum(),
         lag_ms: lag_ms(node),
@@ -111,6 +134,7 @@ pub async fn of(node: &Node) -> NodeStatus {
         memory_limit_bytes: memory.limit() as u64,
         events_total,
         deliveries_total,
+        closes_total: node.context.metrics.closes_total(),
         drops_total,
         drain: node.operator_drain.status(open),
     }

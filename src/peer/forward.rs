@@ -177,6 +177,8 @@ async fn ask(local: &LocalNode, sid: Id, asked: RpcRequest, timeout: Duration) -
             | RpcResponse::NodeStatus(_)
             | RpcResponse::Rooms(_)
             | RpcResponse::Sessions(_)
+            | RpcResponse::Trace(_)
+            | RpcResponse::Explained(_)
             | RpcResponse::Unsupported,
         ) => PollAnswer::Unknown,
         Err(problem) => return not_forwarded(local, sid, problem),

@@ -7,7 +7,7 @@ use crate::cluster::{Confirmed, OneWay, Owner, RpcHandler, RpcRequest, RpcRespon
 use crate::model::id::{Id, NodeId};
 use crate::node::context::{LocalNode, Node};
 use crate::node::room_query;
-use crate::node::{inspection, status};
+use crate::node::{explanation, inspection, status, trace_part};
 use crate::presence::RoomStatus;
 use crate::session::connection::ConnectionKey;
 use crate::shard::handle::ShardHandle;
@@ -48,6 +48,10 @@ impl PeerServer {
                 RpcRequest::Sessions(query) => RpcResponse::Sessions(inspection::sessions_here(&node, query).await),
                 RpcRequest::Session(id) => {
                     RpcResponse::Sessions(inspection::session_here(&node, id).await.into_iter().collect())
+                }
+                RpcRequest::Trace(query) => RpcResponse::Trace(Box::new(trace_part::answer(&node, from, query).await)),
+                RpcRequest::Explain(query) => {
+                    RpcResponse::Explained(Box::new(explanation::explain_here(&node, query).await))
                 }
                 _ => RpcResponse::Unsupported,
             };
@@ -100,7 +104,12 @@ impl RpcHandler for PeerServer {
         let id = match &question {
             RpcRequest::Members(namespace, room) => return self.answer_members(from, call, namespace, room.clone()),
             RpcRequest::Confirm(sids) => return self.confirm(from, call, sids.clone()),
-            RpcRequest::NodeStatus | RpcRequest::Rooms(_) | RpcRequest::Sessions(_) | RpcRequest::Session(_) => {
+            RpcRequest::NodeStatus
+            | RpcRequest::Rooms(_)
+            | RpcRequest::Sessions(_)
+            | RpcRequest::Session(_)
+            | RpcRequest::Explain(_)
+            | RpcRequest::Trace(_) => {
                 return self.inspect(from, call, question);
             }
             RpcRequest::Take(id, _)
@@ -164,7 +173,7 @@ async fn answer(local: &Rc<LocalNode>, from: NodeId, call: u64, request: RpcRequ
             local.node.answer_peer(from, call, answer).await;
         }
         RpcRequest::Probe(sid) => {
-            let key = upgrade::begin(local, sid);
+            let key = upgrade::begin_elsewhere(local, sid);
             let answer = key.map_or(RpcResponse::Unknown, |_| RpcResponse::Accepted);
             local.node.answer_peer(from, call, answer).await;
             if let Some(key) = key {
@@ -174,6 +183,11 @@ async fn answer(local: &Rc<LocalNode>, from: NodeId, call: u64, request: RpcRequ
         RpcRequest::Release(sid) => handover::release(local, from, call, sid).await,
         // Answered by `on_request`.
         RpcRequest::Get(_) | RpcRequest::Members(..) | RpcRequest::Confirm(_) => {}
-        RpcRequest::NodeStatus | RpcRequest::Rooms(_) | RpcRequest::Sessions(_) | RpcRequest::Session(_) => {}
+        RpcRequest::NodeStatus
+        | RpcRequest::Rooms(_)
+        | RpcRequest::Sessions(_)
+        | RpcRequest::Session(_)
+        | RpcRequest::Explain(_)
+        | RpcRequest::Trace(_) => {}
     }
 }

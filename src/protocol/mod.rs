@@ -12,6 +12,7 @@
 //! `websocket` frames carry `engineio` packets, which carry `socketio` packets, or the `plain_ws` messages of `/ws`.
 //! `sse` is for event streams. The arguments of events pass through as raw JSON text and never become a tree.
 
+pub mod admin_ui;
 pub mod base64;
 pub mod engineio;
 pub(crate) mod event_fields;

@@ -86,7 +86,9 @@ impl Table<'_> {
         let joined = self.message("joined", &config.joined, scope);
         let left = self.message("left", &config.left, scope);
         let presence = config.presence || joined.is_some() || left.is_some();
-        RoomRule { join: config.join, presence, joined, left, pattern }
+        let (number, text, join) = (self.index + 1, &config.pattern, config.join.label());
+        let name = format!("[[rooms]] {number}: match = \"{text}\", join = \"{join}\"").into();
+        RoomRule { name, join: config.join, presence, joined, left, pattern }
     }
 
     fn on_rule(&mut self, config: &OnRuleConfig) -> OnRule {

@@ -15,6 +15,18 @@ pub enum JoinPolicy {
     Deny,
 }
 
+impl JoinPolicy {
+    /// As in the file.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Allow => "allow",
+            Self::Ask => "ask",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// `{ event = "…", args = […] }`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MessageTemplate {

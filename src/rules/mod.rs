@@ -76,7 +76,7 @@ pub enum Verdict<'r> {
     /// The backend decides.
     Ask(&'r RoomRule, Captures),
     /// `join = "deny"`.
-    Deny,
+    Deny(&'r RoomRule),
     /// No rule matches: refused.
     NoRule,
     /// It depends on a value of the token that must not be in a name: refused.
@@ -130,7 +130,7 @@ impl Rules {
             }
             matched if (caller.granted)(room) => Verdict::Granted(matched),
             Some((rule, captures)) if rule.join == JoinPolicy::Ask => Verdict::Ask(rule, captures),
-            Some(_) => Verdict::Deny,
+            Some((rule, _)) => Verdict::Deny(rule),
             None => Verdict::NoRule,
         }
     }
@@ -142,6 +142,15 @@ impl Rules {
             Source::User => TokenValue::Is(Cow::Borrowed(user)),
             _ => TokenValue::Any,
         })
+    }
+
+    /// The rule that decides on a user in a room, if `{claims.x}` may be anything.
+    pub fn deciding(&self, room: &str, user: &str) -> Option<&RoomRule> {
+        let of_user = |slot: &Slot| match slot.source {
+            Source::User => TokenValue::Is(Cow::Borrowed(user)),
+            _ => TokenValue::Any,
+        };
+        self.first(room, of_user).ok().flatten().map(|(rule, _)| rule)
     }
 
     /// Whether the room has presence.
@@ -206,6 +215,8 @@ fn token_value<'a>(slot: &Slot, caller: &'a Caller<'a>) -> TokenValue<'a> {
 /// A compiled `[[rooms]]` table.
 #[derive(Debug)]
 pub struct RoomRule {
+    /// Where it is in the configuration, and what it says.
+    name: Box<str>,
     join: JoinPolicy,
     pattern: Pattern,
     presence: bool,
@@ -214,6 +225,16 @@ pub struct RoomRule {
 }
 
 impl RoomRule {
+    /// Where it is in the configuration, and what it says: `[[rooms]] 2: match = "chat:<id>", join = "ask"`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Who may join.
+    pub fn join(&self) -> JoinPolicy {
+        self.join
+    }
+
     /// The event for the others when a user's first connection has joined. `captures` are of this rule.
     pub fn joined(&self, caller: &Caller<'_>, captures: &Captures) -> Result<Option<Message>, TemplateError> {
         self.message(&self.joined, caller, captures)

@@ -23,7 +23,7 @@ impl Verdict<'_> {
             Self::Allow(..) => Some(Provenance::Rule),
             Self::Granted(_) => Some(Provenance::Grant),
             Self::Ask(..) => Some(Provenance::Asked),
-            Self::Deny | Self::NoRule | Self::Refused(_) => None,
+            Self::Deny(_) | Self::NoRule | Self::Refused(_) => None,
         }
     }
 }

@@ -44,6 +44,18 @@ impl Link {
     }
 }
 
+/// Whom an Engine.IO connection is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectionUse {
+    /// Clients of the application.
+    #[default]
+    Clients,
+    /// It came to `admin_listen`: only for the Admin UI.
+    AdminListener,
+    /// A page of the Admin UI, whose key was accepted.
+    AdminUi,
+}
+
 /// What the requests of an Engine.IO connection said. Most say nothing.
 #[derive(Debug, Default)]
 pub struct Handshake {
@@ -51,6 +63,8 @@ pub struct Handshake {
     pub token: Option<Box<str>>,
     /// The WebSocket takes no binary frames (`b64=1` in its URL).
     pub base64: bool,
+    /// Whom the connection is for.
+    pub of: ConnectionUse,
 }
 
 /// A client connection. Idle ones must stay small: `benches/idle` counts the bytes.
@@ -147,6 +161,11 @@ impl Connection {
     /// Whether the WebSocket takes no binary frames.
     pub fn is_base64(&self) -> bool {
         self.handshake.as_ref().is_some_and(|handshake| handshake.base64)
+    }
+
+    /// Whom the connection is for.
+    pub fn use_of(&self) -> ConnectionUse {
+        self.handshake.as_ref().map_or(ConnectionUse::Clients, |handshake| handshake.of)
     }
 
     /// Bytes in the outbox that its limit does not count.

@@ -1,6 +1,7 @@
 //! What waits to be written to one connection (sans-IO). An idle outbox holds no heap memory.
 
 use crate::model::event::{Delivery, Event, Format};
+use crate::model::offset::{Offset, Position};
 use crate::protocol::socketio_encode::Encoded;
 use bytes::Bytes;
 use std::borrow::Cow;
@@ -45,6 +46,14 @@ impl Frame {
     /// An event for one connection alone, such as one that is replayed.
     pub fn event(event: Arc<Event>) -> Self {
         Self::Event(LocalDelivery::new(Arc::new(Delivery::new(event))))
+    }
+
+    /// Where in the log it is, if it is a stored event.
+    fn position(&self) -> Option<Position> {
+        match self {
+            Self::Event(delivery) if !delivery.event.draft.volatile => Some(delivery.event.offset.position),
+            _ => None,
+        }
     }
 
     /// Bytes it counts for in the outbox, the same whatever the transport.
@@ -151,6 +160,22 @@ impl Outbox {
     /// The waiting frames in order, and how many bytes of the first are written already.
     pub fn waiting(&self) -> (impl Iterator<Item = &Frame>, usize) {
         (self.queue.iter(), self.written)
+    }
+
+    /// The first stored event that waits behind so many frames. What was encoded for one client alone is not looked at.
+    pub fn first_event(&self, behind: usize) -> Option<Position> {
+        self.queue.iter().skip(behind).find_map(Frame::position)
+    }
+
+    /// Whether the event of this offset waits.
+    pub fn has_event(&self, offset: &Offset) -> bool {
+        let suffix = format!("\"offset\":\"{offset}\"}}");
+        self.queue.iter().any(|frame| match frame {
+            Frame::Event(_) => frame.position() == Some(offset.position),
+            // A `/ws` client's own copy ends with its offset.
+            Frame::Raw(bytes) => bytes.ends_with(suffix.as_bytes()),
+            Frame::Packet(_) | Frame::Engine(_) => false,
+        })
     }
 
     /// The first frame.

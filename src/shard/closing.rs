@@ -39,8 +39,12 @@ impl Hub {
             self.context.metrics.dropped(DropReason::Unhandled, pending.messages() as u64);
         }
         self.drop_unfinished(key);
+        let drops = matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout | CloseReason::Memory);
+        if drops && let Some(connection) = self.connections.get(key) {
+            self.note_lost(key, usize::from(connection.outbox.is_mid_frame()));
+        }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if matches!(reason, CloseReason::SlowConsumer | CloseReason::PingTimeout | CloseReason::Memory) {
+        if drops {
             // The reason should not wait behind what the client did not take.
             let lost = connection.outbox.keep_started();
             self.context.metrics.dropped(DropReason::ClosedWithQueue, lost as u64);
@@ -113,6 +117,8 @@ impl Hub {
     /// Takes a connection without sessions out of all tables.
     pub(super) fn forget(&mut self, key: ConnectionKey) {
         self.drop_unfinished(key);
+        self.note_lost(key, 0);
+        self.history.closed(key);
         let Some(mut connection) = self.connections.remove(key) else { return };
         if let Some(pending) = &connection.pending {
             self.release_pending(pending);

@@ -8,7 +8,7 @@ use crate::model::transport::Protocol;
 use crate::protocol::socketio::Decoder;
 use crate::protocol::socketio_encode::Encoded;
 use crate::session::accepted::ClientStream;
-use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
+use crate::session::connection::{Connection, ConnectionKey, ConnectionUse, Link, SessionKey};
 use crate::session::outbox::Frame;
 use crate::session::pending_packets::Inbound;
 use crate::session::polling::{PollAnswer, Polling};
@@ -112,6 +112,26 @@ impl Shard {
     /// Whether a connection has joined a namespace.
     pub fn has_sessions(&self, key: ConnectionKey) -> bool {
         self.read(key, |connection| !connection.sessions.is_empty()).unwrap_or(false)
+    }
+
+    /// Whom a connection is for.
+    pub fn connection_use(&self, key: ConnectionKey) -> ConnectionUse {
+        self.read(key, Connection::use_of).unwrap_or_default()
+    }
+
+    /// From now on a page of the Admin UI is on this connection, and nothing else. It needs no session to stay.
+    pub fn become_admin_ui(&self, key: ConnectionKey) {
+        let mut hub = self.hub.borrow_mut();
+        if let Some(connection) = hub.connections.get_mut(key) {
+            connection.handshake.get_or_insert_default().of = ConnectionUse::AdminUi;
+            connection.permit.prove();
+        }
+        hub.connections.change_timers(key, |timers| timers.connect_by = None);
+    }
+
+    /// Bytes that wait for a client; `None` when its connection is gone or closing.
+    pub fn unsent(&self, key: ConnectionKey) -> Option<usize> {
+        self.read(key, |connection| connection.closing.is_none().then(|| connection.outbox.bytes())).flatten()
     }
 
     /// The token of the handshake.

@@ -2,6 +2,7 @@
 
 use crate::budget::{Accounts, MemoryBudget};
 use crate::cluster::Cluster;
+use crate::explain::config::ExplainConfig;
 use crate::feed::Feed;
 use crate::log::config::RecoveryConfig;
 use crate::log::shared_window::SharedWindow;
@@ -30,6 +31,8 @@ pub struct ShardContext {
     pub limits: LimitsConfig,
     /// `[recovery]`.
     pub recovery: RecoveryConfig,
+    /// `[explain]`.
+    pub explain: ExplainConfig,
     /// The recent log, from which clients get what they missed.
     pub window: Arc<SharedWindow>,
     /// Bounds of drafts.

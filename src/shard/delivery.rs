@@ -1,5 +1,6 @@
 //! From a batch of events to the outboxes, and from the outboxes to the sockets.
 
+use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::event::{Delivery, Format};
 use crate::model::id::Id;
@@ -69,7 +70,7 @@ impl Hub {
         }
         let sessions = self.flusher.pushed() - before;
         if let Some(followed) = followed {
-            self.tell_delivered(event, &followed, sessions);
+            self.report_delivered(event, &followed, sessions);
         }
         tracing::debug!(event = &*event.draft.event, rooms = ?event.draft.rooms, sessions, "event out");
     }
@@ -109,13 +110,12 @@ impl Hub {
         if connection.is_replaying(session_key) {
             // Its cursor comes to this one. A volatile event is for those who can take it now.
             if shared.event.draft.volatile {
-                self.context.metrics.dropped(DropReason::VolatileNotWritable, 1);
+                self.skip_volatile(session_key);
             }
             return;
         }
         if shared.event.draft.volatile && (connection.blocked || connection.outbox.bytes() > GATHER_BYTES) {
-            self.context.metrics.dropped(DropReason::VolatileNotWritable, 1);
-            return;
+            return self.skip_volatile(session_key);
         }
         connection.outbox.push(match (connection.protocol, later) {
             (Protocol::PlainWs, Some((room, json))) => {
@@ -130,6 +130,11 @@ impl Hub {
             // What the socket takes at once does not count.
             self.flush(key, now);
         }
+    }
+
+    fn skip_volatile(&mut self, session: SessionKey) {
+        self.context.metrics.dropped(DropReason::VolatileNotWritable, 1);
+        self.history.skipped(session, unix_ms);
     }
 
     /// Flushes up to `max` listed connections, fewer where they replay. Answers whether more are listed.
@@ -191,6 +196,7 @@ impl Hub {
         }
         if flushed == Flushed::Broken {
             self.close(key, CloseReason::TransportClose, now);
+            self.note_lost(key, 0);
             if let Some(connection) = self.connections.get_mut(key) {
                 connection.outbox.clear();
             }

@@ -47,7 +47,7 @@ pub struct Shard {
 }
 
 /// What a shard holds.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ShardCounts {
     /// Rooms with members.
     pub rooms: usize,
@@ -55,6 +55,15 @@ pub struct ShardCounts {
     pub sessions: usize,
     /// Bytes that wait to be written.
     pub outbox_bytes: usize,
+    /// Live sessions by namespace.
+    by_namespace: Vec<u32>,
+}
+
+impl ShardCounts {
+    /// Live sessions in a namespace.
+    pub fn in_namespace(&self, namespace: NamespaceIndex) -> u64 {
+        self.by_namespace.get(namespace.place()).map_or(0, |count| u64::from(*count))
+    }
 }
 
 impl Shard {
@@ -169,6 +178,7 @@ impl Shard {
             rooms: hub.rooms.len(),
             sessions: hub.sessions.len() + hub.parked.len(),
             outbox_bytes: outbox::waiting_bytes(),
+            by_namespace: hub.sessions.by_namespace().to_vec(),
         }
     }
 

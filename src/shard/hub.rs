@@ -1,6 +1,8 @@
 //! What a shard owns, and how its parts change together. `connections`, `sessions`, `rooms`, `flusher` and the persister
 //! each keep their own invariants; here are the steps that touch several of them.
 
+use crate::explain::memory::Memory;
+use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::happening::Kind;
 use crate::model::id::Id;
@@ -62,6 +64,8 @@ pub(super) struct Hub {
     pub(super) mark: u64,
     /// What sessions were refused last, as far as that is remembered.
     pub(super) refused: LastRefusals,
+    /// What happened to sessions, for `explain`.
+    pub(super) history: Memory,
     /// Where the frames of one write are gathered.
     pub(super) scratch: Vec<u8>,
 }
@@ -69,6 +73,7 @@ pub(super) struct Hub {
 impl Hub {
     /// Empty. `wake` wakes the shard's loop for a flush or an earlier deadline.
     pub(super) fn new(index: u8, context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
+        let history = Memory::new(&context.explain, context.shards, unix_ms());
         let records = context.cluster.is_some() && context.recovery_on();
         Self {
             index,
@@ -86,6 +91,7 @@ impl Hub {
             noted: Ticket::default(),
             mark: 0,
             refused: LastRefusals::default(),
+            history,
             scratch: Vec::new(),
         }
     }
@@ -104,7 +110,7 @@ impl Hub {
         self.context.metrics.connections(connection.link.transport(), connection.protocol).inc();
         if self.context.feed.is_open() {
             let sessions = connection.sessions.to_vec();
-            sessions.into_iter().for_each(|session| self.tell(Kind::Upgraded, session, &[], |_| {}));
+            sessions.into_iter().for_each(|session| self.report(Kind::Upgraded, session, &[], |_| {}));
         }
         self.mark_dirty(key);
     }
@@ -140,6 +146,7 @@ impl Hub {
     /// Ends one session. If the reason allows it, the session may resume within the window.
     pub(super) fn dismiss(&mut self, key: SessionKey, reason: CloseReason, now: Millis) {
         self.note(key, SessionNote::Closed { reason });
+        self.remember_end(key, reason);
         let Some(session) = self.sessions.get(key) else { return };
         let namespace = self.context.namespaces.name(session.namespace);
         let announce = self.context.notify_disconnects || self.context.rules.disconnect(namespace).is_some();
@@ -173,6 +180,7 @@ impl Hub {
         let session = self.sessions.remove(key)?;
         self.note_user_gone(&session);
         self.refused.forget(key);
+        self.history.take_skipped(key);
         self.charge_auth(&session, false);
         if let Some(pid) = session.pid {
             self.note_record(pid);
@@ -277,6 +285,7 @@ impl Hub {
                 backpressure.end_all();
             }
         }
+        self.history.reset(self.stamp(), offset);
         // Not before: the sessions that were parked above got nothing of what lies between.
         self.position = offset;
         self.context.metrics.gap("log_reset", told);
@@ -291,7 +300,7 @@ impl Hub {
 }
 
 /// Whether a session may resume after its connection ended for this reason (docs/protocol/socketio.md section 4.3).
-fn recoverable(reason: CloseReason) -> bool {
+pub(super) fn recoverable(reason: CloseReason) -> bool {
     !matches!(
         reason,
         CloseReason::ClientClose

@@ -92,6 +92,7 @@ impl Shard {
             session: session.id.to_string(),
             node: self.context.node_id.to_string(),
             place: SessionPlace { shard: self.index, key: key.data().as_ffi() },
+            connection: session.connection.data().as_ffi(),
             user: session.identity.user.as_ref().map(|user| user.as_str().to_owned()),
             namespace: self.context.namespaces.name(session.namespace).to_string(),
             transport: connection.map(|connection| connection.link.transport().label().to_owned()),

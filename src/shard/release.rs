@@ -7,7 +7,7 @@ use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::offset::Offset;
 use crate::session::Session;
-use crate::session::connection::{ConnectionKey, Link};
+use crate::session::connection::{ConnectionKey, ConnectionUse, Link};
 use crate::session::parked::Parked;
 use crate::shard::delivery::take_all;
 use crate::shard::hub::Hub;
@@ -30,6 +30,8 @@ impl Hub {
         self.connections.get(key).is_some_and(|connection| {
             matches!(connection.link, Link::Polling(_))
                 && connection.closing.is_none()
+                // What a page of the Admin UI knows is not handed over.
+                && connection.use_of() != ConnectionUse::AdminUi
                 && connection.pending.is_none()
                 && connection.unfinished.is_decoder_idle()
                 // One position is handed over, which several sessions may not be at.

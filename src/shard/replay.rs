@@ -16,7 +16,7 @@ use crate::session::outbox::Frame;
 use crate::session::replay::{Missed, Replay, Step};
 use crate::session::timers::Heartbeat;
 use crate::shard::hub::Hub;
-use crate::shard::telling::Outcome;
+use crate::shard::reporting::Outcome;
 use crate::shard::timers::ping_frame;
 
 /// Taken from the window at once: some 0.1 ms of work.
@@ -179,7 +179,7 @@ impl Hub {
             // A polling client asks for each answer, a stream takes what it reads.
             backpressure.pace.sent(queued);
         }
-        followed.iter().for_each(|event| self.tell_out(session_key, event, Outcome::Replayed));
+        followed.iter().for_each(|event| self.report_out(session_key, event, Outcome::Replayed));
     }
 
     /// Lets a ping follow what was queued of a replay, if it is not over and no other ping is out.

@@ -2,6 +2,7 @@
 
 use crate::model::command::Action;
 use crate::model::event::PlacedCommand;
+use crate::model::offset::Position;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::{Ended, EndedQueue};
 use crate::shard::face::Shard;
@@ -117,12 +118,20 @@ fn apply_command(shard: &Rc<Shard>, placed: PlacedCommand) {
     });
 }
 
+/// A batch of events in outboxes.
+struct Delivered {
+    /// The count of flushed connections at which it is flushed.
+    flushed_at: u64,
+    /// When its events were accepted (Unix microseconds).
+    accepted_us: Vec<u64>,
+    /// Where in the log it ends.
+    up_to: Position,
+}
+
 /// Delivered events whose receivers are not all flushed yet.
 #[derive(Default)]
 struct Flushing {
-    /// For each batch, the count of flushed connections at which it is flushed, and when its events were accepted (Unix
-    /// microseconds).
-    batches: VecDeque<(u64, Vec<u64>)>,
+    batches: VecDeque<Delivered>,
 }
 
 impl Flushing {
@@ -176,7 +185,9 @@ impl Flushing {
     /// Remembers a batch until its receivers, which are listed now, have been flushed.
     fn note(&mut self, shard: &Shard, accepted_us: Vec<u64>) {
         if !accepted_us.is_empty() {
-            self.batches.push_back((shard.hub.borrow().flusher.flushed_when_empty(), accepted_us));
+            let hub = shard.hub.borrow();
+            let (flushed_at, up_to) = (hub.flusher.flushed_when_empty(), hub.position.position);
+            self.batches.push_back(Delivered { flushed_at, accepted_us, up_to });
         }
     }
 
@@ -189,10 +200,11 @@ impl Flushing {
         drop(hub);
         let metrics = &shard.context.metrics;
         delivered.for_each(|(protocol, count)| metrics.delivered(protocol, count));
-        while self.batches.front().is_some_and(|(at, _)| *at <= flushed || !more) {
-            let Some((_, accepted)) = self.batches.pop_front() else { break };
+        while self.batches.front().is_some_and(|batch| batch.flushed_at <= flushed || !more) {
+            let Some(Delivered { accepted_us, up_to, .. }) = self.batches.pop_front() else { break };
             let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-            for accepted_us in accepted {
+            shard.hub.borrow_mut().history.wrote(up_to, (unix_us / 1000) as u64);
+            for accepted_us in accepted_us {
                 // Every frame is written, or waits because its client is slow.
                 metrics.publish_to_write.observe(unix_us.saturating_sub(u128::from(accepted_us)) as f64 / 1e6);
             }

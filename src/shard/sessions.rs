@@ -17,6 +17,7 @@ pub(super) struct Sessions {
     by_id: HashTable<SessionKey>,
     by_pid: HashTable<SessionKey>,
     by_user: HashTable<SessionsOfUser>,
+    by_namespace: Vec<u32>,
     hasher: RandomState,
 }
 
@@ -63,6 +64,11 @@ fn user(session: &Session) -> Option<&str> {
 
 impl Sessions {
     pub(super) fn insert(&mut self, session: Box<Session>) -> SessionKey {
+        let namespace = session.namespace.place();
+        if self.by_namespace.len() <= namespace {
+            self.by_namespace.resize(namespace + 1, 0);
+        }
+        self.by_namespace[namespace] += 1;
         let key = self.all.insert(session);
         self.index(Name::Id, key);
         self.index(Name::Pid, key);
@@ -74,7 +80,9 @@ impl Sessions {
         self.forget(Name::Id, key);
         self.forget(Name::Pid, key);
         self.forget_user(key);
-        self.all.remove(key)
+        let session = self.all.remove(key)?;
+        self.by_namespace[session.namespace.place()] -= 1;
+        Some(session)
     }
 
     /// The newest of several with the same name is found by it.
@@ -154,7 +162,7 @@ impl Sessions {
         self.all.get(key).map(|session| &**session)
     }
 
-    /// The caller leaves the id, the pid and the user as they are.
+    /// The caller leaves the id, the pid, the namespace and the user as they are.
     pub(super) fn get_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
         self.all.get_mut(key).map(|session| &mut **session)
     }
@@ -187,6 +195,11 @@ impl Sessions {
 
     pub(super) fn pids(&self) -> impl Iterator<Item = Id> {
         self.by_pid.iter().filter_map(|key| self.all.get(*key)?.pid)
+    }
+
+    /// How many there are in each namespace, by its place; of the last namespaces none may be listed.
+    pub(super) fn by_namespace(&self) -> &[u32] {
+        &self.by_namespace
     }
 
     pub(super) fn len(&self) -> usize {

@@ -31,7 +31,7 @@ pub enum HandshakeError {
     /// It begins with something else.
     #[error("the first bytes are neither TLS nor HTTP")]
     NotTls,
-    /// The client only knows versions before 1.2.
+    /// The client only knows versions before 1.2, whose hello often lacks what 1.2 requires.
     #[error("the client speaks no TLS 1.2 or 1.3")]
     Version,
     /// There is no cipher, group or signature that both know.
@@ -75,13 +75,14 @@ impl From<io::Error> for HandshakeError {
 impl From<Error> for HandshakeError {
     fn from(error: Error) -> Self {
         use PeerIncompatible::{
-            ServerDoesNotSupportTls12Or13, ServerTlsVersionIsDisabledByOurConfig, SupportedVersionsExtensionRequired,
-            Tls12NotOffered, Tls12NotOfferedOrEnabled,
+            ServerDoesNotSupportTls12Or13, ServerTlsVersionIsDisabledByOurConfig, SignatureAlgorithmsExtensionRequired,
+            SupportedVersionsExtensionRequired, Tls12NotOffered, Tls12NotOfferedOrEnabled,
         };
         match error {
             Error::PeerIncompatible(
                 ServerDoesNotSupportTls12Or13
                 | ServerTlsVersionIsDisabledByOurConfig
+                | SignatureAlgorithmsExtensionRequired
                 | SupportedVersionsExtensionRequired
                 | Tls12NotOffered
                 | Tls12NotOfferedOrEnabled,

@@ -22,7 +22,7 @@ const MAX_BYTES: u64 = 1_000_000;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyPairError {
     /// One cannot be read.
-    #[error("[tls] {key}: cannot read {}: {error}", path.display())]
+    #[error("cannot read {}: {error}", path.display())]
     Unreadable {
         /// `cert_file` or `key_file`.
         key: &'static str,
@@ -32,7 +32,7 @@ pub enum KeyPairError {
         error: io::Error,
     },
     /// One is not PEM, or has nothing of what it should have.
-    #[error("[tls] {key}: {} has no {what} (PEM)", path.display())]
+    #[error("{} has no {what} (PEM)", path.display())]
     Nothing {
         /// `cert_file` or `key_file`.
         key: &'static str,
@@ -42,7 +42,7 @@ pub enum KeyPairError {
         what: &'static str,
     },
     /// Both are good, but not together.
-    #[error("[tls] key_file: {} is not the key of the first certificate in {}", key.display(), certificate.display())]
+    #[error("{} is not the key of the first certificate in {}", key.display(), certificate.display())]
     Mismatch {
         /// The path of the key.
         key: PathBuf,
@@ -50,15 +50,17 @@ pub enum KeyPairError {
         certificate: PathBuf,
     },
     /// The certificate cannot be read as one, or the key is of an unknown kind.
-    #[error("[tls] cannot use {}: {error}", path.display())]
+    #[error("cannot use {}: {error}", path.display())]
     Unusable {
-        /// The file that it is about.
+        /// `cert_file` or `key_file`.
+        key: &'static str,
+        /// Its path.
         path: PathBuf,
         /// What rustls says.
         error: Error,
     },
     /// Its time is over, or has not come.
-    #[error("[tls] cert_file: {} {}", path.display(), describe(*.not_before, *.not_after))]
+    #[error("{} {}", path.display(), describe(*.not_before, *.not_after))]
     OutOfTime {
         /// The path of the certificate.
         path: PathBuf,
@@ -67,6 +69,17 @@ pub enum KeyPairError {
         /// Unix seconds.
         not_after: u64,
     },
+}
+
+impl KeyPairError {
+    /// The key of `[tls]` that it is about.
+    pub fn key(&self) -> &'static str {
+        match self {
+            Self::Unreadable { key, .. } | Self::Nothing { key, .. } | Self::Unusable { key, .. } => key,
+            Self::Mismatch { .. } => "key_file",
+            Self::OutOfTime { .. } => "cert_file",
+        }
+    }
 }
 
 fn describe(not_before: u64, not_after: u64) -> String {
@@ -101,9 +114,9 @@ impl KeyPair {
     pub fn read(config: &TlsConfig) -> Result<Option<Self>, KeyPairError> {
         let Some((cert_file, key_file)) = config.files() else { return Ok(None) };
         let nothing = |key, path: &Path, what| KeyPairError::Nothing { key, path: path.to_owned(), what };
-        let unusable = |path: &Path| {
+        let unusable = |key, path: &Path| {
             let path = path.to_owned();
-            move |error| KeyPairError::Unusable { path, error }
+            move |error| KeyPairError::Unusable { key, path, error }
         };
         let text = read("cert_file", cert_file)?;
         let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&text).collect();
@@ -112,25 +125,25 @@ impl KeyPair {
         let key = PrivateKeyDer::from_pem_slice(&read("key_file", key_file)?)
             .map_err(|_| nothing("key_file", key_file, "private key without a password"))?;
         let provider = Arc::new(default_provider());
-        let key = provider.key_provider.load_private_key(key).map_err(unusable(key_file))?;
+        let key = provider.key_provider.load_private_key(key).map_err(unusable("key_file", key_file))?;
         let certified = CertifiedKey::new(chain.clone(), key);
         match certified.keys_match() {
             Ok(()) | Err(Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
             Err(Error::InconsistentKeys(_)) => {
                 return Err(KeyPairError::Mismatch { key: key_file.into(), certificate: cert_file.into() });
             }
-            Err(error) => return Err(unusable(cert_file)(error)),
+            Err(error) => return Err(unusable("cert_file", cert_file)(error)),
         }
         let validity =
             Validity::of(&chain[0]).ok_or_else(|| nothing("cert_file", cert_file, "certificate with a validity"))?;
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(unusable(cert_file))?
+            .map_err(unusable("cert_file", cert_file))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // What a client needs to come back cheaply it keeps itself, encrypted for us.
-        config.ticketer = Ticketer::new().map_err(unusable(cert_file))?;
+        config.ticketer = Ticketer::new().map_err(unusable("cert_file", cert_file))?;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Some(Self { path: cert_file.into(), chain, validity, config: Arc::new(config) }))
     }

@@ -171,7 +171,7 @@ impl TlsSession {
         self.flush(&mut socket)?;
         let mut taken = 0;
         for text in bytes.chunks(MAX_FRAGMENT) {
-            let length = self.seal(Some(text), scratch)?;
+            let length = self.encrypt(Some(text), scratch)?;
             taken += text.len();
             if !self.send(&scratch[..length], &mut socket)? {
                 break;
@@ -201,7 +201,7 @@ impl TlsSession {
     pub(super) fn close(&mut self, scratch: &mut [u8], mut socket: impl FnMut(&[u8]) -> io::Result<usize>) {
         if self.flush(&mut socket).is_ok()
             && !self.is_handshaking()
-            && let Ok(length) = self.seal(None, scratch)
+            && let Ok(length) = self.encrypt(None, scratch)
         {
             self.closed = true;
             let _ = self.send(&scratch[..length], &mut socket);
@@ -209,7 +209,7 @@ impl TlsSession {
     }
 
     /// Makes a record of a text, or without one the end of all text.
-    fn seal(&mut self, text: Option<&[u8]>, scratch: &mut [u8]) -> io::Result<usize> {
+    fn encrypt(&mut self, text: Option<&[u8]>, scratch: &mut [u8]) -> io::Result<usize> {
         if self.closed {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
@@ -222,11 +222,11 @@ impl TlsSession {
             }
             match state.map_err(invalid)? {
                 ConnectionState::WriteTraffic(mut traffic) => {
-                    let sealed = match text {
+                    let record = match text {
                         Some(text) => traffic.encrypt(text, &mut scratch[length..]),
                         None => traffic.queue_close_notify(&mut scratch[length..]),
                     };
-                    return sealed.map(|sealed| length + sealed).map_err(io::Error::other);
+                    return record.map(|record| length + record).map_err(io::Error::other);
                 }
                 ConnectionState::EncodeTlsData(mut data) => {
                     length += data.encode(&mut scratch[length..]).map_err(io::Error::other)?;

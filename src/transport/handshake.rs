@@ -1,6 +1,6 @@
 //! What the request of an Engine.IO WebSocket says, be it a new connection or one that takes over from polling.
 
-use crate::session::connection::Connection;
+use crate::session::connection::{Connection, ConnectionUse};
 
 /// What the request of a WebSocket says besides its headers for the protocol itself.
 #[derive(Default)]
@@ -9,6 +9,8 @@ pub struct WebSocketHandshake {
     pub token: Option<Box<str>>,
     /// `b64=1`: the client takes no binary frames.
     pub base64: bool,
+    /// Whom the connection is for, as far as the listener tells.
+    pub of: ConnectionUse,
 }
 
 impl WebSocketHandshake {
@@ -18,6 +20,9 @@ impl WebSocketHandshake {
         connection.keep_token(self.token);
         if self.base64 {
             connection.handshake.get_or_insert_default().base64 = true;
+        }
+        if self.of != ConnectionUse::Clients && connection.use_of() == ConnectionUse::Clients {
+            connection.handshake.get_or_insert_default().of = self.of;
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::session::connection::{Connection, ConnectionKey, Link};
 use crate::session::connection_limiter::Permit;
 use crate::session::polling::{BodyLimit, PollAnswer, Polling};
 use crate::session::unproven::Ticket;
+use crate::transport::handshake::WebSocketHandshake;
 use bytes::Bytes;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,12 +39,13 @@ pub fn handshake(local: &LocalNode, sid: Id, upgrades: &[&str]) -> String {
 pub fn open(
     local: &Rc<LocalNode>,
     permit: Permit,
-    token: Option<Box<str>>,
+    request: WebSocketHandshake,
     waited: Duration,
 ) -> (String, Option<Ticket>) {
     let sid = local.shard.fresh_id();
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::Polling(Box::default()), permit);
-    connection.keep_token(token);
+    // Whether its WebSocket takes binary frames, its own request says.
+    WebSocketHandshake { base64: false, ..request }.apply(&mut connection);
     let key = local.shard.open(connection);
     let ticket = local.await_proof(key);
     local.shard.start_timers(key, waited);

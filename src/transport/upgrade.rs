@@ -10,7 +10,7 @@ use crate::protocol::engineio::Packet;
 use crate::protocol::websocket::{FrameReader, Message, text_frame};
 use crate::refusals::Who;
 use crate::session::accepted::ClientStream;
-use crate::session::connection::ConnectionKey;
+use crate::session::connection::{ConnectionKey, ConnectionUse};
 use crate::session::connection_limiter::Permit;
 use crate::transport::adopt;
 use crate::transport::adopt::{EarlyMessage, Opened};
@@ -65,6 +65,12 @@ pub fn begin(local: &LocalNode, sid: Id) -> Option<ConnectionKey> {
     let key = local.shard.by_sid(sid)?;
     let free = local.shard.with_polling(key, |polling| !std::mem::replace(&mut polling.upgrading, true));
     free.unwrap_or(false).then_some(key)
+}
+
+/// The same for a WebSocket that came to another node. A page of the Admin UI stays where it is, and goes on polling.
+pub fn begin_elsewhere(local: &LocalNode, sid: Id) -> Option<ConnectionKey> {
+    let is_page = |key| local.shard.connection_use(key) == ConnectionUse::AdminUi;
+    if local.shard.by_sid(sid).is_some_and(is_page) { None } else { begin(local, sid) }
 }
 
 /// The WebSocket has probed: the client pauses its polling only after the waiting GET has returned.

@@ -2,8 +2,11 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import fs from "node:fs";
+import net from "node:net";
 import os from "node:os";
 import path from "node:path";
+import tls from "node:tls";
+import { makeCertificate } from "../harness/certificate.mjs";
 import { configure, toml } from "../harness/config.mjs";
 import { until, within } from "../harness/deadline.mjs";
 import { request } from "../harness/http.mjs";
@@ -13,6 +16,7 @@ import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 const token = tokenFor("7");
+const EC = makeCertificate();
 const SIGNATURE = Buffer.from("\r\n\r\n\0\r\nQUIT\n", "latin1");
 const LOCAL = v2(0x20, 0, Buffer.alloc(0));
 const range = (count) => Array.from({ length: count }, (_, n) => n);
@@ -158,5 +162,23 @@ suite("proxy_protocol", () => {
     assert.equal((await roomcast(["health", "--config", one.file])).code, 0);
     const { output } = await roomcast(["check"], { ROOMCAST_HTTP__PROXY_PROTOCOL: "true", JWT_SECRET: "x".repeat(40) });
     assert.match(output, /proxy_protocol.*admin_listen/s);
+  });
+
+  scenario("with [tls], the header comes before the handshake", async (s) => {
+    const one = await behind(s, { tls: { cert_file: EC.cert_file, key_file: EC.key_file } });
+    const secured = (first) =>
+      within(new Promise((resolve, reject) => {
+        const socket = net.connect(one.port, "127.0.0.1");
+        if (first) socket.write(first);
+        const secure = tls.connect({ socket, ca: EC.pem, host: "127.0.0.1" }, () => resolve(s.keep({ secure, close: () => secure.destroy() }).secure));
+        secure.on("error", reject);
+      }), "a handshake");
+    for (const header of [v1Of("192.0.2.1"), v2Of("192.0.2.2"), LOCAL]) {
+      const socket = await secured(header);
+      socket.write(`GET /ws?token=${token} HTTP/1.1\r\nHost: x\r\n\r\n`);
+      assert.match(`${await within(new Promise((resolve) => socket.once("data", resolve)), "an answer")}`, /^HTTP\/1.1 426/);
+    }
+    await assert.rejects(secured());
+    assert.equal(await one.refusals("proxy_header"), 1);
   });
 });

@@ -1,31 +1,93 @@
 // Every refusal is counted by reason and logged with what to change.
 import assert from "node:assert/strict";
 import { startBackend } from "../harness/backend.mjs";
+import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { post, request } from "../harness/http.mjs";
-import { assertError, publish } from "../harness/publish.mjs";
+import { assertError, command, publish } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { sign, tokenFor } from "../harness/token.mjs";
 
 const REASONS = [
-  "origin", "token", "publish_key", "connections", "namespace", "transport", "handshake", "parser", "session", "room",
-  "event", "backend", "rate", "size", "headers", "protocol", "request", "path",
+  "origin", "host", "token", "publish_key", "connections", "unauthenticated", "namespace", "transport", "handshake", "parser", "session",
+  "peer_busy", "room", "event", "backend", "memory", "rate", "size", "headers", "protocol", "proxy_header", "incomplete", "request",
+  "revocations", "path", "slow_consumer", "not_ready", "traces",
 ];
 const count = (node, reason) => node.metric(`roomcast_refusals_total{reason="${reason}"}`);
+const bearer = { authorization: `Bearer ${KEY}` };
 const plain = (text) => text.replaceAll(/\x1b\[[0-9;]*m/g, "");
 const origin = "https://evil.example";
 
 /** Waits until the reason was counted `times` times and a log line contains these texts. */
 async function traced(node, reason, times, ...says) {
   await until(async () => (await count(node, reason)) === times, async () => `${times} of ${reason}; got ${await count(node, reason)}`);
-  const lines = () => plain(node.output).split("\n").filter((line) => line.includes("refused: ") && line.includes(`reason="${reason}"`));
+  const lines = () => warnings(node, reason);
   await until(() => lines().some((line) => says.every((part) => line.includes(part))), () => `a line with ${says}; got ${lines().join("\n")}`);
 }
+
+const warnings = (node, reason) =>
+  plain(node.output).split("\n").filter((line) => line.includes("refused: ") && !line.includes("more like this") && line.includes(`reason="${reason}"`));
 
 suite("refusals", () => {
   scenario("the counter of every reason exists from the start", async ({ node }) => {
     const { text } = await (await node()).get("/metrics");
     for (const reason of REASONS) assert.ok(text.includes(`roomcast_refusals_total{reason="${reason}"} 0\n`), reason);
+  });
+
+  // What was refused without a counter or a line; the reason, what the line says, the configuration, and how to get there.
+  const QUIET = [
+    ["unauthenticated", ["127.0.0.1, a Socket.IO client", "socketio.connect_timeout"], { socketio: { connect_timeout: "100ms" } },
+      async ({ raw }, one) => (await raw(one).upgrade("/socket.io/?EIO=4&transport=websocket"))],
+    ["unauthenticated", ["127.0.0.1, a /ws client", "socketio.connect_timeout"], { socketio: { connect_timeout: "100ms" } },
+      async ({ raw }, one) => (await raw(one).upgrade("/ws"))],
+    ["slow_consumer", ["user 7, session ", "limits.outbox_bytes", "let it read faster"], { limits: { outbox_bytes: "1kB" } },
+      async ({ raw }, one) => {
+        const slow = raw(one);
+        slow.socket.pause();
+        slow.write(`GET /sse?token=${tokenFor("7")} HTTP/1.1\r\nHost: x\r\n\r\n`);
+        await until(() => one.connections("sse"), "the stream");
+        // More than the kernel's buffers take.
+        while (!(await count(one, "slow_consumer"))) await publish(one, { room: "user:7", event: "e", data: "x".repeat(900_000) });
+      }],
+    ["not_ready", ["127.0.0.1 /ws", "this node is drained"], {},
+      async ({ ws }, one) => {
+        await command(one, "/drain", { over: "0s" });
+        await until(async () => (await one.get("/ws")).status === 503, "clients refused");
+      }],
+    ["protocol", ["user 7, session ", "a binary frame on /ws"], {},
+      async ({ ws }, one) => (await ws(one, { token: tokenFor("7") }).welcomed()).socket.send(Buffer.of(1))],
+    ["host", ["127.0.0.1 /cluster", "host evil.example is not in http.allowed_hosts"], { http: { allowed_hosts: ["127.0.0.1"] } },
+      async (_, one) => one.get("/cluster", { host: "evil.example" })],
+    ["traces", ["127.0.0.1 /trace", "trace.max_open"], { trace: { max_open: 0 } }, async (_, one) => one.get("/trace?user=7", bearer)],
+    ["traces", ["127.0.0.1 /trace", "trace.payloads"], {}, async (_, one) => one.get("/trace?room=a&payloads=true", bearer)],
+    ["session", ["a WebSocket for a polling session that is over, or that another one is taking over"], {},
+      async ({ raw }, one) => {
+        const { sid } = JSON.parse((await one.get("/socket.io/?EIO=4&transport=polling")).text.slice(1));
+        for (const socket of [raw(one), raw(one)]) await socket.upgrade(`/socket.io/?EIO=4&transport=websocket&sid=${sid}`);
+      }],
+  ];
+  for (const [reason, says, config, act] of QUIET) {
+    scenario(`${reason}: ${says.at(-1)}`, async (s) => {
+      const one = await s.node(config);
+      await act(s, one);
+      await until(async () => (await count(one, reason)) >= 1, async () => `${reason}; got ${await count(one, reason)}`);
+      await until(() => warnings(one, reason).some((line) => says.every((part) => line.includes(part))), () => `a line with ${says}; got ${one.output}`);
+      assert.ok(warnings(one, reason).every((line) => / WARN /.test(line) && /advice="/.test(line)), "says what to do");
+    });
+  }
+
+  scenario("answers to /publish are counted by status", async ({ node }) => {
+    const one = await node({ publish: { max_body: "1kB" } });
+    const answers = (status) => one.metric(`roomcast_publish_answers_total{status="${status}"}`);
+    for (const status of ["200", "400", "401", "403", "405", "408", "413", "503", "other"]) assert.equal(await answers(status), 0);
+    const { text } = await one.get("/metrics");
+    assert.ok(text.includes('roomcast_publish_answers_total{status="503"} 0\n'));
+    await publish(one, { room: "user:7", event: "e" });
+    await publish(one, "{");
+    await publish(one, {}, { key: "wrong" });
+    await publish(one, "x".repeat(2_000));
+    await one.get("/publish", bearer);
+    for (const status of ["200", "400", "401", "405", "413"]) assert.equal(await answers(status), 1, status);
   });
 
   scenario("another origin is counted and logged on every transport", async ({ node, ws, sse }) => {
@@ -147,5 +209,7 @@ suite("refusals", () => {
     assert.equal(await count(one, "publish_key"), 60);
     const lines = plain(one.output).split("\n").filter((line) => line.includes('reason="publish_key"'));
     assert.ok(lines.length >= 1 && lines.length <= 20, `${lines.length} lines`);
+    // Once the first ten seconds are over, without another refusal.
+    await until(() => /refused: 55 more like this.* reason="publish_key"/.test(plain(one.output)), () => one.output, 15_000);
   });
 });

@@ -4,7 +4,7 @@ import { EventSource } from "eventsource";
 import { io } from "socket.io-client";
 import WebSocket from "ws";
 import { until, within } from "./deadline.mjs";
-import { moduleFor } from "./http.mjs";
+import { authorityOf, moduleFor } from "./http.mjs";
 
 const query = (parts) => new URLSearchParams(parts).toString();
 const shown = (value) => JSON.stringify(value).slice(0, 2000);
@@ -85,7 +85,7 @@ class IoClient {
 /** socket.io-client; `token` goes into `auth.token`, the rest are the client's own options. */
 export function connectIo(node, { token, namespace = "/", auth = token && { token }, ...options } = {}) {
   const fast = { reconnectionDelay: 50, reconnectionDelayMax: 500 };
-  return new IoClient(io(node.url + namespace, { forceNew: true, auth, ...fast, ...options }));
+  return new IoClient(io(node.url + namespace, { forceNew: true, auth, ca: authorityOf(node.url), ...fast, ...options }));
 }
 
 /** Records what an existing socket receives. */
@@ -149,7 +149,7 @@ class WsClient {
 
 /** A plain WebSocket on /ws; `token` is sent in the query. */
 export function connectWs(node, { token, protocols, path = "/ws", ...options } = {}) {
-  return new WsClient(`${node.socketUrl}${path}${token ? `?${query({ token })}` : ""}`, protocols, options);
+  return new WsClient(`${node.socketUrl}${path}${token ? `?${query({ token })}` : ""}`, protocols, { ca: authorityOf(node.socketUrl), ...options });
 }
 
 const sseUrl = (node, { token, rooms = [], query: more = {} }) =>
@@ -162,7 +162,8 @@ class SseClient {
   #rest = "";
 
   constructor(url, headers) {
-    this.request = moduleFor(url).get(url, { headers: { accept: "text/event-stream", ...headers }, agent: false }, (response) => {
+    const options = { headers: { accept: "text/event-stream", ...headers }, agent: false, ca: authorityOf(url) };
+    this.request = moduleFor(url).get(url, options, (response) => {
       this.status = response.statusCode;
       this.headers = response.headers;
       this.body = "";

@@ -6,8 +6,12 @@ import os from "node:os";
 import path from "node:path";
 import { configure, toml } from "./config.mjs";
 import { DEADLINE, until, within } from "./deadline.mjs";
-import { request } from "./http.mjs";
+import { request, trust } from "./http.mjs";
 import { freePort } from "./port.mjs";
+
+// With it, every node speaks TLS. Made by tests/proxies/run.sh, which also tells Node to trust it.
+const CERTIFICATES = process.env.ROOMCAST_TLS && process.env.ROOMCAST_CERTIFICATES;
+const EVERYWHERE = CERTIFICATES && { cert_file: `${CERTIFICATES}/certificate.pem`, key_file: `${CERTIFICATES}/key.pem` };
 
 export const BINARY = path.resolve(process.env.ROOMCAST_BIN ?? path.join(import.meta.dirname, "../../target/debug/roomcast"));
 
@@ -75,12 +79,14 @@ export async function metricOf(url, series) {
 }
 
 export class Node extends Daemon {
-  constructor(port, directory, file, env, outputs, binary = BINARY) {
+  constructor(port, directory, file, env, outputs, binary = BINARY, tls = undefined) {
     super(["serve", "--config", file], env, binary, outputs);
     this.port = port;
     this.directory = directory;
-    this.url = `http://127.0.0.1:${port}`;
-    this.socketUrl = `ws://127.0.0.1:${port}`;
+    this.tls = tls;
+    this.url = `${tls ? "https" : "http"}://127.0.0.1:${port}`;
+    this.socketUrl = `${tls ? "wss" : "ws"}://127.0.0.1:${port}`;
+    if (tls) trust(this.url, fs.readFileSync(tls.cert_file));
   }
 
   get = (pathname, headers) => request(this.url + pathname, { headers });
@@ -116,12 +122,14 @@ export class Node extends Daemon {
  */
 export async function startNode(overrides = {}, { ready = true, env, port, file, stderr, binary } = {}) {
   port ??= await freePort();
+  const { tls = EVERYWHERE, ...others } = overrides;
+  const files = tls ? { cert_file: tls.cert_file, key_file: tls.key_file } : undefined;
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-e2e-"));
   if (!file) {
     file = path.join(directory, "roomcast.toml");
-    fs.writeFileSync(file, toml({ listen: `127.0.0.1:${port}`, ...configure(overrides) }));
+    fs.writeFileSync(file, toml({ listen: `127.0.0.1:${port}`, ...configure({ ...others, tls: files }) }));
   }
-  const node = new Node(port, directory, file, env, { stderr }, binary);
+  const node = new Node(port, directory, file, env, { stderr }, binary, tls);
   try {
     await until(() => node.answers("/health/live"), "/health/live answering 200");
     if (ready) await until(() => node.answers("/health"), "/health answering 200");

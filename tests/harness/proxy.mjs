@@ -1,6 +1,7 @@
 // A TCP proxy that a test can break in all the usual ways.
 import net from "node:net";
 import { only } from "./balancer.mjs";
+import { authorityOf, trust } from "./http.mjs";
 
 export class Proxy {
   /** `false`: new connections are refused. */
@@ -18,8 +19,12 @@ export class Proxy {
   async open() {
     await new Promise((resolve) => this.server.listen(0, "127.0.0.1", resolve));
     this.port = this.server.address().port;
-    this.url = `http://127.0.0.1:${this.port}`;
-    this.socketUrl = `ws://127.0.0.1:${this.port}`;
+    const [backend] = this.balancer.backends();
+    const s = backend?.tls ? "s" : "";
+    this.url = `http${s}://127.0.0.1:${this.port}`;
+    this.socketUrl = `ws${s}://127.0.0.1:${this.port}`;
+    this.tls = backend?.tls;
+    if (backend?.tls) trust(this.url, authorityOf(backend.url));
     return this;
   }
 

@@ -1,6 +1,7 @@
 // A raw TCP connection, and WebSocket frames written and read by hand.
 import crypto from "node:crypto";
 import net from "node:net";
+import tls from "node:tls";
 import { until } from "./deadline.mjs";
 
 export const TEXT = 1;
@@ -34,7 +35,8 @@ export class RawSocket {
   frames = [];
 
   constructor(node) {
-    this.socket = net.connect(node.port, "127.0.0.1");
+    const to = { port: node.port, host: "127.0.0.1" };
+    this.socket = node.tls ? tls.connect({ ...to, rejectUnauthorized: false }) : net.connect(to);
     this.socket.setNoDelay(true);
     this.socket.on("data", (chunk) => {
       this.received = Buffer.concat([this.received, chunk]);

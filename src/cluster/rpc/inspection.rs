@@ -1,6 +1,7 @@
 //! What nodes tell each other for operators. Fields that a node does not know are left out, so that releases can add some.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// How a node is doing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,12 +11,18 @@ pub struct NodeStatus {
     pub version: String,
     /// `ok`, `degraded` or `draining`, as on its `/health`.
     pub status: String,
+    /// Its machine.
+    pub hostname: String,
+    /// Its process.
+    pub pid: u32,
     /// Since its process began.
     pub uptime_seconds: u64,
     /// Open client connections.
     pub connections: u64,
     /// The same by what carries them.
     pub connections_by: Vec<ConnectionCount>,
+    /// Live sessions by namespace.
+    pub namespaces: BTreeMap<String, u64>,
     /// Live and resumable sessions.
     pub sessions: u64,
     /// Rooms with members on it.
@@ -32,6 +39,8 @@ pub struct NodeStatus {
     pub events_total: u64,
     /// Events handed to connections since its start.
     pub deliveries_total: u64,
+    /// Connections closed since its start.
+    pub closes_total: u64,
     /// Events not delivered since its start.
     pub drops_total: u64,
     /// A drain that an operator asked for.
@@ -124,6 +133,8 @@ pub struct SessionView {
     pub node: String,
     /// Where it is there.
     pub place: SessionPlace,
+    /// Its connection, on its shard. Sessions of several namespaces may share one.
+    pub connection: u64,
     /// Whose it is.
     pub user: Option<String>,
     /// Its namespace.

@@ -5,7 +5,9 @@
 //! - An unknown kind of request is answered with [`RpcResponse::Unsupported`]; an unknown one-way message is ignored.
 //! - The arguments of a kind never change. New arguments are a new kind, and its sender falls back where it is unsupported.
 
+use crate::cluster::rpc::explanation::{ExplainQuery, NodeExplanation};
 use crate::cluster::rpc::inspection::{NodeStatus, RoomCount, RoomsQuery, SessionView, SessionsQuery};
+use crate::cluster::rpc::trace::{TraceBatch, TraceQuery};
 use crate::model::id::{Id, NodeId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -76,6 +78,10 @@ pub enum RpcRequest {
     Sessions(SessionsQuery),
     /// The session with this id.
     Session(Id),
+    /// What has happened since this was asked last? Answered after a second at the latest.
+    Trace(TraceQuery),
+    /// Why did a user get an event, or not?
+    Explain(ExplainQuery),
 }
 
 /// The responses.
@@ -104,6 +110,10 @@ pub enum RpcResponse {
     Rooms(Vec<RoomCount>),
     /// Sessions in order of their places.
     Sessions(Vec<SessionView>),
+    /// What has happened.
+    Trace(Box<TraceBatch>),
+    /// Why a user got an event, or not.
+    Explained(Box<NodeExplanation>),
     /// The connection, if it could be handed over.
     Released(Option<Box<Moving>>),
     /// The node does not know this kind of request: it is of an older release. Also what a response of a newer release is
@@ -251,7 +261,16 @@ impl Body {
             Self::Response(_, RpcResponse::Rooms(rooms)) => {
                 rooms.iter().map(|room| room.room.len() + room.namespace.len() + 60).sum()
             }
+            Self::Request(_, RpcRequest::Explain(query)) => {
+                let event = query.event.as_ref().map_or(0, String::len);
+                query.user.len() + query.room.len() + query.namespace.len() + event
+            }
+            Self::Response(_, RpcResponse::Explained(explanation)) => explanation.size(),
             Self::Response(_, RpcResponse::Sessions(sessions)) => sessions.iter().map(SessionView::size).sum(),
+            Self::Request(_, RpcRequest::Trace(query)) => {
+                [&query.user, &query.room].into_iter().flatten().map(String::len).sum()
+            }
+            Self::Response(_, RpcResponse::Trace(batch)) => batch.size(),
             Self::Piece(.., text) => text.len(),
             _ => 0,
         }

@@ -1,14 +1,16 @@
 //! Requests between two nodes, over Redis Pub/Sub: each node subscribes to a channel of its own.
 //!
 //! `message` has the kinds, `signer` their signed form, `pieces` the flow of large ones, `calls` the state of a node,
-//! `inspection` what operators see. [`crate::cluster::Cluster::request`]
+//! `inspection`, `explanation` and `trace` what operators see. [`crate::cluster::Cluster::request`]
 //! sends a request; an [`RpcHandler`] receives those of others.
 
 pub(crate) mod calls;
+pub mod explanation;
 pub mod inspection;
 pub mod message;
 pub(crate) mod pieces;
 pub mod signer;
+pub mod trace;
 
 use crate::model::id::NodeId;
 use message::{OneWay, RpcRequest};

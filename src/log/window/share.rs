@@ -95,6 +95,12 @@ impl Share {
         self.events.push_back(Kept { position, pushed_ms: now_ms, event: Some(event) });
     }
 
+    /// The event at this position, if it is still there.
+    pub(super) fn event_at(&self, position: Position) -> Option<&Arc<Event>> {
+        let at = self.events.binary_search_by_key(&position, |kept| kept.position).ok()?;
+        self.events[at].event.as_ref()
+    }
+
     /// Where its oldest event is.
     pub(super) fn oldest(&mut self) -> Option<Position> {
         while self.events.front().is_some_and(|kept| kept.event.is_none()) {

@@ -1,7 +1,7 @@
-//! What happens on a shard, told to the node's feed, and who it happened to. While nobody follows the feed, each of these costs
+//! What happens on a shard, reported to the node's feed, and who it happened to. While nobody follows the feed, each of these costs
 //! one atomic load.
 
-use crate::feed::{Filter, Subject, shown_rooms};
+use crate::feed::{Subject, shown_rooms};
 use crate::model::event::Event;
 use crate::model::happening::{Happening, Kind};
 use crate::model::id::Id;
@@ -60,10 +60,10 @@ impl Shard {
         self.hub.borrow().who_of(key)
     }
 
-    /// Tells whoever follows this session what happened to it.
-    pub fn tell(&self, kind: Kind, key: SessionKey, fill: impl FnOnce(&mut Happening)) {
+    /// Reports whoever follows this session what happened to it.
+    pub fn report(&self, kind: Kind, key: SessionKey, fill: impl FnOnce(&mut Happening)) {
         if self.context.feed.is_open() {
-            self.hub.borrow().tell(kind, key, &[], fill);
+            self.hub.borrow().report(kind, key, &[], fill);
         }
     }
 }
@@ -102,16 +102,16 @@ impl Hub {
         })
     }
 
-    pub(super) fn tell(&self, kind: Kind, key: SessionKey, rooms: &[Room], fill: impl FnOnce(&mut Happening)) {
+    pub(super) fn report(&self, kind: Kind, key: SessionKey, rooms: &[Room], fill: impl FnOnce(&mut Happening)) {
         if self.context.feed.is_open()
             && let Some(subject) = self.subject(key, rooms)
         {
-            self.context.feed.tell(kind, &subject, fill);
+            self.context.feed.report(kind, &subject, fill);
         }
     }
 
-    /// Tells what a session takes note of.
-    pub(super) fn tell_note(&self, key: SessionKey, note: &SessionNote) {
+    /// Reports what a session takes note of.
+    pub(super) fn report_note(&self, key: SessionKey, note: &SessionNote) {
         if !self.context.feed.is_open() {
             return;
         }
@@ -120,22 +120,22 @@ impl Hub {
             SessionNote::Began => {
                 let is_resumed = self.sessions.get(key).is_some_and(|session| session.moves > 0);
                 let kind = if is_resumed { Kind::Resumed } else { Kind::Connected };
-                self.tell(kind, key, &self.rooms_of(key), |_| {});
+                self.report(kind, key, &self.rooms_of(key), |_| {});
             }
             SessionNote::Joined { room, by } => {
                 let by = |happening: &mut Happening| happening.by = Some(by.label().to_owned());
-                self.tell(Kind::Joined, key, slice::from_ref(room), by);
+                self.report(Kind::Joined, key, slice::from_ref(room), by);
             }
             SessionNote::Left { room, by } => {
                 let by = |happening: &mut Happening| happening.by = Some(by.label().to_owned());
-                self.tell(Kind::Left, key, slice::from_ref(room), by);
+                self.report(Kind::Left, key, slice::from_ref(room), by);
             }
-            SessionNote::Refused { code, room } => self.tell(Kind::Error, key, room.as_slice(), reason(code)),
+            SessionNote::Refused { code, room } => self.report(Kind::Error, key, room.as_slice(), reason(code)),
             // Said when it began.
             SessionNote::Resumed { .. } => {}
-            SessionNote::Gap { code, room, .. } => self.tell(Kind::Gap, key, room.as_slice(), reason(code)),
+            SessionNote::Gap { code, room, .. } => self.report(Kind::Gap, key, room.as_slice(), reason(code)),
             SessionNote::Closed { reason: why } => {
-                self.tell(Kind::Disconnected, key, &self.rooms_of(key), reason(why.label()));
+                self.report(Kind::Disconnected, key, &self.rooms_of(key), reason(why.label()));
             }
         }
     }
@@ -148,10 +148,10 @@ impl Hub {
     pub(super) fn follow(&self, namespace: NamespaceIndex, event: &Event) -> Followed {
         let mut keys = Vec::new();
         for filter in self.context.feed.filters() {
-            match filter {
-                Filter::User(user) => keys.extend(self.sessions.of_user(&user)),
-                Filter::Session(id) => keys.extend(self.sessions.by_id(id)),
-                Filter::All | Filter::Room(_) => {}
+            match (filter.session, filter.user) {
+                (Some(id), _) => keys.extend(self.sessions.by_id(id)),
+                (None, Some(user)) => keys.extend(self.sessions.of_user(&user)),
+                (None, None) => {}
             }
         }
         keys.sort_unstable();
@@ -180,28 +180,28 @@ impl Hub {
         rooms.iter().any(is_in)
     }
 
-    /// Tells what became of an event that was delivered to so many sessions.
-    pub(super) fn tell_delivered(&self, event: &Event, followed: &Followed, receivers: usize) {
+    /// Reports what became of an event that was delivered to so many sessions.
+    pub(super) fn report_delivered(&self, event: &Event, followed: &Followed, receivers: usize) {
         for (key, outcome) in &followed.0 {
             if self.sessions.get(*key).is_some_and(|session| {
                 // Those of `except` are marked whether it is for them or not.
                 session.mark == self.mark && self.is_in_any(*key, session.namespace, &event.draft.rooms)
             }) {
-                self.tell_out(*key, event, *outcome);
+                self.report_out(*key, event, *outcome);
             }
         }
         let subject =
             Subject { namespace: Some(&event.draft.namespace), rooms: &event.draft.rooms, ..Subject::default() };
-        self.context.feed.tell_event(&subject, self.index, self.context.shards, |happening, has_args| {
+        self.context.feed.report_event(&subject, self.index, self.context.shards, |happening, has_args| {
             describe(event, happening);
             happening.receivers = Some(receivers as u64);
             happening.args = has_args.then(|| cut(event.draft.args.as_array()));
         });
     }
 
-    /// Tells of an event for one session.
-    pub(super) fn tell_out(&self, key: SessionKey, event: &Event, outcome: Outcome) {
-        self.tell(Kind::EventOut, key, &[], |happening| {
+    /// Reports of an event for one session.
+    pub(super) fn report_out(&self, key: SessionKey, event: &Event, outcome: Outcome) {
+        self.report(Kind::EventOut, key, &[], |happening| {
             describe(event, happening);
             happening.rooms = shown_rooms(&event.draft.rooms);
             happening.outcome = Some(outcome.label().to_owned());

@@ -1,0 +1,123 @@
+//! Traces that are open on this node: its own, and its part of those that other nodes serve.
+
+use crate::cluster::TraceQuery;
+use crate::feed::config::TraceConfig;
+use crate::feed::{Batch, Feed, Filter, Subscription};
+use crate::model::id::{Id, NodeId};
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// `trace.max_open` is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0} traces are open, which is what `trace.max_open` allows")]
+pub struct TooManyTraces(pub usize);
+
+/// See the module.
+pub struct Traces {
+    config: TraceConfig,
+    open: Arc<AtomicUsize>,
+    /// Parts of the traces of other nodes, by the node and the trace's name. `None` while it is being asked.
+    parts: Mutex<HashMap<(NodeId, Id), Part>>,
+}
+
+struct Part {
+    trace: Option<Trace>,
+    /// How often it was asked.
+    asked: u64,
+}
+
+/// One open trace. Ends when it is dropped.
+pub struct Trace {
+    subscription: Subscription,
+    open: Arc<AtomicUsize>,
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Trace {
+    /// What came since the last call, at least one happening. Nothing is lost if it is dropped before it completes.
+    pub async fn next(&mut self) -> Batch {
+        self.subscription.next().await
+    }
+
+    /// What came since the last call.
+    pub fn take(&mut self) -> Batch {
+        self.subscription.take()
+    }
+}
+
+impl Traces {
+    /// None is open.
+    pub fn new(config: TraceConfig) -> Self {
+        Self { config, open: Arc::default(), parts: Mutex::default() }
+    }
+
+    /// `[trace]`.
+    pub fn config(&self) -> &TraceConfig {
+        &self.config
+    }
+
+    /// Follows what happens on this node.
+    ///
+    /// # Errors
+    /// When as many are open as may be.
+    pub fn open(&self, feed: &Arc<Feed>, query: &TraceQuery) -> Result<Trace, TooManyTraces> {
+        let max = self.config.max_open;
+        let take = |open: usize| (open < max).then_some(open + 1);
+        self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map_err(|_| TooManyTraces(max))?;
+        let TraceQuery { user, session, room, payloads, .. } = query.clone();
+        let subscription = feed.subscribe(Filter { user, session, room }, self.config.bounds(payloads));
+        Ok(Trace { subscription, open: self.open.clone() })
+    }
+
+    /// A part that is to be asked.
+    pub fn take(&self, key: (NodeId, Id)) -> Option<Trace> {
+        self.parts.lock().get_mut(&key)?.trace.take()
+    }
+
+    /// Keeps a part until it is asked for again; answers how often it was.
+    pub fn keep(&self, key: (NodeId, Id), trace: Trace) -> u64 {
+        let mut parts = self.parts.lock();
+        let part = parts.entry(key).or_insert(Part { trace: None, asked: 0 });
+        part.trace = Some(trace);
+        part.asked += 1;
+        part.asked
+    }
+
+    /// Ends a part that was not asked for since.
+    pub fn expire(&self, key: (NodeId, Id), asked: u64) {
+        let mut parts = self.parts.lock();
+        if parts.get(&key).is_some_and(|part| part.asked == asked && part.trace.is_some()) {
+            parts.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traces_are_bounded_and_parts_end_when_nobody_asks() {
+        let (traces, feed) = (Traces::new(TraceConfig { max_open: 1, ..TraceConfig::default() }), Arc::default());
+        let query = TraceQuery { trace: Id::random(), user: None, session: None, room: None, payloads: true };
+        let key = (NodeId::random(), query.trace);
+        let trace = traces.open(&feed, &query).ok().unwrap();
+        assert_eq!(traces.open(&feed, &query).err(), Some(TooManyTraces(1)));
+        let first = traces.keep(key, trace);
+        let again = traces.take(key).unwrap();
+        assert!(traces.take(key).is_none(), "it is being asked");
+        traces.expire(key, first);
+        let second = traces.keep(key, again);
+        traces.expire(key, first);
+        assert!(feed.is_open());
+        traces.expire(key, second);
+        assert!(!feed.is_open() && traces.open(&feed, &query).is_ok());
+    }
+}

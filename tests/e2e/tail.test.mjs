@@ -1,0 +1,65 @@
+// `roomcast tail ROOM`: the live events of a room with their receivers over all nodes, and payloads only where the configuration allows them.
+import assert from "node:assert/strict";
+import { KEY } from "../harness/config.mjs";
+import { until } from "../harness/deadline.mjs";
+import { BINARY, Daemon, roomcast } from "../harness/node.mjs";
+import { published } from "../harness/publish.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+import { cluster } from "../harness/trace.mjs";
+
+const PAYLOAD = "what is in the event";
+
+function tail(s, node, ...args) {
+  const started = new Daemon(["tail", "room:a", ...args, "--url", node.url, "--key", KEY], {}, BINARY);
+  started.lines = () => started.stdout.trim().split("\n").filter(Boolean);
+  started.events = () => started.lines().map((line) => JSON.parse(line)).filter((line) => line.type === "event");
+  started.opened = () => until(() => started.output.includes("opened"), () => started.output);
+  return s.keep(Object.assign(started, { close: () => started.signal("SIGKILL") }));
+}
+
+suite("Tail", () => {
+  scenario("each event of the room is shown once, with its receivers on every node", async (s) => {
+    const [one, other] = await cluster(s, 2);
+    for (const [n, node] of [one, one, other].entries()) {
+      await (await s.ws(node, { token: tokenFor(`${n}`) }).welcomed()).join("room:a");
+    }
+    const [words, json] = [tail(s, one), tail(s, other, "--json")];
+    await Promise.all([words.opened(), json.opened()]);
+    const offset = await published(one, { rooms: ["room:b", "room:a"], event: "news", data: PAYLOAD });
+    await published(other, { room: "room:b", event: "elsewhere", data: 1 });
+    await published(other, { room: "room:a", event: "typing", volatile: true, data: 1 });
+    await until(() => json.events().length === 2, () => json.output);
+    const [news, typing] = json.events();
+    const bytes = JSON.stringify([PAYLOAD]).length;
+    assert.deepEqual([news.event, news.offset, news.bytes, news.receivers, news.rooms], ["news", offset, bytes, 3, ["room:b", "room:a"]]);
+    assert.deepEqual(Object.values(news.nodes).toSorted(), [1, 2]);
+    assert.deepEqual([typing.event, typing.offset, typing.volatile, typing.receivers], ["typing", undefined, true, 3]);
+    await until(() => words.lines().length === 2, () => words.output);
+    assert.match(words.lines()[0], new RegExp(`Z news ${bytes} bytes, 3 receivers \\([0-9a-f]{8} [12], [0-9a-f]{8} [12]\\), at ${offset}$`));
+    assert.match(words.lines()[1], / typing 3 bytes, 3 receivers .*, volatile$/);
+    assert.ok(!words.output.includes(PAYLOAD) && !json.output.includes(PAYLOAD));
+  });
+
+  scenario("an event that nobody received is shown as such", async (s) => {
+    const one = await s.node();
+    const followed = tail(s, one, "--json");
+    await followed.opened();
+    await published(one, { room: "room:a", event: "into the void", data: 1 });
+    await until(() => followed.events().length === 1, () => followed.output);
+    assert.deepEqual([followed.events()[0].event, followed.events()[0].receivers], ["into the void", 0]);
+  });
+
+  scenario("payloads are shown only with the option, and only where the configuration allows them", async (s) => {
+    const [one, other] = await cluster(s, 2, { trace: { payloads: true } });
+    const [shown, hidden] = [tail(s, one, "--json", "--payloads"), tail(s, other, "--json")];
+    await Promise.all([shown.opened(), hidden.opened()]);
+    await published(other, { room: "room:a", event: "news", data: PAYLOAD });
+    await until(() => shown.events().length && hidden.events().length, () => shown.output + hidden.output);
+    assert.deepEqual([shown.events()[0].args, hidden.events()[0].args], [JSON.stringify([PAYLOAD]), undefined]);
+    const closed = await s.node();
+    const { code, output } = await roomcast(["tail", "room:a", "--payloads", "--url", closed.url, "--key", KEY]);
+    assert.equal(code, 1);
+    assert.match(output, /payloads_disabled.*trace\.payloads/);
+  });
+});
