@@ -88,6 +88,7 @@ export function Trace({ query }) {
     }
     const line = { ...told, type: told.type ?? name, key: (number_.current += 1) };
     if (line.type === "opened") return setState((last) => ({ ...last, opened: true }));
+    if (line.type === "node" && line.status === "following") return;
     setLines((last) => [line, ...last].slice(0, KEPT));
   };
 
