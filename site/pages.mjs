@@ -44,7 +44,7 @@ const sidebar = [
   {
     text: "Operate",
     items: [
-      page("Deploy", "/docs/deploy"),
+      page("Install and deploy", "/docs/deploy"),
       page("Kubernetes", "/docs/kubernetes"),
       page("Redis", "/docs/redis"),
       page("Metrics", "/docs/metrics"),
@@ -71,7 +71,7 @@ const sidebar = [
   {
     text: "Inside",
     collapsed: true,
-    items: [page("Architecture", "/ARCHITECTURE"), page("Decisions", "/docs/decisions/"), page("Contributing", "/CONTRIBUTING")],
+    items: [page("Architecture", "/ARCHITECTURE"), page("Decisions", "/docs/decisions/"), page("Contributing", "/CONTRIBUTING"), page("Releasing", "/docs/releasing")],
   },
 ];
 
