@@ -167,7 +167,7 @@ suite("console", () => {
     };
     fs.writeFileSync(file, `${good}\n[recovery]\nwindows = "1m"\n`);
     await reload();
-    await shows(page, "recovery.windows");
+    await shows(page, "[recovery] windows: unknown key; did you mean `window`?");
     await page.getByRole("button", { name: "Cancel" }).click();
     fs.writeFileSync(file, good.replace(KEY, `${KEY}", "a-second-key-of-operators`));
     await reload();
