@@ -147,8 +147,8 @@ impl Reloader {
     async fn prepare(&self, new: Config, pair: Option<KeyPair>) -> Result<Prepared, Vec<Mistake>> {
         let successor = self.config.successor(new, self.purpose)?;
         let config = &successor.config;
-        let settings = build::settings(config)
-            .map_err(|message| vec![Mistake { place: "the rules".to_owned(), message }])?;
+        let settings =
+            build::settings(config).map_err(|message| vec![Mistake { place: "the rules".to_owned(), message }])?;
         let auth = self.node.auth.prepare(&config.auth).await;
         let auth = auth.map_err(|(key, message)| vec![config.mistake_in("auth", key, message)])?;
         let backend = self.backend(config).await?;
