@@ -154,6 +154,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("http", "trusted_proxies", http.trusted_proxies, List { of: Networks, least: 0 }),
     key!("http", "proxy_protocol", http.proxy_protocol, Switch),
     key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
+    key!("http", "write_timeout", http.write_timeout, Span(100..=10 * MINUTE)),
 
     key!("tls", "cert_file", tls.cert_file, Maybe(FilePath)),
     key!("tls", "key_file", tls.key_file, Maybe(FilePath)),
@@ -241,6 +242,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("console", "admin_ui", admin_ui.enabled, Switch),
     key!("console", "admin_ui_readonly", admin_ui.readonly, Switch),
     key!("console", "admin_ui_sockets", admin_ui.sockets, count(0..=5_000)),
+    key!("console", "admin_ui_events", admin_ui.events, count(0..=500)),
     key!("console", "admin_ui_sessions", admin_ui.sessions, count(1..=100)),
 
     key!("cors", "origins", cors.origins, List { of: Text(origin), least: 0 }),

@@ -15,6 +15,7 @@ const LIVE: &[&str] = &[
     "http.trusted_proxies",
     "http.proxy_protocol",
     "http.head_timeout",
+    "http.write_timeout",
     "tls.cert",
     "tls.key",
     "auth.secret",
