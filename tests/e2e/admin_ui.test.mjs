@@ -160,6 +160,15 @@ suite("Admin UI", () => {
     }, "the place of a page that has gone");
   });
 
+  scenario("without sockets it is what the real package is in production", async (s) => {
+    const node = await s.node({ console: { admin_ui: true, admin_ui_sockets: 0 } });
+    await user(s, node);
+    const page = await operator(s, node).connected();
+    await until(() => packets(page, "server_stats").length > 1, "stats");
+    assert.deepEqual([...new Set(page.events.map(({ name }) => name))].toSorted(), [...new Set(captured.production.map(([name]) => name))].toSorted());
+    assert.deepEqual(packets(page, "config"), captured.production.filter(([name]) => name === "config").map((packet) => packet.slice(1)));
+  });
+
   scenario("with admin_listen it is only there", async (s) => {
     const port = await freePort();
     const node = await s.node({ admin_listen: `127.0.0.1:${port}`, ...ON });
