@@ -61,6 +61,16 @@ const LIVE: &[&str] = &[
     "shutdown.timeout",
     "rooms",
     "on",
+    "backend.url",
+    "backend.secret",
+    "backend.timeout",
+    "backend.concurrency",
+    "backend.per_user",
+    "backend.queue",
+    "backend.queue_per_user",
+    "backend.queue_bytes",
+    "backend.notices_bytes",
+    "backend.notify",
 ];
 
 /// Keys that nodes of one cluster may have different values of: they are not in the fingerprint.

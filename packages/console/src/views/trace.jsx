@@ -88,6 +88,7 @@ export function Trace({ query }) {
     }
     const line = { ...told, type: told.type ?? name, key: (number_.current += 1) };
     if (line.type === "opened") return setState((last) => ({ ...last, opened: true }));
+    if (line.type === "node" && line.status === "following") return;
     setLines((last) => [line, ...last].slice(0, KEPT));
   };
 
@@ -122,7 +123,8 @@ export function Trace({ query }) {
           )}
         </Field>
         <Field label={label} placeholder={placeholder} value={value} onInput={(event) => setValue(event.currentTarget.value)} />
-        {state.live ? <button type="button" onClick={stop}>Stop</button> : <button class="primary">Start</button>}
+        {/* Keys: one button that became the other within its own click would submit the form. */}
+        {state.live ? <button key="stop" type="button" onClick={stop}>Stop</button> : <button key="start" class="primary">Start</button>}
         {state.live && lines.length > 0 && <button type="button" class="quiet" onClick={() => setLines([])}>Clear</button>}
       </form>
       <Trouble problem={state.problem} />
