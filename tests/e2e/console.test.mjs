@@ -259,6 +259,21 @@ suite("console", () => {
     clean();
   });
 
+  scenario("a node that goes away is shown as such, and the page goes on with the next", async ({ node, keep }) => {
+    const one = await node();
+    const { page, clean } = await open(keep, one);
+    await signIn(page);
+    await shows(page, "1 node ok");
+    await one.stop();
+    await shows(page, "Not up to date.");
+    await shows(page, "No answer");
+    await page.getByRole("table", { name: "Nodes" }).waitFor();
+    await node({}, { port: one.port });
+    await shows(page, "1 node ok");
+    await page.getByText("Not up to date.").waitFor({ state: "detached" });
+    clean();
+  });
+
   scenario("by TLS the cookie never travels in the clear", async ({ node, keep }) => {
     const one = await node({ tls: makeCertificate() });
     const { page, context, clean } = await open(keep, one, { ignoreHTTPSErrors: true });
