@@ -53,6 +53,7 @@ const LIVE: &[&str] = &[
     "limits.tenant_events_per_second",
     "limits.tenant_bytes_per_second",
     "limits.tenant_joins_per_second",
+    "limits.memory",
     "limits.headers",
     "trace.max_open",
     "trace.max_time",
@@ -66,6 +67,16 @@ const LIVE: &[&str] = &[
     "shutdown.timeout",
     "rooms",
     "on",
+    "backend.url",
+    "backend.secret",
+    "backend.timeout",
+    "backend.concurrency",
+    "backend.per_user",
+    "backend.queue",
+    "backend.queue_per_user",
+    "backend.queue_bytes",
+    "backend.notices_bytes",
+    "backend.notify",
 ];
 
 /// Keys that nodes of one cluster may have different values of: they are not in the fingerprint.
