@@ -6,10 +6,13 @@ use crate::cli::{Common, Failure, say};
 use crate::config::{Config, Purpose};
 use crate::demo::cluster::{self, ClusterError};
 use crate::demo::{self, Shared};
+use crate::http::Page;
 use crate::logging;
 use crate::model::error_chain::with_causes;
 use std::ffi::OsString;
 use std::io::{BufRead as _, Read as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// The lines that a node of three gets by standard input: one, of this length at most.
 const MAX_SHARED: u64 = 64 << 10;
@@ -28,7 +31,7 @@ pub(super) fn run(common: Common, arguments: &Arguments) -> Result<(), Failure> 
     let passed_on = common.arguments();
     let mut config = common.load(Purpose::Other)?;
     if arguments.node && !config.is_given("log.level") {
-        // Three nodes that start and are killed would bury what the demo prints.
+        // The lines of three nodes that start and are killed would hide what the demo prints.
         config.log.level = "warn".into();
     }
     logging::init(&config.log);
@@ -44,7 +47,26 @@ pub(super) fn run(common: Common, arguments: &Arguments) -> Result<(), Failure> 
     }
     let demo = demo::prepare(config, &Shared::new());
     let (config, pages, any_port) = (demo.config.clone(), demo.pages.clone(), demo.any_port);
-    launch(Launch { config, pages, any_port, ready: Box::new(move |address| say(&demo.banner(address))) })
+    run_alone(config, pages, any_port, move |address| say(&demo.banner(address)))
+}
+
+/// One node in this process.
+fn run_alone(
+    config: Config,
+    pages: Vec<Page>,
+    any_port: bool,
+    ready: impl FnOnce(SocketAddr) + 'static,
+) -> Result<(), Failure> {
+    // Its settings are its own: there is nothing to read again.
+    let same = config.clone();
+    launch(Launch {
+        config,
+        purpose: Purpose::Other,
+        load: Arc::new(move || Ok(same.clone())),
+        pages,
+        any_port,
+        ready: Box::new(ready),
+    })
 }
 
 fn run_cluster(config: Config, arguments: Vec<OsString>) -> Result<(), ClusterError> {
@@ -66,5 +88,5 @@ fn run_node(config: Config) -> Result<(), Failure> {
         std::process::exit(0);
     });
     let demo = demo::prepare(config, &shared);
-    launch(Launch { config: demo.config, pages: demo.pages, any_port: false, ready: Box::new(|_| {}) })
+    run_alone(demo.config, demo.pages, false, |_| {})
 }

@@ -127,6 +127,8 @@ mod tests {
         let sent = rules.on("/", "typing").unwrap().emits(&Call { args: &typing, ..call }).unwrap();
         assert!(sent[0].volatile && !sent[0].include_caller);
         assert_eq!(sent[0].message.args.as_array(), r#"[{"name":"Ada","typing":true,"user":"ada"}]"#);
-        assert!(rules.presence("room:lobby", "ada").unwrap().0.announces());
+        let (lobby, captures) = rules.presence("room:lobby", "ada").unwrap();
+        let joined = lobby.joined(&caller, &captures).unwrap().unwrap();
+        assert_eq!((&*joined.event, joined.args.as_array()), ("joined", r#"["ada"]"#));
     }
 }

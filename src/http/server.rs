@@ -4,14 +4,16 @@ use crate::http::Api;
 use crate::http::answer::Refused;
 use crate::http::body::{Answer, BodyState};
 use crate::http::caller::{Caller, ListenerKind};
+use crate::http::config::HttpConfig;
 use crate::http::head::{READ_HEAD, READ_HEADERS};
-use crate::http::keep_alive::watch;
+use crate::http::keep_alive::{HeadTimer, Progress};
 use crate::http::linger;
 use crate::http::proxy_header;
 use crate::http::proxy_header::NoHeader;
 use crate::http::routes::route;
 use crate::http::tls;
 use crate::http::upgrade::{Intent, Upgraded, carry_on};
+use crate::http::watched::Watched;
 use crate::http::ws;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -160,13 +162,13 @@ impl Acceptor {
     fn start(&self, stream: TcpStream, peer: SocketAddr) {
         // On a socket for both, IPv4 clients have addresses that are written as IPv6.
         let peer = peer.ip().to_canonical();
-        let is_behind = self.api.http.proxy_protocol && self.kind == ListenerKind::Public;
+        let is_behind = self.api.settings().http.proxy_protocol && self.kind == ListenerKind::Public;
         let owner = if is_behind { Owner::proxy(peer) } else { owner(&self.api, peer) };
         let socket = match AcceptedSocket::new(&self.limiter, owner) {
             Ok(socket) => socket,
             Err(full) => return self.refuse(&Who::at(peer), format_args!("{}", too_many(full))),
         };
-        let caller = Caller::new(self.kind, peer, self.api.proxies.trusts(peer), socket);
+        let caller = Caller::new(self.kind, peer, self.api.settings().proxies.trusts(peer), socket);
         let (local, api) = (self.local.clone(), self.api.clone());
         let has_tls = self.kind == ListenerKind::Public && api.tls.is_some();
         if is_behind || has_tls {
@@ -182,7 +184,7 @@ impl Acceptor {
 }
 
 fn owner(api: &Api, peer: IpAddr) -> Owner {
-    if api.proxies.trusts(peer) { Owner::proxy(peer) } else { Owner::client(peer) }
+    if api.settings().proxies.trusts(peer) { Owner::proxy(peer) } else { Owner::client(peer) }
 }
 
 fn too_many(full: LimitError) -> &'static str {
@@ -230,15 +232,16 @@ async fn read_proxy_header(api: &Api, mut stream: TcpStream, mut caller: Caller)
         note(api, caller, reason, why);
         None
     };
+    let head_timeout = api.settings().http.head_timeout;
     let read = tokio::select! {
-        read = proxy_header::read(&mut stream, api.http.head_timeout) => read,
+        read = proxy_header::read(&mut stream, head_timeout) => read,
         _ = caller.socket.cut().wait() => return noted(&caller, Refusal::Unauthenticated, format_args!("{MAKES_ROOM}")),
     };
     match read {
         // The connection is the proxy's own.
         Ok(None) => {}
         Ok(Some(client)) => {
-            caller = Caller::new(ListenerKind::Public, client, api.proxies.trusts(client), caller.socket);
+            caller = Caller::new(ListenerKind::Public, client, api.settings().proxies.trusts(client), caller.socket);
             if let Err(full) = caller.socket.belong_to(owner(api, client)) {
                 return noted(&caller, Refusal::Connections, format_args!("{}", too_many(full)));
             }
@@ -253,9 +256,10 @@ async fn read_proxy_header(api: &Api, mut stream: TcpStream, mut caller: Caller)
 async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Caller) {
     let caller = Rc::new(caller);
     let may_still_send = Rc::new(Cell::new(false));
-    let memory = &api.node.context.memory;
-    let (stream, timer, handoff, progress) =
-        watch(stream, caller.accepted(), api.http.head_timeout, api.http.idle_timeout, memory);
+    let HttpConfig { head_timeout, idle_timeout, write_timeout, .. } = api.settings().http;
+    let progress = Arc::new(Progress::new(api.node.context.memory.clone(), caller.accepted()));
+    let timer = HeadTimer::new(progress.clone(), head_timeout, idle_timeout);
+    let (stream, handoff) = Watched::new(stream, progress.clone(), write_timeout);
     let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         let (may_still_send, progress, handoff) = (may_still_send.clone(), progress.clone(), handoff.clone());
@@ -266,7 +270,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             let uri = request.uri().clone();
             let body = BodyState::attach(&mut request, &api.node.context.memory);
             // Boxed: a connection that waits for a request must not have room for the answer to any.
-            let mut response = match caller.name_client(&api.proxies, request.headers()) {
+            let mut response = match caller.name_client(&api.settings().proxies, request.headers()) {
                 Ok(()) => Box::pin(route(&api, &local, request, &caller)).await,
                 Err(full) => ws::full(full),
             };
@@ -274,7 +278,9 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
                 let who = Who::at(caller.client()).path(uri.path());
                 api.node.context.refusals.note(reason, &who, format_args!("{why}"));
             }
-            if !matches!(response.body(), Answer::Sse(_)) {
+            let is_stream = matches!(response.body(), Answer::Sse(_));
+            handoff.set_stream(is_stream);
+            if !is_stream {
                 caller.forget_client();
             }
             if caller.slot.borrow().as_ref().is_some_and(Intent::writes_at_once) {
@@ -293,7 +299,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
     let connection = http1::Builder::new()
         .timer(timer)
         // hyper needs a timeout to start the timer, which decides by itself.
-        .header_read_timeout(api.http.head_timeout)
+        .header_read_timeout(head_timeout)
         .max_buf_size(READ_HEAD)
         .max_headers(READ_HEADERS)
         .serve_connection(TokioIo::new(stream), service);
@@ -337,6 +343,8 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             } else if progress.is_one_too_many() {
                 let why = format_args!("unfinished heads of requests hold too much of `limits.memory`");
                 note(&api, &caller, Refusal::Headers, why);
+            } else if handoff.is_stalled() {
+                note(&api, &caller, Refusal::Unread, format_args!("an answer that is not read: `http.write_timeout`"));
             } else if error.is_timeout() && progress.has_begun() {
                 note(&api, &caller, Refusal::Incomplete, format_args!("no whole request within `http.head_timeout`"));
             } else if error.is_timeout() && !caller.has_asked() {

@@ -36,12 +36,11 @@ pub async fn explain(node: &Arc<Node>, query: &ExplainQuery) -> Vec<(NodeId, Res
 /// What this node knows.
 pub async fn explain_here(node: &Node, query: ExplainQuery) -> NodeExplanation {
     let context = &node.context;
-    let rule = context.rules.deciding(&query.room, &query.user);
-    let mut answer = NodeExplanation {
-        rule: rule.map(|rule| rule.name().to_owned()),
-        join: rule.map(|rule| rule.join().label().to_owned()),
-        ..NodeExplanation::default()
-    };
+    let mut answer = NodeExplanation::default();
+    if let Some(rule) = context.settings().rules.deciding(&query.room, &query.user) {
+        answer.rule = Some(rule.name().to_owned());
+        answer.join = Some(rule.join().label().to_owned());
+    }
     let room: Room = query.room.as_str().into();
     let offset = query.event.as_deref().and_then(Offset::parse);
     let found = offset.map(|offset| find(node, offset, &query.namespace, &room));

@@ -185,6 +185,12 @@ impl Hub {
         let connection = self.connections.get(connection_key);
         let resumable = session.pid.is_some() && hub::recoverable(reason) && self.context.recovery_on();
         let window = whole_millis(self.context.recovery.window);
+        // A connection that goes on writes what waits, also for a session that has left it.
+        let closes = connection.filter(|connection| {
+            let is_last = connection.sessions.len() == 1;
+            connection.closing.is_some()
+                || is_last && matches!(reason, CloseReason::Disconnected | CloseReason::Revoked)
+        });
         let ended = Ended {
             id: session.id,
             namespace: session.namespace,
@@ -197,7 +203,7 @@ impl Hub {
                 at,
                 reason,
                 behind: self.cursor(key).map(|cursor| cursor.position()),
-                unsent_from: connection.and_then(|connection| connection.outbox.first_event(0)),
+                unsent_from: closes.and_then(|connection| connection.outbox.first_event(0)),
                 lost_from: None,
                 resumable_until_ms: resumable.then(|| at.unix_ms + window),
             },
@@ -246,7 +252,8 @@ impl Hub {
             is_in: &is_in,
             is_since_start: &|room| {
                 let steady = |by| is_of_start(by, session.brought_later, protocol);
-                session.pid.is_none() && (room == id || room == EVERYBODY || provenance(room).is_some_and(steady))
+                let always = room == id || room == EVERYBODY;
+                always || session.pid.is_none() && provenance(room).is_some_and(steady)
             },
             changes: &changes,
             known_from,
@@ -255,8 +262,9 @@ impl Hub {
         };
         let namespace = self.context.namespaces.name(session.namespace);
         let listing = session.identity.grants.listing(&question.room);
+        let settings = self.context.settings();
         let decided_by = with_caller(session, namespace, |caller| {
-            let verdict = self.context.rules.room(&question.room, caller);
+            let verdict = settings.rules.room(&question.room, caller);
             match by {
                 Some(by) => words::inside(by, &verdict, listing),
                 None if *question.room == *id => "a session is always in the room of its own id".into(),
@@ -309,7 +317,8 @@ impl Hub {
             is_in: &is_in,
             is_since_start: &|room| {
                 let steady = |by| is_of_start(by, session.brought_later, session.protocol);
-                session.changes.is_none() && provenance(room).is_some_and(steady)
+                let always = room == id || room == EVERYBODY;
+                always || session.changes.is_none() && provenance(room).is_some_and(steady)
             },
             changes: &changes,
             known_from,
@@ -328,7 +337,7 @@ impl Hub {
             in_room: is_in(&question.room),
             in_room_since_ms: by.and_then(|_| joined_at(&notes, &question.room)),
             by: by.map(|by| by.label().to_owned()),
-            decided_by: words::rule(self.context.rules.deciding(&question.room, &question.user)),
+            decided_by: words::rule(self.context.settings().rules.deciding(&question.room, &question.user)),
             refused: refusal(&notes, &question.room),
             volatile_skipped: (session.skipped.events > 0).then_some((session.skipped.events, session.skipped.last_ms)),
             ..ExplainedSession::default()
