@@ -48,6 +48,8 @@ const sidebar = [
       page("Kubernetes", "/docs/kubernetes"),
       page("Redis", "/docs/redis"),
       page("Metrics", "/docs/metrics"),
+      page("The console", "/docs/console"),
+      page("Rotate keys and secrets", "/docs/rotation"),
       page("Socket.IO's Admin UI", "/docs/admin-ui"),
       page("Why does my client get nothing?", "/docs/troubleshooting"),
       page("Runbooks", "/docs/runbooks"),
