@@ -1,7 +1,7 @@
 //! Where a running node is, and the key to its API: by flags, the environment, or the configuration.
 
 use crate::cli::{Common, Failure};
-use crate::config::{Config, Purpose, url_of};
+use crate::config::{Config, Purpose};
 use crate::model::secret::Secret;
 
 /// A node's API.
@@ -21,16 +21,12 @@ impl NodeAccess {
             (url, key) => {
                 let config = common.load(Purpose::Other)?;
                 Self {
-                    url: url.unwrap_or_else(|| api_url(&config)),
+                    url: url.unwrap_or_else(|| config.admin_url()),
                     key: key.map(Secret::new).map_or_else(|| first_key(&config), Ok)?,
                 }
             }
         })
     }
-}
-
-fn api_url(config: &Config) -> String {
-    url_of(config.listen.admin_listen.unwrap_or(config.listen.listen))
 }
 
 fn first_key(config: &Config) -> Result<Secret, Failure> {

@@ -29,6 +29,8 @@ const SESSIONS_OF_A_SOCKET: usize = 64;
 pub struct Caller {
     /// The listener that accepted it.
     pub listener: ListenerKind,
+    /// Whether it came by a Unix socket, which no website reaches.
+    pub is_unix: bool,
     /// The address of the other end.
     peer: IpAddr,
     /// Whether the other end is a proxy that is trusted to name its clients.
@@ -50,7 +52,7 @@ impl Caller {
     pub fn new(listener: ListenerKind, peer: IpAddr, is_proxy: bool, socket: Arc<AcceptedSocket>) -> Self {
         let (slot, waited, begun) = (Slot::default(), Cell::new(None), RefCell::default());
         let client = Cell::new(peer);
-        Self { listener, peer, is_proxy, client, socket, slot, accepted: Instant::now(), waited, begun }
+        Self { listener, is_unix: false, peer, is_proxy, client, socket, slot, accepted: Instant::now(), waited, begun }
     }
 
     /// Who sent the request: the other end, or the client that a trusted proxy names.
