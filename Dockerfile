@@ -1,27 +1,30 @@
-# syntax=docker/dockerfile:1
-# Needs BuildKit (the default of `docker build` since 23.0) for the cache mounts.
+# The image: the static binary, the certificates that rediss:// and jwks_url need, and nothing else.
+# `make image` takes both from `make dist`, and needs no registry: a build context named `root` replaces the first stage.
+# `docker build .` compiles them, and needs the image of Rust.
 
-ARG RUST_VERSION=1.95
-# Tags move, and a digest that is written here would miss the security fixes of Debian. So a release is built with the
-# digests of its day: `make image` looks them up and passes them.
-ARG BUILD_IMAGE=rust:${RUST_VERSION}-slim-bookworm
-ARG RUNTIME_IMAGE=gcr.io/distroless/cc-debian12:nonroot
+# Tags move, and a digest that is written here would miss the security fixes of Debian.
+ARG BUILD_IMAGE=rust:1.95-slim-bookworm
 
-FROM ${BUILD_IMAGE} AS build
-# aws-lc-rs and mimalloc compile C with the gcc that the slim image has; neither cmake nor clang is needed, because the
-# bindings for Linux on x86-64 and arm64 come with aws-lc-sys.
+FROM ${BUILD_IMAGE} AS root
+RUN apt-get update -q && apt-get install -y -q --no-install-recommends ca-certificates musl-tools
 WORKDIR /src
 COPY . .
+ARG TARGETARCH
+# What `roomcast --version` prints; the history is not in the build context.
+ARG ROOMCAST_COMMIT
 # The caches outlive the layer, so a changed source file recompiles this crate and not its dependencies. What is in a
 # cache is not in the image: the binary is copied out of it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --release --locked --bin roomcast \
-    && cp target/release/roomcast /roomcast
+    target=$(uname -m)-unknown-linux-musl \
+    && rustup target add $target \
+    && CC=musl-gcc cargo build --release --locked --bin roomcast --target $target \
+    && install -D target/$target/release/roomcast /$TARGETARCH/roomcast \
+    && install -D -m 644 /etc/ssl/certs/ca-certificates.crt /$TARGETARCH/etc/ssl/certs/ca-certificates.crt
 
-# glibc, libgcc and the CA certificates that rediss:// and jwks_url need; no shell. Debian 12, as above.
-FROM ${RUNTIME_IMAGE}
-COPY --from=build /roomcast /roomcast
+FROM scratch
+ARG TARGETARCH
+COPY --from=root /${TARGETARCH}/ /
 # ./roomcast.toml is read where it exists: mount it here, and `serve`, `check` and `health` all find it.
 WORKDIR /etc/roomcast
 USER 65532:65532

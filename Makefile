@@ -13,10 +13,9 @@ ROOMCAST_BIN ?= $(CURDIR)/target/debug/roomcast
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query msgpack emitter stream_entry token backend_answer
 DENY_VERSION := 0.20.2
-RUST_VERSION := $(shell sed -n 's/^ARG RUST_VERSION=//p' Dockerfile)
 IMAGE ?= roomcast
 
-.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-documents test-examples test-faults site manifests tools lint deny advisories image fuzz bench
+.PHONY: help build test test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-documents test-examples test-dist test-dist-built test-faults site manifests tools lint deny advisories dist image fuzz bench
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -24,7 +23,7 @@ help: ## list the targets
 build: ## build the binary that the outside tests run
 	cargo build --locked
 
-test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-documents test-examples test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
+test: tools build test-rust test-e2e test-attacks test-conformance test-packages test-systems test-chat test-proxies test-deploy test-site test-documents test-examples test-dist test-faults ## everything: cargo test, then the built binary with real clients and a real Redis, well and failing
 
 test-rust: ## unit and integration tests
 	cargo test --locked
@@ -56,6 +55,14 @@ test-proxies: build ## nginx, HAProxy and Caddy in front: two nodes, and suites 
 
 test-deploy: build ## deploy/: the chart, manifests, Compose, the systemd unit, alerts and the dashboard, each by its own tools
 	cd tests/deploy && ROOMCAST_BIN="$(ROOMCAST_BIN)" node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
+
+# The packages are those of a release, for this machine's architecture (DIST_TARGETS), but with a binary that is quick to build.
+test-dist: ## packages, image and installers: built, installed and run
+	DIST_PROFILE=dev DIST_TARGETS="$${DIST_TARGETS:-$$(uname -m)}" DEB_COMPRESSION=0 packaging/dist.sh
+	$(MAKE) test-dist-built
+
+test-dist-built: ## the same for what `make dist` built before
+	cd tests/dist && node --test --test-reporter=spec --test-concurrency=2 *.test.mjs
 
 test-site: ## docs/ as a static site, in a real browser
 	cd tests/site && node --test --test-reporter=spec *.test.mjs
@@ -92,13 +99,11 @@ deny:
 	    --config profile.release.lto=false --config profile.release.opt-level=0 --config profile.release.codegen-units=16
 	cargo deny --locked check licenses bans sources
 
-# The digests of the base images are those of today, and stand in the image's labels, so that the build can be repeated.
-image: ## the container image, from base images by digest (IMAGE=roomcast)
-	digest() { docker buildx imagetools inspect "$$1" --format '{{.Manifest.Digest}}'; }; set -e; \
-	build=rust:$(RUST_VERSION)-slim-bookworm; runtime=gcr.io/distroless/cc-debian12:nonroot; \
-	build=rust@$$(digest $$build); runtime=gcr.io/distroless/cc-debian12@$$(digest $$runtime); \
-	docker build -t $(IMAGE) --build-arg BUILD_IMAGE=$$build --build-arg RUNTIME_IMAGE=$$runtime \
-	  --label org.opencontainers.image.base.name=$$runtime --label roomcast.build.image=$$build .
+dist: ## what a release publishes, in target/dist: binaries, .deb, npm and PyPI packages, SBOM (DIST_TARGETS, DIST_PROFILE)
+	packaging/dist.sh
+
+image: ## the container image of this machine's architecture, from what `make dist` built (IMAGE=roomcast)
+	packaging/image.sh "$(IMAGE)"
 
 # Needs the database of advisories: fetched from GitHub, or with ADVISORY_DB=<clone of rustsec/advisory-db> taken from there
 # on a machine that reaches no network (CONTRIBUTING.md).

@@ -12,6 +12,8 @@ const sidebar = [
       page("Authorize rooms from a database", "/docs/guides/authorize-rooms"),
       page("Example: a chat", "/examples/chat/README"),
       page("Example: Next.js", "/examples/nextjs/README"),
+      page("Example: FastAPI", "/examples/fastapi/README"),
+      page("Example: PHP", "/examples/php/README"),
     ],
   },
   {
@@ -42,7 +44,7 @@ const sidebar = [
   {
     text: "Operate",
     items: [
-      page("Deploy", "/docs/deploy"),
+      page("Install and deploy", "/docs/deploy"),
       page("Kubernetes", "/docs/kubernetes"),
       page("Redis", "/docs/redis"),
       page("Metrics", "/docs/metrics"),
@@ -69,7 +71,7 @@ const sidebar = [
   {
     text: "Inside",
     collapsed: true,
-    items: [page("Architecture", "/ARCHITECTURE"), page("Decisions", "/docs/decisions/"), page("Contributing", "/CONTRIBUTING")],
+    items: [page("Architecture", "/ARCHITECTURE"), page("Decisions", "/docs/decisions/"), page("Contributing", "/CONTRIBUTING"), page("Releasing", "/docs/releasing")],
   },
 ];
 

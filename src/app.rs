@@ -6,18 +6,20 @@
 
 mod build;
 mod open_files;
+mod reload;
+
+pub use reload::Load;
 
 use crate::bridge::redis::{CopyObserver, EmitterBridge};
-use crate::config::Config;
+use crate::config::{Config, Purpose};
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
-use crate::http::client_address::TrustedProxies;
 use crate::http::config::{ListenAddress, ListenConfig};
 use crate::http::console::sign_ins::SignIns;
-use crate::http::hosts::Hosts;
 use crate::http::listener::Listener;
-use crate::http::origin::Origins;
+use crate::http::reload::Reloads;
 use crate::http::server;
+use crate::http::settings::HttpSettings;
 use crate::http::traffic::Traffic;
 use crate::http::{Api, Page, Scrape};
 use crate::log::{LogStatus, Sink};
@@ -31,15 +33,18 @@ use crate::presence::local;
 use crate::session::connection_limiter::{Bounds, ConnectionLimiter};
 use crate::shard::handle::ShardCommand;
 use crate::shard::{persist, runner};
-use crate::shutdown::{ShutdownConfig, Signals};
+use crate::shutdown::Signals;
+use arc_swap::ArcSwap;
 use build::Built;
+use open_files::OpenFiles;
+use reload::Reloader;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 /// Sessions whose `disconnect` rules share one append to the log.
@@ -55,6 +60,10 @@ const LOG_AWAY: Duration = Duration::from_millis(500);
 pub struct Launch {
     /// The checked configuration.
     pub config: Config,
+    /// What it was checked for.
+    pub purpose: Purpose,
+    /// Reads it again.
+    pub load: Load,
     /// Pages besides the API, such as the demo's.
     pub pages: Vec<Page>,
     /// Whether to listen on a free port if the configured one is in use.
@@ -100,25 +109,28 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
 
 async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
     let signals = Signals::listen().map_err(|error| AppError::System("signal handlers", error))?;
-    let Launch { config, pages, any_port, ready } = launch;
+    let Launch { config, purpose, load, pages, any_port, ready } = launch;
     let shards = runner::count();
     let listeners = Listeners::bind(&config.listen, shards, any_port)?;
     let address = listeners.public.address().unwrap_or(config.listen.listen);
-    let files = open_files::share(files, shards, config.limits.connections);
-    let Built { node, emitters } = build::build(&config, files.clients)?;
+    let OpenFiles { clients, operators } = open_files::share(files, shards, config.limits.connections);
+    let Built { node, emitters } = build::build(&config, clients)?;
+    node.config.lock().fingerprint = config.fingerprint();
     let threads = start_shards(&node, shards)?;
+    let (reloads, asked) = Reloads::new();
     let api = Arc::new(Api {
         node: node.clone(),
-        http: config.http.clone(),
-        publish: config.publish.clone(),
+        live: ArcSwap::from_pointee(HttpSettings::new(
+            &config.http,
+            &config.publish,
+            &config.cors,
+            &config.shutdown,
+            config.auth.revoke_for,
+        )),
+        reloads,
         console: config.console.clone(),
         sign_ins: SignIns::new(config.console.sign_ins_per_minute),
-        revoke_for: config.auth.revoke_for,
-        shutdown: config.shutdown.clone(),
-        origins: Origins::new(&config.cors),
-        hosts: Hosts::new(&config.http.allowed_hosts),
         tls: build::tls(&config.tls, &node.context.metrics)?,
-        proxies: TrustedProxies::new(&config.http.trusted_proxies),
         scrape: Scrape::default(),
         started: Instant::now(),
         admin_apart: listeners.admin.is_some(),
@@ -126,6 +138,22 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         traffic: Traffic::default(),
     });
     let mut tasks = start_tasks(&node, emitters.as_ref());
+    let hangups = Arc::new(Notify::new());
+    let reloader = Reloader {
+        load,
+        purpose,
+        node: node.clone(),
+        api: api.clone(),
+        config,
+        files,
+        reading: Arc::default(),
+        rules: Arc::default(),
+    };
+    let reloads = reloader.run(asked, hangups.clone());
+    tasks.spawn(async move {
+        reloads.await;
+        "the reader of the configuration"
+    });
     // Lets the embedded log open before anybody can connect.
     tokio::task::yield_now().await;
     let (stop_accepting, accepting) = watch::channel(false);
@@ -133,18 +161,18 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
     // The admin listener stays open during the stop, so that operators can watch the node drain.
     let (_keep_open, admin_accepting) = watch::channel(false);
     if let Some(admin) = listeners.admin {
-        let limiter = ConnectionLimiter::new(Bounds::of_sockets(files.operators));
+        let limiter = ConnectionLimiter::new(Bounds::of_sockets(operators));
         server::accept(admin, &api, &limiter, &admin_accepting);
     }
-    tracing::info!(%address, shards = node.shards().len(), sockets = files.clients, version = env!("CARGO_PKG_VERSION"), "listening");
+    tracing::info!(%address, shards = node.shards().len(), sockets = clients, version = env!("CARGO_PKG_VERSION"), "listening");
     ready(address);
 
     let ended = tokio::select! {
-        () = signals.wait() => None,
+        () = signals.wait(&hangups) => None,
         ended = tasks.join_next() => Some(ended.and_then(Result::ok).unwrap_or("a control task")),
     };
     tracing::info!("stopping");
-    drain(&api, emitters.as_deref(), &config.shutdown, &stop_accepting).await;
+    drain(&api, emitters.as_deref(), &stop_accepting).await;
     // After the drain, because clients are still served during it.
     tasks.shutdown().await;
     stop_shards(&node, threads);
@@ -216,9 +244,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
         spawn("the reader of Socket.IO emitters", Box::pin(emitters.clone().run()));
     }
     spawn("the log", Box::pin(node.log.clone().run(sink)));
-    if node.auth.has_key_set() {
-        spawn("the refresh of the key set", Box::pin(node.auth.clone().run()));
-    }
+    spawn("the refresh of the key set", Box::pin(node.auth.clone().run()));
     if let Some(backend) = node.backend.clone() {
         spawn("the backend's notices", Box::pin(crate::backend::run(backend)));
     }
@@ -234,13 +260,9 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
 
 /// Reports "not ready", pauses, stops accepting, drains, and waits for the requests that are still being answered
 /// (docs/deploy.md, "Stopping and starting a node"). Takes `shutdown.timeout` at most.
-async fn drain(
-    api: &Arc<Api>,
-    emitters: Option<&EmitterBridge>,
-    settings: &ShutdownConfig,
-    stop_accepting: &watch::Sender<bool>,
-) {
+async fn drain(api: &Arc<Api>, emitters: Option<&EmitterBridge>, stop_accepting: &watch::Sender<bool>) {
     let node = &api.node;
+    let settings = api.settings().shutdown.clone();
     let drained = async {
         node.draining.store(true, Ordering::Relaxed);
         let pause = tokio::time::sleep(settings.pause);

@@ -4,6 +4,7 @@
 mod series;
 
 use crate::budget::{Holding, MemoryBudget};
+use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::draft::Source;
 use crate::model::refusal::Refusal;
@@ -60,6 +61,11 @@ pub struct Metrics {
     memory: Vec<IntGauge>,
     memory_limit: IntGauge,
     log_lines_dropped: IntCounter,
+    tokens_verified: IntCounterVec,
+    config_reloads: IntCounterVec,
+    config_since: Gauge,
+    config_needs_restart: IntGauge,
+    memberships_lost: IntCounterVec,
     traces: IntGauge,
     trace_skipped: IntCounter,
     backend_requests: IntCounterVec,
@@ -142,6 +148,27 @@ impl Metrics {
             memory_limit: make.gauge("roomcast_memory_limit_bytes", "`limits.memory`.")?,
             log_lines_dropped: make
                 .counter("roomcast_log_lines_dropped_total", "Log lines dropped because stderr did not accept them.")?,
+            tokens_verified: make.counters(
+                "roomcast_tokens_verified_total",
+                "Tokens accepted, by the position of their secret in auth.secrets, or where their key comes from.",
+                &["key"],
+            )?,
+            config_reloads: make.counters(
+                "roomcast_config_reloads_total",
+                "Configurations read, at the start and again, by result.",
+                &["result"],
+            )?,
+            config_since: make.float(
+                "roomcast_config_last_reload_success_timestamp_seconds",
+                "When the configuration was last read without a mistake.",
+            )?,
+            config_needs_restart: make
+                .gauge("roomcast_config_needs_restart", "Keys that were changed and need a restart of this node.")?,
+            memberships_lost: make.counters(
+                "roomcast_memberships_lost_total",
+                "Rooms that live sessions lost by a new token or new rules.",
+                &["reason"],
+            )?,
             traces: make.gauge("roomcast_traces", "Who follows live what happens on this node.")?,
             trace_skipped: make.counter(
                 "roomcast_trace_skipped_total",
@@ -175,6 +202,8 @@ impl Metrics {
             (&self.tls_handshakes, &series::TLS_HANDSHAKES),
             (&self.recoveries, &series::RECOVERIES),
             (&self.gaps, &series::GAPS),
+            (&self.config_reloads, &series::RELOADS),
+            (&self.memberships_lost, &series::LOSSES),
         ] {
             values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
         }
@@ -279,6 +308,30 @@ impl Metrics {
     /// Takes over how many log lines were dropped since the start.
     pub fn note_log_lines_dropped(&self, total: u64) {
         self.log_lines_dropped.inc_by(total.saturating_sub(self.log_lines_dropped.get()));
+    }
+
+    /// Takes over how many tokens each key has verified since the start.
+    pub fn note_tokens_verified(&self, totals: &[(&str, u64)]) {
+        for (key, total) in totals {
+            let counter = self.tokens_verified.with_label_values(&[key]);
+            counter.inc_by(total.saturating_sub(counter.get()));
+        }
+    }
+
+    /// Counts a configuration that was read: `applied`, `unchanged` or `refused`.
+    pub fn config_reload(&self, result: &'static str) {
+        self.config_reloads.with_label_values(&[result]).inc();
+    }
+
+    /// A configuration without mistakes was read just now; so many of its changed keys need a restart.
+    pub fn config_in_force(&self, needs_restart: usize) {
+        self.config_since.set(unix_ms() as f64 / 1e3);
+        self.config_needs_restart.set(i64::try_from(needs_restart).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a membership that a live session lost.
+    pub fn membership_lost(&self, reason: &'static str) {
+        self.memberships_lost.with_label_values(&[reason]).inc();
     }
 
     /// Takes over how many follow this node, and how many happenings they did not get since the start.

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 /// `[shutdown]`.
 #[derive(Clone, Debug)]
@@ -21,8 +22,8 @@ impl Default for ShutdownConfig {
     }
 }
 
-/// The signals that a node handles: SIGTERM and SIGINT stop it. SIGHUP, SIGUSR1 and SIGUSR2 would end the process by
-/// default; here they are logged and ignored.
+/// The signals that a node handles: SIGTERM and SIGINT stop it, SIGHUP makes it read its configuration again. SIGUSR1 and
+/// SIGUSR2 would end the process by default; here they are logged and ignored.
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -46,17 +47,20 @@ impl Signals {
         })
     }
 
-    /// Waits for the first SIGTERM or SIGINT.
-    pub async fn wait(mut self) {
+    /// Waits for the first SIGTERM or SIGINT, and passes each SIGHUP on.
+    pub async fn wait(mut self, hangups: &Notify) {
         loop {
             let ignored = tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => "SIGHUP",
+                _ = self.hangup.recv() => {
+                    hangups.notify_one();
+                    continue;
+                }
                 _ = self.user1.recv() => "SIGUSR1",
                 _ = self.user2.recv() => "SIGUSR2",
             };
-            tracing::warn!(signal = ignored, "signal ignored; restart the node to apply a changed configuration");
+            tracing::warn!(signal = ignored, "signal ignored");
         }
     }
 }

@@ -101,7 +101,7 @@ fn the_configurations_of_the_documents_are_accepted() {
 #[test]
 fn the_configuration_page_has_every_key_once_with_its_default() {
     let page = read("docs/configuration.md");
-    let (mut documented, mut toml) = (Vec::new(), String::new());
+    let (mut documented, mut marked, mut toml) = (Vec::new(), Vec::new(), String::new());
     // `## [redis]` documents the keys of that table.
     let headings = page.lines().filter_map(|line| line.strip_prefix("## "));
     let sections = headings.filter(|heading| *heading == "Top level" || heading.starts_with('['));
@@ -117,6 +117,8 @@ fn the_configuration_page_has_every_key_once_with_its_default() {
                 Some(default) => toml.push_str(&format!("{key} = {default}\n")),
                 None => assert_eq!(cells[1], "not set", "the default of {key}"),
             }
+            let name = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+            marked.push((name, cells[0].contains('↻')));
             documented.push(if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") });
         }
     }
@@ -124,6 +126,9 @@ fn the_configuration_page_has_every_key_once_with_its_default() {
     known.sort_unstable();
     sorted.sort_unstable();
     assert_eq!(sorted, known);
+    let live: BTreeMap<_, _> = roomcast::config::live_keys().into_iter().collect();
+    let marked: BTreeMap<_, _> = marked.into_iter().collect();
+    assert_eq!(marked, live, "a key is marked with ↻ where a reload changes it");
 
     // `[backend]` has defaults only where it is there.
     let with_backend = |toml: &str| toml.replace("[backend]\n", "[backend]\nurl = \"http://127.0.0.1:3000/\"\n");

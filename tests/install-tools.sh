@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the JavaScript tests need: Redis, nginx, HAProxy, Caddy, libfaketime, Chromium, Prometheus, docker-compose, Node packages, a
-# Python venv. What is already installed is left alone; what cannot be installed fails the run.
+# Installs what the JavaScript tests need: Redis, nginx, HAProxy, Caddy, libfaketime, Chromium, Prometheus, docker-compose, Podman, Node packages, a
+# Python venv, and the cross-compiler of packaging/. What is already installed is left alone; what cannot be installed fails the run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 export DEBIAN_FRONTEND=noninteractive
@@ -28,10 +28,13 @@ command -v prometheus >/dev/null && command -v promtool >/dev/null || missing+=(
 command -v docker-compose >/dev/null || missing+=(docker-compose)
 command -v systemd-analyze >/dev/null || missing+=(systemd)
 command -v ip >/dev/null || [ -x /usr/sbin/ip ] || missing+=(iproute2)
-command -v php >/dev/null || missing+=(php-cli)
+php -m 2>/dev/null | grep -q pdo_sqlite || missing+=(php-cli php-sqlite3)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v curl >/dev/null || missing+=(curl)
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
+command -v podman >/dev/null || missing+=(podman)
+command -v runc >/dev/null || missing+=(runc)
+[ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"
 
@@ -52,3 +55,7 @@ if ! cmp -s requirements.txt .venv/requirements.txt; then
   .venv/bin/pip install -q --disable-pip-version-check -r requirements.txt </dev/null || fail "pip failed"
   cp requirements.txt .venv/requirements.txt
 fi
+
+# What `make test-dist` builds with.
+# shellcheck disable=SC2086
+../packaging/tools.sh ${DIST_TARGETS:-$(uname -m)} || fail "packaging/tools.sh failed"

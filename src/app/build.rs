@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 use crate::model::draft::DraftLimits;
 use crate::model::id::NodeId;
 use crate::model::namespaces::Namespaces;
-use crate::node::admin_ui::config::Settings;
+use crate::node::admin_ui;
 use crate::node::context::{Node, Parts};
 use crate::node::presence::Notices;
 use crate::presence::Store;
@@ -31,6 +31,7 @@ use crate::refusals::Refusals;
 use crate::rules::Rules;
 use crate::shard::context::ShardContext;
 use crate::shard::runner;
+use crate::shard::settings::{LiveSettings, Settings};
 use crate::tls::config::TlsConfig;
 use crate::tls::{KeyPair, TlsServer};
 use std::sync::Arc;
@@ -62,11 +63,8 @@ fn setup(error: impl ToString) -> AppError {
 
 pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> {
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION")).map_err(setup)?);
-    // Behind a proxy that is not trusted all clients have its address. Where connections of an address are limited, there is none.
-    let knows_addresses = config.limits.connections_per_ip > 0 || !config.http.trusted_proxies.is_empty();
+    let knows_addresses = knows_addresses(config);
     let memory = MemoryBudget::new(config.limits.memory_limit());
-    let rules = Rules::compile(&config.rooms, &config.on)
-        .map_err(|mistakes| setup(mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
     let draft_limits = DraftLimits {
         max_event: config.publish.max_event,
         room_name_bytes: config.limits.room_name_bytes,
@@ -88,24 +86,22 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         node_id,
         shards: runner::count(),
         socketio: config.socketio.clone(),
-        limits: config.limits.clone(),
         explain: config.explain.clone(),
         recovery,
         window: Arc::new(SharedWindow::new(window)),
         draft_limits,
         namespaces: Namespaces::new(&config.socketio.namespaces),
-        rules,
+        live: LiveSettings::new(settings(config, backend.as_deref()).map_err(AppError::Setup)?),
         presence: Presence::new(&config.presence, presence, notices, metrics.clone()),
         metrics,
         memory,
-        accounts: Accounts::new(config.limits.accounts(max_attached(config.socketio.max_payload), knows_addresses)),
+        accounts: Accounts::default(),
         started: Instant::now(),
         cluster,
-        notify_disconnects: backend.as_ref().is_some_and(|backend| backend.wants(RequestKind::Disconnect)),
     });
     let auth = Authenticator::new(&config.auth).map_err(|error| setup(format!("[auth]: {error}")))?;
     let trace = config.trace.clone();
-    let admin_ui = Settings {
+    let admin_ui = admin_ui::config::Settings {
         config: config.admin_ui.clone(),
         keys: config.publish.keys.clone(),
         lifetime: config.console.session_ttl,
@@ -114,6 +110,23 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     };
     let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace };
     Ok(Built { node: Node::new(parts), emitters })
+}
+
+/// The settings of the shards, which a reload makes again.
+///
+/// # Errors
+/// The mistakes of the rules, which a checked configuration does not have.
+pub(super) fn settings(config: &Config, backend: Option<&Backend>) -> Result<Settings, String> {
+    let rules = Rules::compile(&config.rooms, &config.on)
+        .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    let accounts = config.limits.accounts(max_attached(config.socketio.max_payload), knows_addresses(config));
+    let notify_disconnects = backend.is_some_and(|backend| backend.wants(RequestKind::Disconnect));
+    Ok(Settings { limits: config.limits.clone(), rules, accounts, notify_disconnects })
+}
+
+/// Behind a proxy that is not trusted all clients have its address. Where connections of an address are limited, there is none.
+fn knows_addresses(config: &Config) -> bool {
+    config.limits.connections_per_ip > 0 || !config.http.trusted_proxies.is_empty()
 }
 
 /// What is kept for resumes may take a part of the node's memory. Otherwise a full window would be enough to refuse everybody on
@@ -156,11 +169,16 @@ fn storage_in_memory(config: &Config, metrics: &Arc<Metrics>) -> Storage {
 pub(super) fn tls(config: &TlsConfig, metrics: &Metrics) -> Result<Option<TlsServer>, AppError> {
     let read = KeyPair::read(config).map_err(|error| setup(format!("[tls] {}: {error}", error.key())))?;
     let Some(pair) = read else { return Ok(None) };
+    note_time(&pair, metrics);
+    Ok(Some(TlsServer::new(pair)))
+}
+
+/// Takes note of when a certificate ends.
+pub(super) fn note_time(pair: &KeyPair, metrics: &Metrics) {
     if let Err(error) = pair.check_time() {
         tracing::warn!("[tls] {}: {error}; clients will refuse it", error.key());
     }
     metrics.tls_certificate_expiry.set(i64::try_from(pair.not_after()).unwrap_or(i64::MAX));
-    Ok(Some(TlsServer::new(pair)))
 }
 
 fn backend(

@@ -95,7 +95,7 @@ pub struct Revocations {
     table: RwLock<Table>,
     /// Entries of the table: nearly always none, and then nobody takes the lock.
     count: AtomicUsize,
-    max: usize,
+    max: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -135,12 +135,17 @@ impl Table {
 impl Revocations {
     /// Holds at most `max`.
     pub fn new(max: usize) -> Self {
-        Self { table: RwLock::default(), count: AtomicUsize::new(0), max }
+        Self { table: RwLock::default(), count: AtomicUsize::new(0), max: AtomicUsize::new(max) }
     }
 
     /// How many it may hold.
     pub fn max(&self) -> usize {
-        self.max
+        self.max.load(Ordering::Relaxed)
+    }
+
+    /// Holds at most `max` from now on. Those beyond it stay until they end.
+    pub fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
     }
 
     /// Adds one; a second one of the same user or token extends it. `false`: it says nothing new. Where there is no room,
@@ -171,7 +176,7 @@ impl Revocations {
             table.ends.remove(&(known.until_ms, revocation.who.clone()));
         }
         table.ends.insert((new.until_ms, revocation.who.clone()));
-        while table.ends.len() > self.max
+        while table.ends.len() > self.max()
             && let Some((until_ms, who)) = table.ends.first().cloned()
         {
             table.remove(until_ms, &who);
@@ -190,7 +195,7 @@ impl Revocations {
 
     /// Whether one more of this user or token fits.
     pub fn has_room(&self, who: &Revoked, now_ms: u64) -> bool {
-        let is_full = self.expire(now_ms) >= self.max;
+        let is_full = self.expire(now_ms) >= self.max();
         let mut table = self.table.write();
         let (side, name) = table.side(who);
         !is_full || side.contains_key(&name)

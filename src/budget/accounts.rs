@@ -248,29 +248,23 @@ impl Drop for AccountPermit {
 /// All accounts of the node.
 #[derive(Debug)]
 pub struct Accounts {
-    limits: AccountLimits,
     tables: [Mutex<HashTable<Arc<Account>>>; TABLES],
     hasher: RandomState,
     /// The table that is looked through next.
     next: AtomicUsize,
 }
 
-impl Accounts {
-    /// Without any.
-    pub fn new(limits: AccountLimits) -> Self {
+impl Default for Accounts {
+    fn default() -> Self {
         Self {
-            limits,
             tables: std::array::from_fn(|_| Mutex::default()),
             hasher: RandomState::new(),
             next: AtomicUsize::new(0),
         }
     }
+}
 
-    /// What owners may use.
-    pub fn limits(&self) -> &AccountLimits {
-        &self.limits
-    }
-
+impl Accounts {
     /// Counts a connection of this owner. The caller checks the limits where it can still be refused.
     pub fn permit(&self, owner: Owner<'_>, now: Millis) -> AccountPermit {
         let tenant = match owner {
@@ -364,10 +358,10 @@ mod tests {
 
     #[test]
     fn connections_of_a_user_and_of_their_tenant() {
-        let accounts = Accounts::new(limits());
+        let accounts = Accounts::default();
         let user = |user| {
             let permit = accounts.permit(Owner::User(user, Some("acme")), AT(1));
-            permit.check(accounts.limits()).map(|()| permit)
+            permit.check(&limits()).map(|()| permit)
         };
         let first = [user("7").unwrap(), user("7").unwrap()];
         assert_eq!(user("7").unwrap_err(), OverLimit::Owner);
@@ -375,7 +369,7 @@ mod tests {
         assert_eq!(user("8").unwrap_err(), OverLimit::Tenant);
         drop(first);
         assert!(user("8").is_ok() && user("7").is_ok());
-        assert!(accounts.permit(Owner::User("7", None), AT(1)).check(accounts.limits()).is_ok());
+        assert!(accounts.permit(Owner::User("7", None), AT(1)).check(&limits()).is_ok());
     }
 
     #[test]
@@ -394,7 +388,7 @@ mod tests {
 
     #[test]
     fn messages_and_joins_of_all_connections_count_together() {
-        let accounts = Accounts::new(limits());
+        let accounts = Accounts::default();
         let permit = |user| accounts.permit(Owner::User(user, Some("acme")), AT(1));
         let (one, two, other) = (permit("7"), permit("7"), permit("8"));
         assert_eq!((messages(&one, AT(1)), messages(&two, AT(1))), (20, 0));
@@ -406,7 +400,7 @@ mod tests {
 
     #[test]
     fn forgotten_when_nobody_holds_them_and_all_is_refilled() {
-        let accounts = Accounts::new(limits());
+        let accounts = Accounts::default();
         let sweep = |ms| (0..TABLES).for_each(|_| accounts.sweep(AT(ms)));
         let one = accounts.permit(Owner::User("7", Some("acme")), AT(1));
         assert_eq!(messages(&one, AT(1)), 20);
@@ -421,7 +415,7 @@ mod tests {
 
     #[test]
     fn their_number_is_bounded() {
-        let accounts = Accounts::new(limits());
+        let accounts = Accounts::default();
         for user in 0..3 * TABLES * MAX_UNHELD {
             let permit = accounts.permit(Owner::User(&user.to_string(), None), AT(1));
             assert!(permit.account().take(AT(1), &limits(), Take::Message(1)).is_ok());
@@ -431,7 +425,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let accounts = Accounts::new(limits());
+        let accounts = Accounts::default();
         let id = |address: &str| accounts.permit(Owner::Address(address.parse().unwrap()), AT(1)).account().id();
         assert_eq!(id("2001:db8::1"), id("2001:db8::2:0:0:9"));
         assert_ne!(id("2001:db8::1"), id("2001:db8:0:1::1"));

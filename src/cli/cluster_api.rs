@@ -28,6 +28,11 @@ pub(super) struct ClusterApi {
 }
 
 impl Access {
+    /// Whether the answer is wanted as it is.
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+
     pub(super) fn open(self, common: Common) -> Result<ClusterApi, Failure> {
         let Self { url, key, json } = self;
         Ok(ClusterApi { node: NodeAccess::find(common, url, key)?, json })
@@ -43,6 +48,27 @@ impl ClusterApi {
             Ok((status, answer)) => Err(Failure::at_run_time(format!("refused ({status}): {}", answer.trim_end()))),
             Err(why) => Err(Failure::at_run_time(why)),
         }
+    }
+
+    /// A POST with the first key that the node knows. Answers whether it was done, and with what; `false` for a configuration
+    /// with mistakes. Everything else is a failure.
+    pub(super) fn post_with_any_key(&self, path: &str, body: &str) -> Result<(bool, String), Failure> {
+        let url = format!("{}{path}", self.node.url);
+        for key in std::iter::once(&self.node.key).chain(&self.node.other_keys) {
+            let question = Question { url: url.clone(), key: Some(key), body: Some(body.to_owned()) };
+            match block_on(ask(question))? {
+                Ok((StatusCode::OK, answer)) => return Ok((true, answer)),
+                Ok((StatusCode::UNPROCESSABLE_ENTITY, answer)) => return Ok((false, answer)),
+                Ok((StatusCode::UNAUTHORIZED, _)) => {}
+                Ok((status, answer)) => {
+                    return Err(Failure::at_run_time(format!("refused ({status}): {}", answer.trim_end())));
+                }
+                Err(why) => return Err(Failure::at_run_time(why)),
+            }
+        }
+        Err(Failure::at_run_time(
+            "refused: the node knows none of the keys; give the one it knows with --key, or send it SIGHUP",
+        ))
     }
 
     /// Prints what a node streams, each line as `show` gives it, until the stream ends or nobody reads what is printed.

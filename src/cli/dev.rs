@@ -3,24 +3,21 @@
 use crate::app::Launch;
 use crate::cli::serve::launch;
 use crate::cli::{Common, Failure, say, warn};
-use crate::config::{Config, Environment, Purpose};
+use crate::config::{Config, Environment, Flags, Mistake, Purpose};
+use crate::dev::ThrowAway;
 use crate::dev::narrator::Narrator;
 use crate::{dev, logging, refusals};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Read from the configuration's folder, as `roomcast init` writes it.
 const ENV_FILE: &str = ".env";
 
 pub(super) fn run(common: Common) -> Result<(), Failure> {
-    let environment = environment(common.config.as_deref())?;
-    let mut config =
-        Config::load(&common.flags(), &environment, Purpose::Other).map_err(|mistakes| Failure::mistakes(&mistakes))?;
+    let flags = common.flags();
+    let config = load(&flags).map_err(|mistakes| Failure::mistakes(&mistakes))?;
     for warning in config.warnings() {
         warn(&format!("warning: {warning}"));
-    }
-    if !config.is_given("log.level") {
-        // The narrator explains refusals; what else matters is a warning or an error.
-        config.log.level = "warn,roomcast::refusals=off".into();
     }
     logging::init(&config.log);
     let narrator = Narrator::default();
@@ -29,16 +26,33 @@ pub(super) fn run(common: Common) -> Result<(), Failure> {
             warn(&line);
         }
     }));
-    let dev = dev::prepare(config);
-    let (config, any_port) = (dev.config.clone(), dev.any_port);
-    launch(Launch { config, pages: Vec::new(), any_port, ready: Box::new(move |address| say(&dev.banner(address))) })
+    let throw_away = ThrowAway::random();
+    let dev = dev::prepare(config, &throw_away);
+    launch(Launch {
+        config: dev.config.clone(),
+        purpose: Purpose::Other,
+        load: Arc::new(move || load(&flags).map(|config| dev::prepare(config, &throw_away).config)),
+        pages: Vec::new(),
+        any_port: dev.any_port,
+        ready: Box::new(move |address| say(&dev.banner(address))),
+    })
+}
+
+fn load(flags: &Flags) -> Result<Config, Vec<Mistake>> {
+    let mut config = Config::load(flags, &environment(flags.config.as_deref())?, Purpose::Other)?;
+    if !config.is_given("log.level") {
+        // The narrator explains refusals; what else matters is a warning or an error.
+        config.log.level = "warn,roomcast::refusals=off".into();
+    }
+    Ok(config)
 }
 
 /// The variables of the process, which win, and those of the `.env` beside the configuration file.
-fn environment(config: Option<&Path>) -> Result<Environment, Failure> {
+fn environment(config: Option<&Path>) -> Result<Environment, Vec<Mistake>> {
     let folder = config.and_then(Path::parent).unwrap_or(Path::new(""));
     let file = folder.join(ENV_FILE);
-    let failed = |error: dotenvy::Error| Failure::configuration(format!("{}: {error}", file.display()));
+    let failed =
+        |error: dotenvy::Error| vec![Mistake { place: file.display().to_string(), message: error.to_string() }];
     let variables = match dotenvy::from_path_iter(&file) {
         Ok(variables) => variables.collect::<Result<Vec<_>, _>>().map_err(failed)?,
         Err(error) if error.not_found() => Vec::new(),

@@ -13,6 +13,7 @@ mod init;
 mod node_access;
 mod nodes;
 mod publish;
+mod reload;
 mod revoke;
 mod rooms;
 mod serve;
@@ -29,13 +30,16 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+/// The version and the commit that it was built from; build.rs finds the latter.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROOMCAST_COMMIT"), ")");
+
 /// A realtime broker that sits beside an existing backend: Socket.IO, WebSocket and SSE clients in rooms, fed by HTTP
 /// or Redis.
 ///
 /// Settings come from flags, ROOMCAST_SECTION__KEY in the environment, conventional names (PORT, REDIS_URL, JWT_SECRET,
 /// FRONTEND_URL …) and a TOML file, in this order. config.example.toml shows all of them.
 #[derive(Parser)]
-#[command(name = "roomcast", version)]
+#[command(name = "roomcast", version = VERSION)]
 struct Arguments {
     #[command(flatten)]
     common: Common,
@@ -104,6 +108,11 @@ enum Command {
     Tail(trace::TailArguments),
     /// Send the clients of one node to the others, spread over some time; the process goes on until it is stopped
     Drain(drain::Arguments),
+    /// Make a running node read its configuration again, and print what changed; SIGHUP does the same
+    ///
+    /// All or nothing: with a mistake the old configuration stays in force, and the exit code is 2. Each node is reloaded by
+    /// itself.
+    Reload(reload::Arguments),
     /// Write a commented roomcast.toml and a .env with fresh secrets; never overwrites
     ///
     /// With the name of a stack it also writes a helper for it, which publishes and answers roomcast's requests.
@@ -174,6 +183,7 @@ pub fn main() -> ExitCode {
         Command::Trace(arguments) => trace::run(common, arguments),
         Command::Tail(arguments) => trace::tail(common, arguments),
         Command::Drain(arguments) => drain::run(common, arguments),
+        Command::Reload(arguments) => reload::run(common, arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Completions(arguments) => shell::completions(&arguments),
         Command::Man => shell::man(),

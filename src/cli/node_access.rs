@@ -9,6 +9,8 @@ pub(super) struct NodeAccess {
     /// Without a final slash.
     pub url: String,
     pub key: Secret,
+    /// The configuration's further keys, where `key` is its first.
+    pub other_keys: Vec<Secret>,
 }
 
 impl NodeAccess {
@@ -17,10 +19,13 @@ impl NodeAccess {
         let environment = std::env::var("ROOMCAST_PUBLISH_KEY").ok().filter(|key| !key.is_empty());
         Ok(match (url, key.or(environment)) {
             // The configuration is not needed, so it may be missing or wrong.
-            (Some(url), Some(key)) => Self { url, key: Secret::new(key) },
+            (Some(url), Some(key)) => Self { url, key: Secret::new(key), other_keys: Vec::new() },
             (url, key) => {
                 let config = common.load(Purpose::Other)?;
+                let others =
+                    if key.is_none() { config.publish.keys.iter().skip(1).cloned().collect() } else { Vec::new() };
                 Self {
+                    other_keys: others,
                     url: url.unwrap_or_else(|| config.admin_url()),
                     key: key.map(Secret::new).map_or_else(|| first_key(&config), Ok)?,
                 }

@@ -55,7 +55,7 @@ pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
         args: arguments.data.is_none().then_some([]),
     };
     let body = serde_json::to_string(&body).map_err(Failure::at_run_time)?;
-    let NodeAccess { url, key } = NodeAccess::find(common, arguments.url, arguments.key)?;
+    let NodeAccess { url, key, .. } = NodeAccess::find(common, arguments.url, arguments.key)?;
     let question = Question { url: format!("{url}/publish"), key: Some(&key), body: Some(body) };
     match block_on(ask(question))? {
         Ok((StatusCode::OK, answer)) => {

@@ -2,17 +2,27 @@
 
 use crate::app::{AppError, Launch};
 use crate::cli::{Common, Failure};
-use crate::config::Purpose;
+use crate::config::{Config, Environment, Purpose};
 use crate::logging;
 use crate::model::error_chain::with_causes;
+use std::sync::Arc;
 
 pub(super) fn run(common: Common) -> Result<(), Failure> {
-    let config = common.load(Purpose::Serve)?;
+    let (flags, environment) = (common.flags(), Environment::of_process());
+    let load = move || Config::load(&flags, &environment, Purpose::Serve);
+    let config = load().map_err(|mistakes| Failure::mistakes(&mistakes))?;
     logging::init(&config.log);
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    launch(Launch { config, pages: Vec::new(), any_port: false, ready: Box::new(|_| {}) })
+    launch(Launch {
+        config,
+        purpose: Purpose::Serve,
+        load: Arc::new(load),
+        pages: Vec::new(),
+        any_port: false,
+        ready: Box::new(|_| {}),
+    })
 }
 
 /// Runs a node until it stops.

@@ -1,7 +1,7 @@
 //! The table of keys. A new key needs a line here, a field in the `config.rs` of its module, and a line in
 //! `config.example.toml` and in `docs/configuration.md` (tests check both).
 
-use crate::backend::config::NOTIFICATIONS;
+use crate::backend::config::{BackendConfig, NOTIFICATIONS};
 use crate::config::address::{
     AdminListen, FileMode, Listen, Networks, http_url, masked_url, origin, redis_url, without_query,
 };
@@ -25,9 +25,21 @@ pub(super) struct Key {
     pub read: fn(&mut Config, &Node) -> Result<(), Faults>,
     /// Its value as TOML, secrets masked; `None`: not set.
     pub show: fn(&Config) -> Option<String>,
+    /// Whether two configurations have the same value.
+    pub is_same: fn(&Config, &Config) -> bool,
+    /// Gives a configuration the value of another one.
+    pub copy: fn(&mut Config, &Config),
 }
 
 impl Key {
+    /// `redis.url`, `listen`.
+    pub(super) fn full_name(&self) -> String {
+        match self.section {
+            "" => self.name.to_owned(),
+            section => format!("{section}.{}", self.name),
+        }
+    }
+
     /// `ROOMCAST_REDIS__URL`.
     pub(super) fn environment_name(&self) -> String {
         let name = self.name.to_ascii_uppercase();
@@ -76,6 +88,15 @@ const HOUR: u64 = 60 * MINUTE;
 const MB: u64 = 1_000_000;
 const GB: u64 = 1_000 * MB;
 
+fn same_secrets(one: &Config, other: &Config) -> bool {
+    (&one.auth.secret, &one.auth.other_secrets) == (&other.auth.secret, &other.auth.other_secrets)
+}
+
+fn copy_secrets(config: &mut Config, from: &Config) {
+    config.auth.secret.clone_from(&from.auth.secret);
+    config.auth.other_secrets.clone_from(&from.auth.other_secrets);
+}
+
 macro_rules! key {
     // `[backend]` exists only if one of its keys does.
     ($section:literal, $name:literal, backend.$field:ident, $kind:expr) => {
@@ -88,6 +109,16 @@ macro_rules! key {
                 Ok(())
             },
             show: |config| config.backend.as_ref().and_then(|backend| $kind.write(&backend.$field)),
+            is_same: |one, other| match (&one.backend, &other.backend) {
+                (Some(one), Some(other)) => one.$field == other.$field,
+                (Some(one), None) | (None, Some(one)) => one.$field == BackendConfig::default().$field,
+                (None, None) => true,
+            },
+            copy: |config, from| {
+                if let (Some(backend), Some(from)) = (&mut config.backend, &from.backend) {
+                    backend.$field = from.$field.clone();
+                }
+            },
         }
     };
     ($section:literal, $name:literal, $($field:ident).+, $kind:expr) => {
@@ -99,6 +130,8 @@ macro_rules! key {
                 Ok(())
             },
             show: |config| $kind.write(&config.$($field).+),
+            is_same: |one, other| one.$($field).+ == other.$($field).+,
+            copy: |config, from| config.$($field).+ = from.$($field).+.clone(),
         }
     };
 }
@@ -136,6 +169,8 @@ pub(super) static KEYS: &[Key] = &[
             Ok(())
         },
         show: |config| Maybe(TOKEN_SECRET).write(&config.auth.secret).filter(|_| config.auth.other_secrets.is_empty()),
+        is_same: same_secrets,
+        copy: copy_secrets,
     },
     Key {
         section: "auth",
@@ -145,6 +180,8 @@ pub(super) static KEYS: &[Key] = &[
             Ok(())
         },
         show: |_| None,
+        is_same: same_secrets,
+        copy: copy_secrets,
     },
     Key {
         section: "auth",
@@ -157,6 +194,8 @@ pub(super) static KEYS: &[Key] = &[
             let all = config.auth.secret.iter().chain(&config.auth.other_secrets).cloned().collect();
             (!config.auth.other_secrets.is_empty()).then(|| TOKEN_SECRETS.write(&all)).flatten()
         },
+        is_same: same_secrets,
+        copy: copy_secrets,
     },
     Key {
         section: "auth",
@@ -166,6 +205,8 @@ pub(super) static KEYS: &[Key] = &[
             Ok(())
         },
         show: |_| None,
+        is_same: same_secrets,
+        copy: copy_secrets,
     },
     Key {
         section: "auth",
@@ -176,6 +217,8 @@ pub(super) static KEYS: &[Key] = &[
         },
         // The path of the file is not kept.
         show: |config| config.auth.public_key.as_ref().map(|_| "\"…\"".into()),
+        is_same: |one, other| one.auth.public_key == other.auth.public_key,
+        copy: |config, from| config.auth.public_key = from.auth.public_key.clone(),
     },
     key!("auth", "jwks_url", auth.jwks_url, Maybe(HTTP_URL)),
     key!("auth", "algorithms", auth.algorithms, List { of: AlgorithmName, least: 1 }),
@@ -201,6 +244,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("console", "admin_ui", admin_ui.enabled, Switch),
     key!("console", "admin_ui_readonly", admin_ui.readonly, Switch),
     key!("console", "admin_ui_sockets", admin_ui.sockets, count(0..=5_000)),
+    key!("console", "admin_ui_events", admin_ui.events, count(0..=500)),
     key!("console", "admin_ui_sessions", admin_ui.sessions, count(1..=100)),
 
     key!("cors", "origins", cors.origins, List { of: Text(origin), least: 0 }),
@@ -222,6 +266,12 @@ pub(super) static KEYS: &[Key] = &[
         show: |config| {
             let names = [("polling", config.socketio.polling), ("websocket", config.socketio.websocket)];
             TRANSPORTS.write(&names.iter().filter(|(_, on)| *on).map(|(name, _)| (*name).to_owned()).collect())
+        },
+        is_same: |one, other| {
+            (one.socketio.polling, one.socketio.websocket) == (other.socketio.polling, other.socketio.websocket)
+        },
+        copy: |config, from| {
+            (config.socketio.polling, config.socketio.websocket) = (from.socketio.polling, from.socketio.websocket);
         },
     },
     key!("socketio", "namespaces", socketio.namespaces, List { of: Text(text::namespace), least: 1 }),

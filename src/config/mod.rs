@@ -12,7 +12,7 @@
 //! `keys` is the table of all keys: a new one is a line there. A load goes through these files: `file` and
 //! `environment` hold what was written; `sources` and `variables` turn it into one `candidate` per key and source;
 //! `kind`, `text`, `address`, `algorithm`, `claims` and `rules` read and check single values into `settings`; `checks`
-//! compares keys with each other; `show` writes the result.
+//! compares keys with each other; `show` writes the result. `reload` compares it with the one in force.
 
 mod address;
 mod algorithm;
@@ -26,6 +26,7 @@ mod keys;
 mod kind;
 mod mistake;
 mod node;
+mod reload;
 mod rules;
 mod settings;
 mod show;
@@ -38,17 +39,14 @@ pub use address::url_of;
 pub use environment::Environment;
 pub use flags::Flags;
 pub use mistake::Mistake;
+pub use reload::{Change, Successor, live_keys};
 pub use settings::{Config, Purpose};
 
 use mistake::in_order;
 
 /// Every key as `section.key`. Tests compare it with what documents the keys.
 pub fn key_names() -> Vec<String> {
-    let name = |key: &keys::Key| match key.section {
-        "" => key.name.to_owned(),
-        section => format!("{section}.{}", key.name),
-    };
-    keys::KEYS.iter().map(name).collect()
+    keys::KEYS.iter().map(keys::Key::full_name).collect()
 }
 
 impl Config {

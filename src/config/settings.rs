@@ -122,6 +122,14 @@ impl Config {
         }
     }
 
+    /// This key counts as written where another configuration has it.
+    pub(super) fn copy_place(&mut self, slot: &str, from: &Self) {
+        match from.places.get(slot) {
+            Some(place) => drop(self.places.insert(slot.to_owned(), place.clone())),
+            None => drop(self.places.remove(slot)),
+        }
+    }
+
     /// Whether a source has this key (`listen`, `redis.url`), even with the default value.
     pub fn is_given(&self, slot: &str) -> bool {
         self.places.contains_key(slot)

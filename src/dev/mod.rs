@@ -39,8 +39,22 @@ pub struct Dev {
     is_open: bool,
 }
 
+/// Secrets that last as long as the process.
+#[derive(Debug)]
+pub struct ThrowAway {
+    secret: String,
+    key: String,
+}
+
+impl ThrowAway {
+    /// Fresh ones.
+    pub fn random() -> Self {
+        Self { secret: random_text(), key: random_text() }
+    }
+}
+
 /// Fills in what a first try needs and the configuration leaves out.
-pub fn prepare(mut config: Config) -> Dev {
+pub fn prepare(mut config: Config, throw_away: &ThrowAway) -> Dev {
     let any_port = !config.is_given("listen");
     if any_port {
         config.listen.listen = LISTEN;
@@ -49,11 +63,11 @@ pub fn prepare(mut config: Config) -> Dev {
     config.shutdown = SHUTDOWN;
     let auth = &config.auth;
     let has_key = auth.secret.is_some() || auth.public_key.is_some() || auth.jwks_url.is_some();
-    let own_secret = (!has_key && !auth.anonymous).then(random_text);
+    let own_secret = (!has_key && !auth.anonymous).then(|| throw_away.secret.clone());
     if let Some(secret) = &own_secret {
         config.auth.secret = Some(Secret::new(secret.as_str()));
     }
-    let own_key = config.publish.keys.is_empty().then(random_text);
+    let own_key = config.publish.keys.is_empty().then(|| throw_away.key.clone());
     config.publish.keys.extend(own_key.as_deref().map(Secret::new));
     let is_open = config.rooms.is_empty();
     if is_open {
@@ -134,7 +148,7 @@ mod tests {
 
     fn dev(environment: &[(&str, &str)]) -> Dev {
         let environment = Environment::from_iter(environment.iter().copied());
-        prepare(Config::load(&Flags::default(), &environment, Purpose::Other).unwrap())
+        prepare(Config::load(&Flags::default(), &environment, Purpose::Other).unwrap(), &ThrowAway::random())
     }
 
     #[test]

@@ -23,6 +23,10 @@ use std::net::IpAddr;
 const ENDED_PER_USER: usize = 32;
 /// Notes of one session that are remembered.
 const NOTES_PER_SESSION: usize = 64;
+/// The last times that a user was not let in.
+const TURNED_AWAY_PER_USER: usize = 4;
+/// What is remembered of those takes this part of each half: tokens that are forged may name any user.
+const TURNED_AWAY_PART: usize = 8;
 /// Sessions for which volatile events are counted that they did not get.
 const MAX_SKIPPED: usize = 4_096;
 /// Beginnings of the log that are remembered.
@@ -90,6 +94,15 @@ pub struct Skipped {
     pub last_ms: u64,
 }
 
+/// A client was not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// The error code that it got.
+    pub code: &'static str,
+    /// Whose client it is, is only what its refused token says.
+    pub is_claimed: bool,
+}
+
 /// The log went on elsewhere, and clients that were connected may have missed events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reset {
@@ -103,6 +116,7 @@ pub struct Reset {
 pub struct Memory {
     ended: Ring<(Box<str>, Ended)>,
     notes: Ring<SessionNote>,
+    turned_away: Ring<(Box<str>, TurnedAway)>,
     turns: Turns,
     skipped: HashMap<SessionKey, Skipped>,
     resets: VecDeque<Reset>,
@@ -123,6 +137,7 @@ impl Memory {
         Self {
             ended: Ring::new(bytes, max_age_ms, ENDED_PER_USER),
             notes: Ring::new(bytes, max_age_ms, NOTES_PER_SESSION),
+            turned_away: Ring::new(bytes / TURNED_AWAY_PART, max_age_ms, TURNED_AWAY_PER_USER),
             turns: Turns::default(),
             skipped: HashMap::new(),
             resets: VecDeque::new(),
@@ -166,6 +181,19 @@ impl Memory {
         if waits {
             self.closing.entry(connection).or_default().push(number);
         }
+    }
+
+    /// Remembers that a client was not let in.
+    pub fn turned_away(&mut self, user: &str, at: Stamp, turned_away: TurnedAway) {
+        if self.is_on {
+            self.turned_away.push(self.hasher.hash_one(user), at, user.len() + 32, (user.into(), turned_away));
+        }
+    }
+
+    /// When a user was not let in, in Unix milliseconds, oldest first.
+    pub fn turned_away_of(&self, user: &str) -> impl Iterator<Item = (u64, TurnedAway)> {
+        let all = self.turned_away.of(self.hasher.hash_one(user));
+        all.filter(move |(_, (of, _))| **of == *user).map(|(at, (_, turned_away))| (at.unix_ms, *turned_away))
     }
 
     /// Whether sessions of a connection have ended while events waited for it.
@@ -243,6 +271,7 @@ impl Memory {
     pub fn expire(&mut self, now_ms: u64) {
         self.ended.expire(now_ms);
         self.notes.expire(now_ms);
+        self.turned_away.expire(now_ms);
     }
 
     /// What happened to a session, oldest first, and from when on that is all.

@@ -1,6 +1,6 @@
 //! One answer from what all nodes say.
 
-use crate::cluster::{EventView, ExplainQuery, ExplainedSession, NodeExplanation};
+use crate::cluster::{EventView, ExplainQuery, ExplainedSession, NodeExplanation, TurnedAwayView};
 use std::collections::BTreeMap;
 
 /// What nodes know of an event, best first.
@@ -132,6 +132,16 @@ fn not_connected(
 ) -> Verdict {
     let when = if has_event { "not connected when the event came" } else { "not connected" };
     let elsewhere: Vec<&str> = nodes.iter().flat_map(|node| &node.elsewhere).map(String::as_str).collect();
+    let turned_away = nodes.iter().flat_map(|node| &node.turned_away).max_by_key(|turned_away| turned_away.at_ms);
+    let ended_ms = last.and_then(|session| session.outcome_ms).unwrap_or_default();
+    if let Some(TurnedAwayView { at_ms, code, claimed }) = turned_away.filter(|later| later.at_ms >= ended_ms) {
+        let who = match claimed {
+            true => "a client whose token names this user, be it theirs or not,",
+            false => "a client of this user",
+        };
+        let message = format!("{when}: {who} was not let in, {code}");
+        return Verdict { code: "not_connected", message, at_ms: Some(*at_ms) };
+    }
     let message = match last {
         Some(session) => format!("{when}: {}", session.message),
         None if !elsewhere.is_empty() => {
@@ -201,6 +211,10 @@ mod tests {
         let elsewhere = NodeExplanation { elsewhere: vec!["/chat".into()], ..node(&[]) };
         assert!(of(&query(), &[&elsewhere], "T").message.ends_with("in namespace /; connected in /chat"));
         assert_eq!(code(&[NodeExplanation::default()]), "unknown_namespace");
+        let turned_away = |at_ms| TurnedAwayView { at_ms, code: "token_expired".into(), claimed: true };
+        let refused = |at_ms| NodeExplanation { turned_away: vec![turned_away(at_ms)], ..node(&[ended(5)]) };
+        let message = |at_ms| of(&query(), &[&refused(at_ms)], "T").message;
+        assert!(message(6).ends_with("was not let in, token_expired") && message(4).ends_with("it was ended_before"));
     }
 
     #[test]

@@ -46,6 +46,7 @@ fn left_by(by: LeftBy) -> &'static str {
         LeftBy::Client => "its client wanted that, or the backend's answer to one of its events",
         LeftBy::Command => "a /leave of the backend",
         LeftBy::Token => "its new token does not give it the room",
+        LeftBy::Rules => "the rules that were put in force by a reload do not give it the room",
         LeftBy::Undone => "its join was not written in time and undone",
     }
 }

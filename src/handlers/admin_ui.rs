@@ -148,7 +148,7 @@ async fn carry_out(local: &Rc<LocalNode>, command: &Command) -> Result<(), Strin
     // The id of a session is a room with that one member, and no room is the whole namespace, as in Socket.IO.
     let rooms: Vec<Room> = command.filter().map(Room::from).into_iter().collect();
     for room in &rooms {
-        check_room_name(room, local.context.limits.room_name_bytes).map_err(|error| error.to_string())?;
+        check_room_name(room, local.context.draft_limits.room_name_bytes).map_err(|error| error.to_string())?;
     }
     let selector = Selector::RoomsExcept { rooms: rooms.clone(), except: Vec::new() };
     let action = match command {
@@ -169,6 +169,6 @@ async fn carry_out(local: &Rc<LocalNode>, command: &Command) -> Result<(), Strin
 }
 
 fn checked(local: &LocalNode, room: &str) -> Result<Vec<Room>, String> {
-    check_room_name(room, local.context.limits.room_name_bytes).map_err(|error| error.to_string())?;
+    check_room_name(room, local.context.draft_limits.room_name_bytes).map_err(|error| error.to_string())?;
     Ok(vec![room.into()])
 }

@@ -65,7 +65,8 @@ pub fn source(local: &LocalNode, session: &Session, address: Option<IpAddr>) -> 
     let identity = &session.identity;
     match &identity.user {
         Some(user) => {
-            let claim = local.context.limits.tenant_claim.as_ref();
+            let settings = local.context.settings();
+            let claim = settings.limits.tenant_claim.as_ref();
             Source::user(user.as_str()).of_tenant(claim.and_then(|claim| identity.claim_text(claim)).as_deref())
         }
         None => Source::address(address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))),

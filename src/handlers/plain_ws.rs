@@ -339,7 +339,7 @@ async fn on_event(
     id: Option<&RawValue>,
     ask: Option<&Ask>,
 ) -> Option<Need> {
-    let result = match local.context.rules.on(MAIN_NAMESPACE, event) {
+    let result = match local.context.settings().rules.on(MAIN_NAMESPACE, event) {
         Some(rule) => rule_runner::run(local, session, rule, event, args, ask).await,
         None => Err(unruled(local, session, event)),
     };

@@ -103,7 +103,7 @@ async fn prepare(
     // Rooms that a fresh token brings.
     let mut session = newcomer.clone().session(local, parked.id, None);
     let new = first.memberships().filter(|(room, _)| !parked.rooms.contains(room));
-    let left = local.context.limits.rooms_per_session.saturating_sub(parked.rooms.len());
+    let left = local.context.settings().limits.rooms_per_session.saturating_sub(parked.rooms.len());
     let fresh: Vec<_> = new.take(left).map(|(room, by)| (room.clone(), by)).collect();
     let rooms: Vec<Room> = parked.rooms.iter().chain(fresh.iter().map(|(room, _)| room)).cloned().collect();
     let reserved = session_start::reserve(local, &mut session, &rooms).await;

@@ -11,6 +11,7 @@ use crate::handlers::session_start;
 use crate::handlers::session_start::{FirstRooms, Newcomer};
 use crate::model::names::Room;
 use crate::model::provenance::Provenance;
+use crate::model::session_note::LeftBy;
 use crate::node::context::LocalNode;
 use crate::protocol::plain_ws;
 use crate::rules::{Caller, Decision, TemplateError};
@@ -57,7 +58,7 @@ fn decide<'a>(
     for (room, by) in rooms {
         let decision = match first.provenance(room).filter(|_| by != Provenance::Command) {
             Some(by) => Decision::Keep(by),
-            None => local.context.rules.decide_again(room, caller, by, same_claims),
+            None => local.context.settings().rules.decide_again(room, caller, by, same_claims),
         };
         match decision {
             Decision::Keep(by) => decided.kept.push((room.clone(), by)),
@@ -104,7 +105,7 @@ pub async fn of_parked(
     let may_have = |room: &Room| {
         same_claims
             || with_identity(identity, auth, &id.to_string(), name, |caller| {
-                let decision = local.context.rules.decide_again(room, caller, Provenance::Rule, false);
+                let decision = local.context.settings().rules.decide_again(room, caller, Provenance::Rule, false);
                 matches!(decision, Decision::Keep(_))
             })
     };
@@ -142,7 +143,9 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
     for (room, by) in &decided.kept {
         local.shard.decide(key, room, *by);
     }
-    decided.left.iter().for_each(|(room, _)| leave(local, key, room));
+    for (room, _) in &decided.left {
+        lose(local, key, room, LeftBy::Token);
+    }
     // The old token let it into these, so it stays in them until the backend has decided.
     let about = || {
         local
@@ -156,7 +159,9 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
             Ok(()) => local.shard.decide(key, &room, Provenance::Asked),
             // A command may have put it there meanwhile.
             Err(_) if is_by_command(local, key, &room) => {}
-            Err(_) => leave(local, key, &room),
+            Err(_) => {
+                lose(local, key, &room, LeftBy::Token);
+            }
         }
     }
     join(local, key, &first).await;
@@ -176,8 +181,12 @@ pub fn has_changed(local: &LocalNode, key: SessionKey, begun_with: &Arc<Identity
 pub fn of_answer(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Vec<Provenance>, JoinError> {
     let decided = local.shard.with_session(key, |session| {
         with_caller(session, local.context.namespaces.name(session.namespace), |caller| {
-            let decide = |room: &Room| match local.context.rules.decide_again(room, caller, Provenance::Answered, false)
-            {
+            let decide = |room: &Room| match local.context.settings().rules.decide_again(
+                room,
+                caller,
+                Provenance::Answered,
+                false,
+            ) {
                 Decision::Keep(by) => Ok(by),
                 Decision::Ask | Decision::Leave => Err(JoinError::Forbidden(room.to_string())),
             };
@@ -191,16 +200,18 @@ fn has_same_claims(one: &Identity, other: &Identity) -> bool {
     one.claims == other.claims || one.deciding_claims() == other.deciding_claims()
 }
 
-fn is_by_command(local: &LocalNode, key: SessionKey, room: &Room) -> bool {
+pub(super) fn is_by_command(local: &LocalNode, key: SessionKey, room: &Room) -> bool {
     let is = |by: Option<Provenance>| by == Some(Provenance::Command);
     local.shard.with_session(key, |session| is(session.provenance(room))).unwrap_or(false)
 }
 
-fn leave(local: &LocalNode, key: SessionKey, room: &Room) {
-    local.shard.lose_room(key, room);
-    if let Some(connection) = local.shard.connection_of(key) {
-        local.shard.push_json(connection, &plain_ws::left(room, None));
+/// Takes a room from a session; whether it was in it.
+pub(super) fn lose(local: &LocalNode, key: SessionKey, room: &Room, by: LeftBy) -> bool {
+    let lost = local.shard.lose_room(key, room, by);
+    if lost {
+        local.context.metrics.membership_lost(by.label());
     }
+    lost
 }
 
 /// Joins the rooms that a token brings by itself.
@@ -222,7 +233,7 @@ async fn join(local: &LocalNode, key: SessionKey, first: &FirstRooms) {
 }
 
 /// Asks the backend about rooms, a few at once. After a failure the others are not asked: they fail like it.
-async fn ask<'a>(
+pub(super) async fn ask<'a>(
     local: &LocalNode,
     source: &Source,
     rooms: Vec<Room>,

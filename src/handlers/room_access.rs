@@ -215,7 +215,8 @@ fn check(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<Checked, 
 }
 
 fn check_session(local: &LocalNode, session: &SessionView<'_>, rooms: &[Room]) -> Result<Checked, JoinError> {
-    let (limits, namespace) = (&local.context.limits, local.context.namespaces.name(session.namespace));
+    let (settings, namespace) = (local.context.settings(), local.context.namespaces.name(session.namespace));
+    let limits = &settings.limits;
     let (mut new, mut checked) = (0, Checked { by: Vec::with_capacity(rooms.len()), asked: Vec::new() });
     for room in rooms {
         check_room_name(room, limits.room_name_bytes).map_err(|e| JoinError::BadName(e.to_string()))?;
@@ -235,7 +236,8 @@ fn check_session(local: &LocalNode, session: &SessionView<'_>, rooms: &[Room]) -
 
 /// What lets this caller into a room, be it that the backend is asked.
 fn allowed_by(local: &LocalNode, room: &str, caller: &Caller<'_>) -> Result<Provenance, JoinError> {
-    let verdict = local.context.rules.room(room, caller);
+    let settings = local.context.settings();
+    let verdict = settings.rules.room(room, caller);
     match &verdict {
         Verdict::Allow(rule, captures) | Verdict::Ask(rule, captures) | Verdict::Granted(Some((rule, captures))) => {
             announceable(rule, captures, caller)?;
@@ -262,7 +264,7 @@ fn announceable(rule: &RoomRule, captures: &Captures, caller: &Caller<'_>) -> Re
 /// # Errors
 /// [`JoinError::TooMany`].
 pub fn within_limit(local: &LocalNode, key: SessionKey, rooms: &[Room]) -> Result<(), JoinError> {
-    let max = local.context.limits.rooms_per_session;
+    let max = local.context.settings().limits.rooms_per_session;
     let is_over = local.shard.with_session(key, |session| {
         let new: HashSet<&Room> = rooms.iter().filter(|room| !session.is_in(room)).collect();
         !new.is_empty() && session.room_count() + new.len() > max
@@ -282,7 +284,7 @@ pub fn join_within_limit(
     rooms: &[(Room, Provenance)],
     reserved: &mut Reservation,
 ) -> Vec<Room> {
-    let max = local.context.limits.rooms_per_session;
+    let max = local.context.settings().limits.rooms_per_session;
     let mut new = Vec::new();
     for (room, by) in rooms {
         if local.shard.with_session(key, |session| session.room_count() < max).unwrap_or(false) {

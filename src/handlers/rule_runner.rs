@@ -304,7 +304,8 @@ async fn append(local: &Rc<LocalNode>, drafts: Vec<Draft>) -> Result<Option<Offs
 /// connection is closed so that the client comes again: it did not ask for these rooms, so it would not ask a second time.
 /// Where it needs the backend it waits, and the client's packets do not wait for it.
 pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &str) {
-    let Some(rule) = local.context.rules.connection(namespace) else { return };
+    let settings = local.context.settings();
+    let Some(rule) = settings.rules.connection(namespace) else { return };
     match run(local, key, rule, "connection", &Args::none(), None).await {
         Ok(Ran::Done(_)) => {}
         Ok(Ran::Deferred(need)) => match backend_calls::take_place(local, need.kind, key, 0) {
@@ -319,7 +320,8 @@ pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &
 pub async fn run_connection_now(local: &Rc<LocalNode>, key: SessionKey, ask: Option<&Ask>) {
     let Some(namespace) = local.shard.with_session(key, |session| session.namespace) else { return };
     let namespace = local.context.namespaces.name(namespace);
-    let Some(rule) = local.context.rules.connection(namespace) else { return };
+    let settings = local.context.settings();
+    let Some(rule) = settings.rules.connection(namespace) else { return };
     if let Err(failure) = run(local, key, rule, "connection", &Args::none(), ask).await {
         failed_connection(local, key, namespace, &failure.error);
     }
@@ -347,7 +349,8 @@ pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
         let reason = ended.reason.label().replace('_', " ");
         let source = backend_calls::source(local, &ended.session, ended.address);
         backend_calls::disconnected(local, &source, &ended.session, &ended.rooms, &reason);
-        let Some(rule) = local.context.rules.disconnect(namespace) else { continue };
+        let settings = local.context.settings();
+        let Some(rule) = settings.rules.disconnect(namespace) else { continue };
         let inside = |room: &str| ended.rooms.iter().any(|own| &**own == room);
         let args = Args::trusted(format!("[\"{reason}\"]"), 1);
         match plan(local, &ended.session, rule, &args, inside, Outside::Skip) {

@@ -19,7 +19,7 @@ use crate::node::context::LocalNode;
 use crate::presence::Ticket;
 use crate::presence::local::Reservation;
 use crate::refusals::{Who, shown};
-use crate::rules::TemplateError;
+use crate::rules::{Caller, TemplateError};
 use crate::session::Session;
 use crate::session::caller::with_identity;
 use crate::session::changes::Changes;
@@ -113,20 +113,33 @@ pub fn rooms_of_token(
     namespace: NamespaceIndex,
 ) -> Result<FirstRooms, TemplateError> {
     let namespace = local.context.namespaces.name(namespace);
-    let automatic =
-        with_identity(identity, auth, &id.to_string(), namespace, |caller| local.context.rules.auto_rooms(caller));
-    let mut rooms = automatic.inspect_err(|error| {
+    let rooms =
+        with_identity(identity, auth, &id.to_string(), namespace, |caller| rooms_of_caller(local, identity, caller));
+    rooms.inspect_err(|error| {
         let why = format_args!("{}: a claim does not fit into a room of [[rooms]] with join = \"auto\"", error.code());
         let user = identity.user.as_ref().map(|user| user.as_str());
         local.context.refusals.note(Refusal::Token, &Who::default().session(id, user), why);
-    })?;
+    })
+}
+
+/// The same; a refusal is not noted.
+///
+/// # Errors
+/// When a value of the token would make an unsafe room name.
+pub fn rooms_of_caller(
+    local: &LocalNode,
+    identity: &Identity,
+    caller: &Caller<'_>,
+) -> Result<FirstRooms, TemplateError> {
+    let settings = local.context.settings();
+    let mut rooms = settings.rules.auto_rooms(caller)?;
     let automatic = rooms.len();
     for room in identity.grants.exact() {
         if !rooms.iter().any(|known| **known == *room) {
             rooms.push(room.into());
         }
     }
-    rooms.truncate(local.context.limits.rooms_per_session);
+    rooms.truncate(settings.limits.rooms_per_session);
     Ok(FirstRooms { rooms, automatic })
 }
 
@@ -208,6 +221,9 @@ pub fn enter_account(local: &LocalNode, key: ConnectionKey, identity: &Identity)
         };
         let who = Who::at(local.shard.address(key)).user(identity.user.as_ref().map(|user| user.as_str()));
         local.context.refusals.note(reason, &who, format_args!("{message}"));
+        if let Some(user) = &identity.user {
+            local.shard.note_turned_away(user.as_str(), code, false);
+        }
         TooMany { code, message, retry_ms: retry }
     })
 }
@@ -235,8 +251,11 @@ pub fn note_handshake(local: &LocalNode, attempt: Attempt<'_>, checked: &Result<
         }
         Err(error) => {
             local.context.metrics.handshake(error.code());
-            let is_followed = local.context.feed.is_open();
-            let claimed = token.filter(|_| is_followed).and_then(|token| local.node.auth.claimed_user(token));
+            let is_asked = local.context.feed.is_open() || local.context.explain.bytes > 0;
+            let claimed = token.filter(|_| is_asked).and_then(|token| local.node.auth.claimed_user(token));
+            if let Some(user) = &claimed {
+                local.shard.note_turned_away(user, error.code(), true);
+            }
             let who = Who::at(address).claims(claimed).about(format!("a client of namespace {}", shown(namespace)));
             local.context.refusals.note(Refusal::Token, &who, format_args!("{error}{}", error.advice()));
         }
@@ -252,6 +271,9 @@ pub fn was_revoked(local: &LocalNode, namespace: &str, identity: &Identity) -> b
         let who = Who::default().user(identity.user.as_ref().map(|user| user.as_str()));
         let who = who.about(format!("a client of namespace {}", shown(namespace)));
         let (error, advice) = (AuthError::Revoked, AuthError::Revoked.advice());
+        if let Some(user) = &identity.user {
+            local.shard.note_turned_away(user.as_str(), error.code(), false);
+        }
         local.context.refusals.note(Refusal::Token, &who, format_args!("{error}{advice}"));
     }
     revoked

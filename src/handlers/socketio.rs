@@ -150,12 +150,12 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     if overload::refuse_session(local, key) {
         return;
     }
-    let max = local.context.limits.auth_bytes;
+    let max = local.context.settings().limits.auth_bytes;
     let bytes = auth.as_ref().map_or(0, |auth| auth.len());
     if bytes > max + MAX_TOKEN + RESUME_BYTES {
         return refuse_large_auth(local, key, &namespace);
     }
-    let handshake = Handshake::read(auth.as_deref(), &local.context.rules.auth_keys);
+    let handshake = Handshake::read(auth.as_deref(), &local.context.settings().rules.auth_keys);
     drop(auth);
     let token_bytes = handshake.token.as_ref().map_or(0, String::len);
     if bytes.saturating_sub(token_bytes) > max + RESUME_BYTES {
@@ -302,7 +302,8 @@ pub fn refuse_large_auth(local: &LocalNode, key: ConnectionKey, namespace: &str)
         return;
     }
     local.context.metrics.handshake(AUTH_TOO_BIG);
-    let message = format!("the handshake auth is over `limits.auth_bytes` ({} bytes)", local.context.limits.auth_bytes);
+    let max = local.context.settings().limits.auth_bytes;
+    let message = format!("the handshake auth is over `limits.auth_bytes` ({max} bytes)");
     let who = Who::at(local.shard.address(key)).about(format!("a client of namespace {}", shown(namespace)));
     local.context.refusals.note(Refusal::Size, &who, format_args!("{message}"));
     refuse(local, key, namespace, &message, Some(AUTH_TOO_BIG));
@@ -339,7 +340,7 @@ async fn on_event(
     args: &Args,
     ask: Option<&Ask>,
 ) -> Option<Need> {
-    let result = match local.context.rules.on(namespace, event) {
+    let result = match local.context.settings().rules.on(namespace, event) {
         Some(rule) => rule_runner::run(local, session, rule, event, args, ask).await,
         None => Err(unruled(local, session, event)),
     };

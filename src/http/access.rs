@@ -15,7 +15,7 @@ use hyper::header::AUTHORIZATION;
 pub async fn check(api: &Api, caller: &Caller, request: &Request<Incoming>) -> Result<(), Box<Reply>> {
     let headers = request.headers();
     if headers.contains_key(AUTHORIZATION) || !console::has_cookie(api, headers) {
-        return keys::check(headers, &api.publish.keys);
+        return keys::check(headers, &api.settings().publish.keys);
     }
     let changes = !request.method().is_safe();
     let session = console::check(api, headers, changes).await?;

@@ -116,13 +116,13 @@ fn read(api: &Api, verb: Verb, fields: Fields) -> Result<(Selector, Option<Names
 }
 
 fn checked(api: &Api, rooms: Vec<Name>) -> Result<Vec<Room>, Refusal> {
-    let max = api.node.context.limits.rooms_per_session.min(MAX_ROOMS);
+    let max = api.node.context.settings().limits.rooms_per_session.min(MAX_ROOMS);
     if rooms.is_empty() || rooms.len() > max {
         let message = format!("`rooms` takes 1 to {max} names");
         return Err(("bad_field", message));
     }
     for Name(room) in &rooms {
-        check_room_name(room, api.node.context.limits.room_name_bytes).map_err(|e| (e.code(), e.to_string()))?;
+        check_room_name(room, api.node.context.draft_limits.room_name_bytes).map_err(|e| (e.code(), e.to_string()))?;
     }
     Ok(rooms.into_iter().map(Room::from).collect())
 }

@@ -39,7 +39,7 @@ pub async fn serve(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(body) => body,
         Err(problem) => return unread(problem, "4 KiB"),
     };
-    let wanted = match read(&body, api.shutdown.drain) {
+    let wanted = match read(&body, api.settings().shutdown.drain) {
         Ok(wanted) => wanted,
         Err((code, message)) => return error(StatusCode::BAD_REQUEST, code, &message),
     };
@@ -50,7 +50,7 @@ pub async fn serve(api: &Api, request: Request<Incoming>) -> Reply {
         return error(StatusCode::CONFLICT, "other_node", &message);
     }
     let over = wanted.over;
-    let begun = drain::begin(node, api.shutdown.pause, over);
+    let begun = drain::begin(node, api.settings().shutdown.pause, over);
     let status = node.operator_drain.status(node.connection_limiter.taken());
     json(StatusCode::OK, &json!({ "node": own, "begun": begun, "drain": status }))
 }

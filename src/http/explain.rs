@@ -1,6 +1,6 @@
 //! `GET /explain`: why a user did or did not get an event, without payloads and tokens.
 
-use crate::cluster::{EventView, ExplainQuery, ExplainedSession, NodeExplanation};
+use crate::cluster::{EventView, ExplainQuery, ExplainedSession, NodeExplanation, TurnedAwayView};
 use crate::explain::verdict;
 use crate::explain::verdict::Verdict;
 use crate::http::Api;
@@ -52,6 +52,12 @@ fn answer(query: &ExplainQuery, nodes: Vec<(NodeId, Result<NodeExplanation, Sile
     let (rule, join) = known.first().map_or((None, None), |node| (node.rule.clone(), node.join.clone()));
     let outcomes = json!(outcomes);
     let of_nodes: Vec<Value> = nodes.iter().map(|(node, answer)| shown_node(*node, answer)).collect();
+    let mut turned_away: Vec<_> = known.iter().flat_map(|node| &node.turned_away).collect();
+    turned_away.sort_unstable_by_key(|turned_away| std::cmp::Reverse(turned_away.at_ms));
+    let turned_away: Vec<Value> = turned_away
+        .into_iter()
+        .map(|TurnedAwayView { at_ms, code, claimed }| json!({ "at": rfc3339(*at_ms), "code": code, "claimed": claimed }))
+        .collect();
     let sessions = sessions(nodes);
     json!({
         "user": query.user,
@@ -65,6 +71,7 @@ fn answer(query: &ExplainQuery, nodes: Vec<(NodeId, Result<NodeExplanation, Sile
         "outcomes": outcomes,
         "sessions_left_out": all.saturating_sub(sessions.len() as u64),
         "sessions": sessions,
+        "turned_away": turned_away,
         "sees_back_to": sees_back_to,
         "nodes": of_nodes,
         "nodes_pending": pending,

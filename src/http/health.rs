@@ -100,6 +100,7 @@ async fn render(api: &Api) -> Result<Bytes, String> {
     metrics.note_log_lines_dropped(logging::lines_dropped());
     metrics.revocations.set(gauge(api.node.auth.revocations().expire(unix_ms())));
     metrics.outbox_bytes.set(gauge(counts.outbox_bytes));
+    metrics.note_tokens_verified(&api.node.auth.verified());
     metrics.note_memory(&api.node.context.memory);
     let (open, skipped) = api.node.context.feed.counts();
     metrics.note_traces(open, skipped);

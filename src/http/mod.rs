@@ -23,9 +23,11 @@ pub mod origin;
 pub mod presence;
 mod proxy_header;
 pub mod publish;
+pub mod reload;
 pub mod revoke;
 pub mod routes;
 pub mod server;
+pub mod settings;
 mod shared;
 pub mod sse;
 mod stream;
@@ -37,17 +39,16 @@ pub mod ws;
 
 use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
-use crate::shutdown::ShutdownConfig;
 use crate::tls::TlsServer;
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
-use client_address::TrustedProxies;
-use config::{ConsoleConfig, HttpConfig, PublishConfig};
+use config::ConsoleConfig;
 use console::sign_ins::SignIns;
-use hosts::Hosts;
-use origin::Origins;
+use reload::Reloads;
+use settings::HttpSettings;
 use shared::Shared;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use traffic::Traffic;
 
 /// What `/metrics` and `/socket/ping` answer to all that ask at once.
@@ -61,26 +62,16 @@ pub struct Scrape {
 pub struct Api {
     /// The node.
     pub node: Arc<Node>,
-    /// `[http]`.
-    pub http: HttpConfig,
-    /// `[publish]`.
-    pub publish: PublishConfig,
+    /// What may change while the node runs.
+    pub live: ArcSwap<HttpSettings>,
+    /// Makes them change.
+    pub reloads: Reloads,
     /// `[console]`.
     pub console: ConsoleConfig,
     /// `console.sign_ins_per_minute`.
     pub sign_ins: SignIns,
-    /// `auth.revoke_for`.
-    pub revoke_for: Duration,
-    /// `[shutdown]`.
-    pub shutdown: ShutdownConfig,
-    /// `[cors]`.
-    pub origins: Origins,
-    /// `http.allowed_hosts`.
-    pub hosts: Hosts,
     /// `[tls]`, for `listen`.
     pub tls: Option<TlsServer>,
-    /// `http.trusted_proxies`.
-    pub proxies: TrustedProxies,
     /// The text of `/metrics`.
     pub scrape: Scrape,
     /// When the process began.
@@ -91,6 +82,13 @@ pub struct Api {
     pub traffic: Traffic,
     /// Other pages, such as the demo's.
     pub pages: Vec<Page>,
+}
+
+impl Api {
+    /// Keys, origins and times, as they are now.
+    pub fn settings(&self) -> Guard<Arc<HttpSettings>> {
+        self.live.load()
+    }
 }
 
 /// A static page.

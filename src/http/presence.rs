@@ -26,7 +26,7 @@ const MAX_BODY: usize = 512 << 10;
 /// The members of the room that the path names.
 pub async fn room(api: &Api, name: &str, query: Option<&str>) -> Reply {
     let Some(name) = path_segment(name) else { return bad_name("the room's name is not percent-encoded UTF-8") };
-    if let Err(problem) = check_room_name(&name, api.node.context.limits.room_name_bytes) {
+    if let Err(problem) = check_room_name(&name, api.node.context.draft_limits.room_name_bytes) {
         return error(StatusCode::BAD_REQUEST, problem.code(), &problem.to_string());
     }
     let mut pairs = query::pairs(query.unwrap_or_default());

@@ -22,7 +22,7 @@ pub async fn publish(api: &Api, request: Request<Incoming>, from: IpAddr) -> Rep
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.trim_start().starts_with("application/x-ndjson"));
-    let body = match body::read(request, api.publish.max_body).await {
+    let body = match body::read(request, api.settings().publish.max_body).await {
         Ok(body) => body,
         Err(problem) => return refuse_unread(api, problem),
     };
@@ -137,5 +137,5 @@ fn refused(api: &Api, problem: &DraftError) -> Reply {
 
 fn refuse_unread(api: &Api, problem: BodyError) -> Reply {
     api.node.context.metrics.refused(Source::Http, problem.code());
-    unread(problem, &format!("`publish.max_body` ({} bytes)", api.publish.max_body))
+    unread(problem, &format!("`publish.max_body` ({} bytes)", api.settings().publish.max_body))
 }

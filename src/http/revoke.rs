@@ -37,7 +37,7 @@ pub async fn serve(api: &Api, request: Request<Incoming>) -> Reply {
         Ok(fields) => fields,
         Err(problem) => return error(StatusCode::BAD_REQUEST, "bad_json", &problem.to_string()),
     };
-    let (who, lasts) = match read(fields, api.revoke_for) {
+    let (who, lasts) = match read(fields, api.settings().revoke_for) {
         Ok(read) => read,
         Err(message) => return error(StatusCode::BAD_REQUEST, "bad_field", &message),
     };

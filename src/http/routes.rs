@@ -4,8 +4,8 @@ use crate::http::answer::{Reply, error, method_not_allowed, refused, typed};
 use crate::http::body::Answer;
 use crate::http::caller::{Caller, ListenerKind};
 use crate::http::{
-    Api, access, admin, console, drain, engine, explain, head, health, inspection, keys, presence, publish, revoke,
-    sse, trace, ws,
+    Api, access, admin, console, drain, engine, explain, head, health, inspection, keys, presence, publish, reload,
+    revoke, sse, trace, ws,
 };
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -23,7 +23,7 @@ const OPENAPI: &str = include_str!("openapi.json");
 /// Answers one request.
 pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
     if !caller.is_unix
-        && let Some(refusal) = api.hosts.refuse(request.uri(), request.version(), request.headers())
+        && let Some(refusal) = api.settings().hosts.refuse(request.uri(), request.version(), request.headers())
     {
         return refusal;
     }
@@ -36,10 +36,10 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
     if engine_path || (clients && (path == "/ws" || path == "/sse")) {
         return for_clients(api, local, request, caller, engine_path).await;
     }
-    if let Some(refusal) = head::refuse(&request, local.context.limits.headers) {
+    if let Some(refusal) = head::refuse(&request, local.context.settings().limits.headers) {
         return refusal;
     }
-    if control && keys::has(request.headers(), &api.publish.keys) {
+    if control && keys::has(request.headers(), &api.settings().publish.keys) {
         caller.socket.prove();
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
@@ -63,6 +63,7 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/disconnect" if control => command(api, caller, admin::Verb::Disconnect, request).await,
         "/revoke" if control => keyed(api, caller, request, |request| Box::pin(revoke::serve(api, request))).await,
         "/users" if control => keyed(api, caller, request, |request| Box::pin(presence::users(api, request))).await,
+        "/reload" if control => keyed(api, caller, request, |request| Box::pin(reload::serve(api, request))).await,
         "/drain" if control => keyed(api, caller, request, |request| Box::pin(drain::serve(api, request))).await,
         "/trace" if control => match access::check(api, caller, &request).await {
             _ if request.method() != Method::GET => method_not_allowed("GET"),
@@ -95,8 +96,8 @@ async fn for_clients(
     caller: &Caller,
     engine_path: bool,
 ) -> Reply {
-    let origin = api.origins.judge(request.headers());
-    if let Some(mut refusal) = head::refuse(&request, local.context.limits.headers) {
+    let origin = api.settings().origins.judge(request.headers());
+    if let Some(mut refusal) = head::refuse(&request, local.context.settings().limits.headers) {
         origin.mark(&mut refusal);
         return refusal;
     }

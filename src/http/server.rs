@@ -4,6 +4,7 @@ use crate::http::Api;
 use crate::http::answer::Refused;
 use crate::http::body::{Answer, BodyState};
 use crate::http::caller::{Caller, ListenerKind};
+use crate::http::config::HttpConfig;
 use crate::http::head::{READ_HEAD, READ_HEADERS};
 use crate::http::keep_alive::watch;
 use crate::http::linger;
@@ -116,13 +117,13 @@ impl Acceptor {
 
     /// Serves a connection, or closes it if too many are open that have all proven themselves.
     fn start(&self, stream: TcpStream, peer: IpAddr) {
-        let is_behind = self.api.http.proxy_protocol && self.kind == ListenerKind::Public;
+        let is_behind = self.api.settings().http.proxy_protocol && self.kind == ListenerKind::Public;
         let owner = if is_behind { Owner::proxy(peer) } else { owner(&self.api, peer) };
         let socket = match AcceptedSocket::new(&self.limiter, owner) {
             Ok(socket) => socket,
             Err(full) => return self.refuse(&Who::at(peer), format_args!("{}", too_many(full))),
         };
-        let mut caller = Caller::new(self.kind, peer, self.api.proxies.trusts(peer), socket);
+        let mut caller = Caller::new(self.kind, peer, self.api.settings().proxies.trusts(peer), socket);
         caller.is_unix = self.is_unix;
         let (local, api) = (self.local.clone(), self.api.clone());
         let has_tls = self.kind == ListenerKind::Public && api.tls.is_some();
@@ -139,7 +140,7 @@ impl Acceptor {
 }
 
 fn owner(api: &Api, peer: IpAddr) -> Owner {
-    if api.proxies.trusts(peer) { Owner::proxy(peer) } else { Owner::client(peer) }
+    if api.settings().proxies.trusts(peer) { Owner::proxy(peer) } else { Owner::client(peer) }
 }
 
 fn too_many(full: LimitError) -> &'static str {
@@ -187,15 +188,16 @@ async fn read_proxy_header(api: &Api, mut stream: TcpStream, mut caller: Caller)
         note(api, caller, reason, why);
         None
     };
+    let head_timeout = api.settings().http.head_timeout;
     let read = tokio::select! {
-        read = proxy_header::read(&mut stream, api.http.head_timeout) => read,
+        read = proxy_header::read(&mut stream, head_timeout) => read,
         _ = caller.socket.cut().wait() => return noted(&caller, Refusal::Unauthenticated, format_args!("{MAKES_ROOM}")),
     };
     match read {
         // The connection is the proxy's own.
         Ok(None) => {}
         Ok(Some(client)) => {
-            caller = Caller::new(ListenerKind::Public, client, api.proxies.trusts(client), caller.socket);
+            caller = Caller::new(ListenerKind::Public, client, api.settings().proxies.trusts(client), caller.socket);
             if let Err(full) = caller.socket.belong_to(owner(api, client)) {
                 return noted(&caller, Refusal::Connections, format_args!("{}", too_many(full)));
             }
@@ -211,8 +213,8 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
     let caller = Rc::new(caller);
     let may_still_send = Rc::new(Cell::new(false));
     let memory = &api.node.context.memory;
-    let (stream, timer, handoff, progress) =
-        watch(stream, caller.accepted(), api.http.head_timeout, api.http.idle_timeout, memory);
+    let HttpConfig { head_timeout, idle_timeout, .. } = api.settings().http;
+    let (stream, timer, handoff, progress) = watch(stream, caller.accepted(), head_timeout, idle_timeout, memory);
     let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         let (may_still_send, progress, handoff) = (may_still_send.clone(), progress.clone(), handoff.clone());
@@ -223,7 +225,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             let uri = request.uri().clone();
             let body = BodyState::attach(&mut request, &api.node.context.memory);
             // Boxed: a connection that waits for a request must not have room for the answer to any.
-            let mut response = match caller.name_client(&api.proxies, request.headers()) {
+            let mut response = match caller.name_client(&api.settings().proxies, request.headers()) {
                 Ok(()) => Box::pin(route(&api, &local, request, &caller)).await,
                 Err(full) => ws::full(full),
             };
@@ -250,7 +252,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
     let connection = http1::Builder::new()
         .timer(timer)
         // hyper needs a timeout to start the timer, which decides by itself.
-        .header_read_timeout(api.http.head_timeout)
+        .header_read_timeout(head_timeout)
         .max_buf_size(READ_HEAD)
         .max_headers(READ_HEADERS)
         .serve_connection(TokioIo::new(stream), service);

@@ -35,7 +35,7 @@ pub(super) async fn shake_hands(
         return None;
     }
     let _held = memory.hold(Holding::Heads, BYTES);
-    let by = caller.accepted() + api.http.head_timeout;
+    let by = caller.accepted() + api.settings().http.head_timeout;
     let accepted = tokio::select! {
         accepted = tokio::time::timeout_at(by.into(), tls::accept(stream, server.config())) => accepted,
         _ = caller.socket.cut().wait() => {

@@ -11,7 +11,9 @@ use queue::Queue;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::{Layer, Layered, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 /// How long the last lines have to get out when the process ends.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -32,6 +34,18 @@ impl Default for LoggingConfig {
 }
 
 static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+static HANDLES: OnceLock<Handles> = OnceLock::new();
+
+/// What decides which lines are written.
+type Filtered = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+/// What writes them.
+type Written = Box<dyn Layer<Filtered> + Send + Sync>;
+
+/// The parts of the subscriber that may change.
+struct Handles {
+    filter: reload::Handle<EnvFilter, Registry>,
+    format: reload::Handle<Written, Filtered>,
+}
 
 /// Starts logging. Called once; a second call changes nothing. A `RUST_LOG` that cannot be read falls back to `level`.
 pub fn init(config: &LoggingConfig) {
@@ -40,23 +54,48 @@ pub fn init(config: &LoggingConfig) {
     if writer::start(queue.clone()).is_err() || QUEUE.set(queue.clone()).is_err() {
         return;
     }
-    let from_environment = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
-    let filter = from_environment
-        .and_then(|text| EnvFilter::try_new(text).ok())
-        .unwrap_or_else(|| EnvFilter::new(&config.level));
-    let format = if config.format == "json" { Format::Json } else { Format::Text };
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || Lines { queue: queue.clone(), format });
-    let _already_started = match format {
-        Format::Json => builder.json().flatten_event(true).try_init(),
-        Format::Text => builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init(),
-    };
+    let (filter, filter_handle) = reload::Layer::new(filter(config));
+    let (format, format_handle) = reload::Layer::new(format(config, queue));
+    let _already_started = tracing_subscriber::registry().with(filter).with(format).try_init();
+    let _ = HANDLES.set(Handles { filter: filter_handle, format: format_handle });
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // What led to it comes before it.
         flush();
         default_hook(panic);
     }));
+}
+
+/// Takes over changed settings. `RUST_LOG` still wins.
+pub fn reload(config: &LoggingConfig) {
+    if let (Some(handles), Some(queue)) = (HANDLES.get(), QUEUE.get()) {
+        // They fail only where the subscriber is gone, and with it whoever would hear of it.
+        let _ = handles.filter.reload(filter(config));
+        let _ = handles.format.reload(format(config, queue.clone()));
+    }
+}
+
+/// Whether the environment sets the level, so that the configuration's does not count.
+pub fn is_set_by_environment() -> bool {
+    from_environment().is_some()
+}
+
+fn from_environment() -> Option<EnvFilter> {
+    let text = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty())?;
+    EnvFilter::try_new(text).ok()
+}
+
+fn filter(config: &LoggingConfig) -> EnvFilter {
+    from_environment().unwrap_or_else(|| EnvFilter::new(&config.level))
+}
+
+fn format(config: &LoggingConfig, queue: Arc<Queue>) -> Written {
+    let format = if config.format == "json" { Format::Json } else { Format::Text };
+    let layer = tracing_subscriber::fmt::layer().with_writer(move || Lines { queue: queue.clone(), format });
+    match format {
+        Format::Json => layer.json().flatten_event(true).boxed(),
+        Format::Text => layer.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed(),
+    }
 }
 
 /// Waits until all lines are written, but not for long: stderr may be a pipe that nobody reads.

@@ -110,3 +110,9 @@ pub(super) const EMITTER_REASONS: [&str; 4] = ["bad_msgpack", "pickle", "ack_uns
 /// `roomcast_publish_answers_total`: those that it has, besides `other`.
 pub(super) const PUBLISH_STATUSES: [(u16, &str); 8] =
     [(200, "200"), (400, "400"), (401, "401"), (403, "403"), (405, "405"), (408, "408"), (413, "413"), (503, "503")];
+
+/// `roomcast_config_reloads_total`.
+pub(super) const RELOADS: [&str; 3] = ["applied", "unchanged", "refused"];
+
+/// `roomcast_memberships_lost_total`.
+pub(super) const LOSSES: [&str; 2] = ["token", "rules"];

@@ -46,7 +46,7 @@ refusals! {
     Handshake, "handshake", "A handshake that is not one, or of another protocol version.",
         "connect with socket.io-client 3 or newer to `socketio.path`; /ws wants a WebSocket, /sse a GET";
     Parser, "parser", "A Socket.IO parser that is not spoken here.",
-        "use the default parser or socket.io-msgpack-parser on both sides";
+        "leave out the client's `parser` option: only the default parser is spoken here";
     Session, "session", "A request for a session that is not there (any more).",
         "nothing to do: the client opens a new session by itself; after a restart this is normal";
     PeerBusy, "peer_busy", "A polling request for a session of another node to which too much is on its way.",

@@ -63,6 +63,8 @@ pub enum LeftBy {
     Command,
     /// Its new token, which does not give it the room.
     Token,
+    /// New rules, which do not give it the room.
+    Rules,
     /// Nobody: its join was refused afterwards.
     Undone,
 }
@@ -74,6 +76,7 @@ impl LeftBy {
             Self::Client => "client",
             Self::Command => "command",
             Self::Token => "token",
+            Self::Rules => "rules",
             Self::Undone => "undone",
         }
     }

@@ -67,9 +67,20 @@ pub struct Node {
     pub traces: Traces,
     /// When the tail last made progress, in Unix milliseconds.
     pub tail_seen_ms: AtomicU64,
+    /// What configuration is in force.
+    pub config: Mutex<ConfigStatus>,
     /// The round of writing all records again, and how many shards are not done.
     rewriting: Mutex<(u64, usize)>,
     shards: OnceLock<Vec<ShardHandle<LocalNode>>>,
+}
+
+/// What configuration a node has in force, for operators.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigStatus {
+    /// Differs where a shared key does.
+    pub fingerprint: String,
+    /// Keys that were changed and need a restart.
+    pub needs_restart: Vec<String>,
 }
 
 /// A node on the thread of one of its shards: what the work of that shard's clients gets.
@@ -123,7 +134,8 @@ impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace } = parts;
-        let limits = &context.limits;
+        let settings = context.settings();
+        let limits = &settings.limits;
         let has_cluster = context.cluster.is_some();
         Arc::new(Self {
             id: context.node_id,
@@ -150,6 +162,7 @@ impl Node {
             operator_drain: OperatorDrain::default(),
             traces: Traces::new(trace),
             tail_seen_ms: AtomicU64::new(0),
+            config: Mutex::default(),
             rewriting: Mutex::default(),
             shards: OnceLock::new(),
         })

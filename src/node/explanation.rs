@@ -36,12 +36,11 @@ pub async fn explain(node: &Arc<Node>, query: &ExplainQuery) -> Vec<(NodeId, Res
 /// What this node knows.
 pub async fn explain_here(node: &Node, query: ExplainQuery) -> NodeExplanation {
     let context = &node.context;
-    let rule = context.rules.deciding(&query.room, &query.user);
-    let mut answer = NodeExplanation {
-        rule: rule.map(|rule| rule.name().to_owned()),
-        join: rule.map(|rule| rule.join().label().to_owned()),
-        ..NodeExplanation::default()
-    };
+    let mut answer = NodeExplanation::default();
+    if let Some(rule) = context.settings().rules.deciding(&query.room, &query.user) {
+        answer.rule = Some(rule.name().to_owned());
+        answer.join = Some(rule.join().label().to_owned());
+    }
     let room: Room = query.room.as_str().into();
     let offset = query.event.as_deref().and_then(Offset::parse);
     let found = offset.map(|offset| find(node, offset, &query.namespace, &room));
@@ -61,12 +60,14 @@ pub async fn explain_here(node: &Node, query: ExplainQuery) -> NodeExplanation {
     for part in parts.await {
         answer.sessions.extend(part.sessions);
         answer.elsewhere.extend(part.elsewhere);
+        answer.turned_away.extend(part.turned_away);
         answer.sees_back_to_ms = answer.sees_back_to_ms.max(part.sees_back_to_ms);
         for (outcome, count) in part.outcomes {
             *outcomes.entry(outcome).or_default() += count;
         }
     }
     keep_interesting(&mut answer.sessions);
+    answer.turned_away.sort_unstable_by_key(|turned_away| turned_away.at_ms);
     answer.elsewhere.sort_unstable();
     answer.elsewhere.dedup();
     answer.outcomes = outcomes.into_iter().collect();

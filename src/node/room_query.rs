@@ -31,7 +31,7 @@ pub struct Members {
 /// When the presence store or the other nodes cannot be asked.
 pub async fn of(node: &Arc<Node>, namespace: NamespaceIndex, room: &str) -> Result<Members, StoreError> {
     let name = node.context.namespaces.name(namespace).clone();
-    if node.context.rules.has_presence(room) {
+    if node.context.settings().rules.has_presence(room) {
         let mut status = node.presence.room(&name, room).await?;
         status.users.sort_unstable();
         return Ok(Members { status, nodes_pending: 0 });

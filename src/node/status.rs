@@ -116,6 +116,7 @@ pub async fn of(node: &Node) -> NodeStatus {
     let shards = node.on_every_shard(|local| local.shard.counts()).await;
     let open = node.connection_limiter.taken();
     let memory = &node.context.memory;
+    let config = node.config.lock().clone();
     let [events_total, deliveries_total, drops_total] = node.context.metrics.event_totals();
     NodeStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -136,6 +137,8 @@ pub async fn of(node: &Node) -> NodeStatus {
         deliveries_total,
         closes_total: node.context.metrics.closes_total(),
         drops_total,
+        config: config.fingerprint,
+        needs_restart: config.needs_restart,
         drain: node.operator_drain.status(open),
     }
 }

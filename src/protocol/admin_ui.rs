@@ -136,6 +136,33 @@ pub struct NamespaceSockets {
     pub sockets_count: u64,
 }
 
+/// Which way an event went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// A client sent it.
+    Received,
+    /// It went to so many sessions.
+    Sent {
+        /// How many.
+        receivers: u64,
+    },
+}
+
+/// An event that the page shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShownEvent {
+    /// Which way it went.
+    pub direction: Direction,
+    /// Its namespace.
+    pub namespace: String,
+    /// Who sent it, or where it went.
+    pub socket: String,
+    /// Its name.
+    pub event: String,
+    /// When.
+    pub at: String,
+}
+
 /// What an operator may do and see.
 pub fn config(sees_sockets: bool, readonly: bool) -> Option<Encoded> {
     let mut features = Vec::new();
@@ -187,6 +214,17 @@ pub fn room_joined(socket: &Socket, room: &str, at: &str) -> Option<Encoded> {
 /// A socket has left a room.
 pub fn room_left(socket: &Socket, room: &str, at: &str) -> Option<Encoded> {
     event("room_left", &json!([socket.namespace, room, socket.id, at]))
+}
+
+/// An event of a client, or to clients, without its arguments.
+pub fn event_seen(seen: &ShownEvent) -> Option<Encoded> {
+    let ShownEvent { direction, namespace, socket, event: name, at } = seen;
+    match direction {
+        Direction::Received => event("event_received", &json!([namespace, socket, [name], at])),
+        Direction::Sent { receivers } => {
+            event("event_sent", &json!([namespace, socket, [name, { "receivers": receivers }], at]))
+        }
+    }
 }
 
 /// `None` where a name in it would make the page's parser fail; there is nothing to show then.

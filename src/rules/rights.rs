@@ -1,10 +1,10 @@
-//! What a new token of a session's user makes of the rooms that the session is in.
+//! What a new token of a session's user, or new rules, make of the rooms that the session is in.
 
 use crate::model::provenance::Provenance;
 use crate::rules::config::JoinPolicy;
 use crate::rules::{Caller, Rules, Verdict};
 
-/// What becomes of a room that a session is in when its token changes.
+/// What becomes of a room that a session is in when its token or the rules change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// It stays, for this reason from now on.
@@ -39,6 +39,21 @@ impl Rules {
             _ => {}
         }
         match self.room(room, caller).provenance() {
+            Some(Provenance::Asked) => Decision::Ask,
+            Some(by) => Decision::Keep(by),
+            None => Decision::Leave,
+        }
+    }
+
+    /// Whether a session stays in a room that it is in by other rules and the same token. What the backend has decided stands,
+    /// as far as these rules ask it.
+    pub fn decide_by_rules(&self, room: &str, caller: &Caller<'_>, by: Provenance) -> Decision {
+        // No rule is asked about what the backend does by itself.
+        if matches!(by, Provenance::Command | Provenance::Answered) {
+            return Decision::Keep(by);
+        }
+        match self.room(room, caller).provenance() {
+            Some(Provenance::Asked) if by == Provenance::Asked => Decision::Keep(by),
             Some(Provenance::Asked) => Decision::Ask,
             Some(by) => Decision::Keep(by),
             None => Decision::Leave,

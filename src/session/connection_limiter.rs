@@ -62,12 +62,21 @@ impl Owner {
 
 /// The count of a node's sockets and clients.
 pub struct ConnectionLimiter {
+    /// As at the start; those of [`Allowed`] count.
     bounds: Bounds,
+    allowed: Allowed,
     clients: AtomicUsize,
     /// Open sockets, also those that are about to be closed to make room.
     open: AtomicUsize,
     tickets: AtomicU64,
     tables: Mutex<Tables>,
+}
+
+/// The bounds that may change.
+struct Allowed {
+    clients: AtomicUsize,
+    unproven: AtomicUsize,
+    sockets: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -117,13 +126,34 @@ pub enum ClientKind {
 impl ConnectionLimiter {
     /// Nothing is open yet.
     pub fn new(bounds: Bounds) -> Arc<Self> {
+        let allowed = Allowed {
+            clients: AtomicUsize::new(bounds.clients),
+            unproven: AtomicUsize::new(bounds.unproven),
+            sockets: AtomicUsize::new(bounds.sockets),
+        };
         Arc::new(Self {
             bounds,
+            allowed,
             clients: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
             tickets: AtomicU64::new(0),
             tables: Mutex::default(),
         })
+    }
+
+    /// Other bounds from now on. Whoever is over them stays.
+    pub fn allow(&self, clients: usize, unproven: usize, sockets: usize) {
+        self.allowed.clients.store(clients, Ordering::Relaxed);
+        self.allowed.unproven.store(unproven, Ordering::Relaxed);
+        self.allowed.sockets.store(sockets, Ordering::Relaxed);
+    }
+
+    fn max_clients(&self) -> usize {
+        self.allowed.clients.load(Ordering::Relaxed)
+    }
+
+    fn max_sockets(&self) -> usize {
+        self.allowed.sockets.load(Ordering::Relaxed)
     }
 
     /// Counts a TCP connection that was accepted. It has not proven anything; another one may have to end for it.
@@ -161,7 +191,7 @@ impl ConnectionLimiter {
         if let Some(oldest) = self.count_for(tables, owner)? {
             return Ok(Some(oldest));
         }
-        if open <= self.bounds.sockets {
+        if open <= self.max_sockets() {
             return Ok(self.make_room_for_unproven(tables));
         }
         let oldest = tables.sockets.remove_oldest_of_largest();
@@ -215,7 +245,7 @@ impl ConnectionLimiter {
 
     /// Takes out the one that ends for another unproven one, if there are too many.
     fn make_room_for_unproven(&self, tables: &mut Tables) -> Option<End> {
-        if tables.sockets.len() + tables.clients.len() < self.bounds.unproven {
+        if tables.sockets.len() + tables.clients.len() < self.allowed.unproven.load(Ordering::Relaxed) {
             return None;
         }
         if tables.sockets.largest() >= tables.clients.largest() {
@@ -233,7 +263,7 @@ impl ConnectionLimiter {
         let (max, is_websocket) = (self.bounds.per_address, kind == ClientKind::WebSocket);
         let taken = self.clients.fetch_add(1, Ordering::Relaxed) + 1;
         let permit = Permit { limiter: self.clone(), address: CompactAddress::of(peer), is_websocket, ticket: None };
-        if taken <= self.bounds.clients && max == 0 {
+        if taken <= self.max_clients() && max == 0 {
             return Ok(permit);
         }
         let end = {
@@ -246,7 +276,7 @@ impl ConnectionLimiter {
             };
             if is_address_full {
                 tables.clients.remove_oldest_of(permit.peer()).map(Some).ok_or(LimitError::Address)
-            } else if taken > self.bounds.clients {
+            } else if taken > self.max_clients() {
                 tables.clients.remove_oldest_of_largest().map(Some).ok_or(LimitError::Node)
             } else {
                 Ok(None)
@@ -263,7 +293,7 @@ impl ConnectionLimiter {
 
     /// Whether more sockets are open than may be: those that end to make room are not closed yet.
     pub fn is_over(&self) -> bool {
-        self.open.load(Ordering::Relaxed) > self.bounds.sockets
+        self.open.load(Ordering::Relaxed) > self.max_sockets()
     }
 
     /// Ends an unproven socket: the process has no file left.

@@ -132,6 +132,20 @@ impl Hub {
         }
     }
 
+    /// Takes a session out of a room that it may not be in any more, and says so where the client's protocol can; whether it
+    /// was in it. It gets no more of the room's past either.
+    pub(super) fn lose_room(&mut self, key: SessionKey, room: &Room, by: LeftBy) -> bool {
+        let connection = self.sessions.get(key).map(|session| session.connection);
+        if !self.leave(key, room, by) {
+            return false;
+        }
+        self.forget_past(key, room);
+        if let Some(connection) = connection.filter(|_| self.speaks_json(key)) {
+            self.push_json(connection, &plain_ws::left(room, None));
+        }
+        true
+    }
+
     fn speaks_json(&self, key: SessionKey) -> bool {
         let connection = self.sessions.get(key).and_then(|session| self.connections.get(session.connection));
         connection.is_some_and(|connection| connection.protocol == Protocol::PlainWs)

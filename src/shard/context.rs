@@ -15,9 +15,10 @@ use crate::model::namespaces::Namespaces;
 use crate::presence::local::Presence;
 use crate::protocol::socketio::max_attached;
 use crate::refusals::Refusals;
-use crate::rules::Rules;
 use crate::session::bucket::Rate;
-use crate::session::config::{LimitsConfig, SocketIoConfig};
+use crate::session::config::SocketIoConfig;
+use crate::shard::settings::{LiveSettings, Settings};
+use arc_swap::Guard;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -27,8 +28,6 @@ pub struct ShardContext {
     pub node_id: NodeId,
     /// `[socketio]`.
     pub socketio: SocketIoConfig,
-    /// `[limits]`.
-    pub limits: LimitsConfig,
     /// `[recovery]`.
     pub recovery: RecoveryConfig,
     /// `[explain]`.
@@ -39,8 +38,8 @@ pub struct ShardContext {
     pub draft_limits: DraftLimits,
     /// The namespaces that clients can be in.
     pub namespaces: Namespaces,
-    /// `[[rooms]]` and `[[on]]`.
-    pub rules: Rules,
+    /// Rules and limits, which may change.
+    pub live: LiveSettings,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Counts, logs and tells what is refused.
@@ -59,14 +58,17 @@ pub struct ShardContext {
     pub presence: Arc<Presence>,
     /// Where records of sessions are written for other nodes; `None` with the embedded log.
     pub cluster: Option<Arc<Cluster>>,
-    /// Whether the backend wants to hear of every session that ends.
-    pub notify_disconnects: bool,
 }
 
 impl ShardContext {
+    /// Rules and limits, as they are now.
+    pub fn settings(&self) -> Guard<Arc<Settings>> {
+        self.live.get()
+    }
+
     /// What one connection may send.
     pub fn rate(&self) -> Rate {
-        self.limits.rate(max_attached(self.socketio.max_payload))
+        self.settings().limits.rate(max_attached(self.socketio.max_payload))
     }
 
     /// The clock of all shards.

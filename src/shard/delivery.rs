@@ -126,7 +126,7 @@ impl Hub {
         });
         self.flusher.note_delivery(connection.protocol);
         self.flusher.list(key, connection);
-        if is_over(connection, self.context.limits.outbox_bytes) {
+        if is_over(connection, self.context.live.outbox_bytes()) {
             // What the socket takes at once does not count.
             self.flush(key, now);
         }
@@ -158,7 +158,7 @@ impl Hub {
     /// connection is closed as a slow consumer.
     pub(super) fn flush(&mut self, key: ConnectionKey, now: Millis) {
         self.write(key, now);
-        let max = self.context.limits.outbox_bytes;
+        let max = self.context.live.outbox_bytes();
         if self.connections.get(key).is_some_and(|connection| is_over(connection, max)) {
             self.close(key, CloseReason::SlowConsumer, now);
         }

@@ -1,9 +1,9 @@
 //! What a shard knows of a user's sessions, to explain why they did or did not get an event. Looked through in slices, so
 //! that clients do not wait for it.
 
-use crate::cluster::ExplainedSession;
+use crate::cluster::{ExplainedSession, TurnedAwayView};
 use crate::explain::decide::{EventFacts, Facts, Outcome};
-use crate::explain::memory::{End, Ended, Reset};
+use crate::explain::memory::{End, Ended, Reset, TurnedAway};
 use crate::explain::stamp::Stamp;
 use crate::explain::words;
 use crate::model::clock::unix_ms;
@@ -64,6 +64,8 @@ pub struct ShardExplanation {
     pub sees_back_to_ms: u64,
     /// Other namespaces in which the user has live sessions.
     pub elsewhere: Vec<String>,
+    /// When the user was not let in.
+    pub turned_away: Vec<TurnedAwayView>,
 }
 
 impl ShardExplanation {
@@ -85,6 +87,13 @@ pub fn keep_interesting(sessions: &mut Vec<ExplainedSession>) {
 }
 
 impl Shard {
+    /// Remembers that a client was not let in. `is_claimed`: its user is only what its refused token says.
+    pub fn note_turned_away(&self, user: &str, code: &'static str, is_claimed: bool) {
+        let mut hub = self.hub.borrow_mut();
+        let at = hub.stamp();
+        hub.history.turned_away(user, at, TurnedAway { code, is_claimed });
+    }
+
     /// What the shard knows of a user's sessions.
     pub async fn explain(&self, question: &Question) -> ShardExplanation {
         let mut answer = ShardExplanation::default();
@@ -101,6 +110,14 @@ impl Shard {
             answer.add(hub.explain_ended(session, question));
         }
         answer.sees_back_to_ms = hub.history.sees_back_to(&question.user, now_ms);
+        let turned_away = hub.history.turned_away_of(&question.user);
+        answer.turned_away = turned_away
+            .map(|(at_ms, TurnedAway { code, is_claimed })| TurnedAwayView {
+                at_ms,
+                code: code.to_owned(),
+                claimed: is_claimed,
+            })
+            .collect();
         keep_interesting(&mut answer.sessions);
         answer
     }
@@ -238,8 +255,9 @@ impl Hub {
         };
         let namespace = self.context.namespaces.name(session.namespace);
         let listing = session.identity.grants.listing(&question.room);
+        let settings = self.context.settings();
         let decided_by = with_caller(session, namespace, |caller| {
-            let verdict = self.context.rules.room(&question.room, caller);
+            let verdict = settings.rules.room(&question.room, caller);
             match by {
                 Some(by) => words::inside(by, &verdict, listing),
                 None if *question.room == *id => "a session is always in the room of its own id".into(),
@@ -311,7 +329,7 @@ impl Hub {
             in_room: is_in(&question.room),
             in_room_since_ms: by.and_then(|_| joined_at(&notes, &question.room)),
             by: by.map(|by| by.label().to_owned()),
-            decided_by: words::rule(self.context.rules.deciding(&question.room, &question.user)),
+            decided_by: words::rule(self.context.settings().rules.deciding(&question.room, &question.user)),
             refused: refusal(&notes, &question.room),
             volatile_skipped: (session.skipped.events > 0).then_some((session.skipped.events, session.skipped.last_ms)),
             ..ExplainedSession::default()

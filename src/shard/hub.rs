@@ -149,7 +149,8 @@ impl Hub {
         self.remember_end(key, reason);
         let Some(session) = self.sessions.get(key) else { return };
         let namespace = self.context.namespaces.name(session.namespace);
-        let announce = self.context.notify_disconnects || self.context.rules.disconnect(namespace).is_some();
+        let settings = self.context.settings();
+        let announce = settings.notify_disconnects || settings.rules.disconnect(namespace).is_some();
         let park = session.pid.filter(|_| recoverable(reason) && self.context.recovery_on());
         let form = park.map(|_| self.park_form(key, session));
         let rooms = if announce { self.rooms.of(key).cloned().collect() } else { Vec::new() };
@@ -173,8 +174,9 @@ impl Hub {
 
     /// Takes a session out of all tables.
     pub(super) fn take_session(&mut self, key: SessionKey) -> Option<Box<Session>> {
-        let rooms: Vec<Room> = self.rooms.of(key).cloned().collect();
-        for room in &rooms {
+        let counted = self.rooms.counted(key).filter(|(_, is_counted)| *is_counted);
+        let counted: Vec<Room> = counted.map(|(room, _)| room.clone()).collect();
+        for room in &counted {
             self.note_gone(key, room, LeaveReason::Lost);
         }
         let session = self.sessions.remove(key)?;
@@ -208,7 +210,7 @@ impl Hub {
             (frame, _) => frame,
         };
         connection.outbox.push(frame);
-        if connection.outbox.bytes() > self.context.limits.outbox_bytes + connection.allowed() {
+        if connection.outbox.bytes() > self.context.live.outbox_bytes() + connection.allowed() {
             // The flush decides whether this is a slow consumer, also if the socket is full.
             connection.blocked = false;
         }
@@ -240,7 +242,7 @@ impl Hub {
     pub(super) fn push_packet(&mut self, key: ConnectionKey, packet: Encoded) {
         let frame = Frame::Packet(Rc::new(packet));
         let (size, max) = (frame.size(), 2 * max_attached(self.context.socketio.max_payload));
-        if size > self.context.limits.outbox_bytes / LARGE_ANSWER
+        if size > self.context.live.outbox_bytes() / LARGE_ANSWER
             && let Some(connection) = self.connections.get_mut(key)
             && connection.allowed() + size <= max
         {

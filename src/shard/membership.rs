@@ -13,7 +13,7 @@ use crate::shard::hub::Hub;
 /// What presence makes of it.
 fn leave_reason(by: LeftBy) -> LeaveReason {
     match by {
-        LeftBy::Client | LeftBy::Command | LeftBy::Token => LeaveReason::Left,
+        LeftBy::Client | LeftBy::Command | LeftBy::Token | LeftBy::Rules => LeaveReason::Left,
         LeftBy::Undone => LeaveReason::Undone,
     }
 }
@@ -53,14 +53,14 @@ impl Hub {
     /// Takes a session out of a room; whether it was in it.
     pub(super) fn leave(&mut self, key: SessionKey, room: &Room, by: LeftBy) -> bool {
         let Some(namespace) = self.sessions.get(key).map(|session| session.namespace) else { return false };
-        let old = self.rooms.leave(key, namespace, room);
-        if old {
-            self.trace(key, room, "left");
+        let Some(is_counted) = self.rooms.leave(key, namespace, room) else { return false };
+        self.trace(key, room, "left");
+        if is_counted {
             self.note_gone(key, room, leave_reason(by));
-            self.note(key, SessionNote::Left { room: room.clone(), by });
-            self.note_change(key, room, false);
         }
-        old
+        self.note(key, SessionNote::Left { room: room.clone(), by });
+        self.note_change(key, room, false);
+        true
     }
 
     /// Notes that something else keeps a session in a room that it is in.

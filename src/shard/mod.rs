@@ -33,4 +33,5 @@ pub mod session_face;
 mod session_notes;
 mod session_persister;
 mod sessions;
+pub mod settings;
 mod timers;

@@ -81,12 +81,12 @@ fn take(context: &ShardContext, connection: &mut Connection, now: Millis, bytes:
         && connection
             .account
             .as_ref()
-            .is_none_or(|permit| permit.account().take(now, context.accounts.limits(), Take::Message(bytes)).is_ok())
+            .is_none_or(|permit| permit.account().take(now, &context.settings().accounts, Take::Message(bytes)).is_ok())
 }
 
 /// How long until the connection's account allows a message; `None` where it does.
 fn account_wait(context: &ShardContext, connection: &Connection, now: Millis) -> Option<TooFast> {
-    connection.account.as_ref()?.account().wait(now, context.accounts.limits())
+    connection.account.as_ref()?.account().wait(now, &context.settings().accounts)
 }
 
 /// How long a connection waits for its share of what its account allows, so that many of them do not ask in turn for each
@@ -114,7 +114,7 @@ impl Hub {
         };
         let taken = own.and_then(|()| match &connection.account {
             Some(permit) => {
-                let taken = permit.account().take(now, context.accounts.limits(), Take::Joins(count));
+                let taken = permit.account().take(now, &context.settings().accounts, Take::Joins(count));
                 taken.map_err(|too_fast| too_fast.retry)
             }
             None => Ok(()),
@@ -134,7 +134,8 @@ impl Hub {
     ) -> Result<(), Refused> {
         let context = self.context.clone();
         let Some(connection) = self.connections.get_mut(key) else { return Ok(()) };
-        let tenant = context.limits.tenant_claim.as_ref().and_then(|claim| identity.claim_text(claim));
+        let settings = context.settings();
+        let tenant = settings.limits.tenant_claim.as_ref().and_then(|claim| identity.claim_text(claim));
         let owner = match (&identity.user, connection.permit.address()) {
             (Some(user), _) => Owner::User(user.as_str(), tenant.as_deref()),
             (None, Some(address)) => Owner::Address(address),
@@ -148,7 +149,7 @@ impl Hub {
         if is_same {
             return Ok(());
         }
-        permit.begin(now, context.accounts.limits())?;
+        permit.begin(now, &settings.accounts)?;
         connection.account = Some(permit);
         Ok(())
     }

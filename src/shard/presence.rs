@@ -30,17 +30,32 @@ impl Hub {
     pub(super) fn note_entered(&mut self, key: SessionKey, room: &Room, reserved: &mut Reservation) {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(fact) = self.fact(session, room) else { return };
+        let namespace = session.namespace;
         let ticket =
             reserved.take(&fact).unwrap_or_else(|| self.context.presence.enter(fact, || self.messages(session, room)));
+        self.rooms.count(key, namespace, room);
         self.note_announced(key, ticket);
     }
 
-    /// A session has left a room, or its connection is lost.
+    /// Counts a session in those of its rooms that have presence only by the rules of now. The others there had it before, so
+    /// it is not announced to them.
+    pub(super) fn count_quietly(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get(key) else { return };
+        let uncounted = self.rooms.counted(key).filter(|(_, is_counted)| !is_counted);
+        let facts: Vec<_> = uncounted.filter_map(|(room, _)| Some((room.clone(), self.fact(session, room)?))).collect();
+        let namespace = session.namespace;
+        for (room, fact) in facts {
+            let ticket = self.context.presence.enter(fact, || None);
+            self.rooms.count(key, namespace, &room);
+            self.note_announced(key, ticket);
+        }
+    }
+
+    /// A session has left a room in which it is counted, or its connection is lost. The rules may say by now that no presence
+    /// is kept of it.
     pub(super) fn note_gone(&mut self, key: SessionKey, room: &Room, reason: LeaveReason) {
-        if let Some(session) = self.sessions.get(key)
-            && let Some(fact) = self.fact(session, room)
-        {
-            let ticket = self.context.presence.exit(&fact, reason);
+        if let Some(session) = self.sessions.get(key) {
+            let ticket = self.context.presence.exit(&self.inside(session, room), reason);
             self.note_announced(key, ticket);
         }
     }
@@ -99,17 +114,22 @@ impl Hub {
     /// `None` if no presence is kept of the room.
     fn fact(&self, session: &Session, room: &Room) -> Option<Fact> {
         // Every session in the room counts, also one that no rule announces.
-        if !self.context.rules.has_presence(room) {
+        if !self.context.settings().rules.has_presence(room) {
             return None;
         }
+        Some(self.inside(session, room))
+    }
+
+    fn inside(&self, session: &Session, room: &Room) -> Fact {
         let user = session.identity.user.as_ref().map(|user| user.as_str().into());
-        Some(Fact::Inside { namespace: self.namespace_of(session).clone(), room: room.clone(), user })
+        Fact::Inside { namespace: self.namespace_of(session).clone(), room: room.clone(), user }
     }
 
     /// The events for the others in the room, by the rule for this user.
     fn messages(&self, session: &Session, room: &Room) -> Option<Messages> {
         let user = session.identity.user.as_ref()?;
-        let (rule, captures) = self.context.rules.presence(room, user.as_str())?;
+        let settings = self.context.settings();
+        let (rule, captures) = settings.rules.presence(room, user.as_str())?;
         let namespace = self.namespace_of(session);
         let id = session.id.to_string();
         let filled =

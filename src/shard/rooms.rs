@@ -25,38 +25,47 @@ struct Member<K> {
     back: u32,
 }
 
-/// A room of a session, the index of the session among the room's members, and why it is in the room.
+/// A room of a session, the index of the session among the room's members, why it is in the room, and whether presence
+/// counts it there.
 struct Membership {
     room: RoomKey,
-    /// The index, above the bits of the provenance: an idle session has no byte to spare.
+    /// The index, above the bits of the provenance and of presence: an idle session has no byte to spare.
     packed: u32,
 }
 
+/// Set where presence counts the session in the room.
+const COUNTED: u32 = 1 << Provenance::BITS;
+const INDEX_SHIFT: u32 = Provenance::BITS + 1;
+
 impl Membership {
     fn new(room: RoomKey, at: usize, by: Provenance) -> Self {
-        Self { room, packed: pack(at, by) }
+        Self { room, packed: pack(at) | by as u32 }
     }
 
     fn at(&self) -> usize {
-        (self.packed >> Provenance::BITS) as usize
+        (self.packed >> INDEX_SHIFT) as usize
     }
 
     fn by(&self) -> Provenance {
-        Provenance::from_bits(self.packed & ((1 << Provenance::BITS) - 1))
+        Provenance::from_bits(self.packed & (COUNTED - 1))
     }
 
     fn move_to(&mut self, at: usize) {
-        self.packed = pack(at, self.by());
+        self.packed = pack(at) | (self.packed & ((1 << INDEX_SHIFT) - 1));
     }
 
     fn decide(&mut self, by: Provenance) {
-        self.packed = pack(self.at(), by);
+        self.packed = (self.packed & !(COUNTED - 1)) | by as u32;
+    }
+
+    fn is_counted(&self) -> bool {
+        self.packed & COUNTED != 0
     }
 }
 
-/// A room has less than 2^29 members on one shard: a connection costs more than 2 KB.
-fn pack(at: usize, by: Provenance) -> u32 {
-    ((at as u32) << Provenance::BITS) | by as u32
+/// A room has less than 2^28 members on one shard: a connection costs more than 2 KB.
+fn pack(at: usize) -> u32 {
+    (at as u32) << INDEX_SHIFT
 }
 
 /// All rooms with members, of all namespaces.
@@ -129,12 +138,22 @@ impl<K: Key> Rooms<K> {
         }
     }
 
-    /// Takes a session out of a room; `false` if it was not in it.
-    pub fn leave(&mut self, session: K, namespace: NamespaceIndex, name: &str) -> bool {
-        let Some(room) = self.find(namespace, name) else { return false };
-        let Some(index) = self.membership(session, room) else { return false };
+    /// Notes that presence counts a session in a room that it is in.
+    pub fn count(&mut self, session: K, namespace: NamespaceIndex, name: &str) {
+        if let Some(room) = self.find(namespace, name)
+            && let Some(index) = self.membership(session, room)
+        {
+            self.sessions[session][index].packed |= COUNTED;
+        }
+    }
+
+    /// Takes a session out of a room, and answers whether presence counted it there; `None` if it was not in it.
+    pub fn leave(&mut self, session: K, namespace: NamespaceIndex, name: &str) -> Option<bool> {
+        let room = self.find(namespace, name)?;
+        let index = self.membership(session, room)?;
+        let is_counted = self.sessions[session][index].is_counted();
         self.remove(session, index);
-        true
+        Some(is_counted)
     }
 
     /// Takes a session out of all its rooms and forgets it.
@@ -205,6 +224,12 @@ impl<K: Key> Rooms<K> {
         list.map(|membership| (&self.rooms[membership.room].name, membership.by()))
     }
 
+    /// The rooms of a session, and whether presence counts it there.
+    pub fn counted(&self, session: K) -> impl Iterator<Item = (&Room, bool)> + '_ {
+        let list = self.sessions.get(session).into_iter().flatten();
+        list.map(|membership| (&self.rooms[membership.room].name, membership.is_counted()))
+    }
+
     /// How many rooms a session is in.
     pub fn count_of(&self, session: K) -> usize {
         self.sessions.get(session).map_or(0, Vec::len)
@@ -247,12 +272,21 @@ mod tests {
             let mut rooms = Rooms::default();
             let mut model: BTreeMap<usize, BTreeSet<(NamespaceIndex, u8)>> = BTreeMap::new();
             let by = |room: u8| Provenance::from_bits(room.into());
+            let is_counted = |room: u8| room % 2 == 1;
             for (who, namespace, room, what) in steps {
                 let name: Room = format!("r{room}").into();
                 let set = model.entry(who).or_default();
                 match what {
-                    0 => prop_assert_eq!(rooms.join(keys[who], namespace, &name, by(room)), set.insert((namespace, room))),
-                    1 => prop_assert_eq!(rooms.leave(keys[who], namespace, &name), set.remove(&(namespace, room))),
+                    0 => {
+                        prop_assert_eq!(rooms.join(keys[who], namespace, &name, by(room)), set.insert((namespace, room)));
+                        if is_counted(room) {
+                            rooms.count(keys[who], namespace, &name);
+                        }
+                    }
+                    1 => {
+                        let left = set.remove(&(namespace, room)).then(|| is_counted(room));
+                        prop_assert_eq!(rooms.leave(keys[who], namespace, &name), left);
+                    }
                     _ => { rooms.forget(keys[who]); set.clear(); }
                 }
                 for namespace in [0, 1].map(NamespaceIndex::new) {
@@ -267,6 +301,9 @@ mod tests {
                 for key in &keys {
                     for (name, provenance) in rooms.memberships(*key) {
                         prop_assert_eq!(provenance, by(name[1..].parse().unwrap()));
+                    }
+                    for (name, counted) in rooms.counted(*key) {
+                        prop_assert_eq!(counted, is_counted(name[1..].parse().unwrap()));
                     }
                 }
                 prop_assert_eq!(rooms.len(), model.values().flatten().collect::<BTreeSet<_>>().len());
@@ -288,7 +325,8 @@ mod tests {
             let name: Room = format!("room:{n}").into();
             assert!(rooms.join(session, NamespaceIndex::default(), &name, Provenance::Rule));
             if n >= 100 {
-                assert!(rooms.leave(session, NamespaceIndex::default(), &format!("room:{}", n - 100)));
+                let name = format!("room:{}", n - 100);
+                assert_eq!(rooms.leave(session, NamespaceIndex::default(), &name), Some(false));
             }
         }
         rooms.forget(session);

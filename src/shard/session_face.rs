@@ -143,11 +143,20 @@ impl Shard {
         new.map(|(room, _)| room.clone()).collect()
     }
 
-    /// Leaves a room that the session's new token does not give it: it gets no more of its past either.
-    pub fn lose_room(&self, key: SessionKey, room: &Room) {
-        let mut hub = self.hub.borrow_mut();
-        hub.leave(key, room, LeftBy::Token);
-        hub.forget_past(key, room);
+    /// Leaves a room that the session's new token, or new rules, do not give it; whether it was in it. It gets no more of its
+    /// past either.
+    pub fn lose_room(&self, key: SessionKey, room: &Room, by: LeftBy) -> bool {
+        self.hub.borrow_mut().lose_room(key, room, by)
+    }
+
+    /// All live sessions.
+    pub fn session_keys(&self) -> Vec<SessionKey> {
+        self.hub.borrow().sessions.keys().collect()
+    }
+
+    /// Counts a session in those of its rooms that have presence only since the rules changed.
+    pub fn count_quietly(&self, key: SessionKey) {
+        self.hub.borrow_mut().count_quietly(key);
     }
 
     /// Notes that something else keeps a session in a room that it is in.

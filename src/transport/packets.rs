@@ -31,7 +31,11 @@ pub fn receive_binary(local: &Rc<LocalNode>, key: ConnectionKey, bytes: &[u8]) {
     // Each message keeps `max_payload` by itself. A client without a session needs no attachments.
     let max_payload = local.context.socketio.max_payload;
     let known = local.shard.has_sessions(key);
-    let max = if known { max_attached(max_payload) } else { max_payload.min(local.context.limits.unproven_message()) };
+    let max = if known {
+        max_attached(max_payload)
+    } else {
+        max_payload.min(local.context.settings().limits.unproven_message())
+    };
     decode(local, key, |decoder| decoder.binary_within(bytes, max));
 }
 
@@ -40,7 +44,7 @@ pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, packet: Packet<'_>) {
     let polls = local.shard.is_polling(key);
     match packet {
         Packet::Message(text)
-            if text.len() > local.context.limits.unproven_message() && !local.shard.is_proven(key) =>
+            if text.len() > local.context.settings().limits.unproven_message() && !local.shard.is_proven(key) =>
         {
             handlers::socketio::refuse_large_auth(local, key, namespace_of_connect(text));
         }

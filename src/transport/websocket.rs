@@ -107,7 +107,7 @@ fn take(local: &Rc<LocalNode>, key: ConnectionKey, frames: &mut FrameReader, byt
     if !(was_idle && frames.is_idle()) {
         local.shard.note_fragments(key, frames.held(), ended);
     }
-    if frames.held() > local.context.limits.unproven_message() && !local.shard.is_proven(key) {
+    if frames.held() > local.context.settings().limits.unproven_message() && !local.shard.is_proven(key) {
         refuse_large(local, key);
         return handlers::fail(local, key, CloseReason::TooBig);
     }
@@ -152,7 +152,7 @@ pub fn receive(local: &Rc<LocalNode>, key: ConnectionKey, message: Message<'_>) 
 }
 
 fn receive_json(local: &Rc<LocalNode>, key: ConnectionKey, text: &str) {
-    if text.len() > local.context.limits.unproven_message() && !local.shard.is_proven(key) {
+    if text.len() > local.context.settings().limits.unproven_message() && !local.shard.is_proven(key) {
         json_client::refuse_large(local, key);
         return handlers::fail(local, key, CloseReason::TooBig);
     }

@@ -42,6 +42,7 @@ export function snippet(page, language, text) {
 
 /** At the end of a test file: it has run what `RUN_BY` says of it, no more and no less. */
 export function assertAllRun(file) {
+  if (process.execArgv.some((argument) => argument.startsWith("--test-name-pattern"))) return;
   const said = RUN_BY[file].map(([page, text]) => named(page, text));
   assert.deepEqual([...taken].sort(), said.sort());
 }
@@ -128,8 +129,11 @@ export const RUN_BY = {
 
 /** Blocks that a test elsewhere runs, or that cannot run here: page, a text of the block, and where or why. */
 export const ELSEWHERE = [
+  ["packages/console/README.md", "npm run build", "tests/console builds it"],
   ["README.md", "new Outbox(new Roomcast()", "tests/packages/documents.test.mjs"],
-  ["README.md", "-- demo", "cargo builds in every run; tests/e2e/demo.test.mjs"],
+  ["README.md", "-- demo", "cargo builds in every run; tests/dist runs the packages and the image; tests/e2e/demo.test.mjs"],
+  ["packages/roomcast/README.md", "npx roomcast demo", "tests/dist/npm.test.mjs"],
+  ["packages/roomcast/README.md", "pip install roomcast", "tests/dist/pypi.test.mjs"],
   ["packages/server/README.md", "// api.js", "tests/packages/documents.test.mjs"],
   ["packages/server/README.md", "npm install", "tests/packages/packed.test.mjs installs the packed package"],
   ["docs/from-socketio.md", "// before", "tests/packages/documents.test.mjs"],
@@ -139,6 +143,9 @@ export const ELSEWHERE = [
   ["docs/runbooks.md", "node=http", "tests/deploy/documents.test.mjs"],
   ["docs/troubleshooting.md", "node=http", "tests/deploy/documents.test.mjs"],
   ["docs/troubleshooting.md", "docker compose logs", "needs Docker"],
+  ["docs/deploy.md", "docker build -t roomcast .", "tests/dist/image.test.mjs builds and runs the image with Podman"],
+  ["docs/releasing.md", "make dist ", "tests/dist runs what it builds"],
+  ["docs/releasing.md", "cosign verify", "checks what a release on GitHub published"],
   ["docs/deploy.md", "docker compose", "tests/deploy/compose.test.mjs runs the services without Docker"],
   ["docs/deploy.md", "install -m 755", "tests/deploy/systemd.test.mjs checks the unit"],
   ["docs/kubernetes.md", "docker build", "needs a cluster; tests/deploy/kubernetes.test.mjs renders and validates"],

@@ -42,6 +42,9 @@ suite("Admin UI", () => {
     await has("socket_connected", ([socket]) => socket.id === id);
     page.socket.emit("join", "/", "room:1", id);
     await has("room_joined", (args) => args[1] === "room:1" && args[2] === id);
+    client.socket.emit("say", "1", "a secret");
+    await has("event_received", (args) => args[1] === id);
+    await has("event_sent", (args) => args[1] === "room:1");
     page.socket.emit("emit", "/", id, "note", { a: [7] });
     assert.deepEqual(await client.event("note"), [{ a: [7] }]);
     page.socket.emit("leave", "/", "room:1", id);
@@ -51,6 +54,15 @@ suite("Admin UI", () => {
     assert.equal(await client.disconnected(), "io server disconnect");
 
     const ours = (name) => packets(page, name)[0];
+    assert.deepEqual(ours("event_received").slice(0, 3), ["/", id, ["say"]], "without its arguments");
+    assert.deepEqual(ours("event_sent").slice(0, 3), ["/", "room:1", ["said", { receivers: 0 }]], "its sender does not get it");
+    assert.ok(!JSON.stringify(page.events).includes("a secret"));
+    assert.equal(ours("socket_disconnected")[2], "disconnected", "the reason of the metrics");
+    for (const name of ["event_received", "event_sent"]) {
+      const real = captured.development.find((packet) => packet[0] === name);
+      const outside = ([namespace, socket, [event], at]) => shape([namespace, socket, event, at]);
+      assert.deepEqual(outside(ours(name)), outside(real.slice(1)), name);
+    }
     for (const name of ["session", "config", "socket_connected", "room_joined", "room_left", "socket_disconnected"]) {
       const real = captured.development.find((packet) => packet[0] === name);
       assert.deepEqual(shape(ours(name)), shape(real.slice(1)), name);
@@ -121,7 +133,7 @@ suite("Admin UI", () => {
   });
 
   scenario("shows only a bounded part, to a bounded number of pages, and readonly carries out nothing", async (s) => {
-    const node = await s.node({ console: { admin_ui: true, admin_ui_sockets: 20, admin_ui_sessions: 2, admin_ui_readonly: true } });
+    const node = await s.node({ console: { admin_ui: true, admin_ui_sockets: 20, admin_ui_events: 5, admin_ui_sessions: 2, admin_ui_readonly: true } });
     const users = await Promise.all(Array.from({ length: 50 }, (_, n) => s.ws(node, { token: tokenFor(`u${n}`) }).welcomed()));
     const page = await operator(s, node).connected();
     const all = await until(() => sockets(page), "all sockets");
@@ -129,6 +141,10 @@ suite("Admin UI", () => {
     const [stats] = packets(page, "server_stats").at(-1);
     assert.deepEqual([stats.clientsCount, stats.namespaces], [51, [{ name: "/", socketsCount: 50 }]], "the counts are of all");
     await until(() => node.output.includes("console.admin_ui_sockets bounds it"), "a line about the part");
+    await command(node, "/publish", { events: Array.from({ length: 100 }, (_, n) => ({ room: `user:u${n % 50}`, event: "n", data: n })) });
+    await until(() => packets(page, "event_sent").length, "events");
+    await until(() => packets(page, "server_stats").length > 2, "another look");
+    assert.ok(packets(page, "event_sent").length <= 10, `${packets(page, "event_sent").length} of 100 events`);
     assert.deepEqual(packets(page, "config"), captured.readonly.filter(([name]) => name === "config").map((packet) => packet.slice(1)));
     const acked = new Promise((resolve) => page.socket.emit("_disconnect", "/", true, undefined, resolve));
     await acked;
@@ -258,6 +274,7 @@ suite("The stock page in a browser", () => {
     assert.equal(await here.disconnected(), "io server disconnect");
     await open("Events");
     await row("by-hand").first().waitFor();
+    await row("note").first().waitFor();
     await open("Dashboard");
 
     // The page comes back by its session id.

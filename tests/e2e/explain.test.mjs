@@ -340,6 +340,44 @@ suite("Explain", () => {
     await verdict(node, { user: "7", room: "room:a", event }, "delivered");
   });
 
+  scenario("not let in: the refusal and its time, marked where the token proves nothing", async (s) => {
+    const store = await s.redis();
+    const nodes = await nodesOn(s, store, 2, { limits: { user_connections: 1 } });
+    const begun = Date.now();
+    const expired = tokenFor("7", { exp: Math.floor(begun / 1000) - 3_600 });
+    const refused = s.io(nodes[0], { token: expired, ...WEBSOCKET });
+    await refused.refused();
+    const away = await verdict(nodes[1], { user: "7", room: "room:a" }, "not_connected");
+    assert.equal(away.message, "user 7: not connected: a client whose token names this user, be it theirs or not, was not let in, token_expired");
+    near(away.at, begun);
+    assert.deepEqual(away.turned_away.map(({ code, claimed }) => [code, claimed]), [["token_expired", true]]);
+    await s.ws(nodes[0], { token: tokenFor("8") }).welcomed();
+    const second = s.ws(nodes[0], { token: tokenFor("8") });
+    await second.ended();
+    const full = await explained(nodes[1], { user: "8", room: "user:8" });
+    assert.deepEqual([full.verdict, full.turned_away.map(({ code, claimed }) => [code, claimed])], ["in_room", [["too_many_connections", false]]]);
+    // Forged ones push out nothing that is known of others.
+    for (let n = 0; n < 50; n += 1) assert.equal((await nodes[0].get(`/sse?room=room:a&token=${expired}`)).status, 401);
+    assert.equal((await explained(nodes[1], { user: "7", room: "room:a" })).turned_away.length <= 8, true);
+    assert.equal((await explained(nodes[1], { user: "8", room: "user:8" })).turned_away.length, 1);
+  });
+
+  scenario("who comes and goes all the time pushes out nothing that is known of others", async (s) => {
+    const node = await s.node({ explain: { bytes: "1MB" }, limits: { user_connects_per_second: 0 } });
+    const comeAndGo = async (user) => {
+      const client = await s.ws(node, { token: tokenFor(user) }).welcomed();
+      client.close();
+    };
+    await comeAndGo("7");
+    await verdict(node, { user: "7", room: "room:a" }, "not_connected");
+    for (let n = 0; n < 30; n += 1) await Promise.all(Array.from({ length: 100 }, () => comeAndGo("8")));
+    await until(async () => (await node.connections("ws")) === 0, "all are gone");
+    const busy = await explained(node, { user: "8", room: "room:a" });
+    const quiet = await explained(node, { user: "7", room: "room:a" });
+    assert.equal(quiet.outcomes.ended, 1, JSON.stringify(quiet));
+    assert.ok(busy.outcomes.ended > 0 && busy.sees_back_to > quiet.sees_back_to, JSON.stringify([busy.sees_back_to, quiet.sees_back_to]));
+  });
+
   scenario("the past is bounded by explain.bytes and explain.window, and the answer says how far back it sees", async (s) => {
     const small = await s.node({ explain: { bytes: "40KB" } });
     const none = await s.node({ explain: { bytes: "0B" } });

@@ -119,6 +119,8 @@ suite("openapi", () => {
     await ask("/socket.io/", "get", { headers: {}, at: "/socket.io/?EIO=4&transport=polling&sid=gone", status: 400 });
     await ask("/disconnect", "post", { body: { user: "8" } });
     await ask("/revoke", "post", { body: { user: "7", for: "1m" } });
+    await ask("/reload", "post", { body: { node: "00000000" }, status: 409 });
+    await ask("/reload", "post", {});
     await ask("/drain", "post", { body: { node: "00000000" }, status: 409 });
     await ask("/drain", "post", { body: { over: "0s" } });
     await ask("/cluster", "get");

@@ -1,5 +1,7 @@
 // Every refusal is counted by reason and logged with what to change.
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import parser from "socket.io-msgpack-parser";
 import { startBackend } from "../harness/backend.mjs";
 import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
@@ -7,12 +9,12 @@ import { post, request } from "../harness/http.mjs";
 import { assertError, command, publish } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { sign, tokenFor } from "../harness/token.mjs";
+import { cluster } from "../harness/trace.mjs";
 
-const REASONS = [
-  "origin", "host", "token", "publish_key", "connections", "unauthenticated", "namespace", "transport", "handshake", "parser", "session",
-  "peer_busy", "room", "event", "backend", "memory", "rate", "size", "headers", "protocol", "proxy_header", "incomplete", "request",
-  "revocations", "path", "slow_consumer", "not_ready", "traces",
-];
+/** Reasons that other files test, because they need more than a node. */
+const ELSEWHERE = {
+  admin_ui: "e2e/admin_ui", cross_site: "e2e/console", sign_in: "e2e/console", proxy_header: "e2e/proxy_protocol", memory: "attacks/budgets",
+};
 const count = (node, reason) => node.metric(`roomcast_refusals_total{reason="${reason}"}`);
 const bearer = { authorization: `Bearer ${KEY}` };
 const plain = (text) => text.replaceAll(/\x1b\[[0-9;]*m/g, "");
@@ -29,13 +31,26 @@ const warnings = (node, reason) =>
   plain(node.output).split("\n").filter((line) => line.includes("refused: ") && !line.includes("more like this") && line.includes(`reason="${reason}"`));
 
 suite("refusals", () => {
-  scenario("the counter of every reason exists from the start", async ({ node }) => {
+  scenario("every reason has its counter from the start, and a test", async ({ node }) => {
     const { text } = await (await node()).get("/metrics");
-    for (const reason of REASONS) assert.ok(text.includes(`roomcast_refusals_total{reason="${reason}"} 0\n`), reason);
+    const reasons = [...text.matchAll(/^roomcast_refusals_total\{reason="([a-z_]+)"\} 0$/gm)].map(([, reason]) => reason);
+    assert.ok(reasons.length >= 28, `${reasons}`);
+    for (const reason of reasons) {
+      const file = new URL(`../${ELSEWHERE[reason] ?? "e2e/refusals"}.test.mjs`, import.meta.url);
+      assert.ok(fs.readFileSync(file, "utf8").includes(`"${reason}"`), `no test of the reason ${reason} in ${file.pathname}`);
+    }
   });
 
-  // What was refused without a counter or a line; the reason, what the line says, the configuration, and how to get there.
-  const QUIET = [
+  // The reason, what the line says, the configuration, and how to get there.
+  const CASES = [
+    ["parser", ["127.0.0.1, a client of namespace /", "leave out the client's `parser` option"], {},
+      async ({ io }, one) => io(one, { token: tokenFor("7"), parser, transports: ["websocket"] }).refused()],
+    ["incomplete", ["127.0.0.1", "http.head_timeout"], { http: { head_timeout: "300ms" } },
+      async ({ raw }, one) => raw(one).write("GET / HTTP/1.1\r\nHost")],
+    ["revocations", ["127.0.0.1 /revoke", "auth.max_revocations"], { auth: { max_revocations: 1 } },
+      async (_, one) => {
+        for (const user of ["7", "8"]) await command(one, "/revoke", { user });
+      }],
     ["unauthenticated", ["127.0.0.1, a Socket.IO client", "socketio.connect_timeout"], { socketio: { connect_timeout: "100ms" } },
       async ({ raw }, one) => (await raw(one).upgrade("/socket.io/?EIO=4&transport=websocket"))],
     ["unauthenticated", ["127.0.0.1, a /ws client", "socketio.connect_timeout"], { socketio: { connect_timeout: "100ms" } },
@@ -66,7 +81,7 @@ suite("refusals", () => {
         for (const socket of [raw(one), raw(one)]) await socket.upgrade(`/socket.io/?EIO=4&transport=websocket&sid=${sid}`);
       }],
   ];
-  for (const [reason, says, config, act] of QUIET) {
+  for (const [reason, says, config, act] of CASES) {
     scenario(`${reason}: ${says.at(-1)}`, async (s) => {
       const one = await s.node(config);
       await act(s, one);
@@ -75,6 +90,24 @@ suite("refusals", () => {
       assert.ok(warnings(one, reason).every((line) => / WARN /.test(line) && /advice="/.test(line)), "says what to do");
     });
   }
+
+  scenario("peer_busy: large long-polling requests for a node that does not take them", async (s) => {
+    const [owner, other] = await cluster(s, 2, { socketio: { max_payload: "6MB" } });
+    const path = "/socket.io/?EIO=4&transport=polling";
+    const sids = await Promise.all(Array.from({ length: 5 }, async () => {
+      const { sid } = JSON.parse((await owner.get(path)).text.slice(1));
+      await post(`${owner.url}${path}&sid=${sid}`, `40${JSON.stringify({ token: tokenFor("7") })}`);
+      assert.match((await owner.get(`${path}&sid=${sid}`)).text, /^40/);
+      return sid;
+    }));
+    const send = (sid, text) => post(`${other.url}${path}&sid=${sid}`, `42["echo","${text}"]`);
+    for (const sid of sids) assert.equal((await send(sid, "small")).status, 200);
+    owner.signal("SIGSTOP");
+    const answers = await Promise.all(sids.map((sid) => send(sid, "x".repeat(5_000_000)))).finally(() => owner.signal("SIGCONT"));
+    assert.ok(answers.some(({ status, headers }) => status === 503 && headers["retry-after"] === "1"), answers.map(({ status }) => status).join());
+    assert.ok((await count(other, "peer_busy")) > 0);
+    assert.ok(warnings(other, "peer_busy").some((line) => line.includes("127.0.0.1 /socket.io/")), other.output);
+  });
 
   scenario("answers to /publish are counted by status", async ({ node }) => {
     const one = await node({ publish: { max_body: "1kB" } });

@@ -8,6 +8,7 @@ import { scenario, suite } from "../harness/scenario.mjs";
 import { argumentsOf, heartbeats, isNewSession, nodeNames, offsetAfter, rawSession, rawSessionRetried, recorded, toUser } from "../harness/sessions.mjs";
 import { redisClients } from "../harness/socketio_server.mjs";
 import { tokenFor } from "../harness/token.mjs";
+import { Trace } from "../harness/trace.mjs";
 
 const PREVIOUS = process.env.ROOMCAST_PREVIOUS_BIN;
 const needsPrevious = PREVIOUS ? {} : { skip: "ROOMCAST_PREVIOUS_BIN names no binary of the previous release" };
@@ -89,6 +90,14 @@ suite("rolling upgrade", () => {
       for (const client of clients) await client.event(`joined${node.port}`);
     }
     assert.equal(await store.cli("EXISTS", "roomcast:dead"), "0");
+  }, needsPrevious);
+
+  scenario("a trace says that a node of the previous release takes no part, and goes on without it", async (s) => {
+    const { current } = await twoReleases(s);
+    const trace = await s.keep(new Trace(current, { user: "7" })).opened(1);
+    await trace.line({ type: "node", status: "older_release" });
+    await s.ws(current, { token: tokenFor("7") }).welcomed();
+    await trace.line({ type: "connected", user: "7" });
   }, needsPrevious);
 
   scenario("the key that signs messages is renewed once no node of the previous release is left", async (s) => {

@@ -1,4 +1,4 @@
-// Signals: which ones stop a node, and which ones are only logged.
+// Signals: which ones stop a node, and which ones do not.
 import assert from "node:assert/strict";
 import { until } from "../harness/deadline.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";

@@ -5,7 +5,7 @@ import path from "node:path";
 import { test } from "node:test";
 import { startBrowser } from "../harness/browser.mjs";
 import { snippetsOf } from "../documents/snippets.mjs";
-import { EXAMPLES, startExample } from "./stage.mjs";
+import { EXAMPLES, people, startExample } from "./stage.mjs";
 
 const EXAMPLE = path.join(EXAMPLES, "nextjs");
 
@@ -13,26 +13,14 @@ test("examples/nextjs: npm start; a message reaches the other window, and a relo
   const example = await startExample("nextjs", process.execPath, ["start.mjs"]);
   const browser = await startBrowser();
   try {
-    const enter = async (name) => {
-      const page = await (await browser.newContext()).newPage();
-      await page.goto(example.url);
-      await page.getByLabel("Your name").fill(name);
-      await page.getByRole("button", { name: "Enter" }).click();
-      await page.getByRole("heading", { name: "Chat 42" }).waitFor();
-      return page;
-    };
-    const [ann, bob] = [await enter("Ann"), await enter("Bob")];
+    const [ann, bob] = await people(browser, example);
     await example.members("chat:42", 2);
-    const say = async (page, text) => {
-      await page.getByLabel("Message", { exact: true }).fill(text);
-      await page.getByRole("button", { name: "Send" }).click();
-    };
-    await say(ann, "hello");
-    await bob.getByText("hello").waitFor();
-    await say(bob, "hi Ann");
-    await ann.getByText("hi Ann").waitFor();
-    await bob.reload();
-    assert.deepEqual(await bob.getByLabel("Messages").locator("li").allTextContents(), ["Ann hello", "Bob hi Ann"]);
+    await ann.say("hello");
+    await bob.sees("Ann hello");
+    await bob.say("hi Ann");
+    await ann.sees("Bob hi Ann");
+    await bob.page.reload();
+    assert.deepEqual(await bob.messages(), ["Ann hello", "Bob hi Ann"]);
 
     const answer = await fetch(`${example.url}/chats/42/messages`, { method: "POST", body: '{"text":"anonymous"}' });
     assert.equal(answer.status, 401);

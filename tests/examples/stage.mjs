@@ -48,3 +48,24 @@ export async function startExample(name, command, args, env = {}) {
     },
   };
 }
+
+/** Ann and Bob, signed in, each in a window of their own. */
+export function people(browser, { url }) {
+  return Promise.all(["Ann", "Bob"].map(async (name) => {
+    const page = await (await browser.newContext()).newPage();
+    await page.goto(url);
+    await page.getByLabel("Your name").fill(name);
+    await page.getByRole("button", { name: "Enter" }).click();
+    await page.getByRole("heading", { name: "Chat 42" }).waitFor();
+    const list = page.getByLabel("Messages");
+    return {
+      page,
+      async say(text) {
+        await page.getByLabel("Message", { exact: true }).fill(text);
+        await page.getByRole("button", { name: "Send" }).click();
+      },
+      sees: (text) => list.locator("li", { hasText: text }).waitFor(),
+      messages: () => list.locator("li").allTextContents(),
+    };
+  }));
+}

@@ -38,10 +38,25 @@ pub struct NodeExplanation {
     /// Other namespaces in which the user has live sessions.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub elsewhere: Vec<String>,
+    /// When clients of the user were not let in, oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub turned_away: Vec<TurnedAwayView>,
     /// Sessions of the user that are live or have ended: those of most interest, if there are very many.
     pub sessions: Vec<ExplainedSession>,
     /// How many of all sessions of the user had which outcome.
     pub outcomes: Vec<(String, u64)>,
+}
+
+/// A client was not let in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TurnedAwayView {
+    /// When, in Unix milliseconds.
+    pub at_ms: u64,
+    /// The error code that it got.
+    pub code: String,
+    /// Whose client it is, is only what its refused token says.
+    pub claimed: bool,
 }
 
 /// What a node knows of an event.
@@ -129,6 +144,6 @@ impl NodeExplanation {
         let of_event = |event: &EventView| event.rooms.iter().chain(&event.except).map(|room| room.len() + 3).sum();
         let event: usize = self.event.as_ref().map_or(0, of_event);
         let sessions = self.sessions.iter().map(|session| 600 + session.message.len() + session.decided_by.len());
-        500 + event + sessions.sum::<usize>() + self.outcomes.len() * 24
+        500 + self.turned_away.len() * 80 + event + sessions.sum::<usize>() + self.outcomes.len() * 24
     }
 }

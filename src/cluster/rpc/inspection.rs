@@ -43,6 +43,11 @@ pub struct NodeStatus {
     pub closes_total: u64,
     /// Events not delivered since its start.
     pub drops_total: u64,
+    /// Differs between nodes whose configurations differ in a key that they should share; empty: it does not say.
+    pub config: String,
+    /// Keys that were changed and need its restart.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub needs_restart: Vec<String>,
     /// A drain that an operator asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainStatus>,

@@ -62,7 +62,7 @@ fn moved(to: &'static str) -> Reply {
 
 /// Whether a request has a cookie of the console, be it a good one.
 pub fn has_cookie(api: &Api, headers: &HeaderMap) -> bool {
-    api.console.enabled && !api.publish.keys.is_empty() && cookie::given(headers).next().is_some()
+    api.console.enabled && !api.settings().publish.keys.is_empty() && cookie::given(headers).next().is_some()
 }
 
 /// Checks that a request with the cookie comes from the console, and that its session goes on; `changes`: the request does
@@ -83,8 +83,8 @@ pub async fn check(api: &Api, headers: &HeaderMap, changes: bool) -> Result<Stri
 /// The session of the cookie.
 async fn session_of(api: &Api, headers: &HeaderMap) -> Option<Session> {
     let now_ms = unix_ms();
-    let mut sessions = cookie::given(headers).filter_map(|text| Session::read(text, &api.publish.keys, now_ms / 1000));
-    let session = sessions.next()?;
+    let read = |text| Session::read(text, &api.settings().publish.keys, now_ms / 1000);
+    let session = cookie::given(headers).find_map(read)?;
     // A node that has just started does not know yet who has signed out.
     let is_known = api.node.revocations_read.known().await;
     let is_over = api.node.auth.revocations().refuses_token(&session.revoked_name(), now_ms);
@@ -122,9 +122,10 @@ async fn sign_in(api: &Api, request: Request<Incoming>, caller: &Caller) -> Repl
     let Ok(Fields { key: Text(given) }) = serde_json::from_slice(&body) else {
         return error(StatusCode::BAD_REQUEST, "bad_json", "send {\"key\":\"…\"}");
     };
-    let key = match keys::matching(&given, &api.publish.keys) {
+    let settings = api.settings();
+    let key = match keys::matching(&given, &settings.publish.keys) {
         Some(key) => key,
-        None if api.publish.keys.is_empty() => return keys::none_configured(),
+        None if settings.publish.keys.is_empty() => return keys::none_configured(),
         None => {
             return error(StatusCode::UNAUTHORIZED, "unauthorized", "this is not one of `publish.keys`");
         }

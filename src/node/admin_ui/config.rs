@@ -12,13 +12,15 @@ pub struct AdminUiConfig {
     pub readonly: bool,
     /// Sockets that a page gets, of all nodes together. 0: none, as `mode: "production"` of the real package.
     pub sockets: usize,
+    /// Events that a page gets in a second, by name. 0: none.
+    pub events: usize,
     /// Pages of this node at once.
     pub sessions: usize,
 }
 
 impl Default for AdminUiConfig {
     fn default() -> Self {
-        Self { enabled: false, readonly: false, sockets: 1_000, sessions: 8 }
+        Self { enabled: false, readonly: false, sockets: 1_000, events: 20, sessions: 8 }
     }
 }
 

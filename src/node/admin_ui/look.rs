@@ -2,7 +2,7 @@
 
 use crate::cluster::SessionPlace;
 use crate::protocol::admin_ui as encode;
-use crate::protocol::admin_ui::{ServerStats, Socket};
+use crate::protocol::admin_ui::{ServerStats, ShownEvent, Socket};
 use crate::protocol::socketio_encode::Encoded;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,6 +26,17 @@ pub struct Seen {
     pub has_all_rooms: bool,
 }
 
+/// What has happened since the last look.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    /// The first of them.
+    pub events: Vec<ShownEvent>,
+    /// Why these sessions ended.
+    pub reasons: HashMap<String, String>,
+    /// So many more events are not shown.
+    pub skipped: u64,
+}
+
 /// What one look has shown.
 #[derive(Debug, Default)]
 pub struct Look {
@@ -35,6 +46,8 @@ pub struct Look {
     pub at: String,
     /// The nodes that answered.
     pub servers: Vec<ServerStats>,
+    /// What has happened since the look before.
+    pub gathered: Gathered,
     sockets: BTreeMap<String, Arc<Seen>>,
     bytes: usize,
     /// The last place that is shown of each node that has more sessions.
@@ -43,8 +56,8 @@ pub struct Look {
 
 impl Look {
     /// With these nodes and no sockets yet.
-    pub fn new(number: u64, at: String, servers: Vec<ServerStats>) -> Self {
-        Self { number, at, servers, ..Self::default() }
+    pub fn new(number: u64, at: String, servers: Vec<ServerStats>, gathered: Gathered) -> Self {
+        Self { number, at, servers, gathered, ..Self::default() }
     }
 
     /// Adds sessions of a node, in order of their places; `has_more`: there are others behind them.
@@ -107,6 +120,7 @@ impl Look {
         if changes.len() <= MAX_CHANGES {
             packets.extend(changes);
         }
+        packets.extend(self.gathered.events.iter().filter_map(encode::event_seen));
         packets
     }
 
@@ -114,7 +128,11 @@ impl Look {
         let gone = earlier.sockets.iter().filter(|(id, _)| !self.sockets.contains_key(*id));
         let mut changes: Vec<Encoded> = gone
             .filter_map(|(_, seen)| {
-                let reason = if self.has_hidden(seen) { HIDDEN } else { GONE };
+                let reason = match self.gathered.reasons.get(&seen.socket.id) {
+                    Some(reason) => reason,
+                    None if self.has_hidden(seen) => HIDDEN,
+                    None => GONE,
+                };
                 encode::socket_disconnected(&seen.socket, reason, &self.at)
             })
             .collect();
@@ -164,7 +182,7 @@ mod tests {
     }
 
     fn look(sessions: &[Arc<Seen>], has_more: bool) -> Look {
-        let mut look = Look::new(1, "now".into(), Vec::new());
+        let mut look = Look::new(1, "now".into(), Vec::new(), Gathered::default());
         look.add("n", sessions.iter().cloned(), has_more);
         look
     }

@@ -1,5 +1,6 @@
 //! The Admin UI of a node: who may come in, how many there are, and what they look at together.
 
+use crate::model::secret::Secret;
 use crate::node::admin_ui::access::{Failures, Keys, Proof};
 use crate::node::admin_ui::config::Settings;
 use crate::node::admin_ui::look::Look;
@@ -52,6 +53,11 @@ impl AdminUi {
             looks,
             wanted: Notify::new(),
         })
+    }
+
+    /// Takes over changed keys: what was proven with one that is gone no longer holds.
+    pub fn replace_keys(&self, keys: &[Secret]) {
+        *self.keys.lock() = Keys::new(keys, self.settings.lifetime);
     }
 
     /// Checks who comes from this address. `now` is in Unix seconds.

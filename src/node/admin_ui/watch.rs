@@ -3,6 +3,7 @@
 use crate::cluster::{NodeStatus, SessionView};
 use crate::model::clock::unix_ms;
 use crate::model::id::NodeId;
+use crate::node::admin_ui::happenings::Happenings;
 use crate::node::admin_ui::look::{Look, Seen};
 use crate::node::admin_ui::state::AdminUi;
 use crate::node::context::Node;
@@ -13,6 +14,7 @@ use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The pause between two looks, as that between two `server_stats` of the real package. The page takes a node for dead after
 /// ten seconds.
@@ -23,19 +25,19 @@ const SHORT_PAUSE: Duration = Duration::from_millis(200);
 /// Looks as long as the node runs.
 pub async fn run(node: Arc<Node>) {
     let Some(ui) = node.admin_ui.clone() else { return pending().await };
-    let mut watch = Watch { node, ui: ui.clone(), number: 0, counts: HashMap::new(), last: Arc::default() };
+    let mut watch =
+        Watch { node, ui: ui.clone(), number: 0, counts: HashMap::new(), last: Arc::default(), happenings: None };
     loop {
         ui.wanted().await;
         while ui.is_watched() {
+            watch.follow();
             let look = Arc::new(watch.look().await);
             watch.note_cut(&look);
             watch.last = look.clone();
             ui.show(look);
-            if tokio::time::timeout(PAUSE, ui.wanted()).await.is_ok() {
-                tokio::time::sleep(SHORT_PAUSE).await;
-            }
+            watch.pause().await;
         }
-        watch.last = Arc::default();
+        (watch.last, watch.happenings) = (Arc::default(), None);
     }
 }
 
@@ -46,6 +48,7 @@ struct Watch {
     /// What each node had counted at the last look.
     counts: HashMap<NodeId, Counts>,
     last: Arc<Look>,
+    happenings: Option<Happenings>,
 }
 
 /// What a node has counted since its start.
@@ -65,6 +68,36 @@ impl Counts {
 }
 
 impl Watch {
+    /// A trace ends by itself after `trace.max_time`; there may be too many to begin one.
+    fn follow(&mut self) {
+        let config = &self.ui.settings.config;
+        if self.happenings.is_none() && config.events > 0 && config.sockets > 0 {
+            self.happenings = Happenings::follow(&self.node, config.events * PAUSE.as_secs() as usize);
+        }
+    }
+
+    /// Until the next look. Meanwhile the trace is read.
+    async fn pause(&mut self) {
+        let mut end = Instant::now() + PAUSE;
+        let mut is_wanted = false;
+        loop {
+            let happens = async {
+                match &mut self.happenings {
+                    Some(happenings) => happenings.next().await,
+                    None => pending().await,
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep_until(end) => return,
+                () = self.ui.wanted(), if !is_wanted => {
+                    is_wanted = true;
+                    end = end.min(Instant::now() + SHORT_PAUSE);
+                }
+                goes_on = happens => if !goes_on { self.happenings = None },
+            }
+        }
+    }
+
     async fn look(&mut self) -> Look {
         let nodes = inspection::nodes(&self.node).await;
         let max = self.ui.settings.config.sockets;
@@ -80,8 +113,12 @@ impl Watch {
             servers.push(stats(id, &status, known.get(&id).map(|before| (*before, counts)), now));
             self.counts.insert(id, counts);
         }
+        let gathered = self.happenings.as_mut().map(Happenings::gathered).unwrap_or_default();
+        if gathered.skipped > 0 {
+            tracing::debug!(skipped = gathered.skipped, "the Admin UI shows a part of the events");
+        }
         self.number += 1;
-        let mut look = Look::new(self.number, rfc3339(now), servers);
+        let mut look = Look::new(self.number, rfc3339(now), servers, gathered);
         for (id, answer) in sessions {
             let id = id.to_string();
             match answer {

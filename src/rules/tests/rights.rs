@@ -42,4 +42,15 @@ fn each_provenance_is_decided_by_what_it_rests_on() {
     for room in ["asked:1", "closed:8", "unknown"] {
         assert_eq!(decide(room, Command, false), Keep(Command));
     }
+    let by_rules = |room, by| rules.decide_by_rules(room, &me, by);
+    for by in [Auto, Rule, Grant, Asked] {
+        assert_eq!(by_rules("open:1", by), Keep(Rule));
+        assert_eq!(by_rules("closed:7", by), Keep(Grant));
+        assert_eq!(by_rules("closed:8", by), Leave, "also what the backend once allowed");
+        assert_eq!(by_rules("unknown", by), Leave);
+    }
+    assert_eq!((by_rules("asked:1", Asked), by_rules("asked:1", Rule)), (Keep(Asked), Ask));
+    for by in [Answered, Command] {
+        assert_eq!(by_rules("unknown", by), Keep(by), "no rule was asked before");
+    }
 }

@@ -1,0 +1,28 @@
+// examples/php by its one command: two people in a real browser over Server-Sent Events.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { startBrowser } from "../harness/browser.mjs";
+import { people, startExample } from "./stage.mjs";
+
+test("examples/php: ./start.sh; messages reach the other window, a wrong name of a room is refused", { timeout: 240_000 }, async () => {
+  const example = await startExample("php", "bash", ["start.sh"]);
+  const browser = await startBrowser();
+  try {
+    const [ann, bob] = await people(browser, example);
+    await example.members("chat:42", 2);
+    await ann.say("hello");
+    await bob.sees("Ann hello");
+    await bob.say("hi Ann <b>");
+    await ann.sees("Bob hi Ann <b>");
+    assert.deepEqual(await bob.messages(), ["Ann hello", "Bob hi Ann <b>"]);
+
+    const signIn = await fetch(`${example.url}/session`, { method: "POST", body: '{"name":"Cem"}' });
+    const { token } = await signIn.json();
+    assert.equal((await fetch(`${example.roomcast}/sse?room=staff:1&token=${token}`)).status, 403);
+    assert.equal((await fetch(`${example.url}/chats/42/messages`)).status, 401);
+    assert.equal((await fetch(`${example.url}/roomcast`, { method: "POST", body: "{}" })).status, 401);
+  } finally {
+    await browser.close();
+    await example.stop();
+  }
+});
