@@ -1,13 +1,17 @@
 //! Where a request comes from.
 
+use crate::http::Api;
 use crate::http::client_address::TrustedProxies;
 use crate::http::upgrade::Slot;
+use crate::model::refusal::Refusal;
+use crate::refusals::Who;
 use crate::session::accepted::AcceptedSocket;
 use crate::session::connection_limiter::LimitError;
 use crate::session::unproven::Ticket;
 use hyper::header::HeaderMap;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +24,9 @@ pub enum ListenerKind {
     /// `admin_listen`.
     Admin,
 }
+
+/// Why a connection that has proven nothing ends.
+pub(super) const MAKES_ROOM: &str = "a connection without an accepted token is closed: newer ones need the room";
 
 /// Polling sessions that one socket may have begun without a token being accepted. A proxy uses a socket for many
 /// clients, but for one request at a time.
@@ -110,4 +117,9 @@ impl Caller {
         begun.push_back(session);
         if begun.len() > SESSIONS_OF_A_SOCKET { begun.pop_front() } else { None }
     }
+}
+
+/// Notes a refusal of whoever is at the other end.
+pub(super) fn note(api: &Api, caller: &Caller, reason: Refusal, why: fmt::Arguments<'_>) {
+    api.node.context.refusals.note(reason, &Who::at(caller.client()), why);
 }

@@ -3,7 +3,7 @@
 use crate::http::Api;
 use crate::http::answer::Refused;
 use crate::http::body::{Answer, BodyState};
-use crate::http::caller::{Caller, ListenerKind};
+use crate::http::caller::{Caller, ListenerKind, MAKES_ROOM, note};
 use crate::http::config::HttpConfig;
 use crate::http::head::{READ_HEAD, READ_HEADERS};
 use crate::http::keep_alive::watch;
@@ -45,8 +45,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Pause while sockets that make room for others are being closed, and how many of them: a shard may be busy.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 const MAX_ROOM_PAUSES: u32 = 50;
-
-pub(super) const MAKES_ROOM: &str = "a connection without an accepted token is closed: newer ones need the room";
 
 /// Accepts on the shards that have a socket until `stop` is set, or the shard ends. `limiter` counts the sockets.
 pub fn accept(listener: Listener, api: &Arc<Api>, limiter: &Arc<ConnectionLimiter>, stop: &watch::Receiver<bool>) {
@@ -310,8 +308,4 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             }
         }
     }
-}
-
-pub(super) fn note(api: &Api, caller: &Caller, reason: Refusal, why: fmt::Arguments<'_>) {
-    api.node.context.refusals.note(reason, &Who::at(caller.client()), why);
 }
