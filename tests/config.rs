@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use roomcast::config::{Config, Environment, Flags, Mistake, Purpose};
+use roomcast::config::{Change, Config, Environment, Flags, Mistake, Purpose};
 use roomcast::rules::config::JoinPolicy;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -566,4 +566,60 @@ fn the_admin_ui_has_its_namespace_for_itself_and_needs_a_key() {
     let config = file("console = { admin_ui = true }").unwrap();
     assert!(config.warnings().iter().any(|warning| warning.to_string().contains("`publish.keys`")));
     assert!(file("[console]\nadmin_ui = true\n[publish]\nkeys = [\"k\"]").unwrap().warnings().is_empty());
+}
+
+#[test]
+fn a_running_node_takes_over_what_needs_no_restart() {
+    let before =
+        file("listen = ':1'\n[publish]\nkeys = ['a']\n[limits]\nheaders = 100\n[redis]\nprefix = 'x'").unwrap();
+    let after =
+        file("listen = ':2'\n[publish]\nkeys = ['a', 'b']\n[limits]\nheaders = 50\n[redis]\nprefix = 'y'").unwrap();
+    let names = |changes: &[Change]| changes.iter().map(|change| change.key.clone()).collect::<Vec<_>>();
+    let successor = before.successor(after, Purpose::Other).unwrap();
+    assert_eq!(names(&successor.applied), ["publish.keys", "limits.headers"]);
+    assert_eq!(names(&successor.needs_restart), ["listen", "redis.prefix"]);
+    let change = &successor.applied[1];
+    assert_eq!((change.from.as_deref(), change.to.as_deref()), (Some("100"), Some("50")));
+    let config = successor.config;
+    assert_eq!((config.publish.keys.len(), config.limits.headers), (2, 50));
+    assert_eq!((config.listen.listen.port(), config.redis.prefix.as_str()), (1, "x"));
+    // The same file again: what waits for a restart is still named.
+    let again =
+        file("listen = ':2'\n[publish]\nkeys = ['a', 'b']\n[limits]\nheaders = 50\n[redis]\nprefix = 'y'").unwrap();
+    let successor = config.successor(again, Purpose::Other).unwrap();
+    assert_eq!((names(&successor.applied).len(), names(&successor.needs_restart).len()), (0, 2));
+}
+
+#[test]
+fn new_values_must_fit_the_old_ones_that_stay() {
+    let rules = "[[rooms]]\nmatch = 'chat:<x>'\njoin = 'ask'";
+    let (without, with) = (file("").unwrap(), file(&format!("[backend]\nurl = 'http://b/'\n{rules}")).unwrap());
+    let mistakes = without.successor(with.clone(), Purpose::Other).unwrap_err();
+    assert_eq!(mistakes.len(), 1);
+    assert!(mistakes[0].place.ends_with("[[rooms]] 1 join"), "{}", mistakes[0]);
+    assert!(mistakes[0].message.ends_with("(until a restart, when backend.url changes too)"), "{}", mistakes[0]);
+    // A backend that goes waits too, and with it the rules that ask it may go or stay.
+    let successor = with.successor(without, Purpose::Other).unwrap();
+    assert!(successor.config.backend.is_some() && successor.config.rooms.is_empty());
+}
+
+#[test]
+fn fingerprints_tell_shared_settings_apart_and_show_no_secret() {
+    let print = |text: &str| file(text).unwrap().fingerprint();
+    assert_eq!(print("listen = ':1'\n[limits]\nheaders = 100"), print("listen = ':2'\nadmin_listen = ':3'"));
+    let mut prints: Vec<String> = [
+        "",
+        "[limits]\nheaders = 50",
+        "[publish]\nkeys = ['a']",
+        "[publish]\nkeys = ['b']",
+        "[redis]\nurl = 'redis://:one@h'",
+        "[redis]\nurl = 'redis://:two@h'",
+        "[[rooms]]\nmatch = 'a'\njoin = 'deny'",
+    ]
+    .map(print)
+    .into();
+    assert!(prints.iter().all(|print| print.len() == 10));
+    prints.sort_unstable();
+    prints.dedup();
+    assert_eq!(prints.len(), 7);
 }

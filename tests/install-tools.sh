@@ -34,6 +34,10 @@ command -v curl >/dev/null || missing+=(curl)
 ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || missing+=(libfaketime)
 command -v podman >/dev/null || missing+=(podman)
 command -v runc >/dev/null || missing+=(runc)
+case "$(uname -m) ${DIST_TARGETS:-}" in
+  x86_64*aarch64*) command -v qemu-aarch64-static >/dev/null || missing+=(qemu-user-static) ;;
+  aarch64*x86_64*) command -v qemu-x86_64-static >/dev/null || missing+=(qemu-user-static) ;;
+esac
 [ -s /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"

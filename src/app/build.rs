@@ -91,7 +91,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         window: Arc::new(SharedWindow::new(window)),
         draft_limits,
         namespaces: Namespaces::new(&config.socketio.namespaces),
-        live: LiveSettings::new(settings(config, backend.as_deref()).map_err(AppError::Setup)?),
+        live: LiveSettings::new(settings(config).map_err(AppError::Setup)?),
         presence: Presence::new(&config.presence, presence, notices, metrics.clone()),
         metrics,
         memory,
@@ -116,11 +116,12 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
 ///
 /// # Errors
 /// The mistakes of the rules, which a checked configuration does not have.
-pub(super) fn settings(config: &Config, backend: Option<&Backend>) -> Result<Settings, String> {
+pub(super) fn settings(config: &Config) -> Result<Settings, String> {
     let rules = Rules::compile(&config.rooms, &config.on)
         .map_err(|mistakes| mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
     let accounts = config.limits.accounts(max_attached(config.socketio.max_payload), knows_addresses(config));
-    let notify_disconnects = backend.is_some_and(|backend| backend.wants(RequestKind::Disconnect));
+    let is_disconnect = |kind: &String| kind == RequestKind::Disconnect.label();
+    let notify_disconnects = config.backend.as_ref().is_some_and(|backend| backend.notify.iter().any(is_disconnect));
     Ok(Settings { limits: config.limits.clone(), rules, accounts, notify_disconnects })
 }
 

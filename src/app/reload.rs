@@ -6,6 +6,7 @@
 use crate::app::build;
 use crate::app::open_files;
 use crate::auth::PreparedAuth;
+use crate::backend::PreparedBackend;
 use crate::config::{Change, Config, Mistake, Purpose, Successor};
 use crate::handlers::new_rules;
 use crate::http::Api;
@@ -52,6 +53,8 @@ struct Prepared {
     successor: Successor,
     settings: Settings,
     auth: PreparedAuth,
+    /// If there is one.
+    backend: Option<PreparedBackend>,
     /// The certificate of now, if the files say one.
     pair: Option<KeyPair>,
 }
@@ -92,7 +95,7 @@ impl Reloader {
         let Successor { config, mut applied, needs_restart } = prepared.successor;
         let has_new_rules = applied.iter().any(|change| change.key == "rooms");
         if !applied.is_empty() {
-            self.apply(&config, prepared.settings, prepared.auth);
+            self.apply(&config, prepared.settings, prepared.auth, prepared.backend);
         }
         if self.replace_certificate(prepared.pair) && !applied.iter().any(|change| change.key.starts_with("tls.")) {
             applied.push(Change { key: "tls.cert_file".to_owned(), from: None, to: None });
@@ -150,21 +153,35 @@ impl Reloader {
             // One that was good so far is not replaced by one that clients refuse.
             new.check_time().map_err(|error| vec![config.mistake_in("tls", error.key(), error.to_string())])?;
         }
-        let settings = build::settings(config, self.node.backend.as_deref())
-            .map_err(|message| vec![Mistake { place: "the rules".to_owned(), message }])?;
+        let settings =
+            build::settings(config).map_err(|message| vec![Mistake { place: "the rules".to_owned(), message }])?;
         let auth = self.node.auth.prepare(&config.auth).await;
         let auth = auth.map_err(|(key, message)| vec![config.mistake_in("auth", key, message)])?;
-        Ok(Prepared { settings, auth, pair, successor })
+        let backend = self.backend(config).await?;
+        Ok(Prepared { settings, auth, backend, pair, successor })
+    }
+
+    /// The backend is there from the start or not at all.
+    async fn backend(&self, config: &Config) -> Result<Option<PreparedBackend>, Vec<Mistake>> {
+        let (Some(new), Some(old)) = (&config.backend, &self.config.backend) else { return Ok(None) };
+        let is_same = (&new.url, &new.secret, new.concurrency) == (&old.url, &old.secret, old.concurrency);
+        let prepared = PreparedBackend::new(new, config.publish.max_event, is_same).await;
+        prepared.map(Some).map_err(|message| vec![config.mistake_in("backend", "url", message)])
     }
 
     /// Nothing in here can fail.
-    fn apply(&self, config: &Config, settings: Settings, auth: PreparedAuth) {
+    fn apply(&self, config: &Config, settings: Settings, auth: PreparedAuth, prepared: Option<PreparedBackend>) {
         let Self { node, api, .. } = self;
         logging::reload(&config.log);
         node.auth.apply(auth);
+        if let (Some(backend), Some(prepared)) = (&node.backend, prepared) {
+            backend.apply(prepared);
+        }
         node.context.live.replace(settings);
         let files = open_files::share(self.files, node.shards().len(), config.limits.connections);
+        node.traces.configure(config.trace.clone());
         node.connection_limiter.allow(config.limits.connections, config.limits.unauthenticated, files.clients);
+        node.context.memory.set_limit(config.limits.memory_limit());
         api.live.store(Arc::new(HttpSettings::new(
             &config.http,
             &config.publish,

@@ -12,6 +12,7 @@ use crate::backend::webhook::Webhook;
 use crate::backend::{BackendError, Source, Subject};
 use crate::budget::MemoryBudget;
 use crate::metrics::Metrics;
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -31,10 +32,38 @@ pub enum BackendTransport {
     Stream(BackendStream),
 }
 
+/// What a reload replaces.
+struct Live {
+    transport: Arc<BackendTransport>,
+    timeout: Duration,
+}
+
+/// Settings that can be put in force.
+pub struct PreparedBackend {
+    /// `None`: requests go where they went.
+    webhook: Option<Webhook>,
+    config: BackendConfig,
+}
+
+impl PreparedBackend {
+    /// Checks changed settings of the same kind of transport. `is_same`: the webhook needs no other client.
+    ///
+    /// # Errors
+    /// A text, when the URL or the system's certificates cannot be used.
+    pub async fn new(config: &BackendConfig, max_answer: usize, is_same: bool) -> Result<Self, String> {
+        let config = config.clone();
+        if is_same || config.url.is_none() {
+            return Ok(Self { webhook: None, config });
+        }
+        let made = tokio::task::spawn_blocking(move || Webhook::new(&config, max_answer).map(|made| (made, config)));
+        let (webhook, config) = made.await.map_err(|error| error.to_string())??;
+        Ok(Self { webhook: Some(webhook), config })
+    }
+}
+
 /// The backend as the shards use it.
 pub struct Backend {
-    transport: BackendTransport,
-    timeout: Duration,
+    live: ArcSwap<Live>,
     places: Arc<Places>,
     turns: Mutex<Turns<oneshot::Sender<()>>>,
     breaker: Mutex<CircuitBreaker>,
@@ -52,8 +81,7 @@ impl Backend {
         memory: Arc<MemoryBudget>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            transport,
-            timeout: config.timeout,
+            live: ArcSwap::from_pointee(Live { transport: Arc::new(transport), timeout: config.timeout }),
             places: Places::new(config, memory.clone()),
             turns: Mutex::new(Turns::new(config.concurrency, config.per_user)),
             breaker: Mutex::default(),
@@ -65,14 +93,34 @@ impl Backend {
 
     /// Adds to the stream until dropped.
     pub(super) async fn feed_stream(&self) {
-        if let BackendTransport::Stream(stream) = &self.transport {
+        // A reload does not replace a stream.
+        let transport = self.live.load().transport.clone();
+        if let BackendTransport::Stream(stream) = &*transport {
             stream.run().await;
         }
     }
 
     /// How long an answer may take, from the arrival of what needs it.
     pub fn timeout(&self) -> Duration {
-        self.timeout
+        self.live.load().timeout
+    }
+
+    /// Puts changed settings in force. What is under way ends by those that it began with.
+    pub fn apply(&self, prepared: PreparedBackend) {
+        let PreparedBackend { webhook, config } = prepared;
+        if webhook.is_some() {
+            // What another address did says nothing about this one.
+            *self.breaker.lock() = CircuitBreaker::default();
+        }
+        let transport = match webhook {
+            Some(webhook) => Arc::new(BackendTransport::Webhook(webhook)),
+            None => self.live.load().transport.clone(),
+        };
+        self.live.store(Arc::new(Live { transport, timeout: config.timeout }));
+        self.places.allow(&config);
+        self.notices.allow(&config);
+        self.turns.lock().allow(config.concurrency, config.per_user);
+        self.begin_turns();
     }
 
     /// A place for a request of about so many bytes, for as long as it waits and is under way.
@@ -105,7 +153,7 @@ impl Backend {
             let Ok(_turn) = tokio::time::timeout_at(deadline, self.turn(place.source())).await else {
                 return Err(self.timed_out());
             };
-            if deadline.saturating_duration_since(Instant::now()) < self.timeout / LEAST_PART {
+            if deadline.saturating_duration_since(Instant::now()) < self.timeout() / LEAST_PART {
                 return Err(self.timed_out());
             }
             self.transmit(topic, place.source(), request.encode(), deadline).await
@@ -115,7 +163,7 @@ impl Backend {
 
     /// Whether requests go to a Redis stream.
     pub fn is_stream(&self) -> bool {
-        matches!(self.transport, BackendTransport::Stream(_))
+        matches!(*self.live.load().transport, BackendTransport::Stream(_))
     }
 
     /// Whether the backend wants notices of this kind.
@@ -144,7 +192,7 @@ impl Backend {
         let topic = Topic { kind, event: None };
         let answer = async {
             self.check_circuit(topic, source)?;
-            self.transmit(topic, source, notice, Instant::now() + self.timeout).await
+            self.transmit(topic, source, notice, Instant::now() + self.timeout()).await
         };
         self.measured(kind, answer, |_| Ok(())).await
     }
@@ -213,8 +261,9 @@ impl Backend {
         request: EncodedRequest,
         deadline: Instant,
     ) -> Result<Bytes, BackendError> {
+        let transport = self.live.load().transport.clone();
         let transmitted = async {
-            match &self.transport {
+            match &*transport {
                 BackendTransport::Webhook(webhook) => webhook.post(request.body).await,
                 BackendTransport::Stream(stream) => stream.add(request, deadline).await.map(|()| Bytes::new()),
             }
@@ -250,11 +299,11 @@ impl Backend {
     }
 
     fn timed_out(&self) -> BackendError {
-        match &self.transport {
+        match &*self.live.load().transport {
             BackendTransport::Stream(stream) if !stream.is_connected() => {
                 BackendError::Unreachable("no connection to `backend.stream`".into())
             }
-            _ => BackendError::Timeout(self.timeout),
+            _ => BackendError::Timeout(self.timeout()),
         }
     }
 }

@@ -19,7 +19,7 @@ mod stream;
 mod turns;
 mod webhook;
 
-pub use client::{Backend, BackendTransport};
+pub use client::{Backend, BackendTransport, PreparedBackend};
 pub use error::BackendError;
 pub use notice_queue::Subject;
 pub use places::Place;

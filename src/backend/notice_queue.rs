@@ -289,6 +289,12 @@ impl NoticeQueue {
         }
     }
 
+    /// Another bound from now on.
+    pub(super) fn allow(&mut self, max_bytes: usize) -> Lost {
+        self.max_bytes = max_bytes;
+        Lost { merged: 0, dropped: self.shrink() }
+    }
+
     /// Drops the oldest notices of the largest lanes until the bound holds.
     fn shrink(&mut self) -> u64 {
         let mut dropped = 0;

@@ -7,6 +7,7 @@ use crate::backend::{Source, Subject};
 use crate::budget::{Holding, MemoryBudget};
 use crate::metrics::Metrics;
 use crate::model::close::DropReason;
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 /// The queue of notices.
 pub(super) struct Notices {
     /// `backend.notify`.
-    wanted: Vec<String>,
+    wanted: ArcSwap<Vec<String>>,
     queue: Mutex<NoticeQueue>,
     started: Instant,
     arrival: Notify,
@@ -29,7 +30,7 @@ pub(super) struct Notices {
 impl Notices {
     pub(super) fn new(config: &BackendConfig, metrics: Arc<Metrics>, memory: Arc<MemoryBudget>) -> Self {
         Self {
-            wanted: config.notify.clone(),
+            wanted: ArcSwap::from_pointee(config.notify.clone()),
             queue: Mutex::new(NoticeQueue::new(config.notices_bytes)),
             started: Instant::now(),
             arrival: Notify::new(),
@@ -40,7 +41,13 @@ impl Notices {
     }
 
     pub(super) fn wants(&self, kind: RequestKind) -> bool {
-        self.wanted.iter().any(|wanted| wanted == kind.label())
+        self.wanted.load().iter().any(|wanted| wanted == kind.label())
+    }
+
+    /// Other kinds and bytes from now on. What waits is sent, as far as there is still room for it.
+    pub(super) fn allow(&self, config: &BackendConfig) {
+        self.wanted.store(Arc::new(config.notify.clone()));
+        self.change(|queue| queue.allow(config.notices_bytes));
     }
 
     /// Queues a notice; what it replaces or pushes out is counted.

@@ -17,15 +17,15 @@ const TENANT_SHARE_OF_FREE: usize = 4;
 
 /// Counts the requests that wait or are under way.
 pub(super) struct Places {
-    max: Amount,
-    /// `backend.queue_per_user`.
-    max_per_source: usize,
     taken: Mutex<Taken>,
     memory: Arc<MemoryBudget>,
 }
 
 #[derive(Default)]
 struct Taken {
+    max: Amount,
+    /// `backend.queue_per_user`.
+    max_per_source: usize,
     all: Amount,
     sources: HashMap<Source, Amount>,
     tenants: HashMap<Arc<str>, Amount>,
@@ -71,8 +71,16 @@ impl Place {
 
 impl Places {
     pub(super) fn new(config: &BackendConfig, memory: Arc<MemoryBudget>) -> Arc<Self> {
-        let max = Amount { requests: config.queue, bytes: config.queue_bytes };
-        Arc::new(Self { max, max_per_source: config.queue_per_user, taken: Mutex::default(), memory })
+        let places = Arc::new(Self { taken: Mutex::default(), memory });
+        places.allow(config);
+        places
+    }
+
+    /// Other bounds from now on. Who has a place keeps it.
+    pub(super) fn allow(&self, config: &BackendConfig) {
+        let mut taken = self.taken.lock();
+        taken.max = Amount { requests: config.queue, bytes: config.queue_bytes };
+        taken.max_per_source = config.queue_per_user;
     }
 
     /// A place for a request of so many bytes. One request of a source always finds a place while there is one.
@@ -82,8 +90,8 @@ impl Places {
     pub(super) fn take(self: &Arc<Self>, source: Source, bytes: usize) -> Result<Place, BackendError> {
         let mut taken = self.taken.lock();
         let free = Amount {
-            requests: self.max.requests.saturating_sub(taken.all.requests),
-            bytes: self.max.bytes.saturating_sub(taken.all.bytes),
+            requests: taken.max.requests.saturating_sub(taken.all.requests),
+            bytes: taken.max.bytes.saturating_sub(taken.all.bytes),
         };
         if free.requests == 0 || free.bytes < bytes {
             return Err(BackendError::Busy);
@@ -93,7 +101,7 @@ impl Places {
         };
         let own = taken.sources.get(&source);
         let tenant = source.tenant().and_then(|tenant| taken.tenants.get(tenant));
-        if own.is_some_and(|own| own.requests >= self.max_per_source)
+        if own.is_some_and(|own| own.requests >= taken.max_per_source)
             || !is_within(own, SHARE_OF_FREE)
             || !is_within(tenant, TENANT_SHARE_OF_FREE)
         {

@@ -41,6 +41,11 @@ impl<T> Turns<T> {
         Self { max, max_per_source, groups: HashMap::new(), order: VecDeque::new(), under_way: 0, next_number: 0 }
     }
 
+    /// Other bounds from now on. What is under way goes on.
+    pub(super) fn allow(&mut self, max: usize, max_per_source: usize) {
+        (self.max, self.max_per_source) = (max, max_per_source);
+    }
+
     /// Adds a waiting request; returns its number.
     pub(super) fn wait(&mut self, source: &Source, waiting: T) -> u64 {
         let number = self.next_number;
@@ -79,7 +84,7 @@ impl<T> Turns<T> {
     /// The next request that may begin. It counts as under way from now on.
     pub(super) fn next(&mut self) -> Option<T> {
         for _ in 0..self.order.len() {
-            let free = self.max - self.under_way;
+            let free = self.max.saturating_sub(self.under_way);
             if free == 0 {
                 return None;
             }

@@ -20,7 +20,7 @@ pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
 fn in_words(answer: &Value) -> String {
     let nodes = answer["nodes"].as_array().into_iter().flatten();
     let rows: Vec<Vec<String>> = nodes.map(row).collect();
-    table(&["NODE", "STATUS", "VERSION", "UPTIME", "CONNECTIONS", "SESSIONS", "ROOMS", "LAG MS"], &rows)
+    table(&["NODE", "STATUS", "VERSION", "UPTIME", "CONNECTIONS", "SESSIONS", "ROOMS", "LAG MS", "CONFIG"], &rows)
 }
 
 fn row(node: &Value) -> Vec<String> {
@@ -34,7 +34,16 @@ fn row(node: &Value) -> Vec<String> {
         cell(&node["sessions"]),
         cell(&node["rooms"]),
         cell(&node["lag_ms"]),
+        config(node),
     ]
+}
+
+/// The fingerprint of the configuration: nodes that differ have different settings.
+fn config(node: &Value) -> String {
+    match node["needs_restart"].as_array() {
+        Some(keys) if !keys.is_empty() => format!("{} (needs a restart)", cell(&node["config"])),
+        _ => cell(&node["config"]),
+    }
 }
 
 /// With how far a drain has come.
@@ -57,12 +66,12 @@ mod tests {
         let drain = json!({ "done": false, "connections": 9, "left": 4 });
         let nodes = json!({ "nodes": [
             { "node": "0a", "status": "draining", "version": "1.0.0", "uptime_seconds": 61, "connections": 4,
-              "sessions": 5, "rooms": 6, "lag_ms": 7, "drain": drain },
+              "sessions": 5, "rooms": 6, "lag_ms": 7, "config": "73d202f365", "drain": drain },
             { "node": "0b", "status": "unreachable" },
         ]});
-        let expected = "NODE  STATUS                  VERSION  UPTIME  CONNECTIONS  SESSIONS  ROOMS  LAG MS\n\
-                        0a    draining (4 of 9 left)  1.0.0    1m 1s   4            5         6      7\n\
-                        0b    unreachable             -        -       -            -         -      -";
+        let expected = "NODE  STATUS                  VERSION  UPTIME  CONNECTIONS  SESSIONS  ROOMS  LAG MS  CONFIG\n\
+                        0a    draining (4 of 9 left)  1.0.0    1m 1s   4            5         6      7       73d202f365\n\
+                        0b    unreachable             -        -       -            -         -      -       -";
         assert_eq!(in_words(&nodes), expected);
     }
 }

@@ -24,6 +24,7 @@ mod shared;
 
 mod subscription;
 
+pub use revocation_store::Kept;
 pub use rpc::explanation::{EventView, ExplainQuery, ExplainedSession, NodeExplanation, TurnedAwayView};
 pub use rpc::inspection::{
     ConnectionCount, DrainStatus, NodeStatus, RoomCount, RoomsQuery, SessionPlace, SessionView, SessionsQuery,

@@ -29,22 +29,51 @@ redis.call('HSET', key, field, string.format('%.0f %.0f', before, ends))
 local last = math.max(ends, tonumber(redis.call('HGET', key, '@') or '0'))
 redis.call('HSET', key, '@', string.format('%.0f', last))
 redis.call('PEXPIRE', key, string.format('%.0f', math.max(1, last - now)))
-return 1";
+return known and 1 or 2";
+
+/// What became of a revocation that is to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// There are too many.
+    Full,
+    /// It is kept, and one of the same user or token was.
+    Known,
+    /// It is kept, and none was.
+    New,
+}
 
 /// Bytes of an entry besides its name, for the limit of what waits for Redis.
 const ENTRY_BYTES: usize = 1_000;
 
 impl Cluster {
-    /// Keeps a revocation, of at most `max`; `false` where there are so many.
+    /// Keeps a revocation, of at most `max`.
     ///
     /// # Errors
     /// A text: Redis refused it, was not reached, or did not answer in time.
-    pub async fn keep_revocation(&self, revocation: &Revocation, now_ms: u64, max: usize) -> Result<bool, String> {
+    pub async fn keep_revocation(&self, revocation: &Revocation, now_ms: u64, max: usize) -> Result<Kept, String> {
         let field = field(&revocation.who);
         let mut command = redis::cmd("EVAL");
         command.arg(ADD).arg(1).arg(&self.shared.keys.revoked).arg(&field);
         command.arg(revocation.before_ms).arg(revocation.until_ms).arg(now_ms).arg(max);
-        Ok(self.call(command, field.len() + ENTRY_BYTES).await? == Value::Int(1))
+        Ok(match self.call(command, field.len() + ENTRY_BYTES).await? {
+            Value::Int(1) => Kept::Known,
+            Value::Int(2) => Kept::New,
+            _ => Kept::Full,
+        })
+    }
+
+    /// How many revocations are kept, those that have ended included.
+    ///
+    /// # Errors
+    /// As [`Cluster::keep_revocation`], and where the key has another type.
+    pub async fn count_revocations(&self) -> Result<usize, String> {
+        let mut command = redis::cmd("HLEN");
+        command.arg(&self.shared.keys.revoked);
+        match self.call(command, ENTRY_BYTES).await? {
+            // One field has the end of the last.
+            Value::Int(fields) => Ok(usize::try_from(fields).unwrap_or(0).saturating_sub(1)),
+            _ => Err("Redis answered HLEN with no number".into()),
+        }
     }
 
     /// All revocations that are kept, also some that have ended. A key of another type, which no node writes, is removed:

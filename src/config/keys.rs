@@ -157,6 +157,7 @@ pub(super) static KEYS: &[Key] = &[
     key!("http", "trusted_proxies", http.trusted_proxies, List { of: Networks, least: 0 }),
     key!("http", "proxy_protocol", http.proxy_protocol, Switch),
     key!("http", "head_timeout", http.head_timeout, Span(100..=10 * MINUTE)),
+    key!("http", "write_timeout", http.write_timeout, Span(100..=10 * MINUTE)),
 
     key!("tls", "cert_file", tls.cert_file, Maybe(FilePath)),
     key!("tls", "key_file", tls.key_file, Maybe(FilePath)),

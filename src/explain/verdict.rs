@@ -1,6 +1,7 @@
 //! One answer from what all nodes say.
 
 use crate::cluster::{EventView, ExplainQuery, ExplainedSession, NodeExplanation, TurnedAwayView};
+use crate::model::names::EVERYBODY;
 use std::collections::BTreeMap;
 
 /// What nodes know of an event, best first.
@@ -65,7 +66,7 @@ pub fn of(query: &ExplainQuery, nodes: &[&NodeExplanation], sees_back_to: &str) 
                 let other = event.namespace.unwrap_or_default();
                 return verdict("other_namespace", format!("the event is of namespace {other}, not of {namespace}"));
             }
-            if !event.rooms.contains(room) {
+            if !event.rooms.iter().any(|to| to == room || to == EVERYBODY) {
                 let rooms = event.rooms.join(", ");
                 return verdict("other_room", format!("the event did not go to this room: it went to {rooms}"));
             }
@@ -221,6 +222,7 @@ mod tests {
     fn what_is_known_of_the_event_comes_first() {
         assert_eq!(code(&[with("kept", &["b", "a"], "/")]), "delivered");
         assert_eq!(code(&[with("kept", &["b"], "/")]), "other_room");
+        assert_eq!(code(&[with("kept", &[EVERYBODY], "/")]), "delivered");
         assert_eq!(code(&[with("kept", &["a"], "/chat")]), "other_namespace");
         let codes = ["unknown", "other_log", "ahead"].map(|status| code(&[with(status, &[], "/")]));
         assert_eq!(codes, ["unknown_event", "other_log", "event_ahead"]);

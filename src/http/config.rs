@@ -50,6 +50,8 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// How long the head of a request may take: the first from the TCP connection on, a later one from its first byte.
     pub head_timeout: Duration,
+    /// How long a client may take nothing of an answer that waits for it; streams have their own limit.
+    pub write_timeout: Duration,
     /// Names by which the node may be reached; without any, all.
     pub allowed_hosts: Vec<String>,
     /// Proxies that name the clients of their requests.
@@ -63,6 +65,7 @@ impl Default for HttpConfig {
         Self {
             idle_timeout: Duration::from_secs(75),
             head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(20),
             allowed_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
             proxy_protocol: false,

@@ -2,21 +2,16 @@
 //! heads may hold together.
 //!
 //! hyper has one timer for both, which it starts when a connection waits for a head. [`HeadTimer`] replaces it and
-//! looks at what [`Watched`] has read since: nothing means idle, anything means that a head has begun.
+//! looks at what [`Watched`](super::watched::Watched) has read since: nothing means idle, anything means that a head has begun.
 
 use crate::budget::{Holding, MemoryBudget};
-use crate::tls::Socket;
 use hyper::rt::{Sleep, Timer};
-use std::cell::Cell;
 use std::future::Future;
-use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes of a head that are always taken: hyper allocates as many for every connection.
 const ORDINARY_HEAD: usize = 8 << 10;
@@ -42,7 +37,8 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    fn new(memory: Arc<MemoryBudget>, opened: Instant) -> Self {
+    /// Of a connection that was opened then.
+    pub(super) fn new(memory: Arc<MemoryBudget>, opened: Instant) -> Self {
         Self {
             opened,
             memory,
@@ -71,7 +67,7 @@ impl Progress {
     }
 
     /// Counts bytes that were read. `false`: the connection has to end, since unfinished heads hold too much.
-    fn note_bytes(&self, count: usize) -> bool {
+    pub(super) fn note_bytes(&self, count: usize) -> bool {
         self.note_byte();
         if !self.awaits_head.load(Ordering::Relaxed) {
             return true;
@@ -103,57 +99,6 @@ impl Drop for Progress {
     }
 }
 
-/// What hyper leaves behind when it has dropped its connection.
-#[derive(Default)]
-pub(super) struct Handoff {
-    stream: Cell<Option<Socket>>,
-    answer: Cell<Option<Vec<u8>>>,
-}
-
-/// Room for an answer to an upgrade and what follows it in the same write.
-const UPGRADE_ANSWER: usize = 384;
-
-impl Handoff {
-    /// The socket.
-    pub(super) fn take_stream(&self) -> Option<Socket> {
-        self.stream.take()
-    }
-
-    /// Keeps what hyper writes from now on, so that it goes out in one write with what follows.
-    pub(super) fn keep_answer(&self) {
-        self.answer.set(Some(Vec::with_capacity(UPGRADE_ANSWER)));
-    }
-
-    /// What was kept.
-    pub(super) fn take_answer(&self) -> Vec<u8> {
-        self.answer.take().unwrap_or_default()
-    }
-
-    /// How many bytes were kept; `None` if they are to be written.
-    fn keeps<'a>(&self, slices: impl IntoIterator<Item = &'a [u8]>) -> Option<usize> {
-        let mut answer = self.answer.take()?;
-        let before = answer.len();
-        slices.into_iter().for_each(|bytes| answer.extend_from_slice(bytes));
-        let count = answer.len() - before;
-        self.answer.set(Some(answer));
-        Some(count)
-    }
-}
-
-/// A socket that notes when bytes arrive. hyper drops it with a connection that broke the protocol; it comes back here.
-pub(super) struct Watched {
-    /// `None` only while it is dropped.
-    stream: Option<Socket>,
-    progress: Arc<Progress>,
-    handoff: Rc<Handoff>,
-}
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        self.handoff.stream.set(self.stream.take());
-    }
-}
-
 /// hyper's timer for one connection.
 pub(super) struct HeadTimer {
     progress: Arc<Progress>,
@@ -161,23 +106,12 @@ pub(super) struct HeadTimer {
     idle: Duration,
 }
 
-/// A socket and its timer. `head` is how long a request's head may take, from its first byte on, and the first one from
-/// `opened` on; `idle` is the longest pause between two requests.
-pub(super) fn watch(
-    stream: Socket,
-    opened: Instant,
-    head: Duration,
-    idle: Duration,
-    memory: &Arc<MemoryBudget>,
-) -> (Watched, HeadTimer, Rc<Handoff>, Arc<Progress>) {
-    let (progress, handoff) = (Arc::new(Progress::new(memory.clone(), opened)), Rc::<Handoff>::default());
-    let watched = Watched { stream: Some(stream), progress: progress.clone(), handoff: handoff.clone() };
-    (watched, HeadTimer { progress: progress.clone(), head, idle }, handoff, progress)
-}
-
-/// The error of a socket that is used after it was returned, which does not happen.
-fn gone<T>() -> Poll<io::Result<T>> {
-    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+impl HeadTimer {
+    /// `head` is how long a request's head may take, from its first byte on, and the first one from the connection on;
+    /// `idle` is the longest pause between two requests.
+    pub(super) fn new(progress: Arc<Progress>, head: Duration, idle: Duration) -> Self {
+        Self { progress, head, idle }
+    }
 }
 
 impl Timer for HeadTimer {
@@ -239,55 +173,6 @@ impl Future for HeadSleep {
 }
 
 impl Sleep for HeadSleep {}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let Some(stream) = &mut self.stream else { return gone() };
-        let read = Pin::new(stream).poll_read(context, buffer);
-        let count = buffer.filled().len() - before;
-        match count > 0 && !self.progress.note_bytes(count) {
-            true => Poll::Ready(Err(io::ErrorKind::OutOfMemory.into())),
-            false => read,
-        }
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if let Some(count) = self.handoff.keeps([bytes]) {
-            return Poll::Ready(Ok(count));
-        }
-        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_write(context, bytes))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_flush(context))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_shutdown(context))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        if let Some(count) = self.handoff.keeps(slices.iter().map(|slice| &**slice)) {
-            return Poll::Ready(Ok(count));
-        }
-        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_write_vectored(context, slices))
-    }
-}
 
 #[cfg(test)]
 mod tests {

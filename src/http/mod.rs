@@ -35,6 +35,7 @@ mod tls;
 pub mod trace;
 pub mod traffic;
 pub mod upgrade;
+mod watched;
 pub mod ws;
 
 use crate::node::context::Node;

@@ -6,7 +6,7 @@ use crate::http::body::{Answer, BodyState};
 use crate::http::caller::{Caller, ListenerKind, MAKES_ROOM, note};
 use crate::http::config::HttpConfig;
 use crate::http::head::{READ_HEAD, READ_HEADERS};
-use crate::http::keep_alive::watch;
+use crate::http::keep_alive::{HeadTimer, Progress};
 use crate::http::linger;
 use crate::http::listener::{Connections, Listener};
 use crate::http::proxy_header;
@@ -14,6 +14,7 @@ use crate::http::proxy_header::NoHeader;
 use crate::http::routes::route;
 use crate::http::tls;
 use crate::http::upgrade::{Intent, Upgraded, carry_on};
+use crate::http::watched::Watched;
 use crate::http::ws;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
@@ -210,9 +211,10 @@ async fn read_proxy_header(api: &Api, mut stream: TcpStream, mut caller: Caller)
 async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Caller) {
     let caller = Rc::new(caller);
     let may_still_send = Rc::new(Cell::new(false));
-    let memory = &api.node.context.memory;
-    let HttpConfig { head_timeout, idle_timeout, .. } = api.settings().http;
-    let (stream, timer, handoff, progress) = watch(stream, caller.accepted(), head_timeout, idle_timeout, memory);
+    let HttpConfig { head_timeout, idle_timeout, write_timeout, .. } = api.settings().http;
+    let progress = Arc::new(Progress::new(api.node.context.memory.clone(), caller.accepted()));
+    let timer = HeadTimer::new(progress.clone(), head_timeout, idle_timeout);
+    let (stream, handoff) = Watched::new(stream, progress.clone(), write_timeout);
     let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         let (may_still_send, progress, handoff) = (may_still_send.clone(), progress.clone(), handoff.clone());
@@ -231,7 +233,9 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
                 let who = Who::at(caller.client()).path(uri.path());
                 api.node.context.refusals.note(reason, &who, format_args!("{why}"));
             }
-            if !matches!(response.body(), Answer::Sse(_)) {
+            let is_stream = matches!(response.body(), Answer::Sse(_));
+            handoff.set_stream(is_stream);
+            if !is_stream {
                 caller.forget_client();
             }
             if caller.slot.borrow().as_ref().is_some_and(Intent::writes_at_once) {
@@ -294,6 +298,8 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             } else if progress.is_one_too_many() {
                 let why = format_args!("unfinished heads of requests hold too much of `limits.memory`");
                 note(&api, &caller, Refusal::Headers, why);
+            } else if handoff.is_stalled() {
+                note(&api, &caller, Refusal::Unread, format_args!("an answer that is not read: `http.write_timeout`"));
             } else if error.is_timeout() && progress.has_begun() {
                 note(&api, &caller, Refusal::Incomplete, format_args!("no whole request within `http.head_timeout`"));
             } else if error.is_timeout() && !caller.has_asked() {

@@ -73,6 +73,8 @@ refusals! {
         "let the proxy write it, or set http.proxy_protocol = false";
     Incomplete, "incomplete", "A request, a message or its attachments that did not arrive whole in time.",
         "send the whole request or message at once; connections that are opened in advance are normal";
+    Unread, "unread", "An HTTP answer of which its client took nothing for `http.write_timeout`.",
+        "read the answer; raise `http.write_timeout` for clients that pause for longer";
     Request, "request", "A request with a field or a body that cannot be used.",
         "the answer that the client got names the field";
     Revocations, "revocations", "More revoked users and tokens than `auth.max_revocations`.",

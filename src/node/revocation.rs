@@ -2,6 +2,7 @@
 //! for those that start later. A node lets nobody in before it has read what is kept.
 
 use crate::auth::revocations::{Revocation, Revoked};
+use crate::cluster::{Cluster, Kept};
 use crate::log::AppendError;
 use crate::model::clock::unix_ms;
 use crate::model::close::CloseReason;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 /// Before what is kept is read again after a failure.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How often a node that knows revocations looks whether Redis still has as many.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Why tokens were not revoked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,11 +43,13 @@ pub async fn revoke(node: &Arc<Node>, who: Revoked, lasts: Duration) -> Result<(
     let max = revocations.max();
     let has_room = match &node.cluster {
         // Before the log has it: a node that starts meanwhile finds it in one or the other.
-        Some(cluster) => cluster.keep_revocation(&revocation, now_ms, max).await.map_err(|error| {
-            // Reading repairs what is kept.
-            node.revocations_read.read_again();
-            AppendError::Unavailable(error)
-        })?,
+        Some(cluster) => {
+            cluster.keep_revocation(&revocation, now_ms, max).await.map_err(|error| {
+                // Reading repairs what is kept.
+                node.revocations_read.read_again();
+                AppendError::Unavailable(error)
+            })? != Kept::Full
+        }
         None => revocations.has_room(&revocation.who, now_ms),
     };
     if !has_room {
@@ -56,7 +61,7 @@ pub async fn revoke(node: &Arc<Node>, who: Revoked, lasts: Duration) -> Result<(
     Ok((applied, until_ms))
 }
 
-/// Reads what is kept, at the start and whenever the log starts anew, until dropped.
+/// Reads what is kept, at the start, whenever the log starts anew, and when something of it is gone, until dropped.
 pub async fn run(node: Arc<Node>) {
     let Some(cluster) = node.cluster.clone() else { return std::future::pending().await };
     loop {
@@ -69,7 +74,10 @@ pub async fn run(node: Arc<Node>) {
                 }
                 node.revocations_read.done();
                 write_back(&node, &kept).await;
-                node.revocations_read.wanted_again().await;
+                tokio::select! {
+                    () = node.revocations_read.wanted_again() => {}
+                    () = some_are_lost(&node, &cluster) => {}
+                }
             }
             Err(error) => {
                 tracing::debug!(error, "the revoked tokens cannot be read yet");
@@ -89,8 +97,25 @@ fn end_sessions(node: &Node) {
     }
 }
 
-/// Keeps again what Redis has lost.
-async fn write_back(node: &Node, kept: &[Revocation]) {
+/// Completes when Redis has fewer revocations than this node knows: somebody has removed some.
+async fn some_are_lost(node: &Node, cluster: &Cluster) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let own = node.auth.revocations().expire(unix_ms());
+        if own == 0 {
+            continue;
+        }
+        match cluster.count_revocations().await {
+            Ok(kept) if kept >= own => {}
+            Ok(_) => return,
+            Err(error) if error.contains("WRONGTYPE") => return,
+            Err(error) => tracing::debug!(error, "the revoked tokens cannot be counted"),
+        }
+    }
+}
+
+/// Keeps again what Redis has lost, and tells nodes that have started in the meantime.
+async fn write_back(node: &Arc<Node>, kept: &[Revocation]) {
     let Some(cluster) = &node.cluster else { return };
     let (revocations, now_ms) = (node.auth.revocations(), unix_ms());
     let kept: HashMap<&Revoked, u64> = kept.iter().map(|kept| (&kept.who, kept.until_ms)).collect();
@@ -99,9 +124,19 @@ async fn write_back(node: &Node, kept: &[Revocation]) {
         .into_iter()
         .filter(|own| own.until_ms > now_ms && kept.get(&own.who).is_none_or(|until_ms| *until_ms < own.until_ms));
     for revocation in lost {
-        if let Err(error) = cluster.keep_revocation(&revocation, now_ms, revocations.max()).await {
-            tracing::warn!(error, "a lost revocation cannot be kept again; nodes that start do not know it");
-            return;
+        let kept = match cluster.keep_revocation(&revocation, now_ms, revocations.max()).await {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::warn!(error, "a lost revocation cannot be kept again; nodes that start do not know it");
+                return;
+            }
+        };
+        // Another node may have been faster.
+        if kept == Kept::New {
+            let (selector, action) = revocation.into_command();
+            if let Err(error) = submit(node, selector, None, action).await {
+                tracing::warn!(%error, "a lost revocation is kept again, but nodes that have just started may not know it");
+            }
         }
     }
 }

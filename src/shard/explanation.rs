@@ -185,6 +185,12 @@ impl Hub {
         let connection = self.connections.get(connection_key);
         let resumable = session.pid.is_some() && hub::recoverable(reason) && self.context.recovery_on();
         let window = whole_millis(self.context.recovery.window);
+        // A connection that goes on writes what waits, also for a session that has left it.
+        let closes = connection.filter(|connection| {
+            let is_last = connection.sessions.len() == 1;
+            connection.closing.is_some()
+                || is_last && matches!(reason, CloseReason::Disconnected | CloseReason::Revoked)
+        });
         let ended = Ended {
             id: session.id,
             namespace: session.namespace,
@@ -197,7 +203,7 @@ impl Hub {
                 at,
                 reason,
                 behind: self.cursor(key).map(|cursor| cursor.position()),
-                unsent_from: connection.and_then(|connection| connection.outbox.first_event(0)),
+                unsent_from: closes.and_then(|connection| connection.outbox.first_event(0)),
                 lost_from: None,
                 resumable_until_ms: resumable.then(|| at.unix_ms + window),
             },
@@ -246,7 +252,8 @@ impl Hub {
             is_in: &is_in,
             is_since_start: &|room| {
                 let steady = |by| is_of_start(by, session.brought_later, protocol);
-                session.pid.is_none() && (room == id || room == EVERYBODY || provenance(room).is_some_and(steady))
+                let always = room == id || room == EVERYBODY;
+                always || session.pid.is_none() && provenance(room).is_some_and(steady)
             },
             changes: &changes,
             known_from,
@@ -310,7 +317,8 @@ impl Hub {
             is_in: &is_in,
             is_since_start: &|room| {
                 let steady = |by| is_of_start(by, session.brought_later, session.protocol);
-                session.changes.is_none() && provenance(room).is_some_and(steady)
+                let always = room == id || room == EVERYBODY;
+                always || session.changes.is_none() && provenance(room).is_some_and(steady)
             },
             changes: &changes,
             known_from,

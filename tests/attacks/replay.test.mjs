@@ -1,5 +1,7 @@
 // A client asks for a busy room's past: it costs the node a cursor, whether it reads fast, slowly or not at all.
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import net from "node:net";
 import { until } from "../harness/deadline.mjs";
 import { Polling } from "../harness/engine.mjs";
 import { published } from "../harness/publish.mjs";
@@ -123,6 +125,29 @@ scenario("replays of a Socket.IO client and of a stream arrive whole and continu
   await published(node, { room: ROOM, event: "live", data: 1 });
   await Promise.all([stream.event("live"), client.event("live")]);
   assert.equal(stream.eventsOf("past").length, count);
+});
+
+/** Bytes that the kernel has not sent yet, or that are not confirmed, from one local port to another. */
+function unsent(from, to) {
+  const port = (number) => `:${number.toString(16).toUpperCase().padStart(4, "0")}`;
+  const lines = ["tcp", "tcp6"].flatMap((file) => fs.readFileSync(`/proc/net/${file}`, "latin1").split("\n"));
+  const [, , , , queues] = lines.map((line) => line.trim().split(/\s+/)).find((fields) => fields[1]?.endsWith(port(from)) && fields[2]?.endsWith(port(to))) ?? [];
+  return queues && parseInt(queues.split(":")[0], 16);
+}
+
+scenario("the kernel holds little of a stream's replay, so that a slow reader is seen to read", async (s) => {
+  const node = await s.node();
+  const since = await past(node, 6_000, 4_000);
+  const client = net.connect({ port: node.port, host: "127.0.0.1" });
+  s.keep({ close: () => client.destroy() });
+  client.on("error", () => {});
+  client.write(`GET /sse?token=${token}&room=${ROOM}&lastEventId=${since} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n`);
+  client.pause();
+  await until(() => client.localPort, "a connection");
+  const queued = [];
+  const isStable = () => (queued.push(unsent(node.port, client.localPort)), queued.at(-1) > 0 && queued.slice(-20).every((bytes) => bytes === queued.at(-1)) && queued.length > 20);
+  await until(isStable, () => `a full socket: ${queued.slice(-20)}`);
+  assert.ok(queued.at(-1) < 512 << 10, `${queued.at(-1)} bytes wait in the kernel`);
 });
 
 scenario("a polling client that only sends, and never takes what waits for it, is closed", async (s) => {

@@ -63,9 +63,9 @@ export function daemon(keep, program, args, env) {
 }
 
 /** Runs `roomcast serve`, `dev` or `demo` on a free port until it is ready. */
-export async function serve(keep, program, args, env) {
+export async function serve(keep, program, args, env, host = "127.0.0.1") {
   const port = await freePort();
-  const node = daemon(keep, program, [...args, "--listen", `127.0.0.1:${port}`], env);
+  const node = daemon(keep, program, [...args, "--listen", `${host}:${port}`], env);
   node.url = `http://127.0.0.1:${port}`;
   await until(async () => {
     assert.ok(!node.exit, `it ended: ${node.output}`);

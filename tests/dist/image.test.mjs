@@ -11,7 +11,7 @@ import { request } from "../harness/http.mjs";
 import { freePort } from "../harness/port.mjs";
 import { published } from "../harness/publish.mjs";
 import { tokenFor } from "../harness/token.mjs";
-import { ROOT, distTest, expectedVersion, output, run } from "./dist.mjs";
+import { ROOT, distTest, expectedVersion, output, run, serve } from "./dist.mjs";
 
 const IMAGE = "localhost/roomcast:test";
 const openFiles = execFileSync("sh", ["-c", "ulimit -Hn"], { encoding: "utf8" }).trim();
@@ -91,11 +91,15 @@ distTest("the image trusts the certificates that it holds, and those that are mo
   assert.equal(asked, 1);
 });
 
-distTest("a container without a configuration says what it needs", async ({ directory, keep }) => {
+distTest("a container without a configuration says what it needs, and runs the demo", async ({ directory, keep }) => {
   const env = containers(directory);
   await output(path.join(ROOT, "packaging/image.sh"), [IMAGE], { env });
   keep({ close: () => run("podman", ["rm", "--all", "--force"], { env }) });
   const bare = await run("podman", ["run", "--rm", "--network=host", IMAGE], { env });
   assert.equal(bare.code, 2);
   assert.match(bare.output, /JWT_SECRET/);
+
+  const demo = await serve(keep, "podman", ["run", "--rm", "--network=host", IMAGE, "demo"], env, "0.0.0.0");
+  assert.match((await request(`http://localhost:${new URL(demo.url).port}/`)).text, /<title>/);
+  assert.deepEqual(await demo.stop("SIGTERM", 20_000), { code: 0, signal: null });
 });

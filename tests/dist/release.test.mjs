@@ -27,7 +27,7 @@ test("jobs that publish wait for the tests, and have only their own rights", () 
 test("the make targets and files that it names exist", () => {
   const commands = steps.map(({ run }) => run ?? "").join("\n");
   const makefile = read("Makefile");
-  const targets = [...commands.matchAll(/^make ([\w-]+)$/gm)].map(([, target]) => target);
+  const targets = [...commands.matchAll(/\bmake ([\w-]+)$/gm)].map(([, target]) => target);
   assert.deepEqual(targets, ["tools", "dist", "test-dist-built"]);
   for (const target of targets) assert.match(makefile, new RegExp(`^${target}:`, "m"));
   for (const name of ["roomcast", "roomcast-linux-x64", "roomcast-linux-arm64"]) assert.ok(commands.includes(name), name);

@@ -1,8 +1,11 @@
 // The console in a real browser: an operator signs in, finds a session, and acts on it.
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
 import axe from "axe-core";
 import { RoundRobin } from "../harness/balancer.mjs";
 import { startBrowser } from "../harness/browser.mjs";
+import { makeCertificate } from "../harness/certificate.mjs";
 import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { post, request } from "../harness/http.mjs";
@@ -116,6 +119,67 @@ suite("console", () => {
     clean();
   });
 
+  scenario("it explains an event, and follows a user live", async ({ node, ws, keep }) => {
+    const one = await node();
+    const client = await ws(one, { token: tokenFor("7") }).welcomed();
+    const { page, clean } = await open(keep, one);
+    await signIn(page);
+    const nav = (name) => page.getByRole("navigation").getByRole("link", { name }).click();
+    await nav("Publish");
+    await page.getByLabel("Room").fill("user:7");
+    await page.getByRole("button", { name: "Publish" }).click();
+    await page.getByRole("link", { name: "Explain it for a user" }).click();
+    const verdict = async (user, code) => {
+      await page.getByLabel("User").fill(user);
+      await page.getByRole("button", { name: "Explain" }).click();
+      await page.locator(".verdict .pill", { hasText: code }).waitFor();
+    };
+    await verdict("7", "delivered");
+    await page.getByRole("link", { name: /^[\w-]{20}$/ }).waitFor();
+    await verdict("8", "not connected");
+
+    await nav("Trace");
+    await page.getByLabel("User").fill("7");
+    await page.getByRole("button", { name: "Start" }).click();
+    await shows(page, "Waiting for something to happen");
+    const lines = page.getByRole("list", { name: "Newest first" });
+    await post(`${one.url}/publish`, { room: "user:7", event: "shipped", data: { secret: "a payload" } }, { authorization: `Bearer ${KEY}` });
+    await lines.getByText("shipped").waitFor();
+    client.send({ type: "join", room: "closed:1" });
+    await lines.getByText("Refused").waitFor();
+    client.close();
+    await lines.getByText("Disconnected").waitFor();
+    assert.ok(!(await lines.textContent()).includes("a payload"));
+    await page.getByRole("button", { name: "Stop" }).click();
+    await shows(page, "stopped");
+    clean();
+  });
+
+  scenario("the configuration is read again, and a mistake is named", async ({ node, keep }) => {
+    const one = await node();
+    const file = path.join(one.directory, "roomcast.toml");
+    const good = fs.readFileSync(file, "utf8");
+    const { page, clean } = await open(keep, one);
+    await signIn(page);
+    await shows(page, "1 node ok");
+    const reload = async () => {
+      await page.getByRole("button", { name: "Reload configuration…" }).click();
+      await agree(page, "Reload");
+    };
+    fs.writeFileSync(file, `${good}\n[recovery]\nwindows = "1m"\n`);
+    await reload();
+    await shows(page, "[recovery] windows: unknown key; did you mean `window`?");
+    await page.getByRole("button", { name: "Cancel" }).click();
+    fs.writeFileSync(file, good.replace(KEY, `${KEY}", "a-second-key-of-operators`));
+    await reload();
+    await shows(page, "In force: publish.keys");
+    fs.writeFileSync(file, good.replace(KEY, "a-second-key-of-operators"));
+    await reload();
+    await shows(page, "Your session has ended");
+    assert.equal((await cookieOf(one, "a-second-key-of-operators")).status, 200);
+    clean();
+  });
+
   for (const colorScheme of ["light", "dark"]) {
     scenario(`it fits a phone, by keyboard, in ${colorScheme} mode`, async ({ node, io, keep }) => {
       const one = await node();
@@ -192,6 +256,31 @@ suite("console", () => {
     await until(async () => (await looks()).every((status) => status === 401), "both nodes to know of it");
     const later = await node({ redis: { url } });
     assert.equal((await later.get("/cluster", { cookie: cookies, "x-roomcast-console": "1" })).status, 401, "a node that starts later");
+    clean();
+  });
+
+  scenario("a node that goes away is shown as such, and the page goes on with the next", async ({ node, keep }) => {
+    const one = await node();
+    const { page, clean } = await open(keep, one);
+    await signIn(page);
+    await shows(page, "1 node ok");
+    await one.stop();
+    await shows(page, "Not up to date.");
+    await shows(page, "No answer");
+    await page.getByRole("table", { name: "Nodes" }).waitFor();
+    await node({}, { port: one.port });
+    await shows(page, "1 node ok");
+    await page.getByText("Not up to date.").waitFor({ state: "detached" });
+    clean();
+  });
+
+  scenario("by TLS the cookie never travels in the clear", async ({ node, keep }) => {
+    const one = await node({ tls: makeCertificate() });
+    const { page, context, clean } = await open(keep, one, { ignoreHTTPSErrors: true });
+    await signIn(page);
+    await shows(page, "1 node ok");
+    const cookies = (await context.cookies()).map(({ name, secure, httpOnly, sameSite }) => ({ name, secure, httpOnly, sameSite }));
+    assert.deepEqual(cookies, [{ name: "__Host-roomcast-console", secure: true, httpOnly: true, sameSite: "Strict" }]);
     clean();
   });
 

@@ -3,14 +3,18 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
+import tls from "node:tls";
+import { SECRET as BACKEND_SECRET, startBackend } from "../harness/backend.mjs";
+import { makeCertificate } from "../harness/certificate.mjs";
 import { configure, KEY, SECRET, toml } from "../harness/config.mjs";
-import { until } from "../harness/deadline.mjs";
-import { request } from "../harness/http.mjs";
+import { until, within } from "../harness/deadline.mjs";
+import { request, trust } from "../harness/http.mjs";
+import { startJwks } from "../harness/jwks.mjs";
 import { roomcast } from "../harness/node.mjs";
 import { assertError, command, publish, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { nodesOn } from "../harness/sessions.mjs";
-import { tokenFor } from "../harness/token.mjs";
+import { keyPair, tokenFor } from "../harness/token.mjs";
 
 const WEBSOCKET = { transports: ["websocket"] };
 const NEW_SECRET = "another e2e secret of more than thirty-two bytes";
@@ -19,7 +23,8 @@ const NEW_KEY = "another-e2e-publish-key";
 const fileOf = (node) => path.join(node.directory, "roomcast.toml");
 /** Writes the node's file again. */
 function rewrite(node, overrides = {}) {
-  fs.writeFileSync(fileOf(node), toml({ listen: `127.0.0.1:${node.port}`, ...configure(overrides) }));
+  const tls = node.tls && { cert_file: node.tls.cert_file, key_file: node.tls.key_file };
+  fs.writeFileSync(fileOf(node), toml({ listen: `127.0.0.1:${node.port}`, ...configure({ tls, ...overrides }) }));
 }
 
 async function reloaded(node, options) {
@@ -208,6 +213,27 @@ suite("Reload", () => {
     await other.message("left");
   });
 
+  scenario("a thousand sessions lose a room at once, and nobody else waits for it", async (s) => {
+    const node = await s.node({ limits: { user_connections: 0, unauthenticated: 100_000 } });
+    const watcher = await s.ws(node, { token: tokenFor("watcher") }).welcomed();
+    const token = tokenFor("7", { rooms: ["room:mine"] });
+    const sockets = [];
+    for (let batch = 0; batch < 10; batch += 1) sockets.push(...(await Promise.all(Array.from({ length: 100 }, () => s.ws(node, { token }).welcomed()))));
+    await Promise.all(sockets.map((socket) => socket.join("room:r")));
+    const delays = [];
+    const pings = s.repeat(async () => {
+      const [before, begun] = [watcher.messages.length, performance.now()];
+      watcher.send({ type: "ping" });
+      await until(() => watcher.messages.length > before, "a pong");
+      delays.push(performance.now() - begun);
+    });
+    const answer = await rewritten(node, { limits: { user_connections: 0, unauthenticated: 100_000 }, rooms: [{ match: "user:{user}", join: "auto" }] });
+    assert.deepEqual([answer.sessions, answer.memberships], [1000, 1000], "and keep what their tokens grant");
+    await pings.stop();
+    assert.ok(Math.max(...delays) < 1_000, `${Math.max(...delays)} ms`);
+    await Promise.all(sockets.map((socket) => socket.message("left")));
+  });
+
   scenario("a room gets presence while members are in it", async (s) => {
     const node = await s.node();
     const client = await s.ws(node, { token: tokenFor("7") }).welcomed();
@@ -241,6 +267,77 @@ suite("Reload", () => {
     assert.equal((await refused.ended()).status, 403);
     assert.equal((await client.ask({ type: "join", room: "room:b" })).type, "joined");
     assert.ok(!node.output.includes("is not in cors.origins"), "no line below error");
+  });
+
+  scenario("the backend moves, with another secret and other notices, and what is under way ends where it began", async (s) => {
+    const [first, second] = [s.serve(await startBackend()), s.serve(await startBackend())];
+    const on = [{ event: "ask", forward: true }];
+    const node = await s.node({ ...first.config({ secret: "the secret before", notify: [] }), on });
+    const client = await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected();
+    let release;
+    const held = new Promise((resolve) => (release = resolve));
+    first.answer = async () => (await held, { ack: ["first"] });
+    second.answer = () => ({ ack: ["second"] });
+    const waiting = client.ask("ask", 1);
+    assert.equal((await first.call("event")).signed, false, "the secret before");
+    const answer = await rewritten(node, { ...second.config({ notify: ["connect"], timeout: "4s" }), on });
+    assert.deepEqual(keysOf(answer.changed), ["backend.url", "backend.secret", "backend.timeout", "backend.notify"]);
+    assert.ok(!JSON.stringify(answer).includes(BACKEND_SECRET), "no secret is shown");
+    const other = await s.io(node, { token: tokenFor("8"), ...WEBSOCKET }).connected();
+    assert.deepEqual(await other.ask("ask", 2), ["second"]);
+    assert.deepEqual([(await second.call("event")).signed, (await second.call("connect")).user], [true, "8"]);
+    release();
+    assert.deepEqual(await waiting, ["first"]);
+    assert.equal(first.calls.length, 1);
+  });
+
+  scenario("a certificate is read again, and one that does not fit its key changes nothing", async (s) => {
+    const [before, after] = [makeCertificate(), makeCertificate()];
+    const node = await s.node({ tls: before });
+    const client = await s.ws(node, { token: tokenFor("7") }).welcomed();
+    const served = () =>
+      within(new Promise((resolve, reject) => {
+        const socket = tls.connect({ port: node.port, host: "127.0.0.1", rejectUnauthorized: false }, () => (resolve(socket.getPeerX509Certificate().fingerprint256), socket.end()));
+        socket.on("error", reject);
+      }), "a TLS handshake");
+    const old = await served();
+    fs.copyFileSync(after.cert_file, before.cert_file);
+    const refused = await command(node, "/reload", {});
+    assert.equal(refused.status, 422);
+    assert.match(refused.json().mistakes[0].place, /\[tls\] key_file/);
+    assert.equal(await served(), old);
+    fs.copyFileSync(after.key_file, before.key_file);
+    assert.deepEqual(keysOf((await reloaded(node)).changed), ["tls.cert_file"]);
+    trust(node.url, after.pem);
+    assert.notEqual(await served(), old);
+    assert.equal((await reloaded(node)).result, "unchanged");
+    client.send({ type: "ping" });
+    await client.message("pong");
+  });
+
+  scenario("a key set at another URL is fetched first, and counts only if it can be used", async (s) => {
+    const [one, other] = [s.serve(await startJwks()), s.serve(await startJwks())];
+    const [key, next] = [keyPair("RS256"), keyPair("RS256")];
+    one.keys = [key.jwk("a")];
+    other.body = "no JSON";
+    const auth = (jwks) => ({ secret: undefined, jwks_url: jwks.url, algorithms: ["RS256"] });
+    const signed = ({ privateKey }, kid) => tokenFor("7", {}, { alg: "RS256", key: privateKey, header: { kid } });
+    const node = await s.node({ auth: auth(one) });
+    await s.ws(node, { token: signed(key, "a") }).welcomed();
+    rewrite(node, { auth: auth(other) });
+    const refused = await command(node, "/reload", {});
+    assert.deepEqual([refused.status, refused.json().mistakes[0].message], [422, "the answer is not JSON"]);
+    await s.ws(node, { token: signed(key, "a") }).welcomed();
+    other.body = undefined;
+    other.keys = [next.jwk("b")];
+    assert.deepEqual(keysOf((await reloaded(node)).changed), ["auth.jwks_url"]);
+    await s.ws(node, { token: signed(next, "b") }).welcomed();
+    assert.equal((await s.ws(node, { token: signed(key, "a") }).ended()).code, 4401);
+    assert.equal(await node.metric('roomcast_tokens_verified_total{key="jwks"}'), 3);
+    // The new one is followed from then on.
+    const third = keyPair("RS256");
+    other.keys.push(third.jwk("c"));
+    await s.ws(node, { token: signed(third, "c") }).welcomed();
   });
 
   scenario("what needs a restart is named, and the rest is in force", async (s) => {

@@ -145,6 +145,26 @@ suite("Revocation", () => {
     await accepted(s, [d], younger());
   });
 
+  scenario("somebody deletes what is kept while nodes run: they write it again, and nodes that start refuse too", async (s) => {
+    const store = await s.redis();
+    const [a] = await nodesOn(s, store, 2);
+    const token = older();
+    const key = "roomcast:{roomcast:events}:revoked";
+    await revoked(a, { user: "7", for: "1h" });
+    await revoked(a, { jti: "stolen", for: "2h" });
+    await store.cli("HDEL", key, "u:7");
+    await until(async () => (await store.cli("HEXISTS", key, "u:7")) === "1", "kept again");
+    await store.cli("DEL", key);
+    // It may read before the key is written again; then it learns from the log.
+    const [early] = await nodesOn(s, store, 1);
+    await until(async () => (await s.ws(early, { token }).message(({ type }) => type === "welcome" || type === "error")).code === "revoked", "refused by a node that started without the key");
+    await until(async () => (await store.cli("HLEN", key)) === "3", "both, and their end");
+    const [late] = await nodesOn(s, store, 1);
+    await refusedEverywhere(s, [late], token);
+    await refusedEverywhere(s, [late], older("8", { jti: "stolen" }));
+    await accepted(s, [early, late], younger());
+  });
+
   scenario("a node that starts without Redis lets nobody in before it knows what is revoked", async (s) => {
     const store = await s.redis();
     const [a] = await nodesOn(s, store, 1);

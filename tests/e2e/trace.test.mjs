@@ -73,6 +73,17 @@ suite("Trace", () => {
     await until(() => trace.all({ type: "connected", user: "7" }).length === 2, () => JSON.stringify(trace.lines));
   });
 
+  scenario("an outage of Redis is said, and the trace goes on after it", async (s) => {
+    const store = await s.redis();
+    const [one, other] = await cluster(s, 2, { redis: { url: store.url, timeout: "1s" } }, store);
+    const trace = await s.keep(new Trace(one, { user: "7" })).opened(2);
+    store.signal("SIGSTOP");
+    const { node: silent } = await trace.line({ type: "node", status: "unreachable" }).finally(() => store.signal("SIGCONT"));
+    await until(() => trace.all({ type: "node", node: silent, status: "following" }).length === 2, () => JSON.stringify(trace.lines));
+    await s.ws(other, { token: tokenFor("7") }).welcomed();
+    await trace.line({ type: "connected", user: "7", node: silent });
+  });
+
   scenario("a session, and a room with who comes and goes and what it receives", async (s) => {
     const [one, other] = await cluster(s, 2);
     const clients = await Promise.all([one, one, other].map((node, n) => s.io(node, { token: tokenFor(`${n}`), ...WEBSOCKET }).connected()));
@@ -117,6 +128,15 @@ suite("Trace", () => {
     first.close();
     await until(async () => (await one.metric("roomcast_traces")) === 1, "the trace to end with its reader");
     await s.keep(new Trace(one, { user: "7" })).opened();
+  });
+
+  scenario("a trace that ends makes room for another on all nodes at once", async (s) => {
+    const [one, other] = await cluster(s, 2, { trace: { max_open: 1 } });
+    for (const node of [one, other, one]) {
+      const trace = await s.keep(new Trace(node, { user: "7" })).opened(2);
+      trace.close();
+      for (const node of [one, other]) await until(async () => (await node.metric("roomcast_traces")) === 0, "no trace", 5_000);
+    }
   });
 
   scenario("a trace ends by itself", async (s) => {

@@ -5,9 +5,9 @@ import { KEY } from "./config.mjs";
 import { until } from "./deadline.mjs";
 import { nodesOn } from "./sessions.mjs";
 
-/** `count` nodes on one new Redis, each of which knows the others. */
-export async function cluster(s, count, more) {
-  const nodes = await nodesOn(s, await s.redis(), count, more);
+/** `count` nodes on one Redis, each of which knows the others. */
+export async function cluster(s, count, more, store) {
+  const nodes = await nodesOn(s, store ?? (await s.redis()), count, more);
   for (const node of nodes) await until(async () => (await known(node)) === count, `${count} nodes`);
   return nodes;
 }

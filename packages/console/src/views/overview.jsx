@@ -76,7 +76,7 @@ const Drain = ({ node }) => {
 };
 
 const COLUMNS = [
-  { name: "Node", of: (node) => <><code>{node.node}</code>{node.this && <small class="tag">answers you</small>}</> },
+  { name: "Node", of: (node) => <><code>{node.node}</code>{node.this && <small class="tag">answers you</small>}{node.needs_restart?.length > 0 && <small class="tag warn" title={`Changed, and not in force before a restart: ${node.needs_restart.join(", ")}`}>restart due</small>}</> },
   { name: "Status", of: (node) => <Pill value={node.status} /> },
   { name: "Connections", number: true, of: (node) => number(node.connections) },
   { name: "Rooms", number: true, of: (node) => number(node.rooms) },
@@ -99,6 +99,9 @@ export function Overview() {
       {state && (
         <>
           <Tiles {...state} />
+          {new Set(state.nodes.map((node) => node.config).filter(Boolean)).size > 1 && (
+            <p class="trouble stale">The nodes run different configurations: {state.nodes.filter((node) => node.config).map((node) => `${node.node} has ${node.config}`).join(", ")}. Reload those that are behind.</p>
+          )}
           <div class="columns">
             <Card title="Nodes" flush aside={<Actions nodes={state.nodes} />}>
               <Table label="Nodes" columns={COLUMNS} rows={state.nodes} id={(node) => node.node} />
@@ -123,10 +126,11 @@ Overview.title = "Overview";
 function askReload(node) {
   confirm({
     title: `Reload the configuration of ${node.node}?`,
-    text: "The node reads its files again. With a mistake nothing changes, and each is named. Sessions whose rooms the new rules no longer allow lose them. Other nodes keep theirs: reload them too.",
+    text: "The node reads its files again. With a mistake nothing changes, and each is named. Sessions whose rooms the new rules no longer allow lose them. Other nodes keep theirs until they are reloaded too.",
     action: "Reload",
     run: async () => {
-      const { changed, needs_restart: waiting } = await call("reload", { method: "POST" });
+      const { changed, needs_restart: waiting } = await call("reload", { method: "POST", body: { node: node.node } });
+      lookAgain();
       const keys = (list) => list.map(({ key }) => key).join(", ");
       const restart = waiting.length ? ` Waits for a restart: ${keys(waiting)}.` : "";
       return (changed.length ? `In force: ${keys(changed)}.` : "Nothing has changed.") + restart;
