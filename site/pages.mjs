@@ -48,6 +48,7 @@ const sidebar = [
       page("Kubernetes", "/docs/kubernetes"),
       page("Redis", "/docs/redis"),
       page("Metrics", "/docs/metrics"),
+      page("Socket.IO's Admin UI", "/docs/admin-ui"),
       page("Why does my client get nothing?", "/docs/troubleshooting"),
       page("Runbooks", "/docs/runbooks"),
       page("Limits", "/docs/limits"),

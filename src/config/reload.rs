@@ -53,6 +53,7 @@ const LIVE: &[&str] = &[
     "limits.tenant_events_per_second",
     "limits.tenant_bytes_per_second",
     "limits.tenant_joins_per_second",
+    "limits.memory",
     "limits.headers",
     "log.level",
     "log.format",
