@@ -46,6 +46,8 @@ const sidebar = [
     items: [
       page("Install and deploy", "/docs/deploy"),
       page("Kubernetes", "/docs/kubernetes"),
+      page("Console", "/docs/console"),
+      page("Change secrets and settings", "/docs/rotation"),
       page("Redis", "/docs/redis"),
       page("Metrics", "/docs/metrics"),
       page("The console", "/docs/console"),
