@@ -64,7 +64,7 @@ struct Counter(AtomicUsize);
 /// say how that has changed.
 #[derive(Debug)]
 pub struct MemoryBudget {
-    limit: usize,
+    limit: AtomicUsize,
     held: [Counter; HOLDINGS],
     /// What the process had at the last look beyond the sums; negative where the sums exceed it.
     beyond: AtomicIsize,
@@ -73,7 +73,7 @@ pub struct MemoryBudget {
 impl MemoryBudget {
     /// For a limit in bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, held: Default::default(), beyond: AtomicIsize::new(0) })
+        Arc::new(Self { limit: AtomicUsize::new(limit), held: Default::default(), beyond: AtomicIsize::new(0) })
     }
 
     /// No limit, for tests and for systems that do not tell how much memory they have.
@@ -83,7 +83,12 @@ impl MemoryBudget {
 
     /// `limits.memory`.
     pub fn limit(&self) -> usize {
-        self.limit
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Another limit from now on. What is held stays; over the limit the largest holders go as ever.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Counts bytes that are held from now on. Whoever charges them releases them; [`MemoryBudget::hold`] does both.
@@ -151,7 +156,7 @@ impl MemoryBudget {
 
     fn part(&self, percent: usize) -> usize {
         // Divided first: the limit may be as large as the type.
-        self.limit / 100 * percent
+        self.limit() / 100 * percent
     }
 
     fn sum(&self) -> usize {

@@ -1,7 +1,7 @@
 //! Where a running node is, and the key to its API: by flags, the environment, or the configuration.
 
 use crate::cli::{Common, Failure};
-use crate::config::{Config, Purpose, url_of};
+use crate::config::{Config, Purpose};
 use crate::model::secret::Secret;
 
 /// A node's API.
@@ -9,7 +9,7 @@ pub(super) struct NodeAccess {
     /// Without a final slash.
     pub url: String,
     pub key: Secret,
-    /// The configuration's further keys, where `key` is its first.
+    /// The configuration's, unless a flag gives one.
     pub other_keys: Vec<Secret>,
 }
 
@@ -17,25 +17,22 @@ impl NodeAccess {
     /// By `--url` and `--key`, and what is missing of these by `ROOMCAST_PUBLISH_KEY` and the configuration.
     pub(super) fn find(common: Common, url: Option<String>, key: Option<String>) -> Result<Self, Failure> {
         let environment = std::env::var("ROOMCAST_PUBLISH_KEY").ok().filter(|key| !key.is_empty());
+        let is_flag = key.is_some();
         Ok(match (url, key.or(environment)) {
             // The configuration is not needed, so it may be missing or wrong.
             (Some(url), Some(key)) => Self { url, key: Secret::new(key), other_keys: Vec::new() },
             (url, key) => {
                 let config = common.load(Purpose::Other)?;
-                let others =
-                    if key.is_none() { config.publish.keys.iter().skip(1).cloned().collect() } else { Vec::new() };
+                // Whoever names a key means that one.
+                let others = config.publish.keys.iter().skip(usize::from(key.is_none())).filter(|_| !is_flag);
                 Self {
-                    other_keys: others,
-                    url: url.unwrap_or_else(|| api_url(&config)),
+                    other_keys: others.cloned().collect(),
+                    url: url.unwrap_or_else(|| config.admin_url()),
                     key: key.map(Secret::new).map_or_else(|| first_key(&config), Ok)?,
                 }
             }
         })
     }
-}
-
-fn api_url(config: &Config) -> String {
-    url_of(config.listen.admin_listen.unwrap_or(config.listen.listen))
 }
 
 fn first_key(config: &Config) -> Result<Secret, Failure> {

@@ -5,7 +5,7 @@ import fs from "node:fs";
 import http from "node:http";
 import path from "node:path";
 import { startBrowser } from "../harness/browser.mjs";
-import { KEY } from "../harness/config.mjs";
+import { configure, KEY, toml } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { freePort } from "../harness/port.mjs";
 import { command, published } from "../harness/publish.mjs";
@@ -118,6 +118,19 @@ suite("Admin UI", () => {
     assert.deepEqual(packets(again, "session"), []);
   });
 
+  scenario("a page ends with its key, and does not come back by its session id", async (s) => {
+    const node = await s.node({ ...ON, publish: { keys: [KEY, "another-e2e-key"] } });
+    const [page, other] = await Promise.all([operator(s, node).connected(), operator(s, node, { password: "another-e2e-key" }).connected()]);
+    const [sessionId] = await page.event("session");
+    const file = path.join(node.directory, "roomcast.toml");
+    fs.writeFileSync(file, toml({ listen: `127.0.0.1:${node.port}`, ...configure({ ...ON, publish: { keys: ["another-e2e-key"] } }) }));
+    assert.equal((await command(node, "/reload")).status, 200);
+    await page.disconnected();
+    assert.equal((await s.io(node, { namespace: "/admin", auth: { sessionId }, ...WEBSOCKET }).refused()).message, captured.refused);
+    await until(() => packets(other, "server_stats").length > 1, "the page of another key goes on");
+    assert.deepEqual([other.connects, other.disconnects], [1, []]);
+  });
+
   scenario("switched off it is a namespace like any other, and for a page nothing else is there", async (s) => {
     const [off, node] = await Promise.all([s.node(), s.node(ON)]);
     assert.equal((await operator(s, off).refused()).message, "Invalid namespace");
@@ -158,6 +171,15 @@ suite("Admin UI", () => {
       await until(() => third.socket.connected || third.errors[0], "an answer");
       return third.socket.connected;
     }, "the place of a page that has gone");
+  });
+
+  scenario("without sockets it is what the real package is in production", async (s) => {
+    const node = await s.node({ console: { admin_ui: true, admin_ui_sockets: 0 } });
+    await user(s, node);
+    const page = await operator(s, node).connected();
+    await until(() => packets(page, "server_stats").length > 1, "stats");
+    assert.deepEqual([...new Set(page.events.map(({ name }) => name))].toSorted(), [...new Set(captured.production.map(([name]) => name))].toSorted());
+    assert.deepEqual(packets(page, "config"), captured.production.filter(([name]) => name === "config").map((packet) => packet.slice(1)));
   });
 
   scenario("with admin_listen it is only there", async (s) => {

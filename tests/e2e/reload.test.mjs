@@ -213,6 +213,27 @@ suite("Reload", () => {
     await other.message("left");
   });
 
+  scenario("a thousand sessions lose a room at once, and nobody else waits for it", async (s) => {
+    const node = await s.node({ limits: { user_connections: 0, unauthenticated: 100_000 } });
+    const watcher = await s.ws(node, { token: tokenFor("watcher") }).welcomed();
+    const token = tokenFor("7", { rooms: ["room:mine"] });
+    const sockets = [];
+    for (let batch = 0; batch < 10; batch += 1) sockets.push(...(await Promise.all(Array.from({ length: 100 }, () => s.ws(node, { token }).welcomed()))));
+    await Promise.all(sockets.map((socket) => socket.join("room:r")));
+    const delays = [];
+    const pings = s.repeat(async () => {
+      const [before, begun] = [watcher.messages.length, performance.now()];
+      watcher.send({ type: "ping" });
+      await until(() => watcher.messages.length > before, "a pong");
+      delays.push(performance.now() - begun);
+    });
+    const answer = await rewritten(node, { limits: { user_connections: 0, unauthenticated: 100_000 }, rooms: [{ match: "user:{user}", join: "auto" }] });
+    assert.deepEqual([answer.sessions, answer.memberships], [1000, 1000], "and keep what their tokens grant");
+    await pings.stop();
+    assert.ok(Math.max(...delays) < 1_000, `${Math.max(...delays)} ms`);
+    await Promise.all(sockets.map((socket) => socket.message("left")));
+  });
+
   scenario("a room gets presence while members are in it", async (s) => {
     const node = await s.node();
     const client = await s.ws(node, { token: tokenFor("7") }).welcomed();

@@ -108,7 +108,8 @@ fn with_jwks(algorithms: &[&str], keys: Value) -> Result<Arc<Authenticator>, Str
         algorithms: algorithms.iter().map(|name| Algorithm::from_name(name).unwrap()).collect(),
         ..AuthConfig::default()
     });
-    auth.install(auth.checks.load().jwks.as_ref().unwrap(), json!({"keys": keys}).to_string().as_bytes())?;
+    let jwks = auth.checks.load().jwks.clone().unwrap();
+    auth.install(&jwks, json!({"keys": keys}).to_string().as_bytes())?;
     Ok(auth)
 }
 
