@@ -50,6 +50,8 @@ const sidebar = [
       page("Change secrets and settings", "/docs/rotation"),
       page("Redis", "/docs/redis"),
       page("Metrics", "/docs/metrics"),
+      page("The console", "/docs/console"),
+      page("Rotate keys and secrets", "/docs/rotation"),
       page("Socket.IO's Admin UI", "/docs/admin-ui"),
       page("Why does my client get nothing?", "/docs/troubleshooting"),
       page("Runbooks", "/docs/runbooks"),
