@@ -12,6 +12,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 /// With three, the log and its majority of nodes go on when one is killed, and the page stays small.
@@ -84,9 +85,10 @@ pub async fn run(
         ready(&demo, address);
         std::future::pending::<()>().await;
     };
+    let nothing_to_reload = Notify::new();
     let result = tokio::select! {
         () = started => Ok(()),
-        () = signals.wait() => Ok(()),
+        () = signals.wait(&nothing_to_reload) => Ok(()),
         () = redis.ended() => Err(ClusterError::NotReady("redis-server")),
         Some(Ok(ended)) = tasks.join_next() => ended,
     };

@@ -31,7 +31,8 @@ pub(super) async fn serve(listener: TcpListener, secret: String, nodes: Arc<[Arc
         let Ok((socket, _)) = listener.accept().await else { continue };
         let (nodes, secret) = (Arc::clone(&nodes), Arc::clone(&secret));
         tokio::spawn(async move {
-            let service = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request, &secret, &nodes))));
+            let service =
+                service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&request, &secret, &nodes))));
             let mut server = http1::Builder::new();
             let _ = server
                 .timer(TokioTimer::new())
@@ -57,7 +58,10 @@ fn answer<B>(request: &Request<B>, secret: &str, nodes: &[Arc<NodeProcess>]) -> 
                     node.kill();
                     (StatusCode::OK, json!({ "killed": node.number() }))
                 }
-                None => (StatusCode::NOT_FOUND, json!({ "error": { "code": "not_found", "message": "there is no such node" } })),
+                None => (
+                    StatusCode::NOT_FOUND,
+                    json!({ "error": { "code": "not_found", "message": "there is no such node" } }),
+                ),
             }
         }
         _ => (StatusCode::NOT_FOUND, json!({ "error": { "code": "not_found", "message": "no such path" } })),

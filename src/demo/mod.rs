@@ -18,6 +18,7 @@ use crate::model::secret::{Secret, random_text};
 use crate::redis::config::RedisConfig;
 use crate::session::config::SocketIoConfig;
 use crate::shutdown::ShutdownConfig;
+use crate::tls::config::TlsConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -104,8 +105,9 @@ fn listen_address(config: &Config) -> (SocketAddr, bool) {
 pub fn prepare(mut config: Config, shared: &Shared) -> Demo {
     let (configured, any_port) = listen_address(&config);
     let listen = shared.public.unwrap_or(configured);
-    config.listen = ListenConfig { listen: shared.listen.unwrap_or(configured), admin_listen: None };
+    config.listen = ListenConfig { listen: shared.listen.unwrap_or(configured), ..ListenConfig::default() };
     config.redis = RedisConfig { url: shared.redis_url.as_deref().map(Secret::new), ..RedisConfig::default() };
+    config.tls = TlsConfig::default();
     config.backend = None;
     config.auth = AuthConfig { secret: Some(Secret::new(shared.secret.as_str())), ..AuthConfig::default() };
     config.publish = PublishConfig { keys: vec![Secret::new(shared.key.as_str())], ..config.publish };
@@ -124,7 +126,8 @@ pub fn prepare(mut config: Config, shared: &Shared) -> Demo {
 
     let expires = (SystemTime::now() + TOKEN_LIFE).duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let token = |person: &Person| token(&config.auth, person, expires);
-    let people = [&ADA, &GRACE].map(|person| json!({ "user": person.user, "name": person.name, "token": token(person) }));
+    let people =
+        [&ADA, &GRACE].map(|person| json!({ "user": person.user, "name": person.name, "token": token(person) }));
     let pages = page::pages(&facts(&config, &people, shared));
     let token = token(&VISITOR);
     Demo { config, pages, any_port, token, key: shared.key.clone(), nodes_are_three: shared.control.is_some() }
@@ -150,7 +153,7 @@ fn facts(config: &Config, people: &[Value], shared: &Shared) -> Value {
 impl Demo {
     /// What to print once the node listens on `address`.
     pub fn banner(&self, address: SocketAddr) -> String {
-        let url = url_of(address);
+        let url = url_of(address, false);
         let body = format!(
             r#"{{"room":"{}","event":"message","data":{{"name":"your backend","text":"Hello from the terminal"}}}}"#,
             rules::room()
@@ -198,7 +201,7 @@ mod tests {
         let demo = self::demo(Some("0.0.0.0:8080"));
         assert_eq!((demo.config.listen.listen.to_string().as_str(), demo.any_port), ("0.0.0.0:8080", false));
         assert!(demo.banner("0.0.0.0:8080".parse().unwrap()).contains("http://127.0.0.1:8080/\n"));
-        assert!(demo.banner("[::]:8080".parse().unwrap()).contains("http://[::1]:8080/\n"));
+        assert!(demo.banner("[::]:8080".parse().unwrap()).contains("http://127.0.0.1:8080/\n"));
     }
 
     #[test]

@@ -46,13 +46,7 @@ impl NodeProcess {
     /// A node that has not been started. `number` is for people.
     pub(super) async fn new(number: usize) -> Result<Self, ClusterError> {
         let address = (Ipv4Addr::LOCALHOST, free_port().await?).into();
-        Ok(Self {
-            number,
-            address,
-            id: Mutex::new(None),
-            killed: Notify::new(),
-            connections: AtomicUsize::new(0),
-        })
+        Ok(Self { number, address, id: Mutex::new(None), killed: Notify::new(), connections: AtomicUsize::new(0) })
     }
 
     /// Where it listens, while it is ready.

@@ -21,12 +21,8 @@ pub(super) fn rooms() -> Vec<RoomRuleConfig> {
         left: None,
     };
     let announced = |event: &str| Some(MessageTemplate { event: event.to_owned(), args: vec![json!("{user}")] });
-    let with_members = |rule| RoomRuleConfig {
-        presence: true,
-        joined: announced("joined"),
-        left: announced("left"),
-        ..rule
-    };
+    let with_members =
+        |rule| RoomRuleConfig { presence: true, joined: announced("joined"), left: announced("left"), ..rule };
     vec![
         rule("user:{user}", JoinPolicy::Auto),
         with_members(rule(&room(), JoinPolicy::Auto)),
