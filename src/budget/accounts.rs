@@ -378,7 +378,7 @@ mod tests {
             user: OwnerLimits { connects: Pace::new(10, 20), ..OwnerLimits::default() },
             ..AccountLimits::default()
         };
-        let accounts = Accounts::new(limits());
+        let accounts = Accounts::default();
         let begin = |ms| accounts.permit(Owner::User("7", Some("acme")), AT(ms)).begin(AT(ms), &limits());
         assert_eq!((0..100).filter(|_| begin(1).is_ok()).count(), 20);
         let retry = Duration::from_millis(100);
