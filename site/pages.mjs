@@ -46,8 +46,12 @@ const sidebar = [
     items: [
       page("Install and deploy", "/docs/deploy"),
       page("Kubernetes", "/docs/kubernetes"),
+      page("Console", "/docs/console"),
+      page("Change secrets and settings", "/docs/rotation"),
       page("Redis", "/docs/redis"),
       page("Metrics", "/docs/metrics"),
+      page("The console", "/docs/console"),
+      page("Rotate keys and secrets", "/docs/rotation"),
       page("Socket.IO's Admin UI", "/docs/admin-ui"),
       page("Why does my client get nothing?", "/docs/troubleshooting"),
       page("Runbooks", "/docs/runbooks"),

@@ -33,3 +33,4 @@ pub mod shard;
 pub mod shutdown;
 pub mod tls;
 pub mod transport;
+pub mod unix_socket;

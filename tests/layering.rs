@@ -30,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol", "redis"],
     &["refusals"],
     &["backoff", "https", "logging", "metrics", "shutdown", "tls"],
-    &["budget", "feed"],
+    &["budget", "feed", "unix_socket"],
     &["model"],
 ];
 

@@ -12,6 +12,7 @@ use crate::model::secret::{Secret, random_text};
 use crate::redis::config::RedisConfig;
 use crate::session::config::SocketIoConfig;
 use crate::shutdown::ShutdownConfig;
+use crate::tls::config::TlsConfig;
 use serde_json::{Map, Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -60,7 +61,8 @@ pub fn prepare(mut config: Config) -> Demo {
     let key = random_text();
     let any_port = !config.is_given("listen");
     let listen = if any_port { LISTEN } else { config.listen.listen };
-    config.listen = ListenConfig { listen, admin_listen: None };
+    config.listen = ListenConfig { listen, ..ListenConfig::default() };
+    config.tls = TlsConfig::default();
     config.redis = RedisConfig::default();
     config.backend = None;
     config.auth = AuthConfig { secret: Some(Secret::new(random_text())), ..AuthConfig::default() };
@@ -105,7 +107,7 @@ fn facts(config: &Config, people: &[Value]) -> Value {
 impl Demo {
     /// What to print once the node listens on `address`.
     pub fn banner(&self, address: SocketAddr) -> String {
-        let url = url_of(address);
+        let url = url_of(address, false);
         let body = format!(
             r#"{{"room":"{}","event":"message","data":{{"name":"your backend","text":"Hello from the terminal"}}}}"#,
             rules::room()
@@ -149,7 +151,7 @@ mod tests {
         let demo = self::demo(Some("0.0.0.0:8080"));
         assert_eq!((demo.config.listen.listen.to_string().as_str(), demo.any_port), ("0.0.0.0:8080", false));
         assert!(demo.banner("0.0.0.0:8080".parse().unwrap()).contains("http://127.0.0.1:8080/\n"));
-        assert!(demo.banner("[::]:8080".parse().unwrap()).contains("http://[::1]:8080/\n"));
+        assert!(demo.banner("[::]:8080".parse().unwrap()).contains("http://127.0.0.1:8080/\n"));
     }
 
     #[test]

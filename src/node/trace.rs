@@ -1,7 +1,7 @@
 //! One trace over the whole cluster: this node follows itself and asks all others again and again, also those that join
 //! later. The reader's pace is that of everything: where it does not read, lines are skipped and counted at their source.
 
-use crate::cluster::{Cluster, RpcError, RpcRequest, RpcResponse, TraceBatch, TraceQuery};
+use crate::cluster::{Cluster, OneWay, RpcError, RpcRequest, RpcResponse, TraceBatch, TraceQuery};
 use crate::feed::merger::{Merged, Merger};
 use crate::model::clock::unix_ms;
 use crate::model::happening::{Happening, Kind};
@@ -218,6 +218,17 @@ impl Following {
         let Merged { happening, parts, missing } = merged;
         let of = |(number, count): (u32, u64)| Some((*self.numbers.get(number as usize)?, count));
         Line::Event { event: happening, nodes: parts.into_iter().filter_map(of).collect(), missing }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let Some(cluster) = &self.node.cluster else { return };
+        for (peer, state) in &self.states {
+            if *peer != self.node.id && *state != NodeState::Left {
+                cluster.send_one_way(*peer, OneWay::TraceEnded(self.query.trace));
+            }
+        }
     }
 }
 

@@ -21,6 +21,9 @@ pub async fn answer(node: &Arc<Node>, from: NodeId, query: TraceQuery) -> TraceB
     let began = known.is_none();
     let opened = known.map_or_else(|| node.traces.open(&node.context.feed, &query), Ok);
     let Ok(mut trace) = opened else { return TraceBatch { is_full: true, ..TraceBatch::default() } };
+    if began {
+        node.traces.begin(key);
+    }
     let mut batch = Batch::default();
     if !began && let Ok(next) = tokio::time::timeout(POLL, trace.next()).await {
         batch = next;
@@ -29,12 +32,13 @@ pub async fn answer(node: &Arc<Node>, from: NodeId, query: TraceQuery) -> TraceB
         batch.happenings.extend(more.happenings);
         batch.skipped += more.skipped;
     }
-    let asked = node.traces.keep(key, trace);
-    let node = node.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(LEASE).await;
-        node.traces.expire(key, asked);
-    });
+    if let Some(asked) = node.traces.keep(key, trace) {
+        let node = node.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(LEASE).await;
+            node.traces.expire(key, asked);
+        });
+    }
     let Batch { happenings, skipped } = batch;
     TraceBatch { began, is_full: false, happenings, skipped }
 }

@@ -4,7 +4,7 @@ use crate::cluster::TraceQuery;
 use crate::feed::config::TraceConfig;
 use crate::feed::{Batch, Feed, Filter, Subscription};
 use crate::model::id::{Id, NodeId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ pub struct TooManyTraces(pub usize);
 
 /// See the module.
 pub struct Traces {
-    config: TraceConfig,
+    config: RwLock<TraceConfig>,
     open: Arc<AtomicUsize>,
     /// Parts of the traces of other nodes, by the node and the trace's name. `None` while it is being asked.
     parts: Mutex<HashMap<(NodeId, Id), Part>>,
@@ -55,12 +55,17 @@ impl Trace {
 impl Traces {
     /// None is open.
     pub fn new(config: TraceConfig) -> Self {
-        Self { config, open: Arc::default(), parts: Mutex::default() }
+        Self { config: RwLock::new(config), open: Arc::default(), parts: Mutex::default() }
     }
 
     /// `[trace]`.
-    pub fn config(&self) -> &TraceConfig {
-        &self.config
+    pub fn config(&self) -> TraceConfig {
+        self.config.read().clone()
+    }
+
+    /// New settings, for traces that are opened from now on.
+    pub fn configure(&self, config: TraceConfig) {
+        *self.config.write() = config;
     }
 
     /// Follows what happens on this node.
@@ -68,11 +73,12 @@ impl Traces {
     /// # Errors
     /// When as many are open as may be.
     pub fn open(&self, feed: &Arc<Feed>, query: &TraceQuery) -> Result<Trace, TooManyTraces> {
-        let max = self.config.max_open;
+        let config = self.config();
+        let max = config.max_open;
         let take = |open: usize| (open < max).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map_err(|_| TooManyTraces(max))?;
         let TraceQuery { user, session, room, payloads, .. } = query.clone();
-        let subscription = feed.subscribe(Filter { user, session, room }, self.config.bounds(payloads));
+        let subscription = feed.subscribe(Filter { user, session, room }, config.bounds(payloads));
         Ok(Trace { subscription, open: self.open.clone() })
     }
 
@@ -81,13 +87,23 @@ impl Traces {
         self.parts.lock().get_mut(&key)?.trace.take()
     }
 
-    /// Keeps a part until it is asked for again; answers how often it was.
-    pub fn keep(&self, key: (NodeId, Id), trace: Trace) -> u64 {
+    /// A part begins, which is being asked.
+    pub fn begin(&self, key: (NodeId, Id)) {
+        self.parts.lock().insert(key, Part { trace: None, asked: 0 });
+    }
+
+    /// Keeps a part until it is asked for again; answers how often it was. `None` where it has ended meanwhile.
+    pub fn keep(&self, key: (NodeId, Id), trace: Trace) -> Option<u64> {
         let mut parts = self.parts.lock();
-        let part = parts.entry(key).or_insert(Part { trace: None, asked: 0 });
+        let part = parts.get_mut(&key)?;
         part.trace = Some(trace);
         part.asked += 1;
-        part.asked
+        Some(part.asked)
+    }
+
+    /// Ends a part: its trace has ended.
+    pub fn end(&self, key: (NodeId, Id)) {
+        self.parts.lock().remove(&key);
     }
 
     /// Ends a part that was not asked for since.
@@ -110,14 +126,19 @@ mod tests {
         let key = (NodeId::random(), query.trace);
         let trace = traces.open(&feed, &query).ok().unwrap();
         assert_eq!(traces.open(&feed, &query).err(), Some(TooManyTraces(1)));
-        let first = traces.keep(key, trace);
+        traces.begin(key);
+        let first = traces.keep(key, trace).unwrap();
         let again = traces.take(key).unwrap();
         assert!(traces.take(key).is_none(), "it is being asked");
         traces.expire(key, first);
-        let second = traces.keep(key, again);
+        let second = traces.keep(key, again).unwrap();
         traces.expire(key, first);
         assert!(feed.is_open());
         traces.expire(key, second);
-        assert!(!feed.is_open() && traces.open(&feed, &query).is_ok());
+        assert!(!feed.is_open());
+        let trace = traces.open(&feed, &query).ok().unwrap();
+        traces.begin(key);
+        traces.end(key);
+        assert_eq!((traces.keep(key, trace), feed.is_open()), (None, false), "it has ended while it was asked");
     }
 }

@@ -158,6 +158,7 @@ impl RpcHandler for PeerServer {
             OneWay::Hangup(call) => self.gets.remove(from, call),
             OneWay::Probed(sid) => self.on_polling(sid, upgrade::end_get),
             OneWay::ProbeFailed(sid) => self.on_polling(sid, upgrade::give_up),
+            OneWay::TraceEnded(trace) => self.node.traces.end((from, trace)),
             // Taken by the subscription.
             OneWay::PieceRead(..) => {}
         }

@@ -9,7 +9,7 @@ import { witness } from "./witness.mjs";
 
 suite("attacks: traces", () => {
   scenario("readers that do not read, of a user who sends all the time, cost memory of a bound and no time of others", async (s) => {
-    const [one, other] = await cluster(s, 2, { trace: { max_time: "6s", lines_per_second: 20_000, bytes_per_second: "20MB" } });
+    const [one, other] = await cluster(s, 2, { trace: { max_time: "6s", lines_per_second: 200, bytes_per_second: "1MB" } });
     const bystander = await witness(s, one, { publisher: other });
     const before = await one.metric("process_resident_memory_bytes");
     const stuck = Array.from({ length: 4 }, () => {
@@ -24,14 +24,14 @@ suite("attacks: traces", () => {
       const end = Date.now() + 4_000;
       let number = 0;
       while (Date.now() < end) {
-        for (let n = 0; n < 200; n += 1) loud.send({ type: "event", event: "e".repeat(100), data: (number += 1) });
-        await new Promise(setImmediate);
+        for (let n = 0; n < 5; n += 1) loud.send({ type: "event", event: "e".repeat(100), data: (number += 1) });
+        await new Promise((resolve) => setTimeout(resolve, 5));
       }
       return number;
     })();
     const sent = await bystander.during(flood);
     bystander.unharmed();
-    assert.ok(sent > 1_000 && reader.all({ type: "refused", user: "loud" }).length > 0, `${sent} messages`);
+    assert.ok(sent > 500 && reader.all({ type: "refused", user: "loud" }).length > 0, `${sent} messages`);
     assert.ok((await one.metric("roomcast_trace_skipped_total")) + (await other.metric("roomcast_trace_skipped_total")) > 0);
     const grown = (await one.metric("process_resident_memory_bytes")) - before;
     assert.ok(grown < 100e6, `${Math.round(grown / 1e6)} MB more`);

@@ -5,6 +5,7 @@ import path from "node:path";
 import axe from "axe-core";
 import { RoundRobin } from "../harness/balancer.mjs";
 import { startBrowser } from "../harness/browser.mjs";
+import { makeCertificate } from "../harness/certificate.mjs";
 import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { post, request } from "../harness/http.mjs";
@@ -255,6 +256,31 @@ suite("console", () => {
     await until(async () => (await looks()).every((status) => status === 401), "both nodes to know of it");
     const later = await node({ redis: { url } });
     assert.equal((await later.get("/cluster", { cookie: cookies, "x-roomcast-console": "1" })).status, 401, "a node that starts later");
+    clean();
+  });
+
+  scenario("a node that goes away is shown as such, and the page goes on with the next", async ({ node, keep }) => {
+    const one = await node();
+    const { page, clean } = await open(keep, one);
+    await signIn(page);
+    await shows(page, "1 node ok");
+    await one.stop();
+    await shows(page, "Not up to date.");
+    await shows(page, "No answer");
+    await page.getByRole("table", { name: "Nodes" }).waitFor();
+    await node({}, { port: one.port });
+    await shows(page, "1 node ok");
+    await page.getByText("Not up to date.").waitFor({ state: "detached" });
+    clean();
+  });
+
+  scenario("by TLS the cookie never travels in the clear", async ({ node, keep }) => {
+    const one = await node({ tls: makeCertificate() });
+    const { page, context, clean } = await open(keep, one, { ignoreHTTPSErrors: true });
+    await signIn(page);
+    await shows(page, "1 node ok");
+    const cookies = (await context.cookies()).map(({ name, secure, httpOnly, sameSite }) => ({ name, secure, httpOnly, sameSite }));
+    assert.deepEqual(cookies, [{ name: "__Host-roomcast-console", secure: true, httpOnly: true, sameSite: "Strict" }]);
     clean();
   });
 

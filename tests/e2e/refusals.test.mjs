@@ -13,7 +13,7 @@ import { cluster } from "../harness/trace.mjs";
 
 /** Reasons that other files test, because they need more than a node. */
 const ELSEWHERE = {
-  admin_ui: "e2e/admin_ui", cross_site: "e2e/console", sign_in: "e2e/console", proxy_header: "e2e/proxy_protocol", memory: "attacks/budgets",
+  tls: "e2e/tls", unread: "attacks/unread_answers", admin_ui: "e2e/admin_ui", cross_site: "e2e/console", sign_in: "e2e/console", proxy_header: "e2e/proxy_protocol", memory: "attacks/budgets",
 };
 const count = (node, reason) => node.metric(`roomcast_refusals_total{reason="${reason}"}`);
 const bearer = { authorization: `Bearer ${KEY}` };

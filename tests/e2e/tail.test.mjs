@@ -1,9 +1,11 @@
 // `roomcast tail ROOM`: the live events of a room with their receivers over all nodes, and payloads only where the configuration allows them.
 import assert from "node:assert/strict";
-import { KEY } from "../harness/config.mjs";
+import fs from "node:fs";
+import path from "node:path";
+import { KEY, configure, toml } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { BINARY, Daemon, roomcast } from "../harness/node.mjs";
-import { published } from "../harness/publish.mjs";
+import { command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 import { cluster } from "../harness/trace.mjs";
@@ -61,5 +63,18 @@ suite("Tail", () => {
     const { code, output } = await roomcast(["tail", "room:a", "--payloads", "--url", closed.url, "--key", KEY]);
     assert.equal(code, 1);
     assert.match(output, /payloads_disabled.*trace\.payloads/);
+  });
+
+  scenario("payloads can be allowed without a restart", async (s) => {
+    const one = await s.node();
+    const allowed = toml({ listen: `127.0.0.1:${one.port}`, ...configure({ trace: { payloads: true } }) });
+    fs.writeFileSync(path.join(one.directory, "roomcast.toml"), allowed);
+    const { changed, needs_restart } = (await command(one, "/reload")).json();
+    assert.deepEqual([changed.map(({ key }) => key), needs_restart], [["trace.payloads"], []]);
+    const shown = tail(s, one, "--json", "--payloads");
+    await shown.opened();
+    await published(one, { room: "room:a", event: "news", data: PAYLOAD });
+    await until(() => shown.events().length, () => shown.output);
+    assert.equal(shown.events()[0].args, JSON.stringify([PAYLOAD]));
   });
 });

@@ -130,6 +130,15 @@ suite("Trace", () => {
     await s.keep(new Trace(one, { user: "7" })).opened();
   });
 
+  scenario("a trace that ends makes room for another on all nodes at once", async (s) => {
+    const [one, other] = await cluster(s, 2, { trace: { max_open: 1 } });
+    for (const node of [one, other, one]) {
+      const trace = await s.keep(new Trace(node, { user: "7" })).opened(2);
+      trace.close();
+      for (const node of [one, other]) await until(async () => (await node.metric("roomcast_traces")) === 0, "no trace", 5_000);
+    }
+  });
+
   scenario("a trace ends by itself", async (s) => {
     const one = await s.node({ trace: { max_time: "1s" } });
     const trace = await s.keep(new Trace(one, { user: "7" })).opened();

@@ -301,7 +301,7 @@ impl Shard {
     pub(crate) fn change(&mut self, key: SessionKey, room: &Room, join: bool) {
         let changed = match join {
             true => self.rooms.join(key, NAMESPACE, room, Provenance::Rule),
-            false => self.rooms.leave(key, NAMESPACE, room),
+            false => self.rooms.leave(key, NAMESPACE, room).is_some(),
         };
         if changed {
             let change = Change { after: self.position.position, room: room.clone(), joined: join };

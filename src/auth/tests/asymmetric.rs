@@ -108,7 +108,8 @@ fn with_jwks(algorithms: &[&str], keys: Value) -> Result<Arc<Authenticator>, Str
         algorithms: algorithms.iter().map(|name| Algorithm::from_name(name).unwrap()).collect(),
         ..AuthConfig::default()
     });
-    auth.install(auth.checks.load().jwks.as_ref().unwrap(), json!({"keys": keys}).to_string().as_bytes())?;
+    let jwks = auth.checks.load().jwks.clone().unwrap();
+    auth.install(&jwks, json!({"keys": keys}).to_string().as_bytes())?;
     Ok(auth)
 }
 
@@ -264,13 +265,13 @@ fn a_withdrawn_key_takes_its_cached_tokens_along() {
     let token = asymmetric(Algorithm::RS256, Some("a"), &claims());
     let first = auth.verify(&token, NOW).unwrap();
     assert!(Arc::ptr_eq(&first, &auth.verify(&token, NOW).unwrap()));
-    let jwks = auth.checks.load().jwks.clone().unwrap();
+    let jwks = &auth.checks.load().jwks.clone().unwrap();
     let next = json!({"keys": [jwk(KeyKind::P256, json!({"kid": "b"}))]}).to_string();
-    auth.install(&jwks, next.as_bytes()).unwrap();
+    auth.install(jwks, next.as_bytes()).unwrap();
     assert_eq!(code(auth.verify(&token, NOW)), "token_unknown_key");
     // What cannot be used changes nothing.
     for bad in ["", "{}", "[]", r#"{"keys":{}}"#, r#"{"keys":[]}"#, r#"{"keys":[{"kty":"oct"}]}"#] {
-        assert!(auth.install(&jwks, bad.as_bytes()).is_err(), "{bad}");
+        assert!(auth.install(jwks, bad.as_bytes()).is_err(), "{bad}");
         assert_eq!(code(auth.verify(&asymmetric(Algorithm::ES256, Some("b"), &claims()), NOW)), "ok");
     }
 }

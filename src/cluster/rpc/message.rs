@@ -176,6 +176,8 @@ pub enum OneWay {
     Probed(Id),
     /// The WebSocket did not take over.
     ProbeFailed(Id),
+    /// A trace of the sender has ended.
+    TraceEnded(Id),
     /// So many bytes of the pieces with this name have arrived.
     PieceRead(u64, usize),
 }

@@ -7,6 +7,8 @@ import { Card, Empty, Field, Pill, Trouble } from "../ui.jsx";
 
 /** Lines that the page keeps. */
 const KEPT = 500;
+/** Milliseconds: hundreds of lines in a second are drawn in a few steps. */
+const SHOWN_EVERY = 100;
 
 const KINDS = {
   handshake: ["good", "Handshake"], connected: ["good", "Connected"], resumed: ["good", "Resumed"], upgraded: ["good", "Upgraded"], joined: ["good", "Joined"],
@@ -71,14 +73,23 @@ export function Trace({ query }) {
   const [lines, setLines] = useState([]);
   const [state, setState] = useState({});
   const running = useRef();
-  const number_ = useRef(0);
+  const count = useRef(0);
+  const waiting = useRef([]);
+  const flush = useRef();
   const stop = () => {
+    clearTimeout(flush.current);
+    if (flush.current) show();
     running.current?.abort();
     running.current = undefined;
     setState((last) => ({ ...last, live: false }));
   };
   useEffect(() => stop, []);
 
+  const show = () => {
+    flush.current = undefined;
+    const fresh = waiting.current.splice(0).reverse();
+    setLines((last) => [...fresh, ...last].slice(0, KEPT));
+  };
   const take = (name, data) => {
     let told;
     try {
@@ -86,10 +97,11 @@ export function Trace({ query }) {
     } catch {
       return;
     }
-    const line = { ...told, type: told.type ?? name, key: (number_.current += 1) };
+    const line = { ...told, type: told.type ?? name, key: (count.current += 1) };
     if (line.type === "opened") return setState((last) => ({ ...last, opened: true }));
     if (line.type === "node" && line.status === "following") return;
-    setLines((last) => [line, ...last].slice(0, KEPT));
+    waiting.current.push(line);
+    flush.current ??= setTimeout(show, SHOWN_EVERY);
   };
 
   const start = async (event) => {
@@ -98,6 +110,7 @@ export function Trace({ query }) {
     if (!value.trim()) return setState({ problem: { message: "Name a user, a session or a room to follow." } });
     stay("trace", { [kind]: value.trim() });
     const abort = (running.current = new AbortController());
+    waiting.current = [];
     setLines([]);
     setState({ live: true, of: `${kind} ${value.trim()}` });
     try {
