@@ -201,7 +201,12 @@ pub fn main() -> ExitCode {
 
 /// Writes a line to stdout. A closed pipe (`| head`) is not an error.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = is_read(line);
+}
+
+/// Writes a line to stdout. `false`: nobody reads it any more, so a command that goes on by itself ends.
+fn is_read(line: &str) -> bool {
+    writeln!(std::io::stdout(), "{line}").is_ok()
 }
 
 /// Writes a line to stderr.
