@@ -83,9 +83,11 @@ fn run_node(config: Config) -> Result<(), Failure> {
     input.read_line(&mut line).map_err(Failure::at_run_time)?;
     let shared: Shared = serde_json::from_str(&line).map_err(Failure::at_run_time)?;
     drop(input);
-    std::thread::spawn(|| {
+    let last = shared.clone();
+    std::thread::spawn(move || {
         // Nothing more is sent: this returns when the demo has ended, however it did.
         let _ = std::io::stdin().lock().read_to_end(&mut Vec::new());
+        last.stop_log();
         std::process::exit(0);
     });
     let demo = demo::prepare(config, &shared);

@@ -2,7 +2,8 @@
 
 use crate::model::secret::random_text;
 use serde::{Deserialize, Serialize};
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 
 /// Secrets and addresses. A node of three gets it by standard input.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -25,6 +26,20 @@ impl Shared {
         let (secret, key) = (random_text(), random_text());
         Self { secret, key, redis_url: None, control: None, public: None, listen: None }
     }
+
+    /// Ends the Redis of a demo that can no longer do it, since it was killed. Whichever node is first does it.
+    pub fn stop_log(&self) {
+        let Some((password, address)) = self.redis_url.as_deref().and_then(parts) else { return };
+        if let Ok(mut redis) = TcpStream::connect(address) {
+            let _ = write!(redis, "AUTH {password}\r\nSHUTDOWN NOSAVE\r\n");
+        }
+    }
+}
+
+/// Password and address of `redis://:password@address/0`.
+fn parts(url: &str) -> Option<(&str, &str)> {
+    let (password, rest) = url.strip_prefix("redis://:")?.split_once('@')?;
+    Some((password, rest.strip_suffix("/0")?))
 }
 
 impl Default for Shared {

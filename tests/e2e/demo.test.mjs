@@ -1,6 +1,7 @@
 // `roomcast demo`: a browser opens the printed page, and its two panes chat.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import fs from "node:fs";
 import { promisify } from "node:util";
 import { startBrowser } from "../harness/browser.mjs";
 import { until } from "../harness/deadline.mjs";
@@ -76,7 +77,10 @@ suite("demo", () => {
     await page.goto(url);
     const badge = (name, state) => page.locator(`#pane-${name} .badge[data-state=${state}]`).waitFor({ timeout: 20_000 });
     await Promise.all([badge("a", "live"), badge("b", "live")]);
+    const children = fs.readFileSync(`/proc/${demo.process.pid}/task/${demo.process.pid}/children`, "utf8").trim().split(" ");
+    assert.equal(children.length, 4, "three nodes and a Redis");
     await demo.stop("SIGKILL");
+    await until(() => children.every((pid) => !fs.existsSync(`/proc/${pid}`)), "nothing of a killed demo is left");
     await Promise.all([badge("a", "reconnecting"), badge("b", "reconnecting")]);
     const again = await startDemo(keep, { port });
     assert.notEqual(again.token, token);

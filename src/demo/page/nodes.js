@@ -8,8 +8,11 @@ export function showNodes(root, demo, panes) {
   const list = root.querySelector(".node-list");
   const cards = new Map();
 
+  const first = demo.control;
   const look = async () => {
-    if (document.hidden) return;
+    // The browser lets this page ask only the demo that it came from.
+    if (demo.control !== first) list.textContent = "The demo was started again. Reload this page to see its nodes.";
+    if (document.hidden || demo.control !== first) return;
     const [nodes, homes] = await Promise.all([ask(`${demo.control}/nodes`), Promise.all(panes.map((pane) => homeOf(demo, pane)))]);
     for (const node of nodes?.nodes ?? []) {
       let card = cards.get(node.number);

@@ -61,7 +61,9 @@ export class Pane {
     if (this.isOff) return;
     try {
       const answer = await fetch("/demo/facts.json", { cache: "no-store" });
-      const person = (await answer.json()).people.find(({ name }) => name === this.name);
+      // The new demo's key and addresses are for the other parts of the page too.
+      Object.assign(this.demo, await answer.json());
+      const person = this.demo.people.find(({ name }) => name === this.name);
       this.socket.auth = { token: person.token };
       this.socket.connect();
     } catch {
