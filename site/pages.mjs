@@ -50,6 +50,7 @@ const sidebar = [
       page("Change secrets and settings", "/docs/rotation"),
       page("Redis", "/docs/redis"),
       page("Metrics", "/docs/metrics"),
+      page("OpenTelemetry", "/docs/telemetry"),
       page("Socket.IO's Admin UI", "/docs/admin-ui"),
       page("Why does my client get nothing?", "/docs/troubleshooting"),
       page("Runbooks", "/docs/runbooks"),

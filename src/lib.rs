@@ -31,5 +31,6 @@ pub mod rules;
 pub mod session;
 pub mod shard;
 pub mod shutdown;
+pub mod telemetry;
 pub mod tls;
 pub mod transport;
