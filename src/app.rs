@@ -14,11 +14,12 @@ use crate::bridge::redis::{CopyObserver, EmitterBridge};
 use crate::config::{Config, Purpose};
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
-use crate::http::config::ListenConfig;
+use crate::http::config::{ListenAddress, ListenConfig};
 use crate::http::console::sign_ins::SignIns;
 use crate::http::health::refresh_metrics;
+use crate::http::listener::Listener;
 use crate::http::reload::Reloads;
-use crate::http::server::Listener;
+use crate::http::server;
 use crate::http::settings::HttpSettings;
 use crate::http::traffic::Traffic;
 use crate::http::{Api, Page, Scrape};
@@ -80,7 +81,7 @@ pub enum AppError {
     Setup(String),
     /// An address cannot be bound.
     #[error("cannot listen on {0}; choose another address with --listen or PORT")]
-    Bind(SocketAddr, #[source] io::Error),
+    Bind(ListenAddress, #[source] io::Error),
     /// The operating system refused something else.
     #[error("the operating system refused {0}")]
     System(&'static str, #[source] io::Error),
@@ -112,7 +113,7 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
     let Launch { config, purpose, load, pages, any_port, ready } = launch;
     let shards = runner::count();
     let listeners = Listeners::bind(&config.listen, shards, any_port)?;
-    let address = listeners.public.address();
+    let address = listeners.public.address().unwrap_or(config.listen.listen);
     let OpenFiles { clients, operators } = open_files::share(files, shards, config.limits.connections);
     let Built { node, emitters } = build::build(&config, clients)?;
     node.config.lock().fingerprint = config.fingerprint();
@@ -163,12 +164,12 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
     // Lets the embedded log open before anybody can connect.
     tokio::task::yield_now().await;
     let (stop_accepting, accepting) = watch::channel(false);
-    listeners.public.accept(&api, &node.connection_limiter, &accepting);
+    server::accept(listeners.public, &api, &node.connection_limiter, &accepting);
     // The admin listener stays open during the stop, so that operators can watch the node drain.
     let (_keep_open, admin_accepting) = watch::channel(false);
     if let Some(admin) = listeners.admin {
         let limiter = ConnectionLimiter::new(Bounds::of_sockets(operators));
-        admin.accept(&api, &limiter, &admin_accepting);
+        server::accept(admin, &api, &limiter, &admin_accepting);
     }
     tracing::info!(%address, shards = node.shards().len(), sockets = clients, version = env!("CARGO_PKG_VERSION"), "listening");
     ready(address);
@@ -194,15 +195,20 @@ struct Listeners {
 
 impl Listeners {
     fn bind(config: &ListenConfig, shards: usize, any_port: bool) -> Result<Self, AppError> {
-        let bind =
-            |address, kind| Listener::bind(address, kind, shards).map_err(|error| AppError::Bind(address, error));
+        let bind = |address, kind| {
+            Listener::bind(address, kind, shards).map_err(|error| AppError::Bind(ListenAddress::Tcp(address), error))
+        };
         let public = match bind(config.listen, ListenerKind::Public) {
             Err(AppError::Bind(_, error)) if any_port && error.kind() == io::ErrorKind::AddrInUse => {
                 bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ListenerKind::Public)?
             }
             bound => bound?,
         };
-        let admin = config.admin_listen.map(|address| bind(address, ListenerKind::Admin)).transpose()?;
+        let admin = config.admin_listen.as_ref().map(|address| {
+            let bound = Listener::bind_admin(address, config.admin_socket_mode, shards);
+            bound.map_err(|error| AppError::Bind(address.clone(), error))
+        });
+        let admin = admin.transpose()?;
         Ok(Self { public, admin })
     }
 }

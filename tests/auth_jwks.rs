@@ -338,7 +338,8 @@ async fn check_counts_usable_keys_and_reports_errors() {
     };
     let auth = Authenticator::new(&secret).unwrap();
     assert!(auth.check_jwks().await.is_err());
-    auth.run().await;
+    let runs_on = tokio::time::timeout(Duration::from_millis(20), auth.run()).await;
+    assert!(runs_on.is_err(), "it waits for a reload that brings a key set");
 }
 
 #[tokio::test]

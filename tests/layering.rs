@@ -30,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
     &["protocol", "redis"],
     &["refusals", "telemetry"],
     &["backoff", "https", "logging", "metrics", "shutdown", "tls"],
-    &["budget", "feed"],
+    &["budget", "feed", "unix_socket"],
     &["model"],
 ];
 
@@ -127,7 +127,7 @@ const REDIS: &[(&str, &str)] = &[
     ("src/backend/stream.rs", "the backend's stream"),
     ("src/config/", "[redis] and the conventional names"),
     ("src/cli/", "--redis-url, and `check` tries it"),
-    ("src/demo/mod.rs", "turns [redis] off"),
+    ("src/demo/", "starts a Redis of its own"),
     ("src/dev/mod.rs", "says whether [redis] is set"),
     ("src/app", "chooses the log"),
     ("src/metrics.rs", "roomcast_redis_*"),

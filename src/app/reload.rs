@@ -147,6 +147,12 @@ impl Reloader {
     async fn prepare(&self, new: Config, pair: Option<KeyPair>) -> Result<Prepared, Vec<Mistake>> {
         let successor = self.config.successor(new, self.purpose)?;
         let config = &successor.config;
+        if let (Some(tls), Some(new)) = (&self.api.tls, &pair)
+            && tls.would_change(new)
+        {
+            // One that was good so far is not replaced by one that clients refuse.
+            new.check_time().map_err(|error| vec![config.mistake_in("tls", error.key(), error.to_string())])?;
+        }
         let settings =
             build::settings(config).map_err(|message| vec![Mistake { place: "the rules".to_owned(), message }])?;
         let auth = self.node.auth.prepare(&config.auth).await;

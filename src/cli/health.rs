@@ -2,7 +2,7 @@
 
 use crate::cli::http::{Question, ask, base_url};
 use crate::cli::{Common, Failure, block_on, say};
-use crate::config::{Purpose, url_of};
+use crate::config::Purpose;
 use hyper::StatusCode;
 
 #[derive(clap::Args)]
@@ -18,8 +18,7 @@ pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
         None => {
             let config = common.load(Purpose::Other)?;
             // `listen` closes connections without the proxy's header.
-            let admin = config.listen.admin_listen.filter(|_| config.http.proxy_protocol);
-            url_of(admin.unwrap_or(config.listen.listen))
+            if config.http.proxy_protocol { config.admin_url() } else { config.client_url() }
         }
     };
     match block_on(ask(Question { url: format!("{url}/health"), key: None, body: None }))? {

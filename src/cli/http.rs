@@ -1,11 +1,13 @@
 //! One request to a running node.
 
-use crate::https::{HttpClient, Pool};
+use crate::https::{HttpClient, Pool, Server};
 use crate::model::secret::Secret;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A node that takes longer is unhealthy.
@@ -16,6 +18,8 @@ const SILENCE: Duration = Duration::from_secs(45);
 
 /// No answer to a command is longer.
 const MAX_ANSWER: usize = 1 << 20;
+
+const MUST_BE: &str = "must be like http://127.0.0.1:8080 or unix:/run/roomcast.sock";
 
 /// A request.
 pub(super) struct Question<'a> {
@@ -75,7 +79,11 @@ async fn send(question: Question<'_>) -> Result<(StatusCode, String), String> {
 }
 
 async fn prepare(question: Question<'_>) -> Result<(HttpClient, Request<Full<Bytes>>), String> {
-    let uri: Uri = question.url.parse().map_err(|error| format!("{error}"))?;
+    let (socket, url) = match question.url.strip_prefix("unix:").and_then(|url| url.split_once(":/")) {
+        Some((socket, path)) => (Some(PathBuf::from(socket)), format!("http://localhost/{path}")),
+        None => (None, question.url),
+    };
+    let uri: Uri = url.parse().map_err(|error| format!("{error}"))?;
     let method = if question.body.is_some() { Method::POST } else { Method::GET };
     let mut request = Request::builder().method(method).uri(uri.clone()).header(CONTENT_TYPE, "application/json");
     if let Some(key) = question.key {
@@ -86,15 +94,30 @@ async fn prepare(question: Question<'_>) -> Result<(HttpClient, Request<Full<Byt
     }
     let body = Full::new(Bytes::from(question.body.unwrap_or_default()));
     let request = request.body(body).map_err(|error| error.to_string())?;
-    let client = HttpClient::load(uri, Pool::NONE, MAX_ANSWER).await.map_err(|error| error.to_string())?;
+    let to = match (socket, uri.host()) {
+        (Some(socket), _) => Server::Socket(socket),
+        // Without a key, nothing is lost to a server that only poses as the node.
+        (None, Some(host)) if question.key.is_none() || is_this_machine(host) => Server::OwnNode,
+        _ => Server::Checked,
+    };
+    let client = HttpClient::load_for(to, uri, Pool::NONE, MAX_ANSWER).await.map_err(|error| error.to_string())?;
     Ok((client, request))
 }
 
-/// A base URL, without a final slash.
+fn is_this_machine(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+/// A base URL, without a final slash. That of a Unix socket ends in a colon, behind which the path comes.
 pub(super) fn base_url(text: &str) -> Result<String, String> {
+    if let Some(socket) = text.strip_prefix("unix:") {
+        let is_path = socket.starts_with('/') && !socket.contains(":/");
+        return if is_path { Ok(format!("{}:", text.trim_end_matches(':'))) } else { Err(MUST_BE.into()) };
+    }
     let uri: Option<Uri> = text.parse().ok();
     match uri.is_some_and(|uri| matches!(uri.scheme_str(), Some("http" | "https")) && uri.query().is_none()) {
         true => Ok(text.trim_end_matches('/').to_owned()),
-        false => Err("must be like http://127.0.0.1:8080".into()),
+        false => Err(MUST_BE.into()),
     }
 }

@@ -25,6 +25,7 @@ mod trace;
 
 use crate::config::{Config, Environment, Flags, Mistake, Purpose};
 use clap::{Parser, Subcommand};
+use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -69,8 +70,11 @@ enum Command {
     ///
     /// Reads the .env beside the configuration too. The process's own variables win.
     Dev,
-    /// Try it out: embedded log, a throw-away secret, and a chat page in the browser
-    Demo,
+    /// Try it out: a chat page in the browser, with throw-away secrets
+    ///
+    /// With redis-server installed it runs three nodes on a Redis of its own, and the page can kill each of them. Else it is one
+    /// node on the log in memory.
+    Demo(demo::Arguments),
     /// Report all mistakes of the configuration, try Redis and the JWKS URL, and print the effective settings
     ///
     /// Secrets are masked. The last line says OK or not. Exit code 0 when all is well, else 2.
@@ -153,6 +157,20 @@ impl Failure {
 }
 
 impl Common {
+    /// As they were given, for another process of this program.
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments = Vec::new();
+        let mut add = |name: &str, value: Option<OsString>| {
+            if let Some(value) = value {
+                arguments.extend([name.into(), value]);
+            }
+        };
+        add("--config", self.config.as_ref().map(Into::into));
+        add("--listen", self.listen.as_ref().map(Into::into));
+        add("--redis-url", self.redis_url.as_ref().map(Into::into));
+        arguments
+    }
+
     fn flags(self) -> Flags {
         Flags { config: self.config, listen: self.listen, redis_url: self.redis_url }
     }
@@ -170,7 +188,7 @@ pub fn main() -> ExitCode {
     let result = match command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(common),
         Command::Dev => dev::run(common),
-        Command::Demo => demo::run(common),
+        Command::Demo(arguments) => demo::run(common, &arguments),
         Command::Check(arguments) => check::run(common, &arguments),
         Command::Token(arguments) => token::run(common, arguments),
         Command::Publish(arguments) => publish::run(common, arguments),

@@ -1,7 +1,7 @@
 //! Where a running node is, and the key to its API: by flags, the environment, or the configuration.
 
 use crate::cli::{Common, Failure};
-use crate::config::{Config, Purpose, url_of};
+use crate::config::{Config, Purpose};
 use crate::model::secret::Secret;
 
 /// A node's API.
@@ -27,16 +27,12 @@ impl NodeAccess {
                 let others = config.publish.keys.iter().skip(usize::from(key.is_none())).filter(|_| !is_flag);
                 Self {
                     other_keys: others.cloned().collect(),
-                    url: url.unwrap_or_else(|| api_url(&config)),
+                    url: url.unwrap_or_else(|| config.admin_url()),
                     key: key.map(Secret::new).map_or_else(|| first_key(&config), Ok)?,
                 }
             }
         })
     }
-}
-
-fn api_url(config: &Config) -> String {
-    url_of(config.listen.admin_listen.unwrap_or(config.listen.listen))
 }
 
 fn first_key(config: &Config) -> Result<Secret, Failure> {

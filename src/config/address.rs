@@ -4,11 +4,15 @@ use crate::config::kind::Kind;
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
 use crate::config::toml_text::{quoted, shown};
+use crate::http::config::ListenAddress;
 use crate::model::http_url;
 use crate::model::network::Network;
 use crate::redis::url::RedisUrl;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Bytes of a path at which a socket can be bound: the system's limit is 107, and for a moment there is a number at its end.
+const MAX_SOCKET_PATH: usize = 96;
 
 /// `0.0.0.0:8080`, `[::]:8080`, `localhost:8080`, `:8080`.
 pub(super) struct Listen;
@@ -30,6 +34,45 @@ impl Kind for Listen {
 
     fn write(&self, value: &SocketAddr) -> Option<String> {
         Some(quoted(&value.to_string()))
+    }
+}
+
+/// The same, or `unix:/run/roomcast.sock`.
+pub(super) struct AdminListen;
+
+impl Kind for AdminListen {
+    type Value = ListenAddress;
+
+    fn read(&self, node: &Node) -> Result<ListenAddress, Faults> {
+        let text = node.text("an address like \"0.0.0.0:8080\"")?.trim();
+        let Some(path) = text.strip_prefix("unix:") else { return Listen.read(node).map(ListenAddress::Tcp) };
+        if !path.starts_with('/') || path.contains(":/") || path.len() > MAX_SOCKET_PATH {
+            let wants = "must be an absolute path of at most 96 bytes, like \"unix:/run/roomcast.sock\"";
+            return Err(node.fault(wants));
+        }
+        Ok(ListenAddress::Unix(path.into()))
+    }
+
+    fn write(&self, value: &ListenAddress) -> Option<String> {
+        Some(quoted(&value.to_string()))
+    }
+}
+
+/// `"0660"`: the rights of a file in octal digits.
+pub(super) struct FileMode;
+
+impl Kind for FileMode {
+    type Value = u32;
+
+    fn read(&self, node: &Node) -> Result<u32, Faults> {
+        let expected = "the rights of a file in octal digits, like \"0660\"";
+        let text = node.text(expected)?.trim();
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.ok_or_else(|| node.fault(format!("must be {expected}")))
+    }
+
+    fn write(&self, value: &u32) -> Option<String> {
+        Some(quoted(&format!("{value:04o}")))
     }
 }
 
@@ -217,12 +260,12 @@ fn percent_encoded(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, RESERVED)
 }
 
-/// The URL by which a client on the same machine reaches a listening address.
-pub fn url_of(address: SocketAddr) -> String {
-    match address {
-        SocketAddr::V4(v4) if v4.ip().is_unspecified() => format!("http://{}:{}", Ipv4Addr::LOCALHOST, v4.port()),
-        SocketAddr::V6(v6) if v6.ip().is_unspecified() => format!("http://[{}]:{}", Ipv6Addr::LOCALHOST, v6.port()),
-        address => format!("http://{address}"),
+/// The URL by which a client on the same machine reaches a listening address. A socket for all IPv6 addresses takes IPv4 too.
+pub fn url_of(address: SocketAddr, has_tls: bool) -> String {
+    let scheme = if has_tls { "https" } else { "http" };
+    match address.ip().is_unspecified() {
+        true => format!("{scheme}://{}:{}", Ipv4Addr::LOCALHOST, address.port()),
+        false => format!("{scheme}://{address}"),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::auth::{Authenticator, SetupError};
 use crate::config::mistake::Faults;
 use crate::config::settings::{Config, Purpose};
+use crate::http::config::ListenAddress;
 use crate::protocol::admin_ui::NAMESPACE;
 use crate::rules::config::JoinPolicy;
 use crate::rules::{RuleMistake, Rules};
@@ -12,7 +13,9 @@ use std::net::SocketAddr;
 /// Keys that exclude or require each other.
 pub(super) fn contradictions(config: &Config, purpose: Purpose) -> Faults {
     let mut faults = auth(config, purpose);
-    if config.listen.admin_listen.is_some_and(|admin| collide(admin, config.listen.listen)) {
+    if let Some(ListenAddress::Tcp(admin)) = config.listen.admin_listen
+        && collide(admin, config.listen.listen)
+    {
         faults.extend(config.fault("admin_listen", "admin_listen", "is the same address as `listen`; leave it out"));
     }
     faults.extend(tls(config, purpose));

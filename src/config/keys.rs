@@ -2,7 +2,9 @@
 //! `config.example.toml` and in `docs/configuration.md` (tests check both).
 
 use crate::backend::config::{BackendConfig, NOTIFICATIONS};
-use crate::config::address::{Listen, Networks, http_url, masked_url, origin, otlp_endpoint, redis_url, without_query};
+use crate::config::address::{
+    AdminListen, FileMode, Listen, Networks, http_url, masked_url, origin, otlp_endpoint, redis_url, without_query,
+};
 use crate::config::algorithm::AlgorithmName;
 use crate::config::claims::Claims;
 use crate::config::file::{FilePath, InFile, LinesInFile};
@@ -140,7 +142,8 @@ macro_rules! key {
 #[rustfmt::skip]
 pub(super) static KEYS: &[Key] = &[
     key!("", "listen", listen.listen, Listen),
-    key!("", "admin_listen", listen.admin_listen, Maybe(Listen)),
+    key!("", "admin_listen", listen.admin_listen, Maybe(AdminListen)),
+    key!("", "admin_socket_mode", listen.admin_socket_mode, FileMode),
 
     key!("redis", "url", redis.url, Maybe(REDIS_URL)),
     key!("redis", "url_file", redis.url, Maybe(InFile(REDIS_URL))),

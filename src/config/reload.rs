@@ -80,7 +80,7 @@ const LIVE: &[&str] = &[
 ];
 
 /// Keys that nodes of one cluster may have different values of: they are not in the fingerprint.
-const OF_ONE_NODE: &[&str] = &["listen", "admin_listen"];
+const OF_ONE_NODE: &[&str] = &["listen", "admin_listen", "admin_socket_mode", "tls.cert", "tls.key"];
 
 /// A key whose value has changed. The values are those of the effective configuration, without secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]

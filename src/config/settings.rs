@@ -2,11 +2,12 @@
 
 use crate::auth::config::AuthConfig;
 use crate::backend::config::BackendConfig;
+use crate::config::address::url_of;
 use crate::config::mistake::{Faults, Place};
 use crate::config::node::{Node, Value};
 use crate::explain::config::ExplainConfig;
 use crate::feed::config::TraceConfig;
-use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenConfig, PublishConfig};
+use crate::http::config::{ConsoleConfig, CorsConfig, HttpConfig, ListenAddress, ListenConfig, PublishConfig};
 use crate::log::config::RecoveryConfig;
 use crate::logging::LoggingConfig;
 use crate::node::admin_ui::config::AdminUiConfig;
@@ -107,6 +108,20 @@ impl Config {
                     entries.iter().map(|entry| (format!("{slot}.{index}.{}", entry.key), entry.node.place.clone()));
                 self.places.extend(places);
             }
+        }
+    }
+
+    /// The URL of `listen` for clients of this machine.
+    pub fn client_url(&self) -> String {
+        url_of(self.listen.listen, self.tls.files().is_some())
+    }
+
+    /// The URL at which operators of this machine reach the node.
+    pub fn admin_url(&self) -> String {
+        match &self.listen.admin_listen {
+            Some(ListenAddress::Tcp(address)) => url_of(*address, false),
+            Some(ListenAddress::Unix(path)) => format!("unix:{}:", path.display()),
+            None => self.client_url(),
         }
     }
 

@@ -1,6 +1,12 @@
-//! `roomcast demo`: a chat in the browser, on the embedded log, with secrets that last as long as the process.
+//! `roomcast demo`: a chat in the browser, with secrets that last as long as the process. Three nodes on a Redis of the demo's
+//! own where `redis-server` is installed, else one node on the embedded log.
 
+mod balancer;
+pub mod cluster;
+mod control;
+mod node_process;
 mod page;
+mod redis_server;
 mod rules;
 
 use crate::auth::config::AuthConfig;
@@ -12,6 +18,8 @@ use crate::model::secret::{Secret, random_text};
 use crate::redis::config::RedisConfig;
 use crate::session::config::SocketIoConfig;
 use crate::shutdown::ShutdownConfig;
+use crate::tls::config::TlsConfig;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -34,6 +42,35 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080
 const SHUTDOWN: ShutdownConfig =
     ShutdownConfig { pause: Duration::ZERO, drain: Duration::from_millis(100), timeout: Duration::from_secs(5) };
 
+/// What the nodes of one demo have in common. A node of three gets it by standard input.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Shared {
+    secret: String,
+    key: String,
+    /// The log of three nodes; `None` is the embedded one.
+    redis_url: Option<String>,
+    /// Where the page asks which nodes there are.
+    control: Option<String>,
+    /// What the page is opened at, where that is not the node's own address.
+    public: Option<SocketAddr>,
+    /// The node's own address, where that is not the configured one.
+    listen: Option<SocketAddr>,
+}
+
+impl Shared {
+    /// Fresh secrets, for a demo of one node.
+    pub fn new() -> Self {
+        let (secret, key) = (random_text(), random_text());
+        Self { secret, key, redis_url: None, control: None, public: None, listen: None }
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 struct Person {
     user: &'static str,
     name: &'static str,
@@ -52,19 +89,28 @@ pub struct Demo {
     pub token: String,
     /// For `/publish`. Throw-away, and meant to be printed.
     pub key: String,
+    nodes_are_three: bool,
+}
+
+/// The address for visitors, and whether another port may be used because none was configured.
+fn listen_address(config: &Config) -> (SocketAddr, bool) {
+    match config.is_given("listen") {
+        true => (config.listen.listen, false),
+        false => (LISTEN, true),
+    }
 }
 
 /// Makes a demo from a configuration. Its address, limits and timings stay; the log, keys, rooms and rules are the
 /// demo's own, so that nothing real is changed or shown.
-pub fn prepare(mut config: Config) -> Demo {
-    let key = random_text();
-    let any_port = !config.is_given("listen");
-    let listen = if any_port { LISTEN } else { config.listen.listen };
-    config.listen = ListenConfig { listen, admin_listen: None };
-    config.redis = RedisConfig::default();
+pub fn prepare(mut config: Config, shared: &Shared) -> Demo {
+    let (configured, any_port) = listen_address(&config);
+    let listen = shared.public.unwrap_or(configured);
+    config.listen = ListenConfig { listen: shared.listen.unwrap_or(configured), ..ListenConfig::default() };
+    config.redis = RedisConfig { url: shared.redis_url.as_deref().map(Secret::new), ..RedisConfig::default() };
+    config.tls = TlsConfig::default();
     config.backend = None;
-    config.auth = AuthConfig { secret: Some(Secret::new(random_text())), ..AuthConfig::default() };
-    config.publish = PublishConfig { keys: vec![Secret::new(key.as_str())], ..config.publish };
+    config.auth = AuthConfig { secret: Some(Secret::new(shared.secret.as_str())), ..AuthConfig::default() };
+    config.publish = PublishConfig { keys: vec![Secret::new(shared.key.as_str())], ..config.publish };
     config.cors = CorsConfig::default();
     if !config.is_given("http.allowed_hosts") {
         // The page holds tokens: a website must not read it through a domain that leads to this machine.
@@ -80,10 +126,11 @@ pub fn prepare(mut config: Config) -> Demo {
 
     let expires = (SystemTime::now() + TOKEN_LIFE).duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let token = |person: &Person| token(&config.auth, person, expires);
-    let people = [&ADA, &GRACE].map(|person| json!({ "name": person.name, "token": token(person) }));
-    let pages = page::pages(&facts(&config, &people));
+    let people =
+        [&ADA, &GRACE].map(|person| json!({ "user": person.user, "name": person.name, "token": token(person) }));
+    let pages = page::pages(&facts(&config, &people, shared));
     let token = token(&VISITOR);
-    Demo { config, pages, any_port, token, key }
+    Demo { config, pages, any_port, token, key: shared.key.clone(), nodes_are_three: shared.control.is_some() }
 }
 
 /// `expires` in Unix seconds.
@@ -96,24 +143,29 @@ fn token(auth: &AuthConfig, person: &Person, expires: u64) -> String {
 }
 
 /// The settings of the page's script.
-fn facts(config: &Config, people: &[Value]) -> Value {
+fn facts(config: &Config, people: &[Value], shared: &Shared) -> Value {
     let transports = [("websocket", config.socketio.websocket), ("polling", config.socketio.polling)];
     let transports: Vec<_> = transports.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
-    json!({ "path": config.socketio.path, "transports": transports, "room": rules::ROOM, "people": people })
+    json!({ "path": config.socketio.path, "transports": transports, "room": rules::ROOM, "fullRoom": rules::room(), "people": people,
+            "key": shared.key, "control": shared.control })
 }
 
 impl Demo {
     /// What to print once the node listens on `address`.
     pub fn banner(&self, address: SocketAddr) -> String {
-        let url = url_of(address);
+        let url = url_of(address, false);
         let body = format!(
             r#"{{"room":"{}","event":"message","data":{{"name":"your backend","text":"Hello from the terminal"}}}}"#,
             rules::room()
         );
         let (token, key) = (&self.token, &self.key);
+        let what = match self.nodes_are_three {
+            true => "a chat of two on three nodes, any of which you can kill",
+            false => "a chat of two on one node (with redis-server installed: on three, any of which you can kill)",
+        };
         format!(
             "\
-roomcast demo: a chat of two, without Redis. Ctrl-C ends it, and nothing is kept.
+roomcast demo: {what}. Ctrl-C ends it, and nothing is kept.
 
   Open {url}/
 
@@ -139,7 +191,7 @@ mod tests {
 
     fn demo(listen: Option<&str>) -> Demo {
         let flags = Flags { listen: listen.map(Into::into), ..Flags::default() };
-        prepare(Config::load(&flags, &Environment::default(), Purpose::Other).unwrap())
+        prepare(Config::load(&flags, &Environment::default(), Purpose::Other).unwrap(), &Shared::new())
     }
 
     #[test]
@@ -149,7 +201,7 @@ mod tests {
         let demo = self::demo(Some("0.0.0.0:8080"));
         assert_eq!((demo.config.listen.listen.to_string().as_str(), demo.any_port), ("0.0.0.0:8080", false));
         assert!(demo.banner("0.0.0.0:8080".parse().unwrap()).contains("http://127.0.0.1:8080/\n"));
-        assert!(demo.banner("[::]:8080".parse().unwrap()).contains("http://[::1]:8080/\n"));
+        assert!(demo.banner("[::]:8080".parse().unwrap()).contains("http://127.0.0.1:8080/\n"));
     }
 
     #[test]
@@ -159,7 +211,7 @@ mod tests {
         config.auth.secret = Some(Secret::new("the real secret of at least 32 bytes"));
         config.auth.issuer = vec!["real".into()];
         config.publish.keys = vec![Secret::new("real-key")];
-        let demo = prepare(config);
+        let demo = prepare(config, &Shared::new());
         assert!(demo.config.redis.url.is_none() && demo.config.auth.issuer.is_empty());
         assert_ne!(demo.config.auth.secret, Some(Secret::new("the real secret of at least 32 bytes")));
         assert_eq!(demo.config.publish.keys, [Secret::new(demo.key.as_str())]);

@@ -11,7 +11,7 @@ pub(super) fn room() -> String {
     format!("room:{ROOM}")
 }
 
-/// A room for each user, the lobby, and any `room:…` on request. Everything else is refused.
+/// A room for each user, the lobby, and any `room:…` on request, with who is in it. Everything else is refused.
 pub(super) fn rooms() -> Vec<RoomRuleConfig> {
     let rule = |pattern: &str, join| RoomRuleConfig {
         pattern: pattern.to_owned(),
@@ -20,19 +20,22 @@ pub(super) fn rooms() -> Vec<RoomRuleConfig> {
         joined: None,
         left: None,
     };
-    vec![rule("user:{user}", JoinPolicy::Auto), rule(&room(), JoinPolicy::Auto), rule("room:<name>", JoinPolicy::Allow)]
+    let announced = |event: &str| Some(MessageTemplate { event: event.to_owned(), args: vec![json!("{user}")] });
+    let with_members =
+        |rule| RoomRuleConfig { presence: true, joined: announced("joined"), left: announced("left"), ..rule };
+    vec![
+        rule("user:{user}", JoinPolicy::Auto),
+        with_members(rule(&room(), JoinPolicy::Auto)),
+        with_members(rule("room:<name>", JoinPolicy::Allow)),
+    ]
 }
 
-/// Messages, typing, and the events that introduce clients to each other.
+/// Messages and typing, and how a client of another room joins and leaves it.
 pub(super) fn on() -> Vec<OnRuleConfig> {
-    let here = || json!({ "session": "{session}", "user": "{user}", "name": "{claims.name}" });
     let there = "room:{0.room}";
     vec![
-        OnRuleConfig { emit: vec![to(&room(), "joined", here())], ..event("connection") },
-        OnRuleConfig { emit: vec![to(&room(), "gone", here())], ..event("disconnect") },
-        answered(OnRuleConfig { join: vec![there.into()], emit: vec![to(there, "joined", here())], ..event("join") }),
-        answered(OnRuleConfig { leave: vec![there.into()], emit: vec![to(there, "gone", here())], ..event("leave") }),
-        OnRuleConfig { emit: vec![to(there, "here", here())], ..event("here") },
+        answered(OnRuleConfig { join: vec![there.into()], ..event("join") }),
+        answered(OnRuleConfig { leave: vec![there.into()], ..event("leave") }),
         answered(OnRuleConfig {
             emit: vec![EmitTemplate {
                 include_caller: true,
@@ -120,7 +123,8 @@ mod tests {
         let sent = rules.on("/", "typing").unwrap().emits(&Call { args: &typing, ..call }).unwrap();
         assert!(sent[0].volatile && !sent[0].include_caller);
         assert_eq!(sent[0].message.args.as_array(), r#"[{"name":"Ada","typing":true,"user":"ada"}]"#);
-        assert_eq!(rules.connection("/").unwrap().emits(&call).unwrap()[0].message.event.as_ref(), "joined");
-        assert_eq!(rules.disconnect("/").unwrap().emits(&call).unwrap()[0].message.event.as_ref(), "gone");
+        let (lobby, captures) = rules.presence("room:lobby", "ada").unwrap();
+        let joined = lobby.joined(&caller, &captures).unwrap().unwrap();
+        assert_eq!((&*joined.event, joined.args.as_array()), ("joined", r#"["ada"]"#));
     }
 }

@@ -86,7 +86,7 @@ pub fn prepare(mut config: Config, throw_away: &ThrowAway) -> Dev {
 impl Dev {
     /// What to print once the node listens on `address`. Shows only secrets that end with the process.
     pub fn banner(&self, address: SocketAddr) -> String {
-        let url = url_of(address);
+        let url = url_of(address, self.config.tls.files().is_some());
         let mut text = format!(
             "roomcast dev: {url}, {log}. Pages of this machine may connect from any port. Ctrl-C ends it.\n",
             log = if self.config.redis.url.is_some() { "the log in Redis" } else { "a log in memory" },

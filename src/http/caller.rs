@@ -1,13 +1,17 @@
 //! Where a request comes from.
 
+use crate::http::Api;
 use crate::http::client_address::TrustedProxies;
 use crate::http::upgrade::Slot;
+use crate::model::refusal::Refusal;
+use crate::refusals::Who;
 use crate::session::accepted::AcceptedSocket;
 use crate::session::connection_limiter::LimitError;
 use crate::session::unproven::Ticket;
 use hyper::header::HeaderMap;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +25,9 @@ pub enum ListenerKind {
     Admin,
 }
 
+/// Why a connection that has proven nothing ends.
+pub(super) const MAKES_ROOM: &str = "a connection without an accepted token is closed: newer ones need the room";
+
 /// Polling sessions that one socket may have begun without a token being accepted. A proxy uses a socket for many
 /// clients, but for one request at a time.
 const SESSIONS_OF_A_SOCKET: usize = 64;
@@ -29,6 +36,8 @@ const SESSIONS_OF_A_SOCKET: usize = 64;
 pub struct Caller {
     /// The listener that accepted it.
     pub listener: ListenerKind,
+    /// Whether it came by a Unix socket, which no website reaches.
+    pub is_unix: bool,
     /// The address of the other end.
     peer: IpAddr,
     /// Whether the other end is a proxy that is trusted to name its clients.
@@ -50,7 +59,7 @@ impl Caller {
     pub fn new(listener: ListenerKind, peer: IpAddr, is_proxy: bool, socket: Arc<AcceptedSocket>) -> Self {
         let (slot, waited, begun) = (Slot::default(), Cell::new(None), RefCell::default());
         let client = Cell::new(peer);
-        Self { listener, peer, is_proxy, client, socket, slot, accepted: Instant::now(), waited, begun }
+        Self { listener, is_unix: false, peer, is_proxy, client, socket, slot, accepted: Instant::now(), waited, begun }
     }
 
     /// Who sent the request: the other end, or the client that a trusted proxy names.
@@ -108,4 +117,9 @@ impl Caller {
         begun.push_back(session);
         if begun.len() > SESSIONS_OF_A_SOCKET { begun.pop_front() } else { None }
     }
+}
+
+/// Notes a refusal of whoever is at the other end.
+pub(super) fn note(api: &Api, caller: &Caller, reason: Refusal, why: fmt::Arguments<'_>) {
+    api.node.context.refusals.note(reason, &Who::at(caller.client()), why);
 }

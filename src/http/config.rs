@@ -2,7 +2,9 @@
 
 use crate::model::network::Network;
 use crate::model::secret::Secret;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where the node listens.
@@ -11,12 +13,32 @@ pub struct ListenConfig {
     /// For everything, or for clients only if there is an `admin_listen`.
     pub listen: SocketAddr,
     /// For `/metrics`, `/publish` and the admin API, if set.
-    pub admin_listen: Option<SocketAddr>,
+    pub admin_listen: Option<ListenAddress>,
+    /// The rights of its file, if that is a Unix socket.
+    pub admin_socket_mode: u32,
+}
+
+/// Where operators reach the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAddress {
+    /// An address.
+    Tcp(SocketAddr),
+    /// A Unix socket, by its path.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 impl Default for ListenConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), admin_listen: None }
+        Self { listen: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 8080)), admin_listen: None, admin_socket_mode: 0o600 }
     }
 }
 

@@ -18,6 +18,7 @@ pub mod inspection;
 mod keep_alive;
 pub mod keys;
 mod linger;
+pub mod listener;
 pub mod origin;
 pub mod presence;
 mod proxy_header;

@@ -22,7 +22,9 @@ const OPENAPI: &str = include_str!("openapi.json");
 
 /// Answers one request.
 pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
-    if let Some(refusal) = api.settings().hosts.refuse(request.uri(), request.version(), request.headers()) {
+    if !caller.is_unix
+        && let Some(refusal) = api.settings().hosts.refuse(request.uri(), request.version(), request.headers())
+    {
         return refusal;
     }
     let path = request.uri().path();

@@ -3,11 +3,12 @@
 use crate::http::Api;
 use crate::http::answer::Refused;
 use crate::http::body::{Answer, BodyState};
-use crate::http::caller::{Caller, ListenerKind};
+use crate::http::caller::{Caller, ListenerKind, MAKES_ROOM, note};
 use crate::http::config::HttpConfig;
 use crate::http::head::{READ_HEAD, READ_HEADERS};
 use crate::http::keep_alive::{HeadTimer, Progress};
 use crate::http::linger;
+use crate::http::listener::{Connections, Listener};
 use crate::http::proxy_header;
 use crate::http::proxy_header::NoHeader;
 use crate::http::routes::route;
@@ -27,90 +28,44 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use socket2::Domain;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-/// Connections that wait in the kernel to be accepted.
-const BACKLOG: i32 = 4_096;
 /// Pause after a failed accept (no file descriptor left, for example), so that it is not retried in a loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 /// Pause while sockets that make room for others are being closed, and how many of them: a shard may be busy.
 const ROOM_PAUSE: Duration = Duration::from_millis(1);
 const MAX_ROOM_PAUSES: u32 = 50;
 
-pub(super) const MAKES_ROOM: &str = "a connection without an accepted token is closed: newer ones need the room";
-
-/// A bound address: a socket for each shard. The kernel spreads connections among them, so that no connection has to
-/// change threads.
-pub struct Listener {
-    sockets: Vec<StdListener>,
-    address: SocketAddr,
-    kind: ListenerKind,
-}
-
-impl Listener {
-    /// Binds an address, once for each of `shards`.
-    ///
-    /// # Errors
-    /// The operating system's, such as an address in use.
-    pub fn bind(address: SocketAddr, kind: ListenerKind, shards: usize) -> io::Result<Self> {
-        // Sockets that share their port would share it with another roomcast too. One that does not share finds out.
-        drop(socket(address, false)?);
-        let first = socket(address, true)?;
-        let address = first.local_addr()?;
-        let others = (1..shards).map(|_| socket(address, true));
-        let sockets = std::iter::once(Ok(first)).chain(others).collect::<io::Result<_>>()?;
-        Ok(Self { sockets, address, kind })
-    }
-
-    /// The address it is bound to.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Accepts on every shard until `stop` is set, or the shard ends. `limiter` counts the sockets.
-    pub fn accept(self, api: &Arc<Api>, limiter: &Arc<ConnectionLimiter>, stop: &watch::Receiver<bool>) {
-        for (local, socket) in api.node.shards().iter().zip(self.sockets) {
-            let (api, mut stop, kind, limiter) = (api.clone(), stop.clone(), self.kind, limiter.clone());
-            local.run(move |local| {
-                let local = local.clone();
-                tokio::task::spawn_local(async move {
-                    let listener = match TcpListener::from_std(socket) {
-                        Ok(listener) => listener,
-                        Err(error) => return tracing::error!(%error, "a listener could not be registered"),
-                    };
-                    let acceptor = Acceptor { local, api, limiter, kind };
-                    tokio::select! {
-                        () = acceptor.accept(&listener) => {}
-                        _ = stop.wait_for(|stop| *stop) => acceptor.accept_rest(&listener).await,
-                    }
-                });
+/// Accepts on the shards that have a socket until `stop` is set, or the shard ends. `limiter` counts the sockets.
+pub fn accept(listener: Listener, api: &Arc<Api>, limiter: &Arc<ConnectionLimiter>, stop: &watch::Receiver<bool>) {
+    for (local, socket) in api.node.shards().iter().zip(listener.sockets) {
+        let (api, mut stop, kind, limiter) = (api.clone(), stop.clone(), listener.kind, limiter.clone());
+        local.run(move |local| {
+            let local = local.clone();
+            tokio::task::spawn_local(async move {
+                let connections = match Connections::open(socket) {
+                    Ok(connections) => connections,
+                    Err(error) => return tracing::error!(%error, "a listener could not be registered"),
+                };
+                let acceptor = Acceptor { local, api, limiter, kind, is_unix: connections.is_unix() };
+                tokio::select! {
+                    () = acceptor.accept(&connections) => {}
+                    _ = stop.wait_for(|stop| *stop) => acceptor.accept_rest(&connections).await,
+                }
             });
-        }
+        });
     }
-}
-
-fn socket(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
-    let socket = socket2::Socket::new(Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    // Accepted sockets inherit it, which saves a system call each.
-    socket.set_tcp_nodelay(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// Accepts on one shard.
@@ -119,13 +74,14 @@ struct Acceptor {
     api: Arc<Api>,
     limiter: Arc<ConnectionLimiter>,
     kind: ListenerKind,
+    is_unix: bool,
 }
 
 impl Acceptor {
-    async fn accept(&self, listener: &TcpListener) {
+    async fn accept(&self, connections: &Connections) {
         loop {
             self.room().await;
-            match listener.accept().await {
+            match poll_fn(|context| connections.poll_accept(context)).await {
                 Ok((stream, peer)) => self.start(stream, peer),
                 Err(error) if is_exhausted(&error) => {
                     let why =
@@ -151,24 +107,23 @@ impl Acceptor {
     }
 
     /// Accepts what the kernel has queued before the listener closes; otherwise those clients get a reset.
-    async fn accept_rest(&self, listener: &TcpListener) {
-        let next = || poll_fn(|context| Poll::Ready(listener.poll_accept(context)));
+    async fn accept_rest(&self, connections: &Connections) {
+        let next = || poll_fn(|context| Poll::Ready(connections.poll_accept(context)));
         while let Poll::Ready(Ok((stream, peer))) = next().await {
             self.start(stream, peer);
         }
     }
 
     /// Serves a connection, or closes it if too many are open that have all proven themselves.
-    fn start(&self, stream: TcpStream, peer: SocketAddr) {
-        // On a socket for both, IPv4 clients have addresses that are written as IPv6.
-        let peer = peer.ip().to_canonical();
+    fn start(&self, stream: TcpStream, peer: IpAddr) {
         let is_behind = self.api.settings().http.proxy_protocol && self.kind == ListenerKind::Public;
         let owner = if is_behind { Owner::proxy(peer) } else { owner(&self.api, peer) };
         let socket = match AcceptedSocket::new(&self.limiter, owner) {
             Ok(socket) => socket,
             Err(full) => return self.refuse(&Who::at(peer), format_args!("{}", too_many(full))),
         };
-        let caller = Caller::new(self.kind, peer, self.api.settings().proxies.trusts(peer), socket);
+        let mut caller = Caller::new(self.kind, peer, self.api.settings().proxies.trusts(peer), socket);
+        caller.is_unix = self.is_unix;
         let (local, api) = (self.local.clone(), self.api.clone());
         let has_tls = self.kind == ListenerKind::Public && api.tls.is_some();
         if is_behind || has_tls {
@@ -359,8 +314,4 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             }
         }
     }
-}
-
-pub(super) fn note(api: &Api, caller: &Caller, reason: Refusal, why: fmt::Arguments<'_>) {
-    api.node.context.refusals.note(reason, &Who::at(caller.client()), why);
 }

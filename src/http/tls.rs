@@ -3,9 +3,8 @@
 
 use crate::budget::Holding;
 use crate::http::Api;
-use crate::http::caller::Caller;
+use crate::http::caller::{Caller, MAKES_ROOM, note};
 use crate::http::linger;
-use crate::http::server::note;
 use crate::model::refusal::Refusal;
 use crate::node::context::LocalNode;
 use crate::tls;
@@ -40,7 +39,7 @@ pub(super) async fn shake_hands(
         accepted = tokio::time::timeout_at(by.into(), tls::accept(stream, server.config())) => accepted,
         _ = caller.socket.cut().wait() => {
             metrics.tls_handshake("evicted");
-            note(api, caller, Refusal::Unauthenticated, format_args!("{}", super::server::MAKES_ROOM));
+            note(api, caller, Refusal::Unauthenticated, format_args!("{MAKES_ROOM}"));
             return None;
         }
     };

@@ -74,7 +74,7 @@ pub(super) struct Watched {
     progress: Arc<Progress>,
     handoff: Rc<Handoff>,
     /// How long the client may take nothing of an answer, and when that time is over.
-    patience: Duration,
+    timeout: Duration,
     stall: Option<Pin<Box<Sleep>>>,
     /// The kernel holds little of a stream.
     is_bounded: bool,
@@ -82,10 +82,10 @@ pub(super) struct Watched {
 
 impl Watched {
     /// A socket, and what is left of it.
-    pub(super) fn new(stream: Socket, progress: Arc<Progress>, patience: Duration) -> (Self, Rc<Handoff>) {
+    pub(super) fn new(stream: Socket, progress: Arc<Progress>, timeout: Duration) -> (Self, Rc<Handoff>) {
         let handoff = Rc::<Handoff>::default();
         let watched =
-            Self { stream: Some(stream), progress, handoff: handoff.clone(), patience, stall: None, is_bounded: false };
+            Self { stream: Some(stream), progress, handoff: handoff.clone(), timeout, stall: None, is_bounded: false };
         (watched, handoff)
     }
 
@@ -110,7 +110,7 @@ impl Watched {
         if self.handoff.is_stream.get() {
             return Poll::Pending;
         }
-        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(self.patience)));
+        let stall = self.stall.get_or_insert_with(|| Box::pin(sleep(self.timeout)));
         if stall.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }

@@ -1,6 +1,8 @@
 //! TCP connections for the HTTP client: straight to the host, or through the proxy of `HTTPS_PROXY` where the URL is
 //! `https://` and `NO_PROXY` does not exempt its host.
 
+use crate::https::{Server, own_node};
+use crate::unix_socket;
 use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::builderstates::WantsSchemes;
@@ -13,6 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +27,10 @@ type BoxError = Box<dyn Error + Send + Sync>;
 type Tcp = TokioIo<TcpStream>;
 
 /// TLS settings; the root certificates are only read where they are needed.
-pub(super) fn with_roots(is_needed: bool) -> io::Result<HttpsConnectorBuilder<WantsSchemes>> {
+pub(super) fn with_roots(server: &Server, is_needed: bool) -> io::Result<HttpsConnectorBuilder<WantsSchemes>> {
+    if matches!(server, Server::OwnNode) && is_needed {
+        return Ok(HttpsConnectorBuilder::new().with_tls_config(own_node::config()?));
+    }
     // The provider is handed over, so nothing depends on a process-wide one being installed.
     let provider = rustls::crypto::aws_lc_rs::default_provider();
     if is_needed {
@@ -55,19 +61,26 @@ pub(super) struct Dialer {
     /// To the proxy, which may want TLS itself.
     to_proxy: HttpsConnector<HttpConnector>,
     proxies: Arc<Matcher>,
+    /// Instead of all this.
+    socket: Option<Arc<Path>>,
 }
 
 impl Dialer {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(server: Server) -> io::Result<Self> {
         let mut direct = HttpConnector::new();
         // TLS comes on top.
         direct.enforce_http(false);
-        let proxies = Matcher::from_env();
+        let (proxies, socket) = match server {
+            Server::Checked => (Matcher::from_env(), None),
+            Server::OwnNode => (Matcher::builder().build(), None),
+            Server::Socket(path) => (Matcher::builder().build(), Some(path.into())),
+        };
         let is_tls = ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]
             .iter()
             .any(|name| std::env::var(name).is_ok_and(|url| url.starts_with("https:")));
-        let to_proxy = with_roots(is_tls)?.https_or_http().enable_http1().wrap_connector(direct.clone());
-        Ok(Self { direct, to_proxy, proxies: Arc::new(proxies) })
+        let to_proxy =
+            with_roots(&Server::Checked, is_tls)?.https_or_http().enable_http1().wrap_connector(direct.clone());
+        Ok(Self { direct, to_proxy, proxies: Arc::new(proxies), socket })
     }
 
     /// Plain HTTP goes to services nearby, and proxies of many environments do not reach those.
@@ -86,6 +99,12 @@ impl Service<Uri> for Dialer {
     }
 
     fn call(&mut self, destination: Uri) -> Self::Future {
+        if let Some(socket) = self.socket.clone() {
+            return Box::pin(async move {
+                let stream = TokioIo::new(unix_socket::connect(&socket).await?);
+                Ok(Dialed::new(MaybeHttpsStream::Http(stream)))
+            });
+        }
         let Some(proxy) = self.proxy_for(&destination) else {
             let dialing = self.direct.call(destination);
             return Box::pin(async move { Ok(Dialed::new(MaybeHttpsStream::Http(dialing.await?))) });

@@ -1,6 +1,7 @@
 //! The HTTP client for what this process asks of others: the JWKS, webhooks, and the command line's calls to a node.
 
 mod dialer;
+mod own_node;
 
 use crate::model::error_chain::with_causes;
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use std::path::PathBuf;
 use std::time::Duration;
 
 const AGENT: &str = concat!("roomcast/", env!("CARGO_PKG_VERSION"));
@@ -29,7 +31,17 @@ impl Pool {
     pub(crate) const NONE: Self = Self { max_idle: 0, idle_timeout: Duration::ZERO };
 }
 
-/// HTTP/1.1 over TCP or TLS. Certificates are always checked, with the system's roots or `SSL_CERT_FILE`. `HTTPS_PROXY`
+/// Who is asked.
+pub(crate) enum Server {
+    /// Whoever proves the name in the URL, if that is `https://`.
+    Checked,
+    /// A node of this machine.
+    OwnNode,
+    /// Who listens at this Unix socket.
+    Socket(PathBuf),
+}
+
+/// HTTP/1.1 over TCP or TLS. Certificates are checked unless the server is [`Server::OwnNode`], with the system's roots or `SSL_CERT_FILE`. `HTTPS_PROXY`
 /// and `NO_PROXY` count for `https://`. Redirects are not followed.
 pub(crate) struct HttpClient {
     client: Box<Client<HttpsConnector<Dialer>, Full<Bytes>>>,
@@ -65,12 +77,16 @@ impl HttpClient {
     /// # Errors
     /// When there are none.
     pub(crate) fn new(uri: &Uri, pool: Pool, max_body: usize) -> Result<Self, HttpError> {
+        Self::make(Server::Checked, uri, pool, max_body)
+    }
+
+    fn make(server: Server, uri: &Uri, pool: Pool, max_body: usize) -> Result<Self, HttpError> {
         let roots = |error: std::io::Error| HttpError::Roots(error.to_string());
         // Small containers have no root certificates, and do not need them for plain HTTP.
         let is_plain = uri.scheme_str() == Some("http");
-        let builder = with_roots(!is_plain).map_err(roots)?;
+        let builder = with_roots(&server, !is_plain).map_err(roots)?;
         let builder = if is_plain { builder.https_or_http() } else { builder.https_only() };
-        let connector = builder.enable_http1().wrap_connector(Dialer::new().map_err(roots)?);
+        let connector = builder.enable_http1().wrap_connector(Dialer::new(server).map_err(roots)?);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(pool.idle_timeout)
@@ -85,7 +101,15 @@ impl HttpClient {
     /// # Errors
     /// As `new`.
     pub(crate) async fn load(uri: Uri, pool: Pool, max_body: usize) -> Result<Self, HttpError> {
-        let made = tokio::task::spawn_blocking(move || Self::new(&uri, pool, max_body)).await;
+        Self::load_for(Server::Checked, uri, pool, max_body).await
+    }
+
+    /// The same for a certain server.
+    ///
+    /// # Errors
+    /// As `new`.
+    pub(crate) async fn load_for(server: Server, uri: Uri, pool: Pool, max_body: usize) -> Result<Self, HttpError> {
+        let made = tokio::task::spawn_blocking(move || Self::make(server, &uri, pool, max_body)).await;
         made.unwrap_or_else(|error| Err(HttpError::Roots(error.to_string())))
     }
 

@@ -228,18 +228,25 @@ impl Window {
     /// Drops what is too old or too much, also while there are no events.
     pub fn expire(&mut self, now_ms: u64) {
         self.commands.expire(now_ms);
-        let max_age_ms = self.max_age_ms;
-        self.evict_while(|_, pushed_ms| now_ms.saturating_sub(pushed_ms) >= max_age_ms);
+        self.evict_old(now_ms);
         while self.bytes() > self.max_bytes {
             self.evict();
         }
     }
 
-    /// Drops events of all rooms, oldest first.
-    fn evict_while(&mut self, fits: impl Fn(Position, u64) -> bool) {
-        for share in &mut self.shares {
-            while let Some(event) = share.evict_oldest(&fits) {
-                self.floor = self.floor.max(event.offset.position);
+    /// Drops what is too old. Only its rooms have lost something: who was in other ones all the time may have an older offset.
+    fn evict_old(&mut self, now_ms: u64) {
+        let max_age_ms = self.max_age_ms;
+        let is_old = |_, pushed_ms: u64| now_ms.saturating_sub(pushed_ms) >= max_age_ms;
+        for share in 0..self.shares.len() {
+            while let Some(event) = self.shares[share].evict_oldest(is_old) {
+                if max_age_ms == 0 {
+                    // Nothing is ever kept: it is not worth knowing of which rooms.
+                    self.floor = self.floor.max(event.offset.position);
+                    continue;
+                }
+                self.floors.raise(&event, self.floor);
+                self.bound_floors();
             }
         }
     }
@@ -262,8 +269,15 @@ impl Window {
                 None => {}
             }
         }
+        self.bound_floors();
+    }
+
+    /// Where too many rooms have a floor of their own, all lose what lies before some of these.
+    fn bound_floors(&mut self) {
         if let Some(up_to) = self.floors.overflow() {
-            self.evict_while(|position, _| position <= up_to);
+            for share in &mut self.shares {
+                while share.evict_oldest(|position, _| position <= up_to).is_some() {}
+            }
             self.floor = self.floor.max(up_to);
             self.floors.forget_up_to(self.floor);
         }

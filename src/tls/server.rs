@@ -19,6 +19,11 @@ impl TlsServer {
         self.0.lock().config.clone()
     }
 
+    /// Whether this is another pair than the one in force.
+    pub fn would_change(&self, pair: &KeyPair) -> bool {
+        !self.0.lock().is_same(pair)
+    }
+
     /// New connections get this pair. Answers whether it is another than before: the same keeps the tickets by which clients
     /// come back.
     pub fn replace(&self, pair: KeyPair) -> bool {

@@ -5,11 +5,10 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, TcpStream as StdStream};
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 
 thread_local! {
     /// Where records are decrypted and encrypted. Sessions keep only what is not whole.
@@ -47,15 +46,6 @@ impl Socket {
     /// A socket without TLS.
     pub fn plain(tcp: TcpStream) -> Self {
         Self { tcp, tls: None }
-    }
-
-    /// A Unix socket. The system calls that move bytes are the same, so that connections have no third kind of socket.
-    ///
-    /// # Errors
-    /// When it cannot be registered.
-    pub fn unix(stream: UnixStream) -> io::Result<Self> {
-        let stream = StdStream::from(OwnedFd::from(stream.into_std()?));
-        Ok(Self::plain(TcpStream::from_std(stream)?))
     }
 
     pub(super) fn secure(tcp: TcpStream, session: Box<RefCell<TlsSession>>) -> Self {

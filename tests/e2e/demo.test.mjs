@@ -10,9 +10,9 @@ import { scenario, suite } from "../harness/scenario.mjs";
 
 const run = promisify(execFile);
 
-async function startDemo(keep, port) {
+async function startDemo(keep, { port, options = [], env } = {}) {
   port ??= await freePort();
-  const demo = new Daemon(["demo", "--listen", `127.0.0.1:${port}`]);
+  const demo = new Daemon(["demo", "--listen", `127.0.0.1:${port}`, ...options], env);
   keep({ close: () => demo.exit ?? demo.signal("SIGKILL") });
   const printed = (pattern, what) =>
     until(() => pattern.exec(demo.stdout)?.[0] ?? (demo.exit && Promise.reject(new Error(`the demo ended: ${demo.output}`))), () => `${what} in: ${demo.output}`);
@@ -86,6 +86,57 @@ suite("demo", () => {
     await page.locator("#pane-b .messages", { hasText: "after the restart" }).waitFor({ timeout: 10_000 });
     assert.doesNotMatch(await page.locator("#pane-a .messages").textContent(), /signature|reload/);
     await again.demo.stop();
+  });
+
+  scenario("a node is killed while 50 events are published: both panes go on, 50 received, 0 lost, 0 twice", async ({ keep }) => {
+    const { url } = await startDemo(keep);
+    const browser = await startBrowser();
+    keep({ close: () => browser.close().catch(() => {}) });
+    const page = await browser.newPage({ viewport: { width: 390, height: 844 }, colorScheme: "dark" });
+    const errors = [];
+    page.on("pageerror", (error) => errors.push(error.message));
+    await page.goto(url);
+    for (const pane of ["a", "b"]) await page.locator(`#pane-${pane} .badge[data-state=live]`).waitFor();
+    const graces = page.locator(".node", { hasText: "Grace" });
+    await graces.waitFor();
+    const number = await graces.locator("strong").textContent();
+    const result = page.locator("#count .result");
+    await page.getByRole("button", { name: "Publish 50 events" }).click();
+    await until(async () => / [1-9]\d* received/.test(await result.textContent()), "the first events");
+    await graces.getByRole("button").click();
+    await page.locator(".node", { hasText: number }).getByText("killed, coming back").waitFor();
+    const whole = ["Ada", "Grace"].map((name) => `${name}: 50 sent, 50 received, 0 lost, 0 twice`).join("\n");
+    await until(async () => (await result.textContent()) === whole, async () => `${whole}; got ${await result.textContent()}`, 30_000);
+    await page.locator("#pane-b .messages", { hasText: "Back, with everything that was said meanwhile." }).waitFor();
+    await page.locator(".node", { hasText: number }).getByText("up", { exact: true }).waitFor({ timeout: 20_000 });
+    assert.deepEqual(await page.locator("#pane-a .members li").allTextContents(), ["Ada (you)", "Grace"]);
+    assert.equal(await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth), 0, "pixels that the page is too wide");
+    assert.ok(await page.locator("#wire .frames .age", { hasText: "ms" }).count() > 0);
+    assert.deepEqual(errors, []);
+  });
+
+  scenario("one node on the log in memory, where redis-server is not installed", async ({ keep }) => {
+    const { demo, url } = await startDemo(keep, { env: { PATH: "/nowhere" } });
+    assert.match(demo.stdout, /one node \(with redis-server installed: on three/);
+    const browser = await startBrowser();
+    keep({ close: () => browser.close().catch(() => {}) });
+    const page = await browser.newPage();
+    await page.goto(url);
+    await page.getByRole("button", { name: "Publish 50 events" }).click();
+    const whole = ["Ada", "Grace"].map((name) => `${name}: 50 sent, 50 received, 0 lost, 0 twice`).join("\n");
+    await until(async () => (await page.locator("#count .result").textContent()) === whole, whole, 30_000);
+    assert.equal(await page.locator("#nodes").isVisible(), false);
+
+    // The snippets of the page, as they are copied.
+    for (const [language, program, ...flags] of [["curl", "bash", "-c"], ["Node", "node", "--input-type=module", "-e"], ["Python", "python3", "-c"]]) {
+      await page.getByRole("tab", { name: language }).click();
+      const { stdout } = await run(program, [...flags, await page.locator("#snippets code").textContent()]);
+      assert.match(stdout, /offset/, language);
+    }
+    await page.getByRole("tab", { name: "PHP" }).click();
+    const { stdout } = await run("php", ["-r", (await page.locator("#snippets code").textContent()).replace("<?php", "")]);
+    assert.match(stdout, /offset/, "PHP");
+    await until(async () => (await page.locator("#pane-a .message.outside").count()) === 4, "four messages of backends");
   });
 
   scenario("SIGINT ends the demo with exit code 0", async ({ keep }) => {

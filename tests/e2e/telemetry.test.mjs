@@ -14,7 +14,7 @@ import { tokenFor } from "../harness/token.mjs";
 const TRACE = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN = "00f067aa0ba902b7";
 const TRACEPARENT = `00-${TRACE}-${SPAN}-01`;
-const rooms = [{ match: "user:{user}", join: "auto" }, { match: "chat:<id>", join: "ask" }];
+const rooms = [{ match: "user:{user}", join: "auto" }];
 const on = [
   { event: "send", forward: true },
   { event: "typing", emit: [{ room: "user:{user}", event: "user_typing", args: [], include_caller: true }] },
@@ -102,7 +102,7 @@ suite("telemetry", () => {
   scenario("webhooks get a child of the client's event, and notices a trace of their own", async (s) => {
     const [otlp, asked] = await Promise.all([receiver(s), backend(s)]);
     asked.answer = (call) => (call.type === "event" ? { ack: ["done"], emit: [{ room: "user:7", event: "made", args: [] }] } : { allow: true });
-    const node = await s.node({ rooms, on, ...asked.config({ notify: ["connect"] }), telemetry: { otlp_endpoint: otlp.url } });
+    const node = await s.node({ rooms: [...rooms, { match: "chat:<id>", join: "ask" }], on, ...asked.config({ notify: ["connect"] }), telemetry: { otlp_endpoint: otlp.url } });
     const client = await s.ws(node, { token: tokenFor("7") }).welcomed();
     client.send({ type: "event", event: "send", data: 1, id: "1" });
     await client.event("made");
@@ -117,6 +117,10 @@ suite("telemetry", () => {
     // What the backend answers with is of the same trace.
     const [delivery] = await otlp.span("delivery", webhook.trace);
     assert.equal(delivery.attributes["roomcast.event"], "made");
+
+    await client.join("chat:1");
+    const join = await until(() => otlp.spans().find((span) => span.attributes["roomcast.request"] === "join"), "the join's span");
+    assert.equal((await otlp.span("client event", join.trace))[0].id, join.parent);
 
     const notice = await until(() => otlp.spans().find((span) => span.attributes["roomcast.request"] === "connect"), "the notice's span");
     assert.equal(notice.parent, undefined);

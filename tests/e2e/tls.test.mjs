@@ -9,9 +9,9 @@ import { promisify } from "node:util";
 import { makeCertificate } from "../harness/certificate.mjs";
 import { configure, toml } from "../harness/config.mjs";
 import { until, within } from "../harness/deadline.mjs";
-import { post } from "../harness/http.mjs";
+import { post, trust } from "../harness/http.mjs";
 import { roomcast } from "../harness/node.mjs";
-import { published } from "../harness/publish.mjs";
+import { command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { reconnected } from "../harness/sessions.mjs";
 import { tokenFor } from "../harness/token.mjs";
@@ -53,6 +53,8 @@ suite("TLS", () => {
     const text = crypto.randomBytes(1_500_000).toString("hex");
     await published(one, { room: "user:7", event: "huge", data: text });
     assert.equal((await client.event("huge"))[0], text);
+    // Refused before it is read, and still answered.
+    for (let n = 0; n < 5; n += 1) assert.equal((await command(one, "/publish", "x".repeat(9_000_000))).status, 413);
     const agent = keep({ agent: new https.Agent({ keepAlive: true, maxSockets: 1, ca: EC.pem }), close() { this.agent.destroy(); } }).agent;
     const before = await handshakes(one, "ok");
     for (let n = 0; n < 20; n += 1) {
@@ -90,7 +92,7 @@ suite("TLS", () => {
     }, "the slow consumer closed", 30_000);
   });
 
-  scenario("SIGTERM drains: clients are told, TLS ends in order, and the exit code is 0", async ({ node, io, ws }) => {
+  scenario("SIGTERM drains: clients are notified, TLS ends in order, and the exit code is 0", async ({ node, io, ws }) => {
     const one = await node({ tls: EC });
     const client = await io(one, { token, transports: ["websocket"] }).connected();
     const plain = await ws(one, { token }).welcomed();
@@ -138,6 +140,40 @@ suite("TLS", () => {
     assert.ok(again.isSessionReused());
     again.destroy();
     socket.destroy();
+  });
+
+  scenario("a renewed certificate is served after a reload, and a pair that does not fit changes nothing", async ({ node, io }) => {
+    const files = makeCertificate();
+    const [renewed, late] = [makeCertificate(), makeCertificate({ days: -1 })];
+    const one = await node({ tls: files });
+    const client = await io(one, { token, transports: ["websocket"] }).connected();
+    const served = async () => {
+      const socket = await connected(one, { ca: undefined, rejectUnauthorized: false });
+      const { fingerprint256 } = socket.getPeerX509Certificate();
+      socket.destroy();
+      return fingerprint256;
+    };
+    const place = (certificate, key) => {
+      fs.copyFileSync(certificate.cert_file, files.cert_file);
+      fs.copyFileSync(key.key_file, files.key_file);
+    };
+    const before = await served();
+    for (const [pair, why] of [[[renewed, late], /is not the key of the first certificate/], [[late, late], /has expired/]]) {
+      place(...pair);
+      const answer = await command(one, "/reload", "");
+      assert.deepEqual([answer.status, why.test(answer.text)], [422, true], answer.text);
+      assert.equal(await served(), before);
+    }
+    place(renewed, renewed);
+    assert.deepEqual((await command(one, "/reload", "")).json().changed, [{ key: "tls.cert_file" }]);
+    assert.equal(await served(), new crypto.X509Certificate(renewed.pem).fingerprint256);
+    trust(one.url, renewed.pem);
+    await published(one, { room: "user:7", event: "after", data: 1 });
+    await client.event("after");
+    assert.deepEqual(client.disconnects, [], "open connections go on");
+    const expiry = await one.metric("roomcast_tls_certificate_expiry_timestamp_seconds");
+    assert.equal(expiry * 1000, Date.parse(new crypto.X509Certificate(renewed.pem).validTo));
+    assert.deepEqual((await command(one, "/reload", "")).json().changed, []);
   });
 
   scenario("HTTP without TLS is answered 400 with what to do; TLS to a plain port is refused with a line", async ({ node }) => {

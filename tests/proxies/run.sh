@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Runs the tests with nginx, HAProxy and Caddy in front of the nodes, with a certificate made for this run: the files of this
-# folder (or those given as arguments), then the suites of ../e2e whose clients come through a proxy.
+# folder (or those given as arguments), then the suites of ../e2e whose clients come through a proxy, or by TLS to the node.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # The suites of ../e2e that make sense behind a proxy.
 SUITES=(socketio ws sse sse_resume upgrade attachments acknowledgements bytes token_sources rate_limits)
+# Besides, where the node itself speaks TLS.
+BY_TLS=(drain resume unicode no_sticky_sessions)
 PROXIES=${PROXIES:-nginx haproxy caddy}
 
 export ROOMCAST_CERTIFICATES NODE_EXTRA_CA_CERTS
@@ -27,3 +29,5 @@ for proxy in $PROXIES; do
   echo "Suites of tests/e2e behind $proxy"
   (cd ../e2e && ROOMCAST_GATEWAY=$proxy run "${SUITES[@]/%/.test.mjs}")
 done
+echo "Suites of tests/e2e by TLS to the node itself"
+(cd ../e2e && ROOMCAST_TLS=1 run "${SUITES[@]/%/.test.mjs}" "${BY_TLS[@]/%/.test.mjs}")

@@ -7,18 +7,29 @@ use serde_json::Value;
 /// Where the facts go in `index.html`.
 const HOLE: &str = "{{demo}}";
 
+/// Where the address of the demo's own answers goes, in what the page may connect to.
+const CONTROL_HOLE: &str = "{{control}}";
+
 /// The page, with these facts for its script.
 pub(super) fn pages(facts: &Value) -> Vec<Page> {
-    let index = include_str!("index.html").replacen(HOLE, &for_html(facts), 1);
+    // The page may ask the demo itself, which has another port, and nobody else.
+    let control = facts["control"].as_str().and_then(|url| url.rsplit_once('/')).map_or("", |(origin, _)| origin);
+    let index = include_str!("index.html").replacen(CONTROL_HOLE, control, 1).replacen(HOLE, &for_html(facts), 1);
     let file =
         |path, content_type, text: &'static str| Page { path, content_type, body: Bytes::from_static(text.as_bytes()) };
+    let script = |path, text: &'static str| file(path, "text/javascript; charset=utf-8", text);
     vec![
         Page { path: "/", content_type: "text/html; charset=utf-8", body: index.into() },
         // For a page of an earlier demo, whose tokens are of another secret.
         Page { path: "/demo/facts.json", content_type: "application/json", body: facts.to_string().into() },
         file("/demo/page.css", "text/css; charset=utf-8", include_str!("page.css")),
-        file("/demo/page.js", "text/javascript; charset=utf-8", include_str!("page.js")),
-        file("/demo/socket.io.min.js", "text/javascript; charset=utf-8", include_str!("socket.io.min.js")),
+        script("/demo/page.js", include_str!("page.js")),
+        script("/demo/pane.js", include_str!("pane.js")),
+        script("/demo/nodes.js", include_str!("nodes.js")),
+        script("/demo/count.js", include_str!("count.js")),
+        script("/demo/wire.js", include_str!("wire.js")),
+        script("/demo/snippets.js", include_str!("snippets.js")),
+        script("/demo/socket.io.min.js", include_str!("socket.io.min.js")),
     ]
 }
 
@@ -60,7 +71,9 @@ mod tests {
             assert!(!html.contains(inline), "{inline}");
         }
         let own = |text: &str| !text.contains("//cdn") && !text.contains("https://");
-        assert!(own(html) && own(include_str!("page.css")) && own(include_str!("page.js")));
+        for page in pages(&json!({})).iter().filter(|page| !page.path.ends_with("socket.io.min.js")) {
+            assert!(own(std::str::from_utf8(&page.body).unwrap()), "{}", page.path);
+        }
         assert!(include_str!("socket.io.min.js").starts_with("/*!\n * Socket.IO v4."), "the licence header stays");
     }
 }

@@ -1,4 +1,5 @@
-//! From where on the events of single rooms are kept, where they gave events away before all others had to (sans-IO).
+//! From where on the events of single rooms are kept (sans-IO): events that are too old, or of which a room has too many, are
+//! lost to their rooms alone.
 
 use crate::model::event::Event;
 use crate::model::names::Namespace;
@@ -23,11 +24,16 @@ pub(super) struct RoomFloors {
 impl RoomFloors {
     /// Everything up to this event is gone from each of its rooms. `floor` is the window's.
     pub(super) fn raise(&mut self, event: &Event, floor: Position) {
-        let rooms = self.floors.entry(event.draft.namespace.clone()).or_default();
+        if !self.floors.contains_key(&event.draft.namespace) {
+            self.floors.insert(event.draft.namespace.clone(), HashMap::new());
+        }
+        let Some(rooms) = self.floors.get_mut(&event.draft.namespace) else { return };
         let before = rooms.len();
         for room in &event.draft.rooms {
-            let known = rooms.entry(room.clone()).or_default();
-            *known = event.offset.position.max(*known);
+            match rooms.get_mut(room) {
+                Some(known) => *known = event.offset.position.max(*known),
+                None => drop(rooms.insert(room.clone(), event.offset.position)),
+            }
         }
         self.len += rooms.len() - before;
         if self.len >= self.prune_at.max(FEW) {

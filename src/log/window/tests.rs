@@ -93,6 +93,18 @@ fn what_is_too_old_is_decided_exactly() {
 }
 
 #[test]
+fn an_offset_older_than_the_window_counts_where_nothing_was_missed() {
+    let mut window = window(1000, 1 << 20, 10);
+    window.push(event(11, &["quiet"], &[]), 0);
+    window.push(event(12, &["busy"], &[]), 500);
+    window.push(event(13, &["quiet"], &[]), 3_000);
+    assert_eq!(window.len(), 1, "the others are too old");
+    assert_eq!(names(window.replay(offset(11), position(13), "/", &["quiet", "silent"])), [13]);
+    assert_eq!(window.covers(offset(11), "/", &["quiet", "busy"]), Err(Gap::TooOld));
+    assert_eq!(window.covers(offset(10), "/", &["quiet"]), Err(Gap::TooOld));
+}
+
+#[test]
 fn offsets_of_other_lives_and_of_the_future_prove_nothing() {
     let mut window = window(1000, 1 << 20, 10);
     window.push(event(11, &["a"], &[]), 0);
