@@ -102,7 +102,7 @@ mod tests {
     fn buckets_are_counted_apart() {
         let metrics = Metrics::new("1.2.3").unwrap();
         [0.0002, 0.0003, 100.0].into_iter().for_each(|seconds| metrics.publish_to_write.observe(seconds));
-        metrics.redis_reconnects.inc();
+        metrics.presence_repairs.inc();
         let families = metrics.families();
         let named = |name: &str| families.iter().find(|family| family.name == name).unwrap();
         let PointValue::Histogram { count, bounds, counts, .. } =
@@ -112,8 +112,8 @@ mod tests {
         };
         assert_eq!((*count, counts.len(), &counts[..3]), (3, bounds.len() + 1, &[0, 1, 1][..]));
         assert_eq!((counts.iter().sum::<u64>(), counts.last()), (3, Some(&1)));
-        let reconnects = named("roomcast_redis_reconnects_total");
-        assert_eq!((reconnects.kind, &reconnects.points[0].value), (MetricKind::Counter, &PointValue::Number(1.0)));
+        let repairs = named("roomcast_presence_repairs_total");
+        assert_eq!((repairs.kind, &repairs.points[0].value), (MetricKind::Counter, &PointValue::Number(1.0)));
         let build = named("roomcast_build_info");
         assert_eq!(build.points[0].labels, [("version".to_owned(), "1.2.3".to_owned())]);
     }

@@ -19,7 +19,7 @@ const on = [
   { event: "send", forward: true },
   { event: "typing", emit: [{ room: "user:{user}", event: "user_typing", args: [], include_caller: true }] },
 ];
-const exports = (node, signal, result) => node.metric(`roomcast_telemetry_exports_total{signal="${signal}",result="${result}"}`);
+const exports = (node, signal, result) => node.metric(`roomcast_telemetry_exports_total{result="${result}",signal="${signal}"}`);
 const drops = (node, reason) => node.metric(`roomcast_telemetry_dropped_total{reason="${reason}"}`);
 
 async function receiver(s, status) {
