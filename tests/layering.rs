@@ -110,6 +110,7 @@ const SANS_IO: &[&str] = &[
     "src/shard/rooms.rs",
     "src/telemetry/otlp.rs",
     "src/telemetry/protobuf.rs",
+    "src/telemetry/span_data.rs",
     "src/tls/config.rs",
     "src/tls/session.rs",
     "src/tls/validity.rs",

@@ -111,7 +111,7 @@ mod tests {
             assert_eq!(TraceContext::parse(wrong.as_bytes(), None), None, "{wrong}");
         }
         let long = "a".repeat(513);
-        for state in ["", "a=ä", "a=\n", long.as_str()] {
+        for state in ["", "a=ä", "a=\nb", long.as_str()] {
             assert_eq!(TraceContext::parse(GIVEN.as_bytes(), Some(state.as_bytes())).unwrap().state, None, "{state}");
         }
     }

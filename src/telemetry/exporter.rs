@@ -8,7 +8,7 @@ use crate::telemetry::config::TelemetryConfig;
 use crate::telemetry::otlp;
 use crate::telemetry::otlp::Resource;
 use crate::telemetry::queue::{BATCH, SpanQueue};
-use crate::telemetry::span::SpanData;
+use crate::telemetry::span_data::SpanData;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};

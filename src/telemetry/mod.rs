@@ -12,8 +12,10 @@ mod otlp;
 mod protobuf;
 mod queue;
 mod span;
+mod span_data;
 
-pub use span::{Span, SpanKind, Value};
+pub use span::Span;
+pub use span_data::{SpanKind, Value};
 
 use crate::https::HttpError;
 use crate::metrics::Metrics;
@@ -23,7 +25,7 @@ use crate::model::trace_context::TraceContext;
 use config::TelemetryConfig;
 use exporter::Exporter;
 use queue::SpanQueue;
-use span::SpanData;
+use span_data::SpanData;
 use std::sync::Arc;
 
 /// Characters of an event's name in a span.

@@ -5,7 +5,7 @@
 
 use crate::metrics::{Family, MetricKind, Point, PointValue};
 use crate::telemetry::protobuf::Message;
-use crate::telemetry::span::{SpanData, Value};
+use crate::telemetry::span_data::{SpanData, Value};
 
 /// `AGGREGATION_TEMPORALITY_CUMULATIVE`.
 const CUMULATIVE: u64 = 2;

@@ -1,7 +1,7 @@
 //! Spans that wait to be sent: a bounded queue between threads that record and the one task that sends.
 
 use crate::metrics::{Metrics, TelemetryDrop};
-use crate::telemetry::span::SpanData;
+use crate::telemetry::span_data::SpanData;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ impl SpanQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::span::SpanKind;
+    use crate::telemetry::span_data::SpanKind;
 
     #[test]
     fn the_queue_is_bounded_and_what_is_dropped_is_counted() {
