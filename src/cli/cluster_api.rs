@@ -2,17 +2,16 @@
 
 use crate::cli::http::{Question, ask, base_url, follow};
 use crate::cli::node_access::NodeAccess;
-use crate::cli::{Common, Failure, block_on, say};
+use crate::cli::{Common, Failure, block_on, is_read, say};
 use hyper::StatusCode;
 use serde_json::Value;
-use std::io::Write as _;
 
 #[derive(clap::Args)]
 pub(super) struct Access {
     /// The node [default: where the configuration listens, or its admin_listen]
     #[arg(long, value_parser = base_url)]
     url: Option<String>,
-    /// The key [default: $ROOMCAST_PUBLISH_KEY, else the first of the configuration's]; other processes can see flags
+    /// The key [default: the first of `publish.keys`, ROOMCAST_PUBLISH__KEYS]; other processes can see flags
     #[arg(long)]
     key: Option<String>,
     /// Print the node's answer as JSON
@@ -74,7 +73,7 @@ impl ClusterApi {
     /// Prints what a node streams, each line as `show` gives it, until the stream ends or nobody reads what is printed.
     pub(super) fn follow(&self, path: &str, show: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
         let question = Question { url: format!("{}{path}", self.node.url), key: Some(&self.node.key), body: None };
-        let each = |line: &str| show(line).is_none_or(|text| writeln!(std::io::stdout(), "{text}").is_ok());
+        let each = |line: &str| show(line).is_none_or(|text| is_read(&text));
         match block_on(follow(question, each))? {
             Ok((StatusCode::OK, _)) => Ok(()),
             Ok((status, answer)) => Err(Failure::at_run_time(format!("refused ({status}): {}", answer.trim_end()))),

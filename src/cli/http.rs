@@ -16,8 +16,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream in which nothing comes for so long is broken: every 15 s there is a comment at least.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// No answer to a command is longer.
-const MAX_ANSWER: usize = 1 << 20;
+/// No answer to a command is longer: a session in detail, with 100,000 rooms of the longest names, has about 20 MB.
+const MAX_ANSWER: usize = 32 << 20;
 
 const MUST_BE: &str = "must be like http://127.0.0.1:8080 or unix:/run/roomcast.sock";
 

@@ -77,7 +77,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Report all mistakes of the configuration, try Redis and the JWKS URL, and print the effective settings
     ///
-    /// Secrets are masked. The last line says OK or not. Exit code 0 when all is well, else 2.
+    /// Secrets are masked. The last line says OK or not, on standard error and, as a comment, where standard output is piped. Exit code 0 when all is well, else 2.
     Check(check::Arguments),
     /// Sign a token with the configured secret
     ///
@@ -219,7 +219,12 @@ pub fn main() -> ExitCode {
 
 /// Writes a line to stdout. A closed pipe (`| head`) is not an error.
 fn say(line: &str) {
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = is_read(line);
+}
+
+/// Writes a line to stdout. `false`: nobody reads it any more, so a command that goes on by itself ends.
+fn is_read(line: &str) -> bool {
+    writeln!(std::io::stdout(), "{line}").is_ok()
 }
 
 /// Writes a line to stderr.

@@ -2,7 +2,7 @@
 
 use crate::cli::cluster_api::{Access, cell, table};
 use crate::cli::nodes::status;
-use crate::cli::{Common, Failure, say};
+use crate::cli::{Common, Failure, is_read, warn};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::io::IsTerminal as _;
@@ -48,12 +48,22 @@ pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
     let mut shown = 0;
     while count.is_none_or(|count| shown < count) {
         std::thread::sleep(every);
-        let (now, nodes) = look()?;
+        let (now, nodes) = match look() {
+            Ok(seen) => seen,
+            // The node may be on its way back; whoever watches wants to see that.
+            Err(Failure { message, .. }) => {
+                warn(&message);
+                continue;
+            }
+        };
         let rated = with_rates(nodes.clone(), &before, now - at);
-        match api.json {
-            true => say(&serde_json::json!({ "nodes": rated }).to_string()),
-            false if is_terminal => say(&format!("{CLEAR}{}", in_words(&rated))),
-            false => say(&format!("{}\n", in_words(&rated))),
+        let text = match api.json {
+            true => serde_json::json!({ "nodes": rated }).to_string(),
+            false if is_terminal => format!("{CLEAR}{}", in_words(&rated)),
+            false => format!("{}\n", in_words(&rated)),
+        };
+        if !is_read(&text) {
+            break;
         }
         (at, before) = (now, nodes);
         shown += 1;

@@ -6,6 +6,8 @@ use crate::explain::verdict::Verdict;
 use crate::http::Api;
 use crate::http::answer::{Reply, json};
 use crate::http::inspection::{bad_query, values};
+use crate::http::presence::is_user;
+use crate::model::draft::check_room_name;
 use crate::model::id::NodeId;
 use crate::model::names::MAIN_NAMESPACE;
 use crate::model::offset::Offset;
@@ -22,6 +24,10 @@ pub(super) async fn serve(api: &Api, text: Option<&str>) -> Reply {
     let read = || -> Result<_, String> {
         let [user, room, event, namespace] = values(text, ["user", "room", "event", "namespace"])?;
         let (user, room) = user.zip(room).ok_or("name the user and the room: /explain?user=…&room=…")?;
+        check_room_name(&room, api.node.context.draft_limits.room_name_bytes).map_err(|problem| problem.to_string())?;
+        if !is_user(&user) {
+            return Err("`user` must be 1 to 200 bytes without control characters".into());
+        }
         if event.as_deref().is_some_and(|event| Offset::parse(event).is_none()) {
             return Err("`event` takes an offset, as in the answer to /publish".into());
         }

@@ -113,7 +113,7 @@ fn user_json(user: &str, status: &UserStatus) -> Value {
     })
 }
 
-fn is_user(user: &str) -> bool {
+pub(super) fn is_user(user: &str) -> bool {
     !user.is_empty() && user.len() <= MAX_USER_BYTES && !user.chars().any(char::is_control)
 }
 

@@ -295,6 +295,7 @@ suite("Explain", () => {
     assert.equal(gone.verdict, "delivered");
     for (const [query, status, code] of [
       ["", 400, "bad_query"], ["user=7", 400, "bad_query"], ["room=a", 400, "bad_query"],
+      ["user=7&room=a%00", 400, "bad_query"], [`user=7&room=${"a".repeat(201)}`, 400, "bad_query"], [`user=${"7".repeat(201)}&room=a`, 400, "bad_query"],
       ["user=7&room=a&event=x", 400, "bad_query"], ["user=7&room=a&events=x", 400, "bad_query"],
     ]) {
       assertError(await nodes[0].get(`/explain?${query}`, bearer), status, code);

@@ -1,8 +1,8 @@
 // What operators see of a running cluster, and the drain of one node: GET /cluster, /rooms, /sessions, POST /drain, and the commands for them.
 import assert from "node:assert/strict";
 import { KEY } from "../harness/config.mjs";
-import { until } from "../harness/deadline.mjs";
-import { roomcast } from "../harness/node.mjs";
+import { until, within } from "../harness/deadline.mjs";
+import { BINARY, Daemon, roomcast } from "../harness/node.mjs";
 import { assertError, command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { nodesOn } from "../harness/sessions.mjs";
@@ -200,6 +200,34 @@ suite("Inspection", () => {
     assert.deepEqual((await seen(node, "/rooms")).rooms, [{ room: "user:7", namespace: "/", connections: 1 }]);
     assert.match(await operated(node, "drain", "--over", "0s", "--wait"), new RegExp(`node ${alone.node} closes its 1 connections over 0s`));
     assert.equal((await client.ended()).code, 1001);
+  });
+
+  scenario("roomcast top ends when nobody reads it, and goes on when its node comes back", async (s) => {
+    const node = await s.node();
+    const args = ["top", "--every", "100ms", "--json", "--url", node.url, "--key", KEY];
+    const piped = new Daemon(["-c", '"$0" "$@" | head -n 1', BINARY, ...args], {}, "sh");
+    s.keep({ close: () => piped.stop("SIGKILL") });
+    await within(piped.exited, "the end of roomcast top | head -n 1");
+    const top = new Daemon(args);
+    s.keep({ close: () => top.stop("SIGKILL") });
+    await until(() => top.stdout.includes('"status":"ok"'), "a table");
+    await node.stop();
+    await until(() => top.output.includes("Connection refused"), "top says that the node is gone");
+    const before = top.stdout.length;
+    await s.node({}, { port: node.port });
+    await until(() => top.stdout.length > before, "top shows the node again");
+  });
+
+  scenario("roomcast sessions shows a session in more rooms than fit into a megabyte", async (s) => {
+    const node = await s.node({ limits: { rooms_per_session: 7_000 } });
+    const { session } = await s.ws(node, { token: tokenFor("7") }).message("welcome");
+    const rooms = Array.from({ length: 6_400 }, (_, n) => `${n}:`.padEnd(190, "x"));
+    for (let n = 0; n < rooms.length; n += 256) {
+      const answer = await command(node, "/join", { session, rooms: rooms.slice(n, n + 256) });
+      assert.equal(answer.status, 200, answer.text);
+    }
+    const shown = JSON.parse(await operated(node, "sessions", session, "--json"));
+    assert.equal(shown.rooms.length, rooms.length + 1);
   });
 
   scenario("a key is needed, and only the paths' own methods are taken", async (s) => {

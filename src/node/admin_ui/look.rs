@@ -1,4 +1,4 @@
-//! What one look at the cluster has shown, and what a page has to be told that knows an earlier one (sans-IO).
+//! What one look at the cluster has shown, and the packets that bring a page up to date that knows an earlier one (sans-IO).
 
 use crate::cluster::SessionPlace;
 use crate::protocol::admin_ui as encode;
