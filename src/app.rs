@@ -15,7 +15,7 @@ use crate::config::{Config, Purpose};
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
 use crate::http::config::{ListenAddress, ListenConfig};
-use crate::http::console::sign_ins::SignIns;
+use crate::budget::sign_ins::SignIns;
 use crate::http::listener::Listener;
 use crate::http::reload::Reloads;
 use crate::http::server;
