@@ -79,6 +79,11 @@ pub async fn check(api: &Api, headers: &HeaderMap, changes: bool) -> Result<Stri
     }
 }
 
+/// Whether the session of the cookie goes on.
+pub async fn is_signed_in(api: &Api, headers: &HeaderMap) -> bool {
+    session_of(api, headers).await.is_some()
+}
+
 /// The session of the cookie.
 async fn session_of(api: &Api, headers: &HeaderMap) -> Option<Session> {
     let now_ms = unix_ms();
