@@ -8,8 +8,9 @@ const READY_WITHIN_MS = 60_000;
 const STOP_WITHIN_MS = 10_000;
 
 const parts = [];
+let ready = false;
 let stopping = false;
-process.on("exit", () => parts.forEach((part) => part.kill("SIGKILL")));
+process.on("exit", () => parts.forEach(({ child }) => child?.kill("SIGKILL")));
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => stop(0));
 
 // The three secrets that roomcast and the backend share. Made up here unless given, so nothing is signed with a key from a repository.
@@ -26,18 +27,49 @@ export function roomcastBinary() {
   return path.join(JSON.parse(about).target_directory, "release/roomcast");
 }
 
-/** Starts a part, whose lines are printed with its name in front. When one ends, all do. */
+/** Adds a part and starts it. Its lines are printed with its name in front. Until all parts answer, the end of one ends all. */
 export function run(name, command, args, { cwd, env }) {
-  const part = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
-  for (const stream of [part.stdout, part.stderr]) {
-    createInterface({ input: stream }).on("line", (line) => console.log(`[${name}] ${line}`));
-  }
-  part.ended = new Promise((resolve) => part.once("close", resolve).once("error", resolve));
-  part.ended.then((how) => {
-    if (how instanceof Error) console.error(`[${name}] ${how.message}`);
-    stop(1);
-  });
+  const part = { name };
+  part.start = () => {
+    const child = spawn(command, args, { cwd, env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on("line", (line) => console.log(`[${name}] ${line}`));
+    }
+    part.child = child;
+    part.ended = new Promise((resolve) => child.once("close", resolve).once("error", resolve));
+    part.ended.then((how) => {
+      part.child = undefined;
+      if (how instanceof Error) console.error(`[${name}] ${how.message}`);
+      if (!ready) stop(1);
+      else if (!stopping) console.log(`\n  ${name} has stopped. "${name}" and Enter starts it again.\n`);
+    });
+  };
+  part.start();
   parts.push(part);
+}
+
+/** Tells where the page is. From here on each part can be stopped and started alone. */
+export function announce(page) {
+  ready = true;
+  console.log(`\n  Chat:  ${page}   (open it in two tabs; Ctrl-C ends it)`);
+  console.log(`  To stop one part alone, and to start it again, type ${parts.map(({ name }) => name).join(" or ")}, and Enter.\n`);
+  createInterface({ input: process.stdin }).on("line", (line) => {
+    const part = parts.find(({ name }) => name === line.trim());
+    if (!part || stopping) return;
+    if (!part.child) {
+      console.log(`  Starting ${part.name}.`);
+      part.start();
+    } else kill(part);
+  });
+}
+
+/** Resolves when the part has ended; what hangs is ended by force. */
+async function kill({ child, ended }) {
+  if (!child) return;
+  child.kill("SIGTERM");
+  const force = setTimeout(() => child.kill("SIGKILL"), STOP_WITHIN_MS);
+  await ended;
+  clearTimeout(force);
 }
 
 /** Starts roomcast on `port` with an example's file, for pages of `origins` and the backend at `backend`. */
@@ -60,9 +92,7 @@ export function runRoomcast(folder, { port, origins, backend }) {
 async function stop(code) {
   if (stopping) return;
   stopping = true;
-  for (const part of parts) part.kill("SIGTERM");
-  setTimeout(() => parts.forEach((part) => part.kill("SIGKILL")), STOP_WITHIN_MS).unref();
-  await Promise.all(parts.map(({ ended }) => ended));
+  await Promise.all(parts.map(kill));
   process.exit(code);
 }
 

@@ -144,6 +144,7 @@ fn check_prints_the_effective_configuration_with_masked_secrets() {
     let directory = Directory::new(&text);
     let ran = directory.run(&["check"]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, "roomcast: OK\n"));
+    assert!(ran.stdout.ends_with("\n# OK\n"), "{}", ran.stdout);
     assert!(ran.stdout.contains("secret = \"***\"") && ran.stdout.contains("keys = [\"***\"]"), "{}", ran.stdout);
     assert!(ran.stdout.contains("ping_interval = \"7s\"") && !ran.stdout.contains("hunter2"), "{}", ran.stdout);
     // The output is itself a valid configuration, except for the masks.
@@ -172,6 +173,27 @@ fn check_warns_of_rules_that_do_nothing_and_strictly_refuses_them() {
     }
     let strict = directory.run(&["check", "--strict"]);
     assert!(strict.code == 2 && strict.stderr.ends_with("roomcast: not OK: 4 warnings\n"), "{}", strict.stderr);
+    assert!(strict.stdout.ends_with("\n# not OK\n"), "{}", strict.stdout);
+}
+
+#[test]
+fn check_ends_with_its_verdict_after_mistakes_as_well() {
+    let ran = Directory::new("[auth]\nsecrt = 'x'\n").run(&["check"]);
+    assert!(ran.code == 2 && ran.stderr.ends_with("\nroomcast: not OK\n"), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "");
+}
+
+#[test]
+fn a_publish_key_under_another_name_is_a_mistake_that_names_the_right_one() {
+    let directory = Directory::new(&format!("[auth]\nsecret = '{SECRET}'\n"));
+    for name in ["ROOMCAST_PUBLISH_KEY", "ROOMCAST_PUBLISH_KEYS", "ROOMCAST_PUBLISH__KEY"] {
+        let ran = Ran::from(directory.command(&["check"]).env(name, "hunter2").output().unwrap());
+        assert!(
+            ran.code == 2 && ran.stderr.contains("did you mean `ROOMCAST_PUBLISH__KEYS`?"),
+            "{name}: {}",
+            ran.stderr
+        );
+    }
 }
 
 #[test]
@@ -274,7 +296,7 @@ fn publish_and_health_use_a_running_node() {
     assert!(refused.code == 1 && refused.stdout.is_empty() && refused.stderr.contains("40"), "{}", refused.stderr);
     assert_eq!(directory.run(&["publish", "--room", "r", "--event", "e", "--data", "hi", "--url", &url]).code, 2);
     let mut with_variable = directory.command(&[&publish[..], &["--url", &url, "--config", "/nowhere"]].concat());
-    assert_eq!(Ran::from(with_variable.env("ROOMCAST_PUBLISH_KEY", "hunter2").output().unwrap()).code, 0);
+    assert_eq!(Ran::from(with_variable.env("ROOMCAST_PUBLISH__KEYS", "hunter2, older").output().unwrap()).code, 0);
 
     let ran = directory.run(&["health", "--url", &url]);
     assert!(ran.code == 0 && ran.stdout.contains("\"status\":\"ok\""), "{}{}", ran.stdout, ran.stderr);

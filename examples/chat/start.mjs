@@ -1,7 +1,7 @@
 // `npm start`: builds the page, then runs the backend and roomcast beside each other until Ctrl-C.
 import { execFileSync } from "node:child_process";
 import path from "node:path";
-import { answers, run, runRoomcast, secrets } from "../beside.mjs";
+import { announce, answers, run, runRoomcast, secrets } from "../beside.mjs";
 
 const here = import.meta.dirname;
 const { PORT = "3000", ROOMCAST_PORT = "8080" } = process.env;
@@ -25,4 +25,4 @@ run("backend", process.execPath, [path.join(here, "backend/server.js")], {
 
 await answers(`http://127.0.0.1:${ROOMCAST_PORT}/health`);
 await answers(`http://127.0.0.1:${PORT}/health`);
-console.log(`\n  Chat:  ${page}   (open it in two tabs; Ctrl-C ends it)\n`);
+announce(page);

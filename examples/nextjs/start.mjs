@@ -1,7 +1,7 @@
 // `npm start`: builds the application, then runs Next.js and roomcast beside each other until Ctrl-C.
 import { execFileSync } from "node:child_process";
 import path from "node:path";
-import { answers, run, runRoomcast, secrets } from "../beside.mjs";
+import { announce, answers, run, runRoomcast, secrets } from "../beside.mjs";
 
 const here = import.meta.dirname;
 const next = path.join(here, "node_modules/next/dist/bin/next");
@@ -22,4 +22,4 @@ run("next", process.execPath, [next, "start", "--port", PORT], {
 
 await answers(`http://127.0.0.1:${ROOMCAST_PORT}/health`);
 await answers(page);
-console.log(`\n  Chat:  ${page}   (open it in two tabs; Ctrl-C ends it)\n`);
+announce(page);

@@ -9,6 +9,7 @@ use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
 use crate::tls::KeyPair;
 use redis::InfoDict;
+use std::io::IsTerminal as _;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -18,13 +19,25 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(common: Common, arguments: &Arguments) -> Result<(), Failure> {
-    let config = common.load(Purpose::Serve)?;
+    let config = common
+        .load(Purpose::Serve)
+        .map_err(|Failure { code, message }| Failure { code, message: format!("{message}\nroomcast: not OK") })?;
     say(config.effective_toml().trim_end());
-    let warnings = warnings(&config);
+    let result = check(&config, arguments.strict);
+    // On a terminal it would be there twice.
+    if !std::io::stdout().is_terminal() {
+        say(if result.is_ok() { "# OK" } else { "# not OK" });
+    }
+    result.map(|verdict| warn(&verdict))
+}
+
+/// The last line, where all is well.
+fn check(config: &Config, strict: bool) -> Result<String, Failure> {
+    let warnings = warnings(config);
     for warning in &warnings {
         warn(&format!("warning: {warning}"));
     }
-    let results = block_on(async { [tls(&config), redis(&config).await, inbox(&config).await, jwks(&config).await] })?;
+    let results = block_on(async { [tls(config), redis(config).await, inbox(config).await, jwks(config).await] })?;
     let mut problems = Vec::new();
     for result in results.into_iter().flatten() {
         match result {
@@ -36,11 +49,10 @@ pub(super) fn run(common: Common, arguments: &Arguments) -> Result<(), Failure> 
         return Err(Failure::configuration(format!("{}\nroomcast: not OK", problems.join("\nroomcast: "))));
     }
     match warnings.len() {
-        0 => warn("roomcast: OK"),
-        count if arguments.strict => return Err(Failure::configuration(format!("not OK: {}", counted(count)))),
-        count => warn(&format!("roomcast: OK, with {}", counted(count))),
+        0 => Ok("roomcast: OK".into()),
+        count if strict => Err(Failure::configuration(format!("not OK: {}", counted(count)))),
+        count => Ok(format!("roomcast: OK, with {}", counted(count))),
     }
-    Ok(())
 }
 
 fn counted(warnings: usize) -> String {

@@ -77,7 +77,7 @@ enum Command {
     Demo(demo::Arguments),
     /// Report all mistakes of the configuration, try Redis and the JWKS URL, and print the effective settings
     ///
-    /// Secrets are masked. The last line says OK or not. Exit code 0 when all is well, else 2.
+    /// Secrets are masked. The last line says OK or not, on standard error and, as a comment, where standard output is piped. Exit code 0 when all is well, else 2.
     Check(check::Arguments),
     /// Sign a token with the configured secret
     ///

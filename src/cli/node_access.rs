@@ -9,33 +9,38 @@ pub(super) struct NodeAccess {
     /// Without a final slash.
     pub url: String,
     pub key: Secret,
-    /// The configuration's, unless a flag gives one.
+    /// The further ones that are configured, unless a flag gives one.
     pub other_keys: Vec<Secret>,
 }
 
 impl NodeAccess {
-    /// By `--url` and `--key`, and what is missing of these by `ROOMCAST_PUBLISH_KEY` and the configuration.
+    /// By `--url` and `--key`; what is missing of these by `ROOMCAST_PUBLISH__KEYS` and the rest of the configuration.
     pub(super) fn find(common: Common, url: Option<String>, key: Option<String>) -> Result<Self, Failure> {
-        let environment = std::env::var("ROOMCAST_PUBLISH_KEY").ok().filter(|key| !key.is_empty());
-        let is_flag = key.is_some();
-        Ok(match (url, key.or(environment)) {
+        // Whoever names a key means that one.
+        let mut keys = key.map_or_else(environment_keys, |key| vec![key]).into_iter().map(Secret::new);
+        match (url, keys.next()) {
             // The configuration is not needed, so it may be missing or wrong.
-            (Some(url), Some(key)) => Self { url, key: Secret::new(key), other_keys: Vec::new() },
+            (Some(url), Some(key)) => Ok(Self { url, key, other_keys: keys.collect() }),
             (url, key) => {
                 let config = common.load(Purpose::Other)?;
-                // Whoever names a key means that one.
-                let others = config.publish.keys.iter().skip(usize::from(key.is_none())).filter(|_| !is_flag);
-                Self {
-                    other_keys: others.cloned().collect(),
-                    url: url.unwrap_or_else(|| config.admin_url()),
-                    key: key.map(Secret::new).map_or_else(|| first_key(&config), Ok)?,
+                let url = url.unwrap_or_else(|| config.admin_url());
+                if let Some(key) = key {
+                    return Ok(Self { url, key, other_keys: keys.collect() });
                 }
+                let other_keys = config.publish.keys.iter().skip(1).cloned().collect();
+                Ok(Self { url, key: first_key(&config)?, other_keys })
             }
-        })
+        }
     }
 }
 
+/// Those of a shell that has sourced the node's `.env`.
+fn environment_keys() -> Vec<String> {
+    let list = std::env::var("ROOMCAST_PUBLISH__KEYS").unwrap_or_default();
+    list.split(',').map(str::trim).filter(|key| !key.is_empty()).map(str::to_owned).collect()
+}
+
 fn first_key(config: &Config) -> Result<Secret, Failure> {
-    let missing = "there is no key: set `keys` of [publish] (ROOMCAST_PUBLISH__KEYS), ROOMCAST_PUBLISH_KEY or --key";
+    let missing = "there is no key: set `keys` of [publish] (ROOMCAST_PUBLISH__KEYS), or give --key";
     config.publish.keys.first().cloned().ok_or_else(|| Failure::configuration(missing))
 }

@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     /// The node [default: where the configuration listens, or its admin_listen]
     #[arg(long, value_parser = base_url)]
     url: Option<String>,
-    /// The key [default: $ROOMCAST_PUBLISH_KEY, else the first of the configuration's]; other processes can see flags
+    /// The key [default: the first of `publish.keys`, ROOMCAST_PUBLISH__KEYS]; other processes can see flags
     #[arg(long)]
     key: Option<String>,
 }

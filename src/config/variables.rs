@@ -8,9 +8,9 @@ use crate::config::kind::{Kind, Switch, count};
 use crate::config::mistake::{Faults, did_you_mean};
 use crate::config::node::{Node, Value, collect};
 
-/// Names with the prefix that are not keys: which file is read, what `roomcast publish` sends as its key, and where a
-/// backend finds roomcast, since both may share one `.env`.
-const OTHER_NAMES: [&str; 3] = ["ROOMCAST_CONFIG", "ROOMCAST_PUBLISH_KEY", "ROOMCAST_URL"];
+/// Names with the prefix that are not keys: which file is read, and where a backend finds roomcast, since both may share
+/// one `.env`.
+const OTHER_NAMES: [&str; 2] = ["ROOMCAST_CONFIG", "ROOMCAST_URL"];
 
 /// All `ROOMCAST_*` variables. One that is not a key is a mistake.
 pub(super) fn own_names(environment: &Environment, faults: &mut Faults) -> Vec<Candidate> {

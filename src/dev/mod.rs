@@ -105,7 +105,7 @@ impl Dev {
         if let Some(key) = key {
             let _ = write!(
                 text,
-                "\nNo publish key is configured. Until this process ends:\n  ROOMCAST_PUBLISH_KEY={key}\n"
+                "\nNo publish key is configured. Until this process ends:\n  ROOMCAST_PUBLISH__KEYS={key}\n"
             );
         }
         let shown = key.unwrap_or("$ROOMCAST_PUBLISH__KEYS");
@@ -156,7 +156,7 @@ mod tests {
         let dev = dev(&[]);
         assert_eq!((dev.config.listen.listen.to_string().as_str(), dev.any_port), ("127.0.0.1:8080", true));
         let banner = dev.banner(LISTEN);
-        for part in ["JWT_SECRET=", "ROOMCAST_PUBLISH_KEY=", "A token of user 1", "everybody may join every room"] {
+        for part in ["JWT_SECRET=", "ROOMCAST_PUBLISH__KEYS=", "A token of user 1", "everybody may join every room"] {
             assert!(banner.contains(part), "{part} in {banner}");
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();

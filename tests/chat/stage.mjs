@@ -75,10 +75,10 @@ export class Chat {
     );
   }
 
-  /** A signed-in person in a new window. */
-  async person(name) {
+  /** A signed-in person in a new window, with these settings of Playwright's. */
+  async person(name, settings) {
     browser ??= startBrowser();
-    const context = this.keep(await (await browser).newContext());
+    const context = this.keep(await (await browser).newContext(settings));
     const person = new Person(name, await context.newPage());
     this.#people.push(person);
     await person.signIn(this.url);

@@ -9,12 +9,12 @@ import { until } from "../harness/deadline.mjs";
 import { request } from "../harness/http.mjs";
 import { BINARY, Daemon } from "../harness/node.mjs";
 import { freePort } from "../harness/port.mjs";
-import { EXAMPLE } from "./stage.mjs";
+import { EXAMPLE, SLOW } from "./stage.mjs";
 import { Person } from "./person.mjs";
 
 const BUILT_WITHIN = 60_000;
 
-test("npm start builds the page and runs every part without configured secrets, and Ctrl-C ends all of them", { timeout: 120_000 }, async () => {
+test("npm start builds the page and runs every part without configured secrets, each can be stopped alone, and Ctrl-C ends all of them", { timeout: 180_000 }, async () => {
   const [port, roomcastPort] = [await freePort(), await freePort()];
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-chat-"));
   const environment = {
@@ -23,7 +23,7 @@ test("npm start builds the page and runs every part without configured secrets, 
     ROOMCAST_BIN: BINARY,
     DATABASE: path.join(directory, "chat.sqlite"),
   };
-  const all = new Daemon([path.join(EXAMPLE, "start.mjs")], environment, process.execPath);
+  const all = new Daemon([path.join(EXAMPLE, "start.mjs")], environment, process.execPath, { stdin: "pipe" });
   const browser = await startBrowser();
   try {
     const [, page] = await until(() => /Chat: +(http\S+)/.exec(all.stdout) ?? (all.exit && Promise.reject(new Error(all.output))), () => all.output, BUILT_WITHIN);
@@ -33,6 +33,29 @@ test("npm start builds the page and runs every part without configured secrets, 
     await bob.open(await ann.startWith("Bob"));
     await ann.say("hello");
     await bob.sees("hello");
+
+    // Each part stops and starts alone, as the README says, and what was written meanwhile arrives once.
+    const isDown = (which) => until(async () => (await request(`http://127.0.0.1:${which}/health`).catch(() => "down")) === "down", () => all.output, SLOW);
+    const isUp = (which) => until(async () => (await request(`http://127.0.0.1:${which}/health`).catch(() => ({}))).status === 200, () => all.output, SLOW);
+    for (const [name, gone, other] of [["roomcast", roomcastPort, port], ["backend", port, roomcastPort]]) {
+      all.process.stdin.write(`${name}\n`);
+      await isDown(gone);
+      await until(() => all.output.includes(`${name} has stopped.`), () => all.output);
+      assert.equal((await request(`http://127.0.0.1:${other}/health`)).status, 200, `without ${name} the other goes on`);
+      await ann.say(`while ${name} is away`);
+      all.process.stdin.write(`${name}\n`);
+      await isUp(gone);
+    }
+    for (const each of [ann, bob]) await each.badge("live", SLOW);
+    for (const name of ["roomcast", "backend"]) {
+      const retry = ann.message(`while ${name} is away`).locator(".retry");
+      if (await retry.count()) await retry.click();
+      await bob.sees(`while ${name} is away`, SLOW);
+    }
+    assert.deepEqual(await bob.texts(), ["hello", "while roomcast is away", "while backend is away"]);
+    // Ctrl-C while a part is away ends the rest.
+    all.process.stdin.write("roomcast\n");
+    await isDown(roomcastPort);
 
     assert.deepEqual(await all.stop("SIGINT"), { code: 0, signal: null });
     for (const left of [port, roomcastPort]) {

@@ -20,11 +20,11 @@ export const BINARY_FOLDER = path.dirname(BINARY);
 
 /** A process whose output is recorded: roomcast, or another `command`. */
 export class Daemon {
-  /** `stderr`: a file descriptor that it gets instead of a pipe that is read. */
-  constructor(args, env = {}, command = BINARY, { stderr = "pipe" } = {}) {
+  /** `stderr`: a file descriptor that it gets instead of a pipe that is read. `stdin`: "pipe" to write to it. */
+  constructor(args, env = {}, command = BINARY, { stderr = "pipe", stdin = "ignore" } = {}) {
     this.output = "";
     this.stdout = "";
-    this.process = spawn(command, args, { env: cleanEnvironment(env), stdio: ["ignore", "pipe", stderr] });
+    this.process = spawn(command, args, { env: cleanEnvironment(env), stdio: [stdin, "pipe", stderr] });
     this.process.stdout.on("data", (chunk) => (this.output += chunk, this.stdout += chunk));
     this.process.stderr?.on("data", (chunk) => (this.output += chunk));
     this.exited = new Promise((resolve) => {

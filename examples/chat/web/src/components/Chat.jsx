@@ -19,7 +19,7 @@ export function Chat({ user }) {
   }, [unread, user.name]);
 
   return (
-    <div className="chat">
+    <div className="chat" data-open={open !== undefined}>
       <aside>
         <header>
           <strong>{user.name}</strong>
@@ -32,7 +32,7 @@ export function Chat({ user }) {
         <ConversationList user={user} conversations={conversations} presence={presence} openId={openId} onOpen={setOpenId} />
       </aside>
       {open ? (
-        <Conversation key={open.id} user={user} conversation={open} presence={presence} />
+        <Conversation key={open.id} user={user} conversation={open} presence={presence} onBack={() => setOpenId(null)} />
       ) : (
         <main className="empty">Choose a conversation, or start one.</main>
       )}

@@ -7,7 +7,7 @@ import { Messages } from "./Messages.jsx";
 import { presenceOf, titleOf, typingText } from "./people.js";
 import { usePageVisible } from "./usePageVisible.js";
 
-export function Conversation({ user, conversation, presence }) {
+export function Conversation({ user, conversation, presence, onBack }) {
   useConversationRoom(conversation.id);
   const { data: messages = [], error } = useMessages(conversation.id);
   const typing = useTypingNames(conversation.id);
@@ -17,6 +17,9 @@ export function Conversation({ user, conversation, presence }) {
   return (
     <main className="conversation">
       <header>
+        <button className="back quiet" onClick={onBack} aria-label="All conversations">
+          ‹
+        </button>
         <h2>{titleOf(conversation, user)}</h2>
         <span className="presence">{presenceOf(conversation, user, presence)}</span>
       </header>

@@ -34,11 +34,13 @@ function People({ onStarted }) {
       }}
     >
       {users.length === 0 && <p>Nobody else yet: sign in as somebody in another tab.</p>}
-      {users.map(({ id, name }) => (
-        <label key={id}>
-          <input type="checkbox" checked={chosen.includes(id)} onChange={() => toggle(id)} /> {name}
-        </label>
-      ))}
+      <div className="people">
+        {users.map(({ id, name }) => (
+          <label key={id}>
+            <input type="checkbox" checked={chosen.includes(id)} onChange={() => toggle(id)} /> {name}
+          </label>
+        ))}
+      </div>
       <button disabled={chosen.length === 0 || start.isPending}>Start</button>
       {start.error && <p className="error">{start.error.message}</p>}
     </form>
