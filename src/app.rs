@@ -11,11 +11,12 @@ mod reload;
 pub use reload::Load;
 
 use crate::bridge::redis::{CopyObserver, EmitterBridge};
+use crate::budget::sign_ins::SignIns;
 use crate::config::{Config, Purpose};
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
 use crate::http::config::{ListenAddress, ListenConfig};
-use crate::budget::sign_ins::SignIns;
+use crate::http::health::refresh_metrics;
 use crate::http::listener::Listener;
 use crate::http::reload::Reloads;
 use crate::http::server;
@@ -138,6 +139,12 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         traffic: Traffic::default(),
     });
     let mut tasks = start_tasks(&node, emitters.as_ref());
+    let telemetry = (node.context.telemetry.clone(), api.clone());
+    tasks.spawn(async move {
+        let (telemetry, api) = telemetry;
+        telemetry.run(|| refresh_metrics(&api)).await;
+        "the sender of telemetry"
+    });
     let hangups = Arc::new(Notify::new());
     let reloader = Reloader {
         load,
@@ -176,6 +183,7 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
     // After the drain, because clients are still served during it.
     tasks.shutdown().await;
     stop_shards(&node, threads);
+    node.context.telemetry.flush().await;
     tracing::info!("stopped");
     ended.map_or(Ok(()), |task| Err(AppError::TaskEnded(task)))
 }

@@ -31,6 +31,7 @@ pub mod rules;
 pub mod session;
 pub mod shard;
 pub mod shutdown;
+pub mod telemetry;
 pub mod tls;
 pub mod transport;
 pub mod unix_socket;

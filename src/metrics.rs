@@ -1,7 +1,10 @@
-//! The metrics registry. Handles are resolved at start, so that counting is one atomic operation. Only this file uses
+//! The metrics registry. Handles are resolved at start, so that counting is one atomic operation. Only this module uses
 //! the prometheus crate.
 
 mod series;
+mod snapshot;
+
+pub use snapshot::{Family, MetricKind, Point, PointValue};
 
 use crate::budget::{Holding, MemoryBudget};
 use crate::model::clock::unix_ms;
@@ -16,6 +19,26 @@ use prometheus::{
 
 const PROTOCOLS: [&str; 3] = ["socketio", "ws", "sse"];
 const TRANSPORTS: [&str; 3] = ["websocket", "polling", "sse"];
+
+/// Why spans were not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TelemetryDrop {
+    /// `telemetry.queue` was full.
+    QueueFull,
+    /// The receiver did not take them, however often they were sent.
+    ExportFailed,
+    /// The receiver took the request, and not all spans of it.
+    Rejected,
+}
+
+/// What a request to the receiver of telemetry holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// Spans.
+    Traces,
+    /// These metrics.
+    Metrics,
+}
 
 /// All metrics of a node (docs/metrics.md).
 pub struct Metrics {
@@ -68,6 +91,9 @@ pub struct Metrics {
     memberships_lost: IntCounterVec,
     traces: IntGauge,
     trace_skipped: IntCounter,
+    telemetry_dropped: Vec<IntCounter>,
+    telemetry_exports: IntCounterVec,
+    node_info: IntGaugeVec,
     backend_requests: IntCounterVec,
     /// Time of one backend request.
     pub backend_seconds: HistogramVec,
@@ -89,7 +115,22 @@ impl Metrics {
         let drops = make.counters("roomcast_drops_total", "Events not delivered, by reason.", &["reason"])?;
         let memory = make.gauges("roomcast_memory_bytes", "Memory held for clients, by kind.", &["kind"])?;
         let refusals = make.counters("roomcast_refusals_total", "Refusals of all kinds, by reason.", &["reason"])?;
+        let telemetry_dropped = make.counters(
+            "roomcast_telemetry_dropped_total",
+            "Spans that no receiver of telemetry has, by reason.",
+            &["reason"],
+        )?;
         let metrics = Self {
+            telemetry_dropped: series::TELEMETRY_DROPS
+                .iter()
+                .map(|reason| telemetry_dropped.with_label_values(&[reason]))
+                .collect(),
+            telemetry_exports: make.counters(
+                "roomcast_telemetry_exports_total",
+                "Requests to the receiver of telemetry, by what they hold and by result.",
+                &["signal", "result"],
+            )?,
+            node_info: make.gauges("roomcast_node_info", "The name of this node in the cluster.", &["node"])?,
             refusals: Refusal::ALL.iter().map(|r| refusals.with_label_values(&[r.label()])).collect(),
             connections: make.gauges("roomcast_connections", "Open client connections.", &["transport", "protocol"])?,
             sessions: make.gauge("roomcast_sessions", "Live and resumable sessions.")?,
@@ -211,6 +252,11 @@ impl Metrics {
             self.publish_answers.with_label_values(&[status]);
         }
         self.publish_answers.with_label_values(&["other"]);
+        for signal in series::SIGNALS {
+            for result in series::EXPORT_RESULTS {
+                self.telemetry_exports.with_label_values(&[signal, result]);
+            }
+        }
         for kind in series::BACKEND_TYPES {
             self.backend_seconds.with_label_values(&[kind]);
             series::BACKEND_RESULTS.iter().for_each(|result| {
@@ -338,6 +384,22 @@ impl Metrics {
     pub fn note_traces(&self, open: usize, skipped: u64) {
         self.traces.set(i64::try_from(open).unwrap_or(i64::MAX));
         self.trace_skipped.inc_by(skipped.saturating_sub(self.trace_skipped.get()));
+    }
+
+    /// Counts spans that were not sent.
+    pub fn telemetry_dropped(&self, reason: TelemetryDrop, count: u64) {
+        self.telemetry_dropped[reason as usize].inc_by(count);
+    }
+
+    /// Counts a request to the receiver of telemetry.
+    pub fn telemetry_export(&self, signal: Signal, taken: bool) {
+        let labels = [series::SIGNALS[signal as usize], series::EXPORT_RESULTS[usize::from(!taken)]];
+        self.telemetry_exports.with_label_values(&labels).inc();
+    }
+
+    /// The name of this node. Called once.
+    pub fn node_is(&self, node: &str) {
+        self.node_info.with_label_values(&[node]).set(1);
     }
 
     /// Counts a backend request.

@@ -93,6 +93,32 @@ fn an_empty_variable_unsets_the_key_of_the_file() {
 }
 
 #[test]
+fn the_variables_of_opentelemetry_are_read() {
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318"),
+        ("OTEL_SERVICE_NAME", "edge"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Basic%20YTpi==, x-tenant=a"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.25"),
+    ];
+    let telemetry = environment(&variables).unwrap().telemetry;
+    assert_eq!(telemetry.otlp_endpoint.as_deref(), Some("http://collector:4318"));
+    assert_eq!((&*telemetry.service_name, telemetry.traces_sample_ratio), ("edge", 0.25));
+    let headers: Vec<_> = telemetry.headers.iter().map(|header| header.reveal()).collect();
+    assert_eq!(headers, ["authorization=Basic YTpi==", "x-tenant=a"]);
+    let own = [&variables[..], &[("ROOMCAST_TELEMETRY__OTLP_ENDPOINT", "")]].concat();
+    assert_eq!(environment(&own).unwrap().telemetry.otlp_endpoint, None, "roomcast's own variable wins");
+    for (name, value) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
+        ("ROOMCAST_TELEMETRY__OTLP_ENDPOINT", "http://collector:4318?x=1"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "hunter2"),
+    ] {
+        let lines = lines(environment(&[(name, value)]));
+        assert!(lines.len() == 1 && lines[0].contains(name) && !lines[0].contains("hunter2"), "{lines:?}");
+    }
+}
+
+#[test]
 fn conventional_names_are_read() {
     let parts = [
         ("REDIS_HOST", "r.example.com"),

@@ -14,6 +14,7 @@ use crate::log::config::RecoveryConfig;
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::{RedisLog, stream_kept};
 use crate::log::shared_window::SharedWindow;
+use crate::log::traced::TracedLog;
 use crate::log::window::Window;
 use crate::metrics::Metrics;
 use crate::model::draft::DraftLimits;
@@ -32,6 +33,7 @@ use crate::rules::Rules;
 use crate::shard::context::ShardContext;
 use crate::shard::runner;
 use crate::shard::settings::{LiveSettings, Settings};
+use crate::telemetry::Telemetry;
 use crate::tls::config::TlsConfig;
 use crate::tls::{KeyPair, TlsServer};
 use std::sync::Arc;
@@ -70,12 +72,15 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         room_name_bytes: config.limits.room_name_bytes,
         rooms: ROOMS_PER_EVENT,
     };
-    let backend = backend(config, &metrics, &memory)?;
     let node_id = NodeId::random();
+    metrics.node_is(&node_id.to_string());
+    let telemetry = Telemetry::new(&config.telemetry, node_id.to_string(), metrics.clone()).map_err(setup)?;
+    let backend = backend(config, &metrics, &memory, &telemetry)?;
     let Storage { log, presence, cluster, emitters } = match config.redis.url {
         Some(_) => storage_in_redis(config, node_id, draft_limits, &metrics, &memory)?,
         None => storage_in_memory(config, &metrics),
     };
+    let log = TracedLog::wrap(log, &telemetry);
     let recovery = recovery_within(&config.recovery, memory.limit());
     let window = Window::new(recovery.kept(), recovery.window_bytes);
     let notices = Box::new(Notices::new(backend.clone()));
@@ -83,6 +88,7 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let context = Arc::new(ShardContext {
         refusals: Refusals::new(metrics.clone(), feed.clone()),
         feed,
+        telemetry,
         node_id,
         shards: runner::count(),
         socketio: config.socketio.clone(),
@@ -186,6 +192,7 @@ fn backend(
     config: &Config,
     metrics: &Arc<Metrics>,
     memory: &Arc<MemoryBudget>,
+    telemetry: &Arc<Telemetry>,
 ) -> Result<Option<Arc<Backend>>, AppError> {
     let Some(settings) = &config.backend else { return Ok(None) };
     let transport = match &settings.stream {
@@ -194,5 +201,5 @@ fn backend(
         }
         None => BackendTransport::Webhook(Webhook::new(settings, config.publish.max_event).map_err(setup)?),
     };
-    Ok(Some(Backend::new(transport, settings, metrics.clone(), memory.clone())))
+    Ok(Some(Backend::new(transport, settings, metrics.clone(), memory.clone(), telemetry.clone())))
 }

@@ -5,13 +5,15 @@ use crate::backend::circuit_breaker::{CircuitBreaker, Failure, Opened, Topic};
 use crate::backend::config::BackendConfig;
 use crate::backend::notices::Notices;
 use crate::backend::places::{Place, Places};
-use crate::backend::request::{BackendRequest, EncodedRequest, RequestKind};
+use crate::backend::request::{BackendRequest, EncodedRequest, Origin, RequestKind};
 use crate::backend::stream::BackendStream;
 use crate::backend::turns::Turns;
 use crate::backend::webhook::Webhook;
 use crate::backend::{BackendError, Source, Subject};
 use crate::budget::MemoryBudget;
 use crate::metrics::Metrics;
+use crate::model::id::Id;
+use crate::telemetry::{Parent, Span, SpanKind, Telemetry, shortened};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -69,6 +71,7 @@ pub struct Backend {
     breaker: Mutex<CircuitBreaker>,
     started: Instant,
     metrics: Arc<Metrics>,
+    telemetry: Arc<Telemetry>,
     pub(super) notices: Notices,
 }
 
@@ -79,6 +82,7 @@ impl Backend {
         config: &BackendConfig,
         metrics: Arc<Metrics>,
         memory: Arc<MemoryBudget>,
+        telemetry: Arc<Telemetry>,
     ) -> Arc<Self> {
         Arc::new(Self {
             live: ArcSwap::from_pointee(Live { transport: Arc::new(transport), timeout: config.timeout }),
@@ -88,6 +92,7 @@ impl Backend {
             started: Instant::now(),
             notices: Notices::new(config, metrics.clone(), memory),
             metrics,
+            telemetry,
         })
     }
 
@@ -148,6 +153,12 @@ impl Backend {
         read: impl FnOnce(&[u8]) -> Result<T, BackendError>,
     ) -> Result<T, BackendError> {
         let topic = Topic { kind: request.kind, event: request.event };
+        let parent = match &request.trace {
+            Origin::Nobody => Parent::None,
+            Origin::Client(event) => Parent::Of(event.as_deref()),
+        };
+        let mut span = self.span(topic, request.id, parent);
+        let trace = span.context();
         let answer = async {
             self.check_circuit(topic, place.source())?;
             let Ok(_turn) = tokio::time::timeout_at(deadline, self.turn(place.source())).await else {
@@ -156,9 +167,12 @@ impl Backend {
             if deadline.saturating_duration_since(Instant::now()) < self.timeout() / LEAST_PART {
                 return Err(self.timed_out());
             }
-            self.transmit(topic, place.source(), request.encode(), deadline).await
+            let encoded = EncodedRequest { trace, ..request.encode() };
+            self.transmit(topic, place.source(), encoded, deadline).await
         };
-        self.measured(request.kind, answer, read).await
+        let result = self.measured(request.kind, answer, read).await;
+        note_result(&mut span, &result);
+        result
     }
 
     /// Whether requests go to a Redis stream.
@@ -187,14 +201,27 @@ impl Backend {
     }
 
     /// Sends a notice, once and at once.
-    pub(super) async fn send_notice(&self, source: &Source, notice: EncodedRequest) -> Result<(), BackendError> {
+    pub(super) async fn send_notice(&self, source: &Source, mut notice: EncodedRequest) -> Result<(), BackendError> {
         let kind = notice.kind;
         let topic = Topic { kind, event: None };
+        let mut span = self.span(topic, notice.id, Parent::None);
+        notice.trace = span.context();
         let answer = async {
             self.check_circuit(topic, source)?;
             self.transmit(topic, source, notice, Instant::now() + self.timeout()).await
         };
-        self.measured(kind, answer, |_| Ok(())).await
+        let result = self.measured(kind, answer, |_| Ok(())).await;
+        note_result(&mut span, &result);
+        result
+    }
+
+    /// The span of a request, from now until it is answered.
+    fn span(&self, topic: Topic<'_>, id: Id, parent: Parent<'_>) -> Span {
+        let mut span = self.telemetry.start("webhook", SpanKind::Client, parent);
+        span.set("roomcast.request", || topic.kind.label());
+        span.set("roomcast.request_id", || id.to_string());
+        span.set("roomcast.event", || shortened(topic.event.unwrap_or_default()));
+        span
     }
 
     /// Completes when the circuit is closed, or when something may try whether the backend is back.
@@ -264,7 +291,7 @@ impl Backend {
         let transport = self.live.load().transport.clone();
         let transmitted = async {
             match &*transport {
-                BackendTransport::Webhook(webhook) => webhook.post(request.body).await,
+                BackendTransport::Webhook(webhook) => webhook.post(request).await,
                 BackendTransport::Stream(stream) => stream.add(request, deadline).await.map(|()| Bytes::new()),
             }
         };
@@ -305,6 +332,12 @@ impl Backend {
             }
             _ => BackendError::Timeout(self.timeout()),
         }
+    }
+}
+
+fn note_result<T>(span: &mut Span, result: &Result<T, BackendError>) {
+    if let Err(error) = result {
+        span.fail(error.label());
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::model::id::Id;
 use crate::model::names::Room;
+use crate::model::trace_context::TraceContext;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
@@ -69,6 +70,16 @@ pub struct SessionInfo<'a> {
     pub rooms: Vec<Room>,
 }
 
+/// Where the trace of a request comes from.
+#[derive(Clone, Debug, Default)]
+pub enum Origin {
+    /// Nothing that is traced: the request may begin a trace.
+    #[default]
+    Nobody,
+    /// A client's event; `None` if its trace is not recorded.
+    Client(Option<Box<TraceContext>>),
+}
+
 /// One request. The fields that its kind does not have are left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct BackendRequest<'a> {
@@ -103,6 +114,9 @@ pub struct BackendRequest<'a> {
     pub last_seen: Option<String>,
     /// When the request was made, RFC 3339.
     pub time: String,
+    /// Where the trace of the request comes from.
+    #[serde(skip)]
+    pub trace: Origin,
 }
 
 impl<'a> BackendRequest<'a> {
@@ -125,13 +139,14 @@ impl<'a> BackendRequest<'a> {
             namespace: None,
             last_seen: None,
             time,
+            trace: Origin::Nobody,
         }
     }
 
     /// The form in which it is sent.
     pub fn encode(&self) -> EncodedRequest {
         let body = serde_json::to_string(self).expect("names, texts and raw JSON are always JSON");
-        EncodedRequest { kind: self.kind, id: self.id, body: body.into() }
+        EncodedRequest { kind: self.kind, id: self.id, body: body.into(), trace: None }
     }
 }
 
@@ -144,6 +159,8 @@ pub struct EncodedRequest {
     pub id: Id,
     /// The request's JSON. Copies share it.
     pub body: Bytes,
+    /// The span of the request, if it is recorded.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// The value of `X-Roomcast-Signature`: `t=<unix>,v1=<hex hmac-sha256 of "t.body">`.

@@ -186,9 +186,12 @@ impl BackendStream {
     ) -> Result<(), RedisError> {
         let mut pipeline = Pipeline::with_capacity(requests.len());
         for queued in &requests {
-            let EncodedRequest { kind, id, body } = &queued.request;
+            let EncodedRequest { kind, id, body, trace } = &queued.request;
             pipeline.cmd("EVAL").arg(ADD).arg(1).arg(&self.stream).arg(clock.redis_ms(queued.deadline)).arg(self.max);
             pipeline.arg("id").arg(id.to_string()).arg("type").arg(kind.label()).arg("body").arg(&body[..]);
+            if let Some(trace) = trace {
+                pipeline.arg("traceparent").arg(trace.to_string());
+            }
         }
         let answers = match connection.pipeline_raw(&pipeline).await {
             Ok(answers) => answers,
@@ -257,7 +260,7 @@ mod tests {
     fn entry(number: usize, bytes: usize) -> (QueuedRequest, oneshot::Receiver<Result<(), BackendError>>) {
         let (reply, answer) = oneshot::channel();
         let body = format!("{number}{}", "x".repeat(bytes));
-        let request = EncodedRequest { kind: RequestKind::Event, id: Id::random(), body: body.into() };
+        let request = EncodedRequest { kind: RequestKind::Event, id: Id::random(), body: body.into(), trace: None };
         (QueuedRequest { request, deadline: Instant::now() + Duration::from_secs(60), reply }, answer)
     }
 

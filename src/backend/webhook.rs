@@ -3,7 +3,7 @@
 use crate::backend::BackendError;
 use crate::backend::MAX_SENDING;
 use crate::backend::config::BackendConfig;
-use crate::backend::request::signature;
+use crate::backend::request::{EncodedRequest, signature};
 use crate::https::{HttpClient, HttpError, Pool};
 use crate::model::secret::Secret;
 use bytes::Bytes;
@@ -35,9 +35,15 @@ impl Webhook {
         Ok(Self { uri, secret: config.secret.clone(), client })
     }
 
-    /// Posts a body; returns that of the answer.
-    pub(super) async fn post(&self, body: Bytes) -> Result<Bytes, BackendError> {
+    /// Posts a request; returns the body of the answer.
+    pub(super) async fn post(&self, EncodedRequest { body, trace, .. }: EncodedRequest) -> Result<Bytes, BackendError> {
         let mut request = Request::post(self.uri.clone()).header(CONTENT_TYPE, "application/json");
+        if let Some(trace) = &trace {
+            request = request.header("traceparent", trace.to_string());
+            if let Some(state) = &trace.state {
+                request = request.header("tracestate", &**state);
+            }
+        }
         if let Some(secret) = &self.secret {
             let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             request = request.header("X-Roomcast-Signature", signature(secret.reveal(), unix, &body));

@@ -192,6 +192,7 @@ pub(super) fn event_of(parts: EventParts<'_>) -> Result<Request, EmitterError> {
         volatile: parts.volatile,
         id: None,
         source: Source::Emitter,
+        trace: None,
     };
     check_draft(&draft, parts.limits)?;
     Ok(Request::Event(Box::new(draft)))

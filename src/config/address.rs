@@ -157,6 +157,14 @@ pub(super) fn http_url(text: &str) -> Result<String, String> {
     http_url::parse(text).map(|_| text.trim().to_owned()).map_err(str::to_owned)
 }
 
+/// The base URL of an OTLP receiver, to which the paths of the signals are added.
+pub(super) fn otlp_endpoint(text: &str) -> Result<String, String> {
+    match text.contains(['?', '#']) {
+        true => Err("must be a base URL without a query, like \"http://collector:4318\"".into()),
+        false => http_url(text),
+    }
+}
+
 /// An HTTP URL without the values of its query, which may be keys.
 pub(super) fn without_query(text: &str) -> String {
     let query = text.split_once('?');

@@ -3,12 +3,14 @@
 
 use crate::backend::config::{BackendConfig, NOTIFICATIONS};
 use crate::config::address::{
-    AdminListen, FileMode, Listen, Networks, http_url, masked_url, origin, redis_url, without_query,
+    AdminListen, FileMode, Listen, Networks, http_url, masked_url, origin, otlp_endpoint, redis_url, without_query,
 };
 use crate::config::algorithm::AlgorithmName;
 use crate::config::claims::Claims;
 use crate::config::file::{FilePath, InFile, LinesInFile};
-use crate::config::kind::{Choice, Hidden, Kind, List, Masked, Maybe, OneOrList, Size, Span, Switch, Text, count};
+use crate::config::kind::{
+    Choice, Hidden, Kind, List, Masked, Maybe, OneOrList, Ratio, Size, Span, Switch, Text, count,
+};
 use crate::config::mistake::Faults;
 use crate::config::node::Node;
 use crate::config::rules::{OnRule, RoomRule};
@@ -78,6 +80,7 @@ const TOKEN_SECRET: Hidden = Hidden { check: text::token_secret, show: MASK };
 const TOKEN_SECRETS: List<Hidden> = List { of: TOKEN_SECRET, least: 0 };
 const BEARER_KEY: Hidden = Hidden { check: text::bearer_key, show: MASK };
 const BACKEND_SECRET: Hidden = Hidden { check: text::filled, show: MASK };
+const OTLP_HEADER: Hidden = Hidden { check: text::header_pair, show: MASK };
 const REDIS_URL: Hidden = Hidden { check: redis_url, show: masked_url };
 const HTTP_URL: Masked = Masked { check: http_url, show: without_query };
 const TRANSPORTS: List<Choice> = List { of: Choice(&["polling", "websocket"]), least: 1 };
@@ -316,6 +319,17 @@ pub(super) static KEYS: &[Key] = &[
     key!("trace", "lines_per_second", trace.lines_per_second, count(1..=100_000)),
     key!("trace", "bytes_per_second", trace.bytes_per_second, Size(1_000..=100 * MB)),
     key!("trace", "payloads", trace.payloads, Switch),
+
+    key!("telemetry", "otlp_endpoint", telemetry.otlp_endpoint, Maybe(Text(otlp_endpoint))),
+    key!("telemetry", "service_name", telemetry.service_name, Text(text::filled)),
+    key!("telemetry", "headers", telemetry.headers, List { of: OTLP_HEADER, least: 0 }),
+    key!("telemetry", "headers_file", telemetry.headers, LinesInFile(OTLP_HEADER)),
+    key!("telemetry", "traces", telemetry.traces, Switch),
+    key!("telemetry", "traces_sample_ratio", telemetry.traces_sample_ratio, Ratio),
+    key!("telemetry", "room_names", telemetry.room_names, Switch),
+    key!("telemetry", "metrics_interval", telemetry.metrics_interval, Span(0..=HOUR)),
+    key!("telemetry", "timeout", telemetry.timeout, Span(100..=MINUTE)),
+    key!("telemetry", "queue", telemetry.queue, count(1..=1_000_000)),
 
     key!("log", "level", log.level, Text(text::log_filter)),
     key!("log", "format", log.format, Choice(&["text", "json"])),

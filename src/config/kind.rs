@@ -67,6 +67,27 @@ impl<T: TryFrom<u64> + Copy + ToString> Kind for Count<T> {
     }
 }
 
+/// A part of a whole, from 0 to 1.
+pub(super) struct Ratio;
+
+impl Kind for Ratio {
+    type Value = f64;
+
+    fn read(&self, node: &Node) -> Result<f64, Faults> {
+        let number = match &node.value {
+            Value::Number(number) => number.as_f64(),
+            Value::Plain(text) => text.trim().parse().ok(),
+            _ => return Err(node.fault(format!("must be a number from 0 to 1, not {}", node.type_name()))),
+        };
+        let number = number.filter(|number| (0.0..=1.0).contains(number));
+        number.ok_or_else(|| node.fault("must be a number from 0 to 1"))
+    }
+
+    fn write(&self, value: &f64) -> Option<String> {
+        Some(format!("{value:?}"))
+    }
+}
+
 /// Bytes: a plain number, or with a unit; `MB` is 1,000,000 and `MiB` 1,048,576.
 pub(super) struct Size(pub RangeInclusive<u64>);
 

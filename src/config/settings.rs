@@ -16,6 +16,7 @@ use crate::redis::config::RedisConfig;
 use crate::rules::config::{OnRuleConfig, RoomRuleConfig};
 use crate::session::config::{LimitsConfig, SocketIoConfig};
 use crate::shutdown::ShutdownConfig;
+use crate::telemetry::config::TelemetryConfig;
 use crate::tls::config::TlsConfig;
 use std::collections::BTreeMap;
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub trace: TraceConfig,
     /// `[console] admin_ui` and its limits.
     pub admin_ui: AdminUiConfig,
+    /// `[telemetry]`.
+    pub telemetry: TelemetryConfig,
     /// `[log]`.
     pub log: LoggingConfig,
     /// `[shutdown]`.

@@ -3,6 +3,7 @@
 use crate::auth::{MIN_SECRET, SetupError};
 use crate::config::toml_text::shown;
 use crate::model::draft::check_room_name;
+use hyper::header::{HeaderName, HeaderValue};
 
 /// Not empty, without control characters.
 pub(super) fn filled(text: &str) -> Result<String, String> {
@@ -35,6 +36,16 @@ pub(super) fn bearer_key(text: &str) -> Result<String, String> {
     match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Ok(text.to_owned()),
         false => Err("a key must be visible ASCII characters, at least one".into()),
+    }
+}
+
+/// A header of a request, as `name=value`.
+pub(super) fn header_pair(text: &str) -> Result<String, String> {
+    let (name, value) = text.split_once('=').unwrap_or_default();
+    let is_pair = HeaderName::try_from(name.trim()).is_ok() && HeaderValue::from_str(value.trim()).is_ok();
+    match is_pair && !value.trim().is_empty() {
+        true => Ok(text.trim().to_owned()),
+        false => Err("a header must be written as \"name=value\"".into()),
     }
 }
 

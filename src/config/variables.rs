@@ -7,6 +7,7 @@ use crate::config::keys::{KEYS, find};
 use crate::config::kind::{Kind, Switch, count};
 use crate::config::mistake::{Faults, did_you_mean};
 use crate::config::node::{Node, Value, collect};
+use percent_encoding::percent_decode_str;
 
 /// Names with the prefix that are not keys: which file is read, and where a backend finds roomcast, since both may share
 /// one `.env`.
@@ -56,6 +57,14 @@ pub(super) fn conventional_names(environment: &Environment) -> Vec<Candidate> {
     }));
     candidates.extend(environment.node("JWT_SECRET").and_then(|node| candidate(("auth", "secret"), node)));
     candidates.extend(origins(environment).and_then(|node| candidate(("cors", "origins"), node)));
+    for (name, key) in [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp_endpoint"),
+        ("OTEL_SERVICE_NAME", "service_name"),
+        ("OTEL_TRACES_SAMPLER_ARG", "traces_sample_ratio"),
+    ] {
+        candidates.extend(environment.node(name).and_then(|node| candidate(("telemetry", key), node)));
+    }
+    candidates.extend(otlp_headers(environment).and_then(|node| candidate(("telemetry", "headers"), node)));
     match (environment.node("REDIS_URL"), environment.node("REDIS_HOST")) {
         (Some(url), _) => candidates.extend(candidate(("redis", "url"), url).map(|mut candidate| {
             candidate.prepared = redis_url_and_database(environment, &candidate.node);
@@ -68,6 +77,20 @@ pub(super) fn conventional_names(environment: &Environment) -> Vec<Candidate> {
         (None, None) => {}
     }
     candidates
+}
+
+/// `OTEL_EXPORTER_OTLP_HEADERS`: `name=value` separated by commas, percent-encoded as W3C Baggage.
+fn otlp_headers(environment: &Environment) -> Option<Node> {
+    let node = environment.node("OTEL_EXPORTER_OTLP_HEADERS")?;
+    let items = node.items("a comma list of name=value").ok()?;
+    let decoded = items.into_iter().map(|item| match &item.value {
+        Value::Plain(text) => {
+            let text = percent_decode_str(text).decode_utf8_lossy().into_owned();
+            Node { value: Value::Text(text), ..item }
+        }
+        _ => item,
+    });
+    Some(Node { value: Value::List(decoded.collect()), place: node.place.clone() })
 }
 
 /// `FRONTEND_URL` and `SOCKET_CORS_ORIGIN` together.

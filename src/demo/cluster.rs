@@ -1,9 +1,11 @@
 //! The demo on a machine with `redis-server`: three nodes on one log behind a balancer, any of which can be killed.
 
 use crate::config::Config;
+use crate::demo::cluster_error::ClusterError;
 use crate::demo::node_process::NodeProcess;
 use crate::demo::redis_server::RedisServer;
-use crate::demo::{Demo, Shared, balancer, control, listen_address, prepare};
+use crate::demo::shared::Shared;
+use crate::demo::{Demo, balancer, control, listen_address, prepare};
 use crate::model::secret::random_text;
 use crate::shutdown::Signals;
 use std::ffi::OsString;
@@ -20,26 +22,6 @@ const NODES: usize = 3;
 
 /// How often it is looked whether all nodes are ready.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-
-/// Why a demo of three nodes did not start, or ended.
-#[derive(Debug, thiserror::Error)]
-pub enum ClusterError {
-    /// There is no `redis-server` on this machine: a demo of one node is possible.
-    #[error("redis-server is not installed")]
-    NoRedis(#[source] io::Error),
-    /// An address cannot be bound.
-    #[error("the demo cannot listen")]
-    Bind(#[source] io::Error),
-    /// A process cannot be started.
-    #[error("{0} does not start")]
-    Process(&'static str, #[source] io::Error),
-    /// A process was started and does not listen, or has ended.
-    #[error("{0} ended, or did not get ready in time")]
-    NotReady(&'static str),
-    /// The operating system refused signal handlers.
-    #[error("the operating system refused signal handlers")]
-    Signals(#[source] io::Error),
-}
 
 /// Runs it until SIGTERM or SIGINT. `arguments` are those of this process that its nodes get too; `ready` is called with what to
 /// print once the page can be opened.

@@ -3,23 +3,25 @@
 
 mod balancer;
 pub mod cluster;
+pub mod cluster_error;
 mod control;
 mod node_process;
 mod page;
 mod redis_server;
 mod rules;
+pub mod shared;
 
 use crate::auth::config::AuthConfig;
 use crate::auth::sign;
 use crate::config::{Config, url_of};
+use crate::demo::shared::Shared;
 use crate::http::Page;
 use crate::http::config::{CorsConfig, ListenConfig, PublishConfig};
-use crate::model::secret::{Secret, random_text};
+use crate::model::secret::Secret;
 use crate::redis::config::RedisConfig;
 use crate::session::config::SocketIoConfig;
 use crate::shutdown::ShutdownConfig;
 use crate::tls::config::TlsConfig;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,35 +43,6 @@ const LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080
 /// A demo has no load balancer that must notice the stop.
 const SHUTDOWN: ShutdownConfig =
     ShutdownConfig { pause: Duration::ZERO, drain: Duration::from_millis(100), timeout: Duration::from_secs(5) };
-
-/// What the nodes of one demo have in common. A node of three gets it by standard input.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Shared {
-    secret: String,
-    key: String,
-    /// The log of three nodes; `None` is the embedded one.
-    redis_url: Option<String>,
-    /// Where the page asks which nodes there are.
-    control: Option<String>,
-    /// What the page is opened at, where that is not the node's own address.
-    public: Option<SocketAddr>,
-    /// The node's own address, where that is not the configured one.
-    listen: Option<SocketAddr>,
-}
-
-impl Shared {
-    /// Fresh secrets, for a demo of one node.
-    pub fn new() -> Self {
-        let (secret, key) = (random_text(), random_text());
-        Self { secret, key, redis_url: None, control: None, public: None, listen: None }
-    }
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self::new()
-    }
-}
 
 struct Person {
     user: &'static str,

@@ -1,8 +1,8 @@
 //! One of the demo's nodes: a process of this program, which is started again some time after it was killed.
 
-use crate::demo::Shared;
-use crate::demo::cluster::ClusterError;
+use crate::demo::cluster_error::ClusterError;
 use crate::demo::redis_server::free_port;
+use crate::demo::shared::Shared;
 use crate::https::{HttpClient, Pool};
 use bytes::Bytes;
 use http_body_util::Full;

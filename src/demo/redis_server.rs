@@ -1,6 +1,6 @@
 //! A Redis of the demo's own: a `redis-server` of this machine, on a free port, with a password, and nothing on disk.
 
-use crate::demo::cluster::ClusterError;
+use crate::demo::cluster_error::ClusterError;
 use crate::model::secret::random_text;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Stdio;

@@ -2,24 +2,32 @@
 
 use crate::backend::answer;
 use crate::backend::answer::EventAnswer;
-use crate::backend::request::{BackendRequest, RequestKind, SessionInfo};
+use crate::backend::request::{BackendRequest, Origin, RequestKind, SessionInfo};
 use crate::backend::{Backend, BackendError, Place, Source, Subject};
 use crate::model::args::Args;
+use crate::model::clock::unix_us;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
+use crate::model::trace_context::TraceContext;
 use crate::node::context::LocalNode;
 use crate::session::Session;
 use crate::session::connection::SessionKey;
+use crate::telemetry::{Parent, Span, SpanKind};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
+/// The span of what a client did.
+pub const CLIENT_SPAN: &str = "client event";
+
 /// The turn of a packet, or of a rule, with the backend: its place in the queue, and when its time is over.
 pub struct Ask {
     place: Place,
     deadline: Instant,
+    /// What the client did, from its arrival on.
+    span: Span,
 }
 
 impl Ask {
@@ -27,7 +35,12 @@ impl Ask {
     pub fn new(local: &LocalNode, place: Place, arrived: Millis) -> Option<Self> {
         let waited = Duration::from_millis(local.shard.now().get() - arrived.get());
         let timeout = local.node.backend.as_ref()?.timeout();
-        Some(Self { place, deadline: Instant::now() + timeout.saturating_sub(waited) })
+        let waited_us = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
+        let span = local
+            .context
+            .telemetry
+            .start_at(CLIENT_SPAN, SpanKind::Server, Parent::None, || unix_us().saturating_sub(waited_us));
+        Some(Self { place, deadline: Instant::now() + timeout.saturating_sub(waited), span })
     }
 
     /// For a session, from now on.
@@ -47,7 +60,13 @@ impl Ask {
     }
 
     fn at_once(local: &LocalNode, place: Place) -> Result<Self, BackendError> {
-        Ok(Self { place, deadline: Instant::now() + backend(local)?.timeout() })
+        let span = local.context.telemetry.start(CLIENT_SPAN, SpanKind::Server, Parent::None);
+        Ok(Self { place, deadline: Instant::now() + backend(local)?.timeout(), span })
+    }
+
+    /// What belongs to the same trace gets this.
+    pub fn trace(&self) -> Option<Box<TraceContext>> {
+        self.span.context()
     }
 }
 
@@ -97,6 +116,7 @@ pub async fn join_of(local: &LocalNode, about: SessionInfo<'_>, room: &str, ask:
     let backend = backend(local)?;
     let mut call = BackendRequest::of_session(RequestKind::Join, about, now());
     call.room = Some(room);
+    call.trace = Origin::Client(ask.trace());
     backend.call(&ask.place, ask.deadline, &call, answer::read_decision).await
 }
 
@@ -130,6 +150,7 @@ pub async fn forward(
     let namespace = about.namespace.into();
     let mut call = BackendRequest::of_session(RequestKind::Event, about, now());
     call.event = Some(event);
+    call.trace = Origin::Client(ask.trace());
     call.args = serde_json::from_str(args.as_array()).ok();
     let read = |body: &[u8]| answer::read_event(body, &namespace, &local.context.draft_limits);
     backend.call(&ask.place, ask.deadline, &call, read).await

@@ -5,7 +5,7 @@ use crate::backend::answer::EventAnswer;
 use crate::backend::request::RequestKind;
 use crate::handlers::action_error::{ActionError, Failure};
 use crate::handlers::backend_calls;
-use crate::handlers::backend_calls::Ask;
+use crate::handlers::backend_calls::{Ask, CLIENT_SPAN};
 use crate::handlers::backend_lane;
 use crate::handlers::backend_lane::Need;
 use crate::handlers::fail;
@@ -22,6 +22,7 @@ use crate::model::offset::Offset;
 use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::model::session_note::{LeftBy, SessionNote};
+use crate::model::trace_context::TraceContext;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode::{check_args, check_draft};
@@ -31,7 +32,11 @@ use crate::session::Session;
 use crate::session::caller::with_caller;
 use crate::session::connection::SessionKey;
 use crate::shard::ended::Ended;
+use crate::telemetry::{Parent, Span, SpanKind, shortened};
 use std::rc::Rc;
+
+/// The span that the events of a rule belong to.
+type Trace = Option<Box<TraceContext>>;
 
 /// What a rule comes to for one call.
 struct Plan {
@@ -92,9 +97,22 @@ pub async fn run(
     if tracing::enabled!(tracing::Level::DEBUG) && ask.is_none() {
         local.shard.with_session(key, |session| tracing::debug!(session = %session.id, ?event, "event in"));
     }
-    match attempt(local, key, rule, event, args, ask).await {
-        Ok(ran) => Ok(ran),
+    // A packet that has waited for the backend has its span already.
+    let mut span = match ask {
+        Some(_) => Span::default(),
+        None => local.context.telemetry.start(CLIENT_SPAN, SpanKind::Server, Parent::None),
+    };
+    span.set("roomcast.event", || shortened(event));
+    let trace = ask.map_or_else(|| span.context(), Ask::trace);
+    match attempt(local, key, rule, event, args, ask, trace).await {
+        Ok(ran) => {
+            if matches!(ran, Ran::Deferred(_)) {
+                span.discard();
+            }
+            Ok(ran)
+        }
         Err(error) => {
+            span.fail(error.code());
             note_refusal(local, key, event, &error);
             if !matches!(error, ActionError::Join(_)) {
                 local.shard.note(key, SessionNote::Refused { code: error.code(), room: None });
@@ -153,6 +171,7 @@ async fn attempt(
     event: &str,
     args: &Args,
     ask: Option<&Ask>,
+    trace: Trace,
 ) -> Result<Ran, ActionError> {
     let planned = local.shard.with_session(key, |session| {
         let plan = plan(local, session, rule, args, |room| session.is_in(room), Outside::Refuse);
@@ -179,7 +198,7 @@ async fn attempt(
     if rule.forward() && !local.shard.has_session(key) {
         // The caller has disconnected meanwhile. The backend has done its work, so the others still get its events.
         let drafts = if plan.joins.is_empty() { plan.drafts } else { Vec::new() };
-        append(local, drafts.into_iter().chain(answer.emit).collect()).await?;
+        append(local, drafts.into_iter().chain(answer.emit).collect(), trace).await?;
         return Ok(Ran::Done(answer.ack.or(plan.ack)));
     }
     let allowed = room_access::allow(local, key, &plan.joins, ask).await.map_err(ActionError::Join)?;
@@ -212,7 +231,7 @@ async fn attempt(
     plan.reply.into_iter().chain(replies).for_each(|message| send_to_session(local, key, &message));
     let drafts: Vec<Draft> = plan.drafts.into_iter().chain(answer.emit).collect();
     let heard = drafts.iter().any(|draft| draft.except.is_empty());
-    let last = append(local, drafts).await?;
+    let last = append(local, drafts, trace).await?;
     if heard && let Some(last) = last {
         // The acknowledgement comes after the events that the caller gets itself.
         local.shard.catch_up_with(last).await;
@@ -281,13 +300,17 @@ fn draft(emission: Emission, namespace: &Namespace, caller: &str) -> Draft {
         volatile: emission.volatile,
         id: None,
         source: Source::Client,
+        trace: None,
     }
 }
 
 /// The offset of the last that is stored; `None` where nothing is.
-async fn append(local: &Rc<LocalNode>, drafts: Vec<Draft>) -> Result<Option<Offset>, ActionError> {
+async fn append(local: &Rc<LocalNode>, mut drafts: Vec<Draft>, trace: Trace) -> Result<Option<Offset>, ActionError> {
     if drafts.is_empty() {
         return Ok(None);
+    }
+    if trace.is_some() {
+        drafts.iter_mut().for_each(|draft| draft.trace.clone_from(&trace));
     }
     let backends = drafts.iter().filter(|draft| draft.source == Source::Backend).count() as u64;
     let all = drafts.len() as u64;
@@ -364,7 +387,7 @@ pub async fn run_disconnects(local: &Rc<LocalNode>, ended: Vec<Ended>) {
             }
         }
     }
-    if let Err(error) = append(local, drafts).await {
+    if let Err(error) = append(local, drafts, None).await {
         failed_disconnect(local, &error);
     }
     local.shard.finish_disconnect_work(count);
@@ -378,7 +401,7 @@ fn forward_disconnect(local: &Rc<LocalNode>, ended: Ended, args: Args, ask: Ask)
         let about = backend_calls::about(&local, &ended.session, ended.rooms);
         let answer = backend_calls::forward(&local, about, "disconnect", &args, &ask).await;
         let told = match answer.map_err(ActionError::Backend) {
-            Ok(answer) => append(&local, answer.emit).await.map(drop),
+            Ok(answer) => append(&local, answer.emit, ask.trace()).await.map(drop),
             Err(error) => Err(error),
         };
         if let Err(error) = told {

@@ -92,6 +92,12 @@ pub async fn metrics(api: &Api) -> Reply {
 }
 
 async fn render(api: &Api) -> Result<Bytes, String> {
+    refresh_metrics(api).await;
+    api.node.context.metrics.render().map(Bytes::from).map_err(|problem| problem.to_string())
+}
+
+/// Brings those metrics up to date that are not kept so.
+pub async fn refresh_metrics(api: &Api) {
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
     let counts = count(api).await;
     let metrics = &api.node.context.metrics;
@@ -104,5 +110,4 @@ async fn render(api: &Api) -> Result<Bytes, String> {
     metrics.note_memory(&api.node.context.memory);
     let (open, skipped) = api.node.context.feed.counts();
     metrics.note_traces(open, skipped);
-    metrics.render().map(Bytes::from).map_err(|problem| problem.to_string())
 }

@@ -7,16 +7,40 @@ use crate::http::body::BodyError;
 use crate::log::{Accepted, AppendError, Appended};
 use crate::model::draft::{Draft, DraftError, Source};
 use crate::model::refusal::Refusal;
+use crate::model::trace_context::TraceContext;
 use crate::protocol::publish::{Publication, decode_json, decode_ndjson};
 use crate::refusals::Who;
+use crate::telemetry::{Parent, Span, SpanKind};
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
-use hyper::{Request, StatusCode};
+use hyper::{HeaderMap, Request, StatusCode};
 use serde_json::{Value, json};
 use std::net::IpAddr;
 
 /// Publishes events and answers when the log has them. The caller has checked the key.
 pub async fn publish(api: &Api, request: Request<Incoming>, from: IpAddr) -> Reply {
+    let mut span = begin_span(api, request.headers());
+    let reply = publish_within(api, request, from, &mut span).await;
+    span.set("http.response.status_code", || u64::from(reply.status().as_u16()));
+    if reply.status().is_server_error() {
+        span.fail("unavailable");
+    }
+    reply
+}
+
+/// A span of the publisher's trace, or of a new one.
+fn begin_span(api: &Api, headers: &HeaderMap) -> Span {
+    let telemetry = &api.node.context.telemetry;
+    if !telemetry.traces() {
+        return Span::default();
+    }
+    let value = |name| headers.get(name).map(|value| value.as_bytes());
+    let parent = value("traceparent").and_then(|parent| TraceContext::parse(parent, value("tracestate")));
+    let parent = parent.as_ref().map_or(Parent::None, |parent| Parent::Of(Some(parent)));
+    telemetry.start("publish", SpanKind::Server, parent)
+}
+
+async fn publish_within(api: &Api, request: Request<Incoming>, from: IpAddr, span: &mut Span) -> Reply {
     let ndjson = request
         .headers()
         .get(CONTENT_TYPE)
@@ -31,8 +55,15 @@ pub async fn publish(api: &Api, request: Request<Incoming>, from: IpAddr) -> Rep
     };
     let limits = &api.node.context.draft_limits;
     match if ndjson { decode_ndjson(text, limits) } else { decode_json(text, limits) } {
-        Ok(Publication::One(draft)) => one(api, *draft).await,
-        Ok(Publication::Batch(events)) => batch(api, events, from).await,
+        Ok(Publication::One(mut draft)) => {
+            draft.trace = span.context();
+            one(api, *draft).await
+        }
+        Ok(Publication::Batch(mut events)) => {
+            span.set("messaging.batch.message_count", || events.len() as u64);
+            events.iter_mut().flatten().for_each(|draft| draft.trace = span.context());
+            batch(api, events, from).await
+        }
         Err(problem) => refused(api, &problem),
     }
 }

@@ -1,8 +1,8 @@
 //! `GET /trace`: what happens to a user, a session or a room, live, as Server-Sent Events.
 
 use crate::cluster::TraceQuery;
-use crate::http::access;
 use crate::http::Api;
+use crate::http::access;
 use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
 use crate::http::caller::Caller;

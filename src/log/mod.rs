@@ -7,6 +7,7 @@ mod recent_commands;
 mod recent_ids;
 pub mod redis;
 pub mod shared_window;
+pub mod traced;
 pub mod window;
 
 use crate::model::command::SessionCommand;

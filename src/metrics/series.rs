@@ -116,3 +116,10 @@ pub(super) const RELOADS: [&str; 3] = ["applied", "unchanged", "refused"];
 
 /// `roomcast_memberships_lost_total`.
 pub(super) const LOSSES: [&str; 2] = ["token", "rules"];
+
+/// `roomcast_telemetry_dropped_total`, in the order of `TelemetryDrop`.
+pub(super) const TELEMETRY_DROPS: [&str; 3] = ["queue_full", "export_failed", "rejected"];
+
+/// `roomcast_telemetry_exports_total`, in the order of `Signal`.
+pub(super) const SIGNALS: [&str; 2] = ["traces", "metrics"];
+pub(super) const EXPORT_RESULTS: [&str; 2] = ["ok", "failed"];

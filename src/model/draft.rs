@@ -2,6 +2,7 @@
 
 use crate::model::args::Args;
 use crate::model::names::{EVERYBODY, MAIN_NAMESPACE, Namespace, Room};
+use crate::model::trace_context::TraceContext;
 use std::sync::Arc;
 
 /// Event names that stock Socket.IO clients treat as a protocol violation (docs/protocol/socketio.md sections 3.3 and
@@ -63,6 +64,8 @@ pub struct Draft {
     pub id: Option<String>,
     /// Who published it.
     pub source: Source,
+    /// The span that it belongs to; `None` unless its trace is recorded.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 impl Draft {
@@ -77,6 +80,7 @@ impl Draft {
             volatile: false,
             id: None,
             source,
+            trace: None,
         }
     }
 

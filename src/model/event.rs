@@ -5,6 +5,7 @@ use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::offset::Offset;
 use bytes::Bytes;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// An event as the log's tail delivers it.
@@ -23,7 +24,8 @@ impl Event {
     /// Approximate bytes in memory, for limits.
     pub fn size(&self) -> usize {
         let names: usize = self.draft.rooms.iter().chain(&self.draft.except).map(|room| room.len() + 16).sum();
-        self.draft.args.len() + self.draft.event.len() + names + 160
+        let trace = self.draft.trace.as_ref().map_or(0, |trace| trace.size());
+        self.draft.args.len() + self.draft.event.len() + names + trace + 160
     }
 }
 
@@ -49,12 +51,41 @@ pub struct Delivery {
     /// The event.
     pub event: Arc<Event>,
     encoded: [OnceLock<Bytes>; 5],
+    traced: Option<Box<Progress>>,
+}
+
+/// How far the shards of this node are with an event.
+#[derive(Debug)]
+struct Progress {
+    /// Shards that have not written it yet.
+    shards: AtomicUsize,
+    /// Sessions that got it.
+    receivers: AtomicU64,
 }
 
 impl Delivery {
     /// Encodes nothing yet.
     pub fn new(event: Arc<Event>) -> Self {
-        Self { event, encoded: Default::default() }
+        Self { event, encoded: Default::default(), traced: None }
+    }
+
+    /// One whose end is noted when so many shards have written it.
+    pub fn traced(event: Arc<Event>, shards: usize) -> Self {
+        let progress = Progress { shards: AtomicUsize::new(shards), receivers: AtomicU64::new(0) };
+        Self { traced: Some(Box::new(progress)), ..Self::new(event) }
+    }
+
+    /// Whether [`Delivery::shard_wrote`] is to be called.
+    pub fn is_traced(&self) -> bool {
+        self.traced.is_some()
+    }
+
+    /// A shard has written it to so many sessions. Answers the sum of all shards at the last of them.
+    pub fn shard_wrote(&self, receivers: u64) -> Option<u64> {
+        let progress = self.traced.as_deref()?;
+        progress.receivers.fetch_add(receivers, Ordering::Relaxed);
+        let is_last = progress.shards.fetch_sub(1, Ordering::AcqRel) == 1;
+        is_last.then(|| progress.receivers.load(Ordering::Relaxed))
     }
 
     /// The bytes in this format, encoded at the first call.

@@ -21,4 +21,5 @@ pub mod provenance;
 pub mod refusal;
 pub mod secret;
 pub mod session_note;
+pub mod trace_context;
 pub mod transport;

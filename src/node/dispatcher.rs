@@ -139,7 +139,13 @@ impl Dispatcher {
     }
 
     fn hand_out_events(&self, events: impl Iterator<Item = Arc<Event>>) {
-        let events: Arc<[_]> = events.map(|event| Arc::new(Delivery::new(event))).collect();
+        let shards = self.node.shards().len();
+        let is_traced = |event: &Event| event.draft.trace.is_some() && self.node.context.telemetry.traces();
+        let delivery = |event: Arc<Event>| match is_traced(&event) {
+            true => Delivery::traced(event, shards),
+            false => Delivery::new(event),
+        };
+        let events: Arc<[_]> = events.map(|event| Arc::new(delivery(event))).collect();
         if events.is_empty() {
             return;
         }

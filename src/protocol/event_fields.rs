@@ -148,6 +148,7 @@ impl<'a> EventFields<'a> {
             volatile: self.volatile.unwrap_or(false),
             id: self.id.filter(|id| !id.is_empty()),
             source,
+            trace: None,
         };
         check_draft(&draft, limits)?;
         Ok(draft)

@@ -18,6 +18,7 @@ use crate::refusals::Refusals;
 use crate::session::bucket::Rate;
 use crate::session::config::SocketIoConfig;
 use crate::shard::settings::{LiveSettings, Settings};
+use crate::telemetry::Telemetry;
 use arc_swap::Guard;
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,6 +45,8 @@ pub struct ShardContext {
     pub metrics: Arc<Metrics>,
     /// Counts, logs and tells what is refused.
     pub refusals: Refusals,
+    /// Spans, for a collector.
+    pub telemetry: Arc<Telemetry>,
     /// What happens to clients, for whoever follows it.
     pub feed: Arc<Feed>,
     /// How many shards the node has.

@@ -164,5 +164,6 @@ fn draft(message: Message, namespace: &Namespace, room: &Room, session: &str) ->
         volatile: false,
         id: None,
         source: Source::Client,
+        trace: None,
     }
 }

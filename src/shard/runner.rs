@@ -1,7 +1,7 @@
 //! The thread of a shard: a current-thread runtime and one loop that takes messages, fires deadlines and flushes outboxes.
 
 use crate::model::command::Action;
-use crate::model::event::PlacedCommand;
+use crate::model::event::{Delivery, PlacedCommand};
 use crate::model::offset::Position;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::{Ended, EndedQueue};
@@ -124,6 +124,8 @@ struct Delivered {
     flushed_at: u64,
     /// When its events were accepted (Unix microseconds).
     accepted_us: Vec<u64>,
+    /// Those of them whose way is recorded, with the number of their receivers here.
+    traced: Vec<(Arc<Delivery>, u64)>,
     /// Where in the log it ends.
     up_to: Position,
 }
@@ -145,13 +147,20 @@ impl Flushing {
     ) -> bool {
         match command {
             ShardCommand::Events(events, bytes) => {
-                let mut accepted = Vec::new();
+                let (mut accepted, mut traced) = (Vec::new(), Vec::new());
                 for delivery in &*events {
                     let before = shard.hub.borrow().flusher.pushed();
                     let is_wide = shard.deliver(delivery);
                     // Where nobody receives an event nothing is written.
-                    if shard.hub.borrow().flusher.pushed() > before {
+                    let receivers = shard.hub.borrow().flusher.pushed() - before;
+                    if receivers > 0 {
                         accepted.push(delivery.event.accepted_us);
+                    }
+                    if delivery.is_traced() {
+                        match receivers {
+                            0 => wrote(shard, delivery, 0),
+                            receivers => traced.push((delivery.clone(), receivers as u64)),
+                        }
                     }
                     if is_wide {
                         // In a room of thousands, reads and deadlines get their turn between two events. Nothing is flushed
@@ -163,7 +172,7 @@ impl Flushing {
                 }
                 shard.advanced.notify_waiters();
                 backlog.took(bytes);
-                self.note(shard, accepted);
+                self.note(shard, accepted, traced);
             }
             ShardCommand::SessionCommand(placed) => apply_command(shard, placed),
             ShardCommand::Probe(id) => shard.observer.probe_seen(id),
@@ -183,11 +192,11 @@ impl Flushing {
     }
 
     /// Remembers a batch until its receivers, which are listed now, have been flushed.
-    fn note(&mut self, shard: &Shard, accepted_us: Vec<u64>) {
+    fn note(&mut self, shard: &Shard, accepted_us: Vec<u64>, traced: Vec<(Arc<Delivery>, u64)>) {
         if !accepted_us.is_empty() {
             let hub = shard.hub.borrow();
             let (flushed_at, up_to) = (hub.flusher.flushed_when_empty(), hub.position.position);
-            self.batches.push_back(Delivered { flushed_at, accepted_us, up_to });
+            self.batches.push_back(Delivered { flushed_at, accepted_us, traced, up_to });
         }
     }
 
@@ -201,15 +210,23 @@ impl Flushing {
         let metrics = &shard.context.metrics;
         delivered.for_each(|(protocol, count)| metrics.delivered(protocol, count));
         while self.batches.front().is_some_and(|batch| batch.flushed_at <= flushed || !more) {
-            let Some(Delivered { accepted_us, up_to, .. }) = self.batches.pop_front() else { break };
+            let Some(Delivered { accepted_us, traced, up_to, .. }) = self.batches.pop_front() else { break };
             let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
             shard.hub.borrow_mut().history.wrote(up_to, (unix_us / 1000) as u64);
+            traced.iter().for_each(|(delivery, receivers)| wrote(shard, delivery, *receivers));
             for accepted_us in accepted_us {
                 // Every frame is written, or waits because its client is slow.
                 metrics.publish_to_write.observe(unix_us.saturating_sub(u128::from(accepted_us)) as f64 / 1e6);
             }
         }
         more
+    }
+}
+
+/// This shard has written a traced event; the last one to do so ends its span.
+fn wrote(shard: &Shard, delivery: &Delivery, receivers: u64) {
+    if let Some(receivers) = delivery.shard_wrote(receivers) {
+        shard.context.telemetry.delivered(&delivery.event, receivers);
     }
 }
 

@@ -140,6 +140,7 @@ export const ELSEWHERE = [
   ["docs/from-socketio.md", 'case "typing"', "tests/e2e/migration.test.mjs does the same with a real Socket.IO server"],
   ["docs/backend.md", "xautoclaim", "tests/e2e/backend_stream.test.mjs"],
   ...["// app/chats", "// app/realtime", "// app/useRealtime", "// app/roomcast"].map((has) => ["docs/guides/serverless.md", has, "tests/examples/nextjs.test.mjs"]),
+  ["docs/telemetry.md", "traceparent: 00-", "tests/e2e/telemetry.test.mjs publishes with this header"],
   ["docs/runbooks.md", "node=http", "tests/deploy/documents.test.mjs"],
   ["docs/troubleshooting.md", "node=http", "tests/deploy/documents.test.mjs"],
   ["docs/troubleshooting.md", "docker compose logs", "needs Docker"],

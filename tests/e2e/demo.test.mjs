@@ -78,7 +78,7 @@ suite("demo", () => {
     await Promise.all([badge("a", "live"), badge("b", "live")]);
     await demo.stop("SIGKILL");
     await Promise.all([badge("a", "reconnecting"), badge("b", "reconnecting")]);
-    const again = await startDemo(keep, port);
+    const again = await startDemo(keep, { port });
     assert.notEqual(again.token, token);
     await Promise.all([badge("a", "live"), badge("b", "live")]);
     await page.locator("#pane-a input.text").fill("after the restart");

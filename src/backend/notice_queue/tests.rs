@@ -4,7 +4,7 @@ use crate::backend::request::RequestKind;
 const MAX: usize = 10_000;
 
 fn request(name: &str) -> EncodedRequest {
-    EncodedRequest { kind: RequestKind::Connect, id: Id::random(), body: name.to_owned().into() }
+    EncodedRequest { kind: RequestKind::Connect, id: Id::random(), body: name.to_owned().into(), trace: None }
 }
 
 fn push(queue: &mut NoticeQueue, user: &str, session: Id, name: &str) -> Lost {

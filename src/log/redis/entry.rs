@@ -9,6 +9,7 @@
 //! | `namespace` | the default is `/` |
 //! | `volatile` | `true` or `false`; nodes never store volatile events |
 //! | `id` | idempotency id |
+//! | `traceparent`, `tracestate` | the W3C trace context; one that is malformed or not sampled is ignored |
 //! | `t` | nodes only: when a node accepted the event, Unix microseconds |
 //! | `src` | nodes only: the source's metric label where it is not `http` |
 //! | `order` | nodes only, as first field: a [`SessionCommand`] as JSON |
@@ -29,6 +30,7 @@ use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_nam
 use crate::model::id::Id;
 use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Position;
+use crate::model::trace_context::TraceContext;
 use crate::protocol::event_fields::EventFields;
 use redis::{Arg, Cmd};
 
@@ -97,6 +99,7 @@ pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Res
 }
 
 fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
+    let trace = context(fields);
     let fields = KnownFields::of(fields)?;
     let accepted_us = fields.accepted_us()?;
     let source = fields.source()?;
@@ -121,7 +124,7 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
     {
         return Err(DraftError::TooBig { bytes, max: limits.max_event });
     }
-    Ok(StreamEntry::Event(event.into_draft(source, limits)?, accepted_us))
+    Ok(StreamEntry::Event(Draft { trace, ..event.into_draft(source, limits)? }, accepted_us))
 }
 
 /// The event in an entry's fields; `None` for any other kind of entry. For the fuzzer and benches.
@@ -201,6 +204,23 @@ fn encode_timeless(draft: &Draft, command: &mut Cmd) {
     if draft.source != Source::Http {
         command.arg("src").arg(draft.source.label());
     }
+    if let Some(trace) = &draft.trace {
+        command.arg("traceparent").arg(trace.to_string());
+        if let Some(state) = &trace.state {
+            command.arg("tracestate").arg(&**state);
+        }
+    }
+}
+
+/// The trace that an entry belongs to, if it is recorded.
+fn context(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<Box<TraceContext>> {
+    let value = |wanted: &[u8]| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| &value[..]);
+    trace_of(value(b"traceparent")?, value(b"tracestate"))
+}
+
+/// A trace context, if its trace is recorded.
+pub(super) fn trace_of(traceparent: &[u8], tracestate: Option<&[u8]>) -> Option<Box<TraceContext>> {
+    TraceContext::parse(traceparent, tracestate).filter(|context| context.sampled).map(Box::new)
 }
 
 fn json_list(rooms: &[Room]) -> String {
@@ -244,6 +264,8 @@ impl<'a> KnownFields<'a> {
                 b"id" => &mut fields.id,
                 b"t" => &mut fields.t,
                 b"src" => &mut fields.src,
+                // Read by `context`, which finds no fault with them.
+                b"traceparent" | b"tracestate" => continue,
                 _ => {
                     unknown.get_or_insert(name);
                     continue;

@@ -42,6 +42,9 @@ struct Message<'a> {
     /// The entry of the stream that clients get before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     p: Option<String>,
+    /// `traceparent` and `tracestate`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    c: Option<(String, Option<Arc<str>>)>,
 }
 
 /// A volatile event that was received.
@@ -65,6 +68,7 @@ pub(super) fn encode(draft: &Draft, accepted_us: u64, after: Position) -> String
         t: accepted_us,
         s: draft.source.label().into(),
         p: (after != Position::default()).then(|| after.to_string()),
+        c: draft.trace.as_ref().map(|trace| (trace.to_string(), trace.state.clone())),
     };
     serde_json::to_string(&message).expect("strings and raw JSON are always JSON")
 }
@@ -82,6 +86,9 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Volatile, D
         volatile: true,
         id: None,
         source: entry::source_of(&message.s),
+        trace: message
+            .c
+            .and_then(|(parent, state)| entry::trace_of(parent.as_bytes(), state.as_ref().map(|s| s.as_bytes()))),
     };
     check_draft(&draft, limits)?;
     let after = message.p.as_deref().and_then(Position::parse).unwrap_or_default();

@@ -151,3 +151,24 @@ fn what_nodes_of_a_newer_release_write_is_read() {
     let unknown = decode(&fields(&[("kind", "schedule"), ("at", "5")]), &LIMITS);
     assert!(matches!(unknown, Ok(StreamEntry::Unsupported)));
 }
+
+#[test]
+fn a_trace_goes_with_its_event_and_a_malformed_one_is_ignored() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let event = [("room", "r"), ("event", "e")];
+    let (mut draft, _) = read(&[&event[..], &[("traceparent", parent), ("tracestate", "a=1")]].concat());
+    assert_eq!(draft.trace.as_ref().map(ToString::to_string).as_deref(), Some(parent));
+    draft.source = Source::Http;
+    let Ok(StreamEntry::Event(back, _)) = decode(&written(&draft), &LIMITS) else { panic!() };
+    assert_eq!(back, draft);
+    let unsampled = parent.replace("-01", "-00");
+    for ignored in ["", "x", unsampled.as_str()] {
+        assert_eq!(read(&[&event[..], &[("traceparent", ignored)]].concat()).0.trace, None, "{ignored}");
+    }
+    let mut fields = fields(&event);
+    fields.push((b"traceparent".to_vec(), vec![0xff]));
+    assert!(matches!(decode(&fields, &LIMITS), Ok(StreamEntry::Event(..))));
+    assert!(
+        !written(&Draft::new("r", "e", Args::none(), Source::Http)).iter().any(|(name, _)| name.starts_with(b"trace"))
+    );
+}
