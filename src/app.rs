@@ -11,11 +11,11 @@ mod reload;
 pub use reload::Load;
 
 use crate::bridge::redis::{CopyObserver, EmitterBridge};
+use crate::budget::sign_ins::SignIns;
 use crate::config::{Config, Purpose};
 use crate::handlers::rule_runner;
 use crate::http::caller::ListenerKind;
 use crate::http::config::{ListenAddress, ListenConfig};
-use crate::http::console::sign_ins::SignIns;
 use crate::http::health::refresh_metrics;
 use crate::http::listener::Listener;
 use crate::http::reload::Reloads;

@@ -10,6 +10,7 @@ pub mod machine;
 pub mod memory;
 pub mod pace;
 pub mod relief;
+pub mod sign_ins;
 
 pub use accounts::{Account, AccountPermit, Accounts};
 pub use memory::{Held, Holding, Level, MemoryBudget};

@@ -19,6 +19,17 @@ pub(super) struct Access {
     json: bool,
 }
 
+/// Which part of a list.
+#[derive(clap::Args)]
+pub(super) struct Page {
+    /// At most so many, up to 1000 [default: 100]
+    #[arg(long)]
+    pub limit: Option<u16>,
+    /// Those behind the last list
+    #[arg(long)]
+    pub cursor: Option<String>,
+}
+
 /// A running node that is asked.
 pub(super) struct ClusterApi {
     node: NodeAccess,

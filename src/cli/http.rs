@@ -55,7 +55,8 @@ pub(super) async fn follow(
         let late = |_| format!("the stream broke: nothing came for {SILENCE:?}");
         let frame = tokio::time::timeout(SILENCE, body.frame()).await.map_err(late)?;
         let Some(frame) = frame else { break };
-        unread.extend_from_slice(frame.map_err(|error| error.to_string())?.data_ref().map_or(&[][..], |data| data));
+        let broken = |error| format!("the stream broke, because the node stopped or the connection was cut: {error}");
+        unread.extend_from_slice(frame.map_err(broken)?.data_ref().map_or(&[][..], |data| data));
         if unread.len() > MAX_ANSWER {
             return Err(format!("the node's answer is longer than {MAX_ANSWER} bytes"));
         }

@@ -1,6 +1,6 @@
 //! `roomcast rooms`.
 
-use crate::cli::cluster_api::{Access, cell, list_end, path, table};
+use crate::cli::cluster_api::{Access, Page, cell, list_end, path, table};
 use crate::cli::{Common, Failure};
 use serde_json::Value;
 
@@ -8,18 +8,14 @@ use serde_json::Value;
 pub(super) struct Arguments {
     /// Only rooms whose names begin with this
     prefix: Option<String>,
-    /// At most so many, up to 1000 [default: 100]
-    #[arg(long)]
-    limit: Option<u16>,
-    /// Those behind the last list
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    page: Page,
     #[command(flatten)]
     access: Access,
 }
 
 pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { prefix, limit, cursor, access } = arguments;
+    let Arguments { prefix, page: Page { limit, cursor }, access } = arguments;
     let limit = limit.map(|limit| limit.to_string());
     let api = access.open(common)?;
     let answer = api.ask(&path("/rooms", &[("prefix", prefix), ("limit", limit), ("cursor", cursor)]), None)?;

@@ -1,6 +1,6 @@
 //! `roomcast sessions`.
 
-use crate::cli::cluster_api::{Access, cell, list_end, path, table};
+use crate::cli::cluster_api::{Access, Page, cell, list_end, path, table};
 use crate::cli::{Common, Failure};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -16,18 +16,14 @@ pub(super) struct Arguments {
     /// Only those in this room
     #[arg(long)]
     room: Option<String>,
-    /// At most so many, up to 1000 [default: 100]
-    #[arg(long)]
-    limit: Option<u16>,
-    /// Those behind the last list
-    #[arg(long)]
-    cursor: Option<String>,
+    #[command(flatten)]
+    page: Page,
     #[command(flatten)]
     access: Access,
 }
 
 pub(super) fn run(common: Common, arguments: Arguments) -> Result<(), Failure> {
-    let Arguments { session, user, room, limit, cursor, access } = arguments;
+    let Arguments { session, user, room, page: Page { limit, cursor }, access } = arguments;
     let api = access.open(common)?;
     if let Some(session) = session {
         let answer = api.ask(&format!("/sessions/{}", utf8_percent_encode(&session, NON_ALPHANUMERIC)), None)?;

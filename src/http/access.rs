@@ -6,7 +6,7 @@ use crate::http::caller::Caller;
 use crate::http::{console, keys};
 use hyper::Request;
 use hyper::body::Incoming;
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, HeaderMap};
 
 /// Checks a request before its body is read. What the console changes is logged.
 ///
@@ -14,7 +14,7 @@ use hyper::header::AUTHORIZATION;
 /// The response: 401 or 403.
 pub async fn check(api: &Api, caller: &Caller, request: &Request<Incoming>) -> Result<(), Box<Reply>> {
     let headers = request.headers();
-    if headers.contains_key(AUTHORIZATION) || !console::has_cookie(api, headers) {
+    if !is_by_cookie(api, headers) {
         return keys::check(headers, &api.settings().publish.keys);
     }
     let changes = !request.method().is_safe();
@@ -25,4 +25,16 @@ pub async fn check(api: &Api, caller: &Caller, request: &Request<Incoming>) -> R
         tracing::info!(client = %caller.client(), session, path, "an operator used the console");
     }
     Ok(())
+}
+
+/// Whether what a request was let in with still holds: keys may be replaced, and an operator may sign out.
+pub async fn still_holds(api: &Api, headers: &HeaderMap) -> bool {
+    match is_by_cookie(api, headers) {
+        true => console::is_signed_in(api, headers).await,
+        false => keys::has(headers, &api.settings().publish.keys),
+    }
+}
+
+fn is_by_cookie(api: &Api, headers: &HeaderMap) -> bool {
+    !headers.contains_key(AUTHORIZATION) && console::has_cookie(api, headers)
 }

@@ -38,13 +38,13 @@ pub mod upgrade;
 mod watched;
 pub mod ws;
 
+use crate::budget::sign_ins::SignIns;
 use crate::node::context::Node;
 use crate::shard::face::ShardCounts;
 use crate::tls::TlsServer;
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use config::ConsoleConfig;
-use console::sign_ins::SignIns;
 use reload::Reloads;
 use settings::HttpSettings;
 use shared::Shared;

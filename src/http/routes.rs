@@ -16,12 +16,13 @@ use hyper::{Method, Request, StatusCode};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Every path and answer, written by hand. `tests/e2e/openapi.test.mjs` compares it with what a node answers.
 const OPENAPI: &str = include_str!("openapi.json");
 
 /// Answers one request.
-pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
+pub async fn route(api: &Arc<Api>, local: &Rc<LocalNode>, request: Request<Incoming>, caller: &Caller) -> Reply {
     if !caller.is_unix
         && let Some(refusal) = api.settings().hosts.refuse(request.uri(), request.version(), request.headers())
     {
@@ -68,7 +69,7 @@ pub async fn route(api: &Api, local: &Rc<LocalNode>, request: Request<Incoming>,
         "/trace" if control => match access::check(api, caller, &request).await {
             _ if request.method() != Method::GET => method_not_allowed("GET"),
             Err(refusal) => *refusal,
-            Ok(()) => trace::serve(api, request.uri().query(), caller),
+            Ok(()) => trace::serve(api, &request, caller),
         },
         path if control && console::is_console(api, path) => console::serve(api, request, caller).await,
         path if control && is_view(path) => match access::check(api, caller, &request).await {

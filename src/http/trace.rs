@@ -2,6 +2,7 @@
 
 use crate::cluster::TraceQuery;
 use crate::http::Api;
+use crate::http::access;
 use crate::http::answer::{Reply, error, no_store};
 use crate::http::body::Answer;
 use crate::http::caller::Caller;
@@ -11,12 +12,14 @@ use crate::model::clock::unix_ms;
 use crate::model::happening::Happening;
 use crate::model::id::{Id, NodeId};
 use crate::node::presence::rfc3339;
-use crate::node::trace::{Line, follow};
+use crate::node::trace::{EndReason, Line, follow};
 use crate::session::accepted::AcceptedSocket;
 use bytes::Bytes;
-use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
-use hyper::{Response, StatusCode};
+use hyper::body::Incoming;
+use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode};
 use serde_json::{Map, Value, json};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -25,12 +28,14 @@ use tokio::sync::mpsc;
 const MAX_WAITING: usize = 4;
 /// A comment keeps proxies from closing a quiet stream.
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
+/// How often is checked whether the reader may still follow.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How long a reader that does not read has for the last lines.
 const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// Begins a trace. The caller has checked the key.
-pub fn serve(api: &Api, text: Option<&str>, caller: &Caller) -> Reply {
-    let query = match read(text) {
+pub fn serve(api: &Arc<Api>, request: &Request<Incoming>, caller: &Caller) -> Reply {
+    let query = match read(request.uri().query()) {
         Ok(query) => query,
         Err(problem) => return bad_query(&problem),
     };
@@ -46,7 +51,8 @@ pub fn serve(api: &Api, text: Option<&str>, caller: &Caller) -> Reply {
     let (sender, lines) = mpsc::channel(MAX_WAITING);
     let (bytes, body) = mpsc::channel(MAX_WAITING);
     tokio::task::spawn_local(follow(api.node.clone(), query, trace, sender));
-    tokio::task::spawn_local(write(lines, bytes, caller.socket.clone()));
+    let refused = until_refused(api.clone(), request.headers().clone());
+    tokio::task::spawn_local(write(lines, bytes, caller.socket.clone(), refused));
     let mut response = Response::new(Answer::Text(TextStream(body)));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -72,11 +78,22 @@ fn read(text: Option<&str>) -> Result<TraceQuery, String> {
 }
 
 /// Writes the lines until the trace ends, then cuts the connection, which a reader that does not read would keep.
-async fn write(mut lines: mpsc::Receiver<Vec<Line>>, body: mpsc::Sender<Bytes>, socket: Arc<AcceptedSocket>) {
+async fn write(
+    mut lines: mpsc::Receiver<Vec<Line>>,
+    body: mpsc::Sender<Bytes>,
+    socket: Arc<AcceptedSocket>,
+    refused: impl Future<Output = ()>,
+) {
+    let mut refused = pin!(refused);
     loop {
         let next = tokio::select! {
             next = tokio::time::timeout(COMMENT_EVERY, lines.recv()) => next,
             () = body.closed() => return,
+            () = &mut refused => {
+                // The reader may be too slow to hear of it.
+                let _ = body.try_send(block(Line::Ended(EndReason::Unauthorized)).into());
+                break;
+            }
         };
         let text = match next {
             Ok(Some(lines)) => lines.into_iter().map(block).collect(),
@@ -90,9 +107,16 @@ async fn write(mut lines: mpsc::Receiver<Vec<Line>>, body: mpsc::Sender<Bytes>, 
             () = ended(&lines) => break,
         }
     }
-    drop(body);
+    drop((lines, body));
     tokio::time::sleep(LAST_LINES).await;
     socket.cut().cut();
+}
+
+/// Completes when the key is no longer one, or the operator has signed out.
+async fn until_refused(api: Arc<Api>, headers: HeaderMap) {
+    while access::still_holds(&api, &headers).await {
+        tokio::time::sleep(CHECK_EVERY).await;
+    }
 }
 
 /// Completes when the trace has ended, though its last lines may still be there.
@@ -126,7 +150,7 @@ fn shown(line: Line) -> Value {
         Line::Skipped(node, lines) => {
             json!({ "at": now(), "type": "skipped", "node": node.to_string(), "lines": lines })
         }
-        Line::Ended => json!({ "at": now(), "type": "ended", "reason": "max_time" }),
+        Line::Ended(reason) => json!({ "at": now(), "type": "ended", "reason": reason.label() }),
     }
 }
 

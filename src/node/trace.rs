@@ -49,8 +49,27 @@ pub enum Line {
     Node(NodeId, NodeState),
     /// So many lines of a node were skipped.
     Skipped(NodeId, u64),
+    /// Nothing more comes.
+    Ended(EndReason),
+}
+
+/// Why a trace ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndReason {
     /// `trace.max_time` is over.
-    Ended,
+    MaxTime,
+    /// The key of its reader is no longer one, or the operator has signed out of the console.
+    Unauthorized,
+}
+
+impl EndReason {
+    /// Its name in a line.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::MaxTime => "max_time",
+            Self::Unauthorized => "unauthorized",
+        }
+    }
 }
 
 /// How a node takes part in a trace.
@@ -100,7 +119,7 @@ pub async fn follow(node: Arc<Node>, query: TraceQuery, trace: Trace, lines: mps
             () = lines.closed() => return,
             () = tokio::time::sleep_until(ends) => {
                 // The reader may be too slow to hear of it.
-                let _ = lines.try_send(vec![Line::Ended]);
+                let _ = lines.try_send(vec![Line::Ended(EndReason::MaxTime)]);
                 return;
             }
             Some(report) = reports.recv() => following.take(report),

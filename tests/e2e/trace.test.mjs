@@ -1,7 +1,10 @@
 // GET /trace and `roomcast trace`: what happens to one user, session or room, live, over all nodes, without payloads and tokens.
 import assert from "node:assert/strict";
-import { KEY } from "../harness/config.mjs";
+import fs from "node:fs";
+import path from "node:path";
+import { KEY, configure, toml } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
+import { post, request } from "../harness/http.mjs";
 import { BINARY, Daemon } from "../harness/node.mjs";
 import { assertError, command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
@@ -145,6 +148,24 @@ suite("Trace", () => {
     await trace.line({ type: "ended", reason: "max_time" });
     await until(() => trace.ended, "the end of the stream");
     await until(async () => (await one.metric("roomcast_traces")) === 0, "no trace");
+  });
+
+  scenario("a trace ends when its key is replaced, or when its operator signs out", async (s) => {
+    const one = await s.node();
+    const own = { "x-roomcast-console": "1", origin: one.url };
+    const signedIn = await post(`${one.url}/console/session`, { key: KEY }, own);
+    const cookie = { ...own, cookie: signedIn.headers["set-cookie"][0].split(";")[0] };
+    const [console, program] = [s.keep(new Trace(one, { user: "7" }, cookie)), s.keep(new Trace(one, { user: "7" }))];
+    await Promise.all([console.opened(), program.opened()]);
+    assert.equal((await request(`${one.url}/console/session`, { method: "DELETE", headers: cookie })).status, 200);
+    await console.line({ type: "ended", reason: "unauthorized" });
+    await until(() => console.ended, "the end of the console's stream");
+    assert.deepEqual(program.all({ type: "ended" }), []);
+    const keys = toml({ listen: `127.0.0.1:${one.port}`, ...configure({ publish: { keys: ["another-key-0123456789"] } }) });
+    fs.writeFileSync(path.join(one.directory, "roomcast.toml"), keys);
+    assert.equal((await command(one, "/reload")).status, 200);
+    await program.line({ type: "ended", reason: "unauthorized" });
+    await until(() => program.ended, "the end of the stream");
   });
 
   scenario("lines beyond the pace are skipped and counted", async (s) => {

@@ -19,9 +19,9 @@ export class Trace {
   text = "";
   ended = false;
 
-  constructor(node, query) {
+  constructor(node, query, headers = { authorization: `Bearer ${KEY}` }) {
     const url = `${node.url}/trace?${new URLSearchParams(query)}`;
-    this.request = http.get(url, { agent: false, headers: { authorization: `Bearer ${KEY}` } }, (response) => {
+    this.request = http.get(url, { agent: false, headers }, (response) => {
       this.response = response;
       response.setEncoding("utf8");
       response.on("data", (chunk) => this.#read(chunk));

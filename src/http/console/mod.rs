@@ -1,13 +1,11 @@
 //! `/console`: the page that operators open, and its sessions. The page calls the admin API with a cookie in place of a key.
 //!
-//! `page` has the files, `session` what the cookie says, `cookie` how it travels, `cross_site` who may send it, and `sign_ins`
-//! how often keys may be tried.
+//! `page` has the files, `session` what the cookie says, `cookie` how it travels and `cross_site` who may send it.
 
 mod cookie;
 mod cross_site;
 mod page;
 mod session;
-pub mod sign_ins;
 
 use crate::auth::revocations::Revoked;
 use crate::http::Api;
@@ -16,6 +14,7 @@ use crate::http::body;
 use crate::http::caller::Caller;
 use crate::http::keys;
 use crate::model::clock::unix_ms;
+use crate::model::millis::{Millis, whole_millis};
 use crate::node::presence::rfc3339;
 use crate::node::revocation::revoke;
 use crate::protocol::json_text::Text;
@@ -80,6 +79,11 @@ pub async fn check(api: &Api, headers: &HeaderMap, changes: bool) -> Result<Stri
     }
 }
 
+/// Whether the session of the cookie goes on.
+pub async fn is_signed_in(api: &Api, headers: &HeaderMap) -> bool {
+    session_of(api, headers).await.is_some()
+}
+
 /// The session of the cookie.
 async fn session_of(api: &Api, headers: &HeaderMap) -> Option<Session> {
     let now_ms = unix_ms();
@@ -108,7 +112,8 @@ async fn sign_in(api: &Api, request: Request<Incoming>, caller: &Caller) -> Repl
     if let Err(foreign) = cross_site::check(request.headers(), true) {
         return error(StatusCode::FORBIDDEN, "cross_site", foreign.message());
     }
-    if let Err(wait) = api.sign_ins.take(caller.client()) {
+    let now = Millis::new(whole_millis(api.started.elapsed()));
+    if let Err(wait) = api.sign_ins.take(caller.client(), now) {
         let message = "too many keys were tried from this address (`console.sign_ins_per_minute`); wait a little";
         let mut reply = error(StatusCode::TOO_MANY_REQUESTS, "too_many_sign_ins", message);
         reply.headers_mut().insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));

@@ -1,20 +1,12 @@
 //! Who may use the Admin UI (sans-IO): whoever has an operator's key, or an id that was given for one.
 
-use crate::model::address::accounted;
 use crate::model::secret::Secret;
 use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 use subtle::ConstantTimeEq as _;
-
-/// Wrong passwords of an address are counted for so long.
-const WINDOW_SECONDS: u64 = 60;
-/// Addresses whose failures are remembered, some 100 kB. While it is full of recent ones, no new address may try.
-const MAX_ADDRESSES: usize = 1_000;
 
 /// The keys. Ids need no store: they are signed with the key that was given, so that every node knows them, and nobody does
 /// once the key is gone.
@@ -83,44 +75,9 @@ fn signed(expires: u64) -> Vec<u8> {
     format!("roomcast admin-ui session {expires}").into_bytes()
 }
 
-/// Counts wrong passwords by address.
-pub struct Failures {
-    by_address: HashMap<IpAddr, (u64, u32)>,
-    max: u32,
-}
-
-impl Failures {
-    /// So many may be wrong in a minute.
-    pub fn new(max: u32) -> Self {
-        Self { by_address: HashMap::new(), max }
-    }
-
-    /// Whether this address may try a password.
-    pub fn may_try(&mut self, peer: IpAddr, now: u64) -> bool {
-        let peer = accounted(peer);
-        if self.by_address.len() >= MAX_ADDRESSES {
-            self.by_address.retain(|_, (since, _)| now < *since + WINDOW_SECONDS);
-        }
-        match self.by_address.get(&peer) {
-            Some((since, count)) => now >= since + WINDOW_SECONDS || *count < self.max,
-            None => self.by_address.len() < MAX_ADDRESSES,
-        }
-    }
-
-    /// Counts a wrong password.
-    pub fn note(&mut self, peer: IpAddr, now: u64) {
-        let (since, count) = self.by_address.entry(accounted(peer)).or_insert((now, 0));
-        if now >= *since + WINDOW_SECONDS {
-            (*since, *count) = (now, 0);
-        }
-        *count += 1;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::Ipv4Addr;
 
     const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -143,23 +100,5 @@ mod tests {
             assert_eq!(keys.check_id(bad, 101), None, "{bad}");
         }
         assert!(Keys::new(&[], HOUR).check_password("", 1).is_none());
-    }
-
-    #[test]
-    fn guesses_are_limited_by_address_and_the_addresses_too() {
-        let mut failures = Failures::new(10);
-        let peer = |n: u32| IpAddr::V4(Ipv4Addr::from_bits(n));
-        for _ in 0..10 {
-            assert!(failures.may_try(peer(1), 100));
-            failures.note(peer(1), 100);
-        }
-        assert!(!failures.may_try(peer(1), 159) && failures.may_try(peer(2), 159) && failures.may_try(peer(1), 160));
-        for n in 0..MAX_ADDRESSES as u32 {
-            if failures.may_try(peer(n), 100) {
-                failures.note(peer(n), 100);
-            }
-        }
-        assert!(!failures.may_try(peer(1_000_000), 101) && failures.by_address.len() <= MAX_ADDRESSES);
-        assert!(failures.may_try(peer(1_000_000), 200) && failures.by_address.is_empty());
     }
 }

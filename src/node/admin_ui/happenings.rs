@@ -42,7 +42,7 @@ impl Happenings {
             match line {
                 Line::Happening(_, happening) | Line::Event { event: happening, .. } => self.take(&happening),
                 Line::Skipped(_, count) => self.gathered.skipped += count,
-                Line::Ended => return false,
+                Line::Ended(_) => return false,
                 Line::Opened { .. } | Line::Node(..) => {}
             }
         }

@@ -1,7 +1,9 @@
 //! The Admin UI of a node: who may come in, how many there are, and what they look at together.
 
+use crate::budget::sign_ins::SignIns;
+use crate::model::millis::{Millis, whole_millis};
 use crate::model::secret::Secret;
-use crate::node::admin_ui::access::{Failures, Keys, Proof};
+use crate::node::admin_ui::access::{Keys, Proof};
 use crate::node::admin_ui::config::Settings;
 use crate::node::admin_ui::look::Look;
 use crate::protocol::admin_ui::Credentials;
@@ -9,6 +11,7 @@ use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 use tokio::sync::{Notify, watch};
 
 /// See the module.
@@ -16,7 +19,9 @@ pub struct AdminUi {
     /// Its settings.
     pub settings: Settings,
     keys: Mutex<Keys>,
-    failures: Mutex<Failures>,
+    began: Instant,
+    /// Wrong passwords.
+    guesses: SignIns,
     sessions: AtomicUsize,
     looks: watch::Sender<Arc<Look>>,
     wanted: Notify,
@@ -46,7 +51,8 @@ impl AdminUi {
         let keys = Mutex::new(Keys::new(&settings.keys, settings.lifetime));
         let (looks, _) = watch::channel(Arc::default());
         Arc::new(Self {
-            failures: Mutex::new(Failures::new(settings.guesses_per_minute)),
+            began: Instant::now(),
+            guesses: SignIns::new(settings.guesses_per_minute),
             settings,
             keys,
             sessions: AtomicUsize::new(0),
@@ -69,13 +75,14 @@ impl AdminUi {
             return Ok(proof);
         }
         let Some(password) = &credentials.password else { return Err(Denied::Invalid) };
-        let mut failures = self.failures.lock();
-        if !failures.may_try(peer, now) {
+        let moment = Millis::new(whole_millis(self.began.elapsed()));
+        if !self.guesses.may_try(peer, moment) {
             return Err(Denied::TooManyGuesses);
         }
         let proof = self.keys.lock().check_password(password, now);
         proof.ok_or_else(|| {
-            failures.note(peer, now);
+            // It is over if others have spent the rest meanwhile; this one is wrong either way.
+            let _ = self.guesses.take(peer, moment);
             Denied::Invalid
         })
     }

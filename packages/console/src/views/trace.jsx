@@ -20,7 +20,9 @@ const KINDS = {
 const ABOUT = {
   skipped: ({ lines }) => `${plural(lines, "line")} left out: more happened than a trace takes in a second`,
   node: ({ status }) => `is ${String(status).replaceAll("_", " ")}: what happens there is missing here`,
-  ended: () => "The trace has reached trace.max_time. Start it again to go on.",
+  ended: ({ reason }) => reason === "unauthorized"
+    ? "You are signed out, or the key that you gave was replaced. Sign in again."
+    : "The trace has reached trace.max_time. Start it again to go on.",
 };
 
 const room = (name, namespace) => <a key={name} class="name" href={to(["room", name], { namespace: namespace === "/" ? "" : namespace })}>{name}</a>;
