@@ -38,7 +38,7 @@ suite("the JSON of the documents", () => {
     const get = async (path) => (await node.get(path, { authorization: `Bearer ${KEY}` })).json();
     const answers = async (has, path) => assert.deepEqual(shape(await get(path)), shape(json(API, has)), `GET ${path}`);
 
-    assert.equal((await command(node, "/publish", json(API, '"event":"new_message"'))).status, 200);
+    assert.equal((await command(node, "/publish", json(API, '"room":"conversation:42","event"'))).status, 200);
     assert.equal((await command(node, "/join", json(API, '"rooms":["conversation:42"]'))).status, 200);
     await command(node, "/join", { session: chat.socket.id, namespace: "/chat", room: "conversation:42" });
     await answers('"users":["7","8"]', "/rooms/conversation:42?namespace=/chat");

@@ -99,7 +99,7 @@ export const RUN_BY = {
     [SERVER, "new Roomcast<Events>"],
   ],
   "formats.test.mjs": [
-    ["docs/http-api.md", '"event":"new_message"'],
+    ["docs/http-api.md", '"room":"conversation:42","event"'],
     ["docs/http-api.md", '"rooms":["conversation:42"]'],
     ["docs/http-api.md", '"users":["7","8"]'],
     ["docs/http-api.md", '"online":false'],
