@@ -69,6 +69,8 @@ pub struct Launch {
     pub pages: Vec<Page>,
     /// Whether to listen on a free port if the configured one is in use.
     pub any_port: bool,
+    /// Whether SIGHUP ends it, because it means that its terminal was closed, instead of a reload.
+    pub ends_on_hangup: bool,
     /// Called with the address once the node listens.
     pub ready: Box<dyn FnOnce(SocketAddr)>,
 }
@@ -110,7 +112,7 @@ pub fn run(launch: Launch) -> Result<(), AppError> {
 
 async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
     let signals = Signals::listen().map_err(|error| AppError::System("signal handlers", error))?;
-    let Launch { config, purpose, load, pages, any_port, ready } = launch;
+    let Launch { config, purpose, load, pages, any_port, ends_on_hangup, ready } = launch;
     let shards = runner::count();
     let listeners = Listeners::bind(&config.listen, shards, any_port)?;
     let address = listeners.public.address().unwrap_or(config.listen.listen);
@@ -156,7 +158,8 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
         reading: Arc::default(),
         rules: Arc::default(),
     };
-    let reloads = reloader.run(asked, hangups.clone());
+    let reload = if ends_on_hangup { Arc::default() } else { hangups.clone() };
+    let reloads = reloader.run(asked, reload);
     tasks.spawn(async move {
         reloads.await;
         "the reader of the configuration"
@@ -176,6 +179,7 @@ async fn serve(launch: Launch, files: u64) -> Result<(), AppError> {
 
     let ended = tokio::select! {
         () = signals.wait(&hangups) => None,
+        () = hangups.notified(), if ends_on_hangup => None,
         ended = tasks.join_next() => Some(ended.and_then(Result::ok).unwrap_or("a control task")),
     };
     tracing::info!("stopping");

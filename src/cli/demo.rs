@@ -66,6 +66,7 @@ fn run_alone(
         load: Arc::new(move || Ok(same.clone())),
         pages,
         any_port,
+        ends_on_hangup: true,
         ready: Box::new(ready),
     })
 }

@@ -7,6 +7,7 @@ use crate::config::{Config, Environment, Flags, Mistake, Purpose};
 use crate::dev::ThrowAway;
 use crate::dev::narrator::Narrator;
 use crate::{dev, logging, refusals};
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +35,7 @@ pub(super) fn run(common: Common) -> Result<(), Failure> {
         load: Arc::new(move || load(&flags).map(|config| dev::prepare(config, &throw_away).config)),
         pages: Vec::new(),
         any_port: dev.any_port,
+        ends_on_hangup: std::io::stdin().is_terminal(),
         ready: Box::new(move |address| say(&dev.banner(address))),
     })
 }

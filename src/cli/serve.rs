@@ -21,6 +21,7 @@ pub(super) fn run(common: Common) -> Result<(), Failure> {
         load: Arc::new(load),
         pages: Vec::new(),
         any_port: false,
+        ends_on_hangup: false,
         ready: Box::new(|_| {}),
     })
 }

@@ -67,10 +67,12 @@ pub async fn run(
         ready(&demo, address);
         std::future::pending::<()>().await;
     };
-    let nothing_to_reload = Notify::new();
+    // The terminal was closed: there is nothing to read again.
+    let hangups = Notify::new();
     let result = tokio::select! {
         () = started => Ok(()),
-        () = signals.wait(&nothing_to_reload) => Ok(()),
+        () = signals.wait(&hangups) => Ok(()),
+        () = hangups.notified() => Ok(()),
         () = redis.ended() => Err(ClusterError::NotReady("redis-server")),
         Some(Ok(ended)) = tasks.join_next() => ended,
     };

@@ -24,6 +24,14 @@ async function startDemo(keep, { port, options = [], env } = {}) {
 }
 
 suite("demo", () => {
+  scenario("it ends when its terminal is closed", async ({ keep }) => {
+    for (const options of [[], ["--one-node"]]) {
+      const { demo } = await startDemo(keep, { options });
+      const { code } = await demo.stop("SIGHUP");
+      assert.equal(code, 0, demo.output);
+    }
+  });
+
   scenario("the two panes chat, their badges follow the connection, and the printed curl command publishes", async ({ keep }) => {
     const { demo, url, curl } = await startDemo(keep);
     const browser = await startBrowser();
