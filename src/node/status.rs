@@ -4,6 +4,7 @@ use crate::cluster::{ConnectionCount, NodeStatus};
 use crate::log::LogStatus;
 use crate::metrics::Metrics;
 use crate::model::clock::unix_ms;
+use crate::model::millis::whole_millis;
 use crate::model::namespaces::NamespaceIndex;
 use crate::node::context::Node;
 use crate::presence::StoreError;
@@ -82,7 +83,8 @@ fn lag_ms(node: &Node) -> u64 {
     match node.log.status() {
         LogStatus::Embedded => 0,
         LogStatus::Ready if silent < TAIL_SILENCE_MS => (node.context.metrics.tail_lag.get() * 1e3) as u64,
-        LogStatus::Ready | LogStatus::Connecting => silent,
+        // It may have read nothing since the start.
+        LogStatus::Ready | LogStatus::Connecting => silent.min(whole_millis(node.context.started.elapsed())),
     }
 }
 

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { KEY } from "../harness/config.mjs";
 import { until, within } from "../harness/deadline.mjs";
 import { BINARY, Daemon, roomcast } from "../harness/node.mjs";
+import { freePort } from "../harness/port.mjs";
 import { assertError, command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { nodesOn } from "../harness/sessions.mjs";
@@ -216,6 +217,14 @@ suite("Inspection", () => {
     const before = top.stdout.length;
     await s.node({}, { port: node.port });
     await until(() => top.stdout.length > before, "top shows the node again");
+  });
+
+  scenario("a node that has found no Redis since its start answers for itself", async (s) => {
+    const node = await s.node({ redis: { url: `redis://127.0.0.1:${await freePort()}/0`, timeout: "500ms" } }, { ready: false });
+    const [alone, ...others] = await cluster(node);
+    assert.deepEqual([alone.status, others], ["degraded", []]);
+    assert.ok(alone.lag_ms <= (alone.uptime_seconds + 1) * 1_000, `${alone.lag_ms} ms behind, ${alone.uptime_seconds} s after the start`);
+    assert.match(await operated(node, "top", "--count", "1", "--every", "100ms"), /degraded/);
   });
 
   scenario("roomcast sessions shows a session in more rooms than fit into a megabyte", async (s) => {
