@@ -58,9 +58,15 @@ async fn ask(
 ) -> Vec<(NodeId, Result<RpcResponse, Silence>)> {
     let Some(cluster) = &node.cluster else { return Vec::new() };
     let mut asked = JoinSet::new();
-    for peer in cluster.peers_now().await {
+    // While Redis does not answer, those of the last heartbeat are asked, so that the answer says that they are silent.
+    let peers = tokio::time::timeout(timeout / 2, cluster.peers_now()).await;
+    for peer in peers.unwrap_or_else(|_| cluster.peers()) {
         let (cluster, Some(request)) = (cluster.clone(), request(peer)) else { continue };
-        asked.spawn(async move { (peer, cluster.request(peer, request, timeout).await) });
+        asked.spawn(async move {
+            // Its own timeout begins once Redis has taken the request.
+            let answer = tokio::time::timeout(timeout, cluster.request(peer, request, timeout)).await;
+            (peer, answer.unwrap_or(Err(RpcError::Timeout)))
+        });
     }
     let mut answers = Vec::new();
     while let Some(answer) = asked.join_next().await {

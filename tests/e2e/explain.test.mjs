@@ -315,6 +315,22 @@ suite("Explain", () => {
     }
   });
 
+  scenario("while Redis hangs, the answer says in time that other nodes are silent", async (s) => {
+    const store = await s.redis();
+    const nodes = await nodesOn(s, store, 2);
+    await until(async () => (await explained(nodes[0], { user: "7", room: "room:a" })).nodes.length === 2, "two nodes");
+    store.signal("SIGSTOP");
+    try {
+      const asked = performance.now();
+      const half = await explained(nodes[0], { user: "7", room: "room:a" });
+      const took = performance.now() - asked;
+      assert.ok(took < 1_900, `${took} ms`);
+      assert.deepEqual([half.nodes_pending, half.nodes.find(({ status }) => status)?.status], [1, "unreachable"]);
+    } finally {
+      store.signal("SIGCONT");
+    }
+  });
+
   scenario("roomcast explain, and the embedded log", async (s) => {
     const node = await s.node();
     const client = await (await s.io(node, { token: tokenFor("7"), ...WEBSOCKET }).connected()).join("room:a");
