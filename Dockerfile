@@ -11,7 +11,7 @@ WORKDIR /src
 COPY . .
 ARG TARGETARCH
 # What `roomcast --version` prints; the history is not in the build context.
-ARG ROOMCAST_COMMIT
+ARG BUILD_COMMIT
 # The caches outlive the layer, so a changed source file recompiles this crate and not its dependencies. What is in a
 # cache is not in the image: the binary is copied out of it.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

@@ -1,4 +1,4 @@
-//! Finds the commit that `roomcast --version` prints, as `hash date`. In this order: `ROOMCAST_COMMIT`, which a package's
+//! Finds the commit that `roomcast --version` prints, as `hash date`. In this order: `BUILD_COMMIT`, which a package's
 //! builder sets; git; `packaging/commit`, into which `git archive` writes it.
 
 use std::path::Path;
@@ -9,10 +9,10 @@ const HASH_LENGTH: usize = 12;
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rerun-if-changed=packaging/commit");
-    println!("cargo::rerun-if-env-changed=ROOMCAST_COMMIT");
-    let given = std::env::var("ROOMCAST_COMMIT").ok().filter(|commit| !commit.is_empty());
+    println!("cargo::rerun-if-env-changed=BUILD_COMMIT");
+    let given = std::env::var("BUILD_COMMIT").ok().filter(|commit| !commit.is_empty());
     let commit = given.or_else(from_git).or_else(from_archive).unwrap_or_else(|| "unknown commit".to_owned());
-    println!("cargo::rustc-env=ROOMCAST_COMMIT={commit}");
+    println!("cargo::rustc-env=BUILD_COMMIT={commit}");
 }
 
 fn from_git() -> Option<String> {

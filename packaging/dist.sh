@@ -3,7 +3,7 @@
 # the packages for npm and PyPI, and the root of the container image; and once: an SBOM and checksums.
 #   DIST_TARGETS   the architectures; "x86_64 aarch64"
 #   DIST_PROFILE   cargo's profile; "release". "dev" is quick to build, for tests
-#   ROOMCAST_COMMIT, SOURCE_DATE_EPOCH   what the packages say of their origin; by default the commit and its time
+#   BUILD_COMMIT, SOURCE_DATE_EPOCH   what the packages say of their origin; by default the commit and its time
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 targets=${DIST_TARGETS:-x86_64 aarch64}
@@ -14,12 +14,12 @@ work=$dist/work
 fail() { echo "dist: $*" >&2; exit 1; }
 
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -1)
-if [ -e .git ] && [ -z "${ROOMCAST_COMMIT:-}" ]; then
-  ROOMCAST_COMMIT=$(git log -1 --format='%h %cs' --abbrev=12)
-  [ -z "$(git status --porcelain --untracked-files=no)" ] || ROOMCAST_COMMIT+=", modified"
+if [ -e .git ] && [ -z "${BUILD_COMMIT:-}" ]; then
+  BUILD_COMMIT=$(git log -1 --format='%h %cs' --abbrev=12)
+  [ -z "$(git status --porcelain --untracked-files=no)" ] || BUILD_COMMIT+=", modified"
   SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 fi
-export ROOMCAST_COMMIT=${ROOMCAST_COMMIT:-}   # empty: build.rs finds it
+export BUILD_COMMIT=${BUILD_COMMIT:-}   # empty: build.rs finds it
 export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(date +%s)}
 native=$(uname -m)
 case " $targets " in

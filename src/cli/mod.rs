@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// The version and the commit that it was built from; build.rs finds the latter.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("ROOMCAST_COMMIT"), ")");
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD_COMMIT"), ")");
 
 /// A realtime broker that sits beside an existing backend: Socket.IO, WebSocket and SSE clients in rooms, fed by HTTP
 /// or Redis.

@@ -45,14 +45,14 @@ pub async fn route(api: &Arc<Api>, local: &Rc<LocalNode>, request: Request<Incom
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;
     match path {
-        "/health" | "/health/live" | "/socket/ping" if !get => method_not_allowed("GET"),
+        "/health" | "/health/live" | "/socket/ping" if !get => method_not_allowed("GET, HEAD"),
         "/health" => health::health(api),
         "/health/live" => health::live(api),
         "/socket/ping" => health::ping(api).await,
         "/openapi.json" if get => typed(StatusCode::OK, "application/json", OPENAPI),
-        "/openapi.json" => method_not_allowed("GET"),
+        "/openapi.json" => method_not_allowed("GET, HEAD"),
         "/metrics" if control && get => health::metrics(api).await,
-        "/metrics" if control => method_not_allowed("GET"),
+        "/metrics" if control => method_not_allowed("GET, HEAD"),
         "/publish" if control => {
             let from = caller.client();
             let reply = keyed(api, caller, request, |request| Box::pin(publish::publish(api, request, from))).await;
@@ -73,7 +73,7 @@ pub async fn route(api: &Arc<Api>, local: &Rc<LocalNode>, request: Request<Incom
         },
         path if control && console::is_console(api, path) => console::serve(api, request, caller).await,
         path if control && is_view(path) => match access::check(api, caller, &request).await {
-            _ if !get => method_not_allowed("GET"),
+            _ if !get => method_not_allowed("GET, HEAD"),
             Err(refusal) => *refusal,
             Ok(()) => view(api, path, request.uri().query()).await,
         },

@@ -75,5 +75,5 @@ distTest("sources without git still know their commit", async ({ directory }) =>
   await output("rustc", ["--edition=2024", "-o", "find-commit", "build.rs"], { cwd: directory });
   const { stdout } = await run("./find-commit", [], { cwd: directory, env: { PATH: process.env.PATH } });
   const commit = (await output("git", ["log", "-1", "--format=%h %cs", "--abbrev=12"], { cwd: ROOT })).trim();
-  assert.match(stdout, new RegExp(`^cargo::rustc-env=ROOMCAST_COMMIT=${commit}$`, "m"));
+  assert.match(stdout, new RegExp(`^cargo::rustc-env=BUILD_COMMIT=${commit}$`, "m"));
 });

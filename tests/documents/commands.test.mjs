@@ -8,6 +8,7 @@ import { KEY, SECRET } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
 import { BINARY_FOLDER, Daemon } from "../harness/node.mjs";
 import { freePort } from "../harness/port.mjs";
+import { published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 import { assertAllRun, snippet } from "./snippets.mjs";
@@ -74,6 +75,31 @@ suite("the commands of the documents", () => {
     await curl.answered("event: news");
   });
 
+  scenario("docs/http-api.md, docs/troubleshooting.md: explain and trace", async (s) => {
+    const node = await s.node({ rooms });
+    const client = await s.ws(node, { token: tokenFor("7") }).welcomed();
+    await client.join("conversation:42");
+    await client.join("chat:42");
+    // Where the node is: what its configuration says to commands on its own machine.
+    const env = { key: `Authorization: Bearer ${KEY}`, node: node.url, ROOMCAST_LISTEN: `127.0.0.1:${node.port}` };
+    const traces = [["docs/http-api.md", "/trace?user=7"], ["docs/troubleshooting.md", "roomcast trace"]].map(([page, has]) => start(s, snippet(page, "sh", has), node, env));
+    for (const trace of traces) await trace.answered("opened");
+    const offset = await published(node, { rooms: ["chat:42", "conversation:42"], event: "news" });
+    await client.event("news");
+    for (const trace of traces) await trace.answered("news");
+    for (const [page, has] of [["docs/http-api.md", "/explain?user=7"], ["docs/troubleshooting.md", "--url $node"]]) {
+      const commands = snippet(page, "sh", has).replace("e24ca728-1795696712099-0", offset);
+      assert.match(await start(s, commands, node, env).ended(), /delivered/, page);
+    }
+  });
+
+  scenario("docs/rotation.md: check, then reload", async (s) => {
+    const node = await s.node({ rooms });
+    fs.appendFileSync(node.file, '[[rooms]]\nmatch = "more:*"\njoin = "allow"\n');
+    const commands = snippet("docs/rotation.md", "sh", "roomcast reload").replaceAll("/etc/roomcast/roomcast.toml", node.file);
+    assert.match(await start(s, commands, node).ended(), /rooms: 3 rules -> 4 rules/);
+  });
+
   scenario("docs/configuration.md: check, then serve", async (s) => {
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-documents-"));
     s.keep({ close: () => fs.rmSync(directory, { recursive: true, force: true }) });
@@ -92,8 +118,8 @@ suite("the commands of the documents", () => {
     const [setUp, operate] = snippet("docs/cli.md", "sh", "roomcast init").split("\n\n");
     const serving = start(s, onPort(setUp).replace("roomcast serve", "exec roomcast serve"), null, {}, directory);
     await serving.answered("listening");
-    // `top` goes on until it is ended, and `drain` ends what the other commands ask; tests/e2e has both.
-    const commands = operate.replace(/^roomcast top .*$/m, "").replace(/^roomcast drain .*$/m, "");
+    // `top`, `trace` and `tail` go on until they are ended, and `drain` ends what the other commands ask; tests/e2e has both.
+    const commands = operate.replace(/^roomcast (top|trace|tail|drain) .*$/gm, "");
     const output = await start(s, `set -a; . ./.env; set +a\n${commands}`, null, { ROOMCAST_URL: `http://127.0.0.1:${port}` }, directory).ended();
     for (const answer of ["eyJ", "offset", "ready"]) assert.ok(output.includes(answer), output);
     await serving.stop();

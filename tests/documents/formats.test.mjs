@@ -1,12 +1,13 @@
 // The JSON of the documents: requests are accepted, answers have the keys that a node's own have. The YAML parses. And every
 // block of every page is run by some test.
 import assert from "node:assert/strict";
+import fs from "node:fs";
 import { after, test } from "node:test";
 import { parseAllDocuments } from "yaml";
 import { startBackend } from "../harness/backend.mjs";
 import { KEY } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
-import { command } from "../harness/publish.mjs";
+import { command, published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
 import { sign, tokenFor } from "../harness/token.mjs";
 import { assertAllRun, ELSEWHERE, KINDS, PAGES, RUN_BY, snippet, snippetsOf } from "./snippets.mjs";
@@ -38,7 +39,7 @@ suite("the JSON of the documents", () => {
     const get = async (path) => (await node.get(path, { authorization: `Bearer ${KEY}` })).json();
     const answers = async (has, path) => assert.deepEqual(shape(await get(path)), shape(json(API, has)), `GET ${path}`);
 
-    assert.equal((await command(node, "/publish", json(API, '"room":"conversation:42","event"'))).status, 200);
+    assert.equal((await command(node, "/publish", json(API, '"event":"new_message","data"'))).status, 200);
     assert.equal((await command(node, "/join", json(API, '"rooms":["conversation:42"]'))).status, 200);
     await command(node, "/join", { session: chat.socket.id, namespace: "/chat", room: "conversation:42" });
     await answers('"users":["7","8"]', "/rooms/conversation:42?namespace=/chat");
@@ -52,6 +53,24 @@ suite("the JSON of the documents", () => {
     const refused = await command(node, "/publish", { room: "chat:42", event: "connect" });
     assert.deepEqual(refused.json(), json(API, "reserved_event"));
     assert.equal((await command(node, "/revoke", json(API, '"for":"1h"'))).status, 200);
+  });
+
+  scenario(`${API}: why an event did not arrive`, async (s) => {
+    const node = await s.node({ rooms: [{ match: "chat:<id>", join: "allow" }], on: [] });
+    const client = await s.ws(node, { token: tokenFor("7") }).welcomed();
+    const offset = await published(node, { room: "chat:42", event: "new_message" });
+    await client.join("chat:42");
+    const answer = await node.get(`/explain?user=7&room=chat:42&event=${offset}`, { authorization: `Bearer ${KEY}` });
+    assert.deepEqual(shape(answer.json()), shape(json(API, '"verdict":"joined_later"')));
+  });
+
+  scenario(`${API}: what a reload changed`, async (s) => {
+    const node = await s.node({ redis: { prefix: "one" } });
+    const text = fs.readFileSync(node.file, "utf8");
+    fs.writeFileSync(node.file, text.replace('prefix = "one"', 'prefix = "other"').replace(/events_per_second = \d+/, "events_per_second = 77"));
+    const answer = await command(node, "/reload", {});
+    assert.equal(answer.status, 200, answer.text);
+    assert.deepEqual(shape(answer.json()), shape(json(API, '"result":"applied"')));
   });
 
   scenario("docs/backend.md: what a backend gets", async (s) => {

@@ -91,6 +91,11 @@ export const RUN_BY = {
     ["docs/guides/from-pusher.md", '"private-orders-42"'],
     ["docs/protocol/sse.md", "curl -N"],
     ["docs/configuration.md", "roomcast check"],
+    ["docs/http-api.md", "/explain?user=7"],
+    ["docs/http-api.md", "/trace?user=7"],
+    ["docs/rotation.md", "roomcast reload"],
+    ["docs/troubleshooting.md", "--url $node"],
+    ["docs/troubleshooting.md", "roomcast trace"],
     ["docs/cli.md", "roomcast init"],
   ],
   "types.test.mjs": [
@@ -99,7 +104,9 @@ export const RUN_BY = {
     [SERVER, "new Roomcast<Events>"],
   ],
   "formats.test.mjs": [
-    ["docs/http-api.md", '"room":"conversation:42","event"'],
+    ["docs/http-api.md", '"event":"new_message","data"'],
+    ["docs/http-api.md", '"verdict":"joined_later"'],
+    ["docs/http-api.md", '"result":"applied"'],
     ["docs/http-api.md", '"rooms":["conversation:42"]'],
     ["docs/http-api.md", '"users":["7","8"]'],
     ["docs/http-api.md", '"online":false'],

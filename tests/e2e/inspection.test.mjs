@@ -244,7 +244,9 @@ suite("Inspection", () => {
     for (const path of ["/cluster", "/rooms", "/sessions", "/sessions/AAAAAAAAAAAAAAAAAAAA"]) {
       assertError(await node.get(path), 401, "unauthorized");
       assertError(await node.get(path, { authorization: "Bearer wrong" }), 401, "unauthorized");
-      assertError(await command(node, path, {}), 405, "method_not_allowed");
+      const wrong = await command(node, path, {});
+      assertError(wrong, 405, "method_not_allowed");
+      assert.equal(wrong.headers.allow, "GET, HEAD");
     }
     assertError(await command(node, "/drain", {}, { key: null }), 401, "unauthorized");
     assertError(await node.get("/drain", bearer), 405, "method_not_allowed");

@@ -81,6 +81,7 @@ export async function metricOf(url, series) {
 export class Node extends Daemon {
   constructor(port, directory, file, env, outputs, binary = BINARY, tls = undefined) {
     super(["serve", "--config", file], env, binary, outputs);
+    this.file = file;
     this.port = port;
     this.directory = directory;
     this.tls = tls;

@@ -41,8 +41,8 @@ pub async fn serve(api: &Api, request: Request<Incoming>, caller: &Caller) -> Re
         "/console/session" if get => state(api, request.headers()).await,
         "/console/session" if request.method() == Method::POST => sign_in(api, request, caller).await,
         "/console/session" if request.method() == Method::DELETE => sign_out(api, request.headers()).await,
-        "/console/session" => method_not_allowed("GET, POST, DELETE"),
-        _ if !get => method_not_allowed("GET"),
+        "/console/session" => method_not_allowed("GET, HEAD, POST, DELETE"),
+        _ if !get => method_not_allowed("GET, HEAD"),
         // The page names its files relative to its own path, so that a proxy may serve it below another one.
         "/console/" => moved("../console"),
         path => match page::file(path, request.headers()) {
