@@ -177,6 +177,16 @@ fn check_warns_of_rules_that_do_nothing_and_strictly_refuses_them() {
 }
 
 #[test]
+fn a_secret_that_is_missing_beside_an_unread_env_file_says_how_to_read_it() {
+    let directory = Directory::new("");
+    let hint = "set -a; . ./.env; set +a";
+    assert!(!directory.run(&["check"]).stderr.contains(hint));
+    assert_eq!(directory.run(&["init", "--dir", "sub"]).code, 0);
+    let ran = Ran::from(directory.command(&["check"]).current_dir(directory.0.join("sub")).output().unwrap());
+    assert!(ran.code == 2 && ran.stderr.contains(hint) && ran.stderr.ends_with("roomcast: not OK\n"), "{}", ran.stderr);
+}
+
+#[test]
 fn check_ends_with_its_verdict_after_mistakes_as_well() {
     let ran = Directory::new("[auth]\nsecrt = 'x'\n").run(&["check"]);
     assert!(ran.code == 2 && ran.stderr.ends_with("\nroomcast: not OK\n"), "{}", ran.stderr);

@@ -146,6 +146,14 @@ impl Failure {
         Self { code: 2, message: message.to_string() }
     }
 
+    /// Names the `.env` of `roomcast init` where it was not read: a shell does not do it by itself.
+    fn with_unread_secrets(mut self) -> Self {
+        if self.message.contains("JWT_SECRET") && std::path::Path::new(".env").exists() {
+            self.message.push_str("\nthere is a .env here, which was not read: type `set -a; . ./.env; set +a` first, or use `roomcast dev`");
+        }
+        self
+    }
+
     fn mistakes(mistakes: &[Mistake]) -> Self {
         let lines: String = mistakes.iter().map(|mistake| format!("\n  {mistake}")).collect();
         let count = match mistakes.len() {
@@ -178,6 +186,7 @@ impl Common {
     fn load(self, purpose: Purpose) -> Result<Config, Failure> {
         Config::load(&self.flags(), &Environment::of_process(), purpose)
             .map_err(|mistakes| Failure::mistakes(&mistakes))
+            .map_err(|failure| failure.with_unread_secrets())
     }
 }
 

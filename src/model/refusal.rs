@@ -30,7 +30,7 @@ refusals! {
     Host, "host", "A request whose `Host` is not in `http.allowed_hosts`, or that has none or several.",
         "add the name by which the node is reached to `http.allowed_hosts`";
     Token, "token", "A client's token, or none.",
-        "sign with the configured key and algorithm, and give the token an `exp`; `roomcast token --user 1` prints a good one, `auth.anonymous = true` lets clients in without";
+        "send a token, as in io(url, { auth: { token } }), that your API signs with the configured secret (JWT_SECRET), with the user in `sub` and an `exp` in the future; `roomcast token --user 1` prints a good one";
     PublishKey, "publish_key", "A key that is not in `publish.keys`, or none.",
         "send `Authorization: Bearer <key>` with one of `publish.keys` (ROOMCAST_PUBLISH__KEYS)";
     AdminUi, "admin_ui", "A page of Socket.IO's Admin UI that is not let in, or a command of one that is not carried out.",
@@ -54,7 +54,7 @@ refusals! {
     Room, "room", "A room that no rule lets the client into.",
         "add a [[rooms]] rule that matches the room with join = \"allow\" (or \"ask\" for your backend), or name the room in the token: `roomcast token --user 1 --room NAME`";
     Event, "event", "A client's event that no rule takes, or that its rule cannot carry out.",
-        "add an [[on]] rule for the event: join, leave, reply, emit, ack or forward = true";
+        "add an [[on]] rule for the event, or send the arguments that its rule names, as {0.chatId}; a client emits only to rooms that it has joined";
     Backend, "backend", "A join or an event that the backend refuses.",
         "see what your backend answers; `{\"allow\":true}` lets a client into a room with join = \"ask\"";
     Memory, "memory", "A connection, a session or a replay while the node is near `limits.memory`, or a connection that held much of it.",
