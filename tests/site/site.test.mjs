@@ -7,6 +7,7 @@ import path from "node:path";
 import { after, before, test } from "node:test";
 import { promisify } from "node:util";
 import { startBrowser } from "../harness/browser.mjs";
+import { until } from "../harness/deadline.mjs";
 import { linked, pages } from "../../site/pages.mjs";
 
 const ROOT = path.join(import.meta.dirname, "../..");
@@ -67,6 +68,32 @@ test("the search finds a page by a word in it", async () => {
   await results.first().click();
   await page.waitForURL(/\/docs\//);
   assert.deepEqual(errors, []);
+  await page.close();
+});
+
+// What somebody with a task types, and the page that they need.
+const TASKS = {
+  authorize: "/docs/guides/authorize-rooms.html",
+  "move from socket.io": "/docs/from-socketio.html",
+  pusher: "/docs/guides/from-pusher.html",
+  soketi: "/docs/guides/from-pusher.html",
+  centrifugo: "/docs/guides/from-centrifugo.html",
+  next: "/docs/guides/serverless.html",
+  mobile: "/docs/guides/mobile.html",
+  nothing: "/docs/troubleshooting.html",
+};
+
+test("the search finds the page for a task among its first answers", async () => {
+  const { page } = await open("/");
+  await page.getByRole("button", { name: "Search" }).first().click();
+  const wrong = [];
+  for (const [words, wanted] of Object.entries(TASKS)) {
+    await page.locator("#localsearch-input").fill(words);
+    const links = () => page.locator("#localsearch-list a.result").evaluateAll((found) => found.slice(0, 6).map((link) => link.getAttribute("href")));
+    const seen = () => links().then((found) => found.some((link) => link.startsWith(wanted)));
+    if (!(await until(seen, words, 3_000).then(() => true, () => false))) wrong.push([words, await links()]);
+  }
+  assert.deepEqual(wrong, []);
   await page.close();
 });
 
