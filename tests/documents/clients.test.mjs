@@ -1,12 +1,19 @@
 // The client code of the documents, as it stands there, in a real Chromium against a node.
 import assert from "node:assert/strict";
-import { after, before } from "node:test";
-import { KEY } from "../harness/config.mjs";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { after, before, test } from "node:test";
+import { KEY, SECRET } from "../harness/config.mjs";
 import { until } from "../harness/deadline.mjs";
+import { request } from "../harness/http.mjs";
+import { Daemon } from "../harness/node.mjs";
+import { freePort } from "../harness/port.mjs";
 import { published } from "../harness/publish.mjs";
 import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
 import { startPages } from "./page.mjs";
-import { assertAllRun, snippet } from "./snippets.mjs";
+import { ROOT, assertAllRun, snippet } from "./snippets.mjs";
 
 const OK = { ack: [{ ok: true }], ack_error: [{ ok: false, error: "{error}" }] };
 const rooms = ["conversation:<id>", "chat:<id>", "lobby:<id>", "news", "private-*"].map((match) => ({ match, join: "allow" }));
@@ -112,3 +119,24 @@ async function fetchRoom(node, room) {
   const answer = await node.get(`/rooms/${encodeURIComponent(room)}`, { authorization: `Bearer ${KEY}` });
   return answer.json().connections;
 }
+
+test("with the rules of the Pusher guide a user hears their own room, public channels, and nobody else's room", async () => {
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "roomcast-pusher-"));
+  const [, rules] = /```toml\n(.*?)```/s.exec(fs.readFileSync(path.join(ROOT, "docs/guides/from-pusher.md"), "utf8"));
+  fs.writeFileSync(path.join(folder, "roomcast.toml"), rules);
+  const port = await freePort();
+  const env = { JWT_SECRET: SECRET, ROOMCAST_BACKEND__SECRET: SECRET, ROOMCAST_LISTEN: `127.0.0.1:${port}` };
+  const node = new Daemon(["serve", "--config", path.join(folder, "roomcast.toml")], env);
+  try {
+    await until(() => request(`http://127.0.0.1:${port}/health`).then(({ status }) => status === 200, () => false), () => node.output);
+    for (const [room, expected] of [["user:7", 200], ["news", 200], ["user:8", 403]]) {
+      const ended = new AbortController();
+      const { status } = await fetch(`http://127.0.0.1:${port}/sse?room=${room}&token=${tokenFor("7")}`, { signal: ended.signal });
+      ended.abort();
+      assert.equal(status, expected, room);
+    }
+  } finally {
+    await node.stop("SIGKILL");
+    fs.rmSync(folder, { recursive: true });
+  }
+});
