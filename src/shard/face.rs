@@ -159,7 +159,7 @@ impl Shard {
     pub(super) fn deliver(&self, delivery: &Arc<Delivery>) -> bool {
         let (now, mut hub) = (self.now(), self.hub.borrow_mut());
         hub.deliver(delivery, now);
-        let long = hub.flusher.pushed() >= PUSHES_PER_TURN;
+        let long = hub.flusher.pushed_this_turn() >= PUSHES_PER_TURN;
         if long {
             hub.flusher.begin_turn();
         }

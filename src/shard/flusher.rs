@@ -11,8 +11,10 @@ pub(super) struct Flusher {
     queue: VecDeque<ConnectionKey>,
     /// Connections taken from the queue so far.
     taken: u64,
-    /// Frames put into outboxes since others last had their turn.
+    /// Frames put into outboxes so far.
     pushed: usize,
+    /// How many these were when others last had their turn.
+    turn_began: usize,
     /// Slices of replays that were queued since others last had their turn.
     slices: usize,
     /// Deliveries that the metrics do not count yet, by protocol.
@@ -23,7 +25,7 @@ pub(super) struct Flusher {
 
 impl Flusher {
     pub(super) fn new(wake: Rc<Notify>) -> Self {
-        Self { queue: VecDeque::new(), taken: 0, pushed: 0, slices: 0, delivered: [0; 3], wake }
+        Self { queue: VecDeque::new(), taken: 0, pushed: 0, turn_began: 0, slices: 0, delivered: [0; 3], wake }
     }
 
     /// Lists a connection for the next flush.
@@ -64,14 +66,19 @@ impl Flusher {
         self.pushed += 1;
     }
 
-    /// Frames put into outboxes since [`Flusher::begin_turn`].
+    /// Frames put into outboxes so far.
     pub(super) fn pushed(&self) -> usize {
         self.pushed
     }
 
+    /// Those of them since [`Flusher::begin_turn`].
+    pub(super) fn pushed_this_turn(&self) -> usize {
+        self.pushed - self.turn_began
+    }
+
     /// The others have had their turn.
     pub(super) fn begin_turn(&mut self) {
-        self.pushed = 0;
+        self.turn_began = self.pushed;
     }
 
     /// How many connections are flushed by now.

@@ -10,7 +10,7 @@ import { scenario, suite } from "../harness/scenario.mjs";
 import { tokenFor } from "../harness/token.mjs";
 
 const DROPPED = "roomcast_log_lines_dropped_total";
-// About 300 lines a request, so that pipes and queues fill quickly.
+// About a thousand lines a request, so that pipes and queues fill quickly.
 const chatty = { log: { level: "trace" } };
 
 /** A node with this descriptor as stderr, which this process then closes. */
@@ -24,7 +24,7 @@ async function nodeOn(node, descriptor, settings) {
 async function makeLines(one, ws, lines) {
   await until(async () => {
     const client = await ws(one, { token: tokenFor("7") }).welcomed();
-    await published(one, { events: Array.from({ length: 50 }, () => ({ room: "user:7", event: "e", data: 1 })) });
+    await published(one, { events: Array.from({ length: 500 }, () => ({ room: "user:7", event: "e", data: 1 })) });
     client.close();
     return (await one.metric(DROPPED)) >= lines;
   }, `${lines} dropped lines`, 30_000);
