@@ -153,7 +153,11 @@ pub fn note_refusal(local: &LocalNode, key: SessionKey, event: &str, error: &Act
         ActionError::Draft(DraftError::TooBig { .. }) => {
             note(Refusal::Size, format_args!("event \"{event}\" is over publish.max_event"));
         }
-        ActionError::Template(_) | ActionError::Draft(_) | ActionError::Unwritable(_) => {
+        // Names the placeholder, as {0.chatId}, and no value.
+        ActionError::Template(why) => {
+            note(Refusal::Event, format_args!("event \"{event}\": {why}; its arguments do not fit its [[on]] rule"));
+        }
+        ActionError::Draft(_) | ActionError::Unwritable(_) => {
             let why = format_args!("event \"{event}\": {}; its arguments do not fit its [[on]] rule", error.code());
             note(Refusal::Event, why);
         }

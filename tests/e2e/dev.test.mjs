@@ -57,6 +57,8 @@ suite("roomcast dev", () => {
     for (const line of variables.split("\n").filter((line) => /^[A-Z]/.test(line))) {
       assert.ok(!dev.output.includes(line.split("=")[1]), line.split("=")[0]);
     }
+    await client.ask("join_chat", {});
+    await explained(dev, 'event "join_chat": missing value {0.chatId}');
     assert.doesNotMatch(dev.output, /everybody may join/);
   });
 
