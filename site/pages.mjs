@@ -49,6 +49,8 @@ const sidebar = [
       page("Console", "/docs/console"),
       page("Change secrets and settings", "/docs/rotation"),
       page("Redis", "/docs/redis"),
+      page("Sizing", "/docs/sizing"),
+      page("Upgrading", "/docs/upgrading"),
       page("Metrics", "/docs/metrics"),
       page("OpenTelemetry", "/docs/telemetry"),
       page("Socket.IO's Admin UI", "/docs/admin-ui"),

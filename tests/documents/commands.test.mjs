@@ -93,6 +93,12 @@ suite("the commands of the documents", () => {
     }
   });
 
+  scenario("docs/upgrading.md: check with the new binary, then look at the nodes", async (s) => {
+    const node = await s.node({ rooms, on: [], backend: undefined });
+    const commands = snippet("docs/upgrading.md", "sh", "roomcast nodes").replaceAll("/etc/roomcast/roomcast.toml", node.file);
+    assert.match(await start(s, commands, node, { ROOMCAST_LISTEN: `127.0.0.1:${node.port}` }).ended(), /roomcast: OK[^]*VERSION/i);
+  });
+
   scenario("docs/rotation.md: check, then reload", async (s) => {
     const node = await s.node({ rooms });
     fs.appendFileSync(node.file, '[[rooms]]\nmatch = "more:*"\njoin = "allow"\n');

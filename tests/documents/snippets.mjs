@@ -94,6 +94,7 @@ export const RUN_BY = {
     ["docs/http-api.md", "/explain?user=7"],
     ["docs/http-api.md", "/trace?user=7"],
     ["docs/rotation.md", "roomcast reload"],
+    ["docs/upgrading.md", "roomcast nodes"],
     ["docs/troubleshooting.md", "--url $node"],
     ["docs/troubleshooting.md", "roomcast trace"],
     ["docs/cli.md", "roomcast init"],
