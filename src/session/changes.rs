@@ -56,6 +56,9 @@ impl Changes {
         {
             // Undone, and nothing came in between.
             kept.list.pop_back();
+            if **kept == Kept::default() {
+                self.0 = None;
+            }
             return;
         }
         kept.list.push_back(change);
@@ -142,5 +145,9 @@ mod tests {
         }
         assert!(changes.list().count() <= MAX_CHANGES && changes.floor() == at(112));
         assert_eq!(Changes::known(Position::default(), []), Changes::default());
+        let mut undone = Changes::default();
+        note(&mut undone, 10, "a", true);
+        note(&mut undone, 10, "a", false);
+        assert_eq!(undone, Changes::default(), "holds nothing for a change that was undone");
     }
 }
