@@ -21,8 +21,8 @@ pub async fn answer(node: &Arc<Node>, from: NodeId, query: TraceQuery) -> TraceB
     let began = known.is_none();
     let opened = known.map_or_else(|| node.traces.open(&node.context.feed, &query), Ok);
     let Ok(mut trace) = opened else { return TraceBatch { is_full: true, ..TraceBatch::default() } };
-    if began {
-        node.traces.begin(key);
+    if began && !node.traces.begin(key) {
+        return TraceBatch::default();
     }
     let mut batch = Batch::default();
     if !began && let Ok(next) = tokio::time::timeout(POLL, trace.next()).await {

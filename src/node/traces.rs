@@ -5,7 +5,7 @@ use crate::feed::config::TraceConfig;
 use crate::feed::{Batch, Feed, Filter, Subscription};
 use crate::model::id::{Id, NodeId};
 use parking_lot::{Mutex, RwLock};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -18,11 +18,22 @@ pub struct TooManyTraces(pub usize);
 pub struct Traces {
     config: RwLock<TraceConfig>,
     open: Arc<AtomicUsize>,
-    /// Parts of the traces of other nodes, by the node and the trace's name. `None` while it is being asked.
-    parts: Mutex<HashMap<(NodeId, Id), Part>>,
+    parts: Mutex<Parts>,
 }
 
+/// Of the traces of other nodes, by the node and the trace's name.
+#[derive(Default)]
+struct Parts {
+    open: HashMap<(NodeId, Id), Part>,
+    /// The last that have ended. A request for one may still be under way, and must not open it again.
+    ended: VecDeque<(NodeId, Id)>,
+}
+
+/// Traces that are known to have ended. A request is under way for a second at most, in which nobody opens so many.
+const MAX_ENDED: usize = 256;
+
 struct Part {
+    /// `None` while it is being asked.
     trace: Option<Trace>,
     /// How often it was asked.
     asked: u64,
@@ -84,18 +95,23 @@ impl Traces {
 
     /// A part that is to be asked.
     pub fn take(&self, key: (NodeId, Id)) -> Option<Trace> {
-        self.parts.lock().get_mut(&key)?.trace.take()
+        self.parts.lock().open.get_mut(&key)?.trace.take()
     }
 
-    /// A part begins, which is being asked.
-    pub fn begin(&self, key: (NodeId, Id)) {
-        self.parts.lock().insert(key, Part { trace: None, asked: 0 });
+    /// A part begins, which is being asked. `false` where its trace has ended already.
+    pub fn begin(&self, key: (NodeId, Id)) -> bool {
+        let mut parts = self.parts.lock();
+        let is_new = !parts.ended.contains(&key);
+        if is_new {
+            parts.open.insert(key, Part { trace: None, asked: 0 });
+        }
+        is_new
     }
 
     /// Keeps a part until it is asked for again; answers how often it was. `None` where it has ended meanwhile.
     pub fn keep(&self, key: (NodeId, Id), trace: Trace) -> Option<u64> {
         let mut parts = self.parts.lock();
-        let part = parts.get_mut(&key)?;
+        let part = parts.open.get_mut(&key)?;
         part.trace = Some(trace);
         part.asked += 1;
         Some(part.asked)
@@ -103,14 +119,19 @@ impl Traces {
 
     /// Ends a part: its trace has ended.
     pub fn end(&self, key: (NodeId, Id)) {
-        self.parts.lock().remove(&key);
+        let mut parts = self.parts.lock();
+        parts.open.remove(&key);
+        parts.ended.push_back(key);
+        if parts.ended.len() > MAX_ENDED {
+            parts.ended.pop_front();
+        }
     }
 
     /// Ends a part that was not asked for since.
     pub fn expire(&self, key: (NodeId, Id), asked: u64) {
         let mut parts = self.parts.lock();
-        if parts.get(&key).is_some_and(|part| part.asked == asked && part.trace.is_some()) {
-            parts.remove(&key);
+        if parts.open.get(&key).is_some_and(|part| part.asked == asked && part.trace.is_some()) {
+            parts.open.remove(&key);
         }
     }
 }
@@ -126,7 +147,7 @@ mod tests {
         let key = (NodeId::random(), query.trace);
         let trace = traces.open(&feed, &query).ok().unwrap();
         assert_eq!(traces.open(&feed, &query).err(), Some(TooManyTraces(1)));
-        traces.begin(key);
+        assert!(traces.begin(key));
         let first = traces.keep(key, trace).unwrap();
         let again = traces.take(key).unwrap();
         assert!(traces.take(key).is_none(), "it is being asked");
@@ -137,8 +158,9 @@ mod tests {
         traces.expire(key, second);
         assert!(!feed.is_open());
         let trace = traces.open(&feed, &query).ok().unwrap();
-        traces.begin(key);
+        assert!(traces.begin(key));
         traces.end(key);
         assert_eq!((traces.keep(key, trace), feed.is_open()), (None, false), "it has ended while it was asked");
+        assert!(!traces.begin(key), "a request that was under way does not open it again");
     }
 }
