@@ -59,13 +59,13 @@ pub async fn run(
         tasks.spawn(async move { node.run(&shared, &arguments).await });
     }
     let served = tokio::spawn(control::serve(page, page_secret, Arc::clone(&nodes)));
-    let balanced = tokio::spawn(balancer::balance(public, Arc::clone(&nodes)));
     let started = async {
         while !nodes.iter().all(|node| node.address().is_some()) {
             tokio::time::sleep(LOOK_EVERY).await;
         }
         ready(&demo, address);
-        std::future::pending::<()>().await;
+        // Connections that came before wait in the kernel: who is answered can rely on what was printed.
+        balancer::balance(public, Arc::clone(&nodes)).await;
     };
     // The terminal was closed: there is nothing to read again.
     let hangups = Notify::new();
@@ -77,7 +77,6 @@ pub async fn run(
         Some(Ok(ended)) = tasks.join_next() => ended,
     };
     served.abort();
-    balanced.abort();
     // Kills what is left: nobody's data is in a demo.
     tasks.shutdown().await;
     result
