@@ -15,8 +15,8 @@ const LOCAL = "http://localhost:8080";
 async function commandsOf(page, from, node) {
   const [commands] = blocks(read(page), "sh");
   assert.ok(commands.includes(from), page);
-  // The commands of roomcast ask the node that the configuration names.
-  const env = { ROOMCAST_PUBLISH__KEYS: KEY, ROOMCAST_LISTEN: `127.0.0.1:${node.port}`, PATH: `${path.dirname(BINARY)}:${process.env.PATH}` };
+  // The commands of roomcast ask the node that the configuration names. ROOMCAST_BIN is the tests', and none of its keys.
+  const env = { ROOMCAST_PUBLISH__KEYS: KEY, ROOMCAST_LISTEN: `127.0.0.1:${node.port}`, PATH: `${path.dirname(BINARY)}:${process.env.PATH}`, ROOMCAST_BIN: undefined };
   return run("bash", ["-euo", "pipefail", "-c", commands.replaceAll(from, node.url)], { env });
 }
 

@@ -44,5 +44,5 @@ export const blocks = (page, language) =>
 /** The default of a key of `[shutdown]`, from docs/configuration.md. */
 export function shutdownDefault(key) {
   const section = read("docs/configuration.md").split("\n## [shutdown]\n")[1];
-  return seconds(new RegExp("^\\| `" + key + "` \\| `\"(.*?)\"`", "m").exec(section)[1]);
+  return seconds(new RegExp("^\\| `" + key + "`(?: ↻)? \\| `\"(.*?)\"`", "m").exec(section)[1]);
 }

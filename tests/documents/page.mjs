@@ -38,7 +38,8 @@ export async function startPages() {
     const lines = [];
     const errors = [];
     page.on("pageerror", (error) => errors.push(error.message));
-    page.on("console", async (line) => lines.push(await Promise.all(line.args().map((value) => value.jsonValue()))));
+    // A line of a page that is closed meanwhile cannot be read any more.
+    page.on("console", (line) => Promise.all(line.args().map((value) => value.jsonValue())).then((values) => lines.push(values), () => {}));
     await page.goto(`${origin}/`);
     await page.evaluate(([token, names]) => {
       globalThis.calls = [];

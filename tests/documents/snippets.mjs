@@ -81,7 +81,7 @@ export const RUN_BY = {
     ["docs/limits.md", "rate_limited"],
     ["docs/from-socketio.md", "realtime.onRoomcast"],
   ],
-  "walk.test.mjs": ["cargo build", "set -a", "curl -N", "localhost:8080/publish", "join_chat"].map((has) => ["README.md", has]),
+  "walk.test.mjs": ["cargo build", "set -a", "curl -N", "curl -s http://localhost:8080/publish", "join_chat"].map((has) => ["README.md", has]),
   "commands.test.mjs": [
     ["docs/http-api.md", "export ROOMCAST_URL"],
     ["docs/presence.md", "/rooms/chat:42"],
