@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what `make dist` needs besides Rust, Node and dpkg: zig and cargo-zigbuild from PyPI, Rust's libraries for static binaries.
 #   packaging/tools.sh ARCHITECTURE…      x86_64, aarch64
+# Exit code 3: only Rust's libraries are missing, and their server cannot be reached from here.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -17,5 +18,5 @@ for architecture in "$@"; do
   target="$architecture-unknown-linux-musl"
   if [ -d "$libraries/$target" ]; then continue; fi
   command -v rustup >/dev/null || fail "Rust's library for $target is missing, and rustup, which would install it"
-  rustup target add "$target" </dev/null || fail "rustup could not install $target"
+  rustup target add "$target" </dev/null || { echo "packaging/tools.sh: rustup could not install $target" >&2; exit 3; }
 done

@@ -62,4 +62,4 @@ fi
 
 # What `make test-dist` builds with.
 # shellcheck disable=SC2086
-../packaging/tools.sh ${DIST_TARGETS:-$(uname -m)} || fail "packaging/tools.sh failed"
+../packaging/tools.sh ${DIST_TARGETS:-$(uname -m)} || [ $? = 3 ] || fail "packaging/tools.sh failed"   # 3: `make test-dist` says that it is left out
