@@ -1,6 +1,7 @@
 //! The metrics registry. Handles are resolved at start, so that counting is one atomic operation. Only this module uses
 //! the prometheus crate.
 
+mod maker;
 mod series;
 mod snapshot;
 
@@ -12,9 +13,10 @@ use crate::model::close::{CloseReason, DropReason};
 use crate::model::draft::Source;
 use crate::model::refusal::Refusal;
 use crate::model::transport::{Protocol, Transport};
+use maker::Maker;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Opts, Registry, TextEncoder,
+    Encoder as _, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder,
 };
 
 const PROTOCOLS: [&str; 3] = ["socketio", "ws", "sse"];
@@ -426,43 +428,6 @@ impl Metrics {
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
-}
-
-struct Maker<'a>(&'a Registry);
-
-type Made<T> = Result<T, prometheus::Error>;
-
-impl Maker<'_> {
-    fn keep<T: prometheus::core::Collector + Clone + 'static>(&self, metric: T) -> Made<T> {
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-    fn gauge(&self, name: &str, help: &str) -> Made<IntGauge> {
-        self.keep(IntGauge::new(name, help)?)
-    }
-    fn float(&self, name: &str, help: &str) -> Made<Gauge> {
-        self.keep(Gauge::new(name, help)?)
-    }
-    fn counter(&self, name: &str, help: &str) -> Made<IntCounter> {
-        self.keep(IntCounter::new(name, help)?)
-    }
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Made<IntGaugeVec> {
-        self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Made<IntCounterVec> {
-        self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
-    }
-    fn histogram(&self, name: &str, help: &str) -> Made<Histogram> {
-        self.keep(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets()))?)
-    }
-    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> Made<HistogramVec> {
-        self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets()), labels)?)
-    }
-}
-
-/// Seconds, from 100 µs to 10 s.
-fn buckets() -> Vec<f64> {
-    vec![0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0]
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ pub type Listener = Box<dyn Fn(Refusal, &str, &str) + Send + Sync>;
 
 static LISTENER: OnceLock<Listener> = OnceLock::new();
 
-/// Has every refusal told to `listener`, also those without a line. Called once; a second call changes nothing.
+/// Calls `listener` with every refusal, also with those without a line. Set once; a second call changes nothing.
 pub fn listen(listener: Listener) {
     let _already_set = LISTENER.set(listener);
 }

@@ -3,6 +3,7 @@
 use crate::demo::node_process::NodeProcess;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -10,12 +11,19 @@ use tokio::sync::Semaphore;
 /// Connections at once. Above it new ones wait in the kernel.
 const MAX_CONNECTIONS: usize = 512;
 
+/// After a connection that cannot be accepted.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 /// Accepts connections for ever.
 pub(super) async fn balance(listener: TcpListener, nodes: Arc<[Arc<NodeProcess>]>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((client, _)) = listener.accept().await else { continue };
+        let Ok((client, _)) = listener.accept().await else {
+            // Out of files, most likely. Others close some.
+            tokio::time::sleep(AGAIN_AFTER).await;
+            continue;
+        };
         let nodes = Arc::clone(&nodes);
         tokio::spawn(async move {
             carry(client, &nodes).await;

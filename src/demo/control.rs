@@ -22,13 +22,20 @@ const MAX_CONNECTIONS: usize = 64;
 /// A connection that sends no request for so long is closed.
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 
+/// After a connection that cannot be accepted.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
+
 /// Answers requests for ever. `secret` is the first segment of their path.
 pub(super) async fn serve(listener: TcpListener, secret: String, nodes: Arc<[Arc<NodeProcess>]>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let secret: Arc<str> = secret.into();
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((socket, _)) = listener.accept().await else { continue };
+        let Ok((socket, _)) = listener.accept().await else {
+            // Out of files, most likely. Others close some.
+            tokio::time::sleep(AGAIN_AFTER).await;
+            continue;
+        };
         let (nodes, secret) = (Arc::clone(&nodes), Arc::clone(&secret));
         tokio::spawn(async move {
             let service =

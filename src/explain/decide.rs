@@ -1,6 +1,6 @@
 //! What became of an event for one session: from facts to an outcome.
 
-use crate::explain::memory::{End, Reset};
+use crate::explain::history::{End, Reset};
 use crate::explain::stamp::Stamp;
 use crate::model::close::CloseReason;
 use crate::model::names::Room;

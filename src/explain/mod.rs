@@ -3,12 +3,12 @@
 //!
 //! Nothing is recorded for a delivery. The answer follows from where in the log a session was when: where it began, in which
 //! rooms it was at the event's position, how far its connection has come. So only what changes that is remembered, in rings of
-//! bounded size and age ([`memory::Memory`]): ends of sessions, joins and leaves, refusals, gaps, and when which part of the
+//! bounded size and age ([`history::History`]): ends of sessions, joins and leaves, refusals, gaps, and when which part of the
 //! log was written.
 
 pub mod config;
 pub mod decide;
-pub mod memory;
+pub mod history;
 mod ring;
 pub mod stamp;
 mod turns;

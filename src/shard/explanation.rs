@@ -3,7 +3,7 @@
 
 use crate::cluster::{ExplainedSession, TurnedAwayView};
 use crate::explain::decide::{EventFacts, Facts, Outcome};
-use crate::explain::memory::{End, Ended, Reset, TurnedAway};
+use crate::explain::history::{End, Ended, Reset, TurnedAway};
 use crate::explain::stamp::Stamp;
 use crate::explain::words;
 use crate::model::clock::unix_ms;

@@ -1,7 +1,7 @@
 //! What a shard owns, and how its parts change together. `connections`, `sessions`, `rooms`, `flusher` and the persister
 //! each keep their own invariants; here are the steps that touch several of them.
 
-use crate::explain::memory::Memory;
+use crate::explain::history::History;
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::happening::Kind;
@@ -65,7 +65,7 @@ pub(super) struct Hub {
     /// What sessions were refused last, as far as that is remembered.
     pub(super) refused: LastRefusals,
     /// What happened to sessions, for `explain`.
-    pub(super) history: Memory,
+    pub(super) history: History,
     /// Where the frames of one write are gathered.
     pub(super) scratch: Vec<u8>,
 }
@@ -73,7 +73,7 @@ pub(super) struct Hub {
 impl Hub {
     /// Empty. `wake` wakes the shard's loop for a flush or an earlier deadline.
     pub(super) fn new(index: u8, context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
-        let history = Memory::new(&context.explain, context.shards, unix_ms());
+        let history = History::new(&context.explain, context.shards, unix_ms());
         let records = context.cluster.is_some() && context.recovery_on();
         Self {
             index,

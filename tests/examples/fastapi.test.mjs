@@ -1,8 +1,10 @@
 // examples/fastapi by its one command: two people in a real browser over plain WebSockets, and a roomcast that is away for a while.
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
 import { test } from "node:test";
 import { startBrowser } from "../harness/browser.mjs";
-import { startExample, people } from "./stage.mjs";
+import { EXAMPLES, people, startExample } from "./stage.mjs";
 
 test("examples/fastapi: ./start.sh; messages, typing, a reload", { timeout: 240_000 }, async () => {
   const example = await startExample("fastapi", "bash", ["start.sh"]);
@@ -23,4 +25,9 @@ test("examples/fastapi: ./start.sh; messages, typing, a reload", { timeout: 240_
     await browser.close();
     await example.stop();
   }
+});
+
+test("examples/fastapi/roomcast_backend.py is what roomcast init writes", () => {
+  const read = (file) => fs.readFileSync(path.join(EXAMPLES, file), "utf8");
+  assert.equal(read("fastapi/roomcast_backend.py"), read("../src/cli/init/fastapi.py"));
 });

@@ -1,8 +1,10 @@
 // examples/php by its one command: two people in a real browser over Server-Sent Events.
 import assert from "node:assert/strict";
+import fs from "node:fs";
+import path from "node:path";
 import { test } from "node:test";
 import { startBrowser } from "../harness/browser.mjs";
-import { people, startExample } from "./stage.mjs";
+import { EXAMPLES, people, startExample } from "./stage.mjs";
 
 test("examples/php: ./start.sh; messages reach the other window, a wrong name of a room is refused", { timeout: 240_000 }, async () => {
   const example = await startExample("php", "bash", ["start.sh"]);
@@ -25,4 +27,9 @@ test("examples/php: ./start.sh; messages reach the other window, a wrong name of
     await browser.close();
     await example.stop();
   }
+});
+
+test("examples/php/app/Services/Roomcast.php is what roomcast init writes", () => {
+  const read = (file) => fs.readFileSync(path.join(EXAMPLES, file), "utf8");
+  assert.equal(read("php/app/Services/Roomcast.php"), read("../src/cli/init/laravel.php"));
 });

@@ -113,7 +113,7 @@ pub struct Reset {
 }
 
 /// See the module.
-pub struct Memory {
+pub struct History {
     ended: Ring<(Box<str>, Ended)>,
     notes: Ring<SessionNote>,
     turned_away: Ring<(Box<str>, TurnedAway)>,
@@ -128,7 +128,7 @@ pub struct Memory {
     max_age_ms: u64,
 }
 
-impl Memory {
+impl History {
     /// For one of so many shards.
     pub fn new(config: &ExplainConfig, shards: usize, now_ms: u64) -> Self {
         // One half for ended sessions, one for what happened to sessions.
@@ -154,7 +154,7 @@ impl Memory {
         self.is_on
     }
 
-    /// Remembers what happened to a session. Its beginning and its end are not among it: [`Memory::ended`].
+    /// Remembers what happened to a session. Its beginning and its end are not among it: [`History::ended`].
     pub fn note(&mut self, session: Id, at: Stamp, note: SessionNote) {
         if !self.is_on || matches!(note, SessionNote::Began | SessionNote::Closed { .. }) {
             return;
