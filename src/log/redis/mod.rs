@@ -5,6 +5,7 @@
 
 mod append;
 mod append_queue;
+mod backfill;
 mod careful_read;
 mod clock_offset;
 mod dead_letters;
@@ -24,6 +25,7 @@ mod volatile;
 
 pub use entry::{entry_fields, read_event};
 
+use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::config::RecoveryConfig;
 use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
 use crate::metrics::Metrics;
@@ -322,6 +324,10 @@ impl EventLog for RedisLog {
 
     fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(append::probe(self, id))
+    }
+
+    fn read_past(&self, range: PastRange, within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
+        Box::pin(async move { backfill::read(self, &range, within).await })
     }
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {
