@@ -117,6 +117,7 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
         volatile: fields.volatile()?,
         id: fields.id.map(str::to_owned),
         events: None,
+        is_parsed: false,
     };
     // Before they are parsed.
     if let Some(bytes) =
