@@ -273,7 +273,40 @@ mod tests {
         assert_eq!(read(&long(2 * MAX_HEAD).as_bytes()[..=MAX_HEAD]), Read::Other);
     }
 
+    /// What httparse reads, as far as it is the same request: its length, its number of headers, and the values of a header.
+    fn with_httparse(bytes: &[u8]) -> httparse::Result<(usize, usize, Vec<Vec<u8>>)> {
+        let mut headers = [httparse::EMPTY_HEADER; 100];
+        let mut request = httparse::Request::new(&mut headers);
+        match request.parse(bytes) {
+            Ok(httparse::Status::Complete(len)) => {
+                let lengths = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("content-length"));
+                let lengths = lengths.map(|header| header.value.to_vec()).collect();
+                assert_eq!((request.method, request.version), (Some("POST"), Some(1)));
+                Ok(httparse::Status::Complete((len, request.headers.len(), lengths)))
+            }
+            Ok(httparse::Status::Partial) => Ok(httparse::Status::Partial),
+            Err(error) => Err(error),
+        }
+    }
+
     proptest! {
+        /// What is taken, hyper's parser reads in the same way; what is awaited, it awaits too.
+        #[test]
+        fn hyper_reads_the_same(noise in "[ -~\\r\\n\\t\u{0}\u{e9}]{0,12}", at in 0usize..160, end in 0usize..160) {
+            let mut text = with("X: y\r\nConnection: keep-alive\r\n");
+            text.insert_str(at.min(text.len()), &noise);
+            let bytes = &text.as_bytes()[..end.max(24).min(text.len())];
+            match read(bytes) {
+                Read::Other => {}
+                Read::Partial => prop_assert_eq!(with_httparse(bytes), Ok(httparse::Status::Partial)),
+                Read::Head(head) => {
+                    let lengths = vec![head.body.to_string().into_bytes()];
+                    let whole = httparse::Status::Complete((head.len, head.headers, lengths));
+                    prop_assert_eq!(with_httparse(bytes), Ok(whole));
+                }
+            }
+        }
+
         /// A head that is read stays the same whatever comes after it, and no beginning of it is refused.
         #[test]
         fn readings_do_not_depend_on_how_bytes_arrive(noise in "[ -~\\r\\n\\t]{0,60}", at in 24usize..80, end in 0usize..160) {
