@@ -116,11 +116,8 @@ impl Metrics {
         let deliveries =
             make.counters("roomcast_deliveries_total", "Events handed to a connection's outbox.", &["protocol"])?;
         let drops = make.counters("roomcast_drops_total", "Events not delivered, by reason.", &["reason"])?;
-        let publish_answers = make.counters(
-            "roomcast_publish_answers_total",
-            "Answers to POST /publish, by HTTP status.",
-            &["status"],
-        )?;
+        let publish_answers =
+            make.counters("roomcast_publish_answers_total", "Answers to POST /publish, by HTTP status.", &["status"])?;
         let memory = make.gauges("roomcast_memory_bytes", "Memory held for clients, by kind.", &["kind"])?;
         let refusals = make.counters("roomcast_refusals_total", "Refusals of all kinds, by reason.", &["reason"])?;
         let telemetry_dropped = make.counters(

@@ -85,12 +85,7 @@ pub(super) struct Watched {
 
 impl Watched {
     /// A socket, and what is left of it. `early` is read before anything else.
-    pub(super) fn new(
-        stream: Socket,
-        early: Bytes,
-        progress: Arc<Progress>,
-        timeout: Duration,
-    ) -> (Self, Rc<Handoff>) {
+    pub(super) fn new(stream: Socket, early: Bytes, progress: Arc<Progress>, timeout: Duration) -> (Self, Rc<Handoff>) {
         let handoff = Rc::<Handoff>::default();
         let (stream, stall, is_bounded) = (Some(stream), None, false);
         (Self { stream, early, progress, handoff: handoff.clone(), timeout, stall, is_bounded }, handoff)

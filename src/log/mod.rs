@@ -2,6 +2,7 @@
 //! memory and in Redis; `tests/log_scenario.rs` runs on both.
 
 pub mod config;
+pub mod interest;
 pub mod memory;
 mod recent_commands;
 mod recent_ids;
@@ -15,6 +16,7 @@ use crate::model::draft::Draft;
 use crate::model::event::{Batch, Event};
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -82,6 +84,8 @@ pub trait EventLog: Send + Sync + 'static {
 /// Where a tail starts.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// The line of the log that starts here.
+    pub line: Line,
     /// The epoch of all following positions.
     pub epoch: Epoch,
     /// The history is complete after this position. What a client missed before it is unknown.
@@ -94,7 +98,7 @@ pub struct Snapshot {
     pub commands: Vec<(Position, Arc<SessionCommand>)>,
 }
 
-/// Receives what the tail delivers, in log order. Two calls never run at once.
+/// Receives what the tails deliver, each line in its order. Two calls for one line never run at once.
 pub trait Sink: Send + Sync + 'static {
     /// The tail starts here. Called before any other method, and again after each discontinuity, of which all clients must
     /// hear: the epoch differs, or it is the same and this node alone missed entries that were trimmed before it read
@@ -107,6 +111,16 @@ pub trait Sink: Send + Sync + 'static {
         self.reset(snapshot);
     }
 
+    /// Whether this node needs the event at this position for this room. Where it needs an event for none of its rooms, the
+    /// tail may leave it out: the sink has noted that it was not kept. Asked in log order, and before the event is delivered.
+    fn wants(&self, _namespace: &str, _room: &str, _at: Position) -> bool {
+        true
+    }
+
+    /// A session command was read, and follows in a batch: rooms that sessions join by it are wanted from here on. Called in
+    /// log order between [`Self::wants`].
+    fn foresee(&self, _command: &SessionCommand) {}
+
     /// Delivers a batch. Completes when there is room for the next one, so slow shards slow the tail down.
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()>;
 
@@ -118,7 +132,7 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The tail has delivered everything up to this position, which may be after the last event: probes and malformed
     /// entries have positions too.
-    fn advanced_to(&self, position: Position);
+    fn advanced_to(&self, line: Line, position: Position);
 }
 
 /// The state of the log.

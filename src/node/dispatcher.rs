@@ -3,10 +3,11 @@
 use crate::auth::revocations::Revocation;
 use crate::log::{BoxFuture, Sink, Snapshot};
 use crate::model::clock::unix_ms;
-use crate::model::command::SessionCommand;
+use crate::model::command::{Action, SessionCommand};
 use crate::model::draft::Source;
 use crate::model::event::{Batch, Delivery, Event};
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::Line;
 use crate::node::context::Node;
 use crate::shard::handle::ShardCommand;
 use parking_lot::{Mutex, MutexGuard};
@@ -41,6 +42,18 @@ impl Sink for Dispatcher {
         self.begin(&snapshot, false);
     }
 
+    fn wants(&self, namespace: &str, room: &str, at: Position) -> bool {
+        // Who follows what happens is told of events without receivers too.
+        self.node.window.interest().wants(namespace, room, at) || self.node.context.feed.is_open()
+    }
+
+    fn foresee(&self, command: &SessionCommand) {
+        if let Action::Join(rooms) = &command.action {
+            let interest = self.node.window.interest();
+            rooms.iter().for_each(|room| interest.touch_in(command.namespace.as_deref(), room));
+        }
+    }
+
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.take(&batch);
@@ -60,11 +73,12 @@ impl Sink for Dispatcher {
         Ok(())
     }
 
-    fn advanced_to(&self, position: Position) {
+    fn advanced_to(&self, _line: Line, position: Position) {
         let mut window = self.node.window.write();
         window.advance(position);
         window.expire(self.now());
         drop(window);
+        self.node.window.interest().expire(self.now());
         let mut announced = self.announced();
         if position > announced.position {
             // What lies between is no event, but clients of other nodes may have its offsets.
@@ -97,7 +111,7 @@ impl Dispatcher {
 
     /// Starts the window over and tells the shards where the log goes on, and whether their clients may have missed events.
     fn begin(&self, snapshot: &Snapshot, may_be_missed: bool) {
-        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
+        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head, line: snapshot.line };
         *self.announced() = offset;
         snapshot.commands.iter().for_each(|(_, command)| self.note_revocation(command));
         self.node.revocations_read.read_again();

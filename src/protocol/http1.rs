@@ -167,7 +167,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const REQUEST: &str = "POST /publish HTTP/1.1\r\nHost: x\r\nauthorization:\t Bearer k \r\nContent-Length: 12\r\n\r\n";
+    const REQUEST: &str =
+        "POST /publish HTTP/1.1\r\nHost: x\r\nauthorization:\t Bearer k \r\nContent-Length: 12\r\n\r\n";
 
     fn with(line: &str) -> String {
         REQUEST.replace("Host: x\r\n", &format!("Host: x\r\n{line}"))
@@ -198,13 +199,21 @@ mod tests {
 
     #[test]
     fn headers_with_a_meaning_are_noted() {
-        let text = with("Content-Type: application/x-ndjson\r\nTRACEPARENT: 00-a\r\ntracestate: b\r\nX-Forwarded-For: ::1\r\n");
-        let head = head(&text).unwrap();
-        assert_eq!(head.content_type, Some(&b"application/x-ndjson"[..]));
-        assert_eq!((head.traceparent, head.tracestate), (Some(&b"00-a"[..]), Some(&b"b"[..])));
-        assert!(head.is_forwarded);
-        for line in ["Connection: Keep-Alive\r\n", "Accept: */*\r\n", "X-Empty:\r\n", "X-Text: \u{e9}\t\r\n", "TE: trailers\r\n"] {
-            assert!(super::tests::head(&with(line)).is_some(), "{line}");
+        let text = with(
+            "Content-Type: application/x-ndjson\r\nTRACEPARENT: 00-a\r\ntracestate: b\r\nX-Forwarded-For: ::1\r\n",
+        );
+        let read = head(&text).unwrap();
+        assert_eq!(read.content_type, Some(&b"application/x-ndjson"[..]));
+        assert_eq!((read.traceparent, read.tracestate), (Some(&b"00-a"[..]), Some(&b"b"[..])));
+        assert!(read.is_forwarded);
+        for line in [
+            "Connection: Keep-Alive\r\n",
+            "Accept: */*\r\n",
+            "X-Empty:\r\n",
+            "X-Text: \u{e9}\t\r\n",
+            "TE: trailers\r\n",
+        ] {
+            assert!(head(&with(line)).is_some(), "{line}");
         }
     }
 
@@ -279,7 +288,8 @@ mod tests {
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(bytes) {
             Ok(httparse::Status::Complete(len)) => {
-                let lengths = request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("content-length"));
+                let lengths =
+                    request.headers.iter().filter(|header| header.name.eq_ignore_ascii_case("content-length"));
                 let lengths = lengths.map(|header| header.value.to_vec()).collect();
                 assert_eq!((request.method, request.version), (Some("POST"), Some(1)));
                 Ok(httparse::Status::Complete((len, request.headers.len(), lengths)))
