@@ -115,7 +115,7 @@ fn plain(name: &str, key: &str) -> Cmd {
 pub(super) fn draft_entry(log: &RedisLog, draft: &Draft, accepted_us: u64, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
     if draft.volatile {
         let mut command = start("PUBLISH", &log.keys.volatile);
-        command.arg(volatile::encode(draft, accepted_us, *log.announced.lock()));
+        command.arg(volatile::encode(draft, accepted_us, *log.announced.lock(), None));
         return command;
     }
     let mut command = start("XADD", &log.keys.events);

@@ -11,6 +11,7 @@
 //! | `id` | idempotency id |
 //! | `traceparent`, `tracestate` | the W3C trace context; one that is malformed or not sampled is ignored |
 //! | `t` | nodes only: when a node accepted the event, Unix microseconds |
+//! | `until` | nodes only: an entry whose id is later (Unix milliseconds) is void ([`deadline`]) |
 //! | `src` | nodes only: the source's metric label where it is not `http` |
 //! | `order` | nodes only, as first field: a [`SessionCommand`] as JSON |
 //! | `probe` | nodes only, as first field: an [`Id`] that health waits for |
@@ -25,6 +26,7 @@
 //! or `kind`) are read tolerantly: unknown fields are ignored, and an unknown `kind` is skipped. Only a higher `v` makes an
 //! entry unreadable. A release may write a new `v` or `kind` only if the release before it can read it.
 
+use crate::log::redis::deadline;
 use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;
@@ -63,6 +65,7 @@ impl RawEntry {
     pub(super) fn decode(&self, limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
         match self.cut {
             Some(bytes) => Err(DraftError::TooBig { bytes, max: limits.max_event }),
+            None if deadline::is_void_entry(self.position, &self.fields) => Ok(StreamEntry::Void),
             None => decode(&self.fields, limits),
         }
     }
@@ -78,6 +81,8 @@ pub(super) enum StreamEntry {
     Probe(Id),
     /// An entry of a newer release, to be skipped.
     Unsupported,
+    /// An entry that came after its deadline: its publisher was told that it is not in the log.
+    Void,
 }
 
 /// Decodes an entry's fields.
@@ -134,7 +139,7 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
 pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Option<Draft>, DraftError> {
     match decode(fields, limits)? {
         StreamEntry::Event(draft, _) => Ok(Some(draft)),
-        StreamEntry::SessionCommand(_) | StreamEntry::Probe(_) | StreamEntry::Unsupported => Ok(None),
+        StreamEntry::SessionCommand(_) | StreamEntry::Probe(_) | StreamEntry::Unsupported | StreamEntry::Void => Ok(None),
     }
 }
 

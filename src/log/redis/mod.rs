@@ -8,6 +8,7 @@ mod append_queue;
 mod careful_read;
 mod clock_offset;
 mod dead_letters;
+mod deadline;
 mod entry;
 mod epoch;
 pub mod generation;
