@@ -89,6 +89,8 @@ const SANS_IO: &[&str] = &[
     "src/node/admin_ui/look.rs",
     "src/presence/tracker.rs",
     "src/protocol/",
+    "src/redis/resp.rs",
+    "src/redis/resp/",
     "src/rules/",
     "src/session/bucket.rs",
     "src/session/changes.rs",
