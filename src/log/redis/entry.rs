@@ -139,7 +139,9 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
 pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Option<Draft>, DraftError> {
     match decode(fields, limits)? {
         StreamEntry::Event(draft, _) => Ok(Some(draft)),
-        StreamEntry::SessionCommand(_) | StreamEntry::Probe(_) | StreamEntry::Unsupported | StreamEntry::Void => Ok(None),
+        StreamEntry::SessionCommand(_) | StreamEntry::Probe(_) | StreamEntry::Unsupported | StreamEntry::Void => {
+            Ok(None)
+        }
     }
 }
 

@@ -175,11 +175,8 @@ fn a_trace_goes_with_its_event_and_a_malformed_one_is_ignored() {
 
 #[test]
 fn an_entry_of_a_node_is_void_after_its_deadline() {
-    let entry = |ms, pairs: &[(&str, &str)]| RawEntry {
-        position: Position { ms, seq: 3 },
-        fields: fields(pairs),
-        cut: None,
-    };
+    let entry =
+        |ms, pairs: &[(&str, &str)]| RawEntry { position: Position { ms, seq: 3 }, fields: fields(pairs), cut: None };
     let event = [("room", "a"), ("event", "e"), ("t", "1"), ("until", "1000")];
     let command = [("order", "{}"), ("until", "1000")];
     let probe = [("probe", "x"), ("until", "1000")];
