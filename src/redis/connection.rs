@@ -8,6 +8,7 @@ use crate::redis::dial::{check_role, dial};
 use crate::redis::direct::{DirectConnection, Replies};
 use crate::redis::discovery;
 use crate::redis::error::{RedisError, with_timeout};
+use crate::redis::socket::RedisSocket;
 use crate::redis::url::{Address, RedisUrl, RedisUrlError, Topology};
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, Pipeline, ProtocolVersion, PushInfo, Value};
@@ -68,6 +69,12 @@ impl Connector {
             }
         }
         Err(last_error)
+    }
+
+    /// A connection to a server that was found for the same key, whose bytes the caller reads and writes.
+    pub(crate) async fn open_socket(&self, address: &Address, timeout: Duration) -> Result<RedisSocket, RedisError> {
+        let opened = RedisSocket::open(&self.url.data_server(address), timeout).await;
+        opened.map_err(|error| error.at(address))
     }
 
     /// Whether Sentinels name another master by now.
@@ -168,6 +175,11 @@ impl RedisConnection {
     ) -> Result<Self, RedisError> {
         let config = AsyncConnectionConfig::new().set_push_sender(on_push);
         connector.connect(Kind::Library(ProtocolVersion::RESP3, &config), timeout).await
+    }
+
+    /// The server.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Host and port of the server.

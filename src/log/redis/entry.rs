@@ -36,6 +36,7 @@ use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Position;
 use crate::model::trace_context::TraceContext;
 use crate::protocol::event_fields::EventFields;
+use crate::redis::command::Arguments;
 use redis::{Arg, Cmd};
 
 /// The newest form of entries that this release reads. It writes no `v`, since this is 1.
@@ -243,10 +244,15 @@ fn check_version(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<(), DraftError> {
     }
 }
 
-/// Appends the fields of a draft to a command.
-pub(super) fn encode(draft: &Draft, accepted_us: u64, command: &mut Cmd) {
+/// Writes the fields of a draft.
+pub(super) fn encode(draft: &Draft, accepted_us: u64, until_ms: Option<u64>, command: &mut impl Arguments) {
     encode_timeless(draft, command);
-    command.arg("t").arg(accepted_us);
+    command.text("t");
+    command.number(accepted_us);
+    if let Some(until_ms) = until_ms {
+        command.text(deadline::FIELD);
+        command.number(until_ms);
+    }
 }
 
 /// The fields of a draft without `t`, which its appender adds: names and values alternate.
@@ -260,32 +266,36 @@ pub fn entry_fields(draft: &Draft) -> Vec<String> {
     command.args_iter().filter_map(text).collect()
 }
 
-fn encode_timeless(draft: &Draft, command: &mut Cmd) {
+fn encode_timeless(draft: &Draft, command: &mut impl Arguments) {
+    let mut field = |name: &str, value: &str| {
+        command.text(name);
+        command.text(value);
+    };
     match &draft.rooms[..] {
-        [room] => command.arg("room").arg(&**room),
-        rooms => command.arg("rooms").arg(json_list(rooms)),
-    };
-    command.arg("event").arg(&*draft.event);
+        [room] => field("room", room),
+        rooms => field("rooms", &json_list(rooms)),
+    }
+    field("event", &draft.event);
     match draft.args.single() {
-        Some(data) => command.arg("data").arg(data),
-        None => command.arg("args").arg(draft.args.as_array()),
-    };
+        Some(data) => field("data", data),
+        None => field("args", draft.args.as_array()),
+    }
     if !draft.except.is_empty() {
-        command.arg("except").arg(json_list(&draft.except));
+        field("except", &json_list(&draft.except));
     }
     if &*draft.namespace != MAIN_NAMESPACE {
-        command.arg("namespace").arg(&*draft.namespace);
+        field("namespace", &draft.namespace);
     }
     if let Some(id) = &draft.id {
-        command.arg("id").arg(id);
+        field("id", id);
     }
     if draft.source != Source::Http {
-        command.arg("src").arg(draft.source.label());
+        field("src", draft.source.label());
     }
     if let Some(trace) = &draft.trace {
-        command.arg("traceparent").arg(trace.to_string());
+        field("traceparent", &trace.to_string());
         if let Some(state) = &trace.state {
-            command.arg("tracestate").arg(&**state);
+            field("tracestate", state);
         }
     }
 }

@@ -22,7 +22,7 @@ fn read(pairs: &[(&str, &str)]) -> (Draft, Option<u64>) {
 
 fn written(draft: &Draft) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut command = redis::cmd("XADD");
-    encode(draft, 42, &mut command);
+    encode(draft, 42, None, &mut command);
     let args: Vec<Vec<u8>> = command
         .args_iter()
         .skip(1)
