@@ -234,8 +234,8 @@ fn decode_command(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, 
 }
 
 /// Refuses an entry of a node whose form this release cannot read.
-fn check_version(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<(), DraftError> {
-    let Some((_, version)) = fields.iter().find(|(name, _)| name == b"v") else { return Ok(()) };
+fn check_version(fields: &[Field<'_>]) -> Result<(), DraftError> {
+    let Some((_, version)) = fields.iter().find(|(name, _)| *name == b"v") else { return Ok(()) };
     let version: Option<u64> = std::str::from_utf8(version).ok().and_then(|version| version.parse().ok());
     match version {
         Some(..=VERSION) => Ok(()),
