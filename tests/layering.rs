@@ -82,6 +82,7 @@ const SANS_IO: &[&str] = &[
     "src/model/network.rs",
     "src/model/offset.rs",
     "src/model/partition.rs",
+    "src/model/place.rs",
     "src/model/provenance.rs",
     "src/model/refusal.rs",
     "src/model/session_note.rs",
