@@ -120,9 +120,8 @@ impl DirectConnection {
         let mut replies = std::mem::take(&mut self.replies);
         let exchanged = self.exchange(commands, count, timeout, &mut replies).await;
         let read = |index| replies.get(index).and_then(|mut tokens| value(&mut tokens));
-        let values = exchanged.and_then(|()| {
-            (0..count).map(read).collect::<Option<_>>().ok_or(RedisError::UnexpectedReply("a command"))
-        });
+        let values = exchanged
+            .and_then(|()| (0..count).map(read).collect::<Option<_>>().ok_or(RedisError::UnexpectedReply("a command")));
         self.replies = replies;
         values
     }

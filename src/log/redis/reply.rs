@@ -225,7 +225,8 @@ mod tests {
             while let Some(entry) = entries.next() {
                 let Entry { position, fields, cut } = entry?;
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{}={}", text(name), text(value))).collect();
+                let fields: Vec<_> =
+                    fields.iter().map(|(name, value)| format!("{}={}", text(name), text(value))).collect();
                 seen.push(format!("{position} {} {cut:?}", fields.join(" ")));
             }
             Ok::<_, RedisError>(seen)

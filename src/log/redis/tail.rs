@@ -223,11 +223,7 @@ impl Tail<'_> {
         read
     }
 
-    async fn read_page(
-        &mut self,
-        connection: &mut RedisConnection,
-        replies: &mut Replies,
-    ) -> Result<(), RedisError> {
+    async fn read_page(&mut self, connection: &mut RedisConnection, replies: &mut Replies) -> Result<(), RedisError> {
         let count = self.page.count();
         self.wait_for_entries(connection, count, replies).await?;
         let unexpected = || RedisError::UnexpectedReply("XREAD");

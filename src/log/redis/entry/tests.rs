@@ -214,15 +214,19 @@ fn skimmed(pairs: &[(&str, &str)]) -> (Result<String, DraftError>, Vec<String>) 
 fn an_event_that_nobody_wants_is_not_decoded() {
     for (pairs, rooms) in [
         (&[("room", "a"), ("event", "e")][..], &["/a"][..]),
-        (&[("room", "a"), ("event", "e"), ("data", "{"n":[1]}"), ("id", "i"), ("volatile", "true")], &["/a"]),
+        (&[("room", "a"), ("event", "e"), ("data", r#"{"n":[1]}"#), ("id", "i"), ("volatile", "true")], &["/a"]),
         (&[("room", "a"), ("event", "e"), ("args", " [1, 2]"), ("namespace", "/chat")], &["/chata"]),
-        (&[("rooms", "["a", "\u0062"]"), ("event", "e"), ("t", "1"), ("src", "client")], &["/a", "/b"]),
-        (&[("room", "a"), ("event", "e"), ("except", "["b"]"), ("t", "1")], &["/a"]),
+        (&[("rooms", r#"["a", "\u0062"]"#), ("event", "e"), ("t", "1"), ("src", "client")], &["/a", "/b"]),
+        (&[("room", "a"), ("event", "e"), ("except", r#"["b"]"#), ("t", "1")], &["/a"]),
     ] {
-        assert_eq!(skimmed(pairs), (Ok("Unwanted".into()), rooms.iter().map(ToString::to_string).collect()), "{pairs:?}");
+        assert_eq!(
+            skimmed(pairs),
+            (Ok("Unwanted".into()), rooms.iter().map(ToString::to_string).collect()),
+            "{pairs:?}"
+        );
     }
     let wanted = |room: &'static str| {
-        let fields = fields(&[("rooms", "["a","b"]"), ("event", "e")]);
+        let fields = fields(&[("rooms", r#"["a","b"]"#), ("event", "e")]);
         read_wanted(&fields, &LIMITS, |_, asked| asked == room).unwrap().is_some()
     };
     assert!(wanted("a") && wanted("b") && !wanted("c"));
@@ -240,7 +244,7 @@ fn what_is_malformed_is_found_where_nobody_wants_it() {
         ("bad_json", &[("room", "a"), ("event", "e"), ("data", "{oops")]),
         ("bad_json", &[("room", "a"), ("event", "e"), ("data", &deep)]),
         ("bad_field", &[("room", "a"), ("event", "e"), ("args", "1")]),
-        ("bad_field", &[("room", "a"), ("event", "e"), ("data", "{"$binary":"?"}")]),
+        ("bad_field", &[("room", "a"), ("event", "e"), ("data", r#"{"$binary":"?"}"#)]),
         ("bad_field", &[("room", "a"), ("event", "e"), ("except", "b")]),
         ("bad_namespace", &[("room", "a"), ("event", "e"), ("namespace", "chat")]),
         ("reserved_event", &[("room", "a"), ("event", "connect")]),
