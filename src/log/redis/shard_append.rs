@@ -8,6 +8,8 @@
 //! not do itself ([`Answered::repeat`]) goes over that connection.
 
 mod connection;
+#[cfg(test)]
+mod tests;
 
 use crate::log::redis::add_command::{self, Times};
 use crate::log::redis::append::{TENTHS_TO_RUN, TENTHS_TO_SEND, draft_bytes, unavailable};

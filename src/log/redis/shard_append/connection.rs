@@ -313,19 +313,19 @@ fn read_time(token: Token<'_>, mut rest: Tokens<'_>) -> Option<RedisClock> {
 }
 
 /// What the replies of one read have in common.
-struct Round {
+pub(super) struct Round {
     /// With any position.
     offset: Option<Offset>,
     /// A position after this is of a stream that is about to be renewed.
     last_ms: u64,
-    newest_ms: u64,
-    acknowledged: Option<Position>,
-    is_refused: bool,
-    not_serving: Option<RedisError>,
+    pub newest_ms: u64,
+    pub acknowledged: Option<Position>,
+    pub is_refused: bool,
+    pub not_serving: Option<RedisError>,
 }
 
 impl Round {
-    fn new(log: &RedisLog) -> Self {
+    pub(super) fn new(log: &RedisLog) -> Self {
         Self {
             offset: log.epoch().map(|epoch| Offset { epoch, line: Line::CONTROL, position: Position::default() }),
             last_ms: renewal::max_ms(log),
@@ -337,7 +337,7 @@ impl Round {
     }
 
     /// The result of a command; `None` where it is to be repeated over the control thread's connection.
-    fn answer(&mut self, reply: Token<'_>, until_ms: u64) -> Option<Appended> {
+    pub(super) fn answer(&mut self, reply: Token<'_>, until_ms: u64) -> Option<Appended> {
         match reply {
             // The number of receivers of a volatile event.
             Token::Integer(_) => Some(Ok(Accepted::volatile())),
