@@ -1,6 +1,7 @@
 //! The tail: a connection of its own that reads the stream as it grows, and checks every second whether it is still the
 //! same log.
 
+mod deliver;
 mod page;
 mod retired;
 mod trim;
