@@ -2,9 +2,9 @@
 //! goes over one connection of the control thread: callers on any thread put commands into a bounded queue, and one task
 //! sends all that wait as one transaction at a time, which keeps their order and needs one round trip for many.
 
+use crate::log::redis::acknowledged::CONTROL;
 use crate::log::redis::add_command::Times;
 use crate::log::redis::append_queue::QueuedAppend;
-use crate::log::redis::acknowledged::CONTROL;
 use crate::log::redis::shard_append::{Answered, Pushed};
 use crate::log::redis::{RedisLog, add_command, renewal, shard_append, trim_before_ms};
 use crate::log::{Accepted, AppendError, Appended};
