@@ -9,7 +9,8 @@ use crate::model::draft::{Draft, Source};
 use crate::model::names::{Namespace, Room};
 use crate::presence::config::PresenceConfig;
 use crate::presence::{
-    Applied, Change, Fact, ImmediateStore, Inside, Known, RoomStatus, Store, StoreError, Transition, TransitionKind, UserStatus,
+    Applied, Change, Fact, ImmediateStore, Inside, Known, RoomStatus, Store, StoreError, Transition, TransitionKind,
+    UserStatus,
 };
 use parking_lot::{Mutex, MutexGuard};
 use std::cmp::Ordering;
