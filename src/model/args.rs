@@ -107,6 +107,11 @@ impl fmt::Debug for Args {
 
 const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
+/// Whether a text is one JSON value that is not nested too deep.
+pub fn is_json(json: &str) -> bool {
+    !is_too_deep(json) && serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()
+}
+
 fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, ArgsError> {
     if is_too_deep(json) {
         return Err(ArgsError::TooDeep);
