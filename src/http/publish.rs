@@ -235,7 +235,8 @@ mod tests {
 
     #[test]
     fn an_answer_names_the_offset_and_how_durable_it_is() {
-        let offset = Some(Offset { epoch: Epoch(0xb3), line: Default::default(), position: Position { ms: 17, seq: 2 } });
+        let offset =
+            Some(Offset { epoch: Epoch(0xb3), line: Default::default(), position: Position { ms: 17, seq: 2 } });
         let text = |offset, replicas| Stored(Accepted { offset, replicas }).to_string();
         assert_eq!(text(offset, None), r#"{"offset":"b3-17-2"}"#);
         assert_eq!(text(offset, Some(1)), r#"{"durability":"replicated:1","offset":"b3-17-2"}"#);
