@@ -54,6 +54,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// thread and runtime. The Redis log answers within `redis.timeout`.
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>>;
 
+    /// [`EventLog::append`] of a log that answers at once: takes the drafts, and adds a result for each to `answers`. Both
+    /// lists can be used again. `false`: this log has to wait, and nothing was taken.
+    fn append_now(&self, _drafts: &mut Vec<Draft>, _answers: &mut Vec<Appended>) -> bool {
+        false
+    }
+
     /// Appends a session command, which every node's tail delivers in [`Batch::commands`]. Bounded and ordered like
     /// [`EventLog::append`].
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>>;
@@ -69,6 +75,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// later position than was asked for.
     fn read_past(&self, _range: PastRange, _within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
         Box::pin(async { Err(PastUnavailable("this log keeps what it has in memory".into())) })
+    }
+
+    /// What the calling thread appends goes over a connection of its own, where the log has connections; to be run on the
+    /// thread of each shard, until dropped.
+    fn run_appender(self: Arc<Self>, _shard: usize) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
     }
 
     /// Notes the position of an event that this node added beside the log (an announcement of presence). What it

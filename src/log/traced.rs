@@ -50,6 +50,10 @@ impl EventLog for TracedLog {
         Box::pin(self.append(drafts))
     }
 
+    fn append_now(&self, drafts: &mut Vec<Draft>, answers: &mut Vec<Appended>) -> bool {
+        drafts.iter().all(|draft| draft.trace.is_none()) && self.log.append_now(drafts, answers)
+    }
+
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>> {
         self.log.append_command(command)
     }
@@ -64,6 +68,10 @@ impl EventLog for TracedLog {
 
     fn read_past(&self, range: PastRange, within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
         self.log.read_past(range, within)
+    }
+
+    fn run_appender(self: Arc<Self>, shard: usize) -> BoxFuture<'static, ()> {
+        self.log.clone().run_appender(shard)
     }
 
     fn note_announced(&self, position: Position) {

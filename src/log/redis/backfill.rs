@@ -6,7 +6,6 @@ use crate::log::redis::entry::{RawEntry, StreamEntry};
 use crate::log::redis::generation;
 use crate::log::redis::{RedisLog, careful_read, epoch, reply};
 use crate::model::event::Event;
-use crate::model::names::MAIN_NAMESPACE;
 use crate::model::offset::Offset;
 use crate::model::partition::Line;
 use crate::redis::connection::RedisConnection;
@@ -57,14 +56,14 @@ impl Reader<'_> {
 
     async fn pages(&mut self) -> Result<(), RedisError> {
         let max_reply = careful_read::max_reply(self.log);
-        let mut connection = RedisConnection::open_bounded(&self.log.connector, self.log.timeout, max_reply).await?;
+        let mut connection = RedisConnection::open_direct(&self.log.connector, self.log.timeout, max_reply).await?;
         loop {
             let entries = self.read_page(&mut connection).await?;
             self.page.proceed();
             let Some(last) = entries.last() else { return self.at_the_beginning(&mut connection).await };
             let (oldest, is_over) = (last.position, last.position <= self.range.after);
             self.next = format!("({oldest}");
-            self.page.learn(&entries);
+            self.page.learn(entries.len(), entries.iter().map(RawEntry::bytes).sum());
             self.finder.count(entries.len());
             if !self.take(entries) {
                 return Ok(());
@@ -122,37 +121,27 @@ impl Reader<'_> {
             if at <= self.range.after {
                 return true;
             }
-            let is_taken = !self.may_be_wanted(&raw)
-                || match raw.decode(&self.log.limits) {
-                    Ok(StreamEntry::Event(draft, accepted_us)) => {
-                        let accepted_us = accepted_us.unwrap_or(at.ms.saturating_mul(1000));
-                        let accepted_us = self.log.clock_offset.local_us(accepted_us);
-                        let offset = Offset { epoch: self.range.epoch, position: at, line: Line::CONTROL };
-                        self.finder.take(Event { offset, draft, accepted_us })
-                    }
-                    Ok(StreamEntry::SessionCommand(command)) => self.finder.take_command(at, command),
-                    // The tail has reported what is malformed.
-                    Ok(StreamEntry::Probe(_) | StreamEntry::Unsupported) | Err(_) => true,
-                };
+            let (fields, finder) = (raw.borrowed(), &self.finder);
+            let decoded = raw.entry(&fields).decode_wanted(&self.log.limits, |namespace, room| {
+                // Only what is looked for is decoded.
+                finder.wants(namespace, room, at)
+            });
+            let is_taken = match decoded {
+                Ok(StreamEntry::Event(draft, accepted_us)) => {
+                    let accepted_us = accepted_us.unwrap_or(at.ms.saturating_mul(1000));
+                    let accepted_us = self.log.clock_offset.local_us(accepted_us);
+                    let offset = Offset { epoch: self.range.epoch, position: at, line: Line::CONTROL };
+                    self.finder.take(Event { offset, draft, accepted_us })
+                }
+                Ok(StreamEntry::SessionCommand(command)) => self.finder.take_command(at, command),
+                // The tail has reported what is malformed or came too late.
+                Ok(_) | Err(_) => true,
+            };
             if !is_taken {
                 self.finder.reached(at);
                 return false;
             }
         }
         true
-    }
-
-    /// Whether an entry may be one that is looked for, by its first fields.
-    fn may_be_wanted(&self, raw: &RawEntry) -> bool {
-        let value = |wanted: &[u8]| raw.fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| &value[..]);
-        let room = value(b"room").map(std::str::from_utf8);
-        let namespace = value(b"namespace").map_or(Ok(MAIN_NAMESPACE), std::str::from_utf8);
-        match (room, namespace) {
-            (Some(Ok(room)), Ok(namespace)) => {
-                let namespace = if namespace.is_empty() { MAIN_NAMESPACE } else { namespace };
-                self.finder.wants(namespace, room, raw.position)
-            }
-            _ => true,
-        }
     }
 }
