@@ -24,7 +24,7 @@ use crate::redis::direct::Replies;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
 use crate::redis::reply::text;
-use crate::redis::resp::Token;
+use crate::redis::resp::{Token, value};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
@@ -134,8 +134,18 @@ impl Tail<'_> {
         let mut expected: Vec<Position> = last_read.into_iter().chain(unverified.iter().copied()).collect();
         expected.sort_unstable();
         let now = epoch::observe(connection, &self.log.keys, &expected).await?;
-        self.compare(connection, &now).await?;
-        self.log.acknowledged.verified(unverified.len());
+        self.check_observed(connection, &now, unverified.len()).await
+    }
+
+    /// The same with what was observed, the oldest `unverified` acknowledged entries too.
+    async fn check_observed(
+        &mut self,
+        connection: &mut RedisConnection,
+        now: &Observed,
+        unverified: usize,
+    ) -> Result<(), RedisError> {
+        self.compare(connection, now).await?;
+        self.log.acknowledged.verified(unverified);
         if now.stream.is_some_and(|stream| renewal::is_due(self.log, stream.last)) {
             renewal::renew(self.log, connection).await?;
             let now = epoch::observe(connection, &self.log.keys, &[]).await?;
@@ -224,17 +234,32 @@ impl Tail<'_> {
         read
     }
 
-    async fn read_page(&mut self, connection: &mut RedisConnection, replies: &mut Replies) -> Result<(), RedisError> {
+    async fn read_page(
+        &mut self,
+        connection: &mut RedisConnection,
+        replies: &mut Replies,
+    ) -> Result<(), RedisError> {
         let count = self.page.count();
-        self.wait_for_entries(connection, count, replies).await?;
+        // Behind, the stream is checked with each page: it is observed in the same exchange.
+        let unverified = self.is_behind.then(|| self.log.acknowledged.unverified());
+        self.wait_for_entries(connection, count, unverified.as_deref(), replies).await?;
         let unexpected = || RedisError::UnexpectedReply("XREAD");
         let mut entries = reply::Entries::read(replies.get(0).ok_or_else(unexpected)?)?;
-        let epoch = match replies.get(1).and_then(|mut tokens| tokens.next()) {
+        let last = 1 + usize::from(unverified.is_some());
+        let epoch = match replies.get(last).and_then(|mut tokens| tokens.next()) {
             Some(Token::Bulk(epoch)) => std::str::from_utf8(epoch).ok(),
             Some(Token::Error(error)) => return Err(RedisError::of_reply(error)),
             _ => None,
         };
-        if !self.may_deliver(connection, epoch, entries.len(), count).await? {
+        let observed = match (unverified, epoch) {
+            (Some(unverified), Some(epoch)) => {
+                let reply = replies.get(1).and_then(|mut tokens| value(&mut tokens)).ok_or_else(unexpected)?;
+                let stream = epoch::read_stream_info(&reply.extract_error()?)?;
+                Some((Observed { epoch_text: epoch.to_owned(), stream }, unverified.len()))
+            }
+            _ => None,
+        };
+        if !self.may_deliver(connection, epoch, entries.len(), count, observed).await? {
             return Ok(());
         }
         let (mut page, mut end) = (Page::after(self.offset()), Ok(()));
@@ -261,31 +286,32 @@ impl Tail<'_> {
             // Redis handles the last entry whenever the stream is observed, so a small one is added.
             log.refused_appends.suspect();
         }
-        if self.may_deliver(connection, text(&epoch), entries.len(), count).await? {
+        if self.may_deliver(connection, text(&epoch), entries.len(), count, None).await? {
             let page = self.take_all(&entries);
             self.deliver_page(connection, page).await?;
         }
         Ok(true)
     }
 
-    /// Waits for entries, and delivers volatile events meanwhile. The epoch is read after the entries.
+    /// Waits for entries, and delivers volatile events meanwhile. After the entries the stream is observed, if `expected`
+    /// entries are given, and last the epoch is read.
     async fn wait_for_entries(
         &mut self,
         connection: &mut RedisConnection,
         count: usize,
+        expected: Option<&[Position]>,
         replies: &mut Replies,
     ) -> Result<(), RedisError> {
         let (log, position) = (self.log, self.offset().position.to_string());
         let mut commands = Vec::with_capacity(256);
-        let mut command = |words: &[&str]| {
-            let mut command = CommandWriter::new(&mut commands);
-            words.iter().for_each(|word| command.text(word));
-            command.finish();
-        };
         let (count, block) = (count.to_string(), BLOCK.as_millis().to_string());
-        command(&["XREAD", "COUNT", &count, "BLOCK", &block, "STREAMS", &log.keys.events, &position]);
-        command(&["GET", &log.keys.epoch]);
-        let mut reading = pin!(connection.exchange(&commands, 2, BLOCK, replies));
+        write(&mut commands, &["XREAD", "COUNT", &count, "BLOCK", &block, "STREAMS", &log.keys.events, &position]);
+        if let Some(expected) = expected {
+            commands.extend(epoch::observation(&log.keys.events, expected).get_packed_command());
+        }
+        write(&mut commands, &["GET", &log.keys.epoch]);
+        let sent = 2 + usize::from(expected.is_some());
+        let mut reading = pin!(connection.exchange(&commands, sent, BLOCK, replies));
         loop {
             tokio::select! {
                 biased;
@@ -296,13 +322,15 @@ impl Tail<'_> {
     }
 
     /// Whether this many entries can be delivered, of which `count` were asked for. They cannot where they may be of
-    /// another epoch, or entries before them were trimmed; the tail then starts over.
+    /// another epoch, or entries before them were trimmed; the tail then starts over. `observed`: the stream as it was
+    /// right after they were read, and how many acknowledged entries were looked for in it.
     async fn may_deliver(
         &mut self,
         connection: &mut RedisConnection,
         epoch: Option<&str>,
         entries: usize,
         count: usize,
+        observed: Option<(Observed, usize)>,
     ) -> Result<bool, RedisError> {
         if epoch.and_then(generation::parse) != Some(self.offset().epoch) {
             self.check_stream(connection, None).await?;
@@ -313,7 +341,10 @@ impl Tail<'_> {
         if is_behind && entries > 0 {
             // Entries before these may have been trimmed. That shows only while these count as unread.
             let before = self.offset();
-            self.check_stream(connection, None).await?;
+            match observed {
+                Some((now, unverified)) => self.check_observed(connection, &now, unverified).await?,
+                None => self.check_stream(connection, None).await?,
+            }
             return Ok(self.offset() == before);
         }
         Ok(true)
@@ -367,4 +398,10 @@ impl Tail<'_> {
         let (epoch, position) = state.map_or_else(Default::default, |state| (state.epoch.0, state.position));
         Offset { epoch: Epoch(epoch), position, line: Line::CONTROL }
     }
+}
+
+fn write(commands: &mut Vec<u8>, words: &[&str]) {
+    let mut command = CommandWriter::new(commands);
+    words.iter().for_each(|word| command.text(word));
+    command.finish();
 }
