@@ -61,6 +61,8 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
         last_read: None,
         early: VecDeque::new(),
         replies: Replies::default(),
+        follows_epoch: false,
+        is_epoch_known: false,
     };
     let mut reconnect = Reconnect::default();
     loop {
@@ -97,6 +99,10 @@ struct Tail<'a> {
     /// When entries were last delivered.
     last_read: Option<Instant>,
     replies: Replies,
+    /// Whether Redis says when the epoch was changed. Otherwise it is read with every page.
+    follows_epoch: bool,
+    /// Whether it was read and not changed since.
+    is_epoch_known: bool,
 }
 
 impl Tail<'_> {
@@ -109,6 +115,8 @@ impl Tail<'_> {
         // This may be another Redis: the entry that was read last must be in it too.
         let last_read = self.state.as_ref().and_then(|state| state.last_read);
         self.check_stream(&mut connection, last_read).await?;
+        self.follows_epoch = connection.track().await?;
+        self.is_epoch_known = false;
         reconnect.reset();
         self.log.note_tail(true);
         let mut last_check = Instant::now();
@@ -202,6 +210,7 @@ impl Tail<'_> {
         }
         self.note_snapshot(&snapshot, discontinuity.filter(|_| !continues));
         self.state = Some(TailState::new(epoch, head, stream.as_ref()));
+        self.is_epoch_known = false;
         self.size.reset();
         match continues {
             true => self.sink.renewed(snapshot),
@@ -234,23 +243,15 @@ impl Tail<'_> {
         read
     }
 
-    async fn read_page(
-        &mut self,
-        connection: &mut RedisConnection,
-        replies: &mut Replies,
-    ) -> Result<(), RedisError> {
+    async fn read_page(&mut self, connection: &mut RedisConnection, replies: &mut Replies) -> Result<(), RedisError> {
         let count = self.page.count();
         // Behind, the stream is checked with each page: it is observed in the same exchange.
         let unverified = self.is_behind.then(|| self.log.acknowledged.unverified());
         self.wait_for_entries(connection, count, unverified.as_deref(), replies).await?;
         let unexpected = || RedisError::UnexpectedReply("XREAD");
         let mut entries = reply::Entries::read(replies.get(0).ok_or_else(unexpected)?)?;
-        let last = 1 + usize::from(unverified.is_some());
-        let epoch = match replies.get(last).and_then(|mut tokens| tokens.next()) {
-            Some(Token::Bulk(epoch)) => std::str::from_utf8(epoch).ok(),
-            Some(Token::Error(error)) => return Err(RedisError::of_reply(error)),
-            _ => None,
-        };
+        let epoch = self.epoch_after(connection, replies).await?;
+        let epoch = epoch.as_deref();
         let observed = match (unverified, epoch) {
             (Some(unverified), Some(epoch)) => {
                 let reply = replies.get(1).and_then(|mut tokens| value(&mut tokens)).ok_or_else(unexpected)?;
@@ -293,8 +294,37 @@ impl Tail<'_> {
         Ok(true)
     }
 
+    /// The epoch after these replies. Redis says that it was changed before it sends what it read from then on, so where it
+    /// has not, it is the one that was read last.
+    async fn epoch_after(
+        &mut self,
+        connection: &mut RedisConnection,
+        replies: &Replies,
+    ) -> Result<Option<String>, RedisError> {
+        let is_changed = connection.take_changed();
+        let known = format!("{:x}", self.offset().epoch.0);
+        if std::mem::take(&mut self.is_epoch_known) {
+            if is_changed {
+                let epoch = connection.call(redis::cmd("GET").arg(&self.log.keys.epoch)).await?;
+                return Ok(text(&epoch).map(ToOwned::to_owned));
+            }
+            self.is_epoch_known = true;
+            return Ok(Some(known));
+        }
+        let mut sent = replies.last_two().into_iter().map(|reply| reply.and_then(|mut tokens| tokens.next()));
+        // Without the right to it, nobody says when what was read is changed.
+        self.follows_epoch &= sent.next().flatten() == Some(Token::Simple(b"OK"));
+        let epoch = match sent.next().flatten() {
+            Some(Token::Bulk(epoch)) => std::str::from_utf8(epoch).ok(),
+            Some(Token::Error(error)) => return Err(RedisError::of_reply(error)),
+            _ => None,
+        };
+        self.is_epoch_known = self.follows_epoch && !is_changed && epoch == Some(&known);
+        Ok(epoch.map(ToOwned::to_owned))
+    }
+
     /// Waits for entries, and delivers volatile events meanwhile. After the entries the stream is observed, if `expected`
-    /// entries are given, and last the epoch is read.
+    /// entries are given, and last the epoch is read unless it is known.
     async fn wait_for_entries(
         &mut self,
         connection: &mut RedisConnection,
@@ -309,8 +339,15 @@ impl Tail<'_> {
         if let Some(expected) = expected {
             commands.extend(epoch::observation(&log.keys.events, expected).get_packed_command());
         }
-        write(&mut commands, &["GET", &log.keys.epoch]);
-        let sent = 2 + usize::from(expected.is_some());
+        let mut sent = 1 + usize::from(expected.is_some());
+        if !self.is_epoch_known {
+            if self.follows_epoch {
+                write(&mut commands, &["CLIENT", "CACHING", "YES"]);
+                sent += 1;
+            }
+            write(&mut commands, &["GET", &log.keys.epoch]);
+            sent += 1;
+        }
         let mut reading = pin!(connection.exchange(&commands, sent, BLOCK, replies));
         loop {
             tokio::select! {
