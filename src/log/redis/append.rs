@@ -31,13 +31,14 @@ const REPLICA_FRACTION: u32 = 3;
 const COMMAND_OVERHEAD: usize = 400;
 
 /// Queues drafts and waits for their results, at most for `redis.timeout`.
-pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> {
+/// They come after what `after` names on other lines.
+pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>, after: Option<&str>) -> Vec<Appended> {
     if drafts.is_empty() {
         return Vec::new();
     }
     let accepted_us = log.clock_offset.redis_now_us();
-    let commands: Vec<Cmd> = drafts.iter().map(|draft| command(log, draft, accepted_us)).collect();
-    let bytes = drafts.iter().map(draft_bytes).sum();
+    let commands: Vec<Cmd> = drafts.iter().map(|draft| command(log, draft, accepted_us, after)).collect();
+    let bytes = drafts.iter().map(|draft| draft_bytes(draft) + after.map_or(0, str::len)).sum();
     submit(log, commands, bytes).await
 }
 
@@ -55,10 +56,15 @@ fn probe_entry(log: &RedisLog, id: Id) -> Cmd {
 }
 
 /// Queues a session command and waits for its result.
-pub(super) async fn append_command(log: &RedisLog, command: &SessionCommand) -> Result<(), AppendError> {
+pub(super) async fn append_command(
+    log: &RedisLog,
+    command: &SessionCommand,
+    after: Option<&str>,
+) -> Result<Accepted, AppendError> {
     let bytes = COMMAND_OVERHEAD + command.size();
-    let answer = submit(log, vec![command_entry(log, command, plain)], bytes).await.pop();
-    answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
+    let mut entry = command_entry(log, command, plain);
+    entry::encode_after(after, &mut entry);
+    submit(log, vec![entry], bytes).await.pop().unwrap_or(Err(AppendError::Overloaded))
 }
 
 /// The `XADD` of a session command. `start` writes its name and key, after a condition or not.
@@ -98,11 +104,15 @@ pub(super) fn draft_bytes(draft: &Draft) -> usize {
     draft.args.len() + draft.event.len() + rooms + COMMAND_OVERHEAD
 }
 
-fn command(log: &RedisLog, draft: &Draft, accepted_us: u64) -> Cmd {
-    draft_entry(log, draft, accepted_us, |name, key| match &draft.id {
+fn command(log: &RedisLog, draft: &Draft, accepted_us: u64, after: Option<&str>) -> Cmd {
+    let mut command = draft_entry(log, draft, accepted_us, |name, key| match &draft.id {
         Some(id) => log.transactions.once(&log.keys, id, ID_LIFETIME, draft.volatile),
         None => plain(name, key),
-    })
+    });
+    if !draft.volatile {
+        entry::encode_after(after, &mut command);
+    }
+    command
 }
 
 fn plain(name: &str, key: &str) -> Cmd {
@@ -115,7 +125,7 @@ fn plain(name: &str, key: &str) -> Cmd {
 pub(super) fn draft_entry(log: &RedisLog, draft: &Draft, accepted_us: u64, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
     if draft.volatile {
         let mut command = start("PUBLISH", &log.keys.volatile);
-        command.arg(volatile::encode(draft, accepted_us, *log.announced.lock()));
+        command.arg(volatile::encode(draft, accepted_us, log.announced()));
         return command;
     }
     let mut command = start("XADD", &log.keys.events);

@@ -15,6 +15,7 @@
 //! | `order` | nodes only, as first field: a [`SessionCommand`] as JSON |
 //! | `probe` | nodes only, as first field: an [`Id`] that health waits for |
 //! | `kind` | nodes only, as first field: an entry that this release does not know |
+//! | `after` | nodes only: positions on other lines that come before it ([`After`]) |
 //! | `v` | nodes only: the version of the entry's form; absent means 1 |
 //!
 //! Other publishers' unknown and repeated fields are errors: what they misspelled must not be ignored. An empty value,
@@ -25,6 +26,7 @@
 //! or `kind`) are read tolerantly: unknown fields are ignored, and an unknown `kind` is skipped. Only a higher `v` makes an
 //! entry unreadable. A release may write a new `v` or `kind` only if the release before it can read it.
 
+use crate::log::redis::after::After;
 use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;
@@ -57,6 +59,12 @@ impl RawEntry {
     /// Bytes of all names and values.
     pub(super) fn bytes(&self) -> usize {
         self.cut.unwrap_or_else(|| self.fields.iter().map(|(name, value)| name.len() + value.len()).sum())
+    }
+
+    /// What comes before it on other lines.
+    pub(super) fn after(&self) -> After {
+        let after = self.fields.iter().find(|(name, _)| name == b"after");
+        after.map(|(_, value)| After::parse(value)).unwrap_or_default()
     }
 
     /// What it means.
@@ -180,6 +188,13 @@ pub fn entry_fields(draft: &Draft) -> Vec<String> {
         _ => None,
     };
     command.args_iter().filter_map(text).collect()
+}
+
+/// Appends the field `after` to a command of a node.
+pub(super) fn encode_after(after: Option<&str>, command: &mut Cmd) {
+    if let Some(after) = after {
+        command.arg("after").arg(after);
+    }
 }
 
 fn encode_timeless(draft: &Draft, command: &mut Cmd) {

@@ -3,6 +3,7 @@
 //! One connection appends, one tails, one receives volatile events (docs/decisions/13-one-redis-connection-per-job.md). All
 //! belong to [`EventLog::run`] on the control thread; callers on other threads only put commands into a queue.
 
+mod after;
 mod append;
 mod append_queue;
 mod careful_read;
@@ -12,7 +13,12 @@ mod entry;
 mod epoch;
 pub mod generation;
 mod history;
+mod keys;
+pub(crate) mod layout;
 pub(crate) mod leased_append;
+mod line_threads;
+mod lines;
+pub mod partitioned;
 mod refused_appends;
 mod renewal;
 mod reply;
@@ -25,16 +31,20 @@ mod volatile;
 pub use entry::{entry_fields, read_event};
 
 use crate::log::config::RecoveryConfig;
-use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
+use crate::log::{Accepted, AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
 use crate::metrics::Metrics;
 use crate::model::command::SessionCommand;
 use crate::model::draft::{Draft, DraftLimits};
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Position};
+use crate::model::partition::{Line, Partitions};
 use crate::redis::config::RedisConfig;
 use crate::redis::connection::Connector;
 use crate::redis::error::RedisError;
 use crate::redis::url::RedisUrlError;
+use keys::Keys;
+use layout::Layout;
+use lines::Lines;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -60,6 +70,10 @@ pub fn stream_kept(recovery: &RecoveryConfig) -> Duration {
 
 /// The log in a Redis stream.
 pub struct RedisLog {
+    line: Line,
+    lines: Arc<Lines>,
+    /// On the control line of a log whose partitions are agreed on.
+    layout: Option<Arc<Layout>>,
     connector: Connector,
     keys: Keys,
     timeout: Duration,
@@ -140,58 +154,6 @@ impl AcknowledgedPositions {
     }
 }
 
-/// Keys and channels; all start with the prefix.
-struct Keys {
-    /// The stream.
-    events: String,
-    epoch: String,
-    /// Copies of malformed entries.
-    dead: String,
-    /// The channel of volatile events.
-    volatile: String,
-    /// Prefix of keys in the stream's slot of a Cluster: their hash tag is the stream's key.
-    tagged: String,
-}
-
-impl Keys {
-    fn new(prefix: &str) -> Self {
-        let key = |name: &str| format!("{prefix}:{name}");
-        let events = key("events");
-        let tagged = format!("{prefix}:{{{events}}}");
-        Self { epoch: format!("{tagged}:epoch"), dead: key("dead"), volatile: key("volatile"), events, tagged }
-    }
-
-    /// The key of an idempotency id.
-    fn id(&self, id: &str) -> String {
-        format!("{}:id:{id}", self.tagged)
-    }
-
-    /// The lease of the node that copies what emitters publish.
-    fn emitter_lease(&self) -> String {
-        format!("{}:emitters", self.tagged)
-    }
-
-    /// How far that node has read an emitters' stream.
-    fn emitter_position(&self, stream: &str) -> String {
-        format!("{}:emitters:{stream}", self.tagged)
-    }
-
-    /// Where the stream of this epoch goes when it is renewed.
-    fn retired(&self, epoch: Epoch) -> String {
-        format!("{}:retired:{:x}", self.tagged, epoch.0)
-    }
-
-    /// The mark of a renewal of the stream a moment ago.
-    fn renewal(&self) -> String {
-        format!("{}:renewal", self.tagged)
-    }
-
-    /// The key that says which node reports a malformed entry.
-    fn claim(&self, position: Position) -> String {
-        format!("{}:dead:{position}", self.tagged)
-    }
-}
-
 impl RedisLog {
     /// Connects in [`EventLog::run`], so Redis may be down now.
     ///
@@ -203,9 +165,25 @@ impl RedisLog {
         limits: DraftLimits,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, RedisUrlError> {
-        let keys = Keys::new(&config.prefix);
+        let lines = Lines::new(Partitions::ONE, metrics.clone());
+        Self::of_line(Line::CONTROL, config, recovery, limits, metrics, (lines, None))
+    }
+
+    /// One line of the log, with what it shares with the others.
+    fn of_line(
+        line: Line,
+        config: &RedisConfig,
+        recovery: &RecoveryConfig,
+        limits: DraftLimits,
+        metrics: Arc<Metrics>,
+        (lines, layout): (Arc<Lines>, Option<Arc<Layout>>),
+    ) -> Result<Arc<Self>, RedisUrlError> {
+        let keys = Keys::new(&config.prefix, line);
         Ok(Arc::new(Self {
-            connector: Connector::new(config)?,
+            line,
+            lines,
+            layout,
+            connector: Connector::for_stream(config, &keys.events)?,
             timeout: config.timeout,
             min_replicas: config.min_replicas,
             recovery: recovery.clone(),
@@ -245,6 +223,45 @@ impl RedisLog {
     /// The log begins again: the former positions say nothing.
     fn forget_announced(&self) {
         *self.announced.lock() = Position::default();
+        self.lines.forget(self.line);
+    }
+
+    /// The newest entry of the control line that volatile events must not overtake.
+    fn announced(&self) -> Position {
+        match self.line {
+            Line::CONTROL => *self.announced.lock(),
+            partition => self.lines.announced(partition).unwrap_or_default(),
+        }
+    }
+
+    /// The line is not run any more, for now.
+    fn stopped(&self) {
+        self.note(&self.appender, false);
+        self.note(&self.tail, false);
+        self.acknowledged.forget();
+        self.forget_announced();
+    }
+
+    /// Whether a position is not of a stream that is about to be renewed.
+    fn is_lasting(&self, position: Position) -> bool {
+        !renewal::is_due(self, position)
+    }
+
+    /// Appends drafts that come after what `after` names on other lines.
+    async fn append_after(&self, drafts: Vec<Draft>, after: Option<String>) -> Vec<Appended> {
+        append::append(self, drafts, after.as_deref()).await
+    }
+
+    async fn append_command_after(
+        &self,
+        command: &SessionCommand,
+        after: Option<String>,
+    ) -> Result<Accepted, AppendError> {
+        append::append_command(self, command, after.as_deref()).await
+    }
+
+    async fn append_probe(&self, id: Id) -> Result<(), AppendError> {
+        append::probe(self, id).await
     }
 
     fn note_newest(&self, ms: u64) {
@@ -274,7 +291,7 @@ impl RedisLog {
         if up && link.was_up.swap(true, Ordering::Relaxed) {
             self.metrics.redis_reconnects.inc();
         }
-        self.metrics.redis_up.set(i64::from(self.is_up()));
+        self.lines.note_up(self.line, self.is_up());
     }
 
     /// Tries the rights in use now and then, until dropped.
@@ -313,11 +330,11 @@ impl EventLog for RedisLog {
     }
 
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>> {
-        Box::pin(append::append(self, drafts))
+        Box::pin(self.append_after(drafts, None))
     }
 
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>> {
-        Box::pin(async move { append::append_command(self, &command).await })
+        Box::pin(async move { append::append_command(self, &command, None).await.map(drop) })
     }
 
     fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>> {
@@ -371,10 +388,5 @@ mod tests {
         assert_eq!(log.trim_before_ms(u64::MAX), 820_000);
         log.note_newest(u64::MAX);
         assert_eq!(log.trim_before_ms(1_000_000), 820_000, "an id from the future");
-    }
-
-    #[test]
-    fn the_id_key_is_in_the_slot_of_the_stream() {
-        assert_eq!(Keys::new("roomcast").id("x"), "roomcast:{roomcast:events}:id:x");
     }
 }

@@ -2,8 +2,9 @@
 //! accepts connections and refuses the commands that matter. Each right in use is tried on keys and channels of the
 //! prefix that nobody reads.
 
-use crate::log::redis::Keys;
+use crate::log::redis::keys::Keys;
 use crate::model::id::Id;
+use crate::model::partition::Line;
 use crate::redis::config::RedisConfig;
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
@@ -58,7 +59,7 @@ const SHA: &str = "scripts (EVALSHA)";
 /// When it could not be asked.
 pub(crate) async fn missing(config: &RedisConfig) -> Result<Vec<String>, String> {
     let connector = Connector::new(config).map_err(|error| error.to_string())?;
-    let keys = Keys::new(&config.prefix);
+    let keys = Keys::new(&config.prefix, Line::CONTROL);
     let mut problems = Vec::new();
     let opened = RedisConnection::open(&connector, config.timeout).await;
     let mut connection = opened.map_err(|error| error.to_string())?;
@@ -89,7 +90,7 @@ pub(crate) async fn missing_optional(
     connection: &mut RedisConnection,
     config: &RedisConfig,
 ) -> Result<Vec<&'static str>, RedisError> {
-    let probe = format!("{}:probe:{}", Keys::new(&config.prefix).tagged, Id::random());
+    let probe = format!("{}:probe:{}", Keys::new(&config.prefix, Line::CONTROL).tagged, Id::random());
     let mut missing = Vec::new();
     for (right, words) in [
         ("+info", &["INFO", "server"][..]),

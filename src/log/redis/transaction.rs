@@ -5,8 +5,10 @@
 //! second write changes it and the transaction does not run. This costs Redis 0.5 µs, where a script around each event
 //! would cost 3 µs.
 
-use crate::log::redis::{Keys, RedisLog, renewal};
+use crate::log::redis::keys::Keys;
+use crate::log::redis::{RedisLog, renewal};
 use crate::model::id::Id;
+use crate::model::partition::Line;
 use crate::redis::clock::RedisClock;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
@@ -221,7 +223,7 @@ mod tests {
 
     #[test]
     fn scripts_that_are_not_cached_are_sent_in_full() {
-        let keys = Keys::new("p");
+        let keys = Keys::new("p", Line::CONTROL);
         let transactions = Transactions::new(&keys);
         let command = transactions.once(&keys, "x", Duration::from_secs(1), false);
         let full = transactions.in_full(&command);
