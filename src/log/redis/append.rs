@@ -9,7 +9,6 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::offset::{Offset, Position};
-use crate::model::partition::Line;
 use crate::redis::clock::RedisClock;
 use crate::redis::connection::{RedisConnection, find_not_serving};
 use crate::redis::error::RedisError;
@@ -250,7 +249,7 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
                     log.acknowledged.note(position);
                 }
                 Ok(Accepted {
-                    offset: log.epoch().map(|epoch| Offset { epoch, position, line: Line::CONTROL }),
+                    offset: log.epoch().map(|epoch| Offset { epoch, position, line: log.line }),
                     replicas,
                 })
             }

@@ -2,7 +2,7 @@
 //! each is doing, from which the node's metrics follow.
 
 use crate::log::redis::after::{After, PartitionSet};
-use crate::metrics::Metrics;
+use crate::metrics::{Gauge, Metrics};
 use crate::model::names::Room;
 use crate::model::offset::Position;
 use crate::model::partition::{Line, Partitions};
@@ -30,6 +30,8 @@ pub(super) struct Lines {
 struct LineState {
     is_up: AtomicBool,
     lag_ms: AtomicU64,
+    /// The same for operators, where there are several lines.
+    lag: Option<Gauge>,
     bytes: AtomicI64,
     /// Everything up to here was delivered.
     delivered: watch::Sender<Position>,
@@ -64,7 +66,8 @@ impl Newest {
 
 impl Lines {
     pub(super) fn new(partitions: Partitions, metrics: Arc<Metrics>) -> Arc<Self> {
-        let state = |_| LineState {
+        let state = |line| LineState {
+            lag: (!partitions.is_one()).then(|| metrics.line_lag(line)),
             is_up: AtomicBool::new(false),
             lag_ms: AtomicU64::new(0),
             bytes: AtomicI64::new(0),
@@ -72,7 +75,8 @@ impl Lines {
             acknowledged: Newest::default(),
             announced: Newest::default(),
         };
-        Arc::new(Self { partitions, lines: partitions.lines().map(state).collect(), metrics })
+        let lines = partitions.lines().map(state).collect();
+        Arc::new(Self { partitions, lines, metrics })
     }
 
     fn of(&self, line: Line) -> &LineState {
@@ -88,7 +92,9 @@ impl Lines {
         self.of(line).lag_ms.store(lag_ms, Ordering::Relaxed);
         let longest = self.lines.iter().map(|line| line.lag_ms.load(Ordering::Relaxed)).max().unwrap_or(0);
         self.metrics.tail_lag.set(longest as f64 / 1e3);
-        self.metrics.line_lag(line, lag_ms as f64 / 1e3);
+        if let Some(gauge) = &self.of(line).lag {
+            gauge.set(lag_ms as f64 / 1e3);
+        }
     }
 
     pub(super) fn note_bytes(&self, line: Line, bytes: i64) {

@@ -34,7 +34,7 @@ use crate::log::config::RecoveryConfig;
 use crate::log::{Accepted, AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
 use crate::metrics::Metrics;
 use crate::model::command::SessionCommand;
-use crate::model::draft::{Draft, DraftLimits};
+use crate::model::draft::{Draft, DraftError, DraftLimits};
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Position};
 use crate::model::partition::{Line, Partitions};
@@ -245,6 +245,23 @@ impl RedisLog {
     /// Whether a position is not of a stream that is about to be renewed.
     fn is_lasting(&self, position: Position) -> bool {
         !renewal::is_due(self, position)
+    }
+
+    /// What an entry means. A partition has events of its rooms alone: elsewhere a client that resumes would not look for
+    /// them. What nodes wrote is delivered all the same.
+    fn decode(&self, raw: &entry::RawEntry) -> Result<entry::StreamEntry, DraftError> {
+        let entry = raw.decode(&self.limits)?;
+        if self.line == Line::CONTROL {
+            return Ok(entry);
+        }
+        match &entry {
+            entry::StreamEntry::Event(draft, None) if self.lines.partitions.of_rooms(&draft.rooms) != self.line => {
+                let line = self.lines.partitions.of_rooms(&draft.rooms);
+                Err(DraftError::Field(format!("its rooms belong to line {line} of the log and not to {}", self.line)))
+            }
+            entry::StreamEntry::SessionCommand(_) => Err(DraftError::Field("commands belong to the control line".into())),
+            _ => Ok(entry),
+        }
     }
 
     /// Appends drafts that come after what `after` names on other lines.

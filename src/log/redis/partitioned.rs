@@ -42,7 +42,7 @@ impl PartitionedLog {
         limits: DraftLimits,
         metrics: &Arc<Metrics>,
     ) -> Result<Arc<Self>, RedisUrlError> {
-        let partitions = config.partitions();
+        let partitions = config.layout();
         let lines = Lines::new(partitions, metrics.clone());
         let layout = Arc::new(Layout::new(partitions));
         let log = |line| {

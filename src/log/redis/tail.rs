@@ -1,6 +1,7 @@
 //! The tail: a connection of its own that reads the stream as it grows, and checks every second whether it is still the
 //! same log.
 
+mod order;
 mod retired;
 mod trim;
 
@@ -9,6 +10,7 @@ use crate::log::redis::dead_letters::DeadLetters;
 use crate::log::redis::entry::{RawEntry, StreamEntry};
 use crate::log::redis::generation;
 use crate::log::redis::generation::{Discontinuity, Observed, TailState};
+use crate::log::redis::lines::GivenUp;
 use crate::log::redis::stream_size::StreamSize;
 use crate::log::redis::volatile::Volatile;
 use crate::log::redis::{RedisLog, careful_read, epoch, history, renewal, reply, volatile};
@@ -58,6 +60,7 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
         last_measure: None,
         last_read: None,
         early: VecDeque::new(),
+        given_up: GivenUp::default(),
     };
     let mut reconnect = Reconnect::default();
     loop {
@@ -80,6 +83,8 @@ struct Tail<'a> {
     sink: &'a dyn Sink,
     /// Volatile events that came before an entry which clients get first, each with the time of its arrival.
     early: VecDeque<(Instant, Volatile)>,
+    /// Lines that were waited for in vain.
+    given_up: GivenUp,
     /// `None` before the first snapshot.
     state: Option<TailState>,
     page: reply::PageSize,
@@ -112,6 +117,7 @@ impl Tail<'_> {
             self.read(&mut connection).await?;
             if last_check.elapsed() >= CHECK_INTERVAL {
                 connection.check().await?;
+                self.check_layout(&mut connection).await?;
                 self.check_stream(&mut connection, None).await?;
                 self.trim_by_age(&mut connection).await?;
                 last_check = Instant::now();
@@ -193,6 +199,7 @@ impl Tail<'_> {
             true => self.sink.renewed(snapshot),
             false => self.sink.reset(snapshot),
         }
+        self.log.lines.note_delivered(self.log.line, head);
         Ok(())
     }
 
@@ -231,7 +238,7 @@ impl Tail<'_> {
             }
         }
         self.last_read = Some(Instant::now());
-        self.deliver(entries).await;
+        self.deliver_in_order(entries).await;
         self.deliver_volatile().await;
         self.dead_letters.write(self.log, connection).await?;
         self.trim_counted(connection).await?;
@@ -273,6 +280,7 @@ impl Tail<'_> {
                     return Ok(self.is_of_this_epoch(&epoch).then_some(entries));
                 }
                 () = self.log.pubsub_buffer.arrival() => self.deliver_volatile().await,
+                () = self.control_advance(), if !self.early.is_empty() => self.deliver_volatile().await,
             }
         }
     }
@@ -289,7 +297,7 @@ impl Tail<'_> {
             self.log.note_newest(newest.ms);
             // Ids are of Redis' clock.
             let now_ms = self.log.clock_offset.redis_now_us() / 1000;
-            self.log.metrics.tail_lag.set(now_ms.saturating_sub(newest.ms) as f64 / 1000.0);
+            self.log.lines.note_lag(self.log.line, now_ms.saturating_sub(newest.ms));
         }
         if !batch.is_empty() {
             self.sink.deliver(batch).await;
@@ -299,6 +307,7 @@ impl Tail<'_> {
         }
         let Offset { line, position, .. } = self.offset();
         self.sink.advanced_to(line, position);
+        self.log.lines.note_delivered(line, position);
     }
 
     /// What the entries mean; malformed ones become dead letters.
@@ -307,7 +316,7 @@ impl Tail<'_> {
         let mut unsupported = 0;
         for raw in entries {
             let position = raw.position;
-            match raw.decode(&self.log.limits) {
+            match self.log.decode(&raw) {
                 Ok(StreamEntry::Event(draft, _)) if self.is_repeat(&draft, position) => {}
                 Ok(StreamEntry::Event(draft, accepted_us)) => {
                     let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
@@ -339,6 +348,11 @@ impl Tail<'_> {
     /// longer than [`MAX_VOLATILE_WAIT`]. After a failover it may never come.
     async fn deliver_volatile(&mut self) {
         let offset = self.offset();
+        // What volatile events must not overtake is on the control line.
+        let delivered = match self.log.line {
+            Line::CONTROL => offset.position,
+            _ => self.log.lines.delivered(Line::CONTROL),
+        };
         let received = Instant::now();
         let arrived = volatile::take(self.log).into_iter().map(|mut volatile| {
             if renewal::is_due(self.log, volatile.after) {
@@ -350,7 +364,7 @@ impl Tail<'_> {
         self.early.extend(arrived);
         let mut events = Vec::new();
         while let Some((received, first)) = self.early.front()
-            && (first.after <= offset.position
+            && (first.after <= delivered
                 || received.elapsed() > MAX_VOLATILE_WAIT
                 || self.early.len() > MAX_EARLY)
         {
@@ -367,7 +381,7 @@ impl Tail<'_> {
     fn offset(&self) -> Offset {
         let state = self.state.as_ref();
         let (epoch, position) = state.map_or_else(Default::default, |state| (state.epoch.0, state.position));
-        Offset { epoch: Epoch(epoch), position, line: Line::CONTROL }
+        Offset { epoch: Epoch(epoch), position, line: self.log.line }
     }
 
     /// Whether another publisher added an entry with this idempotency id before; remembers it if not.

@@ -8,7 +8,6 @@
 use crate::log::redis::keys::Keys;
 use crate::log::redis::{RedisLog, renewal};
 use crate::model::id::Id;
-use crate::model::partition::Line;
 use crate::redis::clock::RedisClock;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
@@ -220,6 +219,7 @@ fn reason(queued: Value, aborted: &ServerError) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::partition::Line;
 
     #[test]
     fn scripts_that_are_not_cached_are_sent_in_full() {

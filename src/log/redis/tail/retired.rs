@@ -49,7 +49,7 @@ impl Tail<'_> {
                 return self.is_same(connection, &key).await;
             }
             self.page.learn(&entries);
-            self.deliver(entries).await;
+            self.deliver_in_order(entries).await;
         }
     }
 
