@@ -4,6 +4,7 @@ use crate::log::redis::RedisLog;
 use crate::log::redis::entry::RawEntry;
 use crate::model::close::DropReason;
 use crate::model::draft::{DraftError, Source};
+use crate::model::partition::Line;
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
@@ -23,6 +24,8 @@ const MAX_FIELDS: usize = 32;
 /// own fields of these names are renamed, see [`copied_name`]. `id` is not among them: many entries have one.
 const POSITION: &str = "entry";
 const ERROR: &str = "error";
+/// The stream it was in, where the log has several.
+const STREAM: &str = "stream";
 /// Marks the entry's own field where its name is one of ours.
 const OWN: &[u8] = b"own_";
 /// Entries that wait for Redis: 16 MB at most. Above it an entry is counted by this node, and neither logged nor copied.
@@ -138,7 +141,7 @@ fn copied_name(name: &[u8]) -> Cow<'_, [u8]> {
     while let Some(shorter) = rest.strip_prefix(OWN) {
         rest = shorter;
     }
-    match [POSITION, ERROR].iter().any(|ours| ours.as_bytes() == rest) {
+    match [POSITION, ERROR, STREAM].iter().any(|ours| ours.as_bytes() == rest) {
         true => [OWN, name].concat().into(),
         false => name.into(),
     }
@@ -149,6 +152,9 @@ async fn copy(log: &RedisLog, connection: &mut RedisConnection, malformed: Vec<M
     for entry in malformed {
         let copy = copies.cmd("XADD").arg(&log.keys.dead).arg("MAXLEN").arg("~").arg(MAX_LETTERS).arg("*");
         copy.arg(POSITION).arg(entry.raw.position.to_string()).arg(ERROR).arg(entry.error.to_string());
+        if log.line != Line::CONTROL {
+            copy.arg(STREAM).arg(&log.keys.events);
+        }
         for (name, value) in &entry.raw.fields {
             copy.arg(&*copied_name(name)).arg(value);
         }
@@ -186,6 +192,7 @@ mod tests {
             ("own_error", "own_own_error"),
             ("entry", "own_entry"),
             ("own_", "own_"),
+            ("stream", "own_stream"),
             ("own_id", "own_id"),
             ("errors", "errors"),
         ] {

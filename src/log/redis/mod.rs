@@ -61,6 +61,8 @@ const MAX_UNVERIFIED: usize = 16;
 
 /// How often the rights are tried, and how often while one is missing or Redis does not answer.
 const RIGHTS_INTERVAL: Duration = Duration::from_secs(10);
+/// The same for partitions, of which there are many and whose rights are mostly those of the control line.
+const PARTITION_RIGHTS_INTERVAL: Duration = Duration::from_secs(60);
 const MISSING_RIGHTS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the stream keeps its entries.
@@ -315,7 +317,7 @@ impl RedisLog {
     async fn watch_rights(&self) {
         loop {
             // What cannot be asked is seen by those who work with it.
-            let asked = rights::missing(&self.config).await;
+            let asked = rights::missing(&self.config, self.line).await;
             let is_good = asked.as_ref().is_ok_and(Vec::is_empty);
             if let Ok(missing) = asked {
                 let mut known = self.missing_rights.lock();
@@ -324,7 +326,8 @@ impl RedisLog {
                 }
                 *known = Some(missing);
             }
-            tokio::time::sleep(if is_good { RIGHTS_INTERVAL } else { MISSING_RIGHTS_INTERVAL }).await;
+            let interval = if self.line == Line::CONTROL { RIGHTS_INTERVAL } else { PARTITION_RIGHTS_INTERVAL };
+            tokio::time::sleep(if is_good { interval } else { MISSING_RIGHTS_INTERVAL }).await;
         }
     }
 

@@ -1,5 +1,6 @@
 //! Order between lines: an entry that names positions on other lines is delivered after those, and so is what follows it.
 
+use crate::log::redis::after::After;
 use crate::log::redis::entry::RawEntry;
 use crate::log::redis::tail::Tail;
 use crate::model::partition::Line;
@@ -29,7 +30,7 @@ impl Tail<'_> {
     }
 
     /// The first entry that another line has to be read for.
-    fn first_early(&self, entries: &[RawEntry]) -> Option<(usize, crate::log::redis::after::After)> {
+    fn first_early(&self, entries: &[RawEntry]) -> Option<(usize, After)> {
         let early = |entry: &RawEntry| {
             let after = entry.after();
             (!self.log.lines.has_delivered(self.log.line, &after)).then_some(after)
