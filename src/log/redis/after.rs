@@ -33,10 +33,6 @@ impl PartitionSet {
     pub(super) fn join(&mut self, other: Self) {
         self.0 |= other.0;
     }
-
-    pub(super) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
 }
 
 /// Positions on other lines, at most one on each.
@@ -101,7 +97,7 @@ mod tests {
     fn a_set_has_what_was_added() {
         let mut set = PartitionSet::default();
         set.add(Line::CONTROL);
-        assert!(set.is_empty() && !set.has(Line::CONTROL));
+        assert!(set == PartitionSet::default() && !set.has(Line::CONTROL));
         set.add(line(1));
         set.add(line(64));
         assert!(set.has(line(1)) && set.has(line(64)) && !set.has(line(2)));

@@ -155,7 +155,15 @@ impl PartitionedLog {
             match self.layout.try_agree(&self.logs).await {
                 Ok(true) => return,
                 Ok(false) => tokio::time::sleep(RETRY).await,
-                Err(error) => reconnect.wait("looking for the partitions", &self.control().connector, &error).await,
+                Err(error) => {
+                    let control = self.control();
+                    control.note_failure(&control.tail, &error);
+                    // A right that is missing says more than what was refused for it.
+                    tokio::select! {
+                        () = reconnect.wait("looking for the partitions", &control.connector, &error) => {}
+                        () = control.watch_rights() => {}
+                    }
+                }
             }
         }
     }
