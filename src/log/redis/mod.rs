@@ -250,16 +250,15 @@ impl RedisLog {
     }
 
     /// What an entry means. A partition has events of its rooms alone: elsewhere a client that resumes would not look for
-    /// them. What nodes wrote is delivered all the same.
+    /// them.
     fn decode(&self, raw: &entry::RawEntry) -> Result<entry::StreamEntry, DraftError> {
         let entry = raw.decode(&self.limits)?;
-        if self.line == Line::CONTROL {
-            return Ok(entry);
-        }
+        let partitions = self.lines.partitions;
         match &entry {
-            entry::StreamEntry::Event(draft, None) if self.lines.partitions.of_rooms(&draft.rooms) != self.line => {
-                let line = self.lines.partitions.of_rooms(&draft.rooms);
-                Err(DraftError::Field(format!("its rooms belong to line {line} of the log and not to {}", self.line)))
+            _ if self.line == Line::CONTROL => Ok(entry),
+            entry::StreamEntry::Event(draft, _) if !partitions.may_have(self.line, &draft.rooms, &draft.except) => {
+                let line = partitions.of_event(&draft.rooms, &draft.except);
+                Err(DraftError::Field(format!("its rooms belong to line {line} of the log, and this is {}", self.line)))
             }
             entry::StreamEntry::SessionCommand(_) => Err(DraftError::Field("commands belong to the control line".into())),
             _ => Ok(entry),

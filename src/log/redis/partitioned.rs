@@ -1,5 +1,5 @@
 //! The log of several lines: one [`RedisLog`] for each, on threads of their own. What is appended goes to the line of its
-//! rooms ([`Partitions::of_rooms`]).
+//! rooms ([`Partitions::of_event`]).
 
 use crate::log::config::RecoveryConfig;
 use crate::log::redis::after::PartitionSet;
@@ -71,7 +71,7 @@ impl PartitionedLog {
         let mut of_lines: Vec<(Vec<usize>, Vec<Draft>)> = Vec::new();
         of_lines.resize_with(self.logs.len(), Default::default);
         for (index, draft) in drafts.into_iter().enumerate() {
-            let (indexes, drafts) = &mut of_lines[self.partitions.of_rooms(&draft.rooms).index()];
+            let (indexes, drafts) = &mut of_lines[self.partitions.of_event(&draft.rooms, &draft.except).index()];
             indexes.push(index);
             drafts.push(draft);
         }
