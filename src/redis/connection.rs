@@ -8,6 +8,7 @@ use crate::redis::config::RedisConfig;
 use crate::redis::dial::{dial, with_role_check};
 use crate::redis::discovery;
 use crate::redis::error::{RedisError, with_timeout};
+use crate::redis::socket::RedisSocket;
 use crate::redis::url::{Address, RedisUrl, RedisUrlError, Topology};
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, Value};
@@ -80,6 +81,12 @@ impl Connector {
         Err(last_error)
     }
 
+    /// A connection to a server that was found for the same key, whose bytes the caller reads and writes.
+    pub(crate) async fn open_socket(&self, address: &Address, timeout: Duration) -> Result<RedisSocket, RedisError> {
+        let opened = RedisSocket::open(&self.url.data_server(address), timeout).await;
+        opened.map_err(|error| error.at(address))
+    }
+
     /// Whether Sentinels name another master by now.
     fn was_replaced(&self, address: &Address, timeout: Duration) -> bool {
         matches!(self.url.topology, Topology::Sentinel { .. })
@@ -131,6 +138,11 @@ impl RedisConnection {
     ) -> Result<Self, RedisError> {
         let (connection, address) = connector.connect(protocol, config, limit.as_ref(), timeout).await?;
         Ok(Self { connection, connector: connector.clone(), address, timeout, limit })
+    }
+
+    /// The server.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Host and port of the server.

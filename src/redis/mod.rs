@@ -13,6 +13,7 @@
 
 mod bounded;
 pub(crate) mod clock;
+pub(crate) mod command;
 pub mod config;
 pub(crate) mod connection;
 mod dial;
@@ -22,4 +23,5 @@ pub(crate) mod reconnect;
 pub(crate) mod reply;
 pub mod resp;
 pub(crate) mod script;
+pub(crate) mod socket;
 pub mod url;

@@ -142,7 +142,10 @@ impl Drop for Node {
 impl Node {
     pub(crate) fn run(log: Arc<dyn EventLog>, metrics: Arc<Metrics>) -> Self {
         let tail = Arc::new(Recorder::default());
-        let task = tokio::spawn(log.clone().run(tail.clone()));
+        let (running, appender) = (log.clone().run(tail.clone()), log.clone().run_appender(0));
+        let task = tokio::spawn(async move {
+            tokio::join!(running, appender);
+        });
         Self { log, tail, metrics, task }
     }
 
@@ -162,13 +165,13 @@ impl Node {
 
     pub(crate) fn configured(config: &RedisConfig, recovery: &RecoveryConfig) -> Self {
         let metrics = Arc::new(Metrics::new("0").unwrap());
-        Self::run(RedisLog::new(config, recovery, LIMITS, metrics.clone()).unwrap(), metrics)
+        Self::run(RedisLog::new(config, recovery, LIMITS, metrics.clone(), 1).unwrap(), metrics)
     }
 
     /// A node of a log with partitions.
     pub(crate) fn partitioned(config: &RedisConfig) -> Self {
         let metrics = Arc::new(Metrics::new("0").unwrap());
-        let log = PartitionedLog::new(config, &RecoveryConfig::default(), LIMITS, &metrics).unwrap();
+        let log = PartitionedLog::new(config, &RecoveryConfig::default(), LIMITS, &metrics, 1).unwrap();
         Self::run(log, metrics)
     }
 

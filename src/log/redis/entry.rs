@@ -11,6 +11,7 @@
 //! | `id` | idempotency id |
 //! | `traceparent`, `tracestate` | the W3C trace context; one that is malformed or not sampled is ignored |
 //! | `t` | nodes only: when a node accepted the event, Unix microseconds |
+//! | `until` | nodes only: an entry whose id is later (Unix milliseconds) is void ([`deadline`]) |
 //! | `src` | nodes only: the source's metric label where it is not `http` |
 //! | `order` | nodes only, as first field: a [`SessionCommand`] as JSON |
 //! | `probe` | nodes only, as first field: an [`Id`] that health waits for |
@@ -27,6 +28,7 @@
 //! entry unreadable. A release may write a new `v` or `kind` only if the release before it can read it.
 
 use crate::log::redis::after::After;
+use crate::log::redis::deadline;
 use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;
@@ -34,6 +36,7 @@ use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Position;
 use crate::model::trace_context::TraceContext;
 use crate::protocol::event_fields::EventFields;
+use crate::redis::command::Arguments;
 use redis::{Arg, Cmd};
 
 /// The newest form of entries that this release reads. It writes no `v`, since this is 1.
@@ -71,6 +74,7 @@ impl RawEntry {
     pub(super) fn decode(&self, limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
         match self.cut {
             Some(bytes) => Err(DraftError::TooBig { bytes, max: limits.max_event }),
+            None if deadline::is_void_entry(self.position, &self.fields) => Ok(StreamEntry::Void),
             None => decode(&self.fields, limits),
         }
     }
@@ -86,6 +90,8 @@ pub(super) enum StreamEntry {
     Probe(Id),
     /// An entry of a newer release, to be skipped.
     Unsupported,
+    /// An entry that came after its deadline: its publisher was told that it is not in the log.
+    Void,
 }
 
 /// Decodes an entry's fields.
@@ -142,7 +148,9 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
 pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Option<Draft>, DraftError> {
     match decode(fields, limits)? {
         StreamEntry::Event(draft, _) => Ok(Some(draft)),
-        StreamEntry::SessionCommand(_) | StreamEntry::Probe(_) | StreamEntry::Unsupported => Ok(None),
+        StreamEntry::SessionCommand(_) | StreamEntry::Probe(_) | StreamEntry::Unsupported | StreamEntry::Void => {
+            Ok(None)
+        }
     }
 }
 
@@ -173,10 +181,15 @@ fn check_version(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<(), DraftError> {
     }
 }
 
-/// Appends the fields of a draft to a command.
-pub(super) fn encode(draft: &Draft, accepted_us: u64, command: &mut Cmd) {
+/// Writes the fields of a draft.
+pub(super) fn encode(draft: &Draft, accepted_us: u64, until_ms: Option<u64>, command: &mut impl Arguments) {
     encode_timeless(draft, command);
-    command.arg("t").arg(accepted_us);
+    command.text("t");
+    command.number(accepted_us);
+    if let Some(until_ms) = until_ms {
+        command.text(deadline::FIELD);
+        command.number(until_ms);
+    }
 }
 
 /// The fields of a draft without `t`, which its appender adds: names and values alternate.
@@ -191,38 +204,43 @@ pub fn entry_fields(draft: &Draft) -> Vec<String> {
 }
 
 /// Appends the field `after` to a command of a node.
-pub(super) fn encode_after(after: Option<&str>, command: &mut Cmd) {
+pub(super) fn encode_after(after: Option<&str>, command: &mut impl Arguments) {
     if let Some(after) = after {
-        command.arg("after").arg(after);
+        command.text("after");
+        command.text(after);
     }
 }
 
-fn encode_timeless(draft: &Draft, command: &mut Cmd) {
+fn encode_timeless(draft: &Draft, command: &mut impl Arguments) {
+    let mut field = |name: &str, value: &str| {
+        command.text(name);
+        command.text(value);
+    };
     match &draft.rooms[..] {
-        [room] => command.arg("room").arg(&**room),
-        rooms => command.arg("rooms").arg(json_list(rooms)),
-    };
-    command.arg("event").arg(&*draft.event);
+        [room] => field("room", room),
+        rooms => field("rooms", &json_list(rooms)),
+    }
+    field("event", &draft.event);
     match draft.args.single() {
-        Some(data) => command.arg("data").arg(data),
-        None => command.arg("args").arg(draft.args.as_array()),
-    };
+        Some(data) => field("data", data),
+        None => field("args", draft.args.as_array()),
+    }
     if !draft.except.is_empty() {
-        command.arg("except").arg(json_list(&draft.except));
+        field("except", &json_list(&draft.except));
     }
     if &*draft.namespace != MAIN_NAMESPACE {
-        command.arg("namespace").arg(&*draft.namespace);
+        field("namespace", &draft.namespace);
     }
     if let Some(id) = &draft.id {
-        command.arg("id").arg(id);
+        field("id", id);
     }
     if draft.source != Source::Http {
-        command.arg("src").arg(draft.source.label());
+        field("src", draft.source.label());
     }
     if let Some(trace) = &draft.trace {
-        command.arg("traceparent").arg(trace.to_string());
+        field("traceparent", &trace.to_string());
         if let Some(state) = &trace.state {
-            command.arg("tracestate").arg(&**state);
+            field("tracestate", state);
         }
     }
 }

@@ -123,7 +123,7 @@ impl<'a> Collected<'a> {
                 self.bytes += command.size();
                 self.commands.push((raw.position, Arc::new(command)));
             }
-            Ok(StreamEntry::Probe(_) | StreamEntry::Unsupported) => {}
+            Ok(StreamEntry::Probe(_) | StreamEntry::Unsupported | StreamEntry::Void) => {}
             // More are not kept: they would be many copies of old entries.
             Err(error) if self.malformed.len() < MAX_MALFORMED => self.malformed.push((raw, error)),
             Err(_) => {}

@@ -2,6 +2,7 @@
 //! each is doing, from which the node's metrics follow.
 
 use crate::log::redis::after::{After, PartitionSet};
+use crate::log::redis::backlog::Backlog;
 use crate::metrics::{Gauge, Metrics};
 use crate::model::names::Room;
 use crate::model::offset::Position;
@@ -24,7 +25,9 @@ const GIVEN_UP_FOR: Duration = Duration::from_secs(10);
 pub(super) struct Lines {
     pub(super) partitions: Partitions,
     lines: Box<[LineState]>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
+    /// What waits for any of them.
+    pub(super) backlog: Arc<Backlog>,
 }
 
 struct LineState {
@@ -76,7 +79,7 @@ impl Lines {
             announced: Newest::default(),
         };
         let lines = partitions.lines().map(state).collect();
-        Arc::new(Self { partitions, lines, metrics })
+        Arc::new(Self { partitions, lines, metrics, backlog: Arc::default() })
     }
 
     fn of(&self, line: Line) -> &LineState {

@@ -32,7 +32,7 @@ pub struct PartitionedLog {
 }
 
 impl PartitionedLog {
-    /// Connects in [`EventLog::run`], so Redis may be down now.
+    /// Connects in [`EventLog::run`], so Redis may be down now. So many shards run [`EventLog::run_appender`].
     ///
     /// # Errors
     /// When the URL is missing or cannot be used.
@@ -41,13 +41,15 @@ impl PartitionedLog {
         recovery: &RecoveryConfig,
         limits: DraftLimits,
         metrics: &Arc<Metrics>,
+        shards: usize,
     ) -> Result<Arc<Self>, RedisUrlError> {
         let partitions = config.layout();
         let lines = Lines::new(partitions, metrics.clone());
         let layout = Arc::new(Layout::new(partitions));
         let log = |line| {
             let shared = (lines.clone(), (line == Line::CONTROL).then(|| layout.clone()));
-            RedisLog::of_line(line, config, recovery, limits, metrics.clone(), shared)
+            let appenders = if line == Line::CONTROL { shards } else { 1 };
+            RedisLog::of_line(line, config, recovery, limits, appenders, shared)
         };
         let logs = partitions.lines().map(log).collect::<Result<_, _>>()?;
         Ok(Arc::new(Self { partitions, logs, lines, layout }))
@@ -229,6 +231,10 @@ impl EventLog for PartitionedLog {
 
     fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(self.probe(id))
+    }
+
+    fn run_appender(self: Arc<Self>, shard: usize) -> BoxFuture<'static, ()> {
+        self.control().clone().run_appender(shard)
     }
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {

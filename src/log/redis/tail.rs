@@ -313,7 +313,7 @@ impl Tail<'_> {
     /// What the entries mean; malformed ones become dead letters.
     fn decode(&mut self, entries: Vec<RawEntry>) -> Batch {
         let (mut batch, mut offset) = (Batch::default(), self.offset());
-        let mut unsupported = 0;
+        let (mut unsupported, mut void) = (0, 0);
         for raw in entries {
             let position = raw.position;
             match self.log.decode(&raw) {
@@ -334,10 +334,12 @@ impl Tail<'_> {
                 }
                 Ok(StreamEntry::Probe(id)) => batch.probes.push(id),
                 Ok(StreamEntry::Unsupported) => unsupported += 1,
+                Ok(StreamEntry::Void) => void += 1,
                 Err(error) => self.dead_letters.push(self.log, raw, error),
             }
             offset.position = position;
         }
+        self.log.metrics.dropped(DropReason::Late, void);
         if unsupported > 0 {
             self.log.metrics.dropped(DropReason::Unsupported, unsupported);
             tracing::warn!(entries = unsupported, "entries of a newer release are skipped; upgrade this node");

@@ -16,7 +16,7 @@ fn read(pairs: &[(&str, &str)]) -> (Draft, Option<u64>) {
 
 fn written(draft: &Draft) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut command = redis::cmd("XADD");
-    encode(draft, 42, &mut command);
+    encode(draft, 42, None, &mut command);
     let args: Vec<Vec<u8>> = command
         .args_iter()
         .skip(1)
@@ -171,4 +171,22 @@ fn a_trace_goes_with_its_event_and_a_malformed_one_is_ignored() {
     assert!(
         !written(&Draft::new("r", "e", Args::none(), Source::Http)).iter().any(|(name, _)| name.starts_with(b"trace"))
     );
+}
+
+#[test]
+fn an_entry_of_a_node_is_void_after_its_deadline() {
+    let entry =
+        |ms, pairs: &[(&str, &str)]| RawEntry { position: Position { ms, seq: 3 }, fields: fields(pairs), cut: None };
+    let event = [("room", "a"), ("event", "e"), ("t", "1"), ("until", "1000")];
+    let command = [("order", "{}"), ("until", "1000")];
+    let probe = [("probe", "x"), ("until", "1000")];
+    for pairs in [&event[..], &command, &probe] {
+        assert!(matches!(entry(1001, pairs).decode(&LIMITS), Ok(StreamEntry::Void)), "{pairs:?}");
+        assert!(!matches!(entry(1000, pairs).decode(&LIMITS), Ok(StreamEntry::Void)), "{pairs:?}");
+    }
+    assert!(matches!(entry(1000, &event).decode(&LIMITS), Ok(StreamEntry::Event(..))));
+    let strange = [("room", "a"), ("event", "e"), ("until", "1000")];
+    assert!(matches!(entry(1001, &strange).decode(&LIMITS), Err(DraftError::Field(_))), "another publisher's");
+    let garbage = [("room", "a"), ("event", "e"), ("t", "1"), ("until", "soon")];
+    assert!(matches!(entry(1001, &garbage).decode(&LIMITS), Ok(StreamEntry::Event(..))));
 }
