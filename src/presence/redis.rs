@@ -197,7 +197,7 @@ impl RedisPresence {
             let messages = change.messages.as_deref();
             let joined = messages.and_then(|m| m.joined.as_ref());
             let joined = match (&change.fact, change.count) {
-                (Fact::Inside { room, .. }, None) => self.log.before(std::slice::from_ref(room)).unwrap_or_default(),
+                (Fact::Inside(inside), None) => self.log.before(std::slice::from_ref(&inside.room)).unwrap_or_default(),
                 _ => joined.map_or_else(String::new, |draft| fields(draft, self.log.before(&draft.rooms))),
             };
             let left = messages.and_then(|m| m.left.as_ref()).map_or_else(String::new, |draft| fields(draft, None));
