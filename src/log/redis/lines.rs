@@ -185,7 +185,7 @@ impl Lines {
 pub(super) struct GivenUp(Vec<(Line, Position, Instant)>);
 
 impl GivenUp {
-    fn holds(&mut self, lines: &Lines, line: Line) -> bool {
+    fn has(&mut self, lines: &Lines, line: Line) -> bool {
         self.0.retain(|(line, position, at)| lines.delivered(*line) < *position && at.elapsed() < GIVEN_UP_FOR);
         self.0.iter().any(|(given_up, ..)| *given_up == line)
     }
@@ -208,7 +208,7 @@ impl Lines {
             if *state.delivered.borrow() >= position {
                 continue;
             }
-            if given_up.holds(self, line) {
+            if given_up.has(self, line) {
                 in_time = false;
                 continue;
             }

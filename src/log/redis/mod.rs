@@ -34,7 +34,7 @@ mod tail;
 mod transaction;
 mod volatile;
 
-pub use entry::{entry_fields, read_event};
+pub use entry::{entry_fields, read_event, read_wanted};
 
 use crate::log::config::RecoveryConfig;
 use crate::log::{Accepted, AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
@@ -221,10 +221,9 @@ impl RedisLog {
         !renewal::is_due(self, position)
     }
 
-    /// What an entry means. A partition has events of its rooms alone: elsewhere a client that resumes would not look for
-    /// them.
-    fn decode(&self, raw: &entry::RawEntry) -> Result<entry::StreamEntry, DraftError> {
-        let entry = raw.decode(&self.limits)?;
+    /// Refuses what does not belong to this line. A partition has events of its rooms alone: elsewhere a client that resumes
+    /// would not look for them.
+    fn check_line<'a>(&self, entry: entry::StreamEntry<'a>) -> Result<entry::StreamEntry<'a>, DraftError> {
         let partitions = self.lines.partitions;
         match &entry {
             _ if self.line == Line::CONTROL => Ok(entry),

@@ -1,46 +1,43 @@
 //! Order between lines: an entry that names positions on other lines is delivered after those, and so is what follows it.
 
 use crate::log::redis::after::After;
-use crate::log::redis::entry::RawEntry;
+use crate::log::redis::entry::Entry;
 use crate::log::redis::tail::Tail;
-use crate::model::partition::Line;
+use crate::log::redis::tail::page::Page;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 
 impl Tail<'_> {
-    /// Delivers entries, each after what it names on other lines.
-    pub(super) async fn deliver_in_order(&mut self, mut entries: Vec<RawEntry>) {
-        if !self.log.lines.partitions.is_one() {
-            while let Some((at, after)) = self.first_early(&entries) {
-                let later = entries.split_off(at);
-                if !entries.is_empty() {
-                    self.deliver(entries).await;
-                }
-                if !self.log.lines.wait_for(self.log.line, &after, &mut self.given_up).await {
-                    self.log.metrics.out_of_order.inc();
-                }
-                // It is not looked at again.
-                entries = later;
-                let rest = entries.split_off(1);
-                self.deliver(entries).await;
-                entries = rest;
-            }
+    /// Begins another page with an entry that other lines have to be read for. It was counted already.
+    pub(super) fn hold(&self, entry: &Entry<'_>, page: &mut Page) {
+        let (log, lines) = (self.log, &self.log.lines);
+        if lines.partitions.is_one() {
+            return;
         }
-        self.deliver(entries).await;
+        let after = entry.after();
+        if lines.has_delivered(log.line, &after) {
+            return;
+        }
+        let bytes = entry.bytes();
+        let mut held = Page { entries: 1, bytes, newest: page.newest, ..Page::after(page.offset) };
+        std::mem::swap(page, &mut held);
+        let mut before = held;
+        before.entries -= 1;
+        before.bytes -= bytes;
+        page.earlier = std::mem::take(&mut before.earlier);
+        if before.entries > 0 {
+            before.newest = Some(before.offset.position);
+            page.earlier.push(before);
+        }
+        page.comes_after = after;
     }
 
-    /// The first entry that another line has to be read for.
-    fn first_early(&self, entries: &[RawEntry]) -> Option<(usize, After)> {
-        let early = |entry: &RawEntry| {
-            let after = entry.after();
-            (!self.log.lines.has_delivered(self.log.line, &after)).then_some(after)
-        };
-        entries.iter().enumerate().find_map(|(at, entry)| Some((at, early(entry)?)))
-    }
-
-    /// Completes when the control line was delivered further.
-    pub(super) async fn control_advance(&self) {
-        self.log.lines.advance_of(Line::CONTROL).await;
+    /// Waits until other lines are delivered up to there, but not for long.
+    pub(super) async fn wait_for(&mut self, after: &After) {
+        let (log, given_up) = (self.log, &mut self.given_up);
+        if !log.lines.wait_for(log.line, after, given_up).await {
+            log.metrics.out_of_order.inc();
+        }
     }
 
     /// Checks that the log still has as many partitions as this node believes.
