@@ -6,6 +6,15 @@ use crate::log::redis::{RedisLog, entry, volatile};
 use crate::model::draft::Draft;
 use crate::redis::command::Arguments;
 
+/// Bytes of a command besides the texts of its draft.
+pub(super) const COMMAND_OVERHEAD: usize = 400;
+
+/// Bytes of a draft's command, about.
+pub(super) fn draft_bytes(draft: &Draft) -> usize {
+    let rooms: usize = draft.rooms.iter().chain(&draft.except).map(|room| room.len() + 4).sum();
+    draft.args.len() + draft.event.len() + rooms + COMMAND_OVERHEAD
+}
+
 /// When a command is built, by Redis' clock.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Times<'a> {

@@ -3,8 +3,10 @@
 //! sends all that wait as one transaction at a time, which keeps their order and needs one round trip for many.
 
 use crate::log::redis::acknowledged::CONTROL;
-use crate::log::redis::add_command::Times;
+use crate::log::redis::add_command::{COMMAND_OVERHEAD, Times, draft_bytes};
+use crate::log::redis::append_error::{refusal_of, unavailable};
 use crate::log::redis::append_queue::QueuedAppend;
+use crate::log::redis::deadline::{TENTHS_TO_RUN, TENTHS_TO_SEND};
 use crate::log::redis::shard_append::{Answered, Pushed};
 use crate::log::redis::{RedisLog, add_command, entry, renewal, shard_append, trim_before_ms};
 use crate::log::{Accepted, AppendError, Appended};
@@ -24,17 +26,8 @@ use tokio::time::Instant;
 
 /// How often the connection is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Tenths of `redis.timeout`: an append that was not sent in the first eight is not sent, Redis does not run it after the
-/// ninth, and the last is for the reply.
-pub(super) const TENTHS_TO_SEND: u32 = 8;
-pub(super) const TENTHS_TO_RUN: u32 = 9;
 /// Replicas have this fraction of `redis.timeout`. Appends that wait meanwhile have the rest.
 const REPLICA_FRACTION: u32 = 3;
-/// Error replies that another moment would not give.
-const PASSING: [&str; 3] = ["BUSY", "NOREPLICAS", "EXECABORT"];
-/// Bytes of a command besides the texts of its draft.
-const COMMAND_OVERHEAD: usize = 400;
-
 /// Appends drafts and waits for their results, at most for `redis.timeout`: over the connection of this thread's shard, or
 /// else over the control thread's. They come after what `after` names on other lines.
 pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>, after: Option<&str>) -> Vec<Appended> {
@@ -132,16 +125,6 @@ pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize, sta
         // It was dropped: its time was over before it could be sent.
         Ok(Err(_)) | Err(_) => vec![Err(unavailable(&RedisError::Timeout(log.timeout))); count],
     }
-}
-
-pub(super) fn unavailable(error: &RedisError) -> AppendError {
-    AppendError::Unavailable(error.to_string())
-}
-
-/// Bytes of a draft's command, about.
-pub(super) fn draft_bytes(draft: &Draft) -> usize {
-    let rooms: usize = draft.rooms.iter().chain(&draft.except).map(|room| room.len() + 4).sum();
-    draft.args.len() + draft.event.len() + rooms + COMMAND_OVERHEAD
 }
 
 /// Sends what waits, until dropped. Reconnects by itself.
@@ -257,34 +240,5 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
                 })
             }
         },
-    }
-}
-
-/// An error that another connection or another moment would not give is not a refusal.
-pub(super) fn refusal_of(error: &RedisError) -> AppendError {
-    match error {
-        RedisError::Reply(text) if !PASSING.iter().any(|code| text.starts_with(code)) => {
-            AppendError::Refused(text.clone())
-        }
-        passing => unavailable(passing),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn temporary_errors_are_no_refusals() {
-        let refusal = |code: &str| match redis::parse_redis_value(format!("-{code} text\r\n").as_bytes()).unwrap() {
-            Value::ServerError(error) => refusal_of(&RedisError::from(error)),
-            other => panic!("{other:?}"),
-        };
-        for code in ["LOADING", "READONLY", "MOVED", "BUSY", "NOREPLICAS", "EXECABORT"] {
-            assert!(matches!(refusal(code), AppendError::Unavailable(_)), "{code}");
-        }
-        for code in ["OOM", "NOPERM", "WRONGTYPE", "MISCONF", "ERR"] {
-            assert!(matches!(refusal(code), AppendError::Refused(_)), "{code}");
-        }
     }
 }

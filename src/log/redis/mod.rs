@@ -8,6 +8,7 @@ mod acknowledged;
 mod add_command;
 mod after;
 mod append;
+mod append_error;
 mod append_queue;
 mod backlog;
 mod careful_read;

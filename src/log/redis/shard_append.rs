@@ -11,9 +11,10 @@ mod connection;
 #[cfg(test)]
 mod tests;
 
-use crate::log::redis::add_command::{self, Times};
-use crate::log::redis::append::{TENTHS_TO_RUN, TENTHS_TO_SEND, draft_bytes, unavailable};
+use crate::log::redis::add_command::{self, Times, draft_bytes};
+use crate::log::redis::append_error::unavailable;
 use crate::log::redis::backlog::Backlog;
+use crate::log::redis::deadline::{TENTHS_TO_RUN, TENTHS_TO_SEND};
 use crate::log::redis::{RedisLog, trim_before_ms};
 use crate::log::{AppendError, Appended};
 use crate::model::draft::Draft;

@@ -1,6 +1,6 @@
 //! The connection of a shard's appender: writes what waits and matches replies with it, in order.
 
-use crate::log::redis::append::{refusal_of, unavailable};
+use crate::log::redis::append_error::{refusal_of, unavailable};
 use crate::log::redis::shard_append::{PendingAppend, ShardAppender, timed_out};
 use crate::log::redis::transaction::is_exhausted_text;
 use crate::log::redis::{RedisLog, deadline, renewal};

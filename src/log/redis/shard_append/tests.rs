@@ -50,7 +50,8 @@ proptest! {
         writer.finish();
         let position = Position { ms, seq };
         let entry = RawEntry { position, fields: stored(&command), cut: None };
-        let read = entry.decode(&LIMITS);
+        let fields = entry.borrowed();
+        let read = entry.entry(&fields).decode(&LIMITS);
         let answer = Round::new(&log).answer(Token::Bulk(position.to_string().as_bytes()), until);
         match answer {
             None => prop_assert!(matches!(read, Ok(StreamEntry::Void)), "{:?}", read),
