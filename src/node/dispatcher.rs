@@ -42,7 +42,7 @@ impl Sink for Dispatcher {
     }
 
     fn wants(&self, namespace: &str, room: &str, at: Position) -> bool {
-        // Who follows what happens is told of events without receivers too.
+        // Whoever follows what happens gets events without receivers too.
         self.node.window.interest().wants(namespace, room, at) || self.node.context.feed.is_open()
     }
 

@@ -137,7 +137,7 @@ pub(super) enum StreamEntry<'a> {
     Probe(Id),
     /// An entry of a newer release, to be skipped.
     Unsupported,
-    /// An entry that came after its deadline: its publisher was told that it is not in the log.
+    /// An entry that came after its deadline: its publisher knows that it is not in the log.
     Void,
 }
 

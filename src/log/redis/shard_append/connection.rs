@@ -232,7 +232,7 @@ impl<'a> Connection<'a> {
             }
         }
         self.input.drain(..at);
-        // Before anybody is told of it.
+        // Before anybody knows of it.
         round.note(self.log, self.index);
         for append in self.done.drain(..) {
             append.finish(&self.log.backlog, || Err(timed_out(self.log)));
