@@ -60,7 +60,8 @@ pub struct Metrics {
     closes: Vec<IntCounter>,
     events: Vec<IntCounter>,
     refused: IntCounterVec,
-    publish_answers: IntCounterVec,
+    /// In the order of [`series::PUBLISH_STATUSES`], then `other`.
+    publish_answers: Vec<IntCounter>,
     deliveries: Vec<IntCounter>,
     drops: Vec<IntCounter>,
     recoveries: IntCounterVec,
@@ -120,6 +121,8 @@ impl Metrics {
         let deliveries =
             make.counters("roomcast_deliveries_total", "Events handed to a connection's outbox.", &["protocol"])?;
         let drops = make.counters("roomcast_drops_total", "Events not delivered, by reason.", &["reason"])?;
+        let publish_answers =
+            make.counters("roomcast_publish_answers_total", "Answers to POST /publish, by HTTP status.", &["status"])?;
         let memory = make.gauges("roomcast_memory_bytes", "Memory held for clients, by kind.", &["kind"])?;
         let refusals = make.counters("roomcast_refusals_total", "Refusals of all kinds, by reason.", &["reason"])?;
         let telemetry_dropped = make.counters(
@@ -159,11 +162,12 @@ impl Metrics {
                 "Events refused, by source and reason.",
                 &["source", "reason"],
             )?,
-            publish_answers: make.counters(
-                "roomcast_publish_answers_total",
-                "Answers to POST /publish, by HTTP status.",
-                &["status"],
-            )?,
+            publish_answers: series::PUBLISH_STATUSES
+                .iter()
+                .map(|(_, label)| *label)
+                .chain(["other"])
+                .map(|status| publish_answers.with_label_values(&[status]))
+                .collect(),
             deliveries: PROTOCOLS.iter().map(|p| deliveries.with_label_values(&[p])).collect(),
             drops: DropReason::ALL.iter().map(|r| drops.with_label_values(&[r.label()])).collect(),
             recoveries: make.counters("roomcast_recoveries_total", "Resume attempts, by result.", &["result"])?,
@@ -264,10 +268,6 @@ impl Metrics {
         ] {
             values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
         }
-        for (_, status) in series::PUBLISH_STATUSES {
-            self.publish_answers.with_label_values(&[status]);
-        }
-        self.publish_answers.with_label_values(&["other"]);
         for signal in series::SIGNALS {
             for result in series::EXPORT_RESULTS {
                 self.telemetry_exports.with_label_values(&[signal, result]);
@@ -336,8 +336,8 @@ impl Metrics {
 
     /// Counts an answer of `/publish`.
     pub fn publish_answered(&self, status: u16) {
-        let known = series::PUBLISH_STATUSES.iter().find(|(code, _)| *code == status);
-        self.publish_answers.with_label_values(&[known.map_or("other", |(_, label)| label)]).inc();
+        let known = series::PUBLISH_STATUSES.iter().position(|(code, _)| *code == status);
+        self.publish_answers[known.unwrap_or(series::PUBLISH_STATUSES.len())].inc();
     }
 
     /// The age of the newest event of one line of a log with several, when it was read.

@@ -52,6 +52,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// thread and runtime. The Redis log answers within `redis.timeout`.
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>>;
 
+    /// [`EventLog::append`] of a log that answers at once: takes the drafts, and adds a result for each to `answers`. Both
+    /// lists can be used again. `false`: this log has to wait, and nothing was taken.
+    fn append_now(&self, _drafts: &mut Vec<Draft>, _answers: &mut Vec<Appended>) -> bool {
+        false
+    }
+
     /// Appends a session command, which every node's tail delivers in [`Batch::commands`]. Bounded and ordered like
     /// [`EventLog::append`].
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>>;

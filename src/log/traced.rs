@@ -49,6 +49,10 @@ impl EventLog for TracedLog {
         Box::pin(self.append(drafts))
     }
 
+    fn append_now(&self, drafts: &mut Vec<Draft>, answers: &mut Vec<Appended>) -> bool {
+        drafts.iter().all(|draft| draft.trace.is_none()) && self.log.append_now(drafts, answers)
+    }
+
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>> {
         self.log.append_command(command)
     }

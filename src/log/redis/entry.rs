@@ -192,6 +192,7 @@ fn decode_event<'a>(
         volatile: fields.volatile()?,
         id: fields.id.map(str::to_owned),
         events: None,
+        is_parsed: false,
     };
     // Before they are parsed.
     if let Some(bytes) =
