@@ -240,7 +240,8 @@ async fn a_line_that_hangs_is_alone_in_it() {
     let works = rooms.iter().find(|room| owner_of(room) != owner_of(hangs)).unwrap();
     cluster.servers[owner_of(hangs)].run::<()>(&["CLIENT", "PAUSE", "3000", "ALL"]);
     let begun = Instant::now();
-    let (hung, worked) = tokio::join!(node.append_one(draft_to(hangs, "late")), node.append_one(draft_to(works, "now")));
+    let (hung, worked) =
+        tokio::join!(node.append_one(draft_to(hangs, "late")), node.append_one(draft_to(works, "now")));
     assert!(matches!(hung, Err(AppendError::Unavailable(_))), "{hung:?}");
     worked.unwrap();
     // In one request too: only what is on that line is refused.

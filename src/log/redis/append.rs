@@ -234,10 +234,7 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
                 if is_lasting {
                     log.acknowledged.note(CONTROL, position);
                 }
-                Ok(Accepted {
-                    offset: log.epoch().map(|epoch| Offset { epoch, position, line: log.line }),
-                    replicas,
-                })
+                Ok(Accepted { offset: log.epoch().map(|epoch| Offset { epoch, position, line: log.line }), replicas })
             }
         },
     }

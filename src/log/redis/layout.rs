@@ -98,10 +98,8 @@ impl Layout {
             1 => "a live node has another; stop it, or give this node the same".to_owned(),
             more => format!("{more} live nodes have another; stop them, or give this node the same"),
         };
-        let why = format!(
-            "the log has {value} redis.partitions/redis.partition_segments and this node {}: {live}",
-            self.own
-        );
+        let why =
+            format!("the log has {value} redis.partitions/redis.partition_segments and this node {}: {live}", self.own);
         let mut state = self.state.lock();
         if !matches!(&*state, State::Other(known) if *known == why) {
             tracing::error!("{why}");
@@ -137,7 +135,10 @@ impl Layout {
             let mut settle = redis::cmd("EVAL");
             settle.arg(SETTLE).arg(1).arg(&control.keys.layout).arg(&is).arg(&self.own);
             connection.call(&settle).await?;
-            tracing::warn!(layout = self.own, "the partitions of the log are set anew: no client can resume from before");
+            tracing::warn!(
+                layout = self.own,
+                "the partitions of the log are set anew: no client can resume from before"
+            );
         }
         *self.state.lock() = State::Agreed;
         Ok(true)

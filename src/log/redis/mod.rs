@@ -232,7 +232,9 @@ impl RedisLog {
                 let line = partitions.of_event(&draft.rooms, &draft.except);
                 Err(DraftError::Field(format!("its rooms belong to line {line} of the log, and this is {}", self.line)))
             }
-            entry::StreamEntry::SessionCommand(_) => Err(DraftError::Field("commands belong to the control line".into())),
+            entry::StreamEntry::SessionCommand(_) => {
+                Err(DraftError::Field("commands belong to the control line".into()))
+            }
             _ => Ok(entry),
         }
     }
@@ -351,7 +353,9 @@ impl EventLog for RedisLog {
         Box::pin(async move {
             let appends = async {
                 // The shards have one each for the control line. Partitions are many, so all shards use the same.
-                if self.line == Line::CONTROL { append::run(&self).await } else {
+                if self.line == Line::CONTROL {
+                    append::run(&self).await
+                } else {
                     tokio::join!(append::run(&self), shard_append::run(&self, 0));
                 }
             };

@@ -361,9 +361,7 @@ impl Tail<'_> {
         self.early.extend(arrived);
         let mut events = Vec::new();
         while let Some((received, first)) = self.early.front()
-            && (first.after <= delivered
-                || received.elapsed() > MAX_VOLATILE_WAIT
-                || self.early.len() > MAX_EARLY)
+            && (first.after <= delivered || received.elapsed() > MAX_VOLATILE_WAIT || self.early.len() > MAX_EARLY)
         {
             let Some((_, Volatile { draft, accepted_us, .. })) = self.early.pop_front() else { break };
             let accepted_us = self.log.clock_offset.local_us(accepted_us);

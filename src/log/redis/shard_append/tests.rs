@@ -94,7 +94,9 @@ fn appends_wait_only_where_there_is_a_connection_and_room() {
     note_shard(5);
     assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "not connected");
     log.appenders[1].state.lock().clock = Some(RedisClock::now(7_000_000));
-    let Pushed::Sent(_answered) = push(&log, &draft(), None, now) else { panic!("the sixth shard shares the second's") };
+    let Pushed::Sent(_answered) = push(&log, &draft(), None, now) else {
+        panic!("the sixth shard shares the second's")
+    };
     let until_ms = log.appenders[1].state.lock().waiting[0].until_ms;
     assert!(until_ms.abs_diff(7_000 + log.timeout.as_millis() as u64 * 9 / 10) < 1_000, "{until_ms}");
     log.note_newest(60_000);
