@@ -6,7 +6,7 @@ mod share;
 
 use crate::log::Snapshot;
 use crate::log::backfill::Past;
-use crate::log::recent_commands::RecentCommands;
+use crate::log::recent_commands::{Missing, RecentCommands};
 use crate::log::window::room_floors::RoomFloors;
 use crate::log::window::share::Share;
 use crate::model::command::SessionCommand;
@@ -299,7 +299,10 @@ impl Window {
         if after.epoch != self.epoch {
             return Err(Gap::ForeignEpoch);
         }
-        self.commands.after(after.position)
+        self.commands.after(after.position).map_err(|missing| match missing {
+            Missing::Dropped => Gap::TooOld,
+            Missing::NotRead => Gap::NotKept,
+        })
     }
 
     /// The event at this position, if it is kept.
