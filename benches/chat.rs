@@ -24,7 +24,7 @@ const PAYLOAD: usize = 256;
 const FRAME: usize = PAYLOAD + 46;
 /// No heartbeats in the measured seconds, and a rule for what clients say.
 const SETTINGS: &str = "[socketio]\nping_interval = \"1h\"\n[[on]]\nevent = \"say\"\n\
-    emit = [{ room = \"{0}\", event = \"message\", args = [\"{1}\"], include_caller = true }]\n";
+    emit = [{ room = \"chat:{0}\", event = \"message\", args = [\"{1}\"], include_caller = true }]\n";
 const MOST: Duration = Duration::from_secs(120);
 
 fn main() {
@@ -131,8 +131,12 @@ fn measure(
 }
 
 /// Rooms in an order that jumps about; 7 and 1,000 share no factor, so each comes equally often.
-fn room(number: usize) -> String {
-    format!("chat:{}", number * 7 % ROOMS)
+fn room(index: usize) -> String {
+    format!("chat:{}", number(index))
+}
+
+fn number(index: usize) -> usize {
+    index * 7 % ROOMS
 }
 
 fn publish(address: SocketAddr, swarm: &mut Swarm, publishes: usize) {
@@ -159,7 +163,7 @@ fn say(swarm: &mut Swarm, events: usize) {
             swarm.turn(at, &mut |_, _| {});
         }
         let client = index % ROOMS;
-        swarm.send(client, format!("42[\"say\",\"{}\",{data}]", room(client)).as_bytes());
+        swarm.send(client, format!("42[\"say\",\"{}\",{data}]", number(client)).as_bytes());
     }
     swarm.receive(total, MOST, |_, _| {});
 }
