@@ -167,6 +167,11 @@ impl Redis {
         self.process.child.id()
     }
 
+    /// The same for a socket.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
     /// CPU time of all its threads so far.
     pub(crate) fn cpu(&self) -> Duration {
         cpu(self.pid())

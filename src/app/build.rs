@@ -11,8 +11,10 @@ use crate::config::Config;
 use crate::feed::Feed;
 use crate::log::EventLog;
 use crate::log::config::RecoveryConfig;
+use crate::log::interest::Interest;
 use crate::log::memory::{MemoryLimits, MemoryLog};
-use crate::log::redis::{RedisLog, stream_kept};
+use crate::log::redis::partitioned::PartitionedLog;
+use crate::log::redis::stream_kept;
 use crate::log::shared_window::SharedWindow;
 use crate::log::traced::TracedLog;
 use crate::log::window::Window;
@@ -83,6 +85,8 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let log = TracedLog::wrap(log, &telemetry);
     let recovery = recovery_within(&config.recovery, memory.limit());
     let window = Window::new(recovery.kept(), recovery.window_bytes);
+    let namespaces = Namespaces::new(&config.socketio.namespaces);
+    let interest = Interest::everything(namespaces.clone());
     let notices = Box::new(Notices::new(backend.clone()));
     let feed = Arc::<Feed>::default();
     let context = Arc::new(ShardContext {
@@ -94,9 +98,9 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         socketio: config.socketio.clone(),
         explain: config.explain.clone(),
         recovery,
-        window: Arc::new(SharedWindow::new(window)),
+        window: Arc::new(SharedWindow::new(window, interest)),
         draft_limits,
-        namespaces: Namespaces::new(&config.socketio.namespaces),
+        namespaces,
         live: LiveSettings::new(settings(config).map_err(AppError::Setup)?),
         presence: Presence::new(&config.presence, presence, notices, metrics.clone()),
         metrics,
@@ -114,7 +118,8 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         guesses_per_minute: config.console.sign_ins_per_minute,
         admin_apart: config.listen.admin_listen.is_some(),
     };
-    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace };
+    let lines = config.redis.layout().lines().len();
+    let parts = Parts { context, backend, log, lines, auth, sockets, knows_addresses, admin_ui, trace };
     Ok(Built { node: Node::new(parts), emitters })
 }
 
@@ -156,8 +161,8 @@ fn storage_in_redis(
 ) -> Result<Storage, AppError> {
     let cluster =
         Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone(), memory.clone()).map_err(setup)?;
-    let log = RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone()).map_err(setup)?;
-    let emitters = EmitterBridge::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
+    let log = PartitionedLog::new(&config.redis, &config.recovery, limits, metrics, runner::count()).map_err(setup)?;
+    let emitters = EmitterBridge::new(&config.redis, log.control().clone(), node_id, limits, metrics.clone());
     let kept = stream_kept(&config.recovery);
     let prefix = &config.redis.prefix;
     let presence = RedisPresence::new(cluster.clone(), log.clone(), prefix, &config.presence, kept, metrics.clone());

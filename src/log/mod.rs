@@ -2,6 +2,7 @@
 //! memory and in Redis; `tests/log_scenario.rs` runs on both.
 
 pub mod config;
+pub mod interest;
 pub mod memory;
 mod recent_commands;
 mod recent_ids;
@@ -14,7 +15,9 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::event::{Batch, Event};
 use crate::model::id::Id;
+use crate::model::names::Room;
 use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,6 +52,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// thread and runtime. The Redis log answers within `redis.timeout`.
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>>;
 
+    /// [`EventLog::append`] of a log that answers at once: takes the drafts, and adds a result for each to `answers`. Both
+    /// lists can be used again. `false`: this log has to wait, and nothing was taken.
+    fn append_now(&self, _drafts: &mut Vec<Draft>, _answers: &mut Vec<Appended>) -> bool {
+        false
+    }
+
     /// Appends a session command, which every node's tail delivers in [`Batch::commands`]. Bounded and ordered like
     /// [`EventLog::append`].
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>>;
@@ -60,9 +69,21 @@ pub trait EventLog: Send + Sync + 'static {
     /// itself and never returns.
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()>;
 
+    /// What the calling thread appends goes over a connection of its own, where the log has connections; to be run on the
+    /// thread of each shard, until dropped.
+    fn run_appender(self: Arc<Self>, _shard: usize) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Notes the position of an event that this node added beside the log (an announcement of presence). What it
     /// appends from then on, volatile or not, reaches no client before that event.
     fn note_announced(&self, _position: Position) {}
+
+    /// What an event to these rooms comes after that is on other lines: the field `after` of an entry of the control line
+    /// that is written beside this log.
+    fn before(&self, _rooms: &[Room]) -> Option<String> {
+        None
+    }
 
     /// Its state now, for health checks.
     fn status(&self) -> LogStatus;
@@ -76,6 +97,8 @@ pub trait EventLog: Send + Sync + 'static {
 /// Where a tail starts.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// The line of the log that starts here.
+    pub line: Line,
     /// The epoch of all following positions.
     pub epoch: Epoch,
     /// The history is complete after this position. What a client missed before it is unknown.
@@ -88,7 +111,7 @@ pub struct Snapshot {
     pub commands: Vec<(Position, Arc<SessionCommand>)>,
 }
 
-/// Receives what the tail delivers, in log order. Two calls never run at once.
+/// Receives what the tails deliver, each line in its order. Two calls for one line never run at once.
 pub trait Sink: Send + Sync + 'static {
     /// The tail starts here. Called before any other method, and again after each discontinuity, of which all clients must
     /// hear: the epoch differs, or it is the same and this node alone missed entries that were trimmed before it read
@@ -101,6 +124,16 @@ pub trait Sink: Send + Sync + 'static {
         self.reset(snapshot);
     }
 
+    /// Whether this node needs the event at this position for this room. Where it needs an event for none of its rooms, the
+    /// tail may leave it out: the sink has noted that it was not kept. Asked in log order, and before the event is delivered.
+    fn wants(&self, _namespace: &str, _room: &str, _at: Position) -> bool {
+        true
+    }
+
+    /// A session command was read, and follows in a batch: rooms that sessions join by it are wanted from here on. Called in
+    /// log order between [`Self::wants`].
+    fn foresee(&self, _command: &SessionCommand) {}
+
     /// Delivers a batch. Completes when there is room for the next one, so slow shards slow the tail down.
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()>;
 
@@ -112,7 +145,7 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The tail has delivered everything up to this position, which may be after the last event: probes and malformed
     /// entries have positions too.
-    fn advanced_to(&self, position: Position);
+    fn advanced_to(&self, line: Line, position: Position);
 }
 
 /// The state of the log.

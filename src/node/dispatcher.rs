@@ -3,10 +3,10 @@
 use crate::auth::revocations::Revocation;
 use crate::log::{BoxFuture, Sink, Snapshot};
 use crate::model::clock::unix_ms;
-use crate::model::command::SessionCommand;
-use crate::model::draft::Source;
+use crate::model::command::{Action, SessionCommand};
 use crate::model::event::{Batch, Delivery, Event};
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::Line;
 use crate::node::context::Node;
 use crate::shard::handle::ShardCommand;
 use parking_lot::{Mutex, MutexGuard};
@@ -41,6 +41,18 @@ impl Sink for Dispatcher {
         self.begin(&snapshot, false);
     }
 
+    fn wants(&self, namespace: &str, room: &str, at: Position) -> bool {
+        // Whoever follows what happens gets events without receivers too.
+        self.node.window.interest().wants(namespace, room, at) || self.node.context.feed.is_open()
+    }
+
+    fn foresee(&self, command: &SessionCommand) {
+        if let Action::Join(rooms) = &command.action {
+            let interest = self.node.window.interest();
+            rooms.iter().for_each(|room| interest.touch_in(command.namespace.as_deref(), room));
+        }
+    }
+
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.take(&batch);
@@ -60,11 +72,12 @@ impl Sink for Dispatcher {
         Ok(())
     }
 
-    fn advanced_to(&self, position: Position) {
+    fn advanced_to(&self, line: Line, position: Position) {
         let mut window = self.node.window.write();
         window.advance(position);
         window.expire(self.now());
         drop(window);
+        self.node.window.interest().expire(self.now());
         let mut announced = self.announced();
         if position > announced.position {
             // What lies between is no event, but clients of other nodes may have its offsets.
@@ -72,7 +85,7 @@ impl Sink for Dispatcher {
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(*announced)));
         }
         drop(announced);
-        self.progress();
+        self.progress(line);
     }
 }
 
@@ -97,7 +110,7 @@ impl Dispatcher {
 
     /// Starts the window over and tells the shards where the log goes on, and whether their clients may have missed events.
     fn begin(&self, snapshot: &Snapshot, may_be_missed: bool) {
-        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
+        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head, line: snapshot.line };
         *self.announced() = offset;
         snapshot.commands.iter().for_each(|(_, command)| self.note_revocation(command));
         self.node.revocations_read.read_again();
@@ -107,7 +120,7 @@ impl Dispatcher {
         for shard in self.node.shards() {
             shard.tell(if may_be_missed { ShardCommand::Reset(offset) } else { ShardCommand::Advance(offset) });
         }
-        self.progress();
+        self.progress(snapshot.line);
     }
 
     fn announced(&self) -> MutexGuard<'_, Offset> {
@@ -119,8 +132,10 @@ impl Dispatcher {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn progress(&self) {
-        self.node.tail_seen_ms.store(unix_ms(), Ordering::Relaxed);
+    fn progress(&self, line: Line) {
+        if let Some(seen) = self.node.tails_seen_ms.get(line.index()) {
+            seen.store(unix_ms(), Ordering::Relaxed);
+        }
     }
 
     /// Gives every shard the events and, each at its place among them, the commands.
@@ -135,7 +150,6 @@ impl Dispatcher {
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::SessionCommand(placed.clone())));
         }
         self.hand_out_events(events);
-        self.progress();
     }
 
     fn hand_out_events(&self, events: impl Iterator<Item = Arc<Event>>) {
@@ -163,9 +177,6 @@ impl Dispatcher {
         }
         let mut window = self.node.window.write();
         let now = self.now();
-        let foreign = events.iter().filter(|event| event.draft.source == Source::Stream).count();
-        // Events of nodes were counted when they were accepted. What others added to the stream is counted by every node.
-        self.node.context.metrics.accepted(Source::Stream, foreign as u64);
         for event in events {
             window.push(event.clone(), now);
         }

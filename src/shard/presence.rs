@@ -89,6 +89,8 @@ impl Hub {
 
     fn reserve_each<'a>(&self, session: &Session, rooms: impl Iterator<Item = &'a Room>, reserved: &mut Reservation) {
         for room in rooms {
+            // Before anybody hears of it: what is published to the room from then on must not be passed over.
+            self.context.window.interest().touch(session.namespace, room);
             if let Some(fact) = self.fact(session, room) {
                 reserved.enter(fact, || self.messages(session, room));
             }
@@ -122,7 +124,7 @@ impl Hub {
 
     fn inside(&self, session: &Session, room: &Room) -> Fact {
         let user = session.identity.user.as_ref().map(|user| user.as_str().into());
-        Fact::Inside { namespace: self.namespace_of(session).clone(), room: room.clone(), user }
+        Fact::inside(self.namespace_of(session).clone(), room.clone(), user)
     }
 
     /// The events for the others in the room, by the rule for this user.

@@ -5,6 +5,7 @@
 
 use roomcast::log::config::RecoveryConfig;
 use roomcast::log::redis::RedisLog;
+use roomcast::log::redis::partitioned::PartitionedLog;
 use roomcast::log::{Appended, BoxFuture, EventLog, LogStatus, Sink, Snapshot};
 use roomcast::metrics::Metrics;
 use roomcast::model::args::Args;
@@ -12,6 +13,7 @@ use roomcast::model::draft::{Draft, DraftLimits, Source};
 use roomcast::model::event::{Batch, Event};
 use roomcast::model::id::Id;
 use roomcast::model::offset::{Offset, Position};
+use roomcast::model::partition::Line;
 use roomcast::model::secret::Secret;
 use roomcast::redis::config::RedisConfig;
 use std::sync::{Arc, Mutex};
@@ -118,7 +120,7 @@ impl Sink for Recorder {
         Ok(())
     }
 
-    fn advanced_to(&self, _: Position) {
+    fn advanced_to(&self, _: Line, _: Position) {
         self.change(|seen| seen.advanced_to += 1);
     }
 }
@@ -140,7 +142,10 @@ impl Drop for Node {
 impl Node {
     pub(crate) fn run(log: Arc<dyn EventLog>, metrics: Arc<Metrics>) -> Self {
         let tail = Arc::new(Recorder::default());
-        let task = tokio::spawn(log.clone().run(tail.clone()));
+        let (running, appender) = (log.clone().run(tail.clone()), log.clone().run_appender(0));
+        let task = tokio::spawn(async move {
+            tokio::join!(running, appender);
+        });
         Self { log, tail, metrics, task }
     }
 
@@ -160,7 +165,14 @@ impl Node {
 
     pub(crate) fn configured(config: &RedisConfig, recovery: &RecoveryConfig) -> Self {
         let metrics = Arc::new(Metrics::new("0").unwrap());
-        Self::run(RedisLog::new(config, recovery, LIMITS, metrics.clone()).unwrap(), metrics)
+        Self::run(RedisLog::new(config, recovery, LIMITS, metrics.clone(), 1).unwrap(), metrics)
+    }
+
+    /// A node of a log with partitions.
+    pub(crate) fn partitioned(config: &RedisConfig) -> Self {
+        let metrics = Arc::new(Metrics::new("0").unwrap());
+        let log = PartitionedLog::new(config, &RecoveryConfig::default(), LIMITS, &metrics, 1).unwrap();
+        Self::run(log, metrics)
     }
 
     pub(crate) async fn append_one(&self, draft: Draft) -> Appended {
@@ -202,7 +214,12 @@ impl Node {
 
 /// A plain draft whose event has this name.
 pub(crate) fn draft(name: &str) -> Draft {
-    Draft::new("room", name, Args::one("{\"id\":9}").unwrap(), Source::Http)
+    draft_to("room", name)
+}
+
+/// The same to another room.
+pub(crate) fn draft_to(room: &str, name: &str) -> Draft {
+    Draft::new(room, name, Args::one("{\"id\":9}").unwrap(), Source::Http)
 }
 
 /// The events' names.

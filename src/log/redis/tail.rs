@@ -1,27 +1,32 @@
 //! The tail: a connection of its own that reads the stream as it grows, and checks every second whether it is still the
 //! same log.
 
+mod deliver;
+mod order;
+mod page;
 mod retired;
 mod trim;
 
 use crate::log::recent_ids::RecentIds;
 use crate::log::redis::dead_letters::DeadLetters;
-use crate::log::redis::entry::{RawEntry, StreamEntry};
 use crate::log::redis::generation;
 use crate::log::redis::generation::{Discontinuity, Observed, TailState};
+use crate::log::redis::lines::GivenUp;
 use crate::log::redis::stream_size::StreamSize;
+use crate::log::redis::tail::page::Page;
 use crate::log::redis::volatile::Volatile;
 use crate::log::redis::{RedisLog, careful_read, epoch, history, renewal, reply, volatile};
 use crate::log::{Sink, Snapshot};
-use crate::model::close::DropReason;
-use crate::model::draft::{Draft, Source};
-use crate::model::event::{Batch, Event, PlacedCommand};
+use crate::model::event::{Batch, Event};
 use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
+use crate::redis::command::{Arguments as _, CommandWriter};
 use crate::redis::connection::RedisConnection;
+use crate::redis::direct::Replies;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
 use crate::redis::reply::text;
-use redis::{Pipeline, Value};
+use crate::redis::resp::{Token, value};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
@@ -57,6 +62,10 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
         last_measure: None,
         last_read: None,
         early: VecDeque::new(),
+        given_up: GivenUp::default(),
+        replies: Replies::default(),
+        follows_epoch: false,
+        is_epoch_known: false,
     };
     let mut reconnect = Reconnect::default();
     loop {
@@ -79,6 +88,8 @@ struct Tail<'a> {
     sink: &'a dyn Sink,
     /// Volatile events that came before an entry which clients get first, each with the time of its arrival.
     early: VecDeque<(Instant, Volatile)>,
+    /// Lines that were waited for in vain.
+    given_up: GivenUp,
     /// `None` before the first snapshot.
     state: Option<TailState>,
     page: reply::PageSize,
@@ -92,18 +103,25 @@ struct Tail<'a> {
     last_measure: Option<Instant>,
     /// When entries were last delivered.
     last_read: Option<Instant>,
+    replies: Replies,
+    /// Whether Redis says when the epoch was changed. Otherwise it is read with every page.
+    follows_epoch: bool,
+    /// Whether it was read and not changed since.
+    is_epoch_known: bool,
 }
 
 impl Tail<'_> {
     async fn connected(&mut self, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
         let max_reply = careful_read::max_reply(self.log);
-        let mut connection = RedisConnection::open_bounded(&self.log.connector, self.log.timeout, max_reply).await?;
+        let mut connection = RedisConnection::open_direct(&self.log.connector, self.log.timeout, max_reply).await?;
         if self.page.is_careful() {
             connection.set_timeout(self.log.timeout.max(careful_read::TIMEOUT));
         }
         // This may be another Redis: the entry that was read last must be in it too.
         let last_read = self.state.as_ref().and_then(|state| state.last_read);
         self.check_stream(&mut connection, last_read).await?;
+        self.follows_epoch = connection.track().await?;
+        self.is_epoch_known = false;
         reconnect.reset();
         self.log.note_tail(true);
         let mut last_check = Instant::now();
@@ -111,6 +129,7 @@ impl Tail<'_> {
             self.read(&mut connection).await?;
             if last_check.elapsed() >= CHECK_INTERVAL {
                 connection.check().await?;
+                self.check_layout(&mut connection).await?;
                 self.check_stream(&mut connection, None).await?;
                 self.trim_by_age(&mut connection).await?;
                 last_check = Instant::now();
@@ -129,8 +148,18 @@ impl Tail<'_> {
         let mut expected: Vec<Position> = last_read.into_iter().chain(unverified.iter().copied()).collect();
         expected.sort_unstable();
         let now = epoch::observe(connection, &self.log.keys, &expected).await?;
-        self.compare(connection, &now).await?;
-        self.log.acknowledged.verified(unverified.len());
+        self.check_observed(connection, &now, unverified.len()).await
+    }
+
+    /// The same with what was observed, the oldest `unverified` acknowledged entries too.
+    async fn check_observed(
+        &mut self,
+        connection: &mut RedisConnection,
+        now: &Observed,
+        unverified: usize,
+    ) -> Result<(), RedisError> {
+        self.compare(connection, now).await?;
+        self.log.acknowledged.verified(unverified);
         if now.stream.is_some_and(|stream| renewal::is_due(self.log, stream.last)) {
             renewal::renew(self.log, connection).await?;
             let now = epoch::observe(connection, &self.log.keys, &[]).await?;
@@ -187,11 +216,13 @@ impl Tail<'_> {
         }
         self.note_snapshot(&snapshot, discontinuity.filter(|_| !continues));
         self.state = Some(TailState::new(epoch, head, stream.as_ref()));
+        self.is_epoch_known = false;
         self.size.reset();
         match continues {
             true => self.sink.renewed(snapshot),
             false => self.sink.reset(snapshot),
         }
+        self.log.lines.note_delivered(self.log.line, head);
         Ok(())
     }
 
@@ -205,32 +236,170 @@ impl Tail<'_> {
         self.log.note_snapshot(*epoch, *head);
         self.foreign_ids = RecentIds::new(ID_BYTES);
         for event in history {
-            self.is_repeat(&event.draft, event.offset.position);
+            self.is_repeat(event.draft.source, event.draft.id.as_deref(), event.offset.position);
         }
     }
 
     async fn read(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
-        let count = self.page.count();
-        let read = self.read_page(connection, count).await?;
-        let Some(entries) = read else { return self.check_stream(connection, None).await };
-        let newest = entries.last().map(|entry| entry.position);
-        if entries.last().is_some_and(|entry| entry.cut.is_some()) {
-            // Redis handles the last entry whenever the stream is observed, so a small one is added.
-            self.log.refused_appends.suspect();
+        if self.page.is_careful() && self.read_carefully(connection).await? {
+            return Ok(());
         }
-        self.is_behind = entries.len() >= count;
-        let is_behind = self.is_behind || self.last_read.is_some_and(|last| last.elapsed() > MAX_READ_GAP);
-        self.page.learn(&entries);
-        if is_behind && !entries.is_empty() {
-            // Entries before these may have been trimmed. That shows only while these count as unread.
-            let before = self.offset();
-            self.check_stream(connection, None).await?;
-            if self.offset() != before {
-                return Ok(());
+        let mut replies = std::mem::take(&mut self.replies);
+        let read = self.read_page(connection, &mut replies).await;
+        self.replies = replies;
+        read
+    }
+
+    async fn read_page(&mut self, connection: &mut RedisConnection, replies: &mut Replies) -> Result<(), RedisError> {
+        let count = self.page.count();
+        // Behind, the stream is checked with each page: it is observed in the same exchange.
+        let unverified = self.is_behind.then(|| self.log.acknowledged.unverified());
+        self.wait_for_entries(connection, count, unverified.as_deref(), replies).await?;
+        let unexpected = || RedisError::UnexpectedReply("XREAD");
+        let mut entries = reply::Entries::read(replies.get(0).ok_or_else(unexpected)?)?;
+        let epoch = self.epoch_after(connection, replies).await?;
+        let epoch = epoch.as_deref();
+        let observed = match (unverified, epoch) {
+            (Some(unverified), Some(epoch)) => {
+                let reply = replies.get(1).and_then(|mut tokens| value(&mut tokens)).ok_or_else(unexpected)?;
+                let stream = epoch::read_stream_info(&reply.extract_error()?)?;
+                Some((Observed { epoch_text: epoch.to_owned(), stream }, unverified.len()))
+            }
+            _ => None,
+        };
+        if !self.may_deliver(connection, epoch, entries.len(), count, observed).await? {
+            return Ok(());
+        }
+        let (mut page, mut end) = (Page::after(self.offset()), Ok(()));
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok(entry) => self.take(&entry, &mut page),
+                // Those before it are delivered: they were taken note of.
+                Err(error) => end = Err(error),
             }
         }
+        self.deliver_page(connection, page).await?;
+        end
+    }
+
+    /// Reads what is in the way of larger reads. `false` where nothing is.
+    async fn read_carefully(&mut self, connection: &mut RedisConnection) -> Result<bool, RedisError> {
+        let (log, count, position) = (self.log, self.page.count(), self.offset().position);
+        let entries = careful_read::after(log, connection, &log.keys.events, position, count).await?;
+        let epoch = connection.call(redis::cmd("GET").arg(&log.keys.epoch)).await?;
+        self.page.proceed();
+        connection.set_timeout(log.timeout);
+        let Some(last) = entries.last() else { return Ok(false) };
+        if last.cut.is_some() {
+            // Redis handles the last entry whenever the stream is observed, so a small one is added.
+            log.refused_appends.suspect();
+        }
+        if self.may_deliver(connection, text(&epoch), entries.len(), count, None).await? {
+            let page = self.take_all(&entries);
+            self.deliver_page(connection, page).await?;
+        }
+        Ok(true)
+    }
+
+    /// The epoch after these replies. Redis says that it was changed before it sends what it read from then on, so where it
+    /// has not, it is the one that was read last.
+    async fn epoch_after(
+        &mut self,
+        connection: &mut RedisConnection,
+        replies: &Replies,
+    ) -> Result<Option<String>, RedisError> {
+        let is_changed = connection.take_changed();
+        let known = format!("{:x}", self.offset().epoch.0);
+        if std::mem::take(&mut self.is_epoch_known) {
+            if is_changed {
+                let epoch = connection.call(redis::cmd("GET").arg(&self.log.keys.epoch)).await?;
+                return Ok(text(&epoch).map(ToOwned::to_owned));
+            }
+            self.is_epoch_known = true;
+            return Ok(Some(known));
+        }
+        let mut sent = replies.last_two().into_iter().map(|reply| reply.and_then(|mut tokens| tokens.next()));
+        // Without the right to it, nobody says when what was read is changed.
+        self.follows_epoch &= sent.next().flatten() == Some(Token::Simple(b"OK"));
+        let epoch = match sent.next().flatten() {
+            Some(Token::Bulk(epoch)) => std::str::from_utf8(epoch).ok(),
+            Some(Token::Error(error)) => return Err(RedisError::of_reply(error)),
+            _ => None,
+        };
+        self.is_epoch_known = self.follows_epoch && !is_changed && epoch == Some(&known);
+        Ok(epoch.map(ToOwned::to_owned))
+    }
+
+    /// Waits for entries, and delivers volatile events meanwhile. After the entries the stream is observed, if `expected`
+    /// entries are given, and last the epoch is read unless it is known.
+    async fn wait_for_entries(
+        &mut self,
+        connection: &mut RedisConnection,
+        count: usize,
+        expected: Option<&[Position]>,
+        replies: &mut Replies,
+    ) -> Result<(), RedisError> {
+        let (log, position) = (self.log, self.offset().position.to_string());
+        let mut commands = Vec::with_capacity(256);
+        let (count, block) = (count.to_string(), BLOCK.as_millis().to_string());
+        write(&mut commands, &["XREAD", "COUNT", &count, "BLOCK", &block, "STREAMS", &log.keys.events, &position]);
+        if let Some(expected) = expected {
+            commands.extend(epoch::observation(&log.keys.events, expected).get_packed_command());
+        }
+        let mut sent = 1 + usize::from(expected.is_some());
+        if !self.is_epoch_known {
+            if self.follows_epoch {
+                write(&mut commands, &["CLIENT", "CACHING", "YES"]);
+                sent += 1;
+            }
+            write(&mut commands, &["GET", &log.keys.epoch]);
+            sent += 1;
+        }
+        let mut reading = pin!(connection.exchange(&commands, sent, BLOCK, replies));
+        loop {
+            tokio::select! {
+                biased;
+                read = &mut reading => return read,
+                () = log.pubsub_buffer.arrival() => self.deliver_volatile().await,
+                () = log.lines.advance_of(Line::CONTROL), if !self.early.is_empty() => self.deliver_volatile().await,
+            }
+        }
+    }
+
+    /// Whether this many entries can be delivered, of which `count` were asked for. They cannot where they may be of
+    /// another epoch, or entries before them were trimmed; the tail then starts over. `observed`: the stream as it was
+    /// right after they were read, and how many acknowledged entries were looked for in it.
+    async fn may_deliver(
+        &mut self,
+        connection: &mut RedisConnection,
+        epoch: Option<&str>,
+        entries: usize,
+        count: usize,
+        observed: Option<(Observed, usize)>,
+    ) -> Result<bool, RedisError> {
+        if epoch.and_then(generation::parse) != Some(self.offset().epoch) {
+            self.check_stream(connection, None).await?;
+            return Ok(false);
+        }
+        self.is_behind = entries >= count;
+        let is_behind = self.is_behind || self.last_read.is_some_and(|last| last.elapsed() > MAX_READ_GAP);
+        if is_behind && entries > 0 {
+            // Entries before these may have been trimmed. That shows only while these count as unread.
+            let before = self.offset();
+            match observed {
+                Some((now, unverified)) => self.check_observed(connection, &now, unverified).await?,
+                None => self.check_stream(connection, None).await?,
+            }
+            return Ok(self.offset() == before);
+        }
+        Ok(true)
+    }
+
+    /// Delivers what was read from the stream.
+    async fn deliver_page(&mut self, connection: &mut RedisConnection, page: Page) -> Result<(), RedisError> {
+        let newest = page.newest;
         self.last_read = Some(Instant::now());
-        self.deliver(entries).await;
+        self.deliver(page).await;
         self.deliver_volatile().await;
         self.dead_letters.write(self.log, connection).await?;
         self.trim_counted(connection).await?;
@@ -240,103 +409,15 @@ impl Tail<'_> {
         }
     }
 
-    /// Waits for entries, and delivers volatile events meanwhile. `None` where they may be of another epoch: it is read
-    /// after the entries.
-    async fn read_page(
-        &mut self,
-        connection: &mut RedisConnection,
-        count: usize,
-    ) -> Result<Option<Vec<RawEntry>>, RedisError> {
-        if self.page.is_careful() {
-            let (log, position) = (self.log, self.offset().position);
-            let entries = careful_read::after(log, connection, &log.keys.events, position, count).await?;
-            let epoch = connection.call(redis::cmd("GET").arg(&log.keys.epoch)).await?;
-            self.page.proceed();
-            connection.set_timeout(log.timeout);
-            if !entries.is_empty() {
-                return Ok(self.is_of_this_epoch(&epoch).then_some(entries));
-            }
-        }
-        let mut commands = Pipeline::with_capacity(2);
-        commands.cmd("XREAD").arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
-        commands.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
-        commands.cmd("GET").arg(&self.log.keys.epoch);
-        let mut reading = pin!(connection.pipeline_blocking(&commands, BLOCK));
-        loop {
-            tokio::select! {
-                biased;
-                replies = &mut reading => {
-                    let mut replies = replies?.into_iter().map(|reply| reply.extract_error().map_err(RedisError::from));
-                    let entries = reply::read_entries(replies.next().transpose()?.unwrap_or_default())?;
-                    let epoch = replies.next().transpose()?.unwrap_or_default();
-                    return Ok(self.is_of_this_epoch(&epoch).then_some(entries));
-                }
-                () = self.log.pubsub_buffer.arrival() => self.deliver_volatile().await,
-            }
-        }
-    }
-
-    fn is_of_this_epoch(&self, epoch: &Value) -> bool {
-        text(epoch).and_then(generation::parse) == Some(self.offset().epoch)
-    }
-
-    async fn deliver(&mut self, entries: Vec<RawEntry>) {
-        let (count, newest) = (entries.len(), entries.last().map(|entry| entry.position));
-        self.size.read(&entries);
-        let batch = self.decode(entries);
-        if let Some(newest) = newest {
-            self.log.note_newest(newest.ms);
-            // Ids are of Redis' clock.
-            let now_ms = self.log.clock_offset.redis_now_us() / 1000;
-            self.log.metrics.tail_lag.set(now_ms.saturating_sub(newest.ms) as f64 / 1000.0);
-        }
-        if !batch.is_empty() {
-            self.sink.deliver(batch).await;
-        }
-        if let (Some(newest), Some(state)) = (newest, &mut self.state) {
-            state.read(count, newest);
-        }
-        self.sink.advanced_to(self.offset().position);
-    }
-
-    /// What the entries mean; malformed ones become dead letters.
-    fn decode(&mut self, entries: Vec<RawEntry>) -> Batch {
-        let (mut batch, mut offset) = (Batch::default(), self.offset());
-        let mut unsupported = 0;
-        for raw in entries {
-            let position = raw.position;
-            match raw.decode(&self.log.limits) {
-                Ok(StreamEntry::Event(draft, _)) if self.is_repeat(&draft, position) => {}
-                Ok(StreamEntry::Event(draft, accepted_us)) => {
-                    let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
-                    let accepted_us = self.log.clock_offset.local_us(accepted_us);
-                    // A volatile event has the position of the entry before it, however it was published.
-                    let position = if draft.volatile { offset.position } else { position };
-                    let offset = Offset { position, ..offset };
-                    batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
-                }
-                Ok(StreamEntry::SessionCommand(command)) => {
-                    let offset = Offset { position, ..offset };
-                    let after = batch.events.len();
-                    batch.commands.push(PlacedCommand { after, offset, command: Arc::new(command) });
-                }
-                Ok(StreamEntry::Probe(id)) => batch.probes.push(id),
-                Ok(StreamEntry::Unsupported) => unsupported += 1,
-                Err(error) => self.dead_letters.push(self.log, raw, error),
-            }
-            offset.position = position;
-        }
-        if unsupported > 0 {
-            self.log.metrics.dropped(DropReason::Unsupported, unsupported);
-            tracing::warn!(entries = unsupported, "entries of a newer release are skipped; upgrade this node");
-        }
-        batch
-    }
-
     /// Delivers the volatile events whose turn it is: those that may not overtake an entry wait until it is read, but no
     /// longer than [`MAX_VOLATILE_WAIT`]. After a failover it may never come.
     async fn deliver_volatile(&mut self) {
         let offset = self.offset();
+        // What volatile events must not overtake is on the control line.
+        let delivered = match self.log.line {
+            Line::CONTROL => offset.position,
+            _ => self.log.lines.delivered(Line::CONTROL),
+        };
         let received = Instant::now();
         let arrived = volatile::take(self.log).into_iter().map(|mut volatile| {
             if renewal::is_due(self.log, volatile.after) {
@@ -348,9 +429,7 @@ impl Tail<'_> {
         self.early.extend(arrived);
         let mut events = Vec::new();
         while let Some((received, first)) = self.early.front()
-            && (first.after <= offset.position
-                || received.elapsed() > MAX_VOLATILE_WAIT
-                || self.early.len() > MAX_EARLY)
+            && (first.after <= delivered || received.elapsed() > MAX_VOLATILE_WAIT || self.early.len() > MAX_EARLY)
         {
             let Some((_, Volatile { draft, accepted_us, .. })) = self.early.pop_front() else { break };
             let accepted_us = self.log.clock_offset.local_us(accepted_us);
@@ -365,16 +444,12 @@ impl Tail<'_> {
     fn offset(&self) -> Offset {
         let state = self.state.as_ref();
         let (epoch, position) = state.map_or_else(Default::default, |state| (state.epoch.0, state.position));
-        Offset { epoch: Epoch(epoch), position }
+        Offset { epoch: Epoch(epoch), position, line: self.log.line }
     }
+}
 
-    /// Whether another publisher added an entry with this idempotency id before; remembers it if not.
-    fn is_repeat(&mut self, draft: &Draft, position: Position) -> bool {
-        let Some(id) = draft.id.as_deref().filter(|_| draft.source == Source::Stream) else { return false };
-        let repeat = self.foreign_ids.first(id, position.ms).is_some();
-        if !repeat {
-            self.foreign_ids.remember(id, (), position.ms);
-        }
-        repeat
-    }
+fn write(commands: &mut Vec<u8>, words: &[&str]) {
+    let mut command = CommandWriter::new(commands);
+    words.iter().for_each(|word| command.text(word));
+    command.finish();
 }
