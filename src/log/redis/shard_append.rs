@@ -99,7 +99,8 @@ impl PendingAppend {
 pub(super) struct Answered {
     pub appended: Vec<Appended>,
     /// Drafts that are not in the log but may be added over the control thread's connection, in order: their script is not
-    /// cached, the stream has the largest id, or its ids are ahead of Redis' clock so that the entry is void.
+    /// cached, the stream has the largest id, or its ids are ahead of Redis' clock so that the entry is void, or the server
+    /// does not serve the stream any more.
     pub repeat: Vec<usize>,
 }
 
