@@ -28,7 +28,7 @@ mod tail;
 mod transaction;
 mod volatile;
 
-pub use entry::{entry_fields, read_event};
+pub use entry::{entry_fields, read_event, read_wanted};
 
 use crate::log::config::RecoveryConfig;
 use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
