@@ -25,8 +25,7 @@ pub async fn run(node: Arc<Node>) {
     loop {
         node.backfill.arrival().await;
         tokio::time::sleep(GATHER).await;
-        loop {
-            let Some((number, needed)) = node.backfill.begin() else { break };
+        while let Some((number, needed)) = node.backfill.begin() {
             let recovery = &node.context.recovery;
             let epoch = node.window.head().epoch;
             let range = needed.range(node.window.interest(), epoch, recovery.window_bytes, recovery.room_bytes);
