@@ -22,6 +22,7 @@ use hyper::header::{
 use hyper::{Request, Response, StatusCode};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What an upgraded socket becomes.
@@ -106,7 +107,7 @@ pub fn carry_on(local: &Rc<LocalNode>, intent: Intent, upgraded: Upgraded) {
 
 fn open_socketio(local: &Rc<LocalNode>, permit: Permit, handshake: WebSocketHandshake, upgraded: Upgraded) {
     let Upgraded { stream, early, mut answer, waited } = upgraded;
-    let (sid, stream) = (local.shard.fresh_id(), Rc::new(stream));
+    let (sid, stream) = (local.shard.fresh_id(), Arc::new(stream));
     let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), permit);
     handshake.apply(&mut connection);
     let key = local.shard.open(connection);
@@ -121,7 +122,7 @@ fn open_socketio(local: &Rc<LocalNode>, permit: Permit, handshake: WebSocketHand
 
 fn open_json(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>, upgraded: Upgraded) {
     let Upgraded { stream, early, answer, waited } = upgraded;
-    let stream = Rc::new(stream);
+    let stream = Arc::new(stream);
     let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(stream.clone()), permit);
     let key = local.shard.open(connection);
     local.await_proof(key);

@@ -69,7 +69,7 @@ impl Sink for Dispatcher {
         if position > announced.position {
             // What lies between is no event, but clients of other nodes may have its offsets.
             announced.position = position;
-            self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(*announced)));
+            self.node.shards().iter().for_each(|shard| shard.advance(*announced));
         }
         drop(announced);
         self.progress();
@@ -150,7 +150,7 @@ impl Dispatcher {
             return;
         }
         let bytes = events.iter().map(|delivery| delivery.event.size()).sum();
-        self.node.shards().iter().for_each(|shard| shard.deliver(events.clone(), bytes));
+        self.node.shards().iter().for_each(|shard| shard.deliver(&events, bytes));
     }
 
     /// The window has an event before any shard does, so that a resume up to a shard's position finds it.

@@ -19,7 +19,7 @@ use crate::shard::release::Released;
 use crate::tls::Socket;
 use bytes::Bytes;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -284,7 +284,7 @@ impl Shard {
     }
 
     /// A polling connection's WebSocket takes over, once `prepare` has noted what its handshake said.
-    pub fn upgrade(&self, key: ConnectionKey, stream: Rc<ClientStream>, prepare: impl FnOnce(&mut Connection)) {
+    pub fn upgrade(&self, key: ConnectionKey, stream: Arc<ClientStream>, prepare: impl FnOnce(&mut Connection)) {
         let mut hub = self.hub.borrow_mut();
         if let Some(connection) = hub.connections.get_mut(key) {
             prepare(connection);

@@ -18,6 +18,7 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 /// Socket reads in one turn of a connection, so that one busy client does not hold up the others.
@@ -27,14 +28,14 @@ const READS_PER_TURN: usize = 4;
 pub struct Reader {
     local: Rc<LocalNode>,
     key: ConnectionKey,
-    stream: Rc<ClientStream>,
+    stream: Arc<ClientStream>,
     frames: FrameReader,
     /// Everything is written and the socket is half-closed.
     finished: bool,
 }
 
 /// Starts the task of a connection.
-pub fn start(local: &Rc<LocalNode>, key: ConnectionKey, stream: Rc<ClientStream>, frames: FrameReader) {
+pub fn start(local: &Rc<LocalNode>, key: ConnectionKey, stream: Arc<ClientStream>, frames: FrameReader) {
     let mut reader = Reader { local: local.clone(), key, stream, frames, finished: false };
     tokio::task::spawn_local(async move {
         poll_fn(|context| reader.turn(context)).await;
