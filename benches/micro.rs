@@ -11,6 +11,7 @@ use roomcast::model::event::Event;
 use roomcast::model::names::Room;
 use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
+use roomcast::model::partition::Line;
 use roomcast::model::provenance::Provenance;
 use roomcast::protocol::socketio::Decoder;
 use roomcast::protocol::websocket::FrameReader;
@@ -34,7 +35,7 @@ fn position(ms: u64) -> Position {
 }
 
 fn offset(ms: u64) -> Offset {
-    Offset { epoch: Epoch(7), position: position(ms) }
+    Offset { epoch: Epoch(7), position: position(ms), line: Line::CONTROL }
 }
 
 fn event(ms: u64) -> Arc<Event> {
@@ -77,7 +78,14 @@ fn rooms(criterion: &mut Criterion) {
 fn empty_window() -> Window {
     let mut window = Window::new(Duration::from_secs(120), 64 << 20);
     let start = position(0);
-    let snapshot = Snapshot { epoch: Epoch(7), floor: start, head: start, history: Vec::new(), commands: Vec::new() };
+    let snapshot = Snapshot {
+        line: Line::CONTROL,
+        epoch: Epoch(7),
+        floor: start,
+        head: start,
+        history: Vec::new(),
+        commands: Vec::new(),
+    };
     window.reset(&snapshot, 0);
     window
 }

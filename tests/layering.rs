@@ -79,6 +79,7 @@ const SANS_IO: &[&str] = &[
     "src/model/namespaces.rs",
     "src/model/network.rs",
     "src/model/offset.rs",
+    "src/model/partition.rs",
     "src/model/provenance.rs",
     "src/model/refusal.rs",
     "src/model/session_note.rs",

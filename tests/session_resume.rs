@@ -8,6 +8,7 @@ use roomcast::model::command::{Action, Selector, SessionCommand};
 use roomcast::model::id::{Id, NodeId};
 use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
+use roomcast::model::partition::Line;
 use roomcast::session::changes::Changes;
 use roomcast::session::parked::Parked;
 use roomcast::session::recovery::take_up;
@@ -17,9 +18,19 @@ use std::time::Duration;
 #[test]
 fn commands_are_applied_once_also_when_a_session_is_resumed_twice() {
     let at = |ms| Position { ms, seq: 0 };
-    let offset = |ms| Offset { epoch: Epoch(7), position: at(ms) };
+    let offset = |ms| Offset { epoch: Epoch(7), position: at(ms), line: Line::CONTROL };
     let mut window = Window::new(Duration::from_secs(100), 1 << 20);
-    window.reset(&Snapshot { epoch: Epoch(7), floor: at(1), head: at(1), history: vec![], commands: vec![] }, 0);
+    window.reset(
+        &Snapshot {
+            line: Line::CONTROL,
+            epoch: Epoch(7),
+            floor: at(1),
+            head: at(1),
+            history: vec![],
+            commands: vec![],
+        },
+        0,
+    );
     let mut order = |ms, selector, action| {
         let order =
             SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), action };

@@ -8,6 +8,7 @@ use crate::model::draft::Draft;
 use crate::model::event::{Batch, Event, PlacedCommand};
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -102,7 +103,7 @@ impl MemoryLog {
         }
         state.queued_bytes += size;
         state.last = state.next_position(unix_us() / 1000);
-        let offset = Offset { epoch: self.epoch, position: state.last };
+        let offset = Offset { epoch: self.epoch, position: state.last, line: Line::CONTROL };
         let after = state.queue.events.len();
         state.queue.commands.push(PlacedCommand { after, offset, command });
         drop(state);
@@ -132,7 +133,7 @@ impl MemoryLog {
             let Some(sink) = tail.as_ref() else { return self.waiting.notify_one() };
             let (batch, bytes, position) = self.take();
             match sink.try_deliver(batch) {
-                Ok(()) => sink.advanced_to(position),
+                Ok(()) => sink.advanced_to(Line::CONTROL, position),
                 Err(batch) => {
                     self.put_back(batch, bytes);
                     return self.waiting.notify_one();
@@ -172,7 +173,8 @@ impl State {
             return Ok(first);
         }
         let position = if draft.volatile { self.last } else { self.next_position(now_us / 1000) };
-        let event = Event { offset: Offset { epoch, position }, draft, accepted_us: now_us };
+        let offset = Offset { epoch, position, line: Line::CONTROL };
+        let event = Event { offset, draft, accepted_us: now_us };
         let size = event.size();
         if self.queued_bytes > 0 && self.queued_bytes + size > queue_bytes {
             return Err(AppendError::Overloaded);
@@ -223,6 +225,7 @@ impl EventLog for MemoryLog {
             let start = self.state().first_waiting();
             let mut tail = self.tail.lock().await;
             sink.reset(Snapshot {
+                line: Line::CONTROL,
                 epoch: self.epoch,
                 floor: start,
                 head: start,
@@ -240,7 +243,7 @@ impl EventLog for MemoryLog {
                     continue;
                 }
                 sink.deliver(batch).await;
-                sink.advanced_to(position);
+                sink.advanced_to(Line::CONTROL, position);
             }
         })
     }
@@ -309,7 +312,7 @@ mod tests {
             Ok(())
         }
 
-        fn advanced_to(&self, _: Position) {}
+        fn advanced_to(&self, _: Line, _: Position) {}
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::model::draft::Draft;
 use crate::model::event::{Batch, Event};
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub trait EventLog: Send + Sync + 'static {
 /// Where a tail starts.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
+    /// The line of the log that starts here.
+    pub line: Line,
     /// The epoch of all following positions.
     pub epoch: Epoch,
     /// The history is complete after this position. What a client missed before it is unknown.
@@ -88,7 +91,7 @@ pub struct Snapshot {
     pub commands: Vec<(Position, Arc<SessionCommand>)>,
 }
 
-/// Receives what the tail delivers, in log order. Two calls never run at once.
+/// Receives what the tails deliver, each line in its order. Two calls for one line never run at once.
 pub trait Sink: Send + Sync + 'static {
     /// The tail starts here. Called before any other method, and again after each discontinuity, of which all clients must
     /// hear: the epoch differs, or it is the same and this node alone missed entries that were trimmed before it read
@@ -112,7 +115,7 @@ pub trait Sink: Send + Sync + 'static {
 
     /// The tail has delivered everything up to this position, which may be after the last event: probes and malformed
     /// entries have positions too.
-    fn advanced_to(&self, position: Position);
+    fn advanced_to(&self, line: Line, position: Position);
 }
 
 /// The state of the log.

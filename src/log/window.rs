@@ -13,6 +13,7 @@ use crate::model::draft::Source;
 use crate::model::event::Event;
 use crate::model::names::Room;
 use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
@@ -36,6 +37,7 @@ const OF_CLIENTS: usize = 1;
 pub struct Window {
     max_age_ms: u64,
     max_bytes: usize,
+    line: Line,
     epoch: Epoch,
     floor: Position,
     head: Position,
@@ -131,6 +133,7 @@ impl Window {
         Self {
             max_age_ms,
             max_bytes,
+            line: Line::CONTROL,
             epoch: Epoch(0),
             floor: Position::default(),
             head: Position::default(),
@@ -144,6 +147,7 @@ impl Window {
     pub fn reset(&mut self, snapshot: &Snapshot, now_ms: u64) {
         self.shares.iter_mut().for_each(Share::clear);
         self.floors = RoomFloors::default();
+        self.line = snapshot.line;
         self.epoch = snapshot.epoch;
         self.floor = snapshot.floor;
         self.head = snapshot.floor;
@@ -159,12 +163,12 @@ impl Window {
 
     /// The newest known position. A later offset may be valid: a client can have it from a node that is ahead.
     pub fn head(&self) -> Offset {
-        Offset { epoch: self.epoch, position: self.head }
+        Offset { epoch: self.epoch, position: self.head, line: self.line }
     }
 
     /// The oldest position from which a resume may be complete. A room may have a later one: see [`Self::covers`].
     pub fn floor(&self) -> Offset {
-        Offset { epoch: self.epoch, position: self.floor }
+        Offset { epoch: self.epoch, position: self.floor, line: self.line }
     }
 
     /// Bytes of the kept events.

@@ -17,6 +17,7 @@ pub mod namespaces;
 pub mod network;
 pub mod number;
 pub mod offset;
+pub mod partition;
 pub mod provenance;
 pub mod refusal;
 pub mod secret;

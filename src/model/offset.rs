@@ -1,5 +1,6 @@
 //! Positions in the log, and the offsets that clients and publishers see.
 
+use crate::model::partition::Line;
 use std::fmt;
 
 /// A position in the log, in the form of a Redis stream id: Unix milliseconds and a sequence number.
@@ -71,6 +72,8 @@ pub struct Offset {
     pub epoch: Epoch,
     /// The position in it.
     pub position: Position,
+    /// The line of the log that has this generation and this position.
+    pub line: Line,
 }
 
 impl fmt::Display for Offset {
@@ -90,7 +93,7 @@ impl Offset {
             return None;
         }
         let epoch = Epoch(u32::from_str_radix(epoch, 16).ok()?);
-        Some(Self { epoch, position: Position::parse(position)? })
+        Some(Self { epoch, position: Position::parse(position)?, line: Line::CONTROL })
     }
 }
 
@@ -100,7 +103,8 @@ mod tests {
 
     #[test]
     fn offsets_are_read_back_and_nothing_else_is() {
-        let offset = Offset { epoch: Epoch(0xbeef), position: Position { ms: 1_795_225_216_959, seq: 3 } };
+        let offset =
+            Offset { epoch: Epoch(0xbeef), position: Position { ms: 1_795_225_216_959, seq: 3 }, line: Line::CONTROL };
         assert_eq!(Offset::parse(&offset.to_string()), Some(offset));
         for bad in
             ["", "poison", "1795225216959-0", "beef-1-", "beef--1-2", "+1-1-1", "beef-+1-1", &"9".repeat(1 << 20)]

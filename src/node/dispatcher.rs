@@ -7,6 +7,7 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::Source;
 use crate::model::event::{Batch, Delivery, Event};
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::Line;
 use crate::node::context::Node;
 use crate::shard::handle::ShardCommand;
 use parking_lot::{Mutex, MutexGuard};
@@ -60,7 +61,7 @@ impl Sink for Dispatcher {
         Ok(())
     }
 
-    fn advanced_to(&self, position: Position) {
+    fn advanced_to(&self, _line: Line, position: Position) {
         let mut window = self.node.window.write();
         window.advance(position);
         window.expire(self.now());
@@ -97,7 +98,7 @@ impl Dispatcher {
 
     /// Starts the window over and tells the shards where the log goes on, and whether their clients may have missed events.
     fn begin(&self, snapshot: &Snapshot, may_be_missed: bool) {
-        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head };
+        let offset = Offset { epoch: snapshot.epoch, position: snapshot.head, line: snapshot.line };
         *self.announced() = offset;
         snapshot.commands.iter().for_each(|(_, command)| self.note_revocation(command));
         self.node.revocations_read.read_again();

@@ -149,9 +149,10 @@ mod tests {
     use crate::model::args::Args;
     use crate::model::draft::{Draft, Source};
     use crate::model::offset::{Epoch, Position};
+    use crate::model::partition::Line;
 
     fn block(name: &str, args: Args) -> String {
-        let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 } };
+        let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 }, line: Line::CONTROL };
         let event = Event { offset, draft: Draft::new("r", name, args, Source::Http), accepted_us: 0 };
         String::from_utf8(event_block(&event).to_vec()).unwrap()
     }
@@ -177,7 +178,7 @@ mod tests {
 
     #[test]
     fn other_blocks() {
-        let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 } };
+        let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 }, line: Line::CONTROL };
         assert_eq!(gap_block("too \"old\""), "event: gap\ndata: {\"reason\":\"too \\\"old\\\"\"}\n\n");
         assert_eq!(gap_block_at("lost", &offset), "id: 1-2-3\nevent: gap\ndata: {\"reason\":\"lost\"}\n\n");
         assert_eq!(id_block(&offset), "id: 1-2-3\n\n");

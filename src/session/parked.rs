@@ -52,6 +52,7 @@ impl Parked {
         Offset {
             epoch: self.start.epoch,
             position: if position >= self.last { position.max(self.at) } else { position },
+            line: self.start.line,
         }
     }
 
@@ -104,6 +105,7 @@ mod tests {
     use super::*;
 
     use crate::model::offset::Epoch;
+    use crate::model::partition::Line;
     use crate::session::changes::Change;
 
     fn at(ms: u64) -> Position {
@@ -119,7 +121,7 @@ mod tests {
             provenances: Vec::new(),
             decided_on: None,
             changes: Changes::default(),
-            start: Offset { epoch: Epoch(7), position: at(10) },
+            start: Offset { epoch: Epoch(7), position: at(10), line: Line::CONTROL },
             last: at(20),
             at: at(50),
             moves: 0,
@@ -140,7 +142,9 @@ mod tests {
     #[test]
     fn a_quiet_client_continues_from_where_it_went() {
         let parked = parked();
-        let from = |epoch, ms| parked.resume_from(Some(Offset { epoch: Epoch(epoch), position: at(ms) })).position;
+        let from = |epoch, ms| {
+            parked.resume_from(Some(Offset { epoch: Epoch(epoch), position: at(ms), line: Line::CONTROL })).position
+        };
         assert_eq!(from(7, 15), at(15), "it did not get the last event");
         assert_eq!(from(7, 20), at(50), "it has all that was its own");
         assert_eq!(from(7, 60), at(60), "it has seen more, by another node");

@@ -117,6 +117,7 @@ fn change_from_text((after, room, joined): (String, Room, bool)) -> Option<Chang
 mod tests {
     use super::*;
     use crate::model::offset::Epoch;
+    use crate::model::partition::Line;
     use serde_json::json;
 
     #[test]
@@ -134,7 +135,7 @@ mod tests {
                 provenances: vec![("a".into(), Provenance::Auto), ("b:\"1".into(), Provenance::Asked)],
                 decided_on: None,
                 changes: Changes::known(at(1), [Change { after: at(2), room: "a".into(), joined: true }]),
-                start: Offset { epoch: Epoch(7), position: at(1) },
+                start: Offset { epoch: Epoch(7), position: at(1), line: Line::CONTROL },
                 last: at(2),
                 at: at(3),
                 moves: 2,
@@ -153,7 +154,7 @@ mod tests {
         let record = r#"{"id":"AAAAAAAAAAAAAAAAAAAA","user":7,"rooms":["a","b"],"start":"","last":"","at":""}"#;
         let id = Id::random_session().to_string();
         let at = Position { ms: 5, seq: 1 };
-        let start = Offset { epoch: Epoch(7), position: at };
+        let start = Offset { epoch: Epoch(7), position: at, line: Line::CONTROL };
         let record = record
             .replace("AAAAAAAAAAAAAAAAAAAA", &id)
             .replace(r#""start":"""#, &format!(r#""start":"{start}""#))

@@ -203,6 +203,7 @@ mod tests {
     use crate::model::id::Id;
     use crate::model::namespaces::NamespaceIndex;
     use crate::model::offset::{Epoch, Offset, Position};
+    use crate::model::partition::Line;
     use crate::session::changes::Changes;
     use proptest::prelude::*;
     use std::sync::Arc;
@@ -221,7 +222,7 @@ mod tests {
             rooms,
             decided_on: None,
             changes: Changes::default(),
-            start: Offset { epoch: Epoch(7), position: at(1) },
+            start: Offset { epoch: Epoch(7), position: at(1), line: Line::CONTROL },
             last: at(1),
             at: at(1),
             moves: 0,

@@ -120,7 +120,7 @@ pub fn take_up(
     }
     let user = identity.user.as_ref().map(|user| user.as_str());
     let subject = Subject { session: &id, namespace, user };
-    let orders = window.commands(Offset { epoch: parked.start.epoch, position: parked.at })?;
+    let orders = window.commands(Offset { epoch: parked.start.epoch, position: parked.at, line: parked.start.line })?;
     for (position, order) in orders.into_iter().take_while(|(position, _)| *position <= here.position) {
         let before = rooms.clone();
         if !order.apply(subject, &mut rooms) {

@@ -12,6 +12,7 @@ use roomcast::model::draft::{Draft, DraftLimits, Source};
 use roomcast::model::event::{Batch, Event};
 use roomcast::model::id::Id;
 use roomcast::model::offset::{Offset, Position};
+use roomcast::model::partition::Line;
 use roomcast::model::secret::Secret;
 use roomcast::redis::config::RedisConfig;
 use std::sync::{Arc, Mutex};
@@ -118,7 +119,7 @@ impl Sink for Recorder {
         Ok(())
     }
 
-    fn advanced_to(&self, _: Position) {
+    fn advanced_to(&self, _: Line, _: Position) {
         self.change(|seen| seen.advanced_to += 1);
     }
 }

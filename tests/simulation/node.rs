@@ -16,6 +16,7 @@ use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
 use roomcast::model::namespaces::NamespaceIndex;
 use roomcast::model::offset::{Epoch, Offset, Position};
+use roomcast::model::partition::Line;
 use roomcast::model::provenance::Provenance;
 use roomcast::session::changes::{Change, Changes};
 use roomcast::session::connection::SessionKey;
@@ -172,7 +173,7 @@ impl Node {
         let head = generation::head(self.known.as_ref(), stream.as_ref());
         let snapshot = history(log, epoch, head, settings);
         self.known = Some(TailState::new(epoch, head, stream.as_ref()));
-        let offset = Offset { epoch, position: snapshot.head };
+        let offset = Offset { epoch, position: snapshot.head, line: Line::CONTROL };
         self.announced = offset;
         self.window.reset(&snapshot, now);
         self.shards.iter_mut().for_each(|shard| shard.waiting.push_back(Command::Reset(offset)));
@@ -189,7 +190,7 @@ impl Node {
             known.read(unread.len(), position);
         }
         for entry in unread {
-            let offset = Offset { epoch, position: entry.position };
+            let offset = Offset { epoch, position: entry.position, line: Line::CONTROL };
             match &entry.body {
                 Body::Event(draft) => {
                     self.deliver(Event { offset, draft: draft.clone(), accepted_us: 0 }, now);
@@ -210,7 +211,7 @@ impl Node {
     /// Volatile events bypass the log and carry the offset of the tail.
     pub(crate) fn receive_volatile(&mut self, event: &Event, now: u64) {
         let Some(known) = &self.known else { return };
-        let offset = Offset { epoch: known.epoch, position: known.position };
+        let offset = Offset { epoch: known.epoch, position: known.position, line: Line::CONTROL };
         self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0 }, now);
     }
 
@@ -239,7 +240,7 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snap
     let (mut events, mut commands, mut bytes, mut left_out) = (Vec::new(), Vec::new(), 0, None);
     for entry in log.entries.iter().rev().filter(|entry| entry.position <= head) {
         let old = entry.position.ms < head.ms.saturating_sub(settings.history_ms);
-        let offset = Offset { epoch, position: entry.position };
+        let offset = Offset { epoch, position: entry.position, line: Line::CONTROL };
         let event = match &entry.body {
             Body::Event(draft) => Some(Event { offset, draft: draft.clone(), accepted_us: 0 }),
             _ => None,
@@ -258,7 +259,7 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snap
     commands.reverse();
     events.reverse();
     let floor = log.observe(None).stream.map_or(head, |stream| generation::floor(left_out, &stream, head));
-    Snapshot { epoch, floor, head, history: events, commands }
+    Snapshot { line: Line::CONTROL, epoch, floor, head, history: events, commands }
 }
 
 impl Shard {

@@ -10,6 +10,7 @@ use crate::model::draft::Source;
 use crate::model::event::{Batch, Event};
 use crate::model::id::Id;
 use crate::model::offset::Position;
+use crate::model::partition::Line;
 use std::sync::Arc;
 
 /// See the module.
@@ -83,8 +84,8 @@ impl Sink for CopyObserver {
         Ok(())
     }
 
-    fn advanced_to(&self, position: Position) {
-        self.next.advanced_to(position);
+    fn advanced_to(&self, line: Line, position: Position) {
+        self.next.advanced_to(line, position);
     }
 }
 

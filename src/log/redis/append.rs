@@ -9,6 +9,7 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::Line;
 use crate::redis::clock::RedisClock;
 use crate::redis::connection::{RedisConnection, find_not_serving};
 use crate::redis::error::RedisError;
@@ -238,7 +239,10 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
                 if is_lasting {
                     log.acknowledged.note(position);
                 }
-                Ok(Accepted { offset: log.epoch().map(|epoch| Offset { epoch, position }), replicas })
+                Ok(Accepted {
+                    offset: log.epoch().map(|epoch| Offset { epoch, position, line: Line::CONTROL }),
+                    replicas,
+                })
             }
         },
     }

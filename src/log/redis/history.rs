@@ -12,6 +12,7 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::DraftError;
 use crate::model::event::Event;
 use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use std::sync::Arc;
@@ -46,7 +47,7 @@ pub(super) async fn read(
         commands = collected.commands;
         commands.reverse();
     }
-    Ok(Snapshot { epoch, floor, head, history, commands })
+    Ok(Snapshot { line: Line::CONTROL, epoch, floor, head, history, commands })
 }
 
 /// Pages backwards from `head`. Returns the newest entry that was not kept; `None` where the stream had no more.
@@ -109,7 +110,7 @@ impl<'a> Collected<'a> {
         match raw.decode(&self.log.limits) {
             Ok(StreamEntry::Event(draft, _)) if draft.volatile => {}
             Ok(StreamEntry::Event(draft, accepted_us)) => {
-                let offset = Offset { epoch: self.epoch, position: raw.position };
+                let offset = Offset { epoch: self.epoch, position: raw.position, line: Line::CONTROL };
                 let accepted_us = accepted_us.unwrap_or(raw.position.ms.saturating_mul(1000));
                 let accepted_us = self.log.clock_offset.local_us(accepted_us);
                 let event = Event { offset, draft, accepted_us };

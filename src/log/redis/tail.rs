@@ -17,6 +17,7 @@ use crate::model::close::DropReason;
 use crate::model::draft::{Draft, Source};
 use crate::model::event::{Batch, Event, PlacedCommand};
 use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
@@ -296,7 +297,8 @@ impl Tail<'_> {
         if let (Some(newest), Some(state)) = (newest, &mut self.state) {
             state.read(count, newest);
         }
-        self.sink.advanced_to(self.offset().position);
+        let Offset { line, position, .. } = self.offset();
+        self.sink.advanced_to(line, position);
     }
 
     /// What the entries mean; malformed ones become dead letters.
@@ -365,7 +367,7 @@ impl Tail<'_> {
     fn offset(&self) -> Offset {
         let state = self.state.as_ref();
         let (epoch, position) = state.map_or_else(Default::default, |state| (state.epoch.0, state.position));
-        Offset { epoch: Epoch(epoch), position }
+        Offset { epoch: Epoch(epoch), position, line: Line::CONTROL }
     }
 
     /// Whether another publisher added an entry with this idempotency id before; remembers it if not.

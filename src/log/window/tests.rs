@@ -10,7 +10,7 @@ fn position(ms: u64) -> Position {
 }
 
 fn offset(ms: u64) -> Offset {
-    Offset { epoch: EPOCH, position: position(ms) }
+    Offset { epoch: EPOCH, position: position(ms), line: Line::CONTROL }
 }
 
 fn event(ms: u64, rooms: &[&str], except: &[&str]) -> Arc<Event> {
@@ -23,7 +23,10 @@ fn event(ms: u64, rooms: &[&str], except: &[&str]) -> Arc<Event> {
 fn window(max_age_ms: u64, max_bytes: usize, start: u64) -> Window {
     let mut window = Window::new(Duration::from_millis(max_age_ms), max_bytes);
     let start = position(start);
-    window.reset(&Snapshot { epoch: EPOCH, floor: start, head: start, history: vec![], commands: vec![] }, 0);
+    window.reset(
+        &Snapshot { line: Line::CONTROL, epoch: EPOCH, floor: start, head: start, history: vec![], commands: vec![] },
+        0,
+    );
     window
 }
 
@@ -108,7 +111,7 @@ fn an_offset_older_than_the_window_counts_where_nothing_was_missed() {
 fn offsets_of_other_lives_and_of_the_future_prove_nothing() {
     let mut window = window(1000, 1 << 20, 10);
     window.push(event(11, &["a"], &[]), 0);
-    let foreign = Offset { epoch: Epoch(8), position: position(11) };
+    let foreign = Offset { epoch: Epoch(8), position: position(11), line: Line::CONTROL };
     assert_eq!(window.replay(foreign, position(11), "/", &["a"]).unwrap_err(), Gap::ForeignEpoch);
     assert_eq!(window.replay(offset(12), position(11), "/", &["a"]).unwrap_err(), Gap::Future);
     window.advance(position(12));

@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::draft::{Draft, Source};
 use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::Line;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -149,7 +150,7 @@ fn each_message_of_the_contract_is_written() {
 }
 
 fn of_room(room: &str, name: &str, args: Args) -> Event {
-    let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 } };
+    let offset = Offset { epoch: Epoch(1), position: Position { ms: 2, seq: 3 }, line: Line::CONTROL };
     Event { offset, draft: Draft::new(room, name, args, Source::Http), accepted_us: 0 }
 }
 

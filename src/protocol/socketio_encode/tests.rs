@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::draft::{Draft, Source};
 use crate::model::offset::{Epoch, Position};
+use crate::model::partition::Line;
 use crate::protocol::{engineio, socketio};
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -13,7 +14,8 @@ fn list(json: &str) -> Args {
 }
 
 fn of_namespace(namespace: &str, name: &str, args: Args) -> Event {
-    let offset = Offset { epoch: Epoch(0xe7c2), position: Position { ms: 1_795_225_216_959, seq: 0 } };
+    let offset =
+        Offset { epoch: Epoch(0xe7c2), position: Position { ms: 1_795_225_216_959, seq: 0 }, line: Line::CONTROL };
     let draft = Draft { namespace: namespace.into(), ..Draft::new("r", name, args, Source::Http) };
     Event { offset, draft, accepted_us: 0 }
 }

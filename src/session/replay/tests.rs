@@ -4,6 +4,7 @@ use crate::log::window::Window;
 use crate::model::args::Args;
 use crate::model::draft::{Draft, Source};
 use crate::model::offset::Epoch;
+use crate::model::partition::Line;
 use proptest::prelude::*;
 use std::time::Duration;
 
@@ -14,13 +15,22 @@ fn at(ms: u64) -> Position {
 }
 
 fn offset(ms: u64) -> Offset {
-    Offset { epoch: Epoch(7), position: at(ms) }
+    Offset { epoch: Epoch(7), position: at(ms), line: Line::CONTROL }
 }
 
 fn window() -> Window {
     let mut window = Window::new(Duration::from_secs(1_000), 1 << 20);
-    window
-        .reset(&Snapshot { epoch: Epoch(7), floor: at(0), head: at(0), history: Vec::new(), commands: Vec::new() }, 0);
+    window.reset(
+        &Snapshot {
+            line: Line::CONTROL,
+            epoch: Epoch(7),
+            floor: at(0),
+            head: at(0),
+            history: Vec::new(),
+            commands: Vec::new(),
+        },
+        0,
+    );
     window
 }
 
@@ -156,7 +166,7 @@ fn what_is_gone_is_reported_once() {
     );
     assert!(replay.is_over(at(20)));
     let mut foreign = cursor(&["a"], 5, Vec::new(), 12);
-    let here = Offset { epoch: Epoch(8), position: at(3) };
+    let here = Offset { epoch: Epoch(8), position: at(3), line: Line::CONTROL };
     assert!(matches!(foreign.step(&window, here, "/", MAX), Step::Reset));
 }
 
