@@ -49,6 +49,7 @@ impl Sink for Dispatcher {
                 shard.room(MAX_BACKLOG).await;
             }
             self.hand_out(batch);
+            self.progress();
         })
     }
 
@@ -126,6 +127,9 @@ impl Dispatcher {
 
     /// Gives every shard the events and, each at its place among them, the commands.
     fn hand_out(&self, batch: Batch) {
+        if batch.commands.is_empty() {
+            return self.hand_out_events(batch.events.into_iter());
+        }
         let (mut events, mut done) = (batch.events.into_iter(), 0);
         for placed in batch.commands {
             self.hand_out_events(events.by_ref().take(placed.after.saturating_sub(done)));
@@ -136,7 +140,6 @@ impl Dispatcher {
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::SessionCommand(placed.clone())));
         }
         self.hand_out_events(events);
-        self.progress();
     }
 
     fn hand_out_events(&self, events: impl Iterator<Item = Arc<Event>>) {
