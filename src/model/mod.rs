@@ -18,6 +18,7 @@ pub mod network;
 pub mod number;
 pub mod offset;
 pub mod partition;
+pub mod place;
 pub mod provenance;
 pub mod refusal;
 pub mod secret;

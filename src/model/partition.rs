@@ -95,14 +95,22 @@ impl Partitions {
         Line((crc32(self.counted(room).as_bytes()) % u32::from(self.count)) as u8 + 1)
     }
 
-    /// The line of an event to these rooms: their partition if they have the same one.
-    pub fn of_rooms(self, rooms: &[Room]) -> Line {
-        if self.is_one() {
-            return Line::CONTROL;
-        }
-        let mut lines = rooms.iter().map(|room| self.of(room));
-        let Some(first) = lines.next() else { return Line::CONTROL };
-        if lines.all(|line| line == first) { first } else { Line::CONTROL }
+    /// The line of an event to these rooms: their partition if they have the same one. The rooms that it excepts must have it
+    /// too, because a session knows on each line only how its rooms of that line changed; a session's own room is known
+    /// everywhere.
+    pub fn of_event(self, rooms: &[Room], except: &[Room]) -> Line {
+        let Some(first) = rooms.first().filter(|_| !self.is_one()) else { return Line::CONTROL };
+        let line = self.of(first);
+        if self.may_have(line, rooms, except) { line } else { Line::CONTROL }
+    }
+
+    /// Whether an event to these rooms may be on a line. What others wrote to a partition of another room reaches nobody as it
+    /// should.
+    pub fn may_have(self, line: Line, rooms: &[Room], except: &[Room]) -> bool {
+        let of_session = |room: &Room| Id::parse(room).is_some_and(|id| id.is_session());
+        line == Line::CONTROL
+            || rooms.iter().all(|room| self.of(room) == line)
+                && except.iter().all(|room| self.of(room) == line || of_session(room))
     }
 
     /// Whether a line may have events to this room.
@@ -166,11 +174,15 @@ mod tests {
     #[test]
     fn an_event_is_on_the_one_line_of_its_rooms() {
         let partitions = Partitions::new(8, 1);
-        let of = |rooms: &[&str]| partitions.of_rooms(&rooms.iter().map(|room| Room::from(*room)).collect::<Vec<_>>());
+        let rooms = |names: &[&str]| names.iter().map(|room| Room::from(*room)).collect::<Vec<_>>();
+        let of = |names: &[&str]| partitions.of_event(&rooms(names), &[]);
         assert_eq!(of(&["a:1", "a:2"]), partitions.of("a:3"));
         assert_ne!(partitions.of("a:1"), partitions.of("c:1"));
         assert_eq!([of(&["a:1", "c:1"]), of(&[]), of(&[EVERYBODY])], [Line::CONTROL; 3]);
-        assert_eq!(of(&[&Id::random_session().to_string()]), Line::CONTROL);
+        let session = Id::random_session().to_string();
+        assert_eq!(of(&[&session]), Line::CONTROL);
+        let except = |names: &[&str]| partitions.of_event(&rooms(&["a:1"]), &rooms(names));
+        assert_eq!([except(&["a:2", &session]), except(&["c:1"])], [partitions.of("a"), Line::CONTROL]);
         assert_eq!(Partitions::ONE.of("a:1"), Line::CONTROL);
         assert!(partitions.may_bring(Line::CONTROL, "a:1") && partitions.may_bring(partitions.of("a"), "a:1"));
     }

@@ -20,5 +20,6 @@ pub(crate) mod discovery;
 pub(crate) mod error;
 pub(crate) mod reconnect;
 pub(crate) mod reply;
+pub mod resp;
 pub(crate) mod script;
 pub mod url;

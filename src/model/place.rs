@@ -1,0 +1,265 @@
+//! Where a client is in the log: an offset on each line that may bring events to it, in one opaque text (sans-IO).
+//!
+//! With one partition that is one offset, and its text is the offset's. Otherwise the control line's comes first and those of
+//! partitions follow, in base 36 and relative to it: `e7k2-1795225216959-0.3_1a2b3c_2s_0`.
+
+use crate::model::offset::{Epoch, Offset, Position};
+use crate::model::partition::{Line, Partitions};
+use std::fmt;
+
+/// No text of a place is longer: an offset, and the longest part of each partition.
+const MAX_TEXT: usize = 64 + 40 * Partitions::MAX as usize;
+
+/// Partitions, as bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LineSet(u64);
+
+impl LineSet {
+    /// Adds a line. The control line is in every set.
+    pub fn insert(&mut self, line: Line) {
+        self.0 |= Self::of(line).0;
+    }
+
+    /// Whether a line is in it.
+    pub fn contains(self, line: Line) -> bool {
+        line == Line::CONTROL || self.0 & Self::of(line).0 != 0
+    }
+
+    /// Whether only the control line is in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Its partitions.
+    pub fn partitions(self) -> impl Iterator<Item = Line> {
+        (1..=Partitions::MAX).filter_map(Line::new).filter(move |line| self.contains(*line))
+    }
+
+    fn of(line: Line) -> Self {
+        Self(line.number().checked_sub(1).map_or(0, |bit| 1 << bit))
+    }
+}
+
+impl FromIterator<Line> for LineSet {
+    fn from_iter<T: IntoIterator<Item = Line>>(lines: T) -> Self {
+        let mut set = Self::default();
+        lines.into_iter().for_each(|line| set.insert(line));
+        set
+    }
+}
+
+/// An offset on the control line, and on some partitions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    control: Offset,
+    /// In order of their lines. Empty, and without heap memory, where the control line is the only one.
+    partitions: Vec<Offset>,
+}
+
+impl From<Offset> for Place {
+    /// Where only this line is known. Of a partition's offset, the control line's is none.
+    fn from(offset: Offset) -> Self {
+        let mut place = Self::default();
+        place.set(offset);
+        place
+    }
+}
+
+impl Place {
+    /// The start of a node: nothing of any line is read.
+    pub fn unread(partitions: Partitions) -> Self {
+        let lines = partitions.lines().skip(1);
+        let partitions = lines.map(|line| Offset { line, ..Offset::default() }).collect();
+        Self { control: Offset::default(), partitions }
+    }
+
+    /// Where it is on the control line.
+    pub fn control(&self) -> Offset {
+        self.control
+    }
+
+    /// Where it is on a line, if that is known.
+    pub fn on(&self, line: Line) -> Option<Offset> {
+        if line == Line::CONTROL {
+            return Some(self.control);
+        }
+        self.find(line).ok().map(|at| self.partitions[at])
+    }
+
+    /// Moves to an offset on its line.
+    pub fn set(&mut self, offset: Offset) {
+        if offset.line == Line::CONTROL {
+            self.control = offset;
+            return;
+        }
+        match self.find(offset.line) {
+            Ok(at) => self.partitions[at] = offset,
+            Err(at) => self.partitions.insert(at, offset),
+        }
+    }
+
+    /// Its offsets, the control line's first.
+    pub fn offsets(&self) -> impl Iterator<Item = Offset> + '_ {
+        std::iter::once(self.control).chain(self.partitions.iter().copied())
+    }
+
+    /// The partitions that it names.
+    pub fn lines(&self) -> LineSet {
+        self.partitions.iter().map(|offset| offset.line).collect()
+    }
+
+    /// Only these lines of it.
+    pub fn only(&self, lines: LineSet) -> Self {
+        let partitions = match lines.is_empty() {
+            true => Vec::new(),
+            false => self.partitions.iter().filter(|offset| lines.contains(offset.line)).copied().collect(),
+        };
+        Self { control: self.control, partitions }
+    }
+
+    /// Whether every line has begun: before a node has read a line's history it can prove nothing of it.
+    pub fn has_begun(&self) -> bool {
+        self.offsets().all(|offset| offset.epoch != Epoch::default())
+    }
+
+    /// Bytes of memory besides itself.
+    pub fn size(&self) -> usize {
+        self.partitions.capacity() * size_of::<Offset>()
+    }
+
+    /// The index of a partition. In a list of all partitions it is known without a search.
+    fn find(&self, line: Line) -> Result<usize, usize> {
+        let dense = line.index().wrapping_sub(1);
+        match self.partitions.get(dense) {
+            Some(offset) if offset.line == line => Ok(dense),
+            _ => self.partitions.binary_search_by_key(&line, |offset| offset.line),
+        }
+    }
+
+    /// Reads what a [`Place`] prints; anything else is `None`.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.len() > MAX_TEXT {
+            return None;
+        }
+        let mut parts = text.split('.');
+        let control = Offset::parse(parts.next()?)?;
+        let mut place = Self { control, partitions: Vec::new() };
+        for part in parts {
+            let offset = parse_partition(part, control.position.ms)?;
+            if place.partitions.last().is_some_and(|last| last.line >= offset.line) {
+                return None;
+            }
+            place.partitions.push(offset);
+        }
+        Some(place)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.control.fmt(f)?;
+        for Offset { line, epoch, position } in &self.partitions {
+            let later = position.ms.wrapping_sub(self.control.position.ms);
+            // Small for what is a little earlier, too.
+            let zigzag = (later << 1) ^ (0u64.wrapping_sub(later >> 63));
+            let [line, epoch, seq] = [u64::from(line.number()), u64::from(epoch.0), position.seq].map(Base36);
+            write!(f, ".{line}_{epoch}_{}_{seq}", Base36(zigzag))?;
+        }
+        Ok(())
+    }
+}
+
+fn parse_partition(part: &str, control_ms: u64) -> Option<Offset> {
+    let mut numbers = part.split('_').map(parse_base36);
+    let mut next = || numbers.next().flatten();
+    let line = Line::new(u8::try_from(next()?).ok()?).filter(|line| *line != Line::CONTROL)?;
+    let epoch = Epoch(u32::try_from(next()?).ok()?);
+    let (zigzag, seq) = (next()?, next()?);
+    if numbers.next().is_some() {
+        return None;
+    }
+    let later = (zigzag >> 1) ^ 0u64.wrapping_sub(zigzag & 1);
+    Some(Offset { line, epoch, position: Position { ms: control_ms.wrapping_add(later), seq } })
+}
+
+/// Digits and small letters.
+struct Base36(u64);
+
+impl fmt::Display for Base36 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        let (mut text, mut at, mut left) = ([0; 13], 13, self.0);
+        loop {
+            at -= 1;
+            // The remainder is below 36.
+            text[at] = DIGITS[(left % 36) as usize];
+            left /= 36;
+            if left == 0 {
+                break;
+            }
+        }
+        f.write_str(std::str::from_utf8(&text[at..]).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// As it is printed: no sign, no capitals, no leading zeros.
+fn parse_base36(text: &str) -> Option<u64> {
+    let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_lowercase());
+    let is_short = text == "0" || !text.starts_with('0');
+    (is_plain && is_short).then(|| u64::from_str_radix(text, 36).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offset(line: u8, ms: u64, seq: u64) -> Offset {
+        Offset {
+            epoch: Epoch(0xbeef + u32::from(line)),
+            position: Position { ms, seq },
+            line: Line::new(line).unwrap(),
+        }
+    }
+
+    #[test]
+    fn places_are_read_back_and_nothing_else_is() {
+        let mut place = Place::from(offset(0, 1_795_225_216_959, 3));
+        assert_eq!(place.to_string(), offset(0, 1_795_225_216_959, 3).to_string());
+        for other in [offset(64, 1_795_225_216_000, 0), offset(1, 1_795_225_217_000, 5), offset(7, 0, u64::MAX)] {
+            place.set(other);
+            assert_eq!(Place::parse(&place.to_string()), Some(place.clone()));
+            assert_eq!(place.on(other.line), Some(other));
+        }
+        assert_eq!(place.offsets().map(|offset| offset.line.number()).collect::<Vec<_>>(), [0, 1, 7, 64]);
+        let some = place.only([Line::new(7).unwrap()].into_iter().collect());
+        assert_eq!((some.lines().partitions().count(), some.on(Line::new(1).unwrap())), (1, None));
+        let good = "beef-5-0.1_a_2_0";
+        assert_eq!(Place::parse(good).unwrap().to_string(), good);
+        for bad in [
+            "",
+            "beef-5-0.",
+            ".1_a_2_0",
+            "beef-5-0.0_a_2_0",
+            "beef-5-0.1t_a_2_0",
+            "beef-5-0.1_a_2",
+            "beef-5-0.1_a_2_0_0",
+            "beef-5-0.1_A_2_0",
+            "beef-5-0.1_+a_2_0",
+            "beef-5-0.1_a_02_0",
+            "beef-5-0.1__2_0",
+            "beef-5-0.2_a_2_0.1_a_2_0",
+            "beef-5-0.1_a_2_0.1_a_2_0",
+            &format!("beef-5-0{}", ".1_a_2_0".repeat(10_000)),
+        ] {
+            assert_eq!(Place::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_longest_place_is_read_back() {
+        let mut place = Place::from(offset(0, u64::MAX, u64::MAX));
+        let lines = Partitions::new(64, 0).lines().skip(1);
+        lines.for_each(|line| place.set(offset(line.number(), u64::MAX / 2, u64::MAX)));
+        assert_eq!(Place::parse(&place.to_string()), Some(place));
+    }
+}
