@@ -1,5 +1,7 @@
 //! Connections that wait to be flushed, and deliveries that the metrics do not count yet.
 
+use crate::model::event::Delivery;
+use crate::model::offset::Position;
 use crate::model::transport::Protocol;
 use crate::session::connection::{Connection, ConnectionKey};
 use std::collections::VecDeque;
@@ -26,6 +28,18 @@ pub(super) struct Flusher {
     attended: bool,
     /// Wakes the shard's loop when the queue is no longer empty.
     wake: Arc<Notify>,
+}
+
+/// An event in outboxes whose receivers are not all flushed yet.
+pub(super) struct Unwritten {
+    /// The value of [`Flusher::flushed`] at which it is written.
+    pub(super) flushed_at: u64,
+    /// When it was accepted (Unix microseconds).
+    pub(super) accepted_us: u64,
+    /// Where in the log it is.
+    pub(super) position: Position,
+    /// The event with the number of its receivers here, if its way is recorded.
+    pub(super) traced: Option<(Arc<Delivery>, u64)>,
 }
 
 impl Flusher {

@@ -3,21 +3,9 @@
 use crate::model::clock::unix_us;
 use crate::model::event::Delivery;
 use crate::model::millis::Millis;
-use crate::model::offset::Position;
+use crate::shard::flusher::Unwritten;
 use crate::shard::hub::Hub;
 use std::sync::Arc;
-
-/// An event in outboxes whose receivers are not all flushed yet.
-pub(super) struct Unwritten {
-    /// The count of flushed connections at which it is written.
-    flushed_at: u64,
-    /// When it was accepted (Unix microseconds).
-    accepted_us: u64,
-    /// Where in the log it is.
-    position: Position,
-    /// The event with the number of its receivers here, if its way is recorded.
-    traced: Option<(Arc<Delivery>, u64)>,
-}
 
 impl Hub {
     /// Delivers an event. What is listed then, or is flushed by [`Hub::flush_slice`] before, is to be flushed by that.
