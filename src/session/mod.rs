@@ -82,11 +82,3 @@ impl Session {
         self.identity.user.as_ref().map(|user| user.as_str())
     }
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn it_is_small() {
-        assert!(size_of::<super::Session>() <= 160, "more would cost 192 bytes of memory");
-    }
-}

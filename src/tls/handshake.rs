@@ -2,8 +2,8 @@
 
 use crate::tls::session::TlsSession;
 use crate::tls::socket::{Socket, with_records};
-use rustls::{Error, PeerIncompatible, ServerConfig};
 use parking_lot::Mutex;
+use rustls::{Error, PeerIncompatible, ServerConfig};
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
