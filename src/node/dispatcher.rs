@@ -60,7 +60,6 @@ impl Sink for Dispatcher {
                 shard.room(MAX_BACKLOG).await;
             }
             self.hand_out(batch);
-            self.progress();
         })
     }
 
