@@ -5,17 +5,19 @@ mod maker;
 mod series;
 mod snapshot;
 
+pub use prometheus::Gauge;
 pub use snapshot::{Family, MetricKind, Point, PointValue};
 
 use crate::budget::{Holding, MemoryBudget};
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::draft::Source;
+use crate::model::partition::Line;
 use crate::model::refusal::Refusal;
 use crate::model::transport::{Protocol, Transport};
 use maker::Maker;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    Encoder as _, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder,
 };
 
@@ -68,6 +70,9 @@ pub struct Metrics {
     pub publish_to_write: Histogram,
     /// Age of the newest event when the tail delivered it.
     pub tail_lag: Gauge,
+    line_lag: GaugeVec,
+    /// Entries that waited in vain for another line of the log.
+    pub out_of_order: IntCounter,
     /// 1 while both the appends and the tail reach Redis.
     pub redis_up: IntGauge,
     /// Connections to Redis that were made again after a loss.
@@ -173,6 +178,15 @@ impl Metrics {
             )?,
             tail_lag: make
                 .float("roomcast_tail_lag_seconds", "Age of the newest event when the log's tail read it.")?,
+            line_lag: make.floats(
+                "roomcast_line_lag_seconds",
+                "Age of the newest event when its line of a log with partitions was read.",
+                &["line"],
+            )?,
+            out_of_order: make.counter(
+                "roomcast_log_out_of_order_total",
+                "Entries that were delivered before what they come after on another line of the log.",
+            )?,
             redis_up: make.gauge("roomcast_redis_up", "1 while appends and the log's tail reach Redis.")?,
             redis_reconnects: make.counter("roomcast_redis_reconnects_total", "Reconnections to Redis.")?,
             revocations: make
@@ -324,6 +338,11 @@ impl Metrics {
     pub fn publish_answered(&self, status: u16) {
         let known = series::PUBLISH_STATUSES.iter().position(|(code, _)| *code == status);
         self.publish_answers[known.unwrap_or(series::PUBLISH_STATUSES.len())].inc();
+    }
+
+    /// The age of the newest event of one line of a log with several, when it was read.
+    pub fn line_lag(&self, line: Line) -> Gauge {
+        self.line_lag.with_label_values(&[line.to_string()])
     }
 
     /// Counts deliveries.

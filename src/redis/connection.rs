@@ -34,9 +34,16 @@ impl Connector {
     /// # Errors
     /// When there is no URL or it cannot be used.
     pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisUrlError> {
+        Self::for_stream(config, &config.events_key())
+    }
+
+    /// For another stream, and all keys that share its hash tag.
+    ///
+    /// # Errors
+    /// When there is no URL or it cannot be used.
+    pub(crate) fn for_stream(config: &RedisConfig, key: &str) -> Result<Self, RedisUrlError> {
         let url = RedisUrl::parse(config.url.as_ref().ok_or(RedisUrlError::Missing)?.reveal())?;
-        let key = config.events_key();
-        Ok(Self { url: Arc::new(url), slot: discovery::slot(&key), key: key.into(), discovered: Arc::default() })
+        Ok(Self { url: Arc::new(url), slot: discovery::slot(key), key: key.into(), discovered: Arc::default() })
     }
 
     /// For another key; `None` where the same server holds it.

@@ -2,6 +2,7 @@
 //! same log.
 
 mod deliver;
+mod order;
 mod page;
 mod retired;
 mod trim;
@@ -10,6 +11,7 @@ use crate::log::recent_ids::RecentIds;
 use crate::log::redis::dead_letters::DeadLetters;
 use crate::log::redis::generation;
 use crate::log::redis::generation::{Discontinuity, Observed, TailState};
+use crate::log::redis::lines::GivenUp;
 use crate::log::redis::stream_size::StreamSize;
 use crate::log::redis::tail::page::Page;
 use crate::log::redis::volatile::Volatile;
@@ -60,6 +62,7 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
         last_measure: None,
         last_read: None,
         early: VecDeque::new(),
+        given_up: GivenUp::default(),
         replies: Replies::default(),
     };
     let mut reconnect = Reconnect::default();
@@ -83,6 +86,8 @@ struct Tail<'a> {
     sink: &'a dyn Sink,
     /// Volatile events that came before an entry which clients get first, each with the time of its arrival.
     early: VecDeque<(Instant, Volatile)>,
+    /// Lines that were waited for in vain.
+    given_up: GivenUp,
     /// `None` before the first snapshot.
     state: Option<TailState>,
     page: reply::PageSize,
@@ -116,6 +121,7 @@ impl Tail<'_> {
             self.read(&mut connection).await?;
             if last_check.elapsed() >= CHECK_INTERVAL {
                 connection.check().await?;
+                self.check_layout(&mut connection).await?;
                 self.check_stream(&mut connection, None).await?;
                 self.trim_by_age(&mut connection).await?;
                 last_check = Instant::now();
@@ -197,6 +203,7 @@ impl Tail<'_> {
             true => self.sink.renewed(snapshot),
             false => self.sink.reset(snapshot),
         }
+        self.log.lines.note_delivered(self.log.line, head);
         Ok(())
     }
 
@@ -291,6 +298,7 @@ impl Tail<'_> {
                 biased;
                 read = &mut reading => return read,
                 () = log.pubsub_buffer.arrival() => self.deliver_volatile().await,
+                () = log.lines.advance_of(Line::CONTROL), if !self.early.is_empty() => self.deliver_volatile().await,
             }
         }
     }
@@ -337,6 +345,11 @@ impl Tail<'_> {
     /// longer than [`MAX_VOLATILE_WAIT`]. After a failover it may never come.
     async fn deliver_volatile(&mut self) {
         let offset = self.offset();
+        // What volatile events must not overtake is on the control line.
+        let delivered = match self.log.line {
+            Line::CONTROL => offset.position,
+            _ => self.log.lines.delivered(Line::CONTROL),
+        };
         let received = Instant::now();
         let arrived = volatile::take(self.log).into_iter().map(|mut volatile| {
             if renewal::is_due(self.log, volatile.after) {
@@ -348,9 +361,7 @@ impl Tail<'_> {
         self.early.extend(arrived);
         let mut events = Vec::new();
         while let Some((received, first)) = self.early.front()
-            && (first.after <= offset.position
-                || received.elapsed() > MAX_VOLATILE_WAIT
-                || self.early.len() > MAX_EARLY)
+            && (first.after <= delivered || received.elapsed() > MAX_VOLATILE_WAIT || self.early.len() > MAX_EARLY)
         {
             let Some((_, Volatile { draft, accepted_us, .. })) = self.early.pop_front() else { break };
             let accepted_us = self.log.clock_offset.local_us(accepted_us);
@@ -365,6 +376,6 @@ impl Tail<'_> {
     fn offset(&self) -> Offset {
         let state = self.state.as_ref();
         let (epoch, position) = state.map_or_else(Default::default, |state| (state.epoch.0, state.position));
-        Offset { epoch: Epoch(epoch), position, line: Line::CONTROL }
+        Offset { epoch: Epoch(epoch), position, line: self.log.line }
     }
 }
