@@ -126,7 +126,7 @@ fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: 
     let Some(mut parked) = Parked::from_record(&moving.record, namespace) else { return false };
     let identity = Identity {
         claims: moving.claims.into(),
-        expires: moving.expires,
+        expiry: Identity::expiry_at(moving.expires),
         user: parked.identity.user.clone(),
         grants: parked.identity.grants.clone(),
     };
