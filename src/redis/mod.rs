@@ -11,12 +11,12 @@
 //! }
 //! ```
 
-mod bounded;
 pub(crate) mod clock;
 pub(crate) mod command;
 pub mod config;
 pub(crate) mod connection;
 mod dial;
+pub(crate) mod direct;
 pub(crate) mod discovery;
 pub(crate) mod error;
 pub(crate) mod reconnect;

@@ -1,9 +1,11 @@
 //! Malformed entries are skipped, counted, logged with their id, and copied to `{prefix}:dead`, once in the cluster.
 
 use crate::log::redis::RedisLog;
-use crate::log::redis::entry::RawEntry;
+use crate::log::redis::entry::{Entry, RawFields};
 use crate::model::close::DropReason;
 use crate::model::draft::{DraftError, Source};
+use crate::model::offset::Position;
+use crate::model::partition::Line;
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
@@ -23,6 +25,8 @@ const MAX_FIELDS: usize = 32;
 /// own fields of these names are renamed, see [`copied_name`]. `id` is not among them: many entries have one.
 const POSITION: &str = "entry";
 const ERROR: &str = "error";
+/// The stream it was in, where the log has several.
+const STREAM: &str = "stream";
 /// Marks the entry's own field where its name is one of ours.
 const OWN: &[u8] = b"own_";
 /// Entries that wait for Redis: 16 MB at most. Above it an entry is counted by this node, and neither logged nor copied.
@@ -32,23 +36,23 @@ const MAX_LOGGED: usize = 10;
 /// A claim lasts longer than the window, so that a restarted node that reads the entry again does not report it again.
 const CLAIM_SLACK: Duration = Duration::from_secs(600);
 
-/// An entry that could not be read, and why.
+/// An entry that could not be read, and why. It has no more of the entry than will be copied.
 struct Malformed {
-    raw: RawEntry,
+    position: Position,
+    fields: RawFields,
     error: DraftError,
 }
 
 impl Malformed {
-    /// Keeps no more of the entry than will be copied.
-    fn new(mut raw: RawEntry, error: DraftError) -> Self {
+    fn new(entry: &Entry<'_>, error: DraftError) -> Self {
         let mut left = MAX_ENTRY_BYTES;
-        raw.fields.truncate(MAX_FIELDS);
-        for text in raw.fields.iter_mut().flat_map(|(name, value)| [name, value]) {
-            text.truncate(MAX_FIELD_BYTES.min(left));
-            text.shrink_to_fit();
-            left -= text.len();
-        }
-        Self { raw, error }
+        let mut start = |text: &[u8]| {
+            let start = text[..text.len().min(MAX_FIELD_BYTES).min(left)].to_vec();
+            left -= start.len();
+            start
+        };
+        let fields = entry.fields.iter().take(MAX_FIELDS).map(|(name, value)| (start(name), start(value))).collect();
+        Self { position: entry.position, fields, error }
     }
 }
 
@@ -65,9 +69,9 @@ impl DeadLetters {
     }
 
     /// Takes a malformed entry.
-    pub(super) fn push(&mut self, log: &RedisLog, raw: RawEntry, error: DraftError) {
+    pub(super) fn push(&mut self, log: &RedisLog, entry: &Entry<'_>, error: DraftError) {
         if self.waiting.len() < MAX_WAITING {
-            self.waiting.push(Malformed::new(raw, error));
+            self.waiting.push(Malformed::new(entry, error));
         } else {
             count(log, &error);
         }
@@ -99,7 +103,7 @@ impl DeadLetters {
         let lifetime_ms = (log.recovery.window + CLAIM_SLACK).as_millis() as u64;
         let mut claims = Pipeline::new();
         for entry in &self.waiting {
-            let key = log.keys.claim(entry.raw.position);
+            let key = log.keys.claim(entry.position);
             claims.cmd("SET").arg(&key).arg(&claimant).arg("NX").arg("PX").arg(lifetime_ms);
             claims.cmd("GET").arg(&key);
         }
@@ -123,7 +127,7 @@ fn report(log: &RedisLog, malformed: &[Malformed]) {
         count(log, &entry.error);
     }
     for entry in malformed.iter().take(MAX_LOGGED) {
-        let (id, error) = (entry.raw.position, &entry.error);
+        let (id, error) = (entry.position, &entry.error);
         tracing::warn!(%id, %error, "malformed stream entry skipped; a copy is in {}", log.keys.dead);
     }
     if malformed.len() > MAX_LOGGED {
@@ -138,7 +142,7 @@ fn copied_name(name: &[u8]) -> Cow<'_, [u8]> {
     while let Some(shorter) = rest.strip_prefix(OWN) {
         rest = shorter;
     }
-    match [POSITION, ERROR].iter().any(|ours| ours.as_bytes() == rest) {
+    match [POSITION, ERROR, STREAM].iter().any(|ours| ours.as_bytes() == rest) {
         true => [OWN, name].concat().into(),
         false => name.into(),
     }
@@ -148,8 +152,11 @@ async fn copy(log: &RedisLog, connection: &mut RedisConnection, malformed: Vec<M
     let mut copies = Pipeline::new();
     for entry in malformed {
         let copy = copies.cmd("XADD").arg(&log.keys.dead).arg("MAXLEN").arg("~").arg(MAX_LETTERS).arg("*");
-        copy.arg(POSITION).arg(entry.raw.position.to_string()).arg(ERROR).arg(entry.error.to_string());
-        for (name, value) in &entry.raw.fields {
+        copy.arg(POSITION).arg(entry.position.to_string()).arg(ERROR).arg(entry.error.to_string());
+        if log.line != Line::CONTROL {
+            copy.arg(STREAM).arg(&log.keys.events);
+        }
+        for (name, value) in &entry.fields {
             copy.arg(&*copied_name(name)).arg(value);
         }
     }
@@ -186,6 +193,7 @@ mod tests {
             ("own_error", "own_own_error"),
             ("entry", "own_entry"),
             ("own_", "own_"),
+            ("stream", "own_stream"),
             ("own_id", "own_id"),
             ("errors", "errors"),
         ] {

@@ -8,6 +8,11 @@
 
 use crate::model::offset::Position;
 
+/// Tenths of `redis.timeout`: an append that was not sent in the first eight is not sent, Redis does not run it after the
+/// ninth, and the last is for the reply.
+pub(super) const TENTHS_TO_SEND: u32 = 8;
+pub(super) const TENTHS_TO_RUN: u32 = 9;
+
 /// The field with the deadline.
 pub(super) const FIELD: &str = "until";
 
@@ -17,16 +22,16 @@ pub(super) fn is_void(position: Position, until_ms: u64) -> bool {
 }
 
 /// Whether an entry with these fields is void.
-pub(super) fn is_void_entry(position: Position, fields: &[(Vec<u8>, Vec<u8>)]) -> bool {
+pub(super) fn is_void_entry(position: Position, fields: &[(&[u8], &[u8])]) -> bool {
     // Nodes write it after most other fields.
-    let until = fields.iter().rev().find(|(name, _)| name == FIELD.as_bytes());
+    let until = fields.iter().rev().find(|(name, _)| *name == FIELD.as_bytes());
     until.and_then(|(_, until)| read(until)).is_some_and(|until| is_void(position, until)) && is_of_node(fields)
 }
 
 /// Another publisher's `until` is an unknown field.
-fn is_of_node(fields: &[(Vec<u8>, Vec<u8>)]) -> bool {
-    let is_command = fields.first().is_some_and(|(name, _)| matches!(&name[..], b"order" | b"probe"));
-    is_command || fields.iter().any(|(name, _)| name == b"t")
+fn is_of_node(fields: &[(&[u8], &[u8])]) -> bool {
+    let is_command = fields.first().is_some_and(|(name, _)| matches!(*name, b"order" | b"probe"));
+    is_command || fields.iter().any(|(name, _)| *name == b"t")
 }
 
 fn read(until: &[u8]) -> Option<u64> {

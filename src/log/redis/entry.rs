@@ -16,6 +16,7 @@
 //! | `order` | nodes only, as first field: a [`SessionCommand`] as JSON |
 //! | `probe` | nodes only, as first field: an [`Id`] that health waits for |
 //! | `kind` | nodes only, as first field: an entry that this release does not know |
+//! | `after` | nodes only: positions on other lines that come before it ([`After`]) |
 //! | `v` | nodes only: the version of the entry's form; absent means 1 |
 //!
 //! Other publishers' unknown and repeated fields are errors: what they misspelled must not be ignored. An empty value,
@@ -26,6 +27,9 @@
 //! or `kind`) are read tolerantly: unknown fields are ignored, and an unknown `kind` is skipped. Only a higher `v` makes an
 //! entry unreadable. A release may write a new `v` or `kind` only if the release before it can read it.
 
+mod skim;
+
+use crate::log::redis::after::After;
 use crate::log::redis::deadline;
 use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
@@ -43,53 +47,108 @@ const VERSION: u64 = 1;
 /// A session command may have this much however small events must be.
 const MIN_COMMAND_BYTES: usize = 1 << 20;
 
+/// A name and its value, where they arrived.
+pub(super) type Field<'a> = (&'a [u8], &'a [u8]);
 /// Names and values of an entry, in order.
 pub(super) type RawFields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// An entry as Redis returns it.
+/// An entry where it arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'a> {
+    /// The entry's id.
+    pub position: Position,
+    pub fields: &'a [Field<'a>],
+    /// Bytes that it really has, where only the beginning of it was read.
+    pub cut: Option<usize>,
+}
+
+/// An entry of its own.
 #[derive(Debug)]
 pub(super) struct RawEntry {
     /// The entry's id.
     pub position: Position,
     pub fields: RawFields,
-    /// Bytes that it really has, where only the beginning of it was read.
+    /// As in [`Entry::cut`].
     pub cut: Option<usize>,
 }
 
 impl RawEntry {
+    /// Its fields, for [`Self::entry`].
+    pub(super) fn borrowed(&self) -> Vec<Field<'_>> {
+        borrowed(&self.fields)
+    }
+
+    /// The entry as if it had just arrived, with its fields.
+    pub(super) fn entry<'a>(&self, fields: &'a [Field<'a>]) -> Entry<'a> {
+        Entry { position: self.position, fields, cut: self.cut }
+    }
+
+    /// See [`Entry::bytes`].
+    pub(super) fn bytes(&self) -> usize {
+        self.entry(&self.borrowed()).bytes()
+    }
+}
+
+impl<'a> Entry<'a> {
     /// Bytes of all names and values.
     pub(super) fn bytes(&self) -> usize {
         self.cut.unwrap_or_else(|| self.fields.iter().map(|(name, value)| name.len() + value.len()).sum())
     }
 
+    /// What comes before it on other lines.
+    pub(super) fn after(&self) -> After {
+        let after = self.fields.iter().find(|(name, _)| name == b"after");
+        after.map(|(_, value)| After::parse(value)).unwrap_or_default()
+    }
+
     /// What it means.
-    pub(super) fn decode(&self, limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
+    pub(super) fn decode(&self, limits: &DraftLimits) -> Result<StreamEntry<'a>, DraftError> {
+        self.decode_wanted(limits, |_, _| true)
+    }
+
+    /// What it means, but no more than [`StreamEntry::Unwanted`] of an event that is `wanted` for none of its rooms, by the
+    /// names of the namespace and the room.
+    pub(super) fn decode_wanted(
+        &self,
+        limits: &DraftLimits,
+        wanted: impl FnMut(&str, &str) -> bool,
+    ) -> Result<StreamEntry<'a>, DraftError> {
         match self.cut {
             Some(bytes) => Err(DraftError::TooBig { bytes, max: limits.max_event }),
-            None if deadline::is_void_entry(self.position, &self.fields) => Ok(StreamEntry::Void),
-            None => decode(&self.fields, limits),
+            None if deadline::is_void_entry(self.position, self.fields) => Ok(StreamEntry::Void),
+            None => decode(self.fields, limits, wanted),
         }
     }
 }
 
+fn borrowed(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<Field<'_>> {
+    fields.iter().map(|(name, value)| (&name[..], &value[..])).collect()
+}
+
 /// A decoded entry.
 #[derive(Debug)]
-pub(super) enum StreamEntry {
+pub(super) enum StreamEntry<'a> {
     /// An event, and when a node accepted it (Unix microseconds) if one did.
     Event(Draft, Option<u64>),
+    /// A well-formed event that is not wanted, with its idempotency id.
+    Unwanted(Source, Option<&'a str>),
     SessionCommand(SessionCommand),
     /// The probe of some node.
     Probe(Id),
     /// An entry of a newer release, to be skipped.
     Unsupported,
-    /// An entry that came after its deadline: its publisher was told that it is not in the log.
+    /// An entry that came after its deadline: its publisher knows that it is not in the log.
     Void,
 }
 
 /// Decodes an entry's fields.
-pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
+fn decode<'a>(
+    fields: &'a [Field<'a>],
+    limits: &DraftLimits,
+    wanted: impl FnMut(&str, &str) -> bool,
+) -> Result<StreamEntry<'a>, DraftError> {
     let Some((name, value)) = fields.first() else { return Err(DraftError::NoRoom) };
-    match &name[..] {
+    match *name {
         b"probe" => {
             check_version(fields)?;
             let id = std::str::from_utf8(value).ok().and_then(Id::parse);
@@ -100,13 +159,23 @@ pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Res
             decode_command(value, limits).map(StreamEntry::SessionCommand)
         }
         b"kind" => Ok(StreamEntry::Unsupported),
-        _ => decode_event(fields, limits),
+        _ => decode_event(fields, limits, wanted),
     }
 }
 
-fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
-    let trace = context(fields);
-    let fields = KnownFields::of(fields)?;
+fn decode_event<'a>(
+    raw: &'a [Field<'a>],
+    limits: &DraftLimits,
+    wanted: impl FnMut(&str, &str) -> bool,
+) -> Result<StreamEntry<'a>, DraftError> {
+    let fields = KnownFields::of(raw)?;
+    let trace = if fields.is_traced { context(raw) } else { None };
+    // Of an event whose trace is recorded every node tells how many got it.
+    if trace.is_none()
+        && let Some(unwanted) = skim::unwanted(&fields, limits, wanted)
+    {
+        return Ok(unwanted);
+    }
     let accepted_us = fields.accepted_us()?;
     let source = fields.source()?;
     let names = |key, json: Option<&str>| {
@@ -123,6 +192,7 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
         volatile: fields.volatile()?,
         id: fields.id.map(str::to_owned),
         events: None,
+        is_parsed: false,
     };
     // Before they are parsed.
     if let Some(bytes) =
@@ -138,11 +208,21 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
 /// # Errors
 /// See [`DraftError`].
 pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Option<Draft>, DraftError> {
-    match decode(fields, limits)? {
+    read_wanted(fields, limits, |_, _| true)
+}
+
+/// The same; also `None` for a well-formed event that is `wanted` for none of its rooms.
+///
+/// # Errors
+/// See [`DraftError`].
+pub fn read_wanted(
+    fields: &[(Vec<u8>, Vec<u8>)],
+    limits: &DraftLimits,
+    wanted: impl FnMut(&str, &str) -> bool,
+) -> Result<Option<Draft>, DraftError> {
+    match decode(&borrowed(fields), limits, wanted)? {
         StreamEntry::Event(draft, _) => Ok(Some(draft)),
-        StreamEntry::SessionCommand(_) | StreamEntry::Probe(_) | StreamEntry::Unsupported | StreamEntry::Void => {
-            Ok(None)
-        }
+        _ => Ok(None),
     }
 }
 
@@ -163,8 +243,8 @@ fn decode_command(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, 
 }
 
 /// Refuses an entry of a node whose form this release cannot read.
-fn check_version(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<(), DraftError> {
-    let Some((_, version)) = fields.iter().find(|(name, _)| name == b"v") else { return Ok(()) };
+fn check_version(fields: &[Field<'_>]) -> Result<(), DraftError> {
+    let Some((_, version)) = fields.iter().find(|(name, _)| *name == b"v") else { return Ok(()) };
     let version: Option<u64> = std::str::from_utf8(version).ok().and_then(|version| version.parse().ok());
     match version {
         Some(..=VERSION) => Ok(()),
@@ -193,6 +273,14 @@ pub fn entry_fields(draft: &Draft) -> Vec<String> {
         _ => None,
     };
     command.args_iter().filter_map(text).collect()
+}
+
+/// Appends the field `after` to a command of a node.
+pub(super) fn encode_after(after: Option<&str>, command: &mut impl Arguments) {
+    if let Some(after) = after {
+        command.text("after");
+        command.text(after);
+    }
 }
 
 fn encode_timeless(draft: &Draft, command: &mut impl Arguments) {
@@ -230,8 +318,8 @@ fn encode_timeless(draft: &Draft, command: &mut impl Arguments) {
 }
 
 /// The trace that an entry belongs to, if it is recorded.
-fn context(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<Box<TraceContext>> {
-    let value = |wanted: &[u8]| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| &value[..]);
+fn context(fields: &[Field<'_>]) -> Option<Box<TraceContext>> {
+    let value = |wanted: &[u8]| fields.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
     trace_of(value(b"traceparent")?, value(b"tracestate"))
 }
 
@@ -263,13 +351,15 @@ struct KnownFields<'a> {
     id: Option<&'a str>,
     t: Option<&'a str>,
     src: Option<&'a str>,
+    /// Whether there is a `traceparent`, good or not.
+    is_traced: bool,
 }
 
 impl<'a> KnownFields<'a> {
-    fn of(raw: &'a [(Vec<u8>, Vec<u8>)]) -> Result<Self, DraftError> {
+    fn of(raw: &[Field<'a>]) -> Result<Self, DraftError> {
         let (mut fields, mut unknown) = (Self::default(), None);
-        for (name, value) in raw {
-            let slot = match &name[..] {
+        for &(name, value) in raw {
+            let slot = match name {
                 b"room" => &mut fields.room,
                 b"rooms" => &mut fields.rooms,
                 b"event" => &mut fields.event,
@@ -282,7 +372,10 @@ impl<'a> KnownFields<'a> {
                 b"t" => &mut fields.t,
                 b"src" => &mut fields.src,
                 // Read by `context`, which finds no fault with them.
-                b"traceparent" | b"tracestate" => continue,
+                b"traceparent" | b"tracestate" => {
+                    fields.is_traced |= name == b"traceparent";
+                    continue;
+                }
                 _ => {
                     unknown.get_or_insert(name);
                     continue;
@@ -290,7 +383,7 @@ impl<'a> KnownFields<'a> {
             };
             let value = std::str::from_utf8(value)
                 .map_err(|_| DraftError::Field(format!("`{}` is not UTF-8", printable(name))))?;
-            if value.is_empty() && !matches!(&name[..], b"room" | b"event") {
+            if value.is_empty() && !matches!(name, b"room" | b"event") {
                 continue;
             }
             if slot.replace(value).is_some() {

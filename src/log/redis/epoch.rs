@@ -1,7 +1,7 @@
 //! Observes the epoch key and the stream, and agrees with other nodes on a new epoch.
 
-use crate::log::redis::Keys;
 use crate::log::redis::generation::{Observed, StreamInfo, parse};
+use crate::log::redis::keys::Keys;
 use crate::model::offset::{Epoch, Position};
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;

@@ -12,7 +12,6 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::DraftError;
 use crate::model::event::Event;
 use crate::model::offset::{Epoch, Offset, Position};
-use crate::model::partition::Line;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use std::sync::Arc;
@@ -39,7 +38,7 @@ pub(super) async fn read(
         let stream = epoch::observe(connection, &log.keys, &[]).await?.stream.unwrap_or(stream);
         floor = generation::floor(left_out, &stream, head);
         for (raw, error) in std::mem::take(&mut collected.malformed).into_iter().rev() {
-            dead_letters.push(log, raw, error);
+            dead_letters.push(log, &raw.entry(&raw.borrowed()), error);
         }
         dead_letters.write(log, connection).await?;
         history = collected.events;
@@ -47,7 +46,7 @@ pub(super) async fn read(
         commands = collected.commands;
         commands.reverse();
     }
-    Ok(Snapshot { line: Line::CONTROL, epoch, floor, head, history, commands })
+    Ok(Snapshot { line: log.line, epoch, floor, head, history, commands })
 }
 
 /// Pages backwards from `head`. Returns the newest entry that was not kept; `None` where the stream had no more.
@@ -71,7 +70,7 @@ async fn collect(
         let entries = read?;
         let Some(last) = entries.last() else { return Ok(None) };
         from = format!("({}", last.position);
-        page.learn(&entries);
+        page.learn(entries.len(), entries.iter().map(RawEntry::bytes).sum());
         for raw in entries {
             let position = raw.position;
             if !collected.take(raw) {
@@ -107,10 +106,12 @@ impl<'a> Collected<'a> {
         if raw.position.ms < self.oldest_ms {
             return false;
         }
-        match raw.decode(&self.log.limits) {
+        let fields = raw.borrowed();
+        let entry = raw.entry(&fields).decode(&self.log.limits);
+        match entry.and_then(|entry| self.log.check_line(entry)) {
             Ok(StreamEntry::Event(draft, _)) if draft.volatile => {}
             Ok(StreamEntry::Event(draft, accepted_us)) => {
-                let offset = Offset { epoch: self.epoch, position: raw.position, line: Line::CONTROL };
+                let offset = Offset { epoch: self.epoch, position: raw.position, line: self.log.line };
                 let accepted_us = accepted_us.unwrap_or(raw.position.ms.saturating_mul(1000));
                 let accepted_us = self.log.clock_offset.local_us(accepted_us);
                 let event = Event { offset, draft, accepted_us };
@@ -124,9 +125,14 @@ impl<'a> Collected<'a> {
                 self.bytes += command.size();
                 self.commands.push((raw.position, Arc::new(command)));
             }
+            // Here everything is wanted.
+            Ok(StreamEntry::Unwanted(..)) => {}
             Ok(StreamEntry::Probe(_) | StreamEntry::Unsupported | StreamEntry::Void) => {}
             // More are not kept: they would be many copies of old entries.
-            Err(error) if self.malformed.len() < MAX_MALFORMED => self.malformed.push((raw, error)),
+            Err(error) if self.malformed.len() < MAX_MALFORMED => {
+                drop(fields);
+                self.malformed.push((raw, error));
+            }
             Err(_) => {}
         }
         true

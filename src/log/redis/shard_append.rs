@@ -11,12 +11,14 @@ mod connection;
 #[cfg(test)]
 mod tests;
 
-use crate::log::redis::add_command::{self, Times};
-use crate::log::redis::append::{TENTHS_TO_RUN, TENTHS_TO_SEND, draft_bytes, unavailable};
+use crate::log::redis::add_command::{self, Times, draft_bytes};
+use crate::log::redis::append_error::unavailable;
 use crate::log::redis::backlog::Backlog;
+use crate::log::redis::deadline::{TENTHS_TO_RUN, TENTHS_TO_SEND};
 use crate::log::redis::{RedisLog, trim_before_ms};
 use crate::log::{AppendError, Appended};
 use crate::model::draft::Draft;
+use crate::model::partition::Line;
 use crate::redis::clock::RedisClock;
 use crate::redis::command::CommandWriter;
 use crate::redis::error::RedisError;
@@ -110,7 +112,7 @@ pub(super) enum Pushed {
 }
 
 /// Appends over the connection of this thread's shard.
-pub(super) fn push(log: &RedisLog, drafts: &[Draft], now: Instant) -> Pushed {
+pub(super) fn push(log: &RedisLog, drafts: &[Draft], after: Option<&str>, now: Instant) -> Pushed {
     let Some(appender) = appender_here(log) else { return Pushed::NotHere };
     let mut state = appender.state.lock();
     let Some(clock) = state.clock else { return Pushed::NotHere };
@@ -119,12 +121,12 @@ pub(super) fn push(log: &RedisLog, drafts: &[Draft], now: Instant) -> Pushed {
         // The ids are ahead of the clock: an entry would be void.
         return Pushed::NotHere;
     }
-    let counted = drafts.iter().map(draft_bytes).sum();
+    let counted = drafts.iter().map(|draft| draft_bytes(draft) + after.map_or(0, str::len)).sum();
     if !log.backlog.try_add(counted, drafts.len()) {
         return Pushed::Full;
     }
     let accepted_us = clock.redis_us(now);
-    let mut times = Times { accepted_us, until_ms: Some(until_ms), trim_before_ms: 0 };
+    let mut times = Times { accepted_us, until_ms: Some(until_ms), trim_before_ms: 0, after };
     if accepted_us / 1000 >= state.trimmed_ms + TRIM_INTERVAL_MS {
         state.trimmed_ms = accepted_us / 1000;
         times.trim_before_ms = trim_before_ms(log);
@@ -156,11 +158,15 @@ pub(super) fn push(log: &RedisLog, drafts: &[Draft], now: Instant) -> Pushed {
     Pushed::Sent(answered)
 }
 
-/// The appender of this thread's shard; several shards may share one.
+/// The appender of this thread's shard, or that of the partition; several shards may share one.
 fn appender_here(log: &RedisLog) -> Option<&ShardAppender> {
     if log.min_replicas > 0 {
         // Each batch waits for the replicas; the control thread's connection does that.
         return None;
+    }
+    if log.line != Line::CONTROL {
+        // One for all shards, on the line's own thread.
+        return log.appenders.first();
     }
     let shard = SHARD.get()?;
     log.appenders.get(shard.checked_rem(log.appenders.len())?)
