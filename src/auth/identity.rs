@@ -152,7 +152,11 @@ mod tests {
 
     #[test]
     fn an_identity_is_small() {
-        assert_eq!(size_of::<Identity>(), 64, "with the counters of its Arc 80 bytes, which is a size of the allocator");
+        assert_eq!(
+            size_of::<Identity>(),
+            64,
+            "with the counters of its Arc 80 bytes, which is a size of the allocator"
+        );
         for (exp, kept) in [(None, None), (Some(0), Some(1)), (Some(7), Some(7))] {
             let identity = Identity { expiry: Identity::expiry_at(exp), ..Identity::anonymous() };
             assert_eq!(identity.expires(), kept, "0 must not mean that a token never ends");
