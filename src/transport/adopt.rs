@@ -127,7 +127,7 @@ async fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, mo
     resume::fetch_parked(local, &parked, position).await;
     let identity = Identity {
         claims: moving.claims.into(),
-        expires: moving.expires,
+        expiry: Identity::expiry_at(moving.expires),
         user: parked.identity.user.clone(),
         grants: parked.identity.grants.clone(),
     };
