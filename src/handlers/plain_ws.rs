@@ -21,6 +21,7 @@ use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::model::session_note::{LeftBy, SessionNote};
 use crate::model::transport::Protocol;
+use crate::node::backfill;
 use crate::node::context::LocalNode;
 use crate::protocol::plain_ws;
 use crate::protocol::plain_ws::ClientMessage;
@@ -268,6 +269,9 @@ async fn join(
             Ok(by) => by,
             Err(refused) => return refuse_join(local, key, &refused, id),
         };
+    }
+    if since.is_some() {
+        backfill::pass_filled(local).await;
     }
     let missed = since.map(|since| {
         let missed = missed(local, session, &rooms, since);

@@ -100,6 +100,7 @@ async fn prepare(
     local.shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
     fetch_parked(local, &parked, after).await;
     let first = rights::of_parked(local, newcomer, &mut parked).await?;
+    backfill::pass_filled(local).await;
     let reached = local.shard.position();
     let mut missed = take_up(local, newcomer, &mut parked, reached, after)?;
     // Rooms that a fresh token brings.
@@ -109,6 +110,7 @@ async fn prepare(
     let fresh: Vec<_> = new.take(left).map(|(room, by)| (room.clone(), by)).collect();
     let rooms: Vec<Room> = parked.rooms.iter().chain(fresh.iter().map(|(room, _)| room)).cloned().collect();
     let reserved = session_start::reserve(local, &mut session, &rooms).await;
+    backfill::pass_filled(local).await;
     let here = local.shard.position();
     if here != reached {
         let since = take_up(local, newcomer, &mut parked, here, reached);

@@ -205,8 +205,7 @@ async fn attempt(
         append(local, drafts.into_iter().chain(answer.emit).collect(), trace).await?;
         return Ok(Ran::Done(answer.ack.or(plan.ack)));
     }
-    room_access::pass_left_out(local, key, &[&plan.joins[..], &answer.join].concat()).await;
-    let allowed = room_access::allow(local, key, &plan.joins, ask).await.map_err(ActionError::Join)?;
+    let allowed = allow(local, key, &plan, &answer.join, ask).await?;
     let answered = if rights::has_changed(local, key, &begun_with) {
         // A fresh token came while the backend worked.
         still_inside(local, key, &plan)?;
@@ -242,6 +241,26 @@ async fn attempt(
         local.shard.catch_up_with(last).await;
     }
     Ok(Ran::Done(answer.ack.or(plan.ack)))
+}
+
+/// What allows each room that the rule joins, once the shard has passed what was left out of these and the `answered` rooms.
+/// Only then: nobody makes the node keep rooms that it may not be in.
+async fn allow(
+    local: &LocalNode,
+    key: SessionKey,
+    plan: &Plan,
+    answered: &[Room],
+    ask: Option<&Ask>,
+) -> Result<Vec<Provenance>, ActionError> {
+    let allow = || room_access::allow(local, key, &plan.joins, ask);
+    let allowed = allow().await.map_err(ActionError::Join)?;
+    let joins = [&plan.joins[..], answered].concat();
+    let decided_with = local.shard.with_session(key, |session| session.identity.clone());
+    room_access::pass_left_out(local, key, &joins).await;
+    match decided_with.is_some_and(|identity| rights::has_changed(local, key, &identity)) {
+        true => allow().await.map_err(ActionError::Join),
+        false => Ok(allowed),
+    }
 }
 
 /// Whether the session is still in the rooms that it emits to, or joins them.

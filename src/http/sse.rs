@@ -19,6 +19,7 @@ use crate::model::provenance::Provenance;
 use crate::model::refusal::Refusal;
 use crate::model::session_note::SessionNote;
 use crate::model::transport::Protocol;
+use crate::node::backfill;
 use crate::node::context::LocalNode;
 use crate::presence::Ticket;
 use crate::presence::local::Reservation;
@@ -131,6 +132,9 @@ pub async fn serve(
     };
     let rooms = [rooms, first].concat();
     let by = [allowed, first_by].concat();
+    if since.is_some() {
+        backfill::pass_filled(local).await;
+    }
     begin(local, key, session, (&rooms, &by), since, &mut reserved);
     rule_runner::run_connection(local, session, MAIN_NAMESPACE).await;
     stream(body)

@@ -63,7 +63,7 @@ pub struct PastRange {
 pub struct Past {
     /// The generation that the positions belong to.
     pub epoch: Epoch,
-    /// From where it was asked for.
+    /// From where it was asked for, or could have been: what is missing after it cannot be read.
     pub asked_after: Position,
     /// It is complete after this position.
     pub after: Position,
@@ -223,6 +223,12 @@ impl<'a> PastFinder<'a> {
     /// So many entries were looked at.
     pub fn count(&mut self, entries: usize) {
         self.past.entries += entries as u64;
+    }
+
+    /// What was found before the log failed. The rest may be read another time.
+    pub fn finish_early(self) -> Past {
+        let past = self.finish();
+        Past { asked_after: past.after, ..past }
     }
 
     /// What was found, in the order of the log.

@@ -108,10 +108,11 @@ impl Interest {
         is_wanted
     }
 
-    /// Whether this event is to be kept for any of its rooms. If not, that is remembered.
+    /// Whether this event is to be kept for any of its rooms. If not, that is remembered. A volatile one is never kept, and no
+    /// room lacks it then.
     pub fn wants_event(&self, event: &Event) -> bool {
         let draft = &event.draft;
-        draft.rooms.iter().any(|room| self.wants(&draft.namespace, room, event.offset.position))
+        !draft.volatile && draft.rooms.iter().any(|room| self.wants(&draft.namespace, room, event.offset.position))
     }
 
     /// A shard has its first member in this room.

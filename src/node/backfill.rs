@@ -87,8 +87,27 @@ pub async fn fetch(local: &LocalNode, namespace: NamespaceIndex, ask: impl Fn(Of
         }
         known = missing;
     }
-    let filled = Offset { position: window.filled_up_to(), ..window.head() };
-    local.shard.come_to(filled, MAX_BEHIND).await;
+    pass_filled(local).await;
+}
+
+/// Waits, for a bounded time, until the shard has come to where passes have read, also those that ended since [`fetch`]: a
+/// session that begins before that would miss what came to the window meanwhile.
+pub async fn pass_filled(local: &LocalNode) {
+    let window = &local.context.window;
+    if window.interest().is_everything() {
+        return;
+    }
+    let passed = async {
+        loop {
+            let (here, filled) = (local.shard.position(), window.filled_up_to());
+            if here.position >= filled || here.epoch != window.head().epoch {
+                return;
+            }
+            local.shard.come_to(Offset { position: filled, ..here }, MAX_BEHIND).await;
+        }
+    };
+    // What was read is on its way to the shard. Where that takes too long, the session cannot be proven.
+    let _ = tokio::time::timeout(MAX_BEHIND, passed).await;
 }
 
 fn touch(interest: &Interest, namespace: NamespaceIndex, rooms: &[Room]) {

@@ -3,15 +3,15 @@
 //! So whoever hands out an event writes it to a few clients itself, and where a shard has none in the event's rooms, only
 //! moves its position.
 //!
-//! Why nothing is lost, doubled or out of order: there is one such thread at a time, because two calls of a
-//! [`crate::log::Sink`] never run at once; it has the tables for itself, because it has their lock
-//! ([`crate::shard::hub_cell`]); and it uses them only where the shard has carried out all that it was sent before
+//! Why nothing is lost, doubled or out of order: of each line of the log there is one such thread at a time, because two calls
+//! of a [`crate::log::Sink`] for one line never run at once; it has the tables for itself, because it has their lock
+//! ([`crate::shard::hub_cell`]); and it uses them only where the shard has carried out all that it was sent of that line before
 //! ([`crate::shard::handle::Backlog`]), which nobody else adds to. So the shard is at the position before these events, as it
 //! would be when it took them from its queue: a session has joined a room before, and gets them, or joins behind them.
 
 use crate::model::event::Delivery;
 use crate::model::millis::Millis;
-use crate::model::names::EVERYBODY;
+use crate::model::names::{EVERYBODY, Room};
 use crate::model::namespaces::NamespaceIndex;
 use crate::session::outbox;
 use crate::shard::hub::Hub;
@@ -19,8 +19,32 @@ use std::sync::Arc;
 
 /// Receivers of all events of one such delivery: so long the shard's thread may have to wait when it wakes meanwhile.
 const MAX_RECEIVERS: usize = 16;
+/// Bytes that are written to them at most. More would hold up whoever hands out events, and the shard's core can do it meanwhile.
+const MAX_BYTES: usize = 256 << 10;
+/// Sessions in the rooms that the events except, each of which is marked.
+const MAX_EXCEPTED: usize = 256;
 /// Events of one such delivery. More come under load, and then the shard's own core should do its part.
 const MAX_EVENTS: usize = 4;
+
+/// What a delivery takes.
+#[derive(Default)]
+struct Work {
+    receivers: usize,
+    excepted: usize,
+    bytes: usize,
+}
+
+impl Work {
+    fn add(&mut self, receivers: usize, excepted: usize, size: usize) {
+        self.receivers += receivers;
+        self.excepted += excepted;
+        self.bytes += receivers * size;
+    }
+
+    fn is_small(&self) -> bool {
+        self.receivers <= MAX_RECEIVERS && self.excepted <= MAX_EXCEPTED && self.bytes <= MAX_BYTES
+    }
+}
 
 impl Hub {
     /// Delivers events and writes them, if they and their receivers are few; whether it did.
@@ -28,8 +52,9 @@ impl Hub {
         if events.len() > MAX_EVENTS {
             return false;
         }
-        let receivers: usize = events.iter().map(|delivery| self.count_receivers(delivery)).sum();
-        if receivers > MAX_RECEIVERS {
+        let mut work = Work::default();
+        events.iter().for_each(|delivery| self.count_work(delivery, &mut work));
+        if !work.is_small() {
             return false;
         }
         let ((), changed) = outbox::on_behalf(|| {
@@ -43,11 +68,12 @@ impl Hub {
         true
     }
 
-    /// How many sessions an event is for, at most.
-    fn count_receivers(&self, delivery: &Delivery) -> usize {
+    /// Adds what it takes, at most, to deliver an event.
+    fn count_work(&self, delivery: &Delivery, work: &mut Work) {
         let draft = &delivery.event.draft;
-        let Some(namespace) = self.context.namespaces.find(&draft.namespace) else { return 0 };
-        draft.rooms.iter().map(|room| self.count_members(namespace, room)).sum()
+        let Some(namespace) = self.context.namespaces.find(&draft.namespace) else { return };
+        let count = |rooms: &[Room]| -> usize { rooms.iter().map(|room| self.count_members(namespace, room)).sum() };
+        work.add(count(&draft.rooms), count(&draft.except), delivery.event.size());
     }
 
     fn count_members(&self, namespace: NamespaceIndex, room: &str) -> usize {
@@ -56,5 +82,24 @@ impl Hub {
         }
         // A room that nobody is in may be a session's own.
         self.rooms.find(namespace, room).map_or(1, |room| self.rooms.members(room).len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_receivers_of_little_and_few_that_are_excepted_are_small() {
+        let is_small = |events: &[(usize, usize, usize)]| {
+            let mut work = Work::default();
+            events.iter().for_each(|&(receivers, excepted, size)| work.add(receivers, excepted, size));
+            work.is_small()
+        };
+        assert!(is_small(&[(MAX_RECEIVERS, 1, 128)]));
+        assert!(!is_small(&[(MAX_RECEIVERS, 1, 128), (1, 0, 128)]));
+        assert!(!is_small(&[(1, MAX_EXCEPTED + 1, 128)]), "each of a large room that is excepted is marked");
+        assert!(is_small(&[(0, 0, 1 << 20), (1, 0, MAX_BYTES)]), "what nobody here gets is not written");
+        assert!(!is_small(&[(2, 0, MAX_BYTES)]));
     }
 }

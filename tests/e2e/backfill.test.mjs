@@ -110,4 +110,17 @@ suite("backfill", () => {
     assert.equal((await joined(other, "room:flood", before)).recovered, false);
     assert.ok((await a.metric("roomcast_window_events")) < 400);
   });
+
+  scenario("a room that a client may not join is not kept because it asks", async (s) => {
+    const [a] = await nodesOn(s, await s.redis(), 1);
+    const client = s.io(a, { token: tokenFor("7") });
+    await client.connected();
+    const names = Array.from({ length: 50 }, (_, n) => `${n}`);
+    await Promise.all(names.map((name) => client.ask("sneak", name)));
+    for (const name of names) await published(a, { room: `closed:${name}`, event: "e", data: 1 });
+    await published(a, { room: "user:7", event: "own", data: 1 });
+    await client.event("own");
+    const kept = await until(() => a.metric("roomcast_window_events"), "the client's own event");
+    assert.equal(kept, 1);
+  });
 });

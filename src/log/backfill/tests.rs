@@ -1,4 +1,6 @@
 use super::*;
+use crate::log::Snapshot;
+use crate::log::window::Window;
 use crate::model::args::Args;
 use crate::model::draft::{Draft, Source};
 use crate::model::namespaces::{NamespaceIndex, Namespaces};
@@ -90,4 +92,37 @@ fn finds_what_is_looked_for_and_no_more_than_fits() {
     let mut finder = PastFinder::new(&tight);
     let taken = (11..=50).rev().take_while(|ms| finder.take(event(*ms, &["a"]))).count();
     assert_eq!(taken, 3);
+}
+
+#[test]
+fn what_the_log_did_not_give_may_be_asked_for_again() {
+    let rooms = Arc::new(HashMap::from([("/".into(), HashMap::from([("a".into(), at(10))]))]));
+    let range = PastRange {
+        epoch: EPOCH,
+        after: at(10),
+        up_to: at(50),
+        rooms,
+        all: false,
+        max_bytes: 1_000,
+        room_bytes: 1_000,
+    };
+    let finder = || {
+        let mut finder = PastFinder::new(&range);
+        assert!(finder.take(event(40, &["a"])));
+        finder.reached(at(39));
+        finder
+    };
+    let ended = finder().finish();
+    assert_eq!((ended.asked_after, ended.after), (at(10), at(39)));
+    let failed = finder().finish_early();
+    assert_eq!((failed.asked_after, failed.after, failed.events.len()), (at(39), at(39), 1));
+    let mut window = Window::new(Duration::from_secs(100), 1 << 20);
+    window.reset(
+        &Snapshot { line: Line::CONTROL, epoch: EPOCH, floor: at(50), head: at(50), history: vec![], commands: vec![] },
+        0,
+    );
+    window.note_unreadable(&failed);
+    assert_eq!(window.unreadable(), Position::default());
+    window.note_unreadable(&ended);
+    assert_eq!(window.unreadable(), at(39));
 }

@@ -1,4 +1,8 @@
 use super::*;
+use crate::model::args::Args;
+use crate::model::draft::{Draft, Source};
+use crate::model::offset::{Epoch, Offset};
+use crate::model::partition::Line;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -200,4 +204,17 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_volatile_event_is_not_kept_and_not_missing() {
+    let (interest, mut draft) = (interest(), Draft::new("", "e", Args::none(), Source::Http));
+    draft.rooms = vec!["a".into()];
+    draft.volatile = true;
+    let offset = Offset { epoch: Epoch(7), position: at(5), line: Line::CONTROL };
+    let event = Event { offset, draft, accepted_us: 0 };
+    assert!(!interest.wants_event(&event));
+    assert!(interest.covers("/", "a", at(4)), "nobody reads the log for it");
+    interest.enter(MAIN, &room("a"));
+    assert!(!interest.wants_event(&event));
 }

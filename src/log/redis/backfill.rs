@@ -31,6 +31,7 @@ pub(super) async fn read(log: &RedisLog, range: &PastRange, within: Duration) ->
         Ok(Err(error)) if !has_some => Err(PastUnavailable(error.to_string())),
         Err(_) if !has_some => Err(PastUnavailable(format!("no answer within {within:?}"))),
         // What was read until then is whole.
+        Ok(Err(_)) => Ok(reader.finder.finish_early()),
         _ => Ok(reader.finder.finish()),
     }
 }
