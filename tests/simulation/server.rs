@@ -411,7 +411,9 @@ impl World {
         let mut missed = recovery::take_up(&mut parked, window, here, "/", after);
         if matches!(missed, Err(Lost::Missed(Gap::TooOld))) && self.rules.ignore_floor {
             parked = before;
-            missed = recovery::take_up(&mut parked, window, here, "/", window.window.write().floor());
+            // The lock of the window is not held meanwhile.
+            let floor = window.window.write().floor();
+            missed = recovery::take_up(&mut parked, window, here, "/", floor);
         }
         let rooms = &parked.rooms;
         self.note(|| format!("resume on {id} from {after} at {here} in {rooms:?}: {}", describe(&missed)));
