@@ -111,10 +111,11 @@ async fn find(node: &Node, offset: Offset, namespace: &str, room: &Room) -> (Eve
 
 /// The event at this offset, from the log itself; `None` where the log has none there.
 async fn read(node: &Node, offset: Offset) -> Result<Option<Arc<Event>>, PastUnavailable> {
-    let Offset { epoch, position, .. } = offset;
+    let Offset { line, epoch, position } = offset;
     let (after, bytes) = (position.predecessor(), usize::MAX);
     let rooms = Arc::default();
-    let range = PastRange { epoch, after, up_to: position, rooms, all: true, max_bytes: bytes, room_bytes: bytes };
+    let range =
+        PastRange { line, epoch, after, up_to: position, rooms, all: true, max_bytes: bytes, room_bytes: bytes };
     let past = node.log.read_past(range, READ_TIMEOUT).await?;
     match past.after > after {
         true => Err(PastUnavailable("it is trimmed".into())),

@@ -257,7 +257,8 @@ impl Node {
         waiting.add(&"/".into(), needs);
         let Some((_, needed)) = waiting.begin() else { return };
         let epoch = self.window.head().epoch;
-        let range = needed.range(self.window.interest(), epoch, settings.window_bytes, settings.room_bytes);
+        let range =
+            needed.range(self.window.interest(), self.window.head(), settings.window_bytes, settings.room_bytes);
         let Some(range) = range.filter(|_| self.linked && generation::parse(&log.epoch) == Some(epoch)) else { return };
         let mut finder = PastFinder::new(&range);
         let mut is_over = false;
