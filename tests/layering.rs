@@ -61,6 +61,8 @@ const SANS_IO: &[&str] = &[
     "src/explain/",
     "src/feed/merger.rs",
     "src/feed/pace.rs",
+    "src/log/interest.rs",
+    "src/log/interest/",
     "src/log/recent_commands.rs",
     "src/log/redis/generation.rs",
     "src/log/redis/stream_size.rs",

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::feed::Feed;
 use crate::log::EventLog;
 use crate::log::config::RecoveryConfig;
+use crate::log::interest::Interest;
 use crate::log::memory::{MemoryLimits, MemoryLog};
 use crate::log::redis::{RedisLog, stream_kept};
 use crate::log::shared_window::SharedWindow;
@@ -83,6 +84,8 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     let log = TracedLog::wrap(log, &telemetry);
     let recovery = recovery_within(&config.recovery, memory.limit());
     let window = Window::new(recovery.kept(), recovery.window_bytes);
+    let namespaces = Namespaces::new(&config.socketio.namespaces);
+    let interest = Interest::everything(namespaces.clone());
     let notices = Box::new(Notices::new(backend.clone()));
     let feed = Arc::<Feed>::default();
     let context = Arc::new(ShardContext {
@@ -94,9 +97,9 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         socketio: config.socketio.clone(),
         explain: config.explain.clone(),
         recovery,
-        window: Arc::new(SharedWindow::new(window)),
+        window: Arc::new(SharedWindow::new(window, interest)),
         draft_limits,
-        namespaces: Namespaces::new(&config.socketio.namespaces),
+        namespaces,
         live: LiveSettings::new(settings(config).map_err(AppError::Setup)?),
         presence: Presence::new(&config.presence, presence, notices, metrics.clone()),
         metrics,

@@ -2,6 +2,7 @@
 //! memory and in Redis; `tests/log_scenario.rs` runs on both.
 
 pub mod config;
+pub mod interest;
 pub mod memory;
 mod recent_commands;
 mod recent_ids;
@@ -103,6 +104,16 @@ pub trait Sink: Send + Sync + 'static {
     fn renewed(&self, snapshot: Snapshot) {
         self.reset(snapshot);
     }
+
+    /// Whether this node needs the event at this position for this room. Where it needs an event for none of its rooms, the
+    /// tail may leave it out: the sink has noted that it was not kept. Asked in log order, and before the event is delivered.
+    fn wants(&self, _namespace: &str, _room: &str, _at: Position) -> bool {
+        true
+    }
+
+    /// A session command was read, and follows in a batch: rooms that sessions join by it are wanted from here on. Called in
+    /// log order between [`Self::wants`].
+    fn foresee(&self, _command: &SessionCommand) {}
 
     /// Delivers a batch. Completes when there is room for the next one, so slow shards slow the tail down.
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()>;

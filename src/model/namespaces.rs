@@ -19,7 +19,7 @@ impl NamespaceIndex {
 }
 
 /// All namespaces of a node: those of `socketio.namespaces`, and the main one, which `/ws` and SSE clients are in.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Namespaces {
     names: Vec<Namespace>,
     joinable: usize,

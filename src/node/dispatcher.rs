@@ -3,7 +3,7 @@
 use crate::auth::revocations::Revocation;
 use crate::log::{BoxFuture, Sink, Snapshot};
 use crate::model::clock::unix_ms;
-use crate::model::command::SessionCommand;
+use crate::model::command::{Action, SessionCommand};
 use crate::model::draft::Source;
 use crate::model::event::{Batch, Delivery, Event};
 use crate::model::offset::{Offset, Position};
@@ -42,6 +42,18 @@ impl Sink for Dispatcher {
         self.begin(&snapshot, false);
     }
 
+    fn wants(&self, namespace: &str, room: &str, at: Position) -> bool {
+        // Who follows what happens is told of events without receivers too.
+        self.node.window.interest().wants(namespace, room, at) || self.node.context.feed.is_open()
+    }
+
+    fn foresee(&self, command: &SessionCommand) {
+        if let Action::Join(rooms) = &command.action {
+            let interest = self.node.window.interest();
+            rooms.iter().for_each(|room| interest.touch_in(command.namespace.as_deref(), room));
+        }
+    }
+
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.take(&batch);
@@ -66,6 +78,7 @@ impl Sink for Dispatcher {
         window.advance(position);
         window.expire(self.now());
         drop(window);
+        self.node.window.interest().expire(self.now());
         let mut announced = self.announced();
         if position > announced.position {
             // What lies between is no event, but clients of other nodes may have its offsets.

@@ -77,11 +77,11 @@ impl Hub {
         let records = context.cluster.is_some() && context.recovery_on();
         Self {
             index,
+            rooms: Rooms::of_node(context.window.interest().clone()),
             persister: records.then(|| SessionPersister::new(context.recovery.window)),
             context,
             connections: Connections::new(wake.clone()),
             sessions: Sessions::default(),
-            rooms: Rooms::default(),
             parked: ParkedSessions::default(),
             parked_bytes: 0,
             outbox_bytes: 0,

@@ -89,6 +89,8 @@ impl Hub {
 
     fn reserve_each<'a>(&self, session: &Session, rooms: impl Iterator<Item = &'a Room>, reserved: &mut Reservation) {
         for room in rooms {
+            // Before anybody hears of it: what is published to the room from then on must not be passed over.
+            self.context.window.interest().touch(session.namespace, room);
             if let Some(fact) = self.fact(session, room) {
                 reserved.enter(fact, || self.messages(session, room));
             }

@@ -1,12 +1,14 @@
 //! Which session is in which room, on one shard (sans-IO). Join and leave are O(1), members are dense, and empty rooms use no
 //! memory.
 
+use crate::log::interest::Interest;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::provenance::Provenance;
 use hashbrown::HashTable;
 use slotmap::{Key, SecondaryMap, SlotMap, new_key_type};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 new_key_type! {
     /// A room in the table. Stale after its last member has left.
@@ -74,6 +76,8 @@ pub struct Rooms<K: Key> {
     hasher: RandomState,
     rooms: SlotMap<RoomKey, RoomState<K>>,
     sessions: SecondaryMap<K, Vec<Membership>>,
+    /// Hears of the first member of each room, and of the last.
+    interest: Option<Arc<Interest>>,
 }
 
 impl<K: Key> Default for Rooms<K> {
@@ -83,11 +87,17 @@ impl<K: Key> Default for Rooms<K> {
             hasher: RandomState::new(),
             rooms: SlotMap::with_key(),
             sessions: SecondaryMap::new(),
+            interest: None,
         }
     }
 }
 
 impl<K: Key> Rooms<K> {
+    /// Empty. The node's interest follows which rooms have members.
+    pub fn of_node(interest: Arc<Interest>) -> Self {
+        Self { interest: Some(interest), ..Self::default() }
+    }
+
     /// The room's key, if anybody is in it.
     pub fn find(&self, namespace: NamespaceIndex, name: &str) -> Option<RoomKey> {
         let hash = self.hasher.hash_one((namespace, name));
@@ -119,6 +129,9 @@ impl<K: Key> Rooms<K> {
     }
 
     fn create(&mut self, namespace: NamespaceIndex, name: Room) -> RoomKey {
+        if let Some(interest) = &self.interest {
+            interest.enter(namespace, &name);
+        }
         let hash = self.hasher.hash_one((namespace, &*name));
         let key = self.rooms.insert(RoomState { namespace, name, members: Vec::new() });
         let (rooms, hasher) = (&self.rooms, &self.hasher);
@@ -190,6 +203,9 @@ impl<K: Key> Rooms<K> {
 
     fn destroy(&mut self, room: RoomKey) {
         let Some(entry) = self.rooms.remove(room) else { return };
+        if let Some(interest) = &self.interest {
+            interest.leave(entry.namespace, &entry.name);
+        }
         let hash = self.hasher.hash_one((entry.namespace, &*entry.name));
         if let Ok(occupied) = self.names.find_entry(hash, |key| *key == room) {
             occupied.remove();

@@ -320,6 +320,7 @@ impl Tail<'_> {
                 Ok(StreamEntry::SessionCommand(command)) => {
                     let offset = Offset { position, ..offset };
                     let after = batch.events.len();
+                    self.sink.foresee(&command);
                     batch.commands.push(PlacedCommand { after, offset, command: Arc::new(command) });
                 }
                 Ok(StreamEntry::Probe(id)) => batch.probes.push(id),
