@@ -6,6 +6,7 @@ use crate::model::command::SessionCommand;
 use crate::model::event::Event;
 use crate::model::names::Room;
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::Partitions;
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::sync::Arc;
 
@@ -26,6 +27,11 @@ impl SharedWindow {
         &self.interest
     }
 
+    /// Which line has the events of a room.
+    pub fn partitions(&self) -> Partitions {
+        Partitions::ONE
+    }
+
     /// The newest known position.
     pub fn head(&self) -> Offset {
         self.window.read().head()
@@ -43,6 +49,10 @@ impl SharedWindow {
 }
 
 impl RecentLog for SharedWindow {
+    fn partitions(&self) -> Partitions {
+        self.partitions()
+    }
+
     fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
         self.window.read().covers(after, namespace, rooms)
     }

@@ -142,7 +142,14 @@ mod tests {
     use super::*;
 
     fn order(selector: Selector, act: Action) -> SessionCommand {
-        SessionCommand { id: Id::random(), from: NodeId::random(), selector, namespace: Some("/".into()), action: act }
+        SessionCommand {
+            id: Id::random(),
+            from: NodeId::random(),
+            selector,
+            namespace: Some("/".into()),
+            action: act,
+            at: Vec::new(),
+        }
     }
 
     #[test]

@@ -282,7 +282,7 @@ mod tests {
             rooms
         };
         assert_eq!(sorted(read), sorted(parked));
-        assert_eq!((&read.changes, read.at, read.id), (&parked.changes, parked.at, parked.id));
+        assert_eq!((&read.changes, &read.at, read.id), (&parked.changes, &parked.at, parked.id));
     }
 
     proptest! {

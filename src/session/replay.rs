@@ -147,6 +147,14 @@ impl Replay {
         self.lines.iter().all(|line| is_over(line, here))
     }
 
+    /// Any event up to where its shard is may be the last for the session, where it is behind: that of a line on which no
+    /// client can be yet.
+    pub fn last_possible(&self, here: &Place) -> (Line, Position) {
+        let behind = self.lines.iter().find(|line| !is_over(line, here)).or(self.lines.first());
+        let last = behind.and_then(|line| here.on(line.after().line)).unwrap_or(here.control());
+        (last.line, last.position)
+    }
+
     /// Bytes that it holds, near enough for limits.
     pub fn size(&self) -> usize {
         self.lines.iter().map(LineReplay::size).sum()

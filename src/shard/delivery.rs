@@ -48,7 +48,7 @@ impl Hub {
         let event = &delivery.event;
         // The offset of a volatile event is that of the entry before it, which may be a probe. No client may be ahead of its
         // shard.
-        self.position = event.offset;
+        self.position.set(event.offset);
         let Some(namespace) = self.context.namespaces.find(&event.draft.namespace) else { return };
         self.mark += 1;
         let before = self.flusher.pushed();
@@ -104,7 +104,7 @@ impl Hub {
         }
         let key = session.connection;
         if !shared.event.draft.volatile {
-            session.last = shared.event.offset.position;
+            session.note_last(shared.event.offset);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.is_replaying(session_key) {
