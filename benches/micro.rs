@@ -1,12 +1,13 @@
-//! Single functions on one thread: rooms, the recovery window, and the codecs. `cargo bench --bench micro -- rooms` runs
+//! Single functions on one thread: rooms, the recovery window, the codecs, and the log's entries. `cargo bench --bench micro -- rooms` runs
 //! one group.
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use roomcast::log::Snapshot;
+use roomcast::log::redis::read_wanted;
 use roomcast::log::window::{Slice, Window};
 use roomcast::model::args::Args;
-use roomcast::model::draft::{Draft, Source};
+use roomcast::model::draft::{Draft, DraftLimits, Source};
 use roomcast::model::event::Event;
 use roomcast::model::names::Room;
 use roomcast::model::namespaces::NamespaceIndex;
@@ -16,6 +17,7 @@ use roomcast::model::provenance::Provenance;
 use roomcast::protocol::socketio::Decoder;
 use roomcast::protocol::websocket::FrameReader;
 use roomcast::protocol::{msgpack, plain_ws, socketio_encode, sse};
+use roomcast::redis::resp::{Scanner, Tokens};
 use roomcast::shard::rooms::Rooms;
 use slotmap::{DefaultKey, SlotMap};
 use std::hint::black_box;
@@ -156,6 +158,47 @@ fn codecs(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A reply of `XREAD` with events of other programs.
+fn page(entries: usize) -> Vec<u8> {
+    let mut reply = format!("*1\r\n*2\r\n$15\r\nroomcast:events\r\n*{entries}\r\n");
+    for entry in 0..entries {
+        reply.push_str(&format!("*2\r\n$15\r\n1795225216{:03}-0\r\n*6\r\n", entry % 1000));
+        let room = format!("conversation:{}", entry % 100);
+        for text in ["room", &room, "event", "new_message", "data", MESSAGE] {
+            reply.push_str(&format!("${}\r\n{text}\r\n", text.len()));
+        }
+    }
+    reply.into_bytes()
+}
+
+fn log(criterion: &mut Criterion) {
+    const ENTRIES: usize = 256;
+    let reply = page(ENTRIES);
+    let limits = DraftLimits { max_event: 64 << 10, room_name_bytes: 200, rooms: 100 };
+    let text = |text: &str| text.as_bytes().to_vec();
+    let fields = [("room", "conversation:42"), ("event", "new_message"), ("data", MESSAGE)]
+        .map(|(name, value)| (text(name), text(value)));
+    let mut group = criterion.benchmark_group("log");
+    group.throughput(Throughput::Elements(ENTRIES as u64));
+    group.bench_function("find and walk over a reply with 256 entries", |bencher| {
+        bencher.iter(|| {
+            let end = Scanner::new(1 << 20).scan(black_box(&reply));
+            (end, Tokens::new(&reply).count())
+        });
+    });
+    group.bench_function("the same by the client library", |bencher| {
+        bencher.iter(|| redis::parse_redis_value(black_box(&reply)).is_ok());
+    });
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("decode an entry", |bencher| {
+        bencher.iter(|| read_wanted(black_box(&fields), &limits, |_, _| true).is_ok());
+    });
+    group.bench_function("look at an entry that nobody wants", |bencher| {
+        bencher.iter(|| read_wanted(black_box(&fields), &limits, |_, _| false).is_ok());
+    });
+    group.finish();
+}
+
 /// A text frame as a client sends it, of less than 126 or less than 65,536 bytes.
 fn masked_text(payload: &[u8]) -> Vec<u8> {
     let mask = [1, 2, 3, 4];
@@ -172,5 +215,5 @@ fn masked_text(payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-criterion_group!(benches, rooms, window, codecs);
+criterion_group!(benches, rooms, window, codecs, log);
 criterion_main!(benches);

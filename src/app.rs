@@ -226,6 +226,7 @@ fn start_shards(node: &Arc<Node>, count: usize) -> Result<Vec<JoinHandle<()>>, A
         let (context, observer, node) = (node.context.clone(), node.clone(), node.clone());
         let thread = runner::spawn(index, context, observer, end, move |shard, mut ended| {
             tokio::task::spawn_local(persist::run(shard.clone()));
+            tokio::task::spawn_local(node.log.clone().run_appender(usize::from(index)));
             let local = LocalNode::new(node, shard.clone());
             let disconnects = local.clone();
             tokio::task::spawn_local(async move {

@@ -141,6 +141,11 @@ impl Redis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    /// The same for a socket.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
+    }
+
     /// CPU time of all its threads so far.
     pub(crate) fn cpu(&self) -> Duration {
         cpu(self.process.child.id())

@@ -159,7 +159,8 @@ fn storage_in_redis(
 ) -> Result<Storage, AppError> {
     let cluster =
         Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone(), memory.clone()).map_err(setup)?;
-    let log = RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone()).map_err(setup)?;
+    let log =
+        RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone(), runner::count()).map_err(setup)?;
     let emitters = EmitterBridge::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
     let kept = stream_kept(&config.recovery);
     let prefix = &config.redis.prefix;

@@ -4,7 +4,7 @@
 /// Files that are neither clients' nor operators': at most 64 requests to the backend, connections to Redis, the log's and
 /// the key set's, and those that end to make room but are not closed yet.
 const RESERVED: usize = 160;
-/// Of a shard: its runtime and its listening sockets.
+/// Of a shard: its runtime, its listening sockets and its connection to Redis.
 const RESERVED_OF_A_SHARD: usize = 8;
 /// Connections to `admin_listen`.
 const OPERATORS: usize = 64;

@@ -106,8 +106,8 @@ pub fn carry_on(local: &Rc<LocalNode>, intent: Intent, upgraded: Upgraded) {
 
 fn open_socketio(local: &Rc<LocalNode>, permit: Permit, handshake: WebSocketHandshake, upgraded: Upgraded) {
     let Upgraded { stream, early, mut answer, waited } = upgraded;
-    let (sid, stream) = (local.shard.fresh_id(), Rc::new(stream));
-    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(stream.clone()), permit);
+    let sid = local.shard.fresh_id();
+    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(Rc::new(stream)), permit);
     handshake.apply(&mut connection);
     let key = local.shard.open(connection);
     local.await_proof(key);
@@ -116,13 +116,12 @@ fn open_socketio(local: &Rc<LocalNode>, permit: Permit, handshake: WebSocketHand
     local.shard.start_timers(key, waited);
     let mut frames = FrameReader::new();
     websocket::take_early(local, key, &mut frames, &early);
-    websocket::start(local, key, stream, frames);
+    websocket::start(local, key, frames);
 }
 
 fn open_json(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>, upgraded: Upgraded) {
     let Upgraded { stream, early, answer, waited } = upgraded;
-    let stream = Rc::new(stream);
-    let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(stream.clone()), permit);
+    let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(Rc::new(stream)), permit);
     let key = local.shard.open(connection);
     local.await_proof(key);
     local.shard.push(key, Frame::Raw(answer.into()));
@@ -135,7 +134,7 @@ fn open_json(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>, upg
         }
         let mut frames = FrameReader::new();
         websocket::take_early(&local, key, &mut frames, &early);
-        websocket::start(&local, key, stream, frames);
+        websocket::start(&local, key, frames);
     });
 }
 

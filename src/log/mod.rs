@@ -62,6 +62,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// itself and never returns.
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()>;
 
+    /// What the calling thread appends goes over a connection of its own, where the log has connections; to be run on the
+    /// thread of each shard, until dropped.
+    fn run_appender(self: Arc<Self>, _shard: usize) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// Notes the position of an event that this node added beside the log (an announcement of presence). What it
     /// appends from then on, volatile or not, reaches no client before that event.
     fn note_announced(&self, _position: Position) {}

@@ -60,6 +60,10 @@ impl EventLog for TracedLog {
         self.log.clone().run(sink)
     }
 
+    fn run_appender(self: Arc<Self>, shard: usize) -> BoxFuture<'static, ()> {
+        self.log.clone().run_appender(shard)
+    }
+
     fn note_announced(&self, position: Position) {
         self.log.note_announced(position);
     }

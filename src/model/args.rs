@@ -99,8 +99,19 @@ impl fmt::Debug for Args {
 
 const JSON_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
 
+/// Whether a text is one JSON value that is not nested too deep.
+pub fn is_json(json: &str) -> bool {
+    !is_too_deep(json) && serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()
+}
+
+/// Whether a JSON text is nested deeper than [`MAX_JSON_DEPTH`].
+fn is_too_deep(json: &str) -> bool {
+    // Most texts have fewer brackets in all.
+    memchr::memchr2_iter(b'[', b'{', json.as_bytes()).nth(MAX_JSON_DEPTH).is_some() && json_depth(json) > MAX_JSON_DEPTH
+}
+
 fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, ArgsError> {
-    if json_depth(json) > MAX_JSON_DEPTH {
+    if is_too_deep(json) {
         return Err(ArgsError::TooDeep);
     }
     serde_json::from_str(json).map_err(|e| ArgsError::Invalid(e.to_string()))

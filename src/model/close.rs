@@ -107,11 +107,13 @@ pub enum DropReason {
     Unhandled,
     /// A message between nodes that had been read before, or that was sent more than 30 seconds ago.
     Replayed,
+    /// What Redis carried out only after its deadline, when its publisher had got an error.
+    Late,
 }
 
 impl DropReason {
     /// All reasons, in the order of their discriminants.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::VolatileNotWritable,
         Self::ClosedWithQueue,
         Self::Malformed,
@@ -125,6 +127,7 @@ impl DropReason {
         Self::Crowd,
         Self::Unhandled,
         Self::Replayed,
+        Self::Late,
     ];
 
     /// The metric label.
@@ -143,6 +146,7 @@ impl DropReason {
             Self::Crowd => "crowd",
             Self::Unhandled => "unhandled",
             Self::Replayed => "replayed",
+            Self::Late => "late",
         }
     }
 }

@@ -4,7 +4,6 @@ use crate::auth::revocations::Revocation;
 use crate::log::{BoxFuture, Sink, Snapshot};
 use crate::model::clock::unix_ms;
 use crate::model::command::{Action, SessionCommand};
-use crate::model::draft::Source;
 use crate::model::event::{Batch, Delivery, Event};
 use crate::model::offset::{Offset, Position};
 use crate::model::partition::Line;
@@ -177,9 +176,6 @@ impl Dispatcher {
         }
         let mut window = self.node.window.write();
         let now = self.now();
-        let foreign = events.iter().filter(|event| event.draft.source == Source::Stream).count();
-        // Events of nodes were counted when they were accepted. What others added to the stream is counted by every node.
-        self.node.context.metrics.accepted(Source::Stream, foreign as u64);
         for event in events {
             window.push(event.clone(), now);
         }

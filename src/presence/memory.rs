@@ -9,7 +9,8 @@ use crate::model::draft::{Draft, Source};
 use crate::model::names::{Namespace, Room};
 use crate::presence::config::PresenceConfig;
 use crate::presence::{
-    Applied, Change, Fact, ImmediateStore, Known, RoomStatus, Store, StoreError, Transition, TransitionKind, UserStatus,
+    Applied, Change, Fact, ImmediateStore, Inside, Known, RoomStatus, Store, StoreError, Transition, TransitionKind,
+    UserStatus,
 };
 use parking_lot::{Mutex, MutexGuard};
 use std::cmp::Ordering;
@@ -85,7 +86,8 @@ impl State {
                 };
                 outcome.note(kind.filter(|_| change.news), now_ms);
             }
-            Fact::Inside { namespace, room, user } => {
+            Fact::Inside(inside) => {
+                let Inside { namespace, room, user } = &**inside;
                 let place = (namespace.clone(), room.clone());
                 let messages = change.messages.as_deref().filter(|_| user.is_some() && change.news);
                 let members = self.rooms.entry(place.clone()).or_default();

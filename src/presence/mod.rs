@@ -24,14 +24,25 @@ pub enum Fact {
     /// A user is connected.
     Online(Arc<str>),
     /// Somebody is in a room.
-    Inside {
-        /// The room's namespace.
-        namespace: Namespace,
-        /// The room.
-        room: Room,
-        /// Who; `None` is a client without a user.
-        user: Option<Arc<str>>,
-    },
+    Inside(Arc<Inside>),
+}
+
+/// Somebody who is in a room.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Inside {
+    /// The room's namespace.
+    pub namespace: Namespace,
+    /// The room.
+    pub room: Room,
+    /// Who; `None` is a client without a user.
+    pub user: Option<Arc<str>>,
+}
+
+impl Fact {
+    /// Somebody is in a room.
+    pub fn inside(namespace: Namespace, room: Room, user: Option<Arc<str>>) -> Self {
+        Self::Inside(Arc::new(Inside { namespace, room, user }))
+    }
 }
 
 /// The announcements of a user to the others in a room.

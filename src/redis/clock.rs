@@ -5,9 +5,11 @@ use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
 use redis::Value;
+use std::time::Duration;
 use tokio::time::Instant;
 
 /// Redis' clock as it was when its reply arrived, so it never runs ahead of Redis.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct RedisClock {
     redis_us: u64,
     read_at: Instant,
@@ -25,7 +27,8 @@ impl RedisClock {
         Ok(Self::now(seconds * 1_000_000 + micros))
     }
 
-    fn now(redis_us: u64) -> Self {
+    /// A clock that shows this now.
+    pub(crate) fn now(redis_us: u64) -> Self {
         Self { redis_us, read_at: Instant::now() }
     }
 
@@ -36,16 +39,25 @@ impl RedisClock {
 
     /// Redis' Unix milliseconds at a moment of this process.
     pub(crate) fn redis_ms(&self, when: Instant) -> u64 {
+        self.redis_us(when) / 1000
+    }
+
+    /// Redis' Unix microseconds at a moment of this process.
+    pub(crate) fn redis_us(&self, when: Instant) -> u64 {
         let after = when.saturating_duration_since(self.read_at).as_micros() as u64;
         let before = self.read_at.saturating_duration_since(when).as_micros() as u64;
-        (self.redis_us + after).saturating_sub(before) / 1000
+        (self.redis_us + after).saturating_sub(before)
+    }
+
+    /// How long ago Redis was asked.
+    pub(crate) fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.read_at)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn moments_are_converted_to_the_time_of_redis() {

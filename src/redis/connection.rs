@@ -3,14 +3,15 @@
 //!
 //! The `redis` crate's own response timeout (500 ms) would break `XREAD BLOCK` and is off; every call here has its own.
 
-use crate::redis::bounded::ReplyLimit;
 use crate::redis::config::RedisConfig;
-use crate::redis::dial::{dial, with_role_check};
+use crate::redis::dial::{check_role, dial};
+use crate::redis::direct::{DirectConnection, Replies};
 use crate::redis::discovery;
 use crate::redis::error::{RedisError, with_timeout};
+use crate::redis::socket::RedisSocket;
 use crate::redis::url::{Address, RedisUrl, RedisUrlError, Topology};
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, Value};
+use redis::{AsyncConnectionConfig, Cmd, ConnectionInfo, Pipeline, ProtocolVersion, PushInfo, Value};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,24 +54,27 @@ impl Connector {
         self.url.describe()
     }
 
-    async fn connect(
-        &self,
-        protocol: ProtocolVersion,
-        config: &AsyncConnectionConfig,
-        limit: Option<&Arc<ReplyLimit>>,
-        timeout: Duration,
-    ) -> Result<(MultiplexedConnection, Address), RedisError> {
+    /// Opens a connection to the server that holds the key, and checks that it is a master.
+    async fn connect(&self, kind: Kind<'_>, timeout: Duration) -> Result<RedisConnection, RedisError> {
         let mut last_error = RedisError::Disconnected("no address".into());
         for address in discovery::locate(&self.discovered, &self.url, self.slot, timeout).await? {
-            let info = self.url.data_server(&address);
-            let settings = info.redis_settings().clone().set_protocol(protocol);
-            let connection = dial(info.set_redis_settings(settings), config, limit, timeout).await;
-            match with_role_check(connection, timeout).await {
-                Ok(connection) => return Ok((connection, address)),
-                Err(error) => last_error = error.at(&address),
+            let opened = async {
+                let mut link = kind.open(self.url.data_server(&address), timeout).await?;
+                check_role(link.call(&redis::cmd("ROLE"), timeout).await)?;
+                Ok(link)
+            };
+            match opened.await {
+                Ok(link) => return Ok(RedisConnection { link, connector: self.clone(), address, timeout }),
+                Err(error) => last_error = RedisError::at(error, &address),
             }
         }
         Err(last_error)
+    }
+
+    /// A connection to a server that was found for the same key, whose bytes the caller reads and writes.
+    pub(crate) async fn open_socket(&self, address: &Address, timeout: Duration) -> Result<RedisSocket, RedisError> {
+        let opened = RedisSocket::open(&self.url.data_server(address), timeout).await;
+        opened.map_err(|error| error.at(address))
     }
 
     /// Whether Sentinels name another master by now.
@@ -80,29 +84,87 @@ impl Connector {
     }
 }
 
+/// What connection to open.
+#[derive(Clone, Copy)]
+enum Kind<'a> {
+    Library(ProtocolVersion, &'a AsyncConnectionConfig),
+    Direct { max_reply: usize },
+}
+
+impl Kind<'_> {
+    async fn open(self, info: ConnectionInfo, timeout: Duration) -> Result<Link, RedisError> {
+        match self {
+            Self::Library(protocol, config) => {
+                let settings = info.redis_settings().clone().set_protocol(protocol);
+                dial(info.set_redis_settings(settings), config, timeout).await.map(Link::Library)
+            }
+            Self::Direct { max_reply } => {
+                DirectConnection::open(&info, timeout, max_reply).await.map(|direct| Link::Direct(Box::new(direct)))
+            }
+        }
+    }
+}
+
+/// How commands go to the server.
+enum Link {
+    /// By the client library, in a task of its own. A call may be given up before it ends.
+    Library(MultiplexedConnection),
+    Direct(Box<DirectConnection>),
+}
+
+impl Link {
+    async fn call(&mut self, command: &Cmd, timeout: Duration) -> Result<Value, RedisError> {
+        let value = match self {
+            Self::Library(connection) => with_timeout(timeout, connection.req_packed_command(command)).await?,
+            Self::Direct(connection) => {
+                let mut values = connection.values(&command.get_packed_command(), 1, timeout).await?;
+                values.pop().unwrap_or_default()
+            }
+        };
+        value.extract_error().map_err(RedisError::from)
+    }
+
+    async fn pipeline(&mut self, pipeline: &Pipeline, timeout: Duration) -> Result<Vec<Value>, RedisError> {
+        match self {
+            Self::Library(connection) => {
+                with_timeout(timeout, connection.req_packed_commands(pipeline, 0, pipeline.len())).await
+            }
+            Self::Direct(connection) => {
+                connection.values(&pipeline.get_packed_pipeline(), pipeline.len(), timeout).await
+            }
+        }
+    }
+
+    fn subscriber(&mut self) -> Result<&mut MultiplexedConnection, RedisError> {
+        match self {
+            Self::Library(connection) => Ok(connection),
+            Self::Direct(_) => Err(RedisError::UnexpectedReply("a subscription on a connection for calls")),
+        }
+    }
+}
+
 /// One connection for one job; closed when dropped.
 pub(crate) struct RedisConnection {
-    connection: MultiplexedConnection,
+    link: Link,
     connector: Connector,
     address: Address,
     timeout: Duration,
-    limit: Option<Arc<ReplyLimit>>,
 }
 
 impl RedisConnection {
     /// Finds the server, connects and authenticates. Each of these steps, and each later call, has this timeout.
     pub(crate) async fn open(connector: &Connector, timeout: Duration) -> Result<Self, RedisError> {
-        Self::connect(connector, ProtocolVersion::RESP2, &AsyncConnectionConfig::new(), None, timeout).await
+        connector.connect(Kind::Library(ProtocolVersion::RESP2, &AsyncConnectionConfig::new()), timeout).await
     }
 
-    /// The same; a call whose reply has more bytes fails, and the connection breaks. Without TLS only.
-    pub(crate) async fn open_bounded(
+    /// The same for what is read at a high rate, with [`RedisConnection::exchange`]. A call whose reply has more than
+    /// `max_reply` bytes fails and breaks the connection, and so does one that is dropped before it ends.
+    pub(crate) async fn open_direct(
         connector: &Connector,
         timeout: Duration,
         max_reply: usize,
     ) -> Result<Self, RedisError> {
-        let limit = Some(ReplyLimit::new(max_reply));
-        Self::connect(connector, ProtocolVersion::RESP2, &AsyncConnectionConfig::new(), limit, timeout).await
+        connector.connect(Kind::Direct { max_reply }, timeout).await
     }
 
     /// A connection for subscriptions. It speaks RESP3, where messages and replies can share a connection.
@@ -112,18 +174,12 @@ impl RedisConnection {
         on_push: impl Fn(PushInfo) -> Result<(), E> + Send + Sync + 'static,
     ) -> Result<Self, RedisError> {
         let config = AsyncConnectionConfig::new().set_push_sender(on_push);
-        Self::connect(connector, ProtocolVersion::RESP3, &config, None, timeout).await
+        connector.connect(Kind::Library(ProtocolVersion::RESP3, &config), timeout).await
     }
 
-    async fn connect(
-        connector: &Connector,
-        protocol: ProtocolVersion,
-        config: &AsyncConnectionConfig,
-        limit: Option<Arc<ReplyLimit>>,
-        timeout: Duration,
-    ) -> Result<Self, RedisError> {
-        let (connection, address) = connector.connect(protocol, config, limit.as_ref(), timeout).await?;
-        Ok(Self { connection, connector: connector.clone(), address, timeout, limit })
+    /// The server.
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
     }
 
     /// Host and port of the server.
@@ -137,7 +193,7 @@ impl RedisConnection {
         if self.connector.was_replaced(&self.address, self.timeout) {
             return Err(RedisError::NotServing(format!("Sentinels name another master than {}", self.address)));
         }
-        crate::redis::dial::check_role(&mut self.connection, self.timeout).await?;
+        check_role(self.call(&redis::cmd("ROLE")).await)?;
         if self.connector.is_cluster() {
             // The slot may have moved while its former owner is healthy.
             self.call(redis::cmd("EXISTS").arg(&*self.connector.key)).await?;
@@ -157,10 +213,22 @@ impl RedisConnection {
 
     /// Sends a command for which Redis may wait up to `block` before it answers.
     pub(crate) async fn call_blocking(&mut self, command: &Cmd, block: Duration) -> Result<Value, RedisError> {
-        self.begin_reply();
-        let called = with_timeout(self.timeout + block, self.connection.req_packed_command(command)).await;
-        let value = called.map_err(|error| self.explain(error))?;
-        value.extract_error().map_err(RedisError::from)
+        self.link.call(command, self.timeout + block).await
+    }
+
+    /// Sends `count` commands as they are, for which Redis may wait up to `block` in all, and leaves their replies where
+    /// they arrived. Only on a connection of [`RedisConnection::open_direct`].
+    pub(crate) async fn exchange(
+        &mut self,
+        commands: &[u8],
+        count: usize,
+        block: Duration,
+        replies: &mut Replies,
+    ) -> Result<(), RedisError> {
+        match &mut self.link {
+            Link::Direct(connection) => connection.exchange(commands, count, self.timeout + block, replies).await,
+            Link::Library(_) => Err(RedisError::UnexpectedReply("an exchange on a shared connection")),
+        }
     }
 
     /// Sends several commands at once. There is one reply for each; error replies are [`Value::ServerError`]s among
@@ -181,36 +249,21 @@ impl RedisConnection {
         pipeline: &Pipeline,
         block: Duration,
     ) -> Result<Vec<Value>, RedisError> {
-        self.begin_reply();
-        let sending = self.connection.req_packed_commands(pipeline, 0, pipeline.len());
-        let replies = with_timeout(self.timeout + block, sending).await.map_err(|error| self.explain(error))?;
+        let replies = self.link.pipeline(pipeline, self.timeout + block).await?;
         match replies.len() == pipeline.len() {
             true => Ok(replies),
             false => Err(RedisError::UnexpectedReply("a pipeline")),
         }
     }
 
-    fn begin_reply(&self) {
-        if let Some(limit) = &self.limit {
-            limit.begin();
-        }
-    }
-
-    fn explain(&self, error: RedisError) -> RedisError {
-        match &self.limit {
-            Some(limit) => limit.explain(error),
-            None => error,
-        }
-    }
-
     /// Subscribes to the channels that match a pattern. Unlike [`RedisConnection::subscribe`] this does not count as a
     /// subscriber of any of them (`PUBSUB NUMSUB`).
     pub(crate) async fn psubscribe(&mut self, pattern: &str) -> Result<(), RedisError> {
-        with_timeout(self.timeout, self.connection.psubscribe(pattern)).await
+        with_timeout(self.timeout, self.link.subscriber()?.psubscribe(pattern)).await
     }
 
     pub(crate) async fn subscribe(&mut self, channel: &str) -> Result<(), RedisError> {
-        with_timeout(self.timeout, self.connection.subscribe(channel)).await
+        with_timeout(self.timeout, self.link.subscriber()?.subscribe(channel)).await
     }
 }
 

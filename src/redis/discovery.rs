@@ -176,7 +176,7 @@ async fn vote(discovered: &Discovered, url: &RedisUrl, address: &Address, slot: 
             let known = discovered.state.lock().sentinels.remove(address);
             let mut sentinel = match known {
                 Some(connection) => connection,
-                None => dial(url.sentinel(address), &AsyncConnectionConfig::new(), None, MAX_VOTE_TIME).await?,
+                None => dial(url.sentinel(address), &AsyncConnectionConfig::new(), MAX_VOTE_TIME).await?,
             };
             let holder = ask_sentinel(&mut sentinel, master).await?;
             discovered.state.lock().sentinels.insert(address.clone(), sentinel);
@@ -184,7 +184,7 @@ async fn vote(discovered: &Discovered, url: &RedisUrl, address: &Address, slot: 
             Ok(Vote { holder, nodes: Vec::new() })
         }
         _ => {
-            let mut node = dial(url.data_server(address), &AsyncConnectionConfig::new(), None, MAX_VOTE_TIME).await?;
+            let mut node = dial(url.data_server(address), &AsyncConnectionConfig::new(), MAX_VOTE_TIME).await?;
             let slots = call(&mut node, redis::cmd("CLUSTER").arg("SLOTS")).await?;
             let (owner, nodes) = read_slots(&slots, slot, address)?;
             let holder = owner.ok_or_else(|| RedisError::Disconnected(format!("slot {slot} has no owner")))?;

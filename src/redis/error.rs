@@ -41,6 +41,18 @@ impl RedisError {
     }
 }
 
+impl RedisError {
+    /// The error that an error reply means: its code, a space, and a text.
+    pub(crate) fn of_reply(reply: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(reply).into_owned();
+        let code = text.split(' ').next().unwrap_or_default();
+        match NOT_SERVING.contains(&code) {
+            true => Self::NotServing(text),
+            false => Self::Reply(text),
+        }
+    }
+}
+
 impl From<redis::RedisError> for RedisError {
     fn from(error: redis::RedisError) -> Self {
         match ServerError::try_from(error) {
@@ -86,10 +98,13 @@ mod tests {
             other => panic!("{other:?}"),
         };
         for code in NOT_SERVING {
+            let raw = RedisError::of_reply(format!("{code} 3999 h:1").as_bytes());
+            assert!(matches!(raw, RedisError::NotServing(text) if text == format!("{code} 3999 h:1")));
             assert!(
                 matches!(error(&format!("-{code} 3999 h:1\r\n")), RedisError::NotServing(text) if text.starts_with(code))
             );
         }
+        assert!(matches!(RedisError::of_reply(b"OOM command not allowed"), RedisError::Reply(_)));
         assert!(matches!(error("-OOM command not allowed\r\n"), RedisError::Reply(_)));
     }
 }

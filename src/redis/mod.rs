@@ -11,15 +11,17 @@
 //! }
 //! ```
 
-mod bounded;
 pub(crate) mod clock;
+pub(crate) mod command;
 pub mod config;
 pub(crate) mod connection;
 mod dial;
+pub(crate) mod direct;
 pub(crate) mod discovery;
 pub(crate) mod error;
 pub(crate) mod reconnect;
 pub(crate) mod reply;
 pub mod resp;
 pub(crate) mod script;
+pub(crate) mod socket;
 pub mod url;

@@ -8,7 +8,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// A server that disappears without closing its connections is noticed after this. Calls have shorter timeouts.
-const KEEPALIVE: Duration = Duration::from_secs(10);
+pub(super) const KEEPALIVE: Duration = Duration::from_secs(10);
 const MAX_HOSTS: usize = 32;
 const DEFAULT_PORT: u16 = 6379;
 const DEFAULT_SENTINEL_PORT: u16 = 26379;

@@ -83,6 +83,8 @@ pub struct Connection {
     pub dirty: bool,
     /// The socket took no more; its task waits until it does.
     pub blocked: bool,
+    /// Everything is written, and the peer was told that nothing follows.
+    pub half_closed: bool,
     /// Why it is ending, once it is.
     pub closing: Option<CloseReason>,
     /// Wakes the connection's task.
@@ -120,6 +122,7 @@ impl Connection {
             backpressure: None,
             dirty: false,
             blocked: false,
+            half_closed: false,
             closing: None,
             waker: None,
             timers: Timers::default(),
@@ -219,7 +222,7 @@ mod tests {
 
     #[test]
     fn it_is_small() {
-        assert!(size_of::<Connection>() <= 256, "more would cost 320 bytes of memory: {}", size_of::<Connection>());
-        assert!(size_of::<Permit>() <= 32 && size_of::<Outbox>() <= 48 && size_of::<Bucket>() <= 20);
+        assert!(size_of::<Connection>() <= 224, "more would cost 256 bytes of memory: {}", size_of::<Connection>());
+        assert!(size_of::<Permit>() <= 32 && size_of::<Outbox>() == 8 && size_of::<Bucket>() <= 20);
     }
 }

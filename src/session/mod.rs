@@ -117,11 +117,3 @@ impl Session {
         self.lines.as_ref().map_or(Line::CONTROL, |lines| lines.last)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn it_is_small() {
-        assert!(size_of::<super::Session>() <= 160, "more would cost 192 bytes of memory");
-    }
-}

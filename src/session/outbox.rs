@@ -106,71 +106,93 @@ fn own(frame: &Frame, size: usize) -> usize {
     size_of::<Frame>() + if matches!(frame, Frame::Event(_)) { 0 } else { size }
 }
 
-/// A queue of frames, counted in bytes.
+/// A queue of frames, counted in bytes. Idle connections have an empty one, which is a null pointer.
 #[derive(Default)]
-pub struct Outbox {
-    queue: VecDeque<Frame>,
+pub struct Outbox(Option<Box<Queue>>);
+
+/// Most frames are written before the next one comes: the first needs no memory besides this.
+struct Queue {
+    first: Frame,
+    rest: VecDeque<Frame>,
     bytes: usize,
     /// Bytes of the first frame that are written already.
     written: usize,
+}
+
+impl Queue {
+    fn iter(&self) -> impl Iterator<Item = &Frame> {
+        std::iter::once(&self.first).chain(&self.rest)
+    }
 }
 
 impl Outbox {
     /// Adds a frame at the end.
     pub fn push(&mut self, frame: Frame) {
         let size = frame.size();
-        self.bytes += size;
         came(&frame, size);
-        if self.queue.capacity() == 0 {
-            // Most pushes are alone: VecDeque's own first step would be four frames.
-            self.queue.reserve_exact(1);
+        match &mut self.0 {
+            Some(queue) => {
+                queue.bytes += size;
+                queue.rest.push_back(frame);
+            }
+            None => self.0 = Some(Box::new(Queue { first: frame, rest: VecDeque::new(), bytes: size, written: 0 })),
         }
-        self.queue.push_back(frame);
     }
 
     /// Puts a frame before all others, but behind one that is partly on the wire.
     pub fn push_ahead(&mut self, frame: Frame) {
-        let at = usize::from(self.is_mid_frame());
-        self.push(frame);
-        if let Some(frame) = self.queue.pop_back() {
-            self.queue.insert(at, frame);
-        }
+        let is_mid_frame = self.is_mid_frame();
+        let Some(queue) = &mut self.0 else { return self.push(frame) };
+        let size = frame.size();
+        came(&frame, size);
+        queue.bytes += size;
+        let next = if is_mid_frame { frame } else { std::mem::replace(&mut queue.first, frame) };
+        queue.rest.push_front(next);
     }
 
     /// Bytes waiting, near enough for limits.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.0.as_ref().map_or(0, |queue| queue.bytes)
     }
 
     /// Bytes of memory it may hold: events are shared with other outboxes, but somebody must hold them.
     pub fn held(&self) -> usize {
-        self.bytes + self.queue.capacity() * size_of::<Frame>()
+        let of_queue = |queue: &Queue| queue.bytes + size_of::<Queue>() + queue.rest.capacity() * size_of::<Frame>();
+        self.0.as_deref().map_or(0, of_queue)
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.0.is_none()
     }
 
     /// Whether the first frame is partly on the wire, so that nothing may be put before the rest of it.
     pub fn is_mid_frame(&self) -> bool {
-        self.written > 0
+        self.written() > 0
     }
 
     /// The waiting frames in order, and how many bytes of the first are written already.
     pub fn waiting(&self) -> (impl Iterator<Item = &Frame>, usize) {
-        (self.queue.iter(), self.written)
+        (self.frames(), self.written())
+    }
+
+    fn frames(&self) -> impl Iterator<Item = &Frame> {
+        self.0.iter().flat_map(|queue| queue.iter())
+    }
+
+    fn written(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.written)
     }
 
     /// The first stored event that waits behind so many frames. What was encoded for one client alone is not looked at.
     pub fn first_event(&self, behind: usize) -> Option<Position> {
-        self.queue.iter().skip(behind).find_map(Frame::position)
+        self.frames().skip(behind).find_map(Frame::position)
     }
 
     /// Whether the event of this offset waits.
     pub fn has_event(&self, offset: &Offset) -> bool {
         let suffix = format!("\"offset\":\"{offset}\"}}");
-        self.queue.iter().any(|frame| match frame {
+        self.frames().any(|frame| match frame {
             Frame::Event(_) => frame.position() == Some(offset.position),
             // A `/ws` client's own copy ends with its offset.
             Frame::Raw(bytes) => bytes.ends_with(suffix.as_bytes()),
@@ -180,34 +202,37 @@ impl Outbox {
 
     /// The first frame.
     pub fn front(&self) -> Option<&Frame> {
-        self.queue.front()
+        self.0.as_ref().map(|queue| &queue.first)
     }
 
     /// Removes the first frame: it is written.
     pub fn pop(&mut self) -> Option<Frame> {
-        self.written = 0;
-        let frame = self.queue.pop_front()?;
+        let mut queue = self.0.take()?;
+        let Some(next) = queue.rest.pop_front() else {
+            // No connection keeps the queue of its busiest moment.
+            gone(&queue.first, queue.bytes);
+            return Some(queue.first);
+        };
+        let frame = std::mem::replace(&mut queue.first, next);
         let size = frame.size();
-        self.bytes -= size;
+        queue.bytes -= size;
+        queue.written = 0;
+        self.0 = Some(queue);
         gone(&frame, size);
-        if self.queue.is_empty() {
-            // Without this, every connection would keep the queue of its busiest moment.
-            self.queue = VecDeque::new();
-        }
         Some(frame)
     }
 
     /// How many frames wait.
     pub fn len(&self) -> usize {
-        self.queue.len()
+        self.0.as_ref().map_or(0, |queue| 1 + queue.rest.len())
     }
 
     /// Notes that so many bytes are written, from the front; `len` gives a frame's length on the wire.
     pub fn wrote(&mut self, mut bytes: usize, len: impl Fn(&Frame) -> usize) {
-        while let Some(frame) = self.queue.front() {
-            let left = len(frame) - self.written;
+        while let Some(queue) = &mut self.0 {
+            let left = len(&queue.first) - queue.written;
             if bytes < left {
-                self.written += bytes;
+                queue.written += bytes;
                 return;
             }
             bytes -= left;
@@ -220,20 +245,20 @@ impl Outbox {
         if !self.is_mid_frame() {
             return self.clear();
         }
+        let Some(queue) = &mut self.0 else { return 0 };
         let mut lost = 0;
-        for frame in self.queue.drain(1..) {
+        for frame in std::mem::take(&mut queue.rest) {
             let size = frame.size();
-            self.bytes -= size;
+            queue.bytes -= size;
             gone(&frame, size);
             lost += usize::from(matches!(frame, Frame::Event(_)));
         }
-        self.queue.shrink_to_fit();
         lost
     }
 
     /// Forgets everything; how many events were lost with it.
     pub fn clear(&mut self) -> usize {
-        let events = self.queue.iter().filter(|frame| matches!(frame, Frame::Event(_))).count();
+        let events = self.frames().filter(|frame| matches!(frame, Frame::Event(_))).count();
         *self = Self::default();
         events
     }
@@ -241,7 +266,7 @@ impl Outbox {
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.queue.iter().for_each(|frame| gone(frame, frame.size()));
+        self.frames().for_each(|frame| gone(frame, frame.size()));
     }
 }
 
@@ -284,7 +309,7 @@ mod tests {
         assert!(!outbox.is_mid_frame());
         assert_eq!(outbox.bytes(), 1);
         outbox.pop();
-        assert_eq!((outbox.bytes(), outbox.queue.capacity()), (0, 0));
+        assert_eq!((outbox.bytes(), outbox.held()), (0, 0));
         assert_eq!((waiting_bytes(), held_bytes()), (0, 0));
         (0..3).for_each(|_| outbox.push(Frame::Raw(Bytes::from_static(b"12345"))));
         assert_eq!((waiting_bytes(), held_bytes()), (15, 15 + 3 * size_of::<Frame>()));

@@ -304,12 +304,15 @@ impl Shard {
         self.hub.borrow_mut().release(sid)
     }
 
-    /// Wakes this task when the connection has something for it; `false` when the connection is gone.
-    pub fn wake_on_change(&self, key: ConnectionKey, context: &Context<'_>) -> bool {
+    /// Wakes this task when the connection has something for it, and answers its socket; `None` when the connection is gone.
+    pub fn wake_on_change(&self, key: ConnectionKey, context: &Context<'_>) -> Option<Rc<ClientStream>> {
         let mut hub = self.hub.borrow_mut();
-        let Some(connection) = hub.connections.get_mut(key) else { return false };
+        let connection = hub.connections.get_mut(key)?;
         connection.wake_with(context.waker());
-        true
+        match &connection.link {
+            Link::WebSocket(stream) => Some(stream.clone()),
+            Link::Polling(_) | Link::Sse(_) => None,
+        }
     }
 
     /// The next bytes of a streamed response; ready with `None` when it is over.
@@ -332,22 +335,16 @@ impl Shard {
         }
     }
 
-    /// Flushes to a WebSocket that has room again, and shuts it down (once: `finished` is set then) when a closing
-    /// connection is flushed. Ready when the connection is gone.
-    pub fn poll_flush(
-        &self,
-        key: ConnectionKey,
-        stream: &Socket,
-        finished: &mut bool,
-        context: &mut Context<'_>,
-    ) -> Poll<()> {
+    /// Flushes to a WebSocket that has room again, and shuts it down once when a closing connection is flushed. Ready when the
+    /// connection is gone.
+    pub fn poll_flush(&self, key: ConnectionKey, stream: &Socket, context: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut hub = self.hub.borrow_mut();
             let Some(connection) = hub.connections.get_mut(key) else { return Poll::Ready(()) };
             let hangs_up = connection.closing.is_some_and(|reason| !reason.may_be_sending());
-            if hangs_up && connection.outbox.is_empty() && !*finished && !stream.has_unsent() {
+            if hangs_up && connection.outbox.is_empty() && !connection.half_closed && !stream.has_unsent() {
                 // Half-closed, so that the peer reads the close frame; it hangs up, or is cut at its deadline.
-                *finished = true;
+                connection.half_closed = true;
                 let _ = stream.end();
             }
             if !connection.blocked {

@@ -124,7 +124,7 @@ impl Hub {
 
     fn inside(&self, session: &Session, room: &Room) -> Fact {
         let user = session.identity.user.as_ref().map(|user| user.as_str().into());
-        Fact::Inside { namespace: self.namespace_of(session).clone(), room: room.clone(), user }
+        Fact::inside(self.namespace_of(session).clone(), room.clone(), user)
     }
 
     /// The events for the others in the room, by the rule for this user.

@@ -18,13 +18,68 @@ new_key_type! {
 struct RoomState<K> {
     namespace: NamespaceIndex,
     name: Room,
-    members: Vec<Member<K>>,
+    members: Members<K>,
 }
 
 /// A member, and the index of this room in the member's own list, so that a leave needs no search.
 struct Member<K> {
     session: K,
     back: u32,
+}
+
+/// Most rooms have one member, such as a user's own: it needs no memory besides the room's.
+enum Members<K> {
+    One(Member<K>),
+    /// Not empty, other than for a moment.
+    Many(Vec<Member<K>>),
+}
+
+impl<K> Members<K> {
+    fn as_slice(&self) -> &[Member<K>] {
+        match self {
+            Self::One(member) => std::slice::from_ref(member),
+            Self::Many(members) => members,
+        }
+    }
+
+    fn as_mut_slice(&mut self) -> &mut [Member<K>] {
+        match self {
+            Self::One(member) => std::slice::from_mut(member),
+            Self::Many(members) => members,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    fn push(&mut self, member: Member<K>) {
+        match self {
+            Self::Many(members) if !members.is_empty() => members.push(member),
+            Self::Many(_) => *self = Self::One(member),
+            Self::One(_) => {
+                let Self::One(first) = std::mem::replace(self, Self::Many(Vec::new())) else { return };
+                *self = Self::Many(vec![first, member]);
+            }
+        }
+    }
+
+    /// Takes one out; the last one takes its place. Gives memory back that is not needed any more.
+    fn swap_remove(&mut self, at: usize) {
+        match self {
+            Self::One(_) => *self = Self::Many(Vec::new()),
+            Self::Many(members) => {
+                members.swap_remove(at);
+                if members.len() == 1
+                    && let Some(last) = members.pop()
+                {
+                    *self = Self::One(last);
+                } else if members.len() * 4 < members.capacity() {
+                    members.shrink_to(members.len() * 2);
+                }
+            }
+        }
+    }
 }
 
 /// A room of a session, the index of the session among the room's members, why it is in the room, and whether presence
@@ -75,7 +130,8 @@ pub struct Rooms<K: Key> {
     names: HashTable<RoomKey>,
     hasher: RandomState,
     rooms: SlotMap<RoomKey, RoomState<K>>,
-    sessions: SecondaryMap<K, Vec<Membership>>,
+    /// Exact, because idle sessions have one each.
+    sessions: SecondaryMap<K, Box<[Membership]>>,
     /// Hears of the first member of each room, and of the last.
     interest: Option<Arc<Interest>>,
 }
@@ -117,14 +173,11 @@ impl<K: Key> Rooms<K> {
         };
         let Some(list) = self.sessions.entry(session).map(slotmap::secondary::Entry::or_default) else { return false };
         let members = &mut self.rooms[room].members;
-        list.reserve_exact(usize::from(list.len() == list.capacity()));
-        list.push(Membership::new(room, members.len(), by));
-        let back = list.len() as u32 - 1;
-        if members.is_empty() {
-            // Most rooms have one or a few members: Vec's own first step would be four.
-            members.reserve_exact(1);
-        }
-        members.push(Member { session, back });
+        let mut longer = std::mem::take(list).into_vec();
+        longer.reserve_exact(1);
+        longer.push(Membership::new(room, members.len(), by));
+        *list = longer.into_boxed_slice();
+        members.push(Member { session, back: list.len() as u32 - 1 });
         true
     }
 
@@ -133,7 +186,7 @@ impl<K: Key> Rooms<K> {
             interest.enter(namespace, &name);
         }
         let hash = self.hasher.hash_one((namespace, &*name));
-        let key = self.rooms.insert(RoomState { namespace, name, members: Vec::new() });
+        let key = self.rooms.insert(RoomState { namespace, name, members: Members::Many(Vec::new()) });
         let (rooms, hasher) = (&self.rooms, &self.hasher);
         self.names.insert_unique(hash, key, |key| {
             let entry = &rooms[*key];
@@ -184,20 +237,20 @@ impl<K: Key> Rooms<K> {
 
     fn remove(&mut self, session: K, index: usize) {
         let list = &mut self.sessions[session];
-        let removed = list.swap_remove(index);
+        let mut shorter = std::mem::take(list).into_vec();
+        let removed = shorter.swap_remove(index);
+        *list = shorter.into_boxed_slice();
         let (room, at) = (removed.room, removed.at());
         if let Some(moved) = list.get(index) {
-            self.rooms[moved.room].members[moved.at()].back = index as u32;
+            self.rooms[moved.room].members.as_mut_slice()[moved.at()].back = index as u32;
         }
-        let entry = &mut self.rooms[room];
-        entry.members.swap_remove(at);
-        if let Some(moved) = entry.members.get(at) {
+        let members = &mut self.rooms[room].members;
+        members.swap_remove(at);
+        if let Some(moved) = members.as_slice().get(at) {
             self.sessions[moved.session][moved.back as usize].move_to(at);
         }
-        if entry.members.is_empty() {
+        if members.len() == 0 {
             self.destroy(room);
-        } else if entry.members.len() * 4 < entry.members.capacity() {
-            entry.members.shrink_to(entry.members.len() * 2);
         }
     }
 
@@ -221,7 +274,7 @@ impl<K: Key> Rooms<K> {
 
     /// The members of a room.
     pub fn members(&self, room: RoomKey) -> impl ExactSizeIterator<Item = K> + '_ {
-        self.rooms[room].members.iter().map(|member| member.session)
+        self.rooms[room].members.as_slice().iter().map(|member| member.session)
     }
 
     /// Whether a session is in a room.
@@ -248,7 +301,7 @@ impl<K: Key> Rooms<K> {
 
     /// How many rooms a session is in.
     pub fn count_of(&self, session: K) -> usize {
-        self.sessions.get(session).map_or(0, Vec::len)
+        self.sessions.get(session).map_or(0, |list| list.len())
     }
 
     /// All rooms with members.

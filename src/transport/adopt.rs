@@ -88,7 +88,7 @@ pub async fn adopt(local: &Rc<LocalNode>, sid: Id, permit: Permit, opened: Opene
             EarlyMessage::Binary(bytes) => packets::receive_binary(local, key, &bytes),
         }
     }
-    websocket::start(local, key, stream, frames);
+    websocket::start(local, key, frames);
 }
 
 async fn dismiss(stream: Rc<ClientStream>) {

@@ -40,8 +40,8 @@ pub async fn probe(local: Rc<LocalNode>, sid: Id, handshake: WebSocketHandshake,
         return websocket::dismiss(stream).await;
     };
     let probe = Probe::new(&local, Home::Here(key), handshake, stream);
-    if let Some(Opened { stream, frames, .. }) = probe.finish(sid, &early).await {
-        websocket::start(&local, key, stream, frames);
+    if let Some(Opened { frames, .. }) = probe.finish(sid, &early).await {
+        websocket::start(&local, key, frames);
     }
 }
 

@@ -141,7 +141,10 @@ impl Drop for Node {
 impl Node {
     pub(crate) fn run(log: Arc<dyn EventLog>, metrics: Arc<Metrics>) -> Self {
         let tail = Arc::new(Recorder::default());
-        let task = tokio::spawn(log.clone().run(tail.clone()));
+        let (running, appender) = (log.clone().run(tail.clone()), log.clone().run_appender(0));
+        let task = tokio::spawn(async move {
+            tokio::join!(running, appender);
+        });
         Self { log, tail, metrics, task }
     }
 
@@ -161,7 +164,7 @@ impl Node {
 
     pub(crate) fn configured(config: &RedisConfig, recovery: &RecoveryConfig) -> Self {
         let metrics = Arc::new(Metrics::new("0").unwrap());
-        Self::run(RedisLog::new(config, recovery, LIMITS, metrics.clone()).unwrap(), metrics)
+        Self::run(RedisLog::new(config, recovery, LIMITS, metrics.clone(), 1).unwrap(), metrics)
     }
 
     pub(crate) async fn append_one(&self, draft: Draft) -> Appended {

@@ -1,10 +1,13 @@
-//! Appending: callers on any thread put commands into a bounded queue. One task sends all that wait as one transaction at a
-//! time, which keeps their order and needs one round trip for many.
+//! Appending. What the shards append goes over their own connections ([`crate::log::redis::shard_append`]). Everything else
+//! goes over one connection of the control thread: callers on any thread put commands into a bounded queue, and one task
+//! sends all that wait as one transaction at a time, which keeps their order and needs one round trip for many.
 
+use crate::log::redis::acknowledged::CONTROL;
+use crate::log::redis::add_command::Times;
 use crate::log::redis::append_queue::QueuedAppend;
-use crate::log::redis::{RedisLog, entry, renewal, volatile};
-use crate::log::{Accepted, AppendError, Appended, ID_LIFETIME};
-use crate::model::clock::unix_us;
+use crate::log::redis::shard_append::{Answered, Pushed};
+use crate::log::redis::{RedisLog, add_command, renewal, shard_append, trim_before_ms};
+use crate::log::{Accepted, AppendError, Appended};
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
@@ -15,7 +18,7 @@ use crate::redis::connection::{RedisConnection, find_not_serving};
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
 use crate::redis::reply::text;
-use redis::{Cmd, ServerError, Value};
+use redis::{Cmd, Value};
 use std::convert::Infallible;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -24,33 +27,69 @@ use tokio::time::Instant;
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Tenths of `redis.timeout`: an append that was not sent in the first eight is not sent, Redis does not run it after the
 /// ninth, and the last is for the reply.
-const TENTHS_TO_SEND: u32 = 8;
-const TENTHS_TO_RUN: u32 = 9;
+pub(super) const TENTHS_TO_SEND: u32 = 8;
+pub(super) const TENTHS_TO_RUN: u32 = 9;
 /// Replicas have this fraction of `redis.timeout`. Appends that wait meanwhile have the rest.
 const REPLICA_FRACTION: u32 = 3;
+/// Error replies that another moment would not give.
+const PASSING: [&str; 3] = ["BUSY", "NOREPLICAS", "EXECABORT"];
 /// Bytes of a command besides the texts of its draft.
 const COMMAND_OVERHEAD: usize = 400;
 
-/// Queues drafts and waits for their results, at most for `redis.timeout`.
+/// Appends drafts and waits for their results, at most for `redis.timeout`: over the connection of this thread's shard, or
+/// else over the control thread's.
 pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> {
     if drafts.is_empty() {
         return Vec::new();
     }
-    let accepted_us = log.clock_offset.redis_now_us();
-    let commands: Vec<Cmd> = drafts.iter().map(|draft| command(log, draft, accepted_us)).collect();
-    let bytes = drafts.iter().map(draft_bytes).sum();
-    submit(log, commands, bytes).await
+    let started = Instant::now();
+    let answered = match shard_append::push(log, &drafts, started) {
+        Pushed::Sent(answered) => answered.await,
+        Pushed::NotHere => return append_all(log, drafts.iter(), started).await,
+        Pushed::Full => return vec![Err(AppendError::Overloaded); drafts.len()],
+    };
+    let Ok(Answered { mut appended, repeat }) = answered else {
+        return vec![Err(unavailable(&RedisError::Disconnected("the node is stopping".to_owned()))); drafts.len()];
+    };
+    if !repeat.is_empty() {
+        let again = append_all(log, repeat.iter().filter_map(|at| drafts.get(*at)), started).await;
+        for (at, result) in repeat.into_iter().zip(again) {
+            if let Some(appended) = appended.get_mut(at) {
+                *appended = result;
+            }
+        }
+    }
+    appended
+}
+
+/// Appends over the control thread's connection.
+async fn append_all(log: &RedisLog, drafts: impl Iterator<Item = &Draft>, started: Instant) -> Vec<Appended> {
+    let (mut commands, mut bytes) = (Vec::new(), 0);
+    let times = Times {
+        accepted_us: log.clock_offset.redis_now_us(),
+        // The transaction has a deadline.
+        until_ms: None,
+        trim_before_ms: trim_before_ms(log),
+    };
+    for draft in drafts {
+        let mut command = Cmd::new();
+        add_command::write(log, draft, times, &mut command);
+        commands.push(command);
+        bytes += draft_bytes(draft);
+    }
+    submit(log, commands, bytes, started).await
 }
 
 /// Queues a probe and waits for its result.
 pub(super) async fn probe(log: &RedisLog, id: Id) -> Result<(), AppendError> {
-    let answer = submit(log, vec![probe_entry(log, id)], COMMAND_OVERHEAD).await.pop();
+    let answer = submit(log, vec![probe_entry(log, id)], COMMAND_OVERHEAD, Instant::now()).await.pop();
     answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
 }
 
 fn probe_entry(log: &RedisLog, id: Id) -> Cmd {
-    let mut command = plain("XADD", &log.keys.events);
-    trim(log, &mut command);
+    let mut command = redis::cmd("XADD");
+    command.arg(&log.keys.events);
+    add_command::write_trim(trim_before_ms(log), &mut command);
     command.arg("probe").arg(id.to_string());
     command
 }
@@ -58,28 +97,24 @@ fn probe_entry(log: &RedisLog, id: Id) -> Cmd {
 /// Queues a session command and waits for its result.
 pub(super) async fn append_command(log: &RedisLog, command: &SessionCommand) -> Result<(), AppendError> {
     let bytes = COMMAND_OVERHEAD + command.size();
-    let answer = submit(log, vec![command_entry(log, command, plain)], bytes).await.pop();
+    let answer = submit(log, vec![command_entry(log, command, redis::cmd("XADD"))], bytes, Instant::now()).await.pop();
     answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
 }
 
-/// The `XADD` of a session command. `start` writes its name and key, after a condition or not.
-pub(super) fn command_entry(
-    log: &RedisLog,
-    session_command: &SessionCommand,
-    start: impl Fn(&str, &str) -> Cmd,
-) -> Cmd {
-    let mut command = start("XADD", &log.keys.events);
-    trim(log, &mut command);
+/// The `XADD` of a session command; its name, and what is before it, is written already.
+pub(super) fn command_entry(log: &RedisLog, session_command: &SessionCommand, mut command: Cmd) -> Cmd {
+    command.arg(&log.keys.events);
+    add_command::write_trim(trim_before_ms(log), &mut command);
     command.arg("order").arg(serde_json::to_string(session_command).expect("names and lists are always JSON"));
     command
 }
 
-/// Queues commands of about `bytes` and waits for their results.
-pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize) -> Vec<Appended> {
+/// Queues commands of about `bytes` for the control thread, and waits for their results until `redis.timeout` after the
+/// start.
+pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize, started: Instant) -> Vec<Appended> {
     let count = commands.len();
-    let now = Instant::now();
-    let deadline = now + log.timeout;
-    let Some(answered) = log.queue.push(commands, bytes, now + log.timeout / 10 * TENTHS_TO_SEND) else {
+    let deadline = started + log.timeout;
+    let Some(answered) = log.queue.push(commands, bytes, started + log.timeout / 10 * TENTHS_TO_SEND) else {
         return vec![Err(AppendError::Overloaded); count];
     };
     match tokio::time::timeout_at(deadline, answered).await {
@@ -89,7 +124,7 @@ pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize) -> 
     }
 }
 
-fn unavailable(error: &RedisError) -> AppendError {
+pub(super) fn unavailable(error: &RedisError) -> AppendError {
     AppendError::Unavailable(error.to_string())
 }
 
@@ -99,48 +134,14 @@ pub(super) fn draft_bytes(draft: &Draft) -> usize {
     draft.args.len() + draft.event.len() + rooms + COMMAND_OVERHEAD
 }
 
-fn command(log: &RedisLog, draft: &Draft, accepted_us: u64) -> Cmd {
-    draft_entry(log, draft, accepted_us, |name, key| match &draft.id {
-        Some(id) => log.transactions.once(&log.keys, id, ID_LIFETIME, draft.volatile),
-        None => plain(name, key),
-    })
-}
-
-fn plain(name: &str, key: &str) -> Cmd {
-    let mut command = redis::cmd(name);
-    command.arg(key);
-    command
-}
-
-/// The command of a draft. `start` writes its name and key, after a condition or not.
-pub(super) fn draft_entry(log: &RedisLog, draft: &Draft, accepted_us: u64, start: impl Fn(&str, &str) -> Cmd) -> Cmd {
-    if draft.volatile {
-        let mut command = start("PUBLISH", &log.keys.volatile);
-        command.arg(volatile::encode(draft, accepted_us, *log.announced.lock()));
-        return command;
-    }
-    let mut command = start("XADD", &log.keys.events);
-    trim(log, &mut command);
-    entry::encode(draft, accepted_us, &mut command);
-    command
-}
-
-/// Writes the arguments of `XADD` between the stream and the fields: entries older than the window are trimmed.
-fn trim(log: &RedisLog, command: &mut Cmd) {
-    let oldest_ms = log.trim_before_ms(unix_us() / 1000);
-    if oldest_ms > 0 {
-        command.arg("MINID").arg("~").arg(oldest_ms);
-    }
-    command.arg("*");
-}
-
 /// Sends what waits, until dropped. Reconnects by itself.
 pub(super) async fn run(log: &RedisLog) {
     let mut reconnect = Reconnect::default();
     loop {
         let Err(error) = connected(log, &mut reconnect).await;
+        log.server.send_replace(None);
         log.note_failure(&log.appender, &error);
-        log.acknowledged.disconnected();
+        log.acknowledged.disconnected(CONTROL);
         reconnect.wait("appending", &log.connector, &error).await;
     }
 }
@@ -152,6 +153,7 @@ async fn connected(log: &RedisLog, reconnect: &mut Reconnect) -> Result<Infallib
     log.transactions.check_rights(&mut connection, &clock, log.timeout).await?;
     reconnect.reset();
     log.note_appender(true);
+    log.server.send_replace(Some(connection.address().clone()));
     log.epoch_known().await;
     loop {
         let next_check = Instant::now() + CHECK_INTERVAL;
@@ -217,7 +219,7 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
         // `OK` is the reply to `SET` (`leased_append`).
         Value::Int(_) | Value::Okay => Ok(Accepted::volatile()),
         Value::ServerError(error) => {
-            let refusal = refusal(error);
+            let refusal = refusal_of(&RedisError::from(error.clone()));
             if matches!(refusal, AppendError::Refused(_)) {
                 log.refused_appends.suspect();
             }
@@ -237,7 +239,7 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
                     return Err(AppendError::NotReplicated { have, wanted: log.min_replicas });
                 }
                 if is_lasting {
-                    log.acknowledged.note(position);
+                    log.acknowledged.note(CONTROL, position);
                 }
                 Ok(Accepted {
                     offset: log.epoch().map(|epoch| Offset { epoch, position, line: Line::CONTROL }),
@@ -249,12 +251,12 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
 }
 
 /// An error that another connection or another moment would not give is not a refusal.
-fn refusal(error: &ServerError) -> AppendError {
-    match RedisError::from(error.clone()) {
-        RedisError::Reply(text) if !matches!(error.code(), "BUSY" | "NOREPLICAS" | "EXECABORT") => {
-            AppendError::Refused(text)
+pub(super) fn refusal_of(error: &RedisError) -> AppendError {
+    match error {
+        RedisError::Reply(text) if !PASSING.iter().any(|code| text.starts_with(code)) => {
+            AppendError::Refused(text.clone())
         }
-        passing => unavailable(&passing),
+        passing => unavailable(passing),
     }
 }
 
@@ -265,7 +267,7 @@ mod tests {
     #[test]
     fn temporary_errors_are_no_refusals() {
         let refusal = |code: &str| match redis::parse_redis_value(format!("-{code} text\r\n").as_bytes()).unwrap() {
-            Value::ServerError(error) => refusal(&error),
+            Value::ServerError(error) => refusal_of(&RedisError::from(error)),
             other => panic!("{other:?}"),
         };
         for code in ["LOADING", "READONLY", "MOVED", "BUSY", "NOREPLICAS", "EXECABORT"] {

@@ -1,30 +1,26 @@
 //! Appends that wait to be sent: a bounded queue between callers on any thread and the one task that sends.
 
 use crate::log::Appended;
+use crate::log::redis::backlog::Backlog;
 use parking_lot::Mutex;
 use redis::Cmd;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-/// Bytes and commands that may wait. Above it appends get [`AppendError::Overloaded`].
-const MAX_BYTES: usize = 64 << 20;
-const MAX_COMMANDS: usize = 200_000;
 /// A transaction takes no further append once it has this much.
 const TRANSACTION_BYTES: usize = 1 << 20;
 const TRANSACTION_COMMANDS: usize = 1000;
 
-#[derive(Default)]
 pub(in crate::log::redis) struct Queue {
     state: Mutex<State>,
     wake: Notify,
 }
 
-#[derive(Default)]
 struct State {
     appends: VecDeque<QueuedAppend>,
-    bytes: usize,
-    commands: usize,
+    backlog: Arc<Backlog>,
 }
 
 /// The commands of one caller.
@@ -37,6 +33,10 @@ pub(super) struct QueuedAppend {
 }
 
 impl Queue {
+    pub(in crate::log::redis) fn new(backlog: Arc<Backlog>) -> Self {
+        Self { state: Mutex::new(State { appends: VecDeque::new(), backlog }), wake: Notify::new() }
+    }
+
     /// Queues an append; `None` where there is no room for it.
     pub(super) fn push(
         &self,
@@ -46,14 +46,12 @@ impl Queue {
     ) -> Option<oneshot::Receiver<Vec<Appended>>> {
         let (reply, replied) = oneshot::channel();
         let mut state = self.state.lock();
-        if !state.has_room(bytes, commands.len()) {
+        if !state.backlog.try_add(bytes, commands.len()) {
             state.drop_expired();
-            if !state.has_room(bytes, commands.len()) {
+            if !state.backlog.try_add(bytes, commands.len()) {
                 return None;
             }
         }
-        state.bytes += bytes;
-        state.commands += commands.len();
         state.appends.push_back(QueuedAppend { commands, bytes, send_before, reply });
         drop(state);
         self.wake.notify_one();
@@ -74,14 +72,9 @@ impl Queue {
 }
 
 impl State {
-    fn has_room(&self, bytes: usize, commands: usize) -> bool {
-        self.appends.is_empty() || (self.bytes + bytes <= MAX_BYTES && self.commands + commands <= MAX_COMMANDS)
-    }
-
     fn pop(&mut self) -> Option<QueuedAppend> {
         let append = self.appends.pop_front()?;
-        self.bytes -= append.bytes;
-        self.commands -= append.commands.len();
+        self.backlog.remove(append.bytes, append.commands.len());
         Some(append)
     }
 
@@ -109,6 +102,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::redis::backlog::{MAX_BYTES, MAX_COMMANDS};
     use std::time::Duration;
 
     fn call(queue: &Queue, commands: usize, bytes: usize, deadline: Instant) -> bool {
@@ -117,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_and_drops_expired_appends() {
-        let queue = Queue::default();
+        let queue = Queue::new(Arc::default());
         let (past, future) = (Instant::now(), Instant::now() + Duration::from_secs(60));
         assert!(call(&queue, 1, MAX_BYTES * 2, past), "one always fits");
         assert!(call(&queue, 1, MAX_BYTES - 1, future), "in place of the expired one");
@@ -127,9 +121,6 @@ mod tests {
         assert_eq!(queue.state.lock().take().len(), 1);
         assert!(call(&queue, 1, 1, past));
         assert!(queue.state.lock().take().is_empty());
-        let left = queue.state.lock();
-        assert_eq!((left.bytes, left.commands), (0, 0));
-        drop(left);
         assert!(call(&queue, MAX_COMMANDS, 0, future));
         assert!(!call(&queue, 1, 0, future));
     }

@@ -1,9 +1,10 @@
 //! Malformed entries are skipped, counted, logged with their id, and copied to `{prefix}:dead`, once in the cluster.
 
 use crate::log::redis::RedisLog;
-use crate::log::redis::entry::RawEntry;
+use crate::log::redis::entry::{Entry, RawFields};
 use crate::model::close::DropReason;
 use crate::model::draft::{DraftError, Source};
+use crate::model::offset::Position;
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
@@ -32,23 +33,23 @@ const MAX_LOGGED: usize = 10;
 /// A claim lasts longer than the window, so that a restarted node that reads the entry again does not report it again.
 const CLAIM_SLACK: Duration = Duration::from_secs(600);
 
-/// An entry that could not be read, and why.
+/// An entry that could not be read, and why. It has no more of the entry than will be copied.
 struct Malformed {
-    raw: RawEntry,
+    position: Position,
+    fields: RawFields,
     error: DraftError,
 }
 
 impl Malformed {
-    /// Keeps no more of the entry than will be copied.
-    fn new(mut raw: RawEntry, error: DraftError) -> Self {
+    fn new(entry: &Entry<'_>, error: DraftError) -> Self {
         let mut left = MAX_ENTRY_BYTES;
-        raw.fields.truncate(MAX_FIELDS);
-        for text in raw.fields.iter_mut().flat_map(|(name, value)| [name, value]) {
-            text.truncate(MAX_FIELD_BYTES.min(left));
-            text.shrink_to_fit();
-            left -= text.len();
-        }
-        Self { raw, error }
+        let mut start = |text: &[u8]| {
+            let start = text[..text.len().min(MAX_FIELD_BYTES).min(left)].to_vec();
+            left -= start.len();
+            start
+        };
+        let fields = entry.fields.iter().take(MAX_FIELDS).map(|(name, value)| (start(name), start(value))).collect();
+        Self { position: entry.position, fields, error }
     }
 }
 
@@ -65,9 +66,9 @@ impl DeadLetters {
     }
 
     /// Takes a malformed entry.
-    pub(super) fn push(&mut self, log: &RedisLog, raw: RawEntry, error: DraftError) {
+    pub(super) fn push(&mut self, log: &RedisLog, entry: &Entry<'_>, error: DraftError) {
         if self.waiting.len() < MAX_WAITING {
-            self.waiting.push(Malformed::new(raw, error));
+            self.waiting.push(Malformed::new(entry, error));
         } else {
             count(log, &error);
         }
@@ -99,7 +100,7 @@ impl DeadLetters {
         let lifetime_ms = (log.recovery.window + CLAIM_SLACK).as_millis() as u64;
         let mut claims = Pipeline::new();
         for entry in &self.waiting {
-            let key = log.keys.claim(entry.raw.position);
+            let key = log.keys.claim(entry.position);
             claims.cmd("SET").arg(&key).arg(&claimant).arg("NX").arg("PX").arg(lifetime_ms);
             claims.cmd("GET").arg(&key);
         }
@@ -123,7 +124,7 @@ fn report(log: &RedisLog, malformed: &[Malformed]) {
         count(log, &entry.error);
     }
     for entry in malformed.iter().take(MAX_LOGGED) {
-        let (id, error) = (entry.raw.position, &entry.error);
+        let (id, error) = (entry.position, &entry.error);
         tracing::warn!(%id, %error, "malformed stream entry skipped; a copy is in {}", log.keys.dead);
     }
     if malformed.len() > MAX_LOGGED {
@@ -148,8 +149,8 @@ async fn copy(log: &RedisLog, connection: &mut RedisConnection, malformed: Vec<M
     let mut copies = Pipeline::new();
     for entry in malformed {
         let copy = copies.cmd("XADD").arg(&log.keys.dead).arg("MAXLEN").arg("~").arg(MAX_LETTERS).arg("*");
-        copy.arg(POSITION).arg(entry.raw.position.to_string()).arg(ERROR).arg(entry.error.to_string());
-        for (name, value) in &entry.raw.fields {
+        copy.arg(POSITION).arg(entry.position.to_string()).arg(ERROR).arg(entry.error.to_string());
+        for (name, value) in &entry.fields {
             copy.arg(&*copied_name(name)).arg(value);
         }
     }

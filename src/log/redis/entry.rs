@@ -11,6 +11,7 @@
 //! | `id` | idempotency id |
 //! | `traceparent`, `tracestate` | the W3C trace context; one that is malformed or not sampled is ignored |
 //! | `t` | nodes only: when a node accepted the event, Unix microseconds |
+//! | `until` | nodes only: an entry whose id is later (Unix milliseconds) is void ([`deadline`]) |
 //! | `src` | nodes only: the source's metric label where it is not `http` |
 //! | `order` | nodes only, as first field: a [`SessionCommand`] as JSON |
 //! | `probe` | nodes only, as first field: an [`Id`] that health waits for |
@@ -25,6 +26,9 @@
 //! or `kind`) are read tolerantly: unknown fields are ignored, and an unknown `kind` is skipped. Only a higher `v` makes an
 //! entry unreadable. A release may write a new `v` or `kind` only if the release before it can read it.
 
+mod skim;
+
+use crate::log::redis::deadline;
 use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;
@@ -32,6 +36,7 @@ use crate::model::names::{MAIN_NAMESPACE, Room};
 use crate::model::offset::Position;
 use crate::model::trace_context::TraceContext;
 use crate::protocol::event_fields::EventFields;
+use crate::redis::command::Arguments;
 use redis::{Arg, Cmd};
 
 /// The newest form of entries that this release reads. It writes no `v`, since this is 1.
@@ -40,50 +45,102 @@ const VERSION: u64 = 1;
 /// A session command may have this much however small events must be.
 const MIN_COMMAND_BYTES: usize = 1 << 20;
 
+/// A name and its value, where they arrived.
+pub(super) type Field<'a> = (&'a [u8], &'a [u8]);
 /// Names and values of an entry, in order.
 pub(super) type RawFields = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// An entry as Redis returns it.
+/// An entry where it arrived.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'a> {
+    /// The entry's id.
+    pub position: Position,
+    pub fields: &'a [Field<'a>],
+    /// Bytes that it really has, where only the beginning of it was read.
+    pub cut: Option<usize>,
+}
+
+/// An entry of its own.
 #[derive(Debug)]
 pub(super) struct RawEntry {
     /// The entry's id.
     pub position: Position,
     pub fields: RawFields,
-    /// Bytes that it really has, where only the beginning of it was read.
+    /// As in [`Entry::cut`].
     pub cut: Option<usize>,
 }
 
 impl RawEntry {
+    /// Its fields, for [`Self::entry`].
+    pub(super) fn borrowed(&self) -> Vec<Field<'_>> {
+        borrowed(&self.fields)
+    }
+
+    /// The entry as if it had just arrived, with its fields.
+    pub(super) fn entry<'a>(&self, fields: &'a [Field<'a>]) -> Entry<'a> {
+        Entry { position: self.position, fields, cut: self.cut }
+    }
+
+    /// See [`Entry::bytes`].
+    pub(super) fn bytes(&self) -> usize {
+        self.entry(&self.borrowed()).bytes()
+    }
+}
+
+impl<'a> Entry<'a> {
     /// Bytes of all names and values.
     pub(super) fn bytes(&self) -> usize {
         self.cut.unwrap_or_else(|| self.fields.iter().map(|(name, value)| name.len() + value.len()).sum())
     }
 
     /// What it means.
-    pub(super) fn decode(&self, limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
+    pub(super) fn decode(&self, limits: &DraftLimits) -> Result<StreamEntry<'a>, DraftError> {
+        self.decode_wanted(limits, |_, _| true)
+    }
+
+    /// What it means, but no more than [`StreamEntry::Unwanted`] of an event that is `wanted` for none of its rooms, by the
+    /// names of the namespace and the room.
+    pub(super) fn decode_wanted(
+        &self,
+        limits: &DraftLimits,
+        wanted: impl FnMut(&str, &str) -> bool,
+    ) -> Result<StreamEntry<'a>, DraftError> {
         match self.cut {
             Some(bytes) => Err(DraftError::TooBig { bytes, max: limits.max_event }),
-            None => decode(&self.fields, limits),
+            None if deadline::is_void_entry(self.position, self.fields) => Ok(StreamEntry::Void),
+            None => decode(self.fields, limits, wanted),
         }
     }
 }
 
+fn borrowed(fields: &[(Vec<u8>, Vec<u8>)]) -> Vec<Field<'_>> {
+    fields.iter().map(|(name, value)| (&name[..], &value[..])).collect()
+}
+
 /// A decoded entry.
 #[derive(Debug)]
-pub(super) enum StreamEntry {
+pub(super) enum StreamEntry<'a> {
     /// An event, and when a node accepted it (Unix microseconds) if one did.
     Event(Draft, Option<u64>),
+    /// A well-formed event that is not wanted, with its idempotency id.
+    Unwanted(Source, Option<&'a str>),
     SessionCommand(SessionCommand),
     /// The probe of some node.
     Probe(Id),
     /// An entry of a newer release, to be skipped.
     Unsupported,
+    /// An entry that came after its deadline: its publisher was told that it is not in the log.
+    Void,
 }
 
 /// Decodes an entry's fields.
-pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
+fn decode<'a>(
+    fields: &'a [Field<'a>],
+    limits: &DraftLimits,
+    wanted: impl FnMut(&str, &str) -> bool,
+) -> Result<StreamEntry<'a>, DraftError> {
     let Some((name, value)) = fields.first() else { return Err(DraftError::NoRoom) };
-    match &name[..] {
+    match *name {
         b"probe" => {
             check_version(fields)?;
             let id = std::str::from_utf8(value).ok().and_then(Id::parse);
@@ -94,13 +151,23 @@ pub(super) fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Res
             decode_command(value, limits).map(StreamEntry::SessionCommand)
         }
         b"kind" => Ok(StreamEntry::Unsupported),
-        _ => decode_event(fields, limits),
+        _ => decode_event(fields, limits, wanted),
     }
 }
 
-fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<StreamEntry, DraftError> {
-    let trace = context(fields);
-    let fields = KnownFields::of(fields)?;
+fn decode_event<'a>(
+    raw: &'a [Field<'a>],
+    limits: &DraftLimits,
+    wanted: impl FnMut(&str, &str) -> bool,
+) -> Result<StreamEntry<'a>, DraftError> {
+    let fields = KnownFields::of(raw)?;
+    let trace = if fields.is_traced { context(raw) } else { None };
+    // Of an event whose trace is recorded every node tells how many got it.
+    if trace.is_none()
+        && let Some(unwanted) = skim::unwanted(&fields, limits, wanted)
+    {
+        return Ok(unwanted);
+    }
     let accepted_us = fields.accepted_us()?;
     let source = fields.source()?;
     let names = |key, json: Option<&str>| {
@@ -132,9 +199,21 @@ fn decode_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<S
 /// # Errors
 /// See [`DraftError`].
 pub fn read_event(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<Option<Draft>, DraftError> {
-    match decode(fields, limits)? {
+    read_wanted(fields, limits, |_, _| true)
+}
+
+/// The same; also `None` for a well-formed event that is `wanted` for none of its rooms.
+///
+/// # Errors
+/// See [`DraftError`].
+pub fn read_wanted(
+    fields: &[(Vec<u8>, Vec<u8>)],
+    limits: &DraftLimits,
+    wanted: impl FnMut(&str, &str) -> bool,
+) -> Result<Option<Draft>, DraftError> {
+    match decode(&borrowed(fields), limits, wanted)? {
         StreamEntry::Event(draft, _) => Ok(Some(draft)),
-        StreamEntry::SessionCommand(_) | StreamEntry::Probe(_) | StreamEntry::Unsupported => Ok(None),
+        _ => Ok(None),
     }
 }
 
@@ -155,8 +234,8 @@ fn decode_command(value: &[u8], limits: &DraftLimits) -> Result<SessionCommand, 
 }
 
 /// Refuses an entry of a node whose form this release cannot read.
-fn check_version(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<(), DraftError> {
-    let Some((_, version)) = fields.iter().find(|(name, _)| name == b"v") else { return Ok(()) };
+fn check_version(fields: &[Field<'_>]) -> Result<(), DraftError> {
+    let Some((_, version)) = fields.iter().find(|(name, _)| *name == b"v") else { return Ok(()) };
     let version: Option<u64> = std::str::from_utf8(version).ok().and_then(|version| version.parse().ok());
     match version {
         Some(..=VERSION) => Ok(()),
@@ -165,10 +244,15 @@ fn check_version(fields: &[(Vec<u8>, Vec<u8>)]) -> Result<(), DraftError> {
     }
 }
 
-/// Appends the fields of a draft to a command.
-pub(super) fn encode(draft: &Draft, accepted_us: u64, command: &mut Cmd) {
+/// Writes the fields of a draft.
+pub(super) fn encode(draft: &Draft, accepted_us: u64, until_ms: Option<u64>, command: &mut impl Arguments) {
     encode_timeless(draft, command);
-    command.arg("t").arg(accepted_us);
+    command.text("t");
+    command.number(accepted_us);
+    if let Some(until_ms) = until_ms {
+        command.text(deadline::FIELD);
+        command.number(until_ms);
+    }
 }
 
 /// The fields of a draft without `t`, which its appender adds: names and values alternate.
@@ -182,39 +266,43 @@ pub fn entry_fields(draft: &Draft) -> Vec<String> {
     command.args_iter().filter_map(text).collect()
 }
 
-fn encode_timeless(draft: &Draft, command: &mut Cmd) {
+fn encode_timeless(draft: &Draft, command: &mut impl Arguments) {
+    let mut field = |name: &str, value: &str| {
+        command.text(name);
+        command.text(value);
+    };
     match &draft.rooms[..] {
-        [room] => command.arg("room").arg(&**room),
-        rooms => command.arg("rooms").arg(json_list(rooms)),
-    };
-    command.arg("event").arg(&*draft.event);
+        [room] => field("room", room),
+        rooms => field("rooms", &json_list(rooms)),
+    }
+    field("event", &draft.event);
     match draft.args.single() {
-        Some(data) => command.arg("data").arg(data),
-        None => command.arg("args").arg(draft.args.as_array()),
-    };
+        Some(data) => field("data", data),
+        None => field("args", draft.args.as_array()),
+    }
     if !draft.except.is_empty() {
-        command.arg("except").arg(json_list(&draft.except));
+        field("except", &json_list(&draft.except));
     }
     if &*draft.namespace != MAIN_NAMESPACE {
-        command.arg("namespace").arg(&*draft.namespace);
+        field("namespace", &draft.namespace);
     }
     if let Some(id) = &draft.id {
-        command.arg("id").arg(id);
+        field("id", id);
     }
     if draft.source != Source::Http {
-        command.arg("src").arg(draft.source.label());
+        field("src", draft.source.label());
     }
     if let Some(trace) = &draft.trace {
-        command.arg("traceparent").arg(trace.to_string());
+        field("traceparent", &trace.to_string());
         if let Some(state) = &trace.state {
-            command.arg("tracestate").arg(&**state);
+            field("tracestate", state);
         }
     }
 }
 
 /// The trace that an entry belongs to, if it is recorded.
-fn context(fields: &[(Vec<u8>, Vec<u8>)]) -> Option<Box<TraceContext>> {
-    let value = |wanted: &[u8]| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| &value[..]);
+fn context(fields: &[Field<'_>]) -> Option<Box<TraceContext>> {
+    let value = |wanted: &[u8]| fields.iter().find(|(name, _)| *name == wanted).map(|(_, value)| *value);
     trace_of(value(b"traceparent")?, value(b"tracestate"))
 }
 
@@ -246,13 +334,15 @@ struct KnownFields<'a> {
     id: Option<&'a str>,
     t: Option<&'a str>,
     src: Option<&'a str>,
+    /// Whether there is a `traceparent`, good or not.
+    is_traced: bool,
 }
 
 impl<'a> KnownFields<'a> {
-    fn of(raw: &'a [(Vec<u8>, Vec<u8>)]) -> Result<Self, DraftError> {
+    fn of(raw: &[Field<'a>]) -> Result<Self, DraftError> {
         let (mut fields, mut unknown) = (Self::default(), None);
-        for (name, value) in raw {
-            let slot = match &name[..] {
+        for &(name, value) in raw {
+            let slot = match name {
                 b"room" => &mut fields.room,
                 b"rooms" => &mut fields.rooms,
                 b"event" => &mut fields.event,
@@ -265,7 +355,10 @@ impl<'a> KnownFields<'a> {
                 b"t" => &mut fields.t,
                 b"src" => &mut fields.src,
                 // Read by `context`, which finds no fault with them.
-                b"traceparent" | b"tracestate" => continue,
+                b"traceparent" | b"tracestate" => {
+                    fields.is_traced |= name == b"traceparent";
+                    continue;
+                }
                 _ => {
                     unknown.get_or_insert(name);
                     continue;
@@ -273,7 +366,7 @@ impl<'a> KnownFields<'a> {
             };
             let value = std::str::from_utf8(value)
                 .map_err(|_| DraftError::Field(format!("`{}` is not UTF-8", printable(name))))?;
-            if value.is_empty() && !matches!(&name[..], b"room" | b"event") {
+            if value.is_empty() && !matches!(name, b"room" | b"event") {
                 continue;
             }
             if slot.replace(value).is_some() {

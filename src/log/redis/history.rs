@@ -39,7 +39,7 @@ pub(super) async fn read(
         let stream = epoch::observe(connection, &log.keys, &[]).await?.stream.unwrap_or(stream);
         floor = generation::floor(left_out, &stream, head);
         for (raw, error) in std::mem::take(&mut collected.malformed).into_iter().rev() {
-            dead_letters.push(log, raw, error);
+            dead_letters.push(log, &raw.entry(&raw.borrowed()), error);
         }
         dead_letters.write(log, connection).await?;
         history = collected.events;
@@ -71,7 +71,7 @@ async fn collect(
         let entries = read?;
         let Some(last) = entries.last() else { return Ok(None) };
         from = format!("({}", last.position);
-        page.learn(&entries);
+        page.learn(entries.len(), entries.iter().map(RawEntry::bytes).sum());
         for raw in entries {
             let position = raw.position;
             if !collected.take(raw) {
@@ -107,7 +107,8 @@ impl<'a> Collected<'a> {
         if raw.position.ms < self.oldest_ms {
             return false;
         }
-        match raw.decode(&self.log.limits) {
+        let fields = raw.borrowed();
+        match raw.entry(&fields).decode(&self.log.limits) {
             Ok(StreamEntry::Event(draft, _)) if draft.volatile => {}
             Ok(StreamEntry::Event(draft, accepted_us)) => {
                 let offset = Offset { epoch: self.epoch, position: raw.position, line: Line::CONTROL };
@@ -124,9 +125,14 @@ impl<'a> Collected<'a> {
                 self.bytes += command.size();
                 self.commands.push((raw.position, Arc::new(command)));
             }
-            Ok(StreamEntry::Probe(_) | StreamEntry::Unsupported) => {}
+            // Here everything is wanted.
+            Ok(StreamEntry::Unwanted(..)) => {}
+            Ok(StreamEntry::Probe(_) | StreamEntry::Unsupported | StreamEntry::Void) => {}
             // More are not kept: they would be many copies of old entries.
-            Err(error) if self.malformed.len() < MAX_MALFORMED => self.malformed.push((raw, error)),
+            Err(error) if self.malformed.len() < MAX_MALFORMED => {
+                drop(fields);
+                self.malformed.push((raw, error));
+            }
             Err(_) => {}
         }
         true

@@ -2,9 +2,10 @@
 //! the lease went to another node is not done, however late. Two nodes never append the same message.
 
 use crate::log::Appended;
-use crate::log::redis::append::{command_entry, draft_bytes, draft_entry, submit};
+use crate::log::redis::add_command::Times;
+use crate::log::redis::append::{command_entry, draft_bytes, submit};
 use crate::log::redis::entry::RawFields;
-use crate::log::redis::{RedisLog, reply};
+use crate::log::redis::{RedisLog, add_command, reply, trim_before_ms};
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::offset::Position;
@@ -13,6 +14,7 @@ use crate::redis::error::RedisError;
 use crate::redis::reply::text;
 use redis::Value;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A lease that is not renewed for this long is free.
 const LEASE_LIFETIME: Duration = Duration::from_secs(3);
@@ -97,11 +99,12 @@ impl RedisLog {
         entries: &[LeasedEntry],
         read_to: Option<(&str, Position)>,
     ) -> Vec<Appended> {
-        let (lease, accepted_us) = (self.keys.emitter_lease(), self.clock_offset.redis_now_us());
-        let start = |name: &str, key: &str| {
-            let mut command = self.transactions.only_if(&lease, &token.0, name);
-            command.arg(key);
-            command
+        let lease = self.keys.emitter_lease();
+        let start = |name: &str| self.transactions.only_if(&lease, &token.0, name);
+        let times = Times {
+            accepted_us: self.clock_offset.redis_now_us(),
+            until_ms: None,
+            trim_before_ms: trim_before_ms(self),
         };
         let mut bytes = 0;
         let mut commands: Vec<_> = entries
@@ -109,21 +112,23 @@ impl RedisLog {
             .map(|entry| match entry {
                 LeasedEntry::Event(draft) => {
                     bytes += draft_bytes(draft);
-                    draft_entry(self, draft, accepted_us, start)
+                    let mut command = start(if draft.volatile { "PUBLISH" } else { "XADD" });
+                    add_command::write_after_name(self, draft, times, &mut command);
+                    command
                 }
                 LeasedEntry::SessionCommand(command) => {
                     bytes += command.size();
-                    command_entry(self, command, start)
+                    command_entry(self, command, start("XADD"))
                 }
             })
             .collect();
         if let Some((stream, position)) = read_to {
-            let mut store = start("SET", &self.keys.emitter_position(stream));
-            store.arg(position.to_string());
+            let mut store = start("SET");
+            store.arg(self.keys.emitter_position(stream)).arg(position.to_string());
             store.arg("PX").arg(POSITION_LIFETIME.as_millis() as u64);
             commands.push(store);
         }
-        submit(self, commands, bytes).await
+        submit(self, commands, bytes, Instant::now()).await
     }
 
     /// How far an emitters' stream was read, if that is known.

@@ -1,13 +1,18 @@
 //! The log in a Redis stream, `{prefix}:events`. Needs Redis 6.2 (`XADD … MINID`), 7.0 to see every loss.
 //!
-//! One connection appends, one tails, one receives volatile events (docs/decisions/13-one-redis-connection-per-job.md). All
-//! belong to [`EventLog::run`] on the control thread; callers on other threads only put commands into a queue.
+//! Each shard appends over a connection of its own ([`shard_append`]). One connection appends everything else, one tails, one
+//! receives volatile events (docs/decisions/13-one-redis-connection-per-job.md). These belong to [`EventLog::run`] on the
+//! control thread; callers on other threads only put commands into a queue.
 
+mod acknowledged;
+mod add_command;
 mod append;
 mod append_queue;
+mod backlog;
 mod careful_read;
 mod clock_offset;
 mod dead_letters;
+mod deadline;
 mod entry;
 mod epoch;
 pub mod generation;
@@ -17,16 +22,18 @@ mod refused_appends;
 mod renewal;
 mod reply;
 pub(crate) mod rights;
+mod shard_append;
 mod stream_size;
 mod tail;
 mod transaction;
 mod volatile;
 
-pub use entry::{entry_fields, read_event};
+pub use entry::{entry_fields, read_event, read_wanted};
 
 use crate::log::config::RecoveryConfig;
 use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
 use crate::metrics::Metrics;
+use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
 use crate::model::draft::{Draft, DraftLimits};
 use crate::model::id::Id;
@@ -34,7 +41,7 @@ use crate::model::offset::{Epoch, Position};
 use crate::redis::config::RedisConfig;
 use crate::redis::connection::Connector;
 use crate::redis::error::RedisError;
-use crate::redis::url::RedisUrlError;
+use crate::redis::url::{Address, RedisUrlError};
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,8 +53,8 @@ const MIN_KEPT: Duration = Duration::from_secs(10);
 /// The stream keeps entries longer than the window, because clocks differ.
 const TRIM_SLACK: Duration = Duration::from_secs(30);
 
-/// Closed connections whose last acknowledged entry is not verified yet. The tail verifies them at least once a second.
-const MAX_UNVERIFIED: usize = 16;
+/// Connections of one node that append for shards. More would mean smaller batches, which cost Redis more.
+const MAX_APPENDERS: usize = 16;
 
 /// How often the rights are tried, and how often while one is missing or Redis does not answer.
 const RIGHTS_INTERVAL: Duration = Duration::from_secs(10);
@@ -68,7 +75,11 @@ pub struct RedisLog {
     limits: DraftLimits,
     metrics: Arc<Metrics>,
     transactions: transaction::Transactions,
+    backlog: Arc<backlog::Backlog>,
     queue: append_queue::Queue,
+    appenders: Box<[shard_append::ShardAppender]>,
+    /// The server of the control thread's connection, while there is one.
+    server: watch::Sender<Option<Address>>,
     pubsub_buffer: volatile::PubSubBuffer,
     /// The newest entry that volatile events of this node must not overtake.
     announced: Mutex<Position>,
@@ -76,7 +87,7 @@ pub struct RedisLog {
     epoch: watch::Sender<Option<Epoch>>,
     /// Milliseconds of the newest id seen in the stream, by which old entries are trimmed.
     newest_ms: AtomicU64,
-    acknowledged: AcknowledgedPositions,
+    acknowledged: acknowledged::AcknowledgedPositions,
     refused_appends: refused_appends::RefusedAppends,
     appender: LinkState,
     tail: LinkState,
@@ -93,51 +104,6 @@ struct LinkState {
     was_up: AtomicBool,
     /// What Redis answered when it was last interrupted.
     failure: Mutex<Option<String>>,
-}
-
-/// The last entries that publishers got acknowledged. After a failover the new master may lack one that no tail has read.
-#[derive(Default)]
-struct AcknowledgedPositions {
-    positions: Mutex<Positions>,
-}
-
-#[derive(Default)]
-struct Positions {
-    /// The last one on the present connection.
-    current: Option<Position>,
-    /// The last ones on closed connections, until the tail has verified that they are in the stream. Each connection may
-    /// have been to another master, so each is verified.
-    unverified: Vec<Position>,
-}
-
-impl AcknowledgedPositions {
-    fn note(&self, position: Position) {
-        let mut positions = self.positions.lock();
-        // A repeated idempotency id has an old position.
-        positions.current = positions.current.max(Some(position));
-    }
-
-    /// The connection is closed; the next one may be to another master.
-    fn disconnected(&self) {
-        let mut positions = self.positions.lock();
-        if let Some(last) = positions.current.take().filter(|_| positions.unverified.len() < MAX_UNVERIFIED) {
-            positions.unverified.push(last);
-        }
-    }
-
-    fn unverified(&self) -> Vec<Position> {
-        self.positions.lock().unverified.clone()
-    }
-
-    /// The tail has looked for the oldest `count` of them.
-    fn verified(&self, count: usize) {
-        self.positions.lock().unverified.drain(..count);
-    }
-
-    /// The log has a discontinuity, of which all clients hear.
-    fn forget(&self) {
-        self.positions.lock().current = None;
-    }
 }
 
 /// Keys and channels; all start with the prefix.
@@ -193,7 +159,8 @@ impl Keys {
 }
 
 impl RedisLog {
-    /// Connects in [`EventLog::run`], so Redis may be down now.
+    /// Connects in [`EventLog::run`], so Redis may be down now. So many shards have a connection of their own to append; any
+    /// more share them.
     ///
     /// # Errors
     /// When the URL is missing or cannot be used.
@@ -202,8 +169,10 @@ impl RedisLog {
         recovery: &RecoveryConfig,
         limits: DraftLimits,
         metrics: Arc<Metrics>,
+        appenders: usize,
     ) -> Result<Arc<Self>, RedisUrlError> {
         let keys = Keys::new(&config.prefix);
+        let (backlog, appenders) = (Arc::<backlog::Backlog>::default(), appenders.min(MAX_APPENDERS));
         Ok(Arc::new(Self {
             connector: Connector::new(config)?,
             timeout: config.timeout,
@@ -213,12 +182,15 @@ impl RedisLog {
             metrics,
             transactions: transaction::Transactions::new(&keys),
             keys,
-            queue: append_queue::Queue::default(),
+            queue: append_queue::Queue::new(backlog.clone()),
+            backlog,
+            appenders: (0..appenders).map(|_| shard_append::ShardAppender::default()).collect(),
+            server: watch::Sender::new(None),
             pubsub_buffer: volatile::PubSubBuffer::default(),
             announced: Mutex::default(),
             epoch: watch::Sender::new(None),
             newest_ms: AtomicU64::new(0),
-            acknowledged: AcknowledgedPositions::default(),
+            acknowledged: acknowledged::AcknowledgedPositions::new(appenders + 1),
             refused_appends: refused_appends::RefusedAppends::default(),
             appender: LinkState::default(),
             tail: LinkState::default(),
@@ -274,6 +246,10 @@ impl RedisLog {
         if up && link.was_up.swap(true, Ordering::Relaxed) {
             self.metrics.redis_reconnects.inc();
         }
+        self.note_up();
+    }
+
+    fn note_up(&self) {
         self.metrics.redis_up.set(i64::from(self.is_up()));
     }
 
@@ -296,14 +272,25 @@ impl RedisLog {
 
     fn is_up(&self) -> bool {
         [&self.appender, &self.tail].iter().all(|link| link.is_up.load(Ordering::Relaxed))
+            && self.appenders.iter().all(shard_append::ShardAppender::is_fine)
+    }
+
+    /// Milliseconds of the newest id seen.
+    fn newest_ms(&self) -> u64 {
+        self.newest_ms.load(Ordering::Relaxed)
     }
 
     /// Entries with older ids may be trimmed; 0 while that is unknown. An id from the future, which any publisher can add,
     /// must not empty the stream, so this node's clock limits it.
     fn trim_before_ms(&self, now_ms: u64) -> u64 {
-        let newest_ms = self.newest_ms.load(Ordering::Relaxed).min(now_ms);
+        let newest_ms = self.newest_ms().min(now_ms);
         newest_ms.saturating_sub(stream_kept(&self.recovery).as_millis() as u64)
     }
+}
+
+/// Entries with older ids may be trimmed now.
+fn trim_before_ms(log: &RedisLog) -> u64 {
+    log.trim_before_ms(unix_us() / 1000)
 }
 
 impl EventLog for RedisLog {
@@ -327,6 +314,13 @@ impl EventLog for RedisLog {
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::run(&self), self.watch_rights());
+        })
+    }
+
+    fn run_appender(self: Arc<Self>, shard: usize) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            shard_append::note_shard(shard);
+            shard_append::run(&self, shard).await;
         })
     }
 
@@ -365,7 +359,7 @@ mod tests {
         let config = RedisConfig { url: Some(Secret::new("redis://127.0.0.1")), ..RedisConfig::default() };
         let limits = DraftLimits { max_event: 1, room_name_bytes: 1, rooms: 1 };
         let metrics = Arc::new(Metrics::new("0").unwrap());
-        let log = RedisLog::new(&config, &recovery, limits, metrics).unwrap();
+        let log = RedisLog::new(&config, &recovery, limits, metrics, 1).unwrap();
         assert_eq!(log.trim_before_ms(u64::MAX), 0, "nothing is known yet");
         log.note_newest(1_000_000);
         assert_eq!(log.trim_before_ms(u64::MAX), 820_000);

@@ -49,7 +49,12 @@ return 1";
 
 /// Whether a stream with this last id is to be renewed. [`renew`] asks Redis' own clock again.
 pub(super) fn is_due(log: &RedisLog, last: Position) -> bool {
-    last.ms > log.clock_offset.redis_now_us() / 1000 + MAX_AHEAD.as_millis() as u64
+    last.ms > max_ms(log)
+}
+
+/// Milliseconds of the highest id with which the stream is not to be renewed.
+pub(super) fn max_ms(log: &RedisLog) -> u64 {
+    log.clock_offset.redis_now_us() / 1000 + MAX_AHEAD.as_millis() as u64
 }
 
 /// Renews the stream, unless another node did meanwhile, or it need not be.

@@ -1,10 +1,67 @@
 //! Stream entries in the replies of `XREAD` and `XREVRANGE`, and how many to ask for.
 
-use crate::log::redis::entry::RawEntry;
+use crate::log::redis::entry::{Entry, Field, RawEntry};
 use crate::model::offset::Position;
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
+use crate::redis::resp::{Token, Tokens};
 use redis::Value;
+
+/// The entries of a reply of `XREAD` for one stream, one after the other, where they arrived.
+pub(super) struct Entries<'a> {
+    tokens: Tokens<'a>,
+    left: usize,
+    fields: Vec<Field<'a>>,
+}
+
+impl<'a> Entries<'a> {
+    /// The entries of a reply of `XREAD`.
+    pub(super) fn read(mut tokens: Tokens<'a>) -> Result<Self, RedisError> {
+        let left = match tokens.next() {
+            Some(Token::Null) => 0,
+            Some(Token::Error(error)) => return Err(RedisError::of_reply(error)),
+            Some(Token::Array(1)) => match [tokens.next(), tokens.next(), tokens.next()] {
+                [Some(Token::Array(2)), Some(Token::Bulk(_)), Some(Token::Array(entries))] => entries,
+                _ => return Err(RedisError::UnexpectedReply("XREAD")),
+            },
+            _ => return Err(RedisError::UnexpectedReply("XREAD")),
+        };
+        Ok(Self { tokens, left, fields: Vec::new() })
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.left
+    }
+
+    /// The next one. After an error nothing is left.
+    pub(super) fn next(&mut self) -> Option<Result<Entry<'_>, RedisError>> {
+        self.left = self.left.checked_sub(1)?;
+        let Some(position) = self.next_fields() else {
+            self.left = 0;
+            return Some(Err(RedisError::UnexpectedReply("stream entries")));
+        };
+        Some(Ok(Entry { position, fields: &self.fields, cut: None }))
+    }
+
+    fn next_fields(&mut self) -> Option<Position> {
+        let tokens = &mut self.tokens;
+        self.fields.clear();
+        let (Some(Token::Array(2)), Some(Token::Bulk(id))) = (tokens.next(), tokens.next()) else { return None };
+        let position = Position::parse(std::str::from_utf8(id).ok()?)?;
+        let texts = match tokens.next()? {
+            Token::Array(texts) if texts % 2 == 0 => texts,
+            // An entry deleted while it was read has no fields.
+            Token::Null => 0,
+            _ => return None,
+        };
+        for _ in 0..texts / 2 {
+            let (Token::Bulk(name), Token::Bulk(value)) = (tokens.next()?, tokens.next()?) else { return None };
+            self.fields.push((name, value));
+        }
+        Some(position)
+    }
+}
 
 /// The entries of a reply of `XREVRANGE`.
 pub(super) fn entries(value: Value) -> Result<Vec<RawEntry>, RedisError> {
@@ -106,12 +163,11 @@ impl PageSize {
         self.is_careful = false;
     }
 
-    /// Takes note of the size of a reply.
-    pub(super) fn learn(&mut self, entries: &[RawEntry]) {
-        let bytes: usize = entries.iter().map(RawEntry::bytes).sum();
+    /// Takes note of a reply with so many entries of so many bytes in all.
+    pub(super) fn learn(&mut self, entries: usize, bytes: usize) {
         if bytes > PAGE_BYTES {
-            self.count = (entries.len() * PAGE_BYTES / bytes).max(1);
-        } else if entries.len() >= self.count && bytes <= PAGE_BYTES / 2 {
+            self.count = (entries * PAGE_BYTES / bytes).max(1);
+        } else if entries >= self.count && bytes <= PAGE_BYTES / 2 {
             self.count = (self.count * 2).min(MAX_ENTRIES);
         }
     }
@@ -123,16 +179,14 @@ mod tests {
 
     #[test]
     fn pages_shrink_for_heavy_entries_and_grow_again() {
-        let entry =
-            |size: usize| RawEntry { position: Position::default(), fields: vec![(vec![], vec![0; size])], cut: None };
         let mut page = PageSize::default();
-        page.learn(&(0..32).map(|_| entry(5 << 20)).collect::<Vec<_>>());
+        page.learn(32, 32 * (5 << 20));
         assert_eq!(page.count(), 1);
         for _ in 0..20 {
-            page.learn(&(0..page.count()).map(|_| entry(100)).collect::<Vec<_>>());
+            page.learn(page.count(), page.count() * 100);
         }
         assert_eq!(page.count(), MAX_ENTRIES);
-        page.learn(&[entry(100)]);
+        page.learn(1, 100);
         assert_eq!(page.count(), MAX_ENTRIES);
         let timeout = RedisError::Timeout(std::time::Duration::ZERO);
         (0..20).for_each(|_| page.note_error(&timeout));
@@ -161,5 +215,34 @@ mod tests {
         let bad_id = Value::Array(vec![Value::Array(vec![bulk("x"), Value::Nil])]);
         assert!(entries(bad_id).is_err());
         assert!(read_entries(Value::Nil).unwrap().is_empty());
+    }
+
+    #[test]
+    fn entries_are_read_where_they_arrived() {
+        let read = |reply: &'static str| {
+            let mut entries = Entries::read(Tokens::new(reply.as_bytes()))?;
+            let mut seen = Vec::new();
+            while let Some(entry) = entries.next() {
+                let Entry { position, fields, cut } = entry?;
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                let fields: Vec<_> =
+                    fields.iter().map(|(name, value)| format!("{}={}", text(name), text(value))).collect();
+                seen.push(format!("{position} {} {cut:?}", fields.join(" ")));
+            }
+            Ok::<_, RedisError>(seen)
+        };
+        let two = "*1\r\n*2\r\n$1\r\ns\r\n*2\r\n*2\r\n$3\r\n5-1\r\n*4\r\n$1\r\na\r\n$0\r\n\r\n$1\r\nb\r\n$2\r\nxy\r\n\
+            *2\r\n$3\r\n5-2\r\n*-1\r\n";
+        assert_eq!(read(two).unwrap(), ["5-1 a= b=xy None", "5-2  None"]);
+        assert!(read("*-1\r\n").unwrap().is_empty());
+        assert!(matches!(read("-MOVED 1 h:1\r\n"), Err(RedisError::NotServing(_))));
+        for bad in [
+            ":1\r\n",
+            "*2\r\n*0\r\n*0\r\n",
+            "*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n5-1\r\n*1\r\n$1\r\na\r\n",
+            "*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$1\r\nx\r\n*0\r\n",
+        ] {
+            assert!(matches!(read(bad), Err(RedisError::UnexpectedReply(_))), "{bad:?}");
+        }
     }
 }

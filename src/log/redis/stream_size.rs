@@ -1,7 +1,6 @@
 //! How many bytes the stream has in Redis, counted by what a tail reads, and where to cut it so that it has no more than
 //! `redis.max_stream_bytes`. Sans-IO.
 
-use crate::log::redis::entry::RawEntry;
 use crate::log::redis::generation::StreamInfo;
 use crate::model::offset::Position;
 use std::collections::VecDeque;
@@ -55,21 +54,19 @@ impl StreamSize {
         *self = Self::new(self.max);
     }
 
-    /// Counts entries that were read.
-    pub(super) fn read(&mut self, entries: &[RawEntry]) {
-        for entry in entries {
-            let bytes = (entry.bytes() + ENTRY_OVERHEAD + FIELD_OVERHEAD * entry.fields.len()) as u64;
-            match self.segments.back_mut().filter(|segment| segment.bytes < self.max / SEGMENTS) {
-                Some(segment) => {
-                    segment.last = entry.position;
-                    segment.bytes += bytes;
-                    segment.entries += 1;
-                }
-                None => self.segments.push_back(Segment { last: entry.position, bytes, entries: 1 }),
+    /// Counts an entry that was read, with so many bytes in so many fields.
+    pub(super) fn read(&mut self, position: Position, bytes: usize, fields: usize) {
+        let bytes = (bytes + ENTRY_OVERHEAD + FIELD_OVERHEAD * fields) as u64;
+        match self.segments.back_mut().filter(|segment| segment.bytes < self.max / SEGMENTS) {
+            Some(segment) => {
+                segment.last = position;
+                segment.bytes += bytes;
+                segment.entries += 1;
             }
-            self.bytes += bytes;
-            self.entries += 1;
+            None => self.segments.push_back(Segment { last: position, bytes, entries: 1 }),
         }
+        self.bytes += bytes;
+        self.entries += 1;
     }
 
     /// Forgets what is no longer in the stream. `is_behind`: more was added than is read.
@@ -144,9 +141,9 @@ mod tests {
         Position { ms, seq: 0 }
     }
 
-    fn entry(ms: u64, bytes: usize) -> RawEntry {
-        let bytes = bytes - ENTRY_OVERHEAD - FIELD_OVERHEAD;
-        RawEntry { position: at(ms), fields: vec![(Vec::new(), vec![0; bytes])], cut: None }
+    /// Entries of so many bytes in all.
+    fn read(size: &mut StreamSize, entries: impl IntoIterator<Item = (u64, usize)>) {
+        entries.into_iter().for_each(|(ms, bytes)| size.read(at(ms), bytes - ENTRY_OVERHEAD - FIELD_OVERHEAD, 1));
     }
 
     fn stream(first: u64, length: i64) -> StreamInfo {
@@ -156,12 +153,12 @@ mod tests {
     #[test]
     fn a_stream_over_the_maximum_is_cut_below_it() {
         let mut size = StreamSize::new(12_800);
-        size.read(&(1..=128).map(|ms| entry(ms, 100)).collect::<Vec<_>>());
+        read(&mut size, (1..=128).map(|ms| (ms, 100)));
         assert_eq!((size.bytes, size.cut()), (12_800, None));
-        size.read(&[entry(129, 100)]);
+        read(&mut size, [(129, 100)]);
         assert_eq!(size.cut(), Some(Cut::Before(Position { ms: 17, seq: 1 }, 1700)));
         assert_eq!(size.bytes, 11_200);
-        size.read(&[entry(130, 50_000)]);
+        read(&mut size, [(130, 50_000)]);
         assert_eq!(size.cut(), Some(Cut::Before(Position { ms: 130, seq: 1 }, 61_200)), "one that is larger itself");
         assert_eq!(size.cut(), None);
     }
@@ -170,7 +167,7 @@ mod tests {
     fn what_was_trimmed_by_age_no_longer_counts() {
         let mut size = StreamSize::new(12_800);
         assert!(size.is_to_be_measured(0), "it never was");
-        size.read(&(1..=10).map(|ms| entry(ms, 100)).collect::<Vec<_>>());
+        read(&mut size, (1..=10).map(|ms| (ms, 100)));
         size.observe(Some(&stream(6, 5)), false);
         assert_eq!((size.bytes, size.has_uncounted), (500, false));
         size.observe(Some(&stream(6, 9)), false);
@@ -188,7 +185,7 @@ mod tests {
         assert_eq!(size.cut_measured(10_000, 500), None);
         assert_eq!(size.cut_measured(70_000, 500), Some(Cut::Keep(50, 63_000)));
         assert_eq!(size.estimate(500), 0, "nothing was read yet");
-        size.read(&[entry(1, 100), entry(2, 300)]);
+        read(&mut size, [(1, 100), (2, 300)]);
         assert_eq!(size.estimate(500), 100_000);
     }
 }

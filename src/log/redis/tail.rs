@@ -1,28 +1,30 @@
 //! The tail: a connection of its own that reads the stream as it grows, and checks every second whether it is still the
 //! same log.
 
+mod deliver;
+mod page;
 mod retired;
 mod trim;
 
 use crate::log::recent_ids::RecentIds;
 use crate::log::redis::dead_letters::DeadLetters;
-use crate::log::redis::entry::{RawEntry, StreamEntry};
 use crate::log::redis::generation;
 use crate::log::redis::generation::{Discontinuity, Observed, TailState};
 use crate::log::redis::stream_size::StreamSize;
+use crate::log::redis::tail::page::Page;
 use crate::log::redis::volatile::Volatile;
 use crate::log::redis::{RedisLog, careful_read, epoch, history, renewal, reply, volatile};
 use crate::log::{Sink, Snapshot};
-use crate::model::close::DropReason;
-use crate::model::draft::{Draft, Source};
-use crate::model::event::{Batch, Event, PlacedCommand};
+use crate::model::event::{Batch, Event};
 use crate::model::offset::{Epoch, Offset, Position};
 use crate::model::partition::Line;
+use crate::redis::command::{Arguments as _, CommandWriter};
 use crate::redis::connection::RedisConnection;
+use crate::redis::direct::Replies;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
 use crate::redis::reply::text;
-use redis::{Pipeline, Value};
+use crate::redis::resp::Token;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
@@ -58,6 +60,7 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
         last_measure: None,
         last_read: None,
         early: VecDeque::new(),
+        replies: Replies::default(),
     };
     let mut reconnect = Reconnect::default();
     loop {
@@ -93,12 +96,13 @@ struct Tail<'a> {
     last_measure: Option<Instant>,
     /// When entries were last delivered.
     last_read: Option<Instant>,
+    replies: Replies,
 }
 
 impl Tail<'_> {
     async fn connected(&mut self, reconnect: &mut Reconnect) -> Result<Infallible, RedisError> {
         let max_reply = careful_read::max_reply(self.log);
-        let mut connection = RedisConnection::open_bounded(&self.log.connector, self.log.timeout, max_reply).await?;
+        let mut connection = RedisConnection::open_direct(&self.log.connector, self.log.timeout, max_reply).await?;
         if self.page.is_careful() {
             connection.set_timeout(self.log.timeout.max(careful_read::TIMEOUT));
         }
@@ -206,32 +210,120 @@ impl Tail<'_> {
         self.log.note_snapshot(*epoch, *head);
         self.foreign_ids = RecentIds::new(ID_BYTES);
         for event in history {
-            self.is_repeat(&event.draft, event.offset.position);
+            self.is_repeat(event.draft.source, event.draft.id.as_deref(), event.offset.position);
         }
     }
 
     async fn read(&mut self, connection: &mut RedisConnection) -> Result<(), RedisError> {
-        let count = self.page.count();
-        let read = self.read_page(connection, count).await?;
-        let Some(entries) = read else { return self.check_stream(connection, None).await };
-        let newest = entries.last().map(|entry| entry.position);
-        if entries.last().is_some_and(|entry| entry.cut.is_some()) {
-            // Redis handles the last entry whenever the stream is observed, so a small one is added.
-            self.log.refused_appends.suspect();
+        if self.page.is_careful() && self.read_carefully(connection).await? {
+            return Ok(());
         }
-        self.is_behind = entries.len() >= count;
+        let mut replies = std::mem::take(&mut self.replies);
+        let read = self.read_page(connection, &mut replies).await;
+        self.replies = replies;
+        read
+    }
+
+    async fn read_page(&mut self, connection: &mut RedisConnection, replies: &mut Replies) -> Result<(), RedisError> {
+        let count = self.page.count();
+        self.wait_for_entries(connection, count, replies).await?;
+        let unexpected = || RedisError::UnexpectedReply("XREAD");
+        let mut entries = reply::Entries::read(replies.get(0).ok_or_else(unexpected)?)?;
+        let epoch = match replies.get(1).and_then(|mut tokens| tokens.next()) {
+            Some(Token::Bulk(epoch)) => std::str::from_utf8(epoch).ok(),
+            Some(Token::Error(error)) => return Err(RedisError::of_reply(error)),
+            _ => None,
+        };
+        if !self.may_deliver(connection, epoch, entries.len(), count).await? {
+            return Ok(());
+        }
+        let (mut page, mut end) = (Page::after(self.offset()), Ok(()));
+        while let Some(entry) = entries.next() {
+            match entry {
+                Ok(entry) => self.take(&entry, &mut page),
+                // Those before it are delivered: they were taken note of.
+                Err(error) => end = Err(error),
+            }
+        }
+        self.deliver_page(connection, page).await?;
+        end
+    }
+
+    /// Reads what is in the way of larger reads. `false` where nothing is.
+    async fn read_carefully(&mut self, connection: &mut RedisConnection) -> Result<bool, RedisError> {
+        let (log, count, position) = (self.log, self.page.count(), self.offset().position);
+        let entries = careful_read::after(log, connection, &log.keys.events, position, count).await?;
+        let epoch = connection.call(redis::cmd("GET").arg(&log.keys.epoch)).await?;
+        self.page.proceed();
+        connection.set_timeout(log.timeout);
+        let Some(last) = entries.last() else { return Ok(false) };
+        if last.cut.is_some() {
+            // Redis handles the last entry whenever the stream is observed, so a small one is added.
+            log.refused_appends.suspect();
+        }
+        if self.may_deliver(connection, text(&epoch), entries.len(), count).await? {
+            let page = self.take_all(&entries);
+            self.deliver_page(connection, page).await?;
+        }
+        Ok(true)
+    }
+
+    /// Waits for entries, and delivers volatile events meanwhile. The epoch is read after the entries.
+    async fn wait_for_entries(
+        &mut self,
+        connection: &mut RedisConnection,
+        count: usize,
+        replies: &mut Replies,
+    ) -> Result<(), RedisError> {
+        let (log, position) = (self.log, self.offset().position.to_string());
+        let mut commands = Vec::with_capacity(256);
+        let mut command = |words: &[&str]| {
+            let mut command = CommandWriter::new(&mut commands);
+            words.iter().for_each(|word| command.text(word));
+            command.finish();
+        };
+        let (count, block) = (count.to_string(), BLOCK.as_millis().to_string());
+        command(&["XREAD", "COUNT", &count, "BLOCK", &block, "STREAMS", &log.keys.events, &position]);
+        command(&["GET", &log.keys.epoch]);
+        let mut reading = pin!(connection.exchange(&commands, 2, BLOCK, replies));
+        loop {
+            tokio::select! {
+                biased;
+                read = &mut reading => return read,
+                () = log.pubsub_buffer.arrival() => self.deliver_volatile().await,
+            }
+        }
+    }
+
+    /// Whether this many entries can be delivered, of which `count` were asked for. They cannot where they may be of
+    /// another epoch, or entries before them were trimmed; the tail then starts over.
+    async fn may_deliver(
+        &mut self,
+        connection: &mut RedisConnection,
+        epoch: Option<&str>,
+        entries: usize,
+        count: usize,
+    ) -> Result<bool, RedisError> {
+        if epoch.and_then(generation::parse) != Some(self.offset().epoch) {
+            self.check_stream(connection, None).await?;
+            return Ok(false);
+        }
+        self.is_behind = entries >= count;
         let is_behind = self.is_behind || self.last_read.is_some_and(|last| last.elapsed() > MAX_READ_GAP);
-        self.page.learn(&entries);
-        if is_behind && !entries.is_empty() {
+        if is_behind && entries > 0 {
             // Entries before these may have been trimmed. That shows only while these count as unread.
             let before = self.offset();
             self.check_stream(connection, None).await?;
-            if self.offset() != before {
-                return Ok(());
-            }
+            return Ok(self.offset() == before);
         }
+        Ok(true)
+    }
+
+    /// Delivers what was read from the stream.
+    async fn deliver_page(&mut self, connection: &mut RedisConnection, page: Page) -> Result<(), RedisError> {
+        let newest = page.newest;
         self.last_read = Some(Instant::now());
-        self.deliver(entries).await;
+        self.deliver(page).await;
         self.deliver_volatile().await;
         self.dead_letters.write(self.log, connection).await?;
         self.trim_counted(connection).await?;
@@ -239,101 +331,6 @@ impl Tail<'_> {
             true => self.check_stream(connection, None).await,
             false => Ok(()),
         }
-    }
-
-    /// Waits for entries, and delivers volatile events meanwhile. `None` where they may be of another epoch: it is read
-    /// after the entries.
-    async fn read_page(
-        &mut self,
-        connection: &mut RedisConnection,
-        count: usize,
-    ) -> Result<Option<Vec<RawEntry>>, RedisError> {
-        if self.page.is_careful() {
-            let (log, position) = (self.log, self.offset().position);
-            let entries = careful_read::after(log, connection, &log.keys.events, position, count).await?;
-            let epoch = connection.call(redis::cmd("GET").arg(&log.keys.epoch)).await?;
-            self.page.proceed();
-            connection.set_timeout(log.timeout);
-            if !entries.is_empty() {
-                return Ok(self.is_of_this_epoch(&epoch).then_some(entries));
-            }
-        }
-        let mut commands = Pipeline::with_capacity(2);
-        commands.cmd("XREAD").arg("COUNT").arg(count).arg("BLOCK").arg(BLOCK.as_millis() as u64);
-        commands.arg("STREAMS").arg(&self.log.keys.events).arg(self.offset().position.to_string());
-        commands.cmd("GET").arg(&self.log.keys.epoch);
-        let mut reading = pin!(connection.pipeline_blocking(&commands, BLOCK));
-        loop {
-            tokio::select! {
-                biased;
-                replies = &mut reading => {
-                    let mut replies = replies?.into_iter().map(|reply| reply.extract_error().map_err(RedisError::from));
-                    let entries = reply::read_entries(replies.next().transpose()?.unwrap_or_default())?;
-                    let epoch = replies.next().transpose()?.unwrap_or_default();
-                    return Ok(self.is_of_this_epoch(&epoch).then_some(entries));
-                }
-                () = self.log.pubsub_buffer.arrival() => self.deliver_volatile().await,
-            }
-        }
-    }
-
-    fn is_of_this_epoch(&self, epoch: &Value) -> bool {
-        text(epoch).and_then(generation::parse) == Some(self.offset().epoch)
-    }
-
-    async fn deliver(&mut self, entries: Vec<RawEntry>) {
-        let (count, newest) = (entries.len(), entries.last().map(|entry| entry.position));
-        self.size.read(&entries);
-        let batch = self.decode(entries);
-        if let Some(newest) = newest {
-            self.log.note_newest(newest.ms);
-            // Ids are of Redis' clock.
-            let now_ms = self.log.clock_offset.redis_now_us() / 1000;
-            self.log.metrics.tail_lag.set(now_ms.saturating_sub(newest.ms) as f64 / 1000.0);
-        }
-        if !batch.is_empty() {
-            self.sink.deliver(batch).await;
-        }
-        if let (Some(newest), Some(state)) = (newest, &mut self.state) {
-            state.read(count, newest);
-        }
-        let Offset { line, position, .. } = self.offset();
-        self.sink.advanced_to(line, position);
-    }
-
-    /// What the entries mean; malformed ones become dead letters.
-    fn decode(&mut self, entries: Vec<RawEntry>) -> Batch {
-        let (mut batch, mut offset) = (Batch::default(), self.offset());
-        let mut unsupported = 0;
-        for raw in entries {
-            let position = raw.position;
-            match raw.decode(&self.log.limits) {
-                Ok(StreamEntry::Event(draft, _)) if self.is_repeat(&draft, position) => {}
-                Ok(StreamEntry::Event(draft, accepted_us)) => {
-                    let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
-                    let accepted_us = self.log.clock_offset.local_us(accepted_us);
-                    // A volatile event has the position of the entry before it, however it was published.
-                    let position = if draft.volatile { offset.position } else { position };
-                    let offset = Offset { position, ..offset };
-                    batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
-                }
-                Ok(StreamEntry::SessionCommand(command)) => {
-                    let offset = Offset { position, ..offset };
-                    let after = batch.events.len();
-                    self.sink.foresee(&command);
-                    batch.commands.push(PlacedCommand { after, offset, command: Arc::new(command) });
-                }
-                Ok(StreamEntry::Probe(id)) => batch.probes.push(id),
-                Ok(StreamEntry::Unsupported) => unsupported += 1,
-                Err(error) => self.dead_letters.push(self.log, raw, error),
-            }
-            offset.position = position;
-        }
-        if unsupported > 0 {
-            self.log.metrics.dropped(DropReason::Unsupported, unsupported);
-            tracing::warn!(entries = unsupported, "entries of a newer release are skipped; upgrade this node");
-        }
-        batch
     }
 
     /// Delivers the volatile events whose turn it is: those that may not overtake an entry wait until it is read, but no
@@ -369,15 +366,5 @@ impl Tail<'_> {
         let state = self.state.as_ref();
         let (epoch, position) = state.map_or_else(Default::default, |state| (state.epoch.0, state.position));
         Offset { epoch: Epoch(epoch), position, line: Line::CONTROL }
-    }
-
-    /// Whether another publisher added an entry with this idempotency id before; remembers it if not.
-    fn is_repeat(&mut self, draft: &Draft, position: Position) -> bool {
-        let Some(id) = draft.id.as_deref().filter(|_| draft.source == Source::Stream) else { return false };
-        let repeat = self.foreign_ids.first(id, position.ms).is_some();
-        if !repeat {
-            self.foreign_ids.remember(id, (), position.ms);
-        }
-        repeat
     }
 }

@@ -15,17 +15,22 @@ use redis::{Arg, Cmd, Pipeline, ServerError, Value};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Appends once per idempotency id. KEYS: stream, key of the id. ARGV: lifetime of the id in ms, then the arguments of
-/// `XADD` after the stream.
-const ADD_ONCE: &str = "local first = redis.call('GET', KEYS[2])
-if first then return first end
-local id = redis.call('XADD', KEYS[1], unpack(ARGV, 2))
+/// Appends once per idempotency id, unless it is too late. KEYS: stream, key of the id. ARGV: lifetime of the id in ms, the
+/// deadline in ms of Redis' clock, then the arguments of `XADD` after the stream. It answers with a status, because readers
+/// need not compare this id with a deadline.
+const ADD_ONCE: &str = "local time = redis.call('TIME')
+if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[2]) then return false end
+local first = redis.call('GET', KEYS[2])
+if first then return {ok = first} end
+local id = redis.call('XADD', KEYS[1], unpack(ARGV, 3))
 redis.call('SET', KEYS[2], id, 'PX', ARGV[1])
-return id";
+return {ok = id}";
 
-/// The same for a volatile event. KEYS: key of the id. ARGV: lifetime of the id in ms, channel, message.
-const PUBLISH_ONCE: &str = "if redis.call('SET', KEYS[1], '-', 'NX', 'PX', ARGV[1]) then
-redis.call('PUBLISH', ARGV[2], ARGV[3]) end
+/// The same for a volatile event. KEYS: key of the id. ARGV: lifetime of the id in ms, the deadline, channel, message.
+const PUBLISH_ONCE: &str = "local time = redis.call('TIME')
+if time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[2]) then return false end
+if redis.call('SET', KEYS[1], '-', 'NX', 'PX', ARGV[1]) then
+redis.call('PUBLISH', ARGV[3], ARGV[4]) end
 return 0";
 
 /// Runs a command only while a key has a value. KEYS: the key. ARGV: the value, then the command.
@@ -59,18 +64,14 @@ impl Transactions {
         }
     }
 
-    /// The start of a command that appends or publishes once per idempotency id.
-    pub(super) fn once(&self, keys: &Keys, id: &str, lifetime: Duration, volatile: bool) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        match volatile {
-            true => command.arg(&self.publish_once.sha).arg(1).arg(keys.id(id)),
-            false => command.arg(&self.add_once.sha).arg(2).arg(&keys.events).arg(keys.id(id)),
-        };
-        command.arg(lifetime.as_millis() as u64);
-        if volatile {
-            command.arg(&keys.volatile);
-        }
-        command
+    /// The hash of the script that appends once per idempotency id.
+    pub(super) fn add_once(&self) -> &str {
+        &self.add_once.sha
+    }
+
+    /// The hash of the one that publishes a volatile event once.
+    pub(super) fn publish_once(&self) -> &str {
+        &self.publish_once.sha
     }
 
     /// The start of a command that runs only while a key has this value.
@@ -177,9 +178,12 @@ fn is_failed(answer: &Value) -> bool {
 
 /// Whether the stream has an entry with the largest id.
 fn is_exhausted(answer: &Value) -> bool {
-    let text =
-        |error: &ServerError| error.details().is_some_and(|text| text.contains("exhausted the last possible ID"));
-    matches!(answer, Value::ServerError(error) if text(error))
+    matches!(answer, Value::ServerError(error) if error.details().is_some_and(is_exhausted_text))
+}
+
+/// Whether an error reply says so.
+pub(super) fn is_exhausted_text(text: &str) -> bool {
+    text.contains("exhausted the last possible ID")
 }
 
 /// The replies of a transaction.
@@ -223,7 +227,8 @@ mod tests {
     fn scripts_that_are_not_cached_are_sent_in_full() {
         let keys = Keys::new("p");
         let transactions = Transactions::new(&keys);
-        let command = transactions.once(&keys, "x", Duration::from_secs(1), false);
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(transactions.add_once()).arg(2).arg("stream").arg("id");
         let full = transactions.in_full(&command);
         assert_eq!(full.args_iter().len(), command.args_iter().len());
         assert_eq!(full.args_iter().nth(1), Some(Arg::Simple(ADD_ONCE.as_bytes())));

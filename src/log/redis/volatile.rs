@@ -45,6 +45,9 @@ struct Message<'a> {
     /// `traceparent` and `tracestate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     c: Option<(String, Option<Arc<str>>)>,
+    /// Whoever receives it later, in milliseconds of Redis' clock, drops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    u: Option<u64>,
 }
 
 /// A volatile event that was received.
@@ -55,10 +58,12 @@ pub(super) struct Volatile {
     pub accepted_us: u64,
     /// Clients get what the stream has up to here before it.
     pub after: Position,
+    /// Milliseconds of Redis' clock after which it is not delivered.
+    pub until_ms: Option<u64>,
 }
 
-/// Encodes a draft that clients get after the entry at `after`.
-pub(super) fn encode(draft: &Draft, accepted_us: u64, after: Position) -> String {
+/// Encodes a draft that clients get after the entry at `after`, and not if Redis publishes it after `until_ms`.
+pub(super) fn encode(draft: &Draft, accepted_us: u64, after: Position, until_ms: Option<u64>) -> String {
     let message = Message {
         n: draft.namespace.clone(),
         r: draft.rooms.clone(),
@@ -69,6 +74,7 @@ pub(super) fn encode(draft: &Draft, accepted_us: u64, after: Position) -> String
         s: draft.source.label().into(),
         p: (after != Position::default()).then(|| after.to_string()),
         c: draft.trace.as_ref().map(|trace| (trace.to_string(), trace.state.clone())),
+        u: until_ms,
     };
     serde_json::to_string(&message).expect("strings and raw JSON are always JSON")
 }
@@ -92,8 +98,11 @@ pub(super) fn decode(message: &[u8], limits: &DraftLimits) -> Result<Volatile, D
     };
     check_draft(&draft, limits)?;
     let after = message.p.as_deref().and_then(Position::parse).unwrap_or_default();
-    Ok(Volatile { draft, accepted_us: message.t, after })
+    Ok(Volatile { draft, accepted_us: message.t, after, until_ms: message.u })
 }
+
+/// A message, and when it was received: milliseconds of Redis' clock, if that is known.
+type Received = (Option<u64>, Vec<u8>);
 
 /// Messages that wait for the tail.
 #[derive(Default)]
@@ -104,19 +113,19 @@ pub(super) struct PubSubBuffer {
 
 #[derive(Default)]
 struct Messages {
-    queue: VecDeque<Vec<u8>>,
+    queue: VecDeque<Received>,
     bytes: usize,
 }
 
 impl PubSubBuffer {
     /// Takes a message; `false` where there is no room for it.
-    fn push(&self, message: Vec<u8>) -> bool {
+    fn push(&self, received_ms: Option<u64>, message: Vec<u8>) -> bool {
         let mut messages = self.messages.lock();
         if messages.bytes + message.len() > MAX_WAITING_BYTES {
             return false;
         }
         messages.bytes += message.len();
-        messages.queue.push_back(message);
+        messages.queue.push_back((received_ms, message));
         drop(messages);
         self.wake.notify_one();
         true
@@ -128,7 +137,7 @@ impl PubSubBuffer {
     }
 
     /// All messages that wait.
-    pub(super) fn take(&self) -> VecDeque<Vec<u8>> {
+    fn take(&self) -> VecDeque<Received> {
         std::mem::take(&mut *self.messages.lock()).queue
     }
 }
@@ -164,7 +173,7 @@ fn receive(log: &RedisLog, push: PushInfo) {
         return;
     }
     if let Some(Value::BulkString(message)) = push.data.into_iter().nth(1)
-        && !log.pubsub_buffer.push(message)
+        && !log.pubsub_buffer.push(log.clock_offset.redis_now_ms(), message)
     {
         log.metrics.dropped(DropReason::VolatileNotWritable, 1);
     }
@@ -172,7 +181,12 @@ fn receive(log: &RedisLog, push: PushInfo) {
 
 /// Takes and decodes all messages that wait. What cannot be decoded is counted and dropped.
 pub(super) fn take(log: &RedisLog) -> Vec<Volatile> {
-    let decode_one = |message: Vec<u8>| match decode(&message, &log.limits) {
+    let decode_one = |(received_ms, message): Received| match decode(&message, &log.limits) {
+        // Its publisher has an error by now.
+        Ok(decoded) if received_ms.zip(decoded.until_ms).is_some_and(|(received, until)| received > until) => {
+            log.metrics.dropped(DropReason::Late, 1);
+            None
+        }
         Ok(decoded) => Some(decoded),
         Err(error) => {
             tracing::warn!(%error, channel = log.keys.volatile, "a volatile event that cannot be read is dropped");
@@ -195,8 +209,9 @@ mod tests {
         let mut draft = Draft::new("r\"", "é", Args::list("[1, {\"a\":2.50}]").unwrap(), Source::Client);
         draft.volatile = true;
         for after in [Position::default(), Position { ms: 5, seq: 1 }] {
-            let message = encode(&draft, 7, after);
-            let decoded = Volatile { draft: draft.clone(), accepted_us: 7, after };
+            let until_ms = (after.ms > 0).then_some(9);
+            let message = encode(&draft, 7, after, until_ms);
+            let decoded = Volatile { draft: draft.clone(), accepted_us: 7, after, until_ms };
             assert_eq!(decode(message.as_bytes(), &LIMITS), Ok(decoded));
             draft.except = vec!["x".into()];
             draft.namespace = "/chat".into();
@@ -217,9 +232,9 @@ mod tests {
     #[test]
     fn waiting_messages_are_bounded() {
         let buffer = PubSubBuffer::default();
-        let pushed = (0..100).filter(|_| buffer.push(vec![0; 1 << 20])).count();
+        let pushed = (0..100).filter(|_| buffer.push(None, vec![0; 1 << 20])).count();
         assert_eq!(pushed, 16);
         assert_eq!(buffer.take().len(), 16);
-        assert!(buffer.push(vec![0; 1 << 20]));
+        assert!(buffer.push(None, vec![0; 1 << 20]));
     }
 }

@@ -4,7 +4,7 @@ use crate::log::redis::{entry_fields, read_event};
 use crate::model::draft::{Draft, DraftLimits};
 use crate::model::names::{Namespace, Room};
 use crate::model::offset::Position;
-use crate::presence::{Fact, Transition, TransitionKind};
+use crate::presence::{Fact, Inside, Transition, TransitionKind};
 
 /// Announcements were checked when their templates were filled.
 const ANY_DRAFT: DraftLimits = DraftLimits { max_event: 1 << 30, room_name_bytes: 1 << 20, rooms: 1 << 10 };
@@ -17,8 +17,11 @@ pub(super) fn fields(draft: &Draft) -> String {
 pub(super) fn fact_text(fact: &Fact) -> String {
     match fact {
         Fact::Online(user) => format!("u\n{user}"),
-        Fact::Inside { namespace, room, user: Some(user) } => format!("r\n{namespace}\n{room}\n={user}"),
-        Fact::Inside { namespace, room, user: None } => format!("r\n{namespace}\n{room}\n"),
+        Fact::Inside(inside) => {
+            let Inside { namespace, room, user } = &**inside;
+            let user = user.as_ref().map_or_else(String::new, |user| format!("={user}"));
+            format!("r\n{namespace}\n{room}\n{user}")
+        }
     }
 }
 
@@ -26,7 +29,7 @@ pub(super) fn fact_text(fact: &Fact) -> String {
 pub(super) fn place_key(fact: &Fact) -> String {
     match fact {
         Fact::Online(user) => format!("user:{user}"),
-        Fact::Inside { namespace, room, .. } => format!("room:{namespace}\n{room}"),
+        Fact::Inside(inside) => format!("room:{}\n{}", inside.namespace, inside.room),
     }
 }
 
@@ -36,7 +39,7 @@ pub(super) fn read_fact(text: &str) -> Option<Fact> {
         ("u", user, None, None) => Some(Fact::Online(user.into())),
         ("r", namespace, Some(room), Some(user)) => {
             let user = user.strip_prefix('=').map(Into::into);
-            Some(Fact::Inside { namespace: namespace.into(), room: room.into(), user })
+            Some(Fact::inside(namespace.into(), room.into(), user))
         }
         _ => None,
     }
@@ -110,11 +113,7 @@ mod tests {
 
     #[test]
     fn facts_are_read_as_they_were_written() {
-        let inside = |user: Option<&str>| Fact::Inside {
-            namespace: "/chat".into(),
-            room: "a:b = c".into(),
-            user: user.map(Into::into),
-        };
+        let inside = |user: Option<&str>| Fact::inside("/chat".into(), "a:b = c".into(), user.map(Into::into));
         for fact in [Fact::Online("7".into()), Fact::Online("=".into()), inside(None), inside(Some("=x"))] {
             assert_eq!(read_fact(&fact_text(&fact)), Some(fact));
         }

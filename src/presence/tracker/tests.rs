@@ -232,3 +232,8 @@ fn what_was_refused_is_as_if_it_had_not_been() {
     assert_eq!(written(&mut table, 100), "d-", "it had left before");
     assert!(table.facts.is_empty());
 }
+
+#[test]
+fn a_fact_is_small() {
+    assert_eq!(size_of::<(Fact, State)>(), 56, "each user who is connected has one");
+}

@@ -97,12 +97,13 @@ type Handler<'h> = &'h mut dyn FnMut(Message<'_>) -> ControlFlow<()>;
 #[derive(Debug, Default)]
 pub struct FrameReader {
     partial: Option<Box<Partial>>,
-    finished: bool,
 }
 
-/// The state of an incomplete frame or message.
+/// The state of an incomplete frame or message, or of a reader that is done.
 #[derive(Debug, Default)]
 struct Partial {
+    /// Later input is ignored. Nothing else is kept then.
+    is_finished: bool,
     /// The bytes of an incomplete header.
     head: [u8; MAX_HEADER],
     head_len: usize,
@@ -143,10 +144,11 @@ impl FrameReader {
         on: &mut dyn FnMut(Message<'_>) -> ControlFlow<()>,
     ) -> Result<(), FrameError> {
         let mut rest = input;
-        while !rest.is_empty() && !self.finished {
+        while !rest.is_empty() && !self.is_finished() {
             let step = self.step(&mut rest, max, on);
-            self.finished = !matches!(step, Ok(ControlFlow::Continue(())));
-            if self.finished || self.partial.as_ref().is_some_and(|partial| partial.is_empty()) {
+            if !matches!(step, Ok(ControlFlow::Continue(()))) {
+                self.partial = Some(Box::new(Partial { is_finished: true, ..Partial::default() }));
+            } else if self.partial.as_ref().is_some_and(|partial| partial.is_empty()) {
                 self.partial = None;
             }
             let _ = step?;
@@ -156,12 +158,17 @@ impl FrameReader {
 
     /// Bytes of an incomplete frame or message.
     pub fn held(&self) -> usize {
-        self.partial.as_ref().map_or(0, |partial| partial.data.len() + size_of::<Partial>())
+        let partial = self.partial.as_ref().filter(|partial| !partial.is_finished);
+        partial.map_or(0, |partial| partial.data.len() + size_of::<Partial>())
     }
 
     /// Whether no part of a frame or message is kept.
     pub fn is_idle(&self) -> bool {
-        self.partial.is_none()
+        self.partial.as_ref().is_none_or(|partial| partial.is_finished)
+    }
+
+    fn is_finished(&self) -> bool {
+        self.partial.as_ref().is_some_and(|partial| partial.is_finished)
     }
 
     fn step(&mut self, rest: &mut &mut [u8], max: usize, on: Handler<'_>) -> Result<ControlFlow<()>, FrameError> {

@@ -7,6 +7,12 @@ fn fields(pairs: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
     pairs.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
 }
 
+/// The library's `decode` of fields that a test owns.
+fn decode(fields: &[(Vec<u8>, Vec<u8>)], limits: &DraftLimits) -> Result<StreamEntry<'static>, DraftError> {
+    let fields: &'static RawFields = Box::leak(Box::new(fields.to_vec()));
+    super::decode(Box::leak(borrowed(fields).into_boxed_slice()), limits, |_, _| true)
+}
+
 fn read(pairs: &[(&str, &str)]) -> (Draft, Option<u64>) {
     match decode(&fields(pairs), &LIMITS) {
         Ok(StreamEntry::Event(draft, accepted)) => (draft, accepted),
@@ -16,7 +22,7 @@ fn read(pairs: &[(&str, &str)]) -> (Draft, Option<u64>) {
 
 fn written(draft: &Draft) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut command = redis::cmd("XADD");
-    encode(draft, 42, &mut command);
+    encode(draft, 42, None, &mut command);
     let args: Vec<Vec<u8>> = command
         .args_iter()
         .skip(1)
@@ -171,4 +177,79 @@ fn a_trace_goes_with_its_event_and_a_malformed_one_is_ignored() {
     assert!(
         !written(&Draft::new("r", "e", Args::none(), Source::Http)).iter().any(|(name, _)| name.starts_with(b"trace"))
     );
+}
+
+#[test]
+fn an_entry_of_a_node_is_void_after_its_deadline() {
+    let decode = |ms, pairs: &[(&str, &str)]| {
+        let raw = RawEntry { position: Position { ms, seq: 3 }, fields: fields(pairs), cut: None };
+        raw.entry(&raw.borrowed()).decode(&LIMITS).map(|entry| format!("{entry:?}"))
+    };
+    let is_void = |ms, pairs: &[(&str, &str)]| decode(ms, pairs).is_ok_and(|entry| entry == "Void");
+    let event = [("room", "a"), ("event", "e"), ("t", "1"), ("until", "1000")];
+    let command = [("order", "{}"), ("until", "1000")];
+    let probe = [("probe", "x"), ("until", "1000")];
+    for pairs in [&event[..], &command, &probe] {
+        assert!(is_void(1001, pairs) && !is_void(1000, pairs), "{pairs:?}");
+    }
+    assert!(decode(1000, &event).is_ok_and(|entry| entry.starts_with("Event")));
+    let strange = [("room", "a"), ("event", "e"), ("until", "1000")];
+    assert!(matches!(decode(1001, &strange), Err(DraftError::Field(_))), "another publisher's");
+    let garbage = [("room", "a"), ("event", "e"), ("t", "1"), ("until", "soon")];
+    assert!(decode(1001, &garbage).is_ok_and(|entry| entry.starts_with("Event")));
+}
+
+/// What an entry is where nothing is wanted, and the rooms that were asked for.
+fn skimmed(pairs: &[(&str, &str)]) -> (Result<String, DraftError>, Vec<String>) {
+    let (fields, mut asked) = (fields(pairs), Vec::new());
+    let read = super::decode(&borrowed(&fields), &LIMITS, |namespace, room| {
+        asked.push(format!("{namespace}{room}"));
+        false
+    })
+    .map(|entry| format!("{entry:?}").split('(').next().unwrap_or_default().to_owned());
+    (read, asked)
+}
+
+#[test]
+fn an_event_that_nobody_wants_is_not_decoded() {
+    for (pairs, rooms) in [
+        (&[("room", "a"), ("event", "e")][..], &["/a"][..]),
+        (&[("room", "a"), ("event", "e"), ("data", r#"{"n":[1]}"#), ("id", "i"), ("volatile", "true")], &["/a"]),
+        (&[("room", "a"), ("event", "e"), ("args", " [1, 2]"), ("namespace", "/chat")], &["/chata"]),
+        (&[("rooms", r#"["a", "\u0062"]"#), ("event", "e"), ("t", "1"), ("src", "client")], &["/a", "/b"]),
+        (&[("room", "a"), ("event", "e"), ("except", r#"["b"]"#), ("t", "1")], &["/a"]),
+    ] {
+        assert_eq!(
+            skimmed(pairs),
+            (Ok("Unwanted".into()), rooms.iter().map(ToString::to_string).collect()),
+            "{pairs:?}"
+        );
+    }
+    let wanted = |room: &'static str| {
+        let fields = fields(&[("rooms", r#"["a","b"]"#), ("event", "e")]);
+        read_wanted(&fields, &LIMITS, |_, asked| asked == room).unwrap().is_some()
+    };
+    assert!(wanted("a") && wanted("b") && !wanted("c"));
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let traced = [("room", "a"), ("event", "e"), ("traceparent", parent)];
+    assert_eq!(skimmed(&traced), (Ok("Event".into()), vec![]), "each node tells how many got it");
+}
+
+#[test]
+fn what_is_malformed_is_found_where_nobody_wants_it() {
+    let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+    for (code, pairs) in [
+        ("bad_field", &[("room", "a"), ("event", "e"), ("dat", "1")][..]),
+        ("bad_room", &[("room", ""), ("event", "e")]),
+        ("bad_json", &[("room", "a"), ("event", "e"), ("data", "{oops")]),
+        ("bad_json", &[("room", "a"), ("event", "e"), ("data", &deep)]),
+        ("bad_field", &[("room", "a"), ("event", "e"), ("args", "1")]),
+        ("bad_field", &[("room", "a"), ("event", "e"), ("data", r#"{"$binary":"?"}"#)]),
+        ("bad_field", &[("room", "a"), ("event", "e"), ("except", "b")]),
+        ("bad_namespace", &[("room", "a"), ("event", "e"), ("namespace", "chat")]),
+        ("reserved_event", &[("room", "a"), ("event", "connect")]),
+        ("no_room", &[("event", "e")]),
+    ] {
+        assert_eq!(skimmed(pairs).0.map_err(|error| error.code()), Err(code), "{pairs:?}");
+    }
 }

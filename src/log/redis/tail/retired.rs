@@ -48,8 +48,8 @@ impl Tail<'_> {
                 // It may have expired meanwhile.
                 return self.is_same(connection, &key).await;
             }
-            self.page.learn(&entries);
-            self.deliver(entries).await;
+            let page = self.take_all(&entries);
+            self.deliver(page).await;
         }
     }
 

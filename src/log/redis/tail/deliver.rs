@@ -1,0 +1,95 @@
+//! From entries where they arrived to a batch for the sink.
+
+use crate::log::redis::entry::{Entry, RawEntry, StreamEntry};
+use crate::log::redis::tail::Tail;
+use crate::log::redis::tail::page::Page;
+use crate::model::close::DropReason;
+use crate::model::draft::Source;
+use crate::model::event::{Event, PlacedCommand};
+use crate::model::offset::{Offset, Position};
+use std::sync::Arc;
+
+impl Tail<'_> {
+    /// Takes an entry. Events that nobody here wants are counted and not decoded; malformed ones become dead letters.
+    pub(super) fn take(&mut self, entry: &Entry<'_>, page: &mut Page) {
+        let (position, bytes) = (entry.position, entry.bytes());
+        self.size.read(position, bytes, entry.fields.len());
+        page.entries += 1;
+        page.bytes += bytes;
+        page.newest = Some(position);
+        let (log, sink) = (self.log, self.sink);
+        match entry.decode_wanted(&log.limits, |namespace, room| sink.wants(namespace, room, position)) {
+            Ok(StreamEntry::Event(draft, _)) if self.is_repeat(draft.source, draft.id.as_deref(), position) => {}
+            Ok(StreamEntry::Event(draft, accepted_us)) => {
+                page.foreign += u64::from(draft.source == Source::Stream);
+                let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
+                let accepted_us = log.clock_offset.local_us(accepted_us);
+                // A volatile event has the position of the entry before it, however it was published.
+                let position = if draft.volatile { page.offset.position } else { position };
+                let offset = Offset { position, ..page.offset };
+                page.batch.events.push(Arc::new(Event { offset, draft, accepted_us }));
+            }
+            Ok(StreamEntry::Unwanted(source, id)) => {
+                // Its id counts: the room of a repeat may be wanted by then.
+                page.foreign += u64::from(!self.is_repeat(source, id, position) && source == Source::Stream);
+            }
+            Ok(StreamEntry::SessionCommand(command)) => {
+                let offset = Offset { position, ..page.offset };
+                let after = page.batch.events.len();
+                sink.foresee(&command);
+                page.batch.commands.push(PlacedCommand { after, offset, command: Arc::new(command) });
+            }
+            Ok(StreamEntry::Probe(id)) => page.batch.probes.push(id),
+            Ok(StreamEntry::Unsupported) => page.unsupported += 1,
+            Ok(StreamEntry::Void) => page.void += 1,
+            Err(error) => self.dead_letters.push(log, entry, error),
+        }
+        page.offset.position = position;
+    }
+
+    /// Takes entries that were copied.
+    pub(super) fn take_all(&mut self, entries: &[RawEntry]) -> Page {
+        let mut page = Page::after(self.offset());
+        for raw in entries {
+            self.take(&raw.entry(&raw.borrowed()), &mut page);
+        }
+        page
+    }
+
+    /// Hands a page over to the sink. From then on the tail is behind it.
+    pub(super) async fn deliver(&mut self, page: Page) {
+        let Page { entries, bytes, newest, batch, foreign, unsupported, void, .. } = page;
+        self.page.learn(entries, bytes);
+        if let Some(newest) = newest {
+            self.log.note_newest(newest.ms);
+            // Ids are of Redis' clock.
+            let now_ms = self.log.clock_offset.redis_now_us() / 1000;
+            self.log.metrics.tail_lag.set(now_ms.saturating_sub(newest.ms) as f64 / 1000.0);
+        }
+        // Events of nodes were counted when they were accepted. What others added is counted by every node.
+        self.log.metrics.accepted(Source::Stream, foreign);
+        self.log.metrics.dropped(DropReason::Late, void);
+        if unsupported > 0 {
+            self.log.metrics.dropped(DropReason::Unsupported, unsupported);
+            tracing::warn!(entries = unsupported, "entries of a newer release are skipped; upgrade this node");
+        }
+        if !batch.is_empty() {
+            self.sink.deliver(batch).await;
+        }
+        if let (Some(newest), Some(state)) = (newest, &mut self.state) {
+            state.read(entries, newest);
+        }
+        let Offset { line, position, .. } = self.offset();
+        self.sink.advanced_to(line, position);
+    }
+
+    /// Whether another publisher added an entry with this idempotency id before; remembers it if not.
+    pub(super) fn is_repeat(&mut self, source: Source, id: Option<&str>, position: Position) -> bool {
+        let Some(id) = id.filter(|_| source == Source::Stream) else { return false };
+        let repeat = self.foreign_ids.first(id, position.ms).is_some();
+        if !repeat {
+            self.foreign_ids.remember(id, (), position.ms);
+        }
+        repeat
+    }
+}

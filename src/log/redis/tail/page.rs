@@ -1,0 +1,27 @@
+//! What was read at once, on its way to the sink.
+
+use crate::model::event::Batch;
+use crate::model::offset::{Offset, Position};
+
+/// Entries that were taken one after the other.
+pub(super) struct Page {
+    pub entries: usize,
+    /// Bytes of their names and values.
+    pub bytes: usize,
+    pub newest: Option<Position>,
+    /// The offset of the entry that was taken last.
+    pub offset: Offset,
+    pub batch: Batch,
+    /// Events of other publishers.
+    pub foreign: u64,
+    pub unsupported: u64,
+    pub void: u64,
+}
+
+impl Page {
+    /// Begins after this offset.
+    pub(super) fn after(offset: Offset) -> Self {
+        let (entries, bytes, newest) = (0, 0, None);
+        Self { entries, bytes, newest, offset, batch: Batch::default(), foreign: 0, unsupported: 0, void: 0 }
+    }
+}
