@@ -166,17 +166,22 @@ impl Hub {
             true => missed.iter().map(|missed| missed.event.clone()).collect(),
             false => Vec::new(),
         };
-        for Missed { event, room, is_late, .. } in missed {
+        for Missed { event, room, is_late, place } in missed {
             session.note_last(event.offset);
             if is_late {
                 self.flusher.note_delivery(connection.protocol);
             }
-            connection.outbox.push(match event.draft.rooms.get(room).filter(|_| room > 0) {
+            connection.outbox.push(match (event.draft.rooms.get(room).filter(|_| room > 0), place) {
                 // The shared frame names the first room.
-                Some(room) if connection.protocol == Protocol::PlainWs => {
-                    Frame::Raw(websocket::text_frame(&plain_ws::event(&event, room)))
+                (Some(room), place) if connection.protocol == Protocol::PlainWs => {
+                    let message = match place {
+                        None => plain_ws::event(&event, room),
+                        Some(place) => plain_ws::event_at(&event, room, &place.to_string()),
+                    };
+                    Frame::Raw(websocket::text_frame(&message))
                 }
-                _ => Frame::event(event),
+                (_, None) => Frame::event(event),
+                (_, Some(place)) => Frame::placed(event, &place),
             });
         }
         let queued = connection.outbox.bytes() - before;
