@@ -5,17 +5,19 @@ mod maker;
 mod series;
 mod snapshot;
 
+pub use prometheus::Gauge;
 pub use snapshot::{Family, MetricKind, Point, PointValue};
 
 use crate::budget::{Holding, MemoryBudget};
 use crate::model::clock::unix_ms;
 use crate::model::close::{CloseReason, DropReason};
 use crate::model::draft::Source;
+use crate::model::partition::Line;
 use crate::model::refusal::Refusal;
 use crate::model::transport::{Protocol, Transport};
 use maker::Maker;
 use prometheus::{
-    Encoder as _, Gauge, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    Encoder as _, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
     TextEncoder,
 };
 
@@ -58,7 +60,8 @@ pub struct Metrics {
     closes: Vec<IntCounter>,
     events: Vec<IntCounter>,
     refused: IntCounterVec,
-    publish_answers: IntCounterVec,
+    /// In the order of [`series::PUBLISH_STATUSES`], then `other`.
+    publish_answers: Vec<IntCounter>,
     deliveries: Vec<IntCounter>,
     drops: Vec<IntCounter>,
     recoveries: IntCounterVec,
@@ -67,6 +70,9 @@ pub struct Metrics {
     pub publish_to_write: Histogram,
     /// Age of the newest event when the tail delivered it.
     pub tail_lag: Gauge,
+    line_lag: GaugeVec,
+    /// Entries that waited in vain for another line of the log.
+    pub out_of_order: IntCounter,
     /// 1 while both the appends and the tail reach Redis.
     pub redis_up: IntGauge,
     /// Connections to Redis that were made again after a loss.
@@ -115,6 +121,8 @@ impl Metrics {
         let deliveries =
             make.counters("roomcast_deliveries_total", "Events handed to a connection's outbox.", &["protocol"])?;
         let drops = make.counters("roomcast_drops_total", "Events not delivered, by reason.", &["reason"])?;
+        let publish_answers =
+            make.counters("roomcast_publish_answers_total", "Answers to POST /publish, by HTTP status.", &["status"])?;
         let memory = make.gauges("roomcast_memory_bytes", "Memory held for clients, by kind.", &["kind"])?;
         let refusals = make.counters("roomcast_refusals_total", "Refusals of all kinds, by reason.", &["reason"])?;
         let telemetry_dropped = make.counters(
@@ -154,11 +162,12 @@ impl Metrics {
                 "Events refused, by source and reason.",
                 &["source", "reason"],
             )?,
-            publish_answers: make.counters(
-                "roomcast_publish_answers_total",
-                "Answers to POST /publish, by HTTP status.",
-                &["status"],
-            )?,
+            publish_answers: series::PUBLISH_STATUSES
+                .iter()
+                .map(|(_, label)| *label)
+                .chain(["other"])
+                .map(|status| publish_answers.with_label_values(&[status]))
+                .collect(),
             deliveries: PROTOCOLS.iter().map(|p| deliveries.with_label_values(&[p])).collect(),
             drops: DropReason::ALL.iter().map(|r| drops.with_label_values(&[r.label()])).collect(),
             recoveries: make.counters("roomcast_recoveries_total", "Resume attempts, by result.", &["result"])?,
@@ -169,6 +178,15 @@ impl Metrics {
             )?,
             tail_lag: make
                 .float("roomcast_tail_lag_seconds", "Age of the newest event when the log's tail read it.")?,
+            line_lag: make.floats(
+                "roomcast_line_lag_seconds",
+                "Age of the newest event when its line of a log with partitions was read.",
+                &["line"],
+            )?,
+            out_of_order: make.counter(
+                "roomcast_log_out_of_order_total",
+                "Entries that were delivered before what they come after on another line of the log.",
+            )?,
             redis_up: make.gauge("roomcast_redis_up", "1 while appends and the log's tail reach Redis.")?,
             redis_reconnects: make.counter("roomcast_redis_reconnects_total", "Reconnections to Redis.")?,
             revocations: make
@@ -250,10 +268,6 @@ impl Metrics {
         ] {
             values.iter().for_each(|value| drop(counters.with_label_values(&[value])));
         }
-        for (_, status) in series::PUBLISH_STATUSES {
-            self.publish_answers.with_label_values(&[status]);
-        }
-        self.publish_answers.with_label_values(&["other"]);
         for signal in series::SIGNALS {
             for result in series::EXPORT_RESULTS {
                 self.telemetry_exports.with_label_values(&[signal, result]);
@@ -322,8 +336,13 @@ impl Metrics {
 
     /// Counts an answer of `/publish`.
     pub fn publish_answered(&self, status: u16) {
-        let known = series::PUBLISH_STATUSES.iter().find(|(code, _)| *code == status);
-        self.publish_answers.with_label_values(&[known.map_or("other", |(_, label)| label)]).inc();
+        let known = series::PUBLISH_STATUSES.iter().position(|(code, _)| *code == status);
+        self.publish_answers[known.unwrap_or(series::PUBLISH_STATUSES.len())].inc();
+    }
+
+    /// The age of the newest event of one line of a log with several, when it was read.
+    pub fn line_lag(&self, line: Line) -> Gauge {
+        self.line_lag.with_label_values(&[line.to_string()])
     }
 
     /// Counts deliveries.

@@ -13,7 +13,8 @@ use crate::log::EventLog;
 use crate::log::config::RecoveryConfig;
 use crate::log::interest::Interest;
 use crate::log::memory::{MemoryLimits, MemoryLog};
-use crate::log::redis::{RedisLog, stream_kept};
+use crate::log::redis::partitioned::PartitionedLog;
+use crate::log::redis::stream_kept;
 use crate::log::shared_window::SharedWindow;
 use crate::log::traced::TracedLog;
 use crate::log::window::Window;
@@ -117,7 +118,8 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
         guesses_per_minute: config.console.sign_ins_per_minute,
         admin_apart: config.listen.admin_listen.is_some(),
     };
-    let parts = Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace };
+    let lines = config.redis.layout().lines().len();
+    let parts = Parts { context, backend, log, lines, auth, sockets, knows_addresses, admin_ui, trace };
     Ok(Built { node: Node::new(parts), emitters })
 }
 
@@ -159,9 +161,8 @@ fn storage_in_redis(
 ) -> Result<Storage, AppError> {
     let cluster =
         Cluster::new(node_id, &config.redis, &config.recovery, metrics.clone(), memory.clone()).map_err(setup)?;
-    let log =
-        RedisLog::new(&config.redis, &config.recovery, limits, metrics.clone(), runner::count()).map_err(setup)?;
-    let emitters = EmitterBridge::new(&config.redis, log.clone(), node_id, limits, metrics.clone());
+    let log = PartitionedLog::new(&config.redis, &config.recovery, limits, metrics, runner::count()).map_err(setup)?;
+    let emitters = EmitterBridge::new(&config.redis, log.control().clone(), node_id, limits, metrics.clone());
     let kept = stream_kept(&config.recovery);
     let prefix = &config.redis.prefix;
     let presence = RedisPresence::new(cluster.clone(), log.clone(), prefix, &config.presence, kept, metrics.clone());

@@ -1,7 +1,7 @@
 //! Answers of the backend (docs/backend.md, "Requests and answers"). Sans-IO.
 
 use crate::backend::BackendError;
-use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
+use crate::model::args::{Args, MAX_JSON_DEPTH, is_too_deep};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::id::Id;
 use crate::model::names::{Namespace, Room};
@@ -83,7 +83,7 @@ pub fn read_event(body: &[u8], namespace: &Namespace, limits: &DraftLimits) -> R
         return Ok(EventAnswer::default());
     }
     let body = std::str::from_utf8(body).map_err(bad)?;
-    if json_depth(body) > MAX_JSON_DEPTH {
+    if is_too_deep(body) {
         return Err(bad(format!("nested deeper than {MAX_JSON_DEPTH} levels")));
     }
     let raw: RawEvent<'_> = serde_json::from_str(body).map_err(bad)?;

@@ -5,7 +5,7 @@
 //! rooms and events. Since names are text here, `42`, `42.0` and `"42"` are the same. No rooms are everybody in the
 //! namespace.
 
-use crate::model::args::{Args, MAX_JSON_DEPTH, json_depth};
+use crate::model::args::{Args, MAX_JSON_DEPTH, is_too_deep};
 use crate::model::command::{Action, Selector};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
 use crate::model::names::{EVERYBODY, MAIN_NAMESPACE, Namespace, Room};
@@ -87,7 +87,7 @@ pub(super) fn text<'a>(message: &'a [u8], limits: &DraftLimits) -> Result<&'a st
         return Err(DraftError::TooBig { bytes: message.len(), max: limits.max_event }.into());
     }
     let text = std::str::from_utf8(message).map_err(|_| DraftError::Json("not UTF-8".into()))?;
-    match json_depth(text) > MAX_JSON_DEPTH {
+    match is_too_deep(text) {
         true => Err(DraftError::Json(format!("nested deeper than {MAX_JSON_DEPTH} levels")).into()),
         false => Ok(text),
     }

@@ -182,6 +182,11 @@ impl Held {
         self.bytes
     }
 
+    /// What they are held for.
+    pub fn kind(&self) -> Holding {
+        self.kind
+    }
+
     /// Counts so many bytes from now on.
     pub fn resize(&mut self, bytes: usize) {
         self.budget.adjust(self.kind, self.bytes, bytes);

@@ -95,7 +95,8 @@ async fn describe_redis(config: &Config) -> Result<String, String> {
     let mut connection = RedisConnection::open(&connector, config.redis.timeout).await.map_err(at)?;
     // A server with a password accepts any connection, and refuses the first command.
     connection.call(&redis::cmd("PING")).await.map_err(at)?;
-    let missing = rights::missing(&config.redis).await.map_err(|why| format!("{}: {why}", connector.describe()))?;
+    let missing =
+        rights::missing_of_all(&config.redis).await.map_err(|why| format!("{}: {why}", connector.describe()))?;
     if !missing.is_empty() {
         let server = connection.server();
         return Err(format!("{server} does not let a node work (docs/redis.md): {}", missing.join("; ")));

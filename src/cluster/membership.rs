@@ -2,7 +2,9 @@
 
 use crate::cluster::keys::{DEAD_AFTER_MS, GENERATION_FIELD, Keys, replication_id};
 use crate::cluster::rpc::signer::KeyTexts;
+use crate::log::redis::layout::layout_text;
 use crate::model::id::{Id, NodeId};
+use crate::model::partition::Partitions;
 use crate::redis::reply::text;
 use redis::{Cmd, Value};
 use std::collections::{HashMap, HashSet};
@@ -19,8 +21,16 @@ const KEY_LEAD_MS: u64 = 4_000;
 /// How long the signing key before the present one verifies messages.
 const KEY_OVERLAP_MS: u64 = 60_000;
 /// What this release writes as its features: it makes and checks tagged ids, reads messages in pieces and knows several
-/// signing keys.
+/// signing keys. The log's partitions follow where there are several.
 const FEATURES: &str = "1";
+
+/// What this node writes as its features.
+pub(super) fn features(partitions: Partitions) -> String {
+    match partitions.is_one() {
+        true => FEATURES.to_owned(),
+        false => format!("{FEATURES} {}", layout_text(partitions)),
+    }
+}
 
 /// KEYS: nodes, signing key, key ring, features. ARGV: own id, a fresh signing key, ms for which a dead node's data is
 /// kept, prefix of the session hashes, ms after which a node counts as dead, prefix of the channels, field of the
@@ -184,13 +194,19 @@ impl Membership {
 
 /// Sends a heartbeat. A dead node's data is kept for `record_lifetime`, and the signing key is renewed after
 /// `key_lifetime`.
-pub(super) fn heartbeat(keys: &Keys, me: NodeId, record_lifetime: Duration, key_lifetime: Duration) -> Cmd {
+pub(super) fn heartbeat(
+    keys: &Keys,
+    me: NodeId,
+    record_lifetime: Duration,
+    key_lifetime: Duration,
+    features: &str,
+) -> Cmd {
     let fresh_key = || format!("{}{}", Id::random(), Id::random());
     let mut command = redis::cmd("EVAL");
     command.arg(HEARTBEAT).arg(4).arg(&keys.nodes).arg(&keys.signing_key).arg(&keys.key_ring).arg(&keys.features);
     command.arg(me.to_string()).arg(fresh_key()).arg(record_lifetime.as_millis() as u64).arg(&keys.sessions);
     command.arg(DEAD_AFTER_MS).arg(&keys.channels).arg(GENERATION_FIELD);
-    command.arg(key_lifetime.as_millis() as u64).arg(KEY_LEAD_MS).arg(KEY_OVERLAP_MS).arg(fresh_key()).arg(FEATURES);
+    command.arg(key_lifetime.as_millis() as u64).arg(KEY_LEAD_MS).arg(KEY_OVERLAP_MS).arg(fresh_key()).arg(features);
     command
 }
 

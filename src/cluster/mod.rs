@@ -96,6 +96,7 @@ impl Cluster {
             timeout: config.timeout,
             record_lifetime,
             key_lifetime: config.node_key_lifetime,
+            features: membership::features(config.layout()),
             metrics,
             queue: Queue::new(memory.clone()),
             memory,

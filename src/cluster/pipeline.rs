@@ -112,7 +112,7 @@ async fn heartbeat(
 }
 
 fn heartbeat_command(shared: &Shared) -> Cmd {
-    membership::heartbeat(&shared.keys, shared.me, shared.record_lifetime, shared.key_lifetime)
+    membership::heartbeat(&shared.keys, shared.me, shared.record_lifetime, shared.key_lifetime, &shared.features)
 }
 
 /// Takes over what a heartbeat returned; whether this node's records in Redis are current.

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub record_lifetime: Duration,
     /// `redis.node_key_lifetime`.
     pub key_lifetime: Duration,
+    /// What this node understands, for the others.
+    pub features: String,
     pub metrics: Arc<Metrics>,
     pub queue: Queue,
     pub membership: Mutex<Membership>,

@@ -15,7 +15,7 @@ use hyper::header::{AUTHORIZATION, HeaderMap};
 pub async fn check(api: &Api, caller: &Caller, request: &Request<Incoming>) -> Result<(), Box<Reply>> {
     let headers = request.headers();
     if !is_by_cookie(api, headers) {
-        return keys::check(headers, &api.settings().publish.keys);
+        return keys::check(headers, &api.settings().keys);
     }
     let changes = !request.method().is_safe();
     let session = console::check(api, headers, changes).await?;
@@ -31,7 +31,7 @@ pub async fn check(api: &Api, caller: &Caller, request: &Request<Incoming>) -> R
 pub async fn still_holds(api: &Api, headers: &HeaderMap) -> bool {
     match is_by_cookie(api, headers) {
         true => console::is_signed_in(api, headers).await,
-        false => keys::has(headers, &api.settings().publish.keys),
+        false => keys::has(headers, &api.settings().keys),
     }
 }
 

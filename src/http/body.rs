@@ -15,9 +15,9 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 /// Time for a request body. A slow client occupies one connection no longer than this.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same while the node is over `limits.memory`: half bodies would stay otherwise.
-const HASTE: Duration = Duration::from_secs(1);
+pub(super) const HASTE: Duration = Duration::from_secs(1);
 
 /// The body of a response.
 pub enum Answer {

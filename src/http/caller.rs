@@ -67,6 +67,11 @@ impl Caller {
         self.client.get()
     }
 
+    /// Whether the other end is believed about which clients it asks for.
+    pub(super) fn is_proxy(&self) -> bool {
+        self.is_proxy
+    }
+
     /// Takes from a proxy's request which client it comes from, and charges the socket to that client.
     ///
     /// # Errors

@@ -67,6 +67,11 @@ impl Hosts {
         }
     }
 
+    /// Whether this is the `Host` of a request that is answered.
+    pub(super) fn admits(&self, host: &str) -> bool {
+        self.allowed.is_empty() || self.allows(host)
+    }
+
     fn allows(&self, given: &str) -> bool {
         let given = given.to_ascii_lowercase();
         let (name, port) = split(&given);

@@ -2,21 +2,48 @@
 
 use crate::http::answer::{Reply, error};
 use crate::model::secret::Secret;
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{Digest, SHA256, digest};
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use subtle::ConstantTimeEq as _;
+use subtle::{Choice, ConstantTimeEq as _};
 
 /// The bearer token of an `Authorization` header; an empty one counts as none.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    bearer_in(headers.get(AUTHORIZATION)?.to_str().ok()?)
+}
+
+/// The same of the header's value.
+pub(super) fn bearer_in(value: &str) -> Option<&str> {
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())
 }
 
-/// Whether the request has one of the keys. All keys are compared, whichever matches.
-pub fn has(headers: &HeaderMap, keys: &[Secret]) -> bool {
-    matching(bearer(headers).unwrap_or_default(), keys).is_some()
+/// The digests of the keys, which every request is compared with.
+#[derive(Default)]
+pub struct KeyDigests(Vec<Digest>);
+
+impl KeyDigests {
+    /// Of these keys.
+    pub fn new(keys: &[Secret]) -> Self {
+        Self(keys.iter().map(|key| digest(&SHA256, key.reveal().as_bytes())).collect())
+    }
+
+    /// Whether there is no key that anybody could have.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this is one of the keys. All keys are compared, whichever matches.
+    pub fn contain(&self, given: &str) -> bool {
+        let given = digest(&SHA256, given.as_bytes());
+        let is_given = self.0.iter().fold(Choice::from(0), |found, key| found | key.as_ref().ct_eq(given.as_ref()));
+        is_given.into()
+    }
+}
+
+/// Whether the request has one of the keys.
+pub fn has(headers: &HeaderMap, keys: &KeyDigests) -> bool {
+    keys.contain(bearer(headers).unwrap_or_default())
 }
 
 /// The key that is given, if any. All are compared, whichever matches.
@@ -36,7 +63,7 @@ pub(super) fn none_configured() -> Reply {
 ///
 /// # Errors
 /// The response: 403 if no key is configured, 401 if the key is missing or wrong.
-pub fn check(headers: &HeaderMap, keys: &[Secret]) -> Result<(), Box<Reply>> {
+pub fn check(headers: &HeaderMap, keys: &KeyDigests) -> Result<(), Box<Reply>> {
     if keys.is_empty() {
         return Err(Box::new(none_configured()));
     }
@@ -59,7 +86,7 @@ mod tests {
         let status = |value: &str, keys: &[Secret]| {
             let mut headers = HeaderMap::new();
             headers.insert(AUTHORIZATION, HeaderValue::from_str(value).unwrap());
-            check(&headers, keys).map_err(|response| response.status().as_u16())
+            check(&headers, &KeyDigests::new(keys)).map_err(|response| response.status().as_u16())
         };
         assert_eq!(status("Bearer second-key", &keys), Ok(()));
         assert_eq!(status("bearer first-key", &keys), Ok(()));
@@ -75,6 +102,6 @@ mod tests {
             assert_eq!(status(wrong, &keys), Err(401), "{wrong}");
         }
         assert_eq!(status("Bearer x", &[]), Err(403));
-        assert!(check(&HeaderMap::new(), &keys).is_err());
+        assert!(check(&HeaderMap::new(), &KeyDigests::new(&keys)).is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! HTTP: the listeners (`server`), the route table (`routes`), and one file for each path.
+//! HTTP: the listeners (`server`), the route table (`routes`), and one file for each path. Plain requests to publish are read
+//! and answered by `publisher`, all others by hyper.
 
 pub mod access;
 pub mod admin;
@@ -9,6 +10,7 @@ pub mod client_address;
 pub mod config;
 pub mod console;
 pub mod drain;
+mod ending;
 pub mod engine;
 mod explain;
 mod head;
@@ -17,13 +19,16 @@ pub mod hosts;
 pub mod inspection;
 mod keep_alive;
 pub mod keys;
+mod lazy_timer;
 mod linger;
 pub mod listener;
 pub mod origin;
 pub mod presence;
 mod proxy_header;
 pub mod publish;
+mod publisher;
 pub mod reload;
+mod reply_bytes;
 pub mod revoke;
 pub mod routes;
 pub mod server;

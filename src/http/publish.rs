@@ -1,7 +1,8 @@
-//! `POST /publish`.
+//! `POST /publish`: from a body to drafts, and from what the log says to an answer. Requests that hyper reads come by
+//! [`publish`]; most are read by [`publisher`](super::publisher), which does the same without hyper.
 
 use crate::http::Api;
-use crate::http::answer::{Reply, error, json, unread};
+use crate::http::answer::{Reply, error, typed, unread};
 use crate::http::body;
 use crate::http::body::BodyError;
 use crate::log::{Accepted, AppendError, Appended};
@@ -12,143 +13,198 @@ use crate::protocol::publish::{Publication, decode_json, decode_ndjson};
 use crate::refusals::Who;
 use crate::telemetry::{Parent, Span, SpanKind};
 use hyper::body::Incoming;
-use hyper::header::CONTENT_TYPE;
-use hyper::{HeaderMap, Request, StatusCode};
-use serde_json::{Value, json};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Request, StatusCode};
+use serde_json::json;
+use std::fmt;
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 /// Publishes events and answers when the log has them. The caller has checked the key.
 pub async fn publish(api: &Api, request: Request<Incoming>, from: IpAddr) -> Reply {
-    let mut span = begin_span(api, request.headers());
-    let reply = publish_within(api, request, from, &mut span).await;
-    span.set("http.response.status_code", || u64::from(reply.status().as_u16()));
-    if reply.status().is_server_error() {
-        span.fail("unavailable");
-    }
+    let header = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    let mut span = begin_span(api, header("traceparent"), header("tracestate"));
+    let is_ndjson = is_ndjson(request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes));
+    let reply = match body::read(request, api.settings().publish.max_body).await {
+        Ok(body) => {
+            let mut drafts = Vec::new();
+            let decoded = decode(api, &body, is_ndjson, from, &mut span, &mut drafts);
+            let appended = if drafts.is_empty() { Vec::new() } else { api.node.log.append(drafts).await };
+            answer(api, decoded, &mut appended.into_iter())
+        }
+        Err(problem) => refuse_unread(api, problem),
+    };
+    end_span(span, reply.status());
     reply
 }
 
 /// A span of the publisher's trace, or of a new one.
-fn begin_span(api: &Api, headers: &HeaderMap) -> Span {
+pub(super) fn begin_span(api: &Api, traceparent: Option<&[u8]>, tracestate: Option<&[u8]>) -> Span {
     let telemetry = &api.node.context.telemetry;
     if !telemetry.traces() {
         return Span::default();
     }
-    let value = |name| headers.get(name).map(|value| value.as_bytes());
-    let parent = value("traceparent").and_then(|parent| TraceContext::parse(parent, value("tracestate")));
+    let parent = traceparent.and_then(|parent| TraceContext::parse(parent, tracestate));
     let parent = parent.as_ref().map_or(Parent::None, |parent| Parent::Of(Some(parent)));
     telemetry.start("publish", SpanKind::Server, parent)
 }
 
-async fn publish_within(api: &Api, request: Request<Incoming>, from: IpAddr, span: &mut Span) -> Reply {
-    let ndjson = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.trim_start().starts_with("application/x-ndjson"));
-    let body = match body::read(request, api.settings().publish.max_body).await {
-        Ok(body) => body,
-        Err(problem) => return refuse_unread(api, problem),
-    };
-    let Ok(text) = std::str::from_utf8(&body) else {
-        return refused(api, &DraftError::Json("the body is not UTF-8".into()));
-    };
-    let limits = &api.node.context.draft_limits;
-    match if ndjson { decode_ndjson(text, limits) } else { decode_json(text, limits) } {
-        Ok(Publication::One(mut draft)) => {
-            draft.trace = span.context();
-            one(api, *draft).await
-        }
-        Ok(Publication::Batch(mut events)) => {
-            span.set("messaging.batch.message_count", || events.len() as u64);
-            events.iter_mut().flatten().for_each(|draft| draft.trace = span.context());
-            batch(api, events, from).await
-        }
-        Err(problem) => refused(api, &problem),
+/// The request is answered.
+pub(super) fn end_span(mut span: Span, status: StatusCode) {
+    span.set("http.response.status_code", || u64::from(status.as_u16()));
+    if status.is_server_error() {
+        span.fail("unavailable");
     }
 }
 
-async fn one(api: &Api, draft: Draft) -> Reply {
-    match api.node.log.append(vec![draft]).await.pop() {
-        Some(Ok(accepted)) => {
-            api.node.context.metrics.accepted(Source::Http, 1);
-            json(StatusCode::OK, &stored(accepted))
+/// Whether a `Content-Type` is that of one event a line.
+pub(super) fn is_ndjson(content_type: Option<&[u8]>) -> bool {
+    content_type.is_some_and(|value| value.is_ascii() && value.trim_ascii_start().starts_with(b"application/x-ndjson"))
+}
+
+/// What a body asks for.
+pub(super) enum Decoded {
+    /// One event, which became a draft.
+    One,
+    /// A batch: for each event why it is refused, or `None` for one that became a draft.
+    Batch(Vec<Option<Failure>>),
+    /// Nothing that can be published.
+    Refused(DraftError),
+}
+
+/// An error as the JSON text of its object.
+pub(super) struct Failure(String);
+
+impl Failure {
+    fn new(code: &str, message: &str) -> Self {
+        Self(json!({ "code": code, "message": message }).to_string())
+    }
+}
+
+/// Decodes a body, and adds what is to be appended to `drafts`.
+pub(super) fn decode(
+    api: &Api,
+    body: &[u8],
+    is_ndjson: bool,
+    from: IpAddr,
+    span: &mut Span,
+    drafts: &mut Vec<Draft>,
+) -> Decoded {
+    let Ok(text) = str::from_utf8(body) else {
+        return Decoded::Refused(DraftError::Json("the body is not UTF-8".into()));
+    };
+    let limits = &api.node.context.draft_limits;
+    match if is_ndjson { decode_ndjson(text, limits) } else { decode_json(text, limits) } {
+        Ok(Publication::One(mut draft)) => {
+            draft.trace = span.context();
+            drafts.push(*draft);
+            Decoded::One
         }
-        Some(Err(problem)) => {
-            let code = count_failure(api, &problem);
-            error(StatusCode::SERVICE_UNAVAILABLE, code, &problem.to_string())
+        Ok(Publication::Batch(events)) => {
+            span.set("messaging.batch.message_count", || events.len() as u64);
+            let mut take = |event| match event {
+                Ok(draft) => {
+                    drafts.push(Draft { trace: span.context(), ..draft });
+                    None
+                }
+                Err(problem) => Some(refuse_event(api, &problem, from)),
+            };
+            Decoded::Batch(events.into_iter().map(&mut take).collect())
         }
-        None => error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the log did not answer; try again"),
+        Err(problem) => Decoded::Refused(problem),
+    }
+}
+
+/// Counts an event of a batch that cannot be published.
+fn refuse_event(api: &Api, problem: &DraftError, from: IpAddr) -> Failure {
+    api.node.context.metrics.refused(Source::Http, problem.code());
+    let why = format_args!("an event of a batch: {}; the answer says what is wrong", problem.code());
+    let reason = match problem {
+        DraftError::TooBig { .. } => Refusal::Size,
+        _ => Refusal::Request,
+    };
+    api.node.context.refusals.note(reason, &Who::at(from).path("/publish"), why);
+    Failure::new(problem.code(), &problem.to_string())
+}
+
+/// The answer, when the log has said in `appended` what became of the drafts.
+pub(super) fn answer(api: &Api, decoded: Decoded, appended: &mut impl Iterator<Item = Appended>) -> Reply {
+    match decoded {
+        Decoded::One => match appended.next() {
+            Some(Ok(accepted)) => {
+                api.node.context.metrics.accepted(Source::Http, 1);
+                typed(StatusCode::OK, "application/json", Stored(accepted).to_string())
+            }
+            other => {
+                let (code, message) = failed(api, other);
+                error(StatusCode::SERVICE_UNAVAILABLE, code, &message)
+            }
+        },
+        Decoded::Batch(results) => answer_batch(api, results, appended),
+        Decoded::Refused(problem) => refused(api, &problem),
     }
 }
 
 /// 200 with a result for each event, in order; 503 with an additional `error` if the log accepted none of them.
-async fn batch(api: &Api, events: Vec<Result<Draft, DraftError>>, from: IpAddr) -> Reply {
-    let mut results: Vec<Option<Value>> = Vec::with_capacity(events.len());
-    let mut drafts = Vec::with_capacity(events.len());
-    for event in events {
-        results.push(match event {
-            Ok(draft) => {
-                drafts.push(draft);
-                None
-            }
-            Err(problem) => {
-                api.node.context.metrics.refused(Source::Http, problem.code());
-                let why = format_args!("an event of a batch: {}; the answer says what is wrong", problem.code());
-                let reason = match problem {
-                    DraftError::TooBig { .. } => Refusal::Size,
-                    _ => Refusal::Request,
-                };
-                api.node.context.refusals.note(reason, &Who::at(from).path("/publish"), why);
-                Some(failure(problem.code(), &problem.to_string()))
-            }
-        });
+fn answer_batch(api: &Api, results: Vec<Option<Failure>>, appended: &mut impl Iterator<Item = Appended>) -> Reply {
+    let mut text = String::from("\"results\":[");
+    let (mut accepted, mut first) = (0, None);
+    for (number, result) in results.into_iter().enumerate() {
+        text.push_str(if number > 0 { "," } else { "" });
+        let failure = match result {
+            Some(failure) => failure,
+            None => match appended.next() {
+                Some(Ok(is)) => {
+                    accepted += 1;
+                    push(&mut text, format_args!("{}", Stored(is)));
+                    continue;
+                }
+                other => {
+                    let (code, message) = failed(api, other);
+                    let failure = Failure::new(code, &message);
+                    first.get_or_insert_with(|| failure.0.clone());
+                    failure
+                }
+            },
+        };
+        push(&mut text, format_args!("{{\"error\":{}}}", failure.0));
     }
-    let mut appended = if drafts.is_empty() { Vec::new() } else { api.node.log.append(drafts).await }.into_iter();
-    let mut accepted = 0;
-    let mut first = None;
-    let results: Vec<Value> = results
-        .into_iter()
-        .map(|result| {
-            result.unwrap_or_else(|| {
-                let result = result_of(api, appended.next(), &mut accepted);
-                first.get_or_insert_with(|| result.clone());
-                result
-            })
-        })
-        .collect();
     api.node.context.metrics.accepted(Source::Http, accepted);
-    match first {
+    let (status, body) = match first {
         // The reason is where every other refusal has it.
-        Some(first) if accepted == 0 => {
-            json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": first["error"], "results": results }))
-        }
-        _ => json(StatusCode::OK, &json!({ "results": results })),
-    }
+        Some(first) if accepted == 0 => (StatusCode::SERVICE_UNAVAILABLE, format!("{{\"error\":{first},{text}]}}")),
+        _ => (StatusCode::OK, format!("{{{text}]}}")),
+    };
+    typed(status, "application/json", body)
 }
 
-fn result_of(api: &Api, appended: Option<Appended>, accepted: &mut u64) -> Value {
+/// Counts what the log did not accept. The code and the message.
+fn failed(api: &Api, appended: Option<Appended>) -> (&'static str, String) {
     match appended {
-        Some(Ok(is)) => {
-            *accepted += 1;
-            stored(is)
+        Some(Err(problem)) => (count_failure(api, &problem), problem.to_string()),
+        _ => ("unavailable", "the log did not answer; try again".to_owned()),
+    }
+}
+
+fn push(text: &mut String, piece: fmt::Arguments<'_>) {
+    // Writing to a `String` does not fail.
+    let _ = text.write_fmt(piece);
+}
+
+/// The answer for an event that the log has: its offset, and `durability` if `redis.min_replicas` is set.
+pub(super) struct Stored(pub(super) Accepted);
+
+impl fmt::Display for Stored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("{")?;
+        if let Some(replicas) = self.0.replicas {
+            write!(f, "\"durability\":\"replicated:{replicas}\",")?;
         }
-        Some(Err(problem)) => failure(count_failure(api, &problem), &problem.to_string()),
-        None => failure("unavailable", "the log did not answer; try again"),
+        match self.0.offset {
+            Some(offset) => write!(f, "\"offset\":\"{offset}\"}}"),
+            None => f.write_str("\"offset\":null}"),
+        }
     }
-}
-
-/// With `durability` if `redis.min_replicas` is set.
-fn stored(accepted: Accepted) -> Value {
-    let mut body = json!({ "offset": accepted.offset.map(|offset| offset.to_string()) });
-    if let Some(replicas) = accepted.replicas {
-        body["durability"] = format!("replicated:{replicas}").into();
-    }
-    body
-}
-
-fn failure(code: &str, message: &str) -> Value {
-    json!({ "error": { "code": code, "message": message } })
 }
 
 fn count_failure(api: &Api, problem: &AppendError) -> &'static str {
@@ -166,7 +222,24 @@ fn refused(api: &Api, problem: &DraftError) -> Reply {
     error(status, problem.code(), &problem.to_string())
 }
 
-fn refuse_unread(api: &Api, problem: BodyError) -> Reply {
+/// Refuses a request whose body was not read.
+pub(super) fn refuse_unread(api: &Api, problem: BodyError) -> Reply {
     api.node.context.metrics.refused(Source::Http, problem.code());
     unread(problem, &format!("`publish.max_body` ({} bytes)", api.settings().publish.max_body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::offset::{Epoch, Offset, Position};
+
+    #[test]
+    fn an_answer_names_the_offset_and_how_durable_it_is() {
+        let offset =
+            Some(Offset { epoch: Epoch(0xb3), line: Default::default(), position: Position { ms: 17, seq: 2 } });
+        let text = |offset, replicas| Stored(Accepted { offset, replicas }).to_string();
+        assert_eq!(text(offset, None), r#"{"offset":"b3-17-2"}"#);
+        assert_eq!(text(offset, Some(1)), r#"{"durability":"replicated:1","offset":"b3-17-2"}"#);
+        assert_eq!(text(None, None), r#"{"offset":null}"#);
+    }
 }

@@ -40,7 +40,7 @@ pub async fn route(api: &Arc<Api>, local: &Rc<LocalNode>, request: Request<Incom
     if let Some(refusal) = head::refuse(&request, local.context.settings().limits.headers) {
         return refusal;
     }
-    if control && keys::has(request.headers(), &api.settings().publish.keys) {
+    if control && keys::has(request.headers(), &api.settings().keys) {
         caller.socket.prove();
     }
     let get = request.method() == Method::GET || request.method() == Method::HEAD;

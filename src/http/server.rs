@@ -5,12 +5,15 @@ use crate::http::answer::Refused;
 use crate::http::body::{Answer, BodyState};
 use crate::http::caller::{Caller, ListenerKind, MAKES_ROOM, note};
 use crate::http::config::HttpConfig;
+use crate::http::ending;
 use crate::http::head::{READ_HEAD, READ_HEADERS};
 use crate::http::keep_alive::{HeadTimer, Progress};
 use crate::http::linger;
 use crate::http::listener::{Connections, Listener};
 use crate::http::proxy_header;
 use crate::http::proxy_header::NoHeader;
+use crate::http::publisher;
+use crate::http::publisher::Served;
 use crate::http::routes::route;
 use crate::http::tls;
 use crate::http::upgrade::{Intent, Upgraded, carry_on};
@@ -210,11 +213,25 @@ async fn read_proxy_header(api: &Api, mut stream: TcpStream, mut caller: Caller)
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
 async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Caller) {
     let caller = Rc::new(caller);
+    let (mut early, mut began) = (Vec::new(), caller.accepted());
+    if caller.listener == ListenerKind::Admin || !api.admin_apart {
+        let served = tokio::select! {
+            biased;
+            // Boxed: it is over before hyper begins.
+            served = Box::pin(publisher::serve(&api, &local, &caller, &stream)) => served,
+            is_evicted = caller.socket.cut().wait() => return note_eviction(&api, &caller, is_evicted),
+        };
+        match served {
+            Served::Other(bytes, since) => (early, began) = (bytes, since),
+            Served::Over => return stream.say_end(),
+            Served::Linger => return linger::close(&local, stream).await,
+        }
+    }
     let may_still_send = Rc::new(Cell::new(false));
     let HttpConfig { head_timeout, idle_timeout, write_timeout, .. } = api.settings().http;
-    let progress = Arc::new(Progress::new(api.node.context.memory.clone(), caller.accepted()));
+    let progress = Arc::new(Progress::new(api.node.context.memory.clone(), began));
     let timer = HeadTimer::new(progress.clone(), head_timeout, idle_timeout);
-    let (stream, handoff) = Watched::new(stream, progress.clone(), write_timeout);
+    let (stream, handoff) = Watched::new(stream, early.into(), progress.clone(), write_timeout);
     let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());
         let (may_still_send, progress, handoff) = (may_still_send.clone(), progress.clone(), handoff.clone());
@@ -261,12 +278,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
     let ended = tokio::select! {
         ended = connection.without_shutdown() => ended,
         // An SSE client stopped reading, which hyper would wait for forever, or the socket makes room for others.
-        is_evicted = caller.socket.cut().wait() => {
-            if is_evicted {
-                note(&api, &caller, Refusal::Unauthenticated, format_args!("{MAKES_ROOM}"));
-            }
-            return;
-        }
+        is_evicted = caller.socket.cut().wait() => return note_eviction(&api, &caller, is_evicted),
     };
     match ended {
         Ok(parts) => {
@@ -287,31 +299,19 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
                 None => stream.say_end(),
             }
         }
-        // The client disconnected, or does not speak HTTP. hyper has answered if it could.
         Err(error) => {
-            if error.is_parse_too_large() {
-                let why = format_args!("more than {READ_HEADERS} headers, or more than {READ_HEAD} bytes of them");
-                note(&api, &caller, Refusal::Headers, why);
-            } else if error.is_parse() {
-                let why = format_args!("no HTTP/1 request; for TLS set [tls], or end it at a proxy in front");
-                note(&api, &caller, Refusal::Protocol, why);
-            } else if progress.is_one_too_many() {
-                let why = format_args!("unfinished heads of requests hold too much of `limits.memory`");
-                note(&api, &caller, Refusal::Headers, why);
-            } else if handoff.is_stalled() {
-                note(&api, &caller, Refusal::Unread, format_args!("an answer that is not read: `http.write_timeout`"));
-            } else if error.is_timeout() && progress.has_begun() {
-                note(&api, &caller, Refusal::Incomplete, format_args!("no whole request within `http.head_timeout`"));
-            } else if error.is_timeout() && !caller.has_asked() {
-                // Browsers open connections that they may need; they are no reason for a line in the log.
-                api.node.context.refusals.count(Refusal::Incomplete);
-            }
-            tracing::trace!(%error, "an HTTP connection ended");
+            ending::broken(&api, &caller, &error, &progress, &handoff);
             if error.is_parse()
                 && let Some(stream) = handoff.take_stream()
             {
                 linger::close(&local, stream).await;
             }
         }
+    }
+}
+
+fn note_eviction(api: &Api, caller: &Caller, is_evicted: bool) {
+    if is_evicted {
+        note(api, caller, Refusal::Unauthenticated, format_args!("{MAKES_ROOM}"));
     }
 }

@@ -3,6 +3,7 @@
 use crate::http::client_address::TrustedProxies;
 use crate::http::config::{CorsConfig, HttpConfig, PublishConfig};
 use crate::http::hosts::Hosts;
+use crate::http::keys::KeyDigests;
 use crate::http::origin::Origins;
 use crate::shutdown::ShutdownConfig;
 use std::time::Duration;
@@ -13,6 +14,8 @@ pub struct HttpSettings {
     pub http: HttpConfig,
     /// `[publish]`.
     pub publish: PublishConfig,
+    /// `publish.keys`, as requests are compared with them.
+    pub keys: KeyDigests,
     /// `auth.revoke_for`.
     pub revoke_for: Duration,
     /// `[shutdown]`.
@@ -37,6 +40,7 @@ impl HttpSettings {
         Self {
             http: http.clone(),
             publish: publish.clone(),
+            keys: KeyDigests::new(&publish.keys),
             revoke_for,
             shutdown: shutdown.clone(),
             origins: Origins::new(cors),

@@ -3,6 +3,7 @@
 
 use crate::http::keep_alive::Progress;
 use crate::tls::Socket;
+use bytes::Bytes;
 use socket2::SockRef;
 use std::cell::Cell;
 use std::future::Future as _;
@@ -71,6 +72,8 @@ impl Handoff {
 pub(super) struct Watched {
     /// `None` only while it is dropped.
     stream: Option<Socket>,
+    /// What was read before hyper had it.
+    early: Bytes,
     progress: Arc<Progress>,
     handoff: Rc<Handoff>,
     /// How long the client may take nothing of an answer, and when that time is over.
@@ -81,12 +84,19 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// A socket, and what is left of it.
-    pub(super) fn new(stream: Socket, progress: Arc<Progress>, timeout: Duration) -> (Self, Rc<Handoff>) {
+    /// A socket, and what is left of it. `early` is read before anything else.
+    pub(super) fn new(stream: Socket, early: Bytes, progress: Arc<Progress>, timeout: Duration) -> (Self, Rc<Handoff>) {
         let handoff = Rc::<Handoff>::default();
-        let watched =
-            Self { stream: Some(stream), progress, handoff: handoff.clone(), timeout, stall: None, is_bounded: false };
-        (watched, handoff)
+        let (stream, stall, is_bounded) = (Some(stream), None, false);
+        (Self { stream, early, progress, handoff: handoff.clone(), timeout, stall, is_bounded }, handoff)
+    }
+
+    fn read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            buffer.put_slice(&self.early.split_to(self.early.len().min(buffer.remaining())));
+            return Poll::Ready(Ok(()));
+        }
+        self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_read(context, buffer))
     }
 
     /// The kernel would take megabytes of a stream, and say that there is room again only when a third of them is sent: a client
@@ -137,8 +147,7 @@ impl AsyncRead for Watched {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let Some(stream) = &mut self.stream else { return gone() };
-        let read = Pin::new(stream).poll_read(context, buffer);
+        let read = self.read(context, buffer);
         let count = buffer.filled().len() - before;
         match count > 0 && !self.progress.note_bytes(count) {
             true => Poll::Ready(Err(io::ErrorKind::OutOfMemory.into())),

@@ -74,10 +74,14 @@ impl MemoryLog {
     }
 
     /// [`EventLog::append`], which needs no waiting here.
-    pub fn append_now(&self, drafts: Vec<Draft>) -> Vec<Appended> {
-        let now_us = unix_us();
+    pub fn append_all(&self, drafts: Vec<Draft>) -> Vec<Appended> {
         let mut answers = Vec::with_capacity(drafts.len());
-        let mut drafts = drafts.into_iter();
+        self.append_each(drafts.into_iter(), &mut answers);
+        answers
+    }
+
+    fn append_each(&self, mut drafts: impl Iterator<Item = Draft>, answers: &mut Vec<Appended>) {
+        let now_us = unix_us();
         let mut state = self.state();
         for draft in drafts.by_ref() {
             match state.append(draft, now_us, self.epoch, self.limits.queue_bytes) {
@@ -92,7 +96,6 @@ impl MemoryLog {
         // One refused draft refuses the rest of the call, so that nothing overtakes it.
         answers.extend(drafts.map(|_| Err(AppendError::Overloaded)));
         self.move_tail();
-        answers
     }
 
     fn append_command_now(&self, command: Arc<SessionCommand>) -> Result<(), AppendError> {
@@ -208,7 +211,12 @@ impl State {
 
 impl EventLog for MemoryLog {
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>> {
-        Box::pin(async move { self.append_now(drafts) })
+        Box::pin(async move { self.append_all(drafts) })
+    }
+
+    fn append_now(&self, drafts: &mut Vec<Draft>, answers: &mut Vec<Appended>) -> bool {
+        self.append_each(drafts.drain(..), answers);
+        true
     }
 
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>> {
@@ -281,11 +289,11 @@ mod tests {
     fn over_the_bound_the_rest_of_the_call_is_refused_and_ids_are_not_taken() {
         let log = MemoryLog::new(MemoryLimits { queue_bytes: 400, id_bytes: 1000 });
         let big = Draft { args: Args::one(&"1".repeat(300)).unwrap(), ..draft(Some("x")) };
-        let answers = log.append_now(vec![draft(None), big.clone(), draft(None)]);
+        let answers = log.append_all(vec![draft(None), big.clone(), draft(None)]);
         assert!(answers[0].is_ok());
         assert_eq!(answers[1..], [Err(AppendError::Overloaded), Err(AppendError::Overloaded)]);
         assert_eq!(log.take().0.events.len(), 1);
-        assert!(log.append_now(vec![big]).remove(0).is_ok());
+        assert!(log.append_all(vec![big]).remove(0).is_ok());
         assert_eq!(log.take().0.events.len(), 1);
     }
 
@@ -320,10 +328,10 @@ mod tests {
         let log = MemoryLog::new(MemoryLimits::default());
         let sink = Arc::new(Full::default());
         *log.tail.try_lock().unwrap() = Some(sink.clone());
-        let mut offsets = log.append_now(vec![draft(None), draft(None)]);
+        let mut offsets = log.append_all(vec![draft(None), draft(None)]);
         assert!(sink.delivered.lock().is_empty());
         assert!(log.state().queued_bytes > 0, "what was put back still counts");
-        offsets.extend(log.append_now(vec![draft(None)]));
+        offsets.extend(log.append_all(vec![draft(None)]));
         let positions: Vec<_> = offsets.into_iter().map(|answer| answer.unwrap().offset.unwrap().position).collect();
         assert_eq!(*sink.delivered.lock(), positions);
         assert_eq!(log.state().queued_bytes, 0);

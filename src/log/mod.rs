@@ -15,6 +15,7 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::event::{Batch, Event};
 use crate::model::id::Id;
+use crate::model::names::Room;
 use crate::model::offset::{Epoch, Offset, Position};
 use crate::model::partition::Line;
 use std::future::Future;
@@ -51,6 +52,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// thread and runtime. The Redis log answers within `redis.timeout`.
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>>;
 
+    /// [`EventLog::append`] of a log that answers at once: takes the drafts, and adds a result for each to `answers`. Both
+    /// lists can be used again. `false`: this log has to wait, and nothing was taken.
+    fn append_now(&self, _drafts: &mut Vec<Draft>, _answers: &mut Vec<Appended>) -> bool {
+        false
+    }
+
     /// Appends a session command, which every node's tail delivers in [`Batch::commands`]. Bounded and ordered like
     /// [`EventLog::append`].
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>>;
@@ -71,6 +78,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// Notes the position of an event that this node added beside the log (an announcement of presence). What it
     /// appends from then on, volatile or not, reaches no client before that event.
     fn note_announced(&self, _position: Position) {}
+
+    /// What an event to these rooms comes after that is on other lines: the field `after` of an entry of the control line
+    /// that is written beside this log.
+    fn before(&self, _rooms: &[Room]) -> Option<String> {
+        None
+    }
 
     /// Its state now, for health checks.
     fn status(&self) -> LogStatus;

@@ -4,6 +4,7 @@ use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
+use crate::model::names::Room;
 use crate::model::offset::Position;
 use crate::telemetry::{Parent, SpanKind, Telemetry, shortened};
 use std::sync::Arc;
@@ -48,6 +49,10 @@ impl EventLog for TracedLog {
         Box::pin(self.append(drafts))
     }
 
+    fn append_now(&self, drafts: &mut Vec<Draft>, answers: &mut Vec<Appended>) -> bool {
+        drafts.iter().all(|draft| draft.trace.is_none()) && self.log.append_now(drafts, answers)
+    }
+
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>> {
         self.log.append_command(command)
     }
@@ -66,6 +71,10 @@ impl EventLog for TracedLog {
 
     fn note_announced(&self, position: Position) {
         self.log.note_announced(position);
+    }
+
+    fn before(&self, rooms: &[Room]) -> Option<String> {
+        self.log.before(rooms)
     }
 
     fn status(&self) -> LogStatus {

@@ -1,7 +1,8 @@
 //! Makes metrics and registers them in one step.
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 
 /// Makes metrics of one registry.
@@ -19,6 +20,9 @@ impl Maker<'_> {
     }
     pub(super) fn float(&self, name: &str, help: &str) -> Made<Gauge> {
         self.keep(Gauge::new(name, help)?)
+    }
+    pub(super) fn floats(&self, name: &str, help: &str, labels: &[&str]) -> Made<GaugeVec> {
+        self.keep(GaugeVec::new(Opts::new(name, help), labels)?)
     }
     pub(super) fn counter(&self, name: &str, help: &str) -> Made<IntCounter> {
         self.keep(IntCounter::new(name, help)?)

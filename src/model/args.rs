@@ -39,6 +39,14 @@ impl Args {
         Ok(Self { binary: mentions_binary(&array), array: array.into(), count: 1 })
     }
 
+    /// The same of a value that is part of a JSON text which was parsed, and is not nested deeper than
+    /// [`MAX_JSON_DEPTH`].
+    pub fn parsed(json: &str) -> Self {
+        debug_assert!(Self::one(json).is_ok_and(|args| args.len() == json.len() + 2), "not a value: {json}");
+        let array = ["[", json, "]"].concat();
+        Self { binary: mentions_binary(&array), array: array.into(), count: 1 }
+    }
+
     /// All arguments from the text of a JSON array.
     pub fn list(json: &str) -> Result<Self, ArgsError> {
         let values: Vec<&RawValue> = parse(json)?;
@@ -104,12 +112,6 @@ pub fn is_json(json: &str) -> bool {
     !is_too_deep(json) && serde_json::from_str::<serde::de::IgnoredAny>(json).is_ok()
 }
 
-/// Whether a JSON text is nested deeper than [`MAX_JSON_DEPTH`].
-fn is_too_deep(json: &str) -> bool {
-    // Most texts have fewer brackets in all.
-    memchr::memchr2_iter(b'[', b'{', json.as_bytes()).nth(MAX_JSON_DEPTH).is_some() && json_depth(json) > MAX_JSON_DEPTH
-}
-
 fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, ArgsError> {
     if is_too_deep(json) {
         return Err(ArgsError::TooDeep);
@@ -118,7 +120,16 @@ fn parse<'a, T: serde::Deserialize<'a>>(json: &'a str) -> Result<T, ArgsError> {
 }
 
 fn mentions_binary(array: &str) -> bool {
-    memchr::memmem::find(array.as_bytes(), b"\"$binary\"").is_some()
+    // Few texts have a dollar, which is found quickly.
+    let bytes = array.as_bytes();
+    memchr::memchr(b'$', bytes).is_some() && memchr::memmem::find(bytes, b"\"$binary\"").is_some()
+}
+
+/// Whether a JSON text is nested deeper than [`MAX_JSON_DEPTH`].
+pub fn is_too_deep(json: &str) -> bool {
+    // Nearly always there are fewer brackets, and then it does not matter how they are nested.
+    let brackets = memchr::memchr2_iter(b'[', b'{', json.as_bytes());
+    brackets.take(MAX_JSON_DEPTH + 1).count() > MAX_JSON_DEPTH && json_depth(json) > MAX_JSON_DEPTH
 }
 
 /// The deepest nesting of arrays and objects in a JSON text, counted without recursion.
@@ -162,6 +173,7 @@ mod tests {
         assert!(Args::list("{}").is_err());
         assert!(Args::one("1 2").is_err());
         assert!(Args::one("{\"$binary\":\"AA==\"}").unwrap().may_hold_binary());
+        assert_eq!(Args::parsed("{\"$binary\":\"AA==\"}"), Args::one("{\"$binary\":\"AA==\"}").unwrap());
     }
 
     #[test]
@@ -171,5 +183,8 @@ mod tests {
         assert_eq!(Args::one(&"[".repeat(1 << 20)), Err(ArgsError::TooDeep));
         assert!(Args::one("\"[[[[\\\"[[[\"").is_ok());
         assert_eq!(json_depth("{\"a\":[\"]\",{}]}"), 3);
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        assert!(!is_too_deep(&nested(MAX_JSON_DEPTH)) && is_too_deep(&nested(MAX_JSON_DEPTH + 1)));
+        assert!(!is_too_deep(&format!("[{}[]]", "[],".repeat(1_000))), "many brackets side by side");
     }
 }

@@ -65,8 +65,8 @@ pub struct Node {
     pub operator_drain: OperatorDrain,
     /// Who follows live what happens.
     pub traces: Traces,
-    /// When the tail last made progress, in Unix milliseconds.
-    pub tail_seen_ms: AtomicU64,
+    /// When the tail of each line of the log last made progress, in Unix milliseconds.
+    pub tails_seen_ms: Box<[AtomicU64]>,
     /// What configuration is in force.
     pub config: Mutex<ConfigStatus>,
     /// The round of writing all records again, and how many shards are not done.
@@ -118,6 +118,8 @@ pub struct Parts {
     pub backend: Option<Arc<Backend>>,
     /// The log.
     pub log: Arc<dyn EventLog>,
+    /// How many lines it has.
+    pub lines: usize,
     /// Checks tokens.
     pub auth: Arc<Authenticator>,
     /// How many sockets clients may have.
@@ -133,7 +135,7 @@ pub struct Parts {
 impl Node {
     /// A node whose shards do not run yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { context, backend, log, auth, sockets, knows_addresses, admin_ui, trace } = parts;
+        let Parts { context, backend, log, lines, auth, sockets, knows_addresses, admin_ui, trace } = parts;
         let settings = context.settings();
         let limits = &settings.limits;
         let has_cluster = context.cluster.is_some();
@@ -161,7 +163,7 @@ impl Node {
             draining: AtomicBool::new(false),
             operator_drain: OperatorDrain::default(),
             traces: Traces::new(trace),
-            tail_seen_ms: AtomicU64::new(0),
+            tails_seen_ms: (0..lines).map(|_| AtomicU64::new(0)).collect(),
             config: Mutex::default(),
             rewriting: Mutex::default(),
             shards: OnceLock::new(),

@@ -42,7 +42,7 @@ impl Sink for Dispatcher {
     }
 
     fn wants(&self, namespace: &str, room: &str, at: Position) -> bool {
-        // Who follows what happens is told of events without receivers too.
+        // Whoever follows what happens gets events without receivers too.
         self.node.window.interest().wants(namespace, room, at) || self.node.context.feed.is_open()
     }
 
@@ -72,7 +72,7 @@ impl Sink for Dispatcher {
         Ok(())
     }
 
-    fn advanced_to(&self, _line: Line, position: Position) {
+    fn advanced_to(&self, line: Line, position: Position) {
         let mut window = self.node.window.write();
         window.advance(position);
         window.expire(self.now());
@@ -85,7 +85,7 @@ impl Sink for Dispatcher {
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(*announced)));
         }
         drop(announced);
-        self.progress();
+        self.progress(line);
     }
 }
 
@@ -120,7 +120,7 @@ impl Dispatcher {
         for shard in self.node.shards() {
             shard.tell(if may_be_missed { ShardCommand::Reset(offset) } else { ShardCommand::Advance(offset) });
         }
-        self.progress();
+        self.progress(snapshot.line);
     }
 
     fn announced(&self) -> MutexGuard<'_, Offset> {
@@ -132,8 +132,10 @@ impl Dispatcher {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    fn progress(&self) {
-        self.node.tail_seen_ms.store(unix_ms(), Ordering::Relaxed);
+    fn progress(&self, line: Line) {
+        if let Some(seen) = self.node.tails_seen_ms.get(line.index()) {
+            seen.store(unix_ms(), Ordering::Relaxed);
+        }
     }
 
     /// Gives every shard the events and, each at its place among them, the commands.
@@ -148,7 +150,6 @@ impl Dispatcher {
             self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::SessionCommand(placed.clone())));
         }
         self.hand_out_events(events);
-        self.progress();
     }
 
     fn hand_out_events(&self, events: impl Iterator<Item = Arc<Event>>) {

@@ -26,7 +26,7 @@ pub async fn round_trip(node: &Node, timeout: Duration) -> Result<Duration, Stag
 
 async fn send(node: &Node, timeout: Duration) -> Result<Duration, Stage> {
     let (id, begun) = (Id::random(), Instant::now());
-    let (pending, done) = node.probes.start(id, node.shards().len());
+    let (pending, done) = node.probes.start(id, node.tails_seen_ms.len(), node.shards().len());
     match tokio::time::timeout(timeout, node.log.probe(id)).await {
         Err(_) => return Err(Stage::Log("no answer in time".into())),
         Ok(Err(error)) => return Err(Stage::Log(error.to_string())),

@@ -15,7 +15,7 @@ pub struct Probes {
 }
 
 struct ProbeState {
-    tail_seen: bool,
+    tails_left: usize,
     shards_left: usize,
     done: Option<oneshot::Sender<()>>,
 }
@@ -32,16 +32,17 @@ pub enum Stage {
 }
 
 impl Probes {
-    /// Starts waiting for a probe; the receiver completes when all `shards` have seen it.
-    pub fn start(&self, id: Id, shards: usize) -> (PendingProbe<'_>, oneshot::Receiver<()>) {
+    /// Starts waiting for a probe; the receiver completes when all `shards` have seen it on every line of the log.
+    pub fn start(&self, id: Id, lines: usize, shards: usize) -> (PendingProbe<'_>, oneshot::Receiver<()>) {
         let (done, receiver) = oneshot::channel();
-        self.pending.lock().insert(id, ProbeState { tail_seen: false, shards_left: shards, done: Some(done) });
+        let state = ProbeState { tails_left: lines, shards_left: lines * shards, done: Some(done) };
+        self.pending.lock().insert(id, state);
         (PendingProbe { probes: self, id }, receiver)
     }
 
-    /// The tail has read it; `false` if it is another node's probe or nobody waits any more.
+    /// The tail of a line has read it; `false` if it is another node's probe or nobody waits any more.
     pub fn tail_saw(&self, id: Id) -> bool {
-        self.pending.lock().get_mut(&id).map(|probe| probe.tail_seen = true).is_some()
+        self.pending.lock().get_mut(&id).map(|probe| probe.tails_left = probe.tails_left.saturating_sub(1)).is_some()
     }
 
     /// One shard has seen it.
@@ -70,7 +71,7 @@ impl PendingProbe<'_> {
     /// The stage that it has not passed.
     pub fn stage(&self) -> Stage {
         match self.probes.pending.lock().get(&self.id) {
-            Some(probe) if probe.tail_seen => Stage::Shards(probe.shards_left),
+            Some(probe) if probe.tails_left == 0 => Stage::Shards(probe.shards_left),
             _ => Stage::Tail,
         }
     }

@@ -51,9 +51,10 @@ pub struct Health {
     pub problem: Option<String>,
 }
 
-/// How long the tail has not moved.
+/// How long the slowest tail has not moved.
 fn silent_ms(node: &Node) -> u64 {
-    unix_ms().saturating_sub(node.tail_seen_ms.load(Ordering::Relaxed))
+    let oldest = node.tails_seen_ms.iter().map(|seen| seen.load(Ordering::Relaxed)).min();
+    unix_ms().saturating_sub(oldest.unwrap_or(0))
 }
 
 /// Whether this node serves.

@@ -166,7 +166,7 @@ impl ImmediateStore for MemoryStore {
         self.metrics.dropped(DropReason::Crowd, silent);
         let mut events = 0;
         if !drafts.is_empty() {
-            for appended in self.log.append_now(drafts) {
+            for appended in self.log.append_all(drafts) {
                 match appended {
                     Ok(_) => events += 1,
                     Err(error) => {

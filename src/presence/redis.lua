@@ -38,7 +38,7 @@ end
 local lines, events, newest, silent = {}, 0, '', 0
 
 -- Adds an announcement to the log. Where the stream does not take it, the node adds it.
-local function tell(json)
+local function tell(json, after)
   if not json or json == '' then return end
   local is_json, fields = pcall(cjson.decode, json)
   if not is_json or type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 or #fields > 100 then
@@ -46,6 +46,10 @@ local function tell(json)
     return
   end
   for n, field in ipairs(fields) do fields[n] = tostring(field) end
+  if after and after ~= '' then
+    fields[#fields + 1] = 'after'
+    fields[#fields + 1] = after
+  end
   fields[#fields + 1] = 't'
   fields[#fields + 1] = string.format('%.0f', time[1] * 1000000 + time[2])
   local id = redis.pcall('XADD', KEYS[1], 'MINID', '~', ms(math.max(now - kept, 0)), '*', unpack(fields))
@@ -97,7 +101,7 @@ local function enter(namespace, name, who, count, news, joined, left)
   if not occupied and news then lines[#lines + 1] = 'occupied\t' .. namespace .. '\t' .. name end
 end
 
-local function exit(node, namespace, name, who, news)
+local function exit(node, namespace, name, who, news, after)
   local room = P .. 'room:' .. namespace .. '\n' .. name
   local field = node .. '\n' .. who
   local value = call('HGET', room, field)
@@ -105,7 +109,7 @@ local function exit(node, namespace, name, who, news)
   redis.call('HDEL', room, field)
   if not news then return end
   local left = string.match(value, '\n(.*)$') or ''
-  if who ~= '' and left ~= '' and not is_inside(room, who) and not is_crowd(room) then tell(left) end
+  if who ~= '' and left ~= '' and not is_inside(room, who) and not is_crowd(room) then tell(left, after) end
   if redis.call('EXISTS', room) == 0 then lines[#lines + 1] = 'vacated\t' .. namespace .. '\t' .. name end
 end
 
@@ -114,12 +118,12 @@ local function parts(fact)
   return string.match(fact, '^u\n(.*)$'), namespace, name, who
 end
 
-local function remove(node, fact, news, seen)
+local function remove(node, fact, news, seen, after)
   local user, namespace, name, who = parts(fact)
   if user then
     offline(node, user, news, seen)
   elseif who then
-    exit(node, namespace, name, who, news)
+    exit(node, namespace, name, who, news, after)
   else
     repaired = repaired + 1
   end
@@ -130,7 +134,7 @@ local added, list = {}, {}
 for at = FIRST, #ARGV, EACH do
   local fact, count, news = ARGV[at], ARGV[at + 1], ARGV[at + 2] == '1'
   if count == '' then
-    remove(me, fact, news, math.min(now, tonumber(ARGV[at + 5]) or now))
+    remove(me, fact, news, math.min(now, tonumber(ARGV[at + 5]) or now), ARGV[at + 3])
     added[fact] = nil
   else
     local user, namespace, name, who = parts(fact)

@@ -25,7 +25,7 @@ use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::presence::config::PresenceConfig;
 use crate::presence::redis::text::{Reply, fact_text, fields, place_key, read_fact, read_reply};
-use crate::presence::{Applied, Change, Known, RoomStatus, Store, StoreError, UserStatus};
+use crate::presence::{Applied, Change, Fact, Known, RoomStatus, Store, StoreError, UserStatus};
 use crate::redis::script::Script;
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
@@ -41,8 +41,8 @@ const REPLY_LIFE: Duration = Duration::from_secs(60);
 /// KEYS stream; ARGV prefix of the keys, own name, number of this write and of the one before, a fresh epoch, ms after
 /// which a node counts as dead, ms for which it is known who was seen last, facts removed of a dead node at most, ms that
 /// the stream keeps, ms for which a reply is kept, ms between two writes that are a break, members above which nobody is
-/// announced, nodes at most; then of each change: fact, count (empty: no longer), 1 if it is news, fields of `joined`,
-/// fields of `left`, when the last connection went in ms of Redis' clock (empty: now).
+/// announced, nodes at most; then of each change: fact, count (empty: no longer), 1 if it is news, fields of `joined`
+/// (or, no longer: what `left` comes after on other lines of the log), fields of `left`, when the last connection went in ms of Redis' clock (empty: now).
 const APPLY: &str = concat!(include_str!("repair.lua"), include_str!("redis.lua"));
 /// Nodes that there may be. More were not written by nodes.
 const MAX_NODES: usize = 1000;
@@ -195,8 +195,12 @@ impl RedisPresence {
         let mut bytes = 0;
         for change in changes {
             let messages = change.messages.as_deref();
-            let [joined, left] = [messages.and_then(|m| m.joined.as_ref()), messages.and_then(|m| m.left.as_ref())]
-                .map(|draft| draft.map_or_else(String::new, fields));
+            let joined = messages.and_then(|m| m.joined.as_ref());
+            let joined = match (&change.fact, change.count) {
+                (Fact::Inside(inside), None) => self.log.before(std::slice::from_ref(&inside.room)).unwrap_or_default(),
+                _ => joined.map_or_else(String::new, |draft| fields(draft, self.log.before(&draft.rooms))),
+            };
+            let left = messages.and_then(|m| m.left.as_ref()).map_or_else(String::new, |draft| fields(draft, None));
             let fact = fact_text(&change.fact);
             bytes += fact.len() + joined.len() + left.len() + 100;
             command.arg(fact).arg(change.count.map_or_else(String::new, |count| count.to_string()));

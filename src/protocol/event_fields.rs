@@ -4,7 +4,7 @@
 use crate::model::args::{Args, ArgsError};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::model::names::{MAIN_NAMESPACE, Namespace, Room};
-use crate::protocol::json_text::Text;
+use crate::protocol::json_text::{SharedText, Text};
 use crate::protocol::socketio_encode::check_draft;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -27,6 +27,8 @@ pub(crate) struct EventFields<'a> {
     pub id: Option<String>,
     /// The events of a batch, which only `POST /publish` takes.
     pub events: Option<Vec<&'a RawValue>>,
+    /// Whether `data` and `args` are parts of a JSON text that was parsed, and not too deep.
+    pub is_parsed: bool,
 }
 
 #[derive(Deserialize)]
@@ -35,12 +37,12 @@ struct JsonFields<'a> {
     room: Option<Room>,
     rooms: Option<Vec<Room>>,
     except: Option<Vec<Room>>,
-    event: Option<Text>,
+    event: Option<SharedText>,
     #[serde(borrow, default, deserialize_with = "even_null")]
     data: Option<&'a RawValue>,
     #[serde(borrow)]
     args: Option<&'a RawValue>,
-    namespace: Option<Text>,
+    namespace: Option<SharedText>,
     volatile: Option<bool>,
     id: Option<Text>,
     #[serde(borrow)]
@@ -52,6 +54,18 @@ fn even_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de R
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
+/// Reads an object with an error that names the key.
+fn with_path(json: &str) -> Result<JsonFields<'_>, DraftError> {
+    let mut json = serde_json::Deserializer::from_str(json);
+    let fields = serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
+        true if error.path().iter().next().is_none() => DraftError::Field(error.inner().to_string()),
+        true => DraftError::Field(format!("`{}`: {}", error.path(), error.inner())),
+        false => DraftError::Json(error.inner().to_string()),
+    })?;
+    json.end().map_err(|error| DraftError::Json(error.to_string()))?;
+    Ok(fields)
+}
+
 impl<'a> EventFields<'a> {
     /// Reads a JSON object. An unknown key is an error: if it were ignored, the event could reach sessions that the
     /// misspelled key excludes. The caller has checked the depth.
@@ -59,25 +73,20 @@ impl<'a> EventFields<'a> {
     /// # Errors
     /// [`DraftError::Json`] if it is not JSON, else [`DraftError::Field`] with the path of the key.
     pub(crate) fn from_json(json: &'a str) -> Result<Self, DraftError> {
-        let mut json = serde_json::Deserializer::from_str(json);
-        let fields: JsonFields<'_> =
-            serde_path_to_error::deserialize(&mut json).map_err(|error| match error.inner().is_data() {
-                true if error.path().iter().next().is_none() => DraftError::Field(error.inner().to_string()),
-                true => DraftError::Field(format!("`{}`: {}", error.path(), error.inner())),
-                false => DraftError::Json(error.inner().to_string()),
-            })?;
-        json.end().map_err(|error| DraftError::Json(error.to_string()))?;
+        // Only an error needs its path, which takes longer to find.
+        let fields: JsonFields<'_> = serde_json::from_str(json).or_else(|_| with_path(json))?;
         Ok(Self {
             room: fields.room,
             rooms: fields.rooms,
             except: fields.except,
-            event: fields.event.map(|Text(event)| event.into()),
+            event: fields.event.map(|SharedText(event)| event),
             data: fields.data.map(RawValue::get),
             args: fields.args.map(RawValue::get),
-            namespace: fields.namespace.map(|Text(namespace)| namespace.into()),
+            namespace: fields.namespace.map(|SharedText(namespace)| namespace),
             volatile: fields.volatile,
             id: fields.id.map(|Text(id)| id),
             events: fields.events,
+            is_parsed: true,
         })
     }
 
@@ -144,7 +153,7 @@ impl<'a> EventFields<'a> {
             rooms,
             except: self.except.unwrap_or_default(),
             event: self.event.ok_or_else(|| DraftError::Field("`event` is missing".into()))?,
-            args: arguments(self.data, self.args)?,
+            args: arguments(self.data, self.args, self.is_parsed)?,
             volatile: self.volatile.unwrap_or(false),
             id: self.id.filter(|id| !id.is_empty()),
             source,
@@ -156,10 +165,11 @@ impl<'a> EventFields<'a> {
 }
 
 /// The arguments in `data` or `args`; neither means none. Of two zero values, `args` is the one that says "none".
-fn arguments(data: Option<&str>, args: Option<&str>) -> Result<Args, DraftError> {
+fn arguments(data: Option<&str>, args: Option<&str>, is_parsed: bool) -> Result<Args, DraftError> {
     match (data, args.filter(|args| *args != "null")) {
         (None | Some("null"), Some(args)) => list_of_arguments(args),
         (Some(_), Some(args)) if !is_empty_list(args) => Err(not_both("data", "args")),
+        (Some(data), _) if is_parsed => Ok(Args::parsed(data)),
         (Some(data), _) => Args::one(data).map_err(|error| DraftError::Json(format!("`data`: {error}"))),
         (None, None) => Ok(Args::none()),
     }

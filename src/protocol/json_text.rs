@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// A JSON text in which each `\u` escape of half a surrogate pair is `\ufffd`. Nothing else changes, also not its
 /// length.
@@ -57,6 +58,10 @@ pub fn value(json: &str) -> serde_json::Result<Value> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Text(pub String);
 
+/// A JSON string that many will share. It deserializes from JSON text only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedText(pub Arc<str>);
+
 /// The name of a room or a user: a JSON string, or a number as JavaScript writes it. It deserializes from JSON text
 /// only.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,10 +69,19 @@ pub struct Name(pub String);
 
 impl<'de> Deserialize<'de> for Text {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let raw = <&RawValue>::deserialize(deserializer)?.get();
-        let text = unquote(raw).ok_or_else(|| D::Error::custom(wrong_type(raw, "a string")))?;
-        Ok(Self(text.into_owned()))
+        string(deserializer).map(|text| Self(text.into_owned()))
     }
+}
+
+impl<'de> Deserialize<'de> for SharedText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        string(deserializer).map(|text| Self(text.as_ref().into()))
+    }
+}
+
+fn string<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Cow<'de, str>, D::Error> {
+    let raw = <&RawValue>::deserialize(deserializer)?.get();
+    unquote(raw).ok_or_else(|| D::Error::custom(wrong_type(raw, "a string")))
 }
 
 impl<'de> Deserialize<'de> for Name {

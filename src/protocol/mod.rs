@@ -16,6 +16,7 @@ pub mod admin_ui;
 pub mod base64;
 pub mod engineio;
 pub(crate) mod event_fields;
+pub mod http1;
 pub mod json_text;
 pub mod msgpack;
 pub mod plain_ws;

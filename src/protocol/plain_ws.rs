@@ -1,6 +1,6 @@
 //! The messages of `/ws`: one JSON object in each text frame (docs/protocol/websocket.md).
 
-use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, json_depth};
+use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, is_too_deep};
 use crate::model::event::Event;
 use crate::protocol::event_fields::is_empty_list;
 use crate::protocol::json_text::{name, unquote};
@@ -113,7 +113,7 @@ impl JsonError {
 /// Reads a client's message.
 pub fn parse(text: &str) -> Result<ClientMessage, JsonError> {
     let without_id = |kind| JsonError { kind, id: None };
-    if json_depth(text) > MAX_JSON_DEPTH {
+    if is_too_deep(text) {
         let why = format!("nested deeper than {MAX_JSON_DEPTH} levels");
         return Err(without_id(JsonErrorKind::BadJson(why)));
     }

@@ -1,6 +1,6 @@
 //! Bodies of `POST /publish`: one event, a batch, or NDJSON (docs/http-api.md, "POST /publish"). Sans-IO.
 
-use crate::model::args::{MAX_JSON_DEPTH, json_depth};
+use crate::model::args::{MAX_JSON_DEPTH, is_too_deep};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source};
 use crate::protocol::event_fields::EventFields;
 
@@ -49,7 +49,7 @@ fn check_count(count: usize) -> Result<(), DraftError> {
 }
 
 fn check_depth(json: &str) -> Result<(), DraftError> {
-    match json_depth(json) > MAX_JSON_DEPTH {
+    match is_too_deep(json) {
         true => Err(DraftError::Json(format!("nested deeper than {MAX_JSON_DEPTH} levels"))),
         false => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! Socket.IO v5 packets from clients (docs/protocol/socketio.md section 3). Accepts what the stock parser accepts,
 //! with its quirks; what it closes the connection for is an error.
 
-use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, json_depth};
+use crate::model::args::{Args, ArgsError, MAX_JSON_DEPTH, is_too_deep};
 use crate::model::draft::{MAX_ATTACHMENTS, RESERVED_EVENTS};
 use crate::model::names::{MAIN_NAMESPACE, Namespace};
 use crate::model::number::number_text;
@@ -379,7 +379,7 @@ fn namespace(text: &str) -> Namespace {
 }
 
 fn object(json: &str) -> Result<&str, DecodeError> {
-    if json_depth(json) > MAX_JSON_DEPTH {
+    if is_too_deep(json) {
         return Err(DecodeError::TooDeep);
     }
     let value: &RawValue = serde_json::from_str(json).map_err(|_| DecodeError::BadPayload)?;

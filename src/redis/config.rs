@@ -1,5 +1,6 @@
 //! `[redis]`.
 
+use crate::model::partition::Partitions;
 use crate::model::secret::Secret;
 use std::time::Duration;
 
@@ -22,9 +23,21 @@ pub struct RedisConfig {
     pub node_key_lifetime: Duration,
     /// Bytes that the log's stream may have in Redis; beyond it the oldest entries are trimmed.
     pub max_stream_bytes: usize,
+    /// Streams over which the events are spread, beside that of the control line; 1: all are in that.
+    pub partitions: u8,
+    /// Parts of a room's name, split at `:`, that decide about its partition; 0: the whole name.
+    pub partition_segments: u8,
 }
 
 impl RedisConfig {
+    /// How rooms are spread. Without Redis the log is one line.
+    pub fn layout(&self) -> Partitions {
+        match self.url {
+            Some(_) => Partitions::new(self.partitions, self.partition_segments),
+            None => Partitions::ONE,
+        }
+    }
+
     /// The key of the log's stream; it is the hash tag of the keys that must share its slot in a Cluster.
     pub fn events_key(&self) -> String {
         format!("{}:events", self.prefix)
@@ -42,6 +55,8 @@ impl Default for RedisConfig {
             min_replicas: 0,
             node_key_lifetime: Duration::from_secs(3600),
             max_stream_bytes: 1_000_000_000,
+            partitions: 1,
+            partition_segments: 0,
         }
     }
 }

@@ -34,9 +34,16 @@ impl Connector {
     /// # Errors
     /// When there is no URL or it cannot be used.
     pub(crate) fn new(config: &RedisConfig) -> Result<Self, RedisUrlError> {
+        Self::for_stream(config, &config.events_key())
+    }
+
+    /// For another stream, and all keys that share its hash tag.
+    ///
+    /// # Errors
+    /// When there is no URL or it cannot be used.
+    pub(crate) fn for_stream(config: &RedisConfig, key: &str) -> Result<Self, RedisUrlError> {
         let url = RedisUrl::parse(config.url.as_ref().ok_or(RedisUrlError::Missing)?.reveal())?;
-        let key = config.events_key();
-        Ok(Self { url: Arc::new(url), slot: discovery::slot(&key), key: key.into(), discovered: Arc::default() })
+        Ok(Self { url: Arc::new(url), slot: discovery::slot(key), key: key.into(), discovered: Arc::default() })
     }
 
     /// For another key; `None` where the same server holds it.
@@ -228,6 +235,29 @@ impl RedisConnection {
         match &mut self.link {
             Link::Direct(connection) => connection.exchange(commands, count, self.timeout + block, replies).await,
             Link::Library(_) => Err(RedisError::UnexpectedReply("an exchange on a shared connection")),
+        }
+    }
+
+    /// From now on [`RedisConnection::take_changed`] says whether a key was changed that was read right after
+    /// `CLIENT CACHING YES`; `false` where Redis does not let it. Only on a connection of
+    /// [`RedisConnection::open_direct`].
+    pub(crate) async fn track(&mut self) -> Result<bool, RedisError> {
+        for words in [&["HELLO", "3"][..], &["CLIENT", "TRACKING", "ON", "OPTIN"]] {
+            match self.call(redis::cmd(words[0]).arg(&words[1..])).await {
+                Ok(_) => {}
+                // An old server, one that only speaks like Redis, or a user without the right.
+                Err(RedisError::Reply(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a tracked key was changed before the last reply arrived, and after the call before.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        match &mut self.link {
+            Link::Direct(connection) => connection.take_changed(),
+            Link::Library(_) => true,
         }
     }
 

@@ -130,22 +130,35 @@ impl Socket {
         poll_fn(|context| self.poll_read_ready(context)).await
     }
 
+    /// Writes everything, as far as the socket takes it, and takes off `bytes` what is written.
+    ///
+    /// # Errors
+    /// `WouldBlock` where something still waits.
+    pub fn try_send(&self, bytes: &mut &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let count = self.try_write(bytes)?;
+            *bytes = &bytes[count..];
+        }
+        self.try_flush()
+    }
+
+    /// Waits until the socket may have room.
+    ///
+    /// # Errors
+    /// When the socket is broken.
+    pub async fn writable(&self) -> io::Result<()> {
+        self.tcp.writable().await
+    }
+
     /// Writes everything, and waits until the socket has it.
     ///
     /// # Errors
     /// When the socket is broken.
     pub async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         loop {
-            let written = if bytes.is_empty() {
-                self.try_flush()
-            } else {
-                self.try_write(bytes).map(|count| bytes = &bytes[count..])
-            };
-            match written {
-                Ok(()) if bytes.is_empty() && !self.has_unsent() => return Ok(()),
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.tcp.writable().await?,
-                Err(error) => return Err(error),
+            match self.try_send(&mut bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                sent => return sent,
             }
         }
     }

@@ -3,9 +3,10 @@
 // Each test binary uses a part.
 #![allow(dead_code, clippy::unwrap_used)]
 
-use crate::log_node::{DEADLINE, Node, SHORT, draft};
+use crate::log_node::{DEADLINE, Node, SHORT, draft_to};
 use roomcast::log::{AppendError, EventLog};
 use roomcast::model::offset::Offset;
+use roomcast::model::partition::{Line, Partitions};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -13,8 +14,10 @@ use tokio::task::JoinHandle;
 
 type Answer = Result<Offset, AppendError>;
 
-/// Appends events named `0`, `1`, … one after the other.
+/// Appends events named `0`, `1`, … to one room, one after the other.
 pub(crate) struct Load {
+    room: String,
+    line: Line,
     answers: Arc<Mutex<Vec<(Instant, Answer)>>>,
     stop: Arc<AtomicBool>,
     task: JoinHandle<()>,
@@ -23,14 +26,20 @@ pub(crate) struct Load {
 impl Load {
     /// Starts publishing.
     pub(crate) fn start(log: &Arc<dyn EventLog>) -> Self {
+        Self::to(log, "room", Partitions::ONE)
+    }
+
+    /// The same to a room of a log with so many partitions.
+    pub(crate) fn to(log: &Arc<dyn EventLog>, room: &str, partitions: Partitions) -> Self {
+        let (room, line) = (room.to_owned(), partitions.of(room));
         let (answers, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let task = tokio::spawn({
-            let (log, answers, stop) = (log.clone(), answers.clone(), stop.clone());
+            let (log, answers, stop, room) = (log.clone(), answers.clone(), stop.clone(), room.clone());
             async move {
                 let mut pace = tokio::time::interval(Duration::from_millis(1));
                 for n in 0.. {
                     pace.tick().await;
-                    let answer = log.append(vec![draft(&n.to_string())]).await.remove(0);
+                    let answer = log.append(vec![draft_to(&room, &n.to_string())]).await.remove(0);
                     answers.lock().unwrap().push((Instant::now(), answer.map(|accepted| accepted.offset.unwrap())));
                     if stop.load(Ordering::Relaxed) {
                         return;
@@ -38,7 +47,7 @@ impl Load {
                 }
             }
         });
-        Self { answers, stop, task }
+        Self { room, line, answers, stop, task }
     }
 
     /// The number of answers so far.
@@ -65,6 +74,11 @@ impl Load {
         Some(again.0 - answers[failed.saturating_sub(1)].0)
     }
 
+    /// Whether everything was accepted since `from`.
+    pub(crate) fn is_uninterrupted(&self, from: usize) -> bool {
+        self.answers.lock().unwrap()[from..].iter().all(|(_, answer)| answer.is_ok())
+    }
+
     /// Waits for `count` more answers.
     pub(crate) async fn more(&self, count: usize) {
         let (deadline, until) = (Instant::now() + DEADLINE, self.count() + count);
@@ -88,17 +102,20 @@ impl Load {
         let (deadline, mut lasts) = (Instant::now() + DEADLINE, Vec::new());
         loop {
             assert!(Instant::now() < deadline, "no last event arrives");
-            lasts.push(node.append_again("last").await);
-            if tokio::time::timeout(SHORT * 3, node.tail.wait_event("last")).await.is_ok() {
+            let last = format!("last to {}", self.room);
+            lasts.push(node.stored_again(draft_to(&self.room, &last)).await);
+            if tokio::time::timeout(SHORT * 3, node.tail.wait_event(&last)).await.is_ok() {
                 break;
             }
         }
         let seen = node.tail.seen.lock().unwrap();
-        let numbers: Vec<u64> = seen.events.iter().filter_map(|event| event.draft.event.parse().ok()).collect();
+        let own: Vec<_> = seen.events.iter().filter(|event| *event.draft.rooms[0] == *self.room).collect();
+        let numbers: Vec<u64> = own.iter().filter_map(|event| event.draft.event.parse().ok()).collect();
         assert!(numbers.is_sorted_by(|a, b| a < b), "out of order or duplicated");
-        let epochs: Vec<_> = seen.resets.iter().map(|snapshot| snapshot.epoch).collect();
+        let of_line = seen.resets.iter().filter(|snapshot| snapshot.line == self.line);
+        let epochs: Vec<_> = of_line.map(|snapshot| snapshot.epoch).collect();
         assert!(epochs.windows(2).all(|pair| pair[0] != pair[1]), "the epoch changes with every reset: {epochs:?}");
-        let came_last = seen.events.iter().find(|event| &*event.draft.event == "last").map(|event| event.offset);
+        let came_last = own.iter().find(|event| event.draft.event.starts_with("last")).map(|event| event.offset);
         for lost in lasts.iter().take_while(|offset| Some(**offset) != came_last) {
             assert_ne!(Some(&lost.epoch), epochs.last(), "the last at {lost} is lost without a reset");
         }

@@ -5,6 +5,7 @@
 
 use roomcast::log::config::RecoveryConfig;
 use roomcast::log::redis::RedisLog;
+use roomcast::log::redis::partitioned::PartitionedLog;
 use roomcast::log::{Appended, BoxFuture, EventLog, LogStatus, Sink, Snapshot};
 use roomcast::metrics::Metrics;
 use roomcast::model::args::Args;
@@ -167,6 +168,13 @@ impl Node {
         Self::run(RedisLog::new(config, recovery, LIMITS, metrics.clone(), 1).unwrap(), metrics)
     }
 
+    /// A node of a log with partitions.
+    pub(crate) fn partitioned(config: &RedisConfig) -> Self {
+        let metrics = Arc::new(Metrics::new("0").unwrap());
+        let log = PartitionedLog::new(config, &RecoveryConfig::default(), LIMITS, &metrics, 1).unwrap();
+        Self::run(log, metrics)
+    }
+
     pub(crate) async fn append_one(&self, draft: Draft) -> Appended {
         self.log.append(vec![draft]).await.remove(0)
     }
@@ -206,7 +214,12 @@ impl Node {
 
 /// A plain draft whose event has this name.
 pub(crate) fn draft(name: &str) -> Draft {
-    Draft::new("room", name, Args::one("{\"id\":9}").unwrap(), Source::Http)
+    draft_to("room", name)
+}
+
+/// The same to another room.
+pub(crate) fn draft_to(room: &str, name: &str) -> Draft {
+    Draft::new(room, name, Args::one("{\"id\":9}").unwrap(), Source::Http)
 }
 
 /// The events' names.

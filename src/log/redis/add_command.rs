@@ -6,9 +6,18 @@ use crate::log::redis::{RedisLog, entry, volatile};
 use crate::model::draft::Draft;
 use crate::redis::command::Arguments;
 
+/// Bytes of a command besides the texts of its draft.
+pub(super) const COMMAND_OVERHEAD: usize = 400;
+
+/// Bytes of a draft's command, about.
+pub(super) fn draft_bytes(draft: &Draft) -> usize {
+    let rooms: usize = draft.rooms.iter().chain(&draft.except).map(|room| room.len() + 4).sum();
+    draft.args.len() + draft.event.len() + rooms + COMMAND_OVERHEAD
+}
+
 /// When a command is built, by Redis' clock.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Times {
+pub(super) struct Times<'a> {
     /// When the node accepted the draft, Unix microseconds.
     pub accepted_us: u64,
     /// The entry is void, and the script does nothing, after this (Unix milliseconds). `None` where something else keeps the
@@ -16,10 +25,12 @@ pub(super) struct Times {
     pub until_ms: Option<u64>,
     /// Entries older than this are trimmed (Unix milliseconds); 0 for none.
     pub trim_before_ms: u64,
+    /// What the entry comes after on other lines.
+    pub after: Option<&'a str>,
 }
 
 /// Writes the command of a draft.
-pub(super) fn write(log: &RedisLog, draft: &Draft, times: Times, command: &mut impl Arguments) {
+pub(super) fn write(log: &RedisLog, draft: &Draft, times: Times<'_>, command: &mut impl Arguments) {
     match &draft.id {
         Some(id) => write_once(log, id, draft, times, command),
         None => {
@@ -30,13 +41,13 @@ pub(super) fn write(log: &RedisLog, draft: &Draft, times: Times, command: &mut i
 }
 
 /// Everything after the command's name: the key or channel, then what there is to say.
-pub(super) fn write_after_name(log: &RedisLog, draft: &Draft, times: Times, command: &mut impl Arguments) {
+pub(super) fn write_after_name(log: &RedisLog, draft: &Draft, times: Times<'_>, command: &mut impl Arguments) {
     command.text(if draft.volatile { &log.keys.volatile } else { &log.keys.events });
     write_content(log, draft, times, command);
 }
 
 /// The script decides by the deadline itself, so that an id never belongs to an entry that is void.
-fn write_once(log: &RedisLog, id: &str, draft: &Draft, times: Times, command: &mut impl Arguments) {
+fn write_once(log: &RedisLog, id: &str, draft: &Draft, times: Times<'_>, command: &mut impl Arguments) {
     let scripts = &log.transactions;
     command.text("EVALSHA");
     if draft.volatile {
@@ -56,13 +67,14 @@ fn write_once(log: &RedisLog, id: &str, draft: &Draft, times: Times, command: &m
     write_content(log, draft, Times { until_ms: None, ..times }, command);
 }
 
-fn write_content(log: &RedisLog, draft: &Draft, times: Times, command: &mut impl Arguments) {
+fn write_content(log: &RedisLog, draft: &Draft, times: Times<'_>, command: &mut impl Arguments) {
     if draft.volatile {
-        command.text(&volatile::encode(draft, times.accepted_us, *log.announced.lock(), times.until_ms));
+        command.text(&volatile::encode(draft, times.accepted_us, log.announced(), times.until_ms));
         return;
     }
     write_trim(times.trim_before_ms, command);
     entry::encode(draft, times.accepted_us, times.until_ms, command);
+    entry::encode_after(times.after, command);
 }
 
 /// Writes the arguments of `XADD` between the stream and the fields.

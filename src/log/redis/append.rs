@@ -3,16 +3,17 @@
 //! sends all that wait as one transaction at a time, which keeps their order and needs one round trip for many.
 
 use crate::log::redis::acknowledged::CONTROL;
-use crate::log::redis::add_command::Times;
+use crate::log::redis::add_command::{COMMAND_OVERHEAD, Times, draft_bytes};
+use crate::log::redis::append_error::{refusal_of, unavailable};
 use crate::log::redis::append_queue::QueuedAppend;
+use crate::log::redis::deadline::{TENTHS_TO_RUN, TENTHS_TO_SEND};
 use crate::log::redis::shard_append::{Answered, Pushed};
-use crate::log::redis::{RedisLog, add_command, renewal, shard_append, trim_before_ms};
+use crate::log::redis::{RedisLog, add_command, entry, renewal, shard_append, trim_before_ms};
 use crate::log::{Accepted, AppendError, Appended};
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::id::Id;
 use crate::model::offset::{Offset, Position};
-use crate::model::partition::Line;
 use crate::redis::clock::RedisClock;
 use crate::redis::connection::{RedisConnection, find_not_serving};
 use crate::redis::error::RedisError;
@@ -25,34 +26,25 @@ use tokio::time::Instant;
 
 /// How often the connection is checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Tenths of `redis.timeout`: an append that was not sent in the first eight is not sent, Redis does not run it after the
-/// ninth, and the last is for the reply.
-pub(super) const TENTHS_TO_SEND: u32 = 8;
-pub(super) const TENTHS_TO_RUN: u32 = 9;
 /// Replicas have this fraction of `redis.timeout`. Appends that wait meanwhile have the rest.
 const REPLICA_FRACTION: u32 = 3;
-/// Error replies that another moment would not give.
-const PASSING: [&str; 3] = ["BUSY", "NOREPLICAS", "EXECABORT"];
-/// Bytes of a command besides the texts of its draft.
-const COMMAND_OVERHEAD: usize = 400;
-
 /// Appends drafts and waits for their results, at most for `redis.timeout`: over the connection of this thread's shard, or
-/// else over the control thread's.
-pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> {
+/// else over the control thread's. They come after what `after` names on other lines.
+pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>, after: Option<&str>) -> Vec<Appended> {
     if drafts.is_empty() {
         return Vec::new();
     }
     let started = Instant::now();
-    let answered = match shard_append::push(log, &drafts, started) {
+    let answered = match shard_append::push(log, &drafts, after, started) {
         Pushed::Sent(answered) => answered.await,
-        Pushed::NotHere => return append_all(log, drafts.iter(), started).await,
+        Pushed::NotHere => return append_all(log, drafts.iter(), after, started).await,
         Pushed::Full => return vec![Err(AppendError::Overloaded); drafts.len()],
     };
     let Ok(Answered { mut appended, repeat }) = answered else {
         return vec![Err(unavailable(&RedisError::Disconnected("the node is stopping".to_owned()))); drafts.len()];
     };
     if !repeat.is_empty() {
-        let again = append_all(log, repeat.iter().filter_map(|at| drafts.get(*at)), started).await;
+        let again = append_all(log, repeat.iter().filter_map(|at| drafts.get(*at)), after, started).await;
         for (at, result) in repeat.into_iter().zip(again) {
             if let Some(appended) = appended.get_mut(at) {
                 *appended = result;
@@ -63,19 +55,25 @@ pub(super) async fn append(log: &RedisLog, drafts: Vec<Draft>) -> Vec<Appended> 
 }
 
 /// Appends over the control thread's connection.
-async fn append_all(log: &RedisLog, drafts: impl Iterator<Item = &Draft>, started: Instant) -> Vec<Appended> {
+async fn append_all(
+    log: &RedisLog,
+    drafts: impl Iterator<Item = &Draft>,
+    after: Option<&str>,
+    started: Instant,
+) -> Vec<Appended> {
     let (mut commands, mut bytes) = (Vec::new(), 0);
     let times = Times {
         accepted_us: log.clock_offset.redis_now_us(),
         // The transaction has a deadline.
         until_ms: None,
         trim_before_ms: trim_before_ms(log),
+        after,
     };
     for draft in drafts {
         let mut command = Cmd::new();
         add_command::write(log, draft, times, &mut command);
         commands.push(command);
-        bytes += draft_bytes(draft);
+        bytes += draft_bytes(draft) + after.map_or(0, str::len);
     }
     submit(log, commands, bytes, started).await
 }
@@ -95,10 +93,15 @@ fn probe_entry(log: &RedisLog, id: Id) -> Cmd {
 }
 
 /// Queues a session command and waits for its result.
-pub(super) async fn append_command(log: &RedisLog, command: &SessionCommand) -> Result<(), AppendError> {
+pub(super) async fn append_command(
+    log: &RedisLog,
+    command: &SessionCommand,
+    after: Option<&str>,
+) -> Result<Accepted, AppendError> {
     let bytes = COMMAND_OVERHEAD + command.size();
-    let answer = submit(log, vec![command_entry(log, command, redis::cmd("XADD"))], bytes, Instant::now()).await.pop();
-    answer.unwrap_or(Err(AppendError::Overloaded)).map(drop)
+    let mut entry = command_entry(log, command, redis::cmd("XADD"));
+    entry::encode_after(after, &mut entry);
+    submit(log, vec![entry], bytes, Instant::now()).await.pop().unwrap_or(Err(AppendError::Overloaded))
 }
 
 /// The `XADD` of a session command; its name, and what is before it, is written already.
@@ -122,16 +125,6 @@ pub(super) async fn submit(log: &RedisLog, commands: Vec<Cmd>, bytes: usize, sta
         // It was dropped: its time was over before it could be sent.
         Ok(Err(_)) | Err(_) => vec![Err(unavailable(&RedisError::Timeout(log.timeout))); count],
     }
-}
-
-pub(super) fn unavailable(error: &RedisError) -> AppendError {
-    AppendError::Unavailable(error.to_string())
-}
-
-/// Bytes of a draft's command, about.
-pub(super) fn draft_bytes(draft: &Draft) -> usize {
-    let rooms: usize = draft.rooms.iter().chain(&draft.except).map(|room| room.len() + 4).sum();
-    draft.args.len() + draft.event.len() + rooms + COMMAND_OVERHEAD
 }
 
 /// Sends what waits, until dropped. Reconnects by itself.
@@ -241,40 +234,8 @@ fn read_reply(log: &RedisLog, reply: Value, replicas: Option<u32>) -> Appended {
                 if is_lasting {
                     log.acknowledged.note(CONTROL, position);
                 }
-                Ok(Accepted {
-                    offset: log.epoch().map(|epoch| Offset { epoch, position, line: Line::CONTROL }),
-                    replicas,
-                })
+                Ok(Accepted { offset: log.epoch().map(|epoch| Offset { epoch, position, line: log.line }), replicas })
             }
         },
-    }
-}
-
-/// An error that another connection or another moment would not give is not a refusal.
-pub(super) fn refusal_of(error: &RedisError) -> AppendError {
-    match error {
-        RedisError::Reply(text) if !PASSING.iter().any(|code| text.starts_with(code)) => {
-            AppendError::Refused(text.clone())
-        }
-        passing => unavailable(passing),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn temporary_errors_are_no_refusals() {
-        let refusal = |code: &str| match redis::parse_redis_value(format!("-{code} text\r\n").as_bytes()).unwrap() {
-            Value::ServerError(error) => refusal_of(&RedisError::from(error)),
-            other => panic!("{other:?}"),
-        };
-        for code in ["LOADING", "READONLY", "MOVED", "BUSY", "NOREPLICAS", "EXECABORT"] {
-            assert!(matches!(refusal(code), AppendError::Unavailable(_)), "{code}");
-        }
-        for code in ["OOM", "NOPERM", "WRONGTYPE", "MISCONF", "ERR"] {
-            assert!(matches!(refusal(code), AppendError::Refused(_)), "{code}");
-        }
     }
 }

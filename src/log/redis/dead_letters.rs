@@ -5,6 +5,7 @@ use crate::log::redis::entry::{Entry, RawFields};
 use crate::model::close::DropReason;
 use crate::model::draft::{DraftError, Source};
 use crate::model::offset::Position;
+use crate::model::partition::Line;
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
@@ -24,6 +25,8 @@ const MAX_FIELDS: usize = 32;
 /// own fields of these names are renamed, see [`copied_name`]. `id` is not among them: many entries have one.
 const POSITION: &str = "entry";
 const ERROR: &str = "error";
+/// The stream it was in, where the log has several.
+const STREAM: &str = "stream";
 /// Marks the entry's own field where its name is one of ours.
 const OWN: &[u8] = b"own_";
 /// Entries that wait for Redis: 16 MB at most. Above it an entry is counted by this node, and neither logged nor copied.
@@ -139,7 +142,7 @@ fn copied_name(name: &[u8]) -> Cow<'_, [u8]> {
     while let Some(shorter) = rest.strip_prefix(OWN) {
         rest = shorter;
     }
-    match [POSITION, ERROR].iter().any(|ours| ours.as_bytes() == rest) {
+    match [POSITION, ERROR, STREAM].iter().any(|ours| ours.as_bytes() == rest) {
         true => [OWN, name].concat().into(),
         false => name.into(),
     }
@@ -150,6 +153,9 @@ async fn copy(log: &RedisLog, connection: &mut RedisConnection, malformed: Vec<M
     for entry in malformed {
         let copy = copies.cmd("XADD").arg(&log.keys.dead).arg("MAXLEN").arg("~").arg(MAX_LETTERS).arg("*");
         copy.arg(POSITION).arg(entry.position.to_string()).arg(ERROR).arg(entry.error.to_string());
+        if log.line != Line::CONTROL {
+            copy.arg(STREAM).arg(&log.keys.events);
+        }
         for (name, value) in &entry.fields {
             copy.arg(&*copied_name(name)).arg(value);
         }
@@ -187,6 +193,7 @@ mod tests {
             ("own_error", "own_own_error"),
             ("entry", "own_entry"),
             ("own_", "own_"),
+            ("stream", "own_stream"),
             ("own_id", "own_id"),
             ("errors", "errors"),
         ] {

@@ -8,6 +8,11 @@
 
 use crate::model::offset::Position;
 
+/// Tenths of `redis.timeout`: an append that was not sent in the first eight is not sent, Redis does not run it after the
+/// ninth, and the last is for the reply.
+pub(super) const TENTHS_TO_SEND: u32 = 8;
+pub(super) const TENTHS_TO_RUN: u32 = 9;
+
 /// The field with the deadline.
 pub(super) const FIELD: &str = "until";
 

@@ -16,6 +16,7 @@
 //! | `order` | nodes only, as first field: a [`SessionCommand`] as JSON |
 //! | `probe` | nodes only, as first field: an [`Id`] that health waits for |
 //! | `kind` | nodes only, as first field: an entry that this release does not know |
+//! | `after` | nodes only: positions on other lines that come before it ([`After`]) |
 //! | `v` | nodes only: the version of the entry's form; absent means 1 |
 //!
 //! Other publishers' unknown and repeated fields are errors: what they misspelled must not be ignored. An empty value,
@@ -28,6 +29,7 @@
 
 mod skim;
 
+use crate::log::redis::after::After;
 use crate::log::redis::deadline;
 use crate::model::command::{Action, MAX_ROOMS, SessionCommand};
 use crate::model::draft::{Draft, DraftError, DraftLimits, Source, check_room_name};
@@ -93,6 +95,12 @@ impl<'a> Entry<'a> {
         self.cut.unwrap_or_else(|| self.fields.iter().map(|(name, value)| name.len() + value.len()).sum())
     }
 
+    /// What comes before it on other lines.
+    pub(super) fn after(&self) -> After {
+        let after = self.fields.iter().find(|(name, _)| name == b"after");
+        after.map(|(_, value)| After::parse(value)).unwrap_or_default()
+    }
+
     /// What it means.
     pub(super) fn decode(&self, limits: &DraftLimits) -> Result<StreamEntry<'a>, DraftError> {
         self.decode_wanted(limits, |_, _| true)
@@ -129,7 +137,7 @@ pub(super) enum StreamEntry<'a> {
     Probe(Id),
     /// An entry of a newer release, to be skipped.
     Unsupported,
-    /// An entry that came after its deadline: its publisher was told that it is not in the log.
+    /// An entry that came after its deadline: its publisher knows that it is not in the log.
     Void,
 }
 
@@ -184,6 +192,7 @@ fn decode_event<'a>(
         volatile: fields.volatile()?,
         id: fields.id.map(str::to_owned),
         events: None,
+        is_parsed: false,
     };
     // Before they are parsed.
     if let Some(bytes) =
@@ -264,6 +273,14 @@ pub fn entry_fields(draft: &Draft) -> Vec<String> {
         _ => None,
     };
     command.args_iter().filter_map(text).collect()
+}
+
+/// Appends the field `after` to a command of a node.
+pub(super) fn encode_after(after: Option<&str>, command: &mut impl Arguments) {
+    if let Some(after) = after {
+        command.text("after");
+        command.text(after);
+    }
 }
 
 fn encode_timeless(draft: &Draft, command: &mut impl Arguments) {

@@ -12,7 +12,6 @@ use crate::model::command::SessionCommand;
 use crate::model::draft::DraftError;
 use crate::model::event::Event;
 use crate::model::offset::{Epoch, Offset, Position};
-use crate::model::partition::Line;
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use std::sync::Arc;
@@ -47,7 +46,7 @@ pub(super) async fn read(
         commands = collected.commands;
         commands.reverse();
     }
-    Ok(Snapshot { line: Line::CONTROL, epoch, floor, head, history, commands })
+    Ok(Snapshot { line: log.line, epoch, floor, head, history, commands })
 }
 
 /// Pages backwards from `head`. Returns the newest entry that was not kept; `None` where the stream had no more.
@@ -108,10 +107,11 @@ impl<'a> Collected<'a> {
             return false;
         }
         let fields = raw.borrowed();
-        match raw.entry(&fields).decode(&self.log.limits) {
+        let entry = raw.entry(&fields).decode(&self.log.limits);
+        match entry.and_then(|entry| self.log.check_line(entry)) {
             Ok(StreamEntry::Event(draft, _)) if draft.volatile => {}
             Ok(StreamEntry::Event(draft, accepted_us)) => {
-                let offset = Offset { epoch: self.epoch, position: raw.position, line: Line::CONTROL };
+                let offset = Offset { epoch: self.epoch, position: raw.position, line: self.log.line };
                 let accepted_us = accepted_us.unwrap_or(raw.position.ms.saturating_mul(1000));
                 let accepted_us = self.log.clock_offset.local_us(accepted_us);
                 let event = Event { offset, draft, accepted_us };

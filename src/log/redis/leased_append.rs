@@ -2,8 +2,8 @@
 //! the lease went to another node is not done, however late. Two nodes never append the same message.
 
 use crate::log::Appended;
-use crate::log::redis::add_command::Times;
-use crate::log::redis::append::{command_entry, draft_bytes, submit};
+use crate::log::redis::add_command::{Times, draft_bytes};
+use crate::log::redis::append::{command_entry, submit};
 use crate::log::redis::entry::RawFields;
 use crate::log::redis::{RedisLog, add_command, reply, trim_before_ms};
 use crate::model::command::SessionCommand;
@@ -105,6 +105,7 @@ impl RedisLog {
             accepted_us: self.clock_offset.redis_now_us(),
             until_ms: None,
             trim_before_ms: trim_before_ms(self),
+            after: None,
         };
         let mut bytes = 0;
         let mut commands: Vec<_> = entries

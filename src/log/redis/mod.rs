@@ -6,7 +6,9 @@
 
 mod acknowledged;
 mod add_command;
+mod after;
 mod append;
+mod append_error;
 mod append_queue;
 mod backlog;
 mod careful_read;
@@ -17,7 +19,12 @@ mod entry;
 mod epoch;
 pub mod generation;
 mod history;
+mod keys;
+pub(crate) mod layout;
 pub(crate) mod leased_append;
+mod line_threads;
+mod lines;
+pub mod partitioned;
 mod refused_appends;
 mod renewal;
 mod reply;
@@ -31,17 +38,21 @@ mod volatile;
 pub use entry::{entry_fields, read_event, read_wanted};
 
 use crate::log::config::RecoveryConfig;
-use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
+use crate::log::{Accepted, AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
 use crate::metrics::Metrics;
 use crate::model::clock::unix_us;
 use crate::model::command::SessionCommand;
-use crate::model::draft::{Draft, DraftLimits};
+use crate::model::draft::{Draft, DraftError, DraftLimits};
 use crate::model::id::Id;
 use crate::model::offset::{Epoch, Position};
+use crate::model::partition::{Line, Partitions};
 use crate::redis::config::RedisConfig;
 use crate::redis::connection::Connector;
 use crate::redis::error::RedisError;
 use crate::redis::url::{Address, RedisUrlError};
+use keys::Keys;
+use layout::Layout;
+use lines::Lines;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -58,6 +69,8 @@ const MAX_APPENDERS: usize = 16;
 
 /// How often the rights are tried, and how often while one is missing or Redis does not answer.
 const RIGHTS_INTERVAL: Duration = Duration::from_secs(10);
+/// The same for partitions, of which there are many and whose rights are mostly those of the control line.
+const PARTITION_RIGHTS_INTERVAL: Duration = Duration::from_secs(60);
 const MISSING_RIGHTS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long the stream keeps its entries.
@@ -67,6 +80,10 @@ pub fn stream_kept(recovery: &RecoveryConfig) -> Duration {
 
 /// The log in a Redis stream.
 pub struct RedisLog {
+    line: Line,
+    lines: Arc<Lines>,
+    /// On the control line of a log whose partitions are agreed on.
+    layout: Option<Arc<Layout>>,
     connector: Connector,
     keys: Keys,
     timeout: Duration,
@@ -106,58 +123,6 @@ struct LinkState {
     failure: Mutex<Option<String>>,
 }
 
-/// Keys and channels; all start with the prefix.
-struct Keys {
-    /// The stream.
-    events: String,
-    epoch: String,
-    /// Copies of malformed entries.
-    dead: String,
-    /// The channel of volatile events.
-    volatile: String,
-    /// Prefix of keys in the stream's slot of a Cluster: their hash tag is the stream's key.
-    tagged: String,
-}
-
-impl Keys {
-    fn new(prefix: &str) -> Self {
-        let key = |name: &str| format!("{prefix}:{name}");
-        let events = key("events");
-        let tagged = format!("{prefix}:{{{events}}}");
-        Self { epoch: format!("{tagged}:epoch"), dead: key("dead"), volatile: key("volatile"), events, tagged }
-    }
-
-    /// The key of an idempotency id.
-    fn id(&self, id: &str) -> String {
-        format!("{}:id:{id}", self.tagged)
-    }
-
-    /// The lease of the node that copies what emitters publish.
-    fn emitter_lease(&self) -> String {
-        format!("{}:emitters", self.tagged)
-    }
-
-    /// How far that node has read an emitters' stream.
-    fn emitter_position(&self, stream: &str) -> String {
-        format!("{}:emitters:{stream}", self.tagged)
-    }
-
-    /// Where the stream of this epoch goes when it is renewed.
-    fn retired(&self, epoch: Epoch) -> String {
-        format!("{}:retired:{:x}", self.tagged, epoch.0)
-    }
-
-    /// The mark of a renewal of the stream a moment ago.
-    fn renewal(&self) -> String {
-        format!("{}:renewal", self.tagged)
-    }
-
-    /// The key that says which node reports a malformed entry.
-    fn claim(&self, position: Position) -> String {
-        format!("{}:dead:{position}", self.tagged)
-    }
-}
-
 impl RedisLog {
     /// Connects in [`EventLog::run`], so Redis may be down now. So many shards have a connection of their own to append; any
     /// more share them.
@@ -171,15 +136,31 @@ impl RedisLog {
         metrics: Arc<Metrics>,
         appenders: usize,
     ) -> Result<Arc<Self>, RedisUrlError> {
-        let keys = Keys::new(&config.prefix);
-        let (backlog, appenders) = (Arc::<backlog::Backlog>::default(), appenders.min(MAX_APPENDERS));
+        let lines = Lines::new(Partitions::ONE, metrics.clone());
+        Self::of_line(Line::CONTROL, config, recovery, limits, appenders, (lines, None))
+    }
+
+    /// One line of the log, with what it shares with the others.
+    fn of_line(
+        line: Line,
+        config: &RedisConfig,
+        recovery: &RecoveryConfig,
+        limits: DraftLimits,
+        appenders: usize,
+        (lines, layout): (Arc<Lines>, Option<Arc<Layout>>),
+    ) -> Result<Arc<Self>, RedisUrlError> {
+        let keys = Keys::new(&config.prefix, line);
+        let (backlog, appenders) = (lines.backlog.clone(), appenders.min(MAX_APPENDERS));
         Ok(Arc::new(Self {
-            connector: Connector::new(config)?,
+            line,
+            layout,
+            connector: Connector::for_stream(config, &keys.events)?,
             timeout: config.timeout,
             min_replicas: config.min_replicas,
             recovery: recovery.clone(),
             limits,
-            metrics,
+            metrics: lines.metrics.clone(),
+            lines,
             transactions: transaction::Transactions::new(&keys),
             keys,
             queue: append_queue::Queue::new(backlog.clone()),
@@ -217,6 +198,62 @@ impl RedisLog {
     /// The log begins again: the former positions say nothing.
     fn forget_announced(&self) {
         *self.announced.lock() = Position::default();
+        self.lines.forget(self.line);
+    }
+
+    /// The newest entry of the control line that volatile events must not overtake.
+    fn announced(&self) -> Position {
+        match self.line {
+            Line::CONTROL => *self.announced.lock(),
+            partition => self.lines.announced(partition).unwrap_or_default(),
+        }
+    }
+
+    /// The line is not run any more, for now.
+    fn stopped(&self) {
+        self.note(&self.appender, false);
+        self.note(&self.tail, false);
+        self.acknowledged.forget();
+        self.forget_announced();
+    }
+
+    /// Whether a position is not of a stream that is about to be renewed.
+    fn is_lasting(&self, position: Position) -> bool {
+        !renewal::is_due(self, position)
+    }
+
+    /// Refuses what does not belong to this line. A partition has events of its rooms alone: elsewhere a client that resumes
+    /// would not look for them.
+    fn check_line<'a>(&self, entry: entry::StreamEntry<'a>) -> Result<entry::StreamEntry<'a>, DraftError> {
+        let partitions = self.lines.partitions;
+        match &entry {
+            _ if self.line == Line::CONTROL => Ok(entry),
+            entry::StreamEntry::Event(draft, _) if !partitions.may_have(self.line, &draft.rooms, &draft.except) => {
+                let line = partitions.of_event(&draft.rooms, &draft.except);
+                Err(DraftError::Field(format!("its rooms belong to line {line} of the log, and this is {}", self.line)))
+            }
+            entry::StreamEntry::SessionCommand(_) => {
+                Err(DraftError::Field("commands belong to the control line".into()))
+            }
+            _ => Ok(entry),
+        }
+    }
+
+    /// Appends drafts that come after what `after` names on other lines.
+    async fn append_after(&self, drafts: Vec<Draft>, after: Option<String>) -> Vec<Appended> {
+        append::append(self, drafts, after.as_deref()).await
+    }
+
+    async fn append_command_after(
+        &self,
+        command: &SessionCommand,
+        after: Option<String>,
+    ) -> Result<Accepted, AppendError> {
+        append::append_command(self, command, after.as_deref()).await
+    }
+
+    async fn append_probe(&self, id: Id) -> Result<(), AppendError> {
+        append::probe(self, id).await
     }
 
     fn note_newest(&self, ms: u64) {
@@ -250,14 +287,14 @@ impl RedisLog {
     }
 
     fn note_up(&self) {
-        self.metrics.redis_up.set(i64::from(self.is_up()));
+        self.lines.note_up(self.line, self.is_up());
     }
 
     /// Tries the rights in use now and then, until dropped.
     async fn watch_rights(&self) {
         loop {
             // What cannot be asked is seen by those who work with it.
-            let asked = rights::missing(&self.config).await;
+            let asked = rights::missing(&self.config, self.line).await;
             let is_good = asked.as_ref().is_ok_and(Vec::is_empty);
             if let Ok(missing) = asked {
                 let mut known = self.missing_rights.lock();
@@ -266,7 +303,8 @@ impl RedisLog {
                 }
                 *known = Some(missing);
             }
-            tokio::time::sleep(if is_good { RIGHTS_INTERVAL } else { MISSING_RIGHTS_INTERVAL }).await;
+            let interval = if self.line == Line::CONTROL { RIGHTS_INTERVAL } else { PARTITION_RIGHTS_INTERVAL };
+            tokio::time::sleep(if is_good { interval } else { MISSING_RIGHTS_INTERVAL }).await;
         }
     }
 
@@ -300,11 +338,11 @@ impl EventLog for RedisLog {
     }
 
     fn append(&self, drafts: Vec<Draft>) -> BoxFuture<'_, Vec<Appended>> {
-        Box::pin(append::append(self, drafts))
+        Box::pin(self.append_after(drafts, None))
     }
 
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>> {
-        Box::pin(async move { append::append_command(self, &command).await })
+        Box::pin(async move { append::append_command(self, &command, None).await.map(drop) })
     }
 
     fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>> {
@@ -313,7 +351,15 @@ impl EventLog for RedisLog {
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            tokio::join!(append::run(&self), tail::run(&self, &*sink), volatile::run(&self), self.watch_rights());
+            let appends = async {
+                // The shards have one each for the control line. Partitions are many, so all shards use the same.
+                if self.line == Line::CONTROL {
+                    append::run(&self).await
+                } else {
+                    tokio::join!(append::run(&self), shard_append::run(&self, 0));
+                }
+            };
+            tokio::join!(appends, tail::run(&self, &*sink), volatile::run(&self), self.watch_rights());
         })
     }
 
@@ -365,10 +411,5 @@ mod tests {
         assert_eq!(log.trim_before_ms(u64::MAX), 820_000);
         log.note_newest(u64::MAX);
         assert_eq!(log.trim_before_ms(1_000_000), 820_000, "an id from the future");
-    }
-
-    #[test]
-    fn the_id_key_is_in_the_slot_of_the_stream() {
-        assert_eq!(Keys::new("roomcast").id("x"), "roomcast:{roomcast:events}:id:x");
     }
 }

@@ -2,8 +2,9 @@
 //! accepts connections and refuses the commands that matter. Each right in use is tried on keys and channels of the
 //! prefix that nobody reads.
 
-use crate::log::redis::Keys;
+use crate::log::redis::keys::Keys;
 use crate::model::id::Id;
+use crate::model::partition::Line;
 use crate::redis::config::RedisConfig;
 use crate::redis::connection::{Connector, RedisConnection};
 use crate::redis::error::RedisError;
@@ -52,13 +53,25 @@ const SCRIPTS: &str = "scripts (EVAL)";
 /// Tried with a hash that no script has.
 const SHA: &str = "scripts (EVALSHA)";
 
-/// Why a server cannot be used, or a right is missing.
+/// Why a server of the log cannot be used, or a right is missing there.
+///
+/// # Errors
+/// When one could not be asked.
+pub(crate) async fn missing_of_all(config: &RedisConfig) -> Result<Vec<String>, String> {
+    let mut problems = Vec::new();
+    for line in config.layout().lines() {
+        problems.extend(missing(config, line).await?);
+    }
+    Ok(problems)
+}
+
+/// Why the server of a line cannot be used, or a right is missing there.
 ///
 /// # Errors
 /// When it could not be asked.
-pub(crate) async fn missing(config: &RedisConfig) -> Result<Vec<String>, String> {
-    let connector = Connector::new(config).map_err(|error| error.to_string())?;
-    let keys = Keys::new(&config.prefix);
+pub(crate) async fn missing(config: &RedisConfig, line: Line) -> Result<Vec<String>, String> {
+    let keys = Keys::new(&config.prefix, line);
+    let connector = Connector::for_stream(config, &keys.events).map_err(|error| error.to_string())?;
     let mut problems = Vec::new();
     let opened = RedisConnection::open(&connector, config.timeout).await;
     let mut connection = opened.map_err(|error| error.to_string())?;
@@ -77,7 +90,7 @@ pub(crate) async fn missing(config: &RedisConfig) -> Result<Vec<String>, String>
             Err(error) => return Err(error.to_string()),
         }
     }
-    problems.extend(subscriptions(config, &connector, &keys).await?);
+    problems.extend(subscriptions(config, &connector, &keys, line).await?);
     Ok(problems)
 }
 
@@ -89,7 +102,7 @@ pub(crate) async fn missing_optional(
     connection: &mut RedisConnection,
     config: &RedisConfig,
 ) -> Result<Vec<&'static str>, RedisError> {
-    let probe = format!("{}:probe:{}", Keys::new(&config.prefix).tagged, Id::random());
+    let probe = format!("{}:probe:{}", Keys::new(&config.prefix, Line::CONTROL).tagged, Id::random());
     let mut missing = Vec::new();
     for (right, words) in [
         ("+info", &["INFO", "server"][..]),
@@ -155,20 +168,25 @@ fn text(line: &Value) -> Option<String> {
     }
 }
 
-async fn subscriptions(config: &RedisConfig, connector: &Connector, keys: &Keys) -> Result<Vec<String>, String> {
+async fn subscriptions(
+    config: &RedisConfig,
+    connector: &Connector,
+    keys: &Keys,
+    line: Line,
+) -> Result<Vec<String>, String> {
     let ignore = |_| Ok::<(), Infallible>(());
     let opened = RedisConnection::open_subscriber(connector, config.timeout, ignore).await;
     let mut connection = opened.map_err(|error| error.to_string())?;
     let mut problems = Vec::new();
     let node = format!("{}:node:probe", config.prefix);
-    for channel in [&keys.volatile, &node] {
+    for channel in [&keys.volatile, &node].into_iter().take(if line == Line::CONTROL { 2 } else { 1 }) {
         match connection.subscribe(channel).await {
             Ok(()) => {}
             Err(RedisError::Reply(why)) => problems.push(format!("subscribing to {channel}: {why}")),
             Err(error) => return Err(error.to_string()),
         }
     }
-    if let Some(key) = &config.emitter_key {
+    if let Some(key) = config.emitter_key.as_ref().filter(|_| line == Line::CONTROL) {
         let pattern = format!("{key}#*");
         match connection.psubscribe(&pattern).await {
             Ok(()) => {}

@@ -11,25 +11,31 @@ mod connection;
 #[cfg(test)]
 mod tests;
 
-use crate::log::redis::add_command::{self, Times};
-use crate::log::redis::append::{TENTHS_TO_RUN, TENTHS_TO_SEND, draft_bytes, unavailable};
+use crate::log::redis::add_command::{self, Times, draft_bytes};
+use crate::log::redis::append_error::unavailable;
 use crate::log::redis::backlog::Backlog;
+use crate::log::redis::deadline::{TENTHS_TO_RUN, TENTHS_TO_SEND};
 use crate::log::redis::{RedisLog, trim_before_ms};
 use crate::log::{AppendError, Appended};
 use crate::model::draft::Draft;
+use crate::model::partition::Line;
 use crate::redis::clock::RedisClock;
 use crate::redis::command::CommandWriter;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
+use crate::redis::url::Address;
 use connection::Connection;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+/// Before a connection that broke is made again; more where that fails.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Milliseconds between two appends of one appender that trim.
 const TRIM_INTERVAL_MS: u64 = 100;
 
@@ -95,7 +101,8 @@ impl PendingAppend {
 pub(super) struct Answered {
     pub appended: Vec<Appended>,
     /// Drafts that are not in the log but may be added over the control thread's connection, in order: their script is not
-    /// cached, the stream has the largest id, or its ids are ahead of Redis' clock so that the entry is void.
+    /// cached, the stream has the largest id, or its ids are ahead of Redis' clock so that the entry is void, or the server
+    /// does not serve the stream any more.
     pub repeat: Vec<usize>,
 }
 
@@ -110,7 +117,7 @@ pub(super) enum Pushed {
 }
 
 /// Appends over the connection of this thread's shard.
-pub(super) fn push(log: &RedisLog, drafts: &[Draft], now: Instant) -> Pushed {
+pub(super) fn push(log: &RedisLog, drafts: &[Draft], after: Option<&str>, now: Instant) -> Pushed {
     let Some(appender) = appender_here(log) else { return Pushed::NotHere };
     let mut state = appender.state.lock();
     let Some(clock) = state.clock else { return Pushed::NotHere };
@@ -119,12 +126,12 @@ pub(super) fn push(log: &RedisLog, drafts: &[Draft], now: Instant) -> Pushed {
         // The ids are ahead of the clock: an entry would be void.
         return Pushed::NotHere;
     }
-    let counted = drafts.iter().map(draft_bytes).sum();
+    let counted = drafts.iter().map(|draft| draft_bytes(draft) + after.map_or(0, str::len)).sum();
     if !log.backlog.try_add(counted, drafts.len()) {
         return Pushed::Full;
     }
     let accepted_us = clock.redis_us(now);
-    let mut times = Times { accepted_us, until_ms: Some(until_ms), trim_before_ms: 0 };
+    let mut times = Times { accepted_us, until_ms: Some(until_ms), trim_before_ms: 0, after };
     if accepted_us / 1000 >= state.trimmed_ms + TRIM_INTERVAL_MS {
         state.trimmed_ms = accepted_us / 1000;
         times.trim_before_ms = trim_before_ms(log);
@@ -156,11 +163,15 @@ pub(super) fn push(log: &RedisLog, drafts: &[Draft], now: Instant) -> Pushed {
     Pushed::Sent(answered)
 }
 
-/// The appender of this thread's shard; several shards may share one.
+/// The appender of this thread's shard, or that of the partition; several shards may share one.
 fn appender_here(log: &RedisLog) -> Option<&ShardAppender> {
     if log.min_replicas > 0 {
         // Each batch waits for the replicas; the control thread's connection does that.
         return None;
+    }
+    if log.line != Line::CONTROL {
+        // One for all shards, on the line's own thread.
+        return log.appenders.first();
     }
     let shard = SHARD.get()?;
     log.appenders.get(shard.checked_rem(log.appenders.len())?)
@@ -179,36 +190,55 @@ pub(super) async fn run(log: &RedisLog, index: usize) {
     let _running = Running::start(appender);
     let mut reconnect = Reconnect::default();
     loop {
-        let error = connected(log, appender, index, &mut reconnect).await;
-        appender.is_up.store(false, Ordering::Relaxed);
-        log.note_up();
-        reconnect.wait("appending on a shard", &log.connector, &error).await;
+        match connect(log, appender, index).await {
+            Ok((connection, address)) => {
+                reconnect.reset();
+                let error = append_over(log, appender, connection, &address).await;
+                // The control thread's connection says more where Redis is gone.
+                tracing::debug!(%error, shard = index, "the connection that appends is closed");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => reconnect.wait("appending on a shard", &log.connector, &error).await,
+        }
     }
 }
 
-async fn connected(log: &RedisLog, appender: &ShardAppender, index: usize, reconnect: &mut Reconnect) -> RedisError {
+/// Connects to the server that the control thread's connection has found.
+async fn connect<'a>(
+    log: &'a RedisLog,
+    appender: &'a ShardAppender,
+    index: usize,
+) -> Result<(Connection<'a>, Address), RedisError> {
     let mut server = log.server.subscribe();
     // The sender lives as long as the log.
-    let address = match server.wait_for(Option::is_some).await.map(|address| address.clone()) {
-        Ok(Some(address)) => address,
-        Ok(None) | Err(_) => return RedisError::Disconnected("no server is known".to_owned()),
-    };
-    let mut connection = match Connection::open(log, appender, index + 1, &address).await {
-        Ok(connection) => connection,
-        Err(error) => return error,
-    };
+    let known = server.wait_for(Option::is_some).await.map(|address| address.clone());
+    let Ok(Some(address)) = known else { return Err(RedisError::Disconnected("no server is known".to_owned())) };
+    let connection = Connection::open(log, appender, index + 1, &address).await?;
     log.epoch_known().await;
-    reconnect.reset();
+    Ok((connection, address))
+}
+
+/// Appends until the connection breaks, or there is another server.
+async fn append_over(
+    log: &RedisLog,
+    appender: &ShardAppender,
+    mut connection: Connection<'_>,
+    address: &Address,
+) -> RedisError {
+    let mut server = log.server.subscribe();
     connection.begin();
     appender.is_up.store(true, Ordering::Relaxed);
     log.note_up();
-    tokio::select! {
+    let error = tokio::select! {
         biased;
-        error = connection.run() => connection.fail(error),
-        _ = server.wait_for(|now| now.as_ref().is_some_and(|now| *now != address)) => {
-            connection.fail(RedisError::NotServing(format!("{address} is no longer the master")))
+        error = connection.run() => error,
+        _ = server.wait_for(|now| now.as_ref().is_some_and(|now| now != address)) => {
+            RedisError::NotServing(format!("{address} is no longer the master"))
         }
-    }
+    };
+    appender.is_up.store(false, Ordering::Relaxed);
+    log.note_up();
+    connection.fail(error)
 }
 
 struct Running<'a>(&'a ShardAppender);

@@ -5,7 +5,8 @@
 //! second write changes it and the transaction does not run. This costs Redis 0.5 µs, where a script around each event
 //! would cost 3 µs.
 
-use crate::log::redis::{Keys, RedisLog, renewal};
+use crate::log::redis::keys::Keys;
+use crate::log::redis::{RedisLog, renewal};
 use crate::model::id::Id;
 use crate::redis::clock::RedisClock;
 use crate::redis::connection::RedisConnection;
@@ -222,10 +223,11 @@ fn reason(queued: Value, aborted: &ServerError) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::partition::Line;
 
     #[test]
     fn scripts_that_are_not_cached_are_sent_in_full() {
-        let keys = Keys::new("p");
+        let keys = Keys::new("p", Line::CONTROL);
         let transactions = Transactions::new(&keys);
         let mut command = redis::cmd("EVALSHA");
         command.arg(transactions.add_once()).arg(2).arg("stream").arg("id");

@@ -39,7 +39,7 @@ struct Message<'a> {
     a: &'a RawValue,
     t: u64,
     s: std::borrow::Cow<'a, str>,
-    /// The entry of the stream that clients get before it.
+    /// The entry of the control line that clients get before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     p: Option<String>,
     /// `traceparent` and `tracestate`.
@@ -56,7 +56,7 @@ pub(super) struct Volatile {
     pub draft: Draft,
     /// When a node accepted it, Unix microseconds.
     pub accepted_us: u64,
-    /// Clients get what the stream has up to here before it.
+    /// Clients get what the control line has up to here before it.
     pub after: Position,
     /// Milliseconds of Redis' clock after which it is not delivered.
     pub until_ms: Option<u64>,

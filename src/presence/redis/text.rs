@@ -9,9 +9,12 @@ use crate::presence::{Fact, Inside, Transition, TransitionKind};
 /// Announcements were checked when their templates were filled.
 const ANY_DRAFT: DraftLimits = DraftLimits { max_event: 1 << 30, room_name_bytes: 1 << 20, rooms: 1 << 10 };
 
-/// A draft as a JSON list of the fields of an entry.
-pub(super) fn fields(draft: &Draft) -> String {
-    serde_json::to_string(&entry_fields(draft)).expect("texts are always JSON")
+/// A draft as a JSON list of the fields of an entry, with `after` where something on another line of the log comes before
+/// it.
+pub(super) fn fields(draft: &Draft, after: Option<String>) -> String {
+    let mut fields = entry_fields(draft);
+    fields.extend(after.into_iter().flat_map(|after| ["after".to_owned(), after]));
+    serde_json::to_string(&fields).expect("texts are always JSON")
 }
 
 pub(super) fn fact_text(fact: &Fact) -> String {

@@ -1,12 +1,11 @@
 //! The connection of a shard's appender: writes what waits and matches replies with it, in order.
 
-use crate::log::redis::append::{refusal_of, unavailable};
+use crate::log::redis::append_error::{refusal_of, unavailable};
 use crate::log::redis::shard_append::{PendingAppend, ShardAppender, timed_out};
 use crate::log::redis::transaction::is_exhausted_text;
 use crate::log::redis::{RedisLog, deadline, renewal};
 use crate::log::{Accepted, AppendError, Appended};
 use crate::model::offset::{Offset, Position};
-use crate::model::partition::Line;
 use crate::redis::clock::RedisClock;
 use crate::redis::command::{Arguments as _, CommandWriter};
 use crate::redis::error::RedisError;
@@ -233,7 +232,7 @@ impl<'a> Connection<'a> {
             }
         }
         self.input.drain(..at);
-        // Before anybody is told of it.
+        // Before anybody knows of it.
         round.note(self.log, self.index);
         for append in self.done.drain(..) {
             append.finish(&self.log.backlog, || Err(timed_out(self.log)));
@@ -327,7 +326,7 @@ pub(super) struct Round {
 impl Round {
     pub(super) fn new(log: &RedisLog) -> Self {
         Self {
-            offset: log.epoch().map(|epoch| Offset { epoch, line: Line::CONTROL, position: Position::default() }),
+            offset: log.epoch().map(|epoch| Offset { epoch, line: log.line, position: Position::default() }),
             last_ms: renewal::max_ms(log),
             newest_ms: 0,
             acknowledged: None,
@@ -372,11 +371,13 @@ impl Round {
             return None;
         }
         let error = RedisError::of_reply(text);
+        if let RedisError::NotServing(_) = error {
+            // The control thread's connection looks for the server as soon as it gets the same answer.
+            self.not_serving = Some(error);
+            return None;
+        }
         let refusal = refusal_of(&error);
         self.is_refused |= matches!(refusal, AppendError::Refused(_));
-        if let RedisError::NotServing(_) = error {
-            self.not_serving = Some(error);
-        }
         Some(refusal)
     }
 

@@ -42,7 +42,7 @@ proptest! {
         trims: bool,
     ) {
         let log = log(1);
-        let times = Times { accepted_us: 5, until_ms: Some(until), trim_before_ms: u64::from(trims) };
+        let times = Times { accepted_us: 5, until_ms: Some(until), trim_before_ms: u64::from(trims), after: None };
         let mut command = Vec::new();
         let mut writer = CommandWriter::new(&mut command);
         let draft = Draft::new("room", "event", Args::one("{\"until\":0}").unwrap(), Source::Client);
@@ -50,7 +50,8 @@ proptest! {
         writer.finish();
         let position = Position { ms, seq };
         let entry = RawEntry { position, fields: stored(&command), cut: None };
-        let read = entry.decode(&LIMITS);
+        let fields = entry.borrowed();
+        let read = entry.entry(&fields).decode(&LIMITS);
         let answer = Round::new(&log).answer(Token::Bulk(position.to_string().as_bytes()), until);
         match answer {
             None => prop_assert!(matches!(read, Ok(StreamEntry::Void)), "{:?}", read),
@@ -79,7 +80,7 @@ fn each_kind_of_reply_has_its_result() {
     assert!(!round.is_refused);
     assert!(matches!(round.answer(Token::Error(b"OOM full"), 0), Some(Err(AppendError::Refused(_)))));
     assert!(round.is_refused && round.not_serving.is_none());
-    assert!(matches!(round.answer(Token::Error(b"READONLY no"), 0), Some(Err(AppendError::Unavailable(_)))));
+    assert!(round.answer(Token::Error(b"READONLY no"), 0).is_none(), "another server may take it");
     assert!(matches!(round.not_serving, Some(RedisError::NotServing(_))));
     assert_eq!((round.acknowledged, round.newest_ms), (Some(Position { ms: 9, seq: 1 }), 9));
 }
@@ -89,17 +90,19 @@ fn appends_wait_only_where_there_is_a_connection_and_room() {
     let log = log(2);
     let draft = || vec![Draft::new("room", "event", Args::none(), Source::Http)];
     let now = Instant::now();
-    assert!(matches!(push(&log, &draft(), now), Pushed::NotHere), "no thread of a shard");
+    assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "no thread of a shard");
     note_shard(5);
-    assert!(matches!(push(&log, &draft(), now), Pushed::NotHere), "not connected");
+    assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "not connected");
     log.appenders[1].state.lock().clock = Some(RedisClock::now(7_000_000));
-    let Pushed::Sent(_answered) = push(&log, &draft(), now) else { panic!("the sixth shard shares the second's") };
+    let Pushed::Sent(_answered) = push(&log, &draft(), None, now) else {
+        panic!("the sixth shard shares the second's")
+    };
     let until_ms = log.appenders[1].state.lock().waiting[0].until_ms;
     assert!(until_ms.abs_diff(7_000 + log.timeout.as_millis() as u64 * 9 / 10) < 1_000, "{until_ms}");
     log.note_newest(60_000);
-    assert!(matches!(push(&log, &draft(), now), Pushed::NotHere), "ids are ahead of the clock");
+    assert!(matches!(push(&log, &draft(), None, now), Pushed::NotHere), "ids are ahead of the clock");
     log.newest_ms.store(0, Ordering::Relaxed);
     let many = |count| (0..count).flat_map(|_| draft()).collect::<Vec<_>>();
-    assert!(matches!(push(&log, &many(300_000), now), Pushed::Full));
+    assert!(matches!(push(&log, &many(300_000), None, now), Pushed::Full));
     assert_eq!(log.appenders[1].state.lock().waiting.len(), 1);
 }

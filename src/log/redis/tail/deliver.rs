@@ -18,9 +18,11 @@ impl Tail<'_> {
         page.bytes += bytes;
         page.newest = Some(position);
         let (log, sink) = (self.log, self.sink);
-        match entry.decode_wanted(&log.limits, |namespace, room| sink.wants(namespace, room, position)) {
+        let decoded = entry.decode_wanted(&log.limits, |namespace, room| sink.wants(namespace, room, position));
+        match decoded.and_then(|decoded| log.check_line(decoded)) {
             Ok(StreamEntry::Event(draft, _)) if self.is_repeat(draft.source, draft.id.as_deref(), position) => {}
             Ok(StreamEntry::Event(draft, accepted_us)) => {
+                self.hold(entry, page);
                 page.foreign += u64::from(draft.source == Source::Stream);
                 let accepted_us = accepted_us.unwrap_or(position.ms.saturating_mul(1000));
                 let accepted_us = log.clock_offset.local_us(accepted_us);
@@ -34,6 +36,7 @@ impl Tail<'_> {
                 page.foreign += u64::from(!self.is_repeat(source, id, position) && source == Source::Stream);
             }
             Ok(StreamEntry::SessionCommand(command)) => {
+                self.hold(entry, page);
                 let offset = Offset { position, ..page.offset };
                 let after = page.batch.events.len();
                 sink.foresee(&command);
@@ -57,14 +60,24 @@ impl Tail<'_> {
     }
 
     /// Hands a page over to the sink. From then on the tail is behind it.
-    pub(super) async fn deliver(&mut self, page: Page) {
-        let Page { entries, bytes, newest, batch, foreign, unsupported, void, .. } = page;
-        self.page.learn(entries, bytes);
+    pub(super) async fn deliver(&mut self, mut page: Page) {
+        let earlier = std::mem::take(&mut page.earlier);
+        let parts = || earlier.iter().chain([&page]);
+        self.page.learn(parts().map(|part| part.entries).sum(), parts().map(|part| part.bytes).sum());
+        for part in earlier {
+            self.deliver_part(part).await;
+        }
+        self.deliver_part(page).await;
+    }
+
+    async fn deliver_part(&mut self, page: Page) {
+        self.wait_for(&page.comes_after).await;
+        let Page { entries, newest, batch, foreign, unsupported, void, .. } = page;
         if let Some(newest) = newest {
             self.log.note_newest(newest.ms);
             // Ids are of Redis' clock.
             let now_ms = self.log.clock_offset.redis_now_us() / 1000;
-            self.log.metrics.tail_lag.set(now_ms.saturating_sub(newest.ms) as f64 / 1000.0);
+            self.log.lines.note_lag(self.log.line, now_ms.saturating_sub(newest.ms));
         }
         // Events of nodes were counted when they were accepted. What others added is counted by every node.
         self.log.metrics.accepted(Source::Stream, foreign);
@@ -81,6 +94,7 @@ impl Tail<'_> {
         }
         let Offset { line, position, .. } = self.offset();
         self.sink.advanced_to(line, position);
+        self.log.lines.note_delivered(line, position);
     }
 
     /// Whether another publisher added an entry with this idempotency id before; remembers it if not.

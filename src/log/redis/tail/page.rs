@@ -1,5 +1,6 @@
 //! What was read at once, on its way to the sink.
 
+use crate::log::redis::after::After;
 use crate::model::event::Batch;
 use crate::model::offset::{Offset, Position};
 
@@ -16,12 +17,17 @@ pub(super) struct Page {
     pub foreign: u64,
     pub unsupported: u64,
     pub void: u64,
+    /// What comes before it on other lines.
+    pub comes_after: After,
+    /// Pages before it, which do not wait for that.
+    pub earlier: Vec<Self>,
 }
 
 impl Page {
     /// Begins after this offset.
     pub(super) fn after(offset: Offset) -> Self {
         let (entries, bytes, newest) = (0, 0, None);
-        Self { entries, bytes, newest, offset, batch: Batch::default(), foreign: 0, unsupported: 0, void: 0 }
+        let (batch, comes_after, earlier) = Default::default();
+        Self { entries, bytes, newest, offset, batch, foreign: 0, unsupported: 0, void: 0, comes_after, earlier }
     }
 }

@@ -47,7 +47,7 @@ impl Tail<'_> {
                 bytes -= self.cut(connection, cut).await?;
             }
         }
-        self.log.metrics.stream_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.log.lines.note_bytes(self.log.line, i64::try_from(bytes).unwrap_or(i64::MAX));
         Ok(())
     }
 

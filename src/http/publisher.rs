@@ -1,0 +1,245 @@
+//! A connection while its requests are plain `POST /publish` with a key, as backends send them one after the other: read into
+//! the shard's buffer, decoded there, and answered with one write for all that arrived together (`turn`). A request has no
+//! map of headers, no timer and no body of its own.
+//!
+//! Everything else goes to hyper from its first byte on ([`Served::Other`]), which then has the connection until it ends: other
+//! paths and methods, wrong keys, bodies over the limit, and whatever [`http1`](crate::protocol::http1) does not take. So what
+//! is refused before its body is read is refused in one place.
+
+mod turn;
+
+use crate::budget::{Held, Holding, Level};
+use crate::http::Api;
+use crate::http::body::{HASTE, READ_TIMEOUT};
+use crate::http::caller::Caller;
+use crate::http::ending;
+use crate::http::lazy_timer::LazyTimer;
+use crate::node::context::LocalNode;
+use crate::tls::Socket;
+use std::io;
+use std::time::{Duration, Instant};
+use turn::{Next, Turn};
+
+/// What a connection came to.
+pub(super) enum Served {
+    /// It is over.
+    Over,
+    /// It is over, and its client may still be sending.
+    Linger,
+    /// It goes on with hyper: the bytes that are to be read first, and when they began to arrive.
+    Other(Vec<u8>, Instant),
+}
+
+/// What is waited for.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// A request, since then.
+    Idle(Instant),
+    /// The rest of a head that began then. The first one begins with the connection.
+    Head(Instant),
+    /// The rest of a request of so many bytes, and when to look how long that takes.
+    Body { whole: usize, began: Instant, look: Instant },
+}
+
+/// Serves a connection of a listener that takes events.
+pub(super) async fn serve(api: &Api, local: &LocalNode, caller: &Caller, socket: &Socket) -> Served {
+    let head_timeout = api.settings().http.head_timeout;
+    Publisher {
+        api,
+        local,
+        caller,
+        socket,
+        begun: Vec::new(),
+        held: None,
+        wait: Wait::Head(caller.accepted()),
+        timer: LazyTimer::new(caller.accepted() + head_timeout),
+        turn: Turn::new(api, local, caller),
+    }
+    .run()
+    .await
+}
+
+struct Publisher<'a> {
+    api: &'a Api,
+    local: &'a LocalNode,
+    caller: &'a Caller,
+    socket: &'a Socket,
+    /// The beginning of a request, and its count in the node's memory.
+    begun: Vec<u8>,
+    held: Option<Held>,
+    wait: Wait,
+    timer: LazyTimer,
+    turn: Turn<'a>,
+}
+
+impl Publisher<'_> {
+    async fn run(mut self) -> Served {
+        loop {
+            let served = match self.read() {
+                Ok(Some(next)) => self.go_on(next).await,
+                Ok(None) if self.begun.is_empty() => Some(Served::Over),
+                // A request that breaks off has its answer from hyper.
+                Ok(None) => Some(self.hand_over()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait().await,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
+                Err(_) => Some(Served::Over),
+            };
+            if let Some(served) = served {
+                return served;
+            }
+        }
+    }
+
+    /// Reads once, and decodes the requests that are whole. `None` is the end.
+    fn read(&mut self) -> io::Result<Option<Next>> {
+        let (local, socket) = (self.local, self.socket);
+        local.shard.with_read_buffer(|buffer| {
+            let count = socket.try_read(buffer)?;
+            Ok((count > 0).then(|| self.take(&buffer[..count])))
+        })
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Next {
+        if self.begun.is_empty() {
+            let (taken, next) = self.turn.take(bytes);
+            self.begun.extend_from_slice(&bytes[taken..]);
+            return next;
+        }
+        self.begun.extend_from_slice(bytes);
+        match self.wait {
+            Wait::Body { whole, .. } if self.begun.len() < whole => Next::Body(whole),
+            _ => {
+                let (taken, next) = self.turn.take(&self.begun);
+                self.begun.drain(..taken);
+                next
+            }
+        }
+    }
+
+    /// Answers what was decoded, and prepares to wait for more.
+    async fn go_on(&mut self, next: Next) -> Option<Served> {
+        if self.turn.has_requests() {
+            self.turn.append().await;
+            let now = Instant::now();
+            let is_last = self.turn.answer(now);
+            if let Err(served) = self.send().await {
+                return Some(served);
+            }
+            if is_last {
+                return Some(if self.begun.is_empty() { Served::Over } else { Served::Linger });
+            }
+            self.wait = Wait::Idle(now);
+        }
+        match next {
+            Next::Other => return Some(self.hand_over()),
+            Next::Body(whole) => self.wait_for_body(whole),
+            Next::Head if self.begun.is_empty() => {}
+            Next::Head => {
+                if let Wait::Idle(_) = self.wait {
+                    self.wait = Wait::Head(Instant::now());
+                }
+            }
+        }
+        self.count_held();
+        None
+    }
+
+    fn wait_for_body(&mut self, whole: usize) {
+        if !matches!(self.wait, Wait::Body { .. }) {
+            let began = Instant::now();
+            self.wait = Wait::Body { whole, began, look: began + HASTE };
+            self.turn.begin();
+        }
+    }
+
+    /// Counts what is held of a request in the node's memory.
+    fn count_held(&mut self) {
+        if self.begun.is_empty() {
+            self.held = None;
+            if self.begun.capacity() > turn::KEPT {
+                self.begun = Vec::new();
+            }
+            return;
+        }
+        let kind = match self.wait {
+            Wait::Body { .. } => Holding::Bodies,
+            Wait::Idle(_) | Wait::Head(_) => Holding::Heads,
+        };
+        match &mut self.held {
+            Some(held) if held.kind() == kind => held.resize(self.begun.len()),
+            held => *held = Some(self.api.node.context.memory.hold(kind, self.begun.len())),
+        }
+    }
+
+    /// The rest is hyper's.
+    fn hand_over(&mut self) -> Served {
+        let began = match self.wait {
+            Wait::Head(began) => began,
+            Wait::Idle(_) | Wait::Body { .. } => Instant::now(),
+        };
+        Served::Other(std::mem::take(&mut self.begun), began)
+    }
+
+    /// Waits until there is something to read.
+    async fn wait(&mut self) -> Option<Served> {
+        loop {
+            let settings = self.api.settings();
+            let deadline = match self.wait {
+                Wait::Idle(since) => since + settings.http.idle_timeout,
+                Wait::Head(began) => began + settings.http.head_timeout,
+                Wait::Body { look, .. } => look,
+            };
+            drop(settings);
+            let socket = self.socket;
+            if self.timer.before(deadline, |context| socket.poll_read_ready(context)).await.is_some() {
+                return None;
+            }
+            let Wait::Body { began, look, .. } = &mut self.wait else { return Some(self.give_up()) };
+            let is_over = self.api.node.context.memory.level() == Level::Over;
+            if is_over || *look - *began >= READ_TIMEOUT {
+                return Some(self.refuse_slow().await);
+            }
+            *look += HASTE.min(READ_TIMEOUT - (*look - *began));
+        }
+    }
+
+    /// No request came in time.
+    fn give_up(&self) -> Served {
+        ending::no_whole_request(self.api, self.caller, !self.begun.is_empty());
+        Served::Over
+    }
+
+    async fn refuse_slow(&mut self) -> Served {
+        self.turn.refuse_slow(Instant::now());
+        self.send().await.err().unwrap_or(Served::Linger)
+    }
+
+    /// Writes the answers.
+    async fn send(&mut self) -> Result<(), Served> {
+        let write_timeout = self.api.settings().http.write_timeout;
+        let sent = send(self.socket, self.turn.answers(), write_timeout).await;
+        self.turn.end();
+        match sent {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                ending::unread_answer(self.api, self.caller);
+                Err(Served::Over)
+            }
+            Err(_) => Err(Served::Over),
+        }
+    }
+}
+
+/// `false`: for that long the client took nothing.
+async fn send(socket: &Socket, mut bytes: &[u8], timeout: Duration) -> io::Result<bool> {
+    loop {
+        match socket.try_send(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            sent => return sent.map(|()| true),
+        }
+        match tokio::time::timeout(timeout, socket.writable()).await {
+            Ok(writable) => writable?,
+            Err(_) => return Ok(false),
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! What the lines of a node know of each other: how far each is read, what was acknowledged on each a moment ago, and how
+//! each is doing, from which the node's metrics follow.
+
+use crate::log::redis::after::{After, PartitionSet};
+use crate::log::redis::backlog::Backlog;
+use crate::metrics::{Gauge, Metrics};
+use crate::model::names::Room;
+use crate::model::offset::Position;
+use crate::model::partition::{Line, Partitions};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// What was acknowledged so long ago is read on every node, or that node is behind by more than an entry waits.
+const RECENT: Duration = Duration::from_secs(10);
+/// How long an entry waits for another line.
+const MAX_WAIT: Duration = Duration::from_secs(1);
+/// A line that an entry waited for in vain is not waited for again before it is read up to there, or this is over.
+const GIVEN_UP_FOR: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(super) struct Lines {
+    pub(super) partitions: Partitions,
+    lines: Box<[LineState]>,
+    pub(super) metrics: Arc<Metrics>,
+    /// What waits for any of them.
+    pub(super) backlog: Arc<Backlog>,
+}
+
+struct LineState {
+    is_up: AtomicBool,
+    lag_ms: AtomicU64,
+    /// The same for operators, where there are several lines.
+    lag: Option<Gauge>,
+    bytes: AtomicI64,
+    /// Everything up to here was delivered.
+    delivered: watch::Sender<Position>,
+    /// The newest entry of the line that this node got acknowledged.
+    acknowledged: Newest,
+    /// The newest entry of the control line that concerns rooms of this partition.
+    announced: Newest,
+}
+
+/// A position, and when it was noted.
+#[derive(Default)]
+struct Newest(Mutex<Option<(Position, Instant)>>);
+
+impl Newest {
+    fn note(&self, position: Position) {
+        let mut newest = self.0.lock();
+        // A repeated idempotency id has an old position.
+        if newest.is_none_or(|(known, _)| known <= position) {
+            *newest = Some((position, Instant::now()));
+        }
+    }
+
+    fn recent(&self) -> Option<Position> {
+        let (position, at) = (*self.0.lock())?;
+        (at.elapsed() < RECENT).then_some(position)
+    }
+
+    fn forget(&self) {
+        *self.0.lock() = None;
+    }
+}
+
+impl Lines {
+    pub(super) fn new(partitions: Partitions, metrics: Arc<Metrics>) -> Arc<Self> {
+        let state = |line| LineState {
+            lag: (!partitions.is_one()).then(|| metrics.line_lag(line)),
+            is_up: AtomicBool::new(false),
+            lag_ms: AtomicU64::new(0),
+            bytes: AtomicI64::new(0),
+            delivered: watch::Sender::new(Position::default()),
+            acknowledged: Newest::default(),
+            announced: Newest::default(),
+        };
+        let lines = partitions.lines().map(state).collect();
+        Arc::new(Self { partitions, lines, metrics, backlog: Arc::default() })
+    }
+
+    fn of(&self, line: Line) -> &LineState {
+        &self.lines[line.index()]
+    }
+
+    pub(super) fn note_up(&self, line: Line, up: bool) {
+        self.of(line).is_up.store(up, Ordering::Relaxed);
+        self.metrics.redis_up.set(i64::from(self.lines.iter().all(|line| line.is_up.load(Ordering::Relaxed))));
+    }
+
+    pub(super) fn note_lag(&self, line: Line, lag_ms: u64) {
+        self.of(line).lag_ms.store(lag_ms, Ordering::Relaxed);
+        let longest = self.lines.iter().map(|line| line.lag_ms.load(Ordering::Relaxed)).max().unwrap_or(0);
+        self.metrics.tail_lag.set(longest as f64 / 1e3);
+        if let Some(gauge) = &self.of(line).lag {
+            gauge.set(lag_ms as f64 / 1e3);
+        }
+    }
+
+    pub(super) fn note_bytes(&self, line: Line, bytes: i64) {
+        self.of(line).bytes.store(bytes, Ordering::Relaxed);
+        let sum = self.lines.iter().fold(0_i64, |sum, line| sum.saturating_add(line.bytes.load(Ordering::Relaxed)));
+        self.metrics.stream_bytes.set(sum);
+    }
+
+    /// The partitions whose rooms an event to these rooms concerns: what goes to everybody or to one session concerns all.
+    pub(super) fn concerned<'a>(&self, rooms: impl Iterator<Item = &'a Room>) -> PartitionSet {
+        let mut set = PartitionSet::default();
+        for room in rooms {
+            match self.partitions.of(room) {
+                Line::CONTROL => return PartitionSet::ALL,
+                partition => set.add(partition),
+            }
+        }
+        set
+    }
+
+    /// What comes before an entry that is about to be written to a line and concerns these partitions.
+    pub(super) fn before(&self, line: Line, concerned: PartitionSet) -> After {
+        let mut after = After::default();
+        match line {
+            _ if self.partitions.is_one() => {}
+            Line::CONTROL => {
+                for partition in self.partitions.lines().filter(|line| concerned.has(*line)) {
+                    let newest = self.of(partition).acknowledged.recent();
+                    newest.into_iter().for_each(|position| after.add(partition, position));
+                }
+            }
+            partition => {
+                let newest = self.announced(partition);
+                newest.into_iter().for_each(|position| after.add(Line::CONTROL, position));
+            }
+        }
+        after
+    }
+
+    /// The newest entry of the control line that concerns a partition, of a moment ago.
+    pub(super) fn announced(&self, partition: Line) -> Option<Position> {
+        self.of(partition).announced.recent()
+    }
+
+    /// This node got an entry acknowledged, or its presence script wrote it.
+    pub(super) fn note_acknowledged(&self, line: Line, position: Position, concerned: PartitionSet) {
+        match line {
+            _ if self.partitions.is_one() => {}
+            Line::CONTROL => {
+                let partitions = self.partitions.lines().filter(|line| concerned.has(*line));
+                partitions.for_each(|partition| self.of(partition).announced.note(position));
+            }
+            partition => self.of(partition).acknowledged.note(position),
+        }
+    }
+
+    /// A line begins again: its former positions say nothing.
+    pub(super) fn forget(&self, line: Line) {
+        match line {
+            Line::CONTROL => self.lines.iter().for_each(|state| state.announced.forget()),
+            partition => self.of(partition).acknowledged.forget(),
+        }
+    }
+
+    /// A line was delivered up to there.
+    pub(super) fn note_delivered(&self, line: Line, position: Position) {
+        if !self.partitions.is_one() {
+            self.of(line).delivered.send_replace(position);
+        }
+    }
+
+    pub(super) fn delivered(&self, line: Line) -> Position {
+        *self.of(line).delivered.borrow()
+    }
+
+    /// Completes when a line was delivered further than it is now.
+    pub(super) async fn advance_of(&self, line: Line) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.of(line).delivered.subscribe().changed().await;
+    }
+}
+
+/// The lines that a tail waited for in vain.
+#[derive(Default)]
+pub(super) struct GivenUp(Vec<(Line, Position, Instant)>);
+
+impl GivenUp {
+    fn has(&mut self, lines: &Lines, line: Line) -> bool {
+        self.0.retain(|(line, position, at)| lines.delivered(*line) < *position && at.elapsed() < GIVEN_UP_FOR);
+        self.0.iter().any(|(given_up, ..)| *given_up == line)
+    }
+}
+
+impl Lines {
+    /// Whether a tail of `own` may deliver an entry with this `after` at once.
+    pub(super) fn has_delivered(&self, own: Line, after: &After) -> bool {
+        after.iter().all(|(line, position)| {
+            line == own || self.lines.get(line.index()).is_none_or(|state| *state.delivered.borrow() >= position)
+        })
+    }
+
+    /// Waits until the other lines are delivered up to there. `false` where one was not in time.
+    pub(super) async fn wait_for(&self, own: Line, after: &After, given_up: &mut GivenUp) -> bool {
+        let deadline = Instant::now() + MAX_WAIT;
+        let mut in_time = true;
+        for (line, position) in after.iter().filter(|(line, _)| *line != own) {
+            let Some(state) = self.lines.get(line.index()) else { continue };
+            if *state.delivered.borrow() >= position {
+                continue;
+            }
+            if given_up.has(self, line) {
+                in_time = false;
+                continue;
+            }
+            let mut delivered = state.delivered.subscribe();
+            let reached = delivered.wait_for(|delivered| *delivered >= position);
+            if tokio::time::timeout_at(deadline, reached).await.is_err() {
+                given_up.0.push((line, position, Instant::now()));
+                in_time = false;
+            }
+        }
+        in_time
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Position {
+        Position { ms, seq: 0 }
+    }
+
+    fn lines() -> (Arc<Lines>, Line, Line) {
+        let partitions = Partitions::new(8, 0);
+        let (one, other) = (partitions.of("a"), partitions.of("c"));
+        assert_ne!(one, other);
+        (Lines::new(partitions, Arc::new(Metrics::new("0").unwrap())), one, other)
+    }
+
+    fn of(lines: &Lines, rooms: &[&str]) -> PartitionSet {
+        let rooms: Vec<Room> = rooms.iter().map(|room| Room::from(*room)).collect();
+        lines.concerned(rooms.iter())
+    }
+
+    #[test]
+    fn an_entry_comes_after_what_was_acknowledged_for_its_rooms() {
+        let (lines, one, other) = lines();
+        let before = |line, rooms: &[&str]| lines.before(line, of(&lines, rooms)).text();
+        assert_eq!(before(one, &["a"]), None);
+        lines.note_acknowledged(one, at(5), of(&lines, &["a"]));
+        lines.note_acknowledged(one, at(4), of(&lines, &["a"]));
+        assert_eq!(before(Line::CONTROL, &["a", "c"]), Some(format!("{one}:5-0")), "a repeat is no later");
+        assert_eq!(before(Line::CONTROL, &["c"]), None);
+        assert_eq!(before(Line::CONTROL, &[""]), Some(format!("{one}:5-0")), "everybody");
+        assert_eq!(before(other, &["c"]), None, "partitions have no order among them");
+        lines.note_acknowledged(Line::CONTROL, at(7), of(&lines, &["a", "c"]));
+        assert_eq!([before(one, &["a"]), before(other, &["c"])], [Some("0:7-0".into()), Some("0:7-0".into())]);
+        lines.forget(Line::CONTROL);
+        lines.forget(one);
+        assert_eq!([before(one, &["a"]), before(Line::CONTROL, &["a", "c"])], [None, None]);
+    }
+
+    #[test]
+    fn what_was_long_ago_is_not_named() {
+        let newest = Newest::default();
+        newest.note(at(7));
+        assert_eq!(newest.recent(), Some(at(7)));
+        *newest.0.lock() = Some((at(7), Instant::now().checked_sub(RECENT).unwrap()));
+        assert_eq!(newest.recent(), None);
+    }
+
+    #[tokio::test]
+    async fn an_entry_waits_for_a_line_once_and_not_for_long() {
+        let (lines, one, _) = lines();
+        let after = After::parse(b"0:7-0");
+        let mut given_up = GivenUp::default();
+        assert!(!lines.has_delivered(one, &after));
+        let begun = Instant::now();
+        assert!(!lines.wait_for(one, &after, &mut given_up).await);
+        let waited = begun.elapsed();
+        assert!(waited >= MAX_WAIT, "{waited:?}");
+        assert!(!lines.wait_for(one, &After::parse(b"0:8-0"), &mut given_up).await);
+        assert!(begun.elapsed() - waited < MAX_WAIT, "given up");
+        lines.note_delivered(Line::CONTROL, at(7));
+        assert!(lines.has_delivered(one, &after));
+        let later = After::parse(b"0:9-0");
+        let (waited, ()) = tokio::join!(lines.wait_for(one, &later, &mut given_up), async {
+            lines.note_delivered(Line::CONTROL, at(9));
+        });
+        assert!(waited, "it is read again, so it is waited for again");
+    }
+}

@@ -1,0 +1,52 @@
+//! Order between lines: an entry that names positions on other lines is delivered after those, and so is what follows it.
+
+use crate::log::redis::after::After;
+use crate::log::redis::entry::Entry;
+use crate::log::redis::tail::Tail;
+use crate::log::redis::tail::page::Page;
+use crate::redis::connection::RedisConnection;
+use crate::redis::error::RedisError;
+
+impl Tail<'_> {
+    /// Begins another page with an entry that other lines have to be read for. It was counted already.
+    pub(super) fn hold(&self, entry: &Entry<'_>, page: &mut Page) {
+        let (log, lines) = (self.log, &self.log.lines);
+        if lines.partitions.is_one() {
+            return;
+        }
+        let after = entry.after();
+        if lines.has_delivered(log.line, &after) {
+            return;
+        }
+        let bytes = entry.bytes();
+        let mut held = Page { entries: 1, bytes, newest: page.newest, ..Page::after(page.offset) };
+        std::mem::swap(page, &mut held);
+        let mut before = held;
+        before.entries -= 1;
+        before.bytes -= bytes;
+        page.earlier = std::mem::take(&mut before.earlier);
+        if before.entries > 0 {
+            before.newest = Some(before.offset.position);
+            page.earlier.push(before);
+        }
+        page.comes_after = after;
+    }
+
+    /// Waits until other lines are delivered up to there, but not for long.
+    pub(super) async fn wait_for(&mut self, after: &After) {
+        let (log, given_up) = (self.log, &mut self.given_up);
+        if !log.lines.wait_for(log.line, after, given_up).await {
+            log.metrics.out_of_order.inc();
+        }
+    }
+
+    /// Checks that the log still has as many partitions as this node believes.
+    pub(super) async fn check_layout(&self, connection: &mut RedisConnection) -> Result<(), RedisError> {
+        let Some(layout) = &self.log.layout else { return Ok(()) };
+        let is = connection.call(redis::cmd("GET").arg(&self.log.keys.layout)).await?;
+        match layout.check(&is) {
+            true => Ok(()),
+            false => Err(RedisError::NotServing("the log has another number of partitions".into())),
+        }
+    }
+}
