@@ -41,7 +41,7 @@ pub(crate) struct Store {
 enum Found {
     Nowhere,
     At(u32),
-    Taken(Parked),
+    Taken(Box<Parked>),
     Later,
 }
 
@@ -95,7 +95,9 @@ impl Store {
             return if has_beaten(node) { Found::Later } else { Found::Nowhere };
         };
         let taken = hash.records.remove(&pid);
-        taken.and_then(|(_, text)| Parked::from_record(&text, NAMESPACE)).map_or(Found::Nowhere, Found::Taken)
+        taken
+            .and_then(|(_, text)| Parked::from_record(&text, NAMESPACE))
+            .map_or(Found::Nowhere, |parked| Found::Taken(Box::new(parked)))
     }
 }
 
@@ -151,7 +153,7 @@ impl World {
             Work::Resume { until, after, pid, parked } => {
                 let reached = self.has_reached(id, &after) && self.has_reached(id, &parked.at);
                 if reached || self.now >= until || self.rules.ignore_future {
-                    return self.resume(id, &after, pid, parked);
+                    return self.resume(id, &after, pid, *parked);
                 }
                 self.wait(id, Work::Resume { until, after, pid, parked });
             }
@@ -253,7 +255,7 @@ impl World {
             Some(parked) => {
                 let Some(after) = parked.resume_from(offset.as_ref()) else { return self.begin_session(id) };
                 let until = self.now + CATCH_UP;
-                self.proceed(id, Work::Resume { until, after, pid, parked });
+                self.proceed(id, Work::Resume { until, after, pid, parked: Box::new(parked) });
             }
             None if asked < 2 => self.wait(id, Work::Take { asked: asked + 1, pid, offset }),
             None => self.begin_session(id),
@@ -296,7 +298,7 @@ impl World {
                 }
                 Found::Nowhere => return Ok(None),
                 Found::Later => return Err(Unreachable),
-                Found::Taken(parked) => return Ok(Some(parked)),
+                Found::Taken(parked) => return Ok(Some(*parked)),
                 Found::At(node) => node,
             };
             match self.ask(node, pid) {

@@ -72,7 +72,7 @@ pub(crate) enum Work {
     /// For the other shards, then the store; `asked` counts them.
     Take { asked: usize, pid: Id, offset: Option<Place> },
     /// For this shard to reach the place of the session.
-    Resume { until: u64, after: Place, pid: Id, parked: Parked },
+    Resume { until: u64, after: Place, pid: Id, parked: Box<Parked> },
 }
 
 pub(crate) struct Conn {
