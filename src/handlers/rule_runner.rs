@@ -205,6 +205,7 @@ async fn attempt(
         append(local, drafts.into_iter().chain(answer.emit).collect(), trace).await?;
         return Ok(Ran::Done(answer.ack.or(plan.ack)));
     }
+    room_access::pass_left_out(local, key, &[&plan.joins[..], &answer.join].concat()).await;
     let allowed = room_access::allow(local, key, &plan.joins, ask).await.map_err(ActionError::Join)?;
     let answered = if rights::has_changed(local, key, &begun_with) {
         // A fresh token came while the backend worked.
@@ -335,7 +336,8 @@ async fn append(local: &Rc<LocalNode>, mut drafts: Vec<Draft>, trace: Trace) -> 
 pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &str) {
     let settings = local.context.settings();
     let Some(rule) = settings.rules.connection(namespace) else { return };
-    match run(local, key, rule, "connection", &Args::none(), None).await {
+    // Boxed: every CONNECT would have room for a rule.
+    match Box::pin(run(local, key, rule, "connection", &Args::none(), None)).await {
         Ok(Ran::Done(_)) => {}
         Ok(Ran::Deferred(need)) => match backend_calls::take_place(local, need.kind, key, 0) {
             Ok(place) => crate::handlers::defer_connection(local, key, need, place),

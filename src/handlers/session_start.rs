@@ -153,6 +153,7 @@ pub async fn reserve(local: &LocalNode, session: &mut Session, rooms: &[Room]) -
     backend_calls::connected(local, session, rooms);
     let reserved = local.shard.reserve(session, rooms);
     local.node.presence.written_unless_failing(reserved.ticket()).await;
+    local.shard.pass_left_out(session.namespace, rooms).await;
     session.begin_at(&local.shard.position());
     reserved
 }
@@ -171,7 +172,7 @@ pub fn admit<'a>(
     reserved: &mut Reservation,
 ) -> SessionKey {
     let namespace = session.namespace;
-    let expires = session.identity.expires;
+    let expires = session.identity.expires();
     let id = session.id;
     let key = local.shard.admit(session, rooms, reserved);
     if tracing::enabled!(tracing::Level::DEBUG) {

@@ -2,12 +2,13 @@
 //! of them is held across an await.
 
 use crate::cluster::{Confirmed, Owner};
-use crate::model::event::Delivery;
+use crate::log::window::RecentLog;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::partition::Line;
 use crate::model::place::Place;
 use crate::presence::RoomStatus;
 use crate::session::outbox;
@@ -15,6 +16,7 @@ use crate::session::parked::Parked;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::EndedQueue;
 use crate::shard::hub::Hub;
+use crate::shard::hub_cell::HubCell;
 use crate::shard::release::{Taken, Taker};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,10 +24,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
-/// Frames put into outboxes before others get their turn: some 50 ns each.
-const PUSHES_PER_TURN: usize = 8_192;
 /// How far behind another node this one may be: the time between two reads of their tails, generously.
 const CATCH_UP: Duration = Duration::from_millis(500);
+/// How long the way of what was read to a shard may take. Longer than a full queue of the shard.
+const PASSED: Duration = Duration::from_secs(5);
 /// How long a client that wants what it missed is held while a node that has just started reads its history.
 const HISTORY_READ: Duration = Duration::from_secs(5);
 /// Bytes read from a socket at once, into the one buffer that all connections of a shard share.
@@ -38,14 +40,14 @@ pub struct Shard {
     /// What all shards of the node share.
     pub context: Arc<ShardContext>,
     pub(super) observer: Arc<dyn ShardObserver>,
-    pub(super) hub: RefCell<Hub>,
+    pub(super) hub: HubCell,
     /// Where sockets are read into.
     buffer: RefCell<Box<[u8]>>,
     pub(super) started: Instant,
     /// Wakes the shard's loop.
-    pub(super) wake: Rc<Notify>,
+    pub(super) wake: Arc<Notify>,
     /// Notified whenever the shard's position moves.
-    pub(super) advanced: Notify,
+    advanced: Arc<Notify>,
 }
 
 /// What a shard holds.
@@ -75,16 +77,17 @@ impl Shard {
         observer: Arc<dyn ShardObserver>,
         ended: EndedQueue,
     ) -> Rc<Self> {
-        let wake = Rc::new(Notify::new());
+        let wake = Arc::new(Notify::new());
+        let hub = Hub::new(index, context.clone(), &wake, ended);
         Rc::new(Self {
             index,
-            hub: RefCell::new(Hub::new(index, context.clone(), &wake, ended)),
+            advanced: hub.advanced.clone(),
+            hub: HubCell::new(hub),
             started: context.started,
             context,
             observer,
             buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             wake,
-            advanced: Notify::new(),
         })
     }
 
@@ -138,6 +141,11 @@ impl Shard {
     /// Waits until the shard has come to a position that a client has already seen, through a node that was ahead;
     /// for a bounded time. What is live from then on is new to that client.
     pub async fn catch_up_with(&self, place: &Place) {
+        self.come_to(place, CATCH_UP).await;
+    }
+
+    /// Waits until the shard has come to a place, for a bounded time.
+    pub async fn come_to(&self, place: &Place, within: Duration) {
         let reached = async {
             loop {
                 let advanced = self.advanced.notified();
@@ -148,7 +156,34 @@ impl Shard {
             }
         };
         // The wait ends without a result for an offset from the future; the resume then reports that.
-        let _ = tokio::time::timeout(CATCH_UP, reached).await;
+        let _ = tokio::time::timeout(within, reached).await;
+    }
+
+    /// Waits until the shard has passed what the tail left out of these rooms before they were wanted, for a bounded time: who
+    /// joins then gets everything that comes after the shard's position. The rooms are wanted from now on.
+    pub async fn pass_left_out(&self, namespace: NamespaceIndex, rooms: &[Room]) {
+        let interest = self.context.window.interest();
+        if interest.is_everything() {
+            return;
+        }
+        rooms.iter().for_each(|room| interest.touch(namespace, room));
+        let namespace = self.context.namespaces.name(namespace);
+        let passed = async {
+            loop {
+                let advanced = self.advanced.notified();
+                let (here, window) = (self.position().control(), &self.context.window);
+                // Where the log begins anew, all that was known of the rooms changes too.
+                let since = rooms.iter().filter_map(|room| interest.since(namespace, room)).max();
+                // Nor does what was read again since come live.
+                let since = since.max(Some(window.filled_up_to(Line::CONTROL)));
+                if here.epoch == window.head().epoch && since.is_none_or(|since| since <= here.position) {
+                    return;
+                }
+                advanced.await;
+            }
+        };
+        // What was read is on its way to this shard, so that this hardly ever takes long.
+        let _ = tokio::time::timeout(PASSED, passed).await;
     }
 
     /// Whether the shard has come to a place on all of its lines that are of the same log.
@@ -175,17 +210,6 @@ impl Shard {
         let _ = tokio::time::timeout(HISTORY_READ, read).await;
     }
 
-    /// Delivers one event; whether so much was delivered that others should have their turn.
-    pub(super) fn deliver(&self, delivery: &Arc<Delivery>) -> bool {
-        let (now, mut hub) = (self.now(), self.hub.borrow_mut());
-        hub.deliver(delivery, now);
-        let long = hub.flusher.pushed_this_turn() >= PUSHES_PER_TURN;
-        if long {
-            hub.flusher.begin_turn();
-        }
-        long
-    }
-
     /// Runs `act` with the buffer that sockets are read into. `act` must not ask for it again.
     pub fn with_read_buffer<T>(&self, act: impl FnOnce(&mut [u8]) -> T) -> T {
         act(&mut self.buffer.borrow_mut())
@@ -197,7 +221,7 @@ impl Shard {
         ShardCounts {
             rooms: hub.rooms.len(),
             sessions: hub.sessions.len() + hub.parked.len(),
-            outbox_bytes: outbox::waiting_bytes(),
+            outbox_bytes: outbox::totals().plus(hub.outbox_totals).waiting(),
             by_namespace: hub.sessions.by_namespace().to_vec(),
         }
     }

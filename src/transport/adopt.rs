@@ -38,7 +38,7 @@ pub struct Opened {
     /// What its request said.
     pub handshake: WebSocketHandshake,
     /// The socket.
-    pub stream: Rc<ClientStream>,
+    pub stream: Arc<ClientStream>,
     /// Its reader.
     pub frames: FrameReader,
     /// What the client has sent on it already.
@@ -91,8 +91,8 @@ pub async fn adopt(local: &Rc<LocalNode>, sid: Id, permit: Permit, opened: Opene
     websocket::start(local, key, frames);
 }
 
-async fn dismiss(stream: Rc<ClientStream>) {
-    if let Ok(stream) = Rc::try_unwrap(stream) {
+async fn dismiss(stream: Arc<ClientStream>) {
+    if let Ok(stream) = Arc::try_unwrap(stream) {
         websocket::dismiss(stream).await;
     }
 }
@@ -116,17 +116,18 @@ async fn go_on(local: &Rc<LocalNode>, key: ConnectionKey, moving: Moving, base64
     local.shard.push_waiting(key, waited.into_iter());
     let mut whole = true;
     for session in moving.sessions {
-        whole &= take_up(local, key, &position, session);
+        whole &= take_up(local, key, &position, session).await;
     }
     whole
 }
 
-fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: &Place, moving: MovingSession) -> bool {
+async fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: &Place, moving: MovingSession) -> bool {
     let Some(namespace) = local.context.namespaces.find_joinable(&moving.namespace) else { return false };
     let Some(mut parked) = Parked::from_record(&moving.record, namespace) else { return false };
+    resume::fetch_parked(local, &parked, position).await;
     let identity = Identity {
         claims: moving.claims.into(),
-        expires: moving.expires,
+        expiry: Identity::expiry_at(moving.expires),
         user: parked.identity.user.clone(),
         grants: parked.identity.grants.clone(),
     };
