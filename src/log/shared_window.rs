@@ -8,6 +8,7 @@ use crate::model::command::SessionCommand;
 use crate::model::event::Event;
 use crate::model::names::Room;
 use crate::model::offset::{Offset, Position};
+use crate::model::partition::{Line, Partitions};
 use parking_lot::{RwLock, RwLockWriteGuard};
 use std::sync::Arc;
 
@@ -26,6 +27,11 @@ impl SharedWindow {
     /// The rooms whose events it keeps.
     pub fn interest(&self) -> &Arc<Interest> {
         &self.interest
+    }
+
+    /// Which line has the events of a room.
+    pub fn partitions(&self) -> Partitions {
+        Partitions::ONE
     }
 
     /// The newest known position.
@@ -83,6 +89,10 @@ impl SharedWindow {
 }
 
 impl RecentLog for SharedWindow {
+    fn partitions(&self) -> Partitions {
+        self.partitions()
+    }
+
     fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
         let window = self.window.read();
         window.covers(after, namespace, rooms)?;
@@ -100,7 +110,7 @@ impl RecentLog for SharedWindow {
         RecentLog::commands(&*self.window.read(), after)
     }
 
-    fn filled_up_to(&self) -> Position {
+    fn filled_up_to(&self, _line: Line) -> Position {
         self.window.read().filled_up_to()
     }
 }
