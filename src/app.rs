@@ -25,6 +25,7 @@ use crate::http::traffic::Traffic;
 use crate::http::{Api, Page, Scrape};
 use crate::log::{LogStatus, Sink};
 use crate::node::admin_ui;
+use crate::node::backfill;
 use crate::node::context::{LocalNode, Node};
 use crate::node::dispatcher::Dispatcher;
 use crate::node::memory;
@@ -261,6 +262,7 @@ fn start_tasks(node: &Arc<Node>, emitters: Option<&Arc<EmitterBridge>>) -> JoinS
     if let Some(backend) = node.backend.clone() {
         spawn("the backend's notices", Box::pin(crate::backend::run(backend)));
     }
+    spawn("the reader of the past", Box::pin(backfill::run(node.clone())));
     spawn("the watch over memory", Box::pin(memory::watch(node.clone())));
     spawn("the watch of the Admin UI", Box::pin(admin_ui::watch::run(node.clone())));
     spawn("the presence writer", Box::pin(local::run(node.context.presence.clone())));

@@ -66,6 +66,14 @@ pub struct Metrics {
     drops: Vec<IntCounter>,
     recoveries: IntCounterVec,
     gaps: IntCounterVec,
+    backfills: IntCounterVec,
+    backfill_entries: IntCounter,
+    /// How long the log was read again for clients that came back.
+    pub backfill_seconds: Histogram,
+    /// Rooms whose events the window keeps.
+    pub window_rooms: IntGauge,
+    /// Events in the window.
+    pub window_events: IntGauge,
     /// From the acceptance of an event to its write on the socket.
     pub publish_to_write: Histogram,
     /// Age of the newest event when the tail delivered it.
@@ -172,6 +180,20 @@ impl Metrics {
             drops: DropReason::ALL.iter().map(|r| drops.with_label_values(&[r.label()])).collect(),
             recoveries: make.counters("roomcast_recoveries_total", "Resume attempts, by result.", &["result"])?,
             gaps: make.counters("roomcast_gaps_total", "Gap signals sent to clients.", &["reason"])?,
+            backfills: make.counters(
+                "roomcast_backfills_total",
+                "Passes over the log for clients that came back to rooms which this node had not kept, by result.",
+                &["result"],
+            )?,
+            backfill_entries: make
+                .counter("roomcast_backfill_entries_total", "Entries of the log that were read in these passes.")?,
+            backfill_seconds: make.histogram("roomcast_backfill_seconds", "Duration of these passes.")?,
+            window_rooms: make.gauge(
+                "roomcast_window_rooms",
+                "Rooms whose events this node keeps for clients that resume; 0 where it keeps those of all.",
+            )?,
+            window_events: make
+                .gauge("roomcast_window_events", "Events that this node keeps for clients that resume.")?,
             publish_to_write: make.histogram(
                 "roomcast_publish_to_write_seconds",
                 "From the acceptance of an event to its write on the sockets.",
@@ -262,6 +284,7 @@ impl Metrics {
             (&self.handshakes, &series::HANDSHAKES[..]),
             (&self.tls_handshakes, &series::TLS_HANDSHAKES),
             (&self.recoveries, &series::RECOVERIES),
+            (&self.backfills, &series::BACKFILLS),
             (&self.gaps, &series::GAPS),
             (&self.config_reloads, &series::RELOADS),
             (&self.memberships_lost, &series::LOSSES),
@@ -358,6 +381,12 @@ impl Metrics {
     /// Counts a resume attempt.
     pub fn recovery(&self, result: &'static str) {
         self.recoveries.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a pass over the log, and the entries that it read.
+    pub fn backfill(&self, result: &'static str, entries: u64) {
+        self.backfills.with_label_values(&[result]).inc();
+        self.backfill_entries.inc_by(entries);
     }
 
     /// Counts clients that got a gap.

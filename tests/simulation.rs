@@ -115,6 +115,11 @@ fn the_oracle_notices_every_broken_rule() {
         ("records of an old replica are not used", Rules { trust_old_records: true, failovers: 30, ..right }),
         ("live events wait for the cursor", Rules { live_overtakes: true, ..right }),
         ("a session that is behind is parked as such", Rules { parks_ahead: true, ..right }),
+        ("rooms of a join command are wanted from its position on", Rules { foresees_nothing: true, ..right }),
+        ("a session joins behind what was left out of the room", Rules { joins_early: true, ..right }),
+        ("a session goes live behind what was read again", Rules { lives_early: true, ..right }),
+        ("a pass over the log that breaks off is not complete", Rules { trusts_partial: true, ..right }),
+        ("what a pass over the log has read is kept", Rules { fills_blindly: true, ..right }),
         ("packets before the CONNECT reply are dropped with their connection", Rules { stock_buffer: true, ..right }),
     ] {
         let (seed, story) =

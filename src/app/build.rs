@@ -84,9 +84,13 @@ pub(super) fn build(config: &Config, sockets: usize) -> Result<Built, AppError> 
     };
     let log = TracedLog::wrap(log, &telemetry);
     let recovery = recovery_within(&config.recovery, memory.limit());
-    let window = Window::new(recovery.kept(), recovery.window_bytes);
+    let window = Window::new(recovery.kept(), recovery.window_bytes).with_room_bytes(recovery.room_bytes);
     let namespaces = Namespaces::new(&config.socketio.namespaces);
-    let interest = Interest::everything(namespaces.clone());
+    let interest = match config.redis.url {
+        Some(_) => Interest::of_sessions(namespaces.clone(), recovery.kept()),
+        // It could not be read again.
+        None => Interest::everything(namespaces.clone()),
+    };
     let notices = Box::new(Notices::new(backend.clone()));
     let feed = Arc::<Feed>::default();
     let context = Arc::new(ShardContext {

@@ -251,8 +251,12 @@ async fn join(
         Err(refused) => return refuse_join(local, key, &refused, id),
     };
     let allowed_with = local.shard.with_session(session, |session| session.identity.clone());
+    if let Some(after) = since.and_then(Offset::parse) {
+        resume::fetch(local, after, local.context.namespaces.main(), &rooms).await;
+    }
     // Before it is in the room: what is replayed must meet what is live without a gap.
     let mut reserved = local.shard.reserve_rooms(session, &rooms);
+    local.shard.pass_left_out(local.context.namespaces.main(), &rooms).await;
     let ticket = reserved.ticket().max(local.shard.announced(session));
     if !local.node.presence.written(ticket, false).await {
         let late = JoinError::Uncounted;

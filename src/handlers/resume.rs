@@ -12,6 +12,7 @@ use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Epoch, Offset};
 use crate::model::provenance::Provenance;
 use crate::model::session_note::SessionNote;
+use crate::node::backfill;
 use crate::node::context::LocalNode;
 use crate::presence::local::Reservation;
 use crate::protocol::socketio_encode as encode;
@@ -19,7 +20,7 @@ use crate::session::Session;
 use crate::session::connection::SessionKey;
 use crate::session::parked::Parked;
 use crate::session::recovery;
-use crate::session::recovery::NotRecovered;
+use crate::session::recovery::{Asked, NotRecovered};
 use crate::session::replay::Replay;
 use std::rc::Rc;
 
@@ -97,6 +98,7 @@ async fn prepare(
     let after = parked.resume_from(offset);
     // Another node may have been ahead of this one.
     local.shard.catch_up_with(Offset { position: after.position.max(parked.at), ..after }).await;
+    fetch_parked(local, &parked, after).await;
     let first = rights::of_parked(local, newcomer, &mut parked).await?;
     let reached = local.shard.position();
     let mut missed = take_up(local, newcomer, &mut parked, reached, after)?;
@@ -125,6 +127,20 @@ fn take_up(
 ) -> Result<Replay, NotRecovered> {
     let namespace = &**local.context.namespaces.name(newcomer.namespace);
     Ok(recovery::take_up(parked, &*local.context.window, here, namespace, after)?)
+}
+
+/// Makes sure that the window has what a session missed after `after`, if the log still has it.
+pub async fn fetch_parked(local: &LocalNode, parked: &Parked, after: Offset) {
+    let namespace = &**local.context.namespaces.name(parked.namespace);
+    let asked = |here| Asked::to_take_up(parked, &*local.context.window, here, namespace, after);
+    backfill::fetch(local, parked.namespace, asked).await;
+}
+
+/// Makes sure that the window has what these rooms had after `after`, if the log still has it.
+pub async fn fetch(local: &LocalNode, after: Offset, namespace: NamespaceIndex, rooms: &[Room]) {
+    let name = &**local.context.namespaces.name(namespace);
+    let asked = |here| Asked::to_join(&*local.context.window, here, name, after, rooms);
+    backfill::fetch(local, namespace, asked).await;
 }
 
 /// Whether a session that begins here can get what these rooms had after `after`.

@@ -222,6 +222,7 @@ async fn join(local: &LocalNode, key: SessionKey, first: &FirstRooms) {
     });
     let Some(new) = new.filter(|new| !new.is_empty()) else { return };
     let rooms: Vec<Room> = new.iter().map(|(room, _)| room.clone()).collect();
+    room_access::pass_left_out(local, key, &rooms).await;
     let mut reserved = local.shard.reserve_rooms(key, &rooms);
     local.node.presence.written_unless_failing(reserved.ticket()).await;
     let joined = room_access::join_within_limit(local, key, &new, &mut reserved);

@@ -294,6 +294,14 @@ pub fn join_within_limit(
     new
 }
 
+/// Waits until a session that joins these rooms gets everything that comes after its shard's position.
+pub async fn pass_left_out(local: &LocalNode, key: SessionKey, rooms: &[Room]) {
+    let namespace = local.shard.with_session(key, |session| session.namespace);
+    if let Some(namespace) = namespace.filter(|_| !rooms.is_empty()) {
+        local.shard.pass_left_out(namespace, rooms).await;
+    }
+}
+
 /// Completes when the session's rooms, as they are now, are on record and in the presence store: before a client gets the
 /// answer to its join or leave. `false` if one of them takes too long, so that the client must get an error.
 #[must_use]

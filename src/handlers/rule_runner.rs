@@ -205,6 +205,7 @@ async fn attempt(
         append(local, drafts.into_iter().chain(answer.emit).collect(), trace).await?;
         return Ok(Ran::Done(answer.ack.or(plan.ack)));
     }
+    room_access::pass_left_out(local, key, &[&plan.joins[..], &answer.join].concat()).await;
     let allowed = room_access::allow(local, key, &plan.joins, ask).await.map_err(ActionError::Join)?;
     let answered = if rights::has_changed(local, key, &begun_with) {
         // A fresh token came while the backend worked.

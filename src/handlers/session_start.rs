@@ -150,6 +150,7 @@ pub async fn reserve(local: &LocalNode, session: &mut Session, rooms: &[Room]) -
     backend_calls::connected(local, session, rooms);
     let reserved = local.shard.reserve(session, rooms);
     local.node.presence.written_unless_failing(reserved.ticket()).await;
+    local.shard.pass_left_out(session.namespace, rooms).await;
     session.start = local.shard.position();
     reserved
 }

@@ -119,6 +119,9 @@ pub async fn serve(
     }
     if let Some(after) = since.and_then(Offset::parse) {
         local.shard.catch_up_with(after).await;
+        let own = local.shard.with_session(session, |session| session.id.to_string());
+        let names: Vec<Room> = rooms.iter().chain(&first).cloned().chain(own.map(Into::into)).collect();
+        resume::fetch(local, after, namespace, &names).await;
     }
     let mut reserved = match reserve(local, session, &rooms, &first, online.ticket()).await {
         Ok(reserved) => reserved,
@@ -147,6 +150,8 @@ async fn reserve(
     });
     let (mut reserved, others) =
         (local.shard.reserve_rooms(session, named), local.shard.reserve_rooms(session, automatic));
+    let main = local.context.namespaces.main();
+    local.shard.pass_left_out(main, &[named, automatic].concat()).await;
     let presence = &local.node.presence;
     if !presence.written(reserved.ticket(), false).await {
         return Err(JoinError::Uncounted);

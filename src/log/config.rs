@@ -9,6 +9,10 @@ pub struct RecoveryConfig {
     pub window: Duration,
     /// Bytes of events that a node keeps for it.
     pub window_bytes: usize,
+    /// Bytes of events that a node keeps of one room.
+    pub room_bytes: usize,
+    /// How long the log is read again for clients that come back to rooms which this node did not keep.
+    pub backfill_timeout: Duration,
 }
 
 impl RecoveryConfig {
@@ -21,6 +25,11 @@ impl RecoveryConfig {
 
 impl Default for RecoveryConfig {
     fn default() -> Self {
-        Self { window: Duration::from_secs(120), window_bytes: 64_000_000 }
+        Self {
+            window: Duration::from_secs(120),
+            window_bytes: 64_000_000,
+            room_bytes: 16_000_000,
+            backfill_timeout: Duration::from_secs(5),
+        }
     }
 }

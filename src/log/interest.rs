@@ -25,6 +25,8 @@ use std::time::Duration;
 const STRIPES: usize = 64;
 /// Rooms that nobody is in any more and that are wanted all the same. Above it the first ones are forgotten early.
 const MAX_LEFT: usize = 65_536;
+/// The tail calls [`Interest::expire`] every second. More than this between two calls does not count.
+const MAX_STEP_MS: u64 = 2_000;
 
 /// The rooms that a node wants. Shards enter and leave rooms, the tail asks.
 pub struct Interest {
@@ -38,8 +40,10 @@ struct Table {
     hasher: RandomState,
     /// How long a room is wanted after its last member has left.
     kept: Duration,
-    /// The time of the last [`Interest::expire`].
-    now_ms: AtomicU64,
+    /// The time of the last [`Interest::expire`], and how much has passed by those: a node that did not run for minutes must
+    /// not forget at once what it was just told.
+    seen_ms: AtomicU64,
+    passed_ms: AtomicU64,
     /// Every event after this position was kept of the rooms that are always wanted.
     begun: Mutex<Position>,
 }
@@ -76,7 +80,8 @@ impl Interest {
             stripes: (0..STRIPES).map(|_| Mutex::new(stripe())).collect(),
             hasher: RandomState::new(),
             kept,
-            now_ms: AtomicU64::new(0),
+            seen_ms: AtomicU64::new(0),
+            passed_ms: AtomicU64::new(0),
             begun: Mutex::default(),
         };
         Self { table: Some(table), namespaces }
@@ -172,19 +177,21 @@ impl Interest {
     /// The room's events in (`after`, `up_to`] were read again. Changes nothing where they do not reach to what was kept, or
     /// nobody wants the room any more.
     pub fn fill(&self, namespace: &str, room: &str, after: Position, up_to: Position) {
-        let Some(table) = &self.table else { return };
-        if is_always_wanted(room) {
-            let mut begun = table.begun.lock();
-            if *begun <= up_to {
-                *begun = after.min(*begun);
-            }
-            return;
-        }
+        let Some(table) = self.table.as_ref().filter(|_| !is_always_wanted(room)) else { return };
         let Some(namespace) = self.namespaces.find(namespace) else { return };
         let hash = table.hash(namespace, room);
         let mut stripe = table.stripe(hash);
         if let Some(wanted) = stripe.find_mut(hash, namespace, room).filter(|wanted| wanted.since.position() <= up_to) {
             wanted.since = wanted.since.min(PackedPosition::not_before(after));
+        }
+    }
+
+    /// [`Self::fill`] for the rooms that are always wanted.
+    pub fn fill_always(&self, after: Position, up_to: Position) {
+        let Some(table) = &self.table else { return };
+        let mut begun = table.begun.lock();
+        if *begun <= up_to {
+            *begun = after.min(*begun);
         }
     }
 
@@ -203,11 +210,12 @@ impl Interest {
     /// Forgets rooms that nobody has been in for long enough. `now_ms` must not go back.
     pub fn expire(&self, now_ms: u64) {
         let Some(table) = &self.table else { return };
-        let before = table.now_ms.swap(now_ms, Ordering::Relaxed);
-        if before / 1000 == now_ms / 1000 {
+        let step = now_ms.saturating_sub(table.seen_ms.swap(now_ms, Ordering::Relaxed)).min(MAX_STEP_MS);
+        let before = table.passed_ms.fetch_add(step, Ordering::Relaxed);
+        let now = seconds(before + step);
+        if seconds(before) == now {
             return;
         }
-        let now = seconds(now_ms);
         for stripe in &table.stripes {
             let mut stripe = stripe.lock();
             while stripe.left.front().is_some_and(|(until, ..)| *until <= now) {
@@ -249,8 +257,8 @@ impl Table {
 
     /// Until when a room is wanted that is left now.
     fn until(&self) -> u32 {
-        let until = Duration::from_millis(self.now_ms.load(Ordering::Relaxed)) + self.kept;
-        u32::try_from(until.as_secs() + 1).unwrap_or(u32::MAX)
+        let now = self.passed_ms.load(Ordering::Relaxed) + MAX_STEP_MS;
+        u32::try_from((Duration::from_millis(now) + self.kept).as_secs() + 1).unwrap_or(u32::MAX)
     }
 
     /// Seconds that a room may be wanted for shorter than from its last touch.

@@ -1,6 +1,7 @@
 //! The log: accepts drafts, puts them in order, and delivers them on its tail. [`EventLog`] has two implementations, in
 //! memory and in Redis; `tests/log_scenario.rs` runs on both.
 
+pub mod backfill;
 pub mod config;
 pub mod interest;
 pub mod memory;
@@ -11,6 +12,7 @@ pub mod shared_window;
 pub mod traced;
 pub mod window;
 
+use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
 use crate::model::event::{Batch, Event};
@@ -21,6 +23,7 @@ use crate::model::partition::Line;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use recent_ids::ID_LIFETIME;
 
@@ -68,6 +71,12 @@ pub trait EventLog: Send + Sync + 'static {
     /// Runs the log on the control thread: gives the sink a snapshot, then what is appended, until dropped. Reconnects by
     /// itself and never returns.
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()>;
+
+    /// Reads a part of the log again, newest first and no longer than `within`: what was found by then is complete after a
+    /// later position than was asked for.
+    fn read_past(&self, _range: PastRange, _within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
+        Box::pin(async { Err(PastUnavailable("this log keeps what it has in memory".into())) })
+    }
 
     /// What the calling thread appends goes over a connection of its own, where the log has connections; to be run on the
     /// thread of each shard, until dropped.

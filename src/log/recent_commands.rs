@@ -1,5 +1,6 @@
 //! The session commands of the last minutes, for sessions that had no connection when they were given. Sans-IO.
 
+use crate::log::window::Gap;
 use crate::model::command::SessionCommand;
 use crate::model::offset::Position;
 use std::collections::VecDeque;
@@ -12,13 +13,15 @@ pub(super) struct RecentCommands {
     max_bytes: usize,
     /// All commands after this position are kept.
     floor: Position,
+    /// Nothing was dropped since the beginning, so that older ones may be read again.
+    is_whole: bool,
     kept: VecDeque<(u64, Position, Arc<SessionCommand>)>,
     bytes: usize,
 }
 
 impl RecentCommands {
     pub(super) fn new(max_age_ms: u64, max_bytes: usize) -> Self {
-        Self { max_age_ms, max_bytes, floor: Position::default(), kept: VecDeque::new(), bytes: 0 }
+        Self { max_age_ms, max_bytes, floor: Position::default(), is_whole: true, kept: VecDeque::new(), bytes: 0 }
     }
 
     /// Forgets all commands. Those after `floor` follow.
@@ -26,6 +29,27 @@ impl RecentCommands {
         self.kept.clear();
         self.bytes = 0;
         self.floor = floor;
+        self.is_whole = true;
+    }
+
+    /// Takes the commands in (`after`, `up_to`] that were read again, oldest first.
+    pub(super) fn fill(
+        &mut self,
+        after: Position,
+        up_to: Position,
+        commands: Vec<(u64, Position, Arc<SessionCommand>)>,
+        now_ms: u64,
+    ) {
+        if !self.is_whole || self.floor > up_to || after >= self.floor {
+            return;
+        }
+        let floor = self.floor;
+        for older in commands.into_iter().rev().filter(|(_, position, _)| *position <= floor) {
+            self.bytes += older.2.size();
+            self.kept.push_front(older);
+        }
+        self.floor = after;
+        self.expire(now_ms);
     }
 
     /// Takes the next command in log order.
@@ -43,14 +67,22 @@ impl RecentCommands {
             }
             self.bytes -= command.size();
             self.floor = *position;
+            self.is_whole = false;
             self.kept.pop_front();
         }
     }
 
-    /// The commands after a position; `None` where some of them are no longer kept.
-    pub(super) fn after(&self, position: Position) -> Option<impl Iterator<Item = (Position, &Arc<SessionCommand>)>> {
+    /// The commands after a position.
+    pub(super) fn after(
+        &self,
+        position: Position,
+    ) -> Result<impl Iterator<Item = (Position, &Arc<SessionCommand>)>, Gap> {
         let from = self.kept.partition_point(|(_, at, _)| *at <= position);
-        (position >= self.floor).then(|| self.kept.range(from..).map(|(_, at, command)| (*at, command)))
+        match position >= self.floor {
+            true => Ok(self.kept.range(from..).map(|(_, at, command)| (*at, command))),
+            false if self.is_whole => Err(Gap::NotKept),
+            false => Err(Gap::TooOld),
+        }
     }
 }
 
@@ -70,10 +102,10 @@ mod tests {
         let at = |ms| Position { ms, seq: 0 };
         let mut commands = RecentCommands::new(100, 1000);
         commands.reset(at(5));
-        assert!(commands.after(at(4)).is_none(), "commands before it are unknown");
+        assert!(commands.after(at(4)).is_err(), "commands before it are unknown");
         commands.push(at(10), command(), 1_000);
         commands.push(at(20), command(), 1_050);
-        let count = |commands: &RecentCommands, ms| commands.after(at(ms)).map(Iterator::count);
+        let count = |commands: &RecentCommands, ms| commands.after(at(ms)).ok().map(Iterator::count);
         assert_eq!([5, 10, 20].map(|ms| count(&commands, ms)), [Some(2), Some(1), Some(0)]);
         commands.expire(1_100);
         assert_eq!([9, 10].map(|ms| count(&commands, ms)), [None, Some(1)]);

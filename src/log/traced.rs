@@ -1,5 +1,6 @@
 //! A log whose appends are spans, for nodes that record traces.
 
+use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::{AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
 use crate::model::command::SessionCommand;
 use crate::model::draft::Draft;
@@ -8,6 +9,7 @@ use crate::model::names::Room;
 use crate::model::offset::Position;
 use crate::telemetry::{Parent, SpanKind, Telemetry, shortened};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Another log. Events that belong to a trace become children of a span that measures their append.
 pub struct TracedLog {
@@ -63,6 +65,10 @@ impl EventLog for TracedLog {
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {
         self.log.clone().run(sink)
+    }
+
+    fn read_past(&self, range: PastRange, within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
+        self.log.read_past(range, within)
     }
 
     fn run_appender(self: Arc<Self>, shard: usize) -> BoxFuture<'static, ()> {

@@ -5,6 +5,7 @@ mod room_floors;
 mod share;
 
 use crate::log::Snapshot;
+use crate::log::backfill::Past;
 use crate::log::recent_commands::RecentCommands;
 use crate::log::window::room_floors::RoomFloors;
 use crate::log::window::share::Share;
@@ -41,6 +42,10 @@ pub struct Window {
     epoch: Epoch,
     floor: Position,
     head: Position,
+    /// Up to here entries were read again. Shards get what comes after it live.
+    filled_up_to: Position,
+    /// The log no longer has what was before this, or more than may be read.
+    unreadable: Position,
     /// Of all others, and of clients.
     shares: [Share; 2],
     floors: RoomFloors,
@@ -84,6 +89,9 @@ pub trait RecentLog {
     /// # Errors
     /// When it cannot be proven that these are all.
     fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap>;
+
+    /// See [`Window::filled_up_to`].
+    fn filled_up_to(&self) -> Position;
 }
 
 impl RecentLog for Window {
@@ -98,6 +106,10 @@ impl RecentLog for Window {
     fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
         self.commands(after).map(|commands| commands.map(|(at, command)| (at, command.clone())).collect())
     }
+
+    fn filled_up_to(&self) -> Position {
+        self.filled_up_to()
+    }
 }
 
 /// Why it is unknown what a client missed.
@@ -109,6 +121,9 @@ pub enum Gap {
     /// Events after the offset are no longer kept.
     #[error("the offset is older than what is kept (`recovery.window`, `recovery.window_bytes`)")]
     TooOld,
+    /// This node did not keep them, because no session here wanted them. The log may still have them.
+    #[error("the offset is older than what this node kept of its rooms, and the log could not be read in time")]
+    NotKept,
     /// The offset is ahead of everything this node has read.
     #[error("the offset is ahead of the log")]
     Future,
@@ -120,6 +135,7 @@ impl Gap {
         match self {
             Self::ForeignEpoch => "foreign_epoch",
             Self::TooOld => "too_old",
+            Self::NotKept => "not_kept",
             Self::Future => "future",
         }
     }
@@ -137,21 +153,38 @@ impl Window {
             epoch: Epoch(0),
             floor: Position::default(),
             head: Position::default(),
+            filled_up_to: Position::default(),
+            unreadable: Position::default(),
             shares: [share(), share()],
             floors: RoomFloors::default(),
             commands: RecentCommands::new(max_age_ms, max_bytes / COMMANDS_FRACTION),
         }
     }
 
+    /// Of each room at most so many bytes are kept.
+    #[must_use]
+    pub fn with_room_bytes(mut self, bytes: usize) -> Self {
+        self.shares.iter_mut().for_each(|share| share.limit_rooms(bytes));
+        self
+    }
+
     /// Forgets everything and takes over a snapshot.
     pub fn reset(&mut self, snapshot: &Snapshot, now_ms: u64) {
+        self.begin(snapshot, now_ms, |_| true);
+        self.floor = self.floor.max(snapshot.floor);
+    }
+
+    /// The same with a part of the history. What is left out, and what was before it, is for the caller to know.
+    pub fn begin(&mut self, snapshot: &Snapshot, now_ms: u64, is_kept: impl Fn(&Event) -> bool) {
         self.shares.iter_mut().for_each(Share::clear);
         self.floors = RoomFloors::default();
         self.line = snapshot.line;
         self.epoch = snapshot.epoch;
-        self.floor = snapshot.floor;
+        self.floor = Position::default();
+        self.filled_up_to = Position::default();
+        self.unreadable = Position::default();
         self.head = snapshot.floor;
-        for event in &snapshot.history {
+        for event in snapshot.history.iter().filter(|event| is_kept(event)) {
             self.push(event.clone(), now_ms);
         }
         self.commands.reset(snapshot.floor);
@@ -201,10 +234,55 @@ impl Window {
     pub fn push(&mut self, event: Arc<Event>, now_ms: u64) {
         if !event.draft.volatile {
             self.advance(event.offset.position);
-            let share = if event.draft.source == Source::Client { OF_CLIENTS } else { 0 };
-            self.shares[share].push(event, now_ms);
+            let share = share_of(&event);
+            if self.shares[share].push(event.clone(), now_ms) {
+                self.evict_over(share, &event);
+            }
         }
         self.expire(now_ms);
+    }
+
+    /// Takes what was read again of the log, in (`past.after`, `past.up_to`]: events that are not kept yet, and commands.
+    pub fn fill(&mut self, past: Past, now_ms: u64) {
+        if past.epoch != self.epoch {
+            return;
+        }
+        let age = |position: Position| past.up_to.ms.max(self.head.ms).saturating_sub(position.ms);
+        let pushed = |position: Position| now_ms.saturating_sub(age(position));
+        let mut shares: [Vec<_>; 2] = Default::default();
+        for event in past.events.into_iter().filter(|event| !event.draft.volatile) {
+            shares[share_of(&event)].push((pushed(event.offset.position), event));
+        }
+        let commands = past.commands.into_iter().map(|(at, command)| (pushed(at), at, command)).collect();
+        self.commands.fill(past.after, past.up_to, commands, now_ms);
+        for (share, events) in shares.into_iter().enumerate() {
+            for event in self.shares[share].insert(events) {
+                self.evict_over(share, &event);
+            }
+        }
+        self.filled_up_to = self.filled_up_to.max(past.up_to);
+        self.expire(now_ms);
+    }
+
+    /// Notes what a pass over the log could not read, so that nobody asks for it again and again.
+    pub fn note_unreadable(&mut self, past: &Past) {
+        if past.after > past.asked_after {
+            self.unreadable = self.unreadable.max(past.after);
+        }
+        for (namespace, rooms) in &past.full {
+            rooms.iter().for_each(|(room, at)| self.floors.raise_room(namespace, room, *at, self.floor));
+            self.bound_floors();
+        }
+    }
+
+    /// Nothing before this position can be read again.
+    pub fn unreadable(&self) -> Position {
+        self.unreadable
+    }
+
+    /// Who continues before this position would miss what was read again.
+    pub fn filled_up_to(&self) -> Position {
+        self.filled_up_to
     }
 
     /// Takes the session command at this position.
@@ -221,7 +299,7 @@ impl Window {
         if after.epoch != self.epoch {
             return Err(Gap::ForeignEpoch);
         }
-        self.commands.after(after.position).ok_or(Gap::TooOld)
+        self.commands.after(after.position)
     }
 
     /// The event at this position, if it is kept.
@@ -250,6 +328,16 @@ impl Window {
                     continue;
                 }
                 self.floors.raise(&event, self.floor);
+                self.bound_floors();
+            }
+        }
+    }
+
+    /// Drops the oldest events of those of an event's rooms that have too much.
+    fn evict_over(&mut self, share: usize, event: &Event) {
+        for room in &event.draft.rooms {
+            while let Some(gone) = self.shares[share].evict_over(&event.draft.namespace, room) {
+                self.floors.raise(&gone, self.floor);
                 self.bound_floors();
             }
         }
@@ -350,6 +438,11 @@ impl Window {
         }
         Ok(pulled)
     }
+}
+
+/// Which of the shares an event belongs to.
+fn share_of(event: &Event) -> usize {
+    if event.draft.source == Source::Client { OF_CLIENTS } else { 0 }
 }
 
 #[cfg(test)]

@@ -45,10 +45,11 @@ pub(super) const TLS_HANDSHAKES: [&str; 13] = [
 ];
 
 /// `roomcast_recoveries_total`.
-pub(super) const RECOVERIES: [&str; 11] = [
+pub(super) const RECOVERIES: [&str; 12] = [
     "recovered",
     "unknown_session",
     "too_old",
+    "not_kept",
     "foreign_epoch",
     "future",
     "bad_offset",
@@ -60,7 +61,10 @@ pub(super) const RECOVERIES: [&str; 11] = [
 ];
 
 /// `roomcast_gaps_total`.
-pub(super) const GAPS: [&str; 5] = ["log_reset", "too_old", "foreign_epoch", "future", "bad_offset"];
+pub(super) const GAPS: [&str; 6] = ["log_reset", "too_old", "not_kept", "foreign_epoch", "future", "bad_offset"];
+
+/// `roomcast_backfills_total`.
+pub(super) const BACKFILLS: [&str; 3] = ["complete", "partial", "unavailable"];
 
 /// `roomcast_backend_requests_total` and `roomcast_backend_request_seconds`.
 pub(super) const BACKEND_TYPES: [&str; 8] =

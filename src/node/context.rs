@@ -11,6 +11,7 @@ use crate::model::id::{Id, NodeId};
 use crate::node::admin_ui::config::Settings;
 use crate::node::admin_ui::state::AdminUi;
 use crate::node::backend_lanes::BackendLanes;
+use crate::node::backfill::Backfill;
 use crate::node::command_tracker::CommandTracker;
 use crate::node::operator_drain::OperatorDrain;
 use crate::node::probes::Probes;
@@ -41,6 +42,8 @@ pub struct Node {
     pub auth: Arc<Authenticator>,
     /// The recent log.
     pub window: Arc<SharedWindow>,
+    /// Reads the log again for clients that come back.
+    pub backfill: Backfill,
     /// Counts client connections.
     pub connection_limiter: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
@@ -142,6 +145,7 @@ impl Node {
         Arc::new(Self {
             id: context.node_id,
             window: context.window.clone(),
+            backfill: Backfill::default(),
             connection_limiter: ConnectionLimiter::new(Bounds {
                 clients: limits.connections,
                 per_address: limits.connections_per_ip,

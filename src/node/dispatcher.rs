@@ -12,7 +12,6 @@ use crate::shard::handle::ShardCommand;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 /// Bytes of events that may wait at a shard before the tail waits too.
 const MAX_BACKLOG: usize = 32 << 20;
@@ -20,7 +19,6 @@ const MAX_BACKLOG: usize = 32 << 20;
 /// The sink that the log's tail feeds.
 pub struct Dispatcher {
     node: Arc<Node>,
-    started: Instant,
     /// The offset that was announced to the shards.
     announced: Mutex<Offset>,
 }
@@ -28,7 +26,7 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// The sink for this node's shards.
     pub fn new(node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self { node, started: Instant::now(), announced: Mutex::default() })
+        Arc::new(Self { node, announced: Mutex::default() })
     }
 }
 
@@ -114,9 +112,7 @@ impl Dispatcher {
         *self.announced() = offset;
         snapshot.commands.iter().for_each(|(_, command)| self.note_revocation(command));
         self.node.revocations_read.read_again();
-        let mut window = self.node.window.write();
-        window.reset(snapshot, self.now());
-        drop(window);
+        self.node.window.reset(snapshot, self.now());
         for shard in self.node.shards() {
             shard.tell(if may_be_missed { ShardCommand::Reset(offset) } else { ShardCommand::Advance(offset) });
         }
@@ -127,9 +123,8 @@ impl Dispatcher {
         self.announced.lock()
     }
 
-    /// Milliseconds on a clock that does not go back, for the window's ages.
     fn now(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+        self.node.context.elapsed_ms()
     }
 
     fn progress(&self, line: Line) {
@@ -177,7 +172,9 @@ impl Dispatcher {
         }
         let mut window = self.node.window.write();
         let now = self.now();
-        for event in events {
+        let interest = self.node.window.interest();
+        // Before the window has them: nobody finds a position in it up to which something wanted is missing.
+        for event in events.iter().filter(|event| interest.wants_event(event)) {
             window.push(event.clone(), now);
         }
         for placed in &batch.commands {

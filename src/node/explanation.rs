@@ -92,7 +92,7 @@ fn find(node: &Node, offset: Offset, namespace: &str, room: &Room) -> (EventView
         _ if offset.position > head.position => (status("ahead"), None),
         Ok(()) => (status("unknown"), None),
         // Where it went is not known any more. What is answered holds if it was for this room.
-        Err(Gap::TooOld | Gap::Future | Gap::ForeignEpoch) => {
+        Err(Gap::TooOld | Gap::NotKept | Gap::Future | Gap::ForeignEpoch) => {
             (status("gone"), Some(AskedEvent { offset, rooms: vec![room.clone()], except: Vec::new() }))
         }
     }

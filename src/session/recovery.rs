@@ -1,8 +1,9 @@
 //! What a client that comes back has missed, or why that cannot be proven. Sans-IO: the shards carry it
 //! out, and `tests/simulation.rs` runs it through thousands of seeds.
 
-use crate::log::window::{Gap, RecentLog};
-use crate::model::command::Subject;
+use crate::log::backfill::Needs;
+use crate::log::window::{Gap, Pulled, RecentLog, Slice};
+use crate::model::command::{SessionCommand, Subject};
 use crate::model::names::EVERYBODY;
 use crate::model::names::Room;
 use crate::model::offset::{Offset, Position};
@@ -10,6 +11,8 @@ use crate::session::changes;
 use crate::session::changes::Change;
 use crate::session::parked::Parked;
 use crate::session::replay::Replay;
+use std::cell::RefCell;
+use std::sync::Arc;
 
 /// Why a session cannot go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,5 +161,77 @@ pub fn provable(
         // What is delivered next would come a second time.
         return Err(Gap::Future);
     }
+    if here.position < window.filled_up_to() {
+        // What was read again after `here` would not come live.
+        return Err(Gap::Future);
+    }
     window.covers(after, namespace, rooms)
+}
+
+/// What a session asks of the window, and what of it this node did not keep, so that the log has to be read again.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// All rooms.
+    pub rooms: Vec<Room>,
+    /// What the log has to be read for.
+    pub missing: Needs,
+}
+
+impl Asked {
+    /// Of a session that is to be taken up.
+    pub fn to_take_up(parked: &Parked, window: &impl RecentLog, here: Offset, namespace: &str, after: Offset) -> Self {
+        let recorder = Recorder { window, asked: RefCell::default() };
+        // The answer does not matter: where it is no, nothing has to be read, or it is found in the next round.
+        let _ = take_up(&mut parked.clone(), &recorder, here, namespace, after);
+        recorder.asked.into_inner()
+    }
+
+    /// Of a session that begins in these rooms.
+    pub fn to_join(window: &impl RecentLog, here: Offset, namespace: &str, after: Offset, rooms: &[Room]) -> Self {
+        let recorder = Recorder { window, asked: RefCell::default() };
+        let _ = provable(&recorder, here, after, namespace, rooms);
+        recorder.asked.into_inner()
+    }
+}
+
+/// A window that has everything, and remembers what it did not have.
+struct Recorder<'a, L> {
+    window: &'a L,
+    asked: RefCell<Asked>,
+}
+
+impl<L: RecentLog> RecentLog for Recorder<'_, L> {
+    fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
+        let mut asked = self.asked.borrow_mut();
+        asked.rooms.extend(rooms.iter().cloned());
+        match self.window.covers(after, namespace, rooms) {
+            Err(Gap::NotKept) => {
+                let is_missing = |room: &&Room| {
+                    self.window.covers(after, namespace, std::slice::from_ref(room)) == Err(Gap::NotKept)
+                };
+                rooms.iter().filter(is_missing).for_each(|room| asked.missing.add(room, after.position));
+                Ok(())
+            }
+            covered => covered,
+        }
+    }
+
+    fn pull(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room], max: Slice) -> Result<Pulled, Gap> {
+        self.window.pull(after, up_to, namespace, rooms, max)
+    }
+
+    fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
+        match self.window.commands(after) {
+            Err(Gap::NotKept) => {
+                self.asked.borrow_mut().missing.add_commands(after.position);
+                Ok(Vec::new())
+            }
+            commands => commands,
+        }
+    }
+
+    fn filled_up_to(&self) -> Position {
+        // It is waited for afterwards.
+        Position::default()
+    }
 }

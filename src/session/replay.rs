@@ -180,7 +180,7 @@ impl Replay {
         }
         let pulled = match log.pull(from, up_to, namespace, &rooms, max) {
             Ok(pulled) => pulled,
-            Err(Gap::TooOld) => return self.pass_over(log, from, here, namespace),
+            Err(Gap::TooOld | Gap::NotKept) => return self.pass_over(log, from, here, namespace),
             Err(Gap::ForeignEpoch | Gap::Future) => return Step::Reset,
         };
         if all {

@@ -79,6 +79,11 @@ impl ShardContext {
         Millis::new(1).after(self.started.elapsed())
     }
 
+    /// Milliseconds on the same clock, for the ages of events in the window.
+    pub fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// Whether Socket.IO clients get a pid and offsets.
     pub fn recovery_on(&self) -> bool {
         !self.recovery.window.is_zero()

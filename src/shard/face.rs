@@ -2,9 +2,11 @@
 //! of them is held across an await.
 
 use crate::cluster::{Confirmed, Owner};
+use crate::log::window::RecentLog;
 use crate::model::event::Delivery;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
+use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::{Epoch, Offset};
 use crate::presence::RoomStatus;
@@ -24,6 +26,8 @@ use tokio::sync::Notify;
 const PUSHES_PER_TURN: usize = 8_192;
 /// How far behind another node this one may be: the time between two reads of their tails, generously.
 const CATCH_UP: Duration = Duration::from_millis(500);
+/// How long the way of what was read to a shard may take. Longer than a full queue of the shard.
+const PASSED: Duration = Duration::from_secs(5);
 /// How long a client that wants what it missed is held while a node that has just started reads its history.
 const HISTORY_READ: Duration = Duration::from_secs(5);
 /// Bytes read from a socket at once, into the one buffer that all connections of a shard share.
@@ -125,6 +129,11 @@ impl Shard {
     /// Waits until the shard has come to a position that a client has already seen, through a node that was ahead;
     /// for a bounded time. What is live from then on is new to that client.
     pub async fn catch_up_with(&self, offset: Offset) {
+        self.come_to(offset, CATCH_UP).await;
+    }
+
+    /// Waits until the shard has come to a position, for a bounded time.
+    pub async fn come_to(&self, offset: Offset, within: Duration) {
         let reached = async {
             loop {
                 let advanced = self.advanced.notified();
@@ -137,7 +146,34 @@ impl Shard {
             }
         };
         // The wait ends without a result for an offset from the future; the resume then reports that.
-        let _ = tokio::time::timeout(CATCH_UP, reached).await;
+        let _ = tokio::time::timeout(within, reached).await;
+    }
+
+    /// Waits until the shard has passed what the tail left out of these rooms before they were wanted, for a bounded time: who
+    /// joins then gets everything that comes after the shard's position. The rooms are wanted from now on.
+    pub async fn pass_left_out(&self, namespace: NamespaceIndex, rooms: &[Room]) {
+        let interest = self.context.window.interest();
+        if interest.is_everything() {
+            return;
+        }
+        rooms.iter().for_each(|room| interest.touch(namespace, room));
+        let namespace = self.context.namespaces.name(namespace);
+        let passed = async {
+            loop {
+                let advanced = self.advanced.notified();
+                let (here, window) = (self.position(), &self.context.window);
+                // Where the log begins anew, all that was known of the rooms changes too.
+                let since = rooms.iter().filter_map(|room| interest.since(namespace, room)).max();
+                // Nor does what was read again since come live.
+                let since = since.max(Some(window.filled_up_to()));
+                if here.epoch == window.head().epoch && since.is_none_or(|since| since <= here.position) {
+                    return;
+                }
+                advanced.await;
+            }
+        };
+        // What was read is on its way to this shard, so that this hardly ever takes long.
+        let _ = tokio::time::timeout(PASSED, passed).await;
     }
 
     /// Waits until the history is read, but not for ever: a node that has just started can prove nothing before.

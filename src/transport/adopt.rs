@@ -116,14 +116,15 @@ async fn go_on(local: &Rc<LocalNode>, key: ConnectionKey, moving: Moving, base64
     local.shard.push_waiting(key, waited.into_iter());
     let mut whole = true;
     for session in moving.sessions {
-        whole &= take_up(local, key, position, session);
+        whole &= take_up(local, key, position, session).await;
     }
     whole
 }
 
-fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: MovingSession) -> bool {
+async fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: Offset, moving: MovingSession) -> bool {
     let Some(namespace) = local.context.namespaces.find_joinable(&moving.namespace) else { return false };
     let Some(mut parked) = Parked::from_record(&moving.record, namespace) else { return false };
+    resume::fetch_parked(local, &parked, position).await;
     let identity = Identity {
         claims: moving.claims.into(),
         expires: moving.expires,

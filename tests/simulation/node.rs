@@ -2,19 +2,24 @@
 
 use crate::log::{Body, Log};
 use crate::wire::{Conn, Down, Kind, Wires};
+use crate::world::Rules;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use roomcast::auth::identity::{Identity, UserId};
 use roomcast::log::Snapshot;
+use roomcast::log::backfill::{Needs, Past, PastFinder, Waiting};
+use roomcast::log::interest::Interest;
 use roomcast::log::redis::generation;
 use roomcast::log::redis::generation::{Discontinuity, TailState};
+use roomcast::log::shared_window::SharedWindow;
 use roomcast::log::window::{Slice, Window};
-use roomcast::model::command::{SessionCommand, Subject};
+use roomcast::model::command::{Action, SessionCommand, Subject};
+use roomcast::model::draft::Draft;
 use roomcast::model::event::{Delivery, Event};
 use roomcast::model::id::Id;
 use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
-use roomcast::model::namespaces::NamespaceIndex;
+use roomcast::model::namespaces::{NamespaceIndex, Namespaces};
 use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::model::partition::Line;
 use roomcast::model::provenance::Provenance;
@@ -42,6 +47,10 @@ pub(crate) struct Settings {
     pub outbox_bytes: usize,
     pub slice: Slice,
     pub history_ms: u64,
+    /// Bytes of one room in the window.
+    pub room_bytes: usize,
+    /// The window keeps events of all rooms.
+    pub keeps_all: bool,
     /// Live events overtake what a session has still to get.
     pub live_overtakes: bool,
     /// A session that is behind is parked as if it had everything.
@@ -93,7 +102,7 @@ pub(crate) struct Node {
     pub up: bool,
     pub linked: bool,
     pub known: Option<TailState>,
-    pub window: Window,
+    pub window: SharedWindow,
     pub shards: Vec<Shard>,
     /// The offset that was announced to the shards.
     announced: Offset,
@@ -105,13 +114,22 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(name: u32, settings: &Settings) -> Self {
+        let namespaces = Namespaces::new(&["/".to_owned()]);
+        let kept = Duration::from_millis(settings.window_ms * 5 / 4);
+        let interest = match settings.keeps_all {
+            true => Interest::everything(namespaces),
+            false => Interest::of_sessions(namespaces, kept),
+        };
+        let window = Window::new(kept, settings.window_bytes).with_room_bytes(settings.room_bytes);
+        let window = SharedWindow::new(window, interest);
+        let shard = || Shard::new(settings, &window);
         Self {
             name,
             up: true,
             linked: false,
             known: None,
-            window: Window::new(Duration::from_millis(settings.window_ms * 5 / 4), settings.window_bytes),
-            shards: vec![Shard::new(settings), Shard::new(settings)],
+            shards: vec![shard(), shard()],
+            window,
             announced: Offset::default(),
             unwritten: BTreeSet::new(),
             stale: BTreeSet::new(),
@@ -180,7 +198,7 @@ impl Node {
     }
 
     /// As the tail reads entries and passes them to the shards.
-    pub(crate) fn read(&mut self, log: &Log, max: usize, now: u64) {
+    pub(crate) fn read(&mut self, log: &Log, max: usize, now: u64, rules: Rules) {
         let Some(known) = &mut self.known else { return };
         let mut position = known.position;
         let unread: Vec<_> = log.entries.iter().filter(|entry| entry.position > position).take(max).collect();
@@ -192,12 +210,19 @@ impl Node {
         for entry in unread {
             let offset = Offset { epoch, position: entry.position, line: Line::CONTROL };
             match &entry.body {
+                // As the tail leaves out what nobody wants.
+                Body::Event(draft) if !draft.volatile && !self.wants(draft, entry.position) => {}
                 Body::Event(draft) => {
                     self.deliver(Event { offset, draft: draft.clone(), accepted_us: 0 }, now);
                 }
                 Body::SessionCommand(order) => {
                     self.announced = offset;
-                    self.window.push_command(offset.position, order.clone(), now);
+                    if let Action::Join(rooms) = &order.action
+                        && !rules.foresees_nothing
+                    {
+                        rooms.iter().for_each(|room| self.window.interest().touch(NAMESPACE, room));
+                    }
+                    self.window.write().push_command(offset.position, order.clone(), now);
                     for shard in &mut self.shards {
                         shard.waiting.push_back(Command::Sessions(offset.position, order.clone()));
                     }
@@ -215,18 +240,76 @@ impl Node {
         self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0 }, now);
     }
 
+    fn wants(&self, draft: &Draft, at: Position) -> bool {
+        draft.rooms.iter().any(|room| self.window.interest().wants("/", room, at))
+    }
+
+    /// As a pass reads the log again for a session that waits. `max`: entries that are read until the time is over.
+    pub(crate) fn read_past(
+        &self,
+        log: &Log,
+        needs: &Needs,
+        max: usize,
+        now: u64,
+        (settings, rules): (&Settings, Rules),
+    ) {
+        let mut waiting = Waiting::default();
+        waiting.add(&"/".into(), needs);
+        let Some((_, needed)) = waiting.begin() else { return };
+        let epoch = self.window.head().epoch;
+        let range = needed.range(self.window.interest(), epoch, settings.window_bytes, settings.room_bytes);
+        let Some(range) = range.filter(|_| self.linked && generation::parse(&log.epoch) == Some(epoch)) else { return };
+        let mut finder = PastFinder::new(&range);
+        let mut is_over = false;
+        for entry in log.entries.iter().rev().filter(|entry| entry.position <= range.up_to).take(max) {
+            if entry.position <= range.after {
+                is_over = true;
+                break;
+            }
+            let offset = Offset { epoch, position: entry.position, line: Line::CONTROL };
+            let is_taken = match &entry.body {
+                Body::Event(draft) => finder.take(Event { offset, draft: draft.clone(), accepted_us: 0 }),
+                Body::SessionCommand(order) => finder.take_command(entry.position, (**order).clone()),
+                Body::Probe => true,
+            };
+            if !is_taken {
+                finder.reached(entry.position);
+                return self.fill(finder.finish(), now, rules);
+            }
+            finder.reached(entry.position.predecessor());
+        }
+        let was_all = log.entries.iter().filter(|entry| entry.position <= range.up_to).count() <= max;
+        if is_over {
+            finder.reached(range.after);
+        } else if was_all {
+            let stream = log.observe(None).stream;
+            let floor = stream.map_or(range.up_to, |stream| generation::floor(None, &stream, range.up_to));
+            finder.reached(floor.max(range.after));
+        }
+        if rules.trusts_partial {
+            finder.reached(range.after);
+        }
+        self.fill(finder.finish(), now, rules);
+    }
+
+    fn fill(&self, past: Past, now: u64, rules: Rules) {
+        let past = if rules.fills_blindly { Past { events: Vec::new(), ..past } } else { past };
+        self.window.fill(past, now);
+    }
+
     fn deliver(&mut self, event: Event, now: u64) {
         self.announced = event.offset;
         let event = Arc::new(event);
-        self.window.push(event.clone(), now);
+        self.window.write().push(event.clone(), now);
         for shard in &mut self.shards {
             shard.waiting.push_back(Command::Events(vec![event.clone()]));
         }
     }
 
     fn advanced_to(&mut self, position: Position, now: u64) {
-        self.window.advance(position);
-        self.window.expire(now);
+        self.window.write().advance(position);
+        self.window.write().expire(now);
+        self.window.interest().expire(now);
         if position > self.announced.position {
             self.announced.position = position;
             let announced = self.announced;
@@ -263,8 +346,9 @@ fn history(log: &Log, epoch: Epoch, head: Position, settings: &Settings) -> Snap
 }
 
 impl Shard {
-    fn new(settings: &Settings) -> Self {
-        Self { parks_ahead: settings.parks_ahead, ..Self::default() }
+    fn new(settings: &Settings, window: &SharedWindow) -> Self {
+        let rooms = Rooms::of_node(window.interest().clone());
+        Self { parks_ahead: settings.parks_ahead, rooms, ..Self::default() }
     }
 
     /// As the shard carries out a command.

@@ -6,19 +6,24 @@ use crate::wire::{Down, Kind, Up, Work};
 use crate::world::World;
 use base64::Engine as _;
 use rand::RngExt as _;
-use roomcast::log::window::Gap;
+use roomcast::log::shared_window::SharedWindow;
+use roomcast::log::window::{Gap, Pulled, RecentLog, Slice};
+use roomcast::model::command::SessionCommand;
 use roomcast::model::id::Id;
 use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
-use roomcast::model::offset::Offset;
+use roomcast::model::offset::{Offset, Position};
 use roomcast::session::parked::Parked;
 use roomcast::session::recovery;
-use roomcast::session::recovery::Lost;
+use roomcast::session::recovery::{Asked, Lost};
 use roomcast::session::replay::{Replay, Step};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How long a packet waits for its shard to catch up.
 const CATCH_UP: u64 = 500;
+/// How long a shard may take to come to where the log was read again.
+const MAX_BEHIND: u64 = 5_000;
 
 /// The records of one process, and the generation of the store in which it wrote all of them.
 #[derive(Clone, Default)]
@@ -120,7 +125,7 @@ impl World {
                         self.catch_up(id, packet)
                     }
                     Up::Join { since: Some(_), .. } => self.catch_up(id, packet),
-                    packet => self.carry_out(id, packet),
+                    packet => self.proceed(id, Work::Enter { packet }),
                 }
             }
         }
@@ -141,19 +146,91 @@ impl World {
                 };
                 let offset = text.and_then(|text| Offset::parse(&text));
                 let reached = offset.is_none_or(|offset| self.has_reached(id, offset));
-                if reached || self.now >= until || self.rules.ignore_future {
+                if !reached && self.now < until && !self.rules.ignore_future {
+                    return self.wait(id, Work::CatchUp { until, packet });
+                }
+                let rooms = match &packet {
+                    Up::Connect { rooms, .. } if self.wires[&id].kind == Kind::Sse => rooms.clone(),
+                    Up::Join { room, .. } => vec![room.clone()],
+                    _ => return self.proceed(id, Work::Enter { packet }),
+                };
+                let asked = |window: &SharedWindow, here| match offset {
+                    Some(after) => Asked::to_join(window, here, "/", after, &rooms),
+                    None => Asked::default(),
+                };
+                let reach = self.fetch(id, asked);
+                self.proceed(id, Work::Fetched { until: self.now + MAX_BEHIND, reach, packet });
+            }
+            Work::Fetched { until, reach, packet } => {
+                if self.has_reached(id, reach) || self.now >= until || self.rules.lives_early {
+                    return self.proceed(id, Work::Enter { packet });
+                }
+                self.wait(id, Work::Fetched { until, reach, packet });
+            }
+            Work::Enter { packet } => {
+                let rooms = match &packet {
+                    Up::Connect { rooms, .. } if self.wires[&id].kind == Kind::Sse => rooms.clone(),
+                    Up::Connect { .. } => Vec::new(),
+                    Up::Join { room, .. } => vec![room.clone()],
+                    Up::Leave { .. } => Vec::new(),
+                };
+                if self.has_passed(id, &rooms) || self.rules.joins_early {
                     return self.carry_out(id, packet);
                 }
-                self.wait(id, Work::CatchUp { until, packet });
+                self.wait(id, Work::Enter { packet });
+            }
+            Work::Begin => {
+                if !self.has_passed(id, &self.first_rooms(id)) && !self.rules.joins_early {
+                    return self.wait(id, Work::Begin);
+                }
+                self.admit_newcomer(id);
             }
             Work::Take { asked, pid, offset } => self.take(id, asked, pid, offset),
-            Work::Resume { until, reach, after, pid, parked } => {
-                if self.has_reached(id, reach) || self.now >= until || self.rules.ignore_future {
+            Work::Resume { until, reach, after, pid, parked, fetched } => {
+                let goes_on = self.rules.ignore_future || fetched && self.rules.lives_early;
+                if !self.has_reached(id, reach) && self.now < until && !goes_on {
+                    return self.wait(id, Work::Resume { until, reach, after, pid, parked, fetched });
+                }
+                if fetched {
                     return self.resume(id, after, pid, parked);
                 }
-                self.wait(id, Work::Resume { until, reach, after, pid, parked });
+                let reach = self.fetch(id, |window, here| Asked::to_take_up(&parked, window, here, "/", after));
+                let until = self.now + MAX_BEHIND;
+                self.proceed(id, Work::Resume { until, reach, after, pid, parked, fetched: true });
             }
         }
+    }
+
+    /// As the log is read again for what a session asks for. Answers where its shard has to be then.
+    fn fetch(&mut self, id: u64, ask: impl Fn(&SharedWindow, Offset) -> Asked) -> Offset {
+        let at = self.wires[&id].node;
+        for _ in 0..4 {
+            let here = self.here(id);
+            let window = &self.nodes[at].window;
+            let Asked { rooms, missing } = ask(window, here);
+            rooms.iter().for_each(|room| window.interest().touch(NAMESPACE, room));
+            if missing.is_empty() {
+                continue;
+            }
+            // The pass comes to nothing, or to an early end.
+            if self.chance(30) {
+                break;
+            }
+            let max = if self.chance(100) { self.rng.random_range(0..8) } else { usize::MAX };
+            self.note(|| format!("{id} waits for {missing:?}"));
+            self.nodes[at].read_past(&self.log, &missing, max, self.now, (&self.settings, self.rules));
+        }
+        let window = &self.nodes[at].window;
+        Offset { position: window.filled_up_to(), ..window.head() }
+    }
+
+    /// Whether the shard has passed what was left out of these rooms before they were wanted, which they are from now on.
+    fn has_passed(&self, id: u64, rooms: &[Room]) -> bool {
+        let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
+        rooms.iter().for_each(|room| window.interest().touch(NAMESPACE, room));
+        let since = rooms.iter().filter_map(|room| window.interest().since("/", room)).max();
+        let since = since.map(|since| since.max(window.filled_up_to()));
+        since.is_none_or(|since| here.epoch == window.head().epoch && since <= here.position)
     }
 
     fn has_reached(&self, id: u64, offset: Offset) -> bool {
@@ -196,6 +273,10 @@ impl World {
 
     /// As a session begins or is resumed.
     fn begin_session(&mut self, id: u64) {
+        self.proceed(id, Work::Begin);
+    }
+
+    fn admit_newcomer(&mut self, id: u64) {
         let (sid, pid) = (self.fresh_id(), self.fresh_id());
         let rooms = self.first_rooms(id);
         let conn = self.wires.get_mut(&id).expect("it is served");
@@ -249,7 +330,7 @@ impl World {
                 let after = parked.resume_from(offset);
                 let reach = Offset { position: after.position.max(parked.at), ..after };
                 let until = self.now + CATCH_UP;
-                self.proceed(id, Work::Resume { until, reach, after, pid, parked });
+                self.proceed(id, Work::Resume { until, reach, after, pid, parked, fetched: false });
             }
             None if asked < 2 => self.wait(id, Work::Take { asked: asked + 1, pid, offset }),
             None => self.begin_session(id),
@@ -325,12 +406,12 @@ impl World {
     fn resume(&mut self, id: u64, after: Offset, pid: Id, mut parked: Parked) {
         let here = self.here(id);
         let conn = &self.wires[&id];
-        let window = &self.nodes[conn.node].window;
+        let window = &Judged { window: &self.nodes[conn.node].window, lives_early: self.rules.lives_early };
         let before = parked.clone();
         let mut missed = recovery::take_up(&mut parked, window, here, "/", after);
         if matches!(missed, Err(Lost::Missed(Gap::TooOld))) && self.rules.ignore_floor {
             parked = before;
-            missed = recovery::take_up(&mut parked, window, here, "/", window.floor());
+            missed = recovery::take_up(&mut parked, window, here, "/", window.window.write().floor());
         }
         let rooms = &parked.rooms;
         self.note(|| format!("resume on {id} from {after} at {here} in {rooms:?}: {}", describe(&missed)));
@@ -397,9 +478,10 @@ impl World {
     /// From where a replay begins.
     fn provable(&self, id: u64, after: Offset, rooms: &[Room]) -> Result<Offset, Gap> {
         let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
-        match recovery::provable(window, here, after, "/", rooms) {
+        let judged = Judged { window, lives_early: self.rules.lives_early };
+        match recovery::provable(&judged, here, after, "/", rooms) {
             Ok(()) => Ok(after),
-            Err(Gap::TooOld) if self.rules.ignore_floor => Ok(window.floor()),
+            Err(Gap::TooOld) if self.rules.ignore_floor => Ok(window.write().floor()),
             Err(Gap::Future) if self.rules.ignore_future => Ok(here),
             Err(gap) => Err(gap),
         }
@@ -558,6 +640,30 @@ impl World {
         self.wires.insert(id, conn);
         self.cut_at_client(id);
         self.wires.remove(&id);
+    }
+}
+
+/// The window, without the rule that is left out.
+struct Judged<'a> {
+    window: &'a SharedWindow,
+    lives_early: bool,
+}
+
+impl RecentLog for Judged<'_> {
+    fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
+        self.window.covers(after, namespace, rooms)
+    }
+
+    fn pull(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room], max: Slice) -> Result<Pulled, Gap> {
+        self.window.pull(after, up_to, namespace, rooms, max)
+    }
+
+    fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
+        self.window.commands(after)
+    }
+
+    fn filled_up_to(&self) -> Position {
+        if self.lives_early { Position::default() } else { self.window.filled_up_to() }
     }
 }
 

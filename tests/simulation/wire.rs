@@ -72,7 +72,13 @@ pub(crate) enum Work {
     /// For the other shards, then the store; `asked` counts them.
     Take { asked: usize, pid: Id, offset: Option<Offset> },
     /// For this shard to reach the offset of the session.
-    Resume { until: u64, reach: Offset, after: Offset, pid: Id, parked: Parked },
+    Resume { until: u64, reach: Offset, after: Offset, pid: Id, parked: Parked, fetched: bool },
+    /// For this shard to reach where the log was read again.
+    Fetched { until: u64, reach: Offset, packet: Up },
+    /// For this shard to pass what the tail left out of the rooms of the packet.
+    Enter { packet: Up },
+    /// The same, for a session that begins.
+    Begin,
 }
 
 pub(crate) struct Conn {

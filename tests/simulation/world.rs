@@ -46,6 +46,16 @@ pub(crate) struct Rules {
     pub live_overtakes: bool,
     /// A session that is behind is parked as if it had everything.
     pub parks_ahead: bool,
+    /// Rooms of a join command are not wanted before a session is in them.
+    pub foresees_nothing: bool,
+    /// A session joins before its shard has passed what was left out of the room.
+    pub joins_early: bool,
+    /// A session goes live before its shard has come to where the log was read again.
+    pub lives_early: bool,
+    /// A pass over the log that breaks off counts as complete.
+    pub trusts_partial: bool,
+    /// What a pass has read does not get into the window.
+    pub fills_blindly: bool,
 }
 
 const LINES: usize = 120;
@@ -83,6 +93,8 @@ impl World {
             window_bytes: rng.random_range(1_000..80_000),
             outbox_bytes: rng.random_range(300..4_000),
             slice: Slice { events: rng.random_range(1..5), bytes: rng.random_range(100..2_000) },
+            room_bytes: rng.random_range(1_000..40_000),
+            keeps_all: rng.random_bool(0.2),
             history_ms: 0,
             live_overtakes: rules.live_overtakes,
             parks_ahead: rules.parks_ahead,
@@ -276,7 +288,7 @@ impl World {
         } else {
             // The tail checks the stream before it passes on entries that it reads late; here they are always late.
             node.look(&mut self.log, None, &self.settings, self.now, &mut self.rng);
-            node.read(&self.log, max, self.now);
+            node.read(&self.log, max, self.now, self.rules);
         }
         let head = self.nodes[at].window.head();
         self.note(|| format!("node {at} {} up to {head}", if looks { "looks" } else { "reads" }));
@@ -415,7 +427,7 @@ impl World {
                         let records_lost = self.store.lost_records_of(node.name);
                         node.relink(records_lost);
                     }
-                    node.read(&self.log, usize::MAX, self.now);
+                    node.read(&self.log, usize::MAX, self.now, self.rules);
                 }
                 for shard in &mut node.shards {
                     while shard.work(&mut self.wires, &self.settings, self.now) {}

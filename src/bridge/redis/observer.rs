@@ -72,6 +72,16 @@ impl Sink for CopyObserver {
         self.next.renewed(snapshot);
     }
 
+    fn wants(&self, namespace: &str, room: &str, at: Position) -> bool {
+        self.next.wants(namespace, room, at);
+        // Any event may be the copy of a message that this node received.
+        true
+    }
+
+    fn foresee(&self, command: &SessionCommand) {
+        self.next.foresee(command);
+    }
+
     fn deliver(&self, batch: Batch) -> BoxFuture<'_, ()> {
         self.apply(Observed::of(&batch));
         self.next.deliver(batch)

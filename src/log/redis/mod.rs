@@ -10,6 +10,7 @@ mod after;
 mod append;
 mod append_error;
 mod append_queue;
+mod backfill;
 mod backlog;
 mod careful_read;
 mod clock_offset;
@@ -37,6 +38,7 @@ mod volatile;
 
 pub use entry::{entry_fields, read_event, read_wanted};
 
+use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::config::RecoveryConfig;
 use crate::log::{Accepted, AppendError, Appended, BoxFuture, EventLog, LogStatus, Sink};
 use crate::metrics::Metrics;
@@ -347,6 +349,10 @@ impl EventLog for RedisLog {
 
     fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(append::probe(self, id))
+    }
+
+    fn read_past(&self, range: PastRange, within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
+        Box::pin(async move { backfill::read(self, &range, within).await })
     }
 
     fn run(self: Arc<Self>, sink: Arc<dyn Sink>) -> BoxFuture<'static, ()> {

@@ -36,6 +36,20 @@ impl RoomFloors {
             }
         }
         self.len += rooms.len() - before;
+        self.prune(floor);
+    }
+
+    /// Everything up to this position is gone from a room.
+    pub(super) fn raise_room(&mut self, namespace: &Namespace, room: &Room, at: Position, floor: Position) {
+        let rooms = self.floors.entry(namespace.clone()).or_default();
+        let before = rooms.len();
+        let known = rooms.entry(room.clone()).or_insert(at);
+        *known = at.max(*known);
+        self.len += rooms.len() - before;
+        self.prune(floor);
+    }
+
+    fn prune(&mut self, floor: Position) {
         if self.len >= self.prune_at.max(FEW) {
             self.forget_up_to(floor);
             self.prune_at = 2 * self.len;

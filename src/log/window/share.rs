@@ -19,6 +19,8 @@ pub(super) struct Share {
     /// Rooms with at least `large_from` bytes, by the power of two of these.
     large: BTreeSet<(u32, Namespace, Room)>,
     large_from: usize,
+    /// A room has at most so many bytes.
+    room_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -48,12 +50,18 @@ impl Share {
     /// Empty. Rooms that hold `large_from` bytes stand out.
     pub(super) fn new(large_from: usize) -> Self {
         let (events, index, large) = (VecDeque::new(), HashMap::new(), BTreeSet::new());
-        Self { events, len: 0, bytes: 0, index, large, large_from: large_from.max(1) }
+        let room_bytes = usize::MAX;
+        Self { events, len: 0, bytes: 0, index, large, large_from: large_from.max(1), room_bytes }
+    }
+
+    /// No room should have more than `bytes`.
+    pub(super) fn limit_rooms(&mut self, bytes: usize) {
+        self.room_bytes = bytes;
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        *self = Self::new(self.large_from);
+        *self = Self { room_bytes: self.room_bytes, ..Self::new(self.large_from) };
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -74,25 +82,66 @@ impl Share {
         self.index.get(namespace)?.get(room)
     }
 
-    /// Takes the next event.
-    pub(super) fn push(&mut self, event: Arc<Event>, now_ms: u64) {
-        let (size, position, namespace) = (event.size(), event.offset.position, &event.draft.namespace);
+    /// Takes the next event. Answers whether one of its rooms has too much now.
+    pub(super) fn push(&mut self, event: Arc<Event>, now_ms: u64) -> bool {
+        let (position, over) = (event.offset.position, self.add_to_rooms(&event));
+        self.events.push_back(Kept { position, pushed_ms: now_ms, event: Some(event) });
+        over
+    }
+
+    /// Adds an event to the sums and the index. Answers whether one of its rooms has too much now.
+    fn add_to_rooms(&mut self, event: &Arc<Event>) -> bool {
+        let (size, namespace) = (event.size(), &event.draft.namespace);
         let rooms = self.index.entry(namespace.clone()).or_default();
+        let mut over = false;
         for room in &event.draft.rooms {
             let before = match rooms.entry(room.clone()) {
-                // From a draft that names a room twice.
-                Entry::Occupied(known) if known.get().list.last() == Some(position) => continue,
-                Entry::Occupied(known) => known.into_mut().push(event.clone(), size),
+                Entry::Occupied(known) => match known.into_mut().add(event.clone(), size) {
+                    // From a draft that names a room twice.
+                    None => continue,
+                    Some(before) => before,
+                },
                 Entry::Vacant(new) => {
                     new.insert(RoomEvents { list: List::One(event.clone()), bytes: size });
                     0
                 }
             };
+            over |= before + size > self.room_bytes;
             note_size(&mut self.large, self.large_from, (namespace, room), before, before + size);
         }
         self.bytes += size;
         self.len += 1;
-        self.events.push_back(Kept { position, pushed_ms: now_ms, event: Some(event) });
+        over
+    }
+
+    /// Takes events that were read again, oldest first, each with the time at which it would have been pushed. Those that are
+    /// there, or that a room gave away, change nothing. Answers those of which a room has too much now.
+    pub(super) fn insert(&mut self, events: Vec<(u64, Arc<Event>)>) -> Vec<Arc<Event>> {
+        let is_new =
+            |event: &Event| self.events.binary_search_by_key(&event.offset.position, |kept| kept.position).is_err();
+        let new: Vec<_> = events.into_iter().filter(|(_, event)| is_new(event)).collect();
+        let Some((_, first)) = new.first() else { return Vec::new() };
+        let first = first.offset.position;
+        let over = new.iter().filter(|(_, event)| self.add_to_rooms(event)).map(|(_, event)| event.clone()).collect();
+        let later = self.events.split_off(self.events.partition_point(|kept| kept.position < first));
+        let mut later = later.into_iter().peekable();
+        for (pushed_ms, event) in new {
+            let position = event.offset.position;
+            while let Some(kept) = later.next_if(|kept| kept.position < position) {
+                self.events.push_back(kept);
+            }
+            self.events.push_back(Kept { position, pushed_ms, event: Some(event) });
+        }
+        self.events.extend(later);
+        over
+    }
+
+    /// Drops the oldest event of a room that has too much.
+    pub(super) fn evict_over(&mut self, namespace: &str, room: &str) -> Option<Arc<Event>> {
+        let events = self.room(namespace, room).filter(|events| events.bytes > self.room_bytes)?;
+        let event = events.list.first()?.clone();
+        self.give_away(&event);
+        Some(event)
     }
 
     /// The event at this position, if it is still there.
@@ -127,14 +176,19 @@ impl Share {
     pub(super) fn evict_of_largest(&mut self) -> Option<Arc<Event>> {
         let (_, namespace, room) = self.large.last()?;
         let event = self.index.get(namespace)?.get(room)?.list.first()?.clone();
+        self.give_away(&event);
+        Some(event)
+    }
+
+    /// Drops an event that is not the oldest.
+    fn give_away(&mut self, event: &Event) {
         if let Ok(at) = self.events.binary_search_by_key(&event.offset.position, |kept| kept.position) {
             self.events[at].event = None;
         }
-        self.forget(&event);
+        self.forget(event);
         if self.events.len() > 1024 && self.len < self.events.len() / 2 {
             self.events.retain(|kept| kept.event.is_some());
         }
-        Some(event)
     }
 
     /// Takes an event out of the sums and the index.
@@ -193,12 +247,14 @@ fn shrink_if_sparse(len: usize, capacity: usize, shrink: impl FnOnce(usize)) {
 }
 
 impl RoomEvents {
-    /// Adds an event of so many bytes. Answers how many there were.
-    fn push(&mut self, event: Arc<Event>, size: usize) -> usize {
-        self.list.push(event);
+    /// Adds an event of so many bytes. Answers how many there were; `None` where it is there.
+    fn add(&mut self, event: Arc<Event>, size: usize) -> Option<usize> {
+        if !self.list.add(event) {
+            return None;
+        }
         let before = self.bytes;
         self.bytes += size;
-        before
+        Some(before)
     }
 
     /// The index of the first event after a position.
@@ -218,11 +274,25 @@ impl RoomEvents {
 }
 
 impl List {
-    fn push(&mut self, event: Arc<Event>) {
-        match self {
-            Self::One(only) => *self = Self::Many(VecDeque::from([only.clone(), event])),
-            Self::Many(events) => events.push_back(event),
+    /// Adds an event, which is nearly always the newest; `false` where it is there.
+    fn add(&mut self, event: Arc<Event>) -> bool {
+        if self.last().is_none_or(|last| last < event.offset.position) {
+            match self {
+                Self::One(only) => *self = Self::Many(VecDeque::from([only.clone(), event])),
+                Self::Many(events) => events.push_back(event),
+            }
+            return true;
         }
+        let position = event.offset.position;
+        match self {
+            Self::One(only) if only.offset.position == position => return false,
+            Self::One(only) => *self = Self::Many(VecDeque::from([event, only.clone()])),
+            Self::Many(events) => match events.binary_search_by_key(&position, |event| event.offset.position) {
+                Ok(_) => return false,
+                Err(at) => events.insert(at, event),
+            },
+        }
+        true
     }
 
     fn first(&self) -> Option<&Arc<Event>> {

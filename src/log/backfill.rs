@@ -1,0 +1,236 @@
+//! Reading a part of the log again for sessions that come back to rooms whose events this node did not keep (sans-IO). All
+//! sessions that wait share one pass over the log; who comes while it runs waits for the next one.
+
+use crate::log::interest::{Interest, is_always_wanted};
+use crate::model::command::SessionCommand;
+use crate::model::event::Event;
+use crate::model::names::{EVERYBODY, Namespace, Room};
+use crate::model::offset::{Epoch, Position};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Rooms, and from where on each is needed.
+pub type Rooms = HashMap<Namespace, HashMap<Room, Position>>;
+
+/// What one session needs of the log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The oldest position.
+    pub after: Option<Position>,
+    /// Rooms, of which everything after the position is needed.
+    pub rooms: Vec<(Room, Position)>,
+}
+
+impl Needs {
+    /// Adds a room.
+    pub fn add(&mut self, room: &Room, after: Position) {
+        self.add_commands(after);
+        self.rooms.push((room.clone(), after));
+    }
+
+    /// Adds the commands to sessions, which every pass reads.
+    pub fn add_commands(&mut self, after: Position) {
+        self.after = Some(self.after.map_or(after, |known| known.min(after)));
+    }
+
+    /// Whether nothing is needed.
+    pub fn is_empty(&self) -> bool {
+        self.after.is_none()
+    }
+}
+
+/// A part of the log to be read: the events of these rooms, of rooms that are always wanted, and commands to sessions.
+#[derive(Clone, Debug)]
+pub struct PastRange {
+    /// The generation that the positions belong to.
+    pub epoch: Epoch,
+    /// Where it begins.
+    pub after: Position,
+    /// Where it ends.
+    pub up_to: Position,
+    /// What is looked for.
+    pub rooms: Arc<Rooms>,
+    /// The events of all other rooms too.
+    pub all: bool,
+    /// Bytes of events at most; the newest are taken.
+    pub max_bytes: usize,
+    /// Bytes of events of one room at most.
+    pub room_bytes: usize,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// The generation that the positions belong to.
+    pub epoch: Epoch,
+    /// From where it was asked for.
+    pub asked_after: Position,
+    /// It is complete after this position.
+    pub after: Position,
+    /// It is complete up to this position.
+    pub up_to: Position,
+    /// The rooms that were looked for, and from where on.
+    pub rooms: Rooms,
+    /// Of them those of which more was found than is kept, each with the position up to which it is left out.
+    pub full: Rooms,
+    /// Oldest first.
+    pub events: Vec<Arc<Event>>,
+    /// Oldest first.
+    pub commands: Vec<(Position, Arc<SessionCommand>)>,
+    /// How many entries of the log were read.
+    pub entries: u64,
+}
+
+/// Sessions that wait for the next pass.
+#[derive(Debug)]
+pub struct Waiting {
+    next: Needed,
+    /// The number of the next pass.
+    number: u64,
+}
+
+/// Why the past could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log could not be read: {0}")]
+pub struct PastUnavailable(pub String);
+
+/// What all sessions need that wait for one pass.
+#[derive(Clone, Debug, Default)]
+pub struct Needed {
+    after: Option<Position>,
+    rooms: Rooms,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Self { next: Needed::default(), number: 1 }
+    }
+}
+
+impl Waiting {
+    /// A session waits. Answers the number of the pass that reads what it needs.
+    pub fn add(&mut self, namespace: &Namespace, needs: &Needs) -> u64 {
+        self.next.add(namespace, needs);
+        self.number
+    }
+
+    /// Begins a pass, if anybody waits for one.
+    pub fn begin(&mut self) -> Option<(u64, Needed)> {
+        self.next.after?;
+        self.number += 1;
+        Some((self.number - 1, std::mem::take(&mut self.next)))
+    }
+}
+
+impl Needed {
+    fn add(&mut self, namespace: &Namespace, needs: &Needs) {
+        let Some(after) = needs.after else { return };
+        self.after = Some(self.after.map_or(after, |known| known.min(after)));
+        if needs.rooms.is_empty() {
+            return;
+        }
+        let rooms = self.rooms.entry(namespace.clone()).or_default();
+        for (room, after) in &needs.rooms {
+            let known = rooms.entry(room.clone()).or_insert(*after);
+            *known = (*after).min(*known);
+        }
+    }
+
+    /// The part of the log to be read: up to where everything is kept. `None` where nothing is missing any more.
+    pub fn range(self, interest: &Interest, epoch: Epoch, max_bytes: usize, room_bytes: usize) -> Option<PastRange> {
+        let after = self.after?;
+        let rooms = self.rooms.iter().flat_map(|(namespace, rooms)| rooms.keys().map(move |room| (namespace, room)));
+        let since = rooms.filter_map(|(namespace, room)| interest.since(namespace, room));
+        let up_to = since.chain(interest.since("/", EVERYBODY)).max()?;
+        let range =
+            || PastRange { epoch, after, up_to, rooms: Arc::new(self.rooms), all: false, max_bytes, room_bytes };
+        (after < up_to).then(range)
+    }
+}
+
+/// What was found so far, newest first.
+pub struct PastFinder<'a> {
+    range: &'a PastRange,
+    bytes: usize,
+    /// Bytes of each room that is looked for.
+    room_bytes: HashMap<(&'a str, &'a str), usize>,
+    past: Past,
+}
+
+impl<'a> PastFinder<'a> {
+    /// Nothing yet.
+    pub fn new(range: &'a PastRange) -> Self {
+        let past = Past {
+            epoch: range.epoch,
+            asked_after: range.after,
+            after: range.up_to,
+            up_to: range.up_to,
+            ..Past::default()
+        };
+        Self { range, bytes: 0, room_bytes: HashMap::new(), past }
+    }
+
+    /// Whether the event of this room at this position is looked for.
+    pub fn wants(&self, namespace: &str, room: &str, at: Position) -> bool {
+        let sought = self.range.rooms.get(namespace).and_then(|rooms| rooms.get(room));
+        let is_full = || self.past.full.get(namespace).is_some_and(|rooms| rooms.contains_key(room));
+        self.range.all || sought.is_some_and(|after| at > *after && !is_full()) || is_always_wanted(room)
+    }
+
+    /// Takes the next older event; `false` where that is too much.
+    pub fn take(&mut self, event: Event) -> bool {
+        let at = event.offset.position;
+        let namespace = &event.draft.namespace;
+        if event.draft.volatile || !event.draft.rooms.iter().any(|room| self.wants(namespace, room, at)) {
+            return true;
+        }
+        let size = event.size();
+        if self.bytes + size > self.range.max_bytes {
+            return false;
+        }
+        self.bytes += size;
+        for room in &event.draft.rooms {
+            let Some((namespace, rooms)) = self.range.rooms.get_key_value(namespace) else { continue };
+            let Some((room, _)) = rooms.get_key_value(room) else { continue };
+            let bytes = self.room_bytes.entry((namespace, room)).or_default();
+            *bytes += size;
+            if *bytes > self.range.room_bytes {
+                let full = self.past.full.entry(namespace.clone()).or_default();
+                full.entry(room.clone()).or_insert(at.predecessor());
+            }
+        }
+        self.past.events.push(Arc::new(event));
+        true
+    }
+
+    /// Takes the next older command.
+    pub fn take_command(&mut self, at: Position, command: SessionCommand) -> bool {
+        self.bytes += command.size();
+        self.past.commands.push((at, Arc::new(command)));
+        self.bytes <= self.range.max_bytes
+    }
+
+    /// Everything after this position was looked at.
+    pub fn reached(&mut self, after: Position) {
+        self.past.after = after.min(self.past.after);
+    }
+
+    /// Whether it has come anywhere.
+    pub fn has_some(&self) -> bool {
+        self.past.after < self.range.up_to
+    }
+
+    /// So many entries were looked at.
+    pub fn count(&mut self, entries: usize) {
+        self.past.entries += entries as u64;
+    }
+
+    /// What was found, in the order of the log.
+    pub fn finish(self) -> Past {
+        let Self { range, mut past, .. } = self;
+        past.events.reverse();
+        past.commands.reverse();
+        past.rooms.clone_from(&range.rooms);
+        past
+    }
+}

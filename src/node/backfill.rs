@@ -1,0 +1,126 @@
+//! Reads the log again for sessions that come back to rooms whose events this node did not keep: one pass for all that wait.
+//! A storm of reconnects reads it a few times, however many clients come.
+
+use crate::log::backfill::{Needs, PastRange, Waiting};
+use crate::log::interest::Interest;
+use crate::log::window::RecentLog;
+use crate::model::names::{Namespace, Room};
+use crate::model::namespaces::NamespaceIndex;
+use crate::model::offset::Offset;
+use crate::node::context::{LocalNode, Node};
+use crate::session::recovery::Asked;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+
+/// Sessions that come within this time share the first pass.
+const GATHER: Duration = Duration::from_millis(5);
+/// Passes for one session: what the first one finds may put the session into other rooms.
+const MAX_PASSES: usize = 3;
+/// How long a shard may take to come to where a pass has read.
+const MAX_BEHIND: Duration = Duration::from_secs(5);
+
+/// Who waits for which pass.
+pub struct Backfill {
+    waiting: Mutex<Waiting>,
+    arrived: Notify,
+    /// The number of the last pass that is over, and whether it read anything.
+    done: watch::Sender<(u64, bool)>,
+}
+
+impl Default for Backfill {
+    fn default() -> Self {
+        Self { waiting: Mutex::default(), arrived: Notify::new(), done: watch::Sender::new((0, false)) }
+    }
+}
+
+impl Backfill {
+    /// Waits for a pass that looks for this. Whether it read anything.
+    async fn read(&self, namespace: &Namespace, needs: &Needs) -> bool {
+        let number = self.waiting.lock().add(namespace, needs);
+        self.arrived.notify_one();
+        // The sender lives as long as `self`.
+        let done = self.done.subscribe().wait_for(|(done, _)| *done >= number).await.map(|done| *done);
+        // A later one read for others: what it says of Redis holds too.
+        done.is_ok_and(|(_, has_read)| has_read)
+    }
+}
+
+/// Runs the passes, one after the other, as long as the node runs.
+pub async fn run(node: Arc<Node>) {
+    loop {
+        node.backfill.arrived.notified().await;
+        tokio::time::sleep(GATHER).await;
+        loop {
+            let begun = node.backfill.waiting.lock().begin();
+            let Some((number, needed)) = begun else { break };
+            let recovery = &node.context.recovery;
+            let epoch = node.window.head().epoch;
+            let range = needed.range(node.window.interest(), epoch, recovery.window_bytes, recovery.room_bytes);
+            let has_read = match range {
+                Some(range) => pass(&node, range).await,
+                // Another pass has brought it.
+                None => true,
+            };
+            node.backfill.done.send_replace((number, has_read));
+        }
+    }
+}
+
+/// One pass.
+async fn pass(node: &Node, range: PastRange) -> bool {
+    let begun = Instant::now();
+    let (after, rooms) = (range.after, range.rooms.values().map(HashMap::len).sum::<usize>());
+    let read = node.log.read_past(range, node.context.recovery.backfill_timeout).await;
+    let metrics = &node.context.metrics;
+    metrics.backfill_seconds.observe(begun.elapsed().as_secs_f64());
+    match read {
+        Ok(past) => {
+            metrics.backfill(if past.after <= after { "complete" } else { "partial" }, past.entries);
+            tracing::debug!(rooms, entries = past.entries, events = past.events.len(), "the log was read again");
+            node.window.fill(past, node.context.elapsed_ms());
+            true
+        }
+        Err(error) => {
+            metrics.backfill("unavailable", 0);
+            tracing::warn!(%error, rooms, "clients that come back cannot get what they missed");
+            false
+        }
+    }
+}
+
+/// Makes sure that the window has what a session asks for, as far as the log still has it, and that the session gets live what
+/// comes after it. `ask` finds out what that is; it is called again after each pass.
+pub async fn fetch(local: &LocalNode, namespace: NamespaceIndex, ask: impl Fn(Offset) -> Asked) {
+    let (window, node) = (&local.context.window, &local.node);
+    if window.interest().is_everything() {
+        return;
+    }
+    let mut touched = 0;
+    let mut known = Needs::default();
+    for _ in 0..=MAX_PASSES {
+        let Asked { rooms, missing } = ask(local.shard.position());
+        let is_new = rooms.len() > touched;
+        touched = rooms.len();
+        touch(window.interest(), namespace, &rooms);
+        if missing.is_empty() || missing == known {
+            if is_new && missing.is_empty() {
+                // What was covered may have been passed over before it was wanted.
+                continue;
+            }
+            break;
+        }
+        if !node.backfill.read(local.context.namespaces.name(namespace), &missing).await {
+            break;
+        }
+        known = missing;
+    }
+    let filled = Offset { position: window.filled_up_to(), ..window.head() };
+    local.shard.come_to(filled, MAX_BEHIND).await;
+}
+
+fn touch(interest: &Interest, namespace: NamespaceIndex, rooms: &[Room]) {
+    rooms.iter().for_each(|room| interest.touch(namespace, room));
+}
