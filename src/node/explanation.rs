@@ -77,11 +77,11 @@ pub async fn explain_here(node: &Node, query: ExplainQuery) -> NodeExplanation {
 /// What the recent log knows of an event, and what is asked about it where that can be answered.
 fn find(node: &Node, offset: Offset, namespace: &str, room: &Room) -> (EventView, Option<AskedEvent>) {
     let status = |status: &str| EventView { status: status.to_owned(), ..EventView::default() };
-    let head = node.window.head();
+    let head = node.window.head_of(offset.line);
     if offset.epoch != head.epoch {
         return (status("other_log"), None);
     }
-    if let Some(event) = node.window.event_at(offset.position) {
+    if let Some(event) = node.window.event_at(offset) {
         let same = &*event.draft.namespace == namespace;
         let asked =
             same.then(|| AskedEvent { offset, rooms: event.draft.rooms.clone(), except: event.draft.except.clone() });
