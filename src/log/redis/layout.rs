@@ -99,7 +99,8 @@ impl Layout {
             more => format!("{more} live nodes have another; stop them, or give this node the same"),
         };
         let why =
-            format!("the log has {value} redis.partitions/redis.partition_segments and this node {}: {live}", self.own);
+            format!("the log has {value} redis.partitions/redis.partition_segments and this node {}: {live} \
+             (docs/scaling.md, \"Changing the number of partitions\")", self.own);
         let mut state = self.state.lock();
         if !matches!(&*state, State::Other(known) if *known == why) {
             tracing::error!("{why}");
