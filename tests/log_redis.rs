@@ -217,6 +217,33 @@ async fn appends_to_a_hanging_redis_fail_within_the_timeout() {
 }
 
 #[tokio::test]
+async fn the_epoch_is_not_read_again_until_it_changes() {
+    let server = RedisServer::start();
+    let node = Node::redis(&server.url(), "roomcast");
+    node.status(LogStatus::Ready).await;
+    node.stored(draft("first")).await;
+    node.tail.wait_event("first").await;
+    let reads = || {
+        let info = server.run::<String>(&["INFO", "commandstats"]);
+        let line = info.lines().find_map(|line| line.strip_prefix("cmdstat_get:calls=")).unwrap_or("0");
+        line.split(',').next().unwrap().parse::<usize>().unwrap()
+    };
+    let before = reads();
+    for n in 0..100 {
+        node.stored(draft(&format!("e{n}"))).await;
+        node.tail.wait_event(&format!("e{n}")).await;
+    }
+    // It is read by the checks of every second, too.
+    assert!(reads() - before < 50, "{} reads of 100 events", reads() - before);
+    // Somebody else saw a loss: this node hears of it with the next event.
+    server.run::<()>(&["SET", "roomcast:{roomcast:events}:epoch", "abc"]);
+    node.append_again("after").await;
+    node.tail.wait_event("after").await;
+    let offset = node.tail.seen.lock().unwrap().events.last().unwrap().offset;
+    assert_eq!(offset.epoch.0, 0xabc);
+}
+
+#[tokio::test]
 async fn the_documented_rights_are_sufficient() {
     let server = RedisServer::start();
     let document = include_str!("../docs/redis.md");

@@ -238,6 +238,29 @@ impl RedisConnection {
         }
     }
 
+    /// From now on [`RedisConnection::take_changed`] says whether a key was changed that was read right after
+    /// `CLIENT CACHING YES`; `false` where Redis does not let it. Only on a connection of
+    /// [`RedisConnection::open_direct`].
+    pub(crate) async fn track(&mut self) -> Result<bool, RedisError> {
+        for words in [&["HELLO", "3"][..], &["CLIENT", "TRACKING", "ON", "OPTIN"]] {
+            match self.call(redis::cmd(words[0]).arg(&words[1..])).await {
+                Ok(_) => {}
+                // An old server, one that only speaks like Redis, or a user without the right.
+                Err(RedisError::Reply(_)) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Whether a tracked key was changed before the last reply arrived, and after the call before.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        match &mut self.link {
+            Link::Direct(connection) => connection.take_changed(),
+            Link::Library(_) => true,
+        }
+    }
+
     /// Sends several commands at once. There is one reply for each; error replies are [`Value::ServerError`]s among
     /// them, but one that asks for another connection is an error of the whole.
     pub(crate) async fn pipeline(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, RedisError> {

@@ -6,11 +6,14 @@ use crate::redis::resp::{RespError, Scanner, Tokens, value};
 use crate::redis::socket::{RedisSocket, disconnected};
 use redis::{ConnectionInfo, Value};
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Bytes that there is room for before the socket is read.
 const READ_BYTES: usize = 16 << 10;
+/// The first byte of a message that is no reply (RESP3).
+const PUSH: u8 = b'>';
 /// A buffer keeps this much for the next replies.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -18,30 +21,33 @@ const KEPT_BYTES: usize = 1 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Replies {
     bytes: Vec<u8>,
-    /// Where each reply ends.
-    ends: Vec<usize>,
+    /// Where each reply is.
+    places: Vec<Range<usize>>,
+    /// Replies, and messages that are none, end here.
+    end: usize,
 }
 
 impl Replies {
     /// The reply to the command of this index.
     pub(crate) fn get(&self, index: usize) -> Option<Tokens<'_>> {
-        let start = index.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
-        Some(Tokens::new(self.bytes.get(start..*self.ends.get(index)?)?))
+        Some(Tokens::new(self.bytes.get(self.places.get(index)?.clone())?))
     }
 
-    fn end(&self) -> usize {
-        self.ends.last().copied().unwrap_or(0)
+    /// The last reply, and the one before it first.
+    pub(crate) fn last_two(&self) -> [Option<Tokens<'_>>; 2] {
+        [2, 1].map(|back| self.get(self.places.len().checked_sub(back)?))
     }
 
     fn clear(&mut self) {
-        self.ends.clear();
+        self.places.clear();
+        self.end = 0;
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_BYTES);
     }
 
     /// Makes room for a reply that has at least so many bytes.
     fn reserve(&mut self, at_least: usize) {
-        let missing = (self.end() + at_least).saturating_sub(self.bytes.len());
+        let missing = (self.end + at_least).saturating_sub(self.bytes.len());
         if self.bytes.capacity() - self.bytes.len() < missing.max(READ_BYTES / 2) {
             self.bytes.reserve(missing.max(READ_BYTES));
         }
@@ -54,6 +60,10 @@ pub(super) struct DirectConnection {
     max_reply: usize,
     /// Whether commands were sent whose replies were not read: what comes next would be taken for the reply to others.
     is_broken: bool,
+    /// Whether a tracked key was changed since this was asked last.
+    is_changed: bool,
+    /// The beginning of messages that came after the last reply.
+    rest: Vec<u8>,
     replies: Replies,
 }
 
@@ -61,7 +71,13 @@ impl DirectConnection {
     /// Connects and logs in within the timeout. A reply with more than `max_reply` bytes breaks the connection.
     pub(super) async fn open(info: &ConnectionInfo, timeout: Duration, max_reply: usize) -> Result<Self, RedisError> {
         let socket = RedisSocket::open(info, timeout).await?;
-        Ok(Self { socket, max_reply, is_broken: false, replies: Replies::default() })
+        let (rest, replies) = (Vec::new(), Replies::default());
+        Ok(Self { socket, max_reply, is_broken: false, is_changed: false, rest, replies })
+    }
+
+    /// Whether a tracked key was changed since the last call.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
     }
 
     /// Sends commands as they are and reads their replies. After an error, or when it is dropped before it completes, the
@@ -91,11 +107,20 @@ impl DirectConnection {
         self.socket.write_all(commands).await.map_err(disconnected)?;
         self.socket.flush().await.map_err(disconnected)?;
         replies.clear();
+        replies.bytes.append(&mut self.rest);
         let mut scanner = Scanner::new(self.max_reply);
-        while replies.ends.len() < count {
-            let start = replies.end();
+        while replies.places.len() < count || replies.bytes.get(replies.end) == Some(&PUSH) {
+            let start = replies.end;
             match scanner.scan(&replies.bytes[start..]).map_err(|error| self.explain(error))? {
-                Some(bytes) => replies.ends.push(start + bytes),
+                Some(bytes) => {
+                    replies.end += bytes;
+                    match replies.bytes[start] {
+                        // Only changes of tracked keys come unasked.
+                        PUSH => self.is_changed = true,
+                        _ => replies.places.push(start..replies.end),
+                    }
+                }
+                None if replies.places.len() == count => break,
                 None => {
                     replies.reserve(scanner.at_least());
                     if self.socket.read_buf(&mut replies.bytes).await.map_err(disconnected)? == 0 {
@@ -104,9 +129,10 @@ impl DirectConnection {
                 }
             }
         }
-        match replies.end() == replies.bytes.len() {
-            true => Ok(()),
-            false => Err(RedisError::UnexpectedReply("more than was asked")),
+        self.rest.extend_from_slice(&replies.bytes[replies.end..]);
+        match self.rest.first() {
+            None | Some(&PUSH) => Ok(()),
+            Some(_) => Err(RedisError::UnexpectedReply("more than was asked")),
         }
     }
 
@@ -140,9 +166,11 @@ mod tests {
 
     #[test]
     fn each_reply_is_found_and_room_is_made_for_what_comes() {
-        let mut replies = Replies { bytes: b":1\r\n+OK\r\n".to_vec(), ends: vec![4, 9] };
+        let mut replies = Replies { bytes: b":1\r\n+OK\r\n".to_vec(), places: vec![0..4, 4..9], end: 9 };
         let one = |index| replies.get(index).and_then(|mut tokens| value(&mut tokens));
         assert_eq!([one(0), one(1), one(2)], [Some(Value::Int(1)), Some(Value::Okay), None]);
+        let last = replies.last_two().map(|reply| reply.and_then(|mut tokens| value(&mut tokens)));
+        assert_eq!(last, [Some(Value::Int(1)), Some(Value::Okay)]);
         replies.reserve(100_000);
         assert!(replies.bytes.capacity() >= 100_009);
         replies.reserve(KEPT_BYTES * 2);

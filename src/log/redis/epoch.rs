@@ -6,7 +6,7 @@ use crate::model::offset::{Epoch, Position};
 use crate::redis::connection::RedisConnection;
 use crate::redis::error::RedisError;
 use crate::redis::reply::text;
-use redis::Value;
+use redis::{Cmd, Value};
 
 /// Sets the epoch unless another node did since it was read, so that all nodes agree. Returns the epoch.
 const AGREE: &str = "local is = redis.call('GET', KEYS[1]) or ''
@@ -43,15 +43,20 @@ pub(super) async fn observe_stream(
     key: &str,
     expected: &[Position],
 ) -> Result<Option<StreamInfo>, RedisError> {
+    read_stream_info(&connection.call(&observation(key, expected)).await?)
+}
+
+/// The command that observes a stream; [`read_stream_info`] reads its reply.
+pub(super) fn observation(key: &str, expected: &[Position]) -> Cmd {
     let mut command = redis::cmd("EVAL");
     command.arg(OBSERVE).arg(1).arg(key);
     for position in expected {
         command.arg(position.to_string());
     }
-    read_stream_info(&connection.call(&command).await?)
+    command
 }
 
-fn read_stream_info(value: &Value) -> Result<Option<StreamInfo>, RedisError> {
+pub(super) fn read_stream_info(value: &Value) -> Result<Option<StreamInfo>, RedisError> {
     let wrong = || RedisError::UnexpectedReply("XINFO STREAM");
     let [last, length, added, first, missing] = match value {
         Value::Nil => return Ok(None),

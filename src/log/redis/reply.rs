@@ -20,10 +20,14 @@ impl<'a> Entries<'a> {
         let left = match tokens.next() {
             Some(Token::Null) => 0,
             Some(Token::Error(error)) => return Err(RedisError::of_reply(error)),
-            Some(Token::Array(1)) => match [tokens.next(), tokens.next(), tokens.next()] {
-                [Some(Token::Array(2)), Some(Token::Bulk(_)), Some(Token::Array(entries))] => entries,
-                _ => return Err(RedisError::UnexpectedReply("XREAD")),
-            },
+            // A list of streams with their entries, in RESP3 a map.
+            Some(outer @ (Token::Array(1) | Token::Map(1))) => {
+                let is_list = outer == Token::Array(1);
+                match (!is_list || tokens.next() == Some(Token::Array(2)), tokens.next(), tokens.next()) {
+                    (true, Some(Token::Bulk(_)), Some(Token::Array(entries))) => entries,
+                    _ => return Err(RedisError::UnexpectedReply("XREAD")),
+                }
+            }
             _ => return Err(RedisError::UnexpectedReply("XREAD")),
         };
         Ok(Self { tokens, left, fields: Vec::new() })
@@ -81,6 +85,8 @@ pub(super) fn read_entries(value: Value) -> Result<Vec<RawEntry>, RedisError> {
             Some(Value::Array(mut stream)) if stream.len() == 2 => entries(stream.pop().unwrap_or_default()),
             _ => Err(RedisError::UnexpectedReply("XREAD")),
         },
+        // The same in RESP3.
+        Value::Map(mut streams) if streams.len() == 1 => entries(streams.pop().unwrap_or_default().1),
         _ => Err(RedisError::UnexpectedReply("XREAD")),
     }
 }
@@ -126,7 +132,8 @@ pub(super) struct PageSize {
 
 /// Bytes that a reply should have at most.
 const PAGE_BYTES: usize = 4 << 20;
-const MAX_ENTRIES: usize = 256;
+/// Redis needs less than a millisecond for so many small ones.
+const MAX_ENTRIES: usize = 1024;
 
 impl Default for PageSize {
     fn default() -> Self {
@@ -234,6 +241,7 @@ mod tests {
         let two = "*1\r\n*2\r\n$1\r\ns\r\n*2\r\n*2\r\n$3\r\n5-1\r\n*4\r\n$1\r\na\r\n$0\r\n\r\n$1\r\nb\r\n$2\r\nxy\r\n\
             *2\r\n$3\r\n5-2\r\n*-1\r\n";
         assert_eq!(read(two).unwrap(), ["5-1 a= b=xy None", "5-2  None"]);
+        assert_eq!(read("%1\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n5-1\r\n*0\r\n").unwrap(), ["5-1  None"]);
         assert!(read("*-1\r\n").unwrap().is_empty());
         assert!(matches!(read("-MOVED 1 h:1\r\n"), Err(RedisError::NotServing(_))));
         for bad in [

@@ -26,7 +26,7 @@ use crate::redis::direct::Replies;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
 use crate::redis::reply::text;
-use crate::redis::resp::Token;
+use crate::redis::resp::{Token, value};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::pin::pin;
@@ -64,6 +64,8 @@ pub(super) async fn run(log: &RedisLog, sink: &dyn Sink) {
         early: VecDeque::new(),
         given_up: GivenUp::default(),
         replies: Replies::default(),
+        follows_epoch: false,
+        is_epoch_known: false,
     };
     let mut reconnect = Reconnect::default();
     loop {
@@ -102,6 +104,10 @@ struct Tail<'a> {
     /// When entries were last delivered.
     last_read: Option<Instant>,
     replies: Replies,
+    /// Whether Redis says when the epoch was changed. Otherwise it is read with every page.
+    follows_epoch: bool,
+    /// Whether it was read and not changed since.
+    is_epoch_known: bool,
 }
 
 impl Tail<'_> {
@@ -114,6 +120,8 @@ impl Tail<'_> {
         // This may be another Redis: the entry that was read last must be in it too.
         let last_read = self.state.as_ref().and_then(|state| state.last_read);
         self.check_stream(&mut connection, last_read).await?;
+        self.follows_epoch = connection.track().await?;
+        self.is_epoch_known = false;
         reconnect.reset();
         self.log.note_tail(true);
         let mut last_check = Instant::now();
@@ -140,8 +148,18 @@ impl Tail<'_> {
         let mut expected: Vec<Position> = last_read.into_iter().chain(unverified.iter().copied()).collect();
         expected.sort_unstable();
         let now = epoch::observe(connection, &self.log.keys, &expected).await?;
-        self.compare(connection, &now).await?;
-        self.log.acknowledged.verified(unverified.len());
+        self.check_observed(connection, &now, unverified.len()).await
+    }
+
+    /// The same with what was observed, the oldest `unverified` acknowledged entries too.
+    async fn check_observed(
+        &mut self,
+        connection: &mut RedisConnection,
+        now: &Observed,
+        unverified: usize,
+    ) -> Result<(), RedisError> {
+        self.compare(connection, now).await?;
+        self.log.acknowledged.verified(unverified);
         if now.stream.is_some_and(|stream| renewal::is_due(self.log, stream.last)) {
             renewal::renew(self.log, connection).await?;
             let now = epoch::observe(connection, &self.log.keys, &[]).await?;
@@ -198,6 +216,7 @@ impl Tail<'_> {
         }
         self.note_snapshot(&snapshot, discontinuity.filter(|_| !continues));
         self.state = Some(TailState::new(epoch, head, stream.as_ref()));
+        self.is_epoch_known = false;
         self.size.reset();
         match continues {
             true => self.sink.renewed(snapshot),
@@ -233,15 +252,22 @@ impl Tail<'_> {
 
     async fn read_page(&mut self, connection: &mut RedisConnection, replies: &mut Replies) -> Result<(), RedisError> {
         let count = self.page.count();
-        self.wait_for_entries(connection, count, replies).await?;
+        // Behind, the stream is checked with each page: it is observed in the same exchange.
+        let unverified = self.is_behind.then(|| self.log.acknowledged.unverified());
+        self.wait_for_entries(connection, count, unverified.as_deref(), replies).await?;
         let unexpected = || RedisError::UnexpectedReply("XREAD");
         let mut entries = reply::Entries::read(replies.get(0).ok_or_else(unexpected)?)?;
-        let epoch = match replies.get(1).and_then(|mut tokens| tokens.next()) {
-            Some(Token::Bulk(epoch)) => std::str::from_utf8(epoch).ok(),
-            Some(Token::Error(error)) => return Err(RedisError::of_reply(error)),
+        let epoch = self.epoch_after(connection, replies).await?;
+        let epoch = epoch.as_deref();
+        let observed = match (unverified, epoch) {
+            (Some(unverified), Some(epoch)) => {
+                let reply = replies.get(1).and_then(|mut tokens| value(&mut tokens)).ok_or_else(unexpected)?;
+                let stream = epoch::read_stream_info(&reply.extract_error()?)?;
+                Some((Observed { epoch_text: epoch.to_owned(), stream }, unverified.len()))
+            }
             _ => None,
         };
-        if !self.may_deliver(connection, epoch, entries.len(), count).await? {
+        if !self.may_deliver(connection, epoch, entries.len(), count, observed).await? {
             return Ok(());
         }
         let (mut page, mut end) = (Page::after(self.offset()), Ok(()));
@@ -268,31 +294,68 @@ impl Tail<'_> {
             // Redis handles the last entry whenever the stream is observed, so a small one is added.
             log.refused_appends.suspect();
         }
-        if self.may_deliver(connection, text(&epoch), entries.len(), count).await? {
+        if self.may_deliver(connection, text(&epoch), entries.len(), count, None).await? {
             let page = self.take_all(&entries);
             self.deliver_page(connection, page).await?;
         }
         Ok(true)
     }
 
-    /// Waits for entries, and delivers volatile events meanwhile. The epoch is read after the entries.
+    /// The epoch after these replies. Redis says that it was changed before it sends what it read from then on, so where it
+    /// has not, it is the one that was read last.
+    async fn epoch_after(
+        &mut self,
+        connection: &mut RedisConnection,
+        replies: &Replies,
+    ) -> Result<Option<String>, RedisError> {
+        let is_changed = connection.take_changed();
+        let known = format!("{:x}", self.offset().epoch.0);
+        if std::mem::take(&mut self.is_epoch_known) {
+            if is_changed {
+                let epoch = connection.call(redis::cmd("GET").arg(&self.log.keys.epoch)).await?;
+                return Ok(text(&epoch).map(ToOwned::to_owned));
+            }
+            self.is_epoch_known = true;
+            return Ok(Some(known));
+        }
+        let mut sent = replies.last_two().into_iter().map(|reply| reply.and_then(|mut tokens| tokens.next()));
+        // Without the right to it, nobody says when what was read is changed.
+        self.follows_epoch &= sent.next().flatten() == Some(Token::Simple(b"OK"));
+        let epoch = match sent.next().flatten() {
+            Some(Token::Bulk(epoch)) => std::str::from_utf8(epoch).ok(),
+            Some(Token::Error(error)) => return Err(RedisError::of_reply(error)),
+            _ => None,
+        };
+        self.is_epoch_known = self.follows_epoch && !is_changed && epoch == Some(&known);
+        Ok(epoch.map(ToOwned::to_owned))
+    }
+
+    /// Waits for entries, and delivers volatile events meanwhile. After the entries the stream is observed, if `expected`
+    /// entries are given, and last the epoch is read unless it is known.
     async fn wait_for_entries(
         &mut self,
         connection: &mut RedisConnection,
         count: usize,
+        expected: Option<&[Position]>,
         replies: &mut Replies,
     ) -> Result<(), RedisError> {
         let (log, position) = (self.log, self.offset().position.to_string());
         let mut commands = Vec::with_capacity(256);
-        let mut command = |words: &[&str]| {
-            let mut command = CommandWriter::new(&mut commands);
-            words.iter().for_each(|word| command.text(word));
-            command.finish();
-        };
         let (count, block) = (count.to_string(), BLOCK.as_millis().to_string());
-        command(&["XREAD", "COUNT", &count, "BLOCK", &block, "STREAMS", &log.keys.events, &position]);
-        command(&["GET", &log.keys.epoch]);
-        let mut reading = pin!(connection.exchange(&commands, 2, BLOCK, replies));
+        write(&mut commands, &["XREAD", "COUNT", &count, "BLOCK", &block, "STREAMS", &log.keys.events, &position]);
+        if let Some(expected) = expected {
+            commands.extend(epoch::observation(&log.keys.events, expected).get_packed_command());
+        }
+        let mut sent = 1 + usize::from(expected.is_some());
+        if !self.is_epoch_known {
+            if self.follows_epoch {
+                write(&mut commands, &["CLIENT", "CACHING", "YES"]);
+                sent += 1;
+            }
+            write(&mut commands, &["GET", &log.keys.epoch]);
+            sent += 1;
+        }
+        let mut reading = pin!(connection.exchange(&commands, sent, BLOCK, replies));
         loop {
             tokio::select! {
                 biased;
@@ -304,13 +367,15 @@ impl Tail<'_> {
     }
 
     /// Whether this many entries can be delivered, of which `count` were asked for. They cannot where they may be of
-    /// another epoch, or entries before them were trimmed; the tail then starts over.
+    /// another epoch, or entries before them were trimmed; the tail then starts over. `observed`: the stream as it was
+    /// right after they were read, and how many acknowledged entries were looked for in it.
     async fn may_deliver(
         &mut self,
         connection: &mut RedisConnection,
         epoch: Option<&str>,
         entries: usize,
         count: usize,
+        observed: Option<(Observed, usize)>,
     ) -> Result<bool, RedisError> {
         if epoch.and_then(generation::parse) != Some(self.offset().epoch) {
             self.check_stream(connection, None).await?;
@@ -321,7 +386,10 @@ impl Tail<'_> {
         if is_behind && entries > 0 {
             // Entries before these may have been trimmed. That shows only while these count as unread.
             let before = self.offset();
-            self.check_stream(connection, None).await?;
+            match observed {
+                Some((now, unverified)) => self.check_observed(connection, &now, unverified).await?,
+                None => self.check_stream(connection, None).await?,
+            }
             return Ok(self.offset() == before);
         }
         Ok(true)
@@ -378,4 +446,10 @@ impl Tail<'_> {
         let (epoch, position) = state.map_or_else(Default::default, |state| (state.epoch.0, state.position));
         Offset { epoch: Epoch(epoch), position, line: self.log.line }
     }
+}
+
+fn write(commands: &mut Vec<u8>, words: &[&str]) {
+    let mut command = CommandWriter::new(commands);
+    words.iter().for_each(|word| command.text(word));
+    command.finish();
 }
