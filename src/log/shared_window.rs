@@ -106,6 +106,10 @@ impl SharedWindow {
 }
 
 impl RecentLog for SharedWindow {
+    fn partitions(&self) -> Partitions {
+        self.partitions()
+    }
+
     fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
         let window = self.of(after.line).read();
         window.covers(after, namespace, rooms)?;

@@ -24,7 +24,7 @@ pub async fn submit(
 ) -> Result<Applied, AppendError> {
     let id = Id::random();
     let namespace = namespace.map(|index| node.context.namespaces.name(index).clone());
-    let command = SessionCommand { id, from: node.id, selector, namespace, action: act };
+    let command = SessionCommand { id, from: node.id, selector, namespace, action: act, at: Vec::new() };
     let nodes = node.peers().await.into_iter().chain([node.id]).collect();
     let (pending, all_done) = node.command_tracker.wait_for(id, nodes);
     node.log.append_command(Arc::new(command)).await?;

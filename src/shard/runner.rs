@@ -182,7 +182,7 @@ impl Flushing {
                 shard.advanced.notify_waiters();
             }
             ShardCommand::Advance(offset) => {
-                shard.hub.borrow_mut().position = offset;
+                shard.hub.borrow_mut().position.set(offset);
                 shard.advanced.notify_waiters();
             }
             ShardCommand::Run(work) => work(local),
@@ -195,7 +195,7 @@ impl Flushing {
     fn note(&mut self, shard: &Shard, accepted_us: Vec<u64>, traced: Vec<(Arc<Delivery>, u64)>) {
         if !accepted_us.is_empty() {
             let hub = shard.hub.borrow();
-            let (flushed_at, up_to) = (hub.flusher.flushed_when_empty(), hub.position.position);
+            let (flushed_at, up_to) = (hub.flusher.flushed_when_empty(), hub.position.control().position);
             self.batches.push_back(Delivered { flushed_at, accepted_us, traced, up_to });
         }
     }
