@@ -251,8 +251,8 @@ async fn join(
         Err(refused) => return refuse_join(local, key, &refused, id),
     };
     let allowed_with = local.shard.with_session(session, |session| session.identity.clone());
-    if let Some(after) = since.and_then(Offset::parse) {
-        resume::fetch(local, after, local.context.namespaces.main(), &rooms).await;
+    if let Some(after) = since.and_then(Place::parse) {
+        resume::fetch(local, &after, local.context.namespaces.main(), &rooms).await;
     }
     // Before it is in the room: what is replayed must meet what is live without a gap.
     let mut reserved = local.shard.reserve_rooms(session, &rooms);
