@@ -133,7 +133,7 @@ impl Hub {
                 Frame::Raw(json.get_or_insert_with(|| websocket::text_frame(&encode())).clone())
             }
             (_, _, None) => Frame::Event(shared.clone()),
-            (protocol, None, Some(_)) if protocol == Protocol::PlainWs => {
+            (Protocol::PlainWs, None, Some(_)) => {
                 // What it gets of a room is at the same place for all its members.
                 let rooms = shared.event.draft.rooms.get(..1).unwrap_or_default();
                 let lines = self.context.window.partitions().of_all(rooms).collect();

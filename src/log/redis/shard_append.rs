@@ -23,15 +23,19 @@ use crate::redis::clock::RedisClock;
 use crate::redis::command::CommandWriter;
 use crate::redis::error::RedisError;
 use crate::redis::reconnect::Reconnect;
+use crate::redis::url::Address;
 use connection::Connection;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+/// Before a connection that broke is made again; more where that fails.
+const PAUSE: Duration = Duration::from_millis(20);
 /// Milliseconds between two appends of one appender that trim.
 const TRIM_INTERVAL_MS: u64 = 100;
 
@@ -97,7 +101,8 @@ impl PendingAppend {
 pub(super) struct Answered {
     pub appended: Vec<Appended>,
     /// Drafts that are not in the log but may be added over the control thread's connection, in order: their script is not
-    /// cached, the stream has the largest id, or its ids are ahead of Redis' clock so that the entry is void.
+    /// cached, the stream has the largest id, or its ids are ahead of Redis' clock so that the entry is void, or the server
+    /// does not serve the stream any more.
     pub repeat: Vec<usize>,
 }
 
@@ -185,36 +190,55 @@ pub(super) async fn run(log: &RedisLog, index: usize) {
     let _running = Running::start(appender);
     let mut reconnect = Reconnect::default();
     loop {
-        let error = connected(log, appender, index, &mut reconnect).await;
-        appender.is_up.store(false, Ordering::Relaxed);
-        log.note_up();
-        reconnect.wait("appending on a shard", &log.connector, &error).await;
+        match connect(log, appender, index).await {
+            Ok((connection, address)) => {
+                reconnect.reset();
+                let error = append_over(log, appender, connection, &address).await;
+                // The control thread's connection says more where Redis is gone.
+                tracing::debug!(%error, shard = index, "the connection that appends is closed");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => reconnect.wait("appending on a shard", &log.connector, &error).await,
+        }
     }
 }
 
-async fn connected(log: &RedisLog, appender: &ShardAppender, index: usize, reconnect: &mut Reconnect) -> RedisError {
+/// Connects to the server that the control thread's connection has found.
+async fn connect<'a>(
+    log: &'a RedisLog,
+    appender: &'a ShardAppender,
+    index: usize,
+) -> Result<(Connection<'a>, Address), RedisError> {
     let mut server = log.server.subscribe();
     // The sender lives as long as the log.
-    let address = match server.wait_for(Option::is_some).await.map(|address| address.clone()) {
-        Ok(Some(address)) => address,
-        Ok(None) | Err(_) => return RedisError::Disconnected("no server is known".to_owned()),
-    };
-    let mut connection = match Connection::open(log, appender, index + 1, &address).await {
-        Ok(connection) => connection,
-        Err(error) => return error,
-    };
+    let known = server.wait_for(Option::is_some).await.map(|address| address.clone());
+    let Ok(Some(address)) = known else { return Err(RedisError::Disconnected("no server is known".to_owned())) };
+    let connection = Connection::open(log, appender, index + 1, &address).await?;
     log.epoch_known().await;
-    reconnect.reset();
+    Ok((connection, address))
+}
+
+/// Appends until the connection breaks, or there is another server.
+async fn append_over(
+    log: &RedisLog,
+    appender: &ShardAppender,
+    mut connection: Connection<'_>,
+    address: &Address,
+) -> RedisError {
+    let mut server = log.server.subscribe();
     connection.begin();
     appender.is_up.store(true, Ordering::Relaxed);
     log.note_up();
-    tokio::select! {
+    let error = tokio::select! {
         biased;
-        error = connection.run() => connection.fail(error),
-        _ = server.wait_for(|now| now.as_ref().is_some_and(|now| *now != address)) => {
-            connection.fail(RedisError::NotServing(format!("{address} is no longer the master")))
+        error = connection.run() => error,
+        _ = server.wait_for(|now| now.as_ref().is_some_and(|now| now != address)) => {
+            RedisError::NotServing(format!("{address} is no longer the master"))
         }
-    }
+    };
+    appender.is_up.store(false, Ordering::Relaxed);
+    log.note_up();
+    connection.fail(error)
 }
 
 struct Running<'a>(&'a ShardAppender);

@@ -371,11 +371,13 @@ impl Round {
             return None;
         }
         let error = RedisError::of_reply(text);
+        if let RedisError::NotServing(_) = error {
+            // The control thread's connection looks for the server as soon as it gets the same answer.
+            self.not_serving = Some(error);
+            return None;
+        }
         let refusal = refusal_of(&error);
         self.is_refused |= matches!(refusal, AppendError::Refused(_));
-        if let RedisError::NotServing(_) = error {
-            self.not_serving = Some(error);
-        }
         Some(refusal)
     }
 

@@ -80,7 +80,7 @@ fn each_kind_of_reply_has_its_result() {
     assert!(!round.is_refused);
     assert!(matches!(round.answer(Token::Error(b"OOM full"), 0), Some(Err(AppendError::Refused(_)))));
     assert!(round.is_refused && round.not_serving.is_none());
-    assert!(matches!(round.answer(Token::Error(b"READONLY no"), 0), Some(Err(AppendError::Unavailable(_)))));
+    assert!(round.answer(Token::Error(b"READONLY no"), 0).is_none(), "another server may take it");
     assert!(matches!(round.not_serving, Some(RedisError::NotServing(_))));
     assert_eq!((round.acknowledged, round.newest_ms), (Some(Position { ms: 9, seq: 1 }), 9));
 }
