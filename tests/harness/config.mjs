@@ -5,7 +5,7 @@ export const SECRET = "an e2e secret of more than thirty-two bytes";
 export const KEY = "e2e-publish-key-0123456789";
 
 // With it, every log in Redis has so many partitions.
-const PARTITIONS = Number(process.env.ROOMCAST_PARTITIONS ?? 0);
+export const PARTITIONS = Number(process.env.ROOMCAST_PARTITIONS ?? 0);
 
 const isTable = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 const isTables = (value) => Array.isArray(value) && value.length > 0 && value.every(isTable);
