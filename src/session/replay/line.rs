@@ -6,7 +6,7 @@ use crate::model::names::{EVERYBODY, Room};
 use crate::model::offset::{Offset, Position};
 use crate::session::changes;
 use crate::session::changes::Change;
-use crate::session::replay::{Missed, Missing, Step};
+use crate::session::replay::step::{Missed, Missing, Step};
 use std::collections::VecDeque;
 
 /// Changes of rooms that may wait for the cursor. A session whose rooms change more often while it is behind has lost what

@@ -3,9 +3,11 @@ use crate::log::Snapshot;
 use crate::log::window::Window;
 use crate::model::args::Args;
 use crate::model::draft::{Draft, Source};
+use crate::model::event::Event;
 use crate::model::offset::Epoch;
 use crate::model::partition::Line;
 use proptest::prelude::*;
+use std::sync::Arc;
 use std::time::Duration;
 
 const MAX: Slice = Slice { events: 3, bytes: 1 << 20 };
