@@ -24,7 +24,7 @@ const WINDOW: usize = 2_000;
 const MOST: Duration = Duration::from_secs(120);
 
 fn main() {
-    if common::bare::is_child() || !common::is_bench() {
+    if common::was_child() || !common::is_bench() {
         return;
     }
     let repeats = setting("REPEATS", 3);

@@ -4,11 +4,13 @@
 
 mod common;
 
+use common::echo::Echo;
 use common::http::{Poster, at_rate, event};
 use common::process::{Redis, Server};
 use common::report::{Table, grouped, median, nanos_each, percentile};
 use common::swarm::{Protocol, Swarm};
 use common::{json_string, setting, token};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: usize = 64;
@@ -21,7 +23,7 @@ const BATCH: usize = 100;
 const RULES: &str = "[socketio]\nping_interval = \"1h\"\n[limits]\noutbox_bytes = \"500MB\"\n[[rooms]]\nmatch = \"all\"\njoin = \"allow\"\n";
 
 fn main() {
-    if !common::is_bench() {
+    if common::was_child() || !common::is_bench() {
         return;
     }
     throughput();
@@ -36,57 +38,106 @@ enum BackendTransport {
     Batches,
 }
 
+/// Who answers the requests.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A server on hyper that answers each request with its body.
+    Echo,
+    Embedded,
+    OnRedis,
+}
+
+const KINDS_OF_SERVERS: [(&str, Kind); 3] =
+    [("bare hyper echo", Kind::Echo), ("embedded", Kind::Embedded), ("Redis", Kind::OnRedis)];
+const WAYS: [BackendTransport; 3] =
+    [BackendTransport::Single(1), BackendTransport::Single(8), BackendTransport::Batches];
+
+/// What came of one run.
+#[derive(Clone, Copy)]
+struct Run {
+    /// Publishes a second, until the subscriber has everything.
+    rate: f64,
+    /// CPU microseconds of the server, and of Redis, for each.
+    server_us: f64,
+    redis_us: f64,
+}
+
 fn throughput() {
     let (repeats, events) = (setting("REPEATS", 3), setting("EVENTS", 200_000));
-    let heads = ["log", "requests", "publishes/s (median)", "publishes/s (best)", "server CPU µs/publish"];
+    let heads = ["", "requests", "publishes/s (median)", "(best)", "server µs/publish", "× echo", "redis µs/publish"];
     let mut table = Table::new(&heads);
-    for on_redis in [false, true] {
-        for way in [BackendTransport::Single(1), BackendTransport::Single(8), BackendTransport::Batches] {
-            let runs: Vec<(f64, f64)> = (0..repeats).map(|_| publish(on_redis, way, events)).collect();
-            let rates: Vec<f64> = runs.iter().map(|run| run.0).collect();
+    for way in WAYS {
+        let rounds: Vec<[Run; 3]> =
+            (0..repeats).map(|_| KINDS_OF_SERVERS.map(|(_, kind)| publish(kind, way, events))).collect();
+        for (index, (name, _)) in KINDS_OF_SERVERS.into_iter().enumerate() {
+            let of = |number: &dyn Fn(&[Run; 3]) -> f64| rounds.iter().map(number).collect::<Vec<f64>>();
+            let rates = of(&|round| round[index].rate);
             let best = rates.iter().copied().fold(0.0, f64::max);
             table.row(&[
-                if on_redis { "Redis" } else { "embedded" }.into(),
+                name.into(),
                 match way {
                     BackendTransport::Single(depth) => format!("one event, pipelining {depth}"),
                     BackendTransport::Batches => format!("NDJSON of {BATCH}"),
                 },
                 grouped(median(rates)),
                 grouped(best),
-                format!("{:.1}", median(runs.iter().map(|run| run.1).collect())),
+                format!("{:.1}", median(of(&|round| round[index].server_us))),
+                format!("{:.2}", median(of(&|round| round[index].server_us / round[0].server_us))),
+                format!("{:.1}", median(of(&|round| round[index].redis_us))),
             ]);
         }
     }
     table.print(&format!("publish: {CONNECTIONS} keep-alive connections, {PAYLOAD} B, one subscriber, {repeats} runs"));
-    println!("aims: one event a request at least 60,000/s embedded, 40,000/s on Redis");
+    println!("aims with one event a request: 1.4 × the echo embedded, 2.5 × on Redis");
 }
 
-/// Publishes a second until the subscriber has everything, and the server's CPU microseconds for each.
-fn publish(on_redis: bool, way: BackendTransport, events: usize) -> (f64, f64) {
-    let redis = on_redis.then(Redis::start);
+fn publish(kind: Kind, way: BackendTransport, events: usize) -> Run {
+    if let Kind::Echo = kind {
+        let echo = Echo::start();
+        let (before, start) = (echo.cpu(), Instant::now());
+        post(echo.address, way, events);
+        let (elapsed, used) = (start.elapsed(), echo.cpu() - before);
+        return Run {
+            rate: events as f64 / elapsed.as_secs_f64(),
+            server_us: nanos_each(used, events) / 1e3,
+            redis_us: 0.0,
+        };
+    }
+    let redis = matches!(kind, Kind::OnRedis).then(Redis::start);
     let server = Server::start(redis.as_ref(), RULES);
     let mut swarm = Swarm::new();
     swarm.connect(server.address, Protocol::SocketIo, 1, vec![token::sign(1, &["all"])]);
-    let mut poster = match way {
-        BackendTransport::Single(depth) => Poster::events(server.address, CONNECTIONS, depth),
-        BackendTransport::Batches => Poster::batches(server.address, 4),
-    };
-    let body = event("all", &json_string(PAYLOAD));
-    let batch = format!("{body}\n").repeat(BATCH);
-    let (before, start) = (server.cpu(), Instant::now());
+    let cpu = || (server.cpu(), redis.as_ref().map_or(Duration::ZERO, Redis::cpu));
+    let (before, start) = (cpu(), Instant::now());
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            match way {
-                BackendTransport::Single(_) => (0..events).for_each(|_| poster.send(body.as_bytes())),
-                BackendTransport::Batches => (0..events / BATCH).for_each(|_| poster.send(batch.as_bytes())),
-            }
-            poster.finish();
-        });
+        scope.spawn(|| post(server.address, way, events));
         swarm.receive(events, MOST, |_, _| {});
     });
-    let (elapsed, used) = (start.elapsed(), server.cpu() - before);
+    let (elapsed, after) = (start.elapsed(), cpu());
     swarm.assert_each(events);
-    (events as f64 / elapsed.as_secs_f64(), nanos_each(used, events) / 1e3)
+    let each = |before: Duration, after: Duration| nanos_each(after - before, events) / 1e3;
+    Run {
+        rate: events as f64 / elapsed.as_secs_f64(),
+        server_us: each(before.0, after.0),
+        redis_us: each(before.1, after.1),
+    }
+}
+
+/// Posts the events and reads every answer.
+fn post(address: SocketAddr, way: BackendTransport, events: usize) {
+    let mut poster = match way {
+        BackendTransport::Single(depth) => Poster::events(address, CONNECTIONS, depth),
+        BackendTransport::Batches => Poster::batches(address, 4),
+    };
+    let body = event("all", &json_string(PAYLOAD));
+    match way {
+        BackendTransport::Single(_) => (0..events).for_each(|_| poster.send(body.as_bytes())),
+        BackendTransport::Batches => {
+            let batch = format!("{body}\n").repeat(BATCH);
+            (0..events / BATCH).for_each(|_| poster.send(batch.as_bytes()));
+        }
+    }
+    poster.finish();
 }
 
 /// The three kinds of subscribers.

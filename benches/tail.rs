@@ -1,5 +1,5 @@
 //! What a node pays for each event of the log, whether or not anybody here is in its room: other programs fill the stream
-//! with pipelined `XADD`, and the node's CPU time is read until its tail has all of it.
+//! with `XADD`, pipelined or one at a time at a steady rate, and the node's CPU time is read until its tail has all of it.
 #![allow(clippy::print_stdout, reason = "a bench prints its results")]
 
 mod common;
@@ -7,15 +7,17 @@ mod common;
 use common::process::{Redis, Server};
 use common::report::{Table, median};
 use common::swarm::{Protocol, Swarm};
-use common::{json_string, setting, token, until};
+use common::{json_string, pace, setting, token, until};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PAYLOAD: usize = 128;
 const ROOMS: usize = 100;
 /// Commands that are sent before their answers are read.
 const PIPELINE: usize = 500;
+/// Single commands a second: so few that each wakes the node.
+const RATE: u64 = 2_000;
 const MOST: Duration = Duration::from_secs(120);
 
 /// One subscriber takes everything, so it must not be closed as a slow one.
@@ -27,7 +29,7 @@ fn main() {
     }
     let (repeats, events) = (setting("REPEATS", 3), setting("EVENTS", 300_000));
     let mut table = Table::new(&["rooms of the events", "XADDs at once", "node CPU µs/event", "Redis CPU µs/event"]);
-    for (at_once, events) in [(PIPELINE, events), (1, events / 10)] {
+    for (at_once, events) in [(PIPELINE, events), (1, events / 30)] {
         for wanted in [0, ROOMS / 20, ROOMS] {
             let runs: Vec<(f64, f64)> = (0..repeats).map(|_| read(wanted, at_once, events)).collect();
             table.row(&[
@@ -96,7 +98,12 @@ impl Writer {
     fn add(&mut self, events: usize, at_once: usize) {
         let data = json_string(PAYLOAD);
         let (mut commands, mut answers) = (Vec::new(), vec![0; 64 << 10]);
-        for batch in (0..events).step_by(at_once).map(|done| at_once.min(events - done)) {
+        let start = Instant::now();
+        for done in (0..events).step_by(at_once) {
+            let batch = at_once.min(events - done);
+            if at_once == 1 {
+                pace(start + Duration::from_nanos(done as u64 * 1_000_000_000 / RATE));
+            }
             commands.clear();
             for _ in 0..batch {
                 let room = format!("room:{}", self.next % ROOMS);

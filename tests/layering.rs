@@ -61,6 +61,8 @@ const SANS_IO: &[&str] = &[
     "src/explain/",
     "src/feed/merger.rs",
     "src/feed/pace.rs",
+    "src/log/backfill.rs",
+    "src/log/backfill/",
     "src/log/interest.rs",
     "src/log/interest/",
     "src/log/recent_commands.rs",

@@ -4,6 +4,9 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its results")]
 
 pub(crate) mod bare;
+pub(crate) mod cluster;
+pub(crate) mod echo;
+pub(crate) mod floor;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod report;
@@ -20,6 +23,11 @@ pub(crate) fn is_bench() -> bool {
         println!("not measured: run it by `cargo bench`, or give it `--bench`");
     }
     asked
+}
+
+/// Whether this program was started as one of the small servers beside which roomcast is measured; then it has served.
+pub(crate) fn was_child() -> bool {
+    bare::is_child() || echo::is_child() || floor::is_child()
 }
 
 /// A number from the environment, for shorter or longer runs.

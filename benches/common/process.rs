@@ -75,13 +75,18 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it with the settings that all benches share, and these lines of TOML behind them.
     pub(crate) fn start(redis: Option<&Redis>, toml: &str) -> Self {
+        Self::start_at(redis.map(Redis::url).as_deref(), "", toml)
+    }
+
+    /// The same on the Redis at this URL, with these lines in its `[redis]`.
+    pub(crate) fn start_at(url: Option<&str>, redis: &str, toml: &str) -> Self {
         let built = PathBuf::from(env!("CARGO_BIN_EXE_roomcast"));
         let program = std::env::var_os("ROOMCAST_BIN").map_or(built, PathBuf::from);
         let program = program.canonicalize().unwrap_or_else(|error| {
             panic!("{}: {error}; `cargo build --release` makes it, ROOMCAST_BIN names another", program.display())
         });
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let redis = redis.map_or(String::new(), |redis| format!("[redis]\nurl = \"{}\"\n", redis.url()));
+        let redis = url.map_or(String::new(), |url| format!("[redis]\nurl = \"{url}\"\n{redis}"));
         let config = format!(
             "listen = \"{address}\"\n{redis}[auth]\nsecret = \"{SECRET}\"\n[publish]\nkeys = [\"{KEY}\"]\n\
              [log]\nlevel = \"warn\"\n{toml}"
@@ -123,9 +128,20 @@ pub(crate) struct Redis {
 impl Redis {
     /// Starts it.
     pub(crate) fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// Starts a node of a Cluster that is still to be made.
+    pub(crate) fn start_for_cluster() -> Self {
+        let bus = free_port().to_string();
+        Self::with(&["--cluster-enabled", "yes", "--cluster-port", &bus])
+    }
+
+    fn with(more: &[&str]) -> Self {
         let port = free_port();
         let text = port.to_string();
         let arguments = ["--port", &text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
+        let arguments = [&arguments[..], more].concat();
         let mut process = Process::start("redis", Path::new("redis-server"), &arguments, &[]);
         until("redis-server to be ready", STARTING, || {
             process.assert_alive();
@@ -141,6 +157,16 @@ impl Redis {
         format!("redis://127.0.0.1:{}/0", self.port)
     }
 
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
     /// The same for a socket.
     pub(crate) fn address(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
@@ -148,15 +174,21 @@ impl Redis {
 
     /// CPU time of all its threads so far.
     pub(crate) fn cpu(&self) -> Duration {
-        cpu(self.process.child.id())
+        cpu(self.pid())
+    }
+
+    /// The text of its answer to a command of plain words.
+    pub(crate) fn ask(&self, command: &str) -> String {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("redis-server listens");
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes()).expect("redis-server reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("redis-server answers in ASCII");
+        answer
     }
 
     /// How often each command was called so far, also from scripts (`INFO commandstats`).
     pub(crate) fn commands(&self) -> BTreeMap<String, u64> {
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).expect("redis-server listens");
-        stream.write_all(b"INFO commandstats\r\nQUIT\r\n").expect("redis-server reads");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("redis-server answers in ASCII");
+        let answer = self.ask("INFO commandstats");
         let line = |line: &str| {
             let (name, numbers) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
             Some((name.to_owned(), numbers.split(',').next()?.parse().ok()?))

@@ -108,6 +108,11 @@ impl Swarm {
         self.clients.iter().map(|client| client.session.as_deref().cloned().unwrap_or_default()).collect()
     }
 
+    /// Sends a text message as this client.
+    pub(crate) fn send(&mut self, client: usize, message: &[u8]) {
+        self.clients[client].write(&client_frame(1, message));
+    }
+
     /// Keeps the connections alive for so long.
     pub(crate) fn hold(&mut self, time: Duration) {
         let end = Instant::now() + time;

@@ -36,6 +36,17 @@ pub(crate) fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// The payload of a client's frame at the start, and how long the frame is; `None` if it is not all here. The masks of
+/// clients here are zero.
+pub(crate) fn client_payload(bytes: &[u8]) -> Option<(&[u8], usize)> {
+    let (header, length) = match *bytes {
+        [_, length @ 128..254, ..] => (6, usize::from(length - 128)),
+        [_, 254, a, b, ..] => (8, usize::from(u16::from_be_bytes([a, b]))),
+        _ => return None,
+    };
+    Some((bytes.get(header..header + length)?, header + length))
+}
+
 /// The request that opens a WebSocket at a path.
 pub(crate) fn handshake(path: &str) -> String {
     format!(

@@ -1,6 +1,7 @@
 //! One verification key, and the algorithms pinned to it.
 
 use crate::auth::algorithm::{Algorithm, KeyKind};
+use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ECDSA_P521_SHA512_FIXED, ED25519, ParsedPublicKey,
     RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents,
@@ -19,6 +20,8 @@ pub(super) struct Key {
 }
 
 enum Material {
+    /// A secret, prepared for each algorithm once rather than for each token.
+    Hmac(Vec<(Algorithm, hmac::Key)>),
     Library(DecodingKey),
     /// jsonwebtoken has no ES512.
     P521(Box<ParsedPublicKey>),
@@ -27,7 +30,9 @@ enum Material {
 impl Key {
     /// The shared secret.
     pub(super) fn secret(secret: &[u8], pinned: &[Algorithm]) -> Self {
-        Self::new(None, KeyKind::Secret, pinned, None, Material::Library(DecodingKey::from_secret(secret)))
+        let prepared = |algorithm: &Algorithm| Some((*algorithm, hmac::Key::new(digest_of(*algorithm)?, secret)));
+        let keys = pinned.iter().filter_map(prepared).collect();
+        Self::new(None, KeyKind::Secret, pinned, None, Material::Hmac(keys))
     }
 
     /// A public key in PEM (SPKI, PKCS#1 or a certificate).
@@ -137,6 +142,13 @@ impl Key {
     pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &str) -> bool {
         debug_assert!(self.fits(algorithm));
         match (&self.material, algorithm.library()) {
+            (Material::Hmac(keys), _) => {
+                let Some((_, key)) = keys.iter().find(|(own, _)| *own == algorithm) else { return false };
+                // No digest is longer.
+                let mut tag = [0; 64];
+                let decoded = URL_SAFE_NO_PAD.decode_slice(signature, &mut tag);
+                decoded.is_ok_and(|length| hmac::verify(key, message, &tag[..length]).is_ok())
+            }
             // The library refuses a key of another family (jsonwebtoken 11, `JwtVerifier::new`).
             (Material::Library(key), Some(library)) => {
                 jsonwebtoken::crypto::verify(signature, message, key, library).unwrap_or(false)
@@ -146,6 +158,15 @@ impl Key {
             }
             _ => false,
         }
+    }
+}
+
+fn digest_of(algorithm: Algorithm) -> Option<hmac::Algorithm> {
+    match algorithm {
+        Algorithm::HS256 => Some(hmac::HMAC_SHA256),
+        Algorithm::HS384 => Some(hmac::HMAC_SHA384),
+        Algorithm::HS512 => Some(hmac::HMAC_SHA512),
+        _ => None,
     }
 }
 

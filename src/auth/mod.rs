@@ -179,7 +179,7 @@ impl Authenticator {
         // Checking an HMAC costs no more than the digest for the cache.
         let hash = (algorithm.key_kind() != KeyKind::Secret).then(|| token_hash(token));
         if let Some(identity) = hash.and_then(|hash| self.cache().get(&hash, keys.generation)) {
-            return match settings.policy.expired(identity.expires, now) {
+            return match settings.policy.expired(identity.expires(), now) {
                 true => Err(AuthError::Expired),
                 false => self.not_revoked(identity, now).inspect(|_| self.verified.count_cached(keys)),
             };

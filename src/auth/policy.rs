@@ -70,7 +70,7 @@ impl Policy {
         // A line break can only be white space between JSON tokens, because strings cannot contain one. Without them,
         // the claims can be written as one line.
         let claims = text.trim().replace(['\n', '\r'], " ").into();
-        Ok(Identity { user: Some(user), claims, expires, grants })
+        Ok(Identity { user: Some(user), claims, expiry: Identity::expiry_at(expires), grants })
     }
 
     /// Whether `exp` has passed: RFC 7519 section 4.1.4, "on or after" it.

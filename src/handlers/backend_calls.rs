@@ -117,7 +117,8 @@ pub async fn join_of(local: &LocalNode, about: SessionInfo<'_>, room: &str, ask:
     let mut call = BackendRequest::of_session(RequestKind::Join, about, now());
     call.room = Some(room);
     call.trace = Origin::Client(ask.trace());
-    backend.call(&ask.place, ask.deadline, &call, answer::read_decision).await
+    // Boxed: every packet would have room for a request.
+    Box::pin(backend.call(&ask.place, ask.deadline, &call, answer::read_decision)).await
 }
 
 /// Forwards a client's event.
@@ -153,7 +154,7 @@ pub async fn forward(
     call.trace = Origin::Client(ask.trace());
     call.args = serde_json::from_str(args.as_array()).ok();
     let read = |body: &[u8]| answer::read_event(body, &namespace, &local.context.draft_limits);
-    backend.call(&ask.place, ask.deadline, &call, read).await
+    Box::pin(backend.call(&ask.place, ask.deadline, &call, read)).await
 }
 
 /// Tells the backend that a session begins, or is taken up again: before presence is written, so that the backend hears of

@@ -131,7 +131,7 @@ pub async fn refresh(local: &Rc<LocalNode>, key: SessionKey, identity: Arc<Ident
     let brought: Vec<Room> = first.memberships().map(|(room, _)| room.clone()).collect();
     room_access::take_joins(local, key, &brought).map_err(RefreshError::TooFast)?;
     let same_claims = has_same_claims(&old, &identity);
-    let expires = identity.expires;
+    let expires = identity.expires();
     local.shard.renew(key, identity);
     session_start::watch_expiry(local, key, expires);
     let decided = local.shard.with_session(key, |session| {

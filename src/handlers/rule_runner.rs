@@ -336,7 +336,8 @@ async fn append(local: &Rc<LocalNode>, mut drafts: Vec<Draft>, trace: Trace) -> 
 pub async fn run_connection(local: &Rc<LocalNode>, key: SessionKey, namespace: &str) {
     let settings = local.context.settings();
     let Some(rule) = settings.rules.connection(namespace) else { return };
-    match run(local, key, rule, "connection", &Args::none(), None).await {
+    // Boxed: every CONNECT would have room for a rule.
+    match Box::pin(run(local, key, rule, "connection", &Args::none(), None)).await {
         Ok(Ran::Done(_)) => {}
         Ok(Ran::Deferred(need)) => match backend_calls::take_place(local, need.kind, key, 0) {
             Ok(place) => crate::handlers::defer_connection(local, key, need, place),

@@ -172,7 +172,7 @@ pub fn admit<'a>(
     reserved: &mut Reservation,
 ) -> SessionKey {
     let namespace = session.namespace;
-    let expires = session.identity.expires;
+    let expires = session.identity.expires();
     let id = session.id;
     let key = local.shard.admit(session, rooms, reserved);
     if tracing::enabled!(tracing::Level::DEBUG) {

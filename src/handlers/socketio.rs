@@ -169,7 +169,7 @@ async fn connect(local: &Rc<LocalNode>, key: ConnectionKey, namespace: Namespace
     let newcomer = session_start::Newcomer { connection: key, namespace: index, identity, auth: handshake.rest };
     let mut lost = None;
     let resumed = match handshake.pid.filter(|_| local.context.recovery_on()) {
-        Some(pid) => match resume::socketio(local, &newcomer, pid, handshake.offset.as_deref()).await {
+        Some(pid) => match Box::pin(resume::socketio(local, &newcomer, pid, handshake.offset.as_deref())).await {
             Outcome::Resumed(resumed) => Some(*resumed),
             Outcome::New(reason) => {
                 lost = Some(reason);

@@ -62,9 +62,9 @@ pub async fn serve(
             Some(sid) if forward::is_invented(&local.node, sid) => refuse(HandshakeError::UnknownSid),
             Some(sid) if upgrade => {
                 let handshake = handshake(request.headers(), &query, caller);
-                probe(api, local, request.headers(), caller, sid, handshake).await
+                Box::pin(probe(api, local, request.headers(), caller, sid, handshake)).await
             }
-            Some(sid) => poll(local, request, caller, sid).await,
+            Some(sid) => Box::pin(poll(local, request, caller, sid)).await,
             None => refuse(HandshakeError::UnknownSid),
         },
         None => open(api, local, &request, &query, caller),

@@ -6,6 +6,7 @@
 
 use crate::budget::{Holding, MemoryBudget};
 use hyper::rt::{Sleep, Timer};
+use parking_lot::Mutex;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -104,13 +105,28 @@ pub(super) struct HeadTimer {
     progress: Arc<Progress>,
     head: Duration,
     idle: Duration,
+    /// A timer of the same task that is not needed any more.
+    spare: Mutex<Option<Pin<Box<tokio::time::Sleep>>>>,
 }
 
 impl HeadTimer {
     /// `head` is how long a request's head may take, from its first byte on, and the first one from the connection on;
     /// `idle` is the longest pause between two requests.
-    pub(super) fn new(progress: Arc<Progress>, head: Duration, idle: Duration) -> Self {
-        Self { progress, head, idle }
+    pub(super) fn new(
+        progress: Arc<Progress>,
+        head: Duration,
+        idle: Duration,
+        spare: Option<Pin<Box<tokio::time::Sleep>>>,
+    ) -> Self {
+        Self { progress, head, idle, spare: Mutex::new(spare) }
+    }
+
+    fn timer(&self, at: tokio::time::Instant) -> Pin<Box<tokio::time::Sleep>> {
+        let Some(mut spare) = self.spare.lock().take() else { return Box::pin(tokio::time::sleep_until(at)) };
+        if spare.deadline() != at {
+            spare.as_mut().reset(at);
+        }
+        spare
     }
 }
 
@@ -129,7 +145,7 @@ impl Timer for HeadTimer {
         self.progress.first_byte.store(if is_kept { NOTHING } else { 0 }, Ordering::Relaxed);
         let wait = HeadWait { progress: self.progress.clone(), since, head: self.head, idle: self.idle };
         let at = wait.look_again(since).unwrap_or(since);
-        Box::pin(HeadSleep { wait, timer: Box::pin(tokio::time::sleep_until(at.into())) })
+        Box::pin(HeadSleep { wait, timer: self.timer(at.into()) })
     }
 }
 

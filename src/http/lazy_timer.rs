@@ -20,6 +20,11 @@ impl LazyTimer {
         Self { sleep: Box::pin(sleep_until(at.into())), at }
     }
 
+    /// The timer itself, for whoever waits next in this task.
+    pub(super) fn into_sleep(self) -> Pin<Box<Sleep>> {
+        self.sleep
+    }
+
     /// Waits for `ready`; `None` if that lasts until the deadline.
     pub(super) async fn before<T>(
         &mut self,

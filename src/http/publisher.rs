@@ -26,8 +26,18 @@ pub(super) enum Served {
     Over,
     /// It is over, and its client may still be sending.
     Linger,
-    /// It goes on with hyper: the bytes that are to be read first, and when they began to arrive.
-    Other(Vec<u8>, Instant),
+    /// It goes on with hyper.
+    Other(Rest),
+}
+
+/// What hyper gets of a connection.
+pub(super) struct Rest {
+    /// Bytes that are to be read first.
+    pub early: Vec<u8>,
+    /// When they began to arrive.
+    pub began: Instant,
+    /// The connection's timer.
+    pub timer: LazyTimer,
 }
 
 /// What is waited for.
@@ -39,6 +49,14 @@ enum Wait {
     Head(Instant),
     /// The rest of a request of so many bytes, and when to look how long that takes.
     Body { whole: usize, began: Instant, look: Instant },
+}
+
+/// Why this reader has done its part.
+#[derive(Clone, Copy)]
+enum End {
+    Over,
+    Linger,
+    Other,
 }
 
 /// Serves a connection of a listener that takes events.
@@ -75,17 +93,20 @@ struct Publisher<'a> {
 impl Publisher<'_> {
     async fn run(mut self) -> Served {
         loop {
-            let served = match self.read() {
+            let end = match self.read() {
                 Ok(Some(next)) => self.go_on(next).await,
-                Ok(None) if self.begun.is_empty() => Some(Served::Over),
+                Ok(None) if self.begun.is_empty() => Some(End::Over),
                 // A request that breaks off has its answer from hyper.
-                Ok(None) => Some(self.hand_over()),
+                Ok(None) => Some(End::Other),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait().await,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => None,
-                Err(_) => Some(Served::Over),
+                Err(_) => Some(End::Over),
             };
-            if let Some(served) = served {
-                return served;
+            match end {
+                None => {}
+                Some(End::Over) => return Served::Over,
+                Some(End::Linger) => return Served::Linger,
+                Some(End::Other) => return Served::Other(self.rest()),
             }
         }
     }
@@ -117,21 +138,21 @@ impl Publisher<'_> {
     }
 
     /// Answers what was decoded, and prepares to wait for more.
-    async fn go_on(&mut self, next: Next) -> Option<Served> {
+    async fn go_on(&mut self, next: Next) -> Option<End> {
         if self.turn.has_requests() {
             self.turn.append().await;
             let now = Instant::now();
             let is_last = self.turn.answer(now);
-            if let Err(served) = self.send().await {
-                return Some(served);
+            if let Err(end) = self.send().await {
+                return Some(end);
             }
             if is_last {
-                return Some(if self.begun.is_empty() { Served::Over } else { Served::Linger });
+                return Some(if self.begun.is_empty() { End::Over } else { End::Linger });
             }
             self.wait = Wait::Idle(now);
         }
         match next {
-            Next::Other => return Some(self.hand_over()),
+            Next::Other => return Some(End::Other),
             Next::Body(whole) => self.wait_for_body(whole),
             Next::Head if self.begun.is_empty() => {}
             Next::Head => {
@@ -171,17 +192,16 @@ impl Publisher<'_> {
         }
     }
 
-    /// The rest is hyper's.
-    fn hand_over(&mut self) -> Served {
+    fn rest(self) -> Rest {
         let began = match self.wait {
             Wait::Head(began) => began,
             Wait::Idle(_) | Wait::Body { .. } => Instant::now(),
         };
-        Served::Other(std::mem::take(&mut self.begun), began)
+        Rest { early: self.begun, began, timer: self.timer }
     }
 
     /// Waits until there is something to read.
-    async fn wait(&mut self) -> Option<Served> {
+    async fn wait(&mut self) -> Option<End> {
         loop {
             let settings = self.api.settings();
             let deadline = match self.wait {
@@ -204,18 +224,18 @@ impl Publisher<'_> {
     }
 
     /// No request came in time.
-    fn give_up(&self) -> Served {
+    fn give_up(&self) -> End {
         ending::no_whole_request(self.api, self.caller, !self.begun.is_empty());
-        Served::Over
+        End::Over
     }
 
-    async fn refuse_slow(&mut self) -> Served {
+    async fn refuse_slow(&mut self) -> End {
         self.turn.refuse_slow(Instant::now());
-        self.send().await.err().unwrap_or(Served::Linger)
+        self.send().await.err().unwrap_or(End::Linger)
     }
 
     /// Writes the answers.
-    async fn send(&mut self) -> Result<(), Served> {
+    async fn send(&mut self) -> Result<(), End> {
         let write_timeout = self.api.settings().http.write_timeout;
         let sent = send(self.socket, self.turn.answers(), write_timeout).await;
         self.turn.end();
@@ -223,9 +243,9 @@ impl Publisher<'_> {
             Ok(true) => Ok(()),
             Ok(false) => {
                 ending::unread_answer(self.api, self.caller);
-                Err(Served::Over)
+                Err(End::Over)
             }
-            Err(_) => Err(Served::Over),
+            Err(_) => Err(End::Over),
         }
     }
 }

@@ -51,7 +51,7 @@ pub async fn route(api: &Arc<Api>, local: &Rc<LocalNode>, request: Request<Incom
         "/socket/ping" => health::ping(api).await,
         "/openapi.json" if get => typed(StatusCode::OK, "application/json", OPENAPI),
         "/openapi.json" => method_not_allowed("GET, HEAD"),
-        "/metrics" if control && get => health::metrics(api).await,
+        "/metrics" if control && get => Box::pin(health::metrics(api)).await,
         "/metrics" if control => method_not_allowed("GET, HEAD"),
         "/publish" if control => {
             let from = caller.client();
@@ -71,11 +71,11 @@ pub async fn route(api: &Arc<Api>, local: &Rc<LocalNode>, request: Request<Incom
             Err(refusal) => *refusal,
             Ok(()) => trace::serve(api, &request, caller),
         },
-        path if control && console::is_console(api, path) => console::serve(api, request, caller).await,
+        path if control && console::is_console(api, path) => Box::pin(console::serve(api, request, caller)).await,
         path if control && is_view(path) => match access::check(api, caller, &request).await {
             _ if !get => method_not_allowed("GET, HEAD"),
             Err(refusal) => *refusal,
-            Ok(()) => view(api, path, request.uri().query()).await,
+            Ok(()) => Box::pin(view(api, path, request.uri().query())).await,
         },
         path => match api.pages.iter().find(|page| clients && get && page.path == path) {
             Some(page) => typed(StatusCode::OK, page.content_type, page.body.clone()),
@@ -123,7 +123,7 @@ async fn for_clients(
         _ if engine_path => engine::serve(api, local, request, caller, &origin).await,
         _ if request.method() != Method::GET => method_not_allowed("GET"),
         "/ws" => ws::serve(api, request, caller, &origin),
-        _ => sse::serve(api, local, request, caller, &origin).await,
+        _ => Box::pin(sse::serve(api, local, request, caller, &origin)).await,
     };
     if !matches!(response.body(), Answer::Sse(_)) {
         caller.socket.rest();

@@ -213,7 +213,7 @@ async fn read_proxy_header(api: &Api, mut stream: TcpStream, mut caller: Caller)
 /// Speaks HTTP/1 until the connection ends or becomes a WebSocket.
 async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Caller) {
     let caller = Rc::new(caller);
-    let (mut early, mut began) = (Vec::new(), caller.accepted());
+    let (mut early, mut began, mut spare) = (Vec::new(), caller.accepted(), None);
     if caller.listener == ListenerKind::Admin || !api.admin_apart {
         let served = tokio::select! {
             biased;
@@ -222,7 +222,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
             is_evicted = caller.socket.cut().wait() => return note_eviction(&api, &caller, is_evicted),
         };
         match served {
-            Served::Other(bytes, since) => (early, began) = (bytes, since),
+            Served::Other(rest) => (early, began, spare) = (rest.early, rest.began, Some(rest.timer.into_sleep())),
             Served::Over => return stream.say_end(),
             Served::Linger => return linger::close(&local, stream).await,
         }
@@ -230,7 +230,7 @@ async fn serve(local: Rc<LocalNode>, api: Arc<Api>, stream: Socket, caller: Call
     let may_still_send = Rc::new(Cell::new(false));
     let HttpConfig { head_timeout, idle_timeout, write_timeout, .. } = api.settings().http;
     let progress = Arc::new(Progress::new(api.node.context.memory.clone(), began));
-    let timer = HeadTimer::new(progress.clone(), head_timeout, idle_timeout);
+    let timer = HeadTimer::new(progress.clone(), head_timeout, idle_timeout, spare);
     let (stream, handoff) = Watched::new(stream, early.into(), progress.clone(), write_timeout);
     let service = service_fn(|mut request: Request<Incoming>| {
         let (api, local, caller) = (api.clone(), local.clone(), caller.clone());

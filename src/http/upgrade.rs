@@ -22,6 +22,7 @@ use hyper::header::{
 use hyper::{Request, Response, StatusCode};
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What an upgraded socket becomes.
@@ -107,7 +108,7 @@ pub fn carry_on(local: &Rc<LocalNode>, intent: Intent, upgraded: Upgraded) {
 fn open_socketio(local: &Rc<LocalNode>, permit: Permit, handshake: WebSocketHandshake, upgraded: Upgraded) {
     let Upgraded { stream, early, mut answer, waited } = upgraded;
     let sid = local.shard.fresh_id();
-    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(Rc::new(stream)), permit);
+    let mut connection = Connection::new(sid, Protocol::SocketIo, Link::WebSocket(Arc::new(stream)), permit);
     handshake.apply(&mut connection);
     let key = local.shard.open(connection);
     local.await_proof(key);
@@ -121,7 +122,7 @@ fn open_socketio(local: &Rc<LocalNode>, permit: Permit, handshake: WebSocketHand
 
 fn open_json(local: &Rc<LocalNode>, permit: Permit, token: Option<Box<str>>, upgraded: Upgraded) {
     let Upgraded { stream, early, answer, waited } = upgraded;
-    let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(Rc::new(stream)), permit);
+    let connection = Connection::new(Id::random(), Protocol::PlainWs, Link::WebSocket(Arc::new(stream)), permit);
     let key = local.shard.open(connection);
     local.await_proof(key);
     local.shard.push(key, Frame::Raw(answer.into()));

@@ -3,7 +3,7 @@
 
 use crate::http::keep_alive::Progress;
 use crate::tls::Socket;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use socket2::SockRef;
 use std::cell::Cell;
 use std::future::Future as _;
@@ -93,7 +93,9 @@ impl Watched {
 
     fn read(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.early.is_empty() {
-            buffer.put_slice(&self.early.split_to(self.early.len().min(buffer.remaining())));
+            let count = self.early.len().min(buffer.remaining());
+            buffer.put_slice(&self.early[..count]);
+            self.early.advance(count);
             return Poll::Ready(Ok(()));
         }
         self.stream.as_mut().map_or_else(gone, |stream| Pin::new(stream).poll_read(context, buffer))

@@ -234,3 +234,6 @@ impl<'a> PastFinder<'a> {
         past
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,18 @@
 //! The session commands of the last minutes, for sessions that had no connection when they were given. Sans-IO.
 
-use crate::log::window::Gap;
 use crate::model::command::SessionCommand;
 use crate::model::offset::Position;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// Why some commands are not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// They were too old, or too many.
+    Dropped,
+    /// They are from before the beginning.
+    NotRead,
+}
 
 /// Commands in log order, bounded by age and bytes.
 #[derive(Debug)]
@@ -76,12 +84,12 @@ impl RecentCommands {
     pub(super) fn after(
         &self,
         position: Position,
-    ) -> Result<impl Iterator<Item = (Position, &Arc<SessionCommand>)>, Gap> {
+    ) -> Result<impl Iterator<Item = (Position, &Arc<SessionCommand>)>, Missing> {
         let from = self.kept.partition_point(|(_, at, _)| *at <= position);
         match position >= self.floor {
             true => Ok(self.kept.range(from..).map(|(_, at, command)| (*at, command))),
-            false if self.is_whole => Err(Gap::NotKept),
-            false => Err(Gap::TooOld),
+            false if self.is_whole => Err(Missing::NotRead),
+            false => Err(Missing::Dropped),
         }
     }
 }

@@ -127,8 +127,8 @@ impl RecentLog for SharedWindow {
         RecentLog::commands(&*self.of(Line::CONTROL).read(), after)
     }
 
-    fn filled_up_to(&self) -> Position {
-        self.of(Line::CONTROL).read().filled_up_to()
+    fn filled_up_to(&self, line: Line) -> Position {
+        self.of(line).read().filled_up_to()
     }
 }
 

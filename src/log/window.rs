@@ -6,7 +6,7 @@ mod share;
 
 use crate::log::Snapshot;
 use crate::log::backfill::Past;
-use crate::log::recent_commands::RecentCommands;
+use crate::log::recent_commands::{Missing, RecentCommands};
 use crate::log::window::room_floors::RoomFloors;
 use crate::log::window::share::Share;
 use crate::model::command::SessionCommand;
@@ -96,7 +96,7 @@ pub trait RecentLog {
     fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap>;
 
     /// See [`Window::filled_up_to`].
-    fn filled_up_to(&self) -> Position;
+    fn filled_up_to(&self, line: Line) -> Position;
 }
 
 impl RecentLog for Window {
@@ -112,7 +112,7 @@ impl RecentLog for Window {
         self.commands(after).map(|commands| commands.map(|(at, command)| (at, command.clone())).collect())
     }
 
-    fn filled_up_to(&self) -> Position {
+    fn filled_up_to(&self, _line: Line) -> Position {
         self.filled_up_to()
     }
 }
@@ -304,7 +304,10 @@ impl Window {
         if after.epoch != self.epoch {
             return Err(Gap::ForeignEpoch);
         }
-        self.commands.after(after.position)
+        self.commands.after(after.position).map_err(|missing| match missing {
+            Missing::Dropped => Gap::TooOld,
+            Missing::NotRead => Gap::NotKept,
+        })
     }
 
     /// The event at this position, if it is kept.

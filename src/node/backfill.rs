@@ -1,20 +1,19 @@
 //! Reads the log again for sessions that come back to rooms whose events this node did not keep: one pass for all that wait.
 //! A storm of reconnects reads it a few times, however many clients come.
 
-use crate::log::backfill::{Needs, PastRange, Waiting};
+use crate::log::backfill::{Needs, PastRange};
 use crate::log::interest::Interest;
 use crate::log::window::RecentLog;
-use crate::model::names::{Namespace, Room};
+use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::partition::Line;
 use crate::model::place::Place;
 use crate::node::context::{LocalNode, Node};
 use crate::session::recovery::Asked;
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, watch};
 
 /// Sessions that come within this time share the first pass.
 const GATHER: Duration = Duration::from_millis(5);
@@ -23,40 +22,12 @@ const MAX_PASSES: usize = 3;
 /// How long a shard may take to come to where a pass has read.
 const MAX_BEHIND: Duration = Duration::from_secs(5);
 
-/// Who waits for which pass.
-pub struct Backfill {
-    waiting: Mutex<Waiting>,
-    arrived: Notify,
-    /// The number of the last pass that is over, and whether it read anything.
-    done: watch::Sender<(u64, bool)>,
-}
-
-impl Default for Backfill {
-    fn default() -> Self {
-        Self { waiting: Mutex::default(), arrived: Notify::new(), done: watch::Sender::new((0, false)) }
-    }
-}
-
-impl Backfill {
-    /// Waits for a pass that looks for this. Whether it read anything.
-    async fn read(&self, namespace: &Namespace, needs: &Needs) -> bool {
-        let number = self.waiting.lock().add(namespace, needs);
-        self.arrived.notify_one();
-        // The sender lives as long as `self`.
-        let done = self.done.subscribe().wait_for(|(done, _)| *done >= number).await.map(|done| *done);
-        // A later one read for others: what it says of Redis holds too.
-        done.is_ok_and(|(_, has_read)| has_read)
-    }
-}
-
 /// Runs the passes, one after the other, as long as the node runs.
 pub async fn run(node: Arc<Node>) {
     loop {
-        node.backfill.arrived.notified().await;
+        node.backfill.arrival().await;
         tokio::time::sleep(GATHER).await;
-        loop {
-            let begun = node.backfill.waiting.lock().begin();
-            let Some((number, needed)) = begun else { break };
+        while let Some((number, needed)) = node.backfill.begin() {
             let recovery = &node.context.recovery;
             let epoch = node.window.head().epoch;
             let range = needed.range(node.window.interest(), epoch, recovery.window_bytes, recovery.room_bytes);
@@ -65,7 +36,7 @@ pub async fn run(node: Arc<Node>) {
                 // Another pass has brought it.
                 None => true,
             };
-            node.backfill.done.send_replace((number, has_read));
+            node.backfill.finish(number, has_read);
         }
     }
 }
@@ -118,8 +89,8 @@ pub async fn fetch(local: &LocalNode, namespace: NamespaceIndex, ask: impl Fn(&P
         }
         known = missing;
     }
-    let filled = Offset { position: window.filled_up_to(), ..window.head() };
-    local.shard.come_to(&Place::from(filled), MAX_BEHIND).await;
+    let filled = Offset { position: window.filled_up_to(Line::CONTROL), ..window.head() };
+    local.shard.come_to(&filled.into(), MAX_BEHIND).await;
 }
 
 fn touch(interest: &Interest, namespace: NamespaceIndex, rooms: &[Room]) {

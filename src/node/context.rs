@@ -11,7 +11,7 @@ use crate::model::id::{Id, NodeId};
 use crate::node::admin_ui::config::Settings;
 use crate::node::admin_ui::state::AdminUi;
 use crate::node::backend_lanes::BackendLanes;
-use crate::node::backfill::Backfill;
+use crate::node::backfill_queue::BackfillQueue;
 use crate::node::command_tracker::CommandTracker;
 use crate::node::operator_drain::OperatorDrain;
 use crate::node::probes::Probes;
@@ -43,7 +43,7 @@ pub struct Node {
     /// The recent log.
     pub window: Arc<SharedWindow>,
     /// Reads the log again for clients that come back.
-    pub backfill: Backfill,
+    pub backfill: BackfillQueue,
     /// Counts client connections.
     pub connection_limiter: Arc<ConnectionLimiter>,
     /// The application's backend; `None` without `[backend]`.
@@ -145,7 +145,7 @@ impl Node {
         Arc::new(Self {
             id: context.node_id,
             window: context.window.clone(),
-            backfill: Backfill::default(),
+            backfill: BackfillQueue::default(),
             connection_limiter: ConnectionLimiter::new(Bounds {
                 clients: limits.connections,
                 per_address: limits.connections_per_ip,

@@ -83,7 +83,7 @@ impl Sink for Dispatcher {
         if position > announced.position {
             // What lies between is no event, but clients of other nodes may have its offsets.
             announced.position = position;
-            self.node.shards().iter().for_each(|shard| shard.tell(ShardCommand::Advance(*announced)));
+            self.node.shards().iter().for_each(|shard| shard.advance(*announced));
         }
         drop(announced);
         self.progress(line);
@@ -138,6 +138,9 @@ impl Dispatcher {
 
     /// Gives every shard the events and, each at its place among them, the commands.
     fn hand_out(&self, batch: Batch) {
+        if batch.commands.is_empty() {
+            return self.hand_out_events(batch.events.into_iter());
+        }
         let (mut events, mut done) = (batch.events.into_iter(), 0);
         for placed in batch.commands {
             self.hand_out_events(events.by_ref().take(placed.after.saturating_sub(done)));
@@ -162,7 +165,7 @@ impl Dispatcher {
             return;
         }
         let bytes = events.iter().map(|delivery| delivery.event.size()).sum();
-        self.node.shards().iter().for_each(|shard| shard.deliver(events.clone(), bytes));
+        self.node.shards().iter().for_each(|shard| shard.deliver(&events, bytes));
     }
 
     /// The window has an event before any shard does, so that a resume up to a shard's position finds it.

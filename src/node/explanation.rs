@@ -1,7 +1,8 @@
 //! Why a user did or did not get an event, over all nodes: each answers for its own sessions, from its own part of the log.
 
 use crate::cluster::{EventView, ExplainQuery, NodeExplanation, RpcRequest, RpcResponse};
-use crate::log::window::{Gap, RecentLog};
+use crate::log::backfill::{PastRange, PastUnavailable};
+use crate::log::window::RecentLog;
 use crate::model::event::Event;
 use crate::model::id::NodeId;
 use crate::model::names::Room;
@@ -17,6 +18,8 @@ use std::time::Duration;
 
 /// How long another node is waited for, so that there is an answer within a second.
 const PEER_TIMEOUT: Duration = Duration::from_millis(800);
+/// How long the log is waited for.
+const READ_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// What all nodes know, in order of their names; or why one says nothing.
 pub async fn explain(node: &Arc<Node>, query: &ExplainQuery) -> Vec<(NodeId, Result<NodeExplanation, Silence>)> {
@@ -43,7 +46,10 @@ pub async fn explain_here(node: &Node, query: ExplainQuery) -> NodeExplanation {
     }
     let room: Room = query.room.as_str().into();
     let offset = query.event.as_deref().and_then(Offset::parse);
-    let found = offset.map(|offset| find(node, offset, &query.namespace, &room));
+    let found = match offset {
+        Some(offset) => Some(find(node, offset, &query.namespace, &room).await),
+        None => None,
+    };
     let (view, event) = found.map_or((None, None), |(view, event)| (Some(view), event));
     answer.event = view;
     let namespace = context.namespaces.find(&query.namespace);
@@ -75,26 +81,44 @@ pub async fn explain_here(node: &Node, query: ExplainQuery) -> NodeExplanation {
 }
 
 /// What the recent log knows of an event, and what is asked about it where that can be answered.
-fn find(node: &Node, offset: Offset, namespace: &str, room: &Room) -> (EventView, Option<AskedEvent>) {
+async fn find(node: &Node, offset: Offset, namespace: &str, room: &Room) -> (EventView, Option<AskedEvent>) {
     let status = |status: &str| EventView { status: status.to_owned(), ..EventView::default() };
     let head = node.window.head_of(offset.line);
     if offset.epoch != head.epoch {
         return (status("other_log"), None);
     }
-    if let Some(event) = node.window.event_at(offset) {
+    let known = match node.window.event_at(offset) {
+        Some(event) => Ok(Some(event)),
+        None if node.window.interest().is_everything() || offset.position > head.position => Ok(None),
+        None => read(node, offset).await,
+    };
+    if let Ok(Some(event)) = &known {
         let same = &*event.draft.namespace == namespace;
         let asked =
             same.then(|| AskedEvent { offset, rooms: event.draft.rooms.clone(), except: event.draft.except.clone() });
-        return (kept(&event), asked);
+        return (kept(event), asked);
     }
     let before = Offset { position: offset.position.predecessor(), ..offset };
     match node.window.covers(before, namespace, std::slice::from_ref(room)) {
         _ if offset.position > head.position => (status("ahead"), None),
-        Ok(()) => (status("unknown"), None),
-        // Where it went is not known any more. What is answered holds if it was for this room.
-        Err(Gap::TooOld | Gap::NotKept | Gap::Future | Gap::ForeignEpoch) => {
-            (status("gone"), Some(AskedEvent { offset, rooms: vec![room.clone()], except: Vec::new() }))
+        covered if known.is_ok() && (covered.is_ok() || !node.window.interest().is_everything()) => {
+            (status("unknown"), None)
         }
+        // Where it went is not known any more. What is answered holds if it was for this room.
+        _ => (status("gone"), Some(AskedEvent { offset, rooms: vec![room.clone()], except: Vec::new() })),
+    }
+}
+
+/// The event at this offset, from the log itself; `None` where the log has none there.
+async fn read(node: &Node, offset: Offset) -> Result<Option<Arc<Event>>, PastUnavailable> {
+    let Offset { epoch, position, .. } = offset;
+    let (after, bytes) = (position.predecessor(), usize::MAX);
+    let rooms = Arc::default();
+    let range = PastRange { epoch, after, up_to: position, rooms, all: true, max_bytes: bytes, room_bytes: bytes };
+    let past = node.log.read_past(range, READ_TIMEOUT).await?;
+    match past.after > after {
+        true => Err(PastUnavailable("it is trimmed".into())),
+        false => Ok(past.events.into_iter().next()),
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod admin_ui;
 pub mod backend_lanes;
 pub mod backfill;
+pub mod backfill_queue;
 pub mod command_tracker;
 pub mod commands;
 pub mod context;

@@ -49,7 +49,7 @@ fn moving(local: &LocalNode, released: &Released) -> Moving {
         namespace: local.context.namespaces.name(session.namespace).to_string(),
         record: parked.to_record(),
         claims: session.identity.claims.to_string(),
-        expires: session.identity.expires,
+        expires: session.identity.expires(),
         auth: session.auth.as_deref().map(str::to_owned),
     };
     Moving {

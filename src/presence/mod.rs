@@ -43,6 +43,11 @@ impl Fact {
     pub fn inside(namespace: Namespace, room: Room, user: Option<Arc<str>>) -> Self {
         Self::Inside(Arc::new(Inside { namespace, room, user }))
     }
+
+    /// Whether it is that this user is connected.
+    pub fn is_online(&self, user: &str) -> bool {
+        matches!(self, Self::Online(own) if **own == *user)
+    }
 }
 
 /// The announcements of a user to the others in a room.

@@ -17,7 +17,6 @@ use crate::session::polling::Polling;
 use crate::session::session_list::SessionList;
 use crate::session::timers::Timers;
 use crate::session::unfinished::Unfinished;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -26,7 +25,7 @@ pub use crate::session::keys::{ConnectionKey, SessionKey};
 /// How the outbox of a connection is emptied just now.
 pub enum Link {
     /// A WebSocket; its task reads, the shard writes.
-    WebSocket(Rc<ClientStream>),
+    WebSocket(Arc<ClientStream>),
     /// Long-polling: a GET leases the outbox when there is one.
     Polling(Box<Polling>),
     /// A streamed response whose body takes the outbox; told to cut the connection when nobody reads.

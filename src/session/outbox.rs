@@ -9,16 +9,15 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::ops::Deref;
-use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
-/// An event as one shard holds it: counted without atomics, of which a room of thousands would cost thousands.
+/// An event as one shard holds it: its counter is not shared with other shards, between whose cores it would go to and fro.
 pub struct LocalDelivery(Arc<Delivery>);
 
 impl LocalDelivery {
     /// For the outboxes of one shard.
-    pub fn new(delivery: Arc<Delivery>) -> Rc<Self> {
-        Rc::new(Self(delivery))
+    pub fn new(delivery: Arc<Delivery>) -> Arc<Self> {
+        Arc::new(Self(delivery))
     }
 }
 
@@ -46,9 +45,9 @@ pub enum Frame {
     /// An event from a log with partitions.
     Placed(Arc<PlacedDelivery>),
     /// An event from the log, shared by all its receivers, encoded when it is written.
-    Event(Rc<LocalDelivery>),
+    Event(Arc<LocalDelivery>),
     /// A Socket.IO packet for this connection alone.
-    Packet(Rc<Encoded>),
+    Packet(Arc<Encoded>),
     /// An Engine.IO control packet (`2`, `6`, `1`, the handshake), without its framing.
     Engine(Bytes),
     /// Bytes that go out as they are: a `/ws` message in its frame, a WebSocket pong or close, an SSE block.
@@ -92,39 +91,58 @@ impl Frame {
     }
 }
 
-/// The sums over all outboxes of a thread, which is one shard: kept as frames come and go, because adding them up takes too
-/// long with very many connections.
-struct Totals {
-    bytes: Cell<usize>,
-    own: Cell<usize>,
+/// The sums over all outboxes of a shard: kept as frames come and go, because adding them up takes too long with very many
+/// connections. Where several threads use the outboxes in turns, each has its part, and only the sum of the parts is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    bytes: usize,
+    own: usize,
+}
+
+impl Totals {
+    /// Bytes that wait, near enough for limits.
+    pub fn waiting(self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of memory that the outboxes hold. Events are not among them: many outboxes share one.
+    pub fn held(self) -> usize {
+        self.own
+    }
+
+    /// Both parts together.
+    pub fn plus(self, other: Self) -> Self {
+        Self { bytes: self.bytes.wrapping_add(other.bytes), own: self.own.wrapping_add(other.own) }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self { bytes: self.bytes.wrapping_sub(other.bytes), own: self.own.wrapping_sub(other.own) }
+    }
 }
 
 thread_local! {
-    static TOTALS: Totals = const { Totals { bytes: Cell::new(0), own: Cell::new(0) } };
+    /// This thread's part of its shard's.
+    static TOTALS: Cell<Totals> = const { Cell::new(Totals { bytes: 0, own: 0 }) };
 }
 
-/// Bytes that wait in all outboxes of this thread, near enough for limits.
-pub fn waiting_bytes() -> usize {
-    TOTALS.with(|totals| totals.bytes.get())
+/// This thread's part of the sums of its shard.
+pub fn totals() -> Totals {
+    TOTALS.get()
 }
 
-/// Bytes of memory that all outboxes of this thread hold. Events are not among them: many outboxes share one.
-pub fn held_bytes() -> usize {
-    TOTALS.with(|totals| totals.own.get())
+/// Uses the outboxes of another thread's shard. Answers, too, what this adds to that shard's sums.
+pub fn on_behalf<T>(act: impl FnOnce() -> T) -> (T, Totals) {
+    let own = TOTALS.get();
+    let result = act();
+    (result, TOTALS.replace(own).minus(own))
 }
 
 fn came(frame: &Frame, size: usize) {
-    TOTALS.with(|totals| {
-        totals.bytes.set(totals.bytes.get() + size);
-        totals.own.set(totals.own.get() + own(frame, size));
-    });
+    TOTALS.set(TOTALS.get().plus(Totals { bytes: size, own: own(frame, size) }));
 }
 
 fn gone(frame: &Frame, size: usize) {
-    TOTALS.with(|totals| {
-        totals.bytes.set(totals.bytes.get() - size);
-        totals.own.set(totals.own.get() - own(frame, size));
-    });
+    TOTALS.set(TOTALS.get().minus(Totals { bytes: size, own: own(frame, size) }));
 }
 
 /// Bytes of memory of one frame.
@@ -335,6 +353,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_another_thread_queues_and_this_one_writes_adds_up() {
+        let mut outbox = Outbox::default();
+        outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
+        let (mut outbox, of_other) = std::thread::spawn(move || {
+            on_behalf(|| {
+                outbox.push(Frame::Raw(Bytes::from_static(b"123")));
+                outbox.pop();
+                outbox
+            })
+        })
+        .join()
+        .unwrap();
+        assert_eq!(totals().plus(of_other).waiting(), 3);
+        outbox.pop();
+        assert_eq!(totals().plus(of_other), Totals::default());
+    }
+
+    #[test]
     fn counts_and_gives_its_memory_back() {
         let mut outbox = Outbox::default();
         outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
@@ -347,18 +383,18 @@ mod tests {
         assert_eq!(outbox.bytes(), 1);
         outbox.pop();
         assert_eq!((outbox.bytes(), outbox.held()), (0, 0));
-        assert_eq!((waiting_bytes(), held_bytes()), (0, 0));
+        assert_eq!((totals().waiting(), totals().held()), (0, 0));
         (0..3).for_each(|_| outbox.push(Frame::Raw(Bytes::from_static(b"12345"))));
-        assert_eq!((waiting_bytes(), held_bytes()), (15, 15 + 3 * size_of::<Frame>()));
+        assert_eq!((totals().waiting(), totals().held()), (15, 15 + 3 * size_of::<Frame>()));
         outbox.wrote(2, |_| 5);
         outbox.keep_started();
-        assert_eq!((outbox.bytes(), waiting_bytes()), (5, 5));
+        assert_eq!((outbox.bytes(), totals().waiting()), (5, 5));
         outbox.pop();
         outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
         assert_eq!(outbox.clear(), 0);
         assert!(outbox.is_empty());
         outbox.push(Frame::Raw(Bytes::from_static(b"12345")));
         drop(outbox);
-        assert_eq!((waiting_bytes(), held_bytes()), (0, 0));
+        assert_eq!((totals().waiting(), totals().held()), (0, 0));
     }
 }

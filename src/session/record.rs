@@ -114,7 +114,7 @@ impl Parked {
         Some(Self {
             id: written.id,
             namespace,
-            identity: Arc::new(Identity { user, claims: "{}".into(), expires: None, grants }),
+            identity: Arc::new(Identity { user, claims: "{}".into(), expiry: None, grants }),
             rooms: written.rooms,
             provenances,
             decided_on,
@@ -165,7 +165,7 @@ mod tests {
         for user in [None, Some(json!(7)), Some(json!("7\"é"))] {
             let user = user.map(|claim| UserId::from_claim(Some(&claim)).unwrap());
             let grants = Grants::from_claim(Some(&json!(["a", "b:*"]))).unwrap();
-            let identity = Identity { user, claims: "{}".into(), expires: None, grants };
+            let identity = Identity { user, claims: "{}".into(), expiry: None, grants };
             let parked = Parked {
                 id: Id::random_session(),
                 namespace: NamespaceIndex::new(3),

@@ -225,7 +225,7 @@ fn provable_on(
         // What is delivered next would come a second time.
         return Err(Gap::Future);
     }
-    if here.line == Line::CONTROL && here.position < window.filled_up_to() {
+    if here.position < window.filled_up_to(here.line) {
         // What was read again after `here` would not come live.
         return Err(Gap::Future);
     }
@@ -298,7 +298,7 @@ impl<L: RecentLog> RecentLog for Recorder<'_, L> {
         }
     }
 
-    fn filled_up_to(&self) -> Position {
+    fn filled_up_to(&self, _line: Line) -> Position {
         // It is waited for afterwards.
         Position::default()
     }

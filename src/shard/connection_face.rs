@@ -19,7 +19,7 @@ use crate::shard::release::Released;
 use crate::tls::Socket;
 use bytes::Bytes;
 use std::net::IpAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -284,7 +284,7 @@ impl Shard {
     }
 
     /// A polling connection's WebSocket takes over, once `prepare` has noted what its handshake said.
-    pub fn upgrade(&self, key: ConnectionKey, stream: Rc<ClientStream>, prepare: impl FnOnce(&mut Connection)) {
+    pub fn upgrade(&self, key: ConnectionKey, stream: Arc<ClientStream>, prepare: impl FnOnce(&mut Connection)) {
         let mut hub = self.hub.borrow_mut();
         if let Some(connection) = hub.connections.get_mut(key) {
             prepare(connection);
@@ -305,7 +305,7 @@ impl Shard {
     }
 
     /// Wakes this task when the connection has something for it, and answers its socket; `None` when the connection is gone.
-    pub fn wake_on_change(&self, key: ConnectionKey, context: &Context<'_>) -> Option<Rc<ClientStream>> {
+    pub fn wake_on_change(&self, key: ConnectionKey, context: &Context<'_>) -> Option<Arc<ClientStream>> {
         let mut hub = self.hub.borrow_mut();
         let connection = hub.connections.get_mut(key)?;
         connection.wake_with(context.waker());

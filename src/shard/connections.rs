@@ -7,7 +7,7 @@ use crate::session::timers::Timers;
 use crate::shard::deadlines::Deadlines;
 use slotmap::SlotMap;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// A connection's nearest deadline is in the table whenever its timers were changed by [`Connections::change_timers`] or
@@ -20,11 +20,11 @@ pub(super) struct Connections {
     /// The deadline that the shard's loop sleeps until.
     armed: Option<Millis>,
     /// Wakes the loop for an earlier deadline.
-    wake: Rc<Notify>,
+    wake: Arc<Notify>,
 }
 
 impl Connections {
-    pub(super) fn new(wake: Rc<Notify>) -> Self {
+    pub(super) fn new(wake: Arc<Notify>) -> Self {
         Self { all: SlotMap::with_key(), by_sid: HashMap::new(), deadlines: Deadlines::default(), armed: None, wake }
     }
 

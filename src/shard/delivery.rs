@@ -16,13 +16,14 @@ use crate::shard::hub::Hub;
 use crate::tls::Socket;
 use bytes::Bytes;
 use std::io::ErrorKind;
-use std::rc::Rc;
 use std::sync::Arc;
 
 /// Bytes of frames that are joined for one write.
 pub(super) const GATHER_BYTES: usize = 64 << 10;
 /// Bytes written to one connection before the next connection is flushed, so that a long replay does not hold up others.
 const BYTES_PER_TURN: usize = 1 << 20;
+/// Receivers of one event for which a vector is kept.
+const MAX_GATHERED: usize = 1 << 10;
 /// Slices of replays queued before others get their turn.
 const SLICES_PER_TURN: usize = 4;
 /// Slices of a replay in one polling answer, within [`MAX_POLL_ANSWER`].
@@ -44,59 +45,80 @@ enum Flushed {
 }
 
 impl Hub {
-    /// Puts one event into the outboxes of its receivers, each once, and moves the shard's position.
-    pub(super) fn deliver(&mut self, delivery: &Arc<Delivery>, now: Millis) {
+    /// Puts one event into the outboxes of its receivers, each once, and moves the shard's position. Answers how many these are.
+    pub(super) fn deliver(&mut self, delivery: &Arc<Delivery>, now: Millis) -> u64 {
         let event = &delivery.event;
         // The offset of a volatile event is that of the entry before it, which may be a probe. No client may be ahead of its
         // shard.
         self.position.set(event.offset);
-        let Some(namespace) = self.context.namespaces.find(&event.draft.namespace) else { return };
+        let Some(namespace) = self.context.namespaces.find(&event.draft.namespace) else { return 0 };
         self.mark += 1;
         let before = self.flusher.pushed();
-        let shared = LocalDelivery::new(delivery.clone());
+        let mut receivers = std::mem::take(&mut self.gathered);
+        let mut shared = None;
         let mut placed = Placed::default();
         let followed = if self.context.feed.is_open() { Some(self.follow(namespace, event)) } else { None };
         for room in &event.draft.except {
-            for session in self.receivers(namespace, room) {
+            self.gather(namespace, room, &mut receivers);
+            for session in receivers.drain(..) {
                 if let Some(session) = self.sessions.get_mut(session) {
                     session.mark = self.mark;
                 }
             }
         }
         for (index, room) in event.draft.rooms.iter().enumerate() {
+            self.gather(namespace, room, &mut receivers);
+            if receivers.is_empty() {
+                continue;
+            }
+            let shared = shared.get_or_insert_with(|| LocalDelivery::new(delivery.clone()));
             // The shared `/ws` frame names the first room; members of a later one get its own.
             let mut json = None;
-            for session in self.receivers(namespace, room) {
-                self.deliver_to(session, &shared, (index > 0).then_some((room, &mut json)), &mut placed, now);
+            for session in receivers.drain(..) {
+                self.deliver_to(session, shared, (index > 0).then_some((room, &mut json)), &mut placed, now);
             }
         }
+        self.keep_gathered(receivers);
         let sessions = self.flusher.pushed() - before;
         if let Some(followed) = followed {
             self.report_delivered(event, &followed, sessions);
         }
         tracing::debug!(event = &*event.draft.event, rooms = ?event.draft.rooms, sessions, "event out");
+        sessions as u64
     }
 
     /// The members of a room. As in Socket.IO, a session's own id is a room with that one member. [`EVERYBODY`] is the room
     /// of all sessions of the namespace.
     pub(super) fn receivers(&self, namespace: NamespaceIndex, room: &str) -> Vec<SessionKey> {
+        let mut receivers = Vec::new();
+        self.gather(namespace, room, &mut receivers);
+        receivers
+    }
+
+    fn gather(&self, namespace: NamespaceIndex, room: &str, receivers: &mut Vec<SessionKey>) {
         if room == EVERYBODY {
-            return self.sessions.in_namespace(namespace).collect();
+            return receivers.extend(self.sessions.in_namespace(namespace));
         }
         match self.rooms.find(namespace, room) {
-            Some(room) => self.rooms.members(room).collect(),
+            Some(room) => receivers.extend(self.rooms.members(room)),
             None => {
                 let own = Id::parse(room).and_then(|id| self.sessions.by_id(id));
                 let fits = |key: &SessionKey| self.sessions.get(*key).is_some_and(|s| s.namespace == namespace);
-                own.filter(fits).into_iter().collect()
+                receivers.extend(own.filter(fits));
             }
         }
+    }
+
+    /// Keeps the vector for the next event, unless this one had very many receivers.
+    fn keep_gathered(&mut self, mut receivers: Vec<SessionKey>) {
+        receivers.shrink_to(MAX_GATHERED);
+        self.gathered = receivers;
     }
 
     fn deliver_to(
         &mut self,
         session_key: SessionKey,
-        shared: &Rc<LocalDelivery>,
+        shared: &Arc<LocalDelivery>,
         later: Option<(&Room, &mut Option<Bytes>)>,
         placed: &mut Placed,
         now: Millis,

@@ -3,12 +3,12 @@
 
 use crate::cluster::{Confirmed, Owner};
 use crate::log::window::RecentLog;
-use crate::model::event::Delivery;
 use crate::model::id::Id;
 use crate::model::millis::Millis;
 use crate::model::names::Room;
 use crate::model::namespaces::NamespaceIndex;
 use crate::model::offset::Offset;
+use crate::model::partition::Line;
 use crate::model::place::Place;
 use crate::presence::RoomStatus;
 use crate::session::outbox;
@@ -16,6 +16,7 @@ use crate::session::parked::Parked;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::EndedQueue;
 use crate::shard::hub::Hub;
+use crate::shard::hub_cell::HubCell;
 use crate::shard::release::{Taken, Taker};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -23,8 +24,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 
-/// Frames put into outboxes before others get their turn: some 50 ns each.
-const PUSHES_PER_TURN: usize = 8_192;
 /// How far behind another node this one may be: the time between two reads of their tails, generously.
 const CATCH_UP: Duration = Duration::from_millis(500);
 /// How long the way of what was read to a shard may take. Longer than a full queue of the shard.
@@ -41,14 +40,14 @@ pub struct Shard {
     /// What all shards of the node share.
     pub context: Arc<ShardContext>,
     pub(super) observer: Arc<dyn ShardObserver>,
-    pub(super) hub: RefCell<Hub>,
+    pub(super) hub: HubCell,
     /// Where sockets are read into.
     buffer: RefCell<Box<[u8]>>,
     pub(super) started: Instant,
     /// Wakes the shard's loop.
-    pub(super) wake: Rc<Notify>,
+    pub(super) wake: Arc<Notify>,
     /// Notified whenever the shard's position moves.
-    pub(super) advanced: Notify,
+    advanced: Arc<Notify>,
 }
 
 /// What a shard holds.
@@ -78,16 +77,17 @@ impl Shard {
         observer: Arc<dyn ShardObserver>,
         ended: EndedQueue,
     ) -> Rc<Self> {
-        let wake = Rc::new(Notify::new());
+        let wake = Arc::new(Notify::new());
+        let hub = Hub::new(index, context.clone(), &wake, ended);
         Rc::new(Self {
             index,
-            hub: RefCell::new(Hub::new(index, context.clone(), &wake, ended)),
+            advanced: hub.advanced.clone(),
+            hub: HubCell::new(hub),
             started: context.started,
             context,
             observer,
             buffer: RefCell::new(vec![0; READ_BUFFER].into()),
             wake,
-            advanced: Notify::new(),
         })
     }
 
@@ -144,7 +144,7 @@ impl Shard {
         self.come_to(place, CATCH_UP).await;
     }
 
-    /// Waits until the shard has come to a position, for a bounded time.
+    /// Waits until the shard has come to a place, for a bounded time.
     pub async fn come_to(&self, place: &Place, within: Duration) {
         let reached = async {
             loop {
@@ -175,7 +175,7 @@ impl Shard {
                 // Where the log begins anew, all that was known of the rooms changes too.
                 let since = rooms.iter().filter_map(|room| interest.since(namespace, room)).max();
                 // Nor does what was read again since come live.
-                let since = since.max(Some(window.filled_up_to()));
+                let since = since.max(Some(window.filled_up_to(Line::CONTROL)));
                 if here.epoch == window.head().epoch && since.is_none_or(|since| since <= here.position) {
                     return;
                 }
@@ -210,17 +210,6 @@ impl Shard {
         let _ = tokio::time::timeout(HISTORY_READ, read).await;
     }
 
-    /// Delivers one event; whether so much was delivered that others should have their turn.
-    pub(super) fn deliver(&self, delivery: &Arc<Delivery>) -> bool {
-        let (now, mut hub) = (self.now(), self.hub.borrow_mut());
-        hub.deliver(delivery, now);
-        let long = hub.flusher.pushed_this_turn() >= PUSHES_PER_TURN;
-        if long {
-            hub.flusher.begin_turn();
-        }
-        long
-    }
-
     /// Runs `act` with the buffer that sockets are read into. `act` must not ask for it again.
     pub fn with_read_buffer<T>(&self, act: impl FnOnce(&mut [u8]) -> T) -> T {
         act(&mut self.buffer.borrow_mut())
@@ -232,7 +221,7 @@ impl Shard {
         ShardCounts {
             rooms: hub.rooms.len(),
             sessions: hub.sessions.len() + hub.parked.len(),
-            outbox_bytes: outbox::waiting_bytes(),
+            outbox_bytes: outbox::totals().plus(hub.outbox_totals).waiting(),
             by_namespace: hub.sessions.by_namespace().to_vec(),
         }
     }

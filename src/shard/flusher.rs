@@ -1,10 +1,15 @@
 //! Connections that wait to be flushed, and deliveries that the metrics do not count yet.
 
+use crate::model::event::Delivery;
+use crate::model::offset::Position;
 use crate::model::transport::Protocol;
 use crate::session::connection::{Connection, ConnectionKey};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 use tokio::sync::Notify;
+
+/// Frames put into outboxes before others get their turn: some 50 ns each.
+const PUSHES_PER_TURN: usize = 8_192;
 
 /// A connection with `dirty` set is in the queue once; one that is `blocked` waits for its socket instead.
 pub(super) struct Flusher {
@@ -19,13 +24,45 @@ pub(super) struct Flusher {
     slices: usize,
     /// Deliveries that the metrics do not count yet, by protocol.
     delivered: [u64; 3],
+    /// Whoever lists connections now also flushes them.
+    attended: bool,
     /// Wakes the shard's loop when the queue is no longer empty.
-    wake: Rc<Notify>,
+    wake: Arc<Notify>,
+}
+
+/// An event in outboxes whose receivers are not all flushed yet.
+pub(super) struct Unwritten {
+    /// The value of [`Flusher::flushed`] at which it is written.
+    pub(super) flushed_at: u64,
+    /// When it was accepted (Unix microseconds).
+    pub(super) accepted_us: u64,
+    /// Where in the log it is.
+    pub(super) position: Position,
+    /// The event with the number of its receivers here, if its way is recorded.
+    pub(super) traced: Option<(Arc<Delivery>, u64)>,
 }
 
 impl Flusher {
-    pub(super) fn new(wake: Rc<Notify>) -> Self {
-        Self { queue: VecDeque::new(), taken: 0, pushed: 0, turn_began: 0, slices: 0, delivered: [0; 3], wake }
+    pub(super) fn new(wake: Arc<Notify>) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            taken: 0,
+            pushed: 0,
+            turn_began: 0,
+            slices: 0,
+            delivered: [0; 3],
+            attended: false,
+            wake,
+        }
+    }
+
+    /// Whether the caller flushes what is listed from now on, so that the shard's loop need not be woken for it. It is for
+    /// what is still listed when that ends.
+    pub(super) fn attend(&mut self, attended: bool) {
+        self.attended = attended;
+        if !attended && !self.queue.is_empty() {
+            self.wake.notify_one();
+        }
     }
 
     /// Lists a connection for the next flush.
@@ -33,7 +70,7 @@ impl Flusher {
         if !connection.dirty && !connection.blocked {
             connection.dirty = true;
             self.queue.push_back(key);
-            if self.queue.len() == 1 {
+            if self.queue.len() == 1 && !self.attended {
                 self.wake.notify_one();
             }
         }
@@ -71,14 +108,13 @@ impl Flusher {
         self.pushed
     }
 
-    /// Those of them since [`Flusher::begin_turn`].
-    pub(super) fn pushed_this_turn(&self) -> usize {
-        self.pushed - self.turn_began
-    }
-
-    /// The others have had their turn.
-    pub(super) fn begin_turn(&mut self) {
-        self.turn_began = self.pushed;
+    /// Whether so much was put into outboxes since this was last so that others should have their turn.
+    pub(super) fn is_turn_over(&mut self) -> bool {
+        let is_over = self.pushed - self.turn_began >= PUSHES_PER_TURN;
+        if is_over {
+            self.turn_began = self.pushed;
+        }
+        is_over
     }
 
     /// How many connections are flushed by now.

@@ -1,12 +1,15 @@
-//! How other threads reach a shard: by messages, with a bound on the bytes of events that wait.
+//! How other threads reach a shard: by messages, with a bound on the bytes of events that wait, or while its thread sleeps by
+//! its tables.
 
 use crate::model::event::{Delivery, PlacedCommand};
 use crate::model::id::Id;
 use crate::model::offset::Offset;
+use crate::shard::hub::Hub;
+use crate::shard::hub_cell::SharedHub;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Work for a shard's thread. It gets what the node keeps beside the shard there.
@@ -42,18 +45,42 @@ impl<L> Clone for ShardHandle<L> {
     }
 }
 
-/// Bytes of events that were sent to a shard and are not in outboxes yet.
+impl<L> ShardCommand<L> {
+    /// The bytes of what comes from the log, in its order; `None` of anything else.
+    pub(super) fn size(&self) -> Option<usize> {
+        match self {
+            Self::Events(_, bytes) => Some(*bytes),
+            Self::SessionCommand(_) | Self::Probe(_) | Self::Reset(_) | Self::Advance(_) => Some(0),
+            Self::Run(_) | Self::Stop => None,
+        }
+    }
+}
+
+/// What was sent to a shard and is not carried out yet.
 #[derive(Default)]
 pub struct Backlog {
+    /// Bytes of events.
     bytes: AtomicUsize,
+    /// Messages of the log. Only the log's tail adds to them.
+    messages: AtomicUsize,
     shrunk: Notify,
+    hub: OnceLock<SharedHub>,
 }
 
 impl Backlog {
-    /// The shard has put so many bytes into outboxes.
-    pub fn took(&self, bytes: usize) {
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.shrunk.notify_one();
+    /// The shard has carried out a message of so many bytes.
+    pub(super) fn done(&self, bytes: usize) {
+        self.messages.fetch_sub(1, Ordering::Relaxed);
+        if bytes > 0 {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.shrunk.notify_one();
+        }
+    }
+
+    /// The shard has started, and these are its tables.
+    pub(super) fn share(&self, hub: SharedHub) {
+        // A second call would be a bug of the runner and changes nothing.
+        let _ = self.hub.set(hub);
     }
 }
 
@@ -65,9 +92,22 @@ impl<L: 'static> ShardHandle<L> {
         (Self { commands, backlog: backlog.clone() }, receiver, backlog)
     }
 
-    /// Sends a message; one to a shard that has stopped is lost.
+    /// Sends a message; one to a shard that has stopped is lost. Messages of the log are only sent by its tail.
     pub fn tell(&self, command: ShardCommand<L>) {
+        if let Some(bytes) = command.size() {
+            self.backlog.messages.fetch_add(1, Ordering::Relaxed);
+            self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
         let _ = self.commands.send(command);
+    }
+
+    /// Uses the tables of the shard, if its thread sleeps and it has carried out all that it was sent of the log. Called by the
+    /// log's tail.
+    fn on_behalf<T>(&self, act: impl FnOnce(&mut Hub) -> T) -> Option<T> {
+        let mut hub = self.backlog.hub.get()?.try_lock()?;
+        // With the lock: what the shard did before is seen.
+        let is_behind = self.backlog.messages.load(Ordering::Relaxed) > 0 || self.commands.is_closed();
+        if is_behind { None } else { Some(act(&mut hub)) }
     }
 
     /// Runs work on the shard's thread.
@@ -99,9 +139,18 @@ impl<L: 'static> ShardHandle<L> {
         }
     }
 
-    /// Sends events. The caller waits for [`ShardHandle::room`] first.
-    pub fn deliver(&self, events: Arc<[Arc<Delivery>]>, bytes: usize) {
-        self.backlog.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.tell(ShardCommand::Events(events, bytes));
+    /// Delivers events, or sends them. The caller waits for [`ShardHandle::room`] first.
+    pub fn deliver(&self, events: &Arc<[Arc<Delivery>]>, bytes: usize) {
+        let delivered = self.on_behalf(|hub| hub.deliver_on_behalf(events, hub.context.now()));
+        if delivered != Some(true) {
+            self.tell(ShardCommand::Events(events.clone(), bytes));
+        }
+    }
+
+    /// Moves the shard to this offset, up to which there was no event since the last one.
+    pub fn advance(&self, offset: Offset) {
+        if self.on_behalf(|hub| hub.move_to(offset)).is_none() {
+            self.tell(ShardCommand::Advance(offset));
+        }
     }
 }

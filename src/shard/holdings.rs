@@ -54,7 +54,7 @@ impl Hub {
 
     /// Takes over what outboxes hold, once it has changed by so much that it matters: the counter is shared by all shards.
     pub(super) fn note_outboxes(&mut self) {
-        let bytes = outbox::held_bytes();
+        let bytes = outbox::totals().plus(self.outbox_totals).held();
         if bytes.abs_diff(self.outbox_bytes) >= OUTBOX_STEP {
             let before = std::mem::replace(&mut self.outbox_bytes, bytes);
             self.context.memory.adjust(Holding::Outbox, before, bytes);

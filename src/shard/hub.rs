@@ -21,19 +21,19 @@ use crate::protocol::socketio_encode::Encoded;
 use crate::protocol::{plain_ws, sse, websocket};
 use crate::session::Session;
 use crate::session::connection::{Connection, ConnectionKey, Link, SessionKey};
-use crate::session::outbox::Frame;
+use crate::session::outbox::{Frame, Totals};
 use crate::session::parked::Parked;
 use crate::session::parked_sessions::ParkedSessions;
 use crate::shard::connections::Connections;
 use crate::shard::context::ShardContext;
 use crate::shard::ended::{Ended, EndedQueue};
-use crate::shard::flusher::Flusher;
+use crate::shard::flusher::{Flusher, Unwritten};
 use crate::shard::last_refusals::LastRefusals;
 use crate::shard::rooms::Rooms;
 use crate::shard::session_persister::SessionPersister;
 use crate::shard::sessions::Sessions;
+use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
@@ -54,9 +54,13 @@ pub(super) struct Hub {
     pub(super) parked_bytes: usize,
     /// The same of outboxes.
     pub(super) outbox_bytes: usize,
+    /// What outboxes hold by deliveries of other threads; the sums of the shard's own thread are its own.
+    pub(super) outbox_totals: Totals,
     /// Writes records of sessions, where there are other nodes that may need them.
     pub(super) persister: Option<SessionPersister>,
     pub(super) flusher: Flusher,
+    /// Events in outboxes whose receivers are not all flushed yet.
+    pub(super) unwritten: VecDeque<Unwritten>,
     pub(super) ended: EndedQueue,
     /// The last event of each line of the log that the shard has delivered.
     pub(super) position: Place,
@@ -70,11 +74,15 @@ pub(super) struct Hub {
     pub(super) history: History,
     /// Where the frames of one write are gathered.
     pub(super) scratch: Vec<u8>,
+    /// Where the receivers of an event are gathered.
+    pub(super) gathered: Vec<SessionKey>,
+    /// Notified whenever the shard's position moves.
+    pub(super) advanced: Arc<Notify>,
 }
 
 impl Hub {
     /// Empty. `wake` wakes the shard's loop for a flush or an earlier deadline.
-    pub(super) fn new(index: u8, context: Arc<ShardContext>, wake: &Rc<Notify>, ended: EndedQueue) -> Self {
+    pub(super) fn new(index: u8, context: Arc<ShardContext>, wake: &Arc<Notify>, ended: EndedQueue) -> Self {
         let position = Place::unread(context.window.partitions());
         let history = History::new(&context.explain, context.shards, unix_ms());
         let records = context.cluster.is_some() && context.recovery_on();
@@ -88,7 +96,9 @@ impl Hub {
             parked: ParkedSessions::default(),
             parked_bytes: 0,
             outbox_bytes: 0,
+            outbox_totals: Totals::default(),
             flusher: Flusher::new(wake.clone()),
+            unwritten: VecDeque::new(),
             ended,
             position,
             noted: Ticket::default(),
@@ -96,6 +106,8 @@ impl Hub {
             refused: LastRefusals::default(),
             history,
             scratch: Vec::new(),
+            gathered: Vec::new(),
+            advanced: Arc::default(),
         }
     }
 
@@ -243,7 +255,7 @@ impl Hub {
     /// Queues a Socket.IO packet for one connection. An answer may be as large as the packet that it answers, which may be
     /// much larger than the limit for unsent bytes: such a one, with a reply beside the acknowledgement, is allowed on top.
     pub(super) fn push_packet(&mut self, key: ConnectionKey, packet: Encoded) {
-        let frame = Frame::Packet(Rc::new(packet));
+        let frame = Frame::Packet(Arc::new(packet));
         let (size, max) = (frame.size(), 2 * max_attached(self.context.socketio.max_payload));
         if size > self.context.live.outbox_bytes() / LARGE_ANSWER
             && let Some(connection) = self.connections.get_mut(key)
@@ -303,7 +315,7 @@ impl Hub {
         }
         self.history.reset(self.stamp(), offset);
         // Not before: the sessions that were parked above got nothing of what lies between.
-        self.position.set(offset);
+        self.move_to(offset);
         self.context.metrics.gap("log_reset", told);
     }
 
@@ -313,6 +325,12 @@ impl Hub {
             Line::CONTROL => None,
             line => self.position.on(line),
         }
+    }
+
+    /// A line of the log was read up to this offset, and there was no event since the last one.
+    pub(super) fn move_to(&mut self, offset: Offset) {
+        self.position.set(offset);
+        self.advanced.notify_waiters();
     }
 
     /// Lists a connection for the next flush.

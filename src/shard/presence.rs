@@ -14,8 +14,10 @@ use std::fmt;
 impl Hub {
     /// A user has one connection more. It may be counted already, by what is `reserved`.
     pub(super) fn note_user_came(&mut self, session: &Session, reserved: &mut Reservation) {
-        let Some(fact) = self.online(session) else { return };
-        let ticket = reserved.take(&fact).unwrap_or_else(|| self.context.presence.enter(fact, || None));
+        let Some(user) = self.counted_user(session) else { return };
+        let ticket = reserved
+            .take(|fact| fact.is_online(user))
+            .unwrap_or_else(|| self.context.presence.enter(Fact::Online(user.into()), || None));
         self.noted = self.noted.max(ticket);
     }
 
@@ -31,8 +33,9 @@ impl Hub {
         let Some(session) = self.sessions.get(key) else { return };
         let Some(fact) = self.fact(session, room) else { return };
         let namespace = session.namespace;
-        let ticket =
-            reserved.take(&fact).unwrap_or_else(|| self.context.presence.enter(fact, || self.messages(session, room)));
+        let ticket = reserved
+            .take(|reserved| *reserved == fact)
+            .unwrap_or_else(|| self.context.presence.enter(fact, || self.messages(session, room)));
         self.rooms.count(key, namespace, room);
         self.note_announced(key, ticket);
     }
@@ -97,16 +100,21 @@ impl Hub {
         }
     }
 
-    /// The fact that a session's user is connected. A connection counts once, also if the user is in several namespaces on it:
-    /// `None` if another session of the connection makes it true.
+    /// The fact that a session's user is connected; `None` if another session makes it true.
     fn online(&self, session: &Session) -> Option<Fact> {
+        self.counted_user(session).map(|user| Fact::Online(user.into()))
+    }
+
+    /// The user whom a session counts for. A connection counts once, also if the user is in several namespaces on it: `None`
+    /// for the other sessions of the connection.
+    fn counted_user<'a>(&self, session: &'a Session) -> Option<&'a str> {
         let user = session.identity.user.as_ref()?;
         let siblings = self.connections.get(session.connection).into_iter().flat_map(|c| c.sessions.iter());
         let is_same = |other: &Session| {
             other.id != session.id && other.identity.user.as_ref().is_some_and(|other| other.as_str() == user.as_str())
         };
         let counted = siblings.filter_map(|key| self.sessions.get(*key)).any(is_same);
-        (!counted).then(|| Fact::Online(user.as_str().into()))
+        (!counted).then(|| user.as_str())
     }
 
     fn namespace_of(&self, session: &Session) -> &Namespace {

@@ -120,7 +120,7 @@ impl Membership {
     }
 }
 
-/// A room has less than 2^28 members on one shard: a connection costs more than 2 KB.
+/// A room has less than 2^28 members on one shard: a connection costs more than 1 KB.
 fn pack(at: usize) -> u32 {
     (at as u32) << INDEX_SHIFT
 }

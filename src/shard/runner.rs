@@ -1,16 +1,18 @@
 //! The thread of a shard: a current-thread runtime and one loop that takes messages, fires deadlines and flushes outboxes.
+//! While it sleeps, others may deliver for it ([`crate::shard::on_behalf`]).
 
 use crate::model::command::Action;
 use crate::model::event::{Delivery, PlacedCommand};
-use crate::model::offset::Position;
+use crate::model::millis::Millis;
 use crate::shard::context::{ShardContext, ShardObserver};
 use crate::shard::ended::{Ended, EndedQueue};
 use crate::shard::face::Shard;
 use crate::shard::handle::{Backlog, ShardCommand, ShardHandle};
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 
@@ -18,6 +20,11 @@ use tokio::sync::mpsc;
 const FLUSH_SLICE: usize = 128;
 /// Commands taken at once: a bound on how long one round of deliveries may take.
 const MAX_COMMANDS: usize = 256;
+thread_local! {
+    /// The shard of this thread.
+    static OWN: RefCell<Option<Rc<Shard>>> = const { RefCell::new(None) };
+}
+
 /// The receiving ends of a [`ShardHandle`].
 pub type End<L> = (mpsc::UnboundedReceiver<ShardCommand<L>>, Arc<Backlog>);
 
@@ -34,7 +41,9 @@ pub fn spawn<L: 'static>(
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new().name(format!("shard-{index}")).spawn(move || {
         // A LocalSet would be woken through the driver, a system call for every readable socket.
-        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+        let let_go = || OWN.with_borrow(|own| own.iter().for_each(|shard| shard.hub.let_go()));
+        let mut builder = Builder::new_current_thread();
+        let runtime = match builder.enable_all().on_thread_park(let_go).build_local(LocalOptions::default()) {
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!(%error, "shard {index} has no runtime"),
         };
@@ -42,11 +51,14 @@ pub fn spawn<L: 'static>(
         runtime.block_on(async move {
             let (ended, ended_receiver) = EndedQueue::new();
             let shard = Shard::new(index, context, observer, ended);
+            backlog.share(shard.hub.share());
+            OWN.set(Some(shard.clone()));
             let local = setup(&shard, ended_receiver);
             // As a task of its own: the future of block_on itself is woken through the driver too.
             if let Err(error) = tokio::task::spawn_local(run(shard, local, commands, backlog)).await {
                 tracing::error!(%error, "shard {index} ended");
             }
+            OWN.take();
         });
     })
 }
@@ -59,35 +71,40 @@ async fn run<L: 'static>(
     backlog: Arc<Backlog>,
 ) {
     let mut waiting = Vec::new();
-    let mut flushing = Flushing::default();
+    let mut sleep = pin!(tokio::time::sleep_until(shard.started.into()));
+    let mut asleep_until = None;
     loop {
         let next = {
             let mut hub = shard.hub.borrow_mut();
+            hub.flusher.attend(false);
             let next = hub.next_deadline();
             hub.connections.arm(next);
             next
         };
-        let sleep = async {
-            match next {
-                Some(at) => {
-                    tokio::time::sleep_until((shard.started + Duration::from_millis(at.get() - 1)).into()).await
-                }
-                None => std::future::pending().await,
-            }
-        };
+        if let Some(at) = next.filter(|_| next != asleep_until) {
+            sleep.as_mut().reset((shard.started + Duration::from_millis(at.get() - 1)).into());
+        }
+        asleep_until = next;
         tokio::select! {
             biased;
             count = commands.recv_many(&mut waiting, MAX_COMMANDS) => if count == 0 { return },
             () = shard.wake.notified() => {}
-            () = sleep => {}
+            () = &mut sleep, if next.is_some() => asleep_until = None,
         }
+        // What is listed from here on is flushed below.
+        shard.hub.borrow_mut().flusher.attend(true);
         loop {
+            let mut now = shard.now();
             for command in waiting.drain(..) {
-                if !flushing.carry_out(&shard, &local, command, &backlog).await {
+                let size = command.size();
+                if !carry_out(&shard, &local, command, &mut now).await {
                     return;
                 }
+                if let Some(bytes) = size {
+                    backlog.done(bytes);
+                }
             }
-            if !flushing.work_some(&shard) {
+            if !work_some(&shard) {
                 break;
             }
             tokio::task::yield_now().await;
@@ -103,10 +120,9 @@ async fn run<L: 'static>(
 
 /// Carries out a command. It is reported once the presence store has what it changed, because the caller may read presence as
 /// soon as it has its answer.
-fn apply_command(shard: &Rc<Shard>, placed: PlacedCommand) {
-    let now = shard.now();
+fn apply_command(shard: &Rc<Shard>, placed: PlacedCommand, now: Millis) {
     let (sessions, noted) = shard.hub.borrow_mut().carry_out(&placed.command, placed.offset, now);
-    shard.advanced.notify_waiters();
+    shard.hub.borrow().advanced.notify_waiters();
     if shard.context.presence.is_written(noted) {
         return shard.observer.command_applied(&placed.command, sessions);
     }
@@ -118,116 +134,46 @@ fn apply_command(shard: &Rc<Shard>, placed: PlacedCommand) {
     });
 }
 
-/// A batch of events in outboxes.
-struct Delivered {
-    /// The count of flushed connections at which it is flushed.
-    flushed_at: u64,
-    /// When its events were accepted (Unix microseconds).
-    accepted_us: Vec<u64>,
-    /// Those of them whose way is recorded, with the number of their receivers here.
-    traced: Vec<(Arc<Delivery>, u64)>,
-    /// Where in the log it ends.
-    up_to: Position,
-}
-
-/// Delivered events whose receivers are not all flushed yet.
-#[derive(Default)]
-struct Flushing {
-    batches: VecDeque<Delivered>,
-}
-
-impl Flushing {
-    /// Handles one message; `false` for the last one.
-    async fn carry_out<L>(
-        &mut self,
-        shard: &Rc<Shard>,
-        local: &Rc<L>,
-        command: ShardCommand<L>,
-        backlog: &Backlog,
-    ) -> bool {
-        match command {
-            ShardCommand::Events(events, bytes) => {
-                let (mut accepted, mut traced) = (Vec::new(), Vec::new());
-                for delivery in &*events {
-                    let before = shard.hub.borrow().flusher.pushed();
-                    let is_wide = shard.deliver(delivery);
-                    // Where nobody receives an event nothing is written.
-                    let receivers = shard.hub.borrow().flusher.pushed() - before;
-                    if receivers > 0 {
-                        accepted.push(delivery.event.accepted_us);
-                    }
-                    if delivery.is_traced() {
-                        match receivers {
-                            0 => wrote(shard, delivery, 0),
-                            receivers => traced.push((delivery.clone(), receivers as u64)),
-                        }
-                    }
-                    if is_wide {
-                        // In a room of thousands, reads and deadlines get their turn between two events. Nothing is flushed
-                        // yet, so that many events to one connection still become one write.
-                        let now = shard.now();
-                        shard.hub.borrow_mut().fire(now);
-                        tokio::task::yield_now().await;
-                    }
+/// Handles one message; `false` for the last one.
+async fn carry_out<L>(shard: &Rc<Shard>, local: &Rc<L>, command: ShardCommand<L>, now: &mut Millis) -> bool {
+    match command {
+        ShardCommand::Events(events, _) => {
+            for delivery in &*events {
+                if deliver(shard, delivery, now) {
+                    // In a room of thousands, reads and deadlines get their turn between two events. Nothing is flushed
+                    // yet, so that many events to one connection still become one write.
+                    tokio::task::yield_now().await;
                 }
-                shard.advanced.notify_waiters();
-                backlog.took(bytes);
-                self.note(shard, accepted, traced);
             }
-            ShardCommand::SessionCommand(placed) => apply_command(shard, placed),
-            ShardCommand::Probe(id) => shard.observer.probe_seen(id),
-            ShardCommand::Reset(offset) => {
-                let now = shard.now();
-                shard.hub.borrow_mut().reset(offset, now);
-                shard.advanced.notify_waiters();
-            }
-            ShardCommand::Advance(offset) => {
-                shard.hub.borrow_mut().position.set(offset);
-                shard.advanced.notify_waiters();
-            }
-            ShardCommand::Run(work) => work(local),
-            ShardCommand::Stop => return false,
+            shard.hub.borrow().advanced.notify_waiters();
         }
-        true
+        ShardCommand::SessionCommand(placed) => apply_command(shard, placed, *now),
+        ShardCommand::Probe(id) => shard.observer.probe_seen(id),
+        ShardCommand::Reset(offset) => shard.hub.borrow_mut().reset(offset, *now),
+        ShardCommand::Advance(offset) => shard.hub.borrow_mut().move_to(offset),
+        ShardCommand::Run(work) => work(local),
+        ShardCommand::Stop => return false,
     }
-
-    /// Remembers a batch until its receivers, which are listed now, have been flushed.
-    fn note(&mut self, shard: &Shard, accepted_us: Vec<u64>, traced: Vec<(Arc<Delivery>, u64)>) {
-        if !accepted_us.is_empty() {
-            let hub = shard.hub.borrow();
-            let (flushed_at, up_to) = (hub.flusher.flushed_when_empty(), hub.position.control().position);
-            self.batches.push_back(Delivered { flushed_at, accepted_us, traced, up_to });
-        }
-    }
-
-    /// Fires deadlines and flushes a slice of the outboxes. Answers whether more outboxes wait.
-    fn work_some(&mut self, shard: &Shard) -> bool {
-        let (now, mut hub) = (shard.now(), shard.hub.borrow_mut());
-        hub.fire(now);
-        let more = hub.flush_some(FLUSH_SLICE, now);
-        let (flushed, delivered) = (hub.flusher.flushed(), hub.flusher.take_delivered());
-        drop(hub);
-        let metrics = &shard.context.metrics;
-        delivered.for_each(|(protocol, count)| metrics.delivered(protocol, count));
-        while self.batches.front().is_some_and(|batch| batch.flushed_at <= flushed || !more) {
-            let Some(Delivered { accepted_us, traced, up_to, .. }) = self.batches.pop_front() else { break };
-            let unix_us = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
-            shard.hub.borrow_mut().history.wrote(up_to, (unix_us / 1000) as u64);
-            traced.iter().for_each(|(delivery, receivers)| wrote(shard, delivery, *receivers));
-            for accepted_us in accepted_us {
-                // Every frame is written, or waits because its client is slow.
-                metrics.publish_to_write.observe(unix_us.saturating_sub(u128::from(accepted_us)) as f64 / 1e6);
-            }
-        }
-        more
-    }
+    true
 }
 
-/// This shard has written a traced event; the last one to do so ends its span.
-fn wrote(shard: &Shard, delivery: &Delivery, receivers: u64) {
-    if let Some(receivers) = delivery.shard_wrote(receivers) {
-        shard.context.telemetry.delivered(&delivery.event, receivers);
+/// Delivers one event; whether so much was delivered that others should have their turn.
+fn deliver(shard: &Shard, delivery: &Arc<Delivery>, now: &mut Millis) -> bool {
+    let mut hub = shard.hub.borrow_mut();
+    hub.deliver_and_note(delivery, *now);
+    let is_turn_over = hub.flusher.is_turn_over();
+    if is_turn_over {
+        *now = shard.now();
+        hub.fire(*now);
     }
+    is_turn_over
+}
+
+/// Fires deadlines and flushes a slice of the outboxes. Answers whether more outboxes wait.
+fn work_some(shard: &Shard) -> bool {
+    let (now, mut hub) = (shard.now(), shard.hub.borrow_mut());
+    hub.fire(now);
+    hub.flush_slice(FLUSH_SLICE, now)
 }
 
 /// One shard for each core, at most 255: a sid has one byte for its shard.

@@ -7,7 +7,7 @@ use crate::session::parked::Parked;
 use crate::session::record_parts::{RecordText, WrittenParts};
 use crate::shard::deadlines::Deadlines;
 use std::collections::{HashMap, HashSet};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -34,7 +34,7 @@ pub(super) struct SessionPersister {
     rewriting: Option<u64>,
     /// After this time a record is written again.
     refresh: Duration,
-    wake: Rc<Notify>,
+    wake: Arc<Notify>,
 }
 
 impl SessionPersister {
@@ -51,12 +51,12 @@ impl SessionPersister {
             rewriting: None,
             // The window holds a quarter more than itself (`RecoveryConfig::kept`).
             refresh: window / 5,
-            wake: Rc::default(),
+            wake: Arc::default(),
         }
     }
 
     /// Completes a wait when there is something to write.
-    pub(super) fn wake(&self) -> Rc<Notify> {
+    pub(super) fn wake(&self) -> Arc<Notify> {
         self.wake.clone()
     }
 

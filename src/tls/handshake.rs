@@ -2,8 +2,8 @@
 
 use crate::tls::session::TlsSession;
 use crate::tls::socket::{Socket, with_records};
+use parking_lot::Mutex;
 use rustls::{Error, PeerIncompatible, ServerConfig};
-use std::cell::RefCell;
 use std::io;
 use std::sync::Arc;
 use tokio::net::TcpStream;
@@ -107,20 +107,20 @@ pub async fn accept(tcp: TcpStream, config: Arc<ServerConfig>) -> Result<Accepte
         (_, byte) if byte.is_ascii_uppercase() => return Ok(Accepted::PlainHttp(tcp)),
         _ => return Err(HandshakeError::NotTls),
     }
-    let session = Box::new(RefCell::new(TlsSession::new(config)?));
-    while session.borrow().is_handshaking() {
+    let mut session = Box::new(Mutex::new(TlsSession::new(config)?));
+    while session.get_mut().is_handshaking() {
         tcp.readable().await?;
-        let read = step(&mut session.borrow_mut(), &tcp);
+        let read = step(session.get_mut(), &tcp);
         match read {
             Ok(_) => return Err(HandshakeError::Closed),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => {
-                let _ = session.borrow_mut().flush(|bytes| tcp.try_write(bytes));
+                let _ = session.get_mut().flush(|bytes| tcp.try_write(bytes));
                 return Err(error.into());
             }
         }
-        while session.borrow().has_unsent() {
-            let flushed = session.borrow_mut().flush(|bytes| tcp.try_write(bytes));
+        while session.get_mut().has_unsent() {
+            let flushed = session.get_mut().flush(|bytes| tcp.try_write(bytes));
             match flushed {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => tcp.writable().await?,
                 flushed => flushed?,

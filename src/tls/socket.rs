@@ -1,6 +1,7 @@
 //! A client's socket, plain or with TLS. Both are read and written without waiting; to wait, one asks for readiness.
 
 use crate::tls::session::{SCRATCH, TlsSession};
+use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
@@ -23,13 +24,13 @@ pub(super) fn with_records<T>(act: impl FnOnce(&mut [u8]) -> T) -> T {
 /// A client's socket.
 pub struct Socket {
     tcp: TcpStream,
-    tls: Option<Box<RefCell<TlsSession>>>,
+    tls: Option<Box<Mutex<TlsSession>>>,
 }
 
 /// A socket between two threads.
 pub struct Detached {
     tcp: StdStream,
-    tls: Option<Box<RefCell<TlsSession>>>,
+    tls: Option<Box<Mutex<TlsSession>>>,
 }
 
 impl Detached {
@@ -48,7 +49,7 @@ impl Socket {
         Self { tcp, tls: None }
     }
 
-    pub(super) fn secure(tcp: TcpStream, session: Box<RefCell<TlsSession>>) -> Self {
+    pub(super) fn secure(tcp: TcpStream, session: Box<Mutex<TlsSession>>) -> Self {
         Self { tcp, tls: Some(session) }
     }
 
@@ -66,7 +67,7 @@ impl Socket {
     /// `WouldBlock` where nothing is there yet, or only a part of a record.
     pub fn try_read(&self, out: &mut [u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else { return self.read_wire(out) };
-        let mut session = tls.borrow_mut();
+        let mut session = tls.lock();
         let read = with_records(|records| session.read(out, records, |bytes| self.read_wire(bytes)));
         if session.has_unsent() {
             // An answer of TLS itself. What the socket does not take goes before the next text.
@@ -91,7 +92,7 @@ impl Socket {
     /// `WouldBlock` where the socket is full.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         let Some(tls) = &self.tls else { return self.tcp.try_write(bytes) };
-        let mut session = tls.borrow_mut();
+        let mut session = tls.lock();
         with_records(|records| session.write(bytes, records, |bytes| self.tcp.try_write(bytes)))
     }
 
@@ -101,18 +102,18 @@ impl Socket {
     /// `WouldBlock` where some of it still waits.
     pub fn try_flush(&self) -> io::Result<()> {
         let Some(tls) = &self.tls else { return Ok(()) };
-        tls.borrow_mut().flush(|bytes| self.tcp.try_write(bytes))
+        tls.lock().flush(|bytes| self.tcp.try_write(bytes))
     }
 
     /// Whether something waits of earlier writes.
     pub fn has_unsent(&self) -> bool {
-        self.tls.as_ref().is_some_and(|tls| tls.borrow().has_unsent())
+        self.tls.as_ref().is_some_and(|tls| tls.lock().has_unsent())
     }
 
     /// Whether [`Self::try_read`] may have something.
     pub fn poll_read_ready(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.tls {
-            Some(tls) if tls.borrow().is_readable() => Poll::Ready(Ok(())),
+            Some(tls) if tls.lock().is_readable() => Poll::Ready(Ok(())),
             _ => self.tcp.poll_read_ready(context),
         }
     }
@@ -166,7 +167,7 @@ impl Socket {
     /// Tells a client of TLS that nothing follows, if its socket takes that now. Others see it from the socket's end.
     pub fn say_end(&self) {
         if let Some(tls) = &self.tls {
-            with_records(|records| tls.borrow_mut().close(records, |bytes| self.tcp.try_write(bytes)));
+            with_records(|records| tls.lock().close(records, |bytes| self.tcp.try_write(bytes)));
         }
     }
 

@@ -38,7 +38,7 @@ pub struct Opened {
     /// What its request said.
     pub handshake: WebSocketHandshake,
     /// The socket.
-    pub stream: Rc<ClientStream>,
+    pub stream: Arc<ClientStream>,
     /// Its reader.
     pub frames: FrameReader,
     /// What the client has sent on it already.
@@ -91,8 +91,8 @@ pub async fn adopt(local: &Rc<LocalNode>, sid: Id, permit: Permit, opened: Opene
     websocket::start(local, key, frames);
 }
 
-async fn dismiss(stream: Rc<ClientStream>) {
-    if let Ok(stream) = Rc::try_unwrap(stream) {
+async fn dismiss(stream: Arc<ClientStream>) {
+    if let Ok(stream) = Arc::try_unwrap(stream) {
         websocket::dismiss(stream).await;
     }
 }
@@ -127,7 +127,7 @@ async fn take_up(local: &Rc<LocalNode>, key: ConnectionKey, position: &Place, mo
     resume::fetch_parked(local, &parked, position).await;
     let identity = Identity {
         claims: moving.claims.into(),
-        expires: moving.expires,
+        expiry: Identity::expiry_at(moving.expires),
         user: parked.identity.user.clone(),
         grants: parked.identity.grants.clone(),
     };

@@ -20,6 +20,7 @@ use bytes::Bytes;
 use std::io;
 use std::ops::ControlFlow;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// From the handshake to the `5` (`upgradeTimeout` of the reference, docs/protocol/socketio.md section 2.2).
@@ -110,7 +111,7 @@ struct Probe {
     local: Rc<LocalNode>,
     home: Home,
     handshake: WebSocketHandshake,
-    stream: Rc<ClientStream>,
+    stream: Arc<ClientStream>,
     frames: FrameReader,
     state: State,
     /// What came behind the `5`, for a session that is not here yet.
@@ -119,7 +120,7 @@ struct Probe {
 
 impl Probe {
     fn new(local: &Rc<LocalNode>, home: Home, handshake: WebSocketHandshake, stream: ClientStream) -> Self {
-        let (stream, frames) = (Rc::new(stream), FrameReader::new());
+        let (stream, frames) = (Arc::new(stream), FrameReader::new());
         Self { local: local.clone(), home, handshake, stream, frames, state: State::Probing, early: Vec::new() }
     }
 
@@ -135,7 +136,7 @@ impl Probe {
             Home::Here(key) => give_up(&self.local, key),
             Home::There(sid) => forward::tell(&self.local, sid, OneWay::ProbeFailed(sid)),
         }
-        if let Ok(stream) = Rc::try_unwrap(self.stream) {
+        if let Ok(stream) = Arc::try_unwrap(self.stream) {
             websocket::dismiss(stream).await;
         }
         None
@@ -211,7 +212,7 @@ impl Probe {
 
 /// The `5`: from here on the WebSocket is the transport, even if only to send the close of a session that is ending:
 /// the client has left its polling. `false` when the session is gone.
-fn take_over(local: &LocalNode, home: Home, handshake: &mut WebSocketHandshake, stream: &Rc<ClientStream>) -> bool {
+fn take_over(local: &LocalNode, home: Home, handshake: &mut WebSocketHandshake, stream: &Arc<ClientStream>) -> bool {
     // What is on another node is asked for behind this.
     let Home::Here(key) = home else { return true };
     let polled = local.shard.with_polling(key, |polling| polling.answer(Bytes::from_static(b"1")));

@@ -2,19 +2,24 @@
 
 use crate::log::{Body, Entry, Log};
 use crate::wire::{Conn, Down, Kind, Wires};
+use crate::world::Rules;
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use roomcast::auth::identity::{Identity, UserId};
 use roomcast::log::Snapshot;
+use roomcast::log::backfill::{Needs, Past, PastFinder, Waiting};
+use roomcast::log::interest::Interest;
 use roomcast::log::redis::generation;
 use roomcast::log::redis::generation::{Discontinuity, TailState};
+use roomcast::log::shared_window::SharedWindow;
 use roomcast::log::window::{Gap, Pulled, RecentLog, Slice, Window};
-use roomcast::model::command::{SessionCommand, Subject};
+use roomcast::model::command::{Action, SessionCommand, Subject};
+use roomcast::model::draft::Draft;
 use roomcast::model::event::{Delivery, Event};
 use roomcast::model::id::Id;
 use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
-use roomcast::model::namespaces::NamespaceIndex;
+use roomcast::model::namespaces::{NamespaceIndex, Namespaces};
 use roomcast::model::offset::{Epoch, Offset, Position};
 use roomcast::model::partition::{Line, Partitions};
 use roomcast::model::place::{LineSet, Place};
@@ -43,6 +48,10 @@ pub(crate) struct Settings {
     pub outbox_bytes: usize,
     pub slice: Slice,
     pub history_ms: u64,
+    /// Bytes of one room in the window.
+    pub room_bytes: usize,
+    /// The window keeps events of all rooms.
+    pub keeps_all: bool,
     /// Live events overtake what a session has still to get.
     pub live_overtakes: bool,
     /// A session that is behind is parked as if it had everything.
@@ -60,8 +69,15 @@ pub(crate) struct Settings {
 
 /// The recent part of every line.
 pub(crate) struct Windows {
-    pub lines: Vec<Window>,
+    pub lines: Vec<SharedWindow>,
     partitions: Partitions,
+}
+
+impl Windows {
+    /// That of the control line.
+    pub(crate) fn one(&self) -> &SharedWindow {
+        &self.lines[0]
+    }
 }
 
 impl RecentLog for Windows {
@@ -78,7 +94,11 @@ impl RecentLog for Windows {
     }
 
     fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
-        RecentLog::commands(&self.lines[0], after)
+        self.one().commands(after)
+    }
+
+    fn filled_up_to(&self, line: Line) -> Position {
+        self.lines[line.index()].filled_up_to(line)
     }
 }
 
@@ -150,18 +170,28 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) fn start(name: u32, settings: &Settings) -> Self {
-        let (lines, age) = (|| settings.partitions.lines(), Duration::from_millis(settings.window_ms * 5 / 4));
+        let kept = Duration::from_millis(settings.window_ms * 5 / 4);
+        let lines = || settings.partitions.lines();
+        let window = |_| {
+            let namespaces = Namespaces::new(&["/".to_owned()]);
+            // What is not kept is not read again from partitions.
+            let interest = match settings.keeps_all || !settings.partitions.is_one() {
+                true => Interest::everything(namespaces),
+                false => Interest::of_sessions(namespaces, kept),
+            };
+            let window = Window::new(kept, settings.window_bytes).with_room_bytes(settings.room_bytes);
+            SharedWindow::new(window, interest)
+        };
+        let window = Windows { lines: lines().map(window).collect(), partitions: settings.partitions };
+        let shard = || Shard::new(settings, window.one());
         Self {
             name,
             up: true,
             linked: false,
             links: lines().map(|_| false).collect(),
             known: lines().map(|_| None).collect(),
-            window: Windows {
-                lines: lines().map(|_| Window::new(age, settings.window_bytes)).collect(),
-                partitions: settings.partitions,
-            },
-            shards: vec![Shard::new(settings), Shard::new(settings)],
+            shards: vec![shard(), shard()],
+            window,
             announced: lines().map(|line| Offset { line, ..Offset::default() }).collect(),
             unwritten: BTreeSet::new(),
             stale: BTreeSet::new(),
@@ -236,7 +266,7 @@ impl Node {
 
     /// As the tail reads entries and passes them to the shards. A command waits until what it comes behind was read, or
     /// `is_late`.
-    pub(crate) fn read(&mut self, line: Line, log: &Log, max: usize, now: u64, is_late: bool) {
+    pub(crate) fn read(&mut self, line: Line, log: &Log, max: usize, now: u64, (is_late, rules): (bool, Rules)) {
         let Some(known) = &self.known[line.index()] else { return };
         let (mut position, epoch) = (known.position, known.epoch);
         let has_read = |(line, position): &(Line, Position)| {
@@ -256,12 +286,19 @@ impl Node {
         for entry in unread {
             let offset = Offset { epoch, position: entry.position, line };
             match &entry.body {
+                // As the tail leaves out what nobody wants.
+                Body::Event(draft) if !draft.volatile && !self.wants(draft, entry.position) => {}
                 Body::Event(draft) => {
                     self.deliver(Event { offset, draft: draft.clone(), accepted_us: 0 }, now);
                 }
                 Body::SessionCommand(order) => {
                     self.announced[0] = offset;
-                    self.window.lines[0].push_command(offset.position, order.clone(), now);
+                    if let Action::Join(rooms) = &order.action
+                        && !rules.foresees_nothing
+                    {
+                        rooms.iter().for_each(|room| self.window.one().interest().touch(NAMESPACE, room));
+                    }
+                    self.window.one().write().push_command(offset.position, order.clone(), now);
                     for shard in &mut self.shards {
                         shard.waiting.push_back(Command::Sessions(offset, order.clone()));
                     }
@@ -279,20 +316,78 @@ impl Node {
         self.deliver(Event { offset, draft: event.draft.clone(), accepted_us: 0 }, now);
     }
 
+    fn wants(&self, draft: &Draft, at: Position) -> bool {
+        draft.rooms.iter().any(|room| self.window.one().interest().wants("/", room, at))
+    }
+
+    /// As a pass reads the log again for a session that waits. `max`: entries that are read until the time is over.
+    pub(crate) fn read_past(
+        &self,
+        log: &Log,
+        needs: &Needs,
+        max: usize,
+        now: u64,
+        (settings, rules): (&Settings, Rules),
+    ) {
+        let mut waiting = Waiting::default();
+        waiting.add(&"/".into(), needs);
+        let Some((_, needed)) = waiting.begin() else { return };
+        let epoch = self.window.one().head().epoch;
+        let range = needed.range(self.window.one().interest(), epoch, settings.window_bytes, settings.room_bytes);
+        let Some(range) = range.filter(|_| self.linked && generation::parse(&log.epoch) == Some(epoch)) else { return };
+        let mut finder = PastFinder::new(&range);
+        let mut is_over = false;
+        for entry in log.entries.iter().rev().filter(|entry| entry.position <= range.up_to).take(max) {
+            if entry.position <= range.after {
+                is_over = true;
+                break;
+            }
+            let offset = Offset { epoch, position: entry.position, line: Line::CONTROL };
+            let is_taken = match &entry.body {
+                Body::Event(draft) => finder.take(Event { offset, draft: draft.clone(), accepted_us: 0 }),
+                Body::SessionCommand(order) => finder.take_command(entry.position, (**order).clone()),
+                Body::Probe => true,
+            };
+            if !is_taken {
+                finder.reached(entry.position);
+                return self.fill(finder.finish(), now, rules);
+            }
+            finder.reached(entry.position.predecessor());
+        }
+        let was_all = log.entries.iter().filter(|entry| entry.position <= range.up_to).count() <= max;
+        if is_over {
+            finder.reached(range.after);
+        } else if was_all {
+            let stream = log.observe(None).stream;
+            let floor = stream.map_or(range.up_to, |stream| generation::floor(None, &stream, range.up_to));
+            finder.reached(floor.max(range.after));
+        }
+        if rules.trusts_partial {
+            finder.reached(range.after);
+        }
+        self.fill(finder.finish(), now, rules);
+    }
+
+    fn fill(&self, past: Past, now: u64, rules: Rules) {
+        let past = if rules.fills_blindly { Past { events: Vec::new(), ..past } } else { past };
+        self.window.one().fill(past, now);
+    }
+
     fn deliver(&mut self, event: Event, now: u64) {
         let line = event.offset.line.index();
         self.announced[line] = event.offset;
         let event = Arc::new(event);
-        self.window.lines[line].push(event.clone(), now);
+        self.window.lines[line].write().push(event.clone(), now);
         for shard in &mut self.shards {
             shard.waiting.push_back(Command::Events(vec![event.clone()]));
         }
     }
 
     fn advanced_to(&mut self, line: Line, position: Position, now: u64) {
-        let window = &mut self.window.lines[line.index()];
-        window.advance(position);
-        window.expire(now);
+        let window = &self.window.lines[line.index()];
+        window.write().advance(position);
+        window.write().expire(now);
+        window.interest().expire(now);
         let announced = &mut self.announced[line.index()];
         if position > announced.position {
             announced.position = position;
@@ -330,8 +425,9 @@ fn history(line: Line, log: &Log, epoch: Epoch, head: Position, settings: &Setti
 }
 
 impl Shard {
-    fn new(settings: &Settings) -> Self {
+    fn new(settings: &Settings, window: &SharedWindow) -> Self {
         Self {
+            rooms: Rooms::of_node(window.interest().clone()),
             parks_ahead: settings.parks_ahead,
             partitions: settings.partitions,
             changes_on_control_only: settings.changes_on_control_only,

@@ -1,25 +1,30 @@
 //! What a server does with the packets of its clients, and the store of session records.
 
-use crate::node::{Live, NAMESPACE, identity};
+use crate::node::{Live, NAMESPACE, Windows, identity};
 use crate::oracle::Who;
 use crate::wire::{Down, Kind, Up, Work};
 use crate::world::World;
 use base64::Engine as _;
 use rand::RngExt as _;
-use roomcast::log::window::Gap;
+use roomcast::log::window::{Gap, Pulled, RecentLog, Slice};
+use roomcast::model::command::SessionCommand;
 use roomcast::model::id::Id;
 use roomcast::model::millis::Millis;
 use roomcast::model::names::Room;
-use roomcast::model::offset::Offset;
+use roomcast::model::offset::{Offset, Position};
+use roomcast::model::partition::{Line, Partitions};
 use roomcast::model::place::Place;
 use roomcast::session::parked::Parked;
 use roomcast::session::recovery;
-use roomcast::session::recovery::Lost;
+use roomcast::session::recovery::{Asked, Lost};
 use roomcast::session::replay::{Replay, Step};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// How long a packet waits for its shard to catch up.
 const CATCH_UP: u64 = 500;
+/// How long a shard may take to come to where the log was read again.
+const MAX_BEHIND: u64 = 5_000;
 
 /// The records of one process, and the generation of the store in which it wrote all of them.
 #[derive(Clone, Default)]
@@ -123,7 +128,7 @@ impl World {
                         self.catch_up(id, packet)
                     }
                     Up::Join { since: Some(_), .. } => self.catch_up(id, packet),
-                    packet => self.carry_out(id, packet),
+                    packet => self.proceed(id, Work::Enter { packet }),
                 }
             }
         }
@@ -143,21 +148,93 @@ impl World {
                     Up::Leave { .. } => None,
                 };
                 let place = text.and_then(|text| Place::parse(&text));
-                let reached = place.is_none_or(|place| self.has_reached(id, &place));
-                if reached || self.now >= until || self.rules.ignore_future {
+                let reached = place.as_ref().is_none_or(|place| self.has_reached(id, place));
+                if !reached && self.now < until && !self.rules.ignore_future {
+                    return self.wait(id, Work::CatchUp { until, packet });
+                }
+                let rooms = match &packet {
+                    Up::Connect { rooms, .. } if self.wires[&id].kind == Kind::Sse => rooms.clone(),
+                    Up::Join { room, .. } => vec![room.clone()],
+                    _ => return self.proceed(id, Work::Enter { packet }),
+                };
+                let asked = |window: &Windows, here: &Place| match &place {
+                    Some(after) => Asked::to_join(window, here, "/", after, &rooms),
+                    None => Asked::default(),
+                };
+                let reach = self.fetch(id, asked);
+                self.proceed(id, Work::Fetched { until: self.now + MAX_BEHIND, reach, packet });
+            }
+            Work::Fetched { until, reach, packet } => {
+                if self.has_reached(id, &reach) || self.now >= until || self.rules.lives_early {
+                    return self.proceed(id, Work::Enter { packet });
+                }
+                self.wait(id, Work::Fetched { until, reach, packet });
+            }
+            Work::Enter { packet } => {
+                let rooms = match &packet {
+                    Up::Connect { rooms, .. } if self.wires[&id].kind == Kind::Sse => rooms.clone(),
+                    Up::Connect { .. } => Vec::new(),
+                    Up::Join { room, .. } => vec![room.clone()],
+                    Up::Leave { .. } => Vec::new(),
+                };
+                if self.has_passed(id, &rooms) || self.rules.joins_early {
                     return self.carry_out(id, packet);
                 }
-                self.wait(id, Work::CatchUp { until, packet });
+                self.wait(id, Work::Enter { packet });
+            }
+            Work::Begin => {
+                if !self.has_passed(id, &self.first_rooms(id)) && !self.rules.joins_early {
+                    return self.wait(id, Work::Begin);
+                }
+                self.admit_newcomer(id);
             }
             Work::Take { asked, pid, offset } => self.take(id, asked, pid, offset),
-            Work::Resume { until, after, pid, parked } => {
-                let reached = self.has_reached(id, &after) && self.has_reached(id, &parked.at);
-                if reached || self.now >= until || self.rules.ignore_future {
+            Work::Resume { until, reach, after, pid, parked, fetched } => {
+                let goes_on = self.rules.ignore_future || fetched && self.rules.lives_early;
+                let is_there = self.has_reached(id, &reach) && (fetched || self.has_reached(id, &parked.at));
+                if !is_there && self.now < until && !goes_on {
+                    return self.wait(id, Work::Resume { until, reach, after, pid, parked, fetched });
+                }
+                if fetched {
                     return self.resume(id, &after, pid, *parked);
                 }
-                self.wait(id, Work::Resume { until, after, pid, parked });
+                let reach = self.fetch(id, |window, here| Asked::to_take_up(&parked, window, here, "/", &after));
+                let until = self.now + MAX_BEHIND;
+                self.proceed(id, Work::Resume { until, reach, after, pid, parked, fetched: true });
             }
         }
+    }
+
+    /// As the log is read again for what a session asks for. Answers where its shard has to be then.
+    fn fetch(&mut self, id: u64, ask: impl Fn(&Windows, &Place) -> Asked) -> Place {
+        let at = self.wires[&id].node;
+        for _ in 0..4 {
+            let here = self.here(id);
+            let window = &self.nodes[at].window;
+            let Asked { rooms, missing } = ask(window, &here);
+            rooms.iter().for_each(|room| window.one().interest().touch(NAMESPACE, room));
+            if missing.is_empty() {
+                continue;
+            }
+            // The pass comes to nothing, or to an early end.
+            if self.chance(30) {
+                break;
+            }
+            let max = if self.chance(100) { self.rng.random_range(0..8) } else { usize::MAX };
+            self.note(|| format!("{id} waits for {missing:?}"));
+            self.nodes[at].read_past(&self.logs[0], &missing, max, self.now, (&self.settings, self.rules));
+        }
+        let window = self.nodes[at].window.one();
+        Offset { position: window.filled_up_to(Line::CONTROL), ..window.head() }.into()
+    }
+
+    /// Whether the shard has passed what was left out of these rooms before they were wanted, which they are from now on.
+    fn has_passed(&self, id: u64, rooms: &[Room]) -> bool {
+        let (here, window) = (self.here(id).control(), self.nodes[self.wires[&id].node].window.one());
+        rooms.iter().for_each(|room| window.interest().touch(NAMESPACE, room));
+        let since = rooms.iter().filter_map(|room| window.interest().since("/", room)).max();
+        let since = since.map(|since| since.max(window.filled_up_to(Line::CONTROL)));
+        since.is_none_or(|since| here.epoch == window.head().epoch && since <= here.position)
     }
 
     fn has_reached(&self, id: u64, place: &Place) -> bool {
@@ -203,6 +280,10 @@ impl World {
 
     /// As a session begins or is resumed.
     fn begin_session(&mut self, id: u64) {
+        self.proceed(id, Work::Begin);
+    }
+
+    fn admit_newcomer(&mut self, id: u64) {
         let (sid, pid) = (self.fresh_id(), self.fresh_id());
         let rooms = self.first_rooms(id);
         let conn = self.wires.get_mut(&id).expect("it is served");
@@ -255,7 +336,8 @@ impl World {
             Some(parked) => {
                 let Some(after) = parked.resume_from(offset.as_ref()) else { return self.begin_session(id) };
                 let until = self.now + CATCH_UP;
-                self.proceed(id, Work::Resume { until, after, pid, parked: Box::new(parked) });
+                let (reach, parked) = (after.clone(), Box::new(parked));
+                self.proceed(id, Work::Resume { until, reach, after, pid, parked, fetched: false });
             }
             None if asked < 2 => self.wait(id, Work::Take { asked: asked + 1, pid, offset }),
             None => self.begin_session(id),
@@ -331,14 +413,14 @@ impl World {
     fn resume(&mut self, id: u64, after: &Place, pid: Id, mut parked: Parked) {
         let here = self.here(id);
         let conn = &self.wires[&id];
-        let window = &self.nodes[conn.node].window;
+        let window = &Judged { window: &self.nodes[conn.node].window, lives_early: self.rules.lives_early };
         let before = parked.clone();
         self.oracle.taken_up(before.at.control().position, &here);
         let mut missed = recovery::take_up(&mut parked, window, &here, "/", after);
         if matches!(missed, Err(Lost::Missed(Gap::TooOld))) && self.rules.ignore_floor {
             parked = before;
             let mut floor = Place::default();
-            parked.at.offsets().for_each(|at| floor.set(window.lines[at.line.index()].floor()));
+            parked.at.offsets().for_each(|at| floor.set(window.window.lines[at.line.index()].write().floor()));
             missed = recovery::take_up(&mut parked, window, &here, "/", &floor);
         }
         let rooms = &parked.rooms;
@@ -414,11 +496,12 @@ impl World {
     fn provable(&self, id: u64, after: Place, rooms: &[Room]) -> Result<Place, Gap> {
         let (here, window) = (self.here(id), &self.nodes[self.wires[&id].node].window);
         let lines = self.settings.partitions.of_all(rooms).collect();
-        match recovery::provable(window, &here, &after, "/", rooms) {
+        let judged = Judged { window, lives_early: self.rules.lives_early };
+        match recovery::provable(&judged, &here, &after, "/", rooms) {
             Ok(()) => Ok(after.only(lines)),
             Err(Gap::TooOld) if self.rules.ignore_floor => {
                 let mut floor = Place::default();
-                here.only(lines).offsets().for_each(|at| floor.set(window.lines[at.line.index()].floor()));
+                here.only(lines).offsets().for_each(|at| floor.set(window.lines[at.line.index()].write().floor()));
                 Ok(floor)
             }
             Err(Gap::Future) if self.rules.ignore_future => Ok(here.only(lines)),
@@ -585,6 +668,34 @@ impl World {
         self.wires.insert(id, conn);
         self.cut_at_client(id);
         self.wires.remove(&id);
+    }
+}
+
+/// The window, without the rule that is left out.
+struct Judged<'a> {
+    window: &'a Windows,
+    lives_early: bool,
+}
+
+impl RecentLog for Judged<'_> {
+    fn partitions(&self) -> Partitions {
+        self.window.partitions()
+    }
+
+    fn covers(&self, after: Offset, namespace: &str, rooms: &[Room]) -> Result<(), Gap> {
+        self.window.covers(after, namespace, rooms)
+    }
+
+    fn pull(&self, after: Offset, up_to: Position, namespace: &str, rooms: &[Room], max: Slice) -> Result<Pulled, Gap> {
+        self.window.pull(after, up_to, namespace, rooms, max)
+    }
+
+    fn commands(&self, after: Offset) -> Result<Vec<(Position, Arc<SessionCommand>)>, Gap> {
+        self.window.commands(after)
+    }
+
+    fn filled_up_to(&self, line: Line) -> Position {
+        if self.lives_early { Position::default() } else { self.window.filled_up_to(line) }
     }
 }
 

@@ -71,8 +71,14 @@ pub(crate) enum Work {
     CatchUp { until: u64, packet: Up },
     /// For the other shards, then the store; `asked` counts them.
     Take { asked: usize, pid: Id, offset: Option<Place> },
-    /// For this shard to reach the place of the session.
-    Resume { until: u64, after: Place, pid: Id, parked: Box<Parked> },
+    /// For this shard to reach the offset of the session.
+    Resume { until: u64, reach: Place, after: Place, pid: Id, parked: Box<Parked>, fetched: bool },
+    /// For this shard to reach where the log was read again.
+    Fetched { until: u64, reach: Place, packet: Up },
+    /// For this shard to pass what the tail left out of the rooms of the packet.
+    Enter { packet: Up },
+    /// The same, for a session that begins.
+    Begin,
 }
 
 pub(crate) struct Conn {

@@ -62,6 +62,16 @@ pub(crate) struct Rules {
     pub commands_from_nowhere: bool,
     /// Events that except rooms of another partition are in that of their rooms.
     pub excepts_anywhere: bool,
+    /// Rooms of a join command are not wanted before a session is in them.
+    pub foresees_nothing: bool,
+    /// A session joins before its shard has passed what was left out of the room.
+    pub joins_early: bool,
+    /// A session goes live before its shard has come to where the log was read again.
+    pub lives_early: bool,
+    /// A pass over the log that breaks off counts as complete.
+    pub trusts_partial: bool,
+    /// What a pass has read does not get into the window.
+    pub fills_blindly: bool,
 }
 
 const LINES: usize = 120;
@@ -100,6 +110,8 @@ impl World {
             window_bytes: rng.random_range(1_000..80_000),
             outbox_bytes: rng.random_range(300..4_000),
             slice: Slice { events: rng.random_range(1..5), bytes: rng.random_range(100..2_000) },
+            room_bytes: rng.random_range(1_000..40_000),
+            keeps_all: rng.random_bool(0.2),
             history_ms: 0,
             live_overtakes: rules.live_overtakes,
             parks_ahead: rules.parks_ahead,
@@ -347,7 +359,7 @@ impl World {
         } else {
             // The tail checks the stream before it passes on entries that it reads late; here they are always late.
             node.look(line, log, None, &self.settings, self.now, &mut self.rng);
-            node.read(line, log, max, self.now, is_late);
+            node.read(line, log, max, self.now, (is_late, self.rules));
         }
         let head = self.nodes[at].window.lines[line.index()].head();
         self.note(|| format!("node {at} {} line {line} up to {head}", if looks { "looks" } else { "reads" }));
@@ -500,7 +512,7 @@ impl World {
                         node.relink(records_lost);
                     }
                     // What a command came behind may be lost.
-                    node.read(line, log, usize::MAX, self.now, true);
+                    node.read(line, log, usize::MAX, self.now, (true, self.rules));
                 }
                 for shard in &mut node.shards {
                     while shard.work(&mut self.wires, &self.settings, self.now) {}

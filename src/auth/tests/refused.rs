@@ -9,7 +9,7 @@ fn a_good_token_becomes_an_identity() {
     let text = "{\"sub\":7,\"exp\":1800000060.9,\n \"rooms\":[\"conversation:42\",\"team:*\"],\"org\":{\"id\":\"x\"},\"big\":1e2}\r\n";
     let identity = auth.verify(&raw(r#"{"alg":"HS256"}"#, text), NOW).unwrap();
     assert_eq!(identity.user.as_ref().map(UserId::as_json).as_deref(), Some("7"));
-    assert_eq!(identity.expires, Some(NOW + 60));
+    assert_eq!(identity.expires(), Some(NOW + 60));
     assert_eq!(identity.claim("org.id"), Some(json!("x")));
     assert!(identity.grants.allows("team:1") && identity.grants.allows("conversation:42"));
     assert!(identity.claims.starts_with("{\"sub\":7,") && identity.claims.ends_with("\"big\":1e2}"));
@@ -146,7 +146,7 @@ fn times() {
 
     let without = authenticator(&AuthConfig { require_exp: false, ..hmac_config() });
     let identity = without.verify(&token(json!({"exp": null})), NOW).unwrap();
-    assert_eq!(identity.expires, None);
+    assert_eq!(identity.expires(), None);
     assert_eq!(code(without.verify(&token(json!({"exp": NOW - 5})), NOW)), "token_expired");
     assert_eq!(code(without.verify(&token(json!({"exp": "never"})), NOW)), "token_time");
 }

@@ -8,8 +8,6 @@
 //! not do itself ([`Answered::repeat`]) goes over that connection.
 
 mod connection;
-#[cfg(test)]
-mod tests;
 
 use crate::log::redis::add_command::{self, Times, draft_bytes};
 use crate::log::redis::append_error::unavailable;
@@ -261,3 +259,6 @@ impl Drop for Running<'_> {
 fn timed_out(log: &RedisLog) -> AppendError {
     unavailable(&RedisError::Timeout(log.timeout))
 }
+
+#[cfg(test)]
+mod tests;

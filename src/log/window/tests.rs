@@ -245,3 +245,72 @@ proptest! {
         prop_assert_eq!((window.bytes(), window.len(), window.rooms()), (0, 0, 0));
     }
 }
+
+fn past(after: u64, up_to: u64, events: Vec<Arc<Event>>) -> Past {
+    let (after, up_to) = (position(after), position(up_to));
+    Past { epoch: EPOCH, asked_after: after, after, up_to, events, ..Past::default() }
+}
+
+#[test]
+fn a_room_over_its_bytes_loses_its_own_oldest_events() {
+    let mut window = window(1_000_000, 1 << 20, 0).with_room_bytes(10_000);
+    for ms in 1..=200 {
+        window.push(event(ms, if ms % 10 == 0 { &["calm"] } else { &["flood"] }, &[]), ms);
+    }
+    assert_eq!(window.covers(offset(1), "/", &["flood"]), Err(Gap::TooOld));
+    assert_eq!(window.covers(offset(1), "/", &["calm"]), Ok(()));
+    assert_eq!(names(window.replay(offset(0), position(200), "/", &["calm"])).len(), 20);
+    let kept = names(window.replay(offset(190), position(200), "/", &["flood"]));
+    assert_eq!(kept, [191, 192, 193, 194, 195, 196, 197, 198, 199]);
+    assert!(window.bytes() < 20_000, "{}", window.bytes());
+}
+
+#[test]
+fn what_was_read_again_is_among_the_rest_once_and_in_order() {
+    let mut window = window(1_000_000, 1 << 20, 0);
+    for ms in [2, 5, 8] {
+        window.push(event(ms, &["a", "b"], &[]), ms);
+    }
+    let again = [1, 2, 3, 4, 7].map(|ms| event(ms, &["a"], &[]));
+    window.fill(past(0, 7, again.to_vec()), 10);
+    assert_eq!(names(window.replay(offset(0), position(8), "/", &["a"])), [1, 2, 3, 4, 5, 7, 8]);
+    assert_eq!(names(window.replay(offset(0), position(8), "/", &["b"])), [2, 5, 8]);
+    assert_eq!((window.len(), window.filled_up_to()), (7, position(7)));
+    let foreign = Past { epoch: Epoch(9), ..past(0, 8, vec![event(6, &["a"], &[])]) };
+    window.fill(foreign, 10);
+    assert_eq!(window.len(), 7, "of another log");
+    window.expire(2_000_000);
+    assert!(window.is_empty() && window.bytes() == 0 && window.rooms() == 0);
+}
+
+#[test]
+fn what_was_read_again_is_as_old_as_it_is_and_within_the_bounds() {
+    let mut window = window(1_000, 1 << 20, 0);
+    window.push(event(5_000, &["a"], &[]), 5_000);
+    window.fill(past(3_000, 5_000, vec![event(3_500, &["a"], &[]), event(4_500, &["a"], &[])]), 5_000);
+    assert_eq!(window.len(), 2, "the first is older than the window");
+    assert_eq!(window.covers(offset(3_400), "/", &["a"]), Err(Gap::TooOld));
+    assert_eq!(names(window.replay(offset(3_600), position(5_000), "/", &["a"])), [4_500, 5_000]);
+}
+
+proptest! {
+    /// In whatever pieces the log comes back, all of it is there, once and in order.
+    #[test]
+    fn pieces_come_together(pieces in prop::collection::vec(prop::collection::vec(1_u64..60, 0..20), 1..6)) {
+        let mut window = window(1_000_000, 1 << 20, 0);
+        let mut there = std::collections::BTreeSet::from([30, 60]);
+        for ms in [30, 60] {
+            window.push(event(ms, &["a"], &[]), ms);
+        }
+        for mut piece in pieces {
+            piece.sort_unstable();
+            piece.dedup();
+            there.extend(piece.iter().copied());
+            window.fill(past(0, 60, piece.into_iter().map(|ms| event(ms, &["a"], &[])).collect()), 60);
+            let expected: Vec<u64> = there.iter().copied().collect();
+            prop_assert_eq!(names(window.replay(offset(0), position(60), "/", &["a"])), expected);
+        }
+        let sum: usize = there.iter().map(|ms| event(*ms, &["a"], &[]).size()).sum();
+        prop_assert_eq!(window.bytes(), sum);
+    }
+}

@@ -1,0 +1,93 @@
+use super::*;
+use crate::model::args::Args;
+use crate::model::draft::{Draft, Source};
+use crate::model::namespaces::{NamespaceIndex, Namespaces};
+use crate::model::offset::Offset;
+use crate::model::partition::Line;
+use std::time::Duration;
+
+const EPOCH: Epoch = Epoch(7);
+
+fn at(ms: u64) -> Position {
+    Position { ms, seq: 0 }
+}
+
+fn needs(rooms: &[(&str, u64)]) -> Needs {
+    let mut needs = Needs::default();
+    rooms.iter().for_each(|(room, ms)| needs.add(&(*room).into(), at(*ms)));
+    needs
+}
+
+fn event(ms: u64, rooms: &[&str]) -> Event {
+    let mut draft = Draft::new("", "e", Args::none(), Source::Http);
+    draft.rooms = rooms.iter().map(|&room| room.into()).collect();
+    Event { offset: Offset { epoch: EPOCH, position: at(ms), line: Line::CONTROL }, draft, accepted_us: 0 }
+}
+
+/// An interest in which `a` and `b` are wanted, and lack what came up to 50 and 40.
+fn interest() -> Interest {
+    let interest = Interest::of_sessions(Namespaces::new(&["/".to_owned()]), Duration::from_secs(100));
+    for (room, ms) in [("a", 50), ("b", 40)] {
+        interest.wants("/", room, at(ms));
+        interest.touch(NamespaceIndex::new(0), &room.into());
+    }
+    interest
+}
+
+#[test]
+fn all_that_wait_share_a_pass_and_who_comes_later_gets_the_next() {
+    let mut waiting = Waiting::default();
+    assert!(waiting.begin().is_none());
+    let main: Namespace = "/".into();
+    let first = waiting.add(&main, &needs(&[("a", 20)]));
+    assert_eq!(waiting.add(&main, &needs(&[("a", 10), ("b", 30)])), first);
+    let (number, needed) = waiting.begin().unwrap();
+    assert_eq!(number, first);
+    assert_eq!(waiting.add(&main, &needs(&[("c", 1)])), first + 1);
+    let range = needed.range(&interest(), EPOCH, 1_000, 1_000).unwrap();
+    assert_eq!((range.after, range.up_to), (at(10), at(50)), "from the oldest to where everything is kept");
+    assert_eq!(range.rooms["/"]["a"], at(10));
+    assert_eq!(range.rooms["/"]["b"], at(30));
+    assert!(waiting.begin().is_some() && waiting.begin().is_none());
+}
+
+#[test]
+fn what_another_pass_has_brought_is_not_read_again() {
+    let (interest, mut waiting) = (interest(), Waiting::default());
+    waiting.add(&"/".into(), &needs(&[("a", 20)]));
+    interest.fill("/", "a", at(20), at(50));
+    let (_, needed) = waiting.begin().unwrap();
+    assert!(needed.range(&interest, EPOCH, 1_000, 1_000).is_none());
+}
+
+#[test]
+fn finds_what_is_looked_for_and_no_more_than_fits() {
+    let size = event(1, &["a"]).size();
+    let rooms = [("/".into(), HashMap::from([("a".into(), at(10)), ("b".into(), at(30))]))];
+    let rooms = Arc::new(HashMap::from(rooms));
+    let range = PastRange {
+        epoch: EPOCH,
+        after: at(10),
+        up_to: at(50),
+        rooms,
+        all: false,
+        max_bytes: 100 * size,
+        room_bytes: 2 * size,
+    };
+    let mut finder = PastFinder::new(&range);
+    for ms in (11..=50).rev() {
+        let rooms: &[&str] = if ms % 2 == 0 { &["a"] } else { &["b", "other"] };
+        assert!(finder.take(event(ms, rooms)));
+        finder.reached(at(ms).predecessor());
+    }
+    finder.reached(at(10));
+    let past = finder.finish();
+    let found: Vec<u64> = past.events.iter().map(|event| event.offset.position.ms).collect();
+    assert_eq!(found, [46, 47, 48, 49, 50], "three of one room, two larger ones of the other: the last is too much");
+    assert_eq!(past.full["/"]["a"], at(46).predecessor());
+    assert_eq!((past.after, past.rooms["/"].len()), (at(10), 2));
+    let tight = PastRange { max_bytes: 3 * size, room_bytes: 100 * size, ..range };
+    let mut finder = PastFinder::new(&tight);
+    let taken = (11..=50).rev().take_while(|ms| finder.take(event(*ms, &["a"]))).count();
+    assert_eq!(taken, 3);
+}

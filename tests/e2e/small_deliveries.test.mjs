@@ -1,0 +1,98 @@
+// Events for few clients, while clients join and leave all the time: whichever thread writes them, a room's member gets each
+// event behind its join once and in order, and none from before it.
+import assert from "node:assert/strict";
+import { until } from "../harness/deadline.mjs";
+import { command, published } from "../harness/publish.mjs";
+import { chance, SEED } from "../harness/random.mjs";
+import { scenario, suite } from "../harness/scenario.mjs";
+import { tokenFor } from "../harness/token.mjs";
+
+const CLIENTS = 24;
+const ROOMS = Array.from({ length: 8 }, (_, n) => `room:${n}`);
+const STAYS = 40;
+const PUBLISHERS = 3;
+const rules = { rooms: [{ match: "room:<name>", join: "allow" }], limits: { joins_per_second: 1000, events_per_second: 1000 } };
+
+/** An offset as one number that can be compared. */
+const place = (offset) => {
+  const [, ms, seq] = offset.split("-");
+  return (BigInt(ms) << 32n) + BigInt(seq);
+};
+
+/** Joins a random room, stays for some events or a moment, leaves, and again; by itself or by a command of the backend. */
+async function wander(node, client, user, random) {
+  for (let stay = 0; stay < STAYS; stay += 1) {
+    const room = random.pick(ROOMS);
+    const from = client.messages.length;
+    const since = (type) => until(() => client.messages.slice(from).some((message) => message.type === type && message.room === room), () => `${type} ${room}`);
+    const byCommand = random.next() < 0.3;
+    if (byCommand) assert.equal((await command(node, "/join", { user, rooms: [room] })).status, 200);
+    else client.send({ type: "join", room });
+    await since("joined");
+    await new Promise((resolve) => setTimeout(resolve, random.between(0, 40)));
+    // The last stay lasts.
+    if (stay + 1 === STAYS) return;
+    if (byCommand) assert.equal((await command(node, "/leave", { user, rooms: [room] })).status, 200);
+    else client.send({ type: "leave", room });
+    await since("left");
+  }
+}
+
+async function publishUntil(node, isOver, random, all) {
+  while (!isOver()) {
+    // Few, many, and one for several rooms.
+    const rooms = random.next() < 0.1 ? ROOMS.slice(0, 1 + random.below(ROOMS.length)) : [random.pick(ROOMS)];
+    const count = random.next() < 0.1 ? 12 : 1;
+    const events = Array.from({ length: count }, () => ({ rooms, event: "tick", data: rooms.length }));
+    const results = await published(node, { events });
+    for (const { offset } of results) all.push({ at: place(offset), rooms });
+    await new Promise((resolve) => setTimeout(resolve, random.between(0, 8)));
+  }
+}
+
+/** The events of each stay of a client are those that were published behind its beginning, without a hole, to its end. */
+function assertStays({ messages }, published) {
+  const stays = new Map();
+  const last = { at: -1n };
+  const close = (room, mayMiss) => {
+    const { from, got } = stays.get(room);
+    stays.delete(room);
+    const due = published.filter((event) => event.rooms.includes(room) && event.at > from);
+    // Those that name an earlier room of the client came by that.
+    const expected = mayMiss ? due.slice(0, got.length) : due;
+    assert.deepEqual(got, expected.map((event) => event.at), `${room} from ${from}`);
+  };
+  for (const message of messages) {
+    if (message.type === "joined") stays.set(message.room, { from: place(message.offset), got: [] });
+    if (message.type === "left") close(message.room, true);
+    if (message.type !== "event") continue;
+    const at = place(message.offset);
+    assert.ok(at > last.at, `${at} after ${last.at}`);
+    last.at = at;
+    stays.get(message.room).got.push(at);
+  }
+  assert.equal(stays.size, 1);
+  for (const room of stays.keys()) close(room, false);
+}
+
+suite("small deliveries", () => {
+  for (const kind of ["memory", "Redis"]) {
+    scenario(`a member gets exactly what was published behind its join, with a log in ${kind} (FAULT_SEED=${SEED})`, async (started) => {
+      const redis = kind === "Redis" && { redis: { url: (await started.redis()).url } };
+      const node = await started.node({ ...rules, ...redis });
+      const clients = await Promise.all(
+        Array.from({ length: CLIENTS }, async (_, n) => ({ user: `u${n}`, client: await started.ws(node, { token: tokenFor(`u${n}`) }).welcomed() })),
+      );
+      const [all, state] = [[], { over: false }];
+      const publishers = Array.from({ length: PUBLISHERS }, (_, n) => publishUntil(node, () => state.over, chance(`publisher ${n}`), all));
+      await Promise.all(clients.map(({ user, client }, n) => wander(node, client, user, chance(`client ${n}`))));
+      state.over = true;
+      await Promise.all(publishers);
+      const end = place(await published(node, { rooms: ROOMS, event: "end", data: 0 }));
+      all.push({ at: end, rooms: ROOMS });
+      for (const { client } of clients) await client.event("end");
+      all.sort((a, b) => (a.at < b.at ? -1 : 1));
+      for (const { client } of clients) assertStays(client, all);
+    });
+  }
+});
