@@ -11,7 +11,7 @@ CHAT := examples/chat
 # `cargo build` and `cargo test` share the dev profile, so that nothing is compiled twice.
 ROOMCAST_BIN ?= $(CURDIR)/target/debug/roomcast
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query msgpack emitter stream_entry token backend_answer proxy_header http1
+FUZZ_TARGETS := frames engineio socketio ws_json offset sse_query msgpack emitter stream_entry token backend_answer proxy_header http1 resp
 DENY_VERSION := 0.20.2
 IMAGE ?= roomcast
 

@@ -26,6 +26,11 @@ impl SharedWindow {
         Self { lines, partitions, interest: Arc::new(interest) }
     }
 
+    /// Shares the window of a log that is one line, or of one of its lines.
+    pub fn of_one(window: Window, interest: Interest) -> Self {
+        Self { lines: [RwLock::new(window)].into(), partitions: Partitions::ONE, interest: Arc::new(interest) }
+    }
+
     /// Which line has the events of a room.
     pub fn partitions(&self) -> Partitions {
         self.partitions
