@@ -136,7 +136,7 @@ fn the_oracle_notices_every_broken_rule() {
         ("packets before the CONNECT reply are dropped with their connection", Rules { stock_buffer: true, ..right }),
         ("a change is noted on the line of its room", Rules { changes_on_control_only: true, ..lines }),
         ("a place names all lines of the session", Rules { places_of_one_line: true, ..lines }),
-        ("sessions on a line are told that it lost entries", Rules { tells_nobody_of_partitions: true, ..lines }),
+        ("sessions on a line are notified that it lost entries", Rules { tells_nobody_of_partitions: true, ..lines }),
         ("a line that a session has left is still named", Rules { forgets_left_lines: true, ..lines }),
         ("commands say where they were issued", Rules { commands_from_nowhere: true, ..lines }),
         ("rooms that an event excepts are on its line", Rules { excepts_anywhere: true, ..lines }),

@@ -61,7 +61,7 @@ pub(crate) struct Settings {
     pub changes_on_control_only: bool,
     /// What a client gets names only the line that it came on.
     pub places_of_one_line: bool,
-    /// Nobody is told that a partition lost entries.
+    /// Nobody is notified that a partition lost entries.
     pub tells_nobody_of_partitions: bool,
     /// Partitions that a session has left are not named any more.
     pub forgets_left_lines: bool,

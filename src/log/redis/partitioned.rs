@@ -1,6 +1,7 @@
 //! The log of several lines: one [`RedisLog`] for each, on threads of their own. What is appended goes to the line of its
 //! rooms ([`Partitions::of_event`]).
 
+use crate::log::backfill::{Past, PastRange, PastUnavailable};
 use crate::log::config::RecoveryConfig;
 use crate::log::redis::after::PartitionSet;
 use crate::log::redis::layout::{Layout, RETRY};
@@ -21,6 +22,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 /// See the module. With one partition it is the control line alone.
 pub struct PartitionedLog {
@@ -228,6 +230,10 @@ impl EventLog for PartitionedLog {
 
     fn append_command(&self, command: Arc<SessionCommand>) -> BoxFuture<'_, Result<(), AppendError>> {
         Box::pin(async move { self.append_command(&command).await })
+    }
+
+    fn read_past(&self, range: PastRange, within: Duration) -> BoxFuture<'_, Result<Past, PastUnavailable>> {
+        self.control().read_past(range, within)
     }
 
     fn probe(&self, id: Id) -> BoxFuture<'_, Result<(), AppendError>> {
