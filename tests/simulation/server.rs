@@ -501,7 +501,9 @@ impl World {
             Ok(()) => Ok(after.only(lines)),
             Err(Gap::TooOld) if self.rules.ignore_floor => {
                 let mut floor = Place::default();
-                here.only(lines).offsets().for_each(|at| floor.set(window.lines[at.line.index()].write(at.line).floor()));
+                here.only(lines)
+                    .offsets()
+                    .for_each(|at| floor.set(window.lines[at.line.index()].write(at.line).floor()));
                 Ok(floor)
             }
             Err(Gap::Future) if self.rules.ignore_future => Ok(here.only(lines)),

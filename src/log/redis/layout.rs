@@ -76,7 +76,12 @@ enum State {
 
 impl Layout {
     pub(super) fn new(partitions: Partitions) -> Self {
-        Self { own: layout_text(partitions), state: Mutex::new(State::Unknown), new_since: Mutex::default(), lost: Notify::new() }
+        Self {
+            own: layout_text(partitions),
+            state: Mutex::new(State::Unknown),
+            new_since: Mutex::default(),
+            lost: Notify::new(),
+        }
     }
 
     /// Why this node must not use the log, if that is known.
@@ -103,9 +108,11 @@ impl Layout {
             1 => "a live node has another; stop it, or give this node the same".to_owned(),
             more => format!("{more} live nodes have another; stop them, or give this node the same"),
         };
-        let why =
-            format!("the log has {value} redis.partitions/redis.partition_segments and this node {}: {live} \
-             (docs/scaling.md, \"Changing the number of partitions\")", self.own);
+        let why = format!(
+            "the log has {value} redis.partitions/redis.partition_segments and this node {}: {live} \
+             (docs/scaling.md, \"Changing the number of partitions\")",
+            self.own
+        );
         let mut state = self.state.lock();
         if !matches!(&*state, State::Other(known) if *known == why) {
             tracing::error!("{why}");
@@ -160,11 +167,7 @@ impl Layout {
         Ok(true)
     }
 
-    async fn claim(
-        &self,
-        log: &RedisLog,
-        connection: &mut RedisConnection,
-    ) -> Result<(String, i64, bool), RedisError> {
+    async fn claim(&self, log: &RedisLog, connection: &mut RedisConnection) -> Result<(String, i64, bool), RedisError> {
         let is = connection.call(redis::cmd("GET").arg(&log.keys.layout)).await?;
         let is = text(&is).unwrap_or(ONE);
         if is == self.own {
