@@ -83,11 +83,11 @@ pub async fn explain_here(node: &Node, query: ExplainQuery) -> NodeExplanation {
 /// What the recent log knows of an event, and what is asked about it where that can be answered.
 async fn find(node: &Node, offset: Offset, namespace: &str, room: &Room) -> (EventView, Option<AskedEvent>) {
     let status = |status: &str| EventView { status: status.to_owned(), ..EventView::default() };
-    let head = node.window.head();
+    let head = node.window.head_of(offset.line);
     if offset.epoch != head.epoch {
         return (status("other_log"), None);
     }
-    let known = match node.window.event_at(offset.position) {
+    let known = match node.window.event_at(offset) {
         Some(event) => Ok(Some(event)),
         None if node.window.interest().is_everything() || offset.position > head.position => Ok(None),
         None => read(node, offset).await,

@@ -420,7 +420,7 @@ impl World {
         if matches!(missed, Err(Lost::Missed(Gap::TooOld))) && self.rules.ignore_floor {
             parked = before;
             let mut floor = Place::default();
-            parked.at.offsets().for_each(|at| floor.set(window.window.lines[at.line.index()].write().floor()));
+            parked.at.offsets().for_each(|at| floor.set(window.window.lines[at.line.index()].write(at.line).floor()));
             missed = recovery::take_up(&mut parked, window, &here, "/", &floor);
         }
         let rooms = &parked.rooms;
@@ -501,7 +501,9 @@ impl World {
             Ok(()) => Ok(after.only(lines)),
             Err(Gap::TooOld) if self.rules.ignore_floor => {
                 let mut floor = Place::default();
-                here.only(lines).offsets().for_each(|at| floor.set(window.lines[at.line.index()].write().floor()));
+                here.only(lines)
+                    .offsets()
+                    .for_each(|at| floor.set(window.lines[at.line.index()].write(at.line).floor()));
                 Ok(floor)
             }
             Err(Gap::Future) if self.rules.ignore_future => Ok(here.only(lines)),

@@ -48,10 +48,11 @@ impl PartitionedLog {
         let partitions = config.layout();
         let lines = Lines::new(partitions, metrics.clone());
         let layout = Arc::new(Layout::new(partitions));
+        let recovery = recovery.of_line(partitions);
         let log = |line| {
             let shared = (lines.clone(), (line == Line::CONTROL).then(|| layout.clone()));
             let appenders = if line == Line::CONTROL { shards } else { 1 };
-            RedisLog::of_line(line, config, recovery, limits, appenders, shared)
+            RedisLog::of_line(line, config, &recovery, limits, appenders, shared)
         };
         let logs = partitions.lines().map(log).collect::<Result<_, _>>()?;
         Ok(Arc::new(Self { partitions, logs, lines, layout }))
