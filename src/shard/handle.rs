@@ -134,9 +134,14 @@ impl<L: 'static> ShardHandle<L> {
 
     /// Completes when [`ShardHandle::has_room`] holds.
     pub async fn room(&self, max: usize) {
+        if self.has_room(max) {
+            return;
+        }
         while !self.has_room(max) {
             self.backlog.shrunk.notified().await;
         }
+        // The tail of another line may wait, too.
+        self.backlog.shrunk.notify_one();
     }
 
     /// Delivers events, or sends them. The caller waits for [`ShardHandle::room`] first.
@@ -152,5 +157,22 @@ impl<L: 'static> ShardHandle<L> {
         if self.on_behalf(|hub| hub.move_to(offset)).is_none() {
             self.tell(ShardCommand::Advance(offset));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn the_tails_of_all_lines_go_on_once_there_is_room() {
+        let (handle, _commands, backlog) = ShardHandle::<()>::new();
+        handle.tell(ShardCommand::Events(Arc::from([]), 100));
+        let both = async { tokio::join!(handle.room(10), handle.room(10), async { backlog.done(100) }) };
+        tokio::time::timeout(Duration::from_secs(10), both).await.unwrap();
+        handle.tell(ShardCommand::Events(Arc::from([]), 100));
+        let early = tokio::time::timeout(Duration::from_millis(1), handle.room(10)).await;
+        assert!(early.is_err(), "what an earlier one left behind lets nobody go on");
     }
 }
